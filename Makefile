@@ -1,0 +1,44 @@
+# `make demo` and `make test` set up everything they need; see README.md.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test install check fix bench clean
+
+demo: $(VENV)/.demo  ## upscale a photograph with its trust mask
+	$(BIN)/python -m examples.demo
+
+test: install  ## all tests; the slow ones start their own servers
+	$(BIN)/python -m pytest -m "not slow and not servers and not gpu"
+	$(BIN)/python -m pytest -m "(slow or servers) and not gpu"
+
+install: $(VENV)/.install  ## the environment for tests, worker and benchmarks
+
+check: install  ## lint, format, types; writes nothing
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+fix: install  ## what ruff can mend by itself
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: install  ## the figures of docs/benchmarks.md
+	$(BIN)/python -m benchmarks.trust_layer
+	$(BIN)/python -m benchmarks.request
+
+clean:
+	rm -rf $(VENV) .servers demo-output
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+
+$(VENV)/.demo: $(BIN)/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable .
+	touch $@
+
+$(VENV)/.install: $(BIN)/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable '.[worker]' --group dev
+	touch $@ $(VENV)/.demo

@@ -1,0 +1,141 @@
+"""Every error that Trustscale raises on purpose.
+
+This module knows nothing of HTTP or of the command line: `app/api/problems.py` maps these classes
+to status codes and problem documents, the CLI prints `detail` in one line.
+
+::
+
+    TrustscaleError
+    ├── BadInput
+    │   ├── BadImage            not decodable, too small, truncated
+    │   ├── ImageTooLarge       over a limit on bytes, pixels or sides
+    │   ├── UnsupportedMedia    not a PNG, JPEG or WebP image
+    │   ├── BadAlpha            not a number in the allowed range
+    │   ├── BadPairs            calibration pairs that cannot be used, one by one
+    │   ├── BadCalibration      a calibration file that is damaged or of another format
+    │   └── BadRequest          anything else that the caller can mend
+    ├── NoCalibration           the upscaler has no active calibration
+    ├── CalibrationMismatch     the active calibration was made under another pipeline
+    ├── UpscalerError
+    │   ├── UpscalerUnavailable cannot be reached or is too busy; worth trying again
+    │   ├── UpscalerFailed      answered, but not with usable samples
+    │   │   └── UpscalerRejected    refused this very input; trying again cannot help
+    │   └── DegenerateSamples   all samples identical although the input is not flat
+    ├── Overloaded              this service has no capacity left
+    ├── Unauthorized / Forbidden
+    ├── NotFound
+    ├── Conflict
+    └── ConfigError             a setting that stops the start
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class TrustscaleError(Exception):
+    """Base of all expected errors.
+
+    `detail` is one sentence for the person who caused or must mend the error. `members` are the
+    machine-readable facts behind it; they become extra members of the problem document.
+    """
+
+    def __init__(self, detail: str, **members: Any) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.members = members
+
+
+class BadInput(TrustscaleError):
+    """The caller sent something that cannot be used."""
+
+
+class BadImage(BadInput):
+    """The image is damaged, empty, too small, or of a kind that has no faithful RGB form."""
+
+
+class ImageTooLarge(BadInput):
+    """The image is over a limit; `members` names the limit and the measured value."""
+
+
+class UnsupportedMedia(BadInput):
+    """The upload is not one of the supported image formats."""
+
+
+class BadAlpha(BadInput):
+    """α is not a number, or not inside the range that has a meaning."""
+
+
+class BadPairs(BadInput):
+    """Some calibration pairs cannot be used; `members["items"]` names each with its reason."""
+
+
+class BadCalibration(BadInput):
+    """A calibration file is damaged, of an unknown version, or contradicts itself."""
+
+
+class BadRequest(BadInput):
+    """A field or header of the request cannot be used."""
+
+
+class NoCalibration(TrustscaleError):
+    """No active calibration: a mask would have no foundation."""
+
+
+class CalibrationMismatch(TrustscaleError):
+    """The live pipeline differs from the calibrated one; `members["differences"]` names how."""
+
+
+class UpscalerError(TrustscaleError):
+    """The upscaler did not deliver the samples."""
+
+
+class UpscalerUnavailable(UpscalerError):
+    """The upscaler cannot be reached or has no capacity now.
+
+    `retry_after` is the number of seconds after which trying again makes sense.
+    """
+
+    def __init__(self, detail: str, *, retry_after: float = 5.0, **members: Any) -> None:
+        super().__init__(detail, **members)
+        self.retry_after = retry_after
+
+
+class UpscalerFailed(UpscalerError):
+    """The upscaler answered with an error, or with something that is not a sample."""
+
+
+class UpscalerRejected(UpscalerFailed):
+    """The upscaler refuses this input; the same call cannot succeed later."""
+
+
+class DegenerateSamples(UpscalerError):
+    """All samples are identical although the input is not flat: a cache or a fixed seed."""
+
+
+class Overloaded(TrustscaleError):
+    """All slots and waiting places of this service are taken."""
+
+    def __init__(self, detail: str, *, retry_after: float = 5.0, **members: Any) -> None:
+        super().__init__(detail, **members)
+        self.retry_after = retry_after
+
+
+class Unauthorized(TrustscaleError):
+    """No valid key was sent."""
+
+
+class Forbidden(TrustscaleError):
+    """The key is valid but does not allow this."""
+
+
+class NotFound(TrustscaleError):
+    """The named thing does not exist, or no longer."""
+
+
+class Conflict(TrustscaleError):
+    """The request contradicts the present state."""
+
+
+class ConfigError(TrustscaleError):
+    """A setting is wrong; the program does not start."""
