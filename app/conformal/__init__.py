@@ -1,0 +1,12 @@
+"""The conformal core: pure functions on arrays, no I/O.
+
+`indecision` makes σ from samples, `fidelity` makes D from a truth and a prediction, `Staircase`
+reduces one image's (σ, D) to its loss as a function of the threshold, and `RiskCurve` turns the
+staircases of a calibration into thresholds, masks and trust levels.
+"""
+
+from app.conformal import fidelity, guarantees, indecision
+from app.conformal.risk import RiskCurve
+from app.conformal.staircase import Staircase
+
+__all__ = ["RiskCurve", "Staircase", "fidelity", "guarantees", "indecision"]

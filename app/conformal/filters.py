@@ -1,0 +1,38 @@
+"""Smoothing kernels K: non-negative, of sum 1, with reflected borders.
+
+Both properties matter: they keep a smoothed value inside the range of the values it is made of, so
+the bound B of a fidelity error survives smoothing.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+Kernel = Literal["box", "gaussian"]
+Real = TypeVar("Real", np.float32, np.float64)
+
+
+def smooth(values: NDArray[Real], kernel: Kernel, size: int) -> NDArray[Real]:
+    """K * values for float [H, W], K a window of `size` pixels; size 1 returns the input.
+
+    A Gaussian window has standard deviation size/6, so that it fades out at its edge. The output
+    has the dtype of the input; sums are made in float64.
+    """
+    if size == 1:
+        return values
+    if kernel == "box":
+        smoothed = ndimage.uniform_filter(values, size, mode="reflect")
+    else:
+        smoothed = ndimage.gaussian_filter(values, size / 6, mode="reflect", radius=size // 2)
+    return np.asarray(smoothed, values.dtype)
+
+
+def gaussian_blur(values: NDArray[Real], deviation: float) -> NDArray[Real]:
+    """Gaussian blur of float [H, W], standard deviation in pixels, cut at 4 deviations."""
+    if deviation == 0:
+        return values
+    return np.asarray(ndimage.gaussian_filter(values, deviation, mode="reflect"), values.dtype)

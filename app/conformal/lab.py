@@ -1,0 +1,107 @@
+"""Normalised CIELAB of 8-bit sRGB images, from tables and correctly rounded arithmetic only.
+
+Normalised Lab is (L/100, a/254 + ½, b/254 + ½) for illuminant D65, 2° observer, the scaling of the
+paper's experiments. All three coordinates lie in [0, 1].
+
+Every step is a table look-up, an integer sum or a single correctly rounded float32 operation, so
+the same pixel gives the same bits at every place of an image, in any block, on any machine. That is
+what makes σ independent of the order of the samples and a calibration portable. The result is
+within 1.1e-5 of the float64 formula for all 2^24 colours (the grid of the XYZ table; the largest
+differences are near black).
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Linear sRGB to CIE XYZ (IEC 61966-2-1) and the D65 white point, as in scikit-image.
+_XYZ_FROM_RGB = np.array(
+    [
+        [0.412453, 0.357580, 0.180423],
+        [0.212671, 0.715160, 0.072169],
+        [0.019334, 0.119193, 0.950227],
+    ]
+)
+_WHITE = np.array([0.95047, 1.0, 1.08883])
+
+# X/Xn, Y/Yn, Z/Zn are integers in units of 2^-22. The slope of the Lab function is at most 7.8,
+# so the grid costs at most 1e-5; 2^-24 would need tables that no cache holds.
+_XYZ_UNIT = 1 << 22
+
+_BLOCK = 1 << 14  # pixels per block: all temporaries stay in the second-level cache
+
+
+class _Tables(NamedTuple):
+    red_green: NDArray[np.int32]  # [3, 65536]: share of red and green in X/Xn, Y/Yn, Z/Zn
+    blue: NDArray[np.int32]  # [3, 256]: share of blue
+    f: NDArray[np.float32]  # [2^22 + 3]: the Lab function f(t)
+
+
+@cache
+def _tables() -> _Tables:
+    value = np.arange(256) / 255
+    linear = np.where(value > 0.04045, ((value + 0.055) / 1.055) ** 2.4, value / 12.92)
+    share = (_XYZ_FROM_RGB / _WHITE[:, None])[:, :, None] * linear
+    xyz = np.rint(share * _XYZ_UNIT).astype(np.int32)
+    t = np.arange(int(xyz.max(axis=2).sum(axis=1).max()) + 1) / _XYZ_UNIT
+    f = np.where(t > 0.008856, np.cbrt(t), 7.787 * t + 16 / 116).astype(np.float32)
+    red_green = (xyz[:, 0, :, None] + xyz[:, 1, None, :]).reshape(3, 1 << 16)
+    return _Tables(red_green, xyz[:, 2].copy(), f)
+
+
+def check_rgb(rgb: NDArray[np.uint8]) -> None:
+    """Raise ValueError unless `rgb` is a non-empty uint8 [H, W, 3] image."""
+    if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or 0 in rgb.shape:
+        raise ValueError(f"expected a non-empty uint8 [H, W, 3] image, got {rgb.dtype} {rgb.shape}")
+
+
+def normalised_lab(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Normalised Lab, float32 [3, H, W] in [0, 1], of a uint8 [H, W, 3] sRGB image.
+
+    Raises:
+        ValueError: another dtype or shape.
+    """
+    check_rgb(rgb)
+    height, width, _ = rgb.shape
+    out = np.empty((3, height * width), np.float32)
+    pixels = rgb.reshape(-1, 3)
+    for start in range(0, height * width, _BLOCK):
+        block = slice(start, start + _BLOCK)
+        lab_block(pixels[block], out[:, block])
+    return out.reshape(3, height, width)
+
+
+def lab_block(pixels: NDArray[np.uint8], out: NDArray[np.float32]) -> None:
+    """Normalised Lab of uint8 [n, 3] pixels into float32 [3, n]; the kernel of this module."""
+    tables = _tables()
+    red_green = pixels[:, 0].astype(np.intp)
+    red_green <<= 8
+    red_green |= pixels[:, 1]
+    blue = pixels[:, 2].astype(np.intp)
+    # No index can be out of range; mode="clip" spares numpy the check.
+    fx, fy, fz = (
+        tables.f.take(
+            of_red_green.take(red_green, mode="clip") + of_blue.take(blue, mode="clip"),
+            mode="clip",
+        )
+        for of_red_green, of_blue in zip(tables.red_green, tables.blue, strict=True)
+    )
+    lightness, a, b = out
+    np.multiply(fy, np.float32(1.16), out=lightness)
+    lightness -= np.float32(0.16)
+    np.maximum(lightness, 0, out=lightness)  # black: 1.16 · 16/116 − 0.16 rounds to −7e-9
+    np.subtract(fx, fy, out=a)
+    a *= np.float32(500 / 254)
+    a += np.float32(0.5)
+    np.subtract(fy, fz, out=b)
+    b *= np.float32(200 / 254)
+    b += np.float32(0.5)
+
+
+def pixel_blocks(count: int) -> list[slice]:
+    """Slices of at most one cache-sized block each that cover `count` pixels."""
+    return [slice(start, min(start + _BLOCK, count)) for start in range(0, count, _BLOCK)]

@@ -1,0 +1,158 @@
+"""One image's loss as a function of the threshold, reduced to its breakpoints (exact, tiny).
+
+The loss L(t) = max{D(p) : σ(p) ≤ t} is a step function. Sorted by σ, it rises only where D exceeds
+everything before it, which happens a few times to a few thousand times in an image of millions of
+pixels. The risk curve of n images depends on each image through these breakpoints only.
+
+**How they are found without sorting the image.** Pixels that cannot be breakpoints are dropped in
+two cheap passes:
+
+1. The staircase of every 64th pixel is made by sorting. A table over the upper 16 bits of σ (for
+   non-negative floats, the order of the bits is the order of the numbers) holds its loss at the
+   lower edge of each bucket. A pixel whose D does not exceed the entry of its bucket is beaten.
+2. What is left is compared with the subsample's loss at its exact σ, ties included.
+
+The few hundred survivors and the subsample's breakpoints are then sorted. Nothing is approximated:
+a pixel is dropped only if another pixel of equal or smaller σ has an equal or larger D.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+_STRIDE = 64  # subsample: its sort costs less than one pass over the image
+_BLOCK = 1 << 16  # pixels per block of the first pass: temporaries stay in cache
+_UPPER_HALF = 1 if np.little_endian else 0  # where the upper 16 bits of a float32 lie
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Staircase:
+    """The breakpoints of L(t): at `levels[k]` the loss rises to `errors[k]`.
+
+    Both are float32 and strictly increasing; below `levels[0]` the loss is 0. A staircase without
+    breakpoints belongs to an image without error.
+    """
+
+    levels: NDArray[np.float32]
+    errors: NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        levels = np.ascontiguousarray(self.levels, np.float32)
+        errors = np.ascontiguousarray(self.errors, np.float32)
+        if levels.ndim != 1 or levels.shape != errors.shape:
+            raise ValueError("levels and errors must be vectors of the same length")
+        if not (np.isfinite(levels).all() and np.isfinite(errors).all()):
+            raise ValueError("levels and errors must be finite")
+        rising = (levels[1:] > levels[:-1]).all() and (errors[1:] > errors[:-1]).all()
+        if not rising or (errors.size and errors[0] <= 0):
+            raise ValueError("levels and errors must be strictly increasing, errors above 0")
+        object.__setattr__(self, "levels", levels)
+        object.__setattr__(self, "errors", errors)
+
+    def __len__(self) -> int:
+        return len(self.levels)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Staircase):
+            return NotImplemented
+        return np.array_equal(self.levels, other.levels) and np.array_equal(
+            self.errors, other.errors
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @classmethod
+    def from_maps(cls, indecision: NDArray[np.float32], error: NDArray[np.float32]) -> Staircase:
+        """The staircase of one image.
+
+        Args:
+            indecision: σ, float32 [H, W] (any shape), finite.
+            error: D, the same shape, finite and ≥ 0.
+
+        Raises:
+            ValueError: shapes differ, the maps are empty, or a value is not finite or negative.
+        """
+        if indecision.shape != error.shape or indecision.size == 0:
+            raise ValueError(
+                f"σ {indecision.shape} and D {error.shape} must be of one non-empty shape"
+            )
+        sigma = np.ascontiguousarray(indecision, np.float32).reshape(-1)
+        loss = np.ascontiguousarray(error, np.float32).reshape(-1)
+        # min and max are NaN if any value is: no temporary of the size of the image is needed.
+        sigma_low, sigma_high = sigma.min(), sigma.max()
+        loss_low, loss_high = loss.min(), loss.max()
+        if not (np.isfinite(sigma_low) and np.isfinite(sigma_high)):
+            raise ValueError("σ contains values that are not finite")
+        if not (loss_low >= 0 and np.isfinite(loss_high)):
+            raise ValueError("D contains values that are negative or not finite")
+        coarse_levels, coarse_errors = _running_maximum(sigma[::_STRIDE], loss[::_STRIDE])
+        if sigma_low >= 0:
+            kept = _not_beaten(sigma, loss, coarse_levels, coarse_errors)
+            sigma, loss = sigma[kept], loss[kept]
+        exceeds = loss > _loss_at(coarse_levels, coarse_errors, sigma)
+        return cls(
+            *_running_maximum(
+                np.concatenate([coarse_levels, sigma[exceeds]]),
+                np.concatenate([coarse_errors, loss[exceeds]]),
+            )
+        )
+
+    def loss(self, threshold: float) -> float:
+        """L(t): the worst error over the pixels with σ ≤ t, 0 when there are none."""
+        return float(_loss_at(self.levels, self.errors, np.array([threshold]))[0])
+
+    def loss_below(self, threshold: float) -> float:
+        """L(t−): the worst error over the mask {σ < t}, 0 when the mask is empty."""
+        index = int(np.searchsorted(self.levels, threshold, side="left"))
+        return float(self.errors[index - 1]) if index else 0.0
+
+
+def _running_maximum(
+    sigma: NDArray[np.float32], loss: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Breakpoints of the running maximum of `loss` in the order of `sigma`, ties closed first."""
+    sigma = sigma + np.float32(0)  # −0 and 0 are one level
+    order = np.argsort(sigma, kind="stable")
+    sigma = sigma[order]
+    running = np.maximum.accumulate(loss[order])
+    last = last_of_level(sigma)
+    sigma, running = sigma[last], running[last]
+    rises = np.append(running[:1] > 0, running[1:] > running[:-1])
+    return sigma[rises], running[rises]
+
+
+def last_of_level(levels: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Of each run of equal values in a sorted vector, the last entry."""
+    return np.append(levels[1:] > levels[:-1], True)[: len(levels)]
+
+
+def _loss_at(
+    levels: NDArray[np.float32], errors: NDArray[np.float32], at: NDArray[np.floating]
+) -> NDArray[np.float32]:
+    """L at each of the values `at`, float32."""
+    steps = np.append(np.float32(0), errors)
+    return steps[np.searchsorted(levels, at, side="right")]
+
+
+def _not_beaten(
+    sigma: NDArray[np.float32],
+    loss: NDArray[np.float32],
+    levels: NDArray[np.float32],
+    errors: NDArray[np.float32],
+) -> NDArray[np.intp]:
+    """First pass: indices of the pixels that exceed the table entry of their bucket (σ ≥ 0)."""
+    # The upper half of the bits of a float32 is its bucket; as a float with zeros below, the
+    # bucket number is the lower edge of the bucket.
+    edges = (np.arange(1 << 15, dtype=np.uint32) << np.uint32(16)).view(np.float32)
+    with np.errstate(invalid="ignore"):  # buckets of NaN are never looked up
+        table = _loss_at(levels, errors, edges)
+    upper = sigma.view(np.uint16)[_UPPER_HALF::2]
+    found = []
+    for start in range(0, len(sigma), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        bucket = upper[block] & np.uint16(0x7FFF)  # without the sign: −0 belongs to 0
+        found.append(np.flatnonzero(loss[block] > table.take(bucket)) + start)
+    return np.concatenate(found)

@@ -1,0 +1,26 @@
+"""The paper's definitions, computed the slow and obvious way: the oracle of the core's tests."""
+
+from __future__ import annotations
+
+import math
+
+
+def loss(sigma, error, t):
+    """L(t) = max{D(p) : σ(p) ≤ t}, 0 on the empty set."""
+    inside = sigma <= t
+    return float(error[inside].max()) if inside.any() else 0.0
+
+
+def risk(maps, bound, t):
+    """R(t), Eq. 1, with a correctly rounded sum."""
+    return (math.fsum(loss(sigma, error, t) for sigma, error in maps) + bound) / (len(maps) + 1)
+
+
+def threshold(maps, bound, alpha):
+    """sup{t : R(t) ≤ α} by walking over every value of σ in every image (Algorithm 2)."""
+    if bound / (len(maps) + 1) > alpha:
+        return -math.inf
+    for t in sorted({float(t) for sigma, _ in maps for t in sigma.ravel()}):
+        if risk(maps, bound, t) > alpha:
+            return t
+    return math.inf

@@ -1,0 +1,125 @@
+"""D against its formulae, and its bound."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import ndimage
+from skimage.color import rgb2lab
+
+from app.conformal import fidelity
+from app.conformal.fidelity import LAB_BOUND, Settings, largest_float32
+
+METRICS = ["pointwise", "neighborhood", "neighborhood_difference"]
+
+
+def pair(seed=0, shape=(32, 40, 3)):
+    random = np.random.default_rng(seed)
+    truth = ndimage.gaussian_filter(random.integers(0, 256, shape), (2, 2, 0)).astype(np.uint8)
+    prediction = np.clip(truth + random.normal(0, 12, shape), 0, 255).astype(np.uint8)
+    return truth, prediction
+
+
+def lab64(rgb):
+    lab = rgb2lab(rgb)
+    return np.stack([lab[..., 0] / 100, lab[..., 1] / 254 + 0.5, lab[..., 2] / 254 + 0.5])
+
+
+class TestError:
+    def test_pointwise(self):
+        """‖Y − Ŷ‖₁ in normalised Lab."""
+        truth, prediction = pair()
+        expected = np.abs(lab64(truth) - lab64(prediction)).sum(axis=0)
+        got = fidelity.error(truth, prediction, {"metric": "pointwise"})
+        np.testing.assert_allclose(got, expected, atol=5e-5)
+
+    def test_neighborhood_blurs_the_absolute_difference(self):
+        """K * ‖Y − Ŷ‖₁."""
+        truth, prediction = pair()
+        expected = ndimage.gaussian_filter(np.abs(lab64(truth) - lab64(prediction)).sum(axis=0), 3)
+        got = fidelity.error(truth, prediction, {"metric": "neighborhood", "blur": 3})
+        np.testing.assert_allclose(got, expected, atol=5e-5)
+
+    def test_neighborhood_difference_blurs_the_images(self):
+        """‖Y * K − Ŷ * K‖₁."""
+        truth, prediction = pair()
+        blur = lambda lab: np.stack([ndimage.gaussian_filter(c, 3) for c in lab])  # noqa: E731
+        expected = np.abs(blur(lab64(truth)) - blur(lab64(prediction))).sum(axis=0)
+        got = fidelity.error(truth, prediction, {"metric": "neighborhood_difference", "blur": 3})
+        np.testing.assert_allclose(got, expected, atol=5e-5)
+
+    def test_the_default_metric_bounds_the_paper_s_formula(self):
+        """Triangle inequality: `neighborhood` ≥ `neighborhood_difference` at every pixel."""
+        truth, prediction = pair()
+        upper = fidelity.error(truth, prediction, {"metric": "neighborhood"})
+        lower = fidelity.error(truth, prediction, {"metric": "neighborhood_difference"})
+        assert (upper >= lower - 1e-6).all()
+
+    @pytest.mark.parametrize("metric", METRICS)
+    def test_a_perfect_prediction_has_no_error(self, metric):
+        """D(Y, Y) = 0 everywhere, exactly."""
+        truth, _ = pair()
+        assert (fidelity.error(truth, truth, {"metric": metric}) == 0).all()
+
+    @pytest.mark.parametrize("metric", METRICS)
+    def test_the_worst_pair_of_colours_stays_within_the_bound(self, metric):
+        """Pure green against pure blue is the largest error there is, and it is ≤ B."""
+        green, blue = np.zeros((9, 9, 3), np.uint8), np.zeros((9, 9, 3), np.uint8)
+        green[..., 1] = blue[..., 2] = 255
+        worst = fidelity.error(green, blue, {"metric": metric})
+        assert (worst <= LAB_BOUND).all()
+        np.testing.assert_allclose(worst, 1.9575660174, atol=3e-5)
+
+    def test_a_declared_bound_is_enforced(self):
+        """With B = 0.05 no error exceeds 0.05: D is cut, never believed."""
+        truth, prediction = pair()
+        cut = fidelity.error(truth, prediction, {"metric": "pointwise", "bound": 0.05})
+        assert cut.max() == largest_float32(0.05)
+        assert float(cut.max()) <= 0.05
+
+    def test_semantic_is_the_label(self):
+        """D is 1 where the label is not black, 0 elsewhere, with B = 1."""
+        truth, prediction = pair()
+        label = np.zeros(truth.shape[:2], np.uint8)
+        label[2:5, 3] = 7
+        got = fidelity.error(truth, prediction, {"metric": "semantic"}, label=label)
+        np.testing.assert_array_equal(got, (label > 0).astype(np.float32))
+        assert fidelity.bound({"metric": "semantic"}) == 1
+
+    def test_refuses_pairs_that_do_not_belong_together(self):
+        """Unequal sizes, a missing label and a superfluous label are errors."""
+        truth, prediction = pair()
+        label = np.zeros(truth.shape[:2], np.uint8)
+        with pytest.raises(ValueError, match="differ in size"):
+            fidelity.error(truth[1:], prediction)
+        with pytest.raises(ValueError, match="label"):
+            fidelity.error(truth, prediction, {"metric": "semantic"})
+        with pytest.raises(ValueError, match="label"):
+            fidelity.error(truth, prediction, label=label)
+        with pytest.raises(ValueError, match="the label has the shape"):
+            fidelity.error(truth, prediction, {"metric": "semantic"}, label=label[1:])
+
+
+class TestSettings:
+    def test_default_bounds(self):
+        """1.9576 for the Lab metrics; the paper's 3 can be chosen."""
+        assert fidelity.bound() == LAB_BOUND
+        assert fidelity.bound({"bound": 3}) == 3
+        assert not fidelity.clips(Settings(bound=3))
+        assert fidelity.clips(Settings(bound=1))
+
+    @pytest.mark.parametrize("bad", [{"metric": "lpips"}, {"blur": -1}, {"bound": 0.0}])
+    def test_refuse_what_has_no_meaning(self, bad):
+        """Every field is checked when the settings are made."""
+        with pytest.raises(ValueError, match=next(iter(bad))):
+            Settings(**bad)
+
+
+def test_the_bound_is_the_diameter_of_the_srgb_cube():
+    """No pair of the cube's corners and edges is further apart than 1.9576 in normalised Lab."""
+    axis = np.array([0, 38, 44, 85, 108, 128, 170, 213, 255], np.uint8)
+    colours = np.stack(np.meshgrid(axis, axis, axis), -1).reshape(-1, 1, 3)
+    lab = lab64(colours)[:, :, 0].T
+    signs = np.array([(1, 1, 1), (1, 1, -1), (1, -1, 1), (1, -1, -1)])
+    ranges = (lab @ signs.T).max(axis=0) - (lab @ signs.T).min(axis=0)
+    assert LAB_BOUND - 1e-3 < ranges.max() <= LAB_BOUND

@@ -1,0 +1,68 @@
+"""Bounds that follow from n, B and α."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.conformal.guarantees import lab_psnr_lower_bound_db, leakage_bound, minimal_n
+
+
+class TestMinimalN:
+    @pytest.mark.parametrize(
+        ("alpha", "bound", "n"),
+        [
+            (0.1, 3, 29),
+            (0.05, 3, 59),
+            (0.1, 1.9576, 19),
+            (0.05, 1.9576, 39),
+            (0.1, 1, 9),
+            (0.05, 1, 19),
+            (5, 1, 0),
+        ],
+    )
+    def test_known_values(self, alpha, bound, n):
+        """The table of ceil(B/α − 1)."""
+        assert minimal_n(alpha, bound) == n
+
+    @given(st.floats(1e-4, 2), st.floats(0.1, 3))
+    def test_is_the_smallest(self, alpha, bound):
+        """n suffices by the definition B/(n + 1) ≤ α, n − 1 does not."""
+        n = minimal_n(alpha, bound)
+        assert bound / (n + 1) <= alpha
+        assert n == 0 or bound / n > alpha
+
+    @pytest.mark.parametrize("alpha", [0, -1, math.nan])
+    def test_refuses_alpha_without_meaning(self, alpha):
+        """No number of images is enough for α ≤ 0."""
+        with pytest.raises(ValueError, match="positive"):
+            minimal_n(alpha, 1.0)
+
+
+class TestLeakageBound:
+    def test_without_leakage_it_is_alpha(self):
+        """n_leaked = 0 changes nothing."""
+        assert leakage_bound(0.1, 100, 0, 3.0) == pytest.approx(0.1)
+
+    def test_is_the_paper_s_formula_until_it_is_vacuous(self):
+        """α(n + 1)/(n_new + 1), at most B."""
+        assert leakage_bound(0.1, 99, 50, 3.0) == pytest.approx(0.1 * 100 / 50)
+        assert leakage_bound(0.1, 99, 99, 3.0) == 3.0
+
+    def test_refuses_more_leaks_than_images(self):
+        """n_leaked is at most n."""
+        with pytest.raises(ValueError, match="n_leaked"):
+            leakage_bound(0.1, 5, 6, 3.0)
+
+
+class TestLabPsnrBound:
+    def test_value(self):
+        """−20 log10(0.1) + 10 log10(3) = 24.77 dB."""
+        assert lab_psnr_lower_bound_db(0.1) == pytest.approx(24.7712, abs=1e-4)
+
+    def test_alpha_zero_has_no_finite_bound(self):
+        """A certainly perfect mask has no finite PSNR."""
+        assert lab_psnr_lower_bound_db(0) is None

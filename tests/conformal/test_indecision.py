@@ -1,0 +1,175 @@
+"""σ against the formulae of the paper in float64."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
+from skimage.color import rgb2lab
+
+from app.conformal.indecision import MAX_SAMPLES, Accumulator, Settings
+
+PLAIN = {"size": 7, "blur": 0.0}
+
+
+def samples(count=5, height=24, width=31, seed=0):
+    random = np.random.default_rng(seed)
+    base = ndimage.gaussian_filter(random.integers(0, 256, (height, width, 3)), (3, 3, 0))
+    noise = random.normal(0, 9, (count, height, width, 3))
+    return np.clip(base + noise, 0, 255).astype(np.uint8)
+
+
+def lab64(rgb):
+    lab = rgb2lab(rgb)
+    return np.stack([lab[..., 0] / 100, lab[..., 1] / 254 + 0.5, lab[..., 2] / 254 + 0.5], -1)
+
+
+def sigma_of(stack, config=None):
+    accumulator = Accumulator(stack.shape[1:], config)
+    for sample in stack:
+        accumulator.add(sample)
+    return accumulator.result()
+
+
+def box(plane, size=7):
+    return ndimage.uniform_filter(plane, size, mode="reflect")
+
+
+class TestEstimators:
+    def test_pixel_variance_is_the_variance_over_samples(self):
+        """σ^var = Σ_c Var_M, within the error of the Lab tables."""
+        stack = samples()
+        expected = np.stack([lab64(s) for s in stack]).var(axis=0).sum(axis=-1)
+        got = sigma_of(stack, {"estimator": "pixel_variance", "blur": 0})
+        np.testing.assert_allclose(got, expected, atol=2e-7, rtol=1e-3)
+
+    def test_smoothed_variance_is_the_mean_variance_of_the_window(self):
+        """σ = K * Var_M."""
+        stack = samples()
+        expected = box(np.stack([lab64(s) for s in stack]).var(axis=0).sum(axis=-1))
+        got = sigma_of(stack, {"estimator": "smoothed_variance", **PLAIN})
+        np.testing.assert_allclose(got, expected, atol=2e-7, rtol=1e-3)
+
+    def test_patch_variance_is_the_paper_s_formula_literally(self):
+        """σ^ker = E_M[μ² * K] − (E_M[μ * K])², summed over channels."""
+        lab = np.stack([lab64(s) for s in samples()])
+        blurred = lambda x: np.stack([[box(s[..., c]) for c in range(3)] for s in x]).mean(axis=0)  # noqa: E731
+        expected = (blurred(lab**2) - blurred(lab) ** 2).sum(axis=0)
+        got = sigma_of(samples(), {"estimator": "patch_variance", **PLAIN})
+        np.testing.assert_allclose(got, expected, atol=3e-6, rtol=1e-3)
+
+    def test_patch_variance_sees_contrast_where_samples_agree(self):
+        """Two equal samples of a textured image: σ^var is 0, the literal formula is not."""
+        stack = np.stack([samples()[0]] * 2)
+        assert sigma_of(stack, {"estimator": "patch_variance", **PLAIN}).min() > 1e-4
+        assert sigma_of(stack, {"estimator": "smoothed_variance"}).max() == 0
+
+    def test_gaussian_window(self):
+        """A Gaussian K of size 9 has standard deviation 1.5 and ends at its edge."""
+        stack = samples()
+        plain = sigma_of(stack, {"estimator": "pixel_variance", "blur": 0})
+        got = sigma_of(stack, {"kernel": "gaussian", "size": 9, "blur": 0})
+        np.testing.assert_allclose(
+            got, ndimage.gaussian_filter(plain, 1.5, radius=4), rtol=1e-5, atol=1e-12
+        )
+
+    def test_clip_comes_before_the_blur(self):
+        """σ is cut at the quantile of its own values, then blurred."""
+        stack = samples()
+        plain = sigma_of(stack, PLAIN)
+        got = sigma_of(stack, {"size": 7, "clip_quantile": 0.8, "blur": 2})
+        cut = np.minimum(plain, np.float32(np.quantile(plain, 0.8)))
+        np.testing.assert_allclose(got, ndimage.gaussian_filter(cut, 2), rtol=1e-5)
+
+
+class TestAccumulator:
+    @settings(max_examples=20, deadline=None)
+    @given(st.permutations(range(6)), st.sampled_from(["patch_variance", "smoothed_variance"]))
+    def test_the_order_of_arrival_does_not_matter(self, order, estimator):
+        """Any order gives the same σ, bit for bit."""
+        stack = samples(6)
+        config = {"estimator": estimator}
+        np.testing.assert_array_equal(sigma_of(stack, config), sigma_of(stack[order], config))
+
+    def test_memory_is_independent_of_the_number_of_samples(self):
+        """The state of the accumulator is the same two arrays after 1 and after 9 samples."""
+        accumulator = Accumulator((24, 31))
+        sizes = set()
+        for sample in samples(9):
+            accumulator.add(sample)
+            sizes.add(accumulator._sums.nbytes + accumulator._squares.nbytes)
+        assert sizes == {24 * 31 * 20}
+
+    def test_identical_samples_are_noticed(self):
+        """`identical` is true only if every sample is the same image."""
+        one, other = samples(2)
+        accumulator = Accumulator(one.shape)
+        accumulator.add(one)
+        assert not accumulator.identical()
+        accumulator.add(one)
+        assert accumulator.identical()
+        assert (accumulator.pixel_variance() == 0).all()
+        accumulator.add(other)
+        assert not accumulator.identical()
+
+    def test_one_differing_pixel_is_enough(self):
+        """A single pixel that differs by one grey level makes the samples distinct."""
+        one = samples(1)[0]
+        other = one.copy()
+        other[3, 4, 1] ^= 1
+        accumulator = Accumulator(one.shape)
+        accumulator.add(one)
+        accumulator.add(other)
+        assert not accumulator.identical()
+
+    def test_mean_lab(self):
+        """E_M[μ] in normalised Lab."""
+        stack = samples(4)
+        accumulator = Accumulator(stack.shape[1:])
+        for sample in stack:
+            accumulator.add(sample)
+        expected = np.stack([lab64(s) for s in stack]).mean(axis=0)
+        np.testing.assert_allclose(np.moveaxis(accumulator.mean_lab(), 0, -1), expected, atol=2e-5)
+
+    def test_a_one_pixel_image_has_a_sigma(self):
+        """Windows larger than the image are reflected into it."""
+        stack = np.array([10, 20, 30], np.uint8).reshape(3, 1, 1, 1).repeat(3, axis=3)
+        sigma = sigma_of(stack)
+        assert sigma.shape == (1, 1)
+        assert np.isfinite(sigma).all()
+        assert sigma > 0
+
+    def test_refuses_another_shape(self):
+        """A sample of another size is an error, not a broadcast."""
+        with pytest.raises(ValueError, match="expected a sample"):
+            Accumulator((5, 5)).add(np.zeros((5, 6, 3), np.uint8))
+
+    def test_refuses_no_samples_and_too_many(self):
+        """σ of nothing is an error, and so is a sample that could overflow the sums."""
+        accumulator = Accumulator((1, 1))
+        with pytest.raises(ValueError, match="no samples"):
+            accumulator.result()
+        for _ in range(MAX_SAMPLES):
+            accumulator.add(np.full((1, 1, 3), 255, np.uint8))
+        assert accumulator.pixel_variance() == 0
+        with pytest.raises(ValueError, match="at most"):
+            accumulator.add(np.zeros((1, 1, 3), np.uint8))
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"estimator": "variance"},
+        {"kernel": "lanczos"},
+        {"size": 0},
+        {"blur": -1},
+        {"clip_quantile": 0},
+        {"clip_quantile": 1.5},
+    ],
+)
+def test_settings_refuse_what_has_no_meaning(bad):
+    """Every field is checked when the settings are made."""
+    with pytest.raises(ValueError, match=next(iter(bad))):
+        Settings(**bad)

@@ -1,0 +1,136 @@
+"""The risk curve, threshold, trust level and mask against brute force."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.conformal import RiskCurve, Staircase
+
+from . import oracle, strategies
+from .strategies import ALPHAS, BOUND
+
+
+def curve_of(images, bound=BOUND) -> RiskCurve:
+    return RiskCurve.from_staircases((Staircase.from_maps(s, d) for s, d in images), bound)
+
+
+class TestRiskCurve:
+    @given(strategies.images())
+    def test_risk_equals_the_definition(self, images):
+        """R(t) equals Eq. 1 at every value of σ, to the last bit."""
+        curve = curve_of(images)
+        values = [t for sigma, _ in images for t in np.unique(sigma)]
+        for t in [*values, -math.inf, math.inf]:
+            assert curve.risk(t) == pytest.approx(oracle.risk(images, BOUND, t), rel=1e-12)
+
+    @given(strategies.images(), ALPHAS)
+    def test_threshold_equals_brute_force(self, images, alpha):
+        """t_α is the supremum that Algorithm 2 looks for, −∞ and +∞ included."""
+        assert curve_of(images).threshold(alpha) == oracle.threshold(images, BOUND, alpha)
+
+    @given(strategies.images(), strategies.maps(), ALPHAS)
+    def test_mask_is_the_strict_rule(self, images, served, alpha):
+        """The mask of a new image is {σ < t_α}."""
+        sigma, _ = served
+        mask = curve_of(images).mask(sigma, alpha)
+        np.testing.assert_array_equal(mask, sigma < oracle.threshold(images, BOUND, alpha))
+
+    @given(strategies.images(), strategies.maps(), ALPHAS)
+    def test_trust_level_holds_the_masks_of_every_alpha(self, images, served, alpha):
+        """{α(p) ≤ α} is the mask up to float32, and never larger."""
+        sigma, _ = served
+        curve = curve_of(images)
+        level = curve.trust_level(sigma)
+        assert level.dtype == np.float32
+        mask = curve.mask(sigma, alpha)
+        assert not (level.astype(np.float64) <= alpha)[~mask].any()
+        close = np.abs(level - alpha) <= 2 * np.spacing(np.float32(alpha))
+        np.testing.assert_array_equal((level <= alpha)[~close], mask[~close])
+
+    @given(strategies.images(min_size=1), strategies.maps())
+    def test_trust_level_is_the_risk_at_sigma(self, images, served):
+        """α(p) = R(σ(p)), rounded up by less than a unit of float32."""
+        sigma, _ = served
+        curve = curve_of(images)
+        exact = np.vectorize(curve.risk, otypes=[np.float64])(sigma)
+        level = curve.trust_level(sigma)
+        assert (level >= exact).all()
+        np.testing.assert_allclose(level, exact, rtol=2**-22)
+
+    @given(strategies.images(min_size=2), st.randoms())
+    def test_the_order_of_images_does_not_matter(self, images, shuffler: random.Random):
+        """Any order gives the same curve, bit for bit."""
+        shuffled = list(images)
+        shuffler.shuffle(shuffled)
+        one, other = curve_of(images), curve_of(shuffled)
+        np.testing.assert_array_equal(one.thresholds, other.thresholds)
+        np.testing.assert_array_equal(one.risks, other.risks)
+
+    @given(strategies.images())
+    def test_breakpoints_rise_strictly_above_min_alpha(self, images):
+        """Thresholds and risks rise strictly; the curve ends below the bound."""
+        curve = curve_of(images)
+        assert (np.diff(curve.thresholds) > 0).all()
+        assert (np.diff(curve.risks, prepend=curve.min_alpha) > 0).all()
+        assert curve.risk(math.inf) <= BOUND + 1e-12
+
+    def test_a_large_image_is_read_off_exactly(self):
+        """The look-up table of whole images answers like a binary search."""
+        generator = np.random.default_rng(0)
+        images = [
+            (
+                (generator.lognormal(-9, 2, (64, 64))).astype(np.float32),
+                generator.random((64, 64), dtype=np.float32),
+            )
+            for _ in range(20)
+        ]
+        curve = curve_of(images)
+        sigma = generator.lognormal(-9, 3, (400, 500)).astype(np.float32)
+        sigma[0, :3] = [0, -0.0, 1e-42]
+        sigma[1, : len(curve.thresholds)] = curve.thresholds[:500]
+        steps = np.append(curve.min_alpha, curve.risks)
+        expected = steps[np.searchsorted(curve.thresholds, sigma, side="right")]
+        np.testing.assert_allclose(curve.trust_level(sigma), expected, rtol=2**-22)
+
+    def test_without_images_only_the_bound_is_known(self):
+        """n = 0: nothing is trusted below B, everything from B on."""
+        curve = curve_of([])
+        assert (curve.n, curve.min_alpha) == (0, BOUND)
+        assert curve.threshold(BOUND * 0.99) == -math.inf
+        assert curve.threshold(BOUND) == math.inf
+
+    def test_equality_counts_as_allowed(self):
+        """R(t) = α is within the promise: 3/(29 + 1) ≤ 0.1."""
+        perfect = (np.ones((2, 2), np.float32), np.zeros((2, 2), np.float32))
+        curve = curve_of([perfect] * 29, bound=3.0)
+        assert curve.threshold(0.1) == math.inf
+        assert curve.threshold(np.nextafter(0.1, 0)) == -math.inf
+
+    def test_refuses_an_error_above_the_bound(self):
+        """A declared bound is enforced: an error above it stops the calibration."""
+        with pytest.raises(ValueError, match="exceeds the bound"):
+            curve_of([(np.ones((1, 1), np.float32), np.full((1, 1), 1.5, np.float32))], bound=1.0)
+
+    @pytest.mark.parametrize("bound", [0.0, -1.0, math.nan, math.inf])
+    def test_refuses_a_bound_that_is_none(self, bound):
+        """The bound must be a positive number."""
+        with pytest.raises(ValueError, match="positive"):
+            curve_of([], bound=bound)
+
+    def test_refuses_nan(self):
+        """NaN as t, α or σ is an error, not a mask."""
+        curve = curve_of([])
+        with pytest.raises(ValueError, match="not a number"):
+            curve.risk(math.nan)
+        with pytest.raises(ValueError, match="not a number"):
+            curve.threshold(math.nan)
+        with pytest.raises(ValueError, match="NaN"):
+            curve.mask(np.array([[np.nan]], np.float32), 0.1)
+        with pytest.raises(ValueError, match="NaN"):
+            curve.trust_level(np.array([[np.nan]], np.float32))
