@@ -1,0 +1,213 @@
+"""What people upload, and what they get."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from contextlib import suppress
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageCms
+
+from app.errors import BadImage, BadInput, BadRequest, ImageTooLarge, UnsupportedMedia
+from app.images.decode import Limits, decode
+from tests.factories import encoded, photo
+
+LIMITS = Limits()
+
+
+def bomb(width: int, height: int) -> bytes:
+    """A PNG header that promises many pixels; the body does not matter."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        body = kind + data
+        return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 99))
+
+
+class TestAccepted:
+    @pytest.mark.parametrize(("form", "options"), [("PNG", {}), ("WEBP", {"lossless": True})])
+    def test_lossless_files_arrive_unchanged(self, form, options):
+        """PNG and lossless WebP give the very pixels."""
+        image = photo()
+        decoded = decode(encoded(image, form, **options), LIMITS)
+        np.testing.assert_array_equal(decoded.rgb, image)
+        assert decoded.rgb.flags.c_contiguous
+        assert decoded.notes == []
+        assert decoded.format == form
+
+    def test_exif_orientation_is_applied(self):
+        """A photograph that was taken sideways comes out upright."""
+        image = Image.fromarray(photo())
+        exif = image.getexif()
+        exif[0x0112] = 6  # turn 90° clockwise to view
+        decoded = decode(encoded(image, "JPEG", exif=exif, quality=100, subsampling=0), LIMITS)
+        assert decoded.rgb.shape == (32, 24, 3)
+        expected = np.rot90(photo(), -1).astype(int)
+        assert np.abs(decoded.rgb - expected).mean() < 2
+
+    def test_grey_becomes_rgb(self):
+        """One channel is repeated three times."""
+        grey = photo()[..., 0]
+        decoded = decode(encoded(Image.fromarray(grey)), LIMITS)
+        np.testing.assert_array_equal(decoded.rgb, np.repeat(grey[..., None], 3, 2))
+
+    def test_sixteen_bit_grey_is_rounded_and_noted(self):
+        """65535 is white, 32768 is 128 (rounded to nearest), and the answer says so."""
+        deep = np.array([[0, 65535, 32768, 257]], np.uint16)
+        decoded = decode(encoded(Image.fromarray(deep)), LIMITS)
+        assert decoded.rgb[0, :, 0].tolist() == [0, 255, 128, 1]
+        assert "16 bits" in decoded.notes[0]
+
+    def test_palette_and_bilevel_images(self):
+        """Palette and 1-bit images are shown in their colours."""
+        palette = Image.fromarray(photo()).quantize(8)
+        np.testing.assert_array_equal(
+            decode(encoded(palette), LIMITS).rgb, np.asarray(palette.convert("RGB"))
+        )
+        bilevel = Image.fromarray(photo()[..., 0] > 100)
+        assert set(np.unique(decode(encoded(bilevel), LIMITS).rgb)) <= {0, 255}
+
+    def test_cmyk_jpeg_is_converted_and_noted(self):
+        """A CMYK photograph becomes RGB, with a note on how."""
+        decoded = decode(encoded(Image.fromarray(photo()).convert("CMYK"), "JPEG"), LIMITS)
+        assert decoded.rgb.shape == (24, 32, 3)
+        assert "CMYK" in decoded.notes[0]
+
+    def test_a_colour_profile_is_converted_to_srgb(self):
+        """An image in another colour space is converted, and the answer says so."""
+        profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
+        raw = profile.tobytes().replace(b"s\0R\0G\0B", b"x\0Y\0Z\0B").replace(b"sRGB", b"xYZB")
+        decoded = decode(encoded(photo(), icc_profile=raw), LIMITS)
+        assert "converted to sRGB" in decoded.notes[0]
+        assert np.abs(decoded.rgb.astype(int) - photo()).max() <= 2
+
+    def test_a_damaged_colour_profile_is_ignored_and_noted(self):
+        """Rubbish in place of a profile does not stop the image."""
+        decoded = decode(encoded(photo(), icc_profile=b"no profile"), LIMITS)
+        np.testing.assert_array_equal(decoded.rgb, photo())
+        assert "profile is damaged" in decoded.notes[0]
+
+    def test_an_opaque_alpha_channel_is_dropped(self):
+        """Full opacity says nothing."""
+        rgba = np.dstack([photo(), np.full((24, 32), 255, np.uint8)])
+        np.testing.assert_array_equal(decode(encoded(rgba), LIMITS).rgb, photo())
+
+    def test_transparency_is_flattened_onto_a_background(self):
+        """background=red shows through transparent pixels."""
+        rgba = np.zeros((2, 2, 4), np.uint8)
+        rgba[0] = [0, 255, 0, 255]
+        decoded = decode(encoded(rgba), LIMITS, background="#ff0000")
+        assert decoded.rgb[0, 0].tolist() == [0, 255, 0]
+        assert decoded.rgb[1, 1].tolist() == [255, 0, 0]
+        assert "flattened" in decoded.notes[0]
+
+    @pytest.mark.parametrize("shape", [(1, 1), (5, 7), (10, 500)])
+    def test_small_and_long_images(self, shape):
+        """Any shape within the limits is accepted."""
+        image = photo(0, *shape)
+        np.testing.assert_array_equal(decode(encoded(image), LIMITS).rgb, image)
+
+
+class TestRefused:
+    def test_transparency_without_a_background(self):
+        """Transparent pixels are refused, and the way out is named."""
+        palette = Image.fromarray(photo()).quantize(8)
+        with pytest.raises(BadImage, match="background=white"):
+            decode(encoded(palette, transparency=0), LIMITS)
+
+    def test_a_background_that_is_no_colour(self):
+        """The colour must be one."""
+        rgba = np.zeros((2, 2, 4), np.uint8)
+        with pytest.raises(BadRequest, match="colour"):
+            decode(encoded(rgba), LIMITS, background="transparentish")
+
+    @pytest.mark.parametrize(
+        ("data", "message"),
+        [
+            (b"just text, named .png", "not a PNG, JPEG or WebP image, or its header"),
+            (b"GIF89a...", "GIF"),
+            (b"%PDF-1.7", "PDF"),
+            (b"II*\0....", "TIFF"),
+        ],
+    )
+    def test_other_files(self, data, message):
+        """Other kinds of files are unsupported media, named where they are known."""
+        with pytest.raises(UnsupportedMedia, match=message):
+            decode(data, LIMITS)
+
+    def test_a_real_gif(self):
+        """A valid image of another format is not opened."""
+        with pytest.raises(UnsupportedMedia, match="GIF"):
+            decode(encoded(photo(), "GIF"), LIMITS)
+
+    def test_an_empty_file(self):
+        """Nothing is a bad image."""
+        with pytest.raises(BadImage, match="empty"):
+            decode(b"", LIMITS)
+
+    @pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP"])
+    def test_truncated_files(self, form):
+        """Half a file is an error, not half an image."""
+        data = encoded(photo(0, 200, 200), form)
+        with pytest.raises(BadImage, match=r"cannot be decoded|header is damaged"):
+            decode(data[: len(data) // 2], LIMITS)
+
+    def test_animations(self):
+        """More than one frame is refused."""
+        frames = [Image.fromarray(photo(k)) for k in range(3)]
+        data = encoded(frames[0], "WEBP", save_all=True, append_images=frames[1:])
+        with pytest.raises(BadImage, match="animated"):
+            decode(data, LIMITS)
+
+    def test_too_many_bytes(self):
+        """The file size is checked first."""
+        with pytest.raises(ImageTooLarge) as caught:
+            decode(b"x" * 11, Limits(max_bytes=10))
+        assert caught.value.members == {"limit": "max_bytes", "maximum": 10, "actual": 11}
+
+    @pytest.mark.parametrize("size", [(30000, 30000), (12000, 12000), (9000, 9000)])
+    def test_decompression_bombs(self, size):
+        """A small file of many pixels is refused from its header."""
+        with pytest.raises(ImageTooLarge, match="pixels") as caught:
+            decode(bomb(*size), LIMITS)
+        assert caught.value.members["limit"] == "max_pixels"
+
+    def test_a_side_that_is_too_long(self):
+        """Few pixels in one endless row are refused too."""
+        with pytest.raises(ImageTooLarge, match="no side"):
+            decode(encoded(np.zeros((1, 20000, 3), np.uint8)), LIMITS)
+
+    def test_the_limit_itself_is_allowed(self):
+        """max_pixels pixels pass, one more row does not."""
+        limits = Limits(max_pixels=100)
+        assert decode(encoded(photo(0, 10, 10)), limits).rgb.shape == (10, 10, 3)
+        with pytest.raises(ImageTooLarge):
+            decode(encoded(photo(0, 11, 10)), limits)
+
+    @settings(max_examples=150, deadline=None)
+    @given(st.data())
+    def test_damage_never_escapes(self, data):
+        """Any damaged file gives an image or an error of ours, never another exception."""
+        form = data.draw(st.sampled_from(["PNG", "JPEG", "WEBP"]))
+        intact = bytearray(encoded(photo(0, 16, 16), form))
+        for _ in range(data.draw(st.integers(1, 6))):
+            place = data.draw(st.integers(0, len(intact) - 1))
+            intact[place] = data.draw(st.integers(0, 255))
+        with suppress(BadInput):
+            rgb = decode(bytes(intact), LIMITS).rgb
+            assert rgb.dtype == np.uint8
+            assert rgb.ndim == 3
+
+    @settings(max_examples=60, deadline=None)
+    @given(st.binary(max_size=200))
+    def test_rubbish_never_escapes(self, data):
+        """Any bytes give an error of ours."""
+        with pytest.raises(BadInput):
+            decode(data, LIMITS)
+
