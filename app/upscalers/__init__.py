@@ -1,0 +1,1 @@
+"""Upscalers: opaque image-to-image models, local or remote, behind one protocol."""

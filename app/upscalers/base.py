@@ -1,0 +1,133 @@
+"""The protocol that local and remote upscalers share."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.images.encode import png_rgb
+
+RGB = NDArray[np.uint8]
+"""An image, uint8 [h, w, 3], sRGB, C-contiguous."""
+
+
+def image_digest(rgb: RGB) -> str:
+    """SHA-256, hexadecimal, of the size and pixels of an image: its identity in any file format."""
+    digest = hashlib.sha256(f"{rgb.shape[0]}x{rgb.shape[1]}:".encode())
+    digest.update(np.ascontiguousarray(rgb).data)
+    return digest.hexdigest()
+
+
+class Source:
+    """The decoded low-resolution input of one request, shared by its M generation calls.
+
+    Adapters that need bytes use `png`, which is encoded at most once; adapters that upload once
+    for M calls key their cache by the `Source` object itself (it hashes by identity and can be
+    weakly referenced).
+    """
+
+    def __init__(self, rgb: RGB) -> None:
+        if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or 0 in rgb.shape:
+            raise ValueError(
+                f"expected a non-empty uint8 [h, w, 3] image, got {rgb.dtype} {rgb.shape}"
+            )
+        self.rgb = np.ascontiguousarray(rgb)
+
+    @property
+    def height(self) -> int:
+        return int(self.rgb.shape[0])
+
+    @property
+    def width(self) -> int:
+        return int(self.rgb.shape[1])
+
+    @cached_property
+    def png(self) -> bytes:
+        """The image as a lossless PNG file."""
+        return png_rgb(self.rgb)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the pixels and the shape, hexadecimal."""
+        return image_digest(self.rgb)
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether every pixel has the same colour."""
+        return bool((self.rgb == self.rgb[0, 0]).all())
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What an upscaler can do; the fan-out plans its calls by it.
+
+    seeds: the same seed gives the same bytes.
+    samples_per_call: the largest number of seeds in one `generate` call.
+    concurrency: how many calls may be in flight at once, over all requests of this process.
+    max_samples: how many distinct samples it can give at all; None: no limit.
+    max_input_pixels: the largest h·w it takes; None: no limit of its own.
+    lossless: samples arrive without lossy compression.
+    """
+
+    seeds: bool = True
+    samples_per_call: int = 1
+    concurrency: int = 1
+    max_samples: int | None = None
+    max_input_pixels: int | None = None
+    lossless: bool = True
+
+
+class Upscaler(Protocol):
+    """An opaque image-to-image model μ.
+
+    `fingerprint` identifies whatever produces the samples: adapter, model and version or weight
+    hash, and every parameter that changes the output. Two upscalers with equal fingerprints draw
+    from the same distribution; a calibration is valid for one fingerprint only. Remote upscalers
+    learn `scale` and `fingerprint` in `check`; before it the properties raise
+    `UpscalerUnavailable`.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def kind(self) -> str: ...
+
+    @property
+    def scale(self) -> int: ...
+
+    @property
+    def fingerprint(self) -> str: ...
+
+    @property
+    def capabilities(self) -> Capabilities: ...
+
+    async def generate(self, source: Source, seeds: Sequence[int]) -> list[RGB]:
+        """One sample per seed, in the order of the seeds, each uint8 [k·h, k·w, 3].
+
+        Never blocks the event loop. Cancelling the call abandons or cancels the work.
+
+        Raises:
+            UpscalerUnavailable: unreachable or busy; the same call may succeed later.
+            UpscalerRejected: this input can never succeed.
+            UpscalerFailed: an answer that is not a sample.
+        """
+        ...
+
+    async def check(self) -> None:
+        """Return when the upscaler can serve, after learning its scale and fingerprint.
+
+        Raises:
+            UpscalerUnavailable: it cannot.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Release connections and threads."""
+        ...

@@ -1,0 +1,118 @@
+"""Run an upscaler over overlapping tiles: bounded memory, no seam.
+
+An output pixel of a convolutional network depends on the input within a *radius* only: the sum of
+(kernel size − 1) / 2 over the convolutions of its longest path. Each tile therefore reads a `halo`
+of at least that radius beyond the pixels that it keeps, and throws the halo's output away. A tile
+side that lies on the border of the image has no halo: there the network sees its own border
+treatment (for SPAN zeros, as in training), exactly as in a run over the whole image. So nothing is
+blended, and tiled equals whole up to the order of floating-point sums.
+
+All tiles of one image have the same shape. That is no matter of looks: onnxruntime's memory arena
+keeps the blocks of every shape it has seen, and other runtimes compile per shape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from app.upscalers.base import RGB
+
+
+class Cancelled(Exception):
+    """The caller asked to stop; no output exists."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """One tile along one axis, in input pixels: reads [start, stop), keeps [first, last)."""
+
+    start: int
+    stop: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
+class TilePlan:
+    """How images are cut: tiles of at most `tile` pixels a side, each with a `halo`.
+
+    Raises:
+        ValueError: a negative halo, or a tile that keeps nothing after losing two halos.
+    """
+
+    tile: int
+    halo: int
+
+    def __post_init__(self) -> None:
+        if self.halo < 0 or self.tile <= 2 * self.halo:
+            raise ValueError(
+                f"a tile must be larger than its two halos, got tile {self.tile}, halo {self.halo}"
+            )
+
+    def spans(self, length: int) -> list[Span]:
+        """The tiles along an axis of `length` >= 1 pixels.
+
+        All have equal length, at most `tile`; their kept parts partition [0, length); each kept
+        pixel has `halo` pixels on both sides inside its tile, or reaches to the image's border.
+        """
+        if length <= self.tile:
+            return [Span(0, length, 0, length)]
+        inner = length - 2 * self.halo
+        count = -(-inner // (self.tile - 2 * self.halo))
+        # As many tiles as needed, each as short as possible: 300 pixels become two of about 170,
+        # not one of 288 and a sliver.
+        step = -(-inner // count)
+        extent = step + 2 * self.halo
+        starts = [*(i * step for i in range(count - 1)), length - extent]
+        seams = [0, *(start + self.halo for start in starts[1:]), length]
+        return [
+            Span(start, start + extent, first, last)
+            for start, first, last in zip(starts, seams[:-1], seams[1:], strict=True)
+        ]
+
+
+def run_tiled(
+    function: Callable[[RGB], RGB],
+    image: RGB,
+    scale: int,
+    plan: TilePlan,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> RGB:
+    """`function(image)`, computed tile by tile.
+
+    Beside the output, memory is that of one tile.
+
+    Args:
+        function: maps a C-contiguous uint8 [h, w, 3] to uint8 [scale·h, scale·w, 3].
+        image: uint8 [h, w, 3], at least 1 x 1.
+        scale: the factor of `function`, >= 1.
+        plan: tile size and halo; the result is seamless if the halo is at least the radius of
+            `function`.
+        cancelled: asked before every tile, from the calling thread.
+
+    Returns:
+        uint8 [scale·h, scale·w, 3].
+
+    Raises:
+        Cancelled: `cancelled` answered true.
+        ValueError: `function` returned another shape than promised.
+    """
+    height, width, channels = image.shape
+    output = np.empty((scale * height, scale * width, channels), np.uint8)
+    for y in plan.spans(height):
+        for x in plan.spans(width):
+            if cancelled():
+                raise Cancelled
+            window = np.ascontiguousarray(image[y.start : y.stop, x.start : x.stop])
+            tile = function(window)
+            expected = (scale * window.shape[0], scale * window.shape[1], channels)
+            if tile.shape != expected:
+                raise ValueError(f"expected a tile of {expected}, got {tile.shape}")
+            output[scale * y.first : scale * y.last, scale * x.first : scale * x.last] = tile[
+                scale * (y.first - y.start) : scale * (y.last - y.start),
+                scale * (x.first - x.start) : scale * (x.last - x.start),
+            ]
+    return output
