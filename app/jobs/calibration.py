@@ -1,0 +1,243 @@
+"""The calibration job: one unit per pair, on all job workers; then all pairs make the calibration.
+
+A unit ends in one of three checkpoints: the measured pair, a pair that waits for its label
+(semantic metric), or a pair that cannot be used, with the reason. With labels missing the job ends
+in `awaiting_labels`; it is resumed when the admin has drawn them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from PIL import Image
+
+from app.calibration.active import Calibrations
+from app.calibration.config import CalibrationConfig
+from app.calibration.measure import measure_pair, pack, pair_info, unpack
+from app.calibration.pairs import Pair, bad_pairs, decode_label, load_pair
+from app.calibration.record import SIGMA_QUANTILES, Calibration, MeasuredPair, PairInfo, Provenance
+from app.conformal import Staircase, fidelity
+from app.errors import BadInput, BadPairs, NotFound
+from app.images.encode import png_rgb
+from app.jobs.handlers import JobContext
+from app.pipeline import Pipeline, guard, measure
+from app.stores.base import Job, JobState, Spool
+from app.upscalers.base import Source, Upscaler, image_digest
+
+_MEASURED, _WAITING, _BAD = b"M", b"W", b"B"
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationRequest:
+    """What a calibration job was asked to do, as the job store keeps it."""
+
+    config: CalibrationConfig
+    pipeline: Pipeline
+    upscaler: str
+    pairs: Sequence[Mapping[str, Any]]
+    skipped: Sequence[Mapping[str, Any]]
+    created_by: str
+    parent: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {
+            "config": self.config.model_dump(mode="json"),
+            "pipeline": self.pipeline.model_dump(mode="json"),
+            "upscaler": self.upscaler,
+            "pairs": [dict(pair) for pair in self.pairs],
+            "skipped": [dict(item) for item in self.skipped],
+            "created_by": self.created_by,
+            "parent": self.parent,
+        }
+
+    @classmethod
+    def of(cls, job: Job) -> CalibrationRequest:
+        """The request of a stored job."""
+        fields = dict(job.request)
+        fields["config"] = CalibrationConfig.model_validate(fields["config"])
+        fields["pipeline"] = Pipeline.model_validate(fields["pipeline"])
+        return cls(**fields)
+
+    def pair(self, name: str) -> Mapping[str, Any]:
+        """The pair of a name."""
+        return next(pair for pair in self.pairs if pair["name"] == name)
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingPair:
+    """A pair whose prediction waits for its label."""
+
+    info: PairInfo
+    sigma_quantiles: np.ndarray
+    prediction_sha256: str
+
+
+class CalibrationHandler:
+    """Runs calibration jobs (`app.jobs.handlers.FanOut`)."""
+
+    def __init__(
+        self, upscalers: Mapping[str, Upscaler], calibrations: Calibrations, spool: Spool
+    ) -> None:
+        self.upscalers = upscalers
+        self.calibrations = calibrations
+        self.spool = spool
+
+    async def units(self, job: Job) -> Sequence[str]:
+        """One unit per pair."""
+        return [pair["name"] for pair in CalibrationRequest.of(job).pairs]
+
+    async def unit(self, job: Job, unit: str) -> bytes:
+        """Generate for one pair and reduce it."""
+        request = CalibrationRequest.of(job)
+        upscaler = self.upscalers.get(request.upscaler)
+        if upscaler is None:
+            raise NotFound(f"The upscaler {request.upscaler!r} is no longer configured.")
+        guard(request.pipeline, upscaler)
+        try:
+            pair = await self._load(job.id, request, unit)
+            if request.pipeline.fidelity.metric == "semantic":
+                return await self._semantic(job.id, request, pair, upscaler)
+            return _MEASURED + pack(await measure_pair(upscaler, pair, request.pipeline))
+        except BadInput as error:
+            item = {"name": unit, "reason": error.detail.rstrip(".")}
+            if request.config.on_bad_pair == "fail":
+                raise bad_pairs([item], len(request.pairs)) from error
+            return _BAD + json.dumps(item).encode()
+
+    async def reduce(self, job: Job, context: JobContext) -> str:
+        """Make the calibration, or wait for labels."""
+        request = CalibrationRequest.of(job)
+        measured: list[MeasuredPair] = []
+        skipped = [*request.skipped]
+        missing = 0
+        async for name, data in context.records():
+            if data[:1] == _BAD:
+                skipped.append(json.loads(data[1:]))
+            elif data[:1] == _MEASURED:
+                measured.append(unpack(data[1:]))
+            elif (labelled := await self._labelled(job.id, name, data)) is not None:
+                measured.append(labelled)
+            else:
+                missing += 1
+        if missing:
+            return JobState.AWAITING_LABELS
+        calibration = await self._calibration(request, measured, skipped)
+        await self.calibrations.add(calibration, activate=False)
+        if request.config.activate:
+            await self.calibrations.store.activate(calibration.id, fence=context.fence)
+        return f"/v1/admin/calibrations/{calibration.id}"
+
+    async def _calibration(
+        self,
+        request: CalibrationRequest,
+        measured: list[MeasuredPair],
+        skipped: list[Mapping[str, Any]],
+    ) -> Calibration:
+        if request.parent is not None:
+            parent = await self.calibrations.get(request.parent)
+            measured = [*parent.measured_pairs(), *measured]
+        if not measured:
+            raise BadPairs("No pair could be used.", items=[dict(item) for item in skipped])
+        config = request.config
+        return await asyncio.to_thread(
+            lambda: Calibration.from_pairs(
+                measured,
+                upscaler=request.upscaler,
+                pipeline=request.pipeline,
+                name=config.name,
+                default_alpha=config.default_alpha,
+                degradation=config.degradation,
+                seed=config.seed,
+                skipped=[dict(item) for item in skipped],
+                provenance=Provenance(created_by=request.created_by, parent=request.parent),
+            )
+        )
+
+    async def _load(self, job: str, request: CalibrationRequest, name: str) -> Pair:
+        y = await self.spool.get(job, f"y/{name}")
+        x = await self.spool.get(job, f"x/{name}") if request.pair(name)["x"] else None
+        return await asyncio.to_thread(
+            lambda: load_pair(
+                name,
+                y,
+                x,
+                request.pipeline,
+                degradation=request.config.degradation,
+                seed=request.config.seed,
+            )
+        )
+
+    async def _semantic(
+        self, job: str, request: CalibrationRequest, pair: Pair, upscaler: Upscaler
+    ) -> bytes:
+        """Generate, and keep what a person needs to draw the label."""
+        measurement = await measure(upscaler, Source(pair.x), request.pipeline, pair.seed)
+        sha256 = image_digest(measurement.prediction)
+        asked = request.pair(pair.name)
+        if asked["label"] and asked["prediction"] != sha256:
+            raise BadPairs(
+                "the label was not drawn on this prediction "
+                f"(labels/predictions.json names {asked['prediction']}, it is {sha256})",
+                items=[],
+            )
+        png = await asyncio.to_thread(png_rgb, measurement.prediction)
+        await self.spool.put(job, f"x-shown/{pair.name}", await asyncio.to_thread(png_rgb, pair.x))
+        await self.spool.put(job, f"prediction/{pair.name}", png)
+        await self.spool.put(job, f"sigma/{pair.name}", measurement.sigma.tobytes())
+        document = {
+            "info": pair_info(pair, measurement).model_dump(),
+            "sigma_quantiles": np.quantile(measurement.sigma, SIGMA_QUANTILES).tolist(),
+            "prediction_sha256": sha256,
+        }
+        return _WAITING + json.dumps(document).encode()
+
+    async def _labelled(self, job: str, name: str, data: bytes) -> MeasuredPair | None:
+        """The measured pair once its label is there."""
+        try:
+            label = await self.spool.get(job, f"labels/{name}")
+        except NotFound:
+            return None
+        waiting = waiting_pair(data)
+        if waiting is None:
+            raise BadPairs("A checkpoint is damaged.", items=[{"name": name, "reason": "damaged"}])
+        shape = (waiting.info.height, waiting.info.width)
+        sigma = np.frombuffer(await self.spool.get(job, f"sigma/{name}"), np.float32).reshape(shape)
+
+        def staircase() -> Staircase:
+            return Staircase.from_maps(sigma, fidelity.semantic(decode_label(label, shape), shape))
+
+        return MeasuredPair(
+            waiting.info, await asyncio.to_thread(staircase), waiting.sigma_quantiles
+        )
+
+
+def waiting_pair(record: bytes) -> WaitingPair | None:
+    """The pair that waits for a label, if this checkpoint holds one."""
+    if record[:1] != _WAITING:
+        return None
+    document = json.loads(record[1:])
+    return WaitingPair(
+        PairInfo(**document["info"]),
+        np.array(document["sigma_quantiles"], np.float32),
+        document["prediction_sha256"],
+    )
+
+
+def record_state(record: bytes) -> Literal["measured", "awaiting_label", "skipped"]:
+    """What a checkpoint says about its pair."""
+    kind = record[:1]
+    return "measured" if kind == _MEASURED else "awaiting_label" if kind == _WAITING else "skipped"
+
+
+def as_png(data: bytes) -> bytes:
+    """A spooled image as a PNG file, whatever it was uploaded as."""
+    if data.startswith(b"\x89PNG"):
+        return data
+    return png_rgb(np.asarray(Image.open(io.BytesIO(data)).convert("RGB")))

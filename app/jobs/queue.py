@@ -1,0 +1,292 @@
+"""The seam over docket, the queue engine: which job is run by whom, and when again.
+
+Why a queue besides the job store
+    The store is the truth about jobs: what was asked, what has been done, how it ended. The queue
+    only answers "who does it now". Its messages hold ids and nothing else, and losing all of them
+    loses nothing: every worker sends all unfinished jobs of the store again, at its start and then
+    twice per lease. A key that the queue knows is not sent twice, so this costs one read. That is
+    also what makes `memory://`, a queue inside the process, survive a restart.
+
+Death of a worker
+    docket keeps a message pending until its task ends, and a worker renews the lease of what it
+    runs. Of a worker that died the leases run out, and another takes its messages over: after the
+    lease and at most a third more. `JobStore.begin` then counts one more attempt, which fences off
+    the old one should it only have slept. A message that is delivered again although the attempt
+    is well (a lost connection stops the renewal of leases) finds in the store that the attempt
+    told to be alive less than half a lease ago, and does nothing. docket itself counts nothing and would redeliver a job
+    that kills its workers for ever; the store gives it up (`app/jobs/attempts.py`), and names the
+    guilty part of a calibration (`app/jobs/fanout.py`).
+
+Three queues
+    `upscale` and `calibration` carry jobs, `unit` the parts of calibrations. Each has its own
+    message stream and its own slots in a worker, so a thousand queued pairs do not delay an
+    upscale, and coordinators, which only wait, do not take the slots of the pairs they wait for.
+
+Cancelling
+    Only the store is told. Whoever runs the job looks there twice a second; whoever gets the
+    message later finds nothing to do.
+
+Stopping
+    `run` returns after its event is set: no message is taken any more, coordinators give their jobs
+    back at once, other work may end within the drain time, then it is interrupted and given back.
+    docket stops renewing leases during this time, so the drain time must be below the lease.
+
+Trust
+    docket unpickles what it reads. Whoever can write to this Redis can run code in the workers:
+    it must be private and have a password.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from typing import Final, Self
+from urllib.parse import urlsplit
+
+from docket import Docket, Worker
+from redis.exceptions import RedisError
+
+from app.errors import ConfigError
+from app.jobs.attempts import Attempts, ProblemOf
+from app.jobs.fanout import Units, coordinator
+from app.jobs.handlers import FanOut, Handler
+from app.jobs.supervision import Supervisor
+from app.stores.base import Job, JobKind, JobStore, StoreUnavailable
+
+QUEUES: Final = ("upscale", "calibration", "unit")
+
+# Coordinators only wait; this bounds how many calibrations one worker has under way.
+COORDINATORS: Final = 32
+
+# How long docket lets a read wait for a message, and how soon it sees a slot free again.
+POLL: Final = timedelta(milliseconds=50)
+
+RECONNECT: Final = timedelta(seconds=2)
+
+# docket can also run things later, and would look for them four times a second; nothing here does.
+NOTHING_IS_LATER: Final = timedelta(seconds=30)
+
+log = logging.getLogger(__name__)
+
+
+class JobQueue:
+    """Carries jobs from where they are created to where they are run.
+
+    ::
+
+        async with JobQueue("redis://…", stores.jobs, problem_of=…) as queue:
+            await queue.submit(job)                                      # a gateway
+            await queue.run({"calibration": calibrate}, stop=event)      # a worker; or both
+
+    `memory://` (optionally with a name) carries jobs inside one process only.
+    """
+
+    def __init__(
+        self, url: str, jobs: JobStore, *, problem_of: ProblemOf, lease_s: float = 60.0
+    ) -> None:
+        if urlsplit(url).scheme not in {"memory", "redis", "rediss"}:
+            raise ConfigError("A queue URL starts with memory:// or redis:// or rediss://.")
+        self._url = url
+        self._jobs = jobs
+        self._problem_of = problem_of
+        self._lease_s = lease_s
+        # With memory:// whoever ran a job before this process started is dead for certain.
+        self._alive_s = 0.0 if urlsplit(url).scheme == "memory" else lease_s / 2
+        self._dockets: dict[str, Docket] = {}
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        for name in QUEUES:
+            # Nothing is kept of a task that has ended: the store knows better.
+            docket = Docket(
+                name=f"trustscale:queue:{name}", url=self._url, execution_ttl=timedelta(0)
+            )
+            docket.register(_unit_elsewhere if name == "unit" else _job_elsewhere, names=[name])
+            self._dockets[name] = await self._stack.enter_async_context(docket)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    async def submit(self, job: Job) -> Job:
+        """Store a job and queue it; the stored one, unchanged, if the id exists.
+
+        Once it is stored it will be run: a queue that cannot be reached now is made good by the
+        next worker that looks. Raises StoreUnavailable if it could not be stored.
+        """
+        stored = await self._jobs.create(job)
+        if not stored.state.is_final:
+            with _later("A job is queued"):
+                await self._send_jobs([stored])
+        return stored
+
+    async def resume(self, job_id: str) -> Job:
+        """Queue a job that awaited labels again. Raises NotFound."""
+        job = await self._jobs.resume(job_id)
+        if not job.state.is_final:
+            with _later("A job is queued"):
+                await self._send_jobs([job])
+        return job
+
+    async def cancel(self, job_id: str) -> Job:
+        """Ask for the cancellation of a job, wherever it runs. Raises NotFound."""
+        return await self._jobs.request_cancel(job_id)
+
+    async def run(
+        self,
+        handlers: Mapping[JobKind, Handler | FanOut],
+        *,
+        stop: asyncio.Event,
+        concurrency: Mapping[JobKind, int] | None = None,
+        drain_s: float = 20.0,
+    ) -> None:
+        """Run jobs of the kinds that have a handler, until `stop` is set and the work has ended.
+
+        `concurrency` is how many of a kind run at once in this process (of a FanOut: how many
+        units), 1 if not given. One `run` at a time per queue object.
+        """
+        patience_s, beat_s = 2 * self._lease_s, self._lease_s / 8
+        supervisor = Supervisor(self._jobs, patience_s=patience_s, beat_s=beat_s)
+        coordinating = Supervisor(self._jobs, patience_s=patience_s, beat_s=beat_s)
+        slots = concurrency or {}
+        async with AsyncExitStack() as stack:
+            loops = [
+                await stack.enter_async_context(self._looped(name, most))
+                for name, most in self._prepare(handlers, slots, supervisor, coordinating)
+            ]
+            loops.append(asyncio.create_task(self._send_unfinished_for_ever()))
+            stopped = asyncio.create_task(stop.wait())
+            try:
+                # A loop ends by itself only by a mistake, which must not pass unseen.
+                await asyncio.wait({*loops, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                stopped.cancel()
+                coordinating.interrupt()
+                for loop in loops:
+                    loop.cancel()
+                if loops:
+                    await asyncio.wait(loops, timeout=min(drain_s, 0.8 * self._lease_s))
+                supervisor.interrupt()
+                outcomes = await asyncio.gather(*loops, return_exceptions=True)
+        for outcome in outcomes:
+            if isinstance(outcome, Exception):
+                raise outcome
+
+    def _prepare(
+        self,
+        handlers: Mapping[JobKind, Handler | FanOut],
+        slots: Mapping[JobKind, int],
+        supervisor: Supervisor,
+        coordinating: Supervisor,
+    ) -> Iterable[tuple[str, int]]:
+        """Tell the queues what to run; which queues to work on, with how many slots."""
+        if sum(isinstance(handler, FanOut) for handler in handlers.values()) > 1:
+            raise ValueError("the unit queue serves one kind of job")
+        for kind, handler in handlers.items():
+            if isinstance(handler, FanOut):
+                units = Units(self._jobs, supervisor, self._problem_of)
+                self._serve_units(units, handler)
+                coordinate = coordinator(handler, self._send_units, resend_s=self._lease_s)
+                self._serve_jobs(kind, coordinate, coordinating)
+                yield "unit", slots.get(kind, 1)
+                yield kind, COORDINATORS
+            else:
+                self._serve_jobs(kind, handler, supervisor)
+                yield kind, slots.get(kind, 1)
+
+    def _serve_jobs(self, kind: JobKind, handler: Handler, supervisor: Supervisor) -> None:
+        attempts = Attempts(self._jobs, supervisor, self._problem_of, alive_s=self._alive_s)
+        docket = self._dockets[kind]
+
+        async def run_job(job_id: str) -> None:
+            if await attempts.run(job_id, handler):
+                # Another worker need not wait for the lease of this one.
+                await docket.replace(kind, datetime.now(UTC), job_id)(job_id)
+
+        docket.register(run_job, names=[kind])
+
+    def _serve_units(self, units: Units, fan_out: FanOut) -> None:
+        docket = self._dockets["unit"]
+
+        async def run_unit(job_id: str, unit: str) -> None:
+            if await units.run(job_id, unit, fan_out):
+                key = f"{job_id}:{unit}"
+                await docket.replace("unit", datetime.now(UTC), key)(job_id, unit)
+
+        docket.register(run_unit, names=["unit"])
+
+    @asynccontextmanager
+    async def _looped(self, name: str, slots: int) -> AsyncIterator[asyncio.Task[None]]:
+        worker = Worker(
+            self._dockets[name],
+            concurrency=slots,
+            redelivery_timeout=timedelta(seconds=self._lease_s),
+            reconnection_delay=RECONNECT,
+            minimum_check_interval=POLL,
+            scheduling_resolution=NOTHING_IS_LATER,
+            schedule_automatic_tasks=False,
+        )
+        async with worker:
+            yield asyncio.create_task(worker.run_forever(), name=f"queue {name}")
+
+    async def _send_jobs(self, jobs: Sequence[Job]) -> None:
+        for kind in ("upscale", "calibration"):
+            docket = self._dockets[kind]
+            calls = [docket.call(kind, key=job.id)(job.id) for job in jobs if job.kind == kind]
+            if calls:
+                await docket.add_many(calls)
+
+    async def _send_units(self, job_id: str, units: Sequence[str]) -> None:
+        docket = self._dockets["unit"]
+        with _later("Units are sent"):
+            await docket.add_many(
+                [docket.call("unit", key=f"{job_id}:{unit}")(job_id, unit) for unit in units]
+            )
+
+    async def _send_unfinished_for_ever(self) -> None:
+        while True:
+            with _later("Unfinished jobs are sent"), suppress(StoreUnavailable):
+                await self._send_jobs(await self._jobs.unfinished())
+            await asyncio.sleep(self._lease_s / 2)
+
+
+async def _job_elsewhere(job_id: str) -> None:
+    """Stands for the handler in a process that only sends."""
+    raise NotImplementedError(job_id)
+
+
+async def _unit_elsewhere(job_id: str, unit: str) -> None:
+    """Stands for the handler in a process that only sends."""
+    raise NotImplementedError(job_id, unit)
+
+
+@contextmanager
+def _later(what: str) -> Iterator[None]:
+    """Let a queue that is away be: whatever was not sent is sent with the next round."""
+    try:
+        yield
+    except RedisError as error:
+        log.warning("%s later, the queue is away: %s", what, type(error).__name__)
+
+
+async def run_until_signalled(
+    queue: JobQueue,
+    handlers: Mapping[JobKind, Handler | FanOut],
+    *,
+    concurrency: Mapping[JobKind, int] | None = None,
+    drain_s: float = 20.0,
+) -> None:
+    """`JobQueue.run` for a program of its own: SIGTERM and SIGINT stop it in an orderly way."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        await queue.run(handlers, stop=stop, concurrency=concurrency, drain_s=drain_s)
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)

@@ -1,0 +1,1 @@
+"""Where calibrations, jobs and results live: protocols and their implementations."""

@@ -1,0 +1,230 @@
+"""The single place that knows how SQLite is opened, locked and migrated.
+
+One file in WAL mode, shared by all processes of one machine. Each process keeps two connections,
+each on its own thread: one for writing, because SQLite has one writer at a time anyway and a queue
+in front of the lock is fairer than its busy loop; one for reading, because in WAL mode a reader
+sees one consistent snapshot and never waits for a writer. The threads are the database's own:
+in the shared pool of `asyncio.to_thread` a lookup would wait behind image work.
+
+Every write is one transaction that takes the write lock at its first statement (`BEGIN IMMEDIATE`),
+so a read inside it cannot be overtaken. A process killed at any point leaves the transaction whole
+or absent. `durable` transactions are also on the disk before the call returns
+(`synchronous=FULL`); the others may be undone by a power cut, never by a crash of the process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeVar
+
+from app.errors import ConfigError, TrustscaleError
+from app.stores.base import StoreUnavailable
+
+Answer = TypeVar("Answer")
+Work = Callable[[sqlite3.Connection], Answer]
+
+# Longest wait for the write lock of another process: far above any transaction of ours
+# (milliseconds), below what a caller would take for a hang.
+LOCK_TIMEOUT_S = 30.0
+
+# Databases up to this size are checked page by page at start (about a second).
+CHECKED_BYTES = 256 * 1024 * 1024
+
+# MIGRATIONS[i] takes a database of schema version i to i + 1. Never edit one that was released.
+MIGRATIONS: tuple[str, ...] = (
+    """
+    CREATE TABLE calibrations (
+        id TEXT PRIMARY KEY,
+        upscaler TEXT NOT NULL,
+        created_at TEXT NOT NULL,
+        head TEXT NOT NULL,
+        blob BLOB NOT NULL
+    );
+    CREATE TABLE active (
+        upscaler TEXT PRIMARY KEY,
+        calibration TEXT NOT NULL REFERENCES calibrations (id),
+        previous TEXT,
+        at TEXT NOT NULL
+    );
+    CREATE TABLE jobs (
+        id TEXT PRIMARY KEY,
+        kind TEXT NOT NULL,
+        state TEXT NOT NULL,
+        progress TEXT NOT NULL,
+        created_at TEXT NOT NULL,
+        started_at TEXT,
+        finished_at TEXT,
+        attempt INTEGER NOT NULL,
+        cancel_requested INTEGER NOT NULL,
+        request TEXT NOT NULL,
+        result TEXT,
+        error TEXT,
+        starts INTEGER NOT NULL DEFAULT 0,
+        beat_at REAL NOT NULL DEFAULT 0,
+        revision INTEGER NOT NULL DEFAULT 0
+    );
+    CREATE INDEX jobs_by_state ON jobs (state, created_at);
+    CREATE TABLE units (
+        job TEXT NOT NULL REFERENCES jobs (id) ON DELETE CASCADE,
+        key TEXT NOT NULL,
+        starts INTEGER NOT NULL DEFAULT 0,
+        value BLOB,
+        PRIMARY KEY (job, key)
+    );
+    CREATE TABLE checks (id INTEGER PRIMARY KEY CHECK (id = 1), count INTEGER NOT NULL);
+    INSERT INTO checks VALUES (1, 0);
+    CREATE TABLE audit (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        at TEXT NOT NULL,
+        action TEXT NOT NULL,
+        actor TEXT NOT NULL,
+        facts TEXT NOT NULL
+    );
+    """,
+)
+SCHEMA_VERSION = len(MIGRATIONS)
+
+
+def as_text(moment: datetime) -> str:
+    """A time as it is stored: ISO 8601 in UTC with microseconds, which sorts as text."""
+    return moment.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+class Database:
+    """An open database. Raises ConfigError, in one line, for a file that cannot be used."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with closing(self._connect()) as connection:
+                self._prepare(connection)
+        except sqlite3.DatabaseError as error:
+            raise ConfigError(f"The database {path} cannot be used: {error}.") from error
+        except OSError as error:
+            raise ConfigError(
+                f"The folder of the database {path} cannot be used: {error.strerror}."
+            ) from error
+        self._writer = _Lane(self._connect, "trustscale-store-write")
+        self._reader = _Lane(self._connect, "trustscale-store-read")
+
+    async def read(self, work: Work[Answer]) -> Answer:
+        """Run queries that change nothing; each single query sees one consistent snapshot."""
+        return await self._call(self._reader, work)
+
+    async def write(self, work: Work[Answer], *, durable: bool = True) -> Answer:
+        """Run one transaction: all of it happens, or nothing if it raises."""
+
+        def transaction(connection: sqlite3.Connection) -> Answer:
+            connection.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                answer = work(connection)
+            except BaseException:
+                connection.rollback()
+                raise
+            try:
+                connection.commit()
+            except sqlite3.Error:
+                # A full disk is often noticed only here, and leaves the transaction open.
+                connection.rollback()
+                raise
+            return answer
+
+        return await self._call(self._writer, transaction)
+
+    async def check(self) -> None:
+        """Return if a row can be written and read. Raises StoreUnavailable."""
+        await self.write(
+            lambda c: c.execute("UPDATE checks SET count = count + 1"),
+            durable=False,
+        )
+        await self.read(lambda c: c.execute("SELECT count FROM checks").fetchone())
+
+    async def close(self) -> None:
+        """Let the running calls end, then close. Closing again does nothing."""
+        for lane in (self._reader, self._writer):
+            await asyncio.to_thread(lane.close)
+
+    async def _call(self, lane: _Lane, work: Work[Answer]) -> Answer:
+        try:
+            return await asyncio.wrap_future(lane.submit(work))
+        except TrustscaleError:
+            raise
+        except sqlite3.Error as error:
+            raise StoreUnavailable(
+                f"The database {self.path.name} cannot be used now: {error}."
+            ) from error
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            self.path, timeout=LOCK_TIMEOUT_S, isolation_level=None, check_same_thread=False
+        )
+        connection.execute("PRAGMA foreign_keys=ON")
+        return connection
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        # Refuse before the first write: an older release must not touch a newer database.
+        self._refuse_newer(connection)
+        if self.path.stat().st_size <= CHECKED_BYTES:
+            verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+            if verdict != "ok":
+                reason = " ".join(str(verdict).split())
+                raise ConfigError(f"The database {self.path} is damaged: {reason}.")
+        mode = connection.execute("PRAGMA journal_mode=WAL").fetchone()[0]
+        if mode != "wal":
+            raise ConfigError(
+                f"The folder of {self.path} does not support SQLite's write-ahead log; "
+                "choose a folder on a local disk."
+            )
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            for version in range(self._refuse_newer(connection), SCHEMA_VERSION):
+                for statement in MIGRATIONS[version].split(";"):
+                    connection.execute(statement)
+            connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+        except BaseException:
+            connection.rollback()
+            raise
+        connection.commit()
+
+    def _refuse_newer(self, connection: sqlite3.Connection) -> int:
+        version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+        if version > SCHEMA_VERSION:
+            raise ConfigError(
+                f"The database {self.path} was written by a newer release "
+                f"(schema {version}, this release knows {SCHEMA_VERSION})."
+            )
+        return version
+
+
+class _Lane:
+    """One thread with one connection, opened at its first call."""
+
+    def __init__(self, connect: Callable[[], sqlite3.Connection], name: str) -> None:
+        self._connect = connect
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
+        self._connection: sqlite3.Connection | None = None
+
+    def submit(self, work: Work[Answer]) -> Future[Answer]:
+        try:
+            return self._thread.submit(self._run, work)
+        except RuntimeError as error:  # the executor is shut down
+            raise StoreUnavailable("The database is closed.") from error
+
+    def close(self) -> None:
+        self._thread.shutdown(wait=True)
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _run(self, work: Work[Answer]) -> Answer:
+        if self._connection is None:
+            self._connection = self._connect()
+        return work(self._connection)

@@ -1,0 +1,125 @@
+"""How names become paths, and how files become whole or absent.
+
+Names (of results, jobs, uploads) come from outside. They are never joined to a path as they are:
+each is percent-encoded into one path component, so that no name can leave its folder, hide, or
+mean something to the file system, and every name of a person's file is allowed.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from urllib.parse import quote, unquote
+from uuid import uuid4
+
+from app.errors import BadRequest, ConfigError
+from app.stores.base import StoreUnavailable
+
+# What is being written or removed carries this prefix, which no encoded name can have.
+SCRATCH = ".tmp-"
+
+# Scratch older than this was left by a killed process: no write takes an hour.
+SCRATCH_LIFE_S = 3600.0
+
+# The limit of every usual file system for one path component.
+COMPONENT_BYTES = 255
+
+
+def component(name: str) -> str:
+    """The path component of a name: letters, digits, `_`, `-`, `.` (not first) and %XX.
+
+    Raises BadRequest for a name that is empty or too long.
+    """
+    encoded = quote(name, safe="", errors="surrogatepass").replace("~", "%7E")
+    if encoded.startswith("."):
+        encoded = "%2E" + encoded[1:]
+    if not encoded or len(encoded) > COMPONENT_BYTES:
+        raise BadRequest(f"A name is {'too long' if encoded else 'empty'}: {name[:40]!r}.")
+    return encoded
+
+
+def named(encoded: str) -> str:
+    """The name behind a path component."""
+    return unquote(encoded, errors="surrogatepass")
+
+
+def usable_folder(folder: Path) -> Path:
+    """The folder, made if missing and proved writable. Raises ConfigError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f"{SCRATCH}{uuid4().hex}"
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise ConfigError(f"The folder {folder} cannot be written: {error.strerror}.") from error
+    return folder
+
+
+@contextmanager
+def file_errors(what: str) -> Iterator[None]:
+    """Tell a full disk or a lost mount as StoreUnavailable; a missing file stays as it is."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise StoreUnavailable(f"{what} cannot be used now: {error.strerror}.") from error
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write a file that is on the disk when this returns; the name is not (see `sync_folder`)."""
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Put the names inside a folder on the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Put a file at a path, whole or not at all, also across a power cut."""
+    scratch = path.parent / f"{SCRATCH}{uuid4().hex}"
+    try:
+        write_file(scratch, data)
+        scratch.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            scratch.unlink()
+        raise
+    sync_folder(path.parent)
+
+
+def remove_folder(folder: Path) -> bool:
+    """Make a folder disappear at once, then free its space. False if there is none."""
+    scratch = folder.parent / f"{SCRATCH}{uuid4().hex}"
+    try:
+        folder.rename(scratch)
+    except FileNotFoundError:
+        return False
+    shutil.rmtree(scratch, ignore_errors=True)
+    return True
+
+
+def remove_old_scratch(folder: Path) -> None:
+    """Remove what killed processes left half done."""
+    limit = time.time() - SCRATCH_LIFE_S
+    for entry in folder.iterdir():
+        if not entry.name.startswith(SCRATCH):
+            continue
+        with suppress(OSError):
+            if entry.stat().st_mtime < limit:
+                if entry.is_dir():
+                    shutil.rmtree(entry, ignore_errors=True)
+                else:
+                    entry.unlink()

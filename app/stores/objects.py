@@ -1,0 +1,99 @@
+"""The spool in an object store (or anything else that fsspec opens): `s3://bucket/prefix`.
+
+Needs the optional extra `objects` (fsspec and the package of the protocol, such as s3fs). Object
+stores put an object whole or not at all, which is the promise of `Spool.put`; a protocol of plain
+remote files (`sftp://`) does not, and a file half written there is only ever read by a job that is
+created after all its uploads are stored.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+from app.errors import ConfigError, NotFound, TrustscaleError
+from app.stores.base import StoreUnavailable
+from app.stores.folders import component, named
+
+Answer = TypeVar("Answer")
+
+
+class ObjectSpool:
+    """`Spool` under a URL. Raises ConfigError; neither errors nor logs hold the URL's secrets."""
+
+    def __init__(self, url: str) -> None:
+        scheme = urlsplit(url).scheme
+        try:
+            from fsspec.core import (  # type: ignore[import-untyped]  # noqa: PLC0415 - an optional extra
+                url_to_fs,
+            )
+        except ImportError as error:
+            raise ConfigError(
+                f"A spool at {scheme}:// needs fsspec: pip install 'trustscale[objects]'."
+            ) from error
+        try:
+            self._files, root = url_to_fs(url, use_listings_cache=False)
+        except ImportError as error:
+            raise ConfigError(f"A spool at {scheme}:// needs one more package: {error}.") from error
+        except Exception as error:
+            # The message of a foreign library may quote the URL with its credentials.
+            raise ConfigError(
+                f"The spool URL ({scheme}://…) cannot be opened: {type(error).__name__}."
+            ) from error
+        self._scheme = scheme
+        self._root = root.rstrip("/")
+
+    async def put(self, job: str, name: str, data: bytes) -> None:
+        path = self._path(job, name)
+
+        def write() -> None:
+            self._files.makedirs(self._path(job), exist_ok=True)
+            self._files.pipe_file(path, data)
+
+        await self._call(write)
+
+    async def get(self, job: str, name: str) -> bytes:
+        path = self._path(job, name)
+
+        def read() -> bytes:
+            try:
+                return bytes(self._files.cat_file(path))
+            except FileNotFoundError:
+                raise NotFound(f"There is no file {name!r} of job {job}.") from None
+
+        return await self._call(read)
+
+    async def names(self, job: str) -> list[str]:
+        def listing() -> list[str]:
+            try:
+                paths = self._files.ls(self._path(job), detail=False)
+            except FileNotFoundError:
+                return []
+            return sorted(named(path.rstrip("/").rpartition("/")[2]) for path in paths)
+
+        return await self._call(listing)
+
+    async def delete(self, job: str) -> None:
+        def remove() -> None:
+            try:
+                self._files.rm(self._path(job), recursive=True)
+            except FileNotFoundError:
+                return
+
+        await self._call(remove)
+
+    def _path(self, *names: str) -> str:
+        return "/".join([self._root, *map(component, names)])
+
+    async def _call(self, work: Callable[[], Answer]) -> Answer:
+        try:
+            return await asyncio.to_thread(work)
+        except TrustscaleError:
+            raise
+        except Exception as error:
+            # Whatever the protocol's library raises; its text may quote credentials.
+            raise StoreUnavailable(
+                f"The spool ({self._scheme}://…) cannot be used now: {type(error).__name__}."
+            ) from error

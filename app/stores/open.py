@@ -1,0 +1,117 @@
+"""One URL chooses all stores: `sqlite:///…` for one machine, `redis://…` for several."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from app.errors import ConfigError
+from app.stores.base import AuditLog, CalibrationStore, JobStore, ResultStore, Spool, Stores
+from app.stores.database import Database
+from app.stores.files import FileResults, FileSpool
+from app.stores.folders import usable_folder
+from app.stores.sqlite import SqliteAudit, SqliteCalibrations
+from app.stores.sqlite_jobs import SqliteJobs
+
+DATABASE_NAME = "trustscale.sqlite3"
+
+
+@dataclass(frozen=True)
+class OpenStores:
+    """`Stores`, put together from parts that are checked and closed in the order given."""
+
+    calibrations: CalibrationStore
+    jobs: JobStore
+    results: ResultStore
+    spool: Spool
+    audit: AuditLog
+    checks: Sequence[Callable[[], Awaitable[None]]]
+    closes: Sequence[Callable[[], Awaitable[None]]]
+
+    async def check(self) -> None:
+        """See `Stores.check`."""
+        for check in self.checks:
+            await check()
+
+    async def close(self) -> None:
+        """See `Stores.close`. Closing again does nothing."""
+        for close in self.closes:
+            await close()
+
+
+def open_stores(
+    url: str,
+    data_dir: Path,
+    *,
+    result_ttl_s: float,
+    max_result_bytes: int,
+    spool_url: str | None = None,
+) -> Stores:
+    """The stores behind a URL.
+
+    `sqlite:///PATH` keeps calibrations and jobs in that file (nothing: `trustscale.sqlite3` in the
+    data folder; a relative path is relative to the data folder, because a service has no working
+    folder that means something) and results in the data folder. `redis://` and `rediss://` keep
+    all three in Redis; the server is first asked by `check`. Uploads are spooled in the data
+    folder, or under `spool_url` (`file:///…`, or any URL that fsspec opens, such as `s3://…`),
+    which every job worker must reach.
+
+    Raises ConfigError, in one line and without passwords.
+    """
+    scheme = urlsplit(url).scheme
+    if scheme in {"redis", "rediss"}:
+        from app.stores.redis import RedisAudit, open_redis  # noqa: PLC0415 - only where Redis is used
+
+        spool = open_spool(spool_url, data_dir)
+        redis = open_redis(url, result_ttl_s=result_ttl_s, max_result_bytes=max_result_bytes)
+        return OpenStores(
+            redis.calibrations,
+            redis.jobs,
+            redis.results,
+            spool,
+            RedisAudit(redis.client),
+            [redis.check],
+            [redis.close],
+        )
+    if scheme != "sqlite":
+        raise ConfigError(
+            f"A store URL starts with sqlite:/// or redis:// or rediss://, not {scheme!r}."
+        )
+    path = _sqlite_path(url, data_dir)
+    usable_folder(data_dir)
+    spool = open_spool(spool_url, data_dir)
+    results = FileResults(data_dir / "results", ttl_s=result_ttl_s, max_bytes=max_result_bytes)
+    database = Database(path)
+    return OpenStores(
+        SqliteCalibrations(database),
+        SqliteJobs(database),
+        results,
+        spool,
+        SqliteAudit(database),
+        [database.check, results.check],
+        [database.close],
+    )
+
+
+def open_spool(url: str | None, data_dir: Path) -> Spool:
+    """The spool behind a URL, or in the data folder. Raises ConfigError."""
+    if url is None:
+        return FileSpool(data_dir / "spool")
+    parts = urlsplit(url)
+    if parts.scheme == "file":
+        return FileSpool(Path(unquote(parts.path)))
+    from app.stores.objects import ObjectSpool  # noqa: PLC0415 - an optional extra
+
+    return ObjectSpool(url)
+
+
+def _sqlite_path(url: str, data_dir: Path) -> Path:
+    rest = url.removeprefix("sqlite:")
+    if rest not in {"", "//"} and not rest.startswith("///"):
+        raise ConfigError("A SQLite store URL has three slashes: sqlite:///PATH.")
+    if "?" in rest or "#" in rest:
+        raise ConfigError("A SQLite store URL takes no parameters.")
+    path = unquote(rest.removeprefix("///").removeprefix("//"))
+    return data_dir / (path or DATABASE_NAME)

@@ -1,0 +1,123 @@
+"""Calibrations and the audit log in SQLite: the default, for everything on one machine.
+
+How the file is opened, locked and migrated is `app/stores/database.py`.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from app.errors import Conflict, NotFound
+from app.stores.base import Activation, AuditEntry, CalibrationHead, Fence, overtaken
+from app.stores.database import Database, as_text
+from app.stores.sqlite_jobs import is_latest
+
+
+class SqliteCalibrations:
+    """`CalibrationStore` in the tables `calibrations` and `active`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def put(self, head: CalibrationHead, blob: bytes) -> None:
+        row = (head.id, head.upscaler, as_text(head.created_at), head.model_dump_json(), blob)
+        await self._database.write(
+            lambda c: c.execute("INSERT OR IGNORE INTO calibrations VALUES (?, ?, ?, ?, ?)", row)
+        )
+
+    async def get(self, calibration: str) -> bytes:
+        row = await self._database.read(
+            lambda c: c.execute(
+                "SELECT blob FROM calibrations WHERE id = ?", (calibration,)
+            ).fetchone()
+        )
+        if row is None:
+            raise _no_calibration(calibration)
+        return bytes(row[0])
+
+    async def heads(self, upscaler: str | None = None) -> list[CalibrationHead]:
+        rows = await self._database.read(
+            lambda c: c.execute(
+                "SELECT head FROM calibrations WHERE ?1 IS NULL OR upscaler = ?1 "
+                "ORDER BY created_at DESC, id DESC",
+                (upscaler,),
+            ).fetchall()
+        )
+        return [CalibrationHead.model_validate_json(row[0]) for row in rows]
+
+    async def activate(self, calibration: str, *, fence: Fence | None = None) -> Activation:
+        def switch(c: sqlite3.Connection) -> Activation:
+            if fence is not None and not is_latest(c, *fence):
+                raise overtaken(fence)
+            found = c.execute(
+                "SELECT upscaler FROM calibrations WHERE id = ?", (calibration,)
+            ).fetchone()
+            if found is None:
+                raise _no_calibration(calibration)
+            present = c.execute(
+                "SELECT upscaler, calibration, previous, at FROM active WHERE upscaler = ?", found
+            ).fetchone()
+            if present is not None and present[1] == calibration:
+                return _activation(present)
+            replaced = present[1] if present is not None else None
+            row = (found[0], calibration, replaced, as_text(datetime.now(UTC)))
+            c.execute("INSERT OR REPLACE INTO active VALUES (?, ?, ?, ?)", row)
+            return _activation(row)
+
+        return await self._database.write(switch)
+
+    async def active(self) -> Mapping[str, Activation]:
+        rows = await self._database.read(
+            lambda c: c.execute("SELECT upscaler, calibration, previous, at FROM active").fetchall()
+        )
+        return {row[0]: _activation(row) for row in rows}
+
+    async def delete(self, calibration: str) -> None:
+        def remove(c: sqlite3.Connection) -> None:
+            if c.execute("SELECT 1 FROM active WHERE calibration = ?", (calibration,)).fetchone():
+                raise Conflict(f"Calibration {calibration} is active; activate another one first.")
+            if not c.execute("DELETE FROM calibrations WHERE id = ?", (calibration,)).rowcount:
+                raise _no_calibration(calibration)
+
+        await self._database.write(remove)
+
+
+class SqliteAudit:
+    """`AuditLog` in the table `audit`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def append(self, action: str, actor: str, facts: dict[str, Any]) -> None:
+        row = (as_text(datetime.now(UTC)), action, actor, json.dumps(facts))
+        await self._database.write(
+            lambda c: c.execute(
+                "INSERT INTO audit (at, action, actor, facts) VALUES (?, ?, ?, ?)", row
+            )
+        )
+
+    async def entries(self, *, limit: int, before: int | None = None) -> list[AuditEntry]:
+        rows = await self._database.read(
+            lambda c: c.execute(
+                "SELECT id, at, action, actor, facts FROM audit "
+                "WHERE ?1 IS NULL OR id < ?1 ORDER BY id DESC LIMIT ?2",
+                (before, limit),
+            ).fetchall()
+        )
+        return [
+            AuditEntry(id=id_, at=at, action=action, actor=actor, facts=json.loads(facts))
+            for id_, at, action, actor, facts in rows
+        ]
+
+
+def _activation(row: tuple[Any, ...]) -> Activation:
+    upscaler, calibration, previous, at = row
+    return Activation(upscaler, calibration, previous, datetime.fromisoformat(at))
+
+
+def _no_calibration(calibration: str) -> NotFound:
+    return NotFound(f"There is no calibration {calibration}.")

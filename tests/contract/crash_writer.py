@@ -1,0 +1,56 @@
+"""A process that writes to the stores as fast as it can until it is killed.
+
+It says what it was promised on its output, one line each, after the promise.
+Arguments: URL, data folder, number of this life.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+
+from app.stores.base import JobState
+from app.stores.open import open_stores
+from tests.contract.conftest import head, job
+
+
+def say(kind: str, name: str) -> None:
+    sys.stdout.write(f"{kind} {name}\n")
+    sys.stdout.flush()
+
+
+async def write(url: str, data_dir: Path, life: str) -> None:
+    stores = open_stores(url, data_dir, result_ttl_s=600, max_result_bytes=10**9)
+
+    async def calibrate() -> None:
+        for i in range(10**6):
+            name = f"{life}-{i}"
+            await stores.calibrations.put(head(name), name.encode() * 5000)
+            say("calibration", name)
+            await stores.calibrations.activate(name)
+            say("active", name)
+
+    async def keep_results() -> None:
+        for i in range(10**6):
+            name = f"{life}-{i}"
+            blobs = {f"{k}.png": name.encode() * 20000 for k in range(3)}
+            await stores.results.put(name, name.encode(), blobs)
+            say("result", name)
+
+    async def work() -> None:
+        for i in range(10**6):
+            name = f"{life}-{i}"
+            await stores.jobs.create(job(name))
+            say("job", name)
+            await stores.jobs.begin(name)
+            for k in range(3):
+                await stores.jobs.record(name, 1, f"pair{k}", name.encode())
+            await stores.jobs.finish(name, 1, JobState.SUCCEEDED, result=name)
+            say("finished", name)
+
+    await asyncio.gather(calibrate(), keep_results(), work())
+
+
+if __name__ == "__main__":
+    asyncio.run(write(sys.argv[1], Path(sys.argv[2]), sys.argv[3]))

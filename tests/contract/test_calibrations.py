@@ -1,0 +1,145 @@
+"""The promises of CalibrationStore."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from app.errors import Conflict, NotFound
+from app.stores.base import Fence, JobState, Stores
+from tests.contract.conftest import Opener, head, job
+
+
+class TestPut:
+    async def test_blob_comes_back(self, stores: Stores):
+        """Any bytes come back as they were put."""
+        blob = bytes(range(256)) * 1000
+        await stores.calibrations.put(head("a"), blob)
+        assert await stores.calibrations.get("a") == blob
+
+    async def test_first_stays(self, stores: Stores):
+        """Putting an id again changes neither blob nor head."""
+        await stores.calibrations.put(head("a"), b"first")
+        await stores.calibrations.put(head("a", "other"), b"second")
+        assert await stores.calibrations.get("a") == b"first"
+        assert await stores.calibrations.heads() == [head("a")]
+
+    async def test_survives_reopening(self, opener: Opener):
+        """What one process stored, another one reads."""
+        await opener().calibrations.put(head("a"), b"blob")
+        assert await opener().calibrations.get("a") == b"blob"
+
+    async def test_unknown(self, stores: Stores):
+        """An unknown id is NotFound."""
+        with pytest.raises(NotFound):
+            await stores.calibrations.get("nothing")
+
+
+class TestHeads:
+    async def test_newest_first(self, stores: Stores):
+        """Heads are listed whole, the newest first, also by upscaler."""
+        for name, upscaler, day in [("a", "x", 2), ("b", "y", 3), ("c", "x", 1)]:
+            await stores.calibrations.put(head(name, upscaler, day=day), b"")
+        assert [found.id for found in await stores.calibrations.heads()] == ["b", "a", "c"]
+        assert await stores.calibrations.heads("x") == [
+            head("a", "x", day=2),
+            head("c", "x", day=1),
+        ]
+
+
+class TestActivate:
+    async def test_names_the_replaced_one(self, stores: Stores):
+        """The first replaces nothing, the next names the first; other upscalers are untouched."""
+        for name in ("a", "b"):
+            await stores.calibrations.put(head(name), b"")
+        await stores.calibrations.put(head("c", "other"), b"")
+        assert (await stores.calibrations.activate("a")).previous is None
+        assert (await stores.calibrations.activate("c")).previous is None
+        activation = await stores.calibrations.activate("b")
+        assert (activation.upscaler, activation.calibration, activation.previous) == (
+            "span",
+            "b",
+            "a",
+        )
+        active = await stores.calibrations.active()
+        assert active["span"] == activation
+        assert active["other"].calibration == "c"
+
+    async def test_again_changes_nothing(self, stores: Stores):
+        """Activating the active one answers the present activation, its time included."""
+        for name in ("a", "b"):
+            await stores.calibrations.put(head(name), b"")
+        await stores.calibrations.activate("a")
+        first = await stores.calibrations.activate("b")
+        assert await stores.calibrations.activate("b") == first
+
+    async def test_unknown(self, stores: Stores):
+        """An unknown id is NotFound and nothing becomes active."""
+        with pytest.raises(NotFound):
+            await stores.calibrations.activate("nothing")
+        assert await stores.calibrations.active() == {}
+
+    async def test_fence(self, stores: Stores):
+        """Only the latest attempt of a running job can activate; a zombie changes nothing."""
+        await stores.calibrations.put(head("a"), b"")
+        await stores.calibrations.put(head("b"), b"")
+        await stores.jobs.create(job())
+        await stores.jobs.begin("job")
+        await stores.jobs.begin("job")
+        with pytest.raises(Conflict):
+            await stores.calibrations.activate("a", fence=Fence("job", 1))
+        assert await stores.calibrations.active() == {}
+        await stores.calibrations.activate("a", fence=Fence("job", 2))
+        await stores.jobs.finish("job", 2, JobState.SUCCEEDED)
+        with pytest.raises(Conflict):
+            await stores.calibrations.activate("b", fence=Fence("job", 2))
+        assert (await stores.calibrations.active())["span"].calibration == "a"
+
+    async def test_race_is_a_chain(self, opener: Opener):
+        """Under a race each activation names the one it really replaced: a chain without forks."""
+        doors = [opener() for _ in range(3)]
+        names = [f"c{i:02}" for i in range(24)]
+        for name in names:
+            await doors[0].calibrations.put(head(name), b"")
+        done = await asyncio.gather(
+            *(doors[i % 3].calibrations.activate(name) for i, name in enumerate(names))
+        )
+        assert sorted(str(a.previous) for a in done) == sorted(
+            {"None", *names} - {(await doors[0].calibrations.active())["span"].calibration}
+        )
+
+
+class TestDelete:
+    async def test_gone(self, stores: Stores):
+        """A deleted calibration is gone from blob and list; deleting again is NotFound."""
+        await stores.calibrations.put(head("a"), b"")
+        await stores.calibrations.delete("a")
+        assert await stores.calibrations.heads() == []
+        with pytest.raises(NotFound):
+            await stores.calibrations.get("a")
+        with pytest.raises(NotFound):
+            await stores.calibrations.delete("a")
+
+    async def test_active_is_kept(self, stores: Stores):
+        """The active one cannot be deleted, the replaced one can."""
+        for name in ("a", "b"):
+            await stores.calibrations.put(head(name), b"")
+            await stores.calibrations.activate(name)
+        with pytest.raises(Conflict):
+            await stores.calibrations.delete("b")
+        await stores.calibrations.delete("a")
+        assert (await stores.calibrations.active())["span"].calibration == "b"
+
+    async def test_race_with_activate(self, opener: Opener):
+        """Whatever the order of a race, what is active exists."""
+        one, two = opener(), opener()
+        for i in range(20):
+            await one.calibrations.put(head(f"c{i}"), b"blob")
+            await asyncio.gather(
+                one.calibrations.activate(f"c{i}"),
+                two.calibrations.delete(f"c{i}"),
+                return_exceptions=True,
+            )
+            for activation in (await one.calibrations.active()).values():
+                assert await two.calibrations.get(activation.calibration) == b"blob"

@@ -1,0 +1,236 @@
+"""What `open_stores` refuses, in one line and without secrets."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from app.errors import BadRequest, ConfigError, NotFound
+from app.stores.base import Stores, StoreUnavailable
+from app.stores.database import SCHEMA_VERSION
+from app.stores.open import open_stores
+from tests.contract.conftest import head
+from tests.servers import RedisServer, free_port
+
+
+def opened(url: str, data_dir: Path, spool_url: str | None = None) -> Stores:
+    return open_stores(
+        url, data_dir, result_ttl_s=60, max_result_bytes=10_000_000, spool_url=spool_url
+    )
+
+
+class TestUrl:
+    @pytest.mark.parametrize(
+        "url",
+        [
+            *("", "sqlite", "postgres://u:secret@h/db", "sqlite://file.db", "sqlite:///a?b=secret"),
+            *("redis://:secret@host:port/0", "redis://:secret/x@host/0", "redis://h/0?secret=1"),
+            "redis://host:99999999/secret",
+        ],
+    )
+    def test_wrong(self, tmp_path: Path, url: str):
+        """A wrong URL is a ConfigError in one line that quotes no secret."""
+        with pytest.raises(ConfigError) as caught:
+            opened(url, tmp_path)
+        assert "\n" not in caught.value.detail
+        assert "secret" not in caught.value.detail
+
+    @pytest.mark.parametrize(
+        ("url", "path"),
+        [
+            ("sqlite:///", "data/trustscale.sqlite3"),
+            ("sqlite://", "data/trustscale.sqlite3"),
+            ("sqlite:///other.db", "data/other.db"),
+            ("sqlite:///{root}/a%20b/c.db", "a b/c.db"),
+        ],
+    )
+    async def test_path(self, tmp_path: Path, url: str, path: str):
+        """An empty path is the default file, a relative one starts in the data folder."""
+        stores = opened(url.format(root=tmp_path), tmp_path / "data")
+        await stores.check()
+        await stores.close()
+        assert (tmp_path / path).is_file()
+
+
+class TestFolder:
+    @pytest.mark.parametrize("url", ["sqlite:///", "sqlite:///{root}/file/x.db"])
+    def test_unusable(self, tmp_path: Path, url: str):
+        """A folder that cannot be made stops the start with its name."""
+        (tmp_path / "file").write_bytes(b"")
+        data_dir = tmp_path / ("file/data" if url == "sqlite:///" else "data")
+        with pytest.raises(ConfigError, match=r"file.*(Not a directory|File exists)"):
+            opened(url.format(root=tmp_path), data_dir)
+
+
+class TestDatabase:
+    def test_newer_schema(self, tmp_path: Path):
+        """A database of a newer release is refused and left untouched."""
+        path = tmp_path / "trustscale.sqlite3"
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute(f"PRAGMA user_version={SCHEMA_VERSION + 1}")
+            connection.execute("CREATE TABLE future (x)")
+        before = path.read_bytes()
+        with pytest.raises(ConfigError, match="newer release"):
+            opened("sqlite:///", tmp_path)
+        assert path.read_bytes() == before
+
+    def test_not_a_database(self, tmp_path: Path):
+        """Another file at the path is refused, and kept."""
+        path = tmp_path / "trustscale.sqlite3"
+        path.write_bytes(b"holiday photographs\n" * 1000)
+        with pytest.raises(ConfigError, match="not a database"):
+            opened("sqlite:///", tmp_path)
+        assert path.read_bytes().startswith(b"holiday")
+
+    async def test_damaged(self, tmp_path: Path):
+        """A database with overwritten pages is refused at the start."""
+        stores = opened("sqlite:///", tmp_path)
+        for i in range(20):
+            await stores.calibrations.put(head(f"c{i}"), bytes(5000))
+        await stores.close()
+        path = tmp_path / "trustscale.sqlite3"
+        damaged = bytearray(path.read_bytes())
+        damaged[8192:40960] = b"\xa5" * 32768
+        path.write_bytes(damaged)
+        with pytest.raises(ConfigError, match=r"damaged|malformed"):
+            opened("sqlite:///", tmp_path)
+
+    async def test_old_schema_moves_forward(self, tmp_path: Path):
+        """An empty database (schema 0) gets the present schema; opening again changes nothing."""
+        for _ in range(2):
+            stores = opened("sqlite:///", tmp_path)
+            await stores.check()
+            await stores.close()
+        with closing(sqlite3.connect(tmp_path / "trustscale.sqlite3")) as connection:
+            assert connection.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
+
+    async def test_closed(self, tmp_path: Path):
+        """After closing, calls are StoreUnavailable."""
+        stores = opened("sqlite:///", tmp_path)
+        await stores.close()
+        with pytest.raises(StoreUnavailable):
+            await stores.calibrations.heads()
+
+    async def test_lost_at_run_time(self, tmp_path: Path):
+        """A database whose tables are gone is StoreUnavailable, not a crash."""
+        stores = opened("sqlite:///", tmp_path)
+        with closing(sqlite3.connect(tmp_path / "trustscale.sqlite3")) as connection:
+            connection.execute("DROP TABLE checks")
+        with pytest.raises(StoreUnavailable):
+            await stores.check()
+        await stores.close()
+
+
+class TestSpoolUrl:
+    async def test_object_store(self, tmp_path: Path):
+        """Any URL that fsspec opens is a spool with the same promises."""
+        pytest.importorskip("fsspec")
+        stores = opened("sqlite:///", tmp_path, spool_url="memory://bucket/prefix")
+        hostile = "../../ü.png"
+        await stores.spool.put("job", hostile, b"1")
+        await stores.spool.put("job", "a", b"2")
+        await stores.spool.put("job", "a", b"3")
+        assert await stores.spool.names("job") == sorted([hostile, "a"])
+        assert await stores.spool.get("job", hostile) == b"1"
+        assert await stores.spool.get("job", "a") == b"3"
+        await stores.spool.delete("job")
+        await stores.spool.delete("job")
+        assert await stores.spool.names("job") == []
+        await stores.close()
+
+    async def test_shared_folder(self, tmp_path: Path):
+        """A file URL is a folder of that path."""
+        stores = opened("sqlite:///", tmp_path, spool_url=f"file://{tmp_path}/shared%20folder")
+        await stores.spool.put("job", "a", b"1")
+        await stores.close()
+        assert (tmp_path / "shared folder" / "job" / "a").read_bytes() == b"1"
+
+    def test_unknown(self, tmp_path: Path):
+        """An unknown protocol is a ConfigError that quotes no secret."""
+        pytest.importorskip("fsspec")
+        with pytest.raises(ConfigError) as caught:
+            opened("sqlite:///", tmp_path, spool_url="nothing://user:secret@host/x")
+        assert "secret" not in caught.value.detail
+
+
+class TestNames:
+    @pytest.mark.parametrize("name", ["", "x" * 300])
+    async def test_impossible(self, tmp_path: Path, name: str):
+        """An empty or too long name is BadRequest."""
+        stores = opened("sqlite:///", tmp_path)
+        with pytest.raises(BadRequest):
+            await stores.spool.put("job", name, b"")
+        with pytest.raises(BadRequest):
+            await stores.results.put("r", b"{}", {name: b""})
+        assert [p.name for p in (tmp_path / "results").iterdir()] == []
+        await stores.close()
+
+
+@pytest.mark.servers
+class TestRedis:
+    async def test_unreachable(self, tmp_path: Path):
+        """A server that does not answer is StoreUnavailable, without the password."""
+        stores = opened(f"redis://:secret@127.0.0.1:{free_port()}/0", tmp_path)
+        with pytest.raises(StoreUnavailable, match="no connection") as caught:
+            await stores.check()
+        assert "secret" not in caught.value.detail
+        await stores.close()
+
+    async def test_wrong_password(self, redis_server: RedisServer, tmp_path: Path):
+        """A refused password is told in words, not quoted."""
+        stores = opened(f"redis://:secret@127.0.0.1:{redis_server.port}/0", tmp_path)
+        with pytest.raises(StoreUnavailable, match="password") as caught:
+            await stores.check()
+        assert "secret" not in caught.value.detail
+        await stores.close()
+
+    async def test_newer_schema(self, redis_url: str, tmp_path: Path):
+        """Data of a newer release is refused by the check."""
+        stores = opened(redis_url, tmp_path)
+        await stores.check()
+        await stores.calibrations._client.set("trustscale:schema", 99)  # type: ignore[attr-defined]
+        with pytest.raises(ConfigError, match="newer release"):
+            await stores.check()
+        await stores.close()
+
+    async def test_eviction(self, redis_url: str, tmp_path: Path):
+        """A server that may evict calibrations is refused by the check."""
+        stores = opened(redis_url, tmp_path)
+        client = stores.calibrations._client  # type: ignore[attr-defined]
+        await client.config_set("maxmemory-policy", "allkeys-lru")
+        with pytest.raises(ConfigError, match="noeviction"):
+            await stores.check()
+        await client.config_set("maxmemory-policy", "noeviction")
+        await stores.check()
+        await stores.close()
+
+    async def test_full_memory(self, redis_url: str, tmp_path: Path):
+        """A server without memory is StoreUnavailable; nothing of the result is stored."""
+        stores = opened(redis_url, tmp_path)
+        client = stores.calibrations._client  # type: ignore[attr-defined]
+        await client.config_set("maxmemory", 1)
+        try:
+            with pytest.raises(StoreUnavailable, match="memory is full"):
+                await stores.results.put("r", b"{}", {"a": b"1"})
+        finally:
+            await client.config_set("maxmemory", 0)
+        with pytest.raises(NotFound):
+            await stores.results.document("r")
+        await stores.close()
+
+    async def test_restart_keeps_everything(self, tmp_path: Path):
+        """After kill -9 of the server and a new start, everything acknowledged is there."""
+        with RedisServer() as server:
+            stores = opened(server.url, tmp_path)
+            await stores.calibrations.put(head("a"), b"blob")
+            await stores.calibrations.activate("a")
+            server.kill()
+            with pytest.raises(StoreUnavailable):
+                await stores.calibrations.active()
+            server.start()
+            assert (await stores.calibrations.active())["span"].calibration == "a"
+            assert await stores.calibrations.get("a") == b"blob"
+            await stores.close()

@@ -1,0 +1,148 @@
+"""The promises of ResultStore and Spool."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from app.errors import NotFound
+from app.stores.base import Stores
+from tests.contract.conftest import Opener
+
+HOSTILE = ["../up", "/etc/passwd", "..", ".", "a/../../b", "a\\b", "c:d", "%2e%2e%2f", "ü \n", "~"]
+
+
+class TestResults:
+    async def test_comes_back(self, opener: Opener):
+        """Document and blobs come back, also in another process; what was not put is NotFound."""
+        await opener().results.put("r", b'{"a":1}', {"image.png": b"\x00\xff", "mask.png": b""})
+        results = opener().results
+        assert await results.document("r") == b'{"a":1}'
+        assert await results.blob("r", "image.png") == b"\x00\xff"
+        assert await results.blob("r", "mask.png") == b""
+        for missing in (results.document("s"), results.blob("s", "i"), results.blob("r", "i")):
+            with pytest.raises(NotFound):
+                await missing
+
+    async def test_first_stays(self, stores: Stores):
+        """Storing an id again keeps the first result whole."""
+        await stores.results.put("r", b"first", {"a": b"1"})
+        await stores.results.put("r", b"second", {"b": b"2"})
+        assert await stores.results.document("r") == b"first"
+        with pytest.raises(NotFound):
+            await stores.results.blob("r", "b")
+
+    async def test_delete(self, stores: Stores):
+        """A deleted result is gone; deleting again does nothing."""
+        await stores.results.put("r", b"{}", {"a": b"1"})
+        for _ in range(2):
+            await stores.results.delete("r")
+            with pytest.raises(NotFound):
+                await stores.results.document("r")
+
+    async def test_expired_before_any_sweep(self, opener: Opener):
+        """After its time a result is NotFound without a sweep, and its id is free again."""
+        stores = opener(result_ttl_s=0.15)
+        await stores.results.put("r", b"old", {"a": b"1"})
+        await asyncio.sleep(0.2)
+        with pytest.raises(NotFound):
+            await stores.results.document("r")
+        with pytest.raises(NotFound):
+            await stores.results.blob("r", "a")
+        await stores.results.put("r", b"new", {})
+        assert await stores.results.document("r") == b"new"
+
+    async def test_sweep_removes_the_expired(self, opener: Opener):
+        """A sweep removes what has expired, counts it, and leaves the rest."""
+        long, short = opener(), opener(result_ttl_s=0.05)
+        await long.results.put("kept", b"{}", {})
+        await short.results.put("gone", b"{}", {"a": b"1"})
+        await asyncio.sleep(0.1)
+        assert await long.results.sweep() == 1
+        assert await long.results.sweep() == 0
+        assert await long.results.document("kept") == b"{}"
+
+    async def test_size_limit(self, opener: Opener):
+        """Above the size limit the oldest go, and the newest stays even if it alone is above."""
+        stores = opener(max_result_bytes=2500)
+        for i in range(4):
+            await stores.results.put(f"r{i}", b"{}", {"a": bytes(1000)})
+            await asyncio.sleep(0.01)
+        await stores.results.sweep()
+        for i, kept in enumerate([False, False, True, True]):
+            if kept:
+                assert await stores.results.document(f"r{i}") == b"{}"
+            else:
+                with pytest.raises(NotFound):
+                    await stores.results.document(f"r{i}")
+        await stores.results.put("huge", b"{}", {"a": bytes(5000)})
+        await stores.results.sweep()
+        assert len(await stores.results.blob("huge", "a")) == 5000
+        with pytest.raises(NotFound):
+            await stores.results.document("r3")
+
+    @pytest.mark.parametrize("name", HOSTILE)
+    async def test_hostile_names(self, stores: Stores, name: str):
+        """Any text is an id and a name of its own; none reaches another result or a file."""
+        await stores.results.put("r", b"{}", {"a": b"1"})
+        with pytest.raises(NotFound):
+            await stores.results.document(name)
+        with pytest.raises(NotFound):
+            await stores.results.blob("r", name)
+        await stores.results.put(name, b"doc", {name: b"blob"})
+        assert await stores.results.document(name) == b"doc"
+        assert await stores.results.blob(name, name) == b"blob"
+        assert await stores.results.document("r") == b"{}"
+
+    async def test_race_of_puts(self, opener: Opener):
+        """Of many puts of one id one is stored, never a mixture."""
+        doors = [opener() for _ in range(3)]
+        await asyncio.gather(
+            *(doors[i % 3].results.put("r", b"%d" % i, {"a": b"%d" % i}) for i in range(15))
+        )
+        assert await doors[0].results.document("r") == await doors[1].results.blob("r", "a")
+
+
+class TestSpool:
+    async def test_comes_back(self, opener: Opener):
+        """Files come back by job and name, also in another process, and can be replaced."""
+        spool = opener().spool
+        names = ["x/1.png", "y/1.png", *HOSTILE]
+        for name in names:
+            await spool.put("job", name, name.encode())
+        await spool.put("other", "x/1.png", b"other")
+        await spool.put("job", "x/1.png", b"replaced")
+        again = opener().spool
+        assert await again.get("job", "x/1.png") == b"replaced"
+        assert await again.get("job", "../up") == b"../up"
+        assert await again.names("job") == sorted(names)
+        assert await again.names("other") == ["x/1.png"]
+
+    async def test_missing(self, stores: Stores):
+        """An unknown file is NotFound, an unknown job has no files."""
+        with pytest.raises(NotFound):
+            await stores.spool.get("job", "x")
+        assert await stores.spool.names("job") == []
+
+    async def test_delete(self, stores: Stores):
+        """All files of a job go at once, those of others stay; deleting again does nothing."""
+        await stores.spool.put("job", "a", b"1")
+        await stores.spool.put("other", "a", b"2")
+        await stores.spool.delete("job")
+        await stores.spool.delete("job")
+        assert await stores.spool.names("job") == []
+        assert await stores.spool.get("other", "a") == b"2"
+
+
+class TestBundle:
+    async def test_check(self, stores: Stores):
+        """A healthy store passes its check."""
+        await stores.check()
+
+    async def test_close_twice(self, opener: Opener):
+        """Closing again does nothing."""
+        stores = opener()
+        await stores.check()
+        await stores.close()
+        await stores.close()

@@ -1,0 +1,131 @@
+"""A queue with its stores: in memory beside SQLite, and both on one Redis."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from app.jobs.queue import JobQueue
+from app.stores.base import Job, Stores
+from app.stores.open import open_stores
+from tests.jobs.work import SleepingPairs, problem_of, sleep_in_one_piece
+from tests.servers import ProcessGroup
+
+LEASE_S = 3.0
+
+
+@dataclass
+class Place:
+    """Where jobs are kept and queued; makes queues, in-process workers and worker processes."""
+
+    queue_url: str
+    store_url: str
+    folder: Path
+    processes: list[ProcessGroup] = field(default_factory=list)
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "work.log"
+
+    def stores(self) -> Stores:
+        return open_stores(
+            self.store_url, self.folder / "data", result_ttl_s=600, max_result_bytes=10**9
+        )
+
+    def start_worker(self, *, slots: int = 2) -> ProcessGroup:
+        """A worker process."""
+        parts = (self.queue_url, self.store_url, str(self.folder / "data"), str(LEASE_S))
+        command = [sys.executable, "-m", "tests.jobs.work", *parts, str(slots)]
+        log = self.folder / f"worker{len(self.processes)}.log"
+        self.processes.append(ProcessGroup(command, log=log))
+        return self.processes[-1]
+
+    async def work_until_dead(self, *, slots: int = 2) -> None:
+        """A worker process that is expected to die."""
+        worker = self.start_worker(slots=slots)
+        await until(lambda: not worker.is_alive)
+
+    @asynccontextmanager
+    async def queue(self, stores: Stores) -> AsyncIterator[JobQueue]:
+        async with JobQueue(
+            self.queue_url, stores.jobs, problem_of=problem_of, lease_s=LEASE_S
+        ) as queue:
+            yield queue
+
+    @asynccontextmanager
+    async def working(
+        self, queue: JobQueue, stores: Stores, **settings: Any
+    ) -> AsyncIterator[None]:
+        """A worker inside this process, as in the gateway."""
+        stop = asyncio.Event()
+        slots = settings.pop("slots", 2)
+        task = asyncio.create_task(
+            queue.run(
+                {"upscale": sleep_in_one_piece, "calibration": SleepingPairs(stores)},
+                stop=stop,
+                concurrency={"upscale": slots, "calibration": slots},
+                **settings,
+            )
+        )
+        try:
+            yield
+        finally:
+            stop.set()
+            await task
+
+
+def memory_place(folder: Path) -> Place:
+    return Place(f"memory://{uuid4().hex}", "sqlite:///", folder)
+
+
+@pytest.fixture(params=["memory", pytest.param("redis", marks=pytest.mark.servers)])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+    if request.param == "memory":
+        yield memory_place(tmp_path)
+    else:
+        yield from redis_places(request, tmp_path)
+
+
+@pytest.fixture
+def redis_place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+    yield from redis_places(request, tmp_path)
+
+
+def redis_places(request: pytest.FixtureRequest, folder: Path) -> Iterator[Place]:
+    url = request.getfixturevalue("redis_url")
+    place = Place(url, url, folder)
+    yield place
+    for process in place.processes:
+        process.kill()
+
+
+@pytest.fixture
+async def stores(request: pytest.FixtureRequest) -> AsyncIterator[Stores]:
+    """The stores of the place that the test uses."""
+    name = "place" if "place" in request.fixturenames else "redis_place"
+    opened = request.getfixturevalue(name).stores()
+    yield opened
+    await opened.close()
+
+
+async def ended(stores: Stores, job_id: str, within_s: float = 30.0) -> Job:
+    """The job after its end."""
+    async with asyncio.timeout(within_s):
+        async for job in stores.jobs.watch(job_id):
+            last = job
+    return last
+
+
+async def until(is_so: Callable[[], bool], within_s: float = 30.0) -> None:
+    """Wait for something that other processes bring about."""
+    async with asyncio.timeout(within_s):
+        while not is_so():  # noqa: ASYNC110 - nobody can set an event across processes
+            await asyncio.sleep(0.02)

@@ -1,0 +1,249 @@
+"""The queue in one process: the same on memory:// and on Redis."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from app.errors import ConfigError
+from app.jobs.handlers import JobContext
+from app.jobs.queue import JobQueue
+from app.stores.base import Job, JobState, Stores
+from tests.jobs.conftest import Place, ended, memory_place, until
+from tests.jobs.work import new_job, problem_of, starts
+
+
+class TestRun:
+    async def test_both_kinds(self, place: Place, stores: Stores):
+        """An upscale and a calibration are run, and each tells its result and its progress."""
+        async with place.queue(stores) as queue, place.working(queue, stores):
+            await queue.submit(new_job("u", "upscale", place.log))
+            await queue.submit(new_job("c", "calibration", place.log, pairs=5))
+            upscaled, calibrated = await ended(stores, "u"), await ended(stores, "c")
+        assert (upscaled.state, upscaled.result) == (JobState.SUCCEEDED, "/v1/results/u")
+        assert (calibrated.state, calibrated.error) == (JobState.SUCCEEDED, None)
+        assert (calibrated.progress.done, calibrated.progress.total) == (5, 5)
+        assert (await stores.calibrations.active())["span"].calibration == "c"
+        assert starts(place.log) == {
+            "u": 1,
+            "u-ended": 1,
+            "reduce": 1,
+            **{f"pair{i:04}": 1 for i in range(5)},
+        }
+
+    async def test_more_units_than_the_window(self, place: Place, stores: Stores):
+        """Every unit of a large job is done once."""
+        async with place.queue(stores) as queue, place.working(queue, stores, slots=20):
+            await queue.submit(new_job("c", "calibration", place.log, pairs=150))
+            assert (await ended(stores, "c")).state is JobState.SUCCEEDED
+        assert set(starts(place.log).values()) == {1}
+
+    async def test_submitted_twice(self, place: Place, stores: Stores):
+        """Submitting an id again, before, during or after its run, runs it once."""
+        job = new_job("u", "upscale", place.log, seconds=0.5)
+        async with place.queue(stores) as queue:
+            await queue.submit(job)
+            await queue.submit(job)
+            async with place.working(queue, stores):
+                await asyncio.sleep(0.2)
+                await queue.submit(job)
+                await ended(stores, "u")
+                await queue.submit(job)
+                await asyncio.sleep(0.3)
+        assert starts(place.log)["u"] == 1
+
+    async def test_queues_do_not_starve_each_other(self, place: Place, stores: Stores):
+        """An upscale behind many slow pairs starts at once."""
+        async with place.queue(stores) as queue, place.working(queue, stores, drain_s=0):
+            await queue.submit(new_job("c", "calibration", place.log, pairs=40, seconds=1))
+            await asyncio.sleep(0.5)
+            await queue.submit(new_job("u", "upscale", place.log))
+            assert (await ended(stores, "u", within_s=2)).state is JobState.SUCCEEDED
+            await queue.cancel("c")
+            await ended(stores, "c")
+
+
+class TestErrors:
+    async def test_known(self, place: Place, stores: Stores):
+        """An error of ours becomes the job's problem."""
+        async with place.queue(stores) as queue, place.working(queue, stores):
+            await queue.submit(new_job("u", "upscale", place.log, bad=True))
+            job = await ended(stores, "u")
+        assert job.state is JobState.FAILED
+        assert job.error == {"title": "BadPairs", "detail": "These pairs cannot be used."}
+
+    async def test_unexpected(self, place: Place, stores: Stores, caplog: pytest.LogCaptureFixture):
+        """A mistake becomes a problem without the inside; the log has the traceback."""
+        async with place.queue(stores) as queue, place.working(queue, stores):
+            await queue.submit(new_job("u", "upscale", place.log, fail=True))
+            job = await ended(stores, "u")
+        assert job.error is not None
+        assert job.error["title"] == "Internal error"
+        assert "inside" not in str(job.error)
+        assert "RuntimeError: the inside" in caplog.text
+
+    async def test_bad_unit(self, place: Place, stores: Stores):
+        """A pair that cannot be used fails the job at once, and is named."""
+        async with place.queue(stores) as queue, place.working(queue, stores):
+            await queue.submit(
+                new_job("c", "calibration", place.log, pairs=9, bad="pair0003", seconds=0.1)
+            )
+            job = await ended(stores, "c")
+        assert job.state is JobState.FAILED
+        assert job.error is not None
+        assert job.error["detail"] == "pair0003: The sizes differ."
+        assert job.error["items"] == [{"name": "pair0003", "reason": "The sizes differ."}]
+        assert starts(place.log)["pair0003"] == 1
+
+    async def test_flaky_unit(self, place: Place, stores: Stores):
+        """A pair that fails for a passing reason is tried again."""
+        async with place.queue(stores) as queue, place.working(queue, stores):
+            await queue.submit(new_job("c", "calibration", place.log, pairs=3, flaky="pair0001"))
+            assert (await ended(stores, "c")).state is JobState.SUCCEEDED
+        assert starts(place.log)["pair0001"] == 2
+
+
+class TestCancel:
+    async def test_running_upscale(self, place: Place, stores: Stores):
+        """A running job is cancelled within two seconds, and did not end."""
+        async with place.queue(stores) as queue, place.working(queue, stores):
+            await queue.submit(new_job("u", "upscale", place.log, seconds=30))
+            await asyncio.sleep(0.5)
+            began = time.monotonic()
+            await queue.cancel("u")
+            assert (await ended(stores, "u")).state is JobState.CANCELLED
+            assert time.monotonic() - began < 2
+        assert starts(place.log) == {"u": 1}
+
+    async def test_running_calibration(self, place: Place, stores: Stores):
+        """A running calibration is cancelled with its pairs within two seconds."""
+        async with place.queue(stores) as queue, place.working(queue, stores):
+            await queue.submit(new_job("c", "calibration", place.log, pairs=100, seconds=0.5))
+            await asyncio.sleep(1)
+            await queue.cancel("c")
+            assert (await ended(stores, "c", within_s=2)).state is JobState.CANCELLED
+            await asyncio.sleep(0.6)
+            done = starts(place.log)
+            await asyncio.sleep(0.6)
+            assert starts(place.log) == done
+        assert "reduce" not in done
+
+    async def test_queued(self, place: Place, stores: Stores):
+        """A job that was cancelled before a worker came never runs."""
+        async with place.queue(stores) as queue:
+            await queue.submit(new_job("u", "upscale", place.log))
+            assert (await queue.cancel("u")).state is JobState.CANCELLED
+            async with place.working(queue, stores):
+                await asyncio.sleep(0.5)
+        assert starts(place.log) == {}
+
+
+class TestStop:
+    async def test_drains(self, place: Place, stores: Stores):
+        """A job that ends within the drain time ends."""
+        async with place.queue(stores) as queue:
+            async with place.working(queue, stores):
+                await queue.submit(new_job("u", "upscale", place.log, seconds=0.6))
+                await asyncio.sleep(0.3)
+            assert (await stores.jobs.get("u")).state is JobState.SUCCEEDED
+
+    async def test_gives_back(self, place: Place, stores: Stores):
+        """A longer job is given back, not counted as an attempt that died, and run again later."""
+        async with place.queue(stores) as queue:
+            for _ in range(4):
+                async with place.working(queue, stores, drain_s=0.1):
+                    await queue.submit(new_job("c", "calibration", place.log, pairs=1, seconds=2))
+                    await asyncio.sleep(0.4)
+                assert (await stores.jobs.get("c")).state is JobState.QUEUED
+            async with place.working(queue, stores):
+                assert (await ended(stores, "c")).state is JobState.SUCCEEDED
+        assert starts(place.log)["pair0000"] == 5
+
+    async def test_restart_of_everything(self, tmp_path: Path):
+        """With memory:// a new process finds its unfinished jobs in the store."""
+        first = memory_place(tmp_path)
+        stores = first.stores()
+        async with first.queue(stores) as queue:
+            await queue.submit(new_job("waiting", "upscale", first.log))
+            await queue.submit(new_job("c", "calibration", first.log, pairs=6, seconds=0.3))
+            running = new_job("died", "upscale", first.log)
+            await stores.jobs.create(running)
+            await stores.jobs.begin("died")
+        await stores.close()
+
+        again = memory_place(tmp_path)
+        stores = again.stores()
+        async with again.queue(stores) as queue, again.working(queue, stores):
+            for name in ("waiting", "died", "c"):
+                assert (await ended(stores, name)).state is JobState.SUCCEEDED
+        assert (await stores.jobs.get("died")).attempt == 2
+        await stores.close()
+
+
+class TestLabels:
+    async def test_round_trip(self, place: Place, stores: Stores):
+        """A handler can wait for a person; resuming runs the job again, with its checkpoints."""
+
+        async def label(_: Job, context: JobContext) -> str:
+            if "labels" not in await context.recorded():
+                await context.record("labels", b"asked")
+                return JobState.AWAITING_LABELS
+            return "labelled"
+
+        stop = asyncio.Event()
+        async with place.queue(stores) as queue:
+            run = asyncio.create_task(queue.run({"calibration": label}, stop=stop))
+            await queue.submit(new_job("c", "calibration", place.log))
+            assert (await ended(stores, "c")).state is JobState.AWAITING_LABELS
+            await queue.resume("c")
+            assert (await ended(stores, "c")).result == "labelled"
+            stop.set()
+            await run
+
+
+class TestDuplicate:
+    @pytest.mark.servers
+    async def test_does_not_overtake(self, redis_place: Place, stores: Stores):
+        """A message delivered a second time finds the attempt alive and leaves it alone."""
+        async with redis_place.queue(stores) as queue, redis_place.working(queue, stores):
+            await queue.submit(new_job("u", "upscale", redis_place.log, seconds=2))
+            await until(lambda: starts(redis_place.log)["u"] == 1)
+            docket = queue._dockets["upscale"]
+            for i in range(4):
+                await docket.add("upscale", key=f"again{i}")("u")
+            job = await ended(stores, "u")
+        assert (job.state, job.attempt) == (JobState.SUCCEEDED, 1)
+        assert starts(redis_place.log)["u"] == 1
+
+
+class TestZombie:
+    async def test_cannot_publish(self, place: Place, stores: Stores):
+        """An attempt that was overtaken in its last step neither activates nor ends the job."""
+        async with place.queue(stores) as queue, place.working(queue, stores):
+            await queue.submit(new_job("c", "calibration", place.log, pairs=1, reduce_seconds=0.3))
+            await until(lambda: "reduce" in starts(place.log))
+            assert await stores.jobs.begin("c") is not None
+            await asyncio.sleep(1.5)
+            assert await stores.calibrations.active() == {}
+            assert (await stores.jobs.get("c")).state is JobState.RUNNING
+            assert await stores.jobs.finish("c", 2, JobState.SUCCEEDED, result="the other")
+        assert (await stores.jobs.get("c")).result == "the other"
+
+
+class TestUrl:
+    async def test_wrong(self, stores: Stores, place: Place):
+        """Another scheme is a ConfigError that quotes nothing."""
+        with pytest.raises(ConfigError) as caught:
+            JobQueue("amqp://:secret@host", stores.jobs, problem_of=problem_of)
+        assert "secret" not in caught.value.detail
+
+    async def test_created_now(self, place: Place, stores: Stores):
+        """What is submitted comes back as it was stored."""
+        job = new_job("u", "upscale", place.log)
+        async with place.queue(stores) as queue:
+            assert await queue.submit(job) == job
+        assert job.created_at <= datetime.now(UTC)

