@@ -1,0 +1,158 @@
+"""Reading an uploaded archive without ever unpacking it blindly.
+
+Only regular files are read, one at a time, into memory, under bounds on their number, on the size
+of each and of all together. No name from the archive becomes a path. Links, devices, encrypted
+members, archives inside the archive, names that leave the folder and names that differ only in
+upper and lower case are refused.
+"""
+
+from __future__ import annotations
+
+import stat
+import tarfile
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import BinaryIO, NamedTuple
+
+from app.errors import BadRequest, ImageTooLarge, UnsupportedMedia
+
+_ARCHIVES = {".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".zst"}
+_CLUTTER = {"__MACOSX", ".DS_Store", "Thumbs.db", "desktop.ini"}
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveLimits:
+    """Bounds on what is read from one archive."""
+
+    max_files: int = 20_000
+    max_file_bytes: int = 256 * 1024 * 1024
+    max_total_bytes: int = 64 * 1024**3
+
+
+class Entry(NamedTuple):
+    """One file of an archive: its cleaned name, as parts, and its content."""
+
+    parts: tuple[str, ...]
+    data: bytes
+
+
+def read_archive(file: BinaryIO, limits: ArchiveLimits) -> Iterator[Entry]:
+    """The files of a zip or tar archive, in its order.
+
+    Raises:
+        UnsupportedMedia: neither zip nor tar.
+        BadRequest: a member that is not acceptable, or a damaged archive.
+        ImageTooLarge: over a limit.
+    """
+    file.seek(0)
+    try:
+        if zipfile.is_zipfile(file):
+            yield from _checked(_zip_members(file, limits), limits)
+            return
+        file.seek(0)
+        with tarfile.open(fileobj=file) as archive:
+            yield from _checked(_tar_members(archive, limits), limits)
+    except tarfile.ReadError as error:
+        raise UnsupportedMedia("The archive is neither a zip nor a tar file.") from error
+    except (zipfile.BadZipFile, tarfile.TarError, EOFError, NotImplementedError) as error:
+        raise BadRequest(f"The archive is damaged: {error}.") from error
+    except (OSError, ValueError, RuntimeError) as error:  # decompressors on damaged data
+        raise BadRequest(f"The archive is damaged: {error}.") from error
+
+
+def _zip_members(file: BinaryIO, limits: ArchiveLimits) -> Iterator[tuple[str, bytes]]:
+    with zipfile.ZipFile(file) as archive:
+        infos = archive.infolist()
+        _check_count(len(infos), limits)
+        for info in infos:
+            if info.is_dir() or _is_clutter(info.filename):
+                continue
+            kind = stat.S_IFMT(info.external_attr >> 16)
+            if kind not in {0, stat.S_IFREG}:
+                raise BadRequest(f"{info.filename!r} is a link or a device, not a file.")
+            if info.flag_bits & 1:
+                raise BadRequest(f"{info.filename!r} is encrypted.")
+            _check_size(info.filename, info.file_size, limits)
+            with archive.open(info) as member:
+                yield info.filename, _read(member, info.filename, limits)
+
+
+def _tar_members(archive: tarfile.TarFile, limits: ArchiveLimits) -> Iterator[tuple[str, bytes]]:
+    for count, info in enumerate(archive, start=1):
+        _check_count(count, limits)
+        if info.isdir() or _is_clutter(info.name):
+            continue
+        if not info.isreg():
+            raise BadRequest(f"{info.name!r} is a link or a device, not a file.")
+        _check_size(info.name, info.size, limits)
+        member = archive.extractfile(info)
+        if member is None:
+            raise BadRequest(f"{info.name!r} cannot be read.")
+        yield info.name, _read(member, info.name, limits)
+
+
+def _checked(members: Iterator[tuple[str, bytes]], limits: ArchiveLimits) -> Iterator[Entry]:
+    seen: dict[str, str] = {}
+    total = 0
+    for name, data in members:
+        parts = _clean(name)
+        folded = "/".join(parts).casefold()
+        if folded in seen:
+            raise BadRequest(f"{name!r} and {seen[folded]!r} are the same name.")
+        seen[folded] = name
+        total += len(data)
+        if total > limits.max_total_bytes:
+            raise ImageTooLarge(
+                f"The archive holds more than {limits.max_total_bytes:,} bytes.",
+                limit="max_total_bytes",
+                maximum=limits.max_total_bytes,
+            )
+        yield Entry(parts, data)
+
+
+def _clean(name: str) -> tuple[str, ...]:
+    path = PurePosixPath(name)
+    parts = tuple(part for part in path.parts if part != ".")
+    wrong = (
+        path.is_absolute()
+        or not parts
+        or any(part == ".." or "\\" in part or ":" in part or "\0" in part for part in parts)
+    )
+    if wrong:
+        raise BadRequest(f"{name[:80]!r} is not an acceptable name in an archive.")
+    if PurePosixPath(parts[-1]).suffix.lower() in _ARCHIVES:
+        raise BadRequest(f"{name!r} is an archive inside the archive.")
+    return parts
+
+
+def _is_clutter(name: str) -> bool:
+    """Files that operating systems add by themselves."""
+    parts = PurePosixPath(name).parts
+    return any(part in _CLUTTER or part.startswith("._") for part in parts)
+
+
+def _check_count(count: int, limits: ArchiveLimits) -> None:
+    if count > limits.max_files:
+        raise ImageTooLarge(
+            f"The archive holds more than {limits.max_files:,} files.",
+            limit="max_files",
+            maximum=limits.max_files,
+        )
+
+
+def _check_size(name: str, size: int, limits: ArchiveLimits) -> None:
+    if size > limits.max_file_bytes:
+        raise ImageTooLarge(
+            f"{name!r} has more than {limits.max_file_bytes:,} bytes.",
+            limit="max_file_bytes",
+            maximum=limits.max_file_bytes,
+        )
+
+
+def _read(member: object, name: str, limits: ArchiveLimits) -> bytes:
+    """The content, at most one byte beyond the limit: a header may lie about the size."""
+    data: bytes = member.read(limits.max_file_bytes + 1)  # type: ignore[attr-defined]
+    _check_size(name, len(data), limits)
+    return data

@@ -1,0 +1,43 @@
+"""What an admin chooses when calibrating; every field has a sensible default."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.conformal.fidelity import Settings as FidelitySettings
+from app.conformal.indecision import MAX_SAMPLES
+from app.conformal.indecision import Settings as IndecisionSettings
+from app.images.degrade import Degradation
+from app.pipeline import Pipeline, Prediction
+from app.upscalers.base import Upscaler
+
+
+class CalibrationConfig(BaseModel):
+    """Settings of one calibration, as the admin API and the CLI take them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str | None = Field(None, max_length=200)
+    upscaler: str | None = None
+    samples: int = Field(8, ge=2, le=MAX_SAMPLES)
+    prediction: Prediction = "first"
+    indecision: IndecisionSettings = IndecisionSettings()
+    fidelity: FidelitySettings = FidelitySettings()
+    default_alpha: float = Field(0.1, gt=0)
+    degradation: Degradation | None = None
+    activate: bool = False
+    seed: int = Field(0, ge=0, lt=2**63)
+    on_bad_pair: Literal["fail", "skip"] = "fail"
+
+    def pipeline(self, upscaler: Upscaler) -> Pipeline:
+        """The pipeline that this calibration would be valid for."""
+        return Pipeline(
+            fingerprint=upscaler.fingerprint,
+            scale=upscaler.scale,
+            samples=self.samples,
+            prediction=self.prediction,
+            indecision=self.indecision,
+            fidelity=self.fidelity,
+        )

@@ -1,0 +1,156 @@
+"""The one-file form of a calibration, for export, import and the store.
+
+A zip archive with three members, readable with standard tools:
+
+- `calibration.json`: format, version, id, the manifest, and the SHA-256 of the other members;
+- `staircases.npy`: float32 [2, N], the levels and errors of all pairs one after the other;
+- `pairs.npy`: float32 [n, 1 + 101], per pair the number of breakpoints and the quantiles of σ.
+
+The id is derived from the content and checked on reading, so damage and edits are noticed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import zipfile
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from app.calibration.record import SIGMA_QUANTILES, Calibration, Manifest
+from app.conformal import Staircase
+from app.errors import BadCalibration
+
+FORMAT = "trustscale-calibration"
+VERSION = 1
+MEDIA_TYPE = "application/vnd.trustscale.calibration+zip"
+SUFFIX = ".calibration"
+
+_MANIFEST = "calibration.json"
+_STAIRCASES = "staircases.npy"
+_PAIRS = "pairs.npy"
+
+# A calibration of 2,000 images takes under 20 MB; ten times that is a mistake or an attack.
+_MAX_BYTES = 256 * 1024 * 1024
+
+
+def dump(calibration: Calibration) -> bytes:
+    """The file of a calibration."""
+    lengths = np.array([len(s) for s in calibration.staircases], np.float32)
+    arrays = {
+        _STAIRCASES: np.array(
+            [
+                np.concatenate([getattr(s, part) for s in calibration.staircases] or [[]])
+                for part in ("levels", "errors")
+            ],
+            np.float32,
+        ),
+        _PAIRS: np.concatenate([lengths[:, None], calibration.sigma_quantiles], axis=1),
+    }
+    members = {name: _npy(array) for name, array in arrays.items()}
+    document = {
+        "format": FORMAT,
+        "version": VERSION,
+        "id": calibration.id,
+        "sha256": {name: hashlib.sha256(data).hexdigest() for name, data in members.items()},
+        "manifest": calibration.document,
+    }
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(_entry(_MANIFEST), json.dumps(document, indent=1))
+        for name, data in members.items():
+            archive.writestr(_entry(name), data)
+    return out.getvalue()
+
+
+def load(data: bytes) -> Calibration:
+    """The calibration in a file.
+
+    Raises:
+        BadCalibration: damaged, edited, of another format or version, or inconsistent.
+    """
+    try:
+        return _load(data)
+    except BadCalibration:
+        raise
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise BadCalibration(
+            f"The calibration file is invalid: {where}: {first['msg']}."
+        ) from error
+    except Exception as error:  # zip, JSON and array parsers raise anything on damaged input
+        raise BadCalibration(f"The calibration file is damaged: {error}.") from error
+
+
+def _load(data: bytes) -> Calibration:
+    members = _members(data)
+    document: dict[str, Any] = json.loads(members[_MANIFEST])
+    if document.get("format") != FORMAT:
+        raise BadCalibration("This is not a calibration file.")
+    if document.get("version") != VERSION:
+        raise BadCalibration(
+            f"The calibration file has version {document.get('version')!r}; "
+            f"this program reads version {VERSION}."
+        )
+    for name in (_STAIRCASES, _PAIRS):
+        if hashlib.sha256(members[name]).hexdigest() != document["sha256"].get(name):
+            raise BadCalibration(f"The calibration file is damaged: {name} fails its checksum.")
+    manifest = Manifest.model_validate(document["manifest"])
+    steps, pairs = _array(members[_STAIRCASES]), _array(members[_PAIRS])
+    calibration = Calibration(
+        document["manifest"],
+        _split(steps, pairs, len(manifest.pairs)),
+        np.ascontiguousarray(pairs[:, 1:]),
+    )
+    if calibration.id != document.get("id"):
+        raise BadCalibration("The calibration file was changed: its id does not match its content.")
+    _ = calibration.curve  # an error above the bound is found here, not when serving
+    return calibration
+
+
+def _members(data: bytes) -> dict[str, bytes]:
+    """The three members of the archive."""
+    if not zipfile.is_zipfile(io.BytesIO(data)):
+        raise BadCalibration("This is not a calibration file.")
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        if {info.filename for info in archive.infolist()} != {_MANIFEST, _STAIRCASES, _PAIRS}:
+            raise BadCalibration("This is not a calibration file.")
+        if sum(info.file_size for info in archive.infolist()) > _MAX_BYTES:
+            raise BadCalibration("The calibration file is too large.")
+        return {info.filename: archive.read(info) for info in archive.infolist()}
+
+
+def _split(steps: NDArray[np.float32], pairs: NDArray[np.float32], n: int) -> list[Staircase]:
+    """The staircases of n pairs, stored one after the other."""
+    if steps.shape[:1] != (2,) or pairs.shape != (n, 1 + len(SIGMA_QUANTILES)):
+        raise BadCalibration("The calibration file contradicts itself: array sizes do not match.")
+    lengths = pairs[:, 0].astype(np.int64)
+    ends = np.cumsum(lengths)
+    if (lengths < 0).any() or lengths.sum() != steps.shape[1]:
+        raise BadCalibration("The calibration file contradicts itself: staircases do not match.")
+    return [Staircase(*steps[:, end - size : end]) for size, end in zip(lengths, ends, strict=True)]
+
+
+def _entry(name: str) -> zipfile.ZipInfo:
+    """A member with a fixed date, so that equal calibrations are equal files."""
+    entry = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
+    entry.compress_type = zipfile.ZIP_DEFLATED
+    return entry
+
+
+def _npy(array: NDArray[np.float32]) -> bytes:
+    out = io.BytesIO()
+    np.save(out, array.astype("<f4"), allow_pickle=False)
+    return out.getvalue()
+
+
+def _array(data: bytes) -> NDArray[np.float32]:
+    array = np.load(io.BytesIO(data), allow_pickle=False)
+    if array.dtype != np.dtype("<f4") or array.ndim != 2:
+        raise BadCalibration("The calibration file contradicts itself: an array has a wrong type.")
+    return np.asarray(array, np.float32)

@@ -1,0 +1,83 @@
+"""One pair in, its staircase out: the step that a calibration repeats for every pair."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+
+import numpy as np
+
+from app.calibration.pairs import Pair
+from app.calibration.record import SIGMA_QUANTILES, MeasuredPair, PairInfo
+from app.conformal import Staircase, fidelity
+from app.errors import BadCalibration
+from app.pipeline import Measurement, Pipeline, measure
+from app.upscalers.base import Source, Upscaler
+
+
+async def measure_pair(
+    upscaler: Upscaler, pair: Pair, pipeline: Pipeline, *, deadline: float | None = None
+) -> MeasuredPair:
+    """Generate, and reduce σ and D to a staircase. Serving draws its samples by the same code.
+
+    Raises:
+        UpscalerError: the samples could not be had.
+        ValueError: the label is missing or superfluous for the metric.
+    """
+    measurement = await measure(upscaler, Source(pair.x), pipeline, pair.seed, deadline=deadline)
+    return await asyncio.to_thread(reduce_pair, pair, measurement, pipeline)
+
+
+def reduce_pair(pair: Pair, measurement: Measurement, pipeline: Pipeline) -> MeasuredPair:
+    """The part of `measure_pair` after the generation."""
+    error = fidelity.error(pair.y, measurement.prediction, pipeline.fidelity, label=pair.label)
+    return MeasuredPair(
+        pair_info(pair, measurement),
+        Staircase.from_maps(measurement.sigma, error),
+        np.quantile(measurement.sigma, SIGMA_QUANTILES).astype(np.float32),
+    )
+
+
+def pair_info(pair: Pair, measurement: Measurement) -> PairInfo:
+    """What is kept of a pair besides its staircase."""
+    height, width = measurement.sigma.shape
+    return PairInfo(
+        name=pair.name,
+        x_sha256=pair.x_sha256,
+        y_sha256=pair.y_sha256,
+        width=width,
+        height=height,
+        seed=pair.seed,
+        mean_log_sigma=measurement.mean_log_sigma,
+    )
+
+
+def pack(pair: MeasuredPair) -> bytes:
+    """A measured pair as bytes: the checkpoint of a calibration job."""
+    out = io.BytesIO()
+    np.savez(
+        out,
+        info=np.frombuffer(pair.info.model_dump_json().encode(), np.uint8),
+        levels=pair.staircase.levels,
+        errors=pair.staircase.errors,
+        quantiles=pair.sigma_quantiles,
+    )
+    return out.getvalue()
+
+
+def unpack(data: bytes) -> MeasuredPair:
+    """The measured pair of a checkpoint.
+
+    Raises:
+        BadCalibration: the checkpoint is damaged.
+    """
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+            return MeasuredPair(
+                PairInfo(**json.loads(arrays["info"].tobytes())),
+                Staircase(arrays["levels"], arrays["errors"]),
+                arrays["quantiles"],
+            )
+    except Exception as error:  # any parser may fail on damaged input
+        raise BadCalibration(f"A checkpoint is damaged: {error}.") from error

@@ -1,0 +1,189 @@
+"""Pairs: found in a folder, decoded, checked; each problem named with its item."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.errors import BadImage, BadInput, BadPairs
+from app.images.decode import Limits, decode
+from app.images.degrade import Degradation, crop_to_multiple, degrade
+from app.pipeline import Pipeline
+from app.upscalers.base import RGB
+
+IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp"}
+
+# Y is k² times larger than the largest input; calibration reads the admin's own files.
+PAIR_LIMITS = Limits(max_bytes=256 * 1024 * 1024, max_pixels=64 * 1024 * 1024)
+
+
+@dataclass(frozen=True, slots=True)
+class PairFiles:
+    """The undecoded files of one pair; without `x` it is made from `y` by the degradation."""
+
+    name: str
+    y: Path
+    x: Path | None = None
+    label: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A decoded pair: X uint8 [h, w, 3], Y uint8 [k·h, k·w, 3], label bool [k·h, k·w] or None."""
+
+    name: str
+    x: RGB
+    y: RGB
+    x_sha256: str
+    y_sha256: str
+    seed: int
+    label: NDArray[np.bool_] | None = None
+
+
+def find_pairs(folder: Path) -> list[PairFiles]:
+    """The pairs of a folder, by name: `x/` + `y/`, only `y/`, or images in the folder itself.
+
+    `labels/` beside them holds the label of each pair for the semantic metric.
+
+    Raises:
+        BadPairs: nothing there, or files of `x/`, `y/` and `labels/` that do not match by name.
+    """
+    if not folder.is_dir():
+        raise BadPairs(f"{folder} is not a folder.", items=[])
+    truths = _images(folder / "y" if (folder / "y").is_dir() else folder)
+    inputs = _images(folder / "x") if (folder / "x").is_dir() else None
+    labels = _images(folder / "labels") if (folder / "labels").is_dir() else {}
+    if not truths:
+        raise BadPairs(f"{folder} contains no PNG, JPEG or WebP images.", items=[])
+    items = [
+        {"name": name, "reason": f"{place} has no image of this name"}
+        for place, names in (
+            ("y/", [*(inputs or {}), *labels]),
+            ("x/", [] if inputs is None else [*truths]),
+        )
+        for name in sorted(set(names))
+        if name not in (truths if place == "y/" else inputs or {})
+    ]
+    if items:
+        raise BadPairs("Some images have no partner.", items=items)
+    return [
+        PairFiles(name, path, inputs[name] if inputs is not None else None, labels.get(name))
+        for name, path in truths.items()
+    ]
+
+
+def _images(folder: Path) -> dict[str, Path]:
+    """Image files by stem, sorted.
+
+    Raises:
+        BadPairs: two files with the same stem.
+    """
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
+            if path.stem in found:
+                raise BadPairs(
+                    "Two files have the same name.",
+                    items=[{"name": path.stem, "reason": f"{found[path.stem].name}, {path.name}"}],
+                )
+            found[path.stem] = path
+    return found
+
+
+def load_pair(
+    name: str,
+    y: bytes,
+    x: bytes | None,
+    pipeline: Pipeline,
+    *,
+    degradation: Degradation | None,
+    seed: int,
+    label: bytes | None = None,
+) -> Pair:
+    """Decode and check one pair.
+
+    The seed of the pair's samples and of its degradation follows from `seed` and the content of Y,
+    so it depends neither on the order of the pairs nor on their names.
+
+    Raises:
+        BadInput: with the reason, if the pair cannot be used.
+    """
+    scale = pipeline.scale
+    y_sha256 = hashlib.sha256(y).hexdigest()
+    pair_seed = int.from_bytes(hashlib.sha256(f"{seed}:{y_sha256}".encode()).digest()[:7], "big")
+    truth = _decode(y, "y")
+    if x is None:
+        truth = crop_to_multiple(truth, scale)
+        if 0 in truth.shape:
+            raise BadImage(f"y is smaller than {scale} pixels")
+        low = degrade(truth, scale, degradation or Degradation(), pair_seed)
+        x_sha256 = hashlib.sha256(low.tobytes()).hexdigest()
+    else:
+        low = _decode(x, "x")
+        x_sha256 = hashlib.sha256(x).hexdigest()
+    height, width = low.shape[0] * scale, low.shape[1] * scale
+    if truth.shape[:2] != (height, width):
+        raise BadImage(
+            f"y is {truth.shape[1]}×{truth.shape[0]}, but {scale}× the size of x is "
+            f"{width}×{height}"
+        )
+    window = pipeline.indecision.window
+    if min(truth.shape[:2]) < window:
+        raise BadImage(
+            f"y is {width}×{height}, smaller than the window of {window} pixels that σ needs"
+        )
+    return Pair(
+        name,
+        np.ascontiguousarray(low),
+        np.ascontiguousarray(truth),
+        x_sha256,
+        y_sha256,
+        pair_seed,
+        None if label is None else decode_label(label, truth.shape[:2]),
+    )
+
+
+def duplicates(digests: Iterable[tuple[str, str]]) -> list[dict[str, str]]:
+    """Items for every (name, digest of Y) whose content occurred before, under the first name.
+
+    A repeated image counts twice in the risk curve although it tells nothing new: the pairs are
+    then not exchangeable with a new image.
+    """
+    names = defaultdict(list)
+    for name, digest in digests:
+        names[digest].append(name)
+    return [
+        {"name": name, "reason": f"the same image as {first}"}
+        for first, *others in names.values()
+        for name in others
+    ]
+
+
+def bad_pairs(items: Sequence[dict[str, str]], total: int) -> BadPairs:
+    """The error that names every pair that cannot be used."""
+    shown = "; ".join(f"{item['name']}: {item['reason']}" for item in items[:3])
+    more = f"; and {len(items) - 3} more" if len(items) > 3 else ""
+    return BadPairs(
+        f"{len(items)} of {total} pairs cannot be used: {shown}{more}.", items=list(items)
+    )
+
+
+def _decode(data: bytes, role: str) -> RGB:
+    try:
+        return decode(data, PAIR_LIMITS).rgb
+    except BadInput as error:
+        raise BadImage(f"{role}: {error.detail}") from error
+
+
+def decode_label(data: bytes, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """A label file as bool [H, W]: any pixel that is not black marks a difference in meaning."""
+    label = np.asarray(_decode(data, "label").any(axis=2))
+    if label.shape != shape:
+        raise BadImage(f"label is {label.shape[1]}×{label.shape[0]}, y is {shape[1]}×{shape[0]}")
+    return label

@@ -1,0 +1,158 @@
+"""Calibrating from files: check every pair, measure each once, keep what is done.
+
+Pairs are checked before the first generation, so a wrong folder costs seconds, not hours. Each
+measured pair is handed to a checkpoint; a run that was killed continues with the pairs that are
+missing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from app.calibration.config import CalibrationConfig
+from app.calibration.measure import measure_pair, pack, unpack
+from app.calibration.pairs import Pair, PairFiles, bad_pairs, duplicates, load_pair
+from app.calibration.record import Calibration, MeasuredPair, Provenance
+from app.errors import BadInput, BadPairs
+from app.pipeline import Pipeline
+from app.upscalers.base import Upscaler
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedPair:
+    """A pair that can be used: its files, the digest of their content, and its checkpoint key."""
+
+    files: PairFiles
+    y_sha256: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedPairs:
+    """The usable pairs and the skipped ones, each with its reason."""
+
+    usable: Sequence[CheckedPair]
+    skipped: Sequence[dict[str, str]]
+
+
+async def check_pairs(
+    files: Sequence[PairFiles],
+    config: CalibrationConfig,
+    pipeline: Pipeline,
+    *,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> CheckedPairs:
+    """Decode and check every pair without generating.
+
+    Raises:
+        BadPairs: some pairs cannot be used and `on_bad_pair` is "fail", or none can be used.
+    """
+    usable: list[CheckedPair] = []
+    items: list[dict[str, str]] = []
+    for done, pair in enumerate(files, start=1):
+        try:
+            loaded = await asyncio.to_thread(_load, pair, config, pipeline)
+        except (BadInput, OSError) as error:
+            items.append({"name": pair.name, "reason": str(error).rstrip(".")})
+        else:
+            content = f"{loaded.name}:{loaded.x_sha256}:{loaded.y_sha256}"
+            if loaded.label is not None:
+                content += f":{hashlib.sha256(loaded.label.tobytes()).hexdigest()}"
+            key = hashlib.sha256(content.encode()).hexdigest()
+            usable.append(CheckedPair(pair, loaded.y_sha256, key))
+        if on_progress is not None:
+            on_progress(done, len(files))
+    repeated = duplicates((pair.files.name, pair.y_sha256) for pair in usable)
+    again = {item["name"] for item in repeated}
+    usable = [pair for pair in usable if pair.files.name not in again]
+    items += repeated
+    if items and (config.on_bad_pair == "fail" or not usable):
+        raise bad_pairs(items, len(files))
+    if not usable:
+        raise BadPairs("There are no pairs.", items=[])
+    return CheckedPairs(usable, items)
+
+
+async def measure_pairs(
+    upscaler: Upscaler,
+    pairs: Sequence[CheckedPair],
+    config: CalibrationConfig,
+    pipeline: Pipeline,
+    *,
+    done: Mapping[str, bytes],
+    checkpoint: Callable[[str, bytes], Awaitable[object]],
+    on_progress: Callable[[int, int], None] | None = None,
+) -> list[MeasuredPair]:
+    """Measure the pairs whose key is not in `done`; `checkpoint` keeps each new one.
+
+    One pair more than the upscaler takes at once is in work, so that the reduction of one pair
+    overlaps with the generation of the next; memory does not grow with the number of pairs.
+    """
+    measured = {key: unpack(data) for key, data in done.items()}
+    missing = [pair for pair in pairs if pair.key not in measured]
+    finished = len(pairs) - len(missing)
+    places = asyncio.Semaphore(upscaler.capabilities.concurrency + 1)
+
+    async def one(pair: CheckedPair) -> None:
+        nonlocal finished
+        async with places:
+            loaded = await asyncio.to_thread(_load, pair.files, config, pipeline)
+            result = await measure_pair(upscaler, loaded, pipeline)
+            await checkpoint(pair.key, pack(result))
+        measured[pair.key] = result
+        finished += 1
+        if on_progress is not None:
+            on_progress(finished, len(pairs))
+
+    if on_progress is not None:
+        on_progress(finished, len(pairs))
+    async with asyncio.TaskGroup() as group:
+        for pair in missing:
+            group.create_task(one(pair))
+    return [measured[pair.key] for pair in pairs]
+
+
+def finish(
+    measured: Sequence[MeasuredPair],
+    skipped: Sequence[dict[str, str]],
+    config: CalibrationConfig,
+    upscaler: Upscaler,
+    pipeline: Pipeline,
+    provenance: Provenance,
+) -> Calibration:
+    """The calibration of measured pairs."""
+    return Calibration.from_pairs(
+        measured,
+        upscaler=upscaler.name,
+        pipeline=pipeline,
+        name=config.name,
+        default_alpha=config.default_alpha,
+        degradation=config.degradation,
+        seed=config.seed,
+        skipped=skipped,
+        provenance=provenance,
+    )
+
+
+def run_id(pairs: Sequence[CheckedPair], config: CalibrationConfig, pipeline: Pipeline) -> str:
+    """An id that the same pairs under the same settings always get: what a resumed run finds."""
+    digest = hashlib.sha256(pipeline.model_dump_json().encode())
+    digest.update(config.model_dump_json(include={"degradation", "seed"}).encode())
+    for key in sorted(pair.key for pair in pairs):
+        digest.update(key.encode())
+    return f"calibrate-{digest.hexdigest()[:24]}"
+
+
+def _load(files: PairFiles, config: CalibrationConfig, pipeline: Pipeline) -> Pair:
+    return load_pair(
+        files.name,
+        files.y.read_bytes(),
+        files.x.read_bytes() if files.x else None,
+        pipeline,
+        degradation=config.degradation,
+        seed=config.seed,
+        label=files.label.read_bytes() if files.label else None,
+    )

@@ -1,0 +1,192 @@
+"""One request, readable from top to bottom.
+
+    source ──▶ M samples ──▶ σ ──▶ threshold ──▶ mask, trust level ──▶ answer
+               (fan-out)     │
+                             └──▶ with the truth Y: D ──▶ staircase   (calibration)
+
+`measure` is the part that calibration and serving share: the very same code makes Ŷ and σ in both,
+which is what the guarantee rests on. `serve` adds what a request needs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+
+from app.conformal import indecision
+from app.conformal.fidelity import Settings as FidelitySettings
+from app.conformal.indecision import MAX_SAMPLES
+from app.conformal.indecision import Settings as IndecisionSettings
+from app.errors import CalibrationMismatch, DegenerateSamples
+from app.sampling import draw
+from app.upscalers.base import RGB, Source, Upscaler
+from app.upscalers.seeds import sample_seeds
+
+TRUST_LAYER_VERSION = 1
+"""Raised whenever the same samples would give another σ, D or Ŷ."""
+
+COLOR_SPACE: Literal["normalised_lab_d65"] = "normalised_lab_d65"
+
+Prediction = Literal["first", "mean"]
+
+
+class Pipeline(BaseModel):
+    """Everything a calibration is valid for. Nothing that changes Ŷ, σ or D may be left out."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    fingerprint: str
+    scale: PositiveInt
+    samples: int = Field(ge=2, le=MAX_SAMPLES)
+    prediction: Prediction = "first"
+    indecision: IndecisionSettings = IndecisionSettings()
+    fidelity: FidelitySettings = FidelitySettings()
+    color_space: Literal["normalised_lab_d65"] = COLOR_SPACE
+    trust_layer: int = TRUST_LAYER_VERSION
+
+
+def differences(calibrated: Pipeline, upscaler: Upscaler) -> list[dict[str, Any]]:
+    """How the live pipeline differs from the calibrated one: `{field, calibrated, live}` each."""
+    live: dict[str, Any] = {
+        "fingerprint": upscaler.fingerprint,
+        "scale": upscaler.scale,
+        "color_space": COLOR_SPACE,
+        "trust_layer": TRUST_LAYER_VERSION,
+    }
+    found = [
+        {"field": name, "calibrated": getattr(calibrated, name), "live": value}
+        for name, value in live.items()
+        if getattr(calibrated, name) != value
+    ]
+    most = upscaler.capabilities.max_samples
+    if most is not None and calibrated.samples > most:
+        found.append({"field": "samples", "calibrated": calibrated.samples, "live": most})
+    return found
+
+
+def guard(calibrated: Pipeline, upscaler: Upscaler) -> None:
+    """Refuse to serve a mask under a pipeline other than the calibrated one.
+
+    Raises:
+        CalibrationMismatch: naming each field, both values and what to do.
+    """
+    found = differences(calibrated, upscaler)
+    if found:
+        fields = ", ".join(str(item["field"]) for item in found)
+        raise CalibrationMismatch(
+            f"The active calibration of {upscaler.name!r} was made under another pipeline "
+            f"({fields} differ), so its mask would have no foundation. Calibrate again, or "
+            "restore the upscaler that was calibrated.",
+            differences=found,
+        )
+
+
+@dataclass(slots=True)
+class Measurement:
+    """What M samples of one input give: Ŷ, σ and the time it took, in milliseconds."""
+
+    prediction: RGB
+    sigma: NDArray[np.float32]
+    mean_log_sigma: float
+    timings_ms: dict[str, float] = field(default_factory=dict)
+
+
+async def measure(
+    upscaler: Upscaler,
+    source: Source,
+    pipeline: Pipeline,
+    seed: int,
+    *,
+    deadline: float | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Measurement:
+    """Draw M samples and reduce them to Ŷ and σ; memory does not grow with M.
+
+    Args:
+        upscaler: μ.
+        source: X.
+        pipeline: M, the prediction rule and the σ settings are taken from it.
+        seed: of the request; the sample seeds follow from it.
+        deadline: seconds that the samples may take; None: no limit.
+        on_progress: called with (samples done, M).
+
+    Raises:
+        DegenerateSamples: all samples are identical although the input is not flat.
+        UpscalerError: the samples could not be had.
+    """
+    shape = (source.height * pipeline.scale, source.width * pipeline.scale)
+    accumulator = indecision.Accumulator(shape, pipeline.indecision)
+    prediction = _Prediction(pipeline.prediction, shape)
+    started = time.perf_counter()
+    folding = 0.0
+
+    def fold(index: int, sample: RGB) -> None:
+        nonlocal folding
+        before = time.perf_counter()
+        accumulator.add(sample)
+        prediction.add(index, sample)
+        folding += time.perf_counter() - before
+
+    await draw(
+        upscaler,
+        source,
+        sample_seeds(seed, pipeline.samples),
+        on_sample=fold,
+        deadline=None if deadline is None else asyncio.get_running_loop().time() + deadline,
+        on_progress=on_progress,
+    )
+    sampled = time.perf_counter()
+    if accumulator.identical() and not source.is_flat:
+        raise DegenerateSamples(
+            f"All {pipeline.samples} samples of {upscaler.name!r} are identical although the input "
+            "is not flat: a cache or a fixed seed answers in place of the model, and the mask "
+            "would be confident without reason."
+        )
+    sigma, mean_log_sigma = await asyncio.to_thread(lambda: _finish(accumulator))
+    finished = time.perf_counter()
+    return Measurement(
+        prediction.result(),
+        sigma,
+        mean_log_sigma,
+        {
+            "samples": 1e3 * (sampled - started - folding),
+            "indecision": 1e3 * (folding + finished - sampled),
+        },
+    )
+
+
+def _finish(accumulator: indecision.Accumulator) -> tuple[NDArray[np.float32], float]:
+    sigma = accumulator.result()
+    # The floor keeps flat regions (σ = 0) finite; it is far below any σ of 8-bit samples.
+    return sigma, float(np.mean(np.log(np.maximum(sigma, np.float32(1e-12))), dtype=np.float64))
+
+
+class _Prediction:
+    """Ŷ by the prediction rule, folded like σ: in any order, without keeping the samples."""
+
+    def __init__(self, rule: Prediction, shape: tuple[int, int]) -> None:
+        self._rule = rule
+        self._first: RGB | None = None
+        self._sum = np.zeros((*shape, 3), np.uint32) if rule == "mean" else None
+        self._count = 0
+
+    def add(self, index: int, sample: RGB) -> None:
+        self._count += 1
+        if self._sum is not None:
+            self._sum += sample
+        elif index == 0:
+            self._first = sample
+
+    def result(self) -> RGB:
+        if self._sum is not None:
+            # Rounded half up in integers.
+            return ((2 * self._sum + self._count) // (2 * self._count)).astype(np.uint8)
+        assert self._first is not None  # noqa: S101 - draw delivers every index
+        return self._first

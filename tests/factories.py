@@ -1,0 +1,68 @@
+"""Images, files and calibrations for tests."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from scipy import ndimage
+
+from app.calibration.measure import reduce_pair
+from app.calibration.pairs import load_pair
+from app.calibration.record import Calibration
+from app.images.encode import png_rgb
+from app.pipeline import Pipeline, measure
+from app.upscalers.base import RGB, Source, Upscaler
+
+
+def photo(seed: int = 0, height: int = 24, width: int = 32) -> RGB:
+    """A smooth image with a few edges, different for every seed."""
+    random = np.random.default_rng(seed)
+    smooth = ndimage.gaussian_filter(random.random((height, width, 3)), (3, 3, 0), mode="wrap")
+    smooth = (smooth - smooth.min()) / max(float(np.ptp(smooth)), 1e-9)
+    smooth[height // 3 : height // 2, width // 4 : width // 2] += 0.4
+    return np.clip(smooth * 200 + 20, 0, 255).astype(np.uint8)
+
+
+def encoded(image: RGB | Image.Image, form: str = "PNG", **options: object) -> bytes:
+    """The image as a file."""
+    picture = image if isinstance(image, Image.Image) else Image.fromarray(image)
+    out = io.BytesIO()
+    picture.save(out, form, **options)
+    return out.getvalue()
+
+
+def truths(folder: Path, count: int, *, side: int = 48) -> Path:
+    """A folder of high-resolution images."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for k in range(count):
+        (folder / f"{k:03}.png").write_bytes(png_rgb(photo(k, side, side)))
+    return folder
+
+
+async def calibration_of(
+    upscaler: Upscaler, count: int = 30, *, side: int = 48, **fields: object
+) -> Calibration:
+    """A calibration of synthetic images."""
+    pipeline = Pipeline(
+        fingerprint=upscaler.fingerprint,
+        scale=upscaler.scale,
+        samples=4,
+        **fields,
+    )
+    pairs = []
+    for k in range(count):
+        pair = load_pair(
+            f"{k:03}", png_rgb(photo(k, side, side)), None, pipeline, degradation=None, seed=0
+        )
+        measurement = await measure(upscaler, Source(pair.x), pipeline, pair.seed)
+        pairs.append(reduce_pair(pair, measurement, pipeline))
+    return Calibration.from_pairs(pairs, upscaler=upscaler.name, pipeline=pipeline)
+
+
+def changed(calibration: Calibration, **fields: object) -> Calibration:
+    """The same calibration with other fields in its document, and so with another id."""
+    document = {**calibration.document, **fields}
+    return Calibration(document, calibration.staircases, calibration.sigma_quantiles)

@@ -1,0 +1,64 @@
+"""Upscalers that need no model: fast, seeded, and as wrong as a test wants them to be."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import numpy as np
+
+from app.upscalers.base import RGB, Capabilities, Source
+
+
+class FakeUpscaler:
+    """Repeats pixels and adds seeded noise that grows with the local contrast of the input.
+
+    Like a generative model it is most wrong, and most undecided, at edges.
+    """
+
+    def __init__(
+        self,
+        name: str = "fake",
+        *,
+        scale: int = 2,
+        fingerprint: str = "fake:1",
+        capabilities: Capabilities | None = None,
+        strength: float = 0.5,
+        seconds: float = 0.0,
+        kind: str = "embedded",
+    ) -> None:
+        self.name = name
+        self.kind = kind
+        self.scale = scale
+        self.fingerprint = fingerprint
+        self.capabilities = capabilities or Capabilities(concurrency=4)
+        self.strength = strength
+        self.seconds = seconds
+        self.calls: list[list[int]] = []
+        self.cancelled = 0
+        self.failure: Exception | None = None
+        self.closed = False
+
+    async def generate(self, source: Source, seeds: Sequence[int]) -> list[RGB]:
+        self.calls.append(list(seeds))
+        if self.failure is not None:
+            raise self.failure
+        try:
+            await asyncio.sleep(self.seconds)
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        return [self.sample(source.rgb, seed) for seed in seeds]
+
+    def sample(self, rgb: RGB, seed: int) -> RGB:
+        large = rgb.repeat(self.scale, 0).repeat(self.scale, 1).astype(np.float32)
+        contrast = np.abs(np.gradient(large, axis=0)) if large.shape[0] > 1 else 0 * large
+        noise = np.random.default_rng(seed).normal(0, self.strength, large.shape)
+        return np.clip(large + noise * (1 + contrast), 0, 255).astype(np.uint8)
+
+    async def check(self) -> None:
+        if self.failure is not None:
+            raise self.failure
+
+    async def close(self) -> None:
+        self.closed = True
