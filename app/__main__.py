@@ -1,0 +1,5 @@
+"""`python -m app` is `trustscale`."""
+
+from app.cli import main
+
+main()

@@ -1,0 +1,1 @@
+"""HTTP: this package only translates between requests and the service."""

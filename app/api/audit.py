@@ -1,0 +1,24 @@
+"""The audit log over HTTP."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from app.api.deps import AdminDep, StateDep
+from app.api.problems import problem_responses
+from app.stores.base import AuditEntry
+
+router = APIRouter(prefix="/v1/admin/audit", tags=["admin"])
+
+
+@router.get("", responses=problem_responses("unauthorized", "bad-request"))
+async def read_audit(
+    state: StateDep,
+    _: AdminDep,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    before: Annotated[int | None, Query(description="Only entries older than this id.")] = None,
+) -> list[AuditEntry]:
+    """Admin actions, the newest first."""
+    return await state.stores.audit.entries(limit=limit, before=before)

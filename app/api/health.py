@@ -1,0 +1,80 @@
+"""Liveness, readiness and metrics."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Response
+from fastapi.responses import JSONResponse, PlainTextResponse
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from app.api.deps import State, StateDep
+from app.errors import TrustscaleError
+from app.pipeline import differences
+from app.upscalers.base import Upscaler
+
+router = APIRouter(tags=["health"])
+
+
+@router.get("/healthz", response_class=PlainTextResponse)
+async def healthz() -> str:
+    """200 while the process lives."""
+    return "ok\n"
+
+
+@router.get(
+    "/readyz",
+    responses={
+        503: {"description": "A component is not ready", "content": {"application/json": {}}}
+    },
+)
+async def readyz(state: StateDep) -> Response:
+    """200 if every component can serve, else 503; the body names each component's state."""
+    components: dict[str, Any] = {"store": await _store(state), "jobs": _jobs(state)}
+    for upscaler in state.service.upscalers.values():
+        components[f"upscaler:{upscaler.name}"] = await _upscaler(state, upscaler)
+    ready = all(component["ready"] for component in components.values())
+    return JSONResponse(
+        {"ready": ready, "components": components}, status_code=200 if ready else 503
+    )
+
+
+@router.get("/metrics", response_class=PlainTextResponse)
+async def metrics(state: StateDep) -> Response:
+    """Metrics in the Prometheus text format."""
+    return Response(state.metrics.text(), media_type=CONTENT_TYPE_LATEST)
+
+
+async def _store(state: State) -> dict[str, Any]:
+    try:
+        await state.stores.check()
+    except TrustscaleError as error:
+        return {"ready": False, "detail": error.detail}
+    return {"ready": True}
+
+
+def _jobs(state: State) -> dict[str, Any]:
+    if state.worker is not None and state.worker.done():
+        return {"ready": False, "detail": "the job worker has stopped"}
+    return {"ready": True}
+
+
+async def _upscaler(state: State, upscaler: Upscaler) -> dict[str, Any]:
+    """Ready if it can be reached and its active calibration, if any, belongs to it."""
+    try:
+        await upscaler.check()
+        active = await state.calibrations.active_id(upscaler.name)
+        if active is None:
+            return {"ready": True, "calibration": None, "detail": "no active calibration"}
+        calibration = await state.calibrations.get(active)
+        found = differences(calibration.pipeline, upscaler)
+    except TrustscaleError as error:
+        return {"ready": False, "detail": error.detail}
+    if found:
+        return {
+            "ready": False,
+            "calibration": active,
+            "detail": "calibration-mismatch",
+            "differences": found,
+        }
+    return {"ready": True, "calibration": active}

@@ -1,0 +1,66 @@
+"""Jobs: state, progress as server-sent events, cancellation."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+from pydantic import BaseModel
+
+from app.api.deps import ClientDep, StateDep
+from app.api.problems import problem_responses
+from app.stores.base import Job, JobKind, JobState, Progress
+
+router = APIRouter(
+    prefix="/v1/jobs", tags=["jobs"], responses=problem_responses("bad-request")
+)
+
+
+class JobOut(BaseModel):
+    """A job as clients see it; `result` is a link once it has succeeded."""
+
+    id: str
+    kind: JobKind
+    state: JobState
+    progress: Progress
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    result: str | None
+    error: dict[str, Any] | None
+
+    @classmethod
+    def of(cls, job: Job) -> JobOut:
+        """The public part of a stored job."""
+        return cls(**job.model_dump(include=set(cls.model_fields)))
+
+
+async def _job(job_id: str, state: StateDep, _: ClientDep) -> Job:
+    return await state.stores.jobs.get(job_id)
+
+
+JobDep = Annotated[Job, Depends(_job)]
+
+_PROBLEMS = problem_responses("not-found", "unauthorized")
+
+
+@router.get("/{job_id}", responses=_PROBLEMS)
+async def read_job(job: JobDep) -> JobOut:
+    """The job now."""
+    return JobOut.of(job)
+
+
+@router.get("/{job_id}/events", response_class=EventSourceResponse, responses=_PROBLEMS)
+async def watch_job(job: JobDep, state: StateDep) -> AsyncIterator[ServerSentEvent]:
+    """The job now and after every change, ending with its last state."""
+    async for current in state.stores.jobs.watch(job.id):
+        yield ServerSentEvent(data=JobOut.of(current).model_dump(mode="json"), event="job")
+
+
+@router.delete("/{job_id}", responses=_PROBLEMS)
+async def cancel_job(job: JobDep, state: StateDep) -> JobOut:
+    """Cancel: at once if it is queued, within seconds if it runs; a final job stays as it is."""
+    return JobOut.of(await state.queue.cancel(job.id))

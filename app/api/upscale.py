@@ -1,0 +1,202 @@
+"""POST /v1/upscale: an image in, the upscaled image and its trust mask out."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import secrets
+import zipfile
+from collections.abc import Coroutine
+from datetime import UTC, datetime
+from typing import Annotated, Any, TypeVar
+
+from fastapi import APIRouter, File, Form, Header, Request, UploadFile
+from fastapi.responses import JSONResponse, Response
+
+from app.answer import Result
+from app.api.deps import ClientDep, State, StateDep
+from app.api.jobs import JobOut
+from app.api.problems import problem_responses
+from app.errors import BadRequest
+from app.jobs.upscale import spooled_request
+from app.service import IMAGE, MASK, TRUST, Answer, UpscaleRequest
+from app.stores.base import Job
+
+router = APIRouter(tags=["upscale"])
+
+Value = TypeVar("Value")
+
+CLIENT_GONE = 499
+"""Logged and counted for a client that hung up; nobody receives it."""
+
+_JSON, _ZIP, _MIXED = "application/json", "application/zip", "multipart/mixed"
+
+
+@router.post(
+    "/v1/upscale",
+    response_model=Result,
+    responses={
+        200: {
+            "description": "The result; with `Accept: application/zip` or `multipart/mixed` "
+            "image.png, mask.png, trust.png and result.json together.",
+            "content": {_ZIP: {}, _MIXED: {}},
+        },
+        202: {"description": "With `Prefer: respond-async`: the job.", "model": JobOut},
+        **problem_responses(
+            "no-calibration",
+            "calibration-mismatch",
+            "bad-image",
+            "bad-alpha",
+            "bad-request",
+            "image-too-large",
+            "unsupported-media",
+            "upscaler-unavailable",
+            "upscaler-failed",
+            "degenerate-samples",
+            "overloaded",
+            "unauthorized",
+            "not-found",
+        ),
+    },
+)
+async def upscale(
+    request: Request,
+    state: StateDep,
+    _: ClientDep,
+    image: Annotated[UploadFile, File(description="A PNG, JPEG or WebP image.")],
+    upscaler: Annotated[str | None, Form(description="Name; default: the first one.")] = None,
+    alpha: Annotated[
+        str | None,
+        Form(
+            description="Largest expected error tolerated in the mask; default: the calibration's.",
+            examples=["0.1"],
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None, Form(description="Same seed and pipeline: same bytes.", ge=0, lt=2**63)
+    ] = None,
+    background: Annotated[
+        str | None, Form(description="Colour that transparent pixels are flattened onto.")
+    ] = None,
+    accept: Annotated[str, Header()] = _JSON,
+    prefer: Annotated[str, Header()] = "",
+) -> Response:
+    """Upscale an image and mark where it can be trusted."""
+    media_type = negotiate(accept)
+    data = await image.read()
+    fields = UpscaleRequest(upscaler, alpha, seed, background)
+    prepared = await state.service.prepare(data, fields)
+    if "respond-async" in prefer:
+        return await _respond_async(state, data, fields, prepared.seed)
+    answer = await _while_connected(request, state.service.run(prepared))
+    if answer is None:
+        return Response(status_code=CLIENT_GONE)
+    _observe(state, answer)
+    return _respond(answer, media_type)
+
+
+def negotiate(accept: str) -> str:
+    """The media type to answer with: the first one in `Accept` that is known, JSON by default.
+
+    Raises:
+        BadRequest: none of the accepted types can be produced.
+    """
+    offered = [part.partition(";")[0].strip().lower() for part in accept.split(",")]
+    for media_type in offered:
+        if media_type in {_JSON, _ZIP, _MIXED}:
+            return media_type
+        if media_type in {"*/*", "application/*", ""}:
+            return _JSON
+    raise BadRequest(f"Accept: {accept[:80]!r} names none of {_JSON}, {_ZIP}, {_MIXED}.")
+
+
+async def _respond_async(
+    state: State, data: bytes, fields: UpscaleRequest, seed: int
+) -> JSONResponse:
+    """Store the upload and the job, answer 202."""
+    job_id = f"job-{secrets.token_urlsafe(15)}"
+    await state.stores.spool.put(job_id, "image", data)
+    job = await state.queue.submit(
+        Job(
+            id=job_id,
+            kind="upscale",
+            created_at=datetime.now(UTC),
+            request=spooled_request(fields, seed),
+        )
+    )
+    location = f"/v1/jobs/{job_id}"
+    return JSONResponse(
+        JobOut.of(job).model_dump(mode="json"),
+        status_code=202,
+        headers={"Location": location, "Preference-Applied": "respond-async"},
+    )
+
+
+async def _while_connected(request: Request, work: Coroutine[Any, Any, Value]) -> Value | None:
+    """The outcome of `work`, or None: cancelled, because the client who would read it is gone."""
+    task = asyncio.create_task(work)
+    gone = asyncio.create_task(_disconnected(request))
+    try:
+        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        task.cancel()
+        await asyncio.wait({task})
+        return None
+    finally:
+        gone.cancel()
+        task.cancel()
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _observe(state: State, answer: Answer) -> None:
+    result = answer.result
+    state.metrics.answer(
+        result.upscaler,
+        seconds_per_sample=result.timings_ms["samples"] / 1e3 / result.samples,
+        trusted=result.trusted_fraction,
+        typicality=result.typicality,
+    )
+
+
+def _respond(answer: Answer, media_type: str) -> Response:
+    result = answer.result
+    document = result.model_dump_json().encode()
+    headers = {"Content-Location": result.links.self}
+    if media_type == _JSON:
+        return Response(document, media_type=_JSON, headers=headers)
+    parts = {name: answer.files[name] for name in (IMAGE, MASK, TRUST)} | {"result.json": document}
+    if media_type == _ZIP:
+        headers["Content-Disposition"] = f'attachment; filename="{result.id}.zip"'
+        return Response(_zip(parts), media_type=_ZIP, headers=headers)
+    boundary = secrets.token_hex(16)
+    return Response(
+        _mixed(parts, boundary),
+        media_type=f'{_MIXED}; boundary="{boundary}"',
+        headers=headers,
+    )
+
+
+def _zip(parts: dict[str, bytes]) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:  # PNGs are compressed already
+        for name, data in parts.items():
+            archive.writestr(name, data)
+    return out.getvalue()
+
+
+def _mixed(parts: dict[str, bytes], boundary: str) -> bytes:
+    """multipart/mixed (RFC 2046) with one named part per file."""
+    chunks = []
+    for name, data in parts.items():
+        kind = _JSON if name.endswith(".json") else "image/png"
+        chunks.append(
+            f"--{boundary}\r\nContent-Type: {kind}\r\nContent-Length: {len(data)}\r\n"
+            f'Content-Disposition: attachment; name="{name}"; filename="{name}"\r\n\r\n'.encode()
+        )
+        chunks += [data, b"\r\n"]
+    return b"".join([*chunks, f"--{boundary}--\r\n".encode()])

@@ -1,0 +1,142 @@
+"""Wires the parts together: the same for the gateway, the job worker and the command line."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+import structlog
+
+from app.admission import Slots
+from app.api.problems import problem_of
+from app.calibration.active import Calibrations
+from app.errors import ConfigError, TrustscaleError
+from app.jobs.calibration import CalibrationHandler
+from app.jobs.handlers import FanOut, Handler
+from app.jobs.queue import JobQueue
+from app.jobs.upscale import UpscaleHandler
+from app.pipeline import differences
+from app.service import UpscaleService
+from app.settings import Settings
+from app.stores.base import JobKind, Stores
+from app.stores.open import open_stores
+from app.upscalers.base import Upscaler
+from app.upscalers.config import UpscalerConfig
+from app.upscalers.registry import build_upscaler
+
+Build = Callable[[UpscalerConfig, Mapping[str, str]], Upscaler]
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Everything that runs requests and jobs."""
+
+    settings: Settings
+    stores: Stores
+    upscalers: Mapping[str, Upscaler]
+    calibrations: Calibrations
+    service: UpscaleService
+    queue: JobQueue
+
+    @property
+    def handlers(self) -> Mapping[JobKind, Handler | FanOut]:
+        """What does the work of each kind of job."""
+        return {
+            "upscale": UpscaleHandler(self.service, self.stores.spool),
+            "calibration": CalibrationHandler(self.upscalers, self.calibrations, self.stores.spool),
+        }
+
+    @property
+    def concurrency(self) -> Mapping[JobKind, int]:
+        """How many jobs (of a calibration: pairs) one process works on at once."""
+        return {
+            "upscale": self.settings.max_in_flight,
+            "calibration": self.settings.job_concurrency,
+        }
+
+
+async def open_parts(
+    settings: Settings, stack: AsyncExitStack, build: Build = build_upscaler
+) -> Parts:
+    """Open everything; the stack closes it in reverse order.
+
+    Raises:
+        ConfigError: a setting, folder, database or model that cannot be used.
+    """
+    stores = await _open_stores(settings, stack)
+    upscalers = await _open_upscalers(settings, stack, build)
+    calibrations = Calibrations(stores.calibrations)
+    await calibrations.install_shipped(upscalers.values())
+    service = UpscaleService(
+        upscalers,
+        settings.default,
+        calibrations,
+        stores.results,
+        Slots(settings.max_in_flight, settings.max_waiting),
+        settings.limits,
+        settings.request_timeout_s,
+    )
+    queue = await stack.enter_async_context(
+        JobQueue(settings.queue, stores.jobs, problem_of=problem_of, lease_s=settings.job_lease_s)
+    )
+    return Parts(settings, stores, upscalers, calibrations, service, queue)
+
+
+async def check_start(settings: Settings) -> None:
+    """Try what a start needs, so that a mistake is one line before a server runs.
+
+    Raises:
+        ConfigError: a setting, folder, database or model that cannot be used.
+    """
+    async with AsyncExitStack() as stack:
+        await _open_stores(settings, stack)
+        for config in settings.upscalers:
+            stack.push_async_callback(build_upscaler(config, os.environ).close)
+
+
+async def report_calibrations(parts: Parts) -> None:
+    """Log which upscalers cannot serve a mask, and why."""
+    for upscaler in parts.upscalers.values():
+        try:
+            active = await parts.calibrations.active(upscaler.name)
+            found = differences(active.pipeline, upscaler)
+        except TrustscaleError as error:
+            log.warning("not_calibrated", upscaler=upscaler.name, detail=error.detail)
+            continue
+        if found:
+            log.error("calibration_mismatch", upscaler=upscaler.name, differences=found)
+
+
+async def _open_stores(settings: Settings, stack: AsyncExitStack) -> Stores:
+    if settings.queue.startswith("memory:") and int(os.environ.get("WEB_CONCURRENCY", "1")) > 1:
+        raise ConfigError("queue=memory:// serves one process only; WEB_CONCURRENCY must be 1.")
+    stores = open_stores(
+        settings.store,
+        settings.data_dir,
+        result_ttl_s=settings.result_ttl_s,
+        max_result_bytes=settings.max_result_bytes,
+        spool_url=settings.spool,
+    )
+    stack.push_async_callback(stores.close)
+    await stores.check()
+    return stores
+
+
+async def _open_upscalers(
+    settings: Settings, stack: AsyncExitStack, build: Build
+) -> dict[str, Upscaler]:
+    """All configured upscalers by name; one that cannot be reached yet is kept and reported."""
+    upscalers: dict[str, Upscaler] = {}
+    for config in settings.upscalers:
+        upscaler = build(config, os.environ)
+        stack.push_async_callback(upscaler.close)
+        try:
+            await upscaler.check()
+        except TrustscaleError as error:
+            log.warning("upscaler_unavailable", upscaler=config.name, detail=error.detail)
+        upscalers[config.name] = upscaler
+    return upscalers

@@ -1,0 +1,173 @@
+"""`trustscale calibrate`: a calibration from a folder of photographs."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from pydantic import ValidationError
+
+from app.assembly import Parts
+from app.calibration import file
+from app.calibration.config import CalibrationConfig
+from app.calibration.pairs import find_pairs
+from app.calibration.record import Calibration, Provenance
+from app.calibration.run import check_pairs, finish, measure_pairs, run_id
+from app.cli.calibrations import summary
+from app.cli.local import local, progress_bar
+from app.errors import BadRequest, NotFound
+from app.stores.base import Job, JobState, Progress
+from app.upscalers.base import Upscaler
+
+_LIMITLESS = 1_000_000  # a person may interrupt and resume a run as often as they like
+
+
+def calibrate(
+    folder: Annotated[
+        Path, typer.Argument(help="x/ and y/ with matching names, or only high-resolution images.")
+    ],
+    upscaler: Annotated[str | None, typer.Option(help="Name; default: the first one.")] = None,
+    name: Annotated[str | None, typer.Option(help="A name for the calibration.")] = None,
+    samples: Annotated[int, typer.Option(help="M, samples per image.")] = 8,
+    prediction: Annotated[str, typer.Option(help="first or mean.")] = "first",
+    estimator: Annotated[
+        str, typer.Option(help="smoothed_variance, patch_variance or pixel_variance.")
+    ] = "smoothed_variance",
+    kernel: Annotated[str, typer.Option(help="Window of σ: box or gaussian.")] = "box",
+    size: Annotated[int, typer.Option(help="Width of the window of σ in pixels.")] = 7,
+    blur: Annotated[float, typer.Option(help="Gaussian blur of σ in pixels.")] = 4.0,
+    clip_quantile: Annotated[
+        float | None, typer.Option(help="Cut σ at this quantile of each image.")
+    ] = None,
+    metric: Annotated[
+        str,
+        typer.Option(help="neighborhood, neighborhood_difference, pointwise or semantic."),
+    ] = "neighborhood",
+    fidelity_blur: Annotated[
+        float, typer.Option(help="Gaussian of the neighbourhood in pixels.")
+    ] = 4.0,
+    bound: Annotated[
+        float | None, typer.Option(help="B; default: the least bound of the metric.")
+    ] = None,
+    alpha: Annotated[float, typer.Option(help="The calibration's default α.")] = 0.1,
+    grey: Annotated[bool, typer.Option(help="Degradation: drop the colour.")] = False,
+    input_blur: Annotated[float, typer.Option(help="Degradation: blur before reduction.")] = 0.0,
+    noise: Annotated[float, typer.Option(help="Degradation: noise in levels of 255.")] = 0.0,
+    jpeg: Annotated[int | None, typer.Option(help="Degradation: JPEG quality.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of samples and degradation.")] = 0,
+    skip_bad_pairs: Annotated[
+        bool, typer.Option(help="Leave out pairs that cannot be used, and say so.")
+    ] = False,
+    activate: Annotated[bool, typer.Option(help="Serve from it when it is done.")] = True,
+    export: Annotated[Path | None, typer.Option(help="Also write the one-file form.")] = None,
+    note: Annotated[str | None, typer.Option(help="Where the images come from.")] = None,
+    attributions: Annotated[
+        Path | None, typer.Option(help="A text file with one attribution per line.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Calibrate an upscaler; a run that was interrupted continues where it stopped."""
+    config = _config(
+        name=name,
+        upscaler=upscaler,
+        samples=samples,
+        prediction=prediction,
+        indecision={
+            "estimator": estimator,
+            "kernel": kernel,
+            "size": size,
+            "blur": blur,
+            "clip_quantile": clip_quantile,
+        },
+        fidelity={"metric": metric, "blur": fidelity_blur, "bound": bound},
+        default_alpha=alpha,
+        degradation={"grey": grey, "blur": input_blur, "noise": noise, "jpeg": jpeg},
+        activate=activate,
+        seed=seed,
+        on_bad_pair="skip" if skip_bad_pairs else "fail",
+    )
+    provenance = Provenance(
+        note=note,
+        attributions=attributions.read_text("utf-8").splitlines() if attributions else [],
+    )
+    calibration = asyncio.run(_run(folder, config, provenance))
+    if export is not None:
+        export.write_bytes(file.dump(calibration))
+    typer.echo(summary(calibration, active=activate, as_json=as_json))
+
+
+def _config(**fields: Any) -> CalibrationConfig:
+    try:
+        return CalibrationConfig(**fields)
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()
+        )
+        raise BadRequest(f"{problems}.") from None
+
+
+async def _run(folder: Path, config: CalibrationConfig, provenance: Provenance) -> Calibration:
+    async with local() as session:
+        upscaler = _upscaler(session, config.upscaler)
+        pipeline = config.pipeline(upscaler)
+        files = find_pairs(folder)
+        if any(pair.x for pair in files):
+            config = config.model_copy(update={"degradation": None})
+        with progress_bar() as progress:
+            checking = progress.add_task("checking pairs", total=len(files))
+            pairs = await check_pairs(
+                files,
+                config,
+                pipeline,
+                on_progress=lambda done, _: progress.update(checking, completed=done),
+            )
+            job = await _begin(session, run_id(pairs.usable, config, pipeline))
+            done = {key: data async for key, data in session.stores.jobs.records(job.id)}
+            measuring = progress.add_task("measuring pairs", total=len(pairs.usable))
+            jobs = session.stores.jobs
+            measured = await measure_pairs(
+                upscaler,
+                pairs.usable,
+                config,
+                pipeline,
+                done=done,
+                checkpoint=lambda key, data: jobs.record(job.id, job.attempt, key, data),
+                on_progress=lambda done, _: progress.update(measuring, completed=done),
+            )
+        for item in pairs.skipped:
+            typer.echo(f"skipped {item['name']}: {item['reason']}", err=True)
+        calibration = finish(measured, pairs.skipped, config, upscaler, pipeline, provenance)
+        await session.calibrations.add(calibration, activate=config.activate)
+        await jobs.finish(job.id, job.attempt, JobState.SUCCEEDED, result=calibration.id)
+        return calibration
+
+
+def _upscaler(session: Parts, name: str | None) -> Upscaler:
+    wanted = name or session.settings.default
+    if wanted not in session.upscalers:
+        raise NotFound(
+            f"No upscaler is called {wanted!r}; there are: {', '.join(session.upscalers)}."
+        )
+    return session.upscalers[wanted]
+
+
+async def _begin(session: Parts, job_id: str) -> Job:
+    """The job that keeps the checkpoints of this run, started again if it was interrupted."""
+    jobs = session.stores.jobs
+    for attempt_id in (job_id, f"{job_id}-{datetime.now(UTC):%Y%m%d%H%M%S%f}"):
+        await jobs.create(
+            Job(
+                id=attempt_id,
+                kind="calibration",
+                created_at=datetime.now(UTC),
+                progress=Progress(unit="pairs"),
+                request={"local": True},
+            )
+        )
+        job = await jobs.begin(attempt_id, max_attempts=_LIMITLESS)
+        if job is not None:
+            return job
+    raise NotFound("The calibration job could not be started.")

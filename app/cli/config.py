@@ -1,0 +1,45 @@
+"""`trustscale config check`."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from typing import Annotated, Any
+
+import typer
+
+from app.settings import Settings, load_settings, unknown_variables
+
+app = typer.Typer(help="The configuration.", no_args_is_help=True)
+
+_PASSWORD = re.compile(r"(?<=://)[^/@]*@")
+
+
+@app.callback()
+def _group() -> None:
+    """Keep `check` a sub-command although it is the only one."""
+
+
+@app.command()
+def check(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Print the effective configuration without secrets; a wrong setting is one line and exit 2."""
+    shown = effective(load_settings())
+    if as_json:
+        typer.echo(json.dumps(shown, indent=2))
+    else:
+        for name, value in shown.items():
+            typer.echo(f"{name} = {json.dumps(value)}")
+    for name in unknown_variables(os.environ):
+        typer.echo(f"warning: no setting reads the environment variable {name}", err=True)
+
+
+def effective(settings: Settings) -> dict[str, Any]:
+    """The settings as JSON values; keys and passwords are replaced by asterisks."""
+    shown: dict[str, Any] = settings.model_dump(mode="json")
+    for name, value in shown.items():
+        if isinstance(value, str):
+            shown[name] = _PASSWORD.sub("***@", value)
+    return shown

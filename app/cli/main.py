@@ -1,0 +1,75 @@
+"""The program `trustscale`: its commands, and how errors leave it.
+
+Exit codes: 0 done, 1 it did not work (the reason is the last line on standard error), 2 wrong
+usage or a wrong setting.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import click
+import typer
+
+from app import __version__
+from app.cli import calibrate, calibrations, config, jobs, serve, upscale
+from app.errors import ConfigError, TrustscaleError
+
+app = typer.Typer(
+    name="trustscale",
+    help="Upscale images and mark, with a guarantee, where to believe them.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"trustscale {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    del version
+
+
+app.command("serve")(serve.serve)
+app.command("jobs")(jobs.jobs)
+app.command("upscale")(upscale.upscale)
+app.command("calibrate")(calibrate.calibrate)
+app.add_typer(calibrations.app, name="calibrations")
+app.add_typer(config.app, name="config")
+
+
+def main() -> None:
+    """Run the program; every expected error is one line and an exit code."""
+    try:
+        code = app(standalone_mode=False)
+    except TrustscaleError as error:
+        _fail(error.detail, 2 if isinstance(error, ConfigError) else 1)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        sys.exit(2)
+    except click.UsageError as error:
+        error.show()
+        sys.exit(2)
+    except (click.Abort, KeyboardInterrupt):
+        _fail("interrupted", 130)
+    except BrokenPipeError:
+        sys.exit(1)
+    except OSError as error:
+        _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error), 1)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(detail: str, code: int) -> None:
+    print(f"trustscale: {detail}", file=sys.stderr)  # noqa: T201 - the one line of an error
+    sys.exit(code)

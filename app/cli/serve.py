@@ -1,0 +1,42 @@
+"""`trustscale serve`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import Annotated
+
+import structlog
+import typer
+import uvicorn
+
+from app.assembly import check_start
+from app.logs import configure_logs
+from app.main import create_app
+from app.settings import load_settings, unknown_variables
+
+
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port; 0 takes a free one.")] = 8000,
+) -> None:
+    """Serve the HTTP API."""
+    settings = load_settings()
+    configure_logs(settings.log_level, settings.log_format)
+    for name in unknown_variables(os.environ):
+        structlog.get_logger(__name__).warning("unknown_setting", variable=name)
+    asyncio.run(check_start(settings))
+    config = uvicorn.Config(
+        create_app(settings),
+        host=host,
+        port=port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        # Requests in progress may finish; a second signal stops at once.
+        timeout_graceful_shutdown=int(settings.request_timeout_s),
+    )
+    server = uvicorn.Server(config)
+    asyncio.run(server.serve())
+    if not server.started:
+        raise typer.Exit(1)

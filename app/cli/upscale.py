@@ -1,0 +1,91 @@
+"""`trustscale upscale`: images in files, without a server."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from PIL import Image
+from rich.progress import Progress
+
+from app.answer import Result
+from app.cli.local import local, progress_bar
+from app.errors import TrustscaleError
+from app.service import IMAGE, MASK, TRUST, UpscaleRequest, UpscaleService, png_overlay
+
+
+def upscale(
+    files: Annotated[list[Path], typer.Argument(help="PNG, JPEG or WebP images.")],
+    out: Annotated[Path, typer.Option(help="Folder for the files of the answers.")] = Path(),
+    upscaler: Annotated[str | None, typer.Option(help="Name; default: the first one.")] = None,
+    alpha: Annotated[
+        float | None, typer.Option(help="Largest expected error tolerated in the mask.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Same seed, same bytes.")] = None,
+    background: Annotated[
+        str | None, typer.Option(help="Colour that transparent pixels are flattened onto.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the answers as JSON.")] = False,
+) -> int:
+    """Upscale images; write image, mask, trust level, overlay and answer beside each other."""
+    request = UpscaleRequest(upscaler, alpha, seed, background)
+    out.mkdir(parents=True, exist_ok=True)
+    return asyncio.run(_run(files, out, request, as_json=as_json))
+
+
+async def _run(files: list[Path], out: Path, request: UpscaleRequest, *, as_json: bool) -> int:
+    failed = 0
+    async with local() as session:
+        service = session.service
+        with progress_bar() as progress:
+            for path in files:
+                try:
+                    result = await _one(path, out, request, service, progress)
+                except (TrustscaleError, OSError) as error:
+                    failed += 1
+                    detail = getattr(error, "detail", None) or str(error)
+                    typer.echo(f"trustscale: {path}: {detail}", err=True)
+                    continue
+                typer.echo(result.model_dump_json() if as_json else _summary(path, result))
+    return 1 if failed else 0
+
+
+async def _one(
+    path: Path, out: Path, request: UpscaleRequest, service: UpscaleService, progress: Progress
+) -> Result:
+    prepared = await service.prepare(await asyncio.to_thread(path.read_bytes), request)
+    task = progress.add_task(path.name, total=prepared.calibration.pipeline.samples)
+    answer = await service.run(
+        prepared, on_progress=lambda done, total: progress.update(task, completed=done, total=total)
+    )
+    progress.remove_task(task)
+    await service.results.delete(answer.result.id)  # the files are the result here
+    await asyncio.to_thread(_write, out / path.stem, answer.result, answer.files)
+    return answer.result
+
+
+def _write(stem: Path, result: Result, files: Mapping[str, bytes]) -> None:
+    for name in (IMAGE, MASK, TRUST):
+        _beside(stem, name).write_bytes(files[name])
+    mask = np.asarray(Image.open(io.BytesIO(files[MASK])))
+    _beside(stem, "overlay.png").write_bytes(png_overlay(files[IMAGE], mask))
+    document = result.model_dump(mode="json", exclude={"links"})
+    _beside(stem, "result.json").write_text(json.dumps(document, indent=2) + "\n", "utf-8")
+
+
+def _beside(stem: Path, name: str) -> Path:
+    return stem.with_name(f"{stem.name}.{name}")
+
+
+def _summary(path: Path, result: Result) -> str:
+    first = (
+        f"{path}: {result.width}×{result.height}, {result.trusted_fraction:.1%} trusted at "
+        f"α = {result.alpha:g} (typicality {result.typicality:.2f}, seed {result.seed})"
+    )
+    return "\n".join([first, *(f"  warning: {warning}" for warning in result.warnings)])

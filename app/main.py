@@ -1,0 +1,141 @@
+"""The gateway: routes, lifespan, and what runs beside the requests."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, TypedDict
+
+import structlog
+from fastapi import FastAPI
+from starlette.types import ASGIApp
+
+from app import __version__
+from app.api import audit, calibrations, health, jobs, problems, results, upscale, upscalers
+from app.api.auth import Keyring, stored_admin_key
+from app.api.deps import State
+from app.api.middleware import RequestContext
+from app.assembly import Build, Parts, open_parts, report_calibrations
+from app.calibration.admin import CalibrationAdmin
+from app.errors import TrustscaleError
+from app.metrics import Metrics
+from app.settings import Settings
+from app.stores.base import Stores
+from app.upscalers.registry import build_upscaler
+
+_SWEEP_SECONDS = 60.0
+
+# Multipart boundaries and the small fields of a form, on top of the image itself.
+_FORM_OVERHEAD = 64 * 1024
+
+log = structlog.get_logger(__name__)
+
+
+class LifespanState(TypedDict):
+    """What the lifespan hands to every request."""
+
+    trustscale: State
+
+
+def create_app(settings: Settings, *, build: Build = build_upscaler) -> FastAPI:
+    """The gateway for these settings; nothing is opened before its lifespan starts."""
+    metrics = Metrics()
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[LifespanState]:
+        async with AsyncExitStack() as stack:
+            yield {"trustscale": await _start(settings, metrics, stack, build)}
+
+    app = _Gateway(
+        metrics,
+        title="Trustscale",
+        version=__version__,
+        summary="Upscale an image and say, with a guarantee, where to believe it.",
+        lifespan=lifespan,
+        max_body_size=settings.max_upload_bytes + _FORM_OVERHEAD,
+        form_limits={"max_part_size": 4096, "max_fields": 32, "max_files": 1},
+    )
+    problems.add_problem_handlers(app)
+    for part in (health, upscalers, upscale, results, jobs, calibrations, audit):
+        app.include_router(part.router)
+    return app
+
+
+class _Gateway(FastAPI):
+    """FastAPI inside our request context: answers of its own middleware (413, 500) get it too."""
+
+    def __init__(self, metrics: Metrics, **options: Any) -> None:
+        super().__init__(**options)
+        self._metrics = metrics
+
+    def build_middleware_stack(self) -> ASGIApp:
+        return RequestContext(super().build_middleware_stack(), self._metrics)
+
+
+async def _start(
+    settings: Settings, metrics: Metrics, stack: AsyncExitStack, build: Build
+) -> State:
+    """Open everything and start what runs beside the requests."""
+    parts = await open_parts(settings, stack, build)
+    await report_calibrations(parts)
+    await stack.enter_async_context(_sweeping(parts.stores))
+    worker = None
+    if settings.gateway_runs_jobs:
+        worker = await stack.enter_async_context(_working(parts))
+    return State(
+        settings=settings,
+        stores=parts.stores,
+        calibrations=parts.calibrations,
+        service=parts.service,
+        admin=CalibrationAdmin(
+            parts.upscalers, settings.default, parts.calibrations, parts.stores, parts.queue
+        ),
+        queue=parts.queue,
+        worker=worker,
+        metrics=metrics,
+        client_keys=Keyring(key.get_secret_value() for key in settings.client_keys),
+        admin_keys=Keyring(_admin_keys(settings)),
+    )
+
+
+def _admin_keys(settings: Settings) -> list[str]:
+    if settings.admin_keys:
+        return [key.get_secret_value() for key in settings.admin_keys]
+    key, path = stored_admin_key(settings.data_dir)
+    log.info("admin_key", path=str(path))
+    return [key]
+
+
+@asynccontextmanager
+async def _working(parts: Parts) -> AsyncIterator[asyncio.Task[None]]:
+    """Run jobs beside the body; at its end, drain: what is not done goes back to the queue."""
+    stop = asyncio.Event()
+    worker = asyncio.create_task(
+        parts.queue.run(parts.handlers, stop=stop, concurrency=parts.concurrency)
+    )
+    try:
+        yield worker
+    finally:
+        stop.set()
+        await worker
+
+
+@asynccontextmanager
+async def _sweeping(stores: Stores) -> AsyncIterator[None]:
+    """Remove expired results now and then, beside the body."""
+
+    async def sweep() -> None:
+        while True:
+            try:
+                await stores.results.sweep()
+            except TrustscaleError as error:
+                log.warning("sweep_failed", detail=error.detail)
+            await asyncio.sleep(_SWEEP_SECONDS)
+
+    task = asyncio.create_task(sweep())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)

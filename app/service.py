@@ -1,0 +1,237 @@
+"""Upscaling requests: from uploaded bytes to a stored result. HTTP and jobs both call this."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from app import __version__
+from app.admission import Slots
+from app.answer import Links, Result, guarantee, parse_alpha, threshold_json, warnings_of
+from app.calibration.active import Calibrations
+from app.calibration.record import Calibration
+from app.errors import BadRequest, ImageTooLarge, NotFound
+from app.images.decode import Decoded, Limits, decode
+from app.images.encode import png_grey16, png_mask, png_rgb
+from app.images.overlay import overlay
+from app.pipeline import Measurement, guard, measure
+from app.stores.base import ResultStore
+from app.upscalers.base import Source, Upscaler
+from app.upscalers.seeds import MAX_REQUEST_SEED
+
+IMAGE, MASK, TRUST, SIGMA = "image.png", "mask.png", "trust.png", "sigma.f32"
+
+
+@dataclass(frozen=True, slots=True)
+class UpscaleRequest:
+    """The fields of a request, not yet checked; None means the default."""
+
+    upscaler: str | None = None
+    alpha: str | float | None = None
+    seed: int | None = None
+    background: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A request that has been checked and whose image has been decoded."""
+
+    upscaler: Upscaler
+    calibration: Calibration
+    alpha: float
+    seed: int
+    image: Decoded
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A finished request: the document and the files, as they are stored."""
+
+    result: Result
+    files: Mapping[str, bytes]
+
+
+class UpscaleService:
+    """Runs upscaling requests within bounded capacity."""
+
+    def __init__(
+        self,
+        upscalers: Mapping[str, Upscaler],
+        default: str,
+        calibrations: Calibrations,
+        results: ResultStore,
+        slots: Slots,
+        limits: Limits,
+        timeout_s: float,
+    ) -> None:
+        self.upscalers = upscalers
+        self.default = default
+        self.calibrations = calibrations
+        self.results = results
+        self.slots = slots
+        self.limits = limits
+        self.timeout_s = timeout_s
+
+    def upscaler(self, name: str | None) -> Upscaler:
+        """The named upscaler, or the default one.
+
+        Raises:
+            NotFound: no upscaler has this name.
+        """
+        found = self.upscalers.get(name or self.default)
+        if found is None:
+            raise NotFound(
+                f"No upscaler is called {name!r}; there are: {', '.join(self.upscalers)}."
+            )
+        return found
+
+    async def prepare(self, data: bytes, request: UpscaleRequest) -> Prepared:
+        """Check everything that can be checked without generating.
+
+        Raises:
+            BadInput, NotFound, NoCalibration, CalibrationMismatch, UpscalerUnavailable.
+        """
+        upscaler = self.upscaler(request.upscaler)
+        calibration = await self.calibrations.active(upscaler.name)
+        guard(calibration.pipeline, upscaler)
+        alpha = parse_alpha(request.alpha, calibration.manifest.default_alpha)
+        seed = secrets.randbits(53) if request.seed is None else request.seed
+        if not 0 <= seed <= MAX_REQUEST_SEED:
+            raise BadRequest(f"seed must be between 0 and {MAX_REQUEST_SEED}.")
+        image = await asyncio.to_thread(
+            decode, data, self.limits, background=request.background or None
+        )
+        height, width = image.rgb.shape[:2]
+        most = upscaler.capabilities.max_input_pixels
+        if most is not None and height * width > most:
+            raise ImageTooLarge(
+                f"The image is {width}×{height}; the upscaler {upscaler.name!r} takes at most "
+                f"{most:,} pixels.",
+                limit="upscaler_max_input_pixels",
+                maximum=most,
+                actual=height * width,
+            )
+        return Prepared(upscaler, calibration, alpha, seed, image)
+
+    async def run(
+        self,
+        prepared: Prepared,
+        *,
+        result_id: str | None = None,
+        patient: bool = False,
+        on_progress: Callable[[int, int], None] | None = None,
+    ) -> Answer:
+        """Generate, mask and store; `patient` waits for a slot however long the queue is.
+
+        Raises:
+            Overloaded, UpscalerError, DegenerateSamples.
+        """
+        result_id = result_id or f"res-{secrets.token_urlsafe(15)}"
+        arrived = time.perf_counter()
+        async with self.slots.slot(patient=patient):
+            waited = time.perf_counter() - arrived
+            measurement = await measure(
+                prepared.upscaler,
+                Source(prepared.image.rgb),
+                prepared.calibration.pipeline,
+                prepared.seed,
+                deadline=self.timeout_s,
+                on_progress=on_progress,
+            )
+            answer = await asyncio.to_thread(_answer, result_id, prepared, measurement, waited)
+        document = answer.result.model_dump_json().encode()
+        await self.results.put(result_id, document, answer.files)
+        return answer
+
+
+def _answer(result_id: str, prepared: Prepared, measurement: Measurement, waited: float) -> Answer:
+    """Threshold, mask, trust level and their files."""
+    calibration, alpha, sigma = prepared.calibration, prepared.alpha, measurement.sigma
+    height, width = sigma.shape
+    started = time.perf_counter()
+    mask = calibration.curve.mask(sigma, alpha)
+    trust = calibration.curve.trust_code(sigma)
+    masked = time.perf_counter()
+    text = png_text(calibration, alpha)
+    files = {
+        IMAGE: png_rgb(measurement.prediction, text),
+        MASK: png_mask(mask, text),
+        TRUST: png_grey16(trust, text),
+        SIGMA: sigma.tobytes(),
+    }
+    encoded = time.perf_counter()
+    promise = guarantee(calibration, alpha, height, width)
+    typicality = calibration.typicality(measurement.mean_log_sigma)
+    base = f"/v1/results/{result_id}"
+    result = Result(
+        id=result_id,
+        upscaler=prepared.upscaler.name,
+        calibration=calibration.id,
+        scale=calibration.pipeline.scale,
+        width=width,
+        height=height,
+        alpha=alpha,
+        threshold=threshold_json(calibration.curve.threshold(alpha)),
+        trusted_fraction=float(np.count_nonzero(mask)) / mask.size,
+        samples=calibration.pipeline.samples,
+        seed=prepared.seed,
+        prediction=calibration.pipeline.prediction,
+        guarantee=promise,
+        typicality=typicality,
+        warnings=warnings_of(
+            calibration,
+            alpha,
+            applicability=promise.applicability,
+            typicality=typicality,
+            notes=prepared.image.notes,
+            lossless=prepared.upscaler.capabilities.lossless,
+        ),
+        timings_ms={
+            "wait": 1e3 * waited,
+            **measurement.timings_ms,
+            "mask": 1e3 * (masked - started),
+            "encode": 1e3 * (encoded - masked),
+        },
+        links=Links(
+            self=base,
+            image=f"{base}/{IMAGE}",
+            mask=f"{base}/{MASK}",
+            trust=f"{base}/{TRUST}",
+            overlay=f"{base}/overlay.png",
+        ),
+    )
+    return Answer(result, files)
+
+
+def png_text(calibration: Calibration, alpha: float) -> dict[str, str]:
+    """Text chunks that tell where a file comes from, once it has left the service."""
+    return {
+        "Software": f"trustscale {__version__}",
+        "trustscale:calibration": calibration.id,
+        "trustscale:alpha": repr(alpha),
+        "trustscale:threshold": repr(calibration.curve.threshold(alpha)),
+        "trustscale:fingerprint": calibration.pipeline.fingerprint,
+    }
+
+
+def png_overlay(
+    image: bytes, mask: NDArray[np.bool_], text: Mapping[str, str] | None = None
+) -> bytes:
+    """The overlay of an upscaled image; it carries the text chunks of the image, or `text`."""
+    picture = Image.open(io.BytesIO(image))
+    pixels = np.asarray(picture)
+    own = {str(key): value for key, value in picture.info.items() if isinstance(value, str)}
+    return png_rgb(overlay(pixels, mask), own if text is None else text)
+
+
+def sigma_map(data: bytes, result: Result) -> NDArray[np.float32]:
+    """σ of a stored result, float32 [H, W]."""
+    return np.frombuffer(data, np.float32).reshape(result.height, result.width)

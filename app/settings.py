@@ -1,0 +1,212 @@
+"""Every setting, in one frozen object. Nobody else reads the environment or `trustscale.toml`.
+
+Order of precedence: environment `TRUSTSCALE_*`, then the file that `TRUSTSCALE_CONFIG` names (or
+`trustscale.toml` in the working folder, if it exists), then the defaults below. In the file,
+`${NAME}` inside a string stands for an environment variable; keys may only be given that way.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import platformdirs
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from app.errors import ConfigError
+from app.images.decode import Limits
+from app.upscalers.config import EmbeddedConfig, UpscalerConfig
+
+CONFIG_VARIABLE = "TRUSTSCALE_CONFIG"
+PREFIX = "TRUSTSCALE_"
+
+_REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_SECRETS = ("client_keys", "admin_keys")
+_URLS = ("store", "queue", "spool")
+_PASSWORD = re.compile(r"://[^/@]*:([^/]+)@")
+
+
+def _embedded_default() -> list[UpscalerConfig]:
+    return [EmbeddedConfig(name="span-x4", kind="embedded")]
+
+
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Settings(BaseSettings):
+    """The effective configuration of one process."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_nested_delimiter="__", frozen=True, extra="forbid"
+    )
+
+    data_dir: Path = Field(
+        default_factory=lambda: platformdirs.user_data_path("trustscale"),
+        description="Folder of the database, results and spooled uploads.",
+    )
+    store: str = Field("sqlite:///", description="sqlite:///PATH (empty: data folder) or redis://…")
+    queue: str = Field("memory://", description="memory:// or redis://…")
+    spool: str | None = Field(None, description="Folder or fsspec URL that all workers can read.")
+
+    upscalers: list[UpscalerConfig] = Field(default_factory=_embedded_default, min_length=1)
+    default_upscaler: str | None = None
+
+    client_keys: Annotated[list[SecretStr], NoDecode] = Field(
+        default_factory=list, description="Keys of clients; empty: the public API is open."
+    )
+    admin_keys: Annotated[list[SecretStr], NoDecode] = Field(default_factory=list)
+
+    max_upload_bytes: int = Field(32 * 1024 * 1024, gt=0)
+    max_input_pixels: int = Field(1024 * 1024, gt=0)
+    max_side: int = Field(16384, gt=0)
+    max_in_flight: int = Field(2, gt=0, description="Requests that generate at the same time.")
+    max_waiting: int = Field(16, ge=0, description="Requests that wait for a slot; then 503.")
+    request_timeout_s: Seconds = Field(600.0, description="Deadline of one upscaling request.")
+    result_ttl_s: Seconds = 3600.0
+    max_result_bytes: int = Field(4 * 1024**3, gt=0)
+    run_jobs: bool | None = Field(
+        None, description="The gateway runs jobs itself; default: with queue=memory:// only."
+    )
+    job_concurrency: int = Field(2, gt=0, description="Pairs that one process measures at once.")
+    job_lease_s: Seconds = Field(60.0, description="After this, a dead worker's job is retried.")
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["json", "console"] = "json"
+
+    @field_validator("client_keys", "admin_keys", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        """Keys in an environment variable are separated by commas."""
+        if isinstance(value, str):
+            return [key.strip() for key in value.split(",")] if value.strip() else []
+        return value
+
+    @field_validator("client_keys", "admin_keys")
+    @classmethod
+    def _not_empty(cls, keys: list[SecretStr]) -> list[SecretStr]:
+        """An empty key, of a variable that was set to nothing, would let everybody in."""
+        if not all(key.get_secret_value().strip() for key in keys):
+            raise ValueError("a key is empty")
+        return keys
+
+    @model_validator(mode="after")
+    def _names(self) -> Settings:
+        names = [upscaler.name for upscaler in self.upscalers]
+        if len(set(names)) < len(names):
+            raise ValueError("two upscalers have the same name")
+        if self.default_upscaler is not None and self.default_upscaler not in names:
+            raise ValueError(f"default_upscaler {self.default_upscaler!r} is not an upscaler")
+        return self
+
+    @property
+    def default(self) -> str:
+        """Name of the upscaler that answers when a request names none."""
+        return self.default_upscaler or self.upscalers[0].name
+
+    @property
+    def gateway_runs_jobs(self) -> bool:
+        """Whether `trustscale serve` runs jobs, or leaves them to `trustscale jobs`."""
+        return self.queue.startswith("memory:") if self.run_jobs is None else self.run_jobs
+
+    @property
+    def limits(self) -> Limits:
+        """Bounds on an uploaded image."""
+        return Limits(self.max_upload_bytes, self.max_input_pixels, self.max_side)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        del dotenv_settings, file_secret_settings
+        return (init_settings, env_settings, InitSettingsSource(settings_cls, _read_file()))
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """The settings of this process.
+
+    Raises:
+        ConfigError: one line that names the setting and what is wrong with it.
+    """
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        problems = [
+            f"{'.'.join(map(str, item['loc'])) or 'settings'}: {item['msg']}"
+            for item in error.errors(include_input=False, include_url=False)
+        ]
+        raise ConfigError("Wrong configuration: " + "; ".join(problems) + ".") from None
+    except ValueError as error:  # an environment variable that is not the JSON it should be
+        raise ConfigError(f"Wrong configuration: {error}.") from None
+
+
+def unknown_variables(environ: Mapping[str, str]) -> list[str]:
+    """`TRUSTSCALE_*` variables that no setting reads: probably misspelt."""
+    known = {name.upper() for name in Settings.model_fields} | {"CONFIG"}
+    return sorted(
+        name
+        for name in environ
+        if name.startswith(PREFIX) and name.removeprefix(PREFIX).split("__")[0] not in known
+    )
+
+
+def _read_file() -> dict[str, Any]:
+    named = os.environ.get(CONFIG_VARIABLE)
+    path = Path(named or "trustscale.toml")
+    if not named and not path.is_file():
+        return {}
+    try:
+        document = tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigError(f"Cannot read {path}: {error.strerror}.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}.") from None
+    for name in _SECRETS:
+        values = document.get(name, [])
+        for value in [values] if isinstance(values, str) else values:
+            if not (isinstance(value, str) and _REFERENCE.fullmatch(value)):
+                raise ConfigError(
+                    f"{path}: {name} may only hold references to environment variables, "
+                    'such as "${MY_KEY}".'
+                )
+    for name in _URLS:
+        password = _PASSWORD.search(str(document.get(name)))
+        if password and not _REFERENCE.fullmatch(password.group(1)):
+            raise ConfigError(
+                f"{path}: the password in {name} must be a reference to an environment variable, "
+                'such as "redis://:${REDIS_PASSWORD}@host".'
+            )
+    return {name: _resolve(value, path) for name, value in document.items()}
+
+
+def _resolve(value: Any, path: Path) -> Any:
+    """Replace `${NAME}` in every string."""
+    if isinstance(value, dict):
+        return {key: _resolve(item, path) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_resolve(item, path) for item in value]
+    if not isinstance(value, str):
+        return value
+
+    def variable(match: re.Match[str]) -> str:
+        name = match.group(1)
+        if name not in os.environ:
+            raise ConfigError(f"{path}: the environment variable {name} is not set.")
+        return os.environ[name]
+
+    return _REFERENCE.sub(variable, value)

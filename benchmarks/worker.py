@@ -1,0 +1,247 @@
+"""What the worker must reach, measured on whatever device is here.
+
+    python benchmarks/worker.py [--device cpu|cuda] [--dtype float32] [--skip-model]
+
+The networks have the official model's full size and random weights: time and memory do not
+depend on the values. Every measurement runs in a process of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import json
+import multiprocessing
+import resource
+import socket
+import threading
+import time
+from collections.abc import Callable, Sequence
+from multiprocessing.connection import Connection
+
+import numpy as np
+import torch
+import uvicorn
+from numpy.typing import NDArray
+
+from workers.models.engine import DeviceMemory, Engine, Job
+from workers.models.sinsr import SinSR, SinSRConfig
+from workers.protocol import HEADER_LENGTH
+from workers.service import create_app
+
+SAMPLES = 8
+
+
+class SleepingEngine(Engine):
+    """Sleeps a while per sample and answers zeros, made in advance."""
+
+    name, scale, fingerprint = "sleeper", 4, "sha256:sleeper"
+    distinct_samples, together = None, 1
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._stack = np.zeros((SAMPLES, 2048, 2048, 3), np.uint8)
+
+    def samples(self, image: NDArray[np.uint8], seeds: NDArray[np.int64]) -> NDArray[np.uint8]:
+        return self.samples_of([Job(image, seeds)])[0]
+
+    def samples_of(self, jobs: Sequence[Job]) -> list[NDArray[np.uint8]]:
+        time.sleep(self._seconds * sum(len(job.seeds) for job in jobs))
+        return [self._stack[: len(job.seeds)] for job in jobs]
+
+    def memory(self) -> DeviceMemory:
+        return DeviceMemory("fake", 0, 0)
+
+
+def random_model(device: str, dtype: str) -> SinSR:
+    """Full-size networks; the weights are small enough that nothing overflows."""
+    torch.set_num_threads(min(2, torch.get_num_threads()))
+    config = SinSRConfig()
+    networks = SinSR.plan_networks(config)
+    random = torch.Generator().manual_seed(0)
+    for network in networks:
+        state = {
+            name: torch.randn(weight.shape, generator=random).mul_(0.02)
+            for name, weight in network.named_parameters()
+        }
+        network.load_state_dict(state, assign=True)
+    return SinSR(config, *networks, device=device, dtype=dtype)
+
+
+def picture(side: int) -> NDArray[np.uint8]:
+    return np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)
+
+
+def peak_bytes(device: str) -> int:
+    if device.startswith("cuda"):
+        return torch.cuda.max_memory_allocated(device)
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def measure_speed(pipe: Connection, device: str, dtype: str) -> None:
+    """One call for 8 samples against 8 calls for one, taking turns, best of two."""
+    model, image, seeds = random_model(device, dtype), picture(64), np.arange(SAMPLES)
+    model.samples(image, seeds[:1])
+    together, apart = [], []
+    for _ in range(2):
+        begun = time.perf_counter()
+        stack = model.samples(image, seeds)
+        together.append(time.perf_counter() - begun)
+        begun = time.perf_counter()
+        singles = [model.samples(image, seeds[row : row + 1])[0] for row in range(SAMPLES)]
+        apart.append(time.perf_counter() - begun)
+    off = np.abs(stack.astype(int) - np.stack(singles)).max() / 255
+    pipe.send((min(together), min(apart), float(off)))
+
+
+def measure_memory(pipe: Connection, device: str, dtype: str, samples: int) -> None:
+    """Peak memory of one call for that many samples of 128×128."""
+    model = random_model(device, dtype)
+    model.samples(picture(128), np.arange(samples))
+    pipe.send(peak_bytes(device))
+
+
+def serve(pipe: Connection, seconds: float) -> None:
+    """Serve a sleeping engine on a free port until the process is ended."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()  # connections wait until the server runs
+        pipe.send(listener.getsockname()[1])
+        app = create_app(SleepingEngine(seconds))
+        uvicorn.Server(uvicorn.Config(app, log_level="critical")).run([listener])
+
+
+def infer(port: int, side: int, seeds: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """A plain client: raw tensors there, raw tensors back."""
+    image = picture(side)
+    head = json.dumps(
+        {
+            "inputs": [
+                {
+                    "name": name,
+                    "datatype": datatype,
+                    "shape": list(tensor.shape),
+                    "parameters": {"binary_data_size": tensor.nbytes},
+                }
+                for name, datatype, tensor in (
+                    ("image", "UINT8", image),
+                    ("seeds", "INT64", seeds),
+                )
+            ],
+            "parameters": {"binary_data_output": True},
+        }
+    ).encode()
+    connection = http.client.HTTPConnection("127.0.0.1", port)
+    body = b"".join((head, image.tobytes(), seeds.tobytes()))
+    path = f"/v2/models/{SleepingEngine.name}/infer"
+    connection.request("POST", path, body, {HEADER_LENGTH: str(len(head))})
+    answer = connection.getresponse()
+    length = int(answer.headers[HEADER_LENGTH])
+    document = json.loads(answer.read(length))
+    stack = np.empty(document["outputs"][0]["shape"], np.uint8)
+    rest = memoryview(stack.reshape(-1))
+    while rest:
+        rest = rest[answer.readinto(rest) :]
+    connection.close()
+    return stack
+
+
+def in_process(
+    target: Callable[..., None], *given: object
+) -> tuple[Connection, multiprocessing.Process]:
+    ours, theirs = multiprocessing.Pipe()
+    process = multiprocessing.get_context("spawn").Process(
+        target=target, args=(theirs, *given), daemon=True
+    )
+    process.start()
+    return ours, process
+
+
+def result(target: Callable[..., None], *given: object) -> object:
+    pipe, process = in_process(target, *given)
+    answer = pipe.recv()
+    process.join()
+    return answer
+
+
+def measure_overhead() -> float:
+    """Seconds beyond the engine's own for 8 samples of 2048×2048, best of three."""
+    pipe, process = in_process(serve, 0.01)
+    port = pipe.recv()
+    times = []
+    for _ in range(4):  # the first one warms up
+        begun = time.perf_counter()
+        assert infer(port, 512, np.arange(SAMPLES)).shape == (SAMPLES, 2048, 2048, 3)
+        times.append(time.perf_counter() - begun - 0.01 * SAMPLES)
+    process.terminate()
+    process.join()
+    return min(times[1:])
+
+
+def measure_workers(count: int) -> float:
+    """Seconds for 8 samples, split evenly over `count` workers of 0.5 s per sample."""
+    started = [in_process(serve, 0.5) for _ in range(count)]
+    ports = [pipe.recv() for pipe, _ in started]
+    for port in ports:
+        infer(port, 16, np.arange(1))
+    parts = np.array_split(np.arange(SAMPLES), count)
+    threads = [
+        threading.Thread(target=infer, args=(port, 16, part))
+        for port, part in zip(ports, parts, strict=True)
+    ]
+    begun = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    seconds = time.perf_counter() - begun
+    for _, process in started:
+        process.terminate()
+        process.join()
+    return seconds
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--skip-model", action="store_true", help="only the service")
+    given = parser.parse_args()
+    rows: list[tuple[str, str, str, bool]] = []
+    if not given.skip_model:
+        together, apart, off = result(measure_speed, given.device, given.dtype)
+        rows.append(
+            (
+                f"8 samples of 64x64, one call {together:.1f} s, eight calls {apart:.1f} s",
+                f"{apart / together:.2f}x faster",
+                ">= 1.3x",
+                apart >= 1.3 * together,
+            )
+        )
+        rows.append(("... largest difference", f"{off:.1e}", "<= 1e-5", off <= 1e-5))
+        one = result(measure_memory, given.device, given.dtype, 1)
+        many = result(measure_memory, given.device, given.dtype, SAMPLES)
+        bar = 1.3 * one + SAMPLES * 3 * 512 * 512
+        rows.append(
+            (
+                "peak memory, 8 samples of 128x128",
+                f"{many / 2**20:.0f} MiB",
+                f"<= {bar / 2**20:.0f} MiB (one: {one / 2**20:.0f})",
+                many <= bar,
+            )
+        )
+    overhead = measure_overhead()
+    rows.append(
+        ("protocol, 8 samples of 2048x2048", f"{overhead:.2f} s", "<= 0.6 s", overhead <= 0.6)
+    )
+    gain = measure_workers(1) / measure_workers(2)
+    rows.append(("two workers against one", f"{gain:.2f}x", ">= 1.8x", gain >= 1.8))
+    device = torch.cuda.get_device_name() if given.device.startswith("cuda") else "CPU"
+    print(f"{device}, {given.dtype}\n")
+    print("| what | measured | bar | met |\n|---|---|---|---|")
+    for what, measured, bar_text, met in rows:
+        print(f"| {what} | {measured} | {bar_text} | {'yes' if met else 'NO'} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Photographs and a demonstration that needs nothing else."""

@@ -1,0 +1,71 @@
+"""Gateways that are started and stopped with a test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+import structlog
+from starlette.testclient import TestClient
+
+from app.calibration.record import Calibration
+from tests.api.gateway import aside, gateway
+from tests.factories import calibration_of
+from tests.fakes import FakeUpscaler
+
+Start = Callable[..., TestClient]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _plain_logs() -> None:
+    """Logs as plain text: drawing tracebacks takes seconds."""
+    structlog.configure(
+        processors=[structlog.processors.format_exc_info, structlog.processors.KeyValueRenderer()]
+    )
+
+
+@pytest.fixture(scope="session")
+def calibration() -> Calibration:
+    """A calibration of the default fake upscaler: 30 pairs of 48 x 48 pixels."""
+    return aside(calibration_of(FakeUpscaler()))
+
+
+@pytest.fixture
+def start(tmp_path, calibration) -> Iterator[Start]:
+    """Starts gateways on one data folder; all are stopped at the end."""
+    with ExitStack() as stack:
+
+        def start(
+            *upscalers: FakeUpscaler,
+            calibrations: tuple[Calibration, ...] = (calibration,),
+            **settings: Any,
+        ) -> TestClient:
+            app = gateway(tmp_path, *upscalers, calibrations=calibrations, **settings)
+            return stack.enter_context(TestClient(app, raise_server_exceptions=False))
+
+        yield start
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory, calibration) -> Iterator[tuple[TestClient, FakeUpscaler]]:
+    """One gateway for the tests of a module that leave it as it was."""
+    upscaler = FakeUpscaler()
+    app = gateway(tmp_path_factory.mktemp("shared"), upscaler, calibrations=[calibration])
+    with TestClient(app, raise_server_exceptions=False) as client:
+        yield client, upscaler
+
+
+@pytest.fixture
+def upscaler(shared) -> FakeUpscaler:
+    """The upscaler of `client`, as new."""
+    vars(shared[1]).clear()
+    shared[1].__init__()
+    return shared[1]
+
+
+@pytest.fixture
+def client(shared, upscaler) -> TestClient:
+    """A client of a calibrated gateway with default settings."""
+    return shared[0]

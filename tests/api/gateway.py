@@ -1,0 +1,130 @@
+"""A gateway in this process, on a folder of its own and with upscalers that need no model."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+import numpy as np
+from fastapi import FastAPI
+from PIL import Image
+from starlette.testclient import TestClient
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from app.api.problems import PROBLEMS
+from app.calibration.active import Calibrations
+from app.calibration.record import Calibration
+from app.main import create_app
+from app.settings import Settings
+from app.stores.open import open_stores
+from tests.factories import encoded, photo
+from tests.fakes import FakeUpscaler
+
+Value = TypeVar("Value")
+
+ADMIN_KEY = "admin-key"
+
+# As large, once doubled, as the calibration images.
+IMAGE = encoded(photo(1000, 24, 24))
+
+
+def gateway(
+    data_dir: Path,
+    *upscalers: FakeUpscaler,
+    calibrations: Sequence[Calibration] = (),
+    **settings: Any,
+) -> FastAPI:
+    """The application, with these calibrations active; nothing runs before its lifespan."""
+    by_name = {upscaler.name: upscaler for upscaler in upscalers or (FakeUpscaler(),)}
+    effective = Settings(
+        data_dir=data_dir,
+        upscalers=[{"name": name, "kind": "embedded"} for name in by_name],
+        **{"admin_keys": [ADMIN_KEY], **settings},
+    )
+    aside(_install(effective, calibrations))
+    return create_app(effective, build=lambda config, _: by_name[config.name])
+
+
+def aside(work: Coroutine[Any, Any, Value]) -> Value:
+    """The outcome of a coroutine, run in an event loop of its own; also inside another one."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, work).result()
+
+
+async def _install(settings: Settings, calibrations: Sequence[Calibration]) -> None:
+    stores = open_stores(settings.store, settings.data_dir, result_ttl_s=1, max_result_bytes=10**9)
+    for calibration in calibrations:
+        await Calibrations(stores.calibrations).add(calibration, activate=True)
+    await stores.close()
+
+
+@asynccontextmanager
+async def running(app: FastAPI) -> AsyncIterator[ASGIApp]:
+    """The application inside its lifespan, in this event loop."""
+    async with app.router.lifespan_context(app) as state:
+
+        async def with_state(scope: Scope, receive: Receive, send: Send) -> None:
+            await app({**scope, "state": dict(state)}, receive, send)
+
+        yield with_state
+
+
+def client_of(app: ASGIApp) -> httpx.AsyncClient:
+    """A client of an application that runs in this event loop."""
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://testserver")
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Return when the condition holds."""
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110 - what is waited for has no event
+            await asyncio.sleep(0.01)
+
+
+def form(image: bytes = IMAGE, **fields: Any) -> dict[str, Any]:
+    """The arguments of a client's `post` for an upload."""
+    return {
+        "files": {"image": ("photo.png", image, "image/png")},
+        "data": {name: str(value) for name, value in fields.items()},
+    }
+
+
+def post(
+    client: TestClient,
+    image: bytes = IMAGE,
+    *,
+    headers: Mapping[str, str] | None = None,
+    **fields: Any,
+) -> httpx.Response:
+    """POST /v1/upscale."""
+    return client.post("/v1/upscale", **form(image, **fields), headers=dict(headers or {}))
+
+
+def pixels(data: bytes) -> np.ndarray:
+    """The pixels of a PNG file."""
+    return np.asarray(Image.open(io.BytesIO(data)))
+
+
+def text_chunks(data: bytes) -> dict[str, str]:
+    """The text chunks of a PNG file."""
+    image = Image.open(io.BytesIO(data))
+    image.load()
+    return dict(image.text)
+
+
+def check_problem(response: httpx.Response, slug: str) -> dict[str, Any]:
+    """The problem document of an answer, after checking what all of them promise."""
+    problem = response.json()
+    assert response.headers["content-type"] == "application/problem+json"
+    assert problem["type"] == f"/problems/{slug}", problem
+    assert problem["title"] == PROBLEMS[slug].title
+    assert problem["status"] == response.status_code == PROBLEMS[slug].status
+    assert problem["detail"].endswith(".")
+    assert "\n" not in problem["detail"]
+    return problem

@@ -1,0 +1,106 @@
+"""Keys: who may ask, and how it is said."""
+
+from __future__ import annotations
+
+import stat
+
+import pytest
+
+from app.api.auth import Keyring, stored_admin_key
+from tests.api.gateway import ADMIN_KEY, IMAGE, check_problem, post
+
+BEARER = {"Authorization": "Bearer client-key"}
+HEADER = {"X-API-Key": "client-key"}
+
+
+@pytest.fixture
+def guarded(start):
+    """A gateway whose public API needs a key."""
+    return start(client_keys=["client-key", "second-key"])
+
+
+class TestClientKeys:
+    def test_the_api_is_open_without_keys(self, client):
+        """Nothing is needed unless keys are configured; a superfluous key does no harm."""
+        assert post(client).status_code == 200
+        assert post(client, headers=BEARER).status_code == 200
+
+    @pytest.mark.parametrize(
+        "headers",
+        [
+            BEARER,
+            HEADER,
+            {"Authorization": "bearer client-key"},
+            {"X-API-Key": "second-key"},
+            {"X-API-Key": ADMIN_KEY},
+            {"Authorization": f"Bearer {ADMIN_KEY}"},
+        ],
+    )
+    def test_accepted(self, guarded, headers):
+        """Either header carries the key; an admin may do what a client may."""
+        assert post(guarded, headers=headers).status_code == 200
+
+    @pytest.mark.parametrize(
+        "headers",
+        [
+            {},
+            {"Authorization": "Bearer "},
+            {"Authorization": "Bearer wrong"},
+            {"Authorization": "Basic client-key"},
+            {"Authorization": "client-key"},
+            {"X-API-Key": ""},
+            {"X-API-Key": "client-key2"},
+            {"X-API-Key": "ключ".encode()},
+        ],
+    )
+    def test_refused(self, guarded, headers):
+        """Anything else is 401 and says how to authenticate."""
+        response = post(guarded, headers=headers)
+        check_problem(response, "unauthorized")
+        assert response.headers["www-authenticate"].startswith("Bearer")
+        assert "client-key" not in response.text
+
+    def test_every_public_path(self, guarded):
+        """Results, jobs and upscalers need the key too; health and metrics do not."""
+        answer = post(guarded, headers=HEADER).json()
+        job = post(guarded, headers={**HEADER, "Prefer": "respond-async"}).headers["location"]
+        for path in (*answer["links"].values(), job, f"{job}/events", "/v1/upscalers"):
+            check_problem(guarded.get(path), "unauthorized")
+            assert guarded.get(path, headers=BEARER).status_code == 200
+        check_problem(guarded.delete(job), "unauthorized")
+        for path in ("/healthz", "/readyz", "/metrics", "/openapi.json"):
+            assert guarded.get(path).status_code == 200
+
+    def test_nothing_is_told_without_a_key(self, guarded):
+        """Whether a result exists is not told to strangers, nor is the upload judged."""
+        check_problem(guarded.get("/v1/results/res-unknown"), "unauthorized")
+        check_problem(post(guarded, b"text"), "unauthorized")
+
+
+class TestKeyring:
+    def test_ids_are_stable_and_tell_nothing(self):
+        """A key is known by 8 digits of its digest."""
+        ring = Keyring(["a", "b"])
+        assert ring.key_id("a") == Keyring(["a"]).key_id("a") != ring.key_id("b")
+        assert ring.key_id("c") is ring.key_id(None) is None
+        assert "a" not in vars(ring).values()
+
+    def test_an_empty_ring_accepts_nothing(self):
+        """No keys, no access."""
+        assert Keyring([]).empty
+        assert Keyring([]).key_id("") is None
+
+
+class TestStoredAdminKey:
+    def test_made_once_for_the_owner_only(self, tmp_path):
+        """The first start makes a key of mode 0600; later starts read the same."""
+        key, path = stored_admin_key(tmp_path / "data")
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert stored_admin_key(tmp_path / "data") == (key, path)
+        assert len(key) >= 40
+        assert stored_admin_key(tmp_path / "other")[0] != key
+
+
+def test_uploads_of_strangers_are_not_read(guarded):
+    """A request without a key costs no decoding."""
+    check_problem(post(guarded, IMAGE * 100), "unauthorized")

@@ -1,0 +1,213 @@
+"""Prefer: respond-async: accepted, watched, cancelled, and never lost."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from datetime import datetime
+
+import pytest
+
+from app.errors import UpscalerFailed
+from app.upscalers.base import Capabilities
+from tests.api.gateway import (
+    IMAGE,
+    check_problem,
+    client_of,
+    form,
+    gateway,
+    post,
+    running,
+    until,
+)
+from tests.factories import encoded, photo
+from tests.fakes import FakeUpscaler
+
+ASYNC = {"Prefer": "respond-async"}
+FIELDS = {
+    "id",
+    "kind",
+    "state",
+    "progress",
+    "created_at",
+    "started_at",
+    "finished_at",
+    "result",
+    "error",
+}
+
+
+def finished(client, location):
+    """The job once it has ended."""
+    for _ in range(400):
+        job = client.get(location).json()
+        if job["state"] not in {"queued", "running"}:
+            return job
+        time.sleep(0.02)
+    raise AssertionError(job)
+
+
+def events(text):
+    """The objects of a stream of server-sent events."""
+    found = []
+    for block in text.replace("\r\n", "\n").strip().split("\n\n"):
+        lines = dict(line.split(": ", 1) for line in block.splitlines() if line[:1] != ":")
+        if "data" in lines:
+            assert lines["event"] == "job"
+            found.append(json.loads(lines["data"]))
+    return found
+
+
+class TestAccepted:
+    def test_202_and_the_result(self, client, upscaler):
+        """202 with the job and its Location; polling ends in a link to the ordinary result."""
+        response = post(client, headers=ASYNC, alpha=0.1, seed=4)
+        assert response.status_code == 202
+        assert response.headers["preference-applied"] == "respond-async"
+        job = response.json()
+        location = response.headers["location"]
+        assert location == f"/v1/jobs/{job['id']}"
+        assert set(job) == FIELDS
+        assert (job["kind"], job["state"], job["result"]) == ("upscale", "queued", None)
+        done = finished(client, location)
+        assert done["state"] == "succeeded"
+        assert done["error"] is None
+        assert done["progress"] == {"done": 4, "total": 4, "unit": "samples"}
+        times = [
+            datetime.fromisoformat(done[k]) for k in ("created_at", "started_at", "finished_at")
+        ]
+        assert times == sorted(times)
+        result = client.get(done["result"]).json()
+        assert (result["alpha"], result["seed"]) == (0.1, 4)
+        direct = post(client, alpha=0.1, seed=4).json()
+        for part in ("image", "mask", "trust", "overlay"):
+            one, other = (client.get(r["links"][part]).content for r in (result, direct))
+            assert one == other
+
+    def test_several_preferences(self, client):
+        """respond-async is found among other preferences."""
+        headers = {"Prefer": "handling=strict, respond-async; wait=5"}
+        assert post(client, headers=headers).status_code == 202
+
+    def test_bad_requests_are_refused_at_once(self, client):
+        """What can be checked before generating never becomes a job."""
+        check_problem(post(client, b"text", headers=ASYNC), "unsupported-media")
+        check_problem(post(client, headers=ASYNC, alpha="x"), "bad-alpha")
+
+    def test_a_failure_is_told_as_a_problem(self, client, upscaler):
+        """The problem that a request would have had is in the job."""
+        upscaler.failure = UpscalerFailed("The model broke.")
+        job = finished(client, post(client, headers=ASYNC).headers["location"])
+        assert job["state"] == "failed"
+        assert job["result"] is None
+        assert job["error"]["type"] == "/problems/upscaler-failed"
+        assert "The model broke." in job["error"]["detail"]
+
+    @pytest.mark.parametrize("method", ["GET", "DELETE"])
+    @pytest.mark.parametrize("job", ["job-unknown", "x" * 3000, "%00"])
+    def test_unknown_jobs(self, client, method, job):
+        """A job that does not exist is not found."""
+        check_problem(client.request(method, f"/v1/jobs/{job}"), "not-found")
+
+    def test_events_of_an_unknown_job(self, client):
+        """So are its events, before the stream begins."""
+        check_problem(client.get("/v1/jobs/job-unknown/events"), "not-found")
+
+
+class TestEvents:
+    async def test_until_the_last_state(self, tmp_path, calibration):
+        """The stream tells the state after every change and ends with the last one."""
+        upscaler = FakeUpscaler(seconds=0.1, capabilities=Capabilities())
+        app = gateway(tmp_path, upscaler, calibrations=[calibration])
+        async with running(app) as served, client_of(served) as client:
+            location = (await client.post("/v1/upscale", **form(), headers=ASYNC)).headers[
+                "location"
+            ]
+            response = await client.get(f"{location}/events")
+            assert response.headers["content-type"].startswith("text/event-stream")
+            told = events(response.text)
+            assert all(set(job) == FIELDS for job in told)
+            assert len(told) > 2
+            assert told[-1]["state"] == "succeeded"
+            assert told[-1] == (await client.get(location)).json()
+            progress = [job["progress"]["done"] for job in told]
+            assert progress == sorted(progress)
+
+    def test_of_a_job_that_has_ended(self, client):
+        """A late watcher gets the last state and the end."""
+        location = post(client, headers=ASYNC).headers["location"]
+        job = finished(client, location)
+        assert events(client.get(f"{location}/events").text) == [job]
+
+
+class TestCancel:
+    async def test_a_running_job(self, tmp_path, calibration):
+        """DELETE stops a running job within seconds, and the upscaler feels it."""
+        upscaler = FakeUpscaler(seconds=60)
+        app = gateway(tmp_path, upscaler, calibrations=[calibration])
+        async with running(app) as served, client_of(served) as client:
+            location = (await client.post("/v1/upscale", **form(), headers=ASYNC)).headers[
+                "location"
+            ]
+            await until(lambda: upscaler.calls)
+            watching = asyncio.create_task(client.get(f"{location}/events"))
+            deleted = await client.delete(location)
+            assert deleted.status_code == 200
+            last = events((await asyncio.wait_for(watching, 5)).text)[-1]
+            assert last["state"] == "cancelled"
+            assert last["result"] is None
+            assert upscaler.cancelled == len(upscaler.calls)
+
+    async def test_a_queued_job(self, tmp_path, calibration):
+        """A job that waits is cancelled at once and never runs."""
+        upscaler = FakeUpscaler(seconds=60)
+        app = gateway(tmp_path, upscaler, calibrations=[calibration], max_in_flight=1)
+        async with running(app) as served, client_of(served) as client:
+            jobs = [
+                (await client.post("/v1/upscale", **form(), headers=ASYNC)).headers["location"]
+                for _ in range(2)
+            ]
+            await until(lambda: upscaler.calls)
+            states = {job: (await client.get(job)).json()["state"] for job in jobs}
+            queued = next(job for job, state in states.items() if state == "queued")
+            assert (await client.delete(queued)).json()["state"] == "cancelled"
+            calls = len(upscaler.calls)
+            for job in jobs:
+                await client.delete(job)
+            await asyncio.sleep(0.7)
+            assert len(upscaler.calls) == calls
+
+    def test_a_finished_job_stays_as_it_is(self, client):
+        """Cancelling too late changes nothing."""
+        location = post(client, headers=ASYNC).headers["location"]
+        job = finished(client, location)
+        assert client.delete(location).json() == job
+
+
+class TestRestart:
+    async def test_a_running_job_survives(self, tmp_path, calibration):
+        """Stopped in the middle of a job, the service finishes it after the next start."""
+        slow = FakeUpscaler(seconds=60)
+        app = gateway(tmp_path, slow, calibrations=[calibration], job_lease_s=1)
+        async with running(app) as served, client_of(served) as client:
+            body = form(encoded(photo(3, 24, 24)), seed=9, alpha=0.1)
+            location = (await client.post("/v1/upscale", **body, headers=ASYNC)).headers["location"]
+            await until(lambda: slow.calls)
+        app = gateway(tmp_path, FakeUpscaler(), job_lease_s=1)
+        async with running(app) as served, client_of(served) as client:
+            response = await asyncio.wait_for(client.get(f"{location}/events"), 10)
+            last = events(response.text)[-1]
+            assert last["state"] == "succeeded"
+            again = (await client.get(last["result"])).json()
+            direct = (await client.post("/v1/upscale", **body)).json()
+            for part in ("image", "trust"):
+                one, other = [(await client.get(r["links"][part])).content for r in (again, direct)]
+                assert one == other
+
+    def test_states_survive(self, start):
+        """A finished job is still known after a restart, with its result."""
+        location = post(start(), IMAGE, headers=ASYNC).headers["location"]
+        again = start()
+        job = finished(again, location)
+        assert again.get(job["result"]).status_code == 200

@@ -1,0 +1,151 @@
+"""Bounded work: what is too much is told so, and work that nobody waits for ends."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+from tests.api.gateway import IMAGE, check_problem, client_of, form, gateway, post, running, until
+from tests.factories import encoded, photo
+from tests.fakes import FakeUpscaler
+
+
+class TestCapacity:
+    async def test_beyond_the_waiting_places(self, tmp_path, calibration):
+        """One runs, one waits, the third is told to come back; the first two are answered."""
+        upscaler = FakeUpscaler(seconds=0.3)
+        app = gateway(
+            tmp_path, upscaler, calibrations=[calibration], max_in_flight=1, max_waiting=1
+        )
+        async with running(app) as served, client_of(served) as client:
+            admitted = [asyncio.create_task(client.post("/v1/upscale", **form())) for _ in range(2)]
+            await until(lambda: upscaler.calls)
+            await asyncio.sleep(0.1)
+            refused = await client.post("/v1/upscale", **form())
+            check_problem(refused, "overloaded")
+            assert int(refused.headers["retry-after"]) >= 1
+            assert [r.status_code for r in await asyncio.gather(*admitted)] == [200, 200]
+            assert (await client.post("/v1/upscale", **form())).status_code == 200
+
+    async def test_jobs_wait_however_many_there_are(self, tmp_path, calibration):
+        """Asynchronous requests are accepted beyond the waiting places and all finish."""
+        app = gateway(tmp_path, calibrations=[calibration], max_in_flight=1, max_waiting=0)
+        async with running(app) as served, client_of(served) as client:
+            headers = {"Prefer": "respond-async"}
+            accepted = [
+                await client.post("/v1/upscale", **form(), headers=headers) for _ in range(5)
+            ]
+            assert {response.status_code for response in accepted} == {202}
+            for response in accepted:
+                events = await client.get(f"{response.headers['location']}/events")
+                assert '"succeeded"' in events.text
+
+
+class TestDisconnect:
+    async def test_ends_the_generation(self, tmp_path, calibration):
+        """A client that hangs up cancels its samples and frees its slot."""
+        upscaler = FakeUpscaler(seconds=60)
+        app = gateway(tmp_path, upscaler, calibrations=[calibration], max_in_flight=1)
+        async with running(app) as served, client_of(served) as client:
+            request = client.build_request("POST", "/v1/upscale", **form())
+            body = [{"type": "http.request", "body": await request.aread(), "more_body": False}]
+            hung_up = asyncio.Event()
+            sent = []
+
+            async def receive():
+                if body:
+                    return body.pop()
+                await hung_up.wait()
+                return {"type": "http.disconnect"}
+
+            async def send(message):
+                sent.append(message)
+
+            scope = {
+                "type": "http",
+                "asgi": {"version": "3.0"},
+                "http_version": "1.1",
+                "method": "POST",
+                "scheme": "http",
+                "path": "/v1/upscale",
+                "raw_path": b"/v1/upscale",
+                "query_string": b"",
+                "root_path": "",
+                "headers": [(k.lower(), v) for k, v in request.headers.raw],
+                "client": ("127.0.0.1", 1),
+                "server": ("127.0.0.1", 80),
+            }
+            serving = asyncio.create_task(served(scope, receive, send))
+            await until(lambda: upscaler.calls)
+            hung_up.set()
+            await asyncio.wait_for(serving, 5)  # without an error that a server would log
+            assert upscaler.cancelled == len(upscaler.calls) > 0
+            assert sent[0]["status"] == 499
+            upscaler.seconds = 0
+            assert (await client.post("/v1/upscale", **form())).status_code == 200
+
+
+class TestBodies:
+    def test_the_limit_of_the_file(self, start):
+        """A file over `max_upload_bytes` is refused with both numbers."""
+        image = encoded(photo(0, 100, 100))
+        problem = check_problem(post(start(max_upload_bytes=5000), image), "image-too-large")
+        assert problem["limit"] == "max_bytes"
+        assert (problem["maximum"], problem["actual"]) == (5000, len(image))
+
+    def test_a_declared_length_is_refused_before_the_body_is_read(self, start):
+        """Content-Length alone decides; the answer is a problem like any other."""
+        client = start(max_upload_bytes=5000)
+        read = 0
+
+        def endless():
+            nonlocal read
+            while read < 10**8:
+                read += 1000
+                yield b"x" * 1000
+
+        with suppress(RuntimeError):
+            response = client.post(
+                "/v1/upscale",
+                content=endless(),
+                headers={
+                    "Content-Type": "multipart/form-data; boundary=x",
+                    "Content-Length": str(10**8),
+                },
+            )
+        check_problem(response, "image-too-large")
+        assert "x-request-id" in response.headers
+
+    async def test_a_body_without_a_length_is_cut_off(self, tmp_path, calibration):
+        """A chunked body is read up to the limit, not to its end."""
+        app = gateway(tmp_path, calibrations=[calibration], max_upload_bytes=5000)
+        read = 0
+
+        async def endless():
+            nonlocal read
+            yield b'--x\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\n'
+            while read < 10**7:
+                read += 1000
+                yield b"x" * 1000
+
+        async with running(app) as served, client_of(served) as client:
+            response = await client.post(
+                "/v1/upscale",
+                content=endless(),
+                headers={"Content-Type": "multipart/form-data; boundary=x"},
+            )
+        check_problem(response, "image-too-large")
+        assert read < 200_000
+
+    def test_long_fields_and_many_fields(self, client):
+        """A form is bounded in every direction."""
+        for response in (
+            post(client, alpha="1" * 10_000),
+            post(client, **{f"field{k}": k for k in range(100)}),
+        ):
+            assert response.status_code == 400
+            assert response.headers["content-type"] == "application/problem+json"
+
+    def test_unknown_fields_are_ignored(self, client):
+        """As forms of browsers need it."""
+        assert post(client, IMAGE, submit="go").status_code == 200

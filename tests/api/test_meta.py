@@ -1,0 +1,224 @@
+"""What surrounds the API: health, metrics, request ids, the OpenAPI document."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from starlette.testclient import TestClient
+
+from app.answer import Result
+from app.api.jobs import JobOut
+from app.errors import UpscalerUnavailable
+from tests.api.gateway import IMAGE, gateway, post
+from tests.fakes import FakeUpscaler
+
+
+class TestHealth:
+    def test_alive(self, client):
+        """200 while the process lives."""
+        assert client.get("/healthz").status_code == 200
+
+    def test_ready(self, client, calibration):
+        """Each component says that it is ready."""
+        response = client.get("/readyz")
+        assert response.status_code == 200
+        assert response.json() == {
+            "ready": True,
+            "components": {
+                "store": {"ready": True},
+                "jobs": {"ready": True},
+                "upscaler:fake": {"ready": True, "calibration": calibration.id},
+            },
+        }
+
+    def test_an_upscaler_that_cannot_be_reached(self, client, upscaler):
+        """Readiness names the component at fault; liveness and the list of upscalers go on."""
+        upscaler.failure = UpscalerUnavailable("The model is asleep.")
+        response = client.get("/readyz")
+        assert response.status_code == 503
+        assert response.json()["components"]["upscaler:fake"]["detail"] == "The model is asleep."
+        assert client.get("/healthz").status_code == 200
+        assert client.get("/v1/upscalers").status_code == 200
+
+    def test_a_mismatch(self, start):
+        """An upscaler other than the calibrated one is not ready."""
+        response = start(FakeUpscaler(fingerprint="fake:2")).get("/readyz")
+        assert response.status_code == 503
+        component = response.json()["components"]["upscaler:fake"]
+        assert component["detail"] == "calibration-mismatch"
+        assert component["differences"][0]["field"] == "fingerprint"
+
+    def test_an_upscaler_without_a_calibration(self, start):
+        """It is ready to be calibrated, and the component says so."""
+        response = start(calibrations=()).get("/readyz")
+        assert response.status_code == 200
+        assert response.json()["components"]["upscaler:fake"]["calibration"] is None
+
+    def test_upscalers_are_closed_at_the_end(self, tmp_path):
+        """Shutdown releases what the start opened."""
+        upscaler = FakeUpscaler()
+        with TestClient(gateway(tmp_path, upscaler)):
+            assert not upscaler.closed
+        assert upscaler.closed
+
+
+class TestMetrics:
+    def samples(self, client):
+        families = text_string_to_metric_families(client.get("/metrics").text)
+        return {
+            (s.name, *sorted(s.labels.items())): s.value
+            for family in families
+            for s in family.samples
+        }
+
+    def test_requests_by_route_template(self, client):
+        """Ids and unknown paths never become labels."""
+        answer = post(client).json()
+        client.get(answer["links"]["mask"])
+        client.get("/no/such/path")
+        client.request("BREW", "/pot")
+        text = client.get("/metrics").text
+        assert answer["id"] not in text
+        assert "/no/such/path" not in text
+        routes = set(re.findall(r'trustscale_requests_total{.*?route="([^"]*)"', text))
+        assert {"/v1/upscale", "/v1/results/{result_id}/{part}.png", "unmatched"} <= routes
+        assert 'method="other"' in text
+        assert "BREW" not in text
+
+    def test_answers_are_measured(self, client):
+        """Trusted share, typicality and time per sample are observed once per answer."""
+        before = self.samples(client)
+        post(client)
+        after = self.samples(client)
+        for name in ("trusted_fraction", "typicality", "sample_seconds"):
+            key = (f"trustscale_{name}_count", ("upscaler", "fake"))
+            assert after[key] == before.get(key, 0) + 1
+
+    def test_status_codes(self, client):
+        """Failures are counted under their status."""
+        labels = (("method", "POST"), ("route", "/v1/upscale"), ("status", "415"))
+        key = ("trustscale_requests_total", *labels)
+        before = self.samples(client).get(key, 0)
+        post(client, b"text")
+        assert self.samples(client)[key] == before + 1
+
+    def test_nothing_stays_in_flight(self, client):
+        """The gauge counts the request that reads it, and no other."""
+        post(client)
+        post(client, b"text")
+        assert self.samples(client)[("trustscale_requests_in_flight",)] == 1
+
+
+class TestRequestId:
+    def test_every_answer_has_one(self, client):
+        """Successes and failures carry an id; two requests never share it."""
+        responses = [client.get("/healthz"), client.get("/nothing"), post(client, b"text")]
+        ids = {response.headers["x-request-id"] for response in responses}
+        assert len(ids) == 3
+
+    def test_a_harmless_one_is_kept(self, client):
+        """A client may bring its own."""
+        response = client.get("/healthz", headers={"X-Request-ID": "trace-7.a_B"})
+        assert response.headers["x-request-id"] == "trace-7.a_B"
+
+    @pytest.mark.parametrize("sent", ["a b", "x" * 65, 'a"b', "", "ä".encode("latin-1")])
+    def test_any_other_is_replaced(self, client, sent):
+        """What could break a log line is not taken over."""
+        response = client.get("/healthz", headers={"X-Request-ID": sent})
+        assert re.fullmatch(r"[0-9a-f]{16}", response.headers["x-request-id"])
+
+    def test_content_sniffing_is_forbidden(self, client):
+        """Browsers take the type at its word."""
+        assert client.get("/healthz").headers["x-content-type-options"] == "nosniff"
+
+
+def references(node):
+    """All `$ref` of a document."""
+    if isinstance(node, dict):
+        for key, value in node.items():
+            if key == "$ref":
+                yield value
+            else:
+                yield from references(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from references(value)
+
+
+class TestOpenApi:
+    @pytest.fixture
+    def document(self, client):
+        return client.get("/openapi.json").json()
+
+    def test_it_is_coherent(self, document):
+        """OpenAPI 3.1; every reference leads somewhere, every operation has a name of its own."""
+        assert document["openapi"].startswith("3.1")
+        for reference in references(document):
+            node = document
+            for part in reference.removeprefix("#/").split("/"):
+                node = node[part.replace("~1", "/").replace("~0", "~")]
+        operations = [
+            operation for path in document["paths"].values() for operation in path.values()
+        ]
+        ids = [operation["operationId"] for operation in operations]
+        assert len(set(ids)) == len(ids)
+        for operation in operations:
+            assert operation["summary"]
+            assert operation["description"]
+            assert operation["responses"]
+
+    def test_the_public_paths(self, document):
+        """The document describes the whole public contract."""
+        methods = {path: set(document["paths"][path]) for path in document["paths"]}
+        for path, method in {
+            "/v1/upscale": "post",
+            "/v1/upscalers": "get",
+            "/v1/results/{result_id}": "get",
+            "/v1/results/{result_id}/{part}.png": "get",
+            "/v1/jobs/{job_id}": "delete",
+            "/v1/jobs/{job_id}/events": "get",
+            "/healthz": "get",
+            "/readyz": "get",
+            "/metrics": "get",
+        }.items():
+            assert method in methods[path]
+
+    def test_the_answers_fit_their_schemas(self, client, document):
+        """What the service sends has exactly the properties that the document names."""
+        schemas = document["components"]["schemas"]
+        answer = post(client).json()
+        assert set(answer) == set(schemas["Result"]["properties"]) == set(Result.model_fields)
+        assert set(answer["guarantee"]) == set(schemas["Guarantee"]["properties"])
+        job = post(client, IMAGE, headers={"Prefer": "respond-async"}).json()
+        assert set(job) == set(schemas["JobOut"]["properties"]) == set(JobOut.model_fields)
+
+    def test_examples_of_problems(self, document):
+        """Every documented failure has an example that is a problem of that status."""
+        responses = document["paths"]["/v1/upscale"]["post"]["responses"]
+        seen = set()
+        for status, response in responses.items():
+            if status in {"200", "202"}:
+                continue
+            content = response["content"].get("application/problem+json", {"examples": {}})
+            for slug, example in content["examples"].items():
+                assert example["value"]["type"] == f"/problems/{slug}"
+                assert str(example["value"]["status"]) == status
+                seen.add(slug)
+        assert {"no-calibration", "bad-image", "overloaded", "degenerate-samples"} <= seen
+
+    def test_the_form(self, document):
+        """The upload and its optional fields are described."""
+        content = document["paths"]["/v1/upscale"]["post"]["requestBody"]["content"]
+        (schema,) = (media["schema"] for media in content.values())
+        name = schema["$ref"].rsplit("/", 1)[1]
+        body = document["components"]["schemas"][name]
+        assert set(body["properties"]) == {"image", "upscaler", "alpha", "seed", "background"}
+        assert body["required"] == ["image"]
+
+    def test_every_failure_is_a_problem_document(self, document):
+        """No public operation promises the framework's own error body."""
+        for path, operations in document["paths"].items():
+            if not path.startswith("/v1/admin"):
+                assert "#/components/schemas/HTTPValidationError" not in set(references(operations))

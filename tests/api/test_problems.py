@@ -1,0 +1,249 @@
+"""Every kind of failure, as its problem document."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from app import errors
+from app.api.problems import PROBLEMS, problem_of
+from tests.api.gateway import IMAGE, aside, check_problem, post
+from tests.factories import calibration_of, changed, encoded, photo
+from tests.fakes import FakeUpscaler
+from tests.images.test_decode import bomb
+
+
+class Stuck(FakeUpscaler):
+    """Answers every seed with the same sample."""
+
+    def sample(self, rgb, seed):
+        return super().sample(rgb, 1)
+
+
+class TestAlpha:
+    @pytest.mark.parametrize("alpha", ["-1", "abc", "nan", "inf", "-inf", "-1e-9", "1e999", "0,1"])
+    def test_refused(self, client, upscaler, alpha):
+        """α must be a finite number of at least 0; nothing is generated otherwise."""
+        assert "alpha" in check_problem(post(client, alpha=alpha), "bad-alpha")["detail"]
+        assert upscaler.calls == []
+
+
+class TestImages:
+    @pytest.mark.parametrize(
+        ("image", "slug"),
+        [
+            (b"", "bad-image"),
+            (b"just text", "unsupported-media"),
+            (encoded(photo(), "GIF"), "unsupported-media"),
+            (encoded(photo(0, 99, 99), "JPEG")[:900], "bad-image"),
+            (encoded(np.zeros((4, 4, 4), np.uint8)), "bad-image"),
+            (bomb(30000, 30000), "image-too-large"),
+            (encoded(np.zeros((1, 20000, 3), np.uint8)), "image-too-large"),
+        ],
+        ids=["empty", "text", "gif", "truncated", "transparent", "bomb", "strip"],
+    )
+    def test_refused(self, client, upscaler, image, slug):
+        """Each kind of unusable file gets its own type, and nothing is generated."""
+        check_problem(post(client, image), slug)
+        assert upscaler.calls == []
+
+    def test_limits_are_named(self, client):
+        """A large image is told the limit in numbers."""
+        problem = check_problem(post(client, bomb(5000, 5000)), "image-too-large")
+        assert problem["limit"] == "max_pixels"
+        assert (problem["maximum"], problem["actual"]) == (1024 * 1024, 25_000_000)
+
+    def test_the_limit_of_the_upscaler(self, start):
+        """So is one that only the upscaler cannot take."""
+        upscaler = FakeUpscaler()
+        upscaler.capabilities = type(upscaler.capabilities)(max_input_pixels=500)
+        problem = check_problem(post(start(upscaler)), "image-too-large")
+        assert (problem["maximum"], problem["actual"]) == (500, 576)
+
+    def test_transparency_with_a_background(self, client):
+        """The way out that the problem names works, and is noted."""
+        clear = encoded(np.zeros((24, 24, 4), np.uint8))
+        assert "background" in check_problem(post(client, clear), "bad-image")["detail"]
+        answer = post(client, clear, background="white")
+        assert answer.status_code == 200
+        assert "flattened onto white" in answer.json()["warnings"][0]
+
+
+class TestFields:
+    @pytest.mark.parametrize("seed", ["-1", str(2**63), "1.5", "x", "nan"])
+    def test_seeds(self, client, seed):
+        """A seed is an integer from 0 to 2^63 − 1; the field is named."""
+        problem = check_problem(post(client, seed=seed), "bad-request")
+        assert problem["fields"][0]["field"] == "seed"
+
+    def test_no_image(self, client):
+        """A form without an image says what is missing."""
+        problem = check_problem(client.post("/v1/upscale", data={"alpha": "0.1"}), "bad-request")
+        assert problem["fields"][0]["field"] == "image"
+
+    def test_an_image_that_is_text(self, client):
+        """A plain field in place of a file is no image."""
+        response = client.post("/v1/upscale", data={"image": "photo.png"})
+        check_problem(response, "bad-request")
+
+    def test_no_form(self, client):
+        """JSON is not a form."""
+        check_problem(client.post("/v1/upscale", json={"image": "x"}), "bad-request")
+
+    def test_a_colour_that_is_none(self, client):
+        """background must be a colour."""
+        clear = encoded(np.zeros((24, 24, 4), np.uint8))
+        check_problem(post(client, clear, background="nocolour"), "bad-request")
+
+    def test_nothing_acceptable(self, client, upscaler):
+        """An Accept header that no answer fits is refused before generating."""
+        check_problem(post(client, headers={"Accept": "image/png"}), "bad-request")
+        assert upscaler.calls == []
+
+    def test_broken_forms(self, client):
+        """A body that is not what its content type says is a 400 with a problem document."""
+        response = client.post(
+            "/v1/upscale",
+            content=b"--x\r\nrubbish",
+            headers={"Content-Type": "multipart/form-data; boundary=x"},
+        )
+        assert response.status_code in {400, 422}
+        assert response.headers["content-type"] == "application/problem+json"
+
+    def test_two_images(self, client):
+        """One request has one image."""
+        files = [("image", ("a.png", IMAGE)), ("image", ("b.png", IMAGE))]
+        response = client.post("/v1/upscale", files=files)
+        assert response.status_code == 400
+        assert response.headers["content-type"] == "application/problem+json"
+
+
+class TestCalibration:
+    def test_none(self, start):
+        """Without an active calibration nothing is generated, whatever the image."""
+        upscaler = FakeUpscaler()
+        problem = check_problem(post(start(upscaler, calibrations=())), "no-calibration")
+        assert problem["upscaler"] == "fake"
+        assert "trustscale calibrate" in problem["detail"]
+        assert upscaler.calls == []
+
+    @pytest.mark.parametrize(
+        ("change", "field"),
+        [({"fingerprint": "fake:2"}, "fingerprint"), ({"scale": 3}, "scale")],
+    )
+    def test_mismatch(self, start, change, field):
+        """An upscaler other than the calibrated one is refused, and the field is named."""
+        problem = check_problem(post(start(FakeUpscaler(**change))), "calibration-mismatch")
+        assert field in [item["field"] for item in problem["differences"]]
+        assert field in problem["detail"]
+
+    def test_a_trust_layer_of_another_version(self, start, calibration):
+        """A calibration from before a change of σ or D is not used."""
+        pipeline = {**calibration.document["pipeline"], "trust_layer": 99}
+        client = start(calibrations=(changed(calibration, pipeline=pipeline),))
+        problem = check_problem(post(client), "calibration-mismatch")
+        assert problem["differences"] == [{"field": "trust_layer", "calibrated": 99, "live": 1}]
+
+
+class TestUpscaler:
+    def test_unknown(self, client):
+        """An unknown name is not found, and the known ones are listed."""
+        problem = check_problem(post(client, upscaler="other"), "not-found")
+        assert "'other'" in problem["detail"]
+        assert "fake" in problem["detail"]
+
+    def test_unavailable(self, client, upscaler):
+        """Retry-After says when to come back."""
+        upscaler.failure = errors.UpscalerUnavailable("The model is asleep.", retry_after=7.2)
+        response = post(client)
+        check_problem(response, "upscaler-unavailable")
+        assert response.headers["retry-after"] == "8"
+
+    @pytest.mark.parametrize("kind", [errors.UpscalerFailed, errors.UpscalerRejected])
+    def test_failed(self, client, upscaler, kind):
+        """A failure of the model is a bad gateway that says how many samples came."""
+        upscaler.failure = kind("The model broke.")
+        problem = check_problem(post(client), "upscaler-failed")
+        assert "The model broke." in problem["detail"]
+        assert (problem["came"], problem["needed"]) == (0, 4)
+
+    def test_samples_of_a_wrong_size(self, client, upscaler):
+        """A model that changes its scale is a failure, not a crooked mask."""
+        upscaler.sample = lambda rgb, seed: rgb
+        check_problem(post(client), "upscaler-failed")
+
+    def test_degenerate(self, start):
+        """Identical samples of an image that is not flat are no certainty."""
+        check_problem(post(start(Stuck())), "degenerate-samples")
+        white = encoded(np.full((24, 24, 3), 90, np.uint8))
+        assert post(start(Stuck()), white).status_code == 200
+
+    def test_the_deadline(self, start):
+        """A generation longer than `request_timeout_s` is given up, and can be tried again."""
+        upscaler = FakeUpscaler(seconds=30)
+        response = post(start(upscaler, request_timeout_s=0.2))
+        check_problem(response, "upscaler-unavailable")
+        assert int(response.headers["retry-after"]) >= 1
+        assert upscaler.cancelled == len(upscaler.calls)
+
+    def test_a_mistake_of_ours(self, client, upscaler):
+        """An unexpected error tells nothing of the inside, but the id under which it is logged."""
+        upscaler.failure = RuntimeError("secret detail")
+        response = post(client, headers={"X-Request-ID": "find-me"})
+        check_problem(response, "internal-error")
+        assert "secret" not in response.text
+        assert response.headers["x-request-id"] == "find-me"
+
+
+class TestRouting:
+    def test_unknown_paths(self, client):
+        """No path leads to plain text."""
+        check_problem(client.get("/v2/nothing"), "not-found")
+
+    def test_methods(self, client):
+        """A wrong method is told the right ones."""
+        response = client.get("/v1/upscale")
+        check_problem(response, "method-not-allowed")
+        assert response.headers["allow"] == "POST"
+
+    @pytest.mark.parametrize("slug", list(PROBLEMS))
+    def test_pages(self, client, slug):
+        """Every type is the address of a page that explains it."""
+        page = client.get(f"/problems/{slug}")
+        assert page.status_code == 200
+        assert page.headers["content-type"].startswith("text/html")
+        assert PROBLEMS[slug].title in page.text
+
+    def test_no_page(self, client):
+        """An unknown type has none."""
+        check_problem(client.get("/problems/<script>"), "not-found")
+
+
+class TestMapping:
+    @pytest.mark.parametrize(
+        "kind", [k for k in vars(errors).values() if isinstance(k, type)], ids=lambda k: k.__name__
+    )
+    def test_every_error_has_a_problem(self, kind):
+        """No error of ours falls through to the internal error, except the base and settings."""
+        if not issubclass(kind, errors.TrustscaleError):
+            return
+        slug = problem_of(kind("A reason."))["type"].removeprefix("/problems/")
+        ours = kind in {errors.TrustscaleError, errors.ConfigError}
+        assert (slug == "internal-error") == ours
+
+    def test_members_cannot_shadow(self):
+        """Facts of an error never replace the standard members."""
+        error = errors.BadImage("Damaged.", status=200, title="fine", place=3)
+        problem = problem_of(error)
+        assert problem["status"] == 422
+        assert problem["title"] == "Bad image"
+        assert problem["place"] == 3
+
+
+def test_semantic_calibrations_serve_too(start):
+    """Serving needs no label, whatever the metric of the calibration."""
+    semantic = aside(calibration_of(FakeUpscaler(), 20))
+    pipeline = {**semantic.document["pipeline"]}
+    pipeline["fidelity"] = {"metric": "semantic", "blur": 4.0, "bound": 1.9576}
+    answer = post(start(calibrations=(changed(semantic, pipeline=pipeline),)))
+    assert answer.json()["guarantee"]["metric"] == "semantic"

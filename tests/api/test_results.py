@@ -1,0 +1,104 @@
+"""Stored results: again, for another α, and until they expire."""
+
+from __future__ import annotations
+
+import itertools
+import time
+
+import numpy as np
+import pytest
+
+from tests.api.gateway import check_problem, pixels, post, text_chunks
+from tests.factories import changed
+
+
+@pytest.fixture
+def answer(client):
+    return post(client, alpha=0.1, seed=3).json()
+
+
+class TestAgain:
+    def test_the_document(self, client, answer):
+        """GET of the result is the answer of the POST."""
+        again = client.get(answer["links"]["self"])
+        assert again.headers["content-type"] == "application/json"
+        assert again.json() == answer
+
+    @pytest.mark.parametrize("alpha", ["0.05", "0.08", "0.12", "3"])
+    @pytest.mark.parametrize("part", ["mask", "overlay"])
+    def test_another_alpha_needs_no_generation(self, client, upscaler, answer, alpha, part):
+        """`?alpha=` gives the very file of a fresh request with that α, without any sample."""
+        calls = len(upscaler.calls)
+        changed = client.get(answer["links"][part], params={"alpha": alpha})
+        assert changed.headers["content-type"] == "image/png"
+        assert len(upscaler.calls) == calls
+        fresh = post(client, alpha=alpha, seed=3).json()
+        assert len(upscaler.calls) > calls
+        assert client.get(fresh["links"][part]).content == changed.content
+        assert text_chunks(changed.content)["trustscale:alpha"] == repr(float(alpha))
+
+    def test_its_own_alpha(self, client, answer):
+        """`?alpha=` of the result itself gives the same file as without."""
+        for part in ("mask", "overlay"):
+            plain = client.get(answer["links"][part]).content
+            assert client.get(f"{answer['links'][part]}?alpha=0.10").content == plain
+
+    def test_masks_grow_with_alpha(self, client, answer):
+        """A larger α never takes a pixel away."""
+        masks = [
+            pixels(client.get(f"{answer['links']['mask']}?alpha={alpha}").content)
+            for alpha in np.linspace(0.05, 0.3, 12)
+        ]
+        assert all((small <= large).all() for small, large in itertools.pairwise(masks))
+
+    def test_a_new_active_calibration_leaves_old_results_alone(self, start, calibration):
+        """A result keeps the calibration that it was made with."""
+        client = start()
+        answer = post(client, alpha=0.1).json()
+        before = client.get(f"{answer['links']['mask']}?alpha=0.09").content
+        newer = changed(calibration, name="newer")
+        client = start(calibrations=(newer,))
+        assert post(client).json()["calibration"] == newer.id != calibration.id
+        assert client.get(f"{answer['links']['mask']}?alpha=0.09").content == before
+
+
+class TestProblems:
+    @pytest.mark.parametrize("alpha", ["-1", "abc", "nan", "inf", "-inf", "1e999"])
+    @pytest.mark.parametrize("part", ["mask", "overlay"])
+    def test_an_alpha_that_is_none(self, client, answer, alpha, part):
+        """The α of a stored result is checked like that of a request."""
+        problem = check_problem(
+            client.get(answer["links"][part], params={"alpha": alpha}), "bad-alpha"
+        )
+        assert "alpha" in problem["detail"]
+
+    @pytest.mark.parametrize("path", ["", "/image.png", "/mask.png", "/trust.png", "/overlay.png"])
+    def test_unknown_results(self, client, path):
+        """An id that does not exist is not found, whichever part is asked for."""
+        check_problem(client.get(f"/v1/results/res-unknown{path}"), "not-found")
+
+    @pytest.mark.parametrize("result", ["..", "%2e%2e", "a%2Fb", "res-%00", "x" * 500])
+    def test_ids_that_cannot_be(self, client, result):
+        """No name leads outside the folder of results."""
+        assert client.get(f"/v1/results/{result}/image.png").status_code in {404, 422}
+
+    def test_files_for_ourselves_are_not_served(self, client, answer):
+        """σ is stored, but not public."""
+        assert client.get(f"{answer['links']['self']}/sigma.f32").status_code == 404
+        assert client.get(f"{answer['links']['self']}/sigma.png").status_code in {404, 422}
+
+    def test_expiry(self, start):
+        """After `result_ttl_s` every part is gone."""
+        client = start(result_ttl_s=0.3)
+        answer = post(client).json()
+        links = answer["links"]
+        assert client.get(links["self"]).status_code == 200
+        time.sleep(0.35)
+        for link in (*links.values(), f"{links['mask']}?alpha=0.2"):
+            check_problem(client.get(link), "not-found")
+
+    def test_results_survive_a_restart(self, start):
+        """Another process on the same folder serves what this one stored."""
+        links = post(start()).json()["links"]
+        again = start()
+        assert all(again.get(link).status_code == 200 for link in links.values())

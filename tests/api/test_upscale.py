@@ -1,0 +1,318 @@
+"""POST /v1/upscale: the document, the files, and the forms in which they come together."""
+
+from __future__ import annotations
+
+import email
+import io
+import math
+import zipfile
+
+import numpy as np
+import pytest
+
+from app import __version__
+from app.answer import Result
+from app.conformal.fidelity import LAB_BOUND
+from tests.api.gateway import IMAGE, aside, pixels, post, text_chunks
+from tests.factories import calibration_of, encoded, photo
+from tests.fakes import FakeUpscaler
+
+PARTS = ("image", "mask", "trust", "overlay")
+
+
+class TestDocument:
+    def test_every_field(self, client, calibration):
+        """The answer has the fields of the contract, and each says what it should."""
+        response = post(client, alpha=0.1, seed=7)
+        assert response.status_code == 200
+        assert response.headers["content-type"] == "application/json"
+        answer = response.json()
+        base = f"/v1/results/{answer['id']}"
+        assert response.headers["content-location"] == base
+        assert set(answer) == set(Result.model_fields)
+        assert answer["upscaler"] == "fake"
+        assert answer["calibration"] == calibration.id
+        assert (answer["scale"], answer["width"], answer["height"]) == (2, 48, 48)
+        assert answer["alpha"] == 0.1
+        assert answer["threshold"] == calibration.curve.threshold(0.1)
+        assert 0 < answer["trusted_fraction"] < 1
+        assert (answer["samples"], answer["seed"], answer["prediction"]) == (4, 7, "first")
+        assert 0 < answer["typicality"] <= 1
+        assert answer["warnings"] == []
+        assert set(answer["timings_ms"]) == {"wait", "samples", "indecision", "mask", "encode"}
+        assert all(value >= 0 for value in answer["timings_ms"].values())
+        assert answer["links"] == {
+            "self": base,
+            **{part: f"{base}/{part}.png" for part in PARTS},
+        }
+
+    def test_the_guarantee(self, client):
+        """The guarantee states metric, α, B and n, and what would void it."""
+        guarantee = post(client, alpha=0.1).json()["guarantee"]
+        assert guarantee["kind"] == "expectation"
+        assert guarantee["metric"] == "neighborhood"
+        assert (guarantee["alpha"], guarantee["bound"], guarantee["n"]) == (0.1, LAB_BOUND, 30)
+        assert guarantee["lab_psnr_lower_bound_db"] is None
+        assert guarantee["applicability"] == "exact"
+        assert "at most 0.1 in expectation" in guarantee["statement"]
+        assert any("choosing alpha after" in void for void in guarantee["voids"])
+
+    def test_psnr_bound_of_the_pointwise_metric(self, start):
+        """Only a pointwise metric carries a PSNR bound: −20 log10 α + 10 log10 3 dB."""
+        pointwise = aside(calibration_of(FakeUpscaler(), 20, fidelity={"metric": "pointwise"}))
+        answer = post(start(calibrations=(pointwise,)), alpha=0.1).json()
+        expected = 20 + 10 * math.log10(3)
+        assert answer["guarantee"]["lab_psnr_lower_bound_db"] == pytest.approx(expected)
+
+    @pytest.mark.parametrize(
+        ("side", "applicability"), [(24, "exact"), (30, "per_window"), (12, "unknown")]
+    )
+    def test_applicability(self, client, side, applicability):
+        """Larger outputs are promised per window; smaller ones are unknown, with a warning."""
+        answer = post(client, encoded(photo(1, side, side))).json()
+        assert answer["guarantee"]["applicability"] == applicability
+        assert ("any one window" in answer["guarantee"]["statement"]) == (
+            applicability == "per_window"
+        )
+        warned = any("smaller than the calibration images" in text for text in answer["warnings"])
+        assert warned == (applicability == "unknown")
+
+    def test_defaults(self, client, calibration):
+        """Without fields: the calibration's α and a seed that is told."""
+        first, second = post(client).json(), post(client).json()
+        assert first["alpha"] == calibration.manifest.default_alpha
+        assert first["seed"] != second["seed"]
+        assert post(client, alpha="", seed=first["seed"]).json()["alpha"] == first["alpha"]
+
+    def test_an_unusual_image_is_called_unusual(self, client):
+        """An image on which the samples disagree far more than on the pairs earns a warning."""
+        stripes = np.zeros((24, 24, 3), np.uint8)
+        stripes[::2] = 255
+        answer = post(client, encoded(stripes)).json()
+        assert answer["typicality"] == pytest.approx(2 / 31)
+        assert answer["typicality"] > 0.02  # 30 pairs cannot say more
+
+    def test_notes_of_the_decoder_reach_the_answer(self, client):
+        """What was done to a 16-bit image is said."""
+        deep = np.full((24, 24), 40000, np.uint16)
+        deep[:12] = 10000
+        assert "16 bits" in post(client, encoded(deep)).json()["warnings"][0]
+
+    def test_a_lossy_upscaler_is_named(self, start):
+        """Compression between model and service is told."""
+        upscaler = FakeUpscaler()
+        upscaler.capabilities = type(upscaler.capabilities)(concurrency=4, lossless=False)
+        assert any("lossy" in text for text in post(start(upscaler)).json()["warnings"])
+
+    def test_a_flat_image_is_answered(self, client):
+        """σ = 0 is the truth on a flat image of a model that is sure of it."""
+        white = encoded(np.full((24, 24, 3), 255, np.uint8))
+        assert post(client, white).status_code == 200
+
+    @pytest.mark.parametrize("shape", [(1, 1), (5, 7), (2, 300)])
+    def test_any_shape(self, client, shape):
+        """The smallest and the most oblong images are answered, k times larger."""
+        answer = post(client, encoded(photo(5, *shape)))
+        assert answer.status_code == 200
+        assert (answer.json()["height"], answer.json()["width"]) == (2 * shape[0], 2 * shape[1])
+
+
+class TestAlpha:
+    def test_below_the_smallest_possible(self, client):
+        """α below B/(n+1): an empty mask, threshold −inf, and the n that would be needed."""
+        answer = post(client, alpha=0.05).json()
+        assert answer["threshold"] == "-inf"
+        assert answer["trusted_fraction"] == 0
+        assert "at least 39 pairs" in answer["warnings"][0]
+        mask = client.get(answer["links"]["mask"]).content
+        assert not pixels(mask).any()
+
+    @pytest.mark.parametrize("alpha", ["0", "1e-20", "1e-300", "1e-320"])
+    def test_so_small_that_no_n_is_enough(self, client, alpha):
+        """α = 0 and numbers near it are answered like any other infeasible α, at once."""
+        answer = post(client, alpha=alpha).json()
+        assert answer["threshold"] == "-inf"
+        assert answer["trusted_fraction"] == 0
+        assert "no" in answer["warnings"][0]
+
+    def test_not_below_the_bound(self, client):
+        """α ≥ B trusts everything and says that this means nothing."""
+        answer = post(client, alpha=3).json()
+        assert answer["threshold"] == "inf"
+        assert answer["trusted_fraction"] == 1
+        assert "the promise says nothing" in answer["warnings"][0]
+
+
+class TestSeeds:
+    def test_the_same_seed_gives_the_same_bytes(self, client):
+        """Seed and pipeline determine image, mask and trust level."""
+        first, second = (post(client, seed=5).json() for _ in range(2))
+        for part in PARTS:
+            one, other = (client.get(a["links"][part]).content for a in (first, second))
+            assert one == other
+
+    def test_another_seed_gives_another_image(self, client):
+        """The seed matters."""
+        first, second = (post(client, seed=seed).json() for seed in (5, 6))
+        one, other = (client.get(a["links"]["image"]).content for a in (first, second))
+        assert one != other
+
+    @pytest.mark.parametrize("seed", [0, 2**63 - 1])
+    def test_the_ends_of_the_range(self, client, seed):
+        """0 and 2^63 − 1 are seeds."""
+        assert post(client, seed=seed).json()["seed"] == seed
+
+
+class TestFiles:
+    @pytest.fixture
+    def answer(self, client):
+        return post(client, alpha=0.1, seed=3).json()
+
+    @pytest.fixture
+    def files(self, client, answer):
+        return {part: client.get(answer["links"][part]).content for part in PARTS}
+
+    def test_image(self, files):
+        """RGB 8 bit, exactly k times the input, and sample 0 of the draw."""
+        image = pixels(files["image"])
+        assert image.shape == (48, 48, 3)
+        assert image.dtype == np.uint8
+        assert files["image"][24:26] == b"\x08\x02"  # bit depth 8, colour type RGB
+
+    def test_mask(self, files, answer):
+        """One bit grey, and as much white as the document says."""
+        mask = pixels(files["mask"])
+        assert files["mask"][24:26] == b"\x01\x00"
+        assert mask.shape == (48, 48)
+        assert mask.mean() == answer["trusted_fraction"]
+
+    def test_trust(self, files, calibration):
+        """16 bit grey; thresholded at any α it never trusts a pixel outside the mask of that α."""
+        trust = pixels(files["trust"]).astype(np.int64)
+        assert files["trust"][24:26] == b"\x10\x00"
+        sigma_levels = np.unique(trust)
+        assert sigma_levels.min() >= math.floor(calibration.curve.min_alpha / LAB_BOUND * 65534)
+        assert sigma_levels.max() <= 65534
+
+    def test_trust_thresholded_is_inside_the_mask(self, client, answer, files):
+        """`value ≤ floor(α/B · 65534)` is a subset of the mask of α, for any α."""
+        trust = pixels(files["trust"])
+        for alpha in np.random.default_rng(0).uniform(0.05, 0.2, 40):
+            mask = client.get(answer["links"]["mask"], params={"alpha": repr(float(alpha))})
+            trusted = trust <= math.floor(alpha / LAB_BOUND * 65534)
+            assert not (trusted & ~pixels(mask.content)).any()
+
+    def test_trust_is_the_mask_on_its_grid(self, client, answer, files):
+        """For α = k · B/65534, up to rounding, the thresholded trust level is the mask itself."""
+        trust = pixels(files["trust"])
+        sizes = set()
+        for code in np.unique(trust)[:20]:
+            alpha = int(code) * LAB_BOUND / 65534 * (1 + 1e-12)
+            mask = client.get(answer["links"]["mask"], params={"alpha": repr(alpha)})
+            np.testing.assert_array_equal(trust <= code, pixels(mask.content))
+            sizes.add(pixels(mask.content).mean())
+        assert len(sizes) > 5
+
+    def test_overlay(self, files):
+        """The image where it is trusted, something else where it is not."""
+        image, mask, overlay = (pixels(files[part]) for part in ("image", "mask", "overlay"))
+        np.testing.assert_array_equal(overlay[mask], image[mask])
+        assert (overlay[~mask] != image[~mask]).any(axis=1).mean() > 0.95
+
+    @pytest.mark.parametrize("part", PARTS)
+    def test_text_chunks(self, files, calibration, part):
+        """Every file says where it comes from."""
+        assert text_chunks(files[part]) == {
+            "Software": f"trustscale {__version__}",
+            "trustscale:calibration": calibration.id,
+            "trustscale:alpha": "0.1",
+            "trustscale:threshold": repr(calibration.curve.threshold(0.1)),
+            "trustscale:fingerprint": "fake:1",
+        }
+
+
+class TestForms:
+    def test_zip(self, client):
+        """Accept: application/zip gives the three files and the document in one archive."""
+        response = post(client, headers={"Accept": "application/zip"}, seed=1)
+        assert response.headers["content-type"] == "application/zip"
+        assert ".zip" in response.headers["content-disposition"]
+        with zipfile.ZipFile(io.BytesIO(response.content)) as archive:
+            assert archive.testzip() is None
+            parts = {name: archive.read(name) for name in archive.namelist()}
+        self.check(client, parts)
+
+    def test_multipart(self, client):
+        """Accept: multipart/mixed gives the same parts, readable by any MIME parser."""
+        response = post(client, headers={"Accept": "multipart/mixed"}, seed=1)
+        head = f"Content-Type: {response.headers['content-type']}\r\n\r\n".encode()
+        message = email.message_from_bytes(head + response.content)
+        assert message.is_multipart()
+        parts = {part.get_filename(): part.get_payload(decode=True) for part in message.walk()}
+        del parts[None]
+        kinds = [part.get_content_type() for part in message.walk()][1:]
+        assert kinds == ["image/png"] * 3 + ["application/json"]
+        self.check(client, parts)
+
+    def check(self, client, parts):
+        assert set(parts) == {"image.png", "mask.png", "trust.png", "result.json"}
+        result = Result.model_validate_json(parts["result.json"])
+        assert client.get(result.links.self).content == parts["result.json"]
+        for part in ("image", "mask", "trust"):
+            assert client.get(getattr(result.links, part)).content == parts[f"{part}.png"]
+
+    @pytest.mark.parametrize(
+        "accept",
+        [
+            "*/*",
+            "application/*",
+            "text/html, */*;q=0.1",
+            "application/json;q=0.9",
+            "Application/JSON",
+        ],
+    )
+    def test_json_is_the_default(self, client, accept):
+        """What browsers and curl send gets JSON."""
+        response = post(client, headers={"Accept": accept})
+        assert response.headers["content-type"] == "application/json"
+
+    def test_the_name_and_type_of_the_upload_do_not_matter(self, client):
+        """The content decides, not what the client calls it."""
+        files = {"image": ("holiday.exe", IMAGE, "application/octet-stream")}
+        assert client.post("/v1/upscale", files=files).status_code == 200
+
+
+class TestUpscalers:
+    def test_list(self, start, calibration):
+        """GET /v1/upscalers names kind, scale, fingerprint, M and the active calibration."""
+        other = FakeUpscaler("other", scale=3, fingerprint="fake:2")
+        client = start(FakeUpscaler(), other, default_upscaler="other")
+        assert client.get("/v1/upscalers").json() == [
+            {
+                "name": "fake",
+                "kind": "embedded",
+                "scale": 2,
+                "fingerprint": "fake:1",
+                "samples": 4,
+                "calibration": calibration.id,
+                "default": False,
+            },
+            {
+                "name": "other",
+                "kind": "embedded",
+                "scale": 3,
+                "fingerprint": "fake:2",
+                "samples": 8,
+                "calibration": None,
+                "default": True,
+            },
+        ]
+
+    def test_the_named_one_answers(self, start, calibration):
+        """`upscaler` chooses; without it the default answers."""
+        first, second = FakeUpscaler(), FakeUpscaler("second", scale=3, fingerprint="fake:2")
+        calibrations = (calibration, aside(calibration_of(second, 20)))
+        client = start(first, second, calibrations=calibrations)
+        assert post(client).json()["upscaler"] == "fake"
+        answer = post(client, upscaler="second").json()
+        assert (answer["upscaler"], answer["scale"], answer["width"]) == ("second", 3, 72)
