@@ -12,6 +12,7 @@ from typing import Annotated
 import click
 import typer
 
+import workers.cli
 from app import __version__
 from app.cli import calibrate, calibrations, config, jobs, serve, upscale
 from app.errors import ConfigError, TrustscaleError
@@ -47,6 +48,8 @@ app.command("upscale")(upscale.upscale)
 app.command("calibrate")(calibrate.calibrate)
 app.add_typer(calibrations.app, name="calibrations")
 app.add_typer(config.app, name="config")
+
+workers.cli.mount(app)
 
 
 def main() -> None:

@@ -1,0 +1,72 @@
+"""Stand-ins for a model, so that the service can be judged without one."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from workers.errors import Cancelled
+from workers.models.engine import DeviceMemory, Engine, Job
+
+
+def expected(image: NDArray[np.uint8], seed: int, scale: int) -> NDArray[np.uint8]:
+    """What `SleepingEngine` answers: every pixel repeated, plus the seed modulo 256."""
+    large = image.repeat(scale, axis=0).repeat(scale, axis=1)
+    return large + np.uint8(seed % 256)
+
+
+class SleepingEngine(Engine):
+    """Sleeps instead of computing, and remembers the sizes of its calls."""
+
+    def __init__(self, seconds: float = 0.0, scale: int = 2, together: int = 1) -> None:
+        self._seconds = seconds
+        self._scale = scale
+        self._together = together
+        self.calls: list[list[int]] = []
+        self.cancelled = threading.Event()
+        self.error: Exception | None = None
+
+    @property
+    def name(self) -> str:
+        return "sleeper"
+
+    @property
+    def scale(self) -> int:
+        return self._scale
+
+    @property
+    def fingerprint(self) -> str:
+        return "sha256:sleeper"
+
+    @property
+    def distinct_samples(self) -> int | None:
+        return 7
+
+    @property
+    def together(self) -> int:
+        return self._together
+
+    def samples(self, image: NDArray[np.uint8], seeds: NDArray[np.int64]) -> NDArray[np.uint8]:
+        return self.samples_of([Job(image, seeds)])[0]
+
+    def samples_of(self, jobs: Sequence[Job]) -> list[NDArray[np.uint8]]:
+        self.calls.append([len(job.seeds) for job in jobs])
+        if self.error is not None and any(13 in job.seeds for job in jobs):
+            raise self.error
+        end = time.monotonic() + self._seconds
+        while time.monotonic() < end:
+            if all(job.cancelled() for job in jobs):
+                self.cancelled.set()
+                raise Cancelled("nobody waits")
+            time.sleep(0.005)
+        return [
+            np.stack([expected(job.image, int(seed), self._scale) for seed in job.seeds])
+            for job in jobs
+        ]
+
+    def memory(self) -> DeviceMemory:
+        return DeviceMemory("fake:0", 10, 100)

@@ -1,0 +1,58 @@
+"""The configuration's checks."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from workers.errors import ConfigError
+from workers.models.sinsr import SinSRConfig, parse_config
+
+
+class TestParseConfig:
+    def test_official_by_name(self):
+        """The name "official" gives the built-in hyper-parameters."""
+        assert parse_config("official") == SinSRConfig()
+
+    def test_file_and_dict_agree(self, config, data):
+        """A file gives what its content gives."""
+        assert parse_config(data / "tiny.json") == parse_config(config)
+
+    def test_sections_may_be_nested(self, config):
+        """The four sections may stand under one key `config`."""
+        assert parse_config({"config": config}) == parse_config(config)
+
+    @pytest.mark.parametrize(
+        ("section", "field", "value"),
+        [
+            ("model", "swin_dept", 2),
+            ("model", "patch_norm", True),
+            ("model", "channel_mult", [1, 2]),
+            ("model", "model_channels", 33),
+            ("diffusion", "predict_type", "epsilon"),
+            ("diffusion", "timestep_respacing", 1),
+            ("autoencoder", "embed_dim", 4),
+            ("sampler", "desired_min_size", 48),
+            ("sampler", "chop_stride", 65),
+        ],
+    )
+    def test_faults_are_named(self, config, section, field, value):
+        """A misspelt field or an unsupported variant is refused, with its section's name."""
+        broken = json.loads(json.dumps(config))
+        broken[section][field] = value
+        with pytest.raises(ConfigError, match=section):
+            parse_config(broken)
+
+    @pytest.mark.parametrize("content", [b"\xff\xfe", b"not json", b"[1]"])
+    def test_unreadable_file(self, tmp_path, content):
+        """A file that is no JSON object is refused by name."""
+        path = tmp_path / "broken.json"
+        path.write_bytes(content)
+        with pytest.raises(ConfigError, match=r"broken\.json"):
+            parse_config(path)
+
+    def test_missing_file(self, tmp_path):
+        """A file that is not there is refused by name."""
+        with pytest.raises(ConfigError, match=r"none\.json: No such file"):
+            parse_config(tmp_path / "none.json")

@@ -1,0 +1,163 @@
+"""Weight files as they are found in the wild."""
+
+from __future__ import annotations
+
+import os
+import pickle
+
+import pytest
+import torch
+
+from workers import weights
+from workers.errors import WeightsError
+from workers.models.sinsr import SinSR, SinSRConfig, loader
+from workers.models.sinsr.model import networks_digest
+
+
+@pytest.fixture(scope="module")
+def states(data):
+    return [weights.read_state(data / name) for name in ("unet_tiny.pth", "vq_tiny.pth")]
+
+
+def _fit(config, states):
+    networks = SinSR.plan_networks(SinSRConfig.model_validate(config))
+    for network, state in zip(networks, states, strict=True):
+        loader.fit(network, state, "file.pth")
+    return networks_digest(*networks)
+
+
+class TestFit:
+    @pytest.mark.parametrize(
+        "prefix", ["module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module.module."]
+    )
+    def test_prefixes_of_wrappers(self, config, states, prefix):
+        """Prefixes of parallel and compiled wrappers are removed, in any order."""
+        wrapped = [{prefix + key: value for key, value in state.items()} for state in states]
+        assert _fit(config, wrapped) == _fit(config, states)
+
+    def test_loss_terms_are_skipped(self, config, states):
+        """The training loss inside original autoencoder files is ignored."""
+        unet, autoencoder = states
+        extra = {**autoencoder, "loss.discriminator.weight": torch.zeros(3)}
+        assert _fit(config, [unet, extra]) == _fit(config, states)
+
+    def test_derived_tables_are_not_used(self, config, states):
+        """Masks and position tables in the file have no influence."""
+        unet, autoencoder = states
+        spoilt = {
+            key: value * 0 if key.endswith(("attn_mask", "relative_position_index")) else value
+            for key, value in unet.items()
+        }
+        assert any(key.endswith("attn_mask") for key in unet)
+        assert _fit(config, [spoilt, autoencoder]) == _fit(config, states)
+
+    def test_half_precision_files(self, config, states):
+        """Weights stored in half precision are loaded as float32."""
+        networks = SinSR.plan_networks(SinSRConfig.model_validate(config))
+        loader.fit(networks[1], {k: v.half() for k, v in states[1].items()}, "half.pth")
+        assert {p.dtype for p in networks[1].parameters()} == {torch.float32}
+
+    def test_every_fault_is_named(self, config, states):
+        """Every missing, unexpected and misshaped key is in the message; the summary is short."""
+        state = dict(states[1])
+        lost = [key for key in state if key.startswith("encoder.mid")]
+        for key in lost:
+            del state[key]
+        state["stranger"] = torch.zeros(1)
+        state["quant_conv.bias"] = torch.zeros(7)
+        network = SinSR.plan_networks(SinSRConfig.model_validate(config))[1]
+        with pytest.raises(WeightsError) as caught:
+            loader.fit(network, state, "file.pth")
+        message = str(caught.value)
+        assert all(key in message for key in lost)
+        assert "1 unexpected: stranger" in message
+        assert "quant_conv.bias (is 7, should be 3)" in message
+        assert f"{len(lost)} missing" in caught.value.summary
+        assert len(caught.value.summary) < 500
+
+    def test_integers_are_no_weights(self, config, states):
+        """A parameter stored as integers is refused."""
+        state = {**states[1], "quant_conv.bias": torch.zeros(3, dtype=torch.int64)}
+        network = SinSR.plan_networks(SinSRConfig.model_validate(config))[1]
+        with pytest.raises(WeightsError, match=r"not floating point: quant_conv\.bias"):
+            loader.fit(network, state, "file.pth")
+
+    def test_two_entries_for_one_parameter(self, config, states):
+        """The same name with and without a prefix is ambiguous and refused."""
+        state = {**states[1], "module.quant_conv.bias": torch.zeros(3)}
+        network = SinSR.plan_networks(SinSRConfig.model_validate(config))[1]
+        with pytest.raises(WeightsError, match=r"several entries for quant_conv\.bias"):
+            loader.fit(network, state, "file.pth")
+
+
+class _Bomb:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+class TestReadState:
+    def test_safetensors_hold_the_same(self, data, states, tmp_path):
+        """Converting to safetensors keeps every tensor, and the suffix does not matter."""
+        target = tmp_path / "converted.bin"
+        weights.write_safetensors(states[0], target)
+        again = weights.read_state(target)
+        assert weights.digest(again) == weights.digest(states[0])
+        assert not (tmp_path / "converted.bin.partial").exists()
+
+    @pytest.mark.parametrize("legacy", [False, True])
+    def test_malicious_pickle(self, tmp_path, legacy):
+        """A pickle that would run a command is refused, and the command does not run."""
+        path, trap = tmp_path / "evil.pth", tmp_path / "executed"
+        content = {"state_dict": {"weight": torch.zeros(1)}, "bomb": _Bomb(trap)}
+        torch.save(content, path, _use_new_zipfile_serialization=not legacy)
+        with pytest.raises(WeightsError, match="nothing in it was executed"):
+            weights.read_state(path)
+        assert not trap.exists()
+
+    def test_plain_malicious_pickle(self, tmp_path):
+        """A bare pickle, not written by torch, is refused without running it."""
+        path, trap = tmp_path / "evil.pth", tmp_path / "executed"
+        path.write_bytes(pickle.dumps(_Bomb(trap)))
+        with pytest.raises(WeightsError):
+            weights.read_state(path)
+        assert not trap.exists()
+
+    @pytest.mark.parametrize("length", [0, 1, 9, 100, 100_000, -1])
+    @pytest.mark.parametrize("kind", ["pth", "safetensors"])
+    def test_truncated_file(self, data, states, tmp_path, kind, length):
+        """A file that ends too early is refused by name, wherever it ends."""
+        whole = tmp_path / "whole"
+        if kind == "pth":
+            whole = data / "vq_tiny.pth"
+        else:
+            weights.write_safetensors(states[1], whole)
+        path = tmp_path / "cut.pth"
+        path.write_bytes(whole.read_bytes()[:length])
+        with pytest.raises(WeightsError, match=r"cut\.pth"):
+            weights.read_state(path)
+
+    @pytest.mark.parametrize("content", [b"just some text\n", b"\x89PNG\r\n\x1a\n", b"{}"])
+    def test_other_files(self, tmp_path, content):
+        """A text file or a picture is no checkpoint."""
+        path = tmp_path / "notes.txt"
+        path.write_bytes(content)
+        with pytest.raises(WeightsError, match="neither a PyTorch checkpoint nor"):
+            weights.read_state(path)
+
+    def test_missing_file_and_folder(self, tmp_path):
+        """A path to nothing or to a folder is refused in words."""
+        with pytest.raises(WeightsError, match="No such file"):
+            weights.read_state(tmp_path / "none.pth")
+        with pytest.raises(WeightsError, match="directory"):
+            weights.read_state(tmp_path)
+
+    @pytest.mark.parametrize("content", [[], {}, {"epoch": 3}, torch.zeros(2)])
+    def test_no_tensors_by_name(self, tmp_path, content):
+        """A checkpoint without named tensors is refused."""
+        path = tmp_path / "odd.pth"
+        torch.save(content, path)
+        with pytest.raises(WeightsError, match=r"odd\.pth"):
+            weights.read_state(path)

@@ -1,0 +1,114 @@
+"""The full-size networks against the published list of weights, and the parts of Swin."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from workers.models.sinsr import SinSR, SinSRConfig, autoencoder, layers
+from workers.models.sinsr.layers import GroupNorm, global_attention
+from workers.models.sinsr.swin import SwinBlock, last_row_mask, relative_positions
+from workers.models.sinsr.unet import timestep_embedding
+
+
+class TestOfficialNetworks:
+    def test_names_and_shapes(self, data):
+        """Every parameter of the published files is there, with its shape, and no other."""
+        rows = [
+            line.split("\t")
+            for line in (data / "state_dict_keys.txt").read_text().splitlines()
+            if line and not line.startswith("#")
+        ]
+        want = {name: shape for name, shape, _, kind in rows if kind == "param"}
+        assert len(want) == 540 + 205
+        got = {
+            name: "x".join(map(str, parameter.shape))
+            for network in SinSR.plan_networks(SinSRConfig())
+            for name, parameter in network.named_parameters()
+        }
+        assert got == want
+
+    def test_sizes(self):
+        """The official networks have 118 593 583 and 55 322 782 parameters, none in memory."""
+        unet, autoencoder = SinSR.plan_networks(SinSRConfig())
+        assert sum(p.numel() for p in unet.parameters()) == 118_593_583
+        assert sum(p.numel() for p in autoencoder.parameters()) == 55_322_782
+        assert all(p.is_meta for p in unet.parameters())
+
+    def test_deepest_level_and_middle_never_shift(self):
+        """Blocks of the 8×8 level and the middle have no shift; the other second blocks do."""
+        unet, _ = SinSR.plan_networks(SinSRConfig())
+        shifts = {
+            name: module.shift
+            for name, module in unet.named_modules()
+            if isinstance(module, SwinBlock)
+        }
+        shifted = {name for name, shift in shifts.items() if shift}
+        stages = [f"input_blocks.{n}" for n in (1, 4, 7)]
+        stages += [f"output_blocks.{n}" for n in (3, 6, 9)]
+        assert shifted == {f"{stage}.1.blocks.1" for stage in stages}
+        assert all(shifts[name] == 4 for name in shifted)
+
+
+class TestSwinTables:
+    def test_relative_positions(self, numbers):
+        """Rows of the bias table are the reference's."""
+        want = numbers["masks.relative_position_index_ws8"].long()
+        assert torch.equal(relative_positions(8), want)
+
+    @pytest.mark.parametrize(
+        ("name", "window", "per_row"),
+        [("ws8_shift4_H16_W24", 8, 3), ("ws4_shift2_H16_W8", 4, 2), ("ws8_shift4_H8_W8", 8, 1)],
+    )
+    def test_mask(self, numbers, name, window, per_row):
+        """Only the last row of windows is masked, and inside it by column."""
+        want = numbers[f"masks.{name}"].bool()
+        ours = last_row_mask(window, window // 2) == -100
+        assert not want[:-per_row].any()
+        assert all(torch.equal(mask, ours) for mask in want[-per_row:])
+
+
+class TestLayers:
+    def test_time_embedding_starts_with_cosines(self):
+        """At time 0 the first half is one and the second zero."""
+        assert timestep_embedding(torch.tensor([0]), 8)[0].tolist() == [1.0] * 4 + [0.0] * 4
+
+    @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+    def test_group_norm_is_precise(self, layout):
+        """Normalisation is within 5e-6 of float64's, also far from zero and in blocks."""
+        torch.manual_seed(0)
+        norm = GroupNorm(64, 1e-5).requires_grad_(False)
+        x = (torch.randn(2, 64, 150, 160) * 3 + 20).to(memory_format=layout)
+        want = torch.nn.functional.group_norm(x.double(), 32, eps=1e-5)
+        assert (norm(x) - want).abs().max() < 5e-6
+
+    def test_group_norm_does_not_depend_on_the_batch(self):
+        """A map is normalised to the same bits alone and in company."""
+        torch.manual_seed(0)
+        norm = GroupNorm(64, 1e-5).requires_grad_(False)
+        x = torch.randn(3, 64, 150, 160).to(memory_format=torch.channels_last)
+        assert torch.equal(norm(x)[1:2], norm(x[1:2]))
+
+    def test_attention_in_blocks_is_exact(self, monkeypatch):
+        """Blocks of queries give what the whole attention matrix gives."""
+        torch.manual_seed(0)
+        query, key, value = torch.randn(3, 2, 300, 64)
+        monkeypatch.setattr(layers, "ATTENTION_BLOCK_BYTES", 4 * 300 * 7)
+        want = torch.nn.functional.scaled_dot_product_attention(query, key, value)
+        torch.testing.assert_close(global_attention(query, key, value), want, rtol=0, atol=1e-5)
+
+    def test_codes_in_blocks(self, tiny, numbers, monkeypatch):
+        """Searching the codebook a few positions at a time finds the same codes."""
+        want, _ = tiny.quantise(numbers["a.unet_out"])
+        monkeypatch.setattr(autoencoder, "DISTANCE_BLOCK_BYTES", 4 * 48 * 5)
+        assert torch.equal(tiny.quantise(numbers["a.unet_out"])[0], want)
+
+    def test_first_of_equal_codes(self, tiny, config):
+        """Of two identical codes the first is chosen."""
+        twin = autoencoder.Autoencoder(SinSRConfig.model_validate(config).autoencoder)
+        with torch.no_grad():
+            twin.quantize.embedding.weight.zero_()
+            twin.quantize.embedding.weight[5:8] = 1.0
+            indices, codes = twin.quantise(torch.ones(1, 3, 2, 2))
+        assert (indices == 5).all()
+        assert (codes == 1).all()

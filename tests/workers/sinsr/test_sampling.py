@@ -1,0 +1,203 @@
+"""Many samples together: the same as each alone, whatever happens around them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from workers.errors import Cancelled, OutOfMemory
+from workers.models.sinsr import Job, SinSR
+from workers.models.sinsr.noise import Noise
+
+SEEDS = np.array([5, 405, 2**40 + 5, -3, 5], np.int64)
+
+# The large one is tiled, which takes seconds.
+WHICH = ["image", pytest.param("large", marks=pytest.mark.slow)]
+
+
+@pytest.fixture(scope="module")
+def image():
+    return np.random.default_rng(1).integers(0, 256, (20, 45, 3), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def large():
+    return np.random.default_rng(2).integers(0, 256, (40, 80, 3), np.uint8)
+
+
+class TestNoise:
+    def test_seed_is_used_as_given(self, numbers):
+        """Seed 405 is PyTorch's generator seeded with 405: the reference's noise."""
+        assert torch.equal(Noise(405).draw(3, 32, 32), numbers["a.noise"][0])
+
+    def test_all_64_bits_count(self):
+        """Seeds that differ only above their low 32 bits, or in sign, give other noise."""
+        seeds = [7, 7 + 2**32, 7 + 2**33, 7 - 2**32, 7 - 2**63, -7, 2**63 - 1]
+        drawn = {tuple(Noise(seed).draw(4).tolist()) for seed in seeds}
+        assert len(drawn) == len(seeds)
+
+    @pytest.mark.parametrize("seed", [3, 2**40])
+    def test_standard_normal(self, seed):
+        """Narrow and wide seeds both draw standard normal numbers."""
+        drawn = Noise(seed).draw(100_000)
+        assert drawn.dtype == torch.float32
+        assert abs(float(drawn.mean())) < 0.02
+        assert abs(float(drawn.std()) - 1) < 0.02
+
+    def test_tiles_continue_the_stream(self):
+        """Successive draws differ: two tiles never get the same noise."""
+        noise = Noise(1)
+        assert not torch.equal(noise.draw(8), noise.draw(8))
+
+
+class TestSamples:
+    def test_agrees_with_sample(self, tiny, image):
+        """The rows are what `sample` gives for each seed."""
+        rows = tiny.samples(image, SEEDS)
+        assert rows.shape == (5, 80, 180, 3)
+        assert rows.dtype == np.uint8
+        lr = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
+        for row, seed in zip(rows, SEEDS, strict=True):
+            alone = (tiny.sample(lr, seeds=[seed])[0] * 255).round().to(torch.uint8)
+            assert np.array_equal(row, alone.permute(1, 2, 0).numpy())
+
+    @pytest.mark.parametrize("which", WHICH)
+    def test_company_and_order_do_not_matter(self, tiny, request, which):
+        """A seed gives the same bytes alone, in any order and twice in one call."""
+        given = request.getfixturevalue(which)
+        rows = tiny.samples(given, SEEDS)
+        assert np.array_equal(tiny.samples(given, SEEDS[::-1].copy()), rows[::-1])
+        assert np.array_equal(tiny.samples(given, SEEDS[1:2]), rows[1:2])
+        assert np.array_equal(rows[0], rows[4])
+        assert not np.array_equal(rows[0], rows[1])
+
+    @pytest.mark.parametrize("which", WHICH)
+    def test_batches_agree(self, config, data, tiny, request, which):
+        """Batches of three give the samples of batches of one, but for rounding."""
+        given = request.getfixturevalue(which)
+        files = data / "unet_tiny.pth", data / "vq_tiny.pth"
+        batched = SinSR.from_files(config, *files, batch=3)
+        off = batched.samples(given, SEEDS).astype(int) - tiny.samples(given, SEEDS)
+        assert np.abs(off).max() <= 1
+        assert (off != 0).mean() < 1e-3
+
+    def test_several_images_share_a_call(self, config, data, tiny, image):
+        """Samples of several images in one call are those of separate calls."""
+        other = image[::-1].copy()
+        batched = SinSR.from_files(config, data / "unet_tiny.pth", data / "vq_tiny.pth", batch=8)
+        got = batched.samples_of([Job(image, SEEDS[:2]), Job(other, SEEDS[:3])])
+        for rows, want in zip(
+            got, (tiny.samples(image, SEEDS[:2]), tiny.samples(other, SEEDS[:3])), strict=True
+        ):
+            off = np.abs(rows.astype(int) - want)
+            assert off.max() <= 1
+            assert (off > 0).mean() < 1e-3
+
+    def test_sizes_must_agree(self, tiny, image, large):
+        """Images of different sizes in one call are refused."""
+        with pytest.raises(ValueError, match="one size"):
+            tiny.samples_of([Job(image, SEEDS), Job(large, SEEDS)])
+
+    @pytest.mark.parametrize("size", [(1, 1), (1, 33), (7, 5), (32, 16)])
+    def test_small_images(self, tiny, size):
+        """Images below half the padding, for which the original fails, have samples too."""
+        pixels = np.full((*size, 3), 90, np.uint8)
+        assert tiny.samples(pixels, SEEDS[:1]).shape == (1, 4 * size[0], 4 * size[1], 3)
+
+    def test_encoding_is_shared(self, tiny, image, monkeypatch):
+        """However many samples, each tile is encoded once."""
+        calls = []
+        encode = tiny.encode
+        monkeypatch.setattr(tiny, "encode", lambda lr: calls.append(1) or encode(lr))
+        tiny.samples(image, SEEDS)
+        assert len(calls) == 1
+
+
+class TestOutOfMemory:
+    def _limited(self, model, most, monkeypatch):
+        """Let both networks fail for batches above `most`."""
+        seen = []
+        for name in ("denoise", "decode"):
+            original = getattr(model, name)
+
+            def limited(first, *rest, original=original, name=name):
+                seen.append((name, len(first)))
+                if len(first) > most:
+                    raise torch.OutOfMemoryError("CUDA out of memory")
+                return original(first, *rest)
+
+            monkeypatch.setattr(model, name, limited)
+        return seen
+
+    @pytest.mark.parametrize("which", WHICH)
+    def test_batch_is_halved(self, config, data, tiny, request, which, monkeypatch):
+        """Running out of memory halves the batch, and every sample still comes out."""
+        given = request.getfixturevalue(which)
+        model = SinSR.from_files(config, data / "unet_tiny.pth", data / "vq_tiny.pth", batch=5)
+        seen = self._limited(model, 2, monkeypatch)
+        rows = model.samples(given, SEEDS)
+        assert {size for _, size in seen} == {5, 2, 1}
+        off = np.abs(rows.astype(int) - tiny.samples(given, SEEDS))
+        assert off.max() <= 1
+        assert (off > 0).mean() < 1e-3
+
+    def test_not_even_one(self, config, data, image, monkeypatch):
+        """When one sample does not fit, the error says so and the model stays usable."""
+        model = SinSR.from_files(config, data / "unet_tiny.pth", data / "vq_tiny.pth", batch=2)
+        with monkeypatch.context() as patch:
+            self._limited(model, 0, patch)
+            with pytest.raises(OutOfMemory, match="not even one"):
+                model.samples(image, SEEDS)
+        assert model.samples(image, SEEDS).shape[0] == 5
+
+    def test_not_even_the_encoding(self, tiny, image, monkeypatch):
+        """Running out of memory while encoding is named too."""
+
+        def full(*_):
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+        monkeypatch.setattr(tiny, "encode", full)
+        with pytest.raises(OutOfMemory, match="not even one"):
+            tiny.samples(image, SEEDS)
+
+    def test_other_errors_pass(self, config, data, image, monkeypatch):
+        """An error that is no lack of memory is not taken for one."""
+        model = SinSR.from_files(config, data / "unet_tiny.pth", data / "vq_tiny.pth")
+
+        def broken(*_):
+            raise RuntimeError("a bug")
+
+        monkeypatch.setattr(model, "decode", broken)
+        with pytest.raises(RuntimeError, match="a bug"):
+            model.samples(image, SEEDS)
+
+
+class TestCancellation:
+    def test_stops_between_evaluations(self, tiny, image, monkeypatch):
+        """When nobody waits any more, at most the running evaluation is finished."""
+        calls = []
+        denoise = tiny.denoise
+        monkeypatch.setattr(tiny, "denoise", lambda *args: calls.append(1) or denoise(*args))
+        with pytest.raises(Cancelled):
+            tiny.samples_of([Job(image, SEEDS, lambda: len(calls) >= 2)])
+        assert len(calls) == 2
+
+    def test_others_are_finished(self, tiny, image):
+        """A job that is given up does not take its neighbours along, before or after it."""
+        gone, kept = Job(image, SEEDS, lambda: True), Job(image, SEEDS[:1])
+        want = tiny.samples(image, SEEDS[:1])
+        assert np.array_equal(tiny.samples_of([gone, kept])[1], want)
+        assert np.array_equal(tiny.samples_of([kept, gone])[0], want)
+
+
+class TestGpuBatches:
+    @pytest.mark.gpu
+    @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+    @pytest.mark.parametrize("dtype", ["float32", "float16"])
+    def test_batches_by_free_memory(self, config, data, image, tiny, dtype):
+        """On a GPU the batch chosen from free memory gives nearly the CPU's samples."""
+        files = data / "unet_tiny.pth", data / "vq_tiny.pth"
+        model = SinSR.from_files(config, *files, device="cuda", dtype=dtype)
+        off = np.abs(model.samples(image, SEEDS).astype(int) - tiny.samples(image, SEEDS))
+        assert off.mean() < (0.05 if dtype == "float32" else 4)

@@ -1,0 +1,59 @@
+"""Padding, tile positions and merging."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from workers.models.sinsr.tiling import Box, Merger, boxes, pad_reflect, starts
+
+
+class TestStarts:
+    def test_tables(self, data):
+        """Start positions are the reference's for all sizes in its tables."""
+        for rule, table in json.loads((data / "tile_starts.json").read_text()).items():
+            tile, stride = map(int, rule.split("/"))
+            for length, want in table.items():
+                assert starts(int(length), tile, stride) == want, (rule, length)
+
+
+class TestPadding:
+    @pytest.mark.parametrize(("height", "width"), [(33, 64), (40, 63), (64, 128)])
+    def test_ordinary_reflection(self, height, width):
+        """Where ordinary reflection is possible, it is what is done."""
+        image = torch.rand(1, 3, height, width)
+        pad = (0, -width % 64, 0, -height % 64)
+        want = torch.nn.functional.pad(image, pad, mode="reflect")
+        assert torch.equal(pad_reflect(image, 64), want)
+
+    @pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 40), (2, 3), (32, 31), (5, 64)])
+    def test_small_sides_are_mirrored_again(self, height, width):
+        """Small sides continue the reflection as numpy's repeated mirroring does."""
+        image = np.random.default_rng(0).random((height, width), np.float32)
+        want = np.pad(image, ((0, -height % 64), (0, -width % 64)), mode="reflect")
+        got = pad_reflect(torch.from_numpy(image)[None, None], 64)[0, 0]
+        assert np.array_equal(got.numpy(), want)
+
+
+class TestMerger:
+    def test_uniform_average(self, numbers):
+        """Overlapping tiles are averaged without weights, as the reference does."""
+        image = numbers["average.image"]
+        merger = Merger(1, 72, 100, 4)
+        for number, box in enumerate(boxes(72, 100, 64, 56)):
+            tile = image[..., box.top : box.bottom, box.left : box.right]
+            large = tile.repeat_interleave(4, dim=2).repeat_interleave(4, dim=3)
+            merger.add(box, 0, large + 0.01 * number)
+        got = merger.result()[:, :1, ::3, ::3]
+        torch.testing.assert_close(got, numbers["average.gathered_every_3rd"], rtol=0, atol=1e-6)
+
+    def test_samples_in_parts(self):
+        """Adding the samples of a tile in several parts counts the tile once."""
+        merger = Merger(3, 2, 2, 4)
+        tiles = torch.rand(3, 3, 8, 8)
+        merger.add(Box(0, 2, 0, 2), 0, tiles[:2])
+        merger.add(Box(0, 2, 0, 2), 2, tiles[2:])
+        assert torch.equal(merger.result(), tiles)

@@ -1,0 +1,136 @@
+"""The queue in front of the model."""
+
+from __future__ import annotations
+
+import asyncio
+
+import numpy as np
+import pytest
+
+from tests.workers.fakes import SleepingEngine, expected
+from workers.batcher import Batcher
+from workers.errors import Busy, ModelFailed, OutOfMemory
+from workers.metrics import WorkerMetrics
+
+IMAGE = np.zeros((2, 3, 3), np.uint8)
+
+
+def _batcher(engine, queue_size=8):
+    return Batcher(engine, WorkerMetrics(engine.memory), queue_size)
+
+
+def _seeds(*values):
+    return np.array(values, np.int64)
+
+
+class TestJoining:
+    async def test_requests_of_one_size_are_joined(self):
+        """While the model is busy, waiting requests of one size are collected for one call."""
+        engine = SleepingEngine(0.1, together=4)
+        async with _batcher(engine) as batcher:
+            first = asyncio.create_task(batcher.submit(IMAGE, _seeds(1)))
+            await asyncio.sleep(0.05)
+            rest = [batcher.submit(IMAGE, _seeds(*range(n))) for n in (2, 1, 3)]
+            answers = await asyncio.gather(first, *rest)
+        assert engine.calls == [[1], [2, 1], [3]]
+        assert [len(answer) for answer in answers] == [1, 2, 1, 3]
+        assert np.array_equal(answers[1][1], expected(IMAGE, 1, 2))
+
+    async def test_other_sizes_are_not(self):
+        """Images of other sizes wait for their own call, in order."""
+        engine = SleepingEngine(0.05, together=8)
+        async with _batcher(engine) as batcher:
+            images = [IMAGE, IMAGE, IMAGE[:1], IMAGE]
+            await asyncio.gather(*(batcher.submit(image, _seeds(1)) for image in images))
+        assert engine.calls == [[1, 1, 1], [1]]
+
+    async def test_models_that_gain_nothing(self):
+        """A model that gains nothing by it gets one request at a time."""
+        engine = SleepingEngine(0.02, together=1)
+        async with _batcher(engine) as batcher:
+            await asyncio.gather(*(batcher.submit(IMAGE, _seeds(n)) for n in range(3)))
+        assert engine.calls == [[1], [1], [1]]
+
+
+class TestLimits:
+    async def test_full_queue(self):
+        """Beyond the queue's size requests are turned away, with a time to come back."""
+        engine = SleepingEngine(0.2)
+        async with _batcher(engine, queue_size=1) as batcher:
+            running = asyncio.create_task(batcher.submit(IMAGE, _seeds(1)))
+            await asyncio.sleep(0.05)
+            waiting = asyncio.create_task(batcher.submit(IMAGE, _seeds(2)))
+            await asyncio.sleep(0.01)
+            with pytest.raises(Busy, match="full") as caught:
+                await batcher.submit(IMAGE, _seeds(3))
+            assert caught.value.retry_after_s >= 1
+            await asyncio.gather(running, waiting)
+
+    async def test_timeout_counts_only_in_the_queue(self):
+        """A request that waits too long is turned away; one that runs is finished."""
+        engine = SleepingEngine(0.2)
+        async with _batcher(engine) as batcher:
+            running = asyncio.create_task(batcher.submit(IMAGE, _seeds(1), timeout_s=0.1))
+            await asyncio.sleep(0.05)
+            with pytest.raises(Busy, match="timeout"):
+                await batcher.submit(IMAGE, _seeds(2), timeout_s=0.05)
+            assert len(await running) == 1
+        assert engine.calls == [[1]]
+
+
+class TestCancellation:
+    async def test_waiting_request(self):
+        """A request that is given up while it waits never reaches the model."""
+        engine = SleepingEngine(0.1)
+        async with _batcher(engine) as batcher:
+            running = asyncio.create_task(batcher.submit(IMAGE, _seeds(1)))
+            await asyncio.sleep(0.02)
+            waiting = asyncio.create_task(batcher.submit(IMAGE, _seeds(2)))
+            await asyncio.sleep(0.02)
+            waiting.cancel()
+            await running
+        assert engine.calls == [[1]]
+
+    async def test_running_request(self):
+        """A request that is given up while it runs stops the model, and the next one runs."""
+        engine = SleepingEngine(5)
+        async with _batcher(engine) as batcher:
+            running = asyncio.create_task(batcher.submit(IMAGE, _seeds(1)))
+            await asyncio.sleep(0.05)
+            running.cancel()
+            assert await asyncio.to_thread(engine.cancelled.wait, 2)
+            engine._seconds = 0
+            assert len(await batcher.submit(IMAGE, _seeds(2))) == 1
+
+    async def test_closing(self):
+        """Closing stops the model and fails whoever is left."""
+        engine = SleepingEngine(5)
+        async with _batcher(engine) as batcher:
+            left = [asyncio.create_task(batcher.submit(IMAGE, _seeds(n))) for n in range(2)]
+            await asyncio.sleep(0.05)
+        for task in left:
+            with pytest.raises(Busy, match="shutting down"):
+                await task
+        with pytest.raises(Busy, match="shutting down"):
+            batcher.check()
+
+
+class TestErrors:
+    @pytest.mark.parametrize(
+        ("error", "seen"), [(OutOfMemory("no room"), OutOfMemory), (ValueError("bug"), ModelFailed)]
+    )
+    async def test_neighbours_are_spared(self, error, seen):
+        """When a joint call fails, only the request that fails alone gets the error."""
+        engine = SleepingEngine(0.05, together=4)
+        engine.error = error
+        async with _batcher(engine) as batcher:
+            first = asyncio.create_task(batcher.submit(IMAGE, _seeds(1)))
+            await asyncio.sleep(0.02)
+            good, bad = await asyncio.gather(
+                batcher.submit(IMAGE, _seeds(2)),
+                batcher.submit(IMAGE, _seeds(13)),
+                return_exceptions=True,
+            )
+            await first
+        assert len(good) == 1
+        assert isinstance(bad, seen)

@@ -1,0 +1,212 @@
+"""The worker's commands as an operator types them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+
+import numpy as np
+import pytest
+import torch
+import typer
+from typer.testing import CliRunner
+
+from workers import cli, weights
+
+
+@pytest.fixture
+def run():
+    app = typer.Typer()
+    cli.mount(app)
+    return lambda *words: CliRunner().invoke(app, [str(word) for word in words])
+
+
+def _tiny(data, **changes):
+    given = {
+        "--model": "sinsr",
+        "--weights": data / "unet_tiny.pth",
+        "--autoencoder": data / "vq_tiny.pth",
+        "--config": data / "tiny.json",
+        **changes,
+    }
+    return [word for option in given.items() if option[1] is not None for word in option]
+
+
+class _Bomb:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+class TestWorkerErrors:
+    def _fails(self, result, code, *words):
+        """One line on stderr that holds the words; no traceback."""
+        assert result.exit_code == code
+        assert result.stderr.startswith("error: ")
+        assert result.stderr.count("\n") == 1
+        assert all(word in result.stderr for word in words), result.stderr
+
+    def test_wrong_checkpoint(self, run, data):
+        """The other network's file is refused with a short list of keys."""
+        result = run("worker", *_tiny(data, **{"--weights": data / "vq_tiny.pth"}))
+        self._fails(result, 1, "vq_tiny.pth does not hold the weights of this UNet", "missing")
+        assert len(result.stderr) < 1000
+
+    def test_official_sizes_with_a_tiny_file(self, run, data):
+        """A file of other sizes than the configuration's is refused."""
+        result = run("worker", *_tiny(data, **{"--config": "official"}))
+        self._fails(result, 1, "of another shape", "should be 640x160")
+
+    def test_truncated_file(self, run, data, tmp_path):
+        """A file that ends too early is refused."""
+        path = tmp_path / "cut.pth"
+        path.write_bytes((data / "unet_tiny.pth").read_bytes()[:100_000])
+        self._fails(run("worker", *_tiny(data, **{"--weights": path})), 1, "damaged")
+
+    def test_text_file(self, run, data, tmp_path):
+        """A text file is refused."""
+        path = tmp_path / "notes.pth"
+        path.write_text("these are no weights")
+        self._fails(run("worker", *_tiny(data, **{"--weights": path})), 1, "neither")
+
+    @pytest.mark.parametrize("model", ["sinsr", "spandrel"])
+    def test_malicious_pickle(self, run, data, tmp_path, model):
+        """A pickle with a command in it is refused, and the command does not run."""
+        path, trap = tmp_path / "evil.pth", tmp_path / "executed"
+        torch.save({"state_dict": {"a": torch.zeros(1)}, "bomb": _Bomb(trap)}, path)
+        result = run("worker", *_tiny(data, **{"--weights": path, "--model": model}))
+        self._fails(result, 1, "nothing in it was executed")
+        assert not trap.exists()
+
+    @pytest.mark.parametrize(
+        ("changes", "words"),
+        [
+            ({"--model": "esrgan"}, ["expected one of"]),
+            ({"--model": "onnx"}, ["ONNX"]),
+            ({"--autoencoder": None}, ["--autoencoder"]),
+            ({"--dtype": "int8"}, ["float32, float16"]),
+            ({"--device": "tpu"}, ["expected cpu, cuda"]),
+            ({"--device": "cuda:99"}, ["no such GPU"]),
+            ({"--config": "none.json"}, ["none.json: No such file"]),
+            ({"--max-samples": "0"}, ["max_samples 0"]),
+        ],
+    )
+    def test_wrong_settings(self, run, data, changes, words):
+        """A setting that makes no sense ends with exit code 2 and its name."""
+        self._fails(run("worker", *_tiny(data, **changes)), 2, *words)
+
+
+class TestModels:
+    def test_convert_and_verify(self, run, data, tmp_path):
+        """Converted files have the fingerprint of the originals."""
+        paths = {}
+        for option, name in (("--weights", "unet_tiny"), ("--autoencoder", "vq_tiny")):
+            paths[option] = tmp_path / f"{name}.safetensors"
+            result = run("models", "convert", data / f"{name}.pth", paths[option], "--json")
+            assert result.exit_code == 0
+            assert json.loads(result.stdout)["sha256"] == weights.file_sha256(paths[option])
+        before = json.loads(run("models", "verify", *_tiny(data), "--json").stdout)
+        after = json.loads(run("models", "verify", *_tiny(data, **paths), "--json").stdout)
+        assert before["fingerprint"] == after["fingerprint"]
+        assert before["sha256"] != after["sha256"]
+        assert before["scale"] == 4
+
+    def test_fingerprint_covers_what_changes_pixels(self, run, data, tmp_path):
+        """Precision, hyper-parameters and weights are in the fingerprint; labels are not."""
+
+        def fingerprint(**changes):
+            result = run("models", "verify", *_tiny(data, **changes), "--json")
+            return json.loads(result.stdout)["fingerprint"]
+
+        config = json.loads((data / "tiny.json").read_text())
+        renamed, stepped = tmp_path / "renamed.json", tmp_path / "stepped.json"
+        renamed.write_text(json.dumps({**config, "name": "other"}))
+        config["sampler"]["chop_stride"] = 48
+        stepped.write_text(json.dumps(config))
+        state = weights.read_state(data / "vq_tiny.pth")
+        state["quant_conv.bias"] = state["quant_conv.bias"] + 1e-6
+        weights.write_safetensors(state, tmp_path / "nudged.safetensors")
+        plain = fingerprint()
+        assert fingerprint(**{"--config": renamed}) == plain
+        others = {
+            fingerprint(**{"--config": stepped}),
+            fingerprint(**{"--dtype": "bfloat16"}),
+            fingerprint(**{"--autoencoder": tmp_path / "nudged.safetensors"}),
+        }
+        assert len(others | {plain}) == 4
+
+    def test_convert_does_not_overwrite(self, run, data, tmp_path):
+        """An existing file is replaced only by force."""
+        target = tmp_path / "there.safetensors"
+        target.write_text("precious")
+        result = run("models", "convert", data / "vq_tiny.pth", target)
+        assert (result.exit_code, target.read_text()) == (2, "precious")
+        assert run("models", "convert", data / "vq_tiny.pth", target, "--force").exit_code == 0
+
+    def test_verify_names_every_key(self, run, data):
+        """Verification lists every wrong key, also when there are hundreds."""
+        result = run("models", "verify", *_tiny(data, **{"--weights": data / "vq_tiny.pth"}))
+        assert result.exit_code == 1
+        assert "output_blocks.6.0.skip_connection.bias" in result.stderr
+
+
+@pytest.mark.slow
+class TestRunningWorker:
+    def test_serves_and_drains(self, data):
+        """A running worker answers; on SIGTERM it finishes its requests and exits with 0."""
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        words = [sys.executable, "-m", "workers", "worker", *map(str, _tiny(data))]
+        process = subprocess.Popen(
+            [*words, "--port", str(port), "--threads", "1"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        try:
+            self._wait(f"http://127.0.0.1:{port}/v2/health/ready")
+            image = np.zeros((40, 60, 3), np.uint8)
+            inputs = [
+                {"name": "image", "datatype": "UINT8", "shape": [40, 60, 3]},
+                {"name": "seeds", "datatype": "INT64", "shape": [8], "data": [*range(8)]},
+            ]
+            inputs[0]["data"] = image.ravel().tolist()
+            request = urllib.request.Request(
+                f"http://127.0.0.1:{port}/v2/models/sinsr/infer",
+                json.dumps({"inputs": inputs}).encode(),
+            )
+            stopper = subprocess.Popen(
+                [sys.executable, "-c", f"import os,time;time.sleep(.7);os.kill({process.pid},15)"]
+            )
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                shape = json.load(answer)["outputs"][0]["shape"]
+            assert shape == [8, 160, 240, 3]
+            stopper.wait()
+            assert process.wait(30) == 0
+            assert "Traceback" not in process.stdout.read()
+        finally:
+            if process.poll() is None:
+                process.send_signal(signal.SIGKILL)
+            process.wait()
+            process.stdout.close()
+
+    def _wait(self, url):
+        end = time.monotonic() + 60
+        while True:
+            try:
+                urllib.request.urlopen(url, timeout=1).close()
+            except (urllib.error.URLError, OSError):
+                assert time.monotonic() < end
+                time.sleep(0.2)
+            else:
+                return

@@ -1,0 +1,206 @@
+"""The queue between connections and the model.
+
+One task takes waiting requests in order and runs the model in one thread. Where the model
+gains by it, later requests whose images have the same size are taken along with the first.
+"""
+
+import asyncio
+import contextlib
+import logging
+import math
+import threading
+import time
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from workers.errors import Busy, Cancelled, ModelFailed, WorkerError
+from workers.metrics import WorkerMetrics
+from workers.models.engine import Engine, Job
+
+__all__ = ["Batcher"]
+
+# How much the newest call counts in the running mean of seconds per sample, which only feeds
+# the guess of when to come back.
+NEWEST = 0.3
+
+
+@dataclass(eq=False)
+class _Ticket:
+    """A waiting or running request."""
+
+    job: Job
+    gone: threading.Event
+    deadline: float
+    result: asyncio.Future[NDArray[np.uint8]] = field(
+        default_factory=lambda: asyncio.get_running_loop().create_future()
+    )
+
+    def fail(self, error: Exception) -> None:
+        if not self.result.done():
+            self.result.set_exception(error)
+
+    def succeed(self, samples: NDArray[np.uint8]) -> None:
+        if not self.result.done():
+            self.result.set_result(samples)
+
+
+class Batcher:
+    """A bounded queue in front of one engine. Enter it as a context to start and to stop."""
+
+    def __init__(self, engine: Engine, metrics: WorkerMetrics, queue_size: int) -> None:
+        self._engine = engine
+        self._metrics = metrics
+        self._size = queue_size
+        self._waiting: deque[_Ticket] = deque()
+        self._running: list[_Ticket] = []
+        self._arrived = asyncio.Event()
+        self._closed = False
+        self._seconds_per_sample = 1.0
+
+    @property
+    def accepting(self) -> bool:
+        """Whether `submit` would take a request now."""
+        return not self._closed and len(self._waiting) < self._size
+
+    @property
+    def open(self) -> bool:
+        """Whether the queue has not been stopped."""
+        return not self._closed
+
+    async def __aenter__(self) -> Self:
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
+        self._task = asyncio.create_task(self._work())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Give up what is left, and wait until the model has stopped."""
+        self._closed = True
+        for ticket in [*self._waiting, *self._running]:
+            ticket.gone.set()
+            ticket.fail(self._busy("the worker is shutting down"))
+        self._waiting.clear()
+        self._metrics.waiting.set(0)
+        self._task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._task
+        await asyncio.to_thread(self._thread.shutdown)
+
+    def check(self) -> None:
+        """Whether there is room for one more request.
+
+        Raises:
+            Busy: the queue is full or closed.
+        """
+        if self._closed:
+            raise self._busy("the worker is shutting down")
+        if len(self._waiting) >= self._size:
+            raise self._busy(f"the queue is full ({self._size} requests are waiting)")
+
+    async def submit(
+        self, image: NDArray[np.uint8], seeds: NDArray[np.int64], timeout_s: float | None = None
+    ) -> NDArray[np.uint8]:
+        """Wait for the samples. Cancelling the call gives up the work, also when it runs.
+
+        Args:
+            image: uint8[h, w, 3].
+            seeds: int64[M].
+            timeout_s: most seconds to wait in the queue.
+
+        Returns:
+            uint8[M, kh, kw, 3].
+
+        Raises:
+            Busy: the queue is full or closed, or the time ran out.
+            WorkerError: what the engine raised.
+        """
+        self.check()
+        gone = threading.Event()
+        deadline = math.inf if timeout_s is None else time.monotonic() + timeout_s
+        ticket = _Ticket(Job(image, seeds, gone.is_set), gone, deadline)
+        self._waiting.append(ticket)
+        self._metrics.waiting.set(len(self._waiting))
+        self._arrived.set()
+        try:
+            return await self._within(ticket)
+        finally:
+            gone.set()
+            if ticket in self._waiting:
+                self._waiting.remove(ticket)
+                self._metrics.waiting.set(len(self._waiting))
+
+    async def _within(self, ticket: _Ticket) -> NDArray[np.uint8]:
+        if math.isfinite(ticket.deadline):
+            await asyncio.wait([ticket.result], timeout=ticket.deadline - time.monotonic())
+            if ticket in self._waiting:
+                raise self._busy("the request's timeout ended in the queue")
+        return await ticket.result
+
+    def _busy(self, reason: str) -> Busy:
+        tickets = [*self._waiting, *self._running]
+        samples = sum(len(ticket.job.seeds) for ticket in tickets)
+        return Busy(reason, max(1, math.ceil(samples * self._seconds_per_sample)))
+
+    async def _work(self) -> None:
+        while True:
+            await self._arrived.wait()
+            self._arrived.clear()
+            while self._waiting:
+                self._running = self._take()
+                self._metrics.waiting.set(len(self._waiting))
+                await self._run(self._running)
+                self._running = []
+
+    def _take(self) -> list[_Ticket]:
+        """The first request, and those that may go with it, in order of arrival."""
+        first = self._waiting.popleft()
+        taken = [first]
+        room = self._engine.together - len(first.job.seeds)
+        for ticket in list(self._waiting):
+            wanted = len(ticket.job.seeds)
+            if ticket.job.image.shape == first.job.image.shape and wanted <= room:
+                self._waiting.remove(ticket)
+                taken.append(ticket)
+                room -= wanted
+        return taken
+
+    async def _run(self, tickets: list[_Ticket]) -> None:
+        samples = sum(len(ticket.job.seeds) for ticket in tickets)
+        started = time.monotonic()
+        try:
+            results = await asyncio.get_running_loop().run_in_executor(
+                self._thread, self._engine.samples_of, [ticket.job for ticket in tickets]
+            )
+        except Cancelled as error:
+            for ticket in tickets:
+                ticket.fail(error)
+            return
+        except Exception as error:  # noqa: BLE001  one request must not end the worker
+            if len(tickets) == 1:
+                tickets[0].fail(_reported(error))
+                return
+            # One image may have spoilt it for all: let each stand or fall alone.
+            for ticket in tickets:
+                await self._run([ticket])
+            return
+        seconds = (time.monotonic() - started) / samples
+        self._seconds_per_sample += NEWEST * (seconds - self._seconds_per_sample)
+        self._metrics.batch.observe(samples)
+        self._metrics.seconds.observe(seconds)
+        self._metrics.samples.inc(samples)
+        for ticket, result in zip(tickets, results, strict=True):
+            ticket.succeed(result)
+
+
+def _reported(error: Exception) -> WorkerError:
+    """The error as clients may see it; unexpected ones go to the log with their traceback."""
+    if isinstance(error, WorkerError):
+        return error
+    logging.getLogger(__name__).error("the model failed", exc_info=error)
+    reported = ModelFailed(f"the model failed: {type(error).__name__}: {error}")
+    reported.__cause__ = error
+    return reported

@@ -1,0 +1,210 @@
+"""Commands of the worker, to be mounted on the program's typer application."""
+
+import json
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from workers.errors import ConfigError, WeightsError, WorkerError
+from workers.settings import WorkerSettings
+
+__all__ = ["main", "mount"]
+
+# Exit codes: what the operator typed is wrong, or what it points to is.
+USAGE, FAILURE = 2, 1
+
+
+def mount(app: typer.Typer) -> None:
+    """Add `worker`, `models convert` and `models verify` to a typer application."""
+    models = typer.Typer(help="Weight files: convert and verify.", no_args_is_help=True)
+    models.command()(convert)
+    models.command()(verify)
+    app.command()(worker)
+    app.add_typer(models, name="models")
+
+
+def main() -> None:
+    """Run the commands as a program of their own (`python -m workers`)."""
+    app = typer.Typer(help="Serve models to a trustscale gateway.", no_args_is_help=True)
+    mount(app)
+    app()
+
+
+Model = Annotated[str, typer.Option(help="Kind of model: sinsr or spandrel.")]
+Weights = Annotated[Path, typer.Option(help="Weight file (.pth or .safetensors).")]
+Autoencoder = Annotated[Path | None, typer.Option(help="sinsr: weight file of the autoencoder.")]
+Config = Annotated[str, typer.Option(help="sinsr: JSON file of hyper-parameters, or 'official'.")]
+Name = Annotated[str | None, typer.Option(help="What to call the model in URLs.")]
+Dtype = Annotated[str, typer.Option(help="Precision: float32, float16 or bfloat16.")]
+Tile = Annotated[int, typer.Option(help="spandrel: side of the parts of large images.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+
+
+def worker(
+    model: Model,
+    weights: Weights,
+    autoencoder: Autoencoder = None,
+    config: Config = "official",
+    name: Name = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.", min=0, max=65535)] = 8001,
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
+    dtype: Dtype = "float32",
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="sinsr: compile the networks (slow first request).")
+    ] = False,
+    batch: Annotated[
+        int | None,
+        typer.Option(help="sinsr: most samples at a time; default: as free memory allows.", min=1),
+    ] = None,
+    tile: Tile = 512,
+    threads: Annotated[
+        int | None, typer.Option(help="CPU threads; default: one per core.", min=1)
+    ] = None,
+    max_samples: Annotated[int, typer.Option(help="Most samples in one request.")] = 64,
+    max_pixels: Annotated[int, typer.Option(help="Most pixels of an input.")] = 2048 * 2048,
+    queue_size: Annotated[int, typer.Option(help="Requests that may wait.")] = 16,
+    drain: Annotated[int, typer.Option(help="Seconds to finish running requests.")] = 60,
+) -> None:
+    """Serve one model over the Open Inference Protocol until SIGTERM or Ctrl-C."""
+    with _one_line_errors():
+        settings = WorkerSettings(
+            max_samples=max_samples,
+            max_pixels=max_pixels,
+            queue_size=queue_size,
+            drain_s=drain,
+        )
+        # Loaded here and not at the top, so that --help and typing errors answer at once.
+        import torch  # noqa: PLC0415
+        import uvicorn  # noqa: PLC0415
+
+        from workers.models.registry import EngineSpec, load_engine  # noqa: PLC0415
+        from workers.service import create_app  # noqa: PLC0415
+
+        if threads is not None:
+            torch.set_num_threads(threads)
+        spec = EngineSpec(
+            model,
+            weights,
+            autoencoder=autoencoder,
+            config=config,
+            name=name,
+            device=device,
+            dtype=dtype,
+            compiled=compiled,
+            batch=batch,
+            tile=tile,
+        )
+        engine = load_engine(spec)
+        typer.echo(f"{engine.name}: x{engine.scale} on {device} in {dtype}, {engine.fingerprint}")
+        server = uvicorn.Server(
+            uvicorn.Config(
+                create_app(engine, settings),
+                host=host,
+                port=port,
+                timeout_graceful_shutdown=settings.drain_s,
+                access_log=False,
+            )
+        )
+        # uvicorn raises the signal that stopped it once more when all is done. Having been
+        # asked to stop is a success, so the second one is swallowed.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: None)
+        server.run()
+
+
+def convert(
+    source: Annotated[Path, typer.Argument(help="Weight file to read (.pth).")],
+    target: Annotated[
+        Path | None, typer.Argument(help="File to write; default: the same with .safetensors.")
+    ] = None,
+    force: Annotated[bool, typer.Option(help="Replace an existing file.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write a checkpoint's tensors as safetensors, which cannot hold code."""
+    with _one_line_errors():
+        from workers import weights  # noqa: PLC0415
+
+        target = target or source.with_suffix(".safetensors")
+        if target.exists() and not force:
+            raise ConfigError(f"{target} exists; give --force to replace it")
+        state = weights.read_state(source)
+        weights.write_safetensors(state, target)
+        facts = {
+            "source": str(source),
+            "target": str(target),
+            "tensors": len(state),
+            "sha256": weights.file_sha256(target),
+        }
+        _print(facts, as_json=as_json)
+
+
+def verify(
+    model: Model,
+    weights: Weights,
+    autoencoder: Autoencoder = None,
+    config: Config = "official",
+    dtype: Dtype = "float32",
+    tile: Tile = 512,
+    as_json: AsJson = False,
+) -> None:
+    """Load weight files as a worker would; print their hashes and the fingerprint."""
+    with _one_line_errors(whole=True):
+        from workers import weights as files  # noqa: PLC0415
+        from workers.models.registry import EngineSpec, load_engine  # noqa: PLC0415
+
+        given = [path for path in (weights, autoencoder) if path is not None]
+        hashes = {str(path): files.file_sha256(path) for path in given}
+        spec = EngineSpec(
+            model, weights, autoencoder=autoencoder, config=config, dtype=dtype, tile=tile
+        )
+        engine = load_engine(spec)
+        facts = {
+            "name": engine.name,
+            "scale": engine.scale,
+            "dtype": dtype,
+            "fingerprint": engine.fingerprint,
+            "sha256": hashes,
+        }
+        _print(facts, as_json=as_json)
+
+
+@contextmanager
+def _one_line_errors(*, whole: bool = False) -> Iterator[None]:
+    """Turn what the operator can mend into one line and an exit code.
+
+    With `whole` the line names every fault, however many there are.
+    """
+    try:
+        yield
+    except ConfigError as error:
+        _fail(str(error), USAGE, error)
+    except WeightsError as error:
+        _fail(str(error) if whole else error.summary, FAILURE, error)
+    except WorkerError as error:
+        _fail(str(error), FAILURE, error)
+    except ModuleNotFoundError as error:
+        text = f"{error.name} is not installed; workers need trustscale[worker]"
+        _fail(text, FAILURE, error)
+
+
+def _fail(text: str, code: int, cause: Exception) -> None:
+    typer.echo(f"error: {' '.join(text.split())}", file=sys.stderr)
+    raise typer.Exit(code) from cause
+
+
+def _print(facts: dict[str, object], *, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(facts))
+        return
+    for key, value in facts.items():
+        if isinstance(value, dict):
+            for name, inner in value.items():
+                typer.echo(f"{key:12} {inner}  {name}")
+        else:
+            typer.echo(f"{key:12} {value}")

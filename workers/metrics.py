@@ -1,0 +1,63 @@
+"""What a worker tells Prometheus."""
+
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from workers.models.engine import DeviceMemory
+
+__all__ = ["WorkerMetrics"]
+
+
+class WorkerMetrics:
+    """All metrics of one worker, in a registry of its own."""
+
+    def __init__(self, memory: Callable[[], DeviceMemory]) -> None:
+        """Make them.
+
+        Args:
+            memory: asked for at every scrape.
+        """
+        self.registry = CollectorRegistry()
+        prefix = "trustscale_worker"
+        self.waiting = Gauge(
+            f"{prefix}_queue_requests", "Requests waiting.", registry=self.registry
+        )
+        self.requests = Counter(
+            f"{prefix}_requests",
+            "Inference requests by status.",
+            ["status"],
+            registry=self.registry,
+        )
+        self.samples = Counter(f"{prefix}_samples", "Samples made.", registry=self.registry)
+        self.batch = Histogram(
+            f"{prefix}_batch_samples",
+            "Samples asked for in one call of the model.",
+            buckets=(1, 2, 4, 8, 16, 32, 64, 128),
+            registry=self.registry,
+        )
+        self.seconds = Histogram(
+            f"{prefix}_sample_seconds",
+            "Seconds per sample of one call of the model.",
+            buckets=(0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300),
+            registry=self.registry,
+        )
+        used = Gauge(
+            f"{prefix}_device_memory_used_bytes",
+            "Memory in use on the device, by everyone.",
+            ["device"],
+            registry=self.registry,
+        )
+        total = Gauge(
+            f"{prefix}_device_memory_total_bytes",
+            "Memory of the device.",
+            ["device"],
+            registry=self.registry,
+        )
+        device = memory().device
+        used.labels(device).set_function(lambda: memory().used)
+        total.labels(device).set_function(lambda: memory().total)
+
+    def text(self) -> bytes:
+        """All values in Prometheus' text format."""
+        return generate_latest(self.registry)

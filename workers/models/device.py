@@ -1,0 +1,51 @@
+"""Facts about the device that a model runs on."""
+
+import os
+
+import torch
+
+from workers.errors import ConfigError
+from workers.models.engine import DeviceMemory
+
+__all__ = ["DTYPES", "device_memory", "parse_device", "parse_dtype"]
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+def parse_device(name: str | torch.device) -> torch.device:
+    """The device of that name: "cpu", "cuda" or "cuda:N".
+
+    Raises:
+        ConfigError: another kind of device, or no such GPU here.
+    """
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ConfigError(f"device {name!r}: expected cpu, cuda or cuda:N") from error
+    if device.type not in ("cpu", "cuda"):
+        raise ConfigError(f"device {name}: expected cpu, cuda or cuda:N")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(f"device {name}: no such GPU here (found {torch.cuda.device_count()})")
+    return device
+
+
+def parse_dtype(name: str) -> torch.dtype:
+    """The precision of that name.
+
+    Raises:
+        ConfigError: not one of `DTYPES`.
+    """
+    if name not in DTYPES:
+        raise ConfigError(f"dtype {name!r}: expected one of {', '.join(DTYPES)}")
+    return DTYPES[name]
+
+
+def device_memory(device: torch.device) -> DeviceMemory:
+    """Used and total memory of a GPU, or of the whole machine for the CPU."""
+    if device.type == "cuda":
+        free, total = torch.cuda.mem_get_info(device)
+    else:
+        page = os.sysconf("SC_PAGE_SIZE")
+        free = page * os.sysconf("SC_AVPHYS_PAGES")
+        total = page * os.sysconf("SC_PHYS_PAGES")
+    return DeviceMemory(str(device), total - free, total)

@@ -1,0 +1,95 @@
+"""All engines that a worker can start, by kind."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from workers.errors import ConfigError
+from workers.models.engine import Engine
+
+__all__ = ["ENGINES", "EngineSpec", "load_engine"]
+
+
+@dataclass(frozen=True)
+class EngineSpec:
+    """What to load, and how; each engine reads the fields that concern it."""
+
+    model: str
+    """Kind of engine: a key of `ENGINES`."""
+
+    weights: Path
+    """The model's weight file."""
+
+    autoencoder: Path | None = None
+    """SinSR: the autoencoder's weight file."""
+
+    config: str | Path | dict[str, Any] = "official"
+    """SinSR: "official" or a JSON file with its hyper-parameters."""
+
+    name: str | None = None
+    """What to call the model in URLs; by default the engine's own choice."""
+
+    device: str = "cpu"
+    dtype: str = "float32"
+
+    compiled: bool = False
+    """SinSR: compile the networks."""
+
+    batch: int | None = None
+    """SinSR: most samples at a time; by default as free memory allows."""
+
+    tile: int = 512
+    """spandrel: side of the parts that larger images are worked on in."""
+
+
+def _sinsr(spec: EngineSpec) -> Engine:
+    from workers.models.sinsr import SinSR  # noqa: PLC0415  loads torch only when needed
+    from workers.models.sinsr.engine import SinSREngine  # noqa: PLC0415
+
+    if spec.autoencoder is None:
+        raise ConfigError("sinsr needs two weight files: give --autoencoder too")
+    model = SinSR.from_files(
+        spec.config,
+        spec.weights,
+        spec.autoencoder,
+        spec.device,
+        spec.dtype,
+        compiled=spec.compiled,
+        batch=spec.batch,
+    )
+    return SinSREngine(model, spec.name or "sinsr")
+
+
+def _spandrel(spec: EngineSpec) -> Engine:
+    try:
+        from workers.models.community import CommunityEngine  # noqa: PLC0415
+    except ImportError as error:
+        raise ConfigError(f"the spandrel engine is not installed ({error})") from error
+    return CommunityEngine.from_file(
+        spec.weights, name=spec.name, device=spec.device, dtype=spec.dtype, tile=spec.tile
+    )
+
+
+def _onnx(spec: EngineSpec) -> Engine:
+    # The gateway's embedded engine runs ONNX files without torch; a worker for them only has
+    # to wrap it as an `Engine` here.
+    raise ConfigError(f"{spec.weights}: ONNX files are served by the gateway itself, not here")
+
+
+ENGINES: Mapping[str, Callable[[EngineSpec], Engine]] = MappingProxyType(
+    {"sinsr": _sinsr, "spandrel": _spandrel, "onnx": _onnx}
+)
+
+
+def load_engine(spec: EngineSpec) -> Engine:
+    """The engine that `spec` describes, ready to run.
+
+    Raises:
+        ConfigError: unknown kind, or settings that the engine cannot work with.
+        WeightsError: a weight file is missing, damaged, unsafe or of another network.
+    """
+    if spec.model not in ENGINES:
+        raise ConfigError(f"model {spec.model!r}: expected one of {', '.join(ENGINES)}")
+    return ENGINES[spec.model](spec)

@@ -1,0 +1,108 @@
+"""Layers that both networks share: normalisation, exact attention over many positions."""
+
+import torch
+from torch import nn
+from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from workers.models.sinsr.config import GROUPS
+
+__all__ = ["GroupNorm", "global_attention", "hold_compute_weights"]
+
+# Most that one block of an attention matrix may take when no memory-efficient kernel is
+# there. Large enough to keep the matrix products busy, small against one full-size map.
+ATTENTION_BLOCK_BYTES = 64 * 2**20
+
+# Float32 values of a map that normalisation looks at together, per sample: what fits into a
+# CPU's cache, or what keeps a GPU busy without costing much memory.
+NORM_BLOCK_BYTES = {"cpu": 4 * 2**20, "gpu": 128 * 2**20}
+
+
+class GroupNorm(nn.GroupNorm):
+    """Group normalisation in float32, whatever the input's type and memory layout.
+
+    Computed here and not by PyTorch's kernels, because their channels-last variant on the CPU
+    finds the variance as a difference of large sums (errors of 3e-5 in maps of this size; the
+    whole network is specified to 1e-4), and because a float32 copy of a full-size half
+    precision map would need more memory than all else. Rows are taken in blocks instead: at no
+    point is there a second map.
+
+    Parameters are float32 always (see `hold_compute_weights`).
+    """
+
+    def __init__(self, channels: int, eps: float) -> None:
+        super().__init__(GROUPS, channels, eps=eps)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[B, C, H, W] of any floating type -> same shape and type, never the same memory."""
+        batch, channels, height, width = x.shape
+        grouped = (batch, self.num_groups, channels // self.num_groups)
+        # Independent of the batch, so that a sample's sums do not depend on its company.
+        block = NORM_BLOCK_BYTES["cpu" if x.device.type == "cpu" else "gpu"]
+        rows = max(1, block // (4 * channels * width))
+        means = x.mean(dim=(2, 3), dtype=torch.float32)
+        squares = torch.zeros_like(means)
+        for part in x.split(rows, dim=2):  # type: ignore[no-untyped-call]
+            squares += (part - means[:, :, None, None]).square_().sum(dim=(2, 3))
+        # Variance of a group: within its channels, and of its channels' means.
+        means = means.view(grouped)
+        center = means.mean(dim=2, keepdim=True)
+        spread = squares.view(grouped) / (height * width) + (means - center).square()
+        scale = (spread.mean(dim=2, keepdim=True) + self.eps).rsqrt() * self.weight.view(
+            grouped[1:]
+        )
+        shift = (self.bias.view(grouped[1:]) - center * scale).view(batch, channels, 1, 1)
+        scale = scale.view(batch, channels, 1, 1)
+        result = torch.empty_like(x)
+        parts = zip(x.split(rows, dim=2), result.split(rows, dim=2), strict=True)  # type: ignore[no-untyped-call]
+        for part, target in parts:
+            target.copy_(torch.addcmul(shift, part, scale))
+        return result
+
+
+def hold_compute_weights(module: nn.Module, dtype: torch.dtype) -> None:
+    """Store the weights of all convolutions and linear layers under `module` as `dtype`.
+
+    Norms, codebook and position tables keep float32: they are small, and rounding them costs
+    more than it saves.
+    """
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            layer.to(dtype)
+
+
+def global_attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    """Single-head attention over all N positions without ever holding an N×N matrix.
+
+    Args:
+        query: [B, N, C]; C may be 512, past what flash kernels take.
+        key: [B, N, C].
+        value: [B, N, C].
+
+    Returns:
+        [B, N, C], exactly softmax(q kᵀ / sqrt(C)) v: blocks of queries are independent.
+    """
+    if query.is_cuda and _has_efficient_kernel(query, key, value):
+        with sdpa_kernel(SDPBackend.EFFICIENT_ATTENTION):
+            return functional.scaled_dot_product_attention(
+                query.unsqueeze(1), key.unsqueeze(1), value.unsqueeze(1)
+            ).squeeze(1)
+    # Written out and not left to the dispatcher, whose plain fallback would materialise the
+    # whole matrix: 137 GB for a 512×512 tile in half precision.
+    positions = query.shape[1]
+    block = max(1, ATTENTION_BLOCK_BYTES // (positions * query.element_size()))
+    scale = query.shape[2] ** -0.5
+    result = torch.empty_like(query)
+    for item in range(len(query)):
+        transposed = key[item].mT * scale
+        for first in range(0, positions, block):
+            rows = slice(first, first + block)
+            weights = (query[item, rows] @ transposed).softmax(dim=-1)
+            torch.mm(weights, value[item], out=result[item, rows])
+    return result
+
+
+def _has_efficient_kernel(*tensors: torch.Tensor) -> bool:
+    query, key, value = (tensor.unsqueeze(1) for tensor in tensors)
+    params = torch.backends.cuda.SDPAParams(query, key, value, None, 0.0, False, False)
+    return bool(torch.backends.cuda.can_use_efficient_attention(params))

@@ -1,0 +1,204 @@
+"""SinSR's noise predictor: a UNet with Swin layers (Wang et al. 2024).
+
+Module and parameter names follow the published checkpoints, which is what lets them load
+unchanged; everything else is free.
+"""
+
+import math
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from workers.models.sinsr.config import UNetConfig
+from workers.models.sinsr.layers import GroupNorm, hold_compute_weights
+from workers.models.sinsr.swin import UNET_NORM_EPS, SwinLayer
+
+__all__ = ["UNet", "timestep_embedding"]
+
+
+def timestep_embedding(timesteps: torch.Tensor, channels: int) -> torch.Tensor:
+    """Sinusoidal embedding, the cosine half first: int64[B] -> float32[B, channels]."""
+    half = channels // 2
+    steps = torch.arange(half, dtype=torch.float32, device=timesteps.device)
+    frequency = torch.exp(-math.log(10000) * steps / half)
+    angle = timesteps[:, None].float() * frequency
+    return torch.cat([angle.cos(), angle.sin()], dim=1)
+
+
+class ResBlock(nn.Module):
+    """Two convolutions; the time embedding scales and shifts between them."""
+
+    def __init__(self, inputs: int, outputs: int, embedding: int) -> None:
+        super().__init__()
+        self.in_layers = nn.Sequential(
+            GroupNorm(inputs, UNET_NORM_EPS),
+            nn.SiLU(inplace=True),
+            nn.Conv2d(inputs, outputs, 3, padding=1),
+        )
+        self.emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(embedding, 2 * outputs))
+        # The Identity stands where training has dropout: the last index is part of the keys.
+        self.out_layers = nn.Sequential(
+            GroupNorm(outputs, UNET_NORM_EPS),
+            nn.SiLU(inplace=True),
+            nn.Identity(),
+            nn.Conv2d(outputs, outputs, 3, padding=1),
+        )
+        self.skip_connection = nn.Identity() if inputs == outputs else nn.Conv2d(inputs, outputs, 1)
+
+    def forward(self, x: torch.Tensor, embedding: torch.Tensor) -> torch.Tensor:
+        """From x [B, inputs, H, W] and embedding [B, E] to [B, outputs, H, W]."""
+        hidden = self.in_layers(x)
+        scale, shift = self.emb_layers(embedding)[:, :, None, None].chunk(2, dim=1)
+        norm, *rest = self.out_layers
+        hidden = torch.addcmul(shift, norm(hidden), 1 + scale)
+        for layer in rest:
+            hidden = layer(hidden)
+        result: torch.Tensor = self.skip_connection(x) + hidden
+        return result
+
+
+class Downsample(nn.Module):
+    """Halves both sides by a strided convolution."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.op = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[B, C, H, W] -> [B, C, H/2, W/2]."""
+        result: torch.Tensor = self.op(x)
+        return result
+
+
+class Upsample(nn.Module):
+    """Doubles both sides by repetition, then convolves."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[B, C, H, W] -> [B, C, 2H, 2W]."""
+        result: torch.Tensor = self.conv(
+            functional.interpolate(x, scale_factor=2.0, mode="nearest")
+        )
+        return result
+
+
+class Stage(nn.Sequential):
+    """Layers in a row, of which only residual blocks see the time embedding."""
+
+    def forward(self, x: torch.Tensor, embedding: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+        """From x [B, C, H, W] and embedding [B, E] to the last layer's output."""
+        for layer in self:
+            x = layer(x, embedding) if isinstance(layer, ResBlock) else layer(x)
+        return x
+
+
+class UNet(nn.Module):
+    """Predicts the clean latent from a noisy one and the low-resolution image."""
+
+    def __init__(self, config: UNetConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.compute_dtype = torch.float32
+        width = config.model_channels
+        self._embedding = 4 * width
+        self.time_embed = nn.Sequential(
+            nn.Linear(width, self._embedding),
+            nn.SiLU(),
+            nn.Linear(self._embedding, self._embedding),
+        )
+        self.input_blocks, skips = self._encoder()
+        deepest = len(config.channel_mult) - 1
+        bottom = skips[-1]
+        self.middle_block = Stage(
+            self._res(bottom, bottom),
+            SwinLayer(config, bottom, config.image_size >> deepest),
+            self._res(bottom, bottom),
+        )
+        self.output_blocks = self._decoder(skips)
+        top = width * config.channel_mult[0]
+        self.out = nn.Sequential(
+            GroupNorm(top, UNET_NORM_EPS),
+            nn.SiLU(inplace=True),
+            nn.Conv2d(top, config.out_channels, 3, padding=1),
+        )
+
+    def use_dtype(self, dtype: torch.dtype) -> None:
+        """Compute the blocks in `dtype`; time embedding and last layer stay float32."""
+        for blocks in (self.input_blocks, self.middle_block, self.output_blocks):
+            hold_compute_weights(blocks, dtype)
+        self.compute_dtype = dtype
+
+    def forward(self, x: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
+        """One network evaluation.
+
+        Args:
+            x: float32[B, 6, H, W], the scaled noisy latent and behind it the low-resolution
+                image in [-1, 1]; sides divisible by `config.size_multiple`.
+            timesteps: int64[B], or [1] for all alike.
+
+        Returns:
+            float32[B, 3, H, W], the predicted clean latent, not clamped.
+        """
+        embedding = self.time_embed(timestep_embedding(timesteps, self.config.model_channels))
+        embedding = embedding.to(self.compute_dtype)
+        hidden = x.to(self.compute_dtype)
+        skips = []
+        for stage in self.input_blocks:
+            hidden = stage(hidden, embedding)
+            skips.append(hidden)
+        hidden = self.middle_block(hidden, embedding)
+        for stage in self.output_blocks:
+            hidden = stage(torch.cat([hidden, skips.pop()], dim=1), embedding)
+        result: torch.Tensor = self.out(hidden.float())
+        return result
+
+    def _res(self, inputs: int, outputs: int) -> ResBlock:
+        return ResBlock(inputs, outputs, self._embedding)
+
+    def _swin(self, channels: int, level: int, block: int) -> list[nn.Module]:
+        # Only the first block of a level, in either direction, is followed by Swin.
+        nominal = self.config.image_size >> level
+        if block == 0 and nominal in self.config.attention_resolutions:
+            return [SwinLayer(self.config, channels, nominal)]
+        return []
+
+    def _encoder(self) -> tuple[nn.ModuleList, list[int]]:
+        """The input path, and the width of every skip in the order they are made."""
+        config = self.config
+        width = config.model_channels
+        stages = [Stage(nn.Conv2d(config.in_channels, width, 3, padding=1))]
+        skips = [width]
+        for level, factor in enumerate(config.channel_mult):
+            if level:
+                stages.append(Stage(Downsample(skips[-1])))
+                skips.append(skips[-1])
+            outputs = width * factor
+            for block in range(config.num_res_blocks[level]):
+                stages.append(
+                    Stage(self._res(skips[-1], outputs), *self._swin(outputs, level, block))
+                )
+                skips.append(outputs)
+        return nn.ModuleList(stages), skips
+
+    def _decoder(self, skips: list[int]) -> nn.ModuleList:
+        """The output path: one block more per level, each taking one skip."""
+        config = self.config
+        remaining = list(skips)
+        channels = skips[-1]
+        stages = []
+        for level in reversed(range(len(config.channel_mult))):
+            outputs = config.model_channels * config.channel_mult[level]
+            for block in range(config.num_res_blocks[level] + 1):
+                stage = Stage(
+                    self._res(channels + remaining.pop(), outputs),
+                    *self._swin(outputs, level, block),
+                )
+                channels = outputs
+                if level and block == config.num_res_blocks[level]:
+                    stage.append(Upsample(outputs))
+                stages.append(stage)
+        return nn.ModuleList(stages)

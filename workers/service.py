@@ -1,0 +1,273 @@
+"""The worker's HTTP service: the Open Inference Protocol over one engine.
+
+Only this module knows HTTP statuses. Every error, also a wrong path or method, is
+`{"error": "..."}`, as the protocol has it.
+"""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+from numpy.typing import NDArray
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
+from workers.batcher import Batcher
+from workers.errors import (
+    Busy,
+    Cancelled,
+    InputError,
+    NotHere,
+    OutOfMemory,
+    TooLarge,
+    WorkerError,
+)
+from workers.metrics import WorkerMetrics
+from workers.models.engine import Engine
+from workers.protocol import HEADER_LENGTH, Answer, InferRequest, json_parts, parse_request
+from workers.settings import WorkerSettings
+
+__all__ = ["create_app"]
+
+SERVER = "trustscale-worker"
+
+# One model, loaded at start: another one is another worker, and has another fingerprint.
+VERSION = "1"
+
+# What a client that is gone would have been answered; it is only counted.
+CLIENT_CLOSED = 499
+
+# Most specific first: a TooLarge is an InputError too. A lack of memory may pass, or not be
+# there on another worker, so unlike the errors of the request it invites a retry.
+STATUSES: tuple[tuple[type[WorkerError], int], ...] = (
+    (TooLarge, 413),
+    (NotHere, 404),
+    (InputError, 400),
+    (Busy, 503),
+    (OutOfMemory, 503),
+    (Cancelled, CLIENT_CLOSED),
+    (WorkerError, 500),
+)
+
+
+def create_app(engine: Engine, settings: WorkerSettings | None = None) -> FastAPI:
+    """The service as an ASGI application.
+
+    Args:
+        engine: the loaded model.
+        settings: limits and waiting times.
+    """
+    return _Service(engine, settings or WorkerSettings()).app()
+
+
+class _Service:
+    """The endpoints, as methods over one engine."""
+
+    def __init__(self, engine: Engine, settings: WorkerSettings) -> None:
+        self._engine = engine
+        self._settings = settings
+        self._metrics = WorkerMetrics(engine.memory)
+        self._batcher = Batcher(engine, self._metrics, settings.queue_size)
+
+    def app(self) -> FastAPI:
+        app = FastAPI(
+            title=SERVER, lifespan=self._lifespan, openapi_url=None, docs_url=None, redoc_url=None
+        )
+        app.add_exception_handler(WorkerError, self._on_worker_error)
+        app.add_exception_handler(HTTPException, self._on_http_error)
+        app.add_exception_handler(ClientDisconnect, self._on_disconnect)
+        app.add_exception_handler(Exception, self._on_bug)
+        routes: list[tuple[str, Callable[..., Awaitable[Response]], str]] = [
+            ("/v2", self.server, "GET"),
+            ("/v2/health/live", self.live, "GET"),
+            ("/v2/health/ready", self.ready, "GET"),
+            ("/metrics", self.metrics, "GET"),
+        ]
+        for model in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
+            routes += [
+                (model, self.model, "GET"),
+                (f"{model}/ready", self.model_ready, "GET"),
+                (f"{model}/infer", self.infer, "POST"),
+            ]
+        for path, endpoint, method in routes:
+            app.add_route(path, endpoint, methods=[method])
+        return app
+
+    @contextlib.asynccontextmanager
+    async def _lifespan(self, _: FastAPI) -> AsyncIterator[None]:
+        async with self._batcher:
+            yield
+
+    async def server(self, _: Request) -> Response:
+        return JSONResponse(
+            {
+                "name": SERVER,
+                "version": _version(),
+                "extensions": ["binary_tensor_data"],
+            }
+        )
+
+    async def live(self, _: Request) -> Response:
+        return JSONResponse({"live": True})
+
+    async def ready(self, _: Request) -> Response:
+        ready = self._batcher.open
+        return JSONResponse({"ready": ready}, 200 if ready else 503)
+
+    async def model_ready(self, request: Request) -> Response:
+        self._find(request)
+        ready = self._batcher.open
+        return JSONResponse({"name": self._engine.name, "ready": ready}, 200 if ready else 503)
+
+    async def model(self, request: Request) -> Response:
+        self._find(request)
+        settings, engine = self._settings, self._engine
+        return JSONResponse(
+            {
+                "name": engine.name,
+                "versions": [VERSION],
+                "platform": SERVER,
+                "inputs": [
+                    {"name": "image", "datatype": "UINT8", "shape": [-1, -1, 3]},
+                    {"name": "seeds", "datatype": "INT64", "shape": [-1]},
+                ],
+                "outputs": [{"name": "samples", "datatype": "UINT8", "shape": [-1, -1, -1, 3]}],
+                "parameters": {
+                    "fingerprint": engine.fingerprint,
+                    "scale": engine.scale,
+                    "max_samples": settings.max_samples,
+                    "distinct_samples": engine.distinct_samples,
+                    "max_pixels": settings.max_pixels,
+                    "max_answer_bytes": settings.max_answer_bytes,
+                    "queue_size": settings.queue_size,
+                    "device": engine.memory().device,
+                },
+            }
+        )
+
+    async def metrics(self, _: Request) -> Response:
+        return Response(self._metrics.text(), media_type=CONTENT_TYPE_LATEST)
+
+    async def infer(self, request: Request) -> Response:
+        self._find(request)
+        # Before the body is read: a full worker should not collect uploads.
+        self._batcher.check()
+        body = await self._body(request)
+        header_length = request.headers.get(HEADER_LENGTH)
+        asked = await asyncio.to_thread(parse_request, body, header_length, self._settings)
+        self._check_answer_size(asked)
+        samples = await self._samples(request, asked)
+        self._metrics.requests.labels("200").inc()
+        return self._answer(asked, samples)
+
+    def _find(self, request: Request) -> None:
+        """Whether the URL names what is served here.
+
+        Raises:
+            NotHere: another model or version.
+        """
+        model, version = request.path_params["model"], request.path_params.get("version", VERSION)
+        if model != self._engine.name:
+            raise NotHere(f"no model {model!r} here; this worker serves {self._engine.name!r}")
+        if version != VERSION:
+            raise NotHere(f"model {model!r} has no version {version!r}; it has {VERSION!r}")
+
+    async def _body(self, request: Request) -> memoryview:
+        if request.headers.get("content-encoding", "identity").lower() != "identity":
+            raise HTTPException(415, "compressed requests are not supported")
+        limit = self._settings.max_body_bytes
+        declared = request.headers.get("content-length")
+        if declared is not None and int(declared) > limit:
+            raise TooLarge(f"a request of {declared} bytes; at most {limit} allowed")
+        body = bytearray()
+        async for chunk in request.stream():
+            if len(body) + len(chunk) > limit:
+                raise TooLarge(f"the request has more than {limit} bytes")
+            body += chunk
+        return memoryview(body)
+
+    def _check_answer_size(self, asked: InferRequest) -> None:
+        pixels = asked.image.shape[0] * asked.image.shape[1] * self._engine.scale**2
+        size = 3 * pixels * len(asked.seeds)
+        if size > self._settings.max_answer_bytes:
+            limit = self._settings.max_answer_bytes
+            raise TooLarge(f"the answer would have {size} bytes; at most {limit} allowed")
+        if not asked.binary and size > self._settings.max_json_values:
+            raise TooLarge(f"{size} values are too many for JSON; ask for binary output")
+
+    async def _samples(self, request: Request, asked: InferRequest) -> NDArray[np.uint8]:
+        """The samples, given up as soon as the client closes the connection."""
+        submitted = self._batcher.submit(asked.image, asked.seeds, asked.timeout_s)
+        work = asyncio.create_task(submitted)
+        gone = asyncio.create_task(_until_disconnected(request))
+        try:
+            await asyncio.wait([work, gone], return_when=asyncio.FIRST_COMPLETED)
+            if not work.done():
+                raise Cancelled("the client closed the connection")
+            return work.result()
+        finally:
+            for task in (work, gone):
+                task.cancel()
+
+    def _answer(self, asked: InferRequest, samples: NDArray[np.uint8]) -> Response:
+        answer = Answer(
+            np.ascontiguousarray(samples),
+            self._engine.name,
+            VERSION,
+            asked.id,
+            self._engine.fingerprint,
+        )
+        if not asked.binary:
+            return StreamingResponse(json_parts(answer), media_type="application/json")
+        head = json.dumps(answer.head(binary=True)).encode()
+
+        async def parts() -> AsyncIterator[bytes | memoryview]:
+            yield head
+            for chunk in answer.chunks():
+                yield chunk
+
+        headers = {
+            HEADER_LENGTH: str(len(head)),
+            "Content-Length": str(len(head) + samples.nbytes),
+        }
+        return StreamingResponse(parts(), headers=headers, media_type="application/octet-stream")
+
+    async def _on_worker_error(self, request: Request, error: Exception) -> Response:
+        status = next(status for kind, status in STATUSES if isinstance(error, kind))
+        wait = {"Retry-After": str(error.retry_after_s)} if isinstance(error, Busy) else {}
+        return self._error(request, status, str(error), wait)
+
+    async def _on_http_error(self, request: Request, error: Exception) -> Response:
+        if not isinstance(error, HTTPException):
+            raise error
+        return self._error(request, error.status_code, str(error.detail), error.headers or {})
+
+    async def _on_disconnect(self, request: Request, _: Exception) -> Response:
+        return self._error(request, CLIENT_CLOSED, "the client closed the connection", {})
+
+    async def _on_bug(self, request: Request, error: Exception) -> Response:
+        return self._error(request, 500, f"unexpected {type(error).__name__}; see the log", {})
+
+    def _error(self, request: Request, status: int, text: str, headers: Any) -> Response:
+        if request.url.path.endswith("/infer"):
+            self._metrics.requests.labels(str(status)).inc()
+        return JSONResponse({"error": text}, status, dict(headers))
+
+
+async def _until_disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _version() -> str:
+    try:
+        return metadata.version("trustscale")
+    except metadata.PackageNotFoundError:
+        return "0"

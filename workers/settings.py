@@ -1,0 +1,45 @@
+"""Limits and waiting times of a worker."""
+
+from dataclasses import dataclass
+
+from workers.errors import ConfigError
+
+__all__ = ["WorkerSettings"]
+
+
+@dataclass(frozen=True)
+class WorkerSettings:
+    """All settings of the service; the defaults suit one GPU.
+
+    Raises:
+        ConfigError: a limit below 1.
+    """
+
+    max_samples: int = 64
+    """Most seeds in one request."""
+
+    max_pixels: int = 2048 * 2048
+    """Most pixels of an input image."""
+
+    max_answer_bytes: int = 2 * 2**30
+    """Most bytes of all samples of one request: M * k*h * k*w * 3."""
+
+    max_json_values: int = 32 * 2**20
+    """Most values in an answer that is not binary; JSON takes about ten times their memory."""
+
+    queue_size: int = 16
+    """Requests that may wait; more are turned away with 503."""
+
+    drain_s: int = 60
+    """How long running requests may take to finish after SIGTERM."""
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if value < 1:
+                raise ConfigError(f"{name} {value}: must be at least 1")
+
+    @property
+    def max_body_bytes(self) -> int:
+        """Most bytes of a request: the largest image and seeds, written as JSON."""
+        # A JSON number of a pixel with its comma is at most 5 bytes, of a seed at most 22.
+        return 5 * 3 * self.max_pixels + 22 * self.max_samples + 64 * 2**10

@@ -1,0 +1,119 @@
+"""Reading, writing and naming weight files, safely.
+
+Two formats are read: PyTorch checkpoints (through the weights-only reader, which builds
+tensors and plain containers and refuses everything else, so that nothing in a file is ever
+executed) and safetensors, which cannot hold code at all. The bytes decide, not the suffix.
+"""
+
+import hashlib
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+
+from workers.errors import WeightsError
+
+__all__ = ["digest", "file_sha256", "read_state", "write_safetensors"]
+
+# Entries under which training scripts wrap the actual weights.
+WRAPPERS = ("state_dict", "params_ema", "params", "params-ema", "model")
+
+
+def read_state(path: Path) -> dict[str, torch.Tensor]:
+    """All tensors of a checkpoint by name, on the CPU, without their wrapper.
+
+    Raises:
+        WeightsError: no such file, neither format, damaged, or holding more than tensors.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(9)
+    except OSError as error:
+        raise WeightsError(f"{path}: {error.strerror or error}") from error
+    if head[8:] == b"{" and int.from_bytes(head[:8], "little") < path.stat().st_size:
+        return _read_safetensors(path)
+    if not head.startswith((b"PK\x03\x04", b"\x80")):
+        raise WeightsError(f"{path}: neither a PyTorch checkpoint nor a safetensors file")
+    return _read_checkpoint(path)
+
+
+def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        return dict(safetensors.torch.load_file(path))
+    except (safetensors.SafetensorError, OSError, ValueError) as error:
+        raise WeightsError(f"{path}: damaged safetensors file ({error})") from error
+
+
+def _read_checkpoint(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise WeightsError(
+            f"{path}: refused, because it holds more than tensors or is damaged; "
+            "nothing in it was executed"
+        ) from error
+    except Exception as error:  # torch raises whatever its readers meet in broken bytes
+        raise WeightsError(f"{path}: damaged or truncated checkpoint") from error
+    return _unwrapped(content, path)
+
+
+def _unwrapped(content: object, path: Path) -> dict[str, torch.Tensor]:
+    if isinstance(content, Mapping):
+        for wrapper in WRAPPERS:
+            inner = content.get(wrapper)
+            if isinstance(inner, Mapping):
+                return _unwrapped(inner, path)
+        tensors = {str(key): value for key, value in content.items()}
+        if tensors and all(isinstance(value, torch.Tensor) for value in tensors.values()):
+            return tensors
+        others = sorted(key for key, value in tensors.items() if not torch.is_tensor(value))
+        if others:
+            raise WeightsError(f"{path}: entries that are no tensors: {', '.join(others)}")
+    raise WeightsError(f"{path}: no tensors in it")
+
+
+def write_safetensors(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Write tensors to a new file; an existing file is replaced only when all is written.
+
+    Raises:
+        WeightsError: the file cannot be written.
+    """
+    # Tensors of a checkpoint may share memory, which the format does not allow.
+    separate = {name: tensor.clone().contiguous() for name, tensor in tensors.items()}
+    partial = path.with_name(path.name + ".partial")
+    try:
+        safetensors.torch.save_file(separate, partial)
+        partial.replace(path)
+    except (OSError, safetensors.SafetensorError) as error:
+        raise WeightsError(f"{path}: {error}") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def digest(tensors: Mapping[str, torch.Tensor]) -> str:
+    """SHA-256 over names, types, shapes and values, in order of names.
+
+    The same weights have the same digest in either file format and whatever the wrapper.
+    """
+    result = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        result.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
+        result.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return result.hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes.
+
+    Raises:
+        WeightsError: the file cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise WeightsError(f"{path}: {error.strerror or error}") from error
