@@ -37,5 +37,7 @@ def configure_logs(level: str, style: Literal["json", "console"]) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level.upper())
-    for chatty in ("httpx", "httpcore", "docket", "uvicorn.access"):
+    for chatty in ("httpx", "httpcore", "uvicorn.access"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    # docket logs a traceback per poll while Redis is away; our own queue says it in a line.
+    logging.getLogger("docket").setLevel(logging.CRITICAL)

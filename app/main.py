@@ -26,6 +26,9 @@ from app.upscalers.registry import build_upscaler
 
 _SWEEP_SECONDS = 60.0
 
+# What a stopping gateway gives a pair or an upscaling job in work; it is repeated otherwise.
+_DRAIN_SECONDS = 5.0
+
 # Multipart boundaries and the small fields of a form, on top of the image itself.
 _FORM_OVERHEAD = 64 * 1024
 
@@ -112,7 +115,9 @@ async def _working(parts: Parts) -> AsyncIterator[asyncio.Task[None]]:
     """Run jobs beside the body; at its end, drain: what is not done goes back to the queue."""
     stop = asyncio.Event()
     worker = asyncio.create_task(
-        parts.queue.run(parts.handlers, stop=stop, concurrency=parts.concurrency)
+        parts.queue.run(
+            parts.handlers, stop=stop, concurrency=parts.concurrency, drain_s=_DRAIN_SECONDS
+        )
     )
     try:
         yield worker

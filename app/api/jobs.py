@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -56,8 +57,9 @@ async def read_job(job: JobDep) -> JobOut:
 @router.get("/{job_id}/events", response_class=EventSourceResponse, responses=_PROBLEMS)
 async def watch_job(job: JobDep, state: StateDep) -> AsyncIterator[ServerSentEvent]:
     """The job now and after every change, ending with its last state."""
-    async for current in state.stores.jobs.watch(job.id):
-        yield ServerSentEvent(data=JobOut.of(current).model_dump(mode="json"), event="job")
+    async with aclosing(state.stores.jobs.watch(job.id)) as states:
+        async for current in states:
+            yield ServerSentEvent(data=JobOut.of(current).model_dump(mode="json"), event="job")
 
 
 @router.delete("/{job_id}", responses=_PROBLEMS)

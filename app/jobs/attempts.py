@@ -40,7 +40,7 @@ class Attempts:
         supervisor: Supervisor,
         problem_of: ProblemOf,
         *,
-        alive_s: float = 0.0,
+        alive_s: Callable[[], float],
     ) -> None:
         self._jobs = jobs
         self._alive_s = alive_s
@@ -54,7 +54,7 @@ class Attempts:
         """
         insist = self._supervisor.insist
         job = await insist(
-            lambda: self._jobs.begin(job_id, max_attempts=MOST_ATTEMPTS, alive_s=self._alive_s)
+            lambda: self._jobs.begin(job_id, max_attempts=MOST_ATTEMPTS, alive_s=self._alive_s())
         )
         if job is None:
             return False

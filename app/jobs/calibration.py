@@ -12,6 +12,7 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Literal
 
 import numpy as np
@@ -128,7 +129,7 @@ class CalibrationHandler:
                 missing += 1
         if missing:
             return JobState.AWAITING_LABELS
-        calibration = await self._calibration(request, measured, skipped)
+        calibration = await self._calibration(request, measured, skipped, job.created_at)
         await self.calibrations.add(calibration, activate=False)
         if request.config.activate:
             await self.calibrations.store.activate(calibration.id, fence=context.fence)
@@ -139,6 +140,7 @@ class CalibrationHandler:
         request: CalibrationRequest,
         measured: list[MeasuredPair],
         skipped: list[Mapping[str, Any]],
+        created_at: datetime,
     ) -> Calibration:
         if request.parent is not None:
             parent = await self.calibrations.get(request.parent)
@@ -157,6 +159,7 @@ class CalibrationHandler:
                 seed=config.seed,
                 skipped=[dict(item) for item in skipped],
                 provenance=Provenance(created_by=request.created_by, parent=request.parent),
+                created_at=created_at,
             )
         )
 

@@ -13,9 +13,9 @@ Death of a worker
     lease and at most a third more. `JobStore.begin` then counts one more attempt, which fences off
     the old one should it only have slept. A message that is delivered again although the attempt
     is well (a lost connection stops the renewal of leases) finds in the store that the attempt
-    told to be alive less than half a lease ago, and does nothing. docket itself counts nothing and would redeliver a job
-    that kills its workers for ever; the store gives it up (`app/jobs/attempts.py`), and names the
-    guilty part of a calibration (`app/jobs/fanout.py`).
+    said less than half a lease ago that it is alive, and does nothing. docket itself counts
+    nothing and would redeliver a job that kills its workers for ever; the store gives it up
+    (`app/jobs/attempts.py`), and names the guilty part of a calibration (`app/jobs/fanout.py`).
 
 Three queues
     `upscale` and `calibration` carry jobs, `unit` the parts of calibrations. Each has its own
@@ -41,6 +41,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
@@ -94,8 +95,8 @@ class JobQueue:
         self._jobs = jobs
         self._problem_of = problem_of
         self._lease_s = lease_s
-        # With memory:// whoever ran a job before this process started is dead for certain.
-        self._alive_s = 0.0 if urlsplit(url).scheme == "memory" else lease_s / 2
+        self._is_memory = urlsplit(url).scheme == "memory"
+        self._began = time.monotonic()
         self._dockets: dict[str, Docket] = {}
         self._stack = AsyncExitStack()
 
@@ -153,6 +154,7 @@ class JobQueue:
         supervisor = Supervisor(self._jobs, patience_s=patience_s, beat_s=beat_s)
         coordinating = Supervisor(self._jobs, patience_s=patience_s, beat_s=beat_s)
         slots = concurrency or {}
+        self._began = time.monotonic()
         async with AsyncExitStack() as stack:
             loops = [
                 await stack.enter_async_context(self._looped(name, most))
@@ -198,8 +200,14 @@ class JobQueue:
                 self._serve_jobs(kind, handler, supervisor)
                 yield kind, slots.get(kind, 1)
 
+    def _alive_for(self) -> float:
+        """How long an attempt counts as alive after it last said so."""
+        alive_s = self._lease_s / 2
+        # A queue in memory has one process: what ran before it started is dead for certain.
+        return min(alive_s, time.monotonic() - self._began) if self._is_memory else alive_s
+
     def _serve_jobs(self, kind: JobKind, handler: Handler, supervisor: Supervisor) -> None:
-        attempts = Attempts(self._jobs, supervisor, self._problem_of, alive_s=self._alive_s)
+        attempts = Attempts(self._jobs, supervisor, self._problem_of, alive_s=self._alive_for)
         docket = self._dockets[kind]
 
         async def run_job(job_id: str) -> None:

@@ -6,7 +6,7 @@ Every method is safe to call from several processes at once; none blocks the eve
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Literal, NamedTuple, Protocol
@@ -228,7 +228,7 @@ class JobStore(Protocol):
         """
         ...
 
-    def watch(self, job: str) -> AsyncIterator[Job]:
+    def watch(self, job: str) -> AsyncGenerator[Job, None]:
         """The job now and after every change, ending with a final state (or awaiting_labels).
 
         Changes in quick succession may be merged. Raises NotFound.

@@ -20,7 +20,7 @@ its own repetition.
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import uuid4
@@ -68,8 +68,8 @@ for i = 2, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
 redis.call('ZADD', KEYS[4], get('created_score'), ARGV[1])
 """
 
-# ARGV: id, token, most attempts, time, score, alive for so many seconds. Answers {1} begun, {0} nothing to do, or
-# {-1, attempt, starts, suspects …} to be given up.
+# ARGV: id, token, most attempts, time, score, seconds for which a running attempt is alive.
+# Answers {1} begun, {0} nothing to do, or {-1, attempt, starts, suspects …} to be given up.
 _BEGIN: Final = """
 local state = get('state')
 if state ~= 'queued' and state ~= 'running' then return {0} end
@@ -317,7 +317,7 @@ class RedisJobs:
         await self._run(_CANCEL, job, *_moment(datetime.now(UTC)))
         return await self.get(job)
 
-    async def watch(self, job: str) -> AsyncIterator[Job]:
+    async def watch(self, job: str) -> AsyncGenerator[Job, None]:
         seen: int | None = None
         async with self._client.pubsub() as channel:
             with redis_errors():

@@ -9,7 +9,7 @@ import asyncio
 import json
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -235,7 +235,7 @@ class SqliteJobs:
 
         return await self._database.write(mark)
 
-    async def watch(self, job: str) -> AsyncIterator[Job]:
+    async def watch(self, job: str) -> AsyncGenerator[Job, None]:
         seen: int | None = None
         while True:
             row = await self._database.read(

@@ -20,9 +20,9 @@ def colours(count, top):
 
 @pytest.mark.parametrize("top", [256, 24])
 def test_is_within_the_stated_distance_of_the_formula(top):
-    """The largest difference from float64 scikit-image is below 1.1e-5, dark colours included."""
+    """The largest difference from float64 scikit-image is below 1.9e-5, dark colours included."""
     rgb = colours(400, top)
-    assert np.abs(normalised_lab(rgb) - reference(rgb)).max() < 1.1e-5
+    assert np.abs(normalised_lab(rgb) - reference(rgb)).max() < 1.9e-5
 
 
 def test_stays_in_the_unit_cube():

@@ -227,7 +227,7 @@ class TestZombie:
             await queue.submit(new_job("c", "calibration", place.log, pairs=1, reduce_seconds=0.3))
             await until(lambda: "reduce" in starts(place.log))
             assert await stores.jobs.begin("c") is not None
-            await asyncio.sleep(1.5)
+            await asyncio.sleep(1)
             assert await stores.calibrations.active() == {}
             assert (await stores.jobs.get("c")).state is JobState.RUNNING
             assert await stores.jobs.finish("c", 2, JobState.SUCCEEDED, result="the other")
