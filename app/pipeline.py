@@ -5,7 +5,7 @@
                              └──▶ with the truth Y: D ──▶ staircase   (calibration)
 
 `measure` is the part that calibration and serving share: the very same code makes Ŷ and σ in both,
-which is what the guarantee rests on. `serve` adds what a request needs.
+which is what the guarantee rests on. `app/service.py` adds what a request needs.
 """
 
 from __future__ import annotations

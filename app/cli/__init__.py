@@ -1,5 +1,1 @@
-"""The command line: `trustscale`."""
-
-from app.cli.main import main
-
-__all__ = ["main"]
+"""The command line: `trustscale`, a module per command."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
 
 def minimal_n(alpha: float, bound: float) -> int:
@@ -11,14 +12,12 @@ def minimal_n(alpha: float, bound: float) -> int:
     Raises:
         ValueError: alpha or bound is not a positive number.
     """
-    if not (alpha > 0 and bound > 0 and math.isfinite(bound / alpha)):
+    if not (0 < alpha < math.inf and 0 < bound < math.inf):
         raise ValueError("alpha and bound must be positive numbers")
-    n = max(0, math.ceil(bound / alpha - 1))
-    # The quotient may be off by one unit in the last place; the definition decides.
-    while bound / (n + 1) > alpha:
-        n += 1
-    while n > 0 and bound / n <= alpha:
-        n -= 1
+    n = max(0, math.ceil(Fraction(bound) / Fraction(alpha)) - 1)
+    # The risk curve divides in floating point, which may decide a tie the other way.
+    if 0 < n < 1 << 52 and bound / n <= alpha:
+        return n - 1
     return n
 
 

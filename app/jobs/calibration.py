@@ -8,7 +8,6 @@ in `awaiting_labels`; it is resumed when the admin has drawn them.
 from __future__ import annotations
 
 import asyncio
-import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,15 +15,15 @@ from datetime import datetime
 from typing import Any, Literal
 
 import numpy as np
-from PIL import Image
 
 from app.calibration.active import Calibrations
 from app.calibration.config import CalibrationConfig
 from app.calibration.measure import measure_pair, pack, pair_info, unpack
-from app.calibration.pairs import Pair, bad_pairs, decode_label, load_pair
+from app.calibration.pairs import PAIR_LIMITS, Pair, bad_pairs, decode_label, load_pair
 from app.calibration.record import SIGMA_QUANTILES, Calibration, MeasuredPair, PairInfo, Provenance
 from app.conformal import Staircase, fidelity
 from app.errors import BadInput, BadPairs, NotFound
+from app.images.decode import decode
 from app.images.encode import png_rgb
 from app.jobs.handlers import JobContext
 from app.pipeline import Pipeline, guard, measure
@@ -190,6 +189,9 @@ class CalibrationHandler:
                 f"(labels/predictions.json names {asked['prediction']}, it is {sha256})",
                 items=[],
             )
+        if asked["label"]:  # a damaged one is named now, not when all pairs are measured
+            label = await self.spool.get(job, f"labels/{pair.name}")
+            await asyncio.to_thread(decode_label, label, measurement.sigma.shape)
         png = await asyncio.to_thread(png_rgb, measurement.prediction)
         await self.spool.put(job, f"x-shown/{pair.name}", await asyncio.to_thread(png_rgb, pair.x))
         await self.spool.put(job, f"prediction/{pair.name}", png)
@@ -240,7 +242,11 @@ def record_state(record: bytes) -> Literal["measured", "awaiting_label", "skippe
 
 
 def as_png(data: bytes) -> bytes:
-    """A spooled image as a PNG file, whatever it was uploaded as."""
+    """A spooled image as a PNG file, whatever it was uploaded as, and as it is measured.
+
+    Raises:
+        BadImage: it is damaged.
+    """
     if data.startswith(b"\x89PNG"):
         return data
-    return png_rgb(np.asarray(Image.open(io.BytesIO(data)).convert("RGB")))
+    return png_rgb(decode(data, PAIR_LIMITS).rgb)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict
 from typing import Any
 
@@ -27,20 +29,37 @@ class UpscaleHandler:
         """Generate, store the result under the job's id, return its link."""
         data = await self.spool.get(job.id, "image")
         prepared = await self.service.prepare(data, UpscaleRequest(**job.request))
-        loop = asyncio.get_running_loop()
-        reports: set[asyncio.Task[None]] = set()
-
-        def report(done: int, total: int) -> None:
-            task = loop.create_task(context.progress(done, total, "samples"))
-            reports.add(task)
-            task.add_done_callback(reports.discard)
-
-        answer = await self.service.run(
-            prepared,
-            result_id=job.id.replace("job-", "res-", 1),
-            patient=True,
-            on_progress=report,
-        )
-        if reports:
-            await asyncio.gather(*reports)
+        async with _reporting(context) as report:
+            answer = await self.service.run(
+                prepared,
+                result_id=job.id.replace("job-", "res-", 1),
+                patient=True,
+                on_progress=report,
+            )
         return answer.result.links.self
+
+
+@asynccontextmanager
+async def _reporting(context: JobContext) -> AsyncIterator[Callable[[int, int], None]]:
+    """A callback for progress whose calls are written to the store one after the other."""
+    told: asyncio.Queue[tuple[int, int]] = asyncio.Queue()
+
+    async def write() -> None:
+        while True:
+            done, total = await told.get()
+            await context.progress(done, total, "samples")
+            told.task_done()
+
+    writer = asyncio.create_task(write())
+    try:
+        yield lambda done, total: told.put_nowait((done, total))
+        # The writer ends by itself only with an error, such as that of an overtaken attempt.
+        waiting = asyncio.create_task(told.join())
+        await asyncio.wait({waiting, writer}, return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        if writer.done():
+            await writer
+    finally:
+        writer.cancel()
+        with suppress(asyncio.CancelledError):
+            await asyncio.gather(writer, return_exceptions=True)

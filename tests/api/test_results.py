@@ -89,11 +89,11 @@ class TestProblems:
 
     def test_expiry(self, start):
         """After `result_ttl_s` every part is gone."""
-        client = start(result_ttl_s=0.3)
+        client = start(result_ttl_s=1)
         answer = post(client).json()
         links = answer["links"]
         assert client.get(links["self"]).status_code == 200
-        time.sleep(0.35)
+        time.sleep(1.05)
         for link in (*links.values(), f"{links['mask']}?alpha=0.2"):
             check_problem(client.get(link), "not-found")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
 import pytest
 from hypothesis import given
@@ -35,7 +36,13 @@ class TestMinimalN:
         assert bound / (n + 1) <= alpha
         assert n == 0 or bound / n > alpha
 
-    @pytest.mark.parametrize("alpha", [0, -1, math.nan])
+    @pytest.mark.parametrize("alpha", [1e-17, 1e-300, 5e-324])
+    def test_a_tiny_alpha_needs_an_astronomic_number(self, alpha):
+        """The number is exact however large, and found at once."""
+        n = minimal_n(alpha, 1.9576)
+        assert Fraction(1.9576) / (n + 1) <= Fraction(alpha) < Fraction(1.9576) / n
+
+    @pytest.mark.parametrize("alpha", [0, -1, math.nan, math.inf])
     def test_refuses_alpha_without_meaning(self, alpha):
         """No number of images is enough for α ≤ 0."""
         with pytest.raises(ValueError, match="positive"):

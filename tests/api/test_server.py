@@ -1,0 +1,238 @@
+"""The real program with the embedded upscaler, as a new user would try it, and as crashes do."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.api.gateway import pixels
+from tests.factories import encoded, photo, truths
+from tests.images.test_decode import bomb
+from tests.servers import ProcessGroup, free_port
+
+pytestmark = pytest.mark.slow
+
+PROGRAM = [sys.executable, "-m", "app"]
+
+
+def environment(folder, **settings):
+    """The environment of the program: nothing of ours but a data folder."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("TRUSTSCALE_")}
+    return {**kept, "TRUSTSCALE_DATA_DIR": str(folder), "TRUSTSCALE_JOB_LEASE_S": "2", **settings}
+
+
+@contextmanager
+def serving(folder, **settings):
+    """A server on this data folder and a client of it."""
+    port = free_port()
+    command = [*PROGRAM, "serve", "--port", str(port)]
+    log = folder.parent / "server.log"
+    with (
+        ProcessGroup(command, log=log, env=environment(folder, **settings)) as server,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client,
+    ):
+        for _ in range(600):
+            try:
+                if client.get("/readyz").status_code == 200:
+                    break
+            except httpx.TransportError:
+                assert server.is_alive, log.read_text()
+            time.sleep(0.1)
+        else:
+            pytest.fail(log.read_text())
+        yield server, client
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """A data folder with a small calibration, made by the program itself."""
+    root = tmp_path_factory.mktemp("server")
+    truths(root / "photos", 20, side=64)
+    subprocess.run(
+        [*PROGRAM, "calibrate", str(root / "photos"), "--samples", "2"],
+        env=environment(root / "data"),
+        check=True,
+        capture_output=True,
+        timeout=300,
+    )
+    return root / "data"
+
+
+@pytest.fixture(scope="module")
+def client(data):
+    """A client of one server for the tests that leave it running."""
+    with serving(data) as (_, client):
+        yield client
+
+
+def upload(client, image, **fields):
+    return client.post(
+        "/v1/upscale",
+        files={"image": ("photo.png", image)},
+        data={name: str(value) for name, value in fields.items()},
+    )
+
+
+def rotated():
+    """A JPEG that was taken sideways."""
+    image = Image.fromarray(photo(1, 16, 24))
+    exif = image.getexif()
+    exif[0x0112] = 6
+    return encoded(image, "JPEG", exif=exif)
+
+
+ACCEPTED = {
+    "png": (encoded(photo(1, 16, 24)), (24, 16)),
+    "jpeg with rotation": (rotated(), (16, 24)),
+    "grey 16 bit": (encoded(photo(1, 16, 24)[..., 0].astype(np.uint16) * 257), (24, 16)),
+    "cmyk jpeg": (encoded(Image.fromarray(photo(1, 16, 24)).convert("CMYK"), "JPEG"), (24, 16)),
+    "palette": (encoded(Image.fromarray(photo(1, 16, 24)).quantize(16)), (24, 16)),
+    "one pixel": (encoded(photo(1, 1, 1)), (1, 1)),
+    "seven by five": (encoded(photo(1, 5, 7)), (7, 5)),
+    "strip": (encoded(photo(1, 10, 2000)), (2000, 10)),
+}
+
+
+@pytest.mark.parametrize("kind", ACCEPTED)
+def test_accepted(client, kind):
+    """Every kind of photograph is upscaled four times, the right way up, with its mask."""
+    image, (width, height) = ACCEPTED[kind]
+    response = upload(client, image, seed=1)
+    assert response.status_code == 200, response.text
+    answer = response.json()
+    assert (answer["width"], answer["height"]) == (4 * width, 4 * height)
+    for part, channels in {"image": (3,), "mask": (), "trust": (), "overlay": (3,)}.items():
+        file = client.get(answer["links"][part]).content
+        assert pixels(file).shape == (4 * height, 4 * width, *channels)
+
+
+def test_what_is_said_about_them(client):
+    """Notes and sizes reach the reader."""
+    assert any(
+        "16 bits" in w for w in upload(client, ACCEPTED["grey 16 bit"][0]).json()["warnings"]
+    )
+    assert any("CMYK" in w for w in upload(client, ACCEPTED["cmyk jpeg"][0]).json()["warnings"])
+    small = upload(client, ACCEPTED["seven by five"][0]).json()
+    assert small["guarantee"]["applicability"] == "unknown"
+
+
+def test_the_upscaled_image_resembles_the_photograph(client):
+    """It is an upscaling: reduced again, it is nearly what was sent."""
+    image = photo(1, 32, 48)
+    large = pixels(client.get(upload(client, encoded(image)).json()["links"]["image"]).content)
+    again = np.asarray(Image.fromarray(large).resize((48, 32), Image.Resampling.BOX), float)
+    assert np.abs(again - image).mean() < 5
+
+
+@pytest.mark.parametrize(
+    ("image", "status", "slug"),
+    [
+        (b"just text", 415, "unsupported-media"),
+        (encoded(photo(0, 200, 200), "JPEG")[:2000], 422, "bad-image"),
+        (bomb(30000, 30000), 413, "image-too-large"),
+        (
+            encoded(Image.fromarray(photo()).quantize(8), transparency=0),
+            422,
+            "bad-image",
+        ),
+    ],
+    ids=["text", "truncated", "bomb", "transparent palette"],
+)
+def test_refused(client, image, status, slug):
+    """What cannot be upscaled gets its own 4xx."""
+    response = upload(client, image)
+    assert response.status_code == status
+    assert response.json()["type"] == f"/problems/{slug}"
+
+
+@pytest.mark.parametrize(("alpha", "status"), [("0", 200), ("-1", 422), ("abc", 422), ("3", 200)])
+def test_alpha(client, alpha, status):
+    """Strange α get thoughtful answers."""
+    response = upload(client, ACCEPTED["png"][0], alpha=alpha)
+    assert response.status_code == status
+    if status == 200:
+        assert response.json()["warnings"]
+
+
+def test_a_body_that_is_too_long(client):
+    """A length over the limit is refused before the body is sent, as a problem."""
+    address = (client.base_url.host, client.base_url.port)
+    with socket.create_connection(address, timeout=10) as connection:
+        connection.sendall(
+            b"POST /v1/upscale HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000000\r\n"
+            b"Content-Type: multipart/form-data; boundary=x\r\n\r\n"
+        )
+        answer = connection.recv(65536).decode()
+    assert answer.startswith("HTTP/1.1 413 ")
+    assert "application/problem+json" in answer
+
+
+def test_a_client_that_hangs_up(client, data):
+    """The server goes on, and its log holds no traceback."""
+    slow = encoded(photo(2, 500, 500))
+    with pytest.raises(httpx.ReadTimeout):
+        client.post("/v1/upscale", files={"image": slow}, timeout=0.3)
+    assert upload(client, ACCEPTED["png"][0]).status_code == 200
+    assert "Traceback" not in (data.parent / "server.log").read_text()
+
+
+def test_killed_in_the_middle(data):
+    """SIGKILL loses nothing: stored results are served, the accepted job finishes."""
+    with serving(data) as (server, client):
+        stored = upload(client, ACCEPTED["png"][0], seed=3).json()
+        before = client.get(stored["links"]["image"]).content
+        accepted = client.post(
+            "/v1/upscale",
+            files={"image": encoded(photo(4, 500, 500))},
+            headers={"Prefer": "respond-async"},
+        )
+        location = accepted.headers["location"]
+        assert accepted.status_code == 202
+        with pytest.raises(httpx.ReadTimeout):
+            client.post("/v1/upscale", files={"image": encoded(photo(5, 500, 500))}, timeout=0.3)
+        assert client.get(location).json()["state"] in {"queued", "running"}
+        server.kill()
+    with serving(data) as (_, client):
+        assert client.get(stored["links"]["self"]).json() == stored
+        assert client.get(stored["links"]["image"]).content == before
+        events = client.get(f"{location}/events", timeout=120).text
+        assert '"succeeded"' in events.strip().splitlines()[-1]
+        job = client.get(location).json()
+        assert client.get(job["result"]).json()["width"] == 2000
+        assert upload(client, ACCEPTED["png"][0], seed=3).status_code == 200
+
+
+def test_asked_to_end(data):
+    """SIGTERM lets the request in progress finish, then the program ends."""
+    with serving(data) as (server, client), ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(upload, client, encoded(photo(6, 500, 500)))
+        time.sleep(0.4)
+        assert not answer.done()
+        assert server.stop(60) in {0, -signal.SIGTERM}
+        assert answer.result().status_code == 200
+
+
+def test_wrong_settings_are_one_line(tmp_path):
+    """A mistake stops the real program with one line and exit code 2."""
+    done = subprocess.run(
+        [*PROGRAM, "serve"],
+        env=environment(tmp_path, TRUSTSCALE_MAX_IN_FLIGHT="none"),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("trustscale: Wrong configuration: max_in_flight")
+    assert done.stderr.count("\n") == 1

@@ -1,0 +1,222 @@
+"""Finding, decoding and checking pairs; each problem named with its item."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from app.calibration.config import CalibrationConfig
+from app.calibration.pairs import find_pairs, load_pair
+from app.calibration.run import check_pairs
+from app.errors import BadImage, BadPairs
+from app.images.degrade import Degradation, degrade
+from app.pipeline import Pipeline
+from tests.factories import encoded, photo, truths
+
+PIPELINE = Pipeline(fingerprint="fake:1", scale=2, samples=4)
+
+
+def folder_of(root, **files):
+    """A folder with these images: x__a='png' makes x/a.png."""
+    for name, image in files.items():
+        place, _, stem = name.rpartition("__")
+        path = root / place / f"{stem}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(image)
+    return root
+
+
+def image(seed, side=48):
+    return encoded(photo(seed, side, side))
+
+
+def names(caught):
+    return [item["name"] for item in caught.value.members["items"]]
+
+
+class TestFind:
+    def test_inputs_and_truths(self, tmp_path):
+        """x/ and y/ are matched by name, whatever the suffix, in the order of the names."""
+        folder_of(tmp_path, x__b=image(1, 24), y__b=image(1), y__a=image(2))
+        (tmp_path / "x" / "a.JPG").write_bytes(encoded(photo(2, 24, 24), "JPEG"))
+        pairs = find_pairs(tmp_path)
+        assert [(p.name, p.x.name, p.y.name) for p in pairs] == [
+            ("a", "a.JPG", "a.png"),
+            ("b", "b.png", "b.png"),
+        ]
+
+    def test_truths_only(self, tmp_path):
+        """Without x/ the images of y/, or of the folder itself, are truths."""
+        below = find_pairs(folder_of(tmp_path / "below", y__a=image(1), y__b=image(2)))
+        above = find_pairs(folder_of(tmp_path / "above", a=image(1), b=image(2)))
+        for pairs in (below, above):
+            assert [p.name for p in pairs] == ["a", "b"]
+            assert all(p.x is None and p.label is None for p in pairs)
+
+    def test_labels(self, tmp_path):
+        """labels/ holds the label of a pair."""
+        pairs = find_pairs(folder_of(tmp_path, y__a=image(1), y__b=image(2), labels__b=image(3)))
+        assert [p.label and p.label.parent.name for p in pairs] == [None, "labels"]
+
+    def test_other_files_are_left_alone(self, tmp_path):
+        """Texts and folders among the images are not pairs."""
+        folder_of(tmp_path, a=image(1))
+        (tmp_path / "README.txt").write_text("about")
+        (tmp_path / "album.png").mkdir()
+        assert [p.name for p in find_pairs(tmp_path)] == ["a"]
+
+    def test_missing_partners(self, tmp_path):
+        """Each image without a partner is named, with the place where it is missing."""
+        folder_of(
+            tmp_path,
+            x__a=image(1, 24),
+            x__b=image(2, 24),
+            y__b=image(2),
+            y__c=image(3),
+            labels__d=image(4),
+        )
+        with pytest.raises(BadPairs) as caught:
+            find_pairs(tmp_path)
+        assert caught.value.members["items"] == [
+            {"name": "a", "reason": "y/ has no image of this name"},
+            {"name": "d", "reason": "y/ has no image of this name"},
+            {"name": "c", "reason": "x/ has no image of this name"},
+        ]
+
+    def test_two_files_of_one_name(self, tmp_path):
+        """Files that differ only in their suffix are all named: nobody knows which one is meant."""
+        folder_of(tmp_path, a=image(1), b=image(2), c=image(3))
+        for name in ("a", "b"):
+            (tmp_path / f"{name}.jpg").write_bytes(encoded(photo(), "JPEG"))
+        with pytest.raises(BadPairs) as caught:
+            find_pairs(tmp_path)
+        assert names(caught) == ["a", "b"]
+        assert "a.jpg, a.png" in caught.value.detail
+
+    def test_nothing(self, tmp_path):
+        """An empty folder, a file and a folder that does not exist are told apart from pairs."""
+        (tmp_path / "empty").mkdir()
+        (tmp_path / "file").write_text("x")
+        for place, message in (
+            ("empty", "no PNG, JPEG or WebP"),
+            ("file", "not a folder"),
+            ("missing", "not a folder"),
+        ):
+            with pytest.raises(BadPairs, match=message):
+                find_pairs(tmp_path / place)
+
+
+class TestLoad:
+    def load(self, y, x=None, **options):
+        return load_pair("a", y, x, PIPELINE, **{"degradation": None, "seed": 0, **options})
+
+    def test_the_input_is_made_by_the_degradation(self):
+        """Without x the degradation makes it, by bicubic reduction unless it says more."""
+        plain = self.load(image(1))
+        np.testing.assert_array_equal(
+            plain.x, degrade(photo(1, 48, 48), 2, Degradation(), plain.seed)
+        )
+        grey = self.load(image(1), degradation=Degradation(grey=True)).x
+        assert (grey[..., 0] == grey[..., 2]).all()
+        noisy = [self.load(image(1), degradation=Degradation(noise=9), seed=s).x for s in (0, 0, 1)]
+        np.testing.assert_array_equal(noisy[0], noisy[1])
+        assert (noisy[0] != noisy[2]).any()
+
+    def test_the_seed_depends_on_the_content_only(self):
+        """The seed follows from the truth and the seed of the calibration, not from the name."""
+        one, other = (
+            load_pair(name, image(1), None, PIPELINE, degradation=None, seed=5) for name in "ab"
+        )
+        assert one.seed == other.seed
+        assert one.seed not in {self.load(image(1)).seed, self.load(image(2), seed=5).seed}
+
+    def test_truths_are_cropped_to_a_multiple(self):
+        """A row that does not fill a pixel of the input is left out."""
+        pair = self.load(encoded(photo(1, 49, 51)))
+        assert (pair.y.shape, pair.x.shape) == ((48, 50, 3), (24, 25, 3))
+
+    @pytest.mark.parametrize(
+        ("y", "x", "reason"),
+        [
+            (b"text", None, "y: The file is not a PNG"),
+            (image(1)[:300], None, "y: The image cannot be decoded"),
+            (image(1), b"", "x: The file is empty"),
+            (image(1), image(1, 25), "y is 48×48, but 2× the size of x is 50×50"),
+            (image(1), image(1), "y is 48×48, but 2× the size of x is 96×96"),
+            (encoded(photo(1, 49, 48)), image(1, 24), "y is 48×49"),
+            (encoded(photo(1, 1, 48)), None, "smaller than 2 pixels"),
+            (image(1, 6), None, "smaller than the window of 7 pixels"),
+        ],
+    )
+    def test_what_cannot_be_used(self, y, x, reason):
+        """Each kind of unusable pair says what is wrong with which of its images."""
+        with pytest.raises(BadImage) as caught:
+            self.load(y, x)
+        assert reason in caught.value.detail
+
+    def test_labels(self):
+        """A label has the size of y; whatever is not black marks a difference."""
+        label = np.zeros((48, 48, 3), np.uint8)
+        label[3, 4] = 1
+        assert self.load(image(1), label=encoded(label)).label.sum() == 1
+        with pytest.raises(BadImage, match="label is 24×24, y is 48×48"):
+            self.load(image(1), label=image(1, 24))
+
+
+class TestCheck:
+    @pytest.fixture
+    def folder(self, tmp_path):
+        """Three good pairs and one of each bad kind."""
+        truths(tmp_path, 3)
+        (tmp_path / "same.png").write_bytes((tmp_path / "001.png").read_bytes())
+        (tmp_path / "broken.png").write_bytes(image(8)[:200])
+        (tmp_path / "tiny.png").write_bytes(image(9, 4))
+        (tmp_path / "text.png").write_bytes(b"text")
+        return tmp_path
+
+    async def check(self, folder, **fields):
+        return await check_pairs(find_pairs(folder), CalibrationConfig(**fields), PIPELINE)
+
+    async def test_all_are_named(self, folder):
+        """The error lists every unusable pair, not only the first."""
+        with pytest.raises(BadPairs) as caught:
+            await self.check(folder)
+        assert sorted(names(caught)) == ["broken", "same", "text", "tiny"]
+        assert "4 of 7 pairs" in caught.value.detail
+        reasons = {item["name"]: item["reason"] for item in caught.value.members["items"]}
+        assert reasons["same"] == "the same image as 001"
+        assert not any(reason.endswith(".") for reason in reasons.values())
+
+    async def test_skip(self, folder):
+        """on_bad_pair=skip goes on without them, and names them all the same."""
+        found = await self.check(folder, on_bad_pair="skip")
+        assert [pair.files.name for pair in found.usable] == ["000", "001", "002"]
+        assert sorted(item["name"] for item in found.skipped) == ["broken", "same", "text", "tiny"]
+
+    async def test_nothing_is_left(self, tmp_path):
+        """Skipping everything is an error."""
+        (tmp_path / "a.png").write_bytes(b"text")
+        with pytest.raises(BadPairs):
+            await self.check(tmp_path, on_bad_pair="skip")
+
+    async def test_progress(self, folder):
+        """Every pair is counted, usable or not."""
+        told = []
+        await check_pairs(
+            find_pairs(folder),
+            CalibrationConfig(on_bad_pair="skip"),
+            PIPELINE,
+            on_progress=lambda *p: told.append(p),
+        )
+        assert told == [(k, 7) for k in range(1, 8)]
+
+    async def test_semantic_pairs_need_labels(self, tmp_path):
+        """A missing label is named before anything is generated; other metrics need none."""
+        folder_of(tmp_path, y__a=image(1), y__b=image(2), labels__b=image(2))
+        semantic = Pipeline(
+            **PIPELINE.model_dump(exclude={"fidelity"}), fidelity={"metric": "semantic"}
+        )
+        with pytest.raises(BadPairs, match="a: has no label") as caught:
+            await check_pairs(find_pairs(tmp_path), CalibrationConfig(), semantic)
+        assert names(caught) == ["a"]
+        assert len((await self.check(tmp_path)).usable) == 2

@@ -1,0 +1,109 @@
+"""What a calibration says about an image besides its mask."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from app.calibration.record import Calibration, MeasuredPair
+from app.conformal import Staircase
+from app.pipeline import Pipeline
+from tests.factories import changed
+
+PIPELINE = Pipeline(fingerprint="fake:1", scale=2, samples=4)
+QUANTILES = np.linspace(0, 1, 101).astype(np.float32)
+FLAT = Staircase(np.empty(0, np.float32), np.empty(0, np.float32))
+
+
+def calibration_with(template, values, sizes=((48, 48),)):
+    """A calibration whose pairs have these values of mean log σ, and these sizes in turn."""
+    info = template.manifest.pairs[0]
+    pairs = []
+    for k, value in enumerate(values):
+        width, height = sizes[k % len(sizes)]
+        update = {"name": f"{k}", "mean_log_sigma": value, "width": width, "height": height}
+        pairs.append(MeasuredPair(info.model_copy(update=update), FLAT, QUANTILES))
+    return Calibration.from_pairs(pairs, upscaler="fake", pipeline=PIPELINE)
+
+
+class TestTypicality:
+    def test_it_is_a_p_value(self, calibration):
+        """P(p ≤ u) ≤ u for an exchangeable image, with ties (8,000 draws, 3 standard errors)."""
+        random = np.random.default_rng(0)
+        n, draws = 19, 8000
+        for draw in (
+            random.standard_normal,
+            lambda size: random.integers(0, 4, size).astype(float),
+        ):
+            values = draw((draws, n + 1))
+            p = np.array([self.p_value(row[:-1], row[-1]) for row in values])
+            for u in (0.1, 0.2, 0.5, 0.9):
+                assert (p <= u).mean() <= u + 3 * np.sqrt(u * (1 - u) / draws)
+        few = values[:40]
+        for row in few:
+            made = calibration_with(calibration, row[:-1])
+            assert made.typicality(row[-1]) == self.p_value(row[:-1], row[-1])
+
+    @staticmethod
+    def p_value(values, value):
+        """The two-sided conformal p-value by its definition."""
+        n = len(values)
+        upper = (1 + sum(values >= value)) / (n + 1)
+        lower = (1 + sum(values <= value)) / (n + 1)
+        return min(1.0, 2 * min(upper, lower))
+
+    def test_its_ends(self, calibration):
+        """The middle is typical, both ends are not, and 0 is never reached."""
+        made = calibration_with(calibration, np.arange(99.0))
+        assert made.typicality(49) == 1
+        assert made.typicality(-5) == made.typicality(500) == 2 / 100
+        assert made.typicality(float("-inf")) > 0
+
+
+class TestApplicability:
+    @pytest.mark.parametrize(
+        ("size", "expected"),
+        [
+            ((48, 48), "exact"),
+            ((64, 80), "exact"),
+            ((60, 60), "exact"),
+            ((47, 60), "unknown"),
+            ((60, 47), "unknown"),
+            ((1, 1), "unknown"),
+            ((65, 60), "per_window"),
+            ((60, 81), "per_window"),
+            ((4000, 4000), "per_window"),
+            ((4000, 47), "unknown"),
+        ],
+    )
+    def test_sizes(self, calibration, size, expected):
+        """Within the calibrated sizes exact, larger per window, smaller in any side unknown."""
+        made = calibration_with(calibration, range(4), sizes=((48, 48), (80, 64)))
+        assert made.applicability(*size) == expected
+
+
+class TestTrustedFraction:
+    def test_from_the_quantiles(self, calibration):
+        """The mean share of pixels below a threshold, between 0 and 1."""
+        made = calibration_with(calibration, range(3))
+        assert made.mean_trusted_fraction(-np.inf) == 0
+        assert made.mean_trusted_fraction(np.inf) == 1
+        assert made.mean_trusted_fraction(0.5) == pytest.approx(0.5, abs=0.011)
+        shares = [made.mean_trusted_fraction(t) for t in np.linspace(-0.1, 1.1, 50)]
+        assert shares == sorted(shares)
+
+    def test_against_the_curve(self, calibration):
+        """Thresholds grow with α, and so does the trusted area."""
+        areas = [
+            calibration.mean_trusted_fraction(calibration.curve.threshold(alpha))
+            for alpha in (0.1, 0.15, 0.2, 0.25, 3)
+        ]
+        assert areas == sorted(areas)
+        assert (areas[0], areas[-1]) == (0, 1)
+
+
+def test_documents_are_compared_by_content(calibration):
+    """The head, which lists show, follows from the document."""
+    head = changed(calibration, name="second", default_alpha=0.3).head
+    assert (head.name, head.default_alpha, head.n) == ("second", 0.3, 12)
+    assert head.id != calibration.id

@@ -1,0 +1,177 @@
+"""`trustscale calibrate` and `trustscale calibrations`."""
+
+from __future__ import annotations
+
+import pytest
+
+from app.calibration import file
+from app.errors import UpscalerFailed
+from app.upscalers.base import Capabilities
+from tests.factories import encoded, photo, truths
+
+
+class TestCalibrate:
+    def test_json(self, run, place, upscaler):
+        """The calibration is stored, active, exported, and described."""
+        truths(place / "photos", 6)
+        (place / "names.txt").write_text("A by B\nC by D\n", "utf-8")
+        outcome = run(
+            "calibrate",
+            "photos",
+            *("--samples", 4, "--name", "mine", "--alpha", 0.3, "--noise", 2, "--note", "a note"),
+            *("--attributions", "names.txt", "--export", "mine.calibration", "--json"),
+        )
+        assert (outcome.code, outcome.err) == (0, "")
+        shown = outcome.json
+        assert (shown["n"], shown["name"], shown["default_alpha"]) == (6, "mine", 0.3)
+        assert shown["active"] is True
+        assert shown["pipeline"]["fingerprint"] == "fake:1"
+        assert shown["degradation"]["noise"] == 2
+        assert shown["provenance"]["attributions"] == ["A by B", "C by D"]
+        assert shown["provenance"]["note"] == "a note"
+        assert shown["thresholds"][0] == {"alpha": 0.025, "threshold": "-inf", "trusted": 0}
+        assert file.load((place / "mine.calibration").read_bytes()).id == shown["id"]
+        assert len(upscaler.calls) == 6 * 4
+
+    def test_text(self, run, place):
+        """Without --json a person reads it."""
+        truths(place / "photos", 6)
+        outcome = run("calibrate", "photos", "--samples", 4)
+        assert outcome.code == 0
+        for words in ("(active)", "pairs        6", "fake, ×2", "threshold"):
+            assert words in outcome.out
+
+    def test_not_activated(self, run, place):
+        """--no-activate only stores it."""
+        truths(place / "photos", 3)
+        made = run("calibrate", "photos", "--samples", 4, "--no-activate", "--json").json
+        assert made["active"] is False
+        assert run("calibrations", "show", made["id"], "--json").json["active"] is False
+
+    def test_an_interrupted_run_continues(self, run, place, upscaler):
+        """What was measured before a failure is not generated again."""
+        truths(place / "photos", 6)
+        upscaler.capabilities = Capabilities()
+        generate = upscaler.generate
+
+        async def dying(source, seeds):
+            if len(upscaler.calls) >= 13:
+                raise UpscalerFailed("The model broke.")
+            return await generate(source, seeds)
+
+        upscaler.generate = dying
+        outcome = run("calibrate", "photos", "--samples", 4)
+        outcome.check_error(1, "The model broke.")
+        before = len(upscaler.calls)
+        upscaler.generate = generate
+        assert run("calibrate", "photos", "--samples", 4, "--json").json["n"] == 6
+        assert len(upscaler.calls) - before <= 24 - 8
+        assert list((place / "data" / "spool").iterdir()) == []
+
+    def test_pairs_that_cannot_be_used(self, run, place, upscaler):
+        """They are named; --skip-bad-pairs goes on and still names them."""
+        truths(place / "photos", 4)
+        (place / "photos" / "bad.png").write_bytes(b"text")
+        run("calibrate", "photos", "--samples", 4).check_error(1, "bad: y: The file is not a PNG")
+        assert upscaler.calls == []
+        outcome = run("calibrate", "photos", "--samples", 4, "--skip-bad-pairs", "--json")
+        assert outcome.code == 0
+        assert "skipped bad: " in outcome.err
+        assert (outcome.json["n"], outcome.json["skipped"][0]["name"]) == (4, "bad")
+
+    @pytest.mark.parametrize(
+        ("arguments", "words"),
+        [
+            (["missing"], "missing is not a folder"),
+            (["empty"], "no PNG, JPEG or WebP"),
+            (["photos", "--upscaler", "other"], "'other'"),
+            (["photos", "--attributions", "missing.txt"], "missing.txt"),
+            (["photos", "--attributions", "photos/000.png"], "000.png"),
+            (["photos", "--metric", "semantic"], "label"),
+        ],
+    )
+    def test_mistakes(self, run, place, upscaler, arguments, words):
+        """One line, exit code 1, and nothing generated."""
+        truths(place / "photos", 2)
+        (place / "empty").mkdir()
+        run("calibrate", *arguments).check_error(1, words)
+        assert upscaler.calls == []
+
+    def test_given_inputs_have_no_degradation(self, run, place):
+        """With x/ the record claims no degradation."""
+        for k in range(3):
+            for side, part in ((48, "y"), (24, "x")):
+                (place / "pairs" / part).mkdir(parents=True, exist_ok=True)
+                (place / "pairs" / part / f"{k}.png").write_bytes(encoded(photo(k, side, side)))
+        made = run("calibrate", "pairs", "--samples", 4, "--noise", 3, "--json").json
+        assert made["degradation"] is None
+
+
+class TestCalibrations:
+    def test_list(self, run, place, calibrated):
+        """The newest first, the active one marked."""
+        rows = run("calibrations", "list", "--json").json
+        assert [(row["id"], row["active"], row["n"]) for row in rows] == [(calibrated, True, 20)]
+        (line,) = run("calibrations", "list").out.splitlines()
+        assert line.startswith(f"* {calibrated}")
+        assert "n=20" in line
+
+    def test_an_empty_list(self, run):
+        """Nothing stored is an empty list."""
+        assert run("calibrations", "list", "--json").json == []
+
+    def test_show(self, run, calibrated):
+        """Text for people, JSON for machines, the same facts."""
+        shown = run("calibrations", "show", calibrated, "--json").json
+        assert (shown["id"], shown["n"]) == (calibrated, 20)
+        text = run("calibrations", "show", calibrated).out
+        assert calibrated in text
+        assert f"{shown['min_alpha']:.4f}" in text
+
+    def test_activate(self, run, place, calibrated):
+        """The answer names the one that is replaced."""
+        truths(place / "more", 3)
+        arguments = ("--samples", 4, "--seed", 1, "--no-activate", "--json")
+        other = run("calibrate", "more", *arguments).json["id"]
+        done = run("calibrations", "activate", other, "--json").json
+        assert (done["calibration"], done["previous"]) == (other, calibrated)
+        assert f"replaced {other}" in run("calibrations", "activate", calibrated).out
+
+    def test_export_and_import(self, run, place, calibrated, monkeypatch):
+        """A file travels to another installation unchanged, and serves there."""
+        assert run("calibrations", "export", calibrated, "a.calibration").code == 0
+        monkeypatch.setenv("TRUSTSCALE_DATA_DIR", str(place / "elsewhere"))
+        outcome = run("calibrations", "import", "a.calibration", "--activate")
+        assert outcome.out == f"{calibrated}\n"
+        assert run("calibrations", "export", calibrated, "b.calibration").code == 0
+        first, second = ((place / name).read_bytes() for name in ("a.calibration", "b.calibration"))
+        assert first == second
+        assert run("calibrations", "show", calibrated, "--json").json["active"]
+        (place / "bird.png").write_bytes(encoded(photo(9, 24, 24)))
+        assert run("upscale", "bird.png").code == 0
+
+    @pytest.mark.parametrize("command", ["show", "activate", "export"])
+    def test_unknown_ids(self, run, command):
+        """An id that does not exist is one line and exit code 1."""
+        path = ["x.calibration"] if command == "export" else []
+        run("calibrations", command, "cal-unknown", *path).check_error(1, "cal-unknown")
+
+    @pytest.mark.parametrize("content", [b"text", b"", b"PK\x05\x06" + b"\0" * 18])
+    def test_files_that_are_no_calibrations(self, run, place, content):
+        """A file of another kind is refused, and nothing is stored."""
+        (place / "x").write_bytes(content)
+        run("calibrations", "import", "x").check_error(1, "not a calibration")
+        assert run("calibrations", "list", "--json").json == []
+
+    def test_edited_files(self, run, place, calibrated):
+        """So is one that was edited."""
+        assert run("calibrations", "export", calibrated, "a.calibration").code == 0
+        data = bytearray((place / "a.calibration").read_bytes())
+        data[len(data) // 2] ^= 1
+        (place / "a.calibration").write_bytes(data)
+        run("calibrations", "import", "a.calibration").check_error(1, "calibration file")
+
+    def test_missing_files(self, run, calibrated):
+        """Paths that cannot be read or written are named."""
+        run("calibrations", "import", "missing").check_error(1, "missing")
+        run("calibrations", "export", calibrated, "no/such/file").check_error(1, "no/such/file")

@@ -1,0 +1,133 @@
+"""`trustscale upscale`: files in, files out."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from app.answer import Result
+from app.errors import UpscalerFailed
+from tests.factories import encoded, photo
+
+NAMES = ["image.png", "mask.png", "overlay.png", "result.json", "trust.png"]
+
+
+@pytest.fixture
+def picture(place):
+    """A file to upscale."""
+    path = place / "bird.png"
+    path.write_bytes(encoded(photo(50, 24, 24)))
+    return path
+
+
+class TestFiles:
+    def test_five_files(self, run, place, calibrated, picture):
+        """Image, mask, trust level, overlay and document lie side by side in --out."""
+        outcome = run("upscale", picture, "--out", "answers/today", "--alpha", 0.12)
+        assert outcome.code == 0, outcome.err
+        assert "bird.png: 48×48" in outcome.out
+        folder = place / "answers" / "today"
+        assert sorted(p.name for p in folder.iterdir()) == [f"bird.{name}" for name in NAMES]
+        document = json.loads((folder / "bird.result.json").read_text("utf-8"))
+        assert set(document) == set(Result.model_fields) - {"links"}
+        assert document["calibration"] == calibrated
+        with Image.open(folder / "bird.mask.png") as mask:
+            assert np.asarray(mask).mean() == document["trusted_fraction"]
+        for name in ("image", "mask", "trust", "overlay"):
+            with Image.open(folder / f"bird.{name}.png") as image:
+                image.load()
+                assert image.size == (48, 48)
+                assert image.text["trustscale:calibration"] == calibrated
+                assert image.text["trustscale:alpha"] == "0.12"
+                assert image.text["Software"].startswith("trustscale ")
+
+    def test_nothing_is_left_in_the_store(self, run, place, calibrated, picture):
+        """The files are the result; the data folder keeps none."""
+        assert run("upscale", picture).code == 0
+        assert list((place / "data" / "results").iterdir()) == []
+
+    def test_the_same_seed(self, run, place, calibrated, picture):
+        """Same seed, same bytes."""
+        for out in ("one", "other"):
+            assert run("upscale", picture, "--seed", 5, "--out", out).code == 0
+        for name in NAMES:
+            if name.endswith(".png"):
+                one, other = (place / out / f"bird.{name}" for out in ("one", "other"))
+                assert one.read_bytes() == other.read_bytes()
+
+    def test_json(self, run, place, calibrated, picture):
+        """--json prints one document per line, the one that is written."""
+        (place / "cat.png").write_bytes(encoded(photo(51, 24, 24)))
+        outcome = run("upscale", picture, place / "cat.png", "--json")
+        documents = [json.loads(line) for line in outcome.out.splitlines()]
+        assert [d["seed"] for d in documents] == [
+            json.loads((place / f"{name}.result.json").read_text())["seed"]
+            for name in ("bird", "cat")
+        ]
+        assert documents[0] == json.loads((place / "bird.result.json").read_text())
+
+    def test_warnings_are_shown(self, run, calibrated, picture):
+        """What a careful reader must know is printed below the line."""
+        assert "warning: alpha=0.05 is below" in run("upscale", picture, "--alpha", 0.05).out
+
+    def test_a_background(self, run, place, calibrated):
+        """Transparent images need a background, and take one."""
+        (place / "clear.png").write_bytes(encoded(np.zeros((24, 24, 4), np.uint8)))
+        run("upscale", "clear.png").check_error(1, "clear.png", "background=white")
+        assert run("upscale", "clear.png", "--background", "white").code == 0
+
+
+class TestFailures:
+    @pytest.mark.parametrize(
+        ("content", "words"),
+        [(b"text", "not a PNG"), (b"", "empty"), (encoded(photo())[:300], "cannot be decoded")],
+    )
+    def test_files_that_are_no_images(self, run, place, calibrated, content, words):
+        """One line names the file and the reason."""
+        (place / "a.png").write_bytes(content)
+        run("upscale", "a.png").check_error(1, "a.png", words)
+
+    def test_a_missing_file(self, run, calibrated):
+        """So does a file that is not there."""
+        run("upscale", "missing.png").check_error(1, "missing.png", "No such file")
+
+    def test_the_others_are_done(self, run, place, calibrated, picture):
+        """One bad file does not stop the others, but the exit code tells."""
+        outcome = run("upscale", "missing.png", picture)
+        assert outcome.code == 1
+        assert "missing.png" in outcome.err
+        assert (place / "bird.result.json").exists()
+
+    @pytest.mark.parametrize("alpha", ["-1", "nan", "inf"])
+    def test_bad_alpha(self, run, calibrated, picture, alpha):
+        """A number that is no α is refused like everywhere."""
+        run("upscale", picture, f"--alpha={alpha}").check_error(1, "alpha")
+
+    def test_an_unknown_upscaler(self, run, calibrated, picture):
+        """The known ones are listed."""
+        run("upscale", picture, "--upscaler", "other").check_error(1, "'other'", "fake")
+
+    def test_no_calibration(self, run, picture):
+        """Without a calibration the way to one is told."""
+        run("upscale", picture).check_error(1, "trustscale calibrate")
+
+    def test_a_failing_model(self, run, calibrated, picture, upscaler):
+        """The reason of the model reaches the user."""
+        upscaler.failure = UpscalerFailed("The model broke.")
+        run("upscale", picture).check_error(1, "The model broke.")
+
+    def test_two_files_of_one_name(self, run, place, calibrated, picture):
+        """Answers that would overwrite each other are refused before the first is made."""
+        (place / "other").mkdir()
+        (place / "other" / "bird.jpg").write_bytes(encoded(photo(), "JPEG"))
+        outcome = run("upscale", picture, "other/bird.jpg")
+        assert outcome.code == 2
+        assert "bird" in outcome.err
+        assert not (place / "bird.image.png").exists()
+
+    def test_a_folder_that_cannot_be_written(self, run, calibrated, picture):
+        """--out inside a file is an error of one line."""
+        run("upscale", picture, "--out", picture / "x").check_error(1, "bird.png")

@@ -1,0 +1,145 @@
+"""Help, usage and configuration: what is said before anything happens."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from app import __version__
+
+COMMANDS = [
+    [],
+    ["serve"],
+    ["upscale"],
+    ["calibrate"],
+    ["calibrations"],
+    ["calibrations", "list"],
+    ["calibrations", "show"],
+    ["calibrations", "activate"],
+    ["calibrations", "export"],
+    ["calibrations", "import"],
+    ["config"],
+    ["config", "check"],
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+@pytest.mark.parametrize("option", ["--help", "-h"])
+def test_help(run, command, option):
+    """Every command explains itself on standard output and ends well."""
+    outcome = run(*command, option)
+    assert (outcome.code, outcome.err) == (0, "")
+    assert "Usage: trustscale" in outcome.out
+    assert all(word in outcome.out for word in command)
+
+
+def test_version(run):
+    """--version names the version."""
+    assert run("--version").out == f"trustscale {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["nonsense"],
+        ["calibrations"],
+        ["config"],
+        ["upscale"],
+        ["upscale", "x.png", "--alpha", "abc"],
+        ["upscale", "x.png", "--seed", "1.5"],
+        ["upscale", "x.png", "--unknown"],
+        ["calibrate"],
+        ["calibrate", ".", "--samples", "many"],
+        ["calibrate", ".", "--samples", "1"],
+        ["calibrate", ".", "--prediction", "best"],
+        ["calibrate", ".", "--estimator", "guess"],
+        ["calibrate", ".", "--size", "0"],
+        ["calibrate", ".", "--metric", "lpips"],
+        ["calibrate", ".", "--bound", "nan"],
+        ["calibrate", ".", "--alpha", "inf"],
+        ["calibrate", ".", "--alpha", "-1"],
+        ["calibrate", ".", "--jpeg", "101"],
+        ["calibrations", "show"],
+        ["serve", "--port", "http"],
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage(run, arguments):
+    """Wrong usage is exit code 2, told on standard error without a traceback."""
+    outcome = run(*arguments)
+    assert outcome.code == 2
+    assert outcome.err or "Usage" in outcome.out
+    assert "Traceback" not in outcome.err
+
+
+class TestConfigCheck:
+    def test_the_effective_configuration(self, run, place):
+        """Every setting with its value, as lines and as JSON."""
+        shown = run("config", "check", "--json").json
+        assert shown["data_dir"] == str(place / "data")
+        assert shown["upscalers"][0]["name"] == "fake"
+        lines = run("config", "check").out.splitlines()
+        assert {line.partition(" = ")[0] for line in lines} == set(shown)
+        for line in lines:
+            json.loads(line.partition(" = ")[2])
+
+    def test_without_secrets(self, run, place, monkeypatch):
+        """Keys and passwords do not appear, wherever they come from."""
+        monkeypatch.setenv("PASSWORD", "word-one")
+        monkeypatch.setenv("KEY", "word-two")
+        monkeypatch.setenv("TRUSTSCALE_ADMIN_KEYS", "word-three")
+        (place / "trustscale.toml").write_text(
+            'store = "redis://:${PASSWORD}@host/1"\nclient_keys = ["${KEY}"]\n'
+        )
+        for outcome in (run("config", "check"), run("config", "check", "--json")):
+            assert outcome.code == 0
+            assert "word-" not in outcome.out + outcome.err
+            assert "host/1" in outcome.out
+
+    def test_misspelt_variables(self, run, monkeypatch):
+        """A variable that nothing reads is warned about."""
+        monkeypatch.setenv("TRUSTSCALE_MAX_SIDES", "3")
+        outcome = run("config", "check")
+        assert outcome.code == 0
+        assert "TRUSTSCALE_MAX_SIDES" in outcome.err
+
+    @pytest.mark.parametrize(
+        ("text", "word"),
+        [
+            ("max_inflight = 3", "max_inflight"),
+            ("max_in_flight = 0", "max_in_flight"),
+            ('client_keys = ["plain-key"]', "client_keys"),
+            ('data_dir = "${NOWHERE}"', "NOWHERE"),
+            ("no toml", "not valid TOML"),
+        ],
+    )
+    @pytest.mark.parametrize("command", ["config check", "calibrations list", "serve"])
+    def test_mistakes(self, run, place, monkeypatch, text, word, command):
+        """A wrong setting stops every command with one line and exit code 2."""
+        if text.startswith("data_dir"):
+            monkeypatch.delenv("TRUSTSCALE_DATA_DIR")
+        (place / "trustscale.toml").write_text(text)
+        outcome = run(*command.split())
+        outcome.check_error(2, word)
+        assert "plain-key" not in outcome.err
+
+
+class TestDataFolder:
+    @pytest.mark.parametrize("command", ["calibrations list", "calibrate .", "upscale x.png"])
+    def test_it_cannot_be_written(self, run, place, monkeypatch, command):
+        """A data folder that cannot be is one line and exit code 2."""
+        (place / "file").write_text("")
+        monkeypatch.setenv("TRUSTSCALE_DATA_DIR", str(place / "file" / "data"))
+        run(*command.split()).check_error(2, "file/data")
+
+    def test_a_store_that_is_none(self, run, monkeypatch):
+        """So is a store of an unknown kind."""
+        monkeypatch.setenv("TRUSTSCALE_STORE", "mysql://host")
+        run("calibrations", "list").check_error(2, "mysql")
+
+    def test_the_folder_is_made(self, run, place):
+        """A folder that is missing is made."""
+        assert run("calibrations", "list").code == 0
+        assert (place / "data").is_dir()

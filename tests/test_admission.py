@@ -1,0 +1,150 @@
+"""A few run, some wait in order, the rest is told when to come back."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from app.admission import Slots
+from app.errors import Overloaded
+
+
+class Work:
+    """Requests that hold a slot until they are let go."""
+
+    def __init__(self, slots):
+        self.slots = slots
+        self.begun = []
+        self.doors = {}
+        self.tasks = {}
+
+    async def start(self, name, **options):
+        self.doors[name] = asyncio.Event()
+        self.tasks[name] = asyncio.create_task(self._hold(name, **options))
+        await asyncio.sleep(0.005)
+        return self.tasks[name]
+
+    async def _hold(self, name, **options):
+        async with self.slots.slot(**options):
+            self.begun.append(name)
+            await self.doors[name].wait()
+
+    async def let_go(self, name):
+        self.doors[name].set()
+        await self.tasks[name]
+        await asyncio.sleep(0.005)
+
+    async def end(self):
+        for door in self.doors.values():
+            door.set()
+        await asyncio.gather(*self.tasks.values(), return_exceptions=True)
+
+
+@pytest.fixture
+async def work():
+    work = Work(Slots(2, 2))
+    yield work
+    await work.end()
+    assert (work.slots.in_flight, work.slots.waiting) == (0, 0)
+
+
+async def full(work):
+    for name in "abcd":
+        await work.start(name)
+
+
+async def test_slots_and_waiting_places(work):
+    """Two run, two wait, and the fifth is refused at once."""
+    await full(work)
+    assert work.begun == ["a", "b"]
+    assert (work.slots.in_flight, work.slots.waiting) == (2, 2)
+    with pytest.raises(Overloaded, match="2 slots and 2 waiting places") as caught:
+        async with work.slots.slot():
+            pytest.fail("no slot was free")
+    assert caught.value.retry_after >= 1
+
+
+async def test_the_first_to_come_is_the_first_to_run(work):
+    """Waiting requests get free slots in the order of their arrival."""
+    await full(work)
+    await work.let_go("b")
+    assert work.begun == ["a", "b", "c"]
+    await work.let_go("a")
+    assert work.begun == ["a", "b", "c", "d"]
+
+
+async def test_a_place_that_became_free_is_given_again(work):
+    """After one is served another may wait."""
+    await full(work)
+    await work.let_go("a")
+    await work.start("e")
+    assert work.slots.waiting == 2
+
+
+async def test_patient_requests_are_never_refused(work):
+    """A job waits however many do, and is served in its turn."""
+    await full(work)
+    await work.start("job", patient=True)
+    assert work.slots.waiting == 3
+    for name in "abcd":
+        await work.let_go(name)
+    assert work.begun[-1] == "job"
+
+
+async def test_cancelled_while_waiting(work):
+    """Whoever gives up waiting frees the place, and the next one moves up."""
+    await full(work)
+    work.tasks["c"].cancel()
+    await asyncio.sleep(0.005)
+    assert work.slots.waiting == 1
+    await work.let_go("a")
+    assert work.begun == ["a", "b", "d"]
+
+
+async def test_cancelled_while_running(work):
+    """So does whoever is cancelled while running."""
+    await full(work)
+    work.tasks["a"].cancel()
+    await asyncio.sleep(0.005)
+    assert work.begun == ["a", "b", "c"]
+
+
+async def test_errors_free_the_slot():
+    """A failed request holds nothing."""
+    slots = Slots(1, 0)
+    for _ in range(3):
+        with pytest.raises(ZeroDivisionError):
+            async with slots.slot():
+                _ = 1 / 0
+    async with slots.slot():
+        assert slots.in_flight == 1
+
+
+async def test_no_waiting_places():
+    """0 waiting places: refused as soon as all slots are taken, welcome when one is free."""
+    slots = Slots(1, 0)
+    async with slots.slot():
+        with pytest.raises(Overloaded):
+            async with slots.slot():
+                pytest.fail("no slot was free")
+    async with slots.slot():
+        pass
+
+
+async def test_the_estimate_follows_the_load():
+    """Retry-After grows with the time that slots are held."""
+
+    async def estimate(slots):
+        async with slots.slot():
+            with pytest.raises(Overloaded) as caught:
+                async with slots.slot():
+                    pytest.fail("no slot was free")
+        return caught.value.retry_after
+
+    slots = Slots(1, 0)
+    before = await estimate(slots)
+    for _ in range(30):
+        async with slots.slot():
+            pass
+    assert await estimate(slots) == 1 < before

@@ -1,0 +1,112 @@
+"""The rooms of the house and the doors between them, checked on the imports themselves."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+MODULES = sorted([*ROOT.glob("app/**/*.py"), *ROOT.glob("workers/**/*.py")])
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+NAMES = {name_of(path): path for path in MODULES}
+
+
+def imports_of(path: Path, *, top_level: bool = False) -> set[str]:
+    """Absolute names of all imported modules; `top_level` leaves out those inside functions."""
+    tree = ast.parse(path.read_text("utf-8"))
+    found = set()
+    nodes = tree.body if top_level else ast.walk(tree)
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            for alias in node.names:
+                submodule = f"{node.module}.{alias.name}"
+                found.add(submodule if submodule in NAMES else node.module)
+    return found
+
+
+def within(name: str, package: str) -> bool:
+    return name == package or name.startswith(package + ".")
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("app/conformal/*.py")), ids=name_of)
+def test_the_conformal_core_is_pure(path):
+    """app.conformal imports numpy, scipy, the standard library's pure parts, and itself."""
+    allowed = {"numpy", "scipy", "app"}
+    impure = {"os", "io", "pathlib", "time", "datetime", "socket", "asyncio", "threading"}
+    for name in imports_of(path):
+        top = name.partition(".")[0]
+        assert top in allowed or (top in sys.stdlib_module_names and top not in impure), name
+        assert top != "app" or within(name, "app.conformal"), name
+
+
+@pytest.mark.parametrize(
+    ("package", "forbidden"),
+    [
+        ("app", "torch"),
+        ("app", "spandrel"),
+        ("workers", "app.api"),
+        ("workers", "fastapi.testclient"),
+        ("app.stores", "app.api"),
+        ("app.stores", "app.calibration"),
+        ("app.jobs", "app.api"),
+        ("app.jobs", "app.settings"),
+        ("app.calibration", "app.api"),
+        ("app.calibration", "fastapi"),
+        ("app.images", "app.api"),
+        ("app.upscalers", "app.api"),
+        ("app.upscalers", "app.stores"),
+        ("app.service", "fastapi"),
+        ("app.pipeline", "fastapi"),
+    ],
+)
+def test_doors_that_do_not_exist(package, forbidden):
+    """A room does not import what lies above it."""
+    for path in MODULES:
+        if within(name_of(path), package):
+            wrong = {name for name in imports_of(path) if within(name, forbidden)}
+            assert not wrong, f"{name_of(path)} imports {wrong}"
+
+
+def test_only_the_edges_read_the_environment():
+    """os.environ appears where settings are read and upscalers are built, nowhere else."""
+    edges = {"app.settings", "app.assembly", "app.cli", "workers"}
+    for path in MODULES:
+        if "os.environ" in path.read_text("utf-8"):
+            name = name_of(path)
+            assert any(within(name, edge) for edge in edges), name
+
+
+def test_modules_do_not_import_each_other_in_circles():
+    """No chain of top-level imports leads back to where it began."""
+    graph = {
+        name: {other for other in imports_of(path, top_level=True) if other in NAMES} - {name}
+        for name, path in NAMES.items()
+    }
+    done: set[str] = set()
+
+    def visit(name: str, trail: tuple[str, ...]) -> None:
+        assert name not in trail, " → ".join([*trail[trail.index(name) :], name])
+        if name not in done:
+            for other in graph[name]:
+                visit(other, (*trail, name))
+            done.add(name)
+
+    for name in graph:
+        visit(name, ())
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_files_stay_readable(path):
+    """No module is longer than 400 lines."""
+    assert len(path.read_text("utf-8").splitlines()) <= 400

@@ -1,0 +1,226 @@
+"""Settings: file, environment, defaults, and one clear line for every mistake."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+
+from app.cli.config import effective
+from app.errors import ConfigError
+from app.settings import Settings, load_settings, unknown_variables
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path, monkeypatch):
+    """An empty working folder and an environment without settings."""
+    for name in os.environ:
+        if name.startswith("TRUSTSCALE_"):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def toml(place):
+    """Writes trustscale.toml in the working folder."""
+    return lambda text: (place / "trustscale.toml").write_text(text, "utf-8")
+
+
+def refused(**overrides):
+    """The one line of a refusal."""
+    with pytest.raises(ConfigError) as caught:
+        load_settings(**overrides)
+    assert "\n" not in caught.value.detail
+    assert caught.value.detail.endswith(".")
+    return caught.value.detail
+
+
+class TestSources:
+    def test_nothing_is_needed(self):
+        """Without file and environment the embedded upscaler serves from the user's data folder."""
+        settings = load_settings()
+        assert settings.default == "span-x4"
+        assert settings.upscalers[0].kind == "embedded"
+        assert (settings.store, settings.queue) == ("sqlite:///", "memory://")
+        assert settings.data_dir.is_absolute()
+        assert settings.client_keys == []
+
+    def test_the_file(self, toml):
+        """trustscale.toml in the working folder is read."""
+        toml(
+            'data_dir = "here"\nmax_in_flight = 7\ndefault_upscaler = "b"\n'
+            '[[upscalers]]\nname = "a"\nkind = "embedded"\n'
+            '[[upscalers]]\nname = "b"\nkind = "embedded"\nthreads = 3\n'
+        )
+        settings = load_settings()
+        assert settings.max_in_flight == 7
+        assert settings.default == "b"
+        assert settings.upscalers[1].threads == 3
+
+    def test_the_named_file(self, toml, place, monkeypatch):
+        """TRUSTSCALE_CONFIG names another one, which is then read alone."""
+        toml("max_in_flight = 7")
+        (place / "other.toml").write_text("max_waiting = 5")
+        monkeypatch.setenv("TRUSTSCALE_CONFIG", "other.toml")
+        settings = load_settings()
+        assert (settings.max_waiting, settings.max_in_flight) == (5, 2)
+
+    def test_precedence(self, toml, monkeypatch):
+        """The environment is stronger than the file, arguments are stronger than both."""
+        toml("max_in_flight = 3\nmax_waiting = 3\nmax_side = 3")
+        monkeypatch.setenv("TRUSTSCALE_MAX_WAITING", "4")
+        monkeypatch.setenv("TRUSTSCALE_MAX_SIDE", "4")
+        settings = load_settings(max_side=5)
+        assert (settings.max_in_flight, settings.max_waiting, settings.max_side) == (3, 4, 5)
+
+    def test_upscalers_in_the_environment(self, monkeypatch):
+        """Lists are JSON in the environment."""
+        entry = [{"name": "x", "kind": "embedded"}]
+        monkeypatch.setenv("TRUSTSCALE_UPSCALERS", json.dumps(entry))
+        assert load_settings().default == "x"
+
+    def test_settings_are_frozen(self):
+        """Nothing changes a setting while the program runs."""
+        with pytest.raises(ValueError, match="frozen"):
+            load_settings().max_side = 1
+
+    def test_limits(self):
+        """The limits on images come from three settings."""
+        limits = load_settings(max_upload_bytes=1, max_input_pixels=2, max_side=3).limits
+        assert (limits.max_bytes, limits.max_pixels, limits.max_side) == (1, 2, 3)
+
+
+class TestReferences:
+    def test_they_are_replaced_everywhere(self, toml, monkeypatch):
+        """${NAME} stands for a variable in any string, also in lists and tables."""
+        monkeypatch.setenv("PLACE", "there")
+        monkeypatch.setenv("WORD", "pass")
+        toml(
+            'data_dir = "/data/${PLACE}"\nstore = "redis://:${WORD}@host/1"\n'
+            '[[upscalers]]\nname = "${PLACE}-x4"\nkind = "embedded"\n'
+        )
+        settings = load_settings()
+        assert str(settings.data_dir) == "/data/there"
+        assert settings.store == "redis://:pass@host/1"
+        assert settings.default == "there-x4"
+
+    def test_a_variable_that_is_not_set(self, toml):
+        """The name is told."""
+        toml('data_dir = "${NOWHERE}"')
+        assert "NOWHERE is not set" in refused()
+
+    @pytest.mark.parametrize("text", ['["plain"]', '"plain"', '["${KEY}x"]', "[1]", '["${A}","b"]'])
+    @pytest.mark.parametrize("name", ["client_keys", "admin_keys"])
+    def test_plain_keys_are_refused(self, toml, monkeypatch, name, text):
+        """Keys may only be references, and the key itself is not repeated."""
+        monkeypatch.setenv("KEY", "k")
+        toml(f"{name} = {text}")
+        detail = refused()
+        assert name in detail
+        assert "plain" not in detail
+
+    @pytest.mark.parametrize("name", ["store", "queue"])
+    @pytest.mark.parametrize("address", ["redis://:plain@host", "rediss://user:plain@host:1/2"])
+    def test_plain_passwords_in_addresses_are_refused(self, toml, name, address):
+        """Neither may passwords stand in the file."""
+        toml(f'{name} = "{address}"')
+        detail = refused()
+        assert name in detail
+        assert "plain" not in detail
+
+    def test_keys_by_reference(self, toml, monkeypatch):
+        """References to keys are read."""
+        monkeypatch.setenv("ONE", "first")
+        toml('client_keys = ["${ONE}"]')
+        assert [key.get_secret_value() for key in load_settings().client_keys] == ["first"]
+
+    @pytest.mark.parametrize(("text", "count"), [("", 0), ("a", 1), ("a, b", 2)])
+    def test_keys_in_the_environment(self, monkeypatch, text, count):
+        """Keys are separated by commas."""
+        monkeypatch.setenv("TRUSTSCALE_CLIENT_KEYS", text)
+        assert len(load_settings().client_keys) == count
+
+    @pytest.mark.parametrize("text", [",", "a,", "a, ,b"])
+    def test_empty_keys_in_the_environment(self, monkeypatch, text):
+        """An empty key would let everybody in, or open the API without a word."""
+        monkeypatch.setenv("TRUSTSCALE_CLIENT_KEYS", text)
+        assert "client_keys" in refused()
+
+    def test_empty_keys_in_the_file(self, toml, monkeypatch):
+        """Nor may a reference lead to nothing."""
+        monkeypatch.setenv("EMPTY", "")
+        toml('admin_keys = ["${EMPTY}"]')
+        assert "admin_keys" in refused()
+
+
+class TestMistakes:
+    @pytest.mark.parametrize(
+        ("text", "words"),
+        [
+            ("max_in_flight = 0", "max_in_flight"),
+            ('max_in_flight = "many"', "max_in_flight"),
+            ("request_timeout_s = inf", "request_timeout_s"),
+            ("result_ttl_s = nan", "result_ttl_s"),
+            ("job_lease_s = -1", "job_lease_s"),
+            ('log_level = "loud"', "log_level"),
+            ("max_inflight = 3", "max_inflight"),
+            ("upscalers = []", "upscalers"),
+            ('default_upscaler = "none"', "'none' is not an upscaler"),
+            ('[[upscalers]]\nname = "a"\nkind = "embeded"', "upscalers"),
+            ('[[upscalers]]\nname = "a b"\nkind = "embedded"', "upscalers.0.embedded.name"),
+            ('[[upscalers]]\nname = "a"\nkind = "embedded"\nthread = 1', "thread"),
+            ("upscalers = 3", "upscalers"),
+            ("= nonsense", "not valid TOML"),
+        ],
+    )
+    def test_in_the_file(self, toml, text, words):
+        """Each wrong or unknown setting is named in one line."""
+        toml(text)
+        assert words in refused()
+
+    def test_two_upscalers_of_one_name(self, toml):
+        """Names are unique."""
+        toml('[[upscalers]]\nname = "a"\nkind = "embedded"\n' * 2)
+        assert "same name" in refused()
+
+    def test_a_file_that_is_not_there(self, monkeypatch):
+        """A file that was named must exist."""
+        monkeypatch.setenv("TRUSTSCALE_CONFIG", "missing.toml")
+        assert "missing.toml" in refused()
+
+    def test_a_file_that_is_no_text(self, place, monkeypatch):
+        """And be text."""
+        (place / "trustscale.toml").write_bytes(b"\xff\xfe\x00")
+        assert "not valid TOML" in refused()
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [("MAX_SIDE", "x"), ("UPSCALERS", "[not json"), ("UPSCALERS", "[]"), ("LOG_FORMAT", "xml")],
+    )
+    def test_in_the_environment(self, monkeypatch, name, value):
+        """So is a wrong variable."""
+        monkeypatch.setenv(f"TRUSTSCALE_{name}", value)
+        assert name.lower() in refused()
+
+    def test_misspelt_variables(self):
+        """A variable that no setting reads is found."""
+        environ = {"TRUSTSCALE_MAX_SIDES": "1", "TRUSTSCALE_CONFIG": "", "TRUSTSCALE_STORE": ""}
+        assert unknown_variables(environ) == ["TRUSTSCALE_MAX_SIDES"]
+
+
+class TestEffective:
+    def test_without_secrets(self):
+        """Keys and passwords are not shown, everything else is JSON."""
+        settings = Settings(
+            client_keys=["key-one"],
+            admin_keys=["key-two"],
+            store="redis://user:word@host:1/2",
+            queue="redis://:word@host",
+        )
+        text = json.dumps(effective(settings))
+        for secret in ("key-one", "key-two", "word"):
+            assert secret not in text
+        assert "host:1/2" in text
+        assert set(json.loads(text)) == set(Settings.model_fields)
