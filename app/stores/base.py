@@ -153,6 +153,10 @@ class JobStore(Protocol):
         """Jobs that are queued or running, the oldest first: what a restart must submit again."""
         ...
 
+    async def pending(self, kind: JobKind) -> list[Job]:
+        """Jobs of a kind that are queued, running or awaiting labels, the newest first."""
+        ...
+
     async def begin(self, job: str, *, max_attempts: int = 3, alive_s: float = 0.0) -> Job | None:
         """Start an attempt: attempt + 1, state running. None if there is nothing to do.
 

@@ -22,8 +22,7 @@ Keys, all under `trustscale:`::
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
@@ -39,43 +38,13 @@ from app.stores.base import (
     CalibrationHead,
     Fence,
     JobStore,
-    StoreUnavailable,
     overtaken,
 )
 from app.stores.database import as_text
+from app.stores.redis_client import ANSWER_TIMEOUT_S, PREFIX, Client, job_key, redis_errors
+from app.stores.redis_jobs import RedisJobs
 
-PREFIX: Final = "trustscale:"
 SCHEMA_VERSION: Final = 1
-
-# redis-py types each answer as text or bytes or worse, whatever the client was told to decode;
-# ours decodes nothing, and every answer is checked where it is read.
-Client = Any
-
-# A healthy server answers in milliseconds, also with a result of 20 MB; a frozen one never.
-ANSWER_TIMEOUT_S: Final = 10.0
-
-# Errors by their class, the first that fits.
-_REASONS: Final = (
-    (failures.AuthenticationError, "it refuses the password"),
-    (failures.NoPermissionError, "the user may not run a command"),
-    (failures.BusyLoadingError, "it is still loading its data"),
-    (failures.OutOfMemoryError, "its memory is full"),
-    (failures.ReadOnlyError, "it is a read-only replica"),
-    (failures.TimeoutError, "no answer in time"),
-    (failures.ConnectionError, "no connection"),
-)
-
-
-@contextmanager
-def redis_errors() -> Iterator[None]:
-    """Tell every error of Redis as StoreUnavailable, in words of ours: no address, no secret."""
-    try:
-        yield
-    except failures.RedisError as error:
-        reasons = (reason for kind, reason in _REASONS if isinstance(error, kind))
-        # The first word of another answer is its code, such as MISCONF for a full disk.
-        reason = next(reasons, f"it refused a command ({(str(error).split() or ['?'])[0]})")
-        raise StoreUnavailable(f"Redis cannot be used now: {reason}.") from error
 
 
 class RedisStores(NamedTuple):
@@ -112,8 +81,6 @@ class RedisStores(NamedTuple):
 
 def open_redis(url: str, *, result_ttl_s: float, max_result_bytes: int) -> RedisStores:
     """The stores behind a Redis URL; connects at the first call. Raises ConfigError."""
-    from app.stores.redis_jobs import RedisJobs  # noqa: PLC0415 - it imports from here
-
     try:
         client = Redis.from_url(
             url,
@@ -361,11 +328,6 @@ class RedisAudit:
 
 def _blob_key(calibration: str) -> str:
     return f"{PREFIX}calibration:{calibration}"
-
-
-def job_key(job: str) -> str:
-    """The key of a job's hash."""
-    return f"{PREFIX}job:{job}"
 
 
 def _result_key(result: str) -> str:

@@ -5,7 +5,7 @@ Keys, all under `trustscale:`::
     job:<id>                hash     the job, field by field; `starts` and `revision` as in SQLite
     job:<id>:starts         hash     unit -> "<starts> <token>"
     job:<id>:records        hash     unit -> checkpoint
-    jobs:open               zset     queued and running jobs by creation
+    jobs:open               zset     jobs that are not final by creation
     jobs:ended              zset     final jobs by their end
 
 Every change also publishes on the channel named like the job's hash; a lost message is made good
@@ -26,8 +26,8 @@ from typing import Any, Final
 from uuid import uuid4
 
 from app.errors import NotFound
-from app.stores.base import Job, JobState, Progress, given_up
-from app.stores.redis import PREFIX, Client, job_key, redis_errors
+from app.stores.base import Job, JobKind, JobState, Progress, given_up
+from app.stores.redis_client import PREFIX, Client, job_key, redis_errors
 
 OPEN: Final = f"{PREFIX}jobs:open"
 ENDED: Final = f"{PREFIX}jobs:ended"
@@ -174,7 +174,6 @@ if not is_latest(ARGV[2]) then return 0 end
 redis.call('HSET', KEYS[1], 'finish_token', ARGV[3], 'result', ARGV[5], 'error', ARGV[6])
 if ARGV[4] == 'awaiting_labels' then
     redis.call('HSET', KEYS[1], 'state', ARGV[4])
-    redis.call('ZREM', KEYS[4], ARGV[1])
 else
     close(ARGV[4], ARGV[7], ARGV[8])
 end
@@ -236,6 +235,14 @@ class RedisJobs:
         return (await self._read(job))[0]
 
     async def unfinished(self) -> list[Job]:
+        jobs = await self._open()
+        return [job for job in jobs if job.state in {JobState.QUEUED, JobState.RUNNING}]
+
+    async def pending(self, kind: JobKind) -> list[Job]:
+        return [job for job in reversed(await self._open()) if job.kind == kind]
+
+    async def _open(self) -> list[Job]:
+        """The jobs that are not final, the oldest first."""
         with redis_errors():
             ids = await self._client.zrange(OPEN, 0, -1)
             async with self._client.pipeline(transaction=False) as pipe:
@@ -244,7 +251,7 @@ class RedisJobs:
                 found = await pipe.execute()
         jobs = [_job(fields) for fields in found if fields]
         # One may have ended between the two calls.
-        return [job for job in jobs if job.state in {JobState.QUEUED, JobState.RUNNING}]
+        return [job for job in jobs if not job.state.is_final]
 
     async def begin(self, job: str, *, max_attempts: int = 3, alive_s: float = 0.0) -> Job | None:
         now = datetime.now(UTC)

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from app.errors import NotFound
-from app.stores.base import Job, JobState, Progress, given_up
+from app.stores.base import Job, JobKind, JobState, Progress, given_up
 from app.stores.database import Database, as_text
 
 # Another process may change a job, and SQLite has no notification: a watcher looks again after
@@ -68,6 +68,16 @@ class SqliteJobs:
             lambda c: c.execute(
                 f"SELECT {_COLUMNS} FROM jobs WHERE state IN ('queued', 'running') "  # noqa: S608
                 "ORDER BY created_at, id"
+            ).fetchall()
+        )
+        return [_job(row) for row in rows]
+
+    async def pending(self, kind: JobKind) -> list[Job]:
+        rows = await self._database.read(
+            lambda c: c.execute(
+                f"SELECT {_COLUMNS} FROM jobs WHERE kind = ? AND "  # noqa: S608 - fixed columns
+                "state IN ('queued', 'running', 'awaiting_labels') ORDER BY created_at DESC, id",
+                (kind,),
             ).fetchall()
         )
         return [_job(row) for row in rows]

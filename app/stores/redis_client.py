@@ -1,0 +1,48 @@
+"""What every store on Redis shares: key names, the client's type, and errors in words of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+from redis import exceptions as failures
+
+from app.stores.base import StoreUnavailable
+
+PREFIX: Final = "trustscale:"
+
+# redis-py types each answer as text or bytes or worse, whatever the client was told to decode;
+# ours decodes nothing, and every answer is checked where it is read.
+Client = Any
+
+# A healthy server answers in milliseconds, also with a result of 20 MB; a frozen one never.
+ANSWER_TIMEOUT_S: Final = 10.0
+
+# Errors by their class, the first that fits.
+_REASONS: Final = (
+    (failures.AuthenticationError, "it refuses the password"),
+    (failures.NoPermissionError, "the user may not run a command"),
+    (failures.BusyLoadingError, "it is still loading its data"),
+    (failures.OutOfMemoryError, "its memory is full"),
+    (failures.ReadOnlyError, "it is a read-only replica"),
+    (failures.TimeoutError, "no answer in time"),
+    (failures.ConnectionError, "no connection"),
+)
+
+
+@contextmanager
+def redis_errors() -> Iterator[None]:
+    """Tell every error of Redis as StoreUnavailable, in words of ours: no address, no secret."""
+    try:
+        yield
+    except failures.RedisError as error:
+        reasons = (reason for kind, reason in _REASONS if isinstance(error, kind))
+        # The first word of another answer is its code, such as MISCONF for a full disk.
+        reason = next(reasons, f"it refused a command ({(str(error).split() or ['?'])[0]})")
+        raise StoreUnavailable(f"Redis cannot be used now: {reason}.") from error
+
+
+def job_key(job: str) -> str:
+    """The key of a job's hash."""
+    return f"{PREFIX}job:{job}"
