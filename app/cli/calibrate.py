@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,10 +18,7 @@ from app.calibration.run import check_pairs, finish, measure_pairs, run_id
 from app.cli.calibrations import summary
 from app.cli.local import local, progress_bar
 from app.errors import BadRequest, NotFound
-from app.stores.base import Job, JobState, Progress
 from app.upscalers.base import Upscaler
-
-_LIMITLESS = 1_000_000  # a person may interrupt and resume a run as often as they like
 
 
 def calibrate(
@@ -91,12 +87,19 @@ def calibrate(
     )
     provenance = Provenance(
         note=note,
-        attributions=attributions.read_text("utf-8").splitlines() if attributions else [],
+        attributions=_lines(attributions) if attributions else [],
     )
     calibration = asyncio.run(_run(folder, config, provenance))
     if export is not None:
         export.write_bytes(file.dump(calibration))
     typer.echo(summary(calibration, active=activate, as_json=as_json))
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text("utf-8").splitlines()
+    except UnicodeDecodeError:
+        raise BadRequest(f"{path} is not a text file in UTF-8.") from None
 
 
 def _config(**fields: Any) -> CalibrationConfig:
@@ -106,7 +109,7 @@ def _config(**fields: Any) -> CalibrationConfig:
         problems = "; ".join(
             f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()
         )
-        raise BadRequest(f"{problems}.") from None
+        raise typer.BadParameter(f"{problems}.") from None
 
 
 async def _run(folder: Path, config: CalibrationConfig, provenance: Provenance) -> Calibration:
@@ -124,24 +127,23 @@ async def _run(folder: Path, config: CalibrationConfig, provenance: Provenance) 
                 pipeline,
                 on_progress=lambda done, _: progress.update(checking, completed=done),
             )
-            job = await _begin(session, run_id(pairs.usable, config, pipeline))
-            done = {key: data async for key, data in session.stores.jobs.records(job.id)}
+            run, spool = run_id(pairs.usable, config, pipeline), session.stores.spool
+            done = {key: await spool.get(run, key) for key in await spool.names(run)}
             measuring = progress.add_task("measuring pairs", total=len(pairs.usable))
-            jobs = session.stores.jobs
             measured = await measure_pairs(
                 upscaler,
                 pairs.usable,
                 config,
                 pipeline,
                 done=done,
-                checkpoint=lambda key, data: jobs.record(job.id, job.attempt, key, data),
+                checkpoint=lambda key, data: spool.put(run, key, data),
                 on_progress=lambda done, _: progress.update(measuring, completed=done),
             )
         for item in pairs.skipped:
             typer.echo(f"skipped {item['name']}: {item['reason']}", err=True)
         calibration = finish(measured, pairs.skipped, config, upscaler, pipeline, provenance)
         await session.calibrations.add(calibration, activate=config.activate)
-        await jobs.finish(job.id, job.attempt, JobState.SUCCEEDED, result=calibration.id)
+        await spool.delete(run)
         return calibration
 
 
@@ -152,22 +154,3 @@ def _upscaler(session: Parts, name: str | None) -> Upscaler:
             f"No upscaler is called {wanted!r}; there are: {', '.join(session.upscalers)}."
         )
     return session.upscalers[wanted]
-
-
-async def _begin(session: Parts, job_id: str) -> Job:
-    """The job that keeps the checkpoints of this run, started again if it was interrupted."""
-    jobs = session.stores.jobs
-    for attempt_id in (job_id, f"{job_id}-{datetime.now(UTC):%Y%m%d%H%M%S%f}"):
-        await jobs.create(
-            Job(
-                id=attempt_id,
-                kind="calibration",
-                created_at=datetime.now(UTC),
-                progress=Progress(unit="pairs"),
-                request={"local": True},
-            )
-        )
-        job = await jobs.begin(attempt_id, max_attempts=_LIMITLESS)
-        if job is not None:
-            return job
-    raise NotFound("The calibration job could not be started.")

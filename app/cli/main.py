@@ -9,12 +9,11 @@ from __future__ import annotations
 import sys
 from typing import Annotated
 
-import click
 import typer
 
 import workers.cli
 from app import __version__
-from app.cli import calibrate, calibrations, config, jobs, serve, upscale
+from app.cli import calibrate, calibrations, config, jobs, serve, upscale, upscalers
 from app.errors import ConfigError, TrustscaleError
 
 app = typer.Typer(
@@ -47,6 +46,7 @@ app.command("jobs")(jobs.jobs)
 app.command("upscale")(upscale.upscale)
 app.command("calibrate")(calibrate.calibrate)
 app.add_typer(calibrations.app, name="calibrations")
+app.add_typer(upscalers.app, name="upscalers")
 app.add_typer(config.app, name="config")
 
 workers.cli.mount(app)
@@ -55,22 +55,11 @@ workers.cli.mount(app)
 def main() -> None:
     """Run the program; every expected error is one line and an exit code."""
     try:
-        code = app(standalone_mode=False)
+        app(prog_name="trustscale")  # typer tells wrong usage itself, with exit code 2
     except TrustscaleError as error:
         _fail(error.detail, 2 if isinstance(error, ConfigError) else 1)
-    except click.exceptions.NoArgsIsHelpError as error:
-        error.show()
-        sys.exit(2)
-    except click.UsageError as error:
-        error.show()
-        sys.exit(2)
-    except (click.Abort, KeyboardInterrupt):
-        _fail("interrupted", 130)
-    except BrokenPipeError:
-        sys.exit(1)
     except OSError as error:
         _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error), 1)
-    sys.exit(code if isinstance(code, int) else 0)
 
 
 def _fail(detail: str, code: int) -> None:

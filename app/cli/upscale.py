@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import typer
@@ -32,14 +33,19 @@ def upscale(
         str | None, typer.Option(help="Colour that transparent pixels are flattened onto.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the answers as JSON.")] = False,
-) -> int:
+) -> None:
     """Upscale images; write image, mask, trust level, overlay and answer beside each other."""
     request = UpscaleRequest(upscaler, alpha, seed, background)
+    stems = Counter(path.stem for path in files)
+    if twice := [stem for stem, count in stems.items() if count > 1]:
+        raise typer.BadParameter(f"Several files are called {twice[0]}; one would replace another.")
     out.mkdir(parents=True, exist_ok=True)
-    return asyncio.run(_run(files, out, request, as_json=as_json))
+    if asyncio.run(_run(files, out, request, as_json=as_json)):
+        raise typer.Exit(1)
 
 
 async def _run(files: list[Path], out: Path, request: UpscaleRequest, *, as_json: bool) -> int:
+    """Upscale the files in turn; the number of those that failed."""
     failed = 0
     async with local() as session:
         service = session.service
@@ -49,11 +55,11 @@ async def _run(files: list[Path], out: Path, request: UpscaleRequest, *, as_json
                     result = await _one(path, out, request, service, progress)
                 except (TrustscaleError, OSError) as error:
                     failed += 1
-                    detail = getattr(error, "detail", None) or str(error)
+                    detail = error.strerror if isinstance(error, OSError) else error.detail
                     typer.echo(f"trustscale: {path}: {detail}", err=True)
                     continue
-                typer.echo(result.model_dump_json() if as_json else _summary(path, result))
-    return 1 if failed else 0
+                typer.echo(json.dumps(_document(result)) if as_json else _summary(path, result))
+    return failed
 
 
 async def _one(
@@ -75,8 +81,13 @@ def _write(stem: Path, result: Result, files: Mapping[str, bytes]) -> None:
         _beside(stem, name).write_bytes(files[name])
     mask = np.asarray(Image.open(io.BytesIO(files[MASK])))
     _beside(stem, "overlay.png").write_bytes(png_overlay(files[IMAGE], mask))
-    document = result.model_dump(mode="json", exclude={"links"})
-    _beside(stem, "result.json").write_text(json.dumps(document, indent=2) + "\n", "utf-8")
+    document = json.dumps(_document(result), indent=2, ensure_ascii=False)
+    _beside(stem, "result.json").write_text(document + "\n", "utf-8")
+
+
+def _document(result: Result) -> dict[str, Any]:
+    """The answer as JSON values; it has no links, since nothing is kept but the files."""
+    return result.model_dump(mode="json", exclude={"links"})
 
 
 def _beside(stem: Path, name: str) -> Path:
