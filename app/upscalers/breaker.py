@@ -1,0 +1,137 @@
+"""Do not call what is dead, and do not call more at once than is taken."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+
+
+class Breaker:
+    """Counts failures in a row and opens at a limit.
+
+    Open, nobody calls. Whoever owns the breaker asks for the upstream's health meanwhile and calls
+    `half_open` when it answers: then calls go through, and one failure opens the breaker again.
+    """
+
+    def __init__(self, failures: int) -> None:
+        self._limit = failures
+        self._failures = 0
+        self._is_open = False
+
+    @property
+    def is_open(self) -> bool:
+        return self._is_open
+
+    def expect(self, calls: int) -> None:
+        """So many calls may be in flight, and one blip may fail them all; it opens at two."""
+        self._limit = max(self._limit, 2 * calls)
+
+    def succeeded(self) -> None:
+        """A call succeeded: close."""
+        self._failures, self._is_open = 0, False
+
+    def failed(self) -> bool:
+        """A call failed; whether this opened the breaker."""
+        self._failures += 1
+        if self._is_open or self._failures < self._limit:
+            return False
+        self._is_open = True
+        return True
+
+    def half_open(self) -> None:
+        """The upstream looks alive: let calls through, but believe it only after a success."""
+        if self._is_open:
+            self._failures, self._is_open = self._limit - 1, False
+
+
+class Slots:
+    """Bounds the calls in flight, and learns when the server takes fewer than configured.
+
+    A server that says "busy" while n other calls of ours are in flight takes n: calling more would
+    only be refused. After a while of successes one more is tried. First come, first served.
+    """
+
+    _SUCCESSES_TO_WIDEN = 32
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._limit = most
+        self._in_flight = 0
+        self._successes = 0
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    @property
+    def limit(self) -> int:
+        return self._limit
+
+    @property
+    def in_flight(self) -> int:
+        return self._in_flight
+
+    async def __aenter__(self) -> None:
+        if self._in_flight < self._limit and not self._waiting:
+            self._in_flight += 1
+            return
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        try:
+            await turn  # `_admit` has counted this call when it resolves
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self._leave()
+            else:
+                self._waiting.remove(turn)
+            raise
+
+    async def __aexit__(self, *_: object) -> None:
+        self._leave()
+
+    def busy(self) -> None:
+        """A call in flight was refused for want of a slot; call before it leaves."""
+        self._limit = max(1, min(self._limit, self._in_flight - 1))
+        self._successes = 0
+
+    def succeeded(self) -> None:
+        """A call succeeded."""
+        self._successes += 1
+        if self._successes >= self._SUCCESSES_TO_WIDEN and self._limit < self._most:
+            self._limit += 1
+            self._successes = 0
+            self._admit()
+
+    def _leave(self) -> None:
+        self._in_flight -= 1
+        self._admit()
+
+    def _admit(self) -> None:
+        while self._waiting and self._in_flight < self._limit:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                self._in_flight += 1
+                turn.set_result(None)
+
+
+class SpendGuard:
+    """At most so many calls in any hour."""
+
+    _HOUR_S = 3600.0
+
+    def __init__(self, calls_per_hour: int | None) -> None:
+        self._limit = calls_per_hour
+        self._started: list[float] = []
+
+    def wait_s(self) -> float:
+        """Seconds until the next call is allowed; 0: now."""
+        if self._limit is None:
+            return 0.0
+        now = time.monotonic()
+        self._started = [start for start in self._started if now - start < self._HOUR_S]
+        if len(self._started) < self._limit:
+            return 0.0
+        return self._started[0] + self._HOUR_S - now
+
+    def spend(self) -> None:
+        """Count a call that starts now."""
+        if self._limit is not None:
+            self._started.append(time.monotonic())

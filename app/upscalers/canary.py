@@ -1,0 +1,181 @@
+"""Has the model behind an opaque API changed since it was calibrated?
+
+A provider can replace a model without telling. So a few inputs, the canaries, are sent again on a
+schedule. If the same seed gives the same bytes, their hashes must not change. Otherwise each answer
+is reduced to a few numbers, and every new number is ranked among those drawn before: as long as the
+model is the same, all ranks are equally likely. The randomised ranks are bet against by a simple
+jumper, a test martingale: under an unchanged model its capital exceeds 1/δ at any time with
+probability at most δ (Ville's inequality), so one may look as often as one likes. Several
+statistics are watched by capitals of their own whose mean is again such a martingale.
+
+Sources: Vovk, Gammerman, Shafer, "Algorithmic Learning in a Random World", 2nd ed., ch. 8 (simple
+jumper); the accounts bet with e in {−1, 0, 1} and jump with J = 0.01.
+
+Everything here is pure: the caller stores the model and sends the images.
+"""
+
+from __future__ import annotations
+
+import bisect
+import hashlib
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.upscalers.base import RGB
+
+_BETS = (-1.0, 0.0, 1.0)
+_JUMP = 0.01
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Canary(_Frozen):
+    """One input and what its answers were; the input itself is stored elsewhere, by this name.
+
+    seed: sent with every call when answers are compared exactly.
+    sha256: of the answer; None when answers are compared statistically.
+    draws: values of each statistic so far, sorted.
+    """
+
+    name: str
+    seed: int
+    sha256: str | None = None
+    draws: dict[str, tuple[float, ...]] = Field(default_factory=dict)
+
+
+class Canaries(_Frozen):
+    """All canaries of one calibration, and the evidence so far.
+
+    capital: of the three accounts, for each statistic; they start at a third each.
+    changed: canaries whose exact answer changed.
+    """
+
+    fingerprint: str
+    items: tuple[Canary, ...]
+    capital: dict[str, tuple[float, float, float]] = Field(default_factory=dict)
+    changed: tuple[str, ...] = ()
+
+    @property
+    def evidence(self) -> float:
+        """Capital against "nothing has changed": at least 1/δ with probability ≤ δ if so."""
+        if self.changed:
+            return math.inf
+        if not self.capital:
+            return 1.0
+        return sum(sum(accounts) for accounts in self.capital.values()) / len(self.capital)
+
+    def alarms(self, delta: float = 0.01) -> bool:
+        """Whether to believe in a change, being wrong with probability at most `delta` ever."""
+        return self.evidence >= 1 / delta
+
+
+def statistics_of(sample: RGB) -> dict[str, float]:
+    """Numbers that another model would change: brightness, contrast, sharpness (log scale)."""
+    grey = sample.astype(np.float32) @ _LUMA
+    steps = float(np.abs(np.diff(grey, axis=0)).mean() + np.abs(np.diff(grey, axis=1)).mean())
+    return {
+        "brightness": float(grey.mean()),
+        "contrast": math.log(float(grey.std()) + 1e-6),
+        "sharpness": math.log(steps + 1e-6),
+    }
+
+
+def digest_of(sample: RGB) -> str:
+    """SHA-256 of shape and pixels."""
+    digest = hashlib.sha256(repr(sample.shape).encode())
+    digest.update(np.ascontiguousarray(sample).data)
+    return digest.hexdigest()
+
+
+def start(
+    fingerprint: str, seeds: Mapping[str, int], answers: Mapping[str, Sequence[RGB]]
+) -> Canaries:
+    """Canaries from the first answers.
+
+    Args:
+        fingerprint: of the upscaler.
+        seeds: of each canary, by name.
+        answers: K ≥ 2 answers of each canary, all to its seed. If those of every canary are equal
+            among themselves, answers will be compared exactly, else statistically: then K decides
+            how small a rank can get, and 10 or more are advisable.
+
+    Raises:
+        ValueError: fewer than two answers of a canary.
+    """
+    if not answers or any(len(given) < 2 for given in answers.values()):
+        raise ValueError("at least two answers of each canary are needed")
+    digests = {name: {digest_of(sample) for sample in given} for name, given in answers.items()}
+    if all(len(found) == 1 for found in digests.values()):
+        return Canaries(
+            fingerprint=fingerprint,
+            items=tuple(
+                Canary(name=name, seed=seeds[name], sha256=min(found))
+                for name, found in digests.items()
+            ),
+        )
+    items = []
+    for name, given in answers.items():
+        values = [statistics_of(sample) for sample in given]
+        draws = {key: tuple(sorted(value[key] for value in values)) for key in values[0]}
+        items.append(Canary(name=name, seed=seeds[name], draws=draws))
+    return Canaries(
+        fingerprint=fingerprint,
+        items=tuple(items),
+        capital=dict.fromkeys(items[0].draws, (1 / 3, 1 / 3, 1 / 3)),
+    )
+
+
+def observe(
+    canaries: Canaries, answers: Mapping[str, RGB], uniform: Callable[[], float]
+) -> Canaries:
+    """The canaries after one fresh answer each; canaries without an answer stay as they are.
+
+    Args:
+        canaries: the state so far.
+        answers: by the canary's name. Statistical canaries need a fresh draw: a new seed where the
+            API has seeds, and no cache.
+        uniform: draws from U(0, 1), to break ties.
+    """
+    capital = dict(canaries.capital)
+    changed = set(canaries.changed)
+    items = []
+    for item in canaries.items:
+        answer = answers.get(item.name)
+        if answer is None:
+            items.append(item)
+        elif item.sha256 is not None:
+            if digest_of(answer) != item.sha256:
+                changed.add(item.name)
+            items.append(item)
+        else:
+            draws = dict(item.draws)
+            for key, value in statistics_of(answer).items():
+                capital[key] = _bet(capital[key], _rank(draws[key], value, uniform()))
+                draws[key] = tuple(sorted((*draws[key], value)))
+            items.append(item.model_copy(update={"draws": draws}))
+    return canaries.model_copy(
+        update={"items": tuple(items), "capital": capital, "changed": tuple(sorted(changed))}
+    )
+
+
+def _rank(earlier: Sequence[float], value: float, uniform: float) -> float:
+    """The randomised rank of a new value, U(0, 1) if all values come from one distribution."""
+    below, up_to = bisect.bisect_left(earlier, value), bisect.bisect_right(earlier, value)
+    greater, equal = len(earlier) - up_to, up_to - below
+    return (greater + uniform * (equal + 1)) / (len(earlier) + 1)
+
+
+def _bet(accounts: tuple[float, float, float], p: float) -> tuple[float, float, float]:
+    """One round of the simple jumper: a little capital jumps, then each account bets."""
+    total = sum(accounts)
+    after = [
+        ((1 - _JUMP) * account + _JUMP / len(_BETS) * total) * (1 + bet * (p - 0.5))
+        for account, bet in zip(accounts, _BETS, strict=True)
+    ]
+    return (after[0], after[1], after[2])

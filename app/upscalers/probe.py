@@ -1,0 +1,139 @@
+"""Try an upscaler as a request would, and say what matters for calibration and cost."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import statistics
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from app.errors import UpscalerError
+from app.upscalers.base import RGB, Source, Upscaler
+from app.upscalers.remote.checks import Alignment, alignment
+from app.upscalers.remote.errors import reason
+
+_SIDE = 96
+_SEEDS = (193, 290)  # any two; their residues modulo 96 differ, so symmetry-sampled models differ
+
+
+@dataclass(slots=True)
+class ProbeReport:
+    """What three generations have shown. None means: not known.
+
+    reachable: the health check succeeded.
+    generates: all three generations succeeded.
+    error, error_kind: the first failure, in words and as its metrics label.
+    repeatable: the same seed gave the same bytes.
+    varies: another seed gave other bytes.
+    honours_seeds: both of these, for an upscaler that takes seeds.
+    lossless: no answer came in a lossy format.
+    latency_s: median time of one generation.
+    calls_per_request: generations that a request for `samples` samples starts, without retries.
+    shift, stretch, similarity: how the sample lies on the input; see `Alignment`.
+    """
+
+    name: str
+    kind: str
+    samples: int
+    reachable: bool = False
+    generates: bool = False
+    error: str | None = None
+    error_kind: str | None = None
+    scale: int | None = None
+    fingerprint: str | None = None
+    takes_seeds: bool | None = None
+    repeatable: bool | None = None
+    varies: bool | None = None
+    lossless: bool | None = None
+    latency_s: float | None = None
+    calls_per_request: int | None = None
+    alignment: Alignment | None = None
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def honours_seeds(self) -> bool | None:
+        if not self.takes_seeds or self.varies is None or self.repeatable is None:
+            return None
+        return self.varies and self.repeatable
+
+    @property
+    def usable(self) -> bool:
+        """Whether masks can be made: samples come and differ."""
+        return self.generates and bool(self.varies)
+
+
+async def probe(upscaler: Upscaler, image: RGB | None = None, *, samples: int = 8) -> ProbeReport:
+    """Check the upscaler, then generate with one seed, another, and the first again.
+
+    Never raises an `UpscalerError`: the report holds it.
+
+    Args:
+        upscaler: to try; three generations are paid for.
+        image: uint8 [h, w, 3]; None: a synthetic pattern of 96 x 96.
+        samples: M, for the number of calls that a request makes.
+    """
+    report = ProbeReport(upscaler.name, upscaler.kind, samples)
+    source = Source(pattern() if image is None else image)
+    try:
+        await upscaler.check()
+        report.reachable = True
+        capabilities = upscaler.capabilities
+        report.scale, report.fingerprint = upscaler.scale, upscaler.fingerprint
+        report.takes_seeds = capabilities.seeds
+        report.calls_per_request = math.ceil(samples / capabilities.samples_per_call)
+        one, other, again = [await _timed(upscaler, source, seed) for seed in (*_SEEDS, _SEEDS[0])]
+    except UpscalerError as error:
+        report.error, report.error_kind = error.detail, reason(error)
+        return report
+    report.generates = True
+    report.latency_s = statistics.median(seconds for _, seconds in (one, other, again))
+    report.varies = not np.array_equal(one[0], other[0])
+    report.repeatable = bool(np.array_equal(one[0], again[0]))
+    report.lossless = upscaler.capabilities.lossless
+    report.alignment = await asyncio.to_thread(alignment, source.rgb, one[0], upscaler.scale)
+    report.warnings = _warnings(report, upscaler.capabilities.max_samples)
+    return report
+
+
+def pattern() -> RGB:
+    """A deterministic picture with edges, texture and smooth parts, uint8 [96, 96, 3]."""
+    y, x = np.mgrid[0:_SIDE, 0:_SIDE].astype(np.float64)
+    rings = 127 + 60 * np.sin(np.hypot(x - 30, y - 40) / 2.5)
+    ramp = 40 + 1.6 * x
+    board = 200.0 * (((x // 7).astype(int) + (y // 5).astype(int)) % 2)
+    grain = np.random.default_rng(1).normal(0, 12, (_SIDE, _SIDE))
+    planes = [rings + grain, np.where(x > 55, board, ramp), 0.5 * rings + 0.5 * ramp - grain]
+    picture: RGB = np.clip(np.stack(planes, axis=-1), 0, 255).astype(np.uint8)
+    return picture
+
+
+async def _timed(upscaler: Upscaler, source: Source, seed: int) -> tuple[RGB, float]:
+    started = time.perf_counter()
+    (sample,) = await upscaler.generate(source, [seed])
+    return sample, time.perf_counter() - started
+
+
+def _warnings(report: ProbeReport, max_samples: int | None) -> list[str]:
+    found = []
+    if not report.varies:
+        found.append(
+            "Two generations were identical: a fixed seed, a cache or a deterministic model. A "
+            "mask needs samples that differ."
+        )
+    elif report.takes_seeds and not report.repeatable:
+        found.append(
+            "The same seed gave two different samples, so answers cannot be reproduced; masks and "
+            "guarantees are not affected."
+        )
+    elif not report.takes_seeds and report.repeatable:
+        found.append("No seed is sent, yet the first and third answer were identical: a cache.")
+    if report.lossless is False:
+        found.append("Samples come in a lossy format; its noise adds to the indecision.")
+    if report.alignment is not None and report.alignment.problem:
+        found.append(f"The samples are not aligned: {report.alignment.problem}.")
+    if max_samples is not None and max_samples < report.samples:
+        found.append(f"It has only {max_samples} distinct samples, fewer than {report.samples}.")
+    return found

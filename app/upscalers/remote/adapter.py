@@ -1,0 +1,196 @@
+"""What all adapters share: identity, capabilities, limits, and work that outlives a call."""
+
+from __future__ import annotations
+
+import abc
+import asyncio
+import base64
+import hashlib
+import json
+import weakref
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
+from typing import Any
+
+from app.errors import UpscalerError, UpscalerRejected, UpscalerUnavailable
+from app.upscalers.base import RGB, Capabilities, Source
+from app.upscalers.config import RemoteConfig
+from app.upscalers.remote.http import Upstream
+from app.upscalers.remote.samples import SampleReader
+from app.upscalers.remote.translation import Reply, retry_after
+
+# Settings that say how to call, not what is computed. Everything else is in the fingerprint, so a
+# new setting is in it until somebody decides otherwise.
+_NOT_PART_OF_THE_MODEL = frozenset(
+    {
+        "name", "token_env", "token_header", "token_scheme", "max_input_pixels", "concurrency",
+        "call_timeout_s", "attempts", "max_calls_per_hour", "allowed_hosts", "allow_private",
+        "max_answer_bytes", "alignment", "canary", "preset", "wait_s", "poll_interval_s",
+        "upload_above_bytes", "tensor_format", "poll", "cancel", "health_path", "identity", "url",
+        "samples_per_call",
+    }
+)  # fmt: skip
+
+_GOODBYE_S = 5.0
+_POLL_TRIES = 3
+_LARGE_JSON = 2**20
+
+
+class Adapter(abc.ABC):
+    """An `Upscaler` that makes one sample per call unless a subclass says more.
+
+    The fingerprint covers the adapter, the address (or `identity`), every setting that reaches the
+    model, and what `_learn` found out about the version behind the address.
+    """
+
+    def __init__(
+        self, config: RemoteConfig, upstream: Upstream, reader: SampleReader, scale: int
+    ) -> None:
+        self._config = config
+        self._upstream = upstream
+        self._reader = reader
+        self._scale = scale
+        self._learned: dict[str, Any] | None = None
+        self._goodbyes: set[asyncio.Task[None]] = set()
+
+    @property
+    def name(self) -> str:
+        return self._config.name
+
+    @property
+    def kind(self) -> str:
+        return str(getattr(self._config, "kind", "remote"))
+
+    @property
+    def scale(self) -> int:
+        return self._scale
+
+    @property
+    def fingerprint(self) -> str:
+        if self._learned is None:
+            raise UpscalerUnavailable(f"{self.name!r} has not been reached yet.")
+        settings = {
+            key: value
+            for key, value in self._config.model_dump(mode="json").items()
+            if key not in _NOT_PART_OF_THE_MODEL
+        }
+        where = self._config.identity or list(self._config.addresses)
+        whole = {"model": where, "settings": settings, "learned": self._learned}
+        canonical = json.dumps(whole, sort_keys=True, ensure_ascii=True)
+        return "sha256:" + hashlib.sha256(canonical.encode()).hexdigest()
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return Capabilities(
+            seeds=self._takes_seeds(),
+            samples_per_call=int(getattr(self._config, "samples_per_call", 1)),
+            concurrency=self._config.concurrency,
+            max_input_pixels=self._config.max_input_pixels,
+            lossless=not self._reader.lossy,
+        )
+
+    async def generate(self, source: Source, seeds: Sequence[int]) -> list[RGB]:
+        """One sample per seed; see `Upscaler.generate`."""
+        limit = self._config.max_input_pixels
+        if limit is not None and source.height * source.width > limit:
+            raise UpscalerRejected(
+                f"The image has {source.height * source.width:,} pixels; {self.name!r} takes at "
+                f"most {limit:,}.",
+                limit="max_input_pixels",
+                maximum=limit,
+            )
+        try:
+            return await self._samples(source, seeds)
+        except UpscalerError as error:
+            self._upstream.redact_error(error)
+            raise
+
+    async def check(self) -> None:
+        """See `Upscaler.check`."""
+        try:
+            self._learned = await self._learn()
+        except UpscalerUnavailable as error:
+            self._upstream.redact_error(error)
+            raise
+        except UpscalerError as error:
+            raise UpscalerUnavailable(self._upstream.redact(error.detail)) from error
+
+    async def close(self) -> None:
+        """Finish cancellations on their way, then close the connections."""
+        if self._goodbyes:
+            await asyncio.wait(self._goodbyes, timeout=_GOODBYE_S)
+        self._reader.close()
+        await self._upstream.close()
+
+    @abc.abstractmethod
+    async def _learn(self) -> dict[str, Any]:
+        """Reach the server; what identifies the model behind it, as far as it tells."""
+
+    @abc.abstractmethod
+    def _takes_seeds(self) -> bool: ...
+
+    async def _samples(self, source: Source, seeds: Sequence[int]) -> list[RGB]:
+        return [await self._sample(source, seed) for seed in seeds]
+
+    async def _sample(self, source: Source, seed: int) -> RGB:
+        raise NotImplementedError
+
+    async def _ask(self, url: str, interval: float) -> Reply:
+        """Poll once, after the interval.
+
+        Asking costs nothing and the work behind it does, so a broken connection or a busy server
+        is asked again before the work is given up.
+        """
+        for _ in range(_POLL_TRIES):
+            await asyncio.sleep(interval)
+            try:
+                reply = await self._upstream.request("GET", url, large=True)
+            except UpscalerUnavailable:
+                continue
+            if reply.status != 429 and reply.status < 500:
+                return reply
+            interval = max(interval, retry_after(reply.headers) or 0.0)
+        return await self._upstream.request("GET", url, large=True)
+
+    async def _parse(self, reply: Reply) -> None:
+        """Parse a large JSON answer outside the event loop; it remembers the result."""
+        if len(reply.body) > _LARGE_JSON:
+            await self._reader.in_thread(lambda: reply.document)
+
+    def _say_goodbye(self, request: Coroutine[Any, Any, object]) -> None:
+        """Cancel remote work without making the cancelled caller wait; failures do not matter."""
+
+        async def quietly() -> None:
+            with suppress(UpscalerError, TimeoutError):
+                await asyncio.wait_for(request, _GOODBYE_S)
+
+        task = asyncio.create_task(quietly())
+        self._goodbyes.add(task)
+        task.add_done_callback(self._goodbyes.discard)
+
+
+class Uploads:
+    """One upload for all calls of one input, however many run at once.
+
+    Keyed by the `Source` object, and forgotten with it.
+    """
+
+    def __init__(self, upload: Callable[[Source], Coroutine[Any, Any, str]]) -> None:
+        self._upload = upload
+        self._tasks: weakref.WeakKeyDictionary[Source, asyncio.Task[str]] = (
+            weakref.WeakKeyDictionary()
+        )
+
+    async def get(self, source: Source) -> str:
+        """Where the image lies on the server; a failed upload is tried again by the next call."""
+        task = self._tasks.get(source)
+        if task is None or (task.done() and (task.cancelled() or task.exception())):
+            task = self._tasks[source] = asyncio.create_task(self._upload(source))
+            task.add_done_callback(lambda done: done.cancelled() or done.exception())
+        # Shielded: one cancelled call must not take the upload away from the others.
+        return await asyncio.shield(task)
+
+
+def data_uri(png: bytes) -> str:
+    """A PNG as a data URI."""
+    return "data:image/png;base64," + base64.b64encode(png).decode()

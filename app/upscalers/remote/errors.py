@@ -1,0 +1,133 @@
+"""Why a remote call failed, in finer words than `app.errors`.
+
+::
+
+    UpscalerUnavailable
+    ├── Busy             all slots of the server are taken
+    ├── RateLimited      the account may not call so often
+    ├── QuotaSpent       the account has no credit left, or our own spend limit is reached
+    ├── BadCredentials   the token is missing, wrong or may not use this model
+    ├── Misconfigured    the address or the model name does not exist there
+    └── BreakerOpen      failed too often in a row; not called at all now
+    UpscalerFailed
+    ├── GenerationFailed the model itself failed; another try may succeed
+    ├── Filtered         a content filter withheld this sample; another seed may pass
+    ├── ProtocolError    an answer that cannot be read as this protocol
+    │   └── WrongSample  an image that is no sample: size, alignment, unchanged input
+    └── SomeFailed       part of the samples of one call came
+
+`retriable` says whether the same call with the same seed may succeed now; `reason` is a short
+constant for metrics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from app.errors import UpscalerError, UpscalerFailed, UpscalerRejected, UpscalerUnavailable
+from app.upscalers.base import RGB
+
+
+class _Waiting(UpscalerUnavailable):
+    """`asked` is how long the server wants us to wait; None: it did not say."""
+
+    def __init__(self, detail: str, *, asked: float | None = None, **members: Any) -> None:
+        super().__init__(detail, retry_after=5.0 if asked is None else asked, **members)
+        self.asked = asked
+
+
+class Busy(_Waiting):
+    """The server has no free slot (409, 503, 429 by product)."""
+
+
+class RateLimited(_Waiting):
+    """Too many calls for this account."""
+
+
+class QuotaSpent(UpscalerUnavailable):
+    """No credit left at the provider, or the configured spend limit is reached."""
+
+
+class BadCredentials(UpscalerUnavailable):
+    """401 or 403: nobody can be served until the operator mends the token."""
+
+
+class Misconfigured(UpscalerUnavailable):
+    """404 for the model or the address: the operator must mend the configuration."""
+
+
+class BreakerOpen(UpscalerUnavailable):
+    """The upscaler failed many times in a row, so this call was not made."""
+
+
+class GenerationFailed(UpscalerFailed):
+    """The model reported a failure of its own, often inside HTTP 200."""
+
+
+class Filtered(UpscalerFailed):
+    """A content filter withheld the sample."""
+
+
+class ProtocolError(UpscalerFailed):
+    """The answer does not follow the protocol: wrong type, truncated, too large, unreadable."""
+
+
+class WrongSample(ProtocolError):
+    """The answer is an image, but not a sample of this input."""
+
+
+class SomeFailed(UpscalerFailed):
+    """One call for several seeds gave only part of the samples.
+
+    `samples` has one entry per seed of the call, None where none came. What came is paid for, so
+    the fan-out keeps it and asks again only for the rest. `cause` is why the rest is missing.
+    """
+
+    def __init__(self, samples: Sequence[RGB | None], cause: UpscalerError, **members: Any) -> None:
+        super().__init__(cause.detail, **members)
+        self.samples = list(samples)
+        self.cause = cause
+
+
+_FINAL = (UpscalerRejected, Filtered, WrongSample, SomeFailed)
+_NOT_NOW = (BadCredentials, Misconfigured, QuotaSpent, BreakerOpen)
+
+_REASONS: tuple[tuple[type[UpscalerError], str], ...] = (
+    (Busy, "busy"),
+    (RateLimited, "rate-limited"),
+    (QuotaSpent, "quota"),
+    (BadCredentials, "credentials"),
+    (Misconfigured, "configuration"),
+    (BreakerOpen, "breaker-open"),
+    (UpscalerUnavailable, "unavailable"),
+    (Filtered, "filtered"),
+    (UpscalerRejected, "rejected"),
+    (WrongSample, "wrong-sample"),
+    (ProtocolError, "protocol"),
+    (UpscalerFailed, "failed"),
+)
+
+
+def retriable(error: BaseException) -> bool:
+    """Whether the same call with the same seed may succeed a moment later."""
+    return isinstance(error, UpscalerUnavailable | UpscalerFailed) and not isinstance(
+        error, (*_FINAL, *_NOT_NOW)
+    )
+
+
+def replaceable(error: BaseException) -> bool:
+    """Whether a sample with another seed may succeed where this one finally failed."""
+    return isinstance(error, UpscalerFailed) and not isinstance(
+        error, UpscalerRejected | WrongSample
+    )
+
+
+def asked_wait(error: BaseException) -> float | None:
+    """Seconds that the server asked to wait before the next try; None: it did not say."""
+    return error.asked if isinstance(error, _Waiting) else None
+
+
+def reason(error: BaseException) -> str:
+    """The label of the error in metrics."""
+    return next((label for kind, label in _REASONS if isinstance(error, kind)), "other")

@@ -1,0 +1,212 @@
+"""Any HTTP API, described by data: see `template.py` for the description, `presets/` for examples.
+
+One call is a request, then, for APIs with a queue, polls and a fetch, then the image out of the
+body or out of JSON. What the provider calls success is checked beyond the status, because filtered
+and failed generations come with status 200.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from app.errors import UpscalerError, UpscalerRejected, UpscalerUnavailable
+from app.upscalers.base import RGB, Source
+from app.upscalers.config import HttpConfig
+from app.upscalers.remote import pointer
+from app.upscalers.remote.adapter import Adapter, data_uri
+from app.upscalers.remote.errors import (
+    Filtered,
+    GenerationFailed,
+    ProtocolError,
+    QuotaSpent,
+    SomeFailed,
+)
+from app.upscalers.remote.http import Upstream
+from app.upscalers.remote.samples import SampleReader
+from app.upscalers.remote.template import Condition, Poll, fill, fill_path
+from app.upscalers.remote.translation import Reply, explanation, failure
+
+
+class HttpUpscaler(Adapter):
+    """An upscaler behind a described HTTP API."""
+
+    def __init__(self, config: HttpConfig, upstream: Upstream, reader: SampleReader) -> None:
+        super().__init__(config, upstream, reader, config.scale)
+        self._settings = config
+
+    def _takes_seeds(self) -> bool:
+        return self._settings.seed is not None
+
+    async def _learn(self) -> dict[str, Any]:
+        if self._settings.health_path is not None:
+            reply = await self._upstream.request("GET", self._settings.health_path)
+            if not reply.ok:
+                raise self._failure(reply)
+        return {}
+
+    async def _samples(self, source: Source, seeds: Sequence[int]) -> list[RGB]:
+        if len(seeds) > 1 and self._settings.samples_per_call == 1:
+            return [(await self._samples(source, [seed]))[0] for seed in seeds]
+        reply = await self._call(source, seeds)
+        if self._settings.answer.image == "body":
+            return [await self._reader.read(reply.body, source)]
+        images = pointer.find(reply.json(), self._settings.answer.pointer)
+        if not images:
+            raise ProtocolError(
+                f"{self.name!r} sent no image at {self._settings.answer.pointer!r}: "
+                f"{explanation(reply, self._settings.answer.error_text) or 'unexpected JSON'}"
+            )
+        return await self._read_all(images, source, len(seeds))
+
+    async def _read_all(self, images: list[Any], source: Source, count: int) -> list[RGB]:
+        samples: list[RGB | None] = [None] * count
+        cause: UpscalerError = ProtocolError(f"{self.name!r} sent {len(images)} of {count} images.")
+        for place, image in enumerate(images[:count]):
+            try:
+                samples[place] = await self._reader.read_text(image, source)
+            except UpscalerError as error:
+                if count == 1:
+                    raise
+                cause = error
+        complete = [sample for sample in samples if sample is not None]
+        if len(complete) == count:
+            return complete
+        raise SomeFailed(samples, cause) if complete else cause
+
+    async def _call(self, source: Source, seeds: Sequence[int]) -> Reply:
+        """The answer that holds the image."""
+        request, config = self._settings.request, self._settings
+        values = await asyncio.to_thread(self._values, source, seeds)
+        arguments: dict[str, Any] = {}
+        if request.form == "raw":
+            arguments["content"] = source.png
+            arguments["headers"] = {"Content-Type": "image/png"}
+        elif request.form == "json":
+            arguments["json"] = fill(request.body, values)
+        else:
+            fields = fill(request.fields, values)
+            arguments["fields"] = {key: _text(value) for key, value in fields.items()}
+            arguments["files"] = {request.image_field: ("image.png", source.png, "image/png")}
+        if request.query:
+            query = fill(request.query, values)
+            arguments["query"] = {key: _text(value) for key, value in query.items()}
+        path = fill_path(request.path, values)
+        reply = await self._upstream.request(request.method, path, large=True, **arguments)
+        await self._parse(reply)
+        self._raise_for(reply)
+        return reply if config.poll is None else await self._polled(config.poll, reply)
+
+    def _values(self, source: Source, seeds: Sequence[int]) -> dict[str, Any]:
+        """What the placeholders stand for; images are encoded only when they are asked for."""
+        config, k = self._settings, self._settings.scale
+        values: dict[str, Any] = {
+            **config.parameters,
+            "count": len(seeds), "scale": k, "width": source.width, "height": source.height,
+            "out_width": k * source.width, "out_height": k * source.height,
+        }  # fmt: skip
+        if config.seed is not None:
+            values["seed"] = config.seed.map(seeds[0])
+        asked = config.request.placeholders
+        if asked & {"image_b64", "image_data_uri"}:
+            uri = data_uri(source.png)
+            values |= {"image_data_uri": uri, "image_b64": uri.partition(",")[2]}
+        elif config.request.form != "json":
+            _ = source.png  # encoded here, in a thread
+        return values
+
+    async def _polled(self, poll: Poll, submitted: Reply) -> Reply:
+        """Ask until the generation is done; cancel it when nobody waits any more."""
+        document = submitted.json()
+        status_url = self._link(document, poll.url_pointer, poll.path, poll.id_pointer)
+        try:
+            while True:
+                reply = await self._ask(status_url, poll.interval_s)
+                if not reply.ok:
+                    raise self._failure(reply)
+                if any(_holds(condition, reply) for condition in poll.failed):
+                    raise GenerationFailed(f"{self.name!r} failed: {self._said(reply)}")
+                if all(_holds(condition, reply) for condition in poll.done):
+                    break
+            if poll.result_url_pointer is not None:
+                url = self._link(document, poll.result_url_pointer, None, "")
+                reply = await self._upstream.request("GET", url, large=True)
+            await self._parse(reply)
+            self._raise_for(reply)
+        except (asyncio.CancelledError, UpscalerUnavailable):
+            self._cancel(document, poll)
+            raise
+        return reply
+
+    def _cancel(self, document: Any, poll: Poll) -> None:
+        cancel = self._settings.cancel
+        if cancel is None:
+            return
+        try:
+            url = self._link(document, cancel.url_pointer, cancel.path, poll.id_pointer)
+        except UpscalerError:
+            return  # the submit answer offers no way to cancel
+        self._say_goodbye(self._upstream.request(cancel.method, url))
+
+    def _link(
+        self, document: Any, url_pointer: str | None, path: str | None, id_pointer: str
+    ) -> str:
+        if url_pointer is not None:
+            url = pointer.first(document, url_pointer)
+            if isinstance(url, str) and url:
+                return self._upstream.url(url)
+        elif path is not None:
+            identifier = pointer.first(document, id_pointer)
+            if isinstance(identifier, str | int) and str(identifier) not in {"", ".", ".."}:
+                return fill_path(path, {"id": identifier})
+        raise ProtocolError(f"{self.name!r} did not say where to ask for the result.")
+
+    def _raise_for(self, reply: Reply) -> None:
+        """Raise unless the answer is a success in the words of this API."""
+        answer = self._settings.answer
+        if any(_holds(condition, reply) for condition in answer.quota):
+            raise QuotaSpent(f"{self.name!r} has no credit left: {self._said(reply)}")
+        if any(_holds(condition, reply) for condition in answer.rejected):
+            raise UpscalerRejected(f"{self.name!r} refuses this input: {self._said(reply)}")
+        if any(_holds(condition, reply) for condition in answer.filtered):
+            raise Filtered(f"{self.name!r} withheld a sample: {self._said(reply)}")
+        if not reply.ok:
+            raise self._failure(reply)
+        if any(_holds(condition, reply) for condition in answer.failed) or not all(
+            _holds(condition, reply) for condition in answer.success
+        ):
+            raise GenerationFailed(f"{self.name!r} failed: {self._said(reply)}")
+
+    def _failure(self, reply: Reply) -> UpscalerError:
+        answer = self._settings.answer
+        error = failure(
+            reply, self.name, error_text=answer.error_text, wait_429=answer.rate_limit_wait_s
+        )
+        # Hugging Face says in the body how long a model takes to load.
+        seconds = pointer.first(reply.document, "/estimated_time")
+        if isinstance(error, UpscalerUnavailable) and isinstance(seconds, int | float):
+            error.retry_after = min(float(seconds), 60.0)
+        return error
+
+    def _said(self, reply: Reply) -> str:
+        said = explanation(reply, self._settings.answer.error_text)
+        return said or f"no explanation, status {reply.status}"
+
+
+def _holds(condition: Condition, reply: Reply) -> bool:
+    if condition.status is not None:
+        return reply.status in condition.status
+    if condition.header is not None:
+        value: Any = reply.headers.get(condition.header.lower())
+    else:
+        assert condition.pointer is not None  # noqa: S101 - one of the three is given
+        value = pointer.first(reply.document, condition.pointer)
+    if condition.is_in is None:
+        return bool(value)
+    return value in condition.is_in
+
+
+def _text(value: Any) -> str:
+    """A form field: JSON's spelling of booleans, Python's of everything else."""
+    return str(value).lower() if isinstance(value, bool) else str(value)

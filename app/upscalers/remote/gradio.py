@@ -1,0 +1,111 @@
+"""Gradio apps, Hugging Face Spaces among them: upload, call, event stream, fetch.
+
+Only `event: complete` is success; errors come inside HTTP 200, often without words. The address of
+a result is built from its path, because the URL that an app gives names whatever host a proxy told
+it. Sources: the guide "Querying Gradio apps with curl", routes.py of Gradio 6.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+from urllib.parse import quote
+
+from app.upscalers.base import RGB, Source
+from app.upscalers.config import GradioConfig
+from app.upscalers.remote import pointer
+from app.upscalers.remote.adapter import Adapter, Uploads
+from app.upscalers.remote.errors import GenerationFailed, Misconfigured, ProtocolError, QuotaSpent
+from app.upscalers.remote.http import Upstream
+from app.upscalers.remote.samples import SampleReader
+from app.upscalers.remote.template import fill
+from app.upscalers.remote.translation import raise_for_status
+
+_FILE = {"_type": "gradio.FileData"}
+
+
+class GradioUpscaler(Adapter):
+    """An upscaler behind one endpoint of a Gradio app."""
+
+    def __init__(self, config: GradioConfig, upstream: Upstream, reader: SampleReader) -> None:
+        super().__init__(config, upstream, reader, config.scale)
+        self._settings = config
+        self._prefix = ""
+        self._call = f"/call/{config.api_name.lstrip('/')}"
+        self._uploads = Uploads(self._upload)
+
+    def _takes_seeds(self) -> bool:
+        return "{seed}" in json.dumps(self._settings.inputs)
+
+    async def _learn(self) -> dict[str, Any]:
+        reply = await self._upstream.request("GET", "/config")
+        raise_for_status(reply, self.name)
+        config = reply.json()
+        # Gradio 4 and older have no prefix.
+        self._prefix = str(pointer.first(config, "/api_prefix") or "").rstrip("/")
+        info = await self._upstream.request("GET", f"{self._prefix}/info")
+        raise_for_status(info, self.name)
+        endpoint = f"/{self._settings.api_name.lstrip('/')}"
+        known = pointer.first(info.json(), "/named_endpoints") or {}
+        if endpoint not in known:
+            names = ", ".join(sorted(known)) or "none"
+            raise Misconfigured(f"{self.name!r} has no endpoint {endpoint}; it has: {names}.")
+        return {"version": pointer.first(config, "/version")}
+
+    async def _sample(self, source: Source, seed: int) -> RGB:
+        if self._learned is None:
+            await self.check()
+        values = {"image": {"path": await self._uploads.get(source), "meta": _FILE}, "seed": seed}
+        body = {"data": fill(list(self._settings.inputs), values)}
+        reply = await self._upstream.request("POST", self._prefix + self._call, json=body)
+        raise_for_status(reply, self.name)
+        event = pointer.first(reply.json(), "/event_id")
+        if not isinstance(event, str):
+            raise ProtocolError(f"{self.name!r} did not say where to wait for the result.")
+        answer = await self._result(f"{self._prefix}{self._call}/{quote(event, safe='')}")
+        image = pointer.first(answer, self._settings.output_pointer)
+        path, url = pointer.first(image, "/path"), pointer.first(image, "/url")
+        if isinstance(path, str) and not path.startswith(("http://", "https://")):
+            fetched = await self._upstream.request(
+                "GET", f"{self._prefix}/file={quote(path)}", large=True
+            )
+            raise_for_status(fetched, self.name)
+            return await self._reader.read(fetched.body, source)
+        return await self._reader.read_text(url or path or image, source)
+
+    async def _result(self, path: str) -> Any:
+        """The data of the completed call."""
+        async for event, data in self._upstream.events(path):
+            if event == "complete":
+                try:
+                    return json.loads(data)
+                except ValueError as error:
+                    raise ProtocolError(f"{self.name!r} sent a result that is no JSON.") from error
+            if event == "error":
+                raise self._failed(data)
+        raise ProtocolError(f"{self.name!r} ended its events without a result.")
+
+    def _failed(self, data: str) -> Exception:
+        try:
+            said = pointer.first(json.loads(data), "/error")
+        except ValueError:
+            said = data
+        if not said:
+            return GenerationFailed(f"{self.name!r} failed without saying why.")
+        words = self._upstream.redact(str(said))[:300]
+        if "quota" in words.lower():
+            return QuotaSpent(f"{self.name!r} has no GPU quota left: {words}")
+        return GenerationFailed(f"{self.name!r} failed: {words}")
+
+    async def _upload(self, source: Source) -> str:
+        """The path of the uploaded image on the server."""
+        png = await asyncio.to_thread(lambda: source.png)
+        reply = await self._upstream.request(
+            "POST", f"{self._prefix}/upload", files={"files": ("image.png", png, "image/png")}
+        )
+        raise_for_status(reply, self.name)
+        path = pointer.first(reply.json(), "/0")
+        if not isinstance(path, str):
+            raise ProtocolError(f"{self.name!r} did not say where it put the upload.")
+        return path

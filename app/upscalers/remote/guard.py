@@ -1,0 +1,178 @@
+"""Which addresses results may be fetched from.
+
+A result URL comes from the upscaler, an opaque party, and this process sits inside somebody's
+network. So the URL must be https and its host on the list; the host is resolved here, every
+address must be public, and the connection goes to the very address that was checked: a second
+look-up, as in DNS rebinding, never happens. The upscaler's own address is the operator's choice
+and is trusted as such, private or not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from urllib.parse import SplitResult, urljoin, urlsplit
+
+from app.errors import UpscalerUnavailable
+from app.upscalers.remote.errors import ProtocolError
+
+Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
+"""(host, port) to IP addresses; raises OSError."""
+
+_PORTS = {"http": 80, "https": 443}
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+
+
+async def system_resolver(host: str, port: int) -> Sequence[str]:
+    """The addresses that the operating system knows for a host."""
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [str(entry[4][0]) for entry in found]
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Scheme, host and port: what a token may be sent to."""
+
+    scheme: str
+    host: str
+    port: int
+
+    @classmethod
+    def of(cls, url: str) -> Origin:
+        """The origin of an absolute http(s) URL.
+
+        Raises:
+            ProtocolError: not such a URL.
+        """
+        parts = _split(url)
+        assert parts.hostname is not None  # noqa: S101 - checked by _split
+        try:
+            port = parts.port
+        except ValueError as error:
+            raise ProtocolError("The upscaler gave a URL with an impossible port.") from error
+        return cls(parts.scheme, parts.hostname.lower(), port or _PORTS[parts.scheme])
+
+    @property
+    def authority(self) -> str:
+        """Host and port as in a URL or a Host header."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == _PORTS[self.scheme] else f"{host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class FetchPolicy:
+    """What `target` allows: the upscaler's own origin, and listed hosts with their subdomains."""
+
+    own: Origin
+    allowed_hosts: tuple[str, ...] = ()
+    allow_private: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A checked place to fetch from.
+
+    url: to connect to; its host is the checked address where the origin is not the upscaler's own.
+    origin: what the server is asked for by name (Host header, TLS certificate).
+    is_own: the upscaler's own origin; only there a token goes.
+    """
+
+    url: str
+    origin: Origin
+    is_own: bool
+
+
+async def target(url: str, policy: FetchPolicy, resolve: Resolver) -> Target:
+    """Check a result URL and pin it to an address.
+
+    Raises:
+        ProtocolError: the URL is not allowed; the message says why, without its query.
+        UpscalerUnavailable: the host cannot be resolved now.
+    """
+    origin = Origin.of(url)
+    parts = _split(url)
+    tail = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    if origin == policy.own:
+        return Target(f"{origin.scheme}://{origin.authority}{tail}", origin, is_own=True)
+    listed = origin.host == policy.own.host or any(
+        origin.host == host.lower() or origin.host.endswith("." + host.lower())
+        for host in policy.allowed_hosts
+    )
+    if not listed:
+        raise ProtocolError(
+            f"The result lies on {origin.host}, which is not among the allowed_hosts of this "
+            "upscaler."
+        )
+    if origin.scheme != "https" and not policy.allow_private:
+        raise ProtocolError(f"The result on {origin.host} is not offered over https.")
+    address = await _address(origin, policy, resolve)
+    pinned = Origin(origin.scheme, address, origin.port)
+    return Target(f"{origin.scheme}://{pinned.authority}{tail}", origin, is_own=False)
+
+
+def own_url(url: str, base: str) -> str:
+    """A URL out of an answer that will get the token: only on the upscaler's own origin.
+
+    Relative URLs count from the origin.
+
+    Raises:
+        ProtocolError: another origin.
+    """
+    own = Origin.of(base)
+    absolute = urljoin(f"{own.scheme}://{own.authority}/", url)
+    if Origin.of(absolute) != own:
+        raise ProtocolError(
+            f"The upscaler points to {Origin.of(absolute).host} for its next step; the token stays "
+            f"on {own.host}."
+        )
+    parts = _split(absolute)
+    return f"{own.scheme}://{own.authority}{parts.path}" + (
+        f"?{parts.query}" if parts.query else ""
+    )
+
+
+def is_public(address: str) -> bool:
+    """Whether an IP address belongs to the public internet.
+
+    Addresses that carry an IPv4 address inside (mapped, 6to4, Teredo, NAT64) count as that one.
+    """
+    ip = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(ip, ipaddress.IPv6Address):
+        inner = ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else None)
+        if inner is None and ip in _NAT64:
+            inner = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
+        if inner is not None:
+            ip = inner
+    return ip.is_global and not ip.is_multicast and not ip.is_reserved
+
+
+async def _address(origin: Origin, policy: FetchPolicy, resolve: Resolver) -> str:
+    try:
+        addresses = list(await resolve(origin.host, origin.port))
+    except OSError as error:
+        raise UpscalerUnavailable(f"The result host {origin.host} cannot be resolved.") from error
+    if not addresses:
+        raise UpscalerUnavailable(f"The result host {origin.host} has no address.")
+    # One private address among public ones is no accident, so all must be public.
+    if not policy.allow_private and not all(is_public(address) for address in addresses):
+        raise ProtocolError(
+            f"The result host {origin.host} has a private address; nothing is fetched from there."
+        )
+    return addresses[0]
+
+
+def _split(url: str) -> SplitResult:
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname
+    except ValueError as error:
+        raise ProtocolError("The upscaler gave a URL that cannot be read.") from error
+    if parts.scheme not in _PORTS or not host:
+        raise ProtocolError("The upscaler gave something that is no http(s) URL.")
+    if parts.username is not None or not url.isascii() or any(c.isspace() for c in url):
+        raise ProtocolError("The upscaler gave a URL with credentials or odd characters.")
+    return parts

@@ -1,0 +1,294 @@
+"""The only module that talks HTTP to upscalers.
+
+One `Upstream` per configured address, for the life of the process. It knows no protocol; it keeps
+the promises that all of them need: time limits on every step, byte caps while reading, no
+redirects, no compression (pixels do not compress, and what is not decompressed cannot be a bomb),
+the token sent to the configured origin only, and results fetched only where `guard.py` allows.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+from app.errors import ConfigError, UpscalerError, UpscalerUnavailable
+from app.upscalers.config import RemoteConfig
+from app.upscalers.remote.errors import ProtocolError
+from app.upscalers.remote.guard import (
+    FetchPolicy,
+    Origin,
+    Resolver,
+    own_url,
+    system_resolver,
+    target,
+)
+from app.upscalers.remote.translation import Reply, raise_for_status
+from app.upscalers.turns import take_turn
+
+CONNECT_S = 3.0
+POOL_S = 5.0
+WRITE_S = 30.0
+_SMALL_ANSWER = 8 * 2**20  # metadata, status and error answers
+
+_READ_AHEAD = 4 * 2**20
+"""Bytes of an answer that are read before this call has its turn; the rest waits at the server.
+So the answers to the M calls of a request, too, are in memory one at a time."""
+
+Multipart = Mapping[str, tuple[str, bytes, str]]
+"""Field to (file name, bytes, media type)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """What tests replace: the transport under httpx, and the resolver."""
+
+    transport: httpx.AsyncBaseTransport | None = None
+    resolve: Resolver = field(default=system_resolver)
+
+
+class Upstream:
+    """HTTP to one configured address.
+
+    Paths are relative to the address; absolute URLs are accepted on its origin only. Methods raise
+    `UpscalerUnavailable` when there is no answer, `ProtocolError` when the answer is too large or
+    compressed; what a status means is the caller's business.
+    """
+
+    def __init__(
+        self,
+        config: RemoteConfig,
+        base: str,
+        environ: Mapping[str, str],
+        network: Network | None = None,
+    ) -> None:
+        self.name = config.name
+        self.base = base
+        self._network = network or Network()
+        self._token = _token(config, environ)
+        self._max_bytes = config.max_answer_bytes
+        self._policy = FetchPolicy(Origin.of(base), config.allowed_hosts, config.allow_private)
+        timeout = httpx.Timeout(
+            connect=CONNECT_S, read=config.call_timeout_s, write=WRITE_S, pool=POOL_S
+        )
+        # A few more connections than calls, so that polling and cancelling never queue.
+        limits = httpx.Limits(
+            max_connections=config.concurrency + 4, max_keepalive_connections=config.concurrency + 4
+        )
+        common = {"Accept-Encoding": "identity", "User-Agent": "trustscale"}
+        self._client = self._open(
+            {**common, **config.headers, **_authorization(config, self._token)}, timeout, limits
+        )
+        # Results on other hosts are fetched without token, cookies or configured headers.
+        self._stranger = self._open(common, timeout, limits)
+
+    def _open(
+        self, headers: dict[str, str], timeout: httpx.Timeout, limits: httpx.Limits
+    ) -> httpx.AsyncClient:
+        return httpx.AsyncClient(
+            headers=headers,
+            timeout=timeout,
+            limits=limits,
+            follow_redirects=False,
+            transport=self._network.transport,
+        )
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        json: Any = None,
+        content: bytes | Sequence[bytes | memoryview] | None = None,
+        fields: Mapping[str, str] | None = None,
+        files: Multipart | None = None,
+        query: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        large: bool = False,
+    ) -> Reply:
+        """One exchange; `large` allows answers up to the configured cap, else 8 MiB."""
+        request = self._client.build_request(
+            method,
+            self.url(path),
+            json=json,
+            content=content if content is None or isinstance(content, bytes) else _chunks(content),
+            data=dict(fields) if fields else None,
+            files=files,
+            params=query or None,
+            headers=_with_length(content, headers),
+        )
+        return await self._exchange(self._client, request, self._cap(large=large))
+
+    async def fetch(self, url: str) -> bytes | bytearray:
+        """The bytes behind a result URL.
+
+        Raises:
+            ProtocolError: the URL is not allowed, or the answer is too large.
+            UpscalerUnavailable: no answer, or one that says so.
+        """
+        place = await target(url, self._policy, self._network.resolve)
+        if place.is_own:
+            reply = await self.request("GET", place.url, large=True)
+        else:
+            request = self._stranger.build_request(
+                "GET",
+                place.url,
+                headers={"Host": place.origin.authority},
+                extensions={"sni_hostname": place.origin.host},
+            )
+            reply = await self._exchange(self._stranger, request, self._cap(large=True))
+        if 300 <= reply.status < 400:
+            raise ProtocolError(f"The result of {self.name!r} redirects; redirects are refused.")
+        if reply.status in {401, 403, 404, 410}:
+            raise ProtocolError(f"The result of {self.name!r} is gone ({reply.status}).")
+        raise_for_status(reply, self.name)
+        return reply.body
+
+    async def events(self, path: str) -> AsyncIterator[tuple[str, str]]:
+        """Server-sent events as (event, data)."""
+        request = self._client.build_request("GET", self.url(path))
+        async with self._send(self._client, request) as response:
+            if not response.is_success:
+                body = await self._read(response, _SMALL_ANSWER)
+                raise_for_status(_reply(response, body), self.name)
+            event, data, received = "message", [], 0
+            async for line in response.aiter_lines():
+                received += len(line)
+                if received > self._max_bytes:
+                    raise ProtocolError(f"{self.name!r} sent too many events.")
+                if line.startswith("event:"):
+                    event = line[6:].strip()
+                elif line.startswith("data:"):
+                    data.append(line[5:].removeprefix(" "))
+                elif not line and data:
+                    yield event, "\n".join(data)
+                    event, data = "message", []
+
+    def url(self, path: str) -> str:
+        """The absolute URL of a path, or a URL of an answer after checking its origin."""
+        if path.startswith(("http://", "https://", "//")):
+            return own_url(path, self.base)
+        return self.base + path
+
+    def redact(self, text: str) -> str:
+        """The text without the token, should an answer repeat it."""
+        return text.replace(self._token, "***") if self._token else text
+
+    def redact_error(self, error: UpscalerError) -> None:
+        """Take the token out of an error's text."""
+        error.detail = self.redact(error.detail)
+        error.args = (error.detail,)
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._client.aclose()
+        await self._stranger.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    def _cap(self, *, large: bool) -> int:
+        return self._max_bytes if large else min(self._max_bytes, _SMALL_ANSWER)
+
+    async def _exchange(self, client: httpx.AsyncClient, request: httpx.Request, cap: int) -> Reply:
+        async with self._send(client, request) as response:
+            return _reply(response, await self._read(response, cap))
+
+    @asynccontextmanager
+    async def _send(
+        self, client: httpx.AsyncClient, request: httpx.Request
+    ) -> AsyncIterator[httpx.Response]:
+        with self._transport_errors():
+            response = await client.send(request, stream=True)
+            try:
+                yield response
+            finally:
+                await response.aclose()
+
+    async def _read(self, response: httpx.Response, cap: int) -> bytearray:
+        encoding = response.headers.get("content-encoding", "identity").lower()
+        if encoding != "identity":
+            raise ProtocolError(f"{self.name!r} compressed its answer although told not to.")
+        declared = response.headers.get("content-length", "")
+        if declared.isdigit() and int(declared) > cap:
+            raise ProtocolError(f"{self.name!r} sent {int(declared):,} bytes; at most {cap:,}.")
+        body = bytearray()
+        async for chunk in response.aiter_bytes():  # nothing to decode: see above
+            if len(body) + len(chunk) > cap:
+                raise ProtocolError(f"{self.name!r} sent more than {cap:,} bytes.")
+            body += chunk
+            if len(body) > _READ_AHEAD:
+                await take_turn()
+        return body
+
+    @contextmanager
+    def _transport_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except httpx.ConnectTimeout as error:
+            raise UpscalerUnavailable(f"{self.name!r} cannot be reached: no connection.") from error
+        except httpx.TimeoutException as error:
+            raise UpscalerUnavailable(f"{self.name!r} did not answer in time.") from error
+        except httpx.ConnectError as error:
+            raise UpscalerUnavailable(f"{self.name!r} cannot be reached: {error}.") from error
+        except httpx.TransportError as error:
+            raise UpscalerUnavailable(f"The connection to {self.name!r} broke.") from error
+        except (httpx.InvalidURL, httpx.StreamError) as error:
+            raise ProtocolError(f"{self.name!r} cannot be called: {error}.") from error
+
+
+def _token(config: RemoteConfig, environ: Mapping[str, str]) -> str:
+    if config.token_env is None:
+        return ""
+    token = environ.get(config.token_env, "").strip()
+    if not token:
+        raise ConfigError(
+            f"Upscaler {config.name!r}: the environment variable {config.token_env} is not set; it "
+            "must hold the API token."
+        )
+    if not token.isascii() or not token.isprintable():
+        raise ConfigError(
+            f"Upscaler {config.name!r}: {config.token_env} has characters that no token has."
+        )
+    return token
+
+
+def _authorization(config: RemoteConfig, token: str) -> dict[str, str]:
+    if not token:
+        return {}
+    scheme = config.token_scheme
+    if scheme.lower() == "basic" and ":" in token:
+        token = base64.b64encode(token.encode()).decode()
+    return {config.token_header: f"{scheme} {token}" if scheme else token}
+
+
+def _reply(response: httpx.Response, body: bytearray) -> Reply:
+    return Reply(response.status_code, {k.lower(): v for k, v in response.headers.items()}, body)
+
+
+def _with_length(
+    content: bytes | Sequence[bytes | memoryview] | None, headers: Mapping[str, str] | None
+) -> dict[str, str]:
+    """Some servers read no chunked bodies, so parts are sent with their total length."""
+    merged = dict(headers or {})
+    if content is not None and not isinstance(content, bytes):
+        merged["Content-Length"] = str(sum(memoryview(part).nbytes for part in content))
+    return merged
+
+
+async def _chunks(parts: Sequence[Any]) -> AsyncIterator[bytes]:
+    for part in parts:
+        yield part

@@ -1,0 +1,125 @@
+"""Foreign servers of the Open Inference Protocol: Triton, KServe, MLServer, OpenVINO.
+
+Tensor names, axes and types are configuration, because servers differ and several describe their
+models with empty lists. Seeds are no part of the protocol; a model that takes them has an input
+tensor for them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.errors import UpscalerUnavailable
+from app.upscalers.base import RGB, Source
+from app.upscalers.config import OipConfig
+from app.upscalers.remote import pointer
+from app.upscalers.remote.adapter import Adapter
+from app.upscalers.remote.errors import ProtocolError
+from app.upscalers.remote.http import Upstream
+from app.upscalers.remote.samples import SampleReader
+from app.upscalers.remote.tensors import Tensor, decode, encode
+from app.upscalers.remote.translation import explanation, raise_for_status
+from app.upscalers.turns import take_turn
+
+
+class OipUpscaler(Adapter):
+    """An upscaler behind the Open Inference Protocol."""
+
+    def __init__(self, config: OipConfig, upstream: Upstream, reader: SampleReader) -> None:
+        super().__init__(config, upstream, reader, config.scale)
+        self._settings = config
+        self._path = f"/v2/models/{quote(config.model, safe='')}"
+        if config.version is not None:
+            self._path += f"/versions/{quote(config.version, safe='')}"
+        self._binary = config.tensor_format == "binary"
+
+    def _takes_seeds(self) -> bool:
+        return self._settings.seed_input is not None
+
+    async def _learn(self) -> dict[str, Any]:
+        # Metadata first: of an unknown model Triton says "not ready" and nothing else.
+        metadata = await self._upstream.request("GET", self._path)
+        raise_for_status(metadata, self.name)
+        ready = await self._upstream.request("GET", f"{self._path}/ready")
+        if not ready.ok:
+            raise UpscalerUnavailable(
+                f"The model of {self.name!r} is not ready: {explanation(ready) or ready.status}"
+            )
+        if self._settings.tensor_format == "auto":
+            server = await self._upstream.request("GET", "/v2")
+            extensions = pointer.first(server.json(), "/extensions") if server.ok else None
+            self._binary = "binary_tensor_data" in (extensions or [])
+        document = metadata.json()
+        return {
+            key: document.get(key)
+            for key in ("name", "versions", "platform")
+            if isinstance(document, dict)
+        }
+
+    async def _samples(self, source: Source, seeds: Sequence[int]) -> list[RGB]:
+        if self._learned is None:
+            await self.check()
+        config = self._settings
+        inputs = [_image(config, source)]
+        if config.seed_input is not None:
+            array = np.array(seeds, "<i8").reshape(config.seed_shape)
+            inputs.append(Tensor(config.seed_input, "INT64", array))
+        parts, headers = await asyncio.to_thread(
+            lambda: encode(inputs, config.output, config.parameters, binary=self._binary)
+        )
+        reply = await self._upstream.request(
+            "POST", f"{self._path}/infer", content=parts, headers=headers, large=True
+        )
+        raise_for_status(reply, self.name)
+        await take_turn()
+        answer = await self._reader.in_thread(decode, reply, config.output)
+        if answer.array is None:
+            return [await self._reader.read(answer.raw, source)]
+        samples = await self._reader.in_thread(
+            _to_rgb, answer.array, config.output_layout, len(seeds)
+        )
+        return [await self._reader.examine(sample, source) for sample in samples]
+
+
+def _image(config: OipConfig, source: Source) -> Tensor:
+    if config.image_layout == "PNG":
+        return Tensor(config.image_input, "BYTES", raw=source.png)
+    array: NDArray[Any] = source.rgb
+    if config.image_datatype == "FP32":
+        array = array.astype(np.float32) / np.float32(255)
+    if config.image_layout.endswith("CHW"):
+        array = np.ascontiguousarray(array.transpose(2, 0, 1))
+    if config.image_layout.startswith("N"):
+        array = array[None]
+    return Tensor(config.image_input, config.image_datatype, array)
+
+
+def _to_rgb(array: NDArray[Any], layout: str, count: int) -> list[RGB]:
+    """Samples, uint8 [h, w, 3] each, from a tensor of the configured layout.
+
+    A batch axis of 1 may be there or not. Floating-point values mean 0..1.
+
+    Raises:
+        ProtocolError: the tensor has another rank or number of samples.
+    """
+    if array.ndim == 3:
+        array = array[None]
+    if array.ndim != 4 or len(array) != count:
+        raise ProtocolError(
+            f"The upscaler sent a tensor of shape {list(array.shape)} for {count} samples."
+        )
+    if layout.endswith("CHW"):
+        array = array.transpose(0, 2, 3, 1)
+    if array.dtype.kind == "f":
+        if not np.isfinite(array).all():
+            raise ProtocolError("The upscaler sent values that are not finite.")
+        array = np.rint(np.clip(array, 0, 1) * 255).astype(np.uint8)
+    elif array.dtype != np.uint8:
+        raise ProtocolError(f"The upscaler sent samples of type {array.dtype}, not UINT8.")
+    return [np.ascontiguousarray(sample) for sample in array]

@@ -1,0 +1,185 @@
+"""Cog containers and Replicate: `{"input": …}` in, `{"status", "output", "error"}` out.
+
+Two dialects of one protocol. Cog answers a PUT when the prediction is finished, takes no token and
+cannot be polled; a busy server says 409. Replicate waits up to a minute (`Prefer: wait`), then is
+polled at the URL that it names. Both report a failed model inside HTTP 200, so only the status
+`succeeded` counts. Sources: docs/http.md of replicate/cog 0.23, Replicate's OpenAPI description.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import uuid
+from typing import Any, assert_never
+
+from app.errors import UpscalerError, UpscalerUnavailable
+from app.upscalers.base import RGB, Source
+from app.upscalers.config import CogConfig, ReplicateConfig
+from app.upscalers.remote import pointer
+from app.upscalers.remote.adapter import Adapter, Uploads, data_uri
+from app.upscalers.remote.errors import Filtered, GenerationFailed, ProtocolError
+from app.upscalers.remote.http import Upstream
+from app.upscalers.remote.samples import SampleReader
+from app.upscalers.remote.translation import Reply, raise_for_status
+
+# The words of Replicate's own models when a safety checker withholds the result.
+_WITHHELD = re.compile(
+    r"nsfw|flagged as sensitive|safety (checker|filter)|content filter", re.IGNORECASE
+)
+_RUNNING = frozenset({"starting", "processing", "queued"})
+_SHORTEST_CANCEL_AFTER_S = 5
+
+
+class PredictionsUpscaler(Adapter):
+    """An upscaler behind Cog or Replicate."""
+
+    def __init__(
+        self, config: CogConfig | ReplicateConfig, upstream: Upstream, reader: SampleReader
+    ) -> None:
+        super().__init__(config, upstream, reader, config.scale)
+        self._settings = config
+        self._uploads = Uploads(self._upload)
+
+    def _takes_seeds(self) -> bool:
+        return self._settings.seed_field is not None
+
+    async def _learn(self) -> dict[str, Any]:
+        config = self._settings
+        if isinstance(config, CogConfig):
+            reply = await self._upstream.request("GET", "/health-check")
+            raise_for_status(reply, self.name)
+            status = pointer.first(reply.json(), "/status")
+            if status not in {"READY", "BUSY"}:
+                raise UpscalerUnavailable(f"{self.name!r} is not ready: it reports {status}.")
+            return {}
+        return await self._learn_replicate(config)
+
+    async def _learn_replicate(self, config: ReplicateConfig) -> dict[str, Any]:
+        name, _, version = config.model.partition(":")
+        path = f"/{name}" if name.startswith("deployments/") else f"/models/{name}"
+        if version:
+            path += f"/versions/{version}"
+        reply = await self._upstream.request("GET", path)
+        raise_for_status(reply, self.name)
+        document = reply.json()
+        if version:
+            return {"version": version}
+        if name.startswith("deployments/"):
+            release = pointer.first(document, "/current_release") or {}
+            return {"release": [release.get("model"), release.get("version")]}
+        latest = pointer.first(document, "/latest_version/id")
+        official = bool(pointer.first(document, "/is_official"))
+        return {"latest": latest, "official": official}
+
+    async def _sample(self, source: Source, seed: int) -> RGB:
+        config = self._settings
+        values = {**config.input, config.image_field: await self._image(source)}
+        if config.seed_field is not None:
+            values[config.seed_field] = 1 + (seed - 1) % config.seed_max
+        if isinstance(config, CogConfig):
+            document = await self._predict_cog(values)
+        elif isinstance(config, ReplicateConfig):
+            document = await self._predict_replicate(config, values)
+        else:
+            assert_never(config)
+        return await self._reader.read_text(self._output(document), source)
+
+    async def _predict_cog(self, values: dict[str, Any]) -> Any:
+        path = f"/predictions/{uuid.uuid4().hex}"
+        try:
+            reply = await self._upstream.request("PUT", path, json={"input": values}, large=True)
+        except asyncio.CancelledError:
+            self._say_goodbye(self._upstream.request("POST", f"{path}/cancel"))
+            raise
+        await self._parse(reply)
+        return self._succeeded(reply)
+
+    async def _predict_replicate(self, config: ReplicateConfig, values: dict[str, Any]) -> Any:
+        if self._learned is None:
+            await self.check()
+        wait = max(1, min(config.wait_s, int(config.call_timeout_s / 2)))
+        headers = {
+            "Prefer": f"wait={wait}",
+            # The server's own end for work that nobody waits for any more.
+            "Cancel-After": f"{max(_SHORTEST_CANCEL_AFTER_S, int(config.call_timeout_s))}s",
+        }
+        path, body = self._endpoint(config)
+        reply = await self._upstream.request(
+            "POST", path, json={**body, "input": values}, headers=headers, large=True
+        )
+        raise_for_status(reply, self.name)
+        await self._parse(reply)
+        document = reply.json()
+        try:
+            # A finished prediction may come back as "processing" with its output, so only a
+            # terminal status ends the polling.
+            while pointer.first(document, "/status") in _RUNNING:
+                url = self._link(pointer.first(document, "/urls/get"))
+                reply = await self._ask(url, config.poll_interval_s)
+                raise_for_status(reply, self.name)
+                await self._parse(reply)
+                document = reply.json()
+        except (asyncio.CancelledError, UpscalerError):
+            cancel = pointer.first(document, "/urls/cancel")
+            if isinstance(cancel, str):
+                self._say_goodbye(self._upstream.request("POST", cancel))
+            raise
+        return self._succeeded(reply)
+
+    def _endpoint(self, config: ReplicateConfig) -> tuple[str, dict[str, Any]]:
+        """Where to create a prediction: the very version that the fingerprint names."""
+        name, _, version = config.model.partition(":")
+        learned = self._learned or {}
+        version = version or ("" if learned.get("official") else learned.get("latest") or "")
+        if version:
+            return "/predictions", {"version": version}
+        prefix = "" if name.startswith("deployments/") else "/models"
+        return f"{prefix}/{name}/predictions", {}
+
+    def _succeeded(self, reply: Reply) -> Any:
+        """The prediction, if it succeeded."""
+        raise_for_status(reply, self.name)
+        document = reply.json()
+        status = pointer.first(document, "/status")
+        if status == "succeeded":
+            return document
+        said = self._upstream.redact(str(pointer.first(document, "/error") or ""))[:300]
+        if status in {"canceled", "aborted"}:
+            raise UpscalerUnavailable(f"{self.name!r} cancelled the prediction.")
+        if status != "failed":
+            raise ProtocolError(f"{self.name!r} answered with the status {status!r}.")
+        if _WITHHELD.search(said):
+            raise Filtered(f"{self.name!r} withheld a sample: {said}")
+        raise GenerationFailed(f"The model of {self.name!r} failed: {said}")
+
+    def _output(self, document: Any) -> Any:
+        if pointer.first(document, "/data_removed"):
+            raise ProtocolError(f"{self.name!r} removed its output before it could be fetched.")
+        output = pointer.first(pointer.first(document, "/output"), self._settings.output_pointer)
+        if isinstance(output, list) and output:
+            output = output[0]
+        if isinstance(output, dict):
+            raise ProtocolError(
+                f"The output of {self.name!r} is an object with {', '.join(sorted(output))}: set "
+                "output_pointer."
+            )
+        return output
+
+    def _link(self, url: object) -> str:
+        if not isinstance(url, str):
+            raise ProtocolError(f"{self.name!r} did not say where to ask for the result.")
+        return url
+
+    async def _image(self, source: Source) -> str:
+        config = self._settings
+        png = await asyncio.to_thread(lambda: source.png)
+        if isinstance(config, CogConfig) or len(png) <= config.upload_above_bytes:
+            return await asyncio.to_thread(data_uri, png)
+        return await self._uploads.get(source)
+
+    async def _upload(self, source: Source) -> str:
+        files = {"content": ("image.png", source.png, "image/png")}
+        reply = await self._upstream.request("POST", "/files", files=files)
+        raise_for_status(reply, self.name)
+        return self._link(pointer.first(reply.json(), "/urls/get"))

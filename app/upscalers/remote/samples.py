@@ -1,0 +1,162 @@
+"""From what an API sends to a checked sample."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+import structlog
+from PIL import Image
+
+from app.errors import BadInput, ImageTooLarge
+from app.images.decode import Limits, decode
+from app.upscalers.base import RGB, Source
+from app.upscalers.remote.checks import alignment, is_unchanged
+from app.upscalers.remote.errors import ProtocolError, WrongSample
+from app.upscalers.remote.http import Upstream
+from app.upscalers.turns import take_turn
+
+log = structlog.get_logger()
+
+T = TypeVar("T")
+
+_THREADS = 2
+"""Each thread has a heap of its own that large answers leave full of holes: in the default pool of
+many threads, eight samples of 4096 x 4096 took 1.3 GiB instead of 0.8."""
+
+_ASPECT_TOLERANCE = 0.01
+_LARGEST_FREE_SIZE = 16 * 2**20
+"""Pixels that an answer may have with fit="resize", even where fewer are wanted."""
+
+
+class SampleReader:
+    """Decodes and checks the samples of one upscaler.
+
+    `fit="resize"` brings answers of the right aspect ratio to k·h × k·w by Lanczos, for APIs that
+    choose their own output size. `lossy` turns true with the first answer in a lossy format, and a
+    warning is logged then: compression noise adds to σ.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        scale: int,
+        upstream: Upstream,
+        *,
+        fit: Literal["exact", "resize"] = "exact",
+        refuse_misaligned: bool = True,
+    ) -> None:
+        self._name = name
+        self._scale = scale
+        self._upstream = upstream
+        self._fit = fit
+        self._refuse_misaligned = refuse_misaligned
+        self.lossy = False
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix=f"decode-{name}")
+
+    async def in_thread(self, work: Callable[..., T], *args: Any) -> T:
+        """Run in one of the decoding threads."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *args)
+
+    def close(self) -> None:
+        """Let the threads end."""
+        self._threads.shutdown(wait=False)
+
+    async def read_text(self, value: object, source: Source) -> RGB:
+        """A sample from a data URI, a URL or bare base64, told apart by their beginnings.
+
+        Raises:
+            ProtocolError: none of them, or not a sample.
+        """
+        if not isinstance(value, str) or not value:
+            raise ProtocolError(f"{self._name!r} sent no image where one was expected.")
+        if value.startswith(("http://", "https://")):
+            return await self.read(await self._upstream.fetch(value), source)
+        if value.startswith("data:"):
+            head, _, value = value.partition(",")
+            if not head.endswith(";base64"):
+                raise ProtocolError(f"{self._name!r} sent a data URI that is not base64.")
+        return await self.read(lambda: self._from_base64(value), source)
+
+    async def read(self, data: bytes | bytearray | Callable[[], bytes], source: Source) -> RGB:
+        """A sample from an encoded file.
+
+        Raises:
+            ProtocolError: not an image.
+            WrongSample: an image of another size, misaligned, or the input unchanged.
+        """
+        await take_turn()
+        return await self.in_thread(self._decoded, data, source)
+
+    async def examine(self, sample: RGB, source: Source) -> RGB:
+        """A sample from raw pixels, after the same checks."""
+        return await self.in_thread(self._checked, sample, source)
+
+    def _from_base64(self, text: str) -> bytes:
+        try:
+            return base64.b64decode(text, validate=True)
+        except (binascii.Error, ValueError) as error:
+            raise ProtocolError(f"{self._name!r} sent an image that is not base64.") from error
+
+    def _decoded(self, data: bytes | bytearray | Callable[[], bytes], source: Source) -> RGB:
+        file = data() if callable(data) else bytes(data)
+        k = self._scale
+        pixels = k * k * source.height * source.width
+        if self._fit == "resize":
+            pixels = max(pixels, _LARGEST_FREE_SIZE)
+        limits = Limits(max_bytes=len(file), max_pixels=pixels, max_side=2**16)
+        wanted = f"{k * source.width}×{k * source.height} ({k} times the input)"
+        try:
+            # Some APIs add an alpha channel; a sample with real transparency is flattened.
+            decoded = decode(file, limits, background="black")
+        except ImageTooLarge as error:
+            raise WrongSample(
+                f"{self._name!r} sent an image larger than {wanted}: {error.detail}"
+            ) from error
+        except BadInput as error:
+            raise ProtocolError(f"{self._name!r} sent no usable image: {error.detail}") from error
+        if not self.lossy and _is_lossy(decoded.format, file):
+            self.lossy = True
+            log.warning("lossy_samples", upscaler=self._name, format=decoded.format)
+        return self._checked(self._fitted(decoded.rgb, source), source)
+
+    def _fitted(self, rgb: RGB, source: Source) -> RGB:
+        height, width = self._scale * source.height, self._scale * source.width
+        if self._fit == "exact" or rgb.shape[:2] == (height, width):
+            return rgb
+        aspect = (rgb.shape[1] / rgb.shape[0]) / (width / height)
+        if abs(aspect - 1) > _ASPECT_TOLERANCE:
+            return rgb  # the size check says what is wrong
+        image = Image.fromarray(rgb).resize((width, height), Image.Resampling.LANCZOS)
+        return np.ascontiguousarray(image)
+
+    def _checked(self, rgb: RGB, source: Source) -> RGB:
+        k = self._scale
+        if rgb.shape != (k * source.height, k * source.width, 3):
+            raise WrongSample(
+                f"{self._name!r} sent a sample of {rgb.shape[1]}×{rgb.shape[0]} pixels; expected "
+                f"{k * source.width}×{k * source.height}, {k} times the input."
+            )
+        if is_unchanged(source.rgb, rgb, k):
+            raise WrongSample(
+                f"{self._name!r} sent the input back, merely resized: no model has run."
+            )
+        if self._refuse_misaligned:
+            problem = alignment(source.rgb, rgb, k).problem
+            if problem:
+                raise WrongSample(
+                    f"The samples of {self._name!r} do not lie on the input's pixels: {problem}."
+                )
+        return rgb
+
+
+def _is_lossy(format_: str, file: bytes) -> bool:
+    """JPEG always; WebP unless its first chunk is a lossless one."""
+    if format_ == "WEBP":
+        return b"VP8L" not in file[:64]
+    return format_ == "JPEG"

@@ -1,0 +1,199 @@
+"""From HTTP answers to the errors of `errors.py`.
+
+Servers say "busy" with 409 (Cog), 429 (BentoML) or 503 (Triton, Gradio), explain errors as
+`error`, `detail` (text or list), `errors` or plain text, whatever the content type says, and
+mostly send no Retry-After.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import Any
+
+from app.errors import UpscalerError, UpscalerRejected, UpscalerUnavailable
+from app.upscalers.remote import pointer
+from app.upscalers.remote.errors import (
+    BadCredentials,
+    Busy,
+    GenerationFailed,
+    Misconfigured,
+    ProtocolError,
+    QuotaSpent,
+    RateLimited,
+)
+
+_LONGEST_WAIT_S = 3600.0
+_TEXT_LIMIT = 300
+_QUOTA_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached", "payment_required"})
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A whole HTTP answer. Header names are lower case. JSON is parsed at most once."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes | bytearray
+
+    @property
+    def ok(self) -> bool:
+        return 200 <= self.status < 300
+
+    @cached_property
+    def document(self) -> Any:
+        """The body as JSON, whatever its content type; None when it is no object or array."""
+        if bytes(self.body[:1]) not in {b"{", b"["}:
+            return None
+        try:
+            return json.loads(self.body)
+        except (ValueError, RecursionError):
+            return None
+
+    def json(self) -> Any:
+        """The body as JSON.
+
+        Raises:
+            ProtocolError: it is no JSON object or array.
+        """
+        if self.document is None:
+            kind = self.headers.get("content-type", "no content type")
+            raise ProtocolError(
+                f"The upscaler answered {self.status} with something that is no JSON ({kind})."
+            )
+        return self.document
+
+
+def raise_for_status(
+    reply: Reply,
+    who: str,
+    *,
+    error_text: Sequence[str] = (),
+    wait_429: float | None = None,
+) -> None:
+    """Raise what a status other than 2xx means.
+
+    Args:
+        reply: the answer.
+        who: the upscaler's name, for the message.
+        error_text: JSON pointers to the explanation, tried before the usual places.
+        wait_429: seconds to wait after 429 when the server does not say.
+    """
+    if not reply.ok:
+        raise failure(reply, who, error_text=error_text, wait_429=wait_429)
+
+
+def failure(  # noqa: PLR0911 - one return for each meaning
+    reply: Reply, who: str, *, error_text: Sequence[str] = (), wait_429: float | None = None
+) -> UpscalerError:
+    """The error that an answer without success stands for."""
+    status = reply.status
+    said = explanation(reply, error_text)
+    because = f": {said}" if said else "."
+    asked = retry_after(reply.headers)
+    if status == 402 or (status == 429 and _is_quota(reply)):
+        return QuotaSpent(f"{who!r} has no credit left{because}", retry_after=asked or 600.0)
+    if status == 429:
+        wait = asked if asked is not None else wait_429
+        return RateLimited(f"{who!r} may not be called so often{because}", asked=wait)
+    if status in {409, 503}:
+        return Busy(f"{who!r} is busy ({status}){because}", asked=asked)
+    if status in {401, 403}:
+        return BadCredentials(
+            f"{who!r} refuses the API token ({status}){because} Check the variable that its "
+            "token_env names."
+        )
+    if status in {404, 405, 410} or 300 <= status < 400:
+        return Misconfigured(
+            f"{who!r} knows no such address or model ({status}){because} Check its url and model."
+        )
+    if status == 413:
+        return UpscalerRejected(f"The image is too large for {who!r}{because}")
+    if status in {408, 425, 502, 504}:
+        return UpscalerUnavailable(f"{who!r} did not answer in time ({status}){because}")
+    if status >= 500:
+        return GenerationFailed(f"{who!r} failed ({status}){because}")
+    if status >= 400:
+        return UpscalerRejected(f"{who!r} refuses this input ({status}){because}")
+    return ProtocolError(f"{who!r} answered with status {status}.")
+
+
+def explanation(reply: Reply, error_text: Sequence[str] = ()) -> str:
+    """What the server says went wrong, in one line of at most 300 characters; may be empty."""
+    if reply.document is None:
+        text = bytes(reply.body[:1024]).decode("utf-8", "replace").lstrip()
+        return "" if text.startswith("<") or "\0" in text else _one_line(text)
+    for place in error_text:
+        if found := _words(pointer.first(reply.document, place)):
+            return _one_line(found)
+    return _one_line(_words(reply.document))
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds that the server asks to wait, at most an hour; None: it does not say."""
+    milliseconds = _number(headers.get("retry-after-ms"))
+    if milliseconds is not None:
+        return _clamp(milliseconds / 1000)
+    value = headers.get("retry-after")
+    if value is not None:
+        seconds = _number(value)
+        if seconds is None:
+            try:
+                when = email.utils.parsedate_to_datetime(value)
+            except ValueError:
+                when = None
+            if when is not None:
+                when = when if when.tzinfo else when.replace(tzinfo=UTC)
+                seconds = (when - datetime.now(UTC)).total_seconds()
+        if seconds is not None:
+            return _clamp(seconds)
+    remaining = _number(headers.get("ratelimit-remaining"))
+    reset = _number(headers.get("ratelimit-reset"))
+    # With calls remaining, the reset says nothing about this answer.
+    return _clamp(reset) if reset is not None and not remaining else None
+
+
+def _is_quota(reply: Reply) -> bool:
+    codes = {
+        str(pointer.first(reply.document, place))
+        for place in ("/error/code", "/error/type", "/code")
+    }
+    return bool(codes & _QUOTA_CODES)
+
+
+def _words(value: Any) -> str:
+    """The explanation inside the shapes that servers use."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list):
+        return "; ".join(filter(None, (_words(item) for item in value[:5])))
+    if isinstance(value, dict):
+        if "msg" in value:
+            place = ".".join(str(part) for part in value.get("loc", ()))
+            return f"{place}: {value['msg']}" if place else str(value["msg"])
+        for key in ("error", "detail", "message", "errors", "title"):
+            if found := _words(value.get(key)):
+                return found
+    return ""
+
+
+def _one_line(text: str) -> str:
+    line = re.sub(r"[\s\x00-\x1f\x7f]+", " ", text).strip()
+    return line if len(line) <= _TEXT_LIMIT else line[: _TEXT_LIMIT - 1] + "…"
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        number = float(text) if text is not None else None
+    except ValueError:
+        return None
+    return number if number is not None and number == number else None  # noqa: PLR0124 - NaN
+
+
+def _clamp(seconds: float) -> float:
+    return min(max(seconds, 0.0), _LONGEST_WAIT_S)

@@ -1,0 +1,283 @@
+"""Our own GPU workers: several addresses of the same model, used as one upscaler.
+
+Everything but the addresses is learned from the model metadata: scale, fingerprint, limits. The
+seeds of a call go to the workers with the least outstanding work; when one dies, its seeds go to
+the others, and since a seed stands for the same sample everywhere, nobody can tell afterwards.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+import structlog
+
+from app.errors import UpscalerError, UpscalerRejected, UpscalerUnavailable
+from app.upscalers.base import RGB, Capabilities, Source
+from app.upscalers.config import WorkerConfig
+from app.upscalers.remote import pointer
+from app.upscalers.remote.errors import Misconfigured, ProtocolError, SomeFailed, retriable
+from app.upscalers.remote.http import Upstream
+from app.upscalers.remote.tensors import Tensor, decode, encode
+from app.upscalers.remote.translation import raise_for_status
+from app.upscalers.turns import give_back_turn, take_turn
+
+log = structlog.get_logger()
+
+_REST_S = 5.0
+"""How long a worker that failed is asked last."""
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """What a worker says about its model."""
+
+    name: str
+    fingerprint: str
+    scale: int
+    max_samples: int
+    distinct_samples: int | None
+    max_pixels: int | None
+    max_answer_bytes: int | None
+
+
+@dataclass(slots=True, eq=False)
+class _Worker:
+    upstream: Upstream
+    model: Model | None = None
+    outstanding: int = 0
+    rests_until: float = field(default=0.0)
+
+
+class WorkerUpscaler:
+    """`Upscaler` over one or several workers."""
+
+    kind = "worker"
+
+    def __init__(self, config: WorkerConfig, upstreams: Sequence[Upstream]) -> None:
+        self._config = config
+        self._workers = [_Worker(upstream) for upstream in upstreams]
+        self._model: Model | None = None
+
+    @property
+    def name(self) -> str:
+        return self._config.name
+
+    @property
+    def scale(self) -> int:
+        return self._known().scale
+
+    @property
+    def fingerprint(self) -> str:
+        return self._known().fingerprint
+
+    @property
+    def capabilities(self) -> Capabilities:
+        model = self._known()
+        workers = len(self._workers)
+        return Capabilities(
+            samples_per_call=model.max_samples * workers,
+            concurrency=self._config.concurrency * workers,
+            max_samples=model.distinct_samples,
+            max_input_pixels=self._config.max_input_pixels or model.max_pixels,
+        )
+
+    async def check(self) -> None:
+        """Learn the model from every worker that answers.
+
+        Raises:
+            UpscalerUnavailable: no worker answers, or two serve different models.
+        """
+        found = await asyncio.gather(
+            *(self._describe(worker) for worker in self._workers), return_exceptions=True
+        )
+        for worker, result in zip(self._workers, found, strict=True):
+            if isinstance(result, Model):
+                worker.model = result
+            elif isinstance(result, UpscalerError):
+                worker.upstream.redact_error(result)
+                log.warning(
+                    "worker_unavailable", upscaler=self.name, url=worker.upstream.base,
+                    detail=result.detail,
+                )  # fmt: skip
+            else:
+                raise result
+        models = [result for result in found if isinstance(result, Model)]
+        if not models:
+            reasons = "; ".join(dict.fromkeys(str(result) for result in found))
+            raise UpscalerUnavailable(f"No worker of {self.name!r} answers: {reasons}")
+        if len({(model.fingerprint, model.scale) for model in models}) > 1:
+            raise Misconfigured(
+                f"The workers of {self.name!r} serve different models: "
+                + ", ".join(sorted({f"{model.name} {model.fingerprint}" for model in models}))
+            )
+        self._model = models[0]
+
+    async def generate(self, source: Source, seeds: Sequence[int]) -> list[RGB]:
+        """One sample per seed; see `Upscaler.generate`."""
+        if self._model is None:
+            await self.check()
+        model = self._known()
+        limit = self.capabilities.max_input_pixels
+        if limit is not None and source.height * source.width > limit:
+            raise UpscalerRejected(
+                f"The image has {source.height * source.width:,} pixels; {self.name!r} takes at "
+                f"most {limit:,}.",
+                limit="max_input_pixels",
+                maximum=limit,
+            )
+        samples: list[RGB | None] = [None] * len(seeds)
+        failures: list[UpscalerError] = []
+
+        async def part(worker: _Worker, places: list[int]) -> None:
+            try:
+                answer = await self._part(worker, source, [seeds[i] for i in places])
+            except UpscalerError as error:
+                failures.append(error)
+            else:
+                for place, sample in zip(places, answer, strict=True):
+                    samples[place] = sample
+
+        async with asyncio.TaskGroup() as group:
+            for worker, places in self._split(source, model, len(seeds)):
+                group.create_task(part(worker, places))
+        if not failures:
+            return [sample for sample in samples if sample is not None]
+        if all(sample is None for sample in samples) or not retriable(failures[0]):
+            raise failures[0]
+        raise SomeFailed(samples, failures[0]) from failures[0]
+
+    async def close(self) -> None:
+        """Close the connections to all workers."""
+        for worker in self._workers:
+            await worker.upstream.close()
+
+    def _known(self) -> Model:
+        if self._model is None:
+            raise UpscalerUnavailable(f"No worker of {self.name!r} has been reached yet.")
+        return self._model
+
+    def _split(self, source: Source, model: Model, count: int) -> list[tuple[_Worker, list[int]]]:
+        """Which worker makes which samples: each goes where the least is outstanding."""
+        sample_bytes = 3 * source.height * source.width * model.scale**2
+        most = model.max_samples
+        if model.max_answer_bytes is not None:
+            most = max(1, min(most, model.max_answer_bytes // sample_bytes))
+        ready = self._by_load()
+        now = time.monotonic()
+        awake = [worker for worker in ready if worker.rests_until <= now] or ready[:1]
+        load = {worker: worker.outstanding for worker in awake}
+        parts: dict[_Worker, list[int]] = {worker: [] for worker in awake}
+        for place in range(count):
+            worker = min(awake, key=lambda candidate: load[candidate])
+            load[worker] += 1
+            parts[worker].append(place)
+        return [
+            (worker, places[start : start + most])
+            for worker, places in parts.items()
+            for start in range(0, len(places), most)
+        ]
+
+    def _by_load(self) -> list[_Worker]:
+        """All workers, rested ones with the least outstanding work first."""
+        now = time.monotonic()
+        return sorted(
+            self._workers, key=lambda worker: (worker.rests_until > now, worker.outstanding)
+        )
+
+    async def _part(self, first: _Worker, source: Source, seeds: list[int]) -> list[RGB]:
+        """The samples of one part, from the first worker that gives them."""
+        others = [worker for worker in self._by_load() if worker is not first]
+        failure: UpscalerError | None = None
+        for worker in [first, *others]:
+            worker.outstanding += len(seeds)
+            try:
+                return await self._infer(worker, source, seeds)
+            except UpscalerError as error:
+                worker.upstream.redact_error(error)
+                failure = failure or error
+                if not retriable(error) and not isinstance(error, Misconfigured):
+                    raise
+                worker.rests_until = time.monotonic() + _REST_S
+                give_back_turn()
+                log.warning(
+                    "worker_failed", upscaler=self.name, url=worker.upstream.base,
+                    detail=error.detail,
+                )  # fmt: skip
+            finally:
+                worker.outstanding -= len(seeds)
+        assert failure is not None  # noqa: S101 - there is at least one worker
+        raise failure
+
+    async def _infer(self, worker: _Worker, source: Source, seeds: list[int]) -> list[RGB]:
+        model = self._known()
+        inputs = [
+            Tensor("image", "UINT8", source.rgb),
+            Tensor("seeds", "INT64", np.array(seeds, "<i8")),
+        ]
+        parts, headers = encode(inputs, "samples", {}, binary=True)
+        reply = await worker.upstream.request(
+            "POST", f"{_path(model.name)}/infer", content=parts, headers=headers, large=True
+        )
+        raise_for_status(reply, self.name)
+        # The bytes are already here and the samples are views of them: the turn is for folding.
+        await take_turn()
+        answer = decode(reply, "samples")
+        told = answer.parameters.get("fingerprint", model.fingerprint)
+        if told != model.fingerprint:
+            raise Misconfigured(
+                f"A worker of {self.name!r} now serves another model: {told} instead of "
+                f"{model.fingerprint}."
+            )
+        k = model.scale
+        expected = (len(seeds), k * source.height, k * source.width, 3)
+        if answer.array is None or answer.array.shape != expected or answer.array.dtype != np.uint8:
+            raise ProtocolError(f"A worker of {self.name!r} sent no UINT8 {list(expected)}.")
+        return list(answer.array)
+
+    async def _describe(self, worker: _Worker) -> Model:
+        name = self._config.model
+        if name is None:
+            server = await worker.upstream.request("GET", "/v2")
+            raise_for_status(server, self.name)
+            names = pointer.find(server.json(), "/models/*")
+            if len(names) != 1 or not isinstance(names[0], str):
+                raise Misconfigured(f"{self.name!r} must name its model: set `model`.")
+            name = names[0]
+        ready = await worker.upstream.request("GET", f"{_path(name)}/ready")
+        raise_for_status(ready, self.name)
+        reply = await worker.upstream.request("GET", _path(name))
+        raise_for_status(reply, self.name)
+        return _model(reply.json(), name)
+
+
+def _path(model: str) -> str:
+    return f"/v2/models/{quote(model, safe='')}"
+
+
+def _model(document: Any, name: str) -> Model:
+    told = pointer.first(document, "/parameters")
+    try:
+        return Model(
+            name,
+            str(told["fingerprint"]),
+            int(told["scale"]),
+            int(told.get("max_samples") or 1),
+            _optional(told.get("distinct_samples")),
+            _optional(told.get("max_pixels")),
+            _optional(told.get("max_answer_bytes")),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise Misconfigured(
+            f"Model {name!r} does not describe itself as a worker's model does; for other Open "
+            'Inference Protocol servers use kind = "oip".'
+        ) from error
+
+
+def _optional(value: Any) -> int | None:
+    return None if value is None else int(value)

@@ -1,0 +1,274 @@
+"""Calls that survive a bad upstream, and an upstream that survives our calls.
+
+::
+
+    generate ──▶ breaker ──▶ spend guard ──▶ slots ──▶ time limit ──▶ inner.generate
+        ▲                                                                  │
+        └─────────── wait (Retry-After, else jitter), budget, same seed ◀──┘
+
+A retry asks for the same seed, so a sample that was made twice is the same sample. Retries are
+limited three ways: per call (`attempts`), per request (one more than its calls each, plus a few),
+and by the breaker, which answers at once while the upstream is dead and lets a health check, not a
+paid generation, find out when it is back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import stamina
+
+from app.errors import UpscalerError, UpscalerUnavailable
+from app.upscalers.base import RGB, Capabilities, Source, Upscaler
+from app.upscalers.breaker import Breaker, Slots, SpendGuard
+from app.upscalers.remote.errors import (
+    BreakerOpen,
+    Busy,
+    QuotaSpent,
+    asked_wait,
+    reason,
+    retriable,
+)
+from app.upscalers.turns import give_back_turn, remaining_s
+
+# Full jitter, U(0, min(cap, base · 2ⁿ)): the usual servers send no Retry-After.
+_BASE_S = 0.25
+_CAP_S = 8.0
+_LONGEST_REST_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How hard to try.
+
+    attempts: tries of one call, the first included.
+    call_timeout_s: longest time of one try.
+    spare_retries: retries that a request has beyond one per call. With one per call alone, eight
+        calls that fail at random with probability 0.2 run out in 0.15 % of the requests.
+    longest_wait_s: a server that asks for a longer wait ends the call instead.
+    breaker_failures: failures in a row that open the breaker, at least two for each call that may
+        be in flight.
+    breaker_rest_s: first pause before the upstream's health is checked; doubles up to a minute.
+    max_calls_per_hour: spend limit over a sliding hour; None: no limit.
+    """
+
+    attempts: int = 8
+    call_timeout_s: float = 120.0
+    spare_retries: int = 4
+    longest_wait_s: float = 60.0
+    breaker_failures: int = 12
+    breaker_rest_s: float = 2.0
+    max_calls_per_hour: int | None = None
+
+
+class Observer(Protocol):
+    """Where the numbers go. Methods are called in the event loop and must return at once."""
+
+    def call(self, upscaler: str, seconds: float, outcome: str) -> None:
+        """One try ended; `outcome` is "ok", "cancelled" or the reason of its failure."""
+
+    def retry(self, upscaler: str, reason: str) -> None:
+        """A call will be tried again."""
+
+    def breaker(self, upscaler: str, *, is_open: bool) -> None:
+        """The breaker opened or closed."""
+
+
+class NoObserver:
+    """Nobody looks."""
+
+    def call(self, upscaler: str, seconds: float, outcome: str) -> None:
+        """See `Observer`."""
+
+    def retry(self, upscaler: str, reason: str) -> None:
+        """See `Observer`."""
+
+    def breaker(self, upscaler: str, *, is_open: bool) -> None:
+        """See `Observer`."""
+
+
+class ResilientUpscaler:
+    """`Upscaler` around a remote one.
+
+    `observer` may be set at any time before the first call.
+    """
+
+    def __init__(
+        self, inner: Upscaler, policy: Policy | None = None, observer: Observer | None = None
+    ) -> None:
+        self.inner = inner
+        self.observer: Observer = observer or NoObserver()
+        self._policy = policy or Policy()
+        self._breaker = Breaker(self._policy.breaker_failures)
+        self._spending = SpendGuard(self._policy.max_calls_per_hour)
+        self._slots: Slots | None = None
+        self._recovery: asyncio.Task[None] | None = None
+        # Retries left for each request, which is recognised by its source.
+        self._budgets: weakref.WeakKeyDictionary[Source, int] = weakref.WeakKeyDictionary()
+
+    @property
+    def name(self) -> str:
+        return self.inner.name
+
+    @property
+    def kind(self) -> str:
+        return self.inner.kind
+
+    @property
+    def scale(self) -> int:
+        return self.inner.scale
+
+    @property
+    def fingerprint(self) -> str:
+        return self.inner.fingerprint
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return self.inner.capabilities
+
+    async def generate(self, source: Source, seeds: Sequence[int]) -> list[RGB]:
+        """See `Upscaler.generate`; the last error is raised when trying has come to its end."""
+        self._budgets[source] = self._budgets.get(source, self._policy.spare_retries) + 1
+        tries = 0
+
+        def wait(error: Exception) -> bool | float:
+            """What stamina asks after a failure: seconds until the next try, or False."""
+            seconds = self._wait(error, tries)
+            if seconds is None or self._budgets[source] < 1 or tries >= self._policy.attempts:
+                return False
+            self._budgets[source] -= 1
+            self.observer.retry(self.name, reason(error))
+            give_back_turn()
+            return seconds
+
+        async for attempt in stamina.retry_context(
+            wait, attempts=self._policy.attempts, timeout=None
+        ):
+            with attempt:
+                tries += 1
+                return await self._try(source, seeds)
+        raise AssertionError("stamina ends with a result or an error")
+
+    async def check(self) -> None:
+        """See `Upscaler.check`. A success lets calls through again."""
+        await self.inner.check()
+        self._half_open()
+
+    async def close(self) -> None:
+        """See `Upscaler.close`."""
+        if self._recovery is not None:
+            self._recovery.cancel()
+        await self.inner.close()
+
+    def _wait(self, error: Exception, tries: int) -> float | None:
+        """Seconds to wait before the next try; None: there is no point in another one."""
+        if not retriable(error):
+            return None
+        asked = asked_wait(error)
+        if asked is None:
+            seconds = random.uniform(0, min(_CAP_S, _BASE_S * 2**tries))  # noqa: S311 - jitter
+        elif asked > self._policy.longest_wait_s:
+            return None
+        else:
+            # All calls were told the same time; they should not come back in the same instant.
+            seconds = asked + random.uniform(0, 0.1 * asked + 0.05)  # noqa: S311 - jitter
+        return seconds if seconds < remaining_s() else None
+
+    async def _try(self, source: Source, seeds: Sequence[int]) -> list[RGB]:
+        """One try, with everything counted."""
+        self._admit()
+        slots = self._slots
+        if slots is None:
+            concurrency = await self._concurrency()
+            slots = self._slots = self._slots or Slots(concurrency)
+            self._breaker.expect(concurrency)
+        async with slots:
+            self._admit()  # things may have changed while this call waited
+            self._spending.spend()
+            started = time.monotonic()
+            outcome = "cancelled"
+            try:
+                samples = await self._timed(source, seeds)
+                outcome = "ok"
+            except UpscalerError as error:
+                outcome = reason(error)
+                self._count(error, slots)
+                raise
+            finally:
+                self.observer.call(self.name, time.monotonic() - started, outcome)
+            slots.succeeded()
+            self._breaker.succeeded()
+            return samples
+
+    async def _timed(self, source: Source, seeds: Sequence[int]) -> list[RGB]:
+        limit = self._policy.call_timeout_s
+        try:
+            async with asyncio.timeout(limit):
+                return await self.inner.generate(source, seeds)
+        except TimeoutError as error:
+            raise UpscalerUnavailable(
+                f"{self.name!r} gave no sample within {limit:g} s."
+            ) from error
+
+    def _admit(self) -> None:
+        """Refuse without a call what cannot or must not be called.
+
+        Raises:
+            BreakerOpen: the upstream is considered dead.
+            QuotaSpent: the spend limit is reached.
+        """
+        if self._breaker.is_open:
+            raise BreakerOpen(
+                f"{self.name!r} has failed many times in a row; it is called again as soon as it "
+                "answers a health check.",
+                retry_after=self._policy.breaker_rest_s,
+            )
+        seconds = self._spending.wait_s()
+        if seconds > 0:
+            raise QuotaSpent(
+                f"{self.name!r} has made its max_calls_per_hour of "
+                f"{self._policy.max_calls_per_hour} calls.",
+                retry_after=seconds,
+            )
+
+    async def _concurrency(self) -> int:
+        try:
+            return self.inner.capabilities.concurrency
+        except UpscalerUnavailable:  # not reached before
+            await self.inner.check()
+            return self.inner.capabilities.concurrency
+
+    def _count(self, error: UpscalerError, slots: Slots) -> None:
+        """A failure narrows the slots or moves the breaker, by what it says of the upstream."""
+        if isinstance(error, Busy) and slots.in_flight > 1:
+            slots.busy()  # our own doing: a server with fewer slots than configured
+        elif isinstance(error, UpscalerUnavailable):
+            if self._breaker.failed():
+                self.observer.breaker(self.name, is_open=True)
+                self._recovery = asyncio.create_task(self._recover())
+        else:
+            self._breaker.succeeded()  # it answered: the upstream lives
+
+    async def _recover(self) -> None:
+        """Ask for the upstream's health until it answers. No request waits for this."""
+        rest = self._policy.breaker_rest_s
+        while self._breaker.is_open:
+            await asyncio.sleep(rest)
+            rest = min(2 * rest, _LONGEST_REST_S)
+            try:
+                async with asyncio.timeout(_LONGEST_REST_S):
+                    await self.inner.check()
+            except (UpscalerError, TimeoutError):
+                continue
+            self._half_open()
+
+    def _half_open(self) -> None:
+        if self._breaker.is_open:
+            self._breaker.half_open()
+            self.observer.breaker(self.name, is_open=False)

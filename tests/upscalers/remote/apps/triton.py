@@ -1,0 +1,69 @@
+"""A Triton server: a batch of seeds in, a stack of samples out, and a model for one PNG."""
+
+import io
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from pytriton.model_config import ModelConfig, Tensor
+from pytriton.triton import Triton, TritonConfig
+
+sys.path.insert(0, str(Path(__file__).parent))
+from model import upscale
+
+
+def samples(requests):
+    """The tensors of our own worker: image, seeds -> samples."""
+    return [
+        {"samples": np.stack([upscale(r.data["image"], int(seed)) for seed in r.data["seeds"]])}
+        for r in requests
+    ]
+
+
+def planes(requests):
+    """FP32 planes in, FP32 planes out."""
+    answers = []
+    for request in requests:
+        rgb = np.rint(request.data["x"].transpose(1, 2, 0) * 255).astype(np.uint8)
+        seed = int(request.data["seed"][0])
+        y = upscale(rgb, seed).transpose(2, 0, 1).astype(np.float32) / 255
+        answers.append({"y": y})
+    return answers
+
+
+def encoded(requests):
+    """A PNG in, a PNG out, as BYTES."""
+    answers = []
+    for request in requests:
+        rgb = np.asarray(Image.open(io.BytesIO(request.data["file"][0])).convert("RGB"))
+        out = io.BytesIO()
+        Image.fromarray(upscale(rgb, 0)).save(out, "PNG")
+        answers.append({"file": np.array([out.getvalue()], dtype=object)})
+    return answers
+
+
+config = TritonConfig(
+    http_port=int(os.environ["PORT"]), http_address="127.0.0.1", allow_grpc=False,
+    allow_metrics=False, log_verbose=0,
+)  # fmt: skip
+plain = ModelConfig(batching=False)
+with Triton(config=config) as server:
+    server.bind(
+        "upscale", samples,
+        [Tensor(name="image", dtype=np.uint8, shape=(-1, -1, 3)),
+         Tensor(name="seeds", dtype=np.int64, shape=(-1,))],
+        [Tensor(name="samples", dtype=np.uint8, shape=(-1, -1, -1, 3))], config=plain,
+    )  # fmt: skip
+    server.bind(
+        "planes", planes,
+        [Tensor(name="x", dtype=np.float32, shape=(3, -1, -1)),
+         Tensor(name="seed", dtype=np.int64, shape=(1,))],
+        [Tensor(name="y", dtype=np.float32, shape=(3, -1, -1))], config=plain,
+    )  # fmt: skip
+    server.bind(
+        "encoded", encoded, [Tensor(name="file", dtype=bytes, shape=(1,))],
+        [Tensor(name="file", dtype=bytes, shape=(1,))], config=plain,
+    )  # fmt: skip
+    server.serve()

@@ -1,0 +1,87 @@
+"""Inputs and honest samples for fakes, and short ways to build upscalers."""
+
+from __future__ import annotations
+
+import base64
+import io
+
+import httpx
+import numpy as np
+from PIL import Image
+from pydantic import TypeAdapter
+
+from app.upscalers.base import Source
+from app.upscalers.config import UpscalerConfig
+from app.upscalers.probe import pattern
+from app.upscalers.registry import build_adapter, build_upscaler
+from app.upscalers.remote.http import Network
+
+ADAPTER = TypeAdapter(UpscalerConfig)
+TOKEN = "secret-token-123"
+
+
+def source(side=48):
+    return Source(np.ascontiguousarray(pattern()[:side, :side]))
+
+
+def sample(rgb, seed=0, scale=2):
+    """What the test servers compute: bicubic plus noise."""
+    height, width = rgb.shape[:2]
+    large = Image.fromarray(rgb).resize((width * scale, height * scale), Image.Resampling.BICUBIC)
+    noise = np.random.default_rng(seed).normal(0, 4, (height * scale, width * scale, 3))
+    return np.clip(np.asarray(large) + noise, 0, 255).astype(np.uint8)
+
+
+def encoded(rgb, kind="PNG", **options):
+    out = io.BytesIO()
+    Image.fromarray(rgb).save(out, kind, **options)
+    return out.getvalue()
+
+
+def decoded(data):
+    return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+
+
+def uri(data, kind="png"):
+    return f"data:image/{kind};base64," + base64.b64encode(data).decode()
+
+
+def from_uri(text):
+    return base64.b64decode(text.partition(",")[2] or text)
+
+
+def config(**settings):
+    return ADAPTER.validate_python({"name": "up", **settings})
+
+
+ENVIRON = dict.fromkeys(
+    [
+        "TOKEN",
+        "REPLICATE_API_TOKEN",
+        "STABILITY_API_KEY",
+        "HF_TOKEN",
+        "FAL_KEY",
+        "OPENAI_API_KEY",
+    ],
+    TOKEN,
+)
+
+
+def adapter(handler=None, resolve=None, **settings):
+    """An adapter without retries, over a handler or the network."""
+    return build_adapter(config(**settings), ENVIRON, network=_network(handler, resolve))
+
+
+def resilient(handler=None, resolve=None, **settings):
+    """An upscaler as the service builds it."""
+    return build_upscaler(config(**settings), ENVIRON, network=_network(handler, resolve))
+
+
+def _network(handler, resolve):
+    if handler is None:
+        transport = None
+    elif isinstance(handler, httpx.AsyncBaseTransport):
+        transport = handler
+    else:
+        transport = httpx.MockTransport(handler)
+    return Network(transport, resolve) if resolve else Network(transport)

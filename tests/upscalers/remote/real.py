@@ -1,0 +1,142 @@
+"""Real servers in environments of their own, because their pins exclude each other.
+
+An environment's folder is named by the hash of its requirements, so it is made once and made anew
+when they change. Nothing here needs pytest, so benchmarks use it too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from pathlib import Path
+from typing import Self
+
+import httpx
+
+from tests.servers import ProcessGroup, ServerMissing, free_port
+
+APPS = Path(__file__).parent / "apps"
+HOME = Path(__file__).parents[3] / ".servers"
+
+REQUIREMENTS = {
+    "cog": ("cog==0.23.1", "numpy==2.2.6", "pillow==11.3.0"),
+    "bentoml": ("bentoml==1.4.40", "numpy==2.2.6", "pillow==11.3.0"),
+    "gradio": ("gradio==6.31.0",),
+    "pytriton": ("nvidia-pytriton==0.7.0", "pillow==11.3.0"),
+    "mlserver": ("mlserver==1.7.1", "pillow==11.3.0"),
+    "clients": ("replicate==1.0.7", "openai==3.57.0", "huggingface-hub==2.4.0", "pillow==11.3.0"),
+}
+
+
+def environment(name: str) -> Path:
+    """The `bin` folder of a server's own environment; made when missing, which takes a minute.
+
+    Raises ServerMissing when it cannot be made.
+    """
+    wanted = REQUIREMENTS[name]
+    digest = hashlib.sha256("".join(f"{line}\n" for line in wanted).encode()).hexdigest()[:12]
+    folder = HOME / f"{name}-{digest}"
+    if not (folder / ".complete").exists():
+        # Whatever an interrupted run left is worth nothing.
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.parent.mkdir(exist_ok=True)
+        python = folder / "bin" / "python"
+        steps = [
+            [sys.executable, "-m", "venv", folder],
+            [python, "-m", "pip", "install", "-q", "--disable-pip-version-check", *wanted],
+        ]
+        for step in steps:
+            made = subprocess.run(
+                [str(part) for part in step], capture_output=True, text=True, check=False
+            )
+            if made.returncode:
+                raise ServerMissing(f"cannot install {name}: {made.stderr.strip()[-300:]}")
+        (folder / ".complete").touch()
+    return folder / "bin"
+
+
+class RealServer:
+    """One running server; use as a context manager."""
+
+    def __init__(self, name: str, **extra_env: str) -> None:
+        self.name = name
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._folder = Path(tempfile.mkdtemp(prefix=f"trustscale-{name}-"))
+        command, ready, env, cwd = self._recipe(environment(name))
+        env |= {"PORT": str(self.port), **extra_env}
+        if cwd is not None:
+            command = ["sh", "-c", 'cd "$0" && exec "$@"', cwd, *command]
+        self.group = ProcessGroup(command, log=self._folder / "log", env=env)
+        try:
+            self.group.wait_until(lambda: self._answers(ready), name)
+        except BaseException:
+            self.close()
+            raise
+
+    def _recipe(self, bin_: Path) -> tuple[list[str | Path], str, dict[str, str], Path | None]:
+        """Command, path that answers 200 when ready, environment, working folder."""
+        python = bin_ / "python"
+        path = {"PATH": f"{bin_}:{os.environ['PATH']}"}
+        if self.name == "cog":
+            # The worker process is spawned as plain `python`, so PATH decides which one it is.
+            env = path | {
+                "COG_PREDICT_TYPE_STUB": "run.py:Upscaler",
+                "COG_MAX_CONCURRENCY": "4",
+                "COG_LOG_LEVEL": "warning",
+            }
+            command = [python, "-m", "cog.server.http", "--host", "127.0.0.1"]
+            return command, "/health-check", env, APPS / "cog"
+        if self.name == "bentoml":
+            env = path | {"BENTOML_DO_NOT_TRACK": "1", "BENTOML_HOME": str(self._folder)}
+            command = [
+                bin_ / "bentoml", "serve", "bento:Upscaler", "--host", "127.0.0.1",
+                "--port", str(self.port),
+            ]  # fmt: skip
+            return command, "/readyz", env, APPS
+        if self.name == "gradio":
+            env = path | {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1",
+                          "GRADIO_TEMP_DIR": str(self._folder / "files")}  # fmt: skip
+            return [python, APPS / "gradio_app.py"], "/config", env, None
+        if self.name == "pytriton":
+            # Triton's stub must load the very libpython of the interpreter.
+            env = path | {"LD_LIBRARY_PATH": str(sysconfig.get_config_var("LIBDIR"))}
+            return [python, APPS / "triton.py"], "/v2/models/encoded/ready", env, None
+        if self.name == "mlserver":
+            work = self._folder / "models"
+            shutil.copytree(APPS, work)
+            env = path | {
+                "MLSERVER_HTTP_PORT": str(self.port),
+                "MLSERVER_GRPC_PORT": str(free_port()),
+            }
+            return (
+                [bin_ / "mlserver", "start", "."],
+                "/v2/models/upscale/ready",
+                env,
+                work / "mlserver",
+            )
+        raise ValueError(self.name)
+
+    def _answers(self, path: str) -> bool:
+        try:
+            reply = httpx.get(self.url + path, timeout=2, trust_env=False)
+        except httpx.TransportError:
+            return False
+        starting = self.name == "cog" and '"STARTING"' in reply.text
+        return reply.status_code == 200 and not starting
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop the whole process group; some servers leave children behind."""
+        self.group.stop(5.0)
+        shutil.rmtree(self._folder, ignore_errors=True)

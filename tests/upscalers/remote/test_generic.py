@@ -1,0 +1,292 @@
+"""HTTP APIs described by data, and the presets that are shipped."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import httpx
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from app.errors import UpscalerRejected, UpscalerUnavailable
+from app.upscalers.remote import pointer
+from app.upscalers.remote.errors import (
+    BadCredentials,
+    Filtered,
+    GenerationFailed,
+    ProtocolError,
+    QuotaSpent,
+    RateLimited,
+    SomeFailed,
+    WrongSample,
+    asked_wait,
+)
+from app.upscalers.remote.presets import preset_names
+from app.upscalers.remote.template import SeedField, fill, fill_path
+from tests.upscalers.remote.pictures import adapter, config, encoded, sample, uri
+
+BASE = {"kind": "http", "url": "http://127.0.0.1", "scale": 2}
+
+
+def preset(fakes, name, **settings):
+    return adapter(fakes, kind="http", preset=name, url="http://127.0.0.1", **settings)
+
+
+@pytest.fixture
+def state(state):
+    state.base = "http://127.0.0.1"
+    return state
+
+
+class TestTemplate:
+    def test_fill(self):
+        """A whole placeholder keeps its type; inside a string it becomes text."""
+        tree = {"a": "{seed}", "b": ["x{seed}y", 1, None], "c": {"d": "{p}"}}
+        assert fill(tree, {"seed": 7, "p": [1]}) == {"a": 7, "b": ["x7y", 1, None], "c": {"d": [1]}}
+
+    def test_values_are_not_filled_again(self):
+        """A value that looks like a placeholder stays as it is."""
+        assert fill("{a}", {"a": "{b}", "b": "no"}) == "{b}"
+
+    def test_path_values_stay_in_their_segment(self):
+        """A value cannot add path segments or a query."""
+        assert fill_path("/r/{id}", {"id": "../x?y=1"}) == "/r/..%2Fx%3Fy%3D1"
+
+    def test_seeds_are_mapped_into_the_range(self):
+        """Seeds inside the range stay; others are wrapped; the lower end is kept out of zero."""
+        field = SeedField(min=1, max=10)
+        assert [field.map(seed) for seed in (1, 10, 11, 25)] == [1, 10, 1, 5]
+
+    @pytest.mark.parametrize(
+        ("where", "found"),
+        [("", [{"a": [{"b": 1}, {"b": 2}], "x/y": 3}]), ("/a/1/b", [2]), ("/a/*/b", [1, 2]),
+         ("/x~1y", [3]), ("/a/7", []), ("/a/b", []), ("/a/-1", []), ("a", [])],
+    )  # fmt: skip
+    def test_pointers(self, where, found):
+        """JSON pointers, and * for every element of an array."""
+        assert pointer.find({"a": [{"b": 1}, {"b": 2}], "x/y": 3}, where) == found
+
+
+class TestConfig:
+    @pytest.mark.parametrize(
+        ("settings", "words"),
+        [
+            ({"request": {"form": "json", "json": {"p": "{prompt}"}}}, "no value for {prompt}"),
+            ({"request": {"form": "json", "json": {"s": "{seed}"}}}, "range under `seed`"),
+            ({"request": {"form": "raw"}, "seed": {}}, "has no {seed}"),
+            ({"request": {"form": "raw"}, "samples_per_call": 2}, "needs {count}"),
+            ({"preset": "nonesuch"}, "there are a1111-extras"),
+            ({"request": {"form": "raw"}, "poll": {}}, "url_pointer or path"),
+            ({"request": {"form": "raw"}, "answer": {"success": [{"in": [1]}]}}, "exactly one"),
+            ({"request": {"form": "raw"}, "headers": {"Authorization": "x"}}, "token_env"),
+            ({"request": {"form": "raw"}, "url": "https://u:p@h"}, "no credentials"),
+            ({"request": {"form": "raw"}, "url": "ftp://h"}, "http"),
+            ({"request": {"form": "raw"}, "url": "http://h", "token_env": "T"}, "without TLS"),
+            ({"request": {"form": "raw"}, "tokn_env": "T"}, "Extra inputs"),
+        ],
+    )
+    def test_mistakes(self, settings, words):
+        """A mistake in the description stops the start and is named."""
+        with pytest.raises(ValidationError, match=words):
+            config(**{**BASE, **settings})
+
+    def test_preset_with_changes(self):
+        """One's own settings go before the preset's, table by table."""
+        made = config(**BASE, preset="stability-conservative", parameters={"prompt": "a cat"})
+        assert made.parameters == {"prompt": "a cat", "creativity": 0.35}
+        assert made.scale == 2
+
+    @pytest.mark.parametrize("name", preset_names())
+    def test_presets_are_valid(self, name):
+        """Every preset that is shipped describes a whole API."""
+        assert config(**BASE, preset=name).request.form in {"raw", "json", "multipart"}
+
+
+class TestForms:
+    async def test_raw(self, source):
+        """A raw body is the PNG itself."""
+
+        def handler(request):
+            assert request.headers["content-type"] == "image/png"
+            assert request.content == source.png
+            assert str(request.url) == "http://127.0.0.1/up?seed=7&x=2"
+            return httpx.Response(200, content=encoded(sample(source.rgb, 7)))
+
+        up = adapter(
+            handler, **BASE, seed={},
+            request={"form": "raw", "path": "/up", "query": {"seed": "{seed}", "x": "{scale}"}},
+        )  # fmt: skip
+        [got] = await up.generate(source, [7])
+        assert np.array_equal(got, sample(source.rgb, 7))
+
+    async def test_json(self, source):
+        """A JSON body has numbers where placeholders stand alone."""
+
+        def handler(request):
+            body = json.loads(request.content)
+            assert body["size"] == [96, 96]
+            assert body["flag"] is True
+            return httpx.Response(200, json={"out": [uri(encoded(sample(source.rgb)))]})
+
+        up = adapter(
+            handler, **BASE, answer={"image": "json", "pointer": "/out/0"},
+            request={"form": "json", "json": {"size": ["{out_width}", "{out_height}"],
+                                              "flag": True, "i": "{image_data_uri}"}},
+        )  # fmt: skip
+        await up.generate(source, [7])
+
+    async def test_several_samples(self, source):
+        """One call for several samples keeps those that are good when others are not."""
+
+        def handler(request):
+            images = [uri(encoded(sample(source.rgb, i))) for i in range(2)]
+            return httpx.Response(200, json={"data": [images[0], "broken!", images[1]]})
+
+        up = adapter(
+            handler, **BASE, samples_per_call=3, answer={"image": "json", "pointer": "/data/*"},
+            request={"form": "json", "json": {"n": "{count}"}},
+        )  # fmt: skip
+        with pytest.raises(SomeFailed) as failure:
+            await up.generate(source, [1, 2, 3])
+        assert [got is None for got in failure.value.samples] == [False, True, False]
+
+    async def test_missing_image(self, source):
+        """JSON without image is a protocol error with the server's words."""
+        up = adapter(
+            lambda request: httpx.Response(200, json={"message": "try tomorrow"}), **BASE,
+            answer={"image": "json", "pointer": "/x"}, request={"form": "raw"},
+        )  # fmt: skip
+        with pytest.raises(ProtocolError, match="try tomorrow"):
+            await up.generate(source, [1])
+
+    async def test_success_inside_200(self, source):
+        """A status of 200 without the configured sign of success is a failure."""
+        up = adapter(
+            lambda request: httpx.Response(200, json={"ok": False, "error": "boom"}), **BASE,
+            answer={"image": "json", "pointer": "/x", "success": [{"pointer": "/ok"}]},
+            request={"form": "raw"},
+        )  # fmt: skip
+        with pytest.raises(GenerationFailed, match="boom"):
+            await up.generate(source, [1])
+
+    async def test_health(self):
+        """The health path must answer with success."""
+        up = adapter(
+            lambda r: httpx.Response(503), **BASE, request={"form": "raw"}, health_path="/h"
+        )
+        with pytest.raises(UpscalerUnavailable):
+            await up.check()
+
+
+class TestStability:
+    @pytest.mark.parametrize("kind", ["fast", "conservative", "creative"])
+    async def test_sample(self, source, state, fakes, kind):
+        """All three endpoints give samples, also the one that picks its own size."""
+        extra = {"poll": {"interval_s": 0.01}} if kind == "creative" else {}
+        up = preset(fakes, f"stability-{kind}", **extra)
+        await up.check()
+        [got] = await up.generate(source, [7])
+        assert got.shape == (192, 192, 3)
+        assert state.seeds == [None if kind == "fast" else 7]
+        assert up.capabilities.seeds is (kind != "fast")
+
+    @pytest.mark.parametrize("kind", ["conservative", "creative"])
+    async def test_filtered(self, source, state, fakes, kind):
+        """A blurred image with status 200 is no sample."""
+        state.filtered = {7}
+        extra = {"poll": {"interval_s": 0.01}} if kind == "creative" else {}
+        with pytest.raises(Filtered):
+            await preset(fakes, f"stability-{kind}", **extra).generate(source, [7])
+
+    async def test_moderated(self, source, state, fakes):
+        """A moderated input is refused for good, although the status is 403."""
+        state.fail = "moderation"
+        with pytest.raises(UpscalerRejected, match="flagged"):
+            await preset(fakes, "stability-fast").generate(source, [7])
+
+    async def test_rate_limit(self, source, state, fakes):
+        """Their pause of a minute is known."""
+        state.fail = "rate"
+        with pytest.raises(RateLimited) as failure:
+            await preset(fakes, "stability-fast").generate(source, [7])
+        assert asked_wait(failure.value) == 60
+
+
+class TestFal:
+    async def test_sample(self, source, state, fakes):
+        """Submitted, polled, fetched, with the key under its own word."""
+        up = preset(fakes, "fal-queue", poll={"interval_s": 0.01})
+        [got] = await up.generate(source, [7])
+        assert np.array_equal(got, sample(source.rgb, 7))
+
+    async def test_completed_is_no_success(self, source, state, fakes):
+        """A failed request is COMPLETED too; the error stands at its result."""
+        state.fail = "model"
+        with pytest.raises(UpscalerRejected, match=r"body\.image_url: too small"):
+            await preset(fakes, "fal-queue", poll={"interval_s": 0.01}).generate(source, [7])
+
+    async def test_cancel(self, source, state, fakes):
+        """A queued request that nobody waits for is cancelled."""
+        state.polls = 10**6
+        up = preset(fakes, "fal-queue", poll={"interval_s": 0.01})
+        task = asyncio.create_task(up.generate(source, [1]))
+        await asyncio.sleep(0.2)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await up.close()
+        assert state.cancelled == ["r0"]
+
+    async def test_wrong_key(self, source, fakes):
+        """A wrong key is named as such."""
+        up = preset(fakes, "fal-queue", token_scheme="Bearer")
+        with pytest.raises(BadCredentials, match="token_env"):
+            await up.generate(source, [7])
+
+
+class TestOthers:
+    async def test_a1111_extras(self, source, fakes):
+        """AUTOMATIC1111's upscalers answer in base64."""
+        [got] = await preset(fakes, "a1111-extras").generate(source, [7])
+        assert got.shape == (192, 192, 3)
+
+    async def test_forge_unchanged(self, source, state, fakes):
+        """Forge's unchanged input in place of a sample is refused."""
+        state.fail = "unchanged"
+        with pytest.raises(WrongSample):
+            await preset(fakes, "a1111-extras").generate(source, [7])
+
+    async def test_a1111_sd_upscale(self, source, state, fakes):
+        """The script gets seed and scale."""
+        up = preset(fakes, "a1111-sd-upscale")
+        await up.check()
+        [got] = await up.generate(source, [7])
+        assert np.array_equal(got, sample(source.rgb, 7))
+
+    async def test_hugging_face(self, source, state, fakes):
+        """An endpoint is called without cache, and its image taken from the body."""
+        up = preset(fakes, "hf-endpoint", scale=2, request={"path": "/hf"})
+        assert (await up.generate(source, [7]))[0].shape == (96, 96, 3)
+        assert state.headers[0]["x-use-cache"] == "false"
+
+    async def test_hugging_face_loading(self, source, state, fakes):
+        """A model that is loading is unavailable for as long as it says."""
+        state.fail = "loading"
+        up = preset(fakes, "hf-endpoint", scale=2, request={"path": "/hf"})
+        with pytest.raises(UpscalerUnavailable, match="loading") as failure:
+            await up.generate(source, [7])
+        assert failure.value.retry_after == 7.5
+
+    async def test_openai(self, source, state, fakes):
+        """Several samples come from one call."""
+        up = preset(fakes, "openai-images-edits", samples_per_call=3)
+        got = await up.generate(source, [1, 2, 3])
+        assert len({image.tobytes() for image in got}) == 3
+
+    async def test_openai_quota(self, source, state, fakes):
+        """A spent quota, a 429 like a rate limit, is told apart."""
+        state.fail = "quota"
+        with pytest.raises(QuotaSpent, match="exceeded your current quota"):
+            await preset(fakes, "openai-images-edits").generate(source, [1])

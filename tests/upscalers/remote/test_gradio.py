@@ -1,0 +1,122 @@
+"""Gradio: upload, call, event stream, fetch."""
+
+from __future__ import annotations
+
+import json
+
+import httpx
+import numpy as np
+import pytest
+
+from app.errors import UpscalerFailed, UpscalerUnavailable
+from app.upscalers.remote.errors import Busy, GenerationFailed, ProtocolError, QuotaSpent
+from tests.upscalers.remote.pictures import adapter, decoded, encoded, sample
+
+PATH = "/tmp/gradio/out 1.png"
+RESULT = {"path": PATH, "url": f"http://internal:7860/gradio_api/file={PATH}"}
+
+
+class App:
+    """A Gradio app as a handler."""
+
+    def __init__(self, events=None, busy=False):
+        self.events = events
+        self.busy = busy
+        self.uploads = 0
+        self.png = b""
+        self.arguments = None
+
+    def __call__(self, request):
+        path = request.url.path
+        if path == "/config":
+            return httpx.Response(200, json={"api_prefix": "/gradio_api", "version": "6.31.0"})
+        if path == "/gradio_api/info":
+            return httpx.Response(200, json={"named_endpoints": {"/upscale": {}}})
+        if path == "/gradio_api/upload":
+            self.uploads += 1
+            start = request.content.index(b"\x89PNG")
+            self.png = request.content[start : request.content.index(b"IEND") + 8]
+            return httpx.Response(200, json=["/tmp/gradio/in.png"])
+        if path == "/gradio_api/call/upscale":
+            if self.busy:
+                return httpx.Response(503, json={"detail": "Queue is full. Max size is 4."})
+            self.arguments = json.loads(request.content)["data"]
+            return httpx.Response(200, json={"event_id": "e1"})
+        if path == "/gradio_api/call/upscale/e1":
+            events = self.events or [
+                "event: heartbeat\ndata: null",
+                "event: generating\ndata: [1]",
+                f"event: complete\ndata: {json.dumps([RESULT])}",
+            ]
+            return httpx.Response(200, content="\n\n".join(events).encode() + b"\n\n")
+        assert path == "/gradio_api/file=/tmp/gradio/out 1.png"
+        return httpx.Response(200, content=encoded(sample(decoded(self.png), self.arguments[1])))
+
+
+def gradio(handler, **settings):
+    return adapter(
+        handler,
+        kind="gradio",
+        url="http://127.0.0.1",
+        scale=2,
+        **{"api_name": "upscale", **settings},
+    )
+
+
+async def test_sample(source):
+    """The arguments arrive in order, and the result is fetched from the app's own address."""
+    app = App()
+    up = gradio(app, inputs=["{image}", "{seed}", 2])
+    [got] = await up.generate(source, [7])
+    assert np.array_equal(got, sample(source.rgb, 7))
+    assert app.arguments[0]["path"] == "/tmp/gradio/in.png"
+    assert app.arguments[1:] == [7, 2]
+
+
+async def test_upload_once(source):
+    """All calls for one input share one upload."""
+    app = App()
+    up = gradio(app)
+    for seed in (1, 2, 3):
+        await up.generate(source, [seed])
+    assert app.uploads == 1
+
+
+@pytest.mark.parametrize(
+    ("event", "kind", "words"),
+    [
+        ('event: error\ndata: {"error": null}', GenerationFailed, "without saying why"),
+        (
+            'event: error\ndata: {"error": "no image", "title": "Error"}',
+            GenerationFailed,
+            "no image",
+        ),
+        ('event: error\ndata: {"error": "You have exceeded your GPU quota"}', QuotaSpent, "quota"),
+        ('event: error\ndata: "404: Not Found"', UpscalerFailed, "failed"),
+        ("event: heartbeat\ndata: null", ProtocolError, "without a result"),
+        ("event: complete\ndata: [oops", ProtocolError, "no JSON"),
+        ("event: complete\ndata: [null]", ProtocolError, "no image"),
+    ],
+)
+async def test_failures(source, event, kind, words):
+    """Only a complete event with an image counts as success."""
+    with pytest.raises(kind, match=words):
+        await gradio(App([event])).generate(source, [7])
+
+
+async def test_full_queue(source):
+    """A full queue is busy."""
+    with pytest.raises(Busy, match="Queue is full"):
+        await gradio(App(busy=True)).generate(source, [7])
+
+
+async def test_wrong_endpoint():
+    """A wrong endpoint is named, with those there are."""
+    with pytest.raises(UpscalerUnavailable, match="no endpoint /other; it has: /upscale"):
+        await gradio(App(), api_name="/other").check()
+
+
+def test_seeds():
+    """An app whose inputs have no seed takes none."""
+    assert gradio(App()).capabilities.seeds
+    assert not gradio(App(), inputs=["{image}"]).capabilities.seeds

@@ -1,0 +1,219 @@
+"""Upstream against servers that misbehave."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import httpx
+import pytest
+
+from app.errors import ConfigError, UpscalerUnavailable
+from app.upscalers.remote.errors import ProtocolError
+from app.upscalers.remote.http import Network, Upstream
+from tests.servers import free_port
+from tests.upscalers.remote.faults import (
+    FaultServer,
+    answer,
+    endless,
+    reset,
+    slow,
+    truncated,
+)
+from tests.upscalers.remote.pictures import TOKEN, config
+
+
+def upstream(url, network=None, environ=None, **settings):
+    settings = {"kind": "cog", "scale": 2, "url": url, **settings}
+    return Upstream(config(**settings), url, environ or {"TOKEN": TOKEN}, network)
+
+
+class TestFaults:
+    @pytest.mark.parametrize("behaviour", [reset, truncated])
+    async def test_broken_connections(self, behaviour):
+        """A reset and a truncated body mean: unavailable, try again."""
+        async with FaultServer([behaviour]) as server, upstream(server.url) as up:
+            with pytest.raises(UpscalerUnavailable, match="broke"):
+                await up.request("POST", "/x", json={})
+
+    async def test_slow(self):
+        """A server that is silent for longer than the limit is unavailable."""
+        async with FaultServer([slow(5)]) as server, upstream(server.url, call_timeout_s=0.1) as up:
+            started = time.monotonic()
+            with pytest.raises(UpscalerUnavailable, match="in time"):
+                await up.request("GET", "/x")
+            assert time.monotonic() - started < 1
+
+    async def test_nobody_listens(self):
+        """A refused connection is unavailable at once."""
+        async with upstream(f"http://127.0.0.1:{free_port()}") as up:
+            with pytest.raises(UpscalerUnavailable, match="cannot be reached"):
+                await up.request("GET", "/x")
+
+    async def test_declared_size(self):
+        """A body that is declared too large is not read."""
+        big = answer(body=b"x" * 5000)
+        async with FaultServer([big]) as server, upstream(server.url, max_answer_bytes=4999) as up:
+            with pytest.raises(ProtocolError, match="at most 4,999"):
+                await up.request("GET", "/x", large=True)
+
+    async def test_endless_body(self):
+        """A body without declared size is cut off at the cap."""
+        async with FaultServer([endless]) as server, upstream(server.url) as up:
+            with pytest.raises(ProtocolError, match="more than"):
+                await up.request("GET", "/x")
+
+    async def test_compressed_body(self):
+        """Compression, the way to small bombs, is refused."""
+        zipped = answer(body=b"x", headers={"content-encoding": "gzip"})
+        async with FaultServer([zipped]) as server, upstream(server.url) as up:
+            with pytest.raises(ProtocolError, match="compressed"):
+                await up.request("GET", "/x")
+            assert server.asked[0].headers["accept-encoding"] == "identity"
+
+    async def test_redirects_are_answers(self):
+        """A redirect is handed over, not followed."""
+        moved = answer(307, headers={"location": "http://169.254.169.254/"})
+        async with FaultServer([moved]) as server, upstream(server.url) as up:
+            assert (await up.request("GET", "/x")).status == 307
+            assert len(server.asked) == 1
+
+    async def test_body_in_parts(self):
+        """A body given in parts is sent with its length, not chunked."""
+        async with FaultServer([answer()]) as server, upstream(server.url) as up:
+            await up.request("POST", "/x", content=[b"ab", memoryview(b"cde")])
+            assert server.asked[0].body == b"abcde"
+            assert "transfer-encoding" not in server.asked[0].headers
+
+    async def test_cancelling_drops_the_connection(self):
+        """The server notices at once that nobody waits any more."""
+        async with FaultServer([slow(30)]) as server, upstream(server.url) as up:
+            task = asyncio.create_task(up.request("GET", "/x"))
+            await asyncio.sleep(0.1)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+
+class TestEvents:
+    async def test_stream(self):
+        """Events and their data arrive in order; other lines are ignored."""
+        body = b"event: heartbeat\ndata: null\n\n: note\nevent: complete\ndata: [1,\ndata: 2]\n\n"
+        async with FaultServer([answer(body=body)]) as server, upstream(server.url) as up:
+            assert [event async for event in up.events("/x")] == [
+                ("heartbeat", "null"),
+                ("complete", "[1,\n2]"),
+            ]
+
+    async def test_endless_stream(self):
+        """A stream has a byte cap too."""
+        body = b"data: x\n" * 1000
+        async with (
+            FaultServer([answer(body=body)]) as server,
+            upstream(server.url, max_answer_bytes=1000) as up,
+        ):
+            with pytest.raises(ProtocolError, match="too many events"):
+                [event async for event in up.events("/x")]
+
+
+class TestToken:
+    async def test_token(self):
+        """The token goes to the configured address, in the configured form."""
+        async with (
+            FaultServer([answer()]) as server,
+            upstream(server.url, token_env="TOKEN", token_scheme="Key") as up,
+        ):
+            await up.request("GET", "/x")
+            assert server.asked[0].headers["authorization"] == f"Key {TOKEN}"
+
+    async def test_basic(self):
+        """user:password is encoded for the scheme Basic."""
+        async with (
+            FaultServer([answer()]) as server,
+            upstream(server.url, environ={"T": "u:p"}, token_env="T", token_scheme="Basic") as up,
+        ):
+            await up.request("GET", "/x")
+            assert server.asked[0].headers["authorization"] == "Basic dTpw"
+
+    @pytest.mark.parametrize("environ", [{"X": ""}, {"TOKEN": " "}, {"TOKEN": "a\nb"}])
+    def test_missing(self, environ):
+        """A variable that is missing or holds no token stops the start, by name."""
+        with pytest.raises(ConfigError, match="TOKEN"):
+            upstream("http://127.0.0.1", environ=environ, token_env="TOKEN")
+
+    async def test_redaction(self):
+        """A repeated token is taken out of messages."""
+        async with upstream("http://127.0.0.1", token_env="TOKEN") as up:
+            assert up.redact(f"bad key {TOKEN}!") == "bad key ***!"
+
+
+class TestFetch:
+    async def test_pinned_without_token(self):
+        """A result on an allowed host comes from the checked address, without token."""
+        seen = []
+
+        def handler(request):
+            seen.append(request)
+            return httpx.Response(200, content=b"png")
+
+        async def resolve(host, port):
+            return ["93.184.216.34"]
+
+        network = Network(httpx.MockTransport(handler), resolve)
+        async with upstream(
+            "https://api.example.com/v1",
+            network,
+            token_env="TOKEN",
+            headers={"x-org": "1"},
+            allowed_hosts=["cdn.example.net"],
+        ) as up:
+            assert await up.fetch("https://cdn.example.net/a.png") == b"png"
+        [request] = seen
+        assert request.url.host == "93.184.216.34"
+        assert request.headers["host"] == "cdn.example.net"
+        assert request.extensions["sni_hostname"] == "cdn.example.net"
+        assert "authorization" not in request.headers
+        assert "x-org" not in request.headers
+
+    async def test_rebinding(self):
+        """A name that turns private after the check is still contacted where it was checked."""
+        answers = iter([["93.184.216.34"], ["127.0.0.1"]])
+        asked = []
+
+        async def resolve(host, port):
+            asked.append(host)
+            return next(answers)
+
+        hosts = []
+
+        def handler(request):
+            hosts.append(request.url.host)
+            return httpx.Response(200, content=b"x")
+
+        network = Network(httpx.MockTransport(handler), resolve)
+        async with upstream(
+            "https://api.example.com", network, allowed_hosts=["cdn.example.net"]
+        ) as up:
+            await up.fetch("https://cdn.example.net/a.png")
+            assert (asked, hosts) == (["cdn.example.net"], ["93.184.216.34"])
+            with pytest.raises(ProtocolError, match="private"):
+                await up.fetch("https://cdn.example.net/a.png")
+            assert hosts == ["93.184.216.34"]
+
+    async def test_redirect_to_a_private_address(self):
+        """A redirect of a result is an error, wherever it leads."""
+        moved = answer(302, headers={"location": "http://127.0.0.1:1/secret"})
+        async with FaultServer([moved]) as server, upstream(server.url) as up:
+            with pytest.raises(ProtocolError, match="redirects are refused"):
+                await up.fetch(f"{server.url}/a.png")
+            assert len(server.asked) == 1
+
+    async def test_loopback_elsewhere(self):
+        """A result on another port of this machine is refused unless it was allowed."""
+        async with FaultServer([answer(body=b"x")]) as server:
+            async with upstream("http://127.0.0.1:9") as up:
+                # Same host, another port: not the upscaler's origin.
+                with pytest.raises(ProtocolError, match="https"):
+                    await up.fetch(f"{server.url}/a.png")
+            async with upstream("http://127.0.0.1:9", allow_private=True) as up:
+                assert await up.fetch(f"{server.url}/a.png") == b"x"

@@ -1,0 +1,217 @@
+"""Several workers as one upscaler, against our own worker service with a fake engine."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import ExitStack
+
+import httpx
+import numpy as np
+import pytest
+
+from app.errors import UpscalerFailed, UpscalerRejected, UpscalerUnavailable
+from app.sampling import draw
+from app.upscalers.remote.errors import Misconfigured, SomeFailed
+from tests.servers import free_port
+from tests.upscalers.remote.faults import FaultServer, reset
+from tests.upscalers.remote.pictures import adapter, resilient
+from tests.workers.conftest import serving
+from tests.workers.fakes import SleepingEngine, expected
+from workers.service import create_app
+from workers.settings import WorkerSettings
+
+
+@pytest.fixture
+def start():
+    """Start workers with given engines; their URLs."""
+    with ExitStack() as stack:
+
+        def start(*engines, **settings):
+            made = WorkerSettings(**settings)
+            return [
+                "http://" + stack.enter_context(serving(create_app(engine, made)))
+                for engine in engines
+            ]
+
+        yield start
+
+
+def worker(urls, build=adapter, **settings):
+    return build(None, kind="worker", urls=urls, **{"model": "sleeper", **settings})
+
+
+class TestOneWorker:
+    async def test_samples(self, start, source):
+        """Samples come in the order of the seeds."""
+        up = worker(start(SleepingEngine()))
+        got = await up.generate(source, [3, 1, 2])
+        for image, seed in zip(got, (3, 1, 2), strict=True):
+            assert np.array_equal(image, expected(source.rgb, seed, 2))
+        await up.close()
+
+    async def test_everything_is_learned(self, start):
+        """Scale, fingerprint and limits come from the worker; before, they are not known."""
+        up = worker(start(SleepingEngine(scale=3), max_samples=5, max_pixels=1000))
+        for what in ("scale", "fingerprint", "capabilities"):
+            with pytest.raises(UpscalerUnavailable):
+                getattr(up, what)
+        await up.check()
+        assert (up.scale, up.fingerprint) == (3, "sha256:sleeper")
+        found = up.capabilities
+        assert (found.samples_per_call, found.max_samples, found.max_input_pixels) == (5, 7, 1000)
+        await up.close()
+
+    async def test_too_large(self, start, source):
+        """An input over the worker's limit is refused here."""
+        up = worker(start(SleepingEngine(), max_pixels=1000))
+        with pytest.raises(UpscalerRejected, match="at most 1,000"):
+            await up.generate(source, [1])
+        await up.close()
+
+    async def test_wrong_model(self, start):
+        """A wrong model name is an error that shows the worker's words."""
+        up = worker(start(SleepingEngine()), model="nonesuch")
+        with pytest.raises(UpscalerUnavailable, match="this worker serves 'sleeper'"):
+            await up.check()
+        await up.close()
+
+    async def test_engine_failure(self, start, source):
+        """An engine that fails is a failed generation."""
+        engine = SleepingEngine()
+        engine.error = RuntimeError("boom")
+        up = worker(start(engine))
+        with pytest.raises(UpscalerFailed):
+            await up.generate(source, [13])
+        await up.close()
+
+    async def test_cancelling_reaches_the_engine(self, start, source):
+        """When the request goes away, the engine stops."""
+        engine = SleepingEngine(seconds=30)
+        up = worker(start(engine))
+        task = asyncio.create_task(up.generate(source, [1]))
+        await asyncio.sleep(0.3)
+        assert engine.calls
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert await asyncio.to_thread(engine.cancelled.wait, 5)
+        await up.close()
+
+
+class TestSeveralWorkers:
+    async def test_split(self, start, source):
+        """M samples are split evenly, and together take half the time."""
+        engines = [SleepingEngine(0.3), SleepingEngine(0.3)]
+        up = worker(start(*engines))
+        await up.check()
+        got = {}
+        started = time.monotonic()
+        await draw(up, source, range(1, 9), on_sample=lambda i, image: got.update({i: image}))
+        assert time.monotonic() - started < 0.55
+        assert [engine.calls for engine in engines] == [[[4]], [[4]]]
+        assert all(np.array_equal(got[i], expected(source.rgb, i + 1, 2)) for i in range(8))
+        await up.close()
+
+    async def test_least_outstanding_work(self, start, source):
+        """New work goes to the worker that has less to do."""
+        slow, idle = SleepingEngine(0.5), SleepingEngine()
+        up = worker(start(slow, idle))
+        await up.check()
+        up._workers[0].outstanding = 6
+        await up.generate(source, [1, 2, 3])
+        assert (slow.calls, idle.calls) == ([], [[3]])
+        await up.close()
+
+    async def test_a_worker_that_dies(self, start, source):
+        """The same seeds go to the other worker when one breaks the connection."""
+        engine = SleepingEngine()
+        urls = start(engine)
+        async with FaultServer([reset]) as dying:
+            up = worker([*urls, dying.url])
+            await up.check()  # one worker is enough to start with
+            got = await up.generate(source, [1, 2, 3, 4])
+            assert len(dying.asked) == 2  # metadata, then its part
+            assert all(
+                np.array_equal(image, expected(source.rgb, seed, 2))
+                for image, seed in zip(got, (1, 2, 3, 4), strict=True)
+            )
+            # It rests then: nothing is sent to it for a while.
+            await up.generate(source, [5, 6])
+            assert len(dying.asked) == 2
+            await up.close()
+
+    async def test_what_came_is_kept(self, start, source):
+        """If one part fails on every worker, the other part is not lost."""
+        engines = [SleepingEngine(), SleepingEngine()]
+        for engine in engines:
+            engine.error = RuntimeError("boom")
+        up = worker(start(*engines))
+        with pytest.raises(SomeFailed) as failure:
+            await up.generate(source, [1, 13])
+        assert [image is None for image in failure.value.samples] == [False, True]
+        await up.close()
+
+    async def test_all_dead(self, source):
+        """Without any worker the upscaler is unavailable."""
+        up = worker([f"http://127.0.0.1:{free_port()}" for _ in range(2)])
+        with pytest.raises(UpscalerUnavailable, match="No worker"):
+            await up.check()
+        await up.close()
+
+    async def test_different_models(self, start):
+        """Two models under one name would mix their samples: refused."""
+        up = worker(start(SleepingEngine(scale=2), SleepingEngine(scale=3)))
+        with pytest.raises(Misconfigured, match="different models"):
+            await up.check()
+        await up.close()
+
+    async def test_a_changed_model_is_noticed(self, start, source):
+        """A worker that comes back with another model is not used."""
+        up = worker(start(SleepingEngine()))
+        await up.check()
+        up._model = type(up._model)("sleeper", "sha256:other", 2, 8, None, None, None)
+        with pytest.raises(Misconfigured, match="another model"):
+            await up.generate(source, [1])
+        await up.close()
+
+    async def test_busy_workers(self, start, source):
+        """A full queue is waited for, not an error."""
+        up = worker(start(SleepingEngine(0.05), queue_size=1), build=resilient)
+        await up.check()
+        got = await asyncio.gather(*(up.generate(source, [seed]) for seed in range(1, 7)))
+        assert len(got) == 6
+        await up.close()
+
+
+class TestDescription:
+    @pytest.mark.parametrize("parameters", [None, {}, {"fingerprint": "f"}, {"scale": 2}])
+    async def test_foreign_servers(self, parameters):
+        """A server that does not describe its model is pointed to the kind for it."""
+
+        def handler(request):
+            return httpx.Response(200, json={"name": "m", "parameters": parameters})
+
+        up = adapter(handler, kind="worker", urls=["http://127.0.0.1"], model="m")
+        with pytest.raises(UpscalerUnavailable, match='kind = "oip"'):
+            await up.check()
+
+    @pytest.mark.parametrize(
+        ("models", "found"), [(["a"], True), (["a", "b"], False), (None, False)]
+    )
+    async def test_discovery(self, models, found):
+        """The only model of a worker need not be named."""
+
+        def handler(request):
+            if request.url.path == "/v2":
+                return httpx.Response(200, json={"name": "w", "models": models})
+            parameters = {"fingerprint": "f", "scale": 2}
+            return httpx.Response(200, json={"parameters": parameters})
+
+        up = adapter(handler, kind="worker", urls=["http://127.0.0.1"])
+        if found:
+            await up.check()
+            assert up.scale == 2
+        else:
+            with pytest.raises(UpscalerUnavailable, match="set `model`"):
+                await up.check()

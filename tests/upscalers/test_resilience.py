@@ -1,0 +1,339 @@
+"""Retries, limits and the breaker around an upscaler."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import numpy as np
+import pytest
+
+from app.errors import UpscalerFailed, UpscalerRejected, UpscalerUnavailable
+from app.sampling import draw
+from app.upscalers import breaker, resilience
+from app.upscalers.base import Capabilities, Source
+from app.upscalers.remote.errors import (
+    BreakerOpen,
+    Busy,
+    Filtered,
+    GenerationFailed,
+    QuotaSpent,
+    RateLimited,
+)
+from app.upscalers.resilience import Policy, ResilientUpscaler
+
+SOURCE = Source(np.arange(48, dtype=np.uint8).reshape(4, 4, 3))
+
+
+class Inner:
+    """Fails as told: `errors` one after the other, then success."""
+
+    name = "inner"
+    kind = "fake"
+    scale = 2
+    fingerprint = "f"
+
+    def __init__(self, errors=(), seconds=0.0, concurrency=4):
+        self.errors = list(errors)
+        self.seconds = seconds
+        self.capabilities = Capabilities(concurrency=concurrency)
+        self.calls = []
+        self.in_flight = self.most = self.checks = self.cancelled = 0
+        self.dead = False
+        self.slots = None
+
+    async def generate(self, source, seeds):
+        self.calls.append((time.monotonic(), list(seeds)))
+        if self.slots is not None and self.in_flight >= self.slots:
+            raise Busy("busy")
+        self.in_flight += 1
+        self.most = max(self.most, self.in_flight)
+        try:
+            await asyncio.sleep(self.seconds)
+            if self.dead:
+                raise UpscalerUnavailable("dead")
+            if self.errors:
+                raise self.errors.pop(0)
+            shape = (2 * source.height, 2 * source.width, 3)
+            return [np.random.default_rng(s).integers(0, 256, shape, np.uint8) for s in seeds]
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        finally:
+            self.in_flight -= 1
+
+    async def check(self):
+        self.checks += 1
+        if self.dead:
+            raise UpscalerUnavailable("dead")
+
+    async def close(self): ...
+
+
+class Numbers:
+    def __init__(self):
+        self.outcomes, self.retries, self.states = [], [], []
+
+    def call(self, upscaler, seconds, outcome):
+        self.outcomes.append(outcome)
+
+    def retry(self, upscaler, reason):
+        self.retries.append(reason)
+
+    def breaker(self, upscaler, *, is_open):
+        self.states.append(is_open)
+
+
+@pytest.fixture(autouse=True)
+def _short_waits(monkeypatch):
+    """Jitter of at most 20 ms."""
+    monkeypatch.setattr(resilience, "_CAP_S", 0.02)
+
+
+def resilient(inner, **policy):
+    return ResilientUpscaler(inner, Policy(**policy), Numbers())
+
+
+class TestRetries:
+    @pytest.mark.parametrize(
+        "error",
+        [UpscalerUnavailable("x"), Busy("x"), RateLimited("x", asked=0.01), GenerationFailed("x"),
+         UpscalerFailed("x")],
+    )  # fmt: skip
+    async def test_what_may_pass_is_tried_again(self, error):
+        """The same seed is asked for again, and everything is counted."""
+        inner = Inner([error, error])
+        up = resilient(inner)
+        await up.generate(SOURCE, [7])
+        assert [seeds for _, seeds in inner.calls] == [[7], [7], [7]]
+        assert up.observer.outcomes[-1] == "ok"
+        assert len(up.observer.retries) == 2
+
+    @pytest.mark.parametrize(
+        "error", [UpscalerRejected("x"), Filtered("x"), QuotaSpent("x"), ValueError("x")]
+    )
+    async def test_what_cannot_pass_is_not(self, error):
+        """Refused inputs, filters, spent quotas and bugs are not tried again."""
+        inner = Inner([error])
+        with pytest.raises(type(error)):
+            await resilient(inner).generate(SOURCE, [7])
+        assert len(inner.calls) == 1
+
+    async def test_attempts(self):
+        """After the last attempt the last error is raised, as it is."""
+        inner = Inner([GenerationFailed(str(i)) for i in range(9)])
+        up = resilient(inner, attempts=3)
+        with pytest.raises(GenerationFailed, match="2"):
+            await up.generate(SOURCE, [7])
+        assert len(inner.calls) == 3
+        assert up.observer.retries == ["failed", "failed"]
+
+    async def test_retry_after(self):
+        """The server's wish is kept, plus a little jitter."""
+        inner = Inner([RateLimited("x", asked=0.2)])
+        await resilient(inner).generate(SOURCE, [7])
+        waited = inner.calls[1][0] - inner.calls[0][0]
+        assert 0.2 <= waited < 0.35
+
+    async def test_retry_after_too_long(self):
+        """A wish beyond the limit ends the call, with the wish for the client."""
+        inner = Inner([RateLimited("x", asked=61)])
+        with pytest.raises(RateLimited) as failure:
+            await resilient(inner).generate(SOURCE, [7])
+        assert failure.value.retry_after == 61
+
+    async def test_no_waiting_beyond_the_deadline(self):
+        """A wait that ends after the request's deadline is not begun."""
+        inner = Inner([RateLimited("x", asked=10)])
+        started = time.monotonic()
+        deadline = asyncio.get_running_loop().time() + 1
+        with pytest.raises(RateLimited):
+            await draw(resilient(inner), SOURCE, [1], on_sample=lambda *_: None, deadline=deadline)
+        assert time.monotonic() - started < 0.5
+
+    async def test_budget(self):
+        """A request has one retry per call and four to spare; the next has its own."""
+        inner = Inner([GenerationFailed("x")] * 1000)
+        up = resilient(inner, attempts=20)
+        for seed in range(1, 4):
+            with pytest.raises(GenerationFailed):
+                await up.generate(SOURCE, [seed])
+        assert len(inner.calls) == 3 + (3 + 4)
+        with pytest.raises(GenerationFailed):
+            await up.generate(Source(SOURCE.rgb), [1])
+        assert len(inner.calls) == 10 + 1 + (1 + 4)
+
+    async def test_slow_try(self):
+        """A try that takes too long is cancelled and counts as unavailable."""
+        inner = Inner(seconds=5)
+        up = resilient(inner, call_timeout_s=0.05, attempts=2)
+        with pytest.raises(UpscalerUnavailable, match=r"within 0\.05 s"):
+            await up.generate(SOURCE, [7])
+        assert (len(inner.calls), inner.cancelled) == (2, 2)
+
+    async def test_cancelling(self):
+        """Cancelling reaches the inner call, frees the slot and is counted."""
+        inner = Inner(seconds=30, concurrency=1)
+        up = resilient(inner)
+        task = asyncio.create_task(up.generate(SOURCE, [7]))
+        await asyncio.sleep(0.02)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert (inner.cancelled, up.observer.outcomes) == (1, ["cancelled"])
+        inner.seconds = 0
+        await up.generate(SOURCE, [7])
+
+
+class TestSlots:
+    async def test_shared_by_all_requests(self):
+        """No more calls than configured are in flight, over all requests."""
+        inner = Inner(seconds=0.01, concurrency=3)
+        up = resilient(inner)
+        sources = [Source(SOURCE.rgb) for _ in range(6)]
+        await asyncio.gather(*(up.generate(s, [i]) for s in sources for i in (1, 2)))
+        assert inner.most == 3
+
+    async def test_a_smaller_server_is_learned(self):
+        """A server with fewer slots than configured refuses a few calls, then no more."""
+        inner = Inner(seconds=0.02, concurrency=8)
+        inner.slots = 2
+        up = resilient(inner)
+        await asyncio.gather(*(up.generate(Source(SOURCE.rgb), [i]) for i in range(1, 31)))
+        refused = up.observer.outcomes.count("busy")
+        assert refused <= 10
+        assert up._slots.limit in {2, 3}
+
+    async def test_order_and_cancellation(self):
+        """Waiting callers are served in order; one that goes away takes no slot with it."""
+        slots = breaker.Slots(1)
+        order = []
+
+        async def work(number):
+            async with slots:
+                order.append(number)
+                await asyncio.sleep(0.01)
+
+        tasks = [asyncio.create_task(work(number)) for number in range(4)]
+        await asyncio.sleep(0)
+        tasks[1].cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert order == [0, 2, 3]
+        assert slots.in_flight == 0
+
+    async def test_cancelled_in_the_moment_of_admission(self):
+        """A slot that was handed to a cancelled caller is handed on."""
+        slots = breaker.Slots(1)
+        async with slots:
+            waiting = [asyncio.create_task(slots.__aenter__()) for _ in range(2)]
+            await asyncio.sleep(0)
+        waiting[0].cancel()  # it has been admitted, but has not run yet
+        await asyncio.wait_for(waiting[1], 1)
+        assert slots.in_flight == 1
+
+
+class TestBreaker:
+    async def test_dead_upstream(self):
+        """Once open, answers come at once, without a call, until the health check succeeds."""
+        inner = Inner(concurrency=1)
+        inner.dead = True
+        up = resilient(inner, breaker_failures=4, breaker_rest_s=0.05, attempts=3)
+        for _ in range(2):
+            with pytest.raises(UpscalerUnavailable):
+                await up.generate(Source(SOURCE.rgb), [1])
+        calls = len(inner.calls)
+        assert calls == 4
+        started = time.monotonic()
+        with pytest.raises(BreakerOpen):
+            await up.generate(SOURCE, [1])
+        assert time.monotonic() - started < 0.1
+        assert len(inner.calls) == calls
+        assert up.observer.states == [True]
+        inner.dead = False
+        await asyncio.sleep(0.3)
+        await up.generate(SOURCE, [1])
+        assert up.observer.states == [True, False]
+        await up.close()
+
+    async def test_half_open(self):
+        """After a health check, one more failure is enough to open it again."""
+        inner = Inner(concurrency=1)
+        inner.dead = True
+        up = resilient(inner, breaker_failures=3, attempts=5)
+        with pytest.raises(BreakerOpen):
+            await up.generate(SOURCE, [1])
+        inner.dead = False
+        await up.check()
+        inner.dead = True
+        with pytest.raises(BreakerOpen):
+            await up.generate(SOURCE, [1])
+        assert len(inner.calls) == 4
+        await up.close()
+
+    async def test_one_blip(self):
+        """Many calls that fail together, as when one cable is pulled, do not open it."""
+        inner = Inner([UpscalerUnavailable("x")] * 40, seconds=0.01, concurrency=40)
+        up = resilient(inner)
+        await asyncio.gather(*(up.generate(Source(SOURCE.rgb), [i]) for i in range(1, 41)))
+        assert up.observer.states == []
+
+    async def test_refused_inputs_do_not_open_it(self):
+        """An upstream that refuses inputs lives."""
+        inner = Inner([UpscalerRejected("x")] * 50)
+        up = resilient(inner, breaker_failures=3)
+        for _ in range(50):
+            with pytest.raises(UpscalerRejected):
+                await up.generate(SOURCE, [1])
+        await up.generate(SOURCE, [1])
+
+
+class TestSpending:
+    async def test_limit(self, monkeypatch):
+        """Over the limit nothing is called, and the error says how long."""
+        inner = Inner()
+        up = resilient(inner, max_calls_per_hour=2)
+        for seed in (1, 2):
+            await up.generate(SOURCE, [seed])
+        with pytest.raises(QuotaSpent, match="max_calls_per_hour of 2") as failure:
+            await up.generate(SOURCE, [3])
+        assert 3500 < failure.value.retry_after <= 3600
+        assert len(inner.calls) == 2
+        now = time.monotonic()
+        monkeypatch.setattr(breaker.time, "monotonic", lambda: now + 3601)
+        await up.generate(SOURCE, [3])
+
+
+class TestTogether:
+    @pytest.mark.slow
+    async def test_random_failures(self):
+        """With 20 % of calls failing, 99.9 % of 1,000 requests get M = 8, at 1.5 x the calls."""
+        random = np.random.default_rng(5)
+
+        class Flaky(Inner):
+            async def generate(self, source, seeds):
+                if random.random() < 0.2:
+                    self.errors = [GenerationFailed("x")]
+                return await super().generate(source, seeds)
+
+        inner = Flaky(concurrency=64)
+        up = resilient(inner)
+        answered = 0
+        for _ in range(100):
+
+            async def request():
+                nonlocal answered
+                await draw(up, Source(SOURCE.rgb), range(1, 9), on_sample=lambda *_: None)
+                answered += 1
+
+            await asyncio.gather(*(request() for _ in range(10)), return_exceptions=True)
+        assert answered >= 999
+        assert len(inner.calls) <= 1.5 * 8000
+
+    async def test_facade(self):
+        """Identity and capabilities are those of the inner upscaler."""
+        inner = Inner()
+        up = resilient(inner)
+        assert (up.name, up.kind, up.scale, up.fingerprint) == ("inner", "fake", 2, "f")
+        assert up.capabilities is inner.capabilities
+        await up.check()
+        assert inner.checks == 1
