@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
@@ -12,11 +13,13 @@ import structlog
 from app.admission import Slots
 from app.api.problems import problem_of
 from app.calibration.active import Calibrations
+from app.canaries import CanaryWatch, policies
 from app.errors import ConfigError, TrustscaleError
 from app.jobs.calibration import CalibrationHandler
 from app.jobs.handlers import FanOut, Handler
 from app.jobs.queue import JobQueue
 from app.jobs.upscale import UpscaleHandler
+from app.metrics import Metrics
 from app.pipeline import differences
 from app.service import UpscaleService
 from app.settings import Settings
@@ -41,13 +44,16 @@ class Parts:
     calibrations: Calibrations
     service: UpscaleService
     queue: JobQueue
+    canaries: CanaryWatch
 
     @property
     def handlers(self) -> Mapping[JobKind, Handler | FanOut]:
         """What does the work of each kind of job."""
         return {
             "upscale": UpscaleHandler(self.service, self.stores.spool),
-            "calibration": CalibrationHandler(self.upscalers, self.calibrations, self.stores.spool),
+            "calibration": CalibrationHandler(
+                self.upscalers, self.calibrations, self.stores.spool, self.canaries.policies
+            ),
         }
 
     @property
@@ -60,17 +66,36 @@ class Parts:
 
 
 async def open_parts(
-    settings: Settings, stack: AsyncExitStack, build: Build = build_upscaler
+    settings: Settings,
+    stack: AsyncExitStack,
+    build: Build | None = None,
+    metrics: Metrics | None = None,
 ) -> Parts:
     """Open everything; the stack closes it in reverse order.
+
+    Args:
+        settings: of this process.
+        stack: closes what is opened.
+        build: makes the upscalers; None: `build_upscaler`, whose calls `metrics` counts.
+        metrics: gets the numbers of remote calls and canaries.
 
     Raises:
         ConfigError: a setting, folder, database or model that cannot be used.
     """
     stores = await _open_stores(settings, stack)
+    build = build or functools.partial(build_upscaler, observer=metrics)
     upscalers = await _open_upscalers(settings, stack, build)
     calibrations = Calibrations(stores.calibrations)
     await calibrations.install_shipped(upscalers.values())
+    canaries = CanaryWatch(
+        upscalers,
+        policies(settings.upscalers),
+        calibrations,
+        stores.spool,
+        metrics,
+        interval_s=settings.canary_interval_s,
+        timeout_s=settings.request_timeout_s,
+    )
     service = UpscaleService(
         upscalers,
         settings.default,
@@ -79,11 +104,12 @@ async def open_parts(
         Slots(settings.max_in_flight, settings.max_waiting),
         settings.limits,
         settings.request_timeout_s,
+        canaries,
     )
     queue = await stack.enter_async_context(
         JobQueue(settings.queue, stores.jobs, problem_of=problem_of, lease_s=settings.job_lease_s)
     )
-    return Parts(settings, stores, upscalers, calibrations, service, queue)
+    return Parts(settings, stores, upscalers, calibrations, service, queue, canaries)
 
 
 async def check_start(settings: Settings) -> None:

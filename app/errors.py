@@ -22,6 +22,7 @@ to status codes and problem documents, the CLI prints `detail` in one line.
     │   │   └── UpscalerRejected    refused this very input; trying again cannot help
     │   └── DegenerateSamples   all samples identical although the input is not flat
     ├── Overloaded              this service has no capacity left
+    │   └── RateLimited         this client has used up its share
     ├── Unauthorized / Forbidden
     ├── NotFound
     ├── Conflict
@@ -119,6 +120,10 @@ class Overloaded(TrustscaleError):
     def __init__(self, detail: str, *, retry_after: float = 5.0, **members: Any) -> None:
         super().__init__(detail, **members)
         self.retry_after = retry_after
+
+
+class RateLimited(Overloaded):
+    """This client has used up its requests or pixels of the present minute."""
 
 
 class Unauthorized(TrustscaleError):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypedDict
 
 import structlog
@@ -12,9 +13,10 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from app import __version__
-from app.api import audit, calibrations, health, jobs, problems, results, upscale, upscalers
+from app.api import audit, calibrations, health, jobs, labels, problems, results, upscale, upscalers
 from app.api.auth import Keyring, stored_admin_key
 from app.api.deps import State
+from app.api.limits import open_limits
 from app.api.middleware import RequestContext
 from app.assembly import Build, Parts, open_parts, report_calibrations
 from app.calibration.admin import CalibrationAdmin
@@ -22,7 +24,6 @@ from app.errors import TrustscaleError
 from app.metrics import Metrics
 from app.settings import Settings
 from app.stores.base import Stores
-from app.upscalers.registry import build_upscaler
 
 _SWEEP_SECONDS = 60.0
 
@@ -41,7 +42,7 @@ class LifespanState(TypedDict):
     trustscale: State
 
 
-def create_app(settings: Settings, *, build: Build = build_upscaler) -> FastAPI:
+def create_app(settings: Settings, *, build: Build | None = None) -> FastAPI:
     """The gateway for these settings; nothing is opened before its lifespan starts."""
     metrics = Metrics()
 
@@ -60,7 +61,7 @@ def create_app(settings: Settings, *, build: Build = build_upscaler) -> FastAPI:
         form_limits={"max_part_size": 4096, "max_fields": 32, "max_files": 1},
     )
     problems.add_problem_handlers(app)
-    for part in (health, upscalers, upscale, results, jobs, calibrations, audit):
+    for part in (health, upscalers, upscale, results, jobs, calibrations, labels, audit):
         app.include_router(part.router)
     return app
 
@@ -77,12 +78,18 @@ class _Gateway(FastAPI):
 
 
 async def _start(
-    settings: Settings, metrics: Metrics, stack: AsyncExitStack, build: Build
+    settings: Settings, metrics: Metrics, stack: AsyncExitStack, build: Build | None
 ) -> State:
     """Open everything and start what runs beside the requests."""
-    parts = await open_parts(settings, stack, build)
+    parts = await open_parts(settings, stack, build, metrics)
     await report_calibrations(parts)
-    await stack.enter_async_context(_sweeping(parts.stores))
+    await stack.enter_async_context(_sweeping(parts.stores, settings.job_ttl_s))
+    await stack.enter_async_context(_beside(parts.canaries.run()))
+    limits = open_limits(
+        settings.store,
+        requests=settings.client_requests_per_minute,
+        pixels=settings.client_pixels_per_minute,
+    )
     worker = None
     if settings.gateway_runs_jobs:
         worker = await stack.enter_async_context(_working(parts))
@@ -99,6 +106,7 @@ async def _start(
         metrics=metrics,
         client_keys=Keyring(key.get_secret_value() for key in settings.client_keys),
         admin_keys=Keyring(_admin_keys(settings)),
+        limits=await stack.enter_async_context(limits),
     )
 
 
@@ -127,18 +135,29 @@ async def _working(parts: Parts) -> AsyncIterator[asyncio.Task[None]]:
 
 
 @asynccontextmanager
-async def _sweeping(stores: Stores) -> AsyncIterator[None]:
-    """Remove expired results now and then, beside the body."""
+async def _sweeping(stores: Stores, job_ttl_s: float) -> AsyncIterator[None]:
+    """Remove expired results and jobs now and then, beside the body."""
 
     async def sweep() -> None:
         while True:
             try:
                 await stores.results.sweep()
+                for job in await stores.jobs.expire(
+                    datetime.now(UTC) - timedelta(seconds=job_ttl_s)
+                ):
+                    await stores.spool.delete(job)
             except TrustscaleError as error:
                 log.warning("sweep_failed", detail=error.detail)
             await asyncio.sleep(_SWEEP_SECONDS)
 
-    task = asyncio.create_task(sweep())
+    async with _beside(sweep()):
+        yield
+
+
+@asynccontextmanager
+async def _beside(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Run something beside the body that ends with it."""
+    task = asyncio.create_task(work)
     try:
         yield
     finally:

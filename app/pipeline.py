@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -24,7 +24,7 @@ from app.conformal import indecision
 from app.conformal.fidelity import Settings as FidelitySettings
 from app.conformal.indecision import MAX_SAMPLES
 from app.conformal.indecision import Settings as IndecisionSettings
-from app.errors import CalibrationMismatch, DegenerateSamples
+from app.errors import CalibrationMismatch, DegenerateSamples, UpscalerUnavailable
 from app.sampling import draw
 from app.upscalers.base import RGB, Source, Upscaler
 from app.upscalers.seeds import sample_seeds
@@ -33,6 +33,9 @@ TRUST_LAYER_VERSION = 1
 """Raised whenever the same samples would give another σ, D or Ŷ."""
 
 COLOR_SPACE: Literal["normalised_lab_d65"] = "normalised_lab_d65"
+
+SPARES = 4
+"""Seeds in reserve for samples that fail for good, such as those that a filter withholds."""
 
 Prediction = Literal["first", "mean"]
 
@@ -88,13 +91,29 @@ def guard(calibrated: Pipeline, upscaler: Upscaler) -> None:
         )
 
 
+async def learn(upscaler: Upscaler) -> None:
+    """Have an upscaler that was away at the start say what it is, before it is compared.
+
+    Raises:
+        UpscalerUnavailable: it is still away.
+    """
+    try:
+        _ = upscaler.fingerprint
+    except UpscalerUnavailable:
+        await upscaler.check()
+
+
 @dataclass(slots=True)
 class Measurement:
-    """What M samples of one input give: Ŷ, σ and the time it took, in milliseconds."""
+    """What M samples of one input give: Ŷ, σ and the time it took, in milliseconds.
+
+    `seeds` are those behind the samples, in order.
+    """
 
     prediction: RGB
     sigma: NDArray[np.float32]
     mean_log_sigma: float
+    seeds: Sequence[int]
     timings_ms: dict[str, float] = field(default_factory=dict)
 
 
@@ -105,6 +124,7 @@ async def measure(
     seed: int,
     *,
     deadline: float | None = None,
+    on_sample: Callable[[int, RGB], None] | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Measurement:
     """Draw M samples and reduce them to Ŷ and σ; memory does not grow with M.
@@ -115,6 +135,7 @@ async def measure(
         pipeline: M, the prediction rule and the σ settings are taken from it.
         seed: of the request; the sample seeds follow from it.
         deadline: seconds that the samples may take; None: no limit.
+        on_sample: also gets every sample, in a thread and in order of arrival.
         on_progress: called with (samples done, M).
 
     Raises:
@@ -132,13 +153,19 @@ async def measure(
         before = time.perf_counter()
         accumulator.add(sample)
         prediction.add(index, sample)
+        if on_sample is not None:
+            on_sample(index, sample)
         folding += time.perf_counter() - before
 
-    await draw(
+    most = upscaler.capabilities.max_samples
+    spares = SPARES if most is None else max(0, min(SPARES, most - pipeline.samples))
+    seeds = sample_seeds(seed, pipeline.samples + spares)
+    used = await draw(
         upscaler,
         source,
-        sample_seeds(seed, pipeline.samples),
+        seeds[: pipeline.samples],
         on_sample=fold,
+        spare_seeds=seeds[pipeline.samples :],
         deadline=None if deadline is None else asyncio.get_running_loop().time() + deadline,
         on_progress=on_progress,
     )
@@ -155,6 +182,7 @@ async def measure(
         prediction.result(),
         sigma,
         mean_log_sigma,
+        used,
         {
             "samples": 1e3 * (sampled - started - folding),
             "indecision": 1e3 * (folding + finished - sampled),

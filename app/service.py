@@ -18,11 +18,12 @@ from app.admission import Slots
 from app.answer import Links, Result, guarantee, parse_alpha, threshold_json, warnings_of
 from app.calibration.active import Calibrations
 from app.calibration.record import Calibration
+from app.canaries import CanaryWatch
 from app.errors import BadRequest, ImageTooLarge, NotFound
 from app.images.decode import Decoded, Limits, decode
 from app.images.encode import png_grey16, png_mask, png_rgb
 from app.images.overlay import overlay
-from app.pipeline import Measurement, guard, measure
+from app.pipeline import Measurement, guard, learn, measure
 from app.stores.base import ResultStore
 from app.upscalers.base import Source, Upscaler
 from app.upscalers.seeds import MAX_REQUEST_SEED
@@ -49,6 +50,7 @@ class Prepared:
     alpha: float
     seed: int
     image: Decoded
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,7 @@ class UpscaleService:
         slots: Slots,
         limits: Limits,
         timeout_s: float,
+        canaries: CanaryWatch | None = None,
     ) -> None:
         self.upscalers = upscalers
         self.default = default
@@ -79,6 +82,7 @@ class UpscaleService:
         self.slots = slots
         self.limits = limits
         self.timeout_s = timeout_s
+        self.canaries = canaries
 
     def upscaler(self, name: str | None) -> Upscaler:
         """The named upscaler, or the default one.
@@ -101,7 +105,9 @@ class UpscaleService:
         """
         upscaler = self.upscaler(request.upscaler)
         calibration = await self.calibrations.active(upscaler.name)
+        await learn(upscaler)
         guard(calibration.pipeline, upscaler)
+        warnings = await self.canaries.check(upscaler.name, calibration.id) if self.canaries else []
         alpha = parse_alpha(request.alpha, calibration.manifest.default_alpha)
         seed = secrets.randbits(53) if request.seed is None else request.seed
         if not 0 <= seed <= MAX_REQUEST_SEED:
@@ -119,7 +125,7 @@ class UpscaleService:
                 maximum=most,
                 actual=height * width,
             )
-        return Prepared(upscaler, calibration, alpha, seed, image)
+        return Prepared(upscaler, calibration, alpha, seed, image, tuple(warnings))
 
     async def run(
         self,
@@ -191,7 +197,7 @@ def _answer(result_id: str, prepared: Prepared, measurement: Measurement, waited
             alpha,
             applicability=promise.applicability,
             typicality=typicality,
-            notes=prepared.image.notes,
+            notes=[*prepared.image.notes, *prepared.warnings],
             lossless=prepared.upscaler.capabilities.lossless,
         ),
         timings_ms={

@@ -29,6 +29,7 @@ from app.images.decode import Limits
 from app.upscalers.config import EmbeddedConfig, UpscalerConfig
 
 CONFIG_VARIABLE = "TRUSTSCALE_CONFIG"
+KEY_VARIABLE = "TRUSTSCALE_KEY"  # the key that the command line sends to a server
 PREFIX = "TRUSTSCALE_"
 
 _REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -72,6 +73,12 @@ class Settings(BaseSettings):
     max_side: int = Field(16384, gt=0)
     max_in_flight: int = Field(2, gt=0, description="Requests that generate at the same time.")
     max_waiting: int = Field(16, ge=0, description="Requests that wait for a slot; then 503.")
+    client_requests_per_minute: int | None = Field(
+        None, gt=0, description="Upscalings of one key (open API: one address); then 429."
+    )
+    client_pixels_per_minute: int | None = Field(
+        None, gt=0, description="Input pixels of one key (open API: one address); then 429."
+    )
     request_timeout_s: Seconds = Field(600.0, description="Deadline of one upscaling request.")
     result_ttl_s: Seconds = 3600.0
     max_result_bytes: int = Field(4 * 1024**3, gt=0)
@@ -80,6 +87,12 @@ class Settings(BaseSettings):
     )
     job_concurrency: int = Field(2, gt=0, description="Pairs that one process measures at once.")
     job_lease_s: Seconds = Field(60.0, description="After this, a dead worker's job is retried.")
+    job_ttl_s: Seconds = Field(
+        7 * 86400.0, description="Ended jobs and their uploads are removed after this."
+    )
+    canary_interval_s: Seconds = Field(
+        86400.0, description="How often remote models are tried for a silent change."
+    )
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["json", "console"] = "json"
@@ -107,6 +120,14 @@ class Settings(BaseSettings):
             raise ValueError("two upscalers have the same name")
         if self.default_upscaler is not None and self.default_upscaler not in names:
             raise ValueError(f"default_upscaler {self.default_upscaler!r} is not an upscaler")
+        return self
+
+    @model_validator(mode="after")
+    def _largest_image_fits(self) -> Settings:
+        """Or an image would be told to come back for ever."""
+        pixels = self.client_pixels_per_minute
+        if pixels is not None and pixels < self.max_input_pixels:
+            raise ValueError("client_pixels_per_minute is smaller than max_input_pixels")
         return self
 
     @property
@@ -157,11 +178,13 @@ def load_settings(**overrides: Any) -> Settings:
 
 def unknown_variables(environ: Mapping[str, str]) -> list[str]:
     """`TRUSTSCALE_*` variables that no setting reads: probably misspelt."""
-    known = {name.upper() for name in Settings.model_fields} | {"CONFIG"}
+    known = {name.upper() for name in Settings.model_fields}
     return sorted(
         name
         for name in environ
-        if name.startswith(PREFIX) and name.removeprefix(PREFIX).split("__")[0] not in known
+        if name.startswith(PREFIX)
+        and name not in {CONFIG_VARIABLE, KEY_VARIABLE}
+        and name.removeprefix(PREFIX).split("__")[0] not in known
     )
 
 

@@ -12,19 +12,28 @@ from scipy import ndimage
 
 from app.admission import Slots
 from app.calibration.active import Calibrations
+from app.calibration.admin import CalibrationAdmin
+from app.calibration.config import CalibrationConfig
 from app.calibration.measure import measure_pair
 from app.calibration.pairs import Pair
 from app.calibration.record import Calibration
 from app.conformal import fidelity
-from app.errors import CalibrationMismatch, DegenerateSamples, UpscalerFailed, UpscalerUnavailable
+from app.errors import (
+    BadPairs,
+    CalibrationMismatch,
+    DegenerateSamples,
+    UpscalerFailed,
+    UpscalerUnavailable,
+)
 from app.images.decode import Limits
 from app.images.degrade import Degradation, degrade
-from app.pipeline import Pipeline, differences, guard, measure
+from app.pipeline import Pipeline, differences, guard, learn, measure
 from app.service import UpscaleRequest, UpscaleService
 from app.stores.open import open_stores
 from app.upscalers.base import Capabilities, Source
+from app.upscalers.remote.errors import Filtered
 from app.upscalers.seeds import sample_seeds
-from tests.factories import encoded, photo
+from tests.factories import calibration_of, encoded, photo
 from tests.fakes import FakeUpscaler
 
 PIPELINE = Pipeline(fingerprint="fake:1", scale=2, samples=6)
@@ -117,6 +126,55 @@ class TestMeasure:
         assert sorted(few.calls) == sorted(many.calls[:6])
 
 
+class Withholding(FakeUpscaler):
+    """A filter withholds the samples of these seeds."""
+
+    def __init__(self, withheld, **capabilities):
+        super().__init__(capabilities=Capabilities(concurrency=4, **capabilities))
+        self.withheld = set(withheld)
+
+    async def generate(self, source, seeds):
+        samples = await super().generate(source, seeds)
+        if self.withheld & set(seeds):
+            raise Filtered("Withheld by a filter.")
+        return samples
+
+
+class TestSpares:
+    async def drawn(self, failing, **capabilities):
+        """The seeds of the samples when the first `failing` ones are withheld for good."""
+        upscaler = Withholding(sample_seeds(5, 6)[:failing], **capabilities)
+        measured = await measure(upscaler, source(), PIPELINE, 5)
+        return list(measured.seeds)
+
+    async def test_nothing_fails(self):
+        """Without a failure the spare seeds cost nothing."""
+        upscaler = Withholding([])
+        measured = await measure(upscaler, source(), PIPELINE, 5)
+        assert list(measured.seeds) == sample_seeds(5, 6)
+        assert len(upscaler.calls) == 6
+
+    @pytest.mark.parametrize("failing", [1, 4])
+    async def test_a_withheld_sample_is_replaced(self, failing):
+        """By those that a larger M would draw next: up to four."""
+        seeds = await self.drawn(failing)
+        assert sorted(seeds) == sorted(sample_seeds(5, 6 + failing)[failing:])
+
+    async def test_more_than_the_spares(self):
+        """After four the failure is told."""
+        with pytest.raises(Filtered, match=r"\d of 6 samples came"):
+            await self.drawn(5)
+
+    @pytest.mark.parametrize(("most", "failing"), [(6, 1), (7, 2), (2, 1)])
+    async def test_no_more_than_there_are(self, most, failing):
+        """An upscaler that has only so many distinct samples is not asked for others."""
+        upscaler = Withholding(sample_seeds(5, 6)[:failing], max_samples=most)
+        with pytest.raises(Filtered):
+            await measure(upscaler, source(), PIPELINE, 5)
+        asked = {seed for call in upscaler.calls for seed in call}
+        assert asked <= set(sample_seeds(5, max(6, most)))
+
+
 class Stuck(FakeUpscaler):
     """A cache in front of the model."""
 
@@ -181,6 +239,78 @@ class TestGuard:
     def test_what_does_not_matter(self):
         """Name and capabilities that change no pixel are free."""
         guard(PIPELINE, FakeUpscaler("other", capabilities=Capabilities(max_samples=6)))
+
+
+class Away(FakeUpscaler):
+    """Not reached yet: says what it is only after a check."""
+
+    def __init__(self):
+        super().__init__()
+        self.checks = 0
+        self.known = False
+
+    @property
+    def fingerprint(self):
+        if not self.known:
+            raise UpscalerUnavailable("'fake' has not been reached yet.")
+        return "fake:1"
+
+    @fingerprint.setter
+    def fingerprint(self, value): ...
+
+    async def check(self):
+        self.checks += 1
+        await super().check()
+        self.known = True
+
+
+class TestLearn:
+    async def test_one_that_was_away_is_asked_once(self):
+        """After that it is compared like any other."""
+        upscaler = Away()
+        for _ in range(2):
+            await learn(upscaler)
+            guard(PIPELINE, upscaler)
+        assert upscaler.checks == 1
+
+    async def test_one_that_is_still_away(self):
+        """Its own words are told."""
+        upscaler = Away()
+        upscaler.failure = UpscalerUnavailable("It sleeps.")
+        with pytest.raises(UpscalerUnavailable, match="It sleeps"):
+            await learn(upscaler)
+
+    async def test_a_request(self, tmp_path):
+        """A request has it asked before the guard compares."""
+        stores = open_stores("sqlite:///", tmp_path, result_ttl_s=600, max_result_bytes=10**9)
+        calibrations = Calibrations(stores.calibrations)
+        await calibrations.add(await calibration_of(FakeUpscaler(), 3), activate=True)
+        upscaler = Away()
+        service = UpscaleService(
+            {"fake": upscaler}, "fake", calibrations, stores.results, Slots(2, 9), Limits(), 60
+        )
+        await service.prepare(encoded(photo(1)), UpscaleRequest())
+        assert upscaler.checks == 1
+        await stores.close()
+
+    @pytest.mark.parametrize("action", ["create", "extend", "activate"])
+    async def test_an_admin(self, tmp_path, action):
+        """So has whatever an admin does that compares."""
+        stores = open_stores("sqlite:///", tmp_path, result_ttl_s=600, max_result_bytes=10**9)
+        calibrations, upscaler = Calibrations(stores.calibrations), Away()
+        calibration = await calibration_of(FakeUpscaler(), 3)
+        await calibrations.add(calibration, activate=False)
+        admin = CalibrationAdmin({"fake": upscaler}, "fake", calibrations, stores, None)
+        if action == "activate":
+            await admin.activate(calibration)
+        elif action == "create":
+            with pytest.raises(BadPairs):  # none were sent
+                await admin.create(CalibrationConfig(), [], created_by="key 12345678")
+        else:
+            with pytest.raises(BadPairs):
+                await admin.extend(calibration, [], created_by="key 12345678", activate=False)
+        assert upscaler.checks == 1
+        await stores.close()
 
 
 class TestEnd:

@@ -6,14 +6,14 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from app.api.deps import AdminDep, StateDep
+from app.api.deps import AdminDep, AdminRoute, StateDep
 from app.api.problems import problem_responses
 from app.stores.base import AuditEntry
 
-router = APIRouter(prefix="/v1/admin/audit", tags=["admin"])
+router = APIRouter(prefix="/v1/admin/audit", tags=["admin"], route_class=AdminRoute)
 
 
-@router.get("", responses=problem_responses("unauthorized", "bad-request"))
+@router.get("", responses=problem_responses("unauthorized", "forbidden", "bad-request"))
 async def read_audit(
     state: StateDep,
     _: AdminDep,

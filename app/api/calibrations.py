@@ -13,29 +13,34 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ValidationError
 
 from app.answer import threshold_json
-from app.api.deps import AdminDep, StateDep
-from app.api.jobs import JobOut
+from app.api.deps import AdminDep, AdminRoute, StateDep
+from app.api.jobs import JobOut, accepted
 from app.api.problems import problem_responses
 from app.calibration import file
-from app.calibration.admin import checks, leaked, run_backtest, thresholds
 from app.calibration.archive import ArchiveLimits, Entry
 from app.calibration.config import CalibrationConfig
+from app.calibration.insight import checks, leaked, run_backtest, thresholds
 from app.calibration.plot import risk_plot
 from app.calibration.record import Calibration
 from app.calibration.uploads import UploadedFile, archive_files
-from app.errors import BadRequest, ImageTooLarge, NotFound
-from app.jobs.calibration import as_png
+from app.errors import BadRequest, ImageTooLarge
 from app.stores.base import CalibrationHead, Job
 
 MAX_ARCHIVE_BYTES = 64 * 1024**3
 MAX_FILES = 20_000
 MAX_FILE_BYTES = 256 * 1024 * 1024
 
-router = APIRouter(prefix="/v1/admin/calibrations", tags=["admin"])
+router = APIRouter(prefix="/v1/admin/calibrations", tags=["admin"], route_class=AdminRoute)
 
-_PROBLEMS = problem_responses("unauthorized", "not-found", "conflict", "bad-request")
+_PROBLEMS = problem_responses("unauthorized", "forbidden", "not-found", "conflict", "bad-request")
 _CREATE_PROBLEMS = problem_responses(
-    "unauthorized", "not-found", "bad-pairs", "bad-request", "image-too-large", "unsupported-media"
+    "unauthorized",
+    "forbidden",
+    "not-found",
+    "bad-pairs",
+    "bad-request",
+    "image-too-large",
+    "unsupported-media",
 )
 _FORM_LIMITS: Any = {"max_files": MAX_FILES, "max_part_size": 1024 * 1024}
 
@@ -57,9 +62,18 @@ class ActivationOut(BaseModel):
 
 @router.get("", responses=_PROBLEMS)
 async def list_calibrations(
-    state: StateDep, _: AdminDep, upscaler: str | None = None
-) -> list[CalibrationRow]:
-    """All finished calibrations, the newest first."""
+    state: StateDep,
+    _: AdminDep,
+    upscaler: str | None = None,
+    listed: Annotated[
+        Literal["finished", "pending"],
+        Query(alias="state", description="pending: the jobs that are making calibrations."),
+    ] = "finished",
+) -> list[CalibrationRow] | list[JobOut]:
+    """All finished calibrations, or the jobs of those that are being made, the newest first."""
+    if listed == "pending":
+        jobs = await state.stores.jobs.pending("calibration")
+        return [JobOut.of(job) for job in jobs if upscaler in {None, job.request["upscaler"]}]
     active = {item.calibration for item in (await state.stores.calibrations.active()).values()}
     heads = await state.stores.calibrations.heads(upscaler)
     return [CalibrationRow(**head.model_dump(), active=head.id in active) for head in heads]
@@ -86,13 +100,15 @@ async def create_calibration(
     files = _uploaded(archive, x, y)
     job = await state.admin.create(settings, files, created_by=f"key {key}")
     await state.audit("calibration.create", key, job=job.id)
-    return _accepted(job)
+    return accepted(job)
 
 
 @router.post(
     "/import",
     status_code=201,
-    responses=problem_responses("unauthorized", "bad-calibration", "calibration-mismatch"),
+    responses=problem_responses(
+        "unauthorized", "forbidden", "bad-calibration", "bad-request", "calibration-mismatch"
+    ),
     max_body_size=MAX_FILE_BYTES,
 )
 async def import_calibration(
@@ -227,7 +243,7 @@ async def extend_calibration(
         parent, _uploaded(archive, x, y), created_by=f"key {key}", activate=activate
     )
     await state.audit("calibration.extend", key, parent=parent.id, job=job.id)
-    return _accepted(job)
+    return accepted(job)
 
 
 @router.get("/{calibration_id}/pairs", responses=_PROBLEMS)
@@ -257,75 +273,6 @@ async def remove_pair(
         status_code=201,
         headers={"Location": f"{router.prefix}/{smaller.id}"},
     )
-
-
-@router.get(
-    "/{calibration_id}/pairs/{name}/{part}.png", response_class=Response, responses=_PROBLEMS
-)
-async def read_pair_image(
-    calibration_id: str,
-    name: str,
-    part: Literal["x", "y", "prediction", "label"],
-    state: StateDep,
-    _: AdminDep,
-) -> Response:
-    """An image of a pair of a calibration that awaits its labels."""
-    found = await state.admin.resolve(calibration_id)
-    if not isinstance(found, Job):
-        raise NotFound("The images of a finished calibration are not kept.")
-    stored = {"x": "x-shown", "y": "y", "prediction": "prediction", "label": "labels"}[part]
-    data = await state.stores.spool.get(found.id, f"{stored}/{name}")
-    return Response(await asyncio.to_thread(as_png, data), media_type="image/png")
-
-
-@router.put(
-    "/{calibration_id}/pairs/{name}/label.png",
-    status_code=204,
-    responses={**_PROBLEMS, **problem_responses("bad-image")},
-    max_body_size=MAX_FILE_BYTES,
-)
-async def put_label(
-    calibration_id: str, name: str, request: Request, state: StateDep, key: AdminDep
-) -> Response:
-    """The label of a pair: any pixel that is not black says that the meaning differs there."""
-    job = await _pending(state, calibration_id)
-    await state.admin.put_label(job, name, await request.body())
-    await state.audit("calibration.label", key, job=job.id, pair=name)
-    return Response(status_code=204)
-
-
-@router.post(
-    "/{calibration_id}/labels",
-    responses={**_PROBLEMS, **problem_responses("bad-image", "bad-pairs")},
-    max_body_size=MAX_ARCHIVE_BYTES,
-)
-async def put_labels(
-    calibration_id: str,
-    state: StateDep,
-    key: AdminDep,
-    archive: Annotated[UploadFile, File(description="zip or tar with labels/NAME.png")],
-) -> list[dict[str, Any]]:
-    """Many labels at once; the answer lists all pairs."""
-    job = await _pending(state, calibration_id)
-    entries = archive_files(archive.file, ArchiveLimits())
-    while (entry := await asyncio.to_thread(next, entries, None)) is not None:
-        name = entry.name if isinstance(entry, UploadedFile) else entry.parts[-1]
-        await state.admin.put_label(job, PurePosixPath(name).stem, entry.data)
-    await state.audit("calibration.labels", key, job=job.id)
-    return await state.admin.waiting_pairs(job)
-
-
-@router.post(
-    "/{calibration_id}/finish",
-    status_code=202,
-    response_model=JobOut,
-    responses={**_PROBLEMS, **problem_responses("bad-pairs")},
-)
-async def finish_calibration(calibration_id: str, state: StateDep, key: AdminDep) -> JSONResponse:
-    """Go on once all labels are there."""
-    job = await state.admin.finish(await _pending(state, calibration_id))
-    await state.audit("calibration.finish", key, job=job.id)
-    return _accepted(job)
 
 
 def _config(text: str) -> CalibrationConfig:
@@ -365,21 +312,6 @@ def _form_files(files: dict[Literal["x", "y"], list[UploadFile]]) -> Iterator[Up
                     maximum=MAX_FILE_BYTES,
                 )
             yield UploadedFile(role, name, data)
-
-
-def _accepted(job: Job) -> JSONResponse:
-    return JSONResponse(
-        JobOut.of(job).model_dump(mode="json"),
-        status_code=202,
-        headers={"Location": f"/v1/jobs/{job.id}"},
-    )
-
-
-async def _pending(state: StateDep, calibration_id: str) -> Job:
-    found = await state.admin.resolve(calibration_id)
-    if not isinstance(found, Job):
-        raise NotFound(f"{calibration_id!r} is finished; its labels cannot change.")
-    return found
 
 
 async def _detail(state: StateDep, calibration: Calibration) -> dict[str, Any]:

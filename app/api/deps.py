@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 import structlog
-from fastapi import Depends, Request
+from fastapi import Depends, Request, Response
+from fastapi.routing import APIRoute
 
 from app.api.auth import Keyring, require, sent_key
+from app.api.limits import ClientLimits
 from app.calibration.active import Calibrations
 from app.calibration.admin import CalibrationAdmin
+from app.errors import Forbidden
 from app.jobs.queue import JobQueue
 from app.metrics import Metrics
 from app.service import UpscaleService
@@ -35,6 +39,7 @@ class State:
     metrics: Metrics
     client_keys: Keyring
     admin_keys: Keyring
+    limits: ClientLimits
 
     async def audit(self, action: str, key: str, **facts: Any) -> None:
         """Keep an admin action in the audit log, and log it."""
@@ -58,7 +63,25 @@ def _client(request: Request, state: StateDep) -> str | None:
 
 
 def _admin(request: Request, state: StateDep) -> str:
+    if state.client_keys.key_id(sent_key(request.headers)) and not state.admin_keys.key_id(
+        sent_key(request.headers)
+    ):
+        raise Forbidden("This is a client's key; an admin's key is needed.")
     return require(state.admin_keys, request.headers)
+
+
+class AdminRoute(APIRoute):
+    """Asks for the admin's key before the body is read: uploads here may be tens of gigabytes."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """The usual handler, behind the check."""
+        handle = super().get_route_handler()
+
+        async def check_and_handle(request: Request) -> Response:
+            _admin(request, _state(request))
+            return await handle(request)
+
+        return check_and_handle
 
 
 ClientDep = Annotated[str | None, Depends(_client)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from fastapi import APIRouter, Response
@@ -9,8 +10,9 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from app.api.deps import State, StateDep
-from app.errors import TrustscaleError
+from app.errors import BadCalibration, NotFound, TrustscaleError, UpscalerUnavailable
 from app.pipeline import differences
+from app.stores.base import StoreUnavailable
 from app.upscalers.base import Upscaler
 
 router = APIRouter(tags=["health"])
@@ -33,6 +35,8 @@ async def readyz(state: StateDep) -> Response:
     components: dict[str, Any] = {"store": await _store(state), "jobs": _jobs(state)}
     for upscaler in state.service.upscalers.values():
         components[f"upscaler:{upscaler.name}"] = await _upscaler(state, upscaler)
+    for name, component in components.items():
+        state.metrics.ready(name, component["ready"])
     ready = all(component["ready"] for component in components.values())
     return JSONResponse(
         {"ready": ready, "components": components}, status_code=200 if ready else 503
@@ -42,6 +46,7 @@ async def readyz(state: StateDep) -> Response:
 @router.get("/metrics", response_class=PlainTextResponse)
 async def metrics(state: StateDep) -> Response:
     """Metrics in the Prometheus text format."""
+    await _observe(state)
     return Response(state.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
 
@@ -68,6 +73,8 @@ async def _upscaler(state: State, upscaler: Upscaler) -> dict[str, Any]:
             return {"ready": True, "calibration": None, "detail": "no active calibration"}
         calibration = await state.calibrations.get(active)
         found = differences(calibration.pipeline, upscaler)
+        watch = state.service.canaries
+        canary = await watch.report(upscaler.name, active) if watch else {}
     except TrustscaleError as error:
         return {"ready": False, "detail": error.detail}
     if found:
@@ -77,4 +84,47 @@ async def _upscaler(state: State, upscaler: Upscaler) -> dict[str, Any]:
             "detail": "calibration-mismatch",
             "differences": found,
         }
-    return {"ready": True, "calibration": active}
+    return {"ready": True, "calibration": active, **canary}
+
+
+async def _observe(state: State) -> None:
+    """Set the gauges of what is not an event: slots, jobs, calibrations.
+
+    Upscalers are not called for that: a scrape has no effect on anything.
+    """
+    state.metrics.slots(
+        in_flight=state.service.slots.in_flight,
+        waiting=state.service.slots.waiting,
+        running=state.settings.max_in_flight,
+        most_waiting=state.settings.max_waiting,
+    )
+    try:
+        jobs = await state.stores.jobs.unfinished()
+        for upscaler in state.service.upscalers.values():
+            await _observe_calibration(state, upscaler)
+    except StoreUnavailable:
+        state.metrics.store_up(False)  # the other gauges keep what was last known
+        return
+    state.metrics.store_up(True)
+    state.metrics.jobs((job.kind, job.state.value, job.created_at) for job in jobs)
+
+
+async def _observe_calibration(state: State, upscaler: Upscaler) -> None:
+    active = await state.calibrations.active_id(upscaler.name)
+    if active is None:
+        state.metrics.no_calibration(upscaler.name)
+        return
+    try:
+        calibration = await state.calibrations.get(active)
+    except (BadCalibration, NotFound):  # damaged: nothing can be served from it
+        state.metrics.no_calibration(upscaler.name)
+        return
+    state.metrics.calibration(
+        upscaler.name,
+        created=calibration.manifest.created_at,
+        pairs=calibration.n,
+        min_alpha=calibration.curve.min_alpha,
+        default_alpha=calibration.manifest.default_alpha,
+    )
+    with suppress(UpscalerUnavailable):  # not reached yet, so what it is is not known
+        state.metrics.mismatch(upscaler.name, bool(differences(calibration.pipeline, upscaler)))

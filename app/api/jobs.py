@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends
+from fastapi.responses import JSONResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel
 
@@ -15,9 +16,7 @@ from app.api.deps import ClientDep, StateDep
 from app.api.problems import problem_responses
 from app.stores.base import Job, JobKind, JobState, Progress
 
-router = APIRouter(
-    prefix="/v1/jobs", tags=["jobs"], responses=problem_responses("bad-request")
-)
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"], responses=problem_responses("bad-request"))
 
 
 class JobOut(BaseModel):
@@ -66,3 +65,12 @@ async def watch_job(job: JobDep, state: StateDep) -> AsyncIterator[ServerSentEve
 async def cancel_job(job: JobDep, state: StateDep) -> JobOut:
     """Cancel: at once if it is queued, within seconds if it runs; a final job stays as it is."""
     return JobOut.of(await state.queue.cancel(job.id))
+
+
+def accepted(job: Job) -> JSONResponse:
+    """202 with the job, and where to find it."""
+    return JSONResponse(
+        JobOut.of(job).model_dump(mode="json"),
+        status_code=202,
+        headers={"Location": f"/v1/jobs/{job.id}"},
+    )

@@ -1,4 +1,4 @@
-"""Pure ASGI middleware: request id, log context, metrics by route template."""
+"""Pure ASGI middleware: request id, log context, metrics by route template, security headers."""
 
 from __future__ import annotations
 
@@ -9,16 +9,40 @@ import time
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.api.problems import body_too_large
+from app.api.problems import SCOPE_KEY, body_too_large, problem_response
 from app.metrics import Metrics
 
 _SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+# Browsers never execute, embed or guess the type of what the service answers, and tell nobody where
+# it came from. A web page of another origin that shows results needs CORS headers from the proxy.
+_HEADERS = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-frame-options", b"DENY"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+]
+_POLICY = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+# The plot styles itself.
+_SVG_POLICY = f"{_POLICY}; style-src 'unsafe-inline'; sandbox"
+# FastAPI's pages of the API load their programs from a CDN and start them by an inline script.
+_DOCS_POLICY = (
+    "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+    "script-src 'unsafe-inline' https://cdn.jsdelivr.net; "
+    "style-src 'unsafe-inline' https://cdn.jsdelivr.net https://fonts.googleapis.com; "
+    "font-src https://fonts.gstatic.com; worker-src blob:; connect-src 'self'; "
+    "img-src 'self' data: blob: https://fastapi.tiangolo.com https://cdn.redoc.ly"
+)
+_DOCS = frozenset({"/docs", "/docs/oauth2-redirect", "/redoc"})
+_PUBLIC = ("/docs", "/redoc", "/openapi.json", "/problems/")
 
 log = structlog.get_logger("access")
 
 
 class RequestContext:
     """Gives every request an id, logs it once, counts it by method, route template and status.
+
+    Every answer leaves with the headers that keep browsers from doing harm with it.
 
     A client's own `X-Request-ID` is kept if it is harmless; the answer always carries one, also
     the answer to an error that nobody expected. It must be the outermost layer for that, and so
@@ -45,13 +69,14 @@ class RequestContext:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 if status == 413 and _is_plain_text(message):
-                    await body_too_large()(scope, receive, send_with_id)
+                    scope[SCOPE_KEY] = "image-too-large"
+                    await problem_response(body_too_large())(scope, receive, send_with_id)
                     replaced = True
                     return
                 message["headers"] = [
                     *message.get("headers", []),
                     (b"x-request-id", request_id.encode()),
-                    (b"x-content-type-options", b"nosniff"),
+                    *_security_headers(scope["path"], message),
                 ]
             await send(message)
 
@@ -69,6 +94,8 @@ class RequestContext:
             route = getattr(scope.get("route"), "path", "unmatched")
             self.metrics.in_flight.dec()
             self.metrics.request(scope["method"], route, status, seconds)
+            if SCOPE_KEY in scope:
+                self.metrics.problem(scope[SCOPE_KEY])
             log.info(
                 "request",
                 method=scope["method"],
@@ -77,6 +104,24 @@ class RequestContext:
                 ms=round(1e3 * seconds, 1),
             )
             structlog.contextvars.unbind_contextvars("request_id")
+
+
+def _security_headers(path: str, start: Message) -> list[tuple[bytes, bytes]]:
+    """What the answer to a path still lacks; what it already says stands."""
+    sent = dict(start.get("headers", []))
+    if path in _DOCS:
+        policy = _DOCS_POLICY
+    elif sent.get(b"content-type", b"").startswith(b"image/svg"):
+        policy = _SVG_POLICY
+    else:
+        policy = _POLICY
+    headers = [*_HEADERS, (b"content-security-policy", policy.encode())]
+    if path.startswith("/v1/results/") and start["status"] == 200:
+        # Results never change, but belong to one client and end.
+        headers.append((b"cache-control", b"private, max-age=300"))
+    elif not path.startswith(_PUBLIC):
+        headers.append((b"cache-control", b"no-store"))
+    return [(name, value) for name, value in headers if name not in sent]
 
 
 def _is_plain_text(start: Message) -> bool:

@@ -20,6 +20,9 @@ from app import errors
 
 MEDIA_TYPE = "application/problem+json"
 
+SCOPE_KEY = "trustscale.problem"
+"""Where the ASGI scope of a request names the type of the problem that answers it."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -97,7 +100,8 @@ PROBLEMS: dict[str, ProblemType] = {
     "overloaded": ProblemType(
         503,
         "Overloaded",
-        "All slots and waiting places are taken. Try again after the seconds in Retry-After.",
+        "All slots and waiting places are taken (503), or this client has used up its requests or "
+        "pixels of the minute (429). Try again after the seconds in Retry-After.",
     ),
     "unauthorized": ProblemType(
         401, "Unauthorized", "A valid key is needed: Authorization: Bearer KEY, or X-API-Key: KEY."
@@ -140,6 +144,9 @@ _SLUGS: list[tuple[type[errors.TrustscaleError], str]] = [
     (errors.Conflict, "conflict"),
 ]
 
+# Where the status depends on more than the type.
+_STATUSES: list[tuple[type[errors.TrustscaleError], int]] = [(errors.RateLimited, 429)]
+
 _BY_STATUS = {404: "not-found", 405: "method-not-allowed", 413: "image-too-large"}
 
 
@@ -148,7 +155,9 @@ def problem_of(error: Exception) -> dict[str, Any]:
     if not isinstance(error, errors.TrustscaleError):
         return problem("internal-error", "An unexpected error occurred; it has been logged.")
     slug = next((slug for kind, slug in _SLUGS if isinstance(error, kind)), "internal-error")
-    return problem(slug, error.detail, **error.members)
+    document = problem(slug, error.detail, **error.members)
+    status = next((status for kind, status in _STATUSES if isinstance(error, kind)), None)
+    return document if status is None else {**document, "status": status}
 
 
 def problem(slug: str, detail: str, **members: Any) -> dict[str, Any]:
@@ -181,27 +190,35 @@ def add_problem_handlers(app: FastAPI) -> None:
     )
 
 
-def _expected(_: Request, error: Exception) -> Response:
+def _counted(
+    request: Request, document: dict[str, Any], headers: dict[str, str] | None = None
+) -> Response:
+    """The response of a problem document, whose type the outermost middleware counts."""
+    request.scope[SCOPE_KEY] = document["type"].removeprefix("/problems/")
+    return problem_response(document, headers)
+
+
+def _expected(request: Request, error: Exception) -> Response:
     headers = {}
     retry_after = getattr(error, "retry_after", None)
     if retry_after is not None:
         headers["Retry-After"] = str(max(1, math.ceil(retry_after)))
     if isinstance(error, errors.Unauthorized):
         headers["WWW-Authenticate"] = 'Bearer realm="trustscale"'
-    return problem_response(problem_of(error), headers)
+    return _counted(request, problem_of(error), headers)
 
 
-def _validation(_: Request, error: Exception) -> Response:
+def _validation(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for this class
     items = [
         {"field": ".".join(map(str, item["loc"][1:])), "reason": item["msg"]}
         for item in error.errors()
     ]
     detail = "; ".join(f"{item['field']}: {item['reason']}" for item in items)
-    return problem_response(problem("bad-request", f"{detail}.", fields=items))
+    return _counted(request, problem("bad-request", f"{detail}.", fields=items))
 
 
-def _http(_: Request, error: Exception) -> Response:
+def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for this class
     slug = _BY_STATUS.get(error.status_code)
     if slug is None:
@@ -212,22 +229,20 @@ def _http(_: Request, error: Exception) -> Response:
             "detail": str(error.detail),
         }
     elif error.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
-        return body_too_large()
+        document = body_too_large()
     else:
         document = problem(slug, f"{str(error.detail).rstrip('.')}.")
-    return problem_response(document, dict(error.headers or {}))
+    return _counted(request, document, dict(error.headers or {}))
 
 
-def body_too_large() -> Response:
-    """The answer to a body over the limit, which is not read to its end."""
-    return problem_response(
-        problem("image-too-large", "The body of the request is larger than the service accepts.")
-    )
+def body_too_large() -> dict[str, Any]:
+    """The problem of a body over the limit, which is not read to its end."""
+    return problem("image-too-large", "The body of the request is larger than the service accepts.")
 
 
-def _unexpected(_: Request, error: Exception) -> Response:
+def _unexpected(request: Request, error: Exception) -> Response:
     log.error("unexpected_error", exc_info=error)
-    return problem_response(problem_of(error))
+    return _counted(request, problem_of(error))
 
 
 async def _page(slug: str) -> HTMLResponse:
@@ -242,20 +257,23 @@ async def _page(slug: str) -> HTMLResponse:
     )
 
 
-def problem_responses(*slugs: str) -> dict[int | str, dict[str, Any]]:
-    """The `responses` of a path operation for OpenAPI, with one example per type."""
+def problem_responses(*slugs: str, status: int | None = None) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of a path operation for OpenAPI, with one example per type.
+
+    `status` replaces the usual status of the types.
+    """
     responses: dict[int | str, dict[str, Any]] = {}
     for slug in slugs:
         kind = PROBLEMS[slug]
         response = responses.setdefault(
-            kind.status,
+            status or kind.status,
             {
                 "description": kind.title,
                 "content": {MEDIA_TYPE: {"schema": _SCHEMA, "examples": {}}},
             },
         )
         response["content"][MEDIA_TYPE]["examples"][slug] = {
-            "value": problem(slug, kind.explanation)
+            "value": {**problem(slug, kind.explanation), "status": status or kind.status}
         }
     return responses
 

@@ -57,12 +57,13 @@ _JSON, _ZIP, _MIXED = "application/json", "application/zip", "multipart/mixed"
             "unauthorized",
             "not-found",
         ),
+        **problem_responses("overloaded", status=429),
     },
 )
 async def upscale(
     request: Request,
     state: StateDep,
-    _: ClientDep,
+    key: ClientDep,
     image: Annotated[UploadFile, File(description="A PNG, JPEG or WebP image.")],
     upscaler: Annotated[str | None, Form(description="Name; default: the first one.")] = None,
     alpha: Annotated[
@@ -83,9 +84,13 @@ async def upscale(
 ) -> Response:
     """Upscale an image and mark where it can be trusted."""
     media_type = negotiate(accept)
+    client = client_name(request, key)
+    await state.limits.take(client, "requests")
     data = await image.read()
     fields = UpscaleRequest(upscaler, alpha, seed, background)
     prepared = await state.service.prepare(data, fields)
+    height, width = prepared.image.rgb.shape[:2]
+    await state.limits.take(client, "pixels", height * width)
     if "respond-async" in prefer:
         return await _respond_async(state, data, fields, prepared.seed)
     answer = await _while_connected(request, state.service.run(prepared))
@@ -93,6 +98,11 @@ async def upscale(
         return Response(status_code=CLIENT_GONE)
     _observe(state, answer)
     return _respond(answer, media_type)
+
+
+def client_name(request: Request, key: str | None) -> str:
+    """Who is counted: the key, or the address when the API is open."""
+    return f"key:{key}" if key else f"address:{request.client.host if request.client else ''}"
 
 
 def negotiate(accept: str) -> str:

@@ -42,6 +42,11 @@ class Calibrations:
         self._parsed.move_to_end(calibration)
         return self._parsed[calibration]
 
+    async def stored(self, calibration: str) -> Calibration:
+        """As `get`, but a calibration that any process has deleted is not found."""
+        await self.store.get(calibration)
+        return await self.get(calibration)
+
     async def active_id(self, upscaler: str) -> str | None:
         """Id of the active calibration of an upscaler, or None."""
         activation = (await self.store.active()).get(upscaler)

@@ -19,20 +19,26 @@ from PIL import Image
 from app.calibration import file
 from app.calibration.active import Calibrations
 from app.calibration.archive import Entry
+from app.calibration.canaries import inherit
 from app.calibration.config import CalibrationConfig
 from app.calibration.pairs import bad_pairs, decode_label
-from app.calibration.record import Calibration, Provenance
-from app.calibration.uploads import UploadedFile, UploadedPairs, check_uploaded, spool_pairs
-from app.conformal.backtest import BacktestRow, backtest
-from app.conformal.guarantees import leakage_bound, minimal_n
-from app.errors import BadPairs, BadRequest, Conflict, NotFound
-from app.jobs.calibration import CalibrationRequest, record_state, waiting_pair
+from app.calibration.record import Calibration
+from app.calibration.uploads import (
+    PREDICTIONS,
+    UploadedFile,
+    UploadedPairs,
+    check_uploaded,
+    claimed_predictions,
+    spool_pairs,
+)
+from app.errors import BadImage, BadInput, BadPairs, BadRequest, Conflict, NotFound
+from app.images.degrade import Degradation
+from app.jobs.calibration import CalibrationRequest, WaitingPair, record_state, waiting_pair
 from app.jobs.queue import JobQueue
-from app.pipeline import Pipeline, guard
+from app.pipeline import Pipeline, guard, learn
 from app.stores.base import Activation, Job, JobState, Progress, Stores
 from app.upscalers.base import Upscaler
 
-COMMON_ALPHAS = (0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5)
 _JOB_PREFIX = "job-"
 
 
@@ -64,8 +70,12 @@ class CalibrationAdmin:
 
         Raises:
             BadPairs: some pairs cannot be used and the config says "fail", or none can.
+            BadRequest: the config asks for what the upscaler cannot do.
         """
-        upscaler = self._upscaler(config.upscaler)
+        upscaler = await self._learned(config.upscaler)
+        most = upscaler.capabilities.max_samples
+        if most is not None and config.samples > most:
+            raise BadRequest(f"The upscaler {upscaler.name!r} draws at most {most} samples.")
         return await self._submit(
             config, config.pipeline(upscaler), upscaler, files, created_by=created_by, parent=None
         )
@@ -78,22 +88,17 @@ class CalibrationAdmin:
         created_by: str,
         activate: bool,
     ) -> Job:
-        """A new calibration of the old pairs and new ones; only the new ones are generated for."""
+        """A new calibration of the old pairs and new ones; only the new ones are generated for.
+
+        Raises:
+            BadPairs: as `create`.
+            CalibrationMismatch: the upscaler is not the calibrated one any more.
+            Conflict: X of the new pairs would come about in another way than X of the old ones.
+        """
         manifest, pipeline = calibration.manifest, calibration.pipeline
-        upscaler = self._upscaler(manifest.upscaler)
+        upscaler = await self._learned(manifest.upscaler)
         guard(pipeline, upscaler)
-        config = CalibrationConfig(
-            name=manifest.name,
-            upscaler=manifest.upscaler,
-            samples=pipeline.samples,
-            prediction=pipeline.prediction,
-            indecision=pipeline.indecision,
-            fidelity=pipeline.fidelity,
-            default_alpha=manifest.default_alpha,
-            degradation=manifest.degradation,
-            activate=activate,
-            seed=manifest.seed,
-        )
+        config = CalibrationConfig.of(manifest, activate=activate)
         return await self._submit(
             config, pipeline, upscaler, files, created_by=created_by, parent=calibration
         )
@@ -101,40 +106,36 @@ class CalibrationAdmin:
     async def without_pair(
         self, calibration: Calibration, name: str, *, created_by: str
     ) -> Calibration:
-        """A new calibration without one pair, from the stored staircases."""
+        """A new calibration without one pair, from the stored staircases.
+
+        Raises:
+            NotFound: it has no such pair.
+            Conflict: it has no other pair.
+        """
         pairs = calibration.measured_pairs()
         kept = [pair for pair in pairs if pair.info.name != name]
         if len(kept) == len(pairs):
             raise NotFound(f"The calibration has no pair {name!r}.")
-        manifest = calibration.manifest
-        smaller = Calibration.from_pairs(
+        if not kept:
+            raise Conflict(f"{name!r} is the only pair; delete the calibration instead.")
+        smaller = calibration.with_pairs(
             kept,
-            upscaler=manifest.upscaler,
-            pipeline=calibration.pipeline,
-            name=manifest.name,
-            default_alpha=manifest.default_alpha,
-            degradation=manifest.degradation,
-            seed=manifest.seed,
-            skipped=[*manifest.skipped, {"name": name, "reason": f"removed by {created_by}"}],
-            provenance=Provenance(
-                created_by=created_by,
-                parent=calibration.id,
-                note=manifest.provenance.note,
-                attributions=manifest.provenance.attributions,
-            ),
+            skipped=[{"name": name, "reason": f"removed by {created_by}"}],
+            created_by=created_by,
         )
+        await inherit(self.stores.spool, calibration.id, smaller.id)
         await self.calibrations.add(smaller, activate=False)
         return smaller
 
     async def resolve(self, calibration: str) -> Calibration | Job:
         """The calibration of an id, or the job that is making it."""
         if not calibration.startswith(_JOB_PREFIX):
-            return await self.calibrations.get(calibration)
+            return await self.calibrations.stored(calibration)
         job = await self.stores.jobs.get(calibration)
         if job.kind != "calibration":
             raise NotFound(f"{calibration!r} is not a calibration.")
         if job.state is JobState.SUCCEEDED and job.result:
-            return await self.calibrations.get(job.result.rsplit("/", 1)[-1])
+            return await self.calibrations.stored(job.result.rsplit("/", 1)[-1])
         return job
 
     async def finished(self, calibration: str) -> Calibration:
@@ -152,13 +153,13 @@ class CalibrationAdmin:
         """Check and store a calibration file."""
         calibration = await asyncio.to_thread(file.load, data)
         if activate and calibration.manifest.upscaler in self.upscalers:
-            guard(calibration.pipeline, self.upscalers[calibration.manifest.upscaler])
+            guard(calibration.pipeline, await self._learned(calibration.manifest.upscaler))
         await self.calibrations.add(calibration, activate=activate)
         return calibration
 
     async def activate(self, calibration: Calibration) -> Activation:
         """Serve from it, after the guard has compared its pipeline with the live upscaler."""
-        guard(calibration.pipeline, self._upscaler(calibration.manifest.upscaler))
+        guard(calibration.pipeline, await self._learned(calibration.manifest.upscaler))
         return await self.calibrations.store.activate(calibration.id)
 
     async def waiting_pairs(self, job: Job) -> list[dict[str, Any]]:
@@ -191,15 +192,61 @@ class CalibrationAdmin:
             Conflict: the job does not wait for labels.
             BadImage: not an image of the prediction's size.
         """
-        if job.state is not JobState.AWAITING_LABELS:
-            raise Conflict(f"Labels are taken while the job awaits them; it is {job.state}.")
-        records = {key: value async for key, value in self.stores.jobs.records(job.id)}
-        waiting = waiting_pair(records.get(name, b""))
+        waiting = (await self._waiting(job)).get(name)
         if waiting is None:
             raise NotFound(f"No pair {name!r} awaits a label.")
-        shape = (waiting.info.height, waiting.info.width)
+        try:
+            await self._put_label(job, waiting, data)
+        except BadImage as error:
+            raise BadImage(f"The {error.detail.rstrip('.')}.") from error
+
+    async def put_labels(self, job: Job, files: Iterable[UploadedFile | Entry]) -> None:
+        """Store many labels, as `put_label` does; the good ones also when others are bad.
+
+        Raises:
+            Conflict: the job does not wait for labels.
+            BadPairs: labels that cannot be used, or were drawn on other predictions; each is named.
+        """
+        waiting = await self._waiting(job)
+        items: list[dict[str, str]] = []
+        claimed: dict[str, str] = {}
+        iterator, total = iter(files), 0
+        while (sent := await asyncio.to_thread(next, iterator, None)) is not None:
+            total += 1
+            if isinstance(sent, Entry):
+                if sent.parts[-1] == PREDICTIONS:
+                    claimed = claimed_predictions(sent)
+                else:
+                    items.append({"name": "/".join(sent.parts), "reason": "not an image"})
+            elif sent.name not in waiting:
+                items.append({"name": sent.name, "reason": "no such pair awaits a label"})
+            else:
+                try:
+                    await self._put_label(job, waiting[sent.name], sent.data)
+                except BadInput as error:
+                    items.append({"name": sent.name, "reason": error.detail.rstrip(".")})
+        items += [
+            {"name": name, "reason": "the label was not drawn on this prediction"}
+            for name, digest in claimed.items()
+            if name in waiting and digest != waiting[name].prediction_sha256
+        ]
+        if items:
+            raise bad_pairs(items, total)
+
+    async def _waiting(self, job: Job) -> dict[str, WaitingPair]:
+        """The pairs of a job that can be labelled, by name."""
+        if job.state is not JobState.AWAITING_LABELS:
+            raise Conflict(f"Labels are taken while the job awaits them; it is {job.state}.")
+        records = [
+            (name, waiting_pair(data)) async for name, data in self.stores.jobs.records(job.id)
+        ]
+        return {name: pair for name, pair in records if pair is not None}
+
+    async def _put_label(self, job: Job, pair: WaitingPair, data: bytes) -> None:
+        shape = (pair.info.height, pair.info.width)
         label = await asyncio.to_thread(decode_label, data, shape)
-        await self.stores.spool.put(job.id, f"labels/{name}", await asyncio.to_thread(_png, label))
+        png = await asyncio.to_thread(_png, label)
+        await self.stores.spool.put(job.id, f"labels/{pair.info.name}", png)
 
     async def finish(self, job: Job) -> Job:
         """Go on with a job whose labels are drawn.
@@ -234,11 +281,13 @@ class CalibrationAdmin:
         try:
             found = await spool_pairs(files, self.stores.spool, job_id)
             usable, items = _usable(found, config, pipeline, known)
+            if parent is not None:
+                _check_same_origin(parent, given=usable[0]["x"])
         except BaseException:
             await self.stores.spool.delete(job_id)
             raise
-        if usable[0]["x"]:
-            config = config.model_copy(update={"degradation": None})
+        made_by = None if usable[0]["x"] else config.degradation or Degradation()
+        config = config.model_copy(update={"degradation": made_by})
         request = CalibrationRequest(
             config=config,
             pipeline=pipeline,
@@ -258,81 +307,15 @@ class CalibrationAdmin:
             )
         )
 
-    def _upscaler(self, name: str | None) -> Upscaler:
+    async def _learned(self, name: str | None) -> Upscaler:
+        """The upscaler of a name, which may have been away at the start."""
         found = self.upscalers.get(name or self.default)
         if found is None:
             raise NotFound(
                 f"No upscaler is called {name!r}; there are: {', '.join(self.upscalers)}."
             )
+        await learn(found)
         return found
-
-
-def thresholds(calibration: Calibration) -> list[dict[str, float]]:
-    """t_α and the mean trusted area of the pairs at common α."""
-    rows = []
-    for alpha in COMMON_ALPHAS:
-        threshold = calibration.curve.threshold(alpha)
-        rows.append(
-            {
-                "alpha": alpha,
-                "threshold": threshold,
-                "trusted_fraction": calibration.mean_trusted_fraction(threshold),
-            }
-        )
-    return rows
-
-
-def checks(calibration: Calibration) -> dict[str, Any]:
-    """Whether the assumptions look sound: size of the set, image sizes, dominant pairs."""
-    alpha = calibration.manifest.default_alpha
-    threshold = calibration.curve.threshold(alpha)
-    losses = np.array([s.loss_below(threshold) for s in calibration.staircases])
-    share = losses / losses.sum() if losses.sum() > 0 else losses
-    order = np.argsort(share)[::-1][:5]
-    infos = calibration.manifest.pairs
-    return {
-        "n": calibration.n,
-        "minimal_n": minimal_n(alpha, calibration.bound),
-        "alpha": alpha,
-        "sizes": sorted({f"{info.width}x{info.height}" for info in infos})[:20],
-        "dominant_pairs": [
-            {"name": infos[i].name, "loss": float(losses[i]), "share": float(share[i])}
-            for i in order
-        ],
-    }
-
-
-def run_backtest(
-    calibration: Calibration, splits: int, alphas: Sequence[float] = COMMON_ALPHAS
-) -> list[BacktestRow]:
-    """Realised loss and trusted area over random halvings of the pairs.
-
-    Raises:
-        BadRequest: fewer than two pairs.
-    """
-    if calibration.n < 2:
-        raise BadRequest("A backtest needs at least two pairs.")
-    return backtest(
-        calibration.staircases,
-        calibration.sigma_quantiles,
-        calibration.bound,
-        alphas,
-        splits=splits,
-    )
-
-
-def leaked(calibration: Calibration, n_leaked: int) -> float:
-    """The bound at the default α that survives `n_leaked` training images among the pairs.
-
-    Raises:
-        BadRequest: n_leaked is not between 0 and n.
-    """
-    try:
-        return leakage_bound(
-            calibration.manifest.default_alpha, calibration.n, n_leaked, calibration.bound
-        )
-    except ValueError as error:
-        raise BadRequest(f"{error}.") from error
 
 
 def _usable(
@@ -349,6 +332,14 @@ def _usable(
         raise BadPairs("There are no pairs: send archive, or files x and y.", items=[])
     _check_labels(usable, pipeline)
     return usable, items
+
+
+def _check_same_origin(parent: Calibration, *, given: bool) -> None:
+    """The pairs of one calibration must have come about in one way, or they mean nothing."""
+    if given and parent.manifest.degradation is not None:
+        raise Conflict("X of its pairs was made by a degradation: send only y.")
+    if not given and parent.manifest.degradation is None:
+        raise Conflict("X of its pairs was given: send x and y.")
 
 
 def _check_labels(pairs: Sequence[Mapping[str, Any]], pipeline: Pipeline) -> None:

@@ -1,24 +1,35 @@
 """Reading an uploaded archive without ever unpacking it blindly.
 
 Only regular files are read, one at a time, into memory, under bounds on their number, on the size
-of each and of all together. No name from the archive becomes a path. Links, devices, encrypted
-members, archives inside the archive, names that leave the folder and names that differ only in
-upper and lower case are refused.
+of each, of all together, and on how far the archive expands. No name from the archive becomes a
+path. Links, devices, encrypted members, archives inside the archive, names that leave the folder
+and names that differ only in upper and lower case are refused.
 """
 
 from __future__ import annotations
 
+import io
 import stat
 import tarfile
+import unicodedata
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, Self
 
-from app.errors import BadRequest, ImageTooLarge, UnsupportedMedia
+from app.errors import BadRequest, ImageTooLarge, TrustscaleError, UnsupportedMedia
 
+_ZIP_STARTS = (b"PK\x03\x04", b"PK\x05\x06")
+_TAR_TEXTS = {
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+}
 _ARCHIVES = {".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".zst"}
+_MAX_TAR_TEXT = 64 * 1024
 _CLUTTER = {"__MACOSX", ".DS_Store", "Thumbs.db", "desktop.ini"}
 
 
@@ -29,6 +40,8 @@ class ArchiveLimits:
     max_files: int = 20_000
     max_file_bytes: int = 256 * 1024 * 1024
     max_total_bytes: int = 64 * 1024**3
+    max_ratio: int = 100  # images hardly shrink in an archive; black labels do
+    free_bytes: int = 64 * 1024 * 1024  # which may be expanded by any ratio
 
 
 class Entry(NamedTuple):
@@ -46,20 +59,41 @@ def read_archive(file: BinaryIO, limits: ArchiveLimits) -> Iterator[Entry]:
         BadRequest: a member that is not acceptable, or a damaged archive.
         ImageTooLarge: over a limit.
     """
+    size = file.seek(0, io.SEEK_END)
+    file.seek(0)
+    start = file.read(4)
     file.seek(0)
     try:
-        if zipfile.is_zipfile(file):
-            yield from _checked(_zip_members(file, limits), limits)
+        # By its start: a tar file whose last member is a zip file ends like a zip file.
+        if start in _ZIP_STARTS:
+            yield from _checked(_zip_members(file, limits), limits, size)
             return
-        file.seek(0)
-        with tarfile.open(fileobj=file) as archive:
-            yield from _checked(_tar_members(archive, limits), limits)
+        with _opened_tar(file) as archive:
+            yield from _checked(_tar_members(archive, limits), limits, size)
+    except TrustscaleError:
+        raise
+    except Exception as error:  # decompressors and parsers raise anything on damaged data
+        reason = str(error).split("\n")[0].rstrip(".") or type(error).__name__
+        raise BadRequest(f"The archive is damaged: {reason}.") from error
+
+
+class _BoundedTarInfo(tarfile.TarInfo):
+    """Refuses names and attributes of many megabytes, which tarfile would read into memory."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        """The header in these 512 bytes."""
+        info = super().frombuf(buf, encoding, errors)
+        if info.type in _TAR_TEXTS and info.size > _MAX_TAR_TEXT:
+            raise BadRequest("A header of the archive is too large.")
+        return info
+
+
+def _opened_tar(file: BinaryIO) -> tarfile.TarFile:
+    try:
+        return tarfile.open(fileobj=file, tarinfo=_BoundedTarInfo)
     except tarfile.ReadError as error:
         raise UnsupportedMedia("The archive is neither a zip nor a tar file.") from error
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError, NotImplementedError) as error:
-        raise BadRequest(f"The archive is damaged: {error}.") from error
-    except (OSError, ValueError, RuntimeError) as error:  # decompressors on damaged data
-        raise BadRequest(f"The archive is damaged: {error}.") from error
 
 
 def _zip_members(file: BinaryIO, limits: ArchiveLimits) -> Iterator[tuple[str, bytes]]:
@@ -93,9 +127,12 @@ def _tar_members(archive: tarfile.TarFile, limits: ArchiveLimits) -> Iterator[tu
         yield info.name, _read(member, info.name, limits)
 
 
-def _checked(members: Iterator[tuple[str, bytes]], limits: ArchiveLimits) -> Iterator[Entry]:
+def _checked(
+    members: Iterator[tuple[str, bytes]], limits: ArchiveLimits, size: int
+) -> Iterator[Entry]:
     seen: dict[str, str] = {}
     total = 0
+    most = min(limits.max_total_bytes, limits.free_bytes + limits.max_ratio * size)
     for name, data in members:
         parts = _clean(name)
         folded = "/".join(parts).casefold()
@@ -103,11 +140,11 @@ def _checked(members: Iterator[tuple[str, bytes]], limits: ArchiveLimits) -> Ite
             raise BadRequest(f"{name!r} and {seen[folded]!r} are the same name.")
         seen[folded] = name
         total += len(data)
-        if total > limits.max_total_bytes:
+        if total > most:
             raise ImageTooLarge(
-                f"The archive holds more than {limits.max_total_bytes:,} bytes.",
-                limit="max_total_bytes",
-                maximum=limits.max_total_bytes,
+                f"The archive holds more than {most:,} bytes.",
+                limit="max_total_bytes" if most == limits.max_total_bytes else "max_ratio",
+                maximum=most,
             )
         yield Entry(parts, data)
 
@@ -118,13 +155,19 @@ def _clean(name: str) -> tuple[str, ...]:
     wrong = (
         path.is_absolute()
         or not parts
-        or any(part == ".." or "\\" in part or ":" in part or "\0" in part for part in parts)
+        or not is_text(name)
+        or any(part == ".." or "\\" in part or ":" in part for part in parts)
     )
     if wrong:
         raise BadRequest(f"{name[:80]!r} is not an acceptable name in an archive.")
     if PurePosixPath(parts[-1]).suffix.lower() in _ARCHIVES:
         raise BadRequest(f"{name!r} is an archive inside the archive.")
     return parts
+
+
+def is_text(name: str) -> bool:
+    """Whether a name has neither control characters nor bytes that are not UTF-8."""
+    return not any(unicodedata.category(letter) in {"Cc", "Cs"} for letter in name)
 
 
 def _is_clutter(name: str) -> bool:

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from app.calibration.record import Manifest
 from app.conformal.fidelity import Settings as FidelitySettings
 from app.conformal.indecision import MAX_SAMPLES
 from app.conformal.indecision import Settings as IndecisionSettings
@@ -25,11 +26,28 @@ class CalibrationConfig(BaseModel):
     prediction: Prediction = "first"
     indecision: IndecisionSettings = IndecisionSettings()
     fidelity: FidelitySettings = FidelitySettings()
-    default_alpha: float = Field(0.1, gt=0)
+    default_alpha: float = Field(0.1, gt=0, allow_inf_nan=False)
     degradation: Degradation | None = None
     activate: bool = False
     seed: int = Field(0, ge=0, lt=2**63)
     on_bad_pair: Literal["fail", "skip"] = "fail"
+
+    @classmethod
+    def of(cls, manifest: Manifest, *, activate: bool) -> CalibrationConfig:
+        """The settings that a calibration was made with."""
+        pipeline = manifest.pipeline
+        return cls(
+            name=manifest.name,
+            upscaler=manifest.upscaler,
+            samples=pipeline.samples,
+            prediction=pipeline.prediction,
+            indecision=pipeline.indecision,
+            fidelity=pipeline.fidelity,
+            default_alpha=manifest.default_alpha,
+            degradation=manifest.degradation,
+            activate=activate,
+            seed=manifest.seed,
+        )
 
     def pipeline(self, upscaler: Upscaler) -> Pipeline:
         """The pipeline that this calibration would be valid for."""

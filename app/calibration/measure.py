@@ -8,6 +8,7 @@ import json
 
 import numpy as np
 
+from app.calibration.canaries import CanaryTaker
 from app.calibration.pairs import Pair
 from app.calibration.record import SIGMA_QUANTILES, MeasuredPair, PairInfo
 from app.conformal import Staircase, fidelity
@@ -17,16 +18,45 @@ from app.upscalers.base import Source, Upscaler
 
 
 async def measure_pair(
-    upscaler: Upscaler, pair: Pair, pipeline: Pipeline, *, deadline: float | None = None
+    upscaler: Upscaler,
+    pair: Pair,
+    pipeline: Pipeline,
+    *,
+    deadline: float | None = None,
+    canary: CanaryTaker | None = None,
 ) -> MeasuredPair:
     """Generate, and reduce σ and D to a staircase. Serving draws its samples by the same code.
+
+    `canary` is told if this pair is one.
 
     Raises:
         UpscalerError: the samples could not be had.
         ValueError: the label is missing or superfluous for the metric.
     """
-    measurement = await measure(upscaler, Source(pair.x), pipeline, pair.seed, deadline=deadline)
+    measurement = await measure_samples(upscaler, pair, pipeline, deadline=deadline, canary=canary)
     return await asyncio.to_thread(reduce_pair, pair, measurement, pipeline)
+
+
+async def measure_samples(
+    upscaler: Upscaler,
+    pair: Pair,
+    pipeline: Pipeline,
+    *,
+    deadline: float | None = None,
+    canary: CanaryTaker | None = None,
+) -> Measurement:
+    """The part of `measure_pair` that generates."""
+    measurement = await measure(
+        upscaler,
+        Source(pair.x),
+        pipeline,
+        pair.seed,
+        deadline=deadline,
+        on_sample=canary.see if canary else None,
+    )
+    if canary is not None:
+        await canary.keep(upscaler, pair.x, measurement.seeds)
+    return measurement
 
 
 def reduce_pair(pair: Pair, measurement: Measurement, pipeline: Pipeline) -> MeasuredPair:

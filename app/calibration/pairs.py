@@ -82,18 +82,20 @@ def _images(folder: Path) -> dict[str, Path]:
     """Image files by stem, sorted.
 
     Raises:
-        BadPairs: two files with the same stem.
+        BadPairs: files with the same stem.
     """
-    found: dict[str, Path] = {}
+    found = defaultdict(list)
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
-            if path.stem in found:
-                raise BadPairs(
-                    "Two files have the same name.",
-                    items=[{"name": path.stem, "reason": f"{found[path.stem].name}, {path.name}"}],
-                )
-            found[path.stem] = path
-    return found
+            found[path.stem].append(path)
+    items = [
+        {"name": name, "reason": f"{', '.join(path.name for path in paths)} have the same name"}
+        for name, paths in found.items()
+        if len(paths) > 1
+    ]
+    if items:
+        raise bad_pairs(items, len(found))
+    return {name: path for name, (path,) in found.items()}
 
 
 def load_pair(

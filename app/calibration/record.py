@@ -104,13 +104,18 @@ class Calibration:
         seed: int = 0,
         skipped: Sequence[dict[str, Any]] = (),
         provenance: Provenance | None = None,
+        created_at: datetime | None = None,
     ) -> Calibration:
-        """A calibration of measured pairs; they are ordered by name."""
+        """A calibration of measured pairs, ordered by name; `created_at` None means now.
+
+        The same pairs, settings and time give the same id: a job that is run twice passes its own
+        time of creation, and so publishes one calibration.
+        """
         ordered = sorted(pairs, key=lambda pair: pair.info.name)
         manifest = Manifest(
             name=name,
             upscaler=upscaler,
-            created_at=datetime.now(UTC).replace(microsecond=0),
+            created_at=(created_at or datetime.now(UTC)).replace(microsecond=0),
             pipeline=pipeline,
             default_alpha=default_alpha,
             degradation=degradation,
@@ -186,6 +191,28 @@ class Calibration:
             return self
         document = {**self.document, "upscaler": name}
         return Calibration(document, self.staircases, self.sigma_quantiles)
+
+    def with_pairs(
+        self, pairs: Sequence[MeasuredPair], *, skipped: Sequence[dict[str, Any]], created_by: str
+    ) -> Calibration:
+        """A new calibration of other pairs under the same settings; this one is its parent."""
+        manifest = self.manifest
+        return Calibration.from_pairs(
+            pairs,
+            upscaler=manifest.upscaler,
+            pipeline=manifest.pipeline,
+            name=manifest.name,
+            default_alpha=manifest.default_alpha,
+            degradation=manifest.degradation,
+            seed=manifest.seed,
+            skipped=[*manifest.skipped, *skipped],
+            provenance=Provenance(
+                created_by=created_by,
+                parent=self.id,
+                note=manifest.provenance.note,
+                attributions=manifest.provenance.attributions,
+            ),
+        )
 
     def measured_pairs(self) -> list[MeasuredPair]:
         """The pairs again, for a calibration that extends this one."""

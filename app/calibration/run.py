@@ -12,11 +12,12 @@ import hashlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from app.calibration.canaries import CanaryTaker, chosen
 from app.calibration.config import CalibrationConfig
 from app.calibration.measure import measure_pair, pack, unpack
 from app.calibration.pairs import Pair, PairFiles, bad_pairs, duplicates, load_pair
 from app.calibration.record import Calibration, MeasuredPair, Provenance
-from app.errors import BadInput, BadPairs
+from app.errors import BadImage, BadInput, BadPairs
 from app.pipeline import Pipeline
 from app.upscalers.base import Upscaler
 
@@ -84,23 +85,31 @@ async def measure_pairs(
     *,
     done: Mapping[str, bytes],
     checkpoint: Callable[[str, bytes], Awaitable[object]],
+    canary: Callable[[str], CanaryTaker] | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> list[MeasuredPair]:
     """Measure the pairs whose key is not in `done`; `checkpoint` keeps each new one.
 
+    `canary` gives what keeps the canary of a pair's name; None: no canaries.
+
     One pair more than the upscaler takes at once is in work, so that the reduction of one pair
     overlaps with the generation of the next; memory does not grow with the number of pairs.
+
+    Raises:
+        UpscalerError: of the first pair that failed; what was measured before is kept.
     """
     measured = {key: unpack(data) for key, data in done.items()}
     missing = [pair for pair in pairs if pair.key not in measured]
     finished = len(pairs) - len(missing)
+    canaries = set(chosen([pair.files.name for pair in pairs])) if canary else set()
     places = asyncio.Semaphore(upscaler.capabilities.concurrency + 1)
 
     async def one(pair: CheckedPair) -> None:
         nonlocal finished
         async with places:
             loaded = await asyncio.to_thread(_load, pair.files, config, pipeline)
-            result = await measure_pair(upscaler, loaded, pipeline)
+            taker = canary(loaded.name) if canary and loaded.name in canaries else None
+            result = await measure_pair(upscaler, loaded, pipeline, canary=taker)
             await checkpoint(pair.key, pack(result))
         measured[pair.key] = result
         finished += 1
@@ -109,9 +118,12 @@ async def measure_pairs(
 
     if on_progress is not None:
         on_progress(finished, len(pairs))
-    async with asyncio.TaskGroup() as group:
-        for pair in missing:
-            group.create_task(one(pair))
+    try:
+        async with asyncio.TaskGroup() as group:
+            for pair in missing:
+                group.create_task(one(pair))
+    except BaseExceptionGroup as errors:
+        raise errors.exceptions[0] from None  # the others were cancelled or fail for the same cause
     return [measured[pair.key] for pair in pairs]
 
 
@@ -147,6 +159,9 @@ def run_id(pairs: Sequence[CheckedPair], config: CalibrationConfig, pipeline: Pi
 
 
 def _load(files: PairFiles, config: CalibrationConfig, pipeline: Pipeline) -> Pair:
+    is_semantic = pipeline.fidelity.metric == "semantic"
+    if is_semantic and files.label is None:
+        raise BadImage("has no label, which the semantic metric needs")
     return load_pair(
         files.name,
         files.y.read_bytes(),
@@ -154,5 +169,5 @@ def _load(files: PairFiles, config: CalibrationConfig, pipeline: Pipeline) -> Pa
         pipeline,
         degradation=config.degradation,
         seed=config.seed,
-        label=files.label.read_bytes() if files.label else None,
+        label=files.label.read_bytes() if files.label and is_semantic else None,
     )

@@ -14,8 +14,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO, Literal, NamedTuple
+from urllib.parse import quote
 
-from app.calibration.archive import ArchiveLimits, Entry, read_archive
+from app.calibration.archive import ArchiveLimits, Entry, is_text, read_archive
 from app.calibration.pairs import IMAGE_SUFFIXES, PAIR_LIMITS, duplicates
 from app.errors import BadInput, BadPairs
 from app.images.decode import image_size
@@ -25,6 +26,7 @@ from app.stores.base import Spool
 Role = Literal["x", "y", "labels"]
 ROLES: tuple[Role, ...] = ("x", "y", "labels")
 PREDICTIONS = "predictions.json"
+MAX_NAME_BYTES = 240  # percent-encoded; with its role it becomes a file name in the spool
 
 
 class UploadedFile(NamedTuple):
@@ -72,6 +74,9 @@ async def spool_pairs(
             _other_entry(found, file)
             continue
         role, name, data = file
+        if reason := _wrong_name(name):
+            found.items.append({"name": name[:80], "reason": reason})
+            continue
         if name in found.sizes[role]:
             found.items.append({"name": name, "reason": f"{role}/ has two files of this name"})
             continue
@@ -133,6 +138,14 @@ def check_uploaded(
     return usable, items
 
 
+def _wrong_name(name: str) -> str | None:
+    if not is_text(name):
+        return "the name has control characters"
+    if len(quote(name, safe="")) > MAX_NAME_BYTES:
+        return "the name is too long"
+    return None
+
+
 def _wrong_size(
     y: tuple[int, int],
     x: tuple[int, int] | None,
@@ -153,12 +166,21 @@ def _wrong_size(
 def _other_entry(found: UploadedPairs, entry: Entry) -> None:
     """A file that is no image of a pair: the digests of predictions, or a mistake."""
     if entry.parts[-2:] == ("labels", PREDICTIONS):
-        try:
-            claimed = json.loads(entry.data)
-            found.predictions = {str(name): str(digest) for name, digest in claimed.items()}
-        except (ValueError, AttributeError) as error:
-            raise BadPairs(f"labels/{PREDICTIONS} is not a JSON object.", items=[]) from error
+        found.predictions = claimed_predictions(entry)
         return
     found.items.append(
         {"name": "/".join(entry.parts), "reason": "not an image in x/, y/ or labels/"}
     )
+
+
+def claimed_predictions(entry: Entry) -> dict[str, str]:
+    """The SHA-256 of the predictions that labels were drawn on, by name of the pair.
+
+    Raises:
+        BadPairs: not a JSON object.
+    """
+    try:
+        claimed = json.loads(entry.data)
+        return {str(name): str(digest) for name, digest in claimed.items()}
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise BadPairs(f"labels/{PREDICTIONS} is not a JSON object.", items=[]) from error

@@ -10,14 +10,17 @@ import typer
 from pydantic import ValidationError
 
 from app.assembly import Parts
-from app.calibration import file
+from app.calibration import canaries, file
 from app.calibration.config import CalibrationConfig
 from app.calibration.pairs import find_pairs
 from app.calibration.record import Calibration, Provenance
 from app.calibration.run import check_pairs, finish, measure_pairs, run_id
-from app.cli.calibrations import summary
+from app.cli.calibrations import of_server, shown, summary
 from app.cli.local import local, progress_bar
+from app.cli.remote import KeyOption, Remote, ServerOption, calibrate_remotely
 from app.errors import BadRequest, NotFound
+from app.pipeline import learn
+from app.settings import KEY_VARIABLE
 from app.upscalers.base import Upscaler
 
 
@@ -63,6 +66,8 @@ def calibrate(
     attributions: Annotated[
         Path | None, typer.Option(help="A text file with one attribution per line.")
     ] = None,
+    server: ServerOption = None,
+    key_env: KeyOption = KEY_VARIABLE,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Calibrate an upscaler; a run that was interrupted continues where it stopped."""
@@ -85,6 +90,11 @@ def calibrate(
         seed=seed,
         on_bad_pair="skip" if skip_bad_pairs else "fail",
     )
+    if server is not None:
+        if note or attributions:
+            raise typer.BadParameter("--note and --attributions belong to a calibration made here.")
+        _run_remotely(folder, config, export, server, key_env, as_json=as_json)
+        return
     provenance = Provenance(
         note=note,
         attributions=_lines(attributions) if attributions else [],
@@ -93,6 +103,24 @@ def calibrate(
     if export is not None:
         export.write_bytes(file.dump(calibration))
     typer.echo(summary(calibration, active=activate, as_json=as_json))
+
+
+def _run_remotely(
+    folder: Path,
+    config: CalibrationConfig,
+    export: Path | None,
+    server: str,
+    key_env: str,
+    *,
+    as_json: bool,
+) -> None:
+    with Remote.open(server, key_env) as remote:
+        made = calibrate_remotely(remote, folder, config, server=server)
+        if made is None:
+            return
+        if export is not None:
+            export.write_bytes(remote.export(made["id"]))
+    typer.echo(shown(of_server(made), as_json=as_json))
 
 
 def _lines(path: Path) -> list[str]:
@@ -115,6 +143,7 @@ def _config(**fields: Any) -> CalibrationConfig:
 async def _run(folder: Path, config: CalibrationConfig, provenance: Provenance) -> Calibration:
     async with local() as session:
         upscaler = _upscaler(session, config.upscaler)
+        await learn(upscaler)
         pipeline = config.pipeline(upscaler)
         files = find_pairs(folder)
         if any(pair.x for pair in files):
@@ -128,7 +157,8 @@ async def _run(folder: Path, config: CalibrationConfig, provenance: Provenance) 
                 on_progress=lambda done, _: progress.update(checking, completed=done),
             )
             run, spool = run_id(pairs.usable, config, pipeline), session.stores.spool
-            done = {key: await spool.get(run, key) for key in await spool.names(run)}
+            kept = [k for k in await spool.names(run) if not k.startswith(canaries.PREFIX)]
+            done = {key: await spool.get(run, key) for key in kept}
             measuring = progress.add_task("measuring pairs", total=len(pairs.usable))
             measured = await measure_pairs(
                 upscaler,
@@ -137,11 +167,19 @@ async def _run(folder: Path, config: CalibrationConfig, provenance: Provenance) 
                 pipeline,
                 done=done,
                 checkpoint=lambda key, data: spool.put(run, key, data),
+                canary=session.canaries.taker(upscaler.name, run),
                 on_progress=lambda done, _: progress.update(measuring, completed=done),
             )
         for item in pairs.skipped:
             typer.echo(f"skipped {item['name']}: {item['reason']}", err=True)
         calibration = finish(measured, pairs.skipped, config, upscaler, pipeline, provenance)
+        await canaries.publish(
+            spool,
+            run,
+            calibration.id,
+            fingerprint=pipeline.fingerprint,
+            samples=pipeline.samples,
+        )
         await session.calibrations.add(calibration, activate=config.activate)
         await spool.delete(run)
         return calibration

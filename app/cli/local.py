@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from rich.console import Console
 from rich.progress import (
     BarColumn,
+    DownloadColumn,
     MofNCompleteColumn,
     Progress,
     TextColumn,
@@ -30,13 +31,13 @@ async def local() -> AsyncIterator[Parts]:
         yield await open_parts(settings.model_copy(update={"queue": "memory://"}), stack)
 
 
-def progress_bar() -> Progress:
+def progress_bar(*, is_bytes: bool = False) -> Progress:
     """A progress bar on standard error; nothing is drawn when it is not a terminal."""
     console = Console(stderr=True)
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
-        MofNCompleteColumn(),
+        DownloadColumn() if is_bytes else MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         console=console,

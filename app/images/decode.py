@@ -98,7 +98,11 @@ def image_size(data: bytes, limits: Limits) -> tuple[int, int]:
     if len(data) > limits.max_bytes:
         raise _too_many_bytes(data, limits)
     image = _open(data, limits)
-    turned = image.getexif().get(_ORIENTATION, 1) in {5, 6, 7, 8}
+    try:
+        # Of a PNG file, its own `getexif` would decode all pixels to look behind them.
+        turned = Image.Image.getexif(image).get(_ORIENTATION, 1) in {5, 6, 7, 8}
+    except Exception as error:  # as in `_open`
+        raise BadImage(f"The image header is damaged: {_reason(error)}.") from error
     width, height = image.size
     return (height, width) if turned else (width, height)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -17,8 +17,9 @@ from typing import Any, Literal
 import numpy as np
 
 from app.calibration.active import Calibrations
+from app.calibration.canaries import CanaryTaker, chosen, publish
 from app.calibration.config import CalibrationConfig
-from app.calibration.measure import measure_pair, pack, pair_info, unpack
+from app.calibration.measure import measure_pair, measure_samples, pack, pair_info, unpack
 from app.calibration.pairs import PAIR_LIMITS, Pair, bad_pairs, decode_label, load_pair
 from app.calibration.record import SIGMA_QUANTILES, Calibration, MeasuredPair, PairInfo, Provenance
 from app.conformal import Staircase, fidelity
@@ -26,9 +27,9 @@ from app.errors import BadInput, BadPairs, NotFound
 from app.images.decode import decode
 from app.images.encode import png_rgb
 from app.jobs.handlers import JobContext
-from app.pipeline import Pipeline, guard, measure
+from app.pipeline import Pipeline, guard, learn
 from app.stores.base import Job, JobState, Spool
-from app.upscalers.base import Source, Upscaler, image_digest
+from app.upscalers.base import Upscaler, image_digest
 
 _MEASURED, _WAITING, _BAD = b"M", b"W", b"B"
 
@@ -80,14 +81,22 @@ class WaitingPair:
 
 
 class CalibrationHandler:
-    """Runs calibration jobs (`app.jobs.handlers.FanOut`)."""
+    """Runs calibration jobs (`app.jobs.handlers.FanOut`).
+
+    Of the upscalers in `watched`, canaries are kept.
+    """
 
     def __init__(
-        self, upscalers: Mapping[str, Upscaler], calibrations: Calibrations, spool: Spool
+        self,
+        upscalers: Mapping[str, Upscaler],
+        calibrations: Calibrations,
+        spool: Spool,
+        watched: Collection[str] = (),
     ) -> None:
         self.upscalers = upscalers
         self.calibrations = calibrations
         self.spool = spool
+        self.watched = watched
 
     async def units(self, job: Job) -> Sequence[str]:
         """One unit per pair."""
@@ -99,12 +108,15 @@ class CalibrationHandler:
         upscaler = self.upscalers.get(request.upscaler)
         if upscaler is None:
             raise NotFound(f"The upscaler {request.upscaler!r} is no longer configured.")
+        await learn(upscaler)
         guard(request.pipeline, upscaler)
+        canary = self._canary(job.id, request, unit)
         try:
             pair = await self._load(job.id, request, unit)
             if request.pipeline.fidelity.metric == "semantic":
-                return await self._semantic(job.id, request, pair, upscaler)
-            return _MEASURED + pack(await measure_pair(upscaler, pair, request.pipeline))
+                return await self._semantic(job.id, request, pair, upscaler, canary)
+            measured = await measure_pair(upscaler, pair, request.pipeline, canary=canary)
+            return _MEASURED + pack(measured)
         except BadInput as error:
             item = {"name": unit, "reason": error.detail.rstrip(".")}
             if request.config.on_bad_pair == "fail":
@@ -122,7 +134,7 @@ class CalibrationHandler:
                 skipped.append(json.loads(data[1:]))
             elif data[:1] == _MEASURED:
                 measured.append(unpack(data[1:]))
-            elif (labelled := await self._labelled(job.id, name, data)) is not None:
+            elif (labelled := await self._labelled(job.id, request, name, data)) is not None:
                 measured.append(labelled)
             else:
                 missing += 1
@@ -130,6 +142,14 @@ class CalibrationHandler:
             return JobState.AWAITING_LABELS
         calibration = await self._calibration(request, measured, skipped, job.created_at)
         await self.calibrations.add(calibration, activate=False)
+        await publish(
+            self.spool,
+            job.id,
+            calibration.id,
+            fingerprint=request.pipeline.fingerprint,
+            samples=request.pipeline.samples,
+            parent=request.parent,
+        )
         if request.config.activate:
             await self.calibrations.store.activate(calibration.id, fence=context.fence)
         return f"/v1/admin/calibrations/{calibration.id}"
@@ -162,6 +182,13 @@ class CalibrationHandler:
             )
         )
 
+    def _canary(self, job: str, request: CalibrationRequest, name: str) -> CanaryTaker | None:
+        if request.upscaler not in self.watched:
+            return None
+        if name not in chosen([pair["name"] for pair in request.pairs]):
+            return None
+        return CanaryTaker(self.spool, job, name)
+
     async def _load(self, job: str, request: CalibrationRequest, name: str) -> Pair:
         y = await self.spool.get(job, f"y/{name}")
         x = await self.spool.get(job, f"x/{name}") if request.pair(name)["x"] else None
@@ -177,10 +204,15 @@ class CalibrationHandler:
         )
 
     async def _semantic(
-        self, job: str, request: CalibrationRequest, pair: Pair, upscaler: Upscaler
+        self,
+        job: str,
+        request: CalibrationRequest,
+        pair: Pair,
+        upscaler: Upscaler,
+        canary: CanaryTaker | None,
     ) -> bytes:
         """Generate, and keep what a person needs to draw the label."""
-        measurement = await measure(upscaler, Source(pair.x), request.pipeline, pair.seed)
+        measurement = await measure_samples(upscaler, pair, request.pipeline, canary=canary)
         sha256 = image_digest(measurement.prediction)
         asked = request.pair(pair.name)
         if asked["label"] and asked["prediction"] != sha256:
@@ -203,7 +235,9 @@ class CalibrationHandler:
         }
         return _WAITING + json.dumps(document).encode()
 
-    async def _labelled(self, job: str, name: str, data: bytes) -> MeasuredPair | None:
+    async def _labelled(
+        self, job: str, request: CalibrationRequest, name: str, data: bytes
+    ) -> MeasuredPair | None:
         """The measured pair once its label is there."""
         try:
             label = await self.spool.get(job, f"labels/{name}")
@@ -216,7 +250,9 @@ class CalibrationHandler:
         sigma = np.frombuffer(await self.spool.get(job, f"sigma/{name}"), np.float32).reshape(shape)
 
         def staircase() -> Staircase:
-            return Staircase.from_maps(sigma, fidelity.semantic(decode_label(label, shape), shape))
+            bound = fidelity.bound(request.pipeline.fidelity)
+            error = fidelity.semantic(decode_label(label, shape), shape, bound)
+            return Staircase.from_maps(sigma, error)
 
         return MeasuredPair(
             waiting.info, await asyncio.to_thread(staircase), waiting.sigma_quantiles

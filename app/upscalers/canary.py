@@ -49,6 +49,21 @@ class Canary(_Frozen):
     draws: dict[str, tuple[float, ...]] = Field(default_factory=dict)
 
 
+class FirstAnswers(_Frozen):
+    """What is known of a canary at the time of calibration.
+
+    seed: of the answer whose digest is `sha256`.
+    again: digest of a second answer to the same seed; None when there is no such thing.
+    draws: values of each statistic of answers to distinct seeds, sorted.
+    """
+
+    name: str
+    seed: int
+    sha256: str
+    again: str | None
+    draws: dict[str, tuple[float, ...]]
+
+
 class Canaries(_Frozen):
     """All canaries of one calibration, and the evidence so far.
 
@@ -93,41 +108,30 @@ def digest_of(sample: RGB) -> str:
     return digest.hexdigest()
 
 
-def start(
-    fingerprint: str, seeds: Mapping[str, int], answers: Mapping[str, Sequence[RGB]]
-) -> Canaries:
+def start(fingerprint: str, answers: Sequence[FirstAnswers]) -> Canaries:
     """Canaries from the first answers.
 
-    Args:
-        fingerprint: of the upscaler.
-        seeds: of each canary, by name.
-        answers: K ≥ 2 answers of each canary, all to its seed. If those of every canary are equal
-            among themselves, answers will be compared exactly, else statistically: then K decides
-            how small a rank can get, and 10 or more are advisable.
+    Answers will be compared exactly if every canary gave the same bytes to the same seed twice,
+    else statistically: then the number of draws decides how small a rank can get.
 
     Raises:
-        ValueError: fewer than two answers of a canary.
+        ValueError: no canary.
     """
-    if not answers or any(len(given) < 2 for given in answers.values()):
-        raise ValueError("at least two answers of each canary are needed")
-    digests = {name: {digest_of(sample) for sample in given} for name, given in answers.items()}
-    if all(len(found) == 1 for found in digests.values()):
+    if not answers:
+        raise ValueError("at least one canary is needed")
+    if all(first.again == first.sha256 for first in answers):
         return Canaries(
             fingerprint=fingerprint,
             items=tuple(
-                Canary(name=name, seed=seeds[name], sha256=min(found))
-                for name, found in digests.items()
+                Canary(name=first.name, seed=first.seed, sha256=first.sha256) for first in answers
             ),
         )
-    items = []
-    for name, given in answers.items():
-        values = [statistics_of(sample) for sample in given]
-        draws = {key: tuple(sorted(value[key] for value in values)) for key in values[0]}
-        items.append(Canary(name=name, seed=seeds[name], draws=draws))
     return Canaries(
         fingerprint=fingerprint,
-        items=tuple(items),
-        capital=dict.fromkeys(items[0].draws, (1 / 3, 1 / 3, 1 / 3)),
+        items=tuple(
+            Canary(name=first.name, seed=first.seed, draws=first.draws) for first in answers
+        ),
+        capital=dict.fromkeys(answers[0].draws, (1 / 3, 1 / 3, 1 / 3)),
     )
 
 

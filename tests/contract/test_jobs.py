@@ -357,3 +357,24 @@ class TestLists:
             await stores.jobs.get("ended")
         assert await stores.jobs.recorded("ended") == set()
         assert [j.id for j in await stores.jobs.unfinished()] == ["running"]
+
+    async def test_pending(self, stores: Stores):
+        """Queued, running and awaiting jobs of a kind, the newest first; final ones are not."""
+        for second, name in enumerate(("queued", "running", "awaiting", "ended", "cancelled")):
+            await stores.jobs.create(job(name, second=second))
+        other = job("upscale", second=9).model_copy(update={"kind": "upscale"})
+        await stores.jobs.create(other)
+        for name in ("running", "awaiting", "ended"):
+            await stores.jobs.begin(name)
+        await stores.jobs.finish("awaiting", 1, JobState.AWAITING_LABELS)
+        await stores.jobs.finish("ended", 1, JobState.SUCCEEDED)
+        await stores.jobs.request_cancel("cancelled")
+        listed = [j.id for j in await stores.jobs.pending("calibration")]
+        assert listed == ["awaiting", "running", "queued"]
+        assert [j.id for j in await stores.jobs.pending("upscale")] == ["upscale"]
+        assert [j.id for j in await stores.jobs.unfinished()] == ["queued", "running", "upscale"]
+        await stores.jobs.resume("awaiting")
+        assert "awaiting" in [j.id for j in await stores.jobs.unfinished()]
+        await stores.jobs.request_cancel("awaiting")
+        listed = [j.id for j in await stores.jobs.pending("calibration")]
+        assert listed == ["running", "queued"]

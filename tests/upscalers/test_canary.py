@@ -5,23 +5,40 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from app.upscalers.canary import Canaries, observe, start
+from app.upscalers.canary import (
+    Canaries,
+    FirstAnswers,
+    digest_of,
+    observe,
+    start,
+    statistics_of,
+)
 
 NAMES = [f"c{i}" for i in range(8)]
-SEEDS = dict.fromkeys(NAMES, 1)
 
 
 def sample(random, gain=1.0):
     return np.clip(random.normal(128, 40 * gain, (16, 16, 3)), 0, 255).astype(np.uint8)
 
 
+def first(name, answers, again):
+    values = [statistics_of(answer) for answer in answers]
+    return FirstAnswers(
+        name=name,
+        seed=1,
+        sha256=digest_of(answers[0]),
+        again=again,
+        draws={key: tuple(sorted(value[key] for value in values)) for key in values[0]},
+    )
+
+
 def exact():
     pictures = {name: sample(np.random.default_rng(i)) for i, name in enumerate(NAMES)}
-    return pictures, start("f", SEEDS, {name: [p, p] for name, p in pictures.items()})
+    return pictures, start("f", [first(name, [p, p], digest_of(p)) for name, p in pictures.items()])
 
 
 def statistical(random, draws=10):
-    return start("f", SEEDS, {name: [sample(random) for _ in range(draws)] for name in NAMES})
+    return start("f", [first(name, [sample(random) for _ in range(draws)], None) for name in NAMES])
 
 
 class TestExact:
@@ -84,7 +101,18 @@ class TestStatistical:
         assert Canaries.model_validate_json(canaries.model_dump_json()) == canaries
 
 
-def test_too_few_answers():
-    """One answer cannot tell whether answers repeat."""
-    with pytest.raises(ValueError, match="two answers"):
-        start("f", {"a": 1}, {"a": [np.zeros((2, 2, 3), np.uint8)]})
+def test_one_that_does_not_repeat_is_enough():
+    """Unless every canary repeats exactly, all are compared statistically."""
+    random = np.random.default_rng(0)
+    answers = [sample(random), sample(random)]
+    repeats, other = (first("a", answers, digest_of(answers[k])) for k in (0, 1))
+    mixed = start("f", [repeats, other])
+    assert all(item.sha256 is None for item in mixed.items)
+    assert mixed.evidence == pytest.approx(1)
+    assert start("f", [repeats, repeats]).items[0].sha256 == digest_of(answers[0])
+
+
+def test_no_canary():
+    """Nothing cannot be watched."""
+    with pytest.raises(ValueError, match="at least one"):
+        start("f", [])

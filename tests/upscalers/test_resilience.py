@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import AsyncExitStack
 
 import numpy as np
 import pytest
 
+from app.assembly import open_parts
 from app.errors import UpscalerFailed, UpscalerRejected, UpscalerUnavailable
+from app.metrics import Metrics
 from app.sampling import draw
+from app.settings import Settings
 from app.upscalers import breaker, resilience
 from app.upscalers.base import Capabilities, Source
 from app.upscalers.remote.errors import (
@@ -183,6 +187,76 @@ class TestRetries:
         assert (inner.cancelled, up.observer.outcomes) == (1, ["cancelled"])
         inner.seconds = 0
         await up.generate(SOURCE, [7])
+
+
+class TestMetrics:
+    """`app.metrics.Metrics` is an observer."""
+
+    async def test_calls_and_retries(self):
+        """Every try counts as a call, by its outcome; retries count by their reason."""
+        metrics = Metrics()
+        up = ResilientUpscaler(
+            Inner([RateLimited("x", asked=0.01), GenerationFailed("x")]), Policy(), metrics
+        )
+        await up.generate(SOURCE, [7])
+        with pytest.raises(UpscalerRejected):
+            await ResilientUpscaler(Inner([UpscalerRejected("x")]), observer=metrics).generate(
+                SOURCE, [7]
+            )
+        assert numbers(metrics) == {
+            'calls_total{outcome="rate-limited",upscaler="inner"}': 1,
+            'calls_total{outcome="failed",upscaler="inner"}': 1,
+            'calls_total{outcome="ok",upscaler="inner"}': 1,
+            'calls_total{outcome="rejected",upscaler="inner"}': 1,
+            'retries_total{reason="rate-limited",upscaler="inner"}': 1,
+            'retries_total{reason="failed",upscaler="inner"}': 1,
+            'call_seconds_count{upscaler="inner"}': 4,
+        }
+
+    async def test_a_client_that_left(self):
+        """A cancelled call is counted, since it is paid for, but its time says nothing."""
+        metrics, inner = Metrics(), Inner(seconds=30)
+        task = asyncio.create_task(ResilientUpscaler(inner, observer=metrics).generate(SOURCE, [7]))
+        await asyncio.sleep(0.02)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        assert numbers(metrics) == {'calls_total{outcome="cancelled",upscaler="inner"}': 1}
+
+    async def test_the_breaker(self):
+        """The gauge follows the breaker."""
+        metrics, inner = Metrics(), Inner()
+        inner.dead = True
+        up = ResilientUpscaler(inner, Policy(attempts=20, breaker_rest_s=60), metrics)
+        for seed in range(1, 4):
+            with pytest.raises(UpscalerUnavailable):
+                await up.generate(Source(SOURCE.rgb), [seed])
+        assert numbers(metrics)['breaker_open{upscaler="inner"}'] == 1
+        inner.dead = False
+        await up.check()
+        assert numbers(metrics)['breaker_open{upscaler="inner"}'] == 0
+        await up.close()
+
+    async def test_the_gateway_gives_it_to_its_upscalers(self, tmp_path):
+        """Without another way to build them, upscalers count into the metrics of the process."""
+        metrics = Metrics()
+        remote = {"name": "inner", "kind": "cog", "url": "http://127.0.0.1:9", "scale": 2}
+        settings = Settings(data_dir=tmp_path, upscalers=[{**remote, "attempts": 1}])
+        async with AsyncExitStack() as stack:
+            parts = await open_parts(settings, stack, metrics=metrics)
+            with pytest.raises(UpscalerUnavailable):
+                await parts.upscalers["inner"].generate(SOURCE, [1])
+        assert numbers(metrics)['calls_total{outcome="unavailable",upscaler="inner"}'] == 1
+
+
+def numbers(metrics):
+    """What /metrics says of upstreams, without buckets and sums."""
+    prefix, left_out = "trustscale_upstream_", ("_created", "_bucket", "_sum")
+    lines = (line.rsplit(" ", 1) for line in metrics.text().decode().splitlines())
+    return {
+        key.removeprefix(prefix): float(value)
+        for key, value in lines
+        if key.startswith(prefix) and not key.partition("{")[0].endswith(left_out)
+    }
 
 
 class TestSlots:

@@ -1,0 +1,200 @@
+"""What a calibration costs besides the generation. `python -m benchmarks.calibrate DIR [COUNT]`.
+
+DIR holds photographs of at least 512×512; the middle of the first COUNT (2) is X, and its bicubic
+enlargement to 2048×2048 is Y, since only the time counts here. The two workers need a Redis as the
+tests do; without one that row says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import httpx
+import numpy as np
+from PIL import Image
+
+from app.calibration import file
+from app.calibration.active import shipped_calibrations
+from app.calibration.measure import measure_pair, pack, reduce_pair
+from app.calibration.pairs import Pair, load_pair
+from app.calibration.record import Calibration
+from app.conformal import RiskCurve, Staircase
+from app.images.encode import png_rgb
+from app.pipeline import Pipeline, measure
+from app.upscalers.base import RGB, Capabilities, Source
+from app.upscalers.embedded import EmbeddedUpscaler
+from benchmarks.table import print_table
+from tests.api.admin import BASE, truth_files, zipped
+from tests.fleet import Fleet
+from tests.servers import RedisServer, ServerMissing
+
+SIDE, SCALE, MAPS, MERGED = 512, 4, 8, 2000
+
+
+class Instant:
+    """Hands out samples that were made before; a seed chooses one."""
+
+    name, kind, scale, fingerprint = "instant", "embedded", SCALE, "instant:1"
+    capabilities = Capabilities(concurrency=8)
+
+    def __init__(self, samples: Sequence[RGB]) -> None:
+        self.samples = samples
+
+    async def generate(self, source: Source, seeds: Sequence[int]) -> list[RGB]:
+        del source
+        return [self.samples[seed % len(self.samples)] for seed in seeds]
+
+    async def check(self) -> None:
+        """Always there."""
+
+    async def close(self) -> None:
+        """Nothing to close."""
+
+
+def crops(folder: Path, count: int) -> list[tuple[bytes, bytes]]:
+    """(X, Y) as PNG files."""
+    found = []
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() not in {".png", ".jpg", ".jpeg", ".webp"} or len(found) == count:
+            continue
+        image = Image.open(path).convert("RGB")
+        left, top = (image.width - SIDE) // 2, (image.height - SIDE) // 2
+        if min(left, top) < 0:
+            continue
+        x = image.crop((left, top, left + SIDE, top + SIDE))
+        y = x.resize((SIDE * SCALE, SIDE * SCALE), Image.Resampling.BICUBIC)
+        found.append((png_rgb(np.asarray(x)), png_rgb(np.asarray(y))))
+    if not found:
+        sys.exit(f"{folder} has no image of at least {SIDE}×{SIDE}")
+    return found
+
+
+async def overhead(pairs: Sequence[tuple[bytes, bytes]]) -> tuple[float, float]:
+    """Seconds of generation and of everything else, per pair, with the embedded upscaler."""
+    (shipped,) = shipped_calibrations()
+    upscaler, pipeline = EmbeddedUpscaler("span-x4"), shipped.pipeline
+    generation = everything = 0.0
+    for number, (x, y) in enumerate(pairs):
+        began = time.perf_counter()
+        pair = load_pair(str(number), y, x, pipeline, degradation=None, seed=0)
+        measurement = await measure(upscaler, Source(pair.x), pipeline, pair.seed)
+        pack(reduce_pair(pair, measurement, pipeline))
+        everything += time.perf_counter() - began
+        generation += measurement.timings_ms["samples"] / 1e3
+    await upscaler.close()
+    return generation / len(pairs), (everything - generation) / len(pairs)
+
+
+async def rate(x: bytes, y: bytes, *, decoding: bool) -> float:
+    """Pairs of 2048×2048 per second, two at a time, when the samples cost nothing."""
+    random = np.random.default_rng(0)
+    truth = np.asarray(Image.open(io.BytesIO(y))).astype(np.int16)
+    noise = [random.integers(-9, 10, truth.shape, np.int16) for _ in range(8)]
+    upscaler = Instant([np.clip(truth + n, 0, 255).astype(np.uint8) for n in noise])
+    pipeline = Pipeline(fingerprint=upscaler.fingerprint, scale=SCALE, samples=8)
+    places = asyncio.Semaphore(2)
+
+    def loaded() -> Pair:
+        return load_pair("a", y, x, pipeline, degradation=None, seed=0)
+
+    ready = loaded()
+
+    async def one() -> None:
+        async with places:
+            pair = await asyncio.to_thread(loaded) if decoding else ready
+            await asyncio.to_thread(pack, await measure_pair(upscaler, pair, pipeline))
+
+    await one()
+    began = time.perf_counter()
+    await asyncio.gather(*(one() for _ in range(MAPS)))
+    return MAPS / (time.perf_counter() - began)
+
+
+def many() -> Calibration:
+    """A calibration of 2,000 pairs whose staircases are as long as those of photographs."""
+    (shipped,) = shipped_calibrations()
+    random = np.random.default_rng(0)
+    pairs, staircases, quantiles = [], [], []
+    for k in range(MERGED):
+        like = k % shipped.n
+        factor = np.float32(random.uniform(0.5, 2))
+        old = shipped.staircases[like]
+        levels = np.maximum.accumulate(old.levels * factor)
+        rising = np.append(True, levels[1:] > levels[:-1])
+        staircases.append(Staircase(levels[rising], old.errors[rising]))
+        quantiles.append(shipped.sigma_quantiles[like] * factor)
+        pairs.append({**shipped.document["pairs"][like], "name": f"{k:04}"})
+    document = {**shipped.document, "pairs": pairs}
+    return Calibration(document, staircases, np.array(quantiles, np.float32))
+
+
+def merging(calibration: Calibration) -> float:
+    """Seconds to merge all staircases and answer 100 values of α: the best of 5."""
+    times = []
+    for _ in range(5):
+        began = time.perf_counter()
+        curve = RiskCurve.from_staircases(calibration.staircases, calibration.bound)
+        for alpha in np.linspace(0.001, 1, 100):
+            curve.threshold(float(alpha))
+        times.append(time.perf_counter() - began)
+    return min(times)
+
+
+def fleet(workers: int, redis_url: str, count: int = 40) -> float:
+    """Seconds of a calibration whose samples only sleep, one pair at a time per worker."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Fleet(Path(folder), redis_url, seconds=0.5, slots=1) as ours,
+    ):
+        client = ours.gateway()
+        for _ in range(workers):
+            ours.worker()
+        _calibrated(client, 2 * workers, first=1000)  # all workers are up
+        return _calibrated(client, count)
+
+
+def _calibrated(client: httpx.Client, count: int, first: int = 0) -> float:
+    archive = {"archive": ("pairs.zip", zipped(truth_files(count, first=first)))}
+    began = time.perf_counter()
+    sent = client.post(BASE, files=archive, data={"config": '{"samples": 4}'}).raise_for_status()
+    while (job := client.get(sent.headers["location"]).json())["state"] in {"queued", "running"}:
+        time.sleep(0.02)
+    if job["state"] != "succeeded":
+        raise RuntimeError(job)
+    return time.perf_counter() - began
+
+
+def main(folder: Path, count: int) -> None:
+    """Measure and print."""
+    pairs = crops(folder, count)
+    generation, other = asyncio.run(overhead(pairs))
+    maps = asyncio.run(rate(*pairs[0], decoding=False))
+    files = asyncio.run(rate(*pairs[0], decoding=True))
+    calibration = many()
+    size = len(file.dump(calibration)) / 1e6
+    breakpoints = np.mean([len(s) for s in calibration.staircases])
+    rows = [
+        ("generation of 8 samples, 512² → 2048²", f"{generation:.1f} s", ""),
+        ("everything else of a pair", f"{other:.2f} s, {other / generation:.1%}", "≤ 10 %"),
+        ("2048² pairs, samples for free", f"{maps:.1f} /s", "≥ 5 /s"),
+        ("the same, with decoding X and Y", f"{files:.1f} /s", ""),
+        (f"{MERGED} staircases, 100 α", f"{1e3 * merging(calibration):.0f} ms", "< 100 ms"),
+        (f"file of {MERGED} pairs, {breakpoints:.0f} steps each", f"{size:.1f} MB", "< 20 MB"),
+    ]
+    try:
+        with RedisServer() as redis:
+            one, two = fleet(1, redis.url), fleet(2, redis.url)
+        rows.append(("two workers against one", f"{one / two:.2f}×", "≥ 1.8×"))
+    except ServerMissing as missing:
+        rows.append(("two workers against one", str(missing), "≥ 1.8×"))
+    print_table(("what", "measured", "wanted"), rows)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 2)

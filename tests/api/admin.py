@@ -1,0 +1,108 @@
+"""What an admin does over HTTP, in a few words."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import numpy as np
+from starlette.testclient import TestClient
+
+from tests.api.gateway import ADMIN_KEY
+from tests.factories import encoded, photo
+
+BASE = "/v1/admin/calibrations"
+SAMPLES = 4
+
+Files = Mapping[str, bytes]
+
+
+def truth_files(count: int, *, first: int = 0, side: int = 48) -> dict[str, bytes]:
+    """Only high-resolution images: `y/NAME.png`."""
+    return {f"y/{k:03}.png": encoded(photo(k, side, side)) for k in range(first, first + count)}
+
+
+def pair_files(count: int, *, side: int = 48) -> dict[str, bytes]:
+    """X and Y; X has half the size."""
+    inputs = {f"x/{k:03}.png": encoded(photo(k, side, side)[::2, ::2]) for k in range(count)}
+    return {**truth_files(count, side=side), **inputs}
+
+
+def zipped(files: Files, method: int = zipfile.ZIP_STORED) -> bytes:
+    """A zip archive."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", method) as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return out.getvalue()
+
+
+def tarred(files: Files, form: str = "") -> bytes:
+    """A tar archive; `form` is "", "gz", "bz2" or "xz"."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode=f"w:{form}") as archive:  # type: ignore[call-overload]
+        for name, data in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    return out.getvalue()
+
+
+def label(*, differs: bool, side: int = 48) -> bytes:
+    """A label PNG: nothing differs, or a square does."""
+    pixels = np.zeros((side, side), np.uint8)
+    if differs:
+        pixels[8:16, 8:16] = 255
+    return encoded(pixels)
+
+
+@dataclass(frozen=True)
+class Admin:
+    """A client with the admin's key."""
+
+    client: TestClient
+
+    def send(self, method: str, path: str = "", **options: Any) -> httpx.Response:
+        """A request to a path below the calibrations."""
+        headers = {"Authorization": f"Bearer {ADMIN_KEY}", **options.pop("headers", {})}
+        return self.client.request(method, f"{BASE}{path}", headers=headers, **options)
+
+    def get(self, path: str = "", **params: Any) -> Any:
+        """The JSON of a path that exists."""
+        response = self.send("GET", path, params=params)
+        assert response.status_code == 200, response.text
+        return response.json()
+
+    def post_files(self, files: Files | bytes, path: str = "", **config: Any) -> httpx.Response:
+        """Create (or extend, at a path) from files, zipped, or from an archive."""
+        archive = files if isinstance(files, bytes) else zipped(files)
+        fields = config if path else {"config": json.dumps({"samples": SAMPLES, **config})}
+        return self.send("POST", path, files={"archive": ("pairs", archive)}, data=fields)
+
+    def ended(self, response: httpx.Response) -> dict[str, Any]:
+        """The job that was accepted, after its end."""
+        assert response.status_code == 202, response.text
+        job = response.json()
+        assert response.headers["location"] == f"/v1/jobs/{job['id']}"
+        assert (job["kind"], job["state"]) == ("calibration", "queued")
+        with self.client.stream("GET", f"/v1/jobs/{job['id']}/events") as events:
+            lines = [line for line in events.iter_lines() if line.startswith("data:")]
+        last: dict[str, Any] = json.loads(lines[-1].removeprefix("data:"))
+        return last
+
+    def made(self, response: httpx.Response) -> dict[str, Any]:
+        """The calibration that a job made."""
+        job = self.ended(response)
+        assert job["state"] == "succeeded", job
+        made: dict[str, Any] = self.get(job["result"].removeprefix(BASE))
+        return made
+
+    def create(self, files: Files | bytes, **config: Any) -> dict[str, Any]:
+        """The calibration of these files."""
+        return self.made(self.post_files(files, **config))

@@ -1,0 +1,387 @@
+"""Calibrations that exist: reading, extending, moving, activating and removing them over HTTP."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import xml.etree.ElementTree as ET
+import zipfile
+
+import pytest
+
+from app.calibration import file
+from app.calibration.insight import COMMON_ALPHAS
+from app.conformal import RiskCurve
+from app.conformal.guarantees import leakage_bound, minimal_n
+from tests.api.admin import SAMPLES, Admin, pair_files, truth_files
+from tests.api.gateway import ADMIN_KEY, check_problem, post
+from tests.factories import changed
+from tests.fakes import FakeUpscaler
+
+
+@pytest.fixture
+def admin(client) -> Admin:
+    return Admin(client)
+
+
+@pytest.fixture
+def fresh(start) -> Admin:
+    """A gateway of its own, with the session's calibration active."""
+    return Admin(start())
+
+
+@pytest.fixture(scope="module")
+def made(shared) -> dict:
+    """A calibration of six truths that was made over HTTP and is not active."""
+    vars(shared[1]).clear()
+    shared[1].__init__()
+    return Admin(shared[0]).create(truth_files(6), name="made")
+
+
+def exported(admin: Admin, calibration_id: str) -> bytes:
+    response = admin.send("GET", f"/{calibration_id}/export")
+    assert response.status_code == 200
+    return response.content
+
+
+class TestReading:
+    def test_list(self, admin, calibration, made):
+        """All finished calibrations, the newest first; the active one is marked."""
+        rows = admin.get()
+        assert rows == sorted(rows, key=lambda row: row["created_at"], reverse=True)
+        by_id = {row["id"]: row for row in rows}
+        assert by_id[calibration.id]["active"] is True
+        assert by_id[made["id"]]["active"] is False
+        assert (by_id[made["id"]]["n"], by_id[made["id"]]["name"]) == (6, "made")
+        assert admin.get(upscaler="other") == []
+        check_problem(admin.send("GET", params={"state": "lost"}), "bad-request")
+
+    def test_detail(self, admin, calibration):
+        """Size, smallest α, thresholds at common α, pipeline and provenance, but no pairs."""
+        shown = admin.get(f"/{calibration.id}")
+        assert (shown["state"], shown["n"]) == ("active", 30)
+        assert shown["min_alpha"] == calibration.curve.min_alpha
+        assert [row["alpha"] for row in shown["thresholds"]] == list(COMMON_ALPHAS)
+        for row in shown["thresholds"]:
+            threshold = calibration.curve.threshold(row["alpha"])
+            assert float(row["threshold"]) == threshold
+            assert row["trusted_fraction"] == calibration.mean_trusted_fraction(threshold)
+        assert shown["pipeline"] == calibration.pipeline.model_dump(mode="json")
+        assert "pairs" not in shown
+
+    def test_leakage(self, admin, calibration):
+        """The bound that survives training images among the pairs."""
+        shown = admin.get(f"/{calibration.id}", n_leaked=3)["leakage"]
+        assert shown == {"n_leaked": 3, "bound": leakage_bound(0.1, 30, 3, calibration.bound)}
+        assert admin.get(f"/{calibration.id}", n_leaked=0)["leakage"]["bound"] >= 0.1
+        for wrong in (-1, 31, "many"):
+            response = admin.send("GET", f"/{calibration.id}", params={"n_leaked": wrong})
+            check_problem(response, "bad-request")
+
+    def test_curve(self, admin, calibration):
+        """The breakpoints of the risk curve, exactly."""
+        rows = admin.get(f"/{calibration.id}/curve")
+        curve = RiskCurve.from_staircases(calibration.staircases, calibration.bound)
+        assert [row["threshold"] for row in rows] == curve.thresholds.tolist()
+        assert [row["risk"] for row in rows] == curve.risks.tolist()
+
+    def test_plot(self, admin, calibration):
+        """An SVG picture that is valid XML."""
+        response = admin.send("GET", f"/{calibration.id}/plot.svg")
+        assert response.headers["content-type"] == "image/svg+xml"
+        assert ET.fromstring(response.text).tag == "{http://www.w3.org/2000/svg}svg"
+
+    def test_backtest(self, admin, calibration):
+        """Realised risk and trusted area for each common α, and what to look at."""
+        shown = admin.get(f"/{calibration.id}/backtest", splits=20)
+        assert (shown["splits"], len(shown["rows"])) == (20, len(COMMON_ALPHAS))
+        for row in shown["rows"]:
+            assert row["risk_low"] <= row["risk"] <= row["risk_high"]
+            assert 0 <= row["trusted_low"] <= row["trusted"] <= row["trusted_high"] <= 1
+        checks = shown["checks"]
+        assert (checks["n"], checks["minimal_n"]) == (30, minimal_n(0.1, calibration.bound))
+        assert (checks["sizes"], checks["duplicates"]) == (["48x48"], [])
+        assert len(checks["dominant_pairs"]) == 5
+        shares = [pair["share"] for pair in checks["dominant_pairs"]]
+        assert shares == sorted(shares, reverse=True)
+        assert sum(shares) <= 1 + 1e-9
+        for wrong in (0, 1001, "many"):
+            response = admin.send("GET", f"/{calibration.id}/backtest", params={"splits": wrong})
+            check_problem(response, "bad-request")
+
+    def test_backtest_of_one_pair(self, fresh):
+        """It needs two pairs."""
+        one = fresh.create(truth_files(1))
+        check_problem(fresh.send("GET", f"/{one['id']}/backtest"), "bad-request")
+
+    def test_images_are_not_kept(self, admin, made):
+        """Of a finished calibration no image is kept, and no label can be sent."""
+        path = f"/{made['id']}/pairs/000"
+        check_problem(admin.send("GET", f"{path}/y.png"), "not-found")
+        check_problem(admin.send("PUT", f"{path}/label.png", content=b""), "not-found")
+        check_problem(admin.send("POST", f"/{made['id']}/finish"), "not-found")
+
+
+class TestExtend:
+    def test_only_new_pairs_are_generated(self, admin, upscaler, made):
+        """The old staircases are used again, bit for bit; the new calibration names its parent."""
+        before = len(upscaler.calls)
+        longer = admin.made(admin.post_files(truth_files(2, first=50), f"/{made['id']}/pairs"))
+        assert len(upscaler.calls) - before == 2 * SAMPLES
+        assert (longer["n"], longer["provenance"]["parent"]) == (8, made["id"])
+        assert longer["name"] == "made"
+        old = file.load(exported(admin, made["id"]))
+        new = file.load(exported(admin, longer["id"]))
+        names = [pair.name for pair in new.manifest.pairs]
+        for pair, staircase in zip(old.manifest.pairs, old.staircases, strict=True):
+            assert new.staircases[names.index(pair.name)] == staircase
+
+    def test_is_as_if_made_at_once(self, admin, upscaler, made):
+        """Extending gives the curve of one calibration of all the pairs."""
+        longer = admin.made(admin.post_files(truth_files(2, first=6), f"/{made['id']}/pairs"))
+        at_once = admin.create(truth_files(8))
+        assert admin.get(f"/{longer['id']}/curve") == admin.get(f"/{at_once['id']}/curve")
+
+    def test_pairs_that_exist(self, admin, upscaler, made):
+        """The same image and the same name are refused and named."""
+        files = {
+            "y/000.png": truth_files(1, first=60)["y/060.png"],
+            "y/other.png": truth_files(1, first=3)["y/003.png"],
+        }
+        items = check_problem(admin.post_files(files, f"/{made['id']}/pairs"), "bad-pairs")["items"]
+        assert {item["name"]: item["reason"] for item in items} == {
+            "000": "the calibration has a pair of this name already",
+            "other": "the same image as 003",
+        }
+        assert upscaler.calls == []
+
+    def test_other_origin(self, admin, upscaler, made):
+        """Given X and X made by degradation are not mixed: they are different populations."""
+        files = {name.replace("/", "/new"): data for name, data in pair_files(1, side=50).items()}
+        check_problem(admin.post_files(files, f"/{made['id']}/pairs"), "conflict")
+        given = admin.create(pair_files(1))
+        more = admin.post_files(truth_files(1, first=70), f"/{given['id']}/pairs")
+        check_problem(more, "conflict")
+
+    def test_another_upscaler(self, admin, upscaler, made):
+        """With another fingerprint the old staircases are worth nothing for new pairs."""
+        upscaler.fingerprint = "fake:2"
+        response = admin.post_files(truth_files(1, first=80), f"/{made['id']}/pairs")
+        check_problem(response, "calibration-mismatch")
+
+    def test_activate(self, fresh, calibration):
+        """It can be activated at its end."""
+        first = fresh.create(truth_files(2), activate=True)
+        longer = fresh.made(
+            fresh.post_files(truth_files(1, first=5), f"/{first['id']}/pairs", activate="true")
+        )
+        assert longer["state"] == "active"
+
+
+class TestRemovePair:
+    def test_without_generation(self, admin, upscaler, made):
+        """A new calibration without the pair; the old one stays."""
+        response = admin.send("DELETE", f"/{made['id']}/pairs/002")
+        smaller = response.json()
+        assert response.status_code == 201
+        assert response.headers["location"].endswith(smaller["id"])
+        assert (smaller["n"], smaller["provenance"]["parent"]) == (5, made["id"])
+        assert smaller["skipped"][-1]["name"] == "002"
+        assert upscaler.calls == []
+        assert admin.get(f"/{made['id']}")["n"] == 6
+        expected = {name: data for name, data in truth_files(6).items() if "002" not in name}
+        again = admin.create(expected)
+        assert admin.get(f"/{smaller['id']}/curve") == admin.get(f"/{again['id']}/curve")
+
+    def test_unknown(self, admin, made):
+        """A pair that does not exist."""
+        check_problem(admin.send("DELETE", f"/{made['id']}/pairs/999"), "not-found")
+
+    def test_the_only_one(self, admin):
+        """A calibration without pairs has no meaning."""
+        one = admin.create(truth_files(1))
+        check_problem(admin.send("DELETE", f"/{one['id']}/pairs/000"), "conflict")
+
+
+class TestFiles:
+    def test_round_trip(self, fresh, made, admin):
+        """An exported file imports elsewhere with the same id, twice with no effect."""
+        data = exported(admin, made["id"])
+        assert file.load(data).id == made["id"]
+        before = len(fresh.get())
+        for _ in range(2):
+            response = fresh.send("POST", "/import", content=data)
+            assert (response.status_code, response.json()["id"]) == (201, made["id"])
+            assert response.headers["location"].endswith(made["id"])
+        assert len(fresh.get()) == before + 1
+        assert exported(fresh, made["id"]) == data
+
+    def test_export_names_the_file(self, admin, made):
+        """A browser saves it under its id."""
+        response = admin.send("GET", f"/{made['id']}/export")
+        assert response.headers["content-disposition"] == (
+            f'attachment; filename="{made["id"]}.calibration"'
+        )
+        assert response.headers["content-type"] == file.MEDIA_TYPE
+
+    def test_as_a_form(self, fresh, made, admin):
+        """The file may come as a form file, and be activated at once."""
+        response = fresh.send(
+            "POST",
+            "/import",
+            files={"file": ("a", exported(admin, made["id"]))},
+            params={"activate": True},
+        )
+        assert response.json()["state"] == "active"
+        missing = fresh.send("POST", "/import", files={"other": ("a", b"x")})
+        check_problem(missing, "bad-request")
+
+    @pytest.mark.parametrize("data", [b"", b"text", b"PK\x05\x06" + bytes(18)])
+    def test_other_files(self, admin, data):
+        """What is no calibration file is refused."""
+        check_problem(admin.send("POST", "/import", content=data), "bad-calibration")
+
+    def test_damaged(self, admin, made):
+        """One flipped byte anywhere in the content is noticed."""
+        data = bytearray(exported(admin, made["id"]))
+        data[len(data) // 2] ^= 1
+        check_problem(admin.send("POST", "/import", content=bytes(data)), "bad-calibration")
+
+    def test_edited(self, admin, made):
+        """So is a manifest that was edited by hand."""
+        out = io.BytesIO()
+        with (
+            zipfile.ZipFile(io.BytesIO(exported(admin, made["id"]))) as old,
+            zipfile.ZipFile(out, "w") as new,
+        ):
+            for name in old.namelist():
+                data = old.read(name)
+                if name == "calibration.json":
+                    data = json.dumps(
+                        {
+                            **json.loads(data),
+                            "manifest": {**json.loads(data)["manifest"], "seed": 9},
+                        }
+                    ).encode()
+                new.writestr(name, data)
+        response = admin.send("POST", "/import", content=out.getvalue())
+        assert "changed" in check_problem(response, "bad-calibration")["detail"]
+
+
+class TestActivation:
+    def test_switch_and_back(self, fresh, calibration):
+        """The next request is served from it; the answer names the way back."""
+        made = fresh.create(truth_files(3))
+        assert post(fresh.client).json()["calibration"] == calibration.id
+        done = fresh.send("POST", f"/{made['id']}/activate").json()
+        assert (done["calibration"], done["previous"]) == (made["id"], calibration.id)
+        assert done["upscaler"] == "fake"
+        assert post(fresh.client).json()["calibration"] == made["id"]
+        back = fresh.send("POST", f"/{done['previous']}/activate").json()
+        assert (back["calibration"], back["previous"]) == (calibration.id, made["id"])
+        assert post(fresh.client).json()["calibration"] == calibration.id
+
+    def test_twice(self, fresh, calibration):
+        """Activating the active one again changes nothing."""
+        first = fresh.send("POST", f"/{calibration.id}/activate").json()
+        assert fresh.send("POST", f"/{calibration.id}/activate").json() == first
+
+    def test_delete(self, fresh, calibration):
+        """The active one cannot be deleted; another one can, and is gone everywhere."""
+        made = fresh.create(truth_files(2))
+        check_problem(fresh.send("DELETE", f"/{calibration.id}"), "conflict")
+        assert fresh.send("DELETE", f"/{made['id']}").status_code == 204
+        for method, path in (
+            ("GET", ""),
+            ("GET", "/export"),
+            ("POST", "/activate"),
+            ("DELETE", ""),
+        ):
+            check_problem(fresh.send(method, f"/{made['id']}{path}"), "not-found")
+        assert [row["id"] for row in fresh.get()] == [calibration.id]
+
+
+class TestGuard:
+    def test_activation(self, fresh, calibration):
+        """A calibration of another pipeline is not activated: each field is named with values."""
+        pipeline = {**calibration.document["pipeline"], "fingerprint": "fake:0"}
+        other = changed(calibration, pipeline=pipeline)
+        imported = fresh.send("POST", "/import", content=file.dump(other))
+        assert imported.status_code == 201
+        refused = fresh.send("POST", f"/{other.id}/activate")
+        assert check_problem(refused, "calibration-mismatch")["differences"] == [
+            {"field": "fingerprint", "calibrated": "fake:0", "live": "fake:1"}
+        ]
+        refused = fresh.send("POST", "/import", content=file.dump(other), params={"activate": True})
+        check_problem(refused, "calibration-mismatch")
+        assert post(fresh.client).json()["calibration"] == calibration.id
+
+    def test_every_request(self, start):
+        """When the upscaler changes under a running gateway, the next request is refused."""
+        upscaler = FakeUpscaler()
+        client = start(upscaler)
+        assert post(client).status_code == 200
+        assert client.get("/readyz").status_code == 200
+        upscaler.fingerprint = "fake:2"
+        difference = {"field": "fingerprint", "calibrated": "fake:1", "live": "fake:2"}
+        problem = check_problem(post(client), "calibration-mismatch")
+        assert problem["differences"] == [difference]
+        assert "Calibrate again" in problem["detail"]
+        ready = client.get("/readyz")
+        component = ready.json()["components"]["upscaler:fake"]
+        assert (ready.status_code, component["differences"]) == (503, [difference])
+        upscaler.fingerprint = "fake:1"
+        assert post(client).status_code == 200
+        assert client.get("/readyz").status_code == 200
+
+    def test_scale(self, start):
+        """Another scale is another pipeline."""
+        client = start(FakeUpscaler(scale=3))
+        fields = {
+            item["field"]
+            for item in check_problem(post(client), "calibration-mismatch")["differences"]
+        }
+        assert fields == {"scale"}
+
+
+class TestAudit:
+    def test_who_did_what(self, fresh, calibration):
+        """Every change is kept with its key, the newest first, page by page; reading is not."""
+        made = fresh.create(truth_files(3))
+        fresh.send("POST", f"/{made['id']}/activate")
+        fresh.send("POST", f"/{calibration.id}/activate")
+        smaller = fresh.send("DELETE", f"/{made['id']}/pairs/000").json()
+        fresh.send("DELETE", f"/{smaller['id']}")
+        fresh.send("POST", "/import", content=exported(fresh, made["id"]))
+        headers = {"Authorization": f"Bearer {ADMIN_KEY}"}
+        entries = fresh.client.get("/v1/admin/audit", headers=headers).json()
+        assert [entry["action"].removeprefix("calibration.") for entry in entries] == [
+            "import",
+            "delete",
+            "remove_pair",
+            "activate",
+            "activate",
+            "create",
+        ]
+        assert {entry["actor"] for entry in entries} == {made["provenance"]["created_by"]}
+        assert ADMIN_KEY not in json.dumps(entries)
+        assert entries[3]["facts"] == {"calibration": calibration.id, "previous": made["id"]}
+        page = fresh.client.get(
+            "/v1/admin/audit", headers=headers, params={"limit": 2, "before": entries[1]["id"]}
+        ).json()
+        assert page == entries[2:4]
+
+    def test_refused_actions_leave_no_entry(self, fresh, calibration):
+        """What did not happen is not claimed."""
+        fresh.send("DELETE", f"/{calibration.id}")
+        fresh.send("POST", "/cal-unknown/activate")
+        headers = {"Authorization": f"Bearer {ADMIN_KEY}"}
+        assert fresh.client.get("/v1/admin/audit", headers=headers).json() == []
+
+
+def test_thresholds_are_json(admin, made):
+    """Infinite thresholds are the strings of the contract, so every parser reads the answer."""
+    text = admin.send("GET", f"/{made['id']}").text
+    assert "Infinity" not in text
+    assert math.isinf(float(json.loads(text)["thresholds"][0]["threshold"]))

@@ -1,0 +1,304 @@
+"""Creating calibrations over HTTP: every form of upload, and every pair that does not fit."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from app.images.degrade import Degradation, degrade
+from app.upscalers.base import Capabilities
+from tests.api.admin import BASE, SAMPLES, Admin, label, pair_files, tarred, truth_files, zipped
+from tests.api.gateway import check_problem
+from tests.factories import encoded, photo
+from tests.fakes import FakeUpscaler
+
+COUNT = 4
+
+
+@pytest.fixture
+def admin(client) -> Admin:
+    return Admin(client)
+
+
+def reasons(response) -> dict[str, str]:
+    """What is wrong with which item."""
+    return {item["name"]: item["reason"] for item in check_problem(response, "bad-pairs")["items"]}
+
+
+class TestUploads:
+    @pytest.mark.parametrize(
+        "pack", [zipped, tarred, lambda f: tarred(f, "gz"), lambda f: tarred(f, "xz")]
+    )
+    def test_archives(self, admin, upscaler, pack):
+        """A zip, tar or compressed tar of truths makes a calibration that tells how X was made."""
+        made = admin.create(pack(truth_files(COUNT)))
+        assert (made["n"], made["state"]) == (COUNT, "ready")
+        assert made["degradation"] == Degradation().model_dump()
+        assert made["pipeline"]["samples"] == SAMPLES
+        assert len(upscaler.calls) == COUNT * SAMPLES
+
+    def test_all_forms_are_one(self, admin):
+        """The same pairs give the same staircases, however they were sent."""
+        files = pair_files(COUNT)
+        parts = [(name[0], (name[2:], data, "image/png")) for name, data in reversed(files.items())]
+        fields = {"config": json.dumps({"samples": SAMPLES})}
+        made = [
+            admin.create(zipped(files)),
+            admin.create(tarred({f"set/{name}": data for name, data in files.items()}, "gz")),
+            admin.made(admin.send("POST", files=parts, data=fields)),
+        ]
+        curves = [admin.get(f"/{one['id']}/curve") for one in made]
+        assert curves[0] == curves[1] == curves[2]
+        assert made[0]["degradation"] is None
+
+    def test_inputs_as_given(self, admin, client, upscaler):
+        """With X and Y the upscaler sees just X."""
+        seen = []
+        upscaler.sample = lambda rgb, seed: (
+            seen.append(rgb) or FakeUpscaler.sample(upscaler, rgb, seed)
+        )
+        admin.create(pair_files(1))
+        assert np.array_equal(seen[0], photo(0, 48, 48)[::2, ::2])
+
+    def test_degradation(self, admin, upscaler):
+        """Without X it is made from Y by the degradation that was asked for."""
+        seen = []
+        upscaler.sample = lambda rgb, seed: (
+            seen.append(rgb) or FakeUpscaler.sample(upscaler, rgb, seed)
+        )
+        made = admin.create(truth_files(1), degradation={"grey": True, "blur": 1})
+        assert made["degradation"] == Degradation(grey=True, blur=1).model_dump()
+        expected = degrade(photo(0, 48, 48), 2, Degradation(grey=True, blur=1), 0)
+        assert np.array_equal(seen[0], expected)
+
+    def test_activate(self, start):
+        """`activate` makes it the active one, and requests are served from it."""
+        admin = Admin(start(calibrations=()))
+        made = admin.create(truth_files(COUNT), activate=True, name="mine")
+        assert (made["state"], made["name"]) == ("active", "mine")
+        (row,) = admin.get()
+        assert (row["id"], row["active"]) == (made["id"], True)
+
+    def test_provenance(self, admin):
+        """It says who, when, and from which images."""
+        made = admin.create(truth_files(COUNT), seed=5)
+        assert made["provenance"]["created_by"].startswith("key ")
+        assert made["provenance"]["software"]
+        assert made["seed"] == 5
+        pairs = admin.get(f"/{made['id']}/pairs")
+        assert [pair["name"] for pair in pairs] == ["000", "001", "002", "003"]
+        assert all(len(pair["y_sha256"]) == 64 and pair["breakpoints"] >= 1 for pair in pairs)
+
+    def test_clutter_is_ignored(self, admin):
+        """What operating systems put into archives by themselves is no mistake."""
+        clutter = {"__MACOSX/y/._000.png": b"x", "y/.DS_Store": b"x", "y/._000.png": b"x"}
+        assert admin.create({**truth_files(COUNT), **clutter})["n"] == COUNT
+
+    def test_nothing_stays_after_a_refusal(self, tmp_path, start):
+        """The spool holds nothing of an upload that was refused."""
+        admin = Admin(start())
+        check_problem(admin.post_files({"y/a.png": b"text"}), "bad-pairs")
+        assert list((tmp_path / "spool").iterdir()) == []
+
+
+class TestConfig:
+    def test_defaults(self, admin):
+        """An empty config is a whole one."""
+        response = admin.send("POST", files={"archive": ("a.zip", zipped(truth_files(1)))})
+        made = admin.made(response)
+        pipeline = made["pipeline"]
+        assert (made["default_alpha"], pipeline["samples"], pipeline["prediction"]) == (
+            0.1,
+            8,
+            "first",
+        )
+        assert pipeline["indecision"]["estimator"] == "smoothed_variance"
+        assert pipeline["fidelity"]["metric"] == "neighborhood"
+
+    @pytest.mark.parametrize(
+        ("config", "words"),
+        [
+            ("text", "config"),
+            ("[]", "config"),
+            ('{"sample": 8}', "sample"),
+            ('{"samples": 1}', "samples"),
+            ('{"samples": "many"}', "samples"),
+            ('{"default_alpha": 0}', "default_alpha"),
+            ('{"default_alpha": NaN}', "default_alpha"),
+            ('{"prediction": "median"}', "prediction"),
+            ('{"indecision": {"estimator": "magic"}}', "indecision"),
+            ('{"indecision": {"size": 0}}', "indecision"),
+            ('{"fidelity": {"metric": "magic"}}', "fidelity"),
+            ('{"fidelity": {"bound": -1}}', "fidelity"),
+            ('{"degradation": {"jpeg": 0}}', "degradation.jpeg"),
+            ('{"seed": -1}', "seed"),
+            ('{"on_bad_pair": "drop"}', "on_bad_pair"),
+        ],
+    )
+    def test_mistakes(self, admin, upscaler, config, words):
+        """Each names its field, and nothing is generated."""
+        response = admin.send(
+            "POST", files={"archive": ("a.zip", zipped(truth_files(1)))}, data={"config": config}
+        )
+        assert words in check_problem(response, "bad-request")["detail"]
+        assert upscaler.calls == []
+
+    def test_unknown_upscaler(self, admin):
+        """It is named, with those that exist."""
+        response = admin.post_files(truth_files(1), upscaler="other")
+        assert "'other'" in check_problem(response, "not-found")["detail"]
+
+    def test_more_samples_than_the_upscaler_draws(self, admin, upscaler):
+        """This is refused before anything is queued."""
+        upscaler.capabilities = Capabilities(max_samples=4)
+        response = admin.post_files(truth_files(1), samples=5)
+        assert "at most 4 samples" in check_problem(response, "bad-request")["detail"]
+
+    def test_archive_and_files(self, admin):
+        """One or the other."""
+        files = [("archive", ("a.zip", zipped(truth_files(1)))), ("y", ("b.png", b"x"))]
+        check_problem(admin.send("POST", files=files), "bad-request")
+
+    def test_nothing(self, admin):
+        """An empty form or archive says what to send."""
+        assert "send archive" in check_problem(admin.send("POST"), "bad-pairs")["detail"]
+        check_problem(admin.post_files({}), "bad-pairs")
+
+
+class TestBadPairs:
+    def test_each_is_named(self, admin, upscaler):
+        """All problems are told at once, each with its item, before any generation."""
+        files = {
+            **pair_files(3),
+            "y/text.png": b"text",
+            "x/text.png": encoded(photo(0, 24, 24)),
+            "y/alone.png": encoded(photo(11, 48, 48)),
+            "x/lonely.png": encoded(photo(12, 24, 24)),
+            "y/size.png": encoded(photo(13, 48, 50)),
+            "x/size.png": encoded(photo(13, 24, 24)),
+            "y/tiny.png": encoded(photo(14, 4, 4)),
+            "x/tiny.png": encoded(photo(14, 2, 2)),
+            "y/again.png": encoded(photo(0, 48, 48)),
+            "x/again.png": encoded(photo(0, 24, 24)),
+            "y/001.jpg": encoded(photo(15, 48, 48), "JPEG"),
+            "notes.txt": b"text",
+        }
+        found = reasons(admin.post_files(files))
+        assert found == {
+            "text": found["text"],
+            "alone": "x/ has no image of this name",
+            "lonely": "y/ has no image of this name",
+            "size": "y is 50×48, but 2× the size of x is 48×48",
+            "tiny": "y is 4×4, smaller than the window of 7 pixels",
+            "again": "the same image as 000",
+            "001": "y/ has two files of this name",
+            "notes.txt": "not an image in x/, y/ or labels/",
+        }
+        assert found["text"].startswith("y: The file is not a PNG")
+        assert upscaler.calls == []
+
+    def test_skip(self, admin):
+        """With "skip" the good ones are used, and the calibration lists the others."""
+        files = {**truth_files(3), "y/bad.png": b"text", "y/copy.png": truth_files(1)["y/000.png"]}
+        made = admin.create(files, on_bad_pair="skip")
+        assert made["n"] == 3
+        assert {item["name"] for item in made["skipped"]} == {"bad", "copy"}
+
+    def test_skipping_all(self, admin):
+        """Nothing usable is an error also with "skip"."""
+        assert "bad" in reasons(admin.post_files({"y/bad.png": b"text"}, on_bad_pair="skip"))
+
+    def test_damage_found_while_measuring(self, admin):
+        """A truncated file has a good header; the job names it and fails, or skips it."""
+        whole = truth_files(1, first=9)["y/009.png"]
+        files = {**truth_files(2), "y/cut.png": whole[: len(whole) // 2]}
+        job = admin.ended(admin.post_files(files))
+        assert (job["state"], job["error"]["type"]) == ("failed", "/problems/bad-pairs")
+        assert [item["name"] for item in job["error"]["items"]] == ["cut"]
+        made = admin.create(files, on_bad_pair="skip")
+        assert (made["n"], made["skipped"][0]["name"]) == (2, "cut")
+
+    def test_labels_without_the_metric(self, admin):
+        """Labels belong to the semantic metric."""
+        files = {**truth_files(1), "labels/000.png": label(differs=True)}
+        assert reasons(admin.post_files(files)) == {"000": "has a label"}
+
+    def test_names_that_cannot_be_kept(self, admin):
+        """Names too long for a file, or not text, are named like other problems."""
+        long = "é" * 60
+        parts = [("y", (f"{long}.png", encoded(photo(1, 48, 48)), "image/png"))]
+        assert "too long" in reasons(admin.send("POST", files=parts))[long]
+
+    def test_hostile_file_names(self, admin):
+        """The name of a form file is only ever the name of a pair."""
+        parts = [
+            ("y", (name, encoded(photo(k, 48, 48)), "image/png"))
+            for k, name in enumerate(["../../etc/passwd.png", "..\\..\\evil.png", "/root/a b.png"])
+        ]
+        response = admin.send("POST", files=parts, data={"config": '{"samples": 4}'})
+        pairs = admin.get(f"/{admin.made(response)['id']}/pairs")
+        assert [pair["name"] for pair in pairs] == ["a b", "evil", "passwd"]
+
+    @pytest.mark.parametrize(
+        ("data", "slug"),
+        [
+            (b"", "unsupported-media"),
+            (b"text", "unsupported-media"),
+            (zipped(truth_files(1))[:-40], "bad-request"),
+            (tarred(truth_files(2), "gz")[:-400], "bad-request"),
+            (zipped({"y/../../a.png": b"x"}), "bad-request"),
+            (zipped({"y/inner.zip": b"x"}), "bad-request"),
+            (zipped({"y/a.png": b"x", "y/A.png": b"x"}), "bad-request"),
+        ],
+    )
+    def test_archives_that_are_refused(self, admin, data, slug):
+        """A clear 4xx each; more in tests/calibration/test_archive.py."""
+        check_problem(admin.post_files(data), slug)
+
+    def test_one_hundred_thousand_tiny_files(self, admin):
+        """They are refused at once."""
+        archive = zipped({f"y/{k}.png": b"" for k in range(100_000)})
+        response = admin.post_files(archive)
+        assert check_problem(response, "image-too-large")["limit"] == "max_files"
+
+
+class TestJobs:
+    def test_pending_calibrations_are_listed(self, start):
+        """While one is made, the list of pending ones shows its job."""
+        upscaler = FakeUpscaler(seconds=0.2)
+        admin = Admin(start(upscaler))
+        response = admin.post_files(truth_files(2))
+        job = response.json()["id"]
+        assert [row["id"] for row in admin.get(state="pending")] == [job]
+        assert admin.get(state="pending", upscaler="other") == []
+        shown = admin.get(f"/{job}")
+        assert shown["id"] == shown["job"]["id"] == job
+        for part in ("curve", "plot.svg", "backtest", "export"):
+            check_problem(admin.send("GET", f"/{job}/{part}"), "conflict")
+        check_problem(admin.send("POST", f"/{job}/activate"), "conflict")
+        made = admin.made(response)
+        assert admin.get(state="pending") == []
+        assert admin.get(f"/{job}")["id"] == made["id"]
+
+    def test_cancel(self, start):
+        """A calibration is cancelled like any job; none comes of it."""
+        admin = Admin(start(FakeUpscaler(seconds=0.3), calibrations=()))
+        response = admin.post_files(truth_files(20))
+        admin.client.delete(response.headers["location"])
+        assert admin.ended(response)["state"] == "cancelled"
+        assert admin.get() == []
+
+    def test_jobs_of_upscalings_are_no_calibrations(self, client, admin):
+        """Their ids are not found here."""
+        files = {"image": ("a.png", encoded(photo(0, 24, 24)), "image/png")}
+        job = client.post("/v1/upscale", files=files, headers={"Prefer": "respond-async"}).json()
+        check_problem(admin.send("GET", f"/{job['id']}"), "not-found")
+
+    def test_unknown(self, admin):
+        """An unknown id is not found on every path."""
+        for path in ("", "/curve", "/plot.svg", "/backtest", "/export", "/pairs"):
+            check_problem(admin.send("GET", f"/cal-unknown{path}"), "not-found")
+            check_problem(admin.send("GET", f"/job-unknown{path}"), "not-found")
+        assert BASE == "/v1/admin/calibrations"

@@ -1,0 +1,97 @@
+"""A provider changes the model: what clients, probes and operators see of it."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+
+from app.calibration.active import Calibrations
+from app.main import create_app
+from app.settings import Settings
+from app.stores.open import open_stores
+from tests.api.gateway import check_problem, client_of, form, running
+from tests.canary import REMOTE, calibrate
+from tests.fakes import FakeUpscaler
+
+EVIDENCE = 'trustscale_canary_evidence{upscaler="fake"}'
+
+
+class TestCanaries:
+    @asynccontextmanager
+    async def gateway(self, folder, upscaler, policy, **settings):
+        """A gateway of a calibrated remote upscaler, its canaries in the spool."""
+        effective = Settings(
+            data_dir=folder, upscalers=[{**REMOTE, "canary": policy}], admin_keys=["k"], **settings
+        )
+        stores = open_stores("sqlite:///", folder, result_ttl_s=60, max_result_bytes=10**9)
+        calibrations = Calibrations(stores.calibrations)
+        if await calibrations.active_id("fake") is None:
+            calibration = await calibrate(upscaler, stores.spool, count=30)
+            await calibrations.add(calibration, activate=True)
+        await stores.close()
+        async with (
+            running(create_app(effective, build=lambda *_: upscaler)) as app,
+            client_of(app) as client,
+        ):
+            yield client
+
+    async def changed(self, client, path="/readyz"):
+        """The component, once the alarm is up."""
+        async with asyncio.timeout(10):
+            while True:
+                component = (await client.get(path)).json()["components"]["upscaler:fake"]
+                if component["canary"]["alarm"]:
+                    return component
+                await asyncio.sleep(0.02)
+
+    async def test_refuse(self, tmp_path):
+        """409 with what differs and what to do, not ready, and a fresh gateway knows it too."""
+        upscaler = FakeUpscaler()
+        async with self.gateway(tmp_path, upscaler, "refuse", canary_interval_s=0.1) as client:
+            assert (await client.post("/v1/upscale", **form())).status_code == 200
+            upscaler.strength = 0.6
+            component = await self.changed(client)
+            assert component["ready"] is False
+            assert component["detail"] == "calibration-mismatch"
+            assert (await client.get("/readyz")).status_code == 503
+            calls = len(upscaler.calls)
+            problem = check_problem(
+                await client.post("/v1/upscale", **form()), "calibration-mismatch"
+            )
+            assert [item["field"] for item in problem["differences"]] == ["canary"]
+            assert "Calibrate it again" in problem["detail"]
+            assert len(upscaler.calls) == calls
+            metrics = (await client.get("/metrics")).text
+            assert f"{EVIDENCE} +Inf" in metrics
+        async with self.gateway(tmp_path, upscaler, "refuse") as client:
+            assert (await client.post("/v1/upscale", **form())).status_code == 409
+        async with self.gateway(tmp_path, upscaler, "off") as client:
+            assert (await client.post("/v1/upscale", **form())).json()["warnings"] == []
+
+    async def test_warn(self, tmp_path):
+        """Every answer carries the warning; the gateway stays ready and shows the alarm."""
+        upscaler = FakeUpscaler()
+        async with self.gateway(tmp_path, upscaler, "warn", canary_interval_s=0.1) as client:
+            before = (await client.post("/v1/upscale", **form())).json()["warnings"]
+            upscaler.strength = 0.6
+            component = await self.changed(client)
+            assert component["canary"]["policy"] == "warn"
+            assert component["canary"]["evidence"] == "inf"
+            assert (await client.get("/readyz")).status_code == 200
+            after = (await client.post("/v1/upscale", **form())).json()["warnings"]
+            (new,) = set(after) - set(before)
+            assert "seems to have changed" in new
+
+    async def test_unchanged(self, tmp_path):
+        """Rounds of an unchanged model leave no trace but their number."""
+        upscaler = FakeUpscaler()
+        async with self.gateway(tmp_path, upscaler, "refuse", canary_interval_s=0.1) as client:
+            async with asyncio.timeout(10):
+                while True:
+                    component = (await client.get("/readyz")).json()["components"]["upscaler:fake"]
+                    if component["canary"]["rounds"] >= 2:
+                        break
+                    await asyncio.sleep(0.02)
+            assert component["ready"]
+            assert component["canary"]["evidence"] == 1.0
+            assert (await client.post("/v1/upscale", **form())).status_code == 200

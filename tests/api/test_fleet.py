@@ -1,0 +1,94 @@
+"""Everything at once, on a real Redis: gateways, job workers, a kill, a switch and a way back."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+
+import httpx
+import pytest
+
+from tests.api.admin import BASE, truth_files, zipped
+from tests.api.gateway import IMAGE
+from tests.fleet import Fleet
+
+pytestmark = [pytest.mark.servers, pytest.mark.slow]
+
+PAIRS, SAMPLES, SLOTS = 12, 4, 2
+
+
+def until(condition: Callable[[], object], within_s: float) -> float:
+    """Wait for the condition; the seconds it took."""
+    began = time.monotonic()
+    while not condition():
+        assert time.monotonic() - began < within_s
+        time.sleep(0.02)
+    return time.monotonic() - began
+
+
+def recalibrate(client: httpx.Client, count: int, first: int = 0) -> str:
+    """The path of the job."""
+    response = client.post(
+        BASE,
+        files={"archive": ("pairs.zip", zipped(truth_files(count, first=first)))},
+        data={"config": f'{{"samples": {SAMPLES}}}'},
+    )
+    assert response.status_code == 202, response.text
+    return response.headers["location"]
+
+
+def finished(client: httpx.Client, job: str, within_s: float = 60) -> dict:
+    until(lambda: client.get(job).json()["state"] not in {"queued", "running"}, within_s)
+    return client.get(job).json()
+
+
+def served_by(client: httpx.Client) -> str:
+    """The calibration that an upscaling carries now."""
+    answer = client.post("/v1/upscale", files={"image": ("a.png", IMAGE, "image/png")})
+    assert answer.status_code == 200, answer.text
+    return answer.json()["calibration"]
+
+
+def test_recalibrate_kill_activate_and_roll_back(tmp_path, redis_url):
+    """A killed worker costs its pairs in flight; a switch is seen by every gateway at once."""
+    with Fleet(tmp_path, redis_url, seconds=0.15, slots=SLOTS) as fleet:
+        workers = [fleet.worker(), fleet.worker()]
+        first, second = fleet.gateway(), fleet.gateway()
+        old = finished(first, recalibrate(first, 3, first=40))["result"]
+        first.post(f"{old}/activate").raise_for_status()
+        assert f"{BASE}/{served_by(second)}" == old
+
+        before = len(fleet.samples())
+        job = recalibrate(first, PAIRS)
+        until(lambda: first.get(job).json()["progress"]["done"] >= 2, 30)
+        until(lambda: len({process for process, _ in fleet.samples()[before:]}) == 2, 30)
+        workers[0].kill()
+        assert served_by(second) == old.rsplit("/", 1)[-1]
+        ended = finished(second, job)
+        assert (ended["state"], ended["progress"]["done"]) == ("succeeded", PAIRS)
+
+        times = Counter(seed for _, seed in fleet.samples()[before:])
+        asked = PAIRS * SAMPLES
+        # An upscaling was served meanwhile, with samples of its own.
+        assert asked <= sum(times.values()) <= asked + (SLOTS + 2) * SAMPLES
+
+        new = ended["result"]
+        done = first.post(f"{new}/activate").json()
+        assert f"{BASE}/{done['previous']}" == old
+        assert until(lambda: f"{BASE}/{served_by(second)}" == new, 5) < 1.5
+        back = second.post(f"{BASE}/{done['previous']}/activate").json()
+        assert f"{BASE}/{back['previous']}" == new
+        assert f"{BASE}/{served_by(first)}" == old
+        assert len(first.get(BASE).json()) == 2
+
+
+def test_deleted_elsewhere(tmp_path, redis_url):
+    """A calibration that one gateway deletes is gone in the others, which had read it."""
+    with Fleet(tmp_path, redis_url, seconds=0.01) as fleet:
+        fleet.worker()
+        first, second = fleet.gateway(), fleet.gateway()
+        made = finished(first, recalibrate(first, 2))["result"]
+        assert second.get(made).status_code == 200
+        assert first.delete(made).status_code == 204
+        assert second.get(made).status_code == 404

@@ -1,0 +1,142 @@
+"""Limits per client: by requests and by input pixels, in memory and shared over Redis."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from app.api.limits import open_limits
+from app.api.problems import PROBLEMS
+from app.errors import RateLimited
+from app.settings import load_settings
+from app.stores.base import StoreUnavailable
+from tests.api.gateway import ADMIN_KEY, IMAGE, post
+from tests.factories import encoded, photo
+
+PIXELS = 24 * 24
+
+
+def check_limited(response, unit: str) -> None:
+    """429 `overloaded` that says which limit, and when to come back."""
+    problem = response.json()
+    assert response.headers["content-type"] == "application/problem+json"
+    assert (response.status_code, problem["status"]) == (429, 429)
+    assert problem["type"] == "/problems/overloaded"
+    assert problem["title"] == PROBLEMS["overloaded"].title
+    assert problem["limit"] == f"client_{unit}_per_minute"
+    assert 1 <= int(response.headers["retry-after"]) <= 60
+
+
+class TestRequests:
+    def test_open(self, start):
+        """Without keys an address has its share."""
+        client = start(client_requests_per_minute=2)
+        assert [post(client).status_code for _ in range(3)] == [200, 200, 429]
+        check_limited(post(client), "requests")
+
+    def test_per_key(self, start):
+        """Every key has its own."""
+        client = start(client_requests_per_minute=1, client_keys=["a", "b"])
+        for key in ("a", "b", ADMIN_KEY):
+            headers = {"X-API-Key": key}
+            assert post(client, headers=headers).status_code == 200
+            check_limited(post(client, headers=headers), "requests")
+
+    def test_strangers_take_nothing(self, start):
+        """Without a valid key nothing is counted."""
+        client = start(client_requests_per_minute=1, client_keys=["a"])
+        for _ in range(3):
+            assert post(client, headers={"X-API-Key": "wrong"}).status_code == 401
+        assert post(client, headers={"X-API-Key": "a"}).status_code == 200
+
+    def test_jobs_count(self, start):
+        """Asynchronous requests take from the same share."""
+        client = start(client_requests_per_minute=1)
+        assert post(client, headers={"Prefer": "respond-async"}).status_code == 202
+        check_limited(post(client, headers={"Prefer": "respond-async"}), "requests")
+
+    def test_reading_is_free(self, start):
+        """Results are read as often as one likes."""
+        client = start(client_requests_per_minute=1)
+        links = post(client).json()["links"]
+        assert {client.get(links["mask"]).status_code for _ in range(5)} == {200}
+
+    def test_no_limit(self, start):
+        """The default is none."""
+        client = start()
+        assert {post(client).status_code for _ in range(5)} == {200}
+
+
+class TestPixels:
+    def test_by_size(self, start):
+        """Large images use it up sooner; a refused one takes nothing from smaller ones."""
+        client = start(client_pixels_per_minute=3 * PIXELS, max_input_pixels=3 * PIXELS)
+        assert post(client).status_code == 200
+        large = encoded(photo(1, 48, 36))  # exactly the whole minute
+        check_limited(post(client, large), "pixels")
+        assert [post(client).status_code for _ in range(3)] == [200, 200, 429]
+
+    def test_bad_images_are_free(self, start):
+        """What is not generated is not counted."""
+        client = start(client_pixels_per_minute=PIXELS, max_input_pixels=PIXELS)
+        assert post(client, IMAGE[:100]).status_code == 422
+        assert post(client).status_code == 200
+
+    def test_smaller_than_one_image(self, monkeypatch):
+        """Such a limit would refuse an allowed image for ever: the start is refused."""
+        monkeypatch.setenv("TRUSTSCALE_CLIENT_PIXELS_PER_MINUTE", "1000")
+        with pytest.raises(Exception, match="smaller than max_input_pixels"):
+            load_settings()
+
+
+class TestCounters:
+    @pytest.fixture(params=["sqlite", pytest.param("redis", marks=pytest.mark.servers)])
+    def store(self, request) -> str:
+        if request.param == "redis":
+            return str(request.getfixturevalue("redis_url"))
+        return "sqlite:///"
+
+    async def test_minute(self, store, monkeypatch):
+        """The share comes back at the end of the minute that the error names."""
+        async with open_limits(store, requests=2, pixels=None) as limits:
+            await limits.take("a", "requests")
+            await limits.take("a", "requests")
+            with pytest.raises(RateLimited) as caught:
+                await limits.take("a", "requests")
+            assert 50 < caught.value.retry_after <= 60
+            await limits.take("b", "requests")
+            await limits.take("a", "pixels", 10**12)
+            if store.startswith("sqlite"):
+                now = time.time() + caught.value.retry_after + 0.1
+                monkeypatch.setattr(time, "time", lambda: now)
+                await limits.take("a", "requests")
+
+    async def test_at_once(self, store):
+        """However many come at once, no more than the share is served."""
+        async with open_limits(store, requests=5, pixels=None) as limits:
+            outcomes = await asyncio.gather(
+                *(limits.take("a", "requests") for _ in range(20)), return_exceptions=True
+            )
+        assert outcomes.count(None) <= 5
+        assert {type(outcome) for outcome in outcomes if outcome is not None} == {RateLimited}
+
+    @pytest.mark.servers
+    async def test_shared(self, redis_url):
+        """All gateways on one Redis count together."""
+        async with (
+            open_limits(redis_url, requests=1, pixels=None) as first,
+            open_limits(redis_url, requests=1, pixels=None) as second,
+        ):
+            await first.take("a", "requests")
+            with pytest.raises(RateLimited):
+                await second.take("a", "requests")
+
+    async def test_redis_away(self):
+        """Counters that cannot be reached are told without the password."""
+        url = "redis://:secret@127.0.0.1:1/0"
+        async with open_limits(url, requests=1, pixels=None) as limits:
+            with pytest.raises(StoreUnavailable) as caught:
+                await limits.take("a", "requests")
+        assert "secret" not in caught.value.detail

@@ -1,0 +1,348 @@
+"""`--server`: the calibration commands over a real connection to a gateway."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import httpx
+import pytest
+import structlog
+import uvicorn
+
+import app.cli.remote
+from app.cli.remote import Remote
+from tests.api.admin import label
+from tests.api.gateway import ADMIN_KEY, gateway
+from tests.factories import encoded, photo, truths
+from tests.fakes import FakeUpscaler
+from tests.servers import free_port
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """A gateway on a port of its own, in a thread."""
+
+    url: str
+    upscaler: FakeUpscaler
+
+
+@pytest.fixture(scope="module")
+def gateway_folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("gateway")
+
+
+@pytest.fixture(scope="module")
+def running_server(gateway_folder) -> Iterator[Gateway]:
+    logs = structlog.get_config()
+    structlog.configure(logger_factory=structlog.ReturnLoggerFactory())  # it shares our output
+    upscaler = FakeUpscaler()
+    served = gateway(gateway_folder, upscaler, client_keys=["client-key"])
+    config = uvicorn.Config(served, host="127.0.0.1", port=0, log_config=None, ws="none")
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    yield Gateway(f"http://127.0.0.1:{port}", upscaler)
+    server.should_exit = True
+    thread.join()
+    structlog.configure(**logs)
+
+
+@pytest.fixture
+def server(place, running_server, monkeypatch) -> Gateway:
+    """The gateway, with the upscaler as new and the key in the environment."""
+    monkeypatch.setenv("TRUSTSCALE_KEY", ADMIN_KEY)
+    vars(running_server.upscaler).clear()
+    running_server.upscaler.__init__()
+    return running_server
+
+
+@pytest.fixture
+def at(run, server):
+    """Runs a command with `--server`."""
+    return lambda *arguments: run(*arguments, "--server", server.url)
+
+
+class TestCalibrate:
+    def test_as_locally(self, at, run, place):
+        """The same folder gives the same calibration here and there, described alike."""
+        truths(place / "photos", 4)
+        arguments = ("calibrate", "photos", "--samples", 4, "--name", "mine", "--noise", 2)
+        there = at(*arguments, "--json", "--export", "there.calibration")
+        assert there.code == 0, there.err
+        here = run(*arguments, "--json").json
+        differ = {"id", "created_at", "provenance", "skipped"}
+        assert {k: v for k, v in there.json.items() if k not in differ} == {
+            k: v for k, v in here.items() if k not in differ
+        }
+        assert (place / "there.calibration").stat().st_size > 0
+        assert there.err.startswith("job-")
+
+    def test_text(self, at, place):
+        """A person reads the same summary as from a local run."""
+        truths(place / "photos", 3)
+        outcome = at("calibrate", "photos", "--samples", 4, "--no-activate")
+        assert outcome.code == 0
+        for words in ("pairs        3", "fake, ×2", "threshold"):
+            assert words in outcome.out
+        assert "(active)" not in outcome.out
+
+    def test_inputs_and_odd_sizes(self, at, place):
+        """X and Y of any file size arrive unchanged."""
+        for k in range(3):
+            for side, part in ((48 + 2 * k, "y"), (24 + k, "x")):
+                (place / "pairs" / part).mkdir(parents=True, exist_ok=True)
+                image = encoded(photo(k, side, side))
+                (place / "pairs" / part / f"é {k}.png").write_bytes(image)
+        made = at("calibrate", "pairs", "--samples", 4, "--json").json
+        assert (made["n"], made["degradation"]) == (3, None)
+
+    def test_many_megabytes(self, at, place):
+        """A file of many chunks is streamed whole."""
+        folder = truths(place / "photos", 1)
+        (folder / "large.png").write_bytes(encoded(photo(5, 48, 48)) + os.urandom(3_000_001))
+        assert at("calibrate", "photos", "--samples", 2, "--json").json["n"] == 2
+
+    def test_bad_pairs(self, at, place, server):
+        """Each is named on a line of its own; the last line is the reason, the code 1."""
+        folder = truths(place / "photos", 2)
+        (folder / "bad.png").write_bytes(b"text")
+        (folder / "copy.png").write_bytes((folder / "000.png").read_bytes())
+        outcome = at("calibrate", "photos", "--samples", 4)
+        lines = outcome.err.splitlines()
+        assert (outcome.code, outcome.out) == (1, "")
+        assert {line.partition(":")[0] for line in lines} == {
+            "bad",
+            "001",
+            "copy",
+            "trustscale",
+        } - {"001"}
+        assert lines[-1].startswith("trustscale: 2 of 4 pairs cannot be used")
+        assert server.upscaler.calls == []
+
+    def test_a_job_that_fails(self, at, place):
+        """Damage that shows late is told the same way."""
+        folder = truths(place / "photos", 2)
+        whole = encoded(photo(9, 48, 48))
+        (folder / "cut.png").write_bytes(whole[: len(whole) // 2])
+        outcome = at("calibrate", "photos", "--samples", 4)
+        assert outcome.code == 1
+        assert "\ncut: " in outcome.err
+        assert outcome.err.splitlines()[-1].startswith("trustscale: ")
+
+    def test_semantic(self, at, place):
+        """Without labels the job waits for them; the command says where, and is done."""
+        truths(place / "photos", 2)
+        outcome = at("calibrate", "photos", "--samples", 4, "--metric", "semantic")
+        assert (outcome.code, outcome.out) == (0, "")
+        job = outcome.err.split()[0]
+        assert f"{job} awaits labels" in outcome.err
+        assert at("calibrations", "show", job).out.startswith(f"{job} is awaiting_labels")
+
+    def test_labels_with_their_predictions(self, at, place, server):
+        """labels/ and its predictions.json travel with the pairs."""
+        truths(place / "pairs" / "y", 2)
+        asked = at("calibrate", "pairs", "--samples", 4, "--metric", "semantic")
+        job = asked.err.split()[0]
+        headers = {"Authorization": f"Bearer {ADMIN_KEY}"}
+        pairs = httpx.get(f"{server.url}/v1/admin/calibrations/{job}/pairs", headers=headers).json()
+        labels = place / "pairs" / "labels"
+        labels.mkdir()
+        for item in pairs:
+            (labels / f"{item['name']}.png").write_bytes(label(differs=True))
+        claimed = {item["name"]: item["prediction_sha256"] for item in pairs}
+        (labels / "predictions.json").write_text(json.dumps(claimed))
+        made = at("calibrate", "pairs", "--samples", 4, "--metric", "semantic", "--json").json
+        assert (made["n"], made["pipeline"]["fidelity"]["bound"]) == (2, 1)
+
+    @pytest.mark.parametrize(
+        ("arguments", "words"),
+        [
+            (["missing"], "missing is not a folder"),
+            (["photos", "--upscaler", "other"], "'other'"),
+        ],
+    )
+    def test_mistakes(self, at, place, arguments, words):
+        """One line and code 1, as locally."""
+        truths(place / "photos", 2)
+        at("calibrate", *arguments).check_error(1, words)
+
+    def test_what_a_server_does_not_take(self, at, place):
+        """A note belongs to a calibration that is made here: wrong usage."""
+        truths(place / "photos", 2)
+        assert at("calibrate", "photos", "--note", "mine").code == 2
+
+
+class TestConnection:
+    def test_key(self, run, at, server, place, monkeypatch):
+        """The key comes from the variable that is named; without it nothing is sent."""
+        assert at("calibrations", "list").code == 0
+        monkeypatch.setenv("TRUSTSCALE_KEY", "wrong")
+        at("calibrations", "list").check_error(1, "key is not valid")
+        monkeypatch.setenv("MY_KEY", ADMIN_KEY)
+        assert at("calibrations", "list", "--key-env", "MY_KEY").code == 0
+        monkeypatch.setenv("MY_KEY", "client-key")
+        at("calibrations", "list", "--key-env", "MY_KEY").check_error(1, "admin")
+        monkeypatch.delenv("TRUSTSCALE_KEY")
+        outcome = at("calibrations", "list")
+        outcome.check_error(2, "TRUSTSCALE_KEY", server.url)
+
+    def test_a_wrong_key_during_an_upload(self, at, place, monkeypatch):
+        """The server refuses before it reads the upload; this is told, not a broken pipe."""
+        monkeypatch.setenv("TRUSTSCALE_KEY", "wrong")
+        folder = truths(place / "photos", 1)
+        (folder / "large.png").write_bytes(encoded(photo(5, 48, 48)) + bytes(30_000_000))
+        at("calibrate", "photos").check_error(1, "key is not valid")
+
+    def test_the_key_is_a_known_variable(self, run, server):
+        """`config check` does not call it misspelt."""
+        assert "TRUSTSCALE_KEY" not in run("config", "check").err
+
+    def test_nobody_there(self, run, server):
+        """One line that names the server."""
+        url = f"http://127.0.0.1:{free_port()}"
+        run("calibrations", "list", "--server", url).check_error(1, "Cannot reach", url)
+        assert run("calibrations", "list", "--server", "localhost:80").code == 2
+
+    @pytest.mark.parametrize("body", [b"<html>", b"{}", b"[1"])
+    @pytest.mark.parametrize("status", [200, 404, 502])
+    def test_another_server(self, run, server, status, body):
+        """A server that is something else gives one line, whatever it answers."""
+        with _answering(status, body) as url:
+            outcome = run("calibrations", "show", "cal-x", "--server", url)
+        outcome.check_error(1)
+
+    def test_lost_events(self, server, place, monkeypatch):
+        """A connection that breaks while a job is watched is made again."""
+        monkeypatch.setattr("app.cli.remote._RECONNECT_WAITS", (0.01, 0.01))
+        with Remote.open(server.url, "TRUSTSCALE_KEY") as remote:
+            events, broken = remote._events, []
+
+            def breaking(job):
+                if len(broken) < 2:
+                    broken.append(job)
+                    raise httpx.RemoteProtocolError("peer closed connection")
+                yield from events(job)
+
+            remote._events = breaking
+            headers = {"Authorization": f"Bearer {ADMIN_KEY}"}
+            job = httpx.post(
+                f"{server.url}/v1/admin/calibrations",
+                files={"y": ("a.png", encoded(photo(3, 48, 48)))},
+                headers=headers,
+            ).json()["id"]
+            assert [*remote.watch(job)][-1]["state"] == "succeeded"
+        assert broken == [job, job]
+
+
+class TestCalibrations:
+    @pytest.fixture
+    def two(self, at, place) -> tuple[str, str]:
+        """Ids of two calibrations; the second is active."""
+        truths(place / "photos", 3)
+        first, second = (
+            at("calibrate", "photos", "--samples", 4, "--seed", seed, "--json").json["id"]
+            for seed in (1, 2)
+        )
+        return first, second
+
+    def test_list(self, at, two):
+        """As locally; the active one is marked."""
+        rows = {row["id"]: row["active"] for row in at("calibrations", "list", "--json").json}
+        assert (rows[two[0]], rows[two[1]]) == (False, True)
+        assert f"* {two[1]}" in at("calibrations", "list").out
+
+    def test_show(self, at, run, two, place):
+        """The same text and the same JSON as of a local copy."""
+        assert at("calibrations", "export", two[1], "a.calibration").code == 0
+        assert run("calibrations", "import", "a.calibration", "--activate").code == 0
+        for form in ([], ["--json"]):
+            there, here = (
+                command("calibrations", "show", two[1], *form).out for command in (at, run)
+            )
+            assert there == here
+
+    def test_activate(self, at, two):
+        """And back again."""
+        done = at("calibrations", "activate", two[0], "--json").json
+        assert (done["calibration"], done["previous"]) == two
+        assert f"replaced {two[0]}" in at("calibrations", "activate", two[1]).out
+
+    def test_import(self, at, run, two, place):
+        """A file from here is stored there."""
+        truths(place / "others", 2)
+        made = run(
+            "calibrate", "others", "--samples", 4, "--export", "b.calibration", "--json"
+        ).json
+        outcome = at("calibrations", "import", "b.calibration", "--activate")
+        assert outcome.out == f"{made['id']}\n"
+        assert at("calibrations", "show", made["id"], "--json").json["active"]
+        (place / "no.calibration").write_bytes(b"text")
+        at("calibrations", "import", "no.calibration").check_error(1, "not a calibration")
+
+    @pytest.mark.parametrize("command", ["show", "activate", "export"])
+    def test_unknown_ids(self, at, command):
+        """One line and code 1."""
+        path = ["x.calibration"] if command == "export" else []
+        at("calibrations", command, "cal-unknown", *path).check_error(1, "cal-unknown")
+
+
+@pytest.mark.slow
+def test_interrupted(server, place):
+    """Ctrl-C leaves the job running and says how to find it."""
+    server.upscaler.seconds = 1.0
+    truths(place / "photos", 8)
+    command = [sys.executable, "-m", "app", "calibrate", "photos", "--server", server.url]
+    root = Path(app.cli.remote.__file__).parents[2]
+    with subprocess.Popen(
+        [*command, "--samples", "4"],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(root)},
+    ) as process:
+        assert "is queued" in process.stderr.readline()
+        time.sleep(0.5)
+        process.send_signal(signal.SIGINT)
+        told = process.stderr.read()
+    assert process.returncode == 130
+    assert "Traceback" not in told
+    assert "The job goes on" in told
+    job = next(word for word in told.split() if word.startswith("job-"))
+    headers = {"Authorization": f"Bearer {ADMIN_KEY}"}
+    assert httpx.get(f"{server.url}/v1/jobs/{job}", headers=headers).json()["state"] == "running"
+    httpx.delete(f"{server.url}/v1/jobs/{job}", headers=headers)
+
+
+@contextmanager
+def _answering(status: int, body: bytes) -> Iterator[str]:
+    """A server that always gives this answer."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()

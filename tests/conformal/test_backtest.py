@@ -1,0 +1,112 @@
+"""The backtest: exactly what splitting by hand gives, and what theory promises of it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from app.conformal import Staircase
+from app.conformal.backtest import backtest, trusted_share
+
+BOUND = 2.0
+ALPHAS = (0.05, 0.2, 0.5, 1.0)
+LEVELS = np.linspace(0, 1, 101)
+
+
+def images(count: int, seed: int = 0, side: int = 12):
+    """σ and D of random images whose error grows with σ."""
+    random = np.random.default_rng(seed)
+    sigmas = random.random((count, side, side)).astype(np.float32)
+    errors = (sigmas * random.random((count, side, side)) * BOUND).astype(np.float32)
+    return sigmas, errors
+
+
+def reduced(sigmas, errors):
+    staircases = [Staircase.from_maps(s, e) for s, e in zip(sigmas, errors, strict=True)]
+    quantiles = np.quantile(sigmas, LEVELS, axis=(1, 2)).T.astype(np.float32)
+    return staircases, quantiles
+
+
+def worst_inside(sigma, error, threshold: float) -> float:
+    inside = error[sigma < threshold]
+    return float(inside.max()) if inside.size else 0.0
+
+
+def threshold_by_hand(sigmas, errors, alpha: float) -> float:
+    """sup{t : (Σ losses + B)/(n + 1) ≤ α}, by trying every σ that occurs."""
+    if BOUND / (len(sigmas) + 1) > alpha:
+        return -np.inf
+    values = np.unique(sigmas)
+    for value in values:
+        losses = [
+            float(e[s <= value].max()) if (s <= value).any() else 0.0
+            for s, e in zip(sigmas, errors, strict=True)
+        ]
+        if (sum(losses) + BOUND) / (len(losses) + 1) > alpha:
+            return float(value)
+    return np.inf
+
+
+def test_against_splitting_by_hand():
+    """Every split, threshold, loss and area of the pixels themselves gives the same means."""
+    sigmas, errors = images(9)
+    splits = 5
+    rows = backtest(*reduced(sigmas, errors), BOUND, ALPHAS, splits=splits, seed=3)
+    random = np.random.Generator(np.random.PCG64(3))
+    losses = np.empty((splits, len(ALPHAS)))
+    for split in range(splits):
+        order = random.permutation(9)
+        fitted, served = order[:4], order[4:]
+        for k, alpha in enumerate(ALPHAS):
+            t = threshold_by_hand(sigmas[fitted], errors[fitted], alpha)
+            losses[split, k] = np.mean([worst_inside(sigmas[i], errors[i], t) for i in served])
+    for k, row in enumerate(rows):
+        assert row.alpha == ALPHAS[k]
+        assert row.risk == pytest.approx(losses[:, k].mean(), abs=1e-7)
+        assert row.risk_low == pytest.approx(np.quantile(losses[:, k], 0.05), abs=1e-7)
+        assert row.risk_high == pytest.approx(np.quantile(losses[:, k], 0.95), abs=1e-7)
+
+
+def test_areas():
+    """The trusted area is that of the pixels, up to the grid of the stored quantiles."""
+    sigmas, errors = images(6, side=40)
+    _, quantiles = reduced(sigmas, errors)
+    for threshold in (0.0, 0.1, 0.5, 0.99, 2.0, np.inf, -np.inf):
+        exact = np.mean(sigmas < threshold)
+        assert trusted_share(quantiles, threshold) == pytest.approx(exact, abs=0.02)
+
+
+def test_risk_is_at_most_alpha():
+    """Over many splits of exchangeable images the mean realised risk is at most α."""
+    rows = backtest(*reduced(*images(60, seed=1)), BOUND, ALPHAS, splits=60)
+    for row in rows:
+        assert row.risk <= row.alpha + 0.02
+        assert row.risk_low <= row.risk <= row.risk_high
+
+
+def test_below_the_smallest_alpha():
+    """Where half the images cannot support α, nothing is trusted and nothing is lost."""
+    (row,) = backtest(*reduced(*images(8)), BOUND, [0.01], splits=3)
+    assert row[1:] == (0, 0, 0, 0, 0, 0)
+
+
+def test_above_the_bound():
+    """At α = B everything is trusted."""
+    (row,) = backtest(*reduced(*images(8)), BOUND, [BOUND], splits=3)
+    assert (row.trusted_low, row.trusted) == (1, 1)
+
+
+def test_seed():
+    """The same seed gives the same splits; another one others."""
+    data = reduced(*images(9))
+    first = backtest(*data, BOUND, ALPHAS, splits=4, seed=1)
+    assert backtest(*data, BOUND, ALPHAS, splits=4, seed=1) == first
+    assert backtest(*data, BOUND, ALPHAS, splits=4, seed=2) != first
+
+
+@pytest.mark.parametrize(("count", "splits"), [(0, 1), (1, 1), (5, 0)])
+def test_too_few(count, splits):
+    """Two images and one split are needed."""
+    staircases, quantiles = reduced(*images(5))
+    with pytest.raises(ValueError, match="at least 2 images"):
+        backtest(staircases[:count], quantiles[:count], BOUND, ALPHAS, splits=splits)
