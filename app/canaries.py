@@ -295,8 +295,8 @@ def _finding(kept: Kept) -> str:
             "for the same seed"
         )
     return (
-        "the answers to the canaries differ from the first ones more than chance explains in "
-        f"{100 * DELTA:g} % of all cases"
+        "the answers to the canaries differ from the earlier ones in a way that chance alone "
+        f"brings about in at most {100 * DELTA:g} % of all cases"
     )
 
 

@@ -73,6 +73,9 @@ class Settings(BaseSettings):
     max_side: int = Field(16384, gt=0)
     max_in_flight: int = Field(2, gt=0, description="Requests that generate at the same time.")
     max_waiting: int = Field(16, ge=0, description="Requests that wait for a slot; then 503.")
+    max_queued_jobs: int = Field(
+        100, gt=0, description="Upscaling jobs that are not finished; then 503."
+    )
     client_requests_per_minute: int | None = Field(
         None, gt=0, description="Upscalings of one key (open API: one address); then 429."
     )
@@ -188,10 +191,23 @@ def unknown_variables(environ: Mapping[str, str]) -> list[str]:
     )
 
 
-def _read_file() -> dict[str, Any]:
+def referenced_values() -> frozenset[str]:
+    """The values of all variables that the file refers to: what is never to be shown."""
+    path = _file()
+    names = _REFERENCE.findall(path.read_text("utf-8")) if path is not None else []
+    return frozenset(value for name in names if (value := os.environ.get(name)))
+
+
+def _file() -> Path | None:
+    """The file of settings, if one is named or lies in the working folder."""
     named = os.environ.get(CONFIG_VARIABLE)
     path = Path(named or "trustscale.toml")
-    if not named and not path.is_file():
+    return path if named or path.is_file() else None
+
+
+def _read_file() -> dict[str, Any]:
+    path = _file()
+    if path is None:
         return {}
     try:
         document = tomllib.loads(path.read_text("utf-8"))

@@ -17,7 +17,7 @@ from app.answer import Result
 from app.api.deps import ClientDep, State, StateDep
 from app.api.jobs import JobOut
 from app.api.problems import problem_responses
-from app.errors import BadRequest
+from app.errors import BadRequest, Overloaded
 from app.jobs.upscale import spooled_request
 from app.service import IMAGE, MASK, TRUST, Answer, UpscaleRequest
 from app.stores.base import Job
@@ -123,7 +123,14 @@ def negotiate(accept: str) -> str:
 async def _respond_async(
     state: State, data: bytes, fields: UpscaleRequest, seed: int
 ) -> JSONResponse:
-    """Store the upload and the job, answer 202."""
+    """Store the upload and the job, answer 202.
+
+    Raises:
+        Overloaded: too many jobs are not finished: each keeps an upload on disk.
+    """
+    most = state.settings.max_queued_jobs
+    if len(await state.stores.jobs.pending("upscale")) >= most:
+        raise Overloaded(f"{most} jobs are queued or running already.", retry_after=60)
     job_id = f"job-{secrets.token_urlsafe(15)}"
     await state.stores.spool.put(job_id, "image", data)
     job = await state.queue.submit(

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from app.settings import Settings, load_settings, unknown_variables
+from app.settings import Settings, load_settings, referenced_values, unknown_variables
 
 app = typer.Typer(help="The configuration.", no_args_is_help=True)
 
@@ -42,4 +42,16 @@ def effective(settings: Settings) -> dict[str, Any]:
     for name, value in shown.items():
         if isinstance(value, str):
             shown[name] = _PASSWORD.sub("***@", value)
-    return shown
+    return {name: _without(value, referenced_values()) for name, value in shown.items()}
+
+
+def _without(value: Any, secrets: frozenset[str]) -> Any:
+    """The value with every string that came from an environment reference replaced."""
+    if isinstance(value, dict):
+        return {key: _without(item, secrets) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without(item, secrets) for item in value]
+    if isinstance(value, str):
+        for secret in secrets:
+            value = value.replace(secret, "***")
+    return value

@@ -40,6 +40,20 @@ class TestCapacity:
                 events = await client.get(f"{response.headers['location']}/events")
                 assert '"succeeded"' in events.text
 
+    async def test_unfinished_jobs_are_bounded(self, tmp_path, calibration):
+        """Beyond `max_queued_jobs` an asynchronous request is told to come back."""
+        upscaler = FakeUpscaler(seconds=60)
+        app = gateway(tmp_path, upscaler, calibrations=[calibration], max_queued_jobs=2)
+        async with running(app) as served, client_of(served) as client:
+            headers = {"Prefer": "respond-async"}
+            answers = [
+                await client.post("/v1/upscale", **form(), headers=headers) for _ in range(3)
+            ]
+            assert [answer.status_code for answer in answers] == [202, 202, 503]
+            assert answers[2].headers["Retry-After"] == "60"
+            for answer in answers[:2]:
+                await client.delete(answer.headers["location"])
+
 
 class TestDisconnect:
     async def test_ends_the_generation(self, tmp_path, calibration):

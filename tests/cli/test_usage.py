@@ -143,3 +143,14 @@ class TestDataFolder:
         """A folder that is missing is made."""
         assert run("calibrations", "list").code == 0
         assert (place / "data").is_dir()
+
+
+def test_values_from_references_are_not_shown(run, tmp_path, monkeypatch):
+    """A secret that the file takes from the environment appears nowhere in `config check`."""
+    monkeypatch.setenv("SECRET_VALUE", "s3cr3t-value")
+    monkeypatch.setenv("TRUSTSCALE_CONFIG", str(tmp_path / "settings.toml"))
+    (tmp_path / "settings.toml").write_text('spool = "file:///${SECRET_VALUE}/spool"\n')
+    outcome = run("config", "check")
+    assert outcome.code == 0
+    assert "s3cr3t-value" not in outcome.out
+    assert "***" in outcome.out
