@@ -62,7 +62,7 @@ class TestRounds:
             assert rounds < 9
         assert rounds > 1
         (warning,) = await watch.check("fake", calibration.id)
-        assert "more than chance explains" in warning
+        assert "chance alone" in warning
 
     async def test_after_the_alarm(self):
         """Nothing is paid for what is known, and the alarm stays, also when the model is back."""

@@ -18,6 +18,7 @@ from app.api.jobs import JobOut, accepted
 from app.api.problems import problem_responses
 from app.calibration import file
 from app.calibration.archive import ArchiveLimits, Entry
+from app.calibration.canaries import forget
 from app.calibration.config import CalibrationConfig
 from app.calibration.insight import checks, leaked, run_backtest, thresholds
 from app.calibration.plot import risk_plot
@@ -216,6 +217,7 @@ async def activate_calibration(
 async def delete_calibration(calibration_id: str, state: StateDep, key: AdminDep) -> Response:
     """Remove a calibration that is not active."""
     await state.stores.calibrations.delete(calibration_id)
+    await forget(state.stores.spool, calibration_id)
     await state.audit("calibration.delete", key, calibration=calibration_id)
     return Response(status_code=204)
 
