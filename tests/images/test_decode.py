@@ -210,4 +210,3 @@ class TestRefused:
         """Any bytes give an error of ours."""
         with pytest.raises(BadInput):
             decode(data, LIMITS)
-
