@@ -30,24 +30,36 @@ def mount(app: typer.Typer) -> None:
 
 def main() -> None:
     """Run the commands as a program of their own (`python -m workers`)."""
-    app = typer.Typer(help="Serve models to a trustscale gateway.", no_args_is_help=True)
+    app = typer.Typer(
+        help="Serve models to a trustscale gateway.",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        add_completion=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
     mount(app)
-    app()
+    app(prog_name="python -m workers")
 
 
-Model = Annotated[str, typer.Option(help="Kind of model: sinsr or spandrel.")]
-Weights = Annotated[Path, typer.Option(help="Weight file (.pth or .safetensors).")]
+Model = Annotated[str, typer.Option(help="Kind of model: sinsr, spandrel or onnx.")]
+Weights = Annotated[
+    Path | None,
+    typer.Option(help="Weight file: .pth, .safetensors or .onnx; onnx: default the shipped one."),
+]
 Autoencoder = Annotated[Path | None, typer.Option(help="sinsr: weight file of the autoencoder.")]
 Config = Annotated[str, typer.Option(help="sinsr: JSON file of hyper-parameters, or 'official'.")]
 Name = Annotated[str | None, typer.Option(help="What to call the model in URLs.")]
 Dtype = Annotated[str, typer.Option(help="Precision: float32, float16 or bfloat16.")]
-Tile = Annotated[int, typer.Option(help="spandrel: side of the parts of large images.")]
+Tile = Annotated[
+    int | None, typer.Option(help="spandrel, onnx: side of the parts of large images.")
+]
+Halo = Annotated[int | None, typer.Option(help="onnx: how far the parts overlap.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
 
 def worker(
     model: Model,
-    weights: Weights,
+    weights: Weights = None,
     autoencoder: Autoencoder = None,
     config: Config = "official",
     name: Name = None,
@@ -62,7 +74,8 @@ def worker(
         int | None,
         typer.Option(help="sinsr: most samples at a time; default: as free memory allows.", min=1),
     ] = None,
-    tile: Tile = 512,
+    tile: Tile = None,
+    halo: Halo = None,
     threads: Annotated[
         int | None, typer.Option(help="CPU threads; default: one per core.", min=1)
     ] = None,
@@ -80,14 +93,11 @@ def worker(
             drain_s=drain,
         )
         # Loaded here and not at the top, so that --help and typing errors answer at once.
-        import torch  # noqa: PLC0415
         import uvicorn  # noqa: PLC0415
 
         from workers.models.registry import EngineSpec, load_engine  # noqa: PLC0415
         from workers.service import create_app  # noqa: PLC0415
 
-        if threads is not None:
-            torch.set_num_threads(threads)
         spec = EngineSpec(
             model,
             weights,
@@ -99,6 +109,8 @@ def worker(
             compiled=compiled,
             batch=batch,
             tile=tile,
+            halo=halo,
+            threads=threads,
         )
         engine = load_engine(spec)
         typer.echo(f"{engine.name}: x{engine.scale} on {device} in {dtype}, {engine.fingerprint}")
@@ -129,6 +141,7 @@ def convert(
     """Write a checkpoint's tensors as safetensors, which cannot hold code."""
     with _one_line_errors():
         from workers import weights  # noqa: PLC0415
+        from workers.files import file_sha256  # noqa: PLC0415
 
         target = target or source.with_suffix(".safetensors")
         if target.exists() and not force:
@@ -139,29 +152,36 @@ def convert(
             "source": str(source),
             "target": str(target),
             "tensors": len(state),
-            "sha256": weights.file_sha256(target),
+            "sha256": file_sha256(target),
         }
         _print(facts, as_json=as_json)
 
 
 def verify(
     model: Model,
-    weights: Weights,
+    weights: Weights = None,
     autoencoder: Autoencoder = None,
     config: Config = "official",
     dtype: Dtype = "float32",
-    tile: Tile = 512,
+    tile: Tile = None,
+    halo: Halo = None,
     as_json: AsJson = False,
 ) -> None:
     """Load weight files as a worker would; print their hashes and the fingerprint."""
     with _one_line_errors(whole=True):
-        from workers import weights as files  # noqa: PLC0415
+        from workers.files import file_sha256  # noqa: PLC0415
         from workers.models.registry import EngineSpec, load_engine  # noqa: PLC0415
 
         given = [path for path in (weights, autoencoder) if path is not None]
-        hashes = {str(path): files.file_sha256(path) for path in given}
+        hashes = {str(path): file_sha256(path) for path in given}
         spec = EngineSpec(
-            model, weights, autoencoder=autoencoder, config=config, dtype=dtype, tile=tile
+            model,
+            weights,
+            autoencoder=autoencoder,
+            config=config,
+            dtype=dtype,
+            tile=tile,
+            halo=halo,
         )
         engine = load_engine(spec)
         facts = {

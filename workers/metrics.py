@@ -1,5 +1,6 @@
 """What a worker tells Prometheus."""
 
+import math
 from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -55,9 +56,13 @@ class WorkerMetrics:
             registry=self.registry,
         )
         device = memory().device
-        used.labels(device).set_function(lambda: memory().used)
-        total.labels(device).set_function(lambda: memory().total)
+        used.labels(device).set_function(lambda: _number(memory().used))
+        total.labels(device).set_function(lambda: _number(memory().total))
 
     def text(self) -> bytes:
         """All values in Prometheus' text format."""
         return generate_latest(self.registry)
+
+
+def _number(value: int | None) -> float:
+    return math.nan if value is None else value

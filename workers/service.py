@@ -111,6 +111,7 @@ class _Service:
                 "name": SERVER,
                 "version": _version(),
                 "extensions": ["binary_tensor_data"],
+                "models": [self._engine.name],
             }
         )
 

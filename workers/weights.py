@@ -16,7 +16,7 @@ import torch
 
 from workers.errors import WeightsError
 
-__all__ = ["digest", "file_sha256", "read_state", "write_safetensors"]
+__all__ = ["digest", "read_state", "write_safetensors"]
 
 # Entries under which training scripts wrap the actual weights.
 WRAPPERS = ("state_dict", "params_ema", "params", "params-ema", "model")
@@ -104,16 +104,3 @@ def digest(tensors: Mapping[str, torch.Tensor]) -> str:
         result.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
         result.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return result.hexdigest()
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes.
-
-    Raises:
-        WeightsError: the file cannot be read.
-    """
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise WeightsError(f"{path}: {error.strerror or error}") from error

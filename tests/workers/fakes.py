@@ -9,14 +9,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from tests.workers.apps.toy import expected
 from workers.errors import Cancelled
 from workers.models.engine import DeviceMemory, Engine, Job
 
-
-def expected(image: NDArray[np.uint8], seed: int, scale: int) -> NDArray[np.uint8]:
-    """What `SleepingEngine` answers: every pixel repeated, plus the seed modulo 256."""
-    large = image.repeat(scale, axis=0).repeat(scale, axis=1)
-    return large + np.uint8(seed % 256)
+__all__ = ["SleepingEngine", "expected"]
 
 
 class SleepingEngine(Engine):

@@ -32,7 +32,19 @@ class TestImports:
         for path in (ROOT / "app").rglob("*.py"):
             assert not {name.partition(".")[0] for name in _imports(path)} & HEAVY, path
 
-    @pytest.mark.parametrize("name", ["cli.py", "service.py", "batcher.py", "protocol.py"])
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "cli.py",
+            "service.py",
+            "batcher.py",
+            "protocol.py",
+            "files.py",
+            "models/registry.py",
+            "models/onnx.py",
+            "models/deterministic.py",
+        ],
+    )
     def test_service_needs_no_torch(self, name):
         """The service's own modules load without torch."""
         tree = ast.parse((ROOT / "workers" / name).read_text(encoding="utf-8"))

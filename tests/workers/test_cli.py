@@ -18,7 +18,9 @@ import torch
 import typer
 from typer.testing import CliRunner
 
+from app.cli.main import app as trustscale
 from workers import cli, weights
+from workers.files import file_sha256
 
 
 @pytest.fixture
@@ -91,7 +93,11 @@ class TestWorkerErrors:
         ("changes", "words"),
         [
             ({"--model": "esrgan"}, ["expected one of"]),
-            ({"--model": "onnx"}, ["ONNX"]),
+            ({"--weights": None}, ["--weights"]),
+            ({"--model": "spandrel", "--weights": None}, ["--weights"]),
+            ({"--model": "onnx", "--dtype": "float16"}, ["precision of their file"]),
+            ({"--model": "onnx", "--device": "cuda:0"}, ["CUDA_VISIBLE_DEVICES"]),
+            ({"--model": "onnx", "--tile": "64"}, ["larger than its two halos"]),
             ({"--autoencoder": None}, ["--autoencoder"]),
             ({"--dtype": "int8"}, ["float32, float16"]),
             ({"--device": "tpu"}, ["expected cpu, cuda"]),
@@ -113,7 +119,7 @@ class TestModels:
             paths[option] = tmp_path / f"{name}.safetensors"
             result = run("models", "convert", data / f"{name}.pth", paths[option], "--json")
             assert result.exit_code == 0
-            assert json.loads(result.stdout)["sha256"] == weights.file_sha256(paths[option])
+            assert json.loads(result.stdout)["sha256"] == file_sha256(paths[option])
         before = json.loads(run("models", "verify", *_tiny(data), "--json").stdout)
         after = json.loads(run("models", "verify", *_tiny(data, **paths), "--json").stdout)
         assert before["fingerprint"] == after["fingerprint"]
@@ -157,6 +163,24 @@ class TestModels:
         result = run("models", "verify", *_tiny(data, **{"--weights": data / "vq_tiny.pth"}))
         assert result.exit_code == 1
         assert "output_blocks.6.0.skip_connection.bias" in result.stderr
+
+
+class TestPrograms:
+    def test_own_program(self, monkeypatch, capsys):
+        """`python -m workers` has the worker's commands, and none of the gateway's."""
+        monkeypatch.setattr(sys, "argv", ["workers", "--help"])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        text = capsys.readouterr().out
+        assert ended.value.code == 0
+        assert "python -m workers" in text
+        assert all(f" {command} " in text for command in ("worker", "models"))
+        assert " serve " not in text
+
+    def test_whole_program(self):
+        """`trustscale` has the worker's commands among its own."""
+        result = CliRunner().invoke(trustscale, ["--help"])
+        assert all(f" {command} " in result.stdout for command in ("serve", "worker", "models"))
 
 
 @pytest.mark.slow

@@ -10,6 +10,11 @@ pytest.importorskip("spandrel", reason="needs trustscale[worker]")
 
 import spandrel
 from spandrel.architectures.Compact.__arch.SRVGG import SRVGGNetCompact
+from spandrel.architectures.DAT.__arch.DAT import DAT
+from spandrel.architectures.ESRGAN.__arch.RRDB import RRDBNet
+from spandrel.architectures.HAT.__arch.HAT import HAT
+from spandrel.architectures.NAFNet.__arch.NAFNet_arch import NAFNet
+from spandrel.architectures.SwinIR.__arch.SwinIR import SwinIR
 
 from app.upscalers import symmetry
 from workers import weights
@@ -18,8 +23,12 @@ from workers.models.community import MARGIN, CommunityEngine
 from workers.models.engine import Job
 from workers.models.registry import EngineSpec, load_engine
 
-# Some of spandrel's architectures still use what torch has deprecated.
-pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+# Some of spandrel's architectures still use what torch has deprecated, or initialise nothing.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:torch.meshgrid:UserWarning"),
+    pytest.mark.filterwarnings("ignore:Initializing zero-element tensors:UserWarning"),
+]
 
 
 def _save(path, **options):
@@ -86,6 +95,78 @@ class TestLoading:
             CommunityEngine.from_file(path, tile=2 * MARGIN)
 
 
+# What each is built with, as small as the architecture allows, and its scale.
+ARCHITECTURES = {
+    "ESRGAN": (lambda: RRDBNet(num_filters=16, num_blocks=2), 4),
+    "SwinIR": (
+        lambda: SwinIR(
+            img_size=64,
+            patch_size=1,
+            embed_dim=24,
+            depths=[2, 2],
+            num_heads=[4, 4],
+            window_size=8,
+            mlp_ratio=2.0,
+            upscale=4,
+            img_range=1.0,
+            upsampler="pixelshuffledirect",
+        ),
+        4,
+    ),
+    "HAT": (
+        lambda: HAT(
+            img_size=64,
+            window_size=16,
+            embed_dim=60,
+            depths=[2],
+            num_heads=[4],
+            mlp_ratio=2,
+            compress_ratio=3,
+            squeeze_factor=30,
+            upscale=2,
+            upsampler="pixelshuffle",
+        ),
+        2,
+    ),
+    "DAT": (
+        lambda: DAT(
+            img_size=64,
+            embed_dim=24,
+            depth=[2],
+            num_heads=[4],
+            expansion_factor=2,
+            split_size=[8, 8],
+            upscale=2,
+            upsampler="pixelshuffledirect",
+        ),
+        2,
+    ),
+    "NAFNet": (
+        lambda: NAFNet(width=8, middle_blk_num=1, enc_blk_nums=[1, 1], dec_blk_nums=[1, 1]),
+        1,
+    ),
+}
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_architectures(architecture, tmp_path, image):
+    """Networks of many kinds, of scale 1 too, are recognised and give their own plain answer."""
+    build, scale = ARCHITECTURES[architecture]
+    torch.manual_seed(0)
+    network = build().eval()
+    weights.write_safetensors(network.state_dict(), tmp_path / "model.safetensors")
+    engine = CommunityEngine.from_file(tmp_path / "model.safetensors")
+    rows = engine.samples(image, np.array([0, 3, 96]))
+    assert rows.shape == (3, 20 * scale, 30 * scale, 3)
+    assert np.array_equal(rows[0], rows[2])
+    assert not np.array_equal(rows[0], rows[1])
+    lr = torch.from_numpy(symmetry.apply(image, 3)).permute(2, 0, 1)[None].float() / 255
+    with torch.inference_mode():
+        plain = network(lr)[0].clamp(0, 1).mul(255).round().to(torch.uint8)
+    off = rows[1].astype(int) - symmetry.undo(plain.permute(1, 2, 0).numpy(), 3)
+    assert np.abs(off).max() <= 1
+
+
 class TestSamples:
     def test_first_sample_is_the_model(self, path, engine, image):
         """Seed 0 is the identity: the network's plain answer."""
@@ -126,6 +207,35 @@ class TestSamples:
         """A model of scale 1 gives results of the input's size."""
         engine = CommunityEngine.from_file(_save(tmp_path / "x1.safetensors", upscale=1))
         assert engine.samples(image, np.array([4])).shape == (1, 20, 30, 3)
+
+    def test_grey_input(self, tmp_path, image):
+        """A model that sees grey, as colorization does, is sampled by turns and mirrors alone."""
+        path = _save(tmp_path / "colours.safetensors", num_in_ch=1, upscale=1)
+        engine = CommunityEngine.from_file(path)
+        assert engine.distinct_samples == 8
+        rows = engine.samples(image, np.array([0, 3, 8 * 5 + 3]))
+        assert np.array_equal(rows[1], rows[2])
+        [plain] = engine.samples(symmetry.apply(image, 3), np.array([0]))
+        assert np.array_equal(rows[1], symmetry.undo(plain, 3))
+        luma = (image @ [0.299, 0.587, 0.114]).round().astype(np.uint8)
+        off = rows[0].astype(int) - engine.samples(np.stack([luma] * 3, 2), np.array([0]))[0]
+        assert np.abs(off).max() <= 2
+
+    def test_grey_output(self, tmp_path, image):
+        """A model from grey to grey gives RGB of three equal channels."""
+        path = _save(tmp_path / "grey.safetensors", num_in_ch=1, num_out_ch=1)
+        [row] = CommunityEngine.from_file(path).samples(image, np.array([1]))
+        assert row.shape == (40, 60, 3)
+        assert (row == row[..., :1]).all()
+
+    def test_cancelled_between_tiles(self, path):
+        """A large image is given up between two of its tiles."""
+        image = np.random.default_rng(0).integers(0, 256, (90, 170, 3), np.uint8)
+        asked = []
+        job = Job(image, np.arange(1), lambda: asked.append(1) or len(asked) > 3)
+        with pytest.raises(Cancelled):
+            CommunityEngine.from_file(path, tile=80).samples_of([job])
+        assert len(asked) == 5  # three tiles ran; then the job ends, and so does the call
 
     def test_cancelled(self, engine, image):
         """A job that nobody waits for is not run."""

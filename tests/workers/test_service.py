@@ -85,8 +85,10 @@ class TestMetadata:
         assert not client.is_model_ready("other")
 
     def test_server(self, client):
-        """The server lists the binary extension."""
-        assert client.get_server_metadata()["extensions"] == ["binary_tensor_data"]
+        """The server lists the binary extension, and its only model."""
+        server = client.get_server_metadata()
+        assert server["extensions"] == ["binary_tensor_data"]
+        assert server["models"] == ["sleeper"]
 
     def test_model(self, client):
         """The model's metadata have tensors, scale, fingerprint and limits."""

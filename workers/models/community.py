@@ -1,15 +1,11 @@
 """Any community model file, through spandrel: Real-ESRGAN, SwinIR, HAT, DAT, DDColor and more.
 
-These networks are deterministic, so their samples are the symmetry group's: the image is
-turned, mirrored, its channels exchanged, its intensities inverted; the network runs; the change
-is undone. Which change is `seed % 96`, as in the gateway's own embedded upscaler.
-
 spandrel recognises the architecture by the names of the weights. Files are read by our own
 safe readers and never by spandrel's, so the same rules hold for every model: no code in a
 file is ever executed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,15 +15,16 @@ import torch
 from numpy.typing import NDArray
 
 from app.upscalers import symmetry
-from app.upscalers.seeds import GROUP_ORDER
+from app.upscalers.seeds import DIHEDRAL, GROUP_ORDER
 from workers import weights
 from workers.errors import Cancelled, ConfigError, OutOfMemory, WeightsError
+from workers.models.deterministic import DeterministicEngine
 from workers.models.device import device_memory, parse_device, parse_dtype
-from workers.models.engine import DeviceMemory, Engine, Job, fingerprint_of
+from workers.models.engine import DeviceMemory, fingerprint_of
 from workers.models.sinsr.batching import is_out_of_memory
 from workers.models.sinsr.tiling import Box, boxes
 
-__all__ = ["CommunityEngine"]
+__all__ = ["TILE", "CommunityEngine"]
 
 # Raised whenever this module changes a pixel for the same weights and seed.
 REVISION = 1
@@ -36,8 +33,14 @@ REVISION = 1
 # looks farther; attention over the whole image does, and such models are not tiled.
 MARGIN = 32
 
+# Weights of red, green and blue in the grey that models without colour see (ITU-R BT.601).
+LUMA = (0.299, 0.587, 0.114)
 
-class CommunityEngine(Engine):
+# Side of the parts that larger images are worked on in, in input pixels.
+TILE = 512
+
+
+class CommunityEngine(DeterministicEngine):
     """A deterministic network, sampled through its symmetries."""
 
     def __init__(
@@ -48,12 +51,12 @@ class CommunityEngine(Engine):
         weights_digest: str,
         device: str = "cpu",
         dtype: str = "float32",
-        tile: int = 512,
+        tile: int = TILE,
     ) -> None:
         """Take over a network that spandrel has built.
 
         Args:
-            descriptor: spandrel's `ImageModelDescriptor`, RGB to RGB.
+            descriptor: spandrel's `ImageModelDescriptor`, from RGB or grey to RGB or grey.
             name: what to call the model.
             weights_digest: identity of its weights.
             device: "cpu", "cuda" or "cuda:N".
@@ -62,15 +65,17 @@ class CommunityEngine(Engine):
                 if the architecture allows it.
 
         Raises:
-            ConfigError: not an RGB-to-RGB model, or it does not run at that precision.
+            ConfigError: a model of other channels or with a mask, or one that does not run at
+                that precision.
         """
         architecture = descriptor.architecture.id
         if not isinstance(descriptor, spandrel.ImageModelDescriptor):
             raise ConfigError(f"{architecture}: needs a mask besides the image; not supported")
-        if (descriptor.input_channels, descriptor.output_channels) != (3, 3):
+        channels = descriptor.input_channels, descriptor.output_channels
+        if not set(channels) <= {1, 3}:
             raise ConfigError(
-                f"{architecture}: takes {descriptor.input_channels} and gives "
-                f"{descriptor.output_channels} channels; only RGB to RGB is supported"
+                f"{architecture}: takes {channels[0]} and gives {channels[1]} channels; only RGB "
+                "and grey are supported"
             )
         precision = parse_dtype(dtype)
         if (dtype == "float16" and not descriptor.supports_half) or (
@@ -84,9 +89,11 @@ class CommunityEngine(Engine):
         self._network = descriptor.to(self._device, precision).eval()
         self._network.model.requires_grad_(requires_grad=False)
         self._tile = tile if descriptor.tiling is spandrel.ModelTiling.SUPPORTED else None
-        self._name = name
-        self._scale = int(descriptor.scale)
-        self._fingerprint = fingerprint_of(
+        self._grey = channels[0] == 1
+        # Colours that were never seen cannot be exchanged: undoing it would only falsify the
+        # answer's own. Nor is a negative in grey the negative of a coloured image.
+        order = DIHEDRAL if self._grey else GROUP_ORDER
+        identity = fingerprint_of(
             {
                 "engine": "spandrel",
                 "revision": REVISION,
@@ -96,9 +103,10 @@ class CommunityEngine(Engine):
                 "dtype": dtype,
                 "tile": self._tile,
                 "margin": MARGIN,
-                "samples": f"symmetry of {GROUP_ORDER}",
+                "samples": f"symmetry of {order}",
             }
         )
+        super().__init__(name, int(descriptor.scale), identity, order)
 
     @classmethod
     def from_file(
@@ -108,7 +116,7 @@ class CommunityEngine(Engine):
         name: str | None = None,
         device: str = "cpu",
         dtype: str = "float32",
-        tile: int = 512,
+        tile: int = TILE,
     ) -> Self:
         """Load a .pth or .safetensors file.
 
@@ -143,64 +151,22 @@ class CommunityEngine(Engine):
             tile=tile,
         )
 
-    @property
-    def name(self) -> str:
-        return self._name
-
-    @property
-    def scale(self) -> int:
-        return self._scale
-
-    @property
-    def fingerprint(self) -> str:
-        return self._fingerprint
-
-    @property
-    def distinct_samples(self) -> int | None:
-        return GROUP_ORDER
-
-    @property
-    def together(self) -> int:
-        return 1  # turned images differ in shape, and architectures take one at a time
-
-    def samples(self, image: NDArray[np.uint8], seeds: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """From uint8[h, w, 3] and int64[M] to uint8[M, k*h, k*w, 3]; see `Engine`."""
-        [result] = self.samples_of([Job(image, seeds)])
-        return result
-
-    def samples_of(self, jobs: Sequence[Job]) -> list[NDArray[np.uint8]]:
-        """See `Engine.samples_of`. Seeds with the same remainder cost one run."""
-        results = [self._job(job) for job in jobs]
-        if all(job.cancelled() for job in jobs):
-            raise Cancelled("nobody waits for these samples any more")
-        return results
-
     def memory(self) -> DeviceMemory:
         return device_memory(self._device)
 
-    def _job(self, job: Job) -> NDArray[np.uint8]:
-        height, width = job.image.shape[:2]
-        k = self._scale
-        result = np.empty((len(job.seeds), k * height, k * width, 3), np.uint8)
-        made: dict[int, int] = {}
-        for row, seed in enumerate(job.seeds):
-            if job.cancelled():
-                break
-            element = int(seed) % GROUP_ORDER
-            if element in made:
-                result[row] = result[made[element]]
-                continue
-            changed = self._run(symmetry.apply(job.image, element))
-            result[row] = symmetry.undo(changed, element)
-            made[element] = row
-        return result
+    def _sample(
+        self, image: NDArray[np.uint8], element: int, cancelled: Callable[[], bool]
+    ) -> NDArray[np.uint8]:
+        return symmetry.undo(self._run(symmetry.apply(image, element), cancelled), element)
 
-    def _run(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def _run(self, image: NDArray[np.uint8], cancelled: Callable[[], bool]) -> NDArray[np.uint8]:
         """The network's answer, uint8[h, w, 3] -> uint8[k*h, k*w, 3]."""
         height, width = image.shape[:2]
         k = self._scale
         result = np.empty((k * height, k * width, 3), np.uint8)
         for box in self._parts(height, width):
+            if cancelled():
+                raise Cancelled("nobody waits for this sample any more")
             top, left = max(0, box.top - MARGIN), max(0, box.left - MARGIN)
             seen = image[top : box.bottom + MARGIN, left : box.right + MARGIN]
             answer = self._evaluate(seen)[k * (box.top - top) :, k * (box.left - left) :]
@@ -218,15 +184,18 @@ class CommunityEngine(Engine):
     @torch.inference_mode()
     def _evaluate(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         pixels = torch.from_numpy(np.ascontiguousarray(image)).to(self._device)
-        tensor = (pixels.permute(2, 0, 1)[None].float() / 255).to(self._dtype)
+        tensor = pixels.permute(2, 0, 1)[None].float() / 255
+        if self._grey:
+            luma = torch.tensor(LUMA, device=self._device).view(1, 3, 1, 1)
+            tensor = (tensor * luma).sum(1, keepdim=True)
         try:
-            answer = self._network(tensor)[0]
+            answer = self._network(tensor.to(self._dtype))[0].expand(3, -1, -1)
         except RuntimeError as error:
             if is_out_of_memory(error):
                 # A smaller tile would be another model to the gateway, so it is not tried here.
                 raise OutOfMemory("this image does not fit; start with a smaller --tile") from error
             raise
-        rounded = answer.float().mul_(255).round_().to(torch.uint8)
+        rounded = answer.float().mul(255).round_().to(torch.uint8)
         result: NDArray[np.uint8] = rounded.permute(1, 2, 0).contiguous().cpu().numpy()
         return result
 

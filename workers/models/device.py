@@ -1,11 +1,10 @@
 """Facts about the device that a model runs on."""
 
-import os
-
 import torch
 
 from workers.errors import ConfigError
 from workers.models.engine import DeviceMemory
+from workers.models.memory import host_memory
 
 __all__ = ["DTYPES", "device_memory", "parse_device", "parse_dtype"]
 
@@ -42,10 +41,7 @@ def parse_dtype(name: str) -> torch.dtype:
 
 def device_memory(device: torch.device) -> DeviceMemory:
     """Used and total memory of a GPU, or of the whole machine for the CPU."""
-    if device.type == "cuda":
-        free, total = torch.cuda.mem_get_info(device)
-    else:
-        page = os.sysconf("SC_PAGE_SIZE")
-        free = page * os.sysconf("SC_AVPHYS_PAGES")
-        total = page * os.sysconf("SC_PHYS_PAGES")
+    if device.type != "cuda":
+        return host_memory()
+    free, total = torch.cuda.mem_get_info(device)
     return DeviceMemory(str(device), total - free, total)

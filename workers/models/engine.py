@@ -32,11 +32,11 @@ class Job:
 
 @dataclass(frozen=True)
 class DeviceMemory:
-    """Memory of the device that a model runs on, in bytes."""
+    """Memory of the device that a model runs on, in bytes; None where nobody tells it."""
 
     device: str
-    used: int
-    total: int
+    used: int | None
+    total: int | None
 
 
 class Engine(Protocol):

@@ -19,8 +19,8 @@ class EngineSpec:
     model: str
     """Kind of engine: a key of `ENGINES`."""
 
-    weights: Path
-    """The model's weight file."""
+    weights: Path | None = None
+    """The model's weight file; onnx: by default the one that is shipped."""
 
     autoencoder: Path | None = None
     """SinSR: the autoencoder's weight file."""
@@ -40,16 +40,23 @@ class EngineSpec:
     batch: int | None = None
     """SinSR: most samples at a time; by default as free memory allows."""
 
-    tile: int = 512
-    """spandrel: side of the parts that larger images are worked on in."""
+    tile: int | None = None
+    """spandrel, onnx: side of the parts that larger images are worked on in."""
+
+    halo: int | None = None
+    """onnx: how far the parts overlap."""
+
+    threads: int | None = None
+    """Threads on a CPU; by default one per core."""
 
 
 def _sinsr(spec: EngineSpec) -> Engine:
     from workers.models.sinsr import SinSR  # noqa: PLC0415  loads torch only when needed
     from workers.models.sinsr.engine import SinSREngine  # noqa: PLC0415
 
-    if spec.autoencoder is None:
-        raise ConfigError("sinsr needs two weight files: give --autoencoder too")
+    if spec.weights is None or spec.autoencoder is None:
+        raise ConfigError("sinsr needs two weight files: give --weights and --autoencoder")
+    _use_threads(spec)
     model = SinSR.from_files(
         spec.config,
         spec.weights,
@@ -63,19 +70,39 @@ def _sinsr(spec: EngineSpec) -> Engine:
 
 
 def _spandrel(spec: EngineSpec) -> Engine:
-    try:
-        from workers.models.community import CommunityEngine  # noqa: PLC0415
-    except ImportError as error:
-        raise ConfigError(f"the spandrel engine is not installed ({error})") from error
+    from workers.models.community import TILE, CommunityEngine  # noqa: PLC0415  loads torch
+
+    if spec.weights is None:
+        raise ConfigError("spandrel needs a weight file: give --weights")
+    _use_threads(spec)
     return CommunityEngine.from_file(
-        spec.weights, name=spec.name, device=spec.device, dtype=spec.dtype, tile=spec.tile
+        spec.weights,
+        name=spec.name,
+        device=spec.device,
+        dtype=spec.dtype,
+        tile=TILE if spec.tile is None else spec.tile,
     )
 
 
 def _onnx(spec: EngineSpec) -> Engine:
-    # The gateway's embedded engine runs ONNX files without torch; a worker for them only has
-    # to wrap it as an `Engine` here.
-    raise ConfigError(f"{spec.weights}: ONNX files are served by the gateway itself, not here")
+    from workers.models.onnx import OnnxEngine  # noqa: PLC0415  loads onnxruntime
+
+    return OnnxEngine.from_file(
+        spec.weights,
+        name=spec.name,
+        device=spec.device,
+        dtype=spec.dtype,
+        tile=spec.tile,
+        halo=spec.halo,
+        threads=spec.threads,
+    )
+
+
+def _use_threads(spec: EngineSpec) -> None:
+    import torch  # noqa: PLC0415
+
+    if spec.threads is not None:
+        torch.set_num_threads(spec.threads)
 
 
 ENGINES: Mapping[str, Callable[[EngineSpec], Engine]] = MappingProxyType(

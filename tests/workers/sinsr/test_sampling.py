@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import pytest
 import torch
@@ -23,7 +25,7 @@ def image():
 
 @pytest.fixture(scope="module")
 def large():
-    return np.random.default_rng(2).integers(0, 256, (40, 80, 3), np.uint8)
+    return np.random.default_rng(2).integers(0, 256, (20, 70, 3), np.uint8)
 
 
 class TestNoise:
@@ -54,11 +56,11 @@ class TestNoise:
 class TestSamples:
     def test_agrees_with_sample(self, tiny, image):
         """The rows are what `sample` gives for each seed."""
-        rows = tiny.samples(image, SEEDS)
-        assert rows.shape == (5, 80, 180, 3)
+        rows = tiny.samples(image, SEEDS[:4])
+        assert rows.shape == (4, 80, 180, 3)
         assert rows.dtype == np.uint8
         lr = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
-        for row, seed in zip(rows, SEEDS, strict=True):
+        for row, seed in zip(rows, SEEDS[:4], strict=True):
             alone = (tiny.sample(lr, seeds=[seed])[0] * 255).round().to(torch.uint8)
             assert np.array_equal(row, alone.permute(1, 2, 0).numpy())
 
@@ -72,13 +74,12 @@ class TestSamples:
         assert np.array_equal(rows[0], rows[4])
         assert not np.array_equal(rows[0], rows[1])
 
-    @pytest.mark.parametrize("which", WHICH)
-    def test_batches_agree(self, config, data, tiny, request, which):
+    def test_batches_agree(self, config, data, tiny, image):
         """Batches of three give the samples of batches of one, but for rounding."""
-        given = request.getfixturevalue(which)
         files = data / "unet_tiny.pth", data / "vq_tiny.pth"
         batched = SinSR.from_files(config, *files, batch=3)
-        off = batched.samples(given, SEEDS).astype(int) - tiny.samples(given, SEEDS)
+        seeds = SEEDS[:4]
+        off = batched.samples(image, seeds).astype(int) - tiny.samples(image, seeds)
         assert np.abs(off).max() <= 1
         assert (off != 0).mean() < 1e-3
 
@@ -86,9 +87,9 @@ class TestSamples:
         """Samples of several images in one call are those of separate calls."""
         other = image[::-1].copy()
         batched = SinSR.from_files(config, data / "unet_tiny.pth", data / "vq_tiny.pth", batch=8)
-        got = batched.samples_of([Job(image, SEEDS[:2]), Job(other, SEEDS[:3])])
+        got = batched.samples_of([Job(image, SEEDS[:1]), Job(other, SEEDS[:2])])
         for rows, want in zip(
-            got, (tiny.samples(image, SEEDS[:2]), tiny.samples(other, SEEDS[:3])), strict=True
+            got, (tiny.samples(image, SEEDS[:1]), tiny.samples(other, SEEDS[:2])), strict=True
         ):
             off = np.abs(rows.astype(int) - want)
             assert off.max() <= 1
@@ -149,7 +150,7 @@ class TestOutOfMemory:
             self._limited(model, 0, patch)
             with pytest.raises(OutOfMemory, match="not even one"):
                 model.samples(image, SEEDS)
-        assert model.samples(image, SEEDS).shape[0] == 5
+        assert model.samples(image, SEEDS[:2]).shape[0] == 2
 
     def test_not_even_the_encoding(self, tiny, image, monkeypatch):
         """Running out of memory while encoding is named too."""
@@ -189,6 +190,20 @@ class TestCancellation:
         want = tiny.samples(image, SEEDS[:1])
         assert np.array_equal(tiny.samples_of([gone, kept])[1], want)
         assert np.array_equal(tiny.samples_of([kept, gone])[0], want)
+
+
+class TestCompiled:
+    @pytest.mark.slow
+    def test_whole_networks_are_traced(self, config, data, tiny, image, monkeypatch):
+        """Each network is one graph to the compiler, and the graphs give the same bytes.
+
+        Only the C++ or CUDA code that the compiler writes of them is left out: it takes minutes.
+        """
+        whole = functools.partial(torch.compile, backend="eager", fullgraph=True)
+        monkeypatch.setattr(torch, "compile", whole)
+        files = data / "unet_tiny.pth", data / "vq_tiny.pth"
+        traced = SinSR.from_files(config, *files, compiled=True)
+        assert np.array_equal(traced.samples(image, SEEDS[:1]), tiny.samples(image, SEEDS[:1]))
 
 
 class TestGpuBatches:

@@ -9,7 +9,7 @@ Chau, Liu, Qiao, Kot, Wen; CVPR 2024.
 """
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -83,11 +83,14 @@ class SinSR:
             network.use_dtype(self.dtype)
             network.to(self.device)
             network.to(memory_format=self._layout)  # type: ignore[call-overload]
-        self._predict = torch.compile(unet) if compiled else unet
-        self._encode = torch.compile(autoencoder.encode) if compiled else autoencoder.encode
-        self._decode = (
-            torch.compile(autoencoder.decode_codes) if compiled else autoencoder.decode_codes
-        )
+        self._predict: Callable[..., torch.Tensor] = unet
+        self._encode: Callable[..., torch.Tensor] = autoencoder.encode
+        self._decode: Callable[..., torch.Tensor] = autoencoder.decode_codes
+        if compiled:
+            # Every size on its own: code for any size takes several times as long to make.
+            self._predict = torch.compile(self._predict, dynamic=False)
+            self._encode = torch.compile(self._encode, dynamic=False)
+            self._decode = torch.compile(self._decode, dynamic=False)
 
     @classmethod
     def from_files(

@@ -1,0 +1,146 @@
+"""SinSR in worker processes, a gateway in front of them, and what happens when they die."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+import urllib.error
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+
+import numpy as np
+import pytest
+from starlette.testclient import TestClient
+
+from app.main import create_app
+from app.settings import Settings
+from tests.api.admin import Admin, truth_files
+from tests.api.gateway import ADMIN_KEY, check_problem, pixels, post
+from tests.factories import encoded, photo
+from tests.servers import ProcessGroup, free_port
+
+pytestmark = pytest.mark.slow
+
+SAMPLES = 4
+PAIRS = 10
+
+
+class _Worker:
+    """`python -m workers worker` with the tiny SinSR."""
+
+    def __init__(self, data, folder):
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        words = ["--model", "sinsr", "--config", data / "tiny.json"]
+        words += ["--weights", data / "unet_tiny.pth", "--autoencoder", data / "vq_tiny.pth"]
+        words += ["--port", str(self.port), "--threads", "1"]
+        self.group = ProcessGroup(
+            [sys.executable, "-m", "workers", "worker", *words], log=folder / f"{self.port}.log"
+        )
+
+    def get(self, path):
+        """The answer's text; None while nobody listens."""
+        try:
+            with urllib.request.urlopen(self.url + path, timeout=5) as answer:
+                return answer.read().decode()
+        except (urllib.error.URLError, OSError):
+            return None
+
+    def made(self):
+        """How many samples it has made since its start."""
+        name = "trustscale_worker_samples_total "
+        [line] = [line for line in self.get("/metrics").splitlines() if line.startswith(name)]
+        return int(float(line.removeprefix(name)))
+
+
+def _until(condition):
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def workers(data, tmp_path):
+    """Two workers that are ready."""
+    with ExitStack() as stack:
+        both = [_Worker(data, tmp_path) for _ in range(2)]
+        for worker in both:
+            stack.enter_context(worker.group)
+        for worker in both:
+            worker.group.wait_until(lambda worker=worker: worker.get("/v2/health/ready"), "worker")
+        yield both
+
+
+@pytest.fixture
+def client(workers, tmp_path):
+    """A client of a gateway whose only upscaler is those workers; the model is not named."""
+    settings = Settings(
+        data_dir=tmp_path / "data",
+        admin_keys=[ADMIN_KEY],
+        upscalers=[
+            {
+                "name": "sinsr",
+                "kind": "worker",
+                "urls": [worker.url for worker in workers],
+                "attempts": 2,
+            }
+        ],
+    )
+    with TestClient(create_app(settings), raise_server_exceptions=False) as client:
+        yield client
+
+
+def test_from_nothing_to_a_mask_and_through_deaths(workers, client):
+    """Calibrate, upscale, get a mask; one worker's death is not noticed, the last one's is named.
+
+    The worker that dies in the middle holds its part of the request: it is stopped before, and
+    killed when the other has made its own part and waits for nobody.
+    """
+    image = encoded(photo(1000, 16, 16))
+    check_problem(post(client, image), "no-calibration")
+
+    made = Admin(client).create(
+        truth_files(PAIRS, side=64), samples=SAMPLES, activate=True, name="tiny"
+    )
+    assert (made["n"], made["state"]) == (PAIRS, "active")
+    assert all(worker.made() >= PAIRS for worker in workers)
+
+    first = post(client, image, seed=3)
+    assert first.status_code == 200, first.text
+    answer = first.json()
+    assert (answer["width"], answer["height"], answer["calibration"]) == (64, 64, made["id"])
+    parts = _parts(client, answer)
+    assert parts["image"].shape == (64, 64, 3)
+    assert parts["mask"].shape == (64, 64)
+    assert set(np.unique(parts["mask"])) <= {0, 255}
+
+    kept, dying = workers
+    before = kept.made()
+    dying.group.send(signal.SIGSTOP)
+    with ThreadPoolExecutor(1) as thread:
+        asked = thread.submit(post, client, image, seed=3)
+        _until(lambda: kept.made() == before + SAMPLES // 2)
+        assert not asked.done()
+        dying.group.kill()
+        again = asked.result(60)
+    assert again.status_code == 200, again.text
+    assert kept.made() == before + SAMPLES
+    for name, part in _parts(client, again.json()).items():
+        assert np.array_equal(part, parts[name]), name
+
+    kept.group.kill()
+    started = time.monotonic()
+    problem = check_problem(post(client, image, seed=3), "upscaler-unavailable")
+    assert time.monotonic() - started < 10
+    assert "sinsr" in problem["detail"]
+
+
+def _parts(client, answer):
+    """The files of an answer."""
+    return {
+        name: pixels(client.get(answer["links"][name]).content)
+        for name in ("image", "mask", "trust")
+    }

@@ -1,0 +1,133 @@
+"""Our worker and a real Triton with the same tensors: the gateway cannot tell them apart."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from app.sampling import draw
+from app.upscalers.base import Source
+from app.upscalers.config import OipConfig, WorkerConfig
+from app.upscalers.probe import probe
+from app.upscalers.registry import build_upscaler
+from tests.servers import ServerMissing
+from tests.upscalers.remote.real import RealServer
+from tests.workers.conftest import serving
+from tests.workers.fakes import SleepingEngine, expected
+from workers.service import create_app
+
+client = pytest.importorskip("tritonclient.http", reason="the official client of the protocol")
+
+pytestmark = [pytest.mark.servers, pytest.mark.slow]
+
+APP = Path(__file__).parent / "apps" / "triton.py"
+IMAGE = np.random.default_rng(0).integers(0, 256, (30, 44, 3), np.uint8)
+SEEDS = [3, 2**31 - 1, 2**40 + 7, 1, 4, 5, 6]
+
+
+class _Triton(RealServer):
+    """The suite's Triton with a model of ours."""
+
+    def _recipe(self, bin_):
+        (python, _), _, env, folder = super()._recipe(bin_)
+        return [python, APP], "/v2/models/sleeper/ready", env, folder
+
+
+@pytest.fixture(scope="module")
+def triton():
+    """The address of a real Triton."""
+    try:
+        server = _Triton("pytriton")
+    except ServerMissing as missing:
+        if os.environ.get("CI"):
+            pytest.fail(f"CI must run these tests: {missing}")
+        pytest.skip(str(missing))
+    with server:
+        yield server.url.removeprefix("http://")
+
+
+@pytest.fixture(scope="module")
+def worker():
+    """The address of a worker of ours."""
+    with serving(create_app(SleepingEngine())) as address:
+        yield address
+
+
+async def _drawn(config):
+    """All samples through an upscaler as the gateway builds and uses it."""
+    up = build_upscaler(config, {})
+    got = {}
+    try:
+        await up.check()
+        source = Source(IMAGE)
+        await draw(up, source, SEEDS, on_sample=lambda row, image: got.update({row: image.copy()}))
+    finally:
+        await up.close()
+    return np.stack([got[row] for row in range(len(SEEDS))])
+
+
+def _oip(address):
+    return OipConfig(
+        name="up",
+        url=f"http://{address}",
+        model="sleeper",
+        scale=2,
+        seed_input="seeds",
+        samples_per_call=3,
+    )
+
+
+async def test_same_configuration(triton, worker):
+    """One `oip` entry serves both; only the address differs, and not one byte of the samples."""
+    ours, theirs = await _drawn(_oip(worker)), await _drawn(_oip(triton))
+    assert np.array_equal(ours, theirs)
+    assert np.array_equal(ours, [expected(IMAGE, seed, 2) for seed in SEEDS])
+
+
+async def test_worker_is_replaced(triton, worker):
+    """What kind `worker` draws from our worker, kind `oip` draws from a Triton in its place."""
+    ours = await _drawn(WorkerConfig(name="up", urls=(f"http://{worker}",)))
+    assert np.array_equal(ours, await _drawn(_oip(triton)))
+
+
+async def test_probe(triton, worker):
+    """The gateway's probe finds the same properties in both."""
+    found = []
+    for address in (triton, worker):
+        up = build_upscaler(_oip(address), {})
+        report = await probe(up)
+        await up.close()
+        found.append((report.usable, report.honours_seeds, report.lossless))
+    assert found[0] == found[1]
+
+
+def test_official_client(triton, worker):
+    """The official client is answered by both with the same tensors of the same type."""
+    answers = []
+    for address in (triton, worker):
+        with client.InferenceServerClient(address) as connection:
+            assert connection.is_server_live()
+            assert connection.is_server_ready()
+            assert connection.is_model_ready("sleeper")
+            metadata = connection.get_model_metadata("sleeper")
+            inputs = [
+                client.InferInput("image", IMAGE.shape, "UINT8"),
+                client.InferInput("seeds", [len(SEEDS)], "INT64"),
+            ]
+            inputs[0].set_data_from_numpy(IMAGE)
+            inputs[1].set_data_from_numpy(np.array(SEEDS, np.int64))
+            answer = connection.infer("sleeper", inputs, request_id="r7")
+            output = answer.get_response()["outputs"][0]
+            answers.append(
+                (
+                    metadata["inputs"],
+                    metadata["outputs"],
+                    answer.get_response()["id"],
+                    {name: output[name] for name in ("name", "datatype", "shape", "parameters")},
+                    answer.as_numpy("samples").tobytes(),
+                )
+            )
+    assert answers[0] == answers[1]

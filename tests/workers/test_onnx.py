@@ -1,0 +1,174 @@
+"""ONNX files in a worker: the embedded upscaler's samples, without torch."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import urllib.request
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from app.upscalers.base import Source
+from app.upscalers.config import WorkerConfig
+from app.upscalers.embedded import DEFAULT_MODEL, EmbeddedUpscaler
+from app.upscalers.registry import build_upscaler
+from tests.workers.conftest import serving
+from workers.errors import Cancelled, ModelFailed, WeightsError
+from workers.models.engine import Job
+from workers.models.onnx import OnnxEngine
+from workers.models.registry import EngineSpec, load_engine
+from workers.service import create_app
+
+SEEDS = np.array([0, 1, 29, 95, 96 * 7 + 29], np.int64)
+
+
+@pytest.fixture(scope="module")
+def path():
+    """The shipped SPAN as a file."""
+    return Path(str(resources.files("app.upscalers").joinpath("models", DEFAULT_MODEL)))
+
+
+@pytest.fixture(scope="module")
+def engine():
+    return load_engine(EngineSpec("onnx", threads=1))
+
+
+@pytest.fixture(scope="module")
+def image():
+    return np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
+
+
+class TestSamples:
+    async def test_embedded_upscalers_samples(self, engine, image):
+        """The samples and the fingerprint of the shipped model are those of the gateway itself."""
+        embedded = EmbeddedUpscaler(threads=1)
+        want = await embedded.generate(Source(image), SEEDS.tolist())
+        assert np.array_equal(engine.samples(image, SEEDS), want)
+        assert engine.fingerprint == embedded.fingerprint
+        assert (engine.name, engine.scale, engine.distinct_samples) == ("spanx4_ch52", 4, 96)
+
+    async def test_tiles(self, path):
+        """A file in tiles gives the samples and the fingerprint of the gateway with such tiles."""
+        image = np.random.default_rng(1).integers(0, 256, (50, 100, 3), np.uint8)
+        engine = OnnxEngine.from_file(path, tile=60, halo=21, threads=1)
+        embedded = EmbeddedUpscaler("up", path, threads=1, tile=60, halo=21)
+        want = await embedded.generate(Source(image), [3])
+        assert np.array_equal(engine.samples(image, np.array([3])), want)
+        assert engine.fingerprint == embedded.fingerprint
+
+    async def test_through_the_service(self, engine, image):
+        """The gateway finds the only model of a worker by itself, and gets the same samples."""
+        with serving(create_app(engine)) as address:
+            up = build_upscaler(WorkerConfig(name="up", urls=(f"http://{address}",)), {})
+            await up.check()
+            got = await up.generate(Source(image), SEEDS.tolist())
+            found = (up.fingerprint, up.scale, up.capabilities.max_samples)
+            await up.close()
+        assert np.array_equal(got, engine.samples(image, SEEDS))
+        assert found == (engine.fingerprint, 4, 96)
+
+    def test_same_remainder_is_run_once(self, engine, image, monkeypatch):
+        """Seeds with one remainder, negative ones too, are one sample and one run."""
+        calls = []
+        network = engine._network
+        monkeypatch.setattr(engine, "_network", _Counting(network, calls))
+        rows = engine.samples(image, np.array([5, 101, -91]))
+        assert len(calls) == 1
+        assert np.array_equal(rows[0], rows[1])
+        assert np.array_equal(rows[0], rows[2])
+
+    def test_cancelled(self, engine, image, monkeypatch):
+        """A job that nobody waits for is given up before its next tile."""
+        calls = []
+        monkeypatch.setattr(engine, "_network", _Counting(engine._network, calls))
+        with pytest.raises(Cancelled):
+            engine.samples_of([Job(image, SEEDS, lambda: len(calls) >= 2)])
+        assert len(calls) == 2
+
+    def test_broken_network(self, engine, image, monkeypatch):
+        """A network that fails is an error of the model, in its words."""
+        monkeypatch.setattr(engine._network, "scale", 3)
+        with pytest.raises(ModelFailed, match="not 3 times as large"):
+            engine.samples(image, SEEDS)
+
+
+class _Counting:
+    """A network whose calls are counted."""
+
+    def __init__(self, network, calls):
+        self._network = network
+        self._calls = calls
+        self.scale = network.scale
+
+    def __call__(self, rgb):
+        self._calls.append(rgb.shape)
+        return self._network(rgb)
+
+
+class TestFiles:
+    def test_name(self, path):
+        """A model is called as its file, or as it was told."""
+        assert OnnxEngine.from_file(path).name == path.stem
+        assert OnnxEngine.from_file(path, name="mine").name == "mine"
+
+    @pytest.mark.parametrize("content", [b"", b"these are no weights", None])
+    def test_no_model(self, tmp_path, content):
+        """A missing file, and one that is no model, are refused in one line that names it."""
+        path = tmp_path / "model.onnx"
+        if content is not None:
+            path.write_bytes(content)
+        with pytest.raises(WeightsError, match=r"model\.onnx") as caught:
+            OnnxEngine.from_file(path)
+        assert "\n" not in str(caught.value)
+
+    def test_truncated(self, tmp_path, path):
+        """A file that ends too early is refused."""
+        cut = tmp_path / "cut.onnx"
+        cut.write_bytes(path.read_bytes()[:50_000])
+        with pytest.raises(WeightsError, match=r"cut\.onnx"):
+            OnnxEngine.from_file(cut)
+
+    def test_checkpoint_instead(self, data):
+        """A PyTorch checkpoint is no ONNX model."""
+        with pytest.raises(WeightsError, match=r"vq_tiny\.pth"):
+            OnnxEngine.from_file(data / "vq_tiny.pth")
+
+
+WITHOUT_TORCH = """
+import sys
+for name in ("torch", "safetensors", "spandrel"):
+    sys.modules[name] = None  # importing it fails
+from workers.cli import main
+from workers.models.registry import EngineSpec, load_engine
+from workers.service import create_app
+create_app(load_engine(EngineSpec("onnx")))
+sys.argv[1:] = ["models", "verify", "--model", "onnx", "--json"]
+main()
+"""
+
+
+@pytest.mark.slow
+def test_no_torch_is_needed(engine):
+    """Commands, engine and service of an ONNX model work where torch is not installed."""
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TORCH], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["fingerprint"] == engine.fingerprint
+
+
+def test_memory_of_a_gpu_is_unknown(engine, monkeypatch):
+    """onnxruntime does not tell a GPU's memory, and the worker does not make numbers up."""
+    monkeypatch.setattr(engine, "_device", "cuda")
+    with serving(create_app(engine)) as address:
+        text = _get(f"http://{address}/metrics")
+    assert 'trustscale_worker_device_memory_used_bytes{device="cuda"} NaN' in text
+
+
+def _get(url):
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        return answer.read().decode()
