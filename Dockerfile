@@ -1,0 +1,100 @@
+# Two images from one file:
+#
+#     docker build --target gateway -t trustscale-gateway .   # serve, jobs; no torch
+#     docker build --target worker  -t trustscale-worker  .   # torch with CUDA
+#
+# Dependencies are locked with hashes in requirements/*.lock (made by requirements/lock.sh). For a
+# build that can be repeated to the byte of its base, name the image by digest:
+# --build-arg PYTHON_IMAGE=python:3.13-slim-trixie@sha256:…
+ARG PYTHON_IMAGE=python:3.13-slim-trixie
+
+# ── The wheel, built once ────────────────────────────────────────────────────────────────────────
+FROM ${PYTHON_IMAGE} AS wheel
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
+WORKDIR /src
+COPY requirements/build.lock requirements/
+RUN pip install --require-hashes --only-binary :all: -r requirements/build.lock
+COPY pyproject.toml README.md LICENSE NOTICE ./
+COPY app app
+COPY workers workers
+RUN pip wheel --no-deps --no-build-isolation --wheel-dir /wheels .
+
+# ── Environments: locked dependencies first, so that a change of code does not fetch them again ──
+FROM ${PYTHON_IMAGE} AS gateway-env
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
+# gateway-s3 adds what TRUSTSCALE_SPOOL=s3://… needs, 60 MB.
+ARG LOCK=gateway
+COPY requirements/${LOCK}.lock /tmp/requirements.lock
+# The test suites of the numerical packages, and the programs with which onnxruntime converts models,
+# are an eighth of the image and never run in it.
+RUN python -m venv --without-pip /opt/trustscale \
+ && pip --python /opt/trustscale/bin/python install \
+      --require-hashes --only-binary :all: -r /tmp/requirements.lock \
+ && find /opt/trustscale/lib -depth -type d \
+      -regex '.*/site-packages/\(numpy\|scipy\|skimage\|networkx\)\(/.*\)?/tests' \
+      -exec rm -r {} + \
+ && rm -r /opt/trustscale/lib/python3*/site-packages/onnxruntime/quantization \
+      /opt/trustscale/lib/python3*/site-packages/onnxruntime/tools \
+      /opt/trustscale/lib/python3*/site-packages/onnxruntime/transformers
+COPY --from=wheel /wheels /tmp/wheels
+RUN pip --python /opt/trustscale/bin/python install --no-deps --no-index /tmp/wheels/*.whl
+
+FROM ${PYTHON_IMAGE} AS worker-env
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
+COPY requirements/worker.lock /tmp/requirements.lock
+RUN python -m venv --without-pip /opt/trustscale \
+ && pip --python /opt/trustscale/bin/python install \
+      --require-hashes --only-binary :all: -r /tmp/requirements.lock
+COPY --from=wheel /wheels /tmp/wheels
+RUN pip --python /opt/trustscale/bin/python install --no-deps --no-index /tmp/wheels/*.whl
+
+# ── What both images run on ──────────────────────────────────────────────────────────────────────
+FROM ${PYTHON_IMAGE} AS base
+# Debian removes old versions from its archive, so a pinned one would break the build later.
+# hadolint ignore=DL3008
+RUN apt-get update \
+ && apt-get install -y --no-install-recommends tini \
+ && rm -rf /var/lib/apt/lists/* \
+ && groupadd --gid 10001 trustscale \
+ && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /var/lib/trustscale \
+      --shell /usr/sbin/nologin trustscale \
+ && install -d -o 10001 -g 10001 -m 0750 /var/lib/trustscale
+# The root file system may be read-only: byte code was compiled by the install, data and uploads
+# go to /var/lib/trustscale and /var/tmp, and everything else that writes finds /tmp.
+ENV PATH=/opt/trustscale/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    HOME=/tmp \
+    TMPDIR=/var/tmp \
+    TRUSTSCALE_DATA_DIR=/var/lib/trustscale
+WORKDIR /var/lib/trustscale
+USER 10001:10001
+ENTRYPOINT ["/usr/bin/tini", "--", "trustscale"]
+
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+ARG CREATED=unknown
+LABEL org.opencontainers.image.title="Trustscale" \
+      org.opencontainers.image.description="Image upscaling with a trust mask that carries a guarantee" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.created="${CREATED}"
+
+# ── worker: one model on one GPU; weights are mounted, never part of the image ───────────────────
+FROM base AS worker
+COPY --from=worker-env /opt/trustscale /opt/trustscale
+ENV NVIDIA_VISIBLE_DEVICES=all \
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility
+EXPOSE 8001
+HEALTHCHECK --interval=10s --timeout=5s --start-period=120s --retries=3 \
+  CMD ["python", "-c", "from http.client import HTTPConnection as C; c = C('127.0.0.1', 8001, timeout=4); c.request('GET', '/v2/health/live'); raise SystemExit(c.getresponse().status != 200)"]
+CMD ["worker", "--help"]
+
+# ── gateway: the last stage, and so the default target ───────────────────────────────────────────
+FROM base AS gateway
+COPY --from=gateway-env /opt/trustscale /opt/trustscale
+EXPOSE 8000
+HEALTHCHECK --interval=10s --timeout=5s --start-period=15s --retries=3 \
+  CMD ["python", "-c", "from http.client import HTTPConnection as C; c = C('127.0.0.1', 8000, timeout=4); c.request('GET', '/healthz'); raise SystemExit(c.getresponse().status != 200)"]
+CMD ["serve", "--host", "0.0.0.0", "--port", "8000"]

@@ -1,0 +1,163 @@
+"""Gauges that are read when /metrics is asked, and problems by type."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from app.api.problems import PROBLEMS
+from app.errors import UpscalerUnavailable
+from app.metrics import Metrics
+from app.stores.base import StoreUnavailable
+from tests.api.gateway import client_of, form, gateway, post, running
+from tests.fakes import FakeUpscaler
+
+
+def parsed(text: str) -> dict[tuple[str, ...], float]:
+    """(name, values of the labels in the order of their names) -> value."""
+    return {
+        (s.name, *(value for _, value in sorted(s.labels.items()))): s.value
+        for family in text_string_to_metric_families(text)
+        for s in family.samples
+    }
+
+
+def metrics(client) -> dict[tuple[str, ...], float]:
+    return parsed(client.get("/metrics").text)
+
+
+class TestCalibration:
+    def test_the_active_one(self, client, calibration):
+        """Age, n, smallest and default α are those of the calibration that is served."""
+        found = metrics(client)
+        created = calibration.manifest.created_at.timestamp()
+        assert found["trustscale_calibration_active", "fake"] == 1
+        assert found["trustscale_calibration_mismatch", "fake"] == 0
+        assert found["trustscale_calibration_created_timestamp_seconds", "fake"] == created
+        assert found["trustscale_calibration_pairs", "fake"] == calibration.n
+        min_alpha = found["trustscale_calibration_min_alpha", "fake"]
+        assert min_alpha == pytest.approx(calibration.curve.min_alpha)
+        assert found["trustscale_calibration_default_alpha", "fake"] == 0.1
+
+    def test_none(self, start):
+        """An upscaler without a calibration shows as one, and has no age."""
+        found = metrics(start(calibrations=()))
+        assert found["trustscale_calibration_active", "fake"] == 0
+        assert ("trustscale_calibration_min_alpha", "fake") not in found
+
+    def test_a_mismatch(self, start):
+        """It shows at the first scrape, before any request is refused; refusals are counted."""
+        client = start(FakeUpscaler(fingerprint="fake:2"))
+        assert metrics(client)["trustscale_calibration_mismatch", "fake"] == 1
+        assert post(client).status_code == 409
+        assert metrics(client)["trustscale_problems_total", "calibration-mismatch"] == 1
+
+    def test_a_scrape_does_not_call_upscalers(self, client, upscaler):
+        """An upscaler that is away changes nothing: only /readyz asks it, and its answer stays."""
+        upscaler.failure = UpscalerUnavailable("The model is asleep.")
+        assert metrics(client)["trustscale_calibration_mismatch", "fake"] == 0
+        client.get("/readyz")
+        assert metrics(client)["trustscale_ready", "upscaler:fake"] == 0
+        assert metrics(client)["trustscale_ready", "store"] == 1
+        upscaler.failure = None
+        client.get("/readyz")
+        assert metrics(client)["trustscale_ready", "upscaler:fake"] == 1
+
+
+class TestSlots:
+    async def test_taken_and_awaited(self, tmp_path, calibration):
+        """What holds a slot and what waits for one show while they do, beside the bounds."""
+        upscaler = FakeUpscaler(seconds=0.2)
+        app = gateway(
+            tmp_path, upscaler, calibrations=[calibration], max_in_flight=1, max_waiting=4
+        )
+        async with running(app) as asgi, client_of(asgi) as client:
+            requests = [asyncio.create_task(client.post("/v1/upscale", **form())) for _ in "ab"]
+            seen = [("trustscale_slots", state) for state in ("in_flight", "waiting")]
+            async with asyncio.timeout(5):
+                found = parsed((await client.get("/metrics")).text)
+                while [found[key] for key in seen] != [1, 1]:
+                    await asyncio.sleep(0.01)
+                    found = parsed((await client.get("/metrics")).text)
+            assert found["trustscale_slots_limit", "in_flight"] == 1
+            assert found["trustscale_slots_limit", "waiting"] == 4
+            await asyncio.gather(*requests)
+            found = parsed((await client.get("/metrics")).text)
+            assert [found[key] for key in seen] == [0, 0]
+
+
+class TestJobs:
+    def test_depth_of_the_queue(self):
+        """Jobs are counted by kind and state, and the oldest queued one is known."""
+        metrics = Metrics()
+        now = datetime.now(UTC)
+        earlier = now - timedelta(hours=1)
+        metrics.jobs(
+            [
+                ("upscale", "queued", now),
+                ("upscale", "queued", earlier),
+                ("upscale", "running", earlier - timedelta(hours=1)),
+            ]
+        )
+        found = parsed(metrics.text().decode())
+        assert found["trustscale_jobs", "upscale", "queued"] == 2
+        assert found["trustscale_jobs", "upscale", "running"] == 1
+        assert found["trustscale_jobs", "calibration", "queued"] == 0
+        oldest = "trustscale_jobs_oldest_queued_timestamp_seconds"
+        assert found[oldest, "upscale"] == pytest.approx(earlier.timestamp())
+        assert found[oldest, "calibration"] == 0
+
+    def test_an_empty_queue_shows_as_empty(self):
+        """What was counted at one scrape is gone at the next."""
+        metrics = Metrics()
+        metrics.jobs([("upscale", "queued", datetime.now(UTC))])
+        metrics.jobs([])
+        found = parsed(metrics.text().decode())
+        assert found["trustscale_jobs", "upscale", "queued"] == 0
+        assert found["trustscale_jobs_oldest_queued_timestamp_seconds", "upscale"] == 0
+
+
+class TestStore:
+    def test_one_that_is_away(self, start, monkeypatch):
+        """The scrape is answered all the same, with what was last known, and says so."""
+        client = start()
+        assert metrics(client)["trustscale_store_up",] == 1
+
+        async def away(_):
+            raise StoreUnavailable("The store is away.")
+
+        monkeypatch.setattr("app.stores.sqlite_jobs.SqliteJobs.unfinished", away)
+        found = metrics(client)
+        assert found["trustscale_store_up",] == 0
+        assert found["trustscale_calibration_active", "fake"] == 1
+
+
+class TestProblems:
+    def test_each_is_counted_once_by_its_type(self, start):
+        """Expected errors, wrong forms, unknown paths and methods count under their type."""
+        upscaler = FakeUpscaler()
+        client = start(upscaler)
+        post(client, b"text")
+        post(client, alpha=-1)
+        client.post("/v1/upscale")
+        client.get("/no/such/path")
+        client.put("/v1/upscale")
+        upscaler.failure = RuntimeError("broken")
+        post(client)
+        counted = {
+            key[1]: value
+            for key, value in metrics(client).items()
+            if key[0] == "trustscale_problems_total"
+        }
+        assert counted == {
+            "unsupported-media": 1,
+            "bad-alpha": 1,
+            "bad-request": 1,
+            "not-found": 1,
+            "method-not-allowed": 1,
+            "internal-error": 1,
+        }
+        assert set(counted) <= set(PROBLEMS)

@@ -1,0 +1,89 @@
+"""The deployment's files, and the programs that judge them where they are installed."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parent.parent.parent
+DEPLOY = ROOT / "deploy"
+KUBERNETES = DEPLOY / "kubernetes"
+
+# What an operator fills in; of no value anywhere.
+SECRETS = {
+    "REDIS_PASSWORD": "redispassword",
+    "TRUSTSCALE_ADMIN_KEYS": "adminkey",
+    "GRAFANA_ADMIN_PASSWORD": "grafanapassword",
+}
+
+_REFERENCE = re.compile(r"(?<!\$)\$\{(\w+)(?::?[-?]([^}]*))?\}")
+
+
+def document(path: Path) -> Any:
+    """The only document of a YAML file."""
+    return yaml.safe_load(path.read_text("utf-8"))
+
+
+def documents(path: Path) -> list[dict[str, Any]]:
+    """All documents of a YAML file."""
+    return [found for found in yaml.safe_load_all(path.read_text("utf-8")) if found]
+
+
+def compose() -> dict[str, Any]:
+    """docker-compose.yml with its anchors resolved."""
+    return document(ROOT / "docker-compose.yml")
+
+
+def services() -> dict[str, dict[str, Any]]:
+    return compose()["services"]
+
+
+def references(value: Any) -> Iterator[str]:
+    """Names of the variables that compose fills into a value, at any depth."""
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, list):
+        for item in value:
+            yield from references(item)
+    elif isinstance(value, str):
+        for match in _REFERENCE.finditer(value):
+            yield match.group(1)
+
+
+def filled(value: str, variables: Mapping[str, str]) -> str:
+    """A value as compose would hand it to a container."""
+
+    def text(match: re.Match[str]) -> str:
+        given = variables.get(match.group(1), "")
+        is_required = "?" in match.group(0)
+        return given or ("" if is_required else match.group(2) or "")
+
+    return _REFERENCE.sub(text, value).replace("$$", "$")
+
+
+def run(program: str, *arguments: str | Path, **variables: str) -> str:
+    """What a program prints about a file that it accepts; skips where it is not installed."""
+    beside = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    found = shutil.which(program, path=beside)
+    if found is None:
+        pytest.skip(f"{program} is not installed")
+    done = subprocess.run(
+        [found, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        env={**os.environ, **variables},
+        cwd=ROOT,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr

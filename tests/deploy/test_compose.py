@@ -1,0 +1,198 @@
+"""docker-compose.yml: it is valid, it scales, it is hardened, and its settings are settings."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import yaml
+
+from app.settings import load_settings, unknown_variables
+from tests.deploy.files import ROOT, SECRETS, compose, filled, references, run, services
+
+SERVICES = services()
+OURS = ("gateway", "jobs")
+EVERY_SERVICE = pytest.mark.parametrize("name", sorted(SERVICES))
+
+
+def mounts(name: str) -> dict[str, str]:
+    """What lies where in a container: target -> source."""
+    return {
+        target: source
+        for source, target in (m.split(":")[:2] for m in map(_plain, SERVICES[name]["volumes"]))
+    }
+
+
+def _plain(mount: str) -> str:
+    return filled(mount, SECRETS)
+
+
+def environment(name: str) -> dict[str, str]:
+    found = SERVICES[name].get("environment", {})
+    return {key: filled(value, SECRETS) for key, value in found.items()}
+
+
+class TestFile:
+    def test_compose_accepts_it(self):
+        """Docker Compose reads it against its schema and resolves every reference."""
+        text = run("docker-compose", "--profile", "*", "config", **SECRETS)
+        assert set(yaml.safe_load(text)["services"]) == set(SERVICES)
+
+    def test_profiles(self):
+        """Without a profile come gateway, jobs, Redis and proxy; a GPU and monitoring on demand."""
+        by_profile: dict[str, set[str]] = {}
+        for name, service in SERVICES.items():
+            for profile in service.get("profiles", [""]):
+                by_profile.setdefault(profile, set()).add(name)
+        assert by_profile == {
+            "": {"proxy", "gateway", "jobs", "redis"},
+            "gpu": {"worker"},
+            "monitoring": {"prometheus", "grafana"},
+        }
+
+    def test_the_example_of_the_environment(self):
+        """.env.example names exactly what the file refers to, and no secret has a value."""
+        lines = (ROOT / ".env.example").read_text("utf-8").splitlines()
+        example = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+        assert set(example) == set(references(compose()))
+        for name, value in example.items():
+            assert not (re.search("PASSWORD|KEYS", name) and value), name
+
+    def test_volumes_are_declared_and_used(self):
+        """Every named volume is mounted somewhere, and every mounted one is declared."""
+        used = {
+            source
+            for name in SERVICES
+            for source in mounts(name).values()
+            if not source.startswith((".", "/"))
+        }
+        assert used == set(compose()["volumes"])
+
+    def test_mounted_files_exist(self):
+        """What is mounted from this folder is there, apart from the operator's weights."""
+        for name in SERVICES:
+            for source in mounts(name).values():
+                if source.startswith("./") and source != "./weights":
+                    assert (ROOT / source).exists(), source
+
+
+class TestScaling:
+    @EVERY_SERVICE
+    def test_no_fixed_names(self, name):
+        """A fixed container name would forbid a second replica."""
+        assert "container_name" not in SERVICES[name]
+        assert "hostname" not in SERVICES[name]
+
+    @pytest.mark.parametrize("name", ["gateway", "jobs", "worker", "redis", "prometheus"])
+    def test_no_ports_of_the_host(self, name):
+        """Only the proxy and Grafana are published; replicas cannot share a port."""
+        assert "ports" not in SERVICES[name]
+
+    def test_monitoring_is_for_this_machine(self):
+        """Grafana listens on the loopback address."""
+        assert all(port.startswith("127.0.0.1:") for port in SERVICES["grafana"]["ports"])
+
+    def test_replicas_share_what_they_must(self):
+        """Uploads that wait for a job worker lie in a volume that gateways and jobs both see."""
+        spools = {name: environment(name)["TRUSTSCALE_SPOOL"] for name in OURS}
+        assert spools["gateway"] == spools["jobs"]
+        path = spools["gateway"].removeprefix("file://")
+        for name in OURS:
+            (source,) = (s for target, s in mounts(name).items() if path.startswith(target + "/"))
+            assert source == "data"
+
+
+class TestSettings:
+    @pytest.mark.parametrize("name", OURS)
+    def test_every_variable_is_a_setting(self, name):
+        """No misspelt variable is passed over in silence."""
+        assert unknown_variables(environment(name)) == []
+
+    @pytest.mark.parametrize("name", OURS)
+    def test_the_settings_load(self, name, monkeypatch):
+        """File and environment together are a valid configuration on Redis, with keys."""
+        for key, value in environment(name).items():
+            monkeypatch.setenv(key, value)
+        config = environment(name)["TRUSTSCALE_CONFIG"]
+        monkeypatch.setenv("TRUSTSCALE_CONFIG", str(ROOT / mounts(name)[config]))
+        settings = load_settings()
+        assert settings.store == settings.queue == "redis://:redispassword@redis:6379/0"
+        assert not settings.gateway_runs_jobs
+        assert [key.get_secret_value() for key in settings.admin_keys] == ["adminkey"]
+        assert settings.client_keys == []
+        (upscaler,) = settings.upscalers
+        assert upscaler.threads == int(SERVICES[name]["deploy"]["resources"]["limits"]["cpus"])
+
+    def test_there_is_time_to_finish(self, monkeypatch):
+        """A stopped gateway may finish its requests before it is killed."""
+        monkeypatch.setenv("TRUSTSCALE_CONFIG", str(ROOT / "deploy/trustscale.toml"))
+        grace = int(SERVICES["gateway"]["stop_grace_period"].removesuffix("s"))
+        assert grace > load_settings().request_timeout_s
+
+    @EVERY_SERVICE
+    def test_secrets_come_from_the_environment(self, name):
+        """No password or key is written down; the required ones stop the start if missing."""
+        for key, value in SERVICES[name].get("environment", {}).items():
+            if re.search("PASSWORD|KEYS|AUTH|SECRET|TOKEN", key) or "redis://" in value:
+                assert re.search(r"\$\{\w+(:\?[^}]+|:-)\}", value), key
+                assert "pass" not in filled(value, {}), key
+        for word in ("REDIS_PASSWORD", "TRUSTSCALE_ADMIN_KEYS"):
+            assert f"${{{word}:?" in (ROOT / "docker-compose.yml").read_text("utf-8")
+
+
+class TestHardening:
+    @EVERY_SERVICE
+    def test_what_a_container_may_do(self, name):
+        """The root file system is read-only, no capability is kept, none is gained."""
+        service = SERVICES[name]
+        assert service["read_only"] is True
+        assert service["cap_drop"] == ["ALL"]
+        assert service.get("cap_add", []) == (["NET_BIND_SERVICE"] if name == "proxy" else [])
+        assert service["security_opt"] == ["no-new-privileges:true"]
+        assert not service.get("privileged")
+        assert "network_mode" not in service
+
+    @EVERY_SERVICE
+    def test_limits(self, name):
+        """Every container has a limit of memory, and comes back after a crash."""
+        assert SERVICES[name]["deploy"]["resources"]["limits"]["memory"]
+        assert SERVICES[name]["restart"] == "unless-stopped"
+
+    @EVERY_SERVICE
+    def test_images_have_versions(self, name):
+        """An image that is not built here is named with a version."""
+        image = SERVICES[name]["image"]
+        if "build" not in SERVICES[name]:
+            assert re.fullmatch(r"[\w./-]+:v?\d+\.\d+[\w.-]*", image), image
+
+    def test_redis_is_private(self):
+        """It is in no network that leads out or in, and it has a password."""
+        networks = compose()["networks"]
+        for name in ("redis", "worker", "prometheus"):
+            assert all(networks[n]["internal"] for n in SERVICES[name]["networks"])
+        (command,) = (part for part in SERVICES["redis"]["command"] if "requirepass" in part)
+        assert '"$$REDISCLI_AUTH"' in command
+
+    def test_redis_keeps_what_it_is_told(self):
+        """Every write goes to the append-only file, and nothing is evicted."""
+        lines = (ROOT / "deploy/redis.conf").read_text("utf-8").splitlines()
+        options = dict(line.split(maxsplit=1) for line in lines if line and line[0] != "#")
+        assert options["appendonly"] == "yes"
+        assert options["maxmemory-policy"] == "noeviction"
+        assert options["dir"] in mounts("redis")
+
+    def test_results_fit_into_redis(self, monkeypatch):
+        """All results together take at most half of the memory that Redis may use."""
+        monkeypatch.setenv("TRUSTSCALE_CONFIG", str(ROOT / "deploy/trustscale.toml"))
+        (limit,) = re.findall(
+            r"^maxmemory (\d)gb$", (ROOT / "deploy/redis.conf").read_text(), re.MULTILINE
+        )
+        assert 2 * load_settings().max_result_bytes <= int(limit) * 1024**3
+
+    def test_dependencies_are_healthy_first(self):
+        """Nobody starts before what it needs answers."""
+        for service in SERVICES.values():
+            for other, how in service.get("depends_on", {}).items():
+                assert how == {"condition": "service_healthy"}
+                # A gateway brings the check of its image.
+                assert "healthcheck" in SERVICES[other] or other == "gateway"

@@ -1,0 +1,134 @@
+"""The Kubernetes manifests: restricted pods, known settings, and the same parts as compose."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from app.settings import load_settings, unknown_variables
+from tests.deploy.files import KUBERNETES, document, documents, services
+
+BASE = [
+    found
+    for name in document(KUBERNETES / "kustomization.yaml")["resources"]
+    for found in documents(KUBERNETES / name)
+]
+PODS = {
+    found["metadata"]["name"]: found["spec"]["template"]["spec"]
+    for found in BASE
+    if found["kind"] in {"Deployment", "StatefulSet"}
+}
+EVERY_POD = pytest.mark.parametrize("name", sorted(PODS))
+OURS = ("gateway", "jobs")
+
+
+def of_kind(kind: str) -> dict[str, dict]:
+    return {f["metadata"]["name"]: f for f in BASE if f["kind"] == kind}
+
+
+def container(name: str) -> dict:
+    (only,) = PODS[name]["containers"]
+    return only
+
+
+def test_the_files():
+    """Every manifest is in the base, or says in its first lines why it is not."""
+    listed = set(document(KUBERNETES / "kustomization.yaml")["resources"])
+    apart = {"kustomization.yaml", "secret.example.yaml", "autoscaling-keda.yaml"}
+    assert {path.name for path in KUBERNETES.glob("*.yaml")} == listed | apart
+
+
+def test_the_parts():
+    """The base has the parts of the compose stack that are not the cluster's own."""
+    assert set(PODS) == {"gateway", "jobs", "redis"}
+
+
+@EVERY_POD
+def test_pods_are_restricted(name):
+    """Not root, no capability, read-only root file system, no token of the cluster."""
+    pod, own = PODS[name], container(name)["securityContext"]
+    assert pod["automountServiceAccountToken"] is False
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["runAsUser"] == (999 if name == "redis" else 10001)
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert own == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert container(name)["resources"]["limits"]["memory"]
+
+
+@EVERY_POD
+def test_mounts_have_volumes(name):
+    """What a container mounts, its pod brings."""
+    volumes = {volume["name"] for volume in PODS[name]["volumes"]}
+    claims = of_kind("StatefulSet").get(name, {}).get("spec", {}).get("volumeClaimTemplates", [])
+    volumes |= {claim["metadata"]["name"] for claim in claims}
+    assert {mount["name"] for mount in container(name)["volumeMounts"]} == volumes
+    for volume in PODS[name]["volumes"]:
+        if "configMap" in volume:
+            assert volume["configMap"]["name"] in of_kind("ConfigMap")
+        if "persistentVolumeClaim" in volume:
+            claim = volume["persistentVolumeClaim"]["claimName"]
+            assert claim in of_kind("PersistentVolumeClaim")
+
+
+@EVERY_POD
+def test_secrets_are_references(name):
+    """No variable holds a password; the example of the secret has every key that is referred to."""
+    keys = document(KUBERNETES / "secret.example.yaml")["stringData"]
+    assert not any(re.search(r"\w", value) for value in keys.values())
+    for variable in container(name)["env"]:
+        if re.search("PASSWORD|KEYS|AUTH", variable["name"]):
+            assert variable["valueFrom"]["secretKeyRef"]["key"] in keys
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_every_variable_is_a_setting(name, monkeypatch, tmp_path):
+    """The environment and the file of the config map are a valid configuration."""
+    given = {v["name"]: v.get("value", "secret") for v in container(name)["env"]}
+    assert unknown_variables(given) == []
+    for key, value in given.items():
+        monkeypatch.setenv(key, value.replace("$(REDIS_PASSWORD)", given["REDIS_PASSWORD"]))
+    path = tmp_path / "trustscale.toml"
+    path.write_text(of_kind("ConfigMap")["trustscale"]["data"]["trustscale.toml"], "utf-8")
+    monkeypatch.setenv("TRUSTSCALE_CONFIG", str(path))
+    settings = load_settings()
+    assert settings.store == "redis://:secret@redis:6379/0"
+    assert not settings.gateway_runs_jobs
+    if name == "gateway":
+        grace = PODS["gateway"]["terminationGracePeriodSeconds"]
+        assert grace > settings.request_timeout_s + 5  # the pause before SIGTERM
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_the_commands_are_those_of_compose(name):
+    """Arguments only: the entry point of the image stays, and tini with it."""
+    assert container(name)["args"] == services()[name]["command"]
+    assert "command" not in container(name)
+
+
+def test_one_upscaler_does_not_take_the_gateway_down():
+    """Probes ask /healthz; /readyz is 503 when any one upscaler is away."""
+    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+        assert container("gateway")[probe]["httpGet"]["path"] == "/healthz"
+
+
+def test_autoscalers_have_targets():
+    """Each autoscaler scales a deployment of its name, which sets no number itself."""
+    scaled = [*of_kind("HorizontalPodAutoscaler").values()]
+    scaled += documents(KUBERNETES / "autoscaling-keda.yaml")
+    for scaler in scaled:
+        target = of_kind("Deployment")[scaler["spec"]["scaleTargetRef"]["name"]]
+        assert "replicas" not in target["spec"]
+
+
+def test_redis_is_reached_by_ours_alone():
+    """Whoever writes to the queue can run code in the workers."""
+    policy = of_kind("NetworkPolicy")["redis"]["spec"]
+    (rule,) = policy["ingress"]
+    allowed = {p["podSelector"]["matchLabels"]["app.kubernetes.io/name"] for p in rule["from"]}
+    assert allowed == set(OURS)
+    assert policy["egress"] == []
