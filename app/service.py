@@ -19,13 +19,13 @@ from app.answer import Links, Result, guarantee, parse_alpha, threshold_json, wa
 from app.calibration.active import Calibrations
 from app.calibration.record import Calibration
 from app.canaries import CanaryWatch
-from app.errors import BadRequest, ImageTooLarge, NotFound
+from app.errors import BadRequest, ImageTooLarge
 from app.images.decode import Decoded, Limits, decode
 from app.images.encode import png_grey16, png_mask, png_rgb
 from app.images.overlay import overlay
 from app.pipeline import Measurement, guard, learn, measure
 from app.stores.base import ResultStore
-from app.upscalers.base import Source, Upscaler
+from app.upscalers.base import Source, Upscaler, named
 from app.upscalers.seeds import MAX_REQUEST_SEED
 
 IMAGE, MASK, TRUST, SIGMA = "image.png", "mask.png", "trust.png", "sigma.f32"
@@ -90,12 +90,7 @@ class UpscaleService:
         Raises:
             NotFound: no upscaler has this name.
         """
-        found = self.upscalers.get(name or self.default)
-        if found is None:
-            raise NotFound(
-                f"No upscaler is called {name!r}; there are: {', '.join(self.upscalers)}."
-            )
-        return found
+        return named(self.upscalers, name, self.default)
 
     async def prepare(self, data: bytes, request: UpscaleRequest) -> Prepared:
         """Check everything that can be checked without generating.

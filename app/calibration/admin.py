@@ -37,7 +37,7 @@ from app.jobs.calibration import CalibrationRequest, WaitingPair, record_state, 
 from app.jobs.queue import JobQueue
 from app.pipeline import Pipeline, guard, learn
 from app.stores.base import Activation, Job, JobState, Progress, Stores
-from app.upscalers.base import Upscaler
+from app.upscalers.base import Upscaler, named
 
 _JOB_PREFIX = "job-"
 
@@ -309,11 +309,7 @@ class CalibrationAdmin:
 
     async def _learned(self, name: str | None) -> Upscaler:
         """The upscaler of a name, which may have been away at the start."""
-        found = self.upscalers.get(name or self.default)
-        if found is None:
-            raise NotFound(
-                f"No upscaler is called {name!r}; there are: {', '.join(self.upscalers)}."
-            )
+        found = named(self.upscalers, name, self.default)
         await learn(found)
         return found
 

@@ -9,7 +9,6 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 
-from app.assembly import Parts
 from app.calibration import canaries, file
 from app.calibration.config import CalibrationConfig
 from app.calibration.pairs import find_pairs
@@ -18,10 +17,9 @@ from app.calibration.run import check_pairs, finish, measure_pairs, run_id
 from app.cli.calibrations import of_server, shown, summary
 from app.cli.local import local, progress_bar
 from app.cli.remote import KeyOption, Remote, ServerOption, calibrate_remotely
-from app.errors import BadRequest, NotFound
+from app.errors import BadRequest
 from app.pipeline import learn
 from app.settings import KEY_VARIABLE
-from app.upscalers.base import Upscaler
 
 
 def calibrate(
@@ -142,7 +140,7 @@ def _config(**fields: Any) -> CalibrationConfig:
 
 async def _run(folder: Path, config: CalibrationConfig, provenance: Provenance) -> Calibration:
     async with local() as session:
-        upscaler = _upscaler(session, config.upscaler)
+        upscaler = session.service.upscaler(config.upscaler)
         await learn(upscaler)
         pipeline = config.pipeline(upscaler)
         files = find_pairs(folder)
@@ -183,12 +181,3 @@ async def _run(folder: Path, config: CalibrationConfig, provenance: Provenance) 
         await session.calibrations.add(calibration, activate=config.activate)
         await spool.delete(run)
         return calibration
-
-
-def _upscaler(session: Parts, name: str | None) -> Upscaler:
-    wanted = name or session.settings.default
-    if wanted not in session.upscalers:
-        raise NotFound(
-            f"No upscaler is called {wanted!r}; there are: {', '.join(session.upscalers)}."
-        )
-    return session.upscalers[wanted]

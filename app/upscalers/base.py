@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
@@ -11,6 +11,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from app.errors import NotFound
 from app.images.encode import png_rgb
 
 RGB = NDArray[np.uint8]
@@ -131,3 +132,15 @@ class Upscaler(Protocol):
     async def close(self) -> None:
         """Release connections and threads."""
         ...
+
+
+def named(upscalers: Mapping[str, Upscaler], name: str | None, default: str) -> Upscaler:
+    """The upscaler of a name; none, or an empty one, means the default.
+
+    Raises:
+        NotFound: no upscaler has this name.
+    """
+    wanted = name or default
+    if wanted not in upscalers:
+        raise NotFound(f"No upscaler is called {wanted!r}; there are: {', '.join(upscalers)}.")
+    return upscalers[wanted]
