@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PARALLEL := -n 2 --dist loadfile
 
 .PHONY: demo test install check fix bench clean
 
@@ -10,8 +11,8 @@ demo: $(VENV)/.demo  ## upscale a photograph with its trust mask
 	$(BIN)/python -m examples.demo
 
 test: install  ## all tests; the slow ones start their own servers
-	$(BIN)/python -m pytest -m "not slow and not servers and not gpu"
-	$(BIN)/python -m pytest -m "(slow or servers) and not gpu"
+	$(BIN)/python -m pytest $(PARALLEL) -m "not slow and not servers and not gpu"
+	$(BIN)/python -m pytest $(PARALLEL) -m "(slow or servers) and not gpu"
 
 install: $(VENV)/.install  ## the environment for tests, worker and benchmarks
 

@@ -6,6 +6,7 @@ when they change. Nothing here needs pytest, so benchmarks use it too.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shutil
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
@@ -41,23 +43,30 @@ def environment(name: str) -> Path:
     wanted = REQUIREMENTS[name]
     digest = hashlib.sha256("".join(f"{line}\n" for line in wanted).encode()).hexdigest()[:12]
     folder = HOME / f"{name}-{digest}"
-    if not (folder / ".complete").exists():
-        # Whatever an interrupted run left is worth nothing.
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.parent.mkdir(exist_ok=True)
-        python = folder / "bin" / "python"
-        steps = [
-            [sys.executable, "-m", "venv", folder],
-            [python, "-m", "pip", "install", "-q", "--disable-pip-version-check", *wanted],
-        ]
-        for step in steps:
-            made = subprocess.run(
-                [str(part) for part in step], capture_output=True, text=True, check=False
-            )
-            if made.returncode:
-                raise ServerMissing(f"cannot install {name}: {made.stderr.strip()[-300:]}")
-        (folder / ".complete").touch()
+    HOME.mkdir(exist_ok=True)
+    # Of several test processes one installs and the others wait.
+    with (HOME / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / ".complete").exists():
+            _install(folder, wanted)
     return folder / "bin"
+
+
+def _install(folder: Path, wanted: Sequence[str]) -> None:
+    """Make the environment; whatever an interrupted run left of it is worth nothing."""
+    shutil.rmtree(folder, ignore_errors=True)
+    python = folder / "bin" / "python"
+    steps = [
+        [sys.executable, "-m", "venv", folder],
+        [python, "-m", "pip", "install", "-q", "--disable-pip-version-check", *wanted],
+    ]
+    for step in steps:
+        made = subprocess.run(
+            [str(part) for part in step], capture_output=True, text=True, check=False
+        )
+        if made.returncode:
+            raise ServerMissing(f"cannot install {folder.name}: {made.stderr.strip()[-300:]}")
+    (folder / ".complete").touch()
 
 
 class RealServer:
