@@ -22,6 +22,7 @@ lock() {
 
 lock gateway pyproject.toml
 lock gateway-s3 pyproject.toml --extra s3
+lock jobs pyproject.toml --extra fast
 lock worker pyproject.toml --extra worker
 lock build requirements/build.in
 # The constraints are a temporary file: its name says nothing.

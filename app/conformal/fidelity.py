@@ -1,6 +1,6 @@
 """D: how wrong a prediction is, per pixel, bounded by B (paper §2.3).
 
-A metric is one small function of the truth and the prediction in normalised Lab, and a bound. To
+A metric is one small function of the truth and the prediction, and a bound. To
 add one, write the function and enter it in `METRICS`.
 """
 
@@ -14,10 +14,12 @@ from typing import Any, Literal, NamedTuple, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from app.conformal import annotator as synthetic
 from app.conformal.filters import gaussian_blur
-from app.conformal.lab import check_rgb, normalised_lab
+from app.conformal.lab import check_rgb, lab_distance, normalised_lab
 
 MetricName = Literal["neighborhood", "neighborhood_difference", "pointwise", "semantic"]
+Labels = Literal["people", "synthetic"]
 
 # The largest ‖u − v‖₁ between two sRGB colours in normalised Lab is 1.9575660174, between pure
 # green and pure blue, over the whole cube; rounded up. The paper uses 3, the trivial bound.
@@ -25,41 +27,35 @@ LAB_BOUND = 1.9576
 
 
 class Metric(NamedTuple):
-    """A fidelity metric on normalised Lab images and the least bound that is known to hold."""
+    """A fidelity metric on uint8 [H, W, 3] images and the least bound that is known to hold."""
 
-    error: Callable[[NDArray[np.float32], NDArray[np.float32], float], NDArray[np.float32]]
+    error: Callable[[NDArray[np.uint8], NDArray[np.uint8], float], NDArray[np.float32]]
     bound: float
 
 
-def _l1(truth: NDArray[np.float32], prediction: NDArray[np.float32]) -> NDArray[np.float32]:
-    difference = np.subtract(truth, prediction)
-    np.abs(difference, out=difference)
-    return np.asarray(difference.sum(axis=0, dtype=np.float32))
-
-
 def pointwise(
-    truth: NDArray[np.float32], prediction: NDArray[np.float32], blur: float
+    truth: NDArray[np.uint8], prediction: NDArray[np.uint8], blur: float
 ) -> NDArray[np.float32]:
-    """‖Y − Ŷ‖₁ per pixel, of float32 [3, H, W]; `blur` is not used."""
+    """‖Y − Ŷ‖₁ per pixel in normalised Lab; `blur` is not used."""
     del blur
-    return _l1(truth, prediction)
+    return lab_distance(truth, prediction)
 
 
 def neighborhood(
-    truth: NDArray[np.float32], prediction: NDArray[np.float32], blur: float
+    truth: NDArray[np.uint8], prediction: NDArray[np.uint8], blur: float
 ) -> NDArray[np.float32]:
     """K * ‖Y − Ŷ‖₁: the mean error of a neighbourhood, as the authors' experiments computed it."""
-    return gaussian_blur(_l1(truth, prediction), blur)
+    return gaussian_blur(lab_distance(truth, prediction), blur)
 
 
 def neighborhood_difference(
-    truth: NDArray[np.float32], prediction: NDArray[np.float32], blur: float
+    truth: NDArray[np.uint8], prediction: NDArray[np.uint8], blur: float
 ) -> NDArray[np.float32]:
     """‖Y * K − Ŷ * K‖₁, the paper's formula: errors that cancel in a neighbourhood vanish.
 
     At most `neighborhood` at every pixel, by the triangle inequality.
     """
-    blurred = np.subtract(truth, prediction)
+    blurred = np.subtract(normalised_lab(truth), normalised_lab(prediction))
     for channel in blurred:
         channel[...] = gaussian_blur(channel, blur)
     np.abs(blurred, out=blurred)
@@ -82,15 +78,28 @@ class Settings:
     blur: standard deviation in pixels of the neighbourhood's Gaussian K.
     bound: B. None means the least known bound of the metric; a larger one (the paper's 3) is
         allowed; a smaller one clips D, and the guarantee is then about the clipped error.
+    labels: who draws the labels of the `semantic` metric: `people` (default), or `synthetic`, the
+        rule of `app/conformal/annotator.py`.
+    annotator: the settings of that rule; None: its defaults, or no rule where people draw.
     """
 
     metric: MetricName = "neighborhood"
     blur: float = 4.0
     bound: float | None = None
+    labels: Labels = "people"
+    annotator: synthetic.Settings | None = None
 
     def __post_init__(self) -> None:
         if self.metric not in get_args(MetricName):
             raise ValueError(f"metric must be one of {get_args(MetricName)}")
+        if self.labels not in get_args(Labels):
+            raise ValueError(f"labels must be one of {get_args(Labels)}")
+        if self.labels == "synthetic":
+            if self.metric != "semantic":
+                raise ValueError("synthetic labels belong to the semantic metric, and only to it")
+            object.__setattr__(self, "annotator", synthetic.Settings.of(self.annotator))
+        elif self.annotator is not None:
+            raise ValueError('the annotator belongs to labels "synthetic", and only to them')
         if not 0 <= self.blur <= 256:
             raise ValueError("blur must be between 0 and 256 pixels")
         if self.bound is None:
@@ -109,6 +118,11 @@ class Settings:
         """The fields, ready for JSON."""
         return asdict(self)
 
+    @property
+    def title(self) -> str:
+        """The metric as lists show it; labels that no person drew are called so."""
+        return f"{self.metric} (synthetic labels)" if self.labels == "synthetic" else self.metric
+
 
 def natural_bound(metric: str) -> float:
     """The least bound B that is known to hold for a metric."""
@@ -120,6 +134,11 @@ def bound(settings: Settings | Mapping[str, Any] | None = None) -> float:
     value = Settings.of(settings).bound
     assert value is not None  # noqa: S101 - __post_init__ fills it
     return value
+
+
+def needs_label(settings: Settings) -> bool:
+    """Whether D needs a label that a person has drawn."""
+    return settings.metric == "semantic" and settings.labels == "people"
 
 
 def clips(settings: Settings) -> bool:
@@ -142,7 +161,8 @@ def error(
         truth_rgb: the high-resolution truth Y.
         prediction_rgb: the prediction Ŷ.
         settings: `Settings`, a mapping of their fields, or None for the defaults.
-        label: for `semantic` only: [H, W], non-zero where the prediction's meaning differs.
+        label: where people label (`needs_label`): [H, W], non-zero where the prediction's meaning
+            differs.
 
     Raises:
         ValueError: shapes or dtypes do not match, or the label is missing or not wanted.
@@ -154,14 +174,14 @@ def error(
         raise ValueError(
             f"truth {truth_rgb.shape} and prediction {prediction_rgb.shape} differ in size"
         )
-    if (settings.metric == "semantic") != (label is not None):
-        raise ValueError("a label belongs to the semantic metric, and only to it")
+    if needs_label(settings) != (label is not None):
+        raise ValueError("a label belongs to the semantic metric of people, and only to it")
+    if settings.labels == "synthetic":
+        label = synthetic.label(truth_rgb, prediction_rgb, settings.annotator)
     if label is not None:
         return semantic(label, truth_rgb.shape[:2], bound(settings))
     metric = METRICS[settings.metric]
-    measured = metric.error(
-        normalised_lab(truth_rgb), normalised_lab(prediction_rgb), settings.blur
-    )
+    measured = metric.error(truth_rgb, prediction_rgb, settings.blur)
     return np.clip(measured, 0, largest_float32(bound(settings)), out=measured)
 
 

@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from app.conformal import compiled
+
 Kernel = Literal["box", "gaussian"]
 Real = TypeVar("Real", np.float32, np.float64)
 
@@ -24,15 +26,24 @@ def smooth(values: NDArray[Real], kernel: Kernel, size: int) -> NDArray[Real]:
     """
     if size == 1:
         return values
-    if kernel == "box":
-        smoothed = ndimage.uniform_filter(values, size, mode="reflect")
-    else:
-        smoothed = ndimage.gaussian_filter(values, size / 6, mode="reflect", radius=size // 2)
-    return np.asarray(smoothed, values.dtype)
+    if kernel == "gaussian":
+        return _gaussian(values, size / 6, size // 2)
+    if (kernels := compiled.kernels()) and values.dtype == np.float32:
+        return np.asarray(kernels.box(values.astype(np.float32, copy=False), size), values.dtype)
+    return np.asarray(ndimage.uniform_filter(values, size, mode="reflect"), values.dtype)
 
 
 def gaussian_blur(values: NDArray[Real], deviation: float) -> NDArray[Real]:
     """Gaussian blur of float [H, W], standard deviation in pixels, cut at 4 deviations."""
     if deviation == 0:
         return values
-    return np.asarray(ndimage.gaussian_filter(values, deviation, mode="reflect"), values.dtype)
+    return _gaussian(values, deviation, int(4 * deviation + 0.5))
+
+
+def _gaussian(values: NDArray[Real], deviation: float, radius: int) -> NDArray[Real]:
+    if (kernels := compiled.kernels()) and values.dtype == np.float32:
+        return np.asarray(
+            kernels.gaussian(values.astype(np.float32, copy=False), deviation, radius), values.dtype
+        )
+    blurred = ndimage.gaussian_filter(values, deviation, mode="reflect", radius=radius)
+    return np.asarray(blurred, values.dtype)

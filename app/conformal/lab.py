@@ -18,6 +18,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from app.conformal import compiled
+
 # Linear sRGB to CIE XYZ (IEC 61966-2-1) and the D65 white point, as in scikit-image.
 _XYZ_FROM_RGB = np.array(
     [
@@ -31,9 +33,11 @@ _WHITE = np.array([0.95047, 1.0, 1.08883])
 # X/Xn, Y/Yn and Z/Zn are integers of 21 bits, and one 64-bit word holds all three: the shares of
 # red and green, and that of blue, are looked up and added once for the three of them. The unit
 # leaves room for the rounding of the shares, so that no sum carries into its neighbour.
-_BITS = 21
-_FIELD = (1 << _BITS) - 1
-_XYZ_UNIT = _FIELD - 3
+XYZ_WIDTH = 21
+XYZ_FIELD = (1 << XYZ_WIDTH) - 1
+XYZ_UNIT = XYZ_FIELD - 3
+
+LINEAR_BELOW = 0.008856  # up to this t the Lab function f(t) is a straight line
 
 _BLOCK = 1 << 15  # pixels per block: all temporaries stay in the second-level cache
 
@@ -44,16 +48,25 @@ class _Tables(NamedTuple):
     f: NDArray[np.float32]  # [2^21]: the Lab function f(t)
 
 
-@cache
-def _tables() -> _Tables:
+def xyz_shares() -> NDArray[np.int64]:
+    """The share of each value of red, green and blue in X, Y, Z: packed int64 [3, 256]."""
     value = np.arange(256) / 255
     linear = np.where(value > 0.04045, ((value + 0.055) / 1.055) ** 2.4, value / 12.92)
     share = (_XYZ_FROM_RGB / _WHITE[:, None])[:, :, None] * linear  # [3 XYZ, 3 RGB, 256]
-    x, y, z = np.rint(share * _XYZ_UNIT).astype(np.int64)
-    red, green, blue = x << 2 * _BITS | y << _BITS | z
-    t = np.arange(1 << _BITS) / _XYZ_UNIT
-    f = np.where(t > 0.008856, np.cbrt(t), 7.787 * t + 16 / 116).astype(np.float32)
-    return _Tables((red[:, None] + green).reshape(-1), blue, f)
+    x, y, z = np.rint(share * XYZ_UNIT).astype(np.int64)
+    return np.asarray(x << 2 * XYZ_WIDTH | y << XYZ_WIDTH | z)
+
+
+@cache
+def _tables() -> _Tables:
+    red, green, blue = xyz_shares()
+    return _Tables((red[:, None] + green).reshape(-1), blue, lab_function())
+
+
+def lab_function() -> NDArray[np.float32]:
+    """f(t) at t = k / XYZ_UNIT for every k below 2^21, float32."""
+    t = np.arange(1 << XYZ_WIDTH) / XYZ_UNIT
+    return np.where(t > LINEAR_BELOW, np.cbrt(t), 7.787 * t + 16 / 116).astype(np.float32)
 
 
 def check_rgb(rgb: NDArray[np.uint8]) -> None:
@@ -78,6 +91,24 @@ def normalised_lab(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
     return out.reshape(3, height, width)
 
 
+def lab_distance(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """‖u − v‖₁ per pixel in normalised Lab, float32 [H, W], of two uint8 [H, W, 3] images.
+
+    Raises:
+        ValueError: another dtype or shape, or two shapes.
+    """
+    check_rgb(first)
+    check_rgb(second)
+    if first.shape != second.shape:
+        raise ValueError(f"{first.shape} and {second.shape} differ in size")
+    if kernels := compiled.kernels():
+        return kernels.distance(first, second)
+    difference = normalised_lab(first)
+    difference -= normalised_lab(second)
+    np.abs(difference, out=difference)
+    return np.asarray(difference.sum(axis=0, dtype=np.float32))
+
+
 def lab_block(pixels: NDArray[np.uint8], out: NDArray[np.float32]) -> None:
     """Normalised Lab of uint8 [n, 3] pixels into float32 [3, n]; the kernel of this module."""
     tables = _tables()
@@ -88,10 +119,10 @@ def lab_block(pixels: NDArray[np.uint8], out: NDArray[np.float32]) -> None:
     xyz = tables.red_green.take(red_green, mode="clip")
     xyz += tables.blue.take(pixels[:, 2].astype(np.intp), mode="clip")
     lightness, a, b = out
-    tables.f.take(xyz & _FIELD, out=b, mode="clip")
-    xyz >>= _BITS
-    tables.f.take(xyz & _FIELD, out=lightness, mode="clip")
-    xyz >>= _BITS
+    tables.f.take(xyz & XYZ_FIELD, out=b, mode="clip")
+    xyz >>= XYZ_WIDTH
+    tables.f.take(xyz & XYZ_FIELD, out=lightness, mode="clip")
+    xyz >>= XYZ_WIDTH
     tables.f.take(xyz, out=a, mode="clip")
     a -= lightness
     a *= np.float32(500 / 254)
