@@ -2,11 +2,22 @@
 
 `indecision` makes σ from samples, `fidelity` makes D from a truth and a prediction, `Staircase`
 reduces one image's (σ, D) to its loss as a function of the threshold, and `RiskCurve` turns the
-staircases of a calibration into thresholds, masks and trust levels.
+staircases of a calibration into thresholds, masks and trust levels; `HighProbabilityCurve` does so
+for the stronger guarantee.
 """
 
 from app.conformal import fidelity, guarantees, indecision
+from app.conformal.curve import StepCurve
+from app.conformal.high_probability import HighProbabilityCurve
 from app.conformal.risk import RiskCurve
 from app.conformal.staircase import Staircase
 
-__all__ = ["RiskCurve", "Staircase", "fidelity", "guarantees", "indecision"]
+__all__ = [
+    "HighProbabilityCurve",
+    "RiskCurve",
+    "Staircase",
+    "StepCurve",
+    "fidelity",
+    "guarantees",
+    "indecision",
+]

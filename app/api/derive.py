@@ -1,0 +1,57 @@
+"""POST …/{id}/derive: the same pairs under another guarantee."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.api.calibrations import detail
+from app.api.deps import AdminDep, AdminRoute, StateDep
+from app.api.problems import problem_responses
+from app.calibration.derive import derive
+from app.calibration.guarantee import GuaranteeSettings
+
+router = APIRouter(prefix="/v1/admin/calibrations", tags=["admin"], route_class=AdminRoute)
+
+
+class DeriveIn(BaseModel):
+    """What the new calibration differs in."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    guarantee: GuaranteeSettings
+    name: str | None = Field(None, max_length=200, description="Default: that of the old one.")
+    activate: bool = False
+
+
+@router.post(
+    "/{calibration_id}/derive",
+    status_code=201,
+    responses=problem_responses(
+        "unauthorized", "forbidden", "not-found", "conflict", "bad-request", "calibration-mismatch"
+    ),
+)
+async def derive_calibration(
+    calibration_id: str, asked: DeriveIn, state: StateDep, key: AdminDep
+) -> JSONResponse:
+    """A new calibration with another guarantee, from the stored staircases, at once."""
+    parent = await state.admin.finished(calibration_id)
+    made = await derive(
+        state.calibrations,
+        state.stores.spool,
+        parent,
+        asked.guarantee,
+        created_by=f"key {key}",
+        name=asked.name,
+    )
+    if asked.activate:
+        await state.admin.activate(made)
+    await state.audit(
+        "calibration.derive", key, parent=parent.id, calibration=made.id, activate=asked.activate
+    )
+    return JSONResponse(
+        await detail(state, made),
+        status_code=201,
+        headers={"Location": f"{router.prefix}/{made.id}"},
+    )

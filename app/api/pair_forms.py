@@ -1,0 +1,61 @@
+"""The form that brings pairs: its settings, its files and their groups."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+from typing import Literal
+
+from fastapi import UploadFile
+from pydantic import ValidationError
+
+from app.calibration.archive import ArchiveLimits, Entry
+from app.calibration.config import CalibrationConfig
+from app.calibration.uploads import UploadedFile, archive_files
+from app.errors import BadRequest, ImageTooLarge
+
+MAX_FILE_BYTES = 256 * 1024 * 1024
+
+
+def config_of(text: str) -> CalibrationConfig:
+    """The settings of a calibration from JSON.
+
+    Raises:
+        BadRequest: not JSON, or a field that cannot be used; `fields` names each.
+    """
+    try:
+        return CalibrationConfig.model_validate_json(text)
+    except ValidationError as error:
+        items = [
+            {"field": ".".join(map(str, item["loc"])) or "config", "reason": item["msg"]}
+            for item in error.errors(include_url=False, include_context=False)
+        ]
+        detail = "; ".join(f"{item['field']}: {item['reason']}" for item in items)
+        raise BadRequest(f"config: {detail}.", fields=items) from error
+
+
+def uploaded(
+    archive: UploadFile | None, x: list[UploadFile] | None, y: list[UploadFile] | None
+) -> Iterator[UploadedFile | Entry]:
+    """The uploaded files, read one at a time from where the form parser has put them."""
+    if archive is not None:
+        if x or y:
+            raise BadRequest("Send either archive, or files x and y.")
+        return archive_files(archive.file, ArchiveLimits())
+    return _form_files({"x": x or [], "y": y or []})
+
+
+def _form_files(files: dict[Literal["x", "y"], list[UploadFile]]) -> Iterator[UploadedFile]:
+    for role, uploads in files.items():
+        for upload in uploads:
+            name = PurePosixPath((upload.filename or "").replace("\\", "/")).stem
+            if not name:
+                raise BadRequest(f"A file of {role} has no name; pairs are matched by name.")
+            data = upload.file.read(MAX_FILE_BYTES + 1)
+            if len(data) > MAX_FILE_BYTES:
+                raise ImageTooLarge(
+                    f"{name!r} has more than {MAX_FILE_BYTES:,} bytes.",
+                    limit="max_file_bytes",
+                    maximum=MAX_FILE_BYTES,
+                )
+            yield UploadedFile(role, name, data)

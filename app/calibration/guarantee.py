@@ -1,0 +1,65 @@
+"""Which guarantee a calibration gives: chosen in advance, recorded in its manifest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.conformal import HighProbabilityCurve, RiskCurve, Staircase, StepCurve, guarantees
+from app.conformal import high_probability as hp
+
+GuaranteeKind = Literal["expectation", "high_probability"]
+
+
+class GuaranteeSettings(BaseModel):
+    """On average over calibrations, or with probability 1 − δ for the one at hand.
+
+    δ and the method count for `high_probability` only.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: GuaranteeKind = "expectation"
+    delta: float = Field(0.1, gt=0, lt=1)
+    method: hp.Method = "hoeffding_bentkus"
+
+    def curve(self, staircases: Iterable[Staircase], bound: float) -> StepCurve:
+        """The curve of these images; for `wsr` their order must not depend on their losses.
+
+        Raises:
+            ValueError: an error exceeds the bound.
+        """
+        if self.kind == "expectation":
+            return RiskCurve.from_staircases(staircases, bound)
+        return HighProbabilityCurve.from_staircases(
+            staircases, bound, delta=self.delta, method=self.method
+        )
+
+    def minimal_n(self, alpha: float, bound: float) -> int:
+        """The number of pairs below which no pixel can be trusted at α, whatever their losses."""
+        if self.kind == "expectation":
+            return guarantees.minimal_n(alpha, bound)
+        return hp.minimal_n(alpha, bound, self.delta, self.method)
+
+    def leakage_bound(self, alpha: float, n: int, n_leaked: int, bound: float) -> float | None:
+        """What is left of α when some of the images were training images; None: not known.
+
+        Raises:
+            ValueError: n_leaked outside [0, n].
+        """
+        if self.kind == "expectation":
+            return guarantees.leakage_bound(alpha, n, n_leaked, bound)
+        if self.method == "wsr":
+            return None
+        return hp.leakage_bound(alpha, n, n_leaked, bound, self.delta)
+
+    def facts(self) -> dict[str, Any]:
+        """As JSON values; δ and the method are null where they have no meaning."""
+        counts = self.kind == "high_probability"
+        return {
+            "kind": self.kind,
+            "delta": self.delta if counts else None,
+            "method": self.method if counts else None,
+        }

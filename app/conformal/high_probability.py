@@ -1,0 +1,243 @@
+"""The guarantee with high probability: risk-controlling thresholds (RCPS).
+
+`RiskCurve` bounds the expected loss on average over calibrations. Here the statement is about the
+one calibration at hand: with probability at least 1 − δ over its images, drawn independently from
+one law, the expected loss of a new image, E[L(t̂−) | calibration], is at most α.
+
+**As one curve.** Let x_i(t) = L_i(t−)/B ∈ [0, 1], and let p(t, A) be a valid p-value for
+"E[x(t)] > A". Thresholds are tested upwards, from the smallest on, until the first one with
+p(t, α/B) > δ. No correction for the number of tests is needed: with t_pop = sup{t : E[L(t−)] ≤ α},
+which is attained because L(t−) is left-continuous, a t̂ beyond t_pop would need a wrong rejection at
+every fixed t of (t_pop, t̂]; these events shrink as t grows, so their union has probability ≤ δ.
+Since p falls in A, p(t, A) ≤ δ is the same as U(t) ≤ A for the upper confidence bound
+U(t) = inf{A : p(t, A) ≤ δ}. "All smaller thresholds passed" is then max_{s ≤ t} U(s) ≤ A, and this
+running maximum, times B, is a step curve that holds the thresholds of all α.
+
+**Which α.** Each α fixed in advance has its promise; the bound is not simultaneous over α.
+
+**Two p-values** (`app/conformal/concentration.py`). Hoeffding-Bentkus sees the mean only. WSR
+betting gains where losses vary little; it takes the images in an order that no measurement has
+influenced (`order_of`): had they been sorted by anything related to their losses, x_i would not be
+independent of its past.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.conformal.concentration import (
+    SAFE,
+    hoeffding_bentkus_bound,
+    hoeffding_bentkus_p_value,
+    wsr_bound,
+    wsr_p_value,
+)
+from app.conformal.curve import UNIT, StepCurve, TotalLoss, checked, total_loss
+from app.conformal.staircase import Staircase
+
+__all__ = [
+    "HighProbabilityCurve",
+    "Method",
+    "hoeffding_bentkus_bound",
+    "hoeffding_bentkus_p_value",
+    "leakage_bound",
+    "minimal_n",
+    "order_of",
+    "rounded_down",
+    "wsr_bound",
+    "wsr_p_value",
+]
+
+Method = Literal["hoeffding_bentkus", "wsr"]
+
+_MOST_LEVELS = 1 << 16  # a curve with more breakpoints is thinned, on the safe side
+_BLOCK = 256  # thresholds per block of the WSR bound: its temporaries stay small
+_MOST_SEARCHED = 5_000  # images, up to which the least number for WSR is looked for exactly
+
+# WSR tests at values of σ with this many leading binary digits: steps of at most 1.6 %.
+_MANTISSA_KEPT = 6
+
+
+@dataclass(frozen=True, eq=False)
+class HighProbabilityCurve(StepCurve):
+    """max_{s ≤ t} U(s) · B: with probability ≥ 1 − δ, the mask {σ < t_α} has expected loss ≤ α.
+
+    `min_alpha` is the bound for n images without any loss.
+    """
+
+    delta: float
+    method: Method
+
+    @classmethod
+    def from_staircases(
+        cls,
+        staircases: Iterable[Staircase],
+        bound: float,
+        *,
+        delta: float,
+        method: Method = "hoeffding_bentkus",
+    ) -> HighProbabilityCurve:
+        """The curve of a set of images.
+
+        Args:
+            staircases: of images drawn independently from one law. For `wsr` in an order that does
+                not depend on their losses; it is permuted by `order_of`.
+            bound: B.
+            delta: δ, in (0, 1), fixed in advance, as is the method.
+            method: which p-value.
+
+        Raises:
+            ValueError: delta outside (0, 1), the bound is not positive, or an error exceeds it.
+        """
+        _check_delta(delta)
+        if method == "wsr":
+            n, levels, bounds = _wsr_steps(list(checked(staircases, bound)), bound, delta)
+        else:
+            n, levels, bounds = _hoeffding_bentkus_steps(
+                total_loss(staircases, bound), bound, delta
+            )
+        floor = _floor(n, delta, method)
+        running = np.maximum.accumulate(np.append(floor, bounds))
+        risks = np.minimum(running * (bound * SAFE), bound)
+        rises = np.diff(risks) > 0
+        return cls(n, float(bound), float(risks[0]), levels[rises], risks[1:][rises], delta, method)
+
+
+def minimal_n(
+    alpha: float, bound: float, delta: float, method: Method = "hoeffding_bentkus"
+) -> int:
+    """The smallest n for which n images without any loss certify α.
+
+    For Hoeffding-Bentkus about log(1/δ)/−log(1 − α/B). A useful mask needs several times as many.
+    For WSR and more than 5,000 images, a number that is necessary: log(1/δ)/log(1 + α/B).
+
+    Raises:
+        ValueError: alpha or bound is not a positive number, or delta is not in (0, 1).
+    """
+    if not (0 < alpha < math.inf and 0 < bound < math.inf):
+        raise ValueError("alpha and bound must be positive numbers")
+    _check_delta(delta)
+    if alpha >= bound:
+        return 0
+    share = alpha / bound
+    growth = math.log1p(share) if method == "wsr" else -math.log1p(-share)
+    n = max(1, math.ceil(math.log(1 / delta) / growth * (1 - 1e-9)))
+    while (method != "wsr" or n < _MOST_SEARCHED) and _floor(n, delta, method) * (
+        bound * SAFE
+    ) > alpha:
+        n += 1
+    return n
+
+
+def leakage_bound(alpha: float, n: int, n_leaked: int, bound: float, delta: float) -> float:
+    """What is left of α when `n_leaked` of n images were training images (Hoeffding-Bentkus).
+
+    A model may have no error at all on those. At a threshold that passes, the mean of all n is at
+    most x* = sup{x̄ : U_n(x̄) ≤ α/B}; the losses of the n_new others then sum to at most n x*, so
+    their own bound is at most U_n_new(n x*/n_new): with probability ≥ 1 − δ over the images that
+    are not leaked, the expected loss is at most B times that. Never more than B.
+
+    Raises:
+        ValueError: n_leaked outside [0, n], or delta is not in (0, 1).
+    """
+    _check_delta(delta)
+    if not 0 <= n_leaked <= n:
+        raise ValueError(f"n_leaked must be between 0 and n = {n}, got {n_leaked}")
+    fresh = n - n_leaked
+    if fresh == 0 or alpha >= bound:
+        return bound
+    low, high = 0.0, 1.0  # x* lies below `high`
+    for _ in range(50):
+        middle = (low + high) / 2
+        passes = hoeffding_bentkus_bound(np.array([middle]), n, delta)[0] * bound <= alpha
+        low, high = (middle, high) if passes else (low, middle)
+    mean = np.array([min(1.0, n * high / fresh)])
+    return min(bound, float(hoeffding_bentkus_bound(mean, fresh, delta)[0]) * bound)
+
+
+def order_of(n: int) -> list[int]:
+    """A fixed irregular order of n images: by the SHA-256 of their number.
+
+    It is the same for every calibration of every version of the program and depends on nothing
+    measured. Images that were numbered in an order related to their losses (by name, say: all of
+    one scene together) are mixed. One image more leaves the others in their order.
+    """
+    return sorted(range(n), key=lambda i: hashlib.sha256(b"%d" % i).digest())
+
+
+def _check_delta(delta: float) -> None:
+    if not 0 < delta < 1:
+        raise ValueError("delta must be between 0 and 1")
+
+
+def _floor(n: int, delta: float, method: Method) -> float:
+    """The bound on E[x] for n images without any loss."""
+    if n == 0:
+        return 1.0
+    if method == "wsr":
+        return float(wsr_bound(np.zeros(n), delta))
+    return float(hoeffding_bentkus_bound(np.zeros(1), n, delta)[0])
+
+
+def _hoeffding_bentkus_steps(
+    total: TotalLoss, bound: float, delta: float
+) -> tuple[int, NDArray[np.float32], NDArray[np.float64]]:
+    """n, and U from each level on.
+
+    The bound does not fall when the mean grows, so a level may be given the mean of a later one:
+    that is how long curves are thinned.
+    """
+    n, levels, totals = total
+    if len(totals) > _MOST_LEVELS:
+        group = (totals / totals[-1] * (_MOST_LEVELS - 1)).astype(np.int64)
+        first = np.diff(group, prepend=-1) > 0
+        levels, totals = levels[first], totals[np.append(first[1:], True)]
+    if not n:
+        return n, levels, np.empty(0)
+    one = math.floor(bound * UNIT)  # a loss of B; rounded down, so that x is rounded up
+    return (
+        n,
+        levels,
+        hoeffding_bentkus_bound(
+            np.minimum(totals / (n * one), 1.0), n, delta, ceiling=-(-totals // one)
+        ),
+    )
+
+
+def _wsr_steps(
+    staircases: Sequence[Staircase], bound: float, delta: float
+) -> tuple[int, NDArray[np.float32], NDArray[np.float64]]:
+    """n, and U from each level on, for levels on a grid that was fixed before any measurement.
+
+    This bound may fall when a loss grows, so it may only be taken at thresholds that the data have
+    not chosen, or at all. Between two thresholds of the grid the larger one counts: each level of
+    each staircase is rounded down to the grid, which can only raise a loss.
+    """
+    n = len(staircases)
+    ordered = [staircases[i] for i in order_of(n)]
+    rounded = [rounded_down(staircase.levels) for staircase in ordered]
+    levels = np.unique(np.concatenate([*rounded, np.empty(0, np.float32)]))
+    steps = [np.append(0, staircase.errors.astype(np.float64) / bound) for staircase in ordered]
+    bounds = np.empty(len(levels))
+    for start in range(0, len(levels), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        x = np.empty((n, len(levels[block])))
+        for row, own, step in zip(x, rounded, steps, strict=True):
+            np.take(step, np.searchsorted(own, levels[block], side="right"), out=row)
+        bounds[block] = wsr_bound(np.minimum(x * SAFE, 1), delta)
+    return n, levels, bounds
+
+
+def rounded_down(levels: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The largest float32 with a short mantissa that is not above each level; 0 stays 0."""
+    dropped = np.uint32((1 << (23 - _MANTISSA_KEPT)) - 1)
+    bits = (levels + np.float32(0)).view(np.uint32)  # −0 becomes 0
+    bits = np.where(levels < 0, bits + dropped, bits)  # sign and magnitude: down is away from 0
+    return np.asarray(bits & ~dropped).view(np.float32)

@@ -1,0 +1,285 @@
+"""The guarantee and the groups over HTTP: chosen, served, derived."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+
+import numpy as np
+import pytest
+from PIL import Image
+from starlette.testclient import TestClient
+
+from app.calibration.groups import grouped
+from app.calibration.guarantee import GuaranteeSettings
+from app.conformal.high_probability import minimal_n
+from tests.api.admin import Admin, truth_files, zipped
+from tests.api.gateway import IMAGE, check_problem, form, gateway, post
+from tests.factories import encoded, photo
+from tests.fakes import FakeUpscaler
+
+LIKELY = {"kind": "high_probability", "delta": 0.2, "method": "wsr"}
+SETTINGS = GuaranteeSettings(**LIKELY)
+ALPHA = 0.15  # that 24 pairs can hold with probability 0.8, for a part of each image
+
+
+@pytest.fixture(scope="module")
+def likely(calibration):
+    """Thirty pairs with high probability: 24 of the group day, four of night, two of none."""
+    names = {f"{k:03}": "day" if k < 24 else "night" for k in range(28)}
+    return calibration.with_pairs(
+        grouped(calibration.measured_pairs(), names), created_by="test", guarantee=SETTINGS
+    )
+
+
+@pytest.fixture(scope="module")
+def admin(tmp_path_factory, likely, calibration):
+    """A gateway with the grouped calibration active and the plain one beside it."""
+    folder = tmp_path_factory.mktemp("guarantees")
+    app = gateway(folder, FakeUpscaler(), calibrations=[calibration, likely])
+    with TestClient(app, raise_server_exceptions=False) as client:
+        yield Admin(client)
+
+
+@pytest.fixture
+def client(admin, likely):
+    """A client of that gateway, with the grouped calibration active."""
+    assert admin.send("POST", f"/{likely.id}/activate").status_code == 200
+    return admin.client
+
+
+def pixels(response) -> np.ndarray:
+    assert response.status_code == 200, response.text
+    return np.asarray(Image.open(io.BytesIO(response.content)))
+
+
+class TestServing:
+    def test_the_answer_says_what_is_promised(self, client, likely):
+        """Kind, δ, method, threshold and words are those of the calibration's guarantee."""
+        answer = post(client, alpha=ALPHA, seed=1).json()
+        promise = answer["guarantee"]
+        assert {name: promise[name] for name in LIKELY} == LIKELY
+        assert promise["statement"].startswith(
+            "With probability at least 0.8 over the draw of the 30 calibration images, the "
+            "expected value, over new images, of the largest"
+        )
+        assert "at most 0.15," in promise["statement"]
+        assert any("independent draws" in void for void in promise["voids"])
+        assert float(answer["threshold"]) == likely.curve.threshold(ALPHA)
+        assert (answer["group"], promise["n"]) == (None, 30)
+
+    def test_too_few_pairs(self, client):
+        """Nothing is trusted below what n pairs can hold, and the n that α needs is named."""
+        answer = post(client, alpha=0.05).json()
+        assert (answer["threshold"], answer["trusted_fraction"]) == ("-inf", 0)
+        (warning,) = [text for text in answer["warnings"] if "alpha" in text]
+        assert "with probability 0.8" in warning
+        assert f"at least {minimal_n(0.05, 1.9576, 0.2, 'wsr')} pairs without any error" in warning
+
+    def test_of_a_group(self, client, likely):
+        """Curve, n, typicality and statement are those of the group."""
+        part = likely.of_group("day")
+        answer = post(client, alpha=ALPHA, seed=1, group="day").json()
+        assert float(answer["threshold"]) == part.curve.threshold(ALPHA)
+        assert (answer["group"], answer["guarantee"]["n"]) == ("day", 24)
+        assert answer["calibration"] == likely.id
+        statement = answer["guarantee"]["statement"]
+        assert "24 calibration images of the group 'day'" in statement
+        assert statement.endswith("It speaks about images of the group 'day' only.")
+        assert any(void.startswith("choosing the group") for void in answer["guarantee"]["voids"])
+        mean = post(client, alpha=ALPHA, seed=1).json()
+        assert mean["threshold"] != answer["threshold"]
+
+    def test_another_alpha_is_of_the_same_group(self, client, likely):
+        """The result keeps its group: its masks for other α are those of the group's curve."""
+        answer = post(client, alpha=ALPHA, seed=1, group="day").json()
+        links = answer["links"]
+        trust = pixels(client.get(links["trust"])).astype(int)
+        part = likely.of_group("day")
+        for alpha in (0.14, 0.17, 0.19):
+            response = client.get(links["mask"], params={"alpha": alpha})
+            text = Image.open(io.BytesIO(response.content)).text
+            assert float(text["trustscale:threshold"]) == part.curve.threshold(alpha)
+            assert (text["trustscale:group"], text["trustscale:delta"]) == ("day", "0.2")
+            lower = trust <= math.floor(alpha / likely.bound * 65534)
+            assert not lower[~pixels(response)].any()
+
+    def test_a_group_that_is_too_small(self, client):
+        """Four pairs hold no α of use; the answer names the group and the n that it needs."""
+        answer = post(client, alpha=ALPHA, group="night").json()
+        assert answer["threshold"] == "-inf"
+        (warning,) = [text for text in answer["warnings"] if "alpha" in text]
+        assert "the group 'night' of this calibration with n = 4 pairs" in warning
+        assert f"at least {minimal_n(ALPHA, 1.9576, 0.2, 'wsr')} pairs" in warning
+
+    @pytest.mark.parametrize("group", ["dusk", "Day", "day ", "x" * 500])
+    def test_an_unknown_group(self, client, group):
+        """It is refused before anything is generated, and the groups are listed."""
+        problem = check_problem(
+            client.post("/v1/upscale", **form(alpha=ALPHA, group=group)), "bad-group"
+        )
+        assert problem["groups"] == ["day", "night"]
+        assert len(problem["detail"]) < 250
+
+    def test_an_empty_group_is_none(self, client):
+        """An empty field is a field that was not sent."""
+        assert post(client, alpha=ALPHA, group="").json()["group"] is None
+
+    def test_as_a_job(self, client, likely):
+        """The group travels with the job."""
+        response = client.post(
+            "/v1/upscale",
+            **form(alpha=ALPHA, group="day"),
+            headers={"Prefer": "respond-async"},
+        )
+        job = response.json()["id"]
+        with client.stream("GET", f"/v1/jobs/{job}/events") as events:
+            lines = [line for line in events.iter_lines() if line.startswith("data:")]
+        result = json.loads(lines[-1].removeprefix("data:"))["result"]
+        assert client.get(result).json()["group"] == "day"
+
+    def test_upscalers_tell(self, client):
+        """A client sees which guarantee and which groups it can ask for."""
+        (row,) = client.get("/v1/upscalers").json()
+        assert (row["guarantee"], row["groups"]) == (LIKELY, {"day": 24, "night": 4})
+
+
+class TestAdmin:
+    def test_detail_and_list(self, admin, likely, calibration):
+        """Both tell the guarantee; the detail tells the groups and what each can serve."""
+        shown = admin.get(f"/{likely.id}")
+        assert shown["guarantee"] == LIKELY
+        assert shown["groups"] == [
+            {"group": name, "n": n, "min_alpha": likely.of_group(name).curve.min_alpha}
+            for name, n in (("day", 24), ("night", 4))
+        ]
+        plain = admin.get(f"/{calibration.id}")
+        assert plain["guarantee"] == {"kind": "expectation", "delta": None, "method": None}
+        assert plain["groups"] == []
+        rows = {row["id"]: row for row in admin.get()}
+        assert rows[likely.id]["guarantee"] == "high_probability"
+        assert rows[likely.id]["delta"] == 0.2
+        assert (rows[calibration.id]["guarantee"], rows[calibration.id]["delta"]) == (
+            "expectation",
+            None,
+        )
+        assert admin.get(f"/{likely.id}/pairs")[0]["group"] == "day"
+        assert admin.get(f"/{calibration.id}/pairs")[0]["group"] is None
+
+    def test_a_group_alone(self, admin, likely):
+        """Detail, curve, plot and backtest can be read of one group."""
+        part = likely.of_group("day")
+        shown = admin.get(f"/{likely.id}", group="day")
+        assert (shown["n"], shown["min_alpha"]) == (24, part.curve.min_alpha)
+        rows = admin.get(f"/{likely.id}/curve", group="day")
+        assert [row["risk"] for row in rows] == part.curve.risks.tolist()
+        plot = admin.send("GET", f"/{likely.id}/plot.svg", params={"group": "day"})
+        assert "group day, n = 24" in plot.text
+        tested = admin.get(f"/{likely.id}/backtest", splits=5, group="day")
+        assert tested["checks"]["n"] == 24
+        assert all(0 <= row["violations"] <= 1 for row in tested["rows"])
+        for path in ("", "/curve", "/plot.svg", "/backtest"):
+            response = admin.send("GET", f"/{likely.id}{path}", params={"group": "dusk"})
+            check_problem(response, "bad-group")
+
+    def test_derive(self, admin, calibration):
+        """A calibration gets another guarantee without generating, and becomes active if asked."""
+        response = admin.send(
+            "POST", f"/{calibration.id}/derive", json={"guarantee": LIKELY, "name": "likely"}
+        )
+        assert response.status_code == 201, response.text
+        made = response.json()
+        assert response.headers["location"].endswith(made["id"])
+        assert (made["guarantee"], made["n"], made["name"]) == (LIKELY, 30, "likely")
+        assert (made["provenance"]["parent"], made["state"]) == (calibration.id, "ready")
+        again = {"guarantee": LIKELY, "activate": True}
+        check_problem(admin.send("POST", f"/{made['id']}/derive", json=again), "conflict")
+        again["guarantee"] = {"kind": "high_probability", "delta": 0.3}
+        active = admin.send("POST", f"/{made['id']}/derive", json=again).json()
+        assert active["state"] == "active"
+        assert admin.client.get("/v1/upscalers").json()[0]["guarantee"]["delta"] == 0.3
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            {},
+            {"guarantee": {"kind": "high_probability", "delta": 2}},
+            {"guarantee": {"kind": "luck"}},
+            {"guarantee": LIKELY, "alpha": 0.1},
+        ],
+    )
+    def test_derive_refuses(self, admin, calibration, body):
+        """Unknown fields and guarantees that make no sense."""
+        response = admin.send("POST", f"/{calibration.id}/derive", json=body)
+        check_problem(response, "bad-request")
+
+    def test_folders_of_an_archive(self, admin):
+        """y/GROUP/NAME and the config decide; the pairs, their curve and lists show it."""
+        files = {
+            f"y/{group}/{k}.png": encoded(photo(10 * place + k, 48, 48))
+            for place, group in enumerate(("cats", "dogs"))
+            for k in range(3)
+        }
+        made = admin.create(files, guarantee={"kind": "high_probability", "delta": 0.3})
+        assert made["guarantee"]["delta"] == 0.3
+        assert [(row["group"], row["n"]) for row in made["groups"]] == [("cats", 3), ("dogs", 3)]
+        pairs = admin.get(f"/{made['id']}/pairs")
+        assert [pair["name"] for pair in pairs] == [
+            *(f"cats.{k}" for k in range(3)),
+            *(f"dogs.{k}" for k in range(3)),
+        ]
+
+    @pytest.mark.parametrize("text", ['{"000": "cats", "001": "cats"}', "file,group\n001.png,cats"])
+    def test_a_mapping(self, admin, text):
+        """`groups` names the group by the name of the pair; extending keeps and adds groups."""
+        response = admin.send(
+            "POST",
+            files={"archive": ("pairs", zipped(truth_files(3)))},
+            data={"config": '{"samples": 4}', "groups": text},
+        )
+        made = admin.made(response)
+        count = text.count("cats")
+        assert [(row["group"], row["n"]) for row in made["groups"]] == [("cats", count)]
+        response = admin.send(
+            "POST",
+            f"/{made['id']}/pairs",
+            files={"archive": ("pairs", zipped(truth_files(1, first=7)))},
+            data={"groups": '{"007": "dogs"}'},
+        )
+        extended = admin.made(response)
+        assert [(row["group"], row["n"]) for row in extended["groups"]] == [
+            ("cats", count),
+            ("dogs", 1),
+        ]
+
+    @pytest.mark.parametrize(
+        ("groups", "slug"),
+        [('{"000": 3}', "bad-request"), ("{", "bad-request"), ('{"lost": "cats"}', "bad-pairs")],
+    )
+    def test_a_wrong_mapping(self, admin, groups, slug):
+        """It is refused before anything is queued."""
+        response = admin.send(
+            "POST",
+            files={"archive": ("pairs", zipped(truth_files(1)))},
+            data={"config": '{"samples": 4}', "groups": groups},
+        )
+        check_problem(response, slug)
+
+    @pytest.mark.parametrize(
+        "guarantee", [{"kind": "high_probability", "delta": 1}, {"method": "none"}, "sure"]
+    )
+    def test_a_wrong_guarantee(self, admin, guarantee):
+        """The config names the field that cannot be used."""
+        problem = check_problem(
+            admin.post_files(truth_files(1), guarantee=guarantee), "bad-request"
+        )
+        assert problem["fields"][0]["field"].startswith("guarantee")
+
+
+def test_a_calibration_without_groups(start):
+    """No group can be asked for, and the answer says that there is none."""
+    response = start().post("/v1/upscale", files={"image": ("a.png", IMAGE)}, data={"group": "day"})
+    problem = check_problem(response, "bad-group")
+    assert problem["groups"] == []
+    assert "its groups: none" in problem["detail"]

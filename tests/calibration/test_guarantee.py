@@ -1,0 +1,251 @@
+"""The guarantee as part of a calibration: recorded, derived, read for one group."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from datetime import UTC, datetime
+from importlib import resources
+
+import numpy as np
+import pytest
+
+from app.calibration import file
+from app.calibration.active import Calibrations
+from app.calibration.config import CalibrationConfig
+from app.calibration.derive import derive
+from app.calibration.groups import grouped
+from app.calibration.guarantee import GuaranteeSettings
+from app.calibration.insight import checks, groups_of, leaked, run_backtest
+from app.calibration.plot import risk_plot
+from app.calibration.record import Calibration
+from app.conformal import HighProbabilityCurve, RiskCurve
+from app.conformal.high_probability import leakage_bound, minimal_n
+from app.errors import BadGroup, BadRequest, Conflict
+from app.jobs.calibration import CalibrationRequest
+from app.stores.base import Job
+from app.stores.open import open_stores
+
+LIKELY = GuaranteeSettings(kind="high_probability")
+BETS = GuaranteeSettings(kind="high_probability", delta=0.2, method="wsr")
+SHIPPED = "cal-b4b313ef4399545f8ff9"
+
+
+@pytest.fixture(scope="module")
+def in_groups(calibration):
+    """Twelve pairs: four of the group day, six of night, two of none."""
+    names = {f"{k:03}": "day" if k < 4 else "night" for k in range(10)}
+    return calibration.with_pairs(
+        grouped(calibration.measured_pairs(), names), created_by="test", name="in groups"
+    )
+
+
+class TestRecord:
+    def test_what_is_not_used_is_not_written(self, calibration):
+        """A calibration in expectation without groups has the form that older versions read."""
+        assert "guarantee" not in calibration.document
+        assert all("group" not in pair for pair in calibration.document["pairs"])
+        assert calibration.guarantee == GuaranteeSettings()
+
+    def test_the_shipped_one_keeps_its_id(self):
+        """Its document says nothing of guarantees or groups, and is read as it always was."""
+        folder = resources.files("app.calibration") / "shipped"
+        data = (folder / "span-x4.calibration").read_bytes()
+        shipped = file.load(data)
+        assert shipped.id == SHIPPED
+        assert (shipped.guarantee, shipped.groups) == (GuaranteeSettings(), {})
+        again = shipped.manifest.model_dump(mode="json")
+        assert again.keys() == shipped.document.keys()
+        assert again["pairs"] == shipped.document["pairs"]
+        assert isinstance(shipped.curve, RiskCurve)
+
+    @pytest.mark.parametrize("settings", [LIKELY, BETS])
+    def test_it_survives_the_file(self, in_groups, settings):
+        """Guarantee and groups are part of the file, and of the id."""
+        made = in_groups.with_pairs(
+            in_groups.measured_pairs(), created_by="test", guarantee=settings
+        )
+        again = file.load(file.dump(made))
+        assert (again.id, again.guarantee) == (made.id, settings)
+        assert again.groups == {"day": 4, "night": 6}
+        assert again.id != in_groups.id
+
+    @pytest.mark.parametrize("settings", [LIKELY, BETS])
+    def test_the_curve_is_that_of_the_guarantee(self, calibration, settings):
+        """It is made of the same staircases, under the δ and by the method of the manifest."""
+        made = calibration.with_pairs(
+            calibration.measured_pairs(), created_by="test", guarantee=settings
+        )
+        expected = HighProbabilityCurve.from_staircases(
+            calibration.staircases, calibration.bound, delta=settings.delta, method=settings.method
+        )
+        np.testing.assert_array_equal(made.curve.risks, expected.risks)
+        np.testing.assert_array_equal(made.curve.thresholds, expected.thresholds)
+        assert made.minimal_n(0.1) == minimal_n(0.1, made.bound, settings.delta, settings.method)
+        assert (made.head.guarantee, made.head.delta) == ("high_probability", settings.delta)
+
+    @pytest.mark.parametrize(
+        "wrong", [{"delta": 0}, {"delta": 1}, {"kind": "sure"}, {"method": "hope"}, {"n": 3}]
+    )
+    def test_refuses(self, wrong):
+        """δ is a probability; kind and method are known ones."""
+        with pytest.raises(ValueError, match="validation error"):
+            GuaranteeSettings(**wrong)
+
+
+class TestGroups:
+    def test_a_group_is_a_calibration_of_its_pairs(self, in_groups):
+        """Its curve, n, typicality and quantiles are those of its pairs alone."""
+        part = in_groups.of_group("night")
+        assert (part.n, [pair.name for pair in part.manifest.pairs]) == (
+            6,
+            [f"{k:03}" for k in range(4, 10)],
+        )
+        expected = RiskCurve.from_staircases(in_groups.staircases[4:10], in_groups.bound)
+        np.testing.assert_array_equal(part.curve.risks, expected.risks)
+        np.testing.assert_array_equal(part.sigma_quantiles, in_groups.sigma_quantiles[4:10])
+        value = part.manifest.pairs[0].mean_log_sigma
+        alone = [pair.mean_log_sigma for pair in part.manifest.pairs]
+        rank = 1 + min(np.sum(np.array(alone) >= value), np.sum(np.array(alone) <= value))
+        assert part.typicality(value) == min(1, 2 * rank / 7)
+        assert in_groups.of_group("night") is part
+
+    def test_no_group_is_all_of_it(self, in_groups):
+        """Without a group every pair counts, also those of no group."""
+        assert in_groups.of_group(None) is in_groups
+        assert in_groups.curve.n == 12
+
+    def test_unknown(self, in_groups, calibration):
+        """Another group is refused, and those that exist are named."""
+        with pytest.raises(BadGroup) as caught:
+            in_groups.of_group("dusk")
+        assert caught.value.members["groups"] == ["day", "night"]
+        assert "day, night" in caught.value.detail
+        with pytest.raises(BadGroup, match="none"):
+            calibration.of_group("day")
+
+    def test_removing_a_pair_keeps_the_groups(self, in_groups):
+        """What is made of a calibration has its groups and its guarantee."""
+        likely = in_groups.with_pairs(
+            in_groups.measured_pairs()[1:], created_by="test", guarantee=LIKELY
+        )
+        smaller = likely.with_pairs(likely.measured_pairs()[1:], created_by="test")
+        assert smaller.groups == {"day": 2, "night": 6}
+        assert smaller.guarantee == LIKELY
+
+    def test_what_an_admin_sees(self, in_groups):
+        """Each group has its own smallest α."""
+        rows = groups_of(in_groups)
+        assert [(row["group"], row["n"]) for row in rows] == [("day", 4), ("night", 6)]
+        assert rows[0]["min_alpha"] == in_groups.bound / 5
+
+
+class TestDerive:
+    async def test_it_is_stored_beside_its_parent(self, tmp_path, calibration):
+        """The same pairs, another guarantee and id, the parent named; nothing is activated."""
+        stores = open_stores("sqlite:///", tmp_path, result_ttl_s=1, max_result_bytes=10**9)
+        calibrations = Calibrations(stores.calibrations)
+        await calibrations.add(calibration, activate=True)
+        made = await derive(
+            calibrations, stores.spool, calibration, LIKELY, created_by="me", name="likely"
+        )
+        stored = await calibrations.stored(made.id)
+        assert stored.manifest.pairs == calibration.manifest.pairs
+        assert stored.pipeline == calibration.pipeline
+        assert (stored.manifest.name, stored.guarantee) == ("likely", LIKELY)
+        assert stored.manifest.provenance.parent == calibration.id
+        assert await calibrations.active_id("fake") == calibration.id
+        back = await derive(
+            calibrations, stores.spool, stored, GuaranteeSettings(), created_by="me"
+        )
+        np.testing.assert_array_equal(back.curve.risks, calibration.curve.risks)
+        with pytest.raises(Conflict, match="already"):
+            await derive(calibrations, stores.spool, stored, LIKELY, created_by="me")
+        await stores.close()
+
+
+class TestInsight:
+    @pytest.fixture
+    def likely(self, calibration):
+        return calibration.with_pairs(
+            calibration.measured_pairs(), created_by="test", guarantee=LIKELY
+        )
+
+    def test_the_backtest_is_that_of_the_guarantee(self, calibration, likely):
+        """Its halves are calibrated for the same promise: fewer of them exceed α."""
+        alphas = (0.3, 0.5, 0.8)
+        usual, strict = (run_backtest(made, 40, alphas) for made in (calibration, likely))
+        for one, other in zip(usual, strict, strict=True):
+            assert other.risk <= one.risk
+            assert other.violations <= one.violations
+            assert 0 <= one.violations <= 1
+
+    def test_the_number_of_pairs(self, likely):
+        """The checks name the n that this guarantee needs."""
+        assert checks(likely)["minimal_n"] == 44
+
+    def test_leakage(self, likely, calibration):
+        """Each guarantee has its bound; for bets none is known."""
+        assert leaked(likely, 0) >= 0.1
+        assert leaked(likely, 0) == leakage_bound(0.1, 12, 0, likely.bound, 0.1)
+        assert leaked(calibration, 2) == pytest.approx(0.1 * 13 / 11)
+        with pytest.raises(BadRequest, match="between 0 and n"):
+            leaked(likely, 13)
+        bets = likely.with_pairs(likely.measured_pairs(), created_by="test", guarantee=BETS)
+        with pytest.raises(BadRequest, match="wsr"):
+            leaked(bets, 1)
+
+    def test_the_plot_says_it(self, likely, calibration):
+        """The axis names the probability and the mark is no B/(n + 1)."""
+        svg = risk_plot(likely, "night")
+        assert "with probability 0.9" in svg
+        assert f"smallest α = {likely.curve.min_alpha:.3g}" in svg
+        assert "B/(n+1)" not in svg
+        assert ", group night" in svg
+        assert "probability" not in risk_plot(calibration)
+
+
+def test_no_measurement_decides_the_order(calibration):
+    """Pairs that arrive in any order are kept by name, and so give WSR the same curve."""
+    pairs = calibration.measured_pairs()
+    curves = [
+        calibration.with_pairs(order, created_by="test", guarantee=BETS).curve
+        for order in (pairs, pairs[::-1])
+    ]
+    np.testing.assert_array_equal(curves[0].risks, curves[1].risks)
+    assert json.dumps(BETS.facts()) == (
+        '{"kind": "high_probability", "delta": 0.2, "method": "wsr"}'
+    )
+
+
+def test_jobs_of_an_older_version_go_on(calibration):
+    """A stored job that knows nothing of guarantees or groups means those of old."""
+    config = CalibrationConfig().model_dump(mode="json", exclude={"guarantee"})
+    job = Job(
+        id="job-old",
+        kind="calibration",
+        created_at=datetime.now(UTC),
+        request={
+            "config": config,
+            "pipeline": calibration.pipeline.model_dump(mode="json"),
+            "upscaler": "fake",
+            "pairs": [{"name": "a", "x": False, "label": False, "prediction": None}],
+            "skipped": [],
+            "created_by": "key 1",
+            "parent": None,
+        },
+    )
+    asked = CalibrationRequest.of(job)
+    assert asked.config.guarantee == GuaranteeSettings()
+    assert asked.pair("a").get("group") is None
+
+
+def test_groups_do_not_change_what_is_measured(in_groups, calibration):
+    """The curve of all pairs is the same with and without groups."""
+    assert isinstance(in_groups, Calibration)
+    np.testing.assert_array_equal(in_groups.curve.risks, calibration.curve.risks)
+    assert asyncio.run(_reloaded(in_groups)) == in_groups.id
+
+
+async def _reloaded(calibration: Calibration) -> str:
+    return (await asyncio.to_thread(file.load, file.dump(calibration))).id

@@ -1,0 +1,385 @@
+"""The high-probability curve: its p-values against oracles, the curve against the definition."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from app.conformal import HighProbabilityCurve, RiskCurve, Staircase
+from app.conformal.high_probability import (
+    hoeffding_bentkus_bound,
+    hoeffding_bentkus_p_value,
+    leakage_bound,
+    minimal_n,
+    order_of,
+    rounded_down,
+    wsr_bound,
+    wsr_p_value,
+)
+
+from . import strategies
+from .strategies import ALPHAS, BOUND
+
+DELTAS = st.sampled_from([0.01, 0.1, 0.3])
+METHODS = ("hoeffding_bentkus", "wsr")
+
+
+def staircases_of(images) -> list[Staircase]:
+    return [Staircase.from_maps(sigma, error) for sigma, error in images]
+
+
+def curve_of(images, delta=0.1, method="hoeffding_bentkus") -> HighProbabilityCurve:
+    return HighProbabilityCurve.from_staircases(
+        staircases_of(images), BOUND, delta=delta, method=method
+    )
+
+
+def betting(x, share: float, delta: float) -> float:
+    """The WSR p-value by a plain loop over one sequence, from the paper's formulas."""
+    wealth = best = 1.0
+    n, total, squares, variance = len(x), 0.0, 0.0, 0.25
+    for i, value in enumerate(x, start=1):
+        bet = min(1.0, math.sqrt(2 * math.log(1 / delta) / (n * variance)))
+        wealth *= 1 - bet * (value - share)
+        best = max(best, wealth)
+        total += value
+        mean = (0.5 + total) / (i + 1)
+        squares += (value - mean) ** 2
+        variance = (0.25 + squares) / (i + 1)
+    return 1 / best
+
+
+def going_up(staircases, delta: float, method: str, alpha: float) -> float:
+    """t̂ by the definition: thresholds in turn, from below, until the first that is not certified.
+
+    t̂ is the first breakpoint whose inclusion is not certified; before all of them stands the mask
+    without any error.
+    """
+    if not staircases:
+        return math.inf if alpha >= BOUND else -math.inf
+    staircases = [staircases[i] for i in order_of(len(staircases))]
+    share = alpha / BOUND
+
+    def certified(t: float) -> bool:
+        if share >= 1:
+            return True  # no loss exceeds B
+        x = np.array([staircase.loss(t) for staircase in staircases]) / BOUND
+        if method == "wsr":
+            return betting(x, share, delta) <= delta
+        return bool(hoeffding_bentkus_p_value(x.mean(), len(x), share) <= delta)
+
+    if share <= 0 or not certified(-math.inf):
+        return -math.inf
+    for t in sorted({float(level) for staircase in staircases for level in staircase.levels}):
+        if not certified(t):
+            return t
+    return math.inf
+
+
+def on_the_grid(images):
+    """The same images with every σ on the grid at which WSR tests."""
+    return [(rounded_down(sigma.ravel()).reshape(sigma.shape), error) for sigma, error in images]
+
+
+class TestHoeffdingBentkus:
+    def test_the_p_value_is_mapies(self):
+        """It equals that of an independent implementation."""
+        oracle = pytest.importorskip("mapie.risk_control.methods").compute_hoeffding_bentkus_p_value
+        random = np.random.default_rng(0)
+        for n in (1, 7, 50, 2000):
+            mean = np.concatenate([[0, 0.5, 1], random.random(100), random.random(100) / n])
+            alpha = np.array([0.01, 0.05, 0.3, 0.9])
+            np.testing.assert_allclose(
+                hoeffding_bentkus_p_value(mean[:, None], n, alpha),
+                oracle(mean, n, alpha),
+                atol=1e-12,
+            )
+
+    def test_the_ceiling_is_that_of_the_theorem(self):
+        """A mean of 0.29 of 100 is not rounded down to 28, nor one of 0.285 to 28."""
+        for mean in (0.29, 0.285):
+            binomial = math.e * stats.binom.cdf(29, 100, 0.5)
+            assert hoeffding_bentkus_p_value(mean, 100, 0.5) <= binomial * (1 + 1e-12)
+            exact = min(
+                binomial,
+                math.exp(
+                    -100 * (mean * math.log(mean / 0.5) + (1 - mean) * math.log((1 - mean) / 0.5))
+                ),
+            )
+            assert hoeffding_bentkus_p_value(mean, 100, 0.5) == pytest.approx(exact, rel=1e-9)
+
+    @given(
+        st.lists(st.floats(0, 1), min_size=1, max_size=20),
+        st.integers(1, 5000),
+        st.floats(1e-6, 0.999),
+    )
+    def test_the_bound_inverts_the_p_value(self, means, n, delta):
+        """At the bound the p-value is at most δ, and just below it more than δ."""
+        mean = np.array(means)
+        bound = hoeffding_bentkus_bound(mean, n, delta)
+        assert ((bound > mean) | (bound == 1)).all()
+        inside = bound < 1
+        at = hoeffding_bentkus_p_value(mean[inside], n, bound[inside])
+        below = hoeffding_bentkus_p_value(mean[inside], n, bound[inside] * (1 - 1e-6))
+        assert (at <= delta * (1 + 1e-9)).all()
+        assert (below > delta).all()
+
+    @given(st.integers(1, 500), DELTAS)
+    def test_the_bound_grows_with_the_mean(self, n, delta):
+        """More loss never gives a smaller bound: what thinning rests on."""
+        assert (np.diff(hoeffding_bentkus_bound(np.linspace(0, 1, 300), n, delta)) >= 0).all()
+
+
+class TestBetting:
+    @given(
+        st.lists(st.floats(0, 1), min_size=1, max_size=30),
+        st.floats(0.001, 0.999),
+        DELTAS,
+    )
+    def test_the_p_value_is_that_of_the_formulas(self, values, share, delta):
+        """The vectorised wealth is that of a plain loop."""
+        x = np.array(values)
+        expected = betting(values, share, delta)
+        assert float(wsr_p_value(x, share, delta)) == pytest.approx(expected, rel=1e-9)
+        both = wsr_p_value(np.stack([x, x[::-1]], axis=1), share, delta)
+        assert both[0] == pytest.approx(expected, rel=1e-9)
+        assert both[1] == pytest.approx(betting(values[::-1], share, delta), rel=1e-9)
+
+    @given(st.lists(st.floats(0, 1), min_size=1, max_size=30), DELTAS)
+    def test_the_bound_inverts_the_p_value(self, values, delta):
+        """It is the smallest A with p ≤ δ, or up to 2^-19 more."""
+        x = np.array(values)
+        bound = float(wsr_bound(x, delta))
+        if bound < 1:
+            assert wsr_p_value(x, bound, delta) <= delta
+        if bound > 2**-19:
+            assert wsr_p_value(x, bound - 2**-19, delta) > delta
+
+    def test_long_runs_do_not_overflow(self):
+        """A wealth beyond all numbers rejects; one that has vanished does not."""
+        assert wsr_p_value(np.zeros(20_000), 0.9, 0.1) == 0
+        assert wsr_p_value(np.ones(20_000), 0.1, 0.1) == 1
+        assert wsr_bound(np.ones(20_000), 0.1) == 1
+
+    def test_the_order_is_fixed(self):
+        """The order of the images is irregular, the same for ever, and nested."""
+        assert order_of(10) == sorted(
+            range(10), key=lambda i: hashlib.sha256(str(i).encode()).hexdigest()
+        )
+        assert sorted(order_of(500)) == list(range(500))
+        assert [i for i in order_of(500) if i < 300] == order_of(300)
+        ranks = np.corrcoef(order_of(500), np.arange(500))[0, 1]
+        assert abs(ranks) < 0.1
+
+    @given(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=1))
+    def test_the_grid(self, values):
+        """Levels are rounded down by less than 1/64, in order, and stay once rounded."""
+        levels = np.sort(np.array(values, np.float32))
+        levels = levels[np.abs(levels) < 1e38]
+        rounded = rounded_down(levels)
+        assert (rounded <= levels).all()
+        assert (np.diff(rounded) >= 0).all()
+        normal = np.abs(levels) > 1e-37
+        assert (levels[normal] - rounded[normal] <= np.abs(levels[normal]) / 64).all()
+        np.testing.assert_array_equal(rounded_down(rounded), rounded)
+
+
+class TestCurve:
+    @given(strategies.images(), ALPHAS, DELTAS)
+    def test_thresholds_are_those_of_the_fixed_sequence(self, images, alpha, delta):
+        """sup{t : max U ≤ α} is where testing upwards stops, for every α (Hoeffding-Bentkus)."""
+        curve = curve_of(images, delta)
+        close = np.abs(np.append(curve.risks, curve.min_alpha) - alpha) <= 1e-9
+        if not close.any() or alpha == BOUND:
+            expected = going_up(staircases_of(images), delta, curve.method, alpha)
+            assert curve.threshold(alpha) == expected
+
+    @given(strategies.images(), ALPHAS, DELTAS)
+    @settings(max_examples=50)
+    def test_so_they_are_with_bets(self, images, alpha, delta):
+        """So they are for WSR, at the thresholds of its grid."""
+        images = on_the_grid(images)
+        curve = curve_of(images, delta, "wsr")
+        close = np.abs(np.append(curve.risks, curve.min_alpha) - alpha) <= BOUND * 2**-19
+        if not close.any() or alpha == BOUND:
+            expected = going_up(staircases_of(images), delta, "wsr", alpha)
+            assert curve.threshold(alpha) == expected
+
+    @given(strategies.images(), st.sampled_from(METHODS), DELTAS)
+    @settings(max_examples=50)
+    def test_it_is_a_step_curve(self, images, method, delta):
+        """Thresholds and values rise strictly, from the bound without any loss up to at most B."""
+        curve = curve_of(images, delta, method)
+        assert (curve.n, curve.bound, curve.delta) == (len(images), BOUND, delta)
+        assert (np.diff(curve.thresholds) > 0).all()
+        assert (np.diff(curve.risks, prepend=curve.min_alpha) > 0).all()
+        assert curve.risk(math.inf) <= BOUND
+        assert curve.threshold(BOUND) == math.inf
+        assert curve.threshold(math.nextafter(curve.min_alpha, 0)) == -math.inf
+
+    @given(strategies.images(min_size=1), strategies.maps(), st.sampled_from(METHODS), ALPHAS)
+    @settings(max_examples=50)
+    def test_masks_and_trust_levels_agree(self, images, served, method, alpha):
+        """{α(p) ≤ α} is never larger than the mask; in 16 bits neither."""
+        sigma, _ = served
+        curve = curve_of(images, method=method)
+        mask = curve.mask(sigma, alpha)
+        assert not (curve.trust_level(sigma).astype(np.float64) <= alpha)[~mask].any()
+        code = curve.trust_code(sigma)
+        limit = math.floor(alpha / BOUND * 65534)
+        assert not (code <= limit)[~mask].any()
+
+    @given(strategies.images(min_size=1), DELTAS)
+    @settings(max_examples=50)
+    def test_it_is_stricter_than_the_average(self, images, delta):
+        """Below δ = 0.3 its value lies above the mean loss: it is an upper confidence bound."""
+        curve = curve_of(images, delta)
+        for t in [*curve.thresholds.tolist(), math.inf]:
+            mean = np.mean([staircase.loss(t) for staircase in staircases_of(images)])
+            assert curve.risk(t) >= mean
+
+    def test_the_order_of_images_does_not_matter_to_the_mean(self):
+        """Hoeffding-Bentkus sees the mean only."""
+        images = [(np.full((1, 1), k / 9), np.full((1, 1), k / 5)) for k in range(1, 10)]
+        images = [(sigma.astype(np.float32), error.astype(np.float32)) for sigma, error in images]
+        one, other = curve_of(images), curve_of(images[::-1])
+        np.testing.assert_array_equal(one.risks, other.risks)
+
+    def test_thinning_is_on_the_safe_side(self, monkeypatch):
+        """A curve of many breakpoints that is thinned lies above the whole one, by little."""
+        random = np.random.default_rng(1)
+        images = [
+            (random.random((64, 64), np.float32), random.random((64, 64), np.float32))
+            for _ in range(50)
+        ]
+        whole = curve_of(images)
+        monkeypatch.setattr("app.conformal.high_probability._MOST_LEVELS", 100)
+        thin = curve_of(images)
+        assert len(thin.thresholds) <= 100 < len(whole.thresholds)
+        for t in whole.thresholds.tolist():
+            assert whole.risk(t) <= thin.risk(t) <= whole.risk(t) + 0.05 * BOUND
+
+    def test_the_grid_is_on_the_safe_side(self):
+        """WSR certifies no more than the same images with their σ already on the grid."""
+        random = np.random.default_rng(2)
+        images = [
+            (random.random((8, 8), np.float32), random.random((8, 8), np.float32))
+            for _ in range(60)
+        ]
+        free, gridded = curve_of(images, method="wsr"), curve_of(on_the_grid(images), method="wsr")
+        np.testing.assert_array_equal(free.thresholds, gridded.thresholds)
+        np.testing.assert_array_equal(free.risks, gridded.risks)
+
+    @pytest.mark.parametrize("delta", [0, 1, -0.1, math.nan])
+    def test_refuses_a_delta_that_is_none(self, delta):
+        """δ is a probability that is neither 0 nor 1."""
+        with pytest.raises(ValueError, match="delta"):
+            curve_of([], delta)
+
+    @pytest.mark.parametrize("method", METHODS)
+    def test_refuses_an_error_above_the_bound(self, method):
+        """A declared bound is enforced."""
+        image = (np.ones((1, 1), np.float32), np.full((1, 1), BOUND * 1.01, np.float32))
+        with pytest.raises(ValueError, match="exceeds the bound"):
+            curve_of([image], method=method)
+
+
+class TestMinimalN:
+    @pytest.mark.parametrize(
+        ("alpha", "bound", "n"),
+        [
+            (0.1, 3, 68),
+            (0.1, 1.9576, 44),
+            (0.1, 1, 22),
+            (0.05, 3, 138),
+            (0.05, 1.9576, 89),
+            (0.05, 1, 45),
+        ],
+    )
+    def test_known_values(self, alpha, bound, n):
+        """⌈log(1/δ)/−log(1 − α/B)⌉ at δ = 0.1."""
+        assert minimal_n(alpha, bound, 0.1) == n
+
+    @given(st.floats(0.01, 2.5), DELTAS, st.sampled_from(METHODS))
+    @settings(max_examples=50)
+    def test_it_is_where_the_curve_begins_to_certify(self, alpha, delta, method):
+        """With n perfect images α is certified, with n − 1 it is not."""
+        n = minimal_n(alpha, BOUND, delta, method)
+        perfect = (np.ones((1, 1), np.float32), np.zeros((1, 1), np.float32))
+        assert curve_of([perfect] * n, delta, method).threshold(alpha) == math.inf
+        if n:
+            fewer = curve_of([perfect] * (n - 1), delta, method)
+            assert fewer.threshold(alpha) == -math.inf
+
+    def test_betting_needs_a_few_more(self):
+        """WSR begins a few images later, since its first bets are careful."""
+        assert 44 <= minimal_n(0.1, 1.9576, 0.1, "wsr") <= 50
+        assert minimal_n(1e-6, 1.9576, 0.1, "wsr") == math.ceil(
+            math.log(10) / math.log1p(1e-6 / 1.9576) * (1 - 1e-9)
+        )
+
+    @pytest.mark.parametrize(
+        "arguments", [(0, 1, 0.1), (0.1, 0, 0.1), (0.1, math.inf, 0.1), (0.1, 1, 0), (0.1, 1, 1)]
+    )
+    def test_refuses(self, arguments):
+        """α, B and δ must have a meaning."""
+        with pytest.raises(ValueError, match="must be"):
+            minimal_n(*arguments)
+
+
+class TestLeakage:
+    def test_by_hand(self):
+        """The worst mean that passes, moved to the images that are not leaked, and its bound."""
+        n, leaked, alpha, delta = 200, 30, 0.3, 0.1
+        means = np.linspace(0, 1, 20_001)
+        passing = means[hoeffding_bentkus_bound(means, n, delta) * BOUND <= alpha]
+        moved = passing.max() * n / (n - leaked)
+        near = np.array([moved, moved + 1 / (n - leaked)])  # the ceiling may be one further
+        least, most = hoeffding_bentkus_bound(near, n - leaked, delta) * BOUND
+        assert least * (1 - 1e-9) <= leakage_bound(alpha, n, leaked, BOUND, delta) <= most
+
+    @given(st.floats(0.01, 2.5), st.integers(1, 300), DELTAS)
+    @settings(max_examples=30)
+    def test_more_leakage_leaves_less(self, alpha, n, delta):
+        """It grows with the number of leaked images, up to B when all are."""
+        bounds = [leakage_bound(alpha, n, k, BOUND, delta) for k in sorted({0, n // 3, n})]
+        assert bounds == sorted(bounds)
+        assert bounds[-1] == BOUND
+
+    def test_it_holds(self):
+        """Of calibrations with perfect leaked images, at most δ violate the weaker bound."""
+        n, leaked, alpha, delta = 120, 40, 0.5, 0.1
+        bound = leakage_bound(alpha, n, leaked, 1.0, delta)
+        never = Staircase(np.empty(0, np.float32), np.empty(0, np.float32))
+        levels = np.linspace(1, 2, 100).astype(np.float32)  # the risk of t is the share below it
+        random = np.random.default_rng(5)
+        violations = 0
+        for _ in range(200):
+            drawn = random.choice(levels, n - leaked)
+            images = [*(Staircase([level], [1.0]) for level in drawn), *[never] * leaked]
+            curve = HighProbabilityCurve.from_staircases(images, 1.0, delta=delta)
+            violations += np.mean(levels < curve.threshold(alpha)) > bound
+        assert violations <= stats.binom.ppf(0.999, 200, delta)
+
+    def test_refuses(self):
+        """No more images can be leaked than there are."""
+        with pytest.raises(ValueError, match="n_leaked"):
+            leakage_bound(0.1, 5, 6, 1.0, 0.1)
+
+
+def test_it_needs_more_than_the_expectation():
+    """The floor lies above B/(n + 1), and falls as n grows."""
+    floors = []
+    for n in (10, 100, 1000):
+        curve = HighProbabilityCurve.from_staircases(
+            [Staircase(np.empty(0, np.float32), np.empty(0, np.float32))] * n, 1.0, delta=0.1
+        )
+        assert curve.min_alpha > RiskCurve.from_staircases([], 1.0).min_alpha / (n + 1)
+        floors.append(curve.min_alpha)
+    assert floors == sorted(floors, reverse=True)

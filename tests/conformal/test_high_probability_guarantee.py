@@ -1,0 +1,80 @@
+"""Is the promise kept with probability 1 − δ? Calibrations drawn from populations known entirely.
+
+A stored set of staircases is taken as the whole population; calibrations are drawn from it with
+replacement, so the expected loss of a threshold is known exactly: a mean over the population. A
+violation is a calibration whose threshold has an expected loss above α.
+
+Power: of 500 calibrations, more than 72 violate by chance with probability 0.001 if the true share
+is δ = 0.1; if it were 0.18, more than 72 would with probability 0.98.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from app.calibration.active import shipped_calibrations
+from app.conformal import HighProbabilityCurve, RiskCurve, Staircase
+
+DELTA, DRAWS = 0.1, 500
+MOST = int(stats.binom.ppf(0.999, DRAWS, DELTA))
+
+CURVES = {
+    "expectation": RiskCurve.from_staircases,
+    "hoeffding_bentkus": lambda s, b: HighProbabilityCurve.from_staircases(s, b, delta=DELTA),
+    "wsr": lambda s, b: HighProbabilityCurve.from_staircases(s, b, delta=DELTA, method="wsr"),
+}
+
+
+def coarse(staircase: Staircase) -> Staircase:
+    """The staircase with four levels per octave, which makes a thousand curves affordable."""
+    mantissa, exponent = np.frexp(staircase.levels)
+    levels = np.ldexp(np.floor(mantissa * 8) / 8, exponent).astype(np.float32)
+    last = np.append(np.diff(levels) > 0, True)[: len(levels)]
+    return Staircase(levels[last], staircase.errors[last])
+
+
+@pytest.fixture(scope="module")
+def photographs():
+    """243 photographs through the shipped pipeline."""
+    (calibration,) = (c for c in shipped_calibrations() if c.n == 243)
+    return [coarse(staircase) for staircase in calibration.staircases], calibration.bound
+
+
+@pytest.fixture(scope="module")
+def coins():
+    """Losses of 0 or B only, the hardest for a mean, that appear level by level."""
+    never = Staircase(np.empty(0, np.float32), np.empty(0, np.float32))
+    levels = np.linspace(1, 2, 97).astype(np.float32)
+    return [*(Staircase([level], [1.0]) for level in levels), never, never, never], 1.0
+
+
+def violations(population, bound, rule: str, *, n: int, alpha: float) -> tuple[int, float]:
+    """How many of the calibrations violate, and the mean expected loss of their thresholds."""
+    random = np.random.default_rng(7)
+    risks = []
+    for _ in range(DRAWS):
+        drawn = [population[i] for i in random.integers(len(population), size=n)]
+        threshold = CURVES[rule](drawn, bound).threshold(alpha)
+        risks.append(np.mean([staircase.loss_below(threshold) for staircase in population]))
+    return int(np.sum(np.array(risks) > alpha)), float(np.mean(risks))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rule", ["hoeffding_bentkus", "wsr"])
+@pytest.mark.parametrize(("name", "n", "alpha"), [("photographs", 80, 0.1), ("coins", 60, 0.3)])
+def test_at_most_delta_of_the_calibrations_violate(rule, name, n, alpha, request):
+    """E[L | calibration] ≤ α in all but δ of the calibrations, and masks are not empty."""
+    population, bound = request.getfixturevalue(name)
+    count, mean = violations(population, bound, rule, n=n, alpha=alpha)
+    assert count <= MOST
+    assert mean > alpha / 8
+
+
+@pytest.mark.slow
+def test_the_guarantee_in_expectation_is_another_one(coins):
+    """Its thresholds keep α on average, and exceed it in far more than δ of the calibrations."""
+    count, mean = violations(*coins, "expectation", n=60, alpha=0.3)
+    assert mean <= 0.3
+    assert count > 2 * MOST
