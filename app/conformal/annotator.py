@@ -1,0 +1,147 @@
+"""A declared synthetic annotator: semantic labels without people.
+
+The semantic metric asks where the *meaning* of a prediction differs from the truth, which people
+mark with a brush. This module is a rule that marks instead, so that the semantic path can be
+calibrated, evaluated and tested where no person has looked. It is **not** a person: it sees
+structure and colour, not meaning, and whatever rests on it is called synthetic.
+
+The rule, on normalised Lab (`app/conformal/lab.py`):
+
+1. *Colour*: ‖K * Y − K * Ŷ‖₁ > `color`, with K a Gaussian of `blur` pixels. Slight shifts of
+   edges and grain cancel in the blur, as they do for the eye.
+2. *Structure*: the structural dissimilarity (1 − SSIM)/2 of the lightness, in the same Gaussian
+   window, exceeds `structure`, where truth or prediction has at least the contrast `contrast`
+   (standard deviation of the lightness in the window): texture that was invented, lost or turned.
+3. Either of them marks a pixel. Marks thinner than the square of `opening` pixels vanish (opening),
+   and what is left grows by a margin of `margin` pixels, as a person's brush does.
+
+SSIM is that of Wang et al. 2004 with C₁ = 0.01² and C₂ = 0.03².
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from app.conformal.filters import gaussian_blur
+from app.conformal.lab import check_rgb, normalised_lab
+
+_C1, _C2 = 0.01**2, 0.03**2
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The rule and its thresholds, as a calibration records them.
+
+    name, version: of the rule; the version is raised whenever a label could change.
+    synthetic: always True: a record of these settings says by itself that no person labelled.
+    blur: standard deviation of the Gaussian window in pixels.
+    color: blurred colour difference that counts, L1 in normalised Lab.
+    structure: structural dissimilarity that counts, in [0, 1].
+    contrast: lightness contrast below which structure is not compared (grain of flat areas).
+    opening: side in pixels, odd, of the smallest square that is kept.
+    margin: pixels by which the marks grow.
+    """
+
+    name: Literal["trustscale-annotator"] = "trustscale-annotator"
+    version: Literal[1] = 1
+    synthetic: Literal[True] = True
+    blur: float = 2.0
+    color: float = 0.08
+    structure: float = 0.3
+    contrast: float = 0.02
+    opening: int = 3
+    margin: int = 4
+
+    def __post_init__(self) -> None:
+        if (self.name, self.version, self.synthetic) != ("trustscale-annotator", 1, True):
+            raise ValueError(f"no synthetic annotator {self.name!r} of version {self.version!r}")
+        if not 0 < self.blur <= 64:
+            raise ValueError("the annotator's blur must be between 0 and 64 pixels")
+        if not (self.color > 0 and 0 < self.structure < 1 and self.contrast >= 0):
+            raise ValueError("the annotator's thresholds must be positive, structure below 1")
+        if not (self.opening % 2 and 1 <= self.opening <= 63 and 0 <= self.margin <= 64):
+            raise ValueError("opening must be odd and between 1 and 63, margin between 0 and 64")
+
+    @classmethod
+    def of(cls, settings: Settings | Mapping[str, Any] | None) -> Settings:
+        """Settings from an instance, a mapping of its fields, or None for the defaults."""
+        if isinstance(settings, Settings):
+            return settings
+        unknown = set(settings or {}) - {field.name for field in fields(cls)}
+        if unknown:
+            raise ValueError(f"the annotator has no setting {', '.join(sorted(unknown))}")
+        return cls(**(settings or {}))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields, ready for JSON."""
+        return asdict(self)
+
+    @property
+    def title(self) -> str:
+        """How answers and reports call it."""
+        return f"synthetic annotator {self.name} version {self.version}"
+
+
+def label(
+    truth_rgb: NDArray[np.uint8],
+    prediction_rgb: NDArray[np.uint8],
+    settings: Settings | Mapping[str, Any] | None = None,
+) -> NDArray[np.bool_]:
+    """Where the rule says that the meaning differs, bool [H, W], of two uint8 [H, W, 3] images.
+
+    Raises:
+        ValueError: shapes or dtypes do not match.
+    """
+    settings = Settings.of(settings)
+    check_rgb(truth_rgb)
+    check_rgb(prediction_rgb)
+    if truth_rgb.shape != prediction_rgb.shape:
+        raise ValueError(
+            f"truth {truth_rgb.shape} and prediction {prediction_rgb.shape} differ in size"
+        )
+    truth, prediction = normalised_lab(truth_rgb), normalised_lab(prediction_rgb)
+    marks = color_difference(truth, prediction, settings.blur) > settings.color
+    marks |= structure_difference(truth[0], prediction[0], settings) > settings.structure
+    return _brushed(marks, settings)
+
+
+def color_difference(
+    truth: NDArray[np.float32], prediction: NDArray[np.float32], blur: float
+) -> NDArray[np.float32]:
+    """‖K * Y − K * Ŷ‖₁ per pixel, float32 [H, W], of normalised Lab [3, H, W]."""
+    difference = np.zeros(truth.shape[1:], np.float32)
+    for ours, theirs in zip(truth, prediction, strict=True):
+        difference += np.abs(gaussian_blur(ours - theirs, blur))
+    return difference
+
+
+def structure_difference(
+    truth: NDArray[np.float32], prediction: NDArray[np.float32], settings: Settings
+) -> NDArray[np.float64]:
+    """(1 − SSIM)/2 of two lightness planes [H, W] in [0, 1]; 0 where both lack contrast."""
+    ours, theirs = truth.astype(np.float64), prediction.astype(np.float64)
+    mean_a, mean_b, square_a, square_b, product = (
+        gaussian_blur(plane, settings.blur)
+        for plane in (ours, theirs, ours * ours, theirs * theirs, ours * theirs)
+    )
+    variance_a = np.maximum(square_a - mean_a**2, 0)
+    variance_b = np.maximum(square_b - mean_b**2, 0)
+    covariance = product - mean_a * mean_b
+    similarity = (2 * mean_a * mean_b + _C1) * (2 * covariance + _C2)
+    similarity /= (mean_a**2 + mean_b**2 + _C1) * (variance_a + variance_b + _C2)
+    has_contrast = np.maximum(variance_a, variance_b) >= settings.contrast**2
+    return np.where(has_contrast, (1 - similarity) / 2, 0.0)
+
+
+def _brushed(marks: NDArray[np.bool_], settings: Settings) -> NDArray[np.bool_]:
+    """The marks opened by a square, then grown by the margin."""
+    planes = ndimage.minimum_filter(marks.view(np.uint8), settings.opening)
+    # The second half of the opening and the margin are one dilation.
+    planes = ndimage.maximum_filter(planes, settings.opening + 2 * settings.margin)
+    return np.asarray(planes, np.bool_)

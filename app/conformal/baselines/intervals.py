@@ -1,0 +1,191 @@
+"""An interval per pixel and channel (Angelopoulos et al. 2022b).
+
+"Image-to-Image Regression with Distribution-Free Uncertainty Quantification and Applications in
+Imaging". Their nested sets are T_λ = [Ŷ − λ·l, Ŷ + λ·u] with heuristic half-widths l and u, the
+loss of an image is the share of its values outside, and λ is calibrated by risk-controlling
+prediction sets: with probability at least 1 − δ over the calibration images, the expected share
+outside is at most α. Their network predicts l and u; a model that can only be asked gives them by
+the quantiles of its samples: l = Ŷ − q_low, u = q_high − Ŷ.
+
+Values are 8-bit levels and the quantiles are order statistics, so half-widths and distances are
+integers: an image is reduced to its joint histogram of (half-width, distance), from which the share
+outside is known exactly at every λ. λ is sought on the grid `LAMBDAS`, fixed in advance.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.conformal.high_probability import hoeffding_bentkus_p_value
+
+LAMBDAS: NDArray[np.float64] = np.concatenate([[0.0], np.geomspace(1 / 255, 255, 1023)])
+"""The scales that are tried; at the last one even a half-width of 1 reaches every level."""
+LAMBDAS.setflags(write=False)
+
+_LEVELS = 256
+
+Widths = tuple[NDArray[np.uint8], NDArray[np.uint8]]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The heuristic interval before it is scaled.
+
+    low, high: quantiles of the samples, as order statistics (rounded outwards).
+    floor: least half-width in levels. It must be positive: where all samples agree the half-width
+        would be 0, no scale would ever reach the truth, and the risk could not be controlled.
+    """
+
+    low: float = 0.05
+    high: float = 0.95
+    floor: int = 1
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.low < self.high <= 1:
+            raise ValueError("the quantiles must be 0 ≤ low < high ≤ 1")
+        if not 1 <= self.floor < _LEVELS:
+            raise ValueError("the least half-width must be between 1 and 255 levels")
+
+
+class Calibrated(NamedTuple):
+    """The calibrated scale λ̂ (inf: too few images) and the mean share outside at it."""
+
+    scale: float
+    alpha: float
+    delta: float
+    n: int
+    risk: float
+
+
+class Score(NamedTuple):
+    """Of one image: the share of values inside their interval, and the mean width in [0, 1]."""
+
+    coverage: float
+    mean_width: float
+
+
+def half_widths(
+    samples: NDArray[np.uint8], prediction: NDArray[np.uint8], settings: Settings | None = None
+) -> Widths:
+    """The half-widths l and u, uint8 [H, W, 3] each, at least `floor`.
+
+    Args:
+        samples: uint8 [M, H, W, 3].
+        prediction: Ŷ, uint8 [H, W, 3]; a bound on its wrong side counts as Ŷ itself.
+        settings: the quantiles and the floor.
+
+    Raises:
+        ValueError: shapes or dtypes do not match.
+    """
+    settings = settings or Settings()
+    if samples.dtype != np.uint8 or samples.ndim != 4 or samples.shape[1:] != prediction.shape:
+        raise ValueError(
+            f"expected uint8 samples [M, {prediction.shape}], got {samples.dtype} {samples.shape}"
+        )
+    last = len(samples) - 1
+    low, high = math.floor(settings.low * last), math.ceil(settings.high * last)
+    below, above = np.empty_like(prediction), np.empty_like(prediction)
+    for row in range(len(prediction)):  # a row at a time: no copy of all samples
+        ordered = np.sort(samples[:, row], axis=0)
+        here = prediction[row]
+        below[row] = here - np.minimum(ordered[low], here)
+        above[row] = np.maximum(ordered[high], here) - here
+    least = np.uint8(settings.floor)
+    return np.maximum(below, least, out=below), np.maximum(above, least, out=above)
+
+
+def miss_curve(
+    truth: NDArray[np.uint8], prediction: NDArray[np.uint8], widths: Widths
+) -> NDArray[np.float64]:
+    """The loss of one image at every λ of `LAMBDAS`: its share of values outside, decreasing.
+
+    Raises:
+        ValueError: truth and prediction differ in shape.
+    """
+    _check(truth, prediction)
+    below, above = widths
+    is_above = truth > prediction
+    distance = np.where(is_above, truth - prediction, prediction - truth)
+    width = np.where(is_above, above, below)
+    joint = np.bincount(
+        (width.astype(np.uint16) * _LEVELS + distance).reshape(-1), minlength=_LEVELS**2
+    ).reshape(_LEVELS, _LEVELS)
+    # farther[w, d]: number of values of half-width w whose distance exceeds d.
+    farther = joint.sum(axis=1, keepdims=True) - np.cumsum(joint, axis=1)
+    every = np.arange(_LEVELS)
+    outside = farther[every, _reach(LAMBDAS[:, None], every)].sum(axis=1)
+    return np.asarray(outside / truth.size)
+
+
+def calibrate(
+    curves: Sequence[NDArray[np.float64]] | NDArray[np.float64], *, alpha: float, delta: float
+) -> Calibrated:
+    """λ̂, the smallest scale above which every scale is certified (their Algorithm 2).
+
+    From the largest λ down, "the expected share outside exceeds α" is tested with the
+    Hoeffding-Bentkus p-value of the mean share; the first λ that is not rejected ends the walk. The
+    risk decreases in λ, so no correction for the number of tests is needed.
+
+    Args:
+        curves: `miss_curve` of every calibration image, float64 [n, G].
+        alpha: the share that may lie outside, in (0, 1).
+        delta: the probability that the calibration may fail, in (0, 1).
+
+    Raises:
+        ValueError: no images, or alpha or delta outside (0, 1).
+    """
+    if not (0 < alpha < 1 and 0 < delta < 1):
+        raise ValueError("alpha and delta must be between 0 and 1")
+    losses = np.asarray(curves, np.float64)
+    if losses.ndim != 2 or losses.shape[1] != len(LAMBDAS) or not len(losses):
+        raise ValueError(f"expected curves [n, {len(LAMBDAS)}], got {losses.shape}")
+    n, means = len(losses), losses.mean(axis=0)
+    failed = np.flatnonzero(hoeffding_bentkus_p_value(means, n, alpha) > delta)
+    first = int(failed[-1]) + 1 if failed.size else 0
+    if first == len(LAMBDAS):
+        return Calibrated(math.inf, alpha, delta, n, 0.0)
+    return Calibrated(float(LAMBDAS[first]), alpha, delta, n, float(means[first]))
+
+
+def interval(
+    prediction: NDArray[np.uint8], widths: Widths, scale: float
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """The images of the lower and the upper ends, uint8 [H, W, 3]: the levels inside T_λ.
+
+    Real ends are rounded inwards, which keeps every whole level that lies between them. An infinite
+    scale gives 0 and 255 everywhere.
+    """
+    if math.isinf(scale):
+        return np.zeros_like(prediction), np.full_like(prediction, _LEVELS - 1)
+    down, up = (_reach(scale, width).astype(np.uint8) for width in widths)
+    return prediction - np.minimum(prediction, down), prediction + np.minimum(255 - prediction, up)
+
+
+def score(truth: NDArray[np.uint8], lower: NDArray[np.uint8], upper: NDArray[np.uint8]) -> Score:
+    """Coverage and mean width of one image's intervals.
+
+    Raises:
+        ValueError: the images differ in shape.
+    """
+    _check(truth, lower)
+    inside = np.count_nonzero((lower <= truth) & (truth <= upper))
+    return Score(inside / truth.size, float(np.mean(upper - lower)) / (_LEVELS - 1))
+
+
+def _reach(scale: NDArray[np.float64] | float, width: NDArray[np.integer]) -> NDArray[np.intp]:
+    """How many whole levels λ·w reaches: floor(λ·w), at most 255."""
+    return np.minimum(np.floor(scale * width.astype(np.float64)), _LEVELS - 1).astype(np.intp)
+
+
+def _check(truth: NDArray[np.uint8], other: NDArray[np.uint8]) -> None:
+    if truth.shape != other.shape or truth.dtype != np.uint8 or other.dtype != np.uint8:
+        raise ValueError(
+            f"expected two uint8 images of one shape, got {truth.dtype} {truth.shape} and "
+            f"{other.dtype} {other.shape}"
+        )

@@ -1,0 +1,113 @@
+"""A continuous mask (Kutiel et al. 2023, "Conformal Prediction Masks"; the paper's Appendix B).
+
+A confidence c in [0, 1] per pixel is scaled to the mask M^(λ) = min{λ / (1 − c + ε), 1}; each
+calibration image gives the largest λ at which its own weighted error (1/N) Σ M·|Ŷ − Y| is at most
+α; a quantile of these λ is served. The claim is Eq. 3: with probability at least 1 − δ over the
+calibration images, the *expected* weighted error of a new image is at most α.
+
+**The claim is false.** The condition is checked image by image, the expectation in the claim never
+enters, and the quantile has no correction for a finite sample (Appendix B; the counterexample runs
+in tests/conformal/test_baselines.py). The masks are for comparison only.
+
+The paper's formula writes [σ] where c stands here: in it larger values mean *more* confidence, as
+in Kutiel et al., where a network predicts c. A model that can only be asked gives c by the root of
+its indecision, see `confidence`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+EPSILON = 1e-3
+"""ε keeps the quotient finite where the confidence is 1."""
+
+
+def confidence(indecision: NDArray[np.float32]) -> NDArray[np.float64]:
+    """The confidence c = 1 − min{1, √σ}, float64 of the shape of σ, in [0, 1].
+
+    σ is a variance in normalised Lab, so its root is a deviation in the unit of the error: M then
+    weighs a pixel by the inverse of the error that the samples suggest.
+
+    Raises:
+        ValueError: σ is negative or not a number somewhere.
+    """
+    if not (indecision >= 0).all():
+        raise ValueError("σ must not be negative")
+    return 1 - np.minimum(1, np.sqrt(indecision, dtype=np.float64))
+
+
+def mask(
+    confidences: NDArray[np.float64], scale: float, epsilon: float = EPSILON
+) -> NDArray[np.float64]:
+    """M^(λ) = min{λ / (1 − c + ε), 1}, float64 of the shape of c, in [0, 1]."""
+    return np.minimum(scale / (1 - confidences + epsilon), 1)
+
+
+def weighted_error(weights: NDArray[np.float64], error: NDArray[np.floating]) -> float:
+    """(1/N) Σ M·|Ŷ − Y|, the quantity that Eq. 3 speaks about."""
+    return float(np.mean(weights * error, dtype=np.float64))
+
+
+def image_scale(
+    confidences: NDArray[np.float64],
+    error: NDArray[np.floating],
+    alphas: Sequence[float] | NDArray[np.float64],
+    epsilon: float = EPSILON,
+) -> NDArray[np.float64]:
+    """λ_i = max{λ in [0, 1] : (1/N) Σ M^(λ)·|Ŷ − Y| ≤ α} of one image, for every α.
+
+    With u = 1 − c + ε the weighted error is, between two neighbouring values of u, the line
+    (Σ_{u ≤ λ} e + λ·Σ_{u > λ} e/u) / N, and it increases in λ; so λ_i is found by sorting, exactly.
+
+    Args:
+        confidences: c, [H, W] in [0, 1].
+        error: |Ŷ − Y| per pixel, [H, W], finite and ≥ 0.
+        alphas: levels ≥ 0.
+        epsilon: ε > 0.
+
+    Returns:
+        float64, one λ_i per α.
+
+    Raises:
+        ValueError: the maps differ in shape, an error is negative, or ε is not positive.
+    """
+    if confidences.shape != error.shape or not error.size:
+        raise ValueError(f"c {confidences.shape} and the error {error.shape} differ in shape")
+    if not (error >= 0).all() or epsilon <= 0:
+        raise ValueError("errors must not be negative, and epsilon must be positive")
+    doubt = 1 - np.asarray(confidences, np.float64).reshape(-1) + epsilon
+    order = np.argsort(doubt, kind="stable")
+    doubt, errors = doubt[order], np.asarray(error, np.float64).reshape(-1)[order]
+    # Before the k-th value: what is already whole, and the slope of what still grows.
+    whole = np.concatenate([[0.0], np.cumsum(errors)])
+    slope = np.concatenate([np.cumsum((errors / doubt)[::-1])[::-1], [0.0]])
+    at_value = whole[:-1] + doubt * slope[:-1]  # N times the weighted error at λ = u_k
+    budgets = np.asarray(alphas, np.float64) * errors.size
+    place = np.searchsorted(at_value, budgets, side="right")
+    rising = slope[place] > 0
+    scales = np.ones(len(budgets))
+    scales[rising] = (budgets - whole[place])[rising] / slope[place][rising]
+    return np.clip(scales, 0, 1)
+
+
+def calibrate(
+    scales: Sequence[float] | NDArray[np.float64], *, delta: float, literal: bool = False
+) -> float:
+    """The λ that is served, an empirical quantile of the λ_i of the calibration images.
+
+    The kind reading takes the largest λ at which at least a share 1 − δ of the calibration images
+    keeps its weighted error at α, the δ-quantile. The literal one takes Quantile_{1−δ}, as step 2
+    of Appendix B has it, at which only a share δ of them need do so. Neither makes Eq. 3 true.
+
+    Raises:
+        ValueError: no scales, or delta outside (0, 1).
+    """
+    if not 0 < delta < 1:
+        raise ValueError("delta must be between 0 and 1")
+    values = np.asarray(scales, np.float64)
+    if values.ndim != 1 or not values.size:
+        raise ValueError("expected the scales of at least one image")
+    return float(np.quantile(values, 1 - delta if literal else delta, method="lower"))

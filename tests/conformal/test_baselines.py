@@ -1,0 +1,239 @@
+"""The methods that the paper compares with, and what is wrong with one of them."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from app.conformal import RiskCurve, Staircase
+from app.conformal.baselines import everything, intervals, weights
+from app.conformal.high_probability import HighProbabilityCurve, hoeffding_bentkus_p_value
+
+
+def drawn(seed, shape=(9, 7, 3), count=5, spread=12):
+    """Truth, prediction and samples that differ by noise."""
+    random = np.random.default_rng(seed)
+    truth = random.integers(0, 256, shape)
+    samples = truth + np.rint(random.normal(0, spread, (count, *shape)))
+    samples = np.clip(samples, 0, 255).astype(np.uint8)
+    return truth.astype(np.uint8), samples[0], samples
+
+
+class TestEverything:
+    def test_the_whole_image(self):
+        """Nothing is left out, and the loss is the worst error of all."""
+        sigma, error = np.random.default_rng(0).random((2, 6, 5), np.float32)
+        assert everything.mask((6, 5, 3)).all()
+        assert everything.mask((6, 5, 3)).shape == (6, 5)
+        assert everything.loss(Staircase.from_maps(sigma, error)) == error.max()
+
+
+class TestIntervals:
+    @given(st.integers(0, 99), st.integers(2, 12), st.floats(0, 40))
+    @settings(max_examples=40, deadline=None)
+    def test_half_widths(self, seed, count, spread):
+        """They reach from the prediction to the quantiles of the samples, at least the floor."""
+        _, prediction, samples = drawn(seed, count=count, spread=spread)
+        below, above = intervals.half_widths(samples, prediction, intervals.Settings(floor=2))
+        low = np.quantile(samples, 0.05, axis=0, method="lower").astype(int)
+        high = np.quantile(samples, 0.95, axis=0, method="higher").astype(int)
+        assert np.array_equal(below, np.maximum(2, prediction.astype(int) - low))
+        assert np.array_equal(above, np.maximum(2, high - prediction.astype(int)))
+
+    @given(st.integers(0, 99), st.integers(0, len(intervals.LAMBDAS) - 1))
+    @settings(max_examples=60, deadline=None)
+    def test_the_curve_is_what_the_images_lose(self, seed, index):
+        """At every λ the curve is the share outside the very images that are shown."""
+        truth, prediction, samples = drawn(seed)
+        widths = intervals.half_widths(samples, prediction)
+        scale = float(intervals.LAMBDAS[index])
+        curve = intervals.miss_curve(truth, prediction, widths)
+        score = intervals.score(truth, *intervals.interval(prediction, widths, scale))
+        assert curve[index] == pytest.approx(1 - score.coverage, abs=1e-12)
+        # By the definition, in real numbers.
+        signed = truth.astype(float) - prediction
+        inside = (signed <= scale * widths[1]) & (-signed <= scale * widths[0])
+        assert score.coverage == pytest.approx(inside.mean(), abs=1e-12)
+
+    def test_the_curve_falls_to_zero(self):
+        """The largest λ reaches every level, so there is always a λ to begin with."""
+        truth, prediction, samples = drawn(3, spread=2)
+        curve = intervals.miss_curve(
+            255 - truth, prediction, intervals.half_widths(samples, prediction)
+        )
+        assert (np.diff(curve) <= 0).all()
+        assert (curve[0] > 0, curve[-1]) == (True, 0)
+
+    def test_the_scale_is_the_smallest_certified(self):
+        """Every λ from λ̂ on passes the test, and the one below does not."""
+        curves = [
+            intervals.miss_curve(truth, prediction, intervals.half_widths(samples, prediction))
+            for truth, prediction, samples in map(drawn, range(60))
+        ]
+        found = intervals.calibrate(curves, alpha=0.2, delta=0.1)
+        p = hoeffding_bentkus_p_value(np.mean(curves, axis=0), 60, 0.2)
+        index = int(np.flatnonzero(found.scale == intervals.LAMBDAS)[0])
+        assert max(p[index:]) <= 0.1 < p[index - 1]
+        assert found.n == 60
+        assert found.risk == pytest.approx(np.mean(curves, axis=0)[index])
+        assert found.risk < 0.2
+
+    def test_too_few_images(self):
+        """Without a certified λ the interval is the whole range."""
+        truth, prediction, samples = drawn(0)
+        widths = intervals.half_widths(samples, prediction)
+        curve = intervals.miss_curve(truth, prediction, widths)
+        found = intervals.calibrate([curve], alpha=0.1, delta=0.1)
+        assert found.scale == math.inf
+        lower, upper = intervals.interval(prediction, widths, found.scale)
+        assert intervals.score(truth, lower, upper) == (1.0, 1.0)
+
+    def test_the_promise(self):
+        """The risk exceeds α in at most a share δ of 400 calibrations (standard error 0.015)."""
+        random = np.random.default_rng(7)
+        # Losses of 0 and 1, the worst case: an image is outside altogether, or inside.
+        difficulty = np.exp(random.normal(0, 1, (4000, 1)))
+        population = (difficulty > intervals.LAMBDAS).astype(float)
+        truth = population.mean(axis=0)
+        broken = 0
+        for _ in range(400):
+            chosen = population[random.integers(0, len(population), 80)]
+            scale = intervals.calibrate(chosen, alpha=0.2, delta=0.1).scale
+            broken += truth[scale == intervals.LAMBDAS][0] > 0.2 if scale < math.inf else 0
+        assert 0 < broken / 400 <= 0.1 + 2 * 0.015
+
+    def test_wrong_arguments(self):
+        """Shapes, quantiles and levels are checked."""
+        truth, prediction, samples = drawn(0)
+        with pytest.raises(ValueError, match="expected uint8 samples"):
+            intervals.half_widths(samples[0], prediction)
+        with pytest.raises(ValueError, match="two uint8 images"):
+            intervals.miss_curve(truth[1:], prediction, (prediction, prediction))
+        with pytest.raises(ValueError, match="between 0 and 1"):
+            intervals.calibrate([np.zeros(len(intervals.LAMBDAS))], alpha=0, delta=0.1)
+        with pytest.raises(ValueError, match="expected curves"):
+            intervals.calibrate([], alpha=0.1, delta=0.1)
+        for wrong in ({"low": 0.5, "high": 0.5}, {"floor": 0}):
+            with pytest.raises(ValueError, match=r"quantiles|half-width"):
+                intervals.Settings(**wrong)
+
+
+class TestWeights:
+    @given(st.integers(0, 999), st.floats(0, 0.6))
+    @settings(max_examples=60, deadline=None)
+    def test_the_scale_of_an_image(self, seed, alpha):
+        """λ_i keeps the weighted error at α, and a larger λ does not."""
+        random = np.random.default_rng(seed)
+        confidences = np.round(random.random((6, 5)), 1)  # with ties
+        error = random.random((6, 5)) * random.integers(0, 2, (6, 5))
+        [scale] = weights.image_scale(confidences, error, [alpha])
+        assert 0 <= scale <= 1
+        assert weights.weighted_error(weights.mask(confidences, scale), error) <= alpha + 1e-12
+        if scale < 1:
+            larger = weights.mask(confidences, scale * (1 + 1e-6) + 1e-9)
+            assert weights.weighted_error(larger, error) > alpha
+
+    def test_several_levels_at_once(self):
+        """Each α gives what it gives alone, and more α gives no less."""
+        random = np.random.default_rng(1)
+        confidences, error = random.random((2, 8, 8))
+        alphas = [0.0, 0.05, 0.1, 0.4, 2.0]
+        found = weights.image_scale(confidences, error, alphas)
+        assert found.tolist() == [weights.image_scale(confidences, error, [a])[0] for a in alphas]
+        assert (np.diff(found) >= 0).all()
+        assert (found[0], found[-1]) == (0, 1)
+
+    def test_confidence(self):
+        """One minus the deviation of the samples, within [0, 1]."""
+        sigma = np.array([0, 0.25, 1, 4], np.float32)
+        assert weights.confidence(sigma).tolist() == [1, 0.5, 0, 0]
+        with pytest.raises(ValueError, match="negative"):
+            weights.confidence(-sigma)
+
+    def test_the_quantile(self):
+        """The kind reading leaves a share 1 − δ of the images at α, the literal one a share δ."""
+        scales = np.arange(1, 11) / 10
+        kind = weights.calibrate(scales, delta=0.2)
+        assert np.mean(scales >= kind) >= 0.8
+        assert weights.calibrate(scales, delta=0.2, literal=True) > kind
+        with pytest.raises(ValueError, match="at least one image"):
+            weights.calibrate([], delta=0.2)
+        with pytest.raises(ValueError, match="delta"):
+            weights.calibrate(scales, delta=0)
+
+    def test_wrong_maps(self):
+        """Shapes and signs are checked."""
+        ones = np.ones((2, 2))
+        for arguments in [(ones, np.ones((2, 3)), [0.1]), (ones, -ones, [0.1])]:
+            with pytest.raises(ValueError, match=r"differ|negative"):
+                weights.image_scale(*arguments)
+
+
+class TestExampleB1:
+    """The paper's Example B.1, decided exactly.
+
+    σ is 0 everywhere; an image is perfect with probability 1 − q and wrong by 1 everywhere with
+    probability q. With n calibration images the number K of wrong ones is binomial, and everything
+    that a calibration can do depends on K alone: both methods are run for every K, and the
+    probabilities are summed. τ = (1 − q)^n is the probability that all are perfect.
+    """
+
+    N, Q = 39, 0.05
+    SHAPE = (2, 2)
+    TAU = (1 - Q) ** N  # 0.135
+    DELTA = TAU / 2
+    ALPHA = Q / 2
+
+    @property
+    def chances(self):
+        """P(K = 0), …, P(K = n)."""
+        return stats.binom.pmf(np.arange(self.N + 1), self.N, self.Q)
+
+    def errors(self, wrong):
+        """The error maps of a calibration set with this many wrong images."""
+        return [np.full(self.SHAPE, float(k < wrong), np.float32) for k in range(self.N)]
+
+    @pytest.mark.parametrize("literal", [False, True])
+    def test_their_claim_fails(self, literal):
+        """Eq. 3 promises a violation with probability at most δ; it is at least τ = 2δ."""
+        confidences = np.zeros(self.SHAPE)  # [σ] = 0 in the paper's formula
+        violated = []
+        for wrong in range(self.N + 1):
+            scales = [
+                weights.image_scale(confidences, error, [self.ALPHA])[0]
+                for error in self.errors(wrong)
+            ]
+            scale = weights.calibrate(scales, delta=self.DELTA, literal=literal)
+            mask = weights.mask(confidences, scale)
+            expected = self.Q * weights.weighted_error(mask, np.ones(self.SHAPE))
+            violated.append(expected > self.ALPHA)
+        assert violated[0]  # the step of the paper's proof: λ = 1 when all are perfect
+        probability = float(self.chances @ violated)
+        assert probability >= self.TAU > self.DELTA
+
+    def test_ours_holds(self):
+        """On the same data the expected loss of our mask is at most α; it trusts something."""
+        sigma = np.zeros(self.SHAPE, np.float32)
+        losses, trusted = [], []
+        for wrong in range(self.N + 1):
+            stairs = (Staircase.from_maps(sigma, error) for error in self.errors(wrong))
+            mask = RiskCurve.from_staircases(stairs, bound=1).mask(sigma, self.ALPHA)
+            losses.append(self.Q * float(mask.any()))
+            trusted.append(mask.mean())
+        assert 0 < self.chances @ losses <= self.ALPHA
+        assert self.chances @ trusted > 0.1
+
+    def test_ours_with_high_probability_holds(self):
+        """Certified for this calibration, P(expected loss > α) is at most δ."""
+        sigma = np.zeros(self.SHAPE, np.float32)
+        violated = []
+        for wrong in range(self.N + 1):
+            stairs = [Staircase.from_maps(sigma, error) for error in self.errors(wrong)]
+            curve = HighProbabilityCurve.from_staircases(stairs, 1, delta=self.DELTA)
+            violated.append(self.Q * float(curve.mask(sigma, self.ALPHA).any()) > self.ALPHA)
+        assert self.chances @ violated <= self.DELTA
