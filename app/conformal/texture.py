@@ -1,0 +1,238 @@
+"""The terms of the learned σ: logarithms of energies of the samples' variance and mean image.
+
+    log σ(p) = w₀ + Σ_j w_j · f_j(p)
+
+Each *term* f_j is the logarithm of a non-negative energy at one level of a pyramid. The cells of
+level 0 are 4×4 output pixels, those of each further level twice as wide, up to 512 pixels; a coarse
+term is brought to the cells of level 0 by linear interpolation. The energies are
+
+    variance          Σ_c Var_M, the disagreement of the samples
+    detail            the variance of L within a cell of level 0, of the mean of the samples
+    slope, curve      |∇L|² and (ΔL)² of the mean of the samples
+    light<b>, color<b>  what the mean image loses in L, and in a and b, by a small blur at level b:
+                      its spectrum, octave by octave
+
+`variance@2` is the logarithm of the mean over a cell of level 2, `log variance@2` the mean of the
+logarithm. Why these: where the truth has more detail than any upscaler can return, the samples
+often agree on too little of it; how the energy falls from octave to octave tells how much is
+missing, and the coarsest levels tell how hard the photograph is as a whole.
+
+The module is the formula; the weights are in `learned.py` and come from `benchmarks/power.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+Plane = NDArray[np.float64]
+
+CELL = 4  # output pixels: the neighbourhood of D is as wide, so nothing finer is to be ranked
+LEVELS = 8  # the coarsest cell, 4 · 2^7 = 512 pixels, is one whole photograph of the fit
+_BANDS = 5  # octaves of light and color
+_STRIP = 16  # rows of cells that are measured together: temporaries stay in cache
+_ROUNDING = 1 << 20
+
+# Where the logarithm starts: below these, energies are rounding noise of 8-bit samples.
+_FLOORS = {
+    "variance": 1e-9,
+    "detail": 1e-7,
+    "slope": 1e-7,
+    "curve": 1e-7,
+    "light": 1e-7,
+    "color": 1e-8,
+}
+_OF_PIXELS = ("variance", "detail", "slope", "curve")
+
+# Levels at which there are terms. Neighbouring levels tell almost the same, so that at the coarser
+# ones every second is enough, and fewer yet for the means of logarithms.
+_LEVELS_OF_MEANS = (0, 1, 2, 3, 5, 7)
+_LEVELS_OF_LOGS = (2, 5, 7)
+
+
+class _Level(NamedTuple):
+    """The wanted terms of one level by their names, float64 [h, w] each."""
+
+    shape: tuple[int, ...]
+    terms: dict[str, Plane]
+
+
+@cache
+def term_names() -> tuple[str, ...]:
+    """The names of all terms, from the finest level to the coarsest."""
+    return tuple(f"{name}@{depth}" for depth in range(LEVELS) for name in _names(depth))
+
+
+def _names(depth: int) -> Iterator[str]:
+    if depth not in _LEVELS_OF_MEANS:
+        return
+    bands = range(min(depth + 1, _BANDS))
+    for energy in (*_OF_PIXELS, *(f"{kind}{b}" for b in bands for kind in ("light", "color"))):
+        yield energy
+        # At the level where a band is measured, the mean of one logarithm is the logarithm.
+        if depth in _LEVELS_OF_LOGS and not energy.endswith(str(depth)):
+            yield f"log {energy}"
+
+
+def log_sigma(
+    variance: NDArray[np.float32], mean: NDArray[np.float32], weights: Mapping[str, float]
+) -> Plane:
+    """Σ_j w_j f_j on the cells of level 0, float64 [⌈H/4⌉, ⌈W/4⌉].
+
+    Rounded to multiples of 2^-20. Logarithms and sums of different machines may differ in their
+    last bits, about 1e-14; that moves a rounded value once in a hundred million cells, and then σ
+    by a millionth.
+
+    Args:
+        variance: Σ_c Var_M over the channels, float32 [H, W] ≥ 0.
+        mean: E_M[μ] in normalised Lab, float32 [3, H, W].
+        weights: w_j by the name of the term.
+
+    Raises:
+        ValueError: a name is not that of a term.
+    """
+    if unknown := set(weights) - set(term_names()):
+        raise ValueError(f"there are no terms {sorted(unknown)}")
+    total: Plane | None = None
+    # From coarse to fine: interpolation is linear, so a level is summed before it is enlarged.
+    for level in reversed(list(_pyramid(variance, mean, frozenset(weights)))):
+        total = np.zeros(level.shape) if total is None else double(total)
+        for name, values in level.terms.items():
+            total += weights[name] * values
+    assert total is not None  # noqa: S101 - there are LEVELS levels
+    height, width = (-(-side // CELL) for side in variance.shape)
+    return np.asarray(np.rint(total[:height, :width] * _ROUNDING) / _ROUNDING)
+
+
+def dense_terms(variance: NDArray[np.float32], mean: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Every term on the cells of level 0, float32 [terms, ⌈H/4⌉, ⌈W/4⌉], to fit weights with."""
+    height, width = (-(-side // CELL) for side in variance.shape)
+    dense = []
+    for depth, level in enumerate(_pyramid(variance, mean, frozenset(term_names()))):
+        for values in level.terms.values():
+            plane = values
+            for _ in range(depth):
+                plane = double(plane)
+            dense.append(plane[:height, :width].astype(np.float32))
+    return np.stack(dense)
+
+
+def enlarge(cells: Plane, shape: tuple[int, int]) -> NDArray[np.float32]:
+    """Cells of level 0 as pixels by linear interpolation, float32 of the shape [H, W]."""
+    pixels = cells.astype(np.float32)
+    for _ in range(CELL.bit_length() - 1):
+        pixels = double(pixels)
+    return np.ascontiguousarray(pixels[: shape[0], : shape[1]])
+
+
+def double(plane: NDArray[Any]) -> NDArray[Any]:
+    """Twice as high and wide by linear interpolation between the centres, of float [h, w]."""
+    height, width = plane.shape
+    near = 3 * plane
+    tall = np.empty((2 * height, width), plane.dtype)
+    tall[::2] = near + np.concatenate([plane[:1], plane[:-1]])
+    tall[1::2] = near + np.concatenate([plane[1:], plane[-1:]])
+    near = 3 * tall
+    large = np.empty((2 * height, 2 * width), plane.dtype)
+    large[:, ::2] = near + np.concatenate([tall[:, :1], tall[:, :-1]], axis=1)
+    large[:, 1::2] = near + np.concatenate([tall[:, 1:], tall[:, -1:]], axis=1)
+    large /= 16  # exact
+    return large
+
+
+def _pyramid(
+    variance: NDArray[np.float32], mean: NDArray[np.float32], wanted: frozenset[str]
+) -> Iterator[_Level]:
+    """The levels from fine to coarse; what no wanted term needs is not measured."""
+    stems = {name.partition("@")[0] for name in wanted}
+    logged = {stem[4:] for stem in stems if stem.startswith("log ")}
+    summed = {stem for stem in stems if not stem.startswith("log ")}
+    color, energies = _cells(variance, mean, summed | logged)
+    means = {name: plane for name, plane in energies.items() if name in summed}
+    logs = {name: _log(name, plane) for name, plane in energies.items() if name in logged}
+    for depth in range(LEVELS):
+        if depth:
+            color = _halve(color)
+            means = {name: _halve(plane) for name, plane in means.items()}
+            logs = {name: _halve(plane) for name, plane in logs.items()}
+        if depth < _BANDS:
+            light, a, b = _lost_by_a_blur(color)
+            for name, plane in ((f"light{depth}", light), (f"color{depth}", a + b)):
+                if name in summed:
+                    means[name] = plane
+                if name in logged:
+                    logs[name] = _log(name, plane)
+        terms = {}
+        for name in _names(depth):
+            if (full := f"{name}@{depth}") in wanted:
+                is_log = name.startswith("log ")
+                terms[full] = logs[name[4:]] if is_log else _log(name, means[name])
+        yield _Level(color.shape[1:], terms)
+
+
+def _cells(
+    variance: NDArray[np.float32], mean: NDArray[np.float32], wanted: set[str]
+) -> tuple[Plane, dict[str, Plane]]:
+    """Mean colour [3, h, w] and energies [h, w] of the cells of level 0.
+
+    Borders are reflected, first to whole cells, then to whole cells of the coarsest level.
+    """
+    sides = [(0, -side % CELL) for side in variance.shape]
+    lightness = np.pad(mean[0], [(1, 1 + extra) for _, extra in sides], mode="symmetric")
+    measures: dict[str, list[Plane]] = {name: [] for name in _OF_PIXELS if name in wanted}
+    rows = _STRIP * CELL
+    for top in range(0, len(lightness) - 2, rows):
+        around = lightness[top : top + rows + 2]
+        middle = around[1:-1, 1:-1]
+        right, below = around[1:-1, 2:] - middle, around[2:, 1:-1] - middle
+        if "detail" in measures:
+            exact = middle.astype(np.float64)
+            measures["detail"].append(np.maximum(_means(exact**2) - _means(exact) ** 2, 0))
+        if "slope" in measures:
+            measures["slope"].append(_means(right**2 + below**2))
+        if "curve" in measures:
+            laplacian = right + below + (around[1:-1, :-2] - middle) + (around[:-2, 1:-1] - middle)
+            measures["curve"].append(_means(laplacian**2))
+    energies = {name: np.concatenate(strips) for name, strips in measures.items() if strips}
+    if "variance" in wanted:
+        energies["variance"] = _means(np.pad(variance, sides, mode="symmetric"))
+    color = [_whole(_means(np.pad(channel, sides, mode="symmetric"))) for channel in mean]
+    return np.stack(color), {name: _whole(plane) for name, plane in energies.items()}
+
+
+def _means(values: NDArray[Any]) -> Plane:
+    """Means of the cells, float64 [H/4, W/4]. Slices are added one by one: the order is fixed."""
+    tall = np.zeros((len(values) // CELL, values.shape[1]))
+    for row in range(CELL):
+        tall += values[row::CELL]
+    cells = np.zeros((len(tall), values.shape[1] // CELL))
+    for column in range(CELL):
+        cells += tall[:, column::CELL]
+    return cells / CELL**2
+
+
+def _whole(plane: Plane) -> Plane:
+    """The sides reflected up to a multiple of the coarsest cell."""
+    cells = 1 << (LEVELS - 1)
+    return np.pad(plane, [(0, -side % cells) for side in plane.shape], mode="symmetric")
+
+
+def _log(name: str, energy: Plane) -> Plane:
+    return np.asarray(np.log(energy + _FLOORS[name.rstrip("0123456789")]))
+
+
+def _lost_by_a_blur(color: Plane) -> Plane:
+    """Squares of what a Gaussian blur of one cell takes away, of float64 [3, h, w]."""
+    blurred = [ndimage.gaussian_filter(plane, 1.0, mode="reflect") for plane in color]
+    return np.asarray((color - np.stack(blurred)) ** 2)
+
+
+def _halve(plane: Plane) -> Plane:
+    """Means of 2×2 cells, of float64 [..., h, w] with even sides."""
+    tall = plane[..., ::2, :] + plane[..., 1::2, :]
+    return np.asarray((tall[..., ::2] + tall[..., 1::2]) / 4)
