@@ -1,0 +1,88 @@
+"""What the monitor has found, over HTTP."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from fastapi.responses import Response
+
+from app.api.deps import AdminDep, AdminRoute, State, StateDep
+from app.api.problems import problem_responses
+from app.errors import UpscalerUnavailable
+from app.monitor.plot import monitor_plot
+from app.monitor.report import MonitorReport, UpscalerReport, report_of, uncalibrated
+from app.pipeline import differences
+from app.stores.monitor import MOST_POINTS
+from app.upscalers.base import Upscaler, named
+
+router = APIRouter(
+    prefix="/v1/admin/monitor",
+    tags=["admin"],
+    route_class=AdminRoute,
+    responses=problem_responses(
+        "unauthorized", "forbidden", "not-found", "bad-request", "overloaded"
+    ),
+)
+
+Name = Annotated[str | None, Query(description="Only this upscaler.")]
+
+
+@router.get("", response_model=MonitorReport)
+async def read_monitor(
+    state: StateDep,
+    _: AdminDep,
+    upscaler: Name = None,
+    points: Annotated[int, Query(ge=0, le=MOST_POINTS, description="Of each history.")] = 1000,
+) -> MonitorReport:
+    """Requests, drift, feedback, canaries and health of every upscaler, and what is alarming."""
+    reports = [await _reports(state, one, points) for one in _chosen(state, upscaler)]
+    return MonitorReport(at=datetime.now(UTC), upscalers=[one for some in reports for one in some])
+
+
+@router.get(
+    "/plot.svg",
+    response_class=Response,
+    responses={200: {"content": {"image/svg+xml": {}}, "description": "A picture."}},
+)
+async def read_plot(state: StateDep, _: AdminDep, upscaler: Name = None) -> Response:
+    """Evidence over the requests, and labelled losses against α; default: the first upscaler."""
+    found = named(state.service.upscalers, upscaler, state.service.default)
+    reports = await _reports(state, found, MOST_POINTS)
+    return Response(monitor_plot(reports[0]), media_type="image/svg+xml")
+
+
+def _chosen(state: State, name: str | None) -> list[Upscaler]:
+    upscalers = state.service.upscalers
+    return list(upscalers.values()) if name is None else [named(upscalers, name, name)]
+
+
+async def _reports(state: State, upscaler: Upscaler, most: int) -> list[UpscalerReport]:
+    """The entry of an upscaler, and one more for each group that requests have named."""
+    monitor = state.service.monitor
+    active = await state.calibrations.active_id(upscaler.name)
+    if monitor is None or active is None:
+        return [uncalibrated(upscaler)]
+    calibration = await state.calibrations.get(active)
+    await monitor.settle()
+    watch = state.service.canaries
+    canary = await watch.report(upscaler.name, active) if watch else {}
+    found = []
+    with suppress(UpscalerUnavailable):  # not reached yet, so what it is is not known
+        found = differences(calibration.pipeline, upscaler)
+    reports = []
+    for part in await monitor.parts(calibration):
+        points = await monitor.points(part.calibration.id)
+        report = report_of(
+            upscaler,
+            active,
+            part,
+            points=points[len(points) - most :] if most < len(points) else points,
+            labels=await monitor.store.labels(part.calibration.id, limit=most),
+            canary=canary.get("canary"),
+            differences=found,
+        )
+        reports.append(report)
+    return reports

@@ -1,0 +1,98 @@
+"""POST /v1/results/{id}/truth: the truth about a result, which tests the promise of its mask."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Annotated
+
+from fastapi import APIRouter, File, Request, Response, UploadFile
+
+from app.answer import Result
+from app.api.deps import ClientDep, State, StateDep
+from app.api.problems import problem_responses
+from app.api.results import ResultId
+from app.api.upscale import client_name
+from app.errors import Conflict, NotFound
+from app.footprint import TRUTH_BYTES_PER_PIXEL
+from app.monitor.truth import MAX_TRUTH_BYTES, FeedbackPoint, Served, Truth, counting, score
+from app.service import IMAGE, MASK, SIGMA, sigma_map
+from app.stores.monitor import Label
+
+router = APIRouter(prefix="/v1/results", tags=["upscale"])
+
+
+@router.post(
+    "/{result_id}/truth",
+    status_code=201,
+    response_model=Truth,
+    responses={
+        200: {"description": "The same truth was told before; the answer is that of then."},
+        **problem_responses(
+            "not-found",
+            "conflict",
+            "bad-image",
+            "bad-request",
+            "image-too-large",
+            "unsupported-media",
+            "unauthorized",
+            "overloaded",
+        ),
+        **problem_responses("overloaded", status=429),
+    },
+    max_body_size=MAX_TRUTH_BYTES,
+)
+async def tell_truth(
+    result_id: ResultId,
+    request: Request,
+    response: Response,
+    state: StateDep,
+    key: ClientDep,
+    image: Annotated[
+        UploadFile | None, File(description="The true image, exactly of the output's size.")
+    ] = None,
+    label: Annotated[
+        UploadFile | None,
+        File(description="For labels of people: not black where the meaning differs."),
+    ] = None,
+) -> Truth:
+    """Measure the served mask against the truth and count it; the calibration stays as it is."""
+    monitor = state.service.monitor
+    if monitor is None:
+        raise NotFound("This service does not monitor its results.")
+    await state.limits.take(client_name(request, key), "requests")
+    result = Result.model_validate_json(await state.stores.results.document(result_id))
+    whole = await state.calibrations.stored(result.calibration)
+    calibration = whole.of_group(result.group)
+    async with state.service.slots.slot(result.width * result.height * TRUTH_BYTES_PER_PIXEL):
+        served = await _served(state, result)
+        files = [await upload.read() if upload is not None else None for upload in (image, label)]
+        scored = await asyncio.to_thread(score, calibration, served, image=files[0], label=files[1])
+        count = await asyncio.to_thread(counting, calibration, served.result, scored, time.time())
+    told = await monitor.change(calibration.id, count)
+    if told is not None:
+        return told
+    earlier = await monitor.store.label(calibration.id, result_id)
+    response.status_code = 200
+    return _same(earlier, scored.digest, result_id)
+
+
+async def _served(state: State, result: Result) -> Served:
+    blob = state.stores.results.blob
+    return Served(
+        result,
+        await blob(result.id, IMAGE),
+        await blob(result.id, MASK),
+        sigma_map(await blob(result.id, SIGMA), result),
+    )
+
+
+def _same(earlier: Label | None, digest: str, result_id: str) -> Truth:
+    """The answer of the first time.
+
+    Raises:
+        Conflict: another truth was told then.
+    """
+    if earlier is None or earlier.digest != digest:
+        raise Conflict(f"Another truth about {result_id!r} was told before; it stays.")
+    return FeedbackPoint.model_validate_json(earlier.record).truth

@@ -1,0 +1,164 @@
+"""Do the inputs still look like the calibration images? Evidence without labels.
+
+Every answered request has a number z, the mean log σ of its image. While the requests are
+exchangeable with the calibration images, the randomised rank of each z among the calibration's z
+**and those of all requests before it** is uniform and independent of the earlier ranks. (Ranks
+among the calibration images alone are uniform too, but not independent: `benchmarks/drift.py`
+shows what that costs.) The ranks are bet against by a simple jumper: three accounts, which bet that
+ranks are small (e = −1), anything (0) or large (1), and between which a little capital jumps.
+
+- S, the total capital, is a *test martingale*: P(S ever reaches 1/δ) ≤ δ (Ville's inequality). It
+  is the evidence since the beginning; after a long quiet time it is low, and late to react.
+- V_t = (V_{t−1} + 1) · S_t/S_{t−1}, the *Shiryaev–Roberts* statistic, is the evidence since any
+  time at all, and as quick late as early. V_t − t is a martingale, so an alarm at c is false at
+  most once in c requests on average.
+
+**Bounded memory.** Ranks need the earlier z. They are kept sorted in one array, where a place is
+found in logarithmic time, for `EPOCH` requests. Then a new epoch begins: the array is emptied, S is
+1 and V is 0 again. Both promises hold within every epoch, and summed over epochs: of those without
+a change at most the share δ raise S to 1/δ, and V gives at most one false alarm in c requests. A
+difference that lasts is found again in each epoch, and not slowly taken for the normal.
+
+Sources: Vovk, Gammerman, Shafer, "Algorithmic Learning in a Random World", 2nd ed., ch. 8; Vovk,
+"Testing randomness online", 2021 (jumper, Shiryaev–Roberts). J = 0.01 and e in {−1, 0, 1} as there.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+EPOCH = 1000
+"""Requests of an epoch."""
+
+DELTA = 0.01
+"""Probability that S ever raises a false alarm in an epoch."""
+
+CEILING = 100_000.0
+"""c: V gives at most one false alarm in so many requests on average."""
+
+JUMP = 0.01
+BETS = (-1.0, 0.0, 1.0)
+
+_THIRD = 1 / len(BETS)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Drift:
+    """All that is known of one epoch; a value of at most 4 · `EPOCH` bytes and a few numbers.
+
+    seen: z of the epoch's requests so far, float32, sorted.
+    shares: of the three accounts in the capital; they sum to 1.
+    log_s, log_v: ln S and ln V; V begins at 0.
+    highest_s, highest_v: the largest of both in this epoch.
+    """
+
+    seen: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
+    shares: tuple[float, float, float] = (_THIRD, _THIRD, _THIRD)
+    log_s: float = 0.0
+    log_v: float = -math.inf
+    highest_s: float = 0.0
+    highest_v: float = -math.inf
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the next request belongs to a new epoch."""
+        return len(self.seen) >= EPOCH
+
+    def alarms(self, delta: float = DELTA, ceiling: float = CEILING) -> bool:
+        """Whether S has reached 1/δ in this epoch, or V has reached c."""
+        return self.highest_s >= -math.log(delta) or self.highest_v >= math.log(ceiling)
+
+
+def rank(
+    reference: NDArray[np.float32], seen: NDArray[np.float32], z: float, uniform: float
+) -> float:
+    """The randomised rank of z among both arrays: uniform in [0, 1] if all are exchangeable.
+
+    p = (#{greater} + U · (#{equal} + 1)) / (m + 1) with m the size of both together.
+
+    Args:
+        reference: z of the calibration images, float32, sorted.
+        seen: z of the earlier requests, float32, sorted.
+        z: the new value; it is compared as float32, as the others were kept.
+        uniform: a draw U from U(0, 1), which breaks ties.
+    """
+    value = np.float32(z)
+    greater = equal = 0
+    for values in (reference, seen):
+        below = int(values.searchsorted(value, "left"))
+        up_to = int(values.searchsorted(value, "right"))
+        greater += len(values) - up_to
+        equal += up_to - below
+    return (greater + uniform * (equal + 1)) / (len(reference) + len(seen) + 1)
+
+
+def jump_and_bet(
+    shares: tuple[float, float, float], p: float
+) -> tuple[tuple[float, float, float], float]:
+    """One round of the simple jumper: the new shares, and the factor by which the capital grew.
+
+    C_e ← ((1 − J) C_e + J/3 · Σ C) · (1 + e (p − ½)); the factor lies in [½, 3/2].
+    """
+    after = [
+        ((1 - JUMP) * share + JUMP * _THIRD) * (1 + bet * (p - 0.5))
+        for share, bet in zip(shares, BETS, strict=True)
+    ]
+    total = sum(after)
+    return (after[0] / total, after[1] / total, after[2] / total), total
+
+
+def observe(state: Drift, reference: NDArray[np.float32], z: float, uniform: float) -> Drift:
+    """The state after one more request. A full epoch is followed by the first of a new one.
+
+    Args:
+        state: before.
+        reference: z of the calibration images, float32, sorted.
+        z: mean log σ of the request.
+        uniform: a draw from U(0, 1).
+
+    Raises:
+        ValueError: z is not a finite number.
+    """
+    if not math.isfinite(z):
+        raise ValueError("z must be a finite number")
+    if state.is_full:
+        state = Drift()
+    shares, factor = jump_and_bet(state.shares, rank(reference, state.seen, z, uniform))
+    log_s = state.log_s + math.log(factor)
+    log_v = _log_one_plus_exp(state.log_v) + math.log(factor)
+    return Drift(
+        seen=_inserted(state.seen, np.float32(z)),
+        shares=shares,
+        log_s=log_s,
+        log_v=log_v,
+        highest_s=max(state.highest_s, log_s),
+        highest_v=max(state.highest_v, log_v),
+    )
+
+
+def _inserted(values: NDArray[np.float32], value: np.float32) -> NDArray[np.float32]:
+    """The sorted array with one more value."""
+    place = int(values.searchsorted(value))
+    after = np.empty(len(values) + 1, np.float32)
+    after[:place], after[place], after[place + 1 :] = values[:place], value, values[place:]
+    return after
+
+
+def _log_one_plus_exp(log_v: float) -> float:
+    """ln(V + 1) from ln V, without overflow."""
+    return max(log_v, 0.0) + math.log1p(math.exp(-abs(log_v)))
+
+
+def reference_of(values: NDArray[np.float64]) -> NDArray[np.float32]:
+    """The calibration's z as `observe` wants them: float32, sorted.
+
+    Raises:
+        ValueError: a value is not finite.
+    """
+    if not np.isfinite(values).all():
+        raise ValueError("z contains values that are not finite")
+    return np.sort(values.astype(np.float32))

@@ -1,0 +1,342 @@
+"""What the monitor has found, as a document: one entry per upscaler."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from pydantic import BaseModel, Field, ValidationError
+
+from app.answer import UNUSUAL
+from app.calibration.record import Calibration
+from app.conformal import drift, feedback
+from app.metrics import Monitored
+from app.monitor.alarms import (
+    Alarm,
+    HealthFacts,
+    canary_alarms,
+    health_alarms,
+    mismatch_alarms,
+    shift_sd,
+    state_alarms,
+    time_of,
+)
+from app.monitor.state import BINS, MonitorState, Point
+from app.monitor.truth import (
+    ConfidenceSequence,
+    FeedbackPoint,
+    confidence_sequence,
+    finite_exp,
+)
+from app.monitor.watch import Part
+from app.stores.monitor import Label
+from app.upscalers.base import Upscaler
+
+_LN10 = math.log(10)
+
+
+class CalibrationFacts(BaseModel):
+    """Which calibration all of this is about."""
+
+    id: str
+    name: str | None
+    created_at: datetime
+    n: int
+    default_alpha: float
+    metric: str
+    bound: float
+
+    @classmethod
+    def of(cls, calibration: Calibration, calibration_id: str) -> CalibrationFacts:
+        manifest = calibration.manifest
+        return cls(
+            id=calibration_id,
+            name=manifest.name,
+            created_at=manifest.created_at,
+            n=calibration.n,
+            default_alpha=manifest.default_alpha,
+            metric=calibration.pipeline.fidelity.metric,
+            bound=calibration.bound,
+        )
+
+
+class Requests(BaseModel):
+    """Answered requests; duplicates and subsampled ones are not counted in what follows."""
+
+    seen: int = 0
+    counted: int = 0
+    duplicates: int = 0
+    subsampled: int = 0
+
+
+class Bin(BaseModel):
+    """Counted requests with a typicality in (from, to]."""
+
+    start: float = Field(serialization_alias="from")
+    to: float
+    count: int
+
+
+class Typicality(BaseModel):
+    """`unusual`: the share that was warned of; by chance it is at most `expected_unusual`."""
+
+    mean: float
+    unusual: float
+    expected_unusual: float = UNUSUAL
+    histogram: list[Bin]
+
+
+class Share(BaseModel):
+    """Mean share of trusted pixels."""
+
+    mean: float
+
+
+class DriftFacts(BaseModel):
+    """Evidence that the inputs differ from the calibration images, in the present epoch.
+
+    Values are cut at 1e300; their logarithms are not. `shift_sd`: how far the mean z of the epoch's
+    requests lies from that of the calibration images, in standard deviations of the latter.
+    """
+
+    epoch: int
+    epoch_requests: int
+    epoch_length: int = drift.EPOCH
+    martingale: float
+    log10_martingale: float
+    martingale_alarm_at: float = 1 / drift.DELTA
+    delta: float = drift.DELTA
+    shiryaev_roberts: float
+    log10_shiryaev_roberts: float | None
+    shiryaev_roberts_alarm_at: float = drift.CEILING
+    shift_sd: float | None
+
+    @classmethod
+    def of(cls, calibration: Calibration, state: MonitorState) -> DriftFacts:
+        known = state.drift
+        return cls(
+            epoch=state.epoch,
+            epoch_requests=len(known.seen),
+            martingale=finite_exp(known.log_s),
+            log10_martingale=known.log_s / _LN10,
+            shiryaev_roberts=finite_exp(known.log_v),
+            log10_shiryaev_roberts=known.log_v / _LN10 if math.isfinite(known.log_v) else None,
+            shift_sd=shift_sd(calibration, state),
+        )
+
+
+class FeedbackFacts(BaseModel):
+    """What the labels say; `tolerance` is that of the calibration's default α.
+
+    `alpha`: average of the labelled masks, with the weights of the confidence sequence.
+    """
+
+    n: int
+    within: int
+    mean_loss: float
+    alpha: float
+    tolerance: float
+    e_value: float
+    log10_e_value: float
+    e_value_alarm_at: float = 1 / feedback.DELTA
+    delta: float = feedback.DELTA
+    confidence_sequence: ConfidenceSequence
+
+    @classmethod
+    def of(cls, calibration: Calibration, state: MonitorState) -> FeedbackFacts | None:
+        known = state.feedback
+        sequence = confidence_sequence(state, calibration.bound)
+        if sequence is None:
+            return None
+        threshold = calibration.curve.threshold(calibration.manifest.default_alpha)
+        return cls(
+            n=known.n,
+            within=known.within,
+            mean_loss=known.mean_loss,
+            alpha=feedback.mean_alpha(known, calibration.bound),
+            tolerance=feedback.tolerance([s.loss_below(threshold) for s in calibration.staircases]),
+            e_value=finite_exp(known.log_e_value),
+            log10_e_value=known.log_e_value / _LN10,
+            confidence_sequence=sequence,
+        )
+
+
+class HistoryPoint(BaseModel):
+    """The requests since the point before: maxima of the evidence, means of the others."""
+
+    at: datetime
+    requests: int
+    log10_martingale: float
+    log10_shiryaev_roberts: float
+    mean_log_sigma: float
+    typicality: float
+    trusted_fraction: float
+
+    @classmethod
+    def of(cls, point: Point) -> HistoryPoint:
+        values = {name: getattr(point, name) for name in Point.__dataclass_fields__}
+        return cls(**{**values, "at": time_of(point.at)})
+
+
+class LabelPoint(BaseModel):
+    """One labelled result, and what was known after it."""
+
+    at: datetime
+    result: str
+    n: int
+    loss: float
+    alpha: float
+    counted: bool
+    mean_loss: float | None
+    lower: float | None
+    upper: float | None
+    log10_e_value: float
+
+    @classmethod
+    def read(cls, label: Label) -> LabelPoint | None:
+        """The point of a stored label; None if it is damaged."""
+        try:
+            point = FeedbackPoint.model_validate_json(label.record)
+        except ValidationError:
+            return None
+        return cls(
+            at=time_of(point.at),
+            result=label.result,
+            n=point.n,
+            loss=point.truth.loss,
+            alpha=point.truth.alpha,
+            counted=point.truth.counted,
+            mean_loss=point.mean_loss,
+            lower=point.lower,
+            upper=point.upper,
+            log10_e_value=point.log10_e_value,
+        )
+
+
+class UpscalerReport(BaseModel):
+    """Everything known of one upscaler under its active calibration.
+
+    group: None, or the group of images that requests have named.
+    """
+
+    upscaler: str
+    kind: str
+    group: str | None = None
+    calibration: CalibrationFacts | None = None
+    since: datetime | None = None
+    updated_at: datetime | None = None
+    requests: Requests = Requests()
+    trusted_fraction: Share | None = None
+    typicality: Typicality | None = None
+    drift: DriftFacts | None = None
+    feedback: FeedbackFacts | None = None
+    canary: dict[str, Any] | None = None
+    health: HealthFacts | None = None
+    alarms: list[Alarm] = []
+    history: list[HistoryPoint] = []
+    feedback_history: list[LabelPoint] = []
+
+
+class MonitorReport(BaseModel):
+    """All upscalers, at one time."""
+
+    at: datetime
+    upscalers: list[UpscalerReport]
+
+
+def report_of(
+    upscaler: Upscaler,
+    calibration_id: str,
+    part: Part,
+    *,
+    points: Sequence[Point],
+    labels: Sequence[Label],
+    canary: dict[str, Any] | None,
+    differences: Sequence[dict[str, Any]],
+) -> UpscalerReport:
+    """The entry of an upscaler with an active calibration."""
+    group, calibration, state = part
+    health = HealthFacts.of(upscaler)
+    counted = state.counted
+    return UpscalerReport(
+        upscaler=upscaler.name,
+        kind=upscaler.kind,
+        group=group,
+        calibration=CalibrationFacts.of(calibration, calibration_id),
+        since=time_of(state.since) if state.since else None,
+        updated_at=time_of(state.updated) if state.updated else None,
+        requests=Requests(
+            seen=state.seen,
+            counted=counted,
+            duplicates=state.duplicates,
+            subsampled=state.subsampled,
+        ),
+        trusted_fraction=Share(mean=state.trusted_sum / counted) if counted else None,
+        typicality=_typicality(state),
+        drift=DriftFacts.of(calibration, state),
+        feedback=FeedbackFacts.of(calibration, state),
+        canary=canary,
+        health=health,
+        alarms=[
+            *mismatch_alarms(upscaler.name, differences),
+            *canary_alarms(upscaler.name, canary),
+            *state_alarms(calibration, state),
+            *health_alarms(upscaler.name, health),
+        ],
+        history=[HistoryPoint.of(point) for point in points],
+        feedback_history=[point for label in labels if (point := LabelPoint.read(label))],
+    )
+
+
+def metrics_of(calibration: Calibration, state: MonitorState) -> Monitored:
+    """The numbers that are exported."""
+    sequence = confidence_sequence(state, calibration.bound)
+    losses = {}
+    if sequence is not None:
+        losses = {
+            "mean": state.feedback.mean_loss,
+            "lower": sequence.lower,
+            "upper": sequence.upper,
+            "alpha": feedback.mean_alpha(state.feedback, calibration.bound),
+        }
+    return Monitored(
+        requests=state.counted,
+        log10_martingale=state.drift.log_s / _LN10,
+        log10_shiryaev_roberts=state.drift.log_v / _LN10,
+        inputs_alarm=state.inputs_alarm_since is not None,
+        labels=state.feedback.n,
+        log10_e_value=state.feedback.log_e_value / _LN10,
+        feedback_alarm=state.feedback_alarm_since is not None,
+        losses=losses,
+    )
+
+
+def uncalibrated(upscaler: Upscaler) -> UpscalerReport:
+    """The entry of an upscaler without an active calibration."""
+    health = HealthFacts.of(upscaler)
+    alarm = Alarm(
+        kind="no-calibration",
+        severity="ticket",
+        message=f"{upscaler.name!r} has no active calibration, so it serves no masks.",
+    )
+    return UpscalerReport(
+        upscaler=upscaler.name,
+        kind=upscaler.kind,
+        health=health,
+        alarms=[alarm, *health_alarms(upscaler.name, health)],
+    )
+
+
+def _typicality(state: MonitorState) -> Typicality | None:
+    if not state.counted:
+        return None
+    return Typicality(
+        mean=state.typicality_sum / state.counted,
+        unusual=state.unusual / state.counted,
+        histogram=[
+            Bin(start=i / BINS, to=(i + 1) / BINS, count=count)
+            for i, count in enumerate(state.histogram)
+        ],
+    )

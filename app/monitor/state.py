@@ -1,0 +1,294 @@
+"""What the monitor knows of the requests under one calibration, as a value and as bytes.
+
+A value is some 17 kB at most, however many requests it has seen: the z and the digests of one epoch
+(`app/conformal/drift.py`), and numbers. Everything here is pure; `app/monitor/watch.py` stores it.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from app.answer import UNUSUAL
+from app.conformal import drift, feedback
+from app.conformal.drift import Drift
+from app.conformal.feedback import Feedback
+from app.errors import TrustscaleError
+from app.stores.monitor import MOST_POINTS
+
+FORMAT = 1
+"""Of the bytes; raised when an older program could not make sense of them."""
+
+BINS = 10
+"""Of the histogram of typicality, all of one width."""
+
+
+class BadState(TrustscaleError):
+    """The stored state is damaged, or of a newer release."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What the monitor is told of one answered request.
+
+    at: seconds since 1970.
+    mean_log_sigma: z.
+    digest: of the input, below 2^64; inputs with equal digests count once in an epoch.
+    counts: False if its client was counted a short while ago.
+    """
+
+    at: float
+    mean_log_sigma: float
+    typicality: float
+    trusted_fraction: float
+    digest: int
+    counts: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One point of the history: what has been counted since the point before.
+
+    requests: counted so far, under this calibration.
+    log10_martingale, log10_shiryaev_roberts: the largest values since the last point.
+    The others are means since the last point.
+    """
+
+    at: float
+    requests: int
+    log10_martingale: float
+    log10_shiryaev_roberts: float
+    mean_log_sigma: float
+    typicality: float
+    trusted_fraction: float
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """What will be the next point."""
+
+    count: int = 0
+    log_s: float = -math.inf
+    log_v: float = -math.inf
+    z: float = 0.0
+    typicality: float = 0.0
+    trusted: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MonitorState:
+    """Everything about the requests and labels under one calibration.
+
+    since, updated: seconds since 1970; 0 before the first request.
+    seen: answered requests; of these, duplicates and subsampled ones are not counted.
+    z_sum, typicality_sum, trusted_sum: over the counted ones.
+    unusual: counted ones with a typicality below `answer.UNUSUAL`, which are warned of.
+    epoch: the number of the present one, from 1.
+    inputs: digests of the inputs of this epoch, uint64, sorted.
+    alarmed_before: whether the epoch before this one ended with an alarm.
+    inputs_alarm_since, feedback_alarm_since: when it was raised; None: it is not.
+    """
+
+    since: float = 0.0
+    updated: float = 0.0
+    seen: int = 0
+    counted: int = 0
+    duplicates: int = 0
+    subsampled: int = 0
+    z_sum: float = 0.0
+    typicality_sum: float = 0.0
+    trusted_sum: float = 0.0
+    unusual: int = 0
+    histogram: tuple[int, ...] = (0,) * BINS
+    epoch: int = 1
+    drift: Drift = field(default_factory=Drift)
+    inputs: NDArray[np.uint64] = field(default_factory=lambda: np.empty(0, np.uint64))
+    alarmed_before: bool = False
+    inputs_alarm_since: float | None = None
+    pending: Pending = Pending()
+    feedback: Feedback = field(default_factory=Feedback)
+    feedback_alarm_since: float | None = None
+
+
+def fold(
+    state: MonitorState, reference: NDArray[np.float32], seen: Seen, uniform: float
+) -> tuple[MonitorState, Point | None]:
+    """The state after one more request, and the point of history that it completes, if it does.
+
+    Whether a request counts depends on its input's digest and its client only, never on z: leaving
+    some out changes no promise.
+
+    Args:
+        state: before.
+        reference: z of the calibration images (`drift.reference_of`).
+        seen: the request.
+        uniform: a draw from U(0, 1).
+    """
+    state = replace(
+        state,
+        since=state.since or seen.at,
+        updated=max(state.updated, seen.at),
+        seen=state.seen + 1,
+    )
+    if not seen.counts:
+        return replace(state, subsampled=state.subsampled + 1), None
+    if state.drift.is_full:
+        state = _next_epoch(state)
+    place = int(state.inputs.searchsorted(np.uint64(seen.digest)))
+    if place < len(state.inputs) and int(state.inputs[place]) == seen.digest:
+        return replace(state, duplicates=state.duplicates + 1), None
+    after = drift.observe(state.drift, reference, seen.mean_log_sigma, uniform)
+    raised = after.alarms() or state.alarmed_before
+    histogram = list(state.histogram)
+    histogram[min(BINS - 1, math.ceil(seen.typicality * BINS) - 1)] += 1
+    state = replace(
+        state,
+        counted=state.counted + 1,
+        z_sum=state.z_sum + seen.mean_log_sigma,
+        typicality_sum=state.typicality_sum + seen.typicality,
+        trusted_sum=state.trusted_sum + seen.trusted_fraction,
+        unusual=state.unusual + (seen.typicality < UNUSUAL),
+        histogram=tuple(histogram),
+        drift=after,
+        inputs=np.insert(state.inputs, place, np.uint64(seen.digest)),
+        inputs_alarm_since=(state.inputs_alarm_since or seen.at) if raised else None,
+        pending=_pending(state.pending, after, seen),
+    )
+    return _with_point(state, seen.at)
+
+
+def fold_label(
+    state: MonitorState, loss: float, alpha: float, bound: float, slack: float, at: float
+) -> MonitorState:
+    """The state after one more label; see `feedback.observe`."""
+    after = feedback.observe(state.feedback, loss, alpha, bound, slack=slack)
+    since = state.feedback_alarm_since or at
+    return replace(
+        state,
+        since=state.since or at,
+        feedback=after,
+        feedback_alarm_since=since if after.alarms() else None,
+    )
+
+
+def _next_epoch(state: MonitorState) -> MonitorState:
+    """The memory is full: rank afresh. An alarm stays until a whole epoch has passed without."""
+    return replace(
+        state,
+        epoch=state.epoch + 1,
+        drift=Drift(),
+        inputs=np.empty(0, np.uint64),
+        alarmed_before=state.drift.alarms(),
+    )
+
+
+def _pending(pending: Pending, after: Drift, seen: Seen) -> Pending:
+    return Pending(
+        count=pending.count + 1,
+        log_s=max(pending.log_s, after.log_s),
+        log_v=max(pending.log_v, after.log_v),
+        z=pending.z + seen.mean_log_sigma,
+        typicality=pending.typicality + seen.typicality,
+        trusted=pending.trusted + seen.trusted_fraction,
+    )
+
+
+def _with_point(state: MonitorState, at: float) -> tuple[MonitorState, Point | None]:
+    """A point stands for one request at first, and for more the longer the history is.
+
+    A store keeps the last `MOST_POINTS`; with 2^k requests each, they reach back over at least the
+    last half of all requests.
+    """
+    stride = 1 << max(0, (state.counted // MOST_POINTS).bit_length())
+    done = state.pending
+    if done.count < stride:
+        return state, None
+    point = Point(
+        at=at,
+        requests=state.counted,
+        log10_martingale=done.log_s / math.log(10),
+        log10_shiryaev_roberts=done.log_v / math.log(10),
+        mean_log_sigma=done.z / done.count,
+        typicality=done.typicality / done.count,
+        trusted_fraction=done.trusted / done.count,
+    )
+    return replace(state, pending=Pending()), point
+
+
+def dump_state(state: MonitorState) -> bytes:
+    """The bytes of a state."""
+    document = {
+        name: getattr(state, name)
+        for name in MonitorState.__dataclass_fields__
+        if name not in {"drift", "inputs", "pending", "feedback"}
+    }
+    drifted = {
+        name: getattr(state.drift, name) for name in Drift.__dataclass_fields__ if name != "seen"
+    }
+    document |= {
+        "format": FORMAT,
+        "drift": drifted,
+        "seen_z": _text(state.drift.seen, "<f4"),
+        "inputs": _text(state.inputs, "<u8"),
+        "pending": asdict(state.pending),
+        "feedback": asdict(state.feedback),
+    }
+    return json.dumps(document).encode()
+
+
+def load_state(data: bytes) -> MonitorState:
+    """The state of `dump_state`.
+
+    Raises:
+        BadState: the bytes are damaged, or a newer release wrote them.
+    """
+    try:
+        document: dict[str, Any] = json.loads(data)
+        if document.pop("format") != FORMAT:
+            raise BadState("The state of the monitor was written by a newer release.")
+        drifted = document.pop("drift")
+        drifted["shares"] = tuple(drifted["shares"])
+        labels = document.pop("feedback")
+        labels["log_e"] = tuple(labels["log_e"])
+        return MonitorState(
+            drift=Drift(seen=_array(document.pop("seen_z"), "<f4", np.float32), **drifted),
+            inputs=_array(document.pop("inputs"), "<u8", np.uint64),
+            pending=Pending(**document.pop("pending")),
+            feedback=Feedback(**labels),
+            histogram=tuple(document.pop("histogram")),
+            **document,
+        )
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise BadState("The state of the monitor is damaged.") from error
+
+
+def dump_point(point: Point) -> bytes:
+    """The bytes of a point, which are JSON."""
+    return json.dumps(asdict(point)).encode()
+
+
+def load_points(found: Sequence[bytes]) -> list[Point]:
+    """The points of `dump_point`.
+
+    Raises:
+        BadState: one is damaged.
+    """
+    try:
+        return [Point(**json.loads(data)) for data in found]
+    except (ValueError, TypeError) as error:
+        raise BadState("The history of the monitor is damaged.") from error
+
+
+def _text(values: NDArray[Any], kind: str) -> str:
+    return base64.b64encode(values.astype(kind).tobytes()).decode()
+
+
+def _array(text: str, kind: str, native: DTypeLike) -> NDArray[Any]:
+    return np.frombuffer(base64.b64decode(text, validate=True), kind).astype(native)

@@ -1,0 +1,318 @@
+"""Every answered request is told to the monitor here, and folded into the shared state beside it.
+
+A request only appends to a queue in memory. One task per process folds what has gathered, a few
+times a second at most: read the state (from memory, if nobody else has changed it), fold, save it
+under the version that was read, and begin again if another process was faster. So several gateways
+keep one state, and a request waits for nothing. What the queue holds when a process dies, or what
+a store refuses for too long, is forgotten: whether that happens does not depend on what the images
+were like, so no promise changes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import random
+import time
+from collections import OrderedDict, deque
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Final, NamedTuple, Protocol, TypeVar
+
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+
+from app.calibration.active import Calibrations
+from app.calibration.record import Calibration
+from app.conformal import drift
+from app.errors import TrustscaleError
+from app.monitor.state import (
+    BadState,
+    MonitorState,
+    Point,
+    Seen,
+    dump_point,
+    dump_state,
+    fold,
+    load_points,
+    load_state,
+)
+from app.stores.base import StoreUnavailable
+from app.stores.monitor import Label, MonitorStore
+
+Outcome = TypeVar("Outcome")
+
+# Requests that wait to be folded; more than a store can be away for.
+_MOST_WAITING: Final = 10_000
+
+# Rest after each round of folding: a busy gateway then folds many requests in one write.
+_REST_S: Final = 0.2
+
+# Rest after a store that cannot be used.
+_REST_AFTER_FAILURE_S: Final = 5.0
+
+# Tries of a save before the round is given up; each means that another process has saved.
+_TRIES: Final = 50
+
+# What a stopping process gives its last round.
+_DRAIN_S: Final = 2.0
+
+_MOST_CLIENTS: Final = 10_000
+
+# States in memory, of some 17 kB each; one upscaler has one at a time.
+_MOST_KNOWN: Final = 32
+
+log = structlog.get_logger(__name__)
+
+
+class Counted(Protocol):
+    """Where failures are counted (`app.metrics.Metrics`)."""
+
+    def monitor_lost(self, requests: int) -> None:
+        """So many requests were not folded."""
+
+
+class _Waiting(NamedTuple):
+    calibration: Calibration
+    seen: Seen
+
+
+class Known(NamedTuple):
+    """A state and its version in the store; version 0: nothing is stored."""
+
+    version: int
+    state: MonitorState
+
+
+class Part(NamedTuple):
+    """What is known of all images under a calibration (group None), or of those of one group."""
+
+    group: str | None
+    calibration: Calibration
+    state: MonitorState
+
+
+class Monitor:
+    """Knows how requests and labels compare with the calibration they were served from."""
+
+    def __init__(
+        self,
+        store: MonitorStore,
+        counted: Counted | None = None,
+        *,
+        client_interval_s: float = 0.0,
+        uniform: Callable[[], float] = random.random,
+    ) -> None:
+        """`client_interval_s`: of one client, one request in so many seconds counts; 0: all do."""
+        self.store = store
+        self._counted = counted
+        self._client_interval_s = client_interval_s
+        self._uniform = uniform
+        self._waiting: deque[_Waiting] = deque()
+        self._wake = asyncio.Event()
+        self._lock = asyncio.Lock()
+        self._known: dict[str, Known] = {}
+        self._clients: OrderedDict[str, float] = OrderedDict()
+
+    def note(
+        self,
+        calibration: Calibration,
+        *,
+        mean_log_sigma: float,
+        trusted_fraction: float,
+        typicality: float,
+        digest: int,
+        client: str | None = None,
+    ) -> None:
+        """Tell of an answered request; returns at once and raises nothing.
+
+        `calibration` is the part of the request's group, if it named one.
+        """
+        if len(self._waiting) >= _MOST_WAITING:
+            self._lose(1, "the queue of the monitor is full")
+            return
+        counts = self._may_count(client)
+        seen = Seen(time.time(), mean_log_sigma, typicality, trusted_fraction, digest, counts)
+        self._waiting.append(_Waiting(calibration, seen))
+        self._wake.set()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Fold beside the body; at its end, what still waits is folded if the store lets it."""
+        task = asyncio.create_task(self._run())
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            try:
+                async with asyncio.timeout(_DRAIN_S):
+                    await self.settle()
+            except (TrustscaleError, TimeoutError) as error:
+                self._lose(len(self._waiting), str(error) or "no time left")
+
+    async def settle(self) -> None:
+        """Fold everything that this process has been told of so far.
+
+        Raises:
+            TrustscaleError: the store cannot be used; what waits goes on waiting.
+        """
+        async with self._lock:
+            while self._waiting:
+                calibration = self._waiting[0].calibration
+                batch = [one for one in self._waiting if one.calibration.id == calibration.id]
+                await self._fold(calibration, [one.seen for one in batch])
+                done = {id(one) for one in batch}
+                self._waiting = deque(one for one in self._waiting if id(one) not in done)
+
+    async def known(self, calibration: str) -> MonitorState:
+        """The newest state of a calibration.
+
+        Raises:
+            StoreUnavailable: it cannot be read.
+        """
+        return (await self._load(calibration)).state
+
+    async def parts(self, calibration: Calibration) -> list[Part]:
+        """What is known of a calibration; of its groups only those that were asked for.
+
+        Raises:
+            StoreUnavailable: it cannot be read.
+        """
+        found = [Part(None, calibration, await self.known(calibration.id))]
+        for group in calibration.groups:
+            part = calibration.of_group(group)
+            state = await self.known(part.id)
+            if state.since:
+                found.append(Part(group, part, state))
+        return found
+
+    async def points(self, calibration: str) -> list[Point]:
+        """The history, the oldest point first; empty if it is damaged.
+
+        Raises:
+            StoreUnavailable: it cannot be read.
+        """
+        try:
+            return load_points(await self.store.points(calibration))
+        except BadState:
+            log.exception("monitor_history_damaged", calibration=calibration)
+            return []
+
+    async def change(
+        self,
+        calibration: str,
+        work: Callable[[MonitorState], tuple[MonitorState, Outcome, Label | None]],
+    ) -> Outcome | None:
+        """Change the state by `work`, which may run again on a newer one.
+
+        None if the label that came with it exists already.
+
+        Raises:
+            StoreUnavailable: it cannot be stored.
+        """
+        for _ in range(_TRIES):
+            version, before = await self._load(calibration)
+            after, outcome, label = work(before)
+            if label is not None and await self.store.label(calibration, label.result):
+                return None
+            if await self.store.save(calibration, dump_state(after), expected=version, label=label):
+                self._remember(calibration, Known(version + 1, after))
+                return outcome
+        raise StoreUnavailable("The state of the monitor changes too often; try again.")
+
+    async def _run(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            rest = _REST_S
+            try:
+                await self.settle()
+            except TrustscaleError as error:
+                log.warning("monitor_failed", detail=error.detail, waiting=len(self._waiting))
+                rest = _REST_AFTER_FAILURE_S
+                self._wake.set()
+            except Exception:
+                # A mistake of the monitor's own: what caused it must not be tried for ever.
+                log.exception("monitor_failed")
+                self._lose(len(self._waiting), "a fault of the monitor")
+                self._waiting.clear()
+            await asyncio.sleep(rest)
+
+    async def _fold(self, calibration: Calibration, batch: Sequence[Seen]) -> None:
+        reference = reference_of(calibration)
+        known = self._known.get(calibration.id)
+        for _ in range(_TRIES):
+            version, state = known or await self._load(calibration.id)
+            points = []
+            for seen in batch:
+                state, point = fold(state, reference, seen, self._uniform())
+                if point is not None:
+                    points.append(dump_point(point))
+            data = dump_state(state)
+            if await self.store.save(calibration.id, data, expected=version, points=points):
+                self._remember(calibration.id, Known(version + 1, state))
+                return
+            known = None  # another process has saved meanwhile
+        raise StoreUnavailable("The state of the monitor changes too often.")
+
+    async def _load(self, calibration: str) -> Known:
+        found = await self.store.load(calibration)
+        if found is None:
+            return Known(0, MonitorState())
+        try:
+            return Known(found.version, load_state(found.state))
+        except BadState:
+            log.exception("monitor_state_damaged", calibration=calibration)
+            return Known(found.version, MonitorState())
+
+    def _remember(self, calibration: str, known: Known) -> None:
+        self._known[calibration] = known
+        while len(self._known) > _MOST_KNOWN:
+            del self._known[next(iter(self._known))]
+
+    def _may_count(self, client: str | None) -> bool:
+        """Whether a client's last counted request is long enough ago."""
+        if client is None or self._client_interval_s <= 0:
+            return True
+        now = time.monotonic()
+        last = self._clients.get(client)
+        if last is not None and now - last < self._client_interval_s:
+            return False
+        self._clients[client] = now
+        self._clients.move_to_end(client)
+        while len(self._clients) > _MOST_CLIENTS:
+            self._clients.popitem(last=False)
+        return True
+
+    def _lose(self, requests: int, reason: str) -> None:
+        if requests:
+            log.warning("monitor_lost", requests=requests, reason=reason)
+            if self._counted is not None:
+                self._counted.monitor_lost(requests)
+
+
+async def monitored_keys(calibrations: Calibrations, calibration: str) -> list[str]:
+    """Under which names the store may know something of a calibration that is to be deleted."""
+    try:
+        whole = await calibrations.get(calibration)
+        return [calibration, *(whole.of_group(group).id for group in whole.groups)]
+    except TrustscaleError:  # unknown or damaged: the deletion itself tells
+        return [calibration]
+
+
+def reference_of(calibration: Calibration) -> NDArray[np.float32]:
+    """The z of the calibration images, as `app/conformal/drift.py` ranks among them."""
+    pairs = calibration.manifest.pairs
+    return drift.reference_of(np.array([pair.mean_log_sigma for pair in pairs], np.float64))
+
+
+def digest_of(data: bytes) -> int:
+    """A number below 2^64 that is the same for equal inputs."""
+    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
+
+
+def client_digest(client: str) -> str:
+    """A client's name as the monitor keeps it: neither key nor address."""
+    return hashlib.blake2b(client.encode(), digest_size=8).hexdigest()

@@ -1,0 +1,244 @@
+"""GET /v1/admin/monitor: what the gateway has seen, for people and for Prometheus."""
+
+from __future__ import annotations
+
+from xml.etree import ElementTree as ET
+
+import httpx
+import numpy as np
+import pytest
+from starlette.testclient import TestClient
+
+from app.conformal.drift import EPOCH
+from tests.api.conftest import Start
+from tests.api.gateway import ADMIN_KEY, check_problem, post
+from tests.factories import changed, encoded, photo
+from tests.fakes import FakeUpscaler
+
+PATH = "/v1/admin/monitor"
+ADMIN = {"Authorization": f"Bearer {ADMIN_KEY}"}
+
+
+def monitor(client: TestClient, **query: object) -> dict:
+    """The report on the first upscaler."""
+    response = client.get(PATH, headers=ADMIN, params=query)
+    assert response.status_code == 200, response.text
+    return response.json()["upscalers"][0]
+
+
+def inputs(count: int, *, first: int = 1000) -> list[bytes]:
+    """Inputs whose outputs are as large as the calibration images."""
+    return [encoded(photo(k, 24, 24)) for k in range(first, first + count)]
+
+
+def flat(count: int) -> list[bytes]:
+    """Inputs with a hardly visible pattern: there is nothing to be undecided about."""
+    return [
+        encoded(np.random.default_rng(k).integers(120, 122, (24, 24, 3)).astype(np.uint8))
+        for k in range(count)
+    ]
+
+
+class TestReport:
+    def test_before_the_first_request(self, start: Start, calibration):
+        """Nothing is claimed before anything was seen."""
+        report = monitor(start())
+        assert report["calibration"]["id"] == calibration.id
+        assert report["calibration"]["n"] == 30
+        assert (report["since"], report["typicality"], report["trusted_fraction"]) == (None,) * 3
+        assert report["requests"] == {"seen": 0, "counted": 0, "duplicates": 0, "subsampled": 0}
+        assert report["drift"]["martingale"] == 1
+        assert report["drift"]["shiryaev_roberts"] == 0
+        assert report["drift"]["epoch_length"] == EPOCH
+        assert (report["feedback"], report["health"], report["canary"]) == (None, None, None)
+        assert report["alarms"] == report["history"] == report["feedback_history"] == []
+
+    def test_requests_are_counted(self, start: Start):
+        """Answered requests are in the next report, with the numbers that their answers gave."""
+        client = start()
+        answers = [post(client, image).json() for image in inputs(3)]
+        assert post(client, b"no image").status_code == 415
+        report = monitor(client)
+        assert report["requests"] == {"seen": 3, "counted": 3, "duplicates": 0, "subsampled": 0}
+        trusted = [answer["trusted_fraction"] for answer in answers]
+        typical = [answer["typicality"] for answer in answers]
+        assert report["trusted_fraction"]["mean"] == pytest.approx(np.mean(trusted))
+        assert report["typicality"]["mean"] == pytest.approx(np.mean(typical))
+        bins = report["typicality"]["histogram"]
+        for part in bins:
+            inside = [t for t in typical if part["from"] < t <= part["to"]]
+            assert part["count"] == len(inside)
+        assert [point["requests"] for point in report["history"]] == [1, 2, 3]
+        assert [p["typicality"] for p in report["history"]] == pytest.approx(typical)
+        last = report["history"][-1]
+        assert last["log10_martingale"] == pytest.approx(report["drift"]["log10_martingale"])
+        assert report["since"] <= report["updated_at"]
+        assert report["drift"]["shift_sd"] is not None
+
+    def test_equal_inputs_count_once(self, start: Start):
+        """A client that sends one image again and again is seen, and counted once."""
+        client = start()
+        for _ in range(3):
+            post(client)
+        assert monitor(client)["requests"] == {
+            "seen": 3,
+            "counted": 1,
+            "duplicates": 2,
+            "subsampled": 0,
+        }
+
+    def test_a_busy_client_is_subsampled(self, start: Start):
+        """With an interval, the burst of one client counts as one request; others count too."""
+        client = start(client_keys=["one", "two"], monitor_client_interval_s=3600)
+        images = inputs(4)
+        for key, image in zip(["one", "one", "two", "one"], images, strict=True):
+            post(client, image, headers={"X-API-Key": key})
+        requests = monitor(client)["requests"]
+        assert (requests["counted"], requests["subsampled"]) == (2, 2)
+
+    def test_jobs_count(self, start: Start):
+        """A request that was answered by a job is a request."""
+        client = start()
+        job = post(client, headers={"Prefer": "respond-async"}).json()
+        with client.stream("GET", f"/v1/jobs/{job['id']}/events") as events:
+            list(events.iter_lines())
+        assert monitor(client)["requests"]["counted"] == 1
+
+    def test_other_inputs_raise_the_alarm(self, start: Start):
+        """Inputs unlike the calibration images are called that, and nothing worse."""
+        client = start()
+        for image in flat(40):
+            assert post(client, image).status_code == 200
+        report = monitor(client)
+        (alarm,) = report["alarms"]
+        assert alarm["kind"] == "inputs"
+        assert alarm["severity"] == "ticket"
+        assert alarm["message"].startswith("The inputs differ from the calibration images")
+        assert alarm["since"] is not None
+        assert report["drift"]["martingale"] >= report["drift"]["martingale_alarm_at"]
+        assert report["drift"]["shift_sd"] < -1
+        text = client.get("/metrics").text
+        assert 'trustscale_monitor_alarm{group="",kind="inputs",upscaler="fake"} 1.0' in text
+        assert 'trustscale_monitor_requests{group="",upscaler="fake"} 40.0' in text
+        assert 'kind="feedback",upscaler="fake"} 0.0' in text
+        assert "trustscale_monitor_lost_total 0.0" in text
+
+    def test_a_new_calibration_starts_anew(self, start: Start, calibration):
+        """Another active calibration has seen nothing; going back, the old knowledge is there."""
+        client = start()
+        post(client)
+        removed = client.delete(f"/v1/admin/calibrations/{calibration.id}/pairs/000", headers=ADMIN)
+        other = removed.json()["id"]
+        for name, counted in ((other, 0), (calibration.id, 1)):
+            client.post(f"/v1/admin/calibrations/{name}/activate", headers=ADMIN)
+            report = monitor(client)
+            assert report["calibration"]["id"] == name
+            assert report["requests"]["counted"] == counted
+
+    def test_a_deleted_calibration_is_forgotten(self, start: Start, calibration):
+        """Nothing about its requests is kept."""
+        client = start()
+        post(client)
+        monitor(client)
+        removed = client.delete(f"/v1/admin/calibrations/{calibration.id}/pairs/000", headers=ADMIN)
+        client.post(f"/v1/admin/calibrations/{removed.json()['id']}/activate", headers=ADMIN)
+        stores = client.app_state["trustscale"].stores
+        assert client.portal.call(stores.monitor.load, calibration.id) is not None
+        client.delete(f"/v1/admin/calibrations/{calibration.id}", headers=ADMIN)
+        assert client.portal.call(stores.monitor.load, calibration.id) is None
+
+    def test_gateways_share_it(self, start: Start):
+        """What one gateway has seen is in the report and the next step of another."""
+        doors = start(), start()
+        for k, image in enumerate(inputs(6)):
+            post(doors[k % 2], image)
+            monitor(doors[k % 2])
+        assert [monitor(door)["requests"]["counted"] for door in doors] == [6, 6]
+
+    def test_groups_are_watched_apart(self, start: Start, calibration):
+        """Images of a named group are compared with the calibration images of that group."""
+        pairs = [
+            {**pair, "group": ("day", "night")[place % 2]}
+            for place, pair in enumerate(calibration.document["pairs"])
+        ]
+        grouped = changed(calibration, pairs=pairs)
+        client = start(calibrations=(grouped,))
+        images = inputs(3)
+        answer = post(client, images[0], group="night").json()
+        post(client, images[1])
+        post(client, images[2])
+        truth = {"image": ("y.png", encoded(photo(1, 48, 48)), "image/png")}
+        told = client.post(f"/v1/results/{answer['id']}/truth", files=truth)
+        assert told.json()["calibration"] == grouped.id
+        reports = client.get(PATH, headers=ADMIN).json()["upscalers"]
+        assert [one["group"] for one in reports] == [None, "night"]
+        assert [one["calibration"]["id"] for one in reports] == [grouped.id] * 2
+        assert [one["calibration"]["n"] for one in reports] == [30, 15]
+        assert [one["requests"]["counted"] for one in reports] == [2, 1]
+        assert [one["feedback"] and one["feedback"]["n"] for one in reports] == [None, 1]
+        text = client.get("/metrics").text
+        assert 'trustscale_monitor_requests{group="night",upscaler="fake"} 1.0' in text
+        # Another calibration takes all of it away.
+        removed = client.delete(f"/v1/admin/calibrations/{grouped.id}/pairs/000", headers=ADMIN)
+        client.post(f"/v1/admin/calibrations/{removed.json()['id']}/activate", headers=ADMIN)
+        assert 'group="night"' not in client.get("/metrics").text
+        stores = client.app_state["trustscale"].stores
+        part = grouped.of_group("night").id
+        assert client.portal.call(stores.monitor.load, part) is not None
+        client.delete(f"/v1/admin/calibrations/{grouped.id}", headers=ADMIN)
+        assert client.portal.call(stores.monitor.load, part) is None
+
+    def test_without_a_calibration(self, start: Start):
+        """An upscaler that serves no masks is listed with the reason."""
+        report = monitor(start(calibrations=()))
+        assert report["calibration"] is None
+        assert [alarm["kind"] for alarm in report["alarms"]] == ["no-calibration"]
+
+    def test_a_mismatch_is_an_alarm(self, start: Start):
+        """An upscaler that is not the calibrated one is named, with the field."""
+        report = monitor(start(FakeUpscaler(fingerprint="fake:2")))
+        (alarm,) = report["alarms"]
+        assert (alarm["kind"], alarm["severity"]) == ("mismatch", "page")
+        assert "fingerprint" in alarm["message"]
+
+
+class TestQueries:
+    def test_one_upscaler(self, client: TestClient):
+        """A name selects; an unknown one is not found."""
+        assert monitor(client, upscaler="fake")["upscaler"] == "fake"
+        check_problem(client.get(f"{PATH}?upscaler=x", headers=ADMIN), "not-found")
+
+    def test_the_length_of_the_history(self, start: Start):
+        """`points` bounds the series; the last ones come."""
+        client = start()
+        for image in inputs(3):
+            post(client, image)
+        assert [p["requests"] for p in monitor(client, points=2)["history"]] == [2, 3]
+        assert monitor(client, points=0)["history"] == []
+        check_problem(client.get(f"{PATH}?points=1001", headers=ADMIN), "bad-request")
+
+    @pytest.mark.parametrize("path", [PATH, f"{PATH}/plot.svg"])
+    def test_it_is_the_admins(self, client: TestClient, path):
+        """Without the admin's key there is no report."""
+        check_problem(client.get(path), "unauthorized")
+
+
+class TestPlot:
+    def picture(self, client: TestClient) -> str:
+        response: httpx.Response = client.get(f"{PATH}/plot.svg", headers=ADMIN)
+        assert response.headers["content-type"] == "image/svg+xml"
+        return response.text
+
+    def test_it_is_a_picture(self, start: Start):
+        """Well-formed SVG, before the first request and after some, with a dark form."""
+        client = start()
+        before = self.picture(client)
+        for image in inputs(3):
+            post(client, image)
+        after = self.picture(client)
+        for text in (before, after):
+            assert ET.fromstring(text).tag.endswith("svg")
+            assert "prefers-color-scheme: dark" in text
+        assert "no requests yet" in before
+        assert "3 requests, 0 labels" in after
+        assert 'class="one"' in after

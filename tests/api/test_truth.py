@@ -1,0 +1,242 @@
+"""POST /v1/results/{id}/truth: the mask that was served, measured against the truth."""
+
+from __future__ import annotations
+
+import httpx
+import numpy as np
+import pytest
+from starlette.testclient import TestClient
+
+from app.api.problems import PROBLEMS
+from app.calibration.insight import COMMON_ALPHAS
+from app.calibration.record import Calibration
+from app.conformal import fidelity
+from tests.api.conftest import Start
+from tests.api.gateway import ADMIN_KEY, check_problem, pixels, post
+from tests.factories import changed, encoded, photo
+
+ADMIN = {"Authorization": f"Bearer {ADMIN_KEY}"}
+TRUTH = photo(2000, 48, 48)
+BLACK = np.zeros((48, 48, 3), np.uint8)
+
+
+def tell(
+    client: TestClient, result: str, image: np.ndarray | bytes | None = TRUTH, **files: bytes
+) -> httpx.Response:
+    """Tell the truth about a result."""
+    if image is not None:
+        files["image"] = image if isinstance(image, bytes) else encoded(image)
+    return client.post(
+        f"/v1/results/{result}/truth", files={k: (k, v, "image/png") for k, v in files.items()}
+    )
+
+
+def served(client: TestClient, seed: int = 1, side: int = 24, **fields: object) -> dict:
+    """The answer to a new upscaling."""
+    image = encoded(photo(2000 + seed, side, side))
+    response = post(client, image, **{"alpha": 0.1, "seed": seed, **fields})
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+def part(client: TestClient, result: str, name: str) -> np.ndarray:
+    return pixels(client.get(f"/v1/results/{result}/{name}").content)
+
+
+def feedback(client: TestClient) -> dict:
+    response = client.get("/v1/admin/monitor", headers=ADMIN)
+    return response.json()["upscalers"][0]
+
+
+class TestScore:
+    def test_it_is_the_worst_error_in_the_served_mask(self, start: Start, calibration):
+        """The loss is the calibration's D against image.png, at its worst inside mask.png."""
+        client = start()
+        answer = served(client)
+        response = tell(client, answer["id"])
+        assert response.status_code == 201, response.text
+        told = response.json()
+        error = fidelity.error(
+            TRUTH, part(client, answer["id"], "image.png"), calibration.pipeline.fidelity
+        )
+        mask = part(client, answer["id"], "mask.png").astype(bool)
+        assert 0.05 < mask.mean() < 1
+        assert told["loss"] == told["loss_anywhere"] == pytest.approx(float(error[mask].max()))
+        assert told["within"] == (told["loss"] <= 0.1)
+        assert (told["alpha"], told["bound"], told["metric"]) == (0.1, 1.9576, "neighborhood")
+        assert told["calibration"] == calibration.id
+        assert (told["window"], told["counted"], told["n_labels"]) == (None, True, 1)
+        assert "neither proves nor refutes" in told["statement"]
+
+    def test_masks_of_other_alphas(self, start: Start, calibration):
+        """The losses of other α are those of the masks that the service gives for them."""
+        client = start()
+        answer = served(client)
+        told = tell(client, answer["id"]).json()
+        error = fidelity.error(
+            TRUTH, part(client, answer["id"], "image.png"), calibration.pipeline.fidelity
+        )
+        assert [one["alpha"] for one in told["losses"]] == list(COMMON_ALPHAS)
+        for one in told["losses"]:
+            mask = part(client, answer["id"], f"mask.png?alpha={one['alpha']}").astype(bool)
+            worst = float(error[mask].max()) if mask.any() else 0.0
+            assert one["loss"] == pytest.approx(worst)
+
+    def test_nothing_trusted_nothing_lost(self, start: Start):
+        """An empty mask has the loss 0, however wrong the image is."""
+        client = start()
+        told = tell(client, served(client, alpha=0.001)["id"], BLACK).json()
+        assert (told["loss"], told["within"]) == (0, True)
+
+    def test_a_larger_output_is_judged_by_a_window(self, start: Start):
+        """Where the promise is about one window of the calibrated size, so is the loss."""
+        client = start()
+        answer = served(client, side=40)
+        assert answer["guarantee"]["applicability"] == "per_window"
+        truth = photo(2000, 80, 80)
+        told = tell(client, answer["id"], truth).json()
+        window = told["window"]
+        assert (window["width"], window["height"]) == (48, 48)
+        assert 0 <= window["x"] <= 32
+        assert 0 <= window["y"] <= 32
+        inside = np.s_[window["y"] : window["y"] + 48, window["x"] : window["x"] + 48]
+        error = fidelity.error(truth, part(client, answer["id"], "image.png"))
+        mask = part(client, answer["id"], "mask.png").astype(bool)
+        assert told["loss"] == pytest.approx(float(error[inside][mask[inside]].max()))
+        assert told["loss_anywhere"] == pytest.approx(float(error[mask].max()))
+        assert told["counted"]
+
+    def test_a_smaller_output_is_not_counted(self, start: Start):
+        """Where it is not known whether the promise applies, the loss tests nothing."""
+        client = start()
+        answer = served(client, side=16)
+        assert answer["guarantee"]["applicability"] == "unknown"
+        told = tell(client, answer["id"], photo(2000, 32, 32)).json()
+        assert (told["counted"], told["n_labels"], told["confidence_sequence"]) == (False, 0, None)
+        assert "It is not counted" in told["statement"]
+
+    def test_any_lossless_file_is_the_same_truth(self, start: Start):
+        """What counts are the pixels: a WebP file of the same image is no other truth."""
+        client = start()
+        answer = served(client)
+        first = tell(client, answer["id"])
+        again = tell(client, answer["id"], encoded(TRUTH, "WEBP", lossless=True))
+        assert (first.status_code, again.status_code) == (201, 200)
+        assert again.json() == first.json()
+
+
+class TestOnce:
+    def test_the_first_truth_stays(self, start: Start):
+        """The same again changes nothing; another one is refused, and changes nothing either."""
+        client = start()
+        answer = served(client)
+        first = tell(client, answer["id"])
+        assert tell(client, answer["id"]).json() == first.json()
+        check_problem(tell(client, answer["id"], BLACK), "conflict")
+        report = feedback(client)
+        assert report["feedback"]["n"] == 1
+        assert report["feedback"]["mean_loss"] == pytest.approx(first.json()["loss"])
+        assert [one["result"] for one in report["feedback_history"]] == [answer["id"]]
+
+    def test_the_calibration_stays_as_it_is(self, start: Start, calibration):
+        """Feedback is no pair: the active calibration is the same before and after."""
+        client = start()
+        tell(client, served(client)["id"])
+        assert served(client, seed=2)["calibration"] == calibration.id
+
+
+class TestEvidence:
+    def test_wrong_masks_raise_the_alarm(self, start: Start):
+        """Losses far above α, again and again, are called by their name.
+
+        Fourteen labels are enough for that, and far too few for a narrow interval.
+        """
+        client = start()
+        for seed in range(14):
+            told = tell(client, served(client, seed=seed)["id"], BLACK).json()
+        assert told["alarm"]
+        assert told["e_value"] >= told["e_value_alarm_at"] == pytest.approx(20)
+        assert (
+            told["confidence_sequence"]["lower"] < 0.3 < 1.2 < told["confidence_sequence"]["upper"]
+        )
+        report = feedback(client)
+        (alarm,) = (one for one in report["alarms"] if one["kind"] == "feedback")
+        assert alarm["severity"] == "page"
+        assert "calibrate again" in alarm["message"]
+        assert report["feedback"]["n"] == 14
+        assert report["feedback"]["within"] == 0
+        assert report["feedback"]["alpha"] == pytest.approx(0.1)
+        assert [one["n"] for one in report["feedback_history"]] == list(range(1, 15))
+        text = client.get("/metrics").text
+        assert 'trustscale_monitor_alarm{group="",kind="feedback",upscaler="fake"} 1.0' in text
+        assert 'trustscale_feedback_labels{group="",upscaler="fake"} 14.0' in text
+        picture = client.get("/v1/admin/monitor/plot.svg", headers=ADMIN).text
+        assert "14 labels, alarms: feedback" in picture
+        assert "α = 0.1" in picture
+
+    def test_true_images_do_not(self, start: Start):
+        """Losses far below α are evidence of nothing."""
+        client = start()
+        for seed in range(5):
+            answer = served(client, seed=seed)
+            truth = part(client, answer["id"], "image.png")
+            told = tell(client, answer["id"], truth).json()
+        assert told["loss"] == 0
+        assert told["e_value"] < 1
+        assert told["confidence_sequence"]["lower"] == 0
+        assert not told["alarm"]
+
+
+class TestRefusals:
+    def test_what_cannot_be_a_truth(self, start: Start):
+        """Wrong sizes, wrong formats, missing and superfluous files are told apart."""
+        client = start()
+        result = served(client)["id"]
+        check_problem(tell(client, result, photo(1, 48, 40)), "bad-image")
+        check_problem(tell(client, result, photo(1, 64, 48)), "image-too-large")
+        check_problem(tell(client, result, b"GIF89a"), "unsupported-media")
+        check_problem(tell(client, result, None, label=encoded(TRUTH)), "bad-request")
+        check_problem(tell(client, result, None, other=encoded(TRUTH)), "bad-request")
+        assert tell(client, result, TRUTH, label=encoded(TRUTH)).status_code in (400, 422)
+        assert feedback(client)["feedback"] is None
+
+    def test_only_of_results(self, start: Start):
+        """What does not exist, or no longer, has no truth."""
+        client = start(result_ttl_s=0.3)
+        check_problem(tell(client, "res-none"), "not-found")
+
+    def test_only_with_a_key(self, start: Start):
+        """Where clients need a key, so does the truth."""
+        check_problem(tell(start(client_keys=["secret"]), "res-none"), "unauthorized")
+
+    def test_rates_are_limited(self, start: Start):
+        """A truth is a request of its client."""
+        client = start(client_requests_per_minute=1)
+        result = served(client)["id"]
+        response = tell(client, result)
+        assert response.status_code == 429
+        assert response.json()["title"] == PROBLEMS["overloaded"].title
+
+
+class TestLabels:
+    @pytest.fixture
+    def semantic(self, calibration) -> Calibration:
+        """A calibration whose labels people have drawn; the shape of its curve does not matter."""
+        settings = fidelity.Settings(metric="semantic")
+        pipeline = calibration.pipeline.model_copy(update={"fidelity": settings})
+        return changed(calibration, pipeline=pipeline.model_dump(mode="json"))
+
+    def test_a_label_is_the_truth(self, start: Start, semantic):
+        """Where people judge, the loss is 1 if they marked anything in the mask, else 0."""
+        client = start(calibrations=(semantic,))
+        marked = np.zeros((48, 48), np.uint8)
+        answer = served(client, alpha=0.5)
+        mask = part(client, answer["id"], "mask.png").astype(bool)
+        marked[~mask] = 255
+        told = tell(client, answer["id"], None, label=encoded(marked)).json()
+        assert (told["metric"], told["loss"], told["bound"]) == ("semantic", 0, 1)
+        other = served(client, seed=2, alpha=0.5)
+        inside = part(client, other["id"], "mask.png").astype(np.uint8) * 200
+        assert tell(client, other["id"], None, label=encoded(inside)).json()["loss"] == 1
+        problem = check_problem(tell(client, other["id"], TRUTH), "bad-request")
+        assert "label" in problem["detail"]

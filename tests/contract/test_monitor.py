@@ -1,0 +1,108 @@
+"""The promises of MonitorStore."""
+
+from __future__ import annotations
+
+import asyncio
+
+from app.stores.base import Stores
+from app.stores.monitor import MOST_POINTS, Label, Snapshot
+from tests.contract.conftest import Opener
+
+BYTES = bytes(range(256))
+
+
+def label(result: str = "res-1", record: bytes = BYTES) -> Label:
+    return Label(result, "0123abcd", record)
+
+
+class TestState:
+    async def test_it_survives(self, opener: Opener):
+        """A state comes back byte for byte, in another process too, with a growing version."""
+        first, second = opener().monitor, opener().monitor
+        assert await first.load("cal-a") is None
+        assert await first.save("cal-a", BYTES, expected=0)
+        assert await second.load("cal-a") == Snapshot(1, BYTES)
+        assert await second.save("cal-a", b"", expected=1)
+        assert await first.load("cal-a") == Snapshot(2, b"")
+
+    async def test_the_second_writer_is_refused(self, stores: Stores):
+        """A save under an old version changes nothing: neither state nor history nor labels."""
+        monitor = stores.monitor
+        await monitor.save("cal-a", b"one", expected=0)
+        for stale in (0, 2, 7):
+            saved = await monitor.save(
+                "cal-a", b"two", expected=stale, points=[b"p"], label=label()
+            )
+            assert not saved
+        assert await monitor.load("cal-a") == Snapshot(1, b"one")
+        assert await monitor.points("cal-a") == []
+        assert await monitor.label("cal-a", "res-1") is None
+
+    async def test_racing_writers_lose_nothing(self, opener: Opener):
+        """Four processes that count to ten each, reading again when refused, count to forty."""
+
+        async def count(stores: Stores) -> None:
+            for _ in range(10):
+                while True:
+                    found = await stores.monitor.load("cal-a") or Snapshot(0, b"0")
+                    after = str(int(found.state) + 1).encode()
+                    if await stores.monitor.save(
+                        "cal-a", after, expected=found.version, points=[after]
+                    ):
+                        break
+
+        await asyncio.gather(*(count(opener()) for _ in range(4)))
+        monitor = opener().monitor
+        assert await monitor.load("cal-a") == Snapshot(40, b"40")
+        assert await monitor.points("cal-a") == [str(i + 1).encode() for i in range(40)]
+
+    async def test_calibrations_are_apart(self, stores: Stores):
+        """What is saved and forgotten of one calibration says nothing of another."""
+        monitor = stores.monitor
+        for name in ("cal-a", "cal-b"):
+            await monitor.save(name, name.encode(), expected=0, points=[b"p"], label=label())
+        await monitor.forget("cal-a")
+        await monitor.forget("cal-never")
+        assert await monitor.load("cal-a") is None
+        assert await monitor.points("cal-a") == []
+        assert await monitor.label("cal-a", "res-1") is None
+        assert await monitor.labels("cal-a", limit=9) == []
+        assert await monitor.load("cal-b") == Snapshot(1, b"cal-b")
+        assert await monitor.points("cal-b") == [b"p"]
+        assert await monitor.labels("cal-b", limit=9) == [label()]
+        assert await monitor.save("cal-a", b"afresh", expected=0)
+
+
+class TestHistory:
+    async def test_the_oldest_points_go(self, stores: Stores):
+        """The last points are kept, in order, and no more than promised."""
+        first = [str(i).encode() for i in range(MOST_POINTS)]
+        await stores.monitor.save("cal-a", b"", expected=0, points=first)
+        assert await stores.monitor.points("cal-a") == first
+        await stores.monitor.save("cal-a", b"", expected=1, points=[b"x", b"y", BYTES])
+        assert await stores.monitor.points("cal-a") == [*first[3:], b"x", b"y", BYTES]
+
+
+class TestLabels:
+    async def test_one_label_for_a_result(self, stores: Stores):
+        """A second label of a result is refused together with the state that counts it."""
+        monitor = stores.monitor
+        assert await monitor.save("cal-a", b"1", expected=0, label=label())
+        assert await monitor.label("cal-a", "res-1") == label()
+        assert not await monitor.save("cal-a", b"2", expected=1, label=label(record=b"other"))
+        assert await monitor.label("cal-a", "res-1") == label()
+        assert await monitor.load("cal-a") == Snapshot(1, b"1")
+
+    async def test_the_last_ones_in_order(self, stores: Stores):
+        """The last labels come with their records, the oldest of them first."""
+        for i in range(5):
+            await stores.monitor.save(
+                "cal-a", b"", expected=i, label=label(f"res-{9 - i}", str(i).encode())
+            )
+        found = await stores.monitor.labels("cal-a", limit=3)
+        assert [(one.result, one.record) for one in found] == [
+            ("res-7", b"2"),
+            ("res-6", b"3"),
+            ("res-5", b"4"),
+        ]
+        assert await stores.monitor.labels("cal-a", limit=0) == []

@@ -1,0 +1,48 @@
+"""The window by which a large output is judged. The rest is in tests/api/test_truth.py."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+
+from app.monitor.truth import Window, _window
+
+
+def window(name: str, pairs: list[tuple[int, int]], *, applicability: str = "per_window"):
+    """The window of a result of 500×300 pixels; pairs are (width, height)."""
+    result = SimpleNamespace(
+        id=name, width=500, height=300, guarantee=SimpleNamespace(applicability=applicability)
+    )
+    sizes = [SimpleNamespace(width=width, height=height) for width, height in pairs]
+    return _window(SimpleNamespace(manifest=SimpleNamespace(pairs=sizes)), result)
+
+
+class TestWindow:
+    def test_it_follows_from_the_id(self):
+        """Nobody chooses it: the same id has the same window."""
+        assert window("res-a", [(48, 48)]) == window("res-a", [(48, 48)]) is not None
+
+    def test_it_lies_anywhere(self):
+        """Over many ids it covers the output evenly, and never leaves it."""
+        found = [window(f"res-{k}", [(48, 40)]) for k in range(400)]
+        places = np.array([(one.x, one.y) for one in found])
+        room = np.array([452, 260])
+        assert places.min() >= 0
+        assert (places <= room).all()
+        # Means within five standard errors of the middle.
+        assert (abs(places.mean(axis=0) - room / 2) < 5 * room / np.sqrt(12 * 400)).all()
+
+    def test_it_has_the_size_of_a_pair(self):
+        """Sizes are drawn among those that fit; without any the whole output is judged."""
+        sizes = {
+            (one.width, one.height)
+            for one in (window(f"res-{k}", [(48, 48), (500, 300), (600, 20)]) for k in range(50))
+        }
+        assert sizes == {(48, 48), (500, 300)}
+        assert window("res-a", [(600, 20), (20, 600)]) is None
+        assert window("res-a", [(500, 300)]) == Window(x=0, y=0, width=500, height=300)
+
+    def test_only_where_the_promise_is_one_about_windows(self):
+        """Within the calibrated sizes the whole output is judged."""
+        assert window("res-a", [(48, 48)], applicability="exact") is None

@@ -1,0 +1,248 @@
+"""The monitor beside the requests: shared by processes, and never in anybody's way."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+
+import pytest
+
+from app.calibration.record import Calibration
+from app.metrics import Metrics
+from app.monitor import watch
+from app.monitor.state import MonitorState, fold_label
+from app.monitor.watch import Monitor, client_digest, digest_of
+from app.stores.base import Stores, StoreUnavailable
+from app.stores.monitor import Label, Snapshot
+from app.stores.open import open_stores
+from tests.api.gateway import until
+from tests.factories import calibration_of
+from tests.fakes import FakeUpscaler
+
+_DIGESTS = itertools.count()
+
+
+@pytest.fixture(scope="module")
+def calibration() -> Calibration:
+    return asyncio.run(calibration_of(FakeUpscaler(), 8, side=16))
+
+
+@pytest.fixture
+async def stores(tmp_path):
+    opened = open_stores("sqlite:///", tmp_path, result_ttl_s=60, max_result_bytes=10**9)
+    yield opened
+    await opened.close()
+
+
+def note(monitor: Monitor, calibration: Calibration, count: int = 1, **fields: object) -> None:
+    for _ in range(count):
+        values = {"mean_log_sigma": -8.0, "digest": next(_DIGESTS), **fields}
+        monitor.note(calibration, trusted_fraction=0.5, typicality=0.5, **values)
+
+
+class Failing:
+    """A store that cannot be used until it is mended."""
+
+    def __init__(self, stores: Stores) -> None:
+        self.store = stores.monitor
+        self.mended = False
+        self.calls = 0
+
+    async def load(self, calibration: str) -> Snapshot | None:
+        return await self.store.load(calibration)
+
+    async def save(self, calibration: str, state: bytes, **rest: object) -> bool:
+        self.calls += 1
+        if not self.mended:
+            raise StoreUnavailable("The disk is full.")
+        return await self.store.save(calibration, state, **rest)
+
+
+class TestSharing:
+    async def test_processes_fold_into_one_state(self, stores, calibration):
+        """Monitors that fold at the same time lose no request and count none twice."""
+        monitors = [Monitor(stores.monitor) for _ in range(4)]
+
+        async def work(monitor: Monitor) -> None:
+            for _ in range(5):
+                note(monitor, calibration, 3)
+                await monitor.settle()
+
+        await asyncio.gather(*map(work, monitors))
+        for monitor in monitors:
+            state = await monitor.known(calibration.id)
+            assert (state.seen, state.counted) == (60, 60)
+        assert len(await monitors[0].points(calibration.id)) == 60
+
+    async def test_many_requests_are_one_write(self, stores, calibration):
+        """What has gathered is folded together, calibration by calibration."""
+        other = calibration.for_upscaler("other")
+        monitor = Monitor(stores.monitor)
+        for _ in range(10):
+            note(monitor, calibration)
+            note(monitor, other)
+        await monitor.settle()
+        for one in (calibration, other):
+            found = await stores.monitor.load(one.id)
+            assert found is not None
+            assert found.version == 1
+            assert (await monitor.known(one.id)).counted == 10
+
+    async def test_a_damaged_state_begins_anew(self, stores, calibration):
+        """It is logged and replaced; requests go on."""
+        await stores.monitor.save(calibration.id, b"damage", expected=0, points=[b"damage"])
+        monitor = Monitor(stores.monitor)
+        assert (await monitor.known(calibration.id)).seen == 0
+        assert await monitor.points(calibration.id) == []
+        note(monitor, calibration)
+        await monitor.settle()
+        assert (await monitor.known(calibration.id)).seen == 1
+
+    async def test_labels_count_once(self, stores, calibration):
+        """A label is stored with the state that counts it; a second one changes nothing."""
+        monitor = Monitor(stores.monitor)
+        label = Label("res-1", "ab", b"record")
+
+        def count(state: MonitorState):
+            return fold_label(state, 0.1, 0.1, 1.9576, 0.0, 1.0), "told", label
+
+        assert await monitor.change(calibration.id, count) == "told"
+        assert await monitor.change(calibration.id, count) is None
+        assert (await monitor.known(calibration.id)).feedback.n == 1
+        assert await stores.monitor.labels(calibration.id, limit=9) == [label]
+
+    async def test_requests_and_labels_at_once(self, stores, calibration):
+        """Neither undoes the other."""
+        one, two = Monitor(stores.monitor), Monitor(stores.monitor)
+
+        async def label(k: int) -> None:
+            await two.change(
+                calibration.id,
+                lambda state: (
+                    fold_label(state, 0.1, 0.1, 1.9576, 0.0, 1.0),
+                    None,
+                    Label(f"res-{k}", "ab", b""),
+                ),
+            )
+
+        async def request() -> None:
+            note(one, calibration)
+            await one.settle()
+
+        await asyncio.gather(*(label(k) for k in range(8)), *(request() for _ in range(8)))
+        state = await one.known(calibration.id)
+        assert (state.counted, state.feedback.n) == (8, 8)
+
+    async def test_endless_strife_ends(self, stores, calibration):
+        """When every save is refused, trying comes to an end with an error that says so."""
+
+        class Refusing(Failing):
+            async def save(self, calibration: str, state: bytes, **rest: object) -> bool:
+                return False
+
+        monitor = Monitor(Refusing(stores))
+        with pytest.raises(StoreUnavailable, match="too often"):
+            await monitor.change(calibration.id, lambda state: (state, None, None))
+        note(monitor, calibration)
+        with pytest.raises(StoreUnavailable, match="too often"):
+            await monitor.settle()
+
+
+class TestBeside:
+    async def test_it_folds_by_itself(self, stores, calibration):
+        """Beside a running gateway requests are folded soon, and the last ones at its end."""
+        monitor = Monitor(stores.monitor)
+        async with monitor.running():
+            note(monitor, calibration)
+            await until(lambda: not monitor._waiting)
+            note(monitor, calibration)
+        assert (await monitor.known(calibration.id)).seen == 2
+
+    async def test_a_store_that_comes_back(self, stores, calibration, monkeypatch):
+        """While the store is away requests wait in memory, and none is lost."""
+        monkeypatch.setattr(watch, "_REST_AFTER_FAILURE_S", 0.01)
+        failing, metrics = Failing(stores), Metrics()
+        monitor = Monitor(failing, metrics)
+        async with monitor.running():
+            note(monitor, calibration, 3)
+            await until(lambda: failing.calls >= 3)
+            failing.mended = True
+        assert (await monitor.known(calibration.id)).counted == 3
+        assert "trustscale_monitor_lost_total 0.0" in metrics.text().decode()
+
+    async def test_what_cannot_be_kept_is_counted(self, stores, calibration, monkeypatch):
+        """A full queue and a store that stays away lose requests, and say how many."""
+        monkeypatch.setattr(watch, "_MOST_WAITING", 4)
+        metrics = Metrics()
+        monitor = Monitor(Failing(stores), metrics)
+        async with monitor.running():
+            note(monitor, calibration, 6)
+        assert "trustscale_monitor_lost_total 6.0" in metrics.text().decode()
+
+    async def test_a_fault_of_its_own(self, stores, calibration, monkeypatch):
+        """What the monitor cannot digest is dropped and counted; the next request is folded."""
+        monkeypatch.setattr(watch, "_REST_S", 0.0)
+        metrics = Metrics()
+        monitor = Monitor(stores.monitor, metrics)
+        async with monitor.running():
+            note(monitor, calibration, mean_log_sigma=float("nan"))
+            await until(lambda: b"trustscale_monitor_lost_total 1.0" in metrics.text())
+            note(monitor, calibration)
+        assert (await monitor.known(calibration.id)).counted == 1
+
+    async def test_a_request_waits_for_nothing(self, stores, calibration):
+        """Telling the monitor takes less than a tenth of a millisecond, whatever the store does."""
+        monitor = Monitor(Failing(stores))
+        costs = []
+        for _ in range(10):
+            started = time.perf_counter()
+            note(monitor, calibration, 50)
+            costs.append((time.perf_counter() - started) / 50)
+        assert min(costs) < 1e-4
+
+    async def test_the_whole_costs_little(self, stores, calibration):
+        """Folding and storing one request on its own takes less than 2 ms at its best."""
+        monitor = Monitor(stores.monitor)
+        await monitor.change(calibration.id, lambda state: (state, None, None))
+        costs = []
+        for _ in range(30):
+            note(monitor, calibration)
+            started = time.perf_counter()
+            await monitor.settle()
+            costs.append(time.perf_counter() - started)
+        assert min(costs) < 0.002
+
+
+class TestClients:
+    async def test_one_in_an_interval(self, stores, calibration, monkeypatch):
+        """Of each client one request per interval counts; without a name, all do."""
+        now = [0.0]
+        monkeypatch.setattr(watch.time, "monotonic", lambda: now[0])
+        monitor = Monitor(stores.monitor, client_interval_s=60)
+        expected = []
+        for at, client, counts in [
+            (0, "a", True),
+            (59, "a", False),
+            (59, "b", True),
+            (60, "a", True),
+            (61, "a", False),
+            (61, None, True),
+        ]:
+            now[0] = at
+            note(monitor, calibration, client=client)
+            expected.append(counts)
+        await monitor.settle()
+        state = await monitor.known(calibration.id)
+        assert (state.counted, state.subsampled) == (expected.count(True), expected.count(False))
+
+    def test_names_are_not_kept(self):
+        """What is kept of a client is neither its key's id nor its address."""
+        assert client_digest("address:203.0.113.9") == client_digest("address:203.0.113.9")
+        assert client_digest("key:a") != client_digest("key:b")
+        assert "203.0.113.9" not in client_digest("address:203.0.113.9")
+
+    def test_inputs_are_numbers(self):
+        """Equal bytes have equal digests below 2^64."""
+        assert digest_of(b"x") == digest_of(b"x") != digest_of(b"y")
+        assert 0 <= digest_of(b"") < 2**64
