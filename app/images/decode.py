@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageColor, ImageOps, UnidentifiedImageError
 
-from app.errors import BadImage, BadRequest, ImageTooLarge, UnsupportedMedia
+from app.errors import BadImage, BadRequest, ImageTooLarge, UnsupportedMedia, reason_of
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 
@@ -83,7 +83,7 @@ def decode(data: bytes, limits: Limits, *, background: str | None = None) -> Dec
     except (BadImage, BadRequest):
         raise
     except Exception as error:  # decoders raise anything on damaged files
-        raise BadImage(f"The image cannot be decoded: {_reason(error)}.") from error
+        raise BadImage(f"The image cannot be decoded: {reason_of(error)}.") from error
     if sixteen_bit:
         notes.append("The image has 16 bits per channel; it was rounded to 8.")
     return Decoded(np.ascontiguousarray(rgb), form, notes)
@@ -102,7 +102,7 @@ def image_size(data: bytes, limits: Limits) -> tuple[int, int]:
         # Of a PNG file, its own `getexif` would decode all pixels to look behind them.
         turned = Image.Image.getexif(image).get(_ORIENTATION, 1) in {5, 6, 7, 8}
     except Exception as error:  # as in `_open`
-        raise BadImage(f"The image header is damaged: {_reason(error)}.") from error
+        raise BadImage(f"The image header is damaged: {reason_of(error)}.") from error
     width, height = image.size
     return (height, width) if turned else (width, height)
 
@@ -135,7 +135,7 @@ def _open(data: bytes, limits: Limits) -> Image.Image:
             + (f"; it looks like {kind}." if kind else ", or its header is damaged.")
         ) from error
     except Exception as error:  # a header can break a parser in any way
-        raise BadImage(f"The image header is damaged: {_reason(error)}.") from error
+        raise BadImage(f"The image header is damaged: {reason_of(error)}.") from error
     width, height = image.size
     if width * height > limits.max_pixels:
         raise ImageTooLarge(
@@ -216,9 +216,3 @@ def _from_deep_grey(image: Image.Image) -> NDArray[np.uint8]:
 def _png_depth(data: bytes) -> int | None:
     """Bits per channel of a PNG file from its first chunk; Pillow keeps only the upper 8."""
     return data[24] if data.startswith(b"\x89PNG") and len(data) > 24 else None
-
-
-def _reason(error: Exception) -> str:
-    """The decoder's message without its last stop, for a sentence of ours."""
-    text = str(error).splitlines()[0].strip().rstrip(".") if str(error) else ""
-    return text or type(error).__name__

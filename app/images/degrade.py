@@ -10,13 +10,16 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 from scipy import ndimage
 
+from app.images.holes import Inpaint, cut, hole_mask
+
 
 class Degradation(BaseModel):
     """Steps in the order in which they are applied.
 
     grey: drop the colour (colorization). blur: Gaussian, standard deviation in pixels of Y. Then
     bicubic reduction by the scale of the upscaler, antialiased. noise: Gaussian, standard deviation
-    in grey levels of 255. jpeg: quality of a JPEG round trip; None: none.
+    in grey levels of 255. jpeg: quality of a JPEG round trip; None: none. inpaint: holes, cut last
+    so that their colour stays exact; None: none.
 
     A calibration speaks about inputs made in this way, so choose what the real inputs went through.
     """
@@ -27,6 +30,19 @@ class Degradation(BaseModel):
     blur: float = Field(0.0, ge=0, le=64)
     noise: float = Field(0.0, ge=0, le=128)
     jpeg: int | None = Field(None, ge=1, le=100)
+    inpaint: Inpaint | None = None
+
+    def in_words(self, scale: int) -> str:
+        """How X was made, such as "bicubic reduction by 4, JPEG of quality 50"."""
+        steps = {
+            "removal of the colour": self.grey,
+            f"a blur of {self.blur:g} px": self.blur,
+            f"bicubic reduction by {scale}": scale > 1,
+            f"noise of {self.noise:g} grey levels": self.noise,
+            f"JPEG of quality {self.jpeg}": self.jpeg,
+            self.inpaint.in_words() if self.inpaint else "": self.inpaint,
+        }
+        return ", ".join(words for words, given in steps.items() if given) or "no change"
 
 
 def degrade(
@@ -38,7 +54,7 @@ def degrade(
         truth: Y; its sides must be multiples of the scale (`crop_to_multiple`).
         scale: k ≥ 1.
         degradation: the steps.
-        seed: of the noise.
+        seed: of the noise and of the holes.
 
     Raises:
         ValueError: a side of Y is not a multiple of the scale.
@@ -66,6 +82,10 @@ def degrade(
         file = io.BytesIO()
         Image.fromarray(pixels).save(file, "JPEG", quality=degradation.jpeg)
         pixels = np.asarray(Image.open(file))
+    if degradation.inpaint is not None:
+        height, width = pixels.shape[:2]
+        mask = hole_mask(height, width, degradation.inpaint, seed)
+        pixels = cut(pixels, mask, degradation.inpaint.color)
     return np.ascontiguousarray(pixels)
 
 

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from app.images.degrade import Degradation, crop_to_multiple, degrade
+from app.images.holes import Inpaint, hole_mask, holes_of
 from tests.factories import photo
 
 Y = photo(0, 48, 64)
@@ -52,3 +53,52 @@ def test_refuses_a_size_that_does_not_fit():
     with pytest.raises(ValueError, match="multiple"):
         degrade(Y[:47], 4, Degradation(), 0)
     assert crop_to_multiple(Y[:47, :63], 4).shape == (44, 60, 3)
+
+
+@pytest.mark.parametrize("shape", ["rectangles", "strokes"])
+@pytest.mark.parametrize("share", [0.05, 0.3, 0.9])
+def test_holes_follow_the_seed_and_reach_their_share(shape, share):
+    """Holes have their colour, everything else is untouched; the same seed cuts the same holes."""
+    step = Degradation(inpaint=Inpaint(share=share, shape=shape))
+    damaged = degrade(Y, 1, step, 5)
+    holes = holes_of(damaged, "#ff00ff")
+    assert share <= holes.mean() < 1
+    np.testing.assert_array_equal(damaged[~holes], Y[~holes])
+    np.testing.assert_array_equal(damaged, degrade(Y, 1, step, 5))
+    assert not np.array_equal(damaged, degrade(Y, 1, step, 6))
+
+
+def test_holes_are_cut_last():
+    """Noise and JPEG do not touch the colour that tells the model where the holes are."""
+    step = Degradation(noise=9, jpeg=20, inpaint=Inpaint(share=0.2, color="#808080"))
+    assert holes_of(degrade(Y, 2, step, 1), "#808080").mean() >= 0.2
+
+
+@pytest.mark.parametrize("side", [1, 2, 3])
+def test_holes_in_the_smallest_images(side):
+    """Every size gets its holes."""
+    mask = hole_mask(side, 1, Inpaint(share=0.5, shape="strokes"), 0)
+    assert mask.shape == (side, 1)
+    assert mask.mean() >= 0.5
+
+
+@pytest.mark.parametrize(
+    ("scale", "step", "words"),
+    [
+        (1, Degradation(), "no change"),
+        (1, Degradation(grey=True), "removal of the colour"),
+        (4, Degradation(), "bicubic reduction by 4"),
+        (1, Degradation(blur=1.5, noise=20, jpeg=40), "a blur of 1.5 px, noise of 20 grey levels"),
+        (1, Degradation(inpaint=Inpaint(share=0.25)), "holes (rectangles, 25% of the pixels or"),
+    ],
+)
+def test_in_words(scale, step, words):
+    """What was done is told, and nothing that was not: at scale 1 there is no reduction."""
+    assert step.in_words(scale).startswith(words)
+
+
+def test_wrong_holes():
+    """Colours and shares are checked."""
+    for wrong in ({"color": "magenta"}, {"share": 0}, {"share": 0.95}, {"shape": "dots"}):
+        with pytest.raises(ValueError, match="validation error"):
+            Inpaint(**wrong)

@@ -15,7 +15,7 @@ from app.errors import UpscalerError, UpscalerRejected, UpscalerUnavailable
 from app.upscalers.base import RGB, Source
 from app.upscalers.config import HttpConfig
 from app.upscalers.remote import pointer
-from app.upscalers.remote.adapter import Adapter, data_uri
+from app.upscalers.remote.adapter import Adapter, data_uri, mask_png
 from app.upscalers.remote.errors import (
     Filtered,
     GenerationFailed,
@@ -25,7 +25,7 @@ from app.upscalers.remote.errors import (
 )
 from app.upscalers.remote.http import Upstream
 from app.upscalers.remote.samples import SampleReader
-from app.upscalers.remote.template import Condition, Poll, fill, fill_path
+from app.upscalers.remote.template import Condition, Poll, Request, fill, fill_path
 from app.upscalers.remote.translation import Reply, explanation, failure
 
 
@@ -89,6 +89,9 @@ class HttpUpscaler(Adapter):
             fields = fill(request.fields, values)
             arguments["fields"] = {key: _text(value) for key, value in fields.items()}
             arguments["files"] = {request.image_field: ("image.png", source.png, "image/png")}
+            if config.mask_field is not None and config.mask_color is not None:
+                mask = await asyncio.to_thread(mask_png, source, config.mask_color)
+                arguments["files"][config.mask_field] = ("mask.png", mask, "image/png")
         if request.query:
             query = fill(request.query, values)
             arguments["query"] = {key: _text(value) for key, value in query.items()}
@@ -112,7 +115,10 @@ class HttpUpscaler(Adapter):
         if asked & {"image_b64", "image_data_uri"}:
             uri = data_uri(source.png)
             values |= {"image_data_uri": uri, "image_b64": uri.partition(",")[2]}
-        elif config.request.form != "json":
+        if config.mask_color is not None and asked & Request.OF_MASK:
+            uri = data_uri(mask_png(source, config.mask_color))
+            values |= {"mask_data_uri": uri, "mask_b64": uri.partition(",")[2]}
+        if config.request.form != "json":
             _ = source.png  # encoded here, in a thread
         return values
 

@@ -17,7 +17,7 @@ from app.errors import UpscalerError, UpscalerUnavailable
 from app.upscalers.base import RGB, Source
 from app.upscalers.config import CogConfig, ReplicateConfig
 from app.upscalers.remote import pointer
-from app.upscalers.remote.adapter import Adapter, Uploads, data_uri
+from app.upscalers.remote.adapter import Adapter, Uploads, data_uri, mask_png
 from app.upscalers.remote.errors import Filtered, GenerationFailed, ProtocolError
 from app.upscalers.remote.http import Upstream
 from app.upscalers.remote.samples import SampleReader
@@ -75,6 +75,9 @@ class PredictionsUpscaler(Adapter):
     async def _sample(self, source: Source, seed: int) -> RGB:
         config = self._settings
         values = {**config.input, config.image_field: await self._image(source)}
+        if config.mask_field is not None and config.mask_color is not None:
+            mask = await asyncio.to_thread(mask_png, source, config.mask_color)
+            values[config.mask_field] = data_uri(mask)
         if config.seed_field is not None:
             values[config.seed_field] = 1 + (seed - 1) % config.seed_max
         if isinstance(config, CogConfig):

@@ -11,10 +11,12 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 import structlog
+from numpy.typing import NDArray
 from PIL import Image
 
 from app.errors import BadInput, ImageTooLarge
 from app.images.decode import Limits, decode
+from app.images.holes import holes_of
 from app.upscalers.base import RGB, Source
 from app.upscalers.remote.checks import alignment, is_unchanged
 from app.upscalers.remote.errors import ProtocolError, WrongSample
@@ -39,7 +41,7 @@ class SampleReader:
 
     `fit="resize"` brings answers of the right aspect ratio to k·h × k·w by Lanczos, for APIs that
     choose their own output size. `lossy` turns true with the first answer in a lossy format, and a
-    warning is logged then: compression noise adds to σ.
+    warning is logged then: compression noise adds to σ. Pixels of `mask_color` are to be filled in.
     """
 
     def __init__(
@@ -50,12 +52,14 @@ class SampleReader:
         *,
         fit: Literal["exact", "resize"] = "exact",
         refuse_misaligned: bool = True,
+        mask_color: str | None = None,
     ) -> None:
         self._name = name
         self._scale = scale
         self._upstream = upstream
         self._fit = fit
         self._refuse_misaligned = refuse_misaligned
+        self._mask_color = mask_color
         self.lossy = False
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix=f"decode-{name}")
 
@@ -142,17 +146,31 @@ class SampleReader:
                 f"{self._name!r} sent a sample of {rgb.shape[1]}×{rgb.shape[0]} pixels; expected "
                 f"{k * source.width}×{k * source.height}, {k} times the input."
             )
-        if is_unchanged(source.rgb, rgb, k):
-            raise WrongSample(
-                f"{self._name!r} sent the input back, merely resized: no model has run."
-            )
+        holes = self._holes(source)
+        if (holes is None or holes.any()) and is_unchanged(source.rgb, rgb, k):
+            how = ", merely resized" if k > 1 else " unchanged"
+            raise WrongSample(f"{self._name!r} sent the input back{how}: no model has run.")
         if self._refuse_misaligned:
-            problem = alignment(source.rgb, rgb, k).problem
+            problem = alignment(*_outside(source.rgb, rgb, holes), k).problem
             if problem:
                 raise WrongSample(
                     f"The samples of {self._name!r} do not lie on the input's pixels: {problem}."
                 )
         return rgb
+
+    def _holes(self, source: Source) -> NDArray[np.bool_] | None:
+        """What the model was asked to fill in, bool [h, w]; None: it does not fill in."""
+        return None if self._mask_color is None else holes_of(source.rgb, self._mask_color)
+
+
+def _outside(source: RGB, sample: RGB, holes: NDArray[np.bool_] | None) -> tuple[RGB, RGB]:
+    """Input and sample with one grey in the holes: what was filled in says nothing of alignment."""
+    if holes is None or not holes.any():
+        return source, sample
+    k = sample.shape[0] // source.shape[0]
+    large = holes.repeat(k, axis=0).repeat(k, axis=1)
+    grey = np.uint8(128)
+    return np.where(holes[..., None], grey, source), np.where(large[..., None], grey, sample)
 
 
 def _is_lossy(format_: str, file: bytes) -> bool:

@@ -52,9 +52,10 @@ class Request(_Part):
     BUILT_IN: ClassVar[frozenset[str]] = frozenset(
         {
             "seed", "count", "scale", "width", "height", "out_width", "out_height",
-            "image_b64", "image_data_uri",
+            "image_b64", "image_data_uri", "mask_b64", "mask_data_uri",
         }
     )  # fmt: skip
+    OF_MASK: ClassVar[frozenset[str]] = frozenset({"mask_b64", "mask_data_uri"})
 
     method: Literal["POST", "PUT"] = "POST"
     path: str = Field("", description="Appended to the upscaler's url.")

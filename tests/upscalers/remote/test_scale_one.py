@@ -1,0 +1,236 @@
+"""Restoration through any API: scale 1, colours that the input lacks, holes to fill in."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import httpx
+import numpy as np
+import pytest
+from pydantic import ValidationError
+from starlette.testclient import TestClient
+
+from app.images.holes import Inpaint, cut, hole_mask
+from app.main import create_app
+from app.settings import Settings
+from app.upscalers.base import Source
+from app.upscalers.probe import pattern
+from app.upscalers.registry import build_adapter
+from app.upscalers.remote.errors import WrongSample
+from app.upscalers.remote.http import Network
+from tests.api.admin import Admin, truth_files
+from tests.api.gateway import ADMIN_KEY, pixels, post
+from tests.factories import photo
+from tests.upscalers.remote.pictures import adapter, config, decoded, encoded, from_uri, uri
+
+SIDE = 96
+HOLE = "#ff00ff"
+BY_CONFIG = {"kind": "cog", "url": "http://cog:5000", "scale": 1}
+
+
+def restored(rgb, seed=0):
+    """A denoiser's sample: the input, changed a little everywhere."""
+    noise = np.random.default_rng(seed).normal(0, 4, rgb.shape)
+    return np.clip(rgb + noise, 0, 255).astype(np.uint8)
+
+
+def filled(rgb, mask, seed=0):
+    """An inpainter's sample: something else in the holes, the input around them."""
+    noise = np.random.default_rng(seed).integers(0, 256, rgb.shape, np.uint8)
+    return np.where(mask[..., None], noise, rgb)
+
+
+def handler_of(make):
+    """A Cog container whose model is `make(input fields) -> image`."""
+
+    def handler(request):
+        if request.url.path == "/health-check":
+            return httpx.Response(200, json={"status": "READY"})
+        fields = json.loads(request.content)["input"]
+        output = uri(encoded(make(fields)))
+        return httpx.Response(200, json={"status": "succeeded", "output": output})
+
+    return handler
+
+
+def cog(make, **settings):
+    """An adapter to such a container."""
+    return adapter(handler_of(make), **BY_CONFIG, **settings)
+
+
+def white(data):
+    """A mask file as bool [h, w]."""
+    return decoded(data).all(axis=2)
+
+
+@pytest.fixture
+def whole():
+    """A textured photograph."""
+    return np.ascontiguousarray(pattern()[:SIDE, :SIDE])
+
+
+@pytest.fixture
+def holed(whole):
+    """The photograph with two fifths of it cut out, and where."""
+    mask = hole_mask(SIDE, SIDE, Inpaint(share=0.4), 3)
+    return Source(cut(whole, mask, HOLE)), mask
+
+
+class TestRestoration:
+    async def test_an_output_of_the_size_of_the_input(self, whole):
+        """Scale 1 is a scale like any other."""
+        up = cog(lambda fields: restored(decoded(from_uri(fields["image"])), fields["seed"]))
+        [one, two] = await up.generate(Source(whole), [5, 6])
+        assert one.shape == whole.shape
+        assert not np.array_equal(one, two)
+
+    async def test_the_input_sent_back(self, whole):
+        """At scale 1 the error does not speak of resizing."""
+        up = cog(lambda fields: decoded(from_uri(fields["image"])))
+        with pytest.raises(WrongSample, match="sent the input back unchanged: no model has run"):
+            await up.generate(Source(whole), [5])
+
+    async def test_colorization(self, whole):
+        """A coloured answer to a grey input lies on its pixels."""
+        grey = np.repeat(whole.mean(axis=2, keepdims=True), 3, 2).astype(np.uint8)
+        up = cog(lambda fields: whole)
+        [sample] = await up.generate(Source(grey), [5])
+        assert np.array_equal(sample, whole)
+
+    async def test_a_shifted_answer(self, whole):
+        """Misaligned samples are found at scale 1 too."""
+        up = cog(lambda fields: np.roll(whole, 5, 1))
+        with pytest.raises(WrongSample, match="shifted"):
+            await up.generate(Source(whole), [5])
+
+
+class TestHoles:
+    async def test_the_mask_of_a_cog(self, holed):
+        """The mask is white exactly in the holes; any filling is a sample."""
+        source, mask = holed
+        sent = []
+
+        def model(fields):
+            sent.append(white(from_uri(fields["mask"])))
+            return filled(decoded(from_uri(fields["image"])), sent[-1], fields["seed"])
+
+        up = cog(model, mask_color=HOLE, mask_field="mask")
+        [sample] = await up.generate(source, [5])
+        assert np.array_equal(sent[0], mask)
+        assert np.array_equal(sample[~mask], source.rgb[~mask])
+
+    async def test_a_shift_around_the_holes(self, holed, whole):
+        """What lies outside the holes must still lie on the input's pixels."""
+        source, _ = holed
+        with pytest.raises(WrongSample, match="do not lie on the input"):
+            await cog(lambda fields: np.roll(whole, 5, 1), mask_color=HOLE).generate(source, [5])
+
+    async def test_an_input_without_holes(self, whole):
+        """It may come back as it is, from an upscaler that fills in; with holes it may not."""
+        back = cog(lambda fields: decoded(from_uri(fields["image"])), mask_color=HOLE)
+        [sample] = await back.generate(Source(whole), [5])
+        assert np.array_equal(sample, whole)
+        whole[3:9, 3:9] = [255, 0, 255]
+        with pytest.raises(WrongSample, match="unchanged"):
+            await back.generate(Source(whole), [5])
+
+    @pytest.mark.parametrize("form", ["json", "multipart"])
+    async def test_the_mask_of_a_described_api(self, holed, form):
+        """A placeholder in JSON, a part of its own in a form."""
+        source, mask = holed
+        answer = encoded(filled(source.rgb, mask))
+        sent = []
+
+        def handler(request):
+            if form == "json":
+                sent.append(from_uri(json.loads(request.content)["mask"]))
+            else:
+                head, _, rest = request.content.partition(b'name="hole"; filename="mask.png"')
+                sent.append(rest.partition(b"\r\n\r\n")[2].partition(b"\r\n--")[0])
+                assert b'name="image"; filename="image.png"' in head + rest
+            return httpx.Response(200, content=answer)
+
+        settings = {"kind": "http", "url": "http://127.0.0.1", "scale": 1, "mask_color": HOLE}
+        if form == "json":
+            body = {"image": "{image_b64}", "mask": "{mask_data_uri}"}
+            settings["request"] = {"form": "json", "json": body}
+        else:
+            settings |= {"request": {"form": "multipart"}, "mask_field": "hole"}
+        [sample] = await adapter(handler, **settings).generate(source, [5])
+        assert np.array_equal(sample, filled(source.rgb, mask))
+        assert np.array_equal(white(sent[0]), mask)
+
+
+class TestSettings:
+    @pytest.mark.parametrize(
+        ("settings", "words"),
+        [
+            ({"mask_color": "magenta"}, "string_pattern"),
+            ({"mask_field": "mask"}, "set that too"),
+        ],
+    )
+    def test_of_every_kind(self, settings, words):
+        """A mask needs the colour of the holes."""
+        with pytest.raises(ValidationError) as caught:
+            config(**BY_CONFIG, **settings)
+        assert words in str(caught.value)
+
+    @pytest.mark.parametrize(
+        ("settings", "words"),
+        [
+            ({"request": {"form": "json", "json": "{mask_b64}"}}, "set mask_color"),
+            (
+                {"request": {"form": "raw"}, "mask_color": HOLE, "mask_field": "mask"},
+                "part of a multipart form",
+            ),
+        ],
+    )
+    def test_of_described_apis(self, settings, words):
+        """A request that mentions the mask must be able to send it."""
+        with pytest.raises(ValidationError, match=words):
+            config(kind="http", url="http://127.0.0.1", scale=1, **settings)
+
+    def test_fingerprints_stay_what_they_were(self, whole):
+        """Settings that are not used leave the calibrations of older versions valid."""
+        plain = cog(lambda fields: whole)
+        asyncio.run(plain.check())
+        known = "sha256:f6d29b22dde1b81ec70e969bc9f802d2ceca5dcf374d72f98d0115f922a62f44"
+        assert plain.fingerprint == known
+        filling = cog(lambda fields: whole, mask_color=HOLE)
+        asyncio.run(filling.check())
+        assert filling.fingerprint != known
+
+
+def test_inpainting_from_pairs_to_a_mask(tmp_path):
+    """Through adapter and gateway: what was given is trusted, what was filled in is not."""
+
+    def model(fields):
+        """Fills holes with the mean colour of the rest, and noise."""
+        rgb, mask = decoded(from_uri(fields["image"])), white(from_uri(fields["mask"]))
+        noise = np.random.default_rng(fields["seed"]).normal(0, 25, rgb.shape)
+        guess = np.clip(rgb[~mask].mean(axis=0) + noise, 0, 255).astype(np.uint8)
+        return np.where(mask[..., None], guess, rgb)
+
+    settings = Settings(
+        data_dir=tmp_path,
+        admin_keys=[ADMIN_KEY],
+        upscalers=[
+            {"name": "fill", **BY_CONFIG, "mask_color": HOLE, "mask_field": "mask", "canary": "off"}
+        ],
+    )
+    network = Network(httpx.MockTransport(handler_of(model)))
+    app = create_app(settings, build=lambda config, _: build_adapter(config, {}, network=network))
+    with TestClient(app, raise_server_exceptions=False) as client:
+        damage = {"inpaint": {"share": 0.15}}
+        Admin(client).create(truth_files(20), degradation=damage, activate=True)
+        truth = photo(99, 48, 48)
+        holes = hole_mask(48, 48, Inpaint(share=0.15), 1)
+        answer = post(client, encoded(cut(truth, holes, HOLE)), alpha=0.12).json()
+        image, mask = (
+            pixels(client.get(answer["links"][part]).content) for part in ("image", "mask")
+        )
+        assert np.array_equal(image[~holes], truth[~holes])
+        trusted = mask.astype(bool)
+        assert trusted[~holes].mean() > 0.3
+        assert trusted[holes].mean() < 0.05
