@@ -1,0 +1,97 @@
+"""Labels as people draw them: every saved one is a version of its pair's label, the newest counts.
+
+Two annotators must not overwrite each other unseen. So a version is a file of its own that is
+created once and never replaced, which any spool can do: whoever saves names the version he has
+seen, and of all who have seen the same one exactly one creates the next. A crash between two
+versions leaves the older one. Versions end with the job's files; a label takes a few kilobytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from app.errors import Conflict, NotFound, Superseded
+from app.stores.base import Spool
+
+FIRST = "labels"
+"""The folder of the first versions, drawn here or uploaded with the pairs."""
+
+# The folder of a version is a part of the name of its file, which must not get longer than a
+# file system allows (`uploads.MAX_NAME_BYTES`).
+MOST_VERSIONS = 99_999
+
+
+def versions(names: Iterable[str]) -> dict[str, int]:
+    """The newest version of every label, by name of its pair, among the files of a job."""
+    newest: dict[str, int] = {}
+    for file in names:
+        folder, _, name = file.partition("/")
+        base, _, number = folder.partition(".")
+        if base == FIRST and name and (number.isdecimal() or not number):
+            newest[name] = max(newest.get(name, 0), int(number or 1))
+    return newest
+
+
+async def read(spool: Spool, job: str, name: str) -> tuple[bytes, int]:
+    """The newest label of a pair as a file, and its version.
+
+    Raises:
+        NotFound: it has none.
+    """
+    version = await _newest(spool, job, name)
+    if not version:
+        raise NotFound(f"The pair {name!r} has no label.")
+    return await spool.get(job, _file(version, name)), version
+
+
+async def save(spool: Spool, job: str, name: str, data: bytes, *, seen: int | None) -> int:
+    """Store the next version of a label; its number.
+
+    Args:
+        spool: of the job.
+        job: its id.
+        name: of the pair.
+        data: the file.
+        seen: the version that the new one was drawn on, 0 for none; None: whatever there is.
+
+    Raises:
+        Superseded: there is a newer version than the one seen; nothing was stored.
+    """
+    if seen is not None:
+        # Versions follow one another without a gap: if this one is there and the next is not, it is
+        # the newest. So nothing has to be listed, which takes long in a large set.
+        known = seen == 0 or await _exists(spool, job, _file(seen, name))
+        if known and await _create(spool, job, seen + 1, name, data):
+            return seen + 1
+        newest = await _newest(spool, job, name)
+        raise Superseded(
+            f"Somebody else has saved the label of {name!r} meanwhile: it is at version "
+            f"{newest}, yours was drawn on version {seen}.",
+            version=newest,
+        )
+    while True:
+        newest = await _newest(spool, job, name)
+        if await _create(spool, job, newest + 1, name, data):
+            return newest + 1
+
+
+async def _create(spool: Spool, job: str, version: int, name: str, data: bytes) -> bool:
+    if version > MOST_VERSIONS:
+        raise Conflict(f"The label of {name!r} was saved too often.")
+    return await spool.create(job, _file(version, name), data)
+
+
+async def _exists(spool: Spool, job: str, file: str) -> bool:
+    try:
+        await spool.get(job, file)
+    except NotFound:
+        return False
+    return True
+
+
+async def _newest(spool: Spool, job: str, name: str) -> int:
+    return versions(await spool.names(job)).get(name, 0)
+
+
+def _file(version: int, name: str) -> str:
+    return f"{FIRST}/{name}" if version == 1 else f"{FIRST}.{version}/{name}"

@@ -1,0 +1,106 @@
+"""The pictures of the pairs, for people who look at them, as long as the job's uploads are kept.
+
+A calibration holds no image. While the files of the job that measured a pair lie in the spool, X as
+it was given to the upscaler, Y as it was uploaded and the prediction can be shown; which jobs those
+are is noted under the key of the calibration.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Final, Literal
+
+from app.calibration import labels
+from app.calibration.pairs import PAIR_LIMITS
+from app.errors import NotFound
+from app.images.decode import decode
+from app.images.encode import png_rgb
+from app.stores.base import Spool
+from app.upscalers.base import RGB
+
+Part = Literal["x", "y", "prediction"]
+
+_STORED: Final[dict[Part, str]] = {"x": "x-shown", "y": "y", "prediction": "prediction"}
+_JOBS: Final = "jobs.json"
+
+
+async def keep(spool: Spool, job: str, name: str, x: RGB, prediction: RGB) -> None:
+    """Keep what is not among the uploads."""
+    await spool.put(job, f"{_STORED['x']}/{name}", await asyncio.to_thread(png_rgb, x))
+    png = await asyncio.to_thread(png_rgb, prediction)
+    await spool.put(job, f"{_STORED['prediction']}/{name}", png)
+
+
+async def link(spool: Spool, job: str, calibration: str, *, parent: str | None) -> None:
+    """Note that the pairs of a calibration were measured by a job, and the others by its parent's.
+
+    Raises:
+        StoreUnavailable: the spool is away.
+    """
+    jobs = [job, *(await _jobs(spool, parent) if parent else [])]
+    await spool.put(_key(calibration), _JOBS, json.dumps(jobs).encode())
+
+
+async def inherit(spool: Spool, parent: str, calibration: str) -> None:
+    """Note that the pairs of a calibration are those of another one."""
+    if jobs := await _jobs(spool, parent):
+        await spool.put(_key(calibration), _JOBS, json.dumps(jobs).encode())
+
+
+async def forget(spool: Spool, calibration: str) -> None:
+    """Remove the note of a calibration that is deleted."""
+    await spool.delete(_key(calibration))
+
+
+async def of_job(spool: Spool, job: str, name: str, part: Part) -> bytes:
+    """A picture of a pair of a job as a PNG file, whatever it was uploaded as.
+
+    Raises:
+        NotFound: the pair is not measured yet, unknown, or its files have been removed.
+    """
+    return await asyncio.to_thread(_as_png, await spool.get(job, f"{_STORED[part]}/{name}"))
+
+
+async def of_calibration(spool: Spool, calibration: str, name: str, part: Part) -> bytes:
+    """A picture of a pair of a finished calibration as a PNG file.
+
+    Raises:
+        NotFound: no job's files hold it, or no longer.
+    """
+    for job in await _jobs(spool, calibration):
+        try:
+            return await of_job(spool, job, name, part)
+        except NotFound:
+            continue
+    raise NotFound(
+        f"There are no pictures of the pair {name!r}, or no longer: a calibration holds no image, "
+        "and the files of the job that made it are removed after a while."
+    )
+
+
+async def label_of_calibration(spool: Spool, calibration: str, name: str) -> bytes:
+    """The label that a finished calibration was made with, as `of_calibration`."""
+    for job in await _jobs(spool, calibration):
+        try:
+            return (await labels.read(spool, job, name))[0]
+        except NotFound:
+            continue
+    raise NotFound(f"There is no label of the pair {name!r}, or no longer.")
+
+
+async def _jobs(spool: Spool, calibration: str) -> list[str]:
+    try:
+        return [str(job) for job in json.loads(await spool.get(_key(calibration), _JOBS))]
+    except NotFound:
+        return []
+
+
+def _key(calibration: str) -> str:
+    return f"pictures-{calibration}"
+
+
+def _as_png(data: bytes) -> bytes:
+    if data.startswith(b"\x89PNG"):
+        return data
+    return png_rgb(decode(data, PAIR_LIMITS).rgb)

@@ -1,0 +1,127 @@
+"""The pages and their static files, read once into memory.
+
+All static files live under one path with a digest of their whole content,
+`/static/DIGEST/js/upscale.js`. Modules import each other by relative paths, so a visit begins with
+files of one release only, and browsers may keep them for ever.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import html
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import resources
+from importlib.resources.abc import Traversable
+from string import Template
+
+MEDIA_TYPES = {
+    "css": "text/css; charset=utf-8",
+    "js": "text/javascript; charset=utf-8",
+    "svg": "image/svg+xml",
+    "png": "image/png",
+    "jpg": "image/jpeg",
+    "webp": "image/webp",
+    "woff2": "font/woff2",
+    "txt": "text/plain; charset=utf-8",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page: `pages/NAME.html` inside the layout, with `css/NAME.css` and `js/NAME.js`."""
+
+    name: str
+    title: str
+    paths: tuple[str, ...]
+    """Where it is served; the first one is what the navigation links to."""
+    needs_admin: bool = False
+
+
+PAGES = (
+    Page("upscale", "Upscale", ("/", "/r/{result_id}")),
+    Page("calibrations", "Calibrations", ("/calibrations",), needs_admin=True),
+    Page("annotate", "Annotate", ("/annotate",), needs_admin=True),
+    Page("monitor", "Monitor", ("/monitor",), needs_admin=True),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """The bytes of a static file or page, what they are, and a tag that changes with them."""
+
+    data: bytes
+    media_type: str
+    etag: str
+
+
+class Site:
+    """Everything that the browser can load of the pages."""
+
+    def __init__(self, root: Traversable | None = None) -> None:
+        self._root = root or resources.files("app.web")
+
+    @cached_property
+    def static(self) -> Mapping[str, File]:
+        """Static files by path relative to `static/`."""
+        return dict(_walk(self._root / "static"))
+
+    @cached_property
+    def digest(self) -> str:
+        """Of the names and bytes of all static files."""
+        whole = hashlib.sha256()
+        for path, file in sorted(self.static.items()):
+            whole.update(f"{path}\0{file.etag}\0".encode())
+        return whole.hexdigest()[:16]
+
+    @cached_property
+    def pages(self) -> Mapping[str, File]:
+        """The finished pages by name."""
+        layout = Template(self._text("layout.html"))
+        return {page.name: self._page(layout, page) for page in PAGES}
+
+    def _page(self, layout: Template, page: Page) -> File:
+        base = f"/static/{self.digest}"
+        sheet = f"css/{page.name}.css"
+        text = layout.substitute(
+            title=html.escape(page.title),
+            name=page.name,
+            static=base,
+            style=f'<link rel="stylesheet" href="{base}/{sheet}">' if sheet in self.static else "",
+            nav=_navigation(page),
+            main=Template(self._text(f"{page.name}.html")).safe_substitute(static=base),
+        )
+        return _file(text.encode(), "text/html; charset=utf-8")
+
+    def _text(self, name: str) -> str:
+        return (self._root / "pages" / name).read_text("utf-8")
+
+
+def _navigation(current: Page) -> str:
+    """The links to all pages that have a place of their own."""
+    links = (
+        f'<a href="{page.paths[0]}"{_current(page is current)}>{html.escape(page.title)}</a>'
+        for page in PAGES
+    )
+    return "\n".join(links)
+
+
+def _current(is_current: bool) -> str:
+    return ' aria-current="page"' if is_current else ""
+
+
+def _walk(folder: Traversable, prefix: str = "") -> list[tuple[str, File]]:
+    """All files below a folder whose type is known."""
+    found = []
+    for entry in folder.iterdir():
+        path = f"{prefix}{entry.name}"
+        if entry.is_dir():
+            found += _walk(entry, f"{path}/")
+        elif media_type := MEDIA_TYPES.get(entry.name.rpartition(".")[2]):
+            found.append((path, _file(entry.read_bytes(), media_type)))
+    return found
+
+
+def _file(data: bytes, media_type: str) -> File:
+    return File(data, media_type, f'"{hashlib.sha256(data).hexdigest()[:32]}"')

@@ -1,0 +1,59 @@
+"""Serves the pages. They hold no secrets, so they need no key; what they show, they ask the API."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+
+from app.errors import NotFound
+from app.web.files import PAGES, File, Site
+
+# Own files only: no inline code or style, nothing from elsewhere, no page that frames this one.
+# Pictures of results arrive by fetch, since their addresses may need a key, and are shown as blobs.
+# Trusted types make every sink that turns text into markup or code throw.
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; font-src 'self'; "
+    "img-src 'self' blob: data:; connect-src 'self'; worker-src 'self'; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'; "
+    "require-trusted-types-for 'script'; trusted-types trustscale"
+)
+_FOR_EVER = "public, max-age=31536000, immutable"
+_ASK_FIRST = "no-cache"
+
+
+def web_router(site: Site | None = None) -> APIRouter:
+    """The routes of all pages and static files, which are read from the disk now."""
+    site = site or Site()
+    router = APIRouter(include_in_schema=False, default_response_class=Response)
+    for page in PAGES:
+        for path in page.paths:
+            router.add_api_route(path, _serve(site.pages[page.name]), methods=["GET", "HEAD"])
+
+    async def static(digest: str, path: str, request: Request) -> Response:
+        # Under the digest of another release it is served too, but not kept: pages that were
+        # opened before an upgrade go on.
+        file = site.static.get(path)
+        if file is None:
+            raise NotFound(f"No file {path[:80]!r}.")
+        return _answer(request, file, _FOR_EVER if digest == site.digest else _ASK_FIRST)
+
+    router.add_api_route("/static/{digest}/{path:path}", static, methods=["GET", "HEAD"])
+    router.add_api_route("/favicon.ico", _serve(site.static["img/icon.svg"]), methods=["GET"])
+    return router
+
+
+def _serve(file: File) -> Callable[[Request], Awaitable[Response]]:
+    async def page(request: Request) -> Response:
+        return _answer(request, file, _ASK_FIRST)
+
+    return page
+
+
+def _answer(request: Request, file: File, cache: str) -> Response:
+    """The file, or 304 for a browser that has it."""
+    headers = {"ETag": file.etag, "Cache-Control": cache, "Content-Security-Policy": POLICY}
+    if request.headers.get("if-none-match") == file.etag:
+        return Response(status_code=304, headers=headers)
+    return Response(file.data, media_type=file.media_type, headers=headers)

@@ -1,0 +1,59 @@
+// Two people have drawn the same label: show both, and let the person choose.
+
+import { openDialog } from "../lib/dialog.js";
+import { h } from "../lib/dom.js";
+import { count } from "../lib/format.js";
+
+/** Ask which label counts; the marks of the choice, or null to decide later. */
+export async function askWhich(item, theirs) {
+  const { mask, name } = item;
+  const both = mask.data.map((mark, k) => mark | theirs.marks[k]);
+  const answer = await openDialog({
+    title: "Somebody else has labelled this pair",
+    body: [
+      h(
+        "p",
+        {},
+        h("strong", {}, name),
+        `: version ${theirs.version} was saved after you began. Nothing of yours is lost yet.`,
+      ),
+      h(
+        "div",
+        { class: "versions" },
+        preview(item, mask.data, "Yours"),
+        preview(item, theirs.marks, "Theirs"),
+        preview(item, both, "Both together"),
+      ),
+    ],
+    actions: [
+      { label: "Decide later", value: null },
+      { label: "Take theirs", value: "theirs" },
+      { label: "Both together", value: "both" },
+      { label: "Keep mine", value: "mine", primary: true },
+    ],
+    wide: true,
+  });
+  if (answer === null) return null;
+  return { mine: mask.data.slice(), theirs: theirs.marks, both }[answer];
+}
+
+function preview({ prediction, mask: { width, height } }, marks, words) {
+  const marked = marks.reduce((sum, mark) => sum + mark, 0);
+  const canvas = h("canvas", {
+    width,
+    height,
+    role: "img",
+    "aria-label": `${words}: ${count(marked)} pixels marked`,
+  });
+  const context = canvas.getContext("2d");
+  const tint = new OffscreenCanvas(width, height);
+  const image = new ImageData(width, height);
+  const pixels = new Uint32Array(image.data.buffer);
+  marks.forEach((mark, k) => {
+    if (mark) pixels[k] = 0xa08200c4;
+  });
+  tint.getContext("2d").putImageData(image, 0, 0);
+  context.drawImage(prediction, 0, 0);
+  context.drawImage(tint, 0, 0);
+  return h("figure", {}, canvas, h("figcaption", {}, h("b", {}, words), ` · ${count(marked)} pixels marked`));
+}

@@ -1,0 +1,177 @@
+// One pair on the desk: its pictures, its label, and the way of the label to the service.
+
+import { ApiError, getBlob, request } from "../lib/api.js";
+import { Mask, decoded } from "./mask.js";
+import { encoded } from "./png.js";
+
+const QUIET_MS = 800;
+const LONGEST_WAIT_MS = 15_000;
+const ADMIN = { kind: "admin" };
+
+/**
+ * A pair that is being labelled. `state` is one of "clean" (as the service has it), "dirty",
+ * "saving", "offline" (not saved, tries go on) or "conflict" (somebody else was first).
+ */
+export class Item {
+  constructor(path, name, onState) {
+    this.path = path;
+    this.name = name;
+    this.onState = onState;
+    this.version = 0; // of the label that this one was drawn on; 0: there was none
+    this.state = "clean";
+    this.problem = null;
+    this.edits = 0;
+    this.saved = 0;
+    this.timer = null;
+    this.busy = null;
+    this.failures = 0;
+  }
+
+  get isLabelled() {
+    return this.version > 0;
+  }
+
+  /** Whether closing the page now would lose something. */
+  get isUnsaved() {
+    return this.saved !== this.edits;
+  }
+
+  /** Fetch pictures and label. Throws ApiError. */
+  async load() {
+    const [truth, prediction, label] = await Promise.all([
+      this.bitmap("y"),
+      this.bitmap("prediction"),
+      this.fetchLabel(),
+    ]);
+    Object.assign(this, { truth, prediction });
+    this.mask = new Mask(prediction.width, prediction.height, (box) => this.onDrawn?.(box));
+    if (label) {
+      this.mask.load(label.marks);
+      this.version = label.version;
+    }
+    return this;
+  }
+
+  async bitmap(part) {
+    return createImageBitmap(await getBlob(`${this.path}/${part}.png`, ADMIN));
+  }
+
+  /** The label that the service has: {marks, version}, or null. */
+  async fetchLabel() {
+    try {
+      const response = await request(`${this.path}/label.png`, { cache: "no-store", ...ADMIN });
+      return { version: versionOf(response), marks: await decoded(await response.blob()) };
+    } catch (error) {
+      if (error.status === 404) return null;
+      throw error;
+    }
+  }
+
+  /** Tell that the label was changed; it is saved after a moment without further changes. */
+  changed() {
+    this.edits += 1;
+    if (this.state !== "conflict") this.tell("dirty");
+    this.schedule(QUIET_MS);
+  }
+
+  /** Say that the label is as it is, also if nothing was drawn: "nothing differs". */
+  confirm() {
+    this.edits += 1;
+    return this.save();
+  }
+
+  schedule(wait) {
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => this.save(), wait);
+  }
+
+  /** Save now what is not saved; resolves when the service has it or cannot have it. */
+  async save() {
+    clearTimeout(this.timer);
+    while (this.busy) await this.busy;
+    if (!this.isUnsaved || this.state === "conflict") return;
+    this.busy = this.put();
+    try {
+      await this.busy;
+    } finally {
+      this.busy = null;
+    }
+  }
+
+  async put() {
+    const edits = this.edits;
+    this.tell("saving");
+    try {
+      const body = await encoded(this.mask);
+      const condition = this.version ? { "If-Match": `"v${this.version}"` } : { "If-None-Match": "*" };
+      const headers = { "Content-Type": "image/png", ...condition };
+      const response = await request(`${this.path}/label.png`, { method: "PUT", body, headers, ...ADMIN });
+      this.version = versionOf(response);
+      this.saved = edits;
+      this.failures = 0;
+      this.tell(this.isUnsaved ? "dirty" : "clean");
+      if (this.isUnsaved) this.schedule(QUIET_MS);
+    } catch (error) {
+      if (!(error instanceof ApiError)) throw error;
+      this.refused(error);
+    }
+  }
+
+  refused(error) {
+    this.problem = error;
+    if (error.status === 412) {
+      this.tell("conflict");
+    } else if (error.status === 0 || error.status === 429 || error.status >= 500) {
+      this.failures += 1;
+      this.tell("offline");
+      this.schedule(Math.min(1000 * 2 ** this.failures, LONGEST_WAIT_MS));
+    } else {
+      this.tell("refused");
+    }
+  }
+
+  /** End a conflict: `marks` are what counts now, drawn on the version that the other has saved. */
+  async resolve(marks, { version, marks: theirs }) {
+    this.version = version;
+    const same = marks.every((mark, k) => mark === theirs[k]);
+    this.mask.begin();
+    this.mask.data.set(marks);
+    this.mask.touched(this.mask.whole());
+    this.mask.end();
+    this.state = "dirty";
+    if (same) {
+      this.saved = this.edits;
+      this.tell("clean");
+      return;
+    }
+    this.edits += 1;
+    await this.save();
+  }
+
+  /** Take over a newer label of somebody else, if nothing of our own would be lost. */
+  async refresh() {
+    if (this.isUnsaved || this.busy) return false;
+    const edits = this.edits;
+    const label = await this.fetchLabel();
+    if (!label || label.version <= this.version || this.edits !== edits) return false;
+    this.version = label.version;
+    this.mask.load(label.marks);
+    return true;
+  }
+
+  tell(state) {
+    this.state = state;
+    this.onState(this);
+  }
+
+  /** Forget the pictures; an item with unsaved marks must be kept. */
+  close() {
+    clearTimeout(this.timer);
+    this.truth?.close();
+    this.prediction?.close();
+  }
+}
+
+function versionOf(response) {
+  return Number(/^(?:W\/)?"v(\d+)"$/.exec(response.headers.get("ETag") ?? "")?.[1] ?? 0);
+}

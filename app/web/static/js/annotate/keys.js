@@ -1,0 +1,56 @@
+// The keyboard of the page, and the list of its keys.
+
+import { openDialog } from "../lib/dialog.js";
+import { h } from "../lib/dom.js";
+
+const LIST = [
+  ["B", "Brush"],
+  ["E", "Eraser"],
+  ["L", "Lasso: draw around an area"],
+  ["[ ]", "Smaller or larger brush"],
+  ["Z, Shift Z", "Undo, redo"],
+  ["Alt", "Held while drawing: erase"],
+  ["Shift", "Held while dragging: move the picture"],
+  ["Wheel, + −", "Zoom"],
+  ["0", "Show the whole picture"],
+  ["M", "Hide or show the marks"],
+  ["F", "Side by side, or flicker"],
+  ["Space", "In flicker: swap truth and prediction"],
+  ["X", "Nothing differs, and on"],
+  ["N", "Next pair without a label"],
+  ["J, K", "Next pair, pair before"],
+  ["Arrows, Enter", "With a picture in focus: move the brush, draw"],
+  ["?", "This list"],
+];
+
+/** Call actions[key] for single keys, outside of fields and dialogs. */
+export function listenToKeys(actions) {
+  document.addEventListener("keydown", (event) => {
+    const inField = event.target.closest(
+      "input:not([type=range], [type=checkbox]), select, textarea, dialog",
+    );
+    if (inField || document.querySelector("dialog[open]") || event.defaultPrevented) return;
+    const command = event.ctrlKey || event.metaKey;
+    const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
+    if (event.altKey || (command && key !== "z" && key !== "y")) return;
+    // A button in focus takes the space bar itself.
+    if (key === " " && event.target.closest("button, a, summary, input")) return;
+    const name = key === "z" && event.shiftKey ? "redo" : command && key === "y" ? "redo" : key;
+    if (!actions[name]) return;
+    event.preventDefault();
+    actions[name]();
+  });
+}
+
+/** Show the list of the keys. */
+export function showKeys() {
+  return openDialog({
+    title: "Keys",
+    body: h(
+      "dl",
+      { class: "facts key-list" },
+      LIST.map(([keys, words]) => [h("dt", {}, h("kbd", {}, keys)), h("dd", {}, words)]),
+    ),
+    actions: [{ label: "Close", value: null }],
+  });
+}

@@ -1,0 +1,97 @@
+// All pairs of one job: which are labelled, which one is on the desk, what is not saved yet.
+
+import { getJson, sendJson } from "../lib/api.js";
+import { path } from "../calibrations/service.js";
+import { Item } from "./item.js";
+
+const ADMIN = { kind: "admin" };
+
+/** The pairs of a job. `onChange()` is called whenever the list or an item has changed. */
+export class Session {
+  constructor(job, onChange) {
+    this.job = job;
+    this.onChange = onChange;
+    this.rows = [];
+    this.items = new Map(); // by name: the one on the desk, and those that are not saved yet
+    this.current = null;
+  }
+
+  /** Read the list again; `ask`: for a key, if one is needed. Throws ApiError. */
+  async refresh({ ask = true } = {}) {
+    const rows = await getJson(path(this.job, "pairs"), { ...ADMIN, ask });
+    this.rows = rows.filter(({ state }) => state === "awaiting_label");
+    this.onChange();
+    return this.rows;
+  }
+
+  get labelled() {
+    return this.rows.filter((row) => this.isLabelled(row)).length;
+  }
+
+  isLabelled(row) {
+    return row.labelled || Boolean(this.items.get(row.name)?.isLabelled);
+  }
+
+  get unsaved() {
+    return [...this.items.values()].filter((item) => item.isUnsaved);
+  }
+
+  /**
+   * Put a pair on the desk; the one before is saved in the background. Null if another pair was
+   * asked for meanwhile. Throws ApiError.
+   */
+  async open(name) {
+    this.wanted = name;
+    this.current?.save();
+    const item =
+      this.items.get(name) ?? (await new Item(path(this.job, "pairs", name), name, () => this.tidy()).load());
+    if (this.wanted !== name) {
+      item.close(); // somebody was quicker than the network
+      return null;
+    }
+    this.items.set(name, item);
+    this.current = item;
+    this.tidy();
+    return item;
+  }
+
+  /** Forget items that are saved and not on the desk. */
+  tidy() {
+    for (const [name, item] of this.items) {
+      if (item === this.current || item.isUnsaved || item.busy) continue;
+      const row = this.rows.find((one) => one.name === name);
+      if (row && item.isLabelled) Object.assign(row, { labelled: true, label_version: item.version });
+      item.close();
+      this.items.delete(name);
+    }
+    this.onChange();
+  }
+
+  /** The name that lies `step` places on from the present one, or null at the ends. */
+  neighbour(step) {
+    const index = this.rows.findIndex(({ name }) => name === this.current?.name) + step;
+    return this.rows[index]?.name ?? null;
+  }
+
+  /** The next pair without a label, from the present one on and around; null: all have one. */
+  nextUnlabelled() {
+    const start = this.rows.findIndex(({ name }) => name === this.current?.name) + 1;
+    const order = [...this.rows.slice(start), ...this.rows.slice(0, start)];
+    return order.find((row) => row.name !== this.current?.name && !this.isLabelled(row))?.name ?? null;
+  }
+
+  /** Whether the service has a newer label of the present pair than the one that is shown. */
+  get isOvertaken() {
+    const row = this.rows.find(({ name }) => name === this.current?.name);
+    return Boolean(
+      row && this.current && (row.label_version ?? 0) > this.current.version && !this.current.busy,
+    );
+  }
+
+  /** Save everything, then let the job go on. Throws ApiError. */
+  async finish() {
+    await Promise.all([...this.items.values()].map((item) => item.save()));
+    if (this.unsaved.length) throw new Error(`${this.unsaved.length} labels are not saved yet.`);
+    return sendJson("POST", path(this.job, "finish"), undefined, ADMIN);
+  }
+}

@@ -1,0 +1,48 @@
+// Calibrations: the list, a new one, a job at work, one in detail, two side by side. Which of them
+// is shown stands in the address, so that reloading, the back button and links all work.
+
+import "./lib/shell.js";
+import { ApiError } from "./lib/api.js";
+import { $, h, replace } from "./lib/dom.js";
+
+const VIEWS = {
+  list: () => import("./calibrations/list.js"),
+  new: () => import("./calibrations/create.js"),
+  job: () => import("./calibrations/job.js"),
+  detail: () => import("./calibrations/detail.js"),
+  compare: () => import("./calibrations/compare.js"),
+};
+
+function viewOf(query) {
+  if (query.has("new")) return "new";
+  if (query.has("compare")) return "compare";
+  if (query.has("id")) return query.get("id").startsWith("job-") ? "job" : "detail";
+  return "list";
+}
+
+async function show() {
+  const root = $("#view");
+  const query = new URLSearchParams(location.search);
+  root.setAttribute("aria-busy", "true");
+  try {
+    const { show: fill } = await VIEWS[viewOf(query)]();
+    await fill(root, query);
+  } catch (error) {
+    if (!(error instanceof ApiError)) throw error;
+    replace(
+      root,
+      h("h1", {}, error.status === 404 ? "Not here" : "This did not work"),
+      h("p", { class: "callout bad", role: "alert" }, error.message),
+      h(
+        "p",
+        { class: "button-row" },
+        h("button", { type: "button", onclick: show }, "Try again"),
+        h("a", { href: "/calibrations" }, "All calibrations"),
+      ),
+    );
+  } finally {
+    root.removeAttribute("aria-busy");
+  }
+}
+
+show();

@@ -1,0 +1,188 @@
+// What these pages ask of the service, and the actions that change something.
+
+import { getBlob, getJson, request, sendJson } from "../lib/api.js";
+import { confirmDialog, openDialog } from "../lib/dialog.js";
+import { download, h } from "../lib/dom.js";
+import { toast } from "../lib/toast.js";
+
+export const BASE = "/v1/admin/calibrations";
+const ADMIN = { kind: "admin" };
+
+/** The path of a calibration, or of something below it. */
+export const path = (id, ...rest) => [BASE, ...[id, ...rest].map(encodeURIComponent)].join("/");
+
+/** The address of a page about a calibration or a job. */
+export const page = (id) => `/calibrations?id=${encodeURIComponent(id)}`;
+
+/** The name of a calibration as people know it. */
+export const title = ({ name, id }) => name || id;
+
+export const listed = () => getJson(BASE, ADMIN);
+export const pending = () => getJson(`${BASE}?state=pending`, ADMIN);
+export const upscalers = () => getJson("/v1/upscalers", ADMIN);
+export const detail = (id, group) => getJson(`${path(id)}${asked({ group })}`, ADMIN);
+/** The risk curve in at most `points` steps, or in all. */
+export const curve = (id, points, group) => getJson(`${path(id, "curve")}${asked({ points, group })}`, ADMIN);
+export const backtest = (id, splits, group) =>
+  getJson(`${path(id, "backtest")}${asked({ splits, group })}`, ADMIN);
+export const pairs = (id) => getJson(path(id, "pairs"), ADMIN);
+export const audit = (limit) => getJson(`/v1/admin/audit?limit=${limit}`, ADMIN);
+export const cancelJob = (id) => sendJson("DELETE", `/v1/jobs/${encodeURIComponent(id)}`, undefined, ADMIN);
+
+/** The address of a picture of a pair for an <img>; the caller revokes it. Throws ApiError. */
+export async function picture(id, name, part) {
+  return URL.createObjectURL(await getBlob(path(id, "pairs", name, `${part}.png`), ADMIN));
+}
+
+/** The active calibration of an upscaler among the rows of the list, or null. */
+export const activeOf = (rows, upscaler) =>
+  rows.find((row) => row.active && row.upscaler === upscaler) ?? null;
+
+/** Ask, then serve from a calibration; true if that was done. `back` is for the way back. */
+export async function activate(wanted, present, { back = false } = {}) {
+  const sure = await confirmDialog({
+    title: back ? "Roll back?" : "Activate this calibration?",
+    body: [
+      h(
+        "dl",
+        { class: "facts" },
+        h("dt", {}, "From"),
+        h("dd", {}, present ? known(present) : "none"),
+        h("dt", {}, "To"),
+        h("dd", {}, known(wanted)),
+        h("dt", {}, "Upscaler"),
+        h("dd", {}, wanted.upscaler),
+      ),
+      h(
+        "p",
+        {},
+        "The next request of every gateway follows the switch. Nothing is lost: the other calibration stays, and activating it again is the way back.",
+      ),
+    ],
+    confirm: back ? "Roll back" : "Activate",
+  });
+  if (!sure) return false;
+  const done = await sendJson("POST", path(wanted.id, "activate"), undefined, ADMIN);
+  const replaced = done.previous ? `; it replaces ${done.previous}` : "";
+  toast(`${title(wanted)} is active now${replaced}.`, { kind: "success" });
+  return true;
+}
+
+/** Ask, then delete a calibration; true if that was done. */
+export async function remove(calibration) {
+  const sure = await confirmDialog({
+    title: "Delete this calibration?",
+    body: [
+      h("p", {}, known(calibration)),
+      h(
+        "p",
+        {},
+        "It cannot be brought back, unless it was exported. Results that were served from it stay until they expire.",
+      ),
+    ],
+    confirm: "Delete",
+    danger: true,
+  });
+  if (!sure) return false;
+  await request(path(calibration.id), { method: "DELETE", ...ADMIN });
+  return true;
+}
+
+/** Ask for another promise, then make a calibration of the same pairs with it; its id, or null. */
+export async function derived(found) {
+  const present = found.guarantee?.kind ?? "expectation";
+  const kind = h(
+    "select",
+    {},
+    [
+      ["expectation", "On average over images and calibrations"],
+      ["high_probability", "For this calibration, with high probability"],
+    ].map(([value, words]) => h("option", { value, selected: value !== present }, words)),
+  );
+  const delta = h("input", {
+    type: "number",
+    min: 0.0001,
+    max: 0.5,
+    step: "any",
+    value: 0.1,
+    required: true,
+  });
+  const answer = await openDialog({
+    title: "Another promise",
+    body: [
+      h(
+        "p",
+        {},
+        "This makes a new calibration of the same pairs, from the stored measurements. Nothing is generated, and nothing is activated.",
+      ),
+      h("label", { class: "field" }, h("span", {}, "Promise"), kind),
+      h(
+        "label",
+        { class: "field" },
+        h("span", {}, "Risk of a bad draw δ"),
+        delta,
+        h("small", {}, "For the promise with high probability only."),
+      ),
+    ],
+    actions: [
+      { label: "Cancel", value: null },
+      { label: "Make it", value: true, primary: true },
+    ],
+  });
+  if (!answer) return null;
+  const guarantee =
+    kind.value === "expectation" ? { kind: kind.value } : { kind: kind.value, delta: Number(delta.value) };
+  return (await sendJson("POST", path(found.id, "derive"), { guarantee }, ADMIN)).id;
+}
+
+/** Take a calibration away as a file. */
+export async function exported(id) {
+  download(await getBlob(path(id, "export"), ADMIN), `${id}.calibration`);
+}
+
+/** Store a calibration file; the calibration. */
+export async function imported(file) {
+  const response = await request(`${BASE}/import`, {
+    method: "POST",
+    body: file,
+    headers: { "Content-Type": "application/octet-stream" },
+    ...ADMIN,
+  });
+  return response.json();
+}
+
+/** Ask, then make a calibration without one of the pairs; its id, or null. */
+export async function removePair(id, name) {
+  const sure = await confirmDialog({
+    title: "Leave this pair out?",
+    body: [
+      h("p", {}, h("strong", {}, name)),
+      h(
+        "p",
+        {},
+        "This makes a new calibration from the stored measurements; the present one stays as it is.",
+      ),
+      h(
+        "p",
+        { class: "callout warn" },
+        "Leave a pair out because it is faulty: a wrong crop, a mismatched truth. Choosing pairs by their loss voids the promise.",
+      ),
+    ],
+    confirm: "Make one without it",
+  });
+  if (!sure) return null;
+  return (await sendJson("DELETE", path(id, "pairs", name), undefined, ADMIN)).id;
+}
+
+/** A query of what is set. */
+function asked(fields) {
+  const query = new URLSearchParams(
+    Object.entries(fields).filter(([, value]) => value !== null && value !== undefined),
+  );
+  return query.size ? `?${query}` : "";
+}
+
+/** The name, if there is one, and the id. */
+function known({ name, id }) {
+  return [name && `${name} `, h("code", {}, id)];
+}

@@ -1,0 +1,69 @@
+// How the facts about calibrations are put into words; several views share them.
+
+import { h } from "../lib/dom.js";
+
+const METRIC_WORDS = {
+  neighborhood: "colour error, local mean",
+  neighborhood_difference: "colour error of local means",
+  pointwise: "colour error of the pixel",
+  semantic: "difference in meaning",
+};
+const FIELD_WORDS = {
+  fingerprint: "the upscaler itself",
+  scale: "the scale",
+  samples: "the number of samples",
+  color_space: "the colour space",
+  trust_layer: "the version of the trust layer",
+};
+export const JOB_WORDS = {
+  queued: "waiting",
+  running: "running",
+  succeeded: "finished",
+  failed: "failed",
+  cancelled: "cancelled",
+  awaiting_labels: "waits for labels",
+};
+const JOB_TONES = { running: "trust", succeeded: "good", failed: "bad", awaiting_labels: "warn" };
+
+export const metricWords = (metric) => METRIC_WORDS[metric] ?? metric;
+
+/** What a calibration bounds, and how: a row of the list. */
+export function promiseWords({ metric, guarantee, delta }) {
+  const how = guarantee === "high_probability" ? `, with probability ${1 - (delta ?? 0)}` : "";
+  return `${metricWords(metric)}${how}`;
+}
+
+/** M, σ and D of a pipeline in one line. */
+export function pipelineWords({ samples, scale, prediction, indecision, fidelity }) {
+  const parts = [
+    `M = ${samples}`,
+    `×${scale}`,
+    prediction === "mean" && "mean of the samples",
+    indecision.estimator === "learned"
+      ? "σ learned"
+      : `σ ${indecision.estimator} ${indecision.kernel} ${indecision.size}, blur ${indecision.blur}`,
+    `D ${fidelity.metric}, blur ${fidelity.blur}`,
+  ];
+  return parts.filter(Boolean).join(" · ");
+}
+
+/** A badge for what keeps the live upscaler from serving a calibration, or null. */
+export function mismatch({ differences }) {
+  if (differences === null)
+    return h(
+      "span",
+      { class: "badge warn", title: "The upscaler cannot be reached, or is not configured." },
+      "upscaler away",
+    );
+  if (!differences?.length) return null;
+  return h("span", { class: "badge bad", title: mismatchWords(differences) }, "mismatch");
+}
+
+export function mismatchWords(differences) {
+  const fields = differences.map(({ field }) => FIELD_WORDS[field] ?? field);
+  return `What was calibrated is not what runs now: ${fields.join(", ")}.`;
+}
+
+export function jobBadge(state) {
+  return h("span", { class: `badge ${JOB_TONES[state] ?? ""}` }, JOB_WORDS[state] ?? state);
+}

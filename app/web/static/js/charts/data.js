@@ -1,0 +1,78 @@
+// The data behind a chart: looked up under the pointer, as a table, as CSV.
+
+/** The index of the x that is nearest to a value, among points in ascending order of x. */
+export function nearest(points, x) {
+  const above = firstAbove(points, x);
+  if (above === 0) return 0;
+  if (above === points.length) return above - 1;
+  return x - points[above - 1].x <= points[above].x - x ? above - 1 : above;
+}
+
+/** The index of the first point whose x is larger than a value. */
+export function firstAbove(points, x) {
+  let low = 0;
+  let high = points.length;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (points[middle].x > x) high = middle;
+    else low = middle + 1;
+  }
+  return low;
+}
+
+/** What a series says at x: steps hold their value up to the next point. Null if nothing. */
+export function at(series, x) {
+  const { points, kind } = series;
+  if (!points.length) return null;
+  if (kind === "bars") return points.find((p) => p.x <= x && x < p.to) ?? null;
+  if (kind === "step") {
+    const index = firstAbove(points, x) - 1;
+    return index < 0 ? null : points[index];
+  }
+  return points[nearest(points, x)];
+}
+
+/** Column heads and rows of all series, joined by x. */
+export function tabulate({ x, series }) {
+  const columns = series.flatMap((one) => columnsOf(one));
+  const rows = new Map();
+  let place = 0;
+  for (const one of series) {
+    const keys = fieldsOf(one);
+    for (const point of one.points) {
+      if (!rows.has(point.x)) rows.set(point.x, Array(columns.length).fill(null));
+      keys.forEach((key, k) => {
+        rows.get(point.x)[place + k] = point[key];
+      });
+    }
+    place += keys.length;
+  }
+  const sorted = [...rows].sort(([a], [b]) => a - b).map(([key, values]) => [key, ...values]);
+  return { head: [x.label, ...columns], rows: sorted };
+}
+
+/** The whole table as CSV (RFC 4180). Times are ISO 8601. */
+export function csv(spec) {
+  const { head, rows } = tabulate(spec);
+  const isTime = spec.x.scale === "time";
+  const lines = rows.map(([x, ...values]) => [isTime ? new Date(x).toISOString() : x, ...values]);
+  return [head, ...lines].map((line) => line.map(cell).join(",")).join("\r\n") + "\r\n";
+}
+
+function fieldsOf({ kind, points }) {
+  if (kind === "band") return ["low", "high"];
+  return points.some((p) => "low" in p) ? ["y", "low", "high"] : ["y"];
+}
+
+function columnsOf(series) {
+  const names = { y: series.name, low: `${series.name}, lower`, high: `${series.name}, upper` };
+  return fieldsOf(series).map((key) => names[key]);
+}
+
+function cell(value) {
+  if (value === null || value === undefined) return "";
+  const text = String(value);
+  // A leading sign that a spreadsheet would take for a formula is made harmless in text cells.
+  const safe = typeof value === "string" && /^[=+\-@\t\r]/.test(text) ? `'${text}` : text;
+  return /[",\r\n]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
+}

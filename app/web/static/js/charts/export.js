@@ -1,0 +1,42 @@
+// A chart as a file of its own: what style sheets say is written into the drawing.
+
+import { svg } from "../lib/dom.js";
+
+const PROPERTIES = [
+  "fill",
+  "fill-opacity",
+  "stroke",
+  "stroke-width",
+  "stroke-dasharray",
+  "stroke-linejoin",
+  "paint-order",
+  "font-family",
+  "font-size",
+  "font-weight",
+];
+
+/** The text of an SVG file that looks as the drawing does now, on the paper of the page. */
+export function drawingOf(root, title) {
+  const copy = root.cloneNode(true);
+  const sources = root.querySelectorAll("*");
+  copy.querySelectorAll("*").forEach((element, k) => {
+    const style = getComputedStyle(sources[k]);
+    for (const name of PROPERTIES) element.setAttribute(name, style.getPropertyValue(name));
+    element.removeAttribute("class");
+  });
+  copy.querySelector(".chart-cursor")?.remove();
+  const { width, height } = root.viewBox.baseVal;
+  const paper = paperOf(root);
+  copy.prepend(svg("title", {}, title), svg("rect", { width, height, fill: paper }));
+  for (const name of ["tabindex", "aria-label", "class"]) copy.removeAttribute(name);
+  return new XMLSerializer().serializeToString(copy);
+}
+
+/** The colour behind an element: that of the nearest one that has any. */
+function paperOf(element) {
+  for (let place = element; place; place = place.parentElement) {
+    const colour = getComputedStyle(place).backgroundColor;
+    if (colour && colour !== "transparent" && !colour.endsWith(", 0)")) return colour;
+  }
+  return "#ffffff";
+}

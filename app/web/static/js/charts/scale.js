@@ -1,0 +1,97 @@
+// Scales: numbers to places on an axis, and the round numbers that are worth a tick.
+
+/** A linear scale from [a, b] to pixels [p, q]. */
+export function linear([a, b], [p, q]) {
+  const width = b - a || 1;
+  return {
+    map: (value) => p + ((value - a) / width) * (q - p),
+    invert: (place) => a + ((place - p) / (q - p || 1)) * width,
+    ticks: (count) => roundTicks(a, b, count),
+  };
+}
+
+/** A logarithmic scale; values at or below 0 lie at the lower end. */
+export function logarithmic([a, b], range) {
+  const low = Math.log10(a);
+  const scale = linear([low, Math.log10(b)], range);
+  return {
+    map: (value) => scale.map(value > 0 ? Math.max(Math.log10(value), low) : low),
+    invert: (place) => 10 ** scale.invert(place),
+    ticks: (count) => powerTicks(a, b, count),
+  };
+}
+
+/** A scale of times in milliseconds, with ticks at round clock times. */
+export function temporal([a, b], range) {
+  return { ...linear([a, b], range), ticks: (count) => timeTicks(a, b, count) };
+}
+
+export const SCALES = { linear, log: logarithmic, time: temporal };
+
+/** Multiples of 1, 2 or 5 times a power of ten within [a, b], about `count` of them. */
+export function roundTicks(a, b, count) {
+  if (!(b > a)) return [a];
+  const rough = (b - a) / Math.max(count, 1);
+  const power = 10 ** Math.floor(Math.log10(rough));
+  const step = [1, 2, 5, 10].map((m) => m * power).find((m) => m >= rough * 0.999);
+  const ticks = [];
+  for (let k = Math.ceil(a / step - 1e-9); k * step <= b + step * 1e-9; k += 1) {
+    ticks.push(Number((k * step).toPrecision(12)));
+  }
+  return ticks;
+}
+
+function powerTicks(a, b, count) {
+  const first = Math.ceil(Math.log10(a) - 1e-9);
+  const last = Math.floor(Math.log10(b) + 1e-9);
+  const decades = Math.log10(b / a);
+  const finer = decades * 3 <= count ? [1, 2, 5] : decades * 2 <= count ? [1, 3] : null;
+  const ticks = [];
+  if (finer) {
+    for (let power = first - 1; power <= last; power += 1) {
+      ticks.push(
+        ...finer.map((m) => Number((m * 10 ** power).toPrecision(6))).filter((t) => t >= a && t <= b),
+      );
+    }
+  } else {
+    const every = Math.max(1, Math.ceil((last - first + 1) / Math.max(count, 1)));
+    for (let power = first; power <= last; power += every) ticks.push(10 ** power);
+  }
+  return ticks.length > 1 ? ticks : [a, b];
+}
+
+const SECOND = 1000;
+const STEPS = [
+  1, 5, 15, 30, 60, 300, 900, 1800, 3600, 10_800, 21_600, 43_200, 86_400, 172_800, 604_800, 2_592_000,
+];
+
+function timeTicks(a, b, count) {
+  const rough = (b - a) / Math.max(count, 1);
+  const step = SECOND * (STEPS.find((s) => s * SECOND >= rough * 0.7) ?? STEPS.at(-1));
+  const zone = new Date(a).getTimezoneOffset() * 60 * SECOND;
+  const ticks = [];
+  for (let t = Math.ceil((a - zone) / step) * step + zone; t <= b; t += step) ticks.push(t);
+  return ticks;
+}
+
+/** A time as short as the span allows. */
+export function timeFormat(span) {
+  const options =
+    span < 3 * 60 * SECOND
+      ? { hour: "2-digit", minute: "2-digit", second: "2-digit" }
+      : span < 36 * 3600 * SECOND
+        ? { hour: "2-digit", minute: "2-digit" }
+        : span < 4 * 86_400 * SECOND
+          ? { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" }
+          : { day: "numeric", month: "short" };
+  const format = new Intl.DateTimeFormat("en-GB", options);
+  return (value) => format.format(new Date(value));
+}
+
+/** A power of ten as people write it: 10⁻³. */
+export function powerOfTen(exponent) {
+  const digits = String(Math.abs(exponent))
+    .replace(/\d/g, (d) => "⁰¹²³⁴⁵⁶⁷⁸⁹"[d])
+    .replace(".", "·");
+  return `10${exponent < 0 ? "⁻" : ""}${digits}`;
+}

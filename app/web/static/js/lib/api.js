@@ -1,0 +1,138 @@
+// Requests to the service. Problem documents (RFC 9457) become errors that a person can read.
+
+import { askForKey, keyHeaders, setKey } from "./auth.js";
+
+/** What the service, or the way to it, had against a request. `message` is fit to be shown. */
+export class ApiError extends Error {
+  constructor({ status = 0, type = "", title = "", detail = "", retryAfter = null, requestId = "", members = {} }) {
+    super(detail || title || "The request failed.");
+    this.name = "ApiError";
+    Object.assign(this, { status, type, title, detail, retryAfter, requestId, members });
+  }
+
+  /** The last part of the problem's type, such as "bad-image". */
+  get slug() {
+    return this.type.split("/").pop();
+  }
+}
+
+/**
+ * A successful Response, or an ApiError.
+ *
+ * kind: "client" or "admin", whose key is sent. A 401 asks the person for the key and tries again.
+ * Other options are those of fetch. An AbortError passes as it is.
+ */
+export async function request(path, { kind = "client", headers = {}, ask = true, ...options } = {}) {
+  const response = await send(path, { ...options, headers: { ...headers, ...keyHeaders(kind) } });
+  if (response.ok) return response;
+  const error = await problemOf(response);
+  if (response.status === 401 && ask && (await anotherKey(kind, error))) {
+    return request(path, { kind, headers, ask, ...options });
+  }
+  throw error;
+}
+
+/** The JSON of an answer. */
+export async function getJson(path, options = {}) {
+  return (await request(path, options)).json();
+}
+
+/** Send a JSON document; the JSON of the answer, or null if it is empty. */
+export async function sendJson(method, path, document, options = {}) {
+  const body = document === undefined ? {} : { body: JSON.stringify(document) };
+  const type = document === undefined ? {} : { "Content-Type": "application/json" };
+  const response = await request(path, {
+    method,
+    ...body,
+    ...options,
+    headers: { ...type, ...options.headers },
+  });
+  const text = await response.text();
+  return text ? JSON.parse(text) : null;
+}
+
+/** The bytes of an answer, for pictures that need a key. */
+export async function getBlob(path, options = {}) {
+  return (await request(path, options)).blob();
+}
+
+/**
+ * Post a form with upload progress, which fetch does not tell.
+ *
+ * onProgress(sent, total) in bytes. Returns {status, headers: name → value, json}.
+ */
+export async function upload(path, form, options = {}) {
+  const { kind = "client", method = "POST", headers = {}, onProgress, signal, ask = true } = options;
+  const answer = await new Promise((resolve, reject) => {
+    const call = new XMLHttpRequest();
+    call.open(method, path);
+    for (const [name, value] of Object.entries({ ...headers, ...keyHeaders(kind) })) {
+      call.setRequestHeader(name, value);
+    }
+    if (onProgress) call.upload.onprogress = (event) => onProgress(event.loaded, event.total);
+    call.onload = () => resolve(call);
+    call.onerror = () => reject(unreachable());
+    call.onabort = () => reject(new DOMException("Aborted", "AbortError"));
+    signal?.addEventListener("abort", () => call.abort(), { once: true });
+    if (signal?.aborted) call.abort();
+    else call.send(form);
+  });
+  const header = (name) => answer.getResponseHeader(name);
+  if (answer.status >= 200 && answer.status < 300) {
+    return { status: answer.status, header, json: parsed(answer.responseText) };
+  }
+  const error = fromDocument(answer.status, parsed(answer.responseText), header);
+  if (answer.status === 401 && ask && (await anotherKey(kind, error))) {
+    return upload(path, form, options);
+  }
+  throw error;
+}
+
+/** Ask for a key in the place of the one that was refused, if there was one. */
+function anotherKey(kind, error) {
+  const had = Object.keys(keyHeaders(kind)).length > 0;
+  if (had) setKey(kind, null);
+  return askForKey(kind, had ? error.message : "");
+}
+
+async function send(path, options) {
+  try {
+    return await fetch(path, { ...options, credentials: "omit" });
+  } catch (error) {
+    throw error.name === "AbortError" ? error : unreachable();
+  }
+}
+
+async function problemOf(response) {
+  const document = parsed(await response.text().catch(() => ""));
+  return fromDocument(response.status, document, (name) => response.headers.get(name));
+}
+
+function fromDocument(status, document, header) {
+  const { type = "", title = "", detail = "", ...members } = document ?? {};
+  const seconds = Number(header("Retry-After"));
+  return new ApiError({
+    status,
+    type,
+    title,
+    detail: detail || title || `The service answered with status ${status}.`,
+    members,
+    retryAfter: seconds > 0 ? seconds : null,
+    requestId: header("X-Request-ID") ?? "",
+  });
+}
+
+function unreachable() {
+  return new ApiError({
+    title: "Not reachable",
+    detail: "The service cannot be reached. Check the connection, and whether it runs.",
+  });
+}
+
+function parsed(text) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return null;
+  }
+}

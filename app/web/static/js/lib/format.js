@@ -1,0 +1,48 @@
+// Numbers, sizes and times as people read them.
+
+const COUNT = new Intl.NumberFormat("en");
+
+/** A whole number with separators. */
+export const count = (value) => COUNT.format(value);
+
+/** α and other small levels: four significant digits, without an exponent. */
+export function level(value) {
+  if (value === 0) return "0";
+  if (value < 1e-4) return value.toExponential(2);
+  return String(Number(value.toPrecision(4)));
+}
+
+/** A share in 0..1 as a percentage. Only exactly 0 and 1 are shown as 0 % and 100 %. */
+export function percent(share, digits = 1) {
+  if (share === 0 || share === 1) return `${100 * share} %`;
+  const least = 10 ** -digits;
+  const value = Math.min(Math.max(100 * share, least), 100 - least);
+  return `${value.toFixed(digits)} %`;
+}
+
+/** A number of bytes. */
+export function bytes(value) {
+  const units = ["B", "kB", "MB", "GB"];
+  let unit = 0;
+  for (; value >= 1000 && unit < units.length - 1; unit += 1) value /= 1000;
+  return `${unit && value < 100 ? value.toFixed(1) : Math.round(value)} ${units[unit]}`;
+}
+
+/** Milliseconds as a duration. */
+export function duration(milliseconds) {
+  const seconds = milliseconds / 1000;
+  if (seconds < 10) return `${seconds.toFixed(1)} s`;
+  if (seconds < 100) return `${Math.round(seconds)} s`;
+  const minutes = Math.round(seconds / 60);
+  return minutes < 100 ? `${minutes} min` : `${Math.round(minutes / 60)} h`;
+}
+
+/** An ISO time in the reader's own zone. */
+export function time(iso) {
+  return new Intl.DateTimeFormat("en-GB", { dateStyle: "medium", timeStyle: "short" }).format(
+    new Date(iso),
+  );
+}
+
+/** A width and height in pixels. */
+export const size = (width, height) => `${count(width)} × ${count(height)}`;

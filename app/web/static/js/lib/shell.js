@@ -1,0 +1,44 @@
+// What every page has: the masthead's buttons, and errors that nobody caught.
+
+import { manageKeys } from "./auth.js";
+import { $, announce } from "./dom.js";
+import { toastError } from "./toast.js";
+
+const THEMES = ["auto", "light", "dark"];
+const SIGNS = { auto: "◐", light: "☀", dark: "☾" };
+
+function theme() {
+  return document.documentElement.dataset.theme ?? "auto";
+}
+
+function showTheme() {
+  const button = $("#theme-button");
+  button.textContent = SIGNS[theme()];
+  button.title = `Colour theme: ${theme()}`;
+  button.setAttribute("aria-label", `Colour theme: ${theme()}`);
+}
+
+function nextTheme() {
+  const next = THEMES[(THEMES.indexOf(theme()) + 1) % THEMES.length];
+  const root = document.documentElement;
+  if (next === "auto") delete root.dataset.theme;
+  else root.dataset.theme = next;
+  try {
+    if (next === "auto") localStorage.removeItem("trustscale.theme");
+    else localStorage.setItem("trustscale.theme", next);
+  } catch {
+    // Not kept for the next visit, then.
+  }
+  showTheme();
+  announce(`Colour theme: ${next}`);
+  document.dispatchEvent(new CustomEvent("themechange"));
+}
+
+showTheme();
+$("#theme-button").addEventListener("click", nextTheme);
+$("#keys-button").addEventListener("click", manageKeys);
+addEventListener("unhandledrejection", (event) => toastError(event.reason));
+addEventListener("error", (event) => toastError(event.error ?? event.message));
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () =>
+  document.dispatchEvent(new CustomEvent("themechange")),
+);

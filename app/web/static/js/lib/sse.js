@@ -1,0 +1,83 @@
+// Server-sent events over fetch, because EventSource cannot send a key.
+
+import { request } from "./api.js";
+
+const FINAL = new Set(["succeeded", "failed", "cancelled", "awaiting_labels"]);
+
+/** The events of a stream as {event, data, id}; `data` is text. Ends with the stream. */
+export async function* events(path, options = {}) {
+  const response = await request(path, {
+    ...options,
+    headers: { Accept: "text/event-stream", ...options.headers },
+  });
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "";
+  try {
+    for (;;) {
+      const { value, done } = await reader.read();
+      if (done) return;
+      const blocks = (rest + value).replaceAll("\r\n", "\n").split("\n\n");
+      rest = blocks.pop();
+      for (const block of blocks) {
+        const found = parseEvent(block);
+        if (found) yield found;
+      }
+    }
+  } finally {
+    reader.cancel().catch(() => {});
+  }
+}
+
+/** One block of lines as an event, or null for a comment. */
+export function parseEvent(block) {
+  const event = { event: "message", data: "", id: "" };
+  const data = [];
+  for (const line of block.split("\n")) {
+    const colon = line.indexOf(":");
+    if (colon === 0) continue;
+    const field = colon < 0 ? line : line.slice(0, colon);
+    const value = colon < 0 ? "" : line.slice(colon + 1).replace(/^ /, "");
+    if (field === "data") data.push(value);
+    else if (field === "event" || field === "id") event[field] = value;
+  }
+  return data.length ? { ...event, data: data.join("\n") } : null;
+}
+
+/**
+ * Follow a job to its last state, which is returned; `onJob(job)` is called for every state.
+ *
+ * A broken stream is opened again, with growing pauses, as long as the job exists.
+ */
+export async function watchJob(id, { onJob = () => {}, kind = "client", signal } = {}) {
+  let last = null;
+  for (let failures = 0; ; ) {
+    try {
+      for await (const { data } of events(`/v1/jobs/${encodeURIComponent(id)}/events`, { kind, signal })) {
+        failures = 0;
+        last = JSON.parse(data);
+        onJob(last);
+      }
+      if (last && FINAL.has(last.state)) return last;
+    } catch (error) {
+      const passing = error.status === 0 || error.status >= 500 || error instanceof TypeError;
+      if (error.name === "AbortError" || !passing) throw error;
+    }
+    failures += 1;
+    await pause(Math.min(500 * 2 ** failures, 10_000), signal);
+  }
+}
+
+/** Wait; an abort rejects. */
+export function pause(milliseconds, signal) {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(resolve, milliseconds);
+    signal?.addEventListener(
+      "abort",
+      () => {
+        clearTimeout(timer);
+        reject(new DOMException("Aborted", "AbortError"));
+      },
+      { once: true },
+    );
+  });
+}

@@ -1,0 +1,119 @@
+// The charts of the monitor. Evidence is drawn by its logarithm: it is multiplied up over time.
+
+import { powerOfTen } from "../charts/scale.js";
+import { count, level, percent } from "../lib/format.js";
+
+const when = (iso) => Date.parse(iso);
+const clock = (value) => new Date(value).toLocaleString("en-GB", { dateStyle: "short", timeStyle: "medium" });
+const share = (value) => percent(value);
+const tick = (value) => `${Math.round(100 * value)} %`;
+const factor = (exponent) =>
+  `×${exponent > 5 || exponent < -3 ? powerOfTen(Number(exponent.toFixed(1))) : Number((10 ** exponent).toPrecision(3))}`;
+
+/** The martingale and the Shiryaev-Roberts statistic, with their alarm lines. */
+export function evidenceChart({ upscaler, drift, history }) {
+  const alarm = Math.log10(drift.martingale_alarm_at);
+  const endless = Math.log10(drift.shiryaev_roberts_alarm_at);
+  const martingale = history.map((p) => ({ x: when(p.at), y: p.log10_martingale }));
+  const statistic = history.map((p) => ({ x: when(p.at), y: p.log10_shiryaev_roberts }));
+  const values = [...martingale, ...statistic].map((p) => p.y).filter(Number.isFinite);
+  return {
+    title: "Evidence that inputs differ from the calibration images",
+    name: `${upscaler}-evidence`,
+    x: { label: "Time", scale: "time", format: clock },
+    y: {
+      label: "Factor (logarithmic)",
+      domain: [Math.min(-1, ...values), Math.max(endless, alarm, ...values) + 0.6],
+      format: factor,
+      tick: (value) => (Number.isInteger(value) ? powerOfTen(value) : ""),
+    },
+    series: [
+      { name: "Martingale of this epoch", tone: 1, points: martingale },
+      { name: "Shiryaev-Roberts, without end", tone: 3, dashed: true, points: statistic },
+    ],
+    marks: [
+      { axis: "y", value: alarm, label: `alarm ×${count(drift.martingale_alarm_at)}` },
+      {
+        axis: "y",
+        value: endless,
+        label: `alarm ×${count(drift.shiryaev_roberts_alarm_at)} (endless)`,
+        tone: "soft",
+      },
+    ],
+  };
+}
+
+/** Trusted area and typicality of the requests over time. */
+export function shareChart({ upscaler, history }) {
+  return {
+    title: "Trusted area and typicality",
+    name: `${upscaler}-shares`,
+    x: { label: "Time", scale: "time", format: clock },
+    y: { label: "Mean of the requests", domain: [0, 1], format: share, tick },
+    series: [
+      {
+        name: "Trusted area",
+        tone: 1,
+        points: history.map((p) => ({ x: when(p.at), y: p.trusted_fraction })),
+      },
+      {
+        name: "Typicality (p-value)",
+        tone: 4,
+        points: history.map((p) => ({ x: when(p.at), y: p.typicality })),
+      },
+    ],
+  };
+}
+
+/** How the typicality of the requests is spread, against even. */
+export function typicalityChart({ upscaler, typicality: { histogram } }) {
+  const total = histogram.reduce((sum, bin) => sum + bin.count, 0);
+  return {
+    title: "Typicality of the requests",
+    name: `${upscaler}-typicality`,
+    x: { label: "p-value among the calibration images", domain: [0, 1], format: level },
+    y: { label: "Requests", format: count, tick: (value) => (Number.isInteger(value) ? count(value) : "") },
+    series: [
+      {
+        name: "Requests",
+        tone: 1,
+        kind: "bars",
+        points: histogram.map((bin) => ({ x: bin.from, to: bin.to, y: bin.count })),
+      },
+    ],
+    marks: total
+      ? [
+          {
+            axis: "y",
+            value: total / histogram.length,
+            label: "as many, if nothing has changed",
+            tone: "soft",
+          },
+        ]
+      : [],
+  };
+}
+
+/** The mean loss where the truth became known, with what is known about it, against α. */
+export function feedbackChart({ upscaler, feedback, feedback_history: all }) {
+  const history = all.filter((p) => p.mean_loss !== null);
+  const highest = Math.max(feedback.alpha, ...history.map((p) => p.upper ?? 0)) * 1.1;
+  return {
+    title: "Realised loss where the truth became known",
+    name: `${upscaler}-feedback`,
+    x: {
+      label: "Number of known truths",
+      format: count,
+      tick: (value) => (Number.isInteger(value) ? count(value) : ""),
+    },
+    y: { label: "Mean loss", domain: [0, highest], format: level },
+    series: [
+      {
+        name: "Mean, with its confidence sequence",
+        tone: 1,
+        points: history.map((p) => ({ x: p.n, y: p.mean_loss, low: p.lower, high: p.upper })),
+      },
+    ],
+    marks: [{ axis: "y", value: feedback.alpha, label: `α = ${level(feedback.alpha)}` }],
+  };
+}

@@ -1,0 +1,69 @@
+// Where the picture lies in the viewer. Device pixels are what the screen has; picture pixels are
+// those of the upscaled image. `scale` is device pixels per picture pixel; (x, y) is the device
+// position of the picture's upper left corner, whole numbers, so that edges are sharp.
+
+export const MAX_SCALE = 48;
+
+/** The whole picture, centred. */
+export function fit(picture, screen) {
+  const scale = Math.min(screen.width / picture.width, screen.height / picture.height);
+  return placed(Math.min(scale, MAX_SCALE), picture, screen, picture.width / 2, picture.height / 2);
+}
+
+/** At a scale, with a point of the picture in the middle of the screen. */
+export function placed(scale, picture, screen, px, py) {
+  const view = {
+    scale,
+    x: Math.round(screen.width / 2 - px * scale),
+    y: Math.round(screen.height / 2 - py * scale),
+  };
+  return kept(view, picture, screen);
+}
+
+/** Zoomed by a factor; the picture's point under (dx, dy) stays there. */
+export function zoomed(view, factor, picture, screen, dx, dy) {
+  const least = Math.min(fit(picture, screen).scale, 1);
+  const scale = Math.min(Math.max(view.scale * factor, least), MAX_SCALE);
+  const ratio = scale / view.scale;
+  const moved = {
+    scale,
+    x: Math.round(dx - (dx - view.x) * ratio),
+    y: Math.round(dy - (dy - view.y) * ratio),
+  };
+  return kept(moved, picture, screen);
+}
+
+/** Moved by device pixels. */
+export function panned(view, dx, dy, picture, screen) {
+  return kept({ ...view, x: Math.round(view.x + dx), y: Math.round(view.y + dy) }, picture, screen);
+}
+
+/** A picture smaller than the screen stays centred, a larger one leaves no gap. */
+function kept(view, picture, screen) {
+  const along = (at, length, room) =>
+    length <= room
+      ? Math.round((room - length) / 2)
+      : Math.min(Math.max(at, Math.ceil(room - length)), 0);
+  return {
+    scale: view.scale,
+    x: along(view.x, picture.width * view.scale, screen.width),
+    y: along(view.y, picture.height * view.scale, screen.height),
+  };
+}
+
+/** The picture's pixel under a device position, or null beside it. */
+export function pixelAt(view, picture, dx, dy) {
+  const x = Math.floor((dx + 0.5 - view.x) / view.scale);
+  const y = Math.floor((dy + 0.5 - view.y) / view.scale);
+  return x >= 0 && y >= 0 && x < picture.width && y < picture.height ? { x, y } : null;
+}
+
+/** The part of the screen that the picture covers, as device pixels [x0, x1) × [y0, y1). */
+export function covered(view, picture, screen) {
+  return {
+    x0: Math.max(0, view.x),
+    y0: Math.max(0, view.y),
+    x1: Math.min(screen.width, Math.ceil(view.x + picture.width * view.scale)),
+    y1: Math.min(screen.height, Math.ceil(view.y + picture.height * view.scale)),
+  };
+}

@@ -1,0 +1,60 @@
+// α and the codes of trust.png: code = ⌈α(p)/B · 65534⌉, trusted at α where code ≤ ⌊α/B · 65534⌋.
+//
+// The page only uses α that are multiples of B/65534. For those its mask is the server's, pixel by
+// pixel; in between the codes would leave out pixels that the server trusts.
+
+export const STEPS = 65534;
+export const NEVER = 65535;
+
+/** The largest code that is trusted at α: rounded down, so that nothing more is trusted. */
+export function codeOf(alpha, bound) {
+  const steps = (alpha / bound) * STEPS;
+  const whole = Math.round(steps);
+  // The quotient of a multiple may come out a rounding error below it.
+  const code = Math.abs(steps - whole) <= 1e-9 ? whole : Math.floor(steps);
+  return Math.min(Math.max(code, 0), STEPS);
+}
+
+/** The α of a code: the same number that the server gets when it parses it. */
+export function alphaOf(code, bound) {
+  return (code * bound) / STEPS;
+}
+
+/** α on the grid, not above the one given. */
+export const snap = (alpha, bound) => alphaOf(codeOf(alpha, bound), bound);
+
+/** How many pixels have a code of at most i: Uint32Array of 65536. */
+export function cumulative(data) {
+  const counts = new Uint32Array(65536);
+  for (let i = 0; i < data.length; i += 1) counts[data[i]] += 1;
+  for (let i = 1; i < counts.length; i += 1) counts[i] += counts[i - 1];
+  return counts;
+}
+
+/**
+ * The axis of the slider: codes between the lowest and highest of interest, in equal ratios.
+ *
+ * It begins where nothing of this image is trusted and ends where everything is, and has room for
+ * the served code, whatever that is.
+ */
+export function axis(counts, served) {
+  const total = counts[65535];
+  let lowest = 0;
+  while (lowest < STEPS && counts[lowest] === 0) lowest += 1;
+  let highest = lowest;
+  while (highest < STEPS && counts[highest] < total) highest += 1;
+  const low = Math.max(1, Math.floor(Math.min(0.8 * lowest, 0.8 * served || Infinity)));
+  const high = Math.min(STEPS, Math.ceil(Math.max(1.1 * highest, 1.25 * served, low + 100)));
+  return { low, high };
+}
+
+/** The code at a place in 0..1 of the axis. */
+export function codeAt({ low, high }, place) {
+  return Math.round(low * (high / low) ** place);
+}
+
+/** The place of a code on the axis, in 0..1. */
+export function placeOf({ low, high }, code) {
+  const place = Math.log(Math.max(code, 1) / low) / Math.log(high / low);
+  return Math.min(Math.max(place, 0), 1);
+}

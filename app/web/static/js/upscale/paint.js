@@ -1,0 +1,155 @@
+// Pixels of one view. Only what is on the screen is ever touched, so the cost of a frame does not
+// depend on the size of the picture.
+//
+// A change of the view samples codes and prepares the untrusted look of every visible pixel once;
+// a change of α then only chooses, pixel by pixel, between two ready colours.
+
+const TINT = { r: 196, g: 0, b: 130 }; // as in overlay.png
+const WHITE = 0xffffffff;
+const BLACK = 0xff000000;
+const BORDER = pack(TINT.r, TINT.g, TINT.b);
+const STRIPE = 12;
+
+export const LOOKS = ["tint", "hatch", "grey", "mask", "off"];
+
+/**
+ * The code behind every pixel of an area of the screen: Uint16Array, row by row.
+ *
+ * levels: the pyramid of codes. From afar a pixel of the screen shows the largest code of the one
+ * or two cells per axis whose middles lie in it, so every cell is seen somewhere.
+ */
+export function sampleCodes(levels, view, { x0, y0, x1, y1 }) {
+  const wanted = Math.max(0, Math.floor(1e-9 - Math.log2(view.scale)));
+  const index = Math.min(wanted, levels.length - 1);
+  const { width, height, data } = levels[index];
+  const cell = view.scale * 2 ** index; // screen pixels per cell: above ½, and near by any number
+  const columns = spans(x0, x1, view.x, cell, width);
+  const rows = spans(y0, y1, view.y, cell, height);
+  const out = new Uint16Array((x1 - x0) * (y1 - y0));
+  let at = 0;
+  for (let y = 0; y < rows.first.length; y += 1) {
+    const top = rows.first[y] * width;
+    const bottom = rows.last[y] * width;
+    for (let x = 0; x < columns.first.length; x += 1) {
+      const left = columns.first[x];
+      let code = data[top + left];
+      if (cell < 1) {
+        const right = columns.last[x];
+        code = Math.max(code, data[top + right], data[bottom + left], data[bottom + right]);
+      }
+      out[at++] = code;
+    }
+  }
+  return out;
+}
+
+/** The first and last cell that the screen pixels from..to-1 show along one axis. */
+function spans(from, to, origin, cell, count) {
+  const first = new Int32Array(to - from);
+  const last = new Int32Array(to - from);
+  for (let i = 0; i < first.length; i += 1) {
+    const start = (from + i - origin) / cell;
+    const end = start + 1 / cell;
+    const [a, b] =
+      cell < 1
+        ? [Math.ceil(start - 0.5), Math.ceil(end - 0.5) - 1]
+        : [Math.floor((start + end) / 2), Math.floor((start + end) / 2)];
+    first[i] = Math.min(Math.max(a, 0), count - 1);
+    last[i] = Math.min(Math.max(b, first[i]), count - 1);
+  }
+  return { first, last };
+}
+
+/**
+ * How every pixel would look untrusted: Uint32Array of RGBA.
+ *
+ * pixels: the picture as it is on the screen, Uint32Array. width: of the area.
+ */
+export function untrustedLook(look, pixels, width, phase) {
+  const out = new Uint32Array(pixels.length);
+  if (look === "mask") return out.fill(BLACK);
+  for (let i = 0; i < pixels.length; i += 1) {
+    const pixel = pixels[i];
+    const r = pixel & 255;
+    const g = (pixel >>> 8) & 255;
+    const b = (pixel >>> 16) & 255;
+    const grey = (77 * r + 150 * g + 29 * b) >> 8; // ITU-R BT.601
+    out[i] = look === "tint" ? tinted(grey) : look === "grey" ? faded(grey) : grey;
+  }
+  if (look === "hatch") hatch(out, width, phase);
+  return out;
+}
+
+const TINTED = table((grey) => {
+  const mix = (value) => Math.round(0.55 * grey + 0.45 * value);
+  return pack(mix(TINT.r), mix(TINT.g), mix(TINT.b));
+});
+const FADED = table((grey) => {
+  const value = Math.round(0.4 * grey + 0.6 * 128);
+  return pack(value, value, value);
+});
+const DARK = table((grey) => pack(Math.round(0.35 * grey), 0, Math.round(0.35 * grey)));
+const LIGHT = table((grey) => {
+  const value = Math.round(0.75 * grey + 0.25 * 255);
+  return pack(value, value, value);
+});
+
+const tinted = (grey) => TINTED[grey];
+const faded = (grey) => FADED[grey];
+
+/** Stripes of dark and light, told apart by brightness alone. `phase` keeps them on the picture. */
+function hatch(out, width, phase) {
+  for (let i = 0, x = 0, y = 0; i < out.length; i += 1) {
+    const along = (((x + y - phase) % STRIPE) + STRIPE) % STRIPE;
+    out[i] = along < STRIPE / 3 ? DARK[out[i]] : LIGHT[out[i]];
+    x += 1;
+    if (x === width) {
+      x = 0;
+      y += 1;
+    }
+  }
+}
+
+/**
+ * Choose for every pixel: trusted where code ≤ limit. Writes `out`, Uint32Array of the area.
+ *
+ * From column `from` on; what lies before it shows the input and is left as in `pixels`. A line
+ * marks where trusted and untrusted meet, except in the looks that show nothing but the mask.
+ */
+export function choose({ look, limit, codes, pixels, untrusted, width, from, out }) {
+  if (look === "off") {
+    out.set(pixels);
+    return;
+  }
+  const plain = look === "mask";
+  const line = look === "tint" || look === "hatch";
+  for (let start = 0; start < codes.length; start += width) {
+    const end = start + width;
+    const first = start + Math.min(from, width);
+    for (let i = start; i < first; i += 1) out[i] = pixels[i];
+    for (let i = first; i < end; i += 1) {
+      if (codes[i] <= limit) {
+        out[i] = plain ? WHITE : pixels[i];
+      } else if (
+        line &&
+        ((i > first && codes[i - 1] <= limit) ||
+          (i + 1 < end && codes[i + 1] <= limit) ||
+          (start > 0 && codes[i - width] <= limit) ||
+          (i + width < codes.length && codes[i + width] <= limit))
+      ) {
+        out[i] = BORDER;
+      } else {
+        out[i] = untrusted[i];
+      }
+    }
+  }
+}
+
+function table(colour) {
+  return Uint32Array.from({ length: 256 }, (_, grey) => colour(grey));
+}
+
+// Canvas pixels are bytes R, G, B, A; read as numbers on the little-endian machines of today.
+function pack(r, g, b) {
+  return ((255 << 24) | (b << 16) | (g << 8) | r) >>> 0;
+}

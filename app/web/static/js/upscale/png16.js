@@ -1,0 +1,106 @@
+// 16-bit grey PNG files to numbers. Browsers hand out 8 bits of them, which would move the mask.
+
+const SIGNATURE = [0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a];
+const BYTES = 2; // per pixel
+
+/**
+ * {width, height, data: Uint16Array} of a PNG of 16-bit grey, not interlaced.
+ *
+ * bytes: ArrayBuffer. Throws an Error for any other file, and for a damaged one.
+ */
+export async function decodeGrey16(bytes) {
+  const { width, height, packed } = readChunks(bytes);
+  const rows = await inflate(packed, height * (1 + BYTES * width));
+  return { width, height, data: unfilter(rows, width, height) };
+}
+
+function readChunks(bytes) {
+  const view = new DataView(bytes);
+  if (bytes.byteLength < 33 || SIGNATURE.some((byte, i) => view.getUint8(i) !== byte)) {
+    throw new Error("not a PNG file");
+  }
+  let header = null;
+  const packed = [];
+  for (let at = 8; at + 12 <= bytes.byteLength; ) {
+    const length = view.getUint32(at);
+    const type = String.fromCharCode(...new Uint8Array(bytes, at + 4, 4));
+    if (at + 12 + length > bytes.byteLength) throw new Error("the PNG file is cut off");
+    if (type === "IHDR") {
+      header = { width: view.getUint32(at + 8), height: view.getUint32(at + 12) };
+      const [depth, colour, , , interlace] = new Uint8Array(bytes, at + 16, 5);
+      if (depth !== 16 || colour !== 0 || interlace !== 0) throw new Error("not 16-bit grey");
+    } else if (type === "IDAT") {
+      packed.push(new Uint8Array(bytes, at + 8, length));
+    } else if (type === "IEND") {
+      return { ...header, packed };
+    }
+    at += 12 + length;
+  }
+  throw new Error("the PNG file is cut off");
+}
+
+/** The zlib stream in these parts, which must hold `size` bytes. */
+async function inflate(parts, size) {
+  const reader = new Blob(parts).stream().pipeThrough(new DecompressionStream("deflate")).getReader();
+  const out = new Uint8Array(size);
+  let filled = 0;
+  for (;;) {
+    const { value, done } = await reader.read();
+    if (done) break;
+    if (filled + value.length > size) throw new Error("the PNG file holds too much");
+    out.set(value, filled);
+    filled += value.length;
+  }
+  if (filled !== size) throw new Error("the PNG file holds too little");
+  return out;
+}
+
+/** Undo the filter of each row (PNG, 9.2), in place, and read the numbers, high byte first. */
+function unfilter(rows, width, height) {
+  const stride = BYTES * width;
+  const out = new Uint16Array(width * height);
+  const zeros = new Uint8Array(stride);
+  let above = zeros;
+  for (let y = 0; y < height; y += 1) {
+    const start = y * (stride + 1);
+    const row = rows.subarray(start + 1, start + 1 + stride);
+    undo(rows[start], row, above);
+    for (let x = 0, i = 0; x < width; x += 1, i += 2) out[y * width + x] = (row[i] << 8) | row[i + 1];
+    above = row;
+  }
+  return out;
+}
+
+function undo(filter, row, above) {
+  const n = row.length;
+  switch (filter) {
+    case 0:
+      return;
+    case 1:
+      for (let i = BYTES; i < n; i += 1) row[i] += row[i - BYTES];
+      return;
+    case 2:
+      for (let i = 0; i < n; i += 1) row[i] += above[i];
+      return;
+    case 3:
+      for (let i = 0; i < n; i += 1) {
+        row[i] += ((i < BYTES ? 0 : row[i - BYTES]) + above[i]) >> 1;
+      }
+      return;
+    case 4:
+      for (let i = 0; i < n; i += 1) {
+        row[i] += i < BYTES ? above[i] : paeth(row[i - BYTES], above[i], above[i - BYTES]);
+      }
+      return;
+    default:
+      throw new Error(`unknown PNG filter ${filter}`);
+  }
+}
+
+function paeth(left, up, corner) {
+  const toLeft = Math.abs(up - corner);
+  const toUp = Math.abs(left - corner);
+  const toCorner = Math.abs(left + up - 2 * corner);
+  if (toLeft <= toUp && toLeft <= toCorner) return left;
+  return toUp <= toCorner ? up : corner;
+}

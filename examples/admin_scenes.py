@@ -1,0 +1,114 @@
+"""Scenes of the admin's pages for `examples.screenshots`: crops of the example photographs."""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from playwright.sync_api import Page
+
+from tests.web.browser import ADMIN_KEY
+
+EXAMPLES = Path(__file__).parent
+SIDE = 128
+AUTHORIZED = {"Authorization": f"Bearer {ADMIN_KEY}"}
+BASE = "/v1/admin/calibrations"
+
+
+def crops() -> dict[str, bytes]:
+    """The example photographs in overlapping squares, as PNG files by name."""
+    files = {}
+    for path in sorted(EXAMPLES.glob("*.png")):
+        photograph = Image.open(path).convert("RGB")
+        for top in range(0, photograph.height - SIDE + 1, SIDE // 2):
+            for left in range(0, photograph.width - SIDE + 1, SIDE // 2):
+                out = io.BytesIO()
+                photograph.crop((left, top, left + SIDE, top + SIDE)).save(out, "PNG")
+                files[f"{path.stem}-{left}-{top}"] = out.getvalue()
+    return files
+
+
+def job(page: Page, files: Mapping[str, bytes], **config: Any) -> dict[str, Any]:
+    """A calibration job of these truths, once it runs no more."""
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as target:
+        for name, data in files.items():
+            target.writestr(f"y/{name}.png", data)
+    packed = {"name": "pairs.zip", "mimeType": "application/zip", "buffer": archive.getvalue()}
+    form = {"config": json.dumps(config), "archive": packed}
+    found = page.request.post(BASE, headers=AUTHORIZED, multipart=form).json()
+    while found["state"] in {"queued", "running"}:
+        time.sleep(0.2)
+        found = page.request.get(f"/v1/jobs/{found['id']}", headers=AUTHORIZED).json()
+    return dict(found)
+
+
+def signed_in(page: Page, path: str) -> None:
+    """Open a page with the admin's key in its tab."""
+    page.goto("/healthz")
+    page.evaluate(f"sessionStorage.setItem('trustscale.key.admin', '{ADMIN_KEY}')")
+    page.goto(path)
+
+
+def calibration(page: Page) -> None:
+    """A finished calibration of 27 crops, with a value read off its risk curve."""
+    made = job(page, crops(), name="example photographs", default_alpha=0.15)
+    signed_in(page, f"/calibrations?id={made['result'].rpartition('/')[2]}")
+    page.wait_for_selector(".picture img")
+    page.locator("figure.chart svg").first.hover(position={"x": 330, "y": 120})
+
+
+def annotate(page: Page) -> None:
+    """A pair of a semantic calibration, half labelled."""
+    few = dict(list(crops().items())[::4])
+    waiting = job(page, few, name="street scenes", fidelity={"metric": "semantic"})
+    signed_in(page, f"/annotate?id={waiting['id']}")
+    page.wait_for_selector(".items-list [aria-current]")
+    page.keyboard.press("x")
+    page.wait_for_selector(".dot.done")
+    page.wait_for_timeout(500)
+    canvas = page.locator("[data-part=prediction] canvas")
+    left, top, width, height = canvas.evaluate(
+        "(one) => { const box = one.getBoundingClientRect();"
+        " return [box.x, box.y, box.width, box.height]; }"
+    )
+    places = [(0.45, 0.35), (0.5, 0.45), (0.58, 0.52)]
+    at = [(left + x * width, top + y * height) for x, y in places]
+    page.mouse.move(*at[0])
+    page.mouse.down()
+    for x, y in at[1:]:
+        page.mouse.move(x, y, steps=5)
+    page.mouse.up()
+    page.wait_for_selector(".save-state.good")
+
+
+def monitor(page: Page) -> None:
+    """The monitor after some requests for mirrored crops, the truth of every second one known."""
+    job(page, crops(), name="example photographs", default_alpha=0.15, activate=True)
+    for number, (name, original) in enumerate(crops().items()):
+        truth = Image.open(io.BytesIO(original)).transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        mirrored = io.BytesIO()
+        truth.save(mirrored, "PNG")
+        data = mirrored.getvalue()
+        out = io.BytesIO()
+        truth.resize((SIDE // 4, SIDE // 4), Image.Resampling.BICUBIC).save(out, "PNG")
+        image = {"name": f"{name}.png", "mimeType": "image/png", "buffer": out.getvalue()}
+        answer = page.request.post("/v1/upscale", multipart={"image": image}).json()
+        if number % 2:
+            known = {"name": f"{name}.png", "mimeType": "image/png", "buffer": data}
+            page.request.post(f"/v1/results/{answer['id']}/truth", multipart={"image": known})
+    signed_in(page, "/monitor")
+    page.wait_for_selector("[data-chart=feedback] svg")
+
+
+SCENES = {
+    "page-calibration": calibration,
+    "page-annotate": annotate,
+    "page-monitor": monitor,
+}

@@ -1,0 +1,92 @@
+"""The pictures of the pages in README and docs: `python -m examples.screenshots`.
+
+Starts a server on an empty data folder and headless Chromium, does what a person would do, and
+writes to `docs/images`. Needs the development environment (`make install`) and Chromium.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from PIL import Image
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from examples import admin_scenes
+from tests.web.browser import PHONE, launched, serving
+
+IMAGES = Path(__file__).parents[1] / "docs" / "images"
+WIDE = {"width": 1360, "height": 850}
+PATIENCE_MS = 120_000
+
+
+def upscaled(page: Page) -> None:
+    """The example photograph of the bridge, at α = 0.05."""
+    page.goto("/")
+    page.wait_for_selector("#upscaler option", state="attached")
+    page.fill("#next-alpha", "0.05")
+    page.click(".example[data-name='bridge.webp']")
+    page.wait_for_selector("#canvas[data-shown]", timeout=PATIENCE_MS)
+
+
+def pixels(page: Page) -> None:
+    """The same close up, beside the input, hatched, with an α that was chosen after looking."""
+    upscaled(page)
+    page.click("#compare")
+    page.click("[data-look=hatch]")
+    page.locator("#alpha-slider").fill("560")
+    for _ in range(3):
+        page.click("#zoom-in")
+    page.focus("#alpha-slider")
+
+
+def intake(page: Page) -> None:
+    """The page as it is first seen."""
+    page.goto("/")
+    page.wait_for_selector("#upscaler option", state="attached")
+
+
+SCENES: dict[str, tuple[Callable[[Page], None], dict]] = {
+    "page-upscale": (upscaled, {"viewport": WIDE}),
+    "page-pixels": (pixels, {"viewport": WIDE, "color_scheme": "dark"}),
+    "page-intake": (intake, {"viewport": WIDE}),
+    "page-phone": (upscaled, {"viewport": PHONE, "device_scale_factor": 2}),
+    **{name: (scene, {"viewport": WIDE}) for name, scene in admin_scenes.SCENES.items()},
+}
+
+
+def picture(
+    browser: Browser, url: str, scene: Callable[[Page], None], options: dict
+) -> Image.Image:
+    """What a scene looks like in a fresh context."""
+    context = browser.new_context(base_url=url, **options)
+    page = context.new_page()
+    scene(page)
+    page.mouse.move(0, 0)
+    page.wait_for_timeout(300)
+    shot = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
+    context.close()
+    return shot
+
+
+def main() -> int:
+    """Make all pictures, or those that are named."""
+    wanted = sys.argv[1:] or list(SCENES)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        serving(Path(folder)) as url,
+        sync_playwright() as playwright,
+        launched(playwright) as browser,
+    ):
+        for name in wanted:
+            path = IMAGES / f"{name}.webp"
+            picture(browser, url, *SCENES[name]).save(path, quality=84, method=6)
+            print(f"{path.name}: {path.stat().st_size / 1e3:.0f} kB")  # noqa: T201 - a report
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

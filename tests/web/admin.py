@@ -1,0 +1,97 @@
+"""The admin's side of the pages' tests: a client of the API, its jobs, signed-in pages."""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+import zipfile
+from collections.abc import Callable, Mapping
+from typing import Any, Self
+
+import httpx
+import numpy as np
+from PIL import Image
+
+from tests.factories import encoded, photo
+from tests.web.browser import ADMIN_KEY, Watched
+
+BASE = "/v1/admin/calibrations"
+MARKUP = "<img src=x onerror=alert(1)>"
+"""A name that would be run if a page took it for markup."""
+
+
+class Api:
+    """The service as a program sees it."""
+
+    def __init__(self, url: str) -> None:
+        self.client = httpx.Client(
+            base_url=url, headers={"Authorization": f"Bearer {ADMIN_KEY}"}, timeout=30
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.client.close()
+
+    def get(self, path: str, **params: Any) -> Any:
+        """The JSON of a path that exists."""
+        response = self.client.get(path, params=params)
+        assert response.status_code == 200, response.text
+        return response.json()
+
+    def create(self, files: Mapping[str, bytes], **config: Any) -> str:
+        """Start a calibration; the id of its job."""
+        archive = io.BytesIO()
+        with zipfile.ZipFile(archive, "w") as target:
+            for name, data in files.items():
+                target.writestr(name, data)
+        response = self.client.post(
+            BASE,
+            files={"archive": ("pairs.zip", archive.getvalue())},
+            data={"config": json.dumps({"samples": 4, **config})},
+        )
+        assert response.status_code == 202, response.text
+        return str(response.json()["id"])
+
+    def ended(self, job: str) -> dict[str, Any]:
+        """The job once it runs no more."""
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            found: dict[str, Any] = self.get(f"/v1/jobs/{job}")
+            if found["state"] not in {"queued", "running"}:
+                return found
+            time.sleep(0.05)
+        raise AssertionError(f"{job} does not end")
+
+    def made(self, files: Mapping[str, bytes], **config: Any) -> str:
+        """Make a calibration; its id."""
+        job = self.ended(self.create(files, **config))
+        assert job["state"] == "succeeded", job
+        return str(job["result"]).rpartition("/")[2]
+
+    def label(self, job: str, name: str) -> np.ndarray:
+        """The label of a pair, bool [h, w]."""
+        response = self.client.get(f"{BASE}/{job}/pairs/{httpx.URL(name)}/label.png")
+        assert response.status_code == 200, response.text
+        return np.asarray(Image.open(io.BytesIO(response.content))).astype(bool)
+
+
+def truths(count: int, *, first: int = 0, height: int = 48, width: int = 48) -> dict[str, bytes]:
+    """`y/NAME.png`."""
+    return {f"y/{k:03}.png": encoded(photo(k, height, width)) for k in range(first, first + count)}
+
+
+def signed_in(open_page: Callable[..., Watched], url: str, path: str, **options: Any) -> Watched:
+    """A page whose tab has the admin's key already."""
+    watched = open_page("/healthz", url=url, **options)
+    watched.page.evaluate(f"sessionStorage.setItem('trustscale.key.admin', '{ADMIN_KEY}')")
+    watched.page.goto(path)
+    return watched
+
+
+def module(watched: Watched, path: str) -> str:
+    """The address of one of the pages' own modules, for `import()` inside a page."""
+    source = watched.page.locator("script[type=module]").first.get_attribute("src")
+    return f"{str(source).rpartition('/')[0]}/{path}"

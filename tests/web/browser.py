@@ -1,0 +1,117 @@
+"""A real browser in front of a real server, and what every page must stand.
+
+Nothing here needs pytest, so the benchmark and the screenshots use it too.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, ConsoleMessage, Page, Playwright
+
+from tests.servers import ProcessGroup, ServerMissing, free_port
+
+ADMIN_KEY = "page-admin-key"
+ARTEFACTS = Path(__file__).parents[2] / "test-artefacts"
+DESKTOP, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
+NOTHING_OUTSIDE = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+]
+
+
+def chromium_program() -> str:
+    """Chromium on the PATH. Raises ServerMissing."""
+    for name in ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome"):
+        if found := shutil.which(name):
+            return found
+    raise ServerMissing("no chromium in PATH")
+
+
+@contextmanager
+def launched(playwright: Playwright) -> Iterator[Browser]:
+    """The browser, without a window and without a way out of this machine."""
+    browser = playwright.chromium.launch(executable_path=chromium_program(), args=NOTHING_OUTSIDE)
+    try:
+        yield browser
+    finally:
+        browser.close()
+
+
+@contextmanager
+def serving(
+    folder: Path,
+    *,
+    command: tuple[str, ...] = ("-m", "app", "serve", "--port"),
+    settings: Mapping[str, str] | None = None,
+) -> Iterator[str]:
+    """The address of `trustscale serve` with a data folder of its own.
+
+    `command` is what Python runs; it gets the port as its last argument.
+    """
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    env = {
+        "TRUSTSCALE_DATA_DIR": str(folder / "data"),
+        "TRUSTSCALE_ADMIN_KEYS": ADMIN_KEY,
+        "TRUSTSCALE_COMPILED": "off",
+        **(settings or {}),
+    }
+    program = [sys.executable, *command, str(port)]
+    with ProcessGroup(program, log=folder / "server.log", env=env) as server:
+
+        def answers() -> bool:
+            try:
+                return httpx.get(f"{url}/healthz").status_code == 200
+            except httpx.TransportError:
+                return False
+
+        server.wait_until(answers, "the server")
+        yield url
+
+
+class Watched:
+    """A page whose console and network are listened to from the first moment."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        self.complaints: list[str] = []
+        page.on("console", self._said)
+        page.on("pageerror", lambda error: self.complaints.append(f"error: {error}"))
+        page.on("requestfailed", lambda r: self._failed(r.url, r.failure))
+
+    def _said(self, message: ConsoleMessage) -> None:
+        # A refused request is shown to the person by the page; the browser repeats it here.
+        if message.type in {"error", "warning"} and "Failed to load resource" not in message.text:
+            self.complaints.append(f"{message.type}: {message.text}")
+
+    def _failed(self, url: str, failure: str | None) -> None:
+        if failure != "net::ERR_ABORTED":  # what the page itself has given up
+            self.complaints.append(f"{failure}: {url}")
+
+    def screenshot(self, name: str) -> None:
+        """Keep what the page looks like now among the artefacts of the run."""
+        ARTEFACTS.mkdir(exist_ok=True)
+        self.page.screenshot(path=ARTEFACTS / f"{name}.png", full_page=True)
+
+
+def barriers(page: Page) -> list[str]:
+    """What axe finds serious or critical: rule and the elements at fault."""
+    # Its look into style sheets makes inline styles of its own, which the pages' policy refuses.
+    results = Axe().run(page, options={"preload": False}).response
+    return [
+        f"{found['id']}: {[node['target'] for node in found['nodes']]}"
+        for found in results["violations"]
+        if found["impact"] in {"serious", "critical"}
+    ]

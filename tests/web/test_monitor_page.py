@@ -1,0 +1,189 @@
+"""The page of the monitor, before a server that has served."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from playwright.sync_api import expect
+
+from tests.factories import encoded, photo
+from tests.web.admin import MARKUP, Api, signed_in
+from tests.web.browser import PHONE, Watched, barriers
+
+pytestmark = [pytest.mark.slow, pytest.mark.servers]
+
+MONITOR = "/v1/admin/monitor"
+SERVED = 12
+
+
+def upscale(api: Api, rgb: np.ndarray) -> str:
+    """Have an image upscaled; the id of the result."""
+    response = api.client.post("/v1/upscale", files={"image": ("x.png", encoded(rgb))})
+    assert response.status_code == 200, response.text
+    return str(response.json()["id"])
+
+
+@pytest.fixture(scope="module")
+def served(api) -> dict:
+    """What the monitor says about `fast` after some requests, the truth of half of them known."""
+    for k in range(SERVED):
+        truth = photo(5000 + k, 48, 48)
+        result = upscale(api, truth[::2, ::2])
+        if k % 2:
+            files = {"image": ("y.png", encoded(truth))}
+            response = api.client.post(f"/v1/results/{result}/truth", files=files)
+            assert response.status_code == 201, response.text
+    return report(api)
+
+
+def report(api: Api) -> dict:
+    (found,) = [one for one in api.get(MONITOR)["upscalers"] if one["upscaler"] == "fast"]
+    return found
+
+
+def panel(watched: Watched, upscaler: str):
+    return watched.page.locator(f"[data-upscaler={upscaler}]")
+
+
+class TestMonitor:
+    def test_figures_and_charts(self, open_page, admin_site, served):
+        """What the API tells is shown: figures, charts, their tables and files."""
+        watched = signed_in(open_page, admin_site, "/monitor")
+        page = watched.page
+        fast = panel(watched, "fast")
+        seen = served["requests"]["seen"]
+        expect(fast.locator(".tile").first).to_have_text(f"Requests{seen}all counted")
+        expect(fast.locator(".tile", has_text="With known truth")).to_contain_text(
+            str(served["feedback"]["n"])
+        )
+        expect(fast.locator("figure.chart svg")).to_have_count(4)
+        evidence = fast.locator("[data-chart=evidence]")
+        expect(evidence).to_contain_text("alarm ×100")
+        evidence.get_by_role("button", name="Table").click()
+        expect(evidence.locator("tbody tr")).to_have_count(len(served["history"]))
+        evidence.locator("svg").press("End")
+        expect(evidence.locator(".chart-readout")).to_contain_text("Martingale of this epoch: ×")
+        with page.expect_download() as saved:
+            evidence.get_by_role("button", name="CSV").click()
+        rows = list(csv.reader(io.StringIO(Path(saved.value.path()).read_text("utf-8"))))
+        known = [point["log10_martingale"] for point in served["history"]]
+        assert [float(row[1]) for row in rows[1:]] == pytest.approx(known)
+        expect(panel(watched, "slow")).to_contain_text("not calibrated")
+        assert barriers(page) == []
+        watched.screenshot("monitor-light")
+
+    def test_an_alarm(self, open_page, admin_site, api, served):
+        """Inputs unlike the calibration images raise an alarm; the page gives the API's words."""
+        random = np.random.default_rng(0)
+        watched = signed_in(open_page, admin_site, "/monitor", viewport=PHONE, color_scheme="dark")
+        page = watched.page
+        while not (alarms := report(api)["alarms"]):
+            assert report(api)["requests"]["seen"] < 200
+            for _ in range(10):
+                upscale(api, random.integers(0, 256, (24, 24, 3), dtype=np.uint8))
+        page.get_by_role("button", name="Refresh").click()
+        expect(panel(watched, "fast").get_by_role("group", name="Alarm").first).to_contain_text(
+            alarms[0]["message"]
+        )
+        assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+        assert barriers(page) == []
+        watched.screenshot("monitor-alarm-phone-dark")
+
+    def test_a_remote_upscaler(self, open_page, admin_site, served):
+        """Canaries, breaker and spend are shown; names and messages are text, never run."""
+        watched = signed_in(open_page, admin_site, "/calibrations")
+        page = watched.page
+        nasty = {
+            **served,
+            "upscaler": "nasty",
+            "group": MARKUP,
+            "canary": {"policy": "warn", "alarm": True, "evidence": "inf", "rounds": 7},
+            "health": {
+                "breaker_open": True,
+                "failures_in_a_row": 5,
+                "calls_last_hour": 12,
+                "max_calls_per_hour": 100,
+            },
+            "alarms": [{"kind": "inputs", "severity": "page", "since": None, "message": MARKUP}],
+        }
+        page.route(
+            f"**{MONITOR}*",
+            lambda route: route.fulfill(json={"at": served["updated_at"], "upscalers": [nasty]}),
+        )
+        page.goto("/monitor")
+        expect(page.get_by_role("group", name="Alarm")).to_contain_text(MARKUP)
+        expect(page.get_by_role("heading", level=2)).to_have_text(f"nasty, group {MARKUP}")
+        assert page.locator("main img").count() == 0
+        canaries = page.locator(".card", has_text="Canaries")
+        expect(canaries).to_contain_text("the upscaler has changed")
+        expect(canaries).to_contain_text("answers carry a warning")
+        way = page.locator(".card", has_text="The way to the upscaler")
+        expect(way).to_contain_text("open: requests are refused")
+        expect(way).to_contain_text("12 of at most 100")
+        assert barriers(page) == []
+
+    def test_refreshed_while_it_is_seen(self, open_page, admin_site, served):
+        """It reads anew every ten seconds; not while it is hidden or paused."""
+        watched = signed_in(open_page, admin_site, "/calibrations")
+        page = watched.page
+        page.clock.install()
+        asked = []
+        page.on("request", lambda request: MONITOR in request.url and asked.append(request.url))
+        page.goto("/monitor")
+        expect(page.locator("[data-alarms]")).to_be_visible()
+
+        def after(seconds: int) -> int:
+            """How often the page has asked within so many seconds."""
+            asked.clear()
+            for _ in range(seconds // 10):
+                page.clock.run_for(10_100)
+                page.wait_for_timeout(150)
+            return len(asked)
+
+        assert after(30) == 3
+        page.evaluate(
+            """() => {
+                Object.defineProperty(document, "hidden", { value: true, configurable: true });
+                document.dispatchEvent(new Event("visibilitychange"));
+            }"""
+        )
+        assert after(30) == 0
+        page.evaluate(
+            """() => {
+                delete document.hidden;
+                document.dispatchEvent(new Event("visibilitychange"));
+            }"""
+        )
+        assert after(20) >= 2
+        page.get_by_role("button", name="Pause").click()
+        assert after(30) == 0
+        expect(page.locator(".when")).to_contain_text("Paused")
+
+    def test_service_away(self, open_page, admin_site, served):
+        """A monitor that cannot be read says so, and goes on when it can."""
+        watched = signed_in(open_page, admin_site, "/monitor")
+        page = watched.page
+        expect(page.locator("[data-alarms]")).to_be_visible()
+        page.route(f"**{MONITOR}*", lambda route: route.abort())
+        page.get_by_role("button", name="Refresh").click()
+        expect(page.get_by_role("alert")).to_contain_text("cannot be reached")
+        page.unroute(f"**{MONITOR}*")
+        page.get_by_role("button", name="Refresh").click()
+        expect(page.locator("[data-alarms]")).to_be_visible()
+        watched.complaints[:] = [c for c in watched.complaints if "ERR_FAILED" not in c]
+
+
+def test_the_key_is_asked_for_once(open_page, admin_site):
+    """A wrong key is refused in words; the requests of one page share one dialog."""
+    page = open_page("/monitor", url=admin_site).page
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("Admin key").fill("wrong")
+    dialog.get_by_role("button", name="Use this key").click()
+    expect(page.get_by_role("dialog")).to_contain_text("The key is not valid")
+    with httpx.Client(base_url=admin_site) as anonymous:
+        assert anonymous.get(MONITOR).status_code == 401
