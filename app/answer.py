@@ -7,9 +7,10 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
+from app.calibration.guarantee import GuaranteeKind
 from app.calibration.record import Applicability, Calibration
-from app.conformal.fidelity import clips
-from app.conformal.guarantees import lab_psnr_lower_bound_db, minimal_n
+from app.conformal.fidelity import Labels, clips
+from app.conformal.guarantees import lab_psnr_lower_bound_db
 from app.errors import BadAlpha
 from app.pipeline import Prediction
 
@@ -32,11 +33,18 @@ _ERROR_IN_WORDS = {
 class Guarantee(BaseModel):
     """What is promised about the mask, and what would void it."""
 
-    kind: Literal["expectation"] = "expectation"
+    kind: GuaranteeKind = "expectation"
+    delta: float | None = Field(
+        None, description="With high probability: δ, that of the promise not being kept."
+    )
+    method: str | None = Field(None, description="With high probability: the test behind it.")
     metric: str
+    labels: Labels | None = Field(
+        None, description="Semantic metric only: whether people or a declared rule labelled."
+    )
     alpha: float
     bound: float = Field(description="B, the largest value the error can take.")
-    n: int = Field(description="Number of calibration pairs.")
+    n: int = Field(description="Number of calibration pairs, of the group if one was named.")
     statement: str
     lab_psnr_lower_bound_db: float | None
     applicability: Applicability
@@ -59,6 +67,7 @@ class Result(BaseModel):
     id: str
     upscaler: str
     calibration: str
+    group: str | None = Field(None, description="Group of images whose curve was used.")
     scale: int
     width: int
     height: int
@@ -99,45 +108,81 @@ def threshold_json(threshold: float) -> float | Literal["-inf", "inf"]:
     return threshold
 
 
-def guarantee(calibration: Calibration, alpha: float, height: int, width: int) -> Guarantee:
-    """The promise for a mask of this α on an output of this size."""
+def guarantee(
+    calibration: Calibration, alpha: float, height: int, width: int, group: str | None = None
+) -> Guarantee:
+    """The promise for a mask of this α on an output of this size.
+
+    Raises:
+        BadGroup: the calibration has no such group.
+    """
+    calibration = calibration.of_group(group)
     settings = calibration.pipeline.fidelity
     applicability = calibration.applicability(height, width)
     return Guarantee(
+        **calibration.guarantee.facts(),
         metric=settings.metric,
+        labels=settings.labels if settings.metric == "semantic" else None,
         alpha=alpha,
         bound=calibration.bound,
         n=calibration.n,
-        statement=_statement(calibration, alpha, applicability),
+        statement=_statement(calibration, alpha, applicability, group),
         lab_psnr_lower_bound_db=(
             lab_psnr_lower_bound_db(alpha)
             if settings.metric == "pointwise" and not clips(settings)
             else None
         ),
         applicability=applicability,
-        voids=_voids(calibration),
+        voids=_voids(calibration, group),
     )
 
 
-def _statement(calibration: Calibration, alpha: float, applicability: Applicability) -> str:
+def _statement(
+    calibration: Calibration, alpha: float, applicability: Applicability, group: str | None
+) -> str:
     settings = calibration.pipeline.fidelity
     error = _ERROR_IN_WORDS[settings.metric].format(blur=settings.blur)
+    if settings.annotator is not None:
+        error = (
+            f"semantic error of a pixel (1 where the {settings.annotator.title}, a rule and not a "
+            "person, finds that the meaning differs)"
+        )
     if clips(settings):
         error += f", cut at {calibration.bound:g}"
     where = "in the mask"
     if applicability == "per_window":
         where = f"in the part of the mask inside any one window of {_sizes(calibration)} pixels"
-    statement = (
-        f"Over the draw of the {calibration.n} calibration images and of this image, the largest "
-        f"{error} {where} is at most {alpha:g} in expectation, for images drawn from the same law "
-        "as the calibration images."
-    )
+    images = f"{calibration.n} calibration images"
+    if group is not None:
+        images += f" of the group {group!r}"
+    promise = calibration.guarantee
+    if promise.kind == "high_probability":
+        statement = (
+            f"With probability at least {1 - promise.delta:g} over the draw of the {images}, the "
+            f"expected value, over new images, of the largest {error} {where} is at most "
+            f"{alpha:g}, for images drawn independently from the same law as the calibration "
+            "images."
+        )
+    else:
+        statement = (
+            f"Over the draw of the {images} and of this image, the largest {error} {where} is at "
+            f"most {alpha:g} in expectation, for images drawn from the same law as the calibration "
+            "images."
+        )
+    if group is not None:
+        statement += f" It speaks about images of the group {group!r} only."
     if applicability == "unknown":
         statement += (
-            f" This output is smaller than the calibration images ({_sizes(calibration)} pixels); "
-            "whether the promise carries over to its size is not known."
+            f" This output is {_outside(calibration)}; whether the promise carries over to its "
+            "size is not known."
         )
     return statement
+
+
+def _outside(calibration: Calibration) -> str:
+    """How a size differs from the calibrated ones when nothing is known about it."""
+    difference = "smaller than" if calibration.pipeline.indecision.local else "of another size than"
+    return f"{difference} the calibration images ({_sizes(calibration)} pixels)"
 
 
 def _sizes(calibration: Calibration) -> str:
@@ -148,22 +193,33 @@ def _sizes(calibration: Calibration) -> str:
     return f"{min(widths)}×{min(heights)} to {max(widths)}×{max(heights)}"
 
 
-def _voids(calibration: Calibration) -> list[str]:
+def _voids(calibration: Calibration, group: str | None) -> list[str]:
     degradation = calibration.manifest.degradation
+    result = "upscaled" if calibration.pipeline.scale > 1 else "restored"
     made = ""
     if degradation is not None:
-        steps = ", ".join(
-            f"{name} {value:g}" if value is not True else name
-            for name, value in degradation.model_dump(exclude_defaults=True).items()
-        )
-        made = f" (made by bicubic reduction{', ' + steps if steps else ''})"
-    return [
+        made = f" (made by {degradation.in_words(calibration.pipeline.scale)})"
+    found = [
         f"an image from elsewhere, of another subject, camera or processing than the pairs{made}",
         "choosing alpha after looking at this image or its mask",
         "enlarging the mask (filling holes, dilating, interpolating); shrinking it is allowed",
-        "editing the upscaled image, or using another upscaler's image with this mask",
+        f"editing the {result} image, or using another upscaler's image with this mask",
         "reading it as a promise about this one image: it is about the average over images",
     ]
+    if calibration.guarantee.kind == "high_probability":
+        found.append(
+            "pairs that are no independent draws, such as several crops or frames of one scene"
+        )
+    if group is not None:
+        found.append(
+            "choosing the group after looking at the answer: it must follow from the input, in the "
+            "way in which the pairs were grouped"
+        )
+    if calibration.pipeline.fidelity.labels == "synthetic":
+        found.append(
+            "reading the labels as a person's: a synthetic annotator marked the differences"
+        )
+    return found
 
 
 def warnings_of(
@@ -174,20 +230,14 @@ def warnings_of(
     typicality: float,
     notes: list[str],
     lossless: bool,
+    group: str | None = None,
 ) -> list[str]:
     """Everything about this answer that a careful reader must know."""
     found = list(notes)
-    bound, n = calibration.bound, calibration.n
+    calibration = calibration.of_group(group)
+    bound = calibration.bound
     if alpha < calibration.curve.min_alpha:
-        needed = (
-            f"at least {minimal_n(alpha, bound)} pairs are needed"
-            if alpha * _MOST_PAIRS >= bound
-            else "no number of pairs that can be had would suffice"
-        )
-        found.append(
-            f"alpha={alpha:g} is below B/(n+1) = {calibration.curve.min_alpha:.4g} of this "
-            f"calibration with n = {n} pairs, so nothing can be trusted; {needed}."
-        )
+        found.append(_infeasible(calibration, alpha, group))
     elif alpha >= bound:
         found.append(
             f"alpha={alpha:g} is not below the largest possible error B = {bound:g}: the promise "
@@ -195,8 +245,7 @@ def warnings_of(
         )
     if applicability == "unknown":
         found.append(
-            f"The output is smaller than the calibration images ({_sizes(calibration)} pixels); "
-            "whether the guarantee applies is not known."
+            f"The output is {_outside(calibration)}; whether the guarantee applies is not known."
         )
     if typicality < UNUSUAL:
         found.append(
@@ -206,3 +255,24 @@ def warnings_of(
     if not lossless:
         found.append("The upscaler delivers lossy images; compression adds to the disagreement.")
     return found
+
+
+def _infeasible(calibration: Calibration, alpha: float, group: str | None) -> str:
+    """Why nothing can be trusted at this α, and the number of pairs that it needs."""
+    promise = calibration.guarantee
+    least = f"{calibration.curve.min_alpha:.4g}"
+    limit = f"B/(n+1) = {least}"
+    needs = "pairs are needed"
+    if promise.kind == "high_probability":
+        limit = f"{least}, the least that can be held with probability {1 - promise.delta:g},"
+        needs = "pairs without any error, and in practice several times as many, are needed"
+    needed = (
+        f"at least {calibration.minimal_n(alpha)} {needs}"
+        if alpha * _MOST_PAIRS >= calibration.bound
+        else "no number of pairs that can be had would suffice"
+    )
+    of = "this calibration" if group is None else f"the group {group!r} of this calibration"
+    return (
+        f"alpha={alpha:g} is below {limit} of {of} with n = {calibration.n} pairs, so nothing can "
+        f"be trusted; {needed}."
+    )

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import structlog
 
 from app.admission import Slots
+from app.answer import Result
 from app.api.problems import problem_of
 from app.calibration.active import Calibrations
 from app.canaries import CanaryWatch, policies
@@ -19,7 +20,9 @@ from app.jobs.calibration import CalibrationHandler
 from app.jobs.handlers import FanOut, Handler
 from app.jobs.queue import JobQueue
 from app.jobs.upscale import UpscaleHandler
+from app.memory import memory_limit
 from app.metrics import Metrics
+from app.monitor.watch import Monitor
 from app.pipeline import differences
 from app.service import UpscaleService
 from app.settings import Settings
@@ -45,6 +48,7 @@ class Parts:
     service: UpscaleService
     queue: JobQueue
     canaries: CanaryWatch
+    monitor: Monitor | None
 
     @property
     def handlers(self) -> Mapping[JobKind, Handler | FanOut]:
@@ -70,6 +74,8 @@ async def open_parts(
     stack: AsyncExitStack,
     build: Build | None = None,
     metrics: Metrics | None = None,
+    *,
+    monitored: bool = True,
 ) -> Parts:
     """Open everything; the stack closes it in reverse order.
 
@@ -77,7 +83,8 @@ async def open_parts(
         settings: of this process.
         stack: closes what is opened.
         build: makes the upscalers; None: `build_upscaler`, whose calls `metrics` counts.
-        metrics: gets the numbers of remote calls and canaries.
+        metrics: gets the numbers of answers, jobs, remote calls, canaries and the monitor.
+        monitored: whether the images that are upscaled count as requests of the service.
 
     Raises:
         ConfigError: a setting, folder, database or model that cannot be used.
@@ -96,20 +103,34 @@ async def open_parts(
         interval_s=settings.canary_interval_s,
         timeout_s=settings.request_timeout_s,
     )
+    monitor = None
+    if monitored:
+        monitor = Monitor(
+            stores.monitor, metrics, client_interval_s=settings.monitor_client_interval_s
+        )
+        await stack.enter_async_context(monitor.running())
     service = UpscaleService(
         upscalers,
         settings.default,
         calibrations,
         stores.results,
-        Slots(settings.max_in_flight, settings.max_waiting),
+        Slots(settings.max_in_flight, settings.max_waiting, _budget(settings)),
         settings.limits,
         settings.request_timeout_s,
         canaries,
+        monitor,
+        None if metrics is None else functools.partial(_count, metrics),
     )
     queue = await stack.enter_async_context(
-        JobQueue(settings.queue, stores.jobs, problem_of=problem_of, lease_s=settings.job_lease_s)
+        JobQueue(
+            settings.queue,
+            stores.jobs,
+            problem_of=problem_of,
+            lease_s=settings.job_lease_s,
+            observer=None if metrics is None else metrics.work,
+        )
     )
-    return Parts(settings, stores, upscalers, calibrations, service, queue, canaries)
+    return Parts(settings, stores, upscalers, calibrations, service, queue, canaries, monitor)
 
 
 async def check_start(settings: Settings) -> None:
@@ -135,6 +156,24 @@ async def report_calibrations(parts: Parts) -> None:
             continue
         if found:
             log.error("calibration_mismatch", upscaler=upscaler.name, differences=found)
+
+
+def _count(metrics: Metrics, result: Result) -> None:
+    """Record what an answer says, whoever asked for it."""
+    metrics.answer(
+        result.upscaler,
+        seconds_per_sample=result.timings_ms["samples"] / 1e3 / result.samples,
+        trusted=result.trusted_fraction,
+        typicality=result.typicality,
+    )
+
+
+def _budget(settings: Settings) -> int | None:
+    """Bytes that requests may hold together: half, since model, uploads and jobs need some too."""
+    if settings.max_in_flight_bytes is not None:
+        return settings.max_in_flight_bytes
+    limit = memory_limit()
+    return None if limit is None else limit // 2
 
 
 async def _open_stores(settings: Settings, stack: AsyncExitStack) -> Stores:

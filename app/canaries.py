@@ -268,11 +268,14 @@ class CanaryWatch:
         had_alarm = not is_new and before is not None and before.kept and before.kept.alarm
         self._seen[upscaler] = _Seen(calibration, kept, time.monotonic())
         if kept is None:
+            if self._metrics is not None:
+                self._metrics.canary_evidence(upscaler, 0.0, alarm=False)
             if is_new:
                 log.warning("no_canaries", upscaler=upscaler, calibration=calibration)
             return
         if self._metrics is not None:
-            self._metrics.canary_evidence(upscaler, kept.canaries.evidence)
+            evidence = kept.canaries.evidence
+            self._metrics.canary_evidence(upscaler, evidence, alarm=kept.alarm)
         if kept.alarm and not had_alarm:
             log.error(
                 "model_changed",

@@ -11,6 +11,7 @@ to status codes and problem documents, the CLI prints `detail` in one line.
     │   ├── ImageTooLarge       over a limit on bytes, pixels or sides
     │   ├── UnsupportedMedia    not a PNG, JPEG or WebP image
     │   ├── BadAlpha            not a number in the allowed range
+    │   ├── BadGroup            the calibration has no such group
     │   ├── BadPairs            calibration pairs that cannot be used, one by one
     │   ├── BadCalibration      a calibration file that is damaged or of another format
     │   └── BadRequest          anything else that the caller can mend
@@ -26,6 +27,7 @@ to status codes and problem documents, the CLI prints `detail` in one line.
     ├── Unauthorized / Forbidden
     ├── NotFound
     ├── Conflict
+    │   └── Superseded          what was to be replaced has changed since it was read
     └── ConfigError             a setting that stops the start
 """
 
@@ -65,6 +67,10 @@ class UnsupportedMedia(BadInput):
 
 class BadAlpha(BadInput):
     """α is not a number, or not inside the range that has a meaning."""
+
+
+class BadGroup(BadInput):
+    """The calibration has no such group of images; `members["groups"]` lists those it has."""
 
 
 class BadPairs(BadInput):
@@ -142,5 +148,29 @@ class Conflict(TrustscaleError):
     """The request contradicts the present state."""
 
 
+class Superseded(Conflict):
+    """What the caller wants to replace is no longer what it has read; nothing was changed."""
+
+
 class ConfigError(TrustscaleError):
     """A setting is wrong; the program does not start."""
+
+
+_LONGEST_REASON = 200
+
+
+def reason_of(error: Exception) -> str:
+    """What an error of somebody else's code says, for a sentence of ours.
+
+    Its first line without the last stop. Parsers like to repeat the bytes that they could not read,
+    however many; an answer does not.
+    """
+    text = (str(error).splitlines() or [""])[0].strip().rstrip(".")
+    if len(text) > _LONGEST_REASON:
+        text = f"{text[:_LONGEST_REASON].rstrip('.')}…"
+    return text or type(error).__name__
+
+
+def shortened(name: str) -> str:
+    """A name that somebody else has chosen, quoted for a sentence of ours, at most 80 letters."""
+    return repr(name if len(name) <= 80 else f"{name[:79]}…")

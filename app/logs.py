@@ -8,11 +8,20 @@ from typing import Literal
 
 import structlog
 
+from app import tracing
+
+
+def _trace(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Which span an event belongs to, while requests and jobs are traced."""
+    event.update(tracing.ids())
+    return event
+
 
 def configure_logs(level: str, style: Literal["json", "console"]) -> None:
     """Send our events and those of libraries to standard error in one format."""
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
+        _trace,
         structlog.stdlib.add_logger_name,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),

@@ -13,7 +13,20 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from app import __version__
-from app.api import audit, calibrations, health, jobs, labels, problems, results, upscale, upscalers
+from app.api import (
+    audit,
+    calibrations,
+    derive,
+    health,
+    jobs,
+    labels,
+    monitor,
+    problems,
+    results,
+    truth,
+    upscale,
+    upscalers,
+)
 from app.api.auth import Keyring, stored_admin_key
 from app.api.deps import State
 from app.api.limits import open_limits
@@ -21,9 +34,11 @@ from app.api.middleware import RequestContext
 from app.assembly import Build, Parts, open_parts, report_calibrations
 from app.calibration.admin import CalibrationAdmin
 from app.errors import TrustscaleError
+from app.jobs.sweep import remove_orphans
 from app.metrics import Metrics
 from app.settings import Settings
 from app.stores.base import Stores
+from app.web.routes import web_router
 
 _SWEEP_SECONDS = 60.0
 
@@ -61,8 +76,22 @@ def create_app(settings: Settings, *, build: Build | None = None) -> FastAPI:
         form_limits={"max_part_size": 4096, "max_fields": 32, "max_files": 1},
     )
     problems.add_problem_handlers(app)
-    for part in (health, upscalers, upscale, results, jobs, calibrations, labels, audit):
+    for part in (
+        health,
+        upscalers,
+        upscale,
+        results,
+        truth,
+        jobs,
+        calibrations,
+        derive,
+        labels,
+        monitor,
+        audit,
+    ):
         app.include_router(part.router)
+    if settings.web:
+        app.include_router(web_router())
     return app
 
 
@@ -142,10 +171,10 @@ async def _sweeping(stores: Stores, job_ttl_s: float) -> AsyncIterator[None]:
         while True:
             try:
                 await stores.results.sweep()
-                for job in await stores.jobs.expire(
-                    datetime.now(UTC) - timedelta(seconds=job_ttl_s)
-                ):
+                before = datetime.now(UTC) - timedelta(seconds=job_ttl_s)
+                for job in await stores.jobs.expire(before):
                     await stores.spool.delete(job)
+                await remove_orphans(stores, before)
             except TrustscaleError as error:
                 log.warning("sweep_failed", detail=error.detail)
             await asyncio.sleep(_SWEEP_SECONDS)

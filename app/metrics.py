@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping
 from datetime import datetime
+from typing import NamedTuple
 
 from prometheus_client import (
     CollectorRegistry,
@@ -15,21 +17,42 @@ from prometheus_client import (
     generate_latest,
 )
 
+from app.admission import Slots
+from app.job_metrics import JobMetrics
+from app.upscalers.resilience import Health
+
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 _FRACTIONS = (0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1)
 _P_VALUES = (0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1)
 
 
+class Monitored(NamedTuple):
+    """What the monitor knows of one upscaler under its active calibration.
+
+    losses: `mean`, `lower`, `upper` and `alpha` of the labelled results; empty without labels.
+    """
+
+    requests: int
+    log10_martingale: float
+    log10_shiryaev_roberts: float
+    inputs_alarm: bool
+    labels: int
+    log10_e_value: float
+    feedback_alarm: bool
+    losses: Mapping[str, float]
+
+
 class Metrics:
     """Counters, histograms and gauges; names start with `trustscale_`.
 
     Counters and histograms are told of events. Gauges of the store and of calibrations are read
-    when /metrics is asked (`app/api/health.py`), so they are never older than the scrape.
+    when /metrics is asked (`app/observe.py`), so they are never older than the scrape.
     """
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self.work = JobMetrics(self.registry)
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         labels = ("method", "route", "status")
@@ -95,9 +118,25 @@ class Metrics:
             ("upscaler",),
             registry=self.registry,
         )
+        self._spent = self._gauge(
+            "trustscale_upstream_calls_last_hour",
+            "Calls of this process that count against the spend limit.",
+            "upscaler",
+        )
+        self._spend_limit = self._gauge(
+            "trustscale_upstream_calls_limit",
+            "Calls that one process may make in an hour.",
+            "upscaler",
+        )
         self._canary_evidence = Gauge(
             "trustscale_canary_evidence",
             "Evidence that a model has changed since its calibration; 100 raises the alarm.",
+            ("upscaler",),
+            registry=self.registry,
+        )
+        self._canary_alarm = Gauge(
+            "trustscale_canary_alarm",
+            "1: the model seems to have changed since its calibration.",
             ("upscaler",),
             registry=self.registry,
         )
@@ -107,8 +146,52 @@ class Metrics:
             ("upscaler", "outcome"),
             registry=self.registry,
         )
+        self._monitor_lost = Counter(
+            "trustscale_monitor_lost",
+            "Answered requests that the monitor could not count.",
+            registry=self.registry,
+        )
+        self._drift = self._gauge(
+            "trustscale_drift_log10_evidence",
+            "Evidence that inputs differ from the calibration images, as a power of ten.",
+            "upscaler",
+            "group",
+            "statistic",
+        )
+        self._feedback = self._gauge(
+            "trustscale_feedback_loss",
+            "Mean loss of labelled results, its confidence sequence, and their mean α.",
+            "upscaler",
+            "group",
+            "value",
+        )
+        self._feedback_labels = self._gauge(
+            "trustscale_feedback_labels", "Labelled results that count.", "upscaler", "group"
+        )
+        self._feedback_evidence = self._gauge(
+            "trustscale_feedback_log10_evidence",
+            "Evidence that the mean loss is above α, as a power of ten.",
+            "upscaler",
+            "group",
+        )
+        self._monitored = self._gauge(
+            "trustscale_monitor_requests",
+            "Requests under the active calibration that the monitor has counted.",
+            "upscaler",
+            "group",
+        )
+        self._monitor_alarm = self._gauge(
+            "trustscale_monitor_alarm",
+            "1: the monitor raises this alarm about the active calibration.",
+            "upscaler",
+            "group",
+            "kind",
+        )
         self._slots = self._gauge(
             "trustscale_slots", "Upscalings that hold a slot or wait for one.", "state"
+        )
+        self._slot_bytes = self._gauge(
+            "trustscale_slot_bytes", "Memory of upscalings with a slot, and its budget.", "state"
         )
         self._most_slots = self._gauge(
             "trustscale_slots_limit", "How many may hold a slot or wait for one.", "state"
@@ -168,12 +251,14 @@ class Metrics:
         """Count one problem document."""
         self._problems.labels(slug).inc()
 
-    def slots(self, *, in_flight: int, waiting: int, running: int, most_waiting: int) -> None:
-        """Set how many slots are taken and awaited, and how many there are."""
-        self._slots.labels("in_flight").set(in_flight)
-        self._slots.labels("waiting").set(waiting)
-        self._most_slots.labels("in_flight").set(running)
-        self._most_slots.labels("waiting").set(most_waiting)
+    def slots(self, slots: Slots) -> None:
+        """Set how many slots are taken and awaited, how many there are, and their memory."""
+        self._slots.labels("in_flight").set(slots.in_flight)
+        self._slots.labels("waiting").set(slots.waiting)
+        self._most_slots.labels("in_flight").set(slots.running)
+        self._most_slots.labels("waiting").set(slots.most_waiting)
+        self._slot_bytes.labels("in_flight").set(slots.bytes_in_flight)
+        self._slot_bytes.labels("limit").set(math.inf if slots.budget is None else slots.budget)
 
     def store_up(self, up: bool) -> None:
         """Set whether the store answers."""
@@ -239,13 +324,52 @@ class Metrics:
         """Show whether an upscaler is not called at all."""
         self._breaker_open.labels(upscaler).set(is_open)
 
+    def upstream(self, upscaler: str, health: Health) -> None:
+        """Show how an upstream does, and what was spent where there is a limit."""
+        self.breaker(upscaler, is_open=health.breaker_open)
+        if health.max_calls_per_hour is not None and health.calls_last_hour is not None:
+            self._spent.labels(upscaler).set(health.calls_last_hour)
+            self._spend_limit.labels(upscaler).set(health.max_calls_per_hour)
+
     def canary_round(self, upscaler: str, outcome: str) -> None:
         """Count one round of canaries."""
         self._canary_rounds.labels(upscaler, outcome).inc()
 
-    def canary_evidence(self, upscaler: str, evidence: float) -> None:
-        """Show how much speaks for a change of the model."""
+    def canary_evidence(self, upscaler: str, evidence: float, *, alarm: bool) -> None:
+        """Show how much speaks for a change of the model; 0 without canaries."""
         self._canary_evidence.labels(upscaler).set(evidence)
+        self._canary_alarm.labels(upscaler).set(alarm)
+
+    def monitor_lost(self, requests: int) -> None:
+        """Count requests that the monitor could not count."""
+        self._monitor_lost.inc(requests)
+
+    def monitored(self, found: Iterable[tuple[str, str, Monitored]]) -> None:
+        """Set what the monitor knows from (upscaler, group, facts); group "": all images.
+
+        What is not found any more, such as a group of an earlier calibration, is not shown either.
+        """
+        gauges = (
+            self._monitored,
+            self._drift,
+            self._monitor_alarm,
+            self._feedback_labels,
+            self._feedback_evidence,
+            self._feedback,
+        )
+        for gauge in gauges:
+            gauge.clear()
+        for upscaler, group, known in found:
+            key = (upscaler, group)
+            self._monitored.labels(*key).set(known.requests)
+            self._drift.labels(*key, "martingale").set(known.log10_martingale)
+            self._drift.labels(*key, "shiryaev_roberts").set(known.log10_shiryaev_roberts)
+            self._monitor_alarm.labels(*key, "inputs").set(known.inputs_alarm)
+            self._monitor_alarm.labels(*key, "feedback").set(known.feedback_alarm)
+            self._feedback_labels.labels(*key).set(known.labels)
+            self._feedback_evidence.labels(*key).set(known.log10_e_value)
+            for name, loss in known.losses.items():
+                self._feedback.labels(*key, name).set(loss)
 
     def text(self) -> bytes:
         """The exposition format."""

@@ -26,6 +26,7 @@ from app.conformal.indecision import MAX_SAMPLES
 from app.conformal.indecision import Settings as IndecisionSettings
 from app.errors import CalibrationMismatch, DegenerateSamples, UpscalerUnavailable
 from app.sampling import draw
+from app.tracing import span
 from app.upscalers.base import RGB, Source, Upscaler
 from app.upscalers.seeds import sample_seeds
 
@@ -68,6 +69,11 @@ def differences(calibrated: Pipeline, upscaler: Upscaler) -> list[dict[str, Any]
         for name, value in live.items()
         if getattr(calibrated, name) != value
     ]
+    sigma = calibrated.indecision
+    if sigma.state != sigma.live_state:
+        found.append(
+            {"field": "indecision.state", "calibrated": sigma.state, "live": sigma.live_state}
+        )
     most = upscaler.capabilities.max_samples
     if most is not None and calibrated.samples > most:
         found.append({"field": "samples", "calibrated": calibrated.samples, "live": most})
@@ -160,15 +166,19 @@ async def measure(
     most = upscaler.capabilities.max_samples
     spares = SPARES if most is None else max(0, min(SPARES, most - pipeline.samples))
     seeds = sample_seeds(seed, pipeline.samples + spares)
-    used = await draw(
-        upscaler,
-        source,
-        seeds[: pipeline.samples],
-        on_sample=fold,
-        spare_seeds=seeds[pipeline.samples :],
-        deadline=None if deadline is None else asyncio.get_running_loop().time() + deadline,
-        on_progress=on_progress,
-    )
+    with span(
+        "samples",
+        {"trustscale.upscaler": upscaler.name, "trustscale.samples": pipeline.samples},
+    ):
+        used = await draw(
+            upscaler,
+            source,
+            seeds[: pipeline.samples],
+            on_sample=fold,
+            spare_seeds=seeds[pipeline.samples :],
+            deadline=None if deadline is None else asyncio.get_running_loop().time() + deadline,
+            on_progress=on_progress,
+        )
     sampled = time.perf_counter()
     if accumulator.identical() and not source.is_flat:
         raise DegenerateSamples(
@@ -176,7 +186,8 @@ async def measure(
             "is not flat: a cache or a fixed seed answers in place of the model, and the mask "
             "would be confident without reason."
         )
-    sigma, mean_log_sigma = await asyncio.to_thread(lambda: _finish(accumulator))
+    with span("indecision"):
+        sigma, mean_log_sigma = await asyncio.to_thread(lambda: _finish(accumulator))
     finished = time.perf_counter()
     return Measurement(
         prediction.result(),
@@ -214,7 +225,10 @@ class _Prediction:
 
     def result(self) -> RGB:
         if self._sum is not None:
-            # Rounded half up in integers.
-            return ((2 * self._sum + self._count) // (2 * self._count)).astype(np.uint8)
+            # Rounded half up in integers; in place, since large images have large sums.
+            self._sum *= 2
+            self._sum += np.uint32(self._count)
+            self._sum //= np.uint32(2 * self._count)
+            return self._sum.astype(np.uint8)
         assert self._first is not None  # noqa: S101 - draw delivers every index
         return self._first

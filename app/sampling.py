@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from app.errors import UpscalerError, UpscalerFailed, UpscalerRejected, UpscalerUnavailable
-from app.upscalers.base import RGB, Source, Upscaler
+from app.tracing import span
+from app.upscalers.base import RGB, Capabilities, Source, Upscaler
 from app.upscalers.remote.errors import SomeFailed, replaceable
 from app.upscalers.turns import CURRENT, Turn
 
@@ -97,10 +98,15 @@ async def draw(
     return state.seeds
 
 
+def largest_call(capabilities: Capabilities, sample_bytes: int) -> int:
+    """How many samples of so many bytes one call may bring: at least one."""
+    return min(capabilities.samples_per_call, max(1, _CALL_BYTES // sample_bytes))
+
+
 def _plan(upscaler: Upscaler, source: Source, count: int) -> deque[list[int]]:
     """The sample indices of each call: as few calls as allowed, of nearly equal size."""
     sample_bytes = 3 * source.height * source.width * upscaler.scale**2
-    largest = min(upscaler.capabilities.samples_per_call, max(1, _CALL_BYTES // sample_bytes))
+    largest = largest_call(upscaler.capabilities, sample_bytes)
     parts = np.array_split(np.arange(count), math.ceil(count / largest))
     return deque([int(index) for index in part] for part in parts)
 
@@ -132,9 +138,10 @@ async def _make_calls(state: _Draw) -> None:
 async def _call(state: _Draw, indices: list[int]) -> tuple[list[RGB | None], UpscalerFailed | None]:
     """One call's samples, None where they did not come, and why."""
     try:
-        answer = await state.upscaler.generate(
-            state.source, [state.seeds[index] for index in indices]
-        )
+        with span("call", {"trustscale.samples": len(indices)}):
+            answer = await state.upscaler.generate(
+                state.source, [state.seeds[index] for index in indices]
+            )
     except SomeFailed as error:
         return error.samples, error
     except UpscalerFailed as error:

@@ -73,6 +73,11 @@ class Settings(BaseSettings):
     max_side: int = Field(16384, gt=0)
     max_in_flight: int = Field(2, gt=0, description="Requests that generate at the same time.")
     max_waiting: int = Field(16, ge=0, description="Requests that wait for a slot; then 503.")
+    max_in_flight_bytes: int | None = Field(
+        None,
+        gt=0,
+        description="Memory of requests that generate; default: half of what the process may use.",
+    )
     max_queued_jobs: int = Field(
         100, gt=0, description="Upscaling jobs that are not finished; then 503."
     )
@@ -93,10 +98,25 @@ class Settings(BaseSettings):
     job_ttl_s: Seconds = Field(
         7 * 86400.0, description="Ended jobs and their uploads are removed after this."
     )
+    compiled: Literal["auto", "off"] = Field(
+        "auto", description="Servers and calibrations use compiled kernels if numba is there."
+    )
     canary_interval_s: Seconds = Field(
         86400.0, description="How often remote models are tried for a silent change."
     )
+    monitor_client_interval_s: float = Field(
+        0.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="Of one client the monitor counts one image in so many seconds; 0: all.",
+    )
 
+    web: bool = Field(True, description="Whether `serve` has pages for people, at /.")
+
+    otlp_endpoint: str | None = Field(
+        default_factory=lambda: os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") or None,
+        description="Base URL of a collector that takes traces by OTLP over HTTP; none: no traces.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["json", "console"] = "json"
 
@@ -115,6 +135,19 @@ class Settings(BaseSettings):
         if not all(key.get_secret_value().strip() for key in keys):
             raise ValueError("a key is empty")
         return keys
+
+    @field_validator("otlp_endpoint")
+    @classmethod
+    def _collector(cls, url: str | None) -> str | None:
+        """A URL without a password, which logs of errors would repeat."""
+        if url is None or not url.strip():
+            return None
+        if not re.fullmatch(r"https?://[^/@\s]+(/[^@\s]*)?", url):
+            raise ValueError(
+                "it must be http://HOST:PORT or https://…; keys of the collector belong into "
+                "OTEL_EXPORTER_OTLP_HEADERS"
+            )
+        return url
 
     @model_validator(mode="after")
     def _names(self) -> Settings:

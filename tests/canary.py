@@ -55,6 +55,9 @@ class MemorySpool:
     async def put(self, job, name, data):
         self.files[job, name] = data
 
+    async def create(self, job, name, data):
+        return self.files.setdefault((job, name), data) is data
+
     async def get(self, job, name):
         if self.failure is not None:
             raise self.failure

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from app.admission import Slots
-from app.errors import Overloaded
+from app.errors import ImageTooLarge, Overloaded
 
 
 class Work:
@@ -148,3 +150,103 @@ async def test_the_estimate_follows_the_load():
         async with slots.slot():
             pass
     assert await estimate(slots) == 1 < before
+
+
+class TestMemory:
+    """Slots of which ten bytes are left for all."""
+
+    @pytest.fixture
+    async def work(self):
+        work = Work(Slots(4, 2, budget=10))
+        yield work
+        await work.end()
+        assert (work.slots.in_flight, work.slots.bytes_in_flight) == (0, 0)
+
+    async def test_together_within_the_budget(self, work):
+        """A request waits while those with a slot leave too little, although slots are free."""
+        await work.start("a", cost=6)
+        await work.start("b", cost=4)
+        await work.start("c", cost=1)
+        assert work.begun == ["a", "b"]
+        await work.let_go("b")
+        assert work.begun == ["a", "b", "c"]
+        assert work.slots.bytes_in_flight == 7
+
+    async def test_a_large_one_is_not_overtaken(self, work):
+        """Small requests behind a large one wait with it, so that it is not starved."""
+        await work.start("a", cost=2)
+        await work.start("large", cost=10)
+        await work.start("small", cost=1)
+        assert work.begun == ["a"]
+        await work.let_go("a")
+        assert work.begun == ["a", "large"]
+        await work.let_go("large")
+        assert work.begun == ["a", "large", "small"]
+
+    async def test_a_large_one_that_gives_up(self, work):
+        """Those behind it move up at once."""
+        await work.start("a", cost=2)
+        await work.start("large", cost=10)
+        await work.start("small", cost=1)
+        work.tasks["large"].cancel()
+        await asyncio.sleep(0.005)
+        assert work.begun == ["a", "small"]
+
+    async def test_more_than_there_is(self, work):
+        """What never fits is refused at once, with both numbers."""
+        with pytest.raises(ImageTooLarge) as caught:
+            async with work.slots.slot(11, patient=True):
+                pytest.fail("it cannot fit")
+        assert caught.value.members == {
+            "limit": "max_in_flight_bytes",
+            "maximum": 10,
+            "actual": 11,
+        }
+
+    async def test_refused_for_memory(self, work):
+        """When the memory is taken and the waiting places, too, the refusal says so."""
+        await work.start("a", cost=10)
+        await work.start("b", cost=1)
+        await work.start("c", cost=1)
+        with pytest.raises(Overloaded, match="The memory for answers and 2 waiting places"):
+            work.slots.check_room()
+
+    async def test_called_and_cancelled_at_once(self, work):
+        """A request that is cancelled in the moment in which its turn comes holds nothing."""
+        async with work.slots.slot(10):
+            await work.start("b", cost=10)
+            await work.start("c", cost=10)
+        work.tasks["b"].cancel()
+        await asyncio.sleep(0.005)
+        assert work.begun == ["c"]
+
+
+@settings(max_examples=50)
+@given(st.lists(st.tuples(st.integers(0, 12), st.booleans(), st.integers(0, 3)), max_size=25))
+async def test_never_more_than_the_limits(steps):
+    """Whatever comes, gives up and ends: slots and bytes stay bounded and return to nothing."""
+    slots, begun, ended = Slots(3, 100, budget=10), [], asyncio.Event()
+    tasks = {}
+
+    async def hold(number, cost):
+        async with slots.slot(cost):
+            assert slots.in_flight <= 3
+            assert slots.bytes_in_flight <= 10
+            begun.append(number)
+            await ended.wait()
+
+    for number, (cost, gives_up, pause) in enumerate(steps):
+        tasks[number] = asyncio.create_task(hold(number, cost))
+        for _ in range(pause):
+            await asyncio.sleep(0)
+        if gives_up:
+            tasks[number // 2].cancel()
+    ended.set()
+    outcomes = await asyncio.gather(*tasks.values(), return_exceptions=True)
+    assert (slots.in_flight, slots.bytes_in_flight, slots.waiting) == (0, 0, 0)
+    for number, (outcome, (cost, _, _)) in enumerate(zip(outcomes, steps, strict=True)):
+        if outcome is None:
+            assert number in begun
+        elif not isinstance(outcome, asyncio.CancelledError):
+            assert isinstance(outcome, ImageTooLarge)
+            assert cost > 10

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.answer import guarantee, parse_alpha, threshold_json, warnings_of
+from app.calibration.guarantee import GuaranteeSettings
 from app.conformal.fidelity import LAB_BOUND
 from app.errors import BadAlpha
 from tests.factories import calibration_of, changed
@@ -135,8 +136,22 @@ class TestGuarantee:
                 changed(calibration, degradation=degradation), 0.1, 48, 48
             ).voids[0]
         assert "(" not in texts["none"]
-        assert "(made by bicubic reduction)" in texts["plain"]
-        assert "bicubic reduction, grey, noise 3, jpeg 80" in texts["rich"]
+        assert "(made by bicubic reduction by 2)" in texts["plain"]
+        rich = "removal of the colour, bicubic reduction by 2, noise of 3 grey levels, JPEG of"
+        assert f"(made by {rich} quality 80)" in texts["rich"]
+
+    def test_synthetic_labels_are_told(self, calibration):
+        """Who marked the differences is in the statement and in what would void it."""
+        people = guarantee(with_fidelity(calibration, metric="semantic", bound=1), 0.1, 48, 48)
+        rule = with_fidelity(calibration, metric="semantic", bound=1, labels="synthetic")
+        promise = guarantee(rule, 0.1, 48, 48)
+        assert "synthetic" not in people.statement + str(people.voids)
+        assert guarantee(calibration, 0.1, 48, 48).labels is None
+        assert (people.labels, guarantee(rule, 0.1, 48, 48).labels) == ("people", "synthetic")
+        assert rule.head.metric == "semantic (synthetic labels)"
+        assert "synthetic annotator trustscale-annotator version 1" in promise.statement
+        assert "not a person" in promise.statement
+        assert any("synthetic annotator" in reason for reason in promise.voids)
 
     @given(alpha=st.floats(0, allow_infinity=False, allow_nan=False))
     def test_any_alpha_can_be_said(self, calibration, alpha):
@@ -192,3 +207,53 @@ class TestWarnings:
         assert len(texts) == 4
         assert texts[0] == "A note."
         assert all(text.endswith(".") for text in texts)
+
+
+class TestHighProbability:
+    @pytest.fixture
+    def likely(self, calibration):
+        """The same pairs under another guarantee."""
+        return calibration.with_pairs(
+            calibration.measured_pairs(),
+            created_by="test",
+            guarantee=GuaranteeSettings(kind="high_probability", delta=0.05),
+        )
+
+    def test_the_statement(self, likely):
+        """It is about the draw of the calibration images, and names the probability."""
+        promise = guarantee(likely, 0.5, 48, 48)
+        assert (promise.kind, promise.delta) == ("high_probability", 0.05)
+        for words in (
+            "With probability at least 0.95 over the draw of the 20 calibration images",
+            "the expected value, over new images, of the largest",
+            "at most 0.5,",
+            "independently from the same law",
+        ):
+            assert words in promise.statement
+        assert "of this image" not in promise.statement
+        assert any("independent draws" in void for void in promise.voids)
+
+    def test_the_other_one_says_nothing_of_it(self, calibration):
+        """An expectation has no δ and needs no independence."""
+        promise = guarantee(calibration, 0.5, 48, 48)
+        assert (promise.kind, promise.delta, promise.method) == ("expectation", None, None)
+        assert not any("independent" in void for void in promise.voids)
+
+    def test_too_few_pairs(self, likely):
+        """The number of pairs is that of the test behind it, and called the least."""
+        (text,) = warnings(likely, 0.1)
+        assert "the least that can be held with probability 0.95" in text
+        assert "B/(n+1)" not in text
+        assert f"at least {likely.minimal_n(0.1)} pairs without any error" in text
+        assert likely.minimal_n(0.1) == math.ceil(math.log(20) / -math.log1p(-0.1 / LAB_BOUND))
+
+    @pytest.mark.parametrize("alpha", [0, 5e-324, 1e-300, 1e-18])
+    def test_no_number_of_pairs(self, likely, alpha):
+        """Near 0 no number is named."""
+        (text,) = warnings(likely, alpha)
+        assert "no number of pairs" in text
+
+    def test_the_smallest_possible_alpha_is_fine(self, likely):
+        """It needs no warning; anything below does."""
+        assert warnings(likely, likely.curve.min_alpha) == []
+        assert warnings(likely, math.nextafter(likely.curve.min_alpha, 0)) != []

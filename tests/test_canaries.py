@@ -27,6 +27,7 @@ def numbers(metrics):
 
 
 EVIDENCE = 'trustscale_canary_evidence{upscaler="fake"}'
+ALARM = 'trustscale_canary_alarm{upscaler="fake"}'
 ROUNDS = 'trustscale_canary_rounds_total{{outcome="{}",upscaler="fake"}}'
 
 
@@ -40,14 +41,16 @@ class TestRounds:
         await watch.round("fake")
         assert len(upscaler.calls) - calls == 8
         assert await watch.check("fake", calibration.id) == []
-        assert numbers(metrics) == {EVIDENCE: "1.0", ROUNDS.format("ok"): "1.0"} | {
-            key: value for key, value in numbers(metrics).items() if "created" in key
-        }
+        assert numbers(metrics) == {
+            EVIDENCE: "1.0",
+            ALARM: "0.0",
+            ROUNDS.format("ok"): "1.0",
+        } | {key: value for key, value in numbers(metrics).items() if "created" in key}
         upscaler.strength = 0.6
         await watch.round("fake")
         (warning,) = await watch.check("fake", calibration.id)
         assert "8 of 8 canaries no longer give the same bytes" in warning
-        assert numbers(metrics)[EVIDENCE] == "+Inf"
+        assert (numbers(metrics)[EVIDENCE], numbers(metrics)[ALARM]) == ("+Inf", "1.0")
 
     async def test_a_statistical_change(self):
         """Another model is found in a few rounds although no two answers are equal."""
@@ -190,11 +193,16 @@ class TestFalseAlarms:
 
 class TestWhatIsKnown:
     async def test_no_canaries(self):
-        """A calibration from elsewhere is served; readiness says that nobody watches it."""
-        spool, upscaler = MemorySpool(), FakeUpscaler()
+        """A calibration from elsewhere is served; readiness says that nobody watches it.
+
+        The alarm about the calibration that it replaces is no longer exported.
+        """
+        spool, upscaler, metrics = MemorySpool(), FakeUpscaler(), Metrics()
+        metrics.canary_evidence("fake", 500.0, alarm=True)
         calibration = await calibrate(upscaler, spool, watched=False)
-        watch = watch_of(upscaler, spool, calibration, policy="refuse")
+        watch = watch_of(upscaler, spool, calibration, policy="refuse", metrics=metrics)
         assert await watch.check("fake", calibration.id) == []
+        assert (numbers(metrics)[EVIDENCE], numbers(metrics)[ALARM]) == ("0.0", "0.0")
         assert "no canaries" in (await watch.report("fake", calibration.id))["canary"]["detail"]
         assert await watch.round("fake")
         assert len(upscaler.calls) == 8 * 4

@@ -3,33 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from datetime import datetime
-from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, File, Form, Query, Request, UploadFile
 from fastapi.responses import JSONResponse, Response
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from app.answer import threshold_json
 from app.api.deps import AdminDep, AdminRoute, StateDep
 from app.api.jobs import JobOut, accepted
+from app.api.pair_forms import MAX_FILE_BYTES, config_of, uploaded
 from app.api.problems import problem_responses
-from app.calibration import file
-from app.calibration.archive import ArchiveLimits, Entry
+from app.calibration import file, pictures
 from app.calibration.canaries import forget
-from app.calibration.config import CalibrationConfig
-from app.calibration.insight import checks, leaked, run_backtest, thresholds
+from app.calibration.groups import parse_groups
+from app.calibration.insight import checks, coarser, groups_of, leaked, run_backtest, thresholds
 from app.calibration.plot import risk_plot
 from app.calibration.record import Calibration
-from app.calibration.uploads import UploadedFile, archive_files
-from app.errors import BadRequest, ImageTooLarge
+from app.errors import BadRequest, UpscalerUnavailable
+from app.jobs.calibration import CalibrationRequest
+from app.monitor.watch import monitored_keys
+from app.pipeline import differences
 from app.stores.base import CalibrationHead, Job
 
 MAX_ARCHIVE_BYTES = 64 * 1024**3
 MAX_FILES = 20_000
-MAX_FILE_BYTES = 256 * 1024 * 1024
 
 router = APIRouter(prefix="/v1/admin/calibrations", tags=["admin"], route_class=AdminRoute)
 
@@ -43,13 +42,39 @@ _CREATE_PROBLEMS = problem_responses(
     "image-too-large",
     "unsupported-media",
 )
+_GROUP_PROBLEMS = {**_PROBLEMS, **problem_responses("bad-group")}
 _FORM_LIMITS: Any = {"max_files": MAX_FILES, "max_part_size": 1024 * 1024}
+
+Groups = Annotated[
+    str, Form(description="The group of each pair: JSON {NAME: GROUP}, or CSV with name,group.")
+]
+Group = Annotated[str | None, Query(description="Only the pairs of this group.")]
 
 
 class CalibrationRow(CalibrationHead):
-    """A calibration in a list."""
+    """A calibration in a list; `previous` is the one that an active one has replaced."""
 
     active: bool
+    previous: str | None
+
+
+class PendingRow(JobOut):
+    """A job that is making a calibration, in a list."""
+
+    name: str | None
+    upscaler: str
+    metric: str
+
+    @classmethod
+    def of(cls, job: Job) -> PendingRow:
+        """The public part of a stored job."""
+        asked = CalibrationRequest.of(job)
+        return cls(
+            **JobOut.of(job).model_dump(),
+            name=asked.config.name,
+            upscaler=asked.upscaler,
+            metric=asked.pipeline.fidelity.title,
+        )
 
 
 class ActivationOut(BaseModel):
@@ -70,14 +95,20 @@ async def list_calibrations(
         Literal["finished", "pending"],
         Query(alias="state", description="pending: the jobs that are making calibrations."),
     ] = "finished",
-) -> list[CalibrationRow] | list[JobOut]:
+) -> list[CalibrationRow] | list[PendingRow]:
     """All finished calibrations, or the jobs of those that are being made, the newest first."""
     if listed == "pending":
         jobs = await state.stores.jobs.pending("calibration")
-        return [JobOut.of(job) for job in jobs if upscaler in {None, job.request["upscaler"]}]
-    active = {item.calibration for item in (await state.stores.calibrations.active()).values()}
+        return [PendingRow.of(job) for job in jobs if upscaler in {None, job.request["upscaler"]}]
+    active = await state.stores.calibrations.active()
+    previous = {item.calibration: item.previous for item in active.values()}
     heads = await state.stores.calibrations.heads(upscaler)
-    return [CalibrationRow(**head.model_dump(), active=head.id in active) for head in heads]
+    return [
+        CalibrationRow(
+            **head.model_dump(), active=head.id in previous, previous=previous.get(head.id)
+        )
+        for head in heads
+    ]
 
 
 @router.post(
@@ -92,14 +123,17 @@ async def create_calibration(
     state: StateDep,
     key: AdminDep,
     config: Annotated[str, Form(description="JSON; every field has a default.")] = "{}",
+    groups: Groups = "",
     archive: Annotated[UploadFile | None, File(description="zip or tar")] = None,
     x: Annotated[list[UploadFile] | None, File()] = None,
     y: Annotated[list[UploadFile] | None, File()] = None,
 ) -> JSONResponse:
     """Calibrate from pairs, or only from high-resolution images and a degradation."""
-    settings = _config(config)
-    files = _uploaded(archive, x, y)
-    job = await state.admin.create(settings, files, created_by=f"key {key}")
+    settings = config_of(config)
+    files = uploaded(archive, x, y)
+    job = await state.admin.create(
+        settings, files, created_by=f"key {key}", groups=parse_groups(groups)
+    )
     await state.audit("calibration.create", key, job=job.id)
     return accepted(job)
 
@@ -128,55 +162,67 @@ async def import_calibration(
     await state.audit("calibration.import", key, calibration=calibration.id, activate=activate)
     location = f"{router.prefix}/{calibration.id}"
     return JSONResponse(
-        await _detail(state, calibration), status_code=201, headers={"Location": location}
+        await detail(state, calibration), status_code=201, headers={"Location": location}
     )
 
 
-@router.get("/{calibration_id}", responses=_PROBLEMS)
+@router.get("/{calibration_id}", responses=_GROUP_PROBLEMS)
 async def read_calibration(
     calibration_id: str,
     state: StateDep,
     _: AdminDep,
     n_leaked: Annotated[int | None, Query(ge=0, description="Training images among X.")] = None,
+    group: Group = None,
 ) -> JSONResponse:
     """One calibration; while it is being made, its job."""
     found = await state.admin.resolve(calibration_id)
     if isinstance(found, Job):
-        job = JobOut.of(found).model_dump(mode="json")
+        job = PendingRow.of(found).model_dump(mode="json")
         return JSONResponse({"id": found.id, "state": found.state, "job": job})
-    detail = await _detail(state, found)
+    document = await detail(state, found, group)
     if n_leaked is not None:
-        detail["leakage"] = {"n_leaked": n_leaked, "bound": leaked(found, n_leaked)}
-    return JSONResponse(detail)
+        bound = leaked(found.of_group(group), n_leaked)
+        document["leakage"] = {"n_leaked": n_leaked, "bound": bound}
+    return JSONResponse(document)
 
 
-@router.get("/{calibration_id}/curve", responses=_PROBLEMS)
-async def read_curve(calibration_id: str, state: StateDep, _: AdminDep) -> list[dict[str, float]]:
-    """The risk curve: from each threshold on, up to the next one, the risk."""
-    curve = (await state.admin.finished(calibration_id)).curve
-    return [
-        {"threshold": t, "risk": r}
-        for t, r in zip(curve.thresholds.tolist(), curve.risks.tolist(), strict=True)
-    ]
+@router.get("/{calibration_id}/curve", responses=_GROUP_PROBLEMS)
+async def read_curve(
+    calibration_id: str,
+    state: StateDep,
+    _: AdminDep,
+    group: Group = None,
+    points: Annotated[
+        int | None, Query(ge=1, description="At most so many steps, none of them too low.")
+    ] = None,
+) -> list[dict[str, float]]:
+    """The curve: from each threshold on, up to the next one, the risk or the bound on it."""
+    calibration = (await state.admin.finished(calibration_id)).of_group(group)
+    curve = await asyncio.to_thread(lambda: calibration.curve)
+    steps = coarser(curve, points or len(curve.risks))
+    return [{"threshold": t, "risk": r} for t, r in zip(*steps, strict=True)]
 
 
-@router.get("/{calibration_id}/plot.svg", response_class=Response, responses=_PROBLEMS)
-async def read_plot(calibration_id: str, state: StateDep, _: AdminDep) -> Response:
+@router.get("/{calibration_id}/plot.svg", response_class=Response, responses=_GROUP_PROBLEMS)
+async def read_plot(
+    calibration_id: str, state: StateDep, _: AdminDep, group: Group = None
+) -> Response:
     """Trusted area against α as a picture."""
-    calibration = await state.admin.finished(calibration_id)
-    svg = await asyncio.to_thread(risk_plot, calibration)
+    calibration = (await state.admin.finished(calibration_id)).of_group(group)
+    svg = await asyncio.to_thread(risk_plot, calibration, group)
     return Response(svg, media_type="image/svg+xml")
 
 
-@router.get("/{calibration_id}/backtest", responses=_PROBLEMS)
+@router.get("/{calibration_id}/backtest", responses=_GROUP_PROBLEMS)
 async def read_backtest(
     calibration_id: str,
     state: StateDep,
     _: AdminDep,
     splits: Annotated[int, Query(ge=1, le=1000)] = 100,
+    group: Group = None,
 ) -> dict[str, Any]:
     """What to expect: realised risk and trusted area over random halvings, and checks."""
-    calibration = await state.admin.finished(calibration_id)
+    calibration = (await state.admin.finished(calibration_id)).of_group(group)
     rows = await asyncio.to_thread(run_backtest, calibration, splits)
     return {
         "splits": splits,
@@ -216,8 +262,12 @@ async def activate_calibration(
 @router.delete("/{calibration_id}", status_code=204, responses=_PROBLEMS)
 async def delete_calibration(calibration_id: str, state: StateDep, key: AdminDep) -> Response:
     """Remove a calibration that is not active."""
+    monitored = await monitored_keys(state.calibrations, calibration_id)
     await state.stores.calibrations.delete(calibration_id)
     await forget(state.stores.spool, calibration_id)
+    for name in monitored:
+        await state.stores.monitor.forget(name)
+    await pictures.forget(state.stores.spool, calibration_id)
     await state.audit("calibration.delete", key, calibration=calibration_id)
     return Response(status_code=204)
 
@@ -235,6 +285,7 @@ async def extend_calibration(
     state: StateDep,
     key: AdminDep,
     activate: Annotated[bool, Form()] = False,
+    groups: Groups = "",
     archive: Annotated[UploadFile | None, File()] = None,
     x: Annotated[list[UploadFile] | None, File()] = None,
     y: Annotated[list[UploadFile] | None, File()] = None,
@@ -242,7 +293,11 @@ async def extend_calibration(
     """A new calibration of the old pairs and these; nothing is generated again for the old ones."""
     parent = await state.admin.finished(calibration_id)
     job = await state.admin.extend(
-        parent, _uploaded(archive, x, y), created_by=f"key {key}", activate=activate
+        parent,
+        uploaded(archive, x, y),
+        created_by=f"key {key}",
+        activate=activate,
+        groups=parse_groups(groups),
     )
     await state.audit("calibration.extend", key, parent=parent.id, job=job.id)
     return accepted(job)
@@ -255,7 +310,7 @@ async def list_pairs(calibration_id: str, state: StateDep, _: AdminDep) -> list[
     if isinstance(found, Job):
         return await state.admin.waiting_pairs(found)
     return [
-        {**info.model_dump(), "breakpoints": len(staircase)}
+        {**info.model_dump(), "group": info.group, "breakpoints": len(staircase)}
         for info, staircase in zip(found.manifest.pairs, found.staircases, strict=True)
     ]
 
@@ -271,64 +326,46 @@ async def remove_pair(
         "calibration.remove_pair", key, parent=parent.id, pair=name, calibration=smaller.id
     )
     return JSONResponse(
-        await _detail(state, smaller),
+        await detail(state, smaller),
         status_code=201,
         headers={"Location": f"{router.prefix}/{smaller.id}"},
     )
 
 
-def _config(text: str) -> CalibrationConfig:
-    try:
-        return CalibrationConfig.model_validate_json(text)
-    except ValidationError as error:
-        items = [
-            {"field": ".".join(map(str, item["loc"])) or "config", "reason": item["msg"]}
-            for item in error.errors(include_url=False, include_context=False)
-        ]
-        detail = "; ".join(f"{item['field']}: {item['reason']}" for item in items)
-        raise BadRequest(f"config: {detail}.", fields=items) from error
+async def detail(
+    state: StateDep, calibration: Calibration, group: str | None = None
+) -> dict[str, Any]:
+    """Everything about a calibration but its pairs; n and the thresholds are those of the group.
 
-
-def _uploaded(
-    archive: UploadFile | None, x: list[UploadFile] | None, y: list[UploadFile] | None
-) -> Iterator[UploadedFile | Entry]:
-    """The uploaded files, read one at a time from where the form parser has put them."""
-    if archive is not None:
-        if x or y:
-            raise BadRequest("Send either archive, or files x and y.")
-        return archive_files(archive.file, ArchiveLimits())
-    return _form_files({"x": x or [], "y": y or []})
-
-
-def _form_files(files: dict[Literal["x", "y"], list[UploadFile]]) -> Iterator[UploadedFile]:
-    for role, uploads in files.items():
-        for upload in uploads:
-            name = PurePosixPath((upload.filename or "").replace("\\", "/")).stem
-            if not name:
-                raise BadRequest(f"A file of {role} has no name; pairs are matched by name.")
-            data = upload.file.read(MAX_FILE_BYTES + 1)
-            if len(data) > MAX_FILE_BYTES:
-                raise ImageTooLarge(
-                    f"{name!r} has more than {MAX_FILE_BYTES:,} bytes.",
-                    limit="max_file_bytes",
-                    maximum=MAX_FILE_BYTES,
-                )
-            yield UploadedFile(role, name, data)
-
-
-async def _detail(state: StateDep, calibration: Calibration) -> dict[str, Any]:
-    """Everything about a calibration but its pairs."""
+    `differences` from the live upscaler are those that forbid to serve from it; null: not known,
+    because it cannot be reached or is not configured.
+    """
     active = await state.calibrations.active_id(calibration.manifest.upscaler)
     document = dict(calibration.document)
     document.pop("pairs")
+    part = calibration.of_group(group)
     return {
         "id": calibration.id,
         "state": "active" if active == calibration.id else "ready",
-        "n": calibration.n,
-        "min_alpha": calibration.curve.min_alpha,
+        "n": part.n,
+        "min_alpha": part.curve.min_alpha,
+        "bound": calibration.bound,
+        "differences": _differences(state, calibration),
         "thresholds": [
             {**row, "threshold": threshold_json(row["threshold"])}
-            for row in thresholds(calibration)
+            for row in await asyncio.to_thread(thresholds, part)
         ],
         **document,
+        "guarantee": calibration.guarantee.facts(),
+        "groups": await asyncio.to_thread(groups_of, calibration),
     }
+
+
+def _differences(state: StateDep, calibration: Calibration) -> list[dict[str, Any]] | None:
+    upscaler = state.service.upscalers.get(calibration.manifest.upscaler)
+    if upscaler is None:
+        return None
+    try:
+        return differences(calibration.pipeline, upscaler)
+    except UpscalerUnavailable:
+        return None

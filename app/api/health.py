@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import Any
 
 from fastapi import APIRouter, Response
@@ -10,9 +9,9 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from app.api.deps import State, StateDep
-from app.errors import BadCalibration, NotFound, TrustscaleError, UpscalerUnavailable
+from app.errors import TrustscaleError
+from app.observe import observe
 from app.pipeline import differences
-from app.stores.base import StoreUnavailable
 from app.upscalers.base import Upscaler
 
 router = APIRouter(tags=["health"])
@@ -46,7 +45,7 @@ async def readyz(state: StateDep) -> Response:
 @router.get("/metrics", response_class=PlainTextResponse)
 async def metrics(state: StateDep) -> Response:
     """Metrics in the Prometheus text format."""
-    await _observe(state)
+    await observe(state.metrics, state.service, state.stores)
     return Response(state.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
 
@@ -85,46 +84,3 @@ async def _upscaler(state: State, upscaler: Upscaler) -> dict[str, Any]:
             "differences": found,
         }
     return {"ready": True, "calibration": active, **canary}
-
-
-async def _observe(state: State) -> None:
-    """Set the gauges of what is not an event: slots, jobs, calibrations.
-
-    Upscalers are not called for that: a scrape has no effect on anything.
-    """
-    state.metrics.slots(
-        in_flight=state.service.slots.in_flight,
-        waiting=state.service.slots.waiting,
-        running=state.settings.max_in_flight,
-        most_waiting=state.settings.max_waiting,
-    )
-    try:
-        jobs = await state.stores.jobs.unfinished()
-        for upscaler in state.service.upscalers.values():
-            await _observe_calibration(state, upscaler)
-    except StoreUnavailable:
-        state.metrics.store_up(False)  # the other gauges keep what was last known
-        return
-    state.metrics.store_up(True)
-    state.metrics.jobs((job.kind, job.state.value, job.created_at) for job in jobs)
-
-
-async def _observe_calibration(state: State, upscaler: Upscaler) -> None:
-    active = await state.calibrations.active_id(upscaler.name)
-    if active is None:
-        state.metrics.no_calibration(upscaler.name)
-        return
-    try:
-        calibration = await state.calibrations.get(active)
-    except (BadCalibration, NotFound):  # damaged: nothing can be served from it
-        state.metrics.no_calibration(upscaler.name)
-        return
-    state.metrics.calibration(
-        upscaler.name,
-        created=calibration.manifest.created_at,
-        pairs=calibration.n,
-        min_alpha=calibration.curve.min_alpha,
-        default_alpha=calibration.manifest.default_alpha,
-    )
-    with suppress(UpscalerUnavailable):  # not reached yet, so what it is is not known
-        state.metrics.mismatch(upscaler.name, bool(differences(calibration.pipeline, upscaler)))

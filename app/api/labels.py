@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
+import re
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, File, Request, UploadFile
+from fastapi import APIRouter, File, Header, Request, UploadFile
 from fastapi.responses import JSONResponse, Response
 
-from app.api.calibrations import MAX_ARCHIVE_BYTES, MAX_FILE_BYTES
+from app.api.calibrations import MAX_ARCHIVE_BYTES
 from app.api.deps import AdminDep, AdminRoute, StateDep
 from app.api.jobs import JobOut, accepted
+from app.api.pair_forms import MAX_FILE_BYTES
 from app.api.problems import problem_responses
+from app.calibration import labels, pictures
 from app.calibration.archive import ArchiveLimits
 from app.calibration.uploads import archive_files
-from app.errors import NotFound
-from app.jobs.calibration import as_png
+from app.errors import BadRequest, NotFound
 from app.stores.base import Job
 
 router = APIRouter(prefix="/v1/admin/calibrations", tags=["admin"], route_class=AdminRoute)
@@ -33,29 +34,52 @@ async def read_pair_image(
     state: StateDep,
     _: AdminDep,
 ) -> Response:
-    """An image of a pair of a calibration that awaits its labels."""
-    found = await state.admin.resolve(calibration_id)
-    if not isinstance(found, Job):
-        raise NotFound("The images of a finished calibration are not kept.")
-    stored = {"x": "x-shown", "y": "y", "prediction": "prediction", "label": "labels"}[part]
-    data = await state.stores.spool.get(found.id, f"{stored}/{name}")
-    return Response(await asyncio.to_thread(as_png, data), media_type="image/png")
+    """An image of a pair, while the files of the job that measured it are kept.
+
+    A label of a calibration that awaits its labels carries its version as `ETag`.
+    """
+    found, spool = await state.admin.resolve(calibration_id), state.stores.spool
+    headers = {}
+    if part != "label":
+        read = pictures.of_job if isinstance(found, Job) else pictures.of_calibration
+        data = await read(spool, found.id, name, part)
+    elif isinstance(found, Job):
+        data, version = await labels.read(spool, found.id, name)
+        headers["ETag"] = _etag(version)
+    else:
+        data = await pictures.label_of_calibration(spool, found.id, name)
+    return Response(data, media_type="image/png", headers=headers)
 
 
 @router.put(
     "/{calibration_id}/pairs/{name}/label.png",
     status_code=204,
-    responses={**_PROBLEMS, **problem_responses("bad-image")},
+    responses={
+        **_PROBLEMS,
+        **problem_responses("bad-image"),
+        **problem_responses("conflict", status=412),
+    },
     max_body_size=MAX_FILE_BYTES,
 )
 async def put_label(
-    calibration_id: str, name: str, request: Request, state: StateDep, key: AdminDep
+    calibration_id: str,
+    name: str,
+    request: Request,
+    state: StateDep,
+    key: AdminDep,
+    if_match: Annotated[str | None, Header(description="The ETag it was drawn on.")] = None,
+    if_none_match: Annotated[str | None, Header(description="`*`: only a first label.")] = None,
 ) -> Response:
-    """The label of a pair: any pixel that is not black says that the meaning differs there."""
+    """The label of a pair: any pixel that is not black says that the meaning differs there.
+
+    With `If-Match`, or `If-None-Match: *` for a first one, it replaces no other label than the one
+    it was drawn on: 412 names what there is now.
+    """
     job = await _pending(state, calibration_id)
-    await state.admin.put_label(job, name, await request.body())
-    await state.audit("calibration.label", key, job=job.id, pair=name)
-    return Response(status_code=204)
+    seen = _seen(if_match, if_none_match)
+    version = await state.admin.put_label(job, name, await request.body(), seen=seen)
+    await state.audit("calibration.label", key, job=job.id, pair=name, version=version)
+    return Response(status_code=204, headers={"ETag": _etag(version)})
 
 
 @router.post(
@@ -94,3 +118,26 @@ async def _pending(state: StateDep, calibration_id: str) -> Job:
     if not isinstance(found, Job):
         raise NotFound(f"{calibration_id!r} is finished; its labels cannot change.")
     return found
+
+
+def _etag(version: int) -> str:
+    """The ETag of a version of a label: only labels of one pair are ever compared."""
+    return f'"v{version}"'
+
+
+def _seen(if_match: str | None, if_none_match: str | None) -> int | None:
+    """The version that a label was drawn on; 0: on none; None: the caller does not say.
+
+    Raises:
+        BadRequest: a header that is not ours.
+    """
+    if if_none_match is not None:
+        if if_none_match.strip() != "*" or if_match is not None:
+            raise BadRequest("If-None-Match is * here, and stands alone.")
+        return 0
+    if if_match is None:
+        return None
+    found = re.fullmatch(r'"v(\d{1,9})"', if_match.strip())
+    if found is None:
+        raise BadRequest(f"If-Match is the ETag of a label, not {if_match[:40]!r}.")
+    return int(found[1])

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 import secrets
 import time
+from contextlib import ExitStack
 
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.problems import SCOPE_KEY, body_too_large, problem_response
 from app.metrics import Metrics
+from app.tracing import Span, span, untraced
 
 _SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -35,6 +37,9 @@ _DOCS_POLICY = (
 )
 _DOCS = frozenset({"/docs", "/docs/oauth2-redirect", "/redoc"})
 _PUBLIC = ("/docs", "/redoc", "/openapi.json", "/problems/")
+
+# Asked every few seconds for ever; nobody looks for them in a trace.
+_PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
 
 log = structlog.get_logger("access")
 
@@ -82,6 +87,8 @@ class RequestContext:
 
         structlog.contextvars.bind_contextvars(request_id=request_id)
         self.metrics.in_flight.inc()
+        stack = ExitStack()
+        traced = stack.enter_context(_span(scope, request_id))
         try:
             await self.app(scope, receive, send_with_id)
         except Exception:
@@ -92,6 +99,7 @@ class RequestContext:
             seconds = time.perf_counter() - started
             # Unknown paths share one label, so that scanners cannot fill the registry.
             route = getattr(scope.get("route"), "path", "unmatched")
+            _finish(traced, scope["method"], route, status)
             self.metrics.in_flight.dec()
             self.metrics.request(scope["method"], route, status, seconds)
             if SCOPE_KEY in scope:
@@ -103,7 +111,36 @@ class RequestContext:
                 status=status,
                 ms=round(1e3 * seconds, 1),
             )
+            stack.close()
             structlog.contextvars.unbind_contextvars("request_id")
+
+
+def _span(scope: Scope, request_id: str) -> Span:
+    """The span of a request, which goes on where its caller's headers say it began."""
+    if scope["path"] in _PROBES:
+        return untraced()
+    sent = dict(scope["headers"])
+    parent = {
+        name: sent[name.encode()].decode("latin-1")
+        for name in ("traceparent", "tracestate")
+        if name.encode() in sent
+    }
+    facts = {"trustscale.request_id": request_id}
+    return span(scope["method"], facts, kind="server", parent=parent)
+
+
+def _finish(traced: Span, method: str, route: str, status: int) -> None:
+    """Say what has become of a request: its route, never its path, which may name files."""
+    traced.rename(f"{method} {route}")
+    traced.set(
+        {
+            "http.request.method": method,
+            "http.route": route,
+            "http.response.status_code": status,
+        }
+    )
+    if status >= 500 or not status:
+        traced.fail(str(status))
 
 
 def _security_headers(path: str, start: Message) -> list[tuple[bytes, bytes]]:

@@ -69,6 +69,13 @@ PROBLEMS: dict[str, ProblemType] = {
         "alpha is the largest expected error that is tolerated inside the mask: a finite number of "
         "at least 0.",
     ),
+    "bad-group": ProblemType(
+        422,
+        "Bad group",
+        "`group` names a group of images that the active calibration does not have, so no curve "
+        "speaks about it. The member `groups` lists those it has; without `group` the curve of all "
+        "its images is used.",
+    ),
     "bad-request": ProblemType(
         422, "Bad request", "A field or header of the request cannot be used. `detail` names it."
     ),
@@ -115,7 +122,12 @@ PROBLEMS: dict[str, ProblemType] = {
         "Method not allowed",
         "This path does not take this method; `Allow` names those it does.",
     ),
-    "conflict": ProblemType(409, "Conflict", "The request contradicts the present state."),
+    "conflict": ProblemType(
+        409,
+        "Conflict",
+        "The request contradicts the present state (409), or what it would replace has changed "
+        "since it was read, so that `If-Match` or `If-None-Match` does not hold (412).",
+    ),
     "internal-error": ProblemType(
         500,
         "Internal error",
@@ -129,6 +141,7 @@ _SLUGS: list[tuple[type[errors.TrustscaleError], str]] = [
     (errors.UnsupportedMedia, "unsupported-media"),
     (errors.BadImage, "bad-image"),
     (errors.BadAlpha, "bad-alpha"),
+    (errors.BadGroup, "bad-group"),
     (errors.BadPairs, "bad-pairs"),
     (errors.BadCalibration, "bad-calibration"),
     (errors.BadInput, "bad-request"),
@@ -145,7 +158,10 @@ _SLUGS: list[tuple[type[errors.TrustscaleError], str]] = [
 ]
 
 # Where the status depends on more than the type.
-_STATUSES: list[tuple[type[errors.TrustscaleError], int]] = [(errors.RateLimited, 429)]
+_STATUSES: list[tuple[type[errors.TrustscaleError], int]] = [
+    (errors.RateLimited, 429),
+    (errors.Superseded, 412),
+]
 
 _BY_STATUS = {404: "not-found", 405: "method-not-allowed", 413: "image-too-large"}
 

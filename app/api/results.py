@@ -57,7 +57,8 @@ async def read_part(
     elif part == "trust":
         data = await state.stores.results.blob(result_id, TRUST)
     else:
-        data = await _masked(state, result_id, part, alpha)
+        async with state.service.slots.desk:  # few images are decoded at the same time
+            data = await _masked(state, result_id, part, alpha)
     return Response(data, media_type="image/png")
 
 
@@ -76,8 +77,9 @@ async def _masked(
     else:
         calibration = await state.calibrations.get(result.calibration)
         sigma = sigma_map(await results.blob(result_id, SIGMA), result)
-        mask = await asyncio.to_thread(calibration.curve.mask, sigma, alpha)
-        text = png_text(calibration, alpha)
+        of_group = calibration.of_group(result.group)
+        mask = await asyncio.to_thread(lambda: of_group.curve.mask(sigma, alpha))
+        text = png_text(calibration, alpha, result.group)
         if part == "mask":
             return await asyncio.to_thread(png_mask, mask, text)
     image = await results.blob(result_id, IMAGE)

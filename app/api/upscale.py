@@ -19,6 +19,7 @@ from app.api.jobs import JobOut
 from app.api.problems import problem_responses
 from app.errors import BadRequest, Overloaded
 from app.jobs.upscale import spooled_request
+from app.monitor.watch import client_digest
 from app.service import IMAGE, MASK, TRUST, Answer, UpscaleRequest
 from app.stores.base import Job
 
@@ -47,6 +48,7 @@ _JSON, _ZIP, _MIXED = "application/json", "application/zip", "multipart/mixed"
             "calibration-mismatch",
             "bad-image",
             "bad-alpha",
+            "bad-group",
             "bad-request",
             "image-too-large",
             "unsupported-media",
@@ -79,6 +81,13 @@ async def upscale(
     background: Annotated[
         str | None, Form(description="Colour that transparent pixels are flattened onto.")
     ] = None,
+    group: Annotated[
+        str | None,
+        Form(
+            description="Group of images that this one belongs to, of those that the calibration "
+            "has: its curve is used. Default: the curve of all images.",
+        ),
+    ] = None,
     accept: Annotated[str, Header()] = _JSON,
     prefer: Annotated[str, Header()] = "",
 ) -> Response:
@@ -86,17 +95,22 @@ async def upscale(
     media_type = negotiate(accept)
     client = client_name(request, key)
     await state.limits.take(client, "requests")
-    data = await image.read()
-    fields = UpscaleRequest(upscaler, alpha, seed, background)
-    prepared = await state.service.prepare(data, fields)
+    fields = UpscaleRequest(upscaler, alpha, seed, background, client_digest(client), group)
+    as_job = "respond-async" in prefer
+
+    async def read() -> bytes:
+        if not as_job:
+            state.service.slots.check_room()  # or be refused before anything is decoded
+        return await image.read()
+
+    prepared = await state.service.prepare(read, fields)
     height, width = prepared.image.rgb.shape[:2]
     await state.limits.take(client, "pixels", height * width)
-    if "respond-async" in prefer:
-        return await _respond_async(state, data, fields, prepared.seed)
+    if as_job:
+        return await _respond_async(state, image, fields, prepared.seed)
     answer = await _while_connected(request, state.service.run(prepared))
     if answer is None:
         return Response(status_code=CLIENT_GONE)
-    _observe(state, answer)
     return _respond(answer, media_type)
 
 
@@ -121,7 +135,7 @@ def negotiate(accept: str) -> str:
 
 
 async def _respond_async(
-    state: State, data: bytes, fields: UpscaleRequest, seed: int
+    state: State, image: UploadFile, fields: UpscaleRequest, seed: int
 ) -> JSONResponse:
     """Store the upload and the job, answer 202.
 
@@ -132,7 +146,9 @@ async def _respond_async(
     if len(await state.stores.jobs.pending("upscale")) >= most:
         raise Overloaded(f"{most} jobs are queued or running already.", retry_after=60)
     job_id = f"job-{secrets.token_urlsafe(15)}"
-    await state.stores.spool.put(job_id, "image", data)
+    async with state.service.slots.desk:
+        await image.seek(0)
+        await state.stores.spool.put(job_id, "image", await image.read())
     job = await state.queue.submit(
         Job(
             id=job_id,
@@ -168,16 +184,6 @@ async def _while_connected(request: Request, work: Coroutine[Any, Any, Value]) -
 async def _disconnected(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
-
-
-def _observe(state: State, answer: Answer) -> None:
-    result = answer.result
-    state.metrics.answer(
-        result.upscaler,
-        seconds_per_sample=result.timings_ms["samples"] / 1e3 / result.samples,
-        trusted=result.trusted_fraction,
-        typicality=result.typicality,
-    )
 
 
 def _respond(answer: Answer, media_type: str) -> Response:

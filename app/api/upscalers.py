@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from typing import Any
 
 from fastapi import APIRouter
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from app.api.deps import ClientDep, StateDep
 from app.api.problems import problem_responses
@@ -17,7 +18,11 @@ DEFAULT_SAMPLES = 8
 
 
 class UpscalerOut(BaseModel):
-    """One upscaler; scale and fingerprint are null while a remote one cannot be reached."""
+    """One upscaler; scale and fingerprint are null while a remote one cannot be reached.
+
+    The last three are of the active calibration, null without one: the α of requests that name
+    none, B/(n + 1) below which nothing can be trusted, and B.
+    """
 
     name: str
     kind: str
@@ -25,7 +30,12 @@ class UpscalerOut(BaseModel):
     fingerprint: str | None
     samples: int
     calibration: str | None
+    guarantee: dict[str, Any] | None = Field(description="Of the active calibration.")
+    groups: dict[str, int] = Field(description="Its groups, with the number of pairs of each.")
     default: bool
+    default_alpha: float | None
+    min_alpha: float | None
+    bound: float | None
 
 
 @router.get("", responses=problem_responses("unauthorized"))
@@ -38,18 +48,21 @@ async def list_upscalers(state: StateDep, _: ClientDep) -> list[UpscalerOut]:
         with suppress(UpscalerUnavailable):
             scale, fingerprint = upscaler.scale, upscaler.fingerprint
         active = await state.calibrations.active_id(upscaler.name)
-        samples = DEFAULT_SAMPLES
-        if active is not None:
-            samples = (await state.calibrations.get(active)).pipeline.samples
+        calibration = await state.calibrations.get(active) if active is not None else None
         found.append(
             UpscalerOut(
                 name=upscaler.name,
                 kind=upscaler.kind,
                 scale=scale,
                 fingerprint=fingerprint,
-                samples=samples,
+                samples=calibration.pipeline.samples if calibration else DEFAULT_SAMPLES,
                 calibration=active,
+                guarantee=calibration.guarantee.facts() if calibration else None,
+                groups=dict(calibration.groups) if calibration else {},
                 default=upscaler.name == state.service.default,
+                default_alpha=calibration.manifest.default_alpha if calibration else None,
+                min_alpha=calibration.curve.min_alpha if calibration else None,
+                bound=calibration.bound if calibration else None,
             )
         )
     return found

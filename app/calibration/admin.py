@@ -7,32 +7,28 @@ id of its job; once it is finished, that id keeps leading to it.
 from __future__ import annotations
 
 import asyncio
-import io
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-import numpy as np
-from PIL import Image
-
-from app.calibration import file
+from app.calibration import file, labels, pictures
 from app.calibration.active import Calibrations
 from app.calibration.archive import Entry
 from app.calibration.canaries import inherit
 from app.calibration.config import CalibrationConfig
-from app.calibration.pairs import bad_pairs, decode_label
+from app.calibration.pairs import PREDICTIONS, bad_pairs, claimed_predictions, decode_label
 from app.calibration.record import Calibration
 from app.calibration.uploads import (
-    PREDICTIONS,
     UploadedFile,
     UploadedPairs,
     check_uploaded,
-    claimed_predictions,
     spool_pairs,
 )
+from app.conformal.fidelity import needs_label
 from app.errors import BadImage, BadInput, BadPairs, BadRequest, Conflict, NotFound
 from app.images.degrade import Degradation
+from app.images.encode import png_mask
 from app.jobs.calibration import CalibrationRequest, WaitingPair, record_state, waiting_pair
 from app.jobs.queue import JobQueue
 from app.pipeline import Pipeline, guard, learn
@@ -65,8 +61,9 @@ class CalibrationAdmin:
         files: Iterable[UploadedFile | Entry],
         *,
         created_by: str,
+        groups: Mapping[str, str] | None = None,
     ) -> Job:
-        """Spool and check the pairs, then queue the job.
+        """Spool and check the pairs, then queue the job; `groups` by name of the pair.
 
         Raises:
             BadPairs: some pairs cannot be used and the config says "fail", or none can.
@@ -77,7 +74,13 @@ class CalibrationAdmin:
         if most is not None and config.samples > most:
             raise BadRequest(f"The upscaler {upscaler.name!r} draws at most {most} samples.")
         return await self._submit(
-            config, config.pipeline(upscaler), upscaler, files, created_by=created_by, parent=None
+            config,
+            config.pipeline(upscaler),
+            upscaler,
+            files,
+            groups or {},
+            created_by=created_by,
+            parent=None,
         )
 
     async def extend(
@@ -87,6 +90,7 @@ class CalibrationAdmin:
         *,
         created_by: str,
         activate: bool,
+        groups: Mapping[str, str] | None = None,
     ) -> Job:
         """A new calibration of the old pairs and new ones; only the new ones are generated for.
 
@@ -100,7 +104,13 @@ class CalibrationAdmin:
         guard(pipeline, upscaler)
         config = CalibrationConfig.of(manifest, activate=activate)
         return await self._submit(
-            config, pipeline, upscaler, files, created_by=created_by, parent=calibration
+            config,
+            pipeline,
+            upscaler,
+            files,
+            groups or {},
+            created_by=created_by,
+            parent=calibration,
         )
 
     async def without_pair(
@@ -124,6 +134,7 @@ class CalibrationAdmin:
             created_by=created_by,
         )
         await inherit(self.stores.spool, calibration.id, smaller.id)
+        await pictures.inherit(self.stores.spool, calibration.id, smaller.id)
         await self.calibrations.add(smaller, activate=False)
         return smaller
 
@@ -164,7 +175,7 @@ class CalibrationAdmin:
 
     async def waiting_pairs(self, job: Job) -> list[dict[str, Any]]:
         """The items of a job: which are measured, labelled, or wait for their label."""
-        names = set(await self.stores.spool.names(job.id))
+        versions = labels.versions(await self.stores.spool.names(job.id))
         records = {name: data async for name, data in self.stores.jobs.records(job.id)}
         items = []
         for pair in CalibrationRequest.of(job).pairs:
@@ -173,7 +184,8 @@ class CalibrationAdmin:
             item: dict[str, Any] = {
                 "name": name,
                 "state": record_state(record) if record else "queued",
-                "labelled": f"labels/{name}" in names,
+                "labelled": name in versions,
+                "label_version": versions.get(name),
             }
             waiting = waiting_pair(record) if record else None
             if waiting is not None:
@@ -185,18 +197,21 @@ class CalibrationAdmin:
             items.append(item)
         return items
 
-    async def put_label(self, job: Job, name: str, data: bytes) -> None:
-        """Store the label of one pair, replacing an earlier one.
+    async def put_label(self, job: Job, name: str, data: bytes, *, seen: int | None = None) -> int:
+        """Store the next version of the label of one pair; its number.
+
+        `seen` is the version that this one was drawn on, 0 for none; None: whatever there is.
 
         Raises:
             Conflict: the job does not wait for labels.
+            Superseded: there is a newer version than the one seen.
             BadImage: not an image of the prediction's size.
         """
         waiting = (await self._waiting(job)).get(name)
         if waiting is None:
             raise NotFound(f"No pair {name!r} awaits a label.")
         try:
-            await self._put_label(job, waiting, data)
+            return await self._put_label(job, waiting, data, seen)
         except BadImage as error:
             raise BadImage(f"The {error.detail.rstrip('.')}.") from error
 
@@ -215,7 +230,7 @@ class CalibrationAdmin:
             total += 1
             if isinstance(sent, Entry):
                 if sent.parts[-1] == PREDICTIONS:
-                    claimed = claimed_predictions(sent)
+                    claimed = claimed_predictions(sent.data)
                 else:
                     items.append({"name": "/".join(sent.parts), "reason": "not an image"})
             elif sent.name not in waiting:
@@ -242,11 +257,13 @@ class CalibrationAdmin:
         ]
         return {name: pair for name, pair in records if pair is not None}
 
-    async def _put_label(self, job: Job, pair: WaitingPair, data: bytes) -> None:
+    async def _put_label(
+        self, job: Job, pair: WaitingPair, data: bytes, seen: int | None = None
+    ) -> int:
         shape = (pair.info.height, pair.info.width)
         label = await asyncio.to_thread(decode_label, data, shape)
-        png = await asyncio.to_thread(_png, label)
-        await self.stores.spool.put(job.id, f"labels/{pair.info.name}", png)
+        png = await asyncio.to_thread(png_mask, label)
+        return await labels.save(self.stores.spool, job.id, pair.info.name, png, seen=seen)
 
     async def finish(self, job: Job) -> Job:
         """Go on with a job whose labels are drawn.
@@ -272,6 +289,7 @@ class CalibrationAdmin:
         pipeline: Pipeline,
         upscaler: Upscaler,
         files: Iterable[UploadedFile | Entry],
+        groups: Mapping[str, str],
         *,
         created_by: str,
         parent: Calibration | None,
@@ -280,6 +298,7 @@ class CalibrationAdmin:
         known = [(p.name, p.y_sha256) for p in parent.manifest.pairs] if parent else []
         try:
             found = await spool_pairs(files, self.stores.spool, job_id)
+            found.groups |= groups
             usable, items = _usable(found, config, pipeline, known)
             if parent is not None:
                 _check_same_origin(parent, given=usable[0]["x"])
@@ -340,9 +359,9 @@ def _check_same_origin(parent: Calibration, *, given: bool) -> None:
 
 def _check_labels(pairs: Sequence[Mapping[str, Any]], pipeline: Pipeline) -> None:
     labelled = [pair["name"] for pair in pairs if pair["label"]]
-    if labelled and pipeline.fidelity.metric != "semantic":
+    if labelled and not needs_label(pipeline.fidelity):
         raise BadPairs(
-            "Labels belong to the semantic metric only.",
+            "Labels belong to the semantic metric of people only.",
             items=[{"name": name, "reason": "has a label"} for name in labelled],
         )
     unfounded = [
@@ -352,9 +371,3 @@ def _check_labels(pairs: Sequence[Mapping[str, Any]], pipeline: Pipeline) -> Non
     ]
     if unfounded:
         raise bad_pairs(unfounded, len(pairs))
-
-
-def _png(label: np.ndarray) -> bytes:
-    out = io.BytesIO()
-    Image.fromarray(label).save(out, "PNG")
-    return out.getvalue()

@@ -18,7 +18,14 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import BinaryIO, NamedTuple, Self
 
-from app.errors import BadRequest, ImageTooLarge, TrustscaleError, UnsupportedMedia
+from app.errors import (
+    BadRequest,
+    ImageTooLarge,
+    TrustscaleError,
+    UnsupportedMedia,
+    reason_of,
+    shortened,
+)
 
 _ZIP_STARTS = (b"PK\x03\x04", b"PK\x05\x06")
 _TAR_TEXTS = {
@@ -73,8 +80,7 @@ def read_archive(file: BinaryIO, limits: ArchiveLimits) -> Iterator[Entry]:
     except TrustscaleError:
         raise
     except Exception as error:  # decompressors and parsers raise anything on damaged data
-        reason = str(error).split("\n")[0].rstrip(".") or type(error).__name__
-        raise BadRequest(f"The archive is damaged: {reason}.") from error
+        raise BadRequest(f"The archive is damaged: {reason_of(error)}.") from error
 
 
 class _BoundedTarInfo(tarfile.TarInfo):
@@ -105,9 +111,9 @@ def _zip_members(file: BinaryIO, limits: ArchiveLimits) -> Iterator[tuple[str, b
                 continue
             kind = stat.S_IFMT(info.external_attr >> 16)
             if kind not in {0, stat.S_IFREG}:
-                raise BadRequest(f"{info.filename!r} is a link or a device, not a file.")
+                raise BadRequest(f"{shortened(info.filename)} is a link or a device, not a file.")
             if info.flag_bits & 1:
-                raise BadRequest(f"{info.filename!r} is encrypted.")
+                raise BadRequest(f"{shortened(info.filename)} is encrypted.")
             _check_size(info.filename, info.file_size, limits)
             with archive.open(info) as member:
                 yield info.filename, _read(member, info.filename, limits)
@@ -119,11 +125,11 @@ def _tar_members(archive: tarfile.TarFile, limits: ArchiveLimits) -> Iterator[tu
         if info.isdir() or _is_clutter(info.name):
             continue
         if not info.isreg():
-            raise BadRequest(f"{info.name!r} is a link or a device, not a file.")
+            raise BadRequest(f"{shortened(info.name)} is a link or a device, not a file.")
         _check_size(info.name, info.size, limits)
         member = archive.extractfile(info)
         if member is None:
-            raise BadRequest(f"{info.name!r} cannot be read.")
+            raise BadRequest(f"{shortened(info.name)} cannot be read.")
         yield info.name, _read(member, info.name, limits)
 
 
@@ -137,7 +143,7 @@ def _checked(
         parts = _clean(name)
         folded = "/".join(parts).casefold()
         if folded in seen:
-            raise BadRequest(f"{name!r} and {seen[folded]!r} are the same name.")
+            raise BadRequest(f"{shortened(name)} and {shortened(seen[folded])} are the same name.")
         seen[folded] = name
         total += len(data)
         if total > most:
@@ -159,9 +165,9 @@ def _clean(name: str) -> tuple[str, ...]:
         or any(part == ".." or "\\" in part or ":" in part for part in parts)
     )
     if wrong:
-        raise BadRequest(f"{name[:80]!r} is not an acceptable name in an archive.")
+        raise BadRequest(f"{shortened(name)} is not an acceptable name in an archive.")
     if PurePosixPath(parts[-1]).suffix.lower() in _ARCHIVES:
-        raise BadRequest(f"{name!r} is an archive inside the archive.")
+        raise BadRequest(f"{shortened(name)} is an archive inside the archive.")
     return parts
 
 
@@ -188,7 +194,7 @@ def _check_count(count: int, limits: ArchiveLimits) -> None:
 def _check_size(name: str, size: int, limits: ArchiveLimits) -> None:
     if size > limits.max_file_bytes:
         raise ImageTooLarge(
-            f"{name!r} has more than {limits.max_file_bytes:,} bytes.",
+            f"{shortened(name)} has more than {limits.max_file_bytes:,} bytes.",
             limit="max_file_bytes",
             maximum=limits.max_file_bytes,
         )

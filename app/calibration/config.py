@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from app.calibration.guarantee import GuaranteeSettings
 from app.calibration.record import Manifest
 from app.conformal.fidelity import Settings as FidelitySettings
 from app.conformal.indecision import MAX_SAMPLES
@@ -27,10 +28,15 @@ class CalibrationConfig(BaseModel):
     indecision: IndecisionSettings = IndecisionSettings()
     fidelity: FidelitySettings = FidelitySettings()
     default_alpha: float = Field(0.1, gt=0, allow_inf_nan=False)
+    guarantee: GuaranteeSettings = GuaranteeSettings()
     degradation: Degradation | None = None
     activate: bool = False
     seed: int = Field(0, ge=0, lt=2**63)
     on_bad_pair: Literal["fail", "skip"] = "fail"
+    note: str | None = Field(None, max_length=2000, description="Where the images come from.")
+    attributions: list[Annotated[str, Field(max_length=1000)]] = Field(
+        default_factory=list, max_length=10_000, description="Who is to be named for them."
+    )
 
     @classmethod
     def of(cls, manifest: Manifest, *, activate: bool) -> CalibrationConfig:
@@ -44,9 +50,12 @@ class CalibrationConfig(BaseModel):
             indecision=pipeline.indecision,
             fidelity=pipeline.fidelity,
             default_alpha=manifest.default_alpha,
+            guarantee=manifest.guarantee,
             degradation=manifest.degradation,
             activate=activate,
             seed=manifest.seed,
+            note=manifest.provenance.note,
+            attributions=manifest.provenance.attributions,
         )
 
     def pipeline(self, upscaler: Upscaler) -> Pipeline:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 import zipfile
 from typing import Any
 
@@ -23,7 +24,7 @@ from pydantic import ValidationError
 
 from app.calibration.record import SIGMA_QUANTILES, Calibration, Manifest
 from app.conformal import Staircase
-from app.errors import BadCalibration
+from app.errors import BadCalibration, reason_of
 
 FORMAT = "trustscale-calibration"
 VERSION = 1
@@ -81,10 +82,10 @@ def load(data: bytes) -> Calibration:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise BadCalibration(
-            f"The calibration file is invalid: {where}: {first['msg']}."
+            f"The calibration file is invalid: {where[:200]}: {first['msg'][:200]}."
         ) from error
     except Exception as error:  # zip, JSON and array parsers raise anything on damaged input
-        raise BadCalibration(f"The calibration file is damaged: {error}.") from error
+        raise BadCalibration(f"The calibration file is damaged: {reason_of(error)}.") from error
 
 
 def _load(data: bytes) -> Calibration:
@@ -94,7 +95,7 @@ def _load(data: bytes) -> Calibration:
         raise BadCalibration("This is not a calibration file.")
     if document.get("version") != VERSION:
         raise BadCalibration(
-            f"The calibration file has version {document.get('version')!r}; "
+            f"The calibration file has version {str(document.get('version'))[:20]}; "
             f"this program reads version {VERSION}."
         )
     for name in (_STAIRCASES, _PAIRS):
@@ -150,7 +151,17 @@ def _npy(array: NDArray[np.float32]) -> bytes:
 
 
 def _array(data: bytes) -> NDArray[np.float32]:
-    array = np.load(io.BytesIO(data), allow_pickle=False)
-    if array.dtype != np.dtype("<f4") or array.ndim != 2:
+    """A member as float32 [a, b].
+
+    numpy itself would make an array as large as the header says before it reads the bytes.
+    """
+    stream = io.BytesIO(data)
+    if np.lib.format.read_magic(stream) != (1, 0):
+        raise BadCalibration("The calibration file contradicts itself: an array has a wrong form.")
+    shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(stream)
+    if dtype != np.dtype("<f4") or len(shape) != 2:
         raise BadCalibration("The calibration file contradicts itself: an array has a wrong type.")
-    return np.asarray(array, np.float32)
+    if min(shape) < 0 or math.prod(shape) * dtype.itemsize != len(data) - stream.tell():
+        raise BadCalibration("The calibration file contradicts itself: an array has a wrong size.")
+    flat = np.frombuffer(data, dtype, offset=stream.tell())
+    return flat.reshape(shape, order="F" if is_fortran else "C").astype(np.float32)

@@ -9,8 +9,8 @@ import numpy as np
 
 from app.calibration.pairs import duplicates
 from app.calibration.record import Calibration
+from app.conformal import StepCurve
 from app.conformal.backtest import BacktestRow, backtest
-from app.conformal.guarantees import leakage_bound, minimal_n
 from app.errors import BadRequest
 
 COMMON_ALPHAS = (0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5)
@@ -31,6 +31,14 @@ def thresholds(calibration: Calibration) -> list[dict[str, float]]:
     return rows
 
 
+def groups_of(calibration: Calibration) -> list[dict[str, Any]]:
+    """Each group with its number of pairs and the smallest α that it can serve."""
+    return [
+        {"group": name, "n": n, "min_alpha": calibration.of_group(name).curve.min_alpha}
+        for name, n in calibration.groups.items()
+    ]
+
+
 def checks(calibration: Calibration) -> dict[str, Any]:
     """Whether the assumptions look sound: n, repeated images, image sizes, dominant pairs."""
     alpha = calibration.manifest.default_alpha
@@ -41,7 +49,7 @@ def checks(calibration: Calibration) -> dict[str, Any]:
     infos = calibration.manifest.pairs
     return {
         "n": calibration.n,
-        "minimal_n": minimal_n(alpha, calibration.bound),
+        "minimal_n": calibration.minimal_n(alpha),
         "alpha": alpha,
         "duplicates": duplicates((info.name, info.y_sha256) for info in infos),
         "sizes": sorted({f"{info.width}x{info.height}" for info in infos})[:20],
@@ -50,6 +58,16 @@ def checks(calibration: Calibration) -> dict[str, Any]:
             for i in order
         ],
     }
+
+
+def coarser(curve: StepCurve, most: int) -> tuple[list[float], list[float]]:
+    """Thresholds and risks of a curve in at most so many steps: for pictures.
+
+    Neighbouring steps become one that is as high as the highest of them, so that nowhere it tells a
+    smaller risk than the curve.
+    """
+    edges = np.linspace(0, len(curve.risks), min(most, len(curve.risks)) + 1).astype(int)
+    return curve.thresholds[edges[:-1]].tolist(), curve.risks[edges[1:] - 1].tolist()
 
 
 def run_backtest(
@@ -68,6 +86,7 @@ def run_backtest(
         calibration.bound,
         alphas,
         splits=splits,
+        curve_of=calibration.guarantee.curve,
     )
 
 
@@ -75,11 +94,14 @@ def leaked(calibration: Calibration, n_leaked: int) -> float:
     """The bound at the default α that survives `n_leaked` training images among the pairs.
 
     Raises:
-        BadRequest: n_leaked is not between 0 and n.
+        BadRequest: n_leaked is not between 0 and n, or no bound is known for the guarantee.
     """
     try:
-        return leakage_bound(
+        bound = calibration.guarantee.leakage_bound(
             calibration.manifest.default_alpha, calibration.n, n_leaked, calibration.bound
         )
     except ValueError as error:
         raise BadRequest(f"{error}.") from error
+    if bound is None:
+        raise BadRequest("No bound under leakage is known for wsr; leave the images out instead.")
+    return bound

@@ -9,12 +9,13 @@ import json
 import numpy as np
 
 from app.calibration.canaries import CanaryTaker
-from app.calibration.pairs import Pair
+from app.calibration.pairs import PREDICTIONS, Pair, bad_pairs
 from app.calibration.record import SIGMA_QUANTILES, MeasuredPair, PairInfo
 from app.conformal import Staircase, fidelity
+from app.conformal.quantiles import quantiles
 from app.errors import BadCalibration
 from app.pipeline import Measurement, Pipeline, measure
-from app.upscalers.base import Source, Upscaler
+from app.upscalers.base import Source, Upscaler, image_digest
 
 
 async def measure_pair(
@@ -60,12 +61,30 @@ async def measure_samples(
 
 
 def reduce_pair(pair: Pair, measurement: Measurement, pipeline: Pipeline) -> MeasuredPair:
-    """The part of `measure_pair` after the generation."""
+    """The part of `measure_pair` after the generation.
+
+    Raises:
+        BadPairs: the label was drawn on another prediction.
+    """
+    if pair.label is not None and pair.prediction is not None:
+        reason = wrong_prediction(pair.prediction, image_digest(measurement.prediction))
+        if reason:
+            raise bad_pairs([{"name": pair.name, "reason": reason}], 1)
     error = fidelity.error(pair.y, measurement.prediction, pipeline.fidelity, label=pair.label)
     return MeasuredPair(
         pair_info(pair, measurement),
         Staircase.from_maps(measurement.sigma, error),
-        np.quantile(measurement.sigma, SIGMA_QUANTILES).astype(np.float32),
+        quantiles(measurement.sigma, SIGMA_QUANTILES),
+    )
+
+
+def wrong_prediction(claimed: str | None, sha256: str) -> str | None:
+    """Why a label is of no use, if it was drawn on another prediction than the one at hand."""
+    if claimed == sha256:
+        return None
+    return (
+        "the label was not drawn on this prediction "
+        f"(labels/{PREDICTIONS} names {claimed}, it is {sha256})"
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,12 @@ from app.images.decode import Limits, decode
 from app.images.degrade import Degradation, crop_to_multiple, degrade
 from app.pipeline import Pipeline
 from app.upscalers.base import RGB
+
+SAME_PIXELS = "duplicates {} by content"
+"""Why a pair is left out whose Y is another file with the same pixels."""
+
+PREDICTIONS = "predictions.json"
+"""Beside labels: the SHA-256 of the prediction that each was drawn on, by name of the pair."""
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp"}
 
@@ -31,11 +38,16 @@ class PairFiles:
     y: Path
     x: Path | None = None
     label: Path | None = None
+    group: str | None = None
+    prediction: str | None = None  # SHA-256 of the prediction that the label was drawn on
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A decoded pair: X uint8 [h, w, 3], Y uint8 [k·h, k·w, 3], label bool [k·h, k·w] or None."""
+    """A decoded pair: X uint8 [h, w, 3], Y uint8 [k·h, k·w, 3], label bool [k·h, k·w] or None.
+
+    `prediction` is the SHA-256 of the prediction that the label was drawn on, if that is known.
+    """
 
     name: str
     x: RGB
@@ -44,21 +56,31 @@ class Pair:
     y_sha256: str
     seed: int
     label: NDArray[np.bool_] | None = None
+    prediction: str | None = None
 
 
-def find_pairs(folder: Path) -> list[PairFiles]:
+def find_pairs(folder: Path, group: str | None = None) -> list[PairFiles]:
     """The pairs of a folder, by name: `x/` + `y/`, only `y/`, or images in the folder itself.
 
-    `labels/` beside them holds the label of each pair for the semantic metric.
+    `labels/` beside them holds the label of each pair for the semantic metric. `group`: only what
+    is in the folder of this name inside each of them; these pairs are named GROUP.NAME.
 
     Raises:
-        BadPairs: nothing there, or files of `x/`, `y/` and `labels/` that do not match by name.
+        BadPairs: nothing there, files of `x/`, `y/` and `labels/` that do not match by name, or
+            labels that `labels/predictions.json`, where there is one, does not name.
     """
     if not folder.is_dir():
         raise BadPairs(f"{folder} is not a folder.", items=[])
-    truths = _images(folder / "y" if (folder / "y").is_dir() else folder)
-    inputs = _images(folder / "x") if (folder / "x").is_dir() else None
-    labels = _images(folder / "labels") if (folder / "labels").is_dir() else {}
+
+    def images(base: Path) -> dict[str, Path]:
+        if group is None:
+            return _images(base)
+        inside = base / group
+        return {f"{group}.{k}": v for k, v in _images(inside).items()} if inside.is_dir() else {}
+
+    truths = images(folder / "y" if (folder / "y").is_dir() else folder)
+    inputs = images(folder / "x") if (folder / "x").is_dir() else None
+    labels = images(folder / "labels") if (folder / "labels").is_dir() else {}
     if not truths:
         raise BadPairs(f"{folder} contains no PNG, JPEG or WebP images.", items=[])
     items = [
@@ -72,10 +94,42 @@ def find_pairs(folder: Path) -> list[PairFiles]:
     ]
     if items:
         raise BadPairs("Some images have no partner.", items=items)
+    claimed = _claimed(folder / "labels" / PREDICTIONS) if labels else {}
+    unfounded = [
+        {"name": name, "reason": f"labels/{PREDICTIONS} does not name its prediction"}
+        for name in labels
+        if claimed and name not in claimed
+    ]
+    if unfounded:
+        raise bad_pairs(unfounded, len(truths))
     return [
-        PairFiles(name, path, inputs[name] if inputs is not None else None, labels.get(name))
+        PairFiles(
+            name,
+            path,
+            inputs[name] if inputs is not None else None,
+            labels.get(name),
+            prediction=claimed.get(name),
+        )
         for name, path in truths.items()
     ]
+
+
+def _claimed(path: Path) -> dict[str, str]:
+    """What labels say about their predictions; empty if there is no such file."""
+    return claimed_predictions(path.read_bytes()) if path.is_file() else {}
+
+
+def claimed_predictions(data: bytes) -> dict[str, str]:
+    """The SHA-256 of the predictions that labels were drawn on, by name of the pair.
+
+    Raises:
+        BadPairs: not a JSON object.
+    """
+    try:
+        claimed = json.loads(data)
+        return {str(name): str(digest) for name, digest in claimed.items()}
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise BadPairs(f"labels/{PREDICTIONS} is not a JSON object.", items=[]) from error
 
 
 def _images(folder: Path) -> dict[str, Path]:
@@ -107,6 +161,7 @@ def load_pair(
     degradation: Degradation | None,
     seed: int,
     label: bytes | None = None,
+    prediction: str | None = None,
 ) -> Pair:
     """Decode and check one pair.
 
@@ -148,11 +203,14 @@ def load_pair(
         y_sha256,
         pair_seed,
         None if label is None else decode_label(label, truth.shape[:2]),
+        prediction,
     )
 
 
-def duplicates(digests: Iterable[tuple[str, str]]) -> list[dict[str, str]]:
-    """Items for every (name, digest of Y) whose content occurred before, under the first name.
+def duplicates(
+    digests: Iterable[tuple[str, str]], *, reason: str = "the same image as {}"
+) -> list[dict[str, str]]:
+    """Items for every (name, digest of Y) whose digest occurred before, under the first name.
 
     A repeated image counts twice in the risk curve although it tells nothing new: the pairs are
     then not exchangeable with a new image.
@@ -161,7 +219,7 @@ def duplicates(digests: Iterable[tuple[str, str]]) -> list[dict[str, str]]:
     for name, digest in digests:
         names[digest].append(name)
     return [
-        {"name": name, "reason": f"the same image as {first}"}
+        {"name": name, "reason": reason.format(first)}
         for first, *others in names.values()
         for name in others
     ]

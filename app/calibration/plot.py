@@ -26,8 +26,11 @@ _STYLE = """
 """
 
 
-def risk_plot(calibration: Calibration) -> str:
-    """Trusted area against α: what a calibration buys, and from which α on it buys anything."""
+def risk_plot(calibration: Calibration, group: str | None = None) -> str:
+    """Trusted area against α: what a calibration buys, and from which α on it buys anything.
+
+    `group` is only named: the calibration is the part of it.
+    """
     curve = calibration.curve
     right = max(min(float(curve.risk(float("inf"))) * 1.15, calibration.bound), 1e-6)
     alphas = np.linspace(0, right, 161)
@@ -36,15 +39,22 @@ def risk_plot(calibration: Calibration) -> str:
         f"{_x(float(a) / right):.1f},{_y(0 if np.isnan(area) else area):.1f}"
         for a, area in zip(alphas, areas, strict=True)
     )
-    name = html.escape(calibration.manifest.name or calibration.id)
+    promise = calibration.guarantee
+    name = html.escape(
+        f"{calibration.manifest.name or calibration.id}{f', group {group}' if group else ''}"
+    )
+    subject, least = "α, largest expected error", "B/(n+1)"
+    if promise.kind == "high_probability":
+        subject += f", with probability {1 - promise.delta:g} over the calibration images"
+        least = "smallest α"
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img">',
         f"<title>Trusted area against α, {name}</title><style>{_STYLE}</style>",
         f'<rect class="paper" width="{_WIDTH}" height="{_HEIGHT}"/>',
         f'<text class="title" x="{_LEFT}" y="24">{name}, n = {calibration.n}</text>',
-        *_grid(right),
+        *_grid(right, subject),
         f'<polyline class="area" points="{points}"/>',
-        *_limit(curve.min_alpha, right),
+        *_limit(curve.min_alpha, right, least),
         "</svg>",
     ]
     return "\n".join(parts)
@@ -58,7 +68,7 @@ def _y(share: float) -> float:
     return _HEIGHT - _BOTTOM - share * (_HEIGHT - _TOP - _BOTTOM)
 
 
-def _grid(right: float) -> list[str]:
+def _grid(right: float, subject: str) -> list[str]:
     lines = []
     for share in (0, 0.25, 0.5, 0.75, 1):
         x, y = _x(share), _y(share)
@@ -69,17 +79,17 @@ def _grid(right: float) -> list[str]:
         ]
     middle = _x(0.5)
     lines += [
-        f'<text class="middle" x="{middle}" y="{_HEIGHT - 10}">α, largest expected error</text>',
+        f'<text class="middle" x="{middle}" y="{_HEIGHT - 10}">{subject}</text>',
         f'<text x="{_LEFT}" y="{_TOP - 4}">trusted area</text>',
     ]
     return lines
 
 
-def _limit(min_alpha: float, right: float) -> list[str]:
+def _limit(min_alpha: float, right: float, least: str) -> list[str]:
     if min_alpha >= right:
         return []
     x = _x(min_alpha / right)
     return [
         f'<line class="limit" x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP}" y2="{_HEIGHT - _BOTTOM}"/>',
-        f'<text x="{x + 6:.1f}" y="{_TOP + 14}">B/(n+1) = {min_alpha:.3g}</text>',
+        f'<text x="{x + 6:.1f}" y="{_TOP + 14}">{least} = {min_alpha:.3g}</text>',
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,11 +13,13 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 from app import __version__
-from app.conformal import RiskCurve, Staircase, fidelity
+from app.calibration.guarantee import GuaranteeSettings
+from app.conformal import Staircase, StepCurve, fidelity
 from app.conformal.backtest import trusted_share
+from app.errors import BadGroup
 from app.images.degrade import Degradation
 from app.pipeline import Pipeline
 from app.stores.base import CalibrationHead
@@ -27,10 +30,28 @@ SIGMA_QUANTILES = np.linspace(0, 1, 101)
 Applicability = Literal["exact", "per_window", "unknown"]
 
 
-class PairInfo(BaseModel):
-    """What is kept of one pair besides its staircase. Sizes are those of Y in pixels."""
+class _Compatible(BaseModel):
+    """A part of the manifest: what has its default is left out if older versions do not know it.
+
+    A calibration that makes no use of what is new thus keeps its form, and can be read by them.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @model_serializer(mode="wrap")
+    def _without_new_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields: dict[str, Any] = handler(self)
+        for name in {"group", "guarantee"} & fields.keys():
+            if getattr(self, name) == type(self).model_fields[name].default:
+                del fields[name]
+        return fields
+
+
+class PairInfo(_Compatible):
+    """What is kept of one pair besides its staircase. Sizes are those of Y in pixels.
+
+    The group is a function of X that was chosen before anything was measured: a camera, a subject.
+    """
 
     name: str
     x_sha256: str
@@ -39,6 +60,7 @@ class PairInfo(BaseModel):
     height: int
     seed: int
     mean_log_sigma: float
+    group: str | None = None
 
 
 class Provenance(BaseModel):
@@ -53,16 +75,15 @@ class Provenance(BaseModel):
     attributions: list[str] = Field(default_factory=list)
 
 
-class Manifest(BaseModel):
+class Manifest(_Compatible):
     """Everything but the arrays."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str | None = None
     upscaler: str
     created_at: datetime
     pipeline: Pipeline
     default_alpha: float = Field(0.1, gt=0)
+    guarantee: GuaranteeSettings = GuaranteeSettings()
     degradation: Degradation | None = None
     seed: int = 0
     pairs: list[PairInfo]
@@ -100,6 +121,7 @@ class Calibration:
         pipeline: Pipeline,
         name: str | None = None,
         default_alpha: float = 0.1,
+        guarantee: GuaranteeSettings | None = None,
         degradation: Degradation | None = None,
         seed: int = 0,
         skipped: Sequence[dict[str, Any]] = (),
@@ -118,6 +140,7 @@ class Calibration:
             created_at=(created_at or datetime.now(UTC)).replace(microsecond=0),
             pipeline=pipeline,
             default_alpha=default_alpha,
+            guarantee=guarantee or GuaranteeSettings(),
             degradation=degradation,
             seed=seed,
             pairs=[pair.info for pair in ordered],
@@ -166,10 +189,58 @@ class Calibration:
         """B of the fidelity error."""
         return fidelity.bound(self.pipeline.fidelity)
 
+    @property
+    def guarantee(self) -> GuaranteeSettings:
+        """What its masks promise."""
+        return self.manifest.guarantee
+
     @cached_property
-    def curve(self) -> RiskCurve:
-        """The risk curve of all pairs."""
-        return RiskCurve.from_staircases(self.staircases, self.bound)
+    def curve(self) -> StepCurve:
+        """The curve of all pairs under the calibration's guarantee.
+
+        They are in the order of their names, which no loss has influenced.
+        """
+        return self.guarantee.curve(self.staircases, self.bound)
+
+    def minimal_n(self, alpha: float) -> int:
+        """The number of pairs below which its guarantee trusts no pixel at α."""
+        return self.guarantee.minimal_n(alpha, self.bound)
+
+    @cached_property
+    def groups(self) -> Mapping[str, int]:
+        """The number of pairs of each group, by name; empty without groups."""
+        counts = Counter(pair.group for pair in self.manifest.pairs if pair.group is not None)
+        return dict(sorted(counts.items()))
+
+    def of_group(self, group: str | None) -> Calibration:
+        """The part of one group, whose curve speaks about images of that group; None: all of it.
+
+        The part has another id; results name the whole.
+
+        Raises:
+            BadGroup: no pair is of this group.
+        """
+        if group is None:
+            return self
+        if group not in self.groups:
+            known = ", ".join(self.groups) or "none"
+            raise BadGroup(
+                f"The calibration has no group {group[:80]!r}; its groups: {known}.",
+                groups=list(self.groups),
+            )
+        if group not in self._parts:
+            places = [i for i, pair in enumerate(self.manifest.pairs) if pair.group == group]
+            pairs = self.document["pairs"]
+            self._parts[group] = Calibration(
+                {**self.document, "pairs": [pairs[i] for i in places]},
+                [self.staircases[i] for i in places],
+                self.sigma_quantiles[places],
+            )
+        return self._parts[group]
+
+    @cached_property
+    def _parts(self) -> dict[str, Calibration]:
+        return {}
 
     @property
     def head(self) -> CalibrationHead:
@@ -182,7 +253,9 @@ class Calibration:
             n=self.n,
             min_alpha=self.curve.min_alpha,
             default_alpha=self.manifest.default_alpha,
-            metric=self.pipeline.fidelity.metric,
+            metric=self.pipeline.fidelity.title,
+            guarantee=self.guarantee.kind,
+            delta=self.guarantee.facts()["delta"],
         )
 
     def for_upscaler(self, name: str) -> Calibration:
@@ -193,16 +266,23 @@ class Calibration:
         return Calibration(document, self.staircases, self.sigma_quantiles)
 
     def with_pairs(
-        self, pairs: Sequence[MeasuredPair], *, skipped: Sequence[dict[str, Any]], created_by: str
+        self,
+        pairs: Sequence[MeasuredPair],
+        *,
+        skipped: Sequence[dict[str, Any]] = (),
+        created_by: str,
+        name: str | None = None,
+        guarantee: GuaranteeSettings | None = None,
     ) -> Calibration:
-        """A new calibration of other pairs under the same settings; this one is its parent."""
+        """A new calibration of other pairs, name or guarantee; this one is its parent."""
         manifest = self.manifest
         return Calibration.from_pairs(
             pairs,
             upscaler=manifest.upscaler,
             pipeline=manifest.pipeline,
-            name=manifest.name,
+            name=name or manifest.name,
             default_alpha=manifest.default_alpha,
+            guarantee=guarantee or manifest.guarantee,
             degradation=manifest.degradation,
             seed=manifest.seed,
             skipped=[*manifest.skipped, *skipped],
@@ -237,7 +317,9 @@ class Calibration:
         """Whether the guarantee speaks about an output of this size.
 
         `exact` within the calibrated sizes, `per_window` for larger outputs (the bound then holds
-        for any one window of a calibrated size), `unknown` when a side is smaller than all.
+        for any one window of a calibrated size), `unknown` when a side is smaller than all, and for
+        larger outputs if σ looks at the whole image: in a window it is then not what it would be in
+        an image of that size.
         """
         heights = [pair.height for pair in self.manifest.pairs]
         widths = [pair.width for pair in self.manifest.pairs]
@@ -245,7 +327,7 @@ class Calibration:
             return "unknown"
         if height <= max(heights) and width <= max(widths):
             return "exact"
-        return "per_window"
+        return "per_window" if self.pipeline.indecision.local else "unknown"
 
     def mean_trusted_fraction(self, threshold: float) -> float:
         """Mean over the pairs of the share of pixels with σ < t, from the stored quantiles."""

@@ -14,12 +14,21 @@ from dataclasses import dataclass
 
 from app.calibration.canaries import CanaryTaker, chosen
 from app.calibration.config import CalibrationConfig
+from app.calibration.groups import grouped
 from app.calibration.measure import measure_pair, pack, unpack
-from app.calibration.pairs import Pair, PairFiles, bad_pairs, duplicates, load_pair
+from app.calibration.pairs import (
+    SAME_PIXELS,
+    Pair,
+    PairFiles,
+    bad_pairs,
+    duplicates,
+    load_pair,
+)
 from app.calibration.record import Calibration, MeasuredPair, Provenance
+from app.conformal.fidelity import needs_label
 from app.errors import BadImage, BadInput, BadPairs
 from app.pipeline import Pipeline
-from app.upscalers.base import Upscaler
+from app.upscalers.base import Upscaler, image_digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +37,7 @@ class CheckedPair:
 
     files: PairFiles
     y_sha256: str
+    pixels_sha256: str  # of Y, whatever file they were in
     key: str
 
 
@@ -56,6 +66,7 @@ async def check_pairs(
     for done, pair in enumerate(files, start=1):
         try:
             loaded = await asyncio.to_thread(_load, pair, config, pipeline)
+            pixels = await asyncio.to_thread(image_digest, loaded.y)
         except (BadInput, OSError) as error:
             items.append({"name": pair.name, "reason": str(error).rstrip(".")})
         else:
@@ -63,18 +74,27 @@ async def check_pairs(
             if loaded.label is not None:
                 content += f":{hashlib.sha256(loaded.label.tobytes()).hexdigest()}"
             key = hashlib.sha256(content.encode()).hexdigest()
-            usable.append(CheckedPair(pair, loaded.y_sha256, key))
+            usable.append(CheckedPair(pair, loaded.y_sha256, pixels, key))
         if on_progress is not None:
             on_progress(done, len(files))
-    repeated = duplicates((pair.files.name, pair.y_sha256) for pair in usable)
-    again = {item["name"] for item in repeated}
-    usable = [pair for pair in usable if pair.files.name not in again]
-    items += repeated
+    usable, repeated = _without(usable, [(p.files.name, p.y_sha256) for p in usable])
+    pixels_of = [(p.files.name, p.pixels_sha256) for p in usable]
+    usable, encoded_again = _without(usable, pixels_of, reason=SAME_PIXELS)
+    items += [*repeated, *encoded_again]
     if items and (config.on_bad_pair == "fail" or not usable):
         raise bad_pairs(items, len(files))
     if not usable:
         raise BadPairs("There are no pairs.", items=[])
     return CheckedPairs(usable, items)
+
+
+def _without(
+    pairs: Sequence[CheckedPair], digests: Sequence[tuple[str, str]], **options: str
+) -> tuple[list[CheckedPair], list[dict[str, str]]]:
+    """The pairs without duplicates, and an item for each of these."""
+    items = duplicates(digests, **options)
+    again = {item["name"] for item in items}
+    return [pair for pair in pairs if pair.files.name not in again], items
 
 
 async def measure_pairs(
@@ -97,6 +117,7 @@ async def measure_pairs(
 
     Raises:
         UpscalerError: of the first pair that failed; what was measured before is kept.
+        BadPairs: a label was drawn on another prediction.
     """
     measured = {key: unpack(data) for key, data in done.items()}
     missing = [pair for pair in pairs if pair.key not in measured]
@@ -124,7 +145,8 @@ async def measure_pairs(
                 group.create_task(one(pair))
     except BaseExceptionGroup as errors:
         raise errors.exceptions[0] from None  # the others were cancelled or fail for the same cause
-    return [measured[pair.key] for pair in pairs]
+    groups = {pair.files.name: pair.files.group for pair in pairs}
+    return grouped([measured[pair.key] for pair in pairs], groups)
 
 
 def finish(
@@ -142,6 +164,7 @@ def finish(
         pipeline=pipeline,
         name=config.name,
         default_alpha=config.default_alpha,
+        guarantee=config.guarantee,
         degradation=config.degradation,
         seed=config.seed,
         skipped=skipped,
@@ -159,8 +182,8 @@ def run_id(pairs: Sequence[CheckedPair], config: CalibrationConfig, pipeline: Pi
 
 
 def _load(files: PairFiles, config: CalibrationConfig, pipeline: Pipeline) -> Pair:
-    is_semantic = pipeline.fidelity.metric == "semantic"
-    if is_semantic and files.label is None:
+    is_labelled = needs_label(pipeline.fidelity)
+    if is_labelled and files.label is None:
         raise BadImage("has no label, which the semantic metric needs")
     return load_pair(
         files.name,
@@ -169,5 +192,6 @@ def _load(files: PairFiles, config: CalibrationConfig, pipeline: Pipeline) -> Pa
         pipeline,
         degradation=config.degradation,
         seed=config.seed,
-        label=files.label.read_bytes() if files.label and is_semantic else None,
+        label=files.label.read_bytes() if files.label and is_labelled else None,
+        prediction=files.prediction,
     )

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
@@ -17,15 +16,20 @@ from typing import Any, BinaryIO, Literal, NamedTuple
 from urllib.parse import quote
 
 from app.calibration.archive import ArchiveLimits, Entry, is_text, read_archive
-from app.calibration.pairs import IMAGE_SUFFIXES, PAIR_LIMITS, duplicates
-from app.errors import BadInput, BadPairs
+from app.calibration.pairs import (
+    IMAGE_SUFFIXES,
+    PAIR_LIMITS,
+    PREDICTIONS,
+    claimed_predictions,
+    duplicates,
+)
+from app.errors import BadInput
 from app.images.decode import image_size
 from app.pipeline import Pipeline
 from app.stores.base import Spool
 
 Role = Literal["x", "y", "labels"]
 ROLES: tuple[Role, ...] = ("x", "y", "labels")
-PREDICTIONS = "predictions.json"
 MAX_NAME_BYTES = 240  # percent-encoded; with its role it becomes a file name in the spool
 
 
@@ -35,6 +39,7 @@ class UploadedFile(NamedTuple):
     role: Role
     name: str
     data: bytes
+    group: str | None = None
 
 
 @dataclass(slots=True)
@@ -46,19 +51,26 @@ class UploadedPairs:
     )
     digests: dict[str, str] = field(default_factory=dict)  # SHA-256 of Y by name
     predictions: dict[str, str] = field(default_factory=dict)  # claimed by labels, by name
+    groups: dict[str, str] = field(default_factory=dict)  # by name
     items: list[dict[str, str]] = field(default_factory=list)
 
 
 def archive_files(file: BinaryIO, limits: ArchiveLimits) -> Iterator[UploadedFile | Entry]:
     """The images of an archive: `x/NAME`, `y/NAME`, `labels/NAME`, inside one folder or none.
 
+    In `y/GROUP/NAME` and so on the folder is the group; the pair is then named GROUP.NAME.
+
     Entries that are none of these are passed on as they are; the caller names them.
     """
     for entry in read_archive(file, limits):
         role = entry.parts[-2] if len(entry.parts) in {2, 3} else None
+        group = None
+        if role not in ROLES and len(entry.parts) in {3, 4}:
+            role, group = entry.parts[-3:-1]
         path = PurePosixPath(entry.parts[-1])
         if role in ROLES and path.suffix.lower() in IMAGE_SUFFIXES:
-            yield UploadedFile(role, path.stem, entry.data)
+            name = path.stem if group is None else f"{group}.{path.stem}"
+            yield UploadedFile(role, name, entry.data, group)
         else:
             yield entry
 
@@ -73,7 +85,7 @@ async def spool_pairs(
         if isinstance(file, Entry):
             _other_entry(found, file)
             continue
-        role, name, data = file
+        role, name, data, group = file
         if reason := _wrong_name(name):
             found.items.append({"name": name[:80], "reason": reason})
             continue
@@ -85,6 +97,8 @@ async def spool_pairs(
         except BadInput as error:
             found.items.append({"name": name, "reason": f"{role}: {error.detail.rstrip('.')}"})
             continue
+        if group is not None:
+            found.groups[name] = group
         if role == "y":
             found.digests[name] = hashlib.sha256(data).hexdigest()
         await spool.put(job, f"{role}/{name}", data)
@@ -111,7 +125,7 @@ def check_uploaded(
             items.append({"name": name, "reason": reason})
 
     names = {name for name, _ in known}
-    for name in [*xs, *labels, *ys]:
+    for name in [*xs, *labels, *ys, *found.groups]:
         reason = (
             "y/ has no image of this name"
             if name not in ys
@@ -131,6 +145,7 @@ def check_uploaded(
             "x": name in xs,
             "label": name in labels,
             "prediction": found.predictions.get(name),
+            "group": found.groups.get(name),
         }
         for name in sorted(ys)
         if name not in bad
@@ -166,21 +181,8 @@ def _wrong_size(
 def _other_entry(found: UploadedPairs, entry: Entry) -> None:
     """A file that is no image of a pair: the digests of predictions, or a mistake."""
     if entry.parts[-2:] == ("labels", PREDICTIONS):
-        found.predictions = claimed_predictions(entry)
+        found.predictions = claimed_predictions(entry.data)
         return
     found.items.append(
         {"name": "/".join(entry.parts), "reason": "not an image in x/, y/ or labels/"}
     )
-
-
-def claimed_predictions(entry: Entry) -> dict[str, str]:
-    """The SHA-256 of the predictions that labels were drawn on, by name of the pair.
-
-    Raises:
-        BadPairs: not a JSON object.
-    """
-    try:
-        claimed = json.loads(entry.data)
-        return {str(name): str(digest) for name, digest in claimed.items()}
-    except (ValueError, AttributeError, RecursionError) as error:
-        raise BadPairs(f"labels/{PREDICTIONS} is not a JSON object.", items=[]) from error

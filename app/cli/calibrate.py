@@ -11,15 +11,23 @@ from pydantic import ValidationError
 
 from app.calibration import canaries, file
 from app.calibration.config import CalibrationConfig
-from app.calibration.pairs import find_pairs
+from app.calibration.groups import find_grouped_pairs
 from app.calibration.record import Calibration, Provenance
 from app.calibration.run import check_pairs, finish, measure_pairs, run_id
-from app.cli.calibrations import of_server, shown, summary
+from app.cli.calibrations import (
+    DeltaOption,
+    GuaranteeOption,
+    MethodOption,
+    of_server,
+    shown,
+    summary,
+)
 from app.cli.local import local, progress_bar
 from app.cli.remote import KeyOption, Remote, ServerOption, calibrate_remotely
 from app.errors import BadRequest
 from app.pipeline import learn
 from app.settings import KEY_VARIABLE
+from app.warmup import start_warm_up
 
 
 def calibrate(
@@ -31,7 +39,7 @@ def calibrate(
     samples: Annotated[int, typer.Option(help="M, samples per image.")] = 8,
     prediction: Annotated[str, typer.Option(help="first or mean.")] = "first",
     estimator: Annotated[
-        str, typer.Option(help="smoothed_variance, patch_variance or pixel_variance.")
+        str, typer.Option(help="smoothed_variance, patch_variance, pixel_variance or learned.")
     ] = "smoothed_variance",
     kernel: Annotated[str, typer.Option(help="Window of σ: box or gaussian.")] = "box",
     size: Annotated[int, typer.Option(help="Width of the window of σ in pixels.")] = 7,
@@ -43,6 +51,9 @@ def calibrate(
         str,
         typer.Option(help="neighborhood, neighborhood_difference, pointwise or semantic."),
     ] = "neighborhood",
+    labels: Annotated[
+        str, typer.Option(help="Who labels for the semantic metric: people or synthetic.")
+    ] = "people",
     fidelity_blur: Annotated[
         float, typer.Option(help="Gaussian of the neighbourhood in pixels.")
     ] = 4.0,
@@ -50,10 +61,25 @@ def calibrate(
         float | None, typer.Option(help="B; default: the least bound of the metric.")
     ] = None,
     alpha: Annotated[float, typer.Option(help="The calibration's default α.")] = 0.1,
+    guarantee: GuaranteeOption = "expectation",
+    delta: DeltaOption = 0.1,
+    method: MethodOption = "hoeffding_bentkus",
+    group_by: Annotated[
+        str | None,
+        typer.Option(
+            help="Groups with curves of their own: folder, for y/GROUP/NAME, or a column of "
+            "DIR/manifest.csv.",
+        ),
+    ] = None,
     grey: Annotated[bool, typer.Option(help="Degradation: drop the colour.")] = False,
     input_blur: Annotated[float, typer.Option(help="Degradation: blur before reduction.")] = 0.0,
     noise: Annotated[float, typer.Option(help="Degradation: noise in levels of 255.")] = 0.0,
     jpeg: Annotated[int | None, typer.Option(help="Degradation: JPEG quality.")] = None,
+    inpaint: Annotated[
+        float | None, typer.Option(help="Degradation: holes in this share of the pixels.")
+    ] = None,
+    inpaint_shape: Annotated[str, typer.Option(help="rectangles or strokes.")] = "rectangles",
+    inpaint_color: Annotated[str, typer.Option(help="Colour of the holes.")] = "#ff00ff",
     seed: Annotated[int, typer.Option(help="Seed of samples and degradation.")] = 0,
     skip_bad_pairs: Annotated[
         bool, typer.Option(help="Leave out pairs that cannot be used, and say so.")
@@ -81,23 +107,31 @@ def calibrate(
             "blur": blur,
             "clip_quantile": clip_quantile,
         },
-        fidelity={"metric": metric, "blur": fidelity_blur, "bound": bound},
+        fidelity={"metric": metric, "blur": fidelity_blur, "bound": bound, "labels": labels},
         default_alpha=alpha,
-        degradation={"grey": grey, "blur": input_blur, "noise": noise, "jpeg": jpeg},
+        guarantee={"kind": guarantee, "delta": delta, "method": method},
+        degradation={
+            "grey": grey,
+            "blur": input_blur,
+            "noise": noise,
+            "jpeg": jpeg,
+            "inpaint": None
+            if inpaint is None
+            else {"share": inpaint, "shape": inpaint_shape, "color": inpaint_color.lower()},
+        },
         activate=activate,
         seed=seed,
         on_bad_pair="skip" if skip_bad_pairs else "fail",
-    )
-    if server is not None:
-        if note or attributions:
-            raise typer.BadParameter("--note and --attributions belong to a calibration made here.")
-        _run_remotely(folder, config, export, server, key_env, as_json=as_json)
-        return
-    provenance = Provenance(
         note=note,
         attributions=_lines(attributions) if attributions else [],
     )
-    calibration = asyncio.run(_run(folder, config, provenance))
+    if export is not None:
+        _check_writable(export)
+    if server is not None:
+        _run_remotely(folder, group_by, config, export, server, key_env, as_json=as_json)
+        return
+    provenance = Provenance(note=config.note, attributions=config.attributions)
+    calibration = asyncio.run(_run(folder, config, provenance, group_by))
     if export is not None:
         export.write_bytes(file.dump(calibration))
     typer.echo(summary(calibration, active=activate, as_json=as_json))
@@ -105,6 +139,7 @@ def calibrate(
 
 def _run_remotely(
     folder: Path,
+    group_by: str | None,
     config: CalibrationConfig,
     export: Path | None,
     server: str,
@@ -113,12 +148,20 @@ def _run_remotely(
     as_json: bool,
 ) -> None:
     with Remote.open(server, key_env) as remote:
-        made = calibrate_remotely(remote, folder, config, server=server)
+        made = calibrate_remotely(remote, folder, config, server=server, group_by=group_by)
         if made is None:
             return
         if export is not None:
             export.write_bytes(remote.export(made["id"]))
     typer.echo(shown(of_server(made), as_json=as_json))
+
+
+def _check_writable(path: Path) -> None:
+    """Find out before hours of generation that a file cannot be written. Raises OSError."""
+    is_new = not path.exists()
+    path.open("ab").close()
+    if is_new:
+        path.unlink()
 
 
 def _lines(path: Path) -> list[str]:
@@ -138,12 +181,15 @@ def _config(**fields: Any) -> CalibrationConfig:
         raise typer.BadParameter(f"{problems}.") from None
 
 
-async def _run(folder: Path, config: CalibrationConfig, provenance: Provenance) -> Calibration:
+async def _run(
+    folder: Path, config: CalibrationConfig, provenance: Provenance, group_by: str | None = None
+) -> Calibration:
     async with local() as session:
         upscaler = session.service.upscaler(config.upscaler)
         await learn(upscaler)
+        start_warm_up(session.settings)
         pipeline = config.pipeline(upscaler)
-        files = find_pairs(folder)
+        files = find_grouped_pairs(folder, group_by)
         if any(pair.x for pair in files):
             config = config.model_copy(update={"degradation": None})
         with progress_bar() as progress:

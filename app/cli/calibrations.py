@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from pydantic import ValidationError
 
 from app.answer import threshold_json
 from app.calibration import file
-from app.calibration.insight import COMMON_ALPHAS
+from app.calibration.derive import derive
+from app.calibration.guarantee import GuaranteeSettings
+from app.calibration.insight import COMMON_ALPHAS, groups_of
 from app.calibration.record import Calibration
 from app.cli.local import local
 from app.cli.remote import KeyOption, Remote, ServerOption
@@ -25,6 +28,15 @@ app = typer.Typer(help="Stored calibrations.", no_args_is_help=True)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Id = Annotated[str, typer.Argument(help="Id of a calibration.")]
+GuaranteeOption = Annotated[
+    str, typer.Option(help="What is promised: expectation or high_probability.")
+]
+DeltaOption = Annotated[
+    float, typer.Option(help="δ: the promise holds with probability 1 − δ (high_probability).")
+]
+MethodOption = Annotated[
+    str, typer.Option(help="The test behind it: hoeffding_bentkus or wsr (high_probability).")
+]
 
 
 @app.command("list")
@@ -51,13 +63,15 @@ def list_(
         mark = "*" if row["active"] else " "
         typer.echo(
             f"{mark} {row['id']}  {row['created_at'][:16]}  {row['upscaler']}  n={row['n']}  "
-            f"{row['metric']}  min α {row['min_alpha']:.4f}  {row['name'] or ''}".rstrip()
+            f"{row['metric']}  min α {row['min_alpha']:.4f}{_confidence(row)}  "
+            f"{row['name'] or ''}".rstrip()
         )
 
 
 @app.command()
 def show(
     calibration: Id,
+    group: Annotated[str | None, typer.Option(help="Only the pairs of this group.")] = None,
     server: ServerOption = None,
     key_env: KeyOption = KEY_VARIABLE,
     as_json: Json = False,
@@ -71,10 +85,53 @@ def show(
 
     if server is not None:
         with Remote.open(server, key_env) as remote:
-            typer.echo(_shown_by_server(remote.show(calibration), as_json=as_json))
+            typer.echo(_shown_by_server(remote.show(calibration, group), as_json=as_json))
         return
     found, active = asyncio.run(run())
-    typer.echo(summary(found, active=active, as_json=as_json))
+    typer.echo(summary(found, active=active, as_json=as_json, group=group))
+
+
+@app.command("derive")
+def derive_(
+    calibration: Id,
+    guarantee: GuaranteeOption = "high_probability",
+    delta: DeltaOption = 0.1,
+    method: MethodOption = "hoeffding_bentkus",
+    name: Annotated[str | None, typer.Option(help="Default: the name of the old one.")] = None,
+    activate: Annotated[bool, typer.Option(help="Serve from it at once.")] = False,
+    server: ServerOption = None,
+    key_env: KeyOption = KEY_VARIABLE,
+    as_json: Json = False,
+) -> None:
+    """Make a calibration of the same pairs under another guarantee; nothing is generated."""
+    try:
+        settings = GuaranteeSettings.model_validate(
+            {"kind": guarantee, "delta": delta, "method": method}
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise typer.BadParameter(f"{first['loc'][0]}: {first['msg']}.") from None
+
+    async def run() -> Calibration:
+        async with local() as session:
+            parent = await session.calibrations.get(calibration)
+            upscaler = session.upscalers.get(parent.manifest.upscaler)
+            if activate and upscaler is not None:
+                guard(parent.pipeline, upscaler)
+            spool = session.stores.spool
+            made = await derive(
+                session.calibrations, spool, parent, settings, created_by="local", name=name
+            )
+            if activate:
+                await session.stores.calibrations.activate(made.id)
+            return made
+
+    if server is None:
+        typer.echo(summary(asyncio.run(run()), active=activate, as_json=as_json))
+        return
+    asked = {"guarantee": settings.model_dump(), "activate": activate, "name": name}
+    with Remote.open(server, key_env) as remote:
+        typer.echo(_shown_by_server(remote.derive(calibration, asked), as_json=as_json))
 
 
 @app.command()
@@ -155,22 +212,27 @@ def import_(
     typer.echo(calibration.id)
 
 
-def summary(calibration: Calibration, *, active: bool, as_json: bool) -> str:
-    """One calibration as text or JSON."""
+def summary(
+    calibration: Calibration, *, active: bool, as_json: bool, group: str | None = None
+) -> str:
+    """One calibration as text or JSON; n and the thresholds are those of the group."""
+    part = calibration.of_group(group)
     rows: list[dict[str, Any]] = [
         {
             "alpha": alpha,
-            "threshold": threshold_json(calibration.curve.threshold(alpha)),
-            "trusted": calibration.mean_trusted_fraction(calibration.curve.threshold(alpha)),
+            "threshold": threshold_json(part.curve.threshold(alpha)),
+            "trusted": part.mean_trusted_fraction(part.curve.threshold(alpha)),
         }
         for alpha in COMMON_ALPHAS
     ]
     document = {
         "id": calibration.id,
         "active": active,
-        "n": calibration.n,
-        "min_alpha": calibration.curve.min_alpha,
+        "n": part.n,
+        "min_alpha": part.curve.min_alpha,
         **calibration.manifest.model_dump(mode="json", exclude={"pairs"}),
+        "guarantee": calibration.guarantee.facts(),
+        "groups": groups_of(calibration),
         "thresholds": rows,
     }
     return shown(document, as_json=as_json)
@@ -187,7 +249,8 @@ def of_server(detail: dict[str, Any]) -> dict[str, Any]:
         }
         for row in detail["thresholds"]
     ]
-    others = {name: value for name, value in detail.items() if name not in {"state", "thresholds"}}
+    only_there = {"state", "thresholds", "bound", "differences"}
+    others = {name: value for name, value in detail.items() if name not in only_there}
     return {**head, **others, "thresholds": thresholds}
 
 
@@ -204,7 +267,13 @@ def shown(document: dict[str, Any], *, as_json: bool) -> str:
         f"  fingerprint  {pipeline['fingerprint']}",
         f"  indecision   {json.dumps(pipeline['indecision'])}",
         f"  fidelity     {json.dumps(pipeline['fidelity'])}",
+        f"  guarantee    {_in_words(document['guarantee'])}",
         f"  pairs        {document['n']}, smallest possible α {document['min_alpha']:.4f}",
+        *(
+            f"  group        {row['group']}: {row['n']} pairs, smallest possible α "
+            f"{row['min_alpha']:.4f}"
+            for row in document["groups"]
+        ),
         "",
         "  α       threshold     trusted area of the pairs",
         *(
@@ -213,6 +282,17 @@ def shown(document: dict[str, Any], *, as_json: bool) -> str:
         ),
     ]
     return "\n".join(lines)
+
+
+def _confidence(row: dict[str, Any]) -> str:
+    """What a list adds to a guarantee with high probability."""
+    return f" with probability {1 - row['delta']:g}" if row.get("delta") is not None else ""
+
+
+def _in_words(guarantee: dict[str, Any]) -> str:
+    if guarantee["delta"] is None:
+        return "in expectation over calibrations and images"
+    return f"with probability {1 - guarantee['delta']:g} ({guarantee['method']})"
 
 
 def _shown_by_server(detail: dict[str, Any], *, as_json: bool) -> str:

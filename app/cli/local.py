@@ -28,7 +28,10 @@ async def local() -> AsyncIterator[Parts]:
     configure_logs("warning", "console")
     async with AsyncExitStack() as stack:
         # Jobs are not run here; a queue that is shared with servers need not be reachable.
-        yield await open_parts(settings.model_copy(update={"queue": "memory://"}), stack)
+        # What is tried by hand is no request of the service: the monitor does not count it.
+        yield await open_parts(
+            settings.model_copy(update={"queue": "memory://"}), stack, monitored=False
+        )
 
 
 def progress_bar(*, is_bytes: bool = False) -> Progress:

@@ -13,7 +13,7 @@ import typer
 
 import workers.cli
 from app import __version__
-from app.cli import calibrate, calibrations, config, jobs, serve, upscale, upscalers
+from app.cli import calibrate, calibrations, config, evaluate, jobs, serve, upscale, upscalers
 from app.errors import ConfigError, TrustscaleError
 
 app = typer.Typer(
@@ -45,6 +45,7 @@ app.command("serve")(serve.serve)
 app.command("jobs")(jobs.jobs)
 app.command("upscale")(upscale.upscale)
 app.command("calibrate")(calibrate.calibrate)
+app.command("evaluate")(evaluate.evaluate)
 app.add_typer(calibrations.app, name="calibrations")
 app.add_typer(upscalers.app, name="upscalers")
 app.add_typer(config.app, name="config")

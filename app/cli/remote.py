@@ -11,7 +11,7 @@ import os
 import secrets
 import tarfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Annotated, Any, Final, NamedTuple, Self
@@ -20,8 +20,8 @@ import httpx
 import typer
 
 from app.calibration.config import CalibrationConfig
-from app.calibration.pairs import find_pairs
-from app.calibration.uploads import PREDICTIONS
+from app.calibration.groups import find_grouped_pairs
+from app.calibration.pairs import PREDICTIONS, PairFiles
 from app.cli.local import progress_bar
 from app.errors import BadRequest, ConfigError, TrustscaleError
 
@@ -98,9 +98,10 @@ class Remote:
             raise self._stranger()
         return rows
 
-    def show(self, calibration: str) -> dict[str, Any]:
+    def show(self, calibration: str, group: str | None = None) -> dict[str, Any]:
         """A calibration, or the job that makes it, as the server describes it."""
-        return self._document("GET", f"{_BASE}/{calibration}", member="id")
+        params = {} if group is None else {"group": group}
+        return self._document("GET", f"{_BASE}/{calibration}", member="id", params=params)
 
     def activate(self, calibration: str) -> dict[str, Any]:
         """Make it the active one; the answer names the one that is replaced."""
@@ -118,7 +119,12 @@ class Remote:
         )
 
     def create(
-        self, folder: Path, config: CalibrationConfig, on_sent: Callable[[int, int], None]
+        self,
+        folder: Path,
+        config: CalibrationConfig,
+        on_sent: Callable[[int, int], None],
+        *,
+        group_by: str | None = None,
     ) -> str:
         """Upload a folder of pairs; the id of the job. `on_sent` is told (bytes sent, all bytes).
 
@@ -127,7 +133,11 @@ class Remote:
         """
         # Without a name the server's own default is meant.
         document = config.model_dump_json(exclude=None if config.upscaler else {"upscaler"})
-        upload = _Upload(_files(folder), document)
+        pairs = find_grouped_pairs(folder, group_by)
+        fields = {"config": document}
+        if groups := {pair.name: pair.group for pair in pairs if pair.group}:
+            fields["groups"] = json.dumps(groups)
+        upload = _Upload(_files(folder, pairs), fields)
 
         def body() -> Iterator[bytes]:
             sent = 0
@@ -145,6 +155,10 @@ class Remote:
             timeout=_UPLOAD_TIMEOUT,
         )
         return str(job["id"])
+
+    def derive(self, calibration: str, asked: dict[str, Any]) -> dict[str, Any]:
+        """The same pairs under another guarantee."""
+        return self._document("POST", f"{_BASE}/{calibration}/derive", member="id", json=asked)
 
     def watch(self, job: str) -> Iterator[dict[str, Any]]:
         """The job now and after every change, up to its last state; lost connections are mended."""
@@ -202,7 +216,12 @@ class Remote:
 
 
 def calibrate_remotely(
-    remote: Remote, folder: Path, config: CalibrationConfig, *, server: str
+    remote: Remote,
+    folder: Path,
+    config: CalibrationConfig,
+    *,
+    server: str,
+    group_by: str | None = None,
 ) -> dict[str, Any] | None:
     """Upload, watch the job to its end, and return the calibration; None if it awaits labels.
 
@@ -217,6 +236,7 @@ def calibrate_remotely(
                 folder,
                 config,
                 lambda sent, total: progress.update(uploading, completed=sent, total=total),
+                group_by=group_by,
             )
         except RemoteError as error:
             _name(error.members.get("items", []))
@@ -271,11 +291,11 @@ class _File(NamedTuple):
     path: Path
 
 
-def _files(folder: Path) -> list[_File]:
-    """The pairs of a folder, and the digests of the predictions that labels were drawn on."""
+def _files(folder: Path, pairs: Sequence[PairFiles]) -> list[_File]:
+    """The files of the pairs, and the digests of the predictions that labels were drawn on."""
     files = [
-        _File(f"{role}/{path.name}", path)
-        for pair in find_pairs(folder)
+        _File(f"{role}/{pair.name}{path.suffix}", path)
+        for pair in pairs
         for role, path in (("x", pair.x), ("y", pair.y), ("labels", pair.label))
         if path is not None
     ]
@@ -284,14 +304,17 @@ def _files(folder: Path) -> list[_File]:
 
 
 class _Upload:
-    """A form with the config and one tar archive, made while it is sent: files stay on the disk."""
+    """A form with fields and one tar archive, made while it is sent: files stay on the disk."""
 
-    def __init__(self, files: list[_File], config: str) -> None:
+    def __init__(self, files: list[_File], fields: Mapping[str, str]) -> None:
         boundary = secrets.token_hex(16)
         self._members = [(self._header(file), file) for file in files]
+        texts = "".join(
+            f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{text}\r\n'
+            for name, text in fields.items()
+        )
         self._head = (
-            f'--{boundary}\r\nContent-Disposition: form-data; name="config"\r\n\r\n{config}\r\n'
-            f'--{boundary}\r\nContent-Disposition: form-data; name="archive"; '
+            f'{texts}--{boundary}\r\nContent-Disposition: form-data; name="archive"; '
             'filename="pairs.tar"\r\nContent-Type: application/x-tar\r\n\r\n'
         ).encode()
         self._tail = bytes(2 * _BLOCK) + f"\r\n--{boundary}--\r\n".encode()

@@ -14,6 +14,8 @@ from app.assembly import check_start
 from app.logs import configure_logs
 from app.main import create_app
 from app.settings import load_settings, unknown_variables
+from app.tracing import exporting
+from app.warmup import start_warm_up
 
 
 def serve(
@@ -26,6 +28,7 @@ def serve(
     for name in unknown_variables(os.environ):
         structlog.get_logger(__name__).warning("unknown_setting", variable=name)
     asyncio.run(check_start(settings))
+    start_warm_up(settings)
     config = uvicorn.Config(
         create_app(settings),
         host=host,
@@ -37,6 +40,7 @@ def serve(
         timeout_graceful_shutdown=int(settings.request_timeout_s),
     )
     server = uvicorn.Server(config)
-    asyncio.run(server.serve())
+    with exporting(settings.otlp_endpoint, "trustscale-gateway"):
+        asyncio.run(server.serve())
     if not server.started:
         raise typer.Exit(1)

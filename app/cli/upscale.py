@@ -32,10 +32,14 @@ def upscale(
     background: Annotated[
         str | None, typer.Option(help="Colour that transparent pixels are flattened onto.")
     ] = None,
+    group: Annotated[
+        str | None,
+        typer.Option(help="Group that the images belong to, of those of the calibration."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the answers as JSON.")] = False,
 ) -> None:
     """Upscale images; write image, mask, trust level, overlay and answer beside each other."""
-    request = UpscaleRequest(upscaler, alpha, seed, background)
+    request = UpscaleRequest(upscaler, alpha, seed, background, group=group)
     stems = Counter(path.stem for path in files)
     if twice := [stem for stem, count in stems.items() if count > 1]:
         raise typer.BadParameter(f"Several files are called {twice[0]}; one would replace another.")

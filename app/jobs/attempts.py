@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any, Final
 
-from app.errors import TrustscaleError
+from app.errors import NotFound, TrustscaleError
 from app.jobs.handlers import Handler, Interrupted, JobContext, Overtaken
+from app.jobs.observer import JobObserver
 from app.jobs.supervision import Cancelled, Supervisor
 from app.stores.base import Job, JobState, JobStore, StoreUnavailable
+from app.tracing import Span, resumed, span
 
 ProblemOf = Callable[[Exception], dict[str, Any]]
 
@@ -39,6 +43,7 @@ class Attempts:
         jobs: JobStore,
         supervisor: Supervisor,
         problem_of: ProblemOf,
+        observer: JobObserver,
         *,
         alive_s: Callable[[], float],
     ) -> None:
@@ -46,6 +51,7 @@ class Attempts:
         self._alive_s = alive_s
         self._supervisor = supervisor
         self._problem_of = problem_of
+        self._observer = observer
 
     async def run(self, job_id: str, handler: Handler) -> bool:
         """Run one attempt to its end. True if the job was given back and must be queued again.
@@ -53,11 +59,30 @@ class Attempts:
         Raises StoreUnavailable if nothing could be begun.
         """
         insist = self._supervisor.insist
+        was_running = await insist(lambda: self._is_running(job_id))
         job = await insist(
             lambda: self._jobs.begin(job_id, max_attempts=MOST_ATTEMPTS, alive_s=self._alive_s())
         )
         if job is None:
             return False
+        facts = {"trustscale.job_kind": job.kind, "trustscale.attempt": job.attempt}
+        with span("job attempt", facts, kind="consumer", parent=resumed(job.trace)) as traced:
+            outcome, again = await self._attempt(job, handler, traced)
+            traced.set({"trustscale.outcome": outcome})
+        if was_running:
+            self._observer.lost_lease(job.kind)
+        self._observer.attempt(job.kind, outcome)
+        return again
+
+    async def _is_running(self, job_id: str) -> bool:
+        """Whether the store takes the job for running: its attempt died, if a new one begins."""
+        with suppress(NotFound):
+            return (await self._jobs.get(job_id)).state is JobState.RUNNING
+        return False
+
+    async def _attempt(self, job: Job, handler: Handler, traced: Span) -> tuple[str, bool]:
+        """What became of the attempt, and whether the job must be queued again."""
+        insist = self._supervisor.insist
         context = JobContext(job, self._jobs, insist=insist)
         state, result, error = JobState.SUCCEEDED, None, None
         try:
@@ -68,25 +93,29 @@ class Attempts:
             log.info(
                 "Attempt %d of job %s is over, by another one or by its end.", job.attempt, job.id
             )
-            return False
+            return "overtaken", False
         except Cancelled:
             state = JobState.CANCELLED
         except Interrupted:
             log.info("Job %s goes back to the queue.", job.id)
-            return await self._jobs.release(job.id, job.attempt)
+            return "interrupted", await self._jobs.release(job.id, job.attempt)
         except StoreUnavailable as away:
             # Not the job's fault, a full disk for example: once the store works, it runs again.
             log.warning("Job %s stops for now: %s", job.id, away.detail)
             await insist(lambda: self._jobs.release(job.id, job.attempt))
-            return False
+            return "store_away", False
         except Exception as failure:  # noqa: BLE001 - whatever a handler raises ends its job
             state, error = JobState.FAILED, self._told(job, failure)
+            traced.fail(type(failure).__name__)
         kept = await insist(
             lambda: self._jobs.finish(job.id, job.attempt, state, result=result, error=error)
         )
         if not kept:
             log.warning("Attempt %d of job %s ended too late.", job.attempt, job.id)
-        return False
+            return "overtaken", False
+        seconds = (datetime.now(UTC) - job.created_at).total_seconds()
+        self._observer.ended(job.kind, state.value, seconds)
+        return state.value, False
 
     def _told(self, job: Job, failure: Exception) -> dict[str, Any]:
         if isinstance(failure, TrustscaleError):

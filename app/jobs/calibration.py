@@ -16,16 +16,23 @@ from typing import Any, Literal
 
 import numpy as np
 
+from app.calibration import labels, pictures
 from app.calibration.active import Calibrations
 from app.calibration.canaries import CanaryTaker, chosen, publish
 from app.calibration.config import CalibrationConfig
-from app.calibration.measure import measure_pair, measure_samples, pack, pair_info, unpack
-from app.calibration.pairs import PAIR_LIMITS, Pair, bad_pairs, decode_label, load_pair
+from app.calibration.groups import grouped
+from app.calibration.measure import (
+    measure_samples,
+    pack,
+    pair_info,
+    reduce_pair,
+    unpack,
+    wrong_prediction,
+)
+from app.calibration.pairs import SAME_PIXELS, Pair, bad_pairs, decode_label, load_pair
 from app.calibration.record import SIGMA_QUANTILES, Calibration, MeasuredPair, PairInfo, Provenance
 from app.conformal import Staircase, fidelity
 from app.errors import BadInput, BadPairs, NotFound
-from app.images.decode import decode
-from app.images.encode import png_rgb
 from app.jobs.handlers import JobContext
 from app.pipeline import Pipeline, guard, learn
 from app.stores.base import Job, JobState, Spool
@@ -113,10 +120,14 @@ class CalibrationHandler:
         canary = self._canary(job.id, request, unit)
         try:
             pair = await self._load(job.id, request, unit)
-            if request.pipeline.fidelity.metric == "semantic":
+            await self._claim_content(job.id, pair)
+            if fidelity.needs_label(request.pipeline.fidelity):
                 return await self._semantic(job.id, request, pair, upscaler, canary)
-            measured = await measure_pair(upscaler, pair, request.pipeline, canary=canary)
-            return _MEASURED + pack(measured)
+            measurement = await measure_samples(upscaler, pair, request.pipeline, canary=canary)
+            await pictures.keep(self.spool, job.id, unit, pair.x, measurement.prediction)
+            return _MEASURED + pack(
+                await asyncio.to_thread(reduce_pair, pair, measurement, request.pipeline)
+            )
         except BadInput as error:
             item = {"name": unit, "reason": error.detail.rstrip(".")}
             if request.config.on_bad_pair == "fail":
@@ -140,6 +151,8 @@ class CalibrationHandler:
                 missing += 1
         if missing:
             return JobState.AWAITING_LABELS
+        groups = {pair["name"]: pair.get("group") for pair in request.pairs}
+        measured = grouped(measured, groups)
         calibration = await self._calibration(request, measured, skipped, job.created_at)
         await self.calibrations.add(calibration, activate=False)
         await publish(
@@ -150,6 +163,7 @@ class CalibrationHandler:
             samples=request.pipeline.samples,
             parent=request.parent,
         )
+        await pictures.link(self.spool, job.id, calibration.id, parent=request.parent)
         if request.config.activate:
             await self.calibrations.store.activate(calibration.id, fence=context.fence)
         return f"/v1/admin/calibrations/{calibration.id}"
@@ -174,10 +188,16 @@ class CalibrationHandler:
                 pipeline=request.pipeline,
                 name=config.name,
                 default_alpha=config.default_alpha,
+                guarantee=config.guarantee,
                 degradation=config.degradation,
                 seed=config.seed,
                 skipped=[dict(item) for item in skipped],
-                provenance=Provenance(created_by=request.created_by, parent=request.parent),
+                provenance=Provenance(
+                    created_by=request.created_by,
+                    parent=request.parent,
+                    note=config.note,
+                    attributions=config.attributions,
+                ),
                 created_at=created_at,
             )
         )
@@ -203,6 +223,18 @@ class CalibrationHandler:
             )
         )
 
+    async def _claim_content(self, job: str, pair: Pair) -> None:
+        """Say that the pixels of Y are this pair's; uploads were compared by their bytes only.
+
+        Raises:
+            BadPairs: another pair was there first.
+        """
+        claim = f"pixels/{await asyncio.to_thread(image_digest, pair.y)}"
+        if not await self.spool.create(job, claim, pair.name.encode()):
+            first = (await self.spool.get(job, claim)).decode()
+            if first != pair.name:  # else this unit is repeated
+                raise BadPairs(SAME_PIXELS.format(first), items=[])
+
     async def _semantic(
         self,
         job: str,
@@ -215,18 +247,12 @@ class CalibrationHandler:
         measurement = await measure_samples(upscaler, pair, request.pipeline, canary=canary)
         sha256 = image_digest(measurement.prediction)
         asked = request.pair(pair.name)
-        if asked["label"] and asked["prediction"] != sha256:
-            raise BadPairs(
-                "the label was not drawn on this prediction "
-                f"(labels/predictions.json names {asked['prediction']}, it is {sha256})",
-                items=[],
-            )
+        if asked["label"] and (reason := wrong_prediction(asked["prediction"], sha256)):
+            raise BadPairs(reason, items=[])
         if asked["label"]:  # a damaged one is named now, not when all pairs are measured
-            label = await self.spool.get(job, f"labels/{pair.name}")
+            label, _ = await labels.read(self.spool, job, pair.name)
             await asyncio.to_thread(decode_label, label, measurement.sigma.shape)
-        png = await asyncio.to_thread(png_rgb, measurement.prediction)
-        await self.spool.put(job, f"x-shown/{pair.name}", await asyncio.to_thread(png_rgb, pair.x))
-        await self.spool.put(job, f"prediction/{pair.name}", png)
+        await pictures.keep(self.spool, job, pair.name, pair.x, measurement.prediction)
         await self.spool.put(job, f"sigma/{pair.name}", measurement.sigma.tobytes())
         document = {
             "info": pair_info(pair, measurement).model_dump(),
@@ -240,7 +266,7 @@ class CalibrationHandler:
     ) -> MeasuredPair | None:
         """The measured pair once its label is there."""
         try:
-            label = await self.spool.get(job, f"labels/{name}")
+            label, _ = await labels.read(self.spool, job, name)
         except NotFound:
             return None
         waiting = waiting_pair(data)
@@ -275,14 +301,3 @@ def record_state(record: bytes) -> Literal["measured", "awaiting_label", "skippe
     """What a checkpoint says about its pair."""
     kind = record[:1]
     return "measured" if kind == _MEASURED else "awaiting_label" if kind == _WAITING else "skipped"
-
-
-def as_png(data: bytes) -> bytes:
-    """A spooled image as a PNG file, whatever it was uploaded as, and as it is measured.
-
-    Raises:
-        BadImage: it is damaged.
-    """
-    if data.startswith(b"\x89PNG"):
-        return data
-    return png_rgb(decode(data, PAIR_LIMITS).rgb)

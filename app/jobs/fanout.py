@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -38,8 +39,10 @@ from app.errors import (
 )
 from app.jobs.attempts import MOST_ATTEMPTS, ProblemOf, problem
 from app.jobs.handlers import FanOut, Handler, Interrupted, JobContext, Overtaken
+from app.jobs.observer import JobObserver
 from app.jobs.supervision import Cancelled, Supervisor
 from app.stores.base import Job, JobState, JobStore, StoreUnavailable, given_up
+from app.tracing import resumed, span
 
 # Units of one job in the queue or running at a time: above the units that all workers of a fleet
 # run at once, or they would wait for the coordinator.
@@ -122,7 +125,8 @@ def coordinator(fan_out: FanOut, send: Send, *, resend_s: float) -> Handler:
                 await context.progress(done, len(units), "pairs")
                 shown = done
             if not missing:
-                return await fan_out.reduce(job, context)
+                with span("reduce", {"trustscale.pairs": len(units)}):
+                    return await fan_out.reduce(job, context)
             due = clock() - resend_s
             unsent = [unit for unit in missing[:WINDOW] if sent.get(unit, due) <= due]
             if unsent:
@@ -145,10 +149,17 @@ async def _recorded(context: JobContext) -> set[str]:
 class Units:
     """Runs single units in this process."""
 
-    def __init__(self, jobs: JobStore, supervisor: Supervisor, problem_of: ProblemOf) -> None:
+    def __init__(
+        self,
+        jobs: JobStore,
+        supervisor: Supervisor,
+        problem_of: ProblemOf,
+        observer: JobObserver,
+    ) -> None:
         self._jobs = jobs
         self._supervisor = supervisor
         self._problem_of = problem_of
+        self._observer = observer
         self._turns = Turns()
 
     async def run(self, job_id: str, unit: str, fan_out: FanOut) -> bool:
@@ -165,20 +176,28 @@ class Units:
             if starts >= MOST_ATTEMPTS:
                 await self._fail(job_id, given_up(starts, [unit]))
                 return False
+            started, outcome = time.monotonic(), "failed"
             try:
-                value = await self._supervisor.run(job, self._tries(job, unit, fan_out))
+                with span("unit", kind="consumer", parent=resumed(job.trace)):
+                    value = await self._supervisor.run(job, self._tries(job, unit, fan_out))
+                outcome = "ok"
             except (Cancelled, Overtaken):
+                outcome = "stopped"
                 return False
             except Interrupted:
+                outcome = "interrupted"
                 await self._jobs.release_unit(job_id, unit)
                 return True
             except StoreUnavailable:
                 # Not the unit's fault; the coordinator sends it again.
+                outcome = "store_away"
                 await insist(lambda: self._jobs.release_unit(job_id, unit))
                 raise
             except Exception as error:  # noqa: BLE001 - whatever a unit raises ends its job
                 await self._fail(job_id, self._told(job, unit, error))
                 return False
+            finally:
+                self._observer.unit(outcome, time.monotonic() - started)
             await self._record(job, unit, value)
             return False
 

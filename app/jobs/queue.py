@@ -55,8 +55,10 @@ from app.errors import ConfigError
 from app.jobs.attempts import Attempts, ProblemOf
 from app.jobs.fanout import Units, coordinator
 from app.jobs.handlers import FanOut, Handler
+from app.jobs.observer import JobObserver, NoObserver
 from app.jobs.supervision import Supervisor
 from app.stores.base import Job, JobKind, JobStore, StoreUnavailable
+from app.tracing import context, span
 
 QUEUES: Final = ("upscale", "calibration", "unit")
 
@@ -87,7 +89,13 @@ class JobQueue:
     """
 
     def __init__(
-        self, url: str, jobs: JobStore, *, problem_of: ProblemOf, lease_s: float = 60.0
+        self,
+        url: str,
+        jobs: JobStore,
+        *,
+        problem_of: ProblemOf,
+        lease_s: float = 60.0,
+        observer: JobObserver | None = None,
     ) -> None:
         if urlsplit(url).scheme not in {"memory", "redis", "rediss"}:
             raise ConfigError("A queue URL starts with memory:// or redis:// or rediss://.")
@@ -95,6 +103,7 @@ class JobQueue:
         self._jobs = jobs
         self._problem_of = problem_of
         self._lease_s = lease_s
+        self._observer = observer or NoObserver()
         self._is_memory = urlsplit(url).scheme == "memory"
         self._began = time.monotonic()
         self._dockets: dict[str, Docket] = {}
@@ -119,11 +128,12 @@ class JobQueue:
         Once it is stored it will be run: a queue that cannot be reached now is made good by the
         next worker that looks. Raises StoreUnavailable if it could not be stored.
         """
-        stored = await self._jobs.create(job)
-        if not stored.state.is_final:
-            with _later("A job is queued"):
-                await self._send_jobs([stored])
-        return stored
+        with span("submit", {"trustscale.job_kind": job.kind}, kind="producer"):
+            stored = await self._jobs.create(job.model_copy(update={"trace": context()}))
+            if not stored.state.is_final:
+                with _later("A job is queued"):
+                    await self._send_jobs([stored])
+            return stored
 
     async def resume(self, job_id: str) -> Job:
         """Queue a job that awaited labels again. Raises NotFound."""
@@ -190,7 +200,7 @@ class JobQueue:
             raise ValueError("the unit queue serves one kind of job")
         for kind, handler in handlers.items():
             if isinstance(handler, FanOut):
-                units = Units(self._jobs, supervisor, self._problem_of)
+                units = Units(self._jobs, supervisor, self._problem_of, self._observer)
                 self._serve_units(units, handler)
                 coordinate = coordinator(handler, self._send_units, resend_s=self._lease_s)
                 self._serve_jobs(kind, coordinate, coordinating)
@@ -207,7 +217,9 @@ class JobQueue:
         return min(alive_s, time.monotonic() - self._began) if self._is_memory else alive_s
 
     def _serve_jobs(self, kind: JobKind, handler: Handler, supervisor: Supervisor) -> None:
-        attempts = Attempts(self._jobs, supervisor, self._problem_of, alive_s=self._alive_for)
+        attempts = Attempts(
+            self._jobs, supervisor, self._problem_of, self._observer, alive_s=self._alive_for
+        )
         docket = self._dockets[kind]
 
         async def run_job(job_id: str) -> None:

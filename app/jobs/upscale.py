@@ -6,11 +6,17 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Final
 
+from app.errors import UpscalerUnavailable
 from app.jobs.handlers import JobContext
 from app.service import UpscaleRequest, UpscaleService
 from app.stores.base import Job, Spool
+
+# Nobody waits for the answer of a job, so it outlives the restart of a worker with a large model.
+# Not much more: it occupies its job worker meanwhile, which others need.
+PATIENCE_S: Final = 60.0
+_SHORTEST_PAUSE_S: Final = 0.5
 
 
 def spooled_request(request: UpscaleRequest, seed: int) -> dict[str, Any]:
@@ -19,16 +25,32 @@ def spooled_request(request: UpscaleRequest, seed: int) -> dict[str, Any]:
 
 
 class UpscaleHandler:
-    """Runs upscale jobs."""
+    """Runs upscale jobs; an upscaler that is away for no longer than `patience_s` is waited for."""
 
-    def __init__(self, service: UpscaleService, spool: Spool) -> None:
+    def __init__(
+        self, service: UpscaleService, spool: Spool, *, patience_s: float = PATIENCE_S
+    ) -> None:
         self.service = service
         self.spool = spool
+        self.patience_s = patience_s
 
     async def __call__(self, job: Job, context: JobContext) -> str:
         """Generate, store the result under the job's id, return its link."""
-        data = await self.spool.get(job.id, "image")
-        prepared = await self.service.prepare(data, UpscaleRequest(**job.request))
+        clock = asyncio.get_running_loop().time
+        end = clock() + self.patience_s
+        while True:
+            try:
+                return await self._upscale(job, context)
+            except UpscalerUnavailable as away:
+                pause = max(_SHORTEST_PAUSE_S, away.retry_after)
+                if clock() + pause > end:
+                    raise
+                await asyncio.sleep(pause)
+
+    async def _upscale(self, job: Job, context: JobContext) -> str:
+        prepared = await self.service.prepare(
+            lambda: self.spool.get(job.id, "image"), UpscaleRequest(**job.request)
+        )
         async with _reporting(context) as report:
             answer = await self.service.run(
                 prepared,

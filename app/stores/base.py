@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 from pydantic import BaseModel, ConfigDict
 
 from app.errors import Conflict, Overloaded
+from app.stores.monitor import MonitorStore
 
 
 class StoreUnavailable(Overloaded):
@@ -36,6 +37,8 @@ class CalibrationHead(BaseModel):
     min_alpha: float
     default_alpha: float
     metric: str
+    guarantee: str = "expectation"
+    delta: float | None = None
 
 
 class Activation(NamedTuple):
@@ -114,7 +117,10 @@ JobKind = Literal["upscale", "calibration"]
 
 
 class Job(BaseModel):
-    """A job as the store knows it. `request` is what the job needs to run again from the start."""
+    """A job as the store knows it. `request` is what the job needs to run again from the start.
+
+    trace: the context of the request that left it (`app/tracing.py`), if that was traced.
+    """
 
     id: str
     kind: JobKind
@@ -128,6 +134,7 @@ class Job(BaseModel):
     request: dict[str, Any]
     result: str | None = None
     error: dict[str, Any] | None = None
+    trace: str | None = None
 
 
 class JobStore(Protocol):
@@ -296,6 +303,10 @@ class Spool(Protocol):
         """Store a file, whole or not at all. Storing a name again replaces the file."""
         ...
 
+    async def create(self, job: str, name: str, data: bytes) -> bool:
+        """Store a file, whole, unless there is one of this name: True for exactly one caller."""
+        ...
+
     async def get(self, job: str, name: str) -> bytes:
         """Raises NotFound."""
         ...
@@ -306,6 +317,10 @@ class Spool(Protocol):
 
     async def delete(self, job: str) -> None:
         """Remove all files of a job; nothing happens if there are none."""
+        ...
+
+    async def untouched(self, before: datetime) -> list[str]:
+        """The jobs none of whose files was stored since, in order."""
         ...
 
 
@@ -348,6 +363,9 @@ class Stores(Protocol):
 
     @property
     def audit(self) -> AuditLog: ...
+
+    @property
+    def monitor(self) -> MonitorStore: ...
 
     async def check(self) -> None:
         """Return if reads and writes work.

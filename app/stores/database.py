@@ -87,6 +87,28 @@ MIGRATIONS: tuple[str, ...] = (
         facts TEXT NOT NULL
     );
     """,
+    """
+    CREATE TABLE monitor (
+        calibration TEXT PRIMARY KEY,
+        version INTEGER NOT NULL,
+        state BLOB NOT NULL
+    );
+    CREATE TABLE monitor_points (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        calibration TEXT NOT NULL,
+        point BLOB NOT NULL
+    );
+    CREATE INDEX monitor_points_by_calibration ON monitor_points (calibration, id);
+    CREATE TABLE monitor_labels (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        calibration TEXT NOT NULL,
+        result TEXT NOT NULL,
+        digest TEXT NOT NULL,
+        record BLOB NOT NULL,
+        UNIQUE (calibration, result)
+    );
+    """,
+    "ALTER TABLE jobs ADD COLUMN trace TEXT",
 )
 SCHEMA_VERSION = len(MIGRATIONS)
 

@@ -14,6 +14,7 @@ import shutil
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 from uuid import uuid4
@@ -23,6 +24,7 @@ from app.stores.base import StoreUnavailable
 from app.stores.folders import (
     SCRATCH,
     component,
+    create_file,
     file_errors,
     named,
     remove_folder,
@@ -171,13 +173,24 @@ class FileSpool:
     async def put(self, job: str, name: str, data: bytes) -> None:
         def write() -> None:
             with file_errors("The spool folder"):
-                folder = self._folder / component(job)
-                if not folder.is_dir():
-                    folder.mkdir(exist_ok=True)
-                    sync_folder(self._folder)
-                replace_file(folder / component(name), data)
+                replace_file(self._of(job) / component(name), data)
 
         await asyncio.to_thread(write)
+
+    async def create(self, job: str, name: str, data: bytes) -> bool:
+        def write() -> bool:
+            with file_errors("The spool folder"):
+                return create_file(self._of(job) / component(name), data)
+
+        return await asyncio.to_thread(write)
+
+    def _of(self, job: str) -> Path:
+        """The folder of a job, made if missing."""
+        folder = self._folder / component(job)
+        if not folder.is_dir():
+            folder.mkdir(exist_ok=True)
+            sync_folder(self._folder)
+        return folder
 
     async def get(self, job: str, name: str) -> bytes:
         def read() -> bytes:
@@ -207,3 +220,17 @@ class FileSpool:
                 remove_old_scratch(self._folder)
 
         await asyncio.to_thread(remove)
+
+    async def untouched(self, before: datetime) -> list[str]:
+        def listing() -> list[str]:
+            with file_errors("The spool folder"):
+                old = []
+                for folder in self._folder.iterdir():
+                    with suppress(FileNotFoundError):  # another process removed it meanwhile
+                        # Whatever is stored is renamed into the folder, which tells the time.
+                        is_old = folder.stat().st_mtime < before.timestamp()
+                        if is_old and not folder.name.startswith(SCRATCH):
+                            old.append(named(folder.name))
+                return sorted(old)
+
+        return await asyncio.to_thread(listing)

@@ -100,6 +100,22 @@ def replace_file(path: Path, data: bytes) -> None:
     sync_folder(path.parent)
 
 
+def create_file(path: Path, data: bytes) -> bool:
+    """Put a file at a path as `replace_file` does, unless there is one: then False."""
+    scratch = path.parent / f"{SCRATCH}{uuid4().hex}"
+    try:
+        write_file(scratch, data)
+        try:
+            path.hardlink_to(scratch)  # unlike a renaming, it never replaces a file
+        except FileExistsError:
+            return False
+    finally:
+        with suppress(OSError):
+            scratch.unlink()
+    sync_folder(path.parent)
+    return True
+
+
 def remove_folder(folder: Path) -> bool:
     """Make a folder disappear at once, then free its space. False if there is none."""
     scratch = folder.parent / f"{SCRATCH}{uuid4().hex}"

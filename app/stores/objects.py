@@ -4,13 +4,17 @@ Needs the optional extra `objects` (fsspec and the package of the protocol, such
 stores put an object whole or not at all, which is the promise of `Spool.put`; a protocol of plain
 remote files (`sftp://`) does not, and a file half written there is only ever read by a job that is
 created after all its uploads are stored.
+
+`create` is one conditional write where fsspec has that for the protocol, as for S3. Elsewhere it
+looks before it writes, and two writers within that moment may both be told that they were first.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from app.errors import ConfigError, NotFound, TrustscaleError
@@ -54,6 +58,19 @@ class ObjectSpool:
 
         await self._call(write)
 
+    async def create(self, job: str, name: str, data: bytes) -> bool:
+        path = self._path(job, name)
+
+        def write() -> bool:
+            self._files.makedirs(self._path(job), exist_ok=True)
+            try:
+                self._files.pipe_file(path, data, mode="create")
+            except FileExistsError:
+                return False
+            return True
+
+        return await self._call(write)
+
     async def get(self, job: str, name: str) -> bytes:
         path = self._path(job, name)
 
@@ -84,6 +101,21 @@ class ObjectSpool:
 
         await self._call(remove)
 
+    async def untouched(self, before: datetime) -> list[str]:
+        def listing() -> list[str]:
+            newest: dict[str, datetime] = {}
+            try:
+                found = self._files.find(self._root, detail=True)
+            except FileNotFoundError:
+                return []
+            for path, info in found.items():
+                job = named(path.rpartition("/")[0].rpartition("/")[2])
+                stored = _time_of(info)
+                newest[job] = max(newest.get(job, stored), stored)
+            return sorted(job for job, stored in newest.items() if stored < before)
+
+        return await self._call(listing)
+
     def _path(self, *names: str) -> str:
         return "/".join([self._root, *map(component, names)])
 
@@ -97,3 +129,14 @@ class ObjectSpool:
             raise StoreUnavailable(
                 f"The spool ({self._scheme}://…) cannot be used now: {type(error).__name__}."
             ) from error
+
+
+def _time_of(info: Mapping[str, Any]) -> datetime:
+    """When a file was stored; now, so that it counts as young, where the protocol does not say."""
+    # S3 and most others say LastModified or mtime; a local folder says mtime in seconds.
+    found = info.get("LastModified") or info.get("mtime") or info.get("created")
+    if isinstance(found, int | float):
+        return datetime.fromtimestamp(found, UTC)
+    if isinstance(found, datetime):
+        return found if found.tzinfo else found.replace(tzinfo=UTC)
+    return datetime.now(UTC)

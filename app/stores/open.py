@@ -12,8 +12,10 @@ from app.stores.base import AuditLog, CalibrationStore, JobStore, ResultStore, S
 from app.stores.database import Database
 from app.stores.files import FileResults, FileSpool
 from app.stores.folders import usable_folder
+from app.stores.monitor import MonitorStore
 from app.stores.sqlite import SqliteAudit, SqliteCalibrations
 from app.stores.sqlite_jobs import SqliteJobs
+from app.stores.sqlite_monitor import SqliteMonitor
 
 DATABASE_NAME = "trustscale.sqlite3"
 
@@ -27,6 +29,7 @@ class OpenStores:
     results: ResultStore
     spool: Spool
     audit: AuditLog
+    monitor: MonitorStore
     checks: Sequence[Callable[[], Awaitable[None]]]
     closes: Sequence[Callable[[], Awaitable[None]]]
 
@@ -63,6 +66,7 @@ def open_stores(
     scheme = urlsplit(url).scheme
     if scheme in {"redis", "rediss"}:
         from app.stores.redis import RedisAudit, open_redis  # noqa: PLC0415 - only where Redis is used
+        from app.stores.redis_monitor import RedisMonitor  # noqa: PLC0415 - the same
 
         spool = open_spool(spool_url, data_dir)
         redis = open_redis(url, result_ttl_s=result_ttl_s, max_result_bytes=max_result_bytes)
@@ -72,6 +76,7 @@ def open_stores(
             redis.results,
             spool,
             RedisAudit(redis.client),
+            RedisMonitor(redis.client),
             [redis.check],
             [redis.close],
         )
@@ -90,6 +95,7 @@ def open_stores(
         results,
         spool,
         SqliteAudit(database),
+        SqliteMonitor(database),
         [database.check, results.check],
         [database.close],
     )

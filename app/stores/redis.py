@@ -16,6 +16,7 @@ Keys, all under `trustscale:`::
     results                 zset     id by the time of expiry (ms)
     results:sizes           hash     id -> bytes
     audit                   list     admin actions (JSON), the oldest first
+    monitor:<calibration>*           see `app/stores/redis_monitor.py`
     job:<id>, jobs:*                 see `app/stores/redis_jobs.py`
 """
 

@@ -225,6 +225,7 @@ class RedisJobs:
             "attempt": job.attempt,
             "cancel_requested": int(job.cancel_requested),
             "request": json.dumps(job.request),
+            "trace": job.trace or "",
             "starts": 0,
             "revision": 0,
         }

@@ -48,12 +48,13 @@ class SqliteJobs:
             json.dumps(job.request),
             job.result,
             job.error and json.dumps(job.error),
+            job.trace,
         )
 
         def insert(c: sqlite3.Connection) -> Job:
             c.execute(
                 f"INSERT OR IGNORE INTO jobs ({_COLUMNS}) "  # noqa: S608 - fixed columns
-                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 row,
             )
             return _select(c, job.id)
@@ -293,7 +294,7 @@ class SqliteJobs:
 
 _COLUMNS: Final = (
     "id, kind, state, progress, created_at, started_at, finished_at, attempt, cancel_requested, "
-    "request, result, error"
+    "request, result, error, trace"
 )
 
 

@@ -23,6 +23,11 @@ class Breaker:
     def is_open(self) -> bool:
         return self._is_open
 
+    @property
+    def failures(self) -> int:
+        """How many calls in a row have failed."""
+        return self._failures
+
     def expect(self, calls: int) -> None:
         """So many calls may be in flight, and one blip may fail them all; it opens at two."""
         self._limit = max(self._limit, 2 * calls)
@@ -121,15 +126,20 @@ class SpendGuard:
         self._limit = calls_per_hour
         self._started: list[float] = []
 
-    def wait_s(self) -> float:
-        """Seconds until the next call is allowed; 0: now."""
+    @property
+    def spent(self) -> int | None:
+        """Calls of the last hour; None: they are not counted, for there is no limit."""
         if self._limit is None:
-            return 0.0
+            return None
         now = time.monotonic()
         self._started = [start for start in self._started if now - start < self._HOUR_S]
-        if len(self._started) < self._limit:
+        return len(self._started)
+
+    def wait_s(self) -> float:
+        """Seconds until the next call is allowed; 0: now."""
+        if self._limit is None or (self.spent or 0) < self._limit:
             return 0.0
-        return self._started[0] + self._HOUR_S - now
+        return self._started[0] + self._HOUR_S - time.monotonic()
 
     def spend(self) -> None:
         """Count a call that starts now."""

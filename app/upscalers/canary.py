@@ -24,10 +24,9 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from app.conformal.drift import jump_and_bet
 from app.upscalers.base import RGB
 
-_BETS = (-1.0, 0.0, 1.0)
-_JUMP = 0.01
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
@@ -176,10 +175,9 @@ def _rank(earlier: Sequence[float], value: float, uniform: float) -> float:
 
 
 def _bet(accounts: tuple[float, float, float], p: float) -> tuple[float, float, float]:
-    """One round of the simple jumper: a little capital jumps, then each account bets."""
+    """One round of the simple jumper (`app/conformal/drift.py`) on capital instead of shares."""
     total = sum(accounts)
-    after = [
-        ((1 - _JUMP) * account + _JUMP / len(_BETS) * total) * (1 + bet * (p - 0.5))
-        for account, bet in zip(accounts, _BETS, strict=True)
-    ]
-    return (after[0], after[1], after[2])
+    low, none, high = accounts
+    after, factor = jump_and_bet((low / total, none / total, high / total), p)
+    low, none, high = (share * total * factor for share in after)
+    return low, none, high

@@ -20,6 +20,7 @@ from pydantic import (
     model_validator,
 )
 
+from app.images.holes import Color
 from app.upscalers.remote.presets import load_preset, merge
 from app.upscalers.remote.template import Answer, Cancel, Poll, Request, SeedField
 
@@ -142,6 +143,18 @@ class _OneAddress(RemoteConfig):
         "exact",
         description="resize: bring samples of the right aspect ratio to the wanted size.",
     )
+    mask_color: Color | None = Field(
+        None, description="Inpainting: pixels of exactly this colour are to be filled in."
+    )
+    mask_field: str | None = Field(
+        None, description="Where the holes are also sent as a picture, white on black; none: not."
+    )
+
+    @model_validator(mode="after")
+    def _mask(self) -> Self:
+        if self.mask_field is not None and self.mask_color is None:
+            raise ValueError("mask_field sends the pixels of mask_color: set that too")
+        return self
 
 
 class OipConfig(_OneAddress):
@@ -226,6 +239,10 @@ class HttpConfig(_OneAddress):
         unknown = self.request.placeholders - Request.BUILT_IN - set(self.parameters)
         if unknown:
             raise ValueError(f"no value for {{{min(unknown)}}}: set it under `parameters`")
+        if self.mask_color is None and self.request.placeholders & Request.OF_MASK:
+            raise ValueError("the request has a mask: set mask_color")
+        if self.mask_field is not None and self.request.form != "multipart":
+            raise ValueError("mask_field is a part of a multipart form; use {mask_data_uri} here")
         if self.seed is not None and "seed" not in self.request.placeholders:
             raise ValueError("`seed` is described, but the request has no {seed}")
         if self.seed is None and "seed" in self.request.placeholders:

@@ -1,4 +1,4 @@
-"""The upscaler inside this process: any ONNX super-resolution model through onnxruntime.
+"""The upscaler inside this process: any ONNX model from RGB to RGB through onnxruntime.
 
 Three layers, each usable without the next: `OnnxModel` runs the network on one window,
 `symmetric_sample` turns any deterministic model into a seeded sampler of any image size, and
@@ -201,9 +201,7 @@ class OnnxModel:
         return int(scale)
 
     def _unfit(self, reason: str) -> ConfigError:
-        return ConfigError(
-            f"{self.name} is not a super-resolution model for RGB in [0, 1]: {reason}"
-        )
+        return ConfigError(f"{self.name} is not a model from RGB to RGB in [0, 1]: {reason}")
 
 
 class EmbeddedUpscaler:

@@ -69,6 +69,7 @@ def build_adapter(
         upstream,
         fit=config.fit,
         refuse_misaligned=config.alignment == "refuse",
+        mask_color=config.mask_color,
     )
     match config:
         case CogConfig() | ReplicateConfig():

@@ -20,11 +20,12 @@ import time
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import stamina
 
 from app.errors import UpscalerError, UpscalerUnavailable
+from app.tracing import span
 from app.upscalers.base import RGB, Capabilities, Source, Upscaler
 from app.upscalers.breaker import Breaker, Slots, SpendGuard
 from app.upscalers.remote.errors import (
@@ -65,6 +66,18 @@ class Policy:
     breaker_failures: int = 12
     breaker_rest_s: float = 2.0
     max_calls_per_hour: int | None = None
+
+
+class Health(NamedTuple):
+    """How an upstream does, as this process sees it.
+
+    calls_last_hour, max_calls_per_hour: None without a spend limit.
+    """
+
+    breaker_open: bool
+    failures_in_a_row: int
+    calls_last_hour: int | None
+    max_calls_per_hour: int | None
 
 
 class Observer(Protocol):
@@ -132,6 +145,16 @@ class ResilientUpscaler:
     def capabilities(self) -> Capabilities:
         return self.inner.capabilities
 
+    @property
+    def health(self) -> Health:
+        """Whether it is called at all, and how much has been spent."""
+        return Health(
+            self._breaker.is_open,
+            self._breaker.failures,
+            self._spending.spent,
+            self._policy.max_calls_per_hour,
+        )
+
     async def generate(self, source: Source, seeds: Sequence[int]) -> list[RGB]:
         """See `Upscaler.generate`; the last error is raised when trying has come to its end."""
         self._budgets[source] = self._budgets.get(source, self._policy.spare_retries) + 1
@@ -194,7 +217,8 @@ class ResilientUpscaler:
             started = time.monotonic()
             outcome = "cancelled"
             try:
-                samples = await self._timed(source, seeds)
+                with span("try", {"trustscale.upscaler": self.name}, kind="client"):
+                    samples = await self._timed(source, seeds)
                 outcome = "ok"
             except UpscalerError as error:
                 outcome = reason(error)

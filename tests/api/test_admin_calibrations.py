@@ -115,10 +115,9 @@ class TestReading:
         one = fresh.create(truth_files(1))
         check_problem(fresh.send("GET", f"/{one['id']}/backtest"), "bad-request")
 
-    def test_images_are_not_kept(self, admin, made):
-        """Of a finished calibration no image is kept, and no label can be sent."""
+    def test_labels_are_closed(self, admin, made):
+        """A finished calibration has no labels to send or to finish."""
         path = f"/{made['id']}/pairs/000"
-        check_problem(admin.send("GET", f"{path}/y.png"), "not-found")
         check_problem(admin.send("PUT", f"{path}/label.png", content=b""), "not-found")
         check_problem(admin.send("POST", f"/{made['id']}/finish"), "not-found")
 

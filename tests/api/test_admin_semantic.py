@@ -132,7 +132,7 @@ class TestLabels:
         headers = {"Authorization": f"Bearer {ADMIN_KEY}"}
         entry = admin.client.get("/v1/admin/audit", headers=headers).json()[0]
         assert entry["action"] == "calibration.label"
-        assert entry["facts"] == {"job": waiting, "pair": "000"}
+        assert entry["facts"] == {"job": waiting, "pair": "000", "version": 1}
 
 
 class TestLabelArchive:

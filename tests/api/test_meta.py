@@ -214,7 +214,14 @@ class TestOpenApi:
         (schema,) = (media["schema"] for media in content.values())
         name = schema["$ref"].rsplit("/", 1)[1]
         body = document["components"]["schemas"][name]
-        assert set(body["properties"]) == {"image", "upscaler", "alpha", "seed", "background"}
+        assert set(body["properties"]) == {
+            "image",
+            "upscaler",
+            "alpha",
+            "seed",
+            "background",
+            "group",
+        }
         assert body["required"] == ["image"]
 
     def test_every_failure_is_a_problem_document(self, document):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import time
 
 import app.main
 from tests.api.admin import Admin, truth_files
@@ -24,7 +26,7 @@ def test_ended_jobs(start, tmp_path, monkeypatch):
     made = admin.made(response)
     job = response.headers["location"]
     aside(_gone(admin.client, job))
-    aside(until(lambda: not list((tmp_path / "spool").iterdir())))
+    aside(until(lambda: not list((tmp_path / "spool").glob("job-*"))))
     assert admin.get(f"/{made['id']}")["n"] == 2
     check_problem(admin.send("GET", f"/{response.json()['id']}"), "not-found")
 
@@ -41,3 +43,17 @@ def test_other_jobs(start, tmp_path, monkeypatch):
     assert admin.client.get(running).json()["state"] == "running"
     assert admin.client.get(f"/v1/jobs/{waiting['id']}").json()["state"] == "awaiting_labels"
     assert len(admin.get(f"/{waiting['id']}/pairs")) == 1
+
+
+def test_orphans(start, tmp_path, monkeypatch):
+    """Uploads of no job, which a crash left, go after a day; younger ones may still get theirs."""
+    monkeypatch.setattr(app.main, "_SWEEP_SECONDS", 0.1)
+    day = 86400
+    for name, age in (("job-lost", 2 * day), ("job-arriving", day / 2), ("calibrate-1", 2 * day)):
+        folder = tmp_path / "spool" / name
+        folder.mkdir(parents=True)
+        (folder / "image").write_bytes(b"x")
+        os.utime(folder, (time.time() - age,) * 2)
+    start(job_ttl_s=1.0)
+    left = {"job-arriving", "calibrate-1"}
+    aside(until(lambda: {path.name for path in (tmp_path / "spool").iterdir()} == left))

@@ -295,7 +295,12 @@ class TestUpscalers:
                 "fingerprint": "fake:1",
                 "samples": 4,
                 "calibration": calibration.id,
+                "guarantee": {"kind": "expectation", "delta": None, "method": None},
+                "groups": {},
                 "default": False,
+                "default_alpha": calibration.manifest.default_alpha,
+                "min_alpha": calibration.curve.min_alpha,
+                "bound": calibration.bound,
             },
             {
                 "name": "other",
@@ -304,7 +309,12 @@ class TestUpscalers:
                 "fingerprint": "fake:2",
                 "samples": 8,
                 "calibration": None,
+                "guarantee": None,
+                "groups": {},
                 "default": True,
+                "default_alpha": None,
+                "min_alpha": None,
+                "bound": None,
             },
         ]
 

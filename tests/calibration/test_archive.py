@@ -313,9 +313,13 @@ class TestDamage:
             st.binary(max_size=600).map(lambda tail: b"PK\x03\x04" + tail),
             st.binary(max_size=600).map(gzip.compress),
             st.lists(
-                st.tuples(st.text(max_size=30), st.binary(max_size=40)),
+                # zipfile cuts names at a zero byte, and would warn of two that are then the same.
+                st.tuples(
+                    st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=30),
+                    st.binary(max_size=40),
+                ),
                 max_size=5,
-                unique_by=lambda file: file[0],
+                unique_by=lambda file: file[0].partition("\0")[0],  # where zipfile cuts a name
             ).map(lambda files: zipped({f"y/{name}": data for name, data in files})),
             st.tuples(
                 st.sampled_from([zipped, plain_tar, lambda: plain_tar("xz")]),

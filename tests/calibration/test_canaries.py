@@ -203,11 +203,13 @@ async def test_command_line(tmp_path, monkeypatch):
             return await super().generate(source, seeds)
 
     upscaler = Tiring(capabilities=Capabilities(concurrency=1))
-    settings = Settings(data_dir=tmp_path / "data", upscalers=[REMOTE])
+    settings = Settings(data_dir=tmp_path / "data", upscalers=[REMOTE], compiled="off")
     monkeypatch.setattr(app.cli.local, "load_settings", lambda: settings)
     monkeypatch.setattr(app.cli.local, "configure_logs", lambda *_: None)
     monkeypatch.setattr(
-        app.cli.local, "open_parts", lambda s, stack: open_parts(s, stack, lambda *_: upscaler)
+        app.cli.local,
+        "open_parts",
+        lambda s, stack, **options: open_parts(s, stack, lambda *_: upscaler, **options),
     )
     folder, config = truths(tmp_path / "truths", 10), CalibrationConfig(samples=4)
     with pytest.raises(UpscalerRejected):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
 
 import numpy as np
@@ -13,8 +14,9 @@ from app.calibration.measure import measure_pair, pack, unpack
 from app.calibration.pairs import find_pairs, load_pair
 from app.calibration.record import Calibration, Provenance
 from app.calibration.run import check_pairs, finish, measure_pairs, run_id
-from app.errors import BadCalibration, DegenerateSamples, UpscalerFailed
-from app.upscalers.base import Capabilities
+from app.errors import BadCalibration, BadPairs, DegenerateSamples, UpscalerFailed
+from app.pipeline import measure
+from app.upscalers.base import Capabilities, Source, image_digest
 from tests.factories import calibration_of, encoded, photo, truths
 from tests.fakes import FakeUpscaler
 
@@ -85,6 +87,57 @@ class TestOrder:
         assert made.pipeline == CONFIG.pipeline(FakeUpscaler())
         assert {(p.width, p.height) for p in made.manifest.pairs} == {(48, 48)}
         assert len({p.y_sha256 for p in made.manifest.pairs}) == 3
+
+
+class TestDuplicates:
+    async def test_the_same_pixels_in_another_file(self, tmp_path):
+        """A copy that was encoded again is found, named with its twin, and left out if asked."""
+        folder = truths(tmp_path, 3)
+        copy = encoded(photo(1, 48, 48), "WEBP", lossless=True)
+        (folder / "copy.webp").write_bytes(copy)
+        shutil.copy(folder / "000.png", folder / "bytes.png")
+        skipping = CalibrationConfig(samples=4, on_bad_pair="skip")
+        pipeline = skipping.pipeline(FakeUpscaler())
+        pairs = await check_pairs(find_pairs(folder), skipping, pipeline)
+        assert [pair.files.name for pair in pairs.usable] == ["000", "001", "002"]
+        assert {item["name"]: item["reason"] for item in pairs.skipped} == {
+            "bytes": "the same image as 000",
+            "copy": "duplicates 001 by content",
+        }
+        with pytest.raises(BadPairs, match="copy: duplicates 001 by content"):
+            await check_pairs(find_pairs(folder), CONFIG, pipeline)
+
+
+class TestLabels:
+    async def labelled(self, tmp_path, claim):
+        """A semantic run over two labelled pairs; `claim` makes what predictions.json says."""
+        config = CalibrationConfig(samples=4, fidelity={"metric": "semantic"})
+        truths(tmp_path / "y", 2)
+        (tmp_path / "labels").mkdir()
+        digests = {}
+        for k in range(2):
+            (tmp_path / "labels" / f"{k:03}.png").write_bytes(encoded(photo(9, 48, 48)))
+            file = (tmp_path / "y" / f"{k:03}.png").read_bytes()
+            pipeline = config.pipeline(FakeUpscaler())
+            pair = load_pair(f"{k:03}", file, None, pipeline, degradation=None, seed=0)
+            made = await measure(FakeUpscaler(), Source(pair.x), pipeline, pair.seed)
+            digests[pair.name] = image_digest(made.prediction)
+        (tmp_path / "labels" / "predictions.json").write_text(json.dumps(claim(digests)))
+        return await Run(tmp_path, config)(FakeUpscaler())
+
+    async def test_drawn_on_these_predictions(self, tmp_path):
+        """Labels whose predictions are the ones at hand are used."""
+        assert (await self.labelled(tmp_path, lambda digests: digests)).n == 2
+
+    async def test_drawn_on_others(self, tmp_path):
+        """A label says nothing about another prediction: the pair is named."""
+        with pytest.raises(BadPairs, match="001: the label was not drawn on this prediction"):
+            await self.labelled(tmp_path, lambda digests: {**digests, "001": "0" * 64})
+
+    async def test_a_label_that_is_not_named(self, tmp_path):
+        """Where predictions are named at all, each label's is."""
+        with pytest.raises(BadPairs, match=r"001: labels/predictions\.json does not name"):
+            await self.labelled(tmp_path, lambda digests: {"000": digests["000"]})
 
 
 class TestResume:

@@ -8,12 +8,12 @@ import io
 import pytest
 
 from app.calibration.archive import ArchiveLimits, Entry
+from app.calibration.pairs import claimed_predictions
 from app.calibration.uploads import (
     UploadedFile,
     UploadedPairs,
     archive_files,
     check_uploaded,
-    claimed_predictions,
     spool_pairs,
 )
 from app.errors import BadPairs
@@ -111,7 +111,7 @@ class TestCheck:
         usable, items = check_uploaded(found(x={"a": (24, 16)}, y={"a": (48, 32)}), PIPELINE)
         assert (items, usable) == (
             [],
-            [{"name": "a", "x": True, "label": False, "prediction": None}],
+            [{"name": "a", "x": True, "label": False, "prediction": None, "group": None}],
         )
 
     @pytest.mark.parametrize(
@@ -158,4 +158,4 @@ class TestCheck:
 def test_predictions_that_cannot_be_read(data):
     """Only a JSON object names predictions."""
     with pytest.raises(BadPairs):
-        claimed_predictions(Entry(("labels", "predictions.json"), data))
+        claimed_predictions(data)

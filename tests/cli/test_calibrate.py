@@ -88,6 +88,8 @@ class TestCalibrate:
             (["photos", "--attributions", "missing.txt"], "missing.txt"),
             (["photos", "--attributions", "photos/000.png"], "000.png"),
             (["photos", "--metric", "semantic"], "label"),
+            (["photos", "--export", "no/such/file"], "no/such/file"),
+            (["photos", "--export", "empty"], "empty"),
         ],
     )
     def test_mistakes(self, run, place, upscaler, arguments, words):

@@ -91,6 +91,24 @@ class TestCalibrate:
         assert (place / "there.calibration").stat().st_size > 0
         assert there.err.startswith("job-")
 
+    def test_groups_and_guarantee(self, at, place):
+        """Groups travel beside the files; another guarantee is derived there."""
+        for group in ("day", "night"):
+            truths(place / "photos" / group, 2)
+            (place / "photos" / group / f"{group}.png").write_bytes(
+                encoded(photo(len(group), 48, 48))
+            )
+        for k in range(2):
+            (place / "photos" / "night" / f"{k:03}.png").write_bytes(encoded(photo(20 + k, 48, 48)))
+        arguments = ("calibrate", "photos", "--samples", 4, "--group-by", "folder", "--json")
+        made = at(*arguments, "--guarantee", "high_probability").json
+        assert made["guarantee"]["kind"] == "high_probability"
+        assert [(row["group"], row["n"]) for row in made["groups"]] == [("day", 3), ("night", 3)]
+        derived = at("calibrations", "derive", made["id"], "--delta", 0.3, "--json").json
+        assert (derived["guarantee"]["delta"], derived["active"]) == (0.3, False)
+        night = at("calibrations", "show", derived["id"], "--group", "night", "--json").json
+        assert night["n"] == 3
+
     def test_text(self, at, place):
         """A person reads the same summary as from a local run."""
         truths(place / "photos", 3)
@@ -180,10 +198,21 @@ class TestCalibrate:
         truths(place / "photos", 2)
         at("calibrate", *arguments).check_error(1, words)
 
-    def test_what_a_server_does_not_take(self, at, place):
-        """A note belongs to a calibration that is made here: wrong usage."""
+    def test_provenance(self, at, place):
+        """Note and attributions travel with the pairs into the calibration."""
         truths(place / "photos", 2)
-        assert at("calibrate", "photos", "--note", "mine").code == 2
+        (place / "names.txt").write_text("A by B\nC by D\n", "utf-8")
+        words = ("--note", "a note", "--attributions", "names.txt")
+        made = at("calibrate", "photos", "--samples", 4, *words, "--json").json
+        assert made["provenance"]["note"] == "a note"
+        assert made["provenance"]["attributions"] == ["A by B", "C by D"]
+
+    def test_nowhere_to_export(self, at, place):
+        """A file that cannot be written is told before anything is sent."""
+        truths(place / "photos", 2)
+        asked = at("calibrate", "photos", "--samples", 4, "--export", "no/such/file")
+        asked.check_error(1, "no/such/file")
+        assert "queued" not in asked.err
 
 
 class TestConnection:

@@ -36,6 +36,7 @@ WRITES: dict[str, Callable[[Stores], Awaitable[object]]] = {
     "begin": lambda s: s.jobs.begin("job"),
     "result": lambda s: s.results.put("r", b"{}", {"image.png": bytes(50_000)}),
     "upload": lambda s: s.spool.put("job", "x/1.png", bytes(50_000)),
+    "label": lambda s: s.spool.create("job", "x/1.png", bytes(50_000)),
     "check": lambda s: s.check(),
 }
 

@@ -26,6 +26,14 @@ class TestCreate:
         assert await stores.jobs.create(job()) == job()
         assert await stores.jobs.get("job") == job()
 
+    async def test_the_trace_is_kept(self, stores: Stores):
+        """A job keeps the context of the request that left it, through all of its attempts."""
+        context = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+        await stores.jobs.create(job().model_copy(update={"trace": context}))
+        running = await stores.jobs.begin("job")
+        assert running is not None
+        assert running.trace == context
+
     async def test_existing_is_returned(self, stores: Stores):
         """Creating an id again returns the stored job, unchanged."""
         running = await begun(stores)

@@ -136,6 +136,9 @@ class TestSpoolUrl:
         assert await stores.spool.names("job") == sorted([hostile, "a"])
         assert await stores.spool.get("job", hostile) == b"1"
         assert await stores.spool.get("job", "a") == b"3"
+        assert not await stores.spool.create("job", "a", b"4")
+        assert await stores.spool.create("job", "b", b"5")
+        assert await stores.spool.get("job", "a") == b"3"
         await stores.spool.delete("job")
         await stores.spool.delete("job")
         assert await stores.spool.names("job") == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -118,6 +119,25 @@ class TestSpool:
         assert await again.get("job", "../up") == b"../up"
         assert await again.names("job") == sorted(names)
         assert await again.names("other") == ["x/1.png"]
+
+    async def test_created_once(self, opener: Opener):
+        """Of many who create a file of one name exactly one does, also in other processes."""
+        doors = [opener().spool for _ in range(4)]
+        told = await asyncio.gather(
+            *(doors[i % 4].create("job", "labels/a", b"%d" % i) for i in range(24))
+        )
+        assert sum(told) == 1
+        assert await doors[0].get("job", "labels/a") == b"%d" % told.index(True)
+        assert await doors[1].names("job") == ["labels/a"]
+
+    async def test_untouched(self, stores: Stores):
+        """The jobs of which no file was stored since a moment are told apart from the others."""
+        spool = stores.spool
+        now = datetime.now(UTC)
+        await spool.put("job-1", "a", b"1")
+        await spool.put("job-2", "x/a", b"2")
+        assert await spool.untouched(now - timedelta(minutes=1)) == []
+        assert await spool.untouched(now + timedelta(minutes=1)) == ["job-1", "job-2"]
 
     async def test_missing(self, stores: Stores):
         """An unknown file is NotFound, an unknown job has no files."""

@@ -38,6 +38,16 @@ class TestFile:
         text = run("docker-compose", "--profile", "*", "config", **SECRETS)
         assert set(yaml.safe_load(text)["services"]) == set(SERVICES)
 
+    def test_targets(self):
+        """Each service that is built here has its own target and its own image."""
+        built = {name: SERVICES[name] for name in SERVICES if "build" in SERVICES[name]}
+        assert {name: service["build"]["target"] for name, service in built.items()} == {
+            "gateway": "gateway",
+            "jobs": "jobs",
+            "worker": "worker",
+        }
+        assert len({service["image"] for service in built.values()}) == len(built)
+
     def test_profiles(self):
         """Without a profile come gateway, jobs, Redis and proxy; a GPU and monitoring on demand."""
         by_profile: dict[str, set[str]] = {}

@@ -7,6 +7,7 @@ import re
 import pytest
 
 from app.api.calibrations import MAX_ARCHIVE_BYTES
+from app.monitor.truth import MAX_TRUTH_BYTES
 from app.settings import load_settings
 from tests.deploy.files import DEPLOY, run
 
@@ -39,6 +40,7 @@ def test_uploads_reach_the_gateway(settings):
     """The proxy's limits lie above the gateway's, which answers with a problem document."""
     assert settings.max_upload_bytes < value("max_size", "request_body @public") < 2 * 32 * 1024**2
     assert value("max_size", "request_body @admin") > MAX_ARCHIVE_BYTES
+    assert value("max_size", "request_body @truth") > MAX_TRUTH_BYTES
 
 
 def test_the_proxy_waits_for_the_answer(settings):

@@ -6,12 +6,20 @@ from datetime import UTC, datetime
 
 import pytest
 
+from app.calibration import pictures
 from app.calibration.active import Calibrations
 from app.calibration.config import CalibrationConfig
 from app.calibration.record import Calibration
-from app.errors import BadPairs, CalibrationMismatch, Conflict, NotFound, UpscalerUnavailable
+from app.errors import (
+    BadImage,
+    BadPairs,
+    CalibrationMismatch,
+    Conflict,
+    NotFound,
+    UpscalerUnavailable,
+)
 from app.images.degrade import Degradation
-from app.jobs.calibration import CalibrationHandler, CalibrationRequest, as_png, record_state
+from app.jobs.calibration import CalibrationHandler, CalibrationRequest, record_state
 from app.jobs.handlers import JobContext
 from app.stores.base import Job, JobState, Stores
 from app.stores.open import open_stores
@@ -84,6 +92,27 @@ class TestUnits:
         assert record_state(first) == "measured"
         assert await handler.unit(job, "1") == first
         assert len(upscaler.calls) == 2 * 4
+
+    async def test_the_same_pixels_in_another_file(self, stores, handler, upscaler):
+        """A copy that was encoded again is found before anything is generated for it."""
+        job = await submitted(stores, upscaler, on_bad_pair="skip")
+        copy = encoded(photo(0, 48, 48), "WEBP", lossless=True)
+        await stores.spool.put("job-c", "y/2", copy)
+        for unit in ("0", "1", "0"):
+            assert record_state(await handler.unit(job, unit)) == "measured"
+        calls = len(upscaler.calls)
+        record = await handler.unit(job, "2")
+        assert record[1:] == b'{"name": "2", "reason": "duplicates 0 by content"}'
+        assert len(upscaler.calls) == calls
+
+    async def test_where_the_images_come_from(self, stores, handler, upscaler):
+        """Note and attributions of the request are those of the calibration."""
+        job = await submitted(stores, upscaler, note="mine", attributions=["A by B"])
+        await measured(stores, handler, job)
+        await handler.reduce(job, JobContext(job, stores.jobs))
+        (head,) = await stores.calibrations.heads()
+        provenance = (await handler.calibrations.stored(head.id)).manifest.provenance
+        assert (provenance.note, provenance.attributions) == ("mine", ["A by B"])
 
     async def test_request_survives_the_store(self, stores, upscaler):
         """The request comes back from the store as it was."""
@@ -191,9 +220,9 @@ class TestReduce:
             assert kept[pair.info.name] == pair.staircase
 
 
-def test_damaged_images_are_told():
+async def test_damaged_images_are_told(stores):
     """Showing a damaged upload is an error of ours, not a crash."""
     whole = encoded(photo(0, 64, 64), "JPEG")
-    with pytest.raises(Exception, match="decoded") as caught:
-        as_png(whole[: len(whole) // 2])
-    assert hasattr(caught.value, "detail")
+    await stores.spool.put("job-1", "y/a", whole[: len(whole) // 2])
+    with pytest.raises(BadImage, match="decoded"):
+        await pictures.of_job(stores.spool, "job-1", "a", "y")

@@ -13,6 +13,8 @@ from contextlib import suppress
 from typing import Any
 
 from app.errors import UpscalerError, UpscalerRejected, UpscalerUnavailable
+from app.images.encode import png_mask
+from app.images.holes import holes_of
 from app.upscalers.base import RGB, Capabilities, Source
 from app.upscalers.config import RemoteConfig
 from app.upscalers.remote.http import Upstream
@@ -30,6 +32,9 @@ _NOT_PART_OF_THE_MODEL = frozenset(
         "samples_per_call",
     }
 )  # fmt: skip
+
+# Settings that came later: unset they change nothing, so fingerprints stay what they were.
+_NEW = frozenset({"mask_color", "mask_field"})
 
 _GOODBYE_S = 5.0
 _POLL_TRIES = 3
@@ -72,7 +77,7 @@ class Adapter(abc.ABC):
         settings = {
             key: value
             for key, value in self._config.model_dump(mode="json").items()
-            if key not in _NOT_PART_OF_THE_MODEL
+            if key not in _NOT_PART_OF_THE_MODEL and not (key in _NEW and value is None)
         }
         where = self._config.identity or list(self._config.addresses)
         whole = {"model": where, "settings": settings, "learned": self._learned}
@@ -189,6 +194,11 @@ class Uploads:
             task.add_done_callback(lambda done: done.cancelled() or done.exception())
         # Shielded: one cancelled call must not take the upload away from the others.
         return await asyncio.shield(task)
+
+
+def mask_png(source: Source, color: str) -> bytes:
+    """The holes of an input as a PNG, white where the pixels have this colour."""
+    return png_mask(holes_of(source.rgb, color))
 
 
 def data_uri(png: bytes) -> str:

@@ -106,13 +106,14 @@ def decode(reply: Reply, output: str) -> Answer:
                 data = None if size is None else tail[offset : offset + size]
                 return _answer(entry, data, head.get("parameters", {}))
             offset += size or 0
-        names = ", ".join(str(entry["name"]) for entry in head["outputs"])
+        names = ", ".join(str(entry["name"]) for entry in head["outputs"])[:200]
     except (
         LookupError,
         TypeError,
         ValueError,
         ArithmeticError,
         AttributeError,
+        RecursionError,
         struct.error,
     ) as error:
         raise ProtocolError(

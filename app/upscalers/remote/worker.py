@@ -17,6 +17,7 @@ from urllib.parse import quote
 import numpy as np
 import structlog
 
+from app import tracing
 from app.errors import UpscalerError, UpscalerRejected, UpscalerUnavailable
 from app.upscalers.base import RGB, Capabilities, Source
 from app.upscalers.config import WorkerConfig
@@ -221,6 +222,8 @@ class WorkerUpscaler:
             Tensor("seeds", "INT64", np.array(seeds, "<i8")),
         ]
         parts, headers = encode(inputs, "samples", {}, binary=True)
+        # Our own program: it may see that this call belongs to a trace, as nobody else does.
+        headers |= tracing.headers()
         reply = await worker.upstream.request(
             "POST", f"{_path(model.name)}/infer", content=parts, headers=headers, large=True
         )

@@ -1,0 +1,177 @@
+"""`trustscale evaluate`: how far to trust an upscaler, from images with known truth."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from pydantic import ValidationError
+from rich.progress import Progress, TaskID
+
+from app.cli.local import local, progress_bar
+from app.errors import BadRequest
+from app.evaluation import report
+from app.evaluation.cache import SampleCache
+from app.evaluation.conduct import Findings, conduct, typical_side
+from app.evaluation.plan import Plan, make_plan
+from app.evaluation.plots import check_installed
+from app.evaluation.run import Options
+from app.evaluation.variants import DEFAULT_SAMPLES, Variant, builtin, read_variants
+from app.images.degrade import Degradation
+from app.pipeline import learn
+from app.warmup import start_warm_up
+
+ALPHAS = (0.05, 0.075, 0.1, 0.2, 0.3)
+REFERENCE = 0.1
+
+
+def evaluate(
+    folders: Annotated[
+        list[Path],
+        typer.Argument(
+            help="x/ and y/, or only high-resolution images, or sub-folders of them, one per "
+            "photograph; calibration/ and test/ inside bring their own division."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the report.")] = Path("evaluation"),
+    upscaler: Annotated[
+        list[str] | None, typer.Option(help="Name, repeatable; default: the first one.")
+    ] = None,
+    settings: Annotated[
+        Path | None,
+        typer.Option(help="TOML, one table per variant; default: shipped and the paper's."),
+    ] = None,
+    samples: Annotated[
+        int, typer.Option(min=2, help="M of the built-in variants.")
+    ] = DEFAULT_SAMPLES,
+    alpha: Annotated[
+        list[float] | None, typer.Option(help="Level of the tables, repeatable.")
+    ] = None,
+    delta: Annotated[
+        float, typer.Option(help="Failure probability of the high-probability promise.")
+    ] = 0.1,
+    split: Annotated[float, typer.Option(help="Share of the images that calibrate.")] = 0.7,
+    group_column: Annotated[
+        str | None, typer.Option(help="Column of manifest.csv that names the photograph.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of split, samples and degradation.")] = 0,
+    grey: Annotated[bool, typer.Option(help="Degradation: drop the colour.")] = False,
+    input_blur: Annotated[float, typer.Option(help="Degradation: blur before reduction.")] = 0.0,
+    noise: Annotated[float, typer.Option(help="Degradation: noise in levels of 255.")] = 0.0,
+    jpeg: Annotated[int | None, typer.Option(help="Degradation: JPEG quality.")] = None,
+    inpaint: Annotated[
+        float | None, typer.Option(help="Degradation: holes in this share of the pixels.")
+    ] = None,
+    inpaint_shape: Annotated[str, typer.Option(help="rectangles or strokes.")] = "rectangles",
+    inpaint_color: Annotated[str, typer.Option(help="Colour of the holes.")] = "#ff00ff",
+    cache: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the samples; default: evaluation/ in the data folder."),
+    ] = None,
+    baselines: Annotated[bool, typer.Option(help="Also the methods of earlier work.")] = True,
+    skip_bad_pairs: Annotated[
+        bool, typer.Option(help="Leave out images that cannot be used, and say so.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Calibrate on some of the images, test on the others, and write a report.
+
+    Samples are kept: a run that was interrupted continues where it stopped, and other settings of
+    σ or D generate nothing.
+    """
+    check_installed()
+    if not 0 < split < 1 or not 0 < delta < 1:
+        raise typer.BadParameter("--split and --delta must lie between 0 and 1.")
+    alphas = sorted(set(alpha or ALPHAS))
+    if not all(0 < level < float("inf") for level in alphas):
+        raise typer.BadParameter("--alpha must be a positive number.")
+    plan = make_plan(folders, share=split, seed=seed, column=group_column)
+    variants = read_variants(settings) if settings else _builtin(plan, samples)
+    options = Options(
+        alphas=alphas,
+        reference_alpha=min(alphas, key=lambda level: abs(level - REFERENCE)),
+        delta=delta,
+        seed=seed,
+        degradation=_degradation(
+            grey=grey,
+            blur=input_blur,
+            noise=noise,
+            jpeg=jpeg,
+            inpaint=None
+            if inpaint is None
+            else {"share": inpaint, "shape": inpaint_shape, "color": inpaint_color.lower()},
+        ),
+        with_baselines=baselines,
+    )
+    findings = asyncio.run(_run(upscaler, plan, variants, cache, options, skip_bad=skip_bad_pairs))
+    report.write(findings, out)
+    for item in findings.skipped:
+        typer.echo(f"skipped {item['name']}: {item['reason']}", err=True)
+    if as_json:
+        typer.echo(json.dumps({**report.summary(findings), "report": str(out / report.REPORT)}))
+    else:
+        typer.echo(_words(findings, out))
+
+
+def _builtin(plan: Plan, samples: int) -> list[Variant]:
+    return builtin(samples, typical_side([*plan.calibration, *plan.test]))
+
+
+def _degradation(**fields: Any) -> Degradation | None:
+    try:
+        made = Degradation(**fields)
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()
+        )
+        raise BadRequest(f"The degradation cannot be used: {problems}.") from None
+    return None if made == Degradation() else made
+
+
+async def _run(
+    names: list[str] | None,
+    plan: Plan,
+    variants: list[Variant],
+    cache: Path | None,
+    options: Options,
+    *,
+    skip_bad: bool,
+) -> Findings:
+    async with local() as session:
+        upscalers = [session.service.upscaler(name) for name in dict.fromkeys(names or [""])]
+        for upscaler in upscalers:
+            await learn(upscaler)
+        start_warm_up(session.settings)
+        with progress_bar() as progress:
+            return await conduct(
+                upscalers,
+                plan,
+                variants,
+                SampleCache(cache or session.settings.data_dir / "evaluation"),
+                options,
+                skip_bad=skip_bad,
+                on_progress=_Bars(progress),
+            )
+
+
+class _Bars:
+    """One progress bar per thing that is done."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._tasks: dict[str, TaskID] = {}
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        if what not in self._tasks:
+            self._tasks[what] = self._progress.add_task(what, total=total)
+        self._progress.update(self._tasks[what], completed=done, total=total)
+
+
+def _words(findings: Findings, out: Path) -> str:
+    lines = [findings.verdict.headline, *findings.verdict.findings]
+    generated = sum(result.generated for result in findings.results)
+    lines.append(f"{generated} images were generated for; the report is {out / report.REPORT}.")
+    return "\n".join(lines)

@@ -1,0 +1,103 @@
+"""Intervals by resampling images, or whole groups of images where they belong together.
+
+A statistic is a mean over images. Each replicate draws groups with replacement and weighs every
+image by the number of times its group came; a group of several images is drawn as one, so that what
+its images share is not mistaken for independent evidence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+REPLICATES = 2000
+LEVEL = 0.95
+
+
+class Interval(NamedTuple):
+    """A mean and the ends of its interval; NaN where there is nothing to average."""
+
+    mean: float
+    low: float
+    high: float
+    images: int
+
+
+def weights(groups: Sequence[str], replicates: int, seed: int) -> NDArray[np.float64]:
+    """How often each image counts in each replicate, [R, n]."""
+    names, member = np.unique(np.asarray(groups, np.str_), return_inverse=True)
+    random = np.random.Generator(np.random.PCG64(seed))
+    drawn = random.multinomial(len(names), np.full(len(names), 1 / len(names)), size=replicates)
+    return np.asarray(drawn[:, member], np.float64)
+
+
+def mean_intervals(
+    values: NDArray[np.float64], drawn: NDArray[np.float64], level: float = LEVEL
+) -> list[Interval]:
+    """Percentile intervals of the means of the columns.
+
+    Args:
+        values: [n, k]; values that are not finite are left out of their column's mean.
+        drawn: `weights` of the n images, [R, n].
+        level: of the interval.
+    """
+    usable = np.isfinite(values)
+    filled = np.where(usable, values, 0.0)
+    counts = usable.sum(axis=0)
+    with np.errstate(invalid="ignore"):
+        means = filled.sum(axis=0) / counts
+        replicates = (drawn @ filled) / (drawn @ usable)
+    return [
+        Interval(float(mean), *percentile(replicates[:, column], level), int(count))
+        for column, (mean, count) in enumerate(zip(means, counts, strict=True))
+    ]
+
+
+def percentile(replicates: NDArray[np.float64], level: float = LEVEL) -> tuple[float, float]:
+    """The ends of the middle `level` of the replicates; NaN ones had nothing to average."""
+    known = replicates[~np.isnan(replicates)]
+    if not known.size:
+        return float("nan"), float("nan")
+    low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def joint_intervals(
+    calibration: NDArray[np.float64],
+    test: NDArray[np.float64],
+    bound: float,
+    alphas: Sequence[float],
+    drawn: tuple[NDArray[np.float64], NDArray[np.float64]],
+    level: float = LEVEL,
+) -> list[tuple[float, float]]:
+    """Intervals of the realised loss over the draw of the calibration images *and* of the test.
+
+    The promise is an average over both. In each replicate the threshold is found anew from the
+    resampled calibration images. Thresholds are looked for on a grid, which must be fine.
+
+    Args:
+        calibration: losses L_i(t) of the calibration images at the grid of thresholds, [n, G]: the
+            loss of the mask {σ ≤ t}, rising along the grid.
+        test: losses of the test images for the masks {σ < t} at the same grid, and last for the
+            whole image, [m, G + 1].
+        bound: B.
+        alphas: the levels.
+        drawn: `weights` of both sides, of the same number of replicates.
+        level: of the intervals.
+    """
+    of_calibration, of_test = drawn
+    size = of_calibration.sum(axis=1, keepdims=True)
+    risks = (of_calibration @ calibration + bound) / (size + 1)
+    losses = (of_test @ test) / of_test.sum(axis=1, keepdims=True)
+    found = []
+    for alpha in alphas:
+        place = np.argmax(
+            np.append(risks, np.full((len(risks), 1), np.inf), axis=1) > alpha, axis=1
+        )
+        realised = losses[np.arange(len(losses)), place]
+        realised[bound / (size[:, 0] + 1) > alpha] = 0  # the empty mask
+        found.append(percentile(realised, level))
+    return found

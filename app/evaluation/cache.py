@@ -1,0 +1,105 @@
+"""Samples on disk, so that they are generated once.
+
+One file per image. Sample 0 is stored as differences of neighbours, the others as differences from
+sample 0 (bytes, modulo 256), compressed with zlib's run-length strategy: lossless, a quarter of the
+size, and ten times faster than PNG files would be. A file appears whole or not at all; one that is
+damaged all the same (a power cut) is noticed by its checksum and counts as absent.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.errors import ConfigError
+
+_MAGIC = b"trustscale samples 1\n"
+_SUFFIX = ".samples"
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """The M samples of one input, uint8 [M, H, W, 3], and the seed behind each."""
+
+    images: NDArray[np.uint8]
+    seeds: Sequence[int]
+
+
+class SampleCache:
+    """A folder of samples; several processes may use it at once."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"{folder} cannot be written: {error.strerror}.") from error
+
+    def path(self, fingerprint: str, x_digest: str, seed: int, count: int) -> Path:
+        """Where the samples of one input lie. Whatever changes them is part of the name."""
+        identity = hashlib.sha256(f"{fingerprint}\n{x_digest}".encode()).hexdigest()[:40]
+        return self.folder / f"{identity}-{seed}-{count}{_SUFFIX}"
+
+    def get(self, path: Path) -> Samples | None:
+        """The samples, or None if there are none or the file is damaged."""
+        try:
+            return decode(path.read_bytes())
+        except (FileNotFoundError, ValueError, zlib.error):
+            return None
+
+    def put(self, path: Path, samples: Samples) -> None:
+        """Keep samples; a killed process leaves no half file under the name."""
+        scratch = path.with_name(f".{uuid4().hex}.tmp")
+        try:
+            scratch.write_bytes(encode(samples))
+            scratch.replace(path)
+        finally:
+            scratch.unlink(missing_ok=True)
+
+    def size(self) -> int:
+        """Bytes of all samples in the folder."""
+        return sum(path.stat().st_size for path in self.folder.glob(f"*{_SUFFIX}"))
+
+
+def encode(samples: Samples) -> bytes:
+    """The file of the samples."""
+    images = samples.images
+    differences = images.copy()
+    differences[1:] -= images[0]
+    differences[0, :, 1:] -= images[0, :, :-1]
+    coder = zlib.compressobj(1, zlib.DEFLATED, 15, 9, zlib.Z_RLE)
+    body = coder.compress(differences.data) + coder.flush()
+    head = json.dumps(
+        {"shape": images.shape, "seeds": list(samples.seeds), "crc32": zlib.crc32(body)}
+    ).encode()
+    return _MAGIC + struct.pack(">I", len(head)) + head + body
+
+
+def decode(data: bytes) -> Samples:
+    """The samples of a file.
+
+    Raises:
+        ValueError, zlib.error: the file is damaged.
+    """
+    start = len(_MAGIC) + 4
+    if data[: len(_MAGIC)] != _MAGIC or len(data) < start:
+        raise ValueError("not a file of samples")
+    (length,) = struct.unpack(">I", data[len(_MAGIC) : start])
+    head = json.loads(data[start : start + length])
+    body = memoryview(data)[start + length :]
+    if zlib.crc32(body) != head["crc32"]:
+        raise ValueError("the file is damaged")
+    images = np.frombuffer(bytearray(zlib.decompress(body)), np.uint8).reshape(head["shape"])
+    first = images[0]
+    np.cumsum(first, axis=1, dtype=np.uint8, out=first)
+    images[1:] += first
+    return Samples(images, head["seeds"])

@@ -1,0 +1,141 @@
+"""A whole evaluation: find, check and divide the images, run every upscaler, judge."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from PIL import Image
+
+from app.calibration.config import CalibrationConfig
+from app.calibration.pairs import PairFiles
+from app.calibration.run import check_pairs
+from app.errors import BadPairs
+from app.evaluation.cache import SampleCache
+from app.evaluation.figures import number_figures
+from app.evaluation.plan import Plan
+from app.evaluation.plots import Picture
+from app.evaluation.run import Evaluated, Options, Run, Tools, evaluate, widest
+from app.evaluation.showcase import showcase
+from app.evaluation.tables import Resamples, Row, table
+from app.evaluation.variants import Variant
+from app.evaluation.verdict import Verdict, judge
+from app.upscalers.base import Upscaler
+
+Progress = Callable[[str, int, int], object]
+"""Told what is being done, how many images are done, and of how many."""
+
+
+@dataclass(frozen=True, slots=True, repr=False)  # asyncio.run writes results out when it ends
+class Findings:
+    """Everything that the report shows."""
+
+    plan: Plan
+    options: Options
+    results: Sequence[Evaluated]
+    rows: Sequence[Row]
+    pictures: Sequence[Picture]
+    verdict: Verdict
+    skipped: Sequence[dict[str, str]]
+
+
+async def conduct(
+    upscalers: Sequence[Upscaler],
+    plan: Plan,
+    variants: Sequence[Variant],
+    cache: SampleCache,
+    options: Options,
+    *,
+    skip_bad: bool = False,
+    on_progress: Progress = lambda *_: None,
+) -> Findings:
+    """Evaluate every upscaler on the plan.
+
+    Raises:
+        BadPairs: images that cannot be used, unless they may be skipped; or a side without images.
+        UpscalerError: samples could not be had; those that came are kept in the cache.
+    """
+    plan, skipped = await check_items(
+        upscalers, plan, variants, options, skip_bad=skip_bad, on_progress=on_progress
+    )
+    draws = Resamples.of(plan, options.seed)
+    results, rows, pictures = [], [], []
+    for upscaler in upscalers:
+        done = 0
+        total = len(plan.calibration) + len(plan.test)
+
+        def step(name: str = upscaler.name, total: int = total) -> None:
+            nonlocal done
+            done += 1
+            on_progress(f"evaluating {name}", min(done, total), total)
+
+        run = Run(upscaler, variants, cache, options, step)
+        tools = Tools.of(options, variants[0])
+        result = await evaluate(run, plan, tools)
+        results.append(result)
+        rows += table(result, draws, options.alphas)
+        if options.with_pictures:
+            pictures += await showcase(run, plan, result, tools)
+            pictures += number_figures(result, draws, options)
+    verdict = judge(results, rows, plan, options)
+    return Findings(plan, options, results, rows, pictures, verdict, skipped)
+
+
+async def check_items(
+    upscalers: Sequence[Upscaler],
+    plan: Plan,
+    variants: Sequence[Variant],
+    options: Options,
+    *,
+    skip_bad: bool,
+    on_progress: Progress,
+) -> tuple[Plan, Sequence[dict[str, str]]]:
+    """The plan without images that cannot be used, each of which is named; generates nothing.
+
+    Raises:
+        BadPairs: there are such images and none may be skipped, or a side is left without images.
+    """
+    config = CalibrationConfig(
+        degradation=options.degradation,
+        seed=options.seed,
+        on_bad_pair="skip" if skip_bad else "fail",
+    )
+    files = [*plan.calibration, *plan.test]
+    usable = {pair.name for pair in files}
+    skipped: list[dict[str, str]] = []
+
+    def checked_one(done: int, total: int) -> None:
+        on_progress("checking images", done, total)
+
+    for upscaler in {upscaler.scale: upscaler for upscaler in upscalers}.values():
+        checked = await check_pairs(
+            files,
+            config,
+            widest([variant.pipeline(upscaler) for variant in variants]),
+            on_progress=checked_one,
+        )
+        usable &= {pair.files.name for pair in checked.usable}
+        skipped += checked.skipped
+    sides: list[list[PairFiles]] = [
+        [item for item in side if item.name in usable] for side in (plan.calibration, plan.test)
+    ]
+    for side, name in zip(sides, ("calibration", "test"), strict=True):
+        if not side:
+            raise BadPairs(f"No usable image is left for the {name} side.", items=list(skipped))
+    return replace(plan, calibration=sides[0], test=sides[1]), skipped
+
+
+def typical_side(files: Sequence[PairFiles]) -> float:
+    """The median over the truths of √(width · height), read from their headers.
+
+    An image that cannot be read is left out; `check_items` names it.
+    """
+    sides = []
+    for pair in files:
+        try:
+            with Image.open(pair.y) as image:
+                sides.append((image.width * image.height) ** 0.5)
+        except (OSError, Image.DecompressionBombError):
+            continue
+    return statistics.median(sides) if sides else 0.0

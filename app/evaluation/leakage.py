@@ -1,0 +1,60 @@
+"""What leaked calibration images do to the promise (Proposition 3.2, the paper's Figure 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.conformal import RiskCurve, Staircase
+from app.conformal.guarantees import leakage_bound
+from app.evaluation.run import Evaluated, Options
+
+SHARES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 0.9)
+DRAWS = 8
+_PERFECT = Staircase(np.empty(0, np.float32), np.empty(0, np.float32))
+
+
+@dataclass(frozen=True, slots=True)
+class Leakage:
+    """Per number of leaked images: the realised error, averaged over draws, and its bound."""
+
+    alpha: float
+    counts: Sequence[int]
+    realised: NDArray[np.float64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+    bounds: NDArray[np.float64]
+
+
+def leak(result: Evaluated, options: Options) -> Leakage:
+    """Replace calibration images by perfect predictions (D ≡ 0), as the paper does.
+
+    Which images leak is drawn `DRAWS` times; `low` and `high` are the extremes over the draws.
+    """
+    name, alpha = result.variants[0].name, options.reference_alpha
+    cell = result.cell(name, "fidelity")
+    calibration = [color for color, _ in result.calibration[name]]
+    test = [color for color, _ in result.test[name]]
+    n = len(calibration)
+    counts = sorted({round(share * n) for share in SHARES} - {n})
+    random = np.random.Generator(np.random.PCG64(options.seed))
+    realised = []
+    for count in counts:
+        draws = []
+        for _ in range(DRAWS if count else 1):
+            kept = random.permutation(n)[count:]
+            images = [*(calibration[i] for i in kept), *([_PERFECT] * count)]
+            threshold = RiskCurve.from_staircases(images, cell.bound).threshold(alpha)
+            draws.append(np.mean([staircase.loss_below(threshold) for staircase in test]))
+        realised.append(draws)
+    return Leakage(
+        alpha,
+        counts,
+        np.array([np.mean(draws) for draws in realised]),
+        np.array([min(draws) for draws in realised]),
+        np.array([max(draws) for draws in realised]),
+        np.array([leakage_bound(alpha, n, count, cell.bound) for count in counts]),
+    )

@@ -1,0 +1,209 @@
+"""Line plots as SVG that follows light and dark surroundings, as PNG, and as a CSV of their points.
+
+This is the only module that knows matplotlib.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.errors import ConfigError
+
+# Colours that matplotlib writes into the SVG and that are then replaced by the page's own.
+_INK, _FAINT = "#010203", "#040506"
+THEME = """
+  :root { --ink: #1f2328; --faint: #c8ced6; color-scheme: light dark; }
+  @media (prefers-color-scheme: dark) { :root { --ink: #e6edf3; --faint: #454c55; } }
+  @media print { :root { --ink: #000000; --faint: #c8ced6; } }
+"""
+"""The colours of a picture that stands alone; a page that inlines it defines them itself."""
+
+_PANEL = (4.6, 3.6)  # inches
+
+# Okabe and Ito: told apart in all common forms of colour blindness, readable on black and white.
+COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8a8a00", "#7a7a7a")
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A named curve, with a band where its uncertainty is known."""
+
+    label: str
+    x: NDArray[np.float64]
+    y: NDArray[np.float64]
+    low: NDArray[np.float64] | None = None
+    high: NDArray[np.float64] | None = None
+    dashed: bool = False
+    color: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """One pair of axes."""
+
+    title: str
+    x_label: str
+    y_label: str
+    lines: Sequence[Line]
+    y_range: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A finished figure in every form in which it is written."""
+
+    upscaler: str
+    figure: str
+    title: str
+    caption: str
+    svg: str
+    """For a page: without prolog, coloured by the page's `--ink` and `--faint`."""
+    png: bytes
+    rows: Sequence[Sequence[object]] = field(default=())
+    """The numbers behind it, under a head."""
+
+    @property
+    def name(self) -> str:
+        """Of its files."""
+        return f"{self.upscaler}-{self.figure}"
+
+    @property
+    def file(self) -> str:
+        """The SVG as a file of its own."""
+        head, _, body = self.svg.partition(">")
+        return f"{head}><style>{THEME}</style>{body}"
+
+
+def check_installed() -> None:
+    """Say what is missing before minutes are spent.
+
+    Raises:
+        ConfigError: the extra is not installed.
+    """
+    try:
+        import jinja2  # noqa: F401, PLC0415
+        import matplotlib as mpl  # noqa: F401, PLC0415
+    except ImportError as error:
+        raise ConfigError(
+            f"The report needs {error.name}: install trustscale with the extra “evaluate”."
+        ) from error
+
+
+def font_file() -> Path:
+    """A font with Greek letters, which comes with matplotlib."""
+    import matplotlib as mpl  # noqa: PLC0415 - as below
+
+    return Path(mpl.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
+
+
+def plot(upscaler: str, figure: str, title: str, caption: str, panels: Sequence[Panel]) -> Picture:
+    """Panels side by side."""
+    import matplotlib as mpl  # noqa: PLC0415 - an optional dependency, imported where it is used
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
+    from matplotlib.figure import Figure  # noqa: PLC0415
+
+    name = f"{upscaler}-{figure}"
+    style: Any = {
+        "svg.fonttype": "none",
+        "svg.hashsalt": name,
+        "font.family": "sans-serif",
+        "font.size": 10,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "legend.frameon": False,
+    }
+
+    def drawn(ink: str, faint: str) -> Figure:
+        with mpl.rc_context({**style, **_inked(ink, faint)}):
+            width, height = _PANEL[0] * len(panels), _PANEL[1]
+            canvas = Figure(figsize=(width, height))
+            # Margins in inches by hand: working them out would cost more than drawing.
+            canvas.subplots_adjust(
+                left=0.72 / width,
+                right=1 - 0.15 / width,
+                bottom=0.55 / height,
+                top=1 - 0.35 / height,
+                wspace=0.28,
+            )
+            for place, panel in enumerate(panels, start=1):
+                _draw(canvas.add_subplot(1, len(panels), place), panel)
+            return canvas
+
+    out = io.StringIO()
+    with mpl.rc_context(style):
+        drawn(_INK, _FAINT).savefig(
+            out, format="svg", transparent=True, metadata={"Date": None, "Creator": None}
+        )
+        image = io.BytesIO()
+        printed = drawn("#1f2328", "#d0d7de")
+        FigureCanvasAgg(printed).print_figure(image, format="png", dpi=110, facecolor="white")
+    svg = _themed(out.getvalue(), name, title)
+    return Picture(upscaler, figure, title, caption, svg, image.getvalue(), _rows(panels))
+
+
+def _inked(ink: str, faint: str) -> Any:
+    names = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
+    return {**dict.fromkeys(names, ink), "grid.color": faint}
+
+
+def _draw(axes: Any, panel: Panel) -> None:
+    for number, line in enumerate(panel.lines):
+        color = line.color or COLORS[number % len(COLORS)]
+        axes.plot(
+            line.x,
+            line.y,
+            color=color,
+            linestyle="--" if line.dashed else "-",
+            linewidth=1.4 if line.dashed else 1.9,
+            label=line.label,
+        )
+        if line.low is not None and line.high is not None:
+            axes.fill_between(line.x, line.low, line.high, color=color, alpha=0.18, linewidth=0)
+    axes.set_title(panel.title, fontsize=11)
+    axes.set_xlabel(panel.x_label)
+    axes.set_ylabel(panel.y_label)
+    if panel.y_range:
+        axes.set_ylim(*panel.y_range)
+    axes.legend(fontsize=8.5)
+
+
+def _themed(svg: str, name: str, title: str) -> str:
+    """The SVG element alone, in the page's colours, named for readers who do not see it."""
+    body = svg[svg.index("<svg") :]
+    body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
+    body = body.replace(_INK, "var(--ink)").replace(_FAINT, "var(--faint)")
+    # The page scales it; the view box keeps the proportions.
+    # A page holds several pictures, and matplotlib gives all of them the same ids.
+    body = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", body)
+    head, _, rest = body.partition(">")
+    head = re.sub(r'\s(?:width|height)="[^"]*"', "", head)
+    return f'{head} role="img" aria-label="{_attribute(title)}">{rest}'.strip()
+
+
+def _attribute(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")
+
+
+def _rows(panels: Sequence[Panel]) -> list[list[object]]:
+    rows: list[list[object]] = [["panel", "line", "x", "y", "low", "high"]]
+    for panel in panels:
+        for line in panel.lines:
+            for place, (x, y) in enumerate(zip(line.x, line.y, strict=True)):
+                ends = ("", "")
+                if line.low is not None and line.high is not None:
+                    ends = (_cell(line.low[place]), _cell(line.high[place]))
+                rows.append([panel.title, line.label, _cell(x), _cell(y), *ends])
+    return rows
+
+
+def _cell(value: float) -> str:
+    return "" if np.isnan(value) else repr(float(value))

@@ -1,0 +1,178 @@
+"""Table 1 of the paper, for every upscaler, variant and rule, with intervals and a judgement."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.evaluation.bootstrap import (
+    REPLICATES,
+    Interval,
+    joint_intervals,
+    mean_intervals,
+    weights,
+)
+from app.evaluation.plan import Plan, group_of
+from app.evaluation.reduce import losses_at
+from app.evaluation.run import Cell, Evaluated
+
+Status = Literal["kept", "within", "broken", "nothing"]
+"""kept: the mean is at most α. within: above α, but the interval reaches down to it. broken: the
+whole interval lies above α. nothing: too few images for this α, so that nothing is trusted."""
+
+JOINT_GRID = 512
+JOINT_REPLICATES = 1000
+QUANTITIES = ("error", "semantic", "area", "psnr", "psnr_lab")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the table; `alpha` None is the whole image, without the method.
+
+    quantities: an interval over the test images for each of `QUANTITIES`.
+    promise: the interval by which `status` is judged: over calibration and test images for a
+        promise in expectation, over test images for one with high probability.
+    """
+
+    upscaler: str
+    variant: str
+    rule: str
+    alpha: float | None
+    threshold: float
+    quantities: Mapping[str, Interval]
+    controlled: str
+    promise: tuple[float, float] | None
+    status: Status | None
+
+    @property
+    def realised(self) -> Interval:
+        """The quantity that the rule keeps below α."""
+        return self.quantities[self.controlled]
+
+
+@dataclass(frozen=True, slots=True)
+class Resamples:
+    """The bootstrap draws of an evaluation, made once and used for every number."""
+
+    test: NDArray[np.float64]
+    joint: tuple[NDArray[np.float64], NDArray[np.float64]]
+
+    @classmethod
+    def of(cls, plan: Plan, seed: int) -> Resamples:
+        """Draws that respect the groups of both sides."""
+        calibration = [group_of(item) for item in plan.calibration]
+        test = weights(plan.test_groups, REPLICATES, seed)
+        again = weights(calibration, JOINT_REPLICATES, seed + 1)
+        return cls(test, (again, test[:JOINT_REPLICATES]))
+
+
+def table(result: Evaluated, draws: Resamples, alphas: Sequence[float]) -> list[Row]:
+    """All rows of one upscaler."""
+    return [row for cell in result.cells for row in cell_rows(result, cell, draws, alphas)]
+
+
+def cell_rows(
+    result: Evaluated, cell: Cell, draws: Resamples, alphas: Sequence[float]
+) -> list[Row]:
+    """One row per α and one for the whole image."""
+    places = [int(np.searchsorted(cell.alphas, alpha)) for alpha in alphas]
+    columns = [*places, len(cell.alphas)]
+    intervals = {
+        name: mean_intervals(cell.column(name)[:, columns], draws.test) for name in QUANTITIES
+    }
+    promises: list[tuple[float, float]] = (
+        [(item.low, item.high) for item in intervals[cell.controlled][:-1]]
+        if cell.rule.is_high_probability
+        else joint(result, cell, draws, alphas)
+    )
+    rows = []
+    for number, column in enumerate(columns):
+        is_whole = number == len(alphas)
+        alpha = None if is_whole else float(alphas[number])
+        quantities = {name: intervals[name][number] for name in QUANTITIES}
+        threshold = float(cell.thresholds[column])
+        promise = None if is_whole else promises[number]
+        rows.append(
+            Row(
+                result.upscaler,
+                cell.variant.name,
+                cell.rule.name,
+                alpha,
+                threshold,
+                quantities,
+                cell.controlled,
+                promise,
+                _status(alpha, threshold, quantities[cell.controlled].mean, promise),
+            )
+        )
+    return rows
+
+
+def joint(
+    result: Evaluated, cell: Cell, draws: Resamples, alphas: Sequence[float]
+) -> list[tuple[float, float]]:
+    """Intervals of the realised loss over the draw of calibration and test images."""
+    side = 1 if cell.rule.is_semantic else 0
+    calibration, test = (
+        [stairs[side] for stairs in part[cell.variant.name]]
+        for part in (result.calibration, result.test)
+    )
+    levels = np.unique(np.concatenate([np.empty(0, np.float32), *(s.levels for s in calibration)]))
+    if len(levels) > JOINT_GRID:
+        levels = levels[np.linspace(0, len(levels) - 1, JOINT_GRID).round().astype(int)]
+    return joint_intervals(
+        losses_at(calibration, levels, "right"),
+        losses_at(test, np.append(levels, np.float32(np.inf)), "left"),
+        cell.bound,
+        alphas,
+        draws.joint,
+    )
+
+
+def _status(
+    alpha: float | None, threshold: float, mean: float, promise: tuple[float, float] | None
+) -> Status | None:
+    if alpha is None or promise is None:
+        return None
+    if threshold == -np.inf:
+        return "nothing"
+    if mean <= alpha:
+        return "kept"
+    return "within" if promise[0] <= alpha else "broken"
+
+
+def as_records(rows: Sequence[Row]) -> list[dict[str, object]]:
+    """Flat records for CSV and JSON."""
+    records = []
+    for row in rows:
+        record: dict[str, object] = {
+            "upscaler": row.upscaler,
+            "variant": row.variant,
+            "rule": row.rule,
+            "alpha": row.alpha,
+            "threshold": _number(row.threshold),
+            "status": row.status,
+            "controlled": row.controlled,
+            "promise_low": row.promise[0] if row.promise else None,
+            "promise_high": row.promise[1] if row.promise else None,
+        }
+        for name, interval in row.quantities.items():
+            record |= {
+                name: _number(interval.mean),
+                f"{name}_low": _number(interval.low),
+                f"{name}_high": _number(interval.high),
+                f"{name}_images": interval.images,
+            }
+        records.append(record)
+    return records
+
+
+def _number(value: float) -> float | str | None:
+    """The value as JSON can hold it."""
+    if np.isnan(value):
+        return None
+    return float(value) if np.isfinite(value) else ("inf" if value > 0 else "-inf")

@@ -1,0 +1,102 @@
+"""What an evaluation costs besides the generation. `python -m benchmarks.evaluate DIR [COUNT]`.
+
+DIR holds truths of 512×512, COUNT (100) of which are used, 70 % to calibrate. First their samples
+are generated and thrown away; then everything is done from the start: generation, cache, two σ and
+three D, the annotator, the baselines, tables, figures and report. A last run finds all samples in
+the cache. Processor time is the steadier figure on a machine with other work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from app.calibration.pairs import find_pairs, load_pair
+from app.evaluation import report
+from app.evaluation.cache import SampleCache
+from app.evaluation.conduct import conduct, typical_side
+from app.evaluation.plan import Plan, split
+from app.evaluation.run import Options
+from app.evaluation.variants import Variant, builtin
+from app.sampling import draw
+from app.upscalers.base import Source
+from app.upscalers.embedded import EmbeddedUpscaler
+from app.upscalers.seeds import sample_seeds
+from app.warmup import warm_up
+from benchmarks.table import print_table
+
+ALPHAS = (0.05, 0.075, 0.1, 0.2, 0.3)
+
+
+class Spent(NamedTuple):
+    """Seconds of the clock and of the processors."""
+
+    wall: float
+    cpu: float
+
+
+def spent(work: Callable[[], object]) -> Spent:
+    wall, cpu = time.perf_counter(), time.process_time()
+    work()
+    return Spent(time.perf_counter() - wall, time.process_time() - cpu)
+
+
+async def generate(plan: Plan, variant: Variant) -> None:
+    """The samples of every image, and nothing else."""
+    upscaler = EmbeddedUpscaler("span-x4")
+    for item in (*plan.calibration, *plan.test):
+        data = item.y.read_bytes()
+        pipeline = variant.pipeline(upscaler)
+        pair = load_pair(item.name, data, None, pipeline, degradation=None, seed=0)
+        seeds = sample_seeds(pair.seed, variant.samples)
+        await draw(upscaler, Source(pair.x), seeds, on_sample=lambda *_: None)
+    await upscaler.close()
+
+
+async def evaluate(plan: Plan, variants: list[Variant], place: Path) -> None:
+    """A whole evaluation with its report."""
+    upscaler = EmbeddedUpscaler("span-x4")
+    options = Options(ALPHAS, 0.1)
+    cache = SampleCache(place / "samples")
+    findings = await conduct([upscaler], plan, variants, cache, options)
+    report.write(findings, place / "report")
+    await upscaler.close()
+
+
+def main(folder: Path, count: int) -> None:
+    """Measure and print."""
+    items = find_pairs(folder)[:count]
+    plan = Plan(*split(items, 0.7, 0), "image")
+    variants = builtin(8, typical_side(items))
+    with tempfile.TemporaryDirectory() as place:
+        warm_up(Path(place))  # the command does so beside its work
+        alone = spent(lambda: asyncio.run(generate(plan, variants[0])))
+        whole = spent(lambda: asyncio.run(evaluate(plan, variants, Path(place))))
+        again = spent(lambda: asyncio.run(evaluate(plan, variants, Path(place))))
+        kept = SampleCache(Path(place) / "samples").size() / 1e6
+    rows = [
+        (
+            what,
+            f"{time.wall:.1f} s",
+            f"{time.wall / alone.wall:.2f}×",
+            f"{time.cpu:.1f} s",
+            f"{time.cpu / alone.cpu:.2f}×",
+            wanted,
+        )
+        for what, time, wanted in (
+            (f"generation alone, {len(items)} images", alone, ""),
+            ("everything", whole, "≤ 1.20×"),
+            ("again, samples cached", again, ""),
+        )
+    ]
+    print_table(("what", "clock", "ratio", "processors", "ratio", "wanted"), rows)
+    print(f"\n{kept:.0f} MB of samples, {kept / len(items):.2f} MB per image")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 100)

@@ -1,0 +1,119 @@
+"""What the gateway adds to the work that cannot be avoided.
+
+The bound is one core that does nothing but decode the upload, fold M samples, make σ and encode the
+three PNG files, one after the other and in one thread. Against it stands what the whole server
+uses of a core per request: HTTP, mask and trust level, typicality, the document and the store, too.
+Both are CPU time in the same run, so other programs on the machine hardly count.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from app.calibration.active import shipped_calibrations
+from app.conformal import compiled
+from app.conformal.indecision import Accumulator
+from app.images.decode import Limits, decode
+from app.images.encode import png_grey16, png_mask, png_rgb
+from app.warmup import warm_up
+from benchmarks.load.clients import load, photograph, rate, served, statuses, upscaling
+from benchmarks.load.fake import variants
+from benchmarks.load.server import FAKE, serving
+from benchmarks.table import print_table
+
+SIDE, SAMPLES = 512, 8
+CLIENTS = 4
+ROUNDS = 7
+
+
+def cpu_ms(work: Callable[[], object]) -> float:
+    """Milliseconds of a core in this thread, the median of some rounds."""
+    times = []
+    for _ in range(ROUNDS):
+        began = time.thread_time()
+        work()
+        times.append(1e3 * (time.thread_time() - began))
+    return statistics.median(times)
+
+
+def parts(image: bytes) -> dict[str, float]:
+    """Milliseconds of a core of everything that the bound counts."""
+    (calibration,) = shipped_calibrations()
+    samples = variants(decode(image, Limits()).rgb)[:SAMPLES]
+
+    def fold() -> Accumulator:
+        accumulator = Accumulator(samples[0].shape)
+        for sample in samples:
+            accumulator.add(sample)
+        accumulator.pixel_variance()  # compiled, the last samples wait for this
+        return accumulator
+
+    accumulator = fold()
+    variance = cpu_ms(accumulator.pixel_variance)
+    sigma = accumulator.result()
+    mask, trust = calibration.curve.mask(sigma, 0.05), calibration.curve.trust_code(sigma)
+    return {
+        "decode": cpu_ms(lambda: decode(image, Limits())),
+        "fold": cpu_ms(fold) - variance,
+        "σ": cpu_ms(accumulator.result),
+        "image.png": cpu_ms(lambda: png_rgb(samples[0])),
+        "mask.png": cpu_ms(lambda: png_mask(mask)),
+        "trust.png": cpu_ms(lambda: png_grey16(trust)),
+    }
+
+
+def gateway_ms(folder: Path, image: bytes, seconds: float, mode: str) -> tuple[float, float]:
+    """Milliseconds of a core per request, and requests per second of all cores."""
+    settings = {"max_in_flight": CLIENTS, "compiled": mode, "result_ttl_s": 20}
+    with serving(folder, FAKE, **settings) as server:
+        if mode == "auto" and not server.wait_for_kernels():
+            raise SystemExit("no compiled kernels: pip install 'trustscale[fast]'")
+        ask = upscaling(image, alpha="0.05")
+        asyncio.run(load(server.url, ask, clients=CLIENTS, seconds=2))
+        before = server.cpu_s()
+        answers = asyncio.run(load(server.url, ask, clients=CLIENTS, seconds=seconds))
+        used = server.cpu_s() - before
+    if len(served(answers)) < len(answers):
+        raise SystemExit(f"not all were answered: {statuses(answers)}")
+    return 1e3 * used / len(answers), rate(answers)
+
+
+def main(seconds: float) -> None:
+    """Measure and print, without and with compiled kernels."""
+    image = photograph(SIDE)
+    rows, columns = [], {}
+    for mode, name in (("off", "numpy"), ("auto", "compiled")):
+        with tempfile.TemporaryDirectory() as folder:
+            compiled.use(None)
+            if mode == "auto" and not warm_up(Path(folder) / "kernels"):
+                raise SystemExit("no compiled kernels: pip install 'trustscale[fast]'")
+            before = parts(image)
+            actual, per_second = gateway_ms(Path(folder), image, seconds, mode)
+            after = parts(image)
+        found = {part: (before[part] + after[part]) / 2 for part in before}
+        bound = sum(found.values())
+        coding = bound - found["fold"] - found["σ"]
+        columns[name] = [
+            *(f"{value:.0f}" for value in found.values()),
+            f"{bound:.0f} ms: {1e3 / bound:.2f}",
+            f"{actual:.0f} ms: {1e3 / actual:.2f}",
+            f"{bound / actual:.0%}",
+            f"{coding / actual:.0%}",
+            f"{per_second:.2f}",
+        ]
+    names = [
+        *(f"{part}, ms of a core" for part in found),
+        "bound: their sum, requests/s per core",
+        "gateway: requests/s per core",
+        "gateway against bound",
+        "share of decoding and PNG coding",
+        "requests/s over HTTP, all cores",
+    ]
+    rows = list(zip(names, *columns.values(), strict=True))
+    print(f"\n{SIDE}×{SIDE} → {4 * SIDE}×{4 * SIDE}, M = {SAMPLES}, {CLIENTS} clients\n")
+    print_table(("", *columns), rows)

@@ -1,0 +1,113 @@
+"""The pictures of the pairs of a calibration, as long as the files of its job are kept."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from app.upscalers.base import image_digest
+from tests.api.admin import Admin, pair_files, truth_files
+from tests.api.gateway import check_problem, pixels
+from tests.factories import photo
+from tests.fakes import FakeUpscaler
+
+
+@pytest.fixture(scope="module")
+def admin(shared) -> Admin:
+    return Admin(shared[0])
+
+
+@pytest.fixture(scope="module")
+def made(admin):
+    """A calibration of six pairs."""
+    return admin.create(truth_files(6))
+
+
+def shown(admin: Admin, calibration: str, name: str, part: str) -> np.ndarray:
+    response = admin.send("GET", f"/{calibration}/pairs/{name}/{part}.png")
+    assert response.headers["content-type"] == "image/png"
+    return pixels(response.content)
+
+
+class TestPictures:
+    def test_of_a_calibration(self, admin, made):
+        """X as the upscaler saw it, Y as it was sent, and the prediction of the pair's own seed."""
+        pair = admin.get(f"/{made['id']}/pairs")[3]
+        x, y, prediction = (
+            shown(admin, made["id"], "003", part) for part in ("x", "y", "prediction")
+        )
+        assert np.array_equal(y, photo(3, 48, 48))
+        assert x.shape == (24, 24, 3)
+        assert prediction.shape == y.shape
+        assert 0 < np.abs(prediction.astype(int) - x.repeat(2, 0).repeat(2, 1)).mean() < 50
+        assert pair["name"] == "003"
+
+    def test_given_inputs(self, admin):
+        """An X that was sent is shown as it was sent."""
+        made = admin.create(pair_files(2))
+        assert np.array_equal(shown(admin, made["id"], "001", "x"), photo(1, 48, 48)[::2, ::2])
+
+    def test_by_the_job(self, admin):
+        """The id of the job leads to them too, while it runs and after it."""
+        job = admin.ended(admin.post_files(truth_files(1)))["id"]
+        assert np.array_equal(shown(admin, job, "000", "y"), photo(0, 48, 48))
+
+    def test_derived(self, admin, made):
+        """A calibration that extends or shortens another one shows the pairs of both jobs."""
+        longer = admin.made(admin.post_files(truth_files(1, first=50), f"/{made['id']}/pairs"))
+        assert np.array_equal(shown(admin, longer["id"], "050", "y"), photo(50, 48, 48))
+        old = shown(admin, longer["id"], "002", "prediction")
+        assert image_digest(old) == image_digest(shown(admin, made["id"], "002", "prediction"))
+        shorter = admin.send("DELETE", f"/{longer['id']}/pairs/001").json()
+        assert np.array_equal(shown(admin, shorter["id"], "050", "y"), photo(50, 48, 48))
+
+    def test_no_longer(self, start):
+        """When the job has expired, or the calibration came as a file, there are none."""
+        client = start(FakeUpscaler(), calibrations=())
+        fresh = Admin(client)
+        job = fresh.ended(fresh.post_files(truth_files(1)))
+        made = job["result"].rsplit("/", 1)[-1]
+        state = client.app_state["trustscale"]
+        client.portal.call(state.stores.spool.delete, job["id"])
+        gone = check_problem(fresh.send("GET", f"/{made}/pairs/000/y.png"), "not-found")
+        assert "no longer" in gone["detail"]
+
+    def test_unknown(self, admin, made):
+        """A name that no pair has, and a label that nobody drew, are not found."""
+        check_problem(admin.send("GET", f"/{made['id']}/pairs/999/y.png"), "not-found")
+        check_problem(admin.send("GET", f"/{made['id']}/pairs/000/label.png"), "not-found")
+        check_problem(admin.send("GET", f"/{made['id']}/pairs/000/sigma.png"), "bad-request")
+
+    def test_deleted(self, admin):
+        """The note that leads to the pictures goes with the calibration."""
+        made = admin.create(truth_files(2, first=70))
+        assert admin.send("DELETE", f"/{made['id']}").status_code == 204
+        check_problem(admin.send("GET", f"/{made['id']}/pairs/070/y.png"), "not-found")
+
+
+class TestDetail:
+    def test_differences(self, admin, made, shared):
+        """A calibration tells what keeps the live upscaler from serving it."""
+        assert admin.get(f"/{made['id']}")["differences"] == []
+        upscaler = shared[1]
+        before, upscaler.fingerprint = upscaler.fingerprint, "fake:2"
+        (found,) = admin.get(f"/{made['id']}")["differences"]
+        upscaler.fingerprint = before
+        assert found == {"field": "fingerprint", "calibrated": before, "live": "fake:2"}
+
+    def test_previous(self, admin, made):
+        """The list names the calibration that an active one has replaced."""
+        (was,) = [row["id"] for row in admin.get() if row["active"]]
+        admin.send("POST", f"/{made['id']}/activate")
+        rows = {row["id"]: row for row in admin.get()}
+        admin.send("POST", f"/{was}/activate")
+        assert (rows[made["id"]]["active"], rows[made["id"]]["previous"]) == (True, was)
+        assert (rows[was]["active"], rows[was]["previous"]) == (False, None)
+
+    def test_pending(self, start):
+        """A job in the list tells its name, upscaler and metric."""
+        admin = Admin(start(FakeUpscaler(seconds=0.3), calibrations=()))
+        response = admin.post_files(truth_files(2), name="street")
+        (row,) = admin.get(state="pending")
+        assert (row["name"], row["upscaler"], row["metric"]) == ("street", "fake", "neighborhood")
+        admin.ended(response)

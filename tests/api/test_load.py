@@ -1,0 +1,186 @@
+"""Many clients, slow clients and large images: what is held for them, and what they hold up."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+
+from tests.api.gateway import IMAGE, check_problem, client_of, form, gateway, running, until
+from tests.factories import encoded, photo
+from tests.fakes import FakeUpscaler
+
+CAPACITY, WAITING, CLIENTS = 4, 8, 64
+
+
+class CountingUpscaler(FakeUpscaler):
+    """Knows how many requests it works on at the same time."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.now = Counter()
+        self.most = 0
+
+    async def generate(self, source, seeds):
+        self.now[id(source)] += 1
+        self.most = max(self.most, len(self.now))
+        try:
+            return await super().generate(source, seeds)
+        finally:
+            self.now[id(source)] -= 1
+            self.now += Counter()  # forgets zeros
+
+
+async def test_sixteen_times_the_capacity(tmp_path, calibration):
+    """64 clients against 4 slots: no other error than 503 with Retry-After, and no queue grows."""
+    upscaler = CountingUpscaler(seconds=0.1)
+    app = gateway(
+        tmp_path,
+        upscaler,
+        calibrations=[calibration],
+        max_in_flight=CAPACITY,
+        max_waiting=WAITING,
+    )
+    async with running(app) as served, client_of(served) as client:
+
+        async def ask() -> tuple[int, float]:
+            began = time.monotonic()
+            answer = await client.post("/v1/upscale", **form())
+            if answer.status_code == 503:
+                check_problem(answer, "overloaded")
+                assert int(answer.headers["retry-after"]) >= 1
+            return answer.status_code, time.monotonic() - began
+
+        alone = [seconds for _, seconds in await asyncio.gather(*(ask() for _ in range(CAPACITY)))]
+        answers = await asyncio.gather(*(ask() for _ in range(CLIENTS)))
+        statuses = Counter(status for status, _ in answers)
+        assert set(statuses) == {200, 503}
+        assert statuses[200] == CAPACITY + WAITING
+        assert upscaler.most == CAPACITY
+        # Three rounds of four are served; nobody waits longer than for those before it.
+        assert max(seconds for _, seconds in answers) < 6 * max(alone)
+        assert (await client.post("/v1/upscale", **form())).status_code == 200
+
+
+async def test_refused_before_it_is_decoded(tmp_path, calibration):
+    """When everything is taken not even a damaged image is looked at."""
+    upscaler = FakeUpscaler(seconds=60)
+    app = gateway(tmp_path, upscaler, calibrations=[calibration], max_in_flight=1, max_waiting=0)
+    async with running(app) as served, client_of(served) as client:
+        taken = asyncio.create_task(client.post("/v1/upscale", **form()))
+        await until(lambda: upscaler.calls)
+        check_problem(await client.post("/v1/upscale", **form(IMAGE[:100])), "overloaded")
+        taken.cancel()
+        await asyncio.wait([taken])
+
+
+async def test_more_memory_than_there_is(tmp_path, calibration):
+    """An answer that could never be made is refused with both numbers, also as a job."""
+    app = gateway(tmp_path, calibrations=[calibration], max_in_flight_bytes=200_000)
+    large = encoded(photo(3, 100, 100))
+    async with running(app) as served, client_of(served) as client:
+        for headers in ({}, {"Prefer": "respond-async"}):
+            answer = await client.post("/v1/upscale", **form(large), headers=headers)
+            problem = check_problem(answer, "image-too-large")
+            assert (problem["limit"], problem["maximum"]) == ("max_in_flight_bytes", 200_000)
+            assert problem["actual"] > 40_000 * 35
+        assert (await client.post("/v1/upscale", **form())).status_code == 200
+
+
+def exchange(app, body: list[bytes], request, sent: list[dict], read: asyncio.Event | None = None):
+    """One request over ASGI whose body comes in these parts; `read` holds back the answer."""
+    parts: asyncio.Queue[bytes] = asyncio.Queue()
+    for part in body:
+        parts.put_nowait(part)
+
+    async def receive():
+        part = await parts.get()
+        return {"type": "http.request", "body": part, "more_body": bool(part)}
+
+    async def send(message):
+        sent.append(message)
+        if read is not None:
+            await read.wait()
+
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": "POST",
+        "scheme": "http",
+        "path": "/v1/upscale",
+        "raw_path": b"/v1/upscale",
+        "query_string": b"",
+        "root_path": "",
+        "headers": [(k.lower(), v) for k, v in request.headers.raw],
+        "client": ("127.0.0.1", 1),
+        "server": ("127.0.0.1", 80),
+    }
+    return asyncio.create_task(app(scope, receive, send)), parts
+
+
+async def test_a_client_that_sends_slowly(tmp_path, calibration):
+    """While an upload trickles in it holds neither a slot nor a waiting place."""
+    app = gateway(tmp_path, calibrations=[calibration], max_in_flight=1, max_waiting=0)
+    async with running(app) as served, client_of(served) as client:
+        request = client.build_request("POST", "/v1/upscale", **form())
+        body = await request.aread()
+        sent = []
+        slow, parts = exchange(served, [body[:50], body[50:100]], request, sent)
+        for _ in range(3):
+            assert (await client.post("/v1/upscale", **form())).status_code == 200
+        assert not sent
+        parts.put_nowait(body[100:])
+        parts.put_nowait(b"")
+        await asyncio.wait_for(slow, 5)
+        assert sent[0]["status"] == 200
+
+
+async def test_a_client_that_reads_slowly(tmp_path, calibration):
+    """While an answer waits for its reader the slot is somebody else's."""
+    app = gateway(tmp_path, calibrations=[calibration], max_in_flight=1, max_waiting=0)
+    async with running(app) as served, client_of(served) as client:
+        request = client.build_request(
+            "POST", "/v1/upscale", **form(), headers={"Accept": "application/zip"}
+        )
+        sent, read = [], asyncio.Event()
+        slow, _ = exchange(served, [await request.aread(), b""], request, sent, read)
+        await until(lambda: sent)
+        for _ in range(3):
+            assert (await client.post("/v1/upscale", **form())).status_code == 200
+        read.set()
+        await asyncio.wait_for(slow, 5)
+        assert [message["type"] for message in sent][:2] == [
+            "http.response.start",
+            "http.response.body",
+        ]
+
+
+async def test_few_files_in_memory(tmp_path, calibration, monkeypatch):
+    """Of uploads that have arrived only as many as there are slots are read and decoded at once."""
+    now, most = 0, 0
+
+    async def read(upload, size=-1):
+        nonlocal now, most
+        now += 1
+        most = max(most, now)
+        await asyncio.sleep(0.02)
+        now -= 1
+        upload.file.seek(0)
+        return upload.file.read(size)
+
+    monkeypatch.setattr("starlette.datastructures.UploadFile.read", read)
+    app = gateway(tmp_path, calibrations=[calibration], max_in_flight=2, max_waiting=30)
+    async with running(app) as served, client_of(served) as client:
+        answers = await asyncio.gather(
+            *(client.post("/v1/upscale", **form()) for _ in range(10)),
+            *(
+                client.post("/v1/upscale", **form(), headers={"Prefer": "respond-async"})
+                for _ in range(4)
+            ),
+        )
+        assert {answer.status_code for answer in answers} == {200, 202}
+        assert most == 2
+        for answer in answers:
+            if answer.status_code == 202:
+                await client.get(f"{answer.headers['location']}/events")

@@ -1,0 +1,123 @@
+"""The service keeps to its OpenAPI document, whatever is sent under it."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import httpx
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from app.main import create_app
+from app.settings import Settings
+from tests.api.admin import Admin, truth_files, zipped
+from tests.api.gateway import ADMIN_KEY, IMAGE, form, gateway
+from tests.factories import calibration_of, encoded, photo
+from tests.fakes import FakeUpscaler
+from tests.workers.conftest import serving
+
+pytestmark = pytest.mark.slow
+
+CLIENT_KEY = "client-key"
+KEYS = {
+    "nobody": {},
+    "a client": {"X-API-Key": CLIENT_KEY},
+    "an admin": {"Authorization": f"Bearer {ADMIN_KEY}"},
+    "a stranger": {"Authorization": "Bearer wrong"},
+}
+FILES = {
+    "image": IMAGE,
+    "truth": encoded(photo(1000, 48, 48)),
+    "archive": zipped(truth_files(2)),
+    "config": '{"samples": 2, "activate": false}',
+}
+# Most requests get past the door.
+WHO = st.sampled_from([*sorted(KEYS), "an admin", "an admin", "an admin", "an admin"])
+EXAMPLES = 16
+
+
+def document() -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        return create_app(Settings(data_dir=Path(folder))).openapi()
+
+
+SCHEMA = schemathesis.openapi.from_dict(document())
+OPERATIONS = {
+    operation.label: operation
+    for operation in (result.ok() for result in SCHEMA.get_all_operations())
+}
+
+
+class Live(NamedTuple):
+    """A gateway that listens, and ids that exist in it."""
+
+    url: str
+    known: dict[str, str]
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory) -> Iterator[Live]:
+    upscaler = FakeUpscaler()
+    calibration = asyncio.run(calibration_of(upscaler))
+    app = gateway(
+        tmp_path_factory.mktemp("live"),
+        upscaler,
+        calibrations=[calibration],
+        client_keys=[CLIENT_KEY],
+    )
+    with serving(app) as address:
+        url = f"http://{address}"
+        with httpx.Client(base_url=url, headers=KEYS["an admin"]) as client:
+            result = client.post("/v1/upscale", **form(seed=1)).json()
+            job = Admin(client).post_files(truth_files(2), activate=False).json()
+        yield Live(
+            url,
+            {"result_id": result["id"], "job_id": job["id"], "calibration_id": calibration.id},
+        )
+
+
+# The gateway runs in threads of this process, and may draw a number while an example is made.
+@pytest.mark.filterwarnings("ignore:Do not use the `random` module inside strategies")
+@pytest.mark.parametrize("label", OPERATIONS)
+def test_an_operation(live, label):
+    """No 5xx; statuses, media types and bodies are those that the document promises."""
+    operation = OPERATIONS[label]
+
+    @settings(
+        max_examples=EXAMPLES,
+        derandomize=True,
+        database=None,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+        phases=[Phase.explicit, Phase.generate],
+    )
+    @given(case=operation.as_strategy(), who=WHO, is_real=st.booleans())
+    def check(case, who, is_real):
+        if is_real:
+            for name in set(case.path_parameters or {}) & set(live.known):
+                case.path_parameters[name] = live.known[name]
+            for name in set(FILES) & set(case.body if isinstance(case.body, dict) else ()):
+                case.body[name] = FILES[name]
+        response = case.call(base_url=live.url, headers=KEYS[who], timeout=30)
+        assert response.status_code < 500, response.text[:500]
+        case.validate_response(
+            response,
+            checks=[
+                status_code_conformance,
+                content_type_conformance,
+                response_schema_conformance,
+            ],
+        )
+
+    check()

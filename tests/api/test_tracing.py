@@ -1,0 +1,146 @@
+"""One trace from the request to the last sample, also where a job takes over."""
+
+from __future__ import annotations
+
+import pytest
+
+from app import tracing
+from tests.api.admin import Admin, truth_files
+from tests.api.gateway import ADMIN_KEY, post
+from tests.fakes import FakeUpscaler
+from tests.spans import recorded
+from tests.upscalers.remote.pictures import adapter
+from tests.upscalers.remote.pictures import source as picture
+from tests.workers.conftest import serving
+from tests.workers.fakes import SleepingEngine
+from workers.service import create_app
+
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+HEADERS = {"traceparent": f"00-{TRACE}-b7ad6b7169203331-01"}
+
+
+@pytest.fixture
+def spans():
+    with recorded() as found:
+        yield found
+
+
+def of_trace(spans, trace=TRACE):
+    """Names of the spans of a trace, each once."""
+    return {span.name for span in spans.all() if f"{span.context.trace_id:032x}" == trace}
+
+
+def test_a_request(spans, start):
+    """From decoding to storing, with one span per call, and with the facts of the calibration."""
+    client = start(FakeUpscaler())
+    answer = post(client, seed=1, headers={**HEADERS, "X-Request-ID": "mine"})
+    assert answer.status_code == 200
+    tree = {(span.name, spans.parent(span)) for span in spans.all()}
+    assert tree == {
+        ("POST /v1/upscale", None),
+        ("decode", "POST /v1/upscale"),
+        ("upscale", "POST /v1/upscale"),
+        ("wait", "upscale"),
+        ("samples", "upscale"),
+        ("call", "samples"),
+        ("indecision", "upscale"),
+        ("mask", "upscale"),
+        ("encode", "upscale"),
+        ("store", "upscale"),
+    }
+    assert len(spans.named("call")) == 4
+    assert of_trace(spans) == {name for name, _ in tree}
+    request = spans.one("POST /v1/upscale")
+    assert request.attributes == {
+        "trustscale.request_id": "mine",
+        "http.request.method": "POST",
+        "http.route": "/v1/upscale",
+        "http.response.status_code": 200,
+    }
+    facts = spans.one("upscale").attributes
+    assert facts["trustscale.upscaler"] == "fake"
+    assert facts["trustscale.calibration"] == answer.json()["calibration"]
+    assert (facts["trustscale.width"], facts["trustscale.height"]) == (24, 24)
+    assert answer.json()["id"] not in spans.said()
+    assert "photo.png" not in spans.said()
+
+
+def test_without_headers_a_trace_begins(spans, start):
+    """Two requests are two traces."""
+    client = start(FakeUpscaler())
+    for _ in range(2):
+        client.get("/v1/upscalers")
+    first, second = spans.named("GET /v1/upscalers")
+    assert first.parent is None
+    assert first.context.trace_id != second.context.trace_id
+
+
+def test_failures(spans, start):
+    """A failed request, and where it failed, are marked; a client's mistake is not a failure."""
+    upscaler = FakeUpscaler()
+    client = start(upscaler)
+    upscaler.failure = RuntimeError("key-of-somebody")
+    assert post(client).status_code == 500
+    assert spans.one("POST /v1/upscale").attributes["error.type"] == "500"
+    assert spans.named("call")[0].attributes["error.type"] == "RuntimeError"
+    assert "key-of-somebody" not in spans.said()
+    assert client.get("/v1/results/nothing").status_code == 404
+    assert spans.one("GET /v1/results/{result_id}").status.status_code.name == "UNSET"
+
+
+def test_probes_are_not_traced(spans, start):
+    """Health and metrics leave no span."""
+    client = start(FakeUpscaler())
+    for path in ("/healthz", "/readyz", "/metrics"):
+        client.get(path)
+    assert spans.all() == []
+
+
+def test_an_upscaling_job(spans, start):
+    """The job's spans belong to the trace of the request that left it."""
+    client = start(FakeUpscaler())
+    accepted = post(client, headers={**HEADERS, "Prefer": "respond-async"})
+    with client.stream("GET", f"/v1/jobs/{accepted.json()['id']}/events") as events:
+        assert '"succeeded"' in list(events.iter_lines())[-2]
+    assert {"submit", "job attempt", "upscale", "samples", "store"} <= of_trace(spans)
+    attempt = spans.one("job attempt")
+    assert spans.parent(attempt) == "submit"
+    assert attempt.attributes == {
+        "trustscale.job_kind": "upscale",
+        "trustscale.attempt": 1,
+        "trustscale.outcome": "succeeded",
+    }
+    assert accepted.json()["id"] not in spans.said()
+
+
+def test_a_calibration_job(spans, start):
+    """One span per pair and one for the reduction; names of pairs stay out of them."""
+    admin = Admin(start(FakeUpscaler()))
+    made = admin.create(truth_files(5))
+    assert made["n"] == 5
+    submit = spans.one("submit")
+    trace = f"{submit.context.trace_id:032x}"
+    assert {"job attempt", "unit", "reduce", "samples", "call"} <= of_trace(spans, trace)
+    assert len(spans.named("unit")) == 5
+    assert all(spans.parent(unit) == "submit" for unit in spans.named("unit"))
+    assert spans.parent(spans.one("reduce")) == "job attempt"
+    assert "000" not in {word.strip("'}") for word in spans.said().split()}
+    assert ADMIN_KEY not in spans.said()
+
+
+async def test_our_worker_is_told(spans):
+    """A call to the torch worker says to which trace it belongs; nothing is said while off."""
+    heard = []
+    app = create_app(SleepingEngine())
+
+    async def listening(scope, receive, send):
+        if scope["type"] == "http" and scope["path"].endswith("/infer"):
+            heard.append(dict(scope["headers"]).get(b"traceparent", b"").decode())
+        await app(scope, receive, send)
+
+    with serving(listening) as address:
+        upscaler = adapter(None, kind="worker", urls=[f"http://{address}"], model="sleeper")
+        with tracing.span("call", parent=HEADERS):
+            await upscaler.generate(picture(), [1])
+        await upscaler.close()
+    assert heard == [f"00-{TRACE}-{spans.one('call').context.span_id:016x}-01"]

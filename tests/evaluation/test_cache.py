@@ -1,0 +1,71 @@
+"""Samples on disk."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from app.errors import ConfigError
+from app.evaluation.cache import SampleCache, Samples, decode, encode
+
+
+def some(seed: int = 0, count: int = 4) -> Samples:
+    random = np.random.default_rng(seed)
+    return Samples(random.integers(0, 256, (count, 6, 5, 3), np.uint8), list(range(count)))
+
+
+@given(hnp.arrays(np.uint8, st.tuples(*[st.integers(1, 5)] * 3, st.just(3))))
+def test_lossless(images):
+    """What is decoded is what was encoded, bit for bit, and can be written to."""
+    again = decode(encode(Samples(images, list(range(len(images))))))
+    assert np.array_equal(again.images, images)
+    assert again.seeds == list(range(len(images)))
+
+
+class TestCache:
+    def test_kept(self, tmp_path):
+        """Samples are found again, also by another process, and counted."""
+        cache = SampleCache(tmp_path / "deep" / "cache")
+        path = cache.path("fp", "x", 7, 4)
+        assert cache.get(path) is None
+        cache.put(path, some())
+        found = SampleCache(cache.folder).get(path)
+        assert np.array_equal(found.images, some().images)
+        assert cache.size() == path.stat().st_size
+        assert [p.name for p in cache.folder.iterdir()] == [path.name]
+
+    def test_the_name_holds_all_that_changes_samples(self, tmp_path):
+        """Fingerprint, input, seed and M."""
+        cache = SampleCache(tmp_path)
+        base = ("fp", "x", 7, 4)
+        others = [("fq", "x", 7, 4), ("fp", "y", 7, 4), ("fp", "x", 8, 4), ("fp", "x", 7, 5)]
+        assert len({cache.path(*key) for key in (base, *others)}) == 5
+
+    @pytest.mark.parametrize("damage", ["cut", "flip", "empty", "text", "head"])
+    def test_damage_counts_as_absent(self, tmp_path, damage):
+        """A file that is not whole is never believed."""
+        cache = SampleCache(tmp_path)
+        path = cache.path("fp", "x", 7, 4)
+        cache.put(path, some())
+        data = bytearray(path.read_bytes())
+        if damage == "flip":
+            data[-3] ^= 1
+        path.write_bytes(
+            {
+                "cut": data[: len(data) // 2],
+                "flip": data,
+                "empty": b"",
+                "text": b"text",
+                "head": data[:23],
+            }[damage]
+        )
+        assert cache.get(path) is None
+
+    def test_a_folder_that_cannot_be_made(self, tmp_path):
+        """One sentence."""
+        (tmp_path / "file").write_bytes(b"")
+        with pytest.raises(ConfigError, match="cannot be written"):
+            SampleCache(tmp_path / "file" / "cache")

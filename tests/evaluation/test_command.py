@@ -1,0 +1,140 @@
+"""`trustscale evaluate`."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.evaluation.conftest import evaluated, photographs
+from tests.factories import encoded, photo, truths
+from tests.fakes import FakeUpscaler
+
+
+@pytest.fixture
+def photos(place):
+    """Six photographs, two images of each."""
+    return photographs(place / "photos", 6, side=32)
+
+
+SMALL = "[small]\nsamples = 3\nindecision = {size = 3, blur = 1}\nfidelity = {blur = 1}\n"
+
+
+class TestEvaluate:
+    @pytest.mark.slow
+    def test_json(self, run, place, photos, upscaler):
+        """The report is written, described as JSON, and a second run generates nothing."""
+        (place / "settings.toml").write_text(SMALL)
+        arguments = ["photos", "--settings", "settings.toml", "--alpha", 0.5, "--json"]
+        outcome = run("evaluate", *arguments, "--out", "first", "--split", 0.5)
+        assert (outcome.code, outcome.err) == (0, "")
+        shown = outcome.json
+        assert shown["report"] == "first/report.html"
+        assert (place / "first" / "report.html").stat().st_size > 10_000
+        assert (shown["calibration_images"], shown["test_images"], shown["split"]) == (
+            6,
+            6,
+            "group",
+        )
+        assert {row["alpha"] for row in shown["table"]} == {0.5, None}
+        assert shown["upscalers"][0]["images_generated"] == 12
+        assert len(upscaler.calls) == 12 * 3
+        again = run("evaluate", *arguments, "--out", "again", "--split", 0.5).json
+        assert len(upscaler.calls) == 12 * 3
+        assert again["upscalers"][0]["images_generated"] == 0
+        assert again["table"] == shown["table"]
+
+    def test_help(self, run):
+        """The command explains itself."""
+        outcome = run("evaluate", "--help")
+        assert outcome.code == 0
+        assert "Usage: trustscale evaluate" in outcome.out
+
+    @pytest.mark.slow
+    def test_text(self, run, place, photos):
+        """Without --json a person reads the verdict and where the report is."""
+        (place / "settings.toml").write_text(SMALL)
+        outcome = run("evaluate", "photos", "--settings", "settings.toml", "--no-baselines")
+        assert outcome.code == 0
+        assert "The promise was" in outcome.out or "too few" in outcome.out
+        assert "12 images were generated for; the report is evaluation/report.html." in outcome.out
+        assert "Earlier methods" not in (place / "evaluation" / "report.html").read_text("utf-8")
+
+    @pytest.mark.parametrize(
+        ("arguments", "code", "words"),
+        [
+            (["missing"], 1, "missing is not a folder"),
+            (["empty"], 1, "no PNG, JPEG or WebP"),
+            (["one"], 1, "at least two photographs"),
+            (["photos", "--upscaler", "other"], 1, "'other'"),
+            (["photos", "--settings", "missing.toml"], 1, "missing.toml"),
+            (["photos", "--settings", "bad.toml"], 1, "bad.toml: a: samples"),
+            (["photos", "--group-column", "camera"], 1, "no column 'camera'"),
+            (["photos", "--jpeg", 101], 1, "jpeg"),
+            (["photos", "--inpaint", 2], 1, "inpaint.share"),
+            (["photos", "--cache", "file"], 2, "file cannot be written"),
+            (["photos"], 1, "smaller than the window of 31 pixels"),
+        ],
+    )
+    def test_mistakes(self, run, place, upscaler, arguments, code, words):
+        """One line, and nothing generated."""
+        photographs(place / "photos", 3, side=16)
+        truths(place / "one", 1)
+        (place / "empty").mkdir()
+        (place / "bad.toml").write_text("[a]\nsamples = 1\n")
+        (place / "file").write_bytes(b"")
+        run("evaluate", *arguments).check_error(code, words)
+        assert upscaler.calls == []
+
+    @pytest.mark.parametrize("option", ["--split", "--delta", "--alpha"])
+    def test_wrong_usage(self, run, place, photos, option):
+        """Numbers out of range are wrong usage."""
+        assert run("evaluate", "photos", option, -1).code == 2
+
+    @pytest.mark.parametrize("package", ["matplotlib", "jinja2"])
+    def test_without_the_extra(self, run, place, photos, monkeypatch, package, upscaler):
+        """What is missing is named before any work is done."""
+        monkeypatch.setitem(sys.modules, package, None)
+        run("evaluate", "photos").check_error(2, package, "extra “evaluate”")
+        assert upscaler.calls == []
+
+    def test_bad_images_are_named(self, run, place, photos, upscaler):
+        """As in a calibration."""
+        (photos / "bad.png").write_bytes(b"text")
+        (photos / "twice.png").write_bytes((photos / "000-0.png").read_bytes())
+        run("evaluate", "photos").check_error(1, "2 of 14", "bad: y: The file is not a PNG")
+        assert upscaler.calls == []
+
+    def test_pairs(self, run, place):
+        """x/ that does not fit y/ is named too."""
+        for part, side in (("x", 20), ("y", 48)):
+            for k in range(3):
+                path = place / "pairs" / part / f"{k}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(encoded(photo(k, side, side)))
+        run("evaluate", "pairs").check_error(1, "y is 48×48, but 2× the size of x is 40×40")
+
+
+@pytest.mark.slow
+def test_killed(tmp_path):
+    """After kill -9 only what is missing is generated, and no half file is left to be believed."""
+    photos = photographs(tmp_path / "photos", 6, side=24)
+    cache = tmp_path / "cache"
+    command = [sys.executable, "-m", "tests.evaluation.killed", str(photos), str(cache)]
+    with subprocess.Popen(command) as process:
+        until = time.monotonic() + 120
+        while len(list(cache.glob("*.samples"))) < 3:
+            assert process.poll() is None
+            assert time.monotonic() < until
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+    kept = len(list(cache.glob("*.samples")))
+    assert 3 <= kept < 12
+    upscaler = FakeUpscaler()
+    quick = {"with_blurs": False, "with_baselines": False, "with_pictures": False}
+    findings = evaluated(photos, cache, upscaler, **quick)
+    assert findings.results[0].generated == 12 - kept
+    assert len(upscaler.calls) == 4 * (12 - kept)

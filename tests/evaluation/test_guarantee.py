@@ -1,0 +1,103 @@
+"""The promise on held-out images, through the whole evaluation, with fixed seeds."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from app.calibration.pairs import find_pairs
+from app.conformal import RiskCurve
+from app.evaluation.cache import SampleCache
+from app.evaluation.conduct import Findings, conduct
+from app.evaluation.plan import Plan, split
+from app.evaluation.run import Options
+from app.evaluation.tables import Resamples, cell_rows
+from app.evaluation.variants import Variant
+from tests.evaluation.conftest import ALPHAS
+from tests.factories import truths
+from tests.fakes import FakeUpscaler
+
+SPLITS = 200
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def findings(tmp_path_factory) -> Findings:
+    """240 images, each of them a draw of its own, 120 of which calibrate."""
+    place = tmp_path_factory.mktemp("guarantee")
+    items = find_pairs(truths(place / "photos", 240, side=32))
+    variant = Variant(
+        name="small", samples=4, indecision={"size": 3, "blur": 1.0}, fidelity={"blur": 1.0}
+    )
+    options = Options(ALPHAS, 0.2, with_baselines=False, with_blurs=False, with_pictures=False)
+    return asyncio.run(
+        conduct(
+            [FakeUpscaler(strength=2.0)],
+            Plan(*split(items, 0.5, 0), "image"),
+            [variant],
+            SampleCache(place / "cache"),
+            options,
+        )
+    )
+
+
+def test_every_promise_is_kept(findings):
+    """On 120 held-out images no promise is broken beyond its interval, by any rule, at any α."""
+    judged = [row for row in findings.rows if row.alpha is not None]
+    assert len(judged) == 3 * len(ALPHAS)
+    assert [row for row in judged if row.status == "broken"] == []
+    assert findings.verdict.outcome in {"kept", "undecided"}
+    # Masks that trust nothing or everything would keep promises for free.
+    assert sum(0.02 < row.quantities["area"].mean < 0.98 for row in judged) >= 5
+
+
+@pytest.mark.parametrize("alpha", ALPHAS)
+def test_a_threshold_that_is_too_large_is_found(findings, alpha):
+    """Power: masks of 1.25 α that are passed off as those of α are judged broken."""
+    (result,) = findings.results
+    cell = result.cell("small", "fidelity")
+    curve = RiskCurve.from_staircases(
+        [color for color, _ in result.calibration["small"]], cell.bound
+    )
+    false = np.array([curve.threshold(1.25 * alpha), np.inf])
+    test = [color for color, _ in result.test["small"]]
+    images = [
+        image._replace(
+            **{
+                name: getattr(image, name)[[0, -1]]
+                for name in ("area", "semantic", "psnr", "psnr_lab")
+            },
+            error=np.array([staircase.loss_below(float(t)) for t in false]),
+        )
+        for image, staircase in zip(cell.within, test, strict=True)
+    ]
+    cheat = replace(cell, alphas=np.array([alpha]), thresholds=false, within=images)
+    # The judgement that speaks of the test images alone: the calibration is not drawn anew.
+    cheat = replace(cheat, rule=replace(cell.rule, is_high_probability=True))
+    row, _ = cell_rows(result, cheat, Resamples.of(findings.plan, 0), [alpha])
+    assert row.status == "broken"
+
+
+@pytest.mark.parametrize("alpha", ALPHAS)
+def test_the_average_over_divisions(findings, alpha):
+    """Over 200 divisions of the same images the mean loss is at most α, and not far below it.
+
+    A random division of a fixed pool is exchangeable, so the theorem holds for it exactly; three
+    standard errors of the simulation are allowed. The other side says that the mask is not empty.
+    """
+    (result,) = findings.results
+    pool = [color for color, _ in (*result.calibration["small"], *result.test["small"])]
+    bound, random = result.cell("small", "fidelity").bound, np.random.default_rng(0)
+    realised = []
+    for _ in range(SPLITS):
+        order = random.permutation(len(pool))
+        curve = RiskCurve.from_staircases([pool[i] for i in order[:120]], bound)
+        threshold = curve.threshold(alpha)
+        realised.append(np.mean([pool[i].loss_below(threshold) for i in order[120:]]))
+    error = np.std(realised) / np.sqrt(SPLITS)
+    assert np.mean(realised) <= alpha + 3 * error
+    assert np.mean(realised) >= alpha - 1.5 * bound / 121

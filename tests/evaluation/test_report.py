@@ -1,0 +1,123 @@
+"""The report: whole, readable anywhere, and without a reference to anything outside it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import xml.etree.ElementTree as ET
+
+import pytest
+from PIL import Image
+
+from app.evaluation.report import FIGURES, REPORT, SUMMARY, TABLE
+
+FIGURE_NAMES = (
+    "fake-figure-1-gallery",
+    "fake-figure-2-error-and-mask",
+    "fake-figure-4-psnr-and-leakage",
+    "fake-figure-5-blurs",
+    "fake-figure-6-baselines",
+    "fake-settings",
+)
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def page(written) -> ET.Element:
+    """The report, which is well-formed XML besides being HTML."""
+    return ET.fromstring((written / REPORT).read_text("utf-8"))
+
+
+class TestPage:
+    def test_nothing_outside(self, written, page):
+        """No script, no style sheet, no image, font or link that lies elsewhere."""
+        names = {element.tag.rpartition("}")[2] for element in page.iter()}
+        assert not names & {"script", "link", "iframe", "object", "embed", "base", "foreignObject"}
+        for element in page.iter():
+            for key, value in element.attrib.items():
+                if key.rpartition("}")[2] in {"href", "src", "srcset", "action", "data"}:
+                    assert value.startswith(("#", "data:image/")), value
+                assert not key.startswith("on")
+        styles = re.findall(r"url\(([^)]*)\)|@import", (written / REPORT).read_text("utf-8"))
+        assert all(style.startswith("#") for style in styles)
+
+    def test_inner_references(self, page):
+        """Every reference inside the page leads somewhere, and no id is taken twice."""
+        found = [e.attrib["id"] for e in page.iter() if "id" in e.attrib]
+        assert len(found) == len(set(found))
+        wanted = {
+            v for e in page.iter() for k, v in e.attrib.items() if k.rpartition("}")[2] == "href"
+        }
+        assert {v[1:] for v in wanted if v.startswith("#")} <= set(found)
+
+    def test_every_picture(self, page):
+        """Each figure is inline, has a name for those who do not see it, and a caption."""
+        figures = list(page.iter("figure"))
+        assert len(figures) == len(FIGURE_NAMES)
+        for figure in figures:
+            svg = next(e for e in figure.iter() if e.tag.endswith("}svg"))
+            assert svg.attrib["role"] == "img"
+            assert svg.attrib["aria-label"]
+            assert "".join(figure.find("figcaption").itertext()).strip()
+
+    def test_light_dark_and_print(self, written):
+        """The page and the pictures follow their surroundings."""
+        text = (written / REPORT).read_text("utf-8")
+        assert "prefers-color-scheme: dark" in text
+        assert "@media print" in text
+        assert "#010203" not in text
+        assert "var(--ink)" in text
+
+    def test_the_verdict_is_that_of_the_numbers(self, page, findings):
+        """Headline, findings and limits are on the page."""
+        words = " ".join("".join(page.itertext()).split())
+        verdict = findings.verdict
+        for sentence in (verdict.headline, *verdict.findings, *verdict.limits):
+            assert sentence in words
+        assert "synthetic annotator" in words
+
+    def test_every_promise_is_listed(self, page, findings):
+        """The long table has one row per setting, rule and α."""
+        table = [
+            t for t in page.iter("table") if "interval of the promise" in "".join(t.itertext())
+        ]
+        (rows,) = [list(t.find("tbody").iter("tr")) for t in table]
+        assert len(rows) == sum(row.alpha is not None for row in findings.rows)
+
+
+class TestFiles:
+    @pytest.mark.parametrize("name", FIGURE_NAMES)
+    def test_figures(self, written, name):
+        """Each figure is an SVG that stands alone, a PNG, and a CSV of its numbers."""
+        folder = written / FIGURES
+        svg = ET.fromstring((folder / f"{name}.svg").read_text("utf-8"))
+        assert svg.tag.endswith("}svg")
+        assert "--ink: #e6edf3" in (folder / f"{name}.svg").read_text("utf-8")
+        with Image.open(folder / f"{name}.png") as image:
+            assert image.width > 300
+        rows = list(csv.reader((folder / f"{name}.csv").read_text("utf-8").splitlines()))
+        assert len(rows) > 1
+        assert {len(row) for row in rows} == {len(rows[0])}
+
+    def test_table(self, written, findings):
+        """table.csv holds every row with the numbers of the findings."""
+        rows = list(csv.DictReader((written / TABLE).read_text("utf-8").splitlines()))
+        assert len(rows) == len(findings.rows)
+        for read, row in zip(rows, findings.rows, strict=True):
+            assert (read["variant"], read["rule"]) == (row.variant, row.rule)
+            assert float(read["area"]) == row.quantities["area"].mean
+
+    def test_summary(self, written, findings):
+        """report.json is strict JSON with the verdict, the settings and the baselines."""
+        summary = json.loads((written / SUMMARY).read_text("utf-8"), parse_constant=pytest.fail)
+        assert summary["headline"] == findings.verdict.headline
+        assert (summary["calibration_images"], summary["test_images"]) == (28, 12)
+        assert [v["name"] for v in summary["upscalers"][0]["variants"]] == [
+            "default",
+            "blurred",
+            "pointwise",
+        ]
+        methods = {row["method"].partition(" ")[0] for row in summary["baselines"]}
+        assert methods == {"none", "intervals", "continuous"}

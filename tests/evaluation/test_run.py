@@ -1,0 +1,224 @@
+"""Whole evaluations: every number of the table is made again from the raw maps."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+
+import numpy as np
+import pytest
+
+from app.calibration.pairs import load_pair
+from app.conformal import HighProbabilityCurve, RiskCurve, Staircase, fidelity
+from app.conformal.lab import normalised_lab
+from app.errors import BadPairs, UpscalerFailed
+from app.evaluation.cache import SampleCache
+from app.evaluation.conduct import conduct
+from app.evaluation.leakage import leak
+from app.evaluation.plan import make_plan
+from app.evaluation.reduce import SEMANTIC
+from app.evaluation.report import render
+from app.evaluation.run import Options
+from app.evaluation.showcase import choose
+from app.evaluation.tables import as_records
+from app.pipeline import measure
+from app.upscalers.base import Capabilities, Source
+from tests.evaluation.conftest import ALPHAS, evaluated, photographs, variants
+from tests.factories import encoded, photo
+from tests.fakes import FakeUpscaler
+
+QUICK = {"with_blurs": False, "with_baselines": False, "with_pictures": False}
+
+
+def raw_maps(findings, items, variant):
+    """(truth, Ŷ, σ, D, semantic D) of every image, by the serving code and nothing else."""
+    upscaler = FakeUpscaler()
+    pipeline = variant.pipeline(upscaler)
+    maps = []
+    for item in items:
+        pair = load_pair(item.name, item.y.read_bytes(), None, pipeline, degradation=None, seed=0)
+        made = asyncio.run(measure(upscaler, Source(pair.x), pipeline, pair.seed))
+        errors = [
+            fidelity.error(pair.y, made.prediction, settings)
+            for settings in (pipeline.fidelity, SEMANTIC)
+        ]
+        maps.append((pair.y, made.prediction, made.sigma, *errors))
+    return maps
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_the_table_by_brute_force(findings, number):
+    """Thresholds, areas, errors and PSNR of every rule and α follow from the raw maps."""
+    variant = variants()[number]
+    calibration = raw_maps(findings, findings.plan.calibration, variant)
+    test = raw_maps(findings, findings.plan.test, variant)
+    rows = [row for row in findings.rows if row.variant == variant.name]
+    assert len(rows) == 3 * (len(ALPHAS) + 1)
+    for row in rows:
+        side = 4 if row.rule == "semantic" else 3
+        bound = 1.0 if row.rule == "semantic" else fidelity.bound(variant.fidelity)
+        stairs = [Staircase.from_maps(image[2], image[side]) for image in calibration]
+        curve = (
+            HighProbabilityCurve.from_staircases(stairs, bound, delta=0.1)
+            if row.rule == "high_probability"
+            else RiskCurve.from_staircases(stairs, bound)
+        )
+        threshold = math.inf if row.alpha is None else curve.threshold(row.alpha)
+        assert row.threshold == threshold
+        expected = {name: [] for name in row.quantities}
+        for truth, prediction, sigma, error, semantic in test:
+            mask = sigma < threshold
+            expected["area"].append(mask.mean())
+            expected["error"].append(error[mask].max(initial=0))
+            expected["semantic"].append(semantic[mask].max(initial=0))
+            if mask.any():
+                rgb = (truth[mask].astype(float) - prediction[mask]) / 255
+                lab = (
+                    normalised_lab(truth)[:, mask].astype(float)
+                    - normalised_lab(prediction)[:, mask]
+                )
+                expected["psnr"].append(-10 * np.log10(np.mean(rgb**2)))
+                expected["psnr_lab"].append(-10 * np.log10(np.mean(lab**2)))
+        for name, values in expected.items():
+            interval = row.quantities[name]
+            assert interval.images == len(values)
+            if values:
+                assert interval.mean == pytest.approx(np.mean(values), rel=1e-6)
+                assert interval.low - 1e-9 <= interval.mean <= interval.high + 1e-9
+
+
+@pytest.mark.slow
+def test_statuses(findings):
+    """A promise is judged by its mean and its interval, and only for a given α."""
+    for row in findings.rows:
+        if row.alpha is None:
+            assert (row.status, row.promise) == (None, None)
+        elif row.threshold == -math.inf:
+            assert (row.status, row.quantities["area"].mean) == ("nothing", 0)
+        elif row.realised.mean <= row.alpha:
+            assert row.status == "kept"
+        else:
+            assert row.status == ("within" if row.promise[0] <= row.alpha else "broken")
+    assert {row.status for row in findings.rows} >= {"kept", "nothing"}
+
+
+@pytest.mark.slow
+def test_images_are_divided_by_photograph(findings):
+    """No crop of a test photograph calibrates."""
+    plan = findings.plan
+    assert plan.how == "group"
+    assert {i.group for i in plan.test}.isdisjoint({i.group for i in plan.calibration})
+    assert (len(plan.calibration), len(plan.test)) == (28, 12)
+
+
+@pytest.mark.slow
+def test_leakage(findings):
+    """Leaked images can only enlarge the mask, and the bound of Proposition 3.2 grows with them."""
+    (result,) = findings.results
+    leakage = leak(result, findings.options)
+    cell = result.cell("default", "fidelity")
+    place = int(np.searchsorted(cell.alphas, 0.2))
+    assert leakage.counts[0] == 0
+    assert leakage.realised[0] == pytest.approx(cell.column("error")[:, place].mean())
+    assert (np.diff(leakage.bounds) >= 0).all()
+    assert leakage.realised[-1] >= leakage.realised[0]
+    assert leakage.realised[-1] <= cell.column("error")[:, -1].mean() + 1e-12
+
+
+@pytest.mark.slow
+def test_chosen_images(findings):
+    """The shown images are different ones, and the worst is the worst."""
+    cell = findings.results[0].cell("default", "fidelity")
+    place = int(np.searchsorted(cell.alphas, 0.2))
+    chosen = choose(cell, 0.2)
+    assert len({choice.place for choice in chosen}) == 4
+    losses = cell.column("error")[:, place]
+    others = [choice.place for choice in chosen[:-1]]
+    assert losses[chosen[-1].place] == np.delete(losses, others).max()
+
+
+class TestCache:
+    def test_other_settings_generate_nothing(self, tmp_path):
+        """Samples do not depend on σ, D, α or δ."""
+        folder, upscaler = photographs(tmp_path / "photos", 3, side=24), FakeUpscaler()
+        first = evaluated(folder, tmp_path / "cache", upscaler, **QUICK)
+        assert first.results[0].generated == 6
+        assert len(upscaler.calls) == 6 * 4
+        again = evaluated(folder, tmp_path / "cache", upscaler, delta=0.2, **QUICK)
+        assert again.results[0].generated == 0
+        assert len(upscaler.calls) == 6 * 4
+
+    def test_a_failed_run_continues(self, tmp_path):
+        """What came before a failure is kept, and only the rest is generated."""
+        folder = photographs(tmp_path / "photos", 4, side=24)
+        upscaler = FakeUpscaler(capabilities=Capabilities())
+        generate = upscaler.generate
+
+        async def dying(source, seeds):
+            if len(upscaler.calls) >= 14:
+                raise UpscalerFailed("The model broke.")
+            return await generate(source, seeds)
+
+        upscaler.generate = dying
+        with pytest.raises(UpscalerFailed):
+            evaluated(folder, tmp_path / "cache", upscaler, **QUICK)
+        kept = len(list((tmp_path / "cache").iterdir()))
+        assert 1 <= kept <= 3
+        upscaler.generate = generate
+        again = evaluated(folder, tmp_path / "cache", upscaler, **QUICK)
+        assert again.results[0].generated == 8 - kept
+
+    def test_the_result_does_not_depend_on_the_cache(self, tmp_path):
+        """Cached or generated, the table is the same."""
+        folder = photographs(tmp_path / "photos", 3, side=24)
+        first, again = (
+            evaluated(folder, tmp_path / "cache", FakeUpscaler(), **QUICK) for _ in range(2)
+        )
+        assert as_records(first.rows) == as_records(again.rows)
+
+
+@pytest.mark.slow
+def test_two_upscalers(tmp_path):
+    """Each is judged for itself on the same division, and has its own samples and section."""
+    plan = make_plan([photographs(tmp_path / "photos", 6)], share=0.5, seed=0)
+    models = [FakeUpscaler("a"), FakeUpscaler("a-b", scale=3, fingerprint="fake:2", strength=9.0)]
+    cache = SampleCache(tmp_path / "cache")
+    found = asyncio.run(conduct(models, plan, variants(), cache, Options(ALPHAS, 0.2, **QUICK)))
+    assert [result.upscaler for result in found.results] == ["a", "a-b"]
+    assert [result.generated for result in found.results] == [12, 12]
+    rows = {name: [r for r in found.rows if r.upscaler == name] for name in ("a", "a-b")}
+    assert len(rows["a"]) == len(rows["a-b"]) == 3 * 3 * (len(ALPHAS) + 1)
+    whole = [next(r for r in rows[n] if r.alpha is None).realised.mean for n in ("a", "a-b")]
+    assert whole[0] < whole[1]
+    page = render(found)
+    assert "<h2>a</h2>" in page
+    assert "<h2>a-b</h2>" in page
+    assert sum("masks set from" in sentence for sentence in found.verdict.findings) == 2
+
+
+class TestBadImages:
+    def bad(self, tmp_path, **options):
+        folder = photographs(tmp_path / "photos", 4, side=24)
+        (folder / "copy.png").write_bytes((folder / "000-0.png").read_bytes())
+        (folder / "small.png").write_bytes(encoded(photo(1, 4, 4)))
+        plan = make_plan([folder], share=0.5, seed=0)
+        cache = SampleCache(tmp_path / "cache")
+        return asyncio.run(
+            conduct(
+                [FakeUpscaler()], plan, variants(), cache, Options(ALPHAS, 0.2, **QUICK), **options
+            )
+        )
+
+    def test_named(self, tmp_path):
+        """An image that occurs twice or is too small stops the run before any generation."""
+        with pytest.raises(BadPairs, match="2 of 10") as caught:
+            self.bad(tmp_path)
+        assert {item["name"] for item in caught.value.members["items"]} >= {"small"}
+        assert list((tmp_path / "cache").iterdir()) == []
+
+    def test_skipped(self, tmp_path):
+        """Or it is left out and said so."""
+        findings = self.bad(tmp_path, skip_bad=True)
+        assert len(findings.skipped) == 2
+        assert len(findings.plan.calibration) + len(findings.plan.test) == 8

@@ -1,0 +1,50 @@
+"""The settings that are compared."""
+
+from __future__ import annotations
+
+import pytest
+
+from app.conformal.indecision import Settings
+from app.errors import BadRequest
+from app.evaluation.variants import builtin, read_variants
+
+
+def test_builtin():
+    """The default is what is shipped, and the paper's blurs shrink with the images."""
+    default, paper, paper_sigma, pointwise = builtin(8, 512)
+    assert default.indecision == Settings()
+    assert (paper.indecision.blur, paper.fidelity.blur, paper.fidelity.bound) == (16, 16, 3)
+    assert paper_sigma.indecision == paper.indecision
+    assert pointwise.fidelity.metric == "pointwise"
+
+
+def test_read(tmp_path):
+    """One table is one variant; what it leaves out is the default."""
+    path = tmp_path / "settings.toml"
+    path.write_text(
+        '[sharp]\nsamples = 4\n[sharp.indecision]\nblur = 0\n[mean]\nprediction = "mean"\n'
+    )
+    sharp, mean = read_variants(path)
+    assert (sharp.name, sharp.samples, sharp.indecision.blur) == ("sharp", 4, 0)
+    assert (mean.prediction, mean.indecision) == ("mean", Settings())
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "names no settings"),
+        ("x", "not a TOML file"),
+        ("samples = 3", "not a table"),
+        ("[a]\nsamples = 1", "a: samples"),
+        ("[a]\nfoo = 1", "a: foo"),
+        ("[a.indecision]\nestimator = 'guess'", "a: indecision"),
+        ("[a.fidelity]\nmetric = 'semantic'", "colours"),
+    ],
+)
+def test_mistakes(tmp_path, text, words):
+    """Each is one sentence that names the variant and the setting."""
+    path = tmp_path / "settings.toml"
+    path.write_text(text)
+    with pytest.raises(BadRequest, match=words) as caught:
+        read_variants(path)
+    assert "\n" not in caught.value.detail

@@ -1,0 +1,78 @@
+"""What is said of the numbers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+
+from app.evaluation.plan import Plan
+from app.evaluation.verdict import HEADLINES, judge
+from app.images.degrade import Degradation
+
+pytestmark = pytest.mark.slow
+
+
+def judged(findings, *, main="kept", other="kept"):
+    """The verdict if the main promise and one other had these statuses, and the rest were kept."""
+    rows = []
+    for row in findings.rows:
+        status = None if row.alpha is None else "kept"
+        if (row.variant, row.rule, row.alpha) == ("default", "fidelity", 0.2):
+            status = main
+        elif (row.variant, row.rule, row.alpha) == ("pointwise", "semantic", 0.1):
+            status = other
+        rows.append(replace(row, status=status))
+    return judge(findings.results, rows, findings.plan, findings.options)
+
+
+@pytest.mark.parametrize(
+    ("main", "other", "outcome"),
+    [
+        ("kept", "kept", "kept"),
+        ("kept", "within", "kept"),
+        ("within", "kept", "undecided"),
+        ("kept", "broken", "mixed"),
+        ("within", "broken", "mixed"),
+        ("broken", "kept", "broken"),
+        ("nothing", "kept", "nothing"),
+    ],
+)
+def test_the_main_promise_decides(findings, main, other, outcome):
+    """The headline is that of one promise fixed in advance; others that broke are not hidden."""
+    verdict = judged(findings, main=main, other=other)
+    assert (verdict.outcome, verdict.headline) == (outcome, HEADLINES[outcome])
+    words = " ".join(verdict.findings)
+    assert ("broken beyond" in words) == ("broken" in (main, other))
+    if other == "broken":
+        assert "pointwise, semantic, α = 0.1" in words
+
+
+def test_the_tally(findings):
+    """Every promise is counted once."""
+    verdict = findings.verdict
+    counts = Counter(row.status for row in findings.rows)
+    assert f"Of {sum(counts.values()) - counts[None]} promises" in verdict.findings[-1]
+    assert f"{counts['kept']} were kept" in verdict.findings[-1]
+
+
+def test_limits(findings):
+    """They say how the images were divided, and how the inputs were made."""
+    plan, options, results = findings.plan, findings.options, findings.results
+    assert "No photograph is on both sides" in findings.verdict.limits[0]
+    shared = Plan(plan.calibration, [*plan.test, plan.calibration[0]], "given")
+    assert "1 test images come from photographs that also" in limits_of(findings, shared)[0]
+    unknown = [[replace(i, group=None) for i in side] for side in (plan.calibration, plan.test)]
+    assert "Nothing says which" in limits_of(findings, Plan(*unknown, "image"))[0]
+    given = [[replace(i, x=i.y) for i in side] for side in (plan.calibration, plan.test)]
+    assert any(
+        "Inputs and truths were given" in s for s in limits_of(findings, Plan(*given, "image"))
+    )
+    noisy = replace(options, degradation=Degradation(noise=3, jpeg=50))
+    words = " ".join(judge(results, findings.rows, plan, noisy).limits)
+    assert "JPEG of quality 50" in words
+
+
+def limits_of(findings, plan):
+    return judge(findings.results, findings.rows, plan, findings.options).limits

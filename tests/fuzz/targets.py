@@ -1,0 +1,222 @@
+"""What strangers send us as bytes, and what may come of it: a value, or an error of the caller's.
+
+Each target takes any bytes. It returns when they were read or refused in one sentence, and raises
+when something of ours broke: another exception, or a promise about the value that does not hold.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import hashlib
+import io
+import json
+import zipfile
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from app.calibration import file
+from app.calibration.archive import ArchiveLimits, read_archive
+from app.errors import BadCalibration, BadInput, TrustscaleError
+from app.images.decode import Limits, decode, image_size
+from app.upscalers.remote import tensors
+from app.upscalers.remote.errors import ProtocolError
+from app.upscalers.remote.translation import Reply
+from tests.api.admin import tarred, zipped
+from tests.factories import calibration_of, encoded, photo
+from tests.fakes import FakeUpscaler
+
+LIMITS = Limits(max_bytes=2**20, max_pixels=2**16, max_side=2**12)
+ARCHIVE_LIMITS = ArchiveLimits(
+    max_files=50, max_file_bytes=2**16, max_total_bytes=2**20, max_ratio=100, free_bytes=2**18
+)
+
+
+class Target(NamedTuple):
+    """`run` takes any bytes; `seeds` makes valid files to start from; `words` occur in them."""
+
+    run: Callable[[bytes], None]
+    seeds: Callable[[], list[bytes]]
+    words: tuple[bytes, ...] = ()
+
+
+def image(data: bytes) -> None:
+    """An uploaded picture."""
+    try:
+        height_width = image_size(data, LIMITS)[::-1]
+    except BadInput as error:
+        height_width = None
+        _check_told(error)
+    try:
+        decoded = decode(data, LIMITS, background="white")
+    except BadInput as error:
+        _check_told(error)
+        return
+    height, width, channels = decoded.rgb.shape
+    assert (height, width) == height_width
+    assert channels == 3
+    assert height * width <= LIMITS.max_pixels
+    assert decoded.rgb.dtype == np.uint8
+
+
+def images() -> list[bytes]:
+    """One file of each kind that is read in a way of its own."""
+    rgb = photo(3, 12, 16)
+    deep = (photo(4, 8, 8)[..., 0].astype(np.uint16) * 257).astype("<u2")
+    return [
+        encoded(rgb),
+        encoded(rgb, "JPEG", quality=80),
+        encoded(rgb, "JPEG", progressive=True),
+        encoded(rgb, "WEBP"),
+        encoded(rgb, "WEBP", lossless=True),
+        encoded(np.dstack([rgb, rgb[..., 0]])),
+        encoded(deep),
+    ]
+
+
+def archive(data: bytes) -> None:
+    """An uploaded archive of pairs."""
+    total = 0
+    try:
+        for entry in read_archive(io.BytesIO(data), ARCHIVE_LIMITS):
+            assert len(entry.data) <= ARCHIVE_LIMITS.max_file_bytes
+            assert entry.parts
+            assert not {"", ".", ".."} & set(entry.parts)
+            total += len(entry.data)
+            assert total <= ARCHIVE_LIMITS.max_total_bytes
+    except BadInput as error:
+        _check_told(error)
+
+
+def archives() -> list[bytes]:
+    """A zip file and tar files, of small pairs."""
+    files = {"x/a.png": b"x" * 40, "y/a.png": bytes(range(256)), "y/b.png": b""}
+    return [
+        zipped(files),
+        zipped(files, zipfile.ZIP_DEFLATED),
+        *(tarred(files, form) for form in ("", "gz", "bz2", "xz")),
+    ]
+
+
+def calibration(data: bytes) -> None:
+    """An imported calibration, as it came."""
+    try:
+        loaded = file.load(data)
+    except BadCalibration as error:
+        _check_told(error)
+        return
+    assert file.load(file.dump(loaded)).id == loaded.id
+
+
+def inside_of_a_calibration(data: bytes) -> None:
+    """An imported calibration whose checksums were made to fit, so that its parts are parsed.
+
+    The first byte chooses the part that the rest replaces.
+    """
+    parts = _members(calibrations()[0])
+    names = sorted(parts)
+    parts[names[(data[0] if data else 0) % len(names)]] = data[1:]
+    try:
+        document = json.loads(parts["calibration.json"])
+        document["sha256"] = {
+            name: hashlib.sha256(part).hexdigest()
+            for name, part in parts.items()
+            if name != "calibration.json"
+        }
+        parts["calibration.json"] = json.dumps(document).encode()
+    except (ValueError, TypeError, RecursionError):
+        pass  # no document any more; it is refused as such
+    calibration(zipped(parts))
+
+
+@functools.cache
+def calibrations() -> list[bytes]:
+    """A calibration of two pairs."""
+    return [file.dump(asyncio.run(calibration_of(FakeUpscaler(), 2, side=16)))]
+
+
+def parts_of_calibrations() -> list[bytes]:
+    """Its parts, each behind the byte that chooses it."""
+    parts = _members(calibrations()[0])
+    return [bytes([place]) + parts[name] for place, name in enumerate(sorted(parts))]
+
+
+def tensor(data: bytes) -> None:
+    """An answer of an inference server; the first two bytes are the length of its JSON header.
+
+    Zero means that the whole answer is JSON.
+    """
+    length, body = int.from_bytes(data[:2], "big"), data[2:]
+    headers = {tensors.HEADER_LENGTH.lower(): str(length)} if length else {}
+    try:
+        answer = tensors.decode(Reply(200, headers, body), "samples")
+    except ProtocolError as error:
+        _check_told(error)
+        return
+    size = len(answer.raw) if answer.array is None else answer.array.nbytes
+    assert size <= 8 * len(body)
+
+
+def tensor_answers() -> list[bytes]:
+    """Binary, JSON and an encoded file."""
+    samples = np.arange(12, dtype="<u1").reshape(1, 2, 2, 3)
+    entry = {"name": "samples", "datatype": "UINT8", "shape": [1, 2, 2, 3]}
+    other = {"name": "other", "datatype": "FP32", "shape": [1]}
+    binary = {**entry, "parameters": {"binary_data_size": 12}}
+    first = {**other, "parameters": {"binary_data_size": 4}}
+    file_ = {
+        "name": "samples",
+        "datatype": "BYTES",
+        "shape": [1],
+        "parameters": {"binary_data_size": 9},
+    }
+    return [
+        _tensor_answer({"outputs": [binary]}, samples.tobytes()),
+        _tensor_answer({"outputs": [first, binary], "parameters": {}}, b"1234" + samples.tobytes()),
+        _tensor_answer({"outputs": [file_]}, b"\5\0\0\0abcde"),
+        b"\0\0" + json.dumps({"outputs": [{**entry, "data": samples.ravel().tolist()}]}).encode(),
+    ]
+
+
+_JSON = (b"[", b"]", b"{", b"}", b'":', b"null", b"true", b"-1", b"1e400", b"NaN", b"[[[[[[[[")
+
+TARGETS = {
+    "image": Target(
+        image,
+        images,
+        (b"IHDR", b"PLTE", b"tRNS", b"iCCP", b"eXIf", b"acTL", b"IDAT", b"RIFF", b"VP8X", b"ANMF"),
+    ),
+    "archive": Target(
+        archive,
+        archives,
+        (b"PK\3\4", b"PK\1\2", b"PK\5\6", b"ustar", b"../", b"\x1f\x8b", b"BZh9", b"\xfd7zXZ"),
+    ),
+    "calibration": Target(calibration, calibrations, (b"PK\3\4", b"PK\1\2", b"\x93NUMPY")),
+    "calibration-parts": Target(
+        inside_of_a_calibration, parts_of_calibrations, (*_JSON, b"\x93NUMPY", b"'<f4'", b"'|O'")
+    ),
+    "tensor": Target(
+        tensor,
+        tensor_answers,
+        (*_JSON, b'"outputs"', b'"shape"', b'"datatype"', b'"parameters"', b'"FP16"', b'"BYTES"'),
+    ),
+}
+
+
+def _check_told(error: TrustscaleError) -> None:
+    """One readable sentence, as it stands in a problem document."""
+    assert error.detail.endswith((".", "!", "?")), error.detail
+    assert len(error.detail) < 2000, error.detail
+    error.detail.encode()
+
+
+def _members(data: bytes) -> dict[str, bytes]:
+    with zipfile.ZipFile(io.BytesIO(data)) as opened:
+        return {name: opened.read(name) for name in opened.namelist()}
+
+
+def _tensor_answer(head: dict[str, object], tail: bytes) -> bytes:
+    text = json.dumps(head).encode()
+    return len(text).to_bytes(2, "big") + text + tail

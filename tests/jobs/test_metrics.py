@@ -1,0 +1,160 @@
+"""What job workers count, and the port that tells it."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from app.api.worker import listening, worker_app
+from app.assembly import open_parts
+from app.errors import BadImage, ConfigError
+from app.jobs.queue import JobQueue
+from app.jobs.upscale import spooled_request
+from app.metrics import Metrics
+from app.service import UpscaleRequest
+from app.settings import Settings
+from app.stores.base import Job
+from app.stores.open import open_stores
+from app.upscalers.resilience import Policy, ResilientUpscaler
+from tests.api.gateway import IMAGE
+from tests.factories import calibration_of
+from tests.fakes import FakeUpscaler
+from tests.jobs.conftest import ended
+from tests.jobs.work import problem_of
+from tests.servers import free_port
+
+
+def values(metrics: Metrics) -> dict[tuple[str, ...], float]:
+    """(name, values of the labels in the order of their names) -> value."""
+    return {
+        (s.name, *(value for _, value in sorted(s.labels.items()))): s.value
+        for family in text_string_to_metric_families(metrics.text().decode())
+        for s in family.samples
+    }
+
+
+class Pairs:
+    """Four units, of which one may fail."""
+
+    def __init__(self, bad: str = "") -> None:
+        self.bad = bad
+
+    async def units(self, job):
+        return ["a", "b", "c", "d"]
+
+    async def unit(self, job, unit):
+        if unit == self.bad:
+            raise BadImage("It is damaged.")
+        return b"x"
+
+    async def reduce(self, job, context):
+        return "/made"
+
+
+@pytest.fixture
+async def stores(tmp_path):
+    opened = open_stores("sqlite:///", tmp_path, result_ttl_s=600, max_result_bytes=10**9)
+    yield opened
+    await opened.close()
+
+
+async def run(stores, handler, *, died: bool = False) -> Metrics:
+    """One calibration job, to its end; `died`: after an attempt that never said that it ended."""
+    metrics = Metrics()
+    job = Job(id="job", kind="calibration", created_at=datetime.now(UTC), request={})
+    if died:
+        await stores.jobs.create(job)
+        await stores.jobs.begin("job")
+    async with JobQueue(
+        "memory://", stores.jobs, problem_of=problem_of, lease_s=3.0, observer=metrics.work
+    ) as queue:
+        await queue.submit(job)
+        stop = asyncio.Event()
+        work = asyncio.create_task(queue.run({"calibration": handler}, stop=stop))
+        await ended(stores, "job")
+        stop.set()
+        await work
+    return metrics
+
+
+class TestCounts:
+    async def test_a_calibration(self, stores):
+        """Pairs by outcome with their time, the attempt, and the time of the whole job."""
+        found = values(await run(stores, Pairs()))
+        assert found["trustscale_job_units_total", "ok"] == 4
+        assert found["trustscale_job_unit_seconds_count",] == 4
+        assert found["trustscale_job_attempts_total", "calibration", "succeeded"] == 1
+        assert found["trustscale_job_seconds_count", "calibration", "succeeded"] == 1
+        assert found["trustscale_job_lost_leases_total", "calibration"] == 0
+
+    async def test_a_failure(self, stores):
+        """A pair that fails its job is counted as such, and is no measured pair."""
+        found = values(await run(stores, Pairs(bad="a")))
+        assert found["trustscale_job_units_total", "failed"] == 1
+        measured = found.get(("trustscale_job_units_total", "ok"), 0)
+        assert found["trustscale_job_unit_seconds_count",] == measured < 4
+
+    async def test_a_lost_lease(self, stores):
+        """An attempt after one that died is counted."""
+        found = values(await run(stores, Pairs(), died=True))
+        assert found["trustscale_job_lost_leases_total", "calibration"] == 1
+        assert found["trustscale_job_attempts_total", "calibration", "succeeded"] == 1
+
+
+class TestPort:
+    async def test_a_worker(self, tmp_path):
+        """Health, depth of the queue, spend, breaker and answers of jobs, while the worker lives."""
+        upscaler = FakeUpscaler()
+        guarded = ResilientUpscaler(upscaler, Policy(max_calls_per_hour=100))
+        settings = Settings(data_dir=tmp_path, upscalers=[{"name": "fake", "kind": "embedded"}])
+        metrics, port = Metrics(), free_port()
+        async with AsyncExitStack() as stack:
+            parts = await open_parts(settings, stack, lambda *_: guarded, metrics)
+            await parts.calibrations.add(await calibration_of(upscaler), activate=True)
+            await stack.enter_async_context(
+                listening(worker_app(parts, metrics), "127.0.0.1", port)
+            )
+            client = await stack.enter_async_context(
+                httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}")
+            )
+            assert (await client.get("/healthz")).text == "ok\n"
+            await parts.stores.spool.put("job-1", "image", IMAGE)
+            await parts.queue.submit(
+                Job(
+                    id="job-1",
+                    kind="upscale",
+                    created_at=datetime.now(UTC),
+                    request=spooled_request(UpscaleRequest(), 1),
+                )
+            )
+            text = (await client.get("/metrics")).text
+            assert 'trustscale_jobs{kind="upscale",state="queued"} 1.0' in text
+            assert 'trustscale_upstream_breaker_open{upscaler="fake"} 0.0' in text
+            stop = asyncio.Event()
+            work = asyncio.create_task(parts.queue.run(parts.handlers, stop=stop))
+            assert (await ended(parts.stores, "job-1")).state == "succeeded"
+            stop.set()
+            await work
+            text = (await client.get("/metrics")).text
+            assert 'trustscale_jobs{kind="upscale",state="queued"} 0.0' in text
+            assert 'trustscale_upstream_calls_last_hour{upscaler="fake"} 4.0' in text
+            assert 'trustscale_upstream_calls_limit{upscaler="fake"} 100.0' in text
+            assert 'trustscale_typicality_count{upscaler="fake"} 1.0' in text
+            assert 'trustscale_job_seconds_count{kind="upscale",state="succeeded"} 1.0' in text
+        async with httpx.AsyncClient() as after:
+            with pytest.raises(httpx.ConnectError):
+                await after.get(f"http://127.0.0.1:{port}/healthz")
+
+    async def test_a_taken_port(self, tmp_path):
+        """A port that somebody else has is one line."""
+        port = free_port()
+        server = await asyncio.start_server(lambda *_: None, "127.0.0.1", port)
+        async with server:
+            with pytest.raises(ConfigError, match=rf"Cannot listen on 127.0.0.1:{port}"):
+                async with listening(None, "127.0.0.1", port):
+                    pass

@@ -1,0 +1,116 @@
+"""Spans of this process, kept in memory, and a collector that takes them over HTTP."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTraceServiceRequest,
+    ExportTraceServiceResponse,
+)
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from app.otel import SdkRecorder
+from app.tracing import recording
+
+
+class Spans:
+    """What was recorded."""
+
+    def __init__(self, exporter: InMemorySpanExporter) -> None:
+        self._exporter = exporter
+
+    def all(self) -> list[ReadableSpan]:
+        """All finished spans in the order of their starts."""
+        return sorted(self._exporter.get_finished_spans(), key=lambda span: span.start_time or 0)
+
+    def named(self, name: str) -> list[ReadableSpan]:
+        """Those of a name."""
+        return [span for span in self.all() if span.name == name]
+
+    def one(self, name: str) -> ReadableSpan:
+        """The only one of a name."""
+        (only,) = self.named(name)
+        return only
+
+    def parent(self, span: ReadableSpan) -> str | None:
+        """Name of the span around it, if it was recorded here."""
+        by_id = {other.context.span_id: other.name for other in self.all()}
+        return by_id.get(span.parent.span_id) if span.parent else None
+
+    def said(self) -> str:
+        """Everything that leaves the process with them, as one text."""
+        return " ".join(f"{span.name} {dict(span.attributes or {})}" for span in self.all())
+
+
+@contextmanager
+def recorded() -> Iterator[Spans]:
+    """Record into memory inside the `with`."""
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    with recording(SdkRecorder(provider)):
+        yield Spans(exporter)
+    provider.shutdown()
+
+
+class Collector:
+    """OTLP over HTTP: decodes what is posted to /v1/traces."""
+
+    def __init__(self) -> None:
+        self.requests: list[ExportTraceServiceRequest] = []
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                known = self.path == "/v1/traces"
+                if known:
+                    outer.requests.append(ExportTraceServiceRequest.FromString(body))
+                self.send_response(200 if known else 404)
+                self.send_header("Content-Type", "application/x-protobuf")
+                self.end_headers()
+                self.wfile.write(ExportTraceServiceResponse().SerializeToString())
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    @contextmanager
+    def running(self) -> Iterator[Collector]:
+        """Listen inside the `with`."""
+        thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
+        thread.start()
+        try:
+            yield self
+        finally:
+            self._server.shutdown()
+            thread.join()
+            self._server.server_close()
+
+    def names(self) -> list[str]:
+        """Names of all spans that came."""
+        return [
+            span.name
+            for request in self.requests
+            for resource in request.resource_spans
+            for scope in resource.scope_spans
+            for span in scope.spans
+        ]
+
+    def services(self) -> set[str]:
+        """`service.name` of all resources that came."""
+        return {
+            attribute.value.string_value
+            for request in self.requests
+            for resource in request.resource_spans
+            for attribute in resource.resource.attributes
+            if attribute.key == "service.name"
+        }

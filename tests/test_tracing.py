@@ -1,0 +1,194 @@
+"""Tracing: nothing at all while it is off, and never in the way while it is on."""
+
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import sys
+import time
+
+import pytest
+import structlog
+
+import app
+from app import tracing
+from app.errors import BadImage, ConfigError
+from app.logs import configure_logs
+from app.otel import GOODBYE_S
+from app.settings import load_settings
+from tests.servers import free_port
+from tests.spans import Collector, recorded
+
+PARENT = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
+
+
+class TestOff:
+    def test_one_object_that_does_nothing(self):
+        """Every span is the same object, and there is nothing to carry or to log."""
+        with tracing.span("a", {"x": 1}, kind="server", parent=PARENT) as first:
+            first.set({"y": 2})
+            first.rename("b")
+            first.fail("e")
+            with tracing.span("c") as second:
+                assert first is second
+                assert tracing.headers() == tracing.ids() == {}
+                assert tracing.context() is None
+
+    def test_it_costs_nothing(self):
+        """A span takes less than two microseconds."""
+        best = min(self._seconds() for _ in range(5))
+        assert best < 2e-6
+
+    @staticmethod
+    def _seconds(count: int = 2000) -> float:
+        started = time.perf_counter()
+        for _ in range(count):
+            with tracing.span("a"):
+                pass
+        return (time.perf_counter() - started) / count
+
+    def test_the_sdk_is_not_imported(self):
+        """Gateway and command line load neither SDK nor exporter."""
+        code = (
+            "import sys, app.main, app.cli.jobs\n"
+            "wrong = [n for n in sys.modules if n.startswith(('opentelemetry.sdk.trace', "
+            "'opentelemetry.exporter', 'app.otel'))]\n"
+            "sys.exit(' '.join(wrong) or 0)"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
+        )
+        assert done.returncode == 0, done.stderr
+
+    def test_without_the_extra(self, monkeypatch):
+        """A collector without the extra that talks to it is one line."""
+        monkeypatch.setitem(sys.modules, "app.otel", None)
+        monkeypatch.delattr(app, "otel", raising=False)
+        with (
+            pytest.raises(ConfigError, match=r"need the extra `tracing`"),
+            tracing.exporting("http://127.0.0.1:4318", "x"),
+        ):
+            pass
+
+
+class TestOn:
+    def test_children(self):
+        """What begins inside a span is its child; headers begin or continue a trace."""
+        with recorded() as spans:
+            with tracing.span("outer", parent=PARENT), tracing.span("inner"):
+                carried = tracing.headers()["traceparent"]
+            with tracing.span("other", parent={}):
+                pass
+        outer, inner, other = spans.all()
+        assert f"{outer.context.trace_id:032x}" == PARENT["traceparent"].split("-")[1]
+        assert f"{outer.parent.span_id:016x}" == PARENT["traceparent"].split("-")[2]
+        assert inner.parent.span_id == outer.context.span_id
+        assert carried.split("-")[1:3] == [
+            f"{inner.context.trace_id:032x}",
+            f"{inner.context.span_id:016x}",
+        ]
+        assert other.parent is None
+        assert other.context.trace_id != outer.context.trace_id
+
+    @pytest.mark.parametrize("sent", ["", "00-0-0-0", "x" * 300, "00-" + "0" * 32 + "-00-01"])
+    def test_bad_headers_begin_a_trace(self, sent):
+        """What is no context is as good as none."""
+        with recorded() as spans, tracing.span("a", parent={"traceparent": sent}):
+            pass
+        assert spans.one("a").parent is None
+
+    def test_an_error_is_told_by_its_class(self):
+        """Texts of errors may name files; they stay here."""
+        with (
+            recorded() as spans,
+            pytest.raises(BadImage),
+            tracing.span("a"),
+        ):
+            raise BadImage("secret.png is damaged.")
+        failed = spans.one("a")
+        assert failed.attributes == {"error.type": "BadImage"}
+        assert failed.status.status_code.name == "ERROR"
+        assert not failed.events
+        assert not failed.status.description
+
+    def test_logs_name_the_span(self, capsys):
+        """Events of ours and of libraries carry the ids of trace and span."""
+        before = logging.getLogger().handlers, logging.getLogger().level, structlog.get_config()
+        try:
+            configure_logs("info", "json")
+            with recorded() as spans, tracing.span("a"):
+                structlog.get_logger("x").info("ours", request_id="r")
+                logging.getLogger("library").warning("theirs")
+            structlog.get_logger("x").info("after")
+        finally:
+            logging.getLogger().handlers, logging.getLogger().level = before[:2]
+            structlog.configure(**before[2])
+        ours, theirs, after = map(json.loads, capsys.readouterr().err.splitlines())
+        span = spans.one("a")
+        for event in (ours, theirs):
+            assert event["trace_id"] == f"{span.context.trace_id:032x}"
+            assert event["span_id"] == f"{span.context.span_id:016x}"
+        assert "trace_id" not in after
+
+
+class TestCollector:
+    def test_spans_arrive(self, monkeypatch):
+        """A real exporter brings all spans to a real receiver before the process ends."""
+        monkeypatch.delenv("OTEL_SERVICE_NAME", raising=False)
+        with Collector().running() as collector:
+            with tracing.exporting(f"{collector.url}/", "trustscale-test"):
+                for _ in range(3):
+                    with tracing.span("outer", {"trustscale.samples": 4}), tracing.span("inner"):
+                        pass
+            assert sorted(collector.names()) == ["inner"] * 3 + ["outer"] * 3
+            assert collector.services() == {"trustscale-test"}
+        assert tracing.headers() == {}
+
+    def test_a_name_from_the_environment(self, monkeypatch):
+        """The standard variable names the service."""
+        monkeypatch.setenv("OTEL_SERVICE_NAME", "upscaling-eu")
+        with Collector().running() as collector:
+            with tracing.exporting(collector.url, "trustscale-test"), tracing.span("a"):
+                pass
+            assert collector.services() == {"upscaling-eu"}
+
+    def test_a_dead_collector(self, caplog, monkeypatch):
+        """It delays no span, the end by two seconds at most, and is told once."""
+        monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "100")
+        started = time.perf_counter()
+        with tracing.exporting(f"http://127.0.0.1:{free_port()}", "trustscale-test"):
+            for _ in range(2000):
+                with tracing.span("a"):
+                    pass
+            assert time.perf_counter() - started < 1.5
+            last = time.perf_counter()
+        assert time.perf_counter() - last < GOODBYE_S + 0.5
+        assert len(caplog.records) <= 1
+
+
+class TestSetting:
+    @pytest.fixture(autouse=True)
+    def _place(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.delenv("OTEL_EXPORTER_OTLP_ENDPOINT", raising=False)
+
+    def test_off(self):
+        """Without a collector there are no traces."""
+        assert load_settings().otlp_endpoint is None
+
+    def test_the_standard_variable(self, monkeypatch):
+        """The variable of OpenTelemetry works, and ours comes before it."""
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://standard:4318")
+        assert load_settings().otlp_endpoint == "http://standard:4318"
+        monkeypatch.setenv("TRUSTSCALE_OTLP_ENDPOINT", "https://ours:4318/otlp")
+        assert load_settings().otlp_endpoint == "https://ours:4318/otlp"
+        monkeypatch.setenv("TRUSTSCALE_OTLP_ENDPOINT", "")
+        assert load_settings().otlp_endpoint is None
+
+    @pytest.mark.parametrize("url", ["collector:4317", "grpc://c:4317", "http://me:secret@c:4318"])
+    def test_what_is_no_address_of_a_collector(self, url):
+        """Other protocols and passwords are refused in one line that does not repeat them."""
+        with pytest.raises(ConfigError, match="otlp_endpoint") as caught:
+            load_settings(otlp_endpoint=url)
+        assert "secret" not in caught.value.detail
