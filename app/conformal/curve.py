@@ -196,14 +196,16 @@ class _RankTable:
         if not self.usable:
             return
         keys = thresholds.view(np.int32)
-        self.low = int(keys[0])
-        span = int(keys[-1]) - self.low + 1
+        low, high = int(keys[0]), int(keys[-1])
+        span = high - low + 1
         wanted = _CELLS_PER_THRESHOLD * len(thresholds)
         cells = min(max(wanted, _FEWEST_CELLS), _MOST_CELLS)
         self.shift = max(0, (span - 1).bit_length() - cells.bit_length() + 1)
-        starts = self.low + (np.arange((span >> self.shift) + 2, dtype=np.int64) << self.shift)
+        # Cell 0 is everything below the first threshold's cell, the last one everything above.
+        self.offset = (low >> self.shift) - 1
+        count = (high >> self.shift) - (low >> self.shift) + 1
+        starts = (np.arange(count + 1, dtype=np.int64) + self.offset + 1) << self.shift
         first = np.searchsorted(keys, starts, side="left")
-        # Cell 0 is everything below the first threshold, the last cell everything from the last on.
         self.ranks = np.concatenate([[0], first[:-1], [len(keys)]]).astype(np.int32)
         self.split = np.concatenate([[False], np.diff(first) > 0, [False]])
 
@@ -224,12 +226,10 @@ class _RankTable:
         self, values: NDArray[Value], of_cells: NDArray[Value], sigma: NDArray[np.float32]
     ) -> NDArray[Value]:
         cell = (sigma + np.float32(0)).view(np.int32)  # −0 becomes 0
-        cell -= np.int32(self.low)
         cell >>= self.shift
-        cell += 1
-        np.clip(cell, 0, len(of_cells) - 1, out=cell)
-        out = of_cells.take(cell)
-        split = np.flatnonzero(self.split.take(cell))
+        cell -= np.int32(self.offset)
+        out = of_cells.take(cell, mode="clip")
+        split = np.flatnonzero(self.split.take(cell, mode="clip"))
         ranks = np.searchsorted(self.thresholds, sigma[split], side="right")
         out[split] = values.take(ranks)
         return out

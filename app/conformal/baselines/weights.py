@@ -79,7 +79,7 @@ def image_scale(
     if not (error >= 0).all() or epsilon <= 0:
         raise ValueError("errors must not be negative, and epsilon must be positive")
     doubt = 1 - np.asarray(confidences, np.float64).reshape(-1) + epsilon
-    order = np.argsort(doubt, kind="stable")
+    order = np.argsort(doubt)
     doubt, errors = doubt[order], np.asarray(error, np.float64).reshape(-1)[order]
     # Before the k-th value: what is already whole, and the slope of what still grows.
     whole = np.concatenate([[0.0], np.cumsum(errors)])
