@@ -99,7 +99,7 @@ HEALTHCHECK --interval=10s --timeout=5s --start-period=120s --retries=3 \
   CMD ["python", "-c", "from http.client import HTTPConnection as C; c = C('127.0.0.1', 8001, timeout=4); c.request('GET', '/v2/health/live'); raise SystemExit(c.getresponse().status != 200)"]
 CMD ["worker", "--help"]
 
-# ── jobs: works for gateways; it serves nothing that could be asked about its health ─────────────
+# ── jobs: works for gateways; with --metrics-port it can be asked how it does ────────────────────
 FROM base AS jobs
 COPY --from=jobs-env /opt/trustscale /opt/trustscale
 CMD ["jobs"]

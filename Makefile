@@ -5,7 +5,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 PARALLEL := -n 2 --dist loadfile
 
-.PHONY: demo test install check fix bench clean
+IMAGES := gateway jobs worker
+
+.PHONY: demo test install check fix bench sbom audit clean
 
 demo: $(VENV)/.demo  ## upscale a photograph with its trust mask
 	$(BIN)/python -m examples.demo
@@ -29,8 +31,26 @@ bench: install  ## the figures of docs/benchmarks.md
 	$(BIN)/python -m benchmarks.trust_layer
 	$(BIN)/python -m benchmarks.request
 
+sbom: install  ## what the images are made of, as CycloneDX files in sbom/
+	mkdir -p sbom
+	for image in $(IMAGES); do \
+	  $(BIN)/python -W ignore -m cyclonedx_py requirements requirements/$$image.lock \
+	    --pyproject pyproject.toml --mc-type application --output-reproducible \
+	    --output-file sbom/$$image.cdx.json || exit 1; \
+	done
+
+audit: install  ## known vulnerabilities of what the images are made of; asks PyPI
+	@for image in $(IMAGES); do \
+	  $(BIN)/pip-audit --disable-pip --require-hashes --progress-spinner off \
+	    --requirement requirements/$$image.lock 2> $(VENV)/audit.log && continue; \
+	  if grep -q Traceback $(VENV)/audit.log; then \
+	    echo "audit: the advisories of PyPI cannot be reached; details are in $(VENV)/audit.log" >&2; \
+	  else cat $(VENV)/audit.log >&2; fi; \
+	  exit 1; \
+	done
+
 clean:
-	rm -rf $(VENV) .servers demo-output
+	rm -rf $(VENV) .servers demo-output sbom
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

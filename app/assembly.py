@@ -28,6 +28,7 @@ from app.service import UpscaleService
 from app.settings import Settings
 from app.stores.base import JobKind, Stores
 from app.stores.open import open_stores
+from app.tracing import exporting
 from app.upscalers.base import Upscaler
 from app.upscalers.config import UpscalerConfig
 from app.upscalers.registry import build_upscaler
@@ -140,6 +141,7 @@ async def check_start(settings: Settings) -> None:
         ConfigError: a setting, folder, database or model that cannot be used.
     """
     async with AsyncExitStack() as stack:
+        stack.enter_context(exporting(settings.otlp_endpoint, "trustscale-gateway"))
         await _open_stores(settings, stack)
         for config in settings.upscalers:
             stack.push_async_callback(build_upscaler(config, os.environ).close)

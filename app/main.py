@@ -31,6 +31,7 @@ from app.api.auth import Keyring, stored_admin_key
 from app.api.deps import State
 from app.api.limits import open_limits
 from app.api.middleware import RequestContext
+from app.api.reference import add_reference
 from app.assembly import Build, Parts, open_parts, report_calibrations
 from app.calibration.admin import CalibrationAdmin
 from app.errors import TrustscaleError
@@ -38,6 +39,7 @@ from app.jobs.sweep import remove_orphans
 from app.metrics import Metrics
 from app.settings import Settings
 from app.stores.base import Stores
+from app.tracing import exporting
 from app.web.routes import web_router
 
 _SWEEP_SECONDS = 60.0
@@ -64,6 +66,8 @@ def create_app(settings: Settings, *, build: Build | None = None) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[LifespanState]:
         async with AsyncExitStack() as stack:
+            # Here, because the server ends the process by the signal that stopped it.
+            stack.enter_context(exporting(settings.otlp_endpoint, "trustscale-gateway"))
             yield {"trustscale": await _start(settings, metrics, stack, build)}
 
     app = _Gateway(
@@ -72,10 +76,13 @@ def create_app(settings: Settings, *, build: Build | None = None) -> FastAPI:
         version=__version__,
         summary="Upscale an image and say, with a guarantee, where to believe it.",
         lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
         max_body_size=settings.max_upload_bytes + _FORM_OVERHEAD,
         form_limits={"max_part_size": 4096, "max_fields": 32, "max_files": 1},
     )
     problems.add_problem_handlers(app)
+    add_reference(app)
     for part in (
         health,
         upscalers,

@@ -30,6 +30,8 @@ EXPORT_TIMEOUT_S: Final = 5.0
 GOODBYE_S: Final = 2.0
 """How long a stopping process waits for the collector to take the last spans."""
 
+_END_S: Final = 1.0
+
 _CONTEXT: Final = TraceContextTextMapPropagator()
 
 log = logging.getLogger(__name__)
@@ -121,6 +123,8 @@ def collected(endpoint: str, service: str) -> Iterator[SdkRecorder]:
         farewell = threading.Thread(target=provider.shutdown, daemon=True)
         farewell.start()
         farewell.join(GOODBYE_S)
+        exporter.shutdown()  # ends its waiting for another try; what is left is dropped
+        farewell.join(_END_S)
 
 
 class _ToldOnce(SpanExporter):

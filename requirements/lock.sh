@@ -9,7 +9,9 @@ cd "$(dirname "$0")/.."
 tested=$(mktemp)
 trap 'rm -f "$tested"' EXIT
 # A local version such as 2.13.0+cpu is another build of the same release.
-.venv/bin/python -m pip freeze --exclude-editable | sed -n 's/^\([^@ ]*==[^+]*\).*/\1/p' > "$tested"
+# python-dateutil comes with a tool of the tests; botocore, behind s3fs, takes an older one only.
+.venv/bin/python -m pip freeze --exclude-editable |
+  sed -n '/^python-dateutil==/d; s/^\([^@ ]*==[^+]*\).*/\1/p' > "$tested"
 
 lock() {
   name=$1
@@ -20,10 +22,10 @@ lock() {
     --constraint "$tested" --output-file "requirements/$name.lock"
 }
 
-lock gateway pyproject.toml
-lock gateway-s3 pyproject.toml --extra s3
-lock jobs pyproject.toml --extra fast
-lock worker pyproject.toml --extra worker
+lock gateway pyproject.toml --extra tracing
+lock gateway-s3 pyproject.toml --extra tracing --extra s3
+lock jobs pyproject.toml --extra tracing --extra fast
+lock worker pyproject.toml --extra tracing --extra worker
 lock build requirements/build.in
 # The constraints are a temporary file: its name says nothing.
 sed -i "/#   -c /d; s/^    # via -c .*/    # via the tests/" requirements/*.lock

@@ -6,8 +6,10 @@ import json
 import logging
 import subprocess
 import sys
+import threading
 import time
 
+import httpx
 import pytest
 import structlog
 
@@ -17,7 +19,7 @@ from app.errors import BadImage, ConfigError
 from app.logs import configure_logs
 from app.otel import GOODBYE_S
 from app.settings import load_settings
-from tests.servers import free_port
+from tests.servers import ProcessGroup, free_port
 from tests.spans import Collector, recorded
 
 PARENT = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
@@ -163,8 +165,11 @@ class TestCollector:
                     pass
             assert time.perf_counter() - started < 1.5
             last = time.perf_counter()
-        assert time.perf_counter() - last < GOODBYE_S + 0.5
+        assert time.perf_counter() - last < GOODBYE_S + 1.0
         assert len(caplog.records) <= 1
+        # Nothing of it goes on behind the program.
+        names = {thread.name for thread in threading.enumerate()}
+        assert not {name for name in names if name.startswith("Otel")}
 
 
 class TestSetting:
@@ -192,3 +197,35 @@ class TestSetting:
         with pytest.raises(ConfigError, match="otlp_endpoint") as caught:
             load_settings(otlp_endpoint=url)
         assert "secret" not in caught.value.detail
+
+
+@pytest.mark.slow
+def test_a_stopped_program_loses_no_span(tmp_path):
+    """SIGTERM sends what no batch has taken yet."""
+    with Collector().running() as collector:
+        port = free_port()
+        env = {
+            "TRUSTSCALE_DATA_DIR": str(tmp_path / "data"),
+            "TRUSTSCALE_OTLP_ENDPOINT": collector.url,
+            "TRUSTSCALE_COMPILED": "off",
+            "OTEL_BSP_SCHEDULE_DELAY": "600000",
+        }
+        command = [sys.executable, "-m", "app", "serve", "--port", str(port)]
+        with (
+            ProcessGroup(command, log=tmp_path / "log", env=env) as server,
+            httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client,
+        ):
+
+            def answers() -> bool:
+                try:
+                    return client.get("/healthz").status_code == 200
+                except httpx.TransportError:
+                    return False
+
+            server.wait_until(answers, "the gateway")
+            assert client.get("/v1/upscalers").status_code == 200
+            assert collector.names() == []
+            server.stop()
+        assert collector.names() == ["GET /v1/upscalers"]
+        assert collector.services() == {"trustscale-gateway"}
+        assert '"trace_id"' in (tmp_path / "log").read_text()

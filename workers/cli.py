@@ -1,6 +1,7 @@
 """Commands of the worker, to be mounted on the program's typer application."""
 
 import json
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -95,6 +96,7 @@ def worker(
         # Loaded here and not at the top, so that --help and typing errors answer at once.
         import uvicorn  # noqa: PLC0415
 
+        from app.tracing import exporting  # noqa: PLC0415
         from workers.models.registry import EngineSpec, load_engine  # noqa: PLC0415
         from workers.service import create_app  # noqa: PLC0415
 
@@ -127,7 +129,11 @@ def worker(
         # asked to stop is a success, so the second one is swallowed.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: None)
-        server.run()
+        collector = os.environ.get("TRUSTSCALE_OTLP_ENDPOINT") or os.environ.get(
+            "OTEL_EXPORTER_OTLP_ENDPOINT"
+        )
+        with exporting(collector or None, "trustscale-worker"):
+            server.run()
 
 
 def convert(

@@ -19,6 +19,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
+from app.tracing import span
 from workers.batcher import Batcher
 from workers.errors import (
     Busy,
@@ -164,7 +165,15 @@ class _Service:
         header_length = request.headers.get(HEADER_LENGTH)
         asked = await asyncio.to_thread(parse_request, body, header_length, self._settings)
         self._check_answer_size(asked)
-        samples = await self._samples(request, asked)
+        height, width = asked.image.shape[:2]
+        facts = {
+            "trustscale.samples": len(asked.seeds),
+            "trustscale.width": width,
+            "trustscale.height": height,
+        }
+        caller = {"traceparent": request.headers.get("traceparent", "")}
+        with span("infer", facts, kind="server", parent=caller):
+            samples = await self._samples(request, asked)
         self._metrics.requests.labels("200").inc()
         return self._answer(asked, samples)
 

@@ -14,8 +14,11 @@ from app.assembly import check_start
 from app.logs import configure_logs
 from app.main import create_app
 from app.settings import load_settings, unknown_variables
-from app.tracing import exporting
 from app.warmup import start_warm_up
+
+# Longer than a proxy keeps idle connections (Caddy here 30 s, nginx 60 s): or it would now and then
+# send a request into a connection that is being closed, which it cannot repeat.
+KEEP_ALIVE_S = 75
 
 
 def serve(
@@ -36,11 +39,11 @@ def serve(
         log_config=None,
         access_log=False,
         server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_S,
         # Requests in progress may finish; a second signal stops at once.
         timeout_graceful_shutdown=int(settings.request_timeout_s),
     )
     server = uvicorn.Server(config)
-    with exporting(settings.otlp_endpoint, "trustscale-gateway"):
-        asyncio.run(server.serve())
+    asyncio.run(server.serve())
     if not server.started:
         raise typer.Exit(1)

@@ -129,7 +129,7 @@ def test_a_calibration_job(spans, start):
 
 
 async def test_our_worker_is_told(spans):
-    """A call to the torch worker says to which trace it belongs; nothing is said while off."""
+    """A call to the torch worker says to which trace it belongs, and the worker goes on."""
     heard = []
     app = create_app(SleepingEngine())
 
@@ -144,3 +144,6 @@ async def test_our_worker_is_told(spans):
             await upscaler.generate(picture(), [1])
         await upscaler.close()
     assert heard == [f"00-{TRACE}-{spans.one('call').context.span_id:016x}-01"]
+    inferred = spans.one("infer")
+    assert spans.parent(inferred) == "call"
+    assert inferred.attributes["trustscale.samples"] == 1

@@ -19,7 +19,9 @@ def mounts(name: str) -> dict[str, str]:
     """What lies where in a container: target -> source."""
     return {
         target: source
-        for source, target in (m.split(":")[:2] for m in map(_plain, SERVICES[name]["volumes"]))
+        for source, target in (
+            m.split(":")[:2] for m in map(_plain, SERVICES[name].get("volumes", []))
+        )
     }
 
 
@@ -37,6 +39,15 @@ class TestFile:
         """Docker Compose reads it against its schema and resolves every reference."""
         text = run("docker-compose", "--profile", "*", "config", **SECRETS)
         assert set(yaml.safe_load(text)["services"]) == set(SERVICES)
+
+    def test_the_schema(self):
+        """It follows the schema of the Compose specification."""
+        run(
+            "check-jsonschema",
+            "--builtin-schema",
+            "vendor.compose-spec",
+            ROOT / "docker-compose.yml",
+        )
 
     def test_targets(self):
         """Each service that is built here has its own target and its own image."""
@@ -57,7 +68,7 @@ class TestFile:
         assert by_profile == {
             "": {"proxy", "gateway", "jobs", "redis"},
             "gpu": {"worker"},
-            "monitoring": {"prometheus", "grafana"},
+            "monitoring": {"prometheus", "grafana", "jaeger"},
         }
 
     def test_the_example_of_the_environment(self):
@@ -99,8 +110,9 @@ class TestScaling:
         assert "ports" not in SERVICES[name]
 
     def test_monitoring_is_for_this_machine(self):
-        """Grafana listens on the loopback address."""
-        assert all(port.startswith("127.0.0.1:") for port in SERVICES["grafana"]["ports"])
+        """Grafana and Jaeger listen on the loopback address."""
+        for name in ("grafana", "jaeger"):
+            assert all(port.startswith("127.0.0.1:") for port in SERVICES[name]["ports"])
 
     def test_replicas_share_what_they_must(self):
         """Uploads that wait for a job worker lie in a volume that gateways and jobs both see."""

@@ -161,10 +161,10 @@ class TestLocks:
         project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
         extras = project["optional-dependencies"]
         wanted = {
-            "gateway": project["dependencies"],
-            "gateway-s3": project["dependencies"] + extras["s3"],
-            "jobs": project["dependencies"] + extras["fast"],
-            "worker": project["dependencies"] + extras["worker"],
+            "gateway": project["dependencies"] + extras["tracing"],
+            "gateway-s3": project["dependencies"] + extras["tracing"] + extras["s3"],
+            "jobs": project["dependencies"] + extras["tracing"] + extras["fast"],
+            "worker": project["dependencies"] + extras["tracing"] + extras["worker"],
         }
         for lock, dependencies in wanted.items():
             locked = requirements(lock)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 
@@ -26,7 +27,7 @@ from tests.factories import calibration_of
 from tests.fakes import FakeUpscaler
 from tests.jobs.conftest import ended
 from tests.jobs.work import problem_of
-from tests.servers import free_port
+from tests.servers import ProcessGroup, free_port
 
 
 def values(metrics: Metrics) -> dict[tuple[str, ...], float]:
@@ -108,7 +109,7 @@ class TestCounts:
 
 class TestPort:
     async def test_a_worker(self, tmp_path):
-        """Health, depth of the queue, spend, breaker and answers of jobs, while the worker lives."""
+        """Health, the queue, spend, breaker, and answers of jobs, while the worker lives."""
         upscaler = FakeUpscaler()
         guarded = ResilientUpscaler(upscaler, Policy(max_calls_per_hour=100))
         settings = Settings(data_dir=tmp_path, upscalers=[{"name": "fake", "kind": "embedded"}])
@@ -158,3 +159,32 @@ class TestPort:
             with pytest.raises(ConfigError, match=rf"Cannot listen on 127.0.0.1:{port}"):
                 async with listening(None, "127.0.0.1", port):
                     pass
+
+
+@pytest.mark.servers
+def test_the_program(redis_url, tmp_path):
+    """`trustscale jobs` answers on its port, and SIGTERM ends it well."""
+    port = free_port()
+    env = {
+        "TRUSTSCALE_STORE": redis_url,
+        "TRUSTSCALE_QUEUE": redis_url,
+        "TRUSTSCALE_DATA_DIR": str(tmp_path / "data"),
+        "TRUSTSCALE_COMPILED": "off",
+    }
+    command = [sys.executable, "-m", "app", "jobs", "--metrics-port", str(port)]
+    with (
+        ProcessGroup(command, log=tmp_path / "log", env=env) as worker,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10) as client,
+    ):
+
+        def answers() -> bool:
+            try:
+                return client.get("/healthz").status_code == 200
+            except httpx.TransportError:
+                return False
+
+        worker.wait_until(answers, "the job worker")
+        text = client.get("/metrics").text
+        assert "trustscale_store_up 1.0" in text
+        assert 'trustscale_calibration_active{upscaler="span-x4"} 1.0' in text
+        assert worker.stop() == 0, (tmp_path / "log").read_text()
