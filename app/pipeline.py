@@ -180,7 +180,8 @@ async def measure(
             on_progress=on_progress,
         )
     sampled = time.perf_counter()
-    if accumulator.identical() and not source.is_flat:
+    # In a thread, because compiled kernels fold the last samples only now.
+    if await asyncio.to_thread(accumulator.identical) and not source.is_flat:
         raise DegenerateSamples(
             f"All {pipeline.samples} samples of {upscaler.name!r} are identical although the input "
             "is not flat: a cache or a fixed seed answers in place of the model, and the mask "

@@ -94,14 +94,19 @@ async def upscale(
     """Upscale an image and mark where it can be trusted."""
     media_type = negotiate(accept)
     client = client_name(request, key)
-    await state.limits.take(client, "requests")
     fields = UpscaleRequest(upscaler, alpha, seed, background, client_digest(client), group)
     as_job = "respond-async" in prefer
 
-    async def read() -> bytes:
+    def check_room() -> None:
         if not as_job:
-            state.service.slots.check_room()  # or be refused before anything is decoded
+            state.service.slots.check_room()
+
+    async def read() -> bytes:
+        check_room()  # again: others came meanwhile, and decoding is work
         return await image.read()
+
+    check_room()
+    await state.limits.take(client, "requests")
 
     prepared = await state.service.prepare(read, fields)
     height, width = prepared.image.rgb.shape[:2]
@@ -111,7 +116,7 @@ async def upscale(
     answer = await _while_connected(request, state.service.run(prepared))
     if answer is None:
         return Response(status_code=CLIENT_GONE)
-    return _respond(answer, media_type)
+    return await asyncio.to_thread(_respond, answer, media_type)  # a zip has checksums
 
 
 def client_name(request: Request, key: str | None) -> str:

@@ -27,7 +27,7 @@ from benchmarks.load.server import FAKE, serving
 from benchmarks.table import print_table
 
 SIDE, SAMPLES = 512, 8
-CLIENTS = 4
+CLIENTS = 2  # one per core
 ROUNDS = 7
 
 

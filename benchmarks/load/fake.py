@@ -16,6 +16,7 @@ import numpy as np
 import uvicorn
 from PIL import Image
 
+from app.cli.serve import KEEP_ALIVE_S
 from app.logs import configure_logs
 from app.main import create_app
 from app.settings import load_settings
@@ -75,7 +76,7 @@ def main(port: int) -> None:
     fingerprint = EmbeddedUpscaler().fingerprint
     seconds = float(os.environ.get("LOAD_SLEEP_S", "0"))
     app = create_app(settings, build=lambda *_: InstantUpscaler(fingerprint, seconds))
-    uvicorn.run(app, port=port, log_config=None, access_log=False)
+    uvicorn.run(app, port=port, log_config=None, access_log=False, timeout_keep_alive=KEEP_ALIVE_S)
 
 
 if __name__ == "__main__":
