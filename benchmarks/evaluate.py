@@ -16,11 +16,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from app.calibration.pairs import find_pairs, load_pair
+from app.calibration.pairs import PairFiles, find_pairs, load_pair
+from app.cores import usable_cores
 from app.evaluation import report
 from app.evaluation.cache import SampleCache
 from app.evaluation.conduct import conduct, typical_side
 from app.evaluation.plan import Plan, split
+from app.evaluation.plots import check_installed
 from app.evaluation.run import Options
 from app.evaluation.variants import Variant, builtin
 from app.sampling import draw
@@ -31,6 +33,11 @@ from app.warmup import warm_up
 from benchmarks.table import print_table
 
 ALPHAS = (0.05, 0.075, 0.1, 0.2, 0.3)
+
+
+def made() -> EmbeddedUpscaler:
+    """The upscaler as the command opens it: a sample per core, which is the fastest way."""
+    return EmbeddedUpscaler("span-x4", concurrency=usable_cores())
 
 
 class Spent(NamedTuple):
@@ -48,19 +55,24 @@ def spent(work: Callable[[], object]) -> Spent:
 
 async def generate(plan: Plan, variant: Variant) -> None:
     """The samples of every image, and nothing else."""
-    upscaler = EmbeddedUpscaler("span-x4")
-    for item in (*plan.calibration, *plan.test):
-        data = item.y.read_bytes()
-        pipeline = variant.pipeline(upscaler)
-        pair = load_pair(item.name, data, None, pipeline, degradation=None, seed=0)
-        seeds = sample_seeds(pair.seed, variant.samples)
-        await draw(upscaler, Source(pair.x), seeds, on_sample=lambda *_: None)
+    upscaler = made()
+    pipeline = variant.pipeline(upscaler)
+    places = asyncio.Semaphore(usable_cores())
+
+    async def one(item: PairFiles) -> None:
+        async with places:
+            data = item.y.read_bytes()
+            pair = load_pair(item.name, data, None, pipeline, degradation=None, seed=0)
+            seeds = sample_seeds(pair.seed, variant.samples)
+            await draw(upscaler, Source(pair.x), seeds, on_sample=lambda *_: None)
+
+    await asyncio.gather(*map(one, (*plan.calibration, *plan.test)))
     await upscaler.close()
 
 
 async def evaluate(plan: Plan, variants: list[Variant], place: Path) -> None:
     """A whole evaluation with its report."""
-    upscaler = EmbeddedUpscaler("span-x4")
+    upscaler = made()
     options = Options(ALPHAS, 0.1)
     cache = SampleCache(place / "samples")
     findings = await conduct([upscaler], plan, variants, cache, options)
@@ -70,6 +82,7 @@ async def evaluate(plan: Plan, variants: list[Variant], place: Path) -> None:
 
 def main(folder: Path, count: int) -> None:
     """Measure and print."""
+    check_installed()  # imports what draws, as the command does
     items = find_pairs(folder)[:count]
     plan = Plan(*split(items, 0.7, 0), "image")
     variants = builtin(8, typical_side(items))

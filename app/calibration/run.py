@@ -26,6 +26,7 @@ from app.calibration.pairs import (
 )
 from app.calibration.record import Calibration, MeasuredPair, Provenance
 from app.conformal.fidelity import needs_label
+from app.cores import usable_cores
 from app.errors import BadImage, BadInput, BadPairs
 from app.pipeline import Pipeline
 from app.upscalers.base import Upscaler, image_digest
@@ -61,22 +62,25 @@ async def check_pairs(
     Raises:
         BadPairs: some pairs cannot be used and `on_bad_pair` is "fail", or none can be used.
     """
-    usable: list[CheckedPair] = []
-    items: list[dict[str, str]] = []
-    for done, pair in enumerate(files, start=1):
-        try:
-            loaded = await asyncio.to_thread(_load, pair, config, pipeline)
-            pixels = await asyncio.to_thread(image_digest, loaded.y)
-        except (BadInput, OSError) as error:
-            items.append({"name": pair.name, "reason": str(error).rstrip(".")})
-        else:
-            content = f"{loaded.name}:{loaded.x_sha256}:{loaded.y_sha256}"
-            if loaded.label is not None:
-                content += f":{hashlib.sha256(loaded.label.tobytes()).hexdigest()}"
-            key = hashlib.sha256(content.encode()).hexdigest()
-            usable.append(CheckedPair(pair, loaded.y_sha256, pixels, key))
+    places, done = asyncio.Semaphore(usable_cores()), 0
+
+    async def one(pair: PairFiles) -> CheckedPair | dict[str, str]:
+        nonlocal done
+        async with places:
+            try:
+                found: CheckedPair | dict[str, str] = await asyncio.to_thread(
+                    _checked, pair, config, pipeline
+                )
+            except (BadInput, OSError) as error:
+                found = {"name": pair.name, "reason": str(error).rstrip(".")}
+        done += 1
         if on_progress is not None:
             on_progress(done, len(files))
+        return found
+
+    found = await asyncio.gather(*map(one, files))
+    usable = [pair for pair in found if isinstance(pair, CheckedPair)]
+    items = [item for item in found if isinstance(item, dict)]
     usable, repeated = _without(usable, [(p.files.name, p.y_sha256) for p in usable])
     pixels_of = [(p.files.name, p.pixels_sha256) for p in usable]
     usable, encoded_again = _without(usable, pixels_of, reason=SAME_PIXELS)
@@ -179,6 +183,15 @@ def run_id(pairs: Sequence[CheckedPair], config: CalibrationConfig, pipeline: Pi
     for key in sorted(pair.key for pair in pairs):
         digest.update(key.encode())
     return f"calibrate-{digest.hexdigest()[:24]}"
+
+
+def _checked(files: PairFiles, config: CalibrationConfig, pipeline: Pipeline) -> CheckedPair:
+    loaded = _load(files, config, pipeline)
+    content = f"{loaded.name}:{loaded.x_sha256}:{loaded.y_sha256}"
+    if loaded.label is not None:
+        content += f":{hashlib.sha256(loaded.label.tobytes()).hexdigest()}"
+    key = hashlib.sha256(content.encode()).hexdigest()
+    return CheckedPair(files, loaded.y_sha256, image_digest(loaded.y), key)
 
 
 def _load(files: PairFiles, config: CalibrationConfig, pipeline: Pipeline) -> Pair:

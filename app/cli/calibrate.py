@@ -184,7 +184,7 @@ def _config(**fields: Any) -> CalibrationConfig:
 async def _run(
     folder: Path, config: CalibrationConfig, provenance: Provenance, group_by: str | None = None
 ) -> Calibration:
-    async with local() as session:
+    async with local(many=True) as session:
         upscaler = session.service.upscaler(config.upscaler)
         await learn(upscaler)
         start_warm_up(session.settings)

@@ -140,7 +140,7 @@ async def _run(
     *,
     skip_bad: bool,
 ) -> Findings:
-    async with local() as session:
+    async with local(many=True) as session:
         upscalers = [session.service.upscaler(name) for name in dict.fromkeys(names or [""])]
         for upscaler in upscalers:
             await learn(upscaler)

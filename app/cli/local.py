@@ -17,14 +17,26 @@ from rich.progress import (
 )
 
 from app.assembly import Parts, open_parts
+from app.cores import usable_cores
 from app.logs import configure_logs
 from app.settings import load_settings
+from app.upscalers.config import EmbeddedConfig, UpscalerConfig
+
+# More at once would take memory rather than save time.
+_MOST_AT_ONCE = 8
 
 
 @asynccontextmanager
-async def local() -> AsyncIterator[Parts]:
-    """Open everything that the settings name; shipped calibrations are installed."""
+async def local(*, many: bool = False) -> AsyncIterator[Parts]:
+    """Open everything that the settings name; shipped calibrations are installed.
+
+    `many`: for work on many images, where samples per hour count and not the wait for the first:
+    embedded upscalers whose threads are not set make one sample per core at a time.
+    """
     settings = load_settings()
+    if many:
+        upscalers = tuple(_at_once(config) for config in settings.upscalers)
+        settings = settings.model_copy(update={"upscalers": upscalers})
     configure_logs("warning", "console")
     async with AsyncExitStack() as stack:
         # Jobs are not run here; a queue that is shared with servers need not be reachable.
@@ -32,6 +44,13 @@ async def local() -> AsyncIterator[Parts]:
         yield await open_parts(
             settings.model_copy(update={"queue": "memory://"}), stack, monitored=False
         )
+
+
+def _at_once(config: UpscalerConfig) -> UpscalerConfig:
+    chosen = {"threads", "concurrency"} & config.model_fields_set
+    if chosen or not isinstance(config, EmbeddedConfig):
+        return config
+    return config.model_copy(update={"concurrency": min(usable_cores(), _MOST_AT_ONCE)})
 
 
 def progress_bar(*, is_bytes: bool = False) -> Progress:

@@ -9,10 +9,12 @@ kernels in a thread of the processes that calibrate, and puts them here when the
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+Real = TypeVar("Real", np.float32, np.float64)
 
 
 class Kernels(Protocol):
@@ -37,11 +39,15 @@ class Kernels(Protocol):
         """(M · S2 − Σ_c S1²) · scale, float32 [n]."""
         ...
 
+    def lab(self, rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Normalised Lab, float32 [3, H, W], of uint8 [H, W, 3]."""
+        ...
+
     def distance(self, first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[np.float32]:
         """‖u − v‖₁ in normalised Lab, float32 [H, W], of uint8 [H, W, 3]."""
         ...
 
-    def box(self, values: NDArray[np.float32], size: int) -> NDArray[np.float32]:
+    def box(self, values: NDArray[Real], size: int) -> NDArray[Real]:
         """Mean over a window of `size` pixels, borders reflected."""
         ...
 

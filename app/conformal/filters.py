@@ -28,8 +28,8 @@ def smooth(values: NDArray[Real], kernel: Kernel, size: int) -> NDArray[Real]:
         return values
     if kernel == "gaussian":
         return _gaussian(values, size / 6, size // 2)
-    if (kernels := compiled.kernels()) and values.dtype == np.float32:
-        return np.asarray(kernels.box(values.astype(np.float32, copy=False), size), values.dtype)
+    if kernels := compiled.kernels():
+        return kernels.box(values, size)
     return np.asarray(ndimage.uniform_filter(values, size, mode="reflect"), values.dtype)
 
 

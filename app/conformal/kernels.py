@@ -16,7 +16,7 @@ so that the compiler vectorises them.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import numba
 import numpy as np
@@ -25,6 +25,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from app.conformal.lab import LINEAR_BELOW, XYZ_FIELD, XYZ_UNIT, XYZ_WIDTH, xyz_shares
+
+Real = TypeVar("Real", np.float32, np.float64)
 
 FOLDED_AT_ONCE = 4
 _BLOCK = 1024
@@ -45,6 +47,8 @@ _SHARES = _array(types.int64, 2)
 _MAP = _array(types.float32, 2)
 _OUT = _array(types.float32, 2, readonly=False)
 _PLANE = _array(types.float32, 1, readonly=False)
+_MAP64 = _array(types.float64, 2)
+_OUT64 = _array(types.float64, 2, readonly=False)
 _INDEX = _array(types.int64, 1)
 
 
@@ -55,9 +59,19 @@ _helper: Callable[[Any], Any] = _njit(error_model="numpy")
 
 def _compiled(*signature: Any) -> Callable[[Any], Any]:
     """Compile for these argument types now; other types are an error, never a surprise later."""
+    return _compiled_for([signature])
+
+
+def _compiled_for(signatures: Sequence[Sequence[Any]]) -> Callable[[Any], Any]:
+    """The same for several lists of argument types."""
     return cast(
         "Callable[[Any], Any]",
-        _njit(types.void(*signature), nogil=True, error_model="numpy", cache=_cached),
+        _njit(
+            [types.void(*signature) for signature in signatures],
+            nogil=True,
+            error_model="numpy",
+            cache=_cached,
+        ),
     )
 
 
@@ -111,6 +125,16 @@ def _lab(pixels: Any, start: Any, count: Any, shares: Any, index: Any, lab: Any)
 @_compiled(_array(types.int32, 1), _PLANE)
 def _f_of(index: Any, out: Any) -> None:
     _f(index, out, len(index))
+
+
+@_compiled(_IMAGE, _SHARES, _OUT)
+def _lab_of(pixels: Any, shares: Any, out: Any) -> None:
+    index, lab = np.empty((3, _BLOCK), np.int32), np.empty((3, _BLOCK), np.float32)
+    for start in range(0, len(pixels), _BLOCK):
+        count = min(_BLOCK, len(pixels) - start)
+        _lab(pixels, start, count, shares, index, lab)
+        for channel in range(3):
+            out[channel, start : start + count] = lab[channel, :count]
 
 
 @_compiled(_IMAGE, _IMAGE, _SHARES, _PLANE)
@@ -175,7 +199,8 @@ def _variance(sums: Any, squares: Any, count: Any, scale: Any, out: Any) -> None
         out[i] = np.float32(np.float64(spread) * scale)
 
 
-# ── Filters: scipy's order of operations, rows first, then columns, float32 in between ───────────
+# ── Filters: scipy's order of operations, rows first, then columns; sums are float64, and what lies
+# between the two is rounded to the type of the values ──────────────────────────────────────────
 
 
 @_helper
@@ -187,13 +212,13 @@ def _reflect(line: Any, columns: Any, left: Any, width: Any) -> None:
         line[x] = line[left + columns[x]]
 
 
-@_compiled(_MAP, types.int64, _INDEX, _INDEX, _OUT)
+@_compiled_for([(m, types.int64, _INDEX, _INDEX, o) for m, o in ((_MAP, _OUT), (_MAP64, _OUT64))])
 def _box(  # noqa: C901 - loops over rows and columns
     values: Any, size: Any, rows: Any, columns: Any, out: Any
 ) -> None:
     """Running sums. Row y of the window starts at rows[y]; column x of it at columns[x]."""
     height, width = values.shape
-    total, line = np.zeros(width), np.empty(len(columns))
+    total, line, rounded = np.zeros(width), np.empty(len(columns)), np.empty_like(out[0])
     left, sums = size // 2, np.empty(width)
     for y in range(height):
         if y == 0:
@@ -206,7 +231,8 @@ def _box(  # noqa: C901 - loops over rows and columns
             for x in range(width):
                 total[x] += np.float64(new[x]) - np.float64(old[x])
         for x in range(width):
-            line[left + x] = np.float64(np.float32(total[x] / size))
+            rounded[x] = total[x] / size
+            line[left + x] = rounded[x]
         _reflect(line, columns, left, width)
         new_in_line, old_in_line, steps = line[size:], line[:width], sums[1:]
         for x in range(width - 1):
@@ -219,7 +245,7 @@ def _box(  # noqa: C901 - loops over rows and columns
             running += sums[x]
             sums[x] = running
         for x in range(width):
-            out[y, x] = np.float32(sums[x] / size)
+            out[y, x] = sums[x] / size
 
 
 @_helper
@@ -337,12 +363,17 @@ class Compiled:
         _variance(sums, squares, count, scale, out)
         return out
 
+    def lab(self, rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
+        out = np.empty((3, *rgb.shape[:2]), np.float32)
+        _lab_of(_pixels(rgb), self._shares, out.reshape(3, -1))
+        return out
+
     def distance(self, first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[np.float32]:
         out = np.empty(first.shape[:2], np.float32)
         _distance(_pixels(first), _pixels(second), self._shares, out.reshape(-1))
         return out
 
-    def box(self, values: NDArray[np.float32], size: int) -> NDArray[np.float32]:
+    def box(self, values: NDArray[Real], size: int) -> NDArray[Real]:
         height, width = values.shape
         before, after = size // 2, size - size // 2 - 1
         out = np.empty_like(values, order="C")

@@ -82,6 +82,8 @@ def normalised_lab(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
         ValueError: another dtype or shape.
     """
     check_rgb(rgb)
+    if kernels := compiled.kernels():
+        return kernels.lab(rgb)
     height, width, _ = rgb.shape
     out = np.empty((3, height * width), np.float32)
     pixels = rgb.reshape(-1, 3)

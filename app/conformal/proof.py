@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from app.conformal.compiled import Kernels
 from app.conformal.filters import gaussian_blur, smooth
 from app.conformal.indecision import Accumulator
-from app.conformal.lab import XYZ_WIDTH, lab_distance, lab_function
+from app.conformal.lab import XYZ_WIDTH, lab_distance, lab_function, normalised_lab
 
 _SHAPES = ((67, 43), (3, 40), (40, 3), (1, 1))
 
@@ -45,20 +45,29 @@ def _on_image(kernels: Kernels, shape: tuple[int, int]) -> Iterator[str]:
     got = kernels.variance(reference.sums, reference.squares, reference.count, reference.scale)
     if not _equal(got, variance.reshape(-1)):
         yield "variance"
+    if not _equal(kernels.lab(stack[0]), normalised_lab(stack[0])):
+        yield "lab"
     if not _equal(kernels.distance(*stack[:2]), lab_distance(*stack[:2])):
         yield "distance"
     ranks = np.arange(0, variance.size, 1 + variance.size // 50)
     statistics = kernels.order_statistics(variance.reshape(-1), ranks)
     if not _equal(statistics, np.sort(variance, axis=None)[ranks]):
         yield "order_statistics"
+    yield from _filters(kernels, variance, reference.squares.reshape(shape))
+
+
+def _filters(
+    kernels: Kernels, single: NDArray[np.float32], double: NDArray[np.float64]
+) -> Iterator[str]:
     for size in (2, 7, 31):
-        if not _equal(kernels.box(variance, size), smooth(variance, "box", size)):
+        if not _equal(kernels.box(single, size), smooth(single, "box", size)):
+            yield "box"
+        if not _equal(kernels.box(double, size), smooth(double, "box", size)):
             yield "box"
     for deviation in (0.4, 1.5, 4.0):
         radius = int(4 * deviation + 0.5)
-        if not _equal(
-            kernels.gaussian(variance, deviation, radius), gaussian_blur(variance, deviation)
-        ):
+        got = kernels.gaussian(single, deviation, radius)
+        if not _equal(got, gaussian_blur(single, deviation)):
             yield "gaussian"
 
 

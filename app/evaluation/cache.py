@@ -1,9 +1,9 @@
 """Samples on disk, so that they are generated once.
 
 One file per image. Sample 0 is stored as differences of neighbours, the others as differences from
-sample 0 (bytes, modulo 256), compressed with zlib's run-length strategy: lossless, a quarter of the
-size, and ten times faster than PNG files would be. A file appears whole or not at all; one that is
-damaged all the same (a power cut) is noticed by its checksum and counts as absent.
+sample 0 (bytes, modulo 256), compressed with Zstandard: lossless, a fifth of the size, and many
+times faster than PNG files would be. A file appears whole or not at all; one that is damaged all
+the same (a power cut) is noticed by its checksum and counts as absent.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,7 @@ from numpy.typing import NDArray
 
 from app.errors import ConfigError
 
-_MAGIC = b"trustscale samples 1\n"
+_MAGIC = b"trustscale samples 2\n"
 _SUFFIX = ".samples"
 
 
@@ -53,7 +52,7 @@ class SampleCache:
         """The samples, or None if there are none or the file is damaged."""
         try:
             return decode(path.read_bytes())
-        except (FileNotFoundError, ValueError, zlib.error):
+        except (FileNotFoundError, ValueError):
             return None
 
     def put(self, path: Path, samples: Samples) -> None:
@@ -72,15 +71,14 @@ class SampleCache:
 
 def encode(samples: Samples) -> bytes:
     """The file of the samples."""
+    import zstandard  # noqa: PLC0415 - an optional dependency, imported where it is used
+
     images = samples.images
     differences = images.copy()
     differences[1:] -= images[0]
     differences[0, :, 1:] -= images[0, :, :-1]
-    coder = zlib.compressobj(1, zlib.DEFLATED, 15, 9, zlib.Z_RLE)
-    body = coder.compress(differences.data) + coder.flush()
-    head = json.dumps(
-        {"shape": images.shape, "seeds": list(samples.seeds), "crc32": zlib.crc32(body)}
-    ).encode()
+    body = zstandard.ZstdCompressor(level=1, write_checksum=True).compress(differences.data)
+    head = json.dumps({"shape": images.shape, "seeds": list(samples.seeds)}).encode()
     return _MAGIC + struct.pack(">I", len(head)) + head + body
 
 
@@ -88,17 +86,21 @@ def decode(data: bytes) -> Samples:
     """The samples of a file.
 
     Raises:
-        ValueError, zlib.error: the file is damaged.
+        ValueError: the file is damaged.
     """
+    import zstandard  # noqa: PLC0415 - as above
+
     start = len(_MAGIC) + 4
     if data[: len(_MAGIC)] != _MAGIC or len(data) < start:
         raise ValueError("not a file of samples")
     (length,) = struct.unpack(">I", data[len(_MAGIC) : start])
     head = json.loads(data[start : start + length])
     body = memoryview(data)[start + length :]
-    if zlib.crc32(body) != head["crc32"]:
-        raise ValueError("the file is damaged")
-    images = np.frombuffer(bytearray(zlib.decompress(body)), np.uint8).reshape(head["shape"])
+    try:
+        raw = bytearray(zstandard.ZstdDecompressor().decompress(body))
+    except zstandard.ZstdError as error:
+        raise ValueError("the file is damaged") from error
+    images = np.frombuffer(raw, np.uint8).reshape(head["shape"])
     first = images[0]
     np.cumsum(first, axis=1, dtype=np.uint8, out=first)
     images[1:] += first

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -76,8 +77,12 @@ async def conduct(
         results.append(result)
         rows += table(result, draws, options.alphas)
         if options.with_pictures:
-            pictures += await showcase(run, plan, result, tools)
-            pictures += number_figures(result, draws, options)
+            # Drawing lines holds the interpreter, sheets are files to read and write.
+            shown, drawn = await asyncio.gather(
+                showcase(run, plan, result, tools),
+                asyncio.to_thread(number_figures, result, draws, options),
+            )
+            pictures += [*shown, *drawn]
     verdict = judge(results, rows, plan, options)
     return Findings(plan, options, results, rows, pictures, verdict, skipped)
 

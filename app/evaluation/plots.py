@@ -90,7 +90,8 @@ def check_installed() -> None:
     """
     try:
         import jinja2  # noqa: F401, PLC0415
-        import matplotlib as mpl  # noqa: F401, PLC0415
+        import matplotlib.figure  # noqa: F401, PLC0415
+        import zstandard  # noqa: F401, PLC0415
     except ImportError as error:
         raise ConfigError(
             f"The report needs {error.name}: install trustscale with the extra “evaluate”."

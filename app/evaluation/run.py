@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from app.calibration.pairs import Pair, PairFiles, load_pair
 from app.conformal import Staircase, fidelity
+from app.cores import usable_cores
 from app.evaluation.blurs import MOST_CALIBRATION, MOST_TEST, Grid, Sketch
 from app.evaluation.cache import SampleCache, Samples
 from app.evaluation.comparison import Compared, Comparison
@@ -145,7 +145,7 @@ class Run:
 
     async def all(self, items: Sequence[PairFiles], reduce: Reduce[Result]) -> list[Result]:
         """`look` at every item, one more at once than the upscaler takes, in the order given."""
-        at_once = max(self.upscaler.capabilities.concurrency + 1, os.cpu_count() or 1)
+        at_once = max(self.upscaler.capabilities.concurrency + 1, usable_cores())
         work = [partial(self.look, place, item, reduce) for place, item in enumerate(items)]
         return await in_order(work, at_once)
 

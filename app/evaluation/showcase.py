@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -80,38 +81,13 @@ async def showcase(run: Run, plan: Plan, result: Evaluated, tools: Tools) -> lis
 
     items: list[PairFiles] = [plan.test[choice.place] for choice in chosen]
     shown = await run.all(items, keep)
-    heads = ["photograph", "upscaled", "where not to believe it", "trust mask", "error D"]
-    place = int(np.searchsorted(cell.alphas, alpha))
-    rows = [
-        SheetRow(
-            [
-                image.truth,
-                image.prediction,
-                overlay(image.prediction, image.trusted),
-                black_and_white(image.trusted),
-                heat(image.error, 3 * alpha),
-            ],
-            f"{image.choice.why}. {image.name}: {_facts(cell, image.choice.place, place)}",
-        )
-        for image in shown
-    ]
-    sheets = [
-        sheet(
-            result.upscaler,
-            "figure-1-gallery",
-            f"Test images and their masks at α = {alpha:g}",
-            "The paper's Figures 1 and 3. Grey under magenta: not trusted. The error runs from "
-            f"black (0) to light ({3 * alpha:g} and more).",
-            heads,
-            rows,
-            _numbers(cell, shown, place),
-        )
-    ]
+    sheets = [asyncio.to_thread(_gallery, result, cell, shown, alpha)]
     if result.blurs is not None:
-        sheets.append(_blur_sheet(result, shown[min(1, len(shown) - 1)]))
+        typical = shown[min(1, len(shown) - 1)]
+        sheets.append(asyncio.to_thread(_blur_sheet, result, typical))
     if result.baselines is not None:
-        sheets.append(_baseline_sheet(result, shown, alpha))
-    return sheets
+        sheets.append(asyncio.to_thread(_baseline_sheet, result, shown, alpha))
+    return list(await asyncio.gather(*sheets))
 
 
 def _shown(
@@ -138,6 +114,33 @@ def _shown(
         tools.sketch.masks(found.samples) if tools.sketch else None,
         others.interval(maps, found.samples) if others else None,
         others.weight(measurement.sigma) if others else None,
+    )
+
+
+def _gallery(result: Evaluated, cell: Cell, shown: Sequence[Shown], alpha: float) -> Picture:
+    place = int(np.searchsorted(cell.alphas, alpha))
+    rows = [
+        SheetRow(
+            [
+                image.truth,
+                image.prediction,
+                overlay(image.prediction, image.trusted),
+                black_and_white(image.trusted),
+                heat(image.error, 3 * alpha),
+            ],
+            f"{image.choice.why}. {image.name}: {_facts(cell, image.choice.place, place)}",
+        )
+        for image in shown
+    ]
+    return sheet(
+        result.upscaler,
+        "figure-1-gallery",
+        f"Test images and their masks at α = {alpha:g}",
+        "The paper's Figures 1 and 3. Grey under magenta: not trusted. The error runs from "
+        f"black (0) to light ({3 * alpha:g} and more).",
+        ["photograph", "upscaled", "where not to believe it", "trust mask", "error D"],
+        rows,
+        _numbers(cell, shown, place),
     )
 
 

@@ -60,6 +60,7 @@ class EmbeddedConfig(_Config):
     threads: int = Field(0, ge=0, description="Threads; 0: one per core.")
     tile: PositiveInt | None = Field(None, description="Largest side of a tile, input pixels.")
     halo: int | None = Field(None, ge=0, description="Overlap of tiles, input pixels.")
+    concurrency: PositiveInt = Field(1, description="Samples made at once; threads are divided.")
 
 
 class RemoteConfig(_Config):

@@ -102,4 +102,5 @@ def _embedded(config: EmbeddedConfig) -> Upscaler:
         threads=config.threads,
         tile=config.tile or DEFAULT_TILE,
         halo=config.halo,
+        concurrency=config.concurrency,
     )

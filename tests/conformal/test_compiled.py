@@ -16,7 +16,7 @@ from app import warmup
 from app.conformal import Staircase, compiled, fidelity
 from app.conformal.filters import gaussian_blur, smooth
 from app.conformal.indecision import Accumulator
-from app.conformal.lab import XYZ_WIDTH, lab_distance, lab_function
+from app.conformal.lab import XYZ_WIDTH, lab_distance, lab_function, normalised_lab
 from app.conformal.proof import disagreements
 from app.conformal.quantiles import quantiles
 
@@ -162,10 +162,21 @@ class TestBits:
         assert equal(sigmas[0], sigmas[1])
         assert equal(sigmas[0], sigmas[2])
 
-    def test_float64_is_left_to_scipy(self, kernels):
-        """The literal patch variance needs float64 windows, for which nothing is compiled."""
-        values = np.random.default_rng(5).random((9, 9))
-        assert equal(*both(kernels, lambda: smooth(values, "box", 3)))
+    @EXAMPLES
+    @given(
+        arrays.arrays(np.float64, st.tuples(SIDES, SIDES), elements=st.floats(0, 1)),
+        st.integers(2, 90),
+    )
+    def test_float64(self, kernels, values, size):
+        """The literal patch variance needs windows in float64; a Gaussian is left to scipy."""
+        assert equal(*both(kernels, lambda: smooth(values, "box", size)))
+        assert equal(*both(kernels, lambda: smooth(values, "gaussian", size)))
+
+    def test_lab(self, kernels):
+        """Normalised Lab of images around the size of a block."""
+        for height, width in ((1, 1), (32, 32), (41, 25), (64, 50)):
+            (image,) = images(np.random.default_rng(7), 1, height, width)
+            assert equal(*both(kernels, lambda image=image: normalised_lab(image)))
 
 
 class TestMemory:
@@ -189,7 +200,7 @@ class TestProof:
         assert disagreements(kernels) == []
 
     @pytest.mark.parametrize(
-        "name", ["f", "fold", "variance", "distance", "order_statistics", "box", "gaussian"]
+        "name", ["f", "fold", "variance", "lab", "distance", "order_statistics", "box", "gaussian"]
     )
     def test_one_wrong_bit_is_found(self, kernels, name):
         """A kernel that is off in the last place of one value is named."""

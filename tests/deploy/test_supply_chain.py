@@ -31,8 +31,8 @@ ELSEWHERE = {
     "colorama": "BSD-3-Clause", "jmespath": "MIT", "s3fs": "BSD-3-Clause", "triton": "MIT",
 }  # fmt: skip
 
-# NVIDIA's libraries beside torch are no free software: who builds the worker's image takes their terms
-# from NVIDIA. No other image has them.
+# NVIDIA's libraries beside torch are no free software: who builds the worker's image accepts their
+# terms. No other image has them.
 NVIDIA = re.compile(r"(nvidia|cuda)-[a-z0-9-]+")
 
 

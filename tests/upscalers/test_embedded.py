@@ -161,6 +161,16 @@ class TestShippedModel:
         assert single.fingerprint == span.fingerprint
         assert np.abs(single.model(image).astype(int) - span.model(image)).max() <= 1
 
+    async def test_several_at_once(self, span):
+        """Samples that are made beside each other share the cores and are the same samples."""
+        crowd = EmbeddedUpscaler(concurrency=64)
+        assert (crowd.capabilities.concurrency, crowd.model.threads) == (64, 1)
+        assert crowd.fingerprint == span.fingerprint
+        source = Source(scene(20, 24))
+        together = await asyncio.gather(*(crowd.generate(source, [seed]) for seed in range(4)))
+        alone = [await crowd.generate(source, [seed]) for seed in range(4)]
+        assert np.array_equal(np.array(together), np.array(alone))
+
     def test_card_names_the_file(self):
         """The model card and the NOTICE tell the hash of the very file that ships."""
         root = Path(__file__).parents[2]
