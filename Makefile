@@ -30,6 +30,7 @@ fix: install  ## what ruff can mend by itself
 bench: install  ## the figures of docs/benchmarks.md
 	$(BIN)/python -m benchmarks.trust_layer
 	$(BIN)/python -m benchmarks.request
+	$(BIN)/python -m benchmarks.page
 
 sbom: install  ## what the images are made of, as CycloneDX files in sbom/
 	mkdir -p sbom
