@@ -233,6 +233,8 @@ class CalibrationAdmin:
                     claimed = claimed_predictions(sent.data)
                 else:
                     items.append({"name": "/".join(sent.parts), "reason": "not an image"})
+            elif sent.role != "labels" and sent.loose is None:
+                items.append({"name": sent.name, "reason": f"{sent.role}/ holds no labels"})
             elif sent.name not in waiting:
                 items.append({"name": sent.name, "reason": "no such pair awaits a label"})
             else:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO, Literal, NamedTuple
@@ -30,16 +30,21 @@ from app.stores.base import Spool
 
 Role = Literal["x", "y", "labels"]
 ROLES: tuple[Role, ...] = ("x", "y", "labels")
+_NO_ROLE = "not an image in x/, y/ or labels/"
 MAX_NAME_BYTES = 240  # percent-encoded; with its role it becomes a file name in the spool
 
 
 class UploadedFile(NamedTuple):
-    """One uploaded image: what it is for, the name of its pair, its content."""
+    """One uploaded image: what it is for, the name of its pair, its content.
+
+    loose: its path, if it lies in no folder that says what it is for.
+    """
 
     role: Role
     name: str
     data: bytes
     group: str | None = None
+    loose: tuple[str, ...] | None = None
 
 
 @dataclass(slots=True)
@@ -58,7 +63,8 @@ class UploadedPairs:
 def archive_files(file: BinaryIO, limits: ArchiveLimits) -> Iterator[UploadedFile | Entry]:
     """The images of an archive: `x/NAME`, `y/NAME`, `labels/NAME`, inside one folder or none.
 
-    In `y/GROUP/NAME` and so on the folder is the group; the pair is then named GROUP.NAME.
+    In `y/GROUP/NAME` and so on the folder is the group; the pair is then named GROUP.NAME. Images
+    in no such folder are taken for Y, as of an archive that has none of them.
 
     Entries that are none of these are passed on as they are; the caller names them.
     """
@@ -71,6 +77,8 @@ def archive_files(file: BinaryIO, limits: ArchiveLimits) -> Iterator[UploadedFil
         if role in ROLES and path.suffix.lower() in IMAGE_SUFFIXES:
             name = path.stem if group is None else f"{group}.{path.stem}"
             yield UploadedFile(role, name, entry.data, group)
+        elif len(entry.parts) <= 2 and path.suffix.lower() in IMAGE_SUFFIXES:
+            yield UploadedFile("y", path.stem, entry.data, loose=entry.parts)
         else:
             yield entry
 
@@ -80,12 +88,13 @@ async def spool_pairs(
 ) -> UploadedPairs:
     """Store every image under `ROLE/NAME` and look at its header; problems are collected."""
     found = UploadedPairs()
+    loose: dict[str, tuple[str, ...]] = {}
     iterator = iter(files)
     while (file := await asyncio.to_thread(next, iterator, None)) is not None:
         if isinstance(file, Entry):
             _other_entry(found, file)
             continue
-        role, name, data, group = file
+        role, name, data, group, path = file
         if reason := _wrong_name(name):
             found.items.append({"name": name[:80], "reason": reason})
             continue
@@ -101,8 +110,21 @@ async def spool_pairs(
             found.groups[name] = group
         if role == "y":
             found.digests[name] = hashlib.sha256(data).hexdigest()
+        if path is not None:
+            loose[name] = path
         await spool.put(job, f"{role}/{name}", data)
+    _judge_loose(found, loose)
     return found
+
+
+def _judge_loose(found: UploadedPairs, loose: Mapping[str, tuple[str, ...]]) -> None:
+    """Loose images are Y only where nothing says otherwise: no x/, y/ or labels/, one folder."""
+    placed = found.sizes["x"] or found.sizes["labels"] or found.sizes["y"].keys() - loose.keys()
+    if not placed and len({path[:-1] for path in loose.values()}) <= 1:
+        return
+    for name, path in loose.items():
+        del found.sizes["y"][name], found.digests[name]
+        found.items.append({"name": "/".join(path), "reason": _NO_ROLE})
 
 
 def check_uploaded(
@@ -183,6 +205,4 @@ def _other_entry(found: UploadedPairs, entry: Entry) -> None:
     if entry.parts[-2:] == ("labels", PREDICTIONS):
         found.predictions = claimed_predictions(entry.data)
         return
-    found.items.append(
-        {"name": "/".join(entry.parts), "reason": "not an image in x/, y/ or labels/"}
-    )
+    found.items.append({"name": "/".join(entry.parts), "reason": _NO_ROLE})

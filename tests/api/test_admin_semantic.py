@@ -154,12 +154,14 @@ class TestLabelArchive:
             "labels/001.png": label(differs=True, side=24),
             "labels/999.png": label(differs=True),
             "readme.txt": b"text",
+            "y/002.png": label(differs=True),
         }
         problem = check_problem(self.post(admin, waiting, files), "bad-pairs")
         assert {item["name"]: item["reason"] for item in problem["items"]} == {
             "001": "label is 24×24, y is 48×48",
             "999": "no such pair awaits a label",
             "readme.txt": "not an image",
+            "002": "y/ holds no labels",
         }
         assert drawn(admin, waiting) == {"000": True, "001": False, "002": False}
 

@@ -35,7 +35,7 @@ def found(**sizes: dict[str, tuple[int, int]]) -> UploadedPairs:
 
 class TestArchiveFiles:
     def test_roles(self):
-        """Folders x, y and labels, alone or inside one folder; anything else is passed on."""
+        """Folders x, y and labels, alone or inside one folder; other images are loose."""
         files = {
             "x/a.png": b"1",
             "set/y/a.JPG": b"2",
@@ -52,9 +52,47 @@ class TestArchiveFiles:
             UploadedFile("y", "a", b"2"),
             UploadedFile("labels", "a", b"3"),
         ]
-        assert [entry.data for entry in seen[3:] if isinstance(entry, Entry)] == [
-            b"4", b"5", b"6", b"7", b"8"
-        ]  # fmt: skip
+        assert seen[3:5] == [
+            UploadedFile("y", "a", b"4", loose=("a.png",)),
+            UploadedFile("y", "a", b"5", loose=("z", "a.png")),
+        ]
+        assert [entry.data for entry in seen[5:] if isinstance(entry, Entry)] == [b"6", b"7", b"8"]
+
+
+class TestLoose:
+    """Images in no folder that says what they are for."""
+
+    async def spooled(self, tmp_path, names):
+        image = encoded(photo(0, 48, 48))
+        archive = io.BytesIO(zipped(dict.fromkeys(names, image)))
+        files = archive_files(archive, ArchiveLimits())
+        return await spool_pairs(files, FileSpool(tmp_path / "spool"), "job")
+
+    @pytest.mark.parametrize("folder", ["", "photos/"])
+    async def test_nothing_else(self, tmp_path, folder):
+        """An archive of images in one folder holds truths."""
+        found = await self.spooled(tmp_path, [f"{folder}a.png", f"{folder}b.jpg"])
+        assert found.sizes == {"x": {}, "y": {"a": (48, 48), "b": (48, 48)}, "labels": {}}
+        assert found.items == []
+
+    @pytest.mark.parametrize(
+        "names",
+        [
+            ["a.png", "y/b.png"],
+            ["y/b.png", "a.png"],
+            ["a.png", "x/a.png"],
+            ["a.png", "labels/a.png"],
+            ["p/a.png", "q/c.png"],
+            ["a.png", "q/c.png"],
+        ],
+    )
+    async def test_beside_others(self, tmp_path, names):
+        """Beside folders of pairs, or in several folders, they are named and never taken."""
+        found = await self.spooled(tmp_path, names)
+        loose = [name for name in names if name[:2] not in {"x/", "y/", "la"}]
+        assert [item["name"] for item in found.items] == loose
+        kept = {"b"} if "y/b.png" in names else set()
+        assert set(found.sizes["y"]) == set(found.digests) == kept
 
 
 class TestSpool:
