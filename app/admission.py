@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 from typing import NamedTuple
 
 from app.errors import ImageTooLarge, Overloaded
-from app.tracing import span
+from app.telemetry.tracing import span
 
 
 class _Waiter(NamedTuple):

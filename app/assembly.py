@@ -20,15 +20,15 @@ from app.jobs.calibration import CalibrationHandler
 from app.jobs.handlers import FanOut, Handler
 from app.jobs.queue import JobQueue
 from app.jobs.upscale import UpscaleHandler
-from app.memory import memory_limit
-from app.metrics import Metrics
+from app.machine import memory_limit
 from app.monitor.watch import Monitor
 from app.pipeline import differences
 from app.service import UpscaleService
 from app.settings import Settings
 from app.stores.base import JobKind, Stores
 from app.stores.open import open_stores
-from app.tracing import exporting
+from app.telemetry.export import exporting
+from app.telemetry.metrics import Metrics
 from app.upscalers.base import Upscaler
 from app.upscalers.config import UpscalerConfig
 from app.upscalers.registry import build_upscaler

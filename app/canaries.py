@@ -29,9 +29,9 @@ from app.calibration.canaries import CanaryTaker, Kept, answer, input_of, load, 
 from app.calibration.pairs import PAIR_LIMITS
 from app.errors import CalibrationMismatch, TrustscaleError, UpscalerError
 from app.images.decode import decode
-from app.metrics import Metrics
 from app.pipeline import SPARES, learn
 from app.stores.base import Spool, StoreUnavailable
+from app.telemetry.metrics import Metrics
 from app.upscalers.base import RGB, Upscaler
 from app.upscalers.canary import Canary, observe
 from app.upscalers.config import RemoteConfig, UpscalerConfig

@@ -36,10 +36,10 @@ from app.assembly import Build, Parts, open_parts, report_calibrations
 from app.calibration.admin import CalibrationAdmin
 from app.errors import TrustscaleError
 from app.jobs.sweep import remove_orphans
-from app.metrics import Metrics
 from app.settings import Settings
 from app.stores.base import Stores
-from app.tracing import exporting
+from app.telemetry.export import exporting
+from app.telemetry.metrics import Metrics
 from app.web.routes import web_router
 
 _SWEEP_SECONDS = 60.0

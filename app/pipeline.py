@@ -26,7 +26,7 @@ from app.conformal.indecision import MAX_SAMPLES
 from app.conformal.indecision import Settings as IndecisionSettings
 from app.errors import CalibrationMismatch, DegenerateSamples, UpscalerUnavailable
 from app.sampling import draw
-from app.tracing import span
+from app.telemetry.tracing import span
 from app.upscalers.base import RGB, Source, Upscaler
 from app.upscalers.seeds import sample_seeds
 

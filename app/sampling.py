@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from app.errors import UpscalerError, UpscalerFailed, UpscalerRejected, UpscalerUnavailable
-from app.tracing import span
+from app.telemetry.tracing import span
 from app.upscalers.base import RGB, Capabilities, Source, Upscaler
 from app.upscalers.remote.errors import SomeFailed, replaceable
 from app.upscalers.turns import CURRENT, Turn

@@ -27,7 +27,7 @@ from app.images.overlay import overlay
 from app.monitor.watch import Monitor, digest_of
 from app.pipeline import Measurement, guard, learn, measure
 from app.stores.base import ResultStore
-from app.tracing import span
+from app.telemetry.tracing import span
 from app.upscalers.base import Source, Upscaler, named
 from app.upscalers.seeds import MAX_REQUEST_SEED
 

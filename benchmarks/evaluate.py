@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from app.calibration.pairs import PairFiles, find_pairs, load_pair
-from app.cores import usable_cores
 from app.evaluation import report
 from app.evaluation.cache import SampleCache
 from app.evaluation.conduct import conduct, typical_side
@@ -25,6 +24,7 @@ from app.evaluation.plan import Plan, split
 from app.evaluation.plots import check_installed
 from app.evaluation.run import Options
 from app.evaluation.variants import Variant, builtin
+from app.machine import usable_cores
 from app.sampling import draw
 from app.upscalers.base import Source
 from app.upscalers.embedded import EmbeddedUpscaler

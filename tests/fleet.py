@@ -20,9 +20,9 @@ import uvicorn
 
 from app.assembly import open_parts
 from app.jobs.queue import run_until_signalled
-from app.logs import configure_logs
 from app.main import create_app
 from app.settings import Settings, load_settings
+from app.telemetry.logs import configure_logs
 from app.upscalers.base import RGB, Capabilities, Source
 from app.upscalers.config import UpscalerConfig
 from tests.fakes import FakeUpscaler

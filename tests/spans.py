@@ -15,8 +15,8 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from app.otel import SdkRecorder
-from app.tracing import recording
+from app.telemetry.otel import SdkRecorder
+from app.telemetry.tracing import recording
 
 
 class Spans:

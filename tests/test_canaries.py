@@ -13,9 +13,9 @@ from app.calibration import canaries
 from app.calibration.canaries import load
 from app.canaries import policies
 from app.errors import CalibrationMismatch, UpscalerRejected, UpscalerUnavailable
-from app.metrics import Metrics
 from app.settings import Settings
 from app.stores.base import StoreUnavailable
+from app.telemetry.metrics import Metrics
 from tests.canary import REMOTE, MemorySpool, Moody, Symmetric, calibrate, watch_of
 from tests.fakes import FakeUpscaler
 

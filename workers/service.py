@@ -19,7 +19,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from app.tracing import span
+from app.telemetry.tracing import span
 from workers.batcher import Batcher
 from workers.errors import (
     Busy,

@@ -17,10 +17,10 @@ from app.calibration.active import Calibrations
 from app.calibration.admin import CalibrationAdmin
 from app.errors import Forbidden
 from app.jobs.queue import JobQueue
-from app.metrics import Metrics
 from app.service import UpscaleService
 from app.settings import Settings
 from app.stores.base import Stores
+from app.telemetry.metrics import Metrics
 
 log = structlog.get_logger(__name__)
 

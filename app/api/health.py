@@ -10,8 +10,8 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from app.api.deps import State, StateDep
 from app.errors import TrustscaleError
-from app.observe import observe
 from app.pipeline import differences
+from app.telemetry.gauges import observe
 from app.upscalers.base import Upscaler
 
 router = APIRouter(tags=["health"])

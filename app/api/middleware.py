@@ -11,8 +11,8 @@ import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.problems import SCOPE_KEY, body_too_large, problem_response
-from app.metrics import Metrics
-from app.tracing import Span, span, untraced
+from app.telemetry.metrics import Metrics
+from app.telemetry.tracing import Span, span, untraced
 
 _SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 

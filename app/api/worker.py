@@ -16,8 +16,8 @@ from starlette.routing import Route
 
 from app.assembly import Parts
 from app.errors import ConfigError
-from app.metrics import Metrics
-from app.observe import observe
+from app.telemetry.gauges import observe
+from app.telemetry.metrics import Metrics
 
 
 def worker_app(parts: Parts, metrics: Metrics) -> Starlette:

@@ -26,8 +26,8 @@ from app.calibration.pairs import (
 )
 from app.calibration.record import Calibration, MeasuredPair, Provenance
 from app.conformal.fidelity import needs_label
-from app.cores import usable_cores
 from app.errors import BadImage, BadInput, BadPairs
+from app.machine import usable_cores
 from app.pipeline import Pipeline
 from app.upscalers.base import Upscaler, image_digest
 

@@ -13,10 +13,10 @@ from app.api.worker import listening, worker_app
 from app.assembly import open_parts
 from app.errors import ConfigError
 from app.jobs.queue import run_until_signalled
-from app.logs import configure_logs
-from app.metrics import Metrics
 from app.settings import Settings, load_settings
-from app.tracing import exporting
+from app.telemetry.export import exporting
+from app.telemetry.logs import configure_logs
+from app.telemetry.metrics import Metrics
 from app.warmup import start_warm_up
 
 log = structlog.get_logger(__name__)

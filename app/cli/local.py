@@ -17,9 +17,9 @@ from rich.progress import (
 )
 
 from app.assembly import Parts, open_parts
-from app.cores import usable_cores
-from app.logs import configure_logs
+from app.machine import usable_cores
 from app.settings import load_settings
+from app.telemetry.logs import configure_logs
 from app.upscalers.config import EmbeddedConfig, UpscalerConfig
 
 # More at once would take memory rather than save time.

@@ -11,9 +11,9 @@ import typer
 import uvicorn
 
 from app.assembly import check_start
-from app.logs import configure_logs
 from app.main import create_app
 from app.settings import load_settings, unknown_variables
+from app.telemetry.logs import configure_logs
 from app.warmup import start_warm_up
 
 # Longer than a proxy keeps idle connections (Caddy here 30 s, nginx 60 s): or it would now and then

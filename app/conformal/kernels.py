@@ -51,28 +51,16 @@ _MAP64 = _array(types.float64, 2)
 _OUT64 = _array(types.float64, 2, readonly=False)
 _INDEX = _array(types.int64, 1)
 
-
 _njit: Any = numba.njit
 _cached = bool(getattr(numba.config, "CACHE_DIR", ""))
 _helper: Callable[[Any], Any] = _njit(error_model="numpy")
 
 
-def _compiled(*signature: Any) -> Callable[[Any], Any]:
+def _compiled(*signature: Any, also: Sequence[Any] | None = None) -> Callable[[Any], Any]:
     """Compile for these argument types now; other types are an error, never a surprise later."""
-    return _compiled_for([signature])
-
-
-def _compiled_for(signatures: Sequence[Sequence[Any]]) -> Callable[[Any], Any]:
-    """The same for several lists of argument types."""
-    return cast(
-        "Callable[[Any], Any]",
-        _njit(
-            [types.void(*signature) for signature in signatures],
-            nogil=True,
-            error_model="numpy",
-            cache=_cached,
-        ),
-    )
+    signatures = [types.void(*each) for each in (signature, also) if each is not None]
+    compiler = _njit(signatures, nogil=True, error_model="numpy", cache=_cached)
+    return cast("Callable[[Any], Any]", compiler)
 
 
 # ── Colour ───────────────────────────────────────────────────────────────────────────────────────
@@ -133,8 +121,7 @@ def _lab_of(pixels: Any, shares: Any, out: Any) -> None:
     for start in range(0, len(pixels), _BLOCK):
         count = min(_BLOCK, len(pixels) - start)
         _lab(pixels, start, count, shares, index, lab)
-        for channel in range(3):
-            out[channel, start : start + count] = lab[channel, :count]
+        out[:, start : start + count] = lab[:, :count]
 
 
 @_compiled(_IMAGE, _IMAGE, _SHARES, _PLANE)
@@ -212,7 +199,9 @@ def _reflect(line: Any, columns: Any, left: Any, width: Any) -> None:
         line[x] = line[left + columns[x]]
 
 
-@_compiled_for([(m, types.int64, _INDEX, _INDEX, o) for m, o in ((_MAP, _OUT), (_MAP64, _OUT64))])
+@_compiled(
+    *(_MAP, types.int64, _INDEX, _INDEX, _OUT), also=(_MAP64, types.int64, _INDEX, _INDEX, _OUT64)
+)
 def _box(  # noqa: C901 - loops over rows and columns
     values: Any, size: Any, rows: Any, columns: Any, out: Any
 ) -> None:

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from app.calibration.pairs import Pair, PairFiles, load_pair
 from app.conformal import Staircase, fidelity
-from app.cores import usable_cores
 from app.evaluation.blurs import MOST_CALIBRATION, MOST_TEST, Grid, Sketch
 from app.evaluation.cache import SampleCache, Samples
 from app.evaluation.comparison import Compared, Comparison
@@ -23,6 +22,7 @@ from app.evaluation.rules import RULES, Rule, alpha_grid, curve_of
 from app.evaluation.samples import Drawn, drawn, wanted
 from app.evaluation.variants import Variant
 from app.images.degrade import Degradation
+from app.machine import usable_cores
 from app.pipeline import Pipeline
 from app.upscalers.base import Source, Upscaler
 

@@ -13,7 +13,7 @@ from app.jobs.handlers import Handler, Interrupted, JobContext, Overtaken
 from app.jobs.observer import JobObserver
 from app.jobs.supervision import Cancelled, Supervisor
 from app.stores.base import Job, JobState, JobStore, StoreUnavailable
-from app.tracing import Span, resumed, span
+from app.telemetry.tracing import Span, resumed, span
 
 ProblemOf = Callable[[Exception], dict[str, Any]]
 

@@ -42,7 +42,7 @@ from app.jobs.handlers import FanOut, Handler, Interrupted, JobContext, Overtake
 from app.jobs.observer import JobObserver
 from app.jobs.supervision import Cancelled, Supervisor
 from app.stores.base import Job, JobState, JobStore, StoreUnavailable, given_up
-from app.tracing import resumed, span
+from app.telemetry.tracing import resumed, span
 
 # Units of one job in the queue or running at a time: above the units that all workers of a fleet
 # run at once, or they would wait for the coordinator.

@@ -58,7 +58,7 @@ from app.jobs.handlers import FanOut, Handler
 from app.jobs.observer import JobObserver, NoObserver
 from app.jobs.supervision import Supervisor
 from app.stores.base import Job, JobKind, JobStore, StoreUnavailable
-from app.tracing import context, span
+from app.telemetry.tracing import context, span
 
 QUEUES: Final = ("upscale", "calibration", "unit")
 

@@ -12,7 +12,6 @@ from pydantic import BaseModel, Field, ValidationError
 from app.answer import UNUSUAL
 from app.calibration.record import Calibration
 from app.conformal import drift, feedback
-from app.metrics import Monitored
 from app.monitor.alarms import (
     Alarm,
     HealthFacts,
@@ -32,6 +31,7 @@ from app.monitor.truth import (
 )
 from app.monitor.watch import Part
 from app.stores.monitor import Label
+from app.telemetry.metrics import Monitored
 from app.upscalers.base import Upscaler
 
 _LN10 = math.log(10)

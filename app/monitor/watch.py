@@ -67,7 +67,7 @@ log = structlog.get_logger(__name__)
 
 
 class Counted(Protocol):
-    """Where failures are counted (`app.metrics.Metrics`)."""
+    """Where failures are counted (`app.telemetry.metrics.Metrics`)."""
 
     def monitor_lost(self, requests: int) -> None:
         """So many requests were not folded."""

@@ -119,7 +119,7 @@ JobKind = Literal["upscale", "calibration"]
 class Job(BaseModel):
     """A job as the store knows it. `request` is what the job needs to run again from the start.
 
-    trace: the context of the request that left it (`app/tracing.py`), if that was traced.
+    trace: the context of the request that left it (`app/telemetry/tracing.py`), if that was traced.
     """
 
     id: str

@@ -19,8 +19,8 @@ from typing import Any, Protocol
 import numpy as np
 import onnxruntime
 
-from app.cores import usable_cores
 from app.errors import ConfigError, UpscalerFailed, UpscalerUnavailable
+from app.machine import usable_cores
 from app.upscalers.base import RGB, Capabilities, Source
 from app.upscalers.seeds import GROUP_ORDER
 from app.upscalers.symmetry import apply, undo

@@ -25,7 +25,7 @@ from typing import NamedTuple, Protocol
 import stamina
 
 from app.errors import UpscalerError, UpscalerUnavailable
-from app.tracing import span
+from app.telemetry.tracing import span
 from app.upscalers.base import RGB, Capabilities, Source, Upscaler
 from app.upscalers.breaker import Breaker, Slots, SpendGuard
 from app.upscalers.remote.errors import (

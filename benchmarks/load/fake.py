@@ -17,9 +17,9 @@ import uvicorn
 from PIL import Image
 
 from app.cli.serve import KEEP_ALIVE_S
-from app.logs import configure_logs
 from app.main import create_app
 from app.settings import load_settings
+from app.telemetry.logs import configure_logs
 from app.upscalers.base import RGB, Capabilities, Source
 from app.upscalers.embedded import EmbeddedUpscaler
 from app.warmup import start_warm_up

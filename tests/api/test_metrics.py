@@ -10,8 +10,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from app.api.problems import PROBLEMS
 from app.errors import UpscalerUnavailable
-from app.metrics import Metrics
 from app.stores.base import StoreUnavailable
+from app.telemetry.metrics import Metrics
 from tests.api.gateway import client_of, form, gateway, post, running
 from tests.fakes import FakeUpscaler
 

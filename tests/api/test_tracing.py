@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from app import tracing
+from app.telemetry import tracing
 from tests.api.admin import Admin, truth_files
 from tests.api.gateway import ADMIN_KEY, post
 from tests.fakes import FakeUpscaler

@@ -12,8 +12,8 @@ import pytest
 from app.admission import Slots
 from app.api.problems import PROBLEMS
 from app.main import create_app
-from app.metrics import Metrics, Monitored
 from app.settings import Settings
+from app.telemetry.metrics import Metrics, Monitored
 from app.upscalers.resilience import Health
 from tests.deploy.files import DEPLOY, ROOT, document, run, services
 

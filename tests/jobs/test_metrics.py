@@ -16,11 +16,11 @@ from app.assembly import open_parts
 from app.errors import BadImage, ConfigError
 from app.jobs.queue import JobQueue
 from app.jobs.upscale import spooled_request
-from app.metrics import Metrics
 from app.service import UpscaleRequest
 from app.settings import Settings
 from app.stores.base import Job
 from app.stores.open import open_stores
+from app.telemetry.metrics import Metrics
 from app.upscalers.resilience import Policy, ResilientUpscaler
 from tests.api.gateway import IMAGE
 from tests.factories import calibration_of

@@ -9,13 +9,13 @@ import time
 import pytest
 
 from app.calibration.record import Calibration
-from app.metrics import Metrics
 from app.monitor import watch
 from app.monitor.state import MonitorState, fold_label
 from app.monitor.watch import Monitor, client_digest, digest_of
 from app.stores.base import Stores, StoreUnavailable
 from app.stores.monitor import Label, Snapshot
 from app.stores.open import open_stores
+from app.telemetry.metrics import Metrics
 from tests.api.gateway import until
 from tests.factories import calibration_of
 from tests.fakes import FakeUpscaler

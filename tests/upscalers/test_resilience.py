@@ -11,9 +11,9 @@ import pytest
 
 from app.assembly import open_parts
 from app.errors import UpscalerFailed, UpscalerRejected, UpscalerUnavailable
-from app.metrics import Metrics
 from app.sampling import draw
 from app.settings import Settings
+from app.telemetry.metrics import Metrics
 from app.upscalers import breaker, resilience
 from app.upscalers.base import Capabilities, Source
 from app.upscalers.remote.errors import (
@@ -190,7 +190,7 @@ class TestRetries:
 
 
 class TestMetrics:
-    """`app.metrics.Metrics` is an observer."""
+    """`app.telemetry.metrics.Metrics` is an observer."""
 
     async def test_calls_and_retries(self):
         """Every try counts as a call, by its outcome; retries count by their reason."""

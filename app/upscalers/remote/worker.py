@@ -17,8 +17,8 @@ from urllib.parse import quote
 import numpy as np
 import structlog
 
-from app import tracing
 from app.errors import UpscalerError, UpscalerRejected, UpscalerUnavailable
+from app.telemetry import tracing
 from app.upscalers.base import RGB, Capabilities, Source
 from app.upscalers.config import WorkerConfig
 from app.upscalers.remote import pointer

@@ -8,7 +8,7 @@ does not change them.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import Protocol, TypeAlias
 
 import numpy as np
 import torch
@@ -17,11 +17,9 @@ from numpy.typing import NDArray
 from workers.errors import Cancelled
 from workers.models.engine import Job
 from workers.models.sinsr.batching import Batch, plan
+from workers.models.sinsr.config import SinSRConfig
 from workers.models.sinsr.noise import Noise
 from workers.models.sinsr.tiling import Box, Merger, padded
-
-if TYPE_CHECKING:
-    from workers.models.sinsr.model import SinSR
 
 __all__ = ["Sampling"]
 
@@ -42,10 +40,36 @@ class _Item:
     row: int
 
 
+class Stages(Protocol):
+    """The stages of a model that sampling runs (`SinSR`), and what decides how many at once."""
+
+    config: SinSRConfig
+    scale: int
+    batch: int | None
+    dtype: torch.dtype
+    device: torch.device
+
+    def tiles(self, height: int, width: int) -> list[Box]:
+        """The tiles of an image of that size, in running order."""
+        ...
+
+    def prepare(self, lr: torch.Tensor, box: Box) -> tuple[torch.Tensor, torch.Tensor]:
+        """What all samples of a tile share."""
+        ...
+
+    def predict(self, lq: torch.Tensor, latent: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        """The clean latent, from what `prepare` returned and noise."""
+        ...
+
+    def finish(self, z_0: torch.Tensor, box: Box) -> torch.Tensor:
+        """The upscaled tile."""
+        ...
+
+
 class Sampling:
     """The work of one call: all samples of all its jobs. Use it once."""
 
-    def __init__(self, model: "SinSR", jobs: Sequence[Job]) -> None:
+    def __init__(self, model: Stages, jobs: Sequence[Job]) -> None:
         self._model = model
         self._jobs = jobs
         self._height, self._width = jobs[0].image.shape[:2]

@@ -13,12 +13,13 @@ import httpx
 import pytest
 import structlog
 
-import app
-from app import tracing
+import app.telemetry
 from app.errors import BadImage, ConfigError
-from app.logs import configure_logs
-from app.otel import GOODBYE_S
 from app.settings import load_settings
+from app.telemetry import tracing
+from app.telemetry.export import exporting
+from app.telemetry.logs import configure_logs
+from app.telemetry.otel import GOODBYE_S
 from tests.servers import ProcessGroup, free_port
 from tests.spans import Collector, recorded
 
@@ -55,7 +56,7 @@ class TestOff:
         code = (
             "import sys, app.main, app.cli.jobs\n"
             "wrong = [n for n in sys.modules if n.startswith(('opentelemetry.sdk.trace', "
-            "'opentelemetry.exporter', 'app.otel'))]\n"
+            "'opentelemetry.exporter', 'app.telemetry.otel'))]\n"
             "sys.exit(' '.join(wrong) or 0)"
         )
         done = subprocess.run(
@@ -65,11 +66,11 @@ class TestOff:
 
     def test_without_the_extra(self, monkeypatch):
         """A collector without the extra that talks to it is one line."""
-        monkeypatch.setitem(sys.modules, "app.otel", None)
-        monkeypatch.delattr(app, "otel", raising=False)
+        monkeypatch.setitem(sys.modules, "app.telemetry.otel", None)
+        monkeypatch.delattr(app.telemetry, "otel", raising=False)
         with (
             pytest.raises(ConfigError, match=r"need the extra `tracing`"),
-            tracing.exporting("http://127.0.0.1:4318", "x"),
+            exporting("http://127.0.0.1:4318", "x"),
         ):
             pass
 
@@ -139,7 +140,7 @@ class TestCollector:
         """A real exporter brings all spans to a real receiver before the process ends."""
         monkeypatch.delenv("OTEL_SERVICE_NAME", raising=False)
         with Collector().running() as collector:
-            with tracing.exporting(f"{collector.url}/", "trustscale-test"):
+            with exporting(f"{collector.url}/", "trustscale-test"):
                 for _ in range(3):
                     with tracing.span("outer", {"trustscale.samples": 4}), tracing.span("inner"):
                         pass
@@ -151,7 +152,7 @@ class TestCollector:
         """The standard variable names the service."""
         monkeypatch.setenv("OTEL_SERVICE_NAME", "upscaling-eu")
         with Collector().running() as collector:
-            with tracing.exporting(collector.url, "trustscale-test"), tracing.span("a"):
+            with exporting(collector.url, "trustscale-test"), tracing.span("a"):
                 pass
             assert collector.services() == {"upscaling-eu"}
 
@@ -159,7 +160,7 @@ class TestCollector:
         """It delays no span, the end by two seconds at most, and is told once."""
         monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "100")
         started = time.perf_counter()
-        with tracing.exporting(f"http://127.0.0.1:{free_port()}", "trustscale-test"):
+        with exporting(f"http://127.0.0.1:{free_port()}", "trustscale-test"):
             for _ in range(2000):
                 with tracing.span("a"):
                     pass

@@ -1,7 +1,7 @@
 """Traces of requests and jobs, for operators who run a collector of OpenTelemetry.
 
 Off, which is the default, a span is one shared object that does nothing, and the SDK (the extra
-`tracing`) is not imported. On, `app/otel.py` records them and sends them away.
+`tracing`) is not imported. On, `app/telemetry/otel.py` records them and sends them away.
 
 Spans hold numbers, names of upscalers and ids of calibrations; never keys, images, names of files,
 or ids of results and jobs, which are all that one needs to read them. A trace goes on in the job
@@ -15,8 +15,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Final, Literal, Protocol, Self
-
-from app.errors import ConfigError
 
 Attribute = str | int | float | bool
 Kind = Literal["internal", "server", "client", "producer", "consumer"]
@@ -64,7 +62,7 @@ class _NoSpan:
 
 
 class Recorder(Protocol):
-    """What makes real spans: the SDK in this process (`app/otel.py`)."""
+    """What makes real spans: the SDK in this process (`app/telemetry/otel.py`)."""
 
     def span(
         self,
@@ -136,27 +134,3 @@ def recording(recorder: Recorder) -> Iterator[None]:
         yield
     finally:
         _recorder = before
-
-
-@contextmanager
-def exporting(endpoint: str | None, service: str) -> Iterator[None]:
-    """Send the spans of this process to a collector inside the `with`; nothing for None.
-
-    Args:
-        endpoint: base URL of OTLP over HTTP, such as `http://collector:4318`.
-        service: `service.name`, unless the environment names one.
-
-    Raises:
-        ConfigError: the extra `tracing` is not installed.
-    """
-    if endpoint is None:
-        yield
-        return
-    try:
-        from app import otel  # noqa: PLC0415 - only where traces are wanted
-    except ImportError as error:
-        raise ConfigError(
-            "Traces need the extra `tracing`: pip install 'trustscale[tracing]'."
-        ) from error
-    with otel.collected(endpoint, service) as recorder, recording(recorder):
-        yield

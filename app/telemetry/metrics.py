@@ -18,7 +18,7 @@ from prometheus_client import (
 )
 
 from app.admission import Slots
-from app.job_metrics import JobMetrics
+from app.telemetry.job_metrics import JobMetrics
 from app.upscalers.resilience import Health
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -47,7 +47,7 @@ class Metrics:
     """Counters, histograms and gauges; names start with `trustscale_`.
 
     Counters and histograms are told of events. Gauges of the store and of calibrations are read
-    when /metrics is asked (`app/observe.py`), so they are never older than the scrape.
+    when /metrics is asked (`app/telemetry/gauges.py`), so they are never older than the scrape.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""The SDK of OpenTelemetry behind `app/tracing.py`; imported only where traces are wanted.
+"""The SDK of OpenTelemetry behind `tracing.py`; imported only where traces are wanted.
 
 Spans go to the collector from a thread of their own. What it does not take in time is dropped, so
 that a dead collector neither slows nor fails anything. Further settings are the standard ones of
@@ -22,7 +22,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from app import __version__
-from app.tracing import Attribute, Kind, Span
+from app.telemetry.tracing import Attribute, Kind, Span
 
 EXPORT_TIMEOUT_S: Final = 5.0
 """How long the collector may take for one batch."""
@@ -50,7 +50,7 @@ class SdkRecorder:
         kind: Kind,
         parent: Mapping[str, str] | None,
     ) -> Span:
-        """See `app.tracing.span`."""
+        """See `app.telemetry.tracing.span`."""
         # Headers without a context begin a trace of their own, whatever is around.
         around = None if parent is None else _CONTEXT.extract(parent, context.Context())
         return _RecordedSpan(
@@ -60,13 +60,13 @@ class SdkRecorder:
         )
 
     def headers(self) -> dict[str, str]:
-        """See `app.tracing.headers`."""
+        """See `app.telemetry.tracing.headers`."""
         carrier: dict[str, str] = {}
         _CONTEXT.inject(carrier)
         return carrier
 
     def ids(self) -> dict[str, str]:
-        """See `app.tracing.ids`."""
+        """See `app.telemetry.tracing.ids`."""
         present = trace.get_current_span().get_span_context()
         if not present.is_valid:
             return {}
@@ -108,7 +108,7 @@ class _RecordedSpan:
 
 @contextmanager
 def collected(endpoint: str, service: str) -> Iterator[SdkRecorder]:
-    """A recorder whose spans go to a collector (`app.tracing.exporting`)."""
+    """A recorder whose spans go to a collector (`app.telemetry.export.exporting`)."""
     named = Resource.create({"service.name": service, "service.version": __version__})
     provider = TracerProvider(
         resource=named.merge(OTELResourceDetector().detect()), shutdown_on_exit=False

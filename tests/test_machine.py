@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from app.memory import memory_limit
+from app.machine import memory_limit
 
 GIB = 2**30
 

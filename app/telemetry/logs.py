@@ -8,7 +8,7 @@ from typing import Literal
 
 import structlog
 
-from app import tracing
+from app.telemetry import tracing
 
 
 def _trace(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:

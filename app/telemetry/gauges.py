@@ -5,11 +5,11 @@ from __future__ import annotations
 from contextlib import suppress
 
 from app.errors import BadCalibration, NotFound, UpscalerUnavailable
-from app.metrics import Metrics, Monitored
 from app.monitor.report import metrics_of
 from app.pipeline import differences
 from app.service import UpscaleService
 from app.stores.base import Stores, StoreUnavailable
+from app.telemetry.metrics import Metrics, Monitored
 from app.upscalers.base import Upscaler
 from app.upscalers.resilience import ResilientUpscaler
 
