@@ -1,4 +1,4 @@
-"""One browser for the session, one server for most tests, a fresh context for each test."""
+"""One browser per module, one server for most tests, a fresh context for each test."""
 
 from __future__ import annotations
 
@@ -17,9 +17,13 @@ from tests.web.browser import DESKTOP, Watched, chromium_program, launched, serv
 expect.set_options(timeout=15_000)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Chromium; without one CI fails, and others skip."""
+    """Chromium; without one CI fails, and others skip.
+
+    Not for the session: Playwright leaves an event loop running in this thread until it ends, and
+    tests of other modules start their own.
+    """
     try:
         chromium_program()
     except ServerMissing as missing:
