@@ -129,7 +129,8 @@ def guarantee(
         statement=_statement(calibration, alpha, applicability, group),
         lab_psnr_lower_bound_db=(
             lab_psnr_lower_bound_db(alpha)
-            if settings.metric == "pointwise" and not clips(settings)
+            # A bound on windows does not bound the root mean square error of all of them.
+            if settings.metric == "pointwise" and not clips(settings) and applicability == "exact"
             else None
         ),
         applicability=applicability,
@@ -181,8 +182,7 @@ def _statement(
 
 def _outside(calibration: Calibration) -> str:
     """How a size differs from the calibrated ones when nothing is known about it."""
-    difference = "smaller than" if calibration.pipeline.indecision.local else "of another size than"
-    return f"{difference} the calibration images ({_sizes(calibration)} pixels)"
+    return f"of another size than the calibration images ({_sizes(calibration)} pixels)"
 
 
 def _sizes(calibration: Calibration) -> str:

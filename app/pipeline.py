@@ -145,9 +145,11 @@ async def measure(
         on_progress: called with (samples done, M).
 
     Raises:
+        CalibrationMismatch: the upscaler is not, or no longer, the one of the pipeline.
         DegenerateSamples: all samples are identical although the input is not flat.
         UpscalerError: the samples could not be had.
     """
+    guard(pipeline, upscaler)  # again: whoever asked may have waited for long
     shape = (source.height * pipeline.scale, source.width * pipeline.scale)
     accumulator = indecision.Accumulator(shape, pipeline.indecision)
     prediction = _Prediction(pipeline.prediction, shape)
@@ -179,6 +181,7 @@ async def measure(
             deadline=None if deadline is None else asyncio.get_running_loop().time() + deadline,
             on_progress=on_progress,
         )
+    guard(pipeline, upscaler)  # it may have been replaced meanwhile
     sampled = time.perf_counter()
     # In a thread, because compiled kernels fold the last samples only now.
     if await asyncio.to_thread(accumulator.identical) and not source.is_flat:

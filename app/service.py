@@ -32,6 +32,7 @@ from app.upscalers.base import Source, Upscaler, named
 from app.upscalers.seeds import MAX_REQUEST_SEED
 
 IMAGE, MASK, TRUST, SIGMA = "image.png", "mask.png", "trust.png", "sigma.f32"
+INPUT = "input.digest"  # tells whether two results are of the same image
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +248,7 @@ def _answer(result_id: str, prepared: Prepared, measurement: Measurement, waited
             MASK: png_mask(mask, text),
             TRUST: png_grey16(trust, text),
             SIGMA: sigma.tobytes(),
+            INPUT: prepared.digest.to_bytes(8, "little"),
         }
     encoded = time.perf_counter()
     promise = guarantee(calibration, alpha, height, width, group)

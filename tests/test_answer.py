@@ -114,6 +114,8 @@ class TestGuarantee:
         promise = guarantee(with_fidelity(calibration, metric=metric), 0.1, 48, 48)
         assert words in promise.statement
         assert (promise.lab_psnr_lower_bound_db is not None) == (metric == "pointwise")
+        larger = guarantee(with_fidelity(calibration, metric=metric), 0.1, 480, 480)
+        assert larger.lab_psnr_lower_bound_db is None  # windows bound no root mean square of all
 
     def test_clipped_errors(self, calibration):
         """A bound below the metric's own is said, and promises no PSNR."""

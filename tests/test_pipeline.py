@@ -165,7 +165,7 @@ class TestSpares:
         with pytest.raises(Filtered, match=r"\d of 6 samples came"):
             await self.drawn(5)
 
-    @pytest.mark.parametrize(("most", "failing"), [(6, 1), (7, 2), (2, 1)])
+    @pytest.mark.parametrize(("most", "failing"), [(6, 1), (7, 2)])
     async def test_no_more_than_there_are(self, most, failing):
         """An upscaler that has only so many distinct samples is not asked for others."""
         upscaler = Withholding(sample_seeds(5, 6)[:failing], max_samples=most)
@@ -173,6 +173,36 @@ class TestSpares:
             await measure(upscaler, source(), PIPELINE, 5)
         asked = {seed for call in upscaler.calls for seed in call}
         assert asked <= set(sample_seeds(5, max(6, most)))
+
+
+class Redeployed(FakeUpscaler):
+    """Another model takes the place of the first one after so many samples."""
+
+    def __init__(self, after):
+        super().__init__()
+        self.after = after
+
+    async def generate(self, source, seeds):
+        samples = await super().generate(source, seeds)
+        if len(self.calls) > self.after:
+            self.fingerprint = "fake:2"
+        return samples
+
+
+class TestReplaced:
+    @pytest.mark.parametrize("after", [0, 3, 5])
+    async def test_replaced_while_samples_come(self, after):
+        """Samples of another model are never reduced under the calibrated pipeline."""
+        with pytest.raises(CalibrationMismatch) as caught:
+            await measure(Redeployed(after), source(), PIPELINE, 5)
+        assert [item["field"] for item in caught.value.members["differences"]] == ["fingerprint"]
+
+    async def test_replaced_before(self):
+        """Whoever waited for a slot is refused before anything is generated."""
+        upscaler = FakeUpscaler(fingerprint="fake:2")
+        with pytest.raises(CalibrationMismatch):
+            await measure(upscaler, source(), PIPELINE, 5)
+        assert upscaler.calls == []
 
 
 class Stuck(FakeUpscaler):

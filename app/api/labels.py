@@ -75,9 +75,9 @@ async def put_label(
     With `If-Match`, or `If-None-Match: *` for a first one, it replaces no other label than the one
     it was drawn on: 412 names what there is now.
     """
-    job = await _pending(state, calibration_id)
-    seen = _seen(if_match, if_none_match)
-    version = await state.admin.put_label(job, name, await request.body(), seen=seen)
+    seen, body = _seen(if_match, if_none_match), await request.body()
+    job = await _pending(state, calibration_id)  # only now: a slow upload may outlast it
+    version = await state.admin.put_label(job, name, body, seen=seen)
     await state.audit("calibration.label", key, job=job.id, pair=name, version=version)
     return Response(status_code=204, headers={"ETag": _etag(version)})
 
@@ -95,7 +95,7 @@ async def put_labels(
 ) -> list[dict[str, Any]]:
     """Many labels at once; the answer lists all pairs."""
     job = await _pending(state, calibration_id)
-    await state.admin.put_labels(job, archive_files(archive.file, ArchiveLimits()))
+    await state.admin.put_labels(job, lambda: archive_files(archive.file, ArchiveLimits()))
     await state.audit("calibration.labels", key, job=job.id)
     return await state.admin.waiting_pairs(job)
 

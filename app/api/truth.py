@@ -16,7 +16,7 @@ from app.api.upscale import client_name
 from app.errors import Conflict, NotFound
 from app.footprint import TRUTH_BYTES_PER_PIXEL
 from app.monitor.truth import MAX_TRUTH_BYTES, FeedbackPoint, Served, Truth, counting, score
-from app.service import IMAGE, MASK, SIGMA, sigma_map
+from app.service import IMAGE, INPUT, MASK, SIGMA, sigma_map
 from app.stores.monitor import Label
 
 router = APIRouter(prefix="/v1/results", tags=["upscale"])
@@ -84,6 +84,7 @@ async def _served(state: State, result: Result) -> Served:
         await blob(result.id, IMAGE),
         await blob(result.id, MASK),
         sigma_map(await blob(result.id, SIGMA), result),
+        int.from_bytes(await blob(result.id, INPUT), "little"),
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -33,6 +33,7 @@ from app.jobs.calibration import CalibrationRequest, WaitingPair, record_state, 
 from app.jobs.queue import JobQueue
 from app.pipeline import Pipeline, guard, learn
 from app.stores.base import Activation, Job, JobState, Progress, Stores
+from app.stores.uploads import forget_unstored
 from app.upscalers.base import Upscaler, named
 
 _JOB_PREFIX = "job-"
@@ -215,8 +216,12 @@ class CalibrationAdmin:
         except BadImage as error:
             raise BadImage(f"The {error.detail.rstrip('.')}.") from error
 
-    async def put_labels(self, job: Job, files: Iterable[UploadedFile | Entry]) -> None:
+    async def put_labels(
+        self, job: Job, files: Callable[[], Iterable[UploadedFile | Entry]]
+    ) -> None:
         """Store many labels, as `put_label` does; the good ones also when others are bad.
+
+        `files` is called twice: which predictions labels were drawn on may stand behind them.
 
         Raises:
             Conflict: the job does not wait for labels.
@@ -224,29 +229,26 @@ class CalibrationAdmin:
         """
         waiting = await self._waiting(job)
         items: list[dict[str, str]] = []
-        claimed: dict[str, str] = {}
-        iterator, total = iter(files), 0
+        claimed = await asyncio.to_thread(_claimed, files())
+        iterator, total = iter(files()), 0
         while (sent := await asyncio.to_thread(next, iterator, None)) is not None:
             total += 1
             if isinstance(sent, Entry):
-                if sent.parts[-1] == PREDICTIONS:
-                    claimed = claimed_predictions(sent.data)
-                else:
+                if sent.parts[-1] != PREDICTIONS:
                     items.append({"name": "/".join(sent.parts), "reason": "not an image"})
             elif sent.role != "labels" and sent.loose is None:
                 items.append({"name": sent.name, "reason": f"{sent.role}/ holds no labels"})
             elif sent.name not in waiting:
                 items.append({"name": sent.name, "reason": "no such pair awaits a label"})
+            elif claimed.get(sent.name, digest := waiting[sent.name].prediction_sha256) != digest:
+                items.append(
+                    {"name": sent.name, "reason": "the label was not drawn on this prediction"}
+                )
             else:
                 try:
                     await self._put_label(job, waiting[sent.name], sent.data)
                 except BadInput as error:
                     items.append({"name": sent.name, "reason": error.detail.rstrip(".")})
-        items += [
-            {"name": name, "reason": "the label was not drawn on this prediction"}
-            for name, digest in claimed.items()
-            if name in waiting and digest != waiting[name].prediction_sha256
-        ]
         if items:
             raise bad_pairs(items, total)
 
@@ -265,7 +267,10 @@ class CalibrationAdmin:
         shape = (pair.info.height, pair.info.width)
         label = await asyncio.to_thread(decode_label, data, shape)
         png = await asyncio.to_thread(png_mask, label)
-        return await labels.save(self.stores.spool, job.id, pair.info.name, png, seen=seen)
+        version = await labels.save(self.stores.spool, job.id, pair.info.name, png, seen=seen)
+        if (await self.stores.jobs.get(job.id)).state is not JobState.AWAITING_LABELS:
+            raise Conflict("The labels were finished before this one came; it does not count.")
+        return version
 
     async def finish(self, job: Job) -> Job:
         """Go on with a job whose labels are drawn.
@@ -283,6 +288,7 @@ class CalibrationAdmin:
         ]
         if missing:
             raise bad_pairs(missing, len(missing))
+        await labels.freeze(self.stores.spool, job.id)
         return await self.queue.resume(job.id)
 
     async def _submit(
@@ -318,15 +324,18 @@ class CalibrationAdmin:
             created_by=created_by,
             parent=parent.id if parent else None,
         )
-        return await self.queue.submit(
-            Job(
-                id=job_id,
-                kind="calibration",
-                progress=Progress(total=len(usable), unit="pairs"),
-                created_at=datetime.now(UTC),
-                request=request.to_json(),
-            )
+        job = Job(
+            id=job_id,
+            kind="calibration",
+            progress=Progress(total=len(usable), unit="pairs"),
+            created_at=datetime.now(UTC),
+            request=request.to_json(),
         )
+        try:
+            return await self.queue.submit(job)
+        except BaseException:
+            await forget_unstored(self.stores, job_id)
+            raise
 
     async def _learned(self, name: str | None) -> Upscaler:
         """The upscaler of a name, which may have been away at the start."""
@@ -373,3 +382,11 @@ def _check_labels(pairs: Sequence[Mapping[str, Any]], pipeline: Pipeline) -> Non
     ]
     if unfounded:
         raise bad_pairs(unfounded, len(pairs))
+
+
+def _claimed(files: Iterable[UploadedFile | Entry]) -> dict[str, str]:
+    """The digests of the predictions that an archive says its labels were drawn on, by name."""
+    for sent in files:
+        if isinstance(sent, Entry) and sent.parts[-1] == PREDICTIONS:
+            return claimed_predictions(sent.data)
+    return {}

@@ -102,6 +102,8 @@ def _load(data: bytes) -> Calibration:
         if hashlib.sha256(members[name]).hexdigest() != document["sha256"].get(name):
             raise BadCalibration(f"The calibration file is damaged: {name} fails its checksum.")
     manifest = Manifest.model_validate(document["manifest"])
+    if not manifest.pairs:
+        raise BadCalibration("The calibration file holds no pairs.")
     steps, pairs = _array(members[_STAIRCASES]), _array(members[_PAIRS])
     calibration = Calibration(
         document["manifest"],

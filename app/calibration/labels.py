@@ -8,13 +8,16 @@ versions leaves the older one. Versions end with the job's files; a label takes 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping
 
 from app.errors import Conflict, NotFound, Superseded
 from app.stores.base import Spool
 
 FIRST = "labels"
 """The folder of the first versions, drawn here or uploaded with the pairs."""
+
+_USED = "labels-used.json"
 
 # The folder of a version is a part of the name of its file, which must not get longer than a
 # file system allows (`uploads.MAX_NAME_BYTES`).
@@ -42,6 +45,31 @@ async def read(spool: Spool, job: str, name: str) -> tuple[bytes, int]:
     if not version:
         raise NotFound(f"The pair {name!r} has no label.")
     return await spool.get(job, _file(version, name)), version
+
+
+async def freeze(spool: Spool, job: str) -> None:
+    """Settle which versions the calibration is made with: those that are the newest now."""
+    await spool.put(job, _USED, json.dumps(versions(await spool.names(job))).encode())
+
+
+async def frozen(spool: Spool, job: str) -> Mapping[str, int]:
+    """The settled versions by name of the pair; those that came with the pairs, if none were."""
+    try:
+        found: dict[str, int] = json.loads(await spool.get(job, _USED))
+    except NotFound:
+        return versions(await spool.names(job))
+    return found
+
+
+async def used(spool: Spool, job: str, name: str, settled: Mapping[str, int]) -> bytes:
+    """The label of a pair that the calibration is made with, as a file.
+
+    Raises:
+        NotFound: it has none.
+    """
+    if name not in settled:
+        raise NotFound(f"The pair {name!r} has no label.")
+    return await spool.get(job, _file(settled[name], name))
 
 
 async def save(spool: Spool, job: str, name: str, data: bytes, *, seen: int | None) -> int:

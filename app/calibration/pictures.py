@@ -83,7 +83,7 @@ async def label_of_calibration(spool: Spool, calibration: str, name: str) -> byt
     """The label that a finished calibration was made with, as `of_calibration`."""
     for job in await _jobs(spool, calibration):
         try:
-            return (await labels.read(spool, job, name))[0]
+            return await labels.used(spool, job, name, await labels.frozen(spool, job))
         except NotFound:
             continue
     raise NotFound(f"There is no label of the pair {name!r}, or no longer.")

@@ -198,9 +198,16 @@ class Calibration:
     def curve(self) -> StepCurve:
         """The curve of all pairs under the calibration's guarantee.
 
-        They are in the order of their names, which no loss has influenced.
+        They are taken in the order of the hashes of their content, which tells nothing about their
+        losses. Names would: those of one folder, camera or day stand together.
         """
-        return self.guarantee.curve(self.staircases, self.bound)
+
+        def key(place: int) -> bytes:
+            pair = self.manifest.pairs[place]
+            return hashlib.sha256(f"{pair.x_sha256} {pair.y_sha256}".encode()).digest()
+
+        order = sorted(range(self.n), key=key)
+        return self.guarantee.curve([self.staircases[i] for i in order], self.bound)
 
     def minimal_n(self, alpha: float) -> int:
         """The number of pairs below which its guarantee trusts no pixel at α."""
@@ -316,18 +323,18 @@ class Calibration:
     def applicability(self, height: int, width: int) -> Applicability:
         """Whether the guarantee speaks about an output of this size.
 
-        `exact` within the calibrated sizes, `per_window` for larger outputs (the bound then holds
-        for any one window of a calibrated size), `unknown` when a side is smaller than all, and for
-        larger outputs if σ looks at the whole image: in a window it is then not what it would be in
-        an image of that size.
+        `exact` if some pair is as large in both directions, `per_window` for larger outputs (the
+        bound then holds for any one window of a calibrated size), `unknown` when a side is smaller
+        than all, and for larger outputs if none of the pairs fits into them, or if σ looks at the
+        whole image: in a window it is then not what it would be in an image of that size.
         """
-        heights = [pair.height for pair in self.manifest.pairs]
-        widths = [pair.width for pair in self.manifest.pairs]
-        if not heights or height < min(heights) or width < min(widths):
+        sizes = {(pair.height, pair.width) for pair in self.manifest.pairs}
+        if not sizes or height < min(h for h, _ in sizes) or width < min(w for _, w in sizes):
             return "unknown"
-        if height <= max(heights) and width <= max(widths):
+        if any(height <= h and width <= w for h, w in sizes):
             return "exact"
-        return "per_window" if self.pipeline.indecision.local else "unknown"
+        fits = any(h <= height and w <= width for h, w in sizes)
+        return "per_window" if fits and self.pipeline.indecision.local else "unknown"
 
     def mean_trusted_fraction(self, threshold: float) -> float:
         """Mean over the pairs of the share of pixels with σ < t, from the stored quantiles."""

@@ -98,7 +98,8 @@ class StepCurve:
         _check_no_nan(indecision)
         levels = np.append(self.min_alpha, self.risks)
         rounded = levels.astype(np.float32)
-        below = rounded < levels
+        # An α just below a level may itself be rounded up when it is compared: stay above that.
+        below = (rounded < levels) | (np.nextafter(levels, -np.inf).astype(np.float32) >= rounded)
         rounded[below] = np.nextafter(rounded[below], np.float32(np.inf))
         return self._rank_table.take(rounded, indecision)
 

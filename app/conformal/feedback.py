@@ -122,10 +122,12 @@ def observe(
     t = state.n + 1
     best = math.sqrt(2 * math.log(2 / delta) / (variance * t * math.log(1 + t)))
     weight = min(best, _MOST_WEIGHT)
-    level = alpha + slack
+    level = min(alpha + slack, bound)
+    # A mask of level 0 is empty, so it cannot lose, and one of level B may lose whatever it wants:
+    # there is nothing to bet on.
+    bets = level > 0 and alpha < bound
     log_e = tuple(
-        # A mask of level 0 is empty, so it cannot lose; there is nothing to bet on.
-        old + (math.log1p(c * (loss / level - 1)) if level > 0 else 0.0)
+        old + (math.log1p(c * (loss / level - 1)) if bets else 0.0)
         for old, c in zip(state.log_e, STAKES, strict=True)
     )
     mean_after = (a + state.total + x) / (state.n + 2)

@@ -6,7 +6,6 @@ add one, write the function and enter it in `METRICS`.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple, get_args
@@ -24,6 +23,9 @@ Labels = Literal["people", "synthetic"]
 # The largest ‖u − v‖₁ between two sRGB colours in normalised Lab is 1.9575660174, between pure
 # green and pure blue, over the whole cube; rounded up. The paper uses 3, the trivial bound.
 LAB_BOUND = 1.9576
+
+# Far above anything that makes sense; sums of losses in fixed point stay within 64 bits.
+MOST_BOUND = 1000.0
 
 
 class Metric(NamedTuple):
@@ -104,8 +106,8 @@ class Settings:
             raise ValueError("blur must be between 0 and 256 pixels")
         if self.bound is None:
             object.__setattr__(self, "bound", natural_bound(self.metric))
-        elif not (self.bound > 0 and math.isfinite(self.bound)):
-            raise ValueError("bound must be a positive number")
+        elif not 0 < self.bound <= MOST_BOUND:
+            raise ValueError(f"bound must be a positive number of at most {MOST_BOUND:g}")
 
     @classmethod
     def of(cls, settings: Settings | Mapping[str, Any] | None) -> Settings:

@@ -16,14 +16,13 @@ running maximum, times B, is a step curve that holds the thresholds of all α.
 **Which α.** Each α fixed in advance has its promise; the bound is not simultaneous over α.
 
 **Two p-values** (`app/conformal/concentration.py`). Hoeffding-Bentkus sees the mean only. WSR
-betting gains where losses vary little; it takes the images in an order that no measurement has
-influenced (`order_of`): had they been sorted by anything related to their losses, x_i would not be
-independent of its past.
+betting gains where losses vary little; it takes the images one after the other, and x_i must be
+independent of its past: their order may depend on nothing that is related to their losses, such as
+a name that tells the camera, or the place in a list that is sorted by such names.
 """
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -49,7 +48,6 @@ __all__ = [
     "hoeffding_bentkus_p_value",
     "leakage_bound",
     "minimal_n",
-    "order_of",
     "rounded_down",
     "wsr_bound",
     "wsr_p_value",
@@ -87,8 +85,8 @@ class HighProbabilityCurve(StepCurve):
         """The curve of a set of images.
 
         Args:
-            staircases: of images drawn independently from one law. For `wsr` in an order that does
-                not depend on their losses; it is permuted by `order_of`.
+            staircases: of images drawn independently from one law. For `wsr` in an order that tells
+                nothing about their losses.
             bound: B.
             delta: δ, in (0, 1), fixed in advance, as is the method.
             method: which p-value.
@@ -162,16 +160,6 @@ def leakage_bound(alpha: float, n: int, n_leaked: int, bound: float, delta: floa
     return min(bound, float(hoeffding_bentkus_bound(mean, fresh, delta)[0]) * bound)
 
 
-def order_of(n: int) -> list[int]:
-    """A fixed irregular order of n images: by the SHA-256 of their number.
-
-    It is the same for every calibration of every version of the program and depends on nothing
-    measured. Images that were numbered in an order related to their losses (by name, say: all of
-    one scene together) are mixed. One image more leaves the others in their order.
-    """
-    return sorted(range(n), key=lambda i: hashlib.sha256(b"%d" % i).digest())
-
-
 def _check_delta(delta: float) -> None:
     if not 0 < delta < 1:
         raise ValueError("delta must be between 0 and 1")
@@ -221,10 +209,9 @@ def _wsr_steps(
     each staircase is rounded down to the grid, which can only raise a loss.
     """
     n = len(staircases)
-    ordered = [staircases[i] for i in order_of(n)]
-    rounded = [rounded_down(staircase.levels) for staircase in ordered]
+    rounded = [rounded_down(staircase.levels) for staircase in staircases]
     levels = np.unique(np.concatenate([*rounded, np.empty(0, np.float32)]))
-    steps = [np.append(0, staircase.errors.astype(np.float64) / bound) for staircase in ordered]
+    steps = [np.append(0, staircase.errors.astype(np.float64) / bound) for staircase in staircases]
     bounds = np.empty(len(levels))
     for start in range(0, len(levels), _BLOCK):
         block = slice(start, start + _BLOCK)

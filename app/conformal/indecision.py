@@ -94,8 +94,11 @@ class Settings:
 
     @property
     def local(self) -> bool:
-        """Whether σ of a pixel depends on its neighbourhood only, not on most of the image."""
-        return self.estimator != "learned"
+        """Whether σ of a pixel depends on its neighbourhood only, not on most of the image.
+
+        A clip at a quantile does not: content far away decides how much is cut.
+        """
+        return self.estimator != "learned" and self.clip_quantile in {None, 1}
 
 
 class Accumulator:

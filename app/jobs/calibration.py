@@ -8,13 +8,15 @@ in `awaiting_labels`; it is resumed when the admin has drawn them.
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from app.calibration import labels, pictures
 from app.calibration.active import Calibrations
@@ -34,11 +36,12 @@ from app.calibration.record import SIGMA_QUANTILES, Calibration, MeasuredPair, P
 from app.conformal import Staircase, fidelity
 from app.errors import BadInput, BadPairs, NotFound
 from app.jobs.handlers import JobContext
-from app.pipeline import Pipeline, guard, learn
+from app.pipeline import Measurement, Pipeline, guard, learn
 from app.stores.base import Job, JobState, Spool
-from app.upscalers.base import Upscaler, image_digest
+from app.upscalers.base import RGB, Upscaler, image_digest
 
 _MEASURED, _WAITING, _BAD = b"M", b"W", b"B"
+_FIRST = "measured"
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,12 +143,14 @@ class CalibrationHandler:
         measured: list[MeasuredPair] = []
         skipped = [*request.skipped]
         missing = 0
+        settled = await labels.frozen(self.spool, job.id)
         async for name, data in context.records():
             if data[:1] == _BAD:
                 skipped.append(json.loads(data[1:]))
             elif data[:1] == _MEASURED:
                 measured.append(unpack(data[1:]))
-            elif (labelled := await self._labelled(job.id, request, name, data)) is not None:
+            elif name in settled:
+                labelled = await self._labelled(job.id, request, name, data, settled)
                 measured.append(labelled)
             else:
                 missing += 1
@@ -245,6 +250,7 @@ class CalibrationHandler:
     ) -> bytes:
         """Generate, and keep what a person needs to draw the label."""
         measurement = await measure_samples(upscaler, pair, request.pipeline, canary=canary)
+        measurement = await self._first(job, pair, measurement)
         sha256 = image_digest(measurement.prediction)
         asked = request.pair(pair.name)
         if asked["label"] and (reason := wrong_prediction(asked["prediction"], sha256)):
@@ -253,7 +259,6 @@ class CalibrationHandler:
             label, _ = await labels.read(self.spool, job, pair.name)
             await asyncio.to_thread(decode_label, label, measurement.sigma.shape)
         await pictures.keep(self.spool, job, pair.name, pair.x, measurement.prediction)
-        await self.spool.put(job, f"sigma/{pair.name}", measurement.sigma.tobytes())
         document = {
             "info": pair_info(pair, measurement).model_dump(),
             "sigma_quantiles": np.quantile(measurement.sigma, SIGMA_QUANTILES).tolist(),
@@ -261,21 +266,40 @@ class CalibrationHandler:
         }
         return _WAITING + json.dumps(document).encode()
 
+    async def _first(self, job: str, pair: Pair, measurement: Measurement) -> Measurement:
+        """What the first execution of this unit measured; a label is drawn on that, for good.
+
+        A unit may be executed again, after its worker was thought dead, and an upscaler without
+        seeds then answers with other samples.
+        """
+        name = f"{_FIRST}/{pair.name}"
+        packed = await asyncio.to_thread(_pack_measurement, measurement)
+        if await self.spool.create(job, name, packed):
+            return measurement
+        first = await self.spool.get(job, name)
+        prediction, sigma, mean_log_sigma = await asyncio.to_thread(_unpack_measurement, first)
+        return replace(
+            measurement, prediction=prediction, sigma=sigma, mean_log_sigma=mean_log_sigma
+        )
+
     async def _labelled(
-        self, job: str, request: CalibrationRequest, name: str, data: bytes
-    ) -> MeasuredPair | None:
-        """The measured pair once its label is there."""
-        try:
-            label, _ = await labels.read(self.spool, job, name)
-        except NotFound:
-            return None
+        self,
+        job: str,
+        request: CalibrationRequest,
+        name: str,
+        data: bytes,
+        settled: Mapping[str, int],
+    ) -> MeasuredPair:
+        """The measured pair, once its label is there."""
+        label = await labels.used(self.spool, job, name, settled)
         waiting = waiting_pair(data)
         if waiting is None:
             raise BadPairs("A checkpoint is damaged.", items=[{"name": name, "reason": "damaged"}])
         shape = (waiting.info.height, waiting.info.width)
-        sigma = np.frombuffer(await self.spool.get(job, f"sigma/{name}"), np.float32).reshape(shape)
+        first = await self.spool.get(job, f"{_FIRST}/{name}")
 
         def staircase() -> Staircase:
+            _, sigma, _ = _unpack_measurement(first)
             bound = fidelity.bound(request.pipeline.fidelity)
             error = fidelity.semantic(decode_label(label, shape), shape, bound)
             return Staircase.from_maps(sigma, error)
@@ -283,6 +307,22 @@ class CalibrationHandler:
         return MeasuredPair(
             waiting.info, await asyncio.to_thread(staircase), waiting.sigma_quantiles
         )
+
+
+def _pack_measurement(measurement: Measurement) -> bytes:
+    out = io.BytesIO()
+    np.savez(
+        out,
+        prediction=measurement.prediction,
+        sigma=measurement.sigma,
+        mean_log_sigma=measurement.mean_log_sigma,
+    )
+    return out.getvalue()
+
+
+def _unpack_measurement(data: bytes) -> tuple[RGB, NDArray[np.float32], float]:
+    with np.load(io.BytesIO(data)) as found:
+        return found["prediction"], found["sigma"], float(found["mean_log_sigma"])
 
 
 def waiting_pair(record: bytes) -> WaitingPair | None:

@@ -1,7 +1,8 @@
 """What the monitor knows of the requests under one calibration, as a value and as bytes.
 
-A value is some 17 kB at most, however many requests it has seen: the z and the digests of one epoch
-(`app/conformal/drift.py`), and numbers. Everything here is pure; `app/monitor/watch.py` stores it.
+A value is some 28 kB at most, however many requests it has seen: the z and the digests of one epoch
+(`app/conformal/drift.py`), the digests of the last labelled images, and numbers. Everything here is
+pure; `app/monitor/watch.py` stores it.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ from app.stores.monitor import MOST_POINTS
 
 FORMAT = 1
 """Of the bytes; raised when an older program could not make sense of them."""
+
+MOST_LABELLED = 1000
+"""Images that are remembered, so that the truth about each counts once."""
 
 BINS = 10
 """Of the histogram of typicality, all of one width."""
@@ -86,6 +90,8 @@ class Pending:
 class MonitorState:
     """Everything about the requests and labels under one calibration.
 
+    labelled: digests of the images whose truth was counted, the last `MOST_LABELLED` of them.
+
     since, updated: seconds since 1970; 0 before the first request.
     seen: answered requests; of these, duplicates and subsampled ones are not counted.
     z_sum, typicality_sum, trusted_sum: over the counted ones.
@@ -115,6 +121,7 @@ class MonitorState:
     pending: Pending = Pending()
     feedback: Feedback = field(default_factory=Feedback)
     feedback_alarm_since: float | None = None
+    labelled: NDArray[np.uint64] = field(default_factory=lambda: np.empty(0, np.uint64))
 
 
 def fold(
@@ -165,15 +172,27 @@ def fold(
 
 
 def fold_label(
-    state: MonitorState, loss: float, alpha: float, bound: float, slack: float, at: float
+    state: MonitorState,
+    loss: float,
+    alpha: float,
+    bound: float,
+    *,
+    digest: int,
+    slack: float,
+    at: float,
 ) -> MonitorState:
-    """The state after one more label; see `feedback.observe`."""
+    """The state after one more label; see `feedback.observe`.
+
+    `digest` is that of the image: its labels are no independent evidence, so the first one counts
+    (`MonitorState.labelled`).
+    """
     after = feedback.observe(state.feedback, loss, alpha, bound, slack=slack)
     since = state.feedback_alarm_since or at
     return replace(
         state,
         since=state.since or at,
         feedback=after,
+        labelled=np.append(state.labelled, np.uint64(digest))[-MOST_LABELLED:],
         feedback_alarm_since=since if after.alarms() else None,
     )
 
@@ -227,7 +246,7 @@ def dump_state(state: MonitorState) -> bytes:
     document = {
         name: getattr(state, name)
         for name in MonitorState.__dataclass_fields__
-        if name not in {"drift", "inputs", "pending", "feedback"}
+        if name not in {"drift", "inputs", "pending", "feedback", "labelled"}
     }
     drifted = {
         name: getattr(state.drift, name) for name in Drift.__dataclass_fields__ if name != "seen"
@@ -237,6 +256,7 @@ def dump_state(state: MonitorState) -> bytes:
         "drift": drifted,
         "seen_z": _text(state.drift.seen, "<f4"),
         "inputs": _text(state.inputs, "<u8"),
+        "labelled": _text(state.labelled, "<u8"),
         "pending": asdict(state.pending),
         "feedback": asdict(state.feedback),
     }
@@ -260,6 +280,7 @@ def load_state(data: bytes) -> MonitorState:
         return MonitorState(
             drift=Drift(seen=_array(document.pop("seen_z"), "<f4", np.float32), **drifted),
             inputs=_array(document.pop("inputs"), "<u8", np.uint64),
+            labelled=_array(document.pop("labelled", ""), "<u8", np.uint64),
             pending=Pending(**document.pop("pending")),
             feedback=Feedback(**labels),
             histogram=tuple(document.pop("histogram")),

@@ -8,6 +8,8 @@ its maximum over the mask that was served. Three things differ from looking at o
   id, which nobody chose by looking.
 - Where it is not known whether the promise applies to an output of this size, the loss is told, and
   not counted.
+- The truth about one image counts once, however often it was upscaled: other results of it are no
+  further evidence.
 - What is counted tests the promise (`app/conformal/feedback.py`). It is never added to the
   calibration.
 """
@@ -88,19 +90,28 @@ class Truth(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """The stored parts of a result: its document, image.png, mask.png and σ (float32 [H, W])."""
+    """The stored parts of a result: its document, image.png, mask.png and σ (float32 [H, W]).
+
+    input_digest: of the upload that it was made from.
+    """
 
     result: Result
     image: bytes
     mask: bytes
     sigma: NDArray[np.float32]
+    input_digest: int
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """The losses of one served mask; `digest` is that of the truth's pixels."""
+    """The losses of one served mask.
+
+    digest: of the truth's pixels.
+    image_digest: the same for every result of one image; below 2^64.
+    """
 
     digest: str
+    image_digest: int
     loss: float
     loss_anywhere: float
     window: Window | None
@@ -155,8 +166,11 @@ def score(
     inside = _slices(window)
     staircase = Staircase.from_maps(served.sigma[inside], error[inside])
     told: NDArray[Any] = pixels if drawn is None else drawn
+    digest = hashlib.sha256(repr(told.shape).encode() + told.tobytes()).hexdigest()
     return Score(
-        digest=hashlib.sha256(repr(told.shape).encode() + told.tobytes()).hexdigest(),
+        digest=digest,
+        # The truth tells the image; a label does not, many are all black.
+        image_digest=served.input_digest if wants_label else int(digest[:16], 16),
         loss=_worst(error[inside], mask[inside]),
         loss_anywhere=_worst(error, mask),
         window=window,
@@ -176,11 +190,21 @@ def counting(
     slack = feedback.tolerance([s.loss_below(threshold) for s in calibration.staircases])
 
     def count(state: MonitorState) -> tuple[MonitorState, Truth, Label]:
-        if scored.counted:
+        reason = _UNKNOWN_SIZE
+        counted = scored.counted
+        if counted and np.uint64(scored.image_digest) in state.labelled:
+            reason, counted = _REPEATED, False
+        if counted:
             state = fold_label(
-                state, scored.loss, result.alpha, calibration.bound, slack=slack, at=at
+                state,
+                scored.loss,
+                result.alpha,
+                calibration.bound,
+                digest=scored.image_digest,
+                slack=slack,
+                at=at,
             )
-        told = _told(calibration, result, scored, state, slack)
+        told = _told(calibration, result, scored, state, slack, None if counted else reason)
         record = FeedbackPoint.of(state, told, at).model_dump_json()
         return state, told, Label(result.id, scored.digest, record.encode())
 
@@ -226,7 +250,12 @@ def confidence_sequence(state: MonitorState, bound: float) -> ConfidenceSequence
 
 
 def _told(
-    calibration: Calibration, result: Result, scored: Score, state: MonitorState, slack: float
+    calibration: Calibration,
+    result: Result,
+    scored: Score,
+    state: MonitorState,
+    slack: float,
+    uncounted: str | None,
 ) -> Truth:
     known = state.feedback
     return Truth(
@@ -240,7 +269,7 @@ def _told(
         loss_anywhere=scored.loss_anywhere,
         within=scored.loss <= result.alpha,
         window=scored.window,
-        counted=scored.counted,
+        counted=uncounted is None,
         losses=[LossAt(alpha=alpha, loss=loss) for alpha, loss in scored.losses],
         n_labels=known.n,
         mean_loss=known.mean_loss if known.n else None,
@@ -249,22 +278,23 @@ def _told(
         e_value_alarm_at=1 / feedback.DELTA,
         alarm=known.alarms(),
         confidence_sequence=confidence_sequence(state, calibration.bound),
-        statement=_statement(result, scored, known.alarms()),
+        statement=_statement(result, scored, uncounted, alarm=known.alarms()),
     )
 
 
-def _statement(result: Result, scored: Score, alarm: bool) -> str:
+_UNKNOWN_SIZE = "whether the promise applies to an output of this size is not known"
+_REPEATED = "the truth about this image is counted already, with another result"
+
+
+def _statement(result: Result, scored: Score, uncounted: str | None, *, alarm: bool) -> str:
     where = "in one window of the calibrated size" if scored.window else "in the mask"
     verb = "is within" if scored.loss <= result.alpha else "exceeds"
     statement = (
         f"The largest error {where} was {scored.loss:.3g}; that {verb} α = {result.alpha:g}. The "
         "promise is about the average over images, which one image neither proves nor refutes."
     )
-    if not scored.counted:
-        statement += (
-            " It is not counted: whether the promise applies to an output of this size is not "
-            "known."
-        )
+    if uncounted is not None:
+        statement += f" It is not counted: {uncounted}."
     if alarm:
         statement += (
             " The labels so far say that the mean loss is above α. If they are a random sample of "
@@ -287,8 +317,6 @@ def _window(calibration: Calibration, result: Result) -> Window | None:
         for pair in calibration.manifest.pairs
         if pair.width <= result.width and pair.height <= result.height
     ]
-    if not sizes:  # each is too long in one direction: there is no such window
-        return None
     draw = np.random.default_rng(list(hashlib.sha256(result.id.encode()).digest()))
     width, height = sizes[int(draw.integers(len(sizes)))]
     x, y = (int(draw.integers(room + 1)) for room in (result.width - width, result.height - height))

@@ -176,6 +176,18 @@ class TestLabelArchive:
         wrong = {**labels, "labels/predictions.json": json.dumps(claimed).encode()}
         problem = check_problem(self.post(admin, waiting, wrong), "bad-pairs")
         assert [item["name"] for item in problem["items"]] == ["001"]
+        versions = {item["name"]: item["label_version"] for item in admin.get(f"/{waiting}/pairs")}
+        assert versions == {"000": 2, "001": 1, "002": 2}  # the refused one is not stored
+
+    def test_after_the_finish(self, admin, waiting):
+        """A label that comes too late is refused, and the one that was used is shown."""
+        files = {f"labels/{name}.png": label(differs=True) for name in NAMES}
+        self.post(admin, waiting, files)
+        made = admin.made(admin.send("POST", f"/{waiting}/finish"))
+        late = admin.send("PUT", f"/{waiting}/pairs/000/label.png", content=label(differs=False))
+        check_problem(late, "not-found")
+        shown = admin.send("GET", f"/{made['id']}/pairs/000/label.png")
+        assert pixels(shown.content).any()
 
 
 class TestLabelsWithThePairs:

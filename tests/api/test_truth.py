@@ -125,6 +125,19 @@ class TestScore:
         assert again.json() == first.json()
 
 
+class TestOneImage:
+    def test_counts_once(self, start: Start):
+        """Other results of an image are no further evidence, with whatever seed they were made."""
+        client = start()
+        for seed in range(8):
+            answer = post(client, encoded(photo(2001, 24, 24)), alpha=0.1, seed=seed).json()
+            told = tell(client, answer["id"], BLACK).json()
+            assert (told["counted"], told["n_labels"]) == (seed == 0, 1)
+        assert "counted already, with another result" in told["statement"]
+        assert not told["alarm"]
+        assert tell(client, served(client, seed=9)["id"]).json()["n_labels"] == 2
+
+
 class TestOnce:
     def test_the_first_truth_stays(self, start: Start):
         """The same again changes nothing; another one is refused, and changes nothing either."""
@@ -153,7 +166,7 @@ class TestEvidence:
         """
         client = start()
         for seed in range(14):
-            told = tell(client, served(client, seed=seed)["id"], BLACK).json()
+            told = tell(client, served(client, seed=seed)["id"], BLACK + np.uint8(seed)).json()
         assert told["alarm"]
         assert told["e_value"] >= told["e_value_alarm_at"] == pytest.approx(20)
         assert (

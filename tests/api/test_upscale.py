@@ -74,7 +74,7 @@ class TestDocument:
         assert ("any one window" in answer["guarantee"]["statement"]) == (
             applicability == "per_window"
         )
-        warned = any("smaller than the calibration images" in text for text in answer["warnings"])
+        warned = any("of another size than the calibration images" in text for text in answer["warnings"])
         assert warned == (applicability == "unknown")
 
     def test_defaults(self, client, calibration):

@@ -87,6 +87,13 @@ class TestRoundTrip:
         some = Calibration(calibration.document, staircases, calibration.sigma_quantiles)
         assert list(file.load(file.dump(some)).staircases) == staircases
 
+    def test_without_pairs(self, calibration):
+        """A file of no pairs is no calibration."""
+        none = changed(calibration, pairs=[])
+        empty = Calibration(none.document, [], calibration.sigma_quantiles[:0])
+        with pytest.raises(BadCalibration, match="no pairs"):
+            file.load(file.dump(empty))
+
     def test_only_standard_tools_are_needed(self, parts):
         """The members are JSON and plain arrays."""
         assert set(parts) == {"calibration.json", "staircases.npy", "pairs.npy"}

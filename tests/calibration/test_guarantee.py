@@ -18,11 +18,13 @@ from app.calibration.groups import grouped
 from app.calibration.guarantee import GuaranteeSettings
 from app.calibration.insight import checks, groups_of, leaked, run_backtest
 from app.calibration.plot import risk_plot
-from app.calibration.record import Calibration
-from app.conformal import HighProbabilityCurve, RiskCurve
+from app.calibration.record import Calibration, MeasuredPair, PairInfo
+from app.conformal import HighProbabilityCurve, RiskCurve, Staircase
+from app.conformal.fidelity import LAB_BOUND
 from app.conformal.high_probability import leakage_bound, minimal_n
 from app.errors import BadGroup, BadRequest, Conflict
 from app.jobs.calibration import CalibrationRequest
+from app.pipeline import Pipeline
 from app.stores.base import Job
 from app.stores.open import open_stores
 
@@ -216,6 +218,48 @@ def test_no_measurement_decides_the_order(calibration):
     assert json.dumps(BETS.facts()) == (
         '{"kind": "high_probability", "delta": 0.2, "method": "wsr"}'
     )
+
+
+def test_names_do_not_decide_it_either():
+    """The hash of a pair's content says when its turn is: names may tell the camera, or the day.
+
+    Sorted by such names, the same pairs would break the promise five times as often as δ allows.
+    """
+    broken = {"by content": 0, "by name": 0}
+    random, runs, n = np.random.default_rng(0), 60, 78
+    mean = 0.8 * 0.02 + 0.2 * 1.2
+    for run in range(runs):
+        hard = random.random(n) < 0.2
+        share = np.where(hard, 1.2, 0.02) / LAB_BOUND
+        losses = np.maximum(LAB_BOUND * random.beta(8 * share, 8 * (1 - share)), 1e-9)
+        pairs = [
+            MeasuredPair(
+                PairInfo(
+                    name=f"{'night' if is_hard else 'day'}.{k:04}",
+                    x_sha256=f"{run} {k}",
+                    y_sha256="",
+                    width=64,
+                    height=64,
+                    seed=1,
+                    mean_log_sigma=-5.0,
+                ),
+                Staircase(np.array([0.5], np.float32), np.array([loss], np.float32)),
+                np.full(101, 0.5, np.float32),
+            )
+            for k, (is_hard, loss) in enumerate(zip(hard, losses, strict=True))
+        ]
+        bets = GuaranteeSettings(kind="high_probability", delta=0.1, method="wsr")
+        made = Calibration.from_pairs(
+            pairs,
+            upscaler="u",
+            pipeline=Pipeline(fingerprint="f", scale=1, samples=8),
+            guarantee=bets,
+        )
+        named = bets.curve(made.staircases, made.bound)
+        broken["by content"] += made.curve.threshold(0.999 * mean) > 0.5
+        broken["by name"] += named.threshold(0.999 * mean) > 0.5
+    assert broken["by content"] / runs <= 0.1 + 3 * np.sqrt(0.1 * 0.9 / runs)
+    assert broken["by name"] / runs > 0.3  # else this test would see nothing
 
 
 def test_jobs_of_an_older_version_go_on(calibration):

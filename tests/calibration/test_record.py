@@ -67,6 +67,7 @@ class TestApplicability:
             ((48, 48), "exact"),
             ((64, 80), "exact"),
             ((60, 60), "exact"),
+            ((64, 81), "per_window"),
             ((47, 60), "unknown"),
             ((60, 47), "unknown"),
             ((1, 1), "unknown"),
@@ -80,6 +81,23 @@ class TestApplicability:
         """Within the calibrated sizes exact, larger per window, smaller in any side unknown."""
         made = calibration_with(calibration, range(4), sizes=((48, 48), (80, 64)))
         assert made.applicability(*size) == expected
+
+    def test_both_directions_count(self, calibration):
+        """Upright and lying pairs say nothing about a square that none of them covers."""
+        made = calibration_with(calibration, range(4), sizes=((768, 512), (512, 768)))
+        sizes = ((768, 512), (512, 768), (512, 512), (768, 768), (600, 600))
+        found = [made.applicability(*size) for size in sizes]
+        assert found == ["exact", "exact", "exact", "per_window", "unknown"]
+
+    @pytest.mark.parametrize(
+        ("clip", "expected"), [(None, "per_window"), (1.0, "per_window"), (0.95, "unknown")]
+    )
+    def test_a_clip_looks_at_the_whole_image(self, calibration, clip, expected):
+        """σ that is cut at a quantile of the image is another one in a window of it."""
+        made = calibration_with(calibration, range(4))
+        pipeline = {**PIPELINE.model_dump(), "indecision": {"clip_quantile": clip}}
+        clipped = changed(made, pipeline=pipeline)
+        assert clipped.applicability(480, 480) == expected
 
 
 class TestTrustedFraction:

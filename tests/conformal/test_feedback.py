@@ -35,7 +35,7 @@ class TestEValue:
     @given(LOSSES, st.floats(0.01, 1), st.floats(0, 0.2))
     def test_by_definition(self, losses, alpha, slack):
         """The mean over the stakes c of Π(1 + c (L/a − 1)) with a = α + tolerance."""
-        ratios = [loss / (alpha + slack) for loss in losses]
+        ratios = [loss / min(alpha + slack, B) for loss in losses]
         expected = np.mean([np.prod([1 + c * (r - 1) for r in ratios]) for c in STAKES])
         last = follow(losses, alpha, slack=slack)[-1]
         assert math.exp(last.log_e_value) == pytest.approx(expected, rel=1e-9)
@@ -56,6 +56,14 @@ class TestEValue:
         expected = np.mean([(1 + c) * (1 - 0.2 * c) for c in STAKES])
         assert math.exp(state.log_e_value) == pytest.approx(expected)
         assert feedback.mean_alpha(state, B) == pytest.approx(0.3, abs=0.05)
+
+    @pytest.mark.parametrize("alpha", [0.0, B, 1e6])
+    def test_nothing_to_bet_on(self, alpha):
+        """A promise that cannot be broken neither adds evidence nor takes it away."""
+        state = follow([1.0] * 3)[-1]
+        after = observe(state, 0.0, alpha, B)
+        assert after.log_e == state.log_e
+        assert after.n == state.n + 1
 
     def test_an_alarm_stays(self):
         """What was proven once is not taken back by later losses."""

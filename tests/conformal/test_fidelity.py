@@ -108,7 +108,9 @@ class TestSettings:
         assert not fidelity.clips(Settings(bound=3))
         assert fidelity.clips(Settings(bound=1))
 
-    @pytest.mark.parametrize("bad", [{"metric": "lpips"}, {"blur": -1}, {"bound": 0.0}])
+    @pytest.mark.parametrize(
+        "bad", [{"metric": "lpips"}, {"blur": -1}, {"bound": 0.0}, {"bound": 1e7}]
+    )
     def test_refuse_what_has_no_meaning(self, bad):
         """Every field is checked when the settings are made."""
         with pytest.raises(ValueError, match=next(iter(bad))):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 
 import numpy as np
@@ -17,7 +16,6 @@ from app.conformal.high_probability import (
     hoeffding_bentkus_p_value,
     leakage_bound,
     minimal_n,
-    order_of,
     rounded_down,
     wsr_bound,
     wsr_p_value,
@@ -63,7 +61,6 @@ def going_up(staircases, delta: float, method: str, alpha: float) -> float:
     """
     if not staircases:
         return math.inf if alpha >= BOUND else -math.inf
-    staircases = [staircases[i] for i in order_of(len(staircases))]
     share = alpha / BOUND
 
     def certified(t: float) -> bool:
@@ -166,16 +163,6 @@ class TestBetting:
         assert wsr_p_value(np.zeros(20_000), 0.9, 0.1) == 0
         assert wsr_p_value(np.ones(20_000), 0.1, 0.1) == 1
         assert wsr_bound(np.ones(20_000), 0.1) == 1
-
-    def test_the_order_is_fixed(self):
-        """The order of the images is irregular, the same for ever, and nested."""
-        assert order_of(10) == sorted(
-            range(10), key=lambda i: hashlib.sha256(str(i).encode()).hexdigest()
-        )
-        assert sorted(order_of(500)) == list(range(500))
-        assert [i for i in order_of(500) if i < 300] == order_of(300)
-        ranks = np.corrcoef(order_of(500), np.arange(500))[0, 1]
-        assert abs(ranks) < 0.1
 
     @given(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=1))
     def test_the_grid(self, values):

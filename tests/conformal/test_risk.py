@@ -53,6 +53,16 @@ class TestRiskCurve:
         close = np.abs(level - alpha) <= 2 * np.spacing(np.float32(alpha))
         np.testing.assert_array_equal((level <= alpha)[~close], mask[~close])
 
+    @pytest.mark.parametrize("above", [2.48e-11, 1e-9, 1.4e-9, 2e-9, 1e-8])
+    def test_trust_level_compared_in_float32(self, above):
+        """An α that is rounded up when it is compared does not reach a pixel outside its mask."""
+        curve = RiskCurve(1, 1.0, 0.05, np.zeros(1, np.float32), np.array([0.1 + above]))
+        sigma = np.ones((1, 1), np.float32)
+        assert not curve.mask(sigma, 0.1).any()
+        level = curve.trust_level(sigma)
+        assert not (level <= 0.1).any()
+        assert not (level <= np.float32(0.1)).any()
+
     @given(strategies.images(min_size=1), strategies.maps())
     def test_trust_level_is_the_risk_at_sigma(self, images, served):
         """α(p) = R(σ(p)), rounded up by less than a unit of float32."""

@@ -9,6 +9,7 @@ import pytest
 from app.calibration import pictures
 from app.calibration.active import Calibrations
 from app.calibration.config import CalibrationConfig
+from app.calibration.pairs import PAIR_LIMITS
 from app.calibration.record import Calibration
 from app.errors import (
     BadImage,
@@ -18,11 +19,18 @@ from app.errors import (
     NotFound,
     UpscalerUnavailable,
 )
+from app.images.decode import decode
 from app.images.degrade import Degradation
-from app.jobs.calibration import CalibrationHandler, CalibrationRequest, record_state
+from app.jobs.calibration import (
+    CalibrationHandler,
+    CalibrationRequest,
+    record_state,
+    waiting_pair,
+)
 from app.jobs.handlers import JobContext
 from app.stores.base import Job, JobState, Stores
 from app.stores.open import open_stores
+from app.upscalers.base import image_digest
 from tests.factories import calibration_of, encoded, photo
 from tests.fakes import FakeUpscaler
 
@@ -32,6 +40,13 @@ async def stores(tmp_path):
     opened = open_stores("sqlite:///", tmp_path, result_ttl_s=60, max_result_bytes=10**9)
     yield opened
     await opened.close()
+
+
+class Forgetful(FakeUpscaler):
+    """Does not know seeds: no two answers are equal."""
+
+    def sample(self, rgb, seed):
+        return super().sample(rgb, seed + len(self.calls))
 
 
 @pytest.fixture
@@ -92,6 +107,19 @@ class TestUnits:
         assert record_state(first) == "measured"
         assert await handler.unit(job, "1") == first
         assert len(upscaler.calls) == 2 * 4
+
+    async def test_a_label_belongs_to_the_first_prediction(self, stores):
+        """A unit that is executed again shows and measures what its first execution made."""
+        upscaler = Forgetful()
+        handler = CalibrationHandler(
+            {"fake": upscaler}, Calibrations(stores.calibrations), stores.spool
+        )
+        job = await submitted(stores, upscaler, 1, fidelity={"metric": "semantic"})
+        first = await handler.unit(job, "0")
+        shown = await pictures.of_job(stores.spool, job.id, "0", "prediction")
+        assert await handler.unit(job, "0") == first
+        assert await pictures.of_job(stores.spool, job.id, "0", "prediction") == shown
+        assert image_digest(decode(shown, PAIR_LIMITS).rgb) == waiting_pair(first).prediction_sha256
 
     async def test_the_same_pixels_in_another_file(self, stores, handler, upscaler):
         """A copy that was encoded again is found before anything is generated for it."""

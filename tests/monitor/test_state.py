@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from app.conformal import drift
 from app.conformal.drift import EPOCH
 from app.monitor.state import (
+    MOST_LABELLED,
     BadState,
     MonitorState,
     Point,
@@ -97,11 +99,21 @@ class TestFold:
         state = follow(3)[0]
         after = state
         for at in range(1, 30):
-            after = fold_label(after, 1.0, 0.1, 1.9576, 0.01, float(at))
+            after = fold_label(after, 1.0, 0.1, 1.9576, digest=1, slack=0.01, at=float(at))
         assert after.feedback.n == 29
         assert after.feedback_alarm_since == 3
         assert after.drift is state.drift
-        assert fold_label(state, 0.0, 0.1, 1.9576, 0.0, 5.0).feedback_alarm_since is None
+        assert (
+            fold_label(state, 0.0, 0.1, 1.9576, digest=1, slack=0.0, at=5.0).feedback_alarm_since
+            is None
+        )
+
+    def test_labelled_images(self):
+        """The last thousand labelled images are remembered."""
+        state = MonitorState()
+        for k in range(MOST_LABELLED + 5):
+            state = fold_label(state, 0.0, 0.1, 1.9576, digest=k, slack=0.0, at=1.0)
+        assert list(state.labelled) == list(range(5, MOST_LABELLED + 5))
 
 
 class TestHistory:
@@ -132,12 +144,13 @@ class TestBytes:
     def test_there_and_back(self):
         """A state survives its bytes, and what follows from it is the same."""
         state, _ = follow(700, shift=0.7)
-        state = fold_label(state, 0.2, 0.1, 1.9576, 0.01, 3.0)
+        state = fold_label(state, 0.2, 0.1, 1.9576, digest=1, slack=0.01, at=3.0)
         again = load_state(dump_state(state))
         for name in MonitorState.__dataclass_fields__:
-            if name not in {"drift", "inputs"}:
+            if name not in {"drift", "inputs", "labelled"}:
                 assert getattr(again, name) == getattr(state, name)
         np.testing.assert_array_equal(again.inputs, state.inputs)
+        np.testing.assert_array_equal(again.labelled, state.labelled)
         np.testing.assert_array_equal(again.drift.seen, state.drift.seen)
         assert dump_state(again) == dump_state(state)
         assert dump_state(follow(9, state=again, first=900)[0]) == dump_state(
@@ -149,8 +162,9 @@ class TestBytes:
         assert load_state(dump_state(MonitorState())).drift.log_v == -math.inf
 
     def test_they_are_small(self):
-        """A full epoch takes less than 18 kB."""
-        assert len(dump_state(follow(EPOCH)[0])) < 18_000
+        """A full epoch and as many labelled images as are remembered take less than 29 kB."""
+        state = replace(follow(EPOCH)[0], labelled=np.zeros(MOST_LABELLED, np.uint64))
+        assert len(dump_state(state)) < 29_000
 
     @pytest.mark.parametrize(
         "damage",

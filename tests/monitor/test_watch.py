@@ -105,7 +105,7 @@ class TestSharing:
         label = Label("res-1", "ab", b"record")
 
         def count(state: MonitorState):
-            return fold_label(state, 0.1, 0.1, 1.9576, 0.0, 1.0), "told", label
+            return fold_label(state, 0.1, 0.1, 1.9576, digest=1, slack=0.0, at=1.0), "told", label
 
         assert await monitor.change(calibration.id, count) == "told"
         assert await monitor.change(calibration.id, count) is None
@@ -120,7 +120,7 @@ class TestSharing:
             await two.change(
                 calibration.id,
                 lambda state: (
-                    fold_label(state, 0.1, 0.1, 1.9576, 0.0, 1.0),
+                    fold_label(state, 0.1, 0.1, 1.9576, digest=1, slack=0.0, at=1.0),
                     None,
                     Label(f"res-{k}", "ab", b""),
                 ),
