@@ -134,7 +134,7 @@ def guarantee(
             else None
         ),
         applicability=applicability,
-        voids=_voids(calibration, group),
+        voids=_voids(calibration, group, applicability),
     )
 
 
@@ -193,7 +193,7 @@ def _sizes(calibration: Calibration) -> str:
     return f"{min(widths)}×{min(heights)} to {max(widths)}×{max(heights)}"
 
 
-def _voids(calibration: Calibration, group: str | None) -> list[str]:
+def _voids(calibration: Calibration, group: str | None, applicability: Applicability) -> list[str]:
     degradation = calibration.manifest.degradation
     result = "upscaled" if calibration.pipeline.scale > 1 else "restored"
     made = ""
@@ -209,6 +209,19 @@ def _voids(calibration: Calibration, group: str | None) -> list[str]:
     if calibration.guarantee.kind == "high_probability":
         found.append(
             "pairs that are no independent draws, such as several crops or frames of one scene"
+        )
+    removed = sum(
+        str(item.get("reason", "")).startswith("removed by ")
+        for item in calibration.manifest.skipped
+    )
+    if removed:
+        found.append(
+            f"pairs that were taken out because of their errors ({removed} were taken out by hand)"
+        )
+    if applicability == "per_window":
+        found.append(
+            "an upscaler that treats a part of a larger image otherwise than an image of its own, "
+            "or choosing the window after looking"
         )
     if group is not None:
         found.append(

@@ -94,6 +94,17 @@ class TestGuarantee:
         assert promise.applicability == "per_window"
         assert "any one window of 48×48 pixels" in promise.statement
 
+    def test_what_voids_it(self, calibration):
+        """Windows chosen by looking, global upscalers, and pairs that were taken out by hand."""
+        whole, larger = (guarantee(calibration, 0.1, side, side).voids for side in (48, 480))
+        assert len(larger) == len(whole) + 1
+        assert any("a part of a larger image" in text for text in larger)
+        skipped = [{"name": "a", "reason": "removed by key 1"}, {"name": "b", "reason": "damaged"}]
+        fewer = guarantee(changed(calibration, skipped=skipped), 0.1, 48, 48).voids
+        assert [text for text in fewer if text not in whole] == [
+            "pairs that were taken out because of their errors (1 were taken out by hand)"
+        ]
+
     def test_smaller_outputs(self, calibration):
         """The statement says that nothing is known."""
         promise = guarantee(calibration, 0.1, 8, 480)
