@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import hmac
 import os
 import secrets
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
 from app.errors import ConfigError, Unauthorized
+
+_KEY_BYTES: Final = 32
+_KEY_LENGTH: Final = 43  # characters of so many bytes in base64
 
 
 class Keyring:
@@ -24,7 +30,8 @@ class Keyring:
 
     def key_id(self, key: str | None) -> str | None:
         """The public id of a key (8 digits of its digest) if it belongs here, else None."""
-        if key is None:
+        # An empty key is none, also for a ring that was given one by mistake.
+        if not key:
             return None
         digest = _digest(key)
         # Every digest is compared, so the time does not tell which one matched.
@@ -37,7 +44,7 @@ def sent_key(headers: Mapping[str, str]) -> str | None:
     scheme, _, token = headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer" and token.strip():
         return token.strip()
-    return headers.get("x-api-key")
+    return headers.get("x-api-key", "").strip() or None
 
 
 def require(keyring: Keyring, headers: Mapping[str, str]) -> str:
@@ -57,21 +64,46 @@ def stored_admin_key(data_dir: Path) -> tuple[str, Path]:
     """The admin key of this installation and where it is; made at the first start, mode 0600.
 
     Raises:
-        ConfigError: the data folder cannot be written.
+        ConfigError: the data folder cannot be written, or what is stored there is no key.
     """
     path = data_dir / "admin.key"
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
-        try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        except FileExistsError:
-            return path.read_text("ascii").strip(), path
-        with os.fdopen(descriptor, "w", encoding="ascii") as file:
-            key = secrets.token_urlsafe(32)
-            file.write(key + "\n")
-        return key, path
+        if not path.exists():
+            _make_key(path)
+        key = path.read_bytes().decode("ascii", "replace").strip()
     except OSError as error:
         raise ConfigError(f"Cannot write the admin key to {path}: {error.strerror}.") from error
+    if len(key) < _KEY_LENGTH or not key.isascii():
+        raise ConfigError(
+            f"The admin key in {path} is empty or damaged; remove the file, and the next start "
+            "makes a new key."
+        )
+    return key, path
+
+
+def _make_key(path: Path) -> None:
+    """Put a new key at a path, whole or not at all; a key that is there already stays."""
+    # Written under another name: neither a crash, nor a full disk, nor a gateway that starts at
+    # the same time may ever see half a key or none.
+    scratch = path.with_name(f".{path.name}-{secrets.token_hex(8)}")
+    try:
+        descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            file.write(secrets.token_urlsafe(_KEY_BYTES) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            path.hardlink_to(scratch)
+        except FileExistsError:
+            return
+        except OSError as error:
+            if error.errno not in {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}:
+                raise
+            scratch.rename(path)  # a file system without hard links
+    finally:
+        with suppress(OSError):
+            scratch.unlink()
 
 
 def _digest(key: str) -> bytes:

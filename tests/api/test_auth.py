@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import stat
+from pathlib import Path
 
 import pytest
 
-from app.api.auth import Keyring, stored_admin_key
+from app.api.auth import Keyring, sent_key, stored_admin_key
+from app.errors import ConfigError
 from tests.api.gateway import ADMIN_KEY, IMAGE, check_problem, post
 
 BEARER = {"Authorization": "Bearer client-key"}
@@ -90,6 +94,12 @@ class TestKeyring:
         assert Keyring([]).empty
         assert Keyring([]).key_id("") is None
 
+    def test_an_empty_key_is_none(self):
+        """Nobody comes in with an empty key, even where one was configured by mistake."""
+        assert Keyring([""]).key_id("") is None
+        assert not Keyring([""]).empty
+        assert sent_key({"x-api-key": ""}) is sent_key({"x-api-key": " "}) is None
+
 
 class TestStoredAdminKey:
     def test_made_once_for_the_owner_only(self, tmp_path):
@@ -99,6 +109,44 @@ class TestStoredAdminKey:
         assert stored_admin_key(tmp_path / "data") == (key, path)
         assert len(key) >= 40
         assert stored_admin_key(tmp_path / "other")[0] != key
+        assert [p.name for p in (tmp_path / "data").iterdir()] == ["admin.key"]
+
+    def test_a_full_disk_leaves_no_empty_key(self, tmp_path, monkeypatch):
+        """A key that could not be written is not there: the next start makes one."""
+
+        def full(_):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", full)
+            with pytest.raises(ConfigError, match="No space left"):
+                stored_admin_key(tmp_path)
+        assert not list(tmp_path.iterdir())
+        assert len(stored_admin_key(tmp_path)[0]) == 43
+
+    @pytest.mark.parametrize("stored", [b"", b"\n", b"short\n", b"\xff" * 50])
+    def test_no_key_is_told(self, tmp_path, stored):
+        """A file that an older release left empty, or that is damaged, never becomes a key."""
+        (tmp_path / "admin.key").write_bytes(stored)
+        with pytest.raises(ConfigError, match="empty or damaged"):
+            stored_admin_key(tmp_path)
+
+    def test_two_gateways_at_once(self, tmp_path, monkeypatch):
+        """Of two first starts on one folder one makes the key, and both have the same."""
+        exists = Path.exists
+        monkeypatch.setattr(Path, "exists", lambda path: path.name != "admin.key" and exists(path))
+        assert stored_admin_key(tmp_path) == stored_admin_key(tmp_path)
+
+    def test_without_hard_links(self, tmp_path, monkeypatch):
+        """A file system without hard links holds a key too."""
+
+        def refuse(*_):
+            raise OSError(errno.EPERM, "Operation not permitted")
+
+        monkeypatch.setattr(Path, "hardlink_to", refuse)
+        key, path = stored_admin_key(tmp_path)
+        assert stored_admin_key(tmp_path) == (key, path)
+        assert list(tmp_path.iterdir()) == [path]
 
 
 def test_uploads_of_strangers_are_not_read(guarded):

@@ -24,6 +24,10 @@ Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
 
 _PORTS = {"http": 80, "https": 443}
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_NEVER = (
+    ipaddress.ip_network("fec0::/10"),  # site-local: the private addresses of old networks
+    ipaddress.ip_network("192.88.99.0/24"),  # relays of 6to4: where they lead is not told
+)
 
 
 async def system_resolver(host: str, port: int) -> Sequence[str]:
@@ -147,6 +151,8 @@ def is_public(address: str) -> bool:
             inner = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
         if inner is not None:
             ip = inner
+    if any(ip in network for network in _NEVER):
+        return False
     return ip.is_global and not ip.is_multicast and not ip.is_reserved
 
 

@@ -173,6 +173,17 @@ class Upstream:
         """The absolute URL of a path, or a URL of an answer after checking its origin."""
         if path.startswith(("http://", "https://", "//")):
             return own_url(path, self.base)
+        # Glued to a base without a path, `.evil.example` or `@10.0.0.1` would name another host:
+        # the paths of answers are as little trusted as their URLs.
+        strange = ProtocolError(f"{self.name!r} gave something for its next step that is no path.")
+        try:
+            whole, own = httpx.URL(self.base + path), httpx.URL(self.base)
+        except httpx.InvalidURL as error:
+            raise strange from error
+        ends_the_host = not path or path.startswith(("/", "?"))
+        moved = (whole.scheme, whole.userinfo, whole.netloc) != (own.scheme, b"", own.netloc)
+        if moved or (own.path == "/" and not ends_the_host):
+            raise strange
         return self.base + path
 
     def redact(self, text: str) -> str:

@@ -120,3 +120,17 @@ def test_seeds():
     """An app whose inputs have no seed takes none."""
     assert gradio(App()).capabilities.seeds
     assert not gradio(App(), inputs=["{image}"]).capabilities.seeds
+
+
+@pytest.mark.parametrize("prefix", ["@127.0.0.1:9", ".evil.example"])
+async def test_a_prefix_that_is_another_host(prefix):
+    """A prefix that would make another host of the address is refused, and nobody is asked."""
+    asked = []
+
+    def handler(request):
+        asked.append(str(request.url))
+        return httpx.Response(200, json={"api_prefix": prefix, "version": "6"})
+
+    with pytest.raises(UpscalerUnavailable, match="no path"):
+        await gradio(handler).check()
+    assert asked == ["http://127.0.0.1/config"]

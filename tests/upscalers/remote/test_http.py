@@ -147,6 +147,24 @@ class TestToken:
             assert up.redact(f"bad key {TOKEN}!") == "bad key ***!"
 
 
+class TestUrl:
+    @pytest.mark.parametrize(
+        "path", ["@127.0.0.1:9/x", ".evil.example/x", ":8443@10.0.0.1/x", "x", ":443/x", "/\0"]
+    )
+    async def test_what_is_no_path(self, path):
+        """What an answer gives as a path cannot change the host that gets the token."""
+        async with upstream("https://api.example.com", token_env="TOKEN") as up:
+            with pytest.raises(ProtocolError, match="no path"):
+                await up.request("GET", path)
+
+    async def test_paths(self):
+        """Paths lie below the address, whatever they hold, and nothing is the address itself."""
+        async with upstream("https://api.example.com/v1") as up:
+            for path in ("", "/x?y=1", "?y=1", ":predict", "/é", "/@10.0.0.1"):
+                assert up.url(path) == "https://api.example.com/v1" + path
+                assert httpx.URL(up.url(path)).host == "api.example.com"
+
+
 class TestFetch:
     async def test_pinned_without_token(self):
         """A result on an allowed host comes from the checked address, without token."""
