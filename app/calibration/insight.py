@@ -17,7 +17,7 @@ COMMON_ALPHAS = (0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5)
 
 
 def thresholds(calibration: Calibration) -> list[dict[str, float]]:
-    """t_α and the mean trusted area of the pairs at common α and at the default α, in their order."""
+    """t_α and the mean trusted area of the pairs at common α and at the default one, in order."""
     rows = []
     for alpha in sorted({*COMMON_ALPHAS, calibration.manifest.default_alpha}):
         threshold = calibration.curve.threshold(alpha)

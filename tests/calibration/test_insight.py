@@ -1,13 +1,17 @@
-"""Curves in fewer steps, for pictures."""
+"""Thresholds for admins; curves in fewer steps, for pictures."""
 
 from __future__ import annotations
+
+import asyncio
 
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.calibration.insight import coarser
+from app.calibration.insight import COMMON_ALPHAS, coarser, thresholds
 from app.conformal import RiskCurve, Staircase
+from tests.factories import calibration_of, changed
+from tests.fakes import FakeUpscaler
 
 LEVELS = st.lists(st.integers(0, 1000), min_size=1, max_size=30, unique=True).map(sorted)
 
@@ -34,3 +38,11 @@ def test_enough_steps_change_nothing(levels):
     curve = RiskCurve.from_staircases([Staircase.from_maps(sigma, sigma)], 1.0)
     thresholds, risks = coarser(curve, len(curve.risks))
     assert (thresholds, risks) == (curve.thresholds.tolist(), curve.risks.tolist())
+
+
+def test_the_default_alpha_is_tabled():
+    """A calibration tells its threshold at its own default α, in the order of α, and once."""
+    made = asyncio.run(calibration_of(FakeUpscaler("fast"), 3))
+    for default, wanted in ((0.12, sorted([*COMMON_ALPHAS, 0.12])), (0.1, list(COMMON_ALPHAS))):
+        rows = thresholds(changed(made, default_alpha=default))
+        assert [row["alpha"] for row in rows] == wanted

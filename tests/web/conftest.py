@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Browser, expect, sync_playwright
 
 from tests.servers import ServerMissing
-from tests.web.admin import Api
+from tests.web.admin import Api, module
 from tests.web.browser import DESKTOP, Watched, chromium_program, launched, serving
 
 # A busy machine makes a page slow, not wrong; nothing waits longer than it must.
@@ -82,3 +82,20 @@ def open_page(browser: Browser, site: str) -> Iterator[Callable[..., Watched]]:
     for watched in opened:
         watched.page.context.close()
     assert not [complaint for watched in opened for complaint in watched.complaints]
+
+
+@pytest.fixture
+def call(open_page, admin_site):
+    """Calls a function of a module in a page; what comes back is what JSON can hold."""
+    watched = open_page("/", url=admin_site)
+
+    def call(path: str, name: str, *arguments: object) -> object:
+        return watched.page.evaluate(
+            """async ([address, name, given]) =>
+                JSON.parse(JSON.stringify(await (await import(address))[name](...given)))""",
+            [module(watched, path), name, list(arguments)],
+        )
+
+    call.page = watched.page
+    call.address = lambda path: module(watched, path)
+    return call

@@ -177,6 +177,23 @@ class TestOneAnnotator:
         assert barriers(page) == []
         watched.screenshot("annotate-phone-dark")
 
+    def test_a_stroke_outlives_its_pair(self, open_page, admin_site, api: Api, job):
+        """Going on to the next pair while drawing ends the stroke and keeps it."""
+        page = desk(open_page, admin_site, job).page
+        name = page.locator(".item-name").inner_text()
+        box = page.locator("[data-part=prediction] canvas").bounding_box()
+        page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        page.mouse.down()
+        page.keyboard.press("j")
+        expect(page.locator(".item-name")).not_to_have_text(name)
+        page.mouse.up()
+        expect(page.locator(".tally")).to_have_text("1 of 3 labelled")
+        assert api.label(job, name).any()
+
+        api.client.delete(f"/v1/jobs/{job}")
+        page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+        expect(page.get_by_role("alert")).to_contain_text("Somebody has cancelled")
+
     def test_offline(self, open_page, admin_site, api: Api, job):
         """Without a connection the marks are kept, the page says so, and saves them later."""
         watched = desk(open_page, admin_site, job)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import re
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -116,6 +117,17 @@ class TestCreate:
             list(encoded(photo(7, 48, 48))),
         )
         expect(page.locator(".tally")).to_contain_text("1 truth Y")
+        missed = """body => {
+            const dataTransfer = new DataTransfer();
+            dataTransfer.items.add(new File(["x"], "x.png"));
+            const init = { dataTransfer, bubbles: true, cancelable: true };
+            const passes = (name) => body.dispatchEvent(new DragEvent(name, init));
+            return ["dragover", "drop"].map(passes);
+        }"""
+        assert page.locator("body").evaluate(missed) == [False, False]
+        page.locator("[name=size]").evaluate("field => { field.value = ''; }")
+        page.get_by_role("button", name="Upload and calibrate").click()
+        expect(page.locator("[name=size]")).to_be_focused()
 
     def test_groups_and_promises(self, open_page, admin_site, api, tmp_path):
         """Folders below y/ are groups with curves of their own; the promise can be another one."""
@@ -134,9 +146,16 @@ class TestCreate:
         page.get_by_role("link", name="night (2)").click()
         expect(page.locator(".tile").first).to_have_text("Pairs2")
         page.get_by_role("button", name="Another promise").click()
-        page.get_by_role("dialog").get_by_role("button", name="Make it").click()
+        dialog = page.get_by_role("dialog")
+        dialog.get_by_label("Name").fill("surer")
+        dialog.get_by_label("Method").select_option("wsr")
+        dialog.get_by_label("Risk of a bad draw").fill("0.014")
+        dialog.get_by_role("button", name="Make it").click()
         page.wait_for_url(lambda url: "id=cal-" in url and made not in url)
-        expect(page.locator(".tile", has_text="Default α")).to_contain_text("with probability 0.9")
+        expect(page.get_by_role("heading", level=1)).to_have_text("surer")
+        promise = page.locator(".tile", has_text="Default α")
+        expect(promise).to_contain_text("with probability 98.6 %")
+        assert api.get(f"{BASE}/{page.url.rpartition('=')[2]}")["guarantee"]["method"] == "wsr"
 
     def test_the_service_has_the_last_word(self, open_page, admin_site, tmp_path):
         """What only the service notices is listed, item by item, and the form stays."""
@@ -148,7 +167,11 @@ class TestCreate:
         page.get_by_label("Use an archive…").set_input_files(archive)
         page.get_by_role("button", name="Upload and calibrate").click()
         expect(page.get_by_role("alert")).to_contain_text("archive")
+        page.get_by_role("button", name="Remove", exact=True).click()
+        expect(page.get_by_role("button", name="Upload and calibrate")).to_be_disabled()
+        page.get_by_label("Use an archive…").set_input_files(archive)
         page.locator("input[data-role=y]").first.set_input_files(files_of(tmp_path / "cut", cut))
+        expect(page.locator(".toast")).to_contain_text("take the place of pairs.zip")
         page.get_by_role("button", name="Upload and calibrate").click()
         expect(page.get_by_role("alert")).to_contain_text("b: ")
 
@@ -199,6 +222,21 @@ class TestJob:
         page = signed_in(open_page, admin_site, f"/calibrations?id={job}").page
         expect(page.get_by_role("alert")).to_contain_text("a: ")
 
+    def test_failed_while_watched(self, open_page, admin_site):
+        """The list keeps the card of a job that fails, with the reason."""
+        job = {"id": "job-1", "state": "running", "name": None, "upscaler": "fast"}
+        job |= {"metric": "semantic (synthetic labels)", "created_at": "2026-01-01T00:00:00Z"}
+        job["progress"] = {"done": 1, "total": 2, "unit": "pairs"}
+        failed = {**job, "state": "failed", "error": {"title": "No", "detail": MARKUP}}
+        stream = {"content_type": "text/event-stream", "body": f"data: {json.dumps(failed)}\n\n"}
+        page = signed_in(open_page, admin_site, "/healthz").page
+        page.route("**/v1/jobs/job-1/events", lambda route: route.fulfill(**stream))
+        page.route(f"**{BASE}?state=pending", lambda route: route.fulfill(json=[job]), times=1)
+        page.goto("/calibrations")
+        card = page.locator(".job")
+        expect(card.get_by_role("alert")).to_contain_text(MARKUP)
+        expect(card).to_contain_text("failed")
+
 
 class TestDetail:
     def test_charts_and_pictures(self, open_page, admin_site, made):
@@ -215,7 +253,8 @@ class TestDetail:
         expect(risk.get_by_role("status")).to_contain_text("Risk R(t)")
         backtest = page.locator("figure.chart", has_text="Backtest")
         backtest.get_by_role("button", name="Table").click()
-        expect(backtest.locator("tbody tr")).to_have_count(9)
+        # None left of the smallest α, B/(n+1) = 0.093; and the origin of the dashed line.
+        expect(backtest.locator("tbody tr")).to_have_count(6)
         with page.expect_download() as saved:
             risk.get_by_role("button", name="SVG").click()
         drawing = ET.parse(saved.value.path()).getroot()
@@ -258,6 +297,21 @@ class TestDetail:
         assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
         watched.screenshot("calibrations-compare-phone-dark")
 
+        def other(route):
+            found = route.fetch().json()
+            fidelity = {"metric": "semantic", "labels": "synthetic", "bound": 1, "blur": 4}
+            route.fulfill(json={**found, "pipeline": {**found["pipeline"], "fidelity": fidelity}})
+
+        page.route(f"**{BASE}/{made}", other)
+        page.reload()
+        expect(page.locator(".callout.warn").first).to_contain_text("They bound different errors")
+        assert "clip_quantile" not in differing.inner_text()
+        page.goto(f"/calibrations?id={made}")
+        bounds = page.locator(".tile", has_text="It bounds")
+        expect(bounds).to_contain_text("a synthetic annotator (a rule, not a person)")
+        page.goto(f"/calibrations?compare={made}")
+        expect(page.get_by_role("alert")).to_contain_text("Two calibrations are needed")
+
     def test_exported_deleted_imported(self, open_page, admin_site, api):
         """A calibration leaves as a file and comes back as the same; its pictures do not."""
         made = api.made(truths(3, first=400), default_alpha=0.8)
@@ -275,6 +329,12 @@ class TestDetail:
         expect(page.locator(f"tr[data-id='{made}']")).to_be_visible()
         page.goto(f"/calibrations?id={made}")
         expect(page.locator(".pictures.gone").first).to_contain_text("not kept any more")
+
+        page.goto("/calibrations")
+        present = api.client.get(f"{BASE}/{active(api)}/export").content
+        again = {"name": "a.calibration", "mimeType": "", "buffer": present}
+        page.get_by_label("Calibration file").set_input_files(again)
+        expect(page.locator(".toast")).to_contain_text("is stored. It is active.")
 
     def test_of_another_upscaler(self, open_page, admin_site, tmp_path):
         """What was calibrated with another upscaler is marked, and refused in words."""
@@ -311,8 +371,8 @@ class TestDetail:
         assert numbers == [4, 3]
 
     def test_the_active_one_stays(self, open_page, admin_site, api):
-        """Deleting the active calibration is refused, and the page says why."""
+        """The active calibration cannot be deleted, and the page says why."""
         page = signed_in(open_page, admin_site, f"/calibrations?id={active(api)}").page
-        page.get_by_role("button", name="Delete").click()
-        page.get_by_role("dialog").get_by_role("button", name="Delete").click()
-        expect(page.get_by_role("alert")).to_contain_text("is active; activate another one first")
+        delete = page.get_by_role("button", name="Delete")
+        expect(delete).to_be_disabled()
+        expect(delete).to_have_accessible_description(re.compile("activate another one first"))

@@ -9,23 +9,7 @@ import math
 
 import pytest
 
-from tests.web.admin import module, signed_in
-
 pytestmark = [pytest.mark.slow, pytest.mark.servers]
-
-
-@pytest.fixture
-def call(open_page, admin_site):
-    """Calls a function of a module in a page: call("charts/scale.js", "roundTicks", 0, 1, 5)."""
-    watched = signed_in(open_page, admin_site, "/monitor")
-
-    def call(path: str, name: str, *arguments: object) -> object:
-        return watched.page.evaluate(
-            """async ([address, name, given]) => (await import(address))[name](...given)""",
-            [module(watched, path), name, list(arguments)],
-        )
-
-    return call
 
 
 def test_axes_and_look_up(call):

@@ -87,6 +87,8 @@ class TestUpscaling:
             expect(promise).to_contain_text(void)
         for warning in result["warnings"]:
             expect(page.locator("#alerts")).to_contain_text(warning)
+        assert result["warnings"]
+        expect(page.locator(".item-state")).to_contain_text("trusted · read the warnings")
         expect(page.locator("#moved")).to_have_count(0)
         assert barriers(page) == []
         watched.screenshot("upscale-desktop-light")
@@ -94,6 +96,8 @@ class TestUpscaling:
         alone = open_page(f"/?result={result_id}").page
         expect(alone.locator("#share")).to_have_text(page.inner_text("#share"))
         expect(alone.locator("#compare")).to_be_disabled()
+        alone.click("text=The same by command line")
+        expect(alone.locator("#curl")).to_contain_text('image=@"YOUR-IMAGE.png"')
 
     def test_an_alpha_chosen_after_looking_is_called_that(self, open_page):
         """Moving the slider withdraws the promise for the new α, and the way back restores it."""
@@ -107,6 +111,8 @@ class TestUpscaling:
         expect(page.locator("#moved")).to_contain_text("An α chosen after looking voids it")
         expect(page.locator("#moved")).to_contain_text(page.input_value("#alpha"))
         assert page.inner_text("#share") != before
+        expect(page.locator("#share-label")).to_contain_text("without a promise")
+        expect(page.locator("#share")).to_have_class(re.compile("moved"))
         assert requests == []
         chosen = page.input_value("#alpha")
         page.click("text=Use it for the next images")
@@ -117,6 +123,11 @@ class TestUpscaling:
         page.fill("#alpha", "0,06")
         page.press("#alpha", "Enter")
         assert page.input_value("#alpha") == "0.06"
+        page.fill("#alpha", "much")
+        page.press("#alpha", "Enter")
+        assert page.input_value("#alpha") == "0.06"
+        expect(page.locator("#alpha[aria-invalid=true]")).to_have_count(0)
+        expect(page.locator("#announcer")).to_contain_text("must be a number of at least 0")
 
     def test_downloads_are_at_the_alpha_on_the_screen(self, open_page, site):
         """Mask and zip follow the slider; the mask is the server's own file."""
@@ -146,8 +157,19 @@ class TestUpscaling:
         expect(page.locator("#curl")).to_contain_text("curl")
         command = page.inner_text("#curl")
         assert "'image=@\"a '\\''quoted'\\'' name.png\"'" in command
-        assert f"alpha={alpha}" in command
+        served = httpx.get(url).json()["alpha"]  # one chosen after looking is not laundered
+        assert f"'alpha={served}'" in command
+        assert str(alpha) not in command
+        assert "--fail-with-body" in command
         assert f"{site}/v1/upscale" in command
+
+        def newer(route):
+            [found] = route.fetch().json()
+            route.fulfill(json=[{**found, "calibration": "cal-newer"}])
+
+        page.route("**/v1/upscalers", newer)
+        page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+        expect(page.locator("#outdated")).to_contain_text("served from cal-newer")
 
 
 class TestIntake:
@@ -173,6 +195,32 @@ class TestIntake:
         assert page.locator("img[src=x]").count() == 0
         page.locator(".item-open").nth(1).click()
         expect(page.locator(".item").nth(1)).to_have_class(re.compile("selected"))
+        expect(page.locator("#tally")).to_have_text("0 of 2 at work")
+        remove = page.get_by_role("button", name=f"Remove {EVIL}")
+        remove.nth(1).press("Enter")
+        expect(page.locator(".item")).to_have_class([re.compile("selected")])
+        expect(page.locator(".item-open")).to_be_focused()
+        remove.press("Enter")
+        expect(page.locator("#result")).to_be_hidden()
+        expect(page.locator("#files")).to_be_focused()
+        assert page.evaluate("location.pathname") == "/"
+
+    def test_a_service_that_was_away(self, open_page):
+        """What is read at the start is read again at a click, or when the network is back."""
+        page = open_page("about:blank").page
+        answers = [{"detail": "Not now."}, {"detail": "Not yet."}]
+
+        def away(route):
+            route.fulfill(status=503, json=answers.pop(0))
+
+        page.route("**/v1/upscalers", away, times=2)
+        page.goto("/")
+        expect(page.locator("#service-notice")).to_contain_text("Not now.")
+        page.get_by_role("button", name="Try again").click()
+        expect(page.locator("#service-notice")).to_contain_text("Not yet.")
+        page.evaluate("dispatchEvent(new Event('online'))")
+        expect(page.locator("#upscaler option")).not_to_have_count(0)
+        expect(page.locator("#service-notice")).to_be_empty()
 
     def test_an_example_shows_its_samples_coming_and_can_be_cancelled(self, open_page):
         """Progress counts samples; after cancelling, the image can be tried again."""
@@ -186,6 +234,7 @@ class TestIntake:
         expect(page.locator("#waiting")).to_contain_text("The model is asked 8 times")
         page.click("[aria-label='Cancel dog.webp']")
         expect(page.locator(".item-state")).to_have_text("Cancelled")
+        expect(page.locator("[aria-label='Remove dog.webp']")).to_be_focused()
         expect(page.locator(".item-error button")).to_have_text("Try again")
         expect(page.locator("#waiting")).to_be_hidden()
 
@@ -201,6 +250,8 @@ class TestIntake:
         expect(second).to_contain_text("transparent")
         second.locator("text=Put it on white").click()
         expect(second).to_have_attribute("data-state", "done", timeout=30_000)
+        page.click("text=The same by command line")
+        expect(page.locator("#curl")).to_contain_text("background=white")
 
     def test_groups_are_offered_and_sent(self, open_page):
         """Where the calibration has groups the person says which; names are shown as text."""
@@ -249,6 +300,10 @@ class TestEverybody:
         watched.screenshot("intake-phone-dark")
         open_result(page)
         slide(page, 300)
+        assert (
+            page.locator("#alerts").bounding_box()["y"]
+            < page.locator("#canvas").bounding_box()["y"]
+        )
         width = page.evaluate("document.documentElement.scrollWidth")
         assert width <= PHONE["width"]
         before = zoom(page)
@@ -257,6 +312,9 @@ class TestEverybody:
         assert zoom(page) == pytest.approx(2 * before, rel=0.15)
         assert barriers(page) == []
         watched.screenshot("upscale-phone-dark")
+        page.set_viewport_size({"width": 360, "height": 700})
+        cut = "nav => nav.scrollWidth - nav.clientWidth"
+        assert page.locator(".pages").evaluate(cut) == 0
 
     def test_the_keyboard_alone(self, open_page):
         """Viewer, look, comparison and slider answer to keys, and say so to screen readers."""
@@ -282,13 +340,18 @@ class TestEverybody:
         page.focus("#alpha-slider")
         page.keyboard.press("ArrowLeft")
         expect(page.locator("#alpha-slider")).to_have_attribute(
-            "aria-valuetext", re.compile("% trusted")
+            "aria-valuetext", re.compile("% would be marked, without a promise")
         )
 
     def test_a_link_whose_result_is_gone(self, open_page):
         """The page says what happened and what to do."""
-        page = open_page("/r/res-none").page
+        page = open_page("about:blank").page
+        away = {"status": 503, "json": {"detail": "Not now."}}
+        page.route("**/v1/results/res-none", lambda route: route.fulfill(**away), times=1)
+        page.goto("/r/res-none")
         notice = page.locator("#page-notice [role=alert]")
+        expect(notice).to_contain_text("Not now.")
+        notice.get_by_role("button", name="Try again").click()
         expect(notice).to_contain_text("The result is gone")
         expect(notice).to_contain_text("limited time")
         expect(page.locator("#drop")).to_be_visible()
@@ -308,3 +371,12 @@ def test_a_key_is_asked_for_and_kept_in_the_tab_only(open_page, tmp_path):
         assert "right-key" in page.evaluate("JSON.stringify(sessionStorage)")
         assert "right-key" not in page.content()
         assert ADMIN_KEY not in page.content()
+
+        page.goto("/calibrations")
+        page.fill("#key-input", "right-key")
+        page.click("dialog >> text=Use this key")
+        expect(page.locator("dialog .callout")).to_contain_text("an admin's key is needed")
+        assert page.evaluate("sessionStorage.getItem('trustscale.key.admin')") is None
+        page.fill("#key-input", ADMIN_KEY)
+        page.click("dialog >> text=Use this key")
+        expect(page.get_by_role("link", name="New calibration")).to_be_visible()

@@ -139,18 +139,21 @@ def test_a_promise_with_high_probability_says_so(blank):
         MODULE
         + """
 const { promise, curl } = await import(at("upscale/words.js"));
-const guarantee = { metric: "neighborhood", n: 300, applicability: "exact" };
-const result = { upscaler: "span-x4", seed: 7, group: "faces" };
+const guarantee = { metric: "neighborhood", n: 300, applicability: "exact", bound: 1 };
+const result = { upscaler: "span-x4", seed: 7, group: "faces", alpha: 0.1, threshold: 1 };
+const promised = (facts) => promise({ ...result, guarantee: { ...guarantee, ...facts } });
 return [
-  promise({ ...guarantee, kind: "expectation" }, 0.1),
-  promise({ ...guarantee, kind: "high_probability", delta: 0.1 }, 0.1),
-  curl({ origin: "http://x", name: 'a"b', result, alpha: 0.1, needsKey: true }),
+  promised({ kind: "expectation" }),
+  promised({ kind: "high_probability", delta: 0.1 }),
+  curl({ origin: "http://x", name: 'a"b', result, needsKey: true }),
 ];
 """
     )
     plain, sure, command = blank.evaluate(f"async () => {{ {script} }}")
     assert plain.startswith("On average over images like the 300")
-    assert sure.startswith("With a probability of 90 % over the draw of the calibration images:")
+    assert sure.startswith(
+        "With a probability of at least 90 % over the draw of the calibration images:"
+    )
     assert "-F 'group=faces'" in command
     assert '\'image=@"a\\"b"\'' in command
     assert '-H "Authorization: Bearer $TRUSTSCALE_KEY"' in command

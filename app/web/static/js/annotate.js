@@ -57,7 +57,8 @@ async function choose() {
       ? h(
           "div",
           { class: "stack" },
-          jobs.map((job) => jobCard(job, { onEnd: show })),
+          // The card of a failed one stays: it says why.
+          jobs.map((job) => jobCard(job, { onEnd: ({ state }) => state !== "failed" && show() })),
         )
       : h(
           "div",
@@ -83,7 +84,11 @@ function told(found, title, text) {
 
 /** The desk: pictures, tools, list. */
 async function work(job) {
-  const session = new Session(job.id, () => update());
+  const session = new Session(
+    job.id,
+    () => update(),
+    () => tools.finish(),
+  );
   const desk = deskOf(job, {
     open: (name) => guarded(() => open(name)),
     tool: (name) => pick(name),
@@ -91,6 +96,7 @@ async function work(job) {
     undo: () => step("undo"),
     redo: () => step("redo"),
     clear: () => {
+      tools.finish();
       const { mask } = session.current;
       mask.begin();
       mask.fill(0);
@@ -146,6 +152,7 @@ async function work(job) {
   }
 
   function step(direction) {
+    tools.finish();
     if (session.current?.mask[direction]()) stepped();
   }
 
@@ -168,6 +175,7 @@ async function work(job) {
   async function nothingDiffers() {
     const { current } = session;
     if (!current) return;
+    tools.finish();
     if (!current.mask.isEmpty) {
       const sure = await confirmDialog({
         title: "Nothing differs?",
@@ -198,6 +206,7 @@ async function work(job) {
   }
 
   async function finish() {
+    tools.finish();
     const sure = await confirmDialog({
       title: "Finish?",
       body: h(
@@ -217,10 +226,25 @@ async function work(job) {
     if (session.unsaved.length) event.preventDefault();
   }
 
+  /** Somebody else may have finished or cancelled the job; then drawing is in vain. */
+  async function hasEnded() {
+    const found = await service.detail(job.id, null, { ask: false });
+    if (found.job?.state === "awaiting_labels") return false;
+    clearInterval(polling);
+    document.removeEventListener("visibilitychange", look);
+    const cancelled = found.job?.state === "cancelled";
+    desk.showEnded(
+      cancelled ? "Somebody has cancelled this calibration." : "Somebody has finished the labels.",
+      service.page(found.id),
+    );
+    return true;
+  }
+
   async function poll() {
-    if (document.hidden) return;
+    if (document.hidden || tools.isDrawing) return;
+    if (await hasEnded()) return;
     await session.refresh({ ask: false });
-    if (!session.isOvertaken) return;
+    if (!session.isOvertaken || tools.isDrawing) return;
     const item = session.current;
     if (!item.isUnsaved) desk.showOvertaken(await item.refresh());
   }
@@ -229,7 +253,9 @@ async function work(job) {
   addEventListener("online", () =>
     session.unsaved.forEach((item) => item.state !== "conflict" && item.save()),
   );
-  setInterval(() => poll().catch(() => {}), POLL_MS); // the next save tells what is wrong
+  const look = () => poll().catch(() => {}); // the next save tells what is wrong
+  const polling = setInterval(look, POLL_MS);
+  document.addEventListener("visibilitychange", look);
   listenToKeys({
     b: () => pick("brush"),
     e: () => pick("eraser"),

@@ -9,6 +9,7 @@ import { Queue } from "./upscale/queue.js";
 
 const queue = new Queue({ onOpen: open, onState: showWaiting });
 const intake = new Intake({
+  onUpscalers: showOutdated,
   onFiles(files, settings) {
     document.body.classList.add("working");
     queue.add(files, settings);
@@ -42,8 +43,9 @@ function onUseNext(alpha) {
   });
 }
 
-/** Show an image of the queue, or the result of a link: {result, name, file: null}. */
+/** Show an image of the queue, or the result of a link: {result, name, file: null}; null: none. */
 async function open(item) {
+  if (!item) return close();
   document.body.classList.add("working");
   replace($("#page-notice"));
   $("#waiting").hidden = true;
@@ -51,16 +53,44 @@ async function open(item) {
     if (!(await (await stage()).open(item))) return;
     document.title = `${item.name} · Trustscale`;
     history.replaceState(null, "", `/r/${item.result.id}`);
+    await showOutdated();
   } catch (error) {
-    lost(error, item.result.id);
+    lost(error, item.result.id, () => open(item));
   }
 }
 
-/** A link whose result is gone, or cannot be had. */
-function lost(error, id) {
-  const gone = error.status === 404;
-  if (!gone) toastError(error);
+/** The result that was shown has been removed, and there is no other. */
+async function close() {
   $("#result").hidden = true;
+  replace($("#page-notice"));
+  document.title = "Upscale · Trustscale";
+  history.replaceState(null, "", "/");
+  (await stage()).leave();
+}
+
+/** A result keeps the promise of its own calibration, whichever is active by now. */
+async function showOutdated() {
+  const result = loading && (await loading).shown?.result;
+  const live = result && intake.upscalers.find(({ name }) => name === result.upscaler);
+  const isOld = live?.calibration && live.calibration !== result.calibration;
+  replace(
+    $("#outdated"),
+    isOld &&
+      h(
+        "p",
+        { class: "callout warn" },
+        h("strong", {}, "Another calibration is active now"),
+        `This result and its promise are of ${result.calibration}; new images are served from ${live.calibration}.`,
+      ),
+  );
+}
+
+/** A result that is gone, or cannot be had now: then the one on the screen stays. */
+async function lost(error, id, again) {
+  const gone = error.status === 404;
+  const shown = loading && (await loading.catch(() => null))?.shown;
+  if (!gone) toastError(error);
+  $("#result").hidden = gone || !shown;
   replace(
     $("#page-notice"),
     h(
@@ -75,6 +105,7 @@ function lost(error, id) {
           : error.message,
       ),
       h("p", { class: "hint" }, id),
+      !gone && h("button", { type: "button", onclick: again }, "Try again"),
     ),
   );
 }
@@ -91,7 +122,7 @@ async function openLinked() {
     await open({ result, name: "Shared result", file: null });
     announce("The result is shown.");
   } catch (error) {
-    lost(error, id);
+    lost(error, id, openLinked);
   }
 }
 

@@ -67,6 +67,7 @@ export function deskOf(job, act) {
     h("strong", {}, "Somebody else is drawing on this pair"),
     "You see their newest marks. Take another pair, or agree who does what.",
   );
+  const ended = h("div", { role: "alert", hidden: true });
   const panes = h("div", { class: "panes" });
   const list = h("ol", { class: "items-list" });
   const bar = h("progress", { max: 1, value: 0, "aria-label": "Labelled" });
@@ -113,6 +114,7 @@ export function deskOf(job, act) {
         button("Keys", act.keys, { class: "small quiet", title: "Key ?" }),
       ),
       h("div", { class: "item-head" }, name, state, solve, place),
+      ended,
       overtaken,
       panes,
       h(
@@ -157,6 +159,21 @@ export function deskOf(job, act) {
     },
     showOvertaken: (on) => {
       overtaken.hidden = !on;
+    },
+    showEnded(words, href) {
+      finish.hidden = true;
+      ended.hidden = false;
+      replace(
+        ended,
+        h(
+          "p",
+          { class: "callout warn" },
+          h("strong", {}, "No labels are taken any more"),
+          words,
+          " ",
+          h("a", { href }, "See what becomes of it"),
+        ),
+      );
     },
     showState(item) {
       const [tone, words] = item ? STATES[item.state] : ["", ""];

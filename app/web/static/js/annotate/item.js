@@ -153,7 +153,7 @@ export class Item {
     if (this.isUnsaved || this.busy) return false;
     const edits = this.edits;
     const label = await this.fetchLabel();
-    if (!label || label.version <= this.version || this.edits !== edits) return false;
+    if (!label || label.version <= this.version || this.edits !== edits || this.mask.stroke) return false;
     this.version = label.version;
     this.mask.load(label.marks);
     return true;

@@ -6,10 +6,14 @@ import { Item } from "./item.js";
 
 const ADMIN = { kind: "admin" };
 
-/** The pairs of a job. `onChange()` is called whenever the list or an item has changed. */
+/**
+ * The pairs of a job. `onChange()` is called whenever the list or an item has changed, `settle()`
+ * before another pair is put on the desk.
+ */
 export class Session {
-  constructor(job, onChange) {
+  constructor(job, onChange, settle) {
     this.job = job;
+    this.settle = settle;
     this.onChange = onChange;
     this.rows = [];
     this.items = new Map(); // by name: the one on the desk, and those that are not saved yet
@@ -42,6 +46,7 @@ export class Session {
    */
   async open(name) {
     this.wanted = name;
+    this.settle();
     this.current?.save();
     const item =
       this.items.get(name) ?? (await new Item(path(this.job, "pairs", name), name, () => this.tidy()).load());
@@ -49,6 +54,8 @@ export class Session {
       item.close(); // somebody was quicker than the network
       return null;
     }
+    this.settle(); // what was drawn while the pictures came
+    this.current?.save();
     this.items.set(name, item);
     this.current = item;
     this.tidy();

@@ -15,6 +15,11 @@ export class Tools {
     for (const { canvas } of view.panes) this.listen(canvas);
   }
 
+  /** Whether a stroke is being drawn just now. */
+  get isDrawing() {
+    return this.action?.kind === "brush" || this.action?.kind === "lasso";
+  }
+
   setTool(tool) {
     this.tool = tool;
     this.showBrush();
@@ -122,16 +127,18 @@ export class Tools {
 
   up(event) {
     this.pointers.delete(event.pointerId);
+    if (event.type === "pointercancel" && this.isDrawing) this.giveUp();
+    if (this.isDrawing) this.finish();
+    else if (this.action?.kind !== "pinch" || !this.pointers.size) this.action = null;
+  }
+
+  /** End a stroke as if the pointer had gone up, so that nothing that follows loses it. */
+  finish() {
+    if (!this.isDrawing) return;
     const { action } = this;
-    if (!action || (action.kind === "pinch" && this.pointers.size)) return;
     this.action = null;
     this.view.outline = null;
-    if (action.kind === "pan" || action.kind === "pinch") return;
     const { mask } = this.view.item;
-    if (event.type === "pointercancel") {
-      this.undoStep(mask);
-      return;
-    }
     if (action.kind === "lasso") mask.polygon(action.points, action.value);
     if (mask.end()) this.onStep();
     this.view.draw();

@@ -2,14 +2,18 @@
 
 import { chart } from "../charts/chart.js";
 import { h, replace } from "../lib/dom.js";
-import { count, level, percent, time } from "../lib/format.js";
+import { certainty, count, level, percent, time } from "../lib/format.js";
 import { STEPS, riskChart, thresholdWords } from "./curves.js";
 import * as service from "./service.js";
 
 /** Fill the view with the comparison of ?compare=ID,ID. */
 export async function show(root, query) {
   document.title = "Compare calibrations · Trustscale";
-  const ids = query.get("compare").split(",").slice(0, 2);
+  const ids = query.get("compare").split(",").filter(Boolean).slice(0, 2);
+  if (ids.length < 2) {
+    replace(root, tooFew());
+    return;
+  }
   const details = await Promise.all(ids.map((id) => service.detail(id)));
   const curves = await Promise.all(ids.map((id) => service.curve(id, STEPS)));
   const names = distinct(details);
@@ -43,17 +47,46 @@ export async function show(root, query) {
           ),
         ),
       ),
-      details[0].pipeline.fingerprint !== details[1].pipeline.fingerprint &&
-        h(
-          "p",
-          { class: "callout warn" },
-          h("strong", {}, "They are about different upscalers"),
-          "σ of one says nothing about σ of the other, so compare areas at the same α, not thresholds.",
-        ),
+      reservations(details),
       h("section", { class: "card" }, h("h2", {}, "At common α"), levels(details, names)),
       h("section", { class: "card" }, h("h2", {}, "Settings"), settings(details, names)),
     ),
   );
+}
+
+function tooFew() {
+  return h(
+    "div",
+    { class: "callout bad", role: "alert" },
+    h("strong", {}, "Two calibrations are needed"),
+    h("p", {}, "The address names fewer. ", h("a", { href: "/calibrations" }, "Choose two in the list.")),
+  );
+}
+
+/** What of the two cannot be compared, and why. */
+function reservations(details) {
+  const differ = (part) => new Set(details.map((one) => JSON.stringify(part(one)))).size > 1;
+  const bounded = ({ pipeline: { fidelity }, bound }) => {
+    const { metric, blur, labels, annotator } = fidelity;
+    const drawn = metric === "semantic" ? { labels, annotator } : {};
+    const near = metric.startsWith("neighborhood") ? blur : null;
+    return { metric, near, bound: bound ?? fidelity.bound, ...drawn };
+  };
+  const upscalers = differ(({ pipeline }) => pipeline.fingerprint);
+  const measured = differ(({ pipeline: { indecision, samples } }) => [indecision, samples]);
+  const warning = (title, text) => h("p", { class: "callout warn" }, h("strong", {}, title), text);
+  return [
+    differ(bounded) &&
+      warning("They bound different errors", "Areas and curves cannot be compared: α means another thing."),
+    upscalers &&
+      warning(
+        "They are about different upscalers",
+        "σ of one says nothing about σ of the other, so compare areas at the same α, not thresholds.",
+      ),
+    measured &&
+      !upscalers &&
+      warning("They measure indecision differently", "Thresholds on σ are not comparable."),
+  ];
 }
 
 /** Names that tell the two apart. */
@@ -63,7 +96,10 @@ function distinct(details) {
 }
 
 function levels(details, names) {
-  const rows = details[0].thresholds.map((row, k) => [row, details[1].thresholds[k]]);
+  const other = new Map(details[1].thresholds.map((row) => [row.alpha, row]));
+  const rows = details[0].thresholds
+    .filter(({ alpha }) => other.has(alpha))
+    .map((row) => [row, other.get(row.alpha)]);
   return scroll(
     "Thresholds at common α",
     h(
@@ -140,17 +176,22 @@ function facts(detail) {
     "default α": level(detail.default_alpha),
     seed: String(detail.seed),
   };
-  flatten(detail.pipeline, "", found);
+  const { fidelity, ...rest } = detail.pipeline;
+  const { labels, ...error } = fidelity;
+  flatten(rest, "", found);
+  flatten(fidelity.metric === "semantic" ? fidelity : error, "fidelity ", found);
   if (detail.degradation) flatten(detail.degradation, "degradation ", found);
   else found.X = "was given";
-  if (detail.guarantee) flatten(detail.guarantee, "promise ", found);
+  const { kind, delta, method } = detail.guarantee ?? { kind: "expectation" };
+  found.promise = kind === "expectation" ? "on average" : `with probability ${certainty(delta)}, ${method}`;
   return found;
 }
 
 function flatten(value, prefix, into) {
   for (const [key, inner] of Object.entries(value)) {
-    if (inner !== null && typeof inner === "object") flatten(inner, `${prefix}${key} `, into);
-    else into[`${prefix}${key}`] = String(inner ?? "none");
+    if (inner === null || inner === undefined) continue; // as good as missing
+    if (typeof inner === "object") flatten(inner, `${prefix}${key} `, into);
+    else into[`${prefix}${key}`] = String(inner);
   }
 }
 

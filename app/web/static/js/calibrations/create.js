@@ -1,7 +1,7 @@
 // A new calibration: images are gathered and checked here, settings chosen, then all is sent.
 
 import { upload } from "../lib/api.js";
-import { $, h, replace } from "../lib/dom.js";
+import { $, $$, h, replace } from "../lib/dom.js";
 import { bytes, count, level } from "../lib/format.js";
 import { Gathered, dropZone, summary } from "./gather.js";
 import { problem } from "./job.js";
@@ -9,6 +9,11 @@ import { minimalAlpha, minimalCount, sentName } from "./pairing.js";
 import * as service from "./service.js";
 import { boundOf, configOf, settingsFields } from "./settings.js";
 import { pipelineWords } from "./words.js";
+
+/** A file that misses the zone must not replace the page, and the form with it. */
+function keepPage(event) {
+  if (event.dataTransfer?.types.includes("Files")) event.preventDefault();
+}
 
 /** Fill the view with the form; with ?extend=ID it adds pairs to a calibration. */
 export async function show(root, query) {
@@ -67,9 +72,13 @@ export async function show(root, query) {
       ),
     ),
   );
+  addEventListener("dragover", keepPage);
+  addEventListener("drop", keepPage);
   form.addEventListener("input", refresh);
   form.addEventListener("submit", (event) => {
     event.preventDefault();
+    // The browser cannot point at a field that is folded away.
+    for (const folded of $$("details:has(:invalid)", form)) folded.open = true;
     if (form.reportValidity()) send(form, gathered, scale(), parent, place.sending);
   });
   replace(

@@ -57,8 +57,14 @@ function interesting(series) {
   return [Math.max(low, Number.isFinite(smallest) ? smallest : low), high > low ? high : low * 10];
 }
 
-/** The trusted area at common α, with what repeated splits make of it. */
-export function areaChart({ id, thresholds, min_alpha: least }, rows = []) {
+/**
+ * The trusted area at common α, with what repeated splits make of it.
+ *
+ * The area grows with α, so between two α it is at least that of the smaller one; below the smallest
+ * possible α there is none.
+ */
+export function areaChart({ id, thresholds, min_alpha: least }, all = []) {
+  const rows = all.filter(({ alpha }) => alpha >= least);
   return {
     title: "Trusted area against α",
     name: `${id}-area`,
@@ -73,13 +79,16 @@ export function areaChart({ id, thresholds, min_alpha: least }, rows = []) {
       rows.length > 0 && {
         name: "Half the pairs, 5 % to 95 % of splits",
         tone: 2,
-        kind: "band",
+        kind: "ranges",
         points: rows.map((row) => ({ x: row.alpha, low: row.trusted_low, high: row.trusted_high })),
       },
       {
-        name: "All pairs",
+        name: "All pairs, at least",
         tone: 1,
-        points: thresholds.map((row) => ({ x: row.alpha, y: row.trusted_fraction })),
+        kind: "step",
+        points: thresholds
+          .filter(({ alpha }) => alpha >= least)
+          .map((row) => ({ x: row.alpha, y: row.trusted_fraction })),
       },
     ].filter(Boolean),
     marks: [{ axis: "x", value: least, label: `smallest α ${level(least)}`, tone: "soft" }],
@@ -87,8 +96,9 @@ export function areaChart({ id, thresholds, min_alpha: least }, rows = []) {
 }
 
 /** Realised risk of the backtest against the α that was promised. */
-export function backtestChart(id, rows) {
-  const last = rows.at(-1)?.alpha ?? 1;
+export function backtestChart({ id, min_alpha: least }, all) {
+  const rows = all.filter(({ alpha }) => alpha >= least);
+  const last = all.at(-1)?.alpha ?? 1;
   return {
     title: "Backtest: realised risk against α",
     name: `${id}-backtest`,
@@ -102,6 +112,7 @@ export function backtestChart(id, rows) {
       {
         name: "Realised, 5 % to 95 % of splits",
         tone: 1,
+        kind: "ranges",
         points: rows.map((row) => ({ x: row.alpha, y: row.risk, low: row.risk_low, high: row.risk_high })),
       },
       {

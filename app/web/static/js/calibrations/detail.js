@@ -8,7 +8,7 @@ import { STEPS, areaChart, backtestChart, riskChart, thresholdWords } from "./cu
 import { fillAudit, provenance } from "./origin.js";
 import { pairList, pictures } from "./pictures.js";
 import * as service from "./service.js";
-import { metricWords, mismatch, mismatchWords } from "./words.js";
+import { howSure, metricWords, mismatch, mismatchWords } from "./words.js";
 
 const SPLITS = 50;
 
@@ -138,13 +138,25 @@ function head(found, row, rows, again) {
         if (made) location.href = service.page(made);
       }),
       button("Export", () => service.exported(found.id)),
-      button(
-        "Delete",
-        async () => {
-          if (await service.remove(found)) location.href = "/calibrations";
-        },
-        "danger",
-      ),
+      row?.active
+        ? h(
+            "button",
+            { type: "button", class: "danger", disabled: true, "aria-describedby": "why-not" },
+            "Delete",
+          )
+        : button(
+            "Delete",
+            async () => {
+              if (await service.remove(found)) location.href = "/calibrations";
+            },
+            "danger",
+          ),
+      row?.active &&
+        h(
+          "small",
+          { class: "hint", id: "why-not" },
+          "The active one cannot be deleted; activate another one first.",
+        ),
     ),
   );
 }
@@ -172,22 +184,19 @@ function groupChoice(found, group) {
 function tiles(found, promised) {
   const tile = (name, value, more) =>
     h("div", { class: "tile" }, h("dt", {}, name), h("dd", {}, value, more && h("small", {}, more)));
-  const delta =
-    found.guarantee?.kind === "high_probability"
-      ? `with probability ${1 - found.guarantee.delta}`
-      : "on average";
+  const { metric, labels } = found.pipeline.fidelity;
   return h(
     "dl",
     { class: "tiles" },
     tile("Pairs", count(found.n)),
     tile("Smallest α", level(found.min_alpha), `B = ${level(found.bound ?? found.pipeline.fidelity.bound)}`),
-    tile("Default α", level(found.default_alpha), delta),
+    tile("Default α", level(found.default_alpha), howSure(found.guarantee ?? {}) || "on average"),
     tile(
       "Trusted area there",
       promised ? percent(promised.trusted_fraction) : "not tabled",
       "mean over the pairs",
     ),
-    tile("It bounds", metricWords(found.pipeline.fidelity.metric)),
+    tile("It bounds", metricWords(metric, labels)),
   );
 }
 
@@ -237,11 +246,11 @@ async function fillBacktest(found, group, { backtested, dominant, area }) {
     area.update(areaChart(found, rows));
     replace(
       backtested,
-      chart(backtestChart(found.id, rows)),
+      chart(backtestChart(found, rows)),
       h(
         "p",
         { class: "hint" },
-        `${splits} times half of the pairs calibrate and the other half are served; nothing is generated. The risk should lie at or below the dashed line. The band is the spread over splits of the same images, not a confidence interval for new ones.`,
+        `${splits} times half of the pairs calibrate and the other half are served; nothing is generated. The risk should lie at or below the dashed line. The bars are the spread over splits of the same images, not a confidence interval for new ones.`,
       ),
       concerns(checks),
     );

@@ -2,7 +2,7 @@
 
 import { announce, h } from "../lib/dom.js";
 import { bytes, count } from "../lib/format.js";
-import { toastError } from "../lib/toast.js";
+import { toast, toastError } from "../lib/toast.js";
 import { droppedFiles, inspected, isArchive, paired, placed } from "./pairing.js";
 
 const AT_ONCE = 4;
@@ -17,11 +17,14 @@ export class Gathered {
   async add(files, fallback, changed) {
     const archive = files.find(({ file }) => isArchive(file));
     if (archive) {
+      if (this.entries.length) toast(`${archive.file.name} takes the place of the images.`);
+      else if (this.archive) toast(`${archive.file.name} takes the place of ${this.archive.name}.`);
       this.archive = archive.file;
       this.entries = [];
       changed();
       return;
     }
+    if (this.archive && files.length) toast(`The images take the place of ${this.archive.name}.`);
     this.archive = null;
     const queue = files
       .map(({ file, path }) => placed(file, path, fallback))
@@ -77,6 +80,7 @@ export function dropZone(gathered, refresh) {
     "div",
     { class: "drop-zone" },
     h("p", {}, h("strong", {}, "Drop images, a folder with x/ and y/, or one archive here")),
+    h("p", { class: "hint" }, "An archive holds y/ and perhaps x/, or just images in one folder."),
     h(
       "div",
       { class: "button-row" },
@@ -110,7 +114,8 @@ export function summary(gathered, { pairs, items, given, hashed }, refresh) {
       "p",
       { class: "callout" },
       h("strong", {}, gathered.archive.name),
-      `${bytes(gathered.archive.size)}. The service looks into it when it arrives.`,
+      `${bytes(gathered.archive.size)}. The service looks into it when it arrives. `,
+      removal("Remove", gathered, refresh),
     );
   }
   if (!gathered.entries.length && !gathered.waiting) return null;
@@ -129,18 +134,7 @@ export function summary(gathered, { pairs, items, given, hashed }, refresh) {
         ` · ${bytes(total)} · ${sizes.slice(0, 3).join(", ")}${sizes.length > 3 ? ` and ${sizes.length - 3} more sizes` : ""}`,
       gathered.waiting > 0 && ` · looking at ${count(gathered.waiting)} more`,
       " ",
-      h(
-        "button",
-        {
-          type: "button",
-          class: "link",
-          onclick: () => {
-            gathered.clear();
-            refresh();
-          },
-        },
-        "Remove all",
-      ),
+      removal("Remove all", gathered, refresh),
     ),
     items.length > 0 &&
       h(
@@ -163,6 +157,14 @@ export function summary(gathered, { pairs, items, given, hashed }, refresh) {
       ),
     pairs.length > 0 && h("details", {}, h("summary", {}, "The pairs"), pairTable(pairs)),
   ];
+}
+
+function removal(label, gathered, refresh) {
+  const run = () => {
+    gathered.clear();
+    refresh();
+  };
+  return h("button", { type: "button", class: "link", onclick: run }, label);
 }
 
 function pairTable(pairs) {

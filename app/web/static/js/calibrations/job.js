@@ -75,12 +75,16 @@ export function jobCard(job, { onEnd, link = true }) {
     replace(outcome, outcomeOf(now));
   }
 
+  const onLost = () => {
+    words.textContent = "Connection lost, trying again";
+  };
+
   update(job);
   if (!FINAL.has(job.state) && job.state !== "awaiting_labels") follow();
 
   async function follow() {
     try {
-      const last = await watchJob(job.id, { kind: "admin", onJob: update });
+      const last = await watchJob(job.id, { kind: "admin", onJob: update, onLost });
       announce(`${job.name || "The calibration"}: ${JOB_WORDS[last.state]}`);
       onEnd?.(last);
     } catch (error) {

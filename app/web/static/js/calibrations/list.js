@@ -33,7 +33,9 @@ export async function show(root) {
     if (!chosen) return;
     try {
       const made = await service.imported(chosen);
-      toast(`${service.title(made)} is stored. It is not active.`, { kind: "success" });
+      const row = (await service.listed()).find(({ id }) => id === made.id);
+      const state = row?.active ? "It is active." : "It is not active.";
+      toast(`${service.title(made)} is stored. ${state}`, { kind: "success" });
       await again();
     } catch (error) {
       toastError(error);
@@ -99,7 +101,8 @@ export async function show(root) {
           "section",
           { class: "stack", "aria-labelledby": "at-work" },
           h("h2", { id: "at-work" }, "In the making"),
-          jobs.map((job) => jobCard(job, { onEnd: again })),
+          // The card of a failed one stays: it says why, and the list would not have it any more.
+          jobs.map((job) => jobCard(job, { onEnd: ({ state }) => state !== "failed" && again() })),
         ),
       h(
         "section",
@@ -189,7 +192,7 @@ function rowOf(row, rows, again) {
     ),
     h("td", { class: "number", dataset: { head: "Pairs" } }, count(row.n)),
     h("td", { class: "number", dataset: { head: "Smallest α" } }, level(row.min_alpha)),
-    h("td", { dataset: { head: "What it bounds" } }, promiseWords(row)),
+    h("td", { class: "bounds", dataset: { head: "What it bounds" } }, promiseWords(row)),
     h("td", { dataset: { head: "Made" } }, time(row.created_at)),
     h(
       "td",
@@ -219,6 +222,8 @@ async function addDetails(rows, table) {
       try {
         const detail = await service.detail(row.id);
         replace(place.querySelector(".pipeline"), pipelineWords(detail.pipeline));
+        const { labels } = detail.pipeline.fidelity;
+        replace(place.querySelector(".bounds"), promiseWords({ ...row, labels }));
         const badge = mismatch(detail);
         if (badge) place.querySelector(".state").append(" ", badge);
       } catch (error) {

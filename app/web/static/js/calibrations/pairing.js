@@ -15,11 +15,11 @@ export const isArchive = (file) => ARCHIVES.test(file.name);
  */
 export function placed(file, path = file.webkitRelativePath || file.name, fallback = "y") {
   const [outer, inner] = [path.split("/").at(-3), path.split("/").at(-2)];
-  const isRole = (folder) => folder === "x" || folder === "y";
+  const roleOf = (folder) => /^[xy]$/i.test(folder ?? "") && folder.toLowerCase();
   const stem = file.name.replace(/\.[^.]*$/, "");
   const ignored = IGNORED.test(file.name);
-  if (isRole(inner)) return { file, role: inner, name: stem, group: null, ignored };
-  if (isRole(outer)) return { file, role: outer, name: `${inner}.${stem}`, group: inner, ignored };
+  if (roleOf(inner)) return { file, role: roleOf(inner), name: stem, group: null, ignored };
+  if (roleOf(outer)) return { file, role: roleOf(outer), name: `${inner}.${stem}`, group: inner, ignored };
   return { file, role: fallback, name: stem, group: null, ignored };
 }
 

@@ -20,7 +20,8 @@ export const title = ({ name, id }) => name || id;
 export const listed = () => getJson(BASE, ADMIN);
 export const pending = () => getJson(`${BASE}?state=pending`, ADMIN);
 export const upscalers = () => getJson("/v1/upscalers", ADMIN);
-export const detail = (id, group) => getJson(`${path(id)}${asked({ group })}`, ADMIN);
+export const detail = (id, group, more = {}) =>
+  getJson(`${path(id)}${asked({ group })}`, { ...ADMIN, ...more });
 /** The risk curve in at most `points` steps, or in all. */
 export const curve = (id, points, group) => getJson(`${path(id, "curve")}${asked({ points, group })}`, ADMIN);
 export const backtest = (id, splits, group) =>
@@ -107,6 +108,13 @@ export async function derived(found) {
     value: 0.1,
     required: true,
   });
+  const method = h(
+    "select",
+    {},
+    h("option", { value: "hoeffding_bentkus" }, "Hoeffding–Bentkus"),
+    h("option", { value: "wsr" }, "Waudby-Smith–Ramdas (betting)"),
+  );
+  const name = h("input", { maxlength: 200, value: found.name ?? "" });
   const answer = await openDialog({
     title: "Another promise",
     body: [
@@ -123,6 +131,14 @@ export async function derived(found) {
         delta,
         h("small", {}, "For the promise with high probability only."),
       ),
+      h(
+        "label",
+        { class: "field" },
+        h("span", {}, "Method"),
+        method,
+        h("small", {}, "Likewise. Choose it before you see what it gives."),
+      ),
+      h("label", { class: "field" }, h("span", {}, "Name"), name),
     ],
     actions: [
       { label: "Cancel", value: null },
@@ -131,8 +147,11 @@ export async function derived(found) {
   });
   if (!answer) return null;
   const guarantee =
-    kind.value === "expectation" ? { kind: kind.value } : { kind: kind.value, delta: Number(delta.value) };
-  return (await sendJson("POST", path(found.id, "derive"), { guarantee }, ADMIN)).id;
+    kind.value === "expectation"
+      ? { kind: kind.value }
+      : { kind: kind.value, delta: Number(delta.value), method: method.value };
+  const named = name.value.trim() ? { name: name.value.trim() } : {};
+  return (await sendJson("POST", path(found.id, "derive"), { guarantee, ...named }, ADMIN)).id;
 }
 
 /** Take a calibration away as a file. */

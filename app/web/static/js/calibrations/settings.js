@@ -13,7 +13,6 @@ const ESTIMATORS = [
   ["smoothed_variance", "Smoothed variance (recommended)"],
   ["patch_variance", "Patch variance (the paper's formula)"],
   ["pixel_variance", "Variance of each pixel"],
-  ["learned", "Learned from photographs"],
   ["learned", "Learned, from variance and texture (fitted for span-x4)"],
 ];
 

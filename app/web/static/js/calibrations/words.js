@@ -1,12 +1,16 @@
 // How the facts about calibrations are put into words; several views share them.
 
 import { h } from "../lib/dom.js";
+import { certainty } from "../lib/format.js";
+
+const SYNTHETIC = "difference that a synthetic annotator (a rule, not a person) would mark";
 
 const METRIC_WORDS = {
   neighborhood: "colour error, local mean",
   neighborhood_difference: "colour error of local means",
   pointwise: "colour error of the pixel",
   semantic: "difference in meaning",
+  "semantic (synthetic labels)": SYNTHETIC, // as the service calls it in lists
 };
 const FIELD_WORDS = {
   fingerprint: "the upscaler itself",
@@ -25,12 +29,18 @@ export const JOB_WORDS = {
 };
 const JOB_TONES = { running: "trust", succeeded: "good", failed: "bad", awaiting_labels: "warn" };
 
-export const metricWords = (metric) => METRIC_WORDS[metric] ?? metric;
+/** What is bounded; `labels` of a semantic metric: who marked the differences. */
+export const metricWords = (metric, labels) =>
+  metric === "semantic" && labels === "synthetic" ? SYNTHETIC : (METRIC_WORDS[metric] ?? metric);
+
+/** How often a promise holds; "" if on average. */
+export const howSure = ({ kind, delta }) =>
+  kind === "high_probability" ? `with probability ${certainty(delta ?? 0.1)}` : "";
 
 /** What a calibration bounds, and how: a row of the list. */
-export function promiseWords({ metric, guarantee, delta }) {
-  const how = guarantee === "high_probability" ? `, with probability ${1 - (delta ?? 0)}` : "";
-  return `${metricWords(metric)}${how}`;
+export function promiseWords({ metric, labels, guarantee, delta }) {
+  const how = howSure({ kind: guarantee, delta });
+  return [metricWords(metric, labels), how].filter(Boolean).join(", ");
 }
 
 /** M, σ and D of a pipeline in one line. */
@@ -42,7 +52,9 @@ export function pipelineWords({ samples, scale, prediction, indecision, fidelity
     indecision.estimator === "learned"
       ? "σ learned"
       : `σ ${indecision.estimator} ${indecision.kernel} ${indecision.size}, blur ${indecision.blur}`,
-    `D ${fidelity.metric}, blur ${fidelity.blur}`,
+    fidelity.metric === "semantic"
+      ? `D ${metricWords("semantic", fidelity.labels)}`
+      : `D ${fidelity.metric}, blur ${fidelity.blur}`,
   ];
   return parts.filter(Boolean).join(" · ");
 }

@@ -15,7 +15,7 @@ let serial = 0;
  *
  * spec: {title, name (of files), height?, x, y, series, marks?}
  * x, y: {label, scale?: "linear" | "log" | "time", domain?: [low, high], format?(value), tick?(value)}
- * series: [{name, tone: 1…4, kind?: "line" | "step" | "dots" | "band" | "bars", dashed?, points}],
+ * series: [{name, tone: 1…4, kind?: "line" | "step" | "dots" | "ranges" | "band" | "bars", dashed?, points}],
  *   points in ascending order of x: {x, y}, with {low, high} for an interval, `to` for a bar's end.
  * whole?: fetches the series with all points, for the CSV file, if the chart shows fewer.
  * marks: [{axis: "x" | "y", value, label, tone?: "warn" | "soft"}], straight lines.

@@ -60,7 +60,7 @@ export function csv(spec) {
 }
 
 function fieldsOf({ kind, points }) {
-  if (kind === "band") return ["low", "high"];
+  if (kind === "band" || (points.length && !("y" in points[0]))) return ["low", "high"];
   return points.some((p) => "low" in p) ? ["y", "low", "high"] : ["y"];
 }
 

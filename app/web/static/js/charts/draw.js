@@ -104,6 +104,19 @@ function shape(series, { x, y }, inner) {
       ),
     );
   }
+  if (kind === "ranges") {
+    return svg(
+      "g",
+      common,
+      points.map((p) => {
+        const at = place(x.map(p.x));
+        return [
+          svg("line", { x1: at, x2: at, y1: place(y.map(p.low)), y2: place(y.map(p.high)) }),
+          Number.isFinite(p.y) && svg("circle", { cx: at, cy: place(y.map(p.y)), r: 3.5 }),
+        ];
+      }),
+    );
+  }
   const band = points.filter((p) => Number.isFinite(p.low) && Number.isFinite(p.high));
   const area =
     band.length > 1 &&
@@ -184,7 +197,7 @@ export function point({ cursor, scales, inner }, spec, x) {
   );
   const words = found.map(([series, p]) => {
     const interval = Number.isFinite(p.low) ? `${write(p.low)} to ${write(p.high)}` : "";
-    if (series.kind === "band") return `${series.name}: ${interval}`;
+    if (!Number.isFinite(p.y)) return `${series.name}: ${interval}`;
     return `${series.name}: ${write(p.y)}${interval && ` (${interval})`}`;
   });
   const bar = found.find(([series]) => series.kind === "bars");

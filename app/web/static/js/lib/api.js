@@ -19,14 +19,15 @@ export class ApiError extends Error {
 /**
  * A successful Response, or an ApiError.
  *
- * kind: "client" or "admin", whose key is sent. A 401 asks the person for the key and tries again.
+ * kind: "client" or "admin", whose key is sent. One that is refused is asked for, and the request tried again.
  * Other options are those of fetch. An AbortError passes as it is.
  */
 export async function request(path, { kind = "client", headers = {}, ask = true, ...options } = {}) {
-  const response = await send(path, { ...options, headers: { ...headers, ...keyHeaders(kind) } });
+  const sent = keyHeaders(kind);
+  const response = await send(path, { ...options, headers: { ...headers, ...sent } });
   if (response.ok) return response;
   const error = await problemOf(response);
-  if (response.status === 401 && ask && (await anotherKey(kind, error))) {
+  if (isRefused(response.status, kind) && ask && (await anotherKey(kind, error, sent))) {
     return request(path, { kind, headers, ask, ...options });
   }
   throw error;
@@ -63,10 +64,11 @@ export async function getBlob(path, options = {}) {
  */
 export async function upload(path, form, options = {}) {
   const { kind = "client", method = "POST", headers = {}, onProgress, signal, ask = true } = options;
+  const key = keyHeaders(kind);
   const answer = await new Promise((resolve, reject) => {
     const call = new XMLHttpRequest();
     call.open(method, path);
-    for (const [name, value] of Object.entries({ ...headers, ...keyHeaders(kind) })) {
+    for (const [name, value] of Object.entries({ ...headers, ...key })) {
       call.setRequestHeader(name, value);
     }
     if (onProgress) call.upload.onprogress = (event) => onProgress(event.loaded, event.total);
@@ -82,17 +84,26 @@ export async function upload(path, form, options = {}) {
     return { status: answer.status, header, json: parsed(answer.responseText) };
   }
   const error = fromDocument(answer.status, parsed(answer.responseText), header);
-  if (answer.status === 401 && ask && (await anotherKey(kind, error))) {
+  if (isRefused(answer.status, kind) && ask && (await anotherKey(kind, error, key))) {
     return upload(path, form, options);
   }
   throw error;
 }
 
-/** Ask for a key in the place of the one that was refused, if there was one. */
-function anotherKey(kind, error) {
-  const had = Object.keys(keyHeaders(kind)).length > 0;
-  if (had) setKey(kind, null);
-  return askForKey(kind, had ? error.message : "");
+/** Whether the key is at fault: none, a wrong one, or a client's where an admin's is needed. */
+function isRefused(status, kind) {
+  return status === 401 || (status === 403 && kind === "admin");
+}
+
+/**
+ * Ask for a key in the place of the one that was `sent` and refused, if there was one. A better one
+ * that has come meanwhile is neither thrown away nor asked for again.
+ */
+function anotherKey(kind, error, { Authorization: sent }) {
+  const { Authorization: present } = keyHeaders(kind);
+  if (present && present !== sent) return true;
+  if (present) setKey(kind, null);
+  return askForKey(kind, sent ? error.message : "");
 }
 
 async function send(path, options) {

@@ -20,6 +20,14 @@ export function percent(share, digits = 1) {
   return `${value.toFixed(digits)} %`;
 }
 
+/** 1 − δ as a percentage, never more than it is: δ keeps two digits and is rounded up. */
+export function certainty(delta) {
+  const risk = 100 * delta;
+  const digits = Math.max(0, 1 - Math.floor(Math.log10(risk) + 1e-9));
+  const least = Math.ceil(risk * 10 ** digits - 1e-9) / 10 ** digits;
+  return `${Number((100 - least).toFixed(digits))} %`;
+}
+
 /** A number of bytes. */
 export function bytes(value) {
   const units = ["B", "kB", "MB", "GB"];

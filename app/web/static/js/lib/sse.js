@@ -44,11 +44,12 @@ export function parseEvent(block) {
 }
 
 /**
- * Follow a job to its last state, which is returned; `onJob(job)` is called for every state.
+ * Follow a job to its last state, which is returned; `onJob(job)` is called for every state, `onLost()`
+ * when the connection has broken.
  *
  * A broken stream is opened again, with growing pauses, as long as the job exists.
  */
-export async function watchJob(id, { onJob = () => {}, kind = "client", signal } = {}) {
+export async function watchJob(id, { onJob = () => {}, onLost = () => {}, kind = "client", signal } = {}) {
   let last = null;
   for (let failures = 0; ; ) {
     try {
@@ -61,6 +62,7 @@ export async function watchJob(id, { onJob = () => {}, kind = "client", signal }
     } catch (error) {
       const passing = error.status === 0 || error.status >= 500 || error instanceof TypeError;
       if (error.name === "AbortError" || !passing) throw error;
+      onLost();
     }
     failures += 1;
     await pause(Math.min(500 * 2 ** failures, 10_000), signal);

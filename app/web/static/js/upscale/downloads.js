@@ -1,11 +1,12 @@
-// Files, links and the command for the result on the screen, all at the α on the screen.
+// Files, links and the command for the result on the screen. Files are made at the α on the screen,
+// the command repeats the request.
 
 import { getBlob, getJson } from "../lib/api.js";
 import { key } from "../lib/auth.js";
 import { $, $$, announce, copy, download } from "../lib/dom.js";
 import { toast, toastError } from "../lib/toast.js";
 import { zipped } from "../lib/zip.js";
-import { curl, shown } from "./words.js";
+import { curl, done, shown } from "./words.js";
 
 /** current() → {result, name, alpha, image, trust} of what is shown. */
 export function connectDownloads(current) {
@@ -32,8 +33,9 @@ export function connectDownloads(current) {
   });
 }
 
-function command({ result, name, alpha }) {
-  return curl({ origin: location.origin, name, result, alpha, needsKey: key("client") !== null });
+function command({ result, name, isOwn, background }) {
+  const file = isOwn ? name : null;
+  return curl({ origin: location.origin, name: file, background, result, needsKey: key("client") !== null });
 }
 
 /** Show the command anew if it is open. */
@@ -58,7 +60,7 @@ async function save(part, { result, name, alpha, isMoved, image, trust }) {
   const stem = name.replace(/\.[^.]*$/, "") || "image";
   const at = `alpha-${shown(alpha)}`;
   const masked = (which) => getBlob(`${result.links[which]}?alpha=${alpha}`);
-  if (part === "image") download(image, `${stem}.upscaled.png`);
+  if (part === "image") download(image, `${stem}.${result.scale === 1 ? "result" : done(result)}.png`);
   if (part === "mask") download(await masked("mask"), `${stem}.mask.${at}.png`);
   if (part === "overlay") download(await masked("overlay"), `${stem}.overlay.${at}.png`);
   if (part !== "zip") return;

@@ -7,10 +7,12 @@ import { codeOf, snap } from "./levels.js";
 import { shown } from "./words.js";
 
 export class Intake {
-  /** onFiles(files, {upscaler, alpha}) when there is something to do. */
-  constructor({ onFiles }) {
+  /** onFiles(files, {upscaler, alpha}) when there is something to do; onUpscalers() when they are known. */
+  constructor({ onFiles, onUpscalers }) {
     this.onFiles = onFiles;
+    this.onUpscalers = onUpscalers;
     this.upscalers = [];
+    this.loading = null;
     this.select = $("#upscaler");
     this.group = $("#group");
     this.input = $("#next-alpha");
@@ -22,7 +24,11 @@ export class Intake {
     this.input.addEventListener("change", () => this.check());
     $("#settings").addEventListener("submit", (event) => event.preventDefault());
     this.listen();
-    document.addEventListener("keys", () => this.upscalers.length || this.load());
+    const missing = () => this.upscalers.length || this.load();
+    document.addEventListener("keys", missing);
+    addEventListener("online", missing);
+    // Another calibration may have become active while nobody looked.
+    document.addEventListener("visibilitychange", () => document.hidden || this.load({ ask: false }));
     this.load();
   }
 
@@ -64,10 +70,11 @@ export class Intake {
     this.take([new File([await response.blob()], name, { type: "image/webp" })]);
   }
 
-  take(files) {
+  async take(files) {
     const usable = files.filter((file) => file.size > 0);
     if (usable.length < files.length) toast("Empty files and folders are left out.");
     if (!usable.length) return;
+    if (!this.upscalers.length) await this.load();
     const alpha = this.alpha();
     if (alpha === null) {
       this.check();
@@ -78,20 +85,42 @@ export class Intake {
     this.onFiles(usable, { upscaler: this.select.value, group: this.group.value, alpha });
   }
 
-  async load() {
+  /** Read which upscalers there are; one call at a time. `ask`: for a key, if one is needed. */
+  load({ ask = true } = {}) {
+    this.loading ??= this.read(ask).finally(() => {
+      this.loading = null;
+    });
+    return this.loading;
+  }
+
+  async read(ask) {
+    let found;
     try {
-      this.upscalers = await getJson("/v1/upscalers");
+      found = await getJson("/v1/upscalers", { ask });
     } catch (error) {
-      this.notice("bad", error.message);
+      if (this.upscalers.length) return; // what is known is better than nothing
+      const again = h("button", { type: "button", class: "small", onclick: () => this.load() }, "Try again");
+      this.notice("bad", error.message, " ", again);
       return;
     }
+    if (JSON.stringify(found) === JSON.stringify(this.upscalers)) return;
+    const chosen = this.select.value;
+    const group = this.group.value;
+    const isThere = found.some(({ name }) => name === chosen);
+    this.upscalers = found;
     replace(
       this.select,
-      this.upscalers.map(({ name, scale, default: isDefault }) =>
-        h("option", { value: name, selected: isDefault }, scale ? `${name}, ×${scale}` : name),
+      found.map(({ name, scale, default: isDefault }) =>
+        h(
+          "option",
+          { value: name, selected: isThere ? name === chosen : isDefault },
+          scale ? `${name}, ×${scale}` : name,
+        ),
       ),
     );
     this.choose();
+    if (group in (this.upscaler.groups ?? {})) this.group.value = group;
+    this.onUpscalers();
   }
 
   /** A calibration may speak about kinds of images one by one. */
@@ -122,9 +151,18 @@ export class Intake {
       );
     }
     if (!this.isTyped) this.input.value = calibration ? shown(alpha) : "";
-    $("#alpha-hint").textContent = calibration
-      ? `The largest error inside the mask, on average. Choose it now, not after looking. Possible from ${shown(least)}; ${samples} samples per image.`
-      : "";
+    // The first text is for the start, the second for the bar above a result.
+    replace(
+      $("#alpha-hint"),
+      calibration && [
+        h(
+          "span",
+          { class: "long" },
+          `The largest error inside the mask, on average. Choose it now, not after looking. Possible from ${shown(least)}; ${samples} samples per image.`,
+        ),
+        h("span", { class: "short" }, `α: of the next images, chosen before looking; from ${shown(least)}.`),
+      ],
+    );
     this.check();
   }
 

@@ -1,6 +1,6 @@
 // The panel beside the viewer: α and what follows from it, the promise, the warnings.
 
-import { $, h, replace, svg } from "../lib/dom.js";
+import { $, announce, h, replace, svg } from "../lib/dom.js";
 import { count, duration, level, percent, size, time } from "../lib/format.js";
 import { alphaOf, axis, codeAt, codeOf, placeOf } from "./levels.js";
 import * as words from "./words.js";
@@ -60,13 +60,17 @@ export class Panel {
     this.code = code;
     const share = percent(this.share);
     $("#share").textContent = share;
+    $("#share").classList.toggle("moved", this.isMoved);
+    $("#share-label").textContent = this.isMoved
+      ? "of the image would be marked, without a promise"
+      : "of the image is trusted";
     if (document.activeElement !== this.input || fromSlider) {
       this.input.value = words.shown(this.alpha);
     }
     this.input.title = `exactly ${this.alpha}`;
     const place = placeOf(this.axis, code);
     if (!fromSlider) this.slider.value = Math.round(PLACES * place);
-    this.slider.setAttribute("aria-valuetext", words.sliderValue(this.alpha, this.share));
+    this.slider.setAttribute("aria-valuetext", words.sliderValue(this.alpha, this.share, this.isMoved));
     this.mark?.setAttribute("x1", place);
     this.mark?.setAttribute("x2", place);
     const when = this.isMoved ? ", chosen after looking" : "";
@@ -80,8 +84,8 @@ export class Panel {
   typed() {
     const value = Number(this.input.value.trim().replace(",", "."));
     const isNumber = this.input.value.trim() !== "" && Number.isFinite(value) && value >= 0;
-    this.input.setAttribute("aria-invalid", String(!isNumber));
     if (isNumber) this.setCode(codeOf(value, this.bound));
+    else announce(`α must be a number of at least 0; it stays ${words.shown(this.alpha)}.`);
     this.input.value = words.shown(this.alpha);
   }
 
@@ -118,8 +122,8 @@ export class Panel {
       $("#promise"),
       h("h3", { id: "promise-title" }, "The promise"),
       this.isMoved && this.movedNotice(alpha),
-      h("p", { class: "plain" }, words.promise(guarantee, alpha)),
-      h("p", { class: "hint" }, words.sizeOfError(guarantee, alpha)),
+      h("p", { class: "plain" }, words.promise(this.result)),
+      h("p", { class: "hint" }, words.sizeOfError(this.result)),
       conditions(guarantee),
     );
   }
@@ -175,16 +179,8 @@ function conditions(guarantee) {
 }
 
 /** Everything that the service warns of, in one place that cannot be missed. */
-function showAlerts({ warnings, guarantee, typicality, trusted_fraction: share }) {
-  const lines = [...warnings];
-  if (share === 0 && !lines.length) {
-    lines.push(`At α = ${words.shown(guarantee.alpha)} no pixel of this image is trusted.`);
-  }
-  const grave =
-    typicality < words.UNUSUAL ||
-    guarantee.applicability === "unknown" ||
-    guarantee.alpha >= guarantee.bound ||
-    share === 0;
+function showAlerts(result) {
+  const { lines, grave } = words.alertsOf(result);
   replace(
     $("#alerts"),
     lines.length > 0 &&
@@ -223,7 +219,7 @@ function showFacts(result) {
     ["Samples M", count(result.samples)],
     ["Seed", String(result.seed)],
     ["Prediction", result.prediction],
-    ["Metric", `${guarantee.metric}, bound B = ${guarantee.bound}`],
+    ["Metric", `${guarantee.metric}${guarantee.labels ? `, labels: ${guarantee.labels}` : ""}, bound B = ${guarantee.bound}`],
     ["Kind of image", result.group ?? "any"],
     ["Calibration", `${result.calibration}, ${count(guarantee.n)} pairs`],
     ["Time", duration(Object.values(result.timings_ms).reduce((sum, ms) => sum + ms, 0))],

@@ -4,11 +4,15 @@ import { getJson, request, upload } from "../lib/api.js";
 import { $, announce, h, replace } from "../lib/dom.js";
 import { bytes, percent } from "../lib/format.js";
 import { pause, watchJob } from "../lib/sse.js";
+import { alertsOf } from "./words.js";
 
 const AT_ONCE = 3; // images that are sent or followed; the others wait here
 
 export class Queue {
-  /** onOpen(item) when an image is to be shown, item.result being there; onState() when any moves. */
+  /**
+   * onOpen(item) when an image is to be shown, item.result being there; null: the one that was shown
+   * is gone, and there is no other. onState() when any moves.
+   */
   constructor({ onOpen, onState }) {
     this.onOpen = onOpen;
     this.onState = onState;
@@ -23,8 +27,22 @@ export class Queue {
       this.items.push(item);
       $("#items").append(item.element);
     }
-    $("#queue").hidden = this.items.length === 0;
+    this.moved();
+    this.items.at(-files.length)?.element.scrollIntoView({ block: "nearest", inline: "nearest" });
     this.pump();
+  }
+
+  /** Something is in another state than before. */
+  moved() {
+    const number = (...states) => this.items.filter(({ state }) => states.includes(state)).length;
+    const all = this.items.length;
+    const [busy, failed] = [number("busy"), number("failed")];
+    $("#queue").hidden = all === 0;
+    $("#tally").hidden = all < 2;
+    $("#tally").textContent = [`${busy} of ${all} at work`, failed && `${failed} failed`]
+      .filter(Boolean)
+      .join(", ");
+    this.onState();
   }
 
   /** Whether leaving the page would lose something. */
@@ -39,11 +57,15 @@ export class Queue {
   }
 
   remove(item) {
+    const place = this.items.indexOf(item);
+    const hadFocus = item.element.contains(document.activeElement);
     item.stop();
     item.element.remove();
     this.items = this.items.filter((other) => other !== item);
-    $("#queue").hidden = this.items.length === 0;
-    this.onState();
+    const order = [...this.items.slice(place), ...this.items.slice(0, place).reverse()];
+    if (this.selected === item) this.select(order.find(({ state }) => state === "done") ?? null);
+    if (hadFocus) (order[0]?.focusable ?? $("#files")).focus();
+    this.moved();
     this.pump();
   }
 
@@ -53,13 +75,15 @@ export class Queue {
       other.element.classList.toggle("selected", other === item);
       other.open.setAttribute("aria-current", String(other === item));
     }
-    if (item) this.onOpen(item);
+    this.onOpen(item);
   }
 
   ended(item) {
     this.pump();
     if (item.state !== "done") return;
-    announce(`${item.name} is ready: ${percent(item.result.trusted_fraction)} is trusted.`);
+    const share = percent(item.result.trusted_fraction);
+    const read = alertsOf(item.result).lines.length ? " Read the warnings." : "";
+    announce(`${item.name} is ready: ${share} is trusted.${read}`);
     if (!this.selected) this.select(item);
   }
 }
@@ -90,7 +114,7 @@ class Item {
 
   show(words, share = null) {
     this.words.textContent = words;
-    this.queue.onState();
+    this.queue.moved();
     this.bar.hidden = this.state === "done" || this.state === "failed";
     if (share === null) this.bar.removeAttribute("value");
     else this.bar.value = share;
@@ -100,6 +124,7 @@ class Item {
     const active = this.state === "busy" || this.state === "waiting";
     if (this.tools.dataset.active !== String(active)) {
       this.tools.dataset.active = String(active);
+      const hadFocus = this.tools.contains(document.activeElement);
       const label = `${active ? "Cancel" : "Remove"} ${this.name}`;
       replace(
         this.tools,
@@ -115,7 +140,13 @@ class Item {
           "×",
         ),
       );
+      if (hadFocus) this.tools.firstElementChild.focus();
     }
+  }
+
+  /** What of it takes the focus. */
+  get focusable() {
+    return this.open.disabled ? this.tools.firstElementChild : this.open;
   }
 
   async run() {
@@ -128,17 +159,26 @@ class Item {
       const last = await watchJob(job.id, {
         signal: this.abort.signal,
         onJob: (now) => this.follow(now),
+        onLost: () => this.show("Connection lost, trying again"),
       });
       this.job = null;
       if (last.state === "cancelled") throw new Error("Cancelled.");
       if (last.state === "failed") throw new Error(last.error?.detail ?? "The job has failed.");
       this.result = await getJson(last.result, { signal: this.abort.signal });
       this.state = "done";
-      this.show(`${percent(this.result.trusted_fraction)} trusted`);
+      this.showDone();
     } catch (error) {
       this.fail(error);
     }
     this.queue.ended(this);
+  }
+
+  /** A share alone would hide what the service warns of. */
+  showDone() {
+    const { lines, grave } = alertsOf(this.result);
+    this.show(`${percent(this.result.trusted_fraction)} trusted`);
+    if (!lines.length) return;
+    this.words.append(" · ", h("span", { class: `alert ${grave ? "bad" : "warn"}` }, "read the warnings"));
   }
 
   /** Upload; a service that is full is asked again after the time that it names. */
@@ -194,6 +234,7 @@ class Item {
             Object.assign(this.settings, settings);
             this.state = "waiting";
             this.show("Waiting");
+            this.tools.firstElementChild.focus(); // this button is about to go
             this.queue.pump();
           },
         },

@@ -8,13 +8,13 @@ import { decodeResult } from "./decode.js";
 import { connectDownloads, refreshCommand } from "./downloads.js";
 import { Panel } from "./panel.js";
 import { Viewer } from "./viewer.js";
-import { pixel } from "./words.js";
+import { done, pixel } from "./words.js";
 
 export class Stage {
   /** onUseNext(alpha) when an α is to be that of the next images. */
   constructor({ onUseNext }) {
     this.canvas = $("#canvas");
-    this.shown = null; // {result, name, image, trust}
+    this.shown = null; // {result, name, image, trust, isOwn, background}
     this.turn = 0;
     this.viewer = new Viewer(this.canvas, { onView: () => this.showZoom() });
     this.panel = new Panel({ onCode: (code) => this.setCode(code), onUseNext });
@@ -31,11 +31,11 @@ export class Stage {
   }
 
   /**
-   * Show a result; its input `file` may be null. False if another one was asked for meanwhile.
+   * Show a result; its input `file` may be null, `settings` are those it was sent with. False if another one was asked for meanwhile.
    *
    * Throws an ApiError if the files cannot be had, an Error if they cannot be shown.
    */
-  async open({ result, name, file }) {
+  async open({ result, name, file, settings }) {
     const turn = ++this.turn;
     $("#result").hidden = false;
     $("#result").setAttribute("aria-busy", "true");
@@ -50,7 +50,8 @@ export class Stage {
         file ? createImageBitmap(file) : null,
       ]);
       if (turn !== this.turn) return false;
-      this.shown = { result, name, image, trust };
+      const background = settings?.background ?? null;
+      this.shown = { result, name, image, trust, isOwn: Boolean(file), background };
       this.show(decoded, before);
       return true;
     } finally {
@@ -61,16 +62,25 @@ export class Stage {
     }
   }
 
+  /** Nothing is to be shown: what is on its way is not opened any more. */
+  leave() {
+    this.turn += 1;
+    this.shown = null;
+  }
+
   show(decoded, before) {
     const { result, name } = this.shown;
     const { width, height } = result;
     $("#result-title").textContent = name;
     $("#result-size").textContent = `${size(width, height)} px, ${result.upscaler} ×${result.scale}`;
     $("#frame").style.setProperty("--aspect", String(width / height));
-    this.canvas.setAttribute("aria-label", `Upscaled image of ${name}`);
+    const word = done(result);
+    this.canvas.setAttribute("aria-label", `${word[0].toUpperCase()}${word.slice(1)} image of ${name}`);
+    $("#divider .right").textContent = word;
     this.viewer.show({ width, height, before, ...decoded });
     this.resetControls(before !== null);
     this.panel.show(result, decoded.counts);
+    refreshCommand(this.current);
     this.read(null);
     this.canvas.dataset.shown = result.id;
   }
@@ -82,7 +92,6 @@ export class Stage {
 
   setCode(code) {
     this.viewer.setLimit(code);
-    refreshCommand(this.current);
   }
 
   read(found) {
