@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 import structlog
+from redis.asyncio import ConnectionPool
 
 from app.admission import Slots
 from app.answer import Result
@@ -122,15 +123,7 @@ async def open_parts(
         monitor,
         None if metrics is None else functools.partial(_count, metrics),
     )
-    queue = await stack.enter_async_context(
-        JobQueue(
-            settings.queue,
-            stores.jobs,
-            problem_of=problem_of,
-            lease_s=settings.job_lease_s,
-            observer=None if metrics is None else metrics.work,
-        )
-    )
+    queue = await stack.enter_async_context(_queue(settings, stores, metrics))
     return Parts(settings, stores, upscalers, calibrations, service, queue, canaries, monitor)
 
 
@@ -142,7 +135,7 @@ async def check_start(settings: Settings) -> None:
     """
     async with AsyncExitStack() as stack:
         stack.enter_context(exporting(settings.otlp_endpoint, "trustscale-gateway"))
-        await _open_stores(settings, stack)
+        _queue(settings, await _open_stores(settings, stack))
         for config in settings.upscalers:
             stack.push_async_callback(build_upscaler(config, os.environ).close)
 
@@ -178,8 +171,32 @@ def _budget(settings: Settings) -> int | None:
     return None if limit is None else limit // 2
 
 
+def _queue(settings: Settings, stores: Stores, metrics: Metrics | None = None) -> JobQueue:
+    """The queue, not yet connected. Raises ConfigError for a URL that can be none."""
+    try:
+        if settings.queue.startswith(("redis://", "rediss://")):
+            # Unknown parameters of the URL are noticed only when a connection is made.
+            ConnectionPool.from_url(settings.queue).make_connection()  # type: ignore[no-untyped-call]
+        return JobQueue(
+            settings.queue,
+            stores.jobs,
+            problem_of=problem_of,
+            lease_s=settings.job_lease_s,
+            observer=None if metrics is None else metrics.work,
+        )
+    except (ValueError, TypeError) as error:
+        # The message may quote a password with an unescaped character: it is not repeated.
+        raise ConfigError(
+            "The queue URL cannot be read; it is memory:// or redis[s]://[[user]:password@]host"
+            "[:port][/database], with special characters of the password percent-encoded."
+        ) from error
+
+
 async def _open_stores(settings: Settings, stack: AsyncExitStack) -> Stores:
-    if settings.queue.startswith("memory:") and int(os.environ.get("WEB_CONCURRENCY", "1")) > 1:
+    processes = os.environ.get("WEB_CONCURRENCY", "1")
+    if not (processes.isdecimal() and processes.isascii()):
+        raise ConfigError("WEB_CONCURRENCY must be a whole number, or not be set.")
+    if settings.queue.startswith("memory:") and int(processes) > 1:
         raise ConfigError("queue=memory:// serves one process only; WEB_CONCURRENCY must be 1.")
     stores = open_stores(
         settings.store,

@@ -10,7 +10,7 @@ from typing import Any, TypedDict
 
 import structlog
 from fastapi import FastAPI
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import __version__
 from app.api import (
@@ -110,7 +110,38 @@ class _Gateway(FastAPI):
         self._metrics = metrics
 
     def build_middleware_stack(self) -> ASGIApp:
-        return RequestContext(super().build_middleware_stack(), self._metrics)
+        return RequestContext(_HeadAsGet(super().build_middleware_stack()), self._metrics)
+
+
+class _HeadAsGet:
+    """Answers HEAD as GET, without the body; FastAPI's routes know only the methods they name."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # Events would be awaited to the end of their job, and none of them sent.
+        if (
+            scope["type"] != "http"
+            or scope["method"] != "HEAD"
+            or scope["path"].endswith("/events")
+        ):
+            await self.app(scope, receive, send)
+            return
+        # A copy: the server must still see HEAD, or it would miss the body that is announced.
+        as_get = {**scope, "method": "GET"}
+
+        async def send_without_body(message: Message) -> None:
+            if message["type"] != "http.response.body":
+                await send(message)
+            elif not message.get("more_body", False):
+                await send({**message, "body": b""})
+
+        try:
+            await self.app(as_get, receive, send_without_body)
+        finally:
+            # The route and the problem, which are counted outside.
+            scope.update({**as_get, "method": "HEAD"})
 
 
 async def _start(
@@ -184,6 +215,9 @@ async def _sweeping(stores: Stores, job_ttl_s: float) -> AsyncIterator[None]:
                 await remove_orphans(stores, before)
             except TrustscaleError as error:
                 log.warning("sweep_failed", detail=error.detail)
+            except Exception:
+                # Whatever it is: without a next round, disk and database would fill up unseen.
+                log.exception("sweep_failed")
             await asyncio.sleep(_SWEEP_SECONDS)
 
     async with _beside(sweep()):

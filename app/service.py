@@ -212,7 +212,7 @@ class UpscaleService:
                     deadline=self.timeout_s,
                     on_progress=on_progress,
                 )
-                answer = await asyncio.to_thread(_answer, result_id, prepared, measurement, waited)
+                answer = await _in_thread(result_id, prepared, measurement, waited)
                 document = answer.result.model_dump_json().encode()
                 # Still in the slot: answers that a slow store has not taken yet are memory, too.
                 with span("store"):
@@ -229,6 +229,20 @@ class UpscaleService:
                 client=prepared.client,
             )
         return answer
+
+
+async def _in_thread(
+    result_id: str, prepared: Prepared, measurement: Measurement, waited: float
+) -> Answer:
+    """`_answer`; when cancelled, wait for its end: until then its memory belongs to the slot."""
+    task = asyncio.ensure_future(
+        asyncio.to_thread(_answer, result_id, prepared, measurement, waited)
+    )
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise
 
 
 def _answer(result_id: str, prepared: Prepared, measurement: Measurement, waited: float) -> Answer:

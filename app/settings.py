@@ -35,14 +35,18 @@ PREFIX = "TRUSTSCALE_"
 _REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _SECRETS = ("client_keys", "admin_keys")
 _URLS = ("store", "queue", "spool")
-_PASSWORD = re.compile(r"://[^/@]*:([^/]+)@")
+# Up to the last @, since passwords hold colons, slashes and @ that somebody forgot to encode.
+_PASSWORD = re.compile(r"://[^:@/]*:(.+)@|[?&]password=([^&#]+)")
 
 
 def _embedded_default() -> list[UpscalerConfig]:
     return [EmbeddedConfig(name="span-x4", kind="embedded")]
 
 
-Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+# 31 years: more overflows dates and timers somewhere, long after the start.
+_MOST_SECONDS = 1e9
+
+Seconds = Annotated[float, Field(gt=0, le=_MOST_SECONDS, allow_inf_nan=False)]
 
 
 class Settings(BaseSettings):
@@ -58,7 +62,9 @@ class Settings(BaseSettings):
     )
     store: str = Field("sqlite:///", description="sqlite:///PATH (empty: data folder) or redis://…")
     queue: str = Field("memory://", description="memory:// or redis://…")
-    spool: str | None = Field(None, description="Folder or fsspec URL that all workers can read.")
+    spool: str | None = Field(
+        None, description="file:///PATH or an fsspec URL that all workers can read."
+    )
 
     upscalers: list[UpscalerConfig] = Field(default_factory=_embedded_default, min_length=1)
     default_upscaler: str | None = None
@@ -107,6 +113,7 @@ class Settings(BaseSettings):
     monitor_client_interval_s: float = Field(
         0.0,
         ge=0,
+        le=_MOST_SECONDS,
         allow_inf_nan=False,
         description="Of one client the monitor counts one image in so many seconds; 0: all.",
     )
@@ -250,7 +257,7 @@ def _read_file() -> dict[str, Any]:
         raise ConfigError(f"{path} is not valid TOML: {error}.") from None
     for name in _SECRETS:
         values = document.get(name, [])
-        for value in [values] if isinstance(values, str) else values:
+        for value in values if isinstance(values, list) else [values]:
             if not (isinstance(value, str) and _REFERENCE.fullmatch(value)):
                 raise ConfigError(
                     f"{path}: {name} may only hold references to environment variables, "
@@ -258,7 +265,7 @@ def _read_file() -> dict[str, Any]:
                 )
     for name in _URLS:
         password = _PASSWORD.search(str(document.get(name)))
-        if password and not _REFERENCE.fullmatch(password.group(1)):
+        if password and not _REFERENCE.fullmatch(password.group(1) or password.group(2)):
             raise ConfigError(
                 f"{path}: the password in {name} must be a reference to an environment variable, "
                 'such as "redis://:${REDIS_PASSWORD}@host".'

@@ -111,7 +111,9 @@ class TestReferences:
         toml('data_dir = "${NOWHERE}"')
         assert "NOWHERE is not set" in refused()
 
-    @pytest.mark.parametrize("text", ['["plain"]', '"plain"', '["${KEY}x"]', "[1]", '["${A}","b"]'])
+    @pytest.mark.parametrize(
+        "text", ['["plain"]', '"plain"', '["${KEY}x"]', "[1]", '["${A}","b"]', "5", "true"]
+    )
     @pytest.mark.parametrize("name", ["client_keys", "admin_keys"])
     def test_plain_keys_are_refused(self, toml, monkeypatch, name, text):
         """Keys may only be references, and the key itself is not repeated."""
@@ -122,7 +124,16 @@ class TestReferences:
         assert "plain" not in detail
 
     @pytest.mark.parametrize("name", ["store", "queue"])
-    @pytest.mark.parametrize("address", ["redis://:plain@host", "rediss://user:plain@host:1/2"])
+    @pytest.mark.parametrize(
+        "address",
+        [
+            "redis://:plain@host",
+            "rediss://user:plain@host:1/2",
+            "redis://:plain/word@host",
+            "redis://:plain@word@host",
+            "redis://host?password=plain",
+        ],
+    )
     def test_plain_passwords_in_addresses_are_refused(self, toml, name, address):
         """Neither may passwords stand in the file."""
         toml(f'{name} = "{address}"')
@@ -164,6 +175,9 @@ class TestMistakes:
             ("request_timeout_s = inf", "request_timeout_s"),
             ("result_ttl_s = nan", "result_ttl_s"),
             ("job_lease_s = -1", "job_lease_s"),
+            ("job_lease_s = 1e15", "job_lease_s"),
+            ("job_ttl_s = 1e12", "job_ttl_s"),
+            ("monitor_client_interval_s = 1e12", "monitor_client_interval_s"),
             ('log_level = "loud"', "log_level"),
             ("max_inflight = 3", "max_inflight"),
             ("upscalers = []", "upscalers"),
@@ -223,4 +237,28 @@ class TestEffective:
         for secret in ("key-one", "key-two", "word"):
             assert secret not in text
         assert "host:1/2" in text
+
+    @pytest.mark.parametrize(
+        ("url", "shown"),
+        [
+            ("redis://:word/word@host", "redis://***@host"),
+            ("redis://:word@word@host/1", "redis://***@host/1"),
+            ("redis://host?password=word&db=1", "redis://host?password=***&db=1"),
+            ("redis://host:1/2", "redis://host:1/2"),
+            ("memory://", "memory://"),
+        ],
+    )
+    def test_passwords_of_any_letters(self, url, shown):
+        """Whatever letters a password has that should have been encoded, none is shown."""
+        assert effective(Settings(queue=url))["queue"] == shown
+
+    def test_headers(self):
+        """Of the headers of upscalers only the names are shown."""
+        upscaler = {"name": "a", "kind": "worker", "urls": ["https://host"]}
+        settings = Settings(upscalers=[{**upscaler, "headers": {"X-Tenant": "word"}}])
+        assert effective(settings)["upscalers"][0]["headers"] == {"X-Tenant": "***"}
+
+    def test_every_setting(self):
+        """All settings are shown."""
+        text = json.dumps(effective(Settings()))
         assert set(json.loads(text)) == set(Settings.model_fields)

@@ -18,7 +18,9 @@ async def read_audit(
     state: StateDep,
     _: AdminDep,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-    before: Annotated[int | None, Query(description="Only entries older than this id.")] = None,
+    before: Annotated[
+        int | None, Query(ge=1, lt=2**63, description="Only entries older than this id.")
+    ] = None,
 ) -> list[AuditEntry]:
     """Admin actions, the newest first."""
     return await state.stores.audit.entries(limit=limit, before=before)

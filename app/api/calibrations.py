@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from datetime import datetime
+from itertools import islice
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, File, Form, Query, Request, UploadFile
@@ -21,7 +23,7 @@ from app.calibration.groups import parse_groups
 from app.calibration.insight import checks, coarser, groups_of, leaked, run_backtest, thresholds
 from app.calibration.plot import risk_plot
 from app.calibration.record import Calibration
-from app.errors import BadRequest, UpscalerUnavailable
+from app.errors import BadRequest, Conflict, UpscalerUnavailable
 from app.jobs.calibration import CalibrationRequest
 from app.monitor.watch import monitored_keys
 from app.pipeline import differences
@@ -29,6 +31,8 @@ from app.stores.base import CalibrationHead, Job
 
 MAX_ARCHIVE_BYTES = 64 * 1024**3
 MAX_FILES = 20_000
+
+_ROWS_AT_ONCE = 5000
 
 router = APIRouter(prefix="/v1/admin/calibrations", tags=["admin"], route_class=AdminRoute)
 
@@ -186,7 +190,11 @@ async def read_calibration(
     return JSONResponse(document)
 
 
-@router.get("/{calibration_id}/curve", responses=_GROUP_PROBLEMS)
+@router.get(
+    "/{calibration_id}/curve",
+    response_model=list[dict[str, float]],
+    responses=_GROUP_PROBLEMS,
+)
 async def read_curve(
     calibration_id: str,
     state: StateDep,
@@ -195,12 +203,21 @@ async def read_curve(
     points: Annotated[
         int | None, Query(ge=1, description="At most so many steps, none of them too low.")
     ] = None,
-) -> list[dict[str, float]]:
+) -> Response:
     """The curve: from each threshold on, up to the next one, the risk or the bound on it."""
-    calibration = (await state.admin.finished(calibration_id)).of_group(group)
-    curve = await asyncio.to_thread(lambda: calibration.curve)
-    steps = coarser(curve, points or len(curve.risks))
-    return [{"threshold": t, "risk": r} for t, r in zip(*steps, strict=True)]
+    calibration = await state.admin.finished(calibration_id)
+
+    def answer() -> Response:
+        curve = calibration.of_group(group).curve
+        steps = zip(*coarser(curve, points or len(curve.risks)), strict=True)
+        rows = ({"threshold": t, "risk": r} for t, r in steps)
+        # In parts: the encoder of one long list would keep all other threads waiting.
+        parts = iter(lambda: list(islice(rows, _ROWS_AT_ONCE)), [])
+        texts = (json.dumps(part, allow_nan=False, separators=(",", ":"))[1:-1] for part in parts)
+        return Response(f"[{','.join(texts)}]", media_type="application/json")
+
+    # Millions of steps of a large calibration: also their JSON is seconds of work.
+    return await asyncio.to_thread(answer)
 
 
 @router.get("/{calibration_id}/plot.svg", response_class=Response, responses=_GROUP_PROBLEMS)
@@ -261,7 +278,10 @@ async def activate_calibration(
 
 @router.delete("/{calibration_id}", status_code=204, responses=_PROBLEMS)
 async def delete_calibration(calibration_id: str, state: StateDep, key: AdminDep) -> Response:
-    """Remove a calibration that is not active."""
+    """Remove a calibration that is not active, and that no pending job extends."""
+    for job in await state.stores.jobs.pending("calibration"):
+        if job.request.get("parent") == calibration_id:
+            raise Conflict(f"The job {job.id} extends this calibration; cancel it, or let it end.")
     monitored = await monitored_keys(state.calibrations, calibration_id)
     await state.stores.calibrations.delete(calibration_id)
     await forget(state.stores.spool, calibration_id)
@@ -341,14 +361,18 @@ async def detail(
     because it cannot be reached or is not configured.
     """
     active = await state.calibrations.active_id(calibration.manifest.upscaler)
-    document = dict(calibration.document)
+
+    def facts() -> tuple[dict[str, Any], Calibration, float]:
+        part = calibration.of_group(group)
+        return {**calibration.document}, part, part.curve.min_alpha
+
+    document, part, min_alpha = await asyncio.to_thread(facts)
     document.pop("pairs")
-    part = calibration.of_group(group)
     return {
         "id": calibration.id,
         "state": "active" if active == calibration.id else "ready",
         "n": part.n,
-        "min_alpha": part.curve.min_alpha,
+        "min_alpha": min_alpha,
         "bound": calibration.bound,
         "differences": _differences(state, calibration),
         "thresholds": [

@@ -11,6 +11,7 @@ from app.api.deps import AdminDep, AdminRoute, StateDep
 from app.api.problems import problem_responses
 from app.calibration.derive import derive
 from app.calibration.guarantee import GuaranteeSettings
+from app.pipeline import guard, learn
 
 router = APIRouter(prefix="/v1/admin/calibrations", tags=["admin"], route_class=AdminRoute)
 
@@ -37,6 +38,11 @@ async def derive_calibration(
 ) -> JSONResponse:
     """A new calibration with another guarantee, from the stored staircases, at once."""
     parent = await state.admin.finished(calibration_id)
+    if asked.activate:
+        # First, or a refusal would leave a calibration behind.
+        upscaler = state.service.upscaler(parent.manifest.upscaler)
+        await learn(upscaler)
+        guard(parent.pipeline, upscaler)
     made = await derive(
         state.calibrations,
         state.stores.spool,
@@ -45,11 +51,15 @@ async def derive_calibration(
         created_by=f"key {key}",
         name=asked.name,
     )
-    if asked.activate:
-        await state.admin.activate(made)
-    await state.audit(
-        "calibration.derive", key, parent=parent.id, calibration=made.id, activate=asked.activate
-    )
+    activated = False
+    try:
+        if asked.activate:
+            await state.admin.activate(made)
+            activated = True
+    finally:  # it is stored, whatever has become of its activation
+        await state.audit(
+            "calibration.derive", key, parent=parent.id, calibration=made.id, activate=activated
+        )
     return JSONResponse(
         await detail(state, made),
         status_code=201,

@@ -31,7 +31,7 @@ async def healthz() -> str:
 )
 async def readyz(state: StateDep) -> Response:
     """200 if every component can serve, else 503; the body names each component's state."""
-    components: dict[str, Any] = {"store": await _store(state), "jobs": _jobs(state)}
+    components: dict[str, Any] = {"store": await _store(state), "jobs": await _jobs(state)}
     for upscaler in state.service.upscalers.values():
         components[f"upscaler:{upscaler.name}"] = await _upscaler(state, upscaler)
     for name, component in components.items():
@@ -57,9 +57,13 @@ async def _store(state: State) -> dict[str, Any]:
     return {"ready": True}
 
 
-def _jobs(state: State) -> dict[str, Any]:
+async def _jobs(state: State) -> dict[str, Any]:
     if state.worker is not None and state.worker.done():
         return {"ready": False, "detail": "the job worker has stopped"}
+    try:
+        await state.queue.check()
+    except TrustscaleError as error:
+        return {"ready": False, "detail": error.detail}
     return {"ready": True}
 
 

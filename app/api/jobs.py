@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from datetime import datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel
@@ -54,9 +55,16 @@ async def read_job(job: JobDep) -> JobOut:
 
 
 @router.get("/{job_id}/events", response_class=EventSourceResponse, responses=_PROBLEMS)
-async def watch_job(job: JobDep, state: StateDep) -> AsyncIterator[ServerSentEvent]:
-    """The job now and after every change, ending with its last state."""
-    async with aclosing(state.stores.jobs.watch(job.id)) as states:
+async def watch_job(
+    job: JobDep, state: StateDep, request: Request
+) -> AsyncIterator[ServerSentEvent]:
+    """The job now and after every change, ending with its last state, or when the server stops."""
+    # Set by the server of `trustscale serve` only.
+    stopping: asyncio.Event = getattr(request.app.state, "stopping", None) or asyncio.Event()
+    async with (
+        aclosing(state.stores.jobs.watch(job.id)) as watched,
+        aclosing(_until(stopping, watched)) as states,
+    ):
         async for current in states:
             yield ServerSentEvent(data=JobOut.of(current).model_dump(mode="json"), event="job")
 
@@ -65,6 +73,30 @@ async def watch_job(job: JobDep, state: StateDep) -> AsyncIterator[ServerSentEve
 async def cancel_job(job: JobDep, state: StateDep) -> JobOut:
     """Cancel: at once if it is queued, within seconds if it runs; a final job stays as it is."""
     return JobOut.of(await state.queue.cancel(job.id))
+
+
+async def _until(
+    stopping: asyncio.Event, states: AsyncGenerator[Job, None]
+) -> AsyncGenerator[Job, None]:
+    """The states until the server stops: it would wait for an open stream as for any request."""
+    stopped = asyncio.create_task(stopping.wait())
+    coming: asyncio.Future[Job] | None = None
+    try:
+        while True:
+            coming = asyncio.ensure_future(anext(states))
+            await asyncio.wait({coming, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            if not coming.done():
+                return
+            try:
+                current = coming.result()
+            except StopAsyncIteration:
+                return
+            yield current
+    finally:
+        stopped.cancel()
+        if coming is not None and not coming.done():
+            coming.cancel()
+            await asyncio.wait({coming})
 
 
 def accepted(job: Job) -> JSONResponse:

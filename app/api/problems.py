@@ -77,7 +77,9 @@ PROBLEMS: dict[str, ProblemType] = {
         "its images is used.",
     ),
     "bad-request": ProblemType(
-        422, "Bad request", "A field or header of the request cannot be used. `detail` names it."
+        422,
+        "Bad request",
+        "A field or header of the request, or its whole body, cannot be used. `detail` says why.",
     ),
     "bad-pairs": ProblemType(
         422,
@@ -163,7 +165,13 @@ _STATUSES: list[tuple[type[errors.TrustscaleError], int]] = [
     (errors.Superseded, 412),
 ]
 
-_BY_STATUS = {404: "not-found", 405: "method-not-allowed", 413: "image-too-large"}
+# 400 is how the framework calls a body that it cannot read; here that is 422, as all bad requests.
+_BY_STATUS = {
+    400: "bad-request",
+    404: "not-found",
+    405: "method-not-allowed",
+    413: "image-too-large",
+}
 
 
 def problem_of(error: Exception) -> dict[str, Any]:

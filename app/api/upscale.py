@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import re
 import secrets
 import zipfile
 from collections.abc import Coroutine
@@ -22,6 +23,7 @@ from app.jobs.upscale import spooled_request
 from app.monitor.watch import client_digest
 from app.service import IMAGE, MASK, TRUST, Answer, UpscaleRequest
 from app.stores.base import Job
+from app.stores.uploads import forget_unstored
 
 router = APIRouter(tags=["upscale"])
 
@@ -31,6 +33,10 @@ CLIENT_GONE = 499
 """Logged and counted for a client that hung up; nobody receives it."""
 
 _JSON, _ZIP, _MIXED = "application/json", "application/zip", "multipart/mixed"
+
+# A string in a parameter of a media range; one that does not end goes on to the end.
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"?', re.DOTALL)
+_QUALITY = re.compile(r"0(\.\d{0,3})?|1(\.0{0,3})?")
 
 
 @router.post(
@@ -97,19 +103,22 @@ async def upscale(
     fields = UpscaleRequest(upscaler, alpha, seed, background, client_digest(client), group)
     as_job = "respond-async" in prefer
 
-    def check_room() -> None:
-        if not as_job:
-            state.service.slots.check_room()
+    async def check_room(cost: int = 0) -> None:
+        if as_job:
+            await _check_queue(state)
+        else:
+            state.service.slots.check_room(cost)
 
     async def read() -> bytes:
-        check_room()  # again: others came meanwhile, and decoding is work
+        await check_room()  # again: others came meanwhile, and decoding is work
+        # Not before: what the other fields forbid takes nothing from the client's share.
+        await state.limits.take(client, "requests")
         return await image.read()
 
-    check_room()
-    await state.limits.take(client, "requests")
-
+    await check_room()
     prepared = await state.service.prepare(read, fields)
     height, width = prepared.image.rgb.shape[:2]
+    await check_room(prepared.footprint)
     await state.limits.take(client, "pixels", height * width)
     if as_job:
         return await _respond_async(state, image, fields, prepared.seed)
@@ -125,24 +134,43 @@ def client_name(request: Request, key: str | None) -> str:
 
 
 def negotiate(accept: str) -> str:
-    """The media type to answer with: the first one in `Accept` that is known, JSON by default.
+    """The media type to answer with: the one of the highest quality in `Accept`.
+
+    Of equals the one that is named first, and JSON by default. As RFC 9110 says, the most specific
+    range speaks for a type, and a quality of 0 forbids it.
 
     Raises:
         BadRequest: none of the accepted types can be produced.
     """
-    offered = [part.partition(";")[0].strip().lower() for part in accept.split(",")]
-    for media_type in offered:
-        if media_type in {_JSON, _ZIP, _MIXED}:
-            return media_type
-        if media_type in {"*/*", "application/*", ""}:
-            return _JSON
-    raise BadRequest(f"Accept: {accept[:80]!r} names none of {_JSON}, {_ZIP}, {_MIXED}.")
+    ranges = _accepted(accept)
+    best, chosen = (0.0, 0), None
+    for media_type in (_JSON, _ZIP, _MIXED):
+        family = f"{media_type.partition('/')[0]}/*"
+        name = next((name for name in (media_type, family, "*/*") if name in ranges), None)
+        if name is not None and ranges[name] > best:
+            best, chosen = ranges[name], media_type
+    if chosen is None:
+        raise BadRequest(f"Accept: {accept[:80]!r} allows none of {_JSON}, {_ZIP}, {_MIXED}.")
+    return chosen
 
 
-async def _respond_async(
-    state: State, image: UploadFile, fields: UpscaleRequest, seed: int
-) -> JSONResponse:
-    """Store the upload and the job, answer 202.
+def _accepted(accept: str) -> dict[str, tuple[float, int]]:
+    """The media ranges of a header with quality and negated place; the larger is preferred."""
+    ranges: dict[str, tuple[float, int]] = {}
+    for place, part in enumerate(_QUOTED.sub("", accept).split(",")):
+        name, *parameters = (item.strip().lower() for item in part.split(";"))
+        quality = next((text[2:] for text in parameters if text.startswith("q=")), "1")
+        value = float(quality) if _QUALITY.fullmatch(quality) else 1.0
+        # An empty header accepts everything.
+        key = name or ("" if accept.strip() else "*/*")
+        # Qualities of 0 stay below the start of the search, whatever their place.
+        rank = (value, -place if value else -len(accept) - 1)
+        ranges[key] = max(ranges.get(key, rank), rank)
+    return ranges
+
+
+async def _check_queue(state: State) -> None:
+    """Return if one more job may wait.
 
     Raises:
         Overloaded: too many jobs are not finished: each keeps an upload on disk.
@@ -150,18 +178,28 @@ async def _respond_async(
     most = state.settings.max_queued_jobs
     if len(await state.stores.jobs.pending("upscale")) >= most:
         raise Overloaded(f"{most} jobs are queued or running already.", retry_after=60)
+
+
+async def _respond_async(
+    state: State, image: UploadFile, fields: UpscaleRequest, seed: int
+) -> JSONResponse:
+    """Store the upload and the job, answer 202."""
     job_id = f"job-{secrets.token_urlsafe(15)}"
-    async with state.service.slots.desk:
-        await image.seek(0)
-        await state.stores.spool.put(job_id, "image", await image.read())
-    job = await state.queue.submit(
-        Job(
-            id=job_id,
-            kind="upscale",
-            created_at=datetime.now(UTC),
-            request=spooled_request(fields, seed),
+    try:
+        async with state.service.slots.desk:
+            await image.seek(0)
+            await state.stores.spool.put(job_id, "image", await image.read())
+        job = await state.queue.submit(
+            Job(
+                id=job_id,
+                kind="upscale",
+                created_at=datetime.now(UTC),
+                request=spooled_request(fields, seed),
+            )
         )
-    )
+    except BaseException:
+        await forget_unstored(state.stores, job_id)
+        raise
     location = f"/v1/jobs/{job_id}"
     return JSONResponse(
         JobOut.of(job).model_dump(mode="json"),

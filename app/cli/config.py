@@ -13,7 +13,8 @@ from app.settings import Settings, load_settings, referenced_values, unknown_var
 
 app = typer.Typer(help="The configuration.", no_args_is_help=True)
 
-_PASSWORD = re.compile(r"(?<=://)[^/@]*@")
+# Up to the last @: a password may hold slashes and other @, which should have been encoded.
+_PASSWORD = re.compile(r"(?<=://).*@|(?<=[?&]password=)[^&#]+", re.DOTALL)
 
 
 @app.callback()
@@ -37,21 +38,25 @@ def check(
 
 
 def effective(settings: Settings) -> dict[str, Any]:
-    """The settings as JSON values; keys and passwords are replaced by asterisks."""
+    """The settings as JSON values; keys, passwords and headers are replaced by asterisks."""
+    secrets = referenced_values()
     shown: dict[str, Any] = settings.model_dump(mode="json")
-    for name, value in shown.items():
-        if isinstance(value, str):
-            shown[name] = _PASSWORD.sub("***@", value)
-    return {name: _without(value, referenced_values()) for name, value in shown.items()}
+    return {name: _without(value, secrets) for name, value in shown.items()}
 
 
 def _without(value: Any, secrets: frozenset[str]) -> Any:
-    """The value with every string that came from an environment reference replaced."""
+    """The value without passwords, headers, and all that came from an environment reference."""
     if isinstance(value, dict):
-        return {key: _without(item, secrets) for key, item in value.items()}
+        return {
+            key: dict.fromkeys(item, "***")
+            if key == "headers" and isinstance(item, dict)
+            else _without(item, secrets)
+            for key, item in value.items()
+        }
     if isinstance(value, list):
         return [_without(item, secrets) for item in value]
     if isinstance(value, str):
+        value = _PASSWORD.sub(lambda found: "***@" if found[0].endswith("@") else "***", value)
         for secret in secrets:
             value = value.replace(secret, "***")
     return value

@@ -27,7 +27,8 @@ def jobs(
         str, typer.Option(help="Address that /metrics and /healthz listen on.")
     ] = "127.0.0.1",
     metrics_port: Annotated[
-        int | None, typer.Option(help="Port of /metrics and /healthz; none: no port.")
+        int | None,
+        typer.Option(min=0, max=65535, help="Port of /metrics and /healthz; none: no port."),
     ] = None,
 ) -> None:
     """Run queued upscalings and calibrations until SIGTERM; start as many as you like."""

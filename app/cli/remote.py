@@ -18,6 +18,7 @@ from typing import Annotated, Any, Final, NamedTuple, Self
 
 import httpx
 import typer
+from httpx import codes
 
 from app.calibration.config import CalibrationConfig
 from app.calibration.groups import find_grouped_pairs
@@ -50,9 +51,19 @@ _UPLOAD_TIMEOUT: Final = httpx.Timeout(600.0, connect=10.0, read=None)
 # Waits before a lost connection to a job's events is made again; the job does not notice.
 _RECONNECT_WAITS: Final = (0.5, 2.0, 5.0, 15.0)
 
+# Waits after a stream that ended early although its job goes on; the last one for ever.
+_EARLY_END_WAITS: Final = (1.0, 2.0, 5.0, 10.0)
+
+# What a proxy answers while the server behind it is restarted.
+_AWAY: Final = frozenset({codes.BAD_GATEWAY, codes.SERVICE_UNAVAILABLE, codes.GATEWAY_TIMEOUT})
+
 
 class RemoteError(TrustscaleError):
     """The server refused, failed, or cannot be reached."""
+
+
+class _AwayError(RemoteError):
+    """A proxy answers that the server is away; it may be back soon."""
 
 
 class Remote:
@@ -68,7 +79,7 @@ class Remote:
         """A connection with the key of an environment variable.
 
         Raises:
-            ConfigError: the variable is not set.
+            ConfigError: the variable is not set or holds no key, or the URL is none.
         """
         if not server.startswith(("http://", "https://")):
             raise typer.BadParameter("--server starts with http:// or https://.")
@@ -78,7 +89,15 @@ class Remote:
                 f"The environment variable {key_env} is not set; it must hold an admin key of "
                 f"{server}."
             )
-        return cls(server.rstrip("/"), key)
+        if not (key.isascii() and key.isprintable()):
+            raise ConfigError(
+                f"The environment variable {key_env} holds no key: it has letters that a header "
+                "cannot carry."
+            )
+        try:
+            return cls(server.rstrip("/"), key)
+        except httpx.InvalidURL as error:
+            raise ConfigError(f"--server {server!r} is not a URL: {error}.") from None
 
     def __enter__(self) -> Self:
         return self
@@ -162,25 +181,36 @@ class Remote:
 
     def watch(self, job: str) -> Iterator[dict[str, Any]]:
         """The job now and after every change, up to its last state; lost connections are mended."""
-        waits = iter(_RECONNECT_WAITS)
+        waits, pauses = iter(_RECONNECT_WAITS), iter(_EARLY_END_WAITS)
+        last: dict[str, Any] | None = None
         while True:
+            failure: RemoteError = self._stranger()  # if it ends without having said anything
+            heard = False
             try:
                 for present in self._events(job):
                     yield present
-                    waits = iter(_RECONNECT_WAITS)
                     if present["state"] not in {"queued", "running"}:
                         return
+                    heard, waits = True, iter(_RECONNECT_WAITS)
+                    if present != last:
+                        last, pauses = present, iter(_EARLY_END_WAITS)
             except httpx.TransportError as error:
-                wait = next(waits, None)
-                if wait is None:
-                    raise self._unreachable(error) from error
-                time.sleep(wait)
+                failure, heard = self._unreachable(error), False
+            except _AwayError as error:
+                failure = error
+            wait = next(pauses, _EARLY_END_WAITS[-1]) if heard else next(waits, None)
+            if wait is None:
+                raise failure
+            time.sleep(wait)
 
     def _events(self, job: str) -> Iterator[dict[str, Any]]:
         with self._client.stream("GET", f"/v1/jobs/{job}/events") as response:
             if response.is_error:
                 response.read()
-                raise _refused(response)
+                refusal = _refused(response)
+                if response.status_code in _AWAY:
+                    raise _AwayError(refusal.detail)
+                raise refusal
             for line in response.iter_lines():
                 if line.startswith("data:"):
                     yield json.loads(line.removeprefix("data:"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 from typing import Annotated
 
 import structlog
@@ -21,6 +22,18 @@ from app.warmup import start_warm_up
 KEEP_ALIVE_S = 75
 
 
+class _Server(uvicorn.Server):
+    """Tells the application when it begins to stop, so that endless answers end."""
+
+    def __init__(self, config: uvicorn.Config, stopping: asyncio.Event) -> None:
+        super().__init__(config)
+        self._stopping = stopping
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._stopping.set()
+        await super().shutdown(sockets)
+
+
 def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port; 0 takes a free one.")] = 8000,
@@ -32,18 +45,20 @@ def serve(
         structlog.get_logger(__name__).warning("unknown_setting", variable=name)
     asyncio.run(check_start(settings))
     start_warm_up(settings)
+    app = create_app(settings)
+    app.state.stopping = asyncio.Event()
     config = uvicorn.Config(
-        create_app(settings),
+        app,
         host=host,
         port=port,
         log_config=None,
         access_log=False,
         server_header=False,
         timeout_keep_alive=KEEP_ALIVE_S,
-        # Requests in progress may finish; a second signal stops at once.
+        # Requests in progress may finish (streams of events end); a second signal stops at once.
         timeout_graceful_shutdown=int(settings.request_timeout_s),
     )
-    server = uvicorn.Server(config)
+    server = _Server(config, app.state.stopping)
     asyncio.run(server.serve())
     if not server.started:
         raise typer.Exit(1)

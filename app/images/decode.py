@@ -2,14 +2,17 @@
 
 What a viewer would show is what is upscaled: EXIF orientation is applied, an embedded colour
 profile is converted to sRGB, grey and palette images become RGB, CMYK is converted, 16-bit values
-are rounded to 8 bits. What has no faithful 8-bit RGB form (real transparency, animation) is refused
-with the reason. Everything that changes values is told in `Decoded.notes`.
+are rounded to 8 bits, and of a camera's file with several pictures (MPO) the first is taken. What
+has no faithful 8-bit RGB form (real transparency, animation) is refused with the reason. Everything
+that changes values is told in `Decoded.notes`.
 """
 
 from __future__ import annotations
 
 import io
 from dataclasses import dataclass, field
+from functools import cache
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +23,13 @@ from app.errors import BadImage, BadRequest, ImageTooLarge, UnsupportedMedia, re
 FORMATS = ("PNG", "JPEG", "WEBP")
 
 _ORIENTATION = 0x0112  # EXIF tag
+
+# A profile that calls itself sRGB is left alone if it changes no value by more than this: cameras
+# and editors write slightly different ones, and all mean the same.
+_SAME_COLOUR: Final = 3
+
+# The colour space of a profile, by the image modes that it can be applied to.
+_SPACES: Final = {"GRAY": {"L"}, "RGB": {"RGB", "L"}, "CMYK": {"CMYK"}}
 
 # Signatures of files that people mistake for one of the three, for a more helpful message.
 _OTHER_KINDS = {
@@ -71,15 +81,24 @@ def decode(data: bytes, limits: Limits, *, background: str | None = None) -> Dec
     image = _open(data, limits)
     form = str(image.format)
     notes: list[str] = []
-    if getattr(image, "n_frames", 1) > 1:
+    if form == "MPO":  # a JPEG file with further pictures behind the first: previews, depth maps
+        form = "JPEG"
+        notes.append("The file holds several pictures; the first was taken.")
+    elif getattr(image, "n_frames", 1) > 1:
         raise BadImage("The image is animated; send a single frame.")
     try:
         image.load()
         sixteen_bit = image.mode.startswith(("I", "F")) or _png_depth(data) == 16
         # `exif_transpose` returns an image without the transposed tag, but keeps the profile.
         image = ImageOps.exif_transpose(image)
-        opaque = _without_alpha(image, background, notes)
-        rgb = _to_srgb(opaque, notes)
+        profile = image.info.get("icc_profile")
+        if image.mode.startswith(("I", "F")):
+            image = _from_deep_grey(image)
+        image, alpha = _without_alpha(image, may_flatten=background is not None)
+        rgb = _to_srgb(image, profile, notes)
+        if alpha is not None and background is not None:
+            rgb = _flattened(rgb, alpha, background)
+            notes.append(f"Transparent pixels were flattened onto {background}.")
     except (BadImage, BadRequest):
         raise
     except Exception as error:  # decoders raise anything on damaged files
@@ -155,47 +174,53 @@ def _open(data: bytes, limits: Limits) -> Image.Image:
     return image
 
 
-def _without_alpha(image: Image.Image, background: str | None, notes: list[str]) -> Image.Image:
-    """Drop an alpha channel that is opaque, flatten one that is not, or refuse it."""
+def _without_alpha(
+    image: Image.Image, *, may_flatten: bool
+) -> tuple[Image.Image, Image.Image | None]:
+    """The colours alone, of mode L, RGB or CMYK, and the alpha channel if it is not opaque."""
+    is_grey = image.mode in {"1", "L", "LA"}
     if not image.has_transparency_data:
-        return image
-    profile = image.info.get("icc_profile")
+        if image.mode in {"L", "RGB", "CMYK"}:
+            return image, None
+        return image.convert("L" if is_grey else "RGB"), None
     with_alpha = image.convert("RGBA")
-    low, _ = with_alpha.getchannel("A").getextrema()
-    if low == 255:
-        flat = with_alpha.convert("RGB")
-    elif background is None:
+    alpha = with_alpha.getchannel("A")
+    low, _ = alpha.getextrema()
+    if low != 255 and not may_flatten:
         raise BadImage(
             "The image has transparent pixels, and a mask says nothing about transparency. Flatten "
             "it first, or send the form field background, for example background=white."
         )
-    else:
-        try:
-            colour = ImageColor.getrgb(background)
-        except ValueError as error:
-            raise BadRequest(f"background={background!r} is not a colour.") from error
-        canvas = Image.new("RGBA", image.size, (*colour[:3], 255))
-        flat = Image.alpha_composite(canvas, with_alpha).convert("RGB")
-        notes.append(f"Transparent pixels were flattened onto {background}.")
-    if profile and image.mode in {"RGBA", "RGB"}:
-        flat.info["icc_profile"] = profile
-    return flat
+    colours = with_alpha.getchannel("R") if is_grey else with_alpha.convert("RGB")
+    return colours, None if low == 255 else alpha
 
 
-def _to_srgb(image: Image.Image, notes: list[str]) -> NDArray[np.uint8]:
-    """uint8 [h, w, 3] sRGB of an image without alpha, its colour profile applied."""
-    profile = image.info.get("icc_profile")
-    if image.mode.startswith(("I", "F")):
-        return _from_deep_grey(image)
-    if profile and image.mode in {"RGB", "L", "CMYK"}:
+def _flattened(rgb: NDArray[np.uint8], alpha: Image.Image, background: str) -> NDArray[np.uint8]:
+    """uint8 [h, w, 3] sRGB on a background colour, which is sRGB too: so after the profile."""
+    try:
+        colour = ImageColor.getrgb(background)
+    except ValueError as error:
+        raise BadRequest(f"background={background!r} is not a colour.") from error
+    picture = Image.fromarray(rgb)
+    picture.putalpha(alpha)
+    canvas = Image.new("RGBA", picture.size, (*colour[:3], 255))
+    return np.asarray(Image.alpha_composite(canvas, picture).convert("RGB"))
+
+
+def _to_srgb(image: Image.Image, profile: bytes | None, notes: list[str]) -> NDArray[np.uint8]:
+    """uint8 [h, w, 3] sRGB of an image of mode L, RGB or CMYK, its colour profile applied."""
+    if profile:
         try:
             embedded = ImageCms.ImageCmsProfile(io.BytesIO(profile))
             name = ImageCms.getProfileDescription(embedded).strip()
-            if "srgb" not in name.lower():
-                converted = ImageCms.profileToProfile(
-                    image, embedded, ImageCms.createProfile("sRGB"), outputMode="RGB"
-                )
-                if converted is not None:
+            space = embedded.profile.xcolor_space.strip()
+            if image.mode not in _SPACES.get(space, ()):
+                notes.append(f"The colour profile “{name}” is for {space} and was ignored.")
+            else:
+                if space == "RGB":
+                    image = image.convert("RGB")
+                if not _is_srgb(name, profile, image.mode):
+                    converted = _converted(image, embedded)
                     notes.append(f"The colour profile “{name}” was converted to sRGB.")
                     return np.asarray(converted)
         except (ImageCms.PyCMSError, OSError, ValueError):
@@ -205,12 +230,45 @@ def _to_srgb(image: Image.Image, notes: list[str]) -> NDArray[np.uint8]:
     return np.asarray(image.convert("RGB"))
 
 
-def _from_deep_grey(image: Image.Image) -> NDArray[np.uint8]:
-    """16-bit grey to 8-bit RGB, rounded to nearest."""
-    values = np.asarray(image).astype(np.float64)
+def _is_srgb(name: str, profile: bytes, mode: str) -> bool:
+    """Whether a profile that calls itself sRGB also acts like it; a linear one does not."""
+    if "srgb" not in name.lower() or mode not in {"L", "RGB"}:
+        return False
+    probe = _probe().convert(mode)
+    before = np.asarray(probe.convert("RGB")).astype(int)
+    after = _converted(probe, ImageCms.ImageCmsProfile(io.BytesIO(profile)))
+    return bool(np.abs(np.asarray(after) - before).max() <= _SAME_COLOUR)
+
+
+@cache
+def _probe() -> Image.Image:
+    """All greys, and a coarse grid of all colours."""
+    steps = np.linspace(0, 255, 9).round().astype(np.uint8)
+    grid = np.stack(np.meshgrid(steps, steps, steps), axis=-1).reshape(-1, 3)
+    greys = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, axis=1)
+    return Image.fromarray(np.concatenate([grid, greys])[None])
+
+
+def _converted(image: Image.Image, profile: ImageCms.ImageCmsProfile) -> Image.Image:
+    converted = ImageCms.profileToProfile(
+        image, profile, ImageCms.createProfile("sRGB"), outputMode="RGB"
+    )
+    if converted is None:
+        raise ValueError("converted in place")
+    return converted
+
+
+def _from_deep_grey(image: Image.Image) -> Image.Image:
+    """16-bit grey to 8 bits, rounded to nearest; with alpha if one of its values is transparent."""
+    values = np.asarray(image)
     top = 65535 if image.mode.startswith("I") else 1.0
-    grey = np.rint(np.clip(values / top, 0, 1) * 255).astype(np.uint8)
-    return np.repeat(grey[..., None], 3, axis=2)
+    grey = np.rint(np.clip(values.astype(np.float64) / top, 0, 1) * 255).astype(np.uint8)
+    shallow = Image.fromarray(grey)
+    # Compared at full depth: neighbours that round to the same grey are not transparent.
+    transparent = image.info.get("transparency")
+    if transparent is not None:
+        shallow.putalpha(Image.fromarray(np.where(values == transparent, 0, 255).astype(np.uint8)))
+    return shallow
 
 
 def _png_depth(data: bytes) -> int | None:

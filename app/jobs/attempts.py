@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import suppress
@@ -20,6 +21,13 @@ ProblemOf = Callable[[Exception], dict[str, Any]]
 # A job, or a part of one, that leaves its worker dead this often is given up.
 MOST_ATTEMPTS: Final = 3
 
+# Waits after an attempt that generated for nothing, since the store did not take its result; after
+# the last attempt there is none. Together they outlast a restart of the store.
+STORE_WAITS_S: Final = (5.0, 30.0)
+
+# Such attempts are counted in the store like the starts of a part of the job with this name.
+_STORING: Final = "storing"
+
 log = logging.getLogger(__name__)
 
 
@@ -33,6 +41,22 @@ def problem(error: Exception, problem_of: ProblemOf) -> dict[str, Any]:
         "status": 500,
         "detail": "The job failed by a mistake of the service; its log tells more.",
     }
+
+
+class _NotKept(Exception):
+    """The result could not be stored, too often."""
+
+
+class _Context(JobContext):
+    """Notes whether samples have come: another attempt has to generate, and to pay, again."""
+
+    has_generated = False
+
+    async def progress(self, done: int, total: int, unit: str = "samples") -> None:
+        """See `JobContext.progress`."""
+        if unit == "samples" and done > 0:
+            self.has_generated = True
+        await super().progress(done, total, unit)
 
 
 class Attempts:
@@ -83,10 +107,12 @@ class Attempts:
     async def _attempt(self, job: Job, handler: Handler, traced: Span) -> tuple[str, bool]:
         """What became of the attempt, and whether the job must be queued again."""
         insist = self._supervisor.insist
-        context = JobContext(job, self._jobs, insist=insist)
+        context = _Context(job, self._jobs, insist=insist)
         state, result, error = JobState.SUCCEEDED, None, None
         try:
-            result = await self._supervisor.run(job, handler(job, context), context=context)
+            result = await self._supervisor.run(
+                job, self._handled(job, handler, context), context=context
+            )
             if isinstance(result, JobState):
                 state, result = result, None
         except Overtaken:
@@ -99,6 +125,10 @@ class Attempts:
         except Interrupted:
             log.info("Job %s goes back to the queue.", job.id)
             return "interrupted", await self._jobs.release(job.id, job.attempt)
+        except _NotKept as lost:
+            state, error = JobState.FAILED, _not_kept(str(lost))
+            log.warning("Job %s is given up: %s", job.id, lost)
+            traced.fail(type(lost).__name__)
         except StoreUnavailable as away:
             # Not the job's fault, a full disk for example: once the store works, it runs again.
             log.warning("Job %s stops for now: %s", job.id, away.detail)
@@ -117,9 +147,37 @@ class Attempts:
         self._observer.ended(job.kind, state.value, seconds)
         return state.value, False
 
+    async def _handled(self, job: Job, handler: Handler, context: _Context) -> str:
+        """The handler's answer; slower and slower, and not for ever, where nothing can be stored.
+
+        Raises _NotKept after the last attempt.
+        """
+        try:
+            return await handler(job, context)
+        except StoreUnavailable as away:
+            if not context.has_generated:
+                raise
+            times = await self._supervisor.insist(lambda: self._jobs.start_unit(job.id, _STORING))
+            if times > len(STORE_WAITS_S):
+                raise _NotKept(away.detail) from away
+            log.warning("The result of job %s cannot be stored: %s", job.id, away.detail)
+            # Waited for here, where the attempt is seen to be alive and can be cancelled.
+            await asyncio.sleep(STORE_WAITS_S[max(times, 1) - 1])
+            raise
+
     def _told(self, job: Job, failure: Exception) -> dict[str, Any]:
         if isinstance(failure, TrustscaleError):
             log.warning("Job %s failed: %s", job.id, failure.detail)
         else:
             log.error("Job %s failed.", job.id, exc_info=failure)
         return problem(failure, self._problem_of)
+
+
+def _not_kept(reason: str) -> dict[str, Any]:
+    times = len(STORE_WAITS_S) + 1
+    return {
+        "type": "about:blank",
+        "title": "The job was given up",
+        "status": 500,
+        "detail": f"The job was given up: its result could not be stored {times} times. {reason}",
+    }

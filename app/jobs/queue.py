@@ -70,6 +70,9 @@ POLL: Final = timedelta(milliseconds=50)
 
 RECONNECT: Final = timedelta(seconds=2)
 
+# A healthy broker answers in milliseconds; whoever asks for readiness does not wait long.
+ANSWER_S: Final = 2.0
+
 # docket can also run things later, and would look for them four times a second; nothing here does.
 NOTHING_IS_LATER: Final = timedelta(seconds=30)
 
@@ -121,6 +124,16 @@ class JobQueue:
 
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
+
+    async def check(self) -> None:
+        """Return if jobs can be queued now. Raises StoreUnavailable."""
+        if self._is_memory:
+            return
+        try:
+            async with asyncio.timeout(ANSWER_S), self._dockets["upscale"].redis() as redis:
+                await redis.exists("trustscale:queue")
+        except (RedisError, OSError) as error:  # a TimeoutError is an OSError
+            raise StoreUnavailable("The queue's Redis cannot be reached now.") from error
 
     async def submit(self, job: Job) -> Job:
         """Store a job and queue it; the stored one, unchanged, if the id exists.

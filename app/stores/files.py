@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import shutil
 import time
 from collections.abc import Mapping
@@ -38,6 +39,8 @@ from app.stores.folders import (
 DOCUMENT = "document.json"
 EXPIRES = "expires"
 BLOBS = "blobs"
+
+log = logging.getLogger(__name__)
 
 
 class _Kept(NamedTuple):
@@ -68,7 +71,11 @@ class FileResults:
         if self._bytes is not None:
             self._bytes += size
         if self._bytes is None or self._bytes > self._max_bytes:
-            await self.sweep()
+            try:
+                await self.sweep()
+            except StoreUnavailable as error:
+                # The result is stored; space is freed by a later sweep.
+                log.warning("The results folder was not swept: %s", error.detail)
 
     async def document(self, result: str) -> bytes:
         return await asyncio.to_thread(self._read, result, DOCUMENT)
@@ -153,9 +160,11 @@ class FileResults:
     def _kept(self) -> list[_Kept]:
         kept = []
         for folder in self._folder.iterdir():
-            if folder.name.startswith(SCRATCH):
+            # Others leave files and folders here too: `.DS_Store`, `lost+found`.
+            if folder.name.startswith(".") or not folder.is_dir():
                 continue
-            with suppress(FileNotFoundError):  # another process removed it meanwhile
+            # Removed by another process meanwhile, or no result of ours.
+            with suppress(FileNotFoundError, NotADirectoryError, PermissionError, ValueError):
                 size = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
                 kept.append(_Kept(float((folder / EXPIRES).read_text()), size, folder))
         return kept

@@ -105,9 +105,21 @@ def open_spool(url: str | None, data_dir: Path) -> Spool:
     """The spool behind a URL, or in the data folder. Raises ConfigError."""
     if url is None:
         return FileSpool(data_dir / "spool")
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise ConfigError("The spool URL cannot be read.") from error
     if parts.scheme == "file":
+        if parts.netloc not in {"", "localhost"} or not parts.path.startswith("/"):
+            raise ConfigError("A spool folder's URL has three slashes: file:///PATH.")
+        if parts.query or parts.fragment:
+            raise ConfigError("A spool folder's URL takes no parameters.")
         return FileSpool(Path(unquote(parts.path)))
+    if "://" not in url or parts.scheme in {"", "http", "https"}:
+        # fsspec would take them for a local folder, or for a server that nothing can be put on.
+        raise ConfigError(
+            "A spool is file:///PATH or the URL of an object store, such as s3://bucket/prefix."
+        )
     from app.stores.objects import ObjectSpool  # noqa: PLC0415 - an optional extra
 
     return ObjectSpool(url)

@@ -5,17 +5,18 @@ from __future__ import annotations
 import io
 import json
 import math
+import threading
 import xml.etree.ElementTree as ET
 import zipfile
 
 import pytest
 
 from app.calibration import file
-from app.calibration.insight import COMMON_ALPHAS
+from app.calibration.insight import COMMON_ALPHAS, coarser
 from app.conformal import RiskCurve
 from app.conformal.guarantees import leakage_bound, minimal_n
 from tests.api.admin import SAMPLES, Admin, pair_files, truth_files
-from tests.api.gateway import ADMIN_KEY, check_problem, post
+from tests.api.gateway import check_problem, post
 from tests.factories import changed
 from tests.fakes import FakeUpscaler
 
@@ -85,6 +86,28 @@ class TestReading:
         curve = RiskCurve.from_staircases(calibration.staircases, calibration.bound)
         assert [row["threshold"] for row in rows] == curve.thresholds.tolist()
         assert [row["risk"] for row in rows] == curve.risks.tolist()
+
+    def test_curve_in_parts(self, admin, calibration, monkeypatch):
+        """However the answer is put together, it has every step once and in order."""
+        path = f"/{calibration.id}/curve"
+        whole = admin.send("GET", path)
+        assert whole.headers["content-type"] == "application/json"
+        monkeypatch.setattr("app.api.calibrations._ROWS_AT_ONCE", 7)
+        assert admin.send("GET", path).json() == whole.json()
+        assert len(whole.json()) == len(calibration.curve.risks)
+
+    def test_the_curve_is_made_beside_the_event_loop(self, admin, calibration, monkeypatch):
+        """Reading a long curve lets other requests go on: no step of it is made in their thread."""
+        threads = []
+
+        def noted(*args):
+            threads.append(threading.current_thread().name)
+            return coarser(*args)
+
+        monkeypatch.setattr("app.api.calibrations.coarser", noted)
+        admin.get(f"/{calibration.id}/curve")
+        assert all(name.startswith("asyncio_") for name in threads)
+        assert threads
 
     def test_plot(self, admin, calibration):
         """An SVG picture that is valid XML."""
@@ -300,6 +323,21 @@ class TestActivation:
             check_problem(fresh.send(method, f"/{made['id']}{path}"), "not-found")
         assert [row["id"] for row in fresh.get()] == [calibration.id]
 
+    def test_delete_while_a_job_extends_it(self, start):
+        """A calibration that a pending job extends stays until that job has ended."""
+        upscaler = FakeUpscaler()
+        admin = Admin(start(upscaler))
+        parent = admin.create(truth_files(2))
+        upscaler.seconds = 30
+        job = admin.post_files(truth_files(1, first=9), f"/{parent['id']}/pairs").json()
+        refused = admin.send("DELETE", f"/{parent['id']}")
+        assert job["id"] in check_problem(refused, "conflict")["detail"]
+        with admin.client.stream("DELETE", f"/v1/jobs/{job['id']}") as cancelled:
+            assert cancelled.is_success
+        with admin.client.stream("GET", f"/v1/jobs/{job['id']}/events") as events:
+            assert '"cancelled"' in [*events.iter_lines()][-2]
+        assert admin.send("DELETE", f"/{parent['id']}").status_code == 204
+
 
 class TestGuard:
     def test_activation(self, fresh, calibration):
@@ -342,41 +380,6 @@ class TestGuard:
             for item in check_problem(post(client), "calibration-mismatch")["differences"]
         }
         assert fields == {"scale"}
-
-
-class TestAudit:
-    def test_who_did_what(self, fresh, calibration):
-        """Every change is kept with its key, the newest first, page by page; reading is not."""
-        made = fresh.create(truth_files(3))
-        fresh.send("POST", f"/{made['id']}/activate")
-        fresh.send("POST", f"/{calibration.id}/activate")
-        smaller = fresh.send("DELETE", f"/{made['id']}/pairs/000").json()
-        fresh.send("DELETE", f"/{smaller['id']}")
-        fresh.send("POST", "/import", content=exported(fresh, made["id"]))
-        headers = {"Authorization": f"Bearer {ADMIN_KEY}"}
-        entries = fresh.client.get("/v1/admin/audit", headers=headers).json()
-        assert [entry["action"].removeprefix("calibration.") for entry in entries] == [
-            "import",
-            "delete",
-            "remove_pair",
-            "activate",
-            "activate",
-            "create",
-        ]
-        assert {entry["actor"] for entry in entries} == {made["provenance"]["created_by"]}
-        assert ADMIN_KEY not in json.dumps(entries)
-        assert entries[3]["facts"] == {"calibration": calibration.id, "previous": made["id"]}
-        page = fresh.client.get(
-            "/v1/admin/audit", headers=headers, params={"limit": 2, "before": entries[1]["id"]}
-        ).json()
-        assert page == entries[2:4]
-
-    def test_refused_actions_leave_no_entry(self, fresh, calibration):
-        """What did not happen is not claimed."""
-        fresh.send("DELETE", f"/{calibration.id}")
-        fresh.send("POST", "/cal-unknown/activate")
-        headers = {"Authorization": f"Bearer {ADMIN_KEY}"}
-        assert fresh.client.get("/v1/admin/audit", headers=headers).json() == []
 
 
 def test_thresholds_are_json(admin, made):

@@ -11,11 +11,13 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
+from app.calibration.admin import CalibrationAdmin
 from app.calibration.groups import grouped
 from app.calibration.guarantee import GuaranteeSettings
 from app.conformal.high_probability import minimal_n
+from app.stores.base import StoreUnavailable
 from tests.api.admin import Admin, truth_files, zipped
-from tests.api.gateway import IMAGE, check_problem, form, gateway, post
+from tests.api.gateway import ADMIN_KEY, IMAGE, check_problem, form, gateway, post
 from tests.factories import encoded, photo
 from tests.fakes import FakeUpscaler
 
@@ -182,6 +184,29 @@ class TestAdmin:
         for path in ("", "/curve", "/plot.svg", "/backtest"):
             response = admin.send("GET", f"/{likely.id}{path}", params={"group": "dusk"})
             check_problem(response, "bad-group")
+
+    def test_derive_under_a_mismatch(self, start, calibration):
+        """A derivation that may not be activated is refused before anything is stored."""
+        admin = Admin(start(FakeUpscaler(fingerprint="fake:2")))
+        asked = {"guarantee": LIKELY, "activate": True}
+        refused = admin.send("POST", f"/{calibration.id}/derive", json=asked)
+        check_problem(refused, "calibration-mismatch")
+        assert [row["id"] for row in admin.get()] == [calibration.id]
+
+    def test_derive_whose_activation_fails(self, start, calibration, monkeypatch):
+        """What is stored is in the audit log, also when its activation fails after all."""
+        admin = Admin(start())
+
+        async def away(*_):
+            raise StoreUnavailable("Away.")
+
+        monkeypatch.setattr(CalibrationAdmin, "activate", away)
+        asked = {"guarantee": LIKELY, "activate": True}
+        assert admin.send("POST", f"/{calibration.id}/derive", json=asked).status_code >= 500
+        headers = {"Authorization": f"Bearer {ADMIN_KEY}"}
+        (entry,) = admin.client.get("/v1/admin/audit", headers=headers).json()
+        assert entry["facts"]["activate"] is False
+        assert entry["facts"]["calibration"] in {row["id"] for row in admin.get()}
 
     def test_derive(self, admin, calibration):
         """A calibration gets another guarantee without generating, and becomes active if asked."""

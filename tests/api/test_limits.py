@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from datetime import UTC, datetime
 
+import pytest
+
+from app.jobs.queue import JobQueue
+from app.stores.base import Job, StoreUnavailable
+from app.stores.open import open_stores
+from app.stores.uploads import forget_unstored
+from tests.api.admin import Admin, truth_files
 from tests.api.gateway import IMAGE, check_problem, client_of, form, gateway, post, running, until
 from tests.factories import encoded, photo
 from tests.fakes import FakeUpscaler
@@ -157,9 +165,38 @@ class TestBodies:
             post(client, alpha="1" * 10_000),
             post(client, **{f"field{k}": k for k in range(100)}),
         ):
-            assert response.status_code == 400
-            assert response.headers["content-type"] == "application/problem+json"
+            check_problem(response, "bad-request")
 
     def test_unknown_fields_are_ignored(self, client):
         """As forms of browsers need it."""
         assert post(client, IMAGE, submit="go").status_code == 200
+
+
+class TestUploadsWithoutAJob:
+    @pytest.fixture
+    def place(self, start, tmp_path, monkeypatch):
+        """A client whose jobs are not stored, and the folder of its uploads."""
+        client = start()
+
+        async def away(*_):
+            raise StoreUnavailable("Away.")
+
+        monkeypatch.setattr(JobQueue, "submit", away)
+        return client, tmp_path / "spool"
+
+    def test_they_are_removed(self, place):
+        """Files of a job that could not be stored do not stay."""
+        client, spool = place
+        assert post(client, headers={"Prefer": "respond-async"}).status_code >= 500
+        assert Admin(client).post_files(truth_files(1)).status_code >= 500
+        assert [path.name for path in spool.iterdir()] == []
+
+    async def test_they_stay_with_a_job(self, tmp_path):
+        """If only the answer of the store got lost, the job is there and needs its files."""
+        stores = open_stores("sqlite:///", tmp_path, result_ttl_s=60, max_result_bytes=10**6)
+        job = Job(id="job-x", kind="upscale", created_at=datetime.now(UTC), request={})
+        await stores.spool.put(job.id, "image", b"1")
+        await stores.jobs.create(job)
+        await forget_unstored(stores, job.id)
+        assert await stores.spool.names(job.id) == ["image"]
+        await stores.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
@@ -11,8 +12,10 @@ from starlette.testclient import TestClient
 from app.answer import Result
 from app.api.jobs import JobOut
 from app.errors import UpscalerUnavailable
+from app.stores.base import StoreUnavailable
 from tests.api.gateway import IMAGE, gateway, post
 from tests.fakes import FakeUpscaler
+from tests.workers.conftest import serving
 
 
 class TestHealth:
@@ -42,6 +45,20 @@ class TestHealth:
         assert client.get("/healthz").status_code == 200
         assert client.get("/v1/upscalers").status_code == 200
 
+    def test_a_queue_that_cannot_be_reached(self, start):
+        """Jobs are not ready without their queue, on whatever server that is."""
+        client = start(queue="memory://")
+        queue = client.app_state["trustscale"].queue
+
+        async def away():
+            raise StoreUnavailable("The queue is away.")
+
+        queue.check = away
+        response = client.get("/readyz")
+        assert response.status_code == 503
+        component = response.json()["components"]["jobs"]
+        assert component == {"ready": False, "detail": "The queue is away."}
+
     def test_a_mismatch(self, start):
         """An upscaler other than the calibrated one is not ready."""
         response = start(FakeUpscaler(fingerprint="fake:2")).get("/readyz")
@@ -62,6 +79,44 @@ class TestHealth:
         with TestClient(gateway(tmp_path, upscaler)):
             assert not upscaler.closed
         assert upscaler.closed
+
+
+class TestHead:
+    @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/", "/metrics", "/v1/upscalers"])
+    def test_as_get_without_the_body(self, client, path):
+        """HEAD is answered as GET, without the body."""
+        got, head = client.get(path), client.head(path)
+        assert (head.status_code, head.content) == (got.status_code, b"")
+        assert head.headers["content-type"] == got.headers["content-type"]
+        assert int(head.headers["content-length"]) > 0
+
+    @pytest.mark.parametrize("part", ["", "/image.png", "/mask.png", "/overlay.png?alpha=0.5"])
+    def test_results(self, client, part):
+        """So it tells the size of a file of a result."""
+        path = post(client).json()["links"]["self"] + part
+        head = client.head(path)
+        assert (head.status_code, head.content) == (200, b"")
+        assert int(head.headers["content-length"]) == len(client.get(path).content)
+
+    def test_refusals(self, client):
+        """What GET refuses, HEAD refuses; events, which have no end of their own, have no HEAD."""
+        assert client.head("/v1/results/res-none").status_code == 404
+        assert client.head("/v1/upscale").status_code == 405
+        job = post(client, headers={"Prefer": "respond-async"}).headers["location"]
+        assert client.head(f"{job}/events").status_code == 405
+
+    def test_it_is_counted_as_what_it_is(self, client):
+        """Metrics know the method and the route."""
+        client.head("/healthz")
+        assert 'method="HEAD",route="/healthz"' in client.get("/metrics").text
+
+    def test_over_a_real_connection(self, tmp_path):
+        """A real server sends the length without the body, and the connection goes on."""
+        with serving(gateway(tmp_path)) as address, httpx.Client() as client:
+            for _ in range(2):
+                head = client.head(f"http://{address}/healthz")
+                assert (head.status_code, head.headers["content-length"]) == (200, "3")
+            assert client.get(f"http://{address}/healthz").text == "ok\n"
 
 
 class TestMetrics:

@@ -7,7 +7,7 @@ import pytest
 
 from app import errors
 from app.api.problems import PROBLEMS, problem_of
-from tests.api.gateway import IMAGE, aside, check_problem, post
+from tests.api.gateway import ADMIN_KEY, IMAGE, aside, check_problem, post
 from tests.factories import calibration_of, changed, encoded, photo
 from tests.fakes import FakeUpscaler
 from tests.images.test_decode import bomb
@@ -100,22 +100,33 @@ class TestFields:
         check_problem(post(client, headers={"Accept": "image/png"}), "bad-request")
         assert upscaler.calls == []
 
-    def test_broken_forms(self, client):
-        """A body that is not what its content type says is a 400 with a problem document."""
+    @pytest.mark.parametrize(
+        "kind",
+        [
+            "multipart/form-data; boundary=x",
+            "multipart/form-data",
+            "multipart/form-data; boundary=x; charset=undefined",
+        ],
+    )
+    def test_broken_forms(self, client, kind):
+        """A body that is not what its content type says is a bad request."""
+        headers = {"Content-Type": kind}
+        response = client.post("/v1/upscale", content=b"--x\r\nrubbish", headers=headers)
+        check_problem(response, "bad-request")
+
+    def test_json_that_is_too_deep(self, client):
+        """So is JSON that no parser follows to its end."""
         response = client.post(
-            "/v1/upscale",
-            content=b"--x\r\nrubbish",
-            headers={"Content-Type": "multipart/form-data; boundary=x"},
+            "/v1/admin/calibrations/cal-x/derive",
+            content=b"[" * 100_000,
+            headers={"Content-Type": "application/json", "X-API-Key": ADMIN_KEY},
         )
-        assert response.status_code in {400, 422}
-        assert response.headers["content-type"] == "application/problem+json"
+        check_problem(response, "bad-request")
 
     def test_two_images(self, client):
         """One request has one image."""
         files = [("image", ("a.png", IMAGE)), ("image", ("b.png", IMAGE))]
-        response = client.post("/v1/upscale", files=files)
-        assert response.status_code == 400
-        assert response.headers["content-type"] == "application/problem+json"
+        check_problem(client.post("/v1/upscale", files=files), "bad-request")
 
 
 class TestCalibration:

@@ -63,6 +63,27 @@ class TestRequests:
         links = post(client).json()["links"]
         assert {client.get(links["mask"]).status_code for _ in range(5)} == {200}
 
+    def test_what_is_refused_takes_nothing(self, start):
+        """A field that is wrong costs no request."""
+        client = start(client_requests_per_minute=1)
+        wrong = [{"upscaler": "none"}, {"alpha": "x"}, {"group": "none"}]
+        assert [post(client, **fields).status_code for fields in wrong] == [404, 422, 422]
+        assert post(client).status_code == 200
+        check_limited(post(client), "requests")
+
+    def test_a_full_queue_takes_nothing(self, start):
+        """Nor does a job for which the queue has no room."""
+        client = start(
+            client_requests_per_minute=2,
+            client_pixels_per_minute=2 * PIXELS,
+            max_input_pixels=PIXELS,
+            max_queued_jobs=1,
+            run_jobs=False,
+        )
+        headers = {"Prefer": "respond-async"}
+        assert [post(client, headers=headers).status_code for _ in range(4)] == [202, 503, 503, 503]
+        assert post(client).status_code == 200
+
     def test_no_limit(self, start):
         """The default is none."""
         client = start()

@@ -224,6 +224,31 @@ def test_asked_to_end(data):
         assert answer.result().status_code == 200
 
 
+def test_asked_to_end_while_somebody_watches(data):
+    """SIGTERM ends open streams of events at once; the jobs go back and are done by the next."""
+    with serving(data) as (server, client):
+        locations = [
+            client.post(
+                "/v1/upscale",
+                files={"image": encoded(photo(seed, 300, 300))},
+                headers={"Prefer": "respond-async"},
+            ).headers["location"]
+            for seed in range(8)
+        ]
+        with client.stream("GET", f"{locations[-1]}/events") as stream:
+            lines = stream.iter_lines()
+            assert next(lines).startswith("event: job")
+            began = time.monotonic()
+            assert server.stop(60) in {0, -signal.SIGTERM}
+            assert time.monotonic() - began < 10
+            assert not any("succeeded" in line for line in lines)  # and it ends in good order
+    assert "Traceback" not in (data.parent / "server.log").read_text()
+    with serving(data) as (_, client):
+        for location in locations:
+            events = client.get(f"{location}/events", timeout=120).text
+            assert '"succeeded"' in events.strip().splitlines()[-1]
+
+
 def test_wrong_settings_are_one_line(tmp_path):
     """A mistake stops the real program with one line and exit code 2."""
     done = subprocess.run(

@@ -57,3 +57,17 @@ def test_orphans(start, tmp_path, monkeypatch):
     start(job_ttl_s=1.0)
     left = {"job-arriving", "calibrate-1"}
     aside(until(lambda: {path.name for path in (tmp_path / "spool").iterdir()} == left))
+
+
+def test_after_a_surprise(start, tmp_path, monkeypatch):
+    """An error that nobody expected ends one round, not the sweeping."""
+    monkeypatch.setattr(app.main, "_SWEEP_SECONDS", 0.05)
+    rounds = []
+
+    async def broken(*_):
+        rounds.append(1)
+        raise OverflowError("date value out of range")
+
+    monkeypatch.setattr(app.main, "remove_orphans", broken)
+    start()
+    aside(until(lambda: len(rounds) > 2))

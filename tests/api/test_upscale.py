@@ -12,7 +12,9 @@ import pytest
 
 from app import __version__
 from app.answer import Result
+from app.api.upscale import negotiate
 from app.conformal.fidelity import LAB_BOUND
+from app.errors import BadRequest
 from tests.api.gateway import IMAGE, aside, pixels, post, text_chunks
 from tests.factories import calibration_of, encoded, photo
 from tests.fakes import FakeUpscaler
@@ -276,6 +278,37 @@ class TestForms:
         """What browsers and curl send gets JSON."""
         response = post(client, headers={"Accept": accept})
         assert response.headers["content-type"] == "application/json"
+
+    @pytest.mark.parametrize(
+        ("accept", "chosen"),
+        [
+            ("application/json;q=0, application/zip", "application/zip"),
+            ("application/json;q=0.5, application/zip", "application/zip"),
+            ("application/zip; q=0.2, multipart/mixed; Q=0.30", "multipart/mixed"),
+            ("application/zip, application/json", "application/zip"),
+            ("application/json, application/zip", "application/json"),
+            ("*/*, application/json;q=0", "application/zip"),
+            ("*/*, application/*;q=0", "multipart/mixed"),
+            ("application/*;q=0.1, application/zip;q=0.9", "application/zip"),
+            ("multipart/*", "multipart/mixed"),
+            ('text/plain;a=",application/zip;q=1", application/json;q=0.1', "application/json"),
+            ('application/zip;a=";q=0"', "application/zip"),
+            ("application/zip;q=many", "application/zip"),
+            ('application/zip, text/plain;a="', "application/zip"),
+            ("", "application/json"),
+        ],
+    )
+    def test_qualities(self, accept, chosen):
+        """The type of the highest quality is taken, of equals the first one named."""
+        assert negotiate(accept) == chosen
+
+    @pytest.mark.parametrize(
+        "accept", ["*/*;q=0", "application/zip;q=0.000", "image/png, application/json;q=0", '"']
+    )
+    def test_nothing_is_left(self, accept):
+        """A quality of 0 forbids a type."""
+        with pytest.raises(BadRequest):
+            negotiate(accept)
 
     def test_the_name_and_type_of_the_upload_do_not_matter(self, client):
         """The content decides, not what the client calls it."""

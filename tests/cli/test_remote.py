@@ -246,6 +246,19 @@ class TestConnection:
         run("calibrations", "list", "--server", url).check_error(1, "Cannot reach", url)
         assert run("calibrations", "list", "--server", "localhost:80").code == 2
 
+    @pytest.mark.parametrize("url", ["http://[::1", "http://host:port", "http://a\x00b"])
+    def test_addresses_that_are_none(self, run, server, url):
+        """A URL that cannot be read is a wrong option."""
+        run("calibrations", "list", "--server", url).check_error(2, "--server")
+
+    @pytest.mark.parametrize("key", ["schlüssel", "a\nb"])
+    def test_keys_that_cannot_be_sent(self, at, monkeypatch, key):
+        """A key that no header can carry is a wrong setting, and is not repeated."""
+        monkeypatch.setenv("TRUSTSCALE_KEY", key)
+        outcome = at("calibrations", "list")
+        outcome.check_error(2, "TRUSTSCALE_KEY")
+        assert key not in outcome.err
+
     @pytest.mark.parametrize("body", [b"<html>", b"{}", b"[1"])
     @pytest.mark.parametrize("status", [200, 404, 502])
     def test_another_server(self, run, server, status, body):

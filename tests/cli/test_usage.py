@@ -63,6 +63,8 @@ def test_version(run):
         ["calibrate", ".", "--jpeg", "101"],
         ["calibrations", "show"],
         ["serve", "--port", "http"],
+        ["jobs", "--metrics-port", "99999"],
+        ["jobs", "--metrics-port", "-1"],
     ],
     ids=" ".join,
 )
@@ -124,6 +126,28 @@ class TestConfigCheck:
         outcome = run(*command.split())
         outcome.check_error(2, word)
         assert "plain-key" not in outcome.err
+
+
+class TestStart:
+    @pytest.mark.parametrize(
+        ("name", "value", "words"),
+        [
+            ("TRUSTSCALE_QUEUE", "foo://x", "queue URL"),
+            ("TRUSTSCALE_QUEUE", "redis://:secret@host:port/0", "queue URL"),
+            ("TRUSTSCALE_QUEUE", "redis://:secret/x@host/0", "queue URL"),
+            ("TRUSTSCALE_QUEUE", "redis://host/0?secret=1", "queue URL"),
+            ("WEB_CONCURRENCY", "", "WEB_CONCURRENCY"),
+            ("WEB_CONCURRENCY", "many", "WEB_CONCURRENCY"),
+        ],
+    )
+    def test_before_a_server_runs(self, run, monkeypatch, name, value, words):
+        """`serve` says in one line what is wrong with the queue and the number of processes."""
+        monkeypatch.setattr("app.cli.serve.configure_logs", lambda *_: None)
+        monkeypatch.setenv(name, value)
+        outcome = run("serve")
+        outcome.check_error(2)
+        assert words.lower() in outcome.err.lower()
+        assert "secret" not in outcome.err
 
 
 class TestDataFolder:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import resource
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -56,4 +57,40 @@ async def test_full_disk(tmp_path: Path, write: Callable[[Stores], Awaitable[obj
     assert half_written(tmp_path) == []
     await write(stores)
     await stores.check()
+    await stores.close()
+
+
+async def test_what_others_leave_in_the_results_folder(tmp_path: Path):
+    """Files and folders that are no results disturb neither storing nor sweeping, and stay."""
+    stores = open_stores("sqlite:///", tmp_path, result_ttl_s=60, max_result_bytes=2500)
+    strangers = [tmp_path / "results" / name for name in (".DS_Store", "notes.txt", "lost+found")]
+    for path in strangers[:2]:
+        path.write_bytes(b"x" * 5000)
+    (strangers[2] / "inner").mkdir(parents=True)
+    (tmp_path / "results" / "damaged").mkdir()
+    (tmp_path / "results" / "damaged" / "expires").write_text("no number")
+    for name in "abc":
+        await stores.results.put(name, b"{}", {"image.png": bytes(1000)})
+    assert await stores.results.document("c") == b"{}"
+    with pytest.raises(NotFound):
+        await stores.results.document("a")
+    assert all(path.exists() for path in strangers)
+    await stores.close()
+
+
+async def test_a_sweep_that_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    """A result that is stored is stored, also if no space could be freed afterwards."""
+    stores = open_stores("sqlite:///", tmp_path, result_ttl_s=60, max_result_bytes=10**9)
+
+    def fail(_: Path) -> bool:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("app.stores.files.remove_old_scratch", fail)
+    await stores.results.put("r", b"{}", {})
+    assert await stores.results.document("r") == b"{}"
+    assert "not swept: The results folder cannot be used now: Permission denied" in caplog.text
+    with pytest.raises(StoreUnavailable):
+        await stores.results.sweep()
     await stores.close()

@@ -151,6 +151,27 @@ class TestSpoolUrl:
         await stores.close()
         assert (tmp_path / "shared folder" / "job" / "a").read_bytes() == b"1"
 
+    @pytest.mark.parametrize(
+        "url",
+        [
+            *("spool", "./spool", "/spool", "file://shared/spool", "file:spool", "file://"),
+            *("file:///a?b=secret", "http://host/spool", "https://host/spool", "file://[/x"),
+        ],
+    )
+    def test_wrong(self, tmp_path: Path, url: str):
+        """What would silently be another folder, or no place to write to, is a ConfigError."""
+        with pytest.raises(ConfigError) as caught:
+            opened("sqlite:///", tmp_path, spool_url=url)
+        assert "spool" in caught.value.detail
+        assert "secret" not in caught.value.detail
+
+    async def test_this_machine(self, tmp_path: Path):
+        """localhost in a file URL is this machine."""
+        stores = opened("sqlite:///", tmp_path, spool_url=f"file://localhost{tmp_path}/shared")
+        await stores.spool.put("job", "a", b"1")
+        await stores.close()
+        assert (tmp_path / "shared" / "job" / "a").read_bytes() == b"1"
+
     def test_unknown(self, tmp_path: Path):
         """An unknown protocol is a ConfigError that quotes no secret."""
         pytest.importorskip("fsspec")

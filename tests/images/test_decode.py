@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import struct
 import zlib
 from contextlib import suppress
@@ -19,13 +20,14 @@ from tests.factories import encoded, photo
 LIMITS = Limits()
 
 
+def chunk(kind: bytes, data: bytes) -> bytes:
+    """A chunk of a PNG file."""
+    body = kind + data
+    return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
+
+
 def bomb(width: int, height: int) -> bytes:
     """A PNG header that promises many pixels; the body does not matter."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        body = kind + data
-        return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
-
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 99))
 
@@ -112,6 +114,125 @@ class TestAccepted:
         """Any shape within the limits is accepted."""
         image = photo(0, *shape)
         np.testing.assert_array_equal(decode(encoded(image), LIMITS).rgb, image)
+
+
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+def linear(name: str = "sRGB") -> bytes:
+    """The profile of linear light with the primaries of sRGB; its description begins so."""
+    raw = bytearray(SRGB)
+    curve = raw.find(b"para") + 12
+    raw[curve : curve + 20] = struct.pack(">5i", 65536, 65536, 0, 65536, 0)
+    return bytes(raw).replace("sRGB".encode("utf-16-be"), name.encode("utf-16-be"))
+
+
+def grey_profile() -> bytes:
+    """The smallest profile of linear grey."""
+    xyz = b"XYZ " + bytes(4) + struct.pack(">3i", 63190, 65536, 54061)
+    text = "Grey".encode("utf-16-be")
+    desc = b"mluc" + bytes(4) + struct.pack(">II2s2sII", 1, 12, b"en", b"US", len(text), 28) + text
+    curve = b"curv" + bytes(4) + struct.pack(">I", 0)
+    tags = {b"desc": desc, b"wtpt": xyz, b"kTRC": curve, b"cprt": desc}
+    table, body = struct.pack(">I", len(tags)), b""
+    start = 128 + 4 + 12 * len(tags)
+    for name, data in tags.items():
+        table += name + struct.pack(">II", start + len(body), len(data))
+        body += data + bytes(-len(data) % 4)
+    header = bytearray(128)
+    header[0:4] = struct.pack(">I", start + len(body))
+    header[8:12] = b"\x04\x30\0\0"
+    header[12:24] = b"mntrGRAYXYZ "
+    header[36:40] = b"acsp"
+    header[68:80] = struct.pack(">3i", 63190, 65536, 54061)
+    return bytes(header) + table + body
+
+
+class TestProfiles:
+    @pytest.mark.parametrize(
+        ("form", "kind"),
+        [*(("PNG", kind) for kind in ("RGB", "L", "P", "1")), ("JPEG", "RGB"), ("JPEG", "L")],
+    )
+    def test_srgb_changes_nothing(self, form, kind):
+        """An sRGB profile leaves every pixel of every kind of image as it is, without a note."""
+        image = Image.fromarray(photo())
+        image = image.quantize(8) if kind == "P" else image.convert(kind)
+        plain = decode(encoded(image, form), LIMITS)
+        tagged = decode(encoded(image, form, icc_profile=SRGB), LIMITS)
+        np.testing.assert_array_equal(tagged.rgb, plain.rgb)
+        assert tagged.notes == plain.notes == []
+
+    def test_a_slightly_different_srgb_changes_nothing(self):
+        """A profile that calls itself sRGB and differs by rounding only is sRGB."""
+        raw = bytearray(SRGB)
+        curve = raw.find(b"para") + 12
+        raw[curve : curve + 4] = struct.pack(">i", round(2.41 * 65536))
+        decoded = decode(encoded(photo(), icc_profile=bytes(raw)), LIMITS)
+        np.testing.assert_array_equal(decoded.rgb, photo())
+        assert decoded.notes == []
+
+    @pytest.mark.parametrize("name", ["sRGB", "Mine"])
+    def test_what_it_does_counts_not_its_name(self, name):
+        """Linear light is converted, whether its profile calls itself sRGB or not."""
+        image = np.full((4, 4, 3), (50, 100, 150), np.uint8)
+        decoded = decode(encoded(image, icc_profile=linear(name)), LIMITS)
+        assert decoded.rgb[0, 0].tolist() == [122, 168, 202]
+        assert "converted to sRGB" in decoded.notes[0]
+
+    @pytest.mark.parametrize("kind", ["P", "L", "LA", "RGBA", "I;16"])
+    def test_of_every_kind_of_image(self, kind):
+        """Palette, grey and 16-bit images get their profile applied as well."""
+        if kind == "I;16":
+            image = Image.fromarray(np.full((4, 4), 100 * 257, np.uint16))
+        else:
+            rgb = Image.new("RGB", (4, 4), (100, 100, 100))
+            image = rgb.quantize(4) if kind == "P" else rgb.convert(kind)
+        for profile in (linear("Mine"), *([grey_profile()] if kind in {"L", "LA", "I;16"} else [])):
+            decoded = decode(encoded(image, icc_profile=profile), LIMITS)
+            assert decoded.rgb[0, 0].tolist() == [168, 168, 168]
+            assert "converted to sRGB" in decoded.notes[0]
+
+    def test_one_that_does_not_fit(self):
+        """A grey profile in a colour image is ignored, and the answer says so."""
+        decoded = decode(encoded(photo(), icc_profile=grey_profile()), LIMITS)
+        np.testing.assert_array_equal(decoded.rgb, photo())
+        assert decoded.notes == ["The colour profile “Grey” is for GRAY and was ignored."]
+
+    def test_a_background_is_srgb(self):
+        """The background is not converted by the profile of the image in front of it."""
+        clear = encoded(np.zeros((2, 2, 4), np.uint8), icc_profile=linear())
+        decoded = decode(clear, LIMITS, background="rgb(50, 100, 150)")
+        assert decoded.rgb[0, 0].tolist() == [50, 100, 150]
+
+
+class TestOddFiles:
+    def test_one_transparent_grey_of_sixteen_bits(self):
+        """Greys of 16 bits are not clipped where one of them is declared transparent."""
+        deep = encoded(Image.fromarray(np.array([[30000, 5]], np.uint16)))
+        place = deep.find(b"IDAT") - 4
+        data = deep[:place] + chunk(b"tRNS", struct.pack(">H", 5)) + deep[place:]
+        decoded = decode(data, LIMITS, background="red")
+        assert decoded.rgb[0].tolist() == [[117, 117, 117], [255, 0, 0]]
+        with pytest.raises(BadImage, match="transparent"):
+            decode(data, LIMITS)
+        near = encoded(Image.fromarray(np.array([[30000, 6]], np.uint16)))
+        data = near[:place] + chunk(b"tRNS", struct.pack(">H", 5)) + near[place:]
+        assert decode(data, LIMITS).rgb[0].tolist() == [[117] * 3, [0] * 3]
+
+    def test_a_camera_file_with_a_second_picture(self):
+        """Of a JPEG file with further pictures the first is taken, upright, with a note."""
+        image = Image.fromarray(photo())
+        exif = image.getexif()
+        exif[0x0112] = 6
+        options = {"exif": exif, "quality": 95}
+        both = encoded(image, "MPO", save_all=True, append_images=[image.resize((8, 6))], **options)
+        assert Image.open(io.BytesIO(both)).format == "MPO"
+        decoded = decode(both, LIMITS)
+        np.testing.assert_array_equal(
+            decoded.rgb, decode(encoded(image, "JPEG", **options), LIMITS).rgb
+        )
+        assert decoded.format == "JPEG"
+        assert decoded.notes == ["The file holds several pictures; the first was taken."]
 
 
 class TestRefused:

@@ -163,9 +163,8 @@ def replicate(fakes, **settings):
     return adapter(
         fakes,
         kind="replicate",
-        url="http://127.0.0.1/v1",
         poll_interval_s=0.01,
-        **{"model": "o/m", "scale": 2, **settings},
+        **{"model": "o/m", "scale": 2, "url": "http://127.0.0.1/v1", **settings},
     )
 
 
@@ -255,6 +254,24 @@ class TestReplicate:
         state.base = "http://evil.example"
         with pytest.raises(ProtocolError, match=r"evil\.example"):
             await replicate(fakes).generate(source, [1])
+
+    @pytest.mark.parametrize("link", ["@10.0.0.1/p", ".evil.example/p"])
+    async def test_links_that_would_become_another_host(self, source, link):
+        """A link that is neither a URL nor a path is refused: for asking and for cancelling."""
+        asked = []
+
+        def handler(request):
+            asked.append(request.url.host)
+            urls = {"get": link, "cancel": link}
+            return httpx.Response(
+                200, json={"latest_version": {"id": "a"}, "status": "starting", "urls": urls}
+            )
+
+        up = replicate(handler, url="http://127.0.0.1")
+        with pytest.raises(ProtocolError, match="no path"):
+            await up.generate(source, [1])
+        await up.close()
+        assert set(asked) == {"127.0.0.1"}
 
     async def test_a_broken_poll_is_asked_again(self, source):
         """A poll that fails does not throw away the paid generation."""

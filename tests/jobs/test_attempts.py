@@ -1,0 +1,108 @@
+"""What becomes of a job whose result cannot be stored."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+
+from app.jobs import attempts
+from app.jobs.handlers import Handler, JobContext
+from app.jobs.queue import JobQueue
+from app.stores.base import Job, JobState, Stores, StoreUnavailable
+from tests.jobs.conftest import Place, ended, until
+from tests.jobs.work import new_job
+
+Away = Callable[[], bool]
+
+
+class Generating:
+    """Draws samples, whose count it keeps, and stores them unless the store is away."""
+
+    def __init__(self, away: Away, *, drawn: int = 4) -> None:
+        self.away = away
+        self.drawn = drawn
+        self.runs = 0
+
+    async def __call__(self, job: Job, context: JobContext) -> str:
+        self.runs += 1
+        await context.progress(self.drawn, 4)
+        if self.away():
+            raise StoreUnavailable("The results folder cannot be used now: Not a directory.")
+        return f"/v1/results/{job.id}"
+
+
+@asynccontextmanager
+async def working(place: Place, stores: Stores, handler: Handler) -> AsyncIterator[JobQueue]:
+    """A worker with this handler; what goes back is sent again ten times a second."""
+    stop = asyncio.Event()
+    async with JobQueue(
+        place.queue_url, stores.jobs, problem_of=lambda _: {}, lease_s=0.2
+    ) as queue:
+        run = asyncio.create_task(queue.run({"upscale": handler}, stop=stop))
+        try:
+            yield queue
+        finally:
+            stop.set()
+            await run
+
+
+@pytest.fixture
+def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attempts, "STORE_WAITS_S", (0.1, 0.3))
+
+
+@pytest.mark.usefixtures("short_waits")
+class TestNotStored:
+    async def test_given_up(self, place: Place, stores: Stores):
+        """A job that generates for nothing is given up after three times, and says why."""
+        handler = Generating(lambda: True)
+        async with working(place, stores, handler) as queue:
+            await queue.submit(new_job("u", "upscale", place.log))
+            job = await ended(stores, "u")
+        assert job.state is JobState.FAILED
+        assert job.error is not None
+        assert job.error["detail"] == (
+            "The job was given up: its result could not be stored 3 times. The results folder "
+            "cannot be used now: Not a directory."
+        )
+        assert handler.runs == 3
+
+    async def test_away_for_a_while(self, place: Place, stores: Stores):
+        """A store that comes back in time loses no job."""
+        handler = Generating(lambda: handler.runs < 3)
+        async with working(place, stores, handler) as queue:
+            await queue.submit(new_job("u", "upscale", place.log))
+            assert (await ended(stores, "u")).state is JobState.SUCCEEDED
+        assert handler.runs == 3
+
+    async def test_nothing_generated(self, place: Place, stores: Stores):
+        """Attempts that could not even begin cost nothing and are not counted."""
+        handler = Generating(lambda: handler.runs < 6, drawn=0)
+        async with working(place, stores, handler) as queue:
+            await queue.submit(new_job("u", "upscale", place.log))
+            assert (await ended(stores, "u")).state is JobState.SUCCEEDED
+        assert handler.runs == 6
+
+
+class TestWaiting:
+    async def test_can_be_cancelled(self, place: Place, stores: Stores):
+        """A job that waits for the store is cancelled as fast as any."""
+        handler = Generating(lambda: True)
+        async with working(place, stores, handler) as queue:
+            await queue.submit(new_job("u", "upscale", place.log))
+            await until(lambda: handler.runs == 1)
+            await asyncio.sleep(0.3)
+            await queue.cancel("u")
+            assert (await ended(stores, "u", within_s=3)).state is JobState.CANCELLED
+        assert handler.runs == 1
+
+    async def test_goes_back_when_the_worker_stops(self, place: Place, stores: Stores):
+        """A worker that stops gives the job back at once."""
+        handler = Generating(lambda: True)
+        async with working(place, stores, handler) as queue:
+            await queue.submit(new_job("u", "upscale", place.log))
+            await until(lambda: handler.runs == 1)
+        assert (await stores.jobs.get("u")).state is JobState.QUEUED
