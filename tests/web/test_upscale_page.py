@@ -380,3 +380,4 @@ def test_a_key_is_asked_for_and_kept_in_the_tab_only(open_page, tmp_path):
         page.fill("#key-input", ADMIN_KEY)
         page.click("dialog >> text=Use this key")
         expect(page.get_by_role("link", name="New calibration")).to_be_visible()
+        page.wait_for_load_state("networkidle")  # before the server goes
