@@ -129,7 +129,8 @@ class CalibrationAdmin:
             raise NotFound(f"The calibration has no pair {name!r}.")
         if not kept:
             raise Conflict(f"{name!r} is the only pair; delete the calibration instead.")
-        smaller = calibration.with_pairs(
+        smaller = await asyncio.to_thread(
+            calibration.with_pairs,
             kept,
             skipped=[{"name": name, "reason": f"removed by {created_by}"}],
             created_by=created_by,

@@ -45,7 +45,12 @@ def gateway_folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def running_server(gateway_folder) -> Iterator[Gateway]:
     logs = structlog.get_config()
-    structlog.configure(logger_factory=structlog.ReturnLoggerFactory())  # it shares our output
+    # It shares our output; the processors of a command that ran before need another logger.
+    structlog.configure(
+        processors=[structlog.processors.KeyValueRenderer()],
+        logger_factory=structlog.ReturnLoggerFactory(),
+        cache_logger_on_first_use=False,
+    )
     upscaler = FakeUpscaler()
     served = gateway(gateway_folder, upscaler, client_keys=["client-key"])
     config = uvicorn.Config(served, host="127.0.0.1", port=0, log_config=None, ws="none")
@@ -53,6 +58,7 @@ def running_server(gateway_folder) -> Iterator[Gateway]:
     thread = threading.Thread(target=server.run)
     thread.start()
     while not server.started:
+        assert thread.is_alive()
         time.sleep(0.01)
     port = server.servers[0].sockets[0].getsockname()[1]
     yield Gateway(f"http://127.0.0.1:{port}", upscaler)

@@ -12,9 +12,10 @@ import pytest
 from app.errors import ConfigError
 from app.jobs.handlers import JobContext
 from app.jobs.queue import JobQueue
-from app.stores.base import Job, JobState, Stores
+from app.stores.base import Job, JobState, Stores, StoreUnavailable
 from tests.jobs.conftest import Place, ended, memory_place, until
 from tests.jobs.work import new_job, problem_of, starts
+from tests.servers import RedisServer
 
 
 class TestRun:
@@ -247,3 +248,21 @@ class TestUrl:
         async with place.queue(stores) as queue:
             assert await queue.submit(job) == job
         assert job.created_at <= datetime.now(UTC)
+
+
+class TestCheck:
+    async def test_well(self, place: Place, stores: Stores):
+        """A queue that can be reached says so."""
+        async with place.queue(stores) as queue:
+            await queue.check()
+
+    @pytest.mark.servers
+    async def test_away(self, stores: Stores):
+        """A server that is gone is noticed at once, and its return too."""
+        with RedisServer() as server:
+            async with JobQueue(server.url, stores.jobs, problem_of=problem_of) as queue:
+                server.kill()
+                with pytest.raises(StoreUnavailable, match="queue"):
+                    await queue.check()
+                server.start()
+                await queue.check()
