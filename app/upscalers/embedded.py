@@ -210,9 +210,9 @@ class EmbeddedUpscaler:
     """`Upscaler` over an `OnnxModel`, sampled through its symmetries.
 
     One call at a time uses all cores, unless `concurrency` says otherwise. On two cores, eight
-    samples of 128 x 128 take 5 to 10 % less time as two concurrent calls of one thread each. For
-    one request that does not pay for twice the memory and twice the wait for the first sample;
-    for hundreds of images it does.
+    samples of 128 x 128 take 3 to 5 % less time as two concurrent calls of one thread each
+    (`benchmarks/embedded.py`). For one request that does not pay for twice the memory and twice
+    the wait for the first sample; for hundreds of images it does.
 
     The fingerprint covers the bytes of the weights and every rule that changes pixels beyond
     rounding noise: adapter version, tile plan, symmetries, rounding. Threads, device and the
