@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 from app.calibration.guarantee import GuaranteeKind
-from app.calibration.record import Applicability, Calibration
+from app.calibration.record import REMOVED, Applicability, Calibration
 from app.conformal.fidelity import Labels, clips
 from app.conformal.guarantees import lab_psnr_lower_bound_db
 from app.errors import BadAlpha
@@ -211,8 +211,7 @@ def _voids(calibration: Calibration, group: str | None, applicability: Applicabi
             "pairs that are no independent draws, such as several crops or frames of one scene"
         )
     removed = sum(
-        str(item.get("reason", "")).startswith("removed by ")
-        for item in calibration.manifest.skipped
+        str(item.get("reason", "")).startswith(REMOVED) for item in calibration.manifest.skipped
     )
     if removed:
         found.append(

@@ -17,6 +17,7 @@ import numpy as np
 
 from app.errors import UpscalerError, UpscalerFailed, UpscalerRejected, UpscalerUnavailable
 from app.telemetry.tracing import span
+from app.threads import to_the_end
 from app.upscalers.base import RGB, Capabilities, Source, Upscaler
 from app.upscalers.remote.errors import SomeFailed, replaceable
 from app.upscalers.turns import CURRENT, Turn
@@ -124,7 +125,7 @@ async def _make_calls(state: _Draw) -> None:
                 sample, samples[place] = samples[place], None  # a folded sample is let go
                 if sample is not None:
                     _check_shape(state, sample)
-                    await _in_thread(state.on_sample, index, sample)
+                    await to_the_end(state.on_sample, index, sample)
                     state.came += 1
                     if state.on_progress is not None:
                         state.on_progress(state.came, len(state.seeds))
@@ -170,16 +171,6 @@ def _check_shape(state: _Draw, sample: RGB) -> None:
             f"{state.upscaler.name!r} gave a sample of {sample.dtype} {sample.shape}, expected "
             f"uint8 {expected}: scale {k} times the input."
         )
-
-
-async def _in_thread(on_sample: Callable[[int, RGB], None], index: int, sample: RGB) -> None:
-    """Run in a thread; when cancelled, wait for its end, since a thread cannot be stopped."""
-    task = asyncio.ensure_future(asyncio.to_thread(on_sample, index, sample))
-    try:
-        await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait([task])
-        raise
 
 
 def _counted(error: BaseException, state: _Draw) -> BaseException:

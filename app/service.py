@@ -28,6 +28,7 @@ from app.monitor.watch import Monitor, digest_of
 from app.pipeline import Measurement, guard, learn, measure
 from app.stores.base import ResultStore
 from app.telemetry.tracing import span
+from app.threads import to_the_end
 from app.upscalers.base import Source, Upscaler, named
 from app.upscalers.seeds import MAX_REQUEST_SEED
 
@@ -212,7 +213,7 @@ class UpscaleService:
                     deadline=self.timeout_s,
                     on_progress=on_progress,
                 )
-                answer = await _in_thread(result_id, prepared, measurement, waited)
+                answer = await to_the_end(_answer, result_id, prepared, measurement, waited)
                 document = answer.result.model_dump_json().encode()
                 # Still in the slot: answers that a slow store has not taken yet are memory, too.
                 with span("store"):
@@ -229,20 +230,6 @@ class UpscaleService:
                 client=prepared.client,
             )
         return answer
-
-
-async def _in_thread(
-    result_id: str, prepared: Prepared, measurement: Measurement, waited: float
-) -> Answer:
-    """`_answer`; when cancelled, wait for its end: until then its memory belongs to the slot."""
-    task = asyncio.ensure_future(
-        asyncio.to_thread(_answer, result_id, prepared, measurement, waited)
-    )
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait([task])
-        raise
 
 
 def _answer(result_id: str, prepared: Prepared, measurement: Measurement, waited: float) -> Answer:

@@ -104,14 +104,7 @@ class Fleet:
         )
 
         self._clients.append(client)
-
-        def answers() -> bool:
-            try:
-                return client.get("/healthz").status_code == 200
-            except httpx.TransportError:
-                return False
-
-        self._start("serve", str(port)).wait_until(answers, "the gateway")
+        self._start("serve", str(port)).wait_for(f"http://127.0.0.1:{port}/healthz", "the gateway")
         return client
 
     def samples(self) -> list[tuple[int, int]]:

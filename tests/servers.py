@@ -19,6 +19,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
+import httpx
+
 START_TIMEOUT_S = 20.0
 
 
@@ -89,6 +91,17 @@ class ProcessGroup:
                 tail = self.log.read_text(errors="replace")[-2000:]
                 raise RuntimeError(f"{what} did not start:\n{tail}")
             time.sleep(0.02)
+
+    def wait_for(self, url: str, what: str) -> None:
+        """Wait until the server answers 200 here; the error holds the end of its output."""
+
+        def answers() -> bool:
+            try:
+                return httpx.get(url, trust_env=False).status_code == 200
+            except httpx.TransportError:
+                return False
+
+        self.wait_until(answers, what)
 
 
 def redis_program() -> Path:

@@ -11,7 +11,6 @@ from app.api.deps import AdminDep, AdminRoute, StateDep
 from app.api.problems import problem_responses
 from app.calibration.derive import derive
 from app.calibration.guarantee import GuaranteeSettings
-from app.pipeline import guard, learn
 
 router = APIRouter(prefix="/v1/admin/calibrations", tags=["admin"], route_class=AdminRoute)
 
@@ -40,9 +39,7 @@ async def derive_calibration(
     parent = await state.admin.finished(calibration_id)
     if asked.activate:
         # First, or a refusal would leave a calibration behind.
-        upscaler = state.service.upscaler(parent.manifest.upscaler)
-        await learn(upscaler)
-        guard(parent.pipeline, upscaler)
+        await state.admin.check(parent)
     made = await derive(
         state.calibrations,
         state.stores.spool,

@@ -23,7 +23,7 @@ from app.jobs.upscale import spooled_request
 from app.monitor.watch import client_digest
 from app.service import IMAGE, MASK, TRUST, Answer, UpscaleRequest
 from app.stores.base import Job
-from app.stores.uploads import forget_unstored
+from app.stores.uploads import spooled_for
 
 router = APIRouter(tags=["upscale"])
 
@@ -110,7 +110,8 @@ async def upscale(
             state.service.slots.check_room(cost)
 
     async def read() -> bytes:
-        await check_room()  # again: others came meanwhile, and decoding is work
+        if not as_job:  # again: others came meanwhile, and decoding is work
+            state.service.slots.check_room()
         # Not before: what the other fields forbid takes nothing from the client's share.
         await state.limits.take(client, "requests")
         return await image.read()
@@ -185,7 +186,7 @@ async def _respond_async(
 ) -> JSONResponse:
     """Store the upload and the job, answer 202."""
     job_id = f"job-{secrets.token_urlsafe(15)}"
-    try:
+    async with spooled_for(state.stores, job_id):
         async with state.service.slots.desk:
             await image.seek(0)
             await state.stores.spool.put(job_id, "image", await image.read())
@@ -197,9 +198,6 @@ async def _respond_async(
                 request=spooled_request(fields, seed),
             )
         )
-    except BaseException:
-        await forget_unstored(state.stores, job_id)
-        raise
     location = f"/v1/jobs/{job_id}"
     return JSONResponse(
         JobOut.of(job).model_dump(mode="json"),

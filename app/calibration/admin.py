@@ -18,7 +18,7 @@ from app.calibration.archive import Entry
 from app.calibration.canaries import inherit
 from app.calibration.config import CalibrationConfig
 from app.calibration.pairs import PREDICTIONS, bad_pairs, claimed_predictions, decode_label
-from app.calibration.record import Calibration
+from app.calibration.record import REMOVED, Calibration
 from app.calibration.uploads import (
     UploadedFile,
     UploadedPairs,
@@ -33,7 +33,7 @@ from app.jobs.calibration import CalibrationRequest, WaitingPair, record_state, 
 from app.jobs.queue import JobQueue
 from app.pipeline import Pipeline, guard, learn
 from app.stores.base import Activation, Job, JobState, Progress, Stores
-from app.stores.uploads import forget_unstored
+from app.stores.uploads import spooled_for
 from app.upscalers.base import Upscaler, named
 
 _JOB_PREFIX = "job-"
@@ -132,7 +132,7 @@ class CalibrationAdmin:
         smaller = await asyncio.to_thread(
             calibration.with_pairs,
             kept,
-            skipped=[{"name": name, "reason": f"removed by {created_by}"}],
+            skipped=[{"name": name, "reason": f"{REMOVED}{created_by}"}],
             created_by=created_by,
         )
         await inherit(self.stores.spool, calibration.id, smaller.id)
@@ -166,13 +166,21 @@ class CalibrationAdmin:
         """Check and store a calibration file."""
         calibration = await asyncio.to_thread(file.load, data)
         if activate and calibration.manifest.upscaler in self.upscalers:
-            guard(calibration.pipeline, await self._learned(calibration.manifest.upscaler))
+            await self.check(calibration)
         await self.calibrations.add(calibration, activate=activate)
         return calibration
 
+    async def check(self, calibration: Calibration) -> None:
+        """Return if it could be served from now.
+
+        Raises:
+            CalibrationMismatch: it was made under another pipeline than the live one.
+        """
+        guard(calibration.pipeline, await self._learned(calibration.manifest.upscaler))
+
     async def activate(self, calibration: Calibration) -> Activation:
         """Serve from it, after the guard has compared its pipeline with the live upscaler."""
-        guard(calibration.pipeline, await self._learned(calibration.manifest.upscaler))
+        await self.check(calibration)
         return await self.calibrations.store.activate(calibration.id)
 
     async def waiting_pairs(self, job: Job) -> list[dict[str, Any]]:
@@ -332,11 +340,8 @@ class CalibrationAdmin:
             created_at=datetime.now(UTC),
             request=request.to_json(),
         )
-        try:
+        async with spooled_for(self.stores, job_id):
             return await self.queue.submit(job)
-        except BaseException:
-            await forget_unstored(self.stores, job_id)
-            raise
 
     async def _learned(self, name: str | None) -> Upscaler:
         """The upscaler of a name, which may have been away at the start."""

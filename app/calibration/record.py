@@ -91,6 +91,10 @@ class Manifest(_Compatible):
     provenance: Provenance = Provenance()
 
 
+# How the reason of a pair begins that an admin has taken out; who that was follows.
+REMOVED = "removed by "
+
+
 @dataclass(frozen=True, slots=True)
 class MeasuredPair:
     """One pair after generation: all that the calibration needs to know of it."""

@@ -6,16 +6,16 @@ the bound B of a fidelity error survives smoothing.
 
 from __future__ import annotations
 
-from typing import Literal, TypeVar
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from app.conformal import compiled
+from app.conformal.compiled import Real
 
 Kernel = Literal["box", "gaussian"]
-Real = TypeVar("Real", np.float32, np.float64)
 
 
 def smooth(values: NDArray[Real], kernel: Kernel, size: int) -> NDArray[Real]:

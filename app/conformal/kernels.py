@@ -16,7 +16,7 @@ so that the compiler vectorises them.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import numba
 import numpy as np
@@ -24,9 +24,8 @@ from numba import types
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from app.conformal.compiled import Real
 from app.conformal.lab import LINEAR_BELOW, XYZ_FIELD, XYZ_UNIT, XYZ_WIDTH, xyz_shares
-
-Real = TypeVar("Real", np.float32, np.float64)
 
 FOLDED_AT_ONCE = 4
 _BLOCK = 1024

@@ -13,7 +13,7 @@ from app.errors import NotFound, TrustscaleError
 from app.jobs.handlers import Handler, Interrupted, JobContext, Overtaken
 from app.jobs.observer import JobObserver
 from app.jobs.supervision import Cancelled, Supervisor
-from app.stores.base import Job, JobState, JobStore, StoreUnavailable
+from app.stores.base import Job, JobState, JobStore, StoreUnavailable, tried_in_vain
 from app.telemetry.tracing import Span, resumed, span
 
 ProblemOf = Callable[[Exception], dict[str, Any]]
@@ -126,7 +126,7 @@ class Attempts:
             log.info("Job %s goes back to the queue.", job.id)
             return "interrupted", await self._jobs.release(job.id, job.attempt)
         except _NotKept as lost:
-            state, error = JobState.FAILED, _not_kept(str(lost))
+            state, error = JobState.FAILED, tried_in_vain(str(lost))
             log.warning("Job %s is given up: %s", job.id, lost)
             traced.fail(type(lost).__name__)
         except StoreUnavailable as away:
@@ -158,8 +158,11 @@ class Attempts:
             if not context.has_generated:
                 raise
             times = await self._supervisor.insist(lambda: self._jobs.start_unit(job.id, _STORING))
-            if times > len(STORE_WAITS_S):
-                raise _NotKept(away.detail) from away
+            most = len(STORE_WAITS_S) + 1
+            if times >= most:
+                raise _NotKept(
+                    f"its result could not be stored {most} times. {away.detail}"
+                ) from away
             log.warning("The result of job %s cannot be stored: %s", job.id, away.detail)
             # Waited for here, where the attempt is seen to be alive and can be cancelled.
             await asyncio.sleep(STORE_WAITS_S[max(times, 1) - 1])
@@ -171,13 +174,3 @@ class Attempts:
         else:
             log.error("Job %s failed.", job.id, exc_info=failure)
         return problem(failure, self._problem_of)
-
-
-def _not_kept(reason: str) -> dict[str, Any]:
-    times = len(STORE_WAITS_S) + 1
-    return {
-        "type": "about:blank",
-        "title": "The job was given up",
-        "status": 500,
-        "detail": f"The job was given up: its result could not be stored {times} times. {reason}",
-    }

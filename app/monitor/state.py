@@ -90,8 +90,6 @@ class Pending:
 class MonitorState:
     """Everything about the requests and labels under one calibration.
 
-    labelled: digests of the images whose truth was counted, the last `MOST_LABELLED` of them.
-
     since, updated: seconds since 1970; 0 before the first request.
     seen: answered requests; of these, duplicates and subsampled ones are not counted.
     z_sum, typicality_sum, trusted_sum: over the counted ones.
@@ -100,6 +98,7 @@ class MonitorState:
     inputs: digests of the inputs of this epoch, uint64, sorted.
     alarmed_before: whether the epoch before this one ended with an alarm.
     inputs_alarm_since, feedback_alarm_since: when it was raised; None: it is not.
+    labelled: digests of the images whose truth was counted, uint64, the last `MOST_LABELLED`.
     """
 
     since: float = 0.0

@@ -254,12 +254,17 @@ class JobStore(Protocol):
 def given_up(attempts: int, units: Sequence[str]) -> dict[str, Any]:
     """The problem of a job whose worker died every time; `units` is what it died at, if known."""
     named = f" while working on {', '.join(units)}" if units else ""
+    items = [{"name": unit, "reason": "its worker died each time"} for unit in units]
+    return {**tried_in_vain(f"its worker died {attempts} times{named}."), "items": items}
+
+
+def tried_in_vain(reason: str) -> dict[str, Any]:
+    """The problem of a job that was tried as often as it may be."""
     return {
         "type": "about:blank",
         "title": "The job was given up",
         "status": 500,
-        "detail": f"The job was given up: its worker died {attempts} times{named}.",
-        "items": [{"name": unit, "reason": "its worker died each time"} for unit in units],
+        "detail": f"The job was given up: {reason}",
     }
 
 

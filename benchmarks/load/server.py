@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple, Self
 
-import httpx
 import numpy as np
 
 from tests.servers import ProcessGroup, free_port
@@ -66,14 +65,7 @@ def serving(
         **{f"TRUSTSCALE_{name.upper()}": str(value) for name, value in settings.items()},
     }
     with ProcessGroup([sys.executable, *command, str(port)], log=log, env=env) as group:
-
-        def answers() -> bool:
-            try:
-                return httpx.get(f"{url}/readyz", trust_env=False).status_code == 200
-            except httpx.TransportError:
-                return False
-
-        group.wait_until(answers, "the server")
+        group.wait_for(f"{url}/readyz", "the server")
         yield Server(url, group.process.pid, log)
 
 

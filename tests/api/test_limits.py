@@ -11,7 +11,7 @@ import pytest
 from app.jobs.queue import JobQueue
 from app.stores.base import Job, StoreUnavailable
 from app.stores.open import open_stores
-from app.stores.uploads import forget_unstored
+from app.stores.uploads import spooled_for
 from tests.api.admin import Admin, truth_files
 from tests.api.gateway import IMAGE, check_problem, client_of, form, gateway, post, running, until
 from tests.factories import encoded, photo
@@ -197,6 +197,8 @@ class TestUploadsWithoutAJob:
         job = Job(id="job-x", kind="upscale", created_at=datetime.now(UTC), request={})
         await stores.spool.put(job.id, "image", b"1")
         await stores.jobs.create(job)
-        await forget_unstored(stores, job.id)
+        with pytest.raises(StoreUnavailable):
+            async with spooled_for(stores, job.id):
+                raise StoreUnavailable("The answer got lost.")
         assert await stores.spool.names(job.id) == ["image"]
         await stores.close()

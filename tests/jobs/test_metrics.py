@@ -176,14 +176,7 @@ def test_the_program(redis_url, tmp_path):
         ProcessGroup(command, log=tmp_path / "log", env=env) as worker,
         httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10) as client,
     ):
-
-        def answers() -> bool:
-            try:
-                return client.get("/healthz").status_code == 200
-            except httpx.TransportError:
-                return False
-
-        worker.wait_until(answers, "the job worker")
+        worker.wait_for(f"http://127.0.0.1:{port}/healthz", "the job worker")
         text = client.get("/metrics").text
         assert "trustscale_store_up 1.0" in text
         assert 'trustscale_calibration_active{upscaler="span-x4"} 1.0' in text

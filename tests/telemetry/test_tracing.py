@@ -216,14 +216,7 @@ def test_a_stopped_program_loses_no_span(tmp_path):
             ProcessGroup(command, log=tmp_path / "log", env=env) as server,
             httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client,
         ):
-
-            def answers() -> bool:
-                try:
-                    return client.get("/healthz").status_code == 200
-                except httpx.TransportError:
-                    return False
-
-            server.wait_until(answers, "the gateway")
+            server.wait_for(f"http://127.0.0.1:{port}/healthz", "the gateway")
             assert client.get("/v1/upscalers").status_code == 200
             assert collector.names() == []
             server.stop()

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, ConsoleMessage, Page, Playwright
 
@@ -70,14 +69,7 @@ def serving(
     }
     program = [sys.executable, *command, str(port)]
     with ProcessGroup(program, log=folder / "server.log", env=env) as server:
-
-        def answers() -> bool:
-            try:
-                return httpx.get(f"{url}/healthz").status_code == 200
-            except httpx.TransportError:
-                return False
-
-        server.wait_until(answers, "the server")
+        server.wait_for(f"{url}/healthz", "the server")
         yield url
 
 
