@@ -137,11 +137,15 @@ class Settings(BaseSettings):
 
     @field_validator("client_keys", "admin_keys")
     @classmethod
-    def _not_empty(cls, keys: list[SecretStr]) -> list[SecretStr]:
-        """An empty key, of a variable that was set to nothing, would let everybody in."""
-        if not all(key.get_secret_value().strip() for key in keys):
+    def _usable(cls, keys: list[SecretStr]) -> list[SecretStr]:
+        """Keys without the white space around them, which a header does not carry either."""
+        texts = [key.get_secret_value().strip() for key in keys]
+        # One of a variable that was set to nothing would let everybody in.
+        if not all(texts):
             raise ValueError("a key is empty")
-        return keys
+        if not all(text.isascii() and text.isprintable() for text in texts):
+            raise ValueError("a key has a letter that a header cannot carry")
+        return [SecretStr(text) for text in texts]
 
     @field_validator("otlp_endpoint")
     @classmethod

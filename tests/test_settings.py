@@ -159,6 +159,16 @@ class TestReferences:
         monkeypatch.setenv("TRUSTSCALE_CLIENT_KEYS", text)
         assert "client_keys" in refused()
 
+    def test_keys_that_no_header_carries(self, monkeypatch):
+        """A key that could never be recognised is refused and not repeated; white space is cut."""
+        monkeypatch.setenv("TRUSTSCALE_ADMIN_KEYS", "schlüssel")
+        line = refused()
+        assert "letter that a header cannot carry" in line
+        assert "schl" not in line
+        monkeypatch.setenv("TRUSTSCALE_ADMIN_KEYS", "")
+        settings = Settings(client_keys=["from-a-file\n"])
+        assert [key.get_secret_value() for key in settings.client_keys] == ["from-a-file"]
+
     def test_empty_keys_in_the_file(self, toml, monkeypatch):
         """Nor may a reference lead to nothing."""
         monkeypatch.setenv("EMPTY", "")

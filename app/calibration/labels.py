@@ -87,7 +87,7 @@ async def save(spool: Spool, job: str, name: str, data: bytes, *, seen: int | No
     """
     if seen is not None:
         # Versions follow one another without a gap: if this one is there and the next is not, it is
-        # the newest. So nothing has to be listed, which takes long in a large set.
+        # the newest.
         known = seen == 0 or await _exists(spool, job, _file(seen, name))
         if known and await _create(spool, job, seen + 1, name, data):
             return seen + 1
@@ -118,7 +118,18 @@ async def _exists(spool: Spool, job: str, file: str) -> bool:
 
 
 async def _newest(spool: Spool, job: str, name: str) -> int:
-    return versions(await spool.names(job)).get(name, 0)
+    """The newest version, 0 for none. Nothing is listed, which takes long in a large set."""
+    # Versions follow one another without a gap, and mostly there are few.
+    there, missing = 0, 1
+    while await _exists(spool, job, _file(missing, name)):
+        there, missing = missing, 2 * missing
+    while missing - there > 1:
+        middle = (there + missing) // 2
+        if await _exists(spool, job, _file(middle, name)):
+            there = middle
+        else:
+            missing = middle
+    return there
 
 
 def _file(version: int, name: str) -> str:

@@ -10,7 +10,7 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 from scipy import ndimage
 
-from app.images.holes import Inpaint, cut, hole_mask
+from app.images.holes import Inpaint, cut, hole_mask, stream
 
 
 class Degradation(BaseModel):
@@ -75,8 +75,7 @@ def degrade(
         )
         pixels = np.asarray(small)
     if degradation.noise:
-        random = np.random.Generator(np.random.PCG64(seed))
-        noisy = pixels + random.normal(0, degradation.noise, pixels.shape)
+        noisy = pixels + stream(seed, 1).normal(0, degradation.noise, pixels.shape)
         pixels = np.rint(np.clip(noisy, 0, 255)).astype(np.uint8)
     if degradation.jpeg is not None:
         file = io.BytesIO()

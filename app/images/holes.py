@@ -42,9 +42,18 @@ class Inpaint(BaseModel):
         return f"holes ({self.shape}, {self.share:.0%} of the pixels or more, {self.color})"
 
 
+def stream(seed: int, number: int) -> np.random.Generator:
+    """Random numbers that tell nothing of those of another number, or of the seed as it is.
+
+    A pair's seed also chooses its samples (`app/upscalers/seeds.py`); of a real input the damage
+    has nothing to do with them, so it must not in a calibration either.
+    """
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(number,))))
+
+
 def hole_mask(height: int, width: int, inpaint: Inpaint, seed: int) -> NDArray[np.bool_]:
     """True in the holes, bool [H, W]; shapes are added until the share is reached."""
-    random = np.random.Generator(np.random.PCG64(seed))
+    random = stream(seed, 2)
     image = Image.new("1", (width, height))
     draw = ImageDraw.Draw(image)
     add = _rectangle if inpaint.shape == "rectangles" else _stroke

@@ -7,6 +7,7 @@ mean something to the file system, and every name of a person's file is allowed.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import time
@@ -24,6 +25,9 @@ SCRATCH = ".tmp-"
 
 # Scratch older than this was left by a killed process: no write takes an hour.
 SCRATCH_LIFE_S = 3600.0
+
+# What a file system answers that has no hard links.
+_NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
 
 # The limit of every usual file system for one path component.
 COMPONENT_BYTES = 255
@@ -101,7 +105,11 @@ def replace_file(path: Path, data: bytes) -> None:
 
 
 def create_file(path: Path, data: bytes) -> bool:
-    """Put a file at a path as `replace_file` does, unless there is one: then False."""
+    """Put a file at a path as `replace_file` does, unless there is one: then False.
+
+    On a file system without hard links (SMB and other shares) a process that is killed in between
+    may leave a part of the file.
+    """
     scratch = path.parent / f"{SCRATCH}{uuid4().hex}"
     try:
         write_file(scratch, data)
@@ -109,10 +117,33 @@ def create_file(path: Path, data: bytes) -> bool:
             path.hardlink_to(scratch)  # unlike a renaming, it never replaces a file
         except FileExistsError:
             return False
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            if not _write_new(path, data):
+                return False
     finally:
         with suppress(OSError):
             scratch.unlink()
     sync_folder(path.parent)
+    return True
+
+
+def _write_new(path: Path, data: bytes) -> bool:
+    """Write a file in its place, unless there is one: then False."""
+    try:
+        file = path.open("xb")
+    except FileExistsError:
+        return False
+    try:
+        with file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        with suppress(OSError):
+            path.unlink()
+        raise
     return True
 
 

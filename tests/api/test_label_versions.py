@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from app.calibration import labels
-from app.errors import Conflict, Superseded
+from app.errors import Conflict, NotFound, Superseded
 from app.stores.files import FileSpool
 from tests.api.admin import Admin, label, truth_files
 from tests.api.gateway import ADMIN_KEY, check_problem, pixels
@@ -133,6 +133,16 @@ class TestStorage:
             *(labels.save(spool, "job", "a", b"%d" % i, seen=None) for i in range(8))
         )
         assert sorted(told) == list(range(1, 9))
+
+    async def test_newest_is_found_without_a_list(self, tmp_path, monkeypatch):
+        """Reading and saving a label list no files, whatever its version is."""
+        spool = FileSpool(tmp_path)
+        monkeypatch.setattr(spool, "names", None)
+        for version in range(1, 20):
+            assert await labels.save(spool, "job", "a", b"%d" % version, seen=None) == version
+            assert await labels.read(spool, "job", "a") == (b"%d" % version, version)
+        with pytest.raises(NotFound):
+            await labels.read(spool, "job", "b")
 
     def test_versions_of_files(self):
         """Only label files count, whatever their pairs are called."""

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from app.errors import NotFound
+from app.stores import folders
 from app.stores.base import Stores, StoreUnavailable
 from app.stores.open import open_stores
 from tests.contract.conftest import head, job
@@ -57,6 +58,26 @@ async def test_full_disk(tmp_path: Path, write: Callable[[Stores], Awaitable[obj
     assert half_written(tmp_path) == []
     await write(stores)
     await stores.check()
+    await stores.close()
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.ENOTSUP])
+async def test_no_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int):
+    """On a share without hard links a file is still created once, and nothing half is kept."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(number, "no links here")
+
+    monkeypatch.setattr(Path, "hardlink_to", refuse)
+    stores = open_stores("sqlite:///", tmp_path, result_ttl_s=60, max_result_bytes=10**9)
+    assert await stores.spool.create("job", "x/1.png", b"first")
+    assert not await stores.spool.create("job", "x/1.png", b"second")
+    assert await stores.spool.get("job", "x/1.png") == b"first"
+    monkeypatch.setattr(folders, "write_file", lambda path, _: path.touch())
+    with full_disk(), pytest.raises(StoreUnavailable):
+        await stores.spool.create("job", "x/2.png", b"third")
+    assert await stores.spool.names("job") == ["x/1.png"]
+    assert half_written(tmp_path) == []
     await stores.close()
 
 

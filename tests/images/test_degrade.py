@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from app.images.degrade import Degradation, crop_to_multiple, degrade
-from app.images.holes import Inpaint, hole_mask, holes_of
+from app.images.holes import Inpaint, hole_mask, holes_of, stream
 from tests.factories import photo
 
 Y = photo(0, 48, 64)
@@ -37,6 +37,14 @@ def test_noise_follows_the_seed():
     np.testing.assert_array_equal(noisy, degrade(Y, 2, Degradation(noise=5), 7))
     assert not np.array_equal(noisy, degrade(Y, 2, Degradation(noise=5), 8))
     assert 4 < (noisy - plain).std() < 6
+
+
+def test_noise_and_holes_have_streams_of_their_own():
+    """The damage repeats no random number that chooses the samples, nor noise those of holes."""
+    draws = [stream(7, 1), stream(7, 2), np.random.Generator(np.random.PCG64(7))]
+    numbers = np.concatenate([draw.bit_generator.random_raw(1000) for draw in draws])
+    assert len(set(numbers.tolist())) == 3000
+    assert stream(7, 1).normal() != stream(8, 1).normal()
 
 
 def test_blur_and_jpeg_change_the_image_without_changing_its_size():
