@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,7 +14,8 @@ from app.upscalers.base import RGB, Capabilities, Source
 class FakeUpscaler:
     """Repeats pixels and adds seeded noise that grows with the local contrast of the input.
 
-    Like a generative model it is most wrong, and most undecided, at edges.
+    Like a generative model it is most wrong, and most undecided, at edges. With a gate every call
+    waits until the test opens it.
     """
 
     def __init__(
@@ -26,6 +28,7 @@ class FakeUpscaler:
         strength: float = 0.5,
         seconds: float = 0.0,
         kind: str = "embedded",
+        gate: threading.Event | None = None,
     ) -> None:
         self.name = name
         self.kind = kind
@@ -34,6 +37,7 @@ class FakeUpscaler:
         self.capabilities = capabilities or Capabilities(concurrency=4)
         self.strength = strength
         self.seconds = seconds
+        self.gate = gate
         self.calls: list[list[int]] = []
         self.cancelled = 0
         self.failure: Exception | None = None
@@ -45,6 +49,9 @@ class FakeUpscaler:
             raise self.failure
         try:
             await asyncio.sleep(self.seconds)
+            # The test may run in another thread than the loop.
+            while self.gate is not None and not self.gate.is_set():  # noqa: ASYNC110
+                await asyncio.sleep(0.005)
         except asyncio.CancelledError:
             self.cancelled += 1
             raise

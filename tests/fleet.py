@@ -2,7 +2,8 @@
 
 As a program: `python -m tests.fleet serve PORT` or `python -m tests.fleet jobs`; settings come from
 the environment, as for `trustscale`. `FLEET_SECONDS` is how long a sample takes, `FLEET_LOG` a file
-that gets one line per sample: the process and the seed.
+that gets one line per sample: the process and the seed. While the file `FLEET_SHUT` exists, no
+sample ends.
 """
 
 from __future__ import annotations
@@ -40,6 +41,16 @@ class LoggedUpscaler(FakeUpscaler):
         return await super().generate(source, seeds)
 
 
+class Gate:
+    """Open unless the file exists, in all processes."""
+
+    def __init__(self, shut: str) -> None:
+        self.shut = shut
+
+    def is_set(self) -> bool:
+        return not os.path.exists(self.shut)  # noqa: PTH110 - looked at very often
+
+
 def _note(seeds: Sequence[int]) -> None:
     with Path(os.environ["FLEET_LOG"]).open("a") as log:
         log.writelines(f"{os.getpid()} {seed}\n" for seed in seeds)
@@ -50,6 +61,7 @@ def build(config: UpscalerConfig, environ: Mapping[str, str]) -> LoggedUpscaler:
         config.name,
         seconds=float(environ["FLEET_SECONDS"]),
         capabilities=Capabilities(concurrency=64),
+        gate=Gate(environ["FLEET_SHUT"]),
     )
 
 
@@ -64,10 +76,11 @@ class Fleet:
     """Gateways and workers on one Redis; all of them end with the `with`."""
 
     def __init__(
-        self, folder: Path, redis_url: str, *, seconds: float, lease_s: float = 3.0, slots: int = 2
+        self, folder: Path, redis_url: str, *, seconds: float, lease_s: float = 5.0, slots: int = 2
     ) -> None:
         self.folder = folder
         self.log = folder / "samples.log"
+        self.shut = folder / "shut"
         self.processes: list[ProcessGroup] = []
         self._clients: list[httpx.Client] = []
         self.env = {
@@ -81,6 +94,7 @@ class Fleet:
             "TRUSTSCALE_JOB_CONCURRENCY": str(slots),
             "FLEET_SECONDS": str(seconds),
             "FLEET_LOG": str(self.log),
+            "FLEET_SHUT": str(self.shut),
         }
 
     def __enter__(self) -> Self:
@@ -100,7 +114,7 @@ class Fleet:
         """A client, with the admin's key, of a gateway that answers."""
         port = free_port()
         client = httpx.Client(
-            base_url=f"http://127.0.0.1:{port}", headers=HEADERS, timeout=30, trust_env=False
+            base_url=f"http://127.0.0.1:{port}", headers=HEADERS, timeout=120, trust_env=False
         )
 
         self._clients.append(client)

@@ -21,7 +21,10 @@ from typing import Self
 
 import httpx
 
-START_TIMEOUT_S = 20.0
+# Machines that run tests may be slow, and stall: whoever waits for a program waits for long. That
+# one has ended is seen at once.
+START_TIMEOUT_S = 300.0
+STOP_TIMEOUT_S = 60.0
 
 
 class ServerMissing(Exception):
@@ -74,7 +77,7 @@ class ProcessGroup:
         self.send(signal.SIGKILL)
         self.process.wait()
 
-    def stop(self, timeout_s: float = 10.0) -> int:
+    def stop(self, timeout_s: float = STOP_TIMEOUT_S) -> int:
         """Ask for the end (SIGTERM), insist after a while; the exit code."""
         self.send(signal.SIGTERM)
         with suppress(subprocess.TimeoutExpired):

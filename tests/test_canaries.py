@@ -255,7 +255,7 @@ class TestSchedule:
         await canaries.save(spool, calibration.id, kept.model_copy(update={"at": at}))
 
     async def until(self, condition):
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while not await condition():  # noqa: ASYNC110 - what is waited for has no event
                 await asyncio.sleep(0.01)
 

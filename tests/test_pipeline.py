@@ -33,6 +33,8 @@ from app.stores.open import open_stores
 from app.upscalers.base import Capabilities, Source
 from app.upscalers.remote.errors import Filtered
 from app.upscalers.seeds import sample_seeds
+from tests.api.gateway import until
+from tests.clock import LoopClock
 from tests.factories import calibration_of, encoded, photo
 from tests.fakes import FakeUpscaler
 
@@ -346,16 +348,19 @@ class TestLearn:
 class TestEnd:
     async def test_the_deadline(self):
         """Too late is unavailable, and the calls in flight are cancelled."""
-        upscaler = FakeUpscaler(seconds=30)
+        upscaler, clock = FakeUpscaler(seconds=3600), LoopClock()
+        task = asyncio.create_task(measure(upscaler, source(), PIPELINE, 5, deadline=600))
+        await until(lambda: len(upscaler.calls) == 4)
+        clock.jump(601)
         with pytest.raises(UpscalerUnavailable, match="deadline"):
-            await measure(upscaler, source(), PIPELINE, 5, deadline=0.05)
+            await task
         assert upscaler.cancelled == len(upscaler.calls) == 4
 
     async def test_cancellation_reaches_the_upscaler(self):
         """Whoever gives up the request gives up its samples."""
         upscaler = FakeUpscaler(seconds=30)
         task = asyncio.create_task(measure(upscaler, source(), PIPELINE, 5))
-        await asyncio.sleep(0.05)
+        await until(lambda: len(upscaler.calls) == 4)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task

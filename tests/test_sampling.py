@@ -14,6 +14,8 @@ from app.sampling import draw
 from app.upscalers.base import Capabilities, Source
 from app.upscalers.remote.errors import Filtered, SomeFailed, WrongSample
 from app.upscalers.turns import take_turn
+from tests.api.gateway import until
+from tests.clock import LoopClock
 
 
 class Fake:
@@ -64,12 +66,15 @@ class Collector:
     def __init__(self, seconds=0.0):
         self.samples = {}
         self.seconds = seconds
+        self.open = threading.Event()
+        self.open.set()
         self.running = self.most_running = 0
 
     def __call__(self, index, sample):
         self.running += 1
         self.most_running = max(self.most_running, self.running)
         time.sleep(self.seconds)
+        assert self.open.wait(60)
         self.samples[index] = sample
         self.running -= 1
 
@@ -231,23 +236,36 @@ class TestDeadline:
 
         class Slow(Fake):
             async def generate(self, source, seeds):
-                self.delay = 0 if seeds == [1] else 30
+                self.delay = 0 if seeds == [1] else 3600
                 return await super().generate(source, seeds)
 
-        upscaler = Slow(concurrency=2)
-        deadline = asyncio.get_running_loop().time() + 0.1
+        upscaler, got, clock = Slow(concurrency=2), [], LoopClock()
+        drawing = draw(
+            upscaler,
+            source,
+            [1, 2, 3],
+            on_sample=lambda *_: None,
+            on_progress=lambda *told: got.append(told),
+            deadline=asyncio.get_running_loop().time() + 600,
+        )
+        task = asyncio.create_task(drawing)
+        await until(lambda: got and len(upscaler.calls) == 3)
+        clock.jump(601)
         with pytest.raises(UpscalerUnavailable, match="1 of 3 samples") as failure:
-            await draw(upscaler, source, [1, 2, 3], on_sample=Collector(), deadline=deadline)
+            await task
         assert failure.value.members["came"] == 1
         assert upscaler.in_flight == 0
 
     async def test_cancelling_waits_for_the_fold(self, source):
         """`on_sample` has ended when a cancelled draw ends."""
-        got = Collector(seconds=0.1)
+        got = Collector()
+        got.open.clear()
         task = asyncio.create_task(draw(Fake(), source, [1, 2], on_sample=got))
-        await asyncio.sleep(0.05)
-        assert got.running == 1
+        await until(lambda: got.running == 1)
         task.cancel()
+        await asyncio.sleep(0.05)
+        assert not task.done()
+        got.open.set()
         with pytest.raises(asyncio.CancelledError):
             await task
         assert got.running == 0

@@ -21,14 +21,14 @@ async def test_a_thread_keeps_its_slot(tmp_path, monkeypatch):
 
     def slow(*_):
         started.set()
-        may_end.wait(10)
+        may_end.wait(60)
         ended.set()
 
     monkeypatch.setattr(module, "_answer", slow)
     async with app.router.lifespan_context(app) as state:
         service = state["trustscale"].service
         run = asyncio.create_task(service.run(await service.prepare(IMAGE, UpscaleRequest())))
-        assert await asyncio.to_thread(started.wait, 10)
+        assert await asyncio.to_thread(started.wait, 60)
         run.cancel()
         await asyncio.sleep(0.1)
         assert (service.slots.in_flight, ended.is_set()) == (1, False)

@@ -30,6 +30,9 @@ MOST = 8
 PREFIX = "canary/"
 """Of the spooled files while a calibration is being made."""
 
+KEY = "canary-"
+"""Begins the key of a calibration in the spool."""
+
 _STATE = "state.json"
 
 log = structlog.get_logger(__name__)
@@ -199,7 +202,7 @@ async def forget(spool: Spool, calibration: str) -> None:
 
 
 def _key(calibration: str) -> str:
-    return f"canary-{calibration}"
+    return f"{KEY}{calibration}"
 
 
 def _file(name: str) -> str:

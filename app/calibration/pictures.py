@@ -24,6 +24,9 @@ Part = Literal["x", "y", "prediction"]
 _STORED: Final[dict[Part, str]] = {"x": "x-shown", "y": "y", "prediction": "prediction"}
 _JOBS: Final = "jobs.json"
 
+KEY: Final = "pictures-"
+"""Begins the key of a calibration in the spool."""
+
 
 async def keep(spool: Spool, job: str, name: str, x: RGB, prediction: RGB) -> None:
     """Keep what is not among the uploads."""
@@ -97,7 +100,7 @@ async def _jobs(spool: Spool, calibration: str) -> list[str]:
 
 
 def _key(calibration: str) -> str:
-    return f"pictures-{calibration}"
+    return f"{KEY}{calibration}"
 
 
 def _as_png(data: bytes) -> bytes:

@@ -11,6 +11,7 @@ import structlog
 from starlette.testclient import TestClient
 
 from app.calibration.record import Calibration
+from app.monitor import watch
 from tests.api.gateway import aside, gateway
 from tests.factories import calibration_of
 from tests.fakes import FakeUpscaler
@@ -24,6 +25,12 @@ def _plain_logs() -> None:
     structlog.configure(
         processors=[structlog.processors.format_exc_info, structlog.processors.KeyValueRenderer()]
     )
+
+
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch) -> None:
+    """The monitor's last round may take as long as the machine does."""
+    monkeypatch.setattr(watch, "_DRAIN_S", 60.0)
 
 
 @pytest.fixture(scope="session")

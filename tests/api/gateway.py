@@ -82,8 +82,17 @@ def client_of(app: ASGIApp) -> httpx.AsyncClient:
 
 async def until(condition: Callable[[], object]) -> None:
     """Return when the condition holds."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110 - what is waited for has no event
+            await asyncio.sleep(0.01)
+
+
+async def shown(client: httpx.AsyncClient, *lines: str) -> None:
+    """Return when /metrics has all of these lines."""
+    async with asyncio.timeout(60):
+        while True:
+            if {*lines} <= {*(await client.get("/metrics")).text.splitlines()}:
+                return
             await asyncio.sleep(0.01)
 
 

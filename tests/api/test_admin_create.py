@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 
 import numpy as np
 import pytest
@@ -267,7 +268,7 @@ class TestBadPairs:
 class TestJobs:
     def test_pending_calibrations_are_listed(self, start):
         """While one is made, the list of pending ones shows its job."""
-        upscaler = FakeUpscaler(seconds=0.2)
+        upscaler = FakeUpscaler(gate=threading.Event())
         admin = Admin(start(upscaler))
         response = admin.post_files(truth_files(2))
         job = response.json()["id"]
@@ -278,13 +279,14 @@ class TestJobs:
         for part in ("curve", "plot.svg", "backtest", "export"):
             check_problem(admin.send("GET", f"/{job}/{part}"), "conflict")
         check_problem(admin.send("POST", f"/{job}/activate"), "conflict")
+        upscaler.gate.set()
         made = admin.made(response)
         assert admin.get(state="pending") == []
         assert admin.get(f"/{job}")["id"] == made["id"]
 
     def test_cancel(self, start):
         """A calibration is cancelled like any job; none comes of it."""
-        admin = Admin(start(FakeUpscaler(seconds=0.3), calibrations=()))
+        admin = Admin(start(FakeUpscaler(gate=threading.Event()), calibrations=()))
         response = admin.post_files(truth_files(20))
         admin.client.delete(response.headers["location"])
         assert admin.ended(response)["state"] == "cancelled"

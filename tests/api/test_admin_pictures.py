@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 
@@ -106,8 +108,10 @@ class TestDetail:
 
     def test_pending(self, start):
         """A job in the list tells its name, upscaler and metric."""
-        admin = Admin(start(FakeUpscaler(seconds=0.3), calibrations=()))
+        upscaler = FakeUpscaler(gate=threading.Event())
+        admin = Admin(start(upscaler, calibrations=()))
         response = admin.post_files(truth_files(2), name="street")
         (row,) = admin.get(state="pending")
         assert (row["name"], row["upscaler"], row["metric"]) == ("street", "fake", "neighborhood")
+        upscaler.gate.set()
         admin.ended(response)

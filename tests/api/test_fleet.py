@@ -18,13 +18,12 @@ pytestmark = [pytest.mark.servers, pytest.mark.slow]
 PAIRS, SAMPLES, SLOTS = 12, 4, 2
 
 
-def until(condition: Callable[[], object], within_s: float) -> float:
-    """Wait for the condition; the seconds it took."""
-    began = time.monotonic()
+def until(condition: Callable[[], object]) -> None:
+    """Wait for the condition."""
+    deadline = time.monotonic() + 120
     while not condition():
-        assert time.monotonic() - began < within_s
+        assert time.monotonic() < deadline
         time.sleep(0.02)
-    return time.monotonic() - began
 
 
 def recalibrate(client: httpx.Client, count: int, first: int = 0) -> str:
@@ -38,8 +37,8 @@ def recalibrate(client: httpx.Client, count: int, first: int = 0) -> str:
     return response.headers["location"]
 
 
-def finished(client: httpx.Client, job: str, within_s: float = 60) -> dict:
-    until(lambda: client.get(job).json()["state"] not in {"queued", "running"}, within_s)
+def finished(client: httpx.Client, job: str) -> dict:
+    until(lambda: client.get(job).json()["state"] not in {"queued", "running"})
     return client.get(job).json()
 
 
@@ -60,9 +59,11 @@ def test_recalibrate_kill_activate_and_roll_back(tmp_path, redis_url):
         assert f"{BASE}/{served_by(second)}" == old
 
         before = len(fleet.samples())
+        fleet.shut.touch()
         job = recalibrate(first, PAIRS)
-        until(lambda: first.get(job).json()["progress"]["done"] >= 2, 30)
-        until(lambda: len({process for process, _ in fleet.samples()[before:]}) == 2, 30)
+        until(lambda: len({process for process, _ in fleet.samples()[before:]}) == 2)
+        fleet.shut.unlink()
+        until(lambda: first.get(job).json()["progress"]["done"] >= 2)
         workers[0].kill()
         assert served_by(second) == old.rsplit("/", 1)[-1]
         ended = finished(second, job)
@@ -76,7 +77,7 @@ def test_recalibrate_kill_activate_and_roll_back(tmp_path, redis_url):
         new = ended["result"]
         done = first.post(f"{new}/activate").json()
         assert f"{BASE}/{done['previous']}" == old
-        assert until(lambda: f"{BASE}/{served_by(second)}" == new, 5) < 1
+        assert f"{BASE}/{served_by(second)}" == new
         back = second.post(f"{BASE}/{done['previous']}/activate").json()
         assert f"{BASE}/{back['previous']}" == new
         assert f"{BASE}/{served_by(first)}" == old

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from contextlib import suppress
 from datetime import UTC, datetime
 
@@ -13,7 +14,17 @@ from app.stores.base import Job, StoreUnavailable
 from app.stores.open import open_stores
 from app.stores.uploads import spooled_for
 from tests.api.admin import Admin, truth_files
-from tests.api.gateway import IMAGE, check_problem, client_of, form, gateway, post, running, until
+from tests.api.gateway import (
+    IMAGE,
+    check_problem,
+    client_of,
+    form,
+    gateway,
+    post,
+    running,
+    shown,
+    until,
+)
 from tests.factories import encoded, photo
 from tests.fakes import FakeUpscaler
 
@@ -21,17 +32,18 @@ from tests.fakes import FakeUpscaler
 class TestCapacity:
     async def test_beyond_the_waiting_places(self, tmp_path, calibration):
         """One runs, one waits, the third is told to come back; the first two are answered."""
-        upscaler = FakeUpscaler(seconds=0.3)
+        upscaler = FakeUpscaler(gate=threading.Event())
         app = gateway(
             tmp_path, upscaler, calibrations=[calibration], max_in_flight=1, max_waiting=1
         )
         async with running(app) as served, client_of(served) as client:
             admitted = [asyncio.create_task(client.post("/v1/upscale", **form())) for _ in range(2)]
             await until(lambda: upscaler.calls)
-            await asyncio.sleep(0.1)
+            await shown(client, 'trustscale_slots{state="waiting"} 1.0')
             refused = await client.post("/v1/upscale", **form())
             check_problem(refused, "overloaded")
             assert int(refused.headers["retry-after"]) >= 1
+            upscaler.gate.set()
             assert [r.status_code for r in await asyncio.gather(*admitted)] == [200, 200]
             assert (await client.post("/v1/upscale", **form())).status_code == 200
 
@@ -100,7 +112,7 @@ class TestDisconnect:
             serving = asyncio.create_task(served(scope, receive, send))
             await until(lambda: upscaler.calls)
             hung_up.set()
-            await asyncio.wait_for(serving, 5)  # without an error that a server would log
+            await asyncio.wait_for(serving, 60)  # without an error that a server would log
             assert upscaler.cancelled == len(upscaler.calls) > 0
             assert sent[0]["status"] == 499
             upscaler.seconds = 0

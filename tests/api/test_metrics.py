@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -12,7 +13,7 @@ from app.api.problems import PROBLEMS
 from app.errors import UpscalerUnavailable
 from app.stores.base import StoreUnavailable
 from app.telemetry.metrics import Metrics
-from tests.api.gateway import client_of, form, gateway, post, running
+from tests.api.gateway import client_of, form, gateway, post, running, shown
 from tests.fakes import FakeUpscaler
 
 
@@ -70,20 +71,19 @@ class TestCalibration:
 class TestSlots:
     async def test_taken_and_awaited(self, tmp_path, calibration):
         """What holds a slot and what waits for one show while they do, beside the bounds."""
-        upscaler = FakeUpscaler(seconds=0.2)
+        upscaler = FakeUpscaler(gate=threading.Event())
         app = gateway(
             tmp_path, upscaler, calibrations=[calibration], max_in_flight=1, max_waiting=4
         )
         async with running(app) as asgi, client_of(asgi) as client:
             requests = [asyncio.create_task(client.post("/v1/upscale", **form())) for _ in "ab"]
             seen = [("trustscale_slots", state) for state in ("in_flight", "waiting")]
-            async with asyncio.timeout(5):
-                found = parsed((await client.get("/metrics")).text)
-                while [found[key] for key in seen] != [1, 1]:
-                    await asyncio.sleep(0.01)
-                    found = parsed((await client.get("/metrics")).text)
+            await shown(client, *(f'{name}{{state="{state}"}} 1.0' for name, state in seen))
+            found = parsed((await client.get("/metrics")).text)
+            assert [found[key] for key in seen] == [1, 1]
             assert found["trustscale_slots_limit", "in_flight"] == 1
             assert found["trustscale_slots_limit", "waiting"] == 4
+            upscaler.gate.set()
             await asyncio.gather(*requests)
             found = parsed((await client.get("/metrics")).text)
             assert [found[key] for key in seen] == [0, 0]

@@ -121,17 +121,21 @@ class TestCounters:
 
     async def test_minute(self, store, monkeypatch):
         """The share comes back at the end of the minute that the error names."""
+        now = [time.time()]
+        if store.startswith("sqlite"):
+            monkeypatch.setattr(time, "time", lambda: now[0])
         async with open_limits(store, requests=2, pixels=None) as limits:
             await limits.take("a", "requests")
             await limits.take("a", "requests")
             with pytest.raises(RateLimited) as caught:
                 await limits.take("a", "requests")
-            assert 50 < caught.value.retry_after <= 60
+            if store.startswith("sqlite"):
+                assert caught.value.retry_after == pytest.approx(60)
+            assert 1 < caught.value.retry_after <= 60
             await limits.take("b", "requests")
             await limits.take("a", "pixels", 10**12)
             if store.startswith("sqlite"):
-                now = time.time() + caught.value.retry_after + 0.1
-                monkeypatch.setattr(time, "time", lambda: now)
+                now[0] += caught.value.retry_after + 0.1
                 await limits.take("a", "requests")
 
     async def test_at_once(self, store):

@@ -87,13 +87,14 @@ class TestProblems:
         assert client.get(f"{answer['links']['self']}/sigma.f32").status_code == 404
         assert client.get(f"{answer['links']['self']}/sigma.png").status_code in {404, 422}
 
-    def test_expiry(self, start):
+    def test_expiry(self, start, monkeypatch):
         """After `result_ttl_s` every part is gone."""
-        client = start(result_ttl_s=1)
+        client = start(result_ttl_s=3600)
         answer = post(client).json()
         links = answer["links"]
         assert client.get(links["self"]).status_code == 200
-        time.sleep(1.05)
+        later = time.time() + 3600
+        monkeypatch.setattr(time, "time", lambda: later)
         for link in (*links.values(), f"{links['mask']}?alpha=0.2"):
             check_problem(client.get(link), "not-found")
 

@@ -13,7 +13,7 @@ from tests.fakes import FakeUpscaler
 
 
 async def _gone(client, path: str) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while client.get(path).status_code != 404:  # noqa: ASYNC110 - the sweep has no event
             await asyncio.sleep(0.05)
 
@@ -21,10 +21,11 @@ async def _gone(client, path: str) -> None:
 def test_ended_jobs(start, tmp_path, monkeypatch):
     """Once `job_ttl_s` is over, an ended job and its spooled files are gone; its result stays."""
     monkeypatch.setattr(app.main, "_SWEEP_SECONDS", 0.1)
-    admin = Admin(start(job_ttl_s=0.5))
+    admin = Admin(start(job_ttl_s=3600))
     response = admin.post_files(truth_files(2))
     made = admin.made(response)
     job = response.headers["location"]
+    start(job_ttl_s=0.1)
     aside(_gone(admin.client, job))
     aside(until(lambda: not list((tmp_path / "spool").glob("job-*"))))
     assert admin.get(f"/{made['id']}")["n"] == 2
@@ -34,28 +35,40 @@ def test_ended_jobs(start, tmp_path, monkeypatch):
 def test_other_jobs(start, tmp_path, monkeypatch):
     """Jobs that run or await labels are kept however old they are."""
     monkeypatch.setattr(app.main, "_SWEEP_SECONDS", 0.1)
+    rounds = []
+
+    async def counted(*_):
+        rounds.append(1)
+
+    monkeypatch.setattr(app.main, "remove_orphans", counted)
     upscaler = FakeUpscaler()
     admin = Admin(start(upscaler, job_ttl_s=0.01))
     waiting = admin.ended(admin.post_files(truth_files(1), fidelity={"metric": "semantic"}))
-    upscaler.seconds = 1.0
+    upscaler.seconds, calls = 600, len(upscaler.calls)
     running = post(admin.client, headers={"Prefer": "respond-async"}).headers["location"]
-    aside(asyncio.sleep(0.5))
+    aside(until(lambda: len(upscaler.calls) > calls))
+    seen = len(rounds)
+    aside(until(lambda: len(rounds) > seen + 3))
     assert admin.client.get(running).json()["state"] == "running"
     assert admin.client.get(f"/v1/jobs/{waiting['id']}").json()["state"] == "awaiting_labels"
     assert len(admin.get(f"/{waiting['id']}/pairs")) == 1
+    admin.client.delete(running)
+    aside(until(lambda: upscaler.cancelled))
 
 
-def test_orphans(start, tmp_path, monkeypatch):
-    """Uploads of no job, which a crash left, go after a day; younger ones may still get theirs."""
+def test_orphans(start, calibration, tmp_path, monkeypatch):
+    """Files of no job and no calibration go after a day; younger ones may still get theirs."""
     monkeypatch.setattr(app.main, "_SWEEP_SECONDS", 0.1)
     day = 86400
-    for name, age in (("job-lost", 2 * day), ("job-arriving", day / 2), ("calibrate-1", 2 * day)):
+    left = {"job-arriving", "calibrate-1", f"canary-{calibration.id}", f"pictures-{calibration.id}"}
+    lost = {"job-lost", "canary-lost", "pictures-lost"}
+    for name in left | lost:
+        age = day / 2 if name == "job-arriving" else 2 * day
         folder = tmp_path / "spool" / name
         folder.mkdir(parents=True)
         (folder / "image").write_bytes(b"x")
         os.utime(folder, (time.time() - age,) * 2)
     start(job_ttl_s=1.0)
-    left = {"job-arriving", "calibrate-1"}
     aside(until(lambda: {path.name for path in (tmp_path / "spool").iterdir()} == left))
 
 

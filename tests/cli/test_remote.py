@@ -35,6 +35,7 @@ class Gateway:
 
     url: str
     upscaler: FakeUpscaler
+    asked: list[str]  # paths of all requests
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +54,13 @@ def running_server(gateway_folder) -> Iterator[Gateway]:
     )
     upscaler = FakeUpscaler()
     served = gateway(gateway_folder, upscaler, client_keys=["client-key"])
-    config = uvicorn.Config(served, host="127.0.0.1", port=0, log_config=None, ws="none")
+    asked = []
+
+    async def noted(scope, receive, send):
+        asked.append(scope.get("path", ""))
+        await served(scope, receive, send)
+
+    config = uvicorn.Config(noted, host="127.0.0.1", port=0, log_config=None, ws="none")
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
     thread.start()
@@ -61,7 +68,7 @@ def running_server(gateway_folder) -> Iterator[Gateway]:
         assert thread.is_alive()
         time.sleep(0.01)
     port = server.servers[0].sockets[0].getsockname()[1]
-    yield Gateway(f"http://127.0.0.1:{port}", upscaler)
+    yield Gateway(f"http://127.0.0.1:{port}", upscaler, asked)
     server.should_exit = True
     thread.join()
     structlog.configure(**logs)
@@ -351,9 +358,17 @@ class TestCalibrations:
 @pytest.mark.slow
 def test_interrupted(server, place):
     """Ctrl-C leaves the job running and says how to find it."""
-    server.upscaler.seconds = 1.0
+    server.upscaler.seconds = 3600
+    server.asked.clear()
     truths(place / "photos", 8)
-    command = [sys.executable, "-m", "app", "calibrate", "photos", "--server", server.url]
+    # Programs that are started in the background ignore Ctrl-C, and so do their own.
+    code = (
+        "import signal\n"
+        "from app.cli.main import main\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "main()"
+    )
+    command = [sys.executable, "-c", code, "calibrate", "photos", "--server", server.url]
     root = Path(app.cli.remote.__file__).parents[2]
     with subprocess.Popen(
         [*command, "--samples", "4"],
@@ -362,7 +377,9 @@ def test_interrupted(server, place):
         env={**os.environ, "PYTHONPATH": str(root)},
     ) as process:
         assert "is queued" in process.stderr.readline()
-        time.sleep(0.5)
+        while not any(path.endswith("/events") for path in server.asked):
+            assert process.poll() is None
+            time.sleep(0.01)
         process.send_signal(signal.SIGINT)
         told = process.stderr.read()
     assert process.returncode == 130
@@ -370,8 +387,12 @@ def test_interrupted(server, place):
     assert "The job goes on" in told
     job = next(word for word in told.split() if word.startswith("job-"))
     headers = {"Authorization": f"Bearer {ADMIN_KEY}"}
-    assert httpx.get(f"{server.url}/v1/jobs/{job}", headers=headers).json()["state"] == "running"
-    httpx.delete(f"{server.url}/v1/jobs/{job}", headers=headers)
+    with httpx.Client(base_url=server.url, headers=headers, timeout=60) as client:
+        while (state := client.get(f"/v1/jobs/{job}").json()["state"]) == "queued":
+            time.sleep(0.01)
+        assert state == "running"
+        client.delete(f"/v1/jobs/{job}")
+        assert '"cancelled"' in client.get(f"/v1/jobs/{job}/events").text
 
 
 @contextmanager

@@ -44,8 +44,8 @@ class TestResults:
 
     async def test_expired_before_any_sweep(self, opener: Opener):
         """After its time a result is NotFound without a sweep, and its id is free again."""
-        stores = opener(result_ttl_s=0.15)
-        await stores.results.put("r", b"old", {"a": b"1"})
+        stores = opener()
+        await opener(result_ttl_s=0.15).results.put("r", b"old", {"a": b"1"})
         await asyncio.sleep(0.2)
         with pytest.raises(NotFound):
             await stores.results.document("r")

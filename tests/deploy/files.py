@@ -11,8 +11,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
+
+from tests.missing import not_here
 
 ROOT = Path(__file__).parent.parent.parent
 DEPLOY = ROOT / "deploy"
@@ -71,11 +72,11 @@ def filled(value: str, variables: Mapping[str, str]) -> str:
 
 
 def run(program: str, *arguments: str | Path, **variables: str) -> str:
-    """What a program prints about a file that it accepts; skips where it is not installed."""
+    """What a program prints about a file that it accepts."""
     beside = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     found = shutil.which(program, path=beside)
     if found is None:
-        pytest.skip(f"{program} is not installed")
+        not_here(f"{program} is not installed")
     done = subprocess.run(
         [found, *map(str, arguments)],
         capture_output=True,

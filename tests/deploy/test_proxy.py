@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 
 import pytest
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from app.api.calibrations import MAX_ARCHIVE_BYTES
 from app.monitor.truth import MAX_TRUTH_BYTES
 from app.settings import load_settings
-from tests.deploy.files import DEPLOY, run
+from tests.deploy.files import DEPLOY, ROOT, run
 
 CADDYFILE = DEPLOY / "Caddyfile"
 TEXT = CADDYFILE.read_text("utf-8")
@@ -59,3 +60,28 @@ def test_all_replicas_are_found():
     block = TEXT[TEXT.index("dynamic a {") :]
     assert re.search(r"name gateway\n\s*port 8000\n\s*refresh 5s", block)
     assert "lb_policy least_conn" in TEXT
+
+
+@pytest.mark.parametrize("file", [ROOT / "docker-compose.yml", DEPLOY / "kubernetes/gateway.yaml"])
+@pytest.mark.parametrize(
+    ("forwarded", "client"),
+    [("203.0.113.7", "203.0.113.7"), ("198.51.100.1, 203.0.113.7, 10.0.0.3", "203.0.113.7")],
+    ids=["of one proxy", "made up by the client"],
+)
+async def test_whose_word_on_the_address_counts(file, forwarded, client):
+    """The address of a client is the last public one, whatever it sends itself."""
+    trusted = re.search(r"FORWARDED_ALLOW_IPS(?::|\n\s+value:) (\S+)\n", file.read_text("utf-8"))
+    assert trusted is not None
+    seen = []
+
+    async def gateway(scope, *_):
+        seen.append(scope["client"][0])
+
+    scope = {
+        "type": "http",
+        "scheme": "http",
+        "client": ("172.18.0.2", 40000),
+        "headers": [(b"x-forwarded-for", forwarded.encode())],
+    }
+    await ProxyHeadersMiddleware(gateway, trusted[1])(scope, None, None)
+    assert seen == [client]

@@ -19,7 +19,8 @@ from app.stores.open import open_stores
 from tests.jobs.work import SleepingPairs, problem_of, sleep_in_one_piece
 from tests.servers import ProcessGroup
 
-LEASE_S = 3.0
+# Longer than any stall of the machine: an attempt that is well is never taken for a dead one.
+LEASE_S = 60.0
 
 
 @dataclass
@@ -29,11 +30,17 @@ class Place:
     queue_url: str
     store_url: str
     folder: Path
+    lease_s: float = LEASE_S
     processes: list[ProcessGroup] = field(default_factory=list)
 
     @property
     def log(self) -> Path:
         return self.folder / "work.log"
+
+    @property
+    def gate(self) -> Path:
+        """A file for which jobs can be told to wait: `new_job(…, gate=str(place.gate))`."""
+        return self.folder / "gate"
 
     def stores(self) -> Stores:
         return open_stores(
@@ -42,7 +49,7 @@ class Place:
 
     def start_worker(self, *, slots: int = 2) -> ProcessGroup:
         """A worker process."""
-        parts = (self.queue_url, self.store_url, str(self.folder / "data"), str(LEASE_S))
+        parts = (self.queue_url, self.store_url, str(self.folder / "data"), str(self.lease_s))
         command = [sys.executable, "-m", "tests.jobs.work", *parts, str(slots)]
         log = self.folder / f"worker{len(self.processes)}.log"
         self.processes.append(ProcessGroup(command, log=log))
@@ -56,7 +63,7 @@ class Place:
     @asynccontextmanager
     async def queue(self, stores: Stores) -> AsyncIterator[JobQueue]:
         async with JobQueue(
-            self.queue_url, stores.jobs, problem_of=problem_of, lease_s=LEASE_S
+            self.queue_url, stores.jobs, problem_of=problem_of, lease_s=self.lease_s
         ) as queue:
             yield queue
 
@@ -116,7 +123,7 @@ async def stores(request: pytest.FixtureRequest) -> AsyncIterator[Stores]:
     await opened.close()
 
 
-async def ended(stores: Stores, job_id: str, within_s: float = 30.0) -> Job:
+async def ended(stores: Stores, job_id: str, within_s: float = 90.0) -> Job:
     """The job after its end."""
     async with asyncio.timeout(within_s):
         async for job in stores.jobs.watch(job_id):
@@ -124,7 +131,7 @@ async def ended(stores: Stores, job_id: str, within_s: float = 30.0) -> Job:
     return last
 
 
-async def until(is_so: Callable[[], bool], within_s: float = 30.0) -> None:
+async def until(is_so: Callable[[], bool], within_s: float = 90.0) -> None:
     """Wait for something that other processes bring about."""
     async with asyncio.timeout(within_s):
         while not is_so():  # noqa: ASYNC110 - nobody can set an event across processes

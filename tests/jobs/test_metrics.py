@@ -72,7 +72,7 @@ async def run(stores, handler, *, died: bool = False) -> Metrics:
         await stores.jobs.create(job)
         await stores.jobs.begin("job")
     async with JobQueue(
-        "memory://", stores.jobs, problem_of=problem_of, lease_s=3.0, observer=metrics.work
+        "memory://", stores.jobs, problem_of=problem_of, lease_s=60.0, observer=metrics.work
     ) as queue:
         await queue.submit(job)
         stop = asyncio.Event()
@@ -121,7 +121,7 @@ class TestPort:
                 listening(worker_app(parts, metrics), "127.0.0.1", port)
             )
             client = await stack.enter_async_context(
-                httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}")
+                httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60)
             )
             assert (await client.get("/healthz")).text == "ok\n"
             await parts.stores.spool.put("job-1", "image", IMAGE)
@@ -174,7 +174,7 @@ def test_the_program(redis_url, tmp_path):
     command = [sys.executable, "-m", "app", "jobs", "--metrics-port", str(port)]
     with (
         ProcessGroup(command, log=tmp_path / "log", env=env) as worker,
-        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10) as client,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client,
     ):
         worker.wait_for(f"http://127.0.0.1:{port}/healthz", "the job worker")
         text = client.get("/metrics").text

@@ -41,7 +41,7 @@ def run(monkeypatch):
     async def get(job, name):
         return b"image"
 
-    async def run(service, patience_s=5.0):
+    async def run(service, patience_s=600.0):
         job = Job(
             id="job-a",
             kind="upscale",

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import time
 
 import pytest
 
 from app.stores.base import JobState, Stores
-from tests.jobs.conftest import LEASE_S, Place, ended, until
+from tests.jobs.conftest import Place, ended, until
 from tests.jobs.work import lines, new_job, starts, workers
 
 pytestmark = [pytest.mark.servers, pytest.mark.slow]
 
-# docket sweeps for abandoned messages every quarter of the lease, give or take.
-TAKE_OVER_S = 1.4 * LEASE_S + 2
+# Where a worker dies the others wait for the end of its lease. Longer than a machine stalls, so
+# that only the dead lose theirs.
+SHORT_LEASE_S = 5.0
 
 
+@pytest.fixture
+def short_lease(redis_place: Place) -> None:
+    redis_place.lease_s = SHORT_LEASE_S
+
+
+@pytest.mark.usefixtures("short_lease")
 class TestKilled:
     @pytest.mark.parametrize("first_dies", [True, False])
     async def test_pairs_in_flight_at_most(
@@ -26,14 +32,18 @@ class TestKilled:
 
         It does not matter whether the killed one was the coordinator, which the first one is.
         """
-        first = redis_place.start_worker(slots=2)
+        first, gate = redis_place.start_worker(slots=2), redis_place.gate
         async with redis_place.queue(stores) as queue:
-            await queue.submit(new_job("c", "calibration", redis_place.log, pairs=24, seconds=0.3))
-            await until(lambda: len(lines(redis_place.log)) >= 2)
+            await queue.submit(
+                new_job("c", "calibration", redis_place.log, pairs=24, gate=str(gate))
+            )
+            await until(lambda: len(lines(redis_place.log)) == 2)
             second = redis_place.start_worker(slots=2)
-            await until(lambda: len(workers(redis_place.log)) == 2)
+            await until(lambda: len(lines(redis_place.log)) == 4)
+            assert len(workers(redis_place.log)) == 2
             (first if first_dies else second).kill()
-            job = await ended(stores, "c", within_s=30)
+            gate.touch()
+            job = await ended(stores, "c")
         assert job.state is JobState.SUCCEEDED
         assert job.attempt == (2 if first_dies else 1)
         done = starts(redis_place.log)
@@ -41,29 +51,30 @@ class TestKilled:
         assert done["reduce"] == 1
 
     async def test_upscale_is_taken_over(self, redis_place: Place, stores: Stores):
-        """A job in one piece is run again within the lease and a few seconds."""
-        first = redis_place.start_worker()
+        """A job in one piece is run again by another worker."""
+        first, gate = redis_place.start_worker(), redis_place.gate
         async with redis_place.queue(stores) as queue:
-            await queue.submit(new_job("u", "upscale", redis_place.log, seconds=0.5))
+            await queue.submit(new_job("u", "upscale", redis_place.log, gate=str(gate)))
             await until(lambda: starts(redis_place.log)["u"] == 1)
             first.kill()
+            gate.touch()
             redis_place.start_worker()
-            killed = time.monotonic()
             job = await ended(stores, "u")
         assert (job.state, job.attempt) == (JobState.SUCCEEDED, 2)
-        assert time.monotonic() - killed < TAKE_OVER_S + 1.5
+        assert starts(redis_place.log) == {"u": 2, "u-ended": 1}
 
     async def test_long_job_is_not_doubled(self, redis_place: Place, stores: Stores):
         """A healthy job much longer than the lease is started once."""
         redis_place.start_worker()
         redis_place.start_worker()
         async with redis_place.queue(stores) as queue:
-            await queue.submit(new_job("u", "upscale", redis_place.log, seconds=3 * LEASE_S))
+            await queue.submit(new_job("u", "upscale", redis_place.log, seconds=12))
             job = await ended(stores, "u")
         assert (job.state, job.attempt) == (JobState.SUCCEEDED, 1)
         assert starts(redis_place.log)["u"] == 1
 
 
+@pytest.mark.usefixtures("short_lease")
 class TestPoison:
     async def test_job(self, redis_place: Place, stores: Stores):
         """A job that always kills its worker is given up after three attempts, and says so."""
@@ -72,7 +83,7 @@ class TestPoison:
             for _ in range(3):
                 await redis_place.work_until_dead()
             redis_place.start_worker()
-            job = await ended(stores, "u", within_s=TAKE_OVER_S)
+            job = await ended(stores, "u")
         assert job.state is JobState.FAILED
         assert job.error is not None
         assert "died 3 times" in job.error["detail"]
@@ -87,7 +98,7 @@ class TestPoison:
             for _ in range(3):
                 await redis_place.work_until_dead(slots=4)
             redis_place.start_worker(slots=4)
-            job = await ended(stores, "c", within_s=TAKE_OVER_S)
+            job = await ended(stores, "c")
         assert job.state is JobState.FAILED
         assert job.error is not None
         assert "while working on pair0002." in job.error["detail"]
@@ -95,39 +106,41 @@ class TestPoison:
 
 
 class TestFleet:
-    async def test_two_are_faster_than_one(self, redis_place: Place, stores: Stores):
-        """Two workers need about half the time of one for pairs that wait for an upscaler."""
-        times = []
+    async def test_two_share_one_job(self, redis_place: Place, stores: Stores):
+        """Each works on as many pairs at a time as it has slots for, and no pair is done twice."""
+        gate, log = redis_place.gate, redis_place.log
         async with redis_place.queue(stores) as queue:
+            await queue.submit(new_job("c", "calibration", log, pairs=16, gate=str(gate)))
             for count in (1, 2):
                 redis_place.start_worker(slots=1)
-                await asyncio.sleep(2)  # the programs start
-                began = time.monotonic()
-                name = f"c{count}"
-                await queue.submit(
-                    new_job(name, "calibration", redis_place.log, pairs=16, seconds=0.4)
-                )
-                assert (await ended(stores, name)).state is JobState.SUCCEEDED
-                times.append(time.monotonic() - began)
-        assert times[0] / times[1] > 1.6
+                await until(lambda count=count: len(lines(log)) == count)
+                await asyncio.sleep(0.5)
+                assert len(workers(log)) == len(lines(log)) == count
+            gate.touch()
+            assert (await ended(stores, "c")).state is JobState.SUCCEEDED
+        assert starts(log) == {"reduce": 1, **{f"pair{i:04}": 1 for i in range(16)}}
 
     async def test_cancel_from_another_process(self, redis_place: Place, stores: Stores):
-        """A job of another process is cancelled within two seconds."""
+        """A job of another process is cancelled."""
         redis_place.start_worker()
         async with redis_place.queue(stores) as queue:
-            await queue.submit(new_job("u", "upscale", redis_place.log, seconds=60))
+            gate = str(redis_place.gate)
+            await queue.submit(new_job("u", "upscale", redis_place.log, gate=gate))
             await until(lambda: starts(redis_place.log)["u"] == 1)
             await queue.cancel("u")
-            assert (await ended(stores, "u", within_s=2)).state is JobState.CANCELLED
+            assert (await ended(stores, "u")).state is JobState.CANCELLED
 
     async def test_terminated_worker_hands_over(self, redis_place: Place, stores: Stores):
-        """After SIGTERM a long job goes on elsewhere at once, and the worker ends well."""
+        """After SIGTERM a long job goes on elsewhere, and the worker ends well."""
+        redis_place.lease_s = 3600  # nobody waits for its end
         first = redis_place.start_worker()
         async with redis_place.queue(stores) as queue:
-            await queue.submit(new_job("u", "upscale", redis_place.log, seconds=2.9))
+            gate = redis_place.gate
+            await queue.submit(new_job("u", "upscale", redis_place.log, gate=str(gate)))
             await until(lambda: starts(redis_place.log)["u"] == 1)
             redis_place.start_worker()
-            await asyncio.sleep(0.3)
             assert await asyncio.to_thread(first.stop) == 0
-            await until(lambda: starts(redis_place.log)["u"] == 2, within_s=2)
-            assert (await ended(stores, "u")).state is JobState.SUCCEEDED
+            await until(lambda: starts(redis_place.log)["u"] == 2)
+            gate.touch()
+            job = await ended(stores, "u")
+        assert (job.state, job.attempt) == (JobState.SUCCEEDED, 2)

@@ -58,8 +58,15 @@ def note(job: Job, what: str) -> None:
         log.write(f"{what} {os.getpid()}\n")
 
 
+async def pass_gate(job: Job) -> None:
+    """Wait, if the job is told to, until somebody in any process makes the file `gate`."""
+    gate = job.request.get("gate")
+    while gate and not os.path.exists(gate):  # noqa: ASYNC110, ASYNC240, PTH110 - a look at a file
+        await asyncio.sleep(0.02)
+
+
 async def sleep_in_one_piece(job: Job, context: JobContext) -> str:
-    """An upscale: `seconds` long; `kill` kills its worker; `fail` raises."""
+    """An upscale: `seconds` long, then as the gate says; `kill` kills its worker, `fail` raises."""
     note(job, job.id)
     if job.request.get("kill"):
         os.kill(os.getpid(), signal.SIGKILL)
@@ -69,12 +76,16 @@ async def sleep_in_one_piece(job: Job, context: JobContext) -> str:
         raise BadPairs("These pairs cannot be used.")
     await context.progress(0, 1)
     await asyncio.sleep(job.request.get("seconds", 0))
+    await pass_gate(job)
     note(job, f"{job.id}-ended")
     return f"/v1/results/{job.id}"
 
 
 class SleepingPairs:
-    """A calibration of `pairs` pairs, `seconds` each; `kill` or `fail` names a pair."""
+    """A calibration of `pairs` pairs, `seconds` each; `kill`, `bad` or `flaky` names a pair.
+
+    With a gate the pairs wait for it, or, if `reduces_behind_gate`, the reduction.
+    """
 
     def __init__(self, stores: Stores) -> None:
         self.stores = stores
@@ -91,14 +102,21 @@ class SleepingPairs:
             raise BadPairs("The sizes differ.")
         if job.request.get("flaky") == unit and starts(Path(job.request["log"]))[unit] < 2:
             raise UpscalerUnavailable("It is busy.")
-        await asyncio.sleep(job.request.get("seconds", 0))
+        try:
+            await asyncio.sleep(job.request.get("seconds", 0))
+            if not job.request.get("reduces_behind_gate"):
+                await pass_gate(job)
+        except asyncio.CancelledError:
+            note(job, f"{unit}-stopped")
+            raise
         return unit.encode()
 
     async def reduce(self, job: Job, context: JobContext) -> str:
         note(job, "reduce")
         kept = [key async for key, value in context.records() if value == key.encode()]
         assert kept == list(await self.units(job))
-        await asyncio.sleep(job.request.get("reduce_seconds", 0))
+        if job.request.get("reduces_behind_gate"):
+            await pass_gate(job)
         head = CalibrationHead(
             id=job.id,
             name=None,

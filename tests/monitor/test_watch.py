@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import time
 
 import pytest
 
@@ -28,6 +27,12 @@ def calibration() -> Calibration:
     return asyncio.run(calibration_of(FakeUpscaler(), 8, side=16))
 
 
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch):
+    """The last round may take as long as the machine does."""
+    monkeypatch.setattr(watch, "_DRAIN_S", 60.0)
+
+
 @pytest.fixture
 async def stores(tmp_path):
     opened = open_stores("sqlite:///", tmp_path, result_ttl_s=60, max_result_bytes=10**9)
@@ -47,9 +52,10 @@ class Failing:
     def __init__(self, stores: Stores) -> None:
         self.store = stores.monitor
         self.mended = False
-        self.calls = 0
+        self.calls = self.loads = 0
 
     async def load(self, calibration: str) -> Snapshot | None:
+        self.loads += 1
         return await self.store.load(calibration)
 
     async def save(self, calibration: str, state: bytes, **rest: object) -> bool:
@@ -191,27 +197,23 @@ class TestBeside:
             note(monitor, calibration)
         assert (await monitor.known(calibration.id)).counted == 1
 
-    async def test_a_request_waits_for_nothing(self, stores, calibration):
-        """Telling the monitor takes less than a tenth of a millisecond, whatever the store does."""
-        monitor = Monitor(Failing(stores))
-        costs = []
-        for _ in range(10):
-            started = time.perf_counter()
-            note(monitor, calibration, 50)
-            costs.append((time.perf_counter() - started) / 50)
-        assert min(costs) < 1e-4
+    async def test_a_request_waits_for_nothing(self, calibration):
+        """Telling the monitor asks nothing of the store."""
+        monitor = Monitor(None)
+        note(monitor, calibration, 500)
+        assert len(monitor._waiting) == 500
 
     async def test_the_whole_costs_little(self, stores, calibration):
-        """Folding and storing one request on its own takes less than 2 ms at its best."""
-        monitor = Monitor(stores.monitor)
+        """Folding and storing one request is one write; what is known is not read again."""
+        store = Failing(stores)
+        store.mended = True
+        monitor = Monitor(store)
         await monitor.change(calibration.id, lambda state: (state, None, None))
-        costs = []
+        before = (store.loads, store.calls)
         for _ in range(30):
             note(monitor, calibration)
-            started = time.perf_counter()
             await monitor.settle()
-            costs.append(time.perf_counter() - started)
-        assert min(costs) < 0.002
+        assert (store.loads, store.calls) == (before[0], before[1] + 30)
 
 
 class TestClients:

@@ -3,7 +3,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import threading
-import time
 from pathlib import Path
 
 import numpy as np
@@ -144,14 +143,17 @@ class TestShippedModel:
         """A strip of 5000 x 10 pixels works within the default plan."""
         assert symmetric_sample(span.model, scene(10, 5000), 7, span.plan).shape == (40, 20000, 3)
 
-    def test_starts_quickly(self):
-        """Loading and probing take less than half a second."""
-        durations = []
-        for _ in range(3):  # the best of three: other processes may be using the cores
-            start = time.perf_counter()
-            EmbeddedUpscaler()
-            durations.append(time.perf_counter() - start)
-        assert min(durations) < 0.5
+    def test_probed_with_a_stamp(self, monkeypatch):
+        """A start runs the network once, on fewer pixels than any photograph has."""
+        run, inputs = OnnxModel._run, []
+
+        def noted(model, tensor):
+            inputs.append(tensor.shape)
+            return run(model, tensor)
+
+        monkeypatch.setattr(OnnxModel, "_run", noted)
+        EmbeddedUpscaler()
+        assert inputs == [(1, 3, 16, 24)]
 
     def test_threads_do_not_matter(self, span):
         """One thread gives the same picture as all of them, to 1 of 255."""
@@ -198,20 +200,17 @@ class TestGenerate:
         spread = np.ptp(np.stack(samples).astype(int), axis=0)
         assert spread.mean() < 12
 
-    async def test_keeps_the_loop_free(self, span):
+    async def test_keeps_the_loop_free(self, tmp_path):
         """The event loop goes on turning while the network computes."""
-        turns = 0
-
-        async def turn() -> None:
-            nonlocal turns
-            while True:
-                turns += 1
-                await asyncio.sleep(0.001)
-
-        turning = asyncio.create_task(turn())
-        await span.generate(Source(scene(96, 96)), [1])
-        turning.cancel()
-        assert turns > 5
+        upscaler = EmbeddedUpscaler(model=nearest(tmp_path / "m.onnx"))
+        upscaler.model = gate = Gate(scale=2)
+        call = asyncio.create_task(upscaler.generate(Source(scene(20, 20)), [1]))
+        await asyncio.to_thread(gate.entered.wait, 60)
+        for _ in range(10):
+            await asyncio.sleep(0.001)
+        assert not call.done()
+        gate.open.set()
+        assert len(await call) == 1
 
     async def test_cancelled_within_one_tile(self, tmp_path):
         """A cancelled call returns at once, and its thread computes no further tile."""
@@ -219,7 +218,7 @@ class TestGenerate:
         gate = Gate(scale=2)
         upscaler.model = gate
         call = asyncio.create_task(upscaler.generate(Source(scene(60, 60)), [1, 2, 3]))
-        await asyncio.to_thread(gate.entered.wait, 5)
+        await asyncio.to_thread(gate.entered.wait, 60)
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
             await call
@@ -234,7 +233,7 @@ class TestGenerate:
         upscaler.model = gate
         await upscaler.check()
         call = asyncio.create_task(upscaler.generate(Source(scene(60, 60)), [1]))
-        await asyncio.to_thread(gate.entered.wait, 5)
+        await asyncio.to_thread(gate.entered.wait, 60)
         await upscaler.close()
         gate.open.set()
         with pytest.raises(UpscalerUnavailable):
@@ -386,7 +385,7 @@ class Gate:
     def __call__(self, rgb: np.ndarray) -> np.ndarray:
         self.calls += 1
         self.entered.set()
-        assert self.open.wait(5)
+        assert self.open.wait(60)
         return rgb.repeat(self.scale, axis=0).repeat(self.scale, axis=1)
 
 

@@ -26,7 +26,7 @@ class Api:
 
     def __init__(self, url: str) -> None:
         self.client = httpx.Client(
-            base_url=url, headers={"Authorization": f"Bearer {ADMIN_KEY}"}, timeout=30
+            base_url=url, headers={"Authorization": f"Bearer {ADMIN_KEY}"}, timeout=120
         )
 
     def __enter__(self) -> Self:
@@ -57,7 +57,7 @@ class Api:
 
     def ended(self, job: str) -> dict[str, Any]:
         """The job once it runs no more."""
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 120
         while time.monotonic() < deadline:
             found: dict[str, Any] = self.get(f"/v1/jobs/{job}")
             if found["state"] not in {"queued", "running"}:

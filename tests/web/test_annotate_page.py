@@ -58,6 +58,11 @@ def draw(page: Page, *places: tuple[float, float], part: str = "prediction") -> 
     page.mouse.up()
 
 
+def look_away(page: Page) -> None:
+    """The page takes itself for hidden, and does not see by itself what others draw."""
+    page.evaluate("Object.defineProperty(document, 'hidden', { value: true })")
+
+
 def saved(page: Page) -> None:
     expect(page.locator(".save-state")).to_have_text("Saved")
 
@@ -216,6 +221,7 @@ class TestTwoAnnotators:
         for page in (first, second):
             page.get_by_role("button", name="000", exact=False).click()
             expect(page.locator(".item-name")).to_have_text("000")
+        look_away(second)
         draw(first, (0.2, 0.3))
         saved(first)
         of_first = api.label(job, "000")
@@ -242,6 +248,7 @@ class TestTwoAnnotators:
         page = desk(open_page, admin_site, job).page
         page.get_by_role("button", name="001", exact=False).click()
         expect(page.locator(".item-name")).to_have_text("001")
+        look_away(page)
         theirs = np.zeros((HEIGHT, WIDTH), np.uint8)
         theirs[:4] = 255
         api.client.put(f"{BASE}/{job}/pairs/001/label.png", content=encoded(theirs))

@@ -141,23 +141,32 @@ class TestMonitor:
             page.wait_for_timeout(150)
             expect(page.locator("[aria-busy=true]")).to_have_count(0)
 
-        def after(seconds: int) -> int:
-            """How often the page has asked within so many seconds, each time answered in time."""
+        def reads(times: int) -> None:
+            """The page asks every ten seconds, as long as it was answered."""
             settled()
             before = len(asked)
-            for _ in range(seconds // 10):
-                page.clock.run_for(10_100)
+            for _ in range(times):
+                with page.expect_response(lambda response: MONITOR in response.url):
+                    page.clock.run_for(10_100)
                 settled()
-            return len(asked) - before
+            assert len(asked) == before + times
 
-        assert after(30) == 3
+        def rests() -> None:
+            """The page does not ask within half a minute."""
+            settled()
+            before = len(asked)
+            page.clock.run_for(30_300)
+            settled()
+            assert len(asked) == before
+
+        reads(3)
         page.evaluate(
             """() => {
                 Object.defineProperty(document, "hidden", { value: true, configurable: true });
                 document.dispatchEvent(new Event("visibilitychange"));
             }"""
         )
-        assert after(30) == 0
+        rests()
         with page.expect_request(lambda request: MONITOR in request.url):  # at once
             page.evaluate(
                 """() => {
@@ -165,9 +174,9 @@ class TestMonitor:
                     document.dispatchEvent(new Event("visibilitychange"));
                 }"""
             )
-        assert after(20) == 2
+        reads(2)
         page.get_by_role("button", name="Pause").click()
-        assert after(30) == 0
+        rests()
         expect(page.locator(".when")).to_contain_text("Paused")
 
     def test_service_away(self, open_page, admin_site, served):

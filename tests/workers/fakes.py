@@ -17,14 +17,22 @@ __all__ = ["SleepingEngine", "expected"]
 
 
 class SleepingEngine(Engine):
-    """Sleeps instead of computing, and remembers the sizes of its calls."""
+    """Sleeps instead of computing, and remembers the sizes of its calls.
 
-    def __init__(self, seconds: float = 0.0, scale: int = 2, together: int = 1) -> None:
+    With `shut` a call lasts until the test sets `open`.
+    """
+
+    def __init__(
+        self, seconds: float = 0.0, scale: int = 2, together: int = 1, *, shut: bool = False
+    ) -> None:
         self._seconds = seconds
         self._scale = scale
         self._together = together
         self.calls: list[list[int]] = []
         self.cancelled = threading.Event()
+        self.open = threading.Event()
+        if not shut:
+            self.open.set()
         self.error: Exception | None = None
 
     @property
@@ -55,7 +63,7 @@ class SleepingEngine(Engine):
         if self.error is not None and any(13 in job.seeds for job in jobs):
             raise self.error
         end = time.monotonic() + self._seconds
-        while time.monotonic() < end:
+        while time.monotonic() < end or not self.open.is_set():
             if all(job.cancelled() for job in jobs):
                 self.cancelled.set()
                 raise Cancelled("nobody waits")

@@ -7,6 +7,7 @@ import asyncio
 import numpy as np
 import pytest
 
+from tests.api.gateway import until
 from tests.workers.fakes import SleepingEngine, expected
 from workers.batcher import Batcher
 from workers.errors import Busy, ModelFailed, OutOfMemory
@@ -26,11 +27,15 @@ def _seeds(*values):
 class TestJoining:
     async def test_requests_of_one_size_are_joined(self):
         """While the model is busy, waiting requests of one size are collected for one call."""
-        engine = SleepingEngine(0.1, together=4)
+        engine = SleepingEngine(shut=True, together=4)
         async with _batcher(engine) as batcher:
             first = asyncio.create_task(batcher.submit(IMAGE, _seeds(1)))
-            await asyncio.sleep(0.05)
-            rest = [batcher.submit(IMAGE, _seeds(*range(n))) for n in (2, 1, 3)]
+            await until(lambda: engine.calls)
+            rest = [
+                asyncio.create_task(batcher.submit(IMAGE, _seeds(*range(n)))) for n in (2, 1, 3)
+            ]
+            await until(lambda: len(batcher._waiting) == 3)
+            engine.open.set()
             answers = await asyncio.gather(first, *rest)
         assert engine.calls == [[1], [2, 1], [3]]
         assert [len(answer) for answer in answers] == [1, 2, 1, 3]
@@ -55,25 +60,27 @@ class TestJoining:
 class TestLimits:
     async def test_full_queue(self):
         """Beyond the queue's size requests are turned away, with a time to come back."""
-        engine = SleepingEngine(0.2)
+        engine = SleepingEngine(shut=True)
         async with _batcher(engine, queue_size=1) as batcher:
             running = asyncio.create_task(batcher.submit(IMAGE, _seeds(1)))
-            await asyncio.sleep(0.05)
+            await until(lambda: engine.calls)
             waiting = asyncio.create_task(batcher.submit(IMAGE, _seeds(2)))
-            await asyncio.sleep(0.01)
+            await until(lambda: len(batcher._waiting) == 1)
             with pytest.raises(Busy, match="full") as caught:
                 await batcher.submit(IMAGE, _seeds(3))
             assert caught.value.retry_after_s >= 1
+            engine.open.set()
             await asyncio.gather(running, waiting)
 
     async def test_timeout_counts_only_in_the_queue(self):
         """A request that waits too long is turned away; one that runs is finished."""
-        engine = SleepingEngine(0.2)
+        engine = SleepingEngine(shut=True)
         async with _batcher(engine) as batcher:
-            running = asyncio.create_task(batcher.submit(IMAGE, _seeds(1), timeout_s=0.1))
-            await asyncio.sleep(0.05)
+            running = asyncio.create_task(batcher.submit(IMAGE, _seeds(1), timeout_s=0.05))
+            await until(lambda: engine.calls)
             with pytest.raises(Busy, match="timeout"):
                 await batcher.submit(IMAGE, _seeds(2), timeout_s=0.05)
+            engine.open.set()
             assert len(await running) == 1
         assert engine.calls == [[1]]
 
@@ -81,33 +88,35 @@ class TestLimits:
 class TestCancellation:
     async def test_waiting_request(self):
         """A request that is given up while it waits never reaches the model."""
-        engine = SleepingEngine(0.1)
+        engine = SleepingEngine(shut=True)
         async with _batcher(engine) as batcher:
             running = asyncio.create_task(batcher.submit(IMAGE, _seeds(1)))
-            await asyncio.sleep(0.02)
+            await until(lambda: engine.calls)
             waiting = asyncio.create_task(batcher.submit(IMAGE, _seeds(2)))
-            await asyncio.sleep(0.02)
+            await until(lambda: len(batcher._waiting) == 1)
             waiting.cancel()
+            await asyncio.wait([waiting])
+            engine.open.set()
             await running
         assert engine.calls == [[1]]
 
     async def test_running_request(self):
         """A request that is given up while it runs stops the model, and the next one runs."""
-        engine = SleepingEngine(5)
+        engine = SleepingEngine(shut=True)
         async with _batcher(engine) as batcher:
             running = asyncio.create_task(batcher.submit(IMAGE, _seeds(1)))
-            await asyncio.sleep(0.05)
+            await until(lambda: engine.calls)
             running.cancel()
-            assert await asyncio.to_thread(engine.cancelled.wait, 2)
-            engine._seconds = 0
+            assert await asyncio.to_thread(engine.cancelled.wait, 60)
+            engine.open.set()
             assert len(await batcher.submit(IMAGE, _seeds(2))) == 1
 
     async def test_closing(self):
         """Closing stops the model and fails whoever is left."""
-        engine = SleepingEngine(5)
+        engine = SleepingEngine(shut=True)
         async with _batcher(engine) as batcher:
             left = [asyncio.create_task(batcher.submit(IMAGE, _seeds(n))) for n in range(2)]
-            await asyncio.sleep(0.05)
+            await until(lambda: engine.calls)
         for task in left:
             with pytest.raises(Busy, match="shutting down"):
                 await task
@@ -121,16 +130,15 @@ class TestErrors:
     )
     async def test_neighbours_are_spared(self, error, seen):
         """When a joint call fails, only the request that fails alone gets the error."""
-        engine = SleepingEngine(0.05, together=4)
+        engine = SleepingEngine(shut=True, together=4)
         engine.error = error
         async with _batcher(engine) as batcher:
             first = asyncio.create_task(batcher.submit(IMAGE, _seeds(1)))
-            await asyncio.sleep(0.02)
-            good, bad = await asyncio.gather(
-                batcher.submit(IMAGE, _seeds(2)),
-                batcher.submit(IMAGE, _seeds(13)),
-                return_exceptions=True,
-            )
+            await until(lambda: engine.calls)
+            both = [asyncio.create_task(batcher.submit(IMAGE, _seeds(n))) for n in (2, 13)]
+            await until(lambda: len(batcher._waiting) == 2)
+            engine.open.set()
+            good, bad = await asyncio.gather(*both, return_exceptions=True)
             await first
         assert len(good) == 1
         assert isinstance(bad, seen)

@@ -170,5 +170,5 @@ def test_memory_of_a_gpu_is_unknown(engine, monkeypatch):
 
 
 def _get(url):
-    with urllib.request.urlopen(url, timeout=10) as answer:
+    with urllib.request.urlopen(url, timeout=60) as answer:
         return answer.read().decode()

@@ -47,7 +47,7 @@ def _infer_body(seeds=(1,)):
 
 
 def _call(address, method, path, body=None, headers=None):
-    connection = http.client.HTTPConnection(address, timeout=10)
+    connection = http.client.HTTPConnection(address, timeout=60)
     connection.request(method, path, body, headers or {})
     answer = connection.getresponse()
     content = answer.read()
@@ -224,10 +224,10 @@ class TestErrors:
 
     def test_full_queue(self, engine, address):
         """Beyond the queue 503 with Retry-After comes at once; the others are served."""
-        engine._seconds = 0.5
+        engine.open.clear()
         statuses = []
         threads = []
-        for _ in range(2):
+        for waiting in ("0.0", "1.0"):
             threads.append(
                 threading.Thread(
                     target=lambda: statuses.append(
@@ -236,11 +236,14 @@ class TestErrors:
                 )
             )
             threads[-1].start()
-            time.sleep(0.1)
+            line = f"trustscale_worker_queue_requests {waiting}"
+            while not engine.calls or line not in _call(address, "GET", "/metrics")[1].decode():
+                time.sleep(0.01)
         answer, content = _call(address, "POST", INFER, _infer_body())
         assert answer.status == 503
         assert int(answer.headers["Retry-After"]) >= 1
         assert "full" in json.loads(content)["error"]
+        engine.open.set()
         for thread in threads:
             thread.join()
         assert statuses == [200, 200]
@@ -249,7 +252,7 @@ class TestErrors:
 class TestClientGoesAway:
     def test_model_is_stopped(self, engine, address):
         """When the client closes the connection, the model stops and the worker goes on."""
-        engine._seconds = 30
+        engine.open.clear()
         host, port = address.split(":")
         body = _infer_body().encode()
         with socket.create_connection((host, int(port))) as connection:
@@ -259,8 +262,8 @@ class TestClientGoesAway:
             )
             while not engine.calls:
                 time.sleep(0.01)
-        assert engine.cancelled.wait(2)
-        engine._seconds = 0
+        assert engine.cancelled.wait(60)
+        engine.open.set()
         assert _call(address, "POST", INFER, _infer_body())[0].status == 200
 
 

@@ -25,6 +25,7 @@ from app.upscalers.remote.errors import (
 )
 from app.upscalers.remote.presets import preset_names
 from app.upscalers.remote.template import SeedField, fill, fill_path
+from tests.api.gateway import until
 from tests.upscalers.remote.pictures import adapter, config, encoded, sample, uri
 
 BASE = {"kind": "http", "url": "http://127.0.0.1", "scale": 2}
@@ -232,7 +233,7 @@ class TestFal:
         state.polls = 10**6
         up = preset(fakes, "fal-queue", poll={"interval_s": 0.01})
         task = asyncio.create_task(up.generate(source, [1]))
-        await asyncio.sleep(0.2)
+        await until(lambda: state.predictions.get("r0", {}).get("polls", 10**6) < 10**6)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task

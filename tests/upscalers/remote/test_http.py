@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 
 import httpx
 import pytest
@@ -11,6 +10,7 @@ import pytest
 from app.errors import ConfigError, UpscalerUnavailable
 from app.upscalers.remote.errors import ProtocolError
 from app.upscalers.remote.http import Network, Upstream
+from tests.api.gateway import until
 from tests.servers import free_port
 from tests.upscalers.remote.faults import (
     FaultServer,
@@ -38,11 +38,10 @@ class TestFaults:
 
     async def test_slow(self):
         """A server that is silent for longer than the limit is unavailable."""
-        async with FaultServer([slow(5)]) as server, upstream(server.url, call_timeout_s=0.1) as up:
-            started = time.monotonic()
+        silent = slow(3600)
+        async with FaultServer([silent]) as server, upstream(server.url, call_timeout_s=0.1) as up:
             with pytest.raises(UpscalerUnavailable, match="in time"):
                 await up.request("GET", "/x")
-            assert time.monotonic() - started < 1
 
     async def test_nobody_listens(self):
         """A refused connection is unavailable at once."""
@@ -87,9 +86,9 @@ class TestFaults:
 
     async def test_cancelling_drops_the_connection(self):
         """The server notices at once that nobody waits any more."""
-        async with FaultServer([slow(30)]) as server, upstream(server.url) as up:
+        async with FaultServer([slow(3600)]) as server, upstream(server.url) as up:
             task = asyncio.create_task(up.request("GET", "/x"))
-            await asyncio.sleep(0.1)
+            await until(lambda: server.asked)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task

@@ -19,6 +19,7 @@ from app.upscalers.remote.errors import (
     ProtocolError,
     QuotaSpent,
 )
+from tests.api.gateway import until
 from tests.upscalers.remote.faults import FaultServer, answer, slow
 from tests.upscalers.remote.pictures import (
     TOKEN,
@@ -108,10 +109,10 @@ class TestCog:
 
     async def test_cancelling_cancels_at_the_server(self, source):
         """When nobody waits any more, the server is told, and close waits for that."""
-        async with FaultServer([slow(30), answer(json={})]) as server:
+        async with FaultServer([slow(3600), answer(json={})]) as server:
             up = adapter(kind="cog", url=server.url, scale=2)
             task = asyncio.create_task(up.generate(source, [1]))
-            await asyncio.sleep(0.2)
+            await until(lambda: server.asked)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
@@ -242,7 +243,7 @@ class TestReplicate:
         up = replicate(fakes)
         await up.check()
         task = asyncio.create_task(up.generate(source, [1]))
-        await asyncio.sleep(0.2)
+        await until(lambda: state.predictions.get("p0", {}).get("polls", 10**6) < 10**6)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 
 import pytest
 
+from tests.missing import not_here
 from tests.servers import ServerMissing
 from tests.upscalers.remote.hosted import State, hosted
 from tests.upscalers.remote.pictures import TOKEN, source
@@ -23,9 +23,7 @@ def verdict(tmp_path_factory):
     try:
         python = environment("clients") / "python"
     except ServerMissing as missing:
-        if os.environ.get("CI"):
-            pytest.fail(f"CI must run these tests: {missing}")
-        pytest.skip(str(missing))
+        not_here(missing)
     png = tmp_path_factory.mktemp("clients") / "in.png"
     png.write_bytes(source().png)
     state = State()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from contextlib import ExitStack
 
 import httpx
@@ -12,7 +11,9 @@ import pytest
 
 from app.errors import UpscalerFailed, UpscalerRejected, UpscalerUnavailable
 from app.sampling import draw
+from app.upscalers.remote import worker as module
 from app.upscalers.remote.errors import Misconfigured, SomeFailed
+from tests.api.gateway import until
 from tests.servers import free_port
 from tests.upscalers.remote.faults import FaultServer, reset
 from tests.upscalers.remote.pictures import adapter, resilient
@@ -87,28 +88,30 @@ class TestOneWorker:
 
     async def test_cancelling_reaches_the_engine(self, start, source):
         """When the request goes away, the engine stops."""
-        engine = SleepingEngine(seconds=30)
+        engine = SleepingEngine(shut=True)
         up = worker(start(engine))
         task = asyncio.create_task(up.generate(source, [1]))
-        await asyncio.sleep(0.3)
-        assert engine.calls
+        await until(lambda: engine.calls)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert await asyncio.to_thread(engine.cancelled.wait, 5)
+        assert await asyncio.to_thread(engine.cancelled.wait, 60)
         await up.close()
 
 
 class TestSeveralWorkers:
     async def test_split(self, start, source):
-        """M samples are split evenly, and together take half the time."""
-        engines = [SleepingEngine(0.3), SleepingEngine(0.3)]
+        """M samples are split evenly, and the parts are made at the same time."""
+        engines = [SleepingEngine(shut=True), SleepingEngine(shut=True)]
         up = worker(start(*engines))
         await up.check()
         got = {}
-        started = time.monotonic()
-        await draw(up, source, range(1, 9), on_sample=lambda i, image: got.update({i: image}))
-        assert time.monotonic() - started < 0.55
+        drawing = draw(up, source, range(1, 9), on_sample=lambda i, image: got.update({i: image}))
+        task = asyncio.create_task(drawing)
+        await until(lambda: all(engine.calls for engine in engines))
+        for engine in engines:
+            engine.open.set()
+        await task
         assert [engine.calls for engine in engines] == [[[4]], [[4]]]
         assert all(np.array_equal(got[i], expected(source.rgb, i + 1, 2)) for i in range(8))
         await up.close()
@@ -123,8 +126,9 @@ class TestSeveralWorkers:
         assert (slow.calls, idle.calls) == ([], [[3]])
         await up.close()
 
-    async def test_a_worker_that_dies(self, start, source):
+    async def test_a_worker_that_dies(self, start, source, monkeypatch):
         """The same seeds go to the other worker when one breaks the connection."""
+        monkeypatch.setattr(module, "_REST_S", 600.0)
         engine = SleepingEngine()
         urls = start(engine)
         async with FaultServer([reset]) as dying:
