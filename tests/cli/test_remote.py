@@ -11,82 +11,18 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import httpx
 import pytest
-import structlog
-import uvicorn
 
 import app.cli.remote
 from app.cli.remote import Remote
 from tests.api.admin import label
-from tests.api.gateway import ADMIN_KEY, gateway
+from tests.api.gateway import ADMIN_KEY
 from tests.factories import encoded, photo, truths
-from tests.fakes import FakeUpscaler
 from tests.servers import free_port
-
-
-@dataclass(frozen=True)
-class Gateway:
-    """A gateway on a port of its own, in a thread."""
-
-    url: str
-    upscaler: FakeUpscaler
-    asked: list[str]  # paths of all requests
-
-
-@pytest.fixture(scope="module")
-def gateway_folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("gateway")
-
-
-@pytest.fixture(scope="module")
-def running_server(gateway_folder) -> Iterator[Gateway]:
-    logs = structlog.get_config()
-    # It shares our output; the processors of a command that ran before need another logger.
-    structlog.configure(
-        processors=[structlog.processors.KeyValueRenderer()],
-        logger_factory=structlog.ReturnLoggerFactory(),
-        cache_logger_on_first_use=False,
-    )
-    upscaler = FakeUpscaler()
-    served = gateway(gateway_folder, upscaler, client_keys=["client-key"])
-    asked = []
-
-    async def noted(scope, receive, send):
-        asked.append(scope.get("path", ""))
-        await served(scope, receive, send)
-
-    config = uvicorn.Config(noted, host="127.0.0.1", port=0, log_config=None, ws="none")
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        assert thread.is_alive()
-        time.sleep(0.01)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    yield Gateway(f"http://127.0.0.1:{port}", upscaler, asked)
-    server.should_exit = True
-    thread.join()
-    structlog.configure(**logs)
-
-
-@pytest.fixture
-def server(place, running_server, monkeypatch) -> Gateway:
-    """The gateway, with the upscaler as new and the key in the environment."""
-    monkeypatch.setenv("TRUSTSCALE_KEY", ADMIN_KEY)
-    vars(running_server.upscaler).clear()
-    running_server.upscaler.__init__()
-    return running_server
-
-
-@pytest.fixture
-def at(run, server):
-    """Runs a command with `--server`."""
-    return lambda *arguments: run(*arguments, "--server", server.url)
 
 
 class TestCalibrate:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from time import monotonic as clock
 
 import pytest
 
@@ -122,9 +122,8 @@ class TestBegin:
     async def test_alive_is_not_overtaken(self, stores: Stores):
         """While an attempt tells that it is alive, another begin finds nothing to do."""
         await begun(stores)
-        for _ in range(3):
-            assert await stores.jobs.begin("job", alive_s=600) is None
-            assert await stores.jobs.beat("job", 1)
+        assert await stores.jobs.begin("job", alive_s=600) is None
+        assert await stores.jobs.beat("job", 1)
         assert (await stores.jobs.get("job")).attempt == 1
         await asyncio.sleep(0.3)
         again = await stores.jobs.begin("job", alive_s=0.2)
@@ -136,7 +135,6 @@ class TestBegin:
 
     async def test_a_beat_counts_from_then(self, stores: Stores):
         """An attempt that began long ago is alive for as long again after it has said so."""
-        clock = time.monotonic
         for name in map("job{}".format, range(100)):
             await begun(stores, name)
             began = clock()
