@@ -42,6 +42,7 @@ import asyncio
 import logging
 import signal
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
@@ -69,6 +70,9 @@ COORDINATORS: Final = 32
 POLL: Final = timedelta(milliseconds=50)
 
 RECONNECT: Final = timedelta(seconds=2)
+
+# How long a loop that runs nothing may take to end before it is cancelled again.
+CANCEL_AGAIN_S: Final = 1.0
 
 # A healthy broker answers in milliseconds; whoever asks for readiness does not wait long.
 ANSWER_S: Final = 2.0
@@ -110,6 +114,7 @@ class JobQueue:
         self._is_memory = urlsplit(url).scheme == "memory"
         self._began = time.monotonic()
         self._dockets: dict[str, Docket] = {}
+        self._running: Counter[str] = Counter()  # jobs and units under way here, by queue
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -179,27 +184,51 @@ class JobQueue:
         slots = concurrency or {}
         self._began = time.monotonic()
         async with AsyncExitStack() as stack:
-            loops = [
-                await stack.enter_async_context(self._looped(name, most))
+            loops = {
+                name: await stack.enter_async_context(self._looped(name, most))
                 for name, most in self._prepare(handlers, slots, supervisor, coordinating)
-            ]
-            loops.append(asyncio.create_task(self._send_unfinished_for_ever()))
+            }
+            loops[""] = asyncio.create_task(self._send_unfinished_for_ever())
             stopped = asyncio.create_task(stop.wait())
             try:
                 # A loop ends by itself only by a mistake, which must not pass unseen.
-                await asyncio.wait({*loops, stopped}, return_when=asyncio.FIRST_COMPLETED)
+                tasks = {*loops.values(), stopped}
+                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             finally:
                 stopped.cancel()
                 coordinating.interrupt()
-                for loop in loops:
+                for loop in loops.values():
                     loop.cancel()
-                if loops:
-                    await asyncio.wait(loops, timeout=min(drain_s, 0.8 * self._lease_s))
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(min(drain_s, 0.8 * self._lease_s)):
+                        await self._until_ended(loops)
                 supervisor.interrupt()
-                outcomes = await asyncio.gather(*loops, return_exceptions=True)
+                await self._until_ended(loops)
+                outcomes = await asyncio.gather(*loops.values(), return_exceptions=True)
         for outcome in outcomes:
             if isinstance(outcome, Exception):
                 raise outcome
+
+    async def _until_ended(self, loops: Mapping[str, asyncio.Task[None]]) -> None:
+        """Wait for loops that were cancelled.
+
+        One that runs nothing is cancelled again: under Python 3.11 a cancellation is lost when it
+        meets a write of redis-py that ends at that moment. While work drains it must not be.
+        """
+        while running := [name for name, loop in loops.items() if not loop.done()]:
+            await asyncio.wait([loops[name] for name in running], timeout=CANCEL_AGAIN_S)
+            for name in running:
+                if not self._running[name]:
+                    loops[name].cancel()
+
+    @contextmanager
+    def _counted(self, name: str) -> Iterator[None]:
+        """Something of a queue is being run."""
+        self._running[name] += 1
+        try:
+            yield
+        finally:
+            self._running[name] -= 1
 
     def _prepare(
         self,
@@ -236,9 +265,10 @@ class JobQueue:
         docket = self._dockets[kind]
 
         async def run_job(job_id: str) -> None:
-            if await attempts.run(job_id, handler):
-                # Another worker need not wait for the lease of this one.
-                await docket.replace(kind, datetime.now(UTC), job_id)(job_id)
+            with self._counted(kind):
+                if await attempts.run(job_id, handler):
+                    # Another worker need not wait for the lease of this one.
+                    await docket.replace(kind, datetime.now(UTC), job_id)(job_id)
 
         docket.register(run_job, names=[kind])
 
@@ -246,9 +276,10 @@ class JobQueue:
         docket = self._dockets["unit"]
 
         async def run_unit(job_id: str, unit: str) -> None:
-            if await units.run(job_id, unit, fan_out):
-                key = f"{job_id}:{unit}"
-                await docket.replace("unit", datetime.now(UTC), key)(job_id, unit)
+            with self._counted("unit"):
+                if await units.run(job_id, unit, fan_out):
+                    key = f"{job_id}:{unit}"
+                    await docket.replace("unit", datetime.now(UTC), key)(job_id, unit)
 
         docket.register(run_unit, names=["unit"])
 

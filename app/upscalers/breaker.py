@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
+from contextlib import suppress
 
 
 class Breaker:
@@ -86,7 +87,8 @@ class Slots:
             if turn.done() and not turn.cancelled():
                 self._leave()
             else:
-                self._waiting.remove(turn)
+                with suppress(ValueError):  # who left at the same time has passed it over already
+                    self._waiting.remove(turn)
             raise
 
     async def __aexit__(self, *_: object) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -168,6 +169,38 @@ class TestStop:
             async with place.working(queue, stores):
                 assert (await ended(stores, "c")).state is JobState.SUCCEEDED
         assert starts(place.log)["pair0000"] == 5
+
+    async def test_a_cancellation_that_is_lost(
+        self, place: Place, stores: Stores, monkeypatch: pytest.MonkeyPatch
+    ):
+        """A loop that goes on although it was cancelled does not keep the worker from ending."""
+
+        async def deaf(_: object) -> None:
+            for _ in range(3):
+                with suppress(asyncio.CancelledError):
+                    await asyncio.sleep(3600)
+
+        monkeypatch.setattr(module, "CANCEL_AGAIN_S", 0.01)
+        monkeypatch.setattr(JobQueue, "_send_unfinished_for_ever", deaf)
+        async with (
+            asyncio.timeout(60),
+            place.queue(stores) as queue,
+            place.working(queue, stores),
+        ):
+            await queue.submit(new_job("u", "upscale", place.log))
+            assert (await ended(stores, "u")).state is JobState.SUCCEEDED
+
+    async def test_nothing_is_cancelled_twice_that_drains(
+        self, place: Place, stores: Stores, monkeypatch: pytest.MonkeyPatch
+    ):
+        """While a job ends within the drain time, its loop is left alone."""
+        monkeypatch.setattr(module, "CANCEL_AGAIN_S", 0.01)
+        async with place.queue(stores) as queue:
+            async with place.working(queue, stores):
+                await queue.submit(new_job("u", "upscale", place.log, seconds=0.6))
+                await until(lambda: starts(place.log)["u"] == 1)
+            assert (await stores.jobs.get("u")).state is JobState.SUCCEEDED
+        assert starts(place.log) == {"u": 1, "u-ended": 1}
 
     async def test_restart_of_everything(self, tmp_path: Path):
         """With memory:// a new process finds its unfinished jobs in the store."""

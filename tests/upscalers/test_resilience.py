@@ -310,6 +310,22 @@ class TestSlots:
         await asyncio.wait_for(waiting[1], 60)
         assert slots.in_flight == 1
 
+    async def test_cancelled_together(self):
+        """Holder and waiter that are cancelled at once both are, and leave nothing behind."""
+        slots = breaker.Slots(1)
+
+        async def work() -> None:
+            async with slots:
+                await asyncio.sleep(3600)
+
+        tasks = [asyncio.create_task(work()) for _ in range(3)]
+        await asyncio.sleep(0)
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks, timeout=60)
+        assert all(task.cancelled() for task in tasks)
+        assert slots.in_flight == 0
+
 
 class TestBreaker:
     async def test_dead_upstream(self):

@@ -257,6 +257,13 @@ class TestIntake:
         page.click("text=The same by command line")
         expect(page.locator("#curl")).to_contain_text("background=white")
 
+    def test_no_command_before_there_is_a_result(self, open_page):
+        """Details that are opened before anything is shown are empty, and no error."""
+        page = open_page("/").page
+        page.evaluate("document.querySelector('#curl-details').open = true")
+        page.evaluate("new Promise((done) => setTimeout(done))")  # the event comes first
+        expect(page.locator("#curl")).to_have_text("")
+
     def test_groups_are_offered_and_sent(self, open_page):
         """Where the calibration has groups the person says which; names are shown as text."""
         watched = open_page("about:blank")

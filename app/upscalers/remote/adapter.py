@@ -57,6 +57,7 @@ class Adapter(abc.ABC):
         self._scale = scale
         self._learned: dict[str, Any] | None = None
         self._goodbyes: set[asyncio.Task[None]] = set()
+        self._is_closed = False
 
     @property
     def name(self) -> str:
@@ -123,7 +124,10 @@ class Adapter(abc.ABC):
     async def close(self) -> None:
         """Finish cancellations on their way, then close the connections."""
         if self._goodbyes:
-            await asyncio.wait(self._goodbyes, timeout=_GOODBYE_S)
+            _, late = await asyncio.wait(self._goodbyes, timeout=_GOODBYE_S)
+            for task in late:
+                task.cancel()
+        self._is_closed = True
         self._reader.close()
         await self._upstream.close()
 
@@ -164,6 +168,9 @@ class Adapter(abc.ABC):
 
     def _say_goodbye(self, request: Coroutine[Any, Any, object]) -> None:
         """Cancel remote work without making the cancelled caller wait; failures do not matter."""
+        if self._is_closed:
+            request.close()
+            return
 
         async def quietly() -> None:
             with suppress(UpscalerError, TimeoutError):

@@ -119,6 +119,21 @@ class TestCog:
             await up.close()
             assert server.asked[1].path == server.asked[0].path + "/cancel"
 
+    async def test_cancelled_after_the_end(self, source, caplog):
+        """A call that is cancelled once its upscaler is closed ends like any, without a word."""
+        async with FaultServer([slow(3600)]) as server:
+            up = adapter(kind="cog", url=server.url, scale=2)
+            task = asyncio.create_task(up.generate(source, [1]))
+            await until(lambda: server.asked)
+            up._is_closed = True
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            await asyncio.sleep(0)
+            assert not up._goodbyes
+            assert len(server.asked) == 1
+            await up.close()
+
     @pytest.mark.parametrize("status", ["READY", "BUSY"])
     async def test_check(self, status):
         """A ready or busy server can serve, and the fingerprint is known then."""

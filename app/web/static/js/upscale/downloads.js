@@ -28,9 +28,7 @@ export function connectDownloads(current) {
   $("#copy-curl").addEventListener("click", () => {
     copied(command(current()), "The command is copied.");
   });
-  $("#curl-details").addEventListener("toggle", () => {
-    $("#curl").textContent = command(current());
-  });
+  $("#curl-details").addEventListener("toggle", () => refreshCommand(current));
 }
 
 function command({ result, name, isOwn, background }) {
@@ -38,9 +36,11 @@ function command({ result, name, isOwn, background }) {
   return curl({ origin: location.origin, name: file, background, result, needsKey: key("client") !== null });
 }
 
-/** Show the command anew if it is open. */
+/** Show the command anew if it is open, and empty while nothing is shown yet. */
 export function refreshCommand(current) {
-  if ($("#curl-details").open) $("#curl").textContent = command(current);
+  if (!$("#curl-details").open) return;
+  const shown = current();
+  $("#curl").textContent = shown.result ? command(shown) : "";
 }
 
 async function copied(text, message) {

@@ -80,7 +80,7 @@ export class Stage {
     this.viewer.show({ width, height, before, ...decoded });
     this.resetControls(before !== null);
     this.panel.show(result, decoded.counts);
-    refreshCommand(this.current);
+    refreshCommand(() => this.current);
     this.read(null);
     this.canvas.dataset.shown = result.id;
   }
