@@ -11,6 +11,7 @@ and it replaced exactly the calibration of the run before.
 - network cut: connections are closed and refused for 20 s. Lease 60 s.
 - gateway killed: kill -9 of the only process (memory:// and SQLite), started again at once.
 - disk full: for 5 s the only process (memory:// and SQLite) cannot write a byte (RLIMIT_FSIZE).
+- cancelled: by the client; the seconds count from then. Good if no pair is started afterwards.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from app.jobs.queue import JobQueue
-from app.stores.base import JobState, Stores
+from app.stores.base import Job, JobState, Stores
 from app.stores.open import open_stores
 from benchmarks.table import print_table
 from tests.jobs.work import new_job, problem_of
@@ -79,7 +80,7 @@ class Bench:
         self.workers: list[ProcessGroup] = []
         self.stores: Stores
         self.queue: JobQueue
-        self.count = 0
+        self.count = self.cancelled = 0
 
     def start_worker(self) -> None:
         parts = (self.queue_url, self.store, str(self.folder / "data"), str(self.lease_s))
@@ -104,20 +105,12 @@ class Bench:
     async def calibrate(self, disturb: Callable[[], Awaitable[None]] | None) -> Run:
         name, before = f"c{self.count}", f"c{self.count - 1}" if self.count else None
         self.count += 1
-        self.log.lines.clear()
-        job = new_job(name, "calibration", self.log.path, pairs=PAIRS, seconds=PAIR_S)
-        await self.queue.submit(job)
-        while not self.log.lines:  # noqa: ASYNC110 - other processes write them
-            await asyncio.sleep(0.01)
+        await self._begin(name)
         began = time.monotonic()
         if disturb is not None:
-            await asyncio.sleep(random.uniform(0, 0.8 * PAIRS * PAIR_S / 4))
+            await self._some_time()
             await disturb()
-        while True:
-            job = await self.stores.jobs.get(name)
-            if job.state.is_final:
-                break
-            await asyncio.sleep(0.05)
+        job = await self._ended(name)
         seconds = time.monotonic() - began
         starts = Counter(line.split()[0] for line in self.log.lines)
         repeated = sum(n - 1 for what, n in starts.items() if what.startswith("pair"))
@@ -130,6 +123,39 @@ class Bench:
         else:
             print(name, job.state, job.error)
         return Run(seconds, good, repeated)
+
+    async def cancel(self) -> Run:
+        self.cancelled += 1
+        name = f"cancelled{self.cancelled}"
+        await self._begin(name)
+        await self._some_time()
+        began = time.monotonic()
+        await self.queue.cancel(name)
+        job = await self._ended(name)
+        seconds = time.monotonic() - began
+        await asyncio.sleep(2 * PAIR_S)  # what was in flight has been told
+        started = len(self.log.lines)
+        await asyncio.sleep(5 * PAIR_S)
+        good = job.state is JobState.CANCELLED and len(self.log.lines) == started
+        return Run(seconds, good, 0)
+
+    async def _begin(self, name: str) -> None:
+        """Submit a calibration and wait for its first pair."""
+        self.log.lines.clear()
+        job = new_job(name, "calibration", self.log.path, pairs=PAIRS, seconds=PAIR_S)
+        await self.queue.submit(job)
+        while not self.log.lines:  # noqa: ASYNC110 - other processes write them
+            await asyncio.sleep(0.01)
+
+    async def _some_time(self) -> None:
+        await asyncio.sleep(random.uniform(0, 0.8 * PAIRS * PAIR_S / 4))
+
+    async def _ended(self, name: str) -> Job:
+        while True:
+            job = await self.stores.jobs.get(name)
+            if job.state.is_final:
+                return job
+            await asyncio.sleep(0.05)
 
 
 class Proxy:
@@ -172,7 +198,7 @@ class Proxy:
 
 
 async def on_redis(what: str, runs: int) -> list[Run]:
-    lease_s = 5.0 if what in {"undisturbed", "worker killed", "Redis killed"} else 60.0
+    lease_s = 60.0 if what in {"Redis frozen", "network cut"} else 5.0
     with tempfile.TemporaryDirectory() as folder, RedisServer() as server:
         proxy = Proxy(server.port)
         await proxy.open()
@@ -200,6 +226,9 @@ async def on_redis(what: str, runs: int) -> list[Run]:
             await bench.calibrate(None)
             done = []
             for _ in range(runs):
+                if what == "cancelled":
+                    done.append(await bench.cancel())
+                    continue
                 done.append(await bench.calibrate(None if what == "undisturbed" else disturb))
                 if what == "worker killed":
                     bench.start_worker()
@@ -226,6 +255,8 @@ async def embedded(what: str, runs: int) -> list[Run]:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(bench.ready(workers=1))
             await bench.calibrate(None)
+            if what.startswith("cancelled"):
+                return [await bench.cancel() for _ in range(runs)]
             return [
                 await bench.calibrate(None if what.startswith("undisturbed") else disturb)
                 for _ in range(runs)
@@ -238,9 +269,11 @@ SCENARIOS = {
     "Redis killed": on_redis,
     "Redis frozen": on_redis,
     "network cut": on_redis,
+    "cancelled": on_redis,
     "undisturbed, embedded": embedded,
     "gateway killed": embedded,
     "disk full": embedded,
+    "cancelled, embedded": embedded,
 }
 
 
