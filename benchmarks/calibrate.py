@@ -31,6 +31,7 @@ from app.pipeline import Pipeline, measure
 from app.upscalers.base import RGB, Capabilities, Source
 from app.upscalers.embedded import EmbeddedUpscaler
 from app.warmup import warm_up
+from benchmarks.arguments import folder_and_count
 from benchmarks.table import print_table
 from tests.api.admin import BASE, truth_files, zipped
 from tests.fleet import Fleet
@@ -222,4 +223,4 @@ def main(folder: Path, count: int) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 2)
+    main(*folder_and_count(__doc__, 2))

@@ -9,7 +9,6 @@ the cache. Processor time is the steadier figure on a machine with other work.
 from __future__ import annotations
 
 import asyncio
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -30,6 +29,7 @@ from app.upscalers.base import Source
 from app.upscalers.embedded import EmbeddedUpscaler
 from app.upscalers.seeds import sample_seeds
 from app.warmup import warm_up
+from benchmarks.arguments import folder_and_count
 from benchmarks.table import print_table
 
 ALPHAS = (0.05, 0.075, 0.1, 0.2, 0.3)
@@ -112,4 +112,4 @@ def main(folder: Path, count: int) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 100)
+    main(*folder_and_count(__doc__, 100))

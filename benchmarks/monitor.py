@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-import sys
 from itertools import islice
 from pathlib import Path
 
@@ -27,6 +26,7 @@ from app.monitor.watch import reference_of
 from app.pipeline import measure
 from app.upscalers.base import Source
 from app.upscalers.embedded import EmbeddedUpscaler
+from benchmarks.arguments import folder_and_count
 from benchmarks.table import print_table
 
 ALPHA = 0.1
@@ -91,4 +91,4 @@ async def main(folder: Path, most: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 40))
+    asyncio.run(main(*folder_and_count(__doc__, 40)))
