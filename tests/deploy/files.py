@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from tests.missing import not_here
@@ -76,6 +77,8 @@ def run(program: str, *arguments: str | Path, **variables: str) -> str:
     beside = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     found = shutil.which(program, path=beside)
     if found is None:
+        if os.environ.get("WITHOUT_JUDGES"):  # set by CI where no package has them
+            pytest.skip(f"{program} cannot be installed")
         not_here(f"{program} is not installed")
     done = subprocess.run(
         [found, *map(str, arguments)],
