@@ -33,10 +33,10 @@ from app.stores.open import open_stores
 from app.upscalers.base import Capabilities, Source
 from app.upscalers.remote.errors import Filtered
 from app.upscalers.seeds import sample_seeds
-from tests.api.gateway import until
 from tests.clock import LoopClock
 from tests.factories import calibration_of, encoded, photo
 from tests.fakes import FakeUpscaler
+from tests.waiting import until
 
 PIPELINE = Pipeline(fingerprint="fake:1", scale=2, samples=6)
 

@@ -14,8 +14,8 @@ from app.sampling import draw
 from app.upscalers.base import Capabilities, Source
 from app.upscalers.remote.errors import Filtered, SomeFailed, WrongSample
 from app.upscalers.turns import take_turn
-from tests.api.gateway import until
 from tests.clock import LoopClock
+from tests.waiting import until
 
 
 class Fake:

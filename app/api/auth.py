@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import hmac
 import os
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from app.errors import ConfigError, Unauthorized
+from app.stores.folders import NO_LINKS
 
 _KEY_BYTES: Final = 32
 _KEY_LENGTH: Final = 43  # characters of so many bytes in base64
@@ -98,7 +98,7 @@ def _make_key(path: Path) -> None:
         except FileExistsError:
             return
         except OSError as error:
-            if error.errno not in {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}:
+            if error.errno not in NO_LINKS:
                 raise
             scratch.rename(path)  # a file system without hard links
     finally:

@@ -188,7 +188,7 @@ class JobQueue:
                 name: await stack.enter_async_context(self._looped(name, most))
                 for name, most in self._prepare(handlers, slots, supervisor, coordinating)
             }
-            loops[""] = asyncio.create_task(self._send_unfinished_for_ever())
+            loops["unfinished jobs"] = asyncio.create_task(self._send_unfinished_for_ever())
             stopped = asyncio.create_task(stop.wait())
             try:
                 # A loop ends by itself only by a mistake, which must not pass unseen.

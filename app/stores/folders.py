@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Literal
 from urllib.parse import quote, unquote
 from uuid import uuid4
 
@@ -27,7 +28,7 @@ SCRATCH = ".tmp-"
 SCRATCH_LIFE_S = 3600.0
 
 # What a file system answers that has no hard links.
-_NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
+NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
 
 # The limit of every usual file system for one path component.
 COMPONENT_BYTES = 255
@@ -74,9 +75,9 @@ def file_errors(what: str) -> Iterator[None]:
         raise StoreUnavailable(f"{what} cannot be used now: {error.strerror}.") from error
 
 
-def write_file(path: Path, data: bytes) -> None:
+def write_file(path: Path, data: bytes, mode: Literal["wb", "xb"] = "wb") -> None:
     """Write a file that is on the disk when this returns; the name is not (see `sync_folder`)."""
-    with path.open("wb") as file:
+    with path.open(mode) as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
@@ -118,7 +119,7 @@ def create_file(path: Path, data: bytes) -> bool:
         except FileExistsError:
             return False
         except OSError as error:
-            if error.errno not in _NO_LINKS:
+            if error.errno not in NO_LINKS:
                 raise
             if not _write_new(path, data):
                 return False
@@ -132,14 +133,9 @@ def create_file(path: Path, data: bytes) -> bool:
 def _write_new(path: Path, data: bytes) -> bool:
     """Write a file in its place, unless there is one: then False."""
     try:
-        file = path.open("xb")
+        write_file(path, data, "xb")
     except FileExistsError:
         return False
-    try:
-        with file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
     except BaseException:
         with suppress(OSError):
             path.unlink()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -78,13 +78,6 @@ async def running(app: FastAPI) -> AsyncIterator[ASGIApp]:
 def client_of(app: ASGIApp) -> httpx.AsyncClient:
     """A client of an application that runs in this event loop."""
     return httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://testserver")
-
-
-async def until(condition: Callable[[], object]) -> None:
-    """Return when the condition holds."""
-    async with asyncio.timeout(60):
-        while not condition():  # noqa: ASYNC110 - what is waited for has no event
-            await asyncio.sleep(0.01)
 
 
 async def shown(client: httpx.AsyncClient, *lines: str) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
-from collections.abc import Callable
 
 import httpx
 import pytest
@@ -12,18 +10,11 @@ import pytest
 from tests.api.admin import BASE, truth_files, zipped
 from tests.api.gateway import IMAGE
 from tests.fleet import Fleet
+from tests.waiting import block_until
 
 pytestmark = [pytest.mark.servers, pytest.mark.slow]
 
 PAIRS, SAMPLES, SLOTS = 12, 4, 2
-
-
-def until(condition: Callable[[], object]) -> None:
-    """Wait for the condition."""
-    deadline = time.monotonic() + 120
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def recalibrate(client: httpx.Client, count: int, first: int = 0) -> str:
@@ -38,7 +29,7 @@ def recalibrate(client: httpx.Client, count: int, first: int = 0) -> str:
 
 
 def finished(client: httpx.Client, job: str) -> dict:
-    until(lambda: client.get(job).json()["state"] not in {"queued", "running"})
+    block_until(lambda: client.get(job).json()["state"] not in {"queued", "running"})
     return client.get(job).json()
 
 
@@ -61,9 +52,9 @@ def test_recalibrate_kill_activate_and_roll_back(tmp_path, redis_url):
         before = len(fleet.samples())
         fleet.shut.touch()
         job = recalibrate(first, PAIRS)
-        until(lambda: len({process for process, _ in fleet.samples()[before:]}) == 2)
+        block_until(lambda: len({process for process, _ in fleet.samples()[before:]}) == 2)
         fleet.shut.unlink()
-        until(lambda: first.get(job).json()["progress"]["done"] >= 2)
+        block_until(lambda: first.get(job).json()["progress"]["done"] >= 2)
         workers[0].kill()
         assert served_by(second) == old.rsplit("/", 1)[-1]
         ended = finished(second, job)

@@ -20,10 +20,10 @@ from tests.api.gateway import (
     gateway,
     post,
     running,
-    until,
 )
 from tests.factories import encoded, photo
 from tests.fakes import FakeUpscaler
+from tests.waiting import until
 
 ASYNC = {"Prefer": "respond-async"}
 FIELDS = {

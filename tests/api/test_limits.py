@@ -23,10 +23,10 @@ from tests.api.gateway import (
     post,
     running,
     shown,
-    until,
 )
 from tests.factories import encoded, photo
 from tests.fakes import FakeUpscaler
+from tests.waiting import until
 
 
 class TestCapacity:

@@ -6,9 +6,10 @@ import asyncio
 import threading
 from collections import Counter
 
-from tests.api.gateway import IMAGE, check_problem, client_of, form, gateway, running, until
+from tests.api.gateway import IMAGE, check_problem, client_of, form, gateway, running
 from tests.factories import encoded, photo
 from tests.fakes import FakeUpscaler
+from tests.waiting import until
 
 CAPACITY, WAITING, CLIENTS = 4, 8, 64
 

@@ -8,8 +8,9 @@ import time
 
 import app.main
 from tests.api.admin import Admin, truth_files
-from tests.api.gateway import aside, check_problem, post, until
+from tests.api.gateway import aside, check_problem, post
 from tests.fakes import FakeUpscaler
+from tests.waiting import until
 
 
 async def _gone(client, path: str) -> None:

@@ -73,7 +73,12 @@ async def test_no_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nu
     assert await stores.spool.create("job", "x/1.png", b"first")
     assert not await stores.spool.create("job", "x/1.png", b"second")
     assert await stores.spool.get("job", "x/1.png") == b"first"
-    monkeypatch.setattr(folders, "write_file", lambda path, _: path.touch())
+    write = folders.write_file
+
+    def only_in_place(path: Path, data: bytes, mode: str = "wb") -> None:
+        path.touch() if mode == "wb" else write(path, data, mode)
+
+    monkeypatch.setattr(folders, "write_file", only_in_place)
     with full_disk(), pytest.raises(StoreUnavailable):
         await stores.spool.create("job", "x/2.png", b"third")
     assert await stores.spool.names("job") == ["x/1.png"]

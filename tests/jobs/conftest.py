@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +18,7 @@ from app.stores.base import Job, Stores
 from app.stores.open import open_stores
 from tests.jobs.work import SleepingPairs, problem_of, sleep_in_one_piece
 from tests.servers import ProcessGroup
+from tests.waiting import until
 
 # Longer than any stall of the machine: an attempt that is well is never taken for a dead one.
 LEASE_S = 60.0
@@ -129,10 +130,3 @@ async def ended(stores: Stores, job_id: str, within_s: float = 90.0) -> Job:
         async for job in stores.jobs.watch(job_id):
             last = job
     return last
-
-
-async def until(is_so: Callable[[], bool], within_s: float = 90.0) -> None:
-    """Wait for something that other processes bring about."""
-    async with asyncio.timeout(within_s):
-        while not is_so():  # noqa: ASYNC110 - nobody can set an event across processes
-            await asyncio.sleep(0.02)

@@ -12,8 +12,9 @@ from app.jobs import attempts
 from app.jobs.handlers import Handler, JobContext
 from app.jobs.queue import JobQueue
 from app.stores.base import Job, JobState, Stores, StoreUnavailable
-from tests.jobs.conftest import LEASE_S, Place, ended, until
+from tests.jobs.conftest import LEASE_S, Place, ended
 from tests.jobs.work import new_job
+from tests.waiting import until
 
 Away = Callable[[], bool]
 

@@ -14,9 +14,10 @@ from app.jobs import queue as module
 from app.jobs.handlers import JobContext
 from app.jobs.queue import JobQueue
 from app.stores.base import Job, JobState, Stores, StoreUnavailable
-from tests.jobs.conftest import Place, ended, memory_place, until
+from tests.jobs.conftest import Place, ended, memory_place
 from tests.jobs.work import new_job, problem_of, starts
 from tests.servers import RedisServer
+from tests.waiting import until
 
 
 class TestRun:

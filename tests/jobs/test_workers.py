@@ -7,8 +7,9 @@ import asyncio
 import pytest
 
 from app.stores.base import JobState, Stores
-from tests.jobs.conftest import Place, ended, until
+from tests.jobs.conftest import Place, ended
 from tests.jobs.work import lines, new_job, starts, workers
+from tests.waiting import until
 
 pytestmark = [pytest.mark.servers, pytest.mark.slow]
 

@@ -15,9 +15,9 @@ from app.stores.base import Stores, StoreUnavailable
 from app.stores.monitor import Label, Snapshot
 from app.stores.open import open_stores
 from app.telemetry.metrics import Metrics
-from tests.api.gateway import until
 from tests.factories import calibration_of
 from tests.fakes import FakeUpscaler
+from tests.waiting import until
 
 _DIGESTS = itertools.count()
 

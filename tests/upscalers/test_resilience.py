@@ -25,8 +25,8 @@ from app.upscalers.remote.errors import (
     RateLimited,
 )
 from app.upscalers.resilience import Policy, ResilientUpscaler
-from tests.api.gateway import until
 from tests.clock import LoopClock
+from tests.waiting import until
 
 SOURCE = Source(np.arange(48, dtype=np.uint8).reshape(4, 4, 3))
 

@@ -7,7 +7,7 @@ import asyncio
 import numpy as np
 import pytest
 
-from tests.api.gateway import until
+from tests.waiting import until
 from tests.workers.fakes import SleepingEngine, expected
 from workers.batcher import Batcher
 from workers.errors import Busy, ModelFailed, OutOfMemory

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import sys
-import time
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +20,7 @@ from tests.api.admin import Admin, truth_files
 from tests.api.gateway import ADMIN_KEY, check_problem, pixels, post
 from tests.factories import encoded, photo
 from tests.servers import ProcessGroup, free_port
+from tests.waiting import block_until
 
 pytestmark = pytest.mark.slow
 
@@ -54,13 +54,6 @@ class _Worker:
         name = "trustscale_worker_samples_total "
         [line] = [line for line in self.get("/metrics").splitlines() if line.startswith(name)]
         return int(float(line.removeprefix(name)))
-
-
-def _until(condition):
-    end = time.monotonic() + 120
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 @pytest.fixture
@@ -124,7 +117,7 @@ def test_from_nothing_to_a_mask_and_through_deaths(workers, client):
     dying.group.send(signal.SIGSTOP)
     with ThreadPoolExecutor(1) as thread:
         asked = thread.submit(post, client, image, seed=3)
-        _until(lambda: kept.made() == before + SAMPLES // 2)
+        block_until(lambda: kept.made() == before + SAMPLES // 2)
         assert not asked.done()
         dying.group.kill()
         again = asked.result(120)

@@ -25,8 +25,8 @@ from app.upscalers.remote.errors import (
 )
 from app.upscalers.remote.presets import preset_names
 from app.upscalers.remote.template import SeedField, fill, fill_path
-from tests.api.gateway import until
 from tests.upscalers.remote.pictures import adapter, config, encoded, sample, uri
+from tests.waiting import until
 
 BASE = {"kind": "http", "url": "http://127.0.0.1", "scale": 2}
 

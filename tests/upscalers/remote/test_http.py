@@ -10,7 +10,6 @@ import pytest
 from app.errors import ConfigError, UpscalerUnavailable
 from app.upscalers.remote.errors import ProtocolError
 from app.upscalers.remote.http import Network, Upstream
-from tests.api.gateway import until
 from tests.servers import free_port
 from tests.upscalers.remote.faults import (
     FaultServer,
@@ -21,6 +20,7 @@ from tests.upscalers.remote.faults import (
     truncated,
 )
 from tests.upscalers.remote.pictures import TOKEN, config
+from tests.waiting import until
 
 
 def upstream(url, network=None, environ=None, **settings):

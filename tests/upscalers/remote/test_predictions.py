@@ -19,7 +19,6 @@ from app.upscalers.remote.errors import (
     ProtocolError,
     QuotaSpent,
 )
-from tests.api.gateway import until
 from tests.upscalers.remote.faults import FaultServer, answer, slow
 from tests.upscalers.remote.pictures import (
     TOKEN,
@@ -30,6 +29,7 @@ from tests.upscalers.remote.pictures import (
     sample,
     uri,
 )
+from tests.waiting import until
 
 
 def cog(handler, **settings):

@@ -1,0 +1,25 @@
+"""Waiting for what has no event, as long as a slow machine needs and no longer."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+# Only a test that would fail anyway waits so long.
+PATIENCE_S = 120.0
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Return when the condition holds; the loop goes on meanwhile."""
+    async with asyncio.timeout(PATIENCE_S):
+        while not condition():  # noqa: ASYNC110 - what is waited for has no event
+            await asyncio.sleep(0.01)
+
+
+def block_until(condition: Callable[[], object]) -> None:
+    """Return when the condition holds; where no loop runs."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
