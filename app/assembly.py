@@ -11,23 +11,23 @@ from dataclasses import dataclass
 import structlog
 from redis.asyncio import ConnectionPool
 
-from app.admission import Slots
-from app.answer import Result
-from app.api.problems import problem_of
 from app.calibration.active import Calibrations
-from app.canaries import CanaryWatch, policies
+from app.calibration.job import CalibrationHandler
+from app.canary.watch import CanaryWatch, policies
 from app.errors import ConfigError, TrustscaleError
-from app.jobs.calibration import CalibrationHandler
 from app.jobs.handlers import FanOut, Handler
 from app.jobs.queue import JobQueue
-from app.jobs.upscale import UpscaleHandler
-from app.machine import memory_limit
 from app.monitor.watch import Monitor
-from app.pipeline import differences
-from app.service import UpscaleService
+from app.problems import problem_of
+from app.sampling.pipeline import differences
+from app.serving.admission import Slots
+from app.serving.answer import Result
+from app.serving.job import UpscaleHandler
+from app.serving.service import UpscaleService
 from app.settings import Settings
 from app.stores.base import JobKind, Stores
 from app.stores.open import open_stores
+from app.system import memory_limit
 from app.telemetry.export import exporting
 from app.telemetry.metrics import Metrics
 from app.upscalers.base import Upscaler

@@ -1,6 +1,6 @@
 """Every error that Trustscale raises on purpose.
 
-This module knows nothing of HTTP or of the command line: `app/api/problems.py` maps these classes
+This module knows nothing of HTTP or of the command line: `app/problems.py` maps these classes
 to status codes and problem documents, the CLI prints `detail` in one line.
 
 ::

@@ -34,8 +34,8 @@ from app.api.middleware import RequestContext
 from app.api.reference import add_reference
 from app.assembly import Build, Parts, open_parts, report_calibrations
 from app.calibration.admin import CalibrationAdmin
+from app.calibration.sweep import remove_orphans
 from app.errors import TrustscaleError
-from app.jobs.sweep import remove_orphans
 from app.settings import Settings
 from app.stores.base import Stores
 from app.telemetry.export import exporting

@@ -27,7 +27,8 @@ from app.calibration.pairs import Pair, load_pair
 from app.calibration.record import Calibration
 from app.conformal import RiskCurve, Staircase, compiled
 from app.images.encode import png_rgb
-from app.pipeline import Pipeline, measure
+from app.sampling.measure import measure
+from app.sampling.pipeline import Pipeline
 from app.upscalers.base import RGB, Capabilities, Source
 from app.upscalers.embedded import EmbeddedUpscaler
 from app.warmup import warm_up

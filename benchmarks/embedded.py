@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from app.machine import usable_cores
+from app.system import usable_cores
 from app.upscalers.base import Source
 from app.upscalers.embedded import EmbeddedUpscaler, symmetric_sample
 

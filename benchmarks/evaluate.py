@@ -23,8 +23,8 @@ from app.evaluation.plan import Plan, split
 from app.evaluation.plots import check_installed
 from app.evaluation.run import Options
 from app.evaluation.variants import Variant, builtin
-from app.machine import usable_cores
-from app.sampling import draw
+from app.sampling.draw import draw
+from app.system import usable_cores
 from app.upscalers.base import Source
 from app.upscalers.embedded import EmbeddedUpscaler
 from app.upscalers.seeds import sample_seeds

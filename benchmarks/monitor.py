@@ -23,7 +23,7 @@ from app.conformal.drift import CEILING, DELTA, Drift
 from app.conformal.feedback import Feedback
 from app.images.degrade import Degradation
 from app.monitor.watch import reference_of
-from app.pipeline import measure
+from app.sampling.measure import measure
 from app.upscalers.base import Source
 from app.upscalers.embedded import EmbeddedUpscaler
 from benchmarks.arguments import folder_and_count

@@ -23,7 +23,7 @@ from app.calibration.pairs import find_pairs, load_pair
 from app.conformal import RiskCurve, Staircase, fidelity
 from app.conformal.indecision import Accumulator, Settings
 from app.images.degrade import Degradation
-from app.pipeline import Pipeline
+from app.sampling.pipeline import Pipeline
 from app.upscalers.base import Source
 from app.upscalers.embedded import EmbeddedUpscaler
 from app.upscalers.seeds import sample_seeds

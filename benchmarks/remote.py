@@ -20,7 +20,7 @@ import stamina
 
 from app.conformal import indecision
 from app.errors import UpscalerError
-from app.sampling import draw
+from app.sampling.draw import draw
 from app.upscalers.base import Source
 from app.upscalers.probe import pattern
 from app.upscalers.resilience import NoObserver

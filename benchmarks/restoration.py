@@ -20,7 +20,8 @@ from PIL import Image
 from app.calibration.pairs import Pair, load_pair
 from app.conformal import RiskCurve, Staircase, fidelity
 from app.images.degrade import Degradation
-from app.pipeline import Measurement, Pipeline, measure
+from app.sampling.measure import Measurement, measure
+from app.sampling.pipeline import Pipeline
 from app.upscalers.base import Source
 from app.upscalers.embedded import EmbeddedUpscaler
 from benchmarks.risk import verdict

@@ -17,7 +17,8 @@ from app.calibration.active import shipped_calibrations
 from app.calibration.pairs import find_pairs, load_pair
 from app.conformal import fidelity
 from app.conformal.lab import normalised_lab
-from app.pipeline import guard, measure
+from app.sampling.measure import measure
+from app.sampling.pipeline import guard
 from app.upscalers.base import Source
 from app.upscalers.embedded import EmbeddedUpscaler
 from benchmarks.table import print_table

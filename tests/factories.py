@@ -13,7 +13,8 @@ from app.calibration.measure import reduce_pair
 from app.calibration.pairs import load_pair
 from app.calibration.record import Calibration
 from app.images.encode import png_rgb
-from app.pipeline import Pipeline, measure
+from app.sampling.measure import measure
+from app.sampling.pipeline import Pipeline
 from app.upscalers.base import RGB, Source, Upscaler
 
 

@@ -71,8 +71,8 @@ def test_the_conformal_core_is_pure(path):
         ("app.images", "app.api"),
         ("app.upscalers", "app.api"),
         ("app.upscalers", "app.stores"),
-        ("app.service", "fastapi"),
-        ("app.pipeline", "fastapi"),
+        ("app.serving.service", "fastapi"),
+        ("app.sampling", "fastapi"),
     ],
 )
 def test_doors_that_do_not_exist(package, forbidden):

@@ -22,7 +22,8 @@ from app.conformal import fidelity
 from app.images.degrade import Degradation, degrade
 from app.images.encode import png_rgb
 from app.main import create_app
-from app.pipeline import Pipeline, measure
+from app.sampling.measure import measure
+from app.sampling.pipeline import Pipeline
 from app.settings import Settings
 from app.upscalers.base import Source
 from app.upscalers.embedded import EmbeddedUpscaler

@@ -12,21 +12,21 @@ from fastapi import APIRouter, File, Form, Query, Request, UploadFile
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel
 
-from app.answer import threshold_json
 from app.api.deps import AdminDep, AdminRoute, StateDep
 from app.api.jobs import JobOut, accepted
 from app.api.pair_forms import MAX_FILE_BYTES, config_of, uploaded
 from app.api.problems import problem_responses
 from app.calibration import file, pictures
-from app.calibration.canaries import forget
 from app.calibration.groups import parse_groups
 from app.calibration.insight import checks, coarser, groups_of, leaked, run_backtest, thresholds
+from app.calibration.job import CalibrationRequest
 from app.calibration.plot import risk_plot
 from app.calibration.record import Calibration
+from app.canary.keep import forget
 from app.errors import BadRequest, Conflict, UpscalerUnavailable
-from app.jobs.calibration import CalibrationRequest
 from app.monitor.watch import monitored_keys
-from app.pipeline import differences
+from app.sampling.pipeline import differences
+from app.serving.answer import threshold_json
 from app.stores.base import CalibrationHead, Job
 
 MAX_ARCHIVE_BYTES = 64 * 1024**3

@@ -17,7 +17,7 @@ from app.calibration.active import Calibrations
 from app.calibration.admin import CalibrationAdmin
 from app.errors import Forbidden
 from app.jobs.queue import JobQueue
-from app.service import UpscaleService
+from app.serving.service import UpscaleService
 from app.settings import Settings
 from app.stores.base import Stores
 from app.telemetry.metrics import Metrics

@@ -9,9 +9,9 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from app.api.deps import State, StateDep
+from app.api.gauges import observe
 from app.errors import TrustscaleError
-from app.pipeline import differences
-from app.telemetry.gauges import observe
+from app.sampling.pipeline import differences
 from app.upscalers.base import Upscaler
 
 router = APIRouter(tags=["health"])

@@ -10,7 +10,8 @@ from contextlib import ExitStack
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.api.problems import SCOPE_KEY, body_too_large, problem_response
+from app.api.problems import SCOPE_KEY, problem_response
+from app.problems import body_too_large
 from app.telemetry.metrics import Metrics
 from app.telemetry.tracing import Span, span, untraced
 

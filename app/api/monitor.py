@@ -14,7 +14,7 @@ from app.api.problems import problem_responses
 from app.errors import UpscalerUnavailable
 from app.monitor.plot import monitor_plot
 from app.monitor.report import MonitorReport, UpscalerReport, report_of, uncalibrated
-from app.pipeline import differences
+from app.sampling.pipeline import differences
 from app.stores.monitor import MOST_POINTS
 from app.upscalers.base import Upscaler, named
 

@@ -8,15 +8,15 @@ from typing import Annotated
 
 from fastapi import APIRouter, File, Request, Response, UploadFile
 
-from app.answer import Result
 from app.api.deps import ClientDep, State, StateDep
 from app.api.problems import problem_responses
 from app.api.results import ResultId
 from app.api.upscale import client_name
 from app.errors import Conflict, NotFound
-from app.footprint import TRUTH_BYTES_PER_PIXEL
 from app.monitor.truth import MAX_TRUTH_BYTES, FeedbackPoint, Served, Truth, counting, score
-from app.service import IMAGE, INPUT, MASK, SIGMA, sigma_map
+from app.serving.answer import Result
+from app.serving.footprint import TRUTH_BYTES_PER_PIXEL
+from app.serving.service import IMAGE, INPUT, MASK, SIGMA, sigma_map
 from app.stores.monitor import Label
 
 router = APIRouter(prefix="/v1/results", tags=["upscale"])

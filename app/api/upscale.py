@@ -14,14 +14,14 @@ from typing import Annotated, Any, TypeVar
 from fastapi import APIRouter, File, Form, Header, Request, UploadFile
 from fastapi.responses import JSONResponse, Response
 
-from app.answer import Result
 from app.api.deps import ClientDep, State, StateDep
 from app.api.jobs import JobOut
 from app.api.problems import problem_responses
 from app.errors import BadRequest, Overloaded
-from app.jobs.upscale import spooled_request
 from app.monitor.watch import client_digest
-from app.service import IMAGE, MASK, TRUST, Answer, UpscaleRequest
+from app.serving.answer import Result
+from app.serving.job import spooled_request
+from app.serving.service import IMAGE, MASK, TRUST, Answer, UpscaleRequest
 from app.stores.base import Job
 from app.stores.uploads import spooled_for
 

@@ -14,9 +14,9 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from app.api.gauges import observe
 from app.assembly import Parts
 from app.errors import ConfigError
-from app.telemetry.gauges import observe
 from app.telemetry.metrics import Metrics
 
 

@@ -15,8 +15,8 @@ from typing import Any
 from app.calibration import file, labels, pictures
 from app.calibration.active import Calibrations
 from app.calibration.archive import Entry
-from app.calibration.canaries import inherit
 from app.calibration.config import CalibrationConfig
+from app.calibration.job import CalibrationRequest, WaitingPair, record_state, waiting_pair
 from app.calibration.pairs import PREDICTIONS, bad_pairs, claimed_predictions, decode_label
 from app.calibration.record import REMOVED, Calibration
 from app.calibration.uploads import (
@@ -25,13 +25,13 @@ from app.calibration.uploads import (
     check_uploaded,
     spool_pairs,
 )
+from app.canary.keep import inherit
 from app.conformal.fidelity import needs_label
 from app.errors import BadImage, BadInput, BadPairs, BadRequest, Conflict, NotFound
 from app.images.degrade import Degradation
 from app.images.encode import png_mask
-from app.jobs.calibration import CalibrationRequest, WaitingPair, record_state, waiting_pair
 from app.jobs.queue import JobQueue
-from app.pipeline import Pipeline, guard, learn
+from app.sampling.pipeline import Pipeline, guard, learn
 from app.stores.base import Activation, Job, JobState, Progress, Stores
 from app.stores.uploads import spooled_for
 from app.upscalers.base import Upscaler, named

@@ -12,7 +12,7 @@ from app.conformal.fidelity import Settings as FidelitySettings
 from app.conformal.indecision import MAX_SAMPLES
 from app.conformal.indecision import Settings as IndecisionSettings
 from app.images.degrade import Degradation
-from app.pipeline import Pipeline, Prediction
+from app.sampling.pipeline import Pipeline, Prediction
 from app.upscalers.base import Upscaler
 
 

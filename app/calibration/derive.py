@@ -6,9 +6,9 @@ import asyncio
 
 from app.calibration import pictures
 from app.calibration.active import Calibrations
-from app.calibration.canaries import inherit
 from app.calibration.guarantee import GuaranteeSettings
 from app.calibration.record import Calibration
+from app.canary.keep import inherit
 from app.errors import Conflict
 from app.stores.base import Spool
 

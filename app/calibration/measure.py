@@ -8,13 +8,14 @@ import json
 
 import numpy as np
 
-from app.calibration.canaries import CanaryTaker
 from app.calibration.pairs import PREDICTIONS, Pair, bad_pairs
 from app.calibration.record import SIGMA_QUANTILES, MeasuredPair, PairInfo
+from app.canary.keep import CanaryTaker
 from app.conformal import Staircase, fidelity
 from app.conformal.quantiles import quantiles
 from app.errors import BadCalibration
-from app.pipeline import Measurement, Pipeline, measure
+from app.sampling.measure import Measurement, measure
+from app.sampling.pipeline import Pipeline
 from app.upscalers.base import Source, Upscaler, image_digest
 
 

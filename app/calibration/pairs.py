@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from app.errors import BadImage, BadInput, BadPairs
 from app.images.decode import Limits, decode
 from app.images.degrade import Degradation, crop_to_multiple, degrade
-from app.pipeline import Pipeline
+from app.sampling.pipeline import Pipeline
 from app.upscalers.base import RGB
 
 SAME_PIXELS = "duplicates {} by content"

@@ -21,7 +21,7 @@ from app.conformal import Staircase, StepCurve, fidelity
 from app.conformal.backtest import trusted_share
 from app.errors import BadGroup
 from app.images.degrade import Degradation
-from app.pipeline import Pipeline
+from app.sampling.pipeline import Pipeline
 from app.stores.base import CalibrationHead
 
 SIGMA_QUANTILES = np.linspace(0, 1, 101)

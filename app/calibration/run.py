@@ -12,7 +12,6 @@ import hashlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from app.calibration.canaries import CanaryTaker, chosen
 from app.calibration.config import CalibrationConfig
 from app.calibration.groups import grouped
 from app.calibration.measure import measure_pair, pack, unpack
@@ -25,10 +24,11 @@ from app.calibration.pairs import (
     load_pair,
 )
 from app.calibration.record import Calibration, MeasuredPair, Provenance
+from app.canary.keep import CanaryTaker, chosen
 from app.conformal.fidelity import needs_label
 from app.errors import BadImage, BadInput, BadPairs
-from app.machine import usable_cores
-from app.pipeline import Pipeline
+from app.sampling.pipeline import Pipeline
+from app.system import usable_cores
 from app.upscalers.base import Upscaler, image_digest
 
 

@@ -25,7 +25,7 @@ from app.calibration.pairs import (
 )
 from app.errors import BadInput
 from app.images.decode import image_size
-from app.pipeline import Pipeline
+from app.sampling.pipeline import Pipeline
 from app.stores.base import Spool
 
 Role = Literal["x", "y", "labels"]

@@ -9,11 +9,12 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 
-from app.calibration import canaries, file
+from app.calibration import file
 from app.calibration.config import CalibrationConfig
 from app.calibration.groups import find_grouped_pairs
 from app.calibration.record import Calibration, Provenance
 from app.calibration.run import check_pairs, finish, measure_pairs, run_id
+from app.canary import keep as canaries
 from app.cli.calibrations import (
     DeltaOption,
     GuaranteeOption,
@@ -25,7 +26,7 @@ from app.cli.calibrations import (
 from app.cli.local import local, progress_bar
 from app.cli.remote import KeyOption, Remote, ServerOption, calibrate_remotely
 from app.errors import BadRequest
-from app.pipeline import learn
+from app.sampling.pipeline import learn
 from app.settings import KEY_VARIABLE
 from app.warmup import start_warm_up
 

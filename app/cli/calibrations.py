@@ -13,7 +13,6 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 
-from app.answer import threshold_json
 from app.calibration import file
 from app.calibration.derive import derive
 from app.calibration.guarantee import GuaranteeSettings
@@ -21,7 +20,8 @@ from app.calibration.insight import COMMON_ALPHAS, groups_of
 from app.calibration.record import Calibration
 from app.cli.local import local
 from app.cli.remote import KeyOption, Remote, ServerOption
-from app.pipeline import guard
+from app.sampling.pipeline import guard
+from app.serving.answer import threshold_json
 from app.settings import KEY_VARIABLE
 
 app = typer.Typer(help="Stored calibrations.", no_args_is_help=True)

@@ -21,7 +21,7 @@ from app.evaluation.plots import check_installed
 from app.evaluation.run import Options
 from app.evaluation.variants import DEFAULT_SAMPLES, Variant, builtin, read_variants
 from app.images.degrade import Degradation
-from app.pipeline import learn
+from app.sampling.pipeline import learn
 from app.warmup import start_warm_up
 
 ALPHAS = (0.05, 0.075, 0.1, 0.2, 0.3)

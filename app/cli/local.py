@@ -17,8 +17,8 @@ from rich.progress import (
 )
 
 from app.assembly import Parts, open_parts
-from app.machine import usable_cores
 from app.settings import load_settings
+from app.system import usable_cores
 from app.telemetry.logs import configure_logs
 from app.upscalers.config import EmbeddedConfig, UpscalerConfig
 

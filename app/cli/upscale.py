@@ -15,10 +15,10 @@ import typer
 from PIL import Image
 from rich.progress import Progress
 
-from app.answer import Result
 from app.cli.local import local, progress_bar
 from app.errors import TrustscaleError
-from app.service import IMAGE, MASK, TRUST, UpscaleRequest, UpscaleService, png_overlay
+from app.serving.answer import Result
+from app.serving.service import IMAGE, MASK, TRUST, UpscaleRequest, UpscaleService, png_overlay
 
 
 def upscale(

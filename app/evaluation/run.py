@@ -22,8 +22,8 @@ from app.evaluation.rules import RULES, Rule, alpha_grid, curve_of
 from app.evaluation.samples import Drawn, drawn, wanted
 from app.evaluation.variants import Variant
 from app.images.degrade import Degradation
-from app.machine import usable_cores
-from app.pipeline import Pipeline
+from app.sampling.pipeline import Pipeline
+from app.system import usable_cores
 from app.upscalers.base import Source, Upscaler
 
 Result = TypeVar("Result")

@@ -1,6 +1,6 @@
 """The M samples of an image: from the cache, or else generated once and kept.
 
-Stored samples go through `app.pipeline.measure` again, as if the upscaler had just made them. So
+Stored samples go through `app.sampling.measure` again, as if the upscaler had just made them. So
 every Ŷ and σ of an evaluation comes from the code that serves, whatever settings it is asked for.
 """
 
@@ -14,7 +14,8 @@ import numpy as np
 
 from app.conformal.indecision import Settings as IndecisionSettings
 from app.evaluation.cache import SampleCache, Samples
-from app.pipeline import Measurement, Pipeline, Prediction, measure
+from app.sampling.measure import Measurement, measure
+from app.sampling.pipeline import Pipeline, Prediction
 from app.upscalers.base import RGB, Source, Upscaler
 from app.upscalers.seeds import sample_seeds
 

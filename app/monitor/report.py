@@ -9,7 +9,6 @@ from typing import Any
 
 from pydantic import BaseModel, Field, ValidationError
 
-from app.answer import UNUSUAL
 from app.calibration.record import Calibration
 from app.conformal import drift, feedback
 from app.monitor.alarms import (
@@ -30,6 +29,7 @@ from app.monitor.truth import (
     finite_exp,
 )
 from app.monitor.watch import Part
+from app.serving.answer import UNUSUAL
 from app.stores.monitor import Label
 from app.telemetry.metrics import Monitored
 from app.upscalers.base import Upscaler

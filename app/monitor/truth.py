@@ -28,7 +28,6 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BaseModel, Field
 
-from app.answer import Result
 from app.calibration.insight import COMMON_ALPHAS
 from app.calibration.record import Calibration
 from app.conformal import Staircase, feedback, fidelity
@@ -36,6 +35,7 @@ from app.conformal.fidelity import needs_label
 from app.errors import BadImage, BadRequest
 from app.images.decode import Limits, decode
 from app.monitor.state import MonitorState, fold_label
+from app.serving.answer import Result
 from app.stores.monitor import Label
 
 

@@ -17,7 +17,7 @@ from prometheus_client import (
     generate_latest,
 )
 
-from app.admission import Slots
+from app.serving.admission import Slots
 from app.telemetry.job_metrics import JobMetrics
 from app.upscalers.resilience import Health
 
@@ -47,7 +47,7 @@ class Metrics:
     """Counters, histograms and gauges; names start with `trustscale_`.
 
     Counters and histograms are told of events. Gauges of the store and of calibrations are read
-    when /metrics is asked (`app/telemetry/gauges.py`), so they are never older than the scrape.
+    when /metrics is asked (`app/api/gauges.py`), so they are never older than the scrape.
     """
 
     def __init__(self) -> None:

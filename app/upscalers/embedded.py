@@ -20,7 +20,7 @@ import numpy as np
 import onnxruntime
 
 from app.errors import ConfigError, UpscalerFailed, UpscalerUnavailable
-from app.machine import usable_cores
+from app.system import usable_cores
 from app.upscalers.base import RGB, Capabilities, Source
 from app.upscalers.seeds import GROUP_ORDER
 from app.upscalers.symmetry import apply, undo

@@ -6,8 +6,8 @@ share one turn: a call takes it before it decodes its answer and gives it back o
 are folded, and a request never holds the decoded samples of two calls, whatever M is.
 
 The turn, and with it the request's deadline, travels in a context variable, because it concerns
-the two ends only, `app.sampling` and the decoders of the adapters, and none of the wrappers between
-them.
+the two ends only, `app.sampling.draw` and the decoders of the adapters, and none of the wrappers
+between them.
 """
 
 from __future__ import annotations

@@ -17,10 +17,10 @@ from PIL import Image
 from starlette.testclient import TestClient
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.api.problems import PROBLEMS
 from app.calibration.active import Calibrations
 from app.calibration.record import Calibration
 from app.main import create_app
+from app.problems import PROBLEMS
 from app.settings import Settings
 from app.stores.open import open_stores
 from tests.factories import encoded, photo

@@ -10,7 +10,7 @@ from app.main import create_app
 from app.settings import Settings
 from app.stores.open import open_stores
 from tests.api.gateway import check_problem, client_of, form, running
-from tests.canary import REMOTE, calibrate
+from tests.canary.scenes import REMOTE, calibrate
 from tests.fakes import FakeUpscaler
 
 EVIDENCE = 'trustscale_canary_evidence{upscaler="fake"}'

@@ -9,9 +9,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
-from app.answer import Result
 from app.api.jobs import JobOut
 from app.errors import UpscalerUnavailable
+from app.serving.answer import Result
 from app.stores.base import StoreUnavailable
 from tests.api.gateway import IMAGE, gateway, post
 from tests.fakes import FakeUpscaler

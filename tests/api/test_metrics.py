@@ -9,8 +9,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from app.api.problems import PROBLEMS
 from app.errors import UpscalerUnavailable
+from app.problems import PROBLEMS
 from app.stores.base import StoreUnavailable
 from app.telemetry.metrics import Metrics
 from tests.api.gateway import client_of, form, gateway, post, running, shown

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from app import errors
-from app.api.problems import PROBLEMS, problem_of
+from app.problems import PROBLEMS, problem_of
 from tests.api.gateway import ADMIN_KEY, IMAGE, aside, check_problem, post
 from tests.factories import calibration_of, changed, encoded, photo
 from tests.fakes import FakeUpscaler

@@ -8,8 +8,8 @@ import time
 import pytest
 
 from app.api.limits import open_limits
-from app.api.problems import PROBLEMS
 from app.errors import RateLimited
+from app.problems import PROBLEMS
 from app.settings import load_settings
 from app.stores.base import StoreUnavailable
 from tests.api.gateway import ADMIN_KEY, IMAGE, post

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
-from app.api.problems import PROBLEMS
 from app.calibration.insight import COMMON_ALPHAS
 from app.calibration.record import Calibration
 from app.conformal import fidelity
+from app.problems import PROBLEMS
 from tests.api.conftest import Start
 from tests.api.gateway import ADMIN_KEY, check_problem, pixels, post
 from tests.factories import changed, encoded, photo

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from app import __version__
-from app.answer import Result
 from app.api.upscale import negotiate
 from app.conformal.fidelity import LAB_BOUND
 from app.errors import BadRequest
+from app.serving.answer import Result
 from tests.api.gateway import IMAGE, aside, pixels, post, text_chunks
 from tests.factories import calibration_of, encoded, photo
 from tests.fakes import FakeUpscaler

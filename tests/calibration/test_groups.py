@@ -10,7 +10,7 @@ from app.calibration.archive import ArchiveLimits, Entry
 from app.calibration.groups import find_grouped_pairs, parse_groups
 from app.calibration.uploads import UploadedFile, UploadedPairs, archive_files, check_uploaded
 from app.errors import BadPairs, BadRequest
-from app.pipeline import Pipeline
+from app.sampling.pipeline import Pipeline
 from tests.api.admin import zipped
 from tests.factories import encoded, photo
 

@@ -17,14 +17,14 @@ from app.calibration.derive import derive
 from app.calibration.groups import grouped
 from app.calibration.guarantee import GuaranteeSettings
 from app.calibration.insight import checks, groups_of, leaked, run_backtest
+from app.calibration.job import CalibrationRequest
 from app.calibration.plot import risk_plot
 from app.calibration.record import Calibration, MeasuredPair, PairInfo
 from app.conformal import HighProbabilityCurve, RiskCurve, Staircase
 from app.conformal.fidelity import LAB_BOUND
 from app.conformal.high_probability import leakage_bound, minimal_n
 from app.errors import BadGroup, BadRequest, Conflict
-from app.jobs.calibration import CalibrationRequest
-from app.pipeline import Pipeline
+from app.sampling.pipeline import Pipeline
 from app.stores.base import Job
 from app.stores.open import open_stores
 

@@ -7,13 +7,14 @@ from importlib import resources
 
 import pytest
 
-from app.answer import guarantee
 from app.calibration import file
 from app.calibration.active import shipped_calibrations
 from app.conformal import learned
 from app.conformal.indecision import Settings
 from app.errors import CalibrationMismatch
-from app.pipeline import Pipeline, guard, measure
+from app.sampling.measure import measure
+from app.sampling.pipeline import Pipeline, guard
+from app.serving.answer import guarantee
 from app.upscalers.base import Source
 from tests.factories import calibration_of, photo
 from tests.fakes import FakeUpscaler

@@ -10,7 +10,7 @@ from app.calibration.pairs import find_pairs, load_pair
 from app.calibration.run import check_pairs
 from app.errors import BadImage, BadPairs
 from app.images.degrade import Degradation, degrade
-from app.pipeline import Pipeline
+from app.sampling.pipeline import Pipeline
 from tests.factories import encoded, photo, truths
 
 PIPELINE = Pipeline(fingerprint="fake:1", scale=2, samples=4)

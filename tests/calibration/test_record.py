@@ -7,7 +7,7 @@ import pytest
 
 from app.calibration.record import Calibration, MeasuredPair
 from app.conformal import Staircase
-from app.pipeline import Pipeline
+from app.sampling.pipeline import Pipeline
 from tests.factories import changed
 
 PIPELINE = Pipeline(fingerprint="fake:1", scale=2, samples=4)

@@ -15,7 +15,7 @@ from app.calibration.pairs import find_pairs, load_pair
 from app.calibration.record import Calibration, Provenance
 from app.calibration.run import check_pairs, finish, measure_pairs, run_id
 from app.errors import BadCalibration, BadPairs, DegenerateSamples, UpscalerFailed
-from app.pipeline import measure
+from app.sampling.measure import measure
 from app.upscalers.base import Capabilities, Source, image_digest
 from tests.factories import calibration_of, encoded, photo, truths
 from tests.fakes import FakeUpscaler

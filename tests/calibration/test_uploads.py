@@ -17,7 +17,7 @@ from app.calibration.uploads import (
     spool_pairs,
 )
 from app.errors import BadPairs
-from app.pipeline import Pipeline
+from app.sampling.pipeline import Pipeline
 from app.stores.files import FileSpool
 from tests.api.admin import zipped
 from tests.factories import encoded, photo

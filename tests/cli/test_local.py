@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from app.cli.local import local
-from app.machine import usable_cores
+from app.system import usable_cores
 from app.upscalers.base import Upscaler
 
 

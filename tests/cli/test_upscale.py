@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app.answer import Result
 from app.errors import UpscalerFailed
+from app.serving.answer import Result
 from tests.factories import encoded, photo
 
 NAMES = ["image.png", "mask.png", "overlay.png", "result.json", "trust.png"]

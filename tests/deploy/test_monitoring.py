@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from app.admission import Slots
-from app.api.problems import PROBLEMS
 from app.main import create_app
+from app.problems import PROBLEMS
+from app.serving.admission import Slots
 from app.settings import Settings
 from app.telemetry.metrics import Metrics, Monitored
 from app.upscalers.resilience import Health

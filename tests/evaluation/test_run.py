@@ -21,7 +21,7 @@ from app.evaluation.report import render
 from app.evaluation.run import Options
 from app.evaluation.showcase import choose
 from app.evaluation.tables import as_records
-from app.pipeline import measure
+from app.sampling.measure import measure
 from app.upscalers.base import Capabilities, Source
 from tests.evaluation.conftest import ALPHAS, evaluated, photographs, variants
 from tests.factories import encoded, photo

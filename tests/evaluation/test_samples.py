@@ -9,7 +9,8 @@ from app.conformal.indecision import Settings
 from app.errors import DegenerateSamples
 from app.evaluation.cache import SampleCache
 from app.evaluation.samples import drawn, wanted
-from app.pipeline import Pipeline, measure
+from app.sampling.measure import measure
+from app.sampling.pipeline import Pipeline
 from app.upscalers.base import Source
 from tests.factories import photo
 from tests.fakes import FakeUpscaler

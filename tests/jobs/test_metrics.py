@@ -15,8 +15,8 @@ from app.api.worker import listening, worker_app
 from app.assembly import open_parts
 from app.errors import BadImage, ConfigError
 from app.jobs.queue import JobQueue
-from app.jobs.upscale import spooled_request
-from app.service import UpscaleRequest
+from app.serving.job import spooled_request
+from app.serving.service import UpscaleRequest
 from app.settings import Settings
 from app.stores.base import Job
 from app.stores.open import open_stores

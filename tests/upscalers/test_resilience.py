@@ -11,7 +11,7 @@ import pytest
 
 from app.assembly import open_parts
 from app.errors import UpscalerFailed, UpscalerRejected, UpscalerUnavailable
-from app.sampling import draw
+from app.sampling.draw import draw
 from app.settings import Settings
 from app.telemetry.metrics import Metrics
 from app.upscalers import breaker, resilience

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from app.answer import Guarantee, Links, Result
 from app.images.encode import png_grey16, png_mask, png_rgb
-from app.service import IMAGE, MASK, TRUST
+from app.serving.answer import Guarantee, Links, Result
+from app.serving.service import IMAGE, MASK, TRUST
 from app.stores.open import open_stores
 
 BOUND = 1.9576

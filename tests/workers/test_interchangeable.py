@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.sampling import draw
+from app.sampling.draw import draw
 from app.upscalers.base import Source
 from app.upscalers.config import OipConfig, WorkerConfig
 from app.upscalers.probe import probe

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from app.errors import UpscalerFailed, UpscalerRejected, UpscalerUnavailable
-from app.sampling import draw
+from app.sampling.draw import draw
 from app.upscalers.probe import probe
 from app.upscalers.remote.errors import Busy, GenerationFailed, Misconfigured, ProtocolError
 from tests.upscalers.remote.pictures import adapter, resilient, sample

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from app.errors import UpscalerFailed, UpscalerRejected, UpscalerUnavailable
-from app.sampling import draw
+from app.sampling.draw import draw
 from app.upscalers.remote import worker as module
 from app.upscalers.remote.errors import Misconfigured, SomeFailed
 from tests.servers import free_port

@@ -1,0 +1,344 @@
+"""The calibration job: one unit per pair, on all job workers; then all pairs make the calibration.
+
+A unit ends in one of three checkpoints: the measured pair, a pair that waits for its label
+(semantic metric), or a pair that cannot be used, with the reason. With labels missing the job ends
+in `awaiting_labels`; it is resumed when the admin has drawn them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.calibration import labels, pictures
+from app.calibration.active import Calibrations
+from app.calibration.config import CalibrationConfig
+from app.calibration.groups import grouped
+from app.calibration.measure import (
+    measure_samples,
+    pack,
+    pair_info,
+    reduce_pair,
+    unpack,
+    wrong_prediction,
+)
+from app.calibration.pairs import SAME_PIXELS, Pair, bad_pairs, decode_label, load_pair
+from app.calibration.record import SIGMA_QUANTILES, Calibration, MeasuredPair, PairInfo, Provenance
+from app.canary.keep import CanaryTaker, chosen, publish
+from app.conformal import Staircase, fidelity
+from app.errors import BadInput, BadPairs, NotFound
+from app.jobs.handlers import JobContext
+from app.sampling.measure import Measurement
+from app.sampling.pipeline import Pipeline, guard, learn
+from app.stores.base import Job, JobState, Spool
+from app.upscalers.base import RGB, Upscaler, image_digest
+
+_MEASURED, _WAITING, _BAD = b"M", b"W", b"B"
+_FIRST = "measured"
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationRequest:
+    """What a calibration job was asked to do, as the job store keeps it."""
+
+    config: CalibrationConfig
+    pipeline: Pipeline
+    upscaler: str
+    pairs: Sequence[Mapping[str, Any]]
+    skipped: Sequence[Mapping[str, Any]]
+    created_by: str
+    parent: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {
+            "config": self.config.model_dump(mode="json"),
+            "pipeline": self.pipeline.model_dump(mode="json"),
+            "upscaler": self.upscaler,
+            "pairs": [dict(pair) for pair in self.pairs],
+            "skipped": [dict(item) for item in self.skipped],
+            "created_by": self.created_by,
+            "parent": self.parent,
+        }
+
+    @classmethod
+    def of(cls, job: Job) -> CalibrationRequest:
+        """The request of a stored job."""
+        fields = dict(job.request)
+        fields["config"] = CalibrationConfig.model_validate(fields["config"])
+        fields["pipeline"] = Pipeline.model_validate(fields["pipeline"])
+        return cls(**fields)
+
+    def pair(self, name: str) -> Mapping[str, Any]:
+        """The pair of a name."""
+        return next(pair for pair in self.pairs if pair["name"] == name)
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingPair:
+    """A pair whose prediction waits for its label."""
+
+    info: PairInfo
+    sigma_quantiles: np.ndarray
+    prediction_sha256: str
+
+
+class CalibrationHandler:
+    """Runs calibration jobs (`app.jobs.handlers.FanOut`).
+
+    Of the upscalers in `watched`, canaries are kept.
+    """
+
+    def __init__(
+        self,
+        upscalers: Mapping[str, Upscaler],
+        calibrations: Calibrations,
+        spool: Spool,
+        watched: Collection[str] = (),
+    ) -> None:
+        self.upscalers = upscalers
+        self.calibrations = calibrations
+        self.spool = spool
+        self.watched = watched
+
+    async def units(self, job: Job) -> Sequence[str]:
+        """One unit per pair."""
+        return [pair["name"] for pair in CalibrationRequest.of(job).pairs]
+
+    async def unit(self, job: Job, unit: str) -> bytes:
+        """Generate for one pair and reduce it."""
+        request = CalibrationRequest.of(job)
+        upscaler = self.upscalers.get(request.upscaler)
+        if upscaler is None:
+            raise NotFound(f"The upscaler {request.upscaler!r} is no longer configured.")
+        await learn(upscaler)
+        guard(request.pipeline, upscaler)
+        canary = self._canary(job.id, request, unit)
+        try:
+            pair = await self._load(job.id, request, unit)
+            await self._claim_content(job.id, pair)
+            if fidelity.needs_label(request.pipeline.fidelity):
+                return await self._semantic(job.id, request, pair, upscaler, canary)
+            measurement = await measure_samples(upscaler, pair, request.pipeline, canary=canary)
+            await pictures.keep(self.spool, job.id, unit, pair.x, measurement.prediction)
+            return _MEASURED + pack(
+                await asyncio.to_thread(reduce_pair, pair, measurement, request.pipeline)
+            )
+        except BadInput as error:
+            item = {"name": unit, "reason": error.detail.rstrip(".")}
+            if request.config.on_bad_pair == "fail":
+                raise bad_pairs([item], len(request.pairs)) from error
+            return _BAD + json.dumps(item).encode()
+
+    async def reduce(self, job: Job, context: JobContext) -> str:
+        """Make the calibration, or wait for labels."""
+        request = CalibrationRequest.of(job)
+        measured: list[MeasuredPair] = []
+        skipped = [*request.skipped]
+        missing = 0
+        settled = await labels.frozen(self.spool, job.id)
+        async for name, data in context.records():
+            if data[:1] == _BAD:
+                skipped.append(json.loads(data[1:]))
+            elif data[:1] == _MEASURED:
+                measured.append(unpack(data[1:]))
+            elif name in settled:
+                labelled = await self._labelled(job.id, request, name, data, settled)
+                measured.append(labelled)
+            else:
+                missing += 1
+        if missing:
+            return JobState.AWAITING_LABELS
+        groups = {pair["name"]: pair.get("group") for pair in request.pairs}
+        measured = grouped(measured, groups)
+        calibration = await self._calibration(request, measured, skipped, job.created_at)
+        await self.calibrations.add(calibration, activate=False)
+        await publish(
+            self.spool,
+            job.id,
+            calibration.id,
+            fingerprint=request.pipeline.fingerprint,
+            samples=request.pipeline.samples,
+            parent=request.parent,
+        )
+        await pictures.link(self.spool, job.id, calibration.id, parent=request.parent)
+        if request.config.activate:
+            await self.calibrations.store.activate(calibration.id, fence=context.fence)
+        return f"/v1/admin/calibrations/{calibration.id}"
+
+    async def _calibration(
+        self,
+        request: CalibrationRequest,
+        measured: list[MeasuredPair],
+        skipped: list[Mapping[str, Any]],
+        created_at: datetime,
+    ) -> Calibration:
+        if request.parent is not None:
+            parent = await self.calibrations.get(request.parent)
+            measured = [*parent.measured_pairs(), *measured]
+        if not measured:
+            raise BadPairs("No pair could be used.", items=[dict(item) for item in skipped])
+        config = request.config
+        return await asyncio.to_thread(
+            lambda: Calibration.from_pairs(
+                measured,
+                upscaler=request.upscaler,
+                pipeline=request.pipeline,
+                name=config.name,
+                default_alpha=config.default_alpha,
+                guarantee=config.guarantee,
+                degradation=config.degradation,
+                seed=config.seed,
+                skipped=[dict(item) for item in skipped],
+                provenance=Provenance(
+                    created_by=request.created_by,
+                    parent=request.parent,
+                    note=config.note,
+                    attributions=config.attributions,
+                ),
+                created_at=created_at,
+            )
+        )
+
+    def _canary(self, job: str, request: CalibrationRequest, name: str) -> CanaryTaker | None:
+        if request.upscaler not in self.watched:
+            return None
+        if name not in chosen([pair["name"] for pair in request.pairs]):
+            return None
+        return CanaryTaker(self.spool, job, name)
+
+    async def _load(self, job: str, request: CalibrationRequest, name: str) -> Pair:
+        y = await self.spool.get(job, f"y/{name}")
+        x = await self.spool.get(job, f"x/{name}") if request.pair(name)["x"] else None
+        return await asyncio.to_thread(
+            lambda: load_pair(
+                name,
+                y,
+                x,
+                request.pipeline,
+                degradation=request.config.degradation,
+                seed=request.config.seed,
+            )
+        )
+
+    async def _claim_content(self, job: str, pair: Pair) -> None:
+        """Say that the pixels of Y are this pair's; uploads were compared by their bytes only.
+
+        Raises:
+            BadPairs: another pair was there first.
+        """
+        claim = f"pixels/{await asyncio.to_thread(image_digest, pair.y)}"
+        if not await self.spool.create(job, claim, pair.name.encode()):
+            first = (await self.spool.get(job, claim)).decode()
+            if first != pair.name:  # else this unit is repeated
+                raise BadPairs(SAME_PIXELS.format(first), items=[])
+
+    async def _semantic(
+        self,
+        job: str,
+        request: CalibrationRequest,
+        pair: Pair,
+        upscaler: Upscaler,
+        canary: CanaryTaker | None,
+    ) -> bytes:
+        """Generate, and keep what a person needs to draw the label."""
+        measurement = await measure_samples(upscaler, pair, request.pipeline, canary=canary)
+        measurement = await self._first(job, pair, measurement)
+        sha256 = image_digest(measurement.prediction)
+        asked = request.pair(pair.name)
+        if asked["label"] and (reason := wrong_prediction(asked["prediction"], sha256)):
+            raise BadPairs(reason, items=[])
+        if asked["label"]:  # a damaged one is named now, not when all pairs are measured
+            label, _ = await labels.read(self.spool, job, pair.name)
+            await asyncio.to_thread(decode_label, label, measurement.sigma.shape)
+        await pictures.keep(self.spool, job, pair.name, pair.x, measurement.prediction)
+        document = {
+            "info": pair_info(pair, measurement).model_dump(),
+            "sigma_quantiles": np.quantile(measurement.sigma, SIGMA_QUANTILES).tolist(),
+            "prediction_sha256": sha256,
+        }
+        return _WAITING + json.dumps(document).encode()
+
+    async def _first(self, job: str, pair: Pair, measurement: Measurement) -> Measurement:
+        """What the first execution of this unit measured; a label is drawn on that, for good.
+
+        A unit may be executed again, after its worker was thought dead, and an upscaler without
+        seeds then answers with other samples.
+        """
+        name = f"{_FIRST}/{pair.name}"
+        packed = await asyncio.to_thread(_pack_measurement, measurement)
+        if await self.spool.create(job, name, packed):
+            return measurement
+        first = await self.spool.get(job, name)
+        prediction, sigma, mean_log_sigma = await asyncio.to_thread(_unpack_measurement, first)
+        return replace(
+            measurement, prediction=prediction, sigma=sigma, mean_log_sigma=mean_log_sigma
+        )
+
+    async def _labelled(
+        self,
+        job: str,
+        request: CalibrationRequest,
+        name: str,
+        data: bytes,
+        settled: Mapping[str, int],
+    ) -> MeasuredPair:
+        """The measured pair, once its label is there."""
+        label = await labels.used(self.spool, job, name, settled)
+        waiting = waiting_pair(data)
+        if waiting is None:
+            raise BadPairs("A checkpoint is damaged.", items=[{"name": name, "reason": "damaged"}])
+        shape = (waiting.info.height, waiting.info.width)
+        first = await self.spool.get(job, f"{_FIRST}/{name}")
+
+        def staircase() -> Staircase:
+            _, sigma, _ = _unpack_measurement(first)
+            bound = fidelity.bound(request.pipeline.fidelity)
+            error = fidelity.semantic(decode_label(label, shape), shape, bound)
+            return Staircase.from_maps(sigma, error)
+
+        return MeasuredPair(
+            waiting.info, await asyncio.to_thread(staircase), waiting.sigma_quantiles
+        )
+
+
+def _pack_measurement(measurement: Measurement) -> bytes:
+    out = io.BytesIO()
+    np.savez(
+        out,
+        prediction=measurement.prediction,
+        sigma=measurement.sigma,
+        mean_log_sigma=measurement.mean_log_sigma,
+    )
+    return out.getvalue()
+
+
+def _unpack_measurement(data: bytes) -> tuple[RGB, NDArray[np.float32], float]:
+    with np.load(io.BytesIO(data)) as found:
+        return found["prediction"], found["sigma"], float(found["mean_log_sigma"])
+
+
+def waiting_pair(record: bytes) -> WaitingPair | None:
+    """The pair that waits for a label, if this checkpoint holds one."""
+    if record[:1] != _WAITING:
+        return None
+    document = json.loads(record[1:])
+    return WaitingPair(
+        PairInfo(**document["info"]),
+        np.array(document["sigma_quantiles"], np.float32),
+        document["prediction_sha256"],
+    )
+
+
+def record_state(record: bytes) -> Literal["measured", "awaiting_label", "skipped"]:
+    """What a checkpoint says about its pair."""
+    kind = record[:1]
+    return "measured" if kind == _MEASURED else "awaiting_label" if kind == _WAITING else "skipped"

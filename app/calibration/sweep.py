@@ -1,0 +1,45 @@
+"""Spooled files that nobody will ask for again, left by a crash between two removals."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from app.calibration import pictures
+from app.canary import keep as canaries
+from app.errors import NotFound
+from app.stores.base import Stores
+
+# Other keys of the spool are those of runs from the command line.
+_OF_JOBS: Final = "job-"
+_OF_CALIBRATIONS: Final = (canaries.KEY, pictures.KEY)
+
+# An upload that is still arriving has no job yet; none takes a day.
+_ORPHAN_LIFE: Final = timedelta(days=1)
+
+
+async def remove_orphans(stores: Stores, before: datetime) -> int:
+    """Remove spooled files older than `before` and a day whose job or calibration is unknown."""
+    removed = 0
+    calibrations: set[str] | None = None
+    for key in await stores.spool.untouched(min(before, datetime.now(UTC) - _ORPHAN_LIFE)):
+        if key.startswith(_OF_JOBS):
+            known = await _is_job(stores, key)
+        elif key.startswith(_OF_CALIBRATIONS):
+            if calibrations is None:
+                calibrations = {head.id for head in await stores.calibrations.heads()}
+            known = any(key.removeprefix(prefix) in calibrations for prefix in _OF_CALIBRATIONS)
+        else:
+            continue
+        if not known:
+            await stores.spool.delete(key)
+            removed += 1
+    return removed
+
+
+async def _is_job(stores: Stores, job: str) -> bool:
+    try:
+        await stores.jobs.get(job)
+    except NotFound:
+        return False
+    return True

@@ -1,0 +1,308 @@
+"""Watching for a model that its provider changes without telling.
+
+Every `interval_s` the canaries of each watched upscaler's active calibration are sent again,
+through the same retries, limits and spend guard as any request. What is known lies in the spool,
+under the id of the calibration: it survives restarts, every process sees it, and a new calibration
+starts afresh. When several gateways share a spool, the first one whose round is due makes it. Two
+that begin at the same moment both pay, and the later writer wins within the milliseconds of its
+write: a lost round delays the alarm by one interval and makes no false one, since which of two
+rounds is lost does not depend on what they saw.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+import secrets
+import time
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, Literal
+
+import structlog
+
+from app.calibration.active import Calibrations
+from app.calibration.pairs import PAIR_LIMITS
+from app.canary.evidence import Canary, observe
+from app.canary.keep import CanaryTaker, Kept, answer, input_of, load, save
+from app.errors import CalibrationMismatch, TrustscaleError, UpscalerError
+from app.images.decode import decode
+from app.sampling.measure import SPARES
+from app.sampling.pipeline import learn
+from app.stores.base import Spool, StoreUnavailable
+from app.telemetry.metrics import Metrics
+from app.upscalers.base import RGB, Upscaler
+from app.upscalers.config import RemoteConfig, UpscalerConfig
+from app.upscalers.seeds import sample_seeds
+
+Policy = Literal["warn", "refuse"]
+
+DELTA = 0.01
+"""Probability that an unchanged model ever raises the alarm."""
+
+# How old the state behind an answer may be, and how often the watch looks at it.
+_FRESH_S = 60.0
+
+# A round is due this share of the interval later, at random, so that gateways do not begin at once.
+_JITTER = 0.1
+
+# After a round in which nothing came, the next one comes after this share of the interval.
+_AFTER_FAILURE = 1 / 24
+
+log = structlog.get_logger(__name__)
+
+
+def policies(configs: Collection[UpscalerConfig]) -> dict[str, Policy]:
+    """What a change leads to, for each upscaler that is to be watched."""
+    return {
+        config.name: config.canary
+        for config in configs
+        if isinstance(config, RemoteConfig) and config.canary != "off"
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What the spool said of an upscaler's active calibration; None: it has no canaries."""
+
+    calibration: str
+    kept: Kept | None
+    at: float
+
+
+class CanaryWatch:
+    """Knows whether watched upscalers have changed, and finds out."""
+
+    def __init__(
+        self,
+        upscalers: Mapping[str, Upscaler],
+        watched: Mapping[str, Policy],
+        calibrations: Calibrations,
+        spool: Spool,
+        metrics: Metrics | None = None,
+        *,
+        interval_s: float,
+        timeout_s: float,
+    ) -> None:
+        self.policies = watched
+        self._upscalers = upscalers
+        self._calibrations = calibrations
+        self._spool = spool
+        self._metrics = metrics
+        self._interval_s = interval_s
+        self._timeout_s = timeout_s
+        self._seen: dict[str, _Seen] = {}
+
+    def taker(self, upscaler: str, job: str) -> Callable[[str], CanaryTaker] | None:
+        """What keeps the canary of a pair while a calibration is being made; None: not watched."""
+        return partial(CanaryTaker, self._spool, job) if upscaler in self.policies else None
+
+    async def check(self, upscaler: str, calibration: str) -> list[str]:
+        """Warnings that an answer under this calibration must carry.
+
+        Raises:
+            CalibrationMismatch: the model seems to have changed, and the policy is "refuse".
+            StoreUnavailable: nothing is known and the spool cannot be read.
+        """
+        kept = await self._kept(upscaler, calibration)
+        if kept is None or not kept.alarm:
+            return []
+        if self.policies[upscaler] == "refuse":
+            raise CalibrationMismatch(
+                f"The model behind {upscaler!r} seems to have changed since it was calibrated: "
+                f"{_finding(kept)}. Calibrate it again; a new calibration is watched afresh.",
+                differences=[_difference(kept)],
+            )
+        warning = (
+            f"The model behind {upscaler!r} seems to have changed since it was calibrated: "
+            f"{_finding(kept)}. The guarantee may not hold until it is calibrated again."
+        )
+        return [warning]
+
+    async def report(self, upscaler: str, calibration: str) -> dict[str, Any]:
+        """Members of the upscaler's component on /readyz; empty if it is not watched."""
+        if upscaler not in self.policies:
+            return {}
+        policy, kept = self.policies[upscaler], await self._kept(upscaler, calibration)
+        if kept is None:
+            detail = "this calibration has no canaries: it was imported, or made without them"
+            return {"canary": {"policy": policy, "detail": detail}}
+        evidence = kept.canaries.evidence
+        canary = {
+            "policy": policy,
+            "alarm": kept.alarm,
+            "evidence": evidence if math.isfinite(evidence) else "inf",
+            "rounds": kept.rounds,
+            "at": kept.at.isoformat(timespec="seconds"),
+        }
+        if kept.alarm and policy == "refuse":
+            found = [_difference(kept)]
+            return {
+                "ready": False,
+                "detail": "calibration-mismatch",
+                "differences": found,
+                "canary": canary,
+            }
+        return {"canary": canary}
+
+    async def run(self) -> None:
+        """Make every round that is due, until cancelled."""
+        await asyncio.gather(*(self._watch(upscaler) for upscaler in self.policies))
+
+    async def round(self, upscaler: str) -> bool:
+        """Send the canaries of the active calibration once; false if no answer came.
+
+        Nothing happens, and nothing is paid, when there are none, when the alarm is raised already,
+        or when the upscaler openly is another one, which every request is told anyway.
+
+        Raises:
+            TrustscaleError: a store cannot be used.
+        """
+        calibration = await self._calibrations.active_id(upscaler)
+        kept = calibration and await load(self._spool, calibration)
+        if not calibration or not kept or kept.alarm:
+            return True
+        model = self._upscalers[upscaler]
+        answers: dict[str, RGB] = {}
+        failure: UpscalerError | None = None
+        try:
+            await learn(model)
+            if model.fingerprint != kept.canaries.fingerprint:
+                return True
+            # One after the other: a round must not crowd out requests.
+            for item in kept.canaries.items:
+                try:
+                    answers[item.name] = await self._answer(model, calibration, item, kept.samples)
+                except UpscalerError as error:
+                    failure = error
+        except UpscalerError as error:
+            failure = error
+        if failure is not None:
+            log.warning("canary_failed", upscaler=upscaler, detail=failure.detail)
+        if not answers:
+            self._count(upscaler, "failed")
+            return False
+        # Another gateway may have made a round meanwhile: its evidence is not thrown away.
+        newest = await load(self._spool, calibration) or kept
+        canaries = await asyncio.to_thread(observe, newest.canaries, answers, random.random)
+        after = newest.model_copy(
+            update={
+                "canaries": canaries,
+                "at": datetime.now(UTC),
+                "rounds": newest.rounds + 1,
+                "alarm": newest.alarm or canaries.alarms(DELTA),
+            }
+        )
+        await save(self._spool, calibration, after)
+        self._count(upscaler, "ok")
+        self._remember(upscaler, calibration, after)
+        return True
+
+    async def _answer(self, model: Upscaler, calibration: str, item: Canary, samples: int) -> RGB:
+        data = await input_of(self._spool, calibration, item.name)
+        x = (await asyncio.to_thread(decode, data, PAIR_LIMITS)).rgb
+        seed, spares = item.seed, list[int]()
+        if item.sha256 is None:
+            # A seed like those of the first draws. Models that are sampled through symmetries take
+            # from the first M seeds other elements than from later ones, so one of M is drawn.
+            seeds = sample_seeds(secrets.randbits(53), samples)
+            random.shuffle(seeds)
+            seed, *spares = seeds[: 1 + SPARES]
+        deadline = asyncio.get_running_loop().time() + self._timeout_s
+        return await answer(model, x, seed, spare_seeds=spares, deadline=deadline)
+
+    async def _watch(self, upscaler: str) -> None:
+        """Look whether a round is due, and make it, for ever.
+
+        It is due by the time of the last one, not by that of the start: gateways that are restarted
+        every day still make rounds. The start itself only looks at what is known.
+        """
+        late = random.uniform(1, 1 + _JITTER)  # noqa: S311 - jitter
+        look_s = late * min(_FRESH_S, self._interval_s)
+        not_before = time.monotonic() + look_s / 2
+        while True:
+            try:
+                is_due = await self._is_due(upscaler, late * self._interval_s)
+                if is_due and time.monotonic() > not_before and not await self.round(upscaler):
+                    not_before = time.monotonic() + _AFTER_FAILURE * self._interval_s
+            except TrustscaleError as error:
+                log.warning("canary_failed", upscaler=upscaler, detail=error.detail)
+            except Exception:
+                # The watch outlives a mistake of its own; requests do not depend on it.
+                log.exception("canary_failed", upscaler=upscaler)
+                not_before = time.monotonic() + _AFTER_FAILURE * self._interval_s
+            await asyncio.sleep(look_s)
+
+    async def _is_due(self, upscaler: str, interval_s: float) -> bool:
+        calibration = await self._calibrations.active_id(upscaler)
+        if calibration is None:
+            return False
+        kept = await load(self._spool, calibration)
+        self._remember(upscaler, calibration, kept)
+        return kept is not None and (datetime.now(UTC) - kept.at).total_seconds() >= interval_s
+
+    async def _kept(self, upscaler: str, calibration: str) -> Kept | None:
+        """The state, read again when it is older than a minute or of another calibration."""
+        if upscaler not in self.policies:
+            return None
+        seen = self._seen.get(upscaler)
+        if seen is not None and seen.calibration != calibration:
+            seen = None
+        if seen is not None and time.monotonic() - seen.at < _FRESH_S:
+            return seen.kept
+        try:
+            kept = await load(self._spool, calibration)
+        except StoreUnavailable as error:
+            if seen is None:
+                raise
+            log.warning("canary_state_unread", upscaler=upscaler, detail=error.detail)
+            return seen.kept
+        self._remember(upscaler, calibration, kept)
+        return kept
+
+    def _remember(self, upscaler: str, calibration: str, kept: Kept | None) -> None:
+        before = self._seen.get(upscaler)
+        is_new = before is None or before.calibration != calibration
+        had_alarm = not is_new and before is not None and before.kept and before.kept.alarm
+        self._seen[upscaler] = _Seen(calibration, kept, time.monotonic())
+        if kept is None:
+            if self._metrics is not None:
+                self._metrics.canary_evidence(upscaler, 0.0, alarm=False)
+            if is_new:
+                log.warning("no_canaries", upscaler=upscaler, calibration=calibration)
+            return
+        if self._metrics is not None:
+            evidence = kept.canaries.evidence
+            self._metrics.canary_evidence(upscaler, evidence, alarm=kept.alarm)
+        if kept.alarm and not had_alarm:
+            log.error(
+                "model_changed",
+                upscaler=upscaler,
+                calibration=calibration,
+                policy=self.policies[upscaler],
+                finding=_finding(kept),
+            )
+
+    def _count(self, upscaler: str, outcome: str) -> None:
+        if self._metrics is not None:
+            self._metrics.canary_round(upscaler, outcome)
+
+
+def _finding(kept: Kept) -> str:
+    changed = kept.canaries.changed
+    if changed:
+        return (
+            f"{len(changed)} of {len(kept.canaries.items)} canaries no longer give the same bytes "
+            "for the same seed"
+        )
+    return (
+        "the answers to the canaries differ from the earlier ones in a way that chance alone "
+        f"brings about in at most {100 * DELTA:g} % of all cases"
+    )
+
+
+def _difference(kept: Kept) -> dict[str, Any]:
+    return {"field": "canary", "calibrated": "the answers kept then", "live": _finding(kept)}

@@ -1,0 +1,1 @@
+"""M samples of one input become Ŷ and σ: the part that calibrating and serving share."""

@@ -1,0 +1,183 @@
+"""Draw the M samples of one request from an upscaler.
+
+Exactly M samples or an error: a calibration is valid for one M, so a mask from fewer samples has
+no guarantee. Nothing is kept here: every sample goes to `on_sample` as it arrives, and the next
+call may decode its answer only then (`app/upscalers/turns.py`), so memory does not grow with M.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from app.errors import UpscalerError, UpscalerFailed, UpscalerRejected, UpscalerUnavailable
+from app.system import to_the_end
+from app.telemetry.tracing import span
+from app.upscalers.base import RGB, Capabilities, Source, Upscaler
+from app.upscalers.remote.errors import SomeFailed, replaceable
+from app.upscalers.turns import CURRENT, Turn
+
+_CALL_BYTES = 128 * 2**20
+"""Decoded samples that one call may bring: ten of 2048 x 2048, two of 4096 x 4096."""
+
+
+@dataclass(slots=True)
+class _Draw:
+    """One `draw` on its way."""
+
+    upscaler: Upscaler
+    source: Source
+    seeds: list[int]
+    spares: deque[int]
+    on_sample: Callable[[int, RGB], None]
+    on_progress: Callable[[int, int], None] | None
+    calls: deque[list[int]]
+    deadline: float | None
+    turns: asyncio.Lock = field(default_factory=asyncio.Lock)
+    came: int = 0
+
+
+async def draw(
+    upscaler: Upscaler,
+    source: Source,
+    seeds: Sequence[int],
+    *,
+    on_sample: Callable[[int, RGB], None],
+    spare_seeds: Sequence[int] = (),
+    deadline: float | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> list[int]:
+    """Draw one sample per seed and hand each to `on_sample(index, sample)`.
+
+    Args:
+        upscaler: μ; its capabilities say how the seeds are split into calls.
+        source: X.
+        seeds: distinct sample seeds, one per index.
+        on_sample: runs in a thread, one sample at a time, in order of *arrival*, so what it
+            computes must not depend on the order; it never runs after this function has ended.
+        spare_seeds: replace, in this order, seeds whose generation failed for good, such as
+            filtered ones.
+        deadline: a time of the running loop's clock (`loop.time()`), not a number of seconds.
+        on_progress: called in the event loop with (samples done, M).
+
+    Returns:
+        The seed behind each sample; differs from `seeds` where a spare seed was used.
+
+    Raises:
+        UpscalerFailed: a sample failed and no spare seed helped, or has another shape than
+            uint8 [k·h, k·w, 3]; `members` says how many `came` of those `needed`.
+        UpscalerRejected: the upscaler refuses this input.
+        UpscalerUnavailable: no answer, or the deadline passed.
+        ValueError: no seed, or the same seed twice.
+    """
+    if not seeds or len({*seeds, *spare_seeds}) < len(seeds) + len(spare_seeds):
+        raise ValueError("the seeds must be distinct, and at least one is needed")
+    calls = _plan(upscaler, source, len(seeds))
+    runners = min(len(calls), max(1, upscaler.capabilities.concurrency))
+    state = _Draw(
+        upscaler, source, list(seeds), deque(spare_seeds), on_sample, on_progress, calls, deadline
+    )
+    try:
+        async with asyncio.timeout_at(deadline), asyncio.TaskGroup() as group:
+            for _ in range(runners):
+                group.create_task(_make_calls(state))
+    except TimeoutError as error:
+        raise UpscalerUnavailable(
+            f"The deadline passed when {state.came} of {len(seeds)} samples of "
+            f"{upscaler.name!r} had come.",
+            came=state.came,
+            needed=len(seeds),
+        ) from error
+    except BaseExceptionGroup as errors:
+        first = errors.exceptions[0]
+        raise _counted(first, state) from first.__cause__
+    return state.seeds
+
+
+def largest_call(capabilities: Capabilities, sample_bytes: int) -> int:
+    """How many samples of so many bytes one call may bring: at least one."""
+    return min(capabilities.samples_per_call, max(1, _CALL_BYTES // sample_bytes))
+
+
+def _plan(upscaler: Upscaler, source: Source, count: int) -> deque[list[int]]:
+    """The sample indices of each call: as few calls as allowed, of nearly equal size."""
+    sample_bytes = 3 * source.height * source.width * upscaler.scale**2
+    largest = largest_call(upscaler.capabilities, sample_bytes)
+    parts = np.array_split(np.arange(count), math.ceil(count / largest))
+    return deque([int(index) for index in part] for part in parts)
+
+
+async def _make_calls(state: _Draw) -> None:
+    """Make calls until none is left."""
+    while state.calls:
+        indices = state.calls.popleft()
+        turn = Turn(state.turns, state.deadline)
+        CURRENT.set(turn)
+        try:
+            samples, failure = await _call(state, indices)
+            await turn.take()
+            for place, index in enumerate(indices):
+                sample, samples[place] = samples[place], None  # a folded sample is let go
+                if sample is not None:
+                    _check_shape(state, sample)
+                    await to_the_end(state.on_sample, index, sample)
+                    state.came += 1
+                    if state.on_progress is not None:
+                        state.on_progress(state.came, len(state.seeds))
+                elif failure is not None:
+                    _ask_again(state, index, failure, alone=len(indices) == 1)
+                del sample
+        finally:
+            turn.give_back()
+
+
+async def _call(state: _Draw, indices: list[int]) -> tuple[list[RGB | None], UpscalerFailed | None]:
+    """One call's samples, None where they did not come, and why."""
+    try:
+        with span("call", {"trustscale.samples": len(indices)}):
+            answer = await state.upscaler.generate(
+                state.source, [state.seeds[index] for index in indices]
+            )
+    except SomeFailed as error:
+        return error.samples, error
+    except UpscalerFailed as error:
+        if not replaceable(error):
+            raise
+        return [None] * len(indices), error
+    if len(answer) != len(indices):
+        raise UpscalerFailed(f"Asked for {len(indices)} samples, got {len(answer)}.")
+    return list(answer), None
+
+
+def _ask_again(state: _Draw, index: int, failure: UpscalerFailed, *, alone: bool) -> None:
+    """A sample missing from a shared call is asked for alone; after that, with a spare seed."""
+    if alone:
+        if not state.spares:
+            raise failure
+        state.seeds[index] = state.spares.popleft()
+    state.calls.append([index])
+
+
+def _check_shape(state: _Draw, sample: RGB) -> None:
+    k = state.upscaler.scale
+    expected = (k * state.source.height, k * state.source.width, 3)
+    if sample.dtype != np.uint8 or sample.shape != expected:
+        raise UpscalerFailed(
+            f"{state.upscaler.name!r} gave a sample of {sample.dtype} {sample.shape}, expected "
+            f"uint8 {expected}: scale {k} times the input."
+        )
+
+
+def _counted(error: BaseException, state: _Draw) -> BaseException:
+    """The same error, saying how many samples came."""
+    if isinstance(error, UpscalerError):
+        error.members.update(came=state.came, needed=len(state.seeds))
+        if isinstance(error, UpscalerFailed) and not isinstance(error, UpscalerRejected):
+            error.detail = f"{state.came} of {len(state.seeds)} samples came. {error.detail}"
+            error.args = (error.detail,)
+    return error

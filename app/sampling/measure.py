@@ -1,0 +1,158 @@
+"""What M samples of one input give: Ŷ and σ.
+
+    source ──▶ M samples ──▶ σ ──▶ threshold ──▶ mask, trust level ──▶ answer
+               (fan-out)     │
+                             └──▶ with the truth Y: D ──▶ staircase   (calibration)
+
+The very same code makes Ŷ and σ in calibration and in serving: the guarantee rests on that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.conformal import indecision
+from app.errors import DegenerateSamples
+from app.sampling.draw import draw
+from app.sampling.pipeline import Pipeline, Prediction, guard
+from app.telemetry.tracing import span
+from app.upscalers.base import RGB, Source, Upscaler
+from app.upscalers.seeds import sample_seeds
+
+SPARES = 4
+"""Seeds in reserve for samples that fail for good, such as those that a filter withholds."""
+
+
+@dataclass(slots=True)
+class Measurement:
+    """What M samples of one input give: Ŷ, σ and the time it took, in milliseconds.
+
+    `seeds` are those behind the samples, in order.
+    """
+
+    prediction: RGB
+    sigma: NDArray[np.float32]
+    mean_log_sigma: float
+    seeds: Sequence[int]
+    timings_ms: dict[str, float] = field(default_factory=dict)
+
+
+async def measure(
+    upscaler: Upscaler,
+    source: Source,
+    pipeline: Pipeline,
+    seed: int,
+    *,
+    deadline: float | None = None,
+    on_sample: Callable[[int, RGB], None] | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Measurement:
+    """Draw M samples and reduce them to Ŷ and σ; memory does not grow with M.
+
+    Args:
+        upscaler: μ.
+        source: X.
+        pipeline: M, the prediction rule and the σ settings are taken from it.
+        seed: of the request; the sample seeds follow from it.
+        deadline: seconds that the samples may take; None: no limit.
+        on_sample: also gets every sample, in a thread and in order of arrival.
+        on_progress: called with (samples done, M).
+
+    Raises:
+        CalibrationMismatch: the upscaler is not, or no longer, the one of the pipeline.
+        DegenerateSamples: all samples are identical although the input is not flat.
+        UpscalerError: the samples could not be had.
+    """
+    guard(pipeline, upscaler)  # again: whoever asked may have waited for long
+    shape = (source.height * pipeline.scale, source.width * pipeline.scale)
+    accumulator = indecision.Accumulator(shape, pipeline.indecision)
+    prediction = _Prediction(pipeline.prediction, shape)
+    started = time.perf_counter()
+    folding = 0.0
+
+    def fold(index: int, sample: RGB) -> None:
+        nonlocal folding
+        before = time.perf_counter()
+        accumulator.add(sample)
+        prediction.add(index, sample)
+        if on_sample is not None:
+            on_sample(index, sample)
+        folding += time.perf_counter() - before
+
+    most = upscaler.capabilities.max_samples
+    spares = SPARES if most is None else max(0, min(SPARES, most - pipeline.samples))
+    seeds = sample_seeds(seed, pipeline.samples + spares)
+    with span(
+        "samples",
+        {"trustscale.upscaler": upscaler.name, "trustscale.samples": pipeline.samples},
+    ):
+        used = await draw(
+            upscaler,
+            source,
+            seeds[: pipeline.samples],
+            on_sample=fold,
+            spare_seeds=seeds[pipeline.samples :],
+            deadline=None if deadline is None else asyncio.get_running_loop().time() + deadline,
+            on_progress=on_progress,
+        )
+    guard(pipeline, upscaler)  # it may have been replaced meanwhile
+    sampled = time.perf_counter()
+    # In a thread, because compiled kernels fold the last samples only now.
+    if await asyncio.to_thread(accumulator.identical) and not source.is_flat:
+        raise DegenerateSamples(
+            f"All {pipeline.samples} samples of {upscaler.name!r} are identical although the input "
+            "is not flat: a cache or a fixed seed answers in place of the model, and the mask "
+            "would be confident without reason."
+        )
+    with span("indecision"):
+        sigma, mean_log_sigma = await asyncio.to_thread(lambda: _finish(accumulator))
+    finished = time.perf_counter()
+    return Measurement(
+        prediction.result(),
+        sigma,
+        mean_log_sigma,
+        used,
+        {
+            "samples": 1e3 * (sampled - started - folding),
+            "indecision": 1e3 * (folding + finished - sampled),
+        },
+    )
+
+
+def _finish(accumulator: indecision.Accumulator) -> tuple[NDArray[np.float32], float]:
+    sigma = accumulator.result()
+    # The floor keeps flat regions (σ = 0) finite; it is far below any σ of 8-bit samples.
+    return sigma, float(np.mean(np.log(np.maximum(sigma, np.float32(1e-12))), dtype=np.float64))
+
+
+class _Prediction:
+    """Ŷ by the prediction rule, folded like σ: in any order, without keeping the samples."""
+
+    def __init__(self, rule: Prediction, shape: tuple[int, int]) -> None:
+        self._rule = rule
+        self._first: RGB | None = None
+        self._sum = np.zeros((*shape, 3), np.uint32) if rule == "mean" else None
+        self._count = 0
+
+    def add(self, index: int, sample: RGB) -> None:
+        self._count += 1
+        if self._sum is not None:
+            self._sum += sample
+        elif index == 0:
+            self._first = sample
+
+    def result(self) -> RGB:
+        if self._sum is not None:
+            # Rounded half up in integers; in place, since large images have large sums.
+            self._sum *= 2
+            self._sum += np.uint32(self._count)
+            self._sum //= np.uint32(2 * self._count)
+            return self._sum.astype(np.uint8)
+        assert self._first is not None  # noqa: S101 - draw delivers every index
+        return self._first

@@ -1,0 +1,91 @@
+"""The pipeline: what a calibration is valid for, and whether the live one is still that.
+
+A mask is served only under the very pipeline that was calibrated.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+
+from app.conformal.fidelity import Settings as FidelitySettings
+from app.conformal.indecision import MAX_SAMPLES
+from app.conformal.indecision import Settings as IndecisionSettings
+from app.errors import CalibrationMismatch, UpscalerUnavailable
+from app.upscalers.base import Upscaler
+
+TRUST_LAYER_VERSION = 1
+"""Raised whenever the same samples would give another σ, D or Ŷ."""
+
+COLOR_SPACE: Literal["normalised_lab_d65"] = "normalised_lab_d65"
+
+Prediction = Literal["first", "mean"]
+
+
+class Pipeline(BaseModel):
+    """Everything a calibration is valid for. Nothing that changes Ŷ, σ or D may be left out."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    fingerprint: str
+    scale: PositiveInt
+    samples: int = Field(ge=2, le=MAX_SAMPLES)
+    prediction: Prediction = "first"
+    indecision: IndecisionSettings = IndecisionSettings()
+    fidelity: FidelitySettings = FidelitySettings()
+    color_space: Literal["normalised_lab_d65"] = COLOR_SPACE
+    trust_layer: int = TRUST_LAYER_VERSION
+
+
+def differences(calibrated: Pipeline, upscaler: Upscaler) -> list[dict[str, Any]]:
+    """How the live pipeline differs from the calibrated one: `{field, calibrated, live}` each."""
+    live: dict[str, Any] = {
+        "fingerprint": upscaler.fingerprint,
+        "scale": upscaler.scale,
+        "color_space": COLOR_SPACE,
+        "trust_layer": TRUST_LAYER_VERSION,
+    }
+    found = [
+        {"field": name, "calibrated": getattr(calibrated, name), "live": value}
+        for name, value in live.items()
+        if getattr(calibrated, name) != value
+    ]
+    sigma = calibrated.indecision
+    if sigma.state != sigma.live_state:
+        found.append(
+            {"field": "indecision.state", "calibrated": sigma.state, "live": sigma.live_state}
+        )
+    most = upscaler.capabilities.max_samples
+    if most is not None and calibrated.samples > most:
+        found.append({"field": "samples", "calibrated": calibrated.samples, "live": most})
+    return found
+
+
+def guard(calibrated: Pipeline, upscaler: Upscaler) -> None:
+    """Refuse to serve a mask under a pipeline other than the calibrated one.
+
+    Raises:
+        CalibrationMismatch: naming each field, both values and what to do.
+    """
+    found = differences(calibrated, upscaler)
+    if found:
+        fields = ", ".join(str(item["field"]) for item in found)
+        raise CalibrationMismatch(
+            f"The active calibration of {upscaler.name!r} was made under another pipeline "
+            f"({fields} differ), so its mask would have no foundation. Calibrate again, or "
+            "restore the upscaler that was calibrated.",
+            differences=found,
+        )
+
+
+async def learn(upscaler: Upscaler) -> None:
+    """Have an upscaler that was away at the start say what it is, before it is compared.
+
+    Raises:
+        UpscalerUnavailable: it is still away.
+    """
+    try:
+        _ = upscaler.fingerprint
+    except UpscalerUnavailable:
+        await upscaler.check()

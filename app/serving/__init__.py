@@ -1,0 +1,1 @@
+"""One request from upload to answer: admission, samples, mask, the promise in words."""

@@ -1,0 +1,74 @@
+"""What this process may use of its machine: cores, memory, and threads, which cannot be stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+Given = ParamSpec("Given")
+Result = TypeVar("Result")
+
+_CGROUPS = Path("/sys/fs/cgroup")
+_OWN_GROUP = Path("/proc/self/cgroup")
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on; in a container they may be fewer than the machine's."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def memory_limit(cgroups: Path = _CGROUPS, own_group: Path = _OWN_GROUP) -> int | None:
+    """Bytes: the smallest limit of the control groups above this process and of the machine.
+
+    None where the system tells neither.
+    """
+    limits = [machine] if (machine := _machine_memory()) else []
+    for file in _limit_files(cgroups, own_group):
+        with suppress(OSError, ValueError):  # "max" is no limit
+            limits.append(int(file.read_text()))
+    return min(limits, default=None)
+
+
+def _limit_files(cgroups: Path, own_group: Path) -> list[Path]:
+    """The files that may hold a limit: of the own group and those above it, in both versions."""
+    files = []
+    with suppress(OSError):
+        for line in own_group.read_text().splitlines():
+            number, controllers, path = line.split(":", 2)
+            name = "memory.max" if number == "0" else "memory.limit_in_bytes"
+            if number != "0" and "memory" not in controllers.split(","):
+                continue
+            root = cgroups if number == "0" else cgroups / "memory"
+            group = root / path.strip("/")
+            # A container sees its own group as the root, whatever its path is outside.
+            within = [folder for folder in (group, *group.parents) if folder.is_relative_to(root)]
+            files += [folder / name for folder in within]
+    return files
+
+
+def _machine_memory() -> int | None:
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
+async def to_the_end(
+    function: Callable[Given, Result], *args: Given.args, **kwargs: Given.kwargs
+) -> Result:
+    """`asyncio.to_thread` that, when cancelled, waits for the thread's end before it raises.
+
+    Until then what the thread holds is in use: the slot that pays for it must not be given back.
+    """
+    task = asyncio.ensure_future(asyncio.to_thread(function, *args, **kwargs))
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise

@@ -1,0 +1,256 @@
+"""The calibration job, unit by unit: what is checkpointed, published once, and refused."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from app.calibration import pictures
+from app.calibration.active import Calibrations
+from app.calibration.config import CalibrationConfig
+from app.calibration.job import (
+    CalibrationHandler,
+    CalibrationRequest,
+    record_state,
+    waiting_pair,
+)
+from app.calibration.pairs import PAIR_LIMITS
+from app.calibration.record import Calibration
+from app.errors import (
+    BadImage,
+    BadPairs,
+    CalibrationMismatch,
+    Conflict,
+    NotFound,
+    UpscalerUnavailable,
+)
+from app.images.decode import decode
+from app.images.degrade import Degradation
+from app.jobs.handlers import JobContext
+from app.stores.base import Job, JobState, Stores
+from app.stores.open import open_stores
+from app.upscalers.base import image_digest
+from tests.factories import calibration_of, encoded, photo
+from tests.fakes import FakeUpscaler
+
+
+@pytest.fixture
+async def stores(tmp_path):
+    opened = open_stores("sqlite:///", tmp_path, result_ttl_s=60, max_result_bytes=10**9)
+    yield opened
+    await opened.close()
+
+
+class Forgetful(FakeUpscaler):
+    """Does not know seeds: no two answers are equal."""
+
+    def sample(self, rgb, seed):
+        return super().sample(rgb, seed + len(self.calls))
+
+
+@pytest.fixture
+def upscaler() -> FakeUpscaler:
+    return FakeUpscaler()
+
+
+@pytest.fixture
+def handler(stores, upscaler) -> CalibrationHandler:
+    calibrations = Calibrations(stores.calibrations)
+    return CalibrationHandler({"fake": upscaler}, calibrations, stores.spool)
+
+
+async def submitted(
+    stores: Stores, upscaler: FakeUpscaler, count: int = 3, *, parent: str | None = None, **config
+) -> Job:
+    """A job of spooled truths, in its first attempt."""
+    settings = CalibrationConfig(samples=4, degradation=Degradation(), **config)
+    for k in range(count):
+        await stores.spool.put("job-c", f"y/{k}", encoded(photo(k, 48, 48)))
+    request = CalibrationRequest(
+        config=settings,
+        pipeline=settings.pipeline(upscaler),
+        upscaler="fake",
+        pairs=[
+            {"name": str(k), "x": False, "label": False, "prediction": None} for k in range(count)
+        ],
+        skipped=[],
+        created_by="key 12345678",
+        parent=parent,
+    )
+    job = Job(
+        id="job-c", kind="calibration", created_at=datetime.now(UTC), request=request.to_json()
+    )
+    await stores.jobs.create(job)
+    begun = await stores.jobs.begin("job-c")
+    assert begun is not None
+    return begun
+
+
+async def measured(stores: Stores, handler: CalibrationHandler, job: Job) -> None:
+    """All units done and recorded, in no particular order."""
+    for unit in reversed(list(await handler.units(job))):
+        await stores.jobs.record(job.id, job.attempt, unit, await handler.unit(job, unit))
+
+
+async def only(stores: Stores) -> str:
+    (head,) = await stores.calibrations.heads()
+    return head.id
+
+
+class TestUnits:
+    async def test_one_per_pair(self, stores, handler, upscaler):
+        """A unit is a pair; doing it again gives the same bytes."""
+        job = await submitted(stores, upscaler)
+        assert list(await handler.units(job)) == ["0", "1", "2"]
+        first = await handler.unit(job, "1")
+        assert record_state(first) == "measured"
+        assert await handler.unit(job, "1") == first
+        assert len(upscaler.calls) == 2 * 4
+
+    async def test_a_label_belongs_to_the_first_prediction(self, stores):
+        """A unit that is executed again shows and measures what its first execution made."""
+        upscaler = Forgetful()
+        handler = CalibrationHandler(
+            {"fake": upscaler}, Calibrations(stores.calibrations), stores.spool
+        )
+        job = await submitted(stores, upscaler, 1, fidelity={"metric": "semantic"})
+        first = await handler.unit(job, "0")
+        shown = await pictures.of_job(stores.spool, job.id, "0", "prediction")
+        assert await handler.unit(job, "0") == first
+        assert await pictures.of_job(stores.spool, job.id, "0", "prediction") == shown
+        assert image_digest(decode(shown, PAIR_LIMITS).rgb) == waiting_pair(first).prediction_sha256
+
+    async def test_the_same_pixels_in_another_file(self, stores, handler, upscaler):
+        """A copy that was encoded again is found before anything is generated for it."""
+        job = await submitted(stores, upscaler, on_bad_pair="skip")
+        copy = encoded(photo(0, 48, 48), "WEBP", lossless=True)
+        await stores.spool.put("job-c", "y/2", copy)
+        for unit in ("0", "1", "0"):
+            assert record_state(await handler.unit(job, unit)) == "measured"
+        calls = len(upscaler.calls)
+        record = await handler.unit(job, "2")
+        assert record[1:] == b'{"name": "2", "reason": "duplicates 0 by content"}'
+        assert len(upscaler.calls) == calls
+
+    async def test_where_the_images_come_from(self, stores, handler, upscaler):
+        """Note and attributions of the request are those of the calibration."""
+        job = await submitted(stores, upscaler, note="mine", attributions=["A by B"])
+        await measured(stores, handler, job)
+        await handler.reduce(job, JobContext(job, stores.jobs))
+        (head,) = await stores.calibrations.heads()
+        provenance = (await handler.calibrations.stored(head.id)).manifest.provenance
+        assert (provenance.note, provenance.attributions) == ("mine", ["A by B"])
+
+    async def test_request_survives_the_store(self, stores, upscaler):
+        """The request comes back from the store as it was."""
+        job = await submitted(stores, upscaler, name="mine", seed=3)
+        request = CalibrationRequest.of(await stores.jobs.get(job.id))
+        assert request.to_json() == job.request
+        assert (request.config.name, request.config.seed) == ("mine", 3)
+
+    async def test_upscaler_that_changed(self, stores, handler, upscaler):
+        """A pair is never measured under another fingerprint than the job began with."""
+        job = await submitted(stores, upscaler)
+        await handler.unit(job, "0")
+        upscaler.fingerprint = "fake:2"
+        with pytest.raises(CalibrationMismatch):
+            await handler.unit(job, "1")
+
+    async def test_upscaler_that_is_gone(self, stores, handler, upscaler):
+        """An upscaler that is no longer configured is named."""
+        job = await submitted(stores, upscaler)
+        handler.upscalers = {}
+        with pytest.raises(NotFound, match="'fake' is no longer configured"):
+            await handler.unit(job, "0")
+
+    async def test_upscaler_that_is_away(self, stores, handler, upscaler):
+        """A fault of the upscaler passes through; the queue tries the unit again."""
+        job = await submitted(stores, upscaler)
+        upscaler.failure = UpscalerUnavailable("It is busy.")
+        with pytest.raises(UpscalerUnavailable):
+            await handler.unit(job, "0")
+
+    @pytest.mark.parametrize("policy", ["fail", "skip"])
+    async def test_damaged_pair(self, stores, handler, upscaler, policy):
+        """Damage fails the job with the pair's name, or is a checkpoint of its own."""
+        job = await submitted(stores, upscaler, on_bad_pair=policy)
+        data = encoded(photo(1, 48, 48))
+        await stores.spool.put(job.id, "y/1", data[: len(data) // 2])
+        if policy == "fail":
+            with pytest.raises(BadPairs) as caught:
+                await handler.unit(job, "1")
+            assert [item["name"] for item in caught.value.members["items"]] == ["1"]
+        else:
+            assert record_state(await handler.unit(job, "1")) == "skipped"
+
+
+class TestReduce:
+    async def test_result(self, stores, handler, upscaler):
+        """The calibration has all pairs, by name, and says whose job it was."""
+        job = await submitted(stores, upscaler)
+        await measured(stores, handler, job)
+        link = await handler.reduce(job, JobContext(job, stores.jobs))
+        made = await handler.calibrations.get(link.rsplit("/", 1)[-1])
+        assert [pair.name for pair in made.manifest.pairs] == ["0", "1", "2"]
+        assert made.manifest.provenance.created_by == "key 12345678"
+        assert await handler.calibrations.active_id("fake") is None
+
+    async def test_twice_is_once(self, stores, handler, upscaler):
+        """A worker that was believed dead and reduces too publishes the same calibration."""
+        job = await submitted(stores, upscaler)
+        await measured(stores, handler, job)
+        links = {await handler.reduce(job, JobContext(job, stores.jobs)) for _ in range(2)}
+        assert links == {f"/v1/admin/calibrations/{await only(stores)}"}
+
+    async def test_overtaken_attempt_cannot_activate(self, stores, handler, upscaler):
+        """An older attempt stores at most the same fact; it does not switch the service."""
+        job = await submitted(stores, upscaler, activate=True)
+        await measured(stores, handler, job)
+        newer = await stores.jobs.begin(job.id)
+        with pytest.raises(Conflict):
+            await handler.reduce(job, JobContext(job, stores.jobs))
+        assert await handler.calibrations.active_id("fake") is None
+        await handler.reduce(newer, JobContext(newer, stores.jobs))
+        assert await handler.calibrations.active_id("fake") == await only(stores)
+
+    async def test_ended_job_cannot_activate(self, stores, handler, upscaler):
+        """Neither does a job that was cancelled or given up meanwhile."""
+        job = await submitted(stores, upscaler, activate=True)
+        await measured(stores, handler, job)
+        await stores.jobs.finish(job.id, job.attempt, JobState.FAILED)
+        with pytest.raises(Conflict):
+            await handler.reduce(job, JobContext(job, stores.jobs))
+        assert await handler.calibrations.active_id("fake") is None
+
+    async def test_all_skipped(self, stores, handler, upscaler):
+        """When no pair is left there is no calibration, and every reason is told."""
+        job = await submitted(stores, upscaler, count=1, on_bad_pair="skip")
+        await stores.spool.put(job.id, "y/0", encoded(photo(0, 48, 48))[:-200])
+        await measured(stores, handler, job)
+        with pytest.raises(BadPairs) as caught:
+            await handler.reduce(job, JobContext(job, stores.jobs))
+        assert [item["name"] for item in caught.value.members["items"]] == ["0"]
+
+    async def test_parent(self, stores, handler, upscaler):
+        """Pairs of the parent are taken over unchanged."""
+        parent: Calibration = await calibration_of(upscaler, 2)
+        await handler.calibrations.add(parent, activate=False)
+        calls = len(upscaler.calls)
+        job = await submitted(stores, upscaler, parent=parent.id)
+        await measured(stores, handler, job)
+        link = await handler.reduce(job, JobContext(job, stores.jobs))
+        made = await handler.calibrations.get(link.rsplit("/", 1)[-1])
+        assert made.n == 5
+        assert len(upscaler.calls) - calls == 3 * 4
+        kept = {pair.info.name: pair.staircase for pair in made.measured_pairs()}
+        for pair in parent.measured_pairs():
+            assert kept[pair.info.name] == pair.staircase
+
+
+async def test_damaged_images_are_told(stores):
+    """Showing a damaged upload is an error of ours, not a crash."""
+    whole = encoded(photo(0, 64, 64), "JPEG")
+    await stores.spool.put("job-1", "y/a", whole[: len(whole) // 2])
+    with pytest.raises(BadImage, match="decoded"):
+        await pictures.of_job(stores.spool, "job-1", "a", "y")

@@ -1,0 +1,109 @@
+"""Calibrations with canaries, and models that a provider may change."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from app.calibration.config import CalibrationConfig
+from app.calibration.measure import measure_pair
+from app.calibration.pairs import load_pair
+from app.calibration.record import Calibration
+from app.canary.keep import CanaryTaker, publish
+from app.canary.watch import CanaryWatch
+from app.errors import NotFound
+from app.images.encode import png_rgb
+from app.upscalers.base import Capabilities
+from tests.factories import photo
+from tests.fakes import FakeUpscaler
+
+REMOTE = {"name": "fake", "kind": "cog", "url": "http://127.0.0.1:1", "scale": 2}
+STOCHASTIC = Capabilities(seeds=False, concurrency=4)
+
+
+class Moody(FakeUpscaler):
+    """Takes no seeds: every answer is a fresh draw. `strength` is the model."""
+
+    def __init__(self, seed=0, **options):
+        super().__init__(capabilities=STOCHASTIC, **{"strength": 3.0, **options})
+        self.random = np.random.default_rng(seed)
+
+    def sample(self, rgb, seed):
+        return super().sample(rgb, int(self.random.integers(2**60)))
+
+
+class Symmetric(FakeUpscaler):
+    """Sampled through a group, and not quite repeatable: the first eight elements are alike."""
+
+    def __init__(self, seed=0):
+        super().__init__(strength=1.0)
+        self.random = np.random.default_rng(seed)
+
+    def sample(self, rgb, seed):
+        element = seed % 96
+        sample = super().sample(rgb, element).astype(int)
+        sample += (0 if element < 8 else 20) + self.random.integers(0, 2, sample.shape)
+        return np.clip(sample, 0, 255).astype(np.uint8)
+
+
+class MemorySpool:
+    """`Spool` without a disk."""
+
+    def __init__(self):
+        self.files = {}
+        self.failure = None
+
+    async def put(self, job, name, data):
+        self.files[job, name] = data
+
+    async def create(self, job, name, data):
+        return self.files.setdefault((job, name), data) is data
+
+    async def get(self, job, name):
+        if self.failure is not None:
+            raise self.failure
+        if (job, name) not in self.files:
+            raise NotFound(f"There is no file {name!r}.")
+        return self.files[job, name]
+
+    async def names(self, job):
+        return sorted(name for owner, name in self.files if owner == job)
+
+    async def delete(self, job):
+        self.files = {key: data for key, data in self.files.items() if key[0] != job}
+
+
+async def calibrate(upscaler, spool, *, samples=4, count=8, side=48, watched=True, seed=0):
+    """A calibration and its canaries, as a run over files makes them."""
+    pipeline = CalibrationConfig(samples=samples).pipeline(upscaler)
+    pairs = []
+    for k in range(count):
+        truth = png_rgb(photo(100 * seed + k, side, side))
+        pair = load_pair(f"p{k}", truth, None, pipeline, degradation=None, seed=seed)
+        taker = CanaryTaker(spool, "run", pair.name) if watched else None
+        pairs.append(await measure_pair(upscaler, pair, pipeline, canary=taker))
+    calibration = Calibration.from_pairs(pairs, upscaler="fake", pipeline=pipeline)
+    await publish(spool, "run", calibration.id, fingerprint=pipeline.fingerprint, samples=samples)
+    await spool.delete("run")
+    return calibration
+
+
+class Active:
+    """Calibrations of which one is active."""
+
+    def __init__(self, calibration):
+        self.id = calibration if isinstance(calibration, str) else calibration.id
+
+    async def active_id(self, upscaler):
+        return self.id
+
+
+def watch_of(upscaler, spool, calibration, *, policy="warn", metrics=None, interval_s=1e6):
+    return CanaryWatch(
+        {"fake": upscaler},
+        {"fake": policy},
+        Active(calibration),
+        spool,
+        metrics,
+        interval_s=interval_s,
+        timeout_s=30,
+    )

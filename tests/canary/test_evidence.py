@@ -1,0 +1,118 @@
+"""Canaries: exact where answers repeat, a test martingale where they do not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from app.canary.evidence import (
+    Canaries,
+    FirstAnswers,
+    digest_of,
+    observe,
+    start,
+    statistics_of,
+)
+
+NAMES = [f"c{i}" for i in range(8)]
+
+
+def sample(random, gain=1.0):
+    return np.clip(random.normal(128, 40 * gain, (16, 16, 3)), 0, 255).astype(np.uint8)
+
+
+def first(name, answers, again):
+    values = [statistics_of(answer) for answer in answers]
+    return FirstAnswers(
+        name=name,
+        seed=1,
+        sha256=digest_of(answers[0]),
+        again=again,
+        draws={key: tuple(sorted(value[key] for value in values)) for key in values[0]},
+    )
+
+
+def exact():
+    pictures = {name: sample(np.random.default_rng(i)) for i, name in enumerate(NAMES)}
+    return pictures, start("f", [first(name, [p, p], digest_of(p)) for name, p in pictures.items()])
+
+
+def statistical(random, draws=10):
+    return start("f", [first(name, [sample(random) for _ in range(draws)], None) for name in NAMES])
+
+
+class TestExact:
+    def test_same_answers(self):
+        """Equal answers are no evidence."""
+        pictures, canaries = exact()
+        assert not observe(canaries, pictures, lambda: 0.5).alarms()
+
+    def test_one_pixel(self):
+        """One changed pixel of one canary raises the alarm, and the alarm stays."""
+        pictures, canaries = exact()
+        other = pictures["c3"].copy()
+        other[0, 0, 0] ^= 1
+        after = observe(canaries, {**pictures, "c3": other}, lambda: 0.5)
+        assert after.changed == ("c3",)
+        assert after.alarms()
+        assert observe(after, pictures, lambda: 0.5).alarms()
+
+    def test_absent_answers(self):
+        """A canary that was not sent changes nothing."""
+        _, canaries = exact()
+        assert observe(canaries, {}, lambda: 0.5) == canaries
+
+
+class TestStatistical:
+    def test_false_alarms(self):
+        """An unchanged model raises an alarm at delta = 0.1 in at most 10 % of long watches."""
+        alarms = 0
+        for run in range(60):
+            random = np.random.default_rng(run)
+            canaries, raised = statistical(random, draws=5), False
+            for _ in range(12):
+                fresh = {name: sample(random) for name in NAMES}
+                canaries = observe(canaries, fresh, random.random)
+                raised |= canaries.alarms(0.1)
+            alarms += raised
+        # Binomial(60, 0.1) exceeds 13 with probability below 0.1 %.
+        assert alarms <= 13
+
+    def test_detection(self):
+        """A model with 10 % more contrast is found within a few rounds of eight canaries."""
+        random = np.random.default_rng(0)
+        canaries = statistical(random)
+        rounds = 0
+        while not canaries.alarms():
+            fresh = {name: sample(random, 1.1) for name in NAMES}
+            canaries, rounds = observe(canaries, fresh, random.random), rounds + 1
+            assert rounds < 8
+        assert rounds >= 1
+
+    def test_fresh_draws_join_the_pool(self):
+        """Every answer is ranked among all earlier ones."""
+        random = np.random.default_rng(0)
+        canaries = observe(statistical(random), {"c0": sample(random)}, random.random)
+        assert [len(item.draws["sharpness"]) for item in canaries.items] == [11] + 7 * [10]
+
+    def test_storage(self):
+        """The state survives JSON unchanged."""
+        canaries = statistical(np.random.default_rng(0))
+        assert Canaries.model_validate_json(canaries.model_dump_json()) == canaries
+
+
+def test_one_that_does_not_repeat_is_enough():
+    """Unless every canary repeats exactly, all are compared statistically."""
+    random = np.random.default_rng(0)
+    answers = [sample(random), sample(random)]
+    repeats, other = (first("a", answers, digest_of(answers[k])) for k in (0, 1))
+    mixed = start("f", [repeats, other])
+    assert all(item.sha256 is None for item in mixed.items)
+    assert mixed.evidence == pytest.approx(1)
+    assert start("f", [repeats, repeats]).items[0].sha256 == digest_of(answers[0])
+
+
+def test_no_canary():
+    """Nothing cannot be watched."""
+    with pytest.raises(ValueError, match="at least one"):
+        start("f", [])

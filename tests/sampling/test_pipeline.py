@@ -1,0 +1,456 @@
+"""The data flow from X to Ŷ and σ, and the promise about the mask that follows from it."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy import ndimage
+
+from app.calibration.active import Calibrations
+from app.calibration.admin import CalibrationAdmin
+from app.calibration.config import CalibrationConfig
+from app.calibration.measure import measure_pair
+from app.calibration.pairs import Pair
+from app.calibration.record import Calibration
+from app.conformal import fidelity
+from app.errors import (
+    BadPairs,
+    CalibrationMismatch,
+    DegenerateSamples,
+    UpscalerFailed,
+    UpscalerUnavailable,
+)
+from app.images.decode import Limits
+from app.images.degrade import Degradation, degrade
+from app.sampling.measure import measure
+from app.sampling.pipeline import Pipeline, differences, guard, learn
+from app.serving.admission import Slots
+from app.serving.service import UpscaleRequest, UpscaleService
+from app.stores.open import open_stores
+from app.upscalers.base import Capabilities, Source
+from app.upscalers.remote.errors import Filtered
+from app.upscalers.seeds import sample_seeds
+from tests.clock import LoopClock
+from tests.factories import calibration_of, encoded, photo
+from tests.fakes import FakeUpscaler
+from tests.waiting import until
+
+PIPELINE = Pipeline(fingerprint="fake:1", scale=2, samples=6)
+
+
+class Late(FakeUpscaler):
+    """Its first samples come last."""
+
+    async def generate(self, source, seeds):
+        await asyncio.sleep(0.03 - 0.004 * len(self.calls))
+        return await super().generate(source, seeds)
+
+
+def source(seed=1):
+    return Source(photo(seed, 20, 24))
+
+
+def equal(one, other):
+    return (
+        np.array_equal(one.prediction, other.prediction)
+        and np.array_equal(one.sigma, other.sigma)
+        and one.mean_log_sigma == other.mean_log_sigma
+    )
+
+
+class TestMeasure:
+    async def test_the_same_seed_gives_the_same_bytes(self):
+        """Ŷ and σ are a function of source, pipeline and seed."""
+        one, again, other = [
+            await measure(FakeUpscaler(), source(), PIPELINE, s) for s in (5, 5, 6)
+        ]
+        assert equal(one, again)
+        assert not equal(one, other)
+
+    @pytest.mark.parametrize("rule", ["first", "mean"])
+    @pytest.mark.parametrize(
+        "capabilities",
+        [
+            Capabilities(concurrency=1),
+            Capabilities(concurrency=6),
+            Capabilities(concurrency=2, samples_per_call=4),
+        ],
+    )
+    async def test_the_order_of_arrival_does_not_matter(self, rule, capabilities):
+        """Bit for bit: in turn, all at once with the first ones last, and several per call."""
+        pipeline = PIPELINE.model_copy(update={"prediction": rule})
+        in_turn = await measure(FakeUpscaler(), source(), pipeline, 5)
+        out_of_turn = await measure(Late(capabilities=capabilities), source(), pipeline, 5)
+        assert equal(in_turn, out_of_turn)
+
+    async def test_the_prediction_is_the_first_sample(self):
+        """Rule `first`: Ŷ is the sample of the first seed."""
+        upscaler = FakeUpscaler()
+        measured = await measure(upscaler, source(), PIPELINE, 5)
+        first = upscaler.sample(source().rgb, sample_seeds(5, 6)[0])
+        np.testing.assert_array_equal(measured.prediction, first)
+
+    async def test_the_prediction_is_the_mean(self):
+        """Rule `mean`: the mean of the samples, halves rounded up."""
+        upscaler = FakeUpscaler(strength=20)
+        pipeline = PIPELINE.model_copy(update={"prediction": "mean"})
+        measured = await measure(upscaler, source(), pipeline, 5)
+        samples = [upscaler.sample(source().rgb, s).astype(int) for s in sample_seeds(5, 6)]
+        expected = np.floor(np.sum(samples, axis=0) / 6 + 0.5)
+        np.testing.assert_array_equal(measured.prediction, expected)
+
+    async def test_shapes_and_numbers(self):
+        """σ is float32 of the size of Ŷ, finite and not negative."""
+        measured = await measure(FakeUpscaler(), source(), PIPELINE, 5)
+        assert measured.prediction.shape == (40, 48, 3)
+        assert measured.sigma.shape == (40, 48)
+        assert measured.sigma.dtype == np.float32
+        assert np.isfinite(measured.sigma).all()
+        assert measured.sigma.min() >= 0
+        expected = np.log(np.maximum(measured.sigma, 1e-12)).mean()
+        assert measured.mean_log_sigma == pytest.approx(expected, rel=1e-6)
+        assert set(measured.timings_ms) == {"samples", "indecision"}
+
+    async def test_progress(self):
+        """Every sample is told once, in the order in which they are done."""
+        told = []
+        await measure(FakeUpscaler(), source(), PIPELINE, 5, on_progress=lambda *p: told.append(p))
+        assert told == [(k, 6) for k in range(1, 7)]
+
+    async def test_more_samples_come_from_the_same_seeds(self):
+        """The first samples of a larger M are those of a smaller one."""
+        few, many = FakeUpscaler(), FakeUpscaler()
+        await measure(few, source(), PIPELINE, 5)
+        await measure(many, source(), PIPELINE.model_copy(update={"samples": 9}), 5)
+        assert sorted(few.calls) == sorted(many.calls[:6])
+
+
+class Withholding(FakeUpscaler):
+    """A filter withholds the samples of these seeds."""
+
+    def __init__(self, withheld, **capabilities):
+        super().__init__(capabilities=Capabilities(concurrency=4, **capabilities))
+        self.withheld = set(withheld)
+
+    async def generate(self, source, seeds):
+        samples = await super().generate(source, seeds)
+        if self.withheld & set(seeds):
+            raise Filtered("Withheld by a filter.")
+        return samples
+
+
+class TestSpares:
+    async def drawn(self, failing, **capabilities):
+        """The seeds of the samples when the first `failing` ones are withheld for good."""
+        upscaler = Withholding(sample_seeds(5, 6)[:failing], **capabilities)
+        measured = await measure(upscaler, source(), PIPELINE, 5)
+        return list(measured.seeds)
+
+    async def test_nothing_fails(self):
+        """Without a failure the spare seeds cost nothing."""
+        upscaler = Withholding([])
+        measured = await measure(upscaler, source(), PIPELINE, 5)
+        assert list(measured.seeds) == sample_seeds(5, 6)
+        assert len(upscaler.calls) == 6
+
+    @pytest.mark.parametrize("failing", [1, 4])
+    async def test_a_withheld_sample_is_replaced(self, failing):
+        """By those that a larger M would draw next: up to four."""
+        seeds = await self.drawn(failing)
+        assert sorted(seeds) == sorted(sample_seeds(5, 6 + failing)[failing:])
+
+    async def test_more_than_the_spares(self):
+        """After four the failure is told."""
+        with pytest.raises(Filtered, match=r"\d of 6 samples came"):
+            await self.drawn(5)
+
+    @pytest.mark.parametrize(("most", "failing"), [(6, 1), (7, 2)])
+    async def test_no_more_than_there_are(self, most, failing):
+        """An upscaler that has only so many distinct samples is not asked for others."""
+        upscaler = Withholding(sample_seeds(5, 6)[:failing], max_samples=most)
+        with pytest.raises(Filtered):
+            await measure(upscaler, source(), PIPELINE, 5)
+        asked = {seed for call in upscaler.calls for seed in call}
+        assert asked <= set(sample_seeds(5, max(6, most)))
+
+
+class Redeployed(FakeUpscaler):
+    """Another model takes the place of the first one after so many samples."""
+
+    def __init__(self, after):
+        super().__init__()
+        self.after = after
+
+    async def generate(self, source, seeds):
+        samples = await super().generate(source, seeds)
+        if len(self.calls) > self.after:
+            self.fingerprint = "fake:2"
+        return samples
+
+
+class TestReplaced:
+    @pytest.mark.parametrize("after", [0, 3, 5])
+    async def test_replaced_while_samples_come(self, after):
+        """Samples of another model are never reduced under the calibrated pipeline."""
+        with pytest.raises(CalibrationMismatch) as caught:
+            await measure(Redeployed(after), source(), PIPELINE, 5)
+        assert [item["field"] for item in caught.value.members["differences"]] == ["fingerprint"]
+
+    async def test_replaced_before(self):
+        """Whoever waited for a slot is refused before anything is generated."""
+        upscaler = FakeUpscaler(fingerprint="fake:2")
+        with pytest.raises(CalibrationMismatch):
+            await measure(upscaler, source(), PIPELINE, 5)
+        assert upscaler.calls == []
+
+
+class Stuck(FakeUpscaler):
+    """A cache in front of the model."""
+
+    def sample(self, rgb, seed):
+        return super().sample(rgb, 1)
+
+
+class TestDegenerateSamples:
+    async def test_of_an_image_that_is_not_flat(self):
+        """Identical samples are an error, never a confident mask."""
+        with pytest.raises(DegenerateSamples, match="identical"):
+            await measure(Stuck(), source(), PIPELINE, 5)
+
+    async def test_of_a_flat_image(self):
+        """On one colour σ = 0 may be the truth."""
+        flat = Source(np.full((20, 24, 3), 90, np.uint8))
+        measured = await measure(FakeUpscaler(strength=0), flat, PIPELINE, 5)
+        assert not measured.sigma.any()
+        assert np.isfinite(measured.mean_log_sigma)
+
+    async def test_one_different_sample_is_enough(self):
+        """One differing level in one sample is no cache."""
+
+        class Nearly(Stuck):
+            def sample(self, rgb, seed):
+                sample = super().sample(rgb, seed)
+                if seed == sample_seeds(5, 6)[3]:
+                    sample[0, 0, 0] ^= 1
+                return sample
+
+        assert (await measure(Nearly(), source(), PIPELINE, 5)).sigma.any()
+
+
+class TestGuard:
+    @pytest.mark.parametrize(
+        ("field", "upscaler"),
+        [
+            ("fingerprint", FakeUpscaler(fingerprint="fake:2")),
+            ("scale", FakeUpscaler(scale=3)),
+            ("samples", FakeUpscaler(capabilities=Capabilities(max_samples=5))),
+        ],
+    )
+    def test_of_the_upscaler(self, field, upscaler):
+        """Each fact of the live upscaler that differs is named with both values."""
+        with pytest.raises(CalibrationMismatch, match=field) as caught:
+            guard(PIPELINE, upscaler)
+        (item,) = caught.value.members["differences"]
+        assert item["field"] == field
+        assert item["calibrated"] != item["live"]
+
+    def test_of_the_trust_layer(self):
+        """A calibration of another version of σ and D is not served."""
+        older = PIPELINE.model_copy(update={"trust_layer": 0})
+        with pytest.raises(CalibrationMismatch, match="trust_layer"):
+            guard(older, FakeUpscaler())
+
+    def test_all_at_once(self):
+        """Several differences are all named."""
+        found = differences(PIPELINE, FakeUpscaler(scale=4, fingerprint="x"))
+        assert [item["field"] for item in found] == ["fingerprint", "scale"]
+
+    def test_what_does_not_matter(self):
+        """Name and capabilities that change no pixel are free."""
+        guard(PIPELINE, FakeUpscaler("other", capabilities=Capabilities(max_samples=6)))
+
+
+class Away(FakeUpscaler):
+    """Not reached yet: says what it is only after a check."""
+
+    def __init__(self):
+        super().__init__()
+        self.checks = 0
+        self.known = False
+
+    @property
+    def fingerprint(self):
+        if not self.known:
+            raise UpscalerUnavailable("'fake' has not been reached yet.")
+        return "fake:1"
+
+    @fingerprint.setter
+    def fingerprint(self, value): ...
+
+    async def check(self):
+        self.checks += 1
+        await super().check()
+        self.known = True
+
+
+class TestLearn:
+    async def test_one_that_was_away_is_asked_once(self):
+        """After that it is compared like any other."""
+        upscaler = Away()
+        for _ in range(2):
+            await learn(upscaler)
+            guard(PIPELINE, upscaler)
+        assert upscaler.checks == 1
+
+    async def test_one_that_is_still_away(self):
+        """Its own words are told."""
+        upscaler = Away()
+        upscaler.failure = UpscalerUnavailable("It sleeps.")
+        with pytest.raises(UpscalerUnavailable, match="It sleeps"):
+            await learn(upscaler)
+
+    async def test_a_request(self, tmp_path):
+        """A request has it asked before the guard compares."""
+        stores = open_stores("sqlite:///", tmp_path, result_ttl_s=600, max_result_bytes=10**9)
+        calibrations = Calibrations(stores.calibrations)
+        await calibrations.add(await calibration_of(FakeUpscaler(), 3), activate=True)
+        upscaler = Away()
+        service = UpscaleService(
+            {"fake": upscaler}, "fake", calibrations, stores.results, Slots(2, 9), Limits(), 60
+        )
+        await service.prepare(encoded(photo(1)), UpscaleRequest())
+        assert upscaler.checks == 1
+        await stores.close()
+
+    @pytest.mark.parametrize("action", ["create", "extend", "activate"])
+    async def test_an_admin(self, tmp_path, action):
+        """So has whatever an admin does that compares."""
+        stores = open_stores("sqlite:///", tmp_path, result_ttl_s=600, max_result_bytes=10**9)
+        calibrations, upscaler = Calibrations(stores.calibrations), Away()
+        calibration = await calibration_of(FakeUpscaler(), 3)
+        await calibrations.add(calibration, activate=False)
+        admin = CalibrationAdmin({"fake": upscaler}, "fake", calibrations, stores, None)
+        if action == "activate":
+            await admin.activate(calibration)
+        elif action == "create":
+            with pytest.raises(BadPairs):  # none were sent
+                await admin.create(CalibrationConfig(), [], created_by="key 12345678")
+        else:
+            with pytest.raises(BadPairs):
+                await admin.extend(calibration, [], created_by="key 12345678", activate=False)
+        assert upscaler.checks == 1
+        await stores.close()
+
+
+class TestEnd:
+    async def test_the_deadline(self):
+        """Too late is unavailable, and the calls in flight are cancelled."""
+        upscaler, clock = FakeUpscaler(seconds=3600), LoopClock()
+        task = asyncio.create_task(measure(upscaler, source(), PIPELINE, 5, deadline=600))
+        await until(lambda: len(upscaler.calls) == 4)
+        clock.jump(601)
+        with pytest.raises(UpscalerUnavailable, match="deadline"):
+            await task
+        assert upscaler.cancelled == len(upscaler.calls) == 4
+
+    async def test_cancellation_reaches_the_upscaler(self):
+        """Whoever gives up the request gives up its samples."""
+        upscaler = FakeUpscaler(seconds=30)
+        task = asyncio.create_task(measure(upscaler, source(), PIPELINE, 5))
+        await until(lambda: len(upscaler.calls) == 4)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert upscaler.cancelled == len(upscaler.calls) == 4
+
+    async def test_one_failure_cancels_the_others(self):
+        """The first error ends the request and the calls beside it."""
+
+        class Broken(FakeUpscaler):
+            async def generate(self, source, seeds):
+                if len(self.calls) == 2:
+                    raise UpscalerFailed("The model broke.")
+                return await super().generate(source, seeds)
+
+        upscaler = Broken(seconds=30)
+        with pytest.raises(UpscalerFailed, match="0 of 6 samples came"):
+            await measure(upscaler, source(), PIPELINE, 5)
+        assert upscaler.cancelled == len(upscaler.calls)
+
+
+@pytest.mark.slow
+class TestRisk:
+    """E[worst error in the mask] ≤ α, over calibrations and images, through the service itself.
+
+    12 calibrations of 120 pairs, 16 fresh images for each; the images of one calibration share it,
+    so the standard error is that of the 12 means. Its measured size is 0.003, and B/(n+1) = 0.016
+    is the slack: a mask that loses 0.03 more than α is found almost surely. That such a loss is
+    possible at all is shown by masks grown by 16 pixels, which must break the promise.
+    """
+
+    CALIBRATIONS, PAIRS, FRESH = 12, 120, 16
+    ALPHAS = (0.08, 0.11, 0.14)
+
+    async def test_the_promise_holds(self, tmp_path):
+        """The mean loss is at most α within 3 standard errors; grown masks lose more."""
+        random = np.random.default_rng(7)
+        means = np.array(
+            [
+                await self.one_calibration(tmp_path / f"{k}", random)
+                for k in range(self.CALIBRATIONS)
+            ]
+        )
+        loss, trusted, grown = means.mean(0).T
+        error = means[..., 0].std(0, ddof=1) / np.sqrt(self.CALIBRATIONS)
+        assert (error < 0.01).all(), error
+        assert (loss <= np.array(self.ALPHAS) + 3 * error).all(), (loss, error)
+        assert (grown > np.array(self.ALPHAS) + 3 * error).all(), grown
+        assert (np.diff(trusted) > 0).all(), trusted
+        assert 0.05 < trusted[0] < trusted[-1] < 0.95, trusted
+
+    async def one_calibration(self, folder, random):
+        """Mean loss, trusted share and loss of a grown mask per α, under one calibration."""
+        upscaler = FakeUpscaler(strength=3)
+        pipeline = PIPELINE.model_copy(update={"samples": 4})
+        seeds = [int(s) for s in random.integers(0, 2**31, self.PAIRS + self.FRESH)]
+        pairs = [self.pair(s) for s in seeds]
+        measured = [await measure_pair(upscaler, p, pipeline) for p in pairs[: self.PAIRS]]
+        calibration = Calibration.from_pairs(measured, upscaler="fake", pipeline=pipeline)
+        stores = open_stores("sqlite:///", folder, result_ttl_s=600, max_result_bytes=10**9)
+        calibrations = Calibrations(stores.calibrations)
+        await calibrations.add(calibration, activate=True)
+        service = UpscaleService(
+            {"fake": upscaler}, "fake", calibrations, stores.results, Slots(2, 9), Limits(), 60
+        )
+        served = [
+            [await self.serve(service, pair, alpha) for alpha in self.ALPHAS]
+            for pair in pairs[self.PAIRS :]
+        ]
+        await stores.close()
+        return np.mean(served, axis=0)
+
+    @staticmethod
+    def pair(seed):
+        """A fresh image of the same law, its contrast differing from image to image."""
+        random = np.random.default_rng(seed)
+        truth = photo(seed, 48, 48).astype(float)
+        truth = np.clip(128 + (truth - 128) * random.uniform(0.2, 1.8), 0, 255).astype(np.uint8)
+        return Pair(f"{seed}", degrade(truth, 2, Degradation(), 0), truth, "", f"{seed}", seed)
+
+    @staticmethod
+    async def serve(service, pair, alpha):
+        """The realised loss of one request, the share of its mask, and the loss of a grown mask."""
+        request = UpscaleRequest(alpha=alpha, seed=pair.seed)
+        prepared = await service.prepare(encoded(pair.x), request)
+        answer = await service.run(prepared)
+        image, mask = (
+            np.asarray(Image.open(io.BytesIO(answer.files[name])))
+            for name in ("image.png", "mask.png")
+        )
+        error = fidelity.error(pair.y, image, prepared.calibration.pipeline.fidelity)
+        grown = ndimage.binary_dilation(mask, iterations=16)
+        return (error.max(where=mask, initial=0), mask.mean(), error.max(where=grown, initial=0))

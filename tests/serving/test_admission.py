@@ -1,0 +1,258 @@
+"""A few run, some wait in order, the rest is told when to come back."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from app.errors import ImageTooLarge, Overloaded
+from app.serving.admission import Slots
+
+
+async def settled():
+    """Return when every task has gone as far as it can."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+class Work:
+    """Requests that hold a slot until they are let go."""
+
+    def __init__(self, slots):
+        self.slots = slots
+        self.begun = []
+        self.doors = {}
+        self.tasks = {}
+
+    async def start(self, name, **options):
+        self.doors[name] = asyncio.Event()
+        self.tasks[name] = asyncio.create_task(self._hold(name, **options))
+        await settled()
+        return self.tasks[name]
+
+    async def _hold(self, name, **options):
+        async with self.slots.slot(**options):
+            self.begun.append(name)
+            await self.doors[name].wait()
+
+    async def let_go(self, name):
+        self.doors[name].set()
+        await self.tasks[name]
+        await settled()
+
+    async def end(self):
+        for door in self.doors.values():
+            door.set()
+        await asyncio.gather(*self.tasks.values(), return_exceptions=True)
+
+
+@pytest.fixture
+async def work():
+    work = Work(Slots(2, 2))
+    yield work
+    await work.end()
+    assert (work.slots.in_flight, work.slots.waiting) == (0, 0)
+
+
+async def full(work):
+    for name in "abcd":
+        await work.start(name)
+
+
+async def test_slots_and_waiting_places(work):
+    """Two run, two wait, and the fifth is refused at once."""
+    await full(work)
+    assert work.begun == ["a", "b"]
+    assert (work.slots.in_flight, work.slots.waiting) == (2, 2)
+    with pytest.raises(Overloaded, match="2 slots and 2 waiting places") as caught:
+        async with work.slots.slot():
+            pytest.fail("no slot was free")
+    assert caught.value.retry_after >= 1
+
+
+async def test_the_first_to_come_is_the_first_to_run(work):
+    """Waiting requests get free slots in the order of their arrival."""
+    await full(work)
+    await work.let_go("b")
+    assert work.begun == ["a", "b", "c"]
+    await work.let_go("a")
+    assert work.begun == ["a", "b", "c", "d"]
+
+
+async def test_a_place_that_became_free_is_given_again(work):
+    """After one is served another may wait."""
+    await full(work)
+    await work.let_go("a")
+    await work.start("e")
+    assert work.slots.waiting == 2
+
+
+async def test_patient_requests_are_never_refused(work):
+    """A job waits however many do, and is served in its turn."""
+    await full(work)
+    await work.start("job", patient=True)
+    assert work.slots.waiting == 3
+    for name in "abcd":
+        await work.let_go(name)
+    assert work.begun[-1] == "job"
+
+
+async def test_cancelled_while_waiting(work):
+    """Whoever gives up waiting frees the place, and the next one moves up."""
+    await full(work)
+    work.tasks["c"].cancel()
+    await settled()
+    assert work.slots.waiting == 1
+    await work.let_go("a")
+    assert work.begun == ["a", "b", "d"]
+
+
+async def test_cancelled_while_running(work):
+    """So does whoever is cancelled while running."""
+    await full(work)
+    work.tasks["a"].cancel()
+    await settled()
+    assert work.begun == ["a", "b", "c"]
+
+
+async def test_errors_free_the_slot():
+    """A failed request holds nothing."""
+    slots = Slots(1, 0)
+    for _ in range(3):
+        with pytest.raises(ZeroDivisionError):
+            async with slots.slot():
+                _ = 1 / 0
+    async with slots.slot():
+        assert slots.in_flight == 1
+
+
+async def test_no_waiting_places():
+    """0 waiting places: refused as soon as all slots are taken, welcome when one is free."""
+    slots = Slots(1, 0)
+    async with slots.slot():
+        with pytest.raises(Overloaded):
+            async with slots.slot():
+                pytest.fail("no slot was free")
+    async with slots.slot():
+        pass
+
+
+async def test_the_estimate_follows_the_load():
+    """Retry-After grows with the time that slots are held."""
+
+    async def estimate(slots):
+        async with slots.slot():
+            with pytest.raises(Overloaded) as caught:
+                async with slots.slot():
+                    pytest.fail("no slot was free")
+        return caught.value.retry_after
+
+    slots = Slots(1, 0)
+    before = await estimate(slots)
+    for _ in range(30):
+        async with slots.slot():
+            pass
+    assert await estimate(slots) == 1 < before
+
+
+class TestMemory:
+    """Slots of which ten bytes are left for all."""
+
+    @pytest.fixture
+    async def work(self):
+        work = Work(Slots(4, 2, budget=10))
+        yield work
+        await work.end()
+        assert (work.slots.in_flight, work.slots.bytes_in_flight) == (0, 0)
+
+    async def test_together_within_the_budget(self, work):
+        """A request waits while those with a slot leave too little, although slots are free."""
+        await work.start("a", cost=6)
+        await work.start("b", cost=4)
+        await work.start("c", cost=1)
+        assert work.begun == ["a", "b"]
+        await work.let_go("b")
+        assert work.begun == ["a", "b", "c"]
+        assert work.slots.bytes_in_flight == 7
+
+    async def test_a_large_one_is_not_overtaken(self, work):
+        """Small requests behind a large one wait with it, so that it is not starved."""
+        await work.start("a", cost=2)
+        await work.start("large", cost=10)
+        await work.start("small", cost=1)
+        assert work.begun == ["a"]
+        await work.let_go("a")
+        assert work.begun == ["a", "large"]
+        await work.let_go("large")
+        assert work.begun == ["a", "large", "small"]
+
+    async def test_a_large_one_that_gives_up(self, work):
+        """Those behind it move up at once."""
+        await work.start("a", cost=2)
+        await work.start("large", cost=10)
+        await work.start("small", cost=1)
+        work.tasks["large"].cancel()
+        await settled()
+        assert work.begun == ["a", "small"]
+
+    async def test_more_than_there_is(self, work):
+        """What never fits is refused at once, with both numbers."""
+        with pytest.raises(ImageTooLarge) as caught:
+            async with work.slots.slot(11, patient=True):
+                pytest.fail("it cannot fit")
+        assert caught.value.members == {
+            "limit": "max_in_flight_bytes",
+            "maximum": 10,
+            "actual": 11,
+        }
+
+    async def test_refused_for_memory(self, work):
+        """When the memory is taken and the waiting places, too, the refusal says so."""
+        await work.start("a", cost=10)
+        await work.start("b", cost=1)
+        await work.start("c", cost=1)
+        with pytest.raises(Overloaded, match="The memory for answers and 2 waiting places"):
+            work.slots.check_room()
+
+    async def test_called_and_cancelled_at_once(self, work):
+        """A request that is cancelled in the moment in which its turn comes holds nothing."""
+        async with work.slots.slot(10):
+            await work.start("b", cost=10)
+            await work.start("c", cost=10)
+        work.tasks["b"].cancel()
+        await settled()
+        assert work.begun == ["c"]
+
+
+@settings(max_examples=50)
+@given(st.lists(st.tuples(st.integers(0, 12), st.booleans(), st.integers(0, 3)), max_size=25))
+async def test_never_more_than_the_limits(steps):
+    """Whatever comes, gives up and ends: slots and bytes stay bounded and return to nothing."""
+    slots, begun, ended = Slots(3, 100, budget=10), [], asyncio.Event()
+    tasks = {}
+
+    async def hold(number, cost):
+        async with slots.slot(cost):
+            assert slots.in_flight <= 3
+            assert slots.bytes_in_flight <= 10
+            begun.append(number)
+            await ended.wait()
+
+    for number, (cost, gives_up, pause) in enumerate(steps):
+        tasks[number] = asyncio.create_task(hold(number, cost))
+        for _ in range(pause):
+            await asyncio.sleep(0)
+        if gives_up:
+            tasks[number // 2].cancel()
+    ended.set()
+    outcomes = await asyncio.gather(*tasks.values(), return_exceptions=True)
+    assert (slots.in_flight, slots.bytes_in_flight, slots.waiting) == (0, 0, 0)
+    for number, (outcome, (cost, _, _)) in enumerate(zip(outcomes, steps, strict=True)):
+        if outcome is None:
+            assert number in begun
+        elif not isinstance(outcome, asyncio.CancelledError):
+            assert isinstance(outcome, ImageTooLarge)
+            assert cost > 10

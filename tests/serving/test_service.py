@@ -1,0 +1,41 @@
+"""Requests that are cancelled while their answer is made."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from contextlib import suppress
+
+from app import service as module
+from app.serving.service import UpscaleRequest
+from tests.api.gateway import IMAGE, gateway
+from tests.factories import calibration_of
+from tests.fakes import FakeUpscaler
+
+
+async def test_a_thread_keeps_its_slot(tmp_path, monkeypatch):
+    """A cancelled request gives its slot and bytes back when its thread has ended, not before."""
+    upscaler = FakeUpscaler()
+    app = gateway(tmp_path, upscaler, calibrations=[await calibration_of(upscaler)])
+    started, may_end, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def slow(*_):
+        started.set()
+        may_end.wait(60)
+        ended.set()
+
+    monkeypatch.setattr(module, "_answer", slow)
+    async with app.router.lifespan_context(app) as state:
+        service = state["trustscale"].service
+        run = asyncio.create_task(service.run(await service.prepare(IMAGE, UpscaleRequest())))
+        assert await asyncio.to_thread(started.wait, 60)
+        run.cancel()
+        await asyncio.sleep(0.1)
+        assert (service.slots.in_flight, ended.is_set()) == (1, False)
+        assert service.slots.bytes_in_flight > 0
+        may_end.set()
+        with suppress(asyncio.CancelledError):
+            await run
+        assert run.cancelled()
+        assert ended.is_set()
+        assert (service.slots.in_flight, service.slots.bytes_in_flight) == (0, 0)

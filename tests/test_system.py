@@ -1,0 +1,55 @@
+"""The memory limit of a process: of its container, in both versions of control groups."""
+
+from __future__ import annotations
+
+import pytest
+
+from app.system import memory_limit
+
+GIB = 2**30
+
+
+@pytest.fixture
+def machine(tmp_path):
+    """Writes the files of a system; the limit that is read from them."""
+
+    def limit(own_group: str, **files: str) -> int | None:
+        (tmp_path / "own").write_text(own_group)
+        for name, content in files.items():
+            path = tmp_path / "cgroup" / name.replace("__", "/").replace("_max", ".max")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(content)
+        return memory_limit(tmp_path / "cgroup", tmp_path / "own")
+
+    return limit
+
+
+def test_of_a_container(machine):
+    """In a container its own group is the root."""
+    assert machine("0::/\n", memory_max=f"{GIB}\n") == GIB
+
+
+def test_seen_from_outside(machine):
+    """Elsewhere the smallest limit above the process counts."""
+    files = {"memory_max": "max\n", "a__memory_max": f"{GIB}\n", "a__b__memory_max": "max\n"}
+    assert machine("0::/a/b\n", **files) == GIB
+
+
+def test_the_path_of_another_namespace(machine):
+    """A path that does not exist here does not hide the limit of the root."""
+    assert machine("0::/docker/0123\n", memory_max=f"{GIB}\n") == GIB
+
+
+def test_first_version(machine, tmp_path):
+    """Systems with the older control groups have a file per controller."""
+    folder = tmp_path / "cgroup" / "memory"
+    folder.mkdir(parents=True)
+    (folder / "memory.limit_in_bytes").write_text(f"{GIB}\n")
+    assert machine("9:name=systemd:/\n4:memory:/a\n1:cpu:/\n0::/\n") == GIB
+
+
+def test_without_a_limit(machine, tmp_path):
+    """Else it is what the machine has, also where there are no control groups."""
+    of_machine = memory_limit(tmp_path, tmp_path / "none")
+    assert of_machine is None or of_machine > 2**28
+    assert machine("0::/\n", memory_max="max\n") == of_machine
