@@ -6,7 +6,7 @@ import asyncio
 import threading
 from contextlib import suppress
 
-from app import service as module
+from app.serving import service as module
 from app.serving.service import UpscaleRequest
 from tests.api.gateway import IMAGE, gateway
 from tests.factories import calibration_of
