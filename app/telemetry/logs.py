@@ -1,14 +1,83 @@
-"""Structured logs: one JSON object (or one readable line) per event, with the request id."""
+"""Structured logs: one JSON object (or one readable line) per event, with the request id.
+
+A log outlives what it tells of and is read by many, so it holds no values of variables: the frames
+of a request hold its keys and its image. And it is bounded, whatever has gone wrong: writing an
+event holds up everything else.
+"""
 
 from __future__ import annotations
 
 import logging
 import sys
-from typing import Literal
+import traceback
+from collections.abc import Iterator
+from itertools import islice
+from typing import Final, Literal
 
 import structlog
 
 from app.telemetry import tracing
+
+_MOST_ERRORS: Final = 5  # of the causes of an error, and of the errors in a group
+_MOST_FRAMES: Final = 20  # of one error, the innermost
+_LONGEST_REPORT: Final = 16_000  # letters
+_LONGEST_VALUE: Final = 4_000
+_SHORT: Final = (bool, int, float, type(None))
+
+
+def _report(exc_info: structlog.typing.ExcInfo) -> str:
+    """An error and what caused it, the outermost first: its last frames and what it says.
+
+    The formatters of the standard library read all frames of all causes first; after a recursion
+    these are a million.
+    """
+    parts = []
+    for error in islice(_causes(exc_info[1]), _MOST_ERRORS):
+        frames = "".join(traceback.format_tb(error.__traceback__, limit=-_MOST_FRAMES))
+        parts.append(f"Traceback (most recent call last):\n{frames}{_words(error)}")
+    return _cut("\ncaused by:\n".join(parts), _LONGEST_REPORT)
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """An error, the errors of a group, and what they were raised from or while; none twice."""
+    waiting, seen = [error], set[int]()
+    while waiting:
+        error = waiting.pop(0)
+        if id(error) in seen:
+            continue
+        seen.add(id(error))
+        yield error
+        if isinstance(error, BaseExceptionGroup):
+            waiting += error.exceptions
+        cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+        if cause is not None:
+            waiting.append(cause)
+
+
+def _words(error: BaseException) -> str:
+    try:
+        return f"{type(error).__qualname__}: {_cut(str(error), _LONGEST_VALUE)}"
+    except Exception:  # noqa: BLE001 - somebody else's code; the log must not fail by it
+        return type(error).__qualname__
+
+
+def _cut(text: str, longest: int) -> str:
+    """A text without its middle if it is too long."""
+    if len(text) <= longest:
+        return text
+    half = longest // 2
+    return f"{text[:half]} … {len(text) - 2 * half:,} letters left out … {text[-half:]}"
+
+
+def _bounded(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Values of a bounded length; what is neither text nor a number is shortened as text."""
+    for name, value in event.items():
+        if isinstance(value, _SHORT) or name == "exception":
+            continue
+        text = value if isinstance(value, str) else repr(value)
+        if len(text) > _LONGEST_VALUE:
+            event[name] = _cut(text, _LONGEST_VALUE)
+    return event
 
 
 def _trace(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
@@ -26,10 +95,10 @@ def configure_logs(level: str, style: Literal["json", "console"]) -> None:
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    render: list[structlog.typing.Processor] = (
-        [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+    render: structlog.typing.Processor = (
+        structlog.processors.JSONRenderer()
         if style == "json"
-        else [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
     )
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
@@ -40,7 +109,12 @@ def configure_logs(level: str, style: Literal["json", "console"]) -> None:
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.ExceptionRenderer(_report),
+                _bounded,
+                render,
+            ],
         )
     )
     root = logging.getLogger()

@@ -18,7 +18,7 @@ from app.errors import BadImage, ConfigError
 from app.settings import load_settings
 from app.telemetry import otel, tracing
 from app.telemetry.export import exporting
-from app.telemetry.logs import configure_logs
+from tests.logs import logging_as
 from tests.servers import ProcessGroup, free_port
 from tests.spans import Collector, recorded
 
@@ -104,16 +104,11 @@ class TestOn:
 
     def test_logs_name_the_span(self, capsys):
         """Events of ours and of libraries carry the ids of trace and span."""
-        before = logging.getLogger().handlers, logging.getLogger().level, structlog.get_config()
-        try:
-            configure_logs("info", "json")
+        with logging_as("json"):
             with recorded() as spans, tracing.span("a"):
                 structlog.get_logger("x").info("ours", request_id="r")
                 logging.getLogger("library").warning("theirs")
             structlog.get_logger("x").info("after")
-        finally:
-            logging.getLogger().handlers, logging.getLogger().level = before[:2]
-            structlog.configure(**before[2])
         ours, theirs, after = map(json.loads, capsys.readouterr().err.splitlines())
         span = spans.one("a")
         for event in (ours, theirs):

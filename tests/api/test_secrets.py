@@ -1,0 +1,63 @@
+"""Keys go nowhere: whatever fails, no log, trace, answer, job or file holds one."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.api.admin import Admin, truth_files
+from tests.api.gateway import ADMIN_KEY, check_problem, post
+from tests.fakes import FakeUpscaler
+from tests.logs import logging_as
+from tests.spans import recorded
+
+CLIENT_KEY = "key-of-the-client"
+UNKNOWN_KEY = "key-of-nobody"
+KEYS = (CLIENT_KEY, UNKNOWN_KEY, ADMIN_KEY)
+
+
+class Recursive(FakeUpscaler):
+    """Fails as deep as Python goes."""
+
+    async def generate(self, source, seeds):
+        return await self.generate(source, seeds)
+
+
+class Faulty(FakeUpscaler):
+    """Fails at once, with an error that nobody foresaw."""
+
+    async def generate(self, source, seeds):
+        raise RuntimeError("a fault")
+
+
+@pytest.mark.parametrize("style", ["json", "console"])
+@pytest.mark.parametrize("kind", [Recursive, Faulty])
+def test_no_sink_holds_a_key(start, capfd, tmp_path, style, kind):
+    """Requests, jobs and admin actions fail unexpectedly; both ways to send a key are tried."""
+    with logging_as(style), recorded() as spans:
+        client = start(kind(), client_keys=[CLIENT_KEY])
+        said = []
+        for headers in ({"Authorization": f"Bearer {CLIENT_KEY}"}, {"X-API-Key": CLIENT_KEY}):
+            answer = post(client, headers=headers)
+            check_problem(answer, "internal-error")
+            job = post(client, headers={**headers, "Prefer": "respond-async"})
+            events = client.get(f"{job.headers['location']}/events", headers=headers).text
+            assert '"failed"' in events
+            said += [answer.text, job.text, events]
+        said.append(post(client, headers={"X-API-Key": UNKNOWN_KEY}).text)
+        admin = Admin(client)
+        job = admin.post_files(truth_files(2))
+        said += [job.text, admin.send("GET").text]
+        said.append(
+            client.get(f"{job.headers['location']}/events", headers={"X-API-Key": CLIENT_KEY}).text
+        )
+        audit = client.get("/v1/admin/audit", headers={"X-API-Key": ADMIN_KEY})
+        assert "upload" in audit.text or "create" in audit.text
+        said.append(audit.text)
+    log = capfd.readouterr().err
+    assert "unexpected_error" in log
+    stored = [file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()]
+    for key in KEYS:
+        assert key not in log
+        assert key not in spans.said()
+        assert not [text for text in said if key in text]
+        assert not [data for data in stored if key.encode() in data]

@@ -1,0 +1,26 @@
+"""The log of this process as an operator's would be, for as long as a `with`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+import structlog
+
+from app.telemetry.logs import configure_logs
+
+
+@contextmanager
+def logging_as(style: Literal["json", "console"]) -> Iterator[None]:
+    """Log to standard error in a style; at the end as before."""
+    root = logging.getLogger()
+    before = root.handlers, root.level, structlog.get_config()
+    try:
+        configure_logs("info", style)
+        structlog.configure(cache_logger_on_first_use=False)  # loggers of modules outlive a test
+        yield
+    finally:
+        root.handlers, root.level = before[:2]
+        structlog.configure(**before[2])
