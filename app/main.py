@@ -21,6 +21,7 @@ from app.api import (
     jobs,
     labels,
     monitor,
+    options,
     problems,
     results,
     truth,
@@ -93,6 +94,7 @@ def create_app(settings: Settings, *, build: Build | None = None) -> FastAPI:
         calibrations,
         derive,
         labels,
+        options,
         monitor,
         audit,
     ):

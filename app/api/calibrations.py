@@ -23,6 +23,7 @@ from app.calibration.job import CalibrationRequest
 from app.calibration.plot import risk_plot
 from app.calibration.record import Calibration
 from app.canary.keep import forget
+from app.conformal.fidelity import needs_label
 from app.errors import BadRequest, Conflict, UpscalerUnavailable
 from app.monitor.watch import monitored_keys
 from app.sampling.pipeline import differences
@@ -68,6 +69,7 @@ class PendingRow(JobOut):
     name: str | None
     upscaler: str
     metric: str
+    needs_label: bool
 
     @classmethod
     def of(cls, job: Job) -> PendingRow:
@@ -78,6 +80,7 @@ class PendingRow(JobOut):
             name=asked.config.name,
             upscaler=asked.upscaler,
             metric=asked.pipeline.fidelity.title,
+            needs_label=needs_label(asked.pipeline.fidelity),
         )
 
 

@@ -15,7 +15,7 @@ from app.api.upscale import client_name
 from app.errors import Conflict, NotFound
 from app.monitor.truth import MAX_TRUTH_BYTES, FeedbackPoint, Served, Truth, counting, score
 from app.serving.answer import Result
-from app.serving.footprint import TRUTH_BYTES_PER_PIXEL
+from app.serving.footprint import truth_footprint
 from app.serving.service import IMAGE, INPUT, MASK, SIGMA, sigma_map
 from app.stores.monitor import Label
 
@@ -64,7 +64,8 @@ async def tell_truth(
     result = Result.model_validate_json(await state.stores.results.document(result_id))
     whole = await state.calibrations.stored(result.calibration)
     calibration = whole.of_group(result.group)
-    async with state.service.slots.slot(result.width * result.height * TRUTH_BYTES_PER_PIXEL):
+    cost = truth_footprint(result.height, result.width, calibration.pipeline)
+    async with state.service.slots.slot(cost):
         served = await _served(state, result)
         files = [await upload.read() if upload is not None else None for upload in (image, label)]
         scored = await asyncio.to_thread(score, calibration, served, image=files[0], label=files[1])

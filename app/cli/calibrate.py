@@ -25,6 +25,7 @@ from app.cli.calibrations import (
 )
 from app.cli.local import local, progress_bar
 from app.cli.remote import KeyOption, Remote, ServerOption, calibrate_remotely
+from app.conformal.fidelity import metric_names
 from app.errors import BadRequest
 from app.sampling.pipeline import learn
 from app.settings import KEY_VARIABLE
@@ -50,7 +51,7 @@ def calibrate(
     ] = None,
     metric: Annotated[
         str,
-        typer.Option(help="neighborhood, neighborhood_difference, pointwise or semantic."),
+        typer.Option(help=f"D: {', '.join(metric_names())}."),
     ] = "neighborhood",
     labels: Annotated[
         str, typer.Option(help="Who labels for the semantic metric: people or synthetic.")

@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from app.conformal.filters import gaussian_blur
+from app.conformal.filters import gaussian_blur, gaussian_radius
 from app.conformal.lab import check_rgb, normalised_lab
 
 _C1, _C2 = np.float32(0.01**2), np.float32(0.03**2)
@@ -87,6 +87,11 @@ class Settings:
         """How answers and reports call it."""
         return f"synthetic annotator {self.name} version {self.version}"
 
+    @property
+    def radius(self) -> int:
+        """How far, in pixels, the label of a pixel looks: the blur, the opening and the margin."""
+        return gaussian_radius(self.blur) + 2 * (self.opening // 2) + self.margin
+
 
 def label(
     truth_rgb: NDArray[np.uint8],
@@ -107,7 +112,9 @@ def label(
         )
     truth, prediction = normalised_lab(truth_rgb), normalised_lab(prediction_rgb)
     marks = color_difference(truth, prediction, settings.blur) > settings.color
-    marks |= structure_difference(truth[0], prediction[0], settings) > settings.structure
+    lightness, made = truth[0].copy(), prediction[0].copy()
+    del truth, prediction  # two thirds of what is held, and not looked at again
+    marks |= structure_difference(lightness, made, settings) > settings.structure
     return _brushed(marks, settings)
 
 

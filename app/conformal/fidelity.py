@@ -1,24 +1,26 @@
 """D: how wrong a prediction is, per pixel, bounded by B (paper §2.3).
 
-A metric is one small function of the truth and the prediction, and a bound. To
-add one, write the function and enter it in `METRICS`.
+`METRICS` is all that the program knows of its metrics. To add one, write a function of the truth
+and the prediction and enter its row; forms, commands, checks and answers read the row.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app.conformal import annotator as synthetic
-from app.conformal.filters import gaussian_blur
+from app.conformal.filters import gaussian_blur, gaussian_radius
 from app.conformal.lab import check_rgb, lab_distance, normalised_lab
 
-MetricName = Literal["neighborhood", "neighborhood_difference", "pointwise", "semantic"]
 Labels = Literal["people", "synthetic"]
+Unit = Literal["lab", "label"]
+RGB: TypeAlias = NDArray[np.uint8]
+Error: TypeAlias = "Callable[[RGB, RGB, Settings], NDArray[np.float32]]"
 
 # The largest ‖u − v‖₁ between two sRGB colours in normalised Lab is 1.9575660174, between pure
 # green and pure blue, over the whole cube; rounded up. The paper uses 3, the trivial bound.
@@ -28,55 +30,138 @@ LAB_BOUND = 1.9576
 MOST_BOUND = 1000.0
 
 
-class Metric(NamedTuple):
-    """A fidelity metric on uint8 [H, W, 3] images and the least bound that is known to hold."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """One row of `METRICS`.
 
-    error: Callable[[NDArray[np.uint8], NDArray[np.uint8], float], NDArray[np.float32]]
+    error: D of a truth and a prediction, uint8 [H, W, 3] each, as a float32 [H, W] ≥ 0 of its own;
+        None: people draw it.
+    bound: the least B that is known to hold.
+    sentence: what the statement of a guarantee calls D at a pixel; `{blur}` and `{annotator}` stand
+        for these settings.
+    words: the same in a few words, for lists and for people in a hurry.
+    title: how a form offers the metric.
+    radius: D of a pixel depends on the pixels at most so far away, along either axis; None: on
+        what a person saw.
+    bytes_per_pixel: what `error` allocates at most, without the two images.
+    unit: what D counts: L1 distance in normalised Lab, or 1 where a label marks the pixel.
+    blurs: whether the setting `blur` changes D.
+    bounds_psnr: whether it bounds the Lab PSNR (`guarantees.lab_psnr_lower_bound_db`).
+    """
+
+    error: Error | None
     bound: float
+    sentence: str
+    words: str
+    title: str
+    radius: Callable[[Settings], int | None]
+    bytes_per_pixel: int
+    unit: Unit = "lab"
+    blurs: bool = False
+    bounds_psnr: bool = False
+
+    @property
+    def needs_label(self) -> bool:
+        """Whether people draw D."""
+        return self.error is None
 
 
-def pointwise(
-    truth: NDArray[np.uint8], prediction: NDArray[np.uint8], blur: float
-) -> NDArray[np.float32]:
-    """‖Y − Ŷ‖₁ per pixel in normalised Lab; `blur` is not used."""
-    del blur
+def pointwise(truth: RGB, prediction: RGB, settings: Settings) -> NDArray[np.float32]:
+    """‖Y − Ŷ‖₁ per pixel in normalised Lab."""
+    del settings
     return lab_distance(truth, prediction)
 
 
-def neighborhood(
-    truth: NDArray[np.uint8], prediction: NDArray[np.uint8], blur: float
-) -> NDArray[np.float32]:
+def neighborhood(truth: RGB, prediction: RGB, settings: Settings) -> NDArray[np.float32]:
     """K * ‖Y − Ŷ‖₁: the mean error of a neighbourhood, as the authors' experiments computed it."""
-    return gaussian_blur(lab_distance(truth, prediction), blur)
+    return gaussian_blur(lab_distance(truth, prediction), settings.blur)
 
 
-def neighborhood_difference(
-    truth: NDArray[np.uint8], prediction: NDArray[np.uint8], blur: float
-) -> NDArray[np.float32]:
+def neighborhood_difference(truth: RGB, prediction: RGB, settings: Settings) -> NDArray[np.float32]:
     """‖Y * K − Ŷ * K‖₁, the paper's formula: errors that cancel in a neighbourhood vanish.
 
     At most `neighborhood` at every pixel, by the triangle inequality.
     """
     blurred = np.subtract(normalised_lab(truth), normalised_lab(prediction))
     for channel in blurred:
-        channel[...] = gaussian_blur(channel, blur)
+        channel[...] = gaussian_blur(channel, settings.blur)
     np.abs(blurred, out=blurred)
     return np.asarray(blurred.sum(axis=0, dtype=np.float32))
 
 
-METRICS: Mapping[str, Metric] = {
-    "pointwise": Metric(pointwise, LAB_BOUND),
-    "neighborhood": Metric(neighborhood, LAB_BOUND),
-    "neighborhood_difference": Metric(neighborhood_difference, LAB_BOUND),
+def marked(truth: RGB, prediction: RGB, settings: Settings) -> NDArray[np.float32]:
+    """1 where the synthetic annotator finds that the meaning differs, else 0."""
+    return synthetic.label(truth, prediction, settings.annotator).astype(np.float32)
+
+
+# One per metric; where `labels` says that a rule labels, the row METRIC:synthetic holds.
+METRICS: dict[str, Metric] = {
+    "neighborhood": Metric(
+        error=neighborhood,
+        bound=LAB_BOUND,
+        sentence="mean colour difference around a pixel (L1 in normalised CIELAB, Gaussian "
+        "neighbourhood of {blur:g} px)",
+        words="mean colour error around a pixel",
+        title="Colour, mean error around each pixel (recommended)",
+        radius=lambda settings: gaussian_radius(settings.blur),
+        bytes_per_pixel=28,
+        blurs=True,
+    ),
+    "neighborhood_difference": Metric(
+        error=neighborhood_difference,
+        bound=LAB_BOUND,
+        sentence="difference of the blurred colours at a pixel (L1 in normalised CIELAB, Gaussian "
+        "blur of {blur:g} px)",
+        words="colour error of local means",
+        title="Colour, difference of local means (the paper's formula)",
+        radius=lambda settings: gaussian_radius(settings.blur),
+        bytes_per_pixel=40,
+        blurs=True,
+    ),
+    "pointwise": Metric(
+        error=pointwise,
+        bound=LAB_BOUND,
+        sentence="colour difference of a pixel (L1 in normalised CIELAB)",
+        words="colour error of a pixel",
+        title="Colour at the pixel itself (gives a PSNR bound)",
+        radius=lambda _: 0,
+        bytes_per_pixel=28,
+        bounds_psnr=True,
+    ),
+    "semantic": Metric(
+        error=None,
+        bound=1.0,
+        sentence="semantic error of a pixel (1 where the meaning differs)",
+        words="difference in meaning",
+        title="Meaning, marked by people",
+        radius=lambda _: None,
+        bytes_per_pixel=8,
+        unit="label",
+    ),
+    "semantic:synthetic": Metric(
+        error=marked,
+        bound=1.0,
+        sentence="semantic error of a pixel (1 where the {annotator}, a rule and not a person, "
+        "finds that the meaning differs)",
+        words="difference that a synthetic annotator (a rule, not a person) would mark",
+        title="Meaning, marked by a synthetic annotator",
+        radius=lambda settings: synthetic.Settings.of(settings.annotator).radius,
+        bytes_per_pixel=60,
+        unit="label",
+    ),
 }
-SEMANTIC_BOUND = 1.0
+
+
+def metric_names() -> tuple[str, ...]:
+    """What `Settings.metric` can be."""
+    return tuple(name for name in METRICS if ":" not in name)
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
     """How the error is measured.
 
-    metric: `neighborhood` (default), `neighborhood_difference`, `pointwise` or `semantic`.
+    metric: a name in `METRICS`.
     blur: standard deviation in pixels of the neighbourhood's Gaussian K.
     bound: B. None means the least known bound of the metric; a larger one (the paper's 3) is
         allowed; a smaller one clips D, and the guarantee is then about the clipped error.
@@ -85,19 +170,19 @@ class Settings:
     annotator: the settings of that rule; None: its defaults, or no rule where people draw.
     """
 
-    metric: MetricName = "neighborhood"
+    metric: str = "neighborhood"
     blur: float = 4.0
     bound: float | None = None
     labels: Labels = "people"
     annotator: synthetic.Settings | None = None
 
     def __post_init__(self) -> None:
-        if self.metric not in get_args(MetricName):
-            raise ValueError(f"metric must be one of {get_args(MetricName)}")
+        if self.metric not in metric_names():
+            raise ValueError(f"metric must be one of {metric_names()}")
         if self.labels not in get_args(Labels):
             raise ValueError(f"labels must be one of {get_args(Labels)}")
         if self.labels == "synthetic":
-            if self.metric != "semantic":
+            if self.key not in METRICS:
                 raise ValueError("synthetic labels belong to the semantic metric, and only to it")
             object.__setattr__(self, "annotator", synthetic.Settings.of(self.annotator))
         elif self.annotator is not None:
@@ -105,7 +190,7 @@ class Settings:
         if not 0 <= self.blur <= 256:
             raise ValueError("blur must be between 0 and 256 pixels")
         if self.bound is None:
-            object.__setattr__(self, "bound", natural_bound(self.metric))
+            object.__setattr__(self, "bound", self.row.bound)
         elif not 0 < self.bound <= MOST_BOUND:
             raise ValueError(f"bound must be a positive number of at most {MOST_BOUND:g}")
 
@@ -121,14 +206,25 @@ class Settings:
         return asdict(self)
 
     @property
+    def key(self) -> str:
+        """The name of the row in `METRICS`."""
+        return self.metric if self.labels == "people" else f"{self.metric}:{self.labels}"
+
+    @property
+    def row(self) -> Metric:
+        """All that is known of the metric."""
+        return METRICS[self.key]
+
+    @property
+    def sentence(self) -> str:
+        """What the statement of a guarantee calls D at a pixel, under these settings."""
+        rule = self.annotator and self.annotator.title
+        return self.row.sentence.format(blur=self.blur, annotator=rule)
+
+    @property
     def title(self) -> str:
         """The metric as lists show it; labels that no person drew are called so."""
-        return f"{self.metric} (synthetic labels)" if self.labels == "synthetic" else self.metric
-
-
-def natural_bound(metric: str) -> float:
-    """The least bound B that is known to hold for a metric."""
-    return SEMANTIC_BOUND if metric == "semantic" else METRICS[metric].bound
+        return self.metric if self.labels == "people" else f"{self.metric} ({self.labels} labels)"
 
 
 def bound(settings: Settings | Mapping[str, Any] | None = None) -> float:
@@ -140,12 +236,12 @@ def bound(settings: Settings | Mapping[str, Any] | None = None) -> float:
 
 def needs_label(settings: Settings) -> bool:
     """Whether D needs a label that a person has drawn."""
-    return settings.metric == "semantic" and settings.labels == "people"
+    return settings.row.needs_label
 
 
 def clips(settings: Settings) -> bool:
     """Whether the chosen bound is smaller than the metric's own, so that D is cut."""
-    return bound(settings) < natural_bound(settings.metric)
+    return bound(settings) < settings.row.bound
 
 
 def error(
@@ -176,19 +272,17 @@ def error(
         raise ValueError(
             f"truth {truth_rgb.shape} and prediction {prediction_rgb.shape} differ in size"
         )
-    if needs_label(settings) != (label is not None):
-        raise ValueError("a label belongs to the semantic metric of people, and only to it")
-    if settings.labels == "synthetic":
-        label = synthetic.label(truth_rgb, prediction_rgb, settings.annotator)
-    if label is not None:
-        return semantic(label, truth_rgb.shape[:2], bound(settings))
-    metric = METRICS[settings.metric]
-    measured = metric.error(truth_rgb, prediction_rgb, settings.blur)
+    measure = settings.row.error
+    if (measure is None) != (label is not None):
+        raise ValueError("a label belongs to a metric of people, and only to it")
+    if measure is None:
+        return semantic(np.asarray(label), truth_rgb.shape[:2], bound(settings))
+    measured = measure(truth_rgb, prediction_rgb, settings)
     return np.clip(measured, 0, largest_float32(bound(settings)), out=measured)
 
 
 def semantic(
-    label: NDArray[Any], shape: tuple[int, ...], limit: float = SEMANTIC_BOUND
+    label: NDArray[Any], shape: tuple[int, ...], limit: float = 1.0
 ) -> NDArray[np.float32]:
     """The semantic D: 1 where the label is non-zero (the meaning differs), else 0 (paper §2.3).
 

@@ -37,7 +37,12 @@ def gaussian_blur(values: NDArray[Real], deviation: float) -> NDArray[Real]:
     """Gaussian blur of float [H, W], standard deviation in pixels, cut at 4 deviations."""
     if deviation == 0:
         return values
-    return _gaussian(values, deviation, int(4 * deviation + 0.5))
+    return _gaussian(values, deviation, gaussian_radius(deviation))
+
+
+def gaussian_radius(deviation: float) -> int:
+    """How far, in pixels, `gaussian_blur` looks."""
+    return int(4 * deviation + 0.5)
 
 
 def _gaussian(values: NDArray[Real], deviation: float, radius: int) -> NDArray[Real]:

@@ -40,7 +40,7 @@ class Variant(BaseModel):
     @field_validator("fidelity")
     @classmethod
     def _measures_colour(cls, fidelity: FidelitySettings) -> FidelitySettings:
-        if fidelity.metric == "semantic":
+        if fidelity.row.unit == "label":
             raise ValueError("semantic columns are always made; name a metric on colours")
         return fidelity
 

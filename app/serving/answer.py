@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 
 from app.calibration.guarantee import GuaranteeKind
 from app.calibration.record import REMOVED, Applicability, Calibration
-from app.conformal.fidelity import Labels, clips
+from app.conformal.fidelity import Labels, Unit, clips
 from app.conformal.guarantees import lab_psnr_lower_bound_db
 from app.errors import BadAlpha
 from app.sampling.pipeline import Prediction
@@ -19,15 +19,6 @@ UNUSUAL = 0.02
 
 _MOST_PAIRS = 10**9
 """More pairs than anybody has; beyond it their exact number says nothing."""
-
-_ERROR_IN_WORDS = {
-    "pointwise": "colour difference of a pixel (L1 in normalised CIELAB)",
-    "neighborhood": "mean colour difference around a pixel (L1 in normalised CIELAB, "
-    "Gaussian neighbourhood of {blur:g} px)",
-    "neighborhood_difference": "difference of the blurred colours at a pixel (L1 in normalised "
-    "CIELAB, Gaussian blur of {blur:g} px)",
-    "semantic": "semantic error of a pixel (1 where the meaning differs)",
-}
 
 
 class Guarantee(BaseModel):
@@ -41,6 +32,10 @@ class Guarantee(BaseModel):
     metric: str
     labels: Labels | None = Field(
         None, description="Semantic metric only: whether people or a declared rule labelled."
+    )
+    error: str = Field("error", description="What is bounded, in a few words.")
+    unit: Unit | None = Field(
+        None, description="Of the error: lab, L1 in normalised CIELAB; label, 1 where marked."
     )
     alpha: float
     bound: float = Field(description="B, the largest value the error can take.")
@@ -122,7 +117,9 @@ def guarantee(
     return Guarantee(
         **calibration.guarantee.facts(),
         metric=settings.metric,
-        labels=settings.labels if settings.metric == "semantic" else None,
+        labels=settings.labels if settings.row.unit == "label" else None,
+        error=settings.row.words,
+        unit=settings.row.unit,
         alpha=alpha,
         bound=calibration.bound,
         n=calibration.n,
@@ -130,7 +127,7 @@ def guarantee(
         lab_psnr_lower_bound_db=(
             lab_psnr_lower_bound_db(alpha)
             # A bound on windows does not bound the root mean square error of all of them.
-            if settings.metric == "pointwise" and not clips(settings) and applicability == "exact"
+            if settings.row.bounds_psnr and not clips(settings) and applicability == "exact"
             else None
         ),
         applicability=applicability,
@@ -142,12 +139,7 @@ def _statement(
     calibration: Calibration, alpha: float, applicability: Applicability, group: str | None
 ) -> str:
     settings = calibration.pipeline.fidelity
-    error = _ERROR_IN_WORDS[settings.metric].format(blur=settings.blur)
-    if settings.annotator is not None:
-        error = (
-            f"semantic error of a pixel (1 where the {settings.annotator.title}, a rule and not a "
-            "person, finds that the meaning differs)"
-        )
+    error = settings.sentence
     if clips(settings):
         error += f", cut at {calibration.bound:g}"
     where = "in the mask"

@@ -28,8 +28,8 @@ _SIGMA: Final[dict[Estimator, int]] = {
     "learned": 34,
 }
 
-# Scoring a result against the truth: both images, σ, D and the colours that it is made of.
-TRUTH_BYTES_PER_PIXEL: Final = 48
+# Scoring a result against the truth: the images, one of them while it is decoded, the mask and σ.
+_TRUTH: Final = 20
 
 
 def footprint(height: int, width: int, pipeline: Pipeline, capabilities: Capabilities) -> int:
@@ -43,3 +43,8 @@ def footprint(height: int, width: int, pipeline: Pipeline, capabilities: Capabil
     arriving = _WAITING + _SAMPLE * min(call * capabilities.concurrency, pipeline.samples)
     making = max(arriving, _SIGMA[pipeline.indecision.estimator])
     return output * (_SUMS + _PREDICTION[pipeline.prediction] + making)
+
+
+def truth_footprint(height: int, width: int, pipeline: Pipeline) -> int:
+    """Bytes that scoring an H×W output against its truth holds at most."""
+    return height * width * (_TRUTH + pipeline.fidelity.row.bytes_per_pixel)

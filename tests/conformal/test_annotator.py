@@ -169,7 +169,7 @@ class TestFidelity:
 
     def test_a_label_beside_the_rule(self, truth):
         """A person's label and a synthetic one cannot both count."""
-        with pytest.raises(ValueError, match="semantic metric of people"):
+        with pytest.raises(ValueError, match="metric of people"):
             fidelity.error(
                 truth,
                 truth,

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from scipy import ndimage
 from skimage.color import rgb2lab
 
 from app.conformal import fidelity
-from app.conformal.fidelity import LAB_BOUND, Settings, largest_float32
+from app.conformal.fidelity import LAB_BOUND, METRICS, Settings, largest_float32
 
-METRICS = ["pointwise", "neighborhood", "neighborhood_difference"]
+COLOUR = [key for key, row in METRICS.items() if row.unit == "lab"]
+MEASURED = [key for key, row in METRICS.items() if not row.needs_label]
 
 
 def pair(seed=0, shape=(32, 40, 3)):
@@ -18,6 +21,11 @@ def pair(seed=0, shape=(32, 40, 3)):
     truth = ndimage.gaussian_filter(random.integers(0, 256, shape), (2, 2, 0)).astype(np.uint8)
     prediction = np.clip(truth + random.normal(0, 12, shape), 0, 255).astype(np.uint8)
     return truth, prediction
+
+
+def settings_of(key, **fields):
+    metric, _, labels = key.partition(":")
+    return Settings(metric=metric, labels=labels or "people", **fields)
 
 
 def lab64(rgb):
@@ -55,13 +63,13 @@ class TestError:
         lower = fidelity.error(truth, prediction, {"metric": "neighborhood_difference"})
         assert (upper >= lower - 1e-6).all()
 
-    @pytest.mark.parametrize("metric", METRICS)
-    def test_a_perfect_prediction_has_no_error(self, metric):
+    @pytest.mark.parametrize("key", MEASURED)
+    def test_a_perfect_prediction_has_no_error(self, key):
         """D(Y, Y) = 0 everywhere, exactly."""
         truth, _ = pair()
-        assert (fidelity.error(truth, truth, {"metric": metric}) == 0).all()
+        assert (fidelity.error(truth, truth, settings_of(key)) == 0).all()
 
-    @pytest.mark.parametrize("metric", METRICS)
+    @pytest.mark.parametrize("metric", COLOUR)
     def test_the_worst_pair_of_colours_stays_within_the_bound(self, metric):
         """Pure green against pure blue is the largest error there is, and it is ≤ B."""
         green, blue = np.zeros((9, 9, 3), np.uint8), np.zeros((9, 9, 3), np.uint8)
@@ -98,6 +106,45 @@ class TestError:
             fidelity.error(truth, prediction, label=label)
         with pytest.raises(ValueError, match="the label has the shape"):
             fidelity.error(truth, prediction, {"metric": "semantic"}, label=label[1:])
+
+
+class TestRows:
+    """What the rows of `METRICS` say about their functions."""
+
+    @pytest.mark.parametrize("key", MEASURED)
+    def test_radius(self, key):
+        """A pixel changes D as far as the row says, and no further."""
+        settings = settings_of(key, blur=2)
+        radius = settings.row.radius(settings)
+        truth = np.full((81, 81, 3), 128, np.uint8)
+        changed = truth.copy()
+        changed[39:42, 39:42] = (0, 255, 0)
+        rows = np.flatnonzero((fidelity.error(truth, changed, settings) > 0).any(axis=1))
+        reach = np.abs(rows - 40).max() - 1  # the change itself reaches one pixel
+        assert 0.3 * radius <= reach <= radius
+
+    @pytest.mark.parametrize("key", MEASURED)
+    def test_blur(self, key):
+        """Other blurs give another D where the row says so, and only there."""
+        truth, prediction = pair()
+        errors = [fidelity.error(truth, prediction, settings_of(key, blur=b)) for b in (1, 3)]
+        assert np.array_equal(*errors) != METRICS[key].blurs
+
+    @pytest.mark.parametrize("key", METRICS)
+    def test_memory(self, key):
+        """D is measured within the bytes of the row, and needs more than a third of them."""
+        settings, side = settings_of(key), 1024
+        truth, prediction = pair(shape=(side, side, 3))
+        label = truth[..., 0] if settings.row.needs_label else None
+        fidelity.error(truth, prediction, settings, label=label)  # tables are made once
+        tracemalloc.start()
+        try:
+            fidelity.error(truth, prediction, settings, label=label)
+            # Less what does not grow with the image: the blocks that are converted to Lab.
+            peak = (tracemalloc.get_traced_memory()[1] - 2_000_000) / side**2
+        finally:
+            tracemalloc.stop()
+        assert settings.row.bytes_per_pixel / 3 < peak <= settings.row.bytes_per_pixel
 
 
 class TestSettings:

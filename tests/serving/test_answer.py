@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.calibration.guarantee import GuaranteeSettings
-from app.conformal.fidelity import LAB_BOUND
+from app.conformal.fidelity import LAB_BOUND, Settings, metric_names
 from app.errors import BadAlpha
 from app.serving.answer import guarantee, parse_alpha, threshold_json, warnings_of
 from tests.factories import calibration_of, changed
@@ -111,19 +111,13 @@ class TestGuarantee:
         assert promise.applicability == "unknown"
         assert "not known" in promise.statement
 
-    @pytest.mark.parametrize(
-        ("metric", "words"),
-        [
-            ("pointwise", "colour difference of a pixel"),
-            ("neighborhood", "Gaussian neighbourhood of 4 px"),
-            ("neighborhood_difference", "Gaussian blur of 4 px"),
-            ("semantic", "semantic error"),
-        ],
-    )
-    def test_every_metric_is_worded(self, calibration, metric, words):
+    @pytest.mark.parametrize("metric", metric_names())
+    def test_every_metric_is_worded(self, calibration, metric):
         """What is bounded is said for each metric, and only `pointwise` bounds the PSNR."""
+        settings = Settings(metric=metric)
         promise = guarantee(with_fidelity(calibration, metric=metric), 0.1, 48, 48)
-        assert words in promise.statement
+        assert f"the largest {settings.sentence} in the mask" in promise.statement
+        assert (promise.error, promise.unit) == (settings.row.words, settings.row.unit)
         assert (promise.lab_psnr_lower_bound_db is not None) == (metric == "pointwise")
         larger = guarantee(with_fidelity(calibration, metric=metric), 0.1, 480, 480)
         assert larger.lab_psnr_lower_bound_db is None  # windows bound no root mean square of all

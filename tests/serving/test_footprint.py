@@ -10,7 +10,7 @@ import pytest
 from app.conformal.indecision import Settings
 from app.sampling.measure import measure
 from app.sampling.pipeline import Pipeline
-from app.serving.footprint import TRUTH_BYTES_PER_PIXEL, footprint
+from app.serving.footprint import footprint, truth_footprint
 from app.upscalers.base import Capabilities, Source
 from tests.deploy.files import compose
 from tests.fakes import FakeUpscaler
@@ -89,4 +89,4 @@ def test_the_largest_image_fits_the_containers():
         limit = services[name]["deploy"]["resources"]["limits"]["memory"]
         assert limit == "2G"
         assert largest < 2 * 10**9 / 2
-        assert 16 * 1024**2 * TRUTH_BYTES_PER_PIXEL < 2 * 10**9 / 2
+        assert truth_footprint(4096, 4096, pipeline()) < 2 * 10**9 / 2

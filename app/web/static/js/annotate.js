@@ -36,7 +36,7 @@ async function show() {
 
 /** Without an id in the address: which calibrations wait for labels. */
 async function choose() {
-  const jobs = (await service.pending()).filter(({ metric }) => metric === "semantic");
+  const jobs = (await service.pending()).filter((job) => job.needs_label);
   replace(
     $("#view"),
     h(

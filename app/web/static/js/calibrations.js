@@ -2,6 +2,7 @@
 // is shown stands in the address, so that reloading, the back button and links all work.
 
 import "./lib/shell.js";
+import { load } from "./calibrations/options.js";
 import { ApiError } from "./lib/api.js";
 import { $, h, replace } from "./lib/dom.js";
 
@@ -25,7 +26,7 @@ async function show() {
   const query = new URLSearchParams(location.search);
   root.setAttribute("aria-busy", "true");
   try {
-    const { show: fill } = await VIEWS[viewOf(query)]();
+    const [{ show: fill }] = await Promise.all([VIEWS[viewOf(query)](), load()]);
     await fill(root, query);
   } catch (error) {
     if (!(error instanceof ApiError)) throw error;

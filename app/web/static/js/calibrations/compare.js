@@ -4,6 +4,7 @@ import { chart } from "../charts/chart.js";
 import { h, replace } from "../lib/dom.js";
 import { certainty, count, level, percent, time } from "../lib/format.js";
 import { STEPS, riskChart, thresholdWords } from "./curves.js";
+import { metricOf } from "./options.js";
 import * as service from "./service.js";
 
 /** Fill the view with the comparison of ?compare=ID,ID. */
@@ -68,9 +69,8 @@ function reservations(details) {
   const differ = (part) => new Set(details.map((one) => JSON.stringify(part(one)))).size > 1;
   const bounded = ({ pipeline: { fidelity }, bound }) => {
     const { metric, blur, labels, annotator } = fidelity;
-    const drawn = metric === "semantic" ? { labels, annotator } : {};
-    const near = metric.startsWith("neighborhood") ? blur : null;
-    return { metric, near, bound: bound ?? fidelity.bound, ...drawn };
+    const near = metricOf(metric, labels)?.blurs ? blur : null;
+    return { metric, labels, annotator, near, bound: bound ?? fidelity.bound };
   };
   const upscalers = differ(({ pipeline }) => pipeline.fingerprint);
   const measured = differ(({ pipeline: { indecision, samples } }) => [indecision, samples]);
@@ -179,7 +179,7 @@ function facts(detail) {
   const { fidelity, ...rest } = detail.pipeline;
   const { labels, ...error } = fidelity;
   flatten(rest, "", found);
-  flatten(fidelity.metric === "semantic" ? fidelity : error, "fidelity ", found);
+  flatten(metricOf(fidelity.metric, labels)?.unit === "label" ? fidelity : error, "fidelity ", found);
   if (detail.degradation) flatten(detail.degradation, "degradation ", found);
   else found.X = "was given";
   const { kind, delta, method } = detail.guarantee ?? { kind: "expectation" };

@@ -106,7 +106,7 @@ export async function show(root, query) {
 /** Whether so many pairs can reach the α that was asked for. */
 function needed(form, { pairs }, gathered) {
   const config = configOf(form, true);
-  const bound = config.fidelity.bound ?? boundOf(config.fidelity.metric);
+  const bound = boundOf(config.fidelity);
   const least = minimalCount({ alpha: config.default_alpha, bound, guarantee: config.guarantee });
   if (!Number.isFinite(least)) return null;
   const n = pairs.length;

@@ -1,14 +1,9 @@
 // The settings of a calibration as a form: sensible defaults, each with what it decides.
 
 import { h } from "../lib/dom.js";
+import { level } from "../lib/format.js";
+import { metricOf, metrics } from "./options.js";
 
-const METRICS = [
-  ["neighborhood", "Colour, mean error around each pixel (recommended)"],
-  ["neighborhood_difference", "Colour, difference of local means (the paper's formula)"],
-  ["pointwise", "Colour at the pixel itself (gives a PSNR bound)"],
-  ["semantic", "Meaning, marked by people"],
-  ["semantic:synthetic", "Meaning, marked by a synthetic annotator"],
-];
 const ESTIMATORS = [
   ["smoothed_variance", "Smoothed variance (recommended)"],
   ["patch_variance", "Patch variance (the paper's formula)"],
@@ -16,8 +11,8 @@ const ESTIMATORS = [
   ["learned", "Learned, from variance and texture (fitted for span-x4)"],
 ];
 
-/** B of a metric, if the form leaves it open. */
-export const boundOf = (metric) => (metric.startsWith("semantic") ? 1 : 1.9576);
+/** B of the settings of a metric, given or its own. */
+export const boundOf = ({ metric, labels, bound }) => bound ?? metricOf(metric, labels).bound;
 
 /** The form's fields; `upscalers` as the service lists them. Fires `input` events as forms do. */
 export function settingsFields(upscalers) {
@@ -47,7 +42,10 @@ export function settingsFields(upscalers) {
       ),
       field(
         "Fidelity error D",
-        select("metric", METRICS),
+        select(
+          "metric",
+          metrics().map(({ listed, title }) => [listed, title]),
+        ),
         "What counts as an error. Meaning needs a person who marks the differences.",
       ),
       field(
@@ -103,7 +101,7 @@ export function settingsFields(upscalers) {
         field(
           "Bound B",
           number("bound", "", { min: 0.0001, step: "any", placeholder: "natural" }),
-          "Empty: 1.9576 for colour, 1 for meaning.",
+          `Empty: the metric's own, ${ownBounds()}.`,
         ),
         field(
           "Prediction",
@@ -171,8 +169,8 @@ export function configOf(form, given) {
   const data = new FormData(form);
   const text = (name) => data.get(name)?.trim() || null;
   const value = (name) => (text(name) === null ? null : Number(text(name)));
-  const [metric, labels] = text("metric").split(":");
-  const fidelity = { metric, blur: value("error_blur"), ...(labels ? { labels } : {}) };
+  const { metric, labels } = metricOf(text("metric"));
+  const fidelity = { metric, labels, blur: value("error_blur") };
   if (value("bound") !== null) fidelity.bound = value("bound");
   const config = {
     name: text("name"),
@@ -205,6 +203,9 @@ export function configOf(form, given) {
   }
   return config;
 }
+
+/** The bounds of all metrics, each once. */
+const ownBounds = () => [...new Set(metrics().map(({ bound }) => level(bound)))].join(" or ");
 
 function field(label, input, hint) {
   return h("label", { class: "field" }, h("span", {}, label), input, hint && h("small", {}, hint));

@@ -2,16 +2,8 @@
 
 import { h } from "../lib/dom.js";
 import { certainty } from "../lib/format.js";
+import { metricOf } from "./options.js";
 
-const SYNTHETIC = "difference that a synthetic annotator (a rule, not a person) would mark";
-
-const METRIC_WORDS = {
-  neighborhood: "colour error, local mean",
-  neighborhood_difference: "colour error of local means",
-  pointwise: "colour error of the pixel",
-  semantic: "difference in meaning",
-  "semantic (synthetic labels)": SYNTHETIC, // as the service calls it in lists
-};
 const FIELD_WORDS = {
   fingerprint: "the upscaler itself",
   scale: "the scale",
@@ -30,8 +22,7 @@ export const JOB_WORDS = {
 const JOB_TONES = { running: "trust", succeeded: "good", failed: "bad", awaiting_labels: "warn" };
 
 /** What is bounded; `labels` of a semantic metric: who marked the differences. */
-export const metricWords = (metric, labels) =>
-  metric === "semantic" && labels === "synthetic" ? SYNTHETIC : (METRIC_WORDS[metric] ?? metric);
+export const metricWords = (metric, labels) => metricOf(metric, labels)?.words ?? metric;
 
 /** How often a promise holds; "" if on average. */
 export const howSure = ({ kind, delta }) =>
@@ -52,9 +43,8 @@ export function pipelineWords({ samples, scale, prediction, indecision, fidelity
     indecision.estimator === "learned"
       ? "σ learned"
       : `σ ${indecision.estimator} ${indecision.kernel} ${indecision.size}, blur ${indecision.blur}`,
-    fidelity.metric === "semantic"
-      ? `D ${metricWords("semantic", fidelity.labels)}`
-      : `D ${fidelity.metric}, blur ${fidelity.blur}`,
+    `D ${metricWords(fidelity.metric, fidelity.labels)}`,
+    metricOf(fidelity.metric, fidelity.labels)?.blurs && `blur ${fidelity.blur}`,
   ];
   return parts.filter(Boolean).join(" · ");
 }

@@ -14,13 +14,6 @@ function empty({ guarantee, alpha, threshold }) {
   return `This α promises nothing: no error is larger than B = ${level(guarantee.bound)}.`;
 }
 
-function errorWords({ metric, labels }) {
-  if (metric !== "semantic") return "colour error";
-  return labels === "synthetic"
-    ? "difference that a synthetic annotator (a rule, not a person) would mark"
-    : "error of meaning";
-}
-
 /** The promise of a result in one sentence that can be read without knowing the method. */
 export function promise(result) {
   if (empty(result)) return empty(result);
@@ -33,7 +26,7 @@ export function promise(result) {
     guarantee.applicability === "unknown" ? "Not known for images of this size: on" : "On";
   const average =
     ` average over images like the ${count(guarantee.n)} it was calibrated with, the largest ` +
-    `${errorWords(guarantee)} ${where} is at most α = ${shown(alpha)}.`;
+    `${guarantee.error} ${where} is at most α = ${shown(alpha)}.`;
   if (guarantee.kind !== "high_probability") return scope + average;
   const sure = certainty(guarantee.delta);
   return `With a probability of at least ${sure} over the draw of the calibration images: ${scope}${average}`;
@@ -41,7 +34,7 @@ export function promise(result) {
 
 /** What an α of this size means for the eye; "" where colours are not measured, or nothing is promised. */
 export function sizeOfError(result) {
-  if (result.guarantee.metric === "semantic" || empty(result)) return "";
+  if (result.guarantee.unit !== "lab" || empty(result)) return "";
   const steps = Number((100 * result.alpha).toPrecision(2));
   return `As large as ${level(steps)} of the 100 steps of lightness from black to white.`;
 }

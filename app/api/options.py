@@ -1,0 +1,55 @@
+"""What can be chosen for a calibration, as forms offer it: the rows of the registries."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from pydantic import BaseModel, Field
+
+from app.api.deps import AdminDep, AdminRoute
+from app.api.problems import problem_responses
+from app.conformal.fidelity import METRICS, Labels, Settings, Unit
+
+router = APIRouter(prefix="/v1/admin/options", tags=["admin"], route_class=AdminRoute)
+
+
+class MetricOption(BaseModel):
+    """A fidelity metric: `metric` and `labels` are what `config.fidelity` takes."""
+
+    metric: str
+    labels: Labels
+    listed: str = Field(description="Its name in lists of calibrations.")
+    title: str
+    words: str = Field(description="What it bounds, in a few words.")
+    bound: float = Field(description="B, unless another one is asked for.")
+    unit: Unit
+    needs_label: bool = Field(description="Whether people mark the errors.")
+    blurs: bool = Field(description="Whether `blur` changes it.")
+
+
+class Options(BaseModel):
+    """The registries; the first row of each is the default."""
+
+    metrics: list[MetricOption]
+
+
+@router.get("", responses=problem_responses("unauthorized", "forbidden"))
+async def list_options(_: AdminDep) -> Options:
+    """The fidelity metrics that a calibration can bound."""
+    return Options(metrics=[_metric(key) for key in METRICS])
+
+
+def _metric(key: str) -> MetricOption:
+    metric, _, labels = key.partition(":")
+    settings = Settings(metric=metric, labels="synthetic" if labels else "people")
+    row = settings.row
+    return MetricOption(
+        metric=metric,
+        labels=settings.labels,
+        listed=settings.title,
+        title=row.title,
+        words=row.words,
+        bound=row.bound,
+        unit=row.unit,
+        needs_label=row.needs_label,
+        blurs=row.blurs,
+    )

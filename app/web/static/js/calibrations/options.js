@@ -1,0 +1,19 @@
+// What can be chosen for a calibration, as the service knows it.
+
+import { getJson } from "../lib/api.js";
+
+let options = { metrics: [] };
+
+/** Ask for the options once; the words of all views rest on them. */
+export async function load() {
+  if (!options.metrics.length) options = await getJson("/v1/admin/options", { kind: "admin" });
+}
+
+/** All metrics, the default first. */
+export const metrics = () => options.metrics;
+
+/** A metric by its settings, or by its name in lists; undefined where the service has none such. */
+export const metricOf = (name, labels) =>
+  options.metrics.find((row) =>
+    labels === undefined ? row.listed === name : row.metric === name && row.labels === labels,
+  );
