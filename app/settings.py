@@ -15,7 +15,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import platformdirs
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import (
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -26,7 +33,7 @@ from pydantic_settings import (
 
 from app.errors import ConfigError
 from app.images.decode import Limits
-from app.upscalers.config import EmbeddedConfig, UpscalerConfig
+from app.upscalers.config import BaseUrl, EmbeddedConfig, Name, UpscalerConfig, WorkerConfig
 
 CONFIG_VARIABLE = "TRUSTSCALE_CONFIG"
 KEY_VARIABLE = "TRUSTSCALE_KEY"  # the key that the command line sends to a server
@@ -66,7 +73,13 @@ class Settings(BaseSettings):
         None, description="file:///PATH or an fsspec URL that all workers can read."
     )
 
-    upscalers: list[UpscalerConfig] = Field(default_factory=_embedded_default, min_length=1)
+    workers: Annotated[dict[Name, tuple[BaseUrl, ...]], NoDecode] = Field(
+        default_factory=dict,
+        description="Workers by upscaler, which join `upscalers`: [NAME=]URL, separated by commas.",
+    )
+    upscalers: list[UpscalerConfig] = Field(
+        default_factory=_embedded_default, min_length=1, validate_default=True
+    )
     default_upscaler: str | None = None
 
     client_keys: Annotated[list[SecretStr], NoDecode] = Field(
@@ -126,6 +139,26 @@ class Settings(BaseSettings):
     )
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["json", "console"] = "json"
+
+    @field_validator("workers", mode="before")
+    @classmethod
+    def _addresses(cls, value: Any) -> Any:
+        """From `[NAME=]URL,…`; addresses of one name serve the same model."""
+        if not isinstance(value, str):
+            return value
+        found: dict[str, list[str]] = {}
+        for entry in filter(None, map(str.strip, value.split(","))):
+            name, separator, url = entry.partition("=")
+            found.setdefault(name if separator else "worker", []).append(url or name)
+        return found
+
+    @field_validator("upscalers")
+    @classmethod
+    def _with_workers(
+        cls, upscalers: list[UpscalerConfig], info: ValidationInfo
+    ) -> list[UpscalerConfig]:
+        workers = info.data.get("workers", {})
+        return [*upscalers, *(WorkerConfig(name=name, urls=urls) for name, urls in workers.items())]
 
     @field_validator("client_keys", "admin_keys", mode="before")
     @classmethod

@@ -75,6 +75,23 @@ class TestSources:
         settings = load_settings(max_side=5)
         assert (settings.max_in_flight, settings.max_waiting, settings.max_side) == (3, 4, 5)
 
+    def test_workers_in_the_environment(self, toml, monkeypatch):
+        """Workers join the upscalers of the file; addresses of one name are one upscaler."""
+        toml('[[upscalers]]\nname = "x"\nkind = "embedded"')
+        monkeypatch.setenv("TRUSTSCALE_WORKERS", "http://a:1, b=http://b:1/,b=http://b:2")
+        first, unnamed, named = load_settings().upscalers
+        assert (first.name, unnamed.name, unnamed.urls) == ("x", "worker", ("http://a:1",))
+        assert (named.kind, named.urls) == ("worker", ("http://b:1", "http://b:2"))
+        monkeypatch.setenv("TRUSTSCALE_WORKERS", "")
+        assert [entry.name for entry in load_settings().upscalers] == ["x"]
+
+    @pytest.mark.parametrize("text", ["a=ftp://b", "a b=http://c", "x=http://c", "http://u:p@c"])
+    def test_wrong_workers(self, toml, monkeypatch, text):
+        """An address or name that cannot be, or a name that is taken, is refused."""
+        toml('[[upscalers]]\nname = "x"\nkind = "embedded"')
+        monkeypatch.setenv("TRUSTSCALE_WORKERS", text)
+        refused()
+
     def test_upscalers_in_the_environment(self, monkeypatch):
         """Lists are JSON in the environment."""
         entry = [{"name": "x", "kind": "embedded"}]

@@ -42,15 +42,28 @@ def main() -> None:
     app(prog_name="python -m workers")
 
 
-Model = Annotated[str, typer.Option(help="Kind of model: sinsr, spandrel or onnx.")]
+Model = Annotated[
+    str, typer.Option(help="Kind of model: sinsr, spandrel or onnx.", envvar="WORKER_MODEL")
+]
 Weights = Annotated[
     Path | None,
-    typer.Option(help="Weight file: .pth, .safetensors or .onnx; onnx: default the shipped one."),
+    typer.Option(
+        help="Weight file, or the folder that holds it; onnx: default the shipped one.",
+        envvar="WEIGHTS_DIR",
+    ),
 ]
 Autoencoder = Annotated[Path | None, typer.Option(help="sinsr: weight file of the autoencoder.")]
-Config = Annotated[str, typer.Option(help="sinsr: JSON file of hyper-parameters, or 'official'.")]
+Config = Annotated[
+    str,
+    typer.Option(
+        help="sinsr: JSON, or a file of it, with hyper-parameters; or 'official'.",
+        envvar="WORKER_CONFIG",
+    ),
+]
 Name = Annotated[str | None, typer.Option(help="What to call the model in URLs.")]
-Dtype = Annotated[str, typer.Option(help="Precision: float32, float16 or bfloat16.")]
+Dtype = Annotated[
+    str, typer.Option(help="Precision: float32, float16 or bfloat16.", envvar="WORKER_DTYPE")
+]
 Tile = Annotated[
     int | None, typer.Option(help="spandrel, onnx: side of the parts of large images.")
 ]
@@ -59,7 +72,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")
 
 
 def worker(
-    model: Model,
+    model: Model = "",
     weights: Weights = None,
     autoencoder: Autoencoder = None,
     config: Config = "official",
@@ -164,7 +177,7 @@ def convert(
 
 
 def verify(
-    model: Model,
+    model: Model = "",
     weights: Weights = None,
     autoencoder: Autoencoder = None,
     config: Config = "official",

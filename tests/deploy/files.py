@@ -27,7 +27,7 @@ SECRETS = {
     "GRAFANA_ADMIN_PASSWORD": "grafanapassword",
 }
 
-_REFERENCE = re.compile(r"(?<!\$)\$\{(\w+)(?::?[-?]([^}]*))?\}")
+_REFERENCE = re.compile(r"(?<!\$)\$\{(\w+)(?::?([-?+])([^}]*))?\}")
 
 
 def document(path: Path) -> Any:
@@ -65,9 +65,11 @@ def filled(value: str, variables: Mapping[str, str]) -> str:
     """A value as compose would hand it to a container."""
 
     def text(match: re.Match[str]) -> str:
-        given = variables.get(match.group(1), "")
-        is_required = "?" in match.group(0)
-        return given or ("" if is_required else match.group(2) or "")
+        name, how, other = match.groups()
+        given = variables.get(name, "")
+        if how == "+":
+            return other if given else ""
+        return given or (other if how == "-" else "")
 
     return _REFERENCE.sub(text, value).replace("$$", "$")
 

@@ -56,8 +56,9 @@ class TestFile:
             "gateway": "gateway",
             "jobs": "jobs",
             "worker": "worker",
+            "cpu-worker": "worker",
         }
-        assert len({service["image"] for service in built.values()}) == len(built)
+        assert len({service["image"] for service in built.values()}) == 3
 
     def test_profiles(self):
         """Without a profile come gateway, jobs, Redis and proxy; a GPU and monitoring on demand."""
@@ -68,6 +69,7 @@ class TestFile:
         assert by_profile == {
             "": {"proxy", "gateway", "jobs", "redis"},
             "gpu": {"worker"},
+            "cpu-worker": {"cpu-worker"},
             "monitoring": {"prometheus", "grafana", "jaeger"},
         }
 
@@ -104,7 +106,9 @@ class TestScaling:
         assert "container_name" not in SERVICES[name]
         assert "hostname" not in SERVICES[name]
 
-    @pytest.mark.parametrize("name", ["gateway", "jobs", "worker", "redis", "prometheus"])
+    @pytest.mark.parametrize(
+        "name", ["gateway", "jobs", "worker", "cpu-worker", "redis", "prometheus"]
+    )
     def test_no_ports_of_the_host(self, name):
         """Only the proxy and Grafana are published; replicas cannot share a port."""
         assert "ports" not in SERVICES[name]
@@ -145,6 +149,20 @@ class TestSettings:
         (upscaler,) = settings.upscalers
         assert upscaler.threads == int(SERVICES[name]["deploy"]["resources"]["limits"]["cpus"])
 
+    @pytest.mark.parametrize("name", OURS)
+    def test_a_worker_is_an_upscaler(self, name, monkeypatch):
+        """With WORKER_MODEL in .env, and nothing else, there is the upscaler `worker` too."""
+        monkeypatch.setenv("TRUSTSCALE_CONFIG", str(ROOT / "deploy/trustscale.toml"))
+        address = SERVICES[name]["environment"]["TRUSTSCALE_WORKERS"]
+        monkeypatch.setenv("TRUSTSCALE_WORKERS", filled(address, {"WORKER_MODEL": "sinsr"}))
+        first, worker = load_settings().upscalers
+        assert (first.kind, worker.name, worker.kind) == ("embedded", "worker", "worker")
+        host, port = worker.urls[0].removeprefix("http://").split(":")
+        assert host == "worker"
+        assert SERVICES["cpu-worker"]["networks"]["inside"]["aliases"] == [host]
+        for profile in ("worker", "cpu-worker"):
+            assert f"--port={port}" in SERVICES[profile]["command"]
+
     def test_there_is_time_to_finish(self, monkeypatch):
         """A stopped gateway may finish its requests before it is killed."""
         monkeypatch.setenv("TRUSTSCALE_CONFIG", str(ROOT / "deploy/trustscale.toml"))
@@ -176,9 +194,13 @@ class TestHardening:
 
     @EVERY_SERVICE
     def test_limits(self, name):
-        """Every container has a limit of memory, and comes back after a crash."""
+        """Every container has a limit of memory, and comes back after a crash.
+
+        A worker does not for ever: with a weight file that is missing it never starts.
+        """
         assert SERVICES[name]["deploy"]["resources"]["limits"]["memory"]
-        assert SERVICES[name]["restart"] == "unless-stopped"
+        is_worker = name in {"worker", "cpu-worker"}
+        assert SERVICES[name]["restart"] == ("on-failure:3" if is_worker else "unless-stopped")
 
     @EVERY_SERVICE
     def test_images_have_versions(self, name):
@@ -190,7 +212,7 @@ class TestHardening:
     def test_redis_is_private(self):
         """It is in no network that leads out or in, and it has a password."""
         networks = compose()["networks"]
-        for name in ("redis", "worker", "prometheus"):
+        for name in ("redis", "worker", "cpu-worker", "prometheus"):
             assert all(networks[n]["internal"] for n in SERVICES[name]["networks"])
         (command,) = (part for part in SERVICES["redis"]["command"] if "requirepass" in part)
         assert '"$$REDISCLI_AUTH"' in command

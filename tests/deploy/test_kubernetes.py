@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
+import yaml
 
 from app.settings import load_settings, unknown_variables
 from tests.deploy.files import KUBERNETES, document, documents, services
@@ -132,3 +133,20 @@ def test_redis_is_reached_by_ours_alone():
     allowed = {p["podSelector"]["matchLabels"]["app.kubernetes.io/name"] for p in rule["from"]}
     assert allowed == set(OURS)
     assert policy["egress"] == []
+
+
+def test_the_worker_is_that_of_compose(monkeypatch):
+    """The overlay starts a worker by the variables of compose, and tells gateways its address."""
+    overlay = document(KUBERNETES / "worker/kustomization.yaml")
+    parts = {found["kind"]: found for found in documents(KUBERNETES / "worker/worker.yaml")}
+    (own,) = parts["Deployment"]["spec"]["template"]["spec"]["containers"]
+    service = services()["worker"]
+    assert own["args"][:4] == service["command"][:4]
+    assert {variable["name"] for variable in own["env"]} <= set(service["environment"])
+    (patch,) = overlay["patches"]
+    ((added,),) = [yaml.safe_load(patch["patch"])]
+    monkeypatch.setenv(added["value"]["name"], added["value"]["value"])
+    (url,) = load_settings().upscalers[-1].urls
+    port = parts["Service"]["spec"]["ports"][0]["port"]
+    assert url == f"http://{parts['Service']['metadata']['name']}:{port}"
+    assert set(re.findall(r"\w+", patch["target"]["name"])) == set(OURS)

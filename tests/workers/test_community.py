@@ -31,7 +31,7 @@ pytestmark = [
 ]
 
 
-def _save(path, **options):
+def save_compact(path, **options):
     torch.manual_seed(0)
     given = {"num_in_ch": 3, "num_out_ch": 3, "num_feat": 24, "num_conv": 2, "upscale": 2}
     network = SRVGGNetCompact(**{**given, **options})
@@ -41,7 +41,7 @@ def _save(path, **options):
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory):
-    return _save(tmp_path_factory.mktemp("models") / "compact_x2.safetensors")
+    return save_compact(tmp_path_factory.mktemp("models") / "compact_x2.safetensors")
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ class TestLoading:
 
     def test_fingerprint(self, path, engine, tmp_path):
         """Other weights, precision or tiles are another fingerprint."""
-        other = _save(tmp_path / "other.safetensors", num_conv=3)
+        other = save_compact(tmp_path / "other.safetensors", num_conv=3)
         prints = {
             engine.fingerprint,
             CommunityEngine.from_file(other).fingerprint,
@@ -205,12 +205,12 @@ class TestSamples:
 
     def test_colorization_size(self, tmp_path, image):
         """A model of scale 1 gives results of the input's size."""
-        engine = CommunityEngine.from_file(_save(tmp_path / "x1.safetensors", upscale=1))
+        engine = CommunityEngine.from_file(save_compact(tmp_path / "x1.safetensors", upscale=1))
         assert engine.samples(image, np.array([4])).shape == (1, 20, 30, 3)
 
     def test_grey_input(self, tmp_path, image):
         """A model that sees grey, as colorization does, is sampled by turns and mirrors alone."""
-        path = _save(tmp_path / "colours.safetensors", num_in_ch=1, upscale=1)
+        path = save_compact(tmp_path / "colours.safetensors", num_in_ch=1, upscale=1)
         engine = CommunityEngine.from_file(path)
         assert engine.distinct_samples == 8
         rows = engine.samples(image, np.array([0, 3, 8 * 5 + 3]))
@@ -223,7 +223,7 @@ class TestSamples:
 
     def test_grey_output(self, tmp_path, image):
         """A model from grey to grey gives RGB of three equal channels."""
-        path = _save(tmp_path / "grey.safetensors", num_in_ch=1, num_out_ch=1)
+        path = save_compact(tmp_path / "grey.safetensors", num_in_ch=1, num_out_ch=1)
         [row] = CommunityEngine.from_file(path).samples(image, np.array([1]))
         assert row.shape == (40, 60, 3)
         assert (row == row[..., :1]).all()

@@ -1,12 +1,13 @@
 """All engines that a worker can start, by kind."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from workers.errors import ConfigError
+from workers.folder import locate
 from workers.models.engine import Engine
 
 __all__ = ["ENGINES", "EngineSpec", "load_engine"]
@@ -20,10 +21,10 @@ class EngineSpec:
     """Kind of engine: a key of `ENGINES`."""
 
     weights: Path | None = None
-    """The model's weight file; onnx: by default the one that is shipped."""
+    """The model's weight file, or a folder with it; onnx: by default the one that is shipped."""
 
     autoencoder: Path | None = None
-    """SinSR: the autoencoder's weight file."""
+    """SinSR: the autoencoder's weight file; found when `weights` is a folder."""
 
     config: str | Path | dict[str, Any] = "official"
     """SinSR: "official" or a JSON file with its hyper-parameters."""
@@ -55,7 +56,9 @@ def _sinsr(spec: EngineSpec) -> Engine:
     from workers.models.sinsr.engine import SinSREngine  # noqa: PLC0415
 
     if spec.weights is None or spec.autoencoder is None:
-        raise ConfigError("sinsr needs two weight files: give --weights and --autoencoder")
+        raise ConfigError(
+            "sinsr needs two weight files: give --weights and --autoencoder, or a folder"
+        )
     _use_threads(spec)
     model = SinSR.from_files(
         spec.config,
@@ -117,6 +120,11 @@ def load_engine(spec: EngineSpec) -> Engine:
         ConfigError: unknown kind, or settings that the engine cannot work with.
         WeightsError: a weight file is missing, damaged, unsafe or of another network.
     """
+    if not spec.model:
+        raise ConfigError(f"give --model or WORKER_MODEL: one of {', '.join(ENGINES)}")
     if spec.model not in ENGINES:
         raise ConfigError(f"model {spec.model!r}: expected one of {', '.join(ENGINES)}")
+    if spec.weights is not None and spec.weights.is_dir():
+        weights, autoencoder = locate(spec.model, spec.weights)
+        spec = replace(spec, weights=weights, autoencoder=spec.autoencoder or autoencoder)
     return ENGINES[spec.model](spec)

@@ -6,13 +6,13 @@ which this implementation does not have are accepted only with the value it does
 unknown fields are errors, because a misspelt one would silently change every pixel.
 """
 
-import json
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from workers.errors import ConfigError
+from workers.files import read_json
 
 __all__ = [
     "AutoencoderConfig",
@@ -180,9 +180,9 @@ class SinSRConfig(_Section):
 
 
 def parse_config(source: str | Path | dict[str, Any] | SinSRConfig) -> SinSRConfig:
-    """Checked configuration from `"official"`, a dict, or the path of a JSON file.
+    """Checked configuration from `"official"`, a dict, JSON, or the path of a file of it.
 
-    A file may hold the four sections at its top level or under one key `config`.
+    It may hold the four sections at its top level or under one key `config`.
 
     Raises:
         ConfigError: the file cannot be read, or a field is unknown or has a value that this
@@ -192,8 +192,7 @@ def parse_config(source: str | Path | dict[str, Any] | SinSRConfig) -> SinSRConf
         return source
     if source == "official":
         return SinSRConfig()
-    origin = "configuration" if isinstance(source, dict) else str(source)
-    data = source if isinstance(source, dict) else _read_json(Path(source))
+    data = source if isinstance(source, dict) else read_json(source)
     inner = data.get("config")
     if isinstance(inner, dict):
         data = inner
@@ -204,16 +203,4 @@ def parse_config(source: str | Path | dict[str, Any] | SinSRConfig) -> SinSRConf
             f"{'.'.join(map(str, fault['loc'])) or 'configuration'}: {fault['msg']}"
             for fault in error.errors()
         )
-        raise ConfigError(f"{origin}: {faults}") from error
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror or error}") from error
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ConfigError(f"{path}: not a JSON file ({error})") from error
-    if not isinstance(data, dict):
-        raise ConfigError(f"{path}: expected a JSON object with the model's sections")
-    return data
+        raise ConfigError(f"configuration: {faults}") from error
