@@ -42,7 +42,7 @@ class TestImports:
             "files.py",
             "models/registry.py",
             "models/onnx.py",
-            "models/deterministic.py",
+            "models/one_by_one.py",
         ],
     )
     def test_service_needs_no_torch(self, name):

@@ -9,6 +9,7 @@ import torch
 pytest.importorskip("spandrel", reason="needs trustscale[worker]")
 
 import spandrel
+from spandrel.architectures.AuraSR.__arch.aura_sr import UnetUpsampler
 from spandrel.architectures.Compact.__arch.SRVGG import SRVGGNetCompact
 from spandrel.architectures.DAT.__arch.DAT import DAT
 from spandrel.architectures.ESRGAN.__arch.RRDB import RRDBNet
@@ -241,3 +242,68 @@ class TestSamples:
         """A job that nobody waits for is not run."""
         with pytest.raises(Cancelled):
             engine.samples_of([Job(image, np.arange(96), lambda: True)])
+
+
+@pytest.fixture(scope="module")
+def aura(tmp_path_factory):
+    """A small AuraSR, with an output that its style moves by many grey levels."""
+    torch.manual_seed(0)
+    network = UnetUpsampler(
+        dim=8,
+        image_size=None,
+        input_image_size=None,
+        style_network={"dim_in": 16, "dim_out": 64, "depth": 2},
+        up_dim_mults=(1, 1, 1, 1, 1),
+        down_dim_mults=(1, 1, 1),
+        attn_depths=(2, 2, 2, 2, 2),
+        mid_attn_depth=1,
+        self_attn_dim_head=8,
+    )
+    state = network.state_dict()
+    for name, tensor in state.items():
+        if name.startswith(("style", "final", "init_conv")) and tensor.ndim > 1:
+            tensor.mul_(20)
+    path = tmp_path_factory.mktemp("models") / "aura_x4.safetensors"
+    weights.write_safetensors(state, path)
+    return path
+
+
+class TestDrawingModels:
+    """Networks that draw at random inside themselves."""
+
+    def test_one_seed_one_sample(self, aura, image):
+        """The same seed gives the same bytes, in any company and after a restart; others do not."""
+        engine = CommunityEngine.from_file(aura)
+        rows = engine.samples(image, np.array([3, 99, 3, -1, 2**40]))
+        assert np.array_equal(rows[0], rows[2])
+        assert len({row.tobytes() for row in rows}) == 4
+        again = CommunityEngine.from_file(aura).samples(image, np.array([99]))
+        assert np.array_equal(again[0], rows[1])
+
+    def test_reported(self, aura):
+        """Every seed is a sample of its own, and none comes of a symmetry."""
+        assert CommunityEngine.from_file(aura).distinct_samples is None
+
+    def test_one_draw_for_all_tiles(self, aura):
+        """Tiles of different sizes see the same style: a flat image has no seams."""
+        image = np.full((120, 170, 3), 120, np.uint8)
+        rows = CommunityEngine.from_file(aura, tile=128).samples(image, np.arange(2))
+        first, last = (
+            rows[:, part, part].mean((1, 2)) for part in (slice(40, 56), slice(-56, -40))
+        )
+        assert np.abs(first - last).max() < 1
+        assert np.abs(first[0] - first[1]).max() > 50
+
+    def test_undeclared_draws(self, path):
+        """A network that draws without being known for it is refused in words."""
+        known = spandrel.ModelLoader("cpu").load_from_file(path)
+
+        class Drawing(torch.nn.Module):
+            def forward(self, image):
+                return known.model(image) + torch.randn_like(image[:, :1, :1, :1])
+
+        drawing = spandrel.ImageModelDescriptor(
+            Drawing(), {}, known.architecture, "SR", [], True, True, 2, 3, 3
+        )
+        with pytest.raises(ConfigError, match="draws at random"):
+            CommunityEngine(drawing, name="drawing", weights_digest="0")

@@ -3,9 +3,13 @@
 spandrel recognises the architecture by the names of the weights. Files are read by our own
 safe readers and never by spandrel's, so the same rules hold for every model: no code in a
 file is ever executed.
+
+Most of them always give the same answer and are sampled through their symmetries. A few draw at
+random inside (`DRAWING`): there the seed decides the draws, and one draw serves all tiles.
 """
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,9 +22,10 @@ from app.upscalers import symmetry
 from app.upscalers.seeds import DIHEDRAL, GROUP_ORDER
 from workers import weights
 from workers.errors import Cancelled, ConfigError, OutOfMemory, WeightsError
-from workers.models.deterministic import DeterministicEngine
 from workers.models.device import device_memory, parse_device, parse_dtype
+from workers.models.draws import SeededDraws
 from workers.models.engine import DeviceMemory, fingerprint_of
+from workers.models.one_by_one import OneByOneEngine
 from workers.models.sinsr.batching import is_out_of_memory
 from workers.models.sinsr.tiling import Box, boxes
 
@@ -36,12 +41,19 @@ MARGIN = 32
 # Weights of red, green and blue in the grey that models without colour see (ITU-R BT.601).
 LUMA = (0.299, 0.587, 0.114)
 
+# Architectures that draw at random: AuraSR a style, GFPGAN the noise of each layer.
+DRAWING = frozenset({"AuraSR", "GFPGAN"})
+
+# Input side of what is tried at the start, and by how many grey levels two answers of one network
+# may differ: on GPUs, sums in another order do a little in half precision.
+_TRIED, _ROUNDING = 32, 2
+
 # Side of the parts that larger images are worked on in, in input pixels.
 TILE = 512
 
 
-class CommunityEngine(DeterministicEngine):
-    """A deterministic network, sampled through its symmetries."""
+class CommunityEngine(OneByOneEngine):
+    """A network that spandrel knows, sampled through its symmetries or its own draws."""
 
     def __init__(
         self,
@@ -65,10 +77,10 @@ class CommunityEngine(DeterministicEngine):
                 if the architecture allows it.
 
         Raises:
-            ConfigError: a model of other channels or with a mask, or one that does not run at
-                that precision.
+            ConfigError: a model of other channels or with a mask, one that does not run at
+                that precision, or one whose samples no seed can repeat.
         """
-        architecture = descriptor.architecture.id
+        architecture = str(descriptor.architecture.id)
         if not isinstance(descriptor, spandrel.ImageModelDescriptor):
             raise ConfigError(f"{architecture}: needs a mask besides the image; not supported")
         channels = descriptor.input_channels, descriptor.output_channels
@@ -93,20 +105,22 @@ class CommunityEngine(DeterministicEngine):
         # Colours that were never seen cannot be exchanged: undoing it would only falsify the
         # answer's own. Nor is a negative in grey the negative of a coloured image.
         order = DIHEDRAL if self._grey else GROUP_ORDER
+        self._draws = architecture in DRAWING
         identity = fingerprint_of(
             {
                 "engine": "spandrel",
                 "revision": REVISION,
                 "spandrel": spandrel.__version__,
-                "architecture": str(architecture),
+                "architecture": architecture,
                 "weights": weights_digest,
                 "dtype": dtype,
                 "tile": self._tile,
                 "margin": MARGIN,
-                "samples": f"symmetry of {order}",
+                "samples": "seeded" if self._draws else f"symmetry of {order}",
             }
         )
-        super().__init__(name, int(descriptor.scale), identity, order)
+        super().__init__(name, int(descriptor.scale), identity, None if self._draws else order)
+        self._try_twice(architecture)
 
     @classmethod
     def from_file(
@@ -154,12 +168,30 @@ class CommunityEngine(DeterministicEngine):
     def memory(self) -> DeviceMemory:
         return device_memory(self._device)
 
-    def _sample(
-        self, image: NDArray[np.uint8], element: int, cancelled: Callable[[], bool]
-    ) -> NDArray[np.uint8]:
-        return symmetry.undo(self._run(symmetry.apply(image, element), cancelled), element)
+    def _try_twice(self, architecture: str) -> None:
+        """Refuse a network that answers the same question in two ways.
 
-    def _run(self, image: NDArray[np.uint8], cancelled: Callable[[], bool]) -> NDArray[np.uint8]:
+        Raises:
+            ConfigError: it does.
+        """
+        picture = np.random.default_rng(0).integers(0, 256, (_TRIED, _TRIED, 3), np.uint8)
+        one, two = (self._evaluate(picture, 0).astype(np.int16) for _ in range(2))
+        if np.abs(one - two).max() > _ROUNDING:
+            raise ConfigError(
+                f"{architecture}: two answers to the same image and seed differ, so it draws at "
+                "random in a way that no seed decides; not supported"
+            )
+
+    def _sample(
+        self, image: NDArray[np.uint8], seed: int, cancelled: Callable[[], bool]
+    ) -> NDArray[np.uint8]:
+        if self._draws:
+            return self._run(image, seed, cancelled)
+        return symmetry.undo(self._run(symmetry.apply(image, seed), seed, cancelled), seed)
+
+    def _run(
+        self, image: NDArray[np.uint8], seed: int, cancelled: Callable[[], bool]
+    ) -> NDArray[np.uint8]:
         """The network's answer, uint8[h, w, 3] -> uint8[k*h, k*w, 3]."""
         height, width = image.shape[:2]
         k = self._scale
@@ -169,7 +201,7 @@ class CommunityEngine(DeterministicEngine):
                 raise Cancelled("nobody waits for this sample any more")
             top, left = max(0, box.top - MARGIN), max(0, box.left - MARGIN)
             seen = image[top : box.bottom + MARGIN, left : box.right + MARGIN]
-            answer = self._evaluate(seen)[k * (box.top - top) :, k * (box.left - left) :]
+            answer = self._evaluate(seen, seed)[k * (box.top - top) :, k * (box.left - left) :]
             result[k * box.top : k * box.bottom, k * box.left : k * box.right] = answer[
                 : k * box.height, : k * box.width
             ]
@@ -182,14 +214,16 @@ class CommunityEngine(DeterministicEngine):
         return list(boxes(height, width, core, core))
 
     @torch.inference_mode()
-    def _evaluate(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def _evaluate(self, image: NDArray[np.uint8], seed: int) -> NDArray[np.uint8]:
+        """One evaluation, uint8[h, w, 3] -> uint8[k*h, k*w, 3]; the seed decides its draws."""
         pixels = torch.from_numpy(np.ascontiguousarray(image)).to(self._device)
         tensor = pixels.permute(2, 0, 1)[None].float() / 255
         if self._grey:
             luma = torch.tensor(LUMA, device=self._device).view(1, 3, 1, 1)
             tensor = (tensor * luma).sum(1, keepdim=True)
         try:
-            answer = self._network(tensor.to(self._dtype))[0].expand(3, -1, -1)
+            with SeededDraws(seed) if self._draws else nullcontext():
+                answer = self._network(tensor.to(self._dtype))[0].expand(3, -1, -1)
         except RuntimeError as error:
             if is_out_of_memory(error):
                 # A smaller tile would be another model to the gateway, so it is not tried here.

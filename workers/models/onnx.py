@@ -22,12 +22,13 @@ from app.upscalers.embedded import (
     EmbeddedUpscaler,
     symmetric_sample,
 )
+from app.upscalers.seeds import GROUP_ORDER
 from app.upscalers.tiling import Cancelled as Stopped
 from app.upscalers.tiling import TilePlan
 from workers.errors import Cancelled, ConfigError, ModelFailed, WeightsError
-from workers.models.deterministic import DeterministicEngine
 from workers.models.engine import DeviceMemory
 from workers.models.memory import host_memory
+from workers.models.one_by_one import OneByOneEngine
 
 __all__ = ["OnnxEngine"]
 
@@ -35,7 +36,7 @@ __all__ = ["OnnxEngine"]
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 
-class OnnxEngine(DeterministicEngine):
+class OnnxEngine(OneByOneEngine):
     """An ONNX network, sampled through its symmetries."""
 
     def __init__(self, upscaler: EmbeddedUpscaler, name: str, device: str = "cpu") -> None:
@@ -55,7 +56,7 @@ class OnnxEngine(DeterministicEngine):
                 f"device {device}: the onnxruntime that is installed here runs this model in "
                 f"{self._network.provider} (its package onnxruntime-gpu is for GPUs)"
             )
-        super().__init__(name, upscaler.scale, upscaler.fingerprint)
+        super().__init__(name, upscaler.scale, upscaler.fingerprint, GROUP_ORDER)
         self._plan = upscaler.plan
         self._device = device
 

@@ -1,8 +1,9 @@
-"""Samples of a model that always gives the same answer.
+"""Engines that make their samples one at a time.
 
-They are the symmetry group's: the image is turned, mirrored, its channels exchanged, its
-intensities inverted; the model runs; the change is undone. Which change is `seed % 96`, as in
-the gateway's own embedded upscaler; models that see no colour have the 8 geometric ones only.
+A model that always gives the same answer is sampled through its symmetries: the image is turned,
+mirrored, its channels exchanged, its intensities inverted; the model runs; the change is undone.
+Which change is `seed % 96`, as in the gateway's own embedded upscaler; models that see no colour
+have the 8 geometric ones only. A model that draws at random takes the seed as it is.
 """
 
 from abc import abstractmethod
@@ -11,24 +12,24 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from app.upscalers.seeds import GROUP_ORDER
 from workers.errors import Cancelled
 from workers.models.engine import Engine, Job
 
-__all__ = ["DeterministicEngine"]
+__all__ = ["OneByOneEngine"]
 
 
-class DeterministicEngine(Engine):
-    """Everything but the model and its memory. Seeds with one remainder cost one run."""
+class OneByOneEngine(Engine):
+    """Everything but the model and its memory."""
 
-    def __init__(self, name: str, scale: int, fingerprint: str, order: int = GROUP_ORDER) -> None:
+    def __init__(self, name: str, scale: int, fingerprint: str, order: int | None) -> None:
         """Keep what the service asks for.
 
         Args:
             name: what to call the model in URLs.
             scale: result side / input side.
             fingerprint: see `Engine.fingerprint`.
-            order: how many of the symmetries are used, from the first on.
+            order: how many distinct samples there are, and seeds with one remainder are one of
+                them and cost one run; None: every seed is a sample of its own.
         """
         self._name = name
         self._scale = scale
@@ -53,7 +54,7 @@ class DeterministicEngine(Engine):
 
     @property
     def together(self) -> int:
-        return 1  # turned images differ in shape, so they run one at a time
+        return 1
 
     def samples(self, image: NDArray[np.uint8], seeds: NDArray[np.int64]) -> NDArray[np.uint8]:
         """From uint8[h, w, 3] and int64[M] to uint8[M, k*h, k*w, 3]; see `Engine`."""
@@ -69,9 +70,14 @@ class DeterministicEngine(Engine):
 
     @abstractmethod
     def _sample(
-        self, image: NDArray[np.uint8], element: int, cancelled: Callable[[], bool]
+        self, image: NDArray[np.uint8], seed: int, cancelled: Callable[[], bool]
     ) -> NDArray[np.uint8]:
-        """The sample of one group element, uint8[h, w, 3] -> uint8[k*h, k*w, 3].
+        """The sample of one seed, uint8[h, w, 3] -> uint8[k*h, k*w, 3].
+
+        Args:
+            image: the input.
+            seed: below `order` where there is one.
+            cancelled: see `Job`.
 
         Raises:
             Cancelled: `cancelled` answered true between two evaluations.
@@ -82,14 +88,14 @@ class DeterministicEngine(Engine):
         k = self._scale
         result = np.empty((len(job.seeds), k * height, k * width, 3), np.uint8)
         made: dict[int, int] = {}
-        for row, seed in enumerate(job.seeds):
-            element = int(seed) % self._order
-            if element in made:
-                result[row] = result[made[element]]
+        for row, given in enumerate(job.seeds):
+            seed = int(given) if self._order is None else int(given) % self._order
+            if seed in made:
+                result[row] = result[made[seed]]
                 continue
             try:
-                result[row] = self._sample(job.image, element, job.cancelled)
+                result[row] = self._sample(job.image, seed, job.cancelled)
             except Cancelled:
                 break
-            made[element] = row
+            made[seed] = row
         return result
