@@ -22,6 +22,7 @@ from app.api import (
     labels,
     monitor,
     options,
+    pairs,
     problems,
     results,
     truth,
@@ -95,6 +96,7 @@ def create_app(settings: Settings, *, build: Build | None = None) -> FastAPI:
         derive,
         labels,
         options,
+        pairs,
         monitor,
         audit,
     ):

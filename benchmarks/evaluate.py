@@ -15,7 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from app.calibration.pairs import PairFiles, find_pairs, load_pair
+from app.calibration.folder import PairFiles, find_pairs
+from app.calibration.pairs import load_pair
 from app.evaluation import report
 from app.evaluation.cache import SampleCache
 from app.evaluation.conduct import conduct, typical_side

@@ -16,8 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from app.calibration.active import shipped_calibrations
+from app.calibration.folder import find_pairs
 from app.calibration.measure import reduce_pair
-from app.calibration.pairs import find_pairs, load_pair
+from app.calibration.pairs import load_pair
 from app.conformal import drift, feedback
 from app.conformal.drift import CEILING, DELTA, Drift
 from app.conformal.feedback import Feedback

@@ -19,7 +19,8 @@ from tempfile import gettempdir
 import numpy as np
 from numpy.typing import NDArray
 
-from app.calibration.pairs import find_pairs, load_pair
+from app.calibration.folder import find_pairs
+from app.calibration.pairs import load_pair
 from app.conformal import RiskCurve, Staircase, fidelity
 from app.conformal.indecision import Accumulator, Settings
 from app.images.degrade import Degradation

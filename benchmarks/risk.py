@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from app.calibration.active import shipped_calibrations
-from app.calibration.pairs import find_pairs, load_pair
+from app.calibration.folder import find_pairs
+from app.calibration.pairs import load_pair
 from app.conformal import fidelity
 from app.conformal.lab import normalised_lab
 from app.sampling.measure import measure

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import PurePosixPath
-from typing import Literal
 
 from fastapi import UploadFile
 from pydantic import ValidationError
 
-from app.calibration.archive import ArchiveLimits, Entry
+from app.calibration.archive import ArchiveLimits
 from app.calibration.config import CalibrationConfig
-from app.calibration.uploads import UploadedFile, archive_files
+from app.calibration.layout import Role
+from app.calibration.uploads import Upload, archive_files, form_file
 from app.errors import BadRequest, ImageTooLarge
 
 MAX_FILE_BYTES = 256 * 1024 * 1024
@@ -36,7 +35,7 @@ def config_of(text: str) -> CalibrationConfig:
 
 def uploaded(
     archive: UploadFile | None, x: list[UploadFile] | None, y: list[UploadFile] | None
-) -> Iterator[UploadedFile | Entry]:
+) -> Iterator[Upload]:
     """The uploaded files, read one at a time from where the form parser has put them."""
     if archive is not None:
         if x or y:
@@ -45,17 +44,17 @@ def uploaded(
     return _form_files({"x": x or [], "y": y or []})
 
 
-def _form_files(files: dict[Literal["x", "y"], list[UploadFile]]) -> Iterator[UploadedFile]:
+def _form_files(files: dict[Role, list[UploadFile]]) -> Iterator[Upload]:
     for role, uploads in files.items():
         for upload in uploads:
-            name = PurePosixPath((upload.filename or "").replace("\\", "/")).stem
+            name = upload.filename
             if not name:
                 raise BadRequest(f"A file of {role} has no name; pairs are matched by name.")
             data = upload.file.read(MAX_FILE_BYTES + 1)
             if len(data) > MAX_FILE_BYTES:
                 raise ImageTooLarge(
-                    f"{name!r} has more than {MAX_FILE_BYTES:,} bytes.",
+                    f"{name[:80]!r} has more than {MAX_FILE_BYTES:,} bytes.",
                     limit="max_file_bytes",
                     maximum=MAX_FILE_BYTES,
                 )
-            yield UploadedFile(role, name, data)
+            yield form_file(role, name, data)

@@ -14,17 +14,12 @@ from typing import Any
 
 from app.calibration import file, labels, pictures
 from app.calibration.active import Calibrations
-from app.calibration.archive import Entry
 from app.calibration.config import CalibrationConfig
 from app.calibration.job import CalibrationRequest, WaitingPair, record_state, waiting_pair
-from app.calibration.pairs import PREDICTIONS, bad_pairs, claimed_predictions, decode_label
+from app.calibration.layout import Placed
+from app.calibration.pairs import bad_pairs, claimed_predictions, decode_label
 from app.calibration.record import REMOVED, Calibration
-from app.calibration.uploads import (
-    UploadedFile,
-    UploadedPairs,
-    check_uploaded,
-    spool_pairs,
-)
+from app.calibration.uploads import Upload, UploadedPairs, check_uploaded, spool_pairs
 from app.canary.keep import inherit
 from app.conformal.fidelity import needs_label
 from app.errors import BadImage, BadInput, BadPairs, BadRequest, Conflict, NotFound
@@ -59,7 +54,7 @@ class CalibrationAdmin:
     async def create(
         self,
         config: CalibrationConfig,
-        files: Iterable[UploadedFile | Entry],
+        files: Iterable[Upload],
         *,
         created_by: str,
         groups: Mapping[str, str] | None = None,
@@ -87,7 +82,7 @@ class CalibrationAdmin:
     async def extend(
         self,
         calibration: Calibration,
-        files: Iterable[UploadedFile | Entry],
+        files: Iterable[Upload],
         *,
         created_by: str,
         activate: bool,
@@ -225,9 +220,7 @@ class CalibrationAdmin:
         except BadImage as error:
             raise BadImage(f"The {error.detail.rstrip('.')}.") from error
 
-    async def put_labels(
-        self, job: Job, files: Callable[[], Iterable[UploadedFile | Entry]]
-    ) -> None:
+    async def put_labels(self, job: Job, files: Callable[[], Iterable[Upload]]) -> None:
         """Store many labels, as `put_label` does; the good ones also when others are bad.
 
         `files` is called twice: which predictions labels were drawn on may stand behind them.
@@ -242,22 +235,24 @@ class CalibrationAdmin:
         iterator, total = iter(files()), 0
         while (sent := await asyncio.to_thread(next, iterator, None)) is not None:
             total += 1
-            if isinstance(sent, Entry):
-                if sent.parts[-1] != PREDICTIONS:
-                    items.append({"name": "/".join(sent.parts), "reason": "not an image"})
-            elif sent.role != "labels" and sent.loose is None:
-                items.append({"name": sent.name, "reason": f"{sent.role}/ holds no labels"})
-            elif sent.name not in waiting:
-                items.append({"name": sent.name, "reason": "no such pair awaits a label"})
-            elif claimed.get(sent.name, digest := waiting[sent.name].prediction_sha256) != digest:
-                items.append(
-                    {"name": sent.name, "reason": "the label was not drawn on this prediction"}
-                )
+            place = sent.place
+            if place is None:
+                if not sent.is_predictions:
+                    items.append({"name": sent.path, "reason": "not an image"})
+            elif place.role not in {None, "labels"}:
+                items.append({"name": place.name, "reason": f"{place.role}/ holds no labels"})
+            elif place.reason:
+                items.append({"name": sent.path, "reason": place.reason})
+            elif (pair := waiting.get(name := _label_name(place))) is None:
+                items.append({"name": name, "reason": "no such pair awaits a label"})
+            elif claimed.get(name, pair.prediction_sha256) != pair.prediction_sha256:
+                reason = "the label was not drawn on this prediction"
+                items.append({"name": name, "reason": reason})
             else:
                 try:
-                    await self._put_label(job, waiting[sent.name], sent.data)
+                    await self._put_label(job, pair, sent.data)
                 except BadInput as error:
-                    items.append({"name": sent.name, "reason": error.detail.rstrip(".")})
+                    items.append({"name": name, "reason": error.detail.rstrip(".")})
         if items:
             raise bad_pairs(items, total)
 
@@ -305,7 +300,7 @@ class CalibrationAdmin:
         config: CalibrationConfig,
         pipeline: Pipeline,
         upscaler: Upscaler,
-        files: Iterable[UploadedFile | Entry],
+        files: Iterable[Upload],
         groups: Mapping[str, str],
         *,
         created_by: str,
@@ -315,8 +310,7 @@ class CalibrationAdmin:
         known = [(p.name, p.y_sha256) for p in parent.manifest.pairs] if parent else []
         try:
             found = await spool_pairs(files, self.stores.spool, job_id)
-            found.groups |= groups
-            usable, items = _usable(found, config, pipeline, known)
+            usable, items = _usable(found, config, pipeline, groups, known)
             if parent is not None:
                 _check_same_origin(parent, given=usable[0]["x"])
         except BaseException:
@@ -354,10 +348,11 @@ def _usable(
     found: UploadedPairs,
     config: CalibrationConfig,
     pipeline: Pipeline,
+    groups: Mapping[str, str],
     known: Sequence[tuple[str, str]],
 ) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
     """The pairs that can be used and the items that cannot, as far as the config allows any."""
-    usable, items = check_uploaded(found, pipeline, known)
+    usable, items = check_uploaded(found, pipeline, groups, known)
     if items and (config.on_bad_pair == "fail" or not usable):
         raise bad_pairs(items, len(usable) + len(items))
     if not usable:
@@ -390,9 +385,11 @@ def _check_labels(pairs: Sequence[Mapping[str, Any]], pipeline: Pipeline) -> Non
         raise bad_pairs(unfounded, len(pairs))
 
 
-def _claimed(files: Iterable[UploadedFile | Entry]) -> dict[str, str]:
+def _claimed(files: Iterable[Upload]) -> dict[str, str]:
     """The digests of the predictions that an archive says its labels were drawn on, by name."""
-    for sent in files:
-        if isinstance(sent, Entry) and sent.parts[-1] == PREDICTIONS:
-            return claimed_predictions(sent.data)
-    return {}
+    return next((claimed_predictions(sent.data) for sent in files if sent.is_predictions), {})
+
+
+def _label_name(place: Placed) -> str:
+    """The pair of a label, which may lie in labels/ or just in the archive."""
+    return place.name if place.role else place.stem

@@ -11,13 +11,13 @@ from __future__ import annotations
 import io
 import stat
 import tarfile
-import unicodedata
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import BinaryIO, NamedTuple, Self
 
+from app.calibration.layout import is_clutter, is_text
 from app.errors import (
     BadRequest,
     ImageTooLarge,
@@ -37,7 +37,6 @@ _TAR_TEXTS = {
 }
 _ARCHIVES = {".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".zst"}
 _MAX_TAR_TEXT = 64 * 1024
-_CLUTTER = {"__MACOSX", ".DS_Store", "Thumbs.db", "desktop.ini"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +106,7 @@ def _zip_members(file: BinaryIO, limits: ArchiveLimits) -> Iterator[tuple[str, b
         infos = archive.infolist()
         _check_count(len(infos), limits)
         for info in infos:
-            if info.is_dir() or _is_clutter(info.filename):
+            if info.is_dir() or is_clutter(info.filename):
                 continue
             kind = stat.S_IFMT(info.external_attr >> 16)
             if kind not in {0, stat.S_IFREG}:
@@ -122,7 +121,7 @@ def _zip_members(file: BinaryIO, limits: ArchiveLimits) -> Iterator[tuple[str, b
 def _tar_members(archive: tarfile.TarFile, limits: ArchiveLimits) -> Iterator[tuple[str, bytes]]:
     for count, info in enumerate(archive, start=1):
         _check_count(count, limits)
-        if info.isdir() or _is_clutter(info.name):
+        if info.isdir() or is_clutter(info.name):
             continue
         if not info.isreg():
             raise BadRequest(f"{shortened(info.name)} is a link or a device, not a file.")
@@ -169,17 +168,6 @@ def _clean(name: str) -> tuple[str, ...]:
     if PurePosixPath(parts[-1]).suffix.lower() in _ARCHIVES:
         raise BadRequest(f"{shortened(name)} is an archive inside the archive.")
     return parts
-
-
-def is_text(name: str) -> bool:
-    """Whether a name has neither control characters nor bytes that are not UTF-8."""
-    return not any(unicodedata.category(letter) in {"Cc", "Cs"} for letter in name)
-
-
-def _is_clutter(name: str) -> bool:
-    """Files that operating systems add by themselves."""
-    parts = PurePosixPath(name).parts
-    return any(part in _CLUTTER or part.startswith("._") for part in parts)
 
 
 def _check_count(count: int, limits: ArchiveLimits) -> None:

@@ -1,7 +1,8 @@
-"""Groups of pairs: which pair belongs to which, as folders, a table or a request say it.
+"""Groups of pairs: which pair belongs to which, as tables and requests say it.
 
 A group is a function of X that is known before anything is measured, such as the camera or the
-subject. The curve of a group's pairs speaks about images of that group.
+subject. The curve of a group's pairs speaks about images of that group. Folders name groups too
+(`app/calibration/layout.py`).
 """
 
 from __future__ import annotations
@@ -13,27 +14,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from app.calibration.archive import is_text
-from app.calibration.pairs import PairFiles, bad_pairs, find_pairs
+from app.calibration.layout import wrong_group
 from app.calibration.record import MeasuredPair
-from app.errors import BadPairs, BadRequest
+from app.errors import BadRequest
 
-FOLDER = "folder"
-MANIFEST = "manifest.csv"
-MAX_GROUP_LETTERS = 100
 _NAME_COLUMNS = ("name", "file")
-_ROLES = {"x", "y", "labels"}
-
-
-def wrong_group(group: str) -> str | None:
-    """Why a name cannot be that of a group."""
-    if not group.strip() or group != group.strip():
-        return "the group has no name, or one with spaces around it"
-    if len(group) > MAX_GROUP_LETTERS:
-        return f"the name of the group has more than {MAX_GROUP_LETTERS} letters"
-    if not is_text(group):
-        return "the name of the group has control characters"
-    return None
 
 
 def parse_groups(text: str) -> dict[str, str]:
@@ -44,7 +29,8 @@ def parse_groups(text: str) -> dict[str, str]:
     """
     if not text.strip():
         return {}
-    groups = _from_json(text) if text.lstrip().startswith("{") else _from_csv(text, "group")
+    is_json = text.lstrip().startswith("{")
+    groups = _from_json(text) if is_json else column_of(parse_table(text), "group")
     for name, group in groups.items():
         if reason := wrong_group(group):
             raise BadRequest(f"groups: {name[:80]!r}: {reason}.")
@@ -61,62 +47,44 @@ def grouped(pairs: Sequence[MeasuredPair], groups: Mapping[str, str | None]) -> 
     ]
 
 
-def find_grouped_pairs(folder: Path, by: str | None) -> list[PairFiles]:
-    """The pairs of a folder with their groups; without `by`, without groups.
-
-    Args:
-        folder: as for `find_pairs`.
-        by: "folder" for `y/GROUP/NAME` (and `x/GROUP/NAME`, `labels/GROUP/NAME`), or `GROUP/NAME`
-            where there are only truths; such a pair is named GROUP.NAME. Or a column of the
-            table manifest.csv in the folder, whose column name or file names the pair.
-
-    Raises:
-        BadPairs: as `find_pairs`, or there are no groups.
-        BadRequest: the table cannot be read.
-    """
-    if by is None:
-        return find_pairs(folder)
-    pairs = _by_folder(folder) if by == FOLDER else _by_column(folder, by)
-    items = [
-        {"name": pair.name, "reason": reason}
-        for pair in pairs
-        if pair.group is not None and (reason := wrong_group(pair.group))
-    ]
-    if items:
-        raise bad_pairs(items, len(pairs))
-    if not any(pair.group for pair in pairs):
-        raise BadPairs(f"{folder} has no pair with a group.", items=[])
-    return pairs
-
-
-def _by_folder(folder: Path) -> list[PairFiles]:
-    base = folder / "y" if (folder / "y").is_dir() else folder
-    if not base.is_dir():
-        raise BadPairs(f"{folder} is not a folder.", items=[])
-    names = sorted(
-        path.name
-        for path in base.iterdir()
-        if path.is_dir() and path.name not in _ROLES and not path.name.startswith((".", "__"))
-    )
-    pairs = [replace(pair, group=name) for name in names for pair in find_pairs(folder, name)]
-    seen: set[str] = set()
-    items = [
-        {"name": pair.name, "reason": "two groups have a pair of this name"}
-        for pair in pairs
-        if pair.name in seen or seen.add(pair.name)  # type: ignore[func-returns-value]
-    ]
-    if items:
-        raise bad_pairs(items, len(pairs))
-    return pairs
-
-
-def _by_column(folder: Path, column: str) -> list[PairFiles]:
-    path = folder / MANIFEST
+def read_table(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file. Raises BadRequest if it is none."""
     try:
-        groups = _from_csv(path.read_text("utf-8-sig"), column)
+        return parse_table(path.read_text("utf-8-sig"))
+    except FileNotFoundError as error:
+        raise BadRequest(f"{path} is missing.") from error
     except (OSError, UnicodeDecodeError) as error:
         raise BadRequest(f"{path} cannot be read as text in UTF-8.") from error
-    return [replace(pair, group=groups.get(pair.name) or None) for pair in find_pairs(folder)]
+
+
+def parse_table(text: str) -> list[dict[str, str]]:
+    """The rows of CSV by column; cells that are missing are empty. Raises BadRequest."""
+    try:
+        rows = list(csv.DictReader(io.StringIO(text, newline=""), strict=True, restval=""))
+    except csv.Error as error:
+        raise BadRequest(f"The table is not CSV: {error}.") from error
+    return [{key: value.strip() for key, value in row.items() if key is not None} for row in rows]
+
+
+def column_of(rows: Sequence[Mapping[str, str]], column: str) -> dict[str, str]:
+    """A column by name of the pair; the suffix of a file's name is dropped.
+
+    Raises:
+        BadRequest: no column names the pairs, the column is missing, or a pair is named twice.
+    """
+    header = rows[0].keys() if rows else ()
+    key = next((name for name in _NAME_COLUMNS if name in header), None)
+    if key is None:
+        raise BadRequest("The table needs a column name or file, which names the pairs.")
+    if column not in header:
+        has = ", ".join(header)[:80]
+        raise BadRequest(f"The table has no column {column[:80]!r}; it has: {has}.")
+    found: dict[str, str] = {}
+    for row in rows:
+        name = PurePosixPath(row[key]).stem if key == "file" else row[key]
+        if found.setdefault(name, row[column]) != row[column]:
+            raise BadRequest(f"The table names {name[:80]!r} twice, and not alike.")
+    return found
 
 
 def _from_json(text: str) -> dict[str, str]:
@@ -127,25 +95,3 @@ def _from_json(text: str) -> dict[str, str]:
     if not all(isinstance(group, str) for group in found.values()):
         raise BadRequest("groups: each group is a text.")
     return dict(found)
-
-
-def _from_csv(text: str, column: str) -> dict[str, str]:
-    """The column by pair; the suffix of a file's name is dropped."""
-    try:
-        rows = list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
-    except csv.Error as error:
-        raise BadRequest(f"The table of groups is not CSV: {error}.") from error
-    header = rows[0].keys() if rows else ()
-    key = next((name for name in _NAME_COLUMNS if name in header), None)
-    if key is None or column not in header:
-        raise BadRequest(
-            f"The table of groups needs a column name or file, and a column {column[:80]!r}."
-        )
-    groups: dict[str, str] = {}
-    for row in rows:
-        name = (row[key] or "").strip()
-        name = PurePosixPath(name).stem if key == "file" else name
-        if name in groups:
-            raise BadRequest(f"The table of groups names {name[:80]!r} twice.")
-        groups[name] = (row[column] or "").strip()
-    return groups

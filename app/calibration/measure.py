@@ -8,7 +8,8 @@ import json
 
 import numpy as np
 
-from app.calibration.pairs import PREDICTIONS, Pair, bad_pairs
+from app.calibration.layout import PREDICTIONS
+from app.calibration.pairs import Pair, bad_pairs
 from app.calibration.record import SIGMA_QUANTILES, MeasuredPair, PairInfo
 from app.canary.keep import CanaryTaker
 from app.conformal import Staircase, fidelity

@@ -1,4 +1,4 @@
-"""Pairs: found in a folder, decoded, checked; each problem named with its item."""
+"""Pairs: decoded and checked; each problem named with its item."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from app.calibration.layout import PREDICTIONS
 from app.errors import BadImage, BadInput, BadPairs
 from app.images.decode import Limits, decode
 from app.images.degrade import Degradation, crop_to_multiple, degrade
@@ -21,25 +21,8 @@ from app.upscalers.base import RGB
 SAME_PIXELS = "duplicates {} by content"
 """Why a pair is left out whose Y is another file with the same pixels."""
 
-PREDICTIONS = "predictions.json"
-"""Beside labels: the SHA-256 of the prediction that each was drawn on, by name of the pair."""
-
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp"}
-
 # Y is k² times larger than the largest input; calibration reads the admin's own files.
 PAIR_LIMITS = Limits(max_bytes=256 * 1024 * 1024, max_pixels=64 * 1024 * 1024)
-
-
-@dataclass(frozen=True, slots=True)
-class PairFiles:
-    """The undecoded files of one pair; without `x` it is made from `y` by the degradation."""
-
-    name: str
-    y: Path
-    x: Path | None = None
-    label: Path | None = None
-    group: str | None = None
-    prediction: str | None = None  # SHA-256 of the prediction that the label was drawn on
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,66 +42,6 @@ class Pair:
     prediction: str | None = None
 
 
-def find_pairs(folder: Path, group: str | None = None) -> list[PairFiles]:
-    """The pairs of a folder, by name: `x/` + `y/`, only `y/`, or images in the folder itself.
-
-    `labels/` beside them holds the label of each pair for the semantic metric. `group`: only what
-    is in the folder of this name inside each of them; these pairs are named GROUP.NAME.
-
-    Raises:
-        BadPairs: nothing there, files of `x/`, `y/` and `labels/` that do not match by name, or
-            labels that `labels/predictions.json`, where there is one, does not name.
-    """
-    if not folder.is_dir():
-        raise BadPairs(f"{folder} is not a folder.", items=[])
-
-    def images(base: Path) -> dict[str, Path]:
-        if group is None:
-            return _images(base)
-        inside = base / group
-        return {f"{group}.{k}": v for k, v in _images(inside).items()} if inside.is_dir() else {}
-
-    truths = images(folder / "y" if (folder / "y").is_dir() else folder)
-    inputs = images(folder / "x") if (folder / "x").is_dir() else None
-    labels = images(folder / "labels") if (folder / "labels").is_dir() else {}
-    if not truths:
-        raise BadPairs(f"{folder} contains no PNG, JPEG or WebP images.", items=[])
-    items = [
-        {"name": name, "reason": f"{place} has no image of this name"}
-        for place, names in (
-            ("y/", [*(inputs or {}), *labels]),
-            ("x/", [] if inputs is None else [*truths]),
-        )
-        for name in sorted(set(names))
-        if name not in (truths if place == "y/" else inputs or {})
-    ]
-    if items:
-        raise BadPairs("Some images have no partner.", items=items)
-    claimed = _claimed(folder / "labels" / PREDICTIONS) if labels else {}
-    unfounded = [
-        {"name": name, "reason": f"labels/{PREDICTIONS} does not name its prediction"}
-        for name in labels
-        if claimed and name not in claimed
-    ]
-    if unfounded:
-        raise bad_pairs(unfounded, len(truths))
-    return [
-        PairFiles(
-            name,
-            path,
-            inputs[name] if inputs is not None else None,
-            labels.get(name),
-            prediction=claimed.get(name),
-        )
-        for name, path in truths.items()
-    ]
-
-
-def _claimed(path: Path) -> dict[str, str]:
-    """What labels say about their predictions; empty if there is no such file."""
-    return claimed_predictions(path.read_bytes()) if path.is_file() else {}
-
-
 def claimed_predictions(data: bytes) -> dict[str, str]:
     """The SHA-256 of the predictions that labels were drawn on, by name of the pair.
 
@@ -130,26 +53,6 @@ def claimed_predictions(data: bytes) -> dict[str, str]:
         return {str(name): str(digest) for name, digest in claimed.items()}
     except (ValueError, AttributeError, RecursionError) as error:
         raise BadPairs(f"labels/{PREDICTIONS} is not a JSON object.", items=[]) from error
-
-
-def _images(folder: Path) -> dict[str, Path]:
-    """Image files by stem, sorted.
-
-    Raises:
-        BadPairs: files with the same stem.
-    """
-    found = defaultdict(list)
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
-            found[path.stem].append(path)
-    items = [
-        {"name": name, "reason": f"{', '.join(path.name for path in paths)} have the same name"}
-        for name, paths in found.items()
-        if len(paths) > 1
-    ]
-    if items:
-        raise bad_pairs(items, len(found))
-    return {name: path for name, (path,) in found.items()}
 
 
 def load_pair(

@@ -13,16 +13,10 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from app.calibration.config import CalibrationConfig
+from app.calibration.folder import PairFiles
 from app.calibration.groups import grouped
 from app.calibration.measure import measure_pair, pack, unpack
-from app.calibration.pairs import (
-    SAME_PIXELS,
-    Pair,
-    PairFiles,
-    bad_pairs,
-    duplicates,
-    load_pair,
-)
+from app.calibration.pairs import SAME_PIXELS, Pair, bad_pairs, duplicates, load_pair
 from app.calibration.record import Calibration, MeasuredPair, Provenance
 from app.canary.keep import CanaryTaker, chosen
 from app.conformal.fidelity import needs_label

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from app.calibration import file
 from app.calibration.config import CalibrationConfig
-from app.calibration.groups import find_grouped_pairs
+from app.calibration.folder import find_pairs
 from app.calibration.record import Calibration, Provenance
 from app.calibration.run import check_pairs, finish, measure_pairs, run_id
 from app.canary import keep as canaries
@@ -191,7 +191,7 @@ async def _run(
         await learn(upscaler)
         start_warm_up(session.settings)
         pipeline = config.pipeline(upscaler)
-        files = find_grouped_pairs(folder, group_by)
+        files = find_pairs(folder, group_by)
         if any(pair.x for pair in files):
             config = config.model_copy(update={"degradation": None})
         with progress_bar() as progress:

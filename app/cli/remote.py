@@ -21,8 +21,8 @@ import typer
 from httpx import codes
 
 from app.calibration.config import CalibrationConfig
-from app.calibration.groups import find_grouped_pairs
-from app.calibration.pairs import PREDICTIONS, PairFiles
+from app.calibration.folder import PairFiles, find_pairs
+from app.calibration.layout import PREDICTIONS
 from app.cli.local import progress_bar
 from app.errors import BadRequest, ConfigError, TrustscaleError
 
@@ -152,7 +152,7 @@ class Remote:
         """
         # Without a name the server's own default is meant.
         document = config.model_dump_json(exclude=None if config.upscaler else {"upscaler"})
-        pairs = find_grouped_pairs(folder, group_by)
+        pairs = find_pairs(folder, group_by)
         fields = {"config": document}
         if groups := {pair.name: pair.group for pair in pairs if pair.group}:
             fields["groups"] = json.dumps(groups)

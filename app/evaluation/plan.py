@@ -6,7 +6,6 @@ calibration; so whole groups are drawn, never single images, whenever groups are
 
 from __future__ import annotations
 
-import csv
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,12 +14,12 @@ from typing import Literal
 
 import numpy as np
 
-from app.calibration.groups import FOLDER, find_grouped_pairs
-from app.calibration.pairs import IMAGE_SUFFIXES, PairFiles, find_pairs
+from app.calibration.folder import FOLDER, MANIFEST, PairFiles, find_pairs
+from app.calibration.groups import column_of, read_table
+from app.calibration.layout import IMAGE_SUFFIXES
 from app.errors import BadRequest
 
 CALIBRATION, TEST = "calibration", "test"
-MANIFEST = "manifest.csv"
 
 GROUP_COLUMNS = ("group", "source_file", "photograph", "source")
 """Columns of a manifest that name what an image was cut from; the first one that exists counts."""
@@ -129,10 +128,13 @@ def find_items(folder: Path, column: str | None = None) -> list[PairFiles]:
         BadRequest: a manifest that cannot be used.
     """
     base = folder / "y" if (folder / "y").is_dir() else folder
-    if not base.is_dir() or _holds_images(base) or not any(map(_holds_images, _folders(base))):
-        groups = _manifest_groups(folder / MANIFEST, column)
-        return [replace(pair, group=groups.get(pair.name)) for pair in find_pairs(folder)]
-    return find_grouped_pairs(folder, FOLDER)
+    by_folder = (
+        base.is_dir() and not _holds_images(base) and any(map(_holds_images, _folders(base)))
+    )
+    if by_folder:
+        return find_pairs(folder, FOLDER)
+    groups = _manifest_groups(folder / MANIFEST, column)
+    return [replace(pair, group=groups.get(pair.name)) for pair in find_pairs(folder)]
 
 
 def _folders(folder: Path) -> list[Path]:
@@ -144,29 +146,18 @@ def _holds_images(folder: Path) -> bool:
 
 
 def _manifest_groups(path: Path, column: str | None) -> Mapping[str, str]:
-    """The group of each image stem that a manifest names.
+    """The group of each image that a manifest names, in a column or the first of `GROUP_COLUMNS`.
 
     Raises:
-        BadRequest: it has no column `file`, or not the column that was asked for.
+        BadRequest: it cannot be read, or has not the column that was asked for.
     """
-    if not path.is_file():
-        if column is not None:
-            raise BadRequest(f"{path} is missing, so its column {column!r} cannot name groups.")
+    if column is None and not path.is_file():
         return {}
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise BadRequest(f"{path} is not a CSV file in UTF-8: {error}.") from error
-    columns = list(rows[0]) if rows else []
-    if column is not None and column not in columns:
-        raise BadRequest(f"{path} has no column {column!r}; it has: {', '.join(columns)}.")
-    wanted = column or next((name for name in GROUP_COLUMNS if name in columns), None)
+    rows = read_table(path)
+    wanted = column or next((name for name in GROUP_COLUMNS if rows and name in rows[0]), None)
     if wanted is None:
         return {}
-    if "file" not in columns:
-        raise BadRequest(f"{path} has no column 'file' that names the images.")
-    return {Path(row["file"]).stem: row[wanted] for row in rows if row["file"] and row[wanted]}
+    return {name: group for name, group in column_of(rows, wanted).items() if group}
 
 
 def _prefixed(items: Sequence[PairFiles], prefix: str) -> list[PairFiles]:

@@ -11,7 +11,8 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from app.calibration.pairs import Pair, PairFiles, load_pair
+from app.calibration.folder import PairFiles
+from app.calibration.pairs import Pair, load_pair
 from app.conformal import Staircase, fidelity
 from app.evaluation.blurs import MOST_CALIBRATION, MOST_TEST, Grid, Sketch
 from app.evaluation.cache import SampleCache, Samples

@@ -10,7 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from app.calibration.pairs import Pair, PairFiles
+from app.calibration.folder import PairFiles
+from app.calibration.pairs import Pair
 from app.evaluation.blurs import BLURS
 from app.evaluation.comparison import SHOWN_ALPHA
 from app.evaluation.gallery import SheetRow, black_and_white, heat, sheet

@@ -73,6 +73,15 @@ class Admin:
         headers = {"Authorization": f"Bearer {ADMIN_KEY}", **options.pop("headers", {})}
         return self.client.request(method, f"{BASE}{path}", headers=headers, **options)
 
+    def post_names(self, names: list[str], **options: bool) -> Any:
+        """What the service says about files of these names."""
+        headers = {"Authorization": f"Bearer {ADMIN_KEY}"}
+        response = self.client.post(
+            "/v1/admin/pairs/check", json={"names": names, **options}, headers=headers
+        )
+        assert response.status_code == 200, response.text
+        return response.json()
+
     def get(self, path: str = "", **params: Any) -> Any:
         """The JSON of a path that exists."""
         response = self.send("GET", path, params=params)

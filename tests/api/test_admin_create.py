@@ -184,7 +184,8 @@ class TestBadPairs:
             "y/again.png": encoded(photo(0, 48, 48)),
             "x/again.png": encoded(photo(0, 24, 24)),
             "y/001.jpg": encoded(photo(15, 48, 48), "JPEG"),
-            "notes.txt": b"text",
+            "y/notes.txt": b"text",
+            "readme.txt": b"text",  # beside the folders: left alone
         }
         found = reasons(admin.post_files(files))
         assert found == {
@@ -194,8 +195,8 @@ class TestBadPairs:
             "size": "y is 50×48, but 2× the size of x is 48×48",
             "tiny": "y is 4×4, smaller than the window of 7 pixels",
             "again": "the same image as 000",
-            "001": "y/ has two files of this name",
-            "notes.txt": "not an image in x/, y/ or labels/",
+            "001": "several files have this name: y/001.jpg, y/001.png",
+            "y/notes.txt": "not a PNG, JPEG or WebP file",
         }
         assert found["text"].startswith("y: The file is not a PNG")
         assert upscaler.calls == []

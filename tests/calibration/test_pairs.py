@@ -1,4 +1,4 @@
-"""Finding, decoding and checking pairs; each problem named with its item."""
+"""Decoding and checking pairs; each problem named with its item."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from app.calibration.config import CalibrationConfig
-from app.calibration.pairs import find_pairs, load_pair
+from app.calibration.folder import find_pairs
+from app.calibration.pairs import load_pair
 from app.calibration.run import check_pairs
 from app.errors import BadImage, BadPairs
 from app.images.degrade import Degradation, degrade
@@ -32,78 +33,6 @@ def image(seed, side=48):
 
 def names(caught):
     return [item["name"] for item in caught.value.members["items"]]
-
-
-class TestFind:
-    def test_inputs_and_truths(self, tmp_path):
-        """x/ and y/ are matched by name, whatever the suffix, in the order of the names."""
-        folder_of(tmp_path, x__b=image(1, 24), y__b=image(1), y__a=image(2))
-        (tmp_path / "x" / "a.JPG").write_bytes(encoded(photo(2, 24, 24), "JPEG"))
-        pairs = find_pairs(tmp_path)
-        assert [(p.name, p.x.name, p.y.name) for p in pairs] == [
-            ("a", "a.JPG", "a.png"),
-            ("b", "b.png", "b.png"),
-        ]
-
-    def test_truths_only(self, tmp_path):
-        """Without x/ the images of y/, or of the folder itself, are truths."""
-        below = find_pairs(folder_of(tmp_path / "below", y__a=image(1), y__b=image(2)))
-        above = find_pairs(folder_of(tmp_path / "above", a=image(1), b=image(2)))
-        for pairs in (below, above):
-            assert [p.name for p in pairs] == ["a", "b"]
-            assert all(p.x is None and p.label is None for p in pairs)
-
-    def test_labels(self, tmp_path):
-        """labels/ holds the label of a pair."""
-        pairs = find_pairs(folder_of(tmp_path, y__a=image(1), y__b=image(2), labels__b=image(3)))
-        assert [p.label and p.label.parent.name for p in pairs] == [None, "labels"]
-
-    def test_other_files_are_left_alone(self, tmp_path):
-        """Texts and folders among the images are not pairs."""
-        folder_of(tmp_path, a=image(1))
-        (tmp_path / "README.txt").write_text("about")
-        (tmp_path / "album.png").mkdir()
-        assert [p.name for p in find_pairs(tmp_path)] == ["a"]
-
-    def test_missing_partners(self, tmp_path):
-        """Each image without a partner is named, with the place where it is missing."""
-        folder_of(
-            tmp_path,
-            x__a=image(1, 24),
-            x__b=image(2, 24),
-            y__b=image(2),
-            y__c=image(3),
-            labels__d=image(4),
-        )
-        with pytest.raises(BadPairs) as caught:
-            find_pairs(tmp_path)
-        assert caught.value.members["items"] == [
-            {"name": "a", "reason": "y/ has no image of this name"},
-            {"name": "d", "reason": "y/ has no image of this name"},
-            {"name": "c", "reason": "x/ has no image of this name"},
-        ]
-
-    def test_two_files_of_one_name(self, tmp_path):
-        """Files that differ only in their suffix are all named: nobody knows which one is meant."""
-        folder_of(tmp_path, a=image(1), b=image(2), c=image(3))
-        for name in ("a", "b"):
-            (tmp_path / f"{name}.jpg").write_bytes(encoded(photo(), "JPEG"))
-        with pytest.raises(BadPairs) as caught:
-            find_pairs(tmp_path)
-        assert names(caught) == ["a", "b"]
-        assert "a.jpg, a.png" in caught.value.detail
-
-    def test_nothing(self, tmp_path):
-        """An empty folder, a file and a folder that does not exist are told apart from pairs."""
-        (tmp_path / "empty").mkdir()
-        (tmp_path / "file").write_text("x")
-        for place, message in (
-            ("empty", "no PNG, JPEG or WebP"),
-            ("file", "not a folder"),
-            ("missing", "not a folder"),
-        ):
-            with pytest.raises(BadPairs, match=message):
-                find_pairs(tmp_path / place)
 
 
 class TestLoad:

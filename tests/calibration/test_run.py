@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from app.calibration.config import CalibrationConfig
+from app.calibration.folder import find_pairs
 from app.calibration.measure import measure_pair, pack, unpack
-from app.calibration.pairs import find_pairs, load_pair
+from app.calibration.pairs import load_pair
 from app.calibration.record import Calibration, Provenance
 from app.calibration.run import check_pairs, finish, measure_pairs, run_id
 from app.errors import BadCalibration, BadPairs, DegenerateSamples, UpscalerFailed

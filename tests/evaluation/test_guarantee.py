@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from app.calibration.pairs import find_pairs
+from app.calibration.folder import find_pairs
 from app.conformal import RiskCurve
 from app.evaluation.cache import SampleCache
 from app.evaluation.conduct import Findings, conduct

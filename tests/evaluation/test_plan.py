@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.calibration.pairs import PairFiles
+from app.calibration.folder import PairFiles
 from app.errors import BadPairs, BadRequest
 from app.evaluation.plan import Plan, group_of, make_plan, split
 from tests.factories import encoded, photo
@@ -117,8 +117,8 @@ class TestMakePlan:
         ("manifest", "column", "words"),
         [
             (b"file,group\n1.png,x\n", "shop", "no column 'shop'"),
-            (b"name,group\n1.png,x\n", None, "no column 'file'"),
-            (b"\xff\xfe\x00", None, "not a CSV file"),
+            (b"image,group\n1.png,x\n", None, "needs a column name or file"),
+            (b"\xff\xfe\x00", None, "cannot be read as text"),
             (None, "group", "missing"),
         ],
     )

@@ -63,7 +63,7 @@ class TestCreate:
         expect(page.locator("[data-verdict=few]")).to_contain_text("14 more are needed")
         refused = page.locator(".callout.warn .items")
         expect(refused).to_contain_text("twin: the same image as 003")
-        expect(refused).to_contain_text(f"{MARKUP}.png: not a PNG, JPEG or WebP image")
+        expect(refused).to_contain_text(f"{MARKUP}: not a PNG, JPEG or WebP image")
         more = {f"{k:03}.jpg": encoded(photo(k, 48, 48), "JPEG") for k in range(10, 27)}
         page.locator("input[data-role=y]").first.set_input_files(files_of(tmp_path / "more", more))
         expect(page.locator("[data-verdict=enough]")).to_contain_text("22 pairs are enough")
@@ -105,7 +105,7 @@ class TestCreate:
         expect(page.locator(".tally")).to_contain_text("2 pairs X and Y")
         refused = page.locator(".callout.warn .items")
         expect(refused).to_contain_text("2: Y is 40×48, but 2× the size of X is 48×48")
-        expect(refused).to_contain_text("alone: no Y of this name")
+        expect(refused).to_contain_text("alone: y/ has no image of this name")
         page.get_by_role("button", name="Remove all").click()
         expect(page.locator(".tally")).to_have_count(0)
         page.locator(".drop-zone").evaluate(

@@ -55,15 +55,6 @@ def test_areas_and_backtests_between_the_tabled_alphas(call):
         assert [point["x"] for point in series["points"]] == [0.1, 0.12]
 
 
-def test_folders(call):
-    """Folders may be written large or small."""
-    for folder, role in (("X", "x"), ("y", "y"), ("Y", "y")):
-        placed = call("calibrations/pairing.js", "placed", {"name": "a.png"}, f"p/{folder}/a.png")
-        assert placed["role"] == role
-        grouped = call("calibrations/pairing.js", "placed", {"name": "a.png"}, f"{folder}/g/a.png")
-        assert (grouped["role"], grouped["name"]) == (role, "g.a")
-
-
 def test_a_late_refusal_spares_a_newer_key(call):
     """A key that has come while the old one was being refused is used, not thrown away."""
     found = call.page.evaluate(

@@ -155,11 +155,11 @@ async function send(form, gathered, scale, parent, place) {
   if (parent) body.set("activate", String(new FormData(form).has("activate")));
   else body.set("config", JSON.stringify(configOf(form, given)));
   if (gathered.archive) body.set("archive", gathered.archive, gathered.archive.name);
-  for (const { x, y } of gathered.archive ? [] : pairs) {
-    body.append("y", y.file, sentName(y));
-    if (x) body.append("x", x.file, sentName(x));
+  for (const { name, x, y } of gathered.archive ? [] : pairs) {
+    body.append("y", y.file, sentName(name, y));
+    if (x) body.append("x", x.file, sentName(name, x));
   }
-  const groups = Object.fromEntries(pairs.filter(({ y }) => y.group).map(({ name, y }) => [name, y.group]));
+  const groups = Object.fromEntries(pairs.filter(({ group }) => group).map(({ name, group }) => [name, group]));
   if (!gathered.archive && Object.keys(groups).length) body.set("groups", JSON.stringify(groups));
   const abort = new AbortController();
   const bar = h("progress", { max: 1, value: 0, "aria-label": "Upload" });

@@ -3,33 +3,36 @@
 import { announce, h } from "../lib/dom.js";
 import { bytes, count } from "../lib/format.js";
 import { toast, toastError } from "../lib/toast.js";
-import { droppedFiles, inspected, isArchive, paired, placed } from "./pairing.js";
+import { droppedFiles, inspected, isArchive, located, paired } from "./pairing.js";
+import * as service from "./service.js";
 
 const AT_ONCE = 4;
 const MOST_LISTED = 200;
+const NOTHING = { pairs: [], items: [] };
 
 /** The files of the form: each looked into once, in the order of their arrival. */
 export class Gathered {
   entries = [];
+  arranged = NOTHING; // what the service says about their paths
   archive = null;
   waiting = 0;
+  turn = 0;
 
   async add(files, fallback, changed) {
     const archive = files.find(({ file }) => isArchive(file));
     if (archive) {
       if (this.entries.length) toast(`${archive.file.name} takes the place of the images.`);
       else if (this.archive) toast(`${archive.file.name} takes the place of ${this.archive.name}.`);
+      this.clear();
       this.archive = archive.file;
-      this.entries = [];
       changed();
       return;
     }
     if (this.archive && files.length) toast(`The images take the place of ${this.archive.name}.`);
     this.archive = null;
-    const queue = files
-      .map(({ file, path }) => placed(file, path, fallback))
-      .filter((entry) => !entry.ignored);
-    this.waiting += queue.length;
+    const queue = files.map(({ file, path }) => located(file, path, fallback));
+    const asking = 1;
+    this.waiting += queue.length + asking;
     changed();
     const worker = async () => {
       for (let entry = queue.shift(); entry; entry = queue.shift()) {
@@ -39,18 +42,32 @@ export class Gathered {
       }
     };
     await Promise.all(Array.from({ length: AT_ONCE }, worker));
-    changed();
+    try {
+      await this.arrange();
+    } finally {
+      this.waiting -= asking;
+      changed();
+    }
     const found = this.verdict(null);
     announce(`${found.pairs.length} pairs, ${found.items.length} problems`);
   }
 
+  /** Ask which files are pairs; an answer that comes after a newer question does not count. */
+  async arrange() {
+    const turn = ++this.turn;
+    const arranged = await service.arranged(this.entries.map(({ path }) => path));
+    if (turn === this.turn) this.arranged = arranged;
+  }
+
   clear() {
+    this.turn += 1;
     this.entries = [];
+    this.arranged = NOTHING;
     this.archive = null;
   }
 
   verdict(scale) {
-    return paired(this.entries, scale);
+    return paired(this.entries, this.arranged, scale);
   }
 }
 

@@ -1,34 +1,22 @@
-// Files become pairs, and whatever speaks against a pair is named before anything is sent.
+// What the page itself sees of files: whether one can be read, its size, and repeated images. Which files are a
+// pair is for the service to say (POST /v1/admin/pairs/check).
 
 import { imageHeader } from "./header.js";
 
-const IMAGES = /\.(png|jpe?g|webp)$/i;
 const ARCHIVES = /\.(zip|tar|tar\.gz|tgz|tar\.bz2|tar\.xz)$/i;
-const IGNORED = /^(\.|Thumbs\.db$|desktop\.ini$)/;
 
 export const isArchive = (file) => ARCHIVES.test(file.name);
 
-/**
- * A file and what it is for: "x" or "y", from the folder it lies in, else `fallback`.
- *
- * In `y/GROUP/NAME.png` it belongs to a group, and the pair is called GROUP.NAME, as in an archive.
- */
-export function placed(file, path = file.webkitRelativePath || file.name, fallback = "y") {
-  const [outer, inner] = [path.split("/").at(-3), path.split("/").at(-2)];
-  const roleOf = (folder) => /^[xy]$/i.test(folder ?? "") && folder.toLowerCase();
-  const stem = file.name.replace(/\.[^.]*$/, "");
-  const ignored = IGNORED.test(file.name);
-  if (roleOf(inner)) return { file, role: roleOf(inner), name: stem, group: null, ignored };
-  if (roleOf(outer)) return { file, role: roleOf(outer), name: `${inner}.${stem}`, group: inner, ignored };
-  return { file, role: fallback, name: stem, group: null, ignored };
+/** A file with its path; one that lies in no folder is put into that of `role`. */
+export function located(file, path = file.webkitRelativePath || file.name, role = "y") {
+  return { file, path: path.includes("/") ? path : `${role}/${path}` };
 }
 
 /** The name under which a file is sent: that of its pair, with its own suffix. */
-export const sentName = ({ name, file }) => name + (/\.[^.]*$/.exec(file.name)?.[0] ?? "");
+export const sentName = (name, { file }) => name + (/\.[^.]*$/.exec(file.name)?.[0] ?? "");
 
 /** Look into a file: {kind, width, height, sha256} or {reason}. */
 export async function inspected(entry) {
-  if (!IMAGES.test(entry.file.name)) return { ...entry, reason: "not a PNG, JPEG or WebP file" };
   let bytes;
   try {
     bytes = new Uint8Array(await entry.file.arrayBuffer());
@@ -48,37 +36,30 @@ async function digest(bytes) {
 }
 
 /**
- * The pairs that can be used and an item {name, reason} for every file that cannot.
+ * The pairs that can be used and an item {name, reason} for everything that cannot.
  *
- * entries: as `inspected` gives them. scale: k of the upscaler, null if it is not known now.
- * The service checks all of it again, and also what only it can know.
+ * entries: as `inspected` gives them. arranged: what the service makes of their paths. scale: k of the upscaler,
+ * null if it is not known now. The service checks all of it again, and also what only it can know.
  */
-export function paired(entries, scale) {
-  const items = [];
-  const sides = { x: new Map(), y: new Map() };
-  for (const entry of entries) {
-    if (entry.reason) items.push({ name: entry.file.name, reason: entry.reason });
-    else if (sides[entry.role].has(entry.name)) {
-      items.push({ name: entry.name, reason: `two files of ${entry.role} have this name` });
-    } else sides[entry.role].set(entry.name, entry);
-  }
-  const given = sides.x.size > 0;
+export function paired(entries, arranged, scale) {
+  const at = new Map(entries.map((entry) => [entry.path, entry]));
+  const items = [...arranged.items];
   const seen = new Map();
   const pairs = [];
-  for (const [name, y] of [...sides.y].sort(([a], [b]) => (a < b ? -1 : 1))) {
-    const x = sides.x.get(name) ?? null;
-    const reason = given && !x ? "no X of this name" : wrongSize(x, y, scale);
+  for (const pair of arranged.pairs) {
+    const { name, group } = pair;
+    const [y, x] = [at.get(pair.y), pair.x && at.get(pair.x)];
+    if (!y) continue; // added or removed since the service was asked
+    const reason = y.reason ?? x?.reason ?? wrongSize(x, y, scale);
     const twin = y.sha256 && seen.get(y.sha256);
     if (reason) items.push({ name, reason });
     else if (twin) items.push({ name, reason: `the same image as ${twin}` });
     else {
       seen.set(y.sha256, name);
-      pairs.push({ name, x, y });
+      pairs.push({ name, x, y, group });
     }
   }
-  for (const name of sides.x.keys()) {
-    if (!sides.y.has(name)) items.push({ name, reason: "no Y of this name" });
-  }
+  const given = arranged.pairs.some(({ x }) => x);
   return { pairs, items, given, hashed: entries.some((entry) => entry.sha256) };
 }
 

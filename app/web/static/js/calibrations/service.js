@@ -27,6 +27,8 @@ export const curve = (id, points, group) => getJson(`${path(id, "curve")}${asked
 export const backtest = (id, splits, group) =>
   getJson(`${path(id, "backtest")}${asked({ splits, group })}`, ADMIN);
 export const pairs = (id) => getJson(path(id, "pairs"), ADMIN);
+/** Which of these paths are pairs: {pairs: [{name, x, y, label, group}], groups, items: [{name, reason}]}. */
+export const arranged = (names) => sendJson("POST", "/v1/admin/pairs/check", { names }, ADMIN);
 export const audit = (limit) => getJson(`/v1/admin/audit?limit=${limit}`, ADMIN);
 export const cancelJob = (id) => sendJson("DELETE", `/v1/jobs/${encodeURIComponent(id)}`, undefined, ADMIN);
 

@@ -1,0 +1,209 @@
+"""How the files of a calibration are laid out: one rule for folders, archives, forms and pages.
+
+    x/NAME.ext   y/NAME.ext   labels/NAME.ext            a pair called NAME
+    x/DIR/NAME.ext   y/DIR/NAME.ext   labels/DIR/…       a pair called DIR.NAME, in the group DIR
+
+All of it may lie inside one more folder; X and labels may be missing. Where there is neither x/, y/
+nor labels/, the images of one folder are truths Y; with `folders`, those of `DIR/NAME.ext` are, in
+groups. X, Y and label of a pair need not have the same suffix. Files that are no images are left
+alone beside these folders, and named inside them; whatever else cannot be a part of a pair is named
+with its reason. Nothing is read here: only names are looked at.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
+from typing import Final, Literal, NamedTuple
+from urllib.parse import quote
+
+Role = Literal["x", "y", "labels"]
+ROLES: Final[tuple[Role, ...]] = ("x", "y", "labels")
+
+IMAGE_SUFFIXES: Final = {".png", ".jpg", ".jpeg", ".webp"}
+
+PREDICTIONS: Final = "predictions.json"
+"""Beside labels: the SHA-256 of the prediction that each was drawn on, by name of the pair."""
+
+MAX_NAME_BYTES: Final = 240  # percent-encoded; with its role it becomes a file name in the spool
+MAX_GROUP_LETTERS: Final = 100
+
+_CLUTTER = {"__MACOSX", "Thumbs.db", "desktop.ini"}
+_ELSEWHERE = "not an image in x/, y/ or labels/"
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """What the path of one file says.
+
+    Attributes:
+        path: as it was given.
+        role: what it is for; None: it lies in no folder that says so.
+        stem: its name without suffix.
+        folder: the folder below the role, or the one it lies in if there is no role.
+        reason: why it can be no part of a pair.
+    """
+
+    path: str
+    role: Role | None
+    stem: str
+    folder: str | None = None
+    reason: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The name of its pair."""
+        return self.stem if self.folder is None else f"{self.folder}.{self.stem}"
+
+
+class PairPaths(NamedTuple):
+    """The paths of one pair; `folder` is the one that its files lie in below x/, y/ and labels/."""
+
+    name: str
+    y: str
+    x: str | None
+    label: str | None
+    folder: str | None
+
+
+class Arranged(NamedTuple):
+    """The pairs in the order of their names, and an item (name, reason) for what is left out."""
+
+    pairs: list[PairPaths]
+    items: list[dict[str, str]]
+
+
+def placed(path: str) -> Placed | None:
+    """What a path with forward slashes says; None for what is no concern of a calibration."""
+    name = PurePosixPath(path)
+    if not name.name or is_clutter(path) or is_predictions(path):
+        return None
+    folders = name.parts[:-1]
+    is_image = name.suffix.lower() in IMAGE_SUFFIXES
+    depth, role = _role(folders)
+    below = folders[depth:]
+    folder = below[-1] if below else None
+    if role is None:
+        reason = _ELSEWHERE if len(folders) > 1 else None
+        return Placed(path, None, name.stem, folder, reason) if is_image else None
+    if not is_image:
+        return Placed(path, role, name.stem, folder, "not a PNG, JPEG or WebP file")
+    deep = f"too many folders below {role}/" if len(below) > 1 else None
+    return Placed(path, role, name.stem, folder, deep)
+
+
+def arrange(files: Iterable[Placed | None], *, folders: bool = False) -> Arranged:
+    """Make pairs of files.
+
+    A name that several files of one role have is left out: nobody knows which one is meant.
+
+    Args:
+        files: what `placed` said of each.
+        folders: whether DIR/NAME.ext without x/, y/ and labels/ is a truth in the group DIR.
+    """
+    found = _without_strays([file for file in files if file is not None], folders=folders)
+    items = [{"name": file.path, "reason": file.reason} for file in found if file.reason]
+    sides: dict[Role, dict[str, list[Placed]]] = {role: defaultdict(list) for role in ROLES}
+    for file in found:
+        if file.role is not None and not file.reason:
+            sides[file.role][file.name].append(file)
+    pairs = []
+    for name in sorted(set().union(*sides.values())):
+        ys, xs, labels = (sides[role].get(name, []) for role in ("y", "x", "labels"))
+        reason = _wrong(name, ys, xs, labels, has_inputs=bool(sides["x"]))
+        if reason:
+            items.append({"name": name, "reason": reason})
+            continue
+        x, label = (side[0].path if side else None for side in (xs, labels))
+        pairs.append(PairPaths(name, ys[0].path, x, label, ys[0].folder))
+    return Arranged(pairs, items)
+
+
+def _role(folders: Sequence[str]) -> tuple[int, Role | None]:
+    """How many folders lead to the role and include it, and which it is; written large or small."""
+    for depth, folder in enumerate(folders[:2], start=1):
+        for role in ROLES:
+            if folder.casefold() == role:
+                return depth, role
+    return 0, None
+
+
+def _without_strays(files: Sequence[Placed], *, folders: bool) -> list[Placed]:
+    """The files, those in no folder with a role taken for Y where nothing says otherwise."""
+    loose = [file for file in files if file.role is None and not file.reason]
+    if folders:
+        is_plain = all(file.folder is not None for file in loose)
+    else:
+        is_plain = len({file.folder for file in loose}) <= 1
+    are_truths = is_plain and not any(file.role for file in files)
+
+    def judged(file: Placed) -> Placed:
+        if file.role is not None or file.reason:
+            return file
+        if not are_truths:
+            return replace(file, reason=_ELSEWHERE)
+        return replace(file, role="y", folder=file.folder if folders else None)
+
+    return [judged(file) for file in files]
+
+
+def _wrong(
+    name: str,
+    ys: Sequence[Placed],
+    xs: Sequence[Placed],
+    labels: Sequence[Placed],
+    *,
+    has_inputs: bool,
+) -> str | None:
+    """Why the files of one name are no pair."""
+    several = next((side for side in (ys, xs, labels) if len(side) > 1), None)
+    if several:
+        return f"several files have this name: {', '.join(sorted(file.path for file in several))}"
+    if not ys:
+        return "y/ has no image of this name"
+    if has_inputs and not xs:
+        return "x/ has no image of this name"
+    folder = ys[0].folder
+    return wrong_name(name) or (None if folder is None else wrong_group(folder))
+
+
+def wrong_name(name: str) -> str | None:
+    """Why a name cannot be that of a pair."""
+    if not is_text(name):
+        return "the name has control characters"
+    if len(quote(name, safe="")) > MAX_NAME_BYTES:
+        return "the name is too long"
+    return None
+
+
+def wrong_group(group: str) -> str | None:
+    """Why a name cannot be that of a group."""
+    if not group.strip() or group != group.strip():
+        return "the group has no name, or one with spaces around it"
+    if len(group) > MAX_GROUP_LETTERS:
+        return f"the name of the group has more than {MAX_GROUP_LETTERS} letters"
+    if not is_text(group):
+        return "the name of the group has control characters"
+    return None
+
+
+def is_text(name: str) -> bool:
+    """Whether a name has neither control characters nor bytes that are not UTF-8."""
+    return not any(unicodedata.category(letter) in {"Cc", "Cs"} for letter in name)
+
+
+def is_clutter(path: str) -> bool:
+    """Whether a file is hidden, or one that operating systems add by themselves."""
+    parts = PurePosixPath(path).parts
+    return any(
+        part in _CLUTTER or (part.startswith(".") and part not in {".", ".."}) for part in parts
+    )
+
+
+def is_predictions(path: str) -> bool:
+    """Whether a file names the predictions that labels were drawn on."""
+    parts = [part.casefold() for part in PurePosixPath(path).parts[-2:]]
+    return parts == ["labels", PREDICTIONS]
