@@ -2,9 +2,12 @@
 
 What a viewer would show is what is upscaled: EXIF orientation is applied, an embedded colour
 profile is converted to sRGB, grey and palette images become RGB, CMYK is converted, 16-bit values
-are rounded to 8 bits, and of a camera's file with several pictures (MPO) the first is taken. What
-has no faithful 8-bit RGB form (real transparency, animation) is refused with the reason. Everything
-that changes values is told in `Decoded.notes`.
+become 8 bits (grey is rounded; of colours the upper half is taken), and of a camera's file with
+several pictures (MPO) the first is taken. What has no faithful 8-bit RGB form (real transparency,
+animation, dark 16-bit data that would be black) is refused with the reason. Everything that changes
+values is told in `Decoded.notes`.
+
+Work is bounded before it is done: `app/images/work.py` judges a file by its bytes.
 """
 
 from __future__ import annotations
@@ -15,10 +18,12 @@ from functools import cache
 from typing import Final
 
 import numpy as np
+import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageColor, ImageOps, UnidentifiedImageError
 
 from app.errors import BadImage, BadRequest, ImageTooLarge, UnsupportedMedia, reason_of
+from app.images.work import work_of
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 
@@ -30,6 +35,20 @@ _SAME_COLOUR: Final = 3
 
 # The colour space of a profile, by the image modes that it can be applied to.
 _SPACES: Final = {"GRAY": {"L"}, "RGB": {"RGB", "L"}, "CMYK": {"CMYK"}}
+
+_LONGEST_NAME: Final = 80  # letters of a profile's name in a note
+
+# What libjpeg warns of when pixels are wrong. It also warns of oddities that change none.
+_DAMAGE: Final = ("Corrupt JPEG data", "Premature end", "Inconsistent progression")
+_EXTRANEOUS: Final = "extraneous bytes"  # left over: cameras write some, and so does damage
+_ODD: Final = (
+    "The JPEG file has bytes that belong to nothing. Some cameras write such files; if this one is "
+    "damaged, a part of its pixels is wrong."
+)
+_STEPS: Final = "steps and dots where a photograph has shades, which an upscaler takes for detail."
+
+# 16-bit data that end below a quarter of the range: probably of 10 or 12 bits.
+_DARK: Final = 64
 
 # Signatures of files that people mistake for one of the three, for a more helpful message.
 _OTHER_KINDS = {
@@ -88,6 +107,7 @@ def decode(data: bytes, limits: Limits, *, background: str | None = None) -> Dec
         raise BadImage("The image is animated; send a single frame.")
     try:
         image.load()
+        notes += _peculiarities(image, form, data)
         sixteen_bit = image.mode.startswith(("I", "F")) or _png_depth(data) == 16
         # `exif_transpose` returns an image without the transposed tag, but keeps the profile.
         image = ImageOps.exif_transpose(image)
@@ -104,8 +124,63 @@ def decode(data: bytes, limits: Limits, *, background: str | None = None) -> Dec
     except Exception as error:  # decoders raise anything on damaged files
         raise BadImage(f"The image cannot be decoded: {reason_of(error)}.") from error
     if sixteen_bit:
-        notes.append("The image has 16 bits per channel; it was rounded to 8.")
+        notes += _depth_notes(rgb, is_grey=image.mode == "L")
     return Decoded(np.ascontiguousarray(rgb), form, notes)
+
+
+def _peculiarities(image: Image.Image, form: str, data: bytes) -> list[str]:
+    """Notes on a decoded image that may look unlike a photograph to an upscaler.
+
+    Raises:
+        BadImage: its data are damaged.
+    """
+    if form == "JPEG":
+        return _damage(data)
+    colours = len(image.getcolors() or []) if image.mode == "P" else 0
+    if colours > 1:
+        return [f"The image has a palette of {colours} colours: {_STEPS}"]
+    return []
+
+
+def _damage(data: bytes) -> list[str]:
+    """Notes on a JPEG file that Pillow has decoded: it keeps libjpeg's warnings to itself.
+
+    So the file is decoded again, as small as libjpeg can and as far as the first warning.
+
+    Raises:
+        BadImage: its data are damaged.
+    """
+    try:
+        simplejpeg.decode_jpeg(data, "GRAY", fastdct=True, min_height=1, min_width=1, min_factor=8)
+    except ValueError as error:
+        reason = reason_of(error)
+        if _EXTRANEOUS in reason:
+            return [_ODD]
+        if reason.startswith(_DAMAGE):
+            raise BadImage(f"The JPEG file is damaged: {reason}.") from error
+    return []
+
+
+def _depth_notes(rgb: NDArray[np.uint8], *, is_grey: bool) -> list[str]:
+    """Notes on pixels that had 16 bits.
+
+    Raises:
+        BadImage: nothing is left of them.
+    """
+    top = int(rgb.max())
+    if top == 0:
+        raise BadImage(
+            "All values of the 16-bit image are so small that with 8 bits they are black. Stretch "
+            "them to 0 … 65,535 first."
+        )
+    how = "was rounded to 8" if is_grey else "was cut to the upper 8"
+    notes = [f"The image has 16 bits per channel; it {how}."]
+    if top < _DARK:
+        notes.append(
+            f"Its brightest value is {top} of 255 then. If the file holds data of 10 or 12 bits, "
+            "stretch them to 0 … 65,535 first: the upscaler sees an almost black image."
+        )
+    return notes
 
 
 def image_size(data: bytes, limits: Limits) -> tuple[int, int]:
@@ -139,6 +214,8 @@ def _open(data: bytes, limits: Limits) -> Image.Image:
     """Parse the header and check the size; no pixel is decoded."""
     if not data:
         raise BadImage("The file is empty.")
+    work = work_of(data)
+    work.check()
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -171,6 +248,7 @@ def _open(data: bytes, limits: Limits) -> Image.Image:
             maximum=limits.max_side,
             actual=max(width, height),
         )
+    work.check(width, height)
     return image
 
 
@@ -212,7 +290,7 @@ def _to_srgb(image: Image.Image, profile: bytes | None, notes: list[str]) -> NDA
     if profile:
         try:
             embedded = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-            name = ImageCms.getProfileDescription(embedded).strip()
+            name = _shown(ImageCms.getProfileDescription(embedded))
             space = embedded.profile.xcolor_space.strip()
             if image.mode not in _SPACES.get(space, ()):
                 notes.append(f"The colour profile “{name}” is for {space} and was ignored.")
@@ -228,6 +306,12 @@ def _to_srgb(image: Image.Image, profile: bytes | None, notes: list[str]) -> NDA
     if image.mode == "CMYK":
         notes.append("CMYK without a usable profile was converted by the plain formula.")
     return np.asarray(image.convert("RGB"))
+
+
+def _shown(name: str) -> str:
+    """A profile's name as a note may repeat it: short, without what changes the text around it."""
+    kept = "".join(letter for letter in name[:10_000] if letter.isprintable()).strip()
+    return kept if len(kept) <= _LONGEST_NAME else f"{kept[: _LONGEST_NAME - 1]}…"
 
 
 def _is_srgb(name: str, profile: bytes, mode: str) -> bool:

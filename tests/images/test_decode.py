@@ -32,6 +32,14 @@ def bomb(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 99))
 
 
+def deep_rgb(values) -> bytes:
+    """A PNG line of 16-bit colours with these values in all channels."""
+    line = np.repeat(np.asarray(values, ">u2")[:, None], 3, 1).tobytes()
+    header = struct.pack(">IIBBBBB", len(values), 1, 16, 2, 0, 0, 0)
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" + line))
+    return b"\x89PNG\r\n\x1a\n" + body + chunk(b"IEND", b"")
+
+
 class TestAccepted:
     @pytest.mark.parametrize(("form", "options"), [("PNG", {}), ("WEBP", {"lossless": True})])
     def test_lossless_files_arrive_unchanged(self, form, options):
@@ -66,12 +74,34 @@ class TestAccepted:
         assert decoded.rgb[0, :, 0].tolist() == [0, 255, 128, 1]
         assert "16 bits" in decoded.notes[0]
 
+    def test_colours_of_sixteen_bits_are_cut_and_noted(self):
+        """Of colours the upper byte is taken, and the answer does not call that rounding."""
+        decoded = decode(deep_rgb([0, 0x00FF, 0xFFFF, 0x80FF]), LIMITS)
+        assert decoded.rgb[0, :, 0].tolist() == [0, 0, 255, 128]
+        assert "cut to the upper 8" in decoded.notes[0]
+
+    @pytest.mark.parametrize("top", [1023, 4095])
+    def test_dark_sixteen_bit_data(self, top):
+        """Data of 10 or 12 bits are nearly black, which a warning says."""
+        values = np.linspace(0, top, 16).astype(np.uint16)
+        for data in (encoded(Image.fromarray(values[None])), deep_rgb(values)):
+            assert "brightest value" in decode(data, LIMITS).notes[1]
+
+    @pytest.mark.parametrize("data", ["grey", "rgb"])
+    def test_sixteen_bit_data_that_would_be_black(self, data):
+        """Nothing is left of values below 256, so nothing is upscaled."""
+        values = np.arange(100, dtype=np.uint16)
+        data = deep_rgb(values) if data == "rgb" else encoded(Image.fromarray(values[None]))
+        with pytest.raises(BadImage, match="black"):
+            decode(data, LIMITS)
+
     def test_palette_and_bilevel_images(self):
         """Palette and 1-bit images are shown in their colours."""
         palette = Image.fromarray(photo()).quantize(8)
         np.testing.assert_array_equal(
             decode(encoded(palette), LIMITS).rgb, np.asarray(palette.convert("RGB"))
         )
+        assert "palette of 8 colours" in decode(encoded(palette), LIMITS).notes[0]
         bilevel = Image.fromarray(photo()[..., 0] > 100)
         assert set(np.unique(decode(encoded(bilevel), LIMITS).rgb)) <= {0, 255}
 
@@ -160,7 +190,8 @@ class TestProfiles:
         plain = decode(encoded(image, form), LIMITS)
         tagged = decode(encoded(image, form, icc_profile=SRGB), LIMITS)
         np.testing.assert_array_equal(tagged.rgb, plain.rgb)
-        assert tagged.notes == plain.notes == []
+        assert tagged.notes == plain.notes
+        assert not [note for note in tagged.notes if "profile" in note]
 
     def test_a_slightly_different_srgb_changes_nothing(self):
         """A profile that calls itself sRGB and differs by rounding only is sRGB."""
@@ -178,6 +209,21 @@ class TestProfiles:
         decoded = decode(encoded(image, icc_profile=linear(name)), LIMITS)
         assert decoded.rgb[0, 0].tolist() == [122, 168, 202]
         assert "converted to sRGB" in decoded.notes[0]
+
+    def test_names_are_short_and_harmless(self):
+        """Of a profile's name a note repeats some letters, none that turns or breaks the text."""
+        raw = bytearray(grey_profile())
+        long = ("\u202e\x1b[2J\n" + "x" * 30_000).encode("utf-16-be")
+        desc = b"mluc" + bytes(4) + struct.pack(">II2s2sII", 1, 12, b"en", b"US", len(long), 28)
+        place = 128 + 4
+        raw[place + 4 : place + 12] = struct.pack(">II", len(raw), len(desc + long))
+        raw += desc + long
+        raw[0:4] = struct.pack(">I", len(raw))
+        grey = Image.fromarray(photo()[..., 0])
+        note = decode(encoded(grey, icc_profile=bytes(raw)), LIMITS).notes[0]
+        assert "[2Jxxx" in note
+        assert note.isprintable()
+        assert len(note) < 200
 
     @pytest.mark.parametrize("kind", ["P", "L", "LA", "RGBA", "I;16"])
     def test_of_every_kind_of_image(self, kind):
@@ -278,6 +324,21 @@ class TestRefused:
         data = encoded(photo(0, 200, 200), form)
         with pytest.raises(BadImage, match=r"cannot be decoded|header is damaged"):
             decode(data[: len(data) // 2], LIMITS)
+
+    @pytest.mark.parametrize("options", [{}, {"progressive": True}])
+    @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+    def test_jpeg_files_cut_before_their_end_mark(self, mode, options):
+        """A picture of which nine tenths are missing is damaged, although it ends as it should."""
+        data = encoded(Image.fromarray(photo(0, 200, 200)).convert(mode), "JPEG", **options)
+        assert not [note for note in decode(data, LIMITS).notes if "damaged" in note]
+        with pytest.raises(BadImage, match=r"damaged|truncated"):
+            decode(data[: len(data) // 2] + data[-2:], LIMITS)
+
+    def test_oddities_of_jpeg_files(self):
+        """Bytes that belong to nothing are noted; what stands behind the end is no damage."""
+        data = encoded(photo(0, 200, 200), "JPEG")
+        assert "belong to nothing" in decode(data[:-2] + bytes(64) + data[-2:], LIMITS).notes[0]
+        assert decode(data + b"abc", LIMITS).notes == []
 
     def test_animations(self):
         """More than one frame is refused."""

@@ -1,0 +1,83 @@
+"""Small files that would cost a decoder many seconds, in sizes that a test or benchmark chooses."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+
+import numpy as np
+from PIL import Image
+
+
+def chunk(kind: bytes, data: bytes = b"") -> bytes:
+    """A chunk of a PNG file."""
+    body = kind + data
+    return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
+
+
+def png(*chunks: bytes, side: int = 8, data: bytes | None = None) -> bytes:
+    """A black square with these chunks before its pixels; `data` replaces the packed pixels."""
+    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    packed = zlib.compress(bytes(side * (3 * side + 1))) if data is None else data
+    parts = (chunk(b"IHDR", header), *chunks, chunk(b"IDAT", packed), chunk(b"IEND"))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+def png_of_chunks(count: int) -> bytes:
+    """A PNG file of empty chunks."""
+    return png(chunk(b"teSt") * count)
+
+
+def png_of_profiles(count: int) -> bytes:
+    """A PNG file whose colour profile is there again and again, each a megabyte of nothing."""
+    return png(chunk(b"iCCP", b"x\0\0" + zlib.compress(bytes(2**20))) * count)
+
+
+def png_of_idle_deflate(size: int, side: int = 8) -> bytes:
+    """A PNG file whose packed pixels begin with many blocks, each a code table without content."""
+    bits, count = 0, 0
+
+    def put(value: int, width: int) -> None:
+        nonlocal bits, count
+        bits |= value << count
+        count += width
+
+    for _ in range(8):  # whole bytes
+        for value, width in ((0, 1), (2, 2), (0, 5), (0, 5), (14, 4)):
+            put(value, width)
+        for symbol in (16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1):
+            put(int(symbol in {1, 18}), 3)
+        for value, width in ((1, 1), (127, 7), (1, 1), (107, 7), (0, 1), (0, 1), (0, 1)):
+            put(value, width)
+    block = bits.to_bytes(count // 8, "little")
+    pixels = zlib.compress(bytes(side * (3 * side + 1)))
+    return png(side=side, data=pixels[:2] + block * (size // len(block)) + pixels[2:])
+
+
+def jpeg_of_scans(count: int, side: int = 64) -> bytes:
+    """A progressive JPEG file whose last scan, of nothing, comes again and again."""
+    noise = np.random.default_rng(0).integers(100, 104, (side, side), dtype=np.uint8)
+    out = io.BytesIO()
+    Image.fromarray(noise).save(out, "JPEG", progressive=True, quality=10)
+    whole = out.getvalue()
+    last = whole.rindex(b"\xff\xda")
+    return whole[:-2] + (whole[last : last + 10] + b"\0\0") * count + whole[-2:]
+
+
+def jpeg_of_segments(count: int, kind: int = 0xFE, data: bytes = b"") -> bytes:
+    """A JPEG file with so many segments before its picture; by default remarks."""
+    out = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(out, "JPEG")
+    segment = bytes([0xFF, kind]) + struct.pack(">H", len(data) + 2) + data
+    return b"\xff\xd8" + segment * count + out.getvalue()[2:]
+
+
+def webp_of_chunks(count: int) -> bytes:
+    """A WebP file with unknown chunks behind its picture."""
+    out = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(out, "WEBP", lossless=True)
+    picture = out.getvalue()[12:]
+    header = b"VP8X" + struct.pack("<IB3x", 10, 0) + (7).to_bytes(3, "little") * 2
+    body = b"WEBP" + header + picture + b"TEST\0\0\0\0" * count
+    return b"RIFF" + struct.pack("<I", len(body)) + body
