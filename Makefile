@@ -7,22 +7,21 @@ PARALLEL := -n 2 --dist loadfile
 
 IMAGES := gateway jobs worker
 
-.PHONY: demo test install check fix bench sbom audit clean
+.PHONY: demo test install check fix bench images stack-test sbom audit clean
 
 demo: $(VENV)/.demo  ## upscale a photograph with its trust mask
 	$(BIN)/python -m examples.demo
 
 test: install  ## all tests; the slow ones start their own servers
-	$(BIN)/python -m pytest $(PARALLEL) -m "not slow and not servers and not gpu"
-	$(BIN)/python -m pytest $(PARALLEL) -m "(slow or servers) and not gpu"
+	$(BIN)/python -m pytest $(PARALLEL) -m "not slow and not servers and not gpu and not stack"
+	$(BIN)/python -m pytest $(PARALLEL) -m "(slow or servers) and not gpu and not stack"
 
 install: $(VENV)/.install  ## the environment for tests, worker and benchmarks
 
-check: install  ## lint, format, types, layers; writes nothing
+check: install  ## lint, format, types; writes nothing
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports --no-logo --no-cache
 
 fix: install  ## what ruff can mend by itself
 	$(BIN)/ruff check --fix .
@@ -32,6 +31,12 @@ bench: install  ## the figures of docs/benchmarks.md
 	$(BIN)/python -m benchmarks.trust_layer
 	$(BIN)/python -m benchmarks.request
 	$(BIN)/python -m benchmarks.page
+
+images: install  ## the container images, by docker or else buildah
+	$(BIN)/python deploy/images/build.py $(TARGETS)
+
+stack-test: images  ## docker-compose.yml as real containers: used, killed, filled, upgraded
+	$(BIN)/python -m pytest tests/stack -m stack
 
 sbom: install  ## what the images are made of, as CycloneDX files in sbom/
 	mkdir -p sbom

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -38,6 +38,7 @@ from app.upscalers.config import BaseUrl, EmbeddedConfig, Name, UpscalerConfig, 
 CONFIG_VARIABLE = "TRUSTSCALE_CONFIG"
 KEY_VARIABLE = "TRUSTSCALE_KEY"  # the key that the command line sends to a server
 PREFIX = "TRUSTSCALE_"
+SECRETS_FOLDER = "/run/secrets"  # where container engines mount what is secret
 
 _REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _SECRETS = ("client_keys", "admin_keys")
@@ -254,6 +255,28 @@ def load_settings(**overrides: Any) -> Settings:
         raise ConfigError("Wrong configuration: " + "; ".join(problems) + ".") from None
     except ValueError as error:  # an environment variable that is not the JSON it should be
         raise ConfigError(f"Wrong configuration: {error}.") from None
+
+
+def read_secret_files(environ: MutableMapping[str, str]) -> None:
+    """Set NAME to the content of the file that NAME_FILE names, so that no engine shows a secret.
+
+    For all of `TRUSTSCALE_*`, and for other names (passwords, tokens of upscalers) where the file
+    lies in `/run/secrets`; SSL_CERT_FILE and its like keep their own meaning.
+
+    Raises:
+        ConfigError: a file cannot be read.
+    """
+    for variable, path in list(environ.items()):
+        name = variable.removesuffix("_FILE")
+        ours = name.startswith(PREFIX) or path.startswith(f"{SECRETS_FOLDER}/")
+        if name == variable or not path or not ours:
+            continue
+        try:
+            environ[name] = Path(path).read_text("utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "it is not text"
+            raise ConfigError(f"{variable}: cannot read {path}: {reason}.") from None
+        del environ[variable]
 
 
 def unknown_variables(environ: Mapping[str, str]) -> list[str]:

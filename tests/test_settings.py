@@ -9,7 +9,7 @@ import pytest
 
 from app.cli.config import effective
 from app.errors import ConfigError
-from app.settings import Settings, load_settings, unknown_variables
+from app.settings import Settings, load_settings, read_secret_files, unknown_variables
 
 
 @pytest.fixture(autouse=True)
@@ -289,3 +289,24 @@ class TestEffective:
         """All settings are shown."""
         text = json.dumps(effective(Settings()))
         assert set(json.loads(text)) == set(Settings.model_fields)
+
+
+class TestSecretFiles:
+    def test_a_secret_is_read_from_its_file(self, place):
+        """NAME_FILE sets NAME, without the line's end; the file wins over the variable."""
+        (place / "keys").write_text("a,b\n")
+        environ = {"TRUSTSCALE_ADMIN_KEYS_FILE": str(place / "keys"), "TRUSTSCALE_ADMIN_KEYS": "c"}
+        read_secret_files(environ)
+        assert environ == {"TRUSTSCALE_ADMIN_KEYS": "a,b"}
+
+    def test_files_of_others_are_left_alone(self, place):
+        """A variable that is not ours and names no secret keeps its meaning; empty is unset."""
+        environ = {"SSL_CERT_FILE": str(place / "missing"), "TRUSTSCALE_STORE_FILE": ""}
+        read_secret_files(before := dict(environ))
+        assert before == environ
+
+    @pytest.mark.parametrize("name", ["TRUSTSCALE_STORE_FILE", "REDIS_PASSWORD_FILE"])
+    def test_a_missing_file_is_one_line(self, name):
+        """The line names the variable and the file."""
+        with pytest.raises(ConfigError, match=f"{name}: cannot read /run/secrets/none: No such"):
+            read_secret_files({name: "/run/secrets/none"})

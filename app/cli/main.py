@@ -6,6 +6,7 @@ usage or a wrong setting.
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated
 
@@ -15,6 +16,7 @@ import workers.cli
 from app import __version__
 from app.cli import calibrate, calibrations, config, evaluate, jobs, serve, upscale, upscalers
 from app.errors import ConfigError, TrustscaleError
+from app.settings import read_secret_files
 
 app = typer.Typer(
     name="trustscale",
@@ -56,6 +58,7 @@ workers.cli.mount(app)
 def main() -> None:
     """Run the program; every expected error is one line and an exit code."""
     try:
+        read_secret_files(os.environ)
         app(prog_name="trustscale")  # typer tells wrong usage itself, with exit code 2
     except TrustscaleError as error:
         _fail(error.detail, 2 if isinstance(error, ConfigError) else 1)

@@ -49,6 +49,12 @@ def services() -> dict[str, dict[str, Any]]:
     return compose()["services"]
 
 
+def configured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Settings come from the file of the stack, with the password that it asks for."""
+    monkeypatch.setenv("TRUSTSCALE_CONFIG", str(DEPLOY / "trustscale.toml"))
+    monkeypatch.setenv("REDIS_PASSWORD", SECRETS["REDIS_PASSWORD"])
+
+
 def references(value: Any) -> Iterator[str]:
     """Names of the variables that compose fills into a value, at any depth."""
     if isinstance(value, Mapping):

@@ -8,7 +8,16 @@ import pytest
 import yaml
 
 from app.settings import load_settings, unknown_variables
-from tests.deploy.files import ROOT, SECRETS, compose, filled, references, run, services
+from tests.deploy.files import (
+    ROOT,
+    SECRETS,
+    compose,
+    configured,
+    filled,
+    references,
+    run,
+    services,
+)
 
 SERVICES = services()
 OURS = ("gateway", "jobs")
@@ -152,7 +161,7 @@ class TestSettings:
     @pytest.mark.parametrize("name", OURS)
     def test_a_worker_is_an_upscaler(self, name, monkeypatch):
         """With WORKER_MODEL in .env, and nothing else, there is the upscaler `worker` too."""
-        monkeypatch.setenv("TRUSTSCALE_CONFIG", str(ROOT / "deploy/trustscale.toml"))
+        configured(monkeypatch)
         address = SERVICES[name]["environment"]["TRUSTSCALE_WORKERS"]
         monkeypatch.setenv("TRUSTSCALE_WORKERS", filled(address, {"WORKER_MODEL": "sinsr"}))
         first, worker = load_settings().upscalers
@@ -165,7 +174,7 @@ class TestSettings:
 
     def test_there_is_time_to_finish(self, monkeypatch):
         """A stopped gateway may finish its requests before it is killed."""
-        monkeypatch.setenv("TRUSTSCALE_CONFIG", str(ROOT / "deploy/trustscale.toml"))
+        configured(monkeypatch)
         grace = int(SERVICES["gateway"]["stop_grace_period"].removesuffix("s"))
         assert grace > load_settings().request_timeout_s
 
@@ -215,7 +224,7 @@ class TestHardening:
         for name in ("redis", "worker", "cpu-worker", "prometheus"):
             assert all(networks[n]["internal"] for n in SERVICES[name]["networks"])
         (command,) = (part for part in SERVICES["redis"]["command"] if "requirepass" in part)
-        assert '"$$REDISCLI_AUTH"' in command
+        assert '"$$REDIS_PASSWORD"' in command
 
     def test_redis_keeps_what_it_is_told(self):
         """Every write goes to the append-only file, and nothing is evicted."""
@@ -227,7 +236,7 @@ class TestHardening:
 
     def test_results_fit_into_redis(self, monkeypatch):
         """All results together take at most half of the memory that Redis may use."""
-        monkeypatch.setenv("TRUSTSCALE_CONFIG", str(ROOT / "deploy/trustscale.toml"))
+        configured(monkeypatch)
         (limit,) = re.findall(
             r"^maxmemory (\d)gb$", (ROOT / "deploy/redis.conf").read_text(), re.MULTILINE
         )

@@ -10,7 +10,7 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from app.api.calibrations import MAX_ARCHIVE_BYTES
 from app.monitor.truth import MAX_TRUTH_BYTES
 from app.settings import load_settings
-from tests.deploy.files import DEPLOY, ROOT, run
+from tests.deploy.files import DEPLOY, ROOT, configured, run
 
 CADDYFILE = DEPLOY / "Caddyfile"
 TEXT = CADDYFILE.read_text("utf-8")
@@ -27,7 +27,7 @@ def value(name: str, after: str = "") -> float:
 @pytest.fixture
 def settings(monkeypatch):
     """Of the compose stack."""
-    monkeypatch.setenv("TRUSTSCALE_CONFIG", str(DEPLOY / "trustscale.toml"))
+    configured(monkeypatch)
     return load_settings()
 
 

@@ -1,0 +1,56 @@
+#!/bin/sh
+# Makes the base image, redis and caddy of Debian's packages, under the names that the Dockerfile and
+# docker-compose.yml ask for, where the official ones cannot be pulled. Needs root, debootstrap and
+# buildah; takes about two minutes.
+#
+#     sh deploy/images/base.sh
+set -eu
+# Limits that an unprivileged kernel allows.
+CONTAINERS_CONF=$(cd "$(dirname "$0")" && pwd)/containers.conf
+export CONTAINERS_CONF
+mirror=${DEBIAN_MIRROR:-http://deb.debian.org/debian}
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+# A registry or an index may be reached through the host's own certificates and settings of pip; what
+# the build needs of them goes into the base, and no further.
+carried() {
+  env | grep -E '^(PIP_[A-Z_]+|SSL_CERT_FILE|REQUESTS_CA_BUNDLE)=' | grep -v '^PIP_FIND_LINKS=' || true
+}
+
+python_image() {
+  debootstrap --variant=minbase --include=python3,python3-venv,python3-pip,ca-certificates \
+    trixie "$work/root" "$mirror" > "$work/debootstrap.log" \
+    || { tail -n 5 "$work/debootstrap.log" >&2; exit 1; }
+  rm -rf "$work/root/var/cache/apt/archives" "$work/root/var/lib/apt/lists"
+  mkdir -p "$work/root/var/cache/apt/archives/partial" "$work/root/var/lib/apt/lists/partial"
+  cp /etc/ssl/certs/ca-certificates.crt "$work/root/etc/ssl/certs/"
+  # As in the official image: `python` and a pip that may install come first in the PATH.
+  chroot "$work/root" python3 -m venv /usr/local
+  container=$(buildah from scratch)
+  buildah add --quiet "$container" "$work/root" / > /dev/null
+  carried > "$work/env"
+  while IFS= read -r variable; do
+    buildah config --env "$variable" "$container"
+  done < "$work/env"
+  buildah config --env PATH=/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin \
+    --cmd python3 "$container"
+  buildah commit --quiet --format docker --rm "$container" localhost/python:3.13-slim-trixie > /dev/null
+}
+
+# stand_in NAME "PACKAGES" "SHELL COMMANDS"
+stand_in() {
+  container=$(buildah from --ulimit nofile=20000:20000 --ulimit nproc=90000:90000 localhost/python:3.13-slim-trixie)
+  buildah run --isolation chroot --network host --user 0 "$container" -- sh -c "
+    apt-get update -qq && apt-get install -y -qq --no-install-recommends $2 > /dev/null &&
+    rm -rf /var/lib/apt/lists/* && $3"
+  buildah config --cmd '[]' --entrypoint "$4" --workingdir / "$container"
+  buildah commit --quiet --format docker --rm "$container" "$1" > /dev/null
+}
+
+[ -n "$(buildah images --quiet localhost/python:3.13-slim-trixie 2> /dev/null)" ] || python_image
+stand_in docker.io/library/redis:7.2-bookworm redis-server \
+  'usermod --non-unique --uid 999 redis && groupmod --non-unique --gid 999 redis &&
+   rm -rf /etc/redis && mkdir /etc/redis && mkdir -p /data && chown 999:999 /data' '[]'
+stand_in docker.io/library/caddy:2.10-alpine 'caddy wget' 'mkdir -p /config /data' \
+  '["/usr/bin/caddy", "run", "--config", "/etc/caddy/Caddyfile", "--adapter", "caddyfile"]'

@@ -1,0 +1,105 @@
+"""Builds the images with the engine that is there, and prints size, layers and time of each.
+
+    python deploy/images/build.py [gateway worker …] [--base IMAGE] [--engine docker|buildah]
+
+With buildah the base is made of Debian's packages
+(deploy/images/base.sh) when the official one cannot be pulled. Sizes are those above the base. An
+image that has grown by more than a tenth over the figure in docs/deployment.md fails the build.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent.parent
+BASE = "python:3.13-slim-trixie"
+TARGETS = ("gateway", "worker")
+GROWTH = 1.1
+LIMITS = ("--ulimit", "nofile=20000:20000", "--ulimit", "nproc=90000:90000")
+
+
+def main() -> int:
+    """Build what is asked for. The exit code is 1 when an image has outgrown its figure."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("targets", nargs="*", default=["gateway"], metavar="TARGET")
+    parser.add_argument("--engine", default="docker" if shutil.which("docker") else "buildah")
+    parser.add_argument("--base", help=f"default: {BASE}, or one made of Debian's packages")
+    parser.add_argument("--tag", default="local")
+    words = parser.parse_args()
+    if shutil.which(words.engine) is None:
+        print("images: neither docker nor buildah is installed.", file=sys.stderr)
+        return 2
+    os.environ["CONTAINERS_CONF"] = str(ROOT / "deploy" / "images" / "containers.conf")
+    base = words.base or _base(words.engine)
+    known, outgrown = figures(), []
+    print(f"{'image':10}{'MB above base':>15}{'layers':>8}{'seconds':>9}")
+    for target in words.targets:
+        began = time.monotonic()
+        name = f"trustscale-{target}:{words.tag}"
+        _build(words.engine, target, name, base)
+        size, layers = _inspect(words.engine, name)
+        above = (size - _inspect(words.engine, base)[0]) / 1e6
+        print(f"{target:10}{above:15.0f}{layers:8}{time.monotonic() - began:9.0f}")
+        if above > GROWTH * known.get(target, above):
+            outgrown.append(f"{target}: {above:.0f} MB, {known[target]:.0f} MB in the docs")
+    if outgrown:
+        print("images: outgrown: " + "; ".join(outgrown), file=sys.stderr)
+    return 1 if outgrown else 0
+
+
+def figures() -> dict[str, float]:
+    """The sizes in MB above the base that docs/deployment.md states, by image."""
+    text = (ROOT / "docs" / "deployment.md").read_text("utf-8")
+    return {
+        name: float(size.replace(",", ""))
+        for name, size in re.findall(r"^\| `trustscale-(\w+)` \| ([\d,]+) MB", text, re.MULTILINE)
+    }
+
+
+def _base(engine: str) -> str:
+    """The official base, or one made here."""
+    if engine == "docker":
+        return BASE
+    pulled = subprocess.run(
+        ["buildah", "pull", "--quiet", f"docker.io/library/{BASE}"],
+        capture_output=True,
+        check=False,
+    )
+    if pulled.returncode == 0:
+        return f"docker.io/library/{BASE}"
+    subprocess.run(["sh", str(ROOT / "deploy" / "images" / "base.sh")], check=True)
+    return f"localhost/{BASE}"
+
+
+def _build(engine: str, target: str, name: str, base: str) -> None:
+    command = [engine, "build", "--target", target, "--tag", name]
+    command += ["--build-arg", f"PYTHON_IMAGE={base}"]
+    if engine == "buildah":
+        # Docker's format, or the health check would be lost.
+        command += ["--format", "docker", "--isolation", "chroot", "--network", "host", "--layers"]
+        command += LIMITS
+    done = subprocess.run([*command, str(ROOT)], capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"images: {target} was not built:\n{(done.stdout + done.stderr)[-4000:]}")
+
+
+def _inspect(engine: str, name: str) -> tuple[int, int]:
+    """Bytes and number of layers of an image."""
+    command = ["docker"] if engine == "docker" else ["podman"]
+    done = subprocess.run(
+        [*command, "image", "inspect", name], capture_output=True, text=True, check=True
+    )
+    found = json.loads(done.stdout)[0]
+    return int(found["Size"]), len(found["RootFS"]["Layers"])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The stack of docker-compose.yml as real containers: `make stack-test`, after `make images`."""

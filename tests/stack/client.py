@@ -1,0 +1,108 @@
+"""What users and admins do through the proxy, in a few words."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any, Self
+
+import httpx
+
+from tests.factories import encoded, photo
+from tests.stack.engine import Stack
+from tests.waiting import block_until
+
+CALIBRATIONS = "/v1/admin/calibrations"
+SMALL = encoded(photo(1000, 32, 32))
+
+
+class Client:
+    """Requests through the proxy; those that meet a restart are made again, as retries are."""
+
+    def __init__(self, stack: Stack) -> None:
+        self._stack = stack
+        self._http = httpx.Client(base_url=f"http://127.0.0.1:{stack.http_port}", timeout=120)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.close()
+
+    @property
+    def admin(self) -> dict[str, str]:
+        """The header of whoever knows the key in `.env`."""
+        return {"Authorization": f"Bearer {self._stack.settings['TRUSTSCALE_ADMIN_KEYS']}"}
+
+    def get(self, path: str, **headers: str) -> httpx.Response:
+        return self._http.get(path, headers=headers)
+
+    def upscale(self, image: bytes = SMALL, **fields: Any) -> httpx.Response:
+        """A synchronous upscaling."""
+        return self._http.post("/v1/upscale", files={"image": image}, data=fields)
+
+    def submit(self, image: bytes = SMALL) -> str:
+        """An asynchronous upscaling; the path of its job."""
+        response = self._again(lambda: self.try_to_submit(image), 202)
+        return str(response.headers["Location"])
+
+    def try_to_submit(self, image: bytes = SMALL) -> httpx.Response:
+        """Whatever an asynchronous upscaling is answered with."""
+        return self._http.post(
+            "/v1/upscale", files={"image": image}, headers={"Prefer": "respond-async"}
+        )
+
+    def calibrate(self, count: int = 20, *, upscaler: str = "span-x4", **config: Any) -> str:
+        """A calibration from photographs; the path of its job."""
+        files = [("y", (f"{k:02}.png", encoded(photo(k, 128, 128)))) for k in range(count)]
+        settings = {"upscaler": upscaler, "activate": False, **config}
+        response = self._again(
+            lambda: self._http.post(
+                CALIBRATIONS, files=files, data={"config": json.dumps(settings)}, headers=self.admin
+            ),
+            202,
+        )
+        return str(response.headers["Location"])
+
+    def finished(self, job: str) -> dict[str, Any]:
+        """The job once it has ended."""
+        found: dict[str, Any] = {}
+
+        def ended() -> bool:
+            nonlocal found
+            found = self._again(lambda: self.get(job, **self.admin), 200).json()
+            return found["state"] in {"succeeded", "failed", "cancelled"}
+
+        block_until(ended)
+        return found
+
+    def calibrations(self) -> set[str]:
+        """The ids of all that are stored."""
+        listed = self._again(lambda: self.get(CALIBRATIONS, **self.admin), 200).json()
+        items = listed["calibrations"] if isinstance(listed, dict) else listed
+        return {item["id"] for item in items}
+
+    def answers(self) -> float:
+        """The seconds until an upscaling is answered."""
+        began = time.monotonic()
+        self._again(self.upscale, 200)
+        return time.monotonic() - began
+
+    def _again(self, call: Any, status: int) -> httpx.Response:
+        response: httpx.Response | None = None
+
+        def came() -> bool:
+            nonlocal response
+            try:
+                response = call()
+            except httpx.TransportError:
+                return False
+            assert response is not None
+            if response.status_code not in {429, 502, 503, 504}:
+                assert response.status_code == status, response.text
+                return True
+            return False
+
+        block_until(came)
+        assert response is not None
+        return response

@@ -1,0 +1,47 @@
+"""One stack for all tests of this folder, started from `.env.example` as a new user would."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.missing import not_here
+from tests.servers import ServerMissing
+from tests.stack.client import Client
+from tests.stack.engine import Stack
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """The core of the stack, healthy; at the end all of it is removed."""
+    try:
+        found = Stack(tmp_path_factory.mktemp("stack"))
+    except ServerMissing as missing:
+        not_here(missing)
+    found.configure(
+        REDIS_PASSWORD=secrets.token_hex(16), TRUSTSCALE_ADMIN_KEYS=secrets.token_hex(32)
+    )
+    try:
+        found.limit("data", 512)
+        found.up()
+        yield found
+    finally:
+        _keep_logs(found)
+        found.down()
+
+
+@pytest.fixture
+def client(stack: Stack) -> Iterator[Client]:
+    """Speaks with the stack through its proxy."""
+    with Client(stack) as found:
+        yield found
+
+
+def _keep_logs(stack: Stack) -> None:
+    folder = Path("test-artefacts") / "stack"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in stack.containers(every=True):
+        (folder / f"{name}.log").write_text(stack.logs(name), "utf-8")

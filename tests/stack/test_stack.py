@@ -1,0 +1,151 @@
+"""From `.env.example` to a mask through the proxy, scaled, killed, filled up, upgraded, stopped.
+
+The tests share one stack and run in the order in which they stand here.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from tests.stack.client import Client
+from tests.stack.engine import CORE, ROOT, Stack
+from tests.waiting import block_until
+
+pytestmark = pytest.mark.stack
+
+
+def test_curl_gets_a_mask_through_the_proxy(stack: Stack):
+    """The command of the docs answers 200 with a promise."""
+    done = subprocess.run(
+        [
+            *("curl", "--silent", "--fail", "--form", f"image=@{ROOT}/examples/coast.png"),
+            f"http://127.0.0.1:{stack.http_port}/v1/upscale",
+        ],
+        capture_output=True,
+        check=True,
+    )
+    assert json.loads(done.stdout)["guarantee"]["statement"]
+
+
+def test_jobs_run_in_a_container_of_their_own(stack: Stack, client: Client):
+    """An asynchronous upscaling and a calibration from 20 photographs succeed."""
+    upscaling, calibration = client.submit(), client.calibrate()
+    assert client.finished(upscaling)["state"] == "succeeded"
+    ended = client.finished(calibration)
+    assert ended["state"] == "succeeded", ended
+    assert ended["result"].rsplit("/", 1)[-1] in client.calibrations()
+
+
+def test_nothing_secret_is_seen_in_a_list_of_processes(stack: Stack):
+    """No command line of a container holds the password or a key."""
+    secrets = [stack.settings["REDIS_PASSWORD"], stack.settings["TRUSTSCALE_ADMIN_KEYS"]]
+    for name in stack.containers():
+        pids = stack.run_in(name, "sh", "-c", "cat /proc/[0-9]*/cmdline | tr '\\0' ' '")
+        assert not any(secret in pids for secret in secrets), name
+
+
+def test_containers_are_closed(stack: Stack):
+    """Every container has a read-only root, no capability beyond its need, and ends by itself."""
+    for name in stack.containers():
+        host = stack.inspect(name)["HostConfig"]
+        assert host["ReadonlyRootfs"], name
+        assert any("no-new-privileges" in option for option in host["SecurityOpt"]), name
+
+
+def test_three_gateways_share_the_requests(stack: Stack, client: Client):
+    """After scaling, every gateway answers some of the requests, and two job workers live."""
+    stack.up(gateway=3, jobs=2)
+    assert len(stack.containers("gateway")) == 3
+    assert len(stack.containers("jobs")) == 2
+
+    def all_asked() -> bool:
+        client.answers()
+        return all("/v1/upscale" in stack.logs(name) for name in stack.containers("gateway"))
+
+    block_until(all_asked)
+
+
+@pytest.mark.parametrize("service", ["gateway", "jobs", "proxy", "redis"])
+def test_a_killed_container_loses_nothing(stack: Stack, client: Client, service: str):
+    """Kill -9 in the middle of a calibration and of upscalings: all jobs succeed, all is kept."""
+    before = client.calibrations()
+    work = [client.calibrate(8, samples=2, name=service), *(client.submit() for _ in range(3))]
+    stack.kill(stack.containers(service)[0])
+    block_until(lambda: all(stack.is_healthy(name) for name in stack.containers()))
+    sys.stderr.write(f"\n{service}: answered {client.answers():.1f} s after the restart\n")
+    ended = [client.finished(job) for job in work]
+    assert [job["state"] for job in ended] == ["succeeded"] * len(work), ended
+    assert before <= client.calibrations()
+
+
+def test_redis_can_be_restarted(stack: Stack, client: Client):
+    """Redis stopped and started again has everything, and the gateways find it."""
+    before = client.calibrations()
+    (redis,) = stack.containers("redis")
+    stack.stop(redis)
+    stack.start(redis)
+    block_until(lambda: stack.is_healthy(redis))
+    client.answers()
+    assert client.calibrations() == before
+
+
+def test_a_full_volume_is_an_error_and_no_loss(stack: Stack, client: Client):
+    """Without room for uploads requests get a problem; with room again they are answered."""
+    name = stack.containers("jobs")[0]
+    before = client.calibrations()
+    filler = "/var/lib/trustscale/filler"
+    stack.run_in(name, "sh", "-c", f"cat /dev/zero > {filler} 2> /dev/null || true")
+    try:
+        response = client.try_to_submit()
+        assert response.status_code in {503, 507}, response.text
+        assert response.headers["Content-Type"] == "application/problem+json"
+    finally:
+        stack.run_in(name, "rm", filler)
+    assert client.finished(client.submit())["state"] == "succeeded"
+    assert client.calibrations() == before
+
+
+def test_the_admin_key_is_rotated_by_env(stack: Stack, client: Client):
+    """After a change of `.env` and `up` the new key opens and the old one does not."""
+    old = client.admin
+    stack.configure(TRUSTSCALE_ADMIN_KEYS="b" * 64)
+    stack.up()
+    block_until(lambda: client.get("/readyz").status_code == 200)
+    assert client.get("/v1/admin/calibrations", **old).status_code == 401
+    assert client.calibrations()
+
+
+def test_an_upgrade_keeps_everything(stack: Stack, client: Client):
+    """Images of another tag and `up` again: calibrations and results are still there."""
+    before = client.calibrations()
+    result = client.upscale().json()["links"]["self"]
+    for image in ("trustscale-gateway", "trustscale-jobs"):
+        stack.tag(image, "local", "next")
+    stack.configure(IMAGE_TAG="next")
+    stack.up()
+    assert stack.inspect(stack.containers("gateway")[0])["Config"]["Image"].endswith(":next")
+    client.answers()
+    assert client.calibrations() == before
+    assert client.get(result).status_code == 200
+
+
+def test_it_stops_within_the_grace_periods(stack: Stack):
+    """SIGTERM ends every container by itself: none is killed."""
+    for service in CORE:
+        for name in stack.containers(service):
+            stack.stop(name)
+            state = stack.inspect(name)["State"]
+            assert state["ExitCode"] in {0, 143}, (name, state["ExitCode"])
+
+
+def test_the_logs_are_quiet(stack: Stack):
+    """Nothing above a warning stands in the logs of the gateways and job workers."""
+    for service in ("gateway", "jobs"):
+        for name in stack.containers(service, every=True):
+            lines = [line for line in stack.logs(name).splitlines() if line.startswith("{")]
+            loud = [line for line in lines if json.loads(line)["level"] in {"error", "critical"}]
+            assert not loud, (name, loud[:3])
