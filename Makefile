@@ -18,10 +18,11 @@ test: install  ## all tests; the slow ones start their own servers
 
 install: $(VENV)/.install  ## the environment for tests, worker and benchmarks
 
-check: install  ## lint, format, types; writes nothing
+check: install  ## lint, format, types, layers; writes nothing
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo --no-cache
 
 fix: install  ## what ruff can mend by itself
 	$(BIN)/ruff check --fix .

@@ -21,9 +21,9 @@ from app.monitor.watch import Monitor
 from app.problems import problem_of
 from app.sampling.pipeline import differences
 from app.serving.admission import Slots
-from app.serving.answer import Result
 from app.serving.job import UpscaleHandler
-from app.serving.service import UpscaleService
+from app.serving.pipeline import Work
+from app.serving.service import Observer, UpscaleService
 from app.settings import Settings
 from app.stores.base import JobKind, Stores
 from app.stores.open import open_stores
@@ -105,12 +105,16 @@ async def open_parts(
         interval_s=settings.canary_interval_s,
         timeout_s=settings.request_timeout_s,
     )
+    observers: list[Observer] = []
+    if metrics is not None:
+        observers.append(functools.partial(_count, metrics))
     monitor = None
     if monitored:
         monitor = Monitor(
             stores.monitor, metrics, client_interval_s=settings.monitor_client_interval_s
         )
         await stack.enter_async_context(monitor.running())
+        observers.append(monitor.answered)
     service = UpscaleService(
         upscalers,
         settings.default,
@@ -120,8 +124,7 @@ async def open_parts(
         settings.limits,
         settings.request_timeout_s,
         canaries,
-        monitor,
-        None if metrics is None else functools.partial(_count, metrics),
+        observers,
     )
     queue = await stack.enter_async_context(_queue(settings, stores, metrics))
     return Parts(settings, stores, upscalers, calibrations, service, queue, canaries, monitor)
@@ -153,8 +156,9 @@ async def report_calibrations(parts: Parts) -> None:
             log.error("calibration_mismatch", upscaler=upscaler.name, differences=found)
 
 
-def _count(metrics: Metrics, result: Result) -> None:
+def _count(metrics: Metrics, work: Work) -> None:
     """Record what an answer says, whoever asked for it."""
+    result = work.result
     metrics.answer(
         result.upscaler,
         seconds_per_sample=result.timings_ms["samples"] / 1e3 / result.samples,

@@ -175,6 +175,7 @@ async def _start(
         queue=parts.queue,
         worker=worker,
         metrics=metrics,
+        monitor=parts.monitor,
         client_keys=Keyring(key.get_secret_value() for key in settings.client_keys),
         admin_keys=Keyring(_admin_keys(settings)),
         limits=await stack.enter_async_context(limits),

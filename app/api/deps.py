@@ -17,6 +17,7 @@ from app.calibration.active import Calibrations
 from app.calibration.admin import CalibrationAdmin
 from app.errors import Forbidden
 from app.jobs.queue import JobQueue
+from app.monitor.watch import Monitor
 from app.serving.service import UpscaleService
 from app.settings import Settings
 from app.stores.base import Stores
@@ -37,6 +38,7 @@ class State:
     queue: JobQueue
     worker: asyncio.Task[None] | None  # runs jobs in this process
     metrics: Metrics
+    monitor: Monitor | None
     client_keys: Keyring
     admin_keys: Keyring
     limits: ClientLimits

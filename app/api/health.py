@@ -45,7 +45,7 @@ async def readyz(state: StateDep) -> Response:
 @router.get("/metrics", response_class=PlainTextResponse)
 async def metrics(state: StateDep) -> Response:
     """Metrics in the Prometheus text format."""
-    await observe(state.metrics, state.service, state.stores)
+    await observe(state.metrics, state.service, state.monitor, state.stores)
     return Response(state.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
 

@@ -61,7 +61,7 @@ def _chosen(state: State, name: str | None) -> list[Upscaler]:
 
 async def _reports(state: State, upscaler: Upscaler, most: int) -> list[UpscalerReport]:
     """The entry of an upscaler, and one more for each group that requests have named."""
-    monitor = state.service.monitor
+    monitor = state.monitor
     active = await state.calibrations.active_id(upscaler.name)
     if monitor is None or active is None:
         return [uncalibrated(upscaler)]

@@ -15,7 +15,7 @@ from app.api.deps import ClientDep, State, StateDep
 from app.api.problems import problem_responses
 from app.images.encode import png_mask
 from app.serving.answer import Result, parse_alpha
-from app.serving.service import IMAGE, MASK, SIGMA, TRUST, png_overlay, png_text, sigma_map
+from app.serving.files import IMAGE, MASK, SIGMA, TRUST, png_overlay, png_text, sigma_map
 
 router = APIRouter(
     prefix="/v1/results", tags=["upscale"], responses=problem_responses("bad-request")

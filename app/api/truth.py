@@ -15,8 +15,8 @@ from app.api.upscale import client_name
 from app.errors import Conflict, NotFound
 from app.monitor.truth import MAX_TRUTH_BYTES, FeedbackPoint, Served, Truth, counting, score
 from app.serving.answer import Result
+from app.serving.files import IMAGE, INPUT, MASK, SIGMA, sigma_map
 from app.serving.footprint import truth_footprint
-from app.serving.service import IMAGE, INPUT, MASK, SIGMA, sigma_map
 from app.stores.monitor import Label
 
 router = APIRouter(prefix="/v1/results", tags=["upscale"])
@@ -57,7 +57,7 @@ async def tell_truth(
     ] = None,
 ) -> Truth:
     """Measure the served mask against the truth and count it; the calibration stays as it is."""
-    monitor = state.service.monitor
+    monitor = state.monitor
     if monitor is None:
         raise NotFound("This service does not monitor its results.")
     await state.limits.take(client_name(request, key), "requests")

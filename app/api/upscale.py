@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import math
 import re
 import secrets
 import zipfile
@@ -20,8 +21,9 @@ from app.api.problems import problem_responses
 from app.errors import BadRequest, Overloaded
 from app.monitor.watch import client_digest
 from app.serving.answer import Result
+from app.serving.files import IMAGE, MASK, TRUST
 from app.serving.job import spooled_request
-from app.serving.service import IMAGE, MASK, TRUST, Answer, UpscaleRequest
+from app.serving.pipeline import UpscaleRequest, Work
 from app.stores.base import Job
 from app.stores.uploads import spooled_for
 
@@ -118,9 +120,8 @@ async def upscale(
 
     await check_room()
     prepared = await state.service.prepare(read, fields)
-    height, width = prepared.image.rgb.shape[:2]
     await check_room(prepared.footprint)
-    await state.limits.take(client, "pixels", height * width)
+    await state.limits.take(client, "pixels", math.prod(prepared.size))
     if as_job:
         return await _respond_async(state, image, fields, prepared.seed)
     answer = await _while_connected(request, state.service.run(prepared))
@@ -227,7 +228,7 @@ async def _disconnected(request: Request) -> None:
         pass
 
 
-def _respond(answer: Answer, media_type: str) -> Response:
+def _respond(answer: Work, media_type: str) -> Response:
     result = answer.result
     document = result.model_dump_json().encode()
     headers = {"Content-Location": result.links.self}

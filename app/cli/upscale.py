@@ -18,7 +18,9 @@ from rich.progress import Progress
 from app.cli.local import local, progress_bar
 from app.errors import TrustscaleError
 from app.serving.answer import Result
-from app.serving.service import IMAGE, MASK, TRUST, UpscaleRequest, UpscaleService, png_overlay
+from app.serving.files import IMAGE, MASK, TRUST, png_overlay
+from app.serving.pipeline import UpscaleRequest
+from app.serving.service import UpscaleService
 
 
 def upscale(

@@ -38,6 +38,7 @@ from app.monitor.state import (
     load_points,
     load_state,
 )
+from app.serving.pipeline import Work
 from app.stores.base import StoreUnavailable
 from app.stores.monitor import Label, MonitorStore
 
@@ -136,6 +137,17 @@ class Monitor:
         seen = Seen(time.time(), mean_log_sigma, typicality, trusted_fraction, digest, counts)
         self._waiting.append(_Waiting(calibration, seen))
         self._wake.set()
+
+    def answered(self, work: Work) -> None:
+        """Tell of a request that was answered (`app.serving.service.Observer`)."""
+        self.note(
+            work.part,
+            mean_log_sigma=work.measurement.mean_log_sigma,
+            trusted_fraction=work.result.trusted_fraction,
+            typicality=work.result.typicality,
+            digest=work.digest,
+            client=work.request.client,
+        )
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -306,11 +318,6 @@ def reference_of(calibration: Calibration) -> NDArray[np.float32]:
     """The z of the calibration images, as `app/conformal/drift.py` ranks among them."""
     pairs = calibration.manifest.pairs
     return drift.reference_of(np.array([pair.mean_log_sigma for pair in pairs], np.float64))
-
-
-def digest_of(data: bytes) -> int:
-    """A number below 2^64 that is the same for equal inputs."""
-    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
 
 
 def client_digest(client: str) -> str:

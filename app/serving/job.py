@@ -10,7 +10,8 @@ from typing import Any, Final
 
 from app.errors import UpscalerUnavailable
 from app.jobs.handlers import JobContext
-from app.serving.service import UpscaleRequest, UpscaleService
+from app.serving.pipeline import UpscaleRequest
+from app.serving.service import UpscaleService
 from app.stores.base import Job, Spool
 
 # Nobody waits for the answer of a job, so it outlives the restart of a worker with a large model.

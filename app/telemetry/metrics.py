@@ -17,9 +17,7 @@ from prometheus_client import (
     generate_latest,
 )
 
-from app.serving.admission import Slots
 from app.telemetry.job_metrics import JobMetrics
-from app.upscalers.resilience import Health
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
@@ -251,14 +249,23 @@ class Metrics:
         """Count one problem document."""
         self._problems.labels(slug).inc()
 
-    def slots(self, slots: Slots) -> None:
+    def slots(
+        self,
+        *,
+        in_flight: int,
+        waiting: int,
+        running: int,
+        most_waiting: int,
+        bytes_in_flight: int,
+        budget: int | None,
+    ) -> None:
         """Set how many slots are taken and awaited, how many there are, and their memory."""
-        self._slots.labels("in_flight").set(slots.in_flight)
-        self._slots.labels("waiting").set(slots.waiting)
-        self._most_slots.labels("in_flight").set(slots.running)
-        self._most_slots.labels("waiting").set(slots.most_waiting)
-        self._slot_bytes.labels("in_flight").set(slots.bytes_in_flight)
-        self._slot_bytes.labels("limit").set(math.inf if slots.budget is None else slots.budget)
+        self._slots.labels("in_flight").set(in_flight)
+        self._slots.labels("waiting").set(waiting)
+        self._most_slots.labels("in_flight").set(running)
+        self._most_slots.labels("waiting").set(most_waiting)
+        self._slot_bytes.labels("in_flight").set(bytes_in_flight)
+        self._slot_bytes.labels("limit").set(math.inf if budget is None else budget)
 
     def store_up(self, up: bool) -> None:
         """Set whether the store answers."""
@@ -324,12 +331,10 @@ class Metrics:
         """Show whether an upscaler is not called at all."""
         self._breaker_open.labels(upscaler).set(is_open)
 
-    def upstream(self, upscaler: str, health: Health) -> None:
-        """Show how an upstream does, and what was spent where there is a limit."""
-        self.breaker(upscaler, is_open=health.breaker_open)
-        if health.max_calls_per_hour is not None and health.calls_last_hour is not None:
-            self._spent.labels(upscaler).set(health.calls_last_hour)
-            self._spend_limit.labels(upscaler).set(health.max_calls_per_hour)
+    def spent(self, upscaler: str, calls: int, most: int) -> None:
+        """Show the calls of the last hour, where there is a limit."""
+        self._spent.labels(upscaler).set(calls)
+        self._spend_limit.labels(upscaler).set(most)
 
     def canary_round(self, upscaler: str, outcome: str) -> None:
         """Count one round of canaries."""

@@ -21,8 +21,8 @@ from pydantic import (
 )
 
 from app.images.holes import Color
-from app.upscalers.remote.presets import load_preset, merge
-from app.upscalers.remote.template import Answer, Cancel, Poll, Request, SeedField
+from app.upscalers.presets import load_preset, merge
+from app.upscalers.template import Answer, Cancel, Poll, Request, SeedField
 
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _SECRET_HEADERS = frozenset({"authorization", "proxy-authorization", "cookie", "x-api-key"})

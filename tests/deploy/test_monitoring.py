@@ -11,10 +11,8 @@ import pytest
 
 from app.main import create_app
 from app.problems import PROBLEMS
-from app.serving.admission import Slots
 from app.settings import Settings
 from app.telemetry.metrics import Metrics, Monitored
-from app.upscalers.resilience import Health
 from tests.deploy.files import DEPLOY, ROOT, document, run, services
 
 DASHBOARD = json.loads((DEPLOY / "grafana/dashboards/trustscale.json").read_text("utf-8"))
@@ -54,7 +52,9 @@ def exported() -> dict[str, set[str]]:
     metrics.request("POST", "/v1/upscale", 200, 1.0)
     metrics.answer("x", seconds_per_sample=1.0, trusted=0.5, typicality=0.5)
     metrics.problem("overloaded")
-    metrics.slots(Slots(2, 16))
+    metrics.slots(
+        in_flight=0, waiting=0, running=2, most_waiting=16, bytes_in_flight=0, budget=None
+    )
     metrics.store_up(True)
     metrics.ready("store", True)
     metrics.jobs([("upscale", "queued", now)])
@@ -64,7 +64,8 @@ def exported() -> dict[str, set[str]]:
     metrics.canary_round("x", "ok")
     metrics.call("x", 1.0, "ok")
     metrics.retry("x", "busy")
-    metrics.upstream("x", Health(False, 0, 1, 10))
+    metrics.breaker("x", is_open=False)
+    metrics.spent("x", 1, 10)
     metrics.work.attempt("upscale", "succeeded")
     metrics.work.lost_lease("upscale")
     metrics.work.ended("upscale", "succeeded", 1.0)

@@ -10,7 +10,8 @@ import pytest
 from app.calibration.record import Calibration
 from app.monitor import watch
 from app.monitor.state import MonitorState, fold_label
-from app.monitor.watch import Monitor, client_digest, digest_of
+from app.monitor.watch import Monitor, client_digest
+from app.serving.pipeline import digest_of
 from app.stores.base import Stores, StoreUnavailable
 from app.stores.monitor import Label, Snapshot
 from app.stores.open import open_stores

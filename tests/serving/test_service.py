@@ -5,28 +5,31 @@ from __future__ import annotations
 import asyncio
 import threading
 from contextlib import suppress
+from dataclasses import replace
 
-from app.serving import service as module
-from app.serving.service import UpscaleRequest
+from app.serving.pipeline import UpscaleRequest
+from app.system import to_the_end
 from tests.api.gateway import IMAGE, gateway
 from tests.factories import calibration_of
 from tests.fakes import FakeUpscaler
 
 
-async def test_a_thread_keeps_its_slot(tmp_path, monkeypatch):
+async def test_a_thread_keeps_its_slot(tmp_path):
     """A cancelled request gives its slot and bytes back when its thread has ended, not before."""
     upscaler = FakeUpscaler()
     app = gateway(tmp_path, upscaler, calibrations=[await calibration_of(upscaler)])
     started, may_end, ended = threading.Event(), threading.Event(), threading.Event()
 
-    def slow(*_):
+    def slow():
         started.set()
         may_end.wait(60)
         ended.set()
 
-    monkeypatch.setattr(module, "_answer", slow)
+    async def slowly(_):
+        await to_the_end(slow)
+
     async with app.router.lifespan_context(app) as state:
-        service = state["trustscale"].service
+        service = replace(state["trustscale"].service, steps=[slowly])
         run = asyncio.create_task(service.run(await service.prepare(IMAGE, UpscaleRequest())))
         assert await asyncio.to_thread(started.wait, 60)
         run.cancel()

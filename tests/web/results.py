@@ -15,7 +15,7 @@ from PIL import Image
 
 from app.images.encode import png_grey16, png_mask, png_rgb
 from app.serving.answer import Guarantee, Links, Result
-from app.serving.service import IMAGE, MASK, TRUST
+from app.serving.files import IMAGE, MASK, TRUST
 from app.stores.open import open_stores
 
 BOUND = 1.9576

@@ -25,8 +25,8 @@ from app.upscalers.remote.errors import (
 )
 from app.upscalers.remote.http import Upstream
 from app.upscalers.remote.samples import SampleReader
-from app.upscalers.remote.template import Condition, Poll, Request, fill, fill_path
 from app.upscalers.remote.translation import Reply, explanation, failure
+from app.upscalers.template import Condition, Poll, Request, fill, fill_path
 
 
 class HttpUpscaler(Adapter):

@@ -19,8 +19,8 @@ from app.upscalers.remote.adapter import Adapter, Uploads
 from app.upscalers.remote.errors import GenerationFailed, Misconfigured, ProtocolError, QuotaSpent
 from app.upscalers.remote.http import Upstream
 from app.upscalers.remote.samples import SampleReader
-from app.upscalers.remote.template import fill
 from app.upscalers.remote.translation import raise_for_status
+from app.upscalers.template import fill
 
 _FILE = {"_type": "gradio.FileData"}
 

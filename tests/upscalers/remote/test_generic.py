@@ -11,6 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 from app.errors import UpscalerRejected, UpscalerUnavailable
+from app.upscalers.presets import preset_names
 from app.upscalers.remote import pointer
 from app.upscalers.remote.errors import (
     BadCredentials,
@@ -23,8 +24,7 @@ from app.upscalers.remote.errors import (
     WrongSample,
     asked_wait,
 )
-from app.upscalers.remote.presets import preset_names
-from app.upscalers.remote.template import SeedField, fill, fill_path
+from app.upscalers.template import SeedField, fill, fill_path
 from tests.upscalers.remote.pictures import adapter, config, encoded, sample, uri
 from tests.waiting import until
 

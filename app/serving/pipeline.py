@@ -1,0 +1,321 @@
+"""How a request is answered: two lists of steps, one before anything is generated, one after.
+
+Each step reads what those before it have found in the `Work` and adds its own. The first list
+checks all that can be checked for nothing; the second runs in a slot (`admission.py`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.calibration.active import Calibrations
+from app.calibration.record import Calibration
+from app.canary.watch import CanaryWatch
+from app.errors import BadRequest, ImageTooLarge
+from app.images.decode import Decoded, Limits, decode
+from app.images.encode import png_grey16, png_mask, png_rgb
+from app.sampling.measure import Measurement, measure
+from app.sampling.pipeline import guard, learn
+from app.serving.admission import Slots
+from app.serving.answer import Links, Result, guarantee, parse_alpha, threshold_json, warnings_of
+from app.serving.files import IMAGE, INPUT, MASK, SIGMA, TRUST, png_text
+from app.serving.footprint import footprint
+from app.stores.base import ResultStore
+from app.system import to_the_end
+from app.telemetry.tracing import span
+from app.upscalers.base import Source, Upscaler, named
+from app.upscalers.seeds import MAX_REQUEST_SEED
+
+
+@dataclass(frozen=True, slots=True)
+class UpscaleRequest:
+    """The fields of a request, not yet checked; None means the default.
+
+    client: who asks, as a digest; only the monitor reads it.
+    """
+
+    upscaler: str | None = None
+    alpha: str | float | None = None
+    seed: int | None = None
+    background: str | None = None
+    client: str | None = None
+    group: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What the steps work with."""
+
+    upscalers: Mapping[str, Upscaler]
+    default: str
+    calibrations: Calibrations
+    results: ResultStore
+    slots: Slots
+    limits: Limits
+    timeout_s: float
+    canaries: CanaryWatch | None = None
+
+
+@dataclass(slots=True)
+class Work:
+    """A request on its way; the fields below the line are filled in by the steps."""
+
+    means: Means
+    request: UpscaleRequest
+    upload: bytes | Callable[[], Awaitable[bytes]]
+    on_progress: Callable[[int, int], None] | None = None
+    warnings: list[str] = field(default_factory=list)
+    timings_ms: dict[str, float] = field(default_factory=dict)
+    # ----
+    upscaler: Upscaler = field(init=False)
+    calibration: Calibration = field(init=False)
+    part: Calibration = field(init=False)
+    alpha: float = field(init=False)
+    seed: int = field(init=False)
+    image: Decoded = field(init=False)
+    digest: int = field(init=False)
+    result_id: str = field(init=False)
+    measurement: Measurement = field(init=False)
+    mask: NDArray[np.bool_] = field(init=False)
+    trust: NDArray[np.uint16] = field(init=False)
+    files: dict[str, bytes] = field(init=False)
+    result: Result = field(init=False)
+
+    @property
+    def group(self) -> str | None:
+        """The group of images that the request named."""
+        return self.request.group or None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the upload."""
+        height, width, _ = self.image.rgb.shape
+        return height, width
+
+    @property
+    def footprint(self) -> int:
+        """Bytes that making the answer holds at most."""
+        return footprint(*self.size, self.calibration.pipeline, self.upscaler.capabilities)
+
+    @property
+    def facts(self) -> dict[str, str | int]:
+        """What a trace says of it."""
+        height, width = self.size
+        return {
+            "trustscale.upscaler": self.upscaler.name,
+            "trustscale.calibration": self.calibration.id,
+            "trustscale.samples": self.calibration.pipeline.samples,
+            "trustscale.width": width,
+            "trustscale.height": height,
+        }
+
+    @contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        """Note how long the body took."""
+        started = time.perf_counter()
+        yield
+        self.timings_ms[name] = 1e3 * (time.perf_counter() - started)
+
+
+Step: TypeAlias = Callable[[Work], Awaitable[None]]
+
+
+async def find_upscaler(work: Work) -> None:
+    """The one that was asked for, or the default. Raises NotFound."""
+    work.upscaler = named(work.means.upscalers, work.request.upscaler, work.means.default)
+
+
+async def find_calibration(work: Work) -> None:
+    """The active one of the upscaler. Raises NoCalibration."""
+    work.calibration = await work.means.calibrations.active(work.upscaler.name)
+
+
+async def compare_pipelines(work: Work) -> None:
+    """Nothing is served under another pipeline. Raises CalibrationMismatch, UpscalerUnavailable."""
+    await learn(work.upscaler)
+    guard(work.calibration.pipeline, work.upscaler)
+
+
+async def ask_canaries(work: Work) -> None:
+    """Whether the model still is what it was: a warning, or CalibrationMismatch."""
+    if work.means.canaries is not None:
+        calibration = work.calibration.id
+        work.warnings += await work.means.canaries.check(work.upscaler.name, calibration)
+
+
+async def choose_curve(work: Work) -> None:
+    """The part of the calibration that speaks about the image. Raises BadGroup."""
+    work.part = work.calibration.of_group(work.group)
+    await asyncio.to_thread(lambda: work.part.curve)  # made once, and kept
+
+
+async def choose_alpha(work: Work) -> None:
+    """α of the request, or of the calibration. Raises BadAlpha."""
+    work.alpha = parse_alpha(work.request.alpha, work.calibration.manifest.default_alpha)
+
+
+async def choose_seed(work: Work) -> None:
+    """The seed that was given, or a fresh one. Raises BadRequest."""
+    given = work.request.seed
+    work.seed = secrets.randbits(53) if given is None else given
+    if not 0 <= work.seed <= MAX_REQUEST_SEED:
+        raise BadRequest(f"seed must be between 0 and {MAX_REQUEST_SEED}.")
+
+
+async def read_image(work: Work) -> None:
+    """Pixels of the upload, a few uploads at a time. Raises BadInput."""
+    async with work.means.slots.desk:
+        data = work.upload if isinstance(work.upload, bytes) else await work.upload()
+        with span("decode", {"trustscale.upload_bytes": len(data)}):
+            background = work.request.background or None
+            work.image = await asyncio.to_thread(
+                decode, data, work.means.limits, background=background
+            )
+        work.digest = await asyncio.to_thread(digest_of, data)
+    work.upload = b""
+    work.warnings[:0] = work.image.notes
+
+
+async def check_size(work: Work) -> None:
+    """What the upscaler takes, and what fits into memory. Raises ImageTooLarge."""
+    height, width = work.size
+    most = work.upscaler.capabilities.max_input_pixels
+    if most is not None and height * width > most:
+        raise ImageTooLarge(
+            f"The image is {width}×{height}; the upscaler {work.upscaler.name!r} takes at most "
+            f"{most:,} pixels.",
+            limit="upscaler_max_input_pixels",
+            maximum=most,
+            actual=height * width,
+        )
+    work.means.slots.check_size(work.footprint)
+
+
+async def generate(work: Work) -> None:
+    """Ŷ and σ from M samples. Raises UpscalerError, DegenerateSamples."""
+    work.measurement = await measure(
+        work.upscaler,
+        Source(work.image.rgb),
+        work.calibration.pipeline,
+        work.seed,
+        deadline=work.means.timeout_s,
+        on_progress=work.on_progress,
+    )
+    work.timings_ms |= work.measurement.timings_ms
+
+
+async def mask(work: Work) -> None:
+    """The trust mask at α, and the trust level for every other α."""
+    sigma, curve = work.measurement.sigma, work.part.curve
+
+    def both() -> None:
+        work.mask, work.trust = curve.mask(sigma, work.alpha), curve.trust_code(sigma)
+
+    with work.timed("mask"), span("mask", {"trustscale.alpha": work.alpha}):
+        await to_the_end(both)
+
+
+async def encode(work: Work) -> None:
+    """The files of the answer."""
+
+    def files() -> dict[str, bytes]:
+        text = png_text(work.calibration, work.alpha, work.group)
+        return {
+            IMAGE: png_rgb(work.measurement.prediction, text),
+            MASK: png_mask(work.mask, text),
+            TRUST: png_grey16(work.trust, text),
+            SIGMA: work.measurement.sigma.tobytes(),
+            INPUT: work.digest.to_bytes(8, "little"),
+        }
+
+    with work.timed("encode"), span("encode"):
+        work.files = await to_the_end(files)
+
+
+async def put_into_words(work: Work) -> None:
+    """The document of the answer: the promise, and what a careful reader must know."""
+    work.result = await to_the_end(_document, work)
+
+
+async def store(work: Work) -> None:
+    """Keep the answer. It still is in its slot: what a slow store has not taken is memory, too."""
+    with span("store"):
+        document = work.result.model_dump_json().encode()
+        await work.means.results.put(work.result_id, document, work.files)
+
+
+PREPARE: Final[tuple[Step, ...]] = (
+    find_upscaler,
+    find_calibration,
+    compare_pipelines,
+    ask_canaries,
+    choose_curve,
+    choose_alpha,
+    choose_seed,
+    read_image,
+    check_size,
+)
+ANSWER: Final[tuple[Step, ...]] = (
+    generate,
+    mask,
+    encode,
+    put_into_words,
+    store,
+)
+
+
+def _document(work: Work) -> Result:
+    calibration, part, alpha = work.calibration, work.part, work.alpha
+    height, width = work.mask.shape
+    promise = guarantee(calibration, alpha, height, width, work.group)
+    typicality = part.typicality(work.measurement.mean_log_sigma)
+    base = f"/v1/results/{work.result_id}"
+    return Result(
+        id=work.result_id,
+        upscaler=work.upscaler.name,
+        calibration=calibration.id,
+        group=work.group,
+        scale=calibration.pipeline.scale,
+        width=width,
+        height=height,
+        alpha=alpha,
+        threshold=threshold_json(part.curve.threshold(alpha)),
+        trusted_fraction=float(np.count_nonzero(work.mask)) / work.mask.size,
+        samples=calibration.pipeline.samples,
+        seed=work.seed,
+        prediction=calibration.pipeline.prediction,
+        guarantee=promise,
+        typicality=typicality,
+        warnings=warnings_of(
+            calibration,
+            alpha,
+            applicability=promise.applicability,
+            typicality=typicality,
+            notes=work.warnings,
+            lossless=work.upscaler.capabilities.lossless,
+            group=work.group,
+        ),
+        timings_ms=work.timings_ms,
+        links=Links(
+            self=base,
+            image=f"{base}/{IMAGE}",
+            mask=f"{base}/{MASK}",
+            trust=f"{base}/{TRUST}",
+            overlay=f"{base}/overlay.png",
+        ),
+    )
+
+
+def digest_of(data: bytes) -> int:
+    """A number below 2^64 that is the same for equal inputs."""
+    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
