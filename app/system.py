@@ -67,8 +67,12 @@ async def to_the_end(
     Until then what the thread holds is in use: the slot that pays for it must not be given back.
     """
     task = asyncio.ensure_future(asyncio.to_thread(function, *args, **kwargs))
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait([task])
-        raise
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError as error:  # once, or again and again
+            cancelled = error
+    if cancelled is not None:
+        raise cancelled
+    return task.result()

@@ -50,8 +50,10 @@ class Instant:
     def __init__(self, samples: Sequence[RGB]) -> None:
         self.samples = samples
 
-    async def generate(self, source: Source, seeds: Sequence[int]) -> list[RGB]:
-        del source
+    async def generate(
+        self, source: Source, seeds: Sequence[int], turn: object = None
+    ) -> list[RGB]:
+        del source, turn
         return [self.samples[seed % len(self.samples)] for seed in seeds]
 
     async def check(self) -> None:

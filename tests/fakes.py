@@ -43,7 +43,9 @@ class FakeUpscaler:
         self.failure: Exception | None = None
         self.closed = False
 
-    async def generate(self, source: Source, seeds: Sequence[int]) -> list[RGB]:
+    async def generate(
+        self, source: Source, seeds: Sequence[int], turn: object = None
+    ) -> list[RGB]:
         self.calls.append(list(seeds))
         if self.failure is not None:
             raise self.failure

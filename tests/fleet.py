@@ -36,9 +36,11 @@ HEADERS = {"Authorization": f"Bearer {ADMIN_KEY}"}
 class LoggedUpscaler(FakeUpscaler):
     """Writes down every sample, so that what a killed worker repeats can be counted."""
 
-    async def generate(self, source: Source, seeds: Sequence[int]) -> list[RGB]:
+    async def generate(
+        self, source: Source, seeds: Sequence[int], turn: object = None
+    ) -> list[RGB]:
         _note(seeds)
-        return await super().generate(source, seeds)
+        return await super().generate(source, seeds, turn)
 
 
 class Gate:

@@ -1,10 +1,13 @@
-"""The memory limit of a process: of its container, in both versions of control groups."""
+"""What a process may use, and work in threads that is waited for."""
 
 from __future__ import annotations
 
+import asyncio
+import threading
+
 import pytest
 
-from app.system import memory_limit
+from app.system import memory_limit, to_the_end
 
 GIB = 2**30
 
@@ -53,3 +56,23 @@ def test_without_a_limit(machine, tmp_path):
     of_machine = memory_limit(tmp_path, tmp_path / "none")
     assert of_machine is None or of_machine > 2**28
     assert machine("0::/\n", memory_max="max\n") == of_machine
+
+
+async def test_to_the_end():
+    """However often it is cancelled, it ends with its thread, and then as cancelled."""
+    entered, gate = threading.Event(), threading.Event()
+
+    def work() -> None:
+        entered.set()
+        assert gate.wait(60)
+
+    task = asyncio.create_task(to_the_end(work))
+    await asyncio.to_thread(entered.wait, 60)
+    for _ in range(3):
+        task.cancel()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    assert not task.done()
+    gate.set()
+    await asyncio.wait([task])
+    assert task.cancelled()

@@ -19,6 +19,10 @@ from app.sampling.measure import Measurement, measure
 from app.sampling.pipeline import Pipeline
 from app.upscalers.base import Source, Upscaler, image_digest
 
+PATIENCE_S = 600.0
+"""How long a calibration waits for an upscaler that is away: its pairs are many and are paid for,
+and nobody waits for one of them."""
+
 
 async def measure_pair(
     upscaler: Upscaler,
@@ -55,6 +59,7 @@ async def measure_samples(
         pipeline,
         pair.seed,
         deadline=deadline,
+        patience_s=PATIENCE_S,
         on_sample=canary.see if canary else None,
     )
     if canary is not None:

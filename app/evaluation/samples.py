@@ -18,6 +18,7 @@ from app.sampling.measure import Measurement, measure
 from app.sampling.pipeline import Pipeline, Prediction
 from app.upscalers.base import RGB, Source, Upscaler
 from app.upscalers.seeds import sample_seeds
+from app.upscalers.turns import Turn
 
 Wanted = tuple[IndecisionSettings, Prediction, int]
 """What distinguishes two measurements of the same samples: σ, the prediction rule, and M."""
@@ -42,8 +43,10 @@ class Replay:
         # By position, not by the seed that was used: a spare seed may have taken a place.
         self._images = dict(zip(sample_seeds(seed, len(images)), images, strict=True))
 
-    async def generate(self, source: Source, seeds: Sequence[int]) -> list[RGB]:
-        del source
+    async def generate(
+        self, source: Source, seeds: Sequence[int], turn: Turn | None = None
+    ) -> list[RGB]:
+        del source, turn
         return [self._images[seed] for seed in seeds]
 
     async def check(self) -> None:

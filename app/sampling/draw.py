@@ -20,7 +20,7 @@ from app.system import to_the_end
 from app.telemetry.tracing import span
 from app.upscalers.base import RGB, Capabilities, Source, Upscaler
 from app.upscalers.remote.errors import SomeFailed, replaceable
-from app.upscalers.turns import CURRENT, Turn
+from app.upscalers.turns import Turn
 
 _CALL_BYTES = 128 * 2**20
 """Decoded samples that one call may bring: ten of 2048 x 2048, two of 4096 x 4096."""
@@ -38,6 +38,7 @@ class _Draw:
     on_progress: Callable[[int, int], None] | None
     calls: deque[list[int]]
     deadline: float | None
+    patience_s: float
     turns: asyncio.Lock = field(default_factory=asyncio.Lock)
     came: int = 0
 
@@ -50,6 +51,7 @@ async def draw(
     on_sample: Callable[[int, RGB], None],
     spare_seeds: Sequence[int] = (),
     deadline: float | None = None,
+    patience_s: float = 0.0,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> list[int]:
     """Draw one sample per seed and hand each to `on_sample(index, sample)`.
@@ -63,6 +65,7 @@ async def draw(
         spare_seeds: replace, in this order, seeds whose generation failed for good, such as
             filtered ones.
         deadline: a time of the running loop's clock (`loop.time()`), not a number of seconds.
+        patience_s: how long a call waits for an upscaler that is away to come back.
         on_progress: called in the event loop with (samples done, M).
 
     Returns:
@@ -80,7 +83,15 @@ async def draw(
     calls = _plan(upscaler, source, len(seeds))
     runners = min(len(calls), max(1, upscaler.capabilities.concurrency))
     state = _Draw(
-        upscaler, source, list(seeds), deque(spare_seeds), on_sample, on_progress, calls, deadline
+        upscaler,
+        source,
+        list(seeds),
+        deque(spare_seeds),
+        on_sample,
+        on_progress,
+        calls,
+        deadline,
+        patience_s,
     )
     try:
         async with asyncio.timeout_at(deadline), asyncio.TaskGroup() as group:
@@ -116,10 +127,9 @@ async def _make_calls(state: _Draw) -> None:
     """Make calls until none is left."""
     while state.calls:
         indices = state.calls.popleft()
-        turn = Turn(state.turns, state.deadline)
-        CURRENT.set(turn)
+        turn = Turn(state.turns, deadline=state.deadline, patience_s=state.patience_s)
         try:
-            samples, failure = await _call(state, indices)
+            samples, failure = await _call(state, indices, turn)
             await turn.take()
             for place, index in enumerate(indices):
                 sample, samples[place] = samples[place], None  # a folded sample is let go
@@ -136,12 +146,14 @@ async def _make_calls(state: _Draw) -> None:
             turn.give_back()
 
 
-async def _call(state: _Draw, indices: list[int]) -> tuple[list[RGB | None], UpscalerFailed | None]:
+async def _call(
+    state: _Draw, indices: list[int], turn: Turn
+) -> tuple[list[RGB | None], UpscalerFailed | None]:
     """One call's samples, None where they did not come, and why."""
     try:
         with span("call", {"trustscale.samples": len(indices)}):
             answer = await state.upscaler.generate(
-                state.source, [state.seeds[index] for index in indices]
+                state.source, [state.seeds[index] for index in indices], turn
             )
     except SomeFailed as error:
         return error.samples, error

@@ -50,6 +50,7 @@ async def measure(
     seed: int,
     *,
     deadline: float | None = None,
+    patience_s: float = 0.0,
     on_sample: Callable[[int, RGB], None] | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Measurement:
@@ -61,6 +62,7 @@ async def measure(
         pipeline: M, the prediction rule and the σ settings are taken from it.
         seed: of the request; the sample seeds follow from it.
         deadline: seconds that the samples may take; None: no limit.
+        patience_s: see `draw`.
         on_sample: also gets every sample, in a thread and in order of arrival.
         on_progress: called with (samples done, M).
 
@@ -99,6 +101,7 @@ async def measure(
             on_sample=fold,
             spare_seeds=seeds[pipeline.samples :],
             deadline=None if deadline is None else asyncio.get_running_loop().time() + deadline,
+            patience_s=patience_s,
             on_progress=on_progress,
         )
     guard(pipeline, upscaler)  # it may have been replaced meanwhile

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from app.errors import NotFound
 from app.images.encode import png_rgb
+from app.upscalers.turns import Turn
 
 RGB = NDArray[np.uint8]
 """An image, uint8 [h, w, 3], sRGB, C-contiguous."""
@@ -109,10 +110,14 @@ class Upscaler(Protocol):
     @property
     def capabilities(self) -> Capabilities: ...
 
-    async def generate(self, source: Source, seeds: Sequence[int]) -> list[RGB]:
+    async def generate(
+        self, source: Source, seeds: Sequence[int], turn: Turn | None = None
+    ) -> list[RGB]:
         """One sample per seed, in the order of the seeds, each uint8 [k·h, k·w, 3].
 
-        Never blocks the event loop. Cancelling the call abandons or cancels the work.
+        `turn` is taken before samples are decoded, and is the caller's to give back; None: nobody
+        else is in the way. Never blocks the event loop. Cancelling the call abandons or cancels the
+        work.
 
         Raises:
             UpscalerUnavailable: unreachable or busy; the same call may succeed later.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import deque
 from contextlib import suppress
@@ -11,12 +12,17 @@ from contextlib import suppress
 class Breaker:
     """Counts failures in a row and opens at a limit.
 
+    Calls fail together when one cable is pulled, so failures within `blip_s` count once: what opens
+    it is how long an upstream is away, not how many calls were in flight.
+
     Open, nobody calls. Whoever owns the breaker asks for the upstream's health meanwhile and calls
     `half_open` when it answers: then calls go through, and one failure opens the breaker again.
     """
 
-    def __init__(self, failures: int) -> None:
+    def __init__(self, failures: int, blip_s: float = 1.0) -> None:
         self._limit = failures
+        self._blip_s = blip_s
+        self._counted_at = -math.inf
         self._failures = 0
         self._is_open = False
 
@@ -26,12 +32,8 @@ class Breaker:
 
     @property
     def failures(self) -> int:
-        """How many calls in a row have failed."""
+        """How often in a row it has failed."""
         return self._failures
-
-    def expect(self, calls: int) -> None:
-        """So many calls may be in flight, and one blip may fail them all; it opens at two."""
-        self._limit = max(self._limit, 2 * calls)
 
     def succeeded(self) -> None:
         """A call succeeded: close."""
@@ -39,16 +41,22 @@ class Breaker:
 
     def failed(self) -> bool:
         """A call failed; whether this opened the breaker."""
-        self._failures += 1
-        if self._is_open or self._failures < self._limit:
-            return False
-        self._is_open = True
-        return True
+        now = time.monotonic()
+        if now - self._counted_at >= self._blip_s:
+            self._counted_at = now
+            self._failures += 1
+        return self._failures >= self._limit and self.open()
+
+    def open(self) -> bool:
+        """Let nobody call; whether this changed anything."""
+        was_open, self._is_open = self._is_open, True
+        return not was_open
 
     def half_open(self) -> None:
         """The upstream looks alive: let calls through, but believe it only after a success."""
         if self._is_open:
             self._failures, self._is_open = self._limit - 1, False
+            self._counted_at = -math.inf
 
 
 class Slots:

@@ -12,6 +12,7 @@ import hashlib
 import json
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from importlib import resources
 from pathlib import Path
 from typing import Any, Protocol
@@ -25,6 +26,7 @@ from app.upscalers.base import RGB, Capabilities, Source
 from app.upscalers.seeds import GROUP_ORDER
 from app.upscalers.symmetry import apply, undo
 from app.upscalers.tiling import Cancelled, TilePlan, run_tiled
+from app.upscalers.turns import Turn
 
 DEFAULT_MODEL = "spanx4_ch52.onnx"
 
@@ -269,6 +271,9 @@ class EmbeddedUpscaler:
         canonical = json.dumps(rules, sort_keys=True).encode()
         self._fingerprint = "sha256:" + hashlib.sha256(canonical).hexdigest()
         self._closed = threading.Event()
+        # Of its own: however many requests there are, and however many were cancelled while a
+        # network runs, no more networks than these run at once.
+        self._threads = ThreadPoolExecutor(self._concurrency, thread_name_prefix=f"embedded-{name}")
 
     @property
     def name(self) -> str:
@@ -296,15 +301,20 @@ class EmbeddedUpscaler:
             lossless=True,
         )
 
-    async def generate(self, source: Source, seeds: Sequence[int]) -> list[RGB]:
+    async def generate(
+        self, source: Source, seeds: Sequence[int], turn: Turn | None = None
+    ) -> list[RGB]:
         """One sample per seed; see `Upscaler.generate`. The work runs in a thread.
 
-        Cancelling returns at once; the thread stops before its next tile.
+        Cancelling returns at once; the thread stops before its next tile, and takes on other work
+        only then.
 
         Raises:
             UpscalerUnavailable: `close` was called.
             UpscalerFailed: the model failed.
         """
+        await self.check()
+        del turn  # samples are made one at a time, and nothing of them waits to be decoded
         abandoned = threading.Event()
 
         def cancelled() -> bool:
@@ -317,7 +327,7 @@ class EmbeddedUpscaler:
             ]
 
         try:
-            return await asyncio.to_thread(work)
+            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
         except Cancelled as error:
             raise UpscalerUnavailable(f"upscaler {self._name} is shutting down") from error
         finally:
@@ -335,6 +345,7 @@ class EmbeddedUpscaler:
     async def close(self) -> None:
         """Stop all calls before their next tile."""
         self._closed.set()
+        self._threads.shutdown(wait=False)
 
 
 def _weights(model: Path | None) -> bytes:

@@ -9,7 +9,10 @@
 A retry asks for the same seed, so a sample that was made twice is the same sample. Retries are
 limited three ways: per call (`attempts`), per request (one more than its calls each, plus a few),
 and by the breaker, which answers at once while the upstream is dead and lets a health check, not a
-paid generation, find out when it is back.
+paid generation, find out when it is back. A call with patience (`Turn.patience_s`) waits for that.
+
+What an adapter does not understand in an answer is the upscaler's error, whatever exception it
+became: a safety net here makes it one.
 """
 
 from __future__ import annotations
@@ -17,31 +20,42 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+import traceback
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import stamina
+import structlog
 
-from app.errors import UpscalerError, UpscalerUnavailable
+from app.errors import TrustscaleError, UpscalerError, UpscalerUnavailable
 from app.telemetry.tracing import span
 from app.upscalers.base import RGB, Capabilities, Source, Upscaler
 from app.upscalers.breaker import Breaker, Slots, SpendGuard
 from app.upscalers.remote.errors import (
+    BadCredentials,
     BreakerOpen,
     Busy,
+    Misconfigured,
+    ProtocolError,
     QuotaSpent,
     asked_wait,
     reason,
     retriable,
 )
-from app.upscalers.turns import give_back_turn, remaining_s
+from app.upscalers.turns import Turn
 
 # Full jitter, U(0, min(cap, base · 2ⁿ)): the usual servers send no Retry-After.
 _BASE_S = 0.25
 _CAP_S = 8.0
 _LONGEST_REST_S = 60.0
+
+# Waiting does not mend these.
+_FOR_THE_OPERATOR = (BadCredentials, Misconfigured, QuotaSpent)
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +67,8 @@ class Policy:
     spare_retries: retries that a request has beyond one per call. With one per call alone, eight
         calls that fail at random with probability 0.2 run out in 0.15 % of the requests.
     longest_wait_s: a server that asks for a longer wait ends the call instead.
-    breaker_failures: failures in a row that open the breaker, at least two for each call that may
-        be in flight.
+    breaker_failures: failures in a row that open the breaker; those within `breaker_blip_s` of
+        each other count once.
     breaker_rest_s: first pause before the upstream's health is checked; doubles up to a minute.
     max_calls_per_hour: spend limit over a sliding hour; None: no limit.
     """
@@ -63,7 +77,8 @@ class Policy:
     call_timeout_s: float = 120.0
     spare_retries: int = 4
     longest_wait_s: float = 60.0
-    breaker_failures: int = 12
+    breaker_failures: int = 6
+    breaker_blip_s: float = 1.0
     breaker_rest_s: float = 2.0
     max_calls_per_hour: int | None = None
 
@@ -118,10 +133,12 @@ class ResilientUpscaler:
         self.inner = inner
         self.observer: Observer = observer or NoObserver()
         self._policy = policy or Policy()
-        self._breaker = Breaker(self._policy.breaker_failures)
+        self._breaker = Breaker(self._policy.breaker_failures, self._policy.breaker_blip_s)
         self._spending = SpendGuard(self._policy.max_calls_per_hour)
         self._slots: Slots | None = None
         self._recovery: asyncio.Task[None] | None = None
+        self._may_call = asyncio.Event()  # set while the breaker is closed
+        self._may_call.set()
         # Retries left for each request, which is recognised by its source.
         self._budgets: weakref.WeakKeyDictionary[Source, int] = weakref.WeakKeyDictionary()
 
@@ -155,19 +172,39 @@ class ResilientUpscaler:
             self._policy.max_calls_per_hour,
         )
 
-    async def generate(self, source: Source, seeds: Sequence[int]) -> list[RGB]:
+    async def generate(
+        self, source: Source, seeds: Sequence[int], turn: Turn | None = None
+    ) -> list[RGB]:
         """See `Upscaler.generate`; the last error is raised when trying has come to its end."""
+        turn = turn or Turn()
+        patient_until: float | None = None
+        while True:
+            try:
+                return await self._tries(source, seeds, turn)
+            except UpscalerUnavailable as error:
+                now = asyncio.get_running_loop().time()
+                patient_until = patient_until or now + turn.patience_s
+                if isinstance(error, _FOR_THE_OPERATOR) or now >= patient_until:
+                    raise
+                turn.give_back()
+                if not isinstance(error, BreakerOpen):
+                    self._open_breaker()
+                if not await self._comes_back(patient_until):
+                    raise
+
+    async def _tries(self, source: Source, seeds: Sequence[int], turn: Turn) -> list[RGB]:
+        """The samples after as many tries as the policy and the request's budget allow."""
         self._budgets[source] = self._budgets.get(source, self._policy.spare_retries) + 1
         tries = 0
 
         def wait(error: Exception) -> bool | float:
             """What stamina asks after a failure: seconds until the next try, or False."""
-            seconds = self._wait(error, tries)
+            seconds = self._wait(error, tries, turn)
             if seconds is None or self._budgets[source] < 1 or tries >= self._policy.attempts:
                 return False
             self._budgets[source] -= 1
             self.observer.retry(self.name, reason(error))
-            give_back_turn()
+            turn.give_back()
             return seconds
 
         async for attempt in stamina.retry_context(
@@ -175,12 +212,21 @@ class ResilientUpscaler:
         ):
             with attempt:
                 tries += 1
-                return await self._try(source, seeds)
+                return await self._try(source, seeds, turn)
         raise AssertionError("stamina ends with a result or an error")
+
+    async def _comes_back(self, until: float) -> bool:
+        """Whether the upstream answers a health check before this time of the loop's clock."""
+        try:
+            async with asyncio.timeout_at(until):
+                return await self._may_call.wait()
+        except TimeoutError:
+            return False
 
     async def check(self) -> None:
         """See `Upscaler.check`. A success lets calls through again."""
-        await self.inner.check()
+        with self._understood():
+            await self.inner.check()
         self._half_open()
 
     async def close(self) -> None:
@@ -189,7 +235,7 @@ class ResilientUpscaler:
             self._recovery.cancel()
         await self.inner.close()
 
-    def _wait(self, error: Exception, tries: int) -> float | None:
+    def _wait(self, error: Exception, tries: int, turn: Turn) -> float | None:
         """Seconds to wait before the next try; None: there is no point in another one."""
         if not retriable(error):
             return None
@@ -201,16 +247,15 @@ class ResilientUpscaler:
         else:
             # All calls were told the same time; they should not come back in the same instant.
             seconds = asked + random.uniform(0, 0.1 * asked + 0.05)  # noqa: S311 - jitter
-        return seconds if seconds < remaining_s() else None
+        return seconds if seconds < turn.remaining_s() else None
 
-    async def _try(self, source: Source, seeds: Sequence[int]) -> list[RGB]:
+    async def _try(self, source: Source, seeds: Sequence[int], turn: Turn) -> list[RGB]:
         """One try, with everything counted."""
         self._admit()
         slots = self._slots
         if slots is None:
             concurrency = await self._concurrency()
             slots = self._slots = self._slots or Slots(concurrency)
-            self._breaker.expect(concurrency)
         async with slots:
             self._admit()  # things may have changed while this call waited
             self._spending.spend()
@@ -218,7 +263,7 @@ class ResilientUpscaler:
             outcome = "cancelled"
             try:
                 with span("try", {"trustscale.upscaler": self.name}, kind="client"):
-                    samples = await self._timed(source, seeds)
+                    samples = await self._timed(source, seeds, turn)
                 outcome = "ok"
             except UpscalerError as error:
                 outcome = reason(error)
@@ -227,17 +272,39 @@ class ResilientUpscaler:
             finally:
                 self.observer.call(self.name, time.monotonic() - started, outcome)
             slots.succeeded()
-            self._breaker.succeeded()
+            self._lives()
             return samples
 
-    async def _timed(self, source: Source, seeds: Sequence[int]) -> list[RGB]:
+    async def _timed(self, source: Source, seeds: Sequence[int], turn: Turn) -> list[RGB]:
         limit = self._policy.call_timeout_s
         try:
-            async with asyncio.timeout(limit):
-                return await self.inner.generate(source, seeds)
+            async with turn.limited(limit):
+                with self._understood():
+                    return await self.inner.generate(source, seeds, turn)
         except TimeoutError as error:
             raise UpscalerUnavailable(
                 f"{self.name!r} gave no sample within {limit:g} s."
+            ) from error
+
+    @contextmanager
+    def _understood(self) -> Iterator[None]:
+        """Turn whatever else an adapter raises into an error of the upscaler."""
+        try:
+            yield
+        except (TrustscaleError, TimeoutError):
+            raise
+        except Exception as error:
+            # Neither text nor values: both may hold what the upstream sent, or the token.
+            frame = traceback.extract_tb(error.__traceback__)[-1]
+            log.error(  # noqa: TRY400 - for the same reason
+                "answer_not_understood",
+                upscaler=self.name,
+                error=type(error).__name__,
+                place=f"{frame.filename}:{frame.lineno}",
+            )
+            raise ProtocolError(
+                f"{self.name!r} answered with something that cannot be read "
+                f"({type(error).__name__})."
             ) from error
 
     def _admit(self) -> None:
@@ -265,7 +332,8 @@ class ResilientUpscaler:
         try:
             return self.inner.capabilities.concurrency
         except UpscalerUnavailable:  # not reached before
-            await self.inner.check()
+            with self._understood():
+                await self.inner.check()
             return self.inner.capabilities.concurrency
 
     def _count(self, error: UpscalerError, slots: Slots) -> None:
@@ -274,10 +342,18 @@ class ResilientUpscaler:
             slots.busy()  # our own doing: a server with fewer slots than configured
         elif isinstance(error, UpscalerUnavailable):
             if self._breaker.failed():
-                self.observer.breaker(self.name, is_open=True)
-                self._recovery = asyncio.create_task(self._recover())
+                self._recover_later()
         else:
-            self._breaker.succeeded()  # it answered: the upstream lives
+            self._lives()  # it answered
+
+    def _open_breaker(self) -> None:
+        if self._breaker.open():
+            self._recover_later()
+
+    def _recover_later(self) -> None:
+        self._may_call.clear()
+        self.observer.breaker(self.name, is_open=True)
+        self._recovery = asyncio.create_task(self._recover())
 
     async def _recover(self) -> None:
         """Ask for the upstream's health until it answers. No request waits for this."""
@@ -287,12 +363,21 @@ class ResilientUpscaler:
             rest = min(2 * rest, _LONGEST_REST_S)
             try:
                 async with asyncio.timeout(_LONGEST_REST_S):
-                    await self.inner.check()
+                    await self.check()
             except (UpscalerError, TimeoutError):
                 continue
-            self._half_open()
+
+    def _lives(self) -> None:
+        was_open = self._breaker.is_open
+        self._breaker.succeeded()
+        if was_open:
+            self._let_through()
 
     def _half_open(self) -> None:
         if self._breaker.is_open:
             self._breaker.half_open()
-            self.observer.breaker(self.name, is_open=False)
+            self._let_through()
+
+    def _let_through(self) -> None:
+        self._may_call.set()
+        self.observer.breaker(self.name, is_open=False)

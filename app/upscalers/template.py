@@ -152,7 +152,9 @@ def fill(tree: Any, values: dict[str, Any]) -> Any:
 
 def fill_path(path: str, values: dict[str, Any]) -> str:
     """A URL path with placeholders replaced; values cannot add segments or a query."""
-    return _PLACEHOLDER.sub(lambda match: quote(str(values[match.group(1)]), safe=""), path)
+    return _PLACEHOLDER.sub(
+        lambda match: quote(str(values[match.group(1)]), safe="", errors="replace"), path
+    )
 
 
 def _names(tree: Any) -> frozenset[str]:

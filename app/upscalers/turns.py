@@ -1,33 +1,46 @@
-"""Whose turn it is to hold decoded samples.
+"""Whose turn it is to hold decoded samples, and how long a call may go on.
 
 Calls for the M samples of one request run at once, and answers tend to arrive together. Compressed
 answers are small; decoded samples are not (4096 × 4096 is 48 MiB each). So the calls of a request
-share one turn: a call takes it before it decodes its answer and gives it back once its samples
+share one lock: a call takes it before it decodes its answer and gives it back once its samples
 are folded, and a request never holds the decoded samples of two calls, whatever M is.
-
-The turn, and with it the request's deadline, travels in a context variable, because it concerns
-the two ends only, `app.sampling.draw` and the decoders of the adapters, and none of the wrappers
-between them.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
-from contextvars import ContextVar
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 
 class Turn:
-    """One call's claim on the turn that the calls of a request share.
+    """What one call may do and when: its claim on the lock that the calls of a request share.
 
-    `deadline` is that of the request, on the clock of the running loop.
+    `deadline` is that of the request, on the clock of the running loop. `patience_s` says how long
+    a call waits for an upscaler that is away to come back; 0: it fails at once, as a client that
+    waits for its answer expects.
     """
 
-    def __init__(self, shared: asyncio.Lock, deadline: float | None = None) -> None:
-        self.deadline = deadline
-        self._shared = shared
+    def __init__(
+        self,
+        shared: asyncio.Lock | None = None,
+        *,
+        deadline: float | None = None,
+        patience_s: float = 0.0,
+    ) -> None:
+        self.patience_s = patience_s
+        self._deadline = deadline
+        self._shared = shared or asyncio.Lock()
         self._claim = asyncio.Lock()
         self._held = False
+        self._clock: asyncio.Timeout | None = None
+
+    def remaining_s(self) -> float:
+        """Seconds until the deadline of the request; may be infinite."""
+        if self._deadline is None:
+            return math.inf
+        return self._deadline - asyncio.get_running_loop().time()
 
     async def take(self) -> None:
         """Wait for the turn; returns at once when this call has it already.
@@ -35,9 +48,14 @@ class Turn:
         The second lock is for calls that decode in parts: the parts wait for one claim together.
         """
         async with self._claim:
-            if not self._held:
+            if self._held:
+                return
+            left = self._stop_clock()
+            try:
                 await self._shared.acquire()
                 self._held = True
+            finally:
+                self._restart_clock(left)
 
     def give_back(self) -> None:
         """Let the next call in; does nothing when this call does not have the turn."""
@@ -45,28 +63,28 @@ class Turn:
             self._held = False
             self._shared.release()
 
+    @asynccontextmanager
+    async def limited(self, seconds: float) -> AsyncIterator[None]:
+        """Raise TimeoutError if the work inside takes longer, not counting its wait for the turn.
 
-CURRENT: ContextVar[Turn | None] = ContextVar("current_turn", default=None)
-"""The turn of the call that runs in this context; None outside `app.sampling.draw`."""
+        That wait is for other calls of ours: charged to the upscaler, it would end calls whose
+        answers are here already, and those would be paid again.
+        """
+        async with asyncio.timeout(seconds) as clock:
+            self._clock = clock
+            try:
+                yield
+            finally:
+                self._clock = None
 
+    def _stop_clock(self) -> float | None:
+        """Seconds that were left; None: no clock was running."""
+        end = None if self._clock is None else self._clock.when()
+        if self._clock is None or end is None or self._clock.expired():
+            return None
+        self._clock.reschedule(None)
+        return end - asyncio.get_running_loop().time()
 
-def remaining_s() -> float:
-    """Seconds until the deadline of the request that this call belongs to; may be infinite."""
-    turn = CURRENT.get()
-    if turn is None or turn.deadline is None:
-        return math.inf
-    return turn.deadline - asyncio.get_running_loop().time()
-
-
-async def take_turn() -> None:
-    """Wait until this call may hold decoded samples."""
-    turn = CURRENT.get()
-    if turn is not None:
-        await turn.take()
-
-
-def give_back_turn() -> None:
-    """Say that what this call had decoded is no longer held, because it failed."""
-    turn = CURRENT.get()
-    if turn is not None:
-        turn.give_back()
+    def _restart_clock(self, left: float | None) -> None:
+        if left is not None and self._clock is not None:
+            self._clock.reschedule(asyncio.get_running_loop().time() + left)

@@ -54,7 +54,10 @@ class InstantUpscaler:
         self._seconds = seconds
         self._made: dict[tuple[int, int], list[RGB]] = {}
 
-    async def generate(self, source: Source, seeds: Sequence[int]) -> list[RGB]:
+    async def generate(
+        self, source: Source, seeds: Sequence[int], turn: object = None
+    ) -> list[RGB]:
+        del turn
         if self._seconds:
             await asyncio.sleep(self._seconds)
         size = (source.height, source.width)  # a run sends one image of each size

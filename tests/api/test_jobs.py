@@ -127,10 +127,10 @@ class TestEvents:
         class Told(FakeUpscaler):
             """Makes a sample once the one before it has been told."""
 
-            async def generate(self, source, seeds):
+            async def generate(self, source, seeds, turn=None):
                 done = len(self.calls)
                 await until(lambda: done in [job["progress"]["done"] for job in events(text())])
-                return await super().generate(source, seeds)
+                return await super().generate(source, seeds, turn)
 
         upscaler = Told(capabilities=Capabilities())
         app = gateway(tmp_path, upscaler, calibrations=[calibration])

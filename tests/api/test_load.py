@@ -22,11 +22,11 @@ class CountingUpscaler(FakeUpscaler):
         self.now = Counter()
         self.most = 0
 
-    async def generate(self, source, seeds):
+    async def generate(self, source, seeds, turn=None):
         self.now[id(source)] += 1
         self.most = max(self.most, len(self.now))
         try:
-            return await super().generate(source, seeds)
+            return await super().generate(source, seeds, turn)
         finally:
             self.now[id(source)] -= 1
             self.now += Counter()  # forgets zeros

@@ -18,14 +18,14 @@ KEYS = (CLIENT_KEY, UNKNOWN_KEY, ADMIN_KEY)
 class Recursive(FakeUpscaler):
     """Fails as deep as Python goes."""
 
-    async def generate(self, source, seeds):
+    async def generate(self, source, seeds, turn=None):
         return await self.generate(source, seeds)
 
 
 class Faulty(FakeUpscaler):
     """Fails at once, with an error that nobody foresaw."""
 
-    async def generate(self, source, seeds):
+    async def generate(self, source, seeds, turn=None):
         raise RuntimeError("a fault")
 
 

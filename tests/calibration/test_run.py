@@ -162,10 +162,10 @@ class TestResume:
         """An error of the model is that error, not a group; measured pairs are kept."""
 
         class Moody(FakeUpscaler):
-            async def generate(self, source, seeds):
+            async def generate(self, source, seeds, turn=None):
                 if len(self.calls) >= 10:
                     self.failure = UpscalerFailed("The model broke.")
-                return await super().generate(source, seeds)
+                return await super().generate(source, seeds, turn)
 
         run = Run(truths(tmp_path, 8))
         with pytest.raises(UpscalerFailed, match="The model broke"):

@@ -65,11 +65,11 @@ class TestTaking:
         """The pair is measured all the same; it is no canary."""
 
         class Tired(FakeUpscaler):
-            async def generate(self, source, seeds):
+            async def generate(self, source, seeds, turn=None):
                 if len(self.calls) == 4:
                     self.calls.append([])
                     raise UpscalerRejected("Enough.")
-                return await super().generate(source, seeds)
+                return await super().generate(source, seeds, turn)
 
         spool = MemorySpool()
         calibration = await calibrate(Tired(), spool, count=3)
@@ -197,10 +197,10 @@ async def test_command_line(tmp_path, monkeypatch):
     """`trustscale calibrate` keeps them too, also in a run that was interrupted."""
 
     class Tiring(FakeUpscaler):
-        async def generate(self, source, seeds):
+        async def generate(self, source, seeds, turn=None):
             if len(self.calls) == 23:
                 self.failure = UpscalerRejected("Enough.")
-            return await super().generate(source, seeds)
+            return await super().generate(source, seeds, turn)
 
     upscaler = Tiring(capabilities=Capabilities(concurrency=1))
     settings = Settings(data_dir=tmp_path / "data", upscalers=[REMOTE], compiled="off")

@@ -104,7 +104,7 @@ class TestRounds:
         """A canary that is refused does not stop the others."""
 
         class Picky(FakeUpscaler):
-            async def generate(self, source, seeds):
+            async def generate(self, source, seeds, turn=None):
                 self.calls.append(list(seeds))
                 if len(self.calls) % 3 == 0:
                     raise UpscalerRejected("Not this one.")
@@ -142,11 +142,11 @@ class TestRounds:
         calibration = await calibrate(upscaler, spool)
 
         class Slow(FakeUpscaler):
-            async def generate(self, source, seeds):
+            async def generate(self, source, seeds, turn=None):
                 if not self.calls:  # the other one begins later and ends first
                     upscaler.strength = 0.6
                     await watch_of(upscaler, spool, calibration).round("fake")
-                return await super().generate(source, seeds)
+                return await super().generate(source, seeds, turn)
 
         await watch_of(Slow(), spool, calibration).round("fake")
         kept = await load(spool, calibration.id)

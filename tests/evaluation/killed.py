@@ -13,9 +13,9 @@ from tests.fakes import FakeUpscaler
 class Stuck(FakeUpscaler):
     """Makes the samples of a few images and then none."""
 
-    async def generate(self, source, seeds):
+    async def generate(self, source, seeds, turn=None):
         self.seconds = 0.1 if len(self.calls) < 6 * 4 else 3600
-        return await super().generate(source, seeds)
+        return await super().generate(source, seeds, turn)
 
 
 if __name__ == "__main__":

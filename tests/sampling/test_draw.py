@@ -13,7 +13,6 @@ from app.errors import UpscalerFailed, UpscalerRejected, UpscalerUnavailable
 from app.sampling.draw import draw
 from app.upscalers.base import Capabilities, Source
 from app.upscalers.remote.errors import Filtered, SomeFailed, WrongSample
-from app.upscalers.turns import take_turn
 from tests.clock import LoopClock
 from tests.waiting import until
 
@@ -37,7 +36,7 @@ class Fake:
         shape = (source.height * self.scale, source.width * self.scale, 3)
         return np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
 
-    async def generate(self, source, seeds):
+    async def generate(self, source, seeds, turn=None):
         self.calls.append(list(seeds))
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
@@ -132,12 +131,12 @@ class TestFolding:
         unfolded = most = 0
 
         class Decoding(Fake):
-            async def generate(self, source, seeds):
+            async def generate(self, source, seeds, turn=None):
                 nonlocal unfolded, most
-                await asyncio.gather(take_turn(), take_turn())
+                await asyncio.gather(turn.take(), turn.take())
                 unfolded += 1
                 most = max(most, unfolded)
-                return await super().generate(source, seeds)
+                return await super().generate(source, seeds, turn)
 
         def on_sample(index, sample):
             nonlocal unfolded
@@ -219,10 +218,10 @@ class TestFailures:
         """Work in flight is cancelled when the request has failed."""
 
         class OneFails(Fake):
-            async def generate(self, source, seeds):
+            async def generate(self, source, seeds, turn=None):
                 if seeds == [2]:
                     raise UpscalerUnavailable("gone")
-                return await super().generate(source, seeds)
+                return await super().generate(source, seeds, turn)
 
         upscaler = OneFails(concurrency=4, delay=30)
         with pytest.raises(UpscalerUnavailable, match="gone"):
@@ -235,9 +234,9 @@ class TestDeadline:
         """At the deadline all work ends and the error says how many samples came."""
 
         class Slow(Fake):
-            async def generate(self, source, seeds):
+            async def generate(self, source, seeds, turn=None):
                 self.delay = 0 if seeds == [1] else 3600
-                return await super().generate(source, seeds)
+                return await super().generate(source, seeds, turn)
 
         upscaler, got, clock = Slow(concurrency=2), [], LoopClock()
         drawing = draw(

@@ -46,9 +46,9 @@ PIPELINE = Pipeline(fingerprint="fake:1", scale=2, samples=6)
 class Late(FakeUpscaler):
     """Its first samples come last."""
 
-    async def generate(self, source, seeds):
+    async def generate(self, source, seeds, turn=None):
         await asyncio.sleep(0.03 - 0.004 * len(self.calls))
-        return await super().generate(source, seeds)
+        return await super().generate(source, seeds, turn)
 
 
 def source(seed=1):
@@ -137,7 +137,7 @@ class Withholding(FakeUpscaler):
         super().__init__(capabilities=Capabilities(concurrency=4, **capabilities))
         self.withheld = set(withheld)
 
-    async def generate(self, source, seeds):
+    async def generate(self, source, seeds, turn=None):
         samples = await super().generate(source, seeds)
         if self.withheld & set(seeds):
             raise Filtered("Withheld by a filter.")
@@ -186,7 +186,7 @@ class Redeployed(FakeUpscaler):
         super().__init__()
         self.after = after
 
-    async def generate(self, source, seeds):
+    async def generate(self, source, seeds, turn=None):
         samples = await super().generate(source, seeds)
         if len(self.calls) > self.after:
             self.fingerprint = "fake:2"
@@ -372,10 +372,10 @@ class TestEnd:
         """The first error ends the request and the calls beside it."""
 
         class Broken(FakeUpscaler):
-            async def generate(self, source, seeds):
+            async def generate(self, source, seeds, turn=None):
                 if len(self.calls) == 2:
                     raise UpscalerFailed("The model broke.")
-                return await super().generate(source, seeds)
+                return await super().generate(source, seeds, turn)
 
         upscaler = Broken(seconds=30)
         with pytest.raises(UpscalerFailed, match="0 of 6 samples came"):

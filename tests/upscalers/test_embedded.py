@@ -226,6 +226,21 @@ class TestGenerate:
         await asyncio.sleep(0.05)
         assert gate.calls == 1
 
+    async def test_no_more_networks_than_declared(self, tmp_path):
+        """Whatever is asked for, and cancelled while it runs: one network at a time."""
+        upscaler = EmbeddedUpscaler(model=nearest(tmp_path / "m.onnx"))
+        upscaler.model = gate = Gate(scale=2)
+        calls = [
+            asyncio.create_task(upscaler.generate(Source(scene(20, 20)), [seed]))
+            for seed in range(4)
+        ]
+        await asyncio.to_thread(gate.entered.wait, 60)
+        calls[0].cancel()
+        await asyncio.wait(calls[:1])
+        gate.open.set()
+        assert len(await asyncio.gather(*calls[1:])) == 3
+        assert (gate.calls, gate.most) == (4, 1)
+
     async def test_close_stops_calls(self, tmp_path):
         """Closing ends a call that runs and refuses later ones: not available."""
         upscaler = EmbeddedUpscaler(model=nearest(tmp_path / "m.onnx"), tile=16, halo=2)
@@ -238,8 +253,9 @@ class TestGenerate:
         gate.open.set()
         with pytest.raises(UpscalerUnavailable):
             await call
-        with pytest.raises(UpscalerUnavailable):
-            await upscaler.check()
+        for later in (upscaler.check(), upscaler.generate(Source(scene(9, 9)), [1])):
+            with pytest.raises(UpscalerUnavailable):
+                await later
 
     async def test_capabilities(self, span):
         """It says what it is: seeded, lossless, one sample and one call at a time, 96 in all."""
@@ -378,14 +394,17 @@ class Gate:
 
     def __init__(self, scale: int) -> None:
         self.scale = scale
-        self.calls = 0
+        self.calls = self.running = self.most = 0
         self.entered = threading.Event()
         self.open = threading.Event()
 
     def __call__(self, rgb: np.ndarray) -> np.ndarray:
         self.calls += 1
+        self.running += 1
+        self.most = max(self.most, self.running)
         self.entered.set()
         assert self.open.wait(60)
+        self.running -= 1
         return rgb.repeat(self.scale, axis=0).repeat(self.scale, axis=1)
 
 

@@ -19,7 +19,7 @@ class Odd(FakeUpscaler):
         super().__init__(**settings)
         self.seed_of = seed_of
 
-    async def generate(self, source, seeds):
+    async def generate(self, source, seeds, turn=None):
         self.calls.append(list(seeds))
         return [self.sample(source.rgb, self.seed_of(seed, len(self.calls))) for seed in seeds]
 
@@ -75,7 +75,7 @@ class TestProbe:
         """Reachable is not the same as able to generate."""
 
         class Broken(FakeUpscaler):
-            async def generate(self, source, seeds):
+            async def generate(self, source, seeds, turn=None):
                 raise UpscalerUnavailable("no GPU")
 
         report = await probe(Broken())

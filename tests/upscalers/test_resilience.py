@@ -17,14 +17,17 @@ from app.telemetry.metrics import Metrics
 from app.upscalers import breaker, resilience
 from app.upscalers.base import Capabilities, Source
 from app.upscalers.remote.errors import (
+    BadCredentials,
     BreakerOpen,
     Busy,
     Filtered,
     GenerationFailed,
+    ProtocolError,
     QuotaSpent,
     RateLimited,
 )
 from app.upscalers.resilience import Policy, ResilientUpscaler
+from app.upscalers.turns import Turn
 from tests.clock import LoopClock
 from tests.waiting import until
 
@@ -48,7 +51,7 @@ class Inner:
         self.dead = False
         self.slots = None
 
-    async def generate(self, source, seeds):
+    async def generate(self, source, seeds, turn=None):
         self.calls.append(list(seeds))
         if self.slots is not None and self.in_flight >= self.slots:
             raise Busy("busy")
@@ -116,10 +119,10 @@ class TestRetries:
         assert len(up.observer.retries) == 2
 
     @pytest.mark.parametrize(
-        "error", [UpscalerRejected("x"), Filtered("x"), QuotaSpent("x"), ValueError("x")]
+        "error", [UpscalerRejected("x"), Filtered("x"), QuotaSpent("x"), BadCredentials("x")]
     )
     async def test_what_cannot_pass_is_not(self, error):
-        """Refused inputs, filters, spent quotas and bugs are not tried again."""
+        """Refused inputs, filters, spent quotas and refused tokens are not tried again."""
         inner = Inner([error])
         with pytest.raises(type(error)):
             await resilient(inner).generate(SOURCE, [7])
@@ -180,6 +183,40 @@ class TestRetries:
             await up.generate(SOURCE, [7])
         assert (len(inner.calls), inner.cancelled) == (2, 2)
 
+    async def test_waiting_for_the_turn_costs_no_time(self):
+        """A try that has its answer and waits for other calls of ours does not time out."""
+        clock, shared, taken = LoopClock(), asyncio.Lock(), asyncio.Event()
+
+        class Decoding(Inner):
+            async def generate(self, source, seeds, turn=None):
+                taken.set()
+                await turn.take()
+                return await super().generate(source, seeds, turn)
+
+        inner = Decoding()
+        await shared.acquire()
+        up = resilient(inner, call_timeout_s=60)
+        task = asyncio.create_task(up.generate(SOURCE, [7], Turn(shared)))
+        await taken.wait()
+        clock.jump(600)
+        await asyncio.sleep(0.01)
+        inner.seconds = 3600  # from here on it is the upscaler that takes its time
+        shared.release()
+        await until(lambda: inner.calls)
+        assert not task.done()
+        assert up.observer.outcomes == []
+        clock.jump(61)
+        await until(lambda: up.observer.outcomes == ["unavailable"])
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    async def test_foreign_exceptions(self):
+        """A bug that an odd answer has met is an error of the upscaler, without its text."""
+        inner = Inner([KeyError("the secret")])
+        with pytest.raises(ProtocolError) as failure:
+            await resilient(inner, attempts=1).generate(SOURCE, [7])
+        assert "secret" not in failure.value.detail
+
     async def test_cancelling(self):
         """Cancelling reaches the inner call, frees the slot and is counted."""
         inner = Inner(seconds=30, concurrency=1)
@@ -231,7 +268,9 @@ class TestMetrics:
         """The gauge follows the breaker."""
         metrics, inner = Metrics(), Inner()
         inner.dead = True
-        up = ResilientUpscaler(inner, Policy(attempts=20, breaker_rest_s=60), metrics)
+        up = ResilientUpscaler(
+            inner, Policy(attempts=20, breaker_rest_s=60, breaker_blip_s=0), metrics
+        )
         for seed in range(1, 4):
             with pytest.raises(UpscalerUnavailable):
                 await up.generate(Source(SOURCE.rgb), [seed])
@@ -332,7 +371,7 @@ class TestBreaker:
         """Once open, answers come at once, without a call, until the health check succeeds."""
         inner = Inner(concurrency=1)
         inner.dead = True
-        up = resilient(inner, breaker_failures=4, breaker_rest_s=0.05, attempts=3)
+        up = resilient(inner, breaker_failures=4, breaker_rest_s=0.05, breaker_blip_s=0, attempts=3)
         for _ in range(2):
             with pytest.raises(UpscalerUnavailable):
                 await up.generate(Source(SOURCE.rgb), [1])
@@ -352,7 +391,7 @@ class TestBreaker:
         """After a health check, one more failure is enough to open it again."""
         inner = Inner(concurrency=1)
         inner.dead = True
-        up = resilient(inner, breaker_failures=3, attempts=5)
+        up = resilient(inner, breaker_failures=3, breaker_blip_s=0, attempts=5)
         with pytest.raises(BreakerOpen):
             await up.generate(SOURCE, [1])
         inner.dead = False
@@ -370,10 +409,65 @@ class TestBreaker:
         await asyncio.gather(*(up.generate(Source(SOURCE.rgb), [i]) for i in range(1, 41)))
         assert up.observer.states == []
 
+    async def test_seconds_count_and_not_calls(self, monkeypatch):
+        """It opens when an upstream has been away for seconds, whatever was in flight."""
+        now = 1000.0
+        monkeypatch.setattr(breaker.time, "monotonic", lambda: now)
+        judge = breaker.Breaker(failures=3, blip_s=1)
+        for second in range(3):
+            now = 1000.0 + second
+            opened = [judge.failed() for _ in range(50)]
+            assert opened == [second == 2, *[False] * 49]
+
+    async def test_patience(self):
+        """A call with patience waits for the health check and goes on; others fail at once."""
+        inner = Inner(concurrency=1)
+        inner.dead = True
+        up = resilient(inner, breaker_rest_s=0.01, attempts=2)
+        patient = asyncio.create_task(up.generate(SOURCE, [1], Turn(patience_s=3600)))
+        await until(lambda: inner.checks > 2)
+        assert len(inner.calls) == 2  # only the free health check asks meanwhile
+        with pytest.raises(BreakerOpen):
+            await up.generate(Source(SOURCE.rgb), [1])
+        inner.dead = False
+        assert len(await patient) == 1
+        assert up.observer.states == [True, False]
+
+    async def test_patience_ends(self):
+        """What does not come back is given up, and what only an operator can mend at once."""
+        inner, clock = Inner(concurrency=1), LoopClock()
+        inner.dead = True
+        up = resilient(inner, breaker_rest_s=3600, attempts=1)
+        patient = asyncio.create_task(up.generate(SOURCE, [1], Turn(patience_s=60)))
+        await until(lambda: up.observer.states)
+        clock.jump(61)
+        with pytest.raises(UpscalerUnavailable):
+            await patient
+        await up.close()
+        with pytest.raises(BadCredentials):
+            await resilient(Inner([BadCredentials("x")])).generate(SOURCE, [1], Turn(patience_s=60))
+
+    async def test_a_health_check_that_breaks(self):
+        """An unexpected error of the health check does not keep it open for ever."""
+
+        class Odd(Inner):
+            async def check(self):
+                await super().check()
+                if self.checks < 3:
+                    raise RecursionError
+
+        inner = Odd(concurrency=1)
+        inner.dead = True
+        up = resilient(inner, breaker_failures=1, breaker_rest_s=0.01, attempts=1)
+        with pytest.raises(UpscalerUnavailable):
+            await up.generate(SOURCE, [1])
+        inner.dead = False
+        await until(lambda: up.observer.states == [True, False])
+
     async def test_refused_inputs_do_not_open_it(self):
         """An upstream that refuses inputs lives."""
         inner = Inner([UpscalerRejected("x")] * 50)
-        up = resilient(inner, breaker_failures=3)
+        up = resilient(inner, breaker_failures=3, breaker_blip_s=0)
         for _ in range(50):
             with pytest.raises(UpscalerRejected):
                 await up.generate(SOURCE, [1])
@@ -403,10 +497,10 @@ class TestTogether:
         random = np.random.default_rng(5)
 
         class Flaky(Inner):
-            async def generate(self, source, seeds):
+            async def generate(self, source, seeds, turn=None):
                 if random.random() < 0.2:
                     self.errors = [GenerationFailed("x")]
-                return await super().generate(source, seeds)
+                return await super().generate(source, seeds, turn)
 
         inner = Flaky(concurrency=64)
         up = resilient(inner)

@@ -22,9 +22,11 @@ from tests.fakes import FakeUpscaler
 class Stuck(FakeUpscaler):
     """Works on one image at a time."""
 
-    async def generate(self, source: Source, seeds: Sequence[int]) -> list[RGB]:
+    async def generate(
+        self, source: Source, seeds: Sequence[int], turn: object = None
+    ) -> list[RGB]:
         self.seconds = 0 if len(self.calls) < 2 else 3600
-        return await super().generate(source, seeds)
+        return await super().generate(source, seeds, turn)
 
 
 def main() -> None:

@@ -20,6 +20,7 @@ from app.upscalers.config import RemoteConfig
 from app.upscalers.remote.http import Upstream
 from app.upscalers.remote.samples import SampleReader
 from app.upscalers.remote.translation import Reply, retry_after
+from app.upscalers.turns import Turn
 
 # Settings that say how to call, not what is computed. Everything else is in the fingerprint, so a
 # new setting is in it until somebody decides otherwise.
@@ -95,7 +96,9 @@ class Adapter(abc.ABC):
             lossless=not self._reader.lossy,
         )
 
-    async def generate(self, source: Source, seeds: Sequence[int]) -> list[RGB]:
+    async def generate(
+        self, source: Source, seeds: Sequence[int], turn: Turn | None = None
+    ) -> list[RGB]:
         """One sample per seed; see `Upscaler.generate`."""
         limit = self._config.max_input_pixels
         if limit is not None and source.height * source.width > limit:
@@ -106,7 +109,7 @@ class Adapter(abc.ABC):
                 maximum=limit,
             )
         try:
-            return await self._samples(source, seeds)
+            return await self._samples(source, seeds, turn or Turn())
         except UpscalerError as error:
             self._upstream.redact_error(error)
             raise
@@ -138,13 +141,13 @@ class Adapter(abc.ABC):
     @abc.abstractmethod
     def _takes_seeds(self) -> bool: ...
 
-    async def _samples(self, source: Source, seeds: Sequence[int]) -> list[RGB]:
-        return [await self._sample(source, seed) for seed in seeds]
+    async def _samples(self, source: Source, seeds: Sequence[int], turn: Turn) -> list[RGB]:
+        return [await self._sample(source, seed, turn) for seed in seeds]
 
-    async def _sample(self, source: Source, seed: int) -> RGB:
+    async def _sample(self, source: Source, seed: int, turn: Turn) -> RGB:
         raise NotImplementedError
 
-    async def _ask(self, url: str, interval: float) -> Reply:
+    async def _ask(self, url: str, interval: float, turn: Turn) -> Reply:
         """Poll once, after the interval.
 
         Asking costs nothing and the work behind it does, so a broken connection or a busy server
@@ -153,13 +156,13 @@ class Adapter(abc.ABC):
         for _ in range(_POLL_TRIES):
             await asyncio.sleep(interval)
             try:
-                reply = await self._upstream.request("GET", url, large=True)
+                reply = await self._upstream.request("GET", url, turn=turn)
             except UpscalerUnavailable:
                 continue
             if reply.status != 429 and reply.status < 500:
                 return reply
             interval = max(interval, retry_after(reply.headers) or 0.0)
-        return await self._upstream.request("GET", url, large=True)
+        return await self._upstream.request("GET", url, turn=turn)
 
     async def _parse(self, reply: Reply) -> None:
         """Parse a large JSON answer outside the event loop; it remembers the result."""

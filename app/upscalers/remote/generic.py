@@ -25,8 +25,9 @@ from app.upscalers.remote.errors import (
 )
 from app.upscalers.remote.http import Upstream
 from app.upscalers.remote.samples import SampleReader
-from app.upscalers.remote.translation import Reply, explanation, failure
+from app.upscalers.remote.translation import Reply, explanation, failure, seconds_of
 from app.upscalers.template import Condition, Poll, Request, fill, fill_path
+from app.upscalers.turns import Turn
 
 
 class HttpUpscaler(Adapter):
@@ -46,26 +47,28 @@ class HttpUpscaler(Adapter):
                 raise self._failure(reply)
         return {}
 
-    async def _samples(self, source: Source, seeds: Sequence[int]) -> list[RGB]:
+    async def _samples(self, source: Source, seeds: Sequence[int], turn: Turn) -> list[RGB]:
         if len(seeds) > 1 and self._settings.samples_per_call == 1:
-            return [(await self._samples(source, [seed]))[0] for seed in seeds]
-        reply = await self._call(source, seeds)
+            return [(await self._samples(source, [seed], turn))[0] for seed in seeds]
+        reply = await self._call(source, seeds, turn)
         if self._settings.answer.image == "body":
-            return [await self._reader.read(reply.body, source)]
+            return [await self._reader.read(reply.body, source, turn)]
         images = pointer.find(reply.json(), self._settings.answer.pointer)
         if not images:
             raise ProtocolError(
                 f"{self.name!r} sent no image at {self._settings.answer.pointer!r}: "
                 f"{explanation(reply, self._settings.answer.error_text) or 'unexpected JSON'}"
             )
-        return await self._read_all(images, source, len(seeds))
+        return await self._read_all(images, source, len(seeds), turn)
 
-    async def _read_all(self, images: list[Any], source: Source, count: int) -> list[RGB]:
+    async def _read_all(
+        self, images: list[Any], source: Source, count: int, turn: Turn
+    ) -> list[RGB]:
         samples: list[RGB | None] = [None] * count
         cause: UpscalerError = ProtocolError(f"{self.name!r} sent {len(images)} of {count} images.")
         for place, image in enumerate(images[:count]):
             try:
-                samples[place] = await self._reader.read_text(image, source)
+                samples[place] = await self._reader.read_text(image, source, turn)
             except UpscalerError as error:
                 if count == 1:
                     raise
@@ -75,7 +78,7 @@ class HttpUpscaler(Adapter):
             return complete
         raise SomeFailed(samples, cause) if complete else cause
 
-    async def _call(self, source: Source, seeds: Sequence[int]) -> Reply:
+    async def _call(self, source: Source, seeds: Sequence[int], turn: Turn) -> Reply:
         """The answer that holds the image."""
         request, config = self._settings.request, self._settings
         values = await asyncio.to_thread(self._values, source, seeds)
@@ -96,10 +99,10 @@ class HttpUpscaler(Adapter):
             query = fill(request.query, values)
             arguments["query"] = {key: _text(value) for key, value in query.items()}
         path = fill_path(request.path, values)
-        reply = await self._upstream.request(request.method, path, large=True, **arguments)
+        reply = await self._upstream.request(request.method, path, turn=turn, **arguments)
         await self._parse(reply)
         self._raise_for(reply)
-        return reply if config.poll is None else await self._polled(config.poll, reply)
+        return reply if config.poll is None else await self._polled(config.poll, reply, turn)
 
     def _values(self, source: Source, seeds: Sequence[int]) -> dict[str, Any]:
         """What the placeholders stand for; images are encoded only when they are asked for."""
@@ -122,13 +125,13 @@ class HttpUpscaler(Adapter):
             _ = source.png  # encoded here, in a thread
         return values
 
-    async def _polled(self, poll: Poll, submitted: Reply) -> Reply:
+    async def _polled(self, poll: Poll, submitted: Reply, turn: Turn) -> Reply:
         """Ask until the generation is done; cancel it when nobody waits any more."""
         document = submitted.json()
         status_url = self._link(document, poll.url_pointer, poll.path, poll.id_pointer)
         try:
             while True:
-                reply = await self._ask(status_url, poll.interval_s)
+                reply = await self._ask(status_url, poll.interval_s, turn)
                 if not reply.ok:
                     raise self._failure(reply)
                 if any(_holds(condition, reply) for condition in poll.failed):
@@ -137,7 +140,7 @@ class HttpUpscaler(Adapter):
                     break
             if poll.result_url_pointer is not None:
                 url = self._link(document, poll.result_url_pointer, None, "")
-                reply = await self._upstream.request("GET", url, large=True)
+                reply = await self._upstream.request("GET", url, turn=turn)
             await self._parse(reply)
             self._raise_for(reply)
         except (asyncio.CancelledError, UpscalerUnavailable):
@@ -190,9 +193,9 @@ class HttpUpscaler(Adapter):
             reply, self.name, error_text=answer.error_text, wait_429=answer.rate_limit_wait_s
         )
         # Hugging Face says in the body how long a model takes to load.
-        seconds = pointer.first(reply.document, "/estimated_time")
-        if isinstance(error, UpscalerUnavailable) and isinstance(seconds, int | float):
-            error.retry_after = min(float(seconds), 60.0)
+        seconds = seconds_of(pointer.first(reply.document, "/estimated_time"))
+        if isinstance(error, UpscalerUnavailable) and seconds is not None:
+            error.retry_after = min(seconds, 60.0)
         return error
 
     def _said(self, reply: Reply) -> str:

@@ -21,6 +21,7 @@ from app.upscalers.remote.http import Upstream
 from app.upscalers.remote.samples import SampleReader
 from app.upscalers.remote.translation import raise_for_status
 from app.upscalers.template import fill
+from app.upscalers.turns import Turn
 
 _FILE = {"_type": "gradio.FileData"}
 
@@ -53,7 +54,7 @@ class GradioUpscaler(Adapter):
             raise Misconfigured(f"{self.name!r} has no endpoint {endpoint}; it has: {names}.")
         return {"version": pointer.first(config, "/version")}
 
-    async def _sample(self, source: Source, seed: int) -> RGB:
+    async def _sample(self, source: Source, seed: int, turn: Turn) -> RGB:
         if self._learned is None:
             await self.check()
         values = {"image": {"path": await self._uploads.get(source), "meta": _FILE}, "seed": seed}
@@ -63,16 +64,18 @@ class GradioUpscaler(Adapter):
         event = pointer.first(reply.json(), "/event_id")
         if not isinstance(event, str):
             raise ProtocolError(f"{self.name!r} did not say where to wait for the result.")
-        answer = await self._result(f"{self._prefix}{self._call}/{quote(event, safe='')}")
+        answer = await self._result(
+            f"{self._prefix}{self._call}/{quote(event, safe='', errors='replace')}"
+        )
         image = pointer.first(answer, self._settings.output_pointer)
         path, url = pointer.first(image, "/path"), pointer.first(image, "/url")
         if isinstance(path, str) and not path.startswith(("http://", "https://")):
             fetched = await self._upstream.request(
-                "GET", f"{self._prefix}/file={quote(path)}", large=True
+                "GET", f"{self._prefix}/file={quote(path, errors='replace')}", turn=turn
             )
             raise_for_status(fetched, self.name)
-            return await self._reader.read(fetched.body, source)
-        return await self._reader.read_text(url or path or image, source)
+            return await self._reader.read(fetched.body, source, turn)
+        return await self._reader.read_text(url or path or image, source, turn)
 
     async def _result(self, path: str) -> Any:
         """The data of the completed call."""

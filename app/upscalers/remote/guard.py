@@ -127,7 +127,10 @@ def own_url(url: str, base: str) -> str:
         ProtocolError: another origin.
     """
     own = Origin.of(base)
-    absolute = urljoin(f"{own.scheme}://{own.authority}/", url)
+    try:
+        absolute = urljoin(f"{own.scheme}://{own.authority}/", url)
+    except ValueError as error:
+        raise ProtocolError("The upscaler gave a URL that cannot be read.") from error
     if Origin.of(absolute) != own:
         raise ProtocolError(
             f"The upscaler points to {Origin.of(absolute).host} for its next step; the token stays "
@@ -179,6 +182,9 @@ def _split(url: str) -> SplitResult:
         raise ProtocolError("The upscaler gave a URL that cannot be read.") from error
     if parts.scheme not in _PORTS or not host:
         raise ProtocolError("The upscaler gave something that is no http(s) URL.")
-    if parts.username is not None or not url.isascii() or any(c.isspace() for c in url):
+    if parts.username is not None or not url.isascii() or not url.isprintable() or " " in url:
         raise ProtocolError("The upscaler gave a URL with credentials or odd characters.")
+    # Else the resolver raises what it likes; the dot at the end is that of an absolute name.
+    if not all(0 < len(label) <= 63 for label in host.removesuffix(".").split(".")):
+        raise ProtocolError("The upscaler gave a URL with an impossible host.")
     return parts

@@ -29,7 +29,7 @@ from app.upscalers.remote.guard import (
     target,
 )
 from app.upscalers.remote.translation import Reply, raise_for_status
-from app.upscalers.turns import take_turn
+from app.upscalers.turns import Turn
 
 CONNECT_S = 3.0
 POOL_S = 5.0
@@ -109,9 +109,13 @@ class Upstream:
         files: Multipart | None = None,
         query: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
-        large: bool = False,
+        turn: Turn | None = None,
     ) -> Reply:
-        """One exchange; `large` allows answers up to the configured cap, else 8 MiB."""
+        """One exchange.
+
+        `turn` is that of a call whose answer holds samples: it may be as large as is configured,
+        and more than its beginning is read in that turn only. Other answers have 8 MiB at most.
+        """
         request = self._client.build_request(
             method,
             self.url(path),
@@ -122,9 +126,9 @@ class Upstream:
             params=query or None,
             headers=_with_length(content, headers),
         )
-        return await self._exchange(self._client, request, self._cap(large=large))
+        return await self._exchange(self._client, request, turn)
 
-    async def fetch(self, url: str) -> bytes | bytearray:
+    async def fetch(self, url: str, turn: Turn) -> bytes | bytearray:
         """The bytes behind a result URL.
 
         Raises:
@@ -133,7 +137,7 @@ class Upstream:
         """
         place = await target(url, self._policy, self._network.resolve)
         if place.is_own:
-            reply = await self.request("GET", place.url, large=True)
+            reply = await self.request("GET", place.url, turn=turn)
         else:
             request = self._stranger.build_request(
                 "GET",
@@ -141,7 +145,7 @@ class Upstream:
                 headers={"Host": place.origin.authority},
                 extensions={"sni_hostname": place.origin.host},
             )
-            reply = await self._exchange(self._stranger, request, self._cap(large=True))
+            reply = await self._exchange(self._stranger, request, turn)
         if 300 <= reply.status < 400:
             raise ProtocolError(f"The result of {self.name!r} redirects; redirects are refused.")
         if reply.status in {401, 403, 404, 410}:
@@ -154,7 +158,7 @@ class Upstream:
         request = self._client.build_request("GET", self.url(path))
         async with self._send(self._client, request) as response:
             if not response.is_success:
-                body = await self._read(response, _SMALL_ANSWER)
+                body = await self._read(response, None)
                 raise_for_status(_reply(response, body), self.name)
             event, data, received = "message", [], 0
             async for line in response.aiter_lines():
@@ -178,7 +182,7 @@ class Upstream:
         strange = ProtocolError(f"{self.name!r} gave something for its next step that is no path.")
         try:
             whole, own = httpx.URL(self.base + path), httpx.URL(self.base)
-        except httpx.InvalidURL as error:
+        except (httpx.InvalidURL, ValueError) as error:
             raise strange from error
         ends_the_host = not path or path.startswith(("/", "?"))
         moved = (whole.scheme, whole.userinfo, whole.netloc) != (own.scheme, b"", own.netloc)
@@ -211,12 +215,11 @@ class Upstream:
     ) -> None:
         await self.close()
 
-    def _cap(self, *, large: bool) -> int:
-        return self._max_bytes if large else min(self._max_bytes, _SMALL_ANSWER)
-
-    async def _exchange(self, client: httpx.AsyncClient, request: httpx.Request, cap: int) -> Reply:
+    async def _exchange(
+        self, client: httpx.AsyncClient, request: httpx.Request, turn: Turn | None
+    ) -> Reply:
         async with self._send(client, request) as response:
-            return _reply(response, await self._read(response, cap))
+            return _reply(response, await self._read(response, turn))
 
     @asynccontextmanager
     async def _send(
@@ -229,7 +232,8 @@ class Upstream:
             finally:
                 await response.aclose()
 
-    async def _read(self, response: httpx.Response, cap: int) -> bytearray:
+    async def _read(self, response: httpx.Response, turn: Turn | None) -> bytearray:
+        cap = min(self._max_bytes, _SMALL_ANSWER) if turn is None else self._max_bytes
         encoding = response.headers.get("content-encoding", "identity").lower()
         if encoding != "identity":
             raise ProtocolError(f"{self.name!r} compressed its answer although told not to.")
@@ -241,8 +245,8 @@ class Upstream:
             if len(body) + len(chunk) > cap:
                 raise ProtocolError(f"{self.name!r} sent more than {cap:,} bytes.")
             body += chunk
-            if len(body) > _READ_AHEAD:
-                await take_turn()
+            if turn is not None and len(body) > _READ_AHEAD:
+                await turn.take()
         return body
 
     @contextmanager

@@ -25,7 +25,7 @@ from app.upscalers.remote.http import Upstream
 from app.upscalers.remote.samples import SampleReader
 from app.upscalers.remote.tensors import Tensor, decode, encode
 from app.upscalers.remote.translation import explanation, raise_for_status
-from app.upscalers.turns import take_turn
+from app.upscalers.turns import Turn
 
 
 class OipUpscaler(Adapter):
@@ -62,7 +62,7 @@ class OipUpscaler(Adapter):
             if isinstance(document, dict)
         }
 
-    async def _samples(self, source: Source, seeds: Sequence[int]) -> list[RGB]:
+    async def _samples(self, source: Source, seeds: Sequence[int], turn: Turn) -> list[RGB]:
         if self._learned is None:
             await self.check()
         config = self._settings
@@ -74,13 +74,13 @@ class OipUpscaler(Adapter):
             lambda: encode(inputs, config.output, config.parameters, binary=self._binary)
         )
         reply = await self._upstream.request(
-            "POST", f"{self._path}/infer", content=parts, headers=headers, large=True
+            "POST", f"{self._path}/infer", content=parts, headers=headers, turn=turn
         )
         raise_for_status(reply, self.name)
-        await take_turn()
+        await turn.take()
         answer = await self._reader.in_thread(decode, reply, config.output)
         if answer.array is None:
-            return [await self._reader.read(answer.raw, source)]
+            return [await self._reader.read(answer.raw, source, turn)]
         samples = await self._reader.in_thread(
             _to_rgb, answer.array, config.output_layout, len(seeds)
         )

@@ -22,6 +22,7 @@ from app.upscalers.remote.errors import Filtered, GenerationFailed, ProtocolErro
 from app.upscalers.remote.http import Upstream
 from app.upscalers.remote.samples import SampleReader
 from app.upscalers.remote.translation import Reply, raise_for_status
+from app.upscalers.turns import Turn
 
 # The words of Replicate's own models when a safety checker withholds the result.
 _WITHHELD = re.compile(
@@ -72,7 +73,7 @@ class PredictionsUpscaler(Adapter):
         official = bool(pointer.first(document, "/is_official"))
         return {"latest": latest, "official": official}
 
-    async def _sample(self, source: Source, seed: int) -> RGB:
+    async def _sample(self, source: Source, seed: int, turn: Turn) -> RGB:
         config = self._settings
         values = {**config.input, config.image_field: await self._image(source)}
         if config.mask_field is not None and config.mask_color is not None:
@@ -81,24 +82,26 @@ class PredictionsUpscaler(Adapter):
         if config.seed_field is not None:
             values[config.seed_field] = 1 + (seed - 1) % config.seed_max
         if isinstance(config, CogConfig):
-            document = await self._predict_cog(values)
+            document = await self._predict_cog(values, turn)
         elif isinstance(config, ReplicateConfig):
-            document = await self._predict_replicate(config, values)
+            document = await self._predict_replicate(config, values, turn)
         else:
             assert_never(config)
-        return await self._reader.read_text(self._output(document), source)
+        return await self._reader.read_text(self._output(document), source, turn)
 
-    async def _predict_cog(self, values: dict[str, Any]) -> Any:
+    async def _predict_cog(self, values: dict[str, Any], turn: Turn) -> Any:
         path = f"/predictions/{uuid.uuid4().hex}"
         try:
-            reply = await self._upstream.request("PUT", path, json={"input": values}, large=True)
+            reply = await self._upstream.request("PUT", path, json={"input": values}, turn=turn)
         except asyncio.CancelledError:
             self._say_goodbye(self._upstream.request("POST", f"{path}/cancel"))
             raise
         await self._parse(reply)
         return self._succeeded(reply)
 
-    async def _predict_replicate(self, config: ReplicateConfig, values: dict[str, Any]) -> Any:
+    async def _predict_replicate(
+        self, config: ReplicateConfig, values: dict[str, Any], turn: Turn
+    ) -> Any:
         if self._learned is None:
             await self.check()
         wait = max(1, min(config.wait_s, int(config.call_timeout_s / 2)))
@@ -109,7 +112,7 @@ class PredictionsUpscaler(Adapter):
         }
         path, body = self._endpoint(config)
         reply = await self._upstream.request(
-            "POST", path, json={**body, "input": values}, headers=headers, large=True
+            "POST", path, json={**body, "input": values}, headers=headers, turn=turn
         )
         raise_for_status(reply, self.name)
         await self._parse(reply)
@@ -119,7 +122,7 @@ class PredictionsUpscaler(Adapter):
             # terminal status ends the polling.
             while pointer.first(document, "/status") in _RUNNING:
                 url = self._link(pointer.first(document, "/urls/get"))
-                reply = await self._ask(url, config.poll_interval_s)
+                reply = await self._ask(url, config.poll_interval_s, turn)
                 raise_for_status(reply, self.name)
                 await self._parse(reply)
                 document = reply.json()

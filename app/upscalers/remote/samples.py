@@ -21,7 +21,7 @@ from app.upscalers.base import RGB, Source
 from app.upscalers.remote.checks import alignment, is_unchanged
 from app.upscalers.remote.errors import ProtocolError, WrongSample
 from app.upscalers.remote.http import Upstream
-from app.upscalers.turns import take_turn
+from app.upscalers.turns import Turn
 
 log = structlog.get_logger()
 
@@ -71,7 +71,7 @@ class SampleReader:
         """Let the threads end."""
         self._threads.shutdown(wait=False)
 
-    async def read_text(self, value: object, source: Source) -> RGB:
+    async def read_text(self, value: object, source: Source, turn: Turn) -> RGB:
         """A sample from a data URI, a URL or bare base64, told apart by their beginnings.
 
         Raises:
@@ -80,21 +80,23 @@ class SampleReader:
         if not isinstance(value, str) or not value:
             raise ProtocolError(f"{self._name!r} sent no image where one was expected.")
         if value.startswith(("http://", "https://")):
-            return await self.read(await self._upstream.fetch(value), source)
+            return await self.read(await self._upstream.fetch(value, turn), source, turn)
         if value.startswith("data:"):
             head, _, value = value.partition(",")
             if not head.endswith(";base64"):
                 raise ProtocolError(f"{self._name!r} sent a data URI that is not base64.")
-        return await self.read(lambda: self._from_base64(value), source)
+        return await self.read(lambda: self._from_base64(value), source, turn)
 
-    async def read(self, data: bytes | bytearray | Callable[[], bytes], source: Source) -> RGB:
+    async def read(
+        self, data: bytes | bytearray | Callable[[], bytes], source: Source, turn: Turn
+    ) -> RGB:
         """A sample from an encoded file.
 
         Raises:
             ProtocolError: not an image.
             WrongSample: an image of another size, misaligned, or the input unchanged.
         """
-        await take_turn()
+        await turn.take()
         return await self.in_thread(self._decoded, data, source)
 
     async def examine(self, sample: RGB, source: Source) -> RGB:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import email.utils
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ from app.upscalers.remote.errors import (
 
 _LONGEST_WAIT_S = 3600.0
 _TEXT_LIMIT = 300
+_DEEPEST = 6  # levels of lists and objects around an explanation
 _QUOTA_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached", "payment_required"})
 
 
@@ -134,28 +136,37 @@ def explanation(reply: Reply, error_text: Sequence[str] = ()) -> str:
     return _one_line(_words(reply.document))
 
 
+def seconds_of(value: Any) -> float | None:
+    """A duration out of an answer, 0 to an hour; None: it is none."""
+    try:
+        seconds = float(value) if isinstance(value, int | float | str) else math.nan
+    except (ValueError, OverflowError):
+        return None
+    return None if math.isnan(seconds) else min(max(seconds, 0.0), _LONGEST_WAIT_S)
+
+
 def retry_after(headers: Mapping[str, str]) -> float | None:
     """Seconds that the server asks to wait, at most an hour; None: it does not say."""
     milliseconds = _number(headers.get("retry-after-ms"))
     if milliseconds is not None:
-        return _clamp(milliseconds / 1000)
+        return seconds_of(milliseconds / 1000)
     value = headers.get("retry-after")
     if value is not None:
         seconds = _number(value)
         if seconds is None:
             try:
                 when = email.utils.parsedate_to_datetime(value)
-            except ValueError:
+            except (ValueError, OverflowError):
                 when = None
             if when is not None:
                 when = when if when.tzinfo else when.replace(tzinfo=UTC)
                 seconds = (when - datetime.now(UTC)).total_seconds()
         if seconds is not None:
-            return _clamp(seconds)
+            return seconds_of(seconds)
     remaining = _number(headers.get("ratelimit-remaining"))
-    reset = _number(headers.get("ratelimit-reset"))
+    reset = headers.get("ratelimit-reset")
     # With calls remaining, the reset says nothing about this answer.
-    return _clamp(reset) if reset is not None and not remaining else None
+    return seconds_of(reset) if not remaining else None
 
 
 def _is_quota(reply: Reply) -> bool:
@@ -166,24 +177,26 @@ def _is_quota(reply: Reply) -> bool:
     return bool(codes & _QUOTA_CODES)
 
 
-def _words(value: Any) -> str:
+def _words(value: Any, depth: int = _DEEPEST) -> str:
     """The explanation inside the shapes that servers use."""
     if isinstance(value, str):
         return value
-    if isinstance(value, list):
-        return "; ".join(filter(None, (_words(item) for item in value[:5])))
-    if isinstance(value, dict):
+    if depth and isinstance(value, list):
+        return "; ".join(filter(None, (_words(item, depth - 1) for item in value[:5])))
+    if depth and isinstance(value, dict):
         if "msg" in value:
-            place = ".".join(str(part) for part in value.get("loc", ()))
-            return f"{place}: {value['msg']}" if place else str(value["msg"])
+            loc, said = value.get("loc"), str(value["msg"])
+            place = ".".join(str(part) for part in loc[:9]) if isinstance(loc, list) else ""
+            return f"{place}: {said}" if place else said
         for key in ("error", "detail", "message", "errors", "title"):
-            if found := _words(value.get(key)):
+            if found := _words(value.get(key), depth - 1):
                 return found
     return ""
 
 
 def _one_line(text: str) -> str:
-    line = re.sub(r"[\s\x00-\x1f\x7f]+", " ", text).strip()
+    # A lone surrogate, which JSON can hold, is no text that could be sent on.
+    line = re.sub(r"[\s\x00-\x1f\x7f\ud800-\udfff]+", " ", text[: 8 * _TEXT_LIMIT]).strip()
     return line if len(line) <= _TEXT_LIMIT else line[: _TEXT_LIMIT - 1] + "…"
 
 
@@ -193,7 +206,3 @@ def _number(text: str | None) -> float | None:
     except ValueError:
         return None
     return number if number is not None and number == number else None  # noqa: PLR0124 - NaN
-
-
-def _clamp(seconds: float) -> float:
-    return min(max(seconds, 0.0), _LONGEST_WAIT_S)

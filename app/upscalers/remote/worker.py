@@ -26,7 +26,7 @@ from app.upscalers.remote.errors import Misconfigured, ProtocolError, SomeFailed
 from app.upscalers.remote.http import Upstream
 from app.upscalers.remote.tensors import Tensor, decode, encode
 from app.upscalers.remote.translation import raise_for_status
-from app.upscalers.turns import give_back_turn, take_turn
+from app.upscalers.turns import Turn
 
 log = structlog.get_logger()
 
@@ -119,8 +119,11 @@ class WorkerUpscaler:
             )
         self._model = models[0]
 
-    async def generate(self, source: Source, seeds: Sequence[int]) -> list[RGB]:
+    async def generate(
+        self, source: Source, seeds: Sequence[int], turn: Turn | None = None
+    ) -> list[RGB]:
         """One sample per seed; see `Upscaler.generate`."""
+        turn = turn or Turn()
         if self._model is None:
             await self.check()
         model = self._known()
@@ -137,7 +140,7 @@ class WorkerUpscaler:
 
         async def part(worker: _Worker, places: list[int]) -> None:
             try:
-                answer = await self._part(worker, source, [seeds[i] for i in places])
+                answer = await self._part(worker, source, [seeds[i] for i in places], turn)
             except UpscalerError as error:
                 failures.append(error)
             else:
@@ -191,21 +194,23 @@ class WorkerUpscaler:
             self._workers, key=lambda worker: (worker.rests_until > now, worker.outstanding)
         )
 
-    async def _part(self, first: _Worker, source: Source, seeds: list[int]) -> list[RGB]:
+    async def _part(
+        self, first: _Worker, source: Source, seeds: list[int], turn: Turn
+    ) -> list[RGB]:
         """The samples of one part, from the first worker that gives them."""
         others = [worker for worker in self._by_load() if worker is not first]
         failure: UpscalerError | None = None
         for worker in [first, *others]:
             worker.outstanding += len(seeds)
             try:
-                return await self._infer(worker, source, seeds)
+                return await self._infer(worker, source, seeds, turn)
             except UpscalerError as error:
                 worker.upstream.redact_error(error)
                 failure = failure or error
                 if not retriable(error) and not isinstance(error, Misconfigured):
                     raise
                 worker.rests_until = time.monotonic() + _REST_S
-                give_back_turn()
+                turn.give_back()
                 log.warning(
                     "worker_failed", upscaler=self.name, url=worker.upstream.base,
                     detail=error.detail,
@@ -215,7 +220,9 @@ class WorkerUpscaler:
         assert failure is not None  # noqa: S101 - there is at least one worker
         raise failure
 
-    async def _infer(self, worker: _Worker, source: Source, seeds: list[int]) -> list[RGB]:
+    async def _infer(
+        self, worker: _Worker, source: Source, seeds: list[int], turn: Turn
+    ) -> list[RGB]:
         model = self._known()
         inputs = [
             Tensor("image", "UINT8", source.rgb),
@@ -225,11 +232,11 @@ class WorkerUpscaler:
         # Our own program: it may see that this call belongs to a trace, as nobody else does.
         headers |= tracing.headers()
         reply = await worker.upstream.request(
-            "POST", f"{_path(model.name)}/infer", content=parts, headers=headers, large=True
+            "POST", f"{_path(model.name)}/infer", content=parts, headers=headers, turn=turn
         )
         raise_for_status(reply, self.name)
         # The bytes are already here and the samples are views of them: the turn is for folding.
-        await take_turn()
+        await turn.take()
         answer = decode(reply, "samples")
         told = answer.parameters.get("fingerprint", model.fingerprint)
         if told != model.fingerprint:

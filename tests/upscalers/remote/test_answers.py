@@ -1,0 +1,166 @@
+"""What an upstream may answer, and what comes of it: samples or an error of the upscaler."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+
+import httpx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import TypeAdapter
+
+from app.errors import UpscalerError
+from app.problems import problem_of
+from app.upscalers.config import UpscalerConfig
+from app.upscalers.registry import build_adapter, build_upscaler
+from app.upscalers.remote.http import Network
+from tests.upscalers.remote.pictures import source
+
+URL = "http://upstream.example"
+POLLED = {
+    "request": {"form": "json", "json": {"image": "{image_b64}"}},
+    "answer": {"image": "json", "pointer": "/output/*", "error_text": ["/error"]},
+    "poll": {
+        "url_pointer": "/urls/get",
+        "interval_s": 0.001,
+        "done": [{"pointer": "/status", "in": ["succeeded"]}],
+        "failed": [{"pointer": "/error"}],
+        "result_url_pointer": "/url",
+    },
+    "cancel": {"url_pointer": "/urls/cancel"},
+}
+BY_ID = {
+    "request": {"form": "multipart"},
+    "poll": {"path": "/results/{id}", "interval_s": 0.001, "done": [{"status": [200]}]},
+}
+UPSCALERS = {
+    "cog": {"kind": "cog", "url": URL, "scale": 2},
+    "replicate": {
+        "kind": "replicate", "url": URL, "scale": 2, "model": "a/b", "token_env": None,
+        "poll_interval_s": 0.001, "allow_private": True,
+    },
+    "oip": {"kind": "oip", "url": URL, "scale": 2, "model": "m", "seed_input": "seeds"},
+    "oip-png": {
+        "kind": "oip", "url": URL, "scale": 2, "model": "m", "tensor_format": "binary",
+        "image_layout": "PNG", "output_layout": "PNG",
+    },
+    "worker": {"kind": "worker", "urls": [URL]},
+    "gradio": {"kind": "gradio", "url": URL, "scale": 2, "api_name": "upscale"},
+    "http-polled": {"kind": "http", "url": URL, "scale": 2, **POLLED},
+    "http-by-id": {"kind": "http", "url": URL, "scale": 2, **BY_ID},
+}  # fmt: skip
+
+KEYS = (
+    "status", "output", "error", "urls", "get", "cancel", "id", "event_id",
+    "data", "parameters", "fingerprint", "scale", "outputs", "name", "shape", "datatype",
+    "detail", "loc", "msg", "message", "errors", "code", "estimated_time", "latest_version",
+    "current_release", "named_endpoints", "/upscale", "api_prefix", "extensions", "models",
+    "max_samples", "path", "url", "data_removed", "model", "version", "samples",
+    "binary_data_size", "0",
+)  # fmt: skip
+LINKS = (
+    "", "/", "//", "..host", "/\ud800", "\x00", "/a\x00b", "http://[::1", "http://..host/x",
+    f"https://{'a' * 70}.example/x", "https://a..b/x", f"{URL}/next", f"{URL}/\x00", f"{URL}:x/",
+    "http://user@upstream.example/", "data:image/png;base64,AAAA", "data:,", "%", "/%ff?#",
+)  # fmt: skip
+WORDS = ("succeeded", "processing", "failed", "READY", "samples", "UINT8", "BYTES", "m", "upscale")
+SCALARS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-2, 5),
+    st.sampled_from([float("nan"), float("inf"), -1e300, 10**400, -(10**400), 2**64]),
+    st.sampled_from([*LINKS, *WORDS]),
+    st.text(max_size=5),
+)
+DOCUMENTS = st.recursive(
+    SCALARS,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=4),
+        st.dictionaries(st.one_of(st.sampled_from(KEYS), st.text(max_size=3)), inner, max_size=6),
+    ),
+    max_leaves=12,
+)
+STATUSES = st.sampled_from([200, 200, 200, 200, 201, 202, 204, 302, 400, 402, 404, 409, 422, 500])
+ANSWERS = st.lists(st.tuples(STATUSES, DOCUMENTS), min_size=1, max_size=5)
+
+
+def upstream(answers):
+    """A transport that gives these answers in turn, and then none any more."""
+    bodies = itertools.cycle(answers)
+    given = itertools.count()
+
+    async def answer(request):
+        if next(given) > 20:  # or what says "processing" for ever would be asked for ever
+            return httpx.Response(410)
+        status, document = next(bodies)
+        body = document if isinstance(document, bytes) else json.dumps(document).encode()
+        if request.headers.get("accept") == "text/event-stream" or "/call/" in request.url.path:
+            event = b"error" if status > 400 else b"complete"
+            body = body + b"\n\nevent: " + event + b"\ndata: " + body + b"\n\n"
+        return httpx.Response(status, content=body)
+
+    async def resolve(host, port):
+        host.encode("idna")  # as the system's resolver does
+        return ["93.184.216.34"]
+
+    return Network(httpx.MockTransport(answer), resolve)
+
+
+async def ask(config, answers, build=build_adapter):
+    """Check, then ask for a sample; every error is the upscaler's and can be told to a client."""
+    upscaler = build(TypeAdapter(UpscalerConfig).validate_python(config), {}, network=answers)
+    try:
+        async with asyncio.timeout(60):
+            for step in (upscaler.check, lambda: upscaler.generate(source(), [1])):
+                try:
+                    await step()
+                except UpscalerError as error:
+                    json.dumps(problem_of(error), allow_nan=False).encode()
+    finally:
+        await upscaler.close()
+
+
+@pytest.mark.parametrize("name", UPSCALERS)
+def test_json_of_any_shape(name):
+    """No answer makes an adapter raise anything but an upscaler's error."""
+
+    @settings(max_examples=120, derandomize=True, database=None, deadline=None)
+    @given(ANSWERS)
+    def judge(answers):
+        asyncio.run(ask({"name": name, **UPSCALERS[name]}, upstream(answers)))
+
+    judge()
+
+
+@pytest.mark.parametrize("name", UPSCALERS)
+@pytest.mark.parametrize("status", [200, 503])
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"loc": 5, "msg": "x"},
+        {"detail": [{"loc": None, "msg": None}]},
+        json.loads("[" * 900 + "]" * 900),
+        b"[" * 100_000,
+        {"estimated_time": float("nan")},
+        {"estimated_time": -1e999},
+        {"estimated_time": 10**400},
+        *({"urls": {"get": link, "cancel": link}, "url": link, "id": link} for link in LINKS),
+    ],
+    ids=lambda document: str(document)[:40],
+)
+async def test_what_has_broken_it(name, status, document):
+    """Answers that once were an internal error."""
+    await ask({"name": name, **UPSCALERS[name]}, upstream([(status, document)]))
+
+
+async def test_safety_net():
+    """Whatever else an adapter raises is the upscaler's error, too."""
+
+    class Broken(httpx.AsyncBaseTransport):
+        async def handle_async_request(self, request):
+            raise KeyError("not foreseen")
+
+    await ask({"name": "cog", **UPSCALERS["cog"]}, Network(Broken()), build_upscaler)
