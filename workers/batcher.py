@@ -82,7 +82,7 @@ class Batcher:
         self._closed = True
         for ticket in [*self._waiting, *self._running]:
             ticket.gone.set()
-            ticket.fail(self._busy("the worker is shutting down"))
+            ticket.fail(self.busy("the worker is shutting down"))
         self._waiting.clear()
         self._metrics.waiting.set(0)
         self._task.cancel()
@@ -97,9 +97,9 @@ class Batcher:
             Busy: the queue is full or closed.
         """
         if self._closed:
-            raise self._busy("the worker is shutting down")
+            raise self.busy("the worker is shutting down")
         if len(self._waiting) >= self._size:
-            raise self._busy(f"the queue is full ({self._size} requests are waiting)")
+            raise self.busy(f"the queue is full ({self._size} requests are waiting)")
 
     async def submit(
         self, image: NDArray[np.uint8], seeds: NDArray[np.int64], timeout_s: float | None = None
@@ -137,10 +137,11 @@ class Batcher:
         if math.isfinite(ticket.deadline):
             await asyncio.wait([ticket.result], timeout=ticket.deadline - time.monotonic())
             if ticket in self._waiting:
-                raise self._busy("the request's timeout ended in the queue")
+                raise self.busy("the request's timeout ended in the queue")
         return await ticket.result
 
-    def _busy(self, reason: str) -> Busy:
+    def busy(self, reason: str) -> Busy:
+        """The error for a request that is refused now, with a guess of when to come back."""
         tickets = [*self._waiting, *self._running]
         samples = sum(len(ticket.job.seeds) for ticket in tickets)
         return Busy(reason, max(1, math.ceil(samples * self._seconds_per_sample)))

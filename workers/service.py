@@ -159,6 +159,13 @@ class _Service:
 
     async def infer(self, request: Request) -> Response:
         self._find(request)
+        try:
+            return await self._infer(request)
+        except asyncio.CancelledError as error:
+            # The server ends what runs longer than it waits for: another worker may take it.
+            raise self._batcher.busy("the worker is shutting down") from error
+
+    async def _infer(self, request: Request) -> Response:
         # Before the body is read: a full worker should not collect uploads.
         self._batcher.check()
         body = await self._body(request)

@@ -52,16 +52,18 @@ def tiny(config: dict[str, Any]) -> SinSR:
     return SinSR.from_files(config, DATA / "unet_tiny.pth", DATA / "vq_tiny.pth")
 
 
-Serve = Callable[[FastAPI], "contextlib.AbstractContextManager[str]"]
+Serve = Callable[..., "contextlib.AbstractContextManager[str]"]
 
 
 @contextlib.contextmanager
-def serving(app: FastAPI) -> Iterator[str]:
+def serving(app: FastAPI, drain_s: int | None = None) -> Iterator[str]:
     """A real uvicorn on a free loopback port; yields host:port."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
-        server = uvicorn.Server(uvicorn.Config(app, log_level="critical"))
+        server = uvicorn.Server(
+            uvicorn.Config(app, log_level="critical", timeout_graceful_shutdown=drain_s)
+        )
         thread = threading.Thread(target=server.run, args=([listener],))
         thread.start()
         try:

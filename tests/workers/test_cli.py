@@ -193,7 +193,7 @@ class TestRunningWorker:
             port = probe.getsockname()[1]
         words = [sys.executable, "-m", "workers", "worker", *map(str, _tiny(data))]
         process = subprocess.Popen(
-            [*words, "--port", str(port), "--threads", "1"],
+            [*words, "--port", str(port), "--threads", "1", "--drain", "600"],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

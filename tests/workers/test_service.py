@@ -8,11 +8,13 @@ import json
 import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from tests.waiting import block_until
 from tests.workers.fakes import SleepingEngine, expected
 from workers.errors import OutOfMemory
 from workers.models.sinsr.engine import SinSREngine
@@ -247,6 +249,18 @@ class TestErrors:
         for thread in threads:
             thread.join()
         assert statuses == [200, 200]
+
+
+class TestDraining:
+    def test_out_of_time(self, serve):
+        """What a stopping worker cannot finish in time is answered 503 with a time to come back."""
+        engine = SleepingEngine(shut=True)
+        with ThreadPoolExecutor(1) as threads, serve(create_app(engine), drain_s=1) as address:
+            call = threads.submit(_call, address, "POST", INFER, _infer_body())
+            block_until(lambda: engine.calls)
+        answer, content = call.result()
+        assert (answer.status, json.loads(content)["error"]) == (503, "the worker is shutting down")
+        assert int(answer.headers["Retry-After"]) >= 1
 
 
 class TestClientGoesAway:
