@@ -10,6 +10,7 @@ import pytest
 from app.errors import ConfigError, UpscalerUnavailable
 from app.upscalers.remote.errors import ProtocolError
 from app.upscalers.remote.http import Network, Upstream
+from app.upscalers.turns import Turn
 from tests.servers import free_port
 from tests.upscalers.remote.faults import (
     FaultServer,
@@ -54,7 +55,7 @@ class TestFaults:
         big = answer(body=b"x" * 5000)
         async with FaultServer([big]) as server, upstream(server.url, max_answer_bytes=4999) as up:
             with pytest.raises(ProtocolError, match="at most 4,999"):
-                await up.request("GET", "/x", large=True)
+                await up.request("GET", "/x", turn=Turn())
 
     async def test_endless_body(self):
         """A body without declared size is cut off at the cap."""
@@ -184,7 +185,7 @@ class TestFetch:
             headers={"x-org": "1"},
             allowed_hosts=["cdn.example.net"],
         ) as up:
-            assert await up.fetch("https://cdn.example.net/a.png") == b"png"
+            assert await up.fetch("https://cdn.example.net/a.png", Turn()) == b"png"
         [request] = seen
         assert request.url.host == "93.184.216.34"
         assert request.headers["host"] == "cdn.example.net"
@@ -211,10 +212,10 @@ class TestFetch:
         async with upstream(
             "https://api.example.com", network, allowed_hosts=["cdn.example.net"]
         ) as up:
-            await up.fetch("https://cdn.example.net/a.png")
+            await up.fetch("https://cdn.example.net/a.png", Turn())
             assert (asked, hosts) == (["cdn.example.net"], ["93.184.216.34"])
             with pytest.raises(ProtocolError, match="private"):
-                await up.fetch("https://cdn.example.net/a.png")
+                await up.fetch("https://cdn.example.net/a.png", Turn())
             assert hosts == ["93.184.216.34"]
 
     async def test_redirect_to_a_private_address(self):
@@ -222,7 +223,7 @@ class TestFetch:
         moved = answer(302, headers={"location": "http://127.0.0.1:1/secret"})
         async with FaultServer([moved]) as server, upstream(server.url) as up:
             with pytest.raises(ProtocolError, match="redirects are refused"):
-                await up.fetch(f"{server.url}/a.png")
+                await up.fetch(f"{server.url}/a.png", Turn())
             assert len(server.asked) == 1
 
     async def test_loopback_elsewhere(self):
@@ -231,6 +232,6 @@ class TestFetch:
             async with upstream("http://127.0.0.1:9") as up:
                 # Same host, another port: not the upscaler's origin.
                 with pytest.raises(ProtocolError, match="https"):
-                    await up.fetch(f"{server.url}/a.png")
+                    await up.fetch(f"{server.url}/a.png", Turn())
             async with upstream("http://127.0.0.1:9", allow_private=True) as up:
-                assert await up.fetch(f"{server.url}/a.png") == b"x"
+                assert await up.fetch(f"{server.url}/a.png", Turn()) == b"x"

@@ -9,6 +9,7 @@ from PIL import Image
 from app.upscalers.remote.errors import ProtocolError, WrongSample
 from app.upscalers.remote.http import Upstream
 from app.upscalers.remote.samples import SampleReader
+from app.upscalers.turns import Turn
 from tests.upscalers.remote.pictures import config, encoded, sample, source, uri
 
 URL = "http://127.0.0.1:9"
@@ -32,20 +33,20 @@ class TestRead:
     async def test_lossless(self, reader, kind):
         """A lossless file gives the very pixels."""
         data = encoded(SAMPLE, kind, **({"lossless": True} if kind == "WEBP" else {}))
-        assert np.array_equal(await reader.read(data, SOURCE), SAMPLE)
+        assert np.array_equal(await reader.read(data, SOURCE, Turn()), SAMPLE)
         assert not reader.lossy
 
     @pytest.mark.parametrize(("kind", "options"), [("JPEG", {"quality": 95}), ("WEBP", {})])
     async def test_lossy(self, reader, kind, options):
         """A lossy file is taken, and remembered."""
-        await reader.read(encoded(SAMPLE, kind, **options), SOURCE)
+        await reader.read(encoded(SAMPLE, kind, **options), SOURCE, Turn())
         assert reader.lossy
 
     async def test_data_uri_and_base64(self, reader):
         """Data URIs and bare base64 are told apart by themselves."""
         text = uri(encoded(SAMPLE))
         for value in (text, text.partition(",")[2]):
-            assert np.array_equal(await reader.read_text(value, SOURCE), SAMPLE)
+            assert np.array_equal(await reader.read_text(value, SOURCE, Turn()), SAMPLE)
 
     @pytest.mark.parametrize(
         "value", [None, "", 7, ["x"], "not base64!", "data:image/png,raw", "aGVsbG8="]
@@ -53,44 +54,44 @@ class TestRead:
     async def test_no_image(self, reader, value):
         """Everything else is a protocol error."""
         with pytest.raises(ProtocolError):
-            await reader.read_text(value, SOURCE)
+            await reader.read_text(value, SOURCE, Turn())
 
     @pytest.mark.parametrize("data", [b"", b"GIF89a", b"<html>", encoded(SAMPLE)[:300]])
     async def test_damaged(self, reader, data):
         """Other formats and truncated files are protocol errors."""
         with pytest.raises(ProtocolError, match="no usable image"):
-            await reader.read(data, SOURCE)
+            await reader.read(data, SOURCE, Turn())
 
     async def test_bomb(self, reader):
         """A huge image in a small file is refused by its header."""
         bomb = encoded(np.zeros((5000, 5000, 3), np.uint8))
         assert len(bomb) < 500_000
         with pytest.raises(WrongSample, match="larger than 96×96"):
-            await reader.read(bomb, SOURCE)
+            await reader.read(bomb, SOURCE, Turn())
 
     async def test_too_small(self, reader):
         """A smaller image is refused, naming both sizes."""
         with pytest.raises(WrongSample, match="of 48×48 pixels; expected 96×96, 2 times"):
-            await reader.read(encoded(SOURCE.rgb), SOURCE)
+            await reader.read(encoded(SOURCE.rgb), SOURCE, Turn())
 
     async def test_unchanged(self, reader):
         """The input, merely resized, is refused."""
         large = np.asarray(Image.fromarray(SOURCE.rgb).resize((96, 96)))
         with pytest.raises(WrongSample, match="no model has run"):
-            await reader.read(encoded(large), SOURCE)
+            await reader.read(encoded(large), SOURCE, Turn())
 
     async def test_misaligned(self, upstream, reader):
         """A shifted sample is refused with the measured shift, unless that is allowed."""
         shifted = encoded(np.roll(SAMPLE, 6, 1))
         with pytest.raises(WrongSample, match=r"shifted by \+[56]\.\d pixels horizontally"):
-            await reader.read(shifted, SOURCE)
+            await reader.read(shifted, SOURCE, Turn())
         tolerant = SampleReader("up", 2, upstream, refuse_misaligned=False)
-        assert (await tolerant.read(shifted, SOURCE)).shape == (96, 96, 3)
+        assert (await tolerant.read(shifted, SOURCE, Turn())).shape == (96, 96, 3)
 
     async def test_fit(self, upstream):
         """With fit, an answer of another size and the right aspect is resized."""
         reader = SampleReader("up", 2, upstream, fit="resize")
         other = np.asarray(Image.fromarray(SAMPLE).resize((120, 120)))
-        assert (await reader.read(encoded(other), SOURCE)).shape == (96, 96, 3)
+        assert (await reader.read(encoded(other), SOURCE, Turn())).shape == (96, 96, 3)
         with pytest.raises(WrongSample, match="of 120×96"):
-            await reader.read(encoded(np.ascontiguousarray(other[:96])), SOURCE)
+            await reader.read(encoded(np.ascontiguousarray(other[:96])), SOURCE, Turn())
