@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import suppress
 from typing import Any
 
@@ -10,11 +11,19 @@ from pydantic import BaseModel, Field
 
 from app.api.deps import ClientDep, StateDep
 from app.api.problems import problem_responses
+from app.calibration.insight import thresholds
 from app.errors import UpscalerUnavailable
 
 router = APIRouter(prefix="/v1/upscalers", tags=["upscale"])
 
 DEFAULT_SAMPLES = 8
+
+
+class TrustedArea(BaseModel):
+    """What an α means for a typical image: the mean trusted area of the calibration's pairs."""
+
+    alpha: float
+    trusted_fraction: float
 
 
 class UpscalerOut(BaseModel):
@@ -36,6 +45,7 @@ class UpscalerOut(BaseModel):
     default_alpha: float | None
     min_alpha: float | None
     bound: float | None
+    table: list[TrustedArea] = Field(description="Trusted area at common α, in ascending order.")
 
 
 @router.get("", responses=problem_responses("unauthorized"))
@@ -49,6 +59,7 @@ async def list_upscalers(state: StateDep, _: ClientDep) -> list[UpscalerOut]:
             scale, fingerprint = upscaler.scale, upscaler.fingerprint
         active = await state.calibrations.active_id(upscaler.name)
         calibration = await state.calibrations.get(active) if active is not None else None
+        table = await asyncio.to_thread(thresholds, calibration) if calibration else []
         found.append(
             UpscalerOut(
                 name=upscaler.name,
@@ -63,6 +74,7 @@ async def list_upscalers(state: StateDep, _: ClientDep) -> list[UpscalerOut]:
                 default_alpha=calibration.manifest.default_alpha if calibration else None,
                 min_alpha=calibration.curve.min_alpha if calibration else None,
                 bound=calibration.bound if calibration else None,
+                table=[TrustedArea.model_validate(row) for row in table],
             )
         )
     return found

@@ -25,6 +25,7 @@ MEDIA_TYPES = {
     "webp": "image/webp",
     "woff2": "font/woff2",
     "txt": "text/plain; charset=utf-8",
+    "json": "application/json",
 }
 
 

@@ -1,131 +1,189 @@
-// The page that upscales: images come in, wait in the queue, and are shown on the stage.
+// The page that upscales: pictures come in, wait in a strip, and are shown one at a time. What is shown
+// stands in the address, so that reloading, links and the back button work.
 
 import "./lib/shell.js";
 import { getJson } from "./lib/api.js";
-import { $, announce, h, replace } from "./lib/dom.js";
-import { toast, toastError } from "./lib/toast.js";
-import { Intake } from "./upscale/intake.js";
-import { Queue } from "./upscale/queue.js";
+import { announce } from "./lib/dom.js";
+import { html, nothing, render } from "./lib/html.js";
+import { toastError } from "./lib/toast.js";
+import { loadExample } from "./upscale/example.js";
+import * as intake from "./upscale/intake.js";
+import { LOOKS } from "./upscale/paint.js";
+import * as queue from "./upscale/queue.js";
+import * as stage from "./upscale/stage.js";
+import { selectedOf, state, store } from "./upscale/state.js";
+import { first } from "./upscale/views/first.js";
+import { picked, result } from "./upscale/views/result.js";
+import { strip } from "./upscale/views/strip.js";
 
-const queue = new Queue({ onOpen: open, onState: showWaiting });
-const intake = new Intake({
-  onUpscalers: showOutdated,
-  onFiles(files, settings) {
-    document.body.classList.add("working");
-    queue.add(files, settings);
-    stage().catch(toastError); // it is there when the first result is
-  },
+const { viewer } = stage;
+const root = document.querySelector("#view");
+
+function page(now) {
+  const picture = selectedOf(now);
+  document.body.classList.toggle("dropping", now.isDropping);
+  document.body.classList.toggle("working", Boolean(picture || now.shown || now.lost));
+  const name = picture?.name ?? now.shown?.name;
+  document.title = `${name ?? "Upscale"} · Trustscale`;
+  const main = picture ? picked(picture, now) : now.lost ? lost(now.lost) : now.shown ? result(now) : first(now);
+  if (main && !picture && !now.lost && !now.shown) loadExample();
+  return html`${strip(now, (one) => select(one))} ${main} ${now.isDropping ? html`<div class="drop-veil">Drop to upscale</div>` : nothing}`;
+}
+
+root.replaceChildren();
+store.watch((now) => render(page(now), root));
+
+/** Put a picture on the stage; `push`: as a step of the history. */
+function select(picture, { push = true } = {}) {
+  store.set({ selected: picture.id, lost: null });
+  if (picture.state === "done") openPicture(picture);
+  else stage.leave();
+  if (push) enter(picture);
+}
+
+/** The address of what is selected. */
+function enter(picture, { replace = false } = {}) {
+  const path = picture.state === "done" ? `/r/${picture.result.id}` : "/";
+
+  history[replace ? "replaceState" : "pushState"]({ id: picture.id }, "", path);
+}
+
+async function openPicture(picture) {
+  try {
+    await stage.open(picture);
+  } catch (error) {
+    if (error.status === 404) {
+      picture.state = "expired";
+      stage.leave();
+    } else toastError(error);
+  }
+}
+
+intake.events.onFiles = (files, settings) => {
+  const [one] = queue.add(files, settings);
+  const before = selectedOf(state);
+  if (before && before.state !== "failed") return;
+  select(one);
+  // What had the focus may be gone: go on where the picture is.
+  requestAnimationFrame(() => /** @type {HTMLElement} */ (root.querySelector(".item.selected .item-open"))?.focus());
+};
+
+queue.events.onEnded = (picture) => {
+  if (state.selected !== picture.id || picture.state !== "done") return;
+  enter(picture, { replace: true });
+  openPicture(picture);
+};
+
+/** What was on the stage is removed, or another one is there in its place. */
+queue.events.onGone = () => {
+  const next = selectedOf(state);
+  if (next) {
+    select(next, { push: false });
+    enter(next, { replace: true });
+  } else {
+    stage.leave();
+    history.replaceState(null, "", "/");
+  }
+};
+
+/** A result that is not of this browser, and cannot be had. */
+function lost({ title, text, id, again }) {
+  return html`<div class="callout warn result-lost" role="alert">
+    <h1>${title}</h1>
+    <p>${text}</p>
+    <p class="hint">${id}</p>
+    <p class="button-row">
+      ${again ? html`<button type="button" @click=${again}>Try again</button>` : nothing}
+      <a class="button" href="/">Upscale a picture</a>
+    </p>
+  </div>`;
+}
+
+/** Show what the address names: /r/ID or /?result=ID, or a picture of this browser. */
+async function follow(step) {
+  const id = /^\/r\/([\w-]+)$/.exec(location.pathname)?.[1] ?? new URLSearchParams(location.search).get("result");
+  const own = state.pictures.find((one) => one.id === step?.id) ?? (id && state.pictures.find((one) => one.result?.id === id));
+  if (own) {
+    select(own, { push: false });
+  } else if (!id) {
+    store.set({ selected: null, lost: null });
+    stage.leave();
+  } else {
+    await openLinked(id);
+  }
+}
+
+async function openLinked(id) {
+  store.set({ selected: null, lost: null });
+  try {
+    const found = await getJson(`/v1/results/${encodeURIComponent(id)}`);
+    if (await stage.open({ result: found, name: "Shared result", file: null })) announce("The result is shown.");
+  } catch (error) {
+    const gone = error.status === 404;
+    const text = gone
+      ? "It has expired, or never was: the service keeps results for a limited time only. Upscale the picture again; with the same seed and pipeline it gives the same result."
+      : error.message;
+    const title = gone ? "The result is gone" : "The result cannot be shown";
+    store.set({ lost: { title, text, id, again: gone ? null : () => openLinked(id) } });
+  }
+}
+
+/** The picture before or after the one on the stage. */
+function neighbour(step) {
+  const place = state.pictures.findIndex(({ id }) => id === state.selected) + step;
+  const next = state.pictures[place];
+  if (!next) return false;
+  select(next);
+  return true;
+}
+
+document.addEventListener("keydown", (event) => {
+  const target = /** @type {HTMLElement} */ (event.target);
+  const isTyping = target.closest("input:not([type=range], [type=file]), select, textarea, dialog");
+  if (isTyping || event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
+  if (event.key === "Escape") {
+    closeMenus();
+    store.set({ isSheetOpen: false });
+    return;
+  }
+  if (!state.shown && !state.selected) return;
+  // The slider, the divider and the chart have arrows of their own.
+  const arrows = target.closest("[type=range], [role=slider]");
+  if (event.key.startsWith("Arrow") && arrows) return;
+  const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
+  const acts = {
+    o: () => stage.setLook(LOOKS[(LOOKS.indexOf(state.look) + 1) % LOOKS.length]),
+    c: () => state.shown?.isOwn && stage.setCompares(!state.compares),
+    p: () => stage.setSquare(!state.isSquare),
+    h: () => viewer.change({ isHidden: true }),
+  };
+  const isDone = () => {
+    if (acts[key]) return (acts[key](), true);
+    if (key === "Enter" && target === viewer.canvas) return (viewer.readMiddle(), true);
+    if ((target === viewer.canvas || !key.startsWith("Arrow")) && viewer.viewport.key(event)) return true;
+    if (key === "ArrowLeft") return neighbour(-1);
+    return key === "ArrowRight" && neighbour(1);
+  };
+  if (isDone()) event.preventDefault();
 });
+document.addEventListener("keyup", ({ key }) => key.toLowerCase() === "h" && viewer.change({ isHidden: false }));
 
-let loading = null;
-
-/** Before the first result there is something to look at: the input, and what is done with it. */
-function showWaiting() {
-  const item = queue.items.find(({ state }) => state === "busy");
-  const waiting = item !== undefined && $("#result").hidden;
-  $("#waiting").hidden = !waiting;
-  if (!waiting) return;
-  const image = $("#waiting-image");
-  if (image.src !== item.picture) image.src = item.picture;
-  $("#waiting-title").textContent = `The model is asked ${item.samples ?? "several"} times`;
-  $("#waiting-state").textContent = `${item.name}: ${item.words.textContent}`;
+/** Menus close when something else is wanted. */
+function closeMenus(but = null) {
+  for (const menu of document.querySelectorAll("details.menu[open]")) {
+    if (!menu.contains(but)) menu.removeAttribute("open");
+  }
 }
+document.addEventListener("click", (event) => closeMenus(/** @type {Node} */ (event.target)));
 
-function stage() {
-  loading ??= import("./upscale/stage.js").then(({ Stage }) => new Stage({ onUseNext }));
-  return loading;
-}
+addEventListener("popstate", (event) => follow(event.state));
+addEventListener("beforeunload", (event) => queue.isSending() && event.preventDefault());
 
-function onUseNext(alpha) {
-  intake.setAlpha(alpha);
-  toast("The next images are upscaled with this α, chosen before you see them.", {
-    kind: "success",
+intake.listen();
+intake.load();
+queue
+  .restore()
+  .then(() => follow(history.state))
+  .finally(() => {
+    document.documentElement.dataset.ready = "true";
   });
-}
-
-/** Show an image of the queue, or the result of a link: {result, name, file: null}; null: none. */
-async function open(item) {
-  if (!item) return close();
-  document.body.classList.add("working");
-  replace($("#page-notice"));
-  $("#waiting").hidden = true;
-  try {
-    if (!(await (await stage()).open(item))) return;
-    document.title = `${item.name} · Trustscale`;
-    history.replaceState(null, "", `/r/${item.result.id}`);
-    await showOutdated();
-  } catch (error) {
-    lost(error, item.result.id, () => open(item));
-  }
-}
-
-/** The result that was shown has been removed, and there is no other. */
-async function close() {
-  $("#result").hidden = true;
-  replace($("#page-notice"));
-  document.title = "Upscale · Trustscale";
-  history.replaceState(null, "", "/");
-  (await stage()).leave();
-}
-
-/** A result keeps the promise of its own calibration, whichever is active by now. */
-async function showOutdated() {
-  const result = loading && (await loading).shown?.result;
-  const live = result && intake.upscalers.find(({ name }) => name === result.upscaler);
-  const isOld = live?.calibration && live.calibration !== result.calibration;
-  replace(
-    $("#outdated"),
-    isOld &&
-      h(
-        "p",
-        { class: "callout warn" },
-        h("strong", {}, "Another calibration is active now"),
-        `This result and its promise are of ${result.calibration}; new images are served from ${live.calibration}.`,
-      ),
-  );
-}
-
-/** A result that is gone, or cannot be had now: then the one on the screen stays. */
-async function lost(error, id, again) {
-  const gone = error.status === 404;
-  const shown = loading && (await loading.catch(() => null))?.shown;
-  if (!gone) toastError(error);
-  $("#result").hidden = gone || !shown;
-  replace(
-    $("#page-notice"),
-    h(
-      "div",
-      { class: "callout warn result-lost", role: "alert" },
-      h("strong", {}, gone ? "The result is gone" : "The result cannot be shown"),
-      h(
-        "p",
-        {},
-        gone
-          ? "It has expired, or never was: the service keeps results for a limited time only. Upscale the image again; with the same seed and pipeline it gives the same result."
-          : error.message,
-      ),
-      h("p", { class: "hint" }, id),
-      !gone && h("button", { type: "button", onclick: again }, "Try again"),
-    ),
-  );
-}
-
-/** The result that the address names: /r/ID or /?result=ID. */
-async function openLinked() {
-  const id =
-    /^\/r\/([\w-]+)$/.exec(location.pathname)?.[1] ??
-    new URLSearchParams(location.search).get("result");
-  if (!id) return;
-  document.body.classList.add("working");
-  try {
-    const result = await getJson(`/v1/results/${encodeURIComponent(id)}`);
-    await open({ result, name: "Shared result", file: null });
-    announce("The result is shown.");
-  } catch (error) {
-    lost(error, id, openLinked);
-  }
-}
-
-addEventListener("beforeunload", (event) => queue.isBusy && event.preventDefault());
-openLinked();
-document.documentElement.dataset.ready = "true";

@@ -7,10 +7,10 @@ let count = 0;
 const waiting = new Map();
 
 /**
- * {pictures, levels, counts} of a result's files.
+ * {pictures, levels, counts, colour} of a result's files.
  *
  * pictures: ImageBitmaps, halves of halves. levels: the codes likewise, {width, height, data}.
- * counts: how many pixels have a code of at most i.
+ * counts: how many pixels have a code of at most i. colour: [r, g, b] that stands out from the picture.
  */
 export async function decodeResult(image, trust) {
   const bytes = await trust.arrayBuffer();

@@ -1,194 +1,120 @@
-// Where images come in: dropped, pasted, chosen, or one of the examples; and their settings.
+// Where pictures come in: dropped anywhere, pasted, chosen, or one of the examples; and their settings.
 
 import { getJson } from "../lib/api.js";
-import { $, $$, h, replace } from "../lib/dom.js";
-import { toast, toastError } from "../lib/toast.js";
+import { toast } from "../lib/toast.js";
 import { codeOf, snap } from "./levels.js";
-import { shown } from "./words.js";
+import { state, store, upscalerOf } from "./state.js";
 
-export class Intake {
-  /** onFiles(files, {upscaler, alpha}) when there is something to do; onUpscalers() when they are known. */
-  constructor({ onFiles, onUpscalers }) {
-    this.onFiles = onFiles;
-    this.onUpscalers = onUpscalers;
-    this.upscalers = [];
-    this.loading = null;
-    this.select = $("#upscaler");
-    this.group = $("#group");
-    this.input = $("#next-alpha");
-    this.select.addEventListener("change", () => this.choose());
-    this.isTyped = false; // an α that was chosen stays when the upscaler changes
-    this.input.addEventListener("input", () => {
-      this.isTyped = this.input.value.trim() !== "";
-    });
-    this.input.addEventListener("change", () => this.check());
-    $("#settings").addEventListener("submit", (event) => event.preventDefault());
-    this.listen();
-    const missing = () => this.upscalers.length || this.load();
-    document.addEventListener("keys", missing);
-    addEventListener("online", missing);
-    // Another calibration may have become active while nobody looked.
-    document.addEventListener("visibilitychange", () => document.hidden || this.load({ ask: false }));
-    this.load();
-  }
+/** What happens with pictures that came in. */
+export const events = {
+  /** @param {File[]} _files @param {Record<string, string>} _settings */
+  onFiles: (_files, _settings) => {},
+};
 
-  listen() {
-    const files = $("#files");
-    files.addEventListener("change", () => {
-      this.take([...files.files]);
-      files.value = "";
-    });
-    let depth = 0; // dragging over a child leaves and enters
-    const carries = (event) => event.dataTransfer?.types.includes("Files");
-    addEventListener("dragenter", (event) => {
-      if (carries(event)) document.body.classList.toggle("dropping", ++depth > 0);
-    });
-    addEventListener("dragleave", (event) => {
-      if (carries(event)) document.body.classList.toggle("dropping", --depth > 0);
-    });
-    addEventListener("dragover", (event) => carries(event) && event.preventDefault());
-    addEventListener("drop", (event) => {
-      if (!carries(event)) return;
-      event.preventDefault();
-      depth = 0;
-      document.body.classList.remove("dropping");
-      this.take([...event.dataTransfer.files]);
-    });
-    addEventListener("paste", (event) => {
-      const pasted = [...(event.clipboardData?.files ?? [])];
-      if (!pasted.length) return;
-      event.preventDefault();
-      this.take(pasted);
-    });
-    for (const button of $$(".example")) {
-      button.addEventListener("click", () => this.example(button.dataset).catch(toastError));
-    }
-  }
+let loading = null;
 
-  async example({ file, name }) {
-    const response = await fetch(file);
-    this.take([new File([await response.blob()], name, { type: "image/webp" })]);
-  }
+/** Read which upscalers there are; one call at a time. `ask`: for a key, if one is needed. */
+export function load({ ask = true } = {}) {
+  loading ??= read(ask).finally(() => {
+    loading = null;
+  });
+  return loading;
+}
 
-  async take(files) {
-    const usable = files.filter((file) => file.size > 0);
-    if (usable.length < files.length) toast("Empty files and folders are left out.");
-    if (!usable.length) return;
-    if (!this.upscalers.length) await this.load();
-    const alpha = this.alpha();
-    if (alpha === null) {
-      this.check();
-      this.input.focus();
-      toast("α must be a number of at least 0.", { kind: "error" });
-      return;
-    }
-    this.onFiles(usable, { upscaler: this.select.value, group: this.group.value, alpha });
+async function read(ask) {
+  try {
+    const found = await getJson("/v1/upscalers", { ask });
+    if (JSON.stringify(found) === JSON.stringify(state.upscalers)) return;
+    const chosen = found.find(({ name }) => name === state.upscaler) ?? found.find((one) => one.default) ?? found[0];
+    store.set({ upscalers: found, problem: null });
+    if (chosen) choose(chosen.name);
+  } catch (error) {
+    // What is known is better than nothing.
+    if (!state.upscalers.length) store.set({ problem: error.message });
   }
+}
 
-  /** Read which upscalers there are; one call at a time. `ask`: for a key, if one is needed. */
-  load({ ask = true } = {}) {
-    this.loading ??= this.read(ask).finally(() => {
-      this.loading = null;
-    });
-    return this.loading;
-  }
+/** An upscaler was chosen: its calibration says which α and kinds of picture there are. */
+export function choose(name) {
+  const { groups = {} } = state.upscalers.find((one) => one.name === name);
+  store.set({ upscaler: name, group: state.group in groups ? state.group : "" });
+}
 
-  async read(ask) {
-    let found;
-    try {
-      found = await getJson("/v1/upscalers", { ask });
-    } catch (error) {
-      if (this.upscalers.length) return; // what is known is better than nothing
-      const again = h("button", { type: "button", class: "small", onclick: () => this.load() }, "Try again");
-      this.notice("bad", error.message, " ", again);
-      return;
-    }
-    if (JSON.stringify(found) === JSON.stringify(this.upscalers)) return;
-    const chosen = this.select.value;
-    const group = this.group.value;
-    const isThere = found.some(({ name }) => name === chosen);
-    this.upscalers = found;
-    replace(
-      this.select,
-      found.map(({ name, scale, default: isDefault }) =>
-        h(
-          "option",
-          { value: name, selected: isThere ? name === chosen : isDefault },
-          scale ? `${name}, ×${scale}` : name,
-        ),
-      ),
-    );
-    this.choose();
-    if (group in (this.upscaler.groups ?? {})) this.group.value = group;
-    this.onUpscalers();
-  }
+/** @param {string} text */
+export const setAlpha = (text) => store.set({ alpha: text, isTyped: text.trim() !== "" });
 
-  /** A calibration may speak about kinds of images one by one. */
-  chooseGroup() {
-    const groups = Object.entries(this.upscaler.groups ?? {});
-    $("#group-field").hidden = groups.length === 0;
-    replace(
-      this.group,
-      h("option", { value: "" }, "any kind"),
-      groups.map(([name, pairs]) => h("option", { value: name }, `${name}, ${pairs} pairs`)),
-    );
-  }
+/** A typed α as a number, null for none; NaN for what is none. */
+export function numberOf(text) {
+  const clean = text.trim().replace(",", ".").replace("−", "-");
+  return clean === "" ? null : Number(clean);
+}
 
-  get upscaler() {
-    return this.upscalers.find(({ name }) => name === this.select.value);
-  }
+/** What is wrong with a typed α; "" if nothing is. */
+export function fault(text) {
+  const value = numberOf(text);
+  return value === null || value >= 0 ? "" : "α must be a number of at least 0.";
+}
 
-  /** An upscaler was chosen: its calibration says which α makes sense. */
-  choose() {
-    const { calibration, default_alpha: alpha, min_alpha: least, samples } = this.upscaler;
-    this.notice();
-    this.chooseGroup();
-    if (!calibration) {
-      this.notice(
-        "warn",
-        "This upscaler has no calibration, so no mask would have a foundation and the service refuses. ",
-        h("a", { href: "/calibrations" }, "Calibrate it first."),
-      );
-    }
-    if (!this.isTyped) this.input.value = calibration ? shown(alpha) : "";
-    // The first text is for the start, the second for the bar above a result.
-    replace(
-      $("#alpha-hint"),
-      calibration && [
-        h(
-          "span",
-          { class: "long" },
-          `The largest error inside the mask, on average. Choose it now, not after looking. Possible from ${shown(least)}; ${samples} samples per image.`,
-        ),
-        h("span", { class: "short" }, `α: of the next images, chosen before looking; from ${shown(least)}.`),
-      ],
-    );
-    this.check();
-  }
+/** α for the next pictures on the grid of trust.png, as text; "" for the calibration's own. */
+function alphaToSend() {
+  const value = numberOf(state.alpha);
+  if (!state.isTyped || value === null) return "";
+  const bound = upscalerOf(state)?.bound;
+  return String(bound && codeOf(value, bound) > 0 && value < bound ? snap(value, bound) : value);
+}
 
-  /** α for the next images, on the grid of trust.png, as text; "" for the default, null if wrong. */
-  alpha() {
-    const text = this.input.value.trim().replace(",", ".");
-    if (text === "") return "";
-    const value = Number(text);
-    if (!Number.isFinite(value) || value < 0) return null;
-    const bound = this.upscaler?.bound;
-    return String(bound && codeOf(value, bound) > 0 && value < bound ? snap(value, bound) : value);
+/** Take files, if the service can do anything with them now. */
+export async function take(files) {
+  const usable = files.filter((file) => file.size > 0);
+  if (usable.length < files.length) toast("Empty files and folders are left out.");
+  if (!usable.length) return;
+  if (!state.upscalers.length) await load();
+  const upscaler = upscalerOf(state);
+  if (upscaler && !upscaler.calibration) {
+    toast(`${upscaler.name} is not calibrated, so nothing can be marked as trusted. Calibrate it first.`, { kind: "error" });
+    return;
   }
+  if (fault(state.alpha)) {
+    toast(fault(state.alpha), { kind: "error" });
+    return;
+  }
+  events.onFiles(usable, { upscaler: state.upscaler, group: state.group, alpha: alphaToSend() });
+}
 
-  check() {
-    const alpha = this.alpha();
-    this.input.setAttribute("aria-invalid", String(alpha === null));
-    this.input.setCustomValidity(alpha === null ? "α must be a number of at least 0." : "");
-  }
+/** One of the photographs that come with the page. */
+export async function takeExample(name) {
+  const response = await fetch(new URL(`../../img/examples/${name}`, import.meta.url));
+  await take([new File([await response.blob()], name, { type: "image/webp" })]);
+}
 
-  setAlpha(alpha) {
-    this.input.value = shown(alpha);
-    this.isTyped = true;
-    this.check();
-  }
-
-  notice(kind, ...children) {
-    replace($("#service-notice"), kind && h("p", { class: `callout ${kind}` }, children));
-  }
+/** The whole window is a drop target, and takes what is pasted. */
+export function listen() {
+  let depth = 0; // dragging over a child leaves and enters
+  const carries = (event) => event.dataTransfer?.types.includes("Files");
+  const entered = (step) => (event) => {
+    if (!carries(event)) return;
+    depth += step;
+    store.set({ isDropping: depth > 0 });
+  };
+  addEventListener("dragenter", entered(1));
+  addEventListener("dragleave", entered(-1));
+  addEventListener("dragover", (event) => carries(event) && event.preventDefault());
+  addEventListener("drop", (event) => {
+    if (!carries(event)) return;
+    event.preventDefault();
+    depth = 0;
+    store.set({ isDropping: false });
+    take([...event.dataTransfer.files]);
+  });
+  addEventListener("paste", (event) => {
+    const pasted = [...(event.clipboardData?.files ?? [])];
+    if (!pasted.length) return;
+    event.preventDefault();
+    take(pasted);
+  });
+  const missing = () => state.upscalers.length || load();
+  document.addEventListener("keys", missing);
+  addEventListener("online", missing);
+  // Another calibration may have become active while nobody looked.
+  document.addEventListener("visibilitychange", () => document.hidden || load({ ask: false }));
 }

@@ -4,13 +4,46 @@
 // A change of the view samples codes and prepares the untrusted look of every visible pixel once;
 // a change of α then only chooses, pixel by pixel, between two ready colours.
 
-const TINT = { r: 196, g: 0, b: 130 }; // as in overlay.png
 const WHITE = 0xffffffff;
 const BLACK = 0xff000000;
-const BORDER = pack(TINT.r, TINT.g, TINT.b);
 const STRIPE = 12;
+const VEIL = 0.3;
+const STRONG_VEIL = 0.65;
 
-export const LOOKS = ["tint", "hatch", "grey", "mask", "off"];
+export const LOOKS = ["contour", "tint", "hatch", "mask", "off"];
+
+/**
+ * Colours of the marking. The first is that of overlay.png and is taken unless the picture is full of it.
+ * @type {[number, number, number][]}
+ */
+export const COLOURS = [
+  [224, 0, 140],
+  [255, 208, 0],
+  [0, 208, 90],
+  [40, 110, 255],
+];
+const ALIKE = 150; // distance (below) up to which a colour is taken for another
+const SWALLOWED = 0.05; // share of a picture that may be alike
+
+/** The colour that stands out: the first one of which the picture has next to nothing. */
+export function standingOut(pixels) {
+  const shares = COLOURS.map((colour) => alike(pixels, colour) / Math.max(1, pixels.length));
+  const good = shares.findIndex((share) => share <= SWALLOWED);
+  return COLOURS[good >= 0 ? good : shares.indexOf(Math.min(...shares))];
+}
+
+/** How many pixels look like a colour: weighted distance in RGB ("redmean"). */
+function alike(pixels, [red, green, blue]) {
+  let found = 0;
+  for (const pixel of pixels) {
+    const r = pixel & 255;
+    const mean = (r + red) / 2;
+    const [dr, dg, db] = [r - red, ((pixel >>> 8) & 255) - green, ((pixel >>> 16) & 255) - blue];
+    const square = (2 + mean / 256) * dr * dr + 4 * dg * dg + (2 + (255 - mean) / 256) * db * db;
+    if (square < ALIKE * ALIKE) found += 1;
+  }
+  return found;
+}
 
 /**
  * The code behind every pixel of an area of the screen: Uint16Array, row by row.
@@ -63,39 +96,43 @@ function spans(from, to, origin, cell, count) {
 /**
  * How every pixel would look untrusted: Uint32Array of RGBA.
  *
- * pixels: the picture as it is on the screen, Uint32Array. width: of the area.
+ * pixels: the picture as it is on the screen, Uint32Array. width: of the area. colour: [r, g, b].
  */
-export function untrustedLook(look, pixels, width, phase) {
+export function untrustedLook(look, pixels, width, phase, colour) {
   const out = new Uint32Array(pixels.length);
   if (look === "mask") return out.fill(BLACK);
+  if (look === "contour" || look === "strong") return veiled(pixels, out, colour, look === "strong" ? STRONG_VEIL : VEIL);
+  const tinted = table((grey) => {
+    const mix = (value) => Math.round(0.55 * grey + 0.45 * value);
+    return pack(mix(colour[0]), mix(colour[1]), mix(colour[2]));
+  });
   for (let i = 0; i < pixels.length; i += 1) {
     const pixel = pixels[i];
-    const r = pixel & 255;
-    const g = (pixel >>> 8) & 255;
-    const b = (pixel >>> 16) & 255;
-    const grey = (77 * r + 150 * g + 29 * b) >> 8; // ITU-R BT.601
-    out[i] = look === "tint" ? tinted(grey) : look === "grey" ? faded(grey) : grey;
+    // ITU-R BT.601
+    const grey = (77 * (pixel & 255) + 150 * ((pixel >>> 8) & 255) + 29 * ((pixel >>> 16) & 255)) >> 8;
+    out[i] = look === "tint" ? tinted[grey] : grey;
   }
   if (look === "hatch") hatch(out, width, phase);
   return out;
 }
 
-const TINTED = table((grey) => {
-  const mix = (value) => Math.round(0.55 * grey + 0.45 * value);
-  return pack(mix(TINT.r), mix(TINT.g), mix(TINT.b));
-});
-const FADED = table((grey) => {
-  const value = Math.round(0.4 * grey + 0.6 * 128);
-  return pack(value, value, value);
-});
+/** The picture's own colours under a thin layer of another. */
+function veiled(pixels, out, colour, share) {
+  const [r, g, b] = colour.map((value) =>
+    Uint8Array.from({ length: 256 }, (_, own) => Math.round((1 - share) * own + share * value)),
+  );
+  for (let i = 0; i < pixels.length; i += 1) {
+    const pixel = pixels[i];
+    out[i] = pack(r[pixel & 255], g[(pixel >>> 8) & 255], b[(pixel >>> 16) & 255]);
+  }
+  return out;
+}
+
 const DARK = table((grey) => pack(Math.round(0.35 * grey), 0, Math.round(0.35 * grey)));
 const LIGHT = table((grey) => {
   const value = Math.round(0.75 * grey + 0.25 * 255);
   return pack(value, value, value);
 });
-
-const tinted = (grey) => TINTED[grey];
-const faded = (grey) => FADED[grey];
 
 /** Stripes of dark and light, told apart by brightness alone. `phase` keeps them on the picture. */
 function hatch(out, width, phase) {
@@ -113,31 +150,40 @@ function hatch(out, width, phase) {
 /**
  * Choose for every pixel: trusted where code ≤ limit. Writes `out`, Uint32Array of the area.
  *
- * From column `from` on; what lies before it shows the input and is left as in `pixels`. A line
- * marks where trusted and untrusted meet, except in the looks that show nothing but the mask.
+ * From column `from` on; what lies before it is left as in `pixels`. A line of the colour with a
+ * white one beside it marks where trusted and untrusted meet, except in the look of the mask.
  */
-export function choose({ look, limit, codes, pixels, untrusted, width, from, out }) {
+export function choose({ look, limit, codes, pixels, untrusted, width, from, colour, out }) {
   if (look === "off") {
     out.set(pixels);
     return;
   }
   const plain = look === "mask";
-  const line = look === "tint" || look === "hatch";
-  for (let start = 0; start < codes.length; start += width) {
+  const border = pack(...colour);
+  const count = codes.length;
+  for (let start = 0; start < count; start += width) {
     const end = start + width;
     const first = start + Math.min(from, width);
     for (let i = start; i < first; i += 1) out[i] = pixels[i];
     for (let i = first; i < end; i += 1) {
       if (codes[i] <= limit) {
         out[i] = plain ? WHITE : pixels[i];
+      } else if (plain) {
+        out[i] = BLACK;
       } else if (
-        line &&
-        ((i > first && codes[i - 1] <= limit) ||
-          (i + 1 < end && codes[i + 1] <= limit) ||
-          (start > 0 && codes[i - width] <= limit) ||
-          (i + width < codes.length && codes[i + width] <= limit))
+        (i > first && codes[i - 1] <= limit) ||
+        (i + 1 < end && codes[i + 1] <= limit) ||
+        (start > 0 && codes[i - width] <= limit) ||
+        (i + width < count && codes[i + width] <= limit)
       ) {
-        out[i] = BORDER;
+        out[i] = border;
+      } else if (
+        (i > first + 1 && codes[i - 2] <= limit) ||
+        (i + 2 < end && codes[i + 2] <= limit) ||
+        (start > width && codes[i - 2 * width] <= limit) ||
+        (i + 2 * width < count && codes[i + 2 * width] <= limit)
+      ) {
+        out[i] = WHITE;
       } else {
         out[i] = untrusted[i];
       }

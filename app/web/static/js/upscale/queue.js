@@ -1,273 +1,206 @@
-// The images of this visit: each is sent, followed while its samples come, and can be opened.
+// The pictures of this browser: each is sent, followed while its samples come, kept, and can be had again.
 
 import { getJson, request, upload } from "../lib/api.js";
-import { $, announce, h, replace } from "../lib/dom.js";
-import { bytes, percent } from "../lib/format.js";
+import { announce } from "../lib/dom.js";
+import { percent } from "../lib/format.js";
 import { pause, watchJob } from "../lib/sse.js";
-import { alertsOf } from "./words.js";
+import { toast } from "../lib/toast.js";
+import { forget, keep, kept } from "./keep.js";
+import { isBusy, state, store } from "./state.js";
+import { alertsOf, refusal } from "./words.js";
 
-const AT_ONCE = 3; // images that are sent or followed; the others wait here
+const AT_ONCE = 3; // pictures that are sent or followed; the others wait here
 
-export class Queue {
-  /**
-   * onOpen(item) when an image is to be shown, item.result being there; null: the one that was shown
-   * is gone, and there is no other. onState() when any moves.
-   */
-  constructor({ onOpen, onState }) {
-    this.onOpen = onOpen;
-    this.onState = onState;
-    this.items = [];
-    this.selected = null;
-  }
+/** @typedef {import("./state.js").Picture} Picture */
 
-  /** Add files with the settings {upscaler, group, alpha}, texts, they are to be upscaled with. */
-  add(files, settings) {
-    for (const file of files) {
-      const item = new Item(file, settings, this);
-      this.items.push(item);
-      $("#items").append(item.element);
-    }
-    this.moved();
-    this.items.at(-files.length)?.element.scrollIntoView({ block: "nearest", inline: "nearest" });
-    this.pump();
-  }
+/** What happens elsewhere when a picture is done or gone. */
+export const events = {
+  /** @param {Picture} _ */
+  onEnded: (_) => {},
+  onGone: () => {},
+};
 
-  /** Something is in another state than before. */
-  moved() {
-    const number = (...states) => this.items.filter(({ state }) => states.includes(state)).length;
-    const all = this.items.length;
-    const [busy, failed] = [number("busy"), number("failed")];
-    $("#queue").hidden = all === 0;
-    $("#tally").hidden = all < 2;
-    $("#tally").textContent = [`${busy} of ${all} at work`, failed && `${failed} failed`]
-      .filter(Boolean)
-      .join(", ");
-    this.onState();
-  }
+const newId = () => Array.from(crypto.getRandomValues(new Uint32Array(3)), (n) => n.toString(36)).join("");
 
-  /** Whether leaving the page would lose something. */
-  get isBusy() {
-    return this.items.some((item) => item.state === "busy" || item.state === "waiting");
-  }
-
-  pump() {
-    const busy = this.items.filter((item) => item.state === "busy").length;
-    const waiting = this.items.filter((item) => item.state === "waiting");
-    for (const item of waiting.slice(0, Math.max(0, AT_ONCE - busy))) item.run();
-  }
-
-  remove(item) {
-    const place = this.items.indexOf(item);
-    const hadFocus = item.element.contains(document.activeElement);
-    item.stop();
-    item.element.remove();
-    this.items = this.items.filter((other) => other !== item);
-    const order = [...this.items.slice(place), ...this.items.slice(0, place).reverse()];
-    if (this.selected === item) this.select(order.find(({ state }) => state === "done") ?? null);
-    if (hadFocus) (order[0]?.focusable ?? $("#files")).focus();
-    this.moved();
-    this.pump();
-  }
-
-  select(item) {
-    this.selected = item;
-    for (const other of this.items) {
-      other.element.classList.toggle("selected", other === item);
-      other.open.setAttribute("aria-current", String(other === item));
-    }
-    this.onOpen(item);
-  }
-
-  ended(item) {
-    this.pump();
-    if (item.state !== "done") return;
-    const share = percent(item.result.trusted_fraction);
-    const read = alertsOf(item.result).lines.length ? " Read the warnings." : "";
-    announce(`${item.name} is ready: ${share} is trusted.${read}`);
-    if (!this.selected) this.select(item);
-  }
+/** A picture as the page has it: what is kept, and what lives as long as the page. */
+function built(facts) {
+  const now = { progress: null, began: null, began_at: 0, left: 0, abort: null, wake: null };
+  return { ...facts, ...now, url: URL.createObjectURL(facts.file) };
 }
 
-class Item {
-  constructor(file, settings, queue) {
-    Object.assign(this, { file, settings, queue, name: file.name || "pasted image" });
-    this.state = "waiting";
-    this.build();
-    this.show("Waiting");
-  }
+/** Keep a picture as it is now. */
+function save({ id, name, file, created, settings, state: now, job, result, error, took, pixels }) {
+  return keep({ id, name, file, created, settings, state: now, job, result, error, took, pixels });
+}
 
-  build() {
-    this.picture = URL.createObjectURL(this.file);
-    this.words = h("span", { class: "item-state" });
-    this.bar = h("progress", { max: 1, value: 0, "aria-label": `Progress of ${this.name}` });
-    this.tools = h("div", { class: "item-tools" });
-    this.error = h("div", { class: "item-error", hidden: true });
-    this.open = h(
-      "button",
-      { type: "button", class: "item-open", disabled: true, onclick: () => this.queue.select(this) },
-      h("img", { src: this.picture, alt: "", onerror: ({ target }) => target.classList.add("broken") }),
-      h("span", { class: "item-name", title: this.name }, this.name),
-      this.words,
-    );
-    this.element = h("li", { class: "item" }, this.open, this.tools, this.error, this.bar);
-  }
+/** Add files with the settings they are to be upscaled with; the pictures. */
+export function add(files, settings) {
+  const fresh = files.map((file, k) =>
+    built({
+      id: newId(),
+      name: file.name || "pasted image",
+      file,
+      created: Date.now() + k,
+      settings: { ...settings },
+      state: "waiting",
+      job: null,
+      result: null,
+      error: null,
+      took: null,
+      pixels: 0,
+    }),
+  );
+  for (const picture of fresh) save(picture);
+  store.set({ pictures: [...state.pictures, ...fresh] });
+  pump();
+  return fresh;
+}
 
-  show(words, share = null) {
-    this.words.textContent = words;
-    this.queue.moved();
-    this.bar.hidden = this.state === "done" || this.state === "failed";
-    if (share === null) this.bar.removeAttribute("value");
-    else this.bar.value = share;
-    this.open.disabled = this.state !== "done";
-    this.element.classList.toggle("failed", this.state === "failed");
-    this.element.dataset.state = this.state;
-    const active = this.state === "busy" || this.state === "waiting";
-    if (this.tools.dataset.active !== String(active)) {
-      this.tools.dataset.active = String(active);
-      const hadFocus = this.tools.contains(document.activeElement);
-      const label = `${active ? "Cancel" : "Remove"} ${this.name}`;
-      replace(
-        this.tools,
-        h(
-          "button",
-          {
-            type: "button",
-            class: "quiet icon small",
-            "aria-label": label,
-            title: active ? "Cancel" : "Remove",
-            onclick: () => (active ? this.cancel() : this.queue.remove(this)),
-          },
-          "×",
-        ),
-      );
-      if (hadFocus) this.tools.firstElementChild.focus();
+/** Bring back what was kept; jobs go on where they are. */
+export async function restore() {
+  const known = new Set(state.pictures.map(({ id }) => id));
+  const before = (await kept()).filter(({ id }) => !known.has(id)).map(built);
+  for (const picture of before) {
+    if (isBusy(picture)) picture.state = "waiting";
+  }
+  if (!before.length) return;
+  store.set({ pictures: [...before, ...state.pictures] });
+  pump();
+}
+
+/** Whether leaving the page would lose something: what is sent just now is sent again otherwise. */
+export const isSending = () => state.pictures.some((one) => one.state === "sending");
+
+function pump() {
+  const busy = state.pictures.filter(isBusy).length;
+  const waiting = state.pictures.filter((one) => one.state === "waiting");
+  for (const picture of waiting.slice(0, Math.max(0, AT_ONCE - busy))) run(picture);
+}
+
+function change(picture, changes) {
+  Object.assign(picture, changes);
+  store.tell();
+}
+
+async function run(picture) {
+  const abort = new AbortController();
+  change(picture, { state: "sending", left: 0, abort, error: null, began: null, progress: null });
+  try {
+    if (!picture.job) {
+      change(picture, { job: (await send(picture)).id });
+      save(picture);
+    }
+    change(picture, { state: "queued" });
+    const last = await watchJob(picture.job, { signal: abort.signal, onJob: (job) => follow(picture, job) });
+    if (last.state === "cancelled") throw new DOMException("", "AbortError");
+    if (last.state === "failed") throw Object.assign(new Error(last.error?.detail ?? "The job has failed."), { slug: slugOf(last.error) });
+    const result = await getJson(last.result, { signal: abort.signal });
+    const took = Date.parse(last.finished_at) - Date.parse(last.started_at);
+    change(picture, { state: "done", result, job: null, took: took || null });
+    const lines = alertsOf(result).lines.length ? " Read the warnings." : "";
+    announce(`${picture.name} is ready: ${percent(result.trusted_fraction)} is trusted.${lines}`);
+  } catch (error) {
+    if (error.name === "AbortError") change(picture, { state: "cancelled", job: null });
+    else {
+      const { message, slug = "", status = 0 } = error;
+      change(picture, { state: "failed", job: null, error: { message, slug, status } });
+      announce(`${picture.name} failed: ${refusal(picture.error)}`);
     }
   }
+  if (state.pictures.includes(picture)) save(picture);
+  pump();
+  events.onEnded(picture);
+}
 
-  /** What of it takes the focus. */
-  get focusable() {
-    return this.open.disabled ? this.tools.firstElementChild : this.open;
+const slugOf = (problem) => problem?.type?.split("/").pop() ?? "";
+
+/** Upload; a service that is full is asked again after the time that it names, or when the person says so. */
+async function send(picture) {
+  const form = new FormData();
+  form.append("image", picture.file, picture.name);
+  for (const [field, value] of Object.entries(picture.settings)) {
+    if (value !== "" && value !== null) form.append(field, value);
   }
-
-  async run() {
-    this.state = "busy";
-    this.abort = new AbortController();
-    this.error.hidden = true;
+  for (;;) {
     try {
-      const job = await this.send();
-      this.job = job.id;
-      const last = await watchJob(job.id, {
-        signal: this.abort.signal,
-        onJob: (now) => this.follow(now),
-        onLost: () => this.show("Connection lost, trying again"),
+      change(picture, { state: "sending", left: 0 });
+      const { json } = await upload("/v1/upscale", form, {
+        // The key makes a repeated request after a crash the same request, which costs once.
+        headers: { Prefer: "respond-async", "Idempotency-Key": picture.id },
+        signal: picture.abort.signal,
+        onProgress: (sent, total) => change(picture, { left: total ? sent / total : 0 }),
       });
-      this.job = null;
-      if (last.state === "cancelled") throw new Error("Cancelled.");
-      if (last.state === "failed") throw new Error(last.error?.detail ?? "The job has failed.");
-      this.result = await getJson(last.result, { signal: this.abort.signal });
-      this.state = "done";
-      this.showDone();
+      return json;
     } catch (error) {
-      this.fail(error);
-    }
-    this.queue.ended(this);
-  }
-
-  /** A share alone would hide what the service warns of. */
-  showDone() {
-    const { lines, grave } = alertsOf(this.result);
-    this.show(`${percent(this.result.trusted_fraction)} trusted`);
-    if (!lines.length) return;
-    this.words.append(" · ", h("span", { class: `alert ${grave ? "bad" : "warn"}` }, "read the warnings"));
-  }
-
-  /** Upload; a service that is full is asked again after the time that it names. */
-  async send() {
-    const form = new FormData();
-    form.append("image", this.file, this.name);
-    for (const [field, value] of Object.entries(this.settings)) {
-      if (value !== "" && value !== null) form.append(field, value);
-    }
-    for (;;) {
-      try {
-        this.show("Sending", 0);
-        const { json } = await upload("/v1/upscale", form, {
-          headers: { Prefer: "respond-async" },
-          signal: this.abort.signal,
-          onProgress: (sent, total) =>
-            this.show(sent < total ? `Sending, ${bytes(total - sent)} left` : "Sent", sent / total),
-        });
-        return json;
-      } catch (error) {
-        if (error.slug !== "overloaded" || !error.retryAfter) throw error;
-        for (let left = Math.ceil(error.retryAfter); left > 0; left -= 1) {
-          this.show(`The service is busy, again in ${left} s`);
-          await pause(1000, this.abort.signal);
-        }
+      if (error.slug !== "overloaded" || !error.retryAfter) throw error;
+      const woken = new AbortController();
+      change(picture, { state: "full", wake: () => woken.abort() });
+      const either = AbortSignal.any([picture.abort.signal, woken.signal]);
+      for (let left = Math.ceil(error.retryAfter); left > 0 && !woken.signal.aborted; left -= 1) {
+        change(picture, { left });
+        await pause(1000, either).catch(() => {});
+        picture.abort.signal.throwIfAborted();
       }
     }
   }
-
-  follow({ state, progress }) {
-    const { done, total, unit } = progress;
-    if (total && unit === "samples") this.samples = total;
-    if (state === "queued") this.show("In the queue");
-    else if (total && done === total) this.show("Making the mask", 1);
-    else if (total) this.show(`${done} of ${total} ${unit}`, done / total);
-    else this.show("Starting");
-  }
-
-  fail(error) {
-    const cancelled = error.name === "AbortError" || error.message === "Cancelled.";
-    this.state = "failed";
-    this.show(cancelled ? "Cancelled" : "Failed");
-    if (!cancelled) announce(`${this.name} failed: ${error.message}`);
-    // A picture with transparent pixels needs a colour behind them; anything else may be retried.
-    const transparent = error.slug === "bad-image" && /transparen/.test(error.message);
-    const again = (label, settings) =>
-      h(
-        "button",
-        {
-          type: "button",
-          class: "small",
-          onclick: () => {
-            Object.assign(this.settings, settings);
-            this.state = "waiting";
-            this.show("Waiting");
-            this.tools.firstElementChild.focus(); // this button is about to go
-            this.queue.pump();
-          },
-        },
-        label,
-      );
-    replace(
-      this.error,
-      !cancelled && h("p", {}, error.message),
-      transparent && again("Put it on white", { background: "white" }),
-      !transparent && mayHelp(error) && again("Try again", {}),
-    );
-    this.element.classList.toggle("failed", !cancelled);
-    this.error.hidden = false;
-  }
-
-  async cancel() {
-    if (this.state === "waiting") {
-      this.fail(new DOMException("", "AbortError"));
-      return;
-    }
-    const job = this.job;
-    this.stop();
-    if (job) await request(`/v1/jobs/${job}`, { method: "DELETE" });
-  }
-
-  /** Give up what is under way; the service may go on. */
-  stop() {
-    this.abort?.abort();
-    if (this.state === "done" || this.state === "failed") URL.revokeObjectURL(this.picture);
-  }
 }
 
-/** Whether the same request may fare better later: the fault is not in the image or its settings. */
-function mayHelp({ status = 0 }) {
-  return status < 400 || status >= 500 || [401, 409, 429].includes(status);
+function follow(picture, { state: now, progress }) {
+  if (now !== "running") return;
+  const began = picture.began ?? performance.now();
+  const before = picture.began === null ? progress.done : picture.began_at;
+  change(picture, { state: "running", progress, began, began_at: before });
+}
+
+/** Send a picture again, with other settings on top. */
+export function again(picture, settings = {}) {
+  Object.assign(picture.settings, settings);
+  // Another request than the one before, which must not be answered from memory.
+  const fresh = { ...picture, id: newId(), state: "waiting", result: null, error: null, job: null };
+  forget(picture.id);
+  save(fresh);
+  const selected = state.selected === picture.id ? fresh.id : state.selected;
+  store.set({ pictures: state.pictures.map((one) => (one === picture ? fresh : one)), selected });
+  pump();
+  return fresh;
+}
+
+/** Give up what is under way. */
+export async function cancel(picture) {
+  if (picture.state === "waiting") {
+    change(picture, { state: "cancelled" });
+    save(picture);
+    return;
+  }
+  const { job } = picture;
+  picture.abort?.abort();
+  if (job) await request(`/v1/jobs/${job}`, { method: "DELETE" }).catch(() => {});
+}
+
+/** Take pictures off the list; they can be had back for a while. */
+export function remove(gone) {
+  const before = state.pictures;
+  const rest = before.filter((one) => !gone.includes(one));
+  for (const picture of gone) {
+    if (isBusy(picture) || picture.state === "waiting") cancel(picture);
+    forget(picture.id);
+  }
+  const place = before.indexOf(gone[0]);
+  const isSelected = gone.some(({ id }) => id === state.selected);
+  const next = rest[Math.min(place, rest.length - 1)] ?? null;
+  store.set({ pictures: rest, selected: isSelected ? (next?.id ?? null) : state.selected });
+  const { selected } = state;
+  const words = gone.length === 1 ? `${gone[0].name} is removed.` : `${gone.length} pictures are removed.`;
+  toast(words, {
+    action: {
+      label: "Undo",
+      run: () => {
+        for (const picture of gone) save(picture);
+        const all = [...state.pictures, ...gone].sort((a, b) => a.created - b.created);
+        store.set({ pictures: all, selected: isSelected && state.selected === selected ? gone[0].id : state.selected });
+        events.onGone();
+      },
+    },
+  });
+  if (isSelected) events.onGone();
 }

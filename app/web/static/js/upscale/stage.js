@@ -1,109 +1,96 @@
-// One result on the screen: viewer and panel together. Loaded when the first image is on its way.
+// One result on the screen: its files, its viewer, and the α that is looked at.
 
 import { getBlob } from "../lib/api.js";
-import { $ } from "../lib/dom.js";
-import { size } from "../lib/format.js";
-import { connect } from "./controls.js";
 import { decodeResult } from "./decode.js";
-import { connectDownloads, refreshCommand } from "./downloads.js";
-import { Panel } from "./panel.js";
+import { alphaOf, axis, codeOf } from "./levels.js";
+import { state, store } from "./state.js";
 import { Viewer } from "./viewer.js";
 import { done, pixel } from "./words.js";
 
-export class Stage {
-  /** onUseNext(alpha) when an α is to be that of the next images. */
-  constructor({ onUseNext }) {
-    this.canvas = $("#canvas");
-    this.shown = null; // {result, name, image, trust, isOwn, background}
-    this.turn = 0;
-    this.viewer = new Viewer(this.canvas, { onView: () => this.showZoom() });
-    this.panel = new Panel({ onCode: (code) => this.setCode(code), onUseNext });
-    this.resetControls = connect(this.viewer, {
-      onRead: (found) => this.read(found),
-      describe: (found) => this.describe(found),
-    });
-    connectDownloads(() => this.current);
-  }
+export const viewer = new Viewer({
+  onView: () => showZoom(),
+  describe: (found) => pixel(found, { limit: state.code, levelOf }),
+});
 
-  /** What is shown, at the α on the screen. */
-  get current() {
-    return { ...this.shown, alpha: this.panel.alpha, isMoved: this.panel.isMoved };
-  }
+/** What belongs to the result on the screen and is too large for the state. */
+export const held = {
+  /** @type {Blob | null} */
+  image: null,
+  /** @type {Blob | null} */
+  trust: null,
+  counts: new Uint32Array(65536),
+  bound: 1,
+  served: 0, // code of the α that was asked for
+  axis: { low: 1, high: 2 },
+};
 
-  /**
-   * Show a result; its input `file` may be null, `settings` are those it was sent with. False if another one was asked for meanwhile.
-   *
-   * Throws an ApiError if the files cannot be had, an Error if they cannot be shown.
-   */
-  async open({ result, name, file, settings }) {
-    const turn = ++this.turn;
-    $("#result").hidden = false;
-    $("#result").setAttribute("aria-busy", "true");
-    $("#busy").hidden = false;
-    try {
-      const [image, trust] = await Promise.all([
-        getBlob(result.links.image),
-        getBlob(result.links.trust),
-      ]);
-      const [decoded, before] = await Promise.all([
-        decodeResult(image, trust),
-        file ? createImageBitmap(file) : null,
-      ]);
-      if (turn !== this.turn) return false;
-      const background = settings?.background ?? null;
-      this.shown = { result, name, image, trust, isOwn: Boolean(file), background };
-      this.show(decoded, before);
-      return true;
-    } finally {
-      if (turn === this.turn) {
-        $("#busy").hidden = true;
-        $("#result").removeAttribute("aria-busy");
-      }
-    }
-  }
+let turn = 0;
 
-  /** Nothing is to be shown: what is on its way is not opened any more. */
-  leave() {
-    this.turn += 1;
-    this.shown = null;
-  }
+/** α on the screen. */
+export const alphaNow = () => alphaOf(state.code, held.bound);
+export const isMoved = () => state.code !== held.served;
+export const shareAt = (code) => held.counts[code] / Math.max(1, held.counts[65535]);
 
-  show(decoded, before) {
-    const { result, name } = this.shown;
+/** The smallest α at which a code is trusted, or null. */
+export const levelOf = (code) => (code > 65534 ? null : alphaOf(code, held.bound));
+
+/**
+ * Show a result; `file` is its input, null if the page does not have it. False if another one was
+ * asked for meanwhile. Throws ApiError if its files cannot be had, Error if they cannot be shown.
+ */
+export async function open({ result, name, file, settings = {} }) {
+  const mine = ++turn;
+  store.set({ isOpening: true });
+  try {
+    const [image, trust] = await Promise.all([getBlob(result.links.image), getBlob(result.links.trust)]);
+    const [decoded, before] = await Promise.all([decodeResult(image, trust), file ? createImageBitmap(file) : null]);
+    if (mine !== turn) return false;
+    const { bound } = result.guarantee;
+    const served = codeOf(result.alpha, bound);
+    const { counts } = decoded;
+    Object.assign(held, { image, trust, counts, bound, served, axis: axis(counts, served) });
     const { width, height } = result;
-    $("#result-title").textContent = name;
-    $("#result-size").textContent = `${size(width, height)} px, ${result.upscaler} ×${result.scale}`;
-    $("#frame").style.setProperty("--aspect", String(width / height));
-    const word = done(result);
-    this.canvas.setAttribute("aria-label", `${word[0].toUpperCase()}${word.slice(1)} image of ${name}`);
-    $("#divider .right").textContent = word;
-    this.viewer.show({ width, height, before, ...decoded });
-    this.resetControls(before !== null);
-    this.panel.show(result, decoded.counts);
-    refreshCommand(() => this.current);
-    this.read(null);
-    this.canvas.dataset.shown = result.id;
+    document.body.style.setProperty("--wide", String(Math.min(Math.max(width / height, 0.75), 3)));
+    viewer.canvas.setAttribute("aria-label", `${name}, ${done(result)}`);
+    viewer.element.querySelector(".divider-side.right").textContent = done(result);
+    viewer.show({ width, height, before, ...decoded }, { keep: true });
+    viewer.read(null);
+    viewer.canvas.dataset.shown = result.id;
+    store.set({ shown: { result, name, isOwn: Boolean(file), background: settings.background ?? null }, isSheetOpen: false });
+    setCode(served);
+    return true;
+  } finally {
+    if (mine === turn) store.set({ isOpening: false });
   }
+}
 
-  showZoom() {
-    const zoom = (100 * this.viewer.view.scale) / this.viewer.density;
-    $("#zoom-value").textContent = `${Number(zoom.toPrecision(3))} %`;
-  }
+/** Nothing is to be shown: what is on its way is not opened any more. */
+export function leave() {
+  turn += 1;
+  store.set({ shown: null, isOpening: false });
+}
 
-  setCode(code) {
-    this.viewer.setLimit(code);
-  }
+export function setCode(code) {
+  store.set({ code });
+  viewer.setLimit(code);
+}
 
-  read(found) {
-    $("#readout").textContent = this.describe(found);
-  }
+export function setLook(look) {
+  store.set({ look });
+  viewer.change({ look });
+}
 
-  describe(found) {
-    if (!this.shown) return "";
-    return pixel(found, {
-      alpha: this.panel.alpha,
-      limit: this.panel.code,
-      levelOf: (code) => this.panel.levelOf(code),
-    });
-  }
+export function setCompares(compares) {
+  store.set({ compares });
+  viewer.change({ compares });
+}
+
+export function setSquare(isSquare) {
+  store.set({ isSquare });
+  viewer.change({ isSquare });
+}
+
+function showZoom() {
+  const { view, density } = viewer.viewport;
+  store.set({ zoom: `${Number(((100 * view.scale) / density).toPrecision(3))} %` });
 }

@@ -1,89 +1,73 @@
-// The canvas: draws the picture, the input beside it, and what is not to be believed.
+// The picture on its canvas: the result, the input beside it, and what is not to be believed.
 
-import { covered, fit, panned, pixelAt, placed, zoomed } from "./geometry.js";
+import { announce } from "../lib/dom.js";
+import { html, render } from "../lib/html.js";
+import { covered, pixelAt } from "../viewport/geometry.js";
+import { Viewport } from "../viewport/viewport.js";
 import { choose, sampleCodes, untrustedLook } from "./paint.js";
 
-// More device pixels than this cost frames and show nothing new.
-const MOST_PIXELS = 4_000_000;
+const STEPS = { ArrowLeft: -0.02, ArrowRight: 0.02, ArrowDown: -0.02, ArrowUp: 0.02, PageDown: -0.1, PageUp: 0.1 };
 
 export class Viewer {
-  /** onView() after every change of the view. */
-  constructor(canvas, { onView = () => {} } = {}) {
-    this.canvas = canvas;
-    this.onView = onView;
-    this.context = canvas.getContext("2d", { alpha: true });
-    this.scene = document
-      .createElement("canvas")
-      .getContext("2d", { willReadFrequently: true, alpha: true });
+  /**
+   * onView() after every change of the view; describe(found) puts a pixel in words; onDivider(share).
+   * marksInput: whether the marking lies over the input as well.
+   */
+  constructor({ onView = () => {}, describe = (_) => "", onDivider = (_) => {}, marksInput = true, id = "canvas" } = {}) {
+    this.describe = describe;
+    this.onDivider = onDivider;
+    this.marksInput = marksInput;
+    this.element = document.createElement("div");
+    this.element.className = "frame";
+    render(frame(this, id), this.element);
+    this.canvas = this.element.querySelector("canvas");
+    this.dividerElement = /** @type {HTMLElement} */ (this.element.querySelector(".divider"));
+    this.readout = this.element.querySelector(".readout");
+    this.context = this.canvas.getContext("2d", { alpha: true });
+    this.scene = document.createElement("canvas").getContext("2d", { willReadFrequently: true, alpha: true });
     this.result = null;
-    this.look = "tint";
+    this.look = "contour";
+    this.isHidden = false; // the marking, while somebody holds a key or the picture
+    this.isStrong = false;
+    this.isSquare = false; // pixels of the input
     this.limit = 0;
-    this.divider = 0; // share of the screen that shows the input
+    this.share = 0.5; // of the screen that shows the input
+    this.compares = true;
     this.dirty = null;
-    new ResizeObserver(() => this.resize()).observe(canvas);
+    this.viewport = new Viewport([this.canvas], {
+      onView: () => {
+        this.request("view");
+        onView();
+      },
+      onPoint: (place) => this.read(place && this.at(place)),
+      onTap: (place) => this.read(this.at(place)),
+      onHold: (isHeld) => this.change({ isHidden: isHeld }),
+    });
+    this.setShare(0.5);
   }
 
-  /**
-   * Show a result: {width, height, pictures, levels, before}; `before` is the input or null.
-   */
-  show(result) {
+  /** Show a result: {width, height, pictures, levels, colour, before}; `before` is the input or null. */
+  show(result, { keep = false } = {}) {
     // Bitmaps are large, and are not always let go in time by themselves.
     for (const bitmap of this.result?.pictures ?? []) bitmap.close();
     this.result?.before?.close();
     this.result = result;
-    this.resize(true);
+    this.element.style.setProperty("--mark", `rgb(${result.colour.join(" ")})`);
+    this.change({});
+    this.viewport.show(result, { keep });
   }
 
-  get screen() {
-    return { width: this.canvas.width, height: this.canvas.height };
+  /** Whether the input is beside the result. */
+  get isComparing() {
+    return this.compares && Boolean(this.result?.before);
   }
 
-  /** Device pixels per CSS pixel of this canvas. */
-  get density() {
-    return this.canvas.width / Math.max(1, this.canvas.clientWidth);
-  }
-
-  resize(refit = false) {
-    const { clientWidth, clientHeight } = this.canvas;
-    if (!clientWidth || !clientHeight) return;
-    const most = Math.sqrt(MOST_PIXELS / (clientWidth * clientHeight));
-    const density = Math.min(devicePixelRatio || 1, most);
-    const width = Math.round(clientWidth * density);
-    const height = Math.round(clientHeight * density);
-    const changed = width !== this.canvas.width || height !== this.canvas.height;
-    if (changed) Object.assign(this.canvas, { width, height });
-    if (!this.result || !(changed || refit)) return;
-    const wasFit = !this.view || this.isFit;
-    if (refit || wasFit) this.setView(fit(this.result, this.screen), true);
-    else this.setView(panned(this.view, 0, 0, this.result, this.screen));
-  }
-
-  setView(view, isFit = false) {
-    this.view = view;
-    this.isFit = isFit;
+  /** Change how it is shown: look, compares, isHidden, isStrong, isSquare. */
+  change(settings) {
+    Object.assign(this, settings);
+    this.dividerElement.hidden = !this.isComparing;
+    this.element.dataset.look = this.isHidden ? "off" : this.look;
     this.request("view");
-    this.onView();
-  }
-
-  fit() {
-    this.setView(fit(this.result, this.screen), true);
-  }
-
-  /** At a scale in device pixels per picture pixel, the middle staying in the middle. */
-  zoomTo(scale) {
-    const { width, height } = this.screen;
-    const x = (width / 2 - this.view.x) / this.view.scale;
-    const y = (height / 2 - this.view.y) / this.view.scale;
-    this.setView(placed(scale, this.result, this.screen, x, y));
-  }
-
-  /** Zoom around a device position; the middle by default. */
-  zoom(factor, dx = this.canvas.width / 2, dy = this.canvas.height / 2) {
-    this.setView(zoomed(this.view, factor, this.result, this.screen, dx, dy));
-  }
-
-  pan(dx, dy) {
-    this.setView(panned(this.view, dx, dy, this.result, this.screen), false);
   }
 
   setLimit(code) {
@@ -91,23 +75,52 @@ export class Viewer {
     this.request("limit");
   }
 
-  setLook(look) {
-    this.look = look;
-    this.request("view");
-  }
-
-  setDivider(share) {
-    this.divider = share;
+  setShare(share) {
+    this.share = Math.min(Math.max(share, 0), 1);
+    this.dividerElement.style.setProperty("left", `${100 * this.share}%`);
+    this.dividerElement.setAttribute("aria-valuenow", String(Math.round(100 * this.share)));
+    this.onDivider(this.share);
     this.request("view");
   }
 
   /** The picture's pixel and its code under a device position, or null. */
-  at(dx, dy) {
-    if (!this.result) return null;
-    const pixel = pixelAt(this.view, this.result, dx, dy);
+  at({ x, y }) {
+    const pixel = this.result && pixelAt(this.viewport.view, this.result, x, y);
     if (!pixel) return null;
     const { width, data } = this.result.levels[0];
     return { ...pixel, code: data[pixel.y * width + pixel.x] };
+  }
+
+  read(found) {
+    this.readout.textContent = this.describe(found);
+  }
+
+  /** Read the pixel in the middle aloud. */
+  readMiddle() {
+    const { width, height } = this.canvas;
+    const found = this.at({ x: width / 2, y: height / 2 });
+    this.read(found);
+    announce(this.describe(found));
+  }
+
+  keyOfDivider(event) {
+    const { key } = event;
+    const to = key === "Home" ? 0 : key === "End" ? 1 : key in STEPS ? this.share + STEPS[key] : null;
+    if (to === null) return;
+    event.preventDefault();
+    event.stopPropagation();
+    this.setShare(to);
+  }
+
+  dragDivider(event) {
+    if (event.type === "pointerdown") {
+      this.dividerElement.setPointerCapture(event.pointerId);
+      event.preventDefault();
+      this.dividerElement.focus({ preventScroll: true });
+    } else if (this.dividerElement.hasPointerCapture(event.pointerId)) {
+      const box = this.canvas.getBoundingClientRect();
+      this.setShare((event.clientX - box.left) / box.width);
+    }
   }
 
   request(what) {
@@ -118,7 +131,7 @@ export class Viewer {
   draw() {
     const what = this.dirty;
     this.dirty = null;
-    if (!this.result || !this.view) return;
+    if (!this.result || !this.canvas.width) return;
     if (what === "view") this.prepare();
     const { area, out } = this.prepared;
     choose({ ...this.prepared, limit: this.limit });
@@ -128,30 +141,32 @@ export class Viewer {
 
   /** Draw the scene and read it back, with the codes of its pixels. */
   prepare() {
-    const { view, result, screen, scene, look } = this;
+    const { result, scene } = this;
+    const { view, screen } = this.viewport;
+    const look = this.isHidden ? "off" : this.look === "contour" && this.isStrong ? "strong" : this.look;
     const area = covered(view, result, screen);
     const width = area.x1 - area.x0;
     const height = area.y1 - area.y0;
     if (scene.canvas.width !== screen.width || scene.canvas.height !== screen.height) {
       Object.assign(scene.canvas, screen);
     }
-    const edge = result.before ? Math.round(this.divider * screen.width) : 0;
-    if (look !== "mask") drawPart(scene, result.pictures, result, view, area, edge, area.x1);
-    if (edge > area.x0) drawPart(scene, [result.before], result, view, area, area.x0, edge);
+    const edge = this.isComparing ? Math.round(this.share * screen.width) : 0;
+    drawPart(scene, result.pictures, result, view, area, edge, area.x1, false);
+    if (edge > area.x0) drawPart(scene, [result.before], result, view, area, area.x0, edge, !this.isSquare);
     const read = scene.getImageData(area.x0, area.y0, width, height);
     const pixels = new Uint32Array(read.data.buffer);
     const image = this.imageOf(width, height);
+    const isOff = look === "off";
+    const phase = view.x + view.y - area.x0 - area.y0;
     this.prepared = {
       look,
       area,
       width,
       pixels,
-      codes: look === "off" ? null : sampleCodes(result.levels, view, area),
-      untrusted:
-        look === "off"
-          ? null
-          : untrustedLook(look, pixels, width, view.x + view.y - area.x0 - area.y0),
-      from: Math.max(0, edge - area.x0),
+      colour: result.colour,
+      codes: isOff ? null : sampleCodes(result.levels, view, area),
+      untrusted: isOff ? null : untrustedLook(look, pixels, width, phase, result.colour),
+      from: this.marksInput ? 0 : Math.max(0, edge - area.x0),
       out: Object.assign(new Uint32Array(image.data.buffer), { image }),
     };
   }
@@ -164,12 +179,40 @@ export class Viewer {
   }
 }
 
+/** What lies in a frame; drawn once, changed by the viewer. */
+function frame(viewer, id) {
+  return html`<canvas
+      id=${id}
+      tabindex="0"
+      role="application"
+      aria-roledescription="picture viewer"
+      aria-label="The picture"
+    ></canvas>
+    <div
+      class="divider"
+      role="slider"
+      tabindex="0"
+      aria-label="Share of the view that shows the input"
+      aria-valuemin="0"
+      aria-valuemax="100"
+      aria-orientation="horizontal"
+      @keydown=${(event) => viewer.keyOfDivider(event)}
+      @pointerdown=${(event) => viewer.dragDivider(event)}
+      @pointermove=${(event) => viewer.dragDivider(event)}
+    >
+      <span class="divider-side left">input</span><span class="divider-side right">upscaled</span>
+    </div>
+    <p class="legend"><i></i><span>the model is guessing</span></p>
+    <output class="readout"></output>`;
+}
+
 /**
  * Draw the columns [left, right) of a picture, from the coarsest bitmap that is fine enough.
  *
- * Pixels are smoothed when they are smaller than those of the screen and squares when larger.
+ * Pixels are smoothed when they are smaller than those of the screen and squares when larger, unless
+ * `smooth` asks for an enlargement without corners.
  */
-function drawPart(scene, bitmaps, picture, view, area, left, right) {
+function drawPart(scene, bitmaps, picture, view, area, left, right, smooth) {
   const drawn = Math.ceil(picture.width * view.scale);
   const bitmap = bitmaps.findLast((level) => level.width >= drawn) ?? bitmaps[0];
   const ratio = picture.width / bitmap.width; // picture pixels per bitmap pixel
@@ -184,19 +227,10 @@ function drawPart(scene, bitmaps, picture, view, area, left, right) {
   scene.beginPath();
   scene.rect(left, area.y0, right - left, area.y1 - area.y0);
   scene.clip();
-  scene.imageSmoothingEnabled = cell < 1;
-  scene.imageSmoothingQuality = "low";
+  scene.imageSmoothingEnabled = smooth || cell < 1;
+  scene.imageSmoothingQuality = smooth ? "high" : "low";
   scene.clearRect(left, area.y0, right - left, area.y1 - area.y0);
-  scene.drawImage(
-    bitmap,
-    sx,
-    sy,
-    ex - sx,
-    ey - sy,
-    view.x + sx * cell,
-    view.y + sy * cell,
-    (ex - sx) * cell,
-    (ey - sy) * cell,
-  );
+  const [x, y, w, h] = [view.x + sx * cell, view.y + sy * cell, (ex - sx) * cell, (ey - sy) * cell];
+  scene.drawImage(bitmap, sx, sy, ex - sx, ey - sy, x, y, w, h);
   scene.restore();
 }

@@ -1,11 +1,21 @@
 // What the page says about a result: the promise, its limits, the unusual.
 
-import { certainty, count, level, percent } from "../lib/format.js";
+import { certainty, count, duration, level, percent } from "../lib/format.js";
+import { remaining } from "./state.js";
 
 export const UNUSUAL = 0.02; // typicality below which the service warns
 
 /** α as it is shown: three digits. The exact number is in the details and in every link. */
 export const shown = (alpha) => level(Number(alpha.toPrecision(3)));
+
+/** Two α with as many digits as tell them apart. */
+export function apart(a, b) {
+  for (let digits = 3; digits < 8; digits += 1) {
+    const [x, y] = [a, b].map((alpha) => String(Number(alpha.toPrecision(digits))));
+    if (x !== y || a === b) return [x, y];
+  }
+  return [String(a), String(b)];
+}
 
 /** Why nothing is promised at all by a result; "" if something is. */
 function empty({ guarantee, alpha, threshold }) {
@@ -14,37 +24,45 @@ function empty({ guarantee, alpha, threshold }) {
   return `This α promises nothing: no error is larger than B = ${level(guarantee.bound)}.`;
 }
 
+const steps = (alpha) => level(Number((100 * alpha).toPrecision(2)));
+
+/** What it was calibrated with: n is a number of scenes, of which there may be several pictures each. */
+function population({ n, pairs }) {
+  return pairs && pairs !== n ? `${count(n)} scenes (${count(pairs)} pictures)` : count(n);
+}
+
 /** The promise of a result in one sentence that can be read without knowing the method. */
 export function promise(result) {
   if (empty(result)) return empty(result);
-  const { guarantee, alpha } = result;
-  const where =
-    guarantee.applicability === "per_window"
-      ? "inside the mask, in a window of the calibrated size picked without looking,"
-      : "inside the mask";
-  const scope =
-    guarantee.applicability === "unknown" ? "Not known for images of this size: on" : "On";
-  const average =
-    ` average over images like the ${count(guarantee.n)} it was calibrated with, the largest ` +
-    `${guarantee.error} ${where} is at most α = ${shown(alpha)}.`;
-  if (guarantee.kind !== "high_probability") return scope + average;
-  const sure = certainty(guarantee.delta);
-  return `With a probability of at least ${sure} over the draw of the calibration images: ${scope}${average}`;
+  const { guarantee } = result;
+  const like = `over images like the ${population(guarantee)} it was calibrated with`;
+  const isWindow = guarantee.applicability === "per_window";
+  const where = isWindow ? ", in a window of the calibrated size placed at random," : "";
+  const scope = guarantee.applicability === "unknown" ? "Not known for this image: " : "";
+  const sure =
+    guarantee.kind === "high_probability"
+      ? `With a probability of at least ${certainty(guarantee.delta)} over the draw of the calibration images: `
+      : "";
+  return `${scope}${sure}On average ${like}, ${bounded(result, where)}.`;
 }
 
-/** What an α of this size means for the eye; "" where colours are not measured, or nothing is promised. */
-export function sizeOfError(result) {
-  if (result.guarantee.unit !== "lab" || empty(result)) return "";
-  const steps = Number((100 * result.alpha).toPrecision(2));
-  return `As large as ${level(steps)} of the 100 steps of lightness from black to white.`;
+/** What is bounded, and by what. */
+function bounded({ guarantee, alpha }, where) {
+  const { unit, error, counted_up_to: most } = guarantee;
+  if (unit === "label") return `at most about ${steps(alpha)} of 100 have an ${error} anywhere in the trusted area${where.replace(/,$/, "")}`;
+  if (unit !== "lab") return `the largest ${error} in the trusted area${where} is at most α = ${shown(alpha)}`;
+  return (
+    `the worst spot in the trusted area${where} is off by at most about ${steps(alpha)} of the 100 steps of ` +
+    `lightness from black to white${most ? ` (an error above ${steps(most)} steps counts as ${steps(most)})` : ""}`
+  );
 }
 
 /** Whether the promise is about an image of this size. */
 export const APPLICABILITY = {
   exact: "The image is of a size that was calibrated.",
   per_window:
-    "The image is larger than those of the calibration, so the promise is about any one window of their size, chosen without looking.",
-  unknown: "The image is not of a size that was calibrated: whether the promise holds is not known.",
+    "The image is larger than those of the calibration, so the promise is about a window of their size that is placed at random, and holds approximately.",
+  unknown: "Whether the promise holds for this image is not known; the warnings say why.",
 };
 
 /** What the service warns of, as {lines, grave}; grave: the promise may not hold, or says nothing. */
@@ -54,28 +72,26 @@ export function alertsOf({ warnings, guarantee, typicality: value, trusted_fract
     lines.push(`At α = ${shown(guarantee.alpha)} no pixel of this image is trusted.`);
   }
   const grave =
-    value < UNUSUAL ||
-    guarantee.applicability === "unknown" ||
-    guarantee.alpha >= guarantee.bound ||
-    share === 0;
+    value < UNUSUAL || guarantee.applicability === "unknown" || guarantee.alpha >= guarantee.bound || share === 0;
   return { lines, grave: grave && lines.length > 0 };
 }
 
-/** Typicality in words. */
+/** Typicality in one line. */
 export function typicality(value) {
-  if (value < UNUSUAL) return "Unlike the calibration images. The promise may not be about it.";
-  if (value < 0.1) return "Rather unusual among the calibration images.";
-  return "Like the calibration images, as far as the disagreement of the samples shows.";
+  const share = percent(value, 0);
+  if (value < UNUSUAL) return `Unlike the calibration images: ${share} of them are as unusual.`;
+  if (value < 0.1) return `Rather unusual: ${share} of the calibration images are at least as unusual.`;
+  return `Looks like the calibration images: ${share} of them are at least as unusual.`;
 }
 
 /** A pixel's trust level in words. `found`: {x, y, code} or null. */
-export function pixel(found, { alpha, limit, levelOf }) {
+export function pixel(found, { limit, levelOf }) {
   if (!found) return "";
   const where = `Pixel ${count(found.x)}, ${count(found.y)}`;
   const least = levelOf(found.code);
-  const state = found.code <= limit ? "trusted" : "not trusted";
+  const trusted = found.code <= limit ? "trusted" : "not trusted";
   if (least === null) return `${where}: never trusted.`;
-  return `${where}: ${state} at α = ${shown(alpha)}; trusted from α = ${shown(least)}.`;
+  return `${where}: ${trusted}; it is from α = ${shown(least)}.`;
 }
 
 /** The slider's value for screen readers. */
@@ -85,6 +101,51 @@ export function sliderValue(alpha, share, isMoved) {
 
 /** What was done with the image. */
 export const done = ({ scale }) => (scale === 1 ? "restored" : "upscaled");
+
+/**
+ * Three α to choose from, of the calibration's own table: [{name, alpha, share}].
+ *
+ * Balanced is the calibration's default. Strict is about half of it, Lenient half as much again, as
+ * near as the table has them and something is trusted.
+ */
+export function choices({ table = [], default_alpha: own, min_alpha: least }) {
+  const rows = table.filter(({ alpha, trusted_fraction: share }) => alpha >= least && share > 0);
+  const at = (alpha) => table.find((row) => row.alpha === alpha)?.trusted_fraction ?? null;
+  const strict = rows.filter(({ alpha }) => alpha < own).findLast(({ alpha }) => alpha <= own / 2) ?? rows.find(({ alpha }) => alpha < own);
+  const lenient = rows.find(({ alpha, trusted_fraction: share }) => alpha >= 1.4 * own && share > (at(own) ?? 0));
+  return [
+    strict && { name: "Strict", alpha: strict.alpha, share: strict.trusted_fraction },
+    own !== null && { name: "Balanced", alpha: own, share: at(own) },
+    lenient && { name: "Lenient", alpha: lenient.alpha, share: lenient.trusted_fraction },
+  ].filter(Boolean);
+}
+
+/** What the service has against a picture, in the words of this page where it has better ones. */
+export function refusal({ message, slug }) {
+  if (isTransparent({ message, slug })) return "Parts of the picture are transparent, and the model sees colours only.";
+  return message;
+}
+
+/** A picture with transparent pixels needs a colour behind them. */
+export const isTransparent = ({ message, slug }) => slug === "bad-image" && /transparen/.test(message);
+
+/** Whether the same request may fare better later: the fault is not in the image or its settings. */
+export const mayHelp = ({ status = 0 }) => status < 400 || status >= 500 || [401, 409, 429].includes(status);
+
+/** Where a picture is, in a few words. */
+export function stateWords(picture, pictures) {
+  const { state, progress, left, result, error } = picture;
+  if (state === "done") return `${percent(result.trusted_fraction)} trusted`;
+  if (state === "failed") return refusal(error);
+  if (state === "sending") return left > 0 && left < 1 ? `Sending, ${percent(left, 0)}` : "Sending";
+  if (state === "full") return `The service is busy; again in ${left} s`;
+  if (state !== "running") return { waiting: "Waiting", queued: "In the queue", cancelled: "Cancelled", expired: "Expired" }[state];
+  if (!progress?.total) return "Starting";
+  if (progress.done === progress.total) return "Making the mask";
+  const rest = remaining(picture, pictures);
+  const time = rest === null ? "" : `, about ${duration(Math.max(rest, 100))} left`;
+  return `${progress.done} of ${progress.total} answers of the model${time}`;
+}
 
 /**
  * The request behind a result, for a shell, with the α that was asked for and no other: one chosen

@@ -1,16 +1,20 @@
 // Decodes a result away from the page, which stays responsive.
 
 import { cumulative } from "./levels.js";
+import { standingOut } from "./paint.js";
 import { decodeGrey16 } from "./png16.js";
 import { codePyramid } from "./pyramid.js";
+
+const LOOKED_AT = 128; // pixels per side are enough to see which colours a picture has
 
 addEventListener("message", async ({ data: { id, image, trust } }) => {
   try {
     const [pictures, codes] = await Promise.all([picturePyramid(image), decodeGrey16(trust)]);
     const counts = cumulative(codes.data);
     const levels = codePyramid(codes);
+    const colour = standingOut(sampled(pictures.at(-1)));
     const moved = [...pictures, counts.buffer, ...levels.map((level) => level.data.buffer)];
-    postMessage({ id, pictures, levels, counts }, moved);
+    postMessage({ id, pictures, levels, counts, colour }, { transfer: moved });
   } catch (error) {
     postMessage({ id, error: String(error.message ?? error) });
   }
@@ -27,4 +31,11 @@ async function picturePyramid(blob) {
     });
   }
   return levels;
+}
+
+/** The pixels of a small copy. */
+function sampled(bitmap) {
+  const context = new OffscreenCanvas(LOOKED_AT, LOOKED_AT).getContext("2d", { willReadFrequently: true });
+  context.drawImage(bitmap, 0, 0, LOOKED_AT, LOOKED_AT);
+  return new Uint32Array(context.getImageData(0, 0, LOOKED_AT, LOOKED_AT).data.buffer);
 }

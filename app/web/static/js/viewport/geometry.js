@@ -4,9 +4,10 @@
 
 export const MAX_SCALE = 48;
 
-/** The whole picture, centred. */
+/** The whole picture, centred; or, for one that `covers` the screen, as much as that shows of it. */
 export function fit(picture, screen) {
-  const scale = Math.min(screen.width / picture.width, screen.height / picture.height);
+  const most = picture.covers ? Math.max : Math.min;
+  const scale = most(screen.width / picture.width, screen.height / picture.height);
   return placed(Math.min(scale, MAX_SCALE), picture, screen, picture.width / 2, picture.height / 2);
 }
 
@@ -66,4 +67,15 @@ export function covered(view, picture, screen) {
     x1: Math.min(screen.width, Math.ceil(view.x + picture.width * view.scale)),
     y1: Math.min(screen.height, Math.ceil(view.y + picture.height * view.scale)),
   };
+}
+
+/** The place in the picture, with fractions, under a device position. */
+export const toPicture = (view, { x, y }) => ({ x: (x - view.x) / view.scale, y: (y - view.y) / view.scale });
+
+/** A view of another picture that shows the same part of it, at the same zoom relative to the whole. */
+export function carried(view, from, to, screen) {
+  const scale = (view.scale / fit(from, screen).scale) * fit(to, screen).scale;
+  const middle = toPicture(view, { x: screen.width / 2, y: screen.height / 2 });
+  const [px, py] = [(middle.x / from.width) * to.width, (middle.y / from.height) * to.height];
+  return placed(Math.min(scale, MAX_SCALE), to, screen, px, py);
 }

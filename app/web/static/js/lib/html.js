@@ -1,0 +1,5 @@
+// The renderer of all views: lit-html, as it is. Values become text or properties, never markup.
+
+export { html, nothing, render, svg } from "../vendor/lit-html/lit-html.js";
+export { live } from "../vendor/lit-html/directives/live.js";
+export { repeat } from "../vendor/lit-html/directives/repeat.js";

@@ -1,0 +1,79 @@
+// The first screen. Its question: what is this? Its one thing to do: bring a picture.
+
+import { html, nothing } from "../../lib/html.js";
+import { count } from "../../lib/format.js";
+import { example } from "../example.js";
+import { load, take, takeExample } from "../intake.js";
+import { upscalerOf } from "../state.js";
+import { settings } from "./settings.js";
+
+const EXAMPLES = [
+  ["bridge", "Bridge", "Derek Jensen, public domain"],
+  ["coast", "Coast", "SpaceX / Unsplash, CC0"],
+  ["dog", "Dog", "Gianni Rosato et al., CC0"],
+];
+
+export function first(state) {
+  const upscaler = upscalerOf(state);
+  return html`<section class="first">
+    <h1>Upscale a picture. See where to believe it.</h1>
+    <figure class="example-stage">
+      ${example.element}
+      <figcaption><b>Pink: the model is guessing.</b> Left the small photograph, right what the model makes of it.</figcaption>
+    </figure>
+    ${drop(state, upscaler)} ${state.problem ? away(state) : nothing}
+    ${upscaler?.calibration ? settings(state) : nothing}
+    <div class="examples" role="group" aria-label="Example photographs">
+      <span class="hint">No picture at hand?</span>
+      ${EXAMPLES.map(
+        ([name, words, by]) =>
+          html`<button type="button" class="example" data-name=${name} @click=${() => takeExample(`${name}.webp`)}>
+            <img src=${new URL(`../../../img/examples/${name}-small.webp`, import.meta.url).href} width="40" height="40" alt="" loading="lazy" />
+            <span>${words}<small>${by}</small></span>
+          </button>`,
+      )}
+    </div>
+  </section>`;
+}
+
+function drop(state, upscaler) {
+  if (upscaler && !upscaler.calibration) {
+    return html`<div class="drop off" id="drop">
+      <span class="drop-title">${upscaler.name} is not calibrated</span>
+      <span class="hint">
+        A mask would have no foundation, so it takes no pictures. <a href="/calibrations?new">Calibrate it first.</a>
+      </span>
+    </div>`;
+  }
+  return html`<label class="drop" id="drop">
+    ${files("files")}
+    <span class="drop-title"><span class="wide">Drop pictures anywhere, paste them, or </span><u>choose files</u></span>
+    <span class="hint">${upscaler ? cost(upscaler) : "PNG, JPEG or WebP, several at once"}</span>
+  </label>`;
+}
+
+/** The field behind every button that chooses files. */
+export const files = (id) =>
+  html`<input
+    type="file"
+    id=${id}
+    class="visually-hidden"
+    accept="image/png,image/jpeg,image/webp"
+    multiple
+    aria-label="Choose pictures"
+    @change=${({ target }) => {
+      take([...target.files]);
+      target.value = "";
+    }}
+  />`;
+
+function cost({ samples, price_per_call: price }) {
+  const calls = samples === 1 ? "1 call" : `${count(samples)} calls`;
+  const money = price ? `, ${Number((samples * price).toPrecision(3))} at the provider's price` : "";
+  return `PNG, JPEG or WebP, several at once · ${calls} of the model per picture${money}`;
+}
+
+const away = ({ problem }) =>
+  html`<p class="callout bad" id="service-notice" role="alert">
+    ${problem} <button type="button" class="small" @click=${() => load()}>Try again</button>
+  </p>`;

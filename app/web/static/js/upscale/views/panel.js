@@ -1,0 +1,200 @@
+// Beside the picture: how much is trusted, the promise in words, and what other α would mark.
+
+import { announce } from "../../lib/dom.js";
+import { count, duration, level, percent, size, time } from "../../lib/format.js";
+import { html, live, nothing, svg } from "../../lib/html.js";
+import { toast } from "../../lib/toast.js";
+import { command } from "../downloads.js";
+import { fault, numberOf, setAlpha } from "../intake.js";
+import { alphaOf, codeAt, codeOf, placeOf } from "../levels.js";
+import { alphaNow, held, isMoved, setCode, shareAt, viewer } from "../stage.js";
+import { store } from "../state.js";
+import * as words from "../words.js";
+
+const PLACES = 1000; // of the slider
+const CURVE_POINTS = 160;
+
+/** Everything that the service warns of, in one place that cannot be missed. */
+export function alerts(found) {
+  const { lines, grave } = words.alertsOf(found);
+  if (!lines.length) return nothing;
+  return html`<div class="alerts callout ${grave ? "bad" : "warn"}" id="alerts" role="alert">
+    <strong>Read this first</strong>
+    ${lines.map((line) => html`<p>${line}</p>`)}
+  </div>`;
+}
+
+export function panel(state) {
+  const { result } = state.shown;
+  return html`<div class="panel ${state.isSheetOpen ? "open" : ""}">
+    <button
+      type="button"
+      class="sheet-handle"
+      aria-expanded=${state.isSheetOpen}
+      @click=${() => store.set({ isSheetOpen: !state.isSheetOpen })}
+    >
+      <b>${percent(shareAt(state.code))}</b> ${isMoved() ? "would be marked" : "trusted"}
+    </button>
+    ${outdated(state, result)}
+    <section class="card level" aria-label="Trusted area">${share(state, result)} ${slider(state)} ${exploring(result)}</section>
+    <section class="card promise" id="promise" aria-labelledby="promise-title">
+      <h2 id="promise-title">The promise</h2>
+      <p class="plain">${words.promise(result)}</p>
+      <p class="hint" id="typicality">${words.typicality(result.typicality)}</p>
+      ${conditions(result)}
+    </section>
+    ${details(result)}
+  </div>`;
+}
+
+/** A result keeps the promise of its own calibration, whichever is active by now. */
+export function outdated({ upscalers }, result) {
+  const now = upscalers.find(({ name }) => name === result.upscaler);
+  if (!now?.calibration || now.calibration === result.calibration) return nothing;
+  return html`<p class="callout warn" id="outdated">
+    <strong>Another calibration is active now</strong>
+    This result and its promise are of ${result.calibration}; new pictures are served from ${now.calibration}.
+  </p>`;
+}
+
+function share(state, result) {
+  const now = state.upscalers.find(({ name }) => name === result.upscaler);
+  const alpha = alphaNow();
+  const all = now?.calibration === result.calibration ? words.choices(now) : [];
+  const strong = (isStrong) => () => viewer.change({ isStrong });
+  return html`<div class="share" tabindex="-1" @pointerenter=${strong(true)} @pointerleave=${strong(false)}>
+      <span class="share-value ${isMoved() ? "moved" : ""}" id="share">${percent(shareAt(state.code))}</span>
+      <span id="share-label">${isMoved() ? "would be marked, without a promise" : "of this picture is trusted"}</span>
+    </div>
+    <div class="segments choices" role="group" aria-label="How large an error is accepted">
+      ${all.map((one) => {
+        const code = codeOf(one.alpha, held.bound);
+        return html`<button type="button" aria-pressed=${code === state.code} @click=${() => setCode(code)}>${one.name}</button>`;
+      })}
+      <label class="alpha-field">
+        <span>α</span>
+        <input
+          id="alpha"
+          inputmode="decimal"
+          autocomplete="off"
+          aria-label="Exact value of α"
+          title="exactly ${alpha}"
+          .value=${live(words.shown(alpha))}
+          @change=${({ target }) => typed(target)}
+        />
+      </label>
+    </div>`;
+}
+
+function typed(input) {
+  const value = numberOf(input.value);
+  const wrong = fault(input.value);
+  if (wrong || value === null) {
+    toast(`${wrong || "α must be a number."} It stays ${words.shown(alphaNow())}.`, { kind: "error" });
+  } else {
+    setCode(codeOf(value, held.bound));
+  }
+  store.tell();
+  input.value = words.shown(alphaNow());
+}
+
+/** All other α: the share that each would mark, and the slider that explores them. */
+function slider(state) {
+  const place = placeOf(held.axis, state.code);
+  const ends = [held.axis.low, held.axis.high].map((code) => words.shown(alphaOf(code, held.bound)));
+  return html`<div class="curve" id="curve">${curve(place)}</div>
+    <input
+      type="range"
+      id="alpha-slider"
+      min="0"
+      max=${PLACES}
+      step="1"
+      aria-label="Explore other α"
+      aria-valuetext=${words.sliderValue(alphaNow(), shareAt(state.code), isMoved())}
+      .value=${live(String(Math.round(PLACES * place)))}
+      @input=${({ target }) => setCode(codeAt(held.axis, Number(target.value) / PLACES))}
+    />
+    <div class="ends"><span>${ends[0]}</span><span>smaller error ← α → larger mask</span><span>${ends[1]}</span></div>`;
+}
+
+let drawn = { counts: null, path: "" };
+
+function curve(place) {
+  if (drawn.counts !== held.counts) {
+    const points = Array.from({ length: CURVE_POINTS + 1 }, (_, i) => {
+      const at = i / CURVE_POINTS;
+      return `${at.toFixed(4)} ${(1 - shareAt(codeAt(held.axis, at))).toFixed(4)}`;
+    });
+    drawn = { counts: held.counts, path: `M${points.join("L")}` };
+  }
+  const served = placeOf(held.axis, held.served);
+  return html`<svg viewBox="0 0 1 1" preserveAspectRatio="none" aria-hidden="true">
+    ${svg`<path class="area" d="${drawn.path}L1 1L0 1Z"/><path class="line" d=${drawn.path} />
+      <line class="served" x1=${served} x2=${served} y1="0" y2="1"/><line class="now" x1=${place} x2=${place} y1="0" y2="1"/>`}
+  </svg>`;
+}
+
+/** Exploring is fine, believing the promise for the explored α is not. */
+function exploring(result) {
+  if (!isMoved()) return html`<p class="hint moved-place">Move the slider to see what other α would mark.</p>`;
+  const [here, served] = words.apart(alphaNow(), result.alpha);
+  return html`<div class="callout untrust moved-place" id="moved">
+    <p>Exploring ${here}. The promise is for ${served}, which was chosen before looking; one chosen after looking has none.</p>
+    <div class="button-row">
+      <button type="button" class="small" id="back" @click=${back}>Back to ${served}</button>
+      <button type="button" class="small" @click=${useNext}>Use ${here} for the next pictures</button>
+    </div>
+  </div>`;
+}
+
+function back() {
+  setCode(held.served);
+  /** @type {HTMLElement} */ (document.querySelector("#alpha-slider")).focus();
+}
+
+function useNext() {
+  setAlpha(words.shown(alphaNow()));
+  const message = "The next pictures are upscaled with this α, chosen before you see them.";
+  toast(message, { kind: "success" });
+  announce(message);
+}
+
+function conditions({ guarantee }) {
+  const { statement, applicability, voids, lab_psnr_lower_bound_db: psnr } = guarantee;
+  return html`<details class="conditions">
+    <summary>Conditions, and what voids it</summary>
+    <p>${statement}</p>
+    <p>${words.APPLICABILITY[applicability]}</p>
+    <p>The promise is void with:</p>
+    <ul>
+      ${voids.map((line) => html`<li>${line}</li>`)}
+    </ul>
+    ${psnr === null ? nothing : html`<p>PSNR in CIELAB inside the mask: at least ${level(psnr)} dB.</p>`}
+  </details>`;
+}
+
+function details(result) {
+  const { guarantee } = result;
+  const { metric, labels, bound, n, pairs } = guarantee;
+  const facts = [
+    ["Upscaler", `${result.upscaler}, ×${result.scale}`],
+    ["Size", `${size(result.width, result.height)} px`],
+    ["α", String(result.alpha)],
+    ["Threshold t_α", String(result.threshold)],
+    ["Samples M", count(result.samples)],
+    ["Seed", String(result.seed)],
+    ["Prediction", result.prediction],
+    ["Metric", `${metric}${labels ? `, labels: ${labels}` : ""}, bound B = ${bound}`],
+    ["Kind of picture", result.group ?? "any"],
+    result.input_class && ["Kind of upload", `${result.input_class.name}, ${count(result.input_class.n)} scenes`],
+    ["Calibration", `${result.calibration}, ${count(n)} ${pairs ? `scenes, ${count(pairs)} pairs` : "pairs"}`],
+    ["Typicality", level(Number(result.typicality.toPrecision(2)))],
+    ["Time", duration(Object.values(result.timings_ms).reduce((sum, ms) => sum + ms, 0))],
+    ["Result", result.id],
+    ["Opened", time(new Date().toISOString())],
+  ].filter(Boolean);
+  return html`<details class="card"><summary>Details of this result</summary>
+      <dl class="facts" id="facts">${facts.map(([term, value]) => html`<dt>${term}</dt><dd>${value}</dd>`)}</dl>
+    </details>
+    <details class="card" id="curl-details"><summary>The same by command line</summary><pre id="curl" tabindex="0">${command()}</pre></details>`;
+}

@@ -1,0 +1,108 @@
+// How strict the next pictures are treated, and by which upscaler: on the first screen and in a dialog.
+
+import { openDialog } from "../../lib/dialog.js";
+import { count, level, percent } from "../../lib/format.js";
+import { html, live, nothing, render } from "../../lib/html.js";
+import { choose, fault, numberOf, setAlpha } from "../intake.js";
+import { state, store, upscalerOf } from "../state.js";
+import { choices, shown } from "../words.js";
+
+/** The choice that is on: of the three, or null for another α. */
+export function chosenOf({ alpha, isTyped }, upscaler) {
+  const value = isTyped ? numberOf(alpha) : upscaler.default_alpha;
+  return choices(upscaler).find((one) => one.alpha === value) ?? null;
+}
+
+export function settings(now) {
+  const upscaler = upscalerOf(now);
+  if (!upscaler?.calibration) return nothing;
+  const chosen = chosenOf(now, upscaler);
+  const value = now.isTyped ? numberOf(now.alpha) : upscaler.default_alpha;
+  const wrong = fault(now.alpha);
+  return html`<form class="settings" @submit=${(event) => event.preventDefault()} aria-label="Settings of the next pictures">
+    ${now.upscalers.length > 1 ? upscalers(now) : nothing} ${groups(now, upscaler)}
+    <div class="segments choices" role="group" aria-label="How large an error you accept">
+      ${choices(upscaler).map(
+        (one) =>
+          html`<button type="button" aria-pressed=${chosen === one || chosen?.alpha === one.alpha} @click=${() => setAlpha(String(one.alpha))}>
+            ${one.name}
+          </button>`,
+      )}
+    </div>
+    <p class="choice-words">${wrong ? nothing : words(upscaler, chosen, value)}</p>
+    <details class="exact">
+      <summary>Exact value and coverage</summary>
+      <label class="field">
+        <span>Tolerated error α, chosen before you look</span>
+        <input
+          id="next-alpha"
+          name="alpha"
+          inputmode="decimal"
+          autocomplete="off"
+          .value=${live(now.isTyped ? now.alpha : shown(upscaler.default_alpha))}
+          aria-invalid=${wrong ? "true" : "false"}
+          aria-describedby="alpha-hint"
+          @input=${({ target }) => setAlpha(target.value)}
+        />
+        <small id="alpha-hint">
+          ${wrong || `On average the worst spot in the trusted area is off by at most α. From ${shown(upscaler.min_alpha)}, below which nothing can be trusted.`}
+        </small>
+      </label>
+      ${coverage(upscaler)}
+    </details>
+  </form>`;
+}
+
+function words({ min_alpha: least }, chosen, value) {
+  if (value < least) return `Nothing can be trusted below α = ${shown(least)}.`;
+  const steps = `off by at most about ${level(Number((100 * value).toPrecision(2)))} of 100 steps of lightness at the worst spot, on average`;
+  if (chosen?.share === null || !chosen) return `Trusted area: ${steps}.`;
+  return `About ${percent(chosen.share, 0)} of a typical photo is trusted: ${steps}.`;
+}
+
+function upscalers(now) {
+  return html`<label class="field">
+    <span>Upscaler</span>
+    <select id="upscaler" @change=${({ target }) => choose(target.value)}>
+      ${now.upscalers.map(
+        ({ name, scale }) => html`<option value=${name} ?selected=${name === now.upscaler}>${scale ? `${name}, ×${scale}` : name}</option>`,
+      )}
+    </select>
+  </label>`;
+}
+
+/** A calibration may speak about kinds of pictures one by one. */
+function groups(now, { groups: all = {} }) {
+  const entries = Object.entries(all);
+  if (!entries.length) return nothing;
+  return html`<label class="field">
+    <span>Kind of picture</span>
+    <select id="group" @change=${({ target }) => store.set({ group: target.value })}>
+      <option value="" ?selected=${now.group === ""}>any kind</option>
+      ${entries.map(([name, n]) => html`<option value=${name} ?selected=${now.group === name}>${name}, ${count(n)} pairs</option>`)}
+    </select>
+  </label>`;
+}
+
+/** What the calibration covers. */
+function coverage({ classes = [] }) {
+  if (!classes.length) return nothing;
+  return html`<p class="hint">
+    Kinds of upload it knows by itself:
+    ${classes.map(({ name, n, min_alpha: least }) => `${name} (${count(n)} scenes, from α ${shown(least)})`).join(", ")}. Others are
+    upscaled with a warning.
+  </p>`;
+}
+
+/** The same while there are pictures. */
+export async function openSettings() {
+  const place = document.createElement("div");
+  const draw = () => render(settings(state), place);
+  store.watch(draw);
+  await openDialog({
+    title: "For the next pictures",
+    body: place,
+    actions: [{ label: "Done", value: null, primary: true }],
+  });
+  store.watchers.delete(draw);
+}
