@@ -24,7 +24,7 @@ from tests.web.browser import DESKTOP, launched, serving
 from tests.web.results import store_result
 
 SECONDS = 3
-READY = "html[data-ready] #upscaler option"
+READY = "html[data-ready] #drop:not(.off) .hint"
 
 # Drives one gesture per frame and notes when frames began.
 DRIVE = """

@@ -23,36 +23,35 @@ WIDE = {"width": 1360, "height": 850}
 PATIENCE_MS = 120_000
 
 
-def upscaled(page: Page) -> None:
-    """The example photograph of the bridge, at α = 0.05."""
+def ready(page: Page) -> None:
+    """The first screen, its example shown."""
     page.goto("/")
-    page.wait_for_selector("#upscaler option", state="attached")
-    page.fill("#next-alpha", "0.05")
-    page.click(".example[data-name='bridge.webp']")
+    page.wait_for_selector("#example[data-shown]")
+    page.wait_for_selector(".choices button")
+
+
+def upscaled(page: Page) -> None:
+    """The example photograph of the bridge, treated strictly."""
+    ready(page)
+    page.click("text=Strict")
+    page.click(".example[data-name=bridge]")
     page.wait_for_selector("#canvas[data-shown]", timeout=PATIENCE_MS)
 
 
 def pixels(page: Page) -> None:
-    """The same close up, beside the input, hatched, with an α that was chosen after looking."""
+    """The same close up, hatched, with an α that was chosen after looking."""
     upscaled(page)
-    page.click("#compare")
-    page.click("[data-look=hatch]")
+    page.click("#looks [data-look=hatch]")
     page.locator("#alpha-slider").fill("560")
     for _ in range(3):
         page.click("#zoom-in")
     page.focus("#alpha-slider")
 
 
-def intake(page: Page) -> None:
-    """The page as it is first seen."""
-    page.goto("/")
-    page.wait_for_selector("#upscaler option", state="attached")
-
-
 SCENES: dict[str, tuple[Callable[[Page], None], dict]] = {
     "page-upscale": (upscaled, {"viewport": WIDE}),
     "page-pixels": (pixels, {"viewport": WIDE, "color_scheme": "dark"}),
-    "page-intake": (intake, {"viewport": WIDE}),
+    "page-intake": (ready, {"viewport": WIDE}),
     "page-phone": (upscaled, {"viewport": PHONE, "device_scale_factor": 2}),
     **{name: (scene, {"viewport": WIDE}) for name, scene in admin_scenes.SCENES.items()},
 }

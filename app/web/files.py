@@ -102,14 +102,17 @@ class Site:
 def _navigation(current: Page) -> str:
     """The links to all pages that have a place of their own."""
     links = (
-        f'<a href="{page.paths[0]}"{_current(page is current)}>{html.escape(page.title)}</a>'
+        f'<a href="{page.paths[0]}"{_state(page, current)}>{html.escape(page.title)}</a>'
         for page in PAGES
     )
     return "\n".join(links)
 
 
-def _current(is_current: bool) -> str:
-    return ' aria-current="page"' if is_current else ""
+def _state(page: Page, current: Page) -> str:
+    """Pages for admins are hidden until the tab has a key, but for the one that is looked at."""
+    if page is current:
+        return ' aria-current="page"'
+    return " data-admin hidden" if page.needs_admin else ""
 
 
 def _walk(folder: Traversable, prefix: str = "") -> list[tuple[str, File]]:

@@ -12,6 +12,7 @@ import pytest
 
 from app import __version__
 from app.api.upscale import negotiate
+from app.calibration.insight import thresholds
 from app.conformal.fidelity import LAB_BOUND
 from app.errors import BadRequest
 from app.serving.answer import Result
@@ -335,6 +336,10 @@ class TestUpscalers:
                 "default_alpha": calibration.manifest.default_alpha,
                 "min_alpha": calibration.curve.min_alpha,
                 "bound": calibration.bound,
+                "table": [
+                    {key: row[key] for key in ("alpha", "trusted_fraction")}
+                    for row in thresholds(calibration)
+                ],
             },
             {
                 "name": "other",
@@ -349,6 +354,7 @@ class TestUpscalers:
                 "default_alpha": None,
                 "min_alpha": None,
                 "bound": None,
+                "table": [],
             },
         ]
 

@@ -18,7 +18,16 @@ from tests.servers import ProcessGroup, ServerMissing, free_port
 
 ADMIN_KEY = "page-admin-key"
 ARTEFACTS = Path(__file__).parents[2] / "test-artefacts"
-DESKTOP, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
+DESKTOP, LAPTOP = {"width": 1360, "height": 850}, {"width": 1280, "height": 640}
+PHONE = {"width": 390, "height": 844}
+TOUCH = {"viewport": PHONE, "has_touch": True, "is_mobile": True}
+LOOKS = [
+    {"viewport": DESKTOP, "color_scheme": "light"},
+    {"viewport": LAPTOP, "color_scheme": "dark"},
+    {**TOUCH, "color_scheme": "dark"},
+    {**TOUCH, "color_scheme": "light"},
+]
+"""How the screens are looked at: three sizes, light and dark."""
 NOTHING_OUTSIDE = [
     "--no-sandbox",
     "--disable-gpu",
@@ -96,6 +105,12 @@ class Watched:
         """Keep what the page looks like now among the artefacts of the run."""
         ARTEFACTS.mkdir(exist_ok=True)
         self.page.screenshot(path=ARTEFACTS / f"{name}.png", full_page=True)
+
+
+def fits(page: Page) -> bool:
+    """Whether nothing is wider than the window."""
+    wide, window = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
+    return bool(wide <= window)
 
 
 def barriers(page: Page) -> list[str]:

@@ -133,32 +133,6 @@ return { multiples, codes: alphas.map((alpha) => codeOf(alpha, bound)) };
         assert found["codes"] == expected
 
 
-def test_a_promise_with_high_probability_says_so(blank):
-    """The sentence names the probability, and the command names the group."""
-    script = (
-        MODULE
-        + """
-const { promise, curl } = await import(at("upscale/words.js"));
-const guarantee = { metric: "neighborhood", n: 300, applicability: "exact", bound: 1 };
-const result = { upscaler: "span-x4", seed: 7, group: "faces", alpha: 0.1, threshold: 1 };
-const promised = (facts) => promise({ ...result, guarantee: { ...guarantee, ...facts } });
-return [
-  promised({ kind: "expectation" }),
-  promised({ kind: "high_probability", delta: 0.1 }),
-  curl({ origin: "http://x", name: 'a"b', result, needsKey: true }),
-];
-"""
-    )
-    plain, sure, command = blank.evaluate(f"async () => {{ {script} }}")
-    assert plain.startswith("On average over images like the 300")
-    assert sure.startswith(
-        "With a probability of at least 90 % over the draw of the calibration images:"
-    )
-    assert "-F 'group=faces'" in command
-    assert '\'image=@"a\\"b"\'' in command
-    assert '-H "Authorization: Bearer $TRUSTSCALE_KEY"' in command
-
-
 SIDE = 256
 
 # The middle of the canvas, as one letter per pixel: black, white or something else.
@@ -180,7 +154,7 @@ def test_the_mask_is_the_server_s_at_every_alpha(open_page, site):
     page = open_page("/").page
     open_result(page, upload(crop(side=SIDE // 4)))
     result_id = page.get_attribute("#canvas", "data-shown")
-    page.click("[data-look=mask]")
+    page.click("#looks [data-look=mask]")
     page.click("#zoom-one")
     shares = []
     for place in (0, 120, 300, 400, 480, 560, 640, 720, 850, 1000):
@@ -260,4 +234,4 @@ def test_a_large_result_stays_responsive(open_page, site, site_folder):
     assert 30 <= page.evaluate(GESTURES, 30) <= 32
     assert page.evaluate("window.most") <= 4_000_000
     page.mouse.move(420, 560)
-    expect(page.locator("#readout")).to_contain_text("Pixel")
+    expect(page.locator(".stage .readout")).to_contain_text("Pixel")

@@ -21,24 +21,62 @@ def test_promises(call):
         facts = {k: v for k, v in changes.items() if k not in RESULT}
         return str(call("upscale/words.js", "promise", {**result, "guarantee": GUARANTEE | facts}))
 
-    assert f"{GUARANTEE['error']} inside the mask is at most α = 0.1" in promise()
-    window = promise(applicability="per_window")
-    assert "in a window of the calibrated size picked without looking" in window
+    assert "about 10 of the 100 steps of lightness" in promise()
+    assert "worst spot in the trusted area is off by at most" in promise()
+    assert "over images like the 243 it was calibrated with" in promise()
+    assert "81 scenes (243 pictures)" in promise(n=81, pairs=243)
+    assert "an error above 50 steps counts as 50" in promise(counted_up_to=0.5)
+    assert "at most about 10 of 100 have a difference in meaning" in promise(metric="semantic")
+    synthetic = promise(metric="semantic", labels="synthetic")
+    assert "a difference that a synthetic annotator (a rule, not a person) would mark" in synthetic
+    assert "in a window of the calibrated size placed at random" in promise(
+        applicability="per_window"
+    )
+    assert promise(applicability="unknown").startswith("Not known")
     sure = {0.1: "90 %", 0.07: "93 %", 0.014: "98.6 %", 0.1234: "87 %", 0.0001: "99.99 %"}
     for delta, wanted in sure.items():
         said = promise(kind="high_probability", delta=delta)
         assert said.startswith(f"With a probability of at least {wanted} over the draw")
     assert promise(threshold="-inf") == "Nothing is trusted, so nothing is promised."
     assert promise(alpha=2).startswith("This α promises nothing")
-    assert call("upscale/words.js", "sizeOfError", {**RESULT, "alpha": 2}) == ""
-    assert call("upscale/words.js", "sizeOfError", RESULT) != ""
-    label = {**RESULT, "guarantee": GUARANTEE | {"unit": "label"}}
-    assert call("upscale/words.js", "sizeOfError", label) == ""
 
     grave = {**RESULT, "warnings": ["Unlike."], "typicality": 0.01}
     assert call("upscale/words.js", "alertsOf", grave) == {"lines": ["Unlike."], "grave": True}
     assert call("upscale/words.js", "alertsOf", RESULT) == {"lines": [], "grave": False}
     assert call("upscale/words.js", "done", {"scale": 1}) == "restored"
+
+
+def test_choices(call):
+    """Strict, Balanced and Lenient come from the calibration's table, as far as it has them."""
+    table = [{"alpha": a, "trusted_fraction": 2 * a} for a in (0.025, 0.05, 0.075, 0.1, 0.15, 0.2)]
+    own = {"table": table, "default_alpha": 0.1, "min_alpha": 0.01}
+
+    def names(**changes: object) -> list[tuple[str, float]]:
+        found = call("upscale/words.js", "choices", {**own, **changes})
+        return [(one["name"], one["alpha"]) for one in found]
+
+    assert names() == [("Strict", 0.05), ("Balanced", 0.1), ("Lenient", 0.15)]
+    assert names(min_alpha=0.06) == [("Strict", 0.075), ("Balanced", 0.1), ("Lenient", 0.15)]
+    assert names(min_alpha=0.1) == [("Balanced", 0.1), ("Lenient", 0.15)]
+    assert names(table=[]) == [("Balanced", 0.1)]
+    assert call("upscale/words.js", "apart", 0.1, 0.10003) == ["0.1", "0.10003"]
+
+
+def test_the_command(call):
+    """It repeats the request: group, quoted name, and the key by its variable."""
+    result = {"upscaler": "span-x4", "seed": 7, "group": "faces", "alpha": 0.1}
+    facts = {"origin": "http://x", "name": 'a"b', "result": result, "needsKey": True}
+    command = call("upscale/words.js", "curl", facts)
+    assert "-F 'group=faces'" in command
+    assert '\'image=@"a\\"b"\'' in command
+    assert '-H "Authorization: Bearer $TRUSTSCALE_KEY"' in command
+
+
+def test_the_marking_stands_out(call):
+    """Pink, unless the picture is full of it."""
+    grey, pink = 0xFF808080, 0xFF8C00E0
+    for pixels, wanted in (([grey] * 9, [224, 0, 140]), ([pink] * 9, [255, 208, 0])):
+        assert call("upscale/paint.js", "standingOut", pixels) == wanted
 
 
 def test_areas_and_backtests_between_the_tabled_alphas(call):

@@ -22,12 +22,13 @@ const root = document.querySelector("#view");
 function page(now) {
   const picture = selectedOf(now);
   document.body.classList.toggle("dropping", now.isDropping);
-  document.body.classList.toggle("working", Boolean(picture || now.shown || now.lost));
+  document.body.classList.toggle("working", Boolean(picture || now.shown));
   const name = picture?.name ?? now.shown?.name;
   document.title = `${name ?? "Upscale"} · Trustscale`;
+  const isFirst = !picture && !now.lost && !now.shown;
   const main = picture ? picked(picture, now) : now.lost ? lost(now.lost) : now.shown ? result(now) : first(now);
-  if (main && !picture && !now.lost && !now.shown) loadExample();
-  return html`${strip(now, (one) => select(one))} ${main} ${now.isDropping ? html`<div class="drop-veil">Drop to upscale</div>` : nothing}`;
+  if (isFirst) loadExample();
+  return html`${strip(now, (one) => select(one), !isFirst)} ${main} ${now.isDropping ? html`<div class="drop-veil">Drop to upscale</div>` : nothing}`;
 }
 
 root.replaceChildren();

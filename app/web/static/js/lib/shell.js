@@ -1,7 +1,7 @@
 // What every page has: the masthead's buttons, and errors that nobody caught.
 
-import { manageKeys } from "./auth.js";
-import { $, announce } from "./dom.js";
+import { key, manageKeys } from "./auth.js";
+import { $, $$, announce } from "./dom.js";
 import { toastError } from "./toast.js";
 
 const THEMES = ["auto", "light", "dark"];
@@ -34,7 +34,14 @@ function nextTheme() {
   document.dispatchEvent(new CustomEvent("themechange"));
 }
 
+/** The pages of admins are offered once there is a key that opens them. */
+function showPages() {
+  for (const link of $$(".pages [data-admin]")) link.hidden = key("admin") === null;
+}
+
 showTheme();
+showPages();
+document.addEventListener("keys", showPages);
 $("#theme-button").addEventListener("click", nextTheme);
 $("#keys-button").addEventListener("click", manageKeys);
 addEventListener("unhandledrejection", (event) => toastError(event.reason));

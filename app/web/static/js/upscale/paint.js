@@ -7,7 +7,7 @@
 const WHITE = 0xffffffff;
 const BLACK = 0xff000000;
 const STRIPE = 12;
-const VEIL = 0.3;
+const VEIL = 0.24;
 const STRONG_VEIL = 0.65;
 
 export const LOOKS = ["contour", "tint", "hatch", "mask", "off"];

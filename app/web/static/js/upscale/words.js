@@ -49,7 +49,7 @@ export function promise(result) {
 /** What is bounded, and by what. */
 function bounded({ guarantee, alpha }, where) {
   const { unit, error, counted_up_to: most } = guarantee;
-  if (unit === "label") return `at most about ${steps(alpha)} of 100 have an ${error} anywhere in the trusted area${where.replace(/,$/, "")}`;
+  if (unit === "label") return `at most about ${steps(alpha)} of 100 have a ${error} anywhere in the trusted area${where.replace(/,$/, "")}`;
   if (unit !== "lab") return `the largest ${error} in the trusted area${where} is at most α = ${shown(alpha)}`;
   return (
     `the worst spot in the trusted area${where} is off by at most about ${steps(alpha)} of the 100 steps of ` +

@@ -22,13 +22,14 @@ export function picked(picture, state) {
 export function result(state) {
   const { result: found, name } = state.shown;
   return html`<section class="result" aria-labelledby="result-title" aria-busy=${state.isOpening}>
+    <div class="stage-head">
+      <h1 id="result-title" tabindex="-1">${name}</h1>
+      <span class="hint">${size(found.width, found.height)} px, ${found.upscaler} ×${found.scale}</span>
+      ${downloads()}
+    </div>
+    ${toolbar(state)}
     <div class="stage">
-      <div class="stage-head">
-        <h1 id="result-title" tabindex="-1">${name}</h1>
-        <span class="hint">${size(found.width, found.height)} px, ${found.upscaler} ×${found.scale}</span>
-        ${downloads()}
-      </div>
-      ${toolbar(state)} ${viewer.element}
+      ${viewer.element}
       <p class="hint" id="canvas-keys">
         Hold the picture or <kbd>h</kbd> to see it without marks. <kbd>o</kbd> marking <kbd>c</kbd> compare <kbd>+</kbd> <kbd>−</kbd>
         <kbd>0</kbd> <kbd>1</kbd> zoom <kbd>←</kbd> <kbd>→</kbd> picture before, next

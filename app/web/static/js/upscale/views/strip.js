@@ -10,15 +10,15 @@ import { chosenOf, openSettings } from "./settings.js";
 
 const ROUND = 2 * Math.PI * 16; // of the ring, in its own units
 
-/** onPick(picture) shows one of them. */
-export function strip(state, onPick) {
+/** onPick(picture) shows one of them; `adds`: it holds the way to add more. */
+export function strip(state, onPick, adds) {
   const { pictures } = state;
   if (!pictures.length) return nothing;
   const done = pictures.filter((one) => one.state === "done");
   const ended = pictures.filter((one) => ["done", "failed", "cancelled", "expired"].includes(one.state));
   return html`<section class="strip" aria-label="Your pictures">
     <div class="strip-row">
-      ${addCard(state)}
+      ${adds ? addCard(state) : nothing}
       <ol id="items">
         ${repeat(
           pictures,
