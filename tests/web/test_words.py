@@ -26,12 +26,11 @@ def test_promises(call):
     assert "over images like the 243 it was calibrated with" in promise()
     assert "81 scenes (243 pictures)" in promise(n=81, pairs=243)
     assert "an error above 50 steps counts as 50" in promise(counted_up_to=0.5)
-    assert "at most about 10 of 100 have a difference in meaning" in promise(metric="semantic")
-    synthetic = promise(metric="semantic", labels="synthetic")
-    assert "a difference that a synthetic annotator (a rule, not a person) would mark" in synthetic
-    assert "in a window of the calibrated size placed at random" in promise(
-        applicability="per_window"
-    )
+    marked = promise(unit="label", error="difference in meaning")
+    assert "at most about 10 of 100 have a difference in meaning anywhere" in marked
+    assert "the largest oddity in the trusted area is at most" in promise(unit=None, error="oddity")
+    window = promise(applicability="per_window")
+    assert "in a window of the calibrated size placed at random" in window
     assert promise(applicability="unknown").startswith("Not known")
     sure = {0.1: "90 %", 0.07: "93 %", 0.014: "98.6 %", 0.1234: "87 %", 0.0001: "99.99 %"}
     for delta, wanted in sure.items():
