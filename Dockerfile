@@ -1,7 +1,6 @@
-# Three images from one file:
+# Two images from one file:
 #
 #     docker build --target gateway -t trustscale-gateway .   # serve, jobs; no torch
-#     docker build --target jobs    -t trustscale-jobs    .   # jobs, with compiled kernels
 #     docker build --target worker  -t trustscale-worker  .   # torch with CUDA
 #
 # Dependencies are locked with hashes in requirements/*.lock (made by requirements/lock.sh). For a
@@ -39,13 +38,6 @@ RUN python -m venv --without-pip /opt/trustscale \
       /opt/trustscale/lib/python3*/site-packages/onnxruntime/transformers
 COPY --from=wheel /wheels /tmp/wheels
 RUN pip --python /opt/trustscale/bin/python install --no-deps --no-index /tmp/wheels/*.whl
-
-# A compiler of 200 MB, for those who calibrate; the gateway stays small.
-FROM gateway-env AS jobs-env
-COPY requirements/jobs.lock /tmp/requirements.lock
-RUN pip --python /opt/trustscale/bin/python install \
-      --require-hashes --only-binary :all: -r /tmp/requirements.lock \
- && rm -r /opt/trustscale/lib/python3*/site-packages/numba/tests
 
 FROM ${PYTHON_IMAGE} AS worker-env
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
@@ -98,11 +90,6 @@ EXPOSE 8001
 HEALTHCHECK --interval=10s --timeout=5s --start-period=120s --retries=3 \
   CMD ["python", "-c", "from http.client import HTTPConnection as C; c = C('127.0.0.1', 8001, timeout=4); c.request('GET', '/v2/health/live'); raise SystemExit(c.getresponse().status != 200)"]
 CMD ["worker", "--help"]
-
-# ── jobs: works for gateways; with --metrics-port it can be asked how it does ────────────────────
-FROM base AS jobs
-COPY --from=jobs-env /opt/trustscale /opt/trustscale
-CMD ["jobs"]
 
 # ── gateway: the last stage, and so the default target ───────────────────────────────────────────
 FROM base AS gateway

@@ -69,5 +69,5 @@ $(VENV)/.demo: $(BIN)/python pyproject.toml
 	touch $@
 
 $(VENV)/.install: $(BIN)/python pyproject.toml
-	$(BIN)/python -m pip install --quiet --editable '.[worker,evaluate,fast,tracing]' --group dev
+	$(BIN)/python -m pip install --quiet --editable '.[worker,evaluate,tracing]' --group dev
 	touch $@ $(VENV)/.demo

@@ -118,9 +118,6 @@ class Settings(BaseSettings):
     job_ttl_s: Seconds = Field(
         7 * 86400.0, description="Ended jobs and their uploads are removed after this."
     )
-    compiled: Literal["auto", "off"] = Field(
-        "auto", description="Servers and calibrations use compiled kernels if numba is there."
-    )
     canary_interval_s: Seconds = Field(
         86400.0, description="How often remote models are tried for a silent change."
     )

@@ -24,7 +24,6 @@ lock() {
 
 lock gateway pyproject.toml --extra tracing
 lock gateway-s3 pyproject.toml --extra tracing --extra s3
-lock jobs pyproject.toml --extra tracing --extra fast
 lock worker pyproject.toml --extra tracing --extra worker
 lock build requirements/build.in
 # The constraints are a temporary file: its name says nothing.

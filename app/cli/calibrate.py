@@ -29,7 +29,6 @@ from app.conformal.fidelity import metric_names
 from app.errors import BadRequest
 from app.sampling.pipeline import learn
 from app.settings import KEY_VARIABLE
-from app.warmup import start_warm_up
 
 
 def calibrate(
@@ -189,7 +188,6 @@ async def _run(
     async with local(many=True) as session:
         upscaler = session.service.upscaler(config.upscaler)
         await learn(upscaler)
-        start_warm_up(session.settings)
         pipeline = config.pipeline(upscaler)
         files = find_pairs(folder, group_by)
         if any(pair.x for pair in files):

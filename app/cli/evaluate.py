@@ -22,7 +22,6 @@ from app.evaluation.run import Options
 from app.evaluation.variants import DEFAULT_SAMPLES, Variant, builtin, read_variants
 from app.images.degrade import Degradation
 from app.sampling.pipeline import learn
-from app.warmup import start_warm_up
 
 ALPHAS = (0.05, 0.075, 0.1, 0.2, 0.3)
 REFERENCE = 0.1
@@ -144,7 +143,6 @@ async def _run(
         upscalers = [session.service.upscaler(name) for name in dict.fromkeys(names or [""])]
         for upscaler in upscalers:
             await learn(upscaler)
-        start_warm_up(session.settings)
         with progress_bar() as progress:
             return await conduct(
                 upscalers,

@@ -17,7 +17,6 @@ from app.settings import Settings, load_settings
 from app.telemetry.export import exporting
 from app.telemetry.logs import configure_logs
 from app.telemetry.metrics import Metrics
-from app.warmup import start_warm_up
 
 log = structlog.get_logger(__name__)
 
@@ -48,7 +47,6 @@ async def _run(settings: Settings, host: str, port: int | None) -> None:
     async with AsyncExitStack() as stack:
         parts = await open_parts(settings, stack, metrics=metrics)
         await stack.enter_async_context(listening(worker_app(parts, metrics), host, port))
-        start_warm_up(settings)
         log.info("jobs_started", upscalers=list(parts.upscalers))
         await run_until_signalled(parts.queue, parts.handlers, concurrency=parts.concurrency)
         log.info("jobs_stopped")

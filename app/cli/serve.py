@@ -15,7 +15,6 @@ from app.assembly import check_start
 from app.main import create_app
 from app.settings import load_settings, unknown_variables
 from app.telemetry.logs import configure_logs
-from app.warmup import start_warm_up
 
 # Longer than a proxy keeps idle connections (Caddy here 30 s, nginx 60 s): or it would now and then
 # send a request into a connection that is being closed, which it cannot repeat.
@@ -44,7 +43,6 @@ def serve(
     for name in unknown_variables(os.environ):
         structlog.get_logger(__name__).warning("unknown_setting", variable=name)
     asyncio.run(check_start(settings))
-    start_warm_up(settings)
     app = create_app(settings)
     app.state.stopping = asyncio.Event()
     config = uvicorn.Config(

@@ -6,15 +6,13 @@ the bound B of a fidelity error survives smoothing.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from app.conformal import compiled
-from app.conformal.compiled import Real
-
+Real = TypeVar("Real", np.float32, np.float64)
 Kernel = Literal["box", "gaussian"]
 
 
@@ -28,8 +26,6 @@ def smooth(values: NDArray[Real], kernel: Kernel, size: int) -> NDArray[Real]:
         return values
     if kernel == "gaussian":
         return _gaussian(values, size / 6, size // 2)
-    if kernels := compiled.kernels():
-        return kernels.box(values, size)
     return np.asarray(ndimage.uniform_filter(values, size, mode="reflect"), values.dtype)
 
 
@@ -46,9 +42,5 @@ def gaussian_radius(deviation: float) -> int:
 
 
 def _gaussian(values: NDArray[Real], deviation: float, radius: int) -> NDArray[Real]:
-    if (kernels := compiled.kernels()) and values.dtype == np.float32:
-        return np.asarray(
-            kernels.gaussian(values.astype(np.float32, copy=False), deviation, radius), values.dtype
-        )
     blurred = ndimage.gaussian_filter(values, deviation, mode="reflect", radius=radius)
     return np.asarray(blurred, values.dtype)

@@ -18,8 +18,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from app.conformal import compiled
-
 # Linear sRGB to CIE XYZ (IEC 61966-2-1) and the D65 white point, as in scikit-image.
 _XYZ_FROM_RGB = np.array(
     [
@@ -82,8 +80,6 @@ def normalised_lab(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
         ValueError: another dtype or shape.
     """
     check_rgb(rgb)
-    if kernels := compiled.kernels():
-        return kernels.lab(rgb)
     height, width, _ = rgb.shape
     out = np.empty((3, height * width), np.float32)
     pixels = rgb.reshape(-1, 3)
@@ -103,8 +99,6 @@ def lab_distance(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray
     check_rgb(second)
     if first.shape != second.shape:
         raise ValueError(f"{first.shape} and {second.shape} differ in size")
-    if kernels := compiled.kernels():
-        return kernels.distance(first, second)
     difference = normalised_lab(first)
     difference -= normalised_lab(second)
     np.abs(difference, out=difference)

@@ -36,7 +36,7 @@ def clients(seconds: float) -> None:
     rows = []
     with (
         tempfile.TemporaryDirectory() as folder,
-        serving(Path(folder), REAL, compiled="off") as server,
+        serving(Path(folder), REAL) as server,
     ):
         asyncio.run(load(server.url, ask, clients=1, seconds=3))
         for count in COUNTS:

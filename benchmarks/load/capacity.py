@@ -34,7 +34,7 @@ MOST_GROWTH = 1.1
 
 def main(seconds: float) -> None:
     """Measure, print, and stop with an error if a bound does not hold."""
-    settings = {"max_in_flight": CAPACITY, "max_waiting": 0, "compiled": "off", "result_ttl_s": 5}
+    settings = {"max_in_flight": CAPACITY, "max_waiting": 0, "result_ttl_s": 5}
     ask = upscaling(photograph(SIDE), alpha="0.05")
     with (
         tempfile.TemporaryDirectory() as folder,

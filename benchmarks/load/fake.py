@@ -22,7 +22,6 @@ from app.settings import load_settings
 from app.telemetry.logs import configure_logs
 from app.upscalers.base import RGB, Capabilities, Source
 from app.upscalers.embedded import EmbeddedUpscaler
-from app.warmup import start_warm_up
 
 SCALE = 4
 VARIANTS = 16
@@ -75,7 +74,6 @@ class InstantUpscaler:
 def main(port: int) -> None:
     settings = load_settings()
     configure_logs(settings.log_level, settings.log_format)
-    start_warm_up(settings)
     fingerprint = EmbeddedUpscaler().fingerprint
     seconds = float(os.environ.get("LOAD_SLEEP_S", "0"))
     app = create_app(settings, build=lambda *_: InstantUpscaler(fingerprint, seconds))

@@ -81,7 +81,7 @@ def main(seconds: float) -> None:
     mix = Mix(0)
     with (
         tempfile.TemporaryDirectory() as folder,
-        serving(Path(folder), REAL, compiled="off", result_ttl_s=60) as server,
+        serving(Path(folder), REAL, result_ttl_s=60) as server,
         Memory(server, every_s=2) as memory,
     ):
         asyncio.run(visits(server, mix, seconds))

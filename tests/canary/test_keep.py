@@ -203,7 +203,7 @@ async def test_command_line(tmp_path, monkeypatch):
             return await super().generate(source, seeds, turn)
 
     upscaler = Tiring(capabilities=Capabilities(concurrency=1))
-    settings = Settings(data_dir=tmp_path / "data", upscalers=[REMOTE], compiled="off")
+    settings = Settings(data_dir=tmp_path / "data", upscalers=[REMOTE])
     monkeypatch.setattr(app.cli.local, "load_settings", lambda: settings)
     monkeypatch.setattr(app.cli.local, "configure_logs", lambda *_: None)
     monkeypatch.setattr(

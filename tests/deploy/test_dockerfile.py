@@ -12,7 +12,7 @@ import pytest
 from tests.deploy.files import ROOT, run
 
 TEXT = (ROOT / "Dockerfile").read_text("utf-8")
-LOCKS = ("build", "gateway", "gateway-s3", "jobs", "worker")
+LOCKS = ("build", "gateway", "gateway-s3", "worker")
 
 
 def stages() -> dict[str, list[tuple[str, str]]]:
@@ -63,17 +63,6 @@ class TestDockerfile:
         assert f"'{path}'" in program[2]
         compile(program[2], "healthcheck", "exec")
         assert "TRUSTSCALE_DATA_DIR=/var/lib/trustscale" in " ".join(all_of(target, "ENV"))
-
-    def test_the_jobs_target(self):
-        """The gateway's program and locked dependencies, and the compiler; not root, tini first."""
-        assert STAGES["jobs-env"][0] == ("FROM", "gateway-env AS jobs-env")
-        assert ("COPY", "--from=jobs-env /opt/trustscale /opt/trustscale") in STAGES["jobs"]
-        assert all_of("jobs", "USER")[-1] == "10001:10001"
-        assert json.loads(all_of("jobs", "ENTRYPOINT")[-1])[-1] == "trustscale"
-        assert json.loads(all_of("jobs", "CMD")[-1]) == ["jobs"]
-        gateway, jobs = requirements("gateway"), requirements("jobs")
-        assert {name: jobs[name] for name in gateway} == gateway
-        assert set(jobs) - set(gateway) == {"numba", "llvmlite"}
 
     def test_the_default_target_is_the_gateway(self):
         """A build that names no target makes the small image."""
@@ -144,14 +133,13 @@ class TestLocks:
     def test_the_gateway_has_no_torch(self):
         """The small image carries no GPU libraries; the worker's has torch."""
         assert not {"torch", "torchvision", "triton", "spandrel"} & set(requirements("gateway"))
-        assert "numba" not in requirements("gateway")
         assert {"torch", "spandrel", "safetensors"} <= set(requirements("worker"))
         assert any(name.startswith("nvidia-") for name in requirements("worker"))
 
     def test_the_images_agree(self):
         """What two locks share is the same release."""
         gateway = requirements("gateway")
-        for other in ("gateway-s3", "jobs", "worker"):
+        for other in ("gateway-s3", "worker"):
             versions = requirements(other)
             shared = set(gateway) & set(versions)
             assert {name: gateway[name] for name in shared} == {n: versions[n] for n in shared}
@@ -163,7 +151,6 @@ class TestLocks:
         wanted = {
             "gateway": project["dependencies"] + extras["tracing"],
             "gateway-s3": project["dependencies"] + extras["tracing"] + extras["s3"],
-            "jobs": project["dependencies"] + extras["tracing"] + extras["fast"],
             "worker": project["dependencies"] + extras["tracing"] + extras["worker"],
         }
         for lock, dependencies in wanted.items():
