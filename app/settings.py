@@ -7,6 +7,7 @@ Order of precedence: environment `TRUSTSCALE_*`, then the file that `TRUSTSCALE_
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import tomllib
@@ -35,12 +36,15 @@ from app.errors import ConfigError
 from app.images.decode import Limits
 from app.upscalers.config import BaseUrl, EmbeddedConfig, Name, UpscalerConfig, WorkerConfig
 
+log = logging.getLogger(__name__)
+
 CONFIG_VARIABLE = "TRUSTSCALE_CONFIG"
 KEY_VARIABLE = "TRUSTSCALE_KEY"  # the key that the command line sends to a server
 PREFIX = "TRUSTSCALE_"
 SECRETS_FOLDER = "/run/secrets"  # where container engines mount what is secret
 
 _REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_GONE = frozenset({"compiled"})  # settings of earlier versions that changed no answer
 _SECRETS = ("client_keys", "admin_keys")
 _URLS = ("store", "queue", "spool")
 # Up to the last @, since passwords hold colons, slashes and @ that somebody forgot to encode.
@@ -312,6 +316,9 @@ def _read_file() -> dict[str, Any]:
         raise ConfigError(f"Cannot read {path}: {error.strerror}.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid TOML: {error}.") from None
+    for name in _GONE & document.keys():
+        log.warning("%s: the setting %s does nothing any more; remove it.", path, name)
+        del document[name]
     for name in _SECRETS:
         values = document.get(name, [])
         for value in values if isinstance(values, list) else [values]:

@@ -25,13 +25,12 @@ from app.calibration.active import shipped_calibrations
 from app.calibration.measure import measure_pair, pack, reduce_pair
 from app.calibration.pairs import Pair, load_pair
 from app.calibration.record import Calibration
-from app.conformal import RiskCurve, Staircase, compiled
+from app.conformal import RiskCurve, Staircase
 from app.images.encode import png_rgb
 from app.sampling.measure import measure
 from app.sampling.pipeline import Pipeline
 from app.upscalers.base import RGB, Capabilities, Source
 from app.upscalers.embedded import EmbeddedUpscaler
-from app.warmup import warm_up
 from benchmarks.arguments import folder_and_count
 from benchmarks.table import print_table
 from tests.api.admin import BASE, truth_files, zipped
@@ -191,28 +190,17 @@ def main(folder: Path, count: int) -> None:
     """Measure and print."""
     pairs = crops(folder, count)
     generation, other = asyncio.run(overhead(pairs))
-    numpy_share = f"{other:.2f} s, {other / generation:.1%}"
-    plain = asyncio.run(rate(*pairs[0], decoding=False))
-    with tempfile.TemporaryDirectory() as machine_code:
-        compiling = time.perf_counter()
-        is_compiled = warm_up(Path(machine_code))
-        compiling = time.perf_counter() - compiling
-    generation, other = asyncio.run(overhead(pairs))
     share = f"{other:.2f} s, {other / generation:.1%}"
     maps = asyncio.run(rate(*pairs[0], decoding=False))
     files = asyncio.run(rate(*pairs[0], decoding=True))
-    compiled.use(None)
     calibration = many()
     size = len(file.dump(calibration)) / 1e6
     breakpoints = np.mean([len(s) for s in calibration.staircases])
     rows = [
         ("generation of 8 samples, 512² → 2048²", f"{generation:.1f} s", ""),
-        ("everything else of a pair, numpy", numpy_share, ""),
-        ("the same, compiled", share if is_compiled else "no numba", "≤ 10 %"),
-        ("2048² pairs, samples for free, numpy", str(plain), ""),
-        ("the same, compiled", str(maps) if is_compiled else "no numba", "≥ 5 /s"),
-        ("the same, with decoding X and Y", str(files) if is_compiled else "no numba", ""),
-        ("compiling and proving, once", f"{compiling:.1f} s" if is_compiled else "no numba", ""),
+        ("everything else of a pair", share, ""),
+        ("2048² pairs, samples for free", str(maps), "≥ 5 /s"),
+        ("the same, with decoding X and Y", str(files), ""),
         (f"{MERGED} staircases, 100 α", f"{1e3 * merging(calibration):.0f} ms", "< 100 ms"),
         (f"file of {MERGED} pairs, {breakpoints:.0f} steps each", f"{size:.1f} MB", "< 20 MB"),
     ]

@@ -29,7 +29,6 @@ from app.system import usable_cores
 from app.upscalers.base import Source
 from app.upscalers.embedded import EmbeddedUpscaler
 from app.upscalers.seeds import sample_seeds
-from app.warmup import warm_up
 from benchmarks.arguments import folder_and_count
 from benchmarks.table import print_table
 
@@ -88,7 +87,6 @@ def main(folder: Path, count: int) -> None:
     plan = Plan(*split(items, 0.7, 0), "image")
     variants = builtin(8, typical_side(items))
     with tempfile.TemporaryDirectory() as place:
-        warm_up(Path(place))  # the command does so beside its work
         alone = spent(lambda: asyncio.run(generate(plan, variants[0])))
         whole = spent(lambda: asyncio.run(evaluate(plan, variants, Path(place))))
         again = spent(lambda: asyncio.run(evaluate(plan, variants, Path(place))))

@@ -1,7 +1,7 @@
 """Fit the weights of the learned σ: `python -m benchmarks.power_fit PHOTOGRAPHS`.
 
 The photographs must have no part in any calibration that the weights are used with. Printed is
-what stands in `app/conformal/learned.py`. `--choose` cross-validates the settings of the fit
+what stands in `app/conformal/fits/learned.json`. `--choose` cross-validates the settings of the fit
 instead, photographs of one scene (`pool_id` of a manifest.csv) always on one side.
 
 **What is fitted.** The area of the mask at a given mean of the worst error, and nothing that stands
@@ -89,9 +89,7 @@ def reduced(path: Path) -> Photograph:
     error = fidelity.error(truth, samples[0])
     height, width = (side // texture.CELL for side in error.shape)
     cells = error.reshape(height, texture.CELL, width, texture.CELL).max(axis=(1, 3))
-    return Photograph(
-        texture.dense_terms(accumulator.pixel_variance(), accumulator.mean_lab()), cells
-    )
+    return Photograph(np.stack([*texture.dense_terms(accumulator.maps()).values()]), cells)
 
 
 def fit(rows: Rows, ridge: float) -> NDArray[np.float64]:
@@ -196,7 +194,8 @@ def main() -> None:
     # σ on the scale of D, where they are compared by eye; the mask does not depend on it.
     gap = np.log(rows.error + ERROR_FLOOR) - rows.terms @ weights
     print(f"OFFSET = {(gap * rows.share).sum() / rows.share.sum():.2f}\nWEIGHTS = {{")
-    for name, weight in zip(texture.term_names(), weights, strict=True):
+    names = [name for name in texture.term_names() if "residual" not in name]
+    for name, weight in zip(names, weights, strict=True):
         if weight:
             print(f'    "{name}": {weight:.4f},')
     print("}")

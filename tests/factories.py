@@ -44,13 +44,13 @@ def truths(folder: Path, count: int, *, side: int = 48) -> Path:
 
 
 async def calibration_of(
-    upscaler: Upscaler, count: int = 30, *, side: int = 48, **fields: object
+    upscaler: Upscaler, count: int = 30, *, side: int = 48, samples: int = 4, **fields: object
 ) -> Calibration:
     """A calibration of synthetic images."""
     pipeline = Pipeline(
         fingerprint=upscaler.fingerprint,
         scale=upscaler.scale,
-        samples=4,
+        samples=samples,
         **fields,
     )
     pairs = []

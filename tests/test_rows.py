@@ -1,10 +1,11 @@
-"""A metric is one row of its registry: nothing else has to know it."""
+"""A metric or an estimator is one row of its registry: nothing else has to know it."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from app.conformal.fidelity import METRICS, Metric
+from app.conformal.indecision import ESTIMATORS, Estimator
 from tests.api.admin import Admin, truth_files
 from tests.api.conftest import *  # noqa: F403 - its gateways
 from tests.api.gateway import ADMIN_KEY, post
@@ -49,4 +50,33 @@ def test_a_metric_is_a_row(start, monkeypatch):
     promise = post(admin.client, alpha=0.3).json()["guarantee"]
     assert "difference of a pixel's brightness, blurred by 4 px" in promise["statement"]
     assert (promise["error"], promise["bound"]) == ("error of brightness", 1.0)
+    assert admin.get(f"/{made['id']}/backtest", splits=5)["rows"]
+
+
+DARKNESS = Estimator(
+    sigma=lambda folded: np.ascontiguousarray(1 - folded.mean_lab()[0]),
+    title="Darkness",
+    radius=lambda _: 0,
+    bytes_per_pixel=20,
+    smooths=False,
+)
+
+
+def test_an_estimator_is_a_row(start, monkeypatch):
+    """Entered in ESTIMATORS, it can be chosen, calibrated and served, and is offered by forms."""
+    monkeypatch.setitem(ESTIMATORS, "darkness", DARKNESS)
+    admin = Admin(start(calibrations=()))
+    options = admin.client.get("/v1/admin/options", headers={"X-API-Key": ADMIN_KEY}).json()
+    assert options["estimators"][-1] == {
+        "estimator": "darkness",
+        "title": "Darkness",
+        "least_samples": 1,
+        "smooths": False,
+        "takes_fit": False,
+    }
+    chosen = {"estimator": "darkness"}
+    made = admin.create(truth_files(12), indecision=chosen, samples=1, activate=True)
+    assert made["pipeline"]["indecision"]["estimator"] == "darkness"
+    answer = post(admin.client, alpha=0.3).json()
+    assert (answer["samples"], answer["guarantee"]["applicability"]) == (1, "exact")
     assert admin.get(f"/{made['id']}/backtest", splits=5)["rows"]

@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field
 from app.api.deps import AdminDep, AdminRoute
 from app.api.problems import problem_responses
 from app.conformal.fidelity import METRICS, Labels, Settings, Unit
+from app.conformal.indecision import ESTIMATORS
 
 router = APIRouter(prefix="/v1/admin/options", tags=["admin"], route_class=AdminRoute)
 
@@ -26,16 +27,39 @@ class MetricOption(BaseModel):
     blurs: bool = Field(description="Whether `blur` changes it.")
 
 
+class EstimatorOption(BaseModel):
+    """An estimator of σ: `estimator` is what `config.indecision` takes."""
+
+    estimator: str
+    title: str
+    least_samples: int = Field(description="M below which it says nothing.")
+    smooths: bool = Field(description="Whether kernel, size, blur and clip_quantile change it.")
+    takes_fit: bool = Field(description="Whether its weights are fitted for the calibration.")
+
+
 class Options(BaseModel):
     """The registries; the first row of each is the default."""
 
     metrics: list[MetricOption]
+    estimators: list[EstimatorOption]
 
 
 @router.get("", responses=problem_responses("unauthorized", "forbidden"))
 async def list_options(_: AdminDep) -> Options:
-    """The fidelity metrics that a calibration can bound."""
-    return Options(metrics=[_metric(key) for key in METRICS])
+    """The fidelity metrics that a calibration can bound, and the estimators of σ."""
+    return Options(
+        metrics=[_metric(key) for key in METRICS],
+        estimators=[
+            EstimatorOption(
+                estimator=name,
+                title=row.title,
+                least_samples=row.least_samples,
+                smooths=row.smooths,
+                takes_fit=row.takes_fit,
+            )
+            for name, row in ESTIMATORS.items()
+        ],
+    )
 
 
 def _metric(key: str) -> MetricOption:

@@ -13,10 +13,9 @@ from app.api.deps import ClientDep, StateDep
 from app.api.problems import problem_responses
 from app.calibration.insight import thresholds
 from app.errors import UpscalerUnavailable
+from app.sampling.defaults import default_samples
 
 router = APIRouter(prefix="/v1/upscalers", tags=["upscale"])
-
-DEFAULT_SAMPLES = 8
 
 
 class TrustedArea(BaseModel):
@@ -66,7 +65,7 @@ async def list_upscalers(state: StateDep, _: ClientDep) -> list[UpscalerOut]:
                 kind=upscaler.kind,
                 scale=scale,
                 fingerprint=fingerprint,
-                samples=calibration.pipeline.samples if calibration else DEFAULT_SAMPLES,
+                samples=calibration.pipeline.samples if calibration else default_samples(upscaler),
                 calibration=active,
                 guarantee=calibration.guarantee.facts() if calibration else None,
                 groups=dict(calibration.groups) if calibration else {},

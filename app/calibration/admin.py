@@ -22,7 +22,7 @@ from app.calibration.record import REMOVED, Calibration
 from app.calibration.uploads import Upload, UploadedPairs, check_uploaded, spool_pairs
 from app.canary.keep import inherit
 from app.conformal.fidelity import needs_label
-from app.errors import BadImage, BadInput, BadPairs, BadRequest, Conflict, NotFound
+from app.errors import BadImage, BadInput, BadPairs, Conflict, NotFound
 from app.images.degrade import Degradation
 from app.images.encode import png_mask
 from app.jobs.queue import JobQueue
@@ -66,9 +66,6 @@ class CalibrationAdmin:
             BadRequest: the config asks for what the upscaler cannot do.
         """
         upscaler = await self._learned(config.upscaler)
-        most = upscaler.capabilities.max_samples
-        if most is not None and config.samples > most:
-            raise BadRequest(f"The upscaler {upscaler.name!r} draws at most {most} samples.")
         return await self._submit(
             config,
             config.pipeline(upscaler),

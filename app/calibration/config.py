@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.calibration.guarantee import GuaranteeSettings
 from app.calibration.record import Manifest
 from app.conformal.fidelity import Settings as FidelitySettings
 from app.conformal.indecision import MAX_SAMPLES
 from app.conformal.indecision import Settings as IndecisionSettings
+from app.errors import BadRequest
 from app.images.degrade import Degradation
+from app.sampling.defaults import default_estimator, default_samples
 from app.sampling.pipeline import Pipeline, Prediction
 from app.upscalers.base import Upscaler
 
@@ -23,9 +25,13 @@ class CalibrationConfig(BaseModel):
 
     name: str | None = Field(None, max_length=200)
     upscaler: str | None = None
-    samples: int = Field(8, ge=2, le=MAX_SAMPLES)
+    samples: int | None = Field(
+        None, ge=1, le=MAX_SAMPLES, description="M; default: what suits the upscaler."
+    )
     prediction: Prediction = "first"
-    indecision: IndecisionSettings = IndecisionSettings()
+    indecision: IndecisionSettings | None = Field(
+        None, description="Default: what suits the upscaler and M."
+    )
     fidelity: FidelitySettings = FidelitySettings()
     default_alpha: float = Field(0.1, gt=0, allow_inf_nan=False)
     guarantee: GuaranteeSettings = GuaranteeSettings()
@@ -37,6 +43,17 @@ class CalibrationConfig(BaseModel):
     attributions: list[Annotated[str, Field(max_length=1000)]] = Field(
         default_factory=list, max_length=10_000, description="Who is to be named for them."
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _estimator(cls, fields: Any) -> Any:
+        """Who sets the window of σ but not what it smooths gets the plain σ for M."""
+        match fields:
+            case {"samples": int(samples), "indecision": dict(indecision)}:
+                if "estimator" not in indecision:
+                    named = {"estimator": default_estimator(samples), **indecision}
+                    return {**fields, "indecision": named}
+        return fields
 
     @classmethod
     def of(cls, manifest: Manifest, *, activate: bool) -> CalibrationConfig:
@@ -59,12 +76,26 @@ class CalibrationConfig(BaseModel):
         )
 
     def pipeline(self, upscaler: Upscaler) -> Pipeline:
-        """The pipeline that this calibration would be valid for."""
+        """The pipeline that this calibration would be valid for.
+
+        Raises:
+            BadRequest: the upscaler or the estimator cannot do with so many samples.
+        """
+        samples = self.samples or default_samples(upscaler)
+        indecision = self.indecision or IndecisionSettings(default_estimator(samples))
+        if samples < indecision.least_samples:
+            raise BadRequest(
+                f"The estimator {indecision.estimator} needs at least {indecision.least_samples} "
+                f"samples, and {samples} is asked for."
+            )
+        most = upscaler.capabilities.max_samples
+        if most is not None and samples > most:
+            raise BadRequest(f"The upscaler {upscaler.name!r} draws at most {most} samples.")
         return Pipeline(
             fingerprint=upscaler.fingerprint,
             scale=upscaler.scale,
-            samples=self.samples,
+            samples=samples,
             prediction=self.prediction,
-            indecision=self.indecision,
+            indecision=indecision,
             fidelity=self.fidelity,
         )

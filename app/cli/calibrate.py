@@ -37,14 +37,23 @@ def calibrate(
     ],
     upscaler: Annotated[str | None, typer.Option(help="Name; default: the first one.")] = None,
     name: Annotated[str | None, typer.Option(help="A name for the calibration.")] = None,
-    samples: Annotated[int, typer.Option(help="M, samples per image.")] = 8,
+    samples: Annotated[
+        int | None, typer.Option(help="M, samples per image; default: what suits the upscaler.")
+    ] = None,
     prediction: Annotated[str, typer.Option(help="first or mean.")] = "first",
     estimator: Annotated[
-        str, typer.Option(help="smoothed_variance, patch_variance, pixel_variance or learned.")
-    ] = "smoothed_variance",
-    kernel: Annotated[str, typer.Option(help="Window of σ: box or gaussian.")] = "box",
-    size: Annotated[int, typer.Option(help="Width of the window of σ in pixels.")] = 7,
-    blur: Annotated[float, typer.Option(help="Gaussian blur of σ in pixels.")] = 4.0,
+        str | None,
+        typer.Option(help="Indecision σ, such as residual; default: what suits upscaler and M."),
+    ] = None,
+    kernel: Annotated[
+        str | None, typer.Option(help="Window of σ: box or gaussian; default: box.")
+    ] = None,
+    size: Annotated[
+        int | None, typer.Option(help="Width of the window of σ in pixels; default: 7.")
+    ] = None,
+    blur: Annotated[
+        float | None, typer.Option(help="Gaussian blur of σ in pixels; default: 4.")
+    ] = None,
     clip_quantile: Annotated[
         float | None, typer.Option(help="Cut σ at this quantile of each image.")
     ] = None,
@@ -101,13 +110,9 @@ def calibrate(
         upscaler=upscaler,
         samples=samples,
         prediction=prediction,
-        indecision={
-            "estimator": estimator,
-            "kernel": kernel,
-            "size": size,
-            "blur": blur,
-            "clip_quantile": clip_quantile,
-        },
+        indecision=_given(
+            estimator=estimator, kernel=kernel, size=size, blur=blur, clip_quantile=clip_quantile
+        ),
         fidelity={"metric": metric, "blur": fidelity_blur, "bound": bound, "labels": labels},
         default_alpha=alpha,
         guarantee={"kind": guarantee, "delta": delta, "method": method},
@@ -170,6 +175,11 @@ def _lines(path: Path) -> list[str]:
         return path.read_text("utf-8").splitlines()
     except UnicodeDecodeError:
         raise BadRequest(f"{path} is not a text file in UTF-8.") from None
+
+
+def _given(**fields: Any) -> dict[str, Any] | None:
+    """The fields that were set; None: the default of all."""
+    return {name: value for name, value in fields.items() if value is not None} or None
 
 
 def _config(**fields: Any) -> CalibrationConfig:

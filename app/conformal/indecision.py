@@ -1,63 +1,91 @@
-"""σ: where the M samples of one request disagree (paper §2.2).
+"""σ: where a prediction may be wrong, told by the M samples of one request and its input (§2.2).
 
-The samples are folded, as they arrive and in any order, into two exact integer sums per pixel, from
+The samples are folded, as they arrive and in any order, into exact integer sums per pixel, from
 which every estimator follows. Memory does not depend on M, and the result does not depend on the
 order of arrival, bit for bit.
+
+`ESTIMATORS` is all that the program knows of its estimators. To add one, write a function of the
+folded samples and enter its row; forms, commands, checks, admission and answers read the row.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from app.conformal import compiled, learned
-from app.conformal.filters import Kernel, gaussian_blur, smooth
-from app.conformal.lab import check_rgb, lab_block, pixel_blocks
-
-Estimator = Literal["smoothed_variance", "patch_variance", "pixel_variance", "learned"]
+from app.conformal.filters import Kernel, gaussian_blur, gaussian_radius, smooth
+from app.conformal.fitted import Fit, shipped
+from app.conformal.lab import check_rgb, lab_block, normalised_lab, pixel_blocks
+from app.conformal.texture import Maps
 
 # Samples enter the sums as integers in units of 2^-20. The unit is below the error of the Lab
 # tables, and 1,024 samples still fit: the largest product M · S2 stays under 2^63.
 _UNIT = np.float32(1 << 20)
 MAX_SAMPLES = 1024
 
-# Samples that are folded together by compiled kernels, and what those that wait may hold in memory.
-_AT_ONCE = 4
-_WAITING_BYTES = 64 * 2**20
+# The weights of `learned`, by the name that calibrations with it carry.
+LEARNED_STATE = "span-x4-small64-37c966caba223976"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimator:
+    """One row of `ESTIMATORS`.
+
+    sigma: σ of the folded samples, float32 [H, W], finite and ≥ 0.
+    title: how a form offers the estimator.
+    radius: σ of a pixel depends on the pixels at most so far away, along either axis; None: on most
+        of the image.
+    window: the smallest image side, in pixels, that it is meant for.
+    bytes_per_pixel: what `sigma` allocates at most, without the folded samples.
+    least_samples: M from which on it says anything.
+    needs_input: whether it looks at the input X.
+    smooths: whether kernel, size, blur and clip_quantile change it.
+    state: which numbers of this program it rests on; None: on none.
+    takes_fit: whether the settings carry its weights.
+    """
+
+    sigma: Callable[[Accumulator], NDArray[np.float32]]
+    title: str
+    radius: Callable[[Settings], int | None]
+    bytes_per_pixel: int
+    window: Callable[[Settings], int] = lambda _: 1
+    least_samples: int = 1
+    needs_input: bool = False
+    smooths: bool = True
+    state: str | None = None
+    takes_fit: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
     """How σ is made from the samples.
 
-    estimator: `pixel_variance` is the paper's σ^var, the variance over the samples summed over the
-        normalised Lab channels. `patch_variance` is the paper's σ^ker read literally,
-        E_M[μ² * K] − (E_M[μ * K])²; it also measures local contrast. `smoothed_variance`, the
-        default, is K * σ^var: the smoothing without the contrast. `learned` weighs the variance
-        against the texture of the mean image (`learned.py`); the other fields do not touch it.
+    estimator: a name in `ESTIMATORS`.
     kernel, size: the window K, `size` pixels wide; not used by `pixel_variance`.
     blur: standard deviation in pixels of a final Gaussian blur; 0: none.
     clip_quantile: σ is cut at this quantile of its own values before the blur; None: not cut.
-    state: which weights `learned` uses. None means those of this program; others can be named, by
-        a calibration that was made with them, but not used.
+    state: which numbers of the program an estimator uses that rests on some. None means those of
+        this program; others can be named, by a calibration that was made with them, but not used.
+    fit: the weights of `fitted`.
 
     The defaults were chosen by the mask size they give on photographs (docs/calibration.md).
     """
 
-    estimator: Estimator = "smoothed_variance"
+    estimator: str = "smoothed_variance"
     kernel: Kernel = "box"
     size: int = 7
     blur: float = 4.0
     clip_quantile: float | None = None
     state: str | None = None
+    fit: Fit | None = None
 
     def __post_init__(self) -> None:
-        if self.estimator not in get_args(Estimator):
-            raise ValueError(f"estimator must be one of {get_args(Estimator)}")
+        if self.estimator not in ESTIMATORS:
+            raise ValueError(f"estimator must be one of {tuple(ESTIMATORS)}")
         if self.kernel not in get_args(Kernel):
             raise ValueError(f"kernel must be one of {get_args(Kernel)}")
         if not 1 <= self.size <= 511:
@@ -67,9 +95,11 @@ class Settings:
         if self.clip_quantile is not None and not 0 < self.clip_quantile <= 1:
             raise ValueError("clip_quantile must be in (0, 1]")
         if self.state is None:
-            object.__setattr__(self, "state", self.live_state)
-        elif self.estimator != "learned":
-            raise ValueError("only the learned estimator has a state")
+            object.__setattr__(self, "state", self.row.state)
+        elif self.row.state is None:
+            raise ValueError(f"{self.estimator} has no state")
+        if self.row.takes_fit != (self.fit is not None):
+            raise ValueError("a fit belongs to the estimator fitted, and only to it")
 
     @classmethod
     def of(cls, settings: Settings | Mapping[str, Any] | None) -> Settings:
@@ -83,22 +113,39 @@ class Settings:
         return asdict(self)
 
     @property
+    def row(self) -> Estimator:
+        """What is known of the estimator."""
+        return ESTIMATORS[self.estimator]
+
+    @property
     def live_state(self) -> str | None:
         """The state that this program has for the estimator, whatever `state` says."""
-        return learned.STATE if self.estimator == "learned" else None
+        return self.row.state
 
     @property
     def window(self) -> int:
         """The smallest image side, in pixels, on which the window does not exceed the image."""
-        return 1 if self.estimator in {"pixel_variance", "learned"} else self.size
+        return self.row.window(self)
+
+    @property
+    def radius(self) -> int | None:
+        """How far σ of a pixel looks, in pixels; None: over most of the image."""
+        return self.row.radius(self)
 
     @property
     def local(self) -> bool:
-        """Whether σ of a pixel depends on its neighbourhood only, not on most of the image.
+        """Whether σ of a pixel depends on its neighbourhood only, not on most of the image."""
+        return self.radius is not None
 
-        A clip at a quantile does not: content far away decides how much is cut.
-        """
-        return self.estimator != "learned" and self.clip_quantile in {None, 1}
+    @property
+    def needs_input(self) -> bool:
+        """Whether the accumulator has to be given the enlarged input."""
+        return self.row.needs_input and (self.fit is None or self.fit.needs_input)
+
+    @property
+    def least_samples(self) -> int:
+        """M from which on σ says anything."""
+        return max(self.row.least_samples, self.fit.least_samples if self.fit else 1)
 
 
 class Accumulator:
@@ -107,22 +154,34 @@ class Accumulator:
     Args:
         shape: (H, W) of the samples; a trailing channel axis of 3 is accepted.
         settings: `Settings`, a mapping of their fields, or None for the defaults.
+        enlarged: E, the input X enlarged to the size of the samples, uint8 [H, W, 3]; only
+            estimators that look at it (`Settings.needs_input`) need it.
     """
 
     def __init__(
-        self, shape: tuple[int, ...], settings: Settings | Mapping[str, Any] | None = None
+        self,
+        shape: tuple[int, ...],
+        settings: Settings | Mapping[str, Any] | None = None,
+        enlarged: NDArray[np.uint8] | None = None,
     ) -> None:
         self.settings = Settings.of(settings)
         self.shape = (int(shape[0]), int(shape[1]))
         self.count = 0
         pixels = self.shape[0] * self.shape[1]
+        # A sample alone has no variance, and its colours are its own: it waits for the second one.
+        self._first: NDArray[np.uint8] | None = None
         # S1, the sum of the samples per channel, and S2, the sum of squares over all channels:
         # every estimator sums over the channels, so one plane of squares is enough.
-        self.sums = np.zeros((3, pixels), np.int32)
+        self.sums = np.zeros((3, 0), np.int32)
         # float64 holds these integers exactly (1,024 · 3 · 2^40 < 2^53) and adds them faster.
-        self.squares = np.zeros(pixels, np.float64)
-        # Compiled, several samples are folded in one pass over the sums: they wait here for it.
-        self._waiting: list[NDArray[np.uint8]] = []
+        self.squares = np.zeros(0, np.float64)
+        # Σ_m Σ_c (μ − E)² in levels of 255: below 1,024 · 3 · 255².
+        self._distance: NDArray[np.int32] | None = None
+        self._enlarged: NDArray[np.uint8] | None = None
+        if enlarged is not None:
+            self._check(enlarged)
+            self._enlarged = enlarged.reshape(-1, 3)
+            self._distance = np.zeros(pixels, np.int32)
 
     def add(self, rgb: NDArray[np.uint8]) -> None:
         """Fold one sample, uint8 [H, W, 3], which must not be changed afterwards.
@@ -130,19 +189,37 @@ class Accumulator:
         Raises:
             ValueError: another shape or dtype, or more than `MAX_SAMPLES` samples.
         """
-        check_rgb(rgb)
-        if rgb.shape[:2] != self.shape:
-            raise ValueError(f"expected a sample of {self.shape}, got {rgb.shape[:2]}")
+        self._check(rgb)
         if self.count == MAX_SAMPLES:
             raise ValueError(f"at most {MAX_SAMPLES} samples can be folded")
         self.count += 1
-        if compiled.kernels() is None:
+        if self._distance is not None:
+            self._add_distance(rgb.reshape(-1, 3))
+        if self.count == 1:
+            self._first = rgb
+        else:
+            self._fold_first()
             self._fold(rgb)
-            return
-        self._waiting.append(rgb)
-        at_once = len(self._waiting) + 1  # with the next one
-        if at_once > _AT_ONCE or at_once * rgb.nbytes > _WAITING_BYTES:
-            self._settle()
+
+    def _check(self, rgb: NDArray[np.uint8]) -> None:
+        check_rgb(rgb)
+        if rgb.shape[:2] != self.shape:
+            raise ValueError(f"expected a sample of {self.shape}, got {rgb.shape[:2]}")
+
+    def _add_distance(self, pixels: NDArray[np.uint8]) -> None:
+        assert self._enlarged is not None  # noqa: S101 - as the distance
+        assert self._distance is not None  # noqa: S101
+        for block in pixel_blocks(len(pixels)):
+            difference = np.subtract(pixels[block], self._enlarged[block], dtype=np.int32)
+            self._distance[block] += np.einsum("nc,nc->n", difference, difference)
+
+    def _fold_first(self) -> None:
+        if self._first is not None:
+            first, self._first = self._first, None
+            pixels = self.shape[0] * self.shape[1]
+            self.sums = np.zeros((3, pixels), np.int32)
+            self.squares = np.zeros(pixels, np.float64)
+            self._fold(first)
 
     def _fold(self, rgb: NDArray[np.uint8]) -> None:
         pixels = rgb.reshape(-1, 3)
@@ -157,36 +234,24 @@ class Accumulator:
             for channel in square:
                 self.squares[block] += channel
 
-    def _settle(self) -> None:
-        """Fold the samples that wait."""
-        waiting, self._waiting = self._waiting, []
-        if kernels := compiled.kernels():
-            kernels.fold(waiting, self.sums, self.squares)
-        else:
-            for rgb in waiting:
-                self._fold(rgb)
-
     def pixel_variance(self) -> NDArray[np.float32]:
         """σ^var before smoothing: Σ_c Var_M over the channels, float32 [H, W] ≥ 0 (paper §2.2).
 
         Raises:
             ValueError: no sample has been added.
         """
-        if self.count == 0:
-            raise ValueError("no samples have been added")
-        self._settle()
-        if kernels := compiled.kernels():
-            variance = kernels.variance(self.sums, self.squares, self.count, self.scale)
-            return variance.reshape(self.shape)
+        self._check_any()
+        if self.count == 1:
+            return np.zeros(self.shape, np.float32)
+        scale = 1.0 / (self.count * float(_UNIT)) ** 2
         variance = np.empty(self.squares.shape, np.float32)
         for block in pixel_blocks(len(variance)):
-            variance[block] = self._spread(block) * self.scale
+            variance[block] = self._spread(block) * scale
         return variance.reshape(self.shape)
 
-    @property
-    def scale(self) -> float:
-        """What turns M · S2 − Σ_c S1² into a variance."""
-        return 1.0 / (self.count * float(_UNIT)) ** 2
+    def _check_any(self) -> None:
+        if self.count == 0:
+            raise ValueError("no samples have been added")
 
     def _spread(self, block: slice) -> NDArray[np.int64]:
         """M · S2 − Σ_c S1² in integers: exact, so equal samples give exactly zero."""
@@ -196,48 +261,48 @@ class Accumulator:
 
     def identical(self) -> bool:
         """Whether all samples so far are the same image (never true of fewer than two)."""
-        self._settle()
         return self.count > 1 and not any(
             self._spread(block).any() for block in pixel_blocks(len(self.squares))
         )
 
-    def result(self) -> NDArray[np.float32]:
-        """σ, float32 [H, W], finite and ≥ 0.
-
-        Raises:
-            ValueError: no sample has been added, or the settings name weights that are not here.
-        """
-        settings = self.settings
-        if settings.state != settings.live_state:
-            raise ValueError(
-                f"σ was learned as {settings.state!r}; here is {settings.live_state!r}"
-            )
-        sigma = self.pixel_variance()
-        if settings.estimator == "learned":
-            return learned.sigma(sigma, self.mean_lab())
-        if settings.estimator == "smoothed_variance":
-            sigma = smooth(sigma, settings.kernel, settings.size)
-        elif settings.estimator == "patch_variance":
-            sigma = self._patch_variance()
-        if settings.clip_quantile is not None and settings.clip_quantile < 1:
-            sigma = np.minimum(sigma, np.float32(np.quantile(sigma, settings.clip_quantile)))
-        sigma = gaussian_blur(sigma, settings.blur)
-        return np.maximum(sigma, np.float32(0))  # running sums may leave −1e-20; also −0 becomes 0
-
     def mean_lab(self) -> NDArray[np.float32]:
         """E_M[μ], the mean of the samples in normalised Lab, float32 [3, H, W]."""
-        self._settle()
+        if self._first is not None:
+            return normalised_lab(self._first)
         mean = self.sums.astype(np.float32)
         mean *= np.float32(1.0 / (self.count * float(_UNIT)))
         return mean.reshape(3, *self.shape)
 
-    def _patch_variance(self) -> NDArray[np.float32]:
+    def residual(self) -> NDArray[np.float32]:
+        """E_M Σ_c (μ − E)² of sRGB in [0, 1], what the samples add to X, float32 [H, W] ≥ 0.
+
+        Raises:
+            ValueError: no sample has been added, or the enlarged input was not given.
+        """
+        self._check_any()
+        if self._distance is None:
+            raise ValueError("σ needs the enlarged input, which was not given")
+        residual = self._distance.astype(np.float32)
+        residual *= np.float32(1.0 / (self.count * 255.0**2))
+        return residual.reshape(self.shape)
+
+    def maps(self) -> Maps:
+        """What the terms of a fitted σ are measured on."""
+        self._check_any()
+        return Maps(
+            self.mean_lab(),
+            self.pixel_variance() if self.count > 1 else None,
+            None if self._distance is None else self.residual(),
+        )
+
+    def patch_variance(self) -> NDArray[np.float32]:
         """Σ_c E_M[μ² * K] − (E_M[μ * K])², float32 [H, W] (paper §2.2, σ^ker, literally).
 
         K is linear, so E_M may be taken first. The difference cancels leading digits; float64
         keeps the variance of flat regions above the rounding noise.
         """
-        self._settle()
+        self._check_any()
+        self._fold_first()
         kernel, size = self.settings.kernel, self.settings.size
         unit = self.count * float(_UNIT)
         square = (self.squares / (unit * float(_UNIT))).reshape(self.shape)
@@ -245,3 +310,112 @@ class Accumulator:
         for channel in self.sums:
             patch -= smooth((channel / unit).reshape(self.shape), kernel, size) ** 2
         return np.maximum(patch, 0).astype(np.float32)
+
+    def result(self) -> NDArray[np.float32]:
+        """σ, float32 [H, W], finite and ≥ 0.
+
+        Raises:
+            ValueError: too few samples have been added, the enlarged input is missing, or the
+                settings name numbers that are not here.
+        """
+        settings = self.settings
+        self._check_any()
+        if settings.state != settings.live_state:
+            raise ValueError(
+                f"σ was learned as {settings.state!r}; here is {settings.live_state!r}"
+            )
+        if self.count < settings.least_samples:
+            raise ValueError(
+                f"{settings.estimator} needs at least {settings.least_samples} samples"
+            )
+        return settings.row.sigma(self)
+
+
+def _smoothed(sigma: NDArray[np.float32], settings: Settings) -> NDArray[np.float32]:
+    """σ clipped and blurred, as the settings say."""
+    if settings.clip_quantile is not None and settings.clip_quantile < 1:
+        sigma = np.minimum(sigma, np.float32(np.quantile(sigma, settings.clip_quantile)))
+    sigma = gaussian_blur(sigma, settings.blur)
+    return np.maximum(sigma, np.float32(0))  # running sums may leave −1e-20; also −0 becomes 0
+
+
+def _windowed(values: NDArray[np.float32], settings: Settings) -> NDArray[np.float32]:
+    return _smoothed(smooth(values, settings.kernel, settings.size), settings)
+
+
+def _fitted(folded: Accumulator) -> NDArray[np.float32]:
+    assert folded.settings.fit is not None  # noqa: S101 - __post_init__ sees to it
+    return folded.settings.fit.sigma(folded.maps())
+
+
+def _blur_radius(settings: Settings) -> int | None:
+    """A clip at a quantile looks everywhere: content far away decides how much is cut."""
+    if settings.clip_quantile not in {None, 1}:
+        return None
+    return gaussian_radius(settings.blur)
+
+
+def _window_radius(settings: Settings) -> int | None:
+    radius = _blur_radius(settings)
+    return None if radius is None else radius + settings.size // 2
+
+
+ESTIMATORS: dict[str, Estimator] = {
+    "smoothed_variance": Estimator(
+        sigma=lambda folded: _windowed(folded.pixel_variance(), folded.settings),
+        title="Variance of the samples, smoothed",
+        radius=_window_radius,
+        window=lambda settings: settings.size,
+        bytes_per_pixel=15,
+        least_samples=2,
+    ),
+    "fitted": Estimator(
+        sigma=_fitted,
+        title="Fitted to the upscaler's errors (largest masks)",
+        radius=lambda _: None,
+        bytes_per_pixel=38,
+        needs_input=True,
+        smooths=False,
+        takes_fit=True,
+    ),
+    "residual": Estimator(
+        sigma=lambda folded: _windowed(folded.residual(), folded.settings),
+        title="What the upscaler adds to its input, smoothed (one sample suffices)",
+        radius=_window_radius,
+        window=lambda settings: settings.size,
+        bytes_per_pixel=15,
+        needs_input=True,
+    ),
+    "patch_variance": Estimator(
+        sigma=lambda folded: _smoothed(folded.patch_variance(), folded.settings),
+        title="Patch variance (the paper's formula)",
+        radius=_window_radius,
+        window=lambda settings: settings.size,
+        bytes_per_pixel=36,
+    ),
+    "pixel_variance": Estimator(
+        sigma=lambda folded: _smoothed(folded.pixel_variance(), folded.settings),
+        title="Variance of each pixel",
+        radius=_blur_radius,
+        bytes_per_pixel=15,
+        least_samples=2,
+    ),
+    # Of calibrations made before σ could be fitted to one's own upscaler.
+    "learned": Estimator(
+        sigma=lambda folded: shipped("learned").sigma(folded.maps()),
+        title="The first fitted one, for span-x4 and 8 samples",
+        radius=lambda _: None,
+        bytes_per_pixel=34,
+        least_samples=2,
+        smooths=False,
+        state=LEARNED_STATE,
+    ),
+}
+"""σ by name. Their formulae, for the M samples μ of a request:
+
+`pixel_variance` is the paper's σ^var, the variance over the samples summed over the normalised Lab
+channels. `patch_variance` is the paper's σ^ker read literally, E_M[μ² * K] − (E_M[μ * K])²; it also
+measures local contrast, alone so with one sample. `smoothed_variance` is K * σ^var: the smoothing
+without the contrast. `residual` is K * E_M‖μ − E‖², E the enlarged input. `fitted` weighs all of
+these against the texture of the mean image (`fitted.py`).
+"""

@@ -1,4 +1,4 @@
-"""The terms of the learned σ: logarithms of energies of the samples' variance and mean image.
+"""The terms of the fitted σ: logarithms of energies of the samples and of what they add to X.
 
     log σ(p) = w₀ + Σ_j w_j · f_j(p)
 
@@ -6,7 +6,8 @@ Each *term* f_j is the logarithm of a non-negative energy at one level of a pyra
 level 0 are 4×4 output pixels, those of each further level twice as wide, up to 512 pixels; a coarse
 term is brought to the cells of level 0 by linear interpolation. The energies are
 
-    variance          Σ_c Var_M, the disagreement of the samples
+    variance          Σ_c Var_M, the disagreement of the samples; it needs two of them
+    residual          E_M Σ_c (μ − E)², what the samples add to E, the enlarged input, in sRGB
     detail            the variance of L within a cell of level 0, of the mean of the samples
     slope, curve      |∇L|² and (ΔL)² of the mean of the samples
     light<b>, color<b>  what the mean image loses in L, and in a and b, by a small blur at level b:
@@ -15,9 +16,10 @@ term is brought to the cells of level 0 by linear interpolation. The energies ar
 `variance@2` is the logarithm of the mean over a cell of level 2, `log variance@2` the mean of the
 logarithm. Why these: where the truth has more detail than any upscaler can return, the samples
 often agree on too little of it; how the energy falls from octave to octave tells how much is
-missing, and the coarsest levels tell how hard the photograph is as a whole.
+missing, and the coarsest levels tell how hard the photograph is as a whole. What the upscaler has
+added to its input is what it may have made up, and one sample suffices to see it.
 
-The module is the formula; the weights are in `learned.py` and come from `benchmarks/power.py`.
+The module is the formula; weights are a `Fit` (`fitted.py`), and `fitting.py` finds them.
 """
 
 from __future__ import annotations
@@ -41,18 +43,38 @@ _ROUNDING = 1 << 20
 # Where the logarithm starts: below these, energies are rounding noise of 8-bit samples.
 _FLOORS = {
     "variance": 1e-9,
+    "residual": 1e-8,
     "detail": 1e-7,
     "slope": 1e-7,
     "curve": 1e-7,
     "light": 1e-7,
     "color": 1e-8,
 }
-_OF_PIXELS = ("variance", "detail", "slope", "curve")
+_OF_PIXELS = ("variance", "residual", "detail", "slope", "curve")
 
 # Levels at which there are terms. Neighbouring levels tell almost the same, so that at the coarser
 # ones every second is enough, and fewer yet for the means of logarithms.
 _LEVELS_OF_MEANS = (0, 1, 2, 3, 5, 7)
 _LEVELS_OF_LOGS = (2, 5, 7)
+
+
+class Maps(NamedTuple):
+    """What the terms are measured on.
+
+    mean: E_M[μ] in normalised Lab, float32 [3, H, W].
+    variance: Σ_c Var_M over the channels, float32 [H, W] ≥ 0; None: of a single sample.
+    residual: E_M Σ_c (μ − E)² of sRGB in [0, 1], float32 [H, W] ≥ 0; None: X is not known.
+    """
+
+    mean: NDArray[np.float32]
+    variance: NDArray[np.float32] | None = None
+    residual: NDArray[np.float32] | None = None
+
+    @property
+    def known(self) -> frozenset[str]:
+        """The names of all terms that can be measured."""
+        missing = {name for name in ("variance", "residual") if getattr(self, name) is None}
+        return frozenset(term for term in term_names() if energy_of(term) not in missing)
 
 
 class _Level(NamedTuple):
@@ -68,6 +90,11 @@ def term_names() -> tuple[str, ...]:
     return tuple(f"{name}@{depth}" for depth in range(LEVELS) for name in _names(depth))
 
 
+def energy_of(term: str) -> str:
+    """The energy that a term is the logarithm of, without the number of its band."""
+    return term.removeprefix("log ").partition("@")[0].rstrip("0123456789")
+
+
 def _names(depth: int) -> Iterator[str]:
     if depth not in _LEVELS_OF_MEANS:
         return
@@ -79,9 +106,7 @@ def _names(depth: int) -> Iterator[str]:
             yield f"log {energy}"
 
 
-def log_sigma(
-    variance: NDArray[np.float32], mean: NDArray[np.float32], weights: Mapping[str, float]
-) -> Plane:
+def log_sigma(maps: Maps, weights: Mapping[str, float]) -> Plane:
     """Σ_j w_j f_j on the cells of level 0, float64 [⌈H/4⌉, ⌈W/4⌉].
 
     Rounded to multiples of 2^-20. Logarithms and sums of different machines may differ in their
@@ -89,37 +114,36 @@ def log_sigma(
     by a millionth.
 
     Args:
-        variance: Σ_c Var_M over the channels, float32 [H, W] ≥ 0.
-        mean: E_M[μ] in normalised Lab, float32 [3, H, W].
+        maps: of one image.
         weights: w_j by the name of the term.
 
     Raises:
-        ValueError: a name is not that of a term.
+        ValueError: a name is not that of a term, or the maps do not tell it.
     """
-    if unknown := set(weights) - set(term_names()):
+    if unknown := set(weights) - maps.known:
         raise ValueError(f"there are no terms {sorted(unknown)}")
     total: Plane | None = None
     # From coarse to fine: interpolation is linear, so a level is summed before it is enlarged.
-    for level in reversed(list(_pyramid(variance, mean, frozenset(weights)))):
+    for level in reversed(list(_pyramid(maps, frozenset(weights)))):
         total = np.zeros(level.shape) if total is None else double(total)
         for name, values in level.terms.items():
             total += weights[name] * values
     assert total is not None  # noqa: S101 - there are LEVELS levels
-    height, width = (-(-side // CELL) for side in variance.shape)
+    height, width = (-(-side // CELL) for side in maps.mean.shape[1:])
     return np.asarray(np.rint(total[:height, :width] * _ROUNDING) / _ROUNDING)
 
 
-def dense_terms(variance: NDArray[np.float32], mean: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Every term on the cells of level 0, float32 [terms, ⌈H/4⌉, ⌈W/4⌉], to fit weights with."""
-    height, width = (-(-side // CELL) for side in variance.shape)
-    dense = []
-    for depth, level in enumerate(_pyramid(variance, mean, frozenset(term_names()))):
-        for values in level.terms.values():
+def dense_terms(maps: Maps) -> dict[str, NDArray[np.float32]]:
+    """Every known term on the cells of level 0, float32 [⌈H/4⌉, ⌈W/4⌉] each."""
+    height, width = (-(-side // CELL) for side in maps.mean.shape[1:])
+    dense = {}
+    for depth, level in enumerate(_pyramid(maps, maps.known)):
+        for name, values in level.terms.items():
             plane = values
             for _ in range(depth):
                 plane = double(plane)
-            dense.append(plane[:height, :width].astype(np.float32))
-    return np.stack(dense)
+            dense[name] = plane[:height, :width].astype(np.float32)
+    return dense
 
 
 def enlarge(cells: Plane, shape: tuple[int, int]) -> NDArray[np.float32]:
@@ -145,14 +169,12 @@ def double(plane: NDArray[Any]) -> NDArray[Any]:
     return large
 
 
-def _pyramid(
-    variance: NDArray[np.float32], mean: NDArray[np.float32], wanted: frozenset[str]
-) -> Iterator[_Level]:
+def _pyramid(maps: Maps, wanted: frozenset[str]) -> Iterator[_Level]:
     """The levels from fine to coarse; what no wanted term needs is not measured."""
     stems = {name.partition("@")[0] for name in wanted}
     logged = {stem[4:] for stem in stems if stem.startswith("log ")}
     summed = {stem for stem in stems if not stem.startswith("log ")}
-    color, energies = _cells(variance, mean, summed | logged)
+    color, energies = _cells(maps, summed | logged)
     means = {name: plane for name, plane in energies.items() if name in summed}
     logs = {name: _log(name, plane) for name, plane in energies.items() if name in logged}
     for depth in range(LEVELS):
@@ -175,15 +197,13 @@ def _pyramid(
         yield _Level(color.shape[1:], terms)
 
 
-def _cells(
-    variance: NDArray[np.float32], mean: NDArray[np.float32], wanted: set[str]
-) -> tuple[Plane, dict[str, Plane]]:
+def _cells(maps: Maps, wanted: set[str]) -> tuple[Plane, dict[str, Plane]]:
     """Mean colour [3, h, w] and energies [h, w] of the cells of level 0.
 
     Borders are reflected, first to whole cells, then to whole cells of the coarsest level.
     """
-    sides = [(0, -side % CELL) for side in variance.shape]
-    lightness = np.pad(mean[0], [(1, 1 + extra) for _, extra in sides], mode="symmetric")
+    sides = [(0, -side % CELL) for side in maps.mean.shape[1:]]
+    lightness = np.pad(maps.mean[0], [(1, 1 + extra) for _, extra in sides], mode="symmetric")
     measures: dict[str, list[Plane]] = {name: [] for name in _OF_PIXELS if name in wanted}
     rows = _STRIP * CELL
     for top in range(0, len(lightness) - 2, rows):
@@ -199,9 +219,10 @@ def _cells(
             laplacian = right + below + (around[1:-1, :-2] - middle) + (around[:-2, 1:-1] - middle)
             measures["curve"].append(_means(laplacian**2))
     energies = {name: np.concatenate(strips) for name, strips in measures.items() if strips}
-    if "variance" in wanted:
-        energies["variance"] = _means(np.pad(variance, sides, mode="symmetric"))
-    color = [_whole(_means(np.pad(channel, sides, mode="symmetric"))) for channel in mean]
+    for name in ("variance", "residual"):
+        if name in wanted:
+            energies[name] = _means(np.pad(getattr(maps, name), sides, mode="symmetric"))
+    color = [_whole(_means(np.pad(channel, sides, mode="symmetric"))) for channel in maps.mean]
     return np.stack(color), {name: _whole(plane) for name, plane in energies.items()}
 
 

@@ -31,7 +31,7 @@ class Variant(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(min_length=1, max_length=60)
-    samples: int = Field(DEFAULT_SAMPLES, ge=2, le=MAX_SAMPLES)
+    samples: int = Field(DEFAULT_SAMPLES, ge=1, le=MAX_SAMPLES)
     prediction: Prediction = "first"
     indecision: IndecisionSettings = IndecisionSettings()
     fidelity: FidelitySettings = FidelitySettings()

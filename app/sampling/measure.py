@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from app.conformal import indecision
 from app.errors import DegenerateSamples
+from app.images.enlarge import enlarge
 from app.sampling.draw import draw
 from app.sampling.pipeline import Pipeline, Prediction, guard
 from app.telemetry.tracing import span
@@ -68,12 +69,15 @@ async def measure(
 
     Raises:
         CalibrationMismatch: the upscaler is not, or no longer, the one of the pipeline.
-        DegenerateSamples: all samples are identical although the input is not flat.
+        DegenerateSamples: several samples, all identical, although the input is not flat.
         UpscalerError: the samples could not be had.
     """
     guard(pipeline, upscaler)  # again: whoever asked may have waited for long
     shape = (source.height * pipeline.scale, source.width * pipeline.scale)
-    accumulator = indecision.Accumulator(shape, pipeline.indecision)
+    enlarged = None
+    if pipeline.indecision.needs_input:
+        enlarged = await asyncio.to_thread(enlarge, source.rgb, pipeline.scale)
+    accumulator = indecision.Accumulator(shape, pipeline.indecision, enlarged)
     prediction = _Prediction(pipeline.prediction, shape)
     started = time.perf_counter()
     folding = 0.0
@@ -106,7 +110,6 @@ async def measure(
         )
     guard(pipeline, upscaler)  # it may have been replaced meanwhile
     sampled = time.perf_counter()
-    # In a thread, because compiled kernels fold the last samples only now.
     if await asyncio.to_thread(accumulator.identical) and not source.is_flat:
         raise DegenerateSamples(
             f"All {pipeline.samples} samples of {upscaler.name!r} are identical although the input "

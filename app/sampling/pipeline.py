@@ -7,7 +7,15 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    SerializerFunctionWrapHandler,
+    field_serializer,
+    model_validator,
+)
 
 from app.conformal.fidelity import Settings as FidelitySettings
 from app.conformal.indecision import MAX_SAMPLES
@@ -30,12 +38,31 @@ class Pipeline(BaseModel):
 
     fingerprint: str
     scale: PositiveInt
-    samples: int = Field(ge=2, le=MAX_SAMPLES)
+    samples: int = Field(ge=1, le=MAX_SAMPLES)
     prediction: Prediction = "first"
     indecision: IndecisionSettings = IndecisionSettings()
     fidelity: FidelitySettings = FidelitySettings()
     color_space: Literal["normalised_lab_d65"] = COLOR_SPACE
     trust_layer: int = TRUST_LAYER_VERSION
+
+    @model_validator(mode="after")
+    def _has_enough_samples(self) -> Pipeline:
+        least = self.indecision.least_samples
+        if self.samples < least:
+            raise ValueError(
+                f"the estimator {self.indecision.estimator} needs at least {least} samples"
+            )
+        return self
+
+    @field_serializer("indecision", mode="wrap")
+    def _without_new_defaults(
+        self, indecision: IndecisionSettings, handler: SerializerFunctionWrapHandler
+    ) -> dict[str, Any]:
+        """What earlier versions do not know is left out where it has its default."""
+        fields: dict[str, Any] = handler(indecision)
+        if indecision.fit is None:
+            fields.pop("fit", None)
+        return fields
 
 
 def differences(calibrated: Pipeline, upscaler: Upscaler) -> list[dict[str, Any]]:

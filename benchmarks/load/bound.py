@@ -16,11 +16,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from app.calibration.active import shipped_calibrations
-from app.conformal import compiled
 from app.conformal.indecision import Accumulator
 from app.images.decode import Limits, decode
 from app.images.encode import png_grey16, png_mask, png_rgb
-from app.warmup import warm_up
 from benchmarks.load.clients import load, photograph, rate, served, statuses, upscaling
 from benchmarks.load.fake import variants
 from benchmarks.load.server import FAKE, serving
@@ -50,16 +48,14 @@ def parts(image: bytes) -> dict[str, float]:
         accumulator = Accumulator(samples[0].shape)
         for sample in samples:
             accumulator.add(sample)
-        accumulator.pixel_variance()  # compiled, the last samples wait for this
         return accumulator
 
     accumulator = fold()
-    variance = cpu_ms(accumulator.pixel_variance)
     sigma = accumulator.result()
     mask, trust = calibration.curve.mask(sigma, 0.05), calibration.curve.trust_code(sigma)
     return {
         "decode": cpu_ms(lambda: decode(image, Limits())),
-        "fold": cpu_ms(fold) - variance,
+        "fold": cpu_ms(fold),
         "σ": cpu_ms(accumulator.result),
         "image.png": cpu_ms(lambda: png_rgb(samples[0])),
         "mask.png": cpu_ms(lambda: png_mask(mask)),
@@ -67,12 +63,9 @@ def parts(image: bytes) -> dict[str, float]:
     }
 
 
-def gateway_ms(folder: Path, image: bytes, seconds: float, mode: str) -> tuple[float, float]:
+def gateway_ms(folder: Path, image: bytes, seconds: float) -> tuple[float, float]:
     """Milliseconds of a core per request, and requests per second of all cores."""
-    settings = {"max_in_flight": CLIENTS, "compiled": mode, "result_ttl_s": 20}
-    with serving(folder, FAKE, **settings) as server:
-        if mode == "auto" and not server.wait_for_kernels():
-            raise SystemExit("no compiled kernels: pip install 'trustscale[fast]'")
+    with serving(folder, FAKE, max_in_flight=CLIENTS, result_ttl_s=20) as server:
         ask = upscaling(image, alpha="0.05")
         asyncio.run(load(server.url, ask, clients=CLIENTS, seconds=2))
         before = server.cpu_s()
@@ -84,36 +77,22 @@ def gateway_ms(folder: Path, image: bytes, seconds: float, mode: str) -> tuple[f
 
 
 def main(seconds: float) -> None:
-    """Measure and print, without and with compiled kernels."""
+    """Measure and print."""
     image = photograph(SIDE)
-    rows, columns = [], {}
-    for mode, name in (("off", "numpy"), ("auto", "compiled")):
-        with tempfile.TemporaryDirectory() as folder:
-            compiled.use(None)
-            if mode == "auto" and not warm_up(Path(folder) / "kernels"):
-                raise SystemExit("no compiled kernels: pip install 'trustscale[fast]'")
-            before = parts(image)
-            actual, per_second = gateway_ms(Path(folder), image, seconds, mode)
-            after = parts(image)
-        found = {part: (before[part] + after[part]) / 2 for part in before}
-        bound = sum(found.values())
-        coding = bound - found["fold"] - found["σ"]
-        columns[name] = [
-            *(f"{value:.0f}" for value in found.values()),
-            f"{bound:.0f} ms: {1e3 / bound:.2f}",
-            f"{actual:.0f} ms: {1e3 / actual:.2f}",
-            f"{bound / actual:.0%}",
-            f"{coding / actual:.0%}",
-            f"{per_second:.2f}",
-        ]
-    names = [
-        *(f"{part}, ms of a core" for part in found),
-        "bound: their sum, requests/s per core",
-        "gateway: requests/s per core",
-        "gateway against bound",
-        "share of decoding and PNG coding",
-        "requests/s over HTTP, all cores",
+    with tempfile.TemporaryDirectory() as folder:
+        before = parts(image)
+        actual, per_second = gateway_ms(Path(folder), image, seconds)
+        after = parts(image)
+    found = {part: (before[part] + after[part]) / 2 for part in before}
+    bound = sum(found.values())
+    coding = bound - found["fold"] - found["σ"]
+    rows = [
+        *((f"{part}, ms of a core", f"{value:.0f}") for part, value in found.items()),
+        ("bound: their sum, requests/s per core", f"{bound:.0f} ms: {1e3 / bound:.2f}"),
+        ("gateway: requests/s per core", f"{actual:.0f} ms: {1e3 / actual:.2f}"),
+        ("gateway against bound", f"{bound / actual:.0%}"),
+        ("share of decoding and PNG coding", f"{coding / actual:.0%}"),
+        ("requests/s over HTTP, all cores", f"{per_second:.2f}"),
     ]
-    rows = list(zip(names, *columns.values(), strict=True))
     print(f"\n{SIDE}×{SIDE} → {4 * SIDE}×{4 * SIDE}, M = {SAMPLES}, {CLIENTS} clients\n")
-    print_table(("", *columns), rows)
+    print_table(("what", "measured"), rows)

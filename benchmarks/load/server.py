@@ -38,16 +38,6 @@ class Server(NamedTuple):
         """Bytes in memory now."""
         return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * _PAGE
 
-    def wait_for_kernels(self) -> bool:
-        """Return when the compiled kernels are in use, or it is known that they will not be."""
-        while True:
-            text = self.log.read_text()
-            if "kernels_in_use" in text:
-                return True
-            if "kernels_unavailable" in text or "kernels_disagree" in text:
-                return False
-            time.sleep(0.1)
-
 
 @contextmanager
 def serving(

@@ -124,7 +124,7 @@ class TestConfig:
             ("text", "config"),
             ("[]", "config"),
             ('{"sample": 8}', "sample"),
-            ('{"samples": 1}', "samples"),
+            ('{"samples": 0}', "samples"),
             ('{"samples": "many"}', "samples"),
             ('{"default_alpha": 0}', "default_alpha"),
             ('{"default_alpha": NaN}', "default_alpha"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,8 +11,10 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from skimage.color import rgb2lab
 
-from app.conformal.indecision import MAX_SAMPLES, Accumulator, Settings
+from app.conformal.fitted import Fit
+from app.conformal.indecision import ESTIMATORS, MAX_SAMPLES, Accumulator, Settings
 
+FIT = Fit(weights=(("residual@1", 0.4),))
 PLAIN = {"size": 7, "blur": 0.0}
 
 
@@ -83,6 +87,55 @@ class TestEstimators:
         cut = np.minimum(plain, np.float32(np.quantile(plain, 0.8)))
         np.testing.assert_allclose(got, ndimage.gaussian_filter(cut, 2), rtol=1e-5)
 
+    def test_the_residual_is_what_the_samples_add(self):
+        """σ = K * E_M‖μ − E‖² in sRGB, from one sample on."""
+        stack = samples()
+        enlarged = stack[0][::-1]
+        for count in (1, 5):
+            accumulator = Accumulator(
+                enlarged.shape, {"estimator": "residual", "size": 7, "blur": 0}, enlarged
+            )
+            for sample in stack[:count]:
+                accumulator.add(sample)
+            away = (stack[:count] / 255 - enlarged / 255) ** 2
+            expected = box(away.mean(axis=0).sum(axis=-1))
+            np.testing.assert_allclose(accumulator.result(), expected, rtol=1e-5)
+
+    @pytest.mark.parametrize("estimator", ["smoothed_variance", "pixel_variance"])
+    def test_a_single_sample_has_no_variance(self, estimator):
+        """It is refused; a σ of 0 would trust everything, or nothing."""
+        with pytest.raises(ValueError, match="at least 2 samples"):
+            sigma_of(samples(1), {"estimator": estimator})
+
+    def test_what_looks_at_the_input_is_given_it(self):
+        """Without X there is no residual, and no silent substitute."""
+        with pytest.raises(ValueError, match="enlarged input"):
+            sigma_of(samples(), {"estimator": "residual"})
+
+
+class TestRows:
+    @pytest.mark.parametrize("name", ESTIMATORS)
+    def test_no_sigma_looks_beyond_its_radius(self, name):
+        """A pixel that changes leaves σ as it is beyond the radius that the row names."""
+        config = Settings(name, size=3, blur=0.5, fit=FIT if ESTIMATORS[name].takes_fit else None)
+        if config.radius is None:
+            assert not config.local
+            return
+        enlarged = samples(1, 40, 40)[0]
+        found = []
+        for changed in (False, True):
+            stack = samples(3, 40, 40)
+            if changed:
+                stack[1, 20, 20] ^= 255
+            accumulator = Accumulator(stack.shape[1:], config, enlarged)
+            for sample in stack:
+                accumulator.add(sample)
+            found.append(accumulator.result())
+        rows, columns = np.nonzero(found[0] != found[1])
+        reach = max(np.abs(rows - 20).max(), np.abs(columns - 20).max())
+        assert 0 <= reach <= config.radius
+        assert not replace(config, clip_quantile=0.9).local
+
 
 class TestAccumulator:
     @settings(max_examples=20, deadline=None)
@@ -94,13 +147,13 @@ class TestAccumulator:
         np.testing.assert_array_equal(sigma_of(stack, config), sigma_of(stack[order], config))
 
     def test_memory_is_independent_of_the_number_of_samples(self):
-        """The state of the accumulator is the same two arrays after 1 and after 9 samples."""
+        """The sums are the same two arrays after 2 and after 9 samples; one sample needs none."""
         accumulator = Accumulator((24, 31))
-        sizes = set()
+        sizes = []
         for sample in samples(9):
             accumulator.add(sample)
-            sizes.add(accumulator.sums.nbytes + accumulator.squares.nbytes)
-        assert sizes == {24 * 31 * 20}
+            sizes.append(accumulator.sums.nbytes + accumulator.squares.nbytes)
+        assert sizes == [0] + 8 * [24 * 31 * 20]
 
     def test_identical_samples_are_noticed(self):
         """`identical` is true only if every sample is the same image."""

@@ -1,4 +1,4 @@
-"""The terms of the learned σ against their definitions."""
+"""The terms of the fitted σ against their definitions."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ NAMES = texture.term_names()
 
 
 def maps(height=96, width=64, seed=0):
-    """A variance and a mean image in normalised Lab, with texture in one half."""
+    """Variance, residual and a mean image in normalised Lab, with texture in one half."""
     random = np.random.default_rng(seed)
     mean = ndimage.gaussian_filter(random.random((3, height, width)), (0, 2, 2))
     mean[:, :, width // 2 :] += random.random((3, height, width - width // 2)) * 0.1
     variance = random.random((height, width)) ** 4 * 1e-3
-    return variance.astype(np.float32), mean.astype(np.float32)
+    residual = random.random((height, width)) ** 2 * 1e-2
+    return texture.Maps(*(x.astype(np.float32) for x in (mean, variance, residual)))
 
 
-def term(name, variance, mean):
-    return texture.log_sigma(variance, mean, {name: 1.0})
+def term(name, found):
+    return texture.log_sigma(found, {name: 1.0})
 
 
 def blocks(plane, cell):
@@ -34,56 +35,73 @@ def blocks(plane, cell):
 class TestTerms:
     def test_the_finest_variance_is_the_logarithm_of_the_mean_of_a_cell(self):
         """variance@0 = log(mean over 4×4 pixels + 1e-9)."""
-        variance, mean = maps()
-        expected = np.log(blocks(variance, 4).mean(axis=(1, 3)) + 1e-9)
-        np.testing.assert_allclose(term("variance@0", variance, mean), expected, atol=1e-6)
+        found = maps()
+        expected = np.log(blocks(found.variance, 4).mean(axis=(1, 3)) + 1e-9)
+        np.testing.assert_allclose(term("variance@0", found), expected, atol=1e-6)
+
+    def test_the_residual_is_the_logarithm_of_the_mean_of_a_cell(self):
+        """residual@0 = log(mean over 4×4 pixels + 1e-8)."""
+        found = maps()
+        expected = np.log(blocks(found.residual, 4).mean(axis=(1, 3)) + 1e-8)
+        np.testing.assert_allclose(term("residual@0", found), expected, atol=1e-6)
 
     def test_detail_is_the_variance_of_the_lightness_in_a_cell(self):
         """detail@0 = log(Var of L over 4×4 pixels + 1e-7)."""
-        variance, mean = maps()
-        expected = np.log(blocks(mean[0], 4).var(axis=(1, 3)) + 1e-7)
-        np.testing.assert_allclose(term("detail@0", variance, mean), expected, atol=1e-6)
+        found = maps()
+        expected = np.log(blocks(found.mean[0], 4).var(axis=(1, 3)) + 1e-7)
+        np.testing.assert_allclose(term("detail@0", found), expected, atol=1e-6)
 
     def test_slope_and_curve_are_the_squared_derivatives(self):
         """|∇L|² by forward differences and (ΔL)², borders reflected, averaged over 4×4 pixels."""
-        variance, mean = maps()
-        light = mean[0].astype(np.float64)
+        found = maps()
+        light = found.mean[0].astype(np.float64)
         around = np.pad(light, 1, mode="symmetric")
         down, right = around[2:, 1:-1] - light, around[1:-1, 2:] - light
         slope = blocks(down**2 + right**2, 4).mean(axis=(1, 3))
         curve = blocks(ndimage.laplace(light, mode="reflect") ** 2, 4).mean(axis=(1, 3))
-        np.testing.assert_allclose(term("slope@0", variance, mean), np.log(slope + 1e-7), atol=1e-5)
-        np.testing.assert_allclose(term("curve@0", variance, mean), np.log(curve + 1e-7), atol=1e-5)
+        np.testing.assert_allclose(term("slope@0", found), np.log(slope + 1e-7), atol=1e-5)
+        np.testing.assert_allclose(term("curve@0", found), np.log(curve + 1e-7), atol=1e-5)
 
     def test_a_band_is_what_a_blur_takes_away(self):
         """light1@1 squares the difference of the mean of 8×8 pixels and its blur by one cell."""
-        variance, mean = maps(512, 512)
-        cells = blocks(mean[0], 8).mean(axis=(1, 3))
+        found = maps(512, 512)
+        cells = blocks(found.mean[0], 8).mean(axis=(1, 3))
         lost = np.log((cells - ndimage.gaussian_filter(cells, 1)) ** 2 + 1e-7)
-        got = term("light1@1", variance, mean)
+        got = term("light1@1", found)
         np.testing.assert_allclose(got, texture.double(lost), atol=1e-5)
 
     def test_both_averages_are_the_ones_they_are_called(self):
         """variance@2 is the log of the mean of 16×16 pixels, log variance@2 the mean log."""
-        variance, mean = maps(512, 512)
-        cells = blocks(variance, 4).mean(axis=(1, 3))
+        found = maps(512, 512)
+        cells = blocks(found.variance, 4).mean(axis=(1, 3))
         for name, coarse in (
             ("variance@2", np.log(blocks(cells, 4).mean(axis=(1, 3)) + 1e-9)),
             ("log variance@2", blocks(np.log(cells + 1e-9), 4).mean(axis=(1, 3))),
         ):
             expected = texture.double(texture.double(coarse))
-            np.testing.assert_allclose(term(name, variance, mean), expected, atol=1e-5)
+            np.testing.assert_allclose(term(name, found), expected, atol=1e-5)
 
     def test_the_coarsest_level_is_one_number_for_a_photograph_of_the_fitted_size(self):
         """variance@7 of 512×512 pixels is the logarithm of their mean, everywhere."""
-        variance, mean = maps(512, 512)
-        got = term("variance@7", variance, mean)
-        np.testing.assert_allclose(got, np.log(variance.mean(dtype=np.float64) + 1e-9), atol=1e-6)
+        found = maps(512, 512)
+        got = term("variance@7", found)
+        np.testing.assert_allclose(
+            got, np.log(found.variance.mean(dtype=np.float64) + 1e-9), atol=1e-6
+        )
 
     def test_an_unknown_term_is_refused(self):
         """A weight for a term that does not exist is an error, not a term of zero."""
         with pytest.raises(ValueError, match=r"no terms \['variance@9'\]"):
-            texture.log_sigma(*maps(), {"variance@9": 1.0})
+            texture.log_sigma(maps(), {"variance@9": 1.0})
+
+    @pytest.mark.parametrize("energy", ["variance", "residual"])
+    def test_what_is_not_known_has_no_terms(self, energy):
+        """A single sample has no variance, and without X there is no residual."""
+        found = maps()._replace(**{energy: None})
+        assert set(NAMES) - found.known == {name for name in NAMES if energy in name}
+        assert set(texture.dense_terms(found)) == found.known
+        with pytest.raises(ValueError, match=f"no terms .*{energy}@3"):
+            texture.log_sigma(found, {f"{energy}@3": 1.0})
 
 
 class TestSum:
@@ -95,22 +113,24 @@ class TestSum:
     )
     def test_it_is_the_weighted_sum_of_the_terms(self, height, width, weights):
         """log σ = Σ_j w_j f_j for any size and weights, finite, whatever else is not measured."""
-        variance, mean = maps(height, width)
-        dense = texture.dense_terms(variance, mean).astype(np.float64)
-        assert dense.shape == (len(NAMES), -(-height // 4), -(-width // 4))
-        assert np.isfinite(dense).all()
-        expected = sum(w * dense[NAMES.index(name)] for name, w in weights.items())
-        np.testing.assert_allclose(texture.log_sigma(variance, mean, weights), expected, atol=2e-5)
+        found = maps(height, width)
+        dense = texture.dense_terms(found)
+        assert tuple(dense) == NAMES
+        assert {plane.shape for plane in dense.values()} == {(-(-height // 4), -(-width // 4))}
+        assert all(np.isfinite(plane).all() for plane in dense.values())
+        expected = sum(w * dense[name].astype(np.float64) for name, w in weights.items())
+        np.testing.assert_allclose(texture.log_sigma(found, weights), expected, atol=2e-5)
 
     def test_it_is_rounded(self):
         """log σ is a multiple of 2^-20, so that the last bits of a logarithm do not matter."""
-        scaled = texture.log_sigma(*maps(), {"variance@0": 0.3, "log slope@5": -0.7}) * 2**20
+        scaled = texture.log_sigma(maps(), {"variance@0": 0.3, "log slope@5": -0.7}) * 2**20
         np.testing.assert_array_equal(scaled, np.rint(scaled))
 
     def test_flat_images_are_finite(self):
         """Samples without any detail or disagreement end at the floors of the logarithms."""
         black = np.zeros((3, 40, 40), np.float32)
-        assert np.isfinite(texture.dense_terms(black[0], black)).all()
+        dense = texture.dense_terms(texture.Maps(black, black[0], black[0]))
+        assert all(np.isfinite(plane).all() for plane in dense.values())
 
 
 class TestInterpolation:

@@ -7,7 +7,8 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from app.conformal.indecision import Settings
+from app.conformal.fitted import Fit
+from app.conformal.indecision import ESTIMATORS, Settings
 from app.sampling.measure import measure
 from app.sampling.pipeline import Pipeline
 from app.serving.footprint import footprint, truth_footprint
@@ -16,6 +17,7 @@ from tests.deploy.files import compose
 from tests.fakes import FakeUpscaler
 
 SIDE, SCALE = 128, 4
+FIT = Fit(weights=(("residual@1", 0.4), ("variance@2", 0.3), ("log color2@5", 0.1)))
 
 
 class InstantUpscaler(FakeUpscaler):
@@ -46,7 +48,7 @@ def pipeline(estimator="smoothed_variance", prediction="first", samples=8):
         scale=SCALE,
         samples=samples,
         prediction=prediction,
-        indecision=Settings(estimator=estimator),
+        indecision=Settings(estimator, fit=FIT if ESTIMATORS[estimator].takes_fit else None),
     )
 
 
@@ -54,17 +56,22 @@ def pipeline(estimator="smoothed_variance", prediction="first", samples=8):
 @pytest.mark.parametrize(
     ("estimator", "capabilities"),
     [
-        ("smoothed_variance", Capabilities()),
         ("smoothed_variance", Capabilities(concurrency=4)),
         ("smoothed_variance", Capabilities(samples_per_call=8)),
-        ("pixel_variance", Capabilities()),
-        ("patch_variance", Capabilities()),
-        ("learned", Capabilities()),
+        *((name, Capabilities()) for name in ESTIMATORS),
     ],
 )
 async def test_covers_what_is_allocated(estimator, capabilities, prediction):
     """The formula is above the peak, and by less than a half of it."""
-    asked = pipeline(estimator, prediction)
+    await covers(pipeline(estimator, prediction), capabilities)
+
+
+async def test_covers_a_single_sample():
+    """One sample needs no sums, and is counted without them."""
+    await covers(pipeline("residual", samples=1), Capabilities())
+
+
+async def covers(asked, capabilities):
     expected = footprint(SIDE, SIDE, asked, capabilities)
     small = 200_000  # whatever does not grow with the image: threads, blocks, objects
     # A thread that is put to sleep between its answer and its end holds its sample a while longer.

@@ -2,7 +2,7 @@
 
 import { getJson } from "../lib/api.js";
 
-let options = { metrics: [] };
+let options = { metrics: [], estimators: [] };
 
 /** Ask for the options once; the words of all views rest on them. */
 export async function load() {
@@ -11,6 +11,12 @@ export async function load() {
 
 /** All metrics, the default first. */
 export const metrics = () => options.metrics;
+
+/** All estimators of σ, the default first. */
+export const estimators = () => options.estimators;
+
+/** An estimator by its name; undefined where the service has none such. */
+export const estimatorOf = (name) => options.estimators.find((row) => row.estimator === name);
 
 /** A metric by its settings, or by its name in lists; undefined where the service has none such. */
 export const metricOf = (name, labels) =>

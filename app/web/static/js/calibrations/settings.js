@@ -2,14 +2,7 @@
 
 import { h } from "../lib/dom.js";
 import { level } from "../lib/format.js";
-import { metricOf, metrics } from "./options.js";
-
-const ESTIMATORS = [
-  ["smoothed_variance", "Smoothed variance (recommended)"],
-  ["patch_variance", "Patch variance (the paper's formula)"],
-  ["pixel_variance", "Variance of each pixel"],
-  ["learned", "Learned, from variance and texture (fitted for span-x4)"],
-];
+import { estimators, metricOf, metrics } from "./options.js";
 
 /** B of the settings of a metric, given or its own. */
 export const boundOf = ({ metric, labels, bound }) => bound ?? metricOf(metric, labels).bound;
@@ -37,7 +30,7 @@ export function settingsFields(upscalers) {
       ),
       field(
         "Samples M",
-        number("samples", chosen?.samples ?? 8, { min: 2, max: 1024 }),
+        number("samples", chosen?.samples ?? 8, { min: 1, max: 1024 }),
         "Generations per image, here and in every request. More make a better mask and cost more.",
       ),
       field(
@@ -72,8 +65,16 @@ export function settingsFields(upscalers) {
         { class: "form-grid" },
         field(
           "Indecision σ",
-          select("estimator", ESTIMATORS),
-          "How the disagreement of the samples is measured. Window and blur do not touch the learned one.",
+          select(
+            "estimator",
+            estimators()
+              .filter((row) => !row.takes_fit)
+              .map(({ estimator, title, least_samples: least }) => [
+                estimator,
+                least > 1 ? `${title} (M ≥ ${least})` : title,
+              ]),
+          ),
+          "What says where an error is likely. Window and blur do not touch the fitted ones.",
         ),
         field("Window of σ", number("size", 7, { min: 1, max: 511 }), "Pixels."),
         field(

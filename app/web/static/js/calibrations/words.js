@@ -2,7 +2,7 @@
 
 import { h } from "../lib/dom.js";
 import { certainty } from "../lib/format.js";
-import { metricOf } from "./options.js";
+import { estimatorOf, metricOf } from "./options.js";
 
 const FIELD_WORDS = {
   fingerprint: "the upscaler itself",
@@ -40,8 +40,8 @@ export function pipelineWords({ samples, scale, prediction, indecision, fidelity
     `M = ${samples}`,
     `×${scale}`,
     prediction === "mean" && "mean of the samples",
-    indecision.estimator === "learned"
-      ? "σ learned"
+    estimatorOf(indecision.estimator)?.smooths === false
+      ? `σ ${indecision.fit?.name ?? indecision.estimator}`
       : `σ ${indecision.estimator} ${indecision.kernel} ${indecision.size}, blur ${indecision.blur}`,
     `D ${metricWords(fidelity.metric, fidelity.labels)}`,
     metricOf(fidelity.metric, fidelity.labels)?.blurs && `blur ${fidelity.blur}`,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from app.conformal import learned
+from app.conformal.indecision import LEARNED_STATE
 from tests.factories import truths
 
 
@@ -11,7 +11,7 @@ def test_the_learned_sigma_can_be_chosen(run, place):
     truths(place / "photos", 3)
     made = run("calibrate", "photos", "--samples", 4, "--estimator", "learned", "--json").json
     assert made["pipeline"]["indecision"]["estimator"] == "learned"
-    assert made["pipeline"]["indecision"]["state"] == learned.STATE
+    assert made["pipeline"]["indecision"]["state"] == LEARNED_STATE
 
 
 def test_an_unknown_estimator_is_one_line(run, place):

@@ -1,4 +1,4 @@
-"""Calibrations with the learned σ are tied to its weights."""
+"""Calibrations with a fitted σ carry its weights, and are tied to them."""
 
 from __future__ import annotations
 
@@ -8,18 +8,20 @@ from importlib import resources
 import pytest
 
 from app.calibration import file
-from app.calibration.active import shipped_calibrations
-from app.conformal import learned
-from app.conformal.indecision import Settings
+from app.conformal.fitted import Fit
+from app.conformal.indecision import LEARNED_STATE, Settings
 from app.errors import CalibrationMismatch
 from app.sampling.measure import measure
 from app.sampling.pipeline import Pipeline, guard
 from app.serving.answer import guarantee
 from app.upscalers.base import Source
+from app.upscalers.embedded import EmbeddedUpscaler
 from tests.factories import calibration_of, photo
 from tests.fakes import FakeUpscaler
 
 LEARNED = Settings("learned")
+FIT = Fit(weights=(("residual@1", 0.4), ("log slope@5", 0.2)), name="mine", photographs=("ab12",))
+FITTED = Settings("fitted", fit=FIT)
 
 
 async def test_the_file_keeps_the_state():
@@ -27,8 +29,24 @@ async def test_the_file_keeps_the_state():
     calibration = await calibration_of(FakeUpscaler(), 6, indecision=LEARNED)
     again = file.load(file.dump(calibration))
     assert again.id == calibration.id
-    assert again.pipeline.indecision.state == learned.STATE
+    assert again.pipeline.indecision.state == LEARNED_STATE
     guard(again.pipeline, FakeUpscaler())
+
+
+@pytest.mark.parametrize("samples", [1, 3])
+async def test_the_file_keeps_the_weights(samples):
+    """Weights and provenance are part of the pipeline, and of the id."""
+    calibration = await calibration_of(FakeUpscaler(), 6, indecision=FITTED, samples=samples)
+    again = file.load(file.dump(calibration))
+    assert (again.id, again.pipeline.samples) == (calibration.id, samples)
+    assert again.pipeline.indecision.fit == FIT
+    guard(again.pipeline, FakeUpscaler())
+
+
+async def test_a_calibration_without_a_fit_keeps_its_form():
+    """Programs that know no fitted σ can read it."""
+    calibration = await calibration_of(FakeUpscaler(), 6)
+    assert "fit" not in calibration.document["pipeline"]["indecision"]
 
 
 async def test_other_weights_are_refused():
@@ -41,15 +59,18 @@ async def test_other_weights_are_refused():
         {
             "field": "indecision.state",
             "calibrated": "of-another-program",
-            "live": learned.STATE,
+            "live": LEARNED_STATE,
         }
     ]
 
 
-async def test_its_mask_follows_the_threshold():
-    """Mask and trust level of the learned σ agree, and the mask is not empty."""
+@pytest.mark.parametrize(
+    ("indecision", "samples"), [(LEARNED, 4), (FITTED, 1), (Settings("residual"), 1)]
+)
+async def test_its_mask_follows_the_threshold(indecision, samples):
+    """Mask and trust level agree, and the mask is not empty, from one sample on."""
     upscaler = FakeUpscaler()
-    calibration = await calibration_of(upscaler, 30, indecision=LEARNED)
+    calibration = await calibration_of(upscaler, 30, indecision=indecision, samples=samples)
     measured = await measure(upscaler, Source(photo(99, 24, 24)), calibration.pipeline, 7)
     curve = calibration.curve
     for alpha in (0.1, 0.3):
@@ -68,25 +89,11 @@ async def test_nothing_is_promised_for_windows_of_larger_outputs():
     assert "of another size than the calibration images" in said
 
 
-def test_the_alternative_differs_from_the_shipped_one_in_sigma_only():
-    """The same photographs, samples and settings, with the weights that this program has."""
+def test_the_first_fitted_calibration_still_serves():
+    """The alternative that was shipped with `learned` loads, and this program has its weights."""
     folder = resources.files("app.calibration") / "alternatives"
-    learned_one = file.load((folder / "span-x4-learned.calibration").read_bytes())
-    shipped = next(
-        one
-        for one in shipped_calibrations()
-        if one.pipeline.fingerprint == learned_one.pipeline.fingerprint
-    )
-    assert learned_one.pipeline == shipped.pipeline.model_copy(update={"indecision": LEARNED})
-    assert [(p.y_sha256, p.seed) for p in learned_one.manifest.pairs] == [
-        (p.y_sha256, p.seed) for p in shipped.manifest.pairs
-    ]
-    assert learned_one.manifest.provenance.attributions
-    for alpha in (0.05, 0.075, 0.1):
-        larger = learned_one.mean_trusted_fraction(learned_one.curve.threshold(alpha))
-        assert larger > shipped.mean_trusted_fraction(shipped.curve.threshold(alpha))
-
-
-def test_no_learned_calibration_is_activated_by_itself():
-    """A fresh installation serves the default σ."""
-    assert all(one.pipeline.indecision.estimator != "learned" for one in shipped_calibrations())
+    calibration = file.load((folder / "span-x4-learned.calibration").read_bytes())
+    assert calibration.pipeline.indecision == LEARNED
+    assert calibration.pipeline.samples == 8
+    guard(calibration.pipeline, EmbeddedUpscaler("span-x4"))
+    assert calibration.mean_trusted_fraction(calibration.curve.threshold(0.1)) > 0.8

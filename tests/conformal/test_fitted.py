@@ -1,0 +1,165 @@
+"""The fitted σ: a function of the samples and the input, named by its weights."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
+
+from app.conformal import texture
+from app.conformal.fitted import Fit, shipped
+from app.conformal.indecision import LEARNED_STATE, Accumulator, Settings
+
+LEARNED = Settings("learned")
+OF_ONE = Fit(weights=(("residual@1", 0.4), ("log slope@5", 0.2), ("light0@2", -0.1)), offset=0.5)
+OF_MORE = Fit(weights=(*OF_ONE.weights, ("variance@2", 0.3)))
+FITTED = [Settings("fitted", fit=OF_ONE), Settings("fitted", fit=OF_MORE), LEARNED]
+
+
+def samples(count=5, height=48, width=56, seed=0):
+    random = np.random.default_rng(seed)
+    base = ndimage.gaussian_filter(random.integers(0, 256, (height, width, 3)), (3, 3, 0))
+    noise = random.normal(0, 9, (count, height, width, 3))
+    return np.clip(base + noise, 0, 255).astype(np.uint8)
+
+
+def folded(stack, config):
+    enlarged = np.full_like(stack[0], 100) if config.needs_input else None
+    accumulator = Accumulator(stack.shape[1:], config, enlarged)
+    for sample in stack:
+        accumulator.add(sample)
+    return accumulator
+
+
+def sigma_of(stack, config=LEARNED):
+    return folded(stack, config).result()
+
+
+class TestSigma:
+    @settings(max_examples=10, deadline=None)
+    @given(st.permutations(range(6)), st.sampled_from(FITTED))
+    def test_the_order_of_arrival_does_not_matter(self, order, config):
+        """Any order of the samples gives the same σ, bit for bit."""
+        stack = samples(6)
+        np.testing.assert_array_equal(sigma_of(stack, config), sigma_of(stack[list(order)], config))
+
+    @pytest.mark.parametrize("config", FITTED)
+    def test_it_is_the_exponential_of_the_weighted_terms(self, config):
+        """σ = exp(w₀ + Σ_j w_j f_j), interpolated from cells of 4×4 pixels."""
+        accumulator = folded(samples(), config)
+        fit = config.fit or shipped("learned")
+        terms = texture.dense_terms(accumulator.maps())
+        total = sum(weight * terms[name].astype(np.float64) for name, weight in fit.weights)
+        expected = texture.enlarge(np.exp(total + fit.offset), (48, 56))
+        np.testing.assert_allclose(accumulator.result(), expected, rtol=1e-4)
+
+    def test_more_disagreement_is_a_larger_sigma(self):
+        """With the same mean image, four times the variance raises σ at every pixel."""
+        random = np.random.default_rng(1)
+        mean = ndimage.gaussian_filter(random.random((3, 64, 64)), (0, 3, 3)).astype(np.float32)
+        variance = random.random((64, 64)).astype(np.float32) * 1e-3
+        fit = shipped("learned")
+        more, less = (fit.sigma(texture.Maps(mean, v)) for v in (4 * variance, variance))
+        assert (more > less).all()
+
+    def test_its_values_are_fixed(self):
+        """A calibration is portable: these values must not move with a machine or a library."""
+        y, x = np.mgrid[:64, :64]
+        mean = np.stack([x * 7 + y * 3 & 63, (x * y & 31) + 16, (x + 2 * y & 15) * 4]) / 64
+        variance = ((x * 5 + y * 11) % 97 / 97e3).astype(np.float32)
+        sigma = shipped("learned").sigma(texture.Maps(mean.astype(np.float32), variance))
+        np.testing.assert_allclose(
+            [sigma[0, 0], sigma[10, 33], sigma[63, 63], sigma.mean(dtype=np.float64)],
+            [0.07885231078, 0.09044829756, 0.08520976454, 0.08801498744],
+            rtol=3e-7,
+        )
+
+    @settings(max_examples=15, deadline=None)
+    @given(
+        st.integers(1, 40),
+        st.integers(1, 40),
+        st.sampled_from([0, 128, 255, None]),
+        st.sampled_from(FITTED),
+    )
+    def test_any_samples_give_a_finite_sigma(self, height, width, level, config):
+        """Flat, saturated, identical and tiny samples have a σ that is finite and above 0."""
+        stack = samples(config.least_samples, height, width)
+        if level is not None:
+            stack[...] = level
+        sigma = sigma_of(stack, config)
+        assert (sigma.shape, sigma.dtype) == ((height, width), np.float32)
+        assert np.isfinite(sigma).all()
+        assert sigma.min() > 0
+
+    def test_the_largest_weights_give_a_finite_sigma(self):
+        """Whatever weights an import carries, σ neither overflows nor becomes 0."""
+        for weight in (100.0, -100.0):
+            config = Settings("fitted", fit=Fit(weights=(("slope@0", weight),)))
+            sigma = sigma_of(samples(1), config)
+            assert np.isfinite(sigma).all()
+            assert sigma.min() > 0
+
+    @pytest.mark.parametrize("config", FITTED)
+    def test_the_other_settings_do_not_touch_it(self, config):
+        """Window, blur and clipping belong to the other estimators."""
+        stack = samples()
+        other = dataclasses.replace(config, kernel="gaussian", size=3, blur=0, clip_quantile=0.5)
+        np.testing.assert_array_equal(sigma_of(stack, config), sigma_of(stack, other))
+        assert (other.window, other.local) == (1, False)
+
+
+class TestFit:
+    def test_what_it_needs_follows_from_its_terms(self):
+        """Only a residual needs X, and only a variance needs a second sample."""
+        assert (OF_ONE.needs_input, OF_ONE.least_samples) == (True, 1)
+        assert (OF_MORE.needs_input, OF_MORE.least_samples) == (True, 2)
+        assert (shipped("learned").needs_input, shipped("learned").least_samples) == (False, 2)
+        with pytest.raises(ValueError, match="at least 2 samples"):
+            sigma_of(samples(1), Settings("fitted", fit=OF_MORE))
+
+    def test_it_survives_json(self):
+        """What is written can be read, and is equal."""
+        assert Fit.of(json.loads(json.dumps(OF_MORE.to_dict()))) == OF_MORE
+
+    @pytest.mark.parametrize(
+        "bad",
+        [
+            {"weights": ()},
+            {"weights": (("variance@9", 1.0),)},
+            {"weights": (("slope@0", 1.0), ("slope@0", 1.0))},
+            {"weights": (("slope@0", float("nan")),)},
+            {"weights": (("slope@0", 1e3),)},
+            {"weights": (("slope@0", 1.0),), "offset": float("inf")},
+            {"weights": (("slope@0", 1.0),), "note": "x" * 3000},
+        ],
+    )
+    def test_it_is_checked(self, bad):
+        """Unknown terms and numbers that no fit gives are refused."""
+        with pytest.raises(ValueError, match=r"terms|weights|term|provenance"):
+            Fit(**bad)
+
+
+class TestSettings:
+    def test_the_first_fit_has_a_state(self):
+        """Settings of the learned σ carry the name of its weights, those of the others none."""
+        assert LEARNED.to_dict()["state"] == LEARNED_STATE
+        assert Settings().to_dict()["state"] is None
+        with pytest.raises(ValueError, match="no state"):
+            Settings(state=LEARNED_STATE)
+
+    def test_foreign_weights_are_never_replaced(self):
+        """Settings of other weights can be read, but make no σ."""
+        foreign = Settings("learned", state="of-another-program")
+        with pytest.raises(ValueError, match="of-another-program"):
+            sigma_of(samples(), foreign)
+
+    def test_a_fit_belongs_to_the_fitted(self):
+        """The fitted σ needs weights, and no other takes them."""
+        for wrong in ({"estimator": "fitted"}, {"fit": OF_ONE}):
+            with pytest.raises(ValueError, match="a fit belongs to"):
+                Settings(**wrong)
