@@ -1,9 +1,5 @@
 """σ: where a prediction may be wrong, told by the M samples of one request and its input (§2.2).
 
-The samples are folded, as they arrive and in any order, into exact integer sums per pixel, from
-which every estimator follows. Memory does not depend on M, and the result does not depend on the
-order of arrival, bit for bit.
-
 `ESTIMATORS` is all that the program knows of its estimators. To add one, write a function of the
 folded samples and enter its row; forms, commands, checks, admission and answers read the row.
 """
@@ -19,13 +15,7 @@ from numpy.typing import NDArray
 
 from app.conformal.filters import Kernel, gaussian_blur, gaussian_radius, smooth
 from app.conformal.fitted import Fit, shipped
-from app.conformal.lab import check_rgb, lab_block, normalised_lab, pixel_blocks
-from app.conformal.texture import Maps
-
-# Samples enter the sums as integers in units of 2^-20. The unit is below the error of the Lab
-# tables, and 1,024 samples still fit: the largest product M · S2 stays under 2^63.
-_UNIT = np.float32(1 << 20)
-MAX_SAMPLES = 1024
+from app.conformal.folding import Folded
 
 # The weights of `learned`, by the name that calibrations with it carry.
 LEARNED_STATE = "span-x4-small64-37c966caba223976"
@@ -148,7 +138,7 @@ class Settings:
         return max(self.row.least_samples, self.fit.least_samples if self.fit else 1)
 
 
-class Accumulator:
+class Accumulator(Folded):
     """Folds samples into σ.
 
     Args:
@@ -164,152 +154,8 @@ class Accumulator:
         settings: Settings | Mapping[str, Any] | None = None,
         enlarged: NDArray[np.uint8] | None = None,
     ) -> None:
+        super().__init__(shape, enlarged)
         self.settings = Settings.of(settings)
-        self.shape = (int(shape[0]), int(shape[1]))
-        self.count = 0
-        pixels = self.shape[0] * self.shape[1]
-        # A sample alone has no variance, and its colours are its own: it waits for the second one.
-        self._first: NDArray[np.uint8] | None = None
-        # S1, the sum of the samples per channel, and S2, the sum of squares over all channels:
-        # every estimator sums over the channels, so one plane of squares is enough.
-        self.sums = np.zeros((3, 0), np.int32)
-        # float64 holds these integers exactly (1,024 · 3 · 2^40 < 2^53) and adds them faster.
-        self.squares = np.zeros(0, np.float64)
-        # Σ_m Σ_c (μ − E)² in levels of 255: below 1,024 · 3 · 255².
-        self._distance: NDArray[np.int32] | None = None
-        self._enlarged: NDArray[np.uint8] | None = None
-        if enlarged is not None:
-            self._check(enlarged)
-            self._enlarged = enlarged.reshape(-1, 3)
-            self._distance = np.zeros(pixels, np.int32)
-
-    def add(self, rgb: NDArray[np.uint8]) -> None:
-        """Fold one sample, uint8 [H, W, 3], which must not be changed afterwards.
-
-        Raises:
-            ValueError: another shape or dtype, or more than `MAX_SAMPLES` samples.
-        """
-        self._check(rgb)
-        if self.count == MAX_SAMPLES:
-            raise ValueError(f"at most {MAX_SAMPLES} samples can be folded")
-        self.count += 1
-        if self._distance is not None:
-            self._add_distance(rgb.reshape(-1, 3))
-        if self.count == 1:
-            self._first = rgb
-        else:
-            self._fold_first()
-            self._fold(rgb)
-
-    def _check(self, rgb: NDArray[np.uint8]) -> None:
-        check_rgb(rgb)
-        if rgb.shape[:2] != self.shape:
-            raise ValueError(f"expected a sample of {self.shape}, got {rgb.shape[:2]}")
-
-    def _add_distance(self, pixels: NDArray[np.uint8]) -> None:
-        assert self._enlarged is not None  # noqa: S101 - as the distance
-        assert self._distance is not None  # noqa: S101
-        for block in pixel_blocks(len(pixels)):
-            difference = np.subtract(pixels[block], self._enlarged[block], dtype=np.int32)
-            self._distance[block] += np.einsum("nc,nc->n", difference, difference)
-
-    def _fold_first(self) -> None:
-        if self._first is not None:
-            first, self._first = self._first, None
-            pixels = self.shape[0] * self.shape[1]
-            self.sums = np.zeros((3, pixels), np.int32)
-            self.squares = np.zeros(pixels, np.float64)
-            self._fold(first)
-
-    def _fold(self, rgb: NDArray[np.uint8]) -> None:
-        pixels = rgb.reshape(-1, 3)
-        for block in pixel_blocks(len(pixels)):
-            lab = np.empty((3, block.stop - block.start), np.float32)
-            lab_block(pixels[block], lab)
-            lab *= _UNIT
-            np.rint(lab, out=lab)
-            self.sums[:, block] += lab.astype(np.int32)
-            square = lab.astype(np.float64)
-            square *= square
-            for channel in square:
-                self.squares[block] += channel
-
-    def pixel_variance(self) -> NDArray[np.float32]:
-        """σ^var before smoothing: Σ_c Var_M over the channels, float32 [H, W] ≥ 0 (paper §2.2).
-
-        Raises:
-            ValueError: no sample has been added.
-        """
-        self._check_any()
-        if self.count == 1:
-            return np.zeros(self.shape, np.float32)
-        scale = 1.0 / (self.count * float(_UNIT)) ** 2
-        variance = np.empty(self.squares.shape, np.float32)
-        for block in pixel_blocks(len(variance)):
-            variance[block] = self._spread(block) * scale
-        return variance.reshape(self.shape)
-
-    def _check_any(self) -> None:
-        if self.count == 0:
-            raise ValueError("no samples have been added")
-
-    def _spread(self, block: slice) -> NDArray[np.int64]:
-        """M · S2 − Σ_c S1² in integers: exact, so equal samples give exactly zero."""
-        sums = self.sums[:, block].astype(np.int64)
-        squares = self.squares[block].astype(np.int64)
-        return np.asarray(self.count * squares - np.einsum("cn,cn->n", sums, sums))
-
-    def identical(self) -> bool:
-        """Whether all samples so far are the same image (never true of fewer than two)."""
-        return self.count > 1 and not any(
-            self._spread(block).any() for block in pixel_blocks(len(self.squares))
-        )
-
-    def mean_lab(self) -> NDArray[np.float32]:
-        """E_M[μ], the mean of the samples in normalised Lab, float32 [3, H, W]."""
-        if self._first is not None:
-            return normalised_lab(self._first)
-        mean = self.sums.astype(np.float32)
-        mean *= np.float32(1.0 / (self.count * float(_UNIT)))
-        return mean.reshape(3, *self.shape)
-
-    def residual(self) -> NDArray[np.float32]:
-        """E_M Σ_c (μ − E)² of sRGB in [0, 1], what the samples add to X, float32 [H, W] ≥ 0.
-
-        Raises:
-            ValueError: no sample has been added, or the enlarged input was not given.
-        """
-        self._check_any()
-        if self._distance is None:
-            raise ValueError("σ needs the enlarged input, which was not given")
-        residual = self._distance.astype(np.float32)
-        residual *= np.float32(1.0 / (self.count * 255.0**2))
-        return residual.reshape(self.shape)
-
-    def maps(self) -> Maps:
-        """What the terms of a fitted σ are measured on."""
-        self._check_any()
-        return Maps(
-            self.mean_lab(),
-            self.pixel_variance() if self.count > 1 else None,
-            None if self._distance is None else self.residual(),
-        )
-
-    def patch_variance(self) -> NDArray[np.float32]:
-        """Σ_c E_M[μ² * K] − (E_M[μ * K])², float32 [H, W] (paper §2.2, σ^ker, literally).
-
-        K is linear, so E_M may be taken first. The difference cancels leading digits; float64
-        keeps the variance of flat regions above the rounding noise.
-        """
-        self._check_any()
-        self._fold_first()
-        kernel, size = self.settings.kernel, self.settings.size
-        unit = self.count * float(_UNIT)
-        square = (self.squares / (unit * float(_UNIT))).reshape(self.shape)
-        patch = smooth(square, kernel, size)
-        for channel in self.sums:
-            patch -= smooth((channel / unit).reshape(self.shape), kernel, size) ** 2
-        return np.maximum(patch, 0).astype(np.float32)
 
     def result(self) -> NDArray[np.float32]:
         """σ, float32 [H, W], finite and ≥ 0.
@@ -319,7 +165,7 @@ class Accumulator:
                 settings name numbers that are not here.
         """
         settings = self.settings
-        self._check_any()
+        self.check_any()
         if settings.state != settings.live_state:
             raise ValueError(
                 f"σ was learned as {settings.state!r}; here is {settings.live_state!r}"
@@ -387,7 +233,9 @@ ESTIMATORS: dict[str, Estimator] = {
         needs_input=True,
     ),
     "patch_variance": Estimator(
-        sigma=lambda folded: _smoothed(folded.patch_variance(), folded.settings),
+        sigma=lambda folded: _smoothed(
+            folded.patch_variance(folded.settings.kernel, folded.settings.size), folded.settings
+        ),
         title="Patch variance (the paper's formula)",
         radius=_window_radius,
         window=lambda settings: settings.size,

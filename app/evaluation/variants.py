@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from app.conformal.fidelity import Settings as FidelitySettings
-from app.conformal.indecision import MAX_SAMPLES
+from app.conformal.folding import MAX_SAMPLES
 from app.conformal.indecision import Settings as IndecisionSettings
 from app.errors import BadRequest
 from app.sampling.pipeline import Pipeline, Prediction

@@ -18,7 +18,7 @@ from pydantic import (
 )
 
 from app.conformal.fidelity import Settings as FidelitySettings
-from app.conformal.indecision import MAX_SAMPLES
+from app.conformal.folding import MAX_SAMPLES
 from app.conformal.indecision import Settings as IndecisionSettings
 from app.errors import CalibrationMismatch, UpscalerUnavailable
 from app.upscalers.base import Upscaler

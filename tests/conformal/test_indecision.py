@@ -12,7 +12,8 @@ from scipy import ndimage
 from skimage.color import rgb2lab
 
 from app.conformal.fitted import Fit
-from app.conformal.indecision import ESTIMATORS, MAX_SAMPLES, Accumulator, Settings
+from app.conformal.folding import MAX_SAMPLES
+from app.conformal.indecision import ESTIMATORS, Accumulator, Settings
 
 FIT = Fit(weights=(("residual@1", 0.4),))
 PLAIN = {"size": 7, "blur": 0.0}
