@@ -19,16 +19,14 @@ from app.api.problems import problem_responses
 from app.calibration import file, pictures
 from app.calibration.groups import parse_groups
 from app.calibration.insight import checks, coarser, groups_of, leaked, run_backtest, thresholds
-from app.calibration.job import CalibrationRequest
 from app.calibration.plot import risk_plot
 from app.calibration.record import Calibration
 from app.canary.keep import forget
-from app.conformal.fidelity import needs_label
 from app.errors import BadRequest, Conflict, UpscalerUnavailable
 from app.monitor.watch import monitored_keys
 from app.sampling.pipeline import differences
 from app.serving.answer import threshold_json
-from app.stores.base import CalibrationHead, Job
+from app.stores.base import CalibrationHead, JobStatus
 
 MAX_ARCHIVE_BYTES = 64 * 1024**3
 MAX_FILES = 20_000
@@ -72,15 +70,14 @@ class PendingRow(JobOut):
     needs_label: bool
 
     @classmethod
-    def of(cls, job: Job) -> PendingRow:
+    def of(cls, job: JobStatus) -> PendingRow:
         """The public part of a stored job."""
-        asked = CalibrationRequest.of(job)
         return cls(
             **JobOut.of(job).model_dump(),
-            name=asked.config.name,
-            upscaler=asked.upscaler,
-            metric=asked.pipeline.fidelity.title,
-            needs_label=needs_label(asked.pipeline.fidelity),
+            name=job.about["name"],
+            upscaler=str(job.about["upscaler"]),
+            metric=str(job.about["metric"]),
+            needs_label=job.about["labels"] == "people",
         )
 
 
@@ -106,7 +103,7 @@ async def list_calibrations(
     """All finished calibrations, or the jobs of those that are being made, the newest first."""
     if listed == "pending":
         jobs = await state.stores.jobs.pending("calibration")
-        return [PendingRow.of(job) for job in jobs if upscaler in {None, job.request["upscaler"]}]
+        return [PendingRow.of(job) for job in jobs if upscaler in {None, job.about["upscaler"]}]
     active = await state.stores.calibrations.active()
     previous = {item.calibration: item.previous for item in active.values()}
     heads = await state.stores.calibrations.heads(upscaler)
@@ -183,7 +180,7 @@ async def read_calibration(
 ) -> JSONResponse:
     """One calibration; while it is being made, its job."""
     found = await state.admin.resolve(calibration_id)
-    if isinstance(found, Job):
+    if isinstance(found, JobStatus):
         job = PendingRow.of(found).model_dump(mode="json")
         return JSONResponse({"id": found.id, "state": found.state, "job": job})
     document = await detail(state, found, group)
@@ -283,7 +280,7 @@ async def activate_calibration(
 async def delete_calibration(calibration_id: str, state: StateDep, key: AdminDep) -> Response:
     """Remove a calibration that is not active, and that no pending job extends."""
     for job in await state.stores.jobs.pending("calibration"):
-        if job.request.get("parent") == calibration_id:
+        if job.about["parent"] == calibration_id:
             raise Conflict(f"The job {job.id} extends this calibration; cancel it, or let it end.")
     monitored = await monitored_keys(state.calibrations, calibration_id)
     await state.stores.calibrations.delete(calibration_id)
@@ -330,7 +327,7 @@ async def extend_calibration(
 async def list_pairs(calibration_id: str, state: StateDep, _: AdminDep) -> list[dict[str, Any]]:
     """The pairs; while labels are awaited, which ones still need one."""
     found = await state.admin.resolve(calibration_id)
-    if isinstance(found, Job):
+    if isinstance(found, JobStatus):
         return await state.admin.waiting_pairs(found)
     return [
         {**info.model_dump(), "group": info.group, "breakpoints": len(staircase)}

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from app.api.deps import ClientDep, StateDep
 from app.api.problems import problem_responses
-from app.stores.base import Job, JobKind, JobState, Progress
+from app.stores.base import JobKind, JobState, JobStatus, Progress
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], responses=problem_responses("bad-request"))
 
@@ -34,16 +34,16 @@ class JobOut(BaseModel):
     error: dict[str, Any] | None
 
     @classmethod
-    def of(cls, job: Job) -> JobOut:
+    def of(cls, job: JobStatus) -> JobOut:
         """The public part of a stored job."""
         return cls(**job.model_dump(include=set(cls.model_fields)))
 
 
-async def _job(job_id: str, state: StateDep, _: ClientDep) -> Job:
+async def _job(job_id: str, state: StateDep, _: ClientDep) -> JobStatus:
     return await state.stores.jobs.get(job_id)
 
 
-JobDep = Annotated[Job, Depends(_job)]
+JobDep = Annotated[JobStatus, Depends(_job)]
 
 _PROBLEMS = problem_responses("not-found", "unauthorized")
 
@@ -76,11 +76,11 @@ async def cancel_job(job: JobDep, state: StateDep) -> JobOut:
 
 
 async def _until(
-    stopping: asyncio.Event, states: AsyncGenerator[Job, None]
-) -> AsyncGenerator[Job, None]:
+    stopping: asyncio.Event, states: AsyncGenerator[JobStatus, None]
+) -> AsyncGenerator[JobStatus, None]:
     """The states until the server stops: it would wait for an open stream as for any request."""
     stopped = asyncio.create_task(stopping.wait())
-    coming: asyncio.Future[Job] | None = None
+    coming: asyncio.Future[JobStatus] | None = None
     try:
         while True:
             coming = asyncio.ensure_future(anext(states))
@@ -99,7 +99,7 @@ async def _until(
             await asyncio.wait({coming})
 
 
-def accepted(job: Job) -> JSONResponse:
+def accepted(job: JobStatus) -> JSONResponse:
     """202 with the job, and where to find it."""
     return JSONResponse(
         JobOut.of(job).model_dump(mode="json"),

@@ -17,7 +17,7 @@ from app.calibration import labels, pictures
 from app.calibration.archive import ArchiveLimits
 from app.calibration.uploads import archive_files
 from app.errors import BadRequest, NotFound
-from app.stores.base import Job
+from app.stores.base import JobStatus
 
 router = APIRouter(prefix="/v1/admin/calibrations", tags=["admin"], route_class=AdminRoute)
 
@@ -41,9 +41,9 @@ async def read_pair_image(
     found, spool = await state.admin.resolve(calibration_id), state.stores.spool
     headers = {}
     if part != "label":
-        read = pictures.of_job if isinstance(found, Job) else pictures.of_calibration
+        read = pictures.of_job if isinstance(found, JobStatus) else pictures.of_calibration
         data = await read(spool, found.id, name, part)
-    elif isinstance(found, Job):
+    elif isinstance(found, JobStatus):
         data, version = await labels.read(spool, found.id, name)
         headers["ETag"] = _etag(version)
     else:
@@ -113,9 +113,9 @@ async def finish_calibration(calibration_id: str, state: StateDep, key: AdminDep
     return accepted(job)
 
 
-async def _pending(state: StateDep, calibration_id: str) -> Job:
+async def _pending(state: StateDep, calibration_id: str) -> JobStatus:
     found = await state.admin.resolve(calibration_id)
-    if not isinstance(found, Job):
+    if not isinstance(found, JobStatus):
         raise NotFound(f"{calibration_id!r} is finished; its labels cannot change.")
     return found
 

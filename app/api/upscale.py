@@ -178,7 +178,7 @@ async def _check_queue(state: State) -> None:
         Overloaded: too many jobs are not finished: each keeps an upload on disk.
     """
     most = state.settings.max_queued_jobs
-    if len(await state.stores.jobs.pending("upscale")) >= most:
+    if await state.stores.jobs.count_pending("upscale") >= most:
         raise Overloaded(f"{most} jobs are queued or running already.", retry_after=60)
 
 

@@ -27,7 +27,7 @@ from app.images.degrade import Degradation
 from app.images.encode import png_mask
 from app.jobs.queue import JobQueue
 from app.sampling.pipeline import Pipeline, guard, learn
-from app.stores.base import Activation, Job, JobState, Progress, Stores
+from app.stores.base import Activation, Job, JobState, JobStatus, Progress, Stores
 from app.stores.uploads import spooled_for
 from app.upscalers.base import Upscaler, named
 
@@ -58,7 +58,7 @@ class CalibrationAdmin:
         *,
         created_by: str,
         groups: Mapping[str, str] | None = None,
-    ) -> Job:
+    ) -> JobStatus:
         """Spool and check the pairs, then queue the job; `groups` by name of the pair.
 
         Raises:
@@ -84,7 +84,7 @@ class CalibrationAdmin:
         created_by: str,
         activate: bool,
         groups: Mapping[str, str] | None = None,
-    ) -> Job:
+    ) -> JobStatus:
         """A new calibration of the old pairs and new ones; only the new ones are generated for.
 
         Raises:
@@ -132,7 +132,7 @@ class CalibrationAdmin:
         await self.calibrations.add(smaller, activate=False)
         return smaller
 
-    async def resolve(self, calibration: str) -> Calibration | Job:
+    async def resolve(self, calibration: str) -> Calibration | JobStatus:
         """The calibration of an id, or the job that is making it."""
         if not calibration.startswith(_JOB_PREFIX):
             return await self.calibrations.stored(calibration)
@@ -150,7 +150,7 @@ class CalibrationAdmin:
             Conflict: it is not finished.
         """
         found = await self.resolve(calibration)
-        if isinstance(found, Job):
+        if isinstance(found, JobStatus):
             raise Conflict(f"The calibration is not finished: it is {found.state}.")
         return found
 
@@ -175,12 +175,12 @@ class CalibrationAdmin:
         await self.check(calibration)
         return await self.calibrations.store.activate(calibration.id)
 
-    async def waiting_pairs(self, job: Job) -> list[dict[str, Any]]:
+    async def waiting_pairs(self, job: JobStatus) -> list[dict[str, Any]]:
         """The items of a job: which are measured, labelled, or wait for their label."""
         versions = labels.versions(await self.stores.spool.names(job.id))
         records = {name: data async for name, data in self.stores.jobs.records(job.id)}
         items = []
-        for pair in CalibrationRequest.of(job).pairs:
+        for pair in CalibrationRequest.of(await self.stores.jobs.load(job.id)).pairs:
             name = pair["name"]
             record = records.get(name)
             item: dict[str, Any] = {
@@ -199,7 +199,9 @@ class CalibrationAdmin:
             items.append(item)
         return items
 
-    async def put_label(self, job: Job, name: str, data: bytes, *, seen: int | None = None) -> int:
+    async def put_label(
+        self, job: JobStatus, name: str, data: bytes, *, seen: int | None = None
+    ) -> int:
         """Store the next version of the label of one pair; its number.
 
         `seen` is the version that this one was drawn on, 0 for none; None: whatever there is.
@@ -217,7 +219,7 @@ class CalibrationAdmin:
         except BadImage as error:
             raise BadImage(f"The {error.detail.rstrip('.')}.") from error
 
-    async def put_labels(self, job: Job, files: Callable[[], Iterable[Upload]]) -> None:
+    async def put_labels(self, job: JobStatus, files: Callable[[], Iterable[Upload]]) -> None:
         """Store many labels, as `put_label` does; the good ones also when others are bad.
 
         `files` is called twice: which predictions labels were drawn on may stand behind them.
@@ -253,7 +255,7 @@ class CalibrationAdmin:
         if items:
             raise bad_pairs(items, total)
 
-    async def _waiting(self, job: Job) -> dict[str, WaitingPair]:
+    async def _waiting(self, job: JobStatus) -> dict[str, WaitingPair]:
         """The pairs of a job that can be labelled, by name."""
         if job.state is not JobState.AWAITING_LABELS:
             raise Conflict(f"Labels are taken while the job awaits them; it is {job.state}.")
@@ -263,7 +265,7 @@ class CalibrationAdmin:
         return {name: pair for name, pair in records if pair is not None}
 
     async def _put_label(
-        self, job: Job, pair: WaitingPair, data: bytes, seen: int | None = None
+        self, job: JobStatus, pair: WaitingPair, data: bytes, seen: int | None = None
     ) -> int:
         shape = (pair.info.height, pair.info.width)
         label = await asyncio.to_thread(decode_label, data, shape)
@@ -273,7 +275,7 @@ class CalibrationAdmin:
             raise Conflict("The labels were finished before this one came; it does not count.")
         return version
 
-    async def finish(self, job: Job) -> Job:
+    async def finish(self, job: JobStatus) -> JobStatus:
         """Go on with a job whose labels are drawn.
 
         Raises:
@@ -302,7 +304,7 @@ class CalibrationAdmin:
         *,
         created_by: str,
         parent: Calibration | None,
-    ) -> Job:
+    ) -> JobStatus:
         job_id = f"{_JOB_PREFIX}{secrets.token_urlsafe(15)}"
         known = [(p.name, p.y_sha256) for p in parent.manifest.pairs] if parent else []
         try:
@@ -329,6 +331,7 @@ class CalibrationAdmin:
             kind="calibration",
             progress=Progress(total=len(usable), unit="pairs"),
             created_at=datetime.now(UTC),
+            about=request.about,
             request=request.to_json(),
         )
         async with spooled_for(self.stores, job_id):

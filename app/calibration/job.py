@@ -81,6 +81,17 @@ class CalibrationRequest:
         """The pair of a name."""
         return next(pair for pair in self.pairs if pair["name"] == name)
 
+    @property
+    def about(self) -> dict[str, str | None]:
+        """What lists show of it."""
+        return {
+            "name": self.config.name,
+            "upscaler": self.upscaler,
+            "metric": self.pipeline.fidelity.title,
+            "labels": "people" if fidelity.needs_label(self.pipeline.fidelity) else None,
+            "parent": self.parent,
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class WaitingPair:
@@ -171,7 +182,7 @@ class CalibrationHandler:
         )
         await pictures.link(self.spool, job.id, calibration.id, parent=request.parent)
         if request.config.activate:
-            await self.calibrations.store.activate(calibration.id, fence=context.fence)
+            await self.calibrations.store.activate(calibration.id, job=job.id)
         return f"/v1/admin/calibrations/{calibration.id}"
 
     async def _calibration(

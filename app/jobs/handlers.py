@@ -3,58 +3,32 @@
 A job is done by a `Handler`: one coroutine. A job of many independent parts (the pairs of a
 calibration) is done by a `FanOut`, whose parts are spread over all job workers.
 
-Both may run again from the start after a crash, and two runs may overlap for a moment when a
-worker was only believed dead. So every effect is either the same when done twice (results and
-calibrations named after the job), or guarded by `JobContext.fence`. Work that blocks (pixels,
-models) goes through `asyncio.to_thread`: on the event loop it would hold up the renewal of the
-lease, and the job would be started a second time elsewhere.
+Both may run again from the start after a crash, and two runs may overlap when a worker only slept.
+So every effect is the same when it is done twice: a result is stored under the job's id, a part is
+recorded under the job and its name, a calibration's id follows from its content, and it is
+activated only while its job goes on. Work that blocks (pixels, models) goes through
+`asyncio.to_thread`: on the event loop it would hold up the renewal of the lease, and the job would
+be started a second time elsewhere.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from typing import Protocol, runtime_checkable
 
-from app.stores.base import Fence, Job, JobStore, Progress, StoreUnavailable
-
-# Calls the store until it answers.
-Insist = Callable[[Callable[[], Awaitable[bool]]], Awaitable[bool]]
-
-
-class Overtaken(Exception):
-    """This attempt is not the latest any more, or its job has ended: stop, publish nothing."""
-
-
-class Interrupted(Exception):
-    """This worker stops: the job goes back to the queue, and the attempt is not counted."""
-
-
-async def _once(call: Callable[[], Awaitable[bool]]) -> bool:
-    return await call()
+from app.stores.base import Job, JobStore, Progress, StoreUnavailable
 
 
 class JobContext:
-    """One attempt at one job, as its handler sees it.
+    """A job that runs, as its handler sees it."""
 
-    `record` and `progress` raise Overtaken once the attempt was overtaken; a handler lets it pass.
-    """
-
-    def __init__(self, job: Job, store: JobStore, *, insist: Insist = _once) -> None:
+    def __init__(self, job: str, store: JobStore) -> None:
         self._job = job
-        self._insist = insist
         self._store = store
         self._stopping = False
-
-    @property
-    def attempt(self) -> int:
-        """1 for the first attempt."""
-        return self._job.attempt
-
-    @property
-    def fence(self) -> Fence:
-        """Guards an activation: `CalibrationStore.activate(…, fence=context.fence)`."""
-        return Fence(self._job.id, self._job.attempt)
+        self.has_generated = False
+        """Whether samples have come: whoever runs the job again has to generate, and pay, again."""
 
     def cancelled(self) -> bool:
         """Whether to stop; for code in threads, which asyncio cannot interrupt."""
@@ -69,25 +43,17 @@ class JobContext:
 
         Nobody sees it while the store is away; the job goes on.
         """
-        told = Progress(done=done, total=total, unit=unit)
+        self.has_generated |= unit == "samples" and done > 0
         with suppress(StoreUnavailable):
-            if not await self._store.progress(self._job.id, self.attempt, told):
-                raise Overtaken
-
-    async def record(self, key: str, value: bytes) -> None:
-        """Keep a checkpoint that later attempts find in `records`; waits for a store away."""
-        if not await self._insist(
-            lambda: self._store.record(self._job.id, self.attempt, key, value)
-        ):
-            raise Overtaken
+            await self._store.progress(self._job, Progress(done=done, total=total, unit=unit))
 
     async def recorded(self) -> set[str]:
-        """The keys of all checkpoints of this job, of all attempts."""
-        return await self._store.recorded(self._job.id)
+        """The parts of this job that are recorded."""
+        return await self._store.recorded(self._job)
 
     def records(self) -> AsyncIterator[tuple[str, bytes]]:
-        """All checkpoints of this job, of all attempts, in the order of their keys."""
-        return self._store.records(self._job.id)
+        """What is recorded of this job, in the order of the parts."""
+        return self._store.records(self._job)
 
 
 class Handler(Protocol):
@@ -105,17 +71,18 @@ class Handler(Protocol):
 
 @runtime_checkable
 class FanOut(Protocol):
-    """Does a job in parts, each checkpointed, on all job workers at once."""
+    """Does a job in parts, each recorded, on all job workers at once."""
 
     async def units(self, job: Job) -> Sequence[str]:
-        """The names of all parts, distinct, the same at every attempt."""
+        """The names of all parts, distinct, not empty, the same whenever they are asked for."""
         ...
 
     async def unit(self, job: Job, unit: str) -> bytes:
-        """Do one part; the bytes are its checkpoint.
+        """Do one part; the bytes are recorded.
 
         Runs on any worker. BadInput, NotFound, UpscalerRejected and the like fail the job at
-        once; after other errors the part is tried again, three times in all.
+        once; an upscaler that is away is waited for; after other errors the part is tried again,
+        three times in all.
         """
         ...
 

@@ -12,7 +12,7 @@ class JobObserver(Protocol):
         """An attempt is over: a state of the job, or "overtaken", "interrupted", "store_away"."""
 
     def lost_lease(self, kind: str) -> None:
-        """An attempt begins although the one before never said that it ended."""
+        """Work begins anew although whoever did it before never said that it ended."""
 
     def ended(self, kind: str, state: str, seconds: float) -> None:
         """A job has ended, so long after its creation."""
@@ -22,16 +22,9 @@ class JobObserver(Protocol):
 
 
 class NoObserver:
-    """Nobody looks."""
+    """Is told everything and does nothing."""
 
-    def attempt(self, kind: str, outcome: str) -> None:
-        """See `JobObserver`."""
-
-    def lost_lease(self, kind: str) -> None:
-        """See `JobObserver`."""
-
-    def ended(self, kind: str, state: str, seconds: float) -> None:
-        """See `JobObserver`."""
-
-    def unit(self, outcome: str, seconds: float) -> None:
-        """See `JobObserver`."""
+    def attempt(self, kind: str, outcome: str) -> None: ...
+    def lost_lease(self, kind: str) -> None: ...
+    def ended(self, kind: str, state: str, seconds: float) -> None: ...
+    def unit(self, outcome: str, seconds: float) -> None: ...

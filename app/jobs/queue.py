@@ -9,13 +9,12 @@ Why a queue besides the job store
 
 Death of a worker
     docket keeps a message pending until its task ends, and a worker renews the lease of what it
-    runs. Of a worker that died the leases run out, and another takes its messages over: after the
-    lease and at most a third more. `JobStore.begin` then counts one more attempt, which fences off
-    the old one should it only have slept. A message that is delivered again although the attempt
-    is well (a lost connection stops the renewal of leases) finds in the store that the attempt
-    said less than half a lease ago that it is alive, and does nothing. docket itself counts
-    nothing and would redeliver a job that kills its workers for ever; the store gives it up
-    (`app/jobs/attempts.py`), and names the guilty part of a calibration (`app/jobs/fanout.py`).
+    runs. Of a worker that died or sleeps the leases run out, and another takes its messages over:
+    after the lease and at most a third more. Work may therefore be done twice, and everything that
+    it stores is the same then. A message that comes a second time to the process that is at it
+    waits for the first one. docket itself counts nothing and would redeliver a job that kills its
+    workers for ever; who has died at which piece of work is known by `app/jobs/acts.py`, and who is
+    alive by docket.
 
 Three queues
     `upscale` and `calibration` carry jobs, `unit` the parts of calibrations. Each has its own
@@ -40,25 +39,36 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
-import time
+import socket
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Final, Self
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 from docket import Docket, Worker
 from redis.exceptions import RedisError
 
 from app.errors import ConfigError
-from app.jobs.attempts import Attempts, ProblemOf
-from app.jobs.fanout import Units, coordinator
+from app.jobs.acts import Acts, Patience, ProblemOf
+from app.jobs.fanout import Coordinator
 from app.jobs.handlers import FanOut, Handler
 from app.jobs.observer import JobObserver, NoObserver
 from app.jobs.supervision import Supervisor
-from app.stores.base import Job, JobKind, JobStore, StoreUnavailable
+from app.stores.base import Job, JobKind, JobStatus, JobStore, StoreUnavailable
 from app.telemetry.tracing import context, span
 
 QUEUES: Final = ("upscale", "calibration", "unit")
@@ -103,6 +113,7 @@ class JobQueue:
         problem_of: ProblemOf,
         lease_s: float = 60.0,
         observer: JobObserver | None = None,
+        patience: Patience = Patience(),  # noqa: B008 - immutable
     ) -> None:
         if urlsplit(url).scheme not in {"memory", "redis", "rediss"}:
             raise ConfigError("A queue URL starts with memory:// or redis:// or rediss://.")
@@ -112,16 +123,22 @@ class JobQueue:
         self._lease_s = lease_s
         self._observer = observer or NoObserver()
         self._is_memory = urlsplit(url).scheme == "memory"
-        self._began = time.monotonic()
+        self._patience = patience
+        self.owner = f"{socket.gethostname()}#{os.getpid()}#{uuid4().hex[:12]}".replace(" ", "-")
         self._dockets: dict[str, Docket] = {}
-        self._running: Counter[str] = Counter()  # jobs and units under way here, by queue
+        self._at_work: dict[str, asyncio.Event] = {}  # jobs and units under way here, by key
+        self._running: Counter[str] = Counter()  # how many of them, by queue
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
         for name in QUEUES:
             # Nothing is kept of a task that has ended: the store knows better.
             docket = Docket(
-                name=f"trustscale:queue:{name}", url=self._url, execution_ttl=timedelta(0)
+                name=f"trustscale:queue:{name}",
+                url=self._url,
+                execution_ttl=timedelta(0),
+                # A worker that died is known to be dead before its messages are taken over.
+                heartbeat_interval=timedelta(seconds=min(2.0, self._lease_s / 12)),
             )
             docket.register(_unit_elsewhere if name == "unit" else _job_elsewhere, names=[name])
             self._dockets[name] = await self._stack.enter_async_context(docket)
@@ -140,7 +157,7 @@ class JobQueue:
         except (RedisError, OSError) as error:  # a TimeoutError is an OSError
             raise StoreUnavailable("The queue's Redis cannot be reached now.") from error
 
-    async def submit(self, job: Job) -> Job:
+    async def submit(self, job: Job) -> JobStatus:
         """Store a job and queue it; the stored one, unchanged, if the id exists.
 
         Once it is stored it will be run: a queue that cannot be reached now is made good by the
@@ -153,7 +170,7 @@ class JobQueue:
                     await self._send_jobs([stored])
             return stored
 
-    async def resume(self, job_id: str) -> Job:
+    async def resume(self, job_id: str) -> JobStatus:
         """Queue a job that awaited labels again. Raises NotFound."""
         job = await self._jobs.resume(job_id)
         if not job.state.is_final:
@@ -161,9 +178,20 @@ class JobQueue:
                 await self._send_jobs([job])
         return job
 
-    async def cancel(self, job_id: str) -> Job:
+    async def cancel(self, job_id: str) -> JobStatus:
         """Ask for the cancellation of a job, wherever it runs. Raises NotFound."""
         return await self._jobs.request_cancel(job_id)
+
+    async def living(self) -> set[str] | None:
+        """The workers that are alive; None if nobody can say."""
+        if self._is_memory:
+            return {self.owner}  # what ran before this process is dead for certain
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                found = [await docket.workers() for docket in self._dockets.values()]
+        except (RedisError, OSError):
+            return None
+        return {worker.name for workers in found for worker in workers}
 
     async def run(
         self,
@@ -172,23 +200,25 @@ class JobQueue:
         stop: asyncio.Event,
         concurrency: Mapping[JobKind, int] | None = None,
         drain_s: float = 20.0,
+        unfinished: bool = True,
     ) -> None:
         """Run jobs of the kinds that have a handler, until `stop` is set and the work has ended.
 
         `concurrency` is how many of a kind run at once in this process (of a FanOut: how many
-        units), 1 if not given. One `run` at a time per queue object.
+        units), 1 if not given. With `unfinished` also those of the store that nobody submits now.
+        One `run` at a time per queue object.
         """
-        patience_s, beat_s = 2 * self._lease_s, self._lease_s / 8
-        supervisor = Supervisor(self._jobs, patience_s=patience_s, beat_s=beat_s)
-        coordinating = Supervisor(self._jobs, patience_s=patience_s, beat_s=beat_s)
+        limits = {"patience_s": 2 * self._lease_s, "lease_s": self._lease_s}
+        supervisor = Supervisor(self._jobs, **limits)
+        coordinating = Supervisor(self._jobs, **limits)
         slots = concurrency or {}
-        self._began = time.monotonic()
         async with AsyncExitStack() as stack:
             loops = {
                 name: await stack.enter_async_context(self._looped(name, most))
                 for name, most in self._prepare(handlers, slots, supervisor, coordinating)
             }
-            loops["unfinished jobs"] = asyncio.create_task(self._send_unfinished_for_ever())
+            if unfinished:
+                loops["unfinished jobs"] = asyncio.create_task(self._send_unfinished_for_ever())
             stopped = asyncio.create_task(stop.wait())
             try:
                 # A loop ends by itself only by a mistake, which must not pass unseen.
@@ -230,6 +260,21 @@ class JobQueue:
         finally:
             self._running[name] -= 1
 
+    @asynccontextmanager
+    async def _once(self, name: str, key: str) -> AsyncIterator[bool]:
+        """Whether this is to be run; if this process is at it already, that is waited for."""
+        if key in self._at_work:
+            await self._at_work[key].wait()
+            yield False
+            return
+        self._at_work[key] = done = asyncio.Event()
+        try:
+            with self._counted(name):
+                yield True
+        finally:
+            del self._at_work[key]
+            done.set()
+
     def _prepare(
         self,
         handlers: Mapping[JobKind, Handler | FanOut],
@@ -240,45 +285,46 @@ class JobQueue:
         """Tell the queues what to run; which queues to work on, with how many slots."""
         if sum(isinstance(handler, FanOut) for handler in handlers.values()) > 1:
             raise ValueError("the unit queue serves one kind of job")
+        acts = Acts(
+            self._jobs,
+            supervisor,
+            self._problem_of,
+            self._observer,
+            owner=self.owner,
+            living=self.living,
+            patience=self._patience,
+        )
         for kind, handler in handlers.items():
             if isinstance(handler, FanOut):
-                units = Units(self._jobs, supervisor, self._problem_of, self._observer)
-                self._serve_units(units, handler)
-                coordinate = coordinator(handler, self._send_units, resend_s=self._lease_s)
-                self._serve_jobs(kind, coordinate, coordinating)
+                coordinator = Coordinator(
+                    acts, coordinating, self._send_units, resend_s=self._lease_s
+                )
+                self._serve_units(partial(acts.one, fan_out=handler))
+                self._serve_jobs(kind, partial(coordinator.run, fan_out=handler))
                 yield "unit", slots.get(kind, 1)
                 yield kind, COORDINATORS
             else:
-                self._serve_jobs(kind, handler, supervisor)
+                self._serve_jobs(kind, partial(acts.whole, handler=handler))
                 yield kind, slots.get(kind, 1)
 
-    def _alive_for(self) -> float:
-        """How long an attempt counts as alive after it last said so."""
-        alive_s = self._lease_s / 2
-        # A queue in memory has one process: what ran before it started is dead for certain.
-        return min(alive_s, time.monotonic() - self._began) if self._is_memory else alive_s
-
-    def _serve_jobs(self, kind: JobKind, handler: Handler, supervisor: Supervisor) -> None:
-        attempts = Attempts(
-            self._jobs, supervisor, self._problem_of, self._observer, alive_s=self._alive_for
-        )
+    def _serve_jobs(self, kind: JobKind, run: Callable[[str], Awaitable[bool]]) -> None:
         docket = self._dockets[kind]
 
         async def run_job(job_id: str) -> None:
-            with self._counted(kind):
-                if await attempts.run(job_id, handler):
+            async with self._once(kind, job_id) as is_first:
+                if is_first and await run(job_id):
                     # Another worker need not wait for the lease of this one.
                     await docket.replace(kind, datetime.now(UTC), job_id)(job_id)
 
         docket.register(run_job, names=[kind])
 
-    def _serve_units(self, units: Units, fan_out: FanOut) -> None:
+    def _serve_units(self, run: Callable[[str, str], Awaitable[bool]]) -> None:
         docket = self._dockets["unit"]
 
         async def run_unit(job_id: str, unit: str) -> None:
-            with self._counted("unit"):
-                if await units.run(job_id, unit, fan_out):
-                    key = f"{job_id}:{unit}"
+            key = f"{job_id}:{unit}"
+            async with self._once("unit", key) as is_first:
+                if is_first and await run(job_id, unit):
                     await docket.replace("unit", datetime.now(UTC), key)(job_id, unit)
 
         docket.register(run_unit, names=["unit"])
@@ -287,6 +333,7 @@ class JobQueue:
     async def _looped(self, name: str, slots: int) -> AsyncIterator[asyncio.Task[None]]:
         worker = Worker(
             self._dockets[name],
+            name=self.owner,
             concurrency=slots,
             redelivery_timeout=timedelta(seconds=self._lease_s),
             reconnection_delay=RECONNECT,
@@ -297,7 +344,7 @@ class JobQueue:
         async with worker:
             yield asyncio.create_task(worker.run_forever(), name=f"queue {name}")
 
-    async def _send_jobs(self, jobs: Sequence[Job]) -> None:
+    async def _send_jobs(self, jobs: Sequence[JobStatus]) -> None:
         for kind in ("upscale", "calibration"):
             docket = self._dockets[kind]
             calls = [docket.call(kind, key=job.id)(job.id) for job in jobs if job.kind == kind]

@@ -1,12 +1,12 @@
-"""Running code that may have to stop: cancelled, overtaken, or because the worker stops.
+"""Running code that may have to stop: cancelled, over, or because the worker stops.
 
 The store is asked twice a second what has become of the job: this sees a cancellation requested
-in any process, and a newer attempt, without trusting any message to arrive. While the store does
-not answer, the work goes on; a lost connection is no reason to throw away half an hour.
+in any process, and an end that another worker has made, without trusting any message to arrive.
+While the store does not answer, the work goes on; a lost connection is no reason to throw away half
+an hour.
 
-An attempt at a job also says from time to time that it is alive. A queue under stress delivers
-twice; the second delivery then finds that there is nothing to do, instead of overtaking an attempt
-that is well, and being overtaken by the third.
+A process that was stopped for a while (a debugger, a suspended machine) is seen to have slept. Its
+calls may have run into their time-outs meanwhile, which is no fault of the work: it is repeated.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final, TypeVar
 
-from app.jobs.handlers import Interrupted, JobContext, Overtaken
-from app.stores.base import Job, JobState, JobStore, StoreUnavailable
+from app.jobs.handlers import JobContext
+from app.stores.base import JobStore, StoreUnavailable
 
 Answer = TypeVar("Answer")
 
@@ -37,13 +37,21 @@ class Cancelled(Exception):
     """Somebody asked for the cancellation of the job."""
 
 
+class Over(Exception):
+    """The job has ended, by another worker that did the same work: there is nothing to do."""
+
+
+class Interrupted(Exception):
+    """This worker stops, or has slept: the work goes back to the queue."""
+
+
 class Supervisor:
     """Watches over running work of one worker process; `interrupt` stops all of it."""
 
-    def __init__(self, jobs: JobStore, *, patience_s: float, beat_s: float = 0.0) -> None:
+    def __init__(self, jobs: JobStore, *, patience_s: float, lease_s: float) -> None:
         self._jobs = jobs
-        self._beat_s = beat_s
         self._patience_s = patience_s
+        self._lease_s = lease_s
         self._interrupted = asyncio.Event()
 
     def interrupt(self) -> None:
@@ -66,20 +74,13 @@ class Supervisor:
                 log.warning("The store is away, trying again: %s", error.detail)
                 await asyncio.sleep(next(waits, RETRY_WAITS_S[-1]))
 
-    async def run(
-        self,
-        job: Job,
-        work: Coroutine[Any, Any, Answer],
-        *,
-        context: JobContext | None = None,
-    ) -> Answer:
-        """The answer of the work, or its error.
+    async def run(self, job: str, work: Coroutine[Any, Any, Answer], context: JobContext) -> Answer:
+        """The answer of the work on a job, or its error.
 
-        Raises Cancelled, Overtaken (with a context: also by a newer attempt) or Interrupted, after
-        the work has ended.
+        Raises Cancelled, Over or Interrupted, after the work has ended.
         """
         clock = asyncio.get_running_loop().time
-        beaten = clock()
+        looked, has_slept = clock(), False
         task = asyncio.create_task(work)
         interrupted = asyncio.create_task(self._interrupted.wait())
         try:
@@ -89,40 +90,32 @@ class Supervisor:
                     timeout=LOOK_INTERVAL_S,
                     return_when=asyncio.FIRST_COMPLETED,
                 )
+                has_slept |= clock() - looked > self._lease_s
+                looked = clock()
                 if task.done():
+                    if has_slept and isinstance(task.exception(), Exception):
+                        raise Interrupted from task.exception()
                     return task.result()
-                is_beat = clock() - beaten >= self._beat_s
-                if is_beat:
-                    beaten = clock()
-                reason: Exception | None = Interrupted()
-                if not interrupted.done():
-                    reason = await self._look(job, context, is_beat=is_beat)
+                reason = Interrupted() if interrupted.done() else await self._look(job)
                 if reason is not None:
-                    if context is not None:
-                        context.stop()
+                    context.stop()
                     if await _stopped(task):
                         return task.result()
                     raise reason
         finally:
             interrupted.cancel()
             if not task.done():
-                if context is not None:
-                    context.stop()
+                context.stop()
                 await _stopped(task)
 
-    async def _look(
-        self, job: Job, context: JobContext | None, *, is_beat: bool
-    ) -> Exception | None:
+    async def _look(self, job: str) -> Exception | None:
         try:
-            if is_beat and context is not None:
-                await self._jobs.beat(job.id, context.attempt)
-            present = await self._jobs.get(job.id)
+            present = await self._jobs.get(job)
         except StoreUnavailable:
             return None
         if present.cancel_requested:
             return Cancelled()
-        newer = context is not None and present.attempt != context.attempt
-        return Overtaken() if newer or present.state is not JobState.RUNNING else None
+        return None if present.goes_on else Over()
 
 
 async def _stopped(task: asyncio.Task[Any]) -> bool:

@@ -50,13 +50,6 @@ class Activation(NamedTuple):
     at: datetime
 
 
-class Fence(NamedTuple):
-    """Proof of being the present attempt of a job, checked together with what it guards."""
-
-    job: str
-    attempt: int
-
-
 class CalibrationStore(Protocol):
     """Calibrations are immutable; which one is active is the only thing that changes."""
 
@@ -72,12 +65,13 @@ class CalibrationStore(Protocol):
         """All calibrations, the newest first."""
         ...
 
-    async def activate(self, calibration: str, *, fence: Fence | None = None) -> Activation:
+    async def activate(self, calibration: str, *, job: str | None = None) -> Activation:
         """Make it the active one of its upscaler, atomically; the answer names the replaced one.
 
         Activating the active one again changes nothing and returns the present activation. With a
-        fence it happens only if that attempt is the latest of its job and has not ended.
-        Raises NotFound, or Conflict for an attempt that was overtaken.
+        job it happens only while that job goes on: a worker that slept through its end must not
+        undo what an admin has chosen since.
+        Raises NotFound, or Conflict if the job has ended or is to be cancelled.
         """
         ...
 
@@ -116,10 +110,11 @@ class Progress(BaseModel):
 JobKind = Literal["upscale", "calibration"]
 
 
-class Job(BaseModel):
-    """A job as the store knows it. `request` is what the job needs to run again from the start.
+class JobStatus(BaseModel):
+    """What is asked of a job again and again: small, and without its request.
 
-    trace: the context of the request that left it (`app/telemetry/tracing.py`), if that was traced.
+    about: what lists show of the request. trace: the context of the request that left it
+    (`app/telemetry/otel.py`), if that was traced.
     """
 
     id: str
@@ -129,117 +124,125 @@ class Job(BaseModel):
     created_at: datetime
     started_at: datetime | None = None
     finished_at: datetime | None = None
-    attempt: int = 0
     cancel_requested: bool = False
-    request: dict[str, Any]
     result: str | None = None
     error: dict[str, Any] | None = None
     trace: str | None = None
+    about: dict[str, str | None] = {}
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether there is something to do for workers."""
+        return self.state in {JobState.QUEUED, JobState.RUNNING}
+
+
+class Job(JobStatus):
+    """A job with its request: what it needs to run, again and again, from the start."""
+
+    request: dict[str, Any]
 
 
 class JobStore(Protocol):
     """The truth about jobs; a queue only carries their ids.
 
-    Fencing: `begin` hands out increasing attempt numbers, and every later write names the attempt
-    it belongs to. Writes of an attempt that is no longer the latest, or that has ended, are
-    refused: they return False and change nothing.
+    Pieces: a job is done in one piece (its unit is then the empty text), or in units that are
+    recorded one by one (the pairs of a calibration). A piece may be done twice, by workers that do
+    not know of each other, and is the same whoever does it: the first record and the first end
+    count, and every write may be repeated.
 
-    Units: the parts of a job that are checkpointed one by one (the pairs of a calibration). Their
-    starts are counted, so that the one that kills its worker can be named.
+    Acts: whoever begins a piece leaves its name, and takes it back when the piece ends, well or
+    not. A name that stays is of one who died in the act, or who still is in it.
     """
 
-    async def create(self, job: Job) -> Job:
+    async def create(self, job: Job) -> JobStatus:
         """Store a new job; if the id exists, return the stored one unchanged."""
         ...
 
-    async def get(self, job: str) -> Job:
+    async def get(self, job: str) -> JobStatus:
         """Raises NotFound."""
         ...
 
-    async def unfinished(self) -> list[Job]:
+    async def load(self, job: str) -> Job:
+        """The job with its request. Raises NotFound."""
+        ...
+
+    async def unfinished(self) -> list[JobStatus]:
         """Jobs that are queued or running, the oldest first: what a restart must submit again."""
         ...
 
-    async def pending(self, kind: JobKind) -> list[Job]:
+    async def pending(self, kind: JobKind) -> list[JobStatus]:
         """Jobs of a kind that are queued, running or awaiting labels, the newest first."""
         ...
 
-    async def begin(self, job: str, *, max_attempts: int = 3, alive_s: float = 0.0) -> Job | None:
-        """Start an attempt: attempt + 1, state running. None if there is nothing to do.
+    async def count_pending(self, kind: JobKind) -> int:
+        """How many there are of these."""
+        ...
 
-        There is nothing to do when the job is unknown, final or awaiting labels, or an attempt
-        that began or called `beat` less than `alive_s` ago is running, or cancel was
-        requested (it is then set to cancelled), or the last `max_attempts` attempts ended without
-        a word and without one new checkpoint (it is then set to failed with an error that says so
-        and names the units that were started most often).
+    async def start(self, job: str, unit: str | None, owner: str) -> JobStatus | None:
+        """Begin a piece: the job runs, and the owner is in the act. None if there is nothing to do.
+
+        There is nothing to do when the job is unknown, final or awaiting labels, its cancellation
+        was requested (it is then cancelled), or the unit is recorded. Without a unit the job runs,
+        and nobody is in an act.
         """
         ...
 
-    async def beat(self, job: str, attempt: int) -> bool:
-        """Say that an attempt is alive."""
+    async def acts(self, job: str, unit: str) -> set[str]:
+        """The owners that have begun a piece and not said that it ended."""
         ...
 
-    async def release(self, job: str, attempt: int) -> bool:
-        """End an attempt that was interrupted and not at fault: queued again, and not counted."""
+    async def end(self, job: str, unit: str, owner: str) -> None:
+        """An act ended without a result; a running job without any act is queued again."""
         ...
 
-    async def resume(self, job: str) -> Job:
+    async def record(self, job: str, unit: str, value: bytes) -> bool:
+        """Keep the result of a unit, unless there is one; all acts at it are over and forgiven.
+
+        False if the job does not go on.
+        """
+        ...
+
+    async def recorded(self, job: str) -> set[str]:
+        """The units of a job that are recorded."""
+        ...
+
+    def records(self, job: str) -> AsyncIterator[tuple[str, bytes]]:
+        """All recorded units of a job, in their order, a few at a time in memory."""
+        ...
+
+    async def progress(self, job: str, progress: Progress) -> None:
+        """Show how far a job is, if it goes on."""
+        ...
+
+    async def finish(
+        self,
+        job: str,
+        state: JobState,
+        *,
+        result: str | None = None,
+        error: dict[str, Any] | None = None,
+    ) -> bool:
+        """End a job that goes on (a final state, or awaiting_labels), and all acts at it.
+
+        True if this is the end that it has, also when it was told before.
+        """
+        ...
+
+    async def resume(self, job: str) -> JobStatus:
         """Queue a job that awaits labels again; any other job is returned unchanged.
 
         Raises NotFound.
         """
         ...
 
-    async def start_unit(self, job: str, unit: str) -> int:
-        """Count a start of one unit of a running job: how often it has started, with this one.
-
-        0 if there is nothing to do: the job does not run, its cancellation was requested, or the
-        unit is recorded already.
-        """
-        ...
-
-    async def release_unit(self, job: str, unit: str) -> None:
-        """Take back one start of a unit that was interrupted and not at fault."""
-        ...
-
-    async def unit_starts(self, job: str, unit: str) -> int:
-        """How often a unit has started, without starting it."""
-        ...
-
-    async def record(self, job: str, attempt: int, key: str, value: bytes) -> bool:
-        """Keep a checkpoint (one unit's result). Recording a key again replaces it."""
-        ...
-
-    async def recorded(self, job: str) -> set[str]:
-        """The keys of all checkpoints of a job, without their values."""
-        ...
-
-    def records(self, job: str) -> AsyncIterator[tuple[str, bytes]]:
-        """All checkpoints of a job, in the order of their keys, a few at a time in memory."""
-        ...
-
-    async def progress(self, job: str, attempt: int, progress: Progress) -> bool: ...
-
-    async def finish(
-        self,
-        job: str,
-        attempt: int,
-        state: JobState,
-        *,
-        result: str | None = None,
-        error: dict[str, Any] | None = None,
-    ) -> bool:
-        """End the attempt (a final state, or awaiting_labels). True for exactly one caller."""
-        ...
-
-    async def request_cancel(self, job: str) -> Job:
+    async def request_cancel(self, job: str) -> JobStatus:
         """Ask for cancellation: a waiting job becomes cancelled at once, a running one is marked.
 
         Raises NotFound. A final job is returned unchanged.
         """
         ...
 
-    def watch(self, job: str) -> AsyncGenerator[Job, None]:
+    def watch(self, job: str) -> AsyncGenerator[JobStatus, None]:
         """The job now and after every change, ending with a final state (or awaiting_labels).
 
         Changes in quick succession may be merged. Raises NotFound.
@@ -247,7 +250,7 @@ class JobStore(Protocol):
         ...
 
     async def expire(self, before: datetime) -> Sequence[str]:
-        """Remove final jobs that finished before a time, with their checkpoints; their ids."""
+        """Remove final jobs that finished before a time, with all that is theirs; their ids."""
         ...
 
 
@@ -268,9 +271,15 @@ def tried_in_vain(reason: str) -> dict[str, Any]:
     }
 
 
-def overtaken(fence: Fence) -> Conflict:
-    """The error of an attempt that is no longer the latest, or has ended."""
-    return Conflict(f"Attempt {fence.attempt} of job {fence.job} was overtaken.")
+def check_end(state: JobState) -> None:
+    """Raise ValueError for a state that ends nothing."""
+    if not state.is_final and state is not JobState.AWAITING_LABELS:
+        raise ValueError(f"{state} does not end a job")
+
+
+def over(job: str) -> Conflict:
+    """The error of an activation that comes after the end of its job."""
+    return Conflict(f"The job {job} has ended, so it activates nothing.")
 
 
 class ResultStore(Protocol):

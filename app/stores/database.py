@@ -109,6 +109,59 @@ MIGRATIONS: tuple[str, ...] = (
     );
     """,
     "ALTER TABLE jobs ADD COLUMN trace TEXT",
+    # New tables, since older SQLite drops no columns. Unfinished jobs go on: what was recorded is
+    # kept, and who was in the act is forgotten.
+    """
+    CREATE TABLE job (
+        id TEXT PRIMARY KEY,
+        kind TEXT NOT NULL,
+        state TEXT NOT NULL,
+        progress TEXT NOT NULL,
+        created_at TEXT NOT NULL,
+        started_at TEXT,
+        finished_at TEXT,
+        cancel_requested INTEGER NOT NULL,
+        result TEXT,
+        error TEXT,
+        trace TEXT,
+        about TEXT NOT NULL DEFAULT '{}',
+        revision INTEGER NOT NULL DEFAULT 0
+    );
+    CREATE INDEX job_by_state ON job (state, created_at);
+    CREATE TABLE job_request (
+        job TEXT PRIMARY KEY REFERENCES job (id) ON DELETE CASCADE DEFERRABLE INITIALLY DEFERRED,
+        request TEXT NOT NULL
+    );
+    CREATE TABLE job_act (
+        job TEXT NOT NULL REFERENCES job (id) ON DELETE CASCADE,
+        unit TEXT NOT NULL,
+        owner TEXT NOT NULL,
+        PRIMARY KEY (job, unit, owner)
+    );
+    CREATE TABLE job_record (
+        job TEXT NOT NULL REFERENCES job (id) ON DELETE CASCADE,
+        unit TEXT NOT NULL,
+        value BLOB NOT NULL,
+        PRIMARY KEY (job, unit)
+    );
+    INSERT INTO job (id, kind, state, progress, created_at, started_at, finished_at,
+                     cancel_requested, result, error, trace, about)
+        SELECT id, kind, state, progress, created_at, started_at, finished_at,
+               cancel_requested, result, error, trace,
+               CASE kind WHEN 'calibration' THEN json_object(
+                   'name', json_extract(request, '$.config.name'),
+                   'upscaler', json_extract(request, '$.upscaler'),
+                   'metric', json_extract(request, '$.pipeline.fidelity.metric'),
+                   'labels', CASE json_extract(request, '$.pipeline.fidelity.metric')
+                       WHEN 'semantic' THEN
+                       coalesce(json_extract(request, '$.pipeline.fidelity.labels'), 'people') END,
+                   'parent', json_extract(request, '$.parent')) ELSE '{}' END
+        FROM jobs;
+    INSERT INTO job_request SELECT id, request FROM jobs;
+    INSERT INTO job_record SELECT job, key, value FROM units WHERE value IS NOT NULL;
+    DROP TABLE units;
+    DROP TABLE jobs
+    """,
 )
 SCHEMA_VERSION = len(MIGRATIONS)
 

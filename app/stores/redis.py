@@ -26,6 +26,7 @@ import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
+from uuid import uuid4
 
 from redis import exceptions as failures
 from redis.asyncio import Redis
@@ -37,15 +38,18 @@ from app.stores.base import (
     Activation,
     AuditEntry,
     CalibrationHead,
-    Fence,
     JobStore,
-    overtaken,
+    over,
 )
 from app.stores.database import as_text
 from app.stores.redis_client import ANSWER_TIMEOUT_S, PREFIX, Client, job_key, redis_errors
 from app.stores.redis_jobs import RedisJobs
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
+
+# How long a call is known whose answer may have been lost: the client repeats it within seconds, a
+# frozen server works it off when it wakes.
+REPEATED_S: Final = 3600
 
 
 class RedisStores(NamedTuple):
@@ -66,6 +70,9 @@ class RedisStores(NamedTuple):
                 f"The data in Redis was written by a newer release (schema {found}, "
                 f"this release knows {SCHEMA_VERSION})."
             )
+        if found < SCHEMA_VERSION:  # what is there is read as it is; see `redis_jobs.py`
+            with redis_errors():
+                await self.client.set(f"{PREFIX}schema", SCHEMA_VERSION)
         try:
             policy = await self.client.config_get("maxmemory-policy")
         except failures.RedisError:
@@ -121,11 +128,14 @@ class RedisCalibrations:
     end
     """
 
-    # KEYS: calibrations, active, and the job of a fence. ARGV: id, time, attempt.
-    # Answers the activation, nil if unknown, or 0 if overtaken.
+    # KEYS: calibrations, active, and the job that activates. ARGV: id, time.
+    # Answers the activation, nil if unknown, or 0 if the job does not go on.
     _ACTIVATE: Final = """
-    if KEYS[3] and (redis.call('HGET', KEYS[3], 'state') ~= 'running'
-        or redis.call('HGET', KEYS[3], 'attempt') ~= ARGV[3]) then return 0 end
+    if KEYS[3] then
+        local state = redis.call('HGET', KEYS[3], 'state')
+        if state ~= 'running' and state ~= 'queued' then return 0 end
+        if redis.call('HGET', KEYS[3], 'cancel_requested') == '1' then return 0 end
+    end
     local head = redis.call('HGET', KEYS[1], ARGV[1])
     if not head then return nil end
     local upscaler = cjson.decode(head)['upscaler']
@@ -142,14 +152,16 @@ class RedisCalibrations:
     return activation
     """
 
-    # KEYS: calibrations, active, blob. ARGV: id. Answers 0 unknown, -1 active, 1 deleted.
+    # KEYS: calibrations, active, blob, said. ARGV: id, token, seconds. Answers 0 unknown, -1
+    # active, 1 deleted, also to the repetition of a call whose answer was lost.
     _DELETE: Final = """
     local head = redis.call('HGET', KEYS[1], ARGV[1])
-    if not head then return 0 end
+    if not head then return redis.call('GET', KEYS[4]) == ARGV[2] and 1 or 0 end
     local present = redis.call('HGET', KEYS[2], cjson.decode(head)['upscaler'])
     if present and cjson.decode(present)['calibration'] == ARGV[1] then return -1 end
     redis.call('HDEL', KEYS[1], ARGV[1])
     redis.call('DEL', KEYS[3])
+    redis.call('SET', KEYS[4], ARGV[2], 'EX', ARGV[3])
     return 1
     """
 
@@ -183,16 +195,15 @@ class RedisCalibrations:
             reverse=True,
         )
 
-    async def activate(self, calibration: str, *, fence: Fence | None = None) -> Activation:
+    async def activate(self, calibration: str, *, job: str | None = None) -> Activation:
         keys: list[str] = [self._ALL, self._ACTIVE]
-        args: list[str | int] = [calibration, datetime.now(UTC).isoformat(timespec="microseconds")]
-        if fence is not None:
-            keys.append(job_key(fence.job))
-            args.append(fence.attempt)
+        if job is not None:
+            keys.append(job_key(job))
+        at = datetime.now(UTC).isoformat(timespec="microseconds")
         with redis_errors():
-            activation = await self._activate(keys=keys, args=args)
-        if activation == 0 and fence is not None:
-            raise overtaken(fence)
+            activation = await self._activate(keys=keys, args=[calibration, at])
+        if activation == 0 and job is not None:
+            raise over(job)
         if activation is None:
             raise _no_calibration(calibration)
         return _activation(activation)
@@ -204,8 +215,10 @@ class RedisCalibrations:
 
     async def delete(self, calibration: str) -> None:
         with redis_errors():
+            blob = _blob_key(calibration)
             outcome = await self._delete(
-                keys=[self._ALL, self._ACTIVE, _blob_key(calibration)], args=[calibration]
+                keys=[self._ALL, self._ACTIVE, blob, f"{blob}:deleted"],
+                args=[calibration, uuid4().hex, REPEATED_S],
             )
         if outcome == 0:
             raise _no_calibration(calibration)
@@ -309,13 +322,23 @@ class RedisAudit:
 
     _KEY: Final = f"{PREFIX}audit"
 
+    # KEYS: audit, said. ARGV: entry, seconds. A repeated call adds nothing.
+    _APPEND: Final = """
+    if redis.call('SET', KEYS[2], '1', 'NX', 'EX', ARGV[2]) then
+        redis.call('RPUSH', KEYS[1], ARGV[1])
+    end
+    """
+
     def __init__(self, client: Client) -> None:
         self._client = client
+        self._append = client.register_script(self._APPEND)
 
     async def append(self, action: str, actor: str, facts: dict[str, Any]) -> None:
         entry = {"at": as_text(datetime.now(UTC)), "action": action, "actor": actor, "facts": facts}
         with redis_errors():
-            await self._client.rpush(self._KEY, json.dumps(entry))
+            await self._append(
+                keys=[self._KEY, f"{self._KEY}:{uuid4().hex}"], args=[json.dumps(entry), REPEATED_S]
+            )
 
     async def entries(self, *, limit: int, before: int | None = None) -> list[AuditEntry]:
         with redis_errors():

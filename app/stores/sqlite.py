@@ -12,9 +12,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from app.errors import Conflict, NotFound
-from app.stores.base import Activation, AuditEntry, CalibrationHead, Fence, overtaken
+from app.stores.base import Activation, AuditEntry, CalibrationHead, over
 from app.stores.database import Database, as_text
-from app.stores.sqlite_jobs import is_latest
+from app.stores.sqlite_jobs import goes_on
 
 
 class SqliteCalibrations:
@@ -49,10 +49,10 @@ class SqliteCalibrations:
         )
         return [CalibrationHead.model_validate_json(row[0]) for row in rows]
 
-    async def activate(self, calibration: str, *, fence: Fence | None = None) -> Activation:
+    async def activate(self, calibration: str, *, job: str | None = None) -> Activation:
         def switch(c: sqlite3.Connection) -> Activation:
-            if fence is not None and not is_latest(c, *fence):
-                raise overtaken(fence)
+            if job is not None and not goes_on(c, job):
+                raise over(job)
             found = c.execute(
                 "SELECT upscaler FROM calibrations WHERE id = ?", (calibration,)
             ).fetchone()

@@ -7,189 +7,135 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import sqlite3
-import time
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from pydantic import ValidationError
+
 from app.errors import NotFound
-from app.stores.base import Job, JobKind, JobState, Progress, given_up
+from app.stores.base import Job, JobKind, JobState, JobStatus, Progress, check_end
 from app.stores.database import Database, as_text
 
 # Another process may change a job, and SQLite has no notification: a watcher looks again after
 # this time. Reading one row by its key takes tens of microseconds.
 WATCH_INTERVAL_S: Final = 0.2
 
-# Checkpoints are kilobytes each; this many are in memory at a time.
+# Records are kilobytes each; this many are in memory at a time.
 RECORDS_AT_ONCE: Final = 64
+
+log = logging.getLogger(__name__)
 
 
 class SqliteJobs:
-    """`JobStore` in the tables `jobs` and `units`.
+    """`JobStore` in the tables `job`, `job_request`, `job_act` and `job_record`.
 
-    `starts` counts the attempts since the last new checkpoint, `revision` the changes.
+    `revision` counts the changes of a job.
     """
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def create(self, job: Job) -> Job:
-        row = (
-            job.id,
-            job.kind,
-            job.state,
-            job.progress.model_dump_json(),
-            as_text(job.created_at),
-            job.started_at and as_text(job.started_at),
-            job.finished_at and as_text(job.finished_at),
-            job.attempt,
-            job.cancel_requested,
-            json.dumps(job.request),
-            job.result,
-            job.error and json.dumps(job.error),
-            job.trace,
+    async def create(self, job: Job) -> JobStatus:
+        return await self._database.write(lambda c: _insert(c, job, "INSERT OR IGNORE"))
+
+    async def renew(self, job: Job) -> JobStatus:
+        """Store a job anew under its id, as it is given; what was recorded under it is kept."""
+        return await self._database.write(
+            lambda c: _insert(c, job, "INSERT OR REPLACE"),
         )
 
-        def insert(c: sqlite3.Connection) -> Job:
-            c.execute(
-                f"INSERT OR IGNORE INTO jobs ({_COLUMNS}) "  # noqa: S608 - fixed columns
-                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                row,
-            )
-            return _select(c, job.id)
-
-        return await self._database.write(insert)
-
-    async def get(self, job: str) -> Job:
+    async def get(self, job: str) -> JobStatus:
         return await self._database.read(lambda c: _select(c, job))
 
-    async def unfinished(self) -> list[Job]:
-        rows = await self._database.read(
-            lambda c: c.execute(
-                f"SELECT {_COLUMNS} FROM jobs WHERE state IN ('queued', 'running') "  # noqa: S608
-                "ORDER BY created_at, id"
-            ).fetchall()
-        )
-        return [_job(row) for row in rows]
-
-    async def pending(self, kind: JobKind) -> list[Job]:
-        rows = await self._database.read(
-            lambda c: c.execute(
-                f"SELECT {_COLUMNS} FROM jobs WHERE kind = ? AND "  # noqa: S608 - fixed columns
-                "state IN ('queued', 'running', 'awaiting_labels') ORDER BY created_at DESC, id",
-                (kind,),
-            ).fetchall()
-        )
-        return [_job(row) for row in rows]
-
-    async def begin(self, job: str, *, max_attempts: int = 3, alive_s: float = 0.0) -> Job | None:
-        def start(c: sqlite3.Connection) -> Job | None:
-            row = c.execute(
-                "SELECT cancel_requested, starts FROM jobs WHERE id = ? "
-                "AND (state = 'queued' OR (state = 'running' AND beat_at <= ?))",
-                (job, time.time() - alive_s),
-            ).fetchone()
+    async def load(self, job: str) -> Job:
+        def read(c: sqlite3.Connection) -> Job:
+            status = _select(c, job)
+            row = c.execute("SELECT request FROM job_request WHERE job = ?", (job,)).fetchone()
             if row is None:
-                return None
-            cancel_requested, starts = row
-            if cancel_requested:
-                _close(c, job, JobState.CANCELLED)
-                return None
-            if starts >= max_attempts:
-                _close(c, job, JobState.FAILED, given_up(starts, _suspects(c, job)))
-                return None
-            c.execute(
-                "UPDATE jobs SET attempt = attempt + 1, starts = starts + 1, state = 'running', "
-                "started_at = coalesce(started_at, ?), beat_at = ?, revision = revision + 1 "
-                "WHERE id = ?",
-                (as_text(datetime.now(UTC)), time.time(), job),
-            )
-            return _select(c, job)
+                raise _no_job(job)
+            return Job(**status.model_dump(), request=json.loads(row[0]))
 
-        return await self._database.write(start)
+        return await self._database.read(read)
 
-    async def beat(self, job: str, attempt: int) -> bool:
-        return await self._database.write(
-            lambda c: (
-                c.execute(
-                    "UPDATE jobs SET beat_at = ? "
-                    "WHERE id = ? AND attempt = ? AND state = 'running'",
-                    (time.time(), job, attempt),
-                ).rowcount
-                == 1
-            ),
-            durable=False,
-        )
+    async def unfinished(self) -> list[JobStatus]:
+        return await self._list("state IN ('queued', 'running') ORDER BY created_at, id")
 
-    async def release(self, job: str, attempt: int) -> bool:
-        return await self._update(
-            job, attempt, "state = 'queued', starts = max(starts - 1, 0)", (), durable=True
-        )
+    async def pending(self, kind: JobKind) -> list[JobStatus]:
+        return await self._list(f"kind = ? AND {_PENDING} ORDER BY created_at DESC, id", kind)
 
-    async def resume(self, job: str) -> Job:
-        def requeue(c: sqlite3.Connection) -> Job:
-            c.execute(
-                "UPDATE jobs SET state = 'queued', starts = 0, revision = revision + 1 "
-                "WHERE id = ? AND state = 'awaiting_labels'",
-                (job,),
-            )
-            return _select(c, job)
-
-        return await self._database.write(requeue)
-
-    async def start_unit(self, job: str, unit: str) -> int:
-        def count(c: sqlite3.Connection) -> int:
-            row = c.execute(
-                "INSERT INTO units (job, key, starts) SELECT id, ?, 1 FROM jobs "
-                "WHERE id = ? AND state = 'running' AND NOT cancel_requested "
-                "ON CONFLICT (job, key) DO UPDATE SET starts = starts + 1 WHERE value IS NULL "
-                "RETURNING starts",
-                (unit, job),
-            ).fetchone()
-            return int(row[0]) if row else 0
-
-        return await self._database.write(count)
-
-    async def release_unit(self, job: str, unit: str) -> None:
-        await self._database.write(
-            lambda c: c.execute(
-                "UPDATE units SET starts = max(starts - 1, 0) WHERE job = ? AND key = ?",
-                (job, unit),
-            )
-        )
-
-    async def unit_starts(self, job: str, unit: str) -> int:
+    async def count_pending(self, kind: JobKind) -> int:
         row = await self._database.read(
             lambda c: c.execute(
-                "SELECT starts FROM units WHERE job = ? AND key = ?", (job, unit)
+                f"SELECT count(*) FROM job WHERE kind = ? AND {_PENDING}",  # noqa: S608 - fixed
+                (kind,),
             ).fetchone()
         )
-        return int(row[0]) if row else 0
+        return int(row[0])
 
-    async def record(self, job: str, attempt: int, key: str, value: bytes) -> bool:
-        def keep(c: sqlite3.Connection) -> bool:
-            if not is_latest(c, job, attempt):
-                return False
-            new = not c.execute(
-                "SELECT 1 FROM units WHERE job = ? AND key = ? AND value IS NOT NULL", (job, key)
+    async def start(self, job: str, unit: str | None, owner: str) -> JobStatus | None:
+        def begin(c: sqlite3.Connection) -> JobStatus | None:
+            row = c.execute(
+                f"SELECT cancel_requested, state FROM job WHERE id = ? AND {_GOES_ON}",  # noqa: S608
+                (job,),
             ).fetchone()
+            if row is None or (unit is not None and _is_recorded(c, job, unit)):
+                return None
+            if row[0]:
+                _close(c, job, JobState.CANCELLED)
+                return None
+            if row[1] != JobState.RUNNING:
+                c.execute(
+                    "UPDATE job SET state = 'running', started_at = coalesce(started_at, ?), "
+                    "revision = revision + 1 WHERE id = ?",
+                    (as_text(datetime.now(UTC)), job),
+                )
+            if unit is not None:
+                c.execute("INSERT OR IGNORE INTO job_act VALUES (?, ?, ?)", (job, unit, owner))
+            return _select(c, job)
+
+        return await self._database.write(begin)
+
+    async def acts(self, job: str, unit: str) -> set[str]:
+        rows = await self._database.read(
+            lambda c: c.execute(
+                "SELECT owner FROM job_act WHERE job = ? AND unit = ?", (job, unit)
+            ).fetchall()
+        )
+        return {row[0] for row in rows}
+
+    async def end(self, job: str, unit: str, owner: str) -> None:
+        def close(c: sqlite3.Connection) -> None:
             c.execute(
-                "INSERT INTO units (job, key, value) VALUES (?, ?, ?) "
-                "ON CONFLICT (job, key) DO UPDATE SET value = excluded.value",
-                (job, key, value),
+                "DELETE FROM job_act WHERE job = ? AND unit = ? AND owner = ?", (job, unit, owner)
             )
-            if new:
-                c.execute("UPDATE jobs SET starts = 1 WHERE id = ?", (job,))
+            c.execute(
+                "UPDATE job SET state = 'queued', revision = revision + 1 WHERE id = ?1 "
+                "AND state = 'running' AND NOT EXISTS (SELECT 1 FROM job_act WHERE job = ?1)",
+                (job,),
+            )
+
+        await self._database.write(close)
+
+    async def record(self, job: str, unit: str, value: bytes) -> bool:
+        def keep(c: sqlite3.Connection) -> bool:
+            there = c.execute(
+                f"SELECT 1 FROM job WHERE id = ? AND {_GOES_ON}",  # noqa: S608 - fixed text
+                (job,),
+            ).fetchone()
+            if there is None:
+                return False
+            c.execute("INSERT OR IGNORE INTO job_record VALUES (?, ?, ?)", (job, unit, value))
+            c.execute("DELETE FROM job_act WHERE job = ? AND unit = ?", (job, unit))
             return True
 
         return await self._database.write(keep)
 
     async def recorded(self, job: str) -> set[str]:
         rows = await self._database.read(
-            lambda c: c.execute(
-                "SELECT key FROM units WHERE job = ? AND value IS NOT NULL", (job,)
-            ).fetchall()
+            lambda c: c.execute("SELECT unit FROM job_record WHERE job = ?", (job,)).fetchall()
         )
         return {row[0] for row in rows}
 
@@ -198,60 +144,70 @@ class SqliteJobs:
         while True:
             rows = await self._database.read(
                 lambda c, after=last: c.execute(  # type: ignore[misc]
-                    "SELECT key, value FROM units WHERE job = ? AND key > ? "
-                    "AND value IS NOT NULL ORDER BY key LIMIT ?",
+                    "SELECT unit, value FROM job_record WHERE job = ? AND unit > ? "
+                    "ORDER BY unit LIMIT ?",
                     (job, after, RECORDS_AT_ONCE),
                 ).fetchall()
             )
-            for key, value in rows:
-                yield key, bytes(value)
+            for unit, value in rows:
+                yield unit, bytes(value)
             if len(rows) < RECORDS_AT_ONCE:
                 return
             last = rows[-1][0]
 
-    async def progress(self, job: str, attempt: int, progress: Progress) -> bool:
-        return await self._update(
-            job, attempt, "progress = ?", (progress.model_dump_json(),), durable=False
-        )
+    async def progress(self, job: str, progress: Progress) -> None:
+        await self._update(job, "progress = ?", (progress.model_dump_json(),), durable=False)
 
     async def finish(
         self,
         job: str,
-        attempt: int,
         state: JobState,
         *,
         result: str | None = None,
         error: dict[str, Any] | None = None,
     ) -> bool:
-        if not state.is_final and state is not JobState.AWAITING_LABELS:
-            raise ValueError(f"{state} does not end an attempt")
-        finished = as_text(datetime.now(UTC)) if state.is_final else None
-        values = (state, result, error and json.dumps(error), finished)
-        return await self._update(
-            job, attempt, "state = ?, result = ?, error = ?, finished_at = ?", values, durable=True
-        )
+        check_end(state)
 
-    async def request_cancel(self, job: str) -> Job:
-        def mark(c: sqlite3.Connection) -> Job:
+        def close(c: sqlite3.Connection) -> bool:
             present = _select(c, job)
-            if present.state in {JobState.QUEUED, JobState.AWAITING_LABELS}:
-                c.execute("UPDATE jobs SET cancel_requested = 1 WHERE id = ?", (job,))
-                _close(c, job, JobState.CANCELLED)
-            elif present.state is JobState.RUNNING and not present.cancel_requested:
+            if not present.goes_on:
+                return (present.state, present.result, present.error) == (state, result, error)
+            _close(c, job, state, result, error)
+            return True
+
+        return await self._database.write(close)
+
+    async def resume(self, job: str) -> JobStatus:
+        def requeue(c: sqlite3.Connection) -> JobStatus:
+            c.execute(
+                "UPDATE job SET state = 'queued', revision = revision + 1 "
+                "WHERE id = ? AND state = 'awaiting_labels'",
+                (job,),
+            )
+            return _select(c, job)
+
+        return await self._database.write(requeue)
+
+    async def request_cancel(self, job: str) -> JobStatus:
+        def mark(c: sqlite3.Connection) -> JobStatus:
+            present = _select(c, job)
+            if not present.state.is_final and not present.cancel_requested:
                 c.execute(
-                    "UPDATE jobs SET cancel_requested = 1, revision = revision + 1 WHERE id = ?",
+                    "UPDATE job SET cancel_requested = 1, revision = revision + 1 WHERE id = ?",
                     (job,),
                 )
+            if present.state in {JobState.QUEUED, JobState.AWAITING_LABELS}:
+                _close(c, job, JobState.CANCELLED)
             return _select(c, job)
 
         return await self._database.write(mark)
 
-    async def watch(self, job: str) -> AsyncGenerator[Job, None]:
+    async def watch(self, job: str) -> AsyncGenerator[JobStatus, None]:
         seen: int | None = None
         while True:
             row = await self._database.read(
                 lambda c: c.execute(
-                    f"SELECT {_COLUMNS}, revision FROM jobs WHERE id = ?",  # noqa: S608
+                    f"SELECT {_COLUMNS}, revision FROM job WHERE id = ?",  # noqa: S608
                     (job,),
                 ).fetchone()
             )
@@ -259,7 +215,7 @@ class SqliteJobs:
                 raise _no_job(job)
             if row[-1] != seen:
                 seen = row[-1]
-                present = _job(row[:-1])
+                present = _status(row[:-1])
                 yield present
                 if present.state.is_final or present.state is JobState.AWAITING_LABELS:
                     return
@@ -268,79 +224,119 @@ class SqliteJobs:
     async def expire(self, before: datetime) -> Sequence[str]:
         rows = await self._database.write(
             lambda c: c.execute(
-                "DELETE FROM jobs WHERE state IN ('succeeded', 'failed', 'cancelled') "
+                "DELETE FROM job WHERE state IN ('succeeded', 'failed', 'cancelled') "
                 "AND finished_at < ? RETURNING id",
                 (as_text(before),),
             ).fetchall()
         )
         return [row[0] for row in rows]
 
+    async def _list(self, condition: str, *values: str) -> list[JobStatus]:
+        rows = await self._database.read(
+            lambda c: c.execute(
+                f"SELECT {_COLUMNS} FROM job WHERE {condition}",  # noqa: S608 - fixed texts
+                values,
+            ).fetchall()
+        )
+        return list(_readable(rows))
+
     async def _update(
-        self, job: str, attempt: int, change: str, values: tuple[Any, ...], *, durable: bool
-    ) -> bool:
-        """Change a job if the attempt is the latest and has not ended."""
-        return await self._database.write(
-            lambda c: (
-                c.execute(
-                    f"UPDATE jobs SET {change}, revision = revision + 1 "  # noqa: S608 - ours
-                    "WHERE id = ? AND attempt = ? AND state = 'running'",
-                    (*values, job, attempt),
-                ).rowcount
-                == 1
+        self, job: str, change: str, values: tuple[Any, ...], *, durable: bool
+    ) -> None:
+        """Change a job that goes on."""
+        await self._database.write(
+            lambda c: c.execute(
+                f"UPDATE job SET {change}, revision = revision + 1 "  # noqa: S608 - ours
+                f"WHERE id = ? AND {_GOES_ON}",
+                (*values, job),
             ),
             durable=durable,
         )
 
 
+_GOES_ON: Final = "state IN ('queued', 'running')"
+_PENDING: Final = "state IN ('queued', 'running', 'awaiting_labels')"
 _COLUMNS: Final = (
-    "id, kind, state, progress, created_at, started_at, finished_at, attempt, cancel_requested, "
-    "request, result, error, trace"
+    "id, kind, state, progress, created_at, started_at, finished_at, cancel_requested, "
+    "result, error, trace, about"
 )
 
 
-def _select(c: sqlite3.Connection, job: str) -> Job:
+def _insert(c: sqlite3.Connection, job: Job, how: str) -> JobStatus:
+    row = (
+        job.id,
+        job.kind,
+        job.state,
+        job.progress.model_dump_json(),
+        as_text(job.created_at),
+        job.started_at and as_text(job.started_at),
+        job.finished_at and as_text(job.finished_at),
+        job.cancel_requested,
+        job.result,
+        job.error and json.dumps(job.error),
+        job.trace,
+        json.dumps(job.about),
+    )
+    marks = ", ".join("?" * len(row))
+    c.execute(f"{how} INTO job ({_COLUMNS}) VALUES ({marks})", row)
+    c.execute(f"{how} INTO job_request VALUES (?, ?)", (job.id, json.dumps(job.request)))
+    return _select(c, job.id)
+
+
+def _select(c: sqlite3.Connection, job: str) -> JobStatus:
     row = c.execute(
-        f"SELECT {_COLUMNS} FROM jobs WHERE id = ?",  # noqa: S608 - fixed columns
+        f"SELECT {_COLUMNS} FROM job WHERE id = ?",  # noqa: S608 - fixed columns
         (job,),
     ).fetchone()
     if row is None:
         raise _no_job(job)
-    return _job(row)
+    return _status(row)
 
 
-def _job(row: tuple[Any, ...]) -> Job:
+def _status(row: tuple[Any, ...]) -> JobStatus:
     values = dict(zip(_COLUMNS.split(", "), row, strict=True))
-    for name in ("progress", "request", "error"):
+    for name in ("progress", "error", "about"):
         values[name] = json.loads(values[name]) if values[name] else None
-    return Job.model_validate(values)
+    return JobStatus.model_validate(values)
 
 
-def is_latest(c: sqlite3.Connection, job: str, attempt: int) -> bool:
-    """Whether an attempt is the latest of its job and has not ended."""
-    found = c.execute(
-        "SELECT 1 FROM jobs WHERE id = ? AND attempt = ? AND state = 'running'", (job, attempt)
-    ).fetchone()
+def _readable(rows: Iterable[tuple[Any, ...]]) -> Iterable[JobStatus]:
+    """The jobs of the rows; one that is damaged is logged, and keeps no other from being run."""
+    for row in rows:
+        try:
+            yield _status(row)
+        except (ValidationError, ValueError) as error:
+            log.error("The job %s in the database cannot be read: %s", row[0], error)  # noqa: TRY400
+
+
+def _is_recorded(c: sqlite3.Connection, job: str, unit: str) -> bool:
+    found = c.execute("SELECT 1 FROM job_record WHERE job = ? AND unit = ?", (job, unit)).fetchone()
     return found is not None
 
 
 def _close(
-    c: sqlite3.Connection, job: str, state: JobState, error: dict[str, Any] | None = None
+    c: sqlite3.Connection,
+    job: str,
+    state: JobState,
+    result: str | None = None,
+    error: dict[str, Any] | None = None,
 ) -> None:
+    finished = as_text(datetime.now(UTC)) if state.is_final else None
     c.execute(
-        "UPDATE jobs SET state = ?, error = ?, finished_at = ?, revision = revision + 1 "
-        "WHERE id = ?",
-        (state, error and json.dumps(error), as_text(datetime.now(UTC)), job),
+        "UPDATE job SET state = ?, result = ?, error = ?, finished_at = ?, "
+        "revision = revision + 1 WHERE id = ?",
+        (state, result, error and json.dumps(error), finished, job),
     )
+    c.execute("DELETE FROM job_act WHERE job = ?", (job,))
 
 
-def _suspects(c: sqlite3.Connection, job: str) -> list[str]:
-    """The units that were started more than once and never ended, those started most often."""
-    rows = c.execute(
-        "SELECT key FROM units WHERE job = ?1 AND value IS NULL AND starts > 1 AND starts = "
-        "(SELECT max(starts) FROM units WHERE job = ?1 AND value IS NULL) ORDER BY key",
+def goes_on(c: sqlite3.Connection, job: str) -> bool:
+    """Whether a job neither has ended nor is to be cancelled."""
+    found = c.execute(
+        f"SELECT 1 FROM job WHERE id = ? AND {_GOES_ON} AND NOT cancel_requested",  # noqa: S608
         (job,),
-    ).fetchall()
-    return [row[0] for row in rows]
+    ).fetchone()
+    return found is not None
 
 
 def _no_job(job: str) -> NotFound:

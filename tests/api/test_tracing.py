@@ -107,7 +107,6 @@ def test_an_upscaling_job(spans, start):
     assert spans.parent(attempt) == "submit"
     assert attempt.attributes == {
         "trustscale.job_kind": "upscale",
-        "trustscale.attempt": 1,
         "trustscale.outcome": "succeeded",
     }
     assert accepted.json()["id"] not in spans.said()

@@ -63,7 +63,7 @@ def handler(stores, upscaler) -> CalibrationHandler:
 async def submitted(
     stores: Stores, upscaler: FakeUpscaler, count: int = 3, *, parent: str | None = None, **config
 ) -> Job:
-    """A job of spooled truths, in its first attempt."""
+    """A job of spooled truths, that runs."""
     settings = CalibrationConfig(samples=4, degradation=Degradation(), **config)
     for k in range(count):
         await stores.spool.put("job-c", f"y/{k}", encoded(photo(k, 48, 48)))
@@ -82,15 +82,14 @@ async def submitted(
         id="job-c", kind="calibration", created_at=datetime.now(UTC), request=request.to_json()
     )
     await stores.jobs.create(job)
-    begun = await stores.jobs.begin("job-c")
-    assert begun is not None
-    return begun
+    assert await stores.jobs.start("job-c", None, "ann") is not None
+    return await stores.jobs.load("job-c")
 
 
 async def measured(stores: Stores, handler: CalibrationHandler, job: Job) -> None:
     """All units done and recorded, in no particular order."""
     for unit in reversed(list(await handler.units(job))):
-        await stores.jobs.record(job.id, job.attempt, unit, await handler.unit(job, unit))
+        await stores.jobs.record(job.id, unit, await handler.unit(job, unit))
 
 
 async def only(stores: Stores) -> str:
@@ -137,7 +136,7 @@ class TestUnits:
         """Note and attributions of the request are those of the calibration."""
         job = await submitted(stores, upscaler, note="mine", attributions=["A by B"])
         await measured(stores, handler, job)
-        await handler.reduce(job, JobContext(job, stores.jobs))
+        await handler.reduce(job, JobContext(job.id, stores.jobs))
         (head,) = await stores.calibrations.heads()
         provenance = (await handler.calibrations.stored(head.id)).manifest.provenance
         assert (provenance.note, provenance.attributions) == ("mine", ["A by B"])
@@ -145,7 +144,7 @@ class TestUnits:
     async def test_request_survives_the_store(self, stores, upscaler):
         """The request comes back from the store as it was."""
         job = await submitted(stores, upscaler, name="mine", seed=3)
-        request = CalibrationRequest.of(await stores.jobs.get(job.id))
+        request = CalibrationRequest.of(await stores.jobs.load(job.id))
         assert request.to_json() == job.request
         assert (request.config.name, request.config.seed) == ("mine", 3)
 
@@ -190,7 +189,7 @@ class TestReduce:
         """The calibration has all pairs, by name, and says whose job it was."""
         job = await submitted(stores, upscaler)
         await measured(stores, handler, job)
-        link = await handler.reduce(job, JobContext(job, stores.jobs))
+        link = await handler.reduce(job, JobContext(job.id, stores.jobs))
         made = await handler.calibrations.get(link.rsplit("/", 1)[-1])
         assert [pair.name for pair in made.manifest.pairs] == ["0", "1", "2"]
         assert made.manifest.provenance.created_by == "key 12345678"
@@ -200,28 +199,22 @@ class TestReduce:
         """A worker that was believed dead and reduces too publishes the same calibration."""
         job = await submitted(stores, upscaler)
         await measured(stores, handler, job)
-        links = {await handler.reduce(job, JobContext(job, stores.jobs)) for _ in range(2)}
+        links = {await handler.reduce(job, JobContext(job.id, stores.jobs)) for _ in range(2)}
         assert links == {f"/v1/admin/calibrations/{await only(stores)}"}
 
-    async def test_overtaken_attempt_cannot_activate(self, stores, handler, upscaler):
-        """An older attempt stores at most the same fact; it does not switch the service."""
-        job = await submitted(stores, upscaler, activate=True)
-        await measured(stores, handler, job)
-        newer = await stores.jobs.begin(job.id)
-        with pytest.raises(Conflict):
-            await handler.reduce(job, JobContext(job, stores.jobs))
-        assert await handler.calibrations.active_id("fake") is None
-        await handler.reduce(newer, JobContext(newer, stores.jobs))
-        assert await handler.calibrations.active_id("fake") == await only(stores)
-
     async def test_ended_job_cannot_activate(self, stores, handler, upscaler):
-        """Neither does a job that was cancelled or given up meanwhile."""
+        """A job activates what it makes, unless it was cancelled or has ended meanwhile."""
         job = await submitted(stores, upscaler, activate=True)
         await measured(stores, handler, job)
-        await stores.jobs.finish(job.id, job.attempt, JobState.FAILED)
+        await handler.reduce(job, JobContext(job.id, stores.jobs))
+        made = await handler.calibrations.active_id("fake")
+        assert made == await only(stores)
+        other = (await calibration_of(upscaler, 2)).for_upscaler("fake")
+        await handler.calibrations.add(other, activate=True)
+        await stores.jobs.finish(job.id, JobState.FAILED)
         with pytest.raises(Conflict):
-            await handler.reduce(job, JobContext(job, stores.jobs))
-        assert await handler.calibrations.active_id("fake") is None
+            await handler.reduce(job, JobContext(job.id, stores.jobs))
+        assert await handler.calibrations.active_id("fake") == other.id
 
     async def test_all_skipped(self, stores, handler, upscaler):
         """When no pair is left there is no calibration, and every reason is told."""
@@ -229,7 +222,7 @@ class TestReduce:
         await stores.spool.put(job.id, "y/0", encoded(photo(0, 48, 48))[:-200])
         await measured(stores, handler, job)
         with pytest.raises(BadPairs) as caught:
-            await handler.reduce(job, JobContext(job, stores.jobs))
+            await handler.reduce(job, JobContext(job.id, stores.jobs))
         assert [item["name"] for item in caught.value.members["items"]] == ["0"]
 
     async def test_parent(self, stores, handler, upscaler):
@@ -239,7 +232,7 @@ class TestReduce:
         calls = len(upscaler.calls)
         job = await submitted(stores, upscaler, parent=parent.id)
         await measured(stores, handler, job)
-        link = await handler.reduce(job, JobContext(job, stores.jobs))
+        link = await handler.reduce(job, JobContext(job.id, stores.jobs))
         made = await handler.calibrations.get(link.rsplit("/", 1)[-1])
         assert made.n == 5
         assert len(upscaler.calls) - calls == 3 * 4

@@ -145,13 +145,14 @@ class TestJob:
         await stores.jobs.create(
             Job(id=job_id, kind="calibration", created_at=now, request=request.to_json())
         )
-        job = await stores.jobs.begin(job_id)
+        await stores.jobs.start(job_id, None, "ann")
+        job = await stores.jobs.load(job_id)
         handler = CalibrationHandler(
             {"fake": upscaler}, Calibrations(stores.calibrations), stores.spool, watched
         )
         for unit in await handler.units(job):
-            await stores.jobs.record(job.id, job.attempt, unit, await handler.unit(job, unit))
-        link = await handler.reduce(job, JobContext(job, stores.jobs))
+            await stores.jobs.record(job.id, unit, await handler.unit(job, unit))
+        link = await handler.reduce(job, JobContext(job.id, stores.jobs))
         return link.rsplit("/", 1)[-1]
 
     @pytest.mark.parametrize("metric", ["neighborhood", "semantic"])

@@ -43,10 +43,10 @@ async def write(url: str, data_dir: Path, life: str) -> None:
             name = f"{life}-{i}"
             await stores.jobs.create(job(name))
             say("job", name)
-            await stores.jobs.begin(name)
+            await stores.jobs.start(name, "", "writer")
             for k in range(3):
-                await stores.jobs.record(name, 1, f"pair{k}", name.encode())
-            await stores.jobs.finish(name, 1, JobState.SUCCEEDED, result=name)
+                await stores.jobs.record(name, f"pair{k}", name.encode())
+            await stores.jobs.finish(name, JobState.SUCCEEDED, result=name)
             say("finished", name)
 
     await asyncio.gather(calibrate(), keep_results(), work())

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from app.errors import Conflict, NotFound
-from app.stores.base import Fence, JobState, Stores
+from app.stores.base import JobState, Stores
 from tests.contract.conftest import Opener, head, job
 
 
@@ -80,20 +80,21 @@ class TestActivate:
             await stores.calibrations.activate("nothing")
         assert await stores.calibrations.active() == {}
 
-    async def test_fence(self, stores: Stores):
-        """Only the latest attempt of a running job can activate; a zombie changes nothing."""
+    async def test_only_while_its_job_goes_on(self, stores: Stores):
+        """A job that has ended, or is to be cancelled, activates nothing any more."""
         await stores.calibrations.put(head("a"), b"")
         await stores.calibrations.put(head("b"), b"")
-        await stores.jobs.create(job())
-        await stores.jobs.begin("job")
-        await stores.jobs.begin("job")
-        with pytest.raises(Conflict):
-            await stores.calibrations.activate("a", fence=Fence("job", 1))
-        assert await stores.calibrations.active() == {}
-        await stores.calibrations.activate("a", fence=Fence("job", 2))
-        await stores.jobs.finish("job", 2, JobState.SUCCEEDED)
-        with pytest.raises(Conflict):
-            await stores.calibrations.activate("b", fence=Fence("job", 2))
+        for name in ("ended", "cancelled", "unknown"):
+            if name != "unknown":
+                await stores.jobs.create(job(name))
+                await stores.jobs.start(name, "", "ann")
+                await stores.calibrations.activate("a", job=name)
+            if name == "ended":
+                await stores.jobs.finish(name, JobState.SUCCEEDED)
+            elif name == "cancelled":
+                await stores.jobs.request_cancel(name)
+            with pytest.raises(Conflict):
+                await stores.calibrations.activate("b", job=name)
         assert (await stores.calibrations.active())["span"].calibration == "a"
 
     async def test_race_is_a_chain(self, opener: Opener):

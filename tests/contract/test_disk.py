@@ -35,7 +35,7 @@ def half_written(folder: Path) -> list[Path]:
 WRITES: dict[str, Callable[[Stores], Awaitable[object]]] = {
     "calibration": lambda s: s.calibrations.put(head("a"), bytes(50_000)),
     "job": lambda s: s.jobs.create(job("new")),
-    "begin": lambda s: s.jobs.begin("job"),
+    "start": lambda s: s.jobs.start("job", "", "ann"),
     "result": lambda s: s.results.put("r", b"{}", {"image.png": bytes(50_000)}),
     "upload": lambda s: s.spool.put("job", "x/1.png", bytes(50_000)),
     "label": lambda s: s.spool.create("job", "x/1.png", bytes(50_000)),
@@ -51,7 +51,7 @@ async def test_full_disk(tmp_path: Path, write: Callable[[Stores], Awaitable[obj
     with full_disk(), pytest.raises(StoreUnavailable):
         await write(stores)
     assert await stores.calibrations.heads() == []
-    assert await stores.jobs.unfinished() == [job()]
+    assert [await stores.jobs.load(j.id) for j in await stores.jobs.unfinished()] == [job()]
     with pytest.raises(NotFound):
         await stores.results.document("r")
     assert await stores.spool.names("job") == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -10,10 +11,17 @@ import pytest
 
 from app.errors import BadRequest, ConfigError, NotFound
 from app.stores.base import Stores, StoreUnavailable
-from app.stores.database import SCHEMA_VERSION
+from app.stores.database import MIGRATIONS, SCHEMA_VERSION
 from app.stores.open import open_stores
 from tests.contract.conftest import head
 from tests.servers import RedisServer, free_port
+
+OLD_CALIBRATION = {
+    "config": {"name": "mine"},
+    "upscaler": "span",
+    "pipeline": {"fidelity": {"metric": "semantic"}},
+    "parent": "cal-1",
+}
 
 
 def opened(url: str, data_dir: Path, spool_url: str | None = None) -> Stores:
@@ -106,6 +114,47 @@ class TestDatabase:
             await stores.close()
         with closing(sqlite3.connect(tmp_path / "trustscale.sqlite3")) as connection:
             assert connection.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
+
+    async def test_the_release_before(self, tmp_path: Path, caplog: pytest.LogCaptureFixture):
+        """Jobs of the release before go on with what was recorded; a damaged one is logged."""
+        with closing(sqlite3.connect(tmp_path / "trustscale.sqlite3")) as connection:
+            for statements in MIGRATIONS[:3]:
+                connection.executescript(statements)
+            fields = "id, kind, state, progress, created_at, attempt, cancel_requested, request"
+            for values in (
+                ("job-c", "calibration", "running", json.dumps(OLD_CALIBRATION)),
+                ("job-u", "upscale", "queued", '{"seed": 3}'),
+                ("job-x", "nonsense", "queued", "{}"),
+            ):
+                job, kind, state, request = values
+                row = (job, kind, state, "{}", "2026-01-01T12:00:00.000000+00:00", 3, 0, request)
+                connection.execute(
+                    f"INSERT INTO jobs ({fields}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row
+                )
+            for unit, starts, value in (("done", 1, b"kept"), ("in the act", 3, None)):
+                row = ("job-c", unit, starts, value)
+                connection.execute(
+                    "INSERT INTO units (job, key, starts, value) VALUES (?, ?, ?, ?)", row
+                )
+            connection.execute("PRAGMA user_version=3")
+            connection.commit()
+        stores = opened("sqlite:///", tmp_path)
+        assert [job.id for job in await stores.jobs.unfinished()] == ["job-c", "job-u"]
+        assert "job-x" in caplog.text
+        calibration = await stores.jobs.load("job-c")
+        assert calibration.request == OLD_CALIBRATION
+        assert calibration.about == {
+            "name": "mine",
+            "upscaler": "span",
+            "metric": "semantic",
+            "labels": "people",
+            "parent": "cal-1",
+        }
+        assert await stores.jobs.recorded("job-c") == {"done"}
+        assert await stores.jobs.start("job-c", "in the act", "ann") is not None
+        assert await stores.jobs.acts("job-c", "in the act") == {"ann"}
+        assert (await stores.jobs.load("job-u")).request == {"seed": 3}
+        await stores.close()
 
     async def test_closed(self, tmp_path: Path):
         """After closing, calls are StoreUnavailable."""

@@ -14,7 +14,7 @@ from uuid import uuid4
 import pytest
 
 from app.jobs.queue import JobQueue
-from app.stores.base import Job, Stores
+from app.stores.base import JobStatus, Stores
 from app.stores.open import open_stores
 from tests.jobs.work import SleepingPairs, problem_of, sleep_in_one_piece
 from tests.servers import ProcessGroup
@@ -62,9 +62,9 @@ class Place:
         await until(lambda: not worker.is_alive)
 
     @asynccontextmanager
-    async def queue(self, stores: Stores) -> AsyncIterator[JobQueue]:
+    async def queue(self, stores: Stores, **settings: Any) -> AsyncIterator[JobQueue]:
         async with JobQueue(
-            self.queue_url, stores.jobs, problem_of=problem_of, lease_s=self.lease_s
+            self.queue_url, stores.jobs, problem_of=problem_of, lease_s=self.lease_s, **settings
         ) as queue:
             yield queue
 
@@ -124,7 +124,7 @@ async def stores(request: pytest.FixtureRequest) -> AsyncIterator[Stores]:
     await opened.close()
 
 
-async def ended(stores: Stores, job_id: str, within_s: float = 90.0) -> Job:
+async def ended(stores: Stores, job_id: str, within_s: float = 90.0) -> JobStatus:
     """The job after its end."""
     async with asyncio.timeout(within_s):
         async for job in stores.jobs.watch(job_id):

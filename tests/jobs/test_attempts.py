@@ -6,13 +6,11 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-import pytest
-
-from app.jobs import attempts
+from app.jobs.acts import Patience
 from app.jobs.handlers import Handler, JobContext
 from app.jobs.queue import JobQueue
 from app.stores.base import Job, JobState, Stores, StoreUnavailable
-from tests.jobs.conftest import LEASE_S, Place, ended
+from tests.jobs.conftest import Place, ended
 from tests.jobs.work import new_job
 from tests.waiting import until
 
@@ -36,12 +34,12 @@ class Generating:
 
 
 @asynccontextmanager
-async def working(place: Place, stores: Stores, handler: Handler) -> AsyncIterator[JobQueue]:
+async def working(
+    place: Place, stores: Stores, handler: Handler, waits: tuple[float, float] = (0.1, 0.3)
+) -> AsyncIterator[JobQueue]:
     """A worker with this handler; what goes back is sent again ten times a second."""
     stop = asyncio.Event()
-    async with JobQueue(
-        place.queue_url, stores.jobs, problem_of=lambda _: {}, lease_s=LEASE_S
-    ) as queue:
+    async with place.queue(stores, patience=Patience(store_waits_s=waits)) as queue:
 
         async def resend() -> None:
             while not stop.is_set():  # a worker does it twice per lease
@@ -57,12 +55,6 @@ async def working(place: Place, stores: Stores, handler: Handler) -> AsyncIterat
             await asyncio.gather(run, resending)
 
 
-@pytest.fixture
-def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attempts, "STORE_WAITS_S", (0.1, 0.3))
-
-
-@pytest.mark.usefixtures("short_waits")
 class TestNotStored:
     async def test_given_up(self, place: Place, stores: Stores):
         """A job that generates for nothing is given up after three times, and says why."""
@@ -87,7 +79,7 @@ class TestNotStored:
         assert handler.runs == 3
 
     async def test_nothing_generated(self, place: Place, stores: Stores):
-        """Attempts that could not even begin cost nothing and are not counted."""
+        """Runs that could not even begin cost nothing and are not counted."""
         handler = Generating(lambda: handler.runs < 6, drawn=0)
         async with working(place, stores, handler) as queue:
             await queue.submit(new_job("u", "upscale", place.log))
@@ -96,14 +88,10 @@ class TestNotStored:
 
 
 class TestWaiting:
-    @pytest.fixture(autouse=True)
-    def _long_waits(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(attempts, "STORE_WAITS_S", (3600, 3600))
-
     async def test_can_be_cancelled(self, place: Place, stores: Stores):
         """A job that waits for the store is cancelled as fast as any."""
         handler = Generating(lambda: True)
-        async with working(place, stores, handler) as queue:
+        async with working(place, stores, handler, (3600, 3600)) as queue:
             await queue.submit(new_job("u", "upscale", place.log))
             await until(lambda: handler.runs == 1)
             await asyncio.sleep(0.3)
@@ -114,7 +102,7 @@ class TestWaiting:
     async def test_goes_back_when_the_worker_stops(self, place: Place, stores: Stores):
         """A worker that stops gives the job back at once."""
         handler = Generating(lambda: True)
-        async with working(place, stores, handler) as queue:
+        async with working(place, stores, handler, (3600, 3600)) as queue:
             await queue.submit(new_job("u", "upscale", place.log))
             await until(lambda: handler.runs == 1)
         assert (await stores.jobs.get("u")).state is JobState.QUEUED

@@ -70,7 +70,7 @@ async def run(stores, handler, *, died: bool = False) -> Metrics:
     job = Job(id="job", kind="calibration", created_at=datetime.now(UTC), request={})
     if died:
         await stores.jobs.create(job)
-        await stores.jobs.begin("job")
+        await stores.jobs.start("job", "b", "one who died")
     async with JobQueue(
         "memory://", stores.jobs, problem_of=problem_of, lease_s=60.0, observer=metrics.work
     ) as queue:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from docket import Docket
 
 from app.errors import ConfigError
 from app.jobs import queue as module
@@ -15,7 +16,7 @@ from app.jobs.handlers import JobContext
 from app.jobs.queue import JobQueue
 from app.stores.base import Job, JobState, Stores, StoreUnavailable
 from tests.jobs.conftest import Place, ended, memory_place
-from tests.jobs.work import new_job, problem_of, starts
+from tests.jobs.work import lines, new_job, problem_of, sleep_in_one_piece, starts
 from tests.servers import RedisServer
 from tests.waiting import until
 
@@ -210,9 +211,8 @@ class TestStop:
         async with first.queue(stores) as queue:
             await queue.submit(new_job("waiting", "upscale", first.log))
             await queue.submit(new_job("c", "calibration", first.log, pairs=6, seconds=0.3))
-            running = new_job("died", "upscale", first.log)
-            await stores.jobs.create(running)
-            await stores.jobs.begin("died")
+            await stores.jobs.create(new_job("died", "upscale", first.log))
+            await stores.jobs.start("died", "", "one who died")
         await stores.close()
 
         again = memory_place(tmp_path)
@@ -220,7 +220,6 @@ class TestStop:
         async with again.queue(stores) as queue, again.working(queue, stores):
             for name in ("waiting", "died", "c"):
                 assert (await ended(stores, name)).state is JobState.SUCCEEDED
-        assert (await stores.jobs.get("died")).attempt == 2
         await stores.close()
 
 
@@ -228,9 +227,9 @@ class TestLabels:
     async def test_round_trip(self, place: Place, stores: Stores):
         """A handler can wait for a person; resuming runs the job again, with its checkpoints."""
 
-        async def label(_: Job, context: JobContext) -> str:
+        async def label(job: Job, context: JobContext) -> str:
             if "labels" not in await context.recorded():
-                await context.record("labels", b"asked")
+                await stores.jobs.record(job.id, "labels", b"asked")
                 return JobState.AWAITING_LABELS
             return "labelled"
 
@@ -247,34 +246,105 @@ class TestLabels:
 
 class TestDuplicate:
     @pytest.mark.servers
-    async def test_does_not_overtake(self, redis_place: Place, stores: Stores):
-        """A message delivered a second time finds the attempt alive and leaves it alone."""
+    async def test_waits_for_the_first(self, redis_place: Place, stores: Stores):
+        """A message that comes again to the process that is at it starts nothing."""
+
+        async def again(job_id: str) -> None:
+            """Stands for what the worker runs."""
+
         async with redis_place.queue(stores) as queue, redis_place.working(queue, stores):
-            await queue.submit(new_job("u", "upscale", redis_place.log, seconds=2))
+            gate = redis_place.gate
+            await queue.submit(new_job("u", "upscale", redis_place.log, gate=str(gate)))
             await until(lambda: starts(redis_place.log)["u"] == 1)
-            docket = queue._dockets["upscale"]
-            for i in range(4):
-                await docket.add("upscale", key=f"again{i}")("u")
-            job = await ended(stores, "u")
-        assert (job.state, job.attempt) == (JobState.SUCCEEDED, 1)
+            async with Docket("trustscale:queue:upscale", redis_place.queue_url) as docket:
+                docket.register(again, names=["upscale"])
+                for i in range(4):
+                    await docket.add("upscale", key=f"again{i}")("u")
+            await queue.submit(new_job("v", "upscale", redis_place.log))
+            gate.touch()
+            for name in ("u", "v"):
+                assert (await ended(stores, name)).state is JobState.SUCCEEDED
         assert starts(redis_place.log)["u"] == 1
 
 
-class TestZombie:
+class TestDoneElsewhere:
     async def test_cannot_publish(self, place: Place, stores: Stores):
-        """An attempt that was overtaken in its last step neither activates nor ends the job."""
+        """A worker whose job another one has ended meanwhile neither activates nor ends it."""
         async with place.queue(stores) as queue, place.working(queue, stores):
             job = new_job("c", "calibration", place.log, pairs=1, gate=str(place.gate))
             job.request["reduces_behind_gate"] = True
             await queue.submit(job)
             await until(lambda: "reduce" in starts(place.log))
-            assert await stores.jobs.begin("c") is not None
+            assert await stores.jobs.finish("c", JobState.SUCCEEDED, result="the other")
             place.gate.touch()
-            await asyncio.sleep(1)
-            assert await stores.calibrations.active() == {}
-            assert (await stores.jobs.get("c")).state is JobState.RUNNING
-            assert await stores.jobs.finish("c", 2, JobState.SUCCEEDED, result="the other")
+        assert await stores.calibrations.active() == {}
         assert (await stores.jobs.get("c")).result == "the other"
+
+
+class TestSuspects:
+    """Somebody has died in the act of a piece; what else was under way is not to blame."""
+
+    async def died(
+        self, place: Place, stores: Stores, times: int, *pieces: tuple[str, str]
+    ) -> None:
+        for number in range(times):
+            for job, unit in pieces:
+                assert await stores.jobs.start(job, unit, f"dead{number}") is not None
+
+    async def test_a_job_is_alone(self, place: Place, stores: Stores):
+        """A job in whose act somebody died runs alone, ends, and is forgiven."""
+        gate = str(place.gate)
+        async with place.queue(stores) as queue:
+            for name in ("a", "suspect", "b"):
+                await stores.jobs.create(new_job(name, "upscale", place.log, gate=gate))
+            await self.died(stores, 2, ("suspect", ""))
+            async with place.working(queue, stores, slots=3):
+                await until(lambda: starts(place.log).total() > 0)
+                place.gate.touch()
+                for name in ("a", "suspect", "b"):
+                    assert (await ended(stores, name)).state is JobState.SUCCEEDED
+        done = [line.split()[0] for line in lines(place.log)]
+        assert done.index("suspect-ended") == done.index("suspect") + 1
+
+    async def test_the_third_death(self, place: Place, stores: Stores):
+        """The piece in whose act three have died is named; one beside it goes on until then."""
+        async with place.queue(stores) as queue:
+            await stores.jobs.create(new_job("c", "calibration", place.log, pairs=4))
+            await stores.jobs.create(new_job("u", "upscale", place.log))
+            await self.died(stores, 3, ("c", "pair0002"))
+            await self.died(stores, 2, ("c", "pair0001"), ("u", ""))
+            async with place.working(queue, stores):
+                failed, upscaled = await ended(stores, "c"), await ended(stores, "u")
+        assert (failed.state, upscaled.state) == (JobState.FAILED, JobState.SUCCEEDED)
+        assert failed.error is not None
+        assert failed.error["items"] == [
+            {"name": "pair0002", "reason": "its worker died each time"}
+        ]
+        assert "pair0002" not in starts(place.log)
+
+    @pytest.mark.servers
+    async def test_the_living_have_not_died(self, redis_place: Place, stores: Stores):
+        """Who is alive and in the act of a piece only slept: that condemns nothing."""
+        place, names = redis_place, []
+        async with AsyncExitStack() as stack:
+            stop = asyncio.Event()
+            for _ in range(3):
+                other = await stack.enter_async_context(place.queue(stores))
+                task = asyncio.create_task(
+                    other.run({"calibration": sleep_in_one_piece}, stop=stop)
+                )
+                stack.push_async_callback(lambda task=task: asyncio.wait({task}))
+                stack.callback(stop.set)
+                names.append(other.owner)
+            queue = await stack.enter_async_context(place.queue(stores))
+            async with asyncio.timeout(60):
+                while not set(names) <= (await queue.living() or set()):  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)
+            await stores.jobs.create(new_job("u", "upscale", place.log))
+            for name in names:
+                await stores.jobs.start("u", "", name)
+            async with place.working(queue, stores):
+                assert (await ended(stores, "u")).state is JobState.SUCCEEDED
 
 
 class TestUrl:
@@ -288,7 +358,9 @@ class TestUrl:
         """What is submitted comes back as it was stored."""
         job = new_job("u", "upscale", place.log)
         async with place.queue(stores) as queue:
-            assert await queue.submit(job) == job
+            submitted = await queue.submit(job)
+            assert await stores.jobs.load("u") == job
+        assert submitted.model_dump() == job.model_dump(exclude={"request"})
         assert job.created_at <= datetime.now(UTC)
 
 

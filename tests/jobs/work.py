@@ -128,7 +128,7 @@ class SleepingPairs:
             metric="neighborhood",
         )
         await self.stores.calibrations.put(head, "\n".join(kept).encode())
-        await self.stores.calibrations.activate(job.id, fence=context.fence)
+        await self.stores.calibrations.activate(job.id, job=job.id)
         return f"/v1/admin/calibrations/{job.id}"
 
 

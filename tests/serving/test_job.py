@@ -49,7 +49,7 @@ def run(monkeypatch):
             request=upscale.spooled_request(UpscaleRequest(), 3),
         )
         handler = UpscaleHandler(service, SimpleNamespace(get=get), patience_s=patience_s)
-        return await handler(job, JobContext(job, None))
+        return await handler(job, JobContext(job.id, None))
 
     return run
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 
 import pytest
 
 from app.errors import TrustscaleError
-from app.jobs.fanout import Turns
-from app.jobs.handlers import Interrupted, JobContext, Overtaken
-from app.jobs.supervision import Cancelled, Supervisor
-from app.stores.base import Job, Stores, StoreUnavailable
+from app.jobs.acts import Turns
+from app.jobs.handlers import JobContext
+from app.jobs.supervision import Cancelled, Interrupted, Over, Supervisor
+from app.stores.base import JobState, Stores, StoreUnavailable
 from tests.jobs.conftest import memory_place
 from tests.jobs.work import new_job
 
@@ -55,11 +56,11 @@ class TestTurns:
 
 @pytest.fixture
 async def running(tmp_path: Path):
-    """Stores with one running job."""
+    """Stores with one running job, and its context."""
     stores = memory_place(tmp_path).stores()
     await stores.jobs.create(new_job("u", "upscale", tmp_path / "log"))
-    job = await stores.jobs.begin("u")
-    yield stores, job
+    await stores.jobs.start("u", "", "ann")
+    yield stores, JobContext("u", stores.jobs)
     await stores.close()
 
 
@@ -68,26 +69,35 @@ async def for_ever() -> str:
     return "never"
 
 
+def supervisor(stores: Stores, patience_s: float = 1.0, lease_s: float = 60.0) -> Supervisor:
+    return Supervisor(stores.jobs, patience_s=patience_s, lease_s=lease_s)
+
+
+Running = tuple[Stores, JobContext]
+
+
 class TestSupervisor:
-    async def test_reasons_to_stop(self, running: tuple[Stores, Job]):
-        """Cancellation, a newer attempt and the end of the worker stop the work, each by name."""
-        stores, job = running
-        supervisor = Supervisor(stores.jobs, patience_s=1)
-        context = JobContext(job, stores.jobs)
-        await stores.jobs.begin("u")
-        with pytest.raises(Overtaken):
-            await supervisor.run(job, for_ever(), context=context)
-        assert context.cancelled()
+    async def test_reasons_to_stop(self, running: Running):
+        """Cancellation, an end and the end of the worker stop the work, each by name."""
+        stores, context = running
+        watching = supervisor(stores)
         await stores.jobs.request_cancel("u")
         with pytest.raises(Cancelled):
-            await supervisor.run(job, for_ever())
-        supervisor.interrupt()
+            await watching.run("u", for_ever(), context)
+        assert context.cancelled()
+        await stores.jobs.finish("u", JobState.CANCELLED)
+        await stores.jobs.create(new_job("v", "upscale", Path("log")))
+        await stores.jobs.start("v", "", "ann")
+        await stores.jobs.finish("v", JobState.SUCCEEDED)
+        with pytest.raises(Over):
+            await watching.run("v", for_ever(), context)
+        watching.interrupt()
         with pytest.raises(Interrupted):
-            await supervisor.run(job, for_ever())
+            await watching.run("v", for_ever(), context)
 
-    async def test_ended_in_time(self, running: tuple[Stores, Job]):
+    async def test_ended_in_time(self, running: Running):
         """Work that ends while it is being stopped has ended."""
-        stores, job = running
+        stores, context = running
 
         async def stubborn() -> str:
             try:
@@ -97,9 +107,9 @@ class TestSupervisor:
             return "never"
 
         await stores.jobs.request_cancel("u")
-        assert await Supervisor(stores.jobs, patience_s=1).run(job, stubborn()) == "done"
+        assert await supervisor(stores).run("u", stubborn(), context) == "done"
 
-    async def test_insists_with_patience(self, running: tuple[Stores, Job]):
+    async def test_insists_with_patience(self, running: Running):
         """A store that is away is called again until it answers or the patience ends."""
         stores, _ = running
         calls = 0
@@ -111,31 +121,22 @@ class TestSupervisor:
                 raise StoreUnavailable("It is away.")
             return calls
 
-        assert await Supervisor(stores.jobs, patience_s=600).insist(lambda: away(2)) == 3
+        assert await supervisor(stores, patience_s=600).insist(lambda: away(2)) == 3
         with pytest.raises(StoreUnavailable):
-            await Supervisor(stores.jobs, patience_s=0.05).insist(lambda: away(100))
+            await supervisor(stores, patience_s=0.05).insist(lambda: away(100))
 
-    async def test_error_of_the_work(self, running: tuple[Stores, Job]):
-        """An error of the work arrives as it is."""
-        stores, job = running
+    async def test_error_of_the_work(self, running: Running):
+        """An error of the work arrives as it is; one that came while the process slept does not."""
+        stores, context = running
 
         async def fails() -> None:
             raise TrustscaleError("It failed.")
 
+        async def sleeps_and_fails() -> None:
+            time.sleep(0.2)  # noqa: ASYNC251 - as a process that is stopped does
+            raise TrustscaleError("It ran into its time-out.")
+
         with pytest.raises(TrustscaleError, match="It failed"):
-            await Supervisor(stores.jobs, patience_s=1).run(job, fails())
-
-
-class TestContext:
-    async def test_overtaken(self, running: tuple[Stores, Job]):
-        """Checkpoints and progress of an overtaken attempt raise Overtaken."""
-        stores, job = running
-        context = JobContext(job, stores.jobs)
-        await context.record("a", b"1")
-        await stores.jobs.begin("u")
-        with pytest.raises(Overtaken):
-            await context.record("b", b"2")
-        with pytest.raises(Overtaken):
-            await context.progress(1, 2)
-        assert await context.recorded() == {"a"}
-        assert [pair async for pair in context.records()] == [("a", b"1")]
+            await supervisor(stores).run("u", fails(), context)
+        with pytest.raises(Interrupted):
+            await supervisor(stores, lease_s=0.1).run("u", sleeps_and_fails(), context)

@@ -1,0 +1,334 @@
+"""One piece of work in this process: begun once, watched, ended, and blamed only for deaths.
+
+A piece is a whole job, a pair of a calibration, or the putting together of its pairs. A worker that
+dies leaves its name at what it was doing, and at nothing else (`JobStore.start`). So whoever begins
+the piece again knows how many have died in the act of it:
+
+- Names of workers that are alive do not count. One of them slept, and another took its work over.
+- A piece at which a name was left is a suspect and runs alone in its process. What was beside it
+  when a worker died is innocent, ends, and is forgiven.
+- After `MOST_DEATHS` the piece is given up, and named.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import Counter, OrderedDict
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from app.errors import (
+    BadInput,
+    CalibrationMismatch,
+    ConfigError,
+    Conflict,
+    NotFound,
+    TrustscaleError,
+    UpscalerRejected,
+    UpscalerUnavailable,
+)
+from app.jobs.handlers import FanOut, Handler, JobContext
+from app.jobs.observer import JobObserver
+from app.jobs.supervision import Cancelled, Interrupted, Over, Supervisor
+from app.stores.base import (
+    Job,
+    JobState,
+    JobStore,
+    StoreUnavailable,
+    given_up,
+    tried_in_vain,
+)
+from app.telemetry.tracing import resumed, span
+
+ProblemOf = Callable[[Exception], dict[str, Any]]
+Work = Callable[[Job, JobContext], Coroutine[Any, Any, Any]]
+Living = Callable[[], Awaitable[set[str] | None]]
+
+MOST_DEATHS: Final = 3
+
+# Errors that would come again.
+PERMANENT: Final = (
+    BadInput,
+    CalibrationMismatch,
+    ConfigError,
+    Conflict,
+    NotFound,
+    UpscalerRejected,
+)
+
+# Jobs whose requests are kept, each up to a megabyte: every pair of a calibration needs its own.
+_LOADED: Final = 8
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long is waited for what.
+
+    Attributes:
+        upscaler_s: for an upscaler that is away, per pair: nobody waits for the answer.
+        unit_waits_s: before a pair is tried again that failed in an orderly way.
+        store_waits_s: after a job has generated for nothing, since the store did not take its
+            result; after the last time there is none. Together they outlast a restart of the store.
+    """
+
+    upscaler_s: float = 300.0
+    unit_waits_s: tuple[float, ...] = (1.0, 5.0)
+    store_waits_s: tuple[float, ...] = (5.0, 30.0)
+
+
+class _NotKept(Exception):
+    """The result could not be stored, too often."""
+
+
+class Turns:
+    """Lets any number of pieces run side by side, or one suspect alone. Suspects go first."""
+
+    def __init__(self) -> None:
+        self._changed = asyncio.Condition()
+        self._running = 0
+        self._is_alone = False
+        self._suspects = 0
+
+    @asynccontextmanager
+    async def take(self, *, alone: bool) -> AsyncIterator[None]:
+        """Wait for the turn and hold it."""
+        async with self._changed:
+            self._suspects += alone
+            try:
+                await self._changed.wait_for(lambda: self._is_free(alone=alone))
+            finally:
+                self._suspects -= alone
+                self._changed.notify_all()
+            self._running += 1
+            self._is_alone = alone
+        try:
+            yield
+        finally:
+            async with self._changed:
+                self._running -= 1
+                self._is_alone = False
+                self._changed.notify_all()
+
+    def _is_free(self, *, alone: bool) -> bool:
+        if alone:
+            return self._running == 0
+        return not self._is_alone and not self._suspects
+
+
+class Acts:
+    """Does pieces of work in this process, as `owner`; `living` names the workers that are alive.
+
+    Its methods answer whether the piece must be queued again. None of them raises but
+    StoreUnavailable.
+    """
+
+    def __init__(
+        self,
+        jobs: JobStore,
+        supervisor: Supervisor,
+        problem_of: ProblemOf,
+        observer: JobObserver,
+        *,
+        owner: str,
+        living: Living,
+        patience: Patience,
+    ) -> None:
+        self.jobs = jobs
+        self._supervisor = supervisor
+        self._problem_of = problem_of
+        self._observer = observer
+        self.owner = owner
+        self._living = living
+        self._patience = patience
+        self._turns = Turns()
+        self._loaded: OrderedDict[str, Job] = OrderedDict()
+        self._in_vain: Counter[str] = Counter()
+
+    async def whole(self, job_id: str, handler: Handler) -> bool:
+        """Do a job in one piece, or the last piece of it, and end it."""
+        async with self._act(job_id, "") as job:
+            if job is None:
+                return False
+            facts = {"trustscale.job_kind": job.kind}
+            with span("job attempt", facts, kind="consumer", parent=resumed(job.trace)) as traced:
+                outcome = await self._ended(job, handler)
+                traced.set({"trustscale.outcome": outcome})
+                if outcome == JobState.FAILED:
+                    traced.fail(outcome)
+        self._observer.attempt(job.kind, outcome)
+        return outcome == "interrupted"
+
+    async def one(self, job_id: str, unit: str, fan_out: FanOut) -> bool:
+        """Do one pair of a job and record it."""
+        async with self._act(job_id, unit) as job:
+            if job is None:
+                return False
+            started = time.monotonic()
+            with span("unit", kind="consumer", parent=resumed(job.trace)):
+                outcome = await self._recorded(job, unit, fan_out)
+            self._observer.unit(outcome, time.monotonic() - started)
+        return outcome == "interrupted"
+
+    async def load(self, job_id: str) -> Job:
+        """A job with its request, which does not change: it is read once. Raises NotFound."""
+        if job_id not in self._loaded:
+            self._loaded[job_id] = await self._insist(lambda: self.jobs.load(job_id))
+            while len(self._loaded) > _LOADED:
+                self._loaded.popitem(last=False)
+        self._loaded.move_to_end(job_id)
+        return self._loaded[job_id]
+
+    async def fail(self, job: Job, error: Exception, unit: str = "") -> None:
+        """End a job by an error, of one of its units perhaps."""
+        problem = self._told(job, error, unit)
+        await self._insist(lambda: self._finish(job, JobState.FAILED, error=problem))
+
+    @asynccontextmanager
+    async def _act(self, job_id: str, unit: str) -> AsyncIterator[Job | None]:
+        """Hold the turn of a piece and be in the act; None if there is nothing to do."""
+        others = await self._insist(lambda: self.jobs.acts(job_id, unit)) - {self.owner}
+        async with self._turns.take(alone=bool(others)):
+            status = await self._insist(lambda: self.jobs.start(job_id, unit, self.owner))
+            if status is None:
+                yield None
+                return
+            job = await self.load(job_id)
+            if others:
+                self._observer.lost_lease(job.kind)
+            dead = await self._dead(job_id, unit) if len(others) >= MOST_DEATHS else 0
+            if dead >= MOST_DEATHS:
+                error = given_up(dead, [unit] if unit else [])
+                log.warning("Job %s: %s", job_id, error["detail"])
+                await self._insist(lambda: self._finish(job, JobState.FAILED, error=error))
+                yield None
+                return
+            yield job
+
+    async def _dead(self, job_id: str, unit: str) -> int:
+        """How many have died in the act; 0 if nobody can say who is alive."""
+        living = await self._living()
+        if living is None:
+            return 0
+        acts = await self._insist(lambda: self.jobs.acts(job_id, unit))
+        return len(acts - living - {self.owner})
+
+    async def _ended(self, job: Job, handler: Handler) -> str:
+        """Run the handler and end the job as it says: the outcome."""
+        context = JobContext(job.id, self.jobs)
+        try:
+            result = await self._supervisor.run(
+                job.id, self._stored(job, handler, context), context
+            )
+        except Exception as error:  # noqa: BLE001 - whatever a handler raises ends its job
+            return await self._without_result(job, error)
+        state = result if isinstance(result, JobState) else JobState.SUCCEEDED
+        link = None if isinstance(result, JobState) else result
+        kept = await self._insist(lambda: self._finish(job, state, result=link))
+        return state.value if kept else "overtaken"
+
+    async def _stored(self, job: Job, handler: Handler, context: JobContext) -> str:
+        """The handler's answer; slower and slower, and not for ever, where nothing can be stored.
+
+        Raises _NotKept after the last time.
+        """
+        try:
+            return await handler(job, context)
+        except StoreUnavailable as away:
+            if not context.has_generated:
+                raise
+            waits = self._patience.store_waits_s
+            self._in_vain[job.id] += 1
+            times = self._in_vain[job.id]
+            if times > len(waits):
+                reason = f"its result could not be stored {times} times. {away.detail}"
+                raise _NotKept(reason) from away
+            log.warning("The result of job %s cannot be stored: %s", job.id, away.detail)
+            # Waited for here, where the job can be cancelled.
+            await asyncio.sleep(waits[times - 1])
+            raise
+
+    async def _recorded(self, job: Job, unit: str, fan_out: FanOut) -> str:
+        """Do a pair and record it: the outcome."""
+        context = JobContext(job.id, self.jobs)
+        try:
+            value = await self._supervisor.run(job.id, self._tried(job, unit, fan_out), context)
+        except Exception as error:  # noqa: BLE001 - whatever a unit raises ends its job
+            outcome = await self._without_result(job, error, unit)
+            return "stopped" if outcome in {JobState.CANCELLED, "overtaken"} else outcome
+        await self._insist(lambda: self.jobs.record(job.id, unit, value))
+        return "ok"
+
+    async def _tried(self, job: Job, unit: str, fan_out: FanOut) -> bytes:
+        """The value of a pair, tried again where that may help."""
+        clock = asyncio.get_running_loop().time
+        end, waits = clock() + self._patience.upscaler_s, iter(self._patience.unit_waits_s)
+        while True:
+            try:
+                return await fan_out.unit(job, unit)
+            except (*PERMANENT, StoreUnavailable):
+                raise
+            except Exception as error:
+                pause = next(waits, None)
+                if isinstance(error, UpscalerUnavailable) and clock() < end:
+                    pause = max(pause or 1.0, error.retry_after)
+                if pause is None:
+                    raise
+                log.warning("%s of job %s failed, trying again: %s", unit, job.id, error)
+                await asyncio.sleep(pause)
+
+    async def _without_result(self, job: Job, error: Exception, unit: str = "") -> str:
+        """Say what became of a piece that has no result: the outcome."""
+        if isinstance(error, Cancelled):
+            kept = await self._insist(lambda: self._finish(job, JobState.CANCELLED))
+            return JobState.CANCELLED.value if kept else "overtaken"
+        if isinstance(error, Over | Interrupted | StoreUnavailable):
+            if isinstance(error, StoreUnavailable):
+                # Not the fault of the work, a full disk for example: once the store works, it runs.
+                log.warning("Job %s stops for now: %s", job.id, error.detail)
+            else:
+                log.info("Job %s stops here: %s", job.id, type(error).__name__)
+            await self._insist(lambda: self.jobs.end(job.id, unit, self.owner))
+            outcomes = {Over: "overtaken", Interrupted: "interrupted"}
+            return outcomes.get(type(error), "store_away")
+        await self.fail(job, error, unit)
+        return JobState.FAILED.value
+
+    async def _finish(self, job: Job, state: JobState, **end: Any) -> bool:
+        kept = await self.jobs.finish(job.id, state, **end)
+        if kept:
+            seconds = (datetime.now(UTC) - job.created_at).total_seconds()
+            self._observer.ended(job.kind, state.value, seconds)
+        return kept
+
+    async def _insist(self, call: Callable[[], Awaitable[Any]]) -> Any:
+        return await self._supervisor.insist(call)
+
+    def _told(self, job: Job, error: Exception, unit: str) -> dict[str, Any]:
+        """The problem of an error; of an unexpected one it tells nothing of the inside."""
+        what = f"{unit} of job {job.id}" if unit else f"Job {job.id}"
+        if isinstance(error, _NotKept):
+            log.warning("%s is given up: %s", what, error)
+            return tried_in_vain(str(error))
+        if isinstance(error, TrustscaleError):
+            log.warning("%s failed: %s", what, error.detail)
+            told, reason = self._problem_of(error), error.detail
+        else:
+            log.error("%s failed.", what, exc_info=error)
+            told = {
+                "type": "about:blank",
+                "title": "Internal error",
+                "status": 500,
+                "detail": "The job failed by a mistake of the service; its log tells more.",
+            }
+            reason = "a mistake of the service; its log tells more"
+        if not unit:
+            return told
+        items = told.get("items") or [{"name": unit, "reason": reason}]
+        return {**told, "detail": f"{unit}: {reason}", "items": items}
