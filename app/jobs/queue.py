@@ -42,7 +42,6 @@ import logging
 import os
 import signal
 import socket
-from collections import Counter
 from collections.abc import (
     AsyncIterator,
     Awaitable,
@@ -126,8 +125,8 @@ class JobQueue:
         self._patience = patience
         self.owner = f"{socket.gethostname()}#{os.getpid()}#{uuid4().hex[:12]}".replace(" ", "-")
         self._dockets: dict[str, Docket] = {}
-        self._at_work: dict[str, asyncio.Event] = {}  # jobs and units under way here, by key
-        self._running: Counter[str] = Counter()  # how many of them, by queue
+        # Jobs and units under way here, by queue and key.
+        self._at_work: dict[tuple[str, str], asyncio.Event] = {}
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -248,31 +247,21 @@ class JobQueue:
         while running := [name for name, loop in loops.items() if not loop.done()]:
             await asyncio.wait([loops[name] for name in running], timeout=CANCEL_AGAIN_S)
             for name in running:
-                if not self._running[name]:
+                if all(name != at_work for at_work, _ in self._at_work):
                     loops[name].cancel()
-
-    @contextmanager
-    def _counted(self, name: str) -> Iterator[None]:
-        """Something of a queue is being run."""
-        self._running[name] += 1
-        try:
-            yield
-        finally:
-            self._running[name] -= 1
 
     @asynccontextmanager
     async def _once(self, name: str, key: str) -> AsyncIterator[bool]:
         """Whether this is to be run; if this process is at it already, that is waited for."""
-        if key in self._at_work:
-            await self._at_work[key].wait()
+        if first := self._at_work.get((name, key)):
+            await first.wait()
             yield False
             return
-        self._at_work[key] = done = asyncio.Event()
+        self._at_work[name, key] = done = asyncio.Event()
         try:
-            with self._counted(name):
-                yield True
+            yield True
         finally:
-            del self._at_work[key]
+            del self._at_work[name, key]
             done.set()
 
     def _prepare(
