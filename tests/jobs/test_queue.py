@@ -284,9 +284,7 @@ class TestDoneElsewhere:
 class TestSuspects:
     """Somebody has died in the act of a piece; what else was under way is not to blame."""
 
-    async def died(
-        self, place: Place, stores: Stores, times: int, *pieces: tuple[str, str]
-    ) -> None:
+    async def died(self, stores: Stores, times: int, *pieces: tuple[str, str]) -> None:
         for number in range(times):
             for job, unit in pieces:
                 assert await stores.jobs.start(job, unit, f"dead{number}") is not None

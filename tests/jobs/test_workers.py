@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 
 import pytest
 
@@ -72,6 +73,29 @@ class TestKilled:
             job = await ended(stores, "u")
         assert job.state is JobState.SUCCEEDED
         assert starts(redis_place.log)["u"] == 1
+
+
+class TestAsleep:
+    """A worker that is stopped for longer than its lease has not died."""
+
+    @pytest.mark.parametrize("workers", [1, 2])
+    async def test_nothing_is_given_up(self, redis_place: Place, stores: Stores, *, workers: int):
+        """Stalled in turn, workers end their job; pairs in the act then are done twice at most."""
+        redis_place.lease_s, log, gate = 2.0, redis_place.log, redis_place.gate
+        fleet = [redis_place.start_worker(slots=2) for _ in range(workers)]
+        async with redis_place.queue(stores) as queue:
+            await queue.submit(new_job("u", "upscale", log, gate=str(gate)))
+            await queue.submit(new_job("c", "calibration", log, pairs=4, gate=str(gate)))
+            await until(lambda: starts(log).total() >= 3)
+            for number in range(4):
+                fleet[number % workers].send(signal.SIGSTOP)
+                await asyncio.sleep(2 * redis_place.lease_s)
+                fleet[number % workers].send(signal.SIGCONT)
+            gate.touch()
+            jobs = [await ended(stores, name) for name in "uc"]
+        assert [job.state for job in jobs] == [JobState.SUCCEEDED] * 2
+        most = starts(log)
+        assert max(n for what, n in most.items() if what != "reduce") <= workers
 
 
 @pytest.mark.usefixtures("short_lease")

@@ -1,0 +1,135 @@
+"""Whether anything innocent is given up: `python -m benchmarks.stalls [--only NAME …]`.
+
+Queue, stores and workers are the real ones, the work sleeps; the lease is 3 s. Each row says how
+many jobs ended well, and how often a piece of work was begun again: one that nobody was at when
+something was disturbed must not be.
+
+- one, two workers stalled: 8 times for 6 s (SIGSTOP), in turn, while a calibration of 4 pairs of
+  60 s each runs.
+- gateway killed: the only process (memory:// and SQLite), 12 times every 5 s, with 24 upscalings of
+  1 s and 3 calibrations of 12 pairs of 1 s each accepted.
+- worker killed: the same with two workers on Redis, one of which is killed 14 times.
+- poison: a pair that kills its worker, among 12; given up after which death, and whether it is the
+  one that is named.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import signal
+import tempfile
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from app.stores.base import JobState, JobStatus
+from benchmarks.crash import Bench
+from benchmarks.table import print_table
+from tests.jobs.work import new_job, starts
+from tests.servers import RedisServer
+
+LEASE_S = 3.0
+STALLS, STALL_S, LONG_PAIR_S = 8, 6.0, 60.0
+UPSCALES, CALIBRATIONS, PAIRS, WORK_S = 24, 3, 12, 1.0
+KILL_EVERY_S = 5.0
+
+Row = list[str]
+
+
+class Watched(Bench):
+    """A bench whose workers write what they start into a file."""
+
+    async def accepted(
+        self, *, upscales: int, calibrations: int, pairs: int, **asked: object
+    ) -> None:
+        """Submit jobs, and wait until something is started."""
+        log = self.folder / "starts"
+        for number in range(upscales):
+            await self.queue.submit(new_job(f"u{number}", "upscale", log, **asked))
+        for number in range(calibrations):
+            await self.queue.submit(new_job(f"c{number}", "calibration", log, pairs=pairs, **asked))
+        while not starts(log):  # noqa: ASYNC110 - other processes write it
+            await asyncio.sleep(0.05)
+
+    async def jobs(self, names: list[str]) -> list[JobStatus]:
+        """The jobs after their end."""
+        return [await self._ended(name) for name in names]
+
+    def again(self) -> int:
+        """How many starts were not the first one of their piece."""
+        logs = (starts(log) for log in self.folder.glob("*.starts"))
+        begun = (item for log in logs for item in log.items())
+        return sum(n - 1 for what, n in begun if what != "reduce" and "-" not in what)
+
+
+async def stalled(workers: int) -> Row:
+    with tempfile.TemporaryDirectory() as folder, RedisServer() as server:
+        bench = Watched(Path(folder), server.url, server.url, LEASE_S)
+        async with bench.ready(workers=workers):
+            await bench.accepted(0, 1, 4, LONG_PAIR_S)
+            for number in range(STALLS):
+                worker = bench.workers[number % workers]
+                worker.send(signal.SIGSTOP)
+                await asyncio.sleep(STALL_S)
+                worker.send(signal.SIGCONT)
+                await asyncio.sleep(1.0)
+            (job,) = await bench.jobs(["c0"])
+            return [f"{int(job.state is JobState.SUCCEEDED)} of 1", str(bench.again())]
+
+
+async def killed(kills: int, *, on_redis: bool) -> Row:
+    with tempfile.TemporaryDirectory() as folder, RedisServer() as server:
+        urls = (server.url, server.url) if on_redis else ("sqlite:///", "memory://trustscale")
+        bench = Watched(Path(folder), *urls, LEASE_S)
+        async with bench.ready(workers=2 if on_redis else 1):
+            await bench.accepted(UPSCALES, CALIBRATIONS, PAIRS, WORK_S)
+            for _ in range(kills):
+                await asyncio.sleep(KILL_EVERY_S)
+                bench.workers.pop(0).kill()
+                bench.start_worker()
+            names = [*(f"u{k}" for k in range(UPSCALES)), *(f"c{k}" for k in range(CALIBRATIONS))]
+            jobs = await bench.jobs(names)
+            good = [job.state is JobState.SUCCEEDED for job in jobs]
+            done = f"{sum(good[:UPSCALES])} of {UPSCALES}, {sum(good[UPSCALES:])} of {CALIBRATIONS}"
+            return [done, str(bench.again())]
+
+
+async def poison() -> Row:
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Watched(Path(folder), "sqlite:///", "memory://trustscale", LEASE_S)
+        async with bench.ready(workers=1):
+            await bench.accepted(4, 1, PAIRS, 0.2, kill="pair0003")
+            deaths = 0
+            while (job := await bench.stores.jobs.get("c0")).state is not JobState.FAILED:
+                if not bench.workers[0].is_alive:
+                    deaths += 1
+                    bench.workers.pop(0)
+                    bench.start_worker()
+                await asyncio.sleep(0.05)
+            named = [item["name"] for item in (job.error or {}).get("items", [])]
+            others = await bench.jobs([f"u{k}" for k in range(4)])
+            good = sum(other.state is JobState.SUCCEEDED for other in others)
+            return [f"{good} of 4; {named} after death {deaths}", str(bench.again())]
+
+
+ROWS: dict[str, Callable[[], Awaitable[Row]]] = {
+    "one worker stalled 8 times": lambda: stalled(1),
+    "two workers stalled 8 times": lambda: stalled(2),
+    "gateway killed 12 times": lambda: killed(12, on_redis=False),
+    "worker killed 14 times": lambda: killed(14, on_redis=True),
+    "poison": poison,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", nargs="*", default=list(ROWS), choices=list(ROWS))
+    rows = []
+    for what in parser.parse_args().only:
+        rows.append([what, *asyncio.run(ROWS[what]())])
+        print(*rows[-1], sep="  ", flush=True)
+    print_table(["what", "jobs that ended well", "pieces begun again"], rows)
+
+
+if __name__ == "__main__":
+    main()
