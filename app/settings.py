@@ -106,7 +106,9 @@ class Settings(BaseSettings):
         100, gt=0, description="Upscaling jobs that are not finished; then 503."
     )
     client_requests_per_minute: int | None = Field(
-        None, gt=0, description="Upscalings of one key (open API: one address); then 429."
+        None,
+        gt=0,
+        description="Upscalings and drawings of one key (open API: one address); then 429.",
     )
     client_pixels_per_minute: int | None = Field(
         None, gt=0, description="Input pixels of one key (open API: one address); then 429."

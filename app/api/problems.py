@@ -14,6 +14,7 @@ from fastapi.responses import HTMLResponse, JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 from app import errors
+from app.api.clients import Gone, answer_nobody
 from app.problems import MEDIA_TYPE, PROBLEMS, body_too_large, problem, problem_of
 
 SCOPE_KEY = "trustscale.problem"
@@ -43,6 +44,7 @@ def add_problem_handlers(app: FastAPI) -> None:
     app.add_exception_handler(errors.TrustscaleError, _expected)
     app.add_exception_handler(RequestValidationError, _validation)
     app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(Gone, answer_nobody)
     app.add_exception_handler(Exception, _unexpected)
     app.add_api_route(
         "/problems/{slug}", _page, include_in_schema=False, response_class=HTMLResponse

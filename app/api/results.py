@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
+from collections.abc import Coroutine, Mapping
+from contextlib import closing
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import Response
+from numpy.typing import NDArray
 from PIL import Image
 
+from app.api.clients import client_name, while_connected
 from app.api.deps import ClientDep, State, StateDep
 from app.api.problems import problem_responses
 from app.images.encode import png_mask
 from app.serving.answer import Result, parse_alpha
 from app.serving.files import IMAGE, MASK, SIGMA, TRUST, png_overlay, png_text, sigma_map
+from app.system import to_the_end
 
 router = APIRouter(
     prefix="/v1/results", tags=["upscale"], responses=problem_responses("bad-request")
@@ -23,6 +27,8 @@ router = APIRouter(
 
 ResultId = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 Alpha = Annotated[str | None, Query(description="Another α than the result's own.")]
+
+_STORED: Mapping[str, str] = {"image": IMAGE, "trust": TRUST}
 
 _PNG: dict[int | str, dict[str, Any]] = {
     200: {"content": {"image/png": {}}, "description": "A PNG file."}
@@ -42,45 +48,69 @@ async def read_result(result_id: ResultId, state: StateDep, _: ClientDep) -> Res
 @router.get(
     "/{result_id}/{part}.png",
     response_class=Response,
-    responses={**_PNG, **problem_responses("not-found", "bad-alpha", "unauthorized")},
+    responses={
+        **_PNG,
+        **problem_responses("not-found", "bad-alpha", "unauthorized", "overloaded"),
+        **problem_responses("overloaded", status=429),
+    },
 )
 async def read_part(
+    request: Request,
     result_id: ResultId,
     part: Literal["image", "mask", "trust", "overlay"],
     state: StateDep,
-    _: ClientDep,
+    key: ClientDep,
     alpha: Alpha = None,
 ) -> Response:
-    """A file of the result; `mask` and `overlay` take another α."""
-    if part == "image":
-        data = await state.stores.results.blob(result_id, IMAGE)
-    elif part == "trust":
-        data = await state.stores.results.blob(result_id, TRUST)
-    else:
-        async with state.service.slots.desk:  # few images are decoded at the same time
-            data = await _masked(state, result_id, part, alpha)
+    """A file of the result; `mask` and `overlay` take another α.
+
+    What is drawn for the request counts as a request of the client.
+    """
+    results = state.stores.results
+    if part in _STORED:
+        return _png(await results.blob(result_id, _STORED[part]))
+    result = Result.model_validate_json(await results.document(result_id))
+    asked = parse_alpha(alpha, result.alpha)
+    if part == "mask" and asked == result.alpha:
+        return _png(await results.blob(result_id, MASK))
+    await state.limits.take(client_name(request, key), "requests")
+    draw = _mask if part == "mask" else _overlay
+    return _png(await while_connected(request, _in_turn(state, draw(state, result, asked))))
+
+
+def _png(data: bytes) -> Response:
     return Response(data, media_type="image/png")
 
 
-async def _masked(
-    state: State, result_id: str, part: Literal["mask", "overlay"], alpha_text: str | None
-) -> bytes:
-    results = state.stores.results
-    result = Result.model_validate_json(await results.document(result_id))
-    alpha = parse_alpha(alpha_text, result.alpha)
+async def _in_turn(state: State, drawing: Coroutine[Any, Any, bytes]) -> bytes:
+    """What is drawn; few draw at the same time, some wait, the others are sent away."""
+    with closing(drawing):
+        async with state.service.drawing.slot():
+            return await drawing
+
+
+async def _mask(state: State, result: Result, alpha: float) -> bytes:
+    mask, text = await _masked(state, result, alpha)
+    return await to_the_end(png_mask, mask, text)
+
+
+async def _overlay(state: State, result: Result, alpha: float) -> bytes:
     if alpha == result.alpha:
-        stored = await results.blob(result_id, MASK)
-        if part == "mask":
-            return stored
-        mask = await asyncio.to_thread(lambda: np.asarray(Image.open(io.BytesIO(stored))))
-        text = None
+        stored = await state.stores.results.blob(result.id, MASK)
+        mask, text = await to_the_end(lambda: np.asarray(Image.open(io.BytesIO(stored)))), None
     else:
-        calibration = await state.calibrations.get(result.calibration)
-        sigma = sigma_map(await results.blob(result_id, SIGMA), result)
-        of_group = calibration.of_group(result.group)
-        mask = await asyncio.to_thread(lambda: of_group.curve.mask(sigma, alpha))
-        text = png_text(calibration, alpha, result.group)
-        if part == "mask":
-            return await asyncio.to_thread(png_mask, mask, text)
-    image = await results.blob(result_id, IMAGE)
-    return await asyncio.to_thread(png_overlay, image, mask, text)
+        mask, text = await _masked(state, result, alpha)
+    return await to_the_end(
+        png_overlay, await state.stores.results.blob(result.id, IMAGE), mask, text
+    )
+
+
+async def _masked(
+    state: State, result: Result, alpha: float
+) -> tuple[NDArray[np.bool_], dict[str, str]]:
+    """The mask of a stored result for another α, bool [H, W], and what its file says."""
+    calibration = await state.calibrations.get(result.calibration)
+    sigma = sigma_map(await state.stores.results.blob(result.id, SIGMA), result)
+    of_group = calibration.of_group(result.group)
+    mask = await to_the_end(lambda: of_group.curve.mask(sigma, alpha))
+    return mask, png_text(calibration, alpha, result.group)

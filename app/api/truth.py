@@ -8,16 +8,17 @@ from typing import Annotated
 
 from fastapi import APIRouter, File, Request, Response, UploadFile
 
+from app.api.clients import client_name, while_connected
 from app.api.deps import ClientDep, State, StateDep
 from app.api.problems import problem_responses
 from app.api.results import ResultId
-from app.api.upscale import client_name
 from app.errors import Conflict, NotFound
-from app.monitor.truth import MAX_TRUTH_BYTES, FeedbackPoint, Served, Truth, counting, score
+from app.monitor.truth import MAX_TRUTH_BYTES, FeedbackPoint, Score, Served, Truth, counting, score
 from app.serving.answer import Result
 from app.serving.files import IMAGE, INPUT, MASK, SIGMA, sigma_map
 from app.serving.footprint import truth_footprint
 from app.stores.monitor import Label
+from app.system import to_the_end
 
 router = APIRouter(prefix="/v1/results", tags=["upscale"])
 
@@ -65,11 +66,18 @@ async def tell_truth(
     whole = await state.calibrations.stored(result.calibration)
     calibration = whole.of_group(result.group)
     cost = truth_footprint(result.height, result.width, calibration.pipeline)
-    async with state.service.slots.slot(cost):
-        served = await _served(state, result)
-        files = [await upload.read() if upload is not None else None for upload in (image, label)]
-        scored = await asyncio.to_thread(score, calibration, served, image=files[0], label=files[1])
-        count = await asyncio.to_thread(counting, calibration, served.result, scored, time.time())
+
+    async def measure() -> tuple[Served, Score]:
+        async with state.service.slots.slot(cost):
+            served = await _served(state, result)
+            files = [
+                await upload.read() if upload is not None else None for upload in (image, label)
+            ]
+            scored = await to_the_end(score, calibration, served, image=files[0], label=files[1])
+            return served, scored
+
+    served, scored = await while_connected(request, measure())
+    count = await asyncio.to_thread(counting, calibration, served.result, scored, time.time())
     told = await monitor.change(calibration.id, count)
     if told is not None:
         return told

@@ -8,13 +8,13 @@ import math
 import re
 import secrets
 import zipfile
-from collections.abc import Coroutine
 from datetime import UTC, datetime
-from typing import Annotated, Any, TypeVar
+from typing import Annotated
 
 from fastapi import APIRouter, File, Form, Header, Request, UploadFile
 from fastapi.responses import JSONResponse, Response
 
+from app.api.clients import client_name, while_connected
 from app.api.deps import ClientDep, State, StateDep
 from app.api.jobs import JobOut
 from app.api.problems import problem_responses
@@ -28,11 +28,6 @@ from app.stores.base import Job
 from app.stores.uploads import spooled_for
 
 router = APIRouter(tags=["upscale"])
-
-Value = TypeVar("Value")
-
-CLIENT_GONE = 499
-"""Logged and counted for a client that hung up; nobody receives it."""
 
 _JSON, _ZIP, _MIXED = "application/json", "application/zip", "multipart/mixed"
 
@@ -119,20 +114,13 @@ async def upscale(
         return await image.read()
 
     await check_room()
-    prepared = await state.service.prepare(read, fields)
+    prepared = await while_connected(request, state.service.prepare(read, fields))
     await check_room(prepared.footprint)
     await state.limits.take(client, "pixels", math.prod(prepared.size))
     if as_job:
         return await _respond_async(state, image, fields, prepared.seed)
-    answer = await _while_connected(request, state.service.run(prepared))
-    if answer is None:
-        return Response(status_code=CLIENT_GONE)
+    answer = await while_connected(request, state.service.run(prepared))
     return await asyncio.to_thread(_respond, answer, media_type)  # a zip has checksums
-
-
-def client_name(request: Request, key: str | None) -> str:
-    """Who is counted: the key, or the address when the API is open."""
-    return f"key:{key}" if key else f"address:{request.client.host if request.client else ''}"
 
 
 def negotiate(accept: str) -> str:
@@ -188,7 +176,7 @@ async def _respond_async(
     """Store the upload and the job, answer 202."""
     job_id = f"job-{secrets.token_urlsafe(15)}"
     async with spooled_for(state.stores, job_id):
-        async with state.service.slots.desk:
+        async with state.service.decoding.slot():
             await image.seek(0)
             await state.stores.spool.put(job_id, "image", await image.read())
         job = await state.queue.submit(
@@ -205,27 +193,6 @@ async def _respond_async(
         status_code=202,
         headers={"Location": location, "Preference-Applied": "respond-async"},
     )
-
-
-async def _while_connected(request: Request, work: Coroutine[Any, Any, Value]) -> Value | None:
-    """The outcome of `work`, or None: cancelled, because the client who would read it is gone."""
-    task = asyncio.create_task(work)
-    gone = asyncio.create_task(_disconnected(request))
-    try:
-        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            return task.result()
-        task.cancel()
-        await asyncio.wait({task})
-        return None
-    finally:
-        gone.cancel()
-        task.cancel()
-
-
-async def _disconnected(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
 
 
 def _respond(answer: Work, media_type: str) -> Response:

@@ -13,10 +13,12 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from app.errors import ImageTooLarge, Overloaded
 from app.telemetry.tracing import span
+
+_FEWEST_PLACES: Final = 16
 
 
 class _Waiter(NamedTuple):
@@ -33,23 +35,36 @@ class Slots:
         running: how many may hold a slot.
         most_waiting: how many may wait for one.
         budget: bytes that those with a slot may hold together; None: no limit.
+        seconds: how long a slot is usually held, before the first was.
     """
 
-    def __init__(self, running: int, most_waiting: int, budget: int | None = None) -> None:
+    def __init__(
+        self,
+        running: int,
+        most_waiting: int,
+        budget: int | None = None,
+        *,
+        seconds: float = 10.0,
+    ) -> None:
         self.running = running
         self.most_waiting = most_waiting
         self.budget = budget
         self.in_flight = 0
         self.bytes_in_flight = 0
-        # So many uploads are in memory as files; the others lie on the disk until their turn.
-        self.desk = asyncio.Semaphore(running)
         self._queue: deque[_Waiter] = deque()
-        self._seconds = 10.0  # running mean of how long a slot is held
+        self._seconds = seconds  # running mean
 
     @property
     def waiting(self) -> int:
         """How many wait for a slot."""
         return len(self._queue)
+
+    def for_short_work(self) -> Slots:
+        """As many slots for work that takes a second at most, and never few waiting places.
+
+        Jobs do such work too; they must not send clients away where nobody may wait for a slot.
+        """
+        return Slots(self.running, max(self.most_waiting, _FEWEST_PLACES), seconds=1.0)
 
     def check_size(self, cost: int) -> None:
         """Return if a request of so many bytes fits at all.

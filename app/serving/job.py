@@ -50,7 +50,7 @@ class UpscaleHandler:
 
     async def _upscale(self, job: Job, context: JobContext) -> str:
         prepared = await self.service.prepare(
-            lambda: self.spool.get(job.id, "image"), UpscaleRequest(**job.request)
+            lambda: self.spool.get(job.id, "image"), UpscaleRequest(**job.request), patient=True
         )
         async with _reporting(context) as report:
             answer = await self.service.run(

@@ -64,6 +64,15 @@ class Means:
     limits: Limits
     timeout_s: float
     canaries: CanaryWatch | None = None
+    # So many uploads are in memory as files; the others lie on the disk until their turn.
+    decoding: Slots = field(init=False)
+    # Masks and overlays of stored results for another α; they never wait for generations.
+    drawing: Slots = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Give short work places of its own."""
+        for kind in ("decoding", "drawing"):
+            object.__setattr__(self, kind, self.slots.for_short_work())
 
 
 @dataclass(slots=True)
@@ -73,6 +82,7 @@ class Work:
     means: Means
     request: UpscaleRequest
     upload: bytes | Callable[[], Awaitable[bytes]]
+    patient: bool = False
     on_progress: Callable[[int, int], None] | None = None
     warnings: list[str] = field(default_factory=list)
     timings_ms: dict[str, float] = field(default_factory=dict)
@@ -173,15 +183,13 @@ async def choose_seed(work: Work) -> None:
 
 
 async def read_image(work: Work) -> None:
-    """Pixels of the upload, a few uploads at a time. Raises BadInput."""
-    async with work.means.slots.desk:
+    """Pixels of the upload, a few uploads at a time. Raises BadInput, Overloaded."""
+    async with work.means.decoding.slot(patient=work.patient):
         data = work.upload if isinstance(work.upload, bytes) else await work.upload()
         with span("decode", {"trustscale.upload_bytes": len(data)}):
             background = work.request.background or None
-            work.image = await asyncio.to_thread(
-                decode, data, work.means.limits, background=background
-            )
-        work.digest = await asyncio.to_thread(digest_of, data)
+            work.image = await to_the_end(decode, data, work.means.limits, background=background)
+        work.digest = await to_the_end(digest_of, data)
     work.upload = b""
     work.warnings[:0] = work.image.notes
 

@@ -35,7 +35,11 @@ class UpscaleService(Means):
         return named(self.upscalers, name, self.default)
 
     async def prepare(
-        self, upload: bytes | Callable[[], Awaitable[bytes]], request: UpscaleRequest
+        self,
+        upload: bytes | Callable[[], Awaitable[bytes]],
+        request: UpscaleRequest,
+        *,
+        patient: bool = False,
     ) -> Work:
         """Check everything that can be checked without generating.
 
@@ -43,11 +47,12 @@ class UpscaleService(Means):
             upload: the file, or what reads it: few are read and decoded at the same time, and
                 here the others wait for that.
             request: the other fields.
+            patient: whether to wait for that however many do.
 
         Raises:
-            BadInput, NotFound, NoCalibration, CalibrationMismatch, UpscalerUnavailable.
+            BadInput, NotFound, NoCalibration, CalibrationMismatch, UpscalerUnavailable, Overloaded.
         """
-        work = Work(self, request, upload)
+        work = Work(self, request, upload, patient)
         for step in PREPARE:
             await step(work)
         return work

@@ -15,8 +15,9 @@ import numpy as np
 from fastapi import FastAPI
 from PIL import Image
 from starlette.testclient import TestClient
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.api.deps import State
 from app.calibration.active import Calibrations
 from app.calibration.record import Calibration
 from app.main import create_app
@@ -25,6 +26,7 @@ from app.settings import Settings
 from app.stores.open import open_stores
 from tests.factories import encoded, photo
 from tests.fakes import FakeUpscaler
+from tests.waiting import PATIENCE_S
 
 Value = TypeVar("Value")
 
@@ -67,12 +69,59 @@ async def _install(settings: Settings, calibrations: Sequence[Calibration]) -> N
 @asynccontextmanager
 async def running(app: FastAPI) -> AsyncIterator[ASGIApp]:
     """The application inside its lifespan, in this event loop."""
+    async with opened(app) as (served, _):
+        yield served
+
+
+@asynccontextmanager
+async def opened(app: FastAPI) -> AsyncIterator[tuple[ASGIApp, State]]:
+    """The same, and what is wired together in it."""
     async with app.router.lifespan_context(app) as state:
 
         async def with_state(scope: Scope, receive: Receive, send: Send) -> None:
             await app({**scope, "state": dict(state)}, receive, send)
 
-        yield with_state
+        yield with_state, state["trustscale"]
+
+
+class Hanging:
+    """A request whose client hangs up when the test says so; `status` is what would have come."""
+
+    def __init__(self, served: ASGIApp, request: httpx.Request) -> None:
+        self._hung_up = asyncio.Event()
+        self._body = [request.read()]
+        self.status = 0
+        path = request.url.raw_path.partition(b"?")[0]
+        scope = {
+            "type": "http",
+            "asgi": {"version": "3.0"},
+            "http_version": "1.1",
+            "method": request.method,
+            "scheme": "http",
+            "path": path.decode(),
+            "raw_path": path,
+            "query_string": request.url.query,
+            "root_path": "",
+            "headers": [(name.lower(), value) for name, value in request.headers.raw],
+            "client": ("127.0.0.1", 1),
+            "server": ("127.0.0.1", 80),
+        }
+        self.answered = asyncio.create_task(served(scope, self._receive, self._send))
+
+    async def _receive(self) -> Message:
+        if self._body:
+            return {"type": "http.request", "body": self._body.pop(), "more_body": False}
+        await self._hung_up.wait()
+        return {"type": "http.disconnect"}
+
+    async def _send(self, message: Message) -> None:
+        self.status = message.get("status", self.status)
+
+    async def hang_up(self) -> int:
+        """Return the status when the application has ended, without an error to log."""
+        self._hung_up.set()
+        await asyncio.wait_for(self.answered, PATIENCE_S)
+        return self.status
 
 
 def client_of(app: ASGIApp) -> httpx.AsyncClient:

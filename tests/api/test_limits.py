@@ -16,10 +16,12 @@ from app.stores.uploads import spooled_for
 from tests.api.admin import Admin, truth_files
 from tests.api.gateway import (
     IMAGE,
+    Hanging,
     check_problem,
     client_of,
     form,
     gateway,
+    opened,
     post,
     running,
     shown,
@@ -81,42 +83,63 @@ class TestDisconnect:
         upscaler = FakeUpscaler(seconds=60)
         app = gateway(tmp_path, upscaler, calibrations=[calibration], max_in_flight=1)
         async with running(app) as served, client_of(served) as client:
-            request = client.build_request("POST", "/v1/upscale", **form())
-            body = [{"type": "http.request", "body": await request.aread(), "more_body": False}]
-            hung_up = asyncio.Event()
-            sent = []
-
-            async def receive():
-                if body:
-                    return body.pop()
-                await hung_up.wait()
-                return {"type": "http.disconnect"}
-
-            async def send(message):
-                sent.append(message)
-
-            scope = {
-                "type": "http",
-                "asgi": {"version": "3.0"},
-                "http_version": "1.1",
-                "method": "POST",
-                "scheme": "http",
-                "path": "/v1/upscale",
-                "raw_path": b"/v1/upscale",
-                "query_string": b"",
-                "root_path": "",
-                "headers": [(k.lower(), v) for k, v in request.headers.raw],
-                "client": ("127.0.0.1", 1),
-                "server": ("127.0.0.1", 80),
-            }
-            serving = asyncio.create_task(served(scope, receive, send))
+            leaving = Hanging(served, client.build_request("POST", "/v1/upscale", **form()))
             await until(lambda: upscaler.calls)
-            hung_up.set()
-            await asyncio.wait_for(serving, 60)  # without an error that a server would log
+            assert await leaving.hang_up() == 499
             assert upscaler.cancelled == len(upscaler.calls) > 0
-            assert sent[0]["status"] == 499
             upscaler.seconds = 0
             assert (await client.post("/v1/upscale", **form())).status_code == 200
+
+    async def test_frees_a_place_for_decoding(self, tmp_path, calibration):
+        """Uploads that wait to be decoded are bounded; one whose client leaves makes room."""
+        app = gateway(tmp_path, calibrations=[calibration], max_in_flight=1, max_waiting=1)
+        async with opened(app) as (served, state), client_of(served) as client:
+            decoding = state.service.decoding
+            async with decoding.slot():
+                leaving = [
+                    Hanging(served, client.build_request("POST", "/v1/upscale", **form()))
+                    for _ in range(decoding.most_waiting)
+                ]
+                await until(lambda: decoding.waiting == decoding.most_waiting)
+                check_problem(await client.post("/v1/upscale", **form()), "overloaded")
+                assert {await waiting.hang_up() for waiting in leaving} == {499}
+                assert decoding.waiting == 0
+                staying = asyncio.create_task(client.post("/v1/upscale", **form()))
+                await until(lambda: decoding.waiting)
+            assert (await staying).status_code == 200
+
+
+class TestDrawing:
+    async def test_is_bounded(self, tmp_path, calibration):
+        """Masks and overlays for other α have places of their own; uploads never wait for them."""
+        app = gateway(tmp_path, calibrations=[calibration], max_in_flight=1, max_waiting=1)
+        async with opened(app) as (served, state), client_of(served) as client:
+            links = (await client.post("/v1/upscale", **form())).json()["links"]
+            drawing = state.service.drawing
+            async with drawing.slot():
+                address = f"{links['overlay']}?alpha=0.3"
+                leaving = [
+                    Hanging(served, client.build_request("GET", address))
+                    for _ in range(drawing.most_waiting)
+                ]
+                await until(lambda: drawing.waiting == drawing.most_waiting)
+                for part in ("overlay", "mask"):
+                    answer = await client.get(f"{links[part]}?alpha=0.2")
+                    check_problem(answer, "overloaded")
+                    assert int(answer.headers["retry-after"]) >= 1
+                assert (await client.get(links["mask"])).status_code == 200  # nothing is drawn
+                assert (await client.post("/v1/upscale", **form())).status_code == 200
+                assert {await waiting.hang_up() for waiting in leaving} == {499}
+                assert drawing.waiting == 0
+            assert (await client.get(address)).status_code == 200
+
+    def test_is_counted(self, start):
+        """What is drawn for a request takes from the client's share; stored files do not."""
+        client = start(client_requests_per_minute=3)
+        links = post(client).json()["links"]
+        paths = [links["overlay"], f"{links['mask']}?alpha=0.3", f"{links['overlay']}?alpha=0.3"]
+        assert [client.get(path).status_code for path in paths] == [200, 200, 429]
+        assert {client.get(links[part]).status_code for part in ("image", "mask", "trust")} == {200}
 
 
 class TestBodies:

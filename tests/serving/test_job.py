@@ -22,7 +22,8 @@ class Service:
         self.failures = list(failures)
         self.asked = 0
 
-    async def prepare(self, upload, request):
+    async def prepare(self, upload, request, *, patient):
+        assert patient  # whoever has an accepted job has waited already
         assert await upload() == b"image"
         return request
 

@@ -160,18 +160,31 @@ class Upstream:
             if not response.is_success:
                 body = await self._read(response, None)
                 raise_for_status(_reply(response, body), self.name)
-            event, data, received = "message", [], 0
-            async for line in response.aiter_lines():
-                received += len(line)
-                if received > self._max_bytes:
-                    raise ProtocolError(f"{self.name!r} sent too many events.")
-                if line.startswith("event:"):
+            event, data = b"message", bytearray()
+            async for line in self._lines(response):
+                if line.startswith(b"event:"):
                     event = line[6:].strip()
-                elif line.startswith("data:"):
-                    data.append(line[5:].removeprefix(" "))
+                elif line.startswith(b"data:"):
+                    data += line[5:].removeprefix(b" ") + b"\n"
                 elif not line and data:
-                    yield event, "\n".join(data)
-                    event, data = "message", []
+                    yield event.decode("utf-8", "replace"), data[:-1].decode("utf-8", "replace")
+                    event, data = b"message", bytearray()
+
+    async def _lines(self, response: httpx.Response) -> AsyncIterator[bytes]:
+        """The lines of a stream; its bytes are counted as they come, whether a line ends or not."""
+        self._refuse_compression(response)
+        begun, received = bytearray(), 0
+        async for chunk in response.aiter_bytes():
+            received += len(chunk)
+            if received > self._max_bytes:
+                raise ProtocolError(
+                    f"{self.name!r} sent events of more than {self._max_bytes:,} bytes."
+                )
+            begun += chunk
+            if b"\n" in chunk:
+                *lines, begun = begun.split(b"\n")
+                for line in lines:
+                    yield bytes(line.removesuffix(b"\r"))
 
     def url(self, path: str) -> str:
         """The absolute URL of a path, or a URL of an answer after checking its origin."""
@@ -234,9 +247,7 @@ class Upstream:
 
     async def _read(self, response: httpx.Response, turn: Turn | None) -> bytearray:
         cap = min(self._max_bytes, _SMALL_ANSWER) if turn is None else self._max_bytes
-        encoding = response.headers.get("content-encoding", "identity").lower()
-        if encoding != "identity":
-            raise ProtocolError(f"{self.name!r} compressed its answer although told not to.")
+        self._refuse_compression(response)
         declared = response.headers.get("content-length", "")
         if declared.isdigit() and int(declared) > cap:
             raise ProtocolError(f"{self.name!r} sent {int(declared):,} bytes; at most {cap:,}.")
@@ -248,6 +259,12 @@ class Upstream:
             if turn is not None and len(body) > _READ_AHEAD:
                 await turn.take()
         return body
+
+    def _refuse_compression(self, response: httpx.Response) -> None:
+        """Or a few megabytes could become gigabytes before they are counted."""
+        encoding = response.headers.get("content-encoding", "identity").lower()
+        if encoding != "identity":
+            raise ProtocolError(f"{self.name!r} compressed its answer although told not to.")
 
     @contextmanager
     def _transport_errors(self) -> Iterator[None]:
