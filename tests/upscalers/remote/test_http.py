@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 
 import httpx
 import pytest
@@ -105,6 +106,29 @@ class TestEvents:
                 ("complete", "[1,\n2]"),
             ]
 
+    async def test_lines_in_pieces(self):
+        """Where the network cuts a line does not matter, nor how it ends."""
+        pieces = [b"event: comp", b"lete\r", b"\ndata: \xc3", b"\xa4\r\n\r", b"\nevent: late"]
+
+        async def body():
+            for piece in pieces:
+                yield piece
+
+        network = Network(httpx.MockTransport(lambda _: httpx.Response(200, content=body())))
+        async with upstream("http://127.0.0.1", network) as up:
+            assert [event async for event in up.events("/x")] == [("complete", "ä")]
+
+    @pytest.mark.parametrize("compressed", [False, True])
+    async def test_endless_line(self, compressed):
+        """A line without an end is counted as it comes; compression is refused before."""
+        zipped = answer(body=gzip.compress(bytes(10**7)), headers={"content-encoding": "gzip"})
+        async with (
+            FaultServer([zipped if compressed else endless]) as server,
+            upstream(server.url, max_answer_bytes=4999) as up,
+        ):
+            with pytest.raises(ProtocolError, match="compressed" if compressed else "4,999"):
+                [event async for event in up.events("/x")]
+
     async def test_endless_stream(self):
         """A stream has a byte cap too."""
         body = b"data: x\n" * 1000
@@ -112,7 +136,7 @@ class TestEvents:
             FaultServer([answer(body=body)]) as server,
             upstream(server.url, max_answer_bytes=1000) as up,
         ):
-            with pytest.raises(ProtocolError, match="too many events"):
+            with pytest.raises(ProtocolError, match="events of more than"):
                 [event async for event in up.events("/x")]
 
 
