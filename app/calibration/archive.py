@@ -1,18 +1,22 @@
 """Reading an uploaded archive without ever unpacking it blindly.
 
 Only regular files are read, one at a time, into memory, under bounds on their number, on the size
-of each, of all together, and on how far the archive expands. No name from the archive becomes a
-path. Links, devices, encrypted members, archives inside the archive, names that leave the folder
-and names that differ only in upper and lower case are refused.
+of each, of all together, and on how far the archive expands. What is skipped counts too, since it
+must be unpacked to be skipped, and a list of too many members is not parsed. No name from the
+archive becomes a path. Links, devices, encrypted members, archives inside the archive, names that
+leave the folder and names that differ only in upper and lower case are refused.
 """
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import io
+import lzma
 import stat
 import tarfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import BinaryIO, NamedTuple, Self
@@ -27,7 +31,15 @@ from app.errors import (
     shortened,
 )
 
+_ZIP_ENTRY = b"PK\x01\x02"
+_LONGEST_ZIP_ENTRY = 1024  # bytes in the list of a zip file, on the average
 _ZIP_STARTS = (b"PK\x03\x04", b"PK\x05\x06")
+_UNPACKERS: dict[bytes, Callable[[BinaryIO], io.BufferedIOBase]] = {
+    b"\x1f\x8b": lambda file: gzip.GzipFile(fileobj=file),
+    b"BZh": bz2.BZ2File,
+    b"\xfd7zXZ": lzma.LZMAFile,
+    b"]\0\0": lzma.LZMAFile,
+}
 _TAR_TEXTS = {
     tarfile.XHDTYPE,
     tarfile.XGLTYPE,
@@ -67,14 +79,14 @@ def read_archive(file: BinaryIO, limits: ArchiveLimits) -> Iterator[Entry]:
     """
     size = file.seek(0, io.SEEK_END)
     file.seek(0)
-    start = file.read(4)
+    start = file.read(6)
     file.seek(0)
     try:
         # By its start: a tar file whose last member is a zip file ends like a zip file.
-        if start in _ZIP_STARTS:
+        if start.startswith(_ZIP_STARTS):
             yield from _checked(_zip_members(file, limits), limits, size)
             return
-        with _opened_tar(file) as archive:
+        with _opened_tar(_Counted(_unpacked(file, start), limits, size)) as archive:
             yield from _checked(_tar_members(archive, limits), limits, size)
     except TrustscaleError:
         raise
@@ -94,15 +106,63 @@ class _BoundedTarInfo(tarfile.TarInfo):
         return info
 
 
-def _opened_tar(file: BinaryIO) -> tarfile.TarFile:
+def _unpacked(file: BinaryIO, start: bytes) -> io.BufferedIOBase | BinaryIO:
+    """The tar file inside a packed one."""
+    for magic, unpack in _UNPACKERS.items():
+        if start.startswith(magic):
+            return unpack(file)
+    return file
+
+
+class _Counted:
+    """A file that ends with an error after the bytes that an archive of its size may hold."""
+
+    def __init__(
+        self, file: io.BufferedIOBase | BinaryIO, limits: ArchiveLimits, size: int
+    ) -> None:
+        self._file, self._limits, self._most = file, limits, _most(limits, size)
+        self._read = 0
+
+    def read(self, size: int) -> bytes:
+        """See `io.RawIOBase.read`."""
+        data = self._file.read(size)
+        self._read += len(data)
+        if self._read > self._most:
+            raise _too_much(self._most, self._limits)
+        return data
+
+
+class _BoundedList:
+    """A zip file whose list of members is refused, before it is parsed, if it is too long."""
+
+    def __init__(self, file: BinaryIO, limits: ArchiveLimits) -> None:
+        self.seek, self.tell, self.seekable = file.seek, file.tell, file.seekable
+        self._file, self._limits = file, limits
+        self.is_listing = True
+
+    def read(self, size: int = -1) -> bytes:
+        """See `io.RawIOBase.read`."""
+        most = self._limits.max_files
+        if self.is_listing and size > max(most * _LONGEST_ZIP_ENTRY, io.DEFAULT_BUFFER_SIZE):
+            raise _too_many(self._limits)
+        data = self._file.read(size)
+        if self.is_listing:
+            _check_count(data.count(_ZIP_ENTRY), self._limits)
+        return data
+
+
+def _opened_tar(file: _Counted) -> tarfile.TarFile:
     try:
-        return tarfile.open(fileobj=file, tarinfo=_BoundedTarInfo)
+        # As a stream: what it skips is read, and so counted, too.
+        return tarfile.open(None, "r|", file, tarinfo=_BoundedTarInfo)  # type: ignore[call-overload, no-any-return]
     except tarfile.ReadError as error:
         raise UnsupportedMedia("The archive is neither a zip nor a tar file.") from error
 
 
 def _zip_members(file: BinaryIO, limits: ArchiveLimits) -> Iterator[tuple[str, bytes]]:
-    with zipfile.ZipFile(file) as archive:
+    listed = _BoundedList(file, limits)
+    with zipfile.ZipFile(listed) as archive:
+        listed.is_listing = False
         infos = archive.infolist()
         _check_count(len(infos), limits)
         for info in infos:
@@ -137,7 +197,7 @@ def _checked(
 ) -> Iterator[Entry]:
     seen: dict[str, str] = {}
     total = 0
-    most = min(limits.max_total_bytes, limits.free_bytes + limits.max_ratio * size)
+    most = _most(limits, size)
     for name, data in members:
         parts = _clean(name)
         folded = "/".join(parts).casefold()
@@ -146,11 +206,7 @@ def _checked(
         seen[folded] = name
         total += len(data)
         if total > most:
-            raise ImageTooLarge(
-                f"The archive holds more than {most:,} bytes.",
-                limit="max_total_bytes" if most == limits.max_total_bytes else "max_ratio",
-                maximum=most,
-            )
+            raise _too_much(most, limits)
         yield Entry(parts, data)
 
 
@@ -170,13 +226,30 @@ def _clean(name: str) -> tuple[str, ...]:
     return parts
 
 
+def _most(limits: ArchiveLimits, size: int) -> int:
+    """Bytes that an archive of this size may hold."""
+    return min(limits.max_total_bytes, limits.free_bytes + limits.max_ratio * size)
+
+
+def _too_much(most: int, limits: ArchiveLimits) -> ImageTooLarge:
+    return ImageTooLarge(
+        f"The archive holds more than {most:,} bytes.",
+        limit="max_total_bytes" if most == limits.max_total_bytes else "max_ratio",
+        maximum=most,
+    )
+
+
+def _too_many(limits: ArchiveLimits) -> ImageTooLarge:
+    return ImageTooLarge(
+        f"The archive holds more than {limits.max_files:,} files.",
+        limit="max_files",
+        maximum=limits.max_files,
+    )
+
+
 def _check_count(count: int, limits: ArchiveLimits) -> None:
     if count > limits.max_files:
-        raise ImageTooLarge(
-            f"The archive holds more than {limits.max_files:,} files.",
-            limit="max_files",
-            maximum=limits.max_files,
-        )
+        raise _too_many(limits)
 
 
 def _check_size(name: str, size: int, limits: ArchiveLimits) -> None:

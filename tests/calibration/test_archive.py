@@ -215,6 +215,35 @@ class TestBounds:
             assert time.process_time() - began < 3
             assert caught.value.members["limit"] == "max_files"
 
+    def test_a_long_list(self):
+        """The list of a zip file is counted before it is parsed."""
+        one = zipped({"y/a.png": b""})
+        start = one.index(b"PK\x01\x02")
+        end = one.index(b"PK\x05\x06")
+        for count in (900, 300_000):  # in one piece, and too long to be read at all
+            listed = one[start:end] * count
+            data = (
+                one[:start] + listed + one[end : end + 12] + struct.pack("<II", len(listed), start)
+            )
+            tracemalloc.start()
+            with pytest.raises(ImageTooLarge) as caught:
+                read(data + bytes(2), max_files=800)
+            peak = tracemalloc.get_traced_memory()[1]
+            tracemalloc.stop()
+            assert caught.value.members["limit"] == "max_files"
+            assert peak - len(data) < 2_000_000  # parsed, they take 300 MB
+
+    @pytest.mark.parametrize("form", ["", "gz", "bz2", "xz"])
+    def test_skipped_members(self, form):
+        """What is skipped must be unpacked all the same, so it counts."""
+        data = tarred(*(member(f"__MACOSX/{k}", bytes(1_000_000)) for k in range(20)), form=form)
+        if not form:
+            assert read(data) == []
+            return
+        with pytest.raises(ImageTooLarge) as caught:
+            read(data, free_bytes=5_000_000)
+        assert caught.value.members["limit"] == "max_ratio"
+
     def test_one_file(self):
         """A member over the limit is refused from its header."""
         for data in (zipped({"y/a.png": bytes(2000)}), tarred(member("y/a.png", bytes(2000)))):
