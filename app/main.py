@@ -10,6 +10,7 @@ from typing import Any, TypedDict
 
 import structlog
 from fastapi import FastAPI
+from starlette.formparsers import MultiPartParser
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import __version__
@@ -51,6 +52,9 @@ _DRAIN_SECONDS = 5.0
 
 # Multipart boundaries and the small fields of a form, on top of the image itself.
 _FORM_OVERHEAD = 64 * 1024
+
+# What a form's files hold in memory before they go to the disk; there may be some hundreds.
+MultiPartParser.spool_max_size = 128 * 1024
 
 log = structlog.get_logger(__name__)
 

@@ -13,6 +13,7 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel
 
 from app.api.deps import AdminDep, AdminRoute, StateDep
+from app.api.forms import check_fields
 from app.api.jobs import JobOut, accepted
 from app.api.pair_forms import MAX_FILE_BYTES, config_of, uploaded
 from app.api.problems import problem_responses
@@ -29,7 +30,7 @@ from app.serving.answer import threshold_json
 from app.stores.base import CalibrationHead, JobStatus
 
 MAX_ARCHIVE_BYTES = 64 * 1024**3
-MAX_FILES = 20_000
+MAX_FILES = 500  # each is open until the request ends; archives take more
 
 _ROWS_AT_ONCE = 5000
 
@@ -156,6 +157,7 @@ async def import_calibration(
     """Store a calibration file: the body, or the form file `file`."""
     if request.headers.get("content-type", "").startswith("multipart/"):
         async with request.form(max_files=1) as form:
+            check_fields(form, {"file": True})
             sent = form.get("file")
             if sent is None or isinstance(sent, str):
                 raise BadRequest("The form has no file named file.")

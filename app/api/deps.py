@@ -10,12 +10,14 @@ from typing import Annotated, Any
 import structlog
 from fastapi import Depends, Request, Response
 from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
 
 from app.api.auth import Keyring, require, sent_key
+from app.api.forms import check_form
 from app.api.limits import ClientLimits
 from app.calibration.active import Calibrations
 from app.calibration.admin import CalibrationAdmin
-from app.errors import Forbidden
+from app.errors import Forbidden, ImageTooLarge
 from app.jobs.queue import JobQueue
 from app.monitor.watch import Monitor
 from app.serving.service import UpscaleService
@@ -57,14 +59,22 @@ def _state(request: Request) -> State:
 StateDep = Annotated[State, Depends(_state)]
 
 
-def _client(request: Request, state: StateDep) -> str | None:
-    if state.client_keys.empty:
-        return None
-    is_admin = state.admin_keys.key_id(sent_key(request.headers)) is not None
-    return require(state.admin_keys if is_admin else state.client_keys, request.headers)
+async def _client(request: Request, state: StateDep) -> str | None:
+    key = None
+    if not state.client_keys.empty:
+        is_admin = state.admin_keys.key_id(sent_key(request.headers)) is not None
+        key = require(state.admin_keys if is_admin else state.client_keys, request.headers)
+    await check_form(request)  # strangers are not told what a form takes
+    return key
 
 
-def _admin(request: Request, state: StateDep) -> str:
+async def _admin(request: Request, state: StateDep) -> str:
+    key = _admin_key(request, state)
+    await check_form(request)
+    return key
+
+
+def _admin_key(request: Request, state: State) -> str:
     if state.client_keys.key_id(sent_key(request.headers)) and not state.admin_keys.key_id(
         sent_key(request.headers)
     ):
@@ -80,8 +90,16 @@ class AdminRoute(APIRoute):
         handle = super().get_route_handler()
 
         async def check_and_handle(request: Request) -> Response:
-            _admin(request, _state(request))
-            return await handle(request)
+            _admin_key(request, _state(request))
+            try:
+                return await handle(request)
+            except HTTPException as error:
+                if not str(error.detail).startswith("Too many files"):
+                    raise
+                raise ImageTooLarge(
+                    f"{str(error.detail).rstrip('.')}; send more as one archive (zip or tar).",
+                    limit="max_files",
+                ) from error
 
         return check_and_handle
 

@@ -8,6 +8,7 @@ import threading
 import numpy as np
 import pytest
 
+from app.api.calibrations import MAX_FILES
 from app.images.degrade import Degradation, degrade
 from app.upscalers.base import Capabilities
 from tests.api.admin import BASE, SAMPLES, Admin, label, pair_files, tarred, truth_files, zipped
@@ -161,6 +162,13 @@ class TestConfig:
         """One or the other."""
         files = [("archive", ("a.zip", zipped(truth_files(1)))), ("y", ("b.png", b"x"))]
         check_problem(admin.send("POST", files=files), "bad-request")
+
+    def test_too_many_single_files(self, admin, upscaler):
+        """Each single file is open until the end, so there are hundreds at most; archives go on."""
+        files = [("y", (f"{k}.png", b"x")) for k in range(MAX_FILES + 1)]
+        problem = check_problem(admin.send("POST", files=files), "image-too-large")
+        assert problem["limit"] == "max_files"
+        assert "archive" in problem["detail"]
 
     def test_nothing(self, admin):
         """An empty form or archive says what to send."""

@@ -82,9 +82,43 @@ class TestFields:
         assert problem["fields"][0]["field"] == "image"
 
     def test_an_image_that_is_text(self, client):
-        """A plain field in place of a file is no image."""
-        response = client.post("/v1/upscale", data={"image": "photo.png"})
-        check_problem(response, "bad-request")
+        """A plain field in place of a file is no image; what curl lacks is said."""
+        for kind in ({"data": {"image": "photo.png"}}, {"files": {"image": (None, "photo.png")}}):
+            problem = check_problem(client.post("/v1/upscale", **kind), "bad-request")
+            assert "image=@FILE" in problem["detail"]
+            assert problem["fields"][0]["field"] == "image"
+
+    def test_misspelt(self, client, upscaler):
+        """A field that nobody would read is an error with a suggestion; nothing is generated."""
+        problem = check_problem(post(client, aplha=0.05, Seed=1, colour="red"), "bad-request")
+        fields = {item["field"]: item["reason"] for item in problem["fields"]}
+        assert "did you mean alpha?" in fields["aplha"]
+        assert "did you mean seed?" in fields["Seed"]
+        assert "background" in fields["colour"]
+        assert upscaler.calls == []
+
+    def test_no_form_takes_unknown_fields(self, client):
+        """Whatever takes a form, of clients or admins, names a field that it does not take."""
+        document = client.get("/openapi.json").json()
+        forms = [
+            (method, path)
+            for path, item in document["paths"].items()
+            for method, operation in item.items()
+            if "multipart/form-data" in operation.get("requestBody", {}).get("content", {})
+        ]
+        assert len(forms) >= 5
+        for method, path in forms:
+            answer = client.request(
+                method,
+                path.replace("{", "").replace("}", ""),
+                files={"nonsense": ("a.png", IMAGE)},
+                headers={"X-API-Key": ADMIN_KEY},
+            )
+            assert check_problem(answer, "bad-request")["fields"][0]["field"] == "nonsense", path
+
+    def test_strangers_are_told_nothing(self, start):
+        """Without a key a form is not even looked at."""
+        check_problem(post(start(client_keys=["a"]), aplha=1), "unauthorized")
 
     def test_no_form(self, client):
         """JSON is not a form."""

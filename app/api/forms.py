@@ -1,0 +1,65 @@
+"""Forms say what they were sent: a misspelt field is an error, and so is a name in place of a file.
+
+A field that nobody reads would be answered as if it had not been sent: `aplha=0.05` with the mask
+of α = 0.1.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+
+from fastapi import Request, params
+from starlette.datastructures import FormData
+
+from app.errors import BadRequest, shortened
+
+_FORMS = ("multipart/form-data", "application/x-www-form-urlencoded")
+_MOST_NAMED = 5
+
+
+async def check_form(request: Request) -> None:
+    """Return if every field of a form is one that the operation takes; other bodies pass.
+
+    Raises:
+        BadRequest: `fields` names those it does not take, with what was probably meant.
+    """
+    taken = {
+        field.alias: isinstance(field.field_info, params.File)
+        for field in request.scope["route"].dependant.body_params
+        if isinstance(field.field_info, params.Form)
+    }
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if taken and kind in _FORMS:
+        # Read already, under the limits of the operation; this is the same object again.
+        check_fields(await request.form(), taken)
+
+
+def check_fields(form: FormData, taken: Mapping[str, bool]) -> None:
+    """Return if a form has no other fields than these, which are files or not.
+
+    Raises:
+        BadRequest: as `check_form`.
+    """
+    wrong: dict[str, str] = {}
+    for name, value in form.multi_items():
+        if name not in taken:
+            wrong[name] = _unknown(name, taken)
+        elif taken[name] and isinstance(value, str) and value:
+            wrong[name] = (
+                f"this must be a file, and is the text {shortened(value)}; "
+                f"with curl: -F {name}=@FILE, with an @"
+            )
+        if len(wrong) == _MOST_NAMED:
+            break
+    if wrong:
+        detail = "; ".join(f"{shortened(name)}: {reason}" for name, reason in wrong.items())
+        items = [{"field": name[:80], "reason": reason} for name, reason in wrong.items()]
+        raise BadRequest(f"{detail}.", fields=items)
+
+
+def _unknown(name: str, taken: Iterable[str]) -> str:
+    meant = difflib.get_close_matches(name[:80].lower(), taken, n=1)
+    if meant:
+        return f"there is no such field; did you mean {meant[0]}?"
+    return f"there is no such field; the form takes {', '.join(sorted(taken))}"
