@@ -35,7 +35,7 @@ _ZIP_ENTRY = b"PK\x01\x02"
 _LONGEST_ZIP_ENTRY = 1024  # bytes in the list of a zip file, on the average
 _ZIP_STARTS = (b"PK\x03\x04", b"PK\x05\x06")
 _UNPACKERS: dict[bytes, Callable[[BinaryIO], io.BufferedIOBase]] = {
-    b"\x1f\x8b": lambda file: gzip.GzipFile(fileobj=file),
+    b"\x1f\x8b": lambda file: gzip.GzipFile(fileobj=file, mode="rb"),
     b"BZh": bz2.BZ2File,
     b"\xfd7zXZ": lzma.LZMAFile,
     b"]\0\0": lzma.LZMAFile,
