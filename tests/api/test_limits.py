@@ -202,10 +202,6 @@ class TestBodies:
         ):
             check_problem(response, "bad-request")
 
-    def test_unknown_fields_are_ignored(self, client):
-        """As forms of browsers need it."""
-        assert post(client, IMAGE, submit="go").status_code == 200
-
 
 class TestUploadsWithoutAJob:
     @pytest.fixture
