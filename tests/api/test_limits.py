@@ -15,7 +15,6 @@ from app.stores.open import open_stores
 from app.stores.uploads import spooled_for
 from tests.api.admin import Admin, truth_files
 from tests.api.gateway import (
-    IMAGE,
     Hanging,
     check_problem,
     client_of,
