@@ -43,8 +43,15 @@ def _onnx(folder: Path) -> tuple[Path, None]:
     return _only(_files(folder, (".onnx",)), folder, "model file (.onnx)"), None
 
 
+def _diffusers(folder: Path) -> tuple[Path, None]:
+    if (folder / "model_index.json").is_file():
+        return folder, None
+    inner = sorted(path.parent for path in folder.glob("*/model_index.json"))
+    return _only(inner, folder, "pipeline (a folder with model_index.json)"), None
+
+
 _FINDERS: Mapping[str, Callable[[Path], tuple[Path, Path | None]]] = MappingProxyType(
-    {"sinsr": _sinsr, "spandrel": _spandrel, "onnx": _onnx}
+    {"diffusers": _diffusers, "sinsr": _sinsr, "spandrel": _spandrel, "onnx": _onnx}
 )
 
 

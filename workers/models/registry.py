@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Any
 
 from workers.errors import ConfigError
+from workers.files import read_json
 from workers.folder import locate
 from workers.models.engine import Engine
 
@@ -27,7 +28,7 @@ class EngineSpec:
     """SinSR: the autoencoder's weight file; found when `weights` is a folder."""
 
     config: str | Path | dict[str, Any] = "official"
-    """SinSR: "official" or a JSON file with its hyper-parameters."""
+    """SinSR: "official", or hyper-parameters; diffusers: settings. JSON, or a file of it."""
 
     name: str | None = None
     """What to call the model in URLs; by default the engine's own choice."""
@@ -39,10 +40,10 @@ class EngineSpec:
     """SinSR: compile the networks."""
 
     batch: int | None = None
-    """SinSR: most samples at a time; by default as free memory allows."""
+    """SinSR, diffusers: most samples at a time; by default as free memory allows."""
 
     tile: int | None = None
-    """spandrel, onnx: side of the parts that larger images are worked on in."""
+    """diffusers, spandrel, onnx: side of the parts that larger images are worked on in."""
 
     halo: int | None = None
     """onnx: how far the parts overlap."""
@@ -87,6 +88,25 @@ def _spandrel(spec: EngineSpec) -> Engine:
     )
 
 
+def _diffusers(spec: EngineSpec) -> Engine:
+    from workers.models.diffusion.engine import DiffusionEngine  # noqa: PLC0415  loads torch
+    from workers.models.diffusion.settings import parse_settings  # noqa: PLC0415
+
+    if spec.weights is None:
+        raise ConfigError("diffusers needs the folder of a pipeline: give --weights")
+    settings = {} if spec.config == "official" else spec.config
+    return DiffusionEngine.from_folder(
+        spec.weights,
+        parse_settings(settings if isinstance(settings, dict) else read_json(settings)),
+        name=spec.name,
+        device=spec.device,
+        dtype=spec.dtype,
+        tile=spec.tile,
+        batch=spec.batch,
+        threads=spec.threads,
+    )
+
+
 def _onnx(spec: EngineSpec) -> Engine:
     from workers.models.onnx import OnnxEngine  # noqa: PLC0415  loads onnxruntime
 
@@ -109,7 +129,7 @@ def _use_threads(spec: EngineSpec) -> None:
 
 
 ENGINES: Mapping[str, Callable[[EngineSpec], Engine]] = MappingProxyType(
-    {"sinsr": _sinsr, "spandrel": _spandrel, "onnx": _onnx}
+    {"diffusers": _diffusers, "sinsr": _sinsr, "spandrel": _spandrel, "onnx": _onnx}
 )
 
 

@@ -31,3 +31,13 @@ class Noise:
         if self._numpy is not None:
             return torch.from_numpy(self._numpy.standard_normal(shape, dtype=np.float32))
         return torch.randn(shape, generator=self._torch)
+
+    def generator(self) -> torch.Generator:
+        """What goes on with the stream in a library that draws by itself.
+
+        A wide or negative seed has a stream of 32 bits there, taken from its own.
+        """
+        if self._torch is not None:
+            return self._torch
+        assert self._numpy is not None  # noqa: S101 - one of both
+        return torch.Generator().manual_seed(int(self._numpy.integers(NARROW)))

@@ -1,0 +1,1 @@
+"""Tests of diffusion pipelines, with tiny networks of random weights."""

@@ -1,0 +1,262 @@
+"""Diffusion pipelines as engines: the library's own samples, whatever their company."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("diffusers", reason="needs trustscale[diffusers]")
+
+import diffusers
+
+from tests.workers.diffusion.tiny import make
+from workers import weights
+from workers.errors import Cancelled, ConfigError, OutOfMemory, WeightsError
+from workers.models.diffusion.engine import DiffusionEngine
+from workers.models.diffusion.settings import DiffusionSettings
+from workers.models.engine import Job
+from workers.models.registry import EngineSpec, load_engine
+
+# The library's own use of numpy and of itself.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:__array__ implementation:DeprecationWarning", "ignore::FutureWarning"
+)
+
+KINDS = {
+    "ldm": (4, {"steps": 4}),
+    "upscale": (4, {"steps": 3, "prompt": "a cat", "guidance": 3.0}),
+    "latent": (2, {"steps": 3, "prompt": "a cat", "guidance": 3.0}),
+    "image_to_image": (1, {"steps": 4, "strength": 0.5}),
+}
+WIDE = 2**40 + 7
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    root = tmp_path_factory.mktemp("pipelines")
+    return {kind: make(kind, root / kind) for kind in KINDS}
+
+
+@pytest.fixture(scope="module")
+def engines(folders):
+    return {
+        kind: DiffusionEngine.from_folder(folders[kind], DiffusionSettings(**settings), threads=2)
+        for kind, (_, settings) in KINDS.items()
+    }
+
+
+def _image(height=16, width=16, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def _library(folder, kind, image, seed, settings):
+    """The library's own call, float32[h, w, 3] in [0, 1]."""
+    pipe = diffusers.DiffusionPipeline.from_pretrained(folder, local_files_only=True)
+    pipe.set_progress_bar_config(disable=True)
+    given = {"num_inference_steps": settings["steps"], "output_type": "np"}
+    pixels = torch.from_numpy(image).permute(2, 0, 1)[None] / 255
+    if kind == "ldm":
+        pixels = pixels * 2 - 1
+    else:
+        given["prompt"] = settings.get("prompt", "")
+        given["guidance_scale"] = settings.get("guidance", 7.5)
+    if "strength" in settings:
+        given["strength"] = settings["strength"]
+    return pipe(image=pixels, generator=torch.Generator().manual_seed(seed), **given).images[0]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_librarys_own_sample(engines, folders, kind):
+    """A sample is what the library's call gives for the generator of its seed."""
+    scale, settings = KINDS[kind]
+    image = _image(32, 32)  # nothing is padded
+    [sample] = engines[kind].samples(image, np.array([5]))
+    expected = _library(folders[kind], kind, image, 5, settings)
+    assert sample.shape == (32 * scale, 32 * scale, 3) == expected.shape
+    # Rounded to bytes, with room for 1e-5 before.
+    assert np.abs(sample / 255 - expected).max() <= 0.5 / 255 + 1e-5
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_company_changes_nothing(engines, kind):
+    """The same seed gives the same bytes alone, among eight, in any order, beside other images."""
+    engine, image = engines[kind], _image()
+    seeds = np.array([3, 1, WIDE, -1, 4, 5, 6, 2**31 - 1])
+    together = engine.samples(image, seeds)
+    alone = engine.samples(image, seeds[[2]])[0]
+    assert np.array_equal(alone, together[2])
+    jobs = [Job(_image(seed=1), seeds[:1]), Job(image, seeds[::-1][:6])]
+    assert np.array_equal(engine.samples_of(jobs)[1], together[::-1][:6])
+    assert len({sample.tobytes() for sample in together}) == len(seeds)
+
+
+def test_restart(engines, folders):
+    """Another process with the same folder and settings has the same fingerprint and bytes."""
+    spec = EngineSpec("diffusers", folders["ldm"].parent, config={"steps": 4}, threads=1)
+    again, seeds = load_engine(spec), np.arange(2)
+    assert again.fingerprint == engines["ldm"].fingerprint
+    assert (again.name, again.scale, again.distinct_samples) == ("ldm", 4, None)
+    assert np.array_equal(again.samples(_image(), seeds), engines["ldm"].samples(_image(), seeds))
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (13, 18), (40, 70)])
+def test_any_size(folders, height, width):
+    """Sides that fit no network are padded; large images are worked on in tiles."""
+    engine = DiffusionEngine.from_folder(folders["ldm"], DiffusionSettings(steps=2), tile=32)
+    samples = engine.samples(_image(height, width), np.array([1, 2]))
+    assert samples.shape == (2, 4 * height, 4 * width, 3)
+
+
+@pytest.mark.parametrize("kind", ["ldm", "latent"])
+def test_tiles_leave_no_seams(folders, kind):
+    """In tiles the picture is nearly what it is in one piece, also where tiles meet."""
+    image = np.tile(np.linspace(0, 255, 96).astype(np.uint8)[None, :, None], (96, 1, 3))
+    settings = DiffusionSettings(steps=2)
+    made = [
+        DiffusionEngine.from_folder(folders[kind], settings, tile=tile).samples(
+            image, np.array([1])
+        )[0]
+        for tile in (96, 64)
+    ]
+    steps = [np.abs(np.diff(sample.astype(float), axis=1)).mean(axis=(0, 2)) for sample in made]
+    # A seam would be a column whose step is far above all steps of the whole picture.
+    assert steps[1].max() <= 1.5 * steps[0].max()
+
+
+def test_noise_in_every_step_is_seeded(folders):
+    """With η the library draws in its steps; here these numbers follow from the seed too."""
+    engine = DiffusionEngine.from_folder(folders["ldm"], DiffusionSettings(steps=3, eta=1.0))
+    one, two = engine.samples(_image(), np.array([1, 2]))
+    assert np.array_equal(engine.samples(_image(), np.array([2]))[0], two)
+    assert not np.array_equal(one, two)
+
+
+def test_settings_are_in_the_fingerprint(folders):
+    """Steps, prompt, precision, tile and weights are part of the pipeline."""
+
+    def fingerprint(kind="upscale", options=None, **settings):
+        engine = DiffusionEngine.from_folder(
+            folders[kind], DiffusionSettings(**settings), **(options or {})
+        )
+        return engine.fingerprint
+
+    found = [
+        fingerprint(),
+        fingerprint(steps=9),
+        fingerprint(prompt="b"),
+        fingerprint(noise_level=3),
+        fingerprint(options={"dtype": "bfloat16"}),
+        fingerprint(options={"tile": 64}),
+        fingerprint("ldm"),
+    ]
+    assert len(set(found)) == len(found)
+    assert fingerprint(steps=75) == found[0]  # what is the default anyway
+
+
+def test_half_precision(engines, folders):
+    """bfloat16 runs, and its samples are near those of float32."""
+    _, settings = KINDS["ldm"]
+    half = DiffusionEngine.from_folder(
+        folders["ldm"], DiffusionSettings(**settings), dtype="bfloat16"
+    )
+    seeds = np.array([1])
+    near = half.samples(_image(), seeds).astype(float) - engines["ldm"].samples(_image(), seeds)
+    assert 0 < np.abs(near).mean() < 20
+
+
+def test_short_memory(engines, monkeypatch):
+    """Out of memory halves what is worked on at once, down to one; then it is told."""
+    engine, pipeline = engines["ldm"], engines["ldm"]._pipeline
+    seeds, expected = np.arange(4), engine.samples(_image(), np.arange(4))
+    tries, whole = [], pipeline.predict
+
+    def short(seen, moment):
+        tries.append(len(seen))
+        if len(tries) == 1:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        return whole(seen, moment)
+
+    monkeypatch.setattr(pipeline, "predict", short)
+    assert np.array_equal(engine.samples(_image(), seeds), expected)
+
+    def never(seen, moment):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr(pipeline, "predict", never)
+    with pytest.raises(OutOfMemory):
+        engine.samples(_image(), seeds)
+
+
+def test_cancelled(engines):
+    """A job that nobody waits for ends between two evaluations."""
+    with pytest.raises(Cancelled):
+        engines["ldm"].samples_of([Job(_image(), np.arange(4), lambda: True)])
+
+
+class TestLoading:
+    def test_pickled_weights(self, folders, tmp_path):
+        """Pickled weights are refused, with the command that converts them safely."""
+        folder = make("ldm", tmp_path)
+        state = weights.read_state(folder / "unet/diffusion_pytorch_model.safetensors")
+        torch.save(state, folder / "unet/diffusion_pytorch_model.bin")
+        (folder / "unet/diffusion_pytorch_model.safetensors").unlink()
+        with pytest.raises(WeightsError, match=r"unet: pickled weights only.*models convert"):
+            DiffusionEngine.from_folder(folder)
+
+    @pytest.mark.parametrize(
+        ("old", "new", "words"),
+        [
+            ("LDMSuperResolutionPipeline", "FluxPipeline", "FluxPipeline is not one of"),
+            ('"diffusers",', '"os",', "code of neither"),
+        ],
+    )
+    def test_other_pipelines(self, folders, tmp_path, old, new, words):
+        """A pipeline of another class, or with parts from elsewhere, is refused by name."""
+        text = (folders["ldm"] / "model_index.json").read_text()
+        (tmp_path / "model_index.json").write_text(text.replace(old, new))
+        with pytest.raises(WeightsError, match=words):
+            DiffusionEngine.from_folder(tmp_path)
+
+    def test_missing_part(self, tmp_path):
+        """A folder that lacks a part is refused in one line."""
+        folder = make("ldm", tmp_path)
+        (folder / "vqvae/diffusion_pytorch_model.safetensors").unlink()
+        with pytest.raises(WeightsError, match="cannot be loaded") as caught:
+            DiffusionEngine.from_folder(folder)
+        assert "\n" not in str(caught.value)
+
+    @pytest.mark.parametrize(
+        ("kind", "config", "words"),
+        [
+            ("ldm", {"prompt": "a cat"}, "no setting prompt"),
+            ("ldm", {"strength": 0.5}, "no setting strength"),
+            ("ldm", {"steps": 0}, "steps"),
+            ("ldm", {"setps": 4}, "setps"),
+            ("upscale", {"noise_level": 400}, "at most 350"),
+            ("image_to_image", {"strength": 0.01, "steps": 4}, "no step"),
+        ],
+    )
+    def test_wrong_settings(self, folders, kind, config, words):
+        """A setting that the pipeline lacks, or that is out of range, is named."""
+        with pytest.raises(ConfigError, match=words):
+            load_engine(EngineSpec("diffusers", folders[kind], config=config))
+
+    def test_small_tile(self, folders):
+        """A tile that is all overlap is refused."""
+        with pytest.raises(ConfigError, match="tile 4"):
+            DiffusionEngine.from_folder(folders["ldm"], tile=4)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("kind", KINDS)
+def test_on_a_gpu(engines, folders, kind):
+    """On a GPU, in batches of measured size, samples are those of the CPU but for rounding."""
+    _, settings = KINDS[kind]
+    engine = DiffusionEngine.from_folder(
+        folders[kind], DiffusionSettings(**settings), device="cuda"
+    )
+    seeds = np.arange(4)
+    far = engine.samples(_image(), seeds).astype(int) - engines[kind].samples(_image(), seeds)
+    assert np.quantile(np.abs(far), 0.99) <= 1

@@ -1,0 +1,143 @@
+"""Tiny pipelines of random weights, made by the library's own classes and saved to a folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    DDPMScheduler,
+    EulerDiscreteScheduler,
+    LDMSuperResolutionPipeline,
+    StableDiffusionImg2ImgPipeline,
+    StableDiffusionLatentUpscalePipeline,
+    StableDiffusionUpscalePipeline,
+    UNet2DConditionModel,
+    UNet2DModel,
+    VQModel,
+)
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+TEXT = 32
+
+
+def ldm(**scheduler: Any) -> Any:
+    """LDM-SR ×4 at a fraction of its width."""
+    unet = UNet2DModel(
+        in_channels=6,
+        out_channels=3,
+        block_out_channels=(32, 64),
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", "AttnDownBlock2D"),
+        up_block_types=("AttnUpBlock2D", "UpBlock2D"),
+    )
+    codec = VQModel(
+        latent_channels=3,
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        block_out_channels=(32, 32, 32),
+        num_vq_embeddings=64,
+    )
+    return LDMSuperResolutionPipeline(codec, unet, DDIMScheduler(**scheduler))
+
+
+def _text(folder: Path) -> tuple[CLIPTokenizer, CLIPTextModel]:
+    letters = [chr(code) for code in range(33, 127)]
+    words = ["<|startoftext|>", "<|endoftext|>", *letters, *(f"{x}</w>" for x in letters)]
+    folder.mkdir()
+    (folder / "vocab.json").write_text(json.dumps({word: i for i, word in enumerate(words)}))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    config = CLIPTextConfig(
+        vocab_size=len(words),
+        hidden_size=TEXT,
+        intermediate_size=37,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=16,
+        bos_token_id=0,
+        eos_token_id=1,
+        pad_token_id=1,
+    )
+    return CLIPTokenizer.from_pretrained(folder, model_max_length=16), CLIPTextModel(config)
+
+
+def _codec(blocks: int) -> AutoencoderKL:
+    return AutoencoderKL(
+        block_out_channels=(32,) * blocks,
+        down_block_types=("DownEncoderBlock2D",) * blocks,
+        up_block_types=("UpDecoderBlock2D",) * blocks,
+        latent_channels=4,
+        scaling_factor=0.08333,
+    )
+
+
+def _unet(inputs: int, outputs: int = 4, **options: Any) -> UNet2DConditionModel:
+    return UNet2DConditionModel(
+        in_channels=inputs,
+        out_channels=outputs,
+        block_out_channels=(32, 64),
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        attention_head_dim=8,
+        cross_attention_dim=TEXT,
+        sample_size=64,
+        **options,
+    )
+
+
+def upscale(folder: Path) -> Any:
+    """The ×4 upscaler of Stable Diffusion."""
+    tokenizer, text = _text(folder)
+    return StableDiffusionUpscalePipeline(
+        vae=_codec(3),
+        text_encoder=text,
+        tokenizer=tokenizer,
+        unet=_unet(7, num_class_embeds=350),
+        low_res_scheduler=DDPMScheduler(),
+        scheduler=DDIMScheduler(prediction_type="v_prediction"),
+    )
+
+
+def latent(folder: Path) -> Any:
+    """The ×2 upscaler in the latent grid."""
+    tokenizer, text = _text(folder)
+    unet = _unet(8, 5, time_cond_proj_dim=128 + TEXT)
+    return StableDiffusionLatentUpscalePipeline(
+        _codec(4), text, tokenizer, unet, EulerDiscreteScheduler(prediction_type="sample")
+    )
+
+
+def image_to_image(folder: Path) -> Any:
+    """Image to image of Stable Diffusion."""
+    tokenizer, text = _text(folder)
+    return StableDiffusionImg2ImgPipeline(
+        vae=_codec(4),
+        text_encoder=text,
+        tokenizer=tokenizer,
+        unet=_unet(4),
+        scheduler=DDIMScheduler(steps_offset=1, clip_sample=False),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+
+
+def saved(pipe: Any, folder: Path) -> Path:
+    """The folder of a pipeline, with safetensors."""
+    pipe.save_pretrained(folder, safe_serialization=True)
+    return folder
+
+
+def make(kind: str, folder: Path) -> Path:
+    """A tiny pipeline of that kind in a folder, the same every time."""
+    torch.manual_seed(0)
+    folder.mkdir(parents=True, exist_ok=True)
+    if kind == "ldm":
+        return saved(ldm(), folder / kind)
+    build = {"upscale": upscale, "latent": latent, "image_to_image": image_to_image}[kind]
+    return saved(build(folder / "tokens"), folder / kind)

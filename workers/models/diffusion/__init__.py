@@ -1,0 +1,1 @@
+"""Diffusion pipelines of the library diffusers, as samplers."""

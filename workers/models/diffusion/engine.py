@@ -1,0 +1,296 @@
+"""A diffusion pipeline as an engine of the worker.
+
+    image ──▶ shared (encoded once) ──▶ per seed: noise of the whole image ──▶ steps ──▶ decoded
+                                                     each step: tiles ──▶ network ──▶ joined
+
+Every step is taken on the latents of the whole image, and only the network sees tiles; so there is
+one field of noise per image, and seams do not show. Samples never meet except as rows of one batch.
+On a CPU there is not even that: the network sees one tile of one sample on one thread, and as many
+of them at once as there are threads. So the bytes of a sample do not depend on its neighbours.
+"""
+
+import copy
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import diffusers
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from app.system import usable_cores
+from workers.errors import Cancelled, ConfigError
+from workers.models.device import device_memory, parse_device, parse_dtype
+from workers.models.diffusion.loader import load, pipeline_digest
+from workers.models.diffusion.pipelines import PIPELINES, Pipeline
+from workers.models.diffusion.settings import DiffusionSettings
+from workers.models.diffusion.tiles import Parts
+from workers.models.engine import DeviceMemory, Engine, Job, fingerprint_of
+from workers.models.sinsr.batching import PLANNED_SHARE, Batch
+from workers.models.sinsr.noise import Noise
+from workers.models.sinsr.tiling import pad_reflect
+
+__all__ = ["DiffusionEngine"]
+
+# Raised whenever this package changes a pixel for the same weights, settings and seed.
+REVISION = 1
+
+# Samples that are joined into one call on a GPU.
+GPU_TOGETHER = 64
+
+
+@dataclass
+class _Sample:
+    """One sample on its way."""
+
+    job: int
+    row: int
+    latents: torch.Tensor
+    condition: torch.Tensor
+    scheduler: Any
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+class DiffusionEngine(Engine):
+    """A pipeline on one device. One call at a time."""
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        facts: dict[str, object],
+        name: str,
+        *,
+        device: str = "cpu",
+        dtype: str = "float32",
+        tile: int | None = None,
+        batch: int | None = None,
+        threads: int | None = None,
+    ) -> None:
+        """Take over a pipeline.
+
+        Args:
+            pipeline: its networks and settings.
+            facts: what else decides its pixels; see `pipeline_digest`.
+            name: what to call the model in URLs.
+            device: "cpu", "cuda" or "cuda:N".
+            dtype: precision of the denoiser; the codec stays in float32, since it overflows.
+            tile: largest side, in input pixels, that the networks see at once.
+            batch: most parts of samples in one evaluation; default: by measured memory.
+            threads: parts that a CPU works on at once; default: one per core.
+
+        Raises:
+            ConfigError: no such device or precision, a tile that is too small, half on a CPU.
+        """
+        self._pipeline = pipeline
+        self._name = name
+        self._device = parse_device(device)
+        self._dtype = parse_dtype(dtype)
+        self._tile = tile or pipeline.tile
+        if self._tile < 4 * pipeline.multiple:
+            raise ConfigError(f"tile {self._tile}: at least {4 * pipeline.multiple} for this model")
+        self._tile -= self._tile % pipeline.multiple
+        self._threads = threads or usable_cores()
+        self._batch = batch
+        self._planned: dict[tuple[str, torch.Size], Batch] = {}
+        self._fingerprint = fingerprint_of(
+            {
+                "engine": "diffusers",
+                "revision": REVISION,
+                "diffusers": diffusers.__version__,
+                "dtype": dtype,
+                "tile": self._tile,
+                "settings": pipeline.facts,
+                **facts,
+            }
+        )
+        if self._device.type == "cpu":
+            torch.set_num_threads(1)
+            self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="part")
+        for role, network in pipeline.networks.items():
+            network.requires_grad_(requires_grad=False).eval()
+            network.to(self._device, self._dtype if role == "denoiser" else torch.float32)
+            network.to(memory_format=torch.channels_last)
+
+    @classmethod
+    def from_folder(
+        cls,
+        folder: Path,
+        settings: DiffusionSettings | None = None,
+        *,
+        name: str | None = None,
+        **options: Any,
+    ) -> Self:
+        """Load the folder of a pipeline, as `save_pretrained` writes it.
+
+        Args:
+            folder: with `model_index.json`.
+            settings: of the pipeline.
+            name: what to call the model; by default the folder's name.
+            options: as for the class.
+
+        Raises:
+            WeightsError: see `load`.
+            ConfigError: settings that this pipeline lacks, and see the class.
+        """
+        pipe = load(folder)
+        facts = pipeline_digest(pipe)
+        pipe.to(torch.float32)  # texts are encoded once, at full precision
+        pipeline = PIPELINES[type(pipe).__name__](pipe, settings or DiffusionSettings())
+        return cls(pipeline, facts, name or folder.resolve().name, **options)
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    @property
+    def scale(self) -> int:
+        return self._pipeline.scale
+
+    @property
+    def fingerprint(self) -> str:
+        return self._fingerprint
+
+    @property
+    def distinct_samples(self) -> int | None:
+        return None
+
+    @property
+    def together(self) -> int:
+        return GPU_TOGETHER if self._device.type == "cuda" else 1
+
+    def memory(self) -> DeviceMemory:
+        return device_memory(self._device)
+
+    def samples(self, image: NDArray[np.uint8], seeds: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """From uint8[h, w, 3] and int64[M] to uint8[M, k*h, k*w, 3]; see `Engine`."""
+        [result] = self.samples_of([Job(image, seeds)])
+        return result
+
+    @torch.inference_mode()
+    def samples_of(self, jobs: Sequence[Job]) -> list[NDArray[np.uint8]]:
+        """See `Engine.samples_of`."""
+        height, width = jobs[0].image.shape[:2]
+        k = self.scale
+        results = [np.empty((len(job.seeds), k * height, k * width, 3), np.uint8) for job in jobs]
+
+        def go_on() -> None:
+            if all(job.cancelled() for job in jobs):
+                raise Cancelled("nobody waits for these samples any more")
+
+        samples = []
+        for number, job in enumerate(jobs):
+            shared = self._shared(job.image, go_on)
+            samples += [
+                self._begin(number, row, int(seed), shared) for row, seed in enumerate(job.seeds)
+            ]
+        for t in self._pipeline.timesteps(copy.deepcopy(self._pipeline.scheduler)):
+            go_on()
+            self._step([s for s in samples if not jobs[s.job].cancelled()], t, go_on)
+        for sample in samples:
+            if not jobs[sample.job].cancelled():
+                image = self._decode(sample.latents, go_on)[0, :, : k * height, : k * width]
+                pixels = (image / 2 + 0.5).clamp_(0, 1).mul_(255).round_().to(torch.uint8)
+                results[sample.job][sample.row] = pixels.permute(1, 2, 0).numpy()
+        go_on()
+        return results
+
+    def _shared(self, image: NDArray[np.uint8], go_on: Callable[[], None]) -> torch.Tensor:
+        go_on()
+        pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float()
+        padded = pad_reflect(pixels / 255 * 2 - 1, self._pipeline.multiple)
+        if not self._pipeline.encodes:
+            return padded
+        factor = self._pipeline.codec_factor
+        height, width = padded.shape[-2:]
+        parts = Parts(height // factor, width // factor, self._tile // factor)
+        encoded = self._evaluate("encoder", parts.cut(padded, factor), self._pipeline.encode, go_on)
+        return parts.join(encoded)
+
+    def _begin(self, job: int, row: int, seed: int, shared: torch.Tensor) -> _Sample:
+        noise = Noise(seed)
+        scheduler = copy.deepcopy(self._pipeline.scheduler)
+        self._pipeline.timesteps(scheduler)
+        latents, condition = self._pipeline.start(shared, noise, scheduler)
+        return _Sample(job, row, latents, condition, scheduler, self._extra(scheduler, noise))
+
+    def _extra(self, scheduler: Any, noise: Noise) -> dict[str, Any]:
+        """What the scheduler's steps take beside the prediction: seeded noise above all."""
+        wanted = scheduler.step.__code__.co_varnames
+        offered = {"generator": noise.generator(), "eta": self._pipeline.facts.get("eta", 0.0)}
+        return {name: value for name, value in offered.items() if name in wanted}
+
+    def _step(self, samples: list[_Sample], t: torch.Tensor, go_on: Callable[[], None]) -> None:
+        """One step of all samples: the network sees all tiles of all of them, then each moves."""
+        if not samples:
+            return
+        pipeline = self._pipeline
+        parts = Parts(*samples[0].latents.shape[-2:], self._tile // pipeline.cell)
+        seen = [
+            part
+            for s in samples
+            for part in parts.cut(pipeline.network_input(s.latents, s.condition, s.scheduler, t))
+        ]
+        moment = pipeline.moment(samples[0].scheduler, t).to(self._device)
+        predicted = self._evaluate(
+            "denoiser", seen, lambda batch: pipeline.predict(batch.to(self._dtype), moment), go_on
+        )
+        count = len(parts.boxes)
+        for number, s in enumerate(samples):
+            joined = parts.join(predicted[number * count : (number + 1) * count])
+            answer = pipeline.output(joined, s.latents, s.scheduler, t)
+            s.latents = s.scheduler.step(answer, t, s.latents, **s.extra).prev_sample
+
+    def _decode(self, latents: torch.Tensor, go_on: Callable[[], None]) -> torch.Tensor:
+        pipeline = self._pipeline
+        parts = Parts(*latents.shape[-2:], self._tile // pipeline.cell)
+        decoded = self._evaluate("codec", parts.cut(latents), pipeline.decode, go_on)
+        return parts.join(decoded, pipeline.scale * pipeline.cell)
+
+    def _evaluate(
+        self,
+        role: str,
+        parts: Sequence[torch.Tensor],
+        network: Callable[[torch.Tensor], torch.Tensor],
+        go_on: Callable[[], None],
+    ) -> list[torch.Tensor]:
+        """What a network says of each part, float32[1, C, …] on the CPU, in order."""
+        results: list[torch.Tensor] = []
+
+        def one(part: torch.Tensor) -> torch.Tensor:
+            with torch.inference_mode():  # it is a property of the thread
+                return network(part.contiguous(memory_format=torch.channels_last)).float()
+
+        def step(first: int, last: int) -> None:
+            go_on()
+            if self._device.type == "cpu":
+                results.extend(list(self._pool.map(one, parts[first:last])))
+                return
+            batch = torch.cat(list(parts[first:last])).to(self._device)
+            results.extend(one(batch).cpu().split(1))
+
+        self._plan(role, parts[0], one).run(len(parts), step)
+        return results
+
+    def _plan(self, role: str, part: torch.Tensor, one: Callable[..., torch.Tensor]) -> Batch:
+        """How many parts go together; on a GPU what one takes is measured once per size."""
+        key = (role, part.shape)
+        if key not in self._planned:
+            if self._device.type == "cpu":
+                size = min(self._threads, self._batch or self._threads)
+            else:
+                size = self._batch or self._measured(part, one)
+            self._planned[key] = Batch(size)
+        return self._planned[key]
+
+    def _measured(self, part: torch.Tensor, one: Callable[..., torch.Tensor]) -> int:
+        device = self._device
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        Batch(1).run(1, lambda *_: one(part.to(device)))
+        taken = torch.cuda.max_memory_allocated(device) - before
+        torch.cuda.empty_cache()
+        free, _ = torch.cuda.mem_get_info(device)
+        return max(1, int(PLANNED_SHARE * free / max(taken, 1)))

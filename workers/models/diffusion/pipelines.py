@@ -1,0 +1,301 @@
+"""What differs between the pipelines: what is encoded once, how a sample begins, what a step is.
+
+Each class takes over the networks of one of the library's pipelines and repeats its computation
+(Rombach et al. 2022; "Stable Diffusion ×4 upscaler" and "latent upscaler", the same group), split
+into what all samples of an image share and what depends on a seed. Numbers are drawn in the order
+of the library, so a sample is what its own call gives for a generator of that seed.
+
+Images are float32[1, 3, h, w] in [-1, 1], latents float32[1, C, H, W].
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from workers.errors import ConfigError
+from workers.models.diffusion.settings import DiffusionSettings
+from workers.models.sinsr.noise import Noise
+
+__all__ = ["PIPELINES", "Pipeline"]
+
+
+class Pipeline(ABC):
+    """One kind of pipeline with its networks.
+
+    Attributes:
+        scale: result side / input side.
+        cell: input pixels per latent position and side.
+        tile: default side of a tile, in input pixels: about what the networks were trained on.
+        text: whether there is a prompt.
+        encodes: whether samples begin with an encoding of the image.
+        multiple: what padded input sides must be multiples of.
+        networks: by name; `denoiser` and `codec` are evaluated, others are done with their work.
+        facts: the settings as they are used, for the fingerprint.
+    """
+
+    scale: int
+    cell = 1
+    tile = 128
+    text = False
+    encodes = False
+    defaults: Mapping[str, Any]
+    codec = "vae"
+
+    def __init__(self, pipe: Any, settings: DiffusionSettings) -> None:
+        given = settings.model_dump(exclude_none=True)
+        odd = {name for name, value in given.items() if value != _FIELDS[name].default}
+        odd -= {*self.defaults, "eta", *(("prompt", "negative_prompt") if self.text else ())}
+        if odd:
+            raise ConfigError(f"{type(pipe).__name__} has no setting {', '.join(sorted(odd))}")
+        self.facts = {**self.defaults, **given}
+        self.networks = {"denoiser": pipe.unet, "codec": getattr(pipe, self.codec)}
+        self.scheduler = pipe.scheduler
+        self.codec_factor = 2 ** (len(self.networks["codec"].config.block_out_channels) - 1)
+        self.scale = self.codec_factor
+        # The smallest of its grids has two positions a side: norms need more than one value.
+        self.levels = 2 ** len(pipe.unet.config.block_out_channels)
+        self.multiple = self.levels
+        self.channels = int(self.networks["codec"].config.latent_channels)
+
+    def timesteps(self, scheduler: Any) -> torch.Tensor:
+        """The steps that are taken, for a scheduler of one sample."""
+        scheduler.set_timesteps(self.facts["steps"])
+        return torch.as_tensor(scheduler.timesteps)
+
+    def encode(self, image: torch.Tensor) -> torch.Tensor:
+        """Mean and logarithm of the variance of an image's latents, one after the other."""
+        encoded: torch.Tensor = self.networks["codec"].encode(image).latent_dist.parameters
+        return encoded
+
+    @abstractmethod
+    def start(
+        self, shared: torch.Tensor, noise: Noise, scheduler: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """First latents of a sample, and its condition on the latent grid.
+
+        Args:
+            shared: by all samples of the image: what `encode` gives, or else the image.
+            noise: of this sample.
+            scheduler: of this sample; it knows its timesteps already.
+        """
+
+    def network_input(
+        self, latents: torch.Tensor, condition: torch.Tensor, scheduler: Any, t: torch.Tensor
+    ) -> torch.Tensor:
+        """What the denoiser sees, float32[1, C', H, W]."""
+        return torch.cat([scheduler.scale_model_input(latents, t), condition], dim=1)
+
+    def moment(self, scheduler: Any, t: torch.Tensor) -> torch.Tensor:
+        """How the denoiser is told the time."""
+        del scheduler
+        return t
+
+    @abstractmethod
+    def predict(self, seen: torch.Tensor, moment: torch.Tensor) -> torch.Tensor:
+        """One evaluation of the denoiser on a batch of parts of what it sees."""
+
+    def output(
+        self, predicted: torch.Tensor, latents: torch.Tensor, scheduler: Any, t: torch.Tensor
+    ) -> torch.Tensor:
+        """What the scheduler takes for the network's answer."""
+        del latents, scheduler, t
+        return predicted
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        """Image of latents, about [-1, 1]."""
+        codec = self.networks["codec"]
+        decoded: torch.Tensor = codec.decode(latents / codec.config.scaling_factor).sample
+        return decoded
+
+    def _start_noise(self, noise: Noise, scheduler: Any, height: int, width: int) -> torch.Tensor:
+        drawn = noise.draw(1, self.channels, height, width)
+        return drawn * torch.as_tensor(scheduler.init_noise_sigma, dtype=drawn.dtype)
+
+    def _draw_encoded(self, moments: torch.Tensor, noise: Noise) -> torch.Tensor:
+        """Latents of the image from what `encode` gave."""
+        mean, log_variance = moments.chunk(2, dim=1)
+        deviation = torch.exp(0.5 * log_variance.clamp(-30, 20))
+        scaling: float = self.networks["codec"].config.scaling_factor
+        return (mean + deviation * noise.draw(*mean.shape)) * scaling
+
+    def _encode_prompt(self, pipe: Any) -> tuple[torch.Tensor, ...]:
+        """Text embeddings: of the negative prompt and of the prompt where guidance needs both.
+
+        Guidance between equal prompts is no guidance, so it is not computed.
+        """
+        prompt, negative = self.facts["prompt"], self.facts["negative_prompt"]
+        self.guided = self.facts["guidance"] > 1 and prompt != negative
+        with torch.inference_mode():
+            both: tuple[torch.Tensor, ...] = self._library_prompt(pipe, prompt, negative)
+        return both
+
+    def _library_prompt(self, pipe: Any, prompt: str, negative: str) -> tuple[torch.Tensor, ...]:
+        found = pipe.encode_prompt(prompt, "cpu", 1, self.guided, negative_prompt=negative)
+        return (torch.cat([found[1], found[0]]) if self.guided else found[0],)
+
+    def _guide(self, seen: torch.Tensor, moment: torch.Tensor, **given: Any) -> torch.Tensor:
+        """The conditioned prediction; with guidance both are computed in one batch."""
+        conditions = {
+            name: (
+                value.to(seen) if value.is_floating_point() else value.to(seen.device)
+            ).repeat_interleave(len(seen), dim=0)
+            for name, value in given.items()
+        }
+        batch = torch.cat([seen, seen]) if self.guided else seen
+        answer: torch.Tensor = self.networks["denoiser"](batch, moment, **conditions).sample
+        if not self.guided:
+            return answer
+        without, with_prompt = answer.chunk(2)
+        return without + self.facts["guidance"] * (with_prompt - without)
+
+
+class LatentDiffusion(Pipeline):
+    """`LDMSuperResolutionPipeline`: the small image itself is the condition. No text."""
+
+    codec = "vqvae"
+    defaults = MappingProxyType({"steps": 100})
+
+    def start(
+        self, shared: torch.Tensor, noise: Noise, scheduler: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        return self._start_noise(noise, scheduler, *shared.shape[-2:]), shared
+
+    def network_input(
+        self, latents: torch.Tensor, condition: torch.Tensor, scheduler: Any, t: torch.Tensor
+    ) -> torch.Tensor:
+        seen: torch.Tensor = scheduler.scale_model_input(torch.cat([latents, condition], dim=1), t)
+        return seen
+
+    def predict(self, seen: torch.Tensor, moment: torch.Tensor) -> torch.Tensor:
+        answer: torch.Tensor = self.networks["denoiser"](seen, moment).sample
+        return answer
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        decoded: torch.Tensor = self.networks["codec"].decode(latents).sample
+        return decoded
+
+
+class StableUpscale(Pipeline):
+    """`StableDiffusionUpscalePipeline`: the condition is the small image with a little noise."""
+
+    text = True
+    defaults = MappingProxyType({"steps": 75, "guidance": 9.0, "noise_level": 20})
+
+    def __init__(self, pipe: Any, settings: DiffusionSettings) -> None:
+        super().__init__(pipe, settings)
+        if self.facts["noise_level"] > pipe.config.max_noise_level:
+            raise ConfigError(f"noise_level: at most {pipe.config.max_noise_level}")
+        self._low_res = pipe.low_res_scheduler
+        (self._text,) = self._encode_prompt(pipe)
+
+    def start(
+        self, shared: torch.Tensor, noise: Noise, scheduler: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        level = torch.tensor([self.facts["noise_level"]])
+        condition = self._low_res.add_noise(shared, noise.draw(*shared.shape), level)
+        return self._start_noise(noise, scheduler, *shared.shape[-2:]), condition
+
+    def predict(self, seen: torch.Tensor, moment: torch.Tensor) -> torch.Tensor:
+        level = torch.full((len(self._text),), self.facts["noise_level"])
+        return self._guide(seen, moment, encoder_hidden_states=self._text, class_labels=level)
+
+
+class StableLatentUpscale(Pipeline):
+    """`StableDiffusionLatentUpscalePipeline`: encoded, enlarged in the latent grid, denoised ×2."""
+
+    text = encodes = True
+    tile = 512
+    defaults = MappingProxyType({"steps": 75, "guidance": 9.0})
+
+    def __init__(self, pipe: Any, settings: DiffusionSettings) -> None:
+        super().__init__(pipe, settings)
+        self.scale, self.cell = 2, self.codec_factor // 2
+        self.multiple = self.cell * self.levels
+        self._text, self._pooled = self._encode_prompt(pipe)
+
+    def start(
+        self, shared: torch.Tensor, noise: Noise, scheduler: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        encoded = self._draw_encoded(shared, noise)
+        condition = functional.interpolate(encoded, scale_factor=2, mode="nearest")
+        return self._start_noise(noise, scheduler, *condition.shape[-2:]), condition
+
+    def moment(self, scheduler: Any, t: torch.Tensor) -> torch.Tensor:
+        del t
+        return torch.log(scheduler.sigmas[scheduler.step_index]) * 0.25
+
+    def predict(self, seen: torch.Tensor, moment: torch.Tensor) -> torch.Tensor:
+        answer = self._guide(
+            seen, moment, encoder_hidden_states=self._text, timestep_cond=self._pooled
+        )
+        return answer[:, :-1]  # the last channel is a variance that nothing uses
+
+    def output(
+        self, predicted: torch.Tensor, latents: torch.Tensor, scheduler: Any, t: torch.Tensor
+    ) -> torch.Tensor:
+        sigma = scheduler.sigmas[scheduler.step_index]
+        answer: torch.Tensor = latents / (sigma**2 + 1) + (
+            scheduler.scale_model_input(sigma, t) * predicted
+        )
+        return answer
+
+    def _library_prompt(self, pipe: Any, prompt: str, negative: str) -> tuple[torch.Tensor, ...]:
+        text, without, pooled, pooled_without = pipe.encode_prompt(
+            prompt, "cpu", self.guided, negative_prompt=negative
+        )
+        if self.guided:
+            text, pooled = torch.cat([without, text]), torch.cat([pooled_without, pooled])
+        level = torch.cat([torch.ones(len(pooled), 64), torch.zeros(len(pooled), 64)], dim=1)
+        return text, torch.cat([level, pooled], dim=1)
+
+
+class StableImageToImage(Pipeline):
+    """`StableDiffusionImg2ImgPipeline`: restoration at scale 1, from a noisy encoding on."""
+
+    text = encodes = True
+    tile = 512
+    defaults = MappingProxyType({"steps": 50, "guidance": 7.5, "strength": 0.8})
+
+    def __init__(self, pipe: Any, settings: DiffusionSettings) -> None:
+        super().__init__(pipe, settings)
+        self.scale, self.cell = 1, self.codec_factor
+        self.multiple = self.cell * self.levels
+        (self._text,) = self._encode_prompt(pipe)
+
+        if int(self.facts["steps"] * self.facts["strength"]) < 1:
+            raise ConfigError("steps · strength: no step would be taken")
+
+    def timesteps(self, scheduler: Any) -> torch.Tensor:
+        steps = super().timesteps(scheduler)
+        skipped = self.facts["steps"] - int(self.facts["steps"] * self.facts["strength"])
+        if hasattr(scheduler, "set_begin_index"):
+            scheduler.set_begin_index(skipped * scheduler.order)
+        return steps[skipped * scheduler.order :]
+
+    def start(
+        self, shared: torch.Tensor, noise: Noise, scheduler: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        encoded = self._draw_encoded(shared, noise)
+        drawn = noise.draw(*encoded.shape)
+        first = self.timesteps(scheduler)[:1]
+        return scheduler.add_noise(encoded, drawn, first), encoded[:, :0]  # no condition
+
+    def predict(self, seen: torch.Tensor, moment: torch.Tensor) -> torch.Tensor:
+        return self._guide(seen, moment, encoder_hidden_states=self._text)
+
+
+_FIELDS = DiffusionSettings.model_fields
+
+PIPELINES: Mapping[str, type[Pipeline]] = MappingProxyType(
+    {
+        "LDMSuperResolutionPipeline": LatentDiffusion,
+        "StableDiffusionUpscalePipeline": StableUpscale,
+        "StableDiffusionLatentUpscalePipeline": StableLatentUpscale,
+        "StableDiffusionImg2ImgPipeline": StableImageToImage,
+    }
+)
+"""By the library's name of the class, as `model_index.json` has it."""
