@@ -43,12 +43,13 @@ def main() -> None:
 
 
 Model = Annotated[
-    str, typer.Option(help="Kind of model: sinsr, spandrel or onnx.", envvar="WORKER_MODEL")
+    str,
+    typer.Option(help="Kind of model: diffusers, sinsr, spandrel or onnx.", envvar="WORKER_MODEL"),
 ]
 Weights = Annotated[
     Path | None,
     typer.Option(
-        help="Weight file, or the folder that holds it; onnx: default the shipped one.",
+        help="Weight file, or a folder of them; onnx: default the shipped one.",
         envvar="WEIGHTS_DIR",
     ),
 ]
@@ -56,7 +57,7 @@ Autoencoder = Annotated[Path | None, typer.Option(help="sinsr: weight file of th
 Config = Annotated[
     str,
     typer.Option(
-        help="sinsr: JSON, or a file of it, with hyper-parameters; or 'official'.",
+        help="JSON, or a file of it: settings of diffusers, hyper-parameters of sinsr.",
         envvar="WORKER_CONFIG",
     ),
 ]
@@ -64,9 +65,7 @@ Name = Annotated[str | None, typer.Option(help="What to call the model in URLs."
 Dtype = Annotated[
     str, typer.Option(help="Precision: float32, float16 or bfloat16.", envvar="WORKER_DTYPE")
 ]
-Tile = Annotated[
-    int | None, typer.Option(help="spandrel, onnx: side of the parts of large images.")
-]
+Tile = Annotated[int | None, typer.Option(help="Side of the parts of large images; not of sinsr.")]
 Halo = Annotated[int | None, typer.Option(help="onnx: how far the parts overlap.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
@@ -86,7 +85,7 @@ def worker(
     ] = False,
     batch: Annotated[
         int | None,
-        typer.Option(help="sinsr: most samples at a time; default: as free memory allows.", min=1),
+        typer.Option(help="Most samples at a time; default: as free memory allows.", min=1),
     ] = None,
     tile: Tile = None,
     halo: Halo = None,
@@ -150,7 +149,9 @@ def worker(
 
 
 def convert(
-    source: Annotated[Path, typer.Argument(help="Weight file to read (.pth).")],
+    source: Annotated[
+        Path, typer.Argument(help="Weight file to read (.pth), or a diffusers folder.")
+    ],
     target: Annotated[
         Path | None, typer.Argument(help="File to write; default: the same with .safetensors.")
     ] = None,
@@ -162,18 +163,32 @@ def convert(
         from workers import weights  # noqa: PLC0415
         from workers.files import file_sha256  # noqa: PLC0415
 
-        target = target or source.with_suffix(".safetensors")
-        if target.exists() and not force:
-            raise ConfigError(f"{target} exists; give --force to replace it")
-        state = weights.read_state(source)
-        weights.write_safetensors(state, target)
-        facts = {
-            "source": str(source),
-            "target": str(target),
-            "tensors": len(state),
-            "sha256": file_sha256(target),
-        }
-        _print(facts, as_json=as_json)
+        if source.is_dir() and target is not None:
+            raise ConfigError("a folder is converted in place: name no target")
+        pairs = _pickled_parts(source) if source.is_dir() else {source: target}
+        for path, wanted in pairs.items():
+            written = wanted or path.with_suffix(".safetensors")
+            if written.exists() and not force:
+                raise ConfigError(f"{written} exists; give --force to replace it")
+            state = weights.read_state(path)
+            weights.write_safetensors(state, written)
+            facts = {
+                "source": str(path),
+                "target": str(written),
+                "tensors": len(state),
+                "sha256": file_sha256(written),
+            }
+            _print(facts, as_json=as_json)
+
+
+def _pickled_parts(folder: Path) -> dict[Path, Path | None]:
+    """The pickled weights of a pipeline's parts, and what the library calls their safetensors."""
+    names = {"diffusion_pytorch_model": "diffusion_pytorch_model", "pytorch_model": "model"}
+    return {
+        path: path.with_name(f"{names[path.stem]}.safetensors")
+        for path in sorted(folder.glob("*/*.bin"))
+        if path.stem in names
+    }
 
 
 def verify(

@@ -85,7 +85,7 @@ def write_safetensors(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
     separate = {name: tensor.clone().contiguous() for name, tensor in tensors.items()}
     partial = path.with_name(path.name + ".partial")
     try:
-        safetensors.torch.save_file(separate, partial)
+        safetensors.torch.save_file(separate, partial, {"format": "pt"})  # some readers ask
         partial.replace(path)
     except (OSError, safetensors.SafetensorError) as error:
         raise WeightsError(f"{path}: {error}") from error

@@ -18,6 +18,7 @@ from tests.api.gateway import ADMIN_KEY, pixels, post
 from tests.deploy.files import ROOT, filled, services
 from tests.factories import encoded, photo
 from tests.servers import ProcessGroup, free_port
+from tests.workers.diffusion.tiny import make
 from tests.workers.test_community import save_compact
 from workers.errors import WeightsError
 from workers.folder import locate
@@ -55,7 +56,17 @@ def _onnx(_, folder):
     return {}
 
 
-MODELS = {"sinsr": (_sinsr, 4), "spandrel": (_spandrel, 2), "onnx": (_onnx, 4)}
+def _diffusers(_, folder):
+    make("ldm", folder)
+    return {"WORKER_CONFIG": '{"steps": 2}'}
+
+
+MODELS = {
+    "diffusers": (_diffusers, 4),
+    "sinsr": (_sinsr, 4),
+    "spandrel": (_spandrel, 2),
+    "onnx": (_onnx, 4),
+}
 
 
 @contextmanager

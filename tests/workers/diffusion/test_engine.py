@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+import typer
+from typer.testing import CliRunner
 
 pytest.importorskip("diffusers", reason="needs trustscale[diffusers]")
 
@@ -12,6 +14,7 @@ import diffusers
 
 from tests.workers.diffusion.tiny import make
 from workers import weights
+from workers.cli import mount
 from workers.errors import Cancelled, ConfigError, OutOfMemory, WeightsError
 from workers.models.diffusion.engine import DiffusionEngine
 from workers.models.diffusion.settings import DiffusionSettings
@@ -71,11 +74,16 @@ def test_the_librarys_own_sample(engines, folders, kind):
     """A sample is what the library's call gives for the generator of its seed."""
     scale, settings = KINDS[kind]
     image = _image(32, 32)  # nothing is padded
-    [sample] = engines[kind].samples(image, np.array([5]))
+    plain = DiffusionEngine.from_folder(
+        folders[kind], DiffusionSettings(**settings), channels_last=False
+    )
+    [sample] = plain.samples(image, np.array([5]))
     expected = _library(folders[kind], kind, image, 5, settings)
     assert sample.shape == (32 * scale, 32 * scale, 3) == expected.shape
     # Rounded to bytes, with room for 1e-5 before.
     assert np.abs(sample / 255 - expected).max() <= 0.5 / 255 + 1e-5
+    [usual] = engines[kind].samples(image, np.array([5]))  # another layout in memory
+    assert np.abs(usual.astype(int) - sample).max() <= 1
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -203,6 +211,11 @@ class TestLoading:
         (folder / "unet/diffusion_pytorch_model.safetensors").unlink()
         with pytest.raises(WeightsError, match=r"unet: pickled weights only.*models convert"):
             DiffusionEngine.from_folder(folder)
+        commands = typer.Typer()
+        mount(commands)
+        assert CliRunner().invoke(commands, ["models", "convert", str(folder)]).exit_code == 0
+        converted = DiffusionEngine.from_folder(folder).fingerprint
+        assert converted == DiffusionEngine.from_folder(folders["ldm"]).fingerprint
 
     @pytest.mark.parametrize(
         ("old", "new", "words"),

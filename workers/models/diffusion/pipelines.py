@@ -119,8 +119,9 @@ class Pipeline(ABC):
         """Latents of the image from what `encode` gave."""
         mean, log_variance = moments.chunk(2, dim=1)
         deviation = torch.exp(0.5 * log_variance.clamp(-30, 20))
-        scaling: float = self.networks["codec"].config.scaling_factor
-        return (mean + deviation * noise.draw(*mean.shape)) * scaling
+        encoded = mean + deviation * noise.draw(*mean.shape)
+        encoded *= self.networks["codec"].config.scaling_factor
+        return encoded
 
     def _encode_prompt(self, pipe: Any) -> tuple[torch.Tensor, ...]:
         """Text embeddings: of the negative prompt and of the prompt where guidance needs both.
@@ -150,7 +151,8 @@ class Pipeline(ABC):
         if not self.guided:
             return answer
         without, with_prompt = answer.chunk(2)
-        return without + self.facts["guidance"] * (with_prompt - without)
+        guided: torch.Tensor = without + self.facts["guidance"] * (with_prompt - without)
+        return guided
 
 
 class LatentDiffusion(Pipeline):
