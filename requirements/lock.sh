@@ -24,7 +24,8 @@ lock() {
 
 lock gateway pyproject.toml --extra tracing
 lock gateway-s3 pyproject.toml --extra tracing --extra s3
-lock worker pyproject.toml --extra tracing --extra diffusers
+# httpx2-jsfetch is for browsers, which no image is.
+lock worker pyproject.toml --extra tracing --extra diffusers --no-emit-package httpx2-jsfetch
 lock build requirements/build.in
 # The constraints are a temporary file: its name says nothing.
 sed -i "/#   -c /d; s/^    # via -c .*/    # via the tests/" requirements/*.lock
