@@ -21,11 +21,15 @@ USAGE, FAILURE = 2, 1
 
 
 def mount(app: typer.Typer) -> None:
-    """Add `worker`, `models convert` and `models verify` to a typer application."""
-    models = typer.Typer(help="Weight files: convert and verify.", no_args_is_help=True)
+    """Add `worker`, `worker export` and the commands of `models` to a typer application."""
+    models = typer.Typer(help="Known models and weight files.", no_args_is_help=True)
+    models.command("list")(list_models)
     models.command()(convert)
     models.command()(verify)
-    app.command()(worker)
+    serving = typer.Typer()
+    serving.callback(invoke_without_command=True)(worker)
+    serving.command()(export)
+    app.add_typer(serving, name="worker")
     app.add_typer(models, name="models")
 
 
@@ -71,6 +75,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")
 
 
 def worker(
+    context: typer.Context,
     model: Model = "",
     weights: Weights = None,
     autoencoder: Autoencoder = None,
@@ -98,6 +103,8 @@ def worker(
     drain: Annotated[int, typer.Option(help="Seconds to finish running requests.")] = 60,
 ) -> None:
     """Serve one model over the Open Inference Protocol until SIGTERM or Ctrl-C."""
+    if context.invoked_subcommand is not None:
+        return
     with _one_line_errors():
         settings = WorkerSettings(
             max_samples=max_samples,
@@ -148,6 +155,59 @@ def worker(
             server.run()
 
 
+def export(
+    weights: Annotated[
+        str, typer.Option(help="Where the weights will lie; of KServe: its storage URI.")
+    ],
+    model: Model = "",
+    config: Config = "official",
+    name: Name = None,
+    dtype: Dtype = "float32",
+    triton: Annotated[Path | None, typer.Option(help="Model repository to write.")] = None,
+    kserve: Annotated[Path | None, typer.Option(help="Folder for an InferenceService.")] = None,
+) -> None:
+    """Write what Triton or KServe needs to serve a model by our engine."""
+    with _one_line_errors():
+        from workers import export as exporting  # noqa: PLC0415
+        from workers.models.registry import ENGINES  # noqa: PLC0415
+
+        if model not in ENGINES:
+            raise ConfigError(f"give --model or WORKER_MODEL: one of {', '.join(ENGINES)}")
+        if triton is None and kserve is None:
+            raise ConfigError("give --triton DIR or --kserve DIR")
+        settings = {"model": model, "weights": weights, "config": config, "dtype": dtype}
+        written = [] if triton is None else exporting.triton(triton, name or model, settings)
+        if kserve is not None:
+            written += exporting.kserve(kserve, name or model, settings)
+        for path in written:
+            typer.echo(path)
+
+
+def list_models(as_json: AsJson = False) -> None:
+    """Name the models that are known to run, with licence, source and files."""
+    from workers.known import known_models  # noqa: PLC0415
+
+    models = known_models()
+    if as_json:
+        found = {
+            name: row.model_dump(by_alias=True, exclude_none=True) for name, row in models.items()
+        }
+        typer.echo(json.dumps(found))
+        return
+    for name, row in models.items():
+        typer.echo(f"{name}: x{row.scale}, samples by {row.samples}, --model {row.engine}")
+        typer.echo(f"  licence   {row.licence}; commercial use: {row.commerce}")
+        typer.echo(f"  source    {row.address}")
+        if row.pipeline is not None:
+            typer.echo(f"  files     the whole folder, with model_index.json ({row.pipeline})")
+        for file in row.files:
+            facts = [file.name, f"or {file.either}" if file.either else None]
+            facts += [f"{file.size} bytes" if file.size else None, file.sha256]
+            typer.echo("  file      " + "  ".join(fact for fact in facts if fact))
+        if row.needs is not None:
+            typer.echo(f"  needs     pip install {row.needs}")
+
+
 def convert(
     source: Annotated[
         Path, typer.Argument(help="Weight file to read (.pth), or a diffusers folder.")
@@ -192,6 +252,10 @@ def _pickled_parts(folder: Path) -> dict[Path, Path | None]:
 
 
 def verify(
+    folder: Annotated[
+        Path | None, typer.Argument(help="Tell which known models this folder holds.")
+    ] = None,
+    *,
     model: Model = "",
     weights: Weights = None,
     autoencoder: Autoencoder = None,
@@ -201,12 +265,18 @@ def verify(
     halo: Halo = None,
     as_json: AsJson = False,
 ) -> None:
-    """Load weight files as a worker would; print their hashes and the fingerprint."""
+    """Load weight files as a worker would, and print their hashes and the fingerprint.
+
+    Of a folder, tell which known models it holds and what they lack.
+    """
     with _one_line_errors(whole=True):
+        if folder is not None:
+            _identify(folder, as_json=as_json)
+            return
         from workers.files import file_sha256  # noqa: PLC0415
         from workers.models.registry import EngineSpec, load_engine  # noqa: PLC0415
 
-        given = [path for path in (weights, autoencoder) if path is not None]
+        given = [path for path in (weights, autoencoder) if path is not None and path.is_file()]
         hashes = {str(path): file_sha256(path) for path in given}
         spec = EngineSpec(
             model,
@@ -226,6 +296,25 @@ def verify(
             "sha256": hashes,
         }
         _print(facts, as_json=as_json)
+
+
+def _identify(folder: Path, *, as_json: bool) -> None:
+    """Print what a folder holds; no known model that is whole is a failure."""
+    from workers.known import identify  # noqa: PLC0415
+
+    found = identify(folder)
+    if as_json:
+        typer.echo(json.dumps([{**one.model_dump(), "complete": one.complete} for one in found]))
+    else:
+        for one in found:
+            lacks = [*(f"{name} is missing" for name in one.missing), *one.wrong]
+            typer.echo(
+                f"{one.model:12} {one.weights}  {'; '.join(lacks) or f'complete, by {one.checked}'}"
+            )
+    if not any(one.complete for one in found):
+        raise WeightsError(
+            f"{folder} holds no known model that is complete; see `trustscale models list`"
+        )
 
 
 @contextmanager

@@ -1,0 +1,99 @@
+"""Triton and KServe start our engines with what `worker export` writes."""
+
+from __future__ import annotations
+
+import json
+import re
+import runpy
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import typer
+import yaml
+from typer.testing import CliRunner
+
+from tests.workers.test_community import save_compact
+from workers import cli
+from workers.models.community import CommunityEngine
+
+
+@pytest.fixture
+def run():
+    app = typer.Typer()
+    cli.mount(app)
+    return lambda *words: CliRunner().invoke(app, [str(word) for word in words])
+
+
+class _Tensor:
+    """Of Triton's backend: a named array."""
+
+    def __init__(self, name, array):
+        self.name, self.array = name, array
+
+    def as_numpy(self):
+        return self.array
+
+
+@pytest.fixture
+def backend(monkeypatch):
+    """Triton's module of its backend processes, as far as it is used."""
+    module = SimpleNamespace(
+        Tensor=_Tensor,
+        TritonError=str,
+        InferenceResponse=lambda output_tensors=None, error=None: (output_tensors, error),
+        get_input_tensor_by_name=lambda request, name: _Tensor(name, request[name]),
+    )
+    monkeypatch.setitem(sys.modules, "triton_python_backend_utils", module)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_triton(run, tmp_path, backend):
+    """The repository's model.py makes the worker's samples, from what config.pbtxt says."""
+    weights = save_compact(tmp_path / "compact_x2.safetensors")
+    words = ("worker", "export", "--model", "spandrel", "--weights", weights, "--name", "up")
+    result = run(*words, "--triton", tmp_path / "models")
+    assert result.exit_code == 0, result.output
+    text = (tmp_path / "models/up/config.pbtxt").read_text()
+    parameters = dict(re.findall(r'key: "(\w+)" value: \{ string_value: "([^"]*)"', text))
+    assert parameters["weights"] == str(weights)
+    model = runpy.run_path(str(tmp_path / "models/up/1/model.py"))["TritonPythonModel"]()
+    config = {"parameters": {key: {"string_value": value} for key, value in parameters.items()}}
+    model.initialize(
+        {
+            "model_config": json.dumps(config),
+            "model_name": "up",
+            "model_instance_kind": "CPU",
+            "model_instance_device_id": "0",
+        }
+    )
+    image = np.random.default_rng(0).integers(0, 256, (12, 9, 3), np.uint8)
+    request = {"image": image, "seeds": np.arange(3)}
+    [(tensors, error)] = model.execute([request])
+    assert error is None
+    expected = CommunityEngine.from_file(weights).samples(image, np.arange(3))
+    assert np.array_equal(tensors[0].as_numpy(), expected)
+
+
+def test_kserve(run, tmp_path):
+    """The service starts the worker by its environment, with the weights that KServe fetches."""
+    words = ("worker", "export", "--model", "diffusers", "--weights", "pvc://weights/ldm")
+    config = '{"steps": 9}'
+    assert run(*words, "--config", config, "--kserve", tmp_path).exit_code == 0
+    service = yaml.safe_load((tmp_path / "inferenceservice.yaml").read_text())
+    assert service["kind"] == "InferenceService"
+    [container] = service["spec"]["predictor"]["containers"]
+    given = {entry["name"]: entry["value"] for entry in container["env"]}
+    assert given["STORAGE_URI"] == "pvc://weights/ldm"
+    assert (given["WORKER_MODEL"], given["WORKER_CONFIG"]) == ("diffusers", config)
+    assert "--weights=/mnt/models" in container["args"]
+
+
+def test_refusals(run, tmp_path):
+    """Files are not overwritten; without a server to write for, one line says so."""
+    words = ("worker", "export", "--model", "onnx", "--weights", "x")
+    assert run(*words).exit_code == 2
+    assert run(*words, "--kserve", tmp_path).exit_code == 0
+    again = run(*words, "--kserve", tmp_path)
+    assert (again.exit_code, again.stderr.count("\n")) == (2, 1)

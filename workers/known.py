@@ -1,0 +1,150 @@
+"""Models that are known to run here: licences, sources, files; and which of them a folder holds."""
+
+import tomllib
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from workers.errors import WeightsError
+from workers.files import file_sha256, read_json
+
+__all__ = ["Found", "Known", "identify", "known_models"]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class KnownFile(_Strict):
+    """A file of a model; `either` is another one that does as well."""
+
+    name: str
+    either: str | None = Field(None, alias="or")
+    size: int | None = None
+    sha256: str | None = None
+
+
+class Known(_Strict):
+    """A model; `pipeline` instead of `files` where it is a folder of diffusers.
+
+    `folder` is a word that its folder must have in its name.
+    """
+
+    engine: str
+    scale: int
+    samples: str
+    licence: str
+    commerce: str
+    address: str
+    needs: str | None = None
+    pipeline: str | None = None
+    folder: str | None = None
+    files: tuple[KnownFile, ...] = ()
+
+
+class Found(BaseModel):
+    """A model of which a folder holds something."""
+
+    model: str
+    weights: str
+    checked: str = Field(description="sha256 or names: what it was recognised by.")
+    present: list[str]
+    missing: list[str]
+    wrong: list[str] = Field(description="Files of another size or SHA-256 than published.")
+
+    @property
+    def complete(self) -> bool:
+        """Whether a worker can start with it."""
+        return not self.missing and not self.wrong
+
+
+def known_models() -> dict[str, Known]:
+    """All of them by name."""
+    text = resources.files("workers").joinpath("known.toml").read_text("utf-8")
+    return {name: Known.model_validate(row) for name, row in tomllib.loads(text).items()}
+
+
+def identify(folder: Path) -> list[Found]:
+    """Which known models a folder, or one in it, holds, and what they lack.
+
+    Raises:
+        WeightsError: no such folder.
+    """
+    try:
+        inner = sorted(path for path in folder.iterdir() if path.is_dir())
+    except OSError as error:
+        raise WeightsError(f"{folder}: {error.strerror or error}") from error
+    places = [folder] if (folder / "model_index.json").is_file() else [folder, *inner]
+    found = (
+        _found(name, known, place) for place in places for name, known in known_models().items()
+    )
+    return [one for one in found if one is not None]
+
+
+def _found(name: str, known: Known, place: Path) -> Found | None:
+    if known.pipeline is not None:
+        return _pipeline(name, known.pipeline, place)
+    if known.folder is not None and known.folder not in place.resolve().name.lower():
+        return None
+    present, missing, wrong = [], [], []
+    for file in known.files:
+        path = _there(place, file)
+        if path is None:
+            missing.append(file.name)
+            continue
+        present.append(path.name)
+        published = path.name == file.name
+        if published and file.size is not None and path.stat().st_size != file.size:
+            wrong.append(f"{path.name}: {path.stat().st_size} bytes instead of {file.size}")
+        elif published and file.sha256 is not None and file_sha256(path) != file.sha256:
+            wrong.append(f"{path.name}: another SHA-256 than published")
+    if not present:
+        return None
+    published = {file.name for file in known.files if file.sha256 is not None}
+    return Found(
+        model=name,
+        weights=str(place),
+        checked="sha256" if published >= set(present) else "names",
+        present=present,
+        missing=missing,
+        wrong=wrong,
+    )
+
+
+def _there(place: Path, file: KnownFile) -> Path | None:
+    names = [name for name in (file.name, file.either) if name is not None]
+    names += [str(Path(name).with_suffix(".safetensors")) for name in names]
+    return next((place / name for name in names if (place / name).is_file()), None)
+
+
+def _pipeline(name: str, kind: str, place: Path) -> Found | None:
+    index = place / "model_index.json"
+    if not index.is_file():
+        return None
+    document: dict[str, Any] = read_json(index)
+    if document.get("_class_name") != kind:
+        return None
+    parts = [
+        part
+        for part, origin in document.items()
+        if isinstance(origin, list) and origin[0] is not None and part != "feature_extractor"
+    ]
+    present = [part for part in parts if _whole(place / part)]
+    return Found(
+        model=name,
+        weights=str(place),
+        checked="names",
+        present=present,
+        missing=[part for part in parts if part not in present],
+        wrong=[],
+    )
+
+
+def _whole(part: Path) -> bool:
+    """Whether a part of a pipeline has its configuration and, where it has weights, these."""
+    if not any(part.glob("*.json")):
+        return False
+    has_weights = (part / "config.json").is_file()
+    return not has_weights or any(part.glob("*.safetensors"))
