@@ -102,11 +102,11 @@ def _found(name: str, known: Known, place: Path) -> Found | None:
             wrong.append(f"{path.name}: another SHA-256 than published")
     if not present:
         return None
-    published = {file.name for file in known.files if file.sha256 is not None}
+    hashed = {file.name for file in known.files if file.sha256 is not None}
     return Found(
         model=name,
         weights=str(place),
-        checked="sha256" if published >= set(present) else "names",
+        checked="sha256" if hashed >= set(present) else "names",
         present=present,
         missing=missing,
         wrong=wrong,
