@@ -7,7 +7,7 @@ PARALLEL := -n 2 --dist loadfile
 
 IMAGES := gateway jobs worker
 
-.PHONY: demo test install check fix bench images stack-test sbom audit clean
+.PHONY: demo test install check fix openapi bench images stack-test sbom audit clean
 
 demo: $(VENV)/.demo  ## upscale a photograph with its trust mask
 	$(BIN)/python -m examples.demo
@@ -27,6 +27,9 @@ check: install  ## lint, format, types, layers; writes nothing
 fix: install  ## what ruff can mend by itself
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+openapi: install  ## docs/openapi.json, from the program
+	$(BIN)/trustscale openapi > docs/openapi.json
 
 bench: install  ## the figures of docs/benchmarks.md
 	$(BIN)/python -m benchmarks.trust_layer

@@ -32,6 +32,7 @@ from app.api import (
 )
 from app.api.auth import Keyring, stored_admin_key
 from app.api.deps import State
+from app.api.document import finished, operation_id
 from app.api.limits import open_limits
 from app.api.middleware import RequestContext
 from app.api.reference import add_reference
@@ -84,6 +85,7 @@ def create_app(settings: Settings, *, build: Build | None = None) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        generate_unique_id_function=operation_id,
         max_body_size=settings.max_upload_bytes + _FORM_OVERHEAD,
         form_limits={"max_part_size": 4096, "max_fields": 32, "max_files": 1},
     )
@@ -116,6 +118,11 @@ class _Gateway(FastAPI):
     def __init__(self, metrics: Metrics, **options: Any) -> None:
         super().__init__(**options)
         self._metrics = metrics
+
+    def openapi(self) -> dict[str, Any]:
+        if self.openapi_schema is None:
+            self.openapi_schema = finished(super().openapi())
+        return self.openapi_schema
 
     def build_middleware_stack(self) -> ASGIApp:
         return RequestContext(_HeadAsGet(super().build_middleware_stack()), self._metrics)

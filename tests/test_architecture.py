@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import ast
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from app.main import create_app
+from app.settings import Settings
 
 ROOT = Path(__file__).parent.parent
 MODULES = sorted([*ROOT.glob("app/**/*.py"), *ROOT.glob("workers/**/*.py")])
@@ -58,6 +62,12 @@ def test_contracts():
         [sys.executable, "-c", check], check=False, capture_output=True, text=True, cwd=ROOT
     )
     assert done.returncode == 0, done.stdout
+
+
+def test_the_document_of_the_api():
+    """docs/openapi.json is the document of this program; `make openapi` writes it anew."""
+    kept = json.loads((ROOT / "docs/openapi.json").read_text("utf-8"))
+    assert kept == create_app(Settings()).openapi(), "run: make openapi"
 
 
 def test_only_the_edges_read_the_environment():

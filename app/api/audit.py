@@ -14,7 +14,7 @@ router = APIRouter(prefix="/v1/admin/audit", tags=["admin"], route_class=AdminRo
 
 
 @router.get("", responses=problem_responses("unauthorized", "forbidden", "bad-request"))
-async def read_audit(
+async def list_audit(
     state: StateDep,
     _: AdminDep,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,

@@ -4,30 +4,42 @@ from __future__ import annotations
 
 import asyncio
 import json
-from datetime import datetime
 from itertools import islice
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, File, Form, Query, Request, UploadFile
 from fastapi.responses import JSONResponse, Response
-from pydantic import BaseModel
 
 from app.api.deps import AdminDep, AdminRoute, StateDep
+from app.api.document import CONFIG, body_of, file_response
+from app.api.documents import (
+    Activation,
+    Backtest,
+    BacktestRow,
+    CalibrationDetail,
+    CalibrationRow,
+    Checks,
+    CurvePoint,
+    Leakage,
+    PairDetail,
+    PendingCalibration,
+    PendingRow,
+    WaitingPair,
+    detail,
+    waiting,
+)
 from app.api.forms import check_fields
 from app.api.jobs import JobOut, accepted
 from app.api.pair_forms import MAX_FILE_BYTES, config_of, uploaded
 from app.api.problems import problem_responses
 from app.calibration import file, pictures
 from app.calibration.groups import parse_groups
-from app.calibration.insight import checks, coarser, groups_of, leaked, run_backtest, thresholds
+from app.calibration.insight import checks, coarser, leaked, run_backtest
 from app.calibration.plot import risk_plot
-from app.calibration.record import Calibration
 from app.canary.keep import forget
-from app.errors import BadRequest, Conflict, UpscalerUnavailable
+from app.errors import BadRequest, Conflict
 from app.monitor.watch import monitored_keys
-from app.sampling.pipeline import differences
-from app.serving.answer import threshold_json
-from app.stores.base import CalibrationHead, JobStatus
+from app.stores.base import JobStatus
 
 MAX_ARCHIVE_BYTES = 64 * 1024**3
 MAX_FILES = 500  # each is open until the request ends; archives take more
@@ -52,43 +64,10 @@ _FORM_LIMITS: Any = {"max_files": MAX_FILES, "max_part_size": 1024 * 1024}
 Groups = Annotated[
     str, Form(description="The group of each pair: JSON {NAME: GROUP}, or CSV with name,group.")
 ]
+Config = Annotated[
+    str, Form(description="JSON; every field has a default.", json_schema_extra=CONFIG)
+]
 Group = Annotated[str | None, Query(description="Only the pairs of this group.")]
-
-
-class CalibrationRow(CalibrationHead):
-    """A calibration in a list; `previous` is the one that an active one has replaced."""
-
-    active: bool
-    previous: str | None
-
-
-class PendingRow(JobOut):
-    """A job that is making a calibration, in a list."""
-
-    name: str | None
-    upscaler: str
-    metric: str
-    needs_label: bool
-
-    @classmethod
-    def of(cls, job: JobStatus) -> PendingRow:
-        """The public part of a stored job."""
-        return cls(
-            **JobOut.of(job).model_dump(),
-            name=job.about["name"],
-            upscaler=str(job.about["upscaler"]),
-            metric=str(job.about["metric"]),
-            needs_label=job.about["labels"] == "people",
-        )
-
-
-class ActivationOut(BaseModel):
-    """Which calibration is active now, and which one it replaced."""
-
-    upscaler: str
-    calibration: str
-    previous: str | None
-    at: datetime
 
 
 @router.get("", responses=_PROBLEMS)
@@ -127,7 +106,7 @@ async def list_calibrations(
 async def create_calibration(
     state: StateDep,
     key: AdminDep,
-    config: Annotated[str, Form(description="JSON; every field has a default.")] = "{}",
+    config: Config = "{}",
     groups: Groups = "",
     archive: Annotated[UploadFile | None, File(description="zip or tar")] = None,
     x: Annotated[list[UploadFile] | None, File()] = None,
@@ -150,10 +129,15 @@ async def create_calibration(
         "unauthorized", "forbidden", "bad-calibration", "bad-request", "calibration-mismatch"
     ),
     max_body_size=MAX_FILE_BYTES,
+    openapi_extra=body_of(file.MEDIA_TYPE, form_file="file"),
 )
 async def import_calibration(
-    request: Request, state: StateDep, key: AdminDep, activate: bool = False
-) -> JSONResponse:
+    request: Request,
+    response: Response,
+    state: StateDep,
+    key: AdminDep,
+    activate: bool = False,
+) -> CalibrationDetail:
     """Store a calibration file: the body, or the form file `file`."""
     if request.headers.get("content-type", "").startswith("multipart/"):
         async with request.form(max_files=1) as form:
@@ -166,38 +150,35 @@ async def import_calibration(
         data = await request.body()
     calibration = await state.admin.import_file(data, activate=activate)
     await state.audit("calibration.import", key, calibration=calibration.id, activate=activate)
-    location = f"{router.prefix}/{calibration.id}"
-    return JSONResponse(
-        await detail(state, calibration), status_code=201, headers={"Location": location}
-    )
+    response.headers["Location"] = f"{router.prefix}/{calibration.id}"
+    return await detail(state, calibration)
 
 
 @router.get("/{calibration_id}", responses=_GROUP_PROBLEMS)
-async def read_calibration(
+async def get_calibration(
     calibration_id: str,
     state: StateDep,
     _: AdminDep,
     n_leaked: Annotated[int | None, Query(ge=0, description="Training images among X.")] = None,
     group: Group = None,
-) -> JSONResponse:
+) -> CalibrationDetail | PendingCalibration:
     """One calibration; while it is being made, its job."""
     found = await state.admin.resolve(calibration_id)
     if isinstance(found, JobStatus):
-        job = PendingRow.of(found).model_dump(mode="json")
-        return JSONResponse({"id": found.id, "state": found.state, "job": job})
+        return PendingCalibration(id=found.id, state=found.state, job=PendingRow.of(found))
     document = await detail(state, found, group)
     if n_leaked is not None:
         bound = leaked(found.of_group(group), n_leaked)
-        document["leakage"] = {"n_leaked": n_leaked, "bound": bound}
-    return JSONResponse(document)
+        document.leakage = Leakage(n_leaked=n_leaked, bound=bound)
+    return document
 
 
 @router.get(
     "/{calibration_id}/curve",
-    response_model=list[dict[str, float]],
+    response_model=list[CurvePoint],
     responses=_GROUP_PROBLEMS,
 )
-async def read_curve(
+async def get_curve(
     calibration_id: str,
     state: StateDep,
     _: AdminDep,
@@ -222,8 +203,12 @@ async def read_curve(
     return await asyncio.to_thread(answer)
 
 
-@router.get("/{calibration_id}/plot.svg", response_class=Response, responses=_GROUP_PROBLEMS)
-async def read_plot(
+@router.get(
+    "/{calibration_id}/plot.svg",
+    response_class=Response,
+    responses={**file_response("image/svg+xml"), **_GROUP_PROBLEMS},
+)
+async def get_plot(
     calibration_id: str, state: StateDep, _: AdminDep, group: Group = None
 ) -> Response:
     """Trusted area against α as a picture."""
@@ -233,24 +218,28 @@ async def read_plot(
 
 
 @router.get("/{calibration_id}/backtest", responses=_GROUP_PROBLEMS)
-async def read_backtest(
+async def get_backtest(
     calibration_id: str,
     state: StateDep,
     _: AdminDep,
     splits: Annotated[int, Query(ge=1, le=1000)] = 100,
     group: Group = None,
-) -> dict[str, Any]:
+) -> Backtest:
     """What to expect: realised risk and trusted area over random halvings, and checks."""
     calibration = (await state.admin.finished(calibration_id)).of_group(group)
     rows = await asyncio.to_thread(run_backtest, calibration, splits)
-    return {
-        "splits": splits,
-        "rows": [row._asdict() for row in rows],
-        "checks": await asyncio.to_thread(checks, calibration),
-    }
+    return Backtest(
+        splits=splits,
+        rows=[BacktestRow(**row._asdict()) for row in rows],
+        checks=Checks.model_validate(await asyncio.to_thread(checks, calibration)),
+    )
 
 
-@router.get("/{calibration_id}/export", response_class=Response, responses=_PROBLEMS)
+@router.get(
+    "/{calibration_id}/export",
+    response_class=Response,
+    responses={**file_response(file.MEDIA_TYPE), **_PROBLEMS},
+)
 async def export_calibration(calibration_id: str, state: StateDep, _: AdminDep) -> Response:
     """The calibration as one self-describing file."""
     calibration = await state.admin.finished(calibration_id)
@@ -266,16 +255,14 @@ async def export_calibration(calibration_id: str, state: StateDep, _: AdminDep) 
     "/{calibration_id}/activate",
     responses={**_PROBLEMS, **problem_responses("calibration-mismatch")},
 )
-async def activate_calibration(
-    calibration_id: str, state: StateDep, key: AdminDep
-) -> ActivationOut:
+async def activate_calibration(calibration_id: str, state: StateDep, key: AdminDep) -> Activation:
     """Serve from it; the answer names the one it replaces, whose activation is the way back."""
     calibration = await state.admin.finished(calibration_id)
     done = await state.admin.activate(calibration)
     await state.audit(
         "calibration.activate", key, calibration=done.calibration, previous=done.previous
     )
-    return ActivationOut(**done._asdict())
+    return Activation(**done._asdict())
 
 
 @router.delete("/{calibration_id}", status_code=204, responses=_PROBLEMS)
@@ -326,72 +313,30 @@ async def extend_calibration(
 
 
 @router.get("/{calibration_id}/pairs", responses=_PROBLEMS)
-async def list_pairs(calibration_id: str, state: StateDep, _: AdminDep) -> list[dict[str, Any]]:
+async def list_pairs(
+    calibration_id: str, state: StateDep, _: AdminDep
+) -> list[PairDetail] | list[WaitingPair]:
     """The pairs; while labels are awaited, which ones still need one."""
     found = await state.admin.resolve(calibration_id)
     if isinstance(found, JobStatus):
-        return await state.admin.waiting_pairs(found)
+        return waiting(await state.admin.waiting_pairs(found))
     return [
-        {**info.model_dump(), "group": info.group, "breakpoints": len(staircase)}
+        PairDetail.model_validate(
+            {**info.model_dump(), "group": info.group, "breakpoints": len(staircase)}
+        )
         for info, staircase in zip(found.manifest.pairs, found.staircases, strict=True)
     ]
 
 
 @router.delete("/{calibration_id}/pairs/{name}", status_code=201, responses=_PROBLEMS)
 async def remove_pair(
-    calibration_id: str, name: str, state: StateDep, key: AdminDep
-) -> JSONResponse:
+    calibration_id: str, name: str, response: Response, state: StateDep, key: AdminDep
+) -> CalibrationDetail:
     """A new calibration without this pair, from the stored staircases."""
     parent = await state.admin.finished(calibration_id)
     smaller = await state.admin.without_pair(parent, name, created_by=f"key {key}")
     await state.audit(
         "calibration.remove_pair", key, parent=parent.id, pair=name, calibration=smaller.id
     )
-    return JSONResponse(
-        await detail(state, smaller),
-        status_code=201,
-        headers={"Location": f"{router.prefix}/{smaller.id}"},
-    )
-
-
-async def detail(
-    state: StateDep, calibration: Calibration, group: str | None = None
-) -> dict[str, Any]:
-    """Everything about a calibration but its pairs; n and the thresholds are those of the group.
-
-    `differences` from the live upscaler are those that forbid to serve from it; null: not known,
-    because it cannot be reached or is not configured.
-    """
-    active = await state.calibrations.active_id(calibration.manifest.upscaler)
-
-    def facts() -> tuple[dict[str, Any], Calibration, float]:
-        part = calibration.of_group(group)
-        return {**calibration.document}, part, part.curve.min_alpha
-
-    document, part, min_alpha = await asyncio.to_thread(facts)
-    document.pop("pairs")
-    return {
-        "id": calibration.id,
-        "state": "active" if active == calibration.id else "ready",
-        "n": part.n,
-        "min_alpha": min_alpha,
-        "bound": calibration.bound,
-        "differences": _differences(state, calibration),
-        "thresholds": [
-            {**row, "threshold": threshold_json(row["threshold"])}
-            for row in await asyncio.to_thread(thresholds, part)
-        ],
-        **document,
-        "guarantee": calibration.guarantee.facts(),
-        "groups": await asyncio.to_thread(groups_of, calibration),
-    }
-
-
-def _differences(state: StateDep, calibration: Calibration) -> list[dict[str, Any]] | None:
-    upscaler = state.service.upscalers.get(calibration.manifest.upscaler)
-    if upscaler is None:
-        return None
-    try:
-        return differences(calibration.pipeline, upscaler)
-    except UpscalerUnavailable:
-        return None
+    response.headers["Location"] = f"{router.prefix}/{smaller.id}"
+    return await detail(state, smaller)

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import structlog
 from fastapi import Depends, Request, Response
 from fastapi.routing import APIRoute
+from fastapi.security import APIKeyHeader, HTTPBearer
 from starlette.exceptions import HTTPException
 
 from app.api.auth import Keyring, require, sent_key
@@ -59,7 +60,18 @@ def _state(request: Request) -> State:
 StateDep = Annotated[State, Depends(_state)]
 
 
-async def _client(request: Request, state: StateDep) -> str | None:
+_BEARER = HTTPBearer(scheme_name="bearer", auto_error=False)
+_HEADER = APIKeyHeader(name="X-API-Key", scheme_name="header", auto_error=False)
+
+
+def _keys(_: Annotated[Any, Depends(_BEARER)], __: Annotated[Any, Depends(_HEADER)]) -> None:
+    """Says in the OpenAPI document how keys are sent; they are read by `app/api/auth.py`."""
+
+
+_Keys = Annotated[None, Depends(_keys)]
+
+
+async def _client(request: Request, state: StateDep, _: _Keys = None) -> str | None:
     key = None
     if not state.client_keys.empty:
         is_admin = state.admin_keys.key_id(sent_key(request.headers)) is not None
@@ -68,7 +80,7 @@ async def _client(request: Request, state: StateDep) -> str | None:
     return key
 
 
-async def _admin(request: Request, state: StateDep) -> str:
+async def _admin(request: Request, state: StateDep, _: _Keys = None) -> str:
     key = _admin_key(request, state)
     await check_form(request)
     return key

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
-from fastapi.responses import JSONResponse
+from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.api.calibrations import detail
 from app.api.deps import AdminDep, AdminRoute, StateDep
+from app.api.documents import CalibrationDetail, detail
 from app.api.problems import problem_responses
 from app.calibration.derive import derive
 from app.calibration.guarantee import GuaranteeSettings
@@ -33,8 +32,8 @@ class DeriveIn(BaseModel):
     ),
 )
 async def derive_calibration(
-    calibration_id: str, asked: DeriveIn, state: StateDep, key: AdminDep
-) -> JSONResponse:
+    calibration_id: str, asked: DeriveIn, response: Response, state: StateDep, key: AdminDep
+) -> CalibrationDetail:
     """A new calibration with another guarantee, from the stored staircases, at once."""
     parent = await state.admin.finished(calibration_id)
     if asked.activate:
@@ -57,8 +56,5 @@ async def derive_calibration(
         await state.audit(
             "calibration.derive", key, parent=parent.id, calibration=made.id, activate=activated
         )
-    return JSONResponse(
-        await detail(state, made),
-        status_code=201,
-        headers={"Location": f"{router.prefix}/{made.id}"},
-    )
+    response.headers["Location"] = f"{router.prefix}/{made.id}"
+    return await detail(state, made)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import APIRouter, Response
-from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
+from pydantic import BaseModel
 
 from app.api.deps import State, StateDep
+from app.api.documents import Difference
 from app.api.gauges import observe
 from app.errors import TrustscaleError
 from app.sampling.pipeline import differences
@@ -17,74 +19,88 @@ from app.upscalers.base import Upscaler
 router = APIRouter(tags=["health"])
 
 
+class Component(BaseModel):
+    """Whether a part can serve; of an upscaler, with which calibration."""
+
+    ready: bool
+    detail: str | None = None
+    calibration: str | None = None
+    differences: list[Difference] | None = None
+    canary: dict[str, Any] | None = None
+
+
+class Readiness(BaseModel):
+    """Ready if all components are."""
+
+    ready: bool
+    components: dict[str, Component]
+
+
 @router.get("/healthz", response_class=PlainTextResponse)
-async def healthz() -> str:
+async def get_health() -> str:
     """200 while the process lives."""
     return "ok\n"
 
 
 @router.get(
     "/readyz",
-    responses={
-        503: {"description": "A component is not ready", "content": {"application/json": {}}}
-    },
+    responses={503: {"description": "A component is not ready.", "model": Readiness}},
 )
-async def readyz(state: StateDep) -> Response:
+async def get_readiness(state: StateDep, response: Response) -> Readiness:
     """200 if every component can serve, else 503; the body names each component's state."""
-    components: dict[str, Any] = {"store": await _store(state), "jobs": await _jobs(state)}
+    components = {"store": await _store(state), "jobs": await _jobs(state)}
     for upscaler in state.service.upscalers.values():
         components[f"upscaler:{upscaler.name}"] = await _upscaler(state, upscaler)
     for name, component in components.items():
-        state.metrics.ready(name, component["ready"])
-    ready = all(component["ready"] for component in components.values())
-    return JSONResponse(
-        {"ready": ready, "components": components}, status_code=200 if ready else 503
-    )
+        state.metrics.ready(name, component.ready)
+    ready = all(component.ready for component in components.values())
+    response.status_code = 200 if ready else 503
+    return Readiness(ready=ready, components=components)
 
 
 @router.get("/metrics", response_class=PlainTextResponse)
-async def metrics(state: StateDep) -> Response:
+async def get_metrics(state: StateDep) -> Response:
     """Metrics in the Prometheus text format."""
     await observe(state.metrics, state.service, state.monitor, state.stores)
     return Response(state.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
 
-async def _store(state: State) -> dict[str, Any]:
+async def _store(state: State) -> Component:
     try:
         await state.stores.check()
     except TrustscaleError as error:
-        return {"ready": False, "detail": error.detail}
-    return {"ready": True}
+        return Component(ready=False, detail=error.detail)
+    return Component(ready=True)
 
 
-async def _jobs(state: State) -> dict[str, Any]:
+async def _jobs(state: State) -> Component:
     if state.worker is not None and state.worker.done():
-        return {"ready": False, "detail": "the job worker has stopped"}
+        return Component(ready=False, detail="the job worker has stopped")
     try:
         await state.queue.check()
     except TrustscaleError as error:
-        return {"ready": False, "detail": error.detail}
-    return {"ready": True}
+        return Component(ready=False, detail=error.detail)
+    return Component(ready=True)
 
 
-async def _upscaler(state: State, upscaler: Upscaler) -> dict[str, Any]:
+async def _upscaler(state: State, upscaler: Upscaler) -> Component:
     """Ready if it can be reached and its active calibration, if any, belongs to it."""
     try:
         await upscaler.check()
         active = await state.calibrations.active_id(upscaler.name)
         if active is None:
-            return {"ready": True, "calibration": None, "detail": "no active calibration"}
+            return Component(ready=True, calibration=None, detail="no active calibration")
         calibration = await state.calibrations.get(active)
         found = differences(calibration.pipeline, upscaler)
         watch = state.service.canaries
         canary = await watch.report(upscaler.name, active) if watch else {}
     except TrustscaleError as error:
-        return {"ready": False, "detail": error.detail}
+        return Component(ready=False, detail=error.detail)
     if found:
-        return {
-            "ready": False,
-            "calibration": active,
-            "detail": "calibration-mismatch",
-            "differences": found,
-        }
-    return {"ready": True, "calibration": active, **canary}
+        return Component(
+            ready=False,
+            calibration=active,
+            detail="calibration-mismatch",
+            differences=[Difference(**one) for one in found],
+        )
+    return Component(**{"ready": True, "calibration": active, **canary})

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse
@@ -14,7 +14,7 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel
 
 from app.api.deps import ClientDep, StateDep
-from app.api.problems import problem_responses
+from app.api.problems import Problem, problem_responses
 from app.stores.base import JobKind, JobState, JobStatus, Progress
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], responses=problem_responses("bad-request"))
@@ -31,7 +31,7 @@ class JobOut(BaseModel):
     started_at: datetime | None
     finished_at: datetime | None
     result: str | None
-    error: dict[str, Any] | None
+    error: Problem | None
 
     @classmethod
     def of(cls, job: JobStatus) -> JobOut:
@@ -49,7 +49,7 @@ _PROBLEMS = problem_responses("not-found", "unauthorized")
 
 
 @router.get("/{job_id}", responses=_PROBLEMS)
-async def read_job(job: JobDep) -> JobOut:
+async def get_job(job: JobDep) -> JobOut:
     """The job now."""
     return JobOut.of(job)
 

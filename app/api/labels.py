@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, File, Header, Request, UploadFile
 from fastapi.responses import JSONResponse, Response
 
 from app.api.calibrations import MAX_ARCHIVE_BYTES
 from app.api.deps import AdminDep, AdminRoute, StateDep
+from app.api.document import body_of, file_response
+from app.api.documents import WaitingPair, waiting
 from app.api.jobs import JobOut, accepted
 from app.api.pair_forms import MAX_FILE_BYTES
 from app.api.problems import problem_responses
@@ -25,9 +27,11 @@ _PROBLEMS = problem_responses("unauthorized", "forbidden", "not-found", "conflic
 
 
 @router.get(
-    "/{calibration_id}/pairs/{name}/{part}.png", response_class=Response, responses=_PROBLEMS
+    "/{calibration_id}/pairs/{name}/{part}.png",
+    response_class=Response,
+    responses={**file_response("image/png"), **_PROBLEMS},
 )
-async def read_pair_image(
+async def get_pair_image(
     calibration_id: str,
     name: str,
     part: Literal["x", "y", "prediction", "label"],
@@ -60,6 +64,7 @@ async def read_pair_image(
         **problem_responses("conflict", status=412),
     },
     max_body_size=MAX_FILE_BYTES,
+    openapi_extra=body_of("image/png"),
 )
 async def put_label(
     calibration_id: str,
@@ -92,12 +97,12 @@ async def put_labels(
     state: StateDep,
     key: AdminDep,
     archive: Annotated[UploadFile, File(description="zip or tar with labels/NAME.png")],
-) -> list[dict[str, Any]]:
+) -> list[WaitingPair]:
     """Many labels at once; the answer lists all pairs."""
     job = await _pending(state, calibration_id)
     await state.admin.put_labels(job, lambda: archive_files(archive.file, ArchiveLimits()))
     await state.audit("calibration.labels", key, job=job.id)
-    return await state.admin.waiting_pairs(job)
+    return waiting(await state.admin.waiting_pairs(job))
 
 
 @router.post(

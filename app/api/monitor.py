@@ -10,6 +10,7 @@ from fastapi import APIRouter, Query
 from fastapi.responses import Response
 
 from app.api.deps import AdminDep, AdminRoute, State, StateDep
+from app.api.document import file_response
 from app.api.problems import problem_responses
 from app.errors import UpscalerUnavailable
 from app.monitor.plot import monitor_plot
@@ -30,8 +31,8 @@ router = APIRouter(
 Name = Annotated[str | None, Query(description="Only this upscaler.")]
 
 
-@router.get("", response_model=MonitorReport)
-async def read_monitor(
+@router.get("")
+async def get_monitor(
     state: StateDep,
     _: AdminDep,
     upscaler: Name = None,
@@ -45,9 +46,9 @@ async def read_monitor(
 @router.get(
     "/plot.svg",
     response_class=Response,
-    responses={200: {"content": {"image/svg+xml": {}}, "description": "A picture."}},
+    responses=file_response("image/svg+xml"),
 )
-async def read_plot(state: StateDep, _: AdminDep, upscaler: Name = None) -> Response:
+async def get_monitor_plot(state: StateDep, _: AdminDep, upscaler: Name = None) -> Response:
     """Evidence over the requests, and labelled losses against α; default: the first upscaler."""
     found = named(state.service.upscalers, upscaler, state.service.default)
     reports = await _reports(state, found, MOST_POINTS)

@@ -11,6 +11,7 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, Response
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
 from app import errors
@@ -23,6 +24,8 @@ SCOPE_KEY = "trustscale.problem"
 log = structlog.get_logger(__name__)
 
 
+_ALPHA = {("body", "alpha"), ("query", "alpha")}
+
 # 400 is how the framework calls a body that it cannot read; here that is 422, as all bad requests.
 _BY_STATUS = {
     400: "bad-request",
@@ -30,6 +33,20 @@ _BY_STATUS = {
     405: "method-not-allowed",
     413: "image-too-large",
 }
+
+
+class Problem(BaseModel):
+    """A problem document (RFC 9457); `items`, `differences`, `fields` and others say more."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str = Field(json_schema_extra={"format": "uri-reference"})
+    title: str
+    status: int
+    detail: str
+
+
+_PROBLEM = {"$ref": "#/components/schemas/Problem"}
 
 
 def problem_response(document: dict[str, Any], headers: dict[str, str] | None = None) -> Response:
@@ -71,12 +88,14 @@ def _expected(request: Request, error: Exception) -> Response:
 
 def _validation(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for this class
+    found = error.errors()
     items = [
-        {"field": ".".join(map(str, item["loc"][1:])), "reason": item["msg"]}
-        for item in error.errors()
+        {"field": ".".join(map(str, item["loc"][1:])), "reason": item["msg"]} for item in found
     ]
     detail = "; ".join(f"{item['field']}: {item['reason']}" for item in items)
-    return _counted(request, problem("bad-request", f"{detail}.", fields=items))
+    is_alpha = any(item["loc"] in _ALPHA and item["type"] != "extra_forbidden" for item in found)
+    slug = "bad-alpha" if is_alpha else "bad-request"
+    return _counted(request, problem(slug, f"{detail}.", fields=items))
 
 
 def _http(request: Request, error: Exception) -> Response:
@@ -125,24 +144,10 @@ def problem_responses(*slugs: str, status: int | None = None) -> dict[int | str,
             status or kind.status,
             {
                 "description": kind.title,
-                "content": {MEDIA_TYPE: {"schema": _SCHEMA, "examples": {}}},
+                "content": {MEDIA_TYPE: {"schema": _PROBLEM, "examples": {}}},
             },
         )
         response["content"][MEDIA_TYPE]["examples"][slug] = {
             "value": {**problem(slug, kind.explanation), "status": status or kind.status}
         }
     return responses
-
-
-_SCHEMA = {
-    "type": "object",
-    "title": "Problem",
-    "description": "RFC 9457 problem document",
-    "required": ["type", "title", "status", "detail"],
-    "properties": {
-        "type": {"type": "string", "format": "uri-reference"},
-        "title": {"type": "string"},
-        "status": {"type": "integer"},
-        "detail": {"type": "string"},
-    },
-}

@@ -15,9 +15,10 @@ from PIL import Image
 
 from app.api.clients import client_name, while_connected
 from app.api.deps import ClientDep, State, StateDep
+from app.api.document import file_response
 from app.api.problems import problem_responses
 from app.images.encode import png_mask
-from app.serving.answer import Result, parse_alpha
+from app.serving.answer import Result, check_alpha
 from app.serving.files import IMAGE, MASK, SIGMA, TRUST, png_overlay, png_text, sigma_map
 from app.system import to_the_end
 
@@ -26,13 +27,12 @@ router = APIRouter(
 )
 
 ResultId = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
-Alpha = Annotated[str | None, Query(description="Another α than the result's own.")]
+Alpha = Annotated[
+    float | None,
+    Query(ge=0, allow_inf_nan=False, description="Another α than the result's own."),
+]
 
 _STORED: Mapping[str, str] = {"image": IMAGE, "trust": TRUST}
-
-_PNG: dict[int | str, dict[str, Any]] = {
-    200: {"content": {"image/png": {}}, "description": "A PNG file."}
-}
 
 
 @router.get(
@@ -40,7 +40,7 @@ _PNG: dict[int | str, dict[str, Any]] = {
     response_model=Result,
     responses=problem_responses("not-found", "unauthorized"),
 )
-async def read_result(result_id: ResultId, state: StateDep, _: ClientDep) -> Response:
+async def get_result(result_id: ResultId, state: StateDep, _: ClientDep) -> Response:
     """The JSON answer again."""
     return Response(await state.stores.results.document(result_id), media_type="application/json")
 
@@ -49,12 +49,12 @@ async def read_result(result_id: ResultId, state: StateDep, _: ClientDep) -> Res
     "/{result_id}/{part}.png",
     response_class=Response,
     responses={
-        **_PNG,
+        **file_response("image/png"),
         **problem_responses("not-found", "bad-alpha", "unauthorized", "overloaded"),
         **problem_responses("overloaded", status=429),
     },
 )
-async def read_part(
+async def get_result_file(
     request: Request,
     result_id: ResultId,
     part: Literal["image", "mask", "trust", "overlay"],
@@ -70,7 +70,7 @@ async def read_part(
     if part in _STORED:
         return _png(await results.blob(result_id, _STORED[part]))
     result = Result.model_validate_json(await results.document(result_id))
-    asked = parse_alpha(alpha, result.alpha)
+    asked = check_alpha(alpha, result.alpha)
     if part == "mask" and asked == result.alpha:
         return _png(await results.blob(result_id, MASK))
     await state.limits.take(client_name(request, key), "requests")

@@ -16,6 +16,7 @@ from fastapi.responses import JSONResponse, Response
 
 from app.api.clients import client_name, while_connected
 from app.api.deps import ClientDep, State, StateDep
+from app.api.document import BINARY
 from app.api.jobs import JobOut
 from app.api.problems import problem_responses
 from app.errors import BadRequest, Overloaded
@@ -43,7 +44,7 @@ _QUALITY = re.compile(r"0(\.\d{0,3})?|1(\.0{0,3})?")
         200: {
             "description": "The result; with `Accept: application/zip` or `multipart/mixed` "
             "image.png, mask.png, trust.png and result.json together.",
-            "content": {_ZIP: {}, _MIXED: {}},
+            "content": {_ZIP: {"schema": BINARY}, _MIXED: {"schema": BINARY}},
         },
         202: {"description": "With `Prefer: respond-async`: the job.", "model": JobOut},
         **problem_responses(
@@ -72,10 +73,12 @@ async def upscale(
     image: Annotated[UploadFile, File(description="A PNG, JPEG or WebP image.")],
     upscaler: Annotated[str | None, Form(description="Name; default: the first one.")] = None,
     alpha: Annotated[
-        str | None,
+        float | None,
         Form(
+            ge=0,
+            allow_inf_nan=False,
             description="Largest expected error tolerated in the mask; default: the calibration's.",
-            examples=["0.1"],
+            examples=[0.1],
         ),
     ] = None,
     seed: Annotated[

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from typing import Any
 
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from app.api.deps import ClientDep, StateDep
+from app.api.documents import GuaranteeFacts
 from app.api.problems import problem_responses
 from app.calibration.insight import thresholds
 from app.errors import UpscalerUnavailable
@@ -38,7 +38,7 @@ class UpscalerOut(BaseModel):
     fingerprint: str | None
     samples: int
     calibration: str | None
-    guarantee: dict[str, Any] | None = Field(description="Of the active calibration.")
+    guarantee: GuaranteeFacts | None = Field(description="Of the active calibration.")
     groups: dict[str, int] = Field(description="Its groups, with the number of pairs of each.")
     default: bool
     default_alpha: float | None
@@ -67,7 +67,7 @@ async def list_upscalers(state: StateDep, _: ClientDep) -> list[UpscalerOut]:
                 fingerprint=fingerprint,
                 samples=calibration.pipeline.samples if calibration else default_samples(upscaler),
                 calibration=active,
-                guarantee=calibration.guarantee.facts() if calibration else None,
+                guarantee=GuaranteeFacts(**calibration.guarantee.facts()) if calibration else None,
                 groups=dict(calibration.groups) if calibration else {},
                 default=upscaler.name == state.service.default,
                 default_alpha=calibration.manifest.default_alpha if calibration else None,

@@ -8,9 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.calibration.guarantee import GuaranteeSettings
 from app.calibration.record import Manifest
-from app.conformal.fidelity import Settings as FidelitySettings
+from app.conformal.fidelity import FidelitySettings
 from app.conformal.folding import MAX_SAMPLES
-from app.conformal.indecision import Settings as IndecisionSettings
+from app.conformal.indecision import IndecisionSettings
 from app.errors import BadRequest
 from app.images.degrade import Degradation
 from app.sampling.defaults import default_estimator, default_samples

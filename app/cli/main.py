@@ -14,7 +14,17 @@ import typer
 
 import workers.cli
 from app import __version__
-from app.cli import calibrate, calibrations, config, evaluate, jobs, serve, upscale, upscalers
+from app.cli import (
+    calibrate,
+    calibrations,
+    config,
+    evaluate,
+    jobs,
+    openapi,
+    serve,
+    upscale,
+    upscalers,
+)
 from app.errors import ConfigError, TrustscaleError
 from app.settings import read_secret_files
 
@@ -48,6 +58,7 @@ app.command("jobs")(jobs.jobs)
 app.command("upscale")(upscale.upscale)
 app.command("calibrate")(calibrate.calibrate)
 app.command("evaluate")(evaluate.evaluate)
+app.command("openapi")(openapi.openapi)
 app.add_typer(calibrations.app, name="calibrations")
 app.add_typer(upscalers.app, name="upscalers")
 app.add_typer(config.app, name="config")

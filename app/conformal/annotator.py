@@ -35,7 +35,7 @@ _C1, _C2 = np.float32(0.01**2), np.float32(0.03**2)
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class AnnotatorSettings:
     """The rule and its thresholds, as a calibration records them.
 
     name, version: of the rule; the version is raised whenever a label could change.
@@ -91,6 +91,9 @@ class Settings:
     def radius(self) -> int:
         """How far, in pixels, the label of a pixel looks: the blur, the opening and the margin."""
         return gaussian_radius(self.blur) + 2 * (self.opening // 2) + self.margin
+
+
+Settings = AnnotatorSettings
 
 
 def label(

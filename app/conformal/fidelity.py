@@ -158,7 +158,7 @@ def metric_names() -> tuple[str, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class FidelitySettings:
     """How the error is measured.
 
     metric: a name in `METRICS`.
@@ -225,6 +225,9 @@ class Settings:
     def title(self) -> str:
         """The metric as lists show it; labels that no person drew are called so."""
         return self.metric if self.labels == "people" else f"{self.metric} ({self.labels} labels)"
+
+
+Settings = FidelitySettings
 
 
 def bound(settings: Settings | Mapping[str, Any] | None = None) -> float:

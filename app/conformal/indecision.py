@@ -51,7 +51,7 @@ class Estimator:
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class IndecisionSettings:
     """How σ is made from the samples.
 
     estimator: a name in `ESTIMATORS`.
@@ -136,6 +136,9 @@ class Settings:
     def least_samples(self) -> int:
         """M from which on σ says anything."""
         return max(self.row.least_samples, self.fit.least_samples if self.fit else 1)
+
+
+Settings = IndecisionSettings
 
 
 class Accumulator(Folded):

@@ -13,10 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.conformal import RiskCurve, Staircase, fidelity
-from app.conformal.fidelity import Settings as FidelitySettings
+from app.conformal.fidelity import FidelitySettings
 from app.conformal.filters import gaussian_blur
-from app.conformal.indecision import Accumulator
-from app.conformal.indecision import Settings as IndecisionSettings
+from app.conformal.indecision import Accumulator, IndecisionSettings
 from app.evaluation.cache import Samples
 from app.evaluation.reduce import ErrorMaps
 from app.evaluation.variants import Variant

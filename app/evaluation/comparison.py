@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.conformal.baselines import intervals, weights
-from app.conformal.fidelity import Settings as FidelitySettings
+from app.conformal.fidelity import FidelitySettings
 from app.evaluation.cache import Samples
 from app.evaluation.reduce import ErrorMaps
 from app.evaluation.variants import Variant

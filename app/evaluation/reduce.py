@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.conformal import Staircase, fidelity
-from app.conformal.fidelity import Settings as FidelitySettings
+from app.conformal.fidelity import FidelitySettings
 from app.conformal.lab import normalised_lab
 from app.upscalers.base import RGB
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from app.conformal.indecision import Settings as IndecisionSettings
+from app.conformal.indecision import IndecisionSettings
 from app.evaluation.cache import SampleCache, Samples
 from app.sampling.measure import Measurement, measure
 from app.sampling.pipeline import Pipeline, Prediction

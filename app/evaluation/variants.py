@@ -9,9 +9,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from app.conformal.fidelity import Settings as FidelitySettings
+from app.conformal.fidelity import FidelitySettings
 from app.conformal.folding import MAX_SAMPLES
-from app.conformal.indecision import Settings as IndecisionSettings
+from app.conformal.indecision import IndecisionSettings
 from app.errors import BadRequest
 from app.sampling.pipeline import Pipeline, Prediction
 from app.upscalers.base import Upscaler

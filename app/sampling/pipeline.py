@@ -17,9 +17,9 @@ from pydantic import (
     model_validator,
 )
 
-from app.conformal.fidelity import Settings as FidelitySettings
+from app.conformal.fidelity import FidelitySettings
 from app.conformal.folding import MAX_SAMPLES
-from app.conformal.indecision import Settings as IndecisionSettings
+from app.conformal.indecision import IndecisionSettings
 from app.errors import CalibrationMismatch, UpscalerUnavailable
 from app.upscalers.base import Upscaler
 

@@ -79,20 +79,16 @@ class Result(BaseModel):
     links: Links
 
 
-def parse_alpha(text: str | float | None, default: float) -> float:
+def check_alpha(alpha: float | None, default: float) -> float:
     """α of a request: any finite number ≥ 0.
 
     Raises:
-        BadAlpha: not a number, negative, or not finite.
+        BadAlpha: negative, or not finite.
     """
-    if text is None or text == "":
+    if alpha is None:
         return default
-    try:
-        alpha = float(text)
-    except ValueError:
-        raise BadAlpha(f"alpha={str(text)[:40]!r} is not a number.") from None
     if not (alpha >= 0 and math.isfinite(alpha)):
-        raise BadAlpha(f"alpha must be a finite number of at least 0, got {text}.")
+        raise BadAlpha(f"alpha must be a finite number of at least 0, got {alpha}.")
     return alpha
 
 

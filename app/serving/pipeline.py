@@ -27,7 +27,7 @@ from app.images.encode import png_grey16, png_mask, png_rgb
 from app.sampling.measure import Measurement, measure
 from app.sampling.pipeline import guard, learn
 from app.serving.admission import Slots
-from app.serving.answer import Links, Result, guarantee, parse_alpha, threshold_json, warnings_of
+from app.serving.answer import Links, Result, check_alpha, guarantee, threshold_json, warnings_of
 from app.serving.files import IMAGE, INPUT, MASK, SIGMA, TRUST, png_text
 from app.serving.footprint import footprint
 from app.stores.base import ResultStore
@@ -45,7 +45,7 @@ class UpscaleRequest:
     """
 
     upscaler: str | None = None
-    alpha: str | float | None = None
+    alpha: float | None = None
     seed: int | None = None
     background: str | None = None
     client: str | None = None
@@ -171,7 +171,7 @@ async def choose_curve(work: Work) -> None:
 
 async def choose_alpha(work: Work) -> None:
     """α of the request, or of the calibration. Raises BadAlpha."""
-    work.alpha = parse_alpha(work.request.alpha, work.calibration.manifest.default_alpha)
+    work.alpha = check_alpha(work.request.alpha, work.calibration.manifest.default_alpha)
 
 
 async def choose_seed(work: Work) -> None:

@@ -27,14 +27,10 @@ class TestHealth:
         """Each component says that it is ready."""
         response = client.get("/readyz")
         assert response.status_code == 200
-        assert response.json() == {
-            "ready": True,
-            "components": {
-                "store": {"ready": True},
-                "jobs": {"ready": True},
-                "upscaler:fake": {"ready": True, "calibration": calibration.id},
-            },
-        }
+        components = response.json()["components"]
+        assert set(components) == {"store", "jobs", "upscaler:fake"}
+        assert all(component["ready"] for component in components.values())
+        assert components["upscaler:fake"]["calibration"] == calibration.id
 
     def test_an_upscaler_that_cannot_be_reached(self, client, upscaler):
         """Readiness names the component at fault; liveness and the list of upscalers go on."""
@@ -57,7 +53,7 @@ class TestHealth:
         response = client.get("/readyz")
         assert response.status_code == 503
         component = response.json()["components"]["jobs"]
-        assert component == {"ready": False, "detail": "The queue is away."}
+        assert (component["ready"], component["detail"]) == (False, "The queue is away.")
 
     def test_a_mismatch(self, start):
         """An upscaler other than the calibrated one is not ready."""

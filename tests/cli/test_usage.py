@@ -21,6 +21,7 @@ COMMANDS = [
     ["calibrations", "import"],
     ["config"],
     ["config", "check"],
+    ["openapi"],
 ]
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from app.calibration.guarantee import GuaranteeSettings
 from app.conformal.fidelity import LAB_BOUND, Settings, metric_names
 from app.errors import BadAlpha
-from app.serving.answer import guarantee, parse_alpha, threshold_json, warnings_of
+from app.serving.answer import check_alpha, guarantee, threshold_json, warnings_of
 from tests.factories import calibration_of, changed
 from tests.fakes import FakeUpscaler
 
@@ -32,46 +32,18 @@ def with_fidelity(calibration, **fields):
 
 
 class TestAlpha:
-    @pytest.mark.parametrize(
-        ("text", "alpha"),
-        [
-            ("0.1", 0.1),
-            (" 0.25 ", 0.25),
-            ("1e-3", 0.001),
-            (".5", 0.5),
-            ("3", 3),
-            ("0", 0),
-            (0.2, 0.2),
-        ],
-    )
-    def test_numbers(self, text, alpha):
-        """Any finite number from 0 on."""
-        assert parse_alpha(text, 9) == alpha
+    @pytest.mark.parametrize("alpha", [0, 0.2, 3])
+    def test_numbers(self, alpha):
+        """Any finite number from 0 on; without one, the calibration's α."""
+        assert check_alpha(alpha, 9) == alpha
+        assert check_alpha(None, 0.125) == 0.125
 
-    @pytest.mark.parametrize("text", [None, ""])
-    def test_the_default(self, text):
-        """A missing or empty field is the calibration's α."""
-        assert parse_alpha(text, 0.125) == 0.125
-
-    @pytest.mark.parametrize(
-        "text", ["-1", "-0.001", "abc", "0,1", "10%", "nan", "inf", "-inf", "1e999", "0x1"]
-    )
-    def test_anything_else(self, text):
-        """The answer repeats what was sent, shortened."""
+    @pytest.mark.parametrize("alpha", [-0.001, math.nan, math.inf, -math.inf])
+    def test_anything_else(self, alpha):
+        """The answer repeats what was sent."""
         with pytest.raises(BadAlpha) as caught:
-            parse_alpha(text, 0.1)
-        assert text in caught.value.detail
-        assert len(caught.value.detail) < 120
-
-    @given(st.text())
-    def test_no_text_escapes(self, text):
-        """Any text is a usable number or a BadAlpha."""
-        try:
-            alpha = parse_alpha(text, 0.1)
-        except BadAlpha:
-            return
-        assert alpha >= 0
-        assert math.isfinite(alpha)
+            check_alpha(alpha, 0.1)
+        assert str(alpha) in caught.value.detail
 
 
 def test_infinite_thresholds_are_strings():

@@ -1,0 +1,67 @@
+"""The OpenAPI document, in a form that generators of clients understand."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from fastapi.routing import APIRoute
+
+from app.calibration.config import CalibrationConfig
+
+BINARY: Final = {"type": "string", "format": "binary"}
+
+
+_SCHEMAS = "#/components/schemas/"
+
+CONFIG: Final = {
+    "contentMediaType": "application/json",
+    "contentSchema": {"$ref": f"{_SCHEMAS}{CalibrationConfig.__name__}"},
+}
+"""The schema of a form field that is a `CalibrationConfig` as JSON."""
+
+
+def finished(document: dict[str, Any]) -> dict[str, Any]:
+    """The document of FastAPI with what generators of clients need."""
+    config = CalibrationConfig.model_json_schema(ref_template=f"{_SCHEMAS}{{model}}")
+    inner = config.pop("$defs", {})
+    schemas = document["components"]["schemas"]
+    schemas |= {CalibrationConfig.__name__: config} | {
+        name: schema for name, schema in inner.items() if name not in schemas
+    }
+    document["components"]["schemas"] = dict(sorted(schemas.items()))
+    found: dict[str, Any] = _with_binary(document)
+    return found
+
+
+def operation_id(route: APIRoute) -> str:
+    """Operations are called as their functions are."""
+    return route.name
+
+
+def file_response(media_type: str) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of a path operation that answers with a file."""
+    return {200: {"description": "The file.", "content": {media_type: {"schema": BINARY}}}}
+
+
+def body_of(media_type: str, *, form_file: str | None = None) -> dict[str, Any]:
+    """The `openapi_extra` of a path operation that reads its body itself: a file.
+
+    form_file: the file may also come as this file of a form.
+    """
+    content: dict[str, Any] = {media_type: {"schema": BINARY}}
+    if form_file is not None:
+        fields = {"type": "object", "properties": {form_file: BINARY}, "required": [form_file]}
+        content["multipart/form-data"] = {"schema": fields}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def _with_binary(value: Any) -> Any:
+    """A part of the document in which files are `format: binary`, which all generators know."""
+    if isinstance(value, list):
+        return [_with_binary(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if value.get("contentMediaType") == "application/octet-stream":
+        rest = {name: item for name, item in value.items() if name != "contentMediaType"}
+        return {**rest, "format": "binary"}
+    return {name: _with_binary(item) for name, item in value.items()}

@@ -1,0 +1,276 @@
+"""What the admin API says of calibrations, as documents with a schema."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.api.deps import State
+from app.api.jobs import JobOut
+from app.calibration.guarantee import GuaranteeKind
+from app.calibration.insight import groups_of, thresholds
+from app.calibration.record import Calibration, Provenance
+from app.errors import UpscalerUnavailable
+from app.images.degrade import Degradation
+from app.sampling.pipeline import Pipeline, differences
+from app.serving.answer import threshold_json
+from app.stores.base import CalibrationHead, JobState, JobStatus
+
+Threshold = float | Literal["-inf", "inf"]
+
+
+class CalibrationRow(CalibrationHead):
+    """A calibration in a list; `previous` is the one that an active one has replaced."""
+
+    active: bool
+    previous: str | None
+
+
+class PendingRow(JobOut):
+    """A job that is making a calibration, in a list."""
+
+    name: str | None
+    upscaler: str
+    metric: str
+    needs_label: bool
+
+    @classmethod
+    def of(cls, job: JobStatus) -> PendingRow:
+        """The public part of a stored job."""
+        return cls(
+            **JobOut.of(job).model_dump(),
+            name=job.about["name"],
+            upscaler=str(job.about["upscaler"]),
+            metric=str(job.about["metric"]),
+            needs_label=job.about["labels"] == "people",
+        )
+
+
+class PendingCalibration(BaseModel):
+    """A calibration that is being made, under the id of its job."""
+
+    id: str
+    state: JobState
+    job: PendingRow
+
+
+class Activation(BaseModel):
+    """Which calibration is active now, and which one it replaced."""
+
+    upscaler: str
+    calibration: str
+    previous: str | None
+    at: datetime
+
+
+class Item(BaseModel):
+    """A pair that was left out, or a file that is no part of one, and why."""
+
+    name: str
+    reason: str
+
+
+class Difference(BaseModel):
+    """A field in which the live pipeline differs from the calibrated one."""
+
+    field: str
+    calibrated: Any
+    live: Any
+
+
+class ThresholdRow(BaseModel):
+    """t_α at one α, and the mean share of the pairs' pixels below it."""
+
+    alpha: float
+    threshold: Threshold
+    trusted_fraction: float
+
+
+class GuaranteeFacts(BaseModel):
+    """What is promised; δ and the method are null where they have no meaning."""
+
+    model_config = ConfigDict(extra="allow")
+
+    kind: GuaranteeKind
+    delta: float | None
+    method: str | None
+
+
+class Group(BaseModel):
+    """A group of images with a curve of its own."""
+
+    model_config = ConfigDict(extra="allow")
+
+    group: str
+    n: int
+    min_alpha: float
+
+
+class Leakage(BaseModel):
+    """The bound that survives when so many of X were training images of the upscaler."""
+
+    n_leaked: int
+    bound: float
+
+
+class CalibrationDetail(BaseModel):
+    """Everything about a calibration but its pairs; n and the thresholds are those of the group.
+
+    `differences` from the live upscaler are those that forbid to serve from it; null: not known,
+    because it cannot be reached or is not configured.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    id: str
+    state: Literal["active", "ready"]
+    n: int = Field(description="Pairs.")
+    min_alpha: float = Field(description="Below it nothing can be trusted.")
+    bound: float = Field(description="B, the largest value the error can take.")
+    differences: list[Difference] | None
+    thresholds: list[ThresholdRow]
+    name: str | None
+    upscaler: str
+    created_at: datetime
+    pipeline: Pipeline
+    default_alpha: float
+    guarantee: GuaranteeFacts
+    degradation: Degradation | None = Field(description="How X was made; null: it was given.")
+    seed: int
+    skipped: list[Item]
+    provenance: Provenance
+    groups: list[Group]
+    leakage: Leakage | None = None
+
+
+class PairDetail(BaseModel):
+    """A measured pair. Sizes are those of Y in pixels."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: str
+    x_sha256: str
+    y_sha256: str
+    width: int
+    height: int
+    seed: int
+    mean_log_sigma: float
+    group: str | None
+    breakpoints: int = Field(description="Of its staircase.")
+
+
+class WaitingPair(BaseModel):
+    """A pair of a job; sizes and digest are known once its prediction is made."""
+
+    name: str
+    state: Literal["queued", "measured", "awaiting_label", "skipped"]
+    labelled: bool
+    label_version: int | None
+    width: int | None = None
+    height: int | None = None
+    prediction_sha256: str | None = None
+
+
+class CurvePoint(BaseModel):
+    """From this threshold on, up to the next one, the risk or the bound on it."""
+
+    threshold: float
+    risk: float
+
+
+class BacktestRow(BaseModel):
+    """One α: mean over the splits, and the 5 % and 95 % quantiles over the splits.
+
+    violations: share of the splits whose served half lost more than α on average.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    alpha: float
+    risk: float
+    risk_low: float
+    risk_high: float
+    trusted: float
+    trusted_low: float
+    trusted_high: float
+    violations: float
+
+
+class DominantPair(BaseModel):
+    """A pair whose loss is a large share of all losses."""
+
+    name: str
+    loss: float
+    share: float
+
+
+class Checks(BaseModel):
+    """Whether the assumptions look sound, at the default α."""
+
+    model_config = ConfigDict(extra="allow")
+
+    n: int
+    minimal_n: int
+    alpha: float
+    duplicates: list[Item]
+    sizes: list[str]
+    dominant_pairs: list[DominantPair]
+
+
+class Backtest(BaseModel):
+    """Realised risk and trusted area over random halvings of the pairs, and checks."""
+
+    model_config = ConfigDict(extra="allow")
+
+    splits: int
+    rows: list[BacktestRow]
+    checks: Checks
+
+
+async def detail(
+    state: State, calibration: Calibration, group: str | None = None
+) -> CalibrationDetail:
+    """The document of a calibration, or of a group of it."""
+    active = await state.calibrations.active_id(calibration.manifest.upscaler)
+    found = _differences(state, calibration)
+
+    def made() -> CalibrationDetail:
+        part = calibration.of_group(group)
+        return CalibrationDetail.model_validate(
+            {
+                **{name: value for name, value in calibration.document.items() if name != "pairs"},
+                "id": calibration.id,
+                "state": "active" if active == calibration.id else "ready",
+                "n": part.n,
+                "min_alpha": part.curve.min_alpha,
+                "bound": calibration.bound,
+                "differences": found,
+                "thresholds": [
+                    {**row, "threshold": threshold_json(row["threshold"])}
+                    for row in thresholds(part)
+                ],
+                "guarantee": calibration.guarantee.facts(),
+                "groups": groups_of(calibration),
+            }
+        )
+
+    return await asyncio.to_thread(made)
+
+
+def waiting(pairs: Sequence[Mapping[str, Any]]) -> list[WaitingPair]:
+    """The pairs of a job."""
+    return [WaitingPair.model_validate(pair) for pair in pairs]
+
+
+def _differences(state: State, calibration: Calibration) -> list[dict[str, Any]] | None:
+    upscaler = state.service.upscalers.get(calibration.manifest.upscaler)
+    if upscaler is None:
+        return None
+    try:
+        return differences(calibration.pipeline, upscaler)
+    except UpscalerUnavailable:
+        return None
