@@ -249,7 +249,7 @@ def of_server(detail: dict[str, Any]) -> dict[str, Any]:
         }
         for row in detail["thresholds"]
     ]
-    only_there = {"state", "thresholds", "bound", "differences"}
+    only_there = {"state", "thresholds", "bound", "differences", "leakage"}
     others = {name: value for name, value in detail.items() if name not in only_there}
     return {**head, **others, "thresholds": thresholds}
 
