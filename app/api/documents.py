@@ -138,11 +138,11 @@ class CalibrationDetail(BaseModel):
     created_at: datetime
     pipeline: Pipeline
     default_alpha: float
-    guarantee: GuaranteeFacts
     degradation: Degradation | None = Field(description="How X was made; null: it was given.")
     seed: int
     skipped: list[Item]
     provenance: Provenance
+    guarantee: GuaranteeFacts
     groups: list[Group]
     leakage: Leakage | None = None
 
