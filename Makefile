@@ -23,10 +23,18 @@ check: install  ## lint, format, types, layers; writes nothing
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo --no-cache
+	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory node_modules && npm run --silent check; \
+	elif [ "$$CI" ]; then echo "check: npm is missing, so the scripts of the pages are not checked" >&2; exit 1; \
+	else echo "check: no npm here; types and format of the scripts of the pages are not checked" >&2; fi
 
-fix: install  ## what ruff can mend by itself
+node_modules: package-lock.json  ## what checks the scripts of the pages
+	npm ci --silent --no-audit --no-fund
+	touch $@
+
+fix: install  ## what the linters can mend by themselves
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory node_modules && npm run --silent fix; fi
 
 openapi: install  ## docs/openapi.json, from the program
 	$(BIN)/trustscale openapi > docs/openapi.json
@@ -61,7 +69,7 @@ audit: install  ## known vulnerabilities of what the images are made of; asks Py
 	done
 
 clean:
-	rm -rf $(VENV) .servers demo-output sbom
+	rm -rf $(VENV) .servers demo-output sbom node_modules
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

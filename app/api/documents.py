@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.api.deps import State
 from app.api.jobs import JobOut
+from app.calibration import pictures
 from app.calibration.guarantee import GuaranteeKind
 from app.calibration.insight import groups_of, thresholds
 from app.calibration.record import Calibration, Provenance
@@ -144,6 +145,7 @@ class CalibrationDetail(BaseModel):
     provenance: Provenance
     guarantee: GuaranteeFacts
     groups: list[Group]
+    pictures: bool = Field(description="Whether any pictures of its pairs are kept.")
     leakage: Leakage | None = None
 
 
@@ -237,6 +239,7 @@ async def detail(
     """The document of a calibration, or of a group of it."""
     active = await state.calibrations.active_id(calibration.manifest.upscaler)
     found = _differences(state, calibration)
+    kept = await pictures.kept(state.stores.spool, calibration.id)
 
     def made() -> CalibrationDetail:
         part = calibration.of_group(group)
@@ -255,6 +258,7 @@ async def detail(
                 ],
                 "guarantee": calibration.guarantee.facts(),
                 "groups": groups_of(calibration),
+                "pictures": kept,
             }
         )
 

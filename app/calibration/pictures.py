@@ -82,6 +82,14 @@ async def of_calibration(spool: Spool, calibration: str, name: str, part: Part) 
     )
 
 
+async def kept(spool: Spool, calibration: str) -> bool:
+    """Whether there is any use in asking for pictures of a finished calibration."""
+    for job in await _jobs(spool, calibration):
+        if await spool.names(job):
+            return True
+    return False
+
+
 async def label_of_calibration(spool: Spool, calibration: str, name: str) -> bytes:
     """The label that a finished calibration was made with, as `of_calibration`."""
     for job in await _jobs(spool, calibration):

@@ -109,8 +109,19 @@ class Watched:
 
 def fits(page: Page) -> bool:
     """Whether nothing is wider than the window."""
-    wide, window = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
-    return bool(wide <= window)
+    # What is too wide for a phone zooms it out, so that its own width says nothing.
+    wide = page.evaluate("Math.max(document.documentElement.scrollWidth, innerWidth)")
+    return bool(wide <= (page.viewport_size or DESKTOP)["width"])
+
+
+def touch(page: Page, *paths: list[tuple[float, float]]) -> None:
+    """Fingers that go along paths of the same length."""
+    session = page.context.new_cdp_session(page)
+    for number, places in enumerate(zip(*paths, strict=True)):
+        points = [{"x": x, "y": y, "id": k} for k, (x, y) in enumerate(places)]
+        kind = "touchMove" if number else "touchStart"
+        session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+    session.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
 
 
 def barriers(page: Page) -> list[str]:

@@ -20,7 +20,7 @@ from tests.api.gateway import aside
 from tests.factories import calibration_of, encoded, photo
 from tests.fakes import FakeUpscaler
 from tests.web.admin import BASE, MARKUP, Api, module, signed_in, truths
-from tests.web.browser import ADMIN_KEY, PHONE, barriers
+from tests.web.browser import ADMIN_KEY, LOOKS, PHONE, barriers, fits
 
 pytestmark = [pytest.mark.slow, pytest.mark.servers]
 
@@ -57,18 +57,18 @@ class TestCreate:
 
         contents = {f"{k:03}.png": encoded(photo(k, 48, 48)) for k in range(5)}
         contents |= {"twin.png": encoded(photo(3, 48, 48)), f"{MARKUP}.png": b"no image"}
-        page.locator("input[data-role=y]").first.set_input_files(
-            files_of(tmp_path / "few", contents)
-        )
+        page.locator("input[data-role=y]").set_input_files(files_of(tmp_path / "few", contents))
         expect(page.locator("[data-verdict=few]")).to_contain_text("14 more are needed")
         refused = page.locator(".callout.warn .items")
         expect(refused).to_contain_text("twin: the same image as 003")
         expect(refused).to_contain_text(f"{MARKUP}: not a PNG, JPEG or WebP image")
         more = {f"{k:03}.jpg": encoded(photo(k, 48, 48), "JPEG") for k in range(10, 27)}
-        page.locator("input[data-role=y]").first.set_input_files(files_of(tmp_path / "more", more))
+        page.locator("input[data-role=y]").set_input_files(files_of(tmp_path / "more", more))
         expect(page.locator("[data-verdict=enough]")).to_contain_text("22 pairs are enough")
         page.get_by_label("Name", exact=True).fill(f"{MARKUP} clicked")
-        page.get_by_label("Samples M").fill("3")
+        page.get_by_label("Calls of the model per picture").fill("3")
+        expect(page.locator("#cost")).to_contain_text("66 calls of the model now, then 3 calls")
+        expect(page.locator(".way")).to_have_count(3)
         assert barriers(page) == []
         watched.screenshot("calibrations-new-light")
         page.get_by_role("button", name="Upload and calibrate").click()
@@ -83,12 +83,15 @@ class TestCreate:
         dialog = page.get_by_role("dialog")
         expect(dialog).to_contain_text(made)
         expect(dialog).to_contain_text(before)
+        expect(dialog.locator("#changes")).to_contain_text(
+            re.compile("Trusted at 0.1: .* % → .* %.*Smallest α: .* → ", re.DOTALL)
+        )
         dialog.get_by_role("button", name="Activate").click()
         expect(page.locator(".page-head .badge.trust")).to_have_text("active")
         assert active(api) == made
-        expect(page.locator(".audit")).to_contain_text(f"in place of {before}")
-        page.get_by_role("button", name="Roll back").click()
-        page.get_by_role("dialog").get_by_role("button", name="Roll back").click()
+        expect(page.locator(".audit")).to_contain_text("This one was activated in place of")
+        page.get_by_role("button", name="Back to", exact=False).click()
+        page.get_by_role("dialog").get_by_role("button", name="Back to", exact=False).click()
         expect(page.locator(".page-head").get_by_text("ready")).to_be_visible()
         assert active(api) == before
 
@@ -102,9 +105,9 @@ class TestCreate:
         files_of(pairs / "y", {**truth, "2.webp": encoded(photo(2, 48, 40), "WEBP")})
         page = signed_in(open_page, admin_site, "/calibrations?new").page
         page.locator("input[webkitdirectory]").set_input_files(pairs)
-        expect(page.locator(".tally")).to_contain_text("2 pairs X and Y")
+        expect(page.locator(".tally")).to_contain_text("2 pairs")
         refused = page.locator(".callout.warn .items")
-        expect(refused).to_contain_text("2: Y is 40×48, but 2× the size of X is 48×48")
+        expect(refused).to_contain_text("2: the original is 40×48, but 2× the size")
         expect(refused).to_contain_text("alone: y/ has no image of this name")
         page.get_by_role("button", name="Remove all").click()
         expect(page.locator(".tally")).to_have_count(0)
@@ -116,7 +119,7 @@ class TestCreate:
             }""",
             list(encoded(photo(7, 48, 48))),
         )
-        expect(page.locator(".tally")).to_contain_text("1 truth Y")
+        expect(page.locator(".tally")).to_contain_text("1 original")
         missed = """body => {
             const dataTransfer = new DataTransfer();
             dataTransfer.items.add(new File(["x"], "x.png"));
@@ -137,7 +140,7 @@ class TestCreate:
             files_of(tmp_path / "pairs" / "y" / group, images)
         page = signed_in(open_page, admin_site, "/calibrations?new").page
         page.locator("input[webkitdirectory]").set_input_files(tmp_path / "pairs")
-        expect(page.locator(".tally")).to_contain_text("4 truths Y")
+        expect(page.locator(".tally")).to_contain_text("4 originals")
         page.get_by_role("button", name="Upload and calibrate").click()
         page.wait_for_url("**/calibrations?id=cal-*")
         made = page.url.rpartition("=")[2]
@@ -170,7 +173,7 @@ class TestCreate:
         page.get_by_role("button", name="Remove", exact=True).click()
         expect(page.get_by_role("button", name="Upload and calibrate")).to_be_disabled()
         page.get_by_label("Use an archive…").set_input_files(archive)
-        page.locator("input[data-role=y]").first.set_input_files(files_of(tmp_path / "cut", cut))
+        page.locator("input[data-role=y]").set_input_files(files_of(tmp_path / "cut", cut))
         expect(page.locator(".toast")).to_contain_text("take the place of pairs.zip")
         page.get_by_role("button", name="Upload and calibrate").click()
         expect(page.get_by_role("alert")).to_contain_text("b: ")
@@ -279,6 +282,52 @@ class TestDetail:
         wanted = [[point["threshold"], point["risk"]] for point in api.get(f"{BASE}/{made}/curve")]
         assert [[float(cell) for cell in row] for row in rows[1:]] == wanted
 
+    @pytest.mark.parametrize("look", LOOKS, ids=str)
+    def test_every_screen(self, open_page, admin_site, made, look):
+        """List, form and detail fit every screen, without barriers, and ask for nothing in vain."""
+        watched = signed_in(open_page, admin_site, "/calibrations", **look)
+        page, missing = watched.page, []
+        page.on("response", lambda one: one.status == 404 and missing.append(one.url))
+        size = f"{look['viewport']['width']}-{look['color_scheme']}"
+        for name, path, seen in (
+            ("list", "/calibrations", ".pipeline:not(:empty)"),
+            ("new", "/calibrations?new", "#cost"),
+            ("detail", f"/calibrations?id={made}", "figure.chart svg"),
+        ):
+            page.goto(path)
+            expect(page.locator(seen).first).to_be_visible()
+            expect(page.get_by_role("heading", level=1)).to_have_count(1)
+            assert fits(page)
+            assert barriers(page) == []
+            watched.screenshot(f"calibrations-{name}-{size}")
+        assert missing == []
+
+    def test_worse_needs_force(self, open_page, admin_site, api):
+        """Worse is said in amber, trusting nothing beside the button; a refusal is insisted on."""
+        made = api.made(truths(3, first=700))
+        page = signed_in(open_page, admin_site, f"/calibrations?id={made}").page
+        expect(page.locator(".nothing-trusted")).to_contain_text("trusts nothing at its default")
+        asked = []
+
+        def refuse(route):
+            asked.append(route.request.post_data)
+            conflict = {"type": "/problems/conflict", "detail": "It trusts 0 % instead of 50 %."}
+            if "force" in str(route.request.post_data):
+                done = {"upscaler": "fast", "calibration": made, "previous": None}
+                route.fulfill(json=done)
+            else:
+                route.fulfill(status=409, json=conflict)
+
+        page.route("**/activate", refuse)
+        page.get_by_role("button", name="Activate").click()
+        dialog = page.get_by_role("dialog")
+        expect(dialog.locator("#changes.warn")).to_contain_text("Trusted at 0.1")
+        dialog.get_by_role("button", name="Activate").click()
+        expect(dialog).to_contain_text("It trusts 0 % instead of 50 %.")
+        dialog.get_by_role("button", name="Activate anyway").click()
+        expect(page.locator(".toast")).to_contain_text("is active now")
+        assert json.loads(asked[1]) == {"force": True}
+
     def test_compared_on_a_phone(self, open_page, admin_site, api, made):
         """Two are chosen in the list and laid over each other; what differs is named."""
         watched = signed_in(
@@ -287,11 +336,10 @@ class TestDetail:
         page = watched.page
         for chosen in (made, active(api)):
             page.locator(f"tr[data-id='{chosen}'] input").check()
-        assert barriers(page) == []
-        assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
-        watched.screenshot("calibrations-list-phone-dark")
         page.get_by_role("button", name="Compare two").click()
         expect(page.locator(".chart-step")).to_have_count(2)
+        areas = page.get_by_role("region", name="Trusted area at common α")
+        expect(areas).to_contain_text("points")
         differing = page.get_by_role("region", name="Differing settings")
         expect(differing.get_by_role("row", name="pairs 20 30")).to_be_visible()
         assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
@@ -328,7 +376,7 @@ class TestDetail:
         page.get_by_label("Calibration file").set_input_files(kept)
         expect(page.locator(f"tr[data-id='{made}']")).to_be_visible()
         page.goto(f"/calibrations?id={made}")
-        expect(page.locator(".pictures.gone").first).to_contain_text("not kept any more")
+        expect(page.locator(".pictures-gone")).to_contain_text("are not kept")
 
         page.goto("/calibrations")
         present = api.client.get(f"{BASE}/{active(api)}/export").content
@@ -357,7 +405,7 @@ class TestDetail:
         page = signed_in(open_page, admin_site, f"/calibrations?id={made}").page
         page.get_by_role("link", name="Add pairs").click()
         more = {f"{MARKUP}.png": encoded(photo(510, 48, 48))}
-        page.locator("input[data-role=y]").first.set_input_files(files_of(tmp_path / "m", more))
+        page.locator("input[data-role=y]").set_input_files(files_of(tmp_path / "m", more))
         page.get_by_role("button", name="Upload and calibrate").click()
         page.wait_for_url(lambda url: "id=cal-" in url and made not in url)
         longer = page.url.rpartition("=")[2]

@@ -58,7 +58,7 @@ class TestMonitor:
         fast = panel(watched, "fast")
         seen = served["requests"]["seen"]
         expect(fast.locator(".tile").first).to_have_text(f"Requests{seen}all counted")
-        expect(fast.locator(".tile", has_text="With known truth")).to_contain_text(
+        expect(fast.locator(".tile", has_text="Checked against the truth")).to_contain_text(
             str(served["feedback"]["n"])
         )
         expect(fast.locator("figure.chart svg")).to_have_count(4)
@@ -73,6 +73,11 @@ class TestMonitor:
         rows = list(csv.reader(io.StringIO(Path(saved.value.path()).read_text("utf-8"))))
         known = [point["log10_martingale"] for point in served["history"]]
         assert [float(row[1]) for row in rows[1:]] == pytest.approx(known)
+        checked = served["feedback"]
+        above = checked["n"] - checked["within"]
+        verdict = fast.locator(".verdict")
+        expect(verdict).to_contain_text("Inputs look as usual; of")
+        expect(verdict).to_contain_text(f"of {checked['n']} checked {above or 'none'} lay above α")
         expect(panel(watched, "slow")).to_contain_text("not calibrated")
         assert barriers(page) == []
         watched.screenshot("monitor-light")

@@ -13,7 +13,7 @@ from PIL import Image
 from playwright.sync_api import Page, expect
 
 from tests.factories import encoded, photo
-from tests.web.browser import ADMIN_KEY, LOOKS, TOUCH, barriers, fits, serving
+from tests.web.browser import ADMIN_KEY, LOOKS, TOUCH, barriers, fits, serving, touch
 from tests.web.results import BOUND
 
 pytestmark = [pytest.mark.slow, pytest.mark.servers]
@@ -65,16 +65,6 @@ def exact(page: Page) -> str:
 def zoom(page: Page) -> float:
     """Screen pixels per picture pixel, in percent."""
     return float(page.locator("#zoom-value").text_content().removesuffix(" %"))
-
-
-def touch(page: Page, *paths: list[tuple[float, float]]) -> None:
-    """Fingers that go along paths of the same length."""
-    session = page.context.new_cdp_session(page)
-    for number, places in enumerate(zip(*paths, strict=True)):
-        points = [{"x": x, "y": y, "id": k} for k, (x, y) in enumerate(places)]
-        kind = "touchMove" if number else "touchStart"
-        session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
-    session.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
 
 
 class TestTheIdea:

@@ -85,7 +85,7 @@ def test_areas_and_backtests_between_the_tabled_alphas(call):
     found["thresholds"] = [{"alpha": a, "trusted_fraction": a} for a in alphas]
     spread = {"risk": 0.1, "risk_low": 0, "risk_high": 0.2, "trusted_low": 0, "trusted_high": 1}
     rows = [{"alpha": a, **spread} for a in alphas]
-    area = call("calibrations/curves.js", "areaChart", found, rows)
+    area = call("calibrations/curves.js", "areaChart", [found], rows)
     assert [one["kind"] for one in area["series"]] == ["ranges", "step"]
     backtest = call("calibrations/curves.js", "backtestChart", found, rows)
     for series in [*area["series"], backtest["series"][0]]:

@@ -3,82 +3,67 @@
 import "./lib/shell.js";
 import { ApiError } from "./lib/api.js";
 import { confirmDialog } from "./lib/dialog.js";
-import { $, announce, h, replace } from "./lib/dom.js";
+import { $, announce } from "./lib/dom.js";
 import { count } from "./lib/format.js";
+import { html, render } from "./lib/html.js";
+import { Store } from "./lib/store.js";
 import { toast, toastError } from "./lib/toast.js";
 import { jobCard } from "./calibrations/job.js";
 import * as service from "./calibrations/service.js";
 import { askWhich } from "./annotate/conflict.js";
-import { deskOf } from "./annotate/desk.js";
+import { desk, revealCurrent } from "./annotate/desk.js";
 import { listenToKeys, showKeys } from "./annotate/keys.js";
 import { Session } from "./annotate/session.js";
 import { Tools } from "./annotate/tools.js";
 import { View } from "./annotate/view.js";
 
 const POLL_MS = 5000;
+const root = $("#view");
+root.replaceChildren();
 
 async function show() {
   const id = new URLSearchParams(location.search).get("id");
   if (!id) return choose();
   const found = await service.detail(id);
-  if (found.id !== id || !found.job)
-    return told(found, "This calibration is finished", "Its labels cannot change any more.");
+  if (found.id !== id || !found.job) {
+    render(
+      html`<h1>This calibration is finished</h1>
+        <p>Its labels cannot change any more. <a href=${service.page(found.id)}>${service.title(found)}</a></p>`,
+      root,
+    );
+    return;
+  }
   const { job } = found;
   document.title = `Labels for ${job.name || job.id} · Trustscale`;
   if (job.state === "awaiting_labels") return work(job);
-  replace(
-    $("#view"),
-    h("div", { class: "page-head" }, h("h1", {}, `Labels for ${job.name || job.id}`)),
-    h("p", {}, "Labels are drawn once all predictions are made."),
-    jobCard(job, { onEnd: () => location.reload() }),
+  render(
+    html`<div class="page-head"><h1>Labels for ${job.name || job.id}</h1></div>
+      <p>Labels are drawn once all predictions are made.</p>
+      ${jobCard(job, { onEnd: () => location.reload() })}`,
+    root,
   );
 }
 
 /** Without an id in the address: which calibrations wait for labels. */
 async function choose() {
   const jobs = (await service.pending()).filter((job) => job.needs_label);
-  replace(
-    $("#view"),
-    h(
-      "div",
-      { class: "page-head" },
-      h(
-        "div",
-        {},
-        h("h1", {}, "Annotate"),
-        h(
-          "p",
-          { class: "lead" },
-          "Mark where a prediction means something else than the truth. The marks become a semantic calibration.",
-        ),
-      ),
-    ),
-    jobs.length
-      ? h(
-          "div",
-          { class: "stack" },
-          // The card of a failed one stays: it says why.
-          jobs.map((job) => jobCard(job, { onEnd: ({ state }) => state !== "failed" && show() })),
-        )
-      : h(
-          "div",
-          { class: "card empty" },
-          h("p", {}, "No calibration waits for labels."),
-          h(
-            "p",
-            {},
-            h("a", { href: "/calibrations?new" }, "Start one"),
-            " with the fidelity error “Meaning, marked by people”.",
-          ),
-        ),
-  );
-}
-
-function told(found, title, text) {
-  replace(
-    $("#view"),
-    h("h1", {}, title),
-    h("p", {}, text, " ", h("a", { href: service.page(found.id) }, service.title(found))),
+  render(
+    html`<div class="page-head">
+        <div>
+          <h1>Annotate</h1>
+          <p class="lead">Mark where a prediction means something else than the truth. The marks become a semantic calibration.</p>
+        </div>
+      </div>
+      ${
+        jobs.length
+          ? // The card of a failed one stays: it says why.
+            html`<div class="stack">${jobs.map((job) => jobCard(job, { onEnd: ({ state }) => state !== "failed" && show() }))}</div>`
+          : html`<div class="card empty">
+              <p>No calibration waits for labels.</p>
+              <p><a href="/calibrations?new">Start one</a> in which people mark where the meaning differs.</p>
+            </div>`
+      }`,
+    root,
   );
 }
 
@@ -89,59 +74,75 @@ async function work(job) {
     () => update(),
     () => tools.finish(),
   );
-  const desk = deskOf(job, {
+  const store = new Store({
+    job,
+    session,
+    tool: "brush",
+    size: 24,
+    mode: "side",
+    zoom: "",
+    place: "",
+    isBusy: false,
+    isOvertaken: false,
+    ended: null,
+  });
+  const tools = new Tools({
+    onStep: stepped,
+    onMove: (at) => store.set({ place: at ? `${Math.floor(at.x)}, ${Math.floor(at.y)}` : "" }),
+  });
+  const view = new View({
+    onZoom: (zoom) => store.set({ zoom: `${Math.round(100 * zoom)} %` }),
+    onChange: () => store.tell(),
+    hands: tools.hands,
+  });
+  tools.connect(view);
+  const act = {
     open: (name) => guarded(() => open(name)),
-    tool: (name) => pick(name),
-    size: (size) => desk.showSize(tools.setSize(size)),
+    tool: pick,
+    size: resize,
     undo: () => step("undo"),
     redo: () => step("redo"),
     clear: () => {
       tools.finish();
-      const { mask } = session.current;
-      mask.begin();
-      mask.fill(0);
-      if (mask.end()) stepped();
+      empty(session.current) && stepped();
     },
-    mode: (mode) => setMode(mode),
-    swap: () => view.swap(),
-    auto: (on) => view.setAuto(on),
-    marks: () => toggleMarks(),
-    zoom: (factor) => view.zoomBy(factor),
-    fit: () => view.fit(),
+    mode: setMode,
+    marks: toggleMarks,
     previous: () => guarded(() => open(session.neighbour(-1))),
     next: () => guarded(() => open(session.neighbour(1))),
     nothing: () => guarded(nothingDiffers),
     onward: () => guarded(onward),
     finish: () => guarded(finish),
     resolve: () => guarded(() => resolve(session.current)),
-    keys: showKeys,
-  });
-  replace($("#view"), desk.root);
+  };
   let lastRefusal = null;
-  const view = new View(desk.panes, { onZoom: (zoom) => desk.showZoom(zoom) });
-  const tools = new Tools(view, { onStep: stepped, onMove: (at) => desk.showPlace(at) });
+  let revealed = null;
+  store.watch((state) => {
+    render(desk(state, act, view), root);
+    if (revealed === session.current?.name) return;
+    revealed = session.current?.name;
+    revealCurrent(root);
+  });
 
   function update() {
-    desk.showList(session);
-    desk.showState(session.current);
+    store.tell();
     const refused = session.unsaved.find((item) => item.state === "refused" && item.problem !== lastRefusal);
-    if (refused) {
-      lastRefusal = refused.problem;
-      toastError(refused.problem);
-    }
+    if (!refused) return;
+    lastRefusal = refused.problem;
+    toastError(refused.problem);
   }
 
   async function open(name) {
     if (!name || name === session.current?.name) return;
-    desk.busy(true);
+    store.set({ isBusy: true });
     try {
       const item = await session.open(name);
       if (!item) return;
       view.show(item);
-      desk.showOvertaken(false);
+      store.set({ isOvertaken: false });
       announce(`${name}, ${item.isLabelled ? "labelled" : "without a label"}`);
     } finally {
-      desk.busy(false);
+      store.set({ isBusy: false });
     }
     update();
   }
@@ -156,20 +157,32 @@ async function work(job) {
     if (session.current?.mask[direction]()) stepped();
   }
 
-  function pick(name) {
-    tools.setTool(name);
-    desk.showTool(name);
+  function pick(tool) {
+    tools.setTool(tool);
+    store.set({ tool });
+  }
+
+  function resize(size) {
+    tools.setSize(size);
+    store.set({ size: tools.size });
   }
 
   function setMode(mode) {
     view.setMode(mode);
-    desk.showMode(mode);
+    store.set({ mode });
   }
 
   function toggleMarks() {
     view.showsMarks = !view.showsMarks;
     view.draw();
-    desk.showMarks(view.showsMarks);
+    store.tell();
+  }
+
+  /** Take all marks away, as one step; whether there were any. */
+  function empty({ mask }) {
+    mask.begin();
+    mask.fill(0);
+    return mask.end();
   }
 
   async function nothingDiffers() {
@@ -179,13 +192,11 @@ async function work(job) {
     if (!current.mask.isEmpty) {
       const sure = await confirmDialog({
         title: "Nothing differs?",
-        body: h("p", {}, "The marks on this pair are removed. Undo brings them back."),
+        body: html`<p>The marks on this pair are removed. Undo brings them back.</p>`,
         confirm: "Remove the marks",
       });
       if (!sure) return;
-      current.mask.begin();
-      current.mask.fill(0);
-      current.mask.end();
+      empty(current);
     }
     await current.confirm();
     if (current.state === "clean") await onward();
@@ -209,11 +220,9 @@ async function work(job) {
     tools.finish();
     const sure = await confirmDialog({
       title: "Finish?",
-      body: h(
-        "p",
-        {},
-        `The calibration is made of all ${count(session.rows.length)} labels as they are now. They cannot change afterwards.`,
-      ),
+      body: html`<p>
+        The calibration is made of all ${count(session.rows.length)} labels as they are now. They cannot change afterwards.
+      </p>`,
       confirm: "Make the calibration",
     });
     if (!sure) return;
@@ -233,10 +242,10 @@ async function work(job) {
     clearInterval(polling);
     document.removeEventListener("visibilitychange", look);
     const cancelled = found.job?.state === "cancelled";
-    desk.showEnded(
-      cancelled ? "Somebody has cancelled this calibration." : "Somebody has finished the labels.",
-      service.page(found.id),
-    );
+    const words = cancelled
+      ? "Somebody has cancelled this calibration."
+      : "Somebody has finished the labels.";
+    store.set({ ended: { words, href: service.page(found.id) } });
     return true;
   }
 
@@ -246,7 +255,7 @@ async function work(job) {
     await session.refresh({ ask: false });
     if (!session.isOvertaken || tools.isDrawing) return;
     const item = session.current;
-    if (!item.isUnsaved) desk.showOvertaken(await item.refresh());
+    if (!item.isUnsaved) store.set({ isOvertaken: await item.refresh() });
   }
 
   addEventListener("beforeunload", stay);
@@ -256,30 +265,28 @@ async function work(job) {
   const look = () => poll().catch(() => {}); // the next save tells what is wrong
   const polling = setInterval(look, POLL_MS);
   document.addEventListener("visibilitychange", look);
+  const zoom = (key) => () => view.viewport.key({ key });
   listenToKeys({
     b: () => pick("brush"),
     e: () => pick("eraser"),
     l: () => pick("lasso"),
-    "[": () => desk.showSize(tools.setSize(tools.size - Math.max(1, tools.size * 0.2))),
-    "]": () => desk.showSize(tools.setSize(tools.size + Math.max(1, tools.size * 0.25))),
+    "[": () => resize(tools.size - Math.max(1, tools.size * 0.2)),
+    "]": () => resize(tools.size + Math.max(1, tools.size * 0.25)),
     z: () => step("undo"),
     redo: () => step("redo"),
-    "+": () => view.zoomBy(1.25),
-    "=": () => view.zoomBy(1.25),
-    "-": () => view.zoomBy(0.8),
-    0: () => view.fit(),
+    "+": zoom("+"),
+    "=": zoom("+"),
+    "-": zoom("-"),
+    0: zoom("0"),
     m: toggleMarks,
     f: () => setMode(view.mode === "side" ? "flicker" : "side"),
     " ": () => view.mode === "flicker" && view.swap(),
-    x: () => guarded(nothingDiffers),
-    n: () => guarded(onward),
-    j: () => guarded(() => open(session.neighbour(1))),
-    k: () => guarded(() => open(session.neighbour(-1))),
+    x: act.nothing,
+    n: act.onward,
+    j: act.next,
+    k: act.previous,
     "?": showKeys,
   });
-  pick("brush");
-  setMode("side");
-  desk.showSize(tools.setSize(24));
   await session.refresh();
   await open(session.nextUnlabelled() ?? session.rows[0]?.name);
 }
@@ -295,10 +302,10 @@ async function guarded(action) {
 
 show().catch((error) => {
   if (!(error instanceof ApiError)) throw error;
-  replace(
-    $("#view"),
-    h("h1", {}, "This did not work"),
-    h("p", { class: "callout bad", role: "alert" }, error.message),
-    h("p", {}, h("a", { href: "/annotate" }, "All that wait for labels")),
+  render(
+    html`<h1>This did not work</h1>
+      <p class="callout bad" role="alert">${error.message}</p>
+      <p><a href="/annotate">All that wait for labels</a></p>`,
+    root,
   );
 });

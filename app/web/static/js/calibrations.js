@@ -4,7 +4,8 @@
 import "./lib/shell.js";
 import { load } from "./calibrations/options.js";
 import { ApiError } from "./lib/api.js";
-import { $, h, replace } from "./lib/dom.js";
+import { $ } from "./lib/dom.js";
+import { html, render } from "./lib/html.js";
 
 const VIEWS = {
   list: () => import("./calibrations/list.js"),
@@ -14,6 +15,9 @@ const VIEWS = {
   compare: () => import("./calibrations/compare.js"),
 };
 
+const root = $("#view");
+root.replaceChildren();
+
 function viewOf(query) {
   if (query.has("new")) return "new";
   if (query.has("compare")) return "compare";
@@ -22,24 +26,21 @@ function viewOf(query) {
 }
 
 async function show() {
-  const root = $("#view");
   const query = new URLSearchParams(location.search);
   root.setAttribute("aria-busy", "true");
   try {
-    const [{ show: fill }] = await Promise.all([VIEWS[viewOf(query)](), load()]);
-    await fill(root, query);
+    const [view] = await Promise.all([VIEWS[viewOf(query)](), load()]);
+    await view.show(root, query);
   } catch (error) {
     if (!(error instanceof ApiError)) throw error;
-    replace(
+    render(
+      html`<h1>${error.status === 404 ? "Not here" : "This did not work"}</h1>
+        <p class="callout bad" role="alert">${error.message}</p>
+        <p class="button-row">
+          <button type="button" @click=${show}>Try again</button>
+          <a href="/calibrations">All calibrations</a>
+        </p>`,
       root,
-      h("h1", {}, error.status === 404 ? "Not here" : "This did not work"),
-      h("p", { class: "callout bad", role: "alert" }, error.message),
-      h(
-        "p",
-        { class: "button-row" },
-        h("button", { type: "button", onclick: show }, "Try again"),
-        h("a", { href: "/calibrations" }, "All calibrations"),
-      ),
     );
   } finally {
     root.removeAttribute("aria-busy");

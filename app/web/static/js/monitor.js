@@ -1,131 +1,99 @@
-// What happens while the service serves: do the inputs still look like the calibration images, does
-// the promise hold where the truth is known, do the upscalers work.
+// What happens while the service serves. Its question: is the promise still kept? Its one thing to do: read the sentence.
 
 import "./lib/shell.js";
 import { getJson } from "./lib/api.js";
-import { $, announce, h, replace } from "./lib/dom.js";
-import { Panel } from "./monitor/panel.js";
+import { $, announce } from "./lib/dom.js";
+import { html, nothing, render, repeat } from "./lib/html.js";
+import { Store } from "./lib/store.js";
+import { panel } from "./monitor/panel.js";
 
 const EVERY_MS = 10_000;
 const POINTS = 400;
 
-const view = $("#view");
-const panels = new Map();
-const when = h("span", { class: "hint when" });
-const pauseButton = h(
-  "button",
-  { type: "button", "aria-pressed": "false", onclick: () => setPaused(!paused) },
-  "Pause",
-);
-const alarms = h("div", {});
-const place = h("div", { class: "stack" });
-let paused = false;
-let timer = null;
-let busy = false;
+const root = $("#view");
+const store = new Store({
+  /** @type {any} */
+  report: null,
+  problem: "",
+  isPaused: false,
+  isBusy: false,
+});
+const { state } = store;
+let timer;
 
-replace(
-  view,
-  h(
-    "div",
-    { class: "page-head" },
-    h(
-      "div",
-      {},
-      h("h1", {}, "Monitor"),
-      h(
-        "p",
-        { class: "lead" },
-        "Whether inputs still look like the calibration images, and whether the promise holds where the truth is known.",
-      ),
-    ),
-    h(
-      "div",
-      { class: "button-row" },
-      when,
-      pauseButton,
-      h("button", { type: "button", onclick: () => refresh() }, "Refresh"),
-    ),
-  ),
-  alarms,
-  place,
-);
+root.replaceChildren();
+store.watch(() => render(page(), root));
 
-function setPaused(on) {
-  paused = on;
-  pauseButton.setAttribute("aria-pressed", String(on));
-  pauseButton.textContent = on ? "Go on" : "Pause";
+function page() {
+  const { report, isPaused, isBusy, problem } = state;
+  root.setAttribute("aria-busy", String(isBusy));
+  const clock = report ? new Date(report.at).toLocaleTimeString("en-GB") : "";
+  const when = problem ? "Not up to date" : isPaused ? `Paused at ${clock}` : report ? `As of ${clock}` : "";
+  return html`<div class="page-head">
+      <div>
+        <h1>Monitor</h1>
+        <p class="lead">Whether inputs still look like the calibration images, and whether the promise holds where the truth is known.</p>
+      </div>
+      <div class="button-row">
+        <span class="hint when">${when}</span>
+        <button type="button" aria-pressed=${isPaused} @click=${togglePaused}>${isPaused ? "Go on" : "Pause"}</button>
+        <button type="button" @click=${() => refresh()}>Refresh</button>
+      </div>
+    </div>
+    ${problem ? html`<p class="callout bad" role="alert"><strong>The monitor cannot be read</strong>${problem}</p>` : report ? verdict(report) : nothing}
+    <div class="stack">${repeat(report?.upscalers ?? [], keyOf, panel)}</div>`;
+}
+
+function keyOf({ upscaler, group, input_class: kind }) {
+  return JSON.stringify([upscaler, group ?? null, kind ?? null]);
+}
+
+function alarmsOf({ upscalers }) {
+  const alarms = upscalers.flatMap((one) => one.alarms);
+  const words = alarms.length
+    ? `${alarms.length === 1 ? "One alarm" : `${alarms.length} alarms`}: see below.`
+    : "No alarm.";
+  return { alarms, words };
+}
+
+function verdict(report) {
+  const { alarms, words } = alarmsOf(report);
+  const tone = alarms.some(({ severity }) => severity === "page") ? "bad" : alarms.length ? "warn" : "good";
+  return html`<p class="callout ${tone}" data-alarms=${alarms.length}>${words}</p>`;
+}
+
+function togglePaused() {
+  store.set({ isPaused: !state.isPaused });
   schedule();
-  if (on) when.textContent = "Paused";
-  else refresh();
+  if (!state.isPaused) refresh();
 }
 
 function schedule() {
   clearTimeout(timer);
-  if (!paused && !document.hidden) timer = setTimeout(refresh, EVERY_MS, { ask: false });
+  if (!state.isPaused && !document.hidden) timer = setTimeout(refresh, EVERY_MS, { ask: false });
 }
 
 /** Read and show; only what a person has asked for may ask him for a key. */
 async function refresh({ ask = true } = {}) {
-  if (busy) return;
-  busy = true;
-  view.setAttribute("aria-busy", "true");
+  if (state.isBusy) return;
+  store.set({ isBusy: true });
+  const before = state.report && alarmsOf(state.report).words;
   try {
-    show(await getJson(`/v1/admin/monitor?points=${POINTS}`, { kind: "admin", ask }));
+    const report = await getJson(`/v1/admin/monitor?points=${POINTS}`, { kind: "admin", ask });
+    store.set({ report, problem: "" });
+    const { words } = alarmsOf(report);
+    if (words !== before) announce(words);
   } catch (error) {
-    when.textContent = "Not up to date";
-    replace(
-      alarms,
-      h(
-        "p",
-        { class: "callout bad", role: "alert" },
-        h("strong", {}, "The monitor cannot be read"),
-        error.message,
-      ),
-    );
+    store.set({ problem: error.message });
   } finally {
-    busy = false;
-    view.removeAttribute("aria-busy");
+    store.set({ isBusy: false });
     schedule();
   }
 }
 
-function show({ at, upscalers }) {
-  const keyOf = ({ upscaler, group }) => JSON.stringify([upscaler, group ?? null]);
-  const keys = new Set(upscalers.map(keyOf));
-  for (const [key, panel] of panels) {
-    if (!keys.has(key)) {
-      panel.root.remove();
-      panels.delete(key);
-    }
-  }
-  for (const data of upscalers) {
-    const key = keyOf(data);
-    if (!panels.has(key)) {
-      const panel = new Panel(data);
-      panels.set(key, panel);
-      place.append(panel.root);
-    }
-    panels.get(key).update(data);
-  }
-  const total = upscalers.reduce((sum, one) => sum + one.alarms.length, 0);
-  const severe = upscalers.some((one) => one.alarms.some(({ severity }) => severity === "page"));
-  const verdict = total ? `${total === 1 ? "One alarm" : `${total} alarms`}: see below.` : "No alarm.";
-  const words = h(
-    "p",
-    { class: `callout ${severe ? "bad" : total ? "warn" : "good"}`, dataset: { alarms: total } },
-    verdict,
-  );
-  if (alarms.firstElementChild?.textContent !== verdict) {
-    replace(alarms, words);
-    announce(verdict);
-  }
-  const clock = new Date(at).toLocaleTimeString("en-GB");
-  when.textContent = paused ? `Paused at ${clock}` : `As of ${clock}`;
-}
-
 document.addEventListener("visibilitychange", () => {
   if (document.hidden) clearTimeout(timer);
-  else if (!paused) refresh({ ask: false });
+  else if (!state.isPaused) refresh({ ask: false });
 });
 document.addEventListener("keys", () => refresh({ ask: false }));
 refresh();

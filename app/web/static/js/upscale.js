@@ -26,7 +26,13 @@ function page(now) {
   const name = picture?.name ?? now.shown?.name;
   document.title = `${name ?? "Upscale"} · Trustscale`;
   const isFirst = !picture && !now.lost && !now.shown;
-  const main = picture ? picked(picture, now) : now.lost ? lost(now.lost) : now.shown ? result(now) : first(now);
+  const main = picture
+    ? picked(picture, now)
+    : now.lost
+      ? lost(now.lost)
+      : now.shown
+        ? result(now)
+        : first(now);
   if (isFirst) loadExample();
   return html`${strip(now, (one) => select(one), !isFirst)} ${main} ${now.isDropping ? html`<div class="drop-veil">Drop to upscale</div>` : nothing}`;
 }
@@ -66,7 +72,9 @@ intake.events.onFiles = (files, settings) => {
   if (before && before.state !== "failed") return;
   select(one);
   // What had the focus may be gone: go on where the picture is.
-  requestAnimationFrame(() => /** @type {HTMLElement} */ (root.querySelector(".item.selected .item-open"))?.focus());
+  requestAnimationFrame(() =>
+    /** @type {HTMLElement} */ (root.querySelector(".item.selected .item-open"))?.focus(),
+  );
 };
 
 queue.events.onEnded = (picture) => {
@@ -102,8 +110,11 @@ function lost({ title, text, id, again }) {
 
 /** Show what the address names: /r/ID or /?result=ID, or a picture of this browser. */
 async function follow(step) {
-  const id = /^\/r\/([\w-]+)$/.exec(location.pathname)?.[1] ?? new URLSearchParams(location.search).get("result");
-  const own = state.pictures.find((one) => one.id === step?.id) ?? (id && state.pictures.find((one) => one.result?.id === id));
+  const id =
+    /^\/r\/([\w-]+)$/.exec(location.pathname)?.[1] ?? new URLSearchParams(location.search).get("result");
+  const own =
+    state.pictures.find((one) => one.id === step?.id) ??
+    (id && state.pictures.find((one) => one.result?.id === id));
   if (own) {
     select(own, { push: false });
   } else if (!id) {
@@ -118,7 +129,8 @@ async function openLinked(id) {
   store.set({ selected: null, lost: null });
   try {
     const found = await getJson(`/v1/results/${encodeURIComponent(id)}`);
-    if (await stage.open({ result: found, name: "Shared result", file: null })) announce("The result is shown.");
+    if (await stage.open({ result: found, name: "Shared result", file: null }))
+      announce("The result is shown.");
   } catch (error) {
     const gone = error.status === 404;
     const text = gone
@@ -141,7 +153,8 @@ function neighbour(step) {
 document.addEventListener("keydown", (event) => {
   const target = /** @type {HTMLElement} */ (event.target);
   const isTyping = target.closest("input:not([type=range], [type=file]), select, textarea, dialog");
-  if (isTyping || event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
+  if (isTyping || event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]"))
+    return;
   if (event.key === "Escape") {
     closeMenus();
     store.set({ isSheetOpen: false });
@@ -167,7 +180,10 @@ document.addEventListener("keydown", (event) => {
   };
   if (isDone()) event.preventDefault();
 });
-document.addEventListener("keyup", ({ key }) => key.toLowerCase() === "h" && viewer.change({ isHidden: false }));
+document.addEventListener(
+  "keyup",
+  ({ key }) => key.toLowerCase() === "h" && viewer.change({ isHidden: false }),
+);
 
 /** Menus close when something else is wanted. */
 function closeMenus(but = null) {

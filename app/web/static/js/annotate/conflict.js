@@ -1,8 +1,8 @@
 // Two people have drawn the same label: show both, and let the person choose.
 
 import { openDialog } from "../lib/dialog.js";
-import { h } from "../lib/dom.js";
 import { count } from "../lib/format.js";
+import { html } from "../lib/html.js";
 
 /** Ask which label counts; the marks of the choice, or null to decide later. */
 export async function askWhich(item, theirs) {
@@ -10,21 +10,10 @@ export async function askWhich(item, theirs) {
   const both = mask.data.map((mark, k) => mark | theirs.marks[k]);
   const answer = await openDialog({
     title: "Somebody else has labelled this pair",
-    body: [
-      h(
-        "p",
-        {},
-        h("strong", {}, name),
-        `: version ${theirs.version} was saved after you began. Nothing of yours is lost yet.`,
-      ),
-      h(
-        "div",
-        { class: "versions" },
-        preview(item, mask.data, "Yours"),
-        preview(item, theirs.marks, "Theirs"),
-        preview(item, both, "Both together"),
-      ),
-    ],
+    body: html`<p><strong>${name}</strong>: version ${theirs.version} was saved after you began. Nothing of yours is lost yet.</p>
+      <div class="versions">
+        ${preview(item, mask.data, "Yours")} ${preview(item, theirs.marks, "Theirs")} ${preview(item, both, "Both together")}
+      </div>`,
     actions: [
       { label: "Decide later", value: null },
       { label: "Take theirs", value: "theirs" },
@@ -39,21 +28,18 @@ export async function askWhich(item, theirs) {
 
 function preview({ prediction, mask: { width, height } }, marks, words) {
   const marked = marks.reduce((sum, mark) => sum + mark, 0);
-  const canvas = h("canvas", {
-    width,
-    height,
-    role: "img",
-    "aria-label": `${words}: ${count(marked)} pixels marked`,
-  });
+  const canvas = Object.assign(document.createElement("canvas"), { width, height });
+  canvas.setAttribute("role", "img");
+  canvas.setAttribute("aria-label", `${words}: ${count(marked)} pixels marked`);
   const context = canvas.getContext("2d");
   const tint = new OffscreenCanvas(width, height);
   const image = new ImageData(width, height);
   const pixels = new Uint32Array(image.data.buffer);
   marks.forEach((mark, k) => {
-    if (mark) pixels[k] = 0xa08200c4;
+    if (mark) pixels[k] = 0xa08c00e0;
   });
   tint.getContext("2d").putImageData(image, 0, 0);
   context.drawImage(prediction, 0, 0);
   context.drawImage(tint, 0, 0);
-  return h("figure", {}, canvas, h("figcaption", {}, h("b", {}, words), ` · ${count(marked)} pixels marked`));
+  return html`<figure>${canvas}<figcaption><b>${words}</b> · ${count(marked)} pixels marked</figcaption></figure>`;
 }

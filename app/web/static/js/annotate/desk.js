@@ -1,7 +1,8 @@
-// What stands around the pictures: tools, progress, the list of pairs, how saving goes.
+// The desk. Its question: where does the prediction mean something else? Its one thing to do: mark it.
 
-import { $$, h, replace } from "../lib/dom.js";
 import { count } from "../lib/format.js";
+import { html, live, nothing, repeat } from "../lib/html.js";
+import { showKeys } from "./keys.js";
 
 const STATES = {
   clean: ["good", "Saved"],
@@ -17,227 +18,165 @@ const TOOLS = [
   ["lasso", "Lasso", "L"],
 ];
 const MODES = [
-  ["side", "Side by side"],
-  ["flicker", "Flicker"],
+  ["side", "Side by side", "F"],
+  ["flicker", "Flicker", "F"],
 ];
 
-/** The page of a job; `act` holds what each control does. Its methods show what has happened. */
-export function deskOf(job, act) {
-  const button = (label, run, more = {}) => h("button", { type: "button", onclick: run, ...more }, label);
-  const choice = (entries, run, label) =>
-    h(
-      "div",
-      { class: "segments", role: "group", "aria-label": label },
-      entries.map(([value, words, key]) =>
-        button(words, () => run(value), {
-          "aria-pressed": "false",
-          dataset: { value },
-          title: key && `Key ${key}`,
-        }),
-      ),
-    );
-  const tools = choice(TOOLS, act.tool, "Tool");
-  const modes = choice(MODES, act.mode, "View");
-  const slider = h("input", {
-    type: "range",
-    min: 1,
-    max: 200,
-    value: 24,
-    "aria-label": "Brush size in pixels",
-    oninput: (event) => act.size(Number(event.target.value)),
-  });
-  const size = h("output", { class: "size" });
-  const undo = button("Undo", act.undo, { title: "Key Z", class: "small" });
-  const redo = button("Redo", act.redo, { title: "Key Shift Z", class: "small" });
-  const marks = button("Marks", act.marks, { "aria-pressed": "true", title: "Key M", class: "small toggle" });
-  const zoom = h("output", { class: "zoom" });
-  const place = h("output", { class: "place hint" });
-  const auto = h(
-    "label",
-    { class: "check", hidden: true },
-    h("input", { type: "checkbox", onchange: (event) => act.auto(event.target.checked) }),
-    h("span", {}, "by itself"),
-  );
-  const swap = button("Swap", act.swap, { title: "Key Space", class: "small", hidden: true });
-  const state = h("span", { class: "save-state", role: "status" });
-  const solve = button("Choose…", act.resolve, { class: "small", hidden: true });
-  const overtaken = h(
-    "p",
-    { class: "callout warn", hidden: true },
-    h("strong", {}, "Somebody else is drawing on this pair"),
-    "You see their newest marks. Take another pair, or agree who does what.",
-  );
-  const ended = h("div", { role: "alert", hidden: true });
-  const panes = h("div", { class: "panes" });
-  const list = h("ol", { class: "items-list" });
-  const bar = h("progress", { max: 1, value: 0, "aria-label": "Labelled" });
-  const tally = h("p", { class: "tally" });
-  const finish = button("Finish…", act.finish, { disabled: true });
-  const name = h("h2", { class: "item-name" });
+/** state: what the page knows; act: what each control does; view: the two canvases. */
+export function desk(state, act, view) {
+  const { job, session } = state;
+  const { rows, labelled, current } = session;
+  const isComplete = rows.length > 0 && labelled >= rows.length;
+  return html`<div class="desk">
+    <div class="page-head">
+      <div>
+        <p class="hint"><a href="/annotate">Annotate</a></p>
+        <h1>Labels for ${job.name || job.id}</h1>
+      </div>
+      <div class="total">
+        <p class="tally">${count(labelled)} of ${count(rows.length)} labelled</p>
+        <progress max="1" .value=${rows.length ? labelled / rows.length : 0} aria-label="Labelled"></progress>
+      </div>
+      ${
+        state.ended
+          ? nothing
+          : html`<button type="button" class=${isComplete ? "primary" : ""} ?disabled=${!isComplete} @click=${act.finish}>Finish…</button>`
+      }
+    </div>
+    <div class="bench">
+      ${toolRow(state, act, view, current)} ${head(state, act, current)} ${notices(state)} ${panes(state, view)}
+      <div class="onward">
+        <button type="button" title="Key K" @click=${act.previous}>Previous</button>
+        <button type="button" title="Key J" @click=${act.next}>Next</button>
+        <span class="grow"></span>
+        <button type="button" title="Key X" @click=${act.nothing}>Nothing differs</button>
+        <button type="button" class="primary" title="Key N" @click=${act.onward}>Next without a label</button>
+      </div>
+    </div>
+    <nav class="list card" aria-label="Pairs">${list(session, act)}</nav>
+  </div>`;
+}
 
-  const root = h(
-    "div",
-    { class: "desk" },
-    h(
-      "div",
-      { class: "page-head" },
-      h(
-        "div",
-        {},
-        h("p", { class: "hint" }, h("a", { href: "/annotate" }, "Annotate")),
-        h("h1", {}, `Labels for ${job.name || job.id}`),
-      ),
-      h("div", { class: "total" }, tally, bar),
-      finish,
-    ),
-    h(
-      "div",
-      { class: "bench" },
-      h(
-        "div",
-        { class: "tool-row", role: "group", "aria-label": "Tools" },
-        tools,
-        h("label", { class: "brush-size" }, h("span", { class: "hint" }, "Size"), slider, size),
-        h("div", { class: "button-row" }, undo, redo, button("Clear", act.clear, { class: "small" })),
-        modes,
-        swap,
-        auto,
-        marks,
-        h(
-          "div",
-          { class: "button-row" },
-          button("−", () => act.zoom(0.8), { class: "small icon", "aria-label": "Zoom out" }),
-          zoom,
-          button("+", () => act.zoom(1.25), { class: "small icon", "aria-label": "Zoom in" }),
-          button("Whole", act.fit, { class: "small", title: "Key 0" }),
-        ),
-        button("Keys", act.keys, { class: "small quiet", title: "Key ?" }),
-      ),
-      h("div", { class: "item-head" }, name, state, solve, place),
-      ended,
-      overtaken,
-      panes,
-      h(
-        "div",
-        { class: "onward" },
-        button("Previous", act.previous, { title: "Key K" }),
-        button("Next", act.next, { title: "Key J" }),
-        h("span", { class: "grow" }),
-        button("Nothing differs", act.nothing, { title: "Key X" }),
-        button("Next without a label", act.onward, { class: "primary", title: "Key N" }),
-      ),
-    ),
-    h("nav", { class: "list card", "aria-label": "Pairs" }, list),
-  );
+function choice(entries, pressed, run, label) {
+  return html`<div class="segments" role="group" aria-label=${label}>
+    ${entries.map(
+      ([value, words, key]) =>
+        html`<button type="button" aria-pressed=${value === pressed} title="Key ${key}" @click=${() => run(value)}>${words}</button>`,
+    )}
+  </div>`;
+}
 
-  const press = (group, value) =>
-    $$("button", group).forEach((one) =>
-      one.setAttribute("aria-pressed", String(one.dataset.value === value)),
-    );
-  let shown = "";
+function toolRow(state, act, view, current) {
+  const isFlicker = state.mode === "flicker";
+  return html`<div class="tool-row" role="group" aria-label="Tools">
+    ${choice(TOOLS, state.tool, act.tool, "Tool")}
+    <label class="brush-size">
+      <span class="hint">Size</span>
+      <input
+        type="range"
+        min="1"
+        max="200"
+        aria-label="Brush size in pixels"
+        .value=${live(String(state.size))}
+        @input=${({ target }) => act.size(Number(target.value))}
+      />
+      <output class="size">${state.size} px</output>
+    </label>
+    <div class="button-row">
+      <button type="button" class="small" title="Key Z" ?disabled=${!current?.mask.past.length} @click=${act.undo}>Undo</button>
+      <button type="button" class="small" title="Key Shift Z" ?disabled=${!current?.mask.future.length} @click=${act.redo}>Redo</button>
+      <button type="button" class="small" @click=${act.clear}>Clear</button>
+    </div>
+    ${choice(MODES, state.mode, act.mode, "View")}
+    ${
+      isFlicker
+        ? html`<button type="button" class="small" title="Key Space" @click=${() => view.swap()}>Swap</button>
+            <label class="check">
+              <input type="checkbox" @change=${({ target }) => view.setAuto(target.checked)} /><span>by itself</span>
+            </label>`
+        : nothing
+    }
+    <button type="button" class="small marks" aria-pressed=${view.showsMarks} title="Key M" @click=${act.marks}>Marks</button>
+    <div class="button-row">
+      <button type="button" class="small icon" aria-label="Zoom out" @click=${() => view.viewport.zoom(0.8)}>−</button>
+      <output class="zoom">${state.zoom}</output>
+      <button type="button" class="small icon" aria-label="Zoom in" @click=${() => view.viewport.zoom(1.25)}>+</button>
+      <button type="button" class="small" title="Key 0" @click=${() => view.viewport.fit()}>Whole</button>
+    </div>
+    <button type="button" class="small quiet" title="Key ?" @click=${showKeys}>Keys</button>
+  </div>`;
+}
 
-  return {
-    root,
-    panes,
-    busy: (on) => panes.setAttribute("aria-busy", String(on)),
-    showTool: (value) => press(tools, value),
-    showMode(value) {
-      press(modes, value);
-      swap.hidden = auto.hidden = value !== "flicker";
-      auto.querySelector("input").checked = false;
-    },
-    showMarks: (on) => marks.setAttribute("aria-pressed", String(on)),
-    showSize(value) {
-      slider.value = value;
-      size.value = `${value} px`;
-    },
-    showZoom: (value) => {
-      zoom.value = `${Math.round(100 * value)} %`;
-    },
-    showPlace: (at) => {
-      place.value = at ? `${Math.floor(at.x)}, ${Math.floor(at.y)}` : "";
-    },
-    showOvertaken: (on) => {
-      overtaken.hidden = !on;
-    },
-    showEnded(words, href) {
-      finish.hidden = true;
-      ended.hidden = false;
-      replace(
-        ended,
-        h(
-          "p",
-          { class: "callout warn" },
-          h("strong", {}, "No labels are taken any more"),
-          words,
-          " ",
-          h("a", { href }, "See what becomes of it"),
-        ),
-      );
-    },
-    showState(item) {
-      const [tone, words] = item ? STATES[item.state] : ["", ""];
-      const text = item?.state === "clean" && !item.isLabelled ? "No label yet" : words;
-      state.className = `save-state badge ${text === "No label yet" ? "" : tone}`;
-      if (state.textContent !== text) state.textContent = text;
-      state.title = item?.problem && item.state !== "clean" ? item.problem.message : "";
-      solve.hidden = item?.state !== "conflict";
-      name.textContent = item?.name ?? "";
-      undo.disabled = !item?.mask.past.length;
-      redo.disabled = !item?.mask.future.length;
-    },
-    showList(session) {
-      const { rows, labelled, current } = session;
-      const done = labelled;
-      tally.textContent = `${count(done)} of ${count(rows.length)} labelled`;
-      bar.value = rows.length ? done / rows.length : 0;
-      finish.disabled = !rows.length || done < rows.length;
-      finish.classList.toggle("primary", !finish.disabled);
-      const lines = rows.map((row) => [
-        row.name,
-        session.isLabelled(row),
-        row.name === current?.name,
-        Boolean(session.items.get(row.name)?.isUnsaved),
-      ]);
-      const text = JSON.stringify(lines);
-      if (text === shown) return;
-      shown = text;
-      const focused = document.activeElement?.closest?.(".items-list")
-        ? document.activeElement.textContent
-        : null;
-      replace(
-        list,
-        lines.map(([label, isLabelled, isCurrent, isUnsaved]) =>
-          h(
-            "li",
-            {},
-            h(
-              "button",
-              {
-                type: "button",
-                class: "quiet",
-                "aria-current": isCurrent ? "true" : null,
-                onclick: () => act.open(label),
-              },
-              h("span", {
-                class: `dot ${isLabelled ? "done" : ""} ${isUnsaved ? "unsaved" : ""}`,
-                "aria-hidden": "true",
-              }),
-              h("span", { class: "label" }, label),
-              h(
-                "span",
-                { class: "visually-hidden" },
-                isUnsaved ? ", not saved" : isLabelled ? ", labelled" : ", no label",
-              ),
-            ),
-          ),
-        ),
-      );
-      if (focused)
-        [...list.querySelectorAll("button")]
-          .find((one) => one.textContent.startsWith(focused.split(",")[0]))
-          ?.focus();
-      list.querySelector("[aria-current]")?.scrollIntoView({ block: "nearest" });
-    },
-  };
+function head(state, act, item) {
+  const isBare = item?.state === "clean" && !item.isLabelled;
+  const [tone, words] = item ? STATES[item.state] : ["", ""];
+  const problem = item?.problem && item.state !== "clean" ? item.problem.message : "";
+  return html`<div class="item-head">
+    <h2 class="item-name">${item?.name ?? ""}</h2>
+    <span class="save-state badge ${isBare ? "" : tone}" role="status" title=${problem}>${isBare ? "No label yet" : words}</span>
+    ${item?.state === "conflict" ? html`<button type="button" class="small" @click=${act.resolve}>Choose…</button>` : nothing}
+    <output class="place hint">${state.place}</output>
+  </div>`;
+}
+
+function notices({ ended, isOvertaken }) {
+  return html`${
+    ended
+      ? html`<div role="alert" class="callout warn">
+          <strong>No labels are taken any more</strong>${ended.words} <a href=${ended.href}>See what becomes of it</a>
+        </div>`
+      : nothing
+  }
+  ${
+    isOvertaken
+      ? html`<p class="callout warn">
+          <strong>Somebody else is drawing on this pair</strong>You see their newest marks. Take another pair, or agree who does what.
+        </p>`
+      : nothing
+  }`;
+}
+
+function panes(state, view) {
+  const [truth, prediction] = view.canvases;
+  const isFlicker = state.mode === "flicker";
+  const words = isFlicker && view.shown === "truth" ? "Truth" : "Prediction";
+  return html`<div class="panes ${isFlicker ? "single" : ""}" aria-busy=${state.isBusy}>
+    <figure class="pane" data-part="truth"><figcaption>Truth</figcaption><div class="pane-stage">${truth}</div></figure>
+    <figure class="pane" data-part="prediction"><figcaption>${words}</figcaption><div class="pane-stage">${prediction}</div></figure>
+  </div>`;
+}
+
+function list(session, act) {
+  return html`<ol class="items-list">
+    ${repeat(
+      session.rows,
+      ({ name }) => name,
+      (row) => {
+        const isLabelled = session.isLabelled(row);
+        const isUnsaved = Boolean(session.items.get(row.name)?.isUnsaved);
+        const words = isUnsaved ? ", not saved" : isLabelled ? ", labelled" : ", no label";
+        return html`<li>
+          <button
+            type="button"
+            class="quiet"
+            aria-current=${row.name === session.current?.name ? "true" : nothing}
+            @click=${() => act.open(row.name)}
+          >
+            <span class="dot ${isLabelled ? "done" : ""} ${isUnsaved ? "unsaved" : ""}" aria-hidden="true"></span>
+            <span class="label">${row.name}</span><span class="visually-hidden">${words}</span>
+          </button>
+        </li>`;
+      },
+    )}
+  </ol>`;
+}
+
+/** Bring the present pair into sight within its list, without moving the page. */
+export function revealCurrent(root) {
+  const box = root.querySelector(".items-list");
+  const one = box?.querySelector("[aria-current]");
+  if (!one) return;
+  const [outer, inner] = [box.getBoundingClientRect(), one.getBoundingClientRect()];
+  if (inner.top < outer.top || inner.bottom > outer.bottom) box.scrollTop += inner.top - outer.top;
+  if (inner.left < outer.left || inner.right > outer.right) box.scrollLeft += inner.left - outer.left;
 }

@@ -25,6 +25,12 @@ export class Item {
     this.timer = null;
     this.busy = null;
     this.failures = 0;
+    /** @type {ImageBitmap | null} */
+    this.truth = null;
+    /** @type {ImageBitmap | null} */
+    this.prediction = null;
+    /** @type {((box: any) => void) | null} */
+    this.onDrawn = null;
   }
 
   get isLabelled() {

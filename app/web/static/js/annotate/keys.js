@@ -1,7 +1,7 @@
 // The keyboard of the page, and the list of its keys.
 
 import { openDialog } from "../lib/dialog.js";
-import { h } from "../lib/dom.js";
+import { html } from "../lib/html.js";
 
 const LIST = [
   ["B", "Brush"],
@@ -26,15 +26,14 @@ const LIST = [
 /** Call actions[key] for single keys, outside of fields and dialogs. */
 export function listenToKeys(actions) {
   document.addEventListener("keydown", (event) => {
-    const inField = event.target.closest(
-      "input:not([type=range], [type=checkbox]), select, textarea, dialog",
-    );
+    const target = /** @type {HTMLElement} */ (event.target);
+    const inField = target.closest("input:not([type=range], [type=checkbox]), select, textarea, dialog");
     if (inField || document.querySelector("dialog[open]") || event.defaultPrevented) return;
     const command = event.ctrlKey || event.metaKey;
     const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
     if (event.altKey || (command && key !== "z" && key !== "y")) return;
     // A button in focus takes the space bar itself.
-    if (key === " " && event.target.closest("button, a, summary, input")) return;
+    if (key === " " && target.closest("button, a, summary, input")) return;
     const name = key === "z" && event.shiftKey ? "redo" : command && key === "y" ? "redo" : key;
     if (!actions[name]) return;
     event.preventDefault();
@@ -46,11 +45,9 @@ export function listenToKeys(actions) {
 export function showKeys() {
   return openDialog({
     title: "Keys",
-    body: h(
-      "dl",
-      { class: "facts key-list" },
-      LIST.map(([keys, words]) => [h("dt", {}, h("kbd", {}, keys)), h("dd", {}, words)]),
-    ),
+    body: html`<dl class="facts key-list">
+      ${LIST.map(([keys, words]) => html`<dt><kbd>${keys}</kbd></dt><dd>${words}</dd>`)}
+    </dl>`,
     actions: [{ label: "Close", value: null }],
   });
 }

@@ -7,7 +7,7 @@ const MOST_BYTES = 64e6;
 /** A binary image that can be drawn on, undone and redone. */
 export class Mask {
   /** `onChange({left, top, right, bottom})` is called with what has changed, right and bottom excluded. */
-  constructor(width, height, onChange = () => {}) {
+  constructor(width, height, onChange = (_box) => {}) {
     this.width = width;
     this.height = height;
     this.data = new Uint8Array(width * height);

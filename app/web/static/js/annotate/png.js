@@ -1,11 +1,9 @@
 // Labels as 1-bit grey PNG files. Written by hand rather than by a canvas, because browsers that
 // guard against fingerprinting disturb what a canvas gives out, and a label must be exact.
 
+import { crc32 } from "../lib/zip.js";
+
 const SIGNATURE = [0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a];
-const CRC = Uint32Array.from({ length: 256 }, (_, n) => {
-  for (let k = 0; k < 8; k += 1) n = n & 1 ? 0xedb88320 ^ (n >>> 1) : n >>> 1;
-  return n;
-});
 
 /** A PNG file of a mask {width, height, data}: white where data is 1, black where it is 0. */
 export async function encoded({ width, height, data }) {
@@ -40,8 +38,6 @@ function chunk(name, data) {
   view.setUint32(0, data.length);
   for (let k = 0; k < 4; k += 1) bytes[4 + k] = name.charCodeAt(k);
   bytes.set(data, 8);
-  let crc = 0xffffffff;
-  for (const byte of bytes.subarray(4, 8 + data.length)) crc = CRC[(crc ^ byte) & 0xff] ^ (crc >>> 8);
-  view.setUint32(8 + data.length, (crc ^ 0xffffffff) >>> 0);
+  view.setUint32(8 + data.length, crc32(bytes.subarray(4, 8 + data.length)));
   return bytes;
 }

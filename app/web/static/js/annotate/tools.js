@@ -1,23 +1,39 @@
-// Brush, eraser and lasso: pointers and keys become marks, or move the picture.
+// Brush, eraser and lasso: what a pointer or the keys draw becomes marks.
 
-const WHEEL_STEP = 1.0015;
+const MOST_SIZE = 400;
 
-/** Drawing on the panes of a view. `onStep()` is called after every change of the marks. */
+/** Drawing on the panes of a view. `onStep()` is called after every change of the marks, `onMove(place)` with the brush. */
 export class Tools {
-  constructor(view, { onStep, onMove = () => {} }) {
-    this.view = view;
+  constructor({ onStep, onMove }) {
     this.onStep = onStep;
     this.onMove = onMove;
     this.tool = "brush";
     this.size = 24;
-    this.pointers = new Map();
     this.action = null;
-    for (const { canvas } of view.panes) this.listen(canvas);
+    /** What the viewport does with pointers. */
+    this.hands = {
+      onPoint: (place) => this.place(place && this.view.toImage(place)),
+      stroke: {
+        begin: (place, event) => this.begin(this.view.toImage(place), event),
+        move: (places) => places.forEach((place) => this.draw(this.view.toImage(place))),
+        end: () => this.finish(),
+        cancel: () => this.giveUp(),
+      },
+    };
+  }
+
+  /** The view that is drawn on; its viewport has our hands. */
+  connect(view) {
+    this.view = view;
+    for (const canvas of view.canvases) {
+      canvas.addEventListener("keydown", (event) => view.item && this.key(event));
+    }
+    this.showBrush();
   }
 
   /** Whether a stroke is being drawn just now. */
   get isDrawing() {
-    return this.action?.kind === "brush" || this.action?.kind === "lasso";
+    return this.action !== null;
   }
 
   setTool(tool) {
@@ -26,34 +42,13 @@ export class Tools {
   }
 
   setSize(size) {
-    this.size = Math.min(Math.max(Math.round(size), 1), 400);
+    this.size = Math.min(Math.max(Math.round(size), 1), MOST_SIZE);
     this.showBrush();
-    return this.size;
   }
 
   showBrush() {
     this.view.brush = this.tool === "lasso" ? 1 : this.size;
     this.view.draw();
-  }
-
-  listen(canvas) {
-    const handlers = {
-      pointerdown: this.down,
-      pointermove: this.move,
-      pointerup: this.up,
-      pointercancel: this.up,
-    };
-    for (const [name, handler] of Object.entries(handlers)) {
-      canvas.addEventListener(name, (event) => this.view.item && handler.call(this, event, canvas));
-    }
-    canvas.addEventListener("pointerleave", () => {
-      if (!this.action) this.place(null);
-    });
-    canvas.addEventListener("wheel", (event) => this.view.item && this.wheel(event, canvas), {
-      passive: false,
-    });
-    canvas.addEventListener("keydown", (event) => this.view.item && this.key(event));
-    canvas.addEventListener("contextmenu", (event) => event.preventDefault());
   }
 
   place(cursor) {
@@ -62,22 +57,7 @@ export class Tools {
     this.onMove(cursor);
   }
 
-  down(event, canvas) {
-    canvas.focus({ preventScroll: true });
-    canvas.setPointerCapture(event.pointerId);
-    const place = placeOf(event, canvas);
-    this.pointers.set(event.pointerId, place);
-    if (this.pointers.size === 2) {
-      this.giveUp();
-      this.action = { kind: "pinch" };
-      return;
-    }
-    if (this.pointers.size > 2) return;
-    if (event.button === 1 || event.button === 2 || event.shiftKey) {
-      this.action = { kind: "pan" };
-      return;
-    }
-    const at = this.view.toImage(place);
+  begin(at, event) {
     const { mask } = this.view.item;
     const value = this.tool === "eraser" || event.altKey ? 0 : 1;
     mask.begin();
@@ -89,47 +69,15 @@ export class Tools {
       mask.line(at, at, this.size, value);
     }
     this.place(at);
-  }
-
-  move(event, canvas) {
-    const place = placeOf(event, canvas);
-    const before = this.pointers.get(event.pointerId);
-    const at = this.view.toImage(place);
-    if (this.action?.kind === "pinch") this.pinch(event.pointerId, place);
-    else if (this.action?.kind === "pan" && before) this.view.panBy(place.x - before.x, place.y - before.y);
-    else if (this.action && before) {
-      // Fast pens and mice report several places at once.
-      const events = event.getCoalescedEvents?.() ?? [];
-      for (const one of events.length ? events : [event]) this.draw(this.view.toImage(placeOf(one, canvas)));
-    }
-    if (before) this.pointers.set(event.pointerId, place);
-    this.place(at);
+    return true;
   }
 
   draw(at) {
     const { action } = this;
-    if (action.kind === "lasso") action.points.push(at);
-    if (action.kind !== "brush") return;
+    if (action?.kind === "lasso") action.points.push(at);
+    if (action?.kind !== "brush") return;
     this.view.item.mask.line(action.last, at, this.size, action.value);
     action.last = at;
-  }
-
-  pinch(id, place) {
-    if (!this.pointers.has(id) || this.pointers.size < 2) return;
-    const other = [...this.pointers].find(([one]) => one !== id)[1];
-    const was = this.pointers.get(id);
-    const middle = (p) => ({ x: (p.x + other.x) / 2, y: (p.y + other.y) / 2 });
-    const spread = (p) => Math.hypot(p.x - other.x, p.y - other.y) || 1;
-    const [from, to] = [middle(was), middle(place)];
-    this.view.panBy(to.x - from.x, to.y - from.y);
-    this.view.zoomBy(spread(place) / spread(was), to);
-  }
-
-  up(event) {
-    this.pointers.delete(event.pointerId);
-    if (event.type === "pointercancel" && this.isDrawing) this.giveUp();
-    if (this.isDrawing) this.finish();
-    else if (this.action?.kind !== "pinch" || !this.pointers.size) this.action = null;
   }
 
   /** End a stroke as if the pointer had gone up, so that nothing that follows loses it. */
@@ -144,24 +92,15 @@ export class Tools {
     this.view.draw();
   }
 
-  /** Leave a step that has begun, without a trace: a second finger has come down. */
+  /** Leave a stroke that has begun, without a trace: a second finger has come down. */
   giveUp() {
-    this.view.outline = null;
-    if (this.action?.kind === "brush" || this.action?.kind === "lasso") this.undoStep(this.view.item.mask);
+    if (!this.isDrawing) return;
     this.action = null;
-  }
-
-  undoStep(mask) {
-    if (mask.end()) {
-      mask.undo();
-      mask.future.pop();
-    }
-  }
-
-  wheel(event, canvas) {
-    event.preventDefault();
-    const lines = event.deltaMode === 1 ? 33 : 1;
-    this.view.zoomBy(WHEEL_STEP ** (-event.deltaY * lines), placeOf(event, canvas));
+    this.view.outline = null;
+    const { mask } = this.view.item;
+    if (!mask.end()) return;
+    mask.undo();
+    mask.future.pop();
   }
 
   /** On a pane that has the focus the arrow keys move the brush, and Enter draws where it is. */
@@ -182,9 +121,4 @@ export class Tools {
     } else return;
     event.preventDefault();
   }
-}
-
-function placeOf(event, canvas) {
-  const box = canvas.getBoundingClientRect();
-  return { x: event.clientX - box.left, y: event.clientY - box.top };
 }

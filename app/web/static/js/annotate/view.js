@@ -1,22 +1,17 @@
 // Truth and prediction at the same zoom and place, with the marks over both.
 
-import { h, replace } from "../lib/dom.js";
+import { toPicture } from "../viewport/geometry.js";
+import { Viewport } from "../viewport/viewport.js";
 
-const MOST_ZOOM = 64;
-const PARTS = [
-  ["truth", "Truth"],
-  ["prediction", "Prediction"],
-];
+export const PARTS = /** @type {const} */ (["truth", "prediction"]);
 const FLICKER_MS = 800; // far below three flashes a second
 
-/** The panes. `cursor` is the place of the brush in pixels of the image, or null. */
+/** The two canvases. `cursor` is the place of the brush in pixels of the image, or null. */
 export class View {
-  constructor(root, { onZoom = () => {} } = {}) {
-    this.root = root;
-    this.onZoom = onZoom;
+  /** onZoom(share) after every zoom; onChange() when another picture is seen; hands: what pointers do. */
+  constructor({ onZoom, onChange, hands }) {
+    this.onChange = onChange;
     this.item = null;
-    this.zoom = 1;
-    this.origin = { x: 0, y: 0 }; // the place of the image at the upper left corner of each pane
     this.cursor = null;
     this.brush = 0;
     this.outline = null; // the lasso while it is drawn
@@ -24,30 +19,26 @@ export class View {
     this.mode = "side";
     this.shown = "prediction"; // in flicker mode
     this.marks = new OffscreenCanvas(1, 1);
-    this.panes = PARTS.map(([part, words]) => {
-      const canvas = h("canvas", {
-        tabindex: "0",
-        role: "application",
-        "aria-label": `${words}: draw here. Arrow keys move the brush, Enter draws, question mark lists the keys.`,
-      });
-      const caption = h("figcaption", {}, words);
-      const figure = h(
-        "figure",
-        { class: "pane", dataset: { part } },
-        caption,
-        h("div", { class: "pane-stage" }, canvas),
-      );
-      return { part, canvas, caption, figure };
+    this.canvases = PARTS.map((part) => {
+      const canvas = document.createElement("canvas");
+      const words = `${part === "truth" ? "Truth" : "Prediction"}: draw here. Arrow keys move the brush, Enter draws, question mark lists the keys.`;
+      for (const [name, value] of [
+        ["tabindex", "0"],
+        ["role", "application"],
+        ["aria-label", words],
+      ])
+        canvas.setAttribute(name, value);
+      return canvas;
     });
-    replace(
-      root,
-      this.panes.map(({ figure }) => figure),
-    );
     this.frame = null;
-    this.isFitted = true;
-    new ResizeObserver(() => requestAnimationFrame(() => (this.isFitted ? this.fit() : this.draw()))).observe(
-      root,
-    );
+    // The prediction comes first: it is seen in every mode, so its size counts.
+    this.viewport = new Viewport([this.canvases[1], this.canvases[0]], {
+      ...hands,
+      onView: () => {
+        onZoom(this.viewport.view.scale / this.viewport.density);
+        this.draw();
+      },
+    });
   }
 
   show(item) {
@@ -56,23 +47,19 @@ export class View {
     this.marks.height = item.mask.height;
     item.onDrawn = (box) => this.paintMarks(box);
     this.paintMarks(item.mask.whole());
-    this.fit();
+    this.viewport.show({ width: item.mask.width, height: item.mask.height });
   }
 
   setMode(mode) {
     this.mode = mode;
-    this.root.classList.toggle("single", mode === "flicker");
     this.showPart("prediction");
     this.setAuto(false);
-    requestAnimationFrame(() => this.fit());
   }
 
   /** In flicker mode: which of the two pictures is seen. */
   showPart(part) {
     this.shown = part;
-    const [, second] = this.panes;
-    second.caption.textContent =
-      this.mode === "flicker" ? PARTS.find(([one]) => one === part)[1] : "Prediction";
+    this.onChange();
     this.draw();
   }
 
@@ -85,84 +72,40 @@ export class View {
     this.timer = on ? setInterval(() => this.swap(), FLICKER_MS) : null;
   }
 
-  get size() {
-    const box = this.panes[1].canvas.getBoundingClientRect();
-    return { width: box.width, height: box.height };
-  }
-
-  /** Show the whole image. */
-  fit() {
-    if (!this.item) return;
-    const { width, height } = this.size;
-    const { mask } = this.item;
-    this.isFitted = true;
-    this.zoom = Math.min(width / mask.width, height / mask.height) || 1;
-    this.origin = { x: (mask.width - width / this.zoom) / 2, y: (mask.height - height / this.zoom) / 2 };
-    this.onZoom(this.zoom);
-    this.draw();
-  }
-
-  /** Zoom by a factor about a place on the pane in CSS pixels; without one, about its middle. */
-  zoomBy(factor, place = { x: this.size.width / 2, y: this.size.height / 2 }) {
-    const fixed = this.toImage(place);
-    this.zoom = Math.min(Math.max(this.zoom * factor, 0.02), MOST_ZOOM);
-    this.origin = { x: fixed.x - place.x / this.zoom, y: fixed.y - place.y / this.zoom };
-    this.isFitted = false;
-    this.onZoom(this.zoom);
-    this.draw();
-  }
-
-  /** Move the picture by CSS pixels; some of it always stays in sight. */
-  panBy(dx, dy) {
-    const { width, height } = this.size;
-    const { mask } = this.item;
-    const [w, h2] = [width / this.zoom, height / this.zoom];
-    this.origin = {
-      x: Math.min(Math.max(this.origin.x - dx / this.zoom, -w * 0.9), mask.width - w * 0.1),
-      y: Math.min(Math.max(this.origin.y - dy / this.zoom, -h2 * 0.9), mask.height - h2 * 0.1),
-    };
-    this.isFitted = false;
-    this.draw();
-  }
-
-  toImage({ x, y }) {
-    return { x: this.origin.x + x / this.zoom, y: this.origin.y + y / this.zoom };
+  /** The place in the image under a device position. */
+  toImage(place) {
+    return toPicture(this.viewport.view, place);
   }
 
   /** Redraw with the next frame. */
   draw() {
     this.frame ??= requestAnimationFrame(() => {
       this.frame = null;
-      if (this.item) for (const pane of this.panes) this.drawPane(pane);
+      if (this.item) this.canvases.forEach((canvas, k) => this.drawPane(canvas, PARTS[k]));
     });
   }
 
-  drawPane({ part, canvas }) {
-    const ratio = devicePixelRatio || 1;
-    const [width, height] = [Math.round(canvas.clientWidth * ratio), Math.round(canvas.clientHeight * ratio)];
-    if (!width || !height) return;
-    if (canvas.width !== width) canvas.width = width;
-    if (canvas.height !== height) canvas.height = height;
+  drawPane(canvas, part) {
+    const { scale, x, y } = this.viewport.view;
     const context = canvas.getContext("2d");
-    const scale = this.zoom * ratio;
     context.setTransform(1, 0, 0, 1, 0, 0);
-    context.clearRect(0, 0, width, height);
-    context.setTransform(scale, 0, 0, scale, -this.origin.x * scale, -this.origin.y * scale);
+    context.clearRect(0, 0, canvas.width, canvas.height);
+    context.setTransform(scale, 0, 0, scale, x, y);
     context.imageSmoothingEnabled = scale < 2;
     context.imageSmoothingQuality = "high";
     context.drawImage(this.item[this.mode === "flicker" ? this.shown : part], 0, 0);
     context.imageSmoothingEnabled = false;
     if (this.showsMarks) context.drawImage(this.marks, 0, 0);
-    this.drawTools(context, scale);
+    this.drawTools(context, scale / this.viewport.density);
   }
 
   drawTools(context, scale) {
     const stroke = (path) => {
       // Dark and light together are seen on any picture.
-      for (const [colour, width] of [
+      for (const [colour, width] of /** @type {[string, number][]} */ ([
         ["rgb(0 0 0 / 80%)", 3],
         ["#fff", 1.25],
-      ]) {
+      ])) {
         context.strokeStyle = colour;
         context.lineWidth = width / scale;
         context.stroke(path);
@@ -190,8 +133,8 @@ export class View {
     const pixels = new Uint32Array(image.data.buffer);
     for (let y = 0; y < height; y += 1) {
       for (let x = 0; x < width; x += 1) {
-        // Magenta (c40082, as everywhere for what is not trusted), half transparent.
-        if (mask.data[(top + y) * mask.width + left + x]) pixels[y * width + x] = 0x8c8200c4;
+        // Pink, as everywhere for what is not trusted, half transparent.
+        if (mask.data[(top + y) * mask.width + left + x]) pixels[y * width + x] = 0x8c8c00e0;
       }
     }
     context.putImageData(image, left, top);

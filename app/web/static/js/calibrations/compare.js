@@ -1,66 +1,41 @@
-// Two calibrations side by side: where their settings differ, and their curves over each other.
+// Two calibrations. Its question: which trusts more at the same α? That decides, where both bound the same.
 
 import { chart } from "../charts/chart.js";
-import { h, replace } from "../lib/dom.js";
 import { certainty, count, level, percent, time } from "../lib/format.js";
-import { STEPS, riskChart, thresholdWords } from "./curves.js";
+import { html, nothing, render } from "../lib/html.js";
+import { areaChart } from "./curves.js";
 import { metricOf } from "./options.js";
 import * as service from "./service.js";
+import { pageHead, scroll } from "./words.js";
 
 /** Fill the view with the comparison of ?compare=ID,ID. */
 export async function show(root, query) {
   document.title = "Compare calibrations · Trustscale";
   const ids = query.get("compare").split(",").filter(Boolean).slice(0, 2);
   if (ids.length < 2) {
-    replace(root, tooFew());
+    render(
+      html`<div class="callout bad" role="alert">
+        <strong>Two calibrations are needed</strong>
+        <p>The address names fewer. <a href="/calibrations">Choose two in the list.</a></p>
+      </div>`,
+      root,
+    );
     return;
   }
   const details = await Promise.all(ids.map((id) => service.detail(id)));
-  const curves = await Promise.all(ids.map((id) => service.curve(id, STEPS)));
   const names = distinct(details);
-  replace(
-    root,
-    h(
-      "div",
-      { class: "page-head" },
-      h(
-        "div",
-        {},
-        h("p", { class: "hint" }, h("a", { href: "/calibrations" }, "Calibrations")),
-        h("h1", {}, "Compare"),
-        h(
-          "p",
-          { class: "lead" },
-          details.map((one, k) => [k > 0 && " and ", h("a", { href: service.page(one.id) }, names[k])]),
-        ),
-      ),
-    ),
-    h(
-      "div",
-      { class: "stack" },
-      h(
-        "section",
-        { class: "card" },
-        chart(
-          riskChart(
-            details.map((one, k) => ({ id: one.id, label: names[k], curve: curves[k] })),
-            { whole: () => Promise.all(ids.map((id) => service.curve(id))) },
-          ),
-        ),
-      ),
-      reservations(details),
-      h("section", { class: "card" }, h("h2", {}, "At common α"), levels(details, names)),
-      h("section", { class: "card" }, h("h2", {}, "Settings"), settings(details, names)),
-    ),
+  const links = details.map(
+    (one, k) => html`${k ? " and " : ""}<a href=${service.page(one.id)}>${names[k]}</a>`,
   );
-}
-
-function tooFew() {
-  return h(
-    "div",
-    { class: "callout bad", role: "alert" },
-    h("strong", {}, "Two calibrations are needed"),
-    h("p", {}, "The address names fewer. ", h("a", { href: "/calibrations" }, "Choose two in the list.")),
+  render(
+    html`${pageHead("Compare", html`<p class="lead">${links}</p>`)}
+      <div class="stack">
+        ${reservations(details)}
+        <section class="card">${chart(areaChart(details, [], names))}</section>
+        <section class="card"><h2>Trusted area at common α</h2>${levels(details, names)}</section>
+        <section class="card"><h2>Settings</h2>${settings(details, names)}</section>
+      </div>`,
+    root,
   );
 }
 
@@ -72,20 +47,17 @@ function reservations(details) {
     const near = metricOf(metric, labels)?.blurs ? blur : null;
     return { metric, labels, annotator, near, bound: bound ?? fidelity.bound };
   };
-  const upscalers = differ(({ pipeline }) => pipeline.fingerprint);
-  const measured = differ(({ pipeline: { indecision, samples } }) => [indecision, samples]);
-  const warning = (title, text) => h("p", { class: "callout warn" }, h("strong", {}, title), text);
+  const warning = (title, text) => html`<p class="callout warn"><strong>${title}</strong>${text}</p>`;
   return [
-    differ(bounded) &&
-      warning("They bound different errors", "Areas and curves cannot be compared: α means another thing."),
-    upscalers &&
-      warning(
-        "They are about different upscalers",
-        "σ of one says nothing about σ of the other, so compare areas at the same α, not thresholds.",
-      ),
-    measured &&
-      !upscalers &&
-      warning("They measure indecision differently", "Thresholds on σ are not comparable."),
+    differ(bounded)
+      ? warning("They bound different errors", "Areas cannot be compared: α means another thing.")
+      : nothing,
+    differ(({ pipeline }) => pipeline.fingerprint)
+      ? warning(
+          "They are about different upscalers",
+          "The areas tell what each trusts of its own pictures, at the same α.",
+        )
+      : nothing,
   ];
 }
 
@@ -99,71 +71,41 @@ function levels(details, names) {
   const other = new Map(details[1].thresholds.map((row) => [row.alpha, row]));
   const rows = details[0].thresholds
     .filter(({ alpha }) => other.has(alpha))
-    .map((row) => [row, other.get(row.alpha)]);
-  return scroll(
-    "Thresholds at common α",
-    h(
-      "tr",
-      {},
-      h("th", { scope: "col" }, "α"),
-      names.map((name) => [
-        h("th", { scope: "col", class: "number" }, name, ": area"),
-        h("th", { scope: "col", class: "number" }, "threshold"),
-      ]),
-    ),
-    rows.map((pair) =>
-      h(
-        "tr",
-        {},
-        h("th", { scope: "row" }, level(pair[0].alpha)),
-        pair.map((row) => [
-          h("td", { class: "number" }, percent(row.trusted_fraction)),
-          h("td", { class: "number" }, thresholdWords(row.threshold)),
-        ]),
-      ),
-    ),
-  );
+    .map(({ alpha, trusted_fraction: share }) => [alpha, share, other.get(alpha).trusted_fraction]);
+  const head = html`<tr>
+    <th scope="col">α</th>
+    ${names.map((name) => html`<th scope="col" class="number">${name}</th>`)}
+    <th scope="col" class="number">Difference</th>
+  </tr>`;
+  const points = (a, b) => `${b < a ? "−" : "+"}${(100 * Math.abs(b - a)).toFixed(1)} points`;
+  const row = ([alpha, a, b]) =>
+    html`<tr>
+      <th scope="row">${level(alpha)}</th>
+      <td class="number">${percent(a)}</td>
+      <td class="number">${percent(b)}</td>
+      <td class="number">${a === b ? "none" : points(a, b)}</td>
+    </tr>`;
+  return scroll("Trusted area at common α", head, rows.map(row));
 }
 
 function settings(details, names) {
   const [first, second] = details.map(facts);
   const keys = [...new Set([...Object.keys(first), ...Object.keys(second)])];
+  const head = (label) => html`<tr>
+    <th scope="col">${label}</th>
+    ${names.map((name) => html`<th scope="col">${name}</th>`)}
+  </tr>`;
+  const line = (key) => html`<tr>
+    <th scope="row">${key}</th>
+    ${[first, second].map((one) => html`<td class="value">${one[key] ?? "not set"}</td>`)}
+  </tr>`;
   const differing = keys.filter((key) => first[key] !== second[key]);
   const same = keys.filter((key) => first[key] === second[key]);
-  const line = (key) =>
-    h(
-      "tr",
-      {},
-      h("th", { scope: "row" }, key),
-      [first, second].map((one) => h("td", { class: "value" }, one[key] ?? "not set")),
-    );
-  return [
-    scroll(
-      "Differing settings",
-      h(
-        "tr",
-        {},
-        h("th", { scope: "col" }, "Differs"),
-        names.map((name) => h("th", { scope: "col" }, name)),
-      ),
-      differing.map(line),
-    ),
-    h(
-      "details",
-      {},
-      h("summary", {}, `${same.length} settings are the same`),
-      scroll(
-        "Equal settings",
-        h(
-          "tr",
-          {},
-          h("th", { scope: "col" }, "Setting"),
-          names.map((name) => h("th", { scope: "col" }, name)),
-        ),
-        same.map(line),
-      ),
-    ),
-  ];
+  return html`${scroll("Differing settings", head("Differs"), differing.map(line))}
+    <details>
+      <summary>${same.length} settings are the same</summary>
+      ${scroll("Equal settings", head("Setting"), same.map(line))}
+    </details>`;
 }
 
 /** Everything that was chosen for a calibration, flat: path → text. */
@@ -181,7 +123,7 @@ function facts(detail) {
   flatten(rest, "", found);
   flatten(metricOf(fidelity.metric, labels)?.unit === "label" ? fidelity : error, "fidelity ", found);
   if (detail.degradation) flatten(detail.degradation, "degradation ", found);
-  else found.X = "was given";
+  else found["small versions"] = "were given";
   const { kind, delta, method } = detail.guarantee ?? { kind: "expectation" };
   found.promise = kind === "expectation" ? "on average" : `with probability ${certainty(delta)}, ${method}`;
   return found;
@@ -193,12 +135,4 @@ function flatten(value, prefix, into) {
     if (typeof inner === "object") flatten(inner, `${prefix}${key} `, into);
     else into[`${prefix}${key}`] = String(inner);
   }
-}
-
-function scroll(label, head, rows) {
-  return h(
-    "div",
-    { class: "table-scroll", tabindex: "0", role: "region", "aria-label": label },
-    h("table", {}, h("thead", {}, head), h("tbody", {}, rows)),
-  );
 }

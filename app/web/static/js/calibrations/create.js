@@ -1,14 +1,19 @@
-// A new calibration: images are gathered and checked here, settings chosen, then all is sent.
+// A new calibration. Its question: is what I have enough? Its one thing to do: start it.
 
 import { upload } from "../lib/api.js";
-import { $, $$, h, replace } from "../lib/dom.js";
+import { $$ } from "../lib/dom.js";
 import { bytes, count, level } from "../lib/format.js";
+import { html, nothing, render } from "../lib/html.js";
+import { Store } from "../lib/store.js";
 import { Gathered, dropZone, summary } from "./gather.js";
 import { problem } from "./job.js";
+import { metrics } from "./options.js";
 import { minimalAlpha, minimalCount, sentName } from "./pairing.js";
 import * as service from "./service.js";
 import { boundOf, configOf, settingsFields } from "./settings.js";
-import { pipelineWords } from "./words.js";
+import { pageHead, pipelineWords } from "./words.js";
+
+const GOOD = 100; // pairs that make a steady mask
 
 /** A file that misses the zone must not replace the page, and the form with it. */
 function keepPage(event) {
@@ -19,187 +24,184 @@ function keepPage(event) {
 export async function show(root, query) {
   const parent = query.has("extend") ? await service.detail(query.get("extend")) : null;
   const upscalers = await service.upscalers();
+  const chosen = upscalers.find((one) => one.default) ?? upscalers[0];
+  const store = new Store({
+    parent,
+    upscalers,
+    upscaler: parent ? parent.upscaler : chosen?.name,
+    metric: metrics()[0].listed,
+    gathered: new Gathered(() => store.tell()),
+    sending: null, // {sent, total, abort}
+    refusal: null, // a template
+    typed: 0, // counts what was typed, which the verdict depends on
+  });
   const heading = parent ? `More pairs for ${service.title(parent)}` : "New calibration";
   document.title = `${heading} · Trustscale`;
-  const gathered = new Gathered();
-  const form = h("form", { class: "stack", novalidate: true });
-  const place = {
-    images: h("div", { class: "stack" }),
-    verdict: h("div", { class: "stack", "aria-live": "polite" }),
-    sending: h("div", { class: "stack" }),
-  };
-  const scale = () => {
-    const name = parent ? parent.upscaler : $("[name=upscaler]", form).value;
-    return upscalers.find((one) => one.name === name)?.scale ?? null;
-  };
-  const refresh = () => {
-    const found = gathered.verdict(scale());
-    replace(place.images, summary(gathered, found, refresh));
-    replace(place.verdict, parent ? null : needed(form, found, gathered));
-    $("[type=submit]", form).disabled = !(gathered.archive || found.pairs.length) || gathered.waiting > 0;
-  };
-  replace(
-    form,
-    h(
-      "section",
-      { class: "card stack" },
-      h("h2", {}, "1. Images"),
-      h(
-        "p",
-        {},
-        "High-resolution images Y like those you will serve. If you have the real inputs X, add them under the same names; otherwise X is made from Y.",
-      ),
-      dropZone(gathered, refresh),
-      place.images,
-    ),
-    h(
-      "section",
-      { class: "card stack" },
-      h("h2", {}, "2. Settings"),
-      parent ? inherited(parent) : settingsFields(upscalers),
-    ),
-    h(
-      "section",
-      { class: "card stack" },
-      h("h2", {}, "3. Start"),
-      place.verdict,
-      place.sending,
-      h(
-        "div",
-        { class: "button-row" },
-        h("button", { type: "submit", class: "primary", disabled: true }, "Upload and calibrate"),
-        h("a", { class: "button", href: parent ? service.page(parent.id) : "/calibrations" }, "Back"),
-      ),
-    ),
-  );
   addEventListener("dragover", keepPage);
   addEventListener("drop", keepPage);
-  form.addEventListener("input", refresh);
-  form.addEventListener("submit", (event) => {
-    event.preventDefault();
-    // The browser cannot point at a field that is folded away.
-    for (const folded of $$("details:has(:invalid)", form)) folded.open = true;
-    if (form.reportValidity()) send(form, gathered, scale(), parent, place.sending);
-  });
-  replace(
-    root,
-    h(
-      "div",
-      { class: "page-head" },
-      h(
-        "div",
-        {},
-        h("p", { class: "hint" }, h("a", { href: "/calibrations" }, "Calibrations")),
-        h("h1", {}, heading),
-        h(
-          "p",
-          { class: "lead" },
-          "The promise speaks about images drawn from the same population as these, and about no others.",
-        ),
-      ),
-    ),
-    form,
-  );
-  refresh();
+  const draw = () => render(page(heading, store), root);
+  store.watch(draw);
+  draw(); // again: what is needed is read off the form, which is there only now
 }
 
-/** Whether so many pairs can reach the α that was asked for. */
-function needed(form, { pairs }, gathered) {
+/** k of the upscaler, null if it is not known now. */
+const scaleOf = ({ upscalers, upscaler }) => upscalers.find(({ name }) => name === upscaler)?.scale ?? null;
+
+function page(heading, store) {
+  const { state } = store;
+  const { parent, gathered } = state;
+  const found = gathered.verdict(scaleOf(state));
+  const isReady = (gathered.archive || found.pairs.length) && !gathered.waiting && !state.sending;
+  const lead = html`<p class="lead">The promise speaks about pictures drawn like these, and about no others.</p>`;
+  const set = (changes) => store.set(changes);
+  return html`${pageHead(heading, lead)}
+    <form class="stack" novalidate @input=${() => set({ typed: state.typed + 1 })} @submit=${(event) => submit(event, store)}>
+      <section class="card stack">
+        <h2>1. Pictures</h2>
+        <p>
+          Sharp originals, like what your users would want to get. If you also have the small versions that the upscaler is really given, add them
+          under the same names; otherwise they are made from the originals.
+        </p>
+        ${dropZone(gathered)} ${summary(gathered, found)}
+      </section>
+      <section class="card stack">
+        <h2>2. Settings</h2>
+        ${parent ? inherited(parent) : settingsFields(state, set)}
+      </section>
+      <section class="card stack">
+        <h2>3. Start</h2>
+        <div class="stack" aria-live="polite">${parent ? nothing : needed(found, gathered)} ${cost(state, found)}</div>
+        ${state.refusal ?? nothing} ${state.sending ? progress(state.sending, found, gathered) : nothing}
+        <div class="button-row">
+          <button type="submit" class="primary" ?disabled=${!isReady}>Upload and calibrate</button>
+          <a class="button" href=${parent ? service.page(parent.id) : "/calibrations"}>Back</a>
+        </div>
+      </section>
+    </form>`;
+}
+
+/** The form as it is on the page; null before it is drawn. @returns {HTMLFormElement | null} */
+const formNow = () => document.querySelector("form.stack");
+
+/** Whether so many pairs can reach the α that was asked for, and what they are good for. */
+function needed({ pairs, scenes }, gathered) {
+  const form = formNow();
+  if (!form) return nothing;
   const config = configOf(form, true);
   const bound = boundOf(config.fidelity);
-  const least = minimalCount({ alpha: config.default_alpha, bound, guarantee: config.guarantee });
-  if (!Number.isFinite(least)) return null;
-  const n = pairs.length;
-  if (gathered.archive || !n)
-    return h(
-      "p",
-      { class: "hint" },
-      `α = ${level(config.default_alpha)} needs at least ${count(least)} pairs; twice as many make the mask steadier.`,
-    );
-  const smallest = level(minimalAlpha({ n, bound, guarantee: config.guarantee }));
+  const { default_alpha: alpha, guarantee } = config;
+  const least = minimalCount({ alpha, bound, guarantee });
+  if (!Number.isFinite(least)) return nothing;
+  const what = scenes ? "scenes" : "pairs";
+  const n = scenes ?? pairs.length;
+  const advice = `${count(least)} ${what} are enough for the promise at α = ${level(alpha)}; expect a small mask. ${count(Math.max(GOOD, 4 * least))} are better.`;
+  if (gathered.archive || !n) return html`<p class="hint">${advice}</p>`;
+  const smallest = level(minimalAlpha({ n, bound, guarantee }));
   if (n < least) {
-    return h(
-      "p",
-      { class: "callout warn", dataset: { verdict: "few" } },
-      h("strong", {}, `Too few for α = ${level(config.default_alpha)}`),
-      `${count(n)} pairs reach no smaller α than ${smallest}, so at this α nothing could be trusted. ${count(least - n)} more are needed.`,
-    );
+    return html`<p class="callout warn" data-verdict="few">
+      <strong>Too few for α = ${level(alpha)}</strong>
+      ${count(n)} ${what} reach no smaller α than ${smallest}, so at this α nothing could be trusted. ${count(least - n)} more are needed.
+    </p>`;
   }
-  return h(
-    "p",
-    { class: "callout good", dataset: { verdict: "enough" } },
-    `${count(n)} pairs are enough for α = ${level(config.default_alpha)} (at least ${count(least)}). The smallest α they reach is ${smallest}.`,
-  );
+  const isGood = n >= Math.max(GOOD, 4 * least);
+  return html`<p class="callout good" data-verdict="enough">
+    ${count(n)} ${what} are enough for α = ${level(alpha)}${isGood ? "" : "; expect a small mask"}. The smallest α they reach is ${smallest}.
+    ${isGood ? nothing : `${count(Math.max(GOOD, 4 * least))} are better.`}
+  </p>`;
+}
+
+/** How many calls of the model it takes, and what they cost where that is known. */
+function cost({ parent, upscalers, upscaler }, { pairs }) {
+  const form = formNow();
+  const asked = parent ? parent.pipeline.samples : Number(form && new FormData(form).get("samples"));
+  if (!asked) return nothing;
+  const price = upscalers.find(({ name }) => name === upscaler)?.price_per_call;
+  const money = (calls) =>
+    price ? ` (${Number((calls * price).toPrecision(3))} at the provider's price)` : "";
+  const all = pairs.length * asked;
+  const now = all ? `${count(all)} calls of the model now${money(all)}, then ` : "";
+  return html`<p class="hint" id="cost">It costs ${now}${count(asked)} ${asked === 1 ? "call" : "calls"} per picture${money(asked)}.</p>`;
 }
 
 function inherited(parent) {
-  return [
-    h("p", {}, pipelineWords(parent.pipeline)),
-    h(
-      "p",
-      { class: "hint" },
-      "The settings are those of the calibration; only the new pairs are generated for. The old calibration stays.",
-    ),
-    h(
-      "label",
-      { class: "check" },
-      h("input", { type: "checkbox", name: "activate" }),
-      h("span", {}, "Activate the new one as soon as it is finished"),
-    ),
-  ];
+  return html`<p>${pipelineWords(parent.pipeline)}</p>
+    <p class="hint">
+      The settings are those of the calibration; only the new pairs are generated for. The old calibration stays.
+    </p>
+    <label class="check"><input type="checkbox" name="activate" /><span>Activate the new one as soon as it is finished</span></label>`;
 }
 
-async function send(form, gathered, scale, parent, place) {
-  const { pairs, given, items } = gathered.verdict(scale);
+function progress({ sent, total, abort }, { items }, gathered) {
+  const isSent = total > 0 && sent >= total;
+  return html`${
+    items.length && !gathered.archive
+      ? html`<p class="hint">${count(items.length)} files that cannot be used are not sent.</p>`
+      : nothing
+  }
+    <progress max="1" .value=${total ? sent / total : 0} aria-label="Upload"></progress>
+    <p class="hint" role="status">
+      ${total === 0 ? "Sending…" : isSent ? "All sent; the service looks at the images…" : `${bytes(sent)} of ${bytes(total)} sent`}
+    </p>
+    <div class="button-row"><button type="button" class="danger small" @click=${() => abort.abort()}>Stop the upload</button></div>`;
+}
+
+function submit(event, store) {
+  event.preventDefault();
+  const form = event.currentTarget;
+  // The browser cannot point at a field that is folded away.
+  for (const folded of $$("details:has(:invalid)", form)) folded.open = true;
+  if (form.reportValidity()) send(form, store);
+}
+
+/** The upload as a form: settings, files, and what belongs to whom. */
+function bodyOf(form, state) {
+  const { parent, gathered } = state;
+  const { pairs, given } = gathered.verdict(scaleOf(state));
   const body = new FormData();
   if (parent) body.set("activate", String(new FormData(form).has("activate")));
   else body.set("config", JSON.stringify(configOf(form, given)));
-  if (gathered.archive) body.set("archive", gathered.archive, gathered.archive.name);
-  for (const { name, x, y } of gathered.archive ? [] : pairs) {
+  if (gathered.archive) {
+    body.set("archive", gathered.archive, gathered.archive.name);
+    return body;
+  }
+  for (const { name, x, y } of pairs) {
     body.append("y", y.file, sentName(name, y));
     if (x) body.append("x", x.file, sentName(name, x));
   }
-  const groups = Object.fromEntries(pairs.filter(({ group }) => group).map(({ name, group }) => [name, group]));
-  if (!gathered.archive && Object.keys(groups).length) body.set("groups", JSON.stringify(groups));
+  for (const [field, key] of [
+    ["groups", "group"],
+    ["scenes", "scene"],
+  ]) {
+    const known = Object.fromEntries(pairs.filter((pair) => pair[key]).map((pair) => [pair.name, pair[key]]));
+    if (Object.keys(known).length) body.set(field, JSON.stringify(known));
+  }
+  return body;
+}
+
+async function send(form, store) {
+  const { parent } = store.state;
   const abort = new AbortController();
-  const bar = h("progress", { max: 1, value: 0, "aria-label": "Upload" });
-  const words = h("p", { class: "hint", role: "status" }, "Sending…");
-  const submit = $("[type=submit]", form);
   const warn = (event) => event.preventDefault();
-  submit.disabled = true;
   addEventListener("beforeunload", warn);
-  replace(
-    place,
-    items.length > 0 &&
-      !gathered.archive &&
-      h("p", { class: "hint" }, `${count(items.length)} files that cannot be used are not sent.`),
-    bar,
-    words,
-    h(
-      "div",
-      { class: "button-row" },
-      h("button", { type: "button", class: "danger small", onclick: () => abort.abort() }, "Stop the upload"),
-    ),
-  );
+  store.set({ sending: { sent: 0, total: 0, abort }, refusal: null });
   try {
-    const { json } = await upload(parent ? service.path(parent.id, "pairs") : service.BASE, body, {
-      kind: "admin",
-      signal: abort.signal,
-      onProgress: (sent, total) => {
-        bar.value = total ? sent / total : 0;
-        words.textContent =
-          sent < total
-            ? `${bytes(sent)} of ${bytes(total)} sent`
-            : "All sent; the service looks at the images…";
+    const { json } = await upload(
+      parent ? service.path(parent.id, "pairs") : service.BASE,
+      bodyOf(form, store.state),
+      {
+        kind: "admin",
+        signal: abort.signal,
+        onProgress: (sent, total) => store.set({ sending: { sent, total, abort } }),
       },
-    });
+    );
     removeEventListener("beforeunload", warn);
     location.href = service.page(json.id);
   } catch (error) {
     removeEventListener("beforeunload", warn);
-    submit.disabled = false;
-    if (error.name === "AbortError")
-      replace(place, h("p", { class: "callout" }, "The upload was stopped; nothing was kept."));
-    else replace(place, problem({ title: error.title, detail: error.message, items: error.members?.items }));
+    const isStopped = error.name === "AbortError";
+    const refusal = isStopped
+      ? html`<p class="callout">The upload was stopped; nothing was kept.</p>`
+      : problem({ title: error.title, detail: error.message, items: error.members?.items });
+    store.set({ sending: null, refusal });
   }
 }

@@ -7,27 +7,24 @@ import { level, percent } from "../lib/format.js";
 export const STEPS = 3000;
 
 /**
- * The risk against the threshold on σ, of one calibration or of several over each other.
- *
- * calibrations: [{id, label, curve, threshold?}]. whole: fetches all their curves.
+ * The risk of a calibration {id, curve, threshold?} against the threshold on σ. whole: fetches its curve with all steps.
  */
-export function riskChart(calibrations, { alpha, height, whole } = {}) {
-  const one = calibrations.length === 1 ? calibrations[0] : null;
-  const seriesOf = (curves) =>
-    calibrations.map(({ label }, k) => ({
-      name: one ? "Risk R(t)" : label,
-      tone: k + 1,
+export function riskChart({ id, curve, threshold }, { alpha, whole }) {
+  const seriesOf = ([steps]) => [
+    {
+      name: "Risk R(t)",
+      tone: 1,
       kind: "step",
-      points: curves[k].map(({ threshold, risk }) => ({ x: threshold, y: risk })),
-    }));
-  const series = seriesOf(calibrations.map(({ curve }) => curve));
-  const highest = Math.max(...series.flatMap(({ points }) => points.at(-1)?.y ?? 0), alpha ?? 0);
-  const threshold = one && typeof one.threshold === "number" ? one.threshold : null;
+      points: steps.map((step) => ({ x: step.threshold, y: step.risk })),
+    },
+  ];
+  const series = seriesOf([curve]);
+  const highest = Math.max(series[0].points.at(-1)?.y ?? 0, alpha ?? 0);
+  const place = typeof threshold === "number" ? threshold : null;
   return {
     title: "Risk curve",
-    name: one ? `${one.id}-risk` : "risk-compared",
-    height,
-    whole: whole && (async () => seriesOf(await whole())),
+    name: `${id}-risk`,
+    whole: async () => seriesOf(await whole()),
     x: {
       label: "Threshold t on the indecision σ",
       scale: "log",
@@ -39,7 +36,7 @@ export function riskChart(calibrations, { alpha, height, whole } = {}) {
     series,
     marks: [
       alpha && { axis: "y", value: alpha, label: `α = ${level(alpha)}` },
-      threshold && { axis: "x", value: threshold, label: `t = ${small(threshold)}`, tone: "soft" },
+      place && { axis: "x", value: place, label: `t = ${small(place)}`, tone: "soft" },
     ].filter(Boolean),
   };
 }
@@ -58,41 +55,52 @@ function interesting(series) {
 }
 
 /**
- * The trusted area at common α, with what repeated splits make of it.
+ * The trusted area of one or more calibrations at common α; of one, with what repeated splits make of it.
  *
  * The area grows with α, so between two α it is at least that of the smaller one; below the smallest
  * possible α there is none.
  */
-export function areaChart({ id, thresholds, min_alpha: least }, all = []) {
-  const rows = all.filter(({ alpha }) => alpha >= least);
+export function areaChart(calibrations, splits = [], names = []) {
+  const [{ id, min_alpha: least }] = calibrations;
+  const rows = splits.filter(({ alpha }) => alpha >= least);
+  const isOne = calibrations.length === 1;
+  const areas = calibrations.map(({ thresholds, min_alpha: from }, k) => ({
+    name: isOne ? "All pairs, at least" : names[k],
+    tone: k + 1,
+    kind: "step",
+    points: thresholds
+      .filter(({ alpha }) => alpha >= from)
+      .map((row) => ({ x: row.alpha, y: row.trusted_fraction })),
+  }));
+  const spread = {
+    name: "Half the pairs, 5 % to 95 % of splits",
+    tone: 2,
+    kind: "ranges",
+    points: rows.map((row) => ({ x: row.alpha, low: row.trusted_low, high: row.trusted_high })),
+  };
   return {
     title: "Trusted area against α",
-    name: `${id}-area`,
-    x: { label: "α", format: level, domain: [0, Math.max(...thresholds.map((row) => row.alpha))] },
+    name: isOne ? `${id}-area` : "area-compared",
+    x: {
+      label: "α",
+      format: level,
+      domain: [0, Math.max(...calibrations.map(end))],
+    },
     y: {
       label: "Mean share of trusted pixels",
       domain: [0, 1],
       format: (v) => percent(v),
       tick: (v) => `${Math.round(100 * v)} %`,
     },
-    series: [
-      rows.length > 0 && {
-        name: "Half the pairs, 5 % to 95 % of splits",
-        tone: 2,
-        kind: "ranges",
-        points: rows.map((row) => ({ x: row.alpha, low: row.trusted_low, high: row.trusted_high })),
-      },
-      {
-        name: "All pairs, at least",
-        tone: 1,
-        kind: "step",
-        points: thresholds
-          .filter(({ alpha }) => alpha >= least)
-          .map((row) => ({ x: row.alpha, y: row.trusted_fraction })),
-      },
-    ].filter(Boolean),
-    marks: [{ axis: "x", value: least, label: `smallest α ${level(least)}`, tone: "soft" }],
+    series: rows.length ? [spread, ...areas] : areas,
+    marks: isOne ? [{ axis: "x", value: least, label: `smallest α ${level(least)}`, tone: "soft" }] : [],
   };
+}
+
+/** The α up to which there is something to see: where everything is trusted nothing more happens. */
+function end({ thresholds }) {
+  const whole = thresholds.find((row) => row.trusted_fraction >= 1) ?? thresholds.at(-1);
+  return 1.2 * whole.alpha;
 }
 
 /** Realised risk of the backtest against the α that was promised. */

@@ -1,14 +1,17 @@
-// One calibration: what it promises, how well that holds, what it was made of.
+// One calibration. Its question: what does it promise, and does that hold? Its one thing to do: activate it.
 
 import { chart } from "../charts/chart.js";
-import { $, h, replace } from "../lib/dom.js";
+import { $ } from "../lib/dom.js";
 import { count, level, percent } from "../lib/format.js";
+import { html, nothing, render } from "../lib/html.js";
+import { Store } from "../lib/store.js";
 import { toastError } from "../lib/toast.js";
+import { activate } from "./activate.js";
 import { STEPS, areaChart, backtestChart, riskChart, thresholdWords } from "./curves.js";
-import { fillAudit, provenance } from "./origin.js";
-import { pairList, pictures } from "./pictures.js";
+import { audit, provenance } from "./origin.js";
+import { GONE, pairList, pictures } from "./pictures.js";
 import * as service from "./service.js";
-import { howSure, metricWords, mismatch, mismatchWords } from "./words.js";
+import { howSure, metricWords, mismatch, mismatchWords, pageHead, scroll, trustsNothing } from "./words.js";
 
 const SPLITS = 50;
 
@@ -18,321 +21,249 @@ export async function show(root, query) {
   const found = await service.detail(query.get("id"), group);
   document.title = `${service.title(found)} · Trustscale`;
   const [rows, curve] = await Promise.all([service.listed(), service.curve(found.id, STEPS, group)]);
-  const row = rows.find(({ id }) => id === found.id);
+  const promised = found.thresholds.find(({ alpha }) => alpha === found.default_alpha);
   const again = async () => {
     await show(root, query);
     $("#main").focus(); // what had the focus is gone
   };
-  const promised = found.thresholds.find(({ alpha }) => alpha === found.default_alpha);
-  const area = chart(areaChart(found));
-  const backtested = h(
-    "div",
-    { class: "stack" },
-    h("p", { class: "hint" }, "Splitting the pairs at random…"),
-  );
-  const dominant = h("div", { class: "stack" }, h("p", { class: "hint" }, "Looking…"));
-  const log = h("div", {}, h("p", { class: "hint" }, "Reading…"));
-  replace(
-    root,
-    head(found, row, rows, again),
-    h(
-      "div",
-      { class: "stack" },
-      found.differences?.length > 0 &&
-        h(
-          "div",
-          { class: "callout bad" },
-          h("strong", {}, "It cannot be served from"),
-          h("p", {}, mismatchWords(found.differences)),
-          differing(found.differences),
-        ),
-      found.groups?.length > 0 && groupChoice(found, group),
-      tiles(found, promised),
-      h(
-        "div",
-        { class: "two" },
-        h(
-          "section",
-          { class: "card" },
-          chart(
-            riskChart([{ id: found.id, curve, threshold: promised?.threshold }], {
-              alpha: found.default_alpha,
-              whole: async () => [await service.curve(found.id, null, group)],
-            }),
-          ),
-        ),
-        h("section", { class: "card" }, area),
+  const whole = async () => [await service.curve(found.id, null, group)];
+  const charts = {
+    risk: chart(
+      riskChart(
+        { id: found.id, curve, threshold: promised?.threshold },
+        { alpha: found.default_alpha, whole },
       ),
-      h(
-        "div",
-        { class: "two" },
-        h("section", { class: "card" }, h("h2", {}, "At common α"), thresholdTable(found)),
-        h("section", { class: "card stack" }, h("h2", {}, "What to expect"), backtested),
-      ),
-      h(
-        "section",
-        { class: "card stack" },
-        h("h2", {}, "Pairs with the largest share of the risk"),
-        dominant,
-      ),
-      h("section", { class: "card stack" }, h("h2", {}, "All pairs"), pairList(found)),
-      h("section", { class: "card" }, h("h2", {}, "Where it comes from"), provenance(found)),
-      h("section", { class: "card" }, h("h2", {}, "What was done with it"), log),
+    ),
+    area: chart(areaChart([found])),
+  };
+  const store = new Store({
+    backtest: wait("Splitting the pairs at random…"),
+    dominant: wait("Looking…"),
+    price: nothing,
+    log: wait("Reading…"),
+  });
+  const pairs = pairList(found);
+  store.watch((state) =>
+    render(
+      html`${head(found, rows, again)}
+        <div class="stack">
+          ${found.differences?.length > 0 ? refusal(found.differences) : nothing} ${found.groups?.length > 0 ? groupChoice(found, group) : nothing}
+          ${found.classes?.length > 0 ? classTable(found.classes) : nothing} ${tiles(found, promised)}
+          <div class="two">
+            <section class="card">${charts.area}</section>
+            <section class="card">${charts.risk}</section>
+          </div>
+          <div class="two">
+            <section class="card"><h2>At common α</h2>${thresholdTable(found)}</section>
+            <section class="card stack"><h2>What to expect</h2>${state.backtest}</section>
+          </div>
+          ${state.price}
+          <section class="card stack"><h2>Pairs with the largest share of the risk</h2>${state.dominant}</section>
+          <section class="card stack"><h2>All pairs</h2>${pairs}</section>
+          <section class="card"><h2>Where it comes from</h2>${provenance(found)}</section>
+          <section class="card"><h2>What was done with it</h2>${state.log}</section>
+        </div>`,
+      root,
     ),
   );
-  await Promise.all([fillBacktest(found, group, { backtested, dominant, area }), fillAudit(found, log)]);
+  const part = async (work, names) => {
+    try {
+      store.set(await work());
+    } catch (error) {
+      const failed = html`<p class="callout bad">${error.message}</p>`;
+      store.set(Object.fromEntries(names.map((name, k) => [name, k ? nothing : failed])));
+    }
+  };
+  await Promise.all([
+    part(() => expectations(found, group, charts.area), ["backtest", "dominant"]),
+    part(async () => ({ log: await audit(found, rows) }), ["log"]),
+  ]);
 }
 
-function head(found, row, rows, again) {
+const wait = (words) => html`<p class="hint">${words}</p>`;
+
+function head(found, rows, again) {
+  const row = rows.find(({ id }) => id === found.id);
   const present = service.activeOf(rows, found.upscaler);
   const before = row?.previous && rows.find(({ id }) => id === row.previous);
   const button = (label, run, kind = "") =>
-    h(
-      "button",
-      { type: "button", class: kind, onclick: () => Promise.resolve(run()).catch(toastError) },
-      label,
-    );
-  return h(
-    "div",
-    { class: "page-head" },
-    h(
-      "div",
-      {},
-      h("p", { class: "hint" }, h("a", { href: "/calibrations" }, "Calibrations")),
-      h("h1", {}, service.title(found)),
-      h(
-        "p",
-        { class: "button-row" },
-        h("code", { class: "hint" }, found.id),
-        row?.active ? h("span", { class: "badge trust" }, "active") : h("span", { class: "badge" }, "ready"),
-        mismatch(found),
-      ),
-    ),
-    h(
-      "div",
-      { class: "button-row" },
+    html`<button type="button" class=${kind} @click=${() => Promise.resolve(run()).catch(toastError)}>${label}</button>`;
+  const serve = (wanted, back) => async () => (await activate(wanted, present, { back })) && again();
+  const id = encodeURIComponent(found.id);
+  const lead = html`<p class="button-row">
+      <code class="hint">${found.id}</code>
+      ${row?.active ? html`<span class="badge trust">active</span>` : html`<span class="badge">ready</span>`} ${mismatch(found)}
+    </p>
+    ${trustsNothing(found)}`;
+  const derive = async () => {
+    const made = await service.derived(found);
+    if (made) location.href = service.page(made);
+  };
+  const remove = async () => {
+    if (await service.remove(found)) location.href = "/calibrations";
+  };
+  const tools = html`<div class="button-row">
+    ${row?.active ? (before ? button(`Back to ${service.title(before)}`, serve(before, true)) : nothing) : button("Activate", serve(found, false), "primary")}
+    <a class="button" href="/calibrations?new&extend=${id}">Add pairs</a>
+    ${
+      !row?.active && present
+        ? html`<a class="button" href="/calibrations?compare=${encodeURIComponent(present.id)},${id}">Compare with the active one</a>`
+        : nothing
+    }
+    ${button("Another promise", derive)} ${button("Export", () => service.exported(found.id))}
+    ${
       row?.active
-        ? before &&
-            button(
-              "Roll back",
-              async () => (await service.activate(before, present, { back: true })) && again(),
-            )
-        : button("Activate", async () => (await service.activate(found, present)) && again(), "primary"),
-      h(
-        "a",
-        { class: "button", href: `/calibrations?new&extend=${encodeURIComponent(found.id)}` },
-        "Add pairs",
-      ),
-      !row?.active &&
-        present &&
-        h(
-          "a",
-          {
-            class: "button",
-            href: `/calibrations?compare=${encodeURIComponent(present.id)},${encodeURIComponent(found.id)}`,
-          },
-          "Compare with the active one",
-        ),
-      button("Another promise", async () => {
-        const made = await service.derived(found);
-        if (made) location.href = service.page(made);
-      }),
-      button("Export", () => service.exported(found.id)),
-      row?.active
-        ? h(
-            "button",
-            { type: "button", class: "danger", disabled: true, "aria-describedby": "why-not" },
-            "Delete",
-          )
-        : button(
-            "Delete",
-            async () => {
-              if (await service.remove(found)) location.href = "/calibrations";
-            },
-            "danger",
-          ),
-      row?.active &&
-        h(
-          "small",
-          { class: "hint", id: "why-not" },
-          "The active one cannot be deleted; activate another one first.",
-        ),
-    ),
-  );
+        ? html`<button type="button" class="danger" disabled aria-describedby="why-not">Delete</button>
+            <small class="hint" id="why-not">The active one cannot be deleted; activate another one first.</small>`
+        : button("Delete", remove, "danger")
+    }
+  </div>`;
+  return pageHead(service.title(found), lead, tools);
+}
+
+function refusal(differences) {
+  const row = (one) =>
+    html`<tr>
+      <th scope="row">${one.field}</th>
+      <td class="value">${String(one.calibrated)}</td>
+      <td class="value">${String(one.live)}</td>
+    </tr>`;
+  const names = html`<tr>
+    ${["Field", "Calibrated", "Live"].map((name) => html`<th scope="col">${name}</th>`)}
+  </tr>`;
+  return html`<div class="callout bad">
+    <strong>It cannot be served from</strong>
+    <p>${mismatchWords(differences)}</p>
+    ${scroll("What differs", names, differences.map(row))}
+  </div>`;
 }
 
 /** All pairs, or those of one group, whose curve speaks about images of that group. */
 function groupChoice(found, group) {
-  const link = (name, words) =>
-    h(
-      "a",
-      {
-        class: "button small",
-        href: `${service.page(found.id)}${name === null ? "" : `&group=${encodeURIComponent(name)}`}`,
-        "aria-current": name === group ? "true" : null,
-      },
-      words,
-    );
-  return h(
-    "nav",
-    { class: "groups button-row", "aria-label": "Groups" },
-    link(null, "All pairs"),
-    found.groups.map(({ group: name, n }) => link(name, `${name} (${count(n)})`)),
-  );
+  const link = (name, words) => {
+    const href = `${service.page(found.id)}${name === null ? "" : `&group=${encodeURIComponent(name)}`}`;
+    return html`<a class="button small" href=${href} aria-current=${name === group ? "true" : nothing}>${words}</a>`;
+  };
+  return html`<nav class="groups button-row" aria-label="Groups">
+    ${link(null, "All pairs")} ${found.groups.map(({ group: name, n }) => link(name, `${name} (${count(n)})`))}
+  </nav>`;
+}
+
+/** Kinds of upload with a curve of their own, which the service tells apart by itself. */
+function classTable(classes) {
+  const names = html`<tr>
+    <th scope="col">Kind of upload</th>
+    <th scope="col" class="number">Scenes</th>
+    <th scope="col" class="number">Smallest α</th>
+  </tr>`;
+  const row = ({ name, n, min_alpha: least }) =>
+    html`<tr>
+      <th scope="row">${name}</th>
+      <td class="number">${count(n)}</td>
+      <td class="number">${level(least)}</td>
+    </tr>`;
+  return html`<section class="card">
+    <h2>Kinds of upload</h2>
+    ${scroll("Kinds of upload", names, classes.map(row), "narrow")}
+  </section>`;
 }
 
 function tiles(found, promised) {
-  const tile = (name, value, more) =>
-    h("div", { class: "tile" }, h("dt", {}, name), h("dd", {}, value, more && h("small", {}, more)));
-  const { metric, labels } = found.pipeline.fidelity;
-  return h(
-    "dl",
-    { class: "tiles" },
-    tile("Pairs", count(found.n)),
-    tile("Smallest α", level(found.min_alpha), `B = ${level(found.bound ?? found.pipeline.fidelity.bound)}`),
-    tile("Default α", level(found.default_alpha), howSure(found.guarantee ?? {}) || "on average"),
-    tile(
-      "Trusted area there",
-      promised ? percent(promised.trusted_fraction) : "not tabled",
-      "mean over the pairs",
-    ),
-    tile("It bounds", metricWords(metric, labels)),
-  );
+  const tile = (name, value, more = "") =>
+    html`<div class="tile"><dt>${name}</dt><dd>${value}${more ? html`<small>${more}</small>` : nothing}</dd></div>`;
+  const { metric, labels, bound } = found.pipeline.fidelity;
+  const scenes = found.scenes && found.scenes !== found.n ? `${count(found.scenes)} scenes` : "";
+  return html`<dl class="tiles">
+    ${tile("Pairs", count(found.n), scenes)} ${tile("Smallest α", level(found.min_alpha), `B = ${level(found.bound ?? bound)}`)}
+    ${tile("Default α", level(found.default_alpha), howSure(found.guarantee ?? {}) || "on average")}
+    ${tile("Trusted area there", promised ? percent(promised.trusted_fraction) : "not tabled", "mean over the pairs")}
+    ${tile("It bounds", metricWords(metric, labels))}
+  </dl>`;
 }
 
 function thresholdTable({ thresholds }) {
-  return h(
-    "div",
-    { class: "table-scroll" },
-    h(
-      "table",
-      { class: "narrow" },
-      h(
-        "thead",
-        {},
-        h(
-          "tr",
-          {},
-          h("th", { scope: "col" }, "α"),
-          h("th", { scope: "col", class: "number" }, "Trusted area"),
-          h("th", { scope: "col", class: "number" }, "Threshold on σ"),
-        ),
-      ),
-      h(
-        "tbody",
-        {},
-        thresholds.map((row) =>
-          h(
-            "tr",
-            {},
-            h("th", { scope: "row" }, level(row.alpha)),
-            h("td", { class: "number" }, percent(row.trusted_fraction)),
-            h("td", { class: "number" }, thresholdWords(row.threshold)),
-          ),
-        ),
-      ),
-    ),
-  );
+  const names = html`<tr>
+    <th scope="col">α</th>
+    <th scope="col" class="number">Trusted area</th>
+    <th scope="col" class="number">Threshold on σ</th>
+  </tr>`;
+  const row = ({ alpha, trusted_fraction: share, threshold }) =>
+    html`<tr>
+      <th scope="row">${level(alpha)}</th>
+      <td class="number">${percent(share)}</td>
+      <td class="number">${thresholdWords(threshold)}</td>
+    </tr>`;
+  return scroll("At common α", names, thresholds.map(row), "narrow");
 }
 
-async function fillBacktest(found, group, { backtested, dominant, area }) {
+/** What repeated splits of the pairs tell: {backtest, dominant, price}. Throws ApiError. */
+async function expectations(found, group, area) {
   if (found.n < 2) {
-    replace(backtested, h("p", { class: "hint" }, "A backtest needs at least two pairs."));
-    replace(dominant, h("p", { class: "hint" }, "There is one pair only."));
-    return;
+    return {
+      backtest: wait("A backtest needs at least two pairs."),
+      dominant: wait("There is one pair only."),
+    };
   }
-  try {
-    const { rows, checks, splits } = await service.backtest(found.id, SPLITS, group);
-    area.update(areaChart(found, rows));
-    replace(
-      backtested,
-      chart(backtestChart(found, rows)),
-      h(
-        "p",
-        { class: "hint" },
-        `${splits} times half of the pairs calibrate and the other half are served; nothing is generated. The risk should lie at or below the dashed line. The bars are the spread over splits of the same images, not a confidence interval for new ones.`,
-      ),
-      concerns(checks),
-    );
-    replace(dominant, domination(found, checks));
-  } catch (error) {
-    replace(backtested, h("p", { class: "callout bad" }, error.message));
-    replace(dominant, null);
-  }
+  const { rows, checks, splits, price = [] } = await service.backtest(found.id, SPLITS, group);
+  area.update(areaChart([found], rows));
+  const backtest = html`${chart(backtestChart(found, rows))}
+    <p class="hint">
+      ${splits} times half of the pairs calibrate and the other half are served; nothing is generated. The risk should lie at or below the dashed
+      line. The bars are the spread over splits of the same images, not a confidence interval for new ones.
+    </p>
+    ${concerns(checks)}`;
+  return { backtest, dominant: domination(found, checks), price: price.length ? priceTable(price) : nothing };
+}
+
+/** What fewer or more generations would trust, and cost. */
+function priceTable(price) {
+  const hasMoney = price.some(({ money }) => money !== null && money !== undefined);
+  const names = html`<tr>
+    <th scope="col">Generations</th>
+    <th scope="col" class="number">α</th>
+    <th scope="col" class="number">Trusted area</th>
+    <th scope="col" class="number">Calls</th>
+    <th scope="col" class="number">Seconds</th>
+    ${hasMoney ? html`<th scope="col" class="number">Price</th>` : nothing}
+  </tr>`;
+  const cell = (text) => html`<td class="number">${text}</td>`;
+  const short = (value) =>
+    value === null || value === undefined ? "–" : String(Number(value.toPrecision(3)));
+  const row = (one) =>
+    html`<tr>
+      <th scope="row">${one.samples}</th>
+      ${cell(level(one.alpha))}${cell(percent(one.trusted_area))}${cell(count(one.calls))}${cell(short(one.seconds))}
+      ${hasMoney ? cell(short(one.money)) : nothing}
+    </tr>`;
+  return html`<section class="card"><h2>The price of a picture</h2>${scroll("The price of a picture", names, price.map(row), "narrow")}</section>`;
 }
 
 /** What the checks of the assumptions have found. */
 function concerns({ n, minimal_n: least, alpha, duplicates, sizes }) {
-  const found = [
-    n < least &&
-      `At the default α = ${level(alpha)} at least ${count(least)} pairs are needed; there are ${count(n)}.`,
-    duplicates.length > 0 &&
-      `Repeated images: ${duplicates.map(({ name, reason }) => `${name} (${reason})`).join(", ")}.`,
-  ].filter(Boolean);
-  return [
-    found.map((text) => h("p", { class: "callout warn" }, text)),
-    h(
-      "p",
-      { class: "hint" },
-      `Sizes of Y: ${sizes.slice(0, 8).join(", ").replaceAll("x", "×")}${sizes.length > 8 ? " and more" : ""}. The promise is exact for outputs within them.`,
-    ),
-  ];
+  const few = `At the default α = ${level(alpha)} at least ${count(least)} pairs are needed; there are ${count(n)}.`;
+  const twins = `Repeated images: ${duplicates.map(({ name, reason }) => `${name} (${reason})`).join(", ")}.`;
+  const found = [n < least && few, duplicates.length > 0 && twins].filter(Boolean);
+  const named = sizes.slice(0, 8).join(", ").replaceAll("x", "×");
+  return html`${found.map((text) => html`<p class="callout warn">${text}</p>`)}
+    <p class="hint">Sizes of the originals: ${named}${sizes.length > 8 ? " and more" : ""}. The promise is exact for outputs within them.</p>`;
 }
 
 function domination(found, { dominant_pairs: pairs, alpha }) {
   const largest = Math.max(...pairs.map(({ share }) => share));
-  if (!largest) return h("p", { class: "hint" }, `At α = ${level(alpha)} no pair has any loss in its mask.`);
-  return [
-    h(
-      "p",
-      { class: "hint" },
-      `Losses at α = ${level(alpha)}. Look at them: a wrong crop or a mismatched truth costs everybody’s mask.`,
-    ),
-    pairs.map(({ name, loss, share }) =>
-      h(
-        "article",
-        { class: "dominant" },
-        h(
-          "div",
-          { class: "dominant-head" },
-          h("h3", {}, name),
-          h("meter", { min: 0, max: largest, value: share, "aria-label": "Share of the risk" }),
-          h("span", {}, `${percent(share)} of the risk, loss ${level(loss)}`),
-        ),
-        pictures(found.id, name),
-      ),
-    ),
-  ];
-}
-
-function differing(differences) {
-  return h(
-    "div",
-    { class: "table-scroll" },
-    h(
-      "table",
-      {},
-      h(
-        "thead",
-        {},
-        h(
-          "tr",
-          {},
-          ["Field", "Calibrated", "Live"].map((name) => h("th", { scope: "col" }, name)),
-        ),
-      ),
-      h(
-        "tbody",
-        {},
-        differences.map((one) =>
-          h(
-            "tr",
-            {},
-            h("th", { scope: "row" }, one.field),
-            [one.calibrated, one.live].map((value) => h("td", { class: "value" }, String(value))),
-          ),
-        ),
-      ),
-    ),
-  );
+  if (!largest) return wait(`At α = ${level(alpha)} no pair has any loss in its mask.`);
+  return html`<p class="hint">
+      Losses at α = ${level(alpha)}. Look at them: a wrong crop or a mismatched original costs everybody’s mask.
+    </p>
+    ${pairs.map(
+      ({ name, loss, share }) =>
+        html`<article class="dominant">
+          <div class="dominant-head">
+            <h3>${name}</h3>
+            <meter min="0" max=${largest} value=${share} aria-label="Share of the risk"></meter>
+            <span>${percent(share)} of the risk, loss ${level(loss)}</span>
+          </div>
+          ${found.pictures ? pictures(found.id, name) : nothing}
+        </article>`,
+    )}
+    ${found.pictures ? nothing : GONE}`;
 }

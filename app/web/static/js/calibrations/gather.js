@@ -1,10 +1,13 @@
 // Gathering the images of a calibration: dropped or chosen, looked into, listed.
 
-import { announce, h } from "../lib/dom.js";
+import { announce } from "../lib/dom.js";
 import { bytes, count } from "../lib/format.js";
+import { html, nothing } from "../lib/html.js";
 import { toast, toastError } from "../lib/toast.js";
 import { droppedFiles, inspected, isArchive, located, paired } from "./pairing.js";
+import { reasons } from "./job.js";
 import * as service from "./service.js";
+import { scroll } from "./words.js";
 
 const AT_ONCE = 4;
 const MOST_LISTED = 200;
@@ -12,13 +15,19 @@ const NOTHING = { pairs: [], items: [] };
 
 /** The files of the form: each looked into once, in the order of their arrival. */
 export class Gathered {
-  entries = [];
-  arranged = NOTHING; // what the service says about their paths
-  archive = null;
-  waiting = 0;
-  turn = 0;
+  /** changed() whenever something was added, looked into or taken away. */
+  constructor(changed) {
+    this.changed = changed;
+    /** @type {any[]} */
+    this.entries = [];
+    this.arranged = NOTHING; // what the service says about their paths
+    this.archive = null;
+    this.waiting = 0;
+    this.turn = 0;
+  }
 
-  async add(files, fallback, changed) {
+  async add(files, fallback) {
+    const { changed } = this;
     const archive = files.find(({ file }) => isArchive(file));
     if (archive) {
       if (this.entries.length) toast(`${archive.file.name} takes the place of the images.`);
@@ -71,151 +80,126 @@ export class Gathered {
   }
 }
 
-/** Where images are dropped or chosen; `refresh()` is called whenever something was added. */
-export function dropZone(gathered, refresh) {
-  const add = (files, role) => gathered.add(files, role, refresh).catch(toastError);
-  const picker = (label, role, more) => {
-    const input = h("input", {
-      type: "file",
-      multiple: true,
-      hidden: true,
-      "aria-label": label,
-      dataset: { role: role ?? "archive" },
-      ...more,
-    });
-    input.addEventListener("change", () => {
-      add(
-        [...input.files].map((file) => ({ file })),
-        role ?? "y",
-      );
-      input.value = "";
-    });
-    return [input, h("button", { type: "button", onclick: () => input.click() }, label)];
-  };
-  const images = { accept: "image/png,image/jpeg,image/webp,.png,.jpg,.jpeg,.webp" };
-  const zone = h(
-    "div",
-    { class: "drop-zone" },
-    h("p", {}, h("strong", {}, "Drop images, a folder with x/ and y/, or one archive here")),
-    h("p", { class: "hint" }, "An archive holds y/ and perhaps x/, or just images in one folder."),
-    h(
-      "div",
-      { class: "button-row" },
-      picker("Add truths Y…", "y", images),
-      picker("Add inputs X…", "x", images),
-      picker("Add a folder…", "y", { webkitdirectory: true }),
-      picker("Use an archive…", null, { accept: ".zip,.tar,.gz,.tgz,.bz2,.xz", multiple: false }),
-    ),
-  );
-  zone.addEventListener("dragover", (event) => {
+/** Where images are dropped or chosen. */
+export function dropZone(gathered) {
+  const add = (files, role) => gathered.add(files, role).catch(toastError);
+  const drop = async (event) => {
     event.preventDefault();
-    zone.classList.add("over");
-  });
-  zone.addEventListener("dragleave", () => zone.classList.remove("over"));
-  zone.addEventListener("drop", async (event) => {
-    event.preventDefault();
-    zone.classList.remove("over");
+    event.currentTarget.classList.remove("over");
     try {
       await add(await droppedFiles(event.dataTransfer), "y");
     } catch (error) {
       toastError(error);
     }
-  });
-  return zone;
+  };
+  const over = (event) => {
+    event.preventDefault();
+    event.currentTarget.classList.add("over");
+  };
+  return html`<div class="drop-zone" @dragover=${over} @dragleave=${({ currentTarget }) => currentTarget.classList.remove("over")} @drop=${drop}>
+    <p><strong>Drop pictures, a folder, or an archive here</strong></p>
+    <p class="hint">
+      In a folder or archive, originals lie in y/ and small versions in x/; or just pictures. Folders below y/ are groups.
+    </p>
+    <div class="button-row">
+      ${picker(add, "Add originals…", "y")} ${picker(add, "Add small versions…", "x")} ${picker(add, "Add a folder…", "folder")}
+      ${picker(add, "Use an archive…", "archive")}
+    </div>
+  </div>`;
+}
+
+function picker(add, label, role) {
+  const accept =
+    role === "archive"
+      ? ".zip,.tar,.gz,.tgz,.bz2,.xz"
+      : "image/png,image/jpeg,image/webp,.png,.jpg,.jpeg,.webp";
+  const taken = ({ target }) => {
+    add(
+      [...target.files].map((file) => ({ file })),
+      role === "x" ? "x" : "y",
+    );
+    target.value = "";
+  };
+  return html`<input
+      type="file"
+      hidden
+      aria-label=${label}
+      data-role=${role}
+      accept=${role === "folder" ? "" : accept}
+      ?multiple=${role !== "archive"}
+      ?webkitdirectory=${role === "folder"}
+      @change=${taken}
+    />
+    <button type="button" @click=${({ currentTarget }) => currentTarget.previousElementSibling.click()}>${label}</button>`;
 }
 
 /** What has been gathered: the tally, what cannot be used, the pairs. */
-export function summary(gathered, { pairs, items, given, hashed }, refresh) {
+export function summary(gathered, { pairs, items, given, hashed, scenes }) {
+  const removal = (label) => {
+    const run = () => {
+      gathered.clear();
+      gathered.changed();
+    };
+    return html`<button type="button" class="link" @click=${run}>${label}</button>`;
+  };
   if (gathered.archive) {
-    return h(
-      "p",
-      { class: "callout" },
-      h("strong", {}, gathered.archive.name),
-      `${bytes(gathered.archive.size)}. The service looks into it when it arrives. `,
-      removal("Remove", gathered, refresh),
-    );
+    const { name, size } = gathered.archive;
+    return html`<p class="callout">
+      <strong>${name}</strong>${bytes(size)}. The service looks into it when it arrives. ${removal("Remove")}
+    </p>`;
   }
-  if (!gathered.entries.length && !gathered.waiting) return null;
+  if (!gathered.entries.length && !gathered.waiting) return nothing;
   const total = pairs.reduce((sum, { x, y }) => sum + y.file.size + (x?.file.size ?? 0), 0);
   const sizes = [...new Set(pairs.map(({ y }) => `${y.width}×${y.height}`))];
-  return [
-    h(
-      "p",
-      { class: "tally" },
-      h(
-        "strong",
-        {},
-        `${count(pairs.length)} ${given ? "pairs X and Y" : "truths Y"}`.replace(/^1 (pair|truth)s/, "1 $1"),
-      ),
-      pairs.length > 0 &&
-        ` · ${bytes(total)} · ${sizes.slice(0, 3).join(", ")}${sizes.length > 3 ? ` and ${sizes.length - 3} more sizes` : ""}`,
-      gathered.waiting > 0 && ` · looking at ${count(gathered.waiting)} more`,
-      " ",
-      removal("Remove all", gathered, refresh),
-    ),
-    items.length > 0 &&
-      h(
-        "div",
-        { class: "callout warn" },
-        h("strong", {}, `${count(items.length)} cannot be used`),
-        h(
-          "ul",
-          { class: "items" },
-          items.slice(0, MOST_LISTED).map(({ name, reason }) => h("li", {}, h("b", {}, name), `: ${reason}`)),
-        ),
-        items.length > MOST_LISTED && h("p", {}, `and ${count(items.length - MOST_LISTED)} more`),
-      ),
+  const what = given
+    ? pairs.length === 1
+      ? "pair"
+      : "pairs"
+    : pairs.length === 1
+      ? "original"
+      : "originals";
+  const groups = new Set(pairs.map(({ group }) => group).filter(Boolean)).size;
+  const facts = [
+    scenes && `${count(scenes)} scenes`,
+    groups && `${count(groups)} groups`,
+    pairs.length > 0 && bytes(total),
     pairs.length > 0 &&
-      !hashed &&
-      h(
-        "p",
-        { class: "hint" },
-        "This browser computes no digests on a page without https; the service looks for repeated images.",
-      ),
-    pairs.length > 0 && h("details", {}, h("summary", {}, "The pairs"), pairTable(pairs)),
+      `${sizes.slice(0, 3).join(", ")}${sizes.length > 3 ? ` and ${sizes.length - 3} more sizes` : ""}`,
+    gathered.waiting > 0 && `looking at ${count(gathered.waiting)} more`,
   ];
+  return html`<p class="tally">
+      <strong>${count(pairs.length)} ${what}</strong> · ${facts.filter(Boolean).join(" · ")} ${removal("Remove all")}
+    </p>
+    ${items.length ? refused(items) : nothing}
+    ${
+      pairs.length && !hashed
+        ? html`<p class="hint">
+            This browser computes no digests on a page without https; the service looks for repeated images.
+          </p>`
+        : nothing
+    }
+    ${pairs.length ? html`<details><summary>The pairs</summary>${pairTable(pairs)}</details>` : nothing}`;
 }
 
-function removal(label, gathered, refresh) {
-  const run = () => {
-    gathered.clear();
-    refresh();
-  };
-  return h("button", { type: "button", class: "link", onclick: run }, label);
-}
+const refused = (items) =>
+  html`<div class="callout warn">
+    <strong>${count(items.length)} cannot be used</strong>
+    ${reasons(items.slice(0, MOST_LISTED))} ${items.length > MOST_LISTED ? html`<p>and ${count(items.length - MOST_LISTED)} more</p>` : nothing}
+  </div>`;
 
 function pairTable(pairs) {
-  return h(
-    "div",
-    { class: "table-scroll short", tabindex: "0", role: "region", "aria-label": "The pairs" },
-    h(
-      "table",
-      {},
-      h(
-        "thead",
-        {},
-        h(
-          "tr",
-          {},
-          ["Name", "X", "Y"].map((name) => h("th", { scope: "col" }, name)),
-        ),
-      ),
-      h(
-        "tbody",
-        {},
-        pairs
-          .slice(0, MOST_LISTED)
-          .map(({ name, x, y }) =>
-            h(
-              "tr",
-              {},
-              h("td", {}, name),
-              h("td", {}, x ? `${x.kind} ${x.width}×${x.height}` : "made from Y"),
-              h("td", {}, `${y.kind} ${y.width}×${y.height}`),
-            ),
-          ),
-      ),
-    ),
-    pairs.length > MOST_LISTED && h("p", { class: "hint" }, `and ${count(pairs.length - MOST_LISTED)} more`),
+  const head = html`<tr>
+    ${["Name", "Scene", "Small version", "Original"].map((name) => html`<th scope="col">${name}</th>`)}
+  </tr>`;
+  const rows = pairs.slice(0, MOST_LISTED).map(
+    ({ name, scene, x, y }) =>
+      html`<tr>
+        <td>${name}</td>
+        <td>${scene ?? "its own"}</td>
+        <td>${x ? `${x.kind} ${x.width}×${x.height}` : "made from the original"}</td>
+        <td>${y.kind} ${y.width}×${y.height}</td>
+      </tr>`,
   );
+  return html`${scroll("The pairs", head, rows, "short")}
+  ${pairs.length > MOST_LISTED ? html`<p class="hint">and ${count(pairs.length - MOST_LISTED)} more</p>` : nothing}`;
 }

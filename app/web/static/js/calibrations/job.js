@@ -2,12 +2,13 @@
 
 import { ApiError } from "../lib/api.js";
 import { confirmDialog } from "../lib/dialog.js";
-import { announce, h, replace } from "../lib/dom.js";
+import { announce } from "../lib/dom.js";
 import { count, duration, time } from "../lib/format.js";
+import { html, nothing, render } from "../lib/html.js";
 import { watchJob } from "../lib/sse.js";
 import { toastError } from "../lib/toast.js";
 import * as service from "./service.js";
-import { JOB_WORDS, jobBadge, metricWords } from "./words.js";
+import { JOB_WORDS, jobBadge, metricWords, pageHead } from "./words.js";
 
 const FINAL = new Set(["succeeded", "failed", "cancelled"]);
 
@@ -19,74 +20,35 @@ export async function show(root, query) {
     location.replace(service.page(found.id));
     return;
   }
-  document.title = `${found.job.name || "Calibration"} · Trustscale`;
-  replace(
+  const { job } = found;
+  document.title = `${job.name || "Calibration"} · Trustscale`;
+  const lead = html`<p class="lead">For ${job.upscaler}, ${metricWords(job.metric)}</p>`;
+  const onEnd = ({ state, result }) => {
+    if (state === "succeeded") location.replace(service.page(result.split("/").pop()));
+  };
+  render(
+    html`${pageHead(job.name || "A new calibration", lead)} ${jobCard(job, { link: false, onEnd })}`,
     root,
-    h(
-      "div",
-      { class: "page-head" },
-      h(
-        "div",
-        {},
-        h("p", { class: "hint" }, h("a", { href: "/calibrations" }, "Calibrations")),
-        h("h1", {}, found.job.name || "A new calibration"),
-        h("p", { class: "lead" }, `For ${found.job.upscaler}, ${metricWords(found.job.metric)}`),
-      ),
-    ),
-    jobCard(found.job, {
-      link: false,
-      onEnd: (job) => {
-        if (job.state === "succeeded") location.replace(service.page(job.result.split("/").pop()));
-      },
-    }),
   );
 }
 
 /** A card that follows a job by server-sent events; `onEnd(job)` is called with its last state. */
 export function jobCard(job, { onEnd, link = true }) {
-  const state = h("span", {});
-  const bar = h("progress", { max: 1, value: 0, "aria-label": `Progress of ${job.name || job.id}` });
-  const words = h("p", { class: "hint" });
-  const actions = h("div", { class: "button-row" });
-  const outcome = h("div", { class: "stack" });
-  const card = h(
-    "article",
-    { class: "card job", dataset: { id: job.id } },
-    h(
-      "div",
-      { class: "job-head" },
-      h("h3", {}, link ? h("a", { href: service.page(job.id) }, job.name || job.id) : "Progress"),
-      state,
-      actions,
-    ),
-    bar,
-    words,
-    outcome,
-  );
+  const card = document.createElement("article");
+  card.className = "card job";
+  card.dataset.id = job.id;
   const began = { at: null, done: 0 };
-
-  function update(now) {
-    replace(state, jobBadge(now.state));
-    const { done, total, unit } = now.progress;
-    bar.value = total ? done / total : 0;
-    bar.hidden = FINAL.has(now.state) && now.state !== "succeeded";
-    words.textContent = `${count(done)} of ${count(total)} ${unit}${remaining(now, began)} · queued ${time(now.created_at)}`;
-    replace(actions, actionsOf(now, job));
-    replace(outcome, outcomeOf(now));
-  }
-
-  const onLost = () => {
-    words.textContent = "Connection lost, trying again";
-  };
-
-  update(job);
+  const draw = (now, isLost = false) => render(content(job, now, { began, isLost, link }), card);
+  let last = job;
+  const onJob = (now) => draw((last = now));
+  draw(job);
   if (!FINAL.has(job.state) && job.state !== "awaiting_labels") follow();
 
   async function follow() {
     try {
-      const last = await watchJob(job.id, { kind: "admin", onJob: update, onLost });
-      announce(`${job.name || "The calibration"}: ${JOB_WORDS[last.state]}`);
-      onEnd?.(last);
+      const end = await watchJob(job.id, { kind: "admin", onJob, onLost: () => draw(last, true) });
+      announce(`${job.name || "The calibration"}: ${JOB_WORDS[end.state]}`);
+      onEnd?.(end);
     } catch (error) {
       if (error instanceof ApiError) toastError(error);
       else throw error;
@@ -94,6 +56,23 @@ export function jobCard(job, { onEnd, link = true }) {
   }
 
   return card;
+}
+
+function content(job, now, { began, isLost, link }) {
+  const { state, progress, created_at: created } = now;
+  const { done, total, unit } = progress;
+  const name = job.name || job.id;
+  const hasBar = !FINAL.has(state) || state === "succeeded";
+  return html`<div class="job-head">
+      <h3>${link ? html`<a href=${service.page(job.id)}>${name}</a>` : "Progress"}</h3>
+      ${jobBadge(state)}
+      <div class="button-row">${actionsOf(now, job)}</div>
+    </div>
+    ${hasBar ? html`<progress max="1" .value=${total ? done / total : 0} aria-label="Progress of ${name}"></progress>` : nothing}
+    <p class="hint">
+      ${isLost ? "Connection lost, trying again" : `${count(done)} of ${count(total)} ${unit}${remaining(now, began)} · queued ${time(created)}`}
+    </p>
+    ${outcomeOf(now)}`;
 }
 
 /** How long the rest will take, from the pace since this page began to watch. */
@@ -106,22 +85,19 @@ function remaining({ state, progress: { done, total } }, began) {
 }
 
 function actionsOf({ state }, job) {
-  if (FINAL.has(state)) return null;
-  return [
-    state === "awaiting_labels" &&
-      h(
-        "a",
-        { class: "button primary small", href: `/annotate?id=${encodeURIComponent(job.id)}` },
-        "Draw the labels",
-      ),
-    h("button", { type: "button", class: "danger small", onclick: () => cancel(job) }, "Cancel"),
-  ];
+  if (FINAL.has(state)) return nothing;
+  return html`${
+    state === "awaiting_labels"
+      ? html`<a class="button primary small" href="/annotate?id=${encodeURIComponent(job.id)}">Draw the labels</a>`
+      : nothing
+  }
+    <button type="button" class="danger small" @click=${() => cancel(job)}>Cancel</button>`;
 }
 
 async function cancel(job) {
   const sure = await confirmDialog({
     title: "Cancel this calibration?",
-    body: h("p", {}, `What was measured for ${job.name ? `“${job.name}”` : "it"} so far is lost.`),
+    body: `What was measured for ${job.name ? `“${job.name}”` : "it"} so far is lost.`,
     confirm: "Cancel it",
     danger: true,
   });
@@ -137,25 +113,23 @@ async function cancel(job) {
 
 function outcomeOf({ state, error, result }) {
   if (state === "succeeded" && result)
-    return h("p", {}, h("a", { href: service.page(result.split("/").pop()) }, "See the calibration"));
+    return html`<p><a href=${service.page(result.split("/").pop())}>See the calibration</a></p>`;
   if (state === "cancelled")
-    return h("p", { class: "callout" }, "It was cancelled. The uploads are removed after a while.");
-  if (state !== "failed" || !error) return null;
-  return problem(error);
+    return html`<p class="callout">It was cancelled. The uploads are removed after a while.</p>`;
+  return state === "failed" && error ? problem(error) : nothing;
 }
 
 /** A problem document, with the items that it names. */
 export function problem({ detail, title, items = [] }) {
-  return h(
-    "div",
-    { class: "callout bad", role: "alert" },
-    h("strong", {}, title || "It failed"),
-    h("p", {}, detail),
-    items.length > 0 &&
-      h(
-        "ul",
-        { class: "items" },
-        items.map((item) => h("li", {}, h("b", {}, item.name), `: ${item.reason}`)),
-      ),
-  );
+  return html`<div class="callout bad" role="alert">
+    <strong>${title || "It failed"}</strong>
+    <p>${detail}</p>
+    ${items.length ? reasons(items) : nothing}
+  </div>`;
 }
+
+/** What is wrong with each of some items. */
+export const reasons = (items) =>
+  html`<ul class="items">
+    ${items.map(({ name, reason }) => html`<li><b>${name}</b>: ${reason}</li>`)}
+  </ul>`;

@@ -1,244 +1,182 @@
-// All calibrations, which of them are served from, and the jobs that are making more.
+// All calibrations. Its question: what is served from? Its one thing to do: make a new one.
 
-import { $, $$, h, replace } from "../lib/dom.js";
-import { count, level, time } from "../lib/format.js";
+import { $ } from "../lib/dom.js";
+import { count, level, percent, time } from "../lib/format.js";
+import { html, nothing, render } from "../lib/html.js";
+import { Store } from "../lib/store.js";
 import { toast, toastError } from "../lib/toast.js";
+import { activate } from "./activate.js";
 import { jobCard } from "./job.js";
-import { mismatch, pipelineWords, promiseWords } from "./words.js";
 import * as service from "./service.js";
+import { mismatch, pipelineWords, promiseWords, trustsNothing } from "./words.js";
 
 const DETAILS_AT_ONCE = 3;
 
 /** Fill the view with the list. */
 export async function show(root) {
   document.title = "Calibrations · Trustscale";
-  const [rows, jobs, upscalers] = await Promise.all([
-    service.listed(),
-    service.pending(),
-    service.upscalers(),
-  ]);
-  const again = async () => {
-    await show(root);
-    $("#main").focus(); // what had the focus is gone
+  const store = new Store({ rows: [], jobs: [], upscalers: [], details: new Map(), chosen: new Set() });
+  const { state } = store;
+  const act = {
+    again: async () => {
+      const [rows, jobs, upscalers] = await Promise.all([
+        service.listed(),
+        service.pending(),
+        service.upscalers(),
+      ]);
+      // The card of a failed one stays: it says why, and the list would not have it any more.
+      const onEnd = ({ state: now }) => now !== "failed" && act.again();
+      store.set({ rows, upscalers, jobs: jobs.map((job) => jobCard(job, { onEnd })) });
+      addDetails(store);
+    },
+    activate: async (wanted, back) => {
+      try {
+        if (!(await activate(wanted, service.activeOf(state.rows, wanted.upscaler), { back }))) return;
+        state.details.clear();
+        await act.again();
+        $("#main").focus(); // what had the focus is gone
+      } catch (error) {
+        toastError(error);
+      }
+    },
+    choose: (id, isChosen) => {
+      state.chosen[isChosen ? "add" : "delete"](id);
+      store.tell();
+    },
+    bring: async (input) => {
+      const [file] = input.files;
+      input.value = "";
+      if (!file) return;
+      try {
+        const made = await service.imported(file);
+        await act.again();
+        const isActive = state.rows.find(({ id }) => id === made.id)?.active;
+        toast(`${service.title(made)} is stored. It is ${isActive ? "" : "not "}active.`, {
+          kind: "success",
+        });
+      } catch (error) {
+        toastError(error);
+      }
+    },
   };
-  const file = h("input", {
-    type: "file",
-    accept: ".calibration",
-    hidden: true,
-    "aria-label": "Calibration file",
-  });
-  file.addEventListener("change", async () => {
-    const [chosen] = file.files;
-    file.value = "";
-    if (!chosen) return;
-    try {
-      const made = await service.imported(chosen);
-      const row = (await service.listed()).find(({ id }) => id === made.id);
-      const state = row?.active ? "It is active." : "It is not active.";
-      toast(`${service.title(made)} is stored. ${state}`, { kind: "success" });
-      await again();
-    } catch (error) {
-      toastError(error);
-    }
-  });
-  const compare = h(
-    "button",
-    {
-      type: "button",
-      disabled: true,
-      onclick: () => {
-        const chosen = $$("input[name=compare]:checked", root).map((box) => box.value);
-        location.href = `/calibrations?compare=${chosen.map(encodeURIComponent).join(",")}`;
-      },
-    },
-    "Compare two",
-  );
-  const table = tableOf(rows, {
-    again,
-    onChosen: (number) => {
-      compare.disabled = number !== 2;
-    },
-  });
-  replace(
-    root,
-    h(
-      "div",
-      { class: "page-head" },
-      h(
-        "div",
-        {},
-        h("h1", {}, "Calibrations"),
-        h(
-          "p",
-          { class: "lead" },
-          "Each turns the disagreement of an upscaler with itself into a promise. One per upscaler is active.",
-        ),
-      ),
-      h(
-        "div",
-        { class: "button-row" },
-        rows.length > 1 && compare,
-        h("button", { type: "button", onclick: () => file.click() }, "Import…"),
-        h("a", { class: "button primary", href: "/calibrations?new" }, "New calibration"),
-        file,
-      ),
-    ),
-    h(
-      "div",
-      { class: "stack" },
-      upscalers
-        .filter((one) => !one.calibration)
-        .map(({ name }) =>
-          h(
-            "p",
-            { class: "callout warn" },
-            h("strong", {}, `${name} has no active calibration`),
-            "It answers no request until one is made or activated.",
-          ),
-        ),
-      jobs.length > 0 &&
-        h(
-          "section",
-          { class: "stack", "aria-labelledby": "at-work" },
-          h("h2", { id: "at-work" }, "In the making"),
-          // The card of a failed one stays: it says why, and the list would not have it any more.
-          jobs.map((job) => jobCard(job, { onEnd: ({ state }) => state !== "failed" && again() })),
-        ),
-      h(
-        "section",
-        { "aria-label": "Finished calibrations" },
-        rows.length ? h("div", { class: "table-scroll card flush" }, table) : empty(),
-      ),
-    ),
-  );
-  await addDetails(rows, table);
+  await act.again();
+  store.watch(() => render(view(state, act), root));
 }
 
-function tableOf(rows, { again, onChosen }) {
-  const heads = [
-    ["", ""],
-    ["Calibration", ""],
-    ["Upscaler", ""],
-    ["State", ""],
-    ["Pairs", "number"],
-    ["Smallest α", "number"],
-    ["What it bounds", ""],
-    ["Made", ""],
-    ["", ""],
-  ];
-  const table = h(
-    "table",
-    { class: "calibrations" },
-    h(
-      "thead",
-      {},
-      h(
-        "tr",
-        {},
-        heads.map(([name, kind]) =>
-          h(
-            "th",
-            { scope: "col", class: kind },
-            name || h("span", { class: "visually-hidden" }, "Choose or act"),
-          ),
-        ),
-      ),
-    ),
-    h(
-      "tbody",
-      {},
-      rows.map((row) => rowOf(row, rows, again)),
-    ),
-  );
-  table.addEventListener("change", () => onChosen($$("input[name=compare]:checked", table).length));
-  return table;
+function view({ rows, jobs, upscalers, details, chosen }, act) {
+  const compare = () => {
+    location.href = `/calibrations?compare=${[...chosen].map(encodeURIComponent).join(",")}`;
+  };
+  const uncalibrated = upscalers.filter((one) => !one.calibration);
+  return html`<div class="page-head">
+      <div>
+        <h1>Calibrations</h1>
+        <p class="lead">Each turns the disagreement of an upscaler with itself into a promise. One per upscaler is active.</p>
+      </div>
+      <div class="button-row">
+        ${rows.length > 1 ? html`<button type="button" ?disabled=${chosen.size !== 2} @click=${compare}>Compare two</button>` : nothing}
+        <button type="button" @click=${() => $("#import").click()}>Import…</button>
+        <a class="button primary" href="/calibrations?new">New calibration</a>
+        <input
+          type="file"
+          id="import"
+          accept=".calibration"
+          hidden
+          aria-label="Calibration file"
+          @change=${({ target }) => act.bring(target)}
+        />
+      </div>
+    </div>
+    <div class="stack">
+      ${uncalibrated.map(
+        ({ name }) =>
+          html`<p class="callout warn">
+            <strong>${name} has no active calibration</strong>It answers no request until one is made or activated.
+          </p>`,
+      )}
+      ${jobs.length ? html`<section class="stack" aria-labelledby="at-work"><h2 id="at-work">In the making</h2>${jobs}</section>` : nothing}
+      <section aria-label="Finished calibrations">
+        ${
+          rows.length
+            ? html`<div class="table-scroll card flush">${table(rows, details, act)}</div>`
+            : html`<div class="empty card">
+                <p>There is no calibration yet.</p>
+                <p><a class="button primary" href="/calibrations?new">Make the first one</a></p>
+              </div>`
+        }
+      </section>
+    </div>`;
 }
 
-function rowOf(row, rows, again) {
-  const present = service.activeOf(rows, row.upscaler);
+function table(rows, details, act) {
+  const head = (name, kind = "") => html`<th scope="col" class=${kind}>${name}</th>`;
+  const silent = html`<span class="visually-hidden">Choose or act</span>`;
+  return html`<table class="calibrations">
+    <thead>
+      <tr>
+        ${head(silent)}${head("Calibration")}${head("Upscaler")}${head("State")}${head("Trusted at its α", "number")}${head("Pairs", "number")}
+        ${head("Smallest α", "number")}${head("What it bounds")}${head("Made")}${head(silent)}
+      </tr>
+    </thead>
+    <tbody>${rows.map((row) => line(row, rows, details.get(row.id), act))}</tbody>
+  </table>`;
+}
+
+/** `found`: its detail, once that is read. */
+function line(row, rows, found, act) {
   const before = row.previous && rows.find(({ id }) => id === row.previous);
-  const act = (wanted, back) => async () => {
-    try {
-      if (await service.activate(wanted, present, { back })) await again();
-    } catch (error) {
-      toastError(error);
-    }
-  };
-  return h(
-    "tr",
-    { dataset: { id: row.id } },
-    h(
-      "td",
-      {},
-      h("input", {
-        type: "checkbox",
-        name: "compare",
-        value: row.id,
-        "aria-label": `Compare ${service.title(row)}`,
-      }),
-    ),
-    h(
-      "td",
-      { class: "name", dataset: { head: "Calibration" } },
-      h("a", { href: service.page(row.id) }, service.title(row)),
-      row.name && h("div", {}, h("code", { class: "hint" }, row.id)),
-      h("div", { class: "hint pipeline" }),
-    ),
-    h("td", { dataset: { head: "Upscaler" } }, row.upscaler),
-    h(
-      "td",
-      { class: "state", dataset: { head: "State" } },
-      row.active ? h("span", { class: "badge trust" }, "active") : h("span", { class: "badge" }, "ready"),
-    ),
-    h("td", { class: "number", dataset: { head: "Pairs" } }, count(row.n)),
-    h("td", { class: "number", dataset: { head: "Smallest α" } }, level(row.min_alpha)),
-    h("td", { class: "bounds", dataset: { head: "What it bounds" } }, promiseWords(row)),
-    h("td", { dataset: { head: "Made" } }, time(row.created_at)),
-    h(
-      "td",
-      { class: "actions" },
-      row.active
-        ? before && h("button", { type: "button", class: "small", onclick: act(before, true) }, "Roll back")
-        : h(
-            "button",
-            {
-              type: "button",
-              class: "small",
-              onclick: act(row, false),
-              "aria-label": `Activate ${service.title(row)}`,
-            },
-            "Activate",
-          ),
-    ),
-  );
+  const own = found?.thresholds.find(({ alpha }) => alpha === row.default_alpha);
+  const labels = found?.pipeline.fidelity.labels;
+  const button = (label, run, words = label) =>
+    html`<button type="button" class="small" aria-label=${words} @click=${run}>${label}</button>`;
+  return html`<tr data-id=${row.id}>
+    <td>
+      <input
+        type="checkbox"
+        name="compare"
+        aria-label="Compare ${service.title(row)}"
+        @change=${({ target }) => act.choose(row.id, target.checked)}
+      />
+    </td>
+    <td class="name" data-head="Calibration">
+      <a href=${service.page(row.id)}>${service.title(row)}</a>
+      ${row.name ? html`<div><code class="hint">${row.id}</code></div>` : nothing}
+      <div class="hint pipeline">${found ? pipelineWords(found.pipeline) : nothing}</div>
+    </td>
+    <td data-head="Upscaler">${row.upscaler}</td>
+    <td class="state" data-head="State">
+      ${row.active ? html`<span class="badge trust">active</span>` : html`<span class="badge">ready</span>`} ${found ? mismatch(found) : nothing}
+    </td>
+    <td class="number" data-head="Trusted at its α">${own ? `${percent(own.trusted_fraction)} at ${level(row.default_alpha)}` : "…"}</td>
+    <td class="number" data-head="Pairs">${count(row.n)}</td>
+    <td class="number" data-head="Smallest α">${level(row.min_alpha)}</td>
+    <td class="bounds" data-head="What it bounds">${promiseWords({ ...row, ...(found ? { metric: found.pipeline.fidelity.metric, labels } : {}) })}</td>
+    <td data-head="Made">${time(row.created_at)}</td>
+    <td class="actions">
+      ${
+        row.active
+          ? before
+            ? button(`Back to ${service.title(before)}`, () => act.activate(before, true))
+            : nothing
+          : html`${button("Activate", () => act.activate(row, false), `Activate ${service.title(row)}`)} ${found ? trustsNothing(found) : nothing}`
+      }
+    </td>
+  </tr>`;
 }
 
-/** Tell of each row which pipeline it is for, and whether the live upscaler is another one. */
-async function addDetails(rows, table) {
-  const waiting = [...rows];
+/** Read of each row what the list does not tell: area, pipeline, whether the live upscaler is another one. */
+async function addDetails(store) {
+  const { rows, details } = store.state;
+  const waiting = rows.filter(({ id }) => !details.has(id));
   const next = async () => {
     for (let row = waiting.shift(); row; row = waiting.shift()) {
-      const place = $$("tr[data-id]", table).find((line) => line.dataset.id === row.id);
       try {
-        const detail = await service.detail(row.id);
-        replace(place.querySelector(".pipeline"), pipelineWords(detail.pipeline));
-        const { labels } = detail.pipeline.fidelity;
-        replace(place.querySelector(".bounds"), promiseWords({ ...row, labels }));
-        const badge = mismatch(detail);
-        if (badge) place.querySelector(".state").append(" ", badge);
+        details.set(row.id, await service.detail(row.id));
+        store.tell();
       } catch (error) {
         if (error.status !== 404) toastError(error); // else deleted meanwhile
       }
     }
   };
   await Promise.all(Array.from({ length: DETAILS_AT_ONCE }, next));
-}
-
-function empty() {
-  return h(
-    "div",
-    { class: "empty card" },
-    h("p", {}, "There is no calibration yet."),
-    h("p", {}, h("a", { class: "button primary", href: "/calibrations?new" }, "Make the first one")),
-  );
 }

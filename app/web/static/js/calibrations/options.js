@@ -2,6 +2,7 @@
 
 import { getJson } from "../lib/api.js";
 
+/** @type {{metrics: any[], estimators: any[]}} */
 let options = { metrics: [], estimators: [] };
 
 /** Ask for the options once; the words of all views rest on them. */

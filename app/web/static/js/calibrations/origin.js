@@ -1,11 +1,13 @@
 // Where a calibration comes from, and what was done with it.
 
-import { h, replace } from "../lib/dom.js";
 import { time } from "../lib/format.js";
+import { html, nothing } from "../lib/html.js";
+import { reasons } from "./job.js";
 import * as service from "./service.js";
 import { pipelineWords } from "./words.js";
 
 const AUDIT_TAIL = 1000;
+const MOST_ENTRIES = 20;
 
 /** Who made a calibration, when, with what, of what. */
 export function provenance(found) {
@@ -14,43 +16,30 @@ export function provenance(found) {
     ["Made", time(found.created_at)],
     ["By", origin.created_by],
     ["With", origin.software],
-    origin.parent && ["From", h("a", { href: service.page(origin.parent) }, origin.parent)],
+    origin.parent && ["From", html`<a href=${service.page(origin.parent)}>${origin.parent}</a>`],
     origin.note && ["Note", origin.note],
     ["Upscaler", found.upscaler],
-    ["Fingerprint", h("code", {}, found.pipeline.fingerprint)],
+    ["Fingerprint", html`<code>${found.pipeline.fingerprint}</code>`],
     ["Pipeline", pipelineWords(found.pipeline)],
-    ["X", degradation ? degradationWords(degradation) : "was given"],
+    ["Small versions", degradation ? degradationWords(degradation) : "were given"],
     ["Seed", String(found.seed)],
-    origin.attributions.length > 0 && [
-      "Images",
-      h(
-        "details",
-        {},
-        h("summary", {}, `${origin.attributions.length} attributions`),
-        h(
-          "ul",
-          {},
-          origin.attributions.map((line) => h("li", {}, line)),
-        ),
-      ),
-    ],
-    found.skipped.length > 0 && [
-      "Left out",
-      h(
-        "ul",
-        { class: "items" },
-        found.skipped.map(({ name, reason }) => h("li", {}, h("b", {}, name), `: ${reason}`)),
-      ),
-    ],
+    origin.attributions.length > 0 && ["Images", attributions(origin.attributions)],
+    found.skipped.length > 0 && ["Left out", reasons(found.skipped)],
   ].filter(Boolean);
-  return h(
-    "dl",
-    { class: "facts" },
-    facts.map(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]),
-  );
+  return html`<dl class="facts">${facts.map(([name, value]) => html`<dt>${name}</dt><dd>${value}</dd>`)}</dl>`;
 }
 
-function degradationWords({ grey, blur, noise, jpeg }) {
+const attributions = (lines) =>
+  html`<details>
+    <summary>${lines.length} attributions</summary>
+    <ul>
+      ${lines.map((line) => html`<li>${line}</li>`)}
+    </ul>
+  </details>`;
+
+function degradationWords({ mixture, grey, blur, noise, jpeg }) {
+  if (mixture)
+    return mixture.map((part) => `${degradationWords(part)} (weight ${part.weight ?? 1})`).join("; or ");
   const steps = [
     grey && "without colour",
     blur > 0 && `blurred (${blur})`,
@@ -58,37 +47,31 @@ function degradationWords({ grey, blur, noise, jpeg }) {
     noise > 0 && `noise (${noise})`,
     jpeg && `JPEG quality ${jpeg}`,
   ];
-  return `made from Y: ${steps.filter(Boolean).join(", ")}`;
+  return `made from the originals: ${steps.filter(Boolean).join(", ")}`;
 }
 
-/** What the audit log tells about a calibration, the newest first. */
-export async function fillAudit(found, place) {
-  try {
-    const all = await service.audit(AUDIT_TAIL);
-    const mine = all.filter(({ facts }) => Object.values(facts).includes(found.id));
-    replace(
-      place,
-      mine.length
-        ? h(
-            "ul",
-            { class: "audit" },
-            mine
-              .slice(0, 20)
-              .map(({ at, action, actor, facts }) =>
-                h(
-                  "li",
-                  {},
-                  h("span", { class: "hint" }, time(at)),
-                  " ",
-                  h("b", {}, action.replace("calibration.", "")),
-                  ` by ${actor}`,
-                  facts.previous && ` in place of ${facts.previous}`,
-                ),
-              ),
-          )
-        : h("p", { class: "hint" }, "The audit log tells nothing about it."),
-    );
-  } catch (error) {
-    replace(place, h("p", { class: "callout bad" }, error.message));
+/** What the audit log tells about a calibration, the newest first. Throws ApiError. */
+export async function audit(found, rows) {
+  const all = await service.audit(AUDIT_TAIL);
+  const mine = all.filter(({ facts }) => Object.values(facts).includes(found.id)).slice(0, MOST_ENTRIES);
+  if (!mine.length) return html`<p class="hint">The audit log tells nothing about it.</p>`;
+  const nameOf = (id) => service.title(rows.find((row) => row.id === id) ?? { id });
+  return html`<ul class="audit">
+    ${mine.map(
+      ({ at, action, actor, facts }) =>
+        html`<li><span class="hint">${time(at)}</span> ${sentence(found, action, facts, nameOf)} by ${actor}</li>`,
+    )}
+  </ul>`;
+}
+
+/** Whose entry it is: of this calibration, or of another one that had to do with it. */
+function sentence(found, action, { calibration, previous, parent }, nameOf) {
+  const verb = action.replace("calibration.", "").replace("_", " ");
+  const isOwn = calibration === undefined || calibration === found.id;
+  if (verb === "activate") {
+    if (!isOwn) return html`<b>${nameOf(calibration)}</b> was activated in the place of this one`;
+    return html`This one was <b>activated</b>${previous ? ` in place of ${nameOf(previous)}` : ""}`;
   }
+  if (!isOwn) return html`<b>${nameOf(calibration)}</b> was made of this one (${verb})`;
+  return html`This one: <b>${verb}</b>${parent && parent !== found.id ? ` of ${nameOf(parent)}` : nothing}`;
 }

@@ -47,7 +47,7 @@ export function paired(entries, arranged, scale) {
   const seen = new Map();
   const pairs = [];
   for (const pair of arranged.pairs) {
-    const { name, group } = pair;
+    const { name, group, scene = null } = pair;
     const [y, x] = [at.get(pair.y), pair.x && at.get(pair.x)];
     if (!y) continue; // added or removed since the service was asked
     const reason = y.reason ?? x?.reason ?? wrongSize(x, y, scale);
@@ -56,21 +56,24 @@ export function paired(entries, arranged, scale) {
     else if (twin) items.push({ name, reason: `the same image as ${twin}` });
     else {
       seen.set(y.sha256, name);
-      pairs.push({ name, x, y, group });
+      pairs.push({ name, x, y, group, scene });
     }
   }
   const given = arranged.pairs.some(({ x }) => x);
-  return { pairs, items, given, hashed: entries.some((entry) => entry.sha256) };
+  const scenes = pairs.some(({ scene }) => scene)
+    ? new Set(pairs.map(({ name, scene }) => scene ?? name)).size
+    : null;
+  return { pairs, items, given, scenes, hashed: entries.some((entry) => entry.sha256) };
 }
 
 function wrongSize(x, y, scale) {
   if (!scale) return null;
-  const size = `Y is ${y.width}×${y.height}`;
+  const size = `the original is ${y.width}×${y.height}`;
   if (!x) return Math.min(y.width, y.height) < scale ? `${size}, too small` : null;
   const [width, height] = [x.width * scale, x.height * scale];
   return y.width === width && y.height === height
     ? null
-    : `${size}, but ${scale}× the size of X is ${width}×${height}`;
+    : `${size}, but ${scale}× the size of the small version is ${width}×${height}`;
 }
 
 /** The number of pairs below which nothing can be trusted at α. */

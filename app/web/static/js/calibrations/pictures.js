@@ -1,24 +1,31 @@
 // Pairs with their pictures, as long as the service keeps them.
 
 import { openDialog } from "../lib/dialog.js";
-import { h, replace } from "../lib/dom.js";
 import { count, size } from "../lib/format.js";
+import { html, nothing, render } from "../lib/html.js";
 import { toastError } from "../lib/toast.js";
 import * as service from "./service.js";
+import { scroll } from "./words.js";
 
 const PARTS = [
-  ["x", "Input X"],
+  ["x", "Small version"],
   ["prediction", "Prediction"],
-  ["y", "Truth Y"],
+  ["y", "Original"],
 ];
 const MOST_ROWS = 500;
 
+/** What stands in the place of pictures that are not there. */
+export const GONE = html`<p class="hint pictures-gone">
+  Pictures of the pairs are not kept: a calibration holds no image, and the files of the job that made it are removed after a while.
+</p>`;
+
 /** The three pictures of a pair side by side; a click shows one of them large. */
 export function pictures(id, name) {
-  const place = h(
-    "div",
-    { class: "pictures" },
-    PARTS.map(() => h("div", { class: "picture waiting" })),
+  const place = document.createElement("div");
+  place.className = "pictures";
+  render(
+    PARTS.map(() => html`<div class="picture waiting"></div>`),
+    place,
   );
   load();
   return place;
@@ -26,74 +33,52 @@ export function pictures(id, name) {
   async function load() {
     try {
       const urls = await Promise.all(PARTS.map(([part]) => service.picture(id, name, part)));
-      replace(
-        place,
-        PARTS.map(([, words], k) =>
-          h(
-            "figure",
-            { class: "picture" },
-            h(
-              "button",
-              {
-                type: "button",
-                "aria-label": `${words} of ${name}, large`,
-                onclick: () => enlarge(name, urls, k),
-              },
-              h("img", { src: urls[k], alt: "" }),
-            ),
-            h("figcaption", {}, words),
-          ),
+      render(
+        PARTS.map(
+          ([, words], k) =>
+            html`<figure class="picture">
+              <button type="button" aria-label="${words} of ${name}, large" @click=${() => enlarge(name, urls, k)}>
+                <img src=${urls[k]} alt="" />
+              </button>
+              <figcaption>${words}</figcaption>
+            </figure>`,
         ),
+        place,
       );
     } catch (error) {
-      const gone = error.status === 404;
-      replace(
-        place,
-        h(
-          "p",
-          { class: gone ? "hint" : "callout bad" },
-          gone
-            ? "Its pictures are not kept any more: a calibration holds no image, and the files of the job that made it are removed after a while."
-            : error.message,
-        ),
-      );
-      place.classList.add("gone");
+      place.className = "";
+      render(error.status === 404 ? GONE : html`<p class="callout bad">${error.message}</p>`, place);
     }
   }
 }
 
 function enlarge(name, urls, first) {
-  const image = h("img", { src: urls[first], alt: PARTS[first][1], class: "enlarged" });
-  const buttons = PARTS.map(([, words], k) =>
-    h("button", { type: "button", "aria-pressed": String(k === first), onclick: () => choose(k) }, words),
-  );
-  function choose(chosen) {
-    image.src = urls[chosen];
-    image.alt = PARTS[chosen][1];
-    buttons.forEach((button, k) => button.setAttribute("aria-pressed", String(k === chosen)));
-  }
-  openDialog({
-    title: name,
-    body: [h("div", { class: "segments", role: "group", "aria-label": "Picture" }, buttons), image],
-    actions: [{ label: "Close", value: null }],
-    wide: true,
-  });
+  const place = document.createElement("div");
+  const draw = (chosen) =>
+    render(
+      html`<div class="segments" role="group" aria-label="Picture">
+          ${PARTS.map(([, words], k) => html`<button type="button" aria-pressed=${k === chosen} @click=${() => draw(k)}>${words}</button>`)}
+        </div>
+        <img class="enlarged" src=${urls[chosen]} alt=${PARTS[chosen][1]} />`,
+      place,
+    );
+  draw(first);
+  openDialog({ title: name, body: place, actions: [{ label: "Close", value: null }], wide: true });
 }
 
 /** All pairs by name, read when the list is opened. */
 export function pairList(found) {
-  const place = h("div", {});
-  const details = h("details", {}, h("summary", {}, `${count(found.n)} pairs by name`), place);
-  details.addEventListener("toggle", async () => {
-    if (!details.open || place.childElementCount) return;
-    replace(place, h("p", { class: "hint" }, "Reading…"));
+  const place = document.createElement("div");
+  const read = async ({ target }) => {
+    if (!target.open || place.childElementCount) return;
+    render(html`<p class="hint">Reading…</p>`, place);
     try {
-      replace(place, table(found, await service.pairs(found.id)));
+      render(table(found, await service.pairs(found.id)), place);
     } catch (error) {
-      replace(place, h("p", { class: "callout bad" }, error.message));
+      render(html`<p class="callout bad">${error.message}</p>`, place);
     }
-  });
-  return details;
+  };
+  return html`<details @toggle=${read}><summary>${count(found.n)} pairs by name</summary>${place}</details>`;
 }
 
 function table(found, pairs) {
@@ -112,63 +97,30 @@ function table(found, pairs) {
       toastError(error);
     }
   };
-  return h(
-    "div",
-    { class: "table-scroll short", tabindex: "0", role: "region", "aria-label": "All pairs" },
-    h(
-      "table",
-      {},
-      h(
-        "thead",
-        {},
-        h(
-          "tr",
-          {},
-          ["Name", "Size of Y", "Steps", ""].map((text) =>
-            h("th", { scope: "col" }, text || h("span", { class: "visually-hidden" }, "Act")),
-          ),
-        ),
-      ),
-      h(
-        "tbody",
-        {},
-        pairs.slice(0, MOST_ROWS).map((pair) =>
-          h(
-            "tr",
-            {},
-            h("td", {}, pair.name, pair.group && h("span", { class: "badge" }, pair.group)),
-            h("td", {}, size(pair.width, pair.height)),
-            h("td", {}, count(pair.breakpoints)),
-            h(
-              "td",
-              { class: "actions" },
-              h(
-                "button",
-                {
-                  type: "button",
-                  class: "small quiet",
-                  onclick: () => show(pair.name),
-                  "aria-label": `Pictures of ${pair.name}`,
-                },
-                "Pictures",
-              ),
-              found.n > 1 &&
-                h(
-                  "button",
-                  {
-                    type: "button",
-                    class: "small quiet",
-                    onclick: () => leave(pair.name),
-                    "aria-label": `Leave out ${pair.name}`,
-                  },
-                  "Leave out",
-                ),
-            ),
-          ),
-        ),
-      ),
-    ),
-    pairs.length > MOST_ROWS &&
-      h("p", { class: "hint" }, `The first ${MOST_ROWS} of ${count(pairs.length)}.`),
+  const button = (label, name, run) =>
+    html`<button type="button" class="small quiet" aria-label="${label === "Pictures" ? "Pictures of" : label} ${name}" @click=${() => run(name)}>
+      ${label}
+    </button>`;
+  const head = html`<tr>
+    <th scope="col">Name</th>
+    <th scope="col">Size of the original</th>
+    <th scope="col">Steps</th>
+    <th scope="col"><span class="visually-hidden">Act</span></th>
+  </tr>`;
+  const rows = pairs.slice(0, MOST_ROWS).map(
+    ({ name, group, scene, width, height, breakpoints }) =>
+      html`<tr>
+        <td>
+          ${name} ${group ? html`<span class="badge">${group}</span>` : nothing}
+          ${scene && scene !== name ? html`<span class="badge">scene ${scene}</span>` : nothing}
+        </td>
+        <td>${size(width, height)}</td>
+        <td>${count(breakpoints)}</td>
+        <td class="actions">
+          ${found.pictures ? button("Pictures", name, show) : nothing} ${found.n > 1 ? button("Leave out", name, leave) : nothing}
+        </td>
+      </tr>`,
   );
+  return html`${scroll("All pairs", head, rows, "short")}
+  ${pairs.length > MOST_ROWS ? html`<p class="hint">The first ${MOST_ROWS} of ${count(pairs.length)}.</p>` : nothing}`;
 }

@@ -2,8 +2,8 @@
 
 import { getBlob, getJson, request, sendJson } from "../lib/api.js";
 import { confirmDialog, openDialog } from "../lib/dialog.js";
-import { download, h } from "../lib/dom.js";
-import { toast } from "../lib/toast.js";
+import { $, download } from "../lib/dom.js";
+import { html, render } from "../lib/html.js";
 
 export const BASE = "/v1/admin/calibrations";
 const ADMIN = { kind: "admin" };
@@ -41,48 +41,12 @@ export async function picture(id, name, part) {
 export const activeOf = (rows, upscaler) =>
   rows.find((row) => row.active && row.upscaler === upscaler) ?? null;
 
-/** Ask, then serve from a calibration; true if that was done. `back` is for the way back. */
-export async function activate(wanted, present, { back = false } = {}) {
-  const sure = await confirmDialog({
-    title: back ? "Roll back?" : "Activate this calibration?",
-    body: [
-      h(
-        "dl",
-        { class: "facts" },
-        h("dt", {}, "From"),
-        h("dd", {}, present ? known(present) : "none"),
-        h("dt", {}, "To"),
-        h("dd", {}, known(wanted)),
-        h("dt", {}, "Upscaler"),
-        h("dd", {}, wanted.upscaler),
-      ),
-      h(
-        "p",
-        {},
-        "The next request of every gateway follows the switch. Nothing is lost: the other calibration stays, and activating it again is the way back.",
-      ),
-    ],
-    confirm: back ? "Roll back" : "Activate",
-  });
-  if (!sure) return false;
-  const done = await sendJson("POST", path(wanted.id, "activate"), undefined, ADMIN);
-  const replaced = done.previous ? `; it replaces ${done.previous}` : "";
-  toast(`${title(wanted)} is active now${replaced}.`, { kind: "success" });
-  return true;
-}
-
 /** Ask, then delete a calibration; true if that was done. */
 export async function remove(calibration) {
   const sure = await confirmDialog({
     title: "Delete this calibration?",
-    body: [
-      h("p", {}, known(calibration)),
-      h(
-        "p",
-        {},
-        "It cannot be brought back, unless it was exported. Results that were served from it stay until they expire.",
-      ),
-    ],
+    body: html`<p>${known(calibration)}</p>
+      <p>It cannot be brought back, unless it was exported. Results that were served from it stay until they expire.</p>`,
     confirm: "Delete",
     danger: true,
   });
@@ -94,66 +58,56 @@ export async function remove(calibration) {
 /** Ask for another promise, then make a calibration of the same pairs with it; its id, or null. */
 export async function derived(found) {
   const present = found.guarantee?.kind ?? "expectation";
-  const kind = h(
-    "select",
-    {},
-    [
-      ["expectation", "On average over images and calibrations"],
-      ["high_probability", "For this calibration, with high probability"],
-    ].map(([value, words]) => h("option", { value, selected: value !== present }, words)),
+  const form = document.createElement("div");
+  form.className = "stack";
+  render(
+    html`<p>
+        This makes a new calibration of the same pairs, from the stored measurements. Nothing is generated, and nothing is activated.
+      </p>
+      <label class="field">
+        <span>Promise</span>
+        <select name="kind">
+          <option value="expectation" ?selected=${present !== "expectation"}>On average over images and calibrations</option>
+          <option value="high_probability" ?selected=${present === "expectation"}>For this calibration, with high probability</option>
+        </select>
+      </label>
+      <label class="field">
+        <span>Errors count up to</span>
+        <input name="bound" type="number" min="0.0001" step="any" placeholder=${found.bound} />
+        <small>Errors above it count as it: a smaller number makes a larger mask of fewer pairs. Choose it before you look.</small>
+      </label>
+      <label class="field">
+        <span>Risk of a bad draw δ</span>
+        <input name="delta" type="number" min="0.0001" max="0.5" step="any" value="0.1" required />
+        <small>For the promise with high probability only.</small>
+      </label>
+      <label class="field">
+        <span>Method</span>
+        <select name="method">
+          <option value="hoeffding_bentkus">Hoeffding–Bentkus</option>
+          <option value="wsr">Waudby-Smith–Ramdas (betting)</option>
+        </select>
+        <small>Likewise. Choose it before you see what it gives.</small>
+      </label>
+      <label class="field"><span>Name</span><input name="name" maxlength="200" .value=${found.name ?? ""} /></label>`,
+    form,
   );
-  const delta = h("input", {
-    type: "number",
-    min: 0.0001,
-    max: 0.5,
-    step: "any",
-    value: 0.1,
-    required: true,
-  });
-  const method = h(
-    "select",
-    {},
-    h("option", { value: "hoeffding_bentkus" }, "Hoeffding–Bentkus"),
-    h("option", { value: "wsr" }, "Waudby-Smith–Ramdas (betting)"),
-  );
-  const name = h("input", { maxlength: 200, value: found.name ?? "" });
   const answer = await openDialog({
     title: "Another promise",
-    body: [
-      h(
-        "p",
-        {},
-        "This makes a new calibration of the same pairs, from the stored measurements. Nothing is generated, and nothing is activated.",
-      ),
-      h("label", { class: "field" }, h("span", {}, "Promise"), kind),
-      h(
-        "label",
-        { class: "field" },
-        h("span", {}, "Risk of a bad draw δ"),
-        delta,
-        h("small", {}, "For the promise with high probability only."),
-      ),
-      h(
-        "label",
-        { class: "field" },
-        h("span", {}, "Method"),
-        method,
-        h("small", {}, "Likewise. Choose it before you see what it gives."),
-      ),
-      h("label", { class: "field" }, h("span", {}, "Name"), name),
-    ],
+    body: form,
     actions: [
       { label: "Cancel", value: null },
       { label: "Make it", value: true, primary: true },
     ],
   });
   if (!answer) return null;
+  const value = (name) => $(`[name=${name}]`, form).value.trim();
+  const kind = value("kind");
   const guarantee =
-    kind.value === "expectation"
-      ? { kind: kind.value }
-      : { kind: kind.value, delta: Number(delta.value), method: method.value };
-  const named = name.value.trim() ? { name: name.value.trim() } : {};
-  return (await sendJson("POST", path(found.id, "derive"), { guarantee, ...named }, ADMIN)).id;
+    kind === "expectation" ? { kind } : { kind, delta: Number(value("delta")), method: value("method") };
+  const bound = value("bound") ? { fidelity: { bound: Number(value("bound")) } } : {};
+  const named = value("name") ? { name: value("name") } : {};
+  return (await sendJson("POST", path(found.id, "derive"), { guarantee, ...bound, ...named }, ADMIN)).id;
 }
 
 /** Take a calibration away as a file. */
@@ -176,19 +130,11 @@ export async function imported(file) {
 export async function removePair(id, name) {
   const sure = await confirmDialog({
     title: "Leave this pair out?",
-    body: [
-      h("p", {}, h("strong", {}, name)),
-      h(
-        "p",
-        {},
-        "This makes a new calibration from the stored measurements; the present one stays as it is.",
-      ),
-      h(
-        "p",
-        { class: "callout warn" },
-        "Leave a pair out because it is faulty: a wrong crop, a mismatched truth. Choosing pairs by their loss voids the promise.",
-      ),
-    ],
+    body: html`<p><strong>${name}</strong></p>
+      <p>This makes a new calibration from the stored measurements; the present one stays as it is.</p>
+      <p class="callout warn">
+        Leave a pair out because it is faulty: a wrong crop, a mismatched truth. Choosing pairs by their loss voids the promise.
+      </p>`,
     confirm: "Make one without it",
   });
   if (!sure) return null;
@@ -204,6 +150,4 @@ function asked(fields) {
 }
 
 /** The name, if there is one, and the id. */
-function known({ name, id }) {
-  return [name && `${name} `, h("code", {}, id)];
-}
+const known = ({ name, id }) => html`${name ? `${name} ` : ""}<code>${id}</code>`;

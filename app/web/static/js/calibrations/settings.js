@@ -1,232 +1,229 @@
-// The settings of a calibration as a form: sensible defaults, each with what it decides.
+// The settings of a calibration as a form: what counts as an error in three sketches, the rest folded.
 
-import { h } from "../lib/dom.js";
 import { level } from "../lib/format.js";
+import { html, live, nothing } from "../lib/html.js";
 import { estimators, metricOf, metrics } from "./options.js";
 
-/** B of the settings of a metric, given or its own. */
+/** Ways to say what counts as an error, in people's words; all others are in the folded part. */
+const WAYS = [
+  [
+    "neighborhood",
+    "Colour around a spot",
+    "Off where the colours nearby are off on average. Good for photographs.",
+    "around",
+  ],
+  [
+    "pointwise",
+    "Colour of each pixel",
+    "Off where a single pixel is off. Strict; gives a bound on PSNR.",
+    "pixel",
+  ],
+  [
+    "semantic",
+    "Meaning",
+    "Off where people say that it shows something else. They mark the differences.",
+    "meaning",
+  ],
+];
+
+/** B of the settings of a metric, given or its own. @param {{metric: string, labels: string, bound?: number}} fidelity */
 export const boundOf = ({ metric, labels, bound }) => bound ?? metricOf(metric, labels).bound;
 
-/** The form's fields; `upscalers` as the service lists them. Fires `input` events as forms do. */
-export function settingsFields(upscalers) {
-  const chosen = upscalers.find((one) => one.default) ?? upscalers[0];
-  return [
-    h(
-      "div",
-      { class: "form-grid" },
-      field("Name", h("input", { name: "name", maxlength: 200, placeholder: "such as: street photographs" })),
-      field(
+/** The form's fields. state: {upscalers, upscaler, metric}; set(changes) when one of those is chosen. */
+export function settingsFields({ upscalers, upscaler, metric }, set) {
+  const live_ = upscalers.find(({ name }) => name === upscaler);
+  return html`<fieldset class="ways" role="radiogroup" aria-label="What counts as an error">
+      <legend>What counts as an error</legend>
+      ${WAYS.filter(([listed]) => metricOf(listed)).map(
+        ([listed, words, about, kind]) =>
+          html`<label class="way">
+            <input type="radio" name="way" .checked=${live(metric === listed)} @change=${() => set({ metric: listed })} />
+            ${sketch(kind)}<b>${words}</b><small>${about}</small>
+          </label>`,
+      )}
+    </fieldset>
+    <div class="form-grid">
+      ${field("Name", html`<input name="name" maxlength="200" placeholder="such as: street photographs" />`)}
+      ${field(
         "Upscaler",
-        select(
-          "upscaler",
-          upscalers.map(({ name, scale }) => [name, scale ? `${name} (×${scale})` : name]),
-          chosen?.name,
-        ),
-      ),
-      field(
-        "Default α",
-        number("default_alpha", 0.1, { min: 0.0001, max: 3, step: "any" }),
-        "The largest expected error inside the mask, for requests that name none.",
-      ),
-      field(
-        "Samples M",
-        number("samples", chosen?.samples ?? 8, { min: 1, max: 1024 }),
-        "Generations per image, here and in every request. More make a better mask and cost more.",
-      ),
-      field(
-        "Fidelity error D",
-        select(
-          "metric",
-          metrics().map(({ listed, title }) => [listed, title]),
-        ),
-        "What counts as an error. Meaning needs a person who marks the differences.",
-      ),
-      field(
-        "Promise",
-        select("guarantee", [
-          ["expectation", "On average over images and calibrations"],
-          ["high_probability", "For this calibration, with high probability"],
-        ]),
-        "The second needs more pairs for the same α.",
-      ),
-    ),
-    h(
-      "label",
-      { class: "check" },
-      h("input", { type: "checkbox", name: "activate" }),
-      h("span", {}, "Activate it as soon as it is finished"),
-    ),
-    h(
-      "details",
-      {},
-      h("summary", {}, "More settings"),
-      h(
-        "div",
-        { class: "form-grid" },
-        field(
-          "Indecision σ",
-          select(
-            "estimator",
-            estimators()
-              .filter((row) => !row.takes_fit)
-              .map(({ estimator, title, least_samples: least }) => [
-                estimator,
-                least > 1 ? `${title} (M ≥ ${least})` : title,
-              ]),
-          ),
-          "What says where an error is likely. Window and blur do not touch the fitted ones.",
-        ),
-        field("Window of σ", number("size", 7, { min: 1, max: 511 }), "Pixels."),
-        field(
-          "Window shape",
-          select("kernel", [
-            ["box", "Box"],
-            ["gaussian", "Gaussian"],
-          ]),
-        ),
-        field(
-          "Blur of σ",
-          number("sigma_blur", 4, { min: 0, max: 256, step: "any" }),
-          "Standard deviation in pixels; 0 for none.",
-        ),
-        field(
-          "Cut of σ",
-          number("clip", "", { min: 0.0001, max: 1, step: "any", placeholder: "none" }),
-          "Quantile above which σ is cut before the blur.",
-        ),
-        field(
-          "Blur of D",
-          number("error_blur", 4, { min: 0, max: 256, step: "any" }),
-          "Width of the neighbourhood in pixels.",
-        ),
-        field(
-          "Bound B",
-          number("bound", "", { min: 0.0001, step: "any", placeholder: "natural" }),
-          `Empty: the metric's own, ${ownBounds()}.`,
-        ),
-        field(
-          "Prediction",
-          select("prediction", [
-            ["first", "The first sample"],
-            ["mean", "The mean of the samples"],
-          ]),
-          "The image that is returned.",
-        ),
-        field(
-          "Risk of a bad draw δ",
-          number("delta", 0.1, { min: 0.0001, max: 0.5, step: "any" }),
-          "For the promise with high probability only.",
-        ),
-        field("Seed", number("seed", 0, { min: 0 })),
-        field(
-          "Unusable pairs",
-          select("on_bad_pair", [
-            ["fail", "Stop and name them"],
-            ["skip", "Leave them out and list them"],
-          ]),
-        ),
-      ),
-      h(
-        "fieldset",
-        { class: "degradation" },
-        h("legend", {}, "Degradation: how X is made when only Y is given"),
-        h(
-          "p",
-          { class: "hint" },
-          "Y is reduced bicubically. Add whatever else the real inputs went through: the promise speaks about inputs made in the same way.",
-        ),
-        h(
-          "div",
-          { class: "form-grid" },
-          field(
-            "Blur before",
-            number("d_blur", 0, { min: 0, max: 64, step: "any" }),
-            "Standard deviation in pixels of Y.",
-          ),
-          field(
-            "Noise after",
-            number("d_noise", 0, { min: 0, max: 128, step: "any" }),
-            "Standard deviation in grey levels of 255.",
-          ),
-          field("JPEG quality", number("d_jpeg", "", { min: 1, max: 100, placeholder: "none" })),
-          h(
-            "label",
-            { class: "check" },
-            h("input", { type: "checkbox", name: "d_grey" }),
-            h("span", {}, "Drop the colour"),
-          ),
-        ),
-      ),
-    ),
-  ];
+        html`<select name="upscaler" @change=${({ target }) => set({ upscaler: target.value })}>
+          ${upscalers.map(({ name, scale }) => html`<option value=${name} ?selected=${name === upscaler}>${scale ? `${name} (×${scale})` : name}</option>`)}
+        </select>`,
+      )}
+      ${number("default_alpha", "Accepted error α", 0.1, { min: 0.0001, max: 3, hint: "What users get who choose nothing: 0.1 is about 10 of 100 steps of lightness." })}
+      ${number("samples", "Calls of the model per picture", live_?.samples ?? 8, { min: 1, max: 1024, step: 1, hint: "Now, and for every picture later. More make a larger mask and cost more." })}
+    </div>
+    <label class="check"><input type="checkbox" name="activate" /><span>Activate it as soon as it is finished</span></label>
+    <details>
+      <summary>Advanced settings</summary>
+      ${advanced(metric, set)} ${degradation()}
+    </details>`;
+}
+
+function advanced(metric, set) {
+  const bounds = [...new Set(metrics().map(({ bound }) => level(bound)))].join(" or ");
+  return html`<div class="form-grid">
+    ${field(
+      "Error D",
+      html`<select name="metric" .value=${live(metric)} @change=${({ target }) => set({ metric: target.value })}>
+        ${metrics().map(({ listed, title }) => html`<option value=${listed} ?selected=${listed === metric}>${title}</option>`)}
+      </select>`,
+    )}
+    ${select(
+      "guarantee",
+      "Promise",
+      [
+        ["expectation", "On average over images and calibrations"],
+        ["high_probability", "For this calibration, with high probability"],
+      ],
+      "The second needs more pairs for the same α.",
+    )}
+    ${number("bound", "Errors count up to", "", { min: 0.0001, placeholder: "natural", hint: `Bound B; empty: the metric's own, ${bounds}.` })}
+    ${number("fit_indecision", "Share of scenes to fit σ with", "", { min: 0, max: 0.9, placeholder: "none", hint: "They take no part in the promise." })}
+    ${select("estimator", "Indecision σ", sigmas(), "What says where an error is likely. Window and blur count where one is chosen that smooths.")}
+    ${number("size", "Window of σ", 7, { min: 1, max: 511, step: 1, hint: "Pixels." })}
+    ${select("kernel", "Window shape", [
+      ["box", "Box"],
+      ["gaussian", "Gaussian"],
+    ])}
+    ${number("sigma_blur", "Blur of σ", 4, { min: 0, max: 256, hint: "Standard deviation in pixels; 0 for none." })}
+    ${number("clip", "Cut of σ", "", { min: 0.0001, max: 1, placeholder: "none", hint: "Quantile above which σ is cut before the blur." })}
+    ${number("error_blur", "Blur of D", 4, { min: 0, max: 256, hint: "Width of the neighbourhood in pixels." })}
+    ${select(
+      "prediction",
+      "Prediction",
+      [
+        ["first", "The first sample"],
+        ["mean", "The mean of the samples"],
+      ],
+      "The image that is returned.",
+    )}
+    ${number("delta", "Risk of a bad draw δ", 0.1, { min: 0.0001, max: 0.5, hint: "For the promise with high probability only." })}
+    ${number("seed", "Seed", 0, { min: 0, step: 1 })}
+    ${select("on_bad_pair", "Unusable pairs", [
+      ["fail", "Stop and name them"],
+      ["skip", "Leave them out and list them"],
+    ])}
+  </div>`;
+}
+
+/** The estimators that can be chosen without weights of one's own. */
+const sigmas = () => [
+  ["", "What suits the upscaler"],
+  ...estimators()
+    .filter((row) => !row.takes_fit)
+    .map(({ estimator, title, least_samples: least }) => [
+      estimator,
+      least > 1 ? `${title} (from ${least} calls)` : title,
+    ]),
+];
+
+const degradation = () =>
+  html`<fieldset class="degradation">
+    <legend>How the small versions are made when only originals are given</legend>
+    <p class="hint">
+      They are reduced bicubically. Add whatever else the real inputs went through: the promise speaks about inputs made in the same way.
+    </p>
+    <div class="form-grid">
+      ${number("d_blur", "Blur before", 0, { min: 0, max: 64, hint: "Standard deviation in pixels of the original." })}
+      ${number("d_noise", "Noise after", 0, { min: 0, max: 128, hint: "Standard deviation in grey levels of 255." })}
+      ${number("d_jpeg", "JPEG quality", "", { min: 1, max: 100, step: 1, placeholder: "none" })}
+      <label class="check"><input type="checkbox" name="d_grey" /><span>Drop the colour</span></label>
+    </div>
+  </fieldset>`;
+
+/** What is looked at: a spot with its surroundings, a pixel, a thing. */
+function sketch(kind) {
+  const marks = {
+    around: html`<svg viewBox="0 0 64 40" aria-hidden="true"><circle class="soft" cx="32" cy="20" r="16" /><circle cx="32" cy="20" r="3" /></svg>`,
+    pixel: html`<svg viewBox="0 0 64 40" aria-hidden="true">
+      <path class="line" d="M12 4v32M22 4v32M32 4v32M42 4v32M52 4v32M8 8h48M8 18h48M8 28h48" />
+      <rect x="32" y="18" width="10" height="10" />
+    </svg>`,
+    meaning: html`<svg viewBox="0 0 64 40" aria-hidden="true">
+      <path class="line" d="M8 34V18l10-10 10 10v16zM36 34V18l10-10 10 10v16z" />
+      <rect x="14" y="24" width="7" height="10" class="soft" /><circle cx="46" cy="26" r="5" />
+    </svg>`,
+  };
+  return marks[kind];
 }
 
 /**
- * The `config` document of a filled form; `given`: X was given, so there is no degradation.
+ * The `config` document of a filled form; `given`: small versions were given, so there is no degradation.
  *
- * Of an archive nobody knows yet whether it holds X; the service leaves the degradation out then.
+ * Of an archive nobody knows yet whether it holds them; the service leaves the degradation out then.
  */
 export function configOf(form, given) {
   const data = new FormData(form);
-  const text = (name) => data.get(name)?.trim() || null;
+  const text = (name) => String(data.get(name) ?? "").trim() || null;
   const value = (name) => (text(name) === null ? null : Number(text(name)));
   const { metric, labels } = metricOf(text("metric"));
-  const fidelity = { metric, labels, blur: value("error_blur") };
-  if (value("bound") !== null) fidelity.bound = value("bound");
-  const config = {
+  const bound = value("bound");
+  const fit = value("fit_indecision");
+  const kind = text("guarantee");
+  return {
     name: text("name"),
     upscaler: text("upscaler"),
     samples: value("samples"),
     prediction: text("prediction"),
-    indecision: {
-      estimator: text("estimator"),
-      kernel: text("kernel"),
-      size: value("size"),
-      blur: value("sigma_blur"),
-      clip_quantile: value("clip"),
-    },
-    fidelity,
+    ...(text("estimator") === null
+      ? {}
+      : {
+          indecision: {
+            estimator: text("estimator"),
+            kernel: text("kernel"),
+            size: value("size"),
+            blur: value("sigma_blur"),
+            clip_quantile: value("clip"),
+          },
+        }),
+    fidelity: { metric, labels, blur: value("error_blur"), ...(bound === null ? {} : { bound }) },
     default_alpha: value("default_alpha"),
     activate: data.has("activate"),
     seed: value("seed") ?? 0,
     on_bad_pair: text("on_bad_pair"),
+    ...(fit === null ? {} : { fit_indecision: fit }),
+    ...(kind === "high_probability" ? { guarantee: { kind, delta: value("delta") } } : {}),
+    ...(given
+      ? {}
+      : {
+          degradation: {
+            grey: data.has("d_grey"),
+            blur: value("d_blur") ?? 0,
+            noise: value("d_noise") ?? 0,
+            jpeg: value("d_jpeg"),
+          },
+        }),
   };
-  if (text("guarantee") === "high_probability") {
-    config.guarantee = { kind: "high_probability", delta: value("delta") };
-  }
-  if (!given) {
-    config.degradation = {
-      grey: data.has("d_grey"),
-      blur: value("d_blur") ?? 0,
-      noise: value("d_noise") ?? 0,
-      jpeg: value("d_jpeg"),
-    };
-  }
-  return config;
 }
 
-/** The bounds of all metrics, each once. */
-const ownBounds = () => [...new Set(metrics().map(({ bound }) => level(bound)))].join(" or ");
+const field = (label, input, hint = "") =>
+  html`<label class="field"><span>${label}</span>${input}${hint ? html`<small>${hint}</small>` : nothing}</label>`;
 
-function field(label, input, hint) {
-  return h("label", { class: "field" }, h("span", {}, label), input, hint && h("small", {}, hint));
+/**
+ * @param {string} name
+ * @param {string} label
+ * @param {number | string} value
+ * @param {{min?: number, max?: number, step?: number | "any", placeholder?: string, hint?: string}} more
+ */
+function number(name, label, value, { min, max, step = "any", placeholder, hint }) {
+  const input = html`<input
+    type="number"
+    name=${name}
+    value=${value}
+    inputmode="decimal"
+    min=${min ?? nothing}
+    max=${max ?? nothing}
+    step=${step}
+    placeholder=${placeholder ?? nothing}
+    ?required=${placeholder === undefined}
+  />`;
+  return field(label, input, hint);
 }
 
-function number(name, value, more = {}) {
-  return h("input", {
-    type: "number",
-    name,
-    value,
-    inputmode: "decimal",
-    required: !("placeholder" in more),
-    ...more,
-  });
-}
-
-function select(name, options, chosen) {
-  return h(
-    "select",
-    { name },
-    options.map(([value, label]) => h("option", { value, selected: value === chosen }, label)),
-  );
+function select(name, label, options, hint = "") {
+  const input = html`<select name=${name}>
+    ${options.map(([value, words]) => html`<option value=${value}>${words}</option>`)}
+  </select>`;
+  return field(label, input, hint);
 }

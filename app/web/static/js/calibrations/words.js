@@ -1,7 +1,7 @@
 // How the facts about calibrations are put into words; several views share them.
 
-import { h } from "../lib/dom.js";
-import { certainty } from "../lib/format.js";
+import { certainty, level } from "../lib/format.js";
+import { html, nothing } from "../lib/html.js";
 import { estimatorOf, metricOf } from "./options.js";
 
 const FIELD_WORDS = {
@@ -20,6 +20,23 @@ export const JOB_WORDS = {
   awaiting_labels: "waits for labels",
 };
 const JOB_TONES = { running: "trust", succeeded: "good", failed: "bad", awaiting_labels: "warn" };
+
+/** The head of a page below the list. */
+export const pageHead = (title, lead, tools) =>
+  html`<div class="page-head">
+    <div>
+      <p class="hint"><a href="/calibrations">Calibrations</a></p>
+      <h1>${title}</h1>
+      ${lead}
+    </div>
+    ${tools ?? nothing}
+  </div>`;
+
+/** A table that scrolls by itself, also by keys. */
+export const scroll = (label, head, rows, kind = "") =>
+  html`<div class="table-scroll ${kind}" tabindex="0" role="region" aria-label=${label}>
+    <table><thead>${head}</thead><tbody>${rows}</tbody></table>
+  </div>`;
 
 /** What is bounded; `labels` of a semantic metric: who marked the differences. */
 export const metricWords = (metric, labels) => metricOf(metric, labels)?.words ?? metric;
@@ -49,16 +66,21 @@ export function pipelineWords({ samples, scale, prediction, indecision, fidelity
   return parts.filter(Boolean).join(" · ");
 }
 
-/** A badge for what keeps the live upscaler from serving a calibration, or null. */
+/** A calibration that marks nothing at its own α; `found`: its detail. */
+export function trustsNothing({ thresholds = [], default_alpha: alpha, min_alpha: least }) {
+  const own = thresholds.find((row) => row.alpha === alpha);
+  if (!own || own.trusted_fraction > 0) return nothing;
+  return html`<p class="callout warn nothing-trusted">
+    It trusts nothing at its default α = ${level(alpha)}: the smallest α that it reaches is ${level(least)}.
+  </p>`;
+}
+
+/** A badge for what keeps the live upscaler from serving a calibration. */
 export function mismatch({ differences }) {
   if (differences === null)
-    return h(
-      "span",
-      { class: "badge warn", title: "The upscaler cannot be reached, or is not configured." },
-      "upscaler away",
-    );
-  if (!differences?.length) return null;
-  return h("span", { class: "badge bad", title: mismatchWords(differences) }, "mismatch");
+    return html`<span class="badge warn" title="The upscaler cannot be reached, or is not configured.">upscaler away</span>`;
+  if (!differences?.length) return nothing;
+  return html`<span class="badge bad" title=${mismatchWords(differences)}>mismatch</span>`;
 }
 
 export function mismatchWords(differences) {
@@ -66,6 +88,5 @@ export function mismatchWords(differences) {
   return `What was calibrated is not what runs now: ${fields.join(", ")}.`;
 }
 
-export function jobBadge(state) {
-  return h("span", { class: `badge ${JOB_TONES[state] ?? ""}` }, JOB_WORDS[state] ?? state);
-}
+export const jobBadge = (state) =>
+  html`<span class="badge ${JOB_TONES[state] ?? ""}">${JOB_WORDS[state] ?? state}</span>`;

@@ -1,13 +1,15 @@
 // Charts for all pages: lines, steps, bands, dots and bars as SVG, with a read-out that follows the
 // pointer or the arrow keys, the same data as a table, and SVG and CSV to take away.
 
-import { download, h, replace } from "../lib/dom.js";
+import { download } from "../lib/dom.js";
+import { html, nothing, render } from "../lib/html.js";
 import { toastError } from "../lib/toast.js";
 import { csv, nearest, tabulate } from "./data.js";
-import { domainOf, draw, point, tickFormat } from "./draw.js";
+import { domainOf, prepared, reading, tickFormat } from "./draw.js";
 import { drawingOf } from "./export.js";
 
 const MOST_ROWS = 300;
+const HEIGHT = 280;
 let serial = 0;
 
 /**
@@ -21,48 +23,106 @@ let serial = 0;
  * marks: [{axis: "x" | "y", value, label, tone?: "warn" | "soft"}], straight lines.
  */
 export function chart(spec) {
+  const figure = Object.assign(document.createElement("figure"), { className: "chart", update });
   const id = `chart-${++serial}`;
-  const plot = h("div", { class: "chart-plot" });
-  const readout = h("div", { class: "chart-readout", hidden: true });
-  const spoken = h("div", { class: "visually-hidden", role: "status" });
-  const legend = h("div", { class: "chart-legend" });
-  const table = h("div", { class: "chart-table table-scroll", hidden: true, tabindex: "0" });
-  const heading = h("span", { class: "chart-title", id });
-  const button = (label, run, more = {}) =>
-    h("button", { type: "button", class: "quiet small", onclick: run, ...more }, label);
-  const toggle = button("Table", () => showTable(table.hidden), { "aria-expanded": "false" });
-  const figure = h(
-    "figure",
-    { class: "chart", "aria-labelledby": id },
-    h(
-      "figcaption",
-      {},
-      heading,
-      h(
-        "span",
-        { class: "chart-tools" },
-        toggle,
-        button("SVG", () => saveSvg()),
-        button("CSV", () => saveCsv().catch(toastError)),
-      ),
-    ),
-    legend,
-    h("div", { class: "chart-stage" }, plot, readout),
-    table,
-    spoken,
-  );
+  figure.setAttribute("aria-labelledby", id);
   let drawn = null;
   let cursor = null;
+  let isOpen = false; // the table
+  let spoken = "";
 
-  function showTable(open) {
-    table.hidden = !open;
-    toggle.setAttribute("aria-expanded", String(open));
-    if (open) replace(table, tableOf(spec));
+  function update(next) {
+    spec = next;
+    redraw();
+  }
+
+  /** Everything anew, for another width or other data. */
+  function redraw() {
+    const width = Math.floor(figure.clientWidth);
+    drawn = width < 40 ? null : prepared(spec, width, spec.height ?? HEIGHT);
+    show();
+  }
+
+  function show() {
+    const read = drawn && cursor !== null ? reading(spec, drawn, cursor) : null;
+    render(
+      html`<figcaption>
+          <span class="chart-title" id=${id}>${spec.title}</span>
+          <span class="chart-tools">
+            <button type="button" class="quiet small" aria-expanded=${isOpen} @click=${toggle}>Table</button>
+            <button type="button" class="quiet small" @click=${saveSvg}>SVG</button>
+            <button type="button" class="quiet small" @click=${() => saveCsv().catch(toastError)}>CSV</button>
+          </span>
+        </figcaption>
+        <div class="chart-legend">${spec.series.length > 1 ? spec.series.map(legendOf) : nothing}</div>
+        <div class="chart-stage">
+          <div class="chart-plot">${drawn ? drawing(read) : nothing}</div>
+          ${read ? readout(read) : nothing}
+        </div>
+        ${
+          isOpen
+            ? html`<div class="chart-table table-scroll" tabindex="0" role="region" aria-label="${spec.title}: data">${tableOf(spec)}</div>`
+            : nothing
+        }
+        <div class="visually-hidden" role="status">${spoken}</div>`,
+      figure,
+    );
+  }
+
+  function drawing(read) {
+    const { width, height, still } = drawn;
+    const words = `${spec.title}. ${spec.y.label} against ${spec.x.label}. Arrow keys read the values.`;
+    return html`<svg
+      viewBox="0 0 ${width} ${height}"
+      width=${width}
+      height=${height}
+      role="img"
+      tabindex="0"
+      aria-label=${words}
+      @pointermove=${point}
+      @pointerleave=${leave}
+      @blur=${leave}
+      @keydown=${key}
+    >
+      ${still}${read?.drawing ?? nothing}
+    </svg>`;
+  }
+
+  function readout({ place, words }) {
+    const [first, ...rest] = words;
+    return html`<div class="chart-readout ${place > drawn.width / 2 ? "left" : ""}" .style=${`left: ${Math.min(Math.max(place, 0), drawn.width)}px`}>
+      <strong>${first}</strong>${rest.map((line) => html`<div>${line}</div>`)}
+    </div>`;
+  }
+
+  function toggle() {
+    isOpen = !isOpen;
+    show();
+  }
+
+  function point(event) {
+    const box = event.currentTarget.getBoundingClientRect();
+    cursor = snapped(spec, drawn.scales, event.clientX - box.left);
+    show();
+  }
+
+  function leave() {
+    cursor = null;
+    show();
+  }
+
+  function key(event) {
+    if (event.key === "Escape") return leave();
+    const next = stepped(spec, cursor, event.key);
+    if (next === null) return;
+    event.preventDefault();
+    cursor = next;
+    spoken = reading(spec, drawn, cursor)?.words.join("; ") ?? "";
+    show();
   }
 
   function saveSvg() {
-    if (!drawn) return;
-    const text = drawingOf(drawn.root, spec.title);
+    const text = drawingOf(figure.querySelector("svg"), spec.title);
     download(new Blob([text], { type: "image/svg+xml" }), `${spec.name}.svg`);
   }
 
@@ -71,67 +131,12 @@ export function chart(spec) {
     download(new Blob([text], { type: "text/csv" }), `${spec.name}.csv`);
   }
 
-  function redraw() {
-    const width = Math.floor(plot.clientWidth);
-    if (width < 40) return;
-    heading.textContent = spec.title;
-    replace(legend, spec.series.length > 1 ? spec.series.map(legendOf) : null);
-    drawn = draw(spec, width, spec.height ?? 280);
-    replace(plot, drawn.root);
-    table.setAttribute("aria-label", `${spec.title}: data`);
-    if (!table.hidden) replace(table, tableOf(spec));
-    listen(drawn);
-    if (cursor !== null) show(cursor, false);
-  }
-
-  function show(x, aloud) {
-    const words = point(drawn, spec, x);
-    if (!words) return hide();
-    cursor = x;
-    replace(
-      readout,
-      words.map((line, k) => h(k ? "div" : "strong", {}, line)),
-    );
-    readout.hidden = false;
-    const { width } = drawn.root.viewBox.baseVal;
-    const place = drawn.scales.x.map(x);
-    readout.style.setProperty("left", `${Math.min(Math.max(place, 0), width)}px`);
-    readout.classList.toggle("left", place > width / 2);
-    if (aloud) spoken.textContent = words.join("; ");
-  }
-
-  function hide() {
-    readout.hidden = true;
-    cursor = null;
-    drawn.cursor.replaceChildren();
-  }
-
-  function listen({ root, scales }) {
-    root.addEventListener("pointermove", (event) => {
-      const box = root.getBoundingClientRect();
-      show(snapped(spec, scales, event.clientX - box.left), false);
-    });
-    root.addEventListener("pointerleave", hide);
-    root.addEventListener("blur", hide);
-    root.addEventListener("keydown", (event) => {
-      if (event.key === "Escape") return hide();
-      const next = stepped(spec, cursor, event.key);
-      if (next === null) return;
-      event.preventDefault();
-      show(next, true);
-    });
-  }
-
-  figure.update = (next) => {
-    spec = next;
-    redraw();
-  };
   let width = 0;
   new ResizeObserver(([{ contentRect }]) => {
     if (Math.floor(contentRect.width) === width) return; // only the height, which we set
     width = Math.floor(contentRect.width);
     requestAnimationFrame(redraw); // within the observer it would observe itself
-  }).observe(plot);
+  }).observe(figure);
   return figure;
 }
 
@@ -161,38 +166,24 @@ function tableOf(spec) {
   const shown = every > 1 ? rows.filter((_, k) => k % every === 0) : rows;
   const write = (value) => (value === null || value === undefined ? "" : (spec.y.format ?? String)(value));
   const xFormat = spec.x.format ?? tickFormat(spec.x, domainOf(spec, "x"));
-  return h(
-    "table",
-    {},
-    every > 1 && h("caption", {}, `One row of ${every} is shown; the CSV file has all ${rows.length}.`),
-    h(
-      "thead",
-      {},
-      h(
-        "tr",
-        {},
-        head.map((name) => h("th", { scope: "col" }, name)),
-      ),
-    ),
-    h(
-      "tbody",
-      {},
-      shown.map(([x, ...values]) =>
-        h(
-          "tr",
-          {},
-          h("th", { scope: "row" }, xFormat(x)),
-          values.map((value) => h("td", {}, write(value))),
-        ),
-      ),
-    ),
-  );
+  return html`<table>
+    ${every > 1 ? html`<caption>One row of ${every} is shown; the CSV file has all ${rows.length}.</caption>` : nothing}
+    <thead>
+      <tr>
+        ${head.map((name) => html`<th scope="col">${name}</th>`)}
+      </tr>
+    </thead>
+    <tbody>
+      ${shown.map(
+        ([x, ...values]) =>
+          html`<tr>
+            <th scope="row">${xFormat(x)}</th>
+            ${values.map((value) => html`<td>${write(value)}</td>`)}
+          </tr>`,
+      )}
+    </tbody>
+  </table>`;
 }
 
-function legendOf(series) {
-  return h(
-    "span",
-    { class: `chart-key tone-${series.tone} ${series.kind ?? "line"}${series.dashed ? " dashed" : ""}` },
-    series.name,
-  );
-}
+const legendOf = ({ name, tone, kind, dashed }) =>
+  html`<span class="chart-key tone-${tone} ${kind ?? "line"}${dashed ? " dashed" : ""}">${name}</span>`;

@@ -1,7 +1,6 @@
 // A chart as a file of its own: what style sheets say is written into the drawing.
 
-import { svg } from "../lib/dom.js";
-
+const SVG = "http://www.w3.org/2000/svg";
 const PROPERTIES = [
   "fill",
   "fill-opacity",
@@ -27,7 +26,12 @@ export function drawingOf(root, title) {
   copy.querySelector(".chart-cursor")?.remove();
   const { width, height } = root.viewBox.baseVal;
   const paper = paperOf(root);
-  copy.prepend(svg("title", {}, title), svg("rect", { width, height, fill: paper }));
+  const caption = document.createElementNS(SVG, "title");
+  caption.textContent = title;
+  const ground = document.createElementNS(SVG, "rect");
+  for (const [name, value] of Object.entries({ width, height, fill: paper }))
+    ground.setAttribute(name, String(value));
+  copy.prepend(caption, ground);
   for (const name of ["tabindex", "aria-label", "class"]) copy.removeAttribute(name);
   return new XMLSerializer().serializeToString(copy);
 }

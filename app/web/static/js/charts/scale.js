@@ -76,6 +76,7 @@ function timeTicks(a, b, count) {
 
 /** A time as short as the span allows. */
 export function timeFormat(span) {
+  /** @type {Intl.DateTimeFormatOptions} */
   const options =
     span < 3 * 60 * SECOND
       ? { hour: "2-digit", minute: "2-digit", second: "2-digit" }

@@ -4,10 +4,25 @@ import { askForKey, keyHeaders, setKey } from "./auth.js";
 
 /** What the service, or the way to it, had against a request. `message` is fit to be shown. */
 export class ApiError extends Error {
-  constructor({ status = 0, type = "", title = "", detail = "", retryAfter = null, requestId = "", members = {} }) {
+  /** @param {{status?: number, type?: string, title?: string, detail?: string, retryAfter?: number | null, requestId?: string, members?: any}} facts */
+  constructor({
+    status = 0,
+    type = "",
+    title = "",
+    detail = "",
+    retryAfter = null,
+    requestId = "",
+    members = {},
+  }) {
     super(detail || title || "The request failed.");
     this.name = "ApiError";
-    Object.assign(this, { status, type, title, detail, retryAfter, requestId, members });
+    this.status = status;
+    this.type = type;
+    this.title = title;
+    this.detail = detail;
+    this.retryAfter = retryAfter;
+    this.requestId = requestId;
+    this.members = members;
   }
 
   /** The last part of the problem's type, such as "bad-image". */
@@ -16,11 +31,17 @@ export class ApiError extends Error {
   }
 }
 
+/** @typedef {Omit<RequestInit, "headers"> & {kind?: string, ask?: boolean, headers?: Record<string, string>}} Options */
+
 /**
  * A successful Response, or an ApiError.
  *
  * kind: "client" or "admin", whose key is sent. One that is refused is asked for, and the request tried again.
  * Other options are those of fetch. An AbortError passes as it is.
+ *
+ * @param {string} path
+ * @param {Options} options
+ * @returns {Promise<Response>}
  */
 export async function request(path, { kind = "client", headers = {}, ask = true, ...options } = {}) {
   const sent = keyHeaders(kind);
@@ -33,12 +54,19 @@ export async function request(path, { kind = "client", headers = {}, ask = true,
   throw error;
 }
 
-/** The JSON of an answer. */
+/** The JSON of an answer. @param {string} path @param {Options} options @returns {Promise<any>} */
 export async function getJson(path, options = {}) {
   return (await request(path, options)).json();
 }
 
-/** Send a JSON document; the JSON of the answer, or null if it is empty. */
+/**
+ * Send a JSON document; the JSON of the answer, or null if it is empty.
+ *
+ * @param {string} method
+ * @param {string} path
+ * @param {unknown} document
+ * @param {Options} options
+ */
 export async function sendJson(method, path, document, options = {}) {
   const body = document === undefined ? {} : { body: JSON.stringify(document) };
   const type = document === undefined ? {} : { "Content-Type": "application/json" };
@@ -52,7 +80,7 @@ export async function sendJson(method, path, document, options = {}) {
   return text ? JSON.parse(text) : null;
 }
 
-/** The bytes of an answer, for pictures that need a key. */
+/** The bytes of an answer, for pictures that need a key. @param {string} path @param {Options} options */
 export async function getBlob(path, options = {}) {
   return (await request(path, options)).blob();
 }
@@ -60,7 +88,11 @@ export async function getBlob(path, options = {}) {
 /**
  * Post a form with upload progress, which fetch does not tell.
  *
- * onProgress(sent, total) in bytes. Returns {status, headers: name → value, json}.
+ * onProgress(sent, total) in bytes. Returns {status, header: name → value, json}.
+ *
+ * @param {string} path
+ * @param {FormData} form
+ * @param {{kind?: string, method?: string, headers?: Record<string, string>, onProgress?: (sent: number, total: number) => void, signal?: AbortSignal, ask?: boolean}} options
  */
 export async function upload(path, form, options = {}) {
   const { kind = "client", method = "POST", headers = {}, onProgress, signal, ask = true } = options;
@@ -99,7 +131,8 @@ function isRefused(status, kind) {
  * Ask for a key in the place of the one that was `sent` and refused, if there was one. A better one
  * that has come meanwhile is neither thrown away nor asked for again.
  */
-function anotherKey(kind, error, { Authorization: sent }) {
+function anotherKey(kind, error, sentHeaders) {
+  const { Authorization: sent } = sentHeaders;
   const { Authorization: present } = keyHeaders(kind);
   if (present && present !== sent) return true;
   if (present) setKey(kind, null);

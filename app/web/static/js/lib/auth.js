@@ -1,7 +1,7 @@
 // Keys live in this tab's session storage only, and end with it.
 
-import { h } from "./dom.js";
 import { openDialog } from "./dialog.js";
+import { html, nothing } from "./html.js";
 
 const WORDS = {
   client: { label: "API key", hint: "Needed to upscale and to see results." },
@@ -27,7 +27,7 @@ export function setKey(kind, value) {
   document.dispatchEvent(new CustomEvent("keys", { detail: { kind } }));
 }
 
-/** Headers that carry a key, if there is one. */
+/** Headers that carry a key, if there is one. @returns {Record<string, string>} */
 export function keyHeaders(kind) {
   const value = key(kind);
   return value ? { Authorization: `Bearer ${value}` } : {};
@@ -46,27 +46,30 @@ export function askForKey(kind, reason = "") {
 
 async function ask(kind, reason) {
   const { label, hint } = WORDS[kind];
-  const input = h("input", {
-    id: "key-input",
-    type: "password",
-    autocomplete: "off",
-    spellcheck: "false",
-    required: true,
-    "aria-describedby": "key-hint",
-  });
+  let value = "";
   const answer = await openDialog({
     title: `${label} needed`,
-    body: [
-      reason && h("p", { class: "callout warn" }, reason),
-      h("label", { class: "field" }, h("span", {}, label), input),
-      h("p", { class: "hint", id: "key-hint" }, hint, " It is kept until this tab is closed."),
-    ],
+    body: html`${reason ? html`<p class="callout warn">${reason}</p>` : nothing}
+      <label class="field">
+        <span>${label}</span>
+        <input
+          id="key-input"
+          type="password"
+          autocomplete="off"
+          spellcheck="false"
+          required
+          aria-describedby="key-hint"
+          @input=${({ target }) => {
+            value = target.value.trim();
+          }}
+        />
+      </label>
+      <p class="hint" id="key-hint">${hint} It is kept until this tab is closed.</p>`,
     actions: [
       { label: "Cancel", value: null },
       { label: "Use this key", value: "use", primary: true },
     ],
   });
-  const value = input.value.trim();
   if (answer !== "use" || !value) return null;
   setKey(kind, value);
   return value;
@@ -74,24 +77,27 @@ async function ask(kind, reason) {
 
 /** The dialog behind the button in the masthead: which keys are set, set and forget them. */
 export async function manageKeys() {
-  const inputs = Object.entries(WORDS).map(([kind, { label, hint }]) => {
-    const value = sessionStorage.getItem(`trustscale.key.${kind}`) ?? "";
-    const input = h("input", {
-      type: "password",
-      autocomplete: "off",
-      spellcheck: "false",
-      placeholder: "not set",
-      value,
-      dataset: { kind },
-    });
-    return h("label", { class: "field" }, h("span", {}, label), input, h("small", {}, hint));
-  });
+  const values = new Map();
+  const stored = (kind) => sessionStorage.getItem(`trustscale.key.${kind}`) ?? "";
   const answer = await openDialog({
     title: "Keys",
-    body: [
-      h("p", { class: "hint" }, "Kept in this tab only; closing it forgets them."),
-      ...inputs,
-    ],
+    body: html`<p class="hint">Kept in this tab only; closing it forgets them.</p>
+      ${Object.entries(WORDS).map(
+        ([kind, { label, hint }]) =>
+          html`<label class="field">
+            <span>${label}</span>
+            <input
+              type="password"
+              autocomplete="off"
+              spellcheck="false"
+              placeholder="not set"
+              data-kind=${kind}
+              .value=${stored(kind)}
+              @input=${({ target }) => values.set(kind, target.value.trim())}
+            />
+            <small>${hint}</small>
+          </label>`,
+      )}`,
     actions: [
       { label: "Forget all", value: "forget" },
       { label: "Cancel", value: null },
@@ -99,8 +105,8 @@ export async function manageKeys() {
     ],
   });
   if (!answer) return;
-  for (const label of inputs) {
-    const input = label.querySelector("input");
-    setKey(input.dataset.kind, answer === "save" ? input.value.trim() : null);
+  for (const kind of Object.keys(WORDS)) {
+    if (answer === "forget") setKey(kind, null);
+    else if (values.has(kind)) setKey(kind, values.get(kind));
   }
 }

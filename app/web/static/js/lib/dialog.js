@@ -1,52 +1,52 @@
 // Modal dialogs on the <dialog> element: focus stays inside, Escape closes, focus returns.
 
-import { h } from "./dom.js";
+import { html, render } from "./html.js";
 
 let count = 0;
 
 /**
  * Show a dialog and wait for a choice.
  *
- * title: text. body: nodes or strings. actions: [{label, value, primary?, danger?}], shown in this
- * order. Resolves to the value of the chosen action, or null after Escape. With an invalid form
- * field inside, actions with a value other than null wait until it is mended.
+ * Resolves to the value of the chosen action, or null after Escape. With an invalid form field
+ * inside, actions with a value other than null wait until it is mended.
+ *
+ * @param {{
+ *   title: string,
+ *   body: unknown,
+ *   actions: {label: string, value: any, primary?: boolean, danger?: boolean}[],
+ *   wide?: boolean,
+ * }} options body: a template, an element or text
  */
 export function openDialog({ title, body, actions, wide = false }) {
   const id = `dialog-${++count}`;
+  const dialog = document.createElement("dialog");
+  dialog.className = wide ? "wide" : "";
+  dialog.setAttribute("aria-labelledby", id);
   return new Promise((resolve) => {
     let chosen = null;
-    const form = h(
-      "form",
-      { method: "dialog" },
-      h("h2", { id: `${id}-title` }, title),
-      h("div", { class: "dialog-body" }, body),
-      h(
-        "div",
-        { class: "dialog-actions" },
-        actions.map((action) =>
-          h(
-            "button",
-            {
-              type: action.primary || action.danger ? "submit" : "button",
-              class: action.danger ? "danger" : action.primary ? "primary" : "",
-              onclick: (event) => {
-                if (action.value !== null && event.target.type === "submit") {
-                  if (!form.reportValidity()) {
-                    event.preventDefault();
-                    return;
-                  }
-                }
-                event.preventDefault();
-                chosen = action.value;
-                dialog.close();
-              },
-            },
-            action.label,
-          ),
-        ),
-      ),
+    const act = (event, { value }) => {
+      event.preventDefault();
+      const { form } = event.currentTarget;
+      if (value !== null && !form.reportValidity()) return;
+      chosen = value;
+      dialog.close();
+    };
+    const button = (action) =>
+      html`<button
+        type=${action.primary || action.danger ? "submit" : "button"}
+        class=${action.danger ? "danger" : action.primary ? "primary" : ""}
+        @click=${(event) => act(event, action)}
+      >
+        ${action.label}
+      </button>`;
+    render(
+      html`<form method="dialog">
+        <h2 id=${id}>${title}</h2>
+        <div class="dialog-body">${body}</div>
+        <div class="dialog-actions">${actions.map(button)}</div>
+      </form>`,
+      dialog,
     );
-    const dialog = h("dialog", { class: wide ? "wide" : "", "aria-labelledby": `${id}-title` }, form);
     dialog.addEventListener("close", () => {
       dialog.remove();
       resolve(chosen);

@@ -47,9 +47,7 @@ export function duration(milliseconds) {
 
 /** An ISO time in the reader's own zone. */
 export function time(iso) {
-  return new Intl.DateTimeFormat("en-GB", { dateStyle: "medium", timeStyle: "short" }).format(
-    new Date(iso),
-  );
+  return new Intl.DateTimeFormat("en-GB", { dateStyle: "medium", timeStyle: "short" }).format(new Date(iso));
 }
 
 /** A width and height in pixels. */

@@ -4,7 +4,12 @@ import { request } from "./api.js";
 
 const FINAL = new Set(["succeeded", "failed", "cancelled", "awaiting_labels"]);
 
-/** The events of a stream as {event, data, id}; `data` is text. Ends with the stream. */
+/**
+ * The events of a stream as {event, data, id}; `data` is text. Ends with the stream.
+ *
+ * @param {string} path
+ * @param {import("./api.js").Options} options
+ */
 export async function* events(path, options = {}) {
   const response = await request(path, {
     ...options,
@@ -48,10 +53,13 @@ export function parseEvent(block) {
  * when the connection has broken.
  *
  * A broken stream is opened again, with growing pauses, as long as the job exists.
+ *
+ * @param {string} id
+ * @param {{onJob?: (job: any) => void, onLost?: () => void, kind?: string, signal?: AbortSignal}} hands
  */
 export async function watchJob(id, { onJob = () => {}, onLost = () => {}, kind = "client", signal } = {}) {
   let last = null;
-  for (let failures = 0; ; ) {
+  for (let failures = 0; ;) {
     try {
       for await (const { data } of events(`/v1/jobs/${encodeURIComponent(id)}/events`, { kind, signal })) {
         failures = 0;

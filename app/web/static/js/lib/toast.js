@@ -1,35 +1,34 @@
 // Short notices at the edge of the page.
 
-import { $, h } from "./dom.js";
+import { $ } from "./dom.js";
+import { html, nothing, render } from "./html.js";
+
+const SHORT_MS = 6000;
+const TO_ACT_MS = 12_000;
 
 /**
- * Show a notice. kind: "info", "success" or "error"; errors stay until they are closed.
+ * Show a notice. Errors stay until they are closed; `action` adds a button.
  *
- * action: {label, run} adds a button.
+ * @param {string} message
+ * @param {{kind?: "info" | "success" | "error", action?: {label: string, run: () => void} | null}} [options]
  */
 export function toast(message, { kind = "info", action = null } = {}) {
+  const notice = document.createElement("div");
   const close = () => notice.remove();
-  const notice = h(
-    "div",
-    { class: `toast ${kind}`, role: kind === "error" ? "alert" : "status" },
-    h("p", {}, message),
-    action &&
-      h(
-        "button",
-        {
-          type: "button",
-          onclick: () => {
-            close();
-            action.run();
-          },
-        },
-        action.label,
-      ),
-    h("button", { type: "button", class: "quiet icon", "aria-label": "Close", onclick: close }, "×"),
+  notice.className = `toast ${kind}`;
+  notice.setAttribute("role", kind === "error" ? "alert" : "status");
+  const act = () => {
+    close();
+    action.run();
+  };
+  render(
+    html`<p>${message}</p>
+      ${action ? html`<button type="button" @click=${act}>${action.label}</button>` : nothing}
+      <button type="button" class="quiet icon" aria-label="Close" @click=${close}>×</button>`,
+    notice,
   );
   $("#toasts").append(notice);
-  if (kind !== "error") setTimeout(close, 6000);
-  return notice;
+  if (kind !== "error") setTimeout(close, action ? TO_ACT_MS : SHORT_MS);
 }
 
 /** Show an error of any sort; an abort is nobody's news. */

@@ -18,12 +18,13 @@ export function evidenceChart({ upscaler, drift, history }) {
   const statistic = history.map((p) => ({ x: when(p.at), y: p.log10_shiryaev_roberts }));
   const values = [...martingale, ...statistic].map((p) => p.y).filter(Number.isFinite);
   return {
-    title: "Evidence that inputs differ from the calibration images",
+    title: "Signs that inputs differ from the calibration images",
     name: `${upscaler}-evidence`,
     x: { label: "Time", scale: "time", format: clock },
     y: {
-      label: "Factor (logarithmic)",
-      domain: [Math.min(-1, ...values), Math.max(endless, alarm, ...values) + 0.6],
+      label: "Evidence, as a factor",
+      // Evidence against a change may fall without end; what lies far below says no more.
+      domain: [Math.max(-3, Math.min(-1, ...values)), Math.max(endless, alarm, ...values) + 0.6],
       format: factor,
       tick: (value) => (Number.isInteger(value) ? powerOfTen(value) : ""),
     },
@@ -99,10 +100,11 @@ export function feedbackChart({ upscaler, feedback, feedback_history: all }) {
   const history = all.filter((p) => p.mean_loss !== null);
   const highest = Math.max(feedback.alpha, ...history.map((p) => p.upper ?? 0)) * 1.1;
   return {
-    title: "Realised loss where the truth became known",
+    title: "Worst errors where the truth became known",
     name: `${upscaler}-feedback`,
     x: {
       label: "Number of known truths",
+      domain: [0, Math.max(1, ...history.map((p) => p.n))],
       format: count,
       tick: (value) => (Number.isInteger(value) ? count(value) : ""),
     },

@@ -22,7 +22,11 @@ async function guarded(action) {
   try {
     await action();
   } catch (error) {
-    toastError(error.status === 404 ? new Error("The result has expired: the service keeps it only for a while.") : error);
+    toastError(
+      error.status === 404
+        ? new Error("The result has expired: the service keeps it only for a while.")
+        : error,
+    );
   }
 }
 
@@ -84,7 +88,10 @@ export function command() {
 }
 
 export const copyLink = () =>
-  copied(`${location.origin}/r/${state.shown.result.id}`, "The link is copied. It works while the result is kept.");
+  copied(
+    `${location.origin}/r/${state.shown.result.id}`,
+    "The link is copied. It works while the result is kept.",
+  );
 
 export const copyCommand = () => copied(command(), "The command is copied.");
 

@@ -15,11 +15,16 @@ export function loadExample() {
 
 async function show() {
   const get = async (name) => (await fetch(new URL(`../../img/first/${name}`, import.meta.url))).blob();
-  const [input, image, trust, facts] = await Promise.all(["input.webp", "image.webp", "trust.png", "facts.json"].map(get));
+  const [input, image, trust, facts] = await Promise.all(
+    ["input.webp", "image.webp", "trust.png", "facts.json"].map(get),
+  );
   const { width, height, limit } = JSON.parse(await facts.text());
   const [decoded, before] = await Promise.all([decodeResult(image, trust), createImageBitmap(input)]);
   example.setLimit(limit);
-  example.canvas.setAttribute("aria-label", "Example: a photograph and what the model made of it, the guessed parts marked");
+  example.canvas.setAttribute(
+    "aria-label",
+    "Example: a photograph and what the model made of it, the guessed parts marked",
+  );
   example.show({ width, height, before, covers: true, ...decoded });
   example.canvas.dataset.shown = "example";
 }

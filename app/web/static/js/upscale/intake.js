@@ -25,7 +25,8 @@ async function read(ask) {
   try {
     const found = await getJson("/v1/upscalers", { ask });
     if (JSON.stringify(found) === JSON.stringify(state.upscalers)) return;
-    const chosen = found.find(({ name }) => name === state.upscaler) ?? found.find((one) => one.default) ?? found[0];
+    const chosen =
+      found.find(({ name }) => name === state.upscaler) ?? found.find((one) => one.default) ?? found[0];
     store.set({ upscalers: found, problem: null });
     if (chosen) choose(chosen.name);
   } catch (error) {
@@ -71,7 +72,9 @@ export async function take(files) {
   if (!state.upscalers.length) await load();
   const upscaler = upscalerOf(state);
   if (upscaler && !upscaler.calibration) {
-    toast(`${upscaler.name} is not calibrated, so nothing can be marked as trusted. Calibrate it first.`, { kind: "error" });
+    toast(`${upscaler.name} is not calibrated, so nothing can be marked as trusted. Calibrate it first.`, {
+      kind: "error",
+    });
     return;
   }
   if (fault(state.alpha)) {

@@ -101,7 +101,8 @@ function spans(from, to, origin, cell, count) {
 export function untrustedLook(look, pixels, width, phase, colour) {
   const out = new Uint32Array(pixels.length);
   if (look === "mask") return out.fill(BLACK);
-  if (look === "contour" || look === "strong") return veiled(pixels, out, colour, look === "strong" ? STRONG_VEIL : VEIL);
+  if (look === "contour" || look === "strong")
+    return veiled(pixels, out, colour, look === "strong" ? STRONG_VEIL : VEIL);
   const tinted = table((grey) => {
     const mix = (value) => Math.round(0.55 * grey + 0.45 * value);
     return pack(mix(colour[0]), mix(colour[1]), mix(colour[2]));

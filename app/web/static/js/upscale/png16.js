@@ -21,7 +21,7 @@ function readChunks(bytes) {
   }
   let header = null;
   const packed = [];
-  for (let at = 8; at + 12 <= bytes.byteLength; ) {
+  for (let at = 8; at + 12 <= bytes.byteLength;) {
     const length = view.getUint32(at);
     const type = String.fromCharCode(...new Uint8Array(bytes, at + 4, 4));
     if (at + 12 + length > bytes.byteLength) throw new Error("the PNG file is cut off");

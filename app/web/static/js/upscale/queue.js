@@ -93,7 +93,10 @@ async function run(picture) {
     change(picture, { state: "queued" });
     const last = await watchJob(picture.job, { signal: abort.signal, onJob: (job) => follow(picture, job) });
     if (last.state === "cancelled") throw new DOMException("", "AbortError");
-    if (last.state === "failed") throw Object.assign(new Error(last.error?.detail ?? "The job has failed."), { slug: slugOf(last.error) });
+    if (last.state === "failed")
+      throw Object.assign(new Error(last.error?.detail ?? "The job has failed."), {
+        slug: slugOf(last.error),
+      });
     const result = await getJson(last.result, { signal: abort.signal });
     const took = Date.parse(last.finished_at) - Date.parse(last.started_at);
     change(picture, { state: "done", result, job: null, took: took || null });
@@ -197,7 +200,10 @@ export function remove(gone) {
       run: () => {
         for (const picture of gone) save(picture);
         const all = [...state.pictures, ...gone].sort((a, b) => a.created - b.created);
-        store.set({ pictures: all, selected: isSelected && state.selected === selected ? gone[0].id : state.selected });
+        store.set({
+          pictures: all,
+          selected: isSelected && state.selected === selected ? gone[0].id : state.selected,
+        });
         events.onGone();
       },
     },

@@ -37,13 +37,18 @@ export const levelOf = (code) => (code > 65534 ? null : alphaOf(code, held.bound
 /**
  * Show a result; `file` is its input, null if the page does not have it. False if another one was
  * asked for meanwhile. Throws ApiError if its files cannot be had, Error if they cannot be shown.
+ *
+ * @param {{result: any, name: string, file: Blob | null, settings?: Record<string, string>}} picture
  */
 export async function open({ result, name, file, settings = {} }) {
   const mine = ++turn;
   store.set({ isOpening: true });
   try {
     const [image, trust] = await Promise.all([getBlob(result.links.image), getBlob(result.links.trust)]);
-    const [decoded, before] = await Promise.all([decodeResult(image, trust), file ? createImageBitmap(file) : null]);
+    const [decoded, before] = await Promise.all([
+      decodeResult(image, trust),
+      file ? createImageBitmap(file) : null,
+    ]);
     if (mine !== turn) return false;
     const { bound } = result.guarantee;
     const served = codeOf(result.alpha, bound);
@@ -56,7 +61,10 @@ export async function open({ result, name, file, settings = {} }) {
     viewer.show({ width, height, before, ...decoded }, { keep: true });
     viewer.read(null);
     viewer.canvas.dataset.shown = result.id;
-    store.set({ shown: { result, name, isOwn: Boolean(file), background: settings.background ?? null }, isSheetOpen: false });
+    store.set({
+      shown: { result, name, isOwn: Boolean(file), background: settings.background ?? null },
+      isSheetOpen: false,
+    });
     setCode(served);
     return true;
   } finally {

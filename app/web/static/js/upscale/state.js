@@ -66,8 +66,13 @@ export function remaining(picture, pictures) {
   const left = progress.total - progress.done;
   const made = progress.done - before;
   if (began !== null && made > 0) return ((performance.now() - began) / made) * left;
-  const alike = pictures.findLast((one) => one.took && one.settings.upscaler === settings.upscaler && one.result);
+  const alike = pictures.findLast(
+    (one) => one.took && one.settings.upscaler === settings.upscaler && one.result,
+  );
   if (!alike || !picture.pixels || !alike.pixels) return null;
   const pace = alike.took / (alike.result.samples * alike.pixels);
-  return Math.max(0, pace * picture.pixels * progress.total - (began === null ? 0 : performance.now() - began));
+  return Math.max(
+    0,
+    pace * picture.pixels * progress.total - (began === null ? 0 : performance.now() - began),
+  );
 }

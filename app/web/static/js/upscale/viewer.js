@@ -6,14 +6,29 @@ import { covered, pixelAt } from "../viewport/geometry.js";
 import { Viewport } from "../viewport/viewport.js";
 import { choose, sampleCodes, untrustedLook } from "./paint.js";
 
-const STEPS = { ArrowLeft: -0.02, ArrowRight: 0.02, ArrowDown: -0.02, ArrowUp: 0.02, PageDown: -0.1, PageUp: 0.1 };
+const STEPS = {
+  ArrowLeft: -0.02,
+  ArrowRight: 0.02,
+  ArrowDown: -0.02,
+  ArrowUp: 0.02,
+  PageDown: -0.1,
+  PageUp: 0.1,
+};
 
 export class Viewer {
   /**
    * onView() after every change of the view; describe(found) puts a pixel in words; onDivider(share).
    * marksInput: whether the marking lies over the input as well.
+   *
+   * @param {{onView?: () => void, describe?: (found: any) => string, onDivider?: (share: number) => void, marksInput?: boolean, id?: string}} hands
    */
-  constructor({ onView = () => {}, describe = (_) => "", onDivider = (_) => {}, marksInput = true, id = "canvas" } = {}) {
+  constructor({
+    onView = () => {},
+    describe = () => "",
+    onDivider = () => {},
+    marksInput = true,
+    id = "canvas",
+  } = {}) {
     this.describe = describe;
     this.onDivider = onDivider;
     this.marksInput = marksInput;

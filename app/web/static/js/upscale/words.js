@@ -49,8 +49,10 @@ export function promise(result) {
 /** What is bounded, and by what. */
 function bounded({ guarantee, alpha }, where) {
   const { unit, error, counted_up_to: most } = guarantee;
-  if (unit === "label") return `at most about ${steps(alpha)} of 100 have a ${error} anywhere in the trusted area${where.replace(/,$/, "")}`;
-  if (unit !== "lab") return `the largest ${error} in the trusted area${where} is at most α = ${shown(alpha)}`;
+  if (unit === "label")
+    return `at most about ${steps(alpha)} of 100 have a ${error} anywhere in the trusted area${where.replace(/,$/, "")}`;
+  if (unit !== "lab")
+    return `the largest ${error} in the trusted area${where} is at most α = ${shown(alpha)}`;
   return (
     `the worst spot in the trusted area${where} is off by at most about ${steps(alpha)} of the 100 steps of ` +
     `lightness from black to white${most ? ` (an error above ${steps(most)} steps counts as ${steps(most)})` : ""}`
@@ -72,7 +74,10 @@ export function alertsOf({ warnings, guarantee, typicality: value, trusted_fract
     lines.push(`At α = ${shown(guarantee.alpha)} no pixel of this image is trusted.`);
   }
   const grave =
-    value < UNUSUAL || guarantee.applicability === "unknown" || guarantee.alpha >= guarantee.bound || share === 0;
+    value < UNUSUAL ||
+    guarantee.applicability === "unknown" ||
+    guarantee.alpha >= guarantee.bound ||
+    share === 0;
   return { lines, grave: grave && lines.length > 0 };
 }
 
@@ -111,8 +116,12 @@ export const done = ({ scale }) => (scale === 1 ? "restored" : "upscaled");
 export function choices({ table = [], default_alpha: own, min_alpha: least }) {
   const rows = table.filter(({ alpha, trusted_fraction: share }) => alpha >= least && share > 0);
   const at = (alpha) => table.find((row) => row.alpha === alpha)?.trusted_fraction ?? null;
-  const strict = rows.filter(({ alpha }) => alpha < own).findLast(({ alpha }) => alpha <= own / 2) ?? rows.find(({ alpha }) => alpha < own);
-  const lenient = rows.find(({ alpha, trusted_fraction: share }) => alpha >= 1.4 * own && share > (at(own) ?? 0));
+  const strict =
+    rows.filter(({ alpha }) => alpha < own).findLast(({ alpha }) => alpha <= own / 2) ??
+    rows.find(({ alpha }) => alpha < own);
+  const lenient = rows.find(
+    ({ alpha, trusted_fraction: share }) => alpha >= 1.4 * own && share > (at(own) ?? 0),
+  );
   return [
     strict && { name: "Strict", alpha: strict.alpha, share: strict.trusted_fraction },
     own !== null && { name: "Balanced", alpha: own, share: at(own) },
@@ -122,7 +131,8 @@ export function choices({ table = [], default_alpha: own, min_alpha: least }) {
 
 /** What the service has against a picture, in the words of this page where it has better ones. */
 export function refusal({ message, slug }) {
-  if (isTransparent({ message, slug })) return "Parts of the picture are transparent, and the model sees colours only.";
+  if (isTransparent({ message, slug }))
+    return "Parts of the picture are transparent, and the model sees colours only.";
   return message;
 }
 
@@ -139,7 +149,8 @@ export function stateWords(picture, pictures) {
   if (state === "failed") return refusal(error);
   if (state === "sending") return left > 0 && left < 1 ? `Sending, ${percent(left, 0)}` : "Sending";
   if (state === "full") return `The service is busy; again in ${left} s`;
-  if (state !== "running") return { waiting: "Waiting", queued: "In the queue", cancelled: "Cancelled", expired: "Expired" }[state];
+  if (state !== "running")
+    return { waiting: "Waiting", queued: "In the queue", cancelled: "Cancelled", expired: "Expired" }[state];
   if (!progress?.total) return "Starting";
   if (progress.done === progress.total) return "Making the mask";
   const rest = remaining(picture, pictures);

@@ -42,9 +42,7 @@ export function panned(view, dx, dy, picture, screen) {
 /** A picture smaller than the screen stays centred, a larger one leaves no gap. */
 function kept(view, picture, screen) {
   const along = (at, length, room) =>
-    length <= room
-      ? Math.round((room - length) / 2)
-      : Math.min(Math.max(at, Math.ceil(room - length)), 0);
+    length <= room ? Math.round((room - length) / 2) : Math.min(Math.max(at, Math.ceil(room - length)), 0);
   return {
     scale: view.scale,
     x: along(view.x, picture.width * view.scale, screen.width),

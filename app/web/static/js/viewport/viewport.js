@@ -107,7 +107,11 @@ export class Viewport {
     this.set(panned(this.view, dx, dy, this.picture, this.screen), this.isFit);
   }
 
-  /** Act on a key; false if it means nothing here. Arrows move only what is larger than the screen. */
+  /**
+   * Act on a key; false if it means nothing here. Arrows move only what is larger than the screen.
+   *
+   * @param {{key: string, ctrlKey?: boolean, metaKey?: boolean, altKey?: boolean}} event
+   */
   key({ key, ctrlKey, metaKey, altKey }) {
     if (!this.picture || ctrlKey || metaKey || altKey) return false;
     const step = KEY_STEP * this.density;

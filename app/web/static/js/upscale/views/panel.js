@@ -136,7 +136,8 @@ function curve(place) {
 
 /** Exploring is fine, believing the promise for the explored α is not. */
 function exploring(result) {
-  if (!isMoved()) return html`<p class="hint moved-place">Move the slider to see what other α would mark.</p>`;
+  if (!isMoved())
+    return html`<p class="hint moved-place">Move the slider to see what other α would mark.</p>`;
   const [here, served] = words.apart(alphaNow(), result.alpha);
   return html`<div class="callout untrust moved-place" id="moved">
     <p>Exploring ${here}. The promise is for ${served}, which was chosen before looking; one chosen after looking has none.</p>
@@ -186,8 +187,14 @@ function details(result) {
     ["Prediction", result.prediction],
     ["Metric", `${metric}${labels ? `, labels: ${labels}` : ""}, bound B = ${bound}`],
     ["Kind of picture", result.group ?? "any"],
-    result.input_class && ["Kind of upload", `${result.input_class.name}, ${count(result.input_class.n)} scenes`],
-    ["Calibration", `${result.calibration}, ${count(n)} ${pairs ? `scenes, ${count(pairs)} pairs` : "pairs"}`],
+    result.input_class && [
+      "Kind of upload",
+      `${result.input_class.name}, ${count(result.input_class.n)} scenes`,
+    ],
+    [
+      "Calibration",
+      `${result.calibration}, ${count(n)} ${pairs ? `scenes, ${count(pairs)} pairs` : "pairs"}`,
+    ],
     ["Typicality", level(Number(result.typicality.toPrecision(2)))],
     ["Time", duration(Object.values(result.timings_ms).reduce((sum, ms) => sum + ms, 0))],
     ["Result", result.id],

@@ -15,7 +15,9 @@ const LOOK_WORDS = { contour: "Contour", tint: "Tint", hatch: "Hatch", mask: "Ma
 export function picked(picture, state) {
   if (["failed", "cancelled", "expired"].includes(picture.state)) return ended(picture);
   if (picture.state !== "done") return waiting(picture, state);
-  return state.shown ? result(state) : html`<p class="hint busy-first" role="status">Opening the result …</p>`;
+  return state.shown
+    ? result(state)
+    : html`<p class="hint busy-first" role="status">Opening the result …</p>`;
 }
 
 /** A result with its viewer and panel. */
@@ -122,7 +124,11 @@ function waiting(picture, { pictures }) {
 function ended(picture) {
   const { state, error, result: before, name } = picture;
   const isExpired = state === "expired";
-  const title = isExpired ? "The result has expired" : state === "cancelled" ? "Cancelled" : "This picture was not upscaled";
+  const title = isExpired
+    ? "The result has expired"
+    : state === "cancelled"
+      ? "Cancelled"
+      : "This picture was not upscaled";
   const text = isExpired
     ? "The service keeps results for a limited time only. The page still has your picture: the same seed gives the same result, as long as model and calibration are the same."
     : error
@@ -152,4 +158,3 @@ function ended(picture) {
     </div>
   </section>`;
 }
-

@@ -65,7 +65,8 @@ function upscalers(now) {
     <span>Upscaler</span>
     <select id="upscaler" @change=${({ target }) => choose(target.value)}>
       ${now.upscalers.map(
-        ({ name, scale }) => html`<option value=${name} ?selected=${name === now.upscaler}>${scale ? `${name}, ×${scale}` : name}</option>`,
+        ({ name, scale }) =>
+          html`<option value=${name} ?selected=${name === now.upscaler}>${scale ? `${name}, ×${scale}` : name}</option>`,
       )}
     </select>
   </label>`;

@@ -89,7 +89,9 @@ function card(picture, { selected, pictures }, onPick) {
       class="item-remove quiet icon"
       aria-label="${isActive ? "Cancel and remove" : "Remove"} ${name}"
       @click=${({ currentTarget }) => {
-        const next = currentTarget.closest("li").nextElementSibling ?? currentTarget.closest("li").previousElementSibling;
+        const next =
+          currentTarget.closest("li").nextElementSibling ??
+          currentTarget.closest("li").previousElementSibling;
         remove([picture]);
         (next?.querySelector("button") ?? document.querySelector("#files"))?.focus();
       }}
@@ -101,7 +103,12 @@ function card(picture, { selected, pictures }, onPick) {
 
 /** How much of it is done; it turns while that is not known. */
 function ring({ state, progress, left }) {
-  const share = state === "running" && progress?.total ? progress.done / progress.total : state === "sending" ? left / 4 : null;
+  const share =
+    state === "running" && progress?.total
+      ? progress.done / progress.total
+      : state === "sending"
+        ? left / 4
+        : null;
   return html`<svg class="ring ${share === null ? "unknown" : ""}" viewBox="0 0 40 40" aria-hidden="true">
     <circle cx="20" cy="20" r="16" />
     <circle class="done" cx="20" cy="20" r="16" stroke-dasharray="${ROUND * Math.max(share ?? 0.25, 0.02)} ${ROUND}" />
