@@ -80,9 +80,5 @@ $(VENV)/.demo: $(BIN)/python pyproject.toml
 	touch $@
 
 $(VENV)/.install: $(BIN)/python pyproject.toml
-<<<<<<< HEAD
-	$(BIN)/python -m pip install --quiet --editable '.[worker,evaluate,tracing]' --group dev
-=======
-	$(BIN)/python -m pip install --quiet --editable '.[diffusers,evaluate,fast,tracing]' --group dev
->>>>>>> 09914ab (Engine diffusers: LDM-SR, the upscalers of Stable Diffusion and image to image from a folder)
+	$(BIN)/python -m pip install --quiet --editable '.[diffusers,evaluate,tracing]' --group dev
 	touch $@ $(VENV)/.demo
