@@ -22,8 +22,10 @@ from numpy.typing import NDArray
 from app.calibration.folder import find_pairs
 from app.calibration.pairs import load_pair
 from app.conformal import RiskCurve, Staircase, fidelity
+from app.conformal.fitted import shipped
 from app.conformal.indecision import Accumulator, Settings
 from app.images.degrade import Degradation
+from app.images.enlarge import enlarge
 from app.sampling.pipeline import Pipeline
 from app.upscalers.base import Source
 from app.upscalers.embedded import EmbeddedUpscaler
@@ -32,20 +34,26 @@ from benchmarks.table import print_table
 
 ALPHAS = (0.05, 0.075, 0.1, 0.125, 0.15)
 SAMPLES = 8
-PAPER, DEFAULT, LEARNED, ORACLE = "paper's recipe", "default", "learned", "oracle, σ = D"
+PAPER, ORACLE = "paper's recipe, M = 8", "oracle, σ = D"
+BEFORE, DEFAULT = "smoothed_variance, M = 8: the default before", "fitted, M = 2: the default"
 
-ESTIMATORS: dict[str, Settings] = {
+
+def fitted(samples: int) -> tuple[int, Settings]:
+    """The fit that is shipped for so many samples."""
+    return samples, Settings("fitted", fit=shipped(f"span-x4-m{samples}"))
+
+
+# σ by name: M, and the settings.
+ESTIMATORS: dict[str, tuple[int, Settings]] = {
     # Box of 31 and blur of 64 on 2048 pixels, scaled to 512 as far as the box allows.
-    PAPER: Settings("patch_variance", size=31, clip_quantile=0.95, blur=16),
-    "patch_variance, box 15, blur 8": Settings("patch_variance", size=15, blur=8),
-    "patch_variance, box 7, blur 4": Settings("patch_variance"),
-    "pixel_variance, blur 4": Settings("pixel_variance"),
-    "smoothed_variance, box 3, blur 4": Settings(size=3),
-    "smoothed_variance, box 15, blur 4": Settings(size=15),
-    "smoothed_variance, box 7, blur 2": Settings(blur=2),
-    "smoothed_variance, box 7, blur 8": Settings(blur=8),
-    DEFAULT: Settings(),
-    LEARNED: Settings("learned"),
+    PAPER: (SAMPLES, Settings("patch_variance", size=31, clip_quantile=0.95, blur=16)),
+    BEFORE: (SAMPLES, Settings()),
+    "smoothed_variance, M = 2": (2, Settings()),
+    "residual, M = 1": (1, Settings("residual")),
+    "learned, M = 8": (SAMPLES, Settings("learned")),
+    "learned, M = 2": (2, Settings("learned")),
+    "fitted, M = 1": fitted(1),
+    DEFAULT: fitted(2),
 }
 
 _EVERY = 16  # of the sorted σ: enough to count a mask with
@@ -53,33 +61,41 @@ _EVERY = 16  # of the sorted σ: enough to count a mask with
 Steps = dict[str, tuple[Staircase, NDArray[np.float32]]]
 
 
-def photographs(folder: Path, cache: Path) -> list[Path]:
-    """One .npz of y [H, W, 3] and s [M, H, W, 3] per photograph, generated unless it is there."""
-    kept = cache / folder.name
+def photographs(folder: Path, cache: Path, samples: int = SAMPLES) -> list[Path]:
+    """One .npz of x, y and at least M samples s [M, H, W, 3] per photograph, kept for next time."""
+    kept = cache / "-".join(folder.resolve().parts[-2:])
     kept.mkdir(parents=True, exist_ok=True)
     upscaler = EmbeddedUpscaler("span-x4")
     pipeline = Pipeline(fingerprint=upscaler.fingerprint, scale=upscaler.scale, samples=SAMPLES)
+
+    def is_kept(path: Path) -> bool:
+        if not path.exists():
+            return False
+        with np.load(path) as arrays:
+            return len(arrays["s"]) >= samples
 
     async def generate() -> list[Path]:
         out = []
         for files in find_pairs(folder):
             path = kept / f"{files.name}.npz"
-            if not path.exists():
+            if not is_kept(path):
                 data = files.y.read_bytes()
                 pair = load_pair(
                     files.name, data, None, pipeline, degradation=Degradation(), seed=0
                 )
-                seeds = sample_seeds(pair.seed, SAMPLES)
-                np.savez(path, y=pair.y, s=np.stack(await upscaler.generate(Source(pair.x), seeds)))
+                seeds = sample_seeds(pair.seed, samples)
+                made = await upscaler.generate(Source(pair.x), seeds)
+                np.savez(path, x=pair.x, y=pair.y, s=np.stack(made))
             out.append(path)
         return out
 
     return asyncio.run(generate())
 
 
-def folded(samples: NDArray[np.uint8]) -> Accumulator:
+def folded(x: NDArray[np.uint8], samples: NDArray[np.uint8]) -> Accumulator:
     """The samples [M, H, W, 3] of one photograph in the sums that every σ is made from."""
-    accumulator = Accumulator(samples.shape[1:])
+    enlarged = enlarge(x, samples.shape[1] // x.shape[0])
+    accumulator = Accumulator(samples.shape[1:], None, enlarged)
     for sample in samples:
         accumulator.add(sample)
     return accumulator
@@ -88,13 +104,13 @@ def folded(samples: NDArray[np.uint8]) -> Accumulator:
 def measured(path: Path) -> Steps:
     """The staircase of one photograph and its sorted σ, under each estimator."""
     with np.load(path) as arrays:
-        truth, samples = arrays["y"], arrays["s"]
+        x, truth, samples = arrays["x"], arrays["y"], arrays["s"]
     error = fidelity.error(truth, samples[0])
-    accumulator = folded(samples)
+    by_count = {count: folded(x, samples[:count]) for count, _ in ESTIMATORS.values()}
     sigmas = {}
-    for name, settings in ESTIMATORS.items():
-        accumulator.settings = settings
-        sigmas[name] = accumulator.result()
+    for name, (count, settings) in ESTIMATORS.items():
+        by_count[count].settings = settings
+        sigmas[name] = by_count[count].result()
     sigmas[ORACLE] = error
     return {
         name: (Staircase.from_maps(sigma, error), np.sort(sigma, axis=None)[::_EVERY])
@@ -138,7 +154,7 @@ def main() -> None:
     )
     print("\nShare of the way from the paper's recipe to the oracle:\n")
     rows = []
-    for name in (DEFAULT, LEARNED):
+    for name in (BEFORE, "fitted, M = 1", DEFAULT):
         shares: list[str] = []
         for own, low, high in zip(results[name], results[PAPER], results[ORACLE], strict=True):
             way = high[0] - low[0]

@@ -13,7 +13,7 @@ from app.conformal.folding import MAX_SAMPLES
 from app.conformal.indecision import IndecisionSettings
 from app.errors import BadRequest
 from app.images.degrade import Degradation
-from app.sampling.defaults import default_estimator, default_samples
+from app.sampling.defaults import default_estimator, default_indecision, default_samples
 from app.sampling.pipeline import Pipeline, Prediction
 from app.upscalers.base import Upscaler
 
@@ -82,7 +82,9 @@ class CalibrationConfig(BaseModel):
             BadRequest: the upscaler or the estimator cannot do with so many samples.
         """
         samples = self.samples or default_samples(upscaler)
-        indecision = self.indecision or IndecisionSettings(default_estimator(samples))
+        indecision = self.indecision or default_indecision(
+            upscaler.fingerprint, samples, self.fidelity
+        )
         if samples < indecision.least_samples:
             raise BadRequest(
                 f"The estimator {indecision.estimator} needs at least {indecision.least_samples} "

@@ -94,6 +94,19 @@ class Fit:
         return texture.enlarge(cells, (maps.mean.shape[1], maps.mean.shape[2]))
 
 
+SHIPPED = ("span-x4-m1", "span-x4-m2")
+"""The fits for the embedded upscaler; of each, for one M."""
+
+
+def shipped_for(upscaler: str, samples: int, metric: str) -> Fit | None:
+    """The shipped fit for an upscaler's fingerprint, M and D; None: there is none."""
+    for name in SHIPPED:
+        fit = shipped(name)
+        if (fit.upscaler, fit.samples, fit.metric) == (upscaler, samples, metric):
+            return fit
+    return None
+
+
 @cache
 def shipped(name: str) -> Fit:
     """A fit that comes with this program, by the name of its file in `fits/`."""

@@ -31,7 +31,6 @@ class Folded:
     def __init__(self, shape: tuple[int, ...], enlarged: NDArray[np.uint8] | None = None) -> None:
         self.shape = (int(shape[0]), int(shape[1]))
         self.count = 0
-        pixels = self.shape[0] * self.shape[1]
         # A sample alone has no variance, and its colours are its own: it waits for the second one.
         self._first: NDArray[np.uint8] | None = None
         # S1, the sum of the samples per channel, and S2, the sum of squares over all channels:
@@ -39,13 +38,9 @@ class Folded:
         self.sums = np.zeros((3, 0), np.int32)
         # float64 holds these integers exactly (1,024 · 3 · 2^40 < 2^53) and adds them faster.
         self.squares = np.zeros(0, np.float64)
-        # Σ_m Σ_c (μ − E)² in levels of 255: below 1,024 · 3 · 255².
-        self._distance: NDArray[np.int32] | None = None
-        self._enlarged: NDArray[np.uint8] | None = None
+        self._enlarged = enlarged
         if enlarged is not None:
             self._check(enlarged)
-            self._enlarged = enlarged.reshape(-1, 3)
-            self._distance = np.zeros(pixels, np.int32)
 
     def add(self, rgb: NDArray[np.uint8]) -> None:
         """Fold one sample, uint8 [H, W, 3], which must not be changed afterwards.
@@ -57,8 +52,6 @@ class Folded:
         if self.count == MAX_SAMPLES:
             raise ValueError(f"at most {MAX_SAMPLES} samples can be folded")
         self.count += 1
-        if self._distance is not None:
-            self._add_distance(rgb.reshape(-1, 3))
         if self.count == 1:
             self._first = rgb
         else:
@@ -69,13 +62,6 @@ class Folded:
         check_rgb(rgb)
         if rgb.shape[:2] != self.shape:
             raise ValueError(f"expected a sample of {self.shape}, got {rgb.shape[:2]}")
-
-    def _add_distance(self, pixels: NDArray[np.uint8]) -> None:
-        assert self._enlarged is not None  # noqa: S101 - as the distance
-        assert self._distance is not None  # noqa: S101
-        for block in pixel_blocks(len(pixels)):
-            difference = np.subtract(pixels[block], self._enlarged[block], dtype=np.int32)
-            self._distance[block] += np.einsum("nc,nc->n", difference, difference)
 
     def _fold_first(self) -> None:
         if self._first is not None:
@@ -139,17 +125,36 @@ class Folded:
         return mean.reshape(3, *self.shape)
 
     def residual(self) -> NDArray[np.float32]:
-        """E_M Σ_c (μ − E)² of sRGB in [0, 1], what the samples add to X, float32 [H, W] ≥ 0.
+        """E_M Σ_c (μ − E)² in normalised Lab, what the samples add to X, float32 [H, W] ≥ 0.
 
         Raises:
             ValueError: no sample has been added, or the enlarged input was not given.
         """
         self.check_any()
-        if self._distance is None:
+        if self._enlarged is None:
             raise ValueError("σ needs the enlarged input, which was not given")
-        residual = self._distance.astype(np.float32)
-        residual *= np.float32(1.0 / (self.count * 255.0**2))
+        enlarged = self._enlarged.reshape(-1, 3)
+        residual = np.empty(len(enlarged), np.float32)
+        for block in pixel_blocks(len(enlarged)):
+            residual[block] = self._distance(enlarged[block], block)
         return residual.reshape(self.shape)
+
+    def _distance(self, enlarged: NDArray[np.uint8], block: slice) -> NDArray[np.float32]:
+        lab = np.empty((3, len(enlarged)), np.float32)
+        lab_block(enlarged, lab)
+        if self._first is not None:
+            own = np.empty_like(lab)
+            lab_block(self._first.reshape(-1, 3)[block], own)
+            own -= lab
+            return np.asarray(np.einsum("cn,cn->n", own, own))
+        # S2 − 2 Σ_c S1 E + M Σ_c E² in integers: exact, so the order of the samples has no part.
+        lab *= _UNIT
+        whole = np.rint(lab).astype(np.int64)
+        distance = self.squares[block].astype(np.int64)
+        distance -= 2 * np.einsum("cn,cn->n", whole, self.sums[:, block].astype(np.int64))
+        distance += self.count * np.einsum("cn,cn->n", whole, whole)
+        scale = 1.0 / (self.count * float(_UNIT) ** 2)
+        return np.asarray(distance * scale, np.float32)
 
     def maps(self) -> Maps:
         """What the terms of a fitted σ are measured on."""
@@ -157,7 +162,7 @@ class Folded:
         return Maps(
             self.mean_lab(),
             self.pixel_variance() if self.count > 1 else None,
-            None if self._distance is None else self.residual(),
+            None if self._enlarged is None else self.residual(),
         )
 
     def patch_variance(self, kernel: Kernel, size: int) -> NDArray[np.float32]:

@@ -7,7 +7,7 @@ level 0 are 4×4 output pixels, those of each further level twice as wide, up to
 term is brought to the cells of level 0 by linear interpolation. The energies are
 
     variance          Σ_c Var_M, the disagreement of the samples; it needs two of them
-    residual          E_M Σ_c (μ − E)², what the samples add to E, the enlarged input, in sRGB
+    residual          E_M Σ_c (μ − E)², what the samples add to E, the enlarged input
     detail            the variance of L within a cell of level 0, of the mean of the samples
     slope, curve      |∇L|² and (ΔL)² of the mean of the samples
     light<b>, color<b>  what the mean image loses in L, and in a and b, by a small blur at level b:
@@ -63,7 +63,7 @@ class Maps(NamedTuple):
 
     mean: E_M[μ] in normalised Lab, float32 [3, H, W].
     variance: Σ_c Var_M over the channels, float32 [H, W] ≥ 0; None: of a single sample.
-    residual: E_M Σ_c (μ − E)² of sRGB in [0, 1], float32 [H, W] ≥ 0; None: X is not known.
+    residual: E_M Σ_c (μ − E)² in normalised Lab, float32 [H, W] ≥ 0; None: X is not known.
     """
 
     mean: NDArray[np.float32]

@@ -1,25 +1,33 @@
 """What a calibration uses that says nothing of M or σ.
 
-M is what users pay for, in seconds or money, so it is as small as the figures of docs/mask-power.md
-allow: where a model is sampled through its symmetries, or has to be paid for, few samples and a
-fitted σ trust more than many with a plain one.
+M is what users pay for, in seconds or money. Of a model that is asked under its symmetries two
+samples and a fitted σ trust more than eight samples did. The spread of a model that draws at random
+is known less well from two, and there is no fit for it yet: four (docs/mask-power.md).
 """
 
 from __future__ import annotations
 
+from app.conformal.fidelity import Settings as FidelitySettings
+from app.conformal.fitted import shipped_for
 from app.conformal.indecision import Settings
 from app.upscalers.base import Upscaler
 
-DEFAULT_SAMPLES = 8
-"""M of the paper's settings, and of those who want the spread of the samples alone."""
+EMBEDDED_SAMPLES, OTHER_SAMPLES = 2, 4
 
 
 def default_samples(upscaler: Upscaler) -> int:
     """M for an upscaler; never more than it can draw."""
+    samples = EMBEDDED_SAMPLES if upscaler.kind == "embedded" else OTHER_SAMPLES
     most = upscaler.capabilities.max_samples
-    return DEFAULT_SAMPLES if most is None else min(DEFAULT_SAMPLES, most)
+    return samples if most is None else min(samples, most)
 
 
 def default_estimator(samples: int) -> str:
     """The plain σ for M samples: a single one has no variance."""
     return Settings().estimator if samples > 1 else "residual"
+
+
+def default_indecision(fingerprint: str, samples: int, fidelity: FidelitySettings) -> Settings:
+    """The σ that was fitted to this very upscaler, or else the plain one."""
+    fit = shipped_for(fingerprint, samples, fidelity.title)
+    return Settings("fitted", fit=fit) if fit else Settings(default_estimator(samples))

@@ -15,8 +15,8 @@ from app.upscalers.base import Capabilities
 # Bytes per output pixel. The sums of two samples and more: three int32 planes and one of float64.
 _SUMS: Final = 20
 _SAMPLE: Final = 3
-# The enlarged input and the sum of the distances from it.
-_INPUT: Final = 7
+# The enlarged input.
+_INPUT: Final = 3
 # Ŷ: one of the samples, or the sum of all as three planes of uint32 and then the mean.
 _PREDICTION: Final = {"first": 3, "mean": 15}
 

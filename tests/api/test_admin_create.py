@@ -113,7 +113,7 @@ class TestConfig:
         pipeline = made["pipeline"]
         assert (made["default_alpha"], pipeline["samples"], pipeline["prediction"]) == (
             0.1,
-            8,
+            2,
             "first",
         )
         assert pipeline["indecision"]["estimator"] == "smoothed_variance"

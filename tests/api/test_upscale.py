@@ -346,7 +346,7 @@ class TestUpscalers:
                 "kind": "embedded",
                 "scale": 3,
                 "fingerprint": "fake:2",
-                "samples": 8,
+                "samples": 2,
                 "calibration": None,
                 "guarantee": None,
                 "groups": {},
