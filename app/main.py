@@ -48,6 +48,9 @@ from app.web.routes import web_router
 
 _SWEEP_SECONDS = 60.0
 
+# Looking for uploads without a job lists the whole spool, which an object store is paid for.
+_ORPHAN_SECONDS = 6 * 3600.0
+
 # What a stopping gateway gives a pair or an upscaling job in work; it is repeated otherwise.
 _DRAIN_SECONDS = 5.0
 
@@ -222,13 +225,17 @@ async def _sweeping(stores: Stores, job_ttl_s: float) -> AsyncIterator[None]:
     """Remove expired results and jobs now and then, beside the body."""
 
     async def sweep() -> None:
+        clock = asyncio.get_running_loop().time
+        orphans_at = clock()
         while True:
             try:
                 await stores.results.sweep()
                 before = datetime.now(UTC) - timedelta(seconds=job_ttl_s)
                 for job in await stores.jobs.expire(before):
                     await stores.spool.delete(job)
-                await remove_orphans(stores, before)
+                if clock() >= orphans_at:
+                    orphans_at = clock() + _ORPHAN_SECONDS
+                    await remove_orphans(stores, before)
             except TrustscaleError as error:
                 log.warning("sweep_failed", detail=error.detail)
             except Exception:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from app.errors import ConfigError, Unauthorized
-from app.stores.folders import NO_LINKS
+from app.stores.folders import NO_LINKS, PRIVATE
 
 _KEY_BYTES: Final = 32
 _KEY_LENGTH: Final = 43  # characters of so many bytes in base64
@@ -68,7 +68,7 @@ def stored_admin_key(data_dir: Path) -> tuple[str, Path]:
     """
     path = data_dir / "admin.key"
     try:
-        data_dir.mkdir(parents=True, exist_ok=True)
+        data_dir.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
         if not path.exists():
             _make_key(path)
         key = path.read_bytes().decode("ascii", "replace").strip()

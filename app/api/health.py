@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Coroutine
 from typing import Any
 
 from fastapi import APIRouter, Response
@@ -15,6 +17,8 @@ from app.api.gauges import observe
 from app.errors import TrustscaleError
 from app.sampling.pipeline import differences
 from app.upscalers.base import Upscaler
+
+ANSWER_WITHIN_S = 5.0
 
 router = APIRouter(tags=["health"])
 
@@ -48,9 +52,12 @@ async def get_health() -> str:
 )
 async def get_readiness(state: StateDep, response: Response) -> Readiness:
     """200 if every component can serve, else 503; the body names each component's state."""
-    components = {"store": await _store(state), "jobs": await _jobs(state)}
-    for upscaler in state.service.upscalers.values():
-        components[f"upscaler:{upscaler.name}"] = await _upscaler(state, upscaler)
+    asked = {"store": _store(state), "jobs": _jobs(state)} | {
+        f"upscaler:{upscaler.name}": _upscaler(state, upscaler)
+        for upscaler in state.service.upscalers.values()
+    }
+    answers = await asyncio.gather(*map(_in_time, asked.values()))
+    components = dict(zip(asked, answers, strict=True))
     for name, component in components.items():
         state.metrics.ready(name, component.ready)
     ready = all(component.ready for component in components.values())
@@ -63,6 +70,15 @@ async def get_metrics(state: StateDep) -> Response:
     """Metrics in the Prometheus text format."""
     await observe(state.metrics, state.service, state.monitor, state.stores)
     return Response(state.metrics.text(), media_type=CONTENT_TYPE_LATEST)
+
+
+async def _in_time(answer: Coroutine[Any, Any, Component]) -> Component:
+    """What a component says, or that it says nothing; whoever asks waits no longer than that."""
+    try:
+        async with asyncio.timeout(ANSWER_WITHIN_S):
+            return await answer
+    except TimeoutError:
+        return Component(ready=False, detail=f"no answer within {ANSWER_WITHIN_S:g} seconds")
 
 
 async def _store(state: State) -> Component:

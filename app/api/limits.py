@@ -19,7 +19,7 @@ from limits.aio.strategies import FixedWindowRateLimiter
 from redis.asyncio import ConnectionPool
 
 from app.errors import RateLimited
-from app.stores.redis_client import ANSWER_TIMEOUT_S, PREFIX, redis_errors
+from app.stores.redis_client import ANSWER_TIMEOUT_S, PREFIX, redis_errors, retry
 
 Unit = Literal["requests", "pixels"]
 
@@ -47,7 +47,7 @@ class ClientLimits:
         item = self._items[unit]
         if item is None:
             return
-        with redis_errors():
+        async with redis_errors():
             # Asked first, because a hit that is refused would count.
             if await self._limiter.test(
                 item, client, unit, cost=amount
@@ -75,7 +75,10 @@ async def open_limits(
     storage: Storage = MemoryStorage()
     if urlsplit(store).scheme in {"redis", "rediss"}:
         connections = ConnectionPool.from_url(
-            store, socket_timeout=ANSWER_TIMEOUT_S, socket_connect_timeout=ANSWER_TIMEOUT_S
+            store,
+            socket_timeout=ANSWER_TIMEOUT_S,
+            socket_connect_timeout=ANSWER_TIMEOUT_S,
+            retry=retry(),
         )
         pool = connections
         storage = RedisStorage(

@@ -52,6 +52,8 @@ def serve(
         log_config=None,
         access_log=False,
         server_header=False,
+        # Or whoever connects from this machine could claim any address, and with it fresh limits.
+        proxy_headers=bool(os.environ.get("FORWARDED_ALLOW_IPS")),
         timeout_keep_alive=KEEP_ALIVE_S,
         # Requests in progress may finish (streams of events end); a second signal stops at once.
         timeout_graceful_shutdown=int(settings.request_timeout_s),

@@ -15,7 +15,9 @@ or absent. `durable` transactions are also on the disk before the call returns
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
@@ -25,13 +27,14 @@ from typing import TypeVar
 
 from app.errors import ConfigError, TrustscaleError
 from app.stores.base import StoreUnavailable
+from app.stores.folders import PRIVATE
 
 Answer = TypeVar("Answer")
 Work = Callable[[sqlite3.Connection], Answer]
 
-# Longest wait for the write lock of another process: far above any transaction of ours
-# (milliseconds), below what a caller would take for a hang.
-LOCK_TIMEOUT_S = 30.0
+# Longest wait for the write lock of another process, from the call on, behind whatever writes wait
+# already: far above any transaction of ours (milliseconds), below what a caller takes for a hang.
+LOCK_TIMEOUT_S = 10.0
 
 # Databases up to this size are checked page by page at start (about a second).
 CHECKED_BYTES = 256 * 1024 * 1024
@@ -172,12 +175,18 @@ def as_text(moment: datetime) -> str:
 
 
 class Database:
-    """An open database. Raises ConfigError, in one line, for a file that cannot be used."""
+    """An open database. Raises ConfigError, in one line, for a file that cannot be used.
 
-    def __init__(self, path: Path) -> None:
+    patience_s: how long a write may wait for its turn.
+    """
+
+    def __init__(self, path: Path, *, patience_s: float = LOCK_TIMEOUT_S) -> None:
         self.path = path
+        self._patience_s = patience_s
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
+            # Its log and its index get the same mode from SQLite.
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
             with closing(self._connect()) as connection:
                 self._prepare(connection)
         except sqlite3.DatabaseError as error:
@@ -195,8 +204,12 @@ class Database:
 
     async def write(self, work: Work[Answer], *, durable: bool = True) -> Answer:
         """Run one transaction: all of it happens, or nothing if it raises."""
+        deadline = time.monotonic() + self._patience_s
 
         def transaction(connection: sqlite3.Connection) -> Answer:
+            # Those that waited behind one that waited in vain do not begin another wait.
+            left_ms = max(0, round(1e3 * (deadline - time.monotonic())))
+            connection.execute(f"PRAGMA busy_timeout={left_ms}")
             connection.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
             connection.execute("BEGIN IMMEDIATE")
             try:
@@ -239,7 +252,7 @@ class Database:
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
-            self.path, timeout=LOCK_TIMEOUT_S, isolation_level=None, check_same_thread=False
+            self.path, timeout=self._patience_s, isolation_level=None, check_same_thread=False
         )
         connection.execute("PRAGMA foreign_keys=ON")
         return connection

@@ -30,6 +30,9 @@ SCRATCH_LIFE_S = 3600.0
 # What a file system answers that has no hard links.
 NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
 
+# A folder that only its owner may enter.
+PRIVATE = 0o700
+
 # The limit of every usual file system for one path component.
 COMPONENT_BYTES = 255
 
@@ -52,10 +55,10 @@ def named(encoded: str) -> str:
     return unquote(encoded, errors="surrogatepass")
 
 
-def usable_folder(folder: Path) -> Path:
-    """The folder, made if missing and proved writable. Raises ConfigError."""
+def usable_folder(folder: Path, *, mode: int = 0o777) -> Path:
+    """The folder, made with this mode if missing, and proved writable. Raises ConfigError."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=mode, parents=True, exist_ok=True)
         probe = folder / f"{SCRATCH}{uuid4().hex}"
         probe.write_bytes(b"")
         probe.unlink()

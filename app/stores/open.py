@@ -11,7 +11,7 @@ from app.errors import ConfigError
 from app.stores.base import AuditLog, CalibrationStore, JobStore, ResultStore, Spool, Stores
 from app.stores.database import Database
 from app.stores.files import FileResults, FileSpool
-from app.stores.folders import usable_folder
+from app.stores.folders import PRIVATE, usable_folder
 from app.stores.monitor import MonitorStore
 from app.stores.sqlite import SqliteAudit, SqliteCalibrations
 from app.stores.sqlite_jobs import SqliteJobs
@@ -85,7 +85,7 @@ def open_stores(
             f"A store URL starts with sqlite:/// or redis:// or rediss://, not {scheme!r}."
         )
     path = _sqlite_path(url, data_dir)
-    usable_folder(data_dir)
+    usable_folder(data_dir, mode=PRIVATE)
     spool = open_spool(spool_url, data_dir)
     results = FileResults(data_dir / "results", ttl_s=result_ttl_s, max_bytes=max_result_bytes)
     database = Database(path)
@@ -104,7 +104,7 @@ def open_stores(
 def open_spool(url: str | None, data_dir: Path) -> Spool:
     """The spool behind a URL, or in the data folder. Raises ConfigError."""
     if url is None:
-        return FileSpool(data_dir / "spool")
+        return FileSpool(usable_folder(data_dir, mode=PRIVATE) / "spool")
     try:
         parts = urlsplit(url)
     except ValueError as error:

@@ -30,8 +30,6 @@ from uuid import uuid4
 
 from redis import exceptions as failures
 from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import ExponentialBackoff
 
 from app.errors import ConfigError, Conflict, NotFound
 from app.stores.base import (
@@ -42,7 +40,7 @@ from app.stores.base import (
     over,
 )
 from app.stores.database import as_text
-from app.stores.redis_client import ANSWER_TIMEOUT_S, PREFIX, Client, job_key, redis_errors
+from app.stores.redis_client import ANSWER_TIMEOUT_S, PREFIX, Client, job_key, redis_errors, retry
 from app.stores.redis_jobs import RedisJobs
 
 SCHEMA_VERSION: Final = 2
@@ -62,7 +60,7 @@ class RedisStores(NamedTuple):
 
     async def check(self) -> None:
         """See `Stores.check`; also refuses a server that may throw data away."""
-        with redis_errors():
+        async with redis_errors():
             await self.client.set(f"{PREFIX}schema", SCHEMA_VERSION, nx=True)
             found = int(await self.client.get(f"{PREFIX}schema") or 0)
         if found > SCHEMA_VERSION:
@@ -71,7 +69,7 @@ class RedisStores(NamedTuple):
                 f"this release knows {SCHEMA_VERSION})."
             )
         if found < SCHEMA_VERSION:  # what is there is read as it is; see `redis_jobs.py`
-            with redis_errors():
+            async with redis_errors():
                 await self.client.set(f"{PREFIX}schema", SCHEMA_VERSION)
         try:
             policy = await self.client.config_get("maxmemory-policy")
@@ -87,17 +85,22 @@ class RedisStores(NamedTuple):
         await self.client.aclose()
 
 
-def open_redis(url: str, *, result_ttl_s: float, max_result_bytes: int) -> RedisStores:
+def open_redis(
+    url: str,
+    *,
+    result_ttl_s: float,
+    max_result_bytes: int,
+    answer_timeout_s: float = ANSWER_TIMEOUT_S,
+) -> RedisStores:
     """The stores behind a Redis URL; connects at the first call. Raises ConfigError."""
     try:
         client = Redis.from_url(
             url,
-            socket_timeout=ANSWER_TIMEOUT_S,
-            socket_connect_timeout=ANSWER_TIMEOUT_S,
+            socket_timeout=answer_timeout_s,
+            socket_connect_timeout=answer_timeout_s,
             socket_keepalive=True,
             health_check_interval=30,
-            # Three more tries within about a second: enough for a server that restarts quickly.
-            retry=Retry(ExponentialBackoff(cap=0.6, base=0.1), 3),
+            retry=retry(),
         )
         # Unknown parameters of the URL are noticed only when a connection is made.
         client.connection_pool.make_connection()  # type: ignore[no-untyped-call]
@@ -172,21 +175,21 @@ class RedisCalibrations:
         self._delete = client.register_script(self._DELETE)
 
     async def put(self, head: CalibrationHead, blob: bytes) -> None:
-        with redis_errors():
+        async with redis_errors():
             await self._put(
                 keys=[self._ALL, _blob_key(head.id)],
                 args=[head.id, head.model_dump_json(), blob],
             )
 
     async def get(self, calibration: str) -> bytes:
-        with redis_errors():
+        async with redis_errors():
             blob = await self._client.get(_blob_key(calibration))
         if blob is None:
             raise _no_calibration(calibration)
         return bytes(blob)
 
     async def heads(self, upscaler: str | None = None) -> list[CalibrationHead]:
-        with redis_errors():
+        async with redis_errors():
             values = await self._client.hvals(self._ALL)
         heads = [CalibrationHead.model_validate_json(value) for value in values]
         return sorted(
@@ -200,7 +203,7 @@ class RedisCalibrations:
         if job is not None:
             keys.append(job_key(job))
         at = datetime.now(UTC).isoformat(timespec="microseconds")
-        with redis_errors():
+        async with redis_errors():
             activation = await self._activate(keys=keys, args=[calibration, at])
         if activation == 0 and job is not None:
             raise over(job)
@@ -209,12 +212,12 @@ class RedisCalibrations:
         return _activation(activation)
 
     async def active(self) -> Mapping[str, Activation]:
-        with redis_errors():
+        async with redis_errors():
             values = await self._client.hvals(self._ACTIVE)
         return {found.upscaler: found for found in map(_activation, values)}
 
     async def delete(self, calibration: str) -> None:
-        with redis_errors():
+        async with redis_errors():
             blob = _blob_key(calibration)
             outcome = await self._delete(
                 keys=[self._ALL, self._ACTIVE, blob, f"{blob}:deleted"],
@@ -281,7 +284,7 @@ class RedisResults:
         for name, data in blobs.items():
             fields += [f"blob:{name}", data]
         size = len(document) + sum(map(len, blobs.values()))
-        with redis_errors():
+        async with redis_errors():
             await self._put(
                 keys=[self._BY_EXPIRY, self._SIZES, _result_key(result)],
                 args=[self._max_bytes, _result_key(""), result, self._ttl_ms, size, *fields],
@@ -294,15 +297,14 @@ class RedisResults:
         return await self._field(result, f"blob:{name}")
 
     async def delete(self, result: str) -> None:
-        with redis_errors():
-            async with self._client.pipeline(transaction=True) as pipe:
-                pipe.unlink(_result_key(result))
-                pipe.zrem(self._BY_EXPIRY, result)
-                pipe.hdel(self._SIZES, result)
-                await pipe.execute()
+        async with redis_errors(), self._client.pipeline(transaction=True) as pipe:
+            pipe.unlink(_result_key(result))
+            pipe.zrem(self._BY_EXPIRY, result)
+            pipe.hdel(self._SIZES, result)
+            await pipe.execute()
 
     async def sweep(self) -> int:
-        with redis_errors():
+        async with redis_errors():
             return int(
                 await self._sweep(
                     keys=[self._BY_EXPIRY, self._SIZES], args=[self._max_bytes, _result_key("")]
@@ -310,7 +312,7 @@ class RedisResults:
             )
 
     async def _field(self, result: str, field: str) -> bytes:
-        with redis_errors():
+        async with redis_errors():
             value = await self._client.hget(_result_key(result), field)
         if value is None:
             raise NotFound(f"There is no result {result!r}, or no longer.")
@@ -335,13 +337,13 @@ class RedisAudit:
 
     async def append(self, action: str, actor: str, facts: dict[str, Any]) -> None:
         entry = {"at": as_text(datetime.now(UTC)), "action": action, "actor": actor, "facts": facts}
-        with redis_errors():
+        async with redis_errors():
             await self._append(
                 keys=[self._KEY, f"{self._KEY}:{uuid4().hex}"], args=[json.dumps(entry), REPEATED_S]
             )
 
     async def entries(self, *, limit: int, before: int | None = None) -> list[AuditEntry]:
-        with redis_errors():
+        async with redis_errors():
             length = int(await self._client.llen(self._KEY))
             last = length if before is None else min(before - 1, length)
             first = max(0, last - limit)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any, Final
 
 from redis import exceptions as failures
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialBackoff
 
 from app.stores.base import StoreUnavailable
 
@@ -16,7 +19,8 @@ PREFIX: Final = "trustscale:"
 # ours decodes nothing, and every answer is checked where it is read.
 Client = Any
 
-# A healthy server answers in milliseconds, also with a result of 20 MB; a frozen one never.
+# A healthy server answers in milliseconds, also with a result of 20 MB; a frozen one never. This is
+# for a whole call of a store, with connecting and trying again.
 ANSWER_TIMEOUT_S: Final = 10.0
 
 # Errors by their class, the first that fits.
@@ -31,11 +35,22 @@ _REASONS: Final = (
 )
 
 
-@contextmanager
-def redis_errors() -> Iterator[None]:
+def retry() -> Retry:
+    """Three more tries within about a second: enough for a server that restarts quickly.
+
+    A time-out is not tried again: who has waited once for a frozen server waits no less twice.
+    """
+    return Retry(ExponentialBackoff(cap=0.6, base=0.1), 3, (failures.ConnectionError,))
+
+
+@asynccontextmanager
+async def redis_errors(within_s: float = ANSWER_TIMEOUT_S) -> AsyncIterator[None]:
     """Tell every error of Redis as StoreUnavailable, in words of ours: no address, no secret."""
     try:
-        yield
+        async with asyncio.timeout(within_s):
+            yield
+    except TimeoutError as error:
+        raise StoreUnavailable("Redis cannot be used now: no answer in time.") from error
     except failures.RedisError as error:
         reasons = (reason for kind, reason in _REASONS if isinstance(error, kind))
         # The first word of another answer is its code, such as MISCONF for a full disk.

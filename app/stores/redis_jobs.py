@@ -190,7 +190,7 @@ class RedisJobs:
 
     async def load(self, job: str) -> Job:
         status = await self.get(job)
-        with redis_errors():
+        async with redis_errors():
             request = await self._client.get(f"{job_key(job)}:request")
             request = request or await self._client.hget(job_key(job), "request")
         if request is None:
@@ -204,12 +204,12 @@ class RedisJobs:
         return [job for job in reversed(await self._open()) if job.kind == kind]
 
     async def count_pending(self, kind: JobKind) -> int:
-        with redis_errors():
+        async with redis_errors():
             return int(await self._client.scard(f"{OPEN}:{kind}"))
 
     async def _open(self) -> list[JobStatus]:
         """The jobs that are not final, the oldest first; one that is damaged stops no other."""
-        with redis_errors():
+        async with redis_errors():
             ids = [job.decode() for job in await self._client.zrange(OPEN, 0, -1)]
             async with self._client.pipeline(transaction=False) as pipe:
                 for job in ids:
@@ -232,7 +232,7 @@ class RedisJobs:
         return await self.get(job) if begun else None
 
     async def acts(self, job: str, unit: str) -> set[str]:
-        with redis_errors():
+        async with redis_errors():
             found = await self._client.smembers(f"{job_key(job)}:acts")
         acts = (act.decode().split(" ", 1) for act in found)
         return {owner for owner, at in acts if at == unit}
@@ -244,14 +244,14 @@ class RedisJobs:
         return bool(await self._run(_RECORD, job, unit, value))
 
     async def recorded(self, job: str) -> set[str]:
-        with redis_errors():
+        async with redis_errors():
             return {key.decode() for key in await self._client.hkeys(f"{job_key(job)}:records")}
 
     async def records(self, job: str) -> AsyncIterator[tuple[str, bytes]]:
         units = sorted(await self.recorded(job), key=str.encode)
         for start in range(0, len(units), RECORDS_AT_ONCE):
             some = units[start : start + RECORDS_AT_ONCE]
-            with redis_errors():
+            async with redis_errors():
                 values = await self._client.hmget(f"{job_key(job)}:records", some)
             for unit, value in zip(some, values, strict=True):
                 if value is not None:
@@ -284,7 +284,7 @@ class RedisJobs:
     async def watch(self, job: str) -> AsyncGenerator[JobStatus, None]:
         seen: int | None = None
         async with self._client.pubsub() as channel:
-            with redis_errors():
+            async with redis_errors():
                 await channel.subscribe(job_key(job))
             while True:
                 present, revision = await self._read(job)
@@ -293,24 +293,24 @@ class RedisJobs:
                     yield present
                     if present.state.is_final or present.state is JobState.AWAITING_LABELS:
                         return
-                with redis_errors():
+                async with redis_errors():
                     await channel.get_message(
                         ignore_subscribe_messages=True, timeout=WATCH_INTERVAL_S
                     )
 
     async def expire(self, before: datetime) -> Sequence[str]:
-        with redis_errors():
+        async with redis_errors():
             ids = await self._client.zrangebyscore(ENDED, "-inf", f"({before.timestamp()}")
         return [job.decode() for job in ids if await self._run(_REMOVE, job.decode())]
 
     async def _run(self, script: str, job: str, *args: str | bytes | float) -> Any:
         key = job_key(job)
         parts = [f"{key}:{part}" for part in ("request", "acts", "records")]
-        with redis_errors():
+        async with redis_errors():
             return await self._scripts[script](keys=[key, *parts, OPEN, ENDED], args=[job, *args])
 
     async def _read(self, job: str) -> tuple[JobStatus, int]:
-        with redis_errors():
+        async with redis_errors():
             values = await self._client.hmget(job_key(job), _FIELDS)
         return _status(job, values), int(values[_FIELDS.index("revision")])
 

@@ -43,7 +43,7 @@ class RedisMonitor:
         self._save = client.register_script(self._SAVE)
 
     async def load(self, calibration: str) -> Snapshot | None:
-        with redis_errors():
+        async with redis_errors():
             version, state = await self._client.hmget(_keys(calibration)[0], "version", "state")
         return None if state is None else Snapshot(int(version), bytes(state))
 
@@ -57,7 +57,7 @@ class RedisMonitor:
         label: Label | None = None,
     ) -> bool:
         result, value = ("", b"") if label is None else (label.result, _packed(label))
-        with redis_errors():
+        async with redis_errors():
             saved = await self._save(
                 keys=_keys(calibration),
                 args=[expected, state, MOST_POINTS, result, value, *points],
@@ -65,12 +65,12 @@ class RedisMonitor:
         return bool(saved)
 
     async def points(self, calibration: str) -> list[bytes]:
-        with redis_errors():
+        async with redis_errors():
             found = await self._client.lrange(_keys(calibration)[1], 0, -1)
         return [bytes(point) for point in found]
 
     async def label(self, calibration: str, result: str) -> Label | None:
-        with redis_errors():
+        async with redis_errors():
             value = await self._client.hget(_keys(calibration)[2], result)
         return None if value is None else _unpacked(result, value)
 
@@ -78,13 +78,13 @@ class RedisMonitor:
         if limit < 1:
             return []
         _, _, labels, labelled = _keys(calibration)
-        with redis_errors():
+        async with redis_errors():
             results = [r.decode() for r in await self._client.lrange(labelled, -limit, -1)]
             values = await self._client.hmget(labels, results) if results else []
         return [_unpacked(r, value) for r, value in zip(results, values, strict=True) if value]
 
     async def forget(self, calibration: str) -> None:
-        with redis_errors():
+        async with redis_errors():
             await self._client.unlink(*_keys(calibration))
 
 

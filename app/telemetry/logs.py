@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import sys
 import traceback
+import warnings
 from collections.abc import Iterator
 from itertools import islice
 from typing import Final, Literal
@@ -122,5 +123,7 @@ def configure_logs(level: str, style: Literal["json", "console"]) -> None:
     root.setLevel(level.upper())
     for chatty in ("httpx", "httpcore", "uvicorn.access"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    # What Pillow remarks on a client's file is no business of the operator, and may be endless.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
     # docket logs a traceback per poll while Redis is away; our own queue says it in a line.
     logging.getLogger("docket").setLevel(logging.CRITICAL)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 
 import httpx
@@ -9,6 +10,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
+from app.api import health
 from app.api.jobs import JobOut
 from app.errors import UpscalerUnavailable
 from app.serving.answer import Result
@@ -54,6 +56,20 @@ class TestHealth:
         assert response.status_code == 503
         component = response.json()["components"]["jobs"]
         assert (component["ready"], component["detail"]) == (False, "The queue is away.")
+
+    def test_components_that_never_answer(self, start, monkeypatch):
+        """Readiness answers in time all the same, and says who did not."""
+        monkeypatch.setattr(health, "ANSWER_WITHIN_S", 0.2)
+        client = start()
+        state = client.app_state["trustscale"]
+        monkeypatch.setattr(state.queue, "check", asyncio.Event().wait)
+        state.service.upscalers["fake"].check = asyncio.Event().wait
+        response = client.get("/readyz")
+        assert response.status_code == 503
+        components = response.json()["components"]
+        assert components["store"] == {"ready": True}
+        for name in ("jobs", "upscaler:fake"):
+            assert "no answer" in components[name]["detail"]
 
     def test_a_mismatch(self, start):
         """An upscaler other than the calibrated one is not ready."""

@@ -254,6 +254,20 @@ def test_asked_to_end_while_somebody_watches(data):
             assert '"succeeded"' in events.strip().splitlines()[-1]
 
 
+def test_a_claimed_address(data):
+    """Behind no proxy nobody gets another address, and with it fresh limits, by a header."""
+    with serving(data, TRUSTSCALE_CLIENT_REQUESTS_PER_MINUTE="1") as (_, client):
+        statuses = [
+            client.post(
+                "/v1/upscale",
+                files={"image": ACCEPTED["png"][0]},
+                headers={"X-Forwarded-For": f"192.0.2.{k}"},
+            ).status_code
+            for k in range(2)
+        ]
+        assert statuses == [200, 429]
+
+
 def test_wrong_settings_are_one_line(tmp_path):
     """A mistake stops the real program with one line and exit code 2."""
     done = subprocess.run(

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections import Counter
 
 import app.main
 from tests.api.admin import Admin, truth_files
-from tests.api.gateway import aside, check_problem, post
+from tests.api.gateway import aside, check_problem, gateway, opened, post
 from tests.fakes import FakeUpscaler
 from tests.waiting import until
 
@@ -36,6 +37,7 @@ def test_ended_jobs(start, tmp_path, monkeypatch):
 def test_other_jobs(start, tmp_path, monkeypatch):
     """Jobs that run or await labels are kept however old they are."""
     monkeypatch.setattr(app.main, "_SWEEP_SECONDS", 0.1)
+    monkeypatch.setattr(app.main, "_ORPHAN_SECONDS", 0)
     rounds = []
 
     async def counted(*_):
@@ -76,6 +78,7 @@ def test_orphans(start, calibration, tmp_path, monkeypatch):
 def test_after_a_surprise(start, tmp_path, monkeypatch):
     """An error that nobody expected ends one round, not the sweeping."""
     monkeypatch.setattr(app.main, "_SWEEP_SECONDS", 0.05)
+    monkeypatch.setattr(app.main, "_ORPHAN_SECONDS", 0)
     rounds = []
 
     async def broken(*_):
@@ -85,3 +88,24 @@ def test_after_a_surprise(start, tmp_path, monkeypatch):
     monkeypatch.setattr(app.main, "remove_orphans", broken)
     start()
     aside(until(lambda: len(rounds) > 2))
+
+
+async def test_the_spool_is_listed_seldom(tmp_path, calibration, monkeypatch):
+    """Results and jobs are swept again and again; the whole spool is listed once in hours."""
+    monkeypatch.setattr(app.main, "_SWEEP_SECONDS", 0.001)
+    async with opened(gateway(tmp_path, calibrations=[calibration])) as (_, state):
+        swept, listed = Counter(), Counter()
+        monkeypatch.setattr(state.stores.jobs, "expire", counting(state.stores.jobs.expire, swept))
+        monkeypatch.setattr(
+            state.stores.spool, "untouched", counting(state.stores.spool.untouched, listed)
+        )
+        await until(lambda: swept.total() > 50)
+        assert listed.total() <= 1
+
+
+def counting(method, calls):
+    async def counted(*args):
+        calls["all"] += 1
+        return await method(*args)
+
+    return counted

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,21 @@ class TestUrl:
 
 
 class TestFolder:
+    @pytest.mark.parametrize("url", ["sqlite:///", "redis://127.0.0.1:1"])
+    async def test_is_private(self, tmp_path: Path, url: str):
+        """What a start makes is for its owner alone, whatever the umask."""
+        before = os.umask(0)
+        try:
+            stores = opened(url, tmp_path / "data")
+            with suppress(StoreUnavailable):
+                await stores.check()
+            await stores.close()
+        finally:
+            os.umask(before)
+        assert (tmp_path / "data").stat().st_mode & 0o777 == 0o700
+        for file in (tmp_path / "data").glob("*.sqlite3*"):
+            assert file.stat().st_mode & 0o777 == 0o600, file
+
     @pytest.mark.parametrize("url", ["sqlite:///", "sqlite:///{root}/file/x.db"])
     def test_unusable(self, tmp_path: Path, url: str):
         """A folder that cannot be made stops the start with its name."""
