@@ -210,6 +210,25 @@ class TestProfiles:
         assert decoded.rgb[0, 0].tolist() == [122, 168, 202]
         assert "converted to sRGB" in decoded.notes[0]
 
+    def test_elements_without_end(self):
+        """A profile may list the same step a thousand times; that list is not followed."""
+        raw = bytearray(linear("Mine"))
+        tags = int.from_bytes(raw[128:132])
+        steps = 1000
+        step = b"matf" + bytes(4) + struct.pack(">HH12f", 3, 3, *[0.5] * 12)
+        elements = b"mpet" + bytes(4) + struct.pack(">HHI", 3, 3, steps)
+        elements += struct.pack(">II", 16 + 8 * steps, len(step)) * steps + step
+        for k in range(tags):  # one more entry moves all that the others point to
+            at = 132 + 12 * k + 4
+            raw[at : at + 4] = struct.pack(">I", int.from_bytes(raw[at : at + 4]) + 12)
+        raw[128:132] = struct.pack(">I", tags + 1)
+        raw[132:132] = b"D2B0" + struct.pack(">II", len(raw) + 12, len(elements))
+        raw += elements
+        raw[0:4] = struct.pack(">I", len(raw))
+        image = np.full((4, 4, 3), (50, 100, 150), np.uint8)
+        decoded = decode(encoded(image, icc_profile=bytes(raw)), LIMITS)
+        assert decoded.rgb[0, 0].tolist() == [122, 168, 202]  # by its curves and matrix
+
     def test_names_are_short_and_harmless(self):
         """Of a profile's name a note repeats some letters, none that turns or breaks the text."""
         raw = bytearray(grey_profile())
