@@ -80,5 +80,5 @@ $(VENV)/.demo: $(BIN)/python pyproject.toml
 	touch $@
 
 $(VENV)/.install: $(BIN)/python pyproject.toml
-	$(BIN)/python -m pip install --quiet --editable '.[diffusers,evaluate,tracing]' --group dev
+	$(BIN)/python -m pip install --quiet --editable '.[diffusers,evaluate,tracing,formats]' --group dev
 	touch $@ $(VENV)/.demo

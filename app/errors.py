@@ -9,7 +9,7 @@ to status codes and problem documents, the CLI prints `detail` in one line.
     ├── BadInput
     │   ├── BadImage            not decodable, too small, truncated
     │   ├── ImageTooLarge       over a limit on bytes, pixels or sides
-    │   ├── UnsupportedMedia    not a PNG, JPEG or WebP image
+    │   ├── UnsupportedMedia    of no format that is read
     │   ├── BadAlpha            not a number in the allowed range
     │   ├── BadGroup            the calibration has no such group
     │   ├── BadPairs            calibration pairs that cannot be used, one by one

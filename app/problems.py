@@ -47,7 +47,9 @@ PROBLEMS: dict[str, ProblemType] = {
         "name it; the limits are settings of the service.",
     ),
     "unsupported-media": ProblemType(
-        415, "Unsupported media", "Images must be PNG, JPEG or WebP files, whatever their name."
+        415,
+        "Unsupported media",
+        "Images must be PNG, JPEG, WebP, AVIF, TIFF, BMP or still GIF files, whatever their name.",
     ),
     "bad-alpha": ProblemType(
         422,

@@ -38,9 +38,10 @@ def operation_id(route: APIRoute) -> str:
     return route.name
 
 
-def file_response(media_type: str) -> dict[int | str, dict[str, Any]]:
-    """The `responses` of a path operation that answers with a file."""
-    return {200: {"description": "The file.", "content": {media_type: {"schema": BINARY}}}}
+def file_response(*media_types: str) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of a path operation that answers with a file of one of these types."""
+    content = {media_type: {"schema": BINARY} for media_type in media_types}
+    return {200: {"description": "The file.", "content": content}}
 
 
 def body_of(media_type: str, *, form_file: str | None = None) -> dict[str, Any]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine
 from contextlib import closing
 from typing import Annotated, Any, Literal
 
@@ -11,15 +10,22 @@ import numpy as np
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import Response
 from numpy.typing import NDArray
-from PIL import Image
 
 from app.api.clients import client_name, while_connected
 from app.api.deps import ClientDep, State, StateDep
 from app.api.document import file_response
 from app.api.problems import problem_responses
-from app.images.encode import png_mask
+from app.images.encode import FORMS, FormName, png_mask
 from app.serving.answer import Result, check_alpha
-from app.serving.files import IMAGE, MASK, SIGMA, TRUST, png_overlay, png_text, sigma_map
+from app.serving.files import (
+    MASK,
+    SIGMA,
+    TRUST,
+    image_file,
+    png_overlay,
+    png_text,
+    sigma_map,
+)
 from app.system import to_the_end
 
 router = APIRouter(
@@ -32,8 +38,6 @@ Alpha = Annotated[
     Query(ge=0, allow_inf_nan=False, description="Another α than the result's own."),
 ]
 
-_STORED: Mapping[str, str] = {"image": IMAGE, "trust": TRUST}
-
 
 @router.get(
     "/{result_id}",
@@ -43,6 +47,22 @@ _STORED: Mapping[str, str] = {"image": IMAGE, "trust": TRUST}
 async def get_result(result_id: ResultId, state: StateDep, _: ClientDep) -> Response:
     """The JSON answer again."""
     return Response(await state.stores.results.document(result_id), media_type="application/json")
+
+
+@router.get(
+    "/{result_id}/image.{form}",
+    response_class=Response,
+    responses={
+        **file_response(*(form.media_type for form in FORMS.values())),
+        **problem_responses("not-found", "unauthorized"),
+    },
+)
+async def get_result_image(
+    result_id: ResultId, form: FormName, state: StateDep, _: ClientDep
+) -> Response:
+    """The upscaled picture, in the form that was asked for with the request."""
+    data = await state.stores.results.blob(result_id, f"image.{form}")
+    return Response(data, media_type=FORMS[form].media_type)
 
 
 @router.get(
@@ -57,7 +77,7 @@ async def get_result(result_id: ResultId, state: StateDep, _: ClientDep) -> Resp
 async def get_result_file(
     request: Request,
     result_id: ResultId,
-    part: Literal["image", "mask", "trust", "overlay"],
+    part: Literal["mask", "trust", "overlay"],
     state: StateDep,
     key: ClientDep,
     alpha: Alpha = None,
@@ -67,8 +87,8 @@ async def get_result_file(
     What is drawn for the request counts as a request of the client.
     """
     results = state.stores.results
-    if part in _STORED:
-        return _png(await results.blob(result_id, _STORED[part]))
+    if part == "trust":
+        return _png(await results.blob(result_id, TRUST))
     result = Result.model_validate_json(await results.document(result_id))
     asked = check_alpha(alpha, result.alpha)
     if part == "mask" and asked == result.alpha:
@@ -95,14 +115,9 @@ async def _mask(state: State, result: Result, alpha: float) -> bytes:
 
 
 async def _overlay(state: State, result: Result, alpha: float) -> bytes:
-    if alpha == result.alpha:
-        stored = await state.stores.results.blob(result.id, MASK)
-        mask, text = await to_the_end(lambda: np.asarray(Image.open(io.BytesIO(stored)))), None
-    else:
-        mask, text = await _masked(state, result, alpha)
-    return await to_the_end(
-        png_overlay, await state.stores.results.blob(result.id, IMAGE), mask, text
-    )
+    mask, text = await _masked(state, result, alpha)
+    image = await state.stores.results.blob(result.id, image_file(result))
+    return await to_the_end(png_overlay, image, mask, text)
 
 
 async def _masked(

@@ -15,7 +15,7 @@ from app.api.results import ResultId
 from app.errors import Conflict, NotFound
 from app.monitor.truth import MAX_TRUTH_BYTES, FeedbackPoint, Score, Served, Truth, counting, score
 from app.serving.answer import Result
-from app.serving.files import IMAGE, INPUT, MASK, SIGMA, sigma_map
+from app.serving.files import INPUT, MASK, SIGMA, form_of, image_file, sigma_map
 from app.serving.footprint import truth_footprint
 from app.stores.monitor import Label
 from app.system import to_the_end
@@ -87,10 +87,20 @@ async def tell_truth(
 
 
 async def _served(state: State, result: Result) -> Served:
+    """What was served.
+
+    Raises:
+        Conflict: the picture was compressed, so what the mask speaks about is gone.
+    """
+    if not form_of(result.format, result.quality).is_lossless:
+        raise Conflict(
+            f"The picture of {result.id!r} was compressed as {result.format}; only results with "
+            "format=png, tiff, or webp of quality 100 can be measured."
+        )
     blob = state.stores.results.blob
     return Served(
         result,
-        await blob(result.id, IMAGE),
+        await blob(result.id, image_file(result)),
         await blob(result.id, MASK),
         sigma_map(await blob(result.id, SIGMA), result),
         int.from_bytes(await blob(result.id, INPUT), "little"),

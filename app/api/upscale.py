@@ -20,9 +20,11 @@ from app.api.document import BINARY
 from app.api.jobs import JobOut
 from app.api.problems import problem_responses
 from app.errors import BadRequest, Overloaded
+from app.images.decode import KeepMetadata
+from app.images.encode import BEST_QUALITY, FormName
 from app.monitor.watch import client_digest
 from app.serving.answer import Result
-from app.serving.files import IMAGE, MASK, TRUST
+from app.serving.files import MASK, TRUST, image_file
 from app.serving.job import spooled_request
 from app.serving.pipeline import UpscaleRequest, Work
 from app.stores.base import Job
@@ -70,7 +72,7 @@ async def upscale(
     request: Request,
     state: StateDep,
     key: ClientDep,
-    image: Annotated[UploadFile, File(description="A PNG, JPEG or WebP image.")],
+    image: Annotated[UploadFile, File(description="PNG, JPEG, WebP, AVIF, TIFF, BMP or GIF.")],
     upscaler: Annotated[str | None, Form(description="Name; default: the first one.")] = None,
     alpha: Annotated[
         float | None,
@@ -94,13 +96,42 @@ async def upscale(
             "has: its curve is used. Default: the curve of all images.",
         ),
     ] = None,
+    format: Annotated[  # noqa: A002 - the name of the form field
+        FormName, Form(description="Of the picture; masks and trust levels are PNG files.")
+    ] = "png",
+    quality: Annotated[
+        int | None,
+        Form(description="Of webp (100: lossless), avif, jpeg; default 90.", ge=1, le=BEST_QUALITY),
+    ] = None,
+    metadata: Annotated[
+        KeepMetadata,
+        Form(
+            description="`keep`: EXIF, XMP and georeference of the upload, without GPS; "
+            "`keep-gps`: with it."
+        ),
+    ] = "none",
+    fit: Annotated[
+        int | None,
+        Form(description="Longest side in pixels that the image is reduced to before.", ge=1),
+    ] = None,
     accept: Annotated[str, Header()] = _JSON,
     prefer: Annotated[str, Header()] = "",
 ) -> Response:
     """Upscale an image and mark where it can be trusted."""
     media_type = negotiate(accept)
     client = client_name(request, key)
-    fields = UpscaleRequest(upscaler, alpha, seed, background, client_digest(client), group)
+    fields = UpscaleRequest(
+        upscaler,
+        alpha,
+        seed,
+        background,
+        client_digest(client),
+        group,
+        format,
+        quality,
+        metadata,
+        fit,
+    )
     as_job = "respond-async" in prefer
 
     async def check_room(cost: int = 0) -> None:
@@ -204,7 +235,8 @@ def _respond(answer: Work, media_type: str) -> Response:
     headers = {"Content-Location": result.links.self}
     if media_type == _JSON:
         return Response(document, media_type=_JSON, headers=headers)
-    parts = {name: answer.files[name] for name in (IMAGE, MASK, TRUST)} | {"result.json": document}
+    names = (image_file(result), MASK, TRUST)
+    parts = {name: answer.files[name] for name in names} | {"result.json": document}
     if media_type == _ZIP:
         headers["Content-Disposition"] = f'attachment; filename="{result.id}.zip"'
         return Response(_zip(parts), media_type=_ZIP, headers=headers)
@@ -228,7 +260,7 @@ def _mixed(parts: dict[str, bytes], boundary: str) -> bytes:
     """multipart/mixed (RFC 2046) with one named part per file."""
     chunks = []
     for name, data in parts.items():
-        kind = _JSON if name.endswith(".json") else "image/png"
+        kind = _JSON if name.endswith(".json") else f"image/{name.rsplit('.', 1)[-1]}"
         chunks.append(
             f"--{boundary}\r\nContent-Type: {kind}\r\nContent-Length: {len(data)}\r\n"
             f'Content-Disposition: attachment; name="{name}"; filename="{name}"\r\n\r\n'.encode()

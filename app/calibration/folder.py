@@ -52,7 +52,7 @@ def find_pairs(folder: Path, group_by: str | None = None) -> list[PairFiles]:
     if items:
         raise bad_pairs(items, len(pairs) + len(items))
     if not pairs:
-        raise BadPairs(f"{folder} contains no PNG, JPEG or WebP images.", items=[])
+        raise BadPairs(f"{folder} contains no images.", items=[])
     groups = {pair.name: pair.folder for pair in pairs}
     if group_by is not None and group_by != FOLDER:
         groups |= dict.fromkeys(groups)

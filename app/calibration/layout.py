@@ -23,7 +23,7 @@ from urllib.parse import quote
 Role = Literal["x", "y", "labels"]
 ROLES: Final[tuple[Role, ...]] = ("x", "y", "labels")
 
-IMAGE_SUFFIXES: Final = {".png", ".jpg", ".jpeg", ".webp"}
+IMAGE_SUFFIXES: Final = {".png", ".jpg", ".jpeg", ".webp", ".avif", ".tif", ".tiff", ".bmp"}
 
 PREDICTIONS: Final = "predictions.json"
 """Beside labels: the SHA-256 of the prediction that each was drawn on, by name of the pair."""
@@ -90,7 +90,7 @@ def placed(path: str) -> Placed | None:
         reason = _ELSEWHERE if len(folders) > 1 else None
         return Placed(path, None, name.stem, folder, reason) if is_image else None
     if not is_image:
-        return Placed(path, role, name.stem, folder, "not a PNG, JPEG or WebP file")
+        return Placed(path, role, name.stem, folder, "not an image file")
     deep = f"too many folders below {role}/" if len(below) > 1 else None
     return Placed(path, role, name.stem, folder, deep)
 

@@ -6,7 +6,6 @@ import asyncio
 import io
 import json
 from collections import Counter
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,13 +17,13 @@ from rich.progress import Progress
 from app.cli.local import local, progress_bar
 from app.errors import TrustscaleError
 from app.serving.answer import Result
-from app.serving.files import IMAGE, MASK, TRUST, png_overlay
-from app.serving.pipeline import UpscaleRequest
+from app.serving.files import MASK, TRUST, image_file, png_overlay, png_text
+from app.serving.pipeline import UpscaleRequest, Work
 from app.serving.service import UpscaleService
 
 
 def upscale(
-    files: Annotated[list[Path], typer.Argument(help="PNG, JPEG or WebP images.")],
+    files: Annotated[list[Path], typer.Argument(help="Images of any common format.")],
     out: Annotated[Path, typer.Option(help="Folder for the files of the answers.")] = Path(),
     upscaler: Annotated[str | None, typer.Option(help="Name; default: the first one.")] = None,
     alpha: Annotated[
@@ -38,10 +37,30 @@ def upscale(
         str | None,
         typer.Option(help="Group that the images belong to, of those of the calibration."),
     ] = None,
+    form: Annotated[
+        str, typer.Option("--format", help="png, webp, avif, jpeg or tiff (with the mask inside).")
+    ] = "png",
+    quality: Annotated[int | None, typer.Option(help="Of webp, avif and jpeg.")] = None,
+    metadata: Annotated[
+        str, typer.Option(help="keep: EXIF, XMP, georeference without GPS; keep-gps: with it.")
+    ] = "none",
+    fit: Annotated[
+        int | None, typer.Option(help="Longest side that images are reduced to before.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the answers as JSON.")] = False,
 ) -> None:
     """Upscale images; write image, mask, trust level, overlay and answer beside each other."""
-    request = UpscaleRequest(upscaler, alpha, seed, background, group=group)
+    request = UpscaleRequest(
+        upscaler,
+        alpha,
+        seed,
+        background,
+        group=group,
+        format=form,
+        quality=quality,
+        metadata=metadata,
+        fit=fit,
+    )
     stems = Counter(path.stem for path in files)
     if twice := [stem for stem, count in stems.items() if count > 1]:
         raise typer.BadParameter(f"Several files are called {twice[0]}; one would replace another.")
@@ -78,15 +97,19 @@ async def _one(
     )
     progress.remove_task(task)
     await service.results.delete(answer.result.id)  # the files are the result here
-    await asyncio.to_thread(_write, out / path.stem, answer.result, answer.files)
+    await asyncio.to_thread(_write, out / path.stem, answer)
     return answer.result
 
 
-def _write(stem: Path, result: Result, files: Mapping[str, bytes]) -> None:
-    for name in (IMAGE, MASK, TRUST):
+def _write(stem: Path, work: Work) -> None:
+    result, files = work.result, work.files
+    image = image_file(result)
+    for name in (image, MASK, TRUST):
         _beside(stem, name).write_bytes(files[name])
     mask = np.asarray(Image.open(io.BytesIO(files[MASK])))
-    _beside(stem, "overlay.png").write_bytes(png_overlay(files[IMAGE], mask))
+    _beside(stem, "overlay.png").write_bytes(
+        png_overlay(files[image], mask, png_text(work.calibration, work.alpha, work.group))
+    )
     document = json.dumps(_document(result), indent=2, ensure_ascii=False)
     _beside(stem, "result.json").write_text(document + "\n", "utf-8")
 

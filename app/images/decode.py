@@ -3,41 +3,41 @@
 What a viewer would show is what is upscaled: EXIF orientation is applied, an embedded colour
 profile is converted to sRGB, grey and palette images become RGB, CMYK is converted, 16-bit values
 become 8 bits (grey is rounded; of colours the upper half is taken), and of a camera's file with
-several pictures (MPO) the first is taken. What has no faithful 8-bit RGB form (real transparency,
-animation, dark 16-bit data that would be black) is refused with the reason. Everything that changes
-values is told in `Decoded.notes`.
+several pictures (MPO) the first is taken, as of a TIFF file with several pages. What has no
+faithful 8-bit RGB form (animation, dark 16-bit data that would be black) is refused with the
+reason. Everything that changes values is told in `Decoded.notes`.
 
 Work is bounded before it is done: `app/images/work.py` judges a file by its bytes.
 """
 
 from __future__ import annotations
 
+import importlib
 import io
+import math
+import re
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
-from PIL import Image, ImageCms, ImageColor, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
 
 from app.errors import BadImage, BadRequest, ImageTooLarge, UnsupportedMedia, reason_of
+from app.images.colour import to_srgb
+from app.images.metadata import Metadata, metadata_of
 from app.images.work import work_of
 
-FORMATS = ("PNG", "JPEG", "WEBP")
+FORMATS: Final = ("PNG", "JPEG", "WEBP", "AVIF", "TIFF", "BMP", "GIF")
+_EXTRAS: Final = {"HEIF": "pillow_heif", "JXL": "pillow_jxl"}
+"""Formats by the module of the extra `formats` that reads them."""
+
+KeepMetadata = Literal["none", "keep", "keep-gps"]
 
 _ORIENTATION = 0x0112  # EXIF tag
-
-# A profile that calls itself sRGB is left alone if it changes no value by more than this: cameras
-# and editors write slightly different ones, and all mean the same.
-_SAME_COLOUR: Final = 3
-
-# The colour space of a profile, by the image modes that it can be applied to.
-_SPACES: Final = {"GRAY": {"L"}, "RGB": {"RGB", "L"}, "CMYK": {"CMYK"}}
-
-_MOST_TAGS: Final = 100  # of a colour profile; lcms reads no more
-_LONGEST_NAME: Final = 80  # letters of a profile's name in a note
 
 # What libjpeg warns of when pixels are wrong. It also warns of oddities that change none.
 _DAMAGE: Final = ("Corrupt JPEG data", "Premature end", "Inconsistent progression")
@@ -51,16 +51,18 @@ _STEPS: Final = "steps and dots where a photograph has shades, which an upscaler
 # 16-bit data that end below a quarter of the range: probably of 10 or 12 bits.
 _DARK: Final = 64
 
-# Signatures of files that people mistake for one of the three, for a more helpful message.
+_NEEDS: Final = "needs the extra “formats”"
+
+# Signatures of other files, for a more helpful message.
 _OTHER_KINDS = {
-    b"GIF8": "a GIF image",
-    b"II*\0": "a TIFF image",
-    b"MM\0*": "a TIFF image",
-    b"BM": "a BMP image",
-    b"%PDF": "a PDF document",
-    b"PK": "a zip archive",
-    b"<svg": "an SVG drawing",
-    b"\0\0\0": "an AVIF, HEIC or JPEG 2000 image",
+    re.compile(rb"%PDF"): "a PDF document",
+    re.compile(rb"PK"): "a zip archive",
+    re.compile(rb"\s*<(svg|\?xml)"): "an SVG drawing",
+    re.compile(
+        rb"....ftyp(heic|heix|mif1|msf1)", re.DOTALL
+    ): "a HEIC image, which needs the extra “formats”",
+    re.compile(rb"\xff\x0a|\0\0\0\x0cJXL "): "a JPEG XL image, which needs the extra “formats”",
+    re.compile(rb"\0\0\0\x0cjP"): "a JPEG 2000 image",
 }
 
 
@@ -71,62 +73,109 @@ class Limits:
     max_bytes: int = 32 * 1024 * 1024
     max_pixels: int = 1024 * 1024
     max_side: int = 16384
+    max_fit_pixels: int = 64 * 1024 * 1024
+    """Of an image that is reduced before anything else is done with it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """An image, uint8 [h, w, 3] sRGB, and notes on what was done to get there."""
+    """An image as the upscaler sees it.
+
+    rgb: uint8 [h, w, 3], sRGB.
+    format: of the file.
+    notes: on what was done to get there.
+    alpha: uint8 [h, w], where it was asked for and is not opaque everywhere.
+    metadata: what was asked to be kept.
+    """
 
     rgb: NDArray[np.uint8]
     format: str
     notes: list[str] = field(default_factory=list)
+    alpha: NDArray[np.uint8] | None = None
+    metadata: Metadata = field(default_factory=Metadata)
 
 
-def decode(data: bytes, limits: Limits, *, background: str | None = None) -> Decoded:
-    """Decode a PNG, JPEG or WebP file.
+def decode(
+    data: bytes,
+    limits: Limits,
+    *,
+    background: str | None = None,
+    with_alpha: bool = False,
+    keep: KeepMetadata = "none",
+    fit: int | None = None,
+) -> Decoded:
+    """Decode a file of one of `FORMATS`, or of an installed extra.
 
     Args:
         data: the whole file.
         limits: bounds that are checked before the pixels are touched.
-        background: a CSS colour that transparent images are flattened onto; None refuses them.
+        background: a CSS colour that transparent images are flattened onto.
+        with_alpha: transparency without a background is returned; False refuses it.
+        keep: what of EXIF, XMP and georeference is returned.
+        fit: the longest side in pixels that the image is reduced to.
 
     Raises:
         ImageTooLarge: over a limit.
-        UnsupportedMedia: not a PNG, JPEG or WebP file.
-        BadImage: damaged, truncated, animated, or transparent without a background.
+        UnsupportedMedia: of no such format.
+        BadImage: damaged, truncated, animated, or transparent where it must not be.
         BadRequest: the background is not a colour.
     """
     if len(data) > limits.max_bytes:
         raise _too_many_bytes(data, limits)
-    image = _open(data, limits)
-    form = str(image.format)
-    notes: list[str] = []
-    if form == "MPO":  # a JPEG file with further pictures behind the first: previews, depth maps
-        form = "JPEG"
-        notes.append("The file holds several pictures; the first was taken.")
-    elif getattr(image, "n_frames", 1) > 1:
-        raise BadImage("The image is animated; send a single frame.")
+    image = _open(data, limits, fit)
+    form, notes = _first_picture(image)
     try:
+        size = image.size
+        if fit is not None and form == "JPEG":
+            image.draft(None, (fit, fit))  # libjpeg reduces while it decodes, to no less than this
         image.load()
         notes += _peculiarities(image, form, data)
-        sixteen_bit = image.mode.startswith(("I", "F")) or _png_depth(data) == 16
+        metadata = Metadata()
+        if keep != "none":
+            metadata, lost = metadata_of(image, with_place=keep == "keep-gps")
+            notes += lost
+        depth = _depth(image, data)
         # `exif_transpose` returns an image without the transposed tag, but keeps the profile.
         image = ImageOps.exif_transpose(image)
         profile = image.info.get("icc_profile")
         if image.mode.startswith(("I", "F")):
             image = _from_deep_grey(image)
-        image, alpha = _without_alpha(image, may_flatten=background is not None)
-        rgb = _to_srgb(image, profile, notes)
-        if alpha is not None and background is not None:
-            rgb = _flattened(rgb, alpha, background)
+        image, alpha = _without_alpha(image, may=with_alpha or background is not None)
+        if fit is not None and max(size) > fit:
+            image, alpha = _reduced(image, fit), alpha and _reduced(alpha, fit)
+            notes.append(
+                f"The image was reduced from {size[0]}×{size[1]} before upscaling (fit={fit}): the "
+                "mask speaks about the reduced one."
+            )
+        rgb = to_srgb(image, profile, notes)
+        if background is not None and alpha is not None:
+            rgb, alpha = _flattened(rgb, alpha, background), None
             notes.append(f"Transparent pixels were flattened onto {background}.")
     except (BadImage, BadRequest):
         raise
     except Exception as error:  # decoders raise anything on damaged files
         raise BadImage(f"The image cannot be decoded: {reason_of(error)}.") from error
-    if sixteen_bit:
+    if depth > 8:
         notes += _depth_notes(rgb, is_grey=image.mode == "L")
-    return Decoded(np.ascontiguousarray(rgb), form, notes)
+    opacity = None if alpha is None else np.asarray(alpha)
+    return Decoded(np.ascontiguousarray(rgb), form, notes, opacity, metadata)
+
+
+def _first_picture(image: Image.Image) -> tuple[str, list[str]]:
+    """The format of an opened file, and a note where it holds further pictures.
+
+    Raises:
+        BadImage: they are frames of an animation.
+    """
+    form = str(image.format)
+    if form == "MPO":  # a JPEG file with further pictures behind the first: previews, depth maps
+        return "JPEG", ["The file holds several pictures; the first was taken."]
+    if form == "TIFF":
+        has_more = bool(image.tag_v2.next)  # type: ignore[attr-defined]
+        return form, ["The file holds several pages; the first was taken."] if has_more else []
+    if form != "HEIF" and getattr(image, "is_animated", False):
+        raise BadImage("The image is animated; send a single frame.")
+    return form, []
 
 
 def _peculiarities(image: Image.Image, form: str, data: bytes) -> list[str]:
@@ -202,6 +251,23 @@ def image_size(data: bytes, limits: Limits) -> tuple[int, int]:
     return (height, width) if turned else (width, height)
 
 
+def _depth(image: Image.Image, data: bytes) -> int:
+    """Bits per channel of the file; Pillow keeps only the upper 8 of colours."""
+    if image.mode.startswith(("I", "F")):
+        return 16
+    if data.startswith(b"\x89PNG") and len(data) > 24:
+        return data[24]
+    if (tags := getattr(image, "tag_v2", None)) is not None:
+        return int(max(np.atleast_1d(tags.get(258, 8))))
+    return int(image.info.get("bit_depth") or 8)
+
+
+def _reduced(image: Image.Image, longest: int) -> Image.Image:
+    share = longest / max(image.size)
+    size = (max(1, round(image.width * share)), max(1, round(image.height * share)))
+    return image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
+
+
 def _too_many_bytes(data: bytes, limits: Limits) -> ImageTooLarge:
     return ImageTooLarge(
         f"The file has {len(data):,} bytes; at most {limits.max_bytes:,} are accepted.",
@@ -211,14 +277,14 @@ def _too_many_bytes(data: bytes, limits: Limits) -> ImageTooLarge:
     )
 
 
-def _open(data: bytes, limits: Limits) -> Image.Image:
+def _open(data: bytes, limits: Limits, fit: int | None = None) -> Image.Image:
     """Parse the header and check the size; no pixel is decoded."""
     if not data:
         raise BadImage("The file is empty.")
     work = work_of(data)
     work.check()
     try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        image = Image.open(io.BytesIO(data), formats=[*FORMATS, *_installed()])
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageTooLarge(
             f"The image has too many pixels; at most {limits.max_pixels:,} are accepted.",
@@ -226,20 +292,27 @@ def _open(data: bytes, limits: Limits) -> Image.Image:
             maximum=limits.max_pixels,
         ) from error
     except UnidentifiedImageError as error:
-        kind = next((k for magic, k in _OTHER_KINDS.items() if data.startswith(magic)), None)
+        kind = next((k for magic, k in _OTHER_KINDS.items() if magic.match(data)), None)
         raise UnsupportedMedia(
-            "The file is not a PNG, JPEG or WebP image"
+            "The file is not a PNG, JPEG, WebP, AVIF, TIFF, BMP or GIF image"
             + (f"; it looks like {kind}." if kind else ", or its header is damaged.")
         ) from error
     except Exception as error:  # a header can break a parser in any way
         raise BadImage(f"The image header is damaged: {reason_of(error)}.") from error
     width, height = image.size
-    if width * height > limits.max_pixels:
+    most = limits.max_pixels if fit is None else limits.max_fit_pixels
+    if width * height > most:
+        way_out = ""
+        if fit is None and width * height <= limits.max_fit_pixels:
+            longest = int(max(width, height) * math.sqrt(most / (width * height)))
+            way_out = (
+                f" With fit={longest} it is reduced to that many pixels on its longer side first."
+            )
         raise ImageTooLarge(
             f"The image is {width}×{height}, {width * height:,} pixels; "
-            f"at most {limits.max_pixels:,} are accepted.",
-            limit="max_pixels",
-            maximum=limits.max_pixels,
+            f"at most {most:,} are accepted.{way_out}",
+            limit="max_pixels" if fit is None else "max_fit_pixels",
+            maximum=most,
             actual=width * height,
         )
     if max(width, height) > limits.max_side:
@@ -253,9 +326,20 @@ def _open(data: bytes, limits: Limits) -> Image.Image:
     return image
 
 
-def _without_alpha(
-    image: Image.Image, *, may_flatten: bool
-) -> tuple[Image.Image, Image.Image | None]:
+@cache
+def _installed() -> tuple[str, ...]:
+    """Formats of the extra that are there; each registers itself with Pillow."""
+    found = []
+    for form, module in _EXTRAS.items():
+        with suppress(ImportError):
+            plugin = importlib.import_module(module)
+            if form == "HEIF":
+                plugin.register_heif_opener(thumbnails=False)
+            found.append(form)
+    return tuple(found)
+
+
+def _without_alpha(image: Image.Image, *, may: bool) -> tuple[Image.Image, Image.Image | None]:
     """The colours alone, of mode L, RGB or CMYK, and the alpha channel if it is not opaque."""
     is_grey = image.mode in {"1", "L", "LA"}
     if not image.has_transparency_data:
@@ -265,7 +349,7 @@ def _without_alpha(
     with_alpha = image.convert("RGBA")
     alpha = with_alpha.getchannel("A")
     low, _ = alpha.getextrema()
-    if low != 255 and not may_flatten:
+    if low != 255 and not may:
         raise BadImage(
             "The image has transparent pixels, and a mask says nothing about transparency. Flatten "
             "it first, or send the form field background, for example background=white."
@@ -286,78 +370,6 @@ def _flattened(rgb: NDArray[np.uint8], alpha: Image.Image, background: str) -> N
     return np.asarray(Image.alpha_composite(canvas, picture).convert("RGB"))
 
 
-def _to_srgb(image: Image.Image, profile: bytes | None, notes: list[str]) -> NDArray[np.uint8]:
-    """uint8 [h, w, 3] sRGB of an image of mode L, RGB or CMYK, its colour profile applied."""
-    if profile:
-        profile = _plain(profile)
-        try:
-            embedded = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-            name = _shown(ImageCms.getProfileDescription(embedded))
-            space = embedded.profile.xcolor_space.strip()
-            if image.mode not in _SPACES.get(space, ()):
-                notes.append(f"The colour profile “{name}” is for {space} and was ignored.")
-            else:
-                if space == "RGB":
-                    image = image.convert("RGB")
-                if not _is_srgb(name, profile, image.mode):
-                    converted = _converted(image, embedded)
-                    notes.append(f"The colour profile “{name}” was converted to sRGB.")
-                    return np.asarray(converted)
-        except (ImageCms.PyCMSError, OSError, ValueError):
-            notes.append("The colour profile is damaged and was ignored; sRGB was assumed.")
-    if image.mode == "CMYK":
-        notes.append("CMYK without a usable profile was converted by the plain formula.")
-    return np.asarray(image.convert("RGB"))
-
-
-def _plain(profile: bytes) -> bytes:
-    """A profile without its multi-process elements, as most programs read it.
-
-    They repeat what its curves and tables say, and may be a hundred thousand, each of which is
-    computed for each colour: minutes for a file of 13 KB.
-    """
-    plain = bytearray(profile)
-    for k in range(min(int.from_bytes(profile[128:132]), _MOST_TAGS)):
-        at = 132 + 12 * k
-        if profile[at : at + 3] in {b"D2B", b"B2D"}:
-            plain[at : at + 4] = b"hid%c" % k  # names that mean nothing, each once
-    return bytes(plain)
-
-
-def _shown(name: str) -> str:
-    """A profile's name as a note may repeat it: short, without what changes the text around it."""
-    kept = "".join(letter for letter in name[:10_000] if letter.isprintable()).strip()
-    return kept if len(kept) <= _LONGEST_NAME else f"{kept[: _LONGEST_NAME - 1]}…"
-
-
-def _is_srgb(name: str, profile: bytes, mode: str) -> bool:
-    """Whether a profile that calls itself sRGB also acts like it; a linear one does not."""
-    if "srgb" not in name.lower() or mode not in {"L", "RGB"}:
-        return False
-    probe = _probe().convert(mode)
-    before = np.asarray(probe.convert("RGB")).astype(int)
-    after = _converted(probe, ImageCms.ImageCmsProfile(io.BytesIO(profile)))
-    return bool(np.abs(np.asarray(after) - before).max() <= _SAME_COLOUR)
-
-
-@cache
-def _probe() -> Image.Image:
-    """All greys, and a coarse grid of all colours."""
-    steps = np.linspace(0, 255, 9).round().astype(np.uint8)
-    grid = np.stack(np.meshgrid(steps, steps, steps), axis=-1).reshape(-1, 3)
-    greys = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, axis=1)
-    return Image.fromarray(np.concatenate([grid, greys])[None])
-
-
-def _converted(image: Image.Image, profile: ImageCms.ImageCmsProfile) -> Image.Image:
-    converted = ImageCms.profileToProfile(
-        image, profile, ImageCms.createProfile("sRGB"), outputMode="RGB"
-    )
-    if converted is None:
-        raise ValueError("converted in place")
-    return converted
-
-
 def _from_deep_grey(image: Image.Image) -> Image.Image:
     """16-bit grey to 8 bits, rounded to nearest; with alpha if one of its values is transparent."""
     values = np.asarray(image)
@@ -369,8 +381,3 @@ def _from_deep_grey(image: Image.Image) -> Image.Image:
     if transparent is not None:
         shallow.putalpha(Image.fromarray(np.where(values == transparent, 0, 255).astype(np.uint8)))
     return shallow
-
-
-def _png_depth(data: bytes) -> int | None:
-    """Bits per channel of a PNG file from its first chunk; Pillow keeps only the upper 8."""
-    return data[24] if data.startswith(b"\x89PNG") and len(data) > 24 else None

@@ -1,4 +1,4 @@
-"""PNG files from arrays.
+"""Files from arrays: PNG for masks and trust levels, the picture in the form that was asked for.
 
 `compress_type=3` is zlib's run-length strategy. With PNG's row filters it gives files as small as
 Pillow's default at a quarter of the time; level 1 suffices, since the strategy ignores matches.
@@ -8,13 +8,106 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal
 
 import numpy as np
+import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from app.images.metadata import Metadata
+
 _FAST = {"compress_level": 1, "compress_type": 3}
+
+FormName = Literal["png", "webp", "avif", "jpeg", "tiff"]
+
+DEFAULT_QUALITY: Final = 90
+BEST_QUALITY: Final = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """A form in which the picture can be had.
+
+    lossless: at any quality; WebP also is at the best one.
+    most: pixels that a side can have.
+    """
+
+    media_type: str
+    lossless: bool
+    alpha: bool
+    most: int
+
+    def is_lossless(self, quality: int | None) -> bool:
+        """Whether a file of this quality holds the very pixels."""
+        return self.lossless or (self.media_type == "image/webp" and quality == BEST_QUALITY)
+
+
+FORMS: Final[Mapping[FormName, Form]] = {
+    "png": Form("image/png", lossless=True, alpha=True, most=2**31 - 1),
+    "webp": Form("image/webp", lossless=False, alpha=True, most=16_383),
+    "avif": Form("image/avif", lossless=False, alpha=True, most=65_535),
+    "jpeg": Form("image/jpeg", lossless=False, alpha=False, most=65_500),
+    "tiff": Form("image/tiff", lossless=True, alpha=True, most=2**31 - 1),
+}
+"""By the value of the form field `format`, which also ends the file's name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pages:
+    """What a TIFF file carries behind its picture: a 1-bit mask, and 16-bit trust levels."""
+
+    mask: NDArray[np.bool_]
+    trust: NDArray[np.uint16]
+
+
+def picture(
+    pixels: NDArray[np.uint8],
+    form: FormName,
+    *,
+    quality: int | None = None,
+    text: Mapping[str, str] | None = None,
+    metadata: Metadata | None = None,
+    pages: Pages | None = None,
+) -> bytes:
+    """A file of uint8 [h, w, 3] sRGB, or [h, w, 4] with alpha.
+
+    Args:
+        pixels: the picture.
+        form: of the file.
+        quality: 1 to 100 for lossy forms.
+        text: facts that the file carries: text chunks of PNG, elsewhere one field of EXIF.
+        metadata: EXIF, XMP and georeference to keep, for the size of the output.
+        pages: for TIFF: more pages.
+    """
+    height, width = pixels.shape[:2]
+    kept = metadata or Metadata()
+    if form == "tiff":
+        return _tiff(pixels, text or {}, kept, pages)
+    image = Image.fromarray(pixels)
+    if form == "png":
+        exif = kept.exif_of(width, height, "trustscale") if kept.exif else b""
+        return _png(image, text, exif=exif, xmp=kept.xmp)
+    program = "; ".join(
+        f"{key.removeprefix('trustscale:')}={value}" for key, value in (text or {}).items()
+    )
+    options: dict[str, Any] = {
+        "quality": quality or DEFAULT_QUALITY,
+        "exif": kept.exif_of(width, height, program),
+    }
+    if kept.xmp:
+        options["xmp"] = kept.xmp
+    if form == "webp":
+        options |= {"lossless": quality == BEST_QUALITY, "method": 2}
+    elif form == "avif":
+        options |= {"speed": 8}
+    elif form == "jpeg":
+        options |= {"subsampling": 0}
+    out = io.BytesIO()
+    image.save(out, form.upper(), **options)
+    return out.getvalue()
 
 
 def png_rgb(rgb: NDArray[np.uint8], text: Mapping[str, str] | None = None) -> bytes:
@@ -32,10 +125,64 @@ def png_grey16(values: NDArray[np.uint16], text: Mapping[str, str] | None = None
     return _png(Image.fromarray(values), text)
 
 
-def _png(image: Image.Image, text: Mapping[str, str] | None) -> bytes:
+def _png(
+    image: Image.Image, text: Mapping[str, str] | None, *, exif: bytes = b"", xmp: bytes = b""
+) -> bytes:
     info = PngInfo()
+    if image.mode in {"RGB", "RGBA"}:
+        info.add(b"sRGB", b"\0")  # perceptual
     for key, value in (text or {}).items():
         info.add_text(key, value)
+    if xmp:
+        info.add_itxt("XML:com.adobe.xmp", xmp.decode("utf-8", "replace"))
     out = io.BytesIO()
-    image.save(out, "PNG", pnginfo=info, **_FAST)
+    image.save(out, "PNG", pnginfo=info, **_FAST, **({"exif": exif} if exif else {}))
+    return out.getvalue()
+
+
+def _tiff(
+    pixels: NDArray[np.uint8], text: Mapping[str, str], kept: Metadata, pages: Pages | None
+) -> bytes:
+    """Pages in the order in which readers look for them: picture, its mask, trust levels."""
+    tags: list[tuple[int, int | str, int, object, bool]] = []
+    for tag, value in kept.geo.items():
+        if isinstance(value, str):
+            tags.append((tag, "s", 0, value, True))
+        elif isinstance(value, tuple):
+            kind = "H" if all(isinstance(item, int) for item in value) else "d"
+            tags.append((tag, kind, len(value), value, True))
+    if kept.xmp:
+        tags.append((700, "B", len(kept.xmp), kept.xmp, True))
+    out = io.BytesIO()
+    common: dict[str, Any] = {
+        "compression": "zlib",
+        "compressionargs": {"level": 1},
+        "rowsperstrip": 64,
+        "metadata": None,
+    }
+    with tifffile.TiffWriter(out, bigtiff=4 * pixels.nbytes > 2**32) as file:
+        file.write(
+            pixels,
+            photometric="rgb",
+            extrasamples=["unassalpha"] if pixels.shape[2] == 4 else None,
+            predictor=True,
+            software=text.get("Software", "trustscale"),
+            description="\n".join(f"{key}={value}" for key, value in text.items()),
+            extratags=tags,
+            **common,
+        )
+        if pages is not None:
+            # Readers such as GDAL take a page of this type as the mask of the page before.
+            file.write(
+                pages.mask,
+                photometric="mask",
+                subfiletype=4,
+                **common,
+            )
+            file.write(
+                pages.trust,
+                photometric="minisblack",
+                description="trust level: value / 65534 of the bound B; 65535 is never trusted",
+                **common,
+            )
     return out.getvalue()

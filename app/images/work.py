@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 from app.errors import BadImage
 
@@ -25,6 +25,8 @@ _INFLATED: Final = 3.5e-9  # per byte of inflated text or profile
 _IDLE_DEFLATE: Final = 1e-7  # per byte of deflate that inflates to nothing
 _PARSED: Final = 1.5e-7  # per byte of a JPEG segment that Pillow takes apart
 _COPIED: Final = 2e-10  # per byte that is copied
+_CODED: Final = 1e-7  # per byte of AVIF, HEIC or JPEG XL
+_RUN: Final = 1e-6  # for a run of a BMP file, which Pillow unpacks in Python
 _SCAN: Final = 3e-6  # to begin a scan
 _PIXEL_IN_SCAN: Final = 2e-9  # each scan visits all pixels, in two decodings
 
@@ -134,9 +136,48 @@ def _webp(data: bytes) -> Work:
     return Work(chunks * _CHUNK, what=f"{chunks:,} chunks")
 
 
+def _tiff(data: bytes) -> Work:
+    """Entries of the first directory, and the scans of JPEG data within."""
+    order: Literal["little", "big"] = "little" if data[:2] == b"II" else "big"
+    big = data[2:4] in {b"+\0", b"\0+"}
+    at = int.from_bytes(data[8:16] if big else data[4:8], order)
+    entries = int.from_bytes(data[at : at + (8 if big else 2)], order)
+    scans = max(0, data.count(b"\xff\xda") - _ORDINARY_SCANS)
+    return Work(min(entries, len(data)) * _CHUNK, scans, f"{entries:,} tags, {scans:,} scans")
+
+
+def _gif(data: bytes) -> Work:
+    """Blocks and their parts, up to the first picture; behind it nothing is read."""
+    blocks, at = 0, 13 + (3 << ((data[10] & 7) + 1) if len(data) > 10 and data[10] & 0x80 else 0)
+    while at < len(data) and data[at] == 0x21 and blocks * _CHUNK <= MOST_SECONDS:
+        at += 2
+        while at < len(data) and data[at] and blocks * _CHUNK <= MOST_SECONDS:
+            blocks, at = blocks + 1, at + data[at] + 1
+        blocks, at = blocks + 1, at + 1
+    return Work(blocks * _CHUNK, what=f"{blocks:,} blocks")
+
+
+def _bmp(data: bytes) -> Work:
+    """Runs beyond what the pixels can fill, in files that consist of runs."""
+    if int.from_bytes(data[30:34], "little") not in {1, 2}:
+        return Work()
+    width, height = int.from_bytes(data[18:22], "little"), int.from_bytes(data[22:26], "little")
+    idle = max(0, len(data) - 2 * width * height - 4096)
+    return Work(idle / 2 * _RUN, what=f"{len(data):,} bytes of runs")
+
+
+def _coded(data: bytes) -> Work:
+    """Codecs of video: the time follows the bytes, which are few for the pixels of a photograph."""
+    return Work(max(0, len(data) - 4 * 2**20) * _CODED, what=f"{len(data):,} bytes")
+
+
 FORMATS: Final[dict[re.Pattern[bytes], Callable[[bytes], Work]]] = {
     re.compile(rb"\x89PNG\r\n\x1a\n"): _png,
     re.compile(rb"\xff\xd8"): _jpeg,
     re.compile(rb"RIFF....WEBP", re.DOTALL): _webp,
+    re.compile(rb"II[*+]\0|MM\0[*+]"): _tiff,
+    re.compile(rb"GIF8[79]a"): _gif,
+    re.compile(rb"BM"): _bmp,
+    re.compile(rb"....ftyp|\xff\x0a|\0\0\0\x0cJXL ", re.DOTALL): _coded,
 }
 """By the first bytes of a file."""

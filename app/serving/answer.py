@@ -72,6 +72,8 @@ class Result(BaseModel):
     samples: int
     seed: int
     prediction: Prediction
+    format: str = Field("png", description="Of the picture.")
+    quality: int | None = Field(None, description="Of a lossy format, where one was asked for.")
     guarantee: Guarantee
     typicality: float = Field(gt=0, le=1)
     warnings: list[str]

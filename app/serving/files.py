@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
-from typing import Final
+from dataclasses import dataclass
+from typing import Final, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,16 +13,80 @@ from PIL import Image
 
 from app import __version__
 from app.calibration.record import Calibration
-from app.images.encode import png_rgb
+from app.errors import BadRequest
+from app.images.encode import BEST_QUALITY, FORMS, FormName, png_rgb
 from app.images.overlay import overlay
 from app.serving.answer import Result
 
-IMAGE: Final = "image.png"
 MASK: Final = "mask.png"
 TRUST: Final = "trust.png"
 SIGMA: Final = "sigma.f32"
 INPUT: Final = "input.digest"
 """Tells whether two results are of the same image."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChosenForm:
+    """The form of one answer's picture."""
+
+    name: FormName
+    quality: int | None
+
+    @property
+    def file(self) -> str:
+        """The name of the picture's file."""
+        return f"image.{self.name}"
+
+    @property
+    def is_lossless(self) -> bool:
+        """Whether the file holds the very pixels that the mask speaks about."""
+        return FORMS[self.name].is_lossless(self.quality)
+
+    def check(self, longest: int, *, transparent: bool) -> None:
+        """Return if a picture with a longest side of so many pixels can have it.
+
+        Raises:
+            BadRequest: it cannot.
+        """
+        form = FORMS[self.name]
+        if longest > form.most:
+            raise BadRequest(f"format={self.name} holds at most {form.most:,} pixels a side.")
+        if transparent and not form.alpha:
+            raise BadRequest(
+                f"The image has transparent pixels, which format={self.name} cannot hold: choose "
+                "another format, or send background=white."
+            )
+
+    def warnings(self) -> list[str]:
+        """What its reader must know."""
+        if self.is_lossless:
+            return []
+        warning = (
+            f"The picture was compressed as {self.name} after the mask was made: the promise "
+            "speaks about the picture before that (format=png or tiff)."
+        )
+        return [warning]
+
+
+def form_of(name: str, quality: int | None) -> ChosenForm:
+    """The form that a request names.
+
+    Raises:
+        BadRequest: there is none of this name, or it has no such quality.
+    """
+    if name not in FORMS:
+        raise BadRequest(f"format must be one of {', '.join(FORMS)}.")
+    form = cast("FormName", name)
+    if quality is not None and FORMS[form].lossless:
+        raise BadRequest(f"format={form} is lossless: it has no quality.")
+    if quality is not None and not 1 <= quality <= BEST_QUALITY:
+        raise BadRequest(f"quality must be between 1 and {BEST_QUALITY}.")
+    return ChosenForm(form, quality)
+
+
+def image_file(result: Result) -> str:
+    """The name of the picture's file in a stored result."""
+    return result.links.image.rsplit("/", 1)[-1]
 
 
 def png_text(calibration: Calibration, alpha: float, group: str | None = None) -> dict[str, str]:
@@ -40,14 +105,10 @@ def png_text(calibration: Calibration, alpha: float, group: str | None = None) -
     }
 
 
-def png_overlay(
-    image: bytes, mask: NDArray[np.bool_], text: Mapping[str, str] | None = None
-) -> bytes:
-    """The overlay of an upscaled image; it carries the text chunks of the image, or `text`."""
-    picture = Image.open(io.BytesIO(image))
-    pixels = np.asarray(picture)
-    own = {str(key): value for key, value in picture.info.items() if isinstance(value, str)}
-    return png_rgb(overlay(pixels, mask), own if text is None else text)
+def png_overlay(image: bytes, mask: NDArray[np.bool_], text: Mapping[str, str]) -> bytes:
+    """The overlay of an upscaled image of any form."""
+    pixels = np.asarray(Image.open(io.BytesIO(image)).convert("RGB"))
+    return png_rgb(overlay(pixels, mask), text)
 
 
 def sigma_map(data: bytes, result: Result) -> NDArray[np.float32]:

@@ -13,22 +13,24 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from app.calibration.active import Calibrations
 from app.calibration.record import Calibration
 from app.canary.watch import CanaryWatch
+from app.conformal.curve import CODE_STEPS
 from app.errors import BadRequest, ImageTooLarge
-from app.images.decode import Decoded, Limits, decode
-from app.images.encode import png_grey16, png_mask, png_rgb
+from app.images.decode import Decoded, KeepMetadata, Limits, decode
+from app.images.encode import Pages, picture, png_grey16, png_mask
 from app.sampling.measure import Measurement, measure
 from app.sampling.pipeline import guard, learn
 from app.serving.admission import Slots
 from app.serving.answer import Links, Result, check_alpha, guarantee, threshold_json, warnings_of
-from app.serving.files import IMAGE, INPUT, MASK, SIGMA, TRUST, png_text
+from app.serving.files import INPUT, MASK, SIGMA, TRUST, ChosenForm, form_of, png_text
 from app.serving.footprint import footprint
 from app.stores.base import ResultStore
 from app.system import to_the_end
@@ -50,6 +52,10 @@ class UpscaleRequest:
     background: str | None = None
     client: str | None = None
     group: str | None = None
+    format: str = "png"
+    quality: int | None = None
+    metadata: str = "none"
+    fit: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +98,12 @@ class Work:
     part: Calibration = field(init=False)
     alpha: float = field(init=False)
     seed: int = field(init=False)
+    form: ChosenForm = field(init=False)
     image: Decoded = field(init=False)
     digest: int = field(init=False)
     result_id: str = field(init=False)
     measurement: Measurement = field(init=False)
+    alpha_channel: NDArray[np.uint8] | None = None
     mask: NDArray[np.bool_] = field(init=False)
     trust: NDArray[np.uint16] = field(init=False)
     files: dict[str, bytes] = field(init=False)
@@ -182,16 +190,44 @@ async def choose_seed(work: Work) -> None:
         raise BadRequest(f"seed must be between 0 and {MAX_REQUEST_SEED}.")
 
 
+async def choose_form(work: Work) -> None:
+    """The form of the picture, and what it keeps of the upload's metadata. Raises BadRequest."""
+    work.form = form_of(work.request.format, work.request.quality)
+    if work.request.metadata not in get_args(KeepMetadata):
+        raise BadRequest(f"metadata must be one of {', '.join(get_args(KeepMetadata))}.")
+    if work.request.fit is not None and work.request.fit < 1:
+        raise BadRequest("fit must be a number of pixels of at least 1.")
+
+
 async def read_image(work: Work) -> None:
     """Pixels of the upload, a few uploads at a time. Raises BadInput, Overloaded."""
     async with work.means.decoding.slot(patient=work.patient):
         data = work.upload if isinstance(work.upload, bytes) else await work.upload()
         with span("decode", {"trustscale.upload_bytes": len(data)}):
-            background = work.request.background or None
-            work.image = await to_the_end(decode, data, work.means.limits, background=background)
+            work.image = await to_the_end(
+                decode,
+                data,
+                work.means.limits,
+                background=work.request.background or None,
+                with_alpha=True,
+                keep=cast("KeepMetadata", work.request.metadata),
+                fit=work.request.fit,
+            )
         work.digest = await to_the_end(digest_of, data)
     work.upload = b""
     work.warnings[:0] = work.image.notes
+
+
+async def check_form(work: Work) -> None:
+    """Whether the form can hold the picture. Raises BadRequest."""
+    longest = max(work.size) * work.calibration.pipeline.scale
+    work.form.check(longest, transparent=work.image.alpha is not None)
+    work.warnings += work.form.warnings()
+    if work.image.alpha is not None:
+        work.warnings.append(
+            "The image has transparent pixels: transparency was enlarged apart from the colours, "
+            "and only pixels that are wholly opaque can be trusted."
+        )
 
 
 async def check_size(work: Work) -> None:
@@ -222,12 +258,28 @@ async def generate(work: Work) -> None:
     work.timings_ms |= work.measurement.timings_ms
 
 
+async def enlarge_alpha(work: Work) -> None:
+    """Transparency by interpolation; what is not opaque has no σ, so it is trusted at no α."""
+    sigma, alpha = work.measurement.sigma, work.image.alpha
+    if alpha is None:
+        return
+
+    def enlarged() -> NDArray[np.uint8]:
+        size = (sigma.shape[1], sigma.shape[0])
+        return np.asarray(Image.fromarray(alpha).resize(size, Image.Resampling.BICUBIC))
+
+    work.alpha_channel = await to_the_end(enlarged)
+    sigma[work.alpha_channel < 255] = np.inf
+
+
 async def mask(work: Work) -> None:
     """The trust mask at α, and the trust level for every other α."""
     sigma, curve = work.measurement.sigma, work.part.curve
 
     def both() -> None:
         work.mask, work.trust = curve.mask(sigma, work.alpha), curve.trust_code(sigma)
+        if work.alpha_channel is not None:
+            work.trust[np.isinf(sigma)] = CODE_STEPS + 1  # never
 
     with work.timed("mask"), span("mask", {"trustscale.alpha": work.alpha}):
         await to_the_end(both)
@@ -238,8 +290,19 @@ async def encode(work: Work) -> None:
 
     def files() -> dict[str, bytes]:
         text = png_text(work.calibration, work.alpha, work.group)
+        pixels = work.measurement.prediction
+        if work.alpha_channel is not None:
+            pixels = np.dstack([pixels, work.alpha_channel])
+        image = picture(
+            pixels,
+            work.form.name,
+            quality=work.form.quality,
+            text=text,
+            metadata=work.image.metadata.enlarged(work.calibration.pipeline.scale),
+            pages=Pages(work.mask, work.trust),
+        )
         return {
-            IMAGE: png_rgb(work.measurement.prediction, text),
+            work.form.file: image,
             MASK: png_mask(work.mask, text),
             TRUST: png_grey16(work.trust, text),
             SIGMA: work.measurement.sigma.tobytes(),
@@ -270,11 +333,14 @@ PREPARE: Final[tuple[Step, ...]] = (
     choose_curve,
     choose_alpha,
     choose_seed,
+    choose_form,
     read_image,
+    check_form,
     check_size,
 )
 ANSWER: Final[tuple[Step, ...]] = (
     generate,
+    enlarge_alpha,
     mask,
     encode,
     put_into_words,
@@ -302,6 +368,8 @@ def _document(work: Work) -> Result:
         samples=calibration.pipeline.samples,
         seed=work.seed,
         prediction=calibration.pipeline.prediction,
+        format=work.form.name,
+        quality=work.form.quality,
         guarantee=promise,
         typicality=typicality,
         warnings=warnings_of(
@@ -316,7 +384,7 @@ def _document(work: Work) -> Result:
         timings_ms=work.timings_ms,
         links=Links(
             self=base,
-            image=f"{base}/{IMAGE}",
+            image=f"{base}/{work.form.file}",
             mask=f"{base}/{MASK}",
             trust=f"{base}/{TRUST}",
             overlay=f"{base}/overlay.png",

@@ -204,7 +204,7 @@ class TestBadPairs:
             "tiny": "y is 4×4, smaller than the window of 7 pixels",
             "again": "the same image as 000",
             "001": "several files have this name: y/001.jpg, y/001.png",
-            "y/notes.txt": "not a PNG, JPEG or WebP file",
+            "y/notes.txt": "not an image file",
         }
         assert found["text"].startswith("y: The file is not a PNG")
         assert upscaler.calls == []

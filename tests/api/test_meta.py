@@ -288,6 +288,10 @@ class TestOpenApi:
             "seed",
             "background",
             "group",
+            "format",
+            "quality",
+            "metadata",
+            "fit",
         }
         assert body["required"] == ["image"]
 

@@ -76,7 +76,7 @@ LAYOUTS = {
     "no images": (
         ["readme.txt", "y/notes.txt", "y/a.png"],
         ["a: y/a.png"],
-        {"y/notes.txt": "not a PNG, JPEG or WebP file"},
+        {"y/notes.txt": "not an image file"},
     ),
     "clutter": (["y/a.png", "y/.DS_Store", "__MACOSX/y/a.png", ".old/y/a.png"], ["a: y/a.png"], {}),
     "a name too long": ([f"y/{'ж' * 60}.png"], [], {"ж" * 60: "the name is too long"}),
@@ -207,7 +207,7 @@ class TestFolder:
         (tmp_path / "empty").mkdir()
         (tmp_path / "file").write_text("x")
         for place, message in (
-            ("empty", "no PNG, JPEG or WebP"),
+            ("empty", "no images"),
             ("file", "not a folder"),
             ("missing", "not a folder"),
         ):

@@ -83,7 +83,7 @@ class TestCalibrate:
         ("arguments", "words"),
         [
             (["missing"], "missing is not a folder"),
-            (["empty"], "no PNG, JPEG or WebP"),
+            (["empty"], "no images"),
             (["photos", "--upscaler", "other"], "'other'"),
             (["photos", "--attributions", "missing.txt"], "missing.txt"),
             (["photos", "--attributions", "photos/000.png"], "000.png"),

@@ -67,7 +67,7 @@ class TestEvaluate:
         ("arguments", "code", "words"),
         [
             (["missing"], 1, "missing is not a folder"),
-            (["empty"], 1, "no PNG, JPEG or WebP"),
+            (["empty"], 1, "no images"),
             (["one"], 1, "at least two photographs"),
             (["photos", "--upscaler", "other"], 1, "'other'"),
             (["photos", "--settings", "missing.toml"], 1, "missing.toml"),

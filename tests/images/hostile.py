@@ -81,3 +81,24 @@ def webp_of_chunks(count: int) -> bytes:
     header = b"VP8X" + struct.pack("<IB3x", 10, 0) + (7).to_bytes(3, "little") * 2
     body = b"WEBP" + header + picture + b"TEST\0\0\0\0" * count
     return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
+def gif_of_blocks(count: int) -> bytes:
+    """A GIF file of empty remarks before its picture."""
+    return b"GIF89a\1\0\1\0\0\0\0" + b"\x21\xfe\0" * count + b"\x3b"
+
+
+def bmp_of_idle_runs(count: int) -> bytes:
+    """A BMP file whose runs move by nothing, again and again."""
+    header = struct.pack("<IiiHHIIiiII", 40, 8, 8, 1, 8, 1, 4 * count, 0, 0, 256, 0)
+    runs = b"\0\2\0\0" * count
+    start = 14 + len(header) + 1024
+    return (
+        b"BM" + struct.pack("<IHHI", start + len(runs), 0, 0, start) + header + bytes(1024) + runs
+    )
+
+
+def tiff_of_tags(count: int) -> bytes:
+    """A TIFF file with many tags."""
+    tags = b"".join(struct.pack("<HHII", 40_000, 3, 1, 0) for _ in range(count))
+    return b"II*\0\x08\0\0\0" + struct.pack("<H", count) + tags + bytes(4)

@@ -25,6 +25,8 @@ HOSTILE = {
     "profiles": lambda: hostile.png_of_profiles(300),
     "idle deflate": lambda: hostile.png_of_idle_deflate(12_000_000),
     "chunks of WebP": lambda: hostile.webp_of_chunks(150_000),
+    "remarks of GIF": lambda: hostile.gif_of_blocks(150_000),
+    "runs of BMP": lambda: hostile.bmp_of_idle_runs(1_500_000),
 }
 
 

@@ -1,0 +1,93 @@
+"""The picture in the form that was asked for, with its transparency and its metadata."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from app.images.encode import FORMS
+from tests.api.gateway import IMAGE, post
+from tests.factories import encoded, photo
+
+HALF = np.where(np.arange(24) < 12, 255, 100).astype(np.uint8)
+TRANSPARENT = encoded(np.dstack([photo(1000, 24, 24), np.tile(HALF, (24, 1))]))
+
+
+def picture_of(client, answer) -> Image.Image:
+    """The picture behind `links.image`."""
+    response = client.get(answer["links"]["image"])
+    assert response.headers["content-type"] == FORMS[answer["format"]].media_type
+    return Image.open(io.BytesIO(response.content))
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_form_that_was_asked_for(client, form):
+    """Link, type and zip name it; lossy ones come with a warning about the promise."""
+    answer = post(client, seed=1, format=form).json()
+    assert answer["links"]["image"].endswith(f"/image.{form}")
+    assert picture_of(client, answer).size == (48, 48)
+    lossy = [text for text in answer["warnings"] if "before that" in text]
+    assert bool(lossy) is not FORMS[form].lossless
+    packed = post(client, headers={"Accept": "application/zip"}, seed=1, format=form)
+    assert f"image.{form}" in zipfile.ZipFile(io.BytesIO(packed.content)).namelist()
+    assert client.get(answer["links"]["overlay"]).status_code == 200
+
+
+def test_other_forms_of_a_result_are_not_there(client):
+    """A result has one picture."""
+    link = post(client).json()["links"]["self"]
+    assert client.get(f"{link}/image.png").status_code == 200
+    assert client.get(f"{link}/image.webp").status_code == 404
+
+
+def test_transparency_is_enlarged_and_never_trusted(client):
+    """The picture has alpha; white in the mask is opaque, for every α and in the trust levels."""
+    opaque, answer = post(client, IMAGE, seed=1).json(), post(client, TRANSPARENT, seed=1).json()
+    alpha = np.asarray(picture_of(client, answer))[..., 3]
+    assert (alpha[:, :20] == 255).all()
+    assert (alpha[:, 28:] < 200).all()
+    for link in (answer["links"]["mask"], f"{answer['links']['mask']}?alpha=100"):
+        mask = np.asarray(Image.open(io.BytesIO(client.get(link).content)))
+        assert mask.any()
+        assert not mask[alpha < 255].any()
+    trust = np.asarray(Image.open(io.BytesIO(client.get(answer["links"]["trust"]).content)))
+    assert (trust[alpha < 255] == 65535).all()
+    assert answer["trusted_fraction"] < opaque["trusted_fraction"]
+    assert answer["threshold"] == opaque["threshold"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"format": "jpeg"}, "transparent"),
+        ({"format": "heic"}, "format"),
+        ({"quality": 50}, "lossless"),
+        ({"format": "webp", "quality": 0}, "quality"),
+        ({"metadata": "all"}, "metadata"),
+        ({"fit": 0}, "fit"),
+    ],
+)
+def test_what_cannot_be_had(client, fields, words):
+    """A form that cannot hold the picture, and values that mean nothing, are 422."""
+    response = post(client, TRANSPARENT, **fields)
+    assert response.status_code == 422
+    assert words in response.json()["detail"]
+
+
+def test_a_reduced_picture(client):
+    """With `fit` the output is that of the reduced input, and the answer says so."""
+    answer = post(client, encoded(photo(1, 96, 48)), fit=24).json()
+    assert (answer["width"], answer["height"]) == (24, 48)
+    assert any("fit=24" in text for text in answer["warnings"])
+
+
+def test_a_compressed_picture_is_not_measured(client):
+    """The truth about a picture that was compressed afterwards is refused: Ŷ is gone."""
+    link = post(client, format="jpeg").json()["links"]["self"]
+    response = client.post(f"{link}/truth", files={"image": encoded(photo(1, 48, 48))})
+    assert response.status_code == 409
+    assert "compressed" in response.json()["detail"]
