@@ -17,6 +17,7 @@ RUN pip install --require-hashes --only-binary :all: -r requirements/build.lock
 COPY pyproject.toml README.md LICENSE NOTICE ./
 COPY app app
 COPY workers workers
+COPY trustscale trustscale
 RUN pip wheel --no-deps --no-build-isolation --wheel-dir /wheels .
 
 # ── Environments: locked dependencies first, so that a change of code does not fetch them again ──

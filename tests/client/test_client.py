@@ -1,0 +1,245 @@
+"""The client library against a real gateway, and against answers that go wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+import app
+import trustscale
+from tests.api.gateway import ADMIN_KEY, IMAGE, gateway
+from tests.factories import calibration_of, encoded, photo, truths
+from tests.fakes import FakeUpscaler
+from tests.workers.conftest import serving
+from trustscale import AsyncTrustscale, Problem, Trustscale
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = re.findall(
+    r"```python\n(.*?)```", (ROOT / "docs/client.md").read_text("utf-8"), re.DOTALL
+)
+
+
+class Service(NamedTuple):
+    url: str
+    upscaler: FakeUpscaler
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory) -> Iterator[Service]:
+    upscaler = FakeUpscaler()
+    calibration = asyncio.run(calibration_of(upscaler))
+    folder = tmp_path_factory.mktemp("service")
+    with serving(gateway(folder, upscaler, calibrations=[calibration])) as address:
+        yield Service(f"http://{address}", upscaler)
+
+
+@pytest.fixture
+def client(service) -> Iterator[Trustscale]:
+    with Trustscale(service.url, ADMIN_KEY) as client:
+        yield client
+
+
+class TestUpscale:
+    def test_a_result(self, client):
+        """Image, mask and trust level belong together; the trust level gives the same mask."""
+        result = client.upscale(IMAGE, alpha=0.3, seed=1)
+        assert (result.image.mode, result.image.size) == ("RGB", (48, 48))
+        assert result.mask.shape == result.trust.shape == (48, 48)
+        assert (result.mask.dtype, result.trust.dtype) == (bool, np.float32)
+        assert result.mask.mean() == pytest.approx(result.trusted_fraction)
+        assert not (~result.mask & (result.trust <= 0.3)).any()
+        assert np.mean(result.mask != (result.trust <= 0.3)) < 0.01
+        assert result.guarantee["alpha"] == result.alpha == 0.3
+
+    def test_pictures(self, client, tmp_path):
+        """A path, bytes, a PIL image and an array are the same picture."""
+        path = tmp_path / "image.png"
+        path.write_bytes(IMAGE)
+        picture = Image.open(io.BytesIO(IMAGE))
+        images = [
+            client.upscale(one, seed=1).image.tobytes()
+            for one in (IMAGE, path, str(path), picture, np.asarray(picture))
+        ]
+        assert len(set(images)) == 1
+
+    def test_a_job(self, client, tmp_path):
+        """The same answer later, and as files."""
+        told = []
+        job = client.submit(IMAGE, seed=1)
+        result = job.wait(progress=lambda *done: told.append(done))
+        direct = client.upscale(IMAGE, seed=1)
+        np.testing.assert_array_equal(result.trust, direct.trust)
+        result.save(tmp_path)
+        assert {p.name for p in tmp_path.iterdir()} >= {"image.png", "mask.png", "result.json"}
+        assert client.job(job.id).state == "succeeded"
+
+    def test_a_refusal(self, client):
+        """A problem with type, status, sentence and members."""
+        with pytest.raises(Problem, match="nobody") as caught:
+            client.upscale(IMAGE, upscaler="nobody")
+        assert (caught.value.type, caught.value.status) == ("/problems/not-found", 404)
+
+    async def test_asyncio(self, service):
+        """The same answer."""
+        async with AsyncTrustscale(service.url, ADMIN_KEY) as client:
+            direct = await client.upscale(IMAGE, seed=1)
+            job = await client.submit(IMAGE, seed=1)
+            later = await job.wait()
+            np.testing.assert_array_equal(direct.trust, later.trust)
+            assert [row["active"] for row in await client.calibrations()].count(True) == 1
+
+
+class TestCalibrate:
+    @pytest.mark.parametrize("kind", ["folder", "list", "pairs"])
+    def test_pairs(self, client, kind, tmp_path):
+        """A folder, truths, or inputs and truths; activating tells what is replaced."""
+        images = [photo(k, 48, 48) for k in range(40, 43)]
+        pairs = {
+            "folder": truths(tmp_path / "photos", 3),
+            "list": images,
+            "pairs": {f"p{k}": (encoded(y[::2, ::2]), y) for k, y in enumerate(images)},
+        }[kind]
+        sent = []
+        job = client.calibrate(pairs, on_sent=lambda *done: sent.append(done), samples=4, name=kind)
+        made = job.wait()
+        assert (made["n"], made["name"]) == (3, kind)
+        assert (made["degradation"] is None) == (kind == "pairs")
+        assert sent[-1][0] == sent[-1][1] > 0
+        active = next(row["id"] for row in client.calibrations() if row["active"])
+        assert client.activate(made["id"])["previous"] == active
+        client.activate(active)
+        assert client.import_file(client.export(made["id"]))["id"] == made["id"]
+
+    def test_bad_pairs(self, client):
+        """Each is named."""
+        with pytest.raises(Problem) as caught:
+            client.calibrate([b"text", photo(1, 48, 48)], samples=4)
+        assert [item["name"] for item in caught.value.members["items"]] == ["000000"]
+
+    def test_labels(self, client):
+        """A semantic calibration comes back when it needs labels."""
+        job = client.calibrate([photo(1, 48, 48)], samples=4, fidelity={"metric": "semantic"})
+        assert job.wait()["state"] == "awaiting_labels"
+        job.cancel()
+        assert job.state == "cancelled"
+        with pytest.raises(Problem, match="cancelled"):
+            job.wait()
+
+
+class TestRetries:
+    """What is repeated, and what is not."""
+
+    @staticmethod
+    def run(*answers, **options):
+        """How often a service was asked that answers so in turn, the pauses, and the outcome."""
+        asked, pauses, left = [], [], list(answers)
+
+        def answer(request):
+            asked.append(request)
+            one = left.pop(0)
+            if isinstance(one, Exception):
+                raise one
+            return one
+
+        transport = httpx.MockTransport(answer)
+        with Trustscale("http://x", transport=transport, sleep=pauses.append, **options) as client:
+            try:
+                outcome = client.upscale(IMAGE)
+            except (Problem, httpx.TransportError) as error:
+                outcome = error
+        return len(asked), pauses, outcome
+
+    def busy(self, status=503, after="7"):
+        return httpx.Response(status, headers={"Retry-After": after}, json={"detail": "Busy."})
+
+    def test_no_room(self):
+        """Retry-After is waited for; then the problem is told."""
+        asked, pauses, outcome = self.run(self.busy(), self.busy(429), self.busy(), retries=2)
+        assert (asked, pauses, str(outcome)) == (3, [7.0, 7.0], "Busy.")
+
+    def test_too_long(self):
+        """Nobody waits for an hour."""
+        asked, pauses, outcome = self.run(self.busy(after="3600"))
+        assert (asked, pauses, outcome.retry_after) == (1, [], 3600)
+
+    def test_no_server(self):
+        """A connection that was not made is tried again; a lost answer is not asked for twice."""
+        refused = httpx.ConnectError("refused")
+        asked, _, outcome = self.run(refused, refused, self.busy(502))
+        assert (asked, outcome.status) == (3, 502)
+        asked, _, outcome = self.run(httpx.ReadError("lost"))
+        assert (asked, type(outcome)) == (1, httpx.ReadError)
+
+    def test_the_request_stays_the_same(self):
+        """All tries carry one idempotency key, and the whole image."""
+        sent = []
+
+        def answer(request):
+            sent.append((request.headers["Idempotency-Key"], IMAGE in request.read()))
+            return self.busy()
+
+        transport = httpx.MockTransport(answer)
+        client = Trustscale("http://x", transport=transport, sleep=lambda _: None)
+        with client, pytest.raises(Problem):
+            client.upscale(IMAGE)
+        assert len(sent) == 5
+        assert len(set(sent)) == 1
+        assert sent[0][1]
+
+    @pytest.mark.parametrize("body", [b"<html>", b"{}", b"[1"])
+    def test_another_server(self, body):
+        """A server that is something else is a problem, whatever it answers."""
+        transport = httpx.MockTransport(lambda _: httpx.Response(200, content=body))
+        client = Trustscale("http://x", transport=transport)
+        with client, pytest.raises(Problem, match="does not answer as Trustscale"):
+            client.calibration("cal-x")
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=range(len(EXAMPLES)))
+def test_the_examples_of_the_docs(example, service, tmp_path):
+    """Each runs as it stands, against a service on another port."""
+    (tmp_path / "photo.png").write_bytes(IMAGE)
+    truths(tmp_path / "photos", 3)
+    done = subprocess.run(
+        [sys.executable, "-c", example.replace("http://127.0.0.1:8000", service.url)],
+        cwd=tmp_path,
+        env={**os.environ, "TRUSTSCALE_KEY": ADMIN_KEY, "PYTHONPATH": str(ROOT)},
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_one_version():
+    """Client and service are of one release."""
+    assert trustscale.__version__ == app.__version__
+
+
+@pytest.mark.slow
+def test_a_wheel_of_its_own(tmp_path):
+    """The distribution trustscale-client is the package, and imports nothing of the service."""
+    wheel = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps"]
+    command = [*wheel, "--wheel-dir", str(tmp_path), str(ROOT / "trustscale")]
+    subprocess.run(command, check=True)
+    [built] = tmp_path.glob("trustscale_client-*.whl")
+    code = (
+        f"import sys; sys.path.insert(0, {str(built)!r}); import trustscale;"
+        "print(trustscale.__file__, *sorted(sys.modules))"
+    )
+    run = [sys.executable, "-c", code]
+    told = subprocess.run(run, cwd=tmp_path, check=True, capture_output=True, text=True).stdout
+    assert told.startswith(str(built))
+    assert {"app", "workers", "fastapi", "scipy"}.isdisjoint(told.split())

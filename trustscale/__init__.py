@@ -1,0 +1,25 @@
+"""Trustscale's client library: upscaled images, and where to believe them.
+
+from trustscale import Trustscale
+
+with Trustscale("http://127.0.0.1:8000") as service:
+result = service.upscale("photo.png", alpha=0.1)
+result.image, result.mask, result.trust
+"""
+
+from trustscale._async import AsyncJob, AsyncTrustscale
+from trustscale._problem import Problem
+from trustscale._result import Guarantee, Result
+from trustscale._sync import Job, Trustscale
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AsyncJob",
+    "AsyncTrustscale",
+    "Guarantee",
+    "Job",
+    "Problem",
+    "Result",
+    "Trustscale",
+]

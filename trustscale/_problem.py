@@ -1,0 +1,48 @@
+"""What the service refuses, as an exception."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import httpx
+
+
+class Problem(Exception):
+    """A problem document (RFC 9457).
+
+    type: its URI, such as `/problems/bad-image`; `about:blank` of an answer that is none.
+    status: of HTTP; 0 of a job that failed.
+    members: further members, such as `items`, `differences` or `fields`.
+    retry_after: seconds after which trying again makes sense; None: not said.
+    """
+
+    def __init__(self, document: Mapping[str, Any], retry_after: float | None = None) -> None:
+        members = dict(document)
+        self.type = str(members.pop("type", "about:blank"))
+        self.title = str(members.pop("title", "Problem"))
+        self.status = int(members.pop("status", 0))
+        self.detail = str(members.pop("detail", self.title))
+        self.members = members
+        self.retry_after = retry_after
+        super().__init__(self.detail)
+
+    @classmethod
+    def of(cls, response: httpx.Response) -> Problem:
+        """The problem of an answer that is no success; also of one that is no document."""
+        try:
+            found = response.json()
+            document = {"status": response.status_code, "detail": found["detail"], **found}
+        except (ValueError, KeyError, TypeError):
+            document = {
+                "status": response.status_code,
+                "detail": f"{response.url.host} answered {response.status_code} "
+                f"{response.reason_phrase}.",
+            }
+        after = response.headers.get("Retry-After", "")
+        return cls(document, float(after) if after.isdecimal() else None)
+
+
+def stranger(url: object) -> Problem:
+    """The answer of a server that is something else."""
+    return Problem({"detail": f"{url} does not answer as Trustscale."})

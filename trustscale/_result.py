@@ -1,0 +1,109 @@
+"""An upscaled image with its trust mask."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+_NEVER = 65535  # trust.png: the value of pixels that are trusted at no α
+_STEPS = 65534
+
+
+class Guarantee(TypedDict, total=False):
+    """What is promised about the mask; `statement` says it in one sentence."""
+
+    kind: str
+    metric: str
+    alpha: float
+    bound: float
+    n: int
+    statement: str
+    lab_psnr_lower_bound_db: float | None
+    applicability: str
+    voids: list[str]
+
+
+class Result:
+    """An answer: `document` is its JSON, `files` are its files as they came, by name."""
+
+    def __init__(self, document: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
+        self.document = document
+        self.files = files
+
+    @classmethod
+    def of_zip(cls, data: bytes) -> Result:
+        """The result in an answer of the media type application/zip."""
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            files = {name: archive.read(name) for name in archive.namelist()}
+        return cls(json.loads(files.pop("result.json")), files)
+
+    @property
+    def id(self) -> str:
+        """Under which the service keeps it for a while."""
+        return str(self.document["id"])
+
+    @property
+    def alpha(self) -> float:
+        """The largest expected error that is tolerated inside the mask."""
+        return float(self.document["alpha"])
+
+    @property
+    def guarantee(self) -> Guarantee:
+        """What is promised about the mask, and what would void it."""
+        guarantee: Guarantee = self.document["guarantee"]
+        return guarantee
+
+    @property
+    def warnings(self) -> list[str]:
+        """Everything about this answer that a careful reader must know."""
+        return list(self.document["warnings"])
+
+    @property
+    def trusted_fraction(self) -> float:
+        """The share of the pixels that are trusted."""
+        return float(self.document["trusted_fraction"])
+
+    @cached_property
+    def image(self) -> Image.Image:
+        """The upscaled image."""
+        return self._picture("image")
+
+    @cached_property
+    def mask(self) -> NDArray[np.bool_]:
+        """Where the image is trusted at `alpha`, bool [H, W]."""
+        return np.asarray(self._picture("mask"), np.bool_)
+
+    @cached_property
+    def trust(self) -> NDArray[np.float32]:
+        """α(p): the smallest α at which a pixel is trusted, float32 [H, W]; inf: at none.
+
+        Rounded up to a 65,534th of B, so that `trust <= alpha` trusts nothing that the mask of that
+        α does not. Choosing α after looking at it voids the guarantee.
+        """
+        code = np.asarray(self._picture("trust")).astype(np.uint16)
+        level = code * np.float32(self.guarantee["bound"] / _STEPS)
+        return np.where(code == _NEVER, np.float32(np.inf), level)
+
+    def save(self, folder: str | Path) -> None:
+        """Write the files and result.json into a folder."""
+        path = Path(folder)
+        path.mkdir(parents=True, exist_ok=True)
+        for name, data in self.files.items():
+            (path / name).write_bytes(data)
+        text = json.dumps(self.document, indent=2, ensure_ascii=False)
+        (path / "result.json").write_text(text + "\n", "utf-8")
+
+    def _picture(self, part: str) -> Image.Image:
+        name = next(name for name in self.files if name.partition(".")[0] == part)
+        picture = Image.open(io.BytesIO(self.files[name]))
+        picture.load()
+        return picture

@@ -1,0 +1,135 @@
+"""Images and pairs as they are sent: from files, bytes, PIL images and arrays."""
+
+from __future__ import annotations
+
+import io
+import os
+import tarfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+Picture: TypeAlias = "str | Path | bytes | Image.Image | NDArray[np.uint8]"
+"""A file, its content, or an image in memory."""
+
+Pairs: TypeAlias = "str | Path | Mapping[str, Picture | tuple[Picture, Picture]] | Sequence[Picture | tuple[Picture, Picture]]"  # noqa: E501
+"""A folder with y/ and perhaps x/, an archive of such a folder, or truths Y, or tuples (X, Y)."""
+
+_CHUNK = 1024 * 1024
+_BLOCK = tarfile.BLOCKSIZE
+
+
+def content(picture: Picture) -> bytes:
+    """The picture as a file; images in memory become PNG."""
+    if isinstance(picture, bytes):
+        return picture
+    if isinstance(picture, (str, Path)):
+        return Path(picture).read_bytes()
+    out = io.BytesIO()
+    found = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
+    found.save(out, "PNG", compress_level=1)
+    return out.getvalue()
+
+
+def archive_of(pairs: Pairs, on_sent: Callable[[int, int], None] | None = None) -> IO[bytes] | Tar:
+    """What is sent of pairs; a folder stays on the disk and is packed while it is sent."""
+    if isinstance(pairs, (str, Path)):
+        path = Path(pairs)
+        if not path.is_dir():
+            return path.open("rb")
+        return Tar({p.relative_to(path).as_posix(): p for p in _files(path)}, on_sent)
+    named = pairs.items() if isinstance(pairs, Mapping) else enumerate(pairs)
+    members: dict[str, Path | bytes] = {}
+    for name, pair in named:
+        label = name if isinstance(name, str) else f"{name:06}"
+        x, y = pair if isinstance(pair, tuple) else (None, pair)
+        members[f"y/{label}.png"] = content(y)
+        if x is not None:
+            members[f"x/{label}.png"] = content(x)
+    return Tar(members, on_sent)
+
+
+class Tar:
+    """A tar archive as a file to read, made while it is read; it can be read again from the start.
+
+    members: what is in it, by name. on_sent is told (bytes read, all bytes).
+    """
+
+    def __init__(
+        self,
+        members: Mapping[str, Path | bytes],
+        on_sent: Callable[[int, int], None] | None = None,
+    ) -> None:
+        self._members = [(_header(name, data), data) for name, data in members.items()]
+        self._size = sum(len(info.tobuf()) + _padded(info.size) for info, _ in self._members)
+        self._size += 2 * _BLOCK
+        self._on_sent = on_sent
+        self._chunks, self._left, self._done = self._made(), b"", 0
+
+    def read(self, size: int = -1) -> bytes:
+        """The next bytes, as many as are at hand, at most `size`; b"" at the end."""
+        if not self._left:
+            self._left = next(self._chunks, b"")
+        take = len(self._left) if size < 0 else size
+        data, self._left = self._left[:take], self._left[take:]
+        self._done += len(data)
+        if data and self._on_sent is not None:
+            self._on_sent(self._done, self._size)
+        return data
+
+    def tell(self) -> int:
+        """How many bytes have been read."""
+        return self._done
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """To the start; to the end only to ask for the size."""
+        if whence == os.SEEK_END:
+            return self._size
+        if offset == 0:
+            self._rewind()
+        return offset
+
+    def _rewind(self) -> None:
+        self._chunks, self._left, self._done = self._made(), b"", 0
+
+    def _made(self) -> Iterator[bytes]:
+        for info, data in self._members:
+            yield info.tobuf()
+            yield from [data] if isinstance(data, bytes) else _read(data, info.size)
+            yield bytes(_padded(info.size) - info.size)
+        yield bytes(2 * _BLOCK)
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    for base, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield from (Path(base) / name for name in sorted(files) if not name.startswith("."))
+
+
+def _header(name: str, data: Path | bytes) -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.size = len(data) if isinstance(data, bytes) else data.stat().st_size
+    return info
+
+
+def _read(path: Path, size: int) -> Iterator[bytes]:
+    left = size
+    with path.open("rb") as source:
+        while left and (chunk := source.read(min(_CHUNK, left))):
+            left -= len(chunk)
+            yield chunk
+    if left:
+        raise OSError(0, "It became shorter while it was sent", str(path))
+
+
+def _padded(size: int) -> int:
+    return -(-size // _BLOCK) * _BLOCK
+
+
+def form(**fields: Any) -> dict[str, str]:
+    """The fields that are set, as a form sends them."""
+    return {name: str(value) for name, value in fields.items() if value is not None}
