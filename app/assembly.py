@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Mapping
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 
 import structlog
@@ -26,6 +26,7 @@ from app.serving.pipeline import Work
 from app.serving.service import Observer, UpscaleService
 from app.settings import Settings
 from app.stores.base import JobKind, Stores
+from app.stores.folders import held
 from app.stores.open import open_stores
 from app.system import memory_limit
 from app.telemetry.export import exporting
@@ -130,6 +131,29 @@ async def open_parts(
     return Parts(settings, stores, upscalers, calibrations, service, queue, canaries, monitor)
 
 
+@contextmanager
+def alone(settings: Settings) -> Iterator[None]:
+    """Run jobs of a queue in memory as the only process, which they would otherwise be taken from.
+
+    Raises:
+        ConfigError: the store is shared, or another gateway runs on the data folder.
+    """
+    if not (settings.gateway_runs_jobs and settings.queue.startswith("memory:")):
+        yield
+        return
+    if settings.store.startswith(("redis:", "rediss:")):
+        raise ConfigError(
+            "queue=memory:// with a store on Redis would run the jobs of every gateway in each of "
+            "them: set TRUSTSCALE_QUEUE to redis://… and start trustscale jobs."
+        )
+    taken = (
+        f"Another gateway runs on the data folder {settings.data_dir}. Give this one a folder of "
+        "its own, or share a Redis: TRUSTSCALE_STORE and TRUSTSCALE_QUEUE."
+    )
+    with held(settings.data_dir / "gateway.lock", taken):
+        yield
+
+
 async def check_start(settings: Settings) -> None:
     """Try what a start needs, so that a mistake is one line before a server runs.
 
@@ -137,6 +161,7 @@ async def check_start(settings: Settings) -> None:
         ConfigError: a setting, folder, database or model that cannot be used.
     """
     async with AsyncExitStack() as stack:
+        stack.enter_context(alone(settings))
         stack.enter_context(exporting(settings.otlp_endpoint, "trustscale-gateway"))
         _queue(settings, await _open_stores(settings, stack))
         for config in settings.upscalers:

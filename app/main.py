@@ -36,7 +36,7 @@ from app.api.document import finished, operation_id
 from app.api.limits import open_limits
 from app.api.middleware import RequestContext
 from app.api.reference import add_reference
-from app.assembly import Build, Parts, open_parts, report_calibrations
+from app.assembly import Build, Parts, alone, open_parts, report_calibrations
 from app.calibration.admin import CalibrationAdmin
 from app.calibration.sweep import remove_orphans
 from app.errors import TrustscaleError
@@ -166,6 +166,7 @@ async def _start(
     settings: Settings, metrics: Metrics, stack: AsyncExitStack, build: Build | None
 ) -> State:
     """Open everything and start what runs beside the requests."""
+    stack.enter_context(alone(settings))
     parts = await open_parts(settings, stack, build, metrics)
     await report_calibrations(parts)
     await stack.enter_async_context(_sweeping(parts.stores, settings.job_ttl_s))

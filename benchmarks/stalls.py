@@ -6,9 +6,9 @@ something was disturbed must not be.
 
 - one, two workers stalled: 8 times for 6 s (SIGSTOP), in turn, while a calibration of 4 pairs of
   60 s each runs.
-- gateway killed: the only process (memory:// and SQLite), 12 times every 5 s, with 24 upscalings of
-  1 s and 3 calibrations of 12 pairs of 1 s each accepted.
-- worker killed: the same with two workers on Redis, one of which is killed 14 times.
+- gateway killed: the only process (memory:// and SQLite), 12 times, 2 to 5 s after it has begun to
+  work, with 24 upscalings of 1 s and 3 calibrations of 12 pairs of 1 s each accepted.
+- worker killed: the same with two workers on Redis, one of which is killed 14 times, every 2 to 5 s.
 - poison: a pair that kills its worker, among 12; given up after which death, and whether it is the
   one that is named.
 """
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import random
 import signal
 import tempfile
 from collections.abc import Awaitable, Callable
@@ -31,7 +32,7 @@ from tests.servers import RedisServer
 LEASE_S = 3.0
 STALLS, STALL_S, LONG_PAIR_S = 8, 6.0, 60.0
 UPSCALES, CALIBRATIONS, PAIRS, WORK_S = 24, 3, 12, 1.0
-KILL_EVERY_S = 5.0
+KILLED_AFTER_S = (2.0, 5.0)
 
 Row = list[str]
 
@@ -40,20 +41,30 @@ class Watched(Bench):
     """A bench whose workers write what they start into a file."""
 
     async def accepted(
-        self, *, upscales: int, calibrations: int, pairs: int, **asked: object
+        self, upscales: int, calibrations: int, pairs: int, seconds: float, kill: str = ""
     ) -> None:
-        """Submit jobs, and wait until something is started."""
-        log = self.folder / "starts"
-        for number in range(upscales):
-            await self.queue.submit(new_job(f"u{number}", "upscale", log, **asked))
-        for number in range(calibrations):
-            await self.queue.submit(new_job(f"c{number}", "calibration", log, pairs=pairs, **asked))
-        while not starts(log):  # noqa: ASYNC110 - other processes write it
+        """Submit jobs, and wait until something is started; `kill` names a poison pair."""
+        for k in range(upscales):
+            job = new_job(f"u{k}", "upscale", self.folder / f"u{k}.starts", seconds=seconds)
+            await self.queue.submit(job)
+        for k in range(calibrations):
+            asked = {"pairs": pairs, "seconds": seconds, "kill": kill}
+            log = self.folder / f"c{k}.starts"
+            await self.queue.submit(new_job(f"c{k}", "calibration", log, **asked))
+        while not list(self.folder.glob("*.starts")):  # noqa: ASYNC110 - others write them
             await asyncio.sleep(0.05)
 
     async def jobs(self, names: list[str]) -> list[JobStatus]:
         """The jobs after their end."""
         return [await self._ended(name) for name in names]
+
+    async def is_done(self) -> bool:
+        """Whether nothing is left to do."""
+        return not await self.stores.jobs.unfinished()
+
+    def begun(self) -> int:
+        """How often anything was begun."""
+        return sum(starts(log).total() for log in self.folder.glob("*.starts"))
 
     def again(self) -> int:
         """How many starts were not the first one of their piece."""
@@ -84,7 +95,11 @@ async def killed(kills: int, *, on_redis: bool) -> Row:
         async with bench.ready(workers=2 if on_redis else 1):
             await bench.accepted(UPSCALES, CALIBRATIONS, PAIRS, WORK_S)
             for _ in range(kills):
-                await asyncio.sleep(KILL_EVERY_S)
+                begun = bench.begun()
+                if not on_redis:  # the time that it takes to start is not the time of its work
+                    while bench.begun() == begun and not await bench.is_done():
+                        await asyncio.sleep(0.05)
+                await asyncio.sleep(random.uniform(*KILLED_AFTER_S))
                 bench.workers.pop(0).kill()
                 bench.start_worker()
             names = [*(f"u{k}" for k in range(UPSCALES)), *(f"c{k}" for k in range(CALIBRATIONS))]

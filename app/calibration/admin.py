@@ -271,7 +271,7 @@ class CalibrationAdmin:
         label = await asyncio.to_thread(decode_label, data, shape)
         png = await asyncio.to_thread(png_mask, label)
         version = await labels.save(self.stores.spool, job.id, pair.info.name, png, seen=seen)
-        if (await self.stores.jobs.get(job.id)).state is not JobState.AWAITING_LABELS:
+        if await labels.is_late(self.stores.spool, job.id, pair.info.name, version):
             raise Conflict("The labels were finished before this one came; it does not count.")
         return version
 

@@ -49,7 +49,21 @@ async def read(spool: Spool, job: str, name: str) -> tuple[bytes, int]:
 
 async def freeze(spool: Spool, job: str) -> None:
     """Settle which versions the calibration is made with: those that are the newest now."""
-    await spool.put(job, _USED, json.dumps(versions(await spool.names(job))).encode())
+    settled: dict[str, int] | None = None
+    # Who saves a label looks after that whether all is settled; so a label that is not seen here,
+    # the second time, is told to be late.
+    while (present := versions(await spool.names(job))) != settled:
+        await spool.put(job, _USED, json.dumps(present).encode())
+        settled = present
+
+
+async def is_late(spool: Spool, job: str, name: str, version: int) -> bool:
+    """Whether the labels were settled without this version."""
+    try:
+        found: dict[str, int] = json.loads(await spool.get(job, _USED))
+    except NotFound:
+        return False
+    return found.get(name) != version
 
 
 async def frozen(spool: Spool, job: str) -> Mapping[str, int]:

@@ -5,8 +5,8 @@ dies leaves its name at what it was doing, and at nothing else (`JobStore.start`
 the piece again knows how many have died in the act of it:
 
 - Names of workers that are alive do not count. One of them slept, and another took its work over.
-- A piece at which a name was left is a suspect and runs alone in its process. What was beside it
-  when a worker died is innocent, ends, and is forgiven.
+- A piece at which a name was left is a suspect and runs alone in its process, before others. What
+  was beside it when a worker died is innocent, ends, and is forgiven.
 - After `MOST_DEATHS` the piece is given up, and named.
 """
 
@@ -88,26 +88,32 @@ class _NotKept(Exception):
 
 
 class Turns:
-    """Lets any number of pieces run side by side, or one suspect alone. Suspects go first."""
+    """Lets any number of pieces run side by side, or one suspect alone.
+
+    Suspects go first, and of them the one at which most have died: where processes are killed from
+    outside again and again, it ends before it is hit once more, and is forgiven.
+    """
 
     def __init__(self) -> None:
         self._changed = asyncio.Condition()
         self._running = 0
         self._is_alone = False
-        self._suspects = 0
+        self._suspects: list[int] = []
 
     @asynccontextmanager
-    async def take(self, *, alone: bool) -> AsyncIterator[None]:
-        """Wait for the turn and hold it."""
+    async def take(self, deaths: int) -> AsyncIterator[None]:
+        """Wait for the turn of a piece and hold it; it is a suspect if there were deaths."""
         async with self._changed:
-            self._suspects += alone
+            if deaths:
+                self._suspects.append(deaths)
             try:
-                await self._changed.wait_for(lambda: self._is_free(alone=alone))
+                await self._changed.wait_for(lambda: self._is_free(deaths))
             finally:
-                self._suspects -= alone
+                if deaths:
+                    self._suspects.remove(deaths)
                 self._changed.notify_all()
             self._running += 1
-            self._is_alone = alone
+            self._is_alone = deaths > 0
         try:
             yield
         finally:
@@ -116,9 +122,9 @@ class Turns:
                 self._is_alone = False
                 self._changed.notify_all()
 
-    def _is_free(self, *, alone: bool) -> bool:
-        if alone:
-            return self._running == 0
+    def _is_free(self, deaths: int) -> bool:
+        if deaths:
+            return self._running == 0 and deaths == max(self._suspects)
         return not self._is_alone and not self._suspects
 
 
@@ -194,7 +200,7 @@ class Acts:
     async def _act(self, job_id: str, unit: str) -> AsyncIterator[Job | None]:
         """Hold the turn of a piece and be in the act; None if there is nothing to do."""
         others = await self._insist(lambda: self.jobs.acts(job_id, unit)) - {self.owner}
-        async with self._turns.take(alone=bool(others)):
+        async with self._turns.take(len(others)):
             status = await self._insist(lambda: self.jobs.start(job_id, unit, self.owner))
             if status is None:
                 yield None

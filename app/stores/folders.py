@@ -8,6 +8,7 @@ mean something to the file system, and every name of a person's file is allowed.
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import shutil
 import time
@@ -32,6 +33,9 @@ NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS
 
 # A folder that only its owner may enter.
 PRIVATE = 0o700
+
+# What a file system answers that has no locks.
+NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
 
 # The limit of every usual file system for one path component.
 COMPONENT_BYTES = 255
@@ -144,6 +148,29 @@ def _write_new(path: Path, data: bytes) -> bool:
             path.unlink()
         raise
     return True
+
+
+@contextmanager
+def held(path: Path, taken: str) -> Iterator[None]:
+    """Hold a lock on a file, which ends with this process at the latest.
+
+    Raises:
+        ConfigError: with the text `taken`, if another process holds it; or it cannot be made.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("ab")
+    except OSError as error:
+        raise ConfigError(f"The file {path} cannot be written: {error.strerror}.") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ConfigError(taken) from error
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+        yield
 
 
 def remove_folder(folder: Path) -> bool:

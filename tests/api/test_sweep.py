@@ -27,7 +27,7 @@ def test_ended_jobs(start, tmp_path, monkeypatch):
     response = admin.post_files(truth_files(2))
     made = admin.made(response)
     job = response.headers["location"]
-    start(job_ttl_s=0.1)
+    start(job_ttl_s=0.1, run_jobs=False)
     aside(_gone(admin.client, job))
     aside(until(lambda: not list((tmp_path / "spool").glob("job-*"))))
     assert admin.get(f"/{made['id']}")["n"] == 2

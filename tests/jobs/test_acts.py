@@ -19,38 +19,38 @@ from tests.jobs.work import new_job
 
 class TestTurns:
     async def test_a_suspect_is_alone(self):
-        """Ordinary units run side by side; a suspect waits for them, and they for it."""
+        """Ordinary pieces run side by side, suspects alone, the one with most deaths first."""
         turns = Turns()
         running: set[str] = set()
         together: list[frozenset[str]] = []
 
-        async def unit(name: str, *, alone: bool) -> None:
-            async with turns.take(alone=alone):
+        async def unit(name: str, deaths: int) -> None:
+            async with turns.take(deaths):
                 running.add(name)
                 together.append(frozenset(running))
                 for _ in range(10):  # turns of the loop, in which all come in that may
                     await asyncio.sleep(0)
                 running.remove(name)
 
-        names = [("a", False), ("b", False), ("S", True), ("c", False), ("T", True), ("d", False)]
-        await asyncio.gather(*(unit(name, alone=alone) for name, alone in names))
+        names = [("a", 0), ("b", 0), ("S", 1), ("c", 0), ("T", 2), ("d", 0)]
+        await asyncio.gather(*(unit(*piece) for piece in names))
         assert frozenset("ab") in together
         assert [group for group in together if group & set("ST")] == [
-            frozenset("S"),
             frozenset("T"),
+            frozenset("S"),
         ]
         assert frozenset("cd") in together
 
     async def test_a_waiting_one_can_be_cancelled(self):
         """A suspect that gives up waiting holds nobody up."""
         turns = Turns()
-        async with turns.take(alone=False):
-            waiting = asyncio.create_task(turns.take(alone=True).__aenter__())
+        async with turns.take(0):
+            waiting = asyncio.create_task(turns.take(1).__aenter__())
             await asyncio.sleep(0)
             waiting.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await waiting
-            async with asyncio.timeout(60), turns.take(alone=False):
+            async with asyncio.timeout(60), turns.take(0):
                 pass
 
 
