@@ -8,7 +8,8 @@ something was disturbed must not be.
   60 s each runs.
 - gateway killed: the only process (memory:// and SQLite), 12 times, 2 to 5 s after it has begun to
   work, with 24 upscalings of 1 s and 3 calibrations of 12 pairs of 1 s each accepted.
-- worker killed: the same with two workers on Redis, one of which is killed 14 times, every 2 to 5 s.
+- worker killed: the same with two workers on Redis, of which one is killed every 2 to 5 s, 14
+  times.
 - poison: a pair that kills its worker, among 12; given up after which death, and whether it is the
   one that is named.
 """
@@ -97,7 +98,7 @@ async def killed(kills: int, *, on_redis: bool) -> Row:
             for _ in range(kills):
                 begun = bench.begun()
                 if not on_redis:  # the time that it takes to start is not the time of its work
-                    while bench.begun() == begun and not await bench.is_done():
+                    while bench.begun() == begun and not await bench.is_done():  # noqa: ASYNC110
                         await asyncio.sleep(0.05)
                 await asyncio.sleep(random.uniform(*KILLED_AFTER_S))
                 bench.workers.pop(0).kill()

@@ -105,7 +105,7 @@ class WaitingPair:
 class CalibrationHandler:
     """Runs calibration jobs (`app.jobs.handlers.FanOut`).
 
-    Of the upscalers in `watched`, canaries are kept.
+    Of the upscalers in `watched`, canaries are kept; of the pairs pictures, if asked for.
     """
 
     def __init__(
@@ -114,11 +114,14 @@ class CalibrationHandler:
         calibrations: Calibrations,
         spool: Spool,
         watched: Collection[str] = (),
+        *,
+        keeps_pictures: bool = True,
     ) -> None:
         self.upscalers = upscalers
         self.calibrations = calibrations
         self.spool = spool
         self.watched = watched
+        self.keeps_pictures = keeps_pictures
 
     async def units(self, job: Job) -> Sequence[str]:
         """One unit per pair."""
@@ -139,7 +142,7 @@ class CalibrationHandler:
             if fidelity.needs_label(request.pipeline.fidelity):
                 return await self._semantic(job.id, request, pair, upscaler, canary)
             measurement = await measure_samples(upscaler, pair, request.pipeline, canary=canary)
-            await pictures.keep(self.spool, job.id, unit, pair.x, measurement.prediction)
+            await self._keep_pictures(job.id, pair, measurement)
             return _MEASURED + pack(
                 await asyncio.to_thread(reduce_pair, pair, measurement, request.pipeline)
             )
@@ -180,7 +183,8 @@ class CalibrationHandler:
             samples=request.pipeline.samples,
             parent=request.parent,
         )
-        await pictures.link(self.spool, job.id, calibration.id, parent=request.parent)
+        if self.keeps_pictures:
+            await pictures.link(self.spool, job.id, calibration.id, parent=request.parent)
         if request.config.activate:
             await self.calibrations.store.activate(calibration.id, job=job.id)
         return f"/v1/admin/calibrations/{calibration.id}"
@@ -226,6 +230,10 @@ class CalibrationHandler:
             return None
         return CanaryTaker(self.spool, job, name)
 
+    async def _keep_pictures(self, job: str, pair: Pair, measurement: Measurement) -> None:
+        if self.keeps_pictures:
+            await pictures.keep(self.spool, job, pair.name, pair.x, measurement.prediction)
+
     async def _load(self, job: str, request: CalibrationRequest, name: str) -> Pair:
         y = await self.spool.get(job, f"y/{name}")
         x = await self.spool.get(job, f"x/{name}") if request.pair(name)["x"] else None
@@ -265,12 +273,13 @@ class CalibrationHandler:
         measurement = await self._first(job, pair, measurement)
         sha256 = image_digest(measurement.prediction)
         asked = request.pair(pair.name)
-        if asked["label"] and (reason := wrong_prediction(asked["prediction"], sha256)):
+        claimed = asked["prediction"]  # the command line takes labels that claim nothing
+        if asked["label"] and claimed and (reason := wrong_prediction(claimed, sha256)):
             raise BadPairs(reason, items=[])
         if asked["label"]:  # a damaged one is named now, not when all pairs are measured
             label, _ = await labels.read(self.spool, job, pair.name)
             await asyncio.to_thread(decode_label, label, measurement.sigma.shape)
-        await pictures.keep(self.spool, job, pair.name, pair.x, measurement.prediction)
+        await self._keep_pictures(job, pair, measurement)
         document = {
             "info": pair_info(pair, measurement).model_dump(),
             "sigma_quantiles": np.quantile(measurement.sigma, SIGMA_QUANTILES).tolist(),

@@ -1,29 +1,20 @@
-"""Calibrating from files: check every pair, measure each once, keep what is done.
-
-Pairs are checked before the first generation, so a wrong folder costs seconds, not hours. Each
-measured pair is handed to a checkpoint; a run that was killed continues with the pairs that are
-missing.
-"""
+"""Pairs of a folder, checked before anything is generated: a mistake costs seconds, not hours."""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from app.calibration.config import CalibrationConfig
 from app.calibration.folder import PairFiles
-from app.calibration.groups import grouped
-from app.calibration.measure import measure_pair, pack, unpack
 from app.calibration.pairs import SAME_PIXELS, Pair, bad_pairs, duplicates, load_pair
-from app.calibration.record import Calibration, MeasuredPair, Provenance
-from app.canary.keep import CanaryTaker, chosen
 from app.conformal.fidelity import needs_label
 from app.errors import BadImage, BadInput, BadPairs
 from app.sampling.pipeline import Pipeline
 from app.system import usable_cores
-from app.upscalers.base import Upscaler, image_digest
+from app.upscalers.base import image_digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,90 +84,6 @@ def _without(
     items = duplicates(digests, **options)
     again = {item["name"] for item in items}
     return [pair for pair in pairs if pair.files.name not in again], items
-
-
-async def measure_pairs(
-    upscaler: Upscaler,
-    pairs: Sequence[CheckedPair],
-    config: CalibrationConfig,
-    pipeline: Pipeline,
-    *,
-    done: Mapping[str, bytes],
-    checkpoint: Callable[[str, bytes], Awaitable[object]],
-    canary: Callable[[str], CanaryTaker] | None = None,
-    on_progress: Callable[[int, int], None] | None = None,
-) -> list[MeasuredPair]:
-    """Measure the pairs whose key is not in `done`; `checkpoint` keeps each new one.
-
-    `canary` gives what keeps the canary of a pair's name; None: no canaries.
-
-    One pair more than the upscaler takes at once is in work, so that the reduction of one pair
-    overlaps with the generation of the next; memory does not grow with the number of pairs.
-
-    Raises:
-        UpscalerError: of the first pair that failed; what was measured before is kept.
-        BadPairs: a label was drawn on another prediction.
-    """
-    measured = {key: unpack(data) for key, data in done.items()}
-    missing = [pair for pair in pairs if pair.key not in measured]
-    finished = len(pairs) - len(missing)
-    canaries = set(chosen([pair.files.name for pair in pairs])) if canary else set()
-    places = asyncio.Semaphore(upscaler.capabilities.concurrency + 1)
-
-    async def one(pair: CheckedPair) -> None:
-        nonlocal finished
-        async with places:
-            loaded = await asyncio.to_thread(_load, pair.files, config, pipeline)
-            taker = canary(loaded.name) if canary and loaded.name in canaries else None
-            result = await measure_pair(upscaler, loaded, pipeline, canary=taker)
-            await checkpoint(pair.key, pack(result))
-        measured[pair.key] = result
-        finished += 1
-        if on_progress is not None:
-            on_progress(finished, len(pairs))
-
-    if on_progress is not None:
-        on_progress(finished, len(pairs))
-    try:
-        async with asyncio.TaskGroup() as group:
-            for pair in missing:
-                group.create_task(one(pair))
-    except BaseExceptionGroup as errors:
-        raise errors.exceptions[0] from None  # the others were cancelled or fail for the same cause
-    groups = {pair.files.name: pair.files.group for pair in pairs}
-    return grouped([measured[pair.key] for pair in pairs], groups)
-
-
-def finish(
-    measured: Sequence[MeasuredPair],
-    skipped: Sequence[dict[str, str]],
-    config: CalibrationConfig,
-    upscaler: Upscaler,
-    pipeline: Pipeline,
-    provenance: Provenance,
-) -> Calibration:
-    """The calibration of measured pairs."""
-    return Calibration.from_pairs(
-        measured,
-        upscaler=upscaler.name,
-        pipeline=pipeline,
-        name=config.name,
-        default_alpha=config.default_alpha,
-        guarantee=config.guarantee,
-        degradation=config.degradation,
-        seed=config.seed,
-        skipped=skipped,
-        provenance=provenance,
-    )
-
-
-def run_id(pairs: Sequence[CheckedPair], config: CalibrationConfig, pipeline: Pipeline) -> str:
-    """An id that the same pairs under the same settings always get: what a resumed run finds."""
-    digest = hashlib.sha256(pipeline.model_dump_json().encode())
-    digest.update(config.model_dump_json(include={"degradation", "seed"}).encode())
-    for key in sorted(pair.key for pair in pairs):
-        digest.update(key.encode())
-    return f"calibrate-{digest.hexdigest()[:24]}"
 
 
 def _checked(files: PairFiles, config: CalibrationConfig, pipeline: Pipeline) -> CheckedPair:

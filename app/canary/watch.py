@@ -16,10 +16,9 @@ import math
 import random
 import secrets
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any, Literal
 
 import structlog
@@ -27,7 +26,7 @@ import structlog
 from app.calibration.active import Calibrations
 from app.calibration.pairs import PAIR_LIMITS
 from app.canary.evidence import Canary, observe
-from app.canary.keep import CanaryTaker, Kept, answer, input_of, load, save
+from app.canary.keep import Kept, answer, input_of, load, save
 from app.errors import CalibrationMismatch, TrustscaleError, UpscalerError
 from app.images.decode import decode
 from app.sampling.measure import SPARES
@@ -95,10 +94,6 @@ class CanaryWatch:
         self._interval_s = interval_s
         self._timeout_s = timeout_s
         self._seen: dict[str, _Seen] = {}
-
-    def taker(self, upscaler: str, job: str) -> Callable[[str], CanaryTaker] | None:
-        """What keeps the canary of a pair while a calibration is being made; None: not watched."""
-        return partial(CanaryTaker, self._spool, job) if upscaler in self.policies else None
 
     async def check(self, upscaler: str, calibration: str) -> list[str]:
         """Warnings that an answer under this calibration must carry.

@@ -12,9 +12,9 @@ from pydantic import ValidationError
 from app.calibration import file
 from app.calibration.config import CalibrationConfig
 from app.calibration.folder import find_pairs
-from app.calibration.record import Calibration, Provenance
-from app.calibration.run import check_pairs, finish, measure_pairs, run_id
-from app.canary import keep as canaries
+from app.calibration.here import Here
+from app.calibration.record import Calibration
+from app.calibration.run import check_pairs
 from app.cli.calibrations import (
     DeltaOption,
     GuaranteeOption,
@@ -24,9 +24,10 @@ from app.cli.calibrations import (
     summary,
 )
 from app.cli.local import local, progress_bar
-from app.cli.remote import KeyOption, Remote, ServerOption, calibrate_remotely
+from app.cli.remote import INTERRUPTED, KeyOption, Remote, ServerOption, calibrate_remotely
 from app.conformal.fidelity import metric_names
 from app.errors import BadRequest
+from app.problems import problem_of
 from app.sampling.pipeline import learn
 from app.settings import KEY_VARIABLE
 
@@ -136,8 +137,11 @@ def calibrate(
     if server is not None:
         _run_remotely(folder, group_by, config, export, server, key_env, as_json=as_json)
         return
-    provenance = Provenance(note=config.note, attributions=config.attributions)
-    calibration = asyncio.run(_run(folder, config, provenance, group_by))
+    try:
+        calibration = asyncio.run(_run(folder, config, group_by))
+    except KeyboardInterrupt:
+        typer.echo("What is measured is kept; run the same command again to continue.", err=True)
+        raise typer.Exit(INTERRUPTED) from None
     if export is not None:
         export.write_bytes(file.dump(calibration))
     typer.echo(summary(calibration, active=activate, as_json=as_json))
@@ -192,9 +196,7 @@ def _config(**fields: Any) -> CalibrationConfig:
         raise typer.BadParameter(f"{problems}.") from None
 
 
-async def _run(
-    folder: Path, config: CalibrationConfig, provenance: Provenance, group_by: str | None = None
-) -> Calibration:
+async def _run(folder: Path, config: CalibrationConfig, group_by: str | None = None) -> Calibration:
     async with local(many=True) as session:
         upscaler = session.service.upscaler(config.upscaler)
         await learn(upscaler)
@@ -210,30 +212,24 @@ async def _run(
                 pipeline,
                 on_progress=lambda done, _: progress.update(checking, completed=done),
             )
-            run, spool = run_id(pairs.usable, config, pipeline), session.stores.spool
-            kept = [k for k in await spool.names(run) if not k.startswith(canaries.PREFIX)]
-            done = {key: await spool.get(run, key) for key in kept}
             measuring = progress.add_task("measuring pairs", total=len(pairs.usable))
-            measured = await measure_pairs(
+            here = Here(
+                session.settings.data_dir,
+                session.upscalers,
+                session.calibrations,
+                session.stores.spool,
+                problem_of,
+                [*session.canaries.policies],
+            )
+            calibration = await here.make(
                 upscaler,
-                pairs.usable,
+                pairs,
                 config,
                 pipeline,
-                done=done,
-                checkpoint=lambda key, data: spool.put(run, key, data),
-                canary=session.canaries.taker(upscaler.name, run),
                 on_progress=lambda done, _: progress.update(measuring, completed=done),
             )
         for item in pairs.skipped:
             typer.echo(f"skipped {item['name']}: {item['reason']}", err=True)
-        calibration = finish(measured, pairs.skipped, config, upscaler, pipeline, provenance)
-        await canaries.publish(
-            spool,
-            run,
-            calibration.id,
-            fingerprint=pipeline.fingerprint,
-            samples=pipeline.samples,
-        )
-        await session.calibrations.add(calibration, activate=config.activate)
-        await spool.delete(run)
+        if config.activate:
+            await session.calibrations.store.activate(calibration.id)
         return calibration

@@ -39,13 +39,27 @@ class SqliteJobs:
         self._database = database
 
     async def create(self, job: Job) -> JobStatus:
-        return await self._database.write(lambda c: _insert(c, job, "INSERT OR IGNORE"))
+        return await self._database.write(lambda c: _insert(c, job))
 
     async def renew(self, job: Job) -> JobStatus:
         """Store a job anew under its id, as it is given; what was recorded under it is kept."""
-        return await self._database.write(
-            lambda c: _insert(c, job, "INSERT OR REPLACE"),
-        )
+
+        def store(c: sqlite3.Connection) -> JobStatus:
+            kept = c.execute(
+                "SELECT job, unit, value FROM job_record WHERE job = ?", (job.id,)
+            ).fetchall()
+            acts = c.execute("SELECT * FROM job_act WHERE job = ?", (job.id,)).fetchall()
+            c.execute("DELETE FROM job WHERE id = ?", (job.id,))
+            status = _insert(c, job)
+            c.executemany("INSERT INTO job_record VALUES (?, ?, ?)", kept)
+            c.executemany("INSERT INTO job_act VALUES (?, ?, ?)", acts)
+            return status
+
+        return await self._database.write(store)
+
+    async def forget(self, job: str) -> None:
+        """Remove a job with all that is its own."""
+        await self._database.write(lambda c: c.execute("DELETE FROM job WHERE id = ?", (job,)))
 
     async def get(self, job: str) -> JobStatus:
         return await self._database.read(lambda c: _select(c, job))
@@ -262,7 +276,7 @@ _COLUMNS: Final = (
 )
 
 
-def _insert(c: sqlite3.Connection, job: Job, how: str) -> JobStatus:
+def _insert(c: sqlite3.Connection, job: Job) -> JobStatus:
     row = (
         job.id,
         job.kind,
@@ -278,8 +292,9 @@ def _insert(c: sqlite3.Connection, job: Job, how: str) -> JobStatus:
         json.dumps(job.about),
     )
     marks = ", ".join("?" * len(row))
-    c.execute(f"{how} INTO job ({_COLUMNS}) VALUES ({marks})", row)
-    c.execute(f"{how} INTO job_request VALUES (?, ?)", (job.id, json.dumps(job.request)))
+    c.execute(f"INSERT OR IGNORE INTO job ({_COLUMNS}) VALUES ({marks})", row)  # noqa: S608
+    request = (job.id, json.dumps(job.request))
+    c.execute("INSERT OR IGNORE INTO job_request VALUES (?, ?)", request)
     return _select(c, job.id)
 
 

@@ -4,51 +4,63 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import shutil
 
 import numpy as np
 import pytest
 
+from app.calibration.active import Calibrations
 from app.calibration.config import CalibrationConfig
 from app.calibration.folder import find_pairs
+from app.calibration.here import Here, NotFinished, run_id
 from app.calibration.measure import measure_pair, pack, unpack
 from app.calibration.pairs import load_pair
-from app.calibration.record import Calibration, Provenance
-from app.calibration.run import check_pairs, finish, measure_pairs, run_id
-from app.errors import BadCalibration, BadPairs, DegenerateSamples, UpscalerFailed
+from app.calibration.record import Calibration
+from app.calibration.run import check_pairs
+from app.errors import BadCalibration, BadPairs, ConfigError, UpscalerRejected
+from app.problems import problem_of
 from app.sampling.measure import measure
+from app.stores.open import open_stores
 from app.upscalers.base import Capabilities, Source, image_digest
 from tests.factories import calibration_of, encoded, photo, truths
 from tests.fakes import FakeUpscaler
+from tests.waiting import until
 
 CONFIG = CalibrationConfig(samples=4)
 
 
-class Killed(Exception):
-    """The process ends here."""
-
-
 class Run:
-    """One run over a folder; what it keeps survives it."""
+    """Runs over a folder, as the command line makes them; what they keep survives them."""
 
-    def __init__(self, folder, config=CONFIG):
+    def __init__(self, place, folder, config=CONFIG):
+        self.place = place
         self.folder = folder
         self.config = config
-        self.kept = {}
 
-    async def __call__(self, upscaler, *, files=None, die_after=None):
+    async def __call__(self, upscaler, *, files=None, on_progress=None):
         pipeline = self.config.pipeline(upscaler)
         pairs = await check_pairs(files or find_pairs(self.folder), self.config, pipeline)
+        stores = open_stores("sqlite:///", self.place, result_ttl_s=60, max_result_bytes=10**9)
+        calibrations = Calibrations(stores.calibrations)
+        here = Here(self.place, {"fake": upscaler}, calibrations, stores.spool, problem_of)
+        try:
+            return await here.make(upscaler, pairs, self.config, pipeline, on_progress=on_progress)
+        finally:
+            await stores.close()
 
-        async def keep(key, data):
-            if die_after is not None and len(self.kept) == die_after:
-                raise Killed
-            self.kept[key] = data
 
-        measured = await measure_pairs(
-            upscaler, pairs.usable, self.config, pipeline, done=self.kept, checkpoint=keep
-        )
-        return finish(measured, pairs.skipped, self.config, upscaler, pipeline, Provenance())
+class Dying(FakeUpscaler):
+    """Refuses every image after so many samples, for good."""
+
+    def __init__(self, samples):
+        super().__init__(capabilities=Capabilities(concurrency=1))
+        self.samples = samples
+
+    async def generate(self, source, seeds, turn=None):
+        if len(self.calls) >= self.samples:
+            raise UpscalerRejected("The model broke.")
+        return await super().generate(source, seeds, turn)
 
 
 def same(one: Calibration, other: Calibration) -> bool:
@@ -66,22 +78,28 @@ class TestOrder:
         renamed.mkdir()
         for k, path in enumerate(sorted(folder.iterdir())):
             shutil.copy(path, renamed / f"{(3 * k + 5) % 8}-z.png")
-        first = await Run(folder)(FakeUpscaler())
-        again = await Run(folder)(FakeUpscaler(), files=find_pairs(folder)[::-1])
-        other = await Run(renamed)(FakeUpscaler(capabilities=Capabilities(concurrency=1)))
+        first = await Run(tmp_path / "data", folder)(FakeUpscaler())
+        again = await Run(tmp_path / "data", folder)(FakeUpscaler(), files=find_pairs(folder)[::-1])
+        other = await Run(tmp_path / "data", renamed)(
+            FakeUpscaler(capabilities=Capabilities(concurrency=1))
+        )
         assert same(first, again)
         assert same(first, other)
         assert [p.name for p in first.manifest.pairs] == [p.name for p in again.manifest.pairs]
 
     async def test_the_seed_matters(self, tmp_path):
         """Another seed draws other samples."""
-        folder = truths(tmp_path, 4)
+        folder = truths(tmp_path / "photos", 4)
         other = CalibrationConfig(samples=4, seed=1)
-        assert not same(await Run(folder)(FakeUpscaler()), await Run(folder, other)(FakeUpscaler()))
+        made = [
+            await Run(tmp_path / "data", folder, config)(FakeUpscaler())
+            for config in (CONFIG, other)
+        ]
+        assert not same(*made)
 
     async def test_the_record(self, tmp_path):
         """The calibration says what it was made of."""
-        made = await Run(truths(tmp_path, 3))(FakeUpscaler())
+        made = await Run(tmp_path / "data", truths(tmp_path / "photos", 3))(FakeUpscaler())
         assert made.n == 3
         assert made.curve.min_alpha == made.bound / 4
         assert made.manifest.upscaler == "fake"
@@ -113,26 +131,32 @@ class TestLabels:
     async def labelled(self, tmp_path, claim):
         """A semantic run over two labelled pairs; `claim` makes what predictions.json says."""
         config = CalibrationConfig(samples=4, fidelity={"metric": "semantic"})
-        truths(tmp_path / "y", 2)
-        (tmp_path / "labels").mkdir()
+        folder = tmp_path / "photos"
+        truths(folder / "y", 2)
+        (folder / "labels").mkdir()
         digests = {}
         for k in range(2):
-            (tmp_path / "labels" / f"{k:03}.png").write_bytes(encoded(photo(9, 48, 48)))
-            file = (tmp_path / "y" / f"{k:03}.png").read_bytes()
+            (folder / "labels" / f"{k:03}.png").write_bytes(encoded(photo(9, 48, 48)))
+            file = (folder / "y" / f"{k:03}.png").read_bytes()
             pipeline = config.pipeline(FakeUpscaler())
             pair = load_pair(f"{k:03}", file, None, pipeline, degradation=None, seed=0)
             made = await measure(FakeUpscaler(), Source(pair.x), pipeline, pair.seed)
             digests[pair.name] = image_digest(made.prediction)
-        (tmp_path / "labels" / "predictions.json").write_text(json.dumps(claim(digests)))
-        return await Run(tmp_path, config)(FakeUpscaler())
+        if claim is not None:
+            (folder / "labels" / "predictions.json").write_text(json.dumps(claim(digests)))
+        return await Run(tmp_path / "data", folder, config)(FakeUpscaler())
 
     async def test_drawn_on_these_predictions(self, tmp_path):
         """Labels whose predictions are the ones at hand are used."""
         assert (await self.labelled(tmp_path, lambda digests: digests)).n == 2
 
+    async def test_without_a_claim(self, tmp_path):
+        """Labels in the folder of somebody who says nothing of predictions are used."""
+        assert (await self.labelled(tmp_path, None)).n == 2
+
     async def test_drawn_on_others(self, tmp_path):
         """A label says nothing about another prediction: the pair is named."""
-        with pytest.raises(BadPairs, match="001: the label was not drawn on this prediction"):
+        with pytest.raises(NotFinished, match="001: the label was not drawn on this prediction"):
             await self.labelled(tmp_path, lambda digests: {**digests, "001": "0" * 64})
 
     async def test_a_label_that_is_not_named(self, tmp_path):
@@ -143,72 +167,59 @@ class TestLabels:
 
 class TestResume:
     async def test_only_missing_pairs_are_generated(self, tmp_path):
-        """Killed after k pairs, the second run generates the others, with the same outcome."""
-        folder = truths(tmp_path, 8)
-        whole = await Run(folder)(FakeUpscaler())
-        run = Run(folder)
-        with pytest.raises(Killed):
-            await run(FakeUpscaler(), die_after=3)
-        assert len(run.kept) == 3
-        upscaler = FakeUpscaler()
-        resumed = await run(upscaler)
-        assert len(upscaler.calls) == (8 - 3) * 4
+        """After a failure the same run goes on with the others, with the outcome of a whole one."""
+        folder = truths(tmp_path / "photos", 8)
+        whole = await Run(tmp_path / "other", folder)(FakeUpscaler())
+        run = Run(tmp_path / "data", folder)
+        dying = Dying(12)
+        with pytest.raises(NotFinished, match=r"The model broke\. Run the same command") as caught:
+            await run(dying)
+        kept = int(re.search(r"(\d+) of 8 pairs are kept", caught.value.detail)[1])
+        assert 1 <= kept <= 3
+        upscaler, told = FakeUpscaler(), []
+        resumed = await run(upscaler, on_progress=lambda *step: told.append(step))
+        assert len(upscaler.calls) == (8 - kept) * 4
         assert same(whole, resumed)
-        idle = FakeUpscaler()
-        assert same(whole, await run(idle))
-        assert idle.calls == []
+        assert told[-1] == (8, 8)
+        assert min(done for done, _ in told[1:]) >= kept
+        assert list((tmp_path / "data" / "spool").iterdir()) == []
 
-    async def test_a_failing_pair_keeps_the_others(self, tmp_path):
-        """An error of the model is that error, not a group; measured pairs are kept."""
+    async def test_other_words_for_the_same_pairs(self, tmp_path):
+        """What was measured serves a command with another name or α too."""
+        folder = truths(tmp_path / "photos", 4)
+        with pytest.raises(NotFinished):
+            await Run(tmp_path / "data", folder)(Dying(8))
+        upscaler = FakeUpscaler()
+        config = CONFIG.model_copy(update={"name": "mine", "default_alpha": 0.2})
+        made = await Run(tmp_path / "data", folder, config)(upscaler)
+        assert (made.manifest.name, made.manifest.default_alpha) == ("mine", 0.2)
+        assert len(upscaler.calls) < 4 * 4
 
-        class Moody(FakeUpscaler):
+    async def test_a_file_that_vanished(self, tmp_path):
+        """Files are read where they lie; one that is gone is named."""
+        folder = truths(tmp_path / "photos", 3)
+
+        class Removing(FakeUpscaler):
             async def generate(self, source, seeds, turn=None):
-                if len(self.calls) >= 10:
-                    self.failure = UpscalerFailed("The model broke.")
+                for path in folder.iterdir():
+                    path.unlink()
                 return await super().generate(source, seeds, turn)
 
-        run = Run(truths(tmp_path, 8))
-        with pytest.raises(UpscalerFailed, match="The model broke"):
-            await run(Moody(capabilities=Capabilities(concurrency=1)))
-        kept = len(run.kept)
-        assert 1 <= kept < 8
-        upscaler = FakeUpscaler()
-        assert (await run(upscaler)).n == 8
-        assert len(upscaler.calls) == (8 - kept) * 4
+        with pytest.raises(NotFinished, match="cannot be read"):
+            await Run(tmp_path / "data", folder)(Removing(capabilities=Capabilities()))
 
-    async def test_degenerate_samples_stop_it(self, tmp_path):
-        """Calibration refuses what serving refuses."""
-
-        class Stuck(FakeUpscaler):
-            def sample(self, rgb, seed):
-                return super().sample(rgb, 1)
-
-        with pytest.raises(DegenerateSamples):
-            await Run(truths(tmp_path, 2))(Stuck())
-
-    async def test_progress_counts_what_was_done_before(self, tmp_path):
-        """A resumed run starts where the last one stopped."""
-        folder = truths(tmp_path, 5)
-        run = Run(folder)
-        with pytest.raises(Killed):
-            await run(FakeUpscaler(), die_after=2)
-        pipeline = CONFIG.pipeline(FakeUpscaler())
-        pairs = await check_pairs(find_pairs(folder), CONFIG, pipeline)
-        told = []
-
-        async def keep(key, data):
-            await asyncio.sleep(0)
-
-        await measure_pairs(
-            FakeUpscaler(),
-            pairs.usable,
-            CONFIG,
-            pipeline,
-            done=run.kept,
-            checkpoint=keep,
-            on_progress=lambda *p: told.append(p),
-        )
-        assert told == [(k, 5) for k in range(2, 6)]
+    async def test_twice_at_a_time(self, tmp_path):
+        """Two processes do not pay for the same pairs."""
+        folder = truths(tmp_path / "photos", 2)
+        run = Run(tmp_path / "data", folder)
+        slow = FakeUpscaler(seconds=60)
+        first = asyncio.create_task(run(slow))
+        await until(lambda: slow.calls)
+        with pytest.raises(ConfigError, match="Another process"):
+            await run(FakeUpscaler())
+        first.cancel()
+        await asyncio.wait({first})
+        assert (await run(FakeUpscaler())).n == 2
 
     async def test_the_id_of_a_run(self, tmp_path):
         """Equal pairs and settings find each other; anything that changes σ or D does not."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from app.calibration import file
-from app.errors import UpscalerFailed
+from app.errors import UpscalerRejected
 from app.upscalers.base import Capabilities
 from tests.factories import encoded, photo, truths
 
@@ -54,14 +54,15 @@ class TestCalibrate:
         upscaler.capabilities = Capabilities()
         generate = upscaler.generate
 
-        async def dying(source, seeds):
+        async def dying(source, seeds, turn=None):
             if len(upscaler.calls) >= 13:
-                raise UpscalerFailed("The model broke.")
-            return await generate(source, seeds)
+                raise UpscalerRejected("The model broke.")
+            return await generate(source, seeds, turn)
 
         upscaler.generate = dying
         outcome = run("calibrate", "photos", "--samples", 4)
         outcome.check_error(1, "The model broke.")
+        assert "Run the same command again to continue" in outcome.err
         before = len(upscaler.calls)
         upscaler.generate = generate
         assert run("calibrate", "photos", "--samples", 4, "--json").json["n"] == 6

@@ -1,0 +1,217 @@
+"""A calibration that is made in this process, from files where they lie: the command line's way.
+
+It is the very job of the service (`app/calibration/job.py`), carried by a queue in memory. Its id
+follows from its pairs and settings, and what it has recorded is kept until it has succeeded: so the
+same command, given again, goes on where the last one stopped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import aclosing
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+from uuid import uuid4
+
+from app.calibration.active import Calibrations
+from app.calibration.config import CalibrationConfig
+from app.calibration.job import CalibrationHandler, CalibrationRequest
+from app.calibration.record import Calibration
+from app.calibration.run import CheckedPair, CheckedPairs
+from app.errors import NotFound, TrustscaleError
+from app.jobs.acts import ProblemOf
+from app.jobs.queue import JobQueue
+from app.sampling.pipeline import Pipeline
+from app.stores.base import Job, JobState, JobStatus, Spool
+from app.stores.database import Database
+from app.stores.folders import held
+from app.stores.sqlite_jobs import SqliteJobs
+from app.upscalers.base import Upscaler
+
+DATABASE: Final = "calibrate.sqlite3"
+"""In the data folder: jobs of the command line. A server does not look there."""
+
+
+class NotFinished(TrustscaleError):
+    """The job failed or was interrupted; what is measured is kept."""
+
+
+class Here:
+    """Makes calibrations in this process."""
+
+    def __init__(
+        self,
+        data_dir: Path,
+        upscalers: Mapping[str, Upscaler],
+        calibrations: Calibrations,
+        spool: Spool,
+        problem_of: ProblemOf,
+        watched: Sequence[str] = (),
+    ) -> None:
+        self._data_dir = data_dir
+        self._upscalers = upscalers
+        self._calibrations = calibrations
+        self._spool = spool
+        self._problem_of = problem_of
+        self._watched = watched
+
+    async def make(
+        self,
+        upscaler: Upscaler,
+        pairs: CheckedPairs,
+        config: CalibrationConfig,
+        pipeline: Pipeline,
+        *,
+        on_progress: Callable[[int, int], None] | None = None,
+    ) -> Calibration:
+        """Measure the pairs that are not measured yet, and store the calibration of all.
+
+        Raises:
+            NotFinished: the job failed.
+            ConfigError: another process is making this calibration.
+        """
+        request = CalibrationRequest(
+            config=config.model_copy(update={"activate": False}),
+            pipeline=pipeline,
+            upscaler=upscaler.name,
+            pairs=[_asked(pair) for pair in pairs.usable],
+            skipped=pairs.skipped,
+            created_by="local",
+        )
+        job = Job(
+            id=run_id(pairs.usable, config, pipeline),
+            kind="calibration",
+            created_at=datetime.now(UTC),
+            request=request.to_json(),
+        )
+        spool = _InPlace(self._spool, job.id, _files(pairs.usable))
+        handler = CalibrationHandler(
+            self._upscalers, self._calibrations, spool, self._watched, keeps_pictures=False
+        )
+        taken = "Another process is making this calibration."
+        with held(self._data_dir / f"{job.id}.lock", taken):
+            database = await asyncio.to_thread(Database, self._data_dir / DATABASE)
+            jobs = SqliteJobs(database)
+            try:
+                last = await self._ended(
+                    job, jobs, handler, upscaler.capabilities.concurrency + 1, on_progress
+                )
+                made = await self._made(last, jobs, len(pairs.usable))
+                await jobs.forget(job.id)
+                await self._spool.delete(job.id)
+            finally:
+                await database.close()
+        (self._data_dir / f"{job.id}.lock").unlink(missing_ok=True)
+        return made
+
+    async def _ended(
+        self,
+        job: Job,
+        jobs: SqliteJobs,
+        handler: CalibrationHandler,
+        slots: int,
+        on_progress: Callable[[int, int], None] | None,
+    ) -> JobStatus:
+        """Run the job; its last state. One that was interrupted goes on next time."""
+        stop = asyncio.Event()
+        await jobs.renew(job)
+        async with JobQueue(f"memory://{uuid4().hex}", jobs, problem_of=self._problem_of) as queue:
+            await queue.submit(job)
+            running = asyncio.create_task(
+                queue.run(
+                    {"calibration": handler},
+                    stop=stop,
+                    concurrency={"calibration": slots},
+                    drain_s=0.0,
+                    unfinished=False,
+                )
+            )
+            watching = asyncio.create_task(_watched(jobs, job.id, on_progress))
+            try:
+                await asyncio.wait({running, watching}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                stop.set()
+                watching.cancel()
+                await running
+            return await jobs.get(job.id)
+
+    async def _made(self, last: JobStatus, jobs: SqliteJobs, total: int) -> Calibration:
+        if last.state is JobState.SUCCEEDED and last.result:
+            return await self._calibrations.get(last.result.rsplit("/", 1)[-1])
+        error = last.error or {"detail": f"The job is {last.state}."}
+        kept = len(await jobs.recorded(last.id))
+        raise NotFinished(
+            f"{error['detail']} Run the same command again to continue; {kept} of {total} pairs "
+            "are kept.",
+            items=error.get("items", []),
+        )
+
+
+async def _watched(
+    jobs: SqliteJobs, job: str, on_progress: Callable[[int, int], None] | None
+) -> None:
+    async with aclosing(jobs.watch(job)) as states:
+        async for state in states:
+            if on_progress is not None:
+                on_progress(state.progress.done, state.progress.total)
+
+
+def run_id(pairs: Sequence[CheckedPair], config: CalibrationConfig, pipeline: Pipeline) -> str:
+    """An id that the same pairs under the same settings always get: what a resumed run finds."""
+    digest = hashlib.sha256(pipeline.model_dump_json().encode())
+    digest.update(config.model_dump_json(include={"degradation", "seed"}).encode())
+    for key in sorted(pair.key for pair in pairs):
+        digest.update(key.encode())
+    return f"calibrate-{digest.hexdigest()[:24]}"
+
+
+def _asked(pair: CheckedPair) -> dict[str, object]:
+    """A pair as the request of a job keeps it."""
+    files = pair.files
+    return {
+        "name": files.name,
+        "x": files.x is not None,
+        "label": files.label is not None,
+        "prediction": files.prediction,
+        "group": files.group,
+    }
+
+
+def _files(pairs: Sequence[CheckedPair]) -> dict[str, Path]:
+    """The files of the pairs by the name that they would have in the spool."""
+    return {
+        f"{role}/{pair.files.name}": path
+        for pair in pairs
+        for role, path in (("x", pair.files.x), ("y", pair.files.y), ("labels", pair.files.label))
+        if path is not None
+    }
+
+
+class _InPlace:
+    """A spool that finds the files of one job where they lie: nothing is copied."""
+
+    def __init__(self, spool: Spool, job: str, files: Mapping[str, Path]) -> None:
+        self._spool = spool
+        self._job = job
+        self._files = files
+        self.put = spool.put
+        self.create = spool.create
+        self.delete = spool.delete
+        self.untouched = spool.untouched
+
+    async def get(self, job: str, name: str) -> bytes:
+        """See `Spool.get`."""
+        if job != self._job or name not in self._files:
+            return await self._spool.get(job, name)
+        try:
+            return await asyncio.to_thread(self._files[name].read_bytes)
+        except OSError as error:
+            raise NotFound(f"{self._files[name]} cannot be read: {error.strerror}.") from error
+
+    async def names(self, job: str) -> list[str]:
+        """See `Spool.names`."""
+        there = self._files if job == self._job else ()
+        return sorted({*there, *await self._spool.names(job)})
