@@ -158,7 +158,7 @@ def held(path: Path, taken: str) -> Iterator[None]:
         ConfigError: with the text `taken`, if another process holds it; or it cannot be made.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True, mode=PRIVATE)
         file = path.open("ab")
     except OSError as error:
         raise ConfigError(f"The file {path} cannot be written: {error.strerror}.") from error
