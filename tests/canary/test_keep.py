@@ -12,8 +12,8 @@ from app.assembly import open_parts
 from app.calibration.active import Calibrations
 from app.calibration.admin import CalibrationAdmin
 from app.calibration.config import CalibrationConfig
+from app.calibration.here import NotFinished
 from app.calibration.job import CalibrationHandler, CalibrationRequest
-from app.calibration.record import Provenance
 from app.canary import keep as canaries
 from app.canary.keep import chosen, load, publish
 from app.cli.calibrate import _run
@@ -213,10 +213,10 @@ async def test_command_line(tmp_path, monkeypatch):
         lambda s, stack, **options: open_parts(s, stack, lambda *_: upscaler, **options),
     )
     folder, config = truths(tmp_path / "truths", 10), CalibrationConfig(samples=4)
-    with pytest.raises(UpscalerRejected):
-        await _run(folder, config, Provenance())
+    with pytest.raises(NotFinished, match="Enough"):
+        await _run(folder, config)
     upscaler.failure = None
-    calibration = await _run(folder, config, Provenance())
+    calibration = await _run(folder, config)
     stores = open_stores("sqlite:///", tmp_path / "data", result_ttl_s=9, max_result_bytes=10**9)
     kept = await load(stores.spool, calibration.id)
     assert calibration.n == 10
