@@ -138,7 +138,7 @@ def many() -> Calibration:
     random = np.random.default_rng(0)
     pairs, staircases, quantiles = [], [], []
     for k in range(MERGED):
-        like = k % shipped.n
+        like = k % shipped.pairs
         factor = np.float32(random.uniform(0.5, 2))
         old = shipped.staircases[like]
         levels = np.maximum.accumulate(old.levels * factor)

@@ -46,7 +46,7 @@ async def main(folder: Path, most: int) -> None:
     upscaler = EmbeddedUpscaler("span-x4")
     reference = reference_of(calibration)
     threshold = calibration.curve.threshold(ALPHA)
-    slack = feedback.tolerance([stair.loss_below(threshold) for stair in calibration.staircases])
+    slack = feedback.tolerance(calibration.losses(threshold))
     rows = []
     for kind, degradation in KINDS.items():
         uniform = random.Random(TEST_SEED)

@@ -30,10 +30,9 @@ from app.api.documents import (
 )
 from app.api.forms import check_fields
 from app.api.jobs import JobOut, accepted
-from app.api.pair_forms import MAX_FILE_BYTES, config_of, uploaded
+from app.api.pair_forms import MAX_FILE_BYTES, config_of, naming_of, uploaded
 from app.api.problems import problem_responses
 from app.calibration import file, pictures
-from app.calibration.groups import parse_groups
 from app.calibration.insight import checks, coarser, leaked, run_backtest
 from app.calibration.plot import risk_plot
 from app.canary.keep import forget
@@ -66,6 +65,13 @@ Groups = Annotated[
 ]
 Config = Annotated[
     str, Form(description="JSON; every field has a default.", json_schema_extra=CONFIG)
+]
+Scenes = Annotated[
+    str,
+    Form(
+        description="What belongs together (crops of one photograph, frames of one camera run): "
+        'JSON {NAME: SCENE}, CSV with name,scene, or "folder" where folders are scenes.'
+    ),
 ]
 Group = Annotated[str | None, Query(description="Only the pairs of this group.")]
 
@@ -108,6 +114,7 @@ async def create_calibration(
     key: AdminDep,
     config: Config = "{}",
     groups: Groups = "",
+    scenes: Scenes = "",
     archive: Annotated[UploadFile | None, File(description="zip or tar")] = None,
     x: Annotated[list[UploadFile] | None, File()] = None,
     y: Annotated[list[UploadFile] | None, File()] = None,
@@ -116,7 +123,7 @@ async def create_calibration(
     settings = config_of(config)
     files = uploaded(archive, x, y)
     job = await state.admin.create(
-        settings, files, created_by=f"key {key}", groups=parse_groups(groups)
+        settings, files, created_by=f"key {key}", naming=naming_of(groups, scenes)
     )
     await state.audit("calibration.create", key, job=job.id)
     return accepted(job)
@@ -295,6 +302,7 @@ async def extend_calibration(
     key: AdminDep,
     activate: Annotated[bool, Form()] = False,
     groups: Groups = "",
+    scenes: Scenes = "",
     archive: Annotated[UploadFile | None, File()] = None,
     x: Annotated[list[UploadFile] | None, File()] = None,
     y: Annotated[list[UploadFile] | None, File()] = None,
@@ -306,7 +314,7 @@ async def extend_calibration(
         uploaded(archive, x, y),
         created_by=f"key {key}",
         activate=activate,
-        groups=parse_groups(groups),
+        naming=naming_of(groups, scenes),
     )
     await state.audit("calibration.extend", key, parent=parent.id, job=job.id)
     return accepted(job)

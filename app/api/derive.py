@@ -1,9 +1,9 @@
-"""POST …/{id}/derive: the same pairs under another guarantee."""
+"""POST …/{id}/derive: the same pairs under another guarantee or bound."""
 
 from __future__ import annotations
 
 from fastapi import APIRouter, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.api.deps import AdminDep, AdminRoute, StateDep
 from app.api.documents import CalibrationDetail, detail
@@ -14,14 +14,29 @@ from app.calibration.guarantee import GuaranteeSettings
 router = APIRouter(prefix="/v1/admin/calibrations", tags=["admin"], route_class=AdminRoute)
 
 
+class FidelityIn(BaseModel):
+    """Of the fidelity error, what can be changed without generating."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    bound: float = Field(gt=0, allow_inf_nan=False, description="c: larger errors count as c.")
+
+
 class DeriveIn(BaseModel):
     """What the new calibration differs in."""
 
     model_config = ConfigDict(extra="forbid")
 
-    guarantee: GuaranteeSettings
+    guarantee: GuaranteeSettings | None = Field(None, description="Default: that of the old one.")
+    fidelity: FidelityIn | None = Field(None, description="Default: the bound of the old one.")
     name: str | None = Field(None, max_length=200, description="Default: that of the old one.")
     activate: bool = False
+
+    @model_validator(mode="after")
+    def _says_something(self) -> DeriveIn:
+        if self.guarantee is None and self.fidelity is None:
+            raise ValueError("name a guarantee, or a fidelity with a bound")
+        return self
 
 
 @router.post(
@@ -34,7 +49,7 @@ class DeriveIn(BaseModel):
 async def derive_calibration(
     calibration_id: str, asked: DeriveIn, response: Response, state: StateDep, key: AdminDep
 ) -> CalibrationDetail:
-    """A new calibration with another guarantee, from the stored staircases, at once."""
+    """A new calibration with another guarantee or bound, from the stored staircases, at once."""
     parent = await state.admin.finished(calibration_id)
     if asked.activate:
         # First, or a refusal would leave a calibration behind.
@@ -44,6 +59,7 @@ async def derive_calibration(
         state.stores.spool,
         parent,
         asked.guarantee,
+        bound=asked.fidelity.bound if asked.fidelity else None,
         created_by=f"key {key}",
         name=asked.name,
     )

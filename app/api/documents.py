@@ -13,10 +13,11 @@ from app.api.deps import State
 from app.api.jobs import JobOut
 from app.calibration import pictures
 from app.calibration.guarantee import GuaranteeKind
-from app.calibration.insight import groups_of, thresholds
-from app.calibration.record import Calibration, Provenance
+from app.calibration.insight import classes_of, groups_of, thresholds
+from app.calibration.manifest import Provenance
+from app.calibration.record import Calibration
 from app.errors import UpscalerUnavailable
-from app.images.degrade import Degradation
+from app.images.degrade import MadeBy
 from app.sampling.pipeline import Pipeline, differences
 from app.serving.answer import threshold_json
 from app.stores.base import CalibrationHead, JobState, JobStatus
@@ -107,7 +108,17 @@ class Group(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     group: str
-    n: int
+    n: int = Field(description="Scenes.")
+    pairs: int
+    min_alpha: float
+
+
+class InputClass(BaseModel):
+    """A class of uploads with a curve of its own."""
+
+    name: str
+    title: str
+    n: int = Field(description="Scenes.")
     min_alpha: float
 
 
@@ -129,7 +140,8 @@ class CalibrationDetail(BaseModel):
 
     id: str
     state: Literal["active", "ready"]
-    n: int = Field(description="Pairs.")
+    n: int = Field(description="Scenes.")
+    pairs: int = Field(description="Pairs: several may show one scene.")
     min_alpha: float = Field(description="Below it nothing can be trusted.")
     bound: float = Field(description="B, the largest value the error can take.")
     differences: list[Difference] | None
@@ -139,13 +151,14 @@ class CalibrationDetail(BaseModel):
     created_at: datetime
     pipeline: Pipeline
     default_alpha: float
-    degradation: Degradation | None = Field(description="How X was made; null: it was given.")
+    degradation: MadeBy | None = Field(description="How X was made; null: it was given.")
     seed: int
     skipped: list[Item]
     provenance: Provenance
     guarantee: GuaranteeFacts
     groups: list[Group]
     pictures: bool = Field(description="Whether any pictures of its pairs are kept.")
+    classes: list[InputClass]
     leakage: Leakage | None = None
 
 
@@ -162,6 +175,8 @@ class PairDetail(BaseModel):
     seed: int
     mean_log_sigma: float
     group: str | None
+    scene: str | None = None
+    input_class: str | None = None
     breakpoints: int = Field(description="Of its staircase.")
 
 
@@ -206,6 +221,7 @@ class DominantPair(BaseModel):
     """A pair whose loss is a large share of all losses."""
 
     name: str
+    scene: str | None
     loss: float
     share: float
 
@@ -215,7 +231,8 @@ class Checks(BaseModel):
 
     model_config = ConfigDict(extra="allow")
 
-    n: int
+    n: int = Field(description="Scenes.")
+    pairs: int
     minimal_n: int
     alpha: float
     duplicates: list[Item]
@@ -249,6 +266,7 @@ async def detail(
                 "id": calibration.id,
                 "state": "active" if active == calibration.id else "ready",
                 "n": part.n,
+                "pairs": part.pairs,
                 "min_alpha": part.curve.min_alpha,
                 "bound": calibration.bound,
                 "differences": found,
@@ -259,6 +277,7 @@ async def detail(
                 "guarantee": calibration.guarantee.facts(),
                 "groups": groups_of(calibration),
                 "pictures": kept,
+                "classes": classes_of(part),
             }
         )
 

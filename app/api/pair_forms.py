@@ -1,4 +1,4 @@
-"""The form that brings pairs: its settings, its files and their groups."""
+"""The form that brings pairs: its settings, its files, their groups and scenes."""
 
 from __future__ import annotations
 
@@ -9,9 +9,13 @@ from pydantic import ValidationError
 
 from app.calibration.archive import ArchiveLimits
 from app.calibration.config import CalibrationConfig
+from app.calibration.folder import FOLDER
+from app.calibration.groups import parse_groups, parse_scenes
 from app.calibration.layout import Role
-from app.calibration.uploads import Upload, archive_files, form_file
+from app.calibration.uploads import Naming, Upload, archive_files, form_file
 from app.errors import BadRequest, ImageTooLarge
+
+_TAGS = {(1, "steps"), (1, "mixture")}  # behind "degradation"
 
 MAX_FILE_BYTES = 256 * 1024 * 1024
 
@@ -26,11 +30,28 @@ def config_of(text: str) -> CalibrationConfig:
         return CalibrationConfig.model_validate_json(text)
     except ValidationError as error:
         items = [
-            {"field": ".".join(map(str, item["loc"])) or "config", "reason": item["msg"]}
+            {"field": _field(item["loc"]), "reason": item["msg"]}
             for item in error.errors(include_url=False, include_context=False)
         ]
         detail = "; ".join(f"{item['field']}: {item['reason']}" for item in items)
         raise BadRequest(f"config: {detail}.", fields=items) from error
+
+
+def _field(place: tuple[int | str, ...]) -> str:
+    """The name of a field as JSON has it, without the tag that tells which form it is in."""
+    names = [str(name) for k, name in enumerate(place) if (k, name) not in _TAGS]
+    return ".".join(names) or "config"
+
+
+def naming_of(groups: str, scenes: str) -> Naming:
+    """The groups and scenes of pairs from two fields of a form.
+
+    Raises:
+        BadRequest: neither JSON nor CSV, or a name that cannot be that of a group or scene.
+    """
+    if scenes.strip() == FOLDER:
+        return Naming(parse_groups(groups), scene_folders=True)
+    return Naming(parse_groups(groups), parse_scenes(scenes))
 
 
 def uploaded(

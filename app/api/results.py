@@ -126,6 +126,7 @@ async def _masked(
     """The mask of a stored result for another α, bool [H, W], and what its file says."""
     calibration = await state.calibrations.get(result.calibration)
     sigma = sigma_map(await state.stores.results.blob(result.id, SIGMA), result)
-    of_group = calibration.of_group(result.group)
-    mask = await to_the_end(lambda: of_group.curve.mask(sigma, alpha))
-    return mask, png_text(calibration, alpha, result.group)
+    part_of = result.part_of(calibration)
+    mask = await to_the_end(lambda: part_of.curve.mask(sigma, alpha))
+    kind = result.input_class.name if result.input_class else None
+    return mask, png_text(calibration, alpha, result.group, kind)

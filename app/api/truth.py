@@ -64,7 +64,7 @@ async def tell_truth(
     await state.limits.take(client_name(request, key), "requests")
     result = Result.model_validate_json(await state.stores.results.document(result_id))
     whole = await state.calibrations.stored(result.calibration)
-    calibration = whole.of_group(result.group)
+    calibration = result.part_of(whole)
     cost = truth_footprint(result.height, result.width, calibration.pipeline)
 
     async def measure() -> tuple[Served, Score]:

@@ -26,7 +26,8 @@ from app.monitor.watch import client_digest
 from app.serving.answer import Result
 from app.serving.files import MASK, TRUST, image_file
 from app.serving.job import spooled_request
-from app.serving.pipeline import UpscaleRequest, Work
+from app.serving.pipeline import Work
+from app.serving.request import UpscaleRequest
 from app.stores.base import Job
 from app.stores.uploads import spooled_for
 

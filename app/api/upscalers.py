@@ -9,9 +9,9 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from app.api.deps import ClientDep, StateDep
-from app.api.documents import GuaranteeFacts
+from app.api.documents import GuaranteeFacts, InputClass
 from app.api.problems import problem_responses
-from app.calibration.insight import thresholds
+from app.calibration.insight import classes_of, thresholds
 from app.errors import UpscalerUnavailable
 from app.sampling.defaults import default_samples
 
@@ -40,6 +40,9 @@ class UpscalerOut(BaseModel):
     calibration: str | None
     guarantee: GuaranteeFacts | None = Field(description="Of the active calibration.")
     groups: dict[str, int] = Field(description="Its groups, with the number of pairs of each.")
+    classes: list[InputClass] = Field(
+        description="The classes of uploads that it covers, each with a curve of its own."
+    )
     default: bool
     default_alpha: float | None
     min_alpha: float | None
@@ -59,6 +62,7 @@ async def list_upscalers(state: StateDep, _: ClientDep) -> list[UpscalerOut]:
         active = await state.calibrations.active_id(upscaler.name)
         calibration = await state.calibrations.get(active) if active is not None else None
         table = await asyncio.to_thread(thresholds, calibration) if calibration else []
+        classes = await asyncio.to_thread(classes_of, calibration) if calibration else []
         found.append(
             UpscalerOut(
                 name=upscaler.name,
@@ -69,6 +73,7 @@ async def list_upscalers(state: StateDep, _: ClientDep) -> list[UpscalerOut]:
                 calibration=active,
                 guarantee=GuaranteeFacts(**calibration.guarantee.facts()) if calibration else None,
                 groups=dict(calibration.groups) if calibration else {},
+                classes=[InputClass(**row) for row in classes],
                 default=upscaler.name == state.service.default,
                 default_alpha=calibration.manifest.default_alpha if calibration else None,
                 min_alpha=calibration.curve.min_alpha if calibration else None,

@@ -17,13 +17,20 @@ from app.calibration.active import Calibrations
 from app.calibration.config import CalibrationConfig
 from app.calibration.job import CalibrationRequest, WaitingPair, record_state, waiting_pair
 from app.calibration.layout import Placed
+from app.calibration.manifest import REMOVED
 from app.calibration.pairs import bad_pairs, claimed_predictions, decode_label
-from app.calibration.record import REMOVED, Calibration
-from app.calibration.uploads import Upload, UploadedPairs, check_uploaded, spool_pairs
+from app.calibration.record import Calibration
+from app.calibration.uploads import (
+    Naming,
+    Upload,
+    UploadedPairs,
+    check_labels,
+    check_uploaded,
+    in_variants,
+    spool_pairs,
+)
 from app.canary.keep import inherit
-from app.conformal.fidelity import needs_label
 from app.errors import BadImage, BadInput, BadPairs, Conflict, NotFound
-from app.images.degrade import Degradation
 from app.images.encode import png_mask
 from app.jobs.queue import JobQueue
 from app.sampling.pipeline import Pipeline, guard, learn
@@ -57,9 +64,9 @@ class CalibrationAdmin:
         files: Iterable[Upload],
         *,
         created_by: str,
-        groups: Mapping[str, str] | None = None,
+        naming: Naming | None = None,
     ) -> JobStatus:
-        """Spool and check the pairs, then queue the job; `groups` by name of the pair.
+        """Spool and check the pairs, then queue the job.
 
         Raises:
             BadPairs: some pairs cannot be used and the config says "fail", or none can.
@@ -71,7 +78,7 @@ class CalibrationAdmin:
             config.pipeline(upscaler),
             upscaler,
             files,
-            groups or {},
+            naming or Naming(),
             created_by=created_by,
             parent=None,
         )
@@ -83,7 +90,7 @@ class CalibrationAdmin:
         *,
         created_by: str,
         activate: bool,
-        groups: Mapping[str, str] | None = None,
+        naming: Naming | None = None,
     ) -> JobStatus:
         """A new calibration of the old pairs and new ones; only the new ones are generated for.
 
@@ -101,7 +108,7 @@ class CalibrationAdmin:
             pipeline,
             upscaler,
             files,
-            groups or {},
+            naming or Naming(),
             created_by=created_by,
             parent=calibration,
         )
@@ -109,14 +116,16 @@ class CalibrationAdmin:
     async def without_pair(
         self, calibration: Calibration, name: str, *, created_by: str
     ) -> Calibration:
-        """A new calibration without one pair, from the stored staircases.
+        """A new calibration without one pair, or all that one Y was made into.
+
+        From the stored staircases.
 
         Raises:
             NotFound: it has no such pair.
             Conflict: it has no other pair.
         """
         pairs = calibration.measured_pairs()
-        kept = [pair for pair in pairs if pair.info.name != name]
+        kept = [pair for pair in pairs if name not in {pair.info.name, pair.info.source}]
         if len(kept) == len(pairs):
             raise NotFound(f"The calibration has no pair {name!r}.")
         if not kept:
@@ -300,23 +309,24 @@ class CalibrationAdmin:
         pipeline: Pipeline,
         upscaler: Upscaler,
         files: Iterable[Upload],
-        groups: Mapping[str, str],
+        naming: Naming,
         *,
         created_by: str,
         parent: Calibration | None,
     ) -> JobStatus:
         job_id = f"{_JOB_PREFIX}{secrets.token_urlsafe(15)}"
-        known = [(p.name, p.y_sha256) for p in parent.manifest.pairs] if parent else []
+        known = {p.source: p.y_sha256 for p in parent.manifest.pairs} if parent else {}
         try:
             found = await spool_pairs(files, self.stores.spool, job_id)
-            usable, items = _usable(found, config, pipeline, groups, known)
+            usable, items = _usable(found, config, pipeline, naming, [*known.items()])
             if parent is not None:
                 _check_same_origin(parent, given=usable[0]["x"])
         except BaseException:
             await self.stores.spool.delete(job_id)
             raise
-        made_by = None if usable[0]["x"] else config.degradation or Degradation()
+        made_by = None if usable[0]["x"] else config.input_made_by(pipeline)
         config = config.model_copy(update={"degradation": made_by})
+        usable = in_variants(usable, made_by)
         request = CalibrationRequest(
             config=config,
             pipeline=pipeline,
@@ -348,16 +358,16 @@ def _usable(
     found: UploadedPairs,
     config: CalibrationConfig,
     pipeline: Pipeline,
-    groups: Mapping[str, str],
+    naming: Naming,
     known: Sequence[tuple[str, str]],
 ) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
     """The pairs that can be used and the items that cannot, as far as the config allows any."""
-    usable, items = check_uploaded(found, pipeline, groups, known)
+    usable, items = check_uploaded(found, pipeline, naming, known)
     if items and (config.on_bad_pair == "fail" or not usable):
         raise bad_pairs(items, len(usable) + len(items))
     if not usable:
         raise BadPairs("There are no pairs: send archive, or files x and y.", items=[])
-    _check_labels(usable, pipeline)
+    check_labels(usable, pipeline)
     return usable, items
 
 
@@ -367,22 +377,6 @@ def _check_same_origin(parent: Calibration, *, given: bool) -> None:
         raise Conflict("X of its pairs was made by a degradation: send only y.")
     if not given and parent.manifest.degradation is None:
         raise Conflict("X of its pairs was given: send x and y.")
-
-
-def _check_labels(pairs: Sequence[Mapping[str, Any]], pipeline: Pipeline) -> None:
-    labelled = [pair["name"] for pair in pairs if pair["label"]]
-    if labelled and not needs_label(pipeline.fidelity):
-        raise BadPairs(
-            "Labels belong to the semantic metric of people only.",
-            items=[{"name": name, "reason": "has a label"} for name in labelled],
-        )
-    unfounded = [
-        {"name": pair["name"], "reason": "labels/predictions.json does not name its prediction"}
-        for pair in pairs
-        if pair["label"] and not pair["prediction"]
-    ]
-    if unfounded:
-        raise bad_pairs(unfounded, len(pairs))
 
 
 def _claimed(files: Iterable[Upload]) -> dict[str, str]:

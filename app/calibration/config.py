@@ -4,22 +4,27 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from app.calibration.guarantee import GuaranteeSettings
-from app.calibration.record import Manifest
-from app.conformal.fidelity import FidelitySettings
+from app.calibration.manifest import Manifest
+from app.conformal.fidelity import METRICS, FidelitySettings, needs_label
 from app.conformal.folding import MAX_SAMPLES
 from app.conformal.indecision import IndecisionSettings
 from app.errors import BadRequest
-from app.images.degrade import Degradation
+from app.images.degrade import USUAL, Degradation, MadeBy, Mixture
+from app.images.facts import COMPRESSION, RULES
 from app.sampling.defaults import default_estimator, default_indecision, default_samples
 from app.sampling.pipeline import Pipeline, Prediction
 from app.upscalers.base import Upscaler
 
 
 class CalibrationConfig(BaseModel):
-    """Settings of one calibration, as the admin API and the CLI take them."""
+    """Settings of one calibration, as the admin API and the CLI take them.
+
+    The bound of the fidelity error is, unless it is named, what errors of its metric are usually
+    counted up to (`Metric.counted_up_to`).
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -35,7 +40,12 @@ class CalibrationConfig(BaseModel):
     fidelity: FidelitySettings = FidelitySettings()
     default_alpha: float = Field(0.1, gt=0, allow_inf_nan=False)
     guarantee: GuaranteeSettings = GuaranteeSettings()
-    degradation: Degradation | None = None
+    degradation: MadeBy | None = Field(
+        None, description="How X is made where only Y is sent; null: as uploads usually are."
+    )
+    input_rule: str | None = Field(
+        COMPRESSION, description="What sorts uploads into classes with curves of their own."
+    )
     activate: bool = False
     seed: int = Field(0, ge=0, lt=2**63)
     on_bad_pair: Literal["fail", "skip"] = "fail"
@@ -55,6 +65,34 @@ class CalibrationConfig(BaseModel):
                     return {**fields, "indecision": named}
         return fields
 
+    @model_validator(mode="before")
+    @classmethod
+    def _usual_bound(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        fidelity = data.get("fidelity", {})
+        if not isinstance(fidelity, dict) or fidelity.get("bound") is not None:
+            return data
+        row = METRICS.get(fidelity.get("metric", FidelitySettings().metric))
+        return {**data, "fidelity": {**fidelity, "bound": row and row.counted_up_to}}
+
+    @field_validator("input_rule")
+    @classmethod
+    def _known_rule(cls, rule: str | None) -> str | None:
+        if rule not in {None, *RULES}:
+            raise ValueError(f"input_rule must be null or one of {RULES}")
+        return rule
+
+    def input_made_by(self, pipeline: Pipeline) -> Degradation | Mixture:
+        """How X is made from Y: as was chosen, else as uploads of such an upscaler usually are.
+
+        Where people label every prediction, or nothing is upscaled, X is made in one way.
+        """
+        if self.degradation is not None:
+            return self.degradation
+        plain = pipeline.scale == 1 or needs_label(pipeline.fidelity) or self.input_rule is None
+        return Degradation() if plain else USUAL
+
     @classmethod
     def of(cls, manifest: Manifest, *, activate: bool) -> CalibrationConfig:
         """The settings that a calibration was made with."""
@@ -69,6 +107,7 @@ class CalibrationConfig(BaseModel):
             default_alpha=manifest.default_alpha,
             guarantee=manifest.guarantee,
             degradation=manifest.degradation,
+            input_rule=pipeline.input_rule,
             activate=activate,
             seed=manifest.seed,
             note=manifest.provenance.note,
@@ -100,4 +139,5 @@ class CalibrationConfig(BaseModel):
             prediction=self.prediction,
             indecision=indecision,
             fidelity=self.fidelity,
+            input_rule=self.input_rule,
         )

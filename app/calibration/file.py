@@ -22,7 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from app.calibration.record import SIGMA_QUANTILES, Calibration, Manifest
+from app.calibration.manifest import Manifest
+from app.calibration.record import SIGMA_QUANTILES, Calibration
 from app.conformal import Staircase
 from app.errors import BadCalibration, reason_of
 

@@ -1,8 +1,11 @@
-"""Groups of pairs: which pair belongs to which, as tables and requests say it.
+"""Groups and scenes of pairs: which pair belongs to which, as tables and requests say it.
 
 A group is a function of X that is known before anything is measured, such as the camera or the
 subject. The curve of a group's pairs speaks about images of that group. Folders name groups too
 (`app/calibration/layout.py`).
+
+A scene is what pairs were taken from: crops of one photograph, frames of one camera run, slices of
+one patient. It counts once, however many pairs it brings.
 """
 
 from __future__ import annotations
@@ -10,15 +13,18 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from app.calibration.layout import wrong_group
-from app.calibration.record import MeasuredPair
+from app.calibration.manifest import MeasuredPair
 from app.errors import BadRequest
 
 _NAME_COLUMNS = ("name", "file")
+
+SCENE_COLUMNS = ("scene", "pool_id")
+"""Columns of a table that name scenes; the first one that exists counts."""
 
 
 def parse_groups(text: str) -> dict[str, str]:
@@ -27,24 +33,58 @@ def parse_groups(text: str) -> dict[str, str]:
     Raises:
         BadRequest: neither, or a name that cannot be that of a group.
     """
+    return _parsed(text, "groups", lambda rows: column_of(rows, "group"))
+
+
+def parse_scenes(text: str) -> dict[str, str]:
+    """The scene of each pair, from a JSON object or from CSV with the columns name and scene.
+
+    Raises:
+        BadRequest: neither, or a name that cannot be that of a scene.
+    """
+    return _parsed(text, "scenes", lambda rows: scenes_of(rows) or column_of(rows, "scene"))
+
+
+def scenes_of(rows: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    """The scenes that a table names in one of `SCENE_COLUMNS`; empty if it has none of them.
+
+    Raises:
+        BadRequest: as `column_of`.
+    """
+    header = rows[0].keys() if rows else ()
+    column = next((name for name in SCENE_COLUMNS if name in header), None)
+    if column is None:
+        return {}
+    return {name: scene for name, scene in column_of(rows, column).items() if scene}
+
+
+def _parsed(
+    text: str, what: str, of_table: Callable[[list[dict[str, str]]], dict[str, str]]
+) -> dict[str, str]:
     if not text.strip():
         return {}
     is_json = text.lstrip().startswith("{")
-    groups = _from_json(text) if is_json else column_of(parse_table(text), "group")
-    for name, group in groups.items():
-        if reason := wrong_group(group):
-            raise BadRequest(f"groups: {name[:80]!r}: {reason}.")
-    return groups
+    found = _from_json(text, what) if is_json else of_table(parse_table(text))
+    for name, value in found.items():
+        if reason := wrong_group(value):
+            raise BadRequest(f"{what}: {name[:80]!r}: {reason}.")
+    return found
 
 
-def grouped(pairs: Sequence[MeasuredPair], groups: Mapping[str, str | None]) -> list[MeasuredPair]:
-    """The pairs with their groups; a pair that is not named keeps what it has."""
-    return [
-        replace(pair, info=pair.info.model_copy(update={"group": group}))
-        if (group := groups.get(pair.info.name)) is not None
-        else pair
-        for pair in pairs
-    ]
+def grouped(
+    pairs: Sequence[MeasuredPair],
+    groups: Mapping[str, str | None],
+    scenes: Mapping[str, str | None] | None = None,
+) -> list[MeasuredPair]:
+    """The pairs with their groups and scenes, by their source; what is not named stays as it is."""
+
+    def named(pair: MeasuredPair) -> MeasuredPair:
+        source = pair.info.source
+        found = {"group": groups.get(source), "scene": (scenes or {}).get(source)}
+        changes = {key: value for key, value in found.items() if value is not None}
+        return replace(pair, info=pair.info.model_copy(update=changes)) if changes else pair
+
+    return [named(pair) for pair in pairs]
 
 
 def read_table(path: Path) -> list[dict[str, str]]:
@@ -87,11 +127,11 @@ def column_of(rows: Sequence[Mapping[str, str]], column: str) -> dict[str, str]:
     return found
 
 
-def _from_json(text: str) -> dict[str, str]:
+def _from_json(text: str, what: str) -> dict[str, str]:
     try:
         found = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise BadRequest("groups is not valid JSON.") from error
+        raise BadRequest(f"{what} is not valid JSON.") from error
     if not all(isinstance(group, str) for group in found.values()):
-        raise BadRequest("groups: each group is a text.")
+        raise BadRequest(f"{what}: each {what[:-1]} is a text.")
     return dict(found)

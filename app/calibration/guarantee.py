@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.conformal import HighProbabilityCurve, RiskCurve, Staircase, StepCurve, guarantees
 from app.conformal import high_probability as hp
+from app.conformal.curve import LARGEST
 
 GuaranteeKind = Literal["expectation", "high_probability"]
 
@@ -25,26 +26,38 @@ class GuaranteeSettings(BaseModel):
     delta: float = Field(0.1, gt=0, lt=1)
     method: hp.Method = "hoeffding_bentkus"
 
-    def curve(self, staircases: Iterable[Staircase], bound: float) -> StepCurve:
-        """The curve of these images; for `wsr` their order must not depend on their losses.
+    def curve(
+        self,
+        staircases: Iterable[Staircase],
+        bound: float,
+        *,
+        scenes: Iterable[Hashable] | None = None,
+        highest: float = LARGEST,
+    ) -> StepCurve:
+        """The curve of these images; for `wsr` the order of scenes must not depend on their losses.
 
         Raises:
             ValueError: an error exceeds the bound.
         """
         if self.kind == "expectation":
-            return RiskCurve.from_staircases(staircases, bound)
+            return RiskCurve.from_staircases(staircases, bound, scenes=scenes, highest=highest)
         return HighProbabilityCurve.from_staircases(
-            staircases, bound, delta=self.delta, method=self.method
+            staircases,
+            bound,
+            delta=self.delta,
+            method=self.method,
+            scenes=scenes,
+            highest=highest,
         )
 
     def minimal_n(self, alpha: float, bound: float) -> int:
-        """The number of pairs below which no pixel can be trusted at α, whatever their losses."""
+        """The number of scenes below which no pixel can be trusted at α, whatever their losses."""
         if self.kind == "expectation":
             return guarantees.minimal_n(alpha, bound)
         return hp.minimal_n(alpha, bound, self.delta, self.method)
 
     def leakage_bound(self, alpha: float, n: int, n_leaked: int, bound: float) -> float | None:
-        """What is left of α when some of the images were training images; None: not known.
+        """What is left of α when a model was trained on some of the scenes; None: not known.
 
         Raises:
             ValueError: n_leaked outside [0, n].

@@ -172,11 +172,14 @@ def _asked(pair: CheckedPair) -> dict[str, object]:
     """A pair as the request of a job keeps it."""
     files = pair.files
     return {
-        "name": files.name,
+        "name": pair.name,
+        "source": files.name,
+        "variant": pair.variant,
         "x": files.x is not None,
         "label": files.label is not None,
         "prediction": files.prediction,
         "group": files.group,
+        "scene": files.scene,
     }
 
 

@@ -12,6 +12,7 @@ from app.calibration.record import Calibration
 from app.conformal import StepCurve
 from app.conformal.backtest import BacktestRow, backtest
 from app.errors import BadRequest
+from app.images.facts import in_words
 
 COMMON_ALPHAS = (0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5)
 
@@ -32,10 +33,20 @@ def thresholds(calibration: Calibration) -> list[dict[str, float]]:
 
 
 def groups_of(calibration: Calibration) -> list[dict[str, Any]]:
-    """Each group with its number of pairs and the smallest α that it can serve."""
+    """Each group with its numbers of scenes and pairs and the smallest α that it can serve."""
+    parts = {name: calibration.of_group(name) for name in calibration.groups}
     return [
-        {"group": name, "n": n, "min_alpha": calibration.of_group(name).curve.min_alpha}
-        for name, n in calibration.groups.items()
+        {"group": name, "n": part.n, "pairs": part.pairs, "min_alpha": part.curve.min_alpha}
+        for name, part in parts.items()
+    ]
+
+
+def classes_of(calibration: Calibration) -> list[dict[str, Any]]:
+    """Each class of inputs with its number of scenes and the smallest α that it can serve."""
+    parts = {name: calibration.of_class(name) for name in calibration.classes}
+    return [
+        {"name": name, "title": in_words(name), "n": part.n, "min_alpha": part.curve.min_alpha}
+        for name, part in parts.items()
     ]
 
 
@@ -44,17 +55,27 @@ def checks(calibration: Calibration) -> dict[str, Any]:
     alpha = calibration.manifest.default_alpha
     threshold = calibration.curve.threshold(alpha)
     losses = np.array([s.loss_below(threshold) for s in calibration.staircases])
-    share = losses / losses.sum() if losses.sum() > 0 else losses
+    # What a pair adds to the sum of the scenes' losses.
+    parts = np.empty(calibration.pairs)
+    for places in calibration.members:
+        parts[places] = losses[places] / len(places)
+    share = parts / parts.sum() if parts.sum() > 0 else parts
     order = np.argsort(share)[::-1][:5]
     infos = calibration.manifest.pairs
     return {
         "n": calibration.n,
+        "pairs": calibration.pairs,
         "minimal_n": calibration.minimal_n(alpha),
         "alpha": alpha,
-        "duplicates": duplicates((info.name, info.y_sha256) for info in infos),
+        "duplicates": duplicates({info.source: info.y_sha256 for info in infos}.items()),
         "sizes": sorted({f"{info.width}x{info.height}" for info in infos})[:20],
         "dominant_pairs": [
-            {"name": infos[i].name, "loss": float(losses[i]), "share": float(share[i])}
+            {
+                "name": infos[i].name,
+                "scene": infos[i].scene,
+                "loss": float(losses[i]),
+                "share": float(share[i]),
+            }
             for i in order
         ],
     }
@@ -73,25 +94,26 @@ def coarser(curve: StepCurve, most: int) -> tuple[list[float], list[float]]:
 def run_backtest(
     calibration: Calibration, splits: int, alphas: Sequence[float] = COMMON_ALPHAS
 ) -> list[BacktestRow]:
-    """Realised loss and trusted area over random halvings of the pairs.
+    """Realised loss and trusted area over random halvings of the scenes.
 
     Raises:
-        BadRequest: fewer than two pairs.
+        BadRequest: fewer than two scenes.
     """
     if calibration.n < 2:
-        raise BadRequest("A backtest needs at least two pairs.")
+        raise BadRequest("A backtest needs at least two pairs of different scenes.")
     return backtest(
         calibration.staircases,
         calibration.sigma_quantiles,
         calibration.bound,
         alphas,
         splits=splits,
+        scenes=calibration.scenes,
         curve_of=calibration.guarantee.curve,
     )
 
 
 def leaked(calibration: Calibration, n_leaked: int) -> float:
-    """The bound at the default α that survives `n_leaked` training images among the pairs.
+    """The bound at the default α that survives `n_leaked` scenes that a model was trained on.
 
     Raises:
         BadRequest: n_leaked is not between 0 and n, or no bound is known for the guarantee.

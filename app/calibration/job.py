@@ -22,6 +22,7 @@ from app.calibration import labels, pictures
 from app.calibration.active import Calibrations
 from app.calibration.config import CalibrationConfig
 from app.calibration.groups import grouped
+from app.calibration.manifest import MeasuredPair, PairInfo, Provenance
 from app.calibration.measure import (
     measure_samples,
     pack,
@@ -31,7 +32,7 @@ from app.calibration.measure import (
     wrong_prediction,
 )
 from app.calibration.pairs import SAME_PIXELS, Pair, bad_pairs, decode_label, load_pair
-from app.calibration.record import SIGMA_QUANTILES, Calibration, MeasuredPair, PairInfo, Provenance
+from app.calibration.record import SIGMA_QUANTILES, Calibration
 from app.canary.keep import CanaryTaker, chosen, publish
 from app.conformal import Staircase, fidelity
 from app.errors import BadInput, BadPairs, NotFound
@@ -138,7 +139,7 @@ class CalibrationHandler:
         canary = self._canary(job.id, request, unit)
         try:
             pair = await self._load(job.id, request, unit)
-            await self._claim_content(job.id, pair)
+            await self._claim_content(job.id, _source(request.pair(unit)), pair)
             if fidelity.needs_label(request.pipeline.fidelity):
                 return await self._semantic(job.id, request, pair, upscaler, canary)
             measurement = await measure_samples(upscaler, pair, request.pipeline, canary=canary)
@@ -171,8 +172,11 @@ class CalibrationHandler:
                 missing += 1
         if missing:
             return JobState.AWAITING_LABELS
-        groups = {pair["name"]: pair.get("group") for pair in request.pairs}
-        measured = grouped(measured, groups)
+        measured = grouped(
+            measured,
+            {_source(pair): pair.get("group") for pair in request.pairs},
+            {_source(pair): pair.get("scene") for pair in request.pairs},
+        )
         calibration = await self._calibration(request, measured, skipped, job.created_at)
         await self.calibrations.add(calibration, activate=False)
         await publish(
@@ -235,29 +239,32 @@ class CalibrationHandler:
             await pictures.keep(self.spool, job, pair.name, pair.x, measurement.prediction)
 
     async def _load(self, job: str, request: CalibrationRequest, name: str) -> Pair:
-        y = await self.spool.get(job, f"y/{name}")
-        x = await self.spool.get(job, f"x/{name}") if request.pair(name)["x"] else None
+        pair = request.pair(name)
+        source = _source(pair)
+        y = await self.spool.get(job, f"y/{source}")
+        x = await self.spool.get(job, f"x/{source}") if pair["x"] else None
         return await asyncio.to_thread(
             lambda: load_pair(
-                name,
+                source,
                 y,
                 x,
                 request.pipeline,
                 degradation=request.config.degradation,
                 seed=request.config.seed,
+                variant=pair.get("variant"),
             )
         )
 
-    async def _claim_content(self, job: str, pair: Pair) -> None:
-        """Say that the pixels of Y are this pair's; uploads were compared by their bytes only.
+    async def _claim_content(self, job: str, source: str, pair: Pair) -> None:
+        """Say that the pixels of Y are this upload's; they were compared by their bytes only.
 
         Raises:
             BadPairs: another pair was there first.
         """
         claim = f"pixels/{await asyncio.to_thread(image_digest, pair.y)}"
-        if not await self.spool.create(job, claim, pair.name.encode()):
+        if not await self.spool.create(job, claim, source.encode()):
             first = (await self.spool.get(job, claim)).decode()
-            if first != pair.name:  # else this unit is repeated
+            if first != source:  # else this unit is repeated, or another variant
                 raise BadPairs(SAME_PIXELS.format(first), items=[])
 
     async def _semantic(
@@ -281,7 +288,7 @@ class CalibrationHandler:
             await asyncio.to_thread(decode_label, label, measurement.sigma.shape)
         await self._keep_pictures(job, pair, measurement)
         document = {
-            "info": pair_info(pair, measurement).model_dump(),
+            "info": pair_info(pair, measurement, request.pipeline).model_dump(),
             "sigma_quantiles": np.quantile(measurement.sigma, SIGMA_QUANTILES).tolist(),
             "prediction_sha256": sha256,
         }
@@ -328,6 +335,11 @@ class CalibrationHandler:
         return MeasuredPair(
             waiting.info, await asyncio.to_thread(staircase), waiting.sigma_quantiles
         )
+
+
+def _source(pair: Mapping[str, Any]) -> str:
+    """The name under which the files of a pair were uploaded."""
+    return str(pair.get("source", pair["name"]))
 
 
 def _pack_measurement(measurement: Measurement) -> bytes:

@@ -25,6 +25,9 @@ ROLES: Final[tuple[Role, ...]] = ("x", "y", "labels")
 
 IMAGE_SUFFIXES: Final = {".png", ".jpg", ".jpeg", ".webp", ".avif", ".tif", ".tiff", ".bmp"}
 
+MANIFEST: Final = "manifest.csv"
+"""A table beside the folders, which may name groups and scenes."""
+
 PREDICTIONS: Final = "predictions.json"
 """Beside labels: the SHA-256 of the prediction that each was drawn on, by name of the pair."""
 

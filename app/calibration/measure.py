@@ -9,12 +9,14 @@ import json
 import numpy as np
 
 from app.calibration.layout import PREDICTIONS
+from app.calibration.manifest import MeasuredPair, PairInfo
 from app.calibration.pairs import Pair, bad_pairs
-from app.calibration.record import SIGMA_QUANTILES, MeasuredPair, PairInfo
+from app.calibration.record import SIGMA_QUANTILES
 from app.canary.keep import CanaryTaker
 from app.conformal import Staircase, fidelity
 from app.conformal.quantiles import quantiles
 from app.errors import BadCalibration
+from app.images.facts import classify
 from app.sampling.measure import Measurement, measure
 from app.sampling.pipeline import Pipeline
 from app.upscalers.base import Source, Upscaler, image_digest
@@ -79,7 +81,7 @@ def reduce_pair(pair: Pair, measurement: Measurement, pipeline: Pipeline) -> Mea
             raise bad_pairs([{"name": pair.name, "reason": reason}], 1)
     error = fidelity.error(pair.y, measurement.prediction, pipeline.fidelity, label=pair.label)
     return MeasuredPair(
-        pair_info(pair, measurement),
+        pair_info(pair, measurement, pipeline),
         Staircase.from_maps(measurement.sigma, error),
         quantiles(measurement.sigma, SIGMA_QUANTILES),
     )
@@ -95,8 +97,9 @@ def wrong_prediction(claimed: str | None, sha256: str) -> str | None:
     )
 
 
-def pair_info(pair: Pair, measurement: Measurement) -> PairInfo:
+def pair_info(pair: Pair, measurement: Measurement, pipeline: Pipeline) -> PairInfo:
     """What is kept of a pair besides its staircase."""
+    rule = pipeline.input_rule
     height, width = measurement.sigma.shape
     return PairInfo(
         name=pair.name,
@@ -106,6 +109,11 @@ def pair_info(pair: Pair, measurement: Measurement) -> PairInfo:
         height=height,
         seed=pair.seed,
         mean_log_sigma=measurement.mean_log_sigma,
+        variant=pair.variant,
+        input_class=None if rule is None else classify(rule, pair.facts),
+        facts=None
+        if rule is None
+        else {name: round(value, 4) for name, value in pair.facts.numbers().items()},
     )
 
 

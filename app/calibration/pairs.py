@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from app.calibration.layout import PREDICTIONS
 from app.errors import BadImage, BadInput, BadPairs
-from app.images.decode import Limits, decode
-from app.images.degrade import Degradation, crop_to_multiple, degrade
+from app.images.decode import Decoded, Limits, decode
+from app.images.degrade import Degradation, Mixture, crop_to_multiple, make_input
+from app.images.facts import Facts, look_at
 from app.sampling.pipeline import Pipeline
 from app.upscalers.base import RGB
 
@@ -38,8 +39,20 @@ class Pair:
     x_sha256: str
     y_sha256: str
     seed: int
+    facts: Facts
     label: NDArray[np.bool_] | None = None
     prediction: str | None = None
+    variant: str | None = None
+
+
+def variants_of(degradation: Degradation | Mixture | None) -> Sequence[str | None]:
+    """The ways in which X is made from each Y: one per class of compression of a mixture."""
+    return list(degradation.variants()) if isinstance(degradation, Mixture) else [None]
+
+
+def variant_name(source: str, variant: str | None) -> str:
+    """The name of the pair that a variant makes of what was uploaded under a name."""
+    return source if variant is None else f"{source}~{variant}"
 
 
 def claimed_predictions(data: bytes) -> dict[str, str]:
@@ -61,31 +74,48 @@ def load_pair(
     x: bytes | None,
     pipeline: Pipeline,
     *,
-    degradation: Degradation | None,
+    degradation: Degradation | Mixture | None,
     seed: int,
     label: bytes | None = None,
     prediction: str | None = None,
+    variant: str | None = None,
 ) -> Pair:
     """Decode and check one pair.
 
-    The seed of the pair's samples and of its degradation follows from `seed` and the content of Y,
-    so it depends neither on the order of the pairs nor on their names.
+    The seed of the pair's samples and of its degradation follows from `seed`, the content of Y and
+    the variant, so it depends neither on the order of the pairs nor on their names.
+
+    Args:
+        name: of what was uploaded.
+        y: the file of Y.
+        x: the file of X, or None.
+        pipeline: its scale and window decide what fits.
+        degradation: what makes X where there is none.
+        seed: of the calibration.
+        label: the file of the label, or None.
+        prediction: SHA-256 of the prediction that the label was drawn on.
+        variant: which of `variants_of` the degradation.
 
     Raises:
         BadInput: with the reason, if the pair cannot be used.
     """
     scale = pipeline.scale
     y_sha256 = hashlib.sha256(y).hexdigest()
-    pair_seed = int.from_bytes(hashlib.sha256(f"{seed}:{y_sha256}".encode()).digest()[:7], "big")
+    content = f"{seed}:{y_sha256}" if variant is None else f"{seed}:{y_sha256}:{variant}"
+    pair_seed = int.from_bytes(hashlib.sha256(content.encode()).digest()[:7], "big")
     truth = _decode(y, "y")
     if x is None:
         truth = crop_to_multiple(truth, scale)
         if 0 in truth.shape:
             raise BadImage(f"y is smaller than {scale} pixels")
-        low = degrade(truth, scale, degradation or Degradation(), pair_seed)
+        made_by = degradation or Degradation()
+        if isinstance(made_by, Mixture) and variant is not None:
+            made_by = made_by.variants()[variant]
+        low, compression = make_input(truth, scale, made_by, pair_seed)
         x_sha256 = hashlib.sha256(low.tobytes()).hexdigest()
     else:
-        low = _decode(x, "x")
+        found = _decoded(x, "x")
+        low, compression = found.rgb, found.compression
         x_sha256 = hashlib.sha256(x).hexdigest()
     height, width = low.shape[0] * scale, low.shape[1] * scale
     if truth.shape[:2] != (height, width):
@@ -99,14 +129,16 @@ def load_pair(
             f"y is {width}×{height}, smaller than the window of {window} pixels that σ needs"
         )
     return Pair(
-        name,
+        variant_name(name, variant),
         np.ascontiguousarray(low),
         np.ascontiguousarray(truth),
         x_sha256,
         y_sha256,
         pair_seed,
+        look_at(low, compression),
         None if label is None else decode_label(label, truth.shape[:2]),
         prediction,
+        variant,
     )
 
 
@@ -138,8 +170,12 @@ def bad_pairs(items: Sequence[dict[str, str]], total: int) -> BadPairs:
 
 
 def _decode(data: bytes, role: str) -> RGB:
+    return _decoded(data, role).rgb
+
+
+def _decoded(data: bytes, role: str) -> Decoded:
     try:
-        return decode(data, PAIR_LIMITS).rgb
+        return decode(data, PAIR_LIMITS)
     except BadInput as error:
         raise BadImage(f"{role}: {error.detail}") from error
 

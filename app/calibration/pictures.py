@@ -62,7 +62,14 @@ async def of_job(spool: Spool, job: str, name: str, part: Part) -> bytes:
     Raises:
         NotFound: the pair is not measured yet, unknown, or its files have been removed.
     """
-    return await asyncio.to_thread(_as_png, await spool.get(job, f"{_STORED[part]}/{name}"))
+    try:
+        data = await spool.get(job, f"{_STORED[part]}/{name}")
+    except NotFound:
+        source, mark, _ = name.rpartition("~")
+        if part != "y" or not mark:
+            raise
+        data = await spool.get(job, f"{_STORED[part]}/{source}")  # the variants of one Y share it
+    return await asyncio.to_thread(_as_png, data)
 
 
 async def of_calibration(spool: Spool, calibration: str, name: str, part: Part) -> bytes:

@@ -13,95 +13,26 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
-from app import __version__
 from app.calibration.guarantee import GuaranteeSettings
+from app.calibration.manifest import Manifest, MeasuredPair, Provenance
 from app.conformal import Staircase, StepCurve, fidelity
-from app.conformal.backtest import trusted_share
+from app.conformal.backtest import mean_losses, places_of, trusted_share
+from app.conformal.typicality import p_value
 from app.errors import BadGroup
-from app.images.degrade import Degradation
+from app.images.compression import class_of
+from app.images.degrade import Degradation, Mixture
+from app.images.facts import Facts, classify
 from app.sampling.pipeline import Pipeline
 from app.stores.base import CalibrationHead
+
+UNUSUAL = 0.02
+"""Typicality below this earns a warning: one calibration-like image in fifty falls below it."""
 
 SIGMA_QUANTILES = np.linspace(0, 1, 101)
 """Levels of the per-image quantiles of σ that are kept: the mask size as a function of t."""
 
 Applicability = Literal["exact", "per_window", "unknown"]
-
-
-class _Compatible(BaseModel):
-    """A part of the manifest: what has its default is left out if older versions do not know it.
-
-    A calibration that makes no use of what is new thus keeps its form, and can be read by them.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    @model_serializer(mode="wrap")
-    def _without_new_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        fields: dict[str, Any] = handler(self)
-        for name in {"group", "guarantee"} & fields.keys():
-            if getattr(self, name) == type(self).model_fields[name].default:
-                del fields[name]
-        return fields
-
-
-class PairInfo(_Compatible):
-    """What is kept of one pair besides its staircase. Sizes are those of Y in pixels.
-
-    The group is a function of X that was chosen before anything was measured: a camera, a subject.
-    """
-
-    name: str
-    x_sha256: str
-    y_sha256: str
-    width: int
-    height: int
-    seed: int
-    mean_log_sigma: float
-    group: str | None = None
-
-
-class Provenance(BaseModel):
-    """Where a calibration comes from."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    software: str = f"trustscale {__version__}"
-    created_by: str = "local"
-    parent: str | None = None
-    note: str | None = None
-    attributions: list[str] = Field(default_factory=list)
-
-
-class Manifest(_Compatible):
-    """Everything but the arrays."""
-
-    name: str | None = None
-    upscaler: str
-    created_at: datetime
-    pipeline: Pipeline
-    default_alpha: float = Field(0.1, gt=0)
-    guarantee: GuaranteeSettings = GuaranteeSettings()
-    degradation: Degradation | None = None
-    seed: int = 0
-    pairs: list[PairInfo]
-    skipped: list[dict[str, Any]] = Field(default_factory=list)
-    provenance: Provenance = Provenance()
-
-
-# How the reason of a pair begins that an admin has taken out; who that was follows.
-REMOVED = "removed by "
-
-
-@dataclass(frozen=True, slots=True)
-class MeasuredPair:
-    """One pair after generation: all that the calibration needs to know of it."""
-
-    info: PairInfo
-    staircase: Staircase
-    sigma_quantiles: NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +57,7 @@ class Calibration:
         name: str | None = None,
         default_alpha: float = 0.1,
         guarantee: GuaranteeSettings | None = None,
-        degradation: Degradation | None = None,
+        degradation: Degradation | Mixture | None = None,
         seed: int = 0,
         skipped: Sequence[dict[str, Any]] = (),
         provenance: Provenance | None = None,
@@ -181,8 +112,35 @@ class Calibration:
 
     @property
     def n(self) -> int:
+        """Number of scenes, which is what the guarantee counts."""
+        return len(self.members)
+
+    @property
+    def pairs(self) -> int:
         """Number of pairs."""
         return len(self.staircases)
+
+    @cached_property
+    def scenes(self) -> Sequence[tuple[str, str]]:
+        """The scene of each pair; a pair that names none is one by itself."""
+        return [
+            ("pair", pair.source) if pair.scene is None else ("scene", pair.scene)
+            for pair in self.manifest.pairs
+        ]
+
+    @cached_property
+    def members(self) -> Sequence[Sequence[int]]:
+        """The places of the pairs of each scene."""
+        return places_of(self.scenes)
+
+    def losses(self, threshold: float) -> list[float]:
+        """The mean loss of each scene's pairs inside {σ < t}."""
+        return mean_losses(self.staircases, self.members, threshold)
+
+    @cached_property
+    def highest(self) -> float:
+        """The largest σ of all pairs."""
+        return float(self.sigma_quantiles[:, -1].max()) if self.pairs else 0.0
 
     @property
     def pipeline(self) -> Pipeline:
@@ -202,19 +160,28 @@ class Calibration:
     def curve(self) -> StepCurve:
         """The curve of all pairs under the calibration's guarantee.
 
-        They are taken in the order of the hashes of their content, which tells nothing about their
-        losses. Names would: those of one folder, camera or day stand together.
+        Scenes are taken in the order of the hashes of their content, which tells nothing about
+        their losses. Names would: those of one folder, camera or day stand together.
         """
 
         def key(place: int) -> bytes:
             pair = self.manifest.pairs[place]
             return hashlib.sha256(f"{pair.x_sha256} {pair.y_sha256}".encode()).digest()
 
-        order = sorted(range(self.n), key=key)
-        return self.guarantee.curve([self.staircases[i] for i in order], self.bound)
+        def key_of_scene(places: Sequence[int]) -> bytes:
+            keys = sorted(map(key, places))
+            return keys[0] if len(keys) == 1 else hashlib.sha256(b"".join(keys)).digest()
+
+        order = [i for places in sorted(self.members, key=key_of_scene) for i in places]
+        return self.guarantee.curve(
+            [self.staircases[i] for i in order],
+            self.bound,
+            scenes=[self.scenes[i] for i in order],
+            highest=self.highest,
+        )
 
     def minimal_n(self, alpha: float) -> int:
-        """The number of pairs below which its guarantee trusts no pixel at α."""
+        """The number of scenes below which its guarantee trusts no pixel at α."""
         return self.guarantee.minimal_n(alpha, self.bound)
 
     @cached_property
@@ -222,6 +189,45 @@ class Calibration:
         """The number of pairs of each group, by name; empty without groups."""
         counts = Counter(pair.group for pair in self.manifest.pairs if pair.group is not None)
         return dict(sorted(counts.items()))
+
+    @cached_property
+    def classes(self) -> Mapping[str, int]:
+        """The number of pairs of each class of inputs, by name; empty without classes."""
+        counts = Counter(p.input_class for p in self.manifest.pairs if p.input_class is not None)
+        return dict(sorted(counts.items()))
+
+    def class_of(self, facts: Facts) -> str | None:
+        """The class of an upload under the rule of this calibration; None without a rule."""
+        rule = self.pipeline.input_rule
+        return None if rule is None else classify(rule, facts)
+
+    def covers(self, facts: Facts) -> bool:
+        """Whether there were pairs whose X was like an upload, as far as classes tell.
+
+        Without a rule that is known only where X was made from Y: by how it was compressed.
+        """
+        name = self.class_of(facts)
+        if name is not None:
+            return name in self.classes
+        made = self.manifest.degradation
+        if made is None:
+            return True
+        parts = made if isinstance(made, Mixture) else Mixture.single(made)
+        return class_of(facts.compression) in parts.variants()
+
+    def of_class(self, name: str | None) -> Calibration:
+        """The part of one class of inputs; all of it if there is no such class, or no name."""
+        if name not in self.classes:
+            return self
+        return self._part(("class", name), [p.input_class == name for p in self.manifest.pairs])
+
+    def part(self, group: str | None, input_class: str | None) -> Calibration:
+        """The part that speaks about images of a group and a class.
+
+        Raises:
+            BadGroup: no pair is of this group.
+        """
+        return self.of_group(group).of_class(input_class)
 
     def of_group(self, group: str | None) -> Calibration:
         """The part of one group, whose curve speaks about images of that group; None: all of it.
@@ -239,18 +245,21 @@ class Calibration:
                 f"The calibration has no group {group[:80]!r}; its groups: {known}.",
                 groups=list(self.groups),
             )
-        if group not in self._parts:
-            places = [i for i, pair in enumerate(self.manifest.pairs) if pair.group == group]
+        return self._part(("group", group), [p.group == group for p in self.manifest.pairs])
+
+    def _part(self, key: tuple[str, str | None], belongs: Sequence[bool]) -> Calibration:
+        if key not in self._parts:
+            places = [place for place, is_part in enumerate(belongs) if is_part]
             pairs = self.document["pairs"]
-            self._parts[group] = Calibration(
+            self._parts[key] = Calibration(
                 {**self.document, "pairs": [pairs[i] for i in places]},
                 [self.staircases[i] for i in places],
                 self.sigma_quantiles[places],
             )
-        return self._parts[group]
+        return self._parts[key]
 
     @cached_property
-    def _parts(self) -> dict[str, Calibration]:
+    def _parts(self) -> dict[tuple[str, str | None], Calibration]:
         return {}
 
     @property
@@ -284,13 +293,14 @@ class Calibration:
         created_by: str,
         name: str | None = None,
         guarantee: GuaranteeSettings | None = None,
+        pipeline: Pipeline | None = None,
     ) -> Calibration:
-        """A new calibration of other pairs, name or guarantee; this one is its parent."""
+        """A new calibration of other pairs, name, guarantee or bound; this one is its parent."""
         manifest = self.manifest
         return Calibration.from_pairs(
             pairs,
             upscaler=manifest.upscaler,
-            pipeline=manifest.pipeline,
+            pipeline=pipeline or manifest.pipeline,
             name=name or manifest.name,
             default_alpha=manifest.default_alpha,
             guarantee=guarantee or manifest.guarantee,
@@ -314,32 +324,75 @@ class Calibration:
             )
         ]
 
-    def typicality(self, mean_log_sigma: float) -> float:
-        """Two-sided conformal p-value of an image's mean log σ among the calibration images.
+    def typicality(self, mean_log_sigma: float, facts: Facts | None = None) -> float:
+        """The conformal p-value of an image among the calibration images, in (0, 1].
 
-        In (0, 1]. For an image exchangeable with the pairs, P(p ≤ u) ≤ u; a small value says that
-        the image is unlike them, easier or harder.
+        From the facts about X and the mean log σ together; of calibrations that kept no facts, from
+        the latter alone, on both sides. For an image of a new scene that is exchangeable with
+        these, P(p ≤ u) ≤ u; a small value says that the image is unlike them, easier or harder.
         """
+        if facts is not None and len(self._known):
+            new = np.array([*facts.numbers().values(), mean_log_sigma])
+            return p_value(self._known, new, self.members)
         values = np.array([pair.mean_log_sigma for pair in self.manifest.pairs])
         rank = 1 + min((values >= mean_log_sigma).sum(), (values <= mean_log_sigma).sum())
-        return float(min(1.0, 2 * rank / (self.n + 1)))
+        return float(min(1.0, 2 * rank / (self.pairs + 1)))
+
+    @cached_property
+    def _known(self) -> NDArray[np.float64]:
+        """Facts and mean log σ of each pair, float64 [n, f]; without rows if one has no facts."""
+        found = [
+            [*pair.facts.values(), pair.mean_log_sigma]
+            for pair in self.manifest.pairs
+            if pair.facts is not None
+        ]
+        return np.array(found) if len(found) == self.pairs else np.empty((0, 0))
+
+    def is_unusual(self, typicality: float) -> bool:
+        """Whether a typicality is so small that it deserves a warning.
+
+        Below 1 in 50; with few scenes, below what a quarter more than the most unlike one gets.
+        """
+        most = 1.25 / (self.n + 1) if len(self._known) else 2.5 / (self.pairs + 1)
+        return typicality <= max(UNUSUAL, most)
 
     def applicability(self, height: int, width: int) -> Applicability:
         """Whether the guarantee speaks about an output of this size.
 
-        `exact` if some pair is as large in both directions, `per_window` for larger outputs (the
-        bound then holds for any one window of a calibrated size), `unknown` when a side is smaller
-        than all, and for larger outputs if none of the pairs fits into them, or if σ looks at the
-        whole image: in a window it is then not what it would be in an image of that size.
+        `exact` if at least half of the pairs are as large in both directions, `per_window` for
+        larger outputs (the bound then holds, approximately, for a window of a calibrated size that
+        is placed at random), `unknown` when a side is smaller than all, and for larger outputs if
+        none of the pairs fits into them, or if σ looks at the whole image: in a window it is then
+        not what it would be in an image of that size.
         """
-        sizes = {(pair.height, pair.width) for pair in self.manifest.pairs}
-        if not sizes or height < min(h for h, _ in sizes) or width < min(w for _, w in sizes):
+        sizes = self._sizes
+        if not sizes or height < min(h for _, h in sizes) or width < min(w for w, _ in sizes):
             return "unknown"
-        if any(height <= h and width <= w for h, w in sizes):
+        as_large = sum(n for (w, h), n in sizes.items() if height <= h and width <= w)
+        if 2 * as_large >= self.pairs:
             return "exact"
-        fits = any(h <= height and w <= width for h, w in sizes)
-        return "per_window" if fits and self.pipeline.indecision.local else "unknown"
+        fitting = self.sizes_within(height, width)
+        sigma = self.pipeline.indecision
+        reach = sigma.window + round(8 * sigma.blur)  # a Gaussian is cut at four deviations
+        is_local = sigma.local and all(reach < min(size) for size in fitting)
+        return "per_window" if fitting and is_local else "unknown"
+
+    @cached_property
+    def _sizes(self) -> Counter[tuple[int, int]]:
+        """How many pairs are of each (width, height)."""
+        return Counter((pair.width, pair.height) for pair in self.manifest.pairs)
+
+    @property
+    def sizes(self) -> list[tuple[int, int]]:
+        """The sizes (width, height) of the pairs, the most frequent first."""
+        return [size for size, _ in self._sizes.most_common()]
+
+    def sizes_within(self, height: int, width: int) -> list[tuple[int, int]]:
+        """Those that fit into an output of this size."""
+        return [(w, h) for w, h in self.sizes if h <= height and w <= width]
 
     def mean_trusted_fraction(self, threshold: float) -> float:
-        """Mean over the pairs of the share of pixels with σ < t, from the stored quantiles."""
-        return trusted_share(self.sigma_quantiles, threshold) if self.n else float("nan")
+        """Mean over the scenes of the share of pixels with σ < t, from the stored quantiles."""
+        if not self.pairs:
+            return float("nan")
+        return trusted_share(self.sigma_quantiles, threshold, self.members)

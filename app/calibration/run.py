@@ -5,13 +5,22 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from app.calibration.config import CalibrationConfig
 from app.calibration.folder import PairFiles
-from app.calibration.pairs import SAME_PIXELS, Pair, bad_pairs, duplicates, load_pair
+from app.calibration.pairs import (
+    SAME_PIXELS,
+    Pair,
+    bad_pairs,
+    duplicates,
+    load_pair,
+    variant_name,
+    variants_of,
+)
 from app.conformal.fidelity import needs_label
 from app.errors import BadImage, BadInput, BadPairs
+from app.images.look import look_of, near_duplicates
 from app.sampling.pipeline import Pipeline
 from app.system import usable_cores
 from app.upscalers.base import image_digest
@@ -19,20 +28,30 @@ from app.upscalers.base import image_digest
 
 @dataclass(frozen=True, slots=True)
 class CheckedPair:
-    """A pair that can be used: its files, the digest of their content, and its checkpoint key."""
+    """A pair that can be used: its files, the digest of their content, and its checkpoint key.
+
+    name: of the pair; `files` have that of what it is made from.
+    """
 
     files: PairFiles
     y_sha256: str
     pixels_sha256: str  # of Y, whatever file they were in
     key: str
+    name: str
+    variant: str | None = None
+    look: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class CheckedPairs:
-    """The usable pairs and the skipped ones, each with its reason."""
+    """The usable pairs and the skipped ones, each with its reason.
+
+    alike: of each set of truths that look like parts of one scene, their names.
+    """
 
     usable: Sequence[CheckedPair]
     skipped: Sequence[dict[str, str]]
+    alike: Sequence[Sequence[str]] = ()
 
 
 async def check_pairs(
@@ -74,7 +93,15 @@ async def check_pairs(
         raise bad_pairs(items, len(files))
     if not usable:
         raise BadPairs("There are no pairs.", items=[])
-    return CheckedPairs(usable, items)
+    alike = near_duplicates([(p.files.name, p.files.scene, p.look) for p in usable])
+    made_by = None if any(pair.files.x for pair in usable) else config.degradation
+    variants = [_variant(p, variant) for p in usable for variant in variants_of(made_by)]
+    return CheckedPairs(variants, items, alike)
+
+
+def _variant(pair: CheckedPair, variant: str | None) -> CheckedPair:
+    key = pair.key if variant is None else f"{pair.key}-{variant}"
+    return replace(pair, name=variant_name(pair.files.name, variant), variant=variant, key=key)
 
 
 def _without(
@@ -87,12 +114,15 @@ def _without(
 
 
 def _checked(files: PairFiles, config: CalibrationConfig, pipeline: Pipeline) -> CheckedPair:
-    loaded = _load(files, config, pipeline)
+    # Only Y, and X if it is given, can be wrong; how X is made from Y is left for later.
+    loaded = _load(files, config.model_copy(update={"degradation": None}), pipeline)
     content = f"{loaded.name}:{loaded.x_sha256}:{loaded.y_sha256}"
     if loaded.label is not None:
         content += f":{hashlib.sha256(loaded.label.tobytes()).hexdigest()}"
     key = hashlib.sha256(content.encode()).hexdigest()
-    return CheckedPair(files, loaded.y_sha256, image_digest(loaded.y), key)
+    return CheckedPair(
+        files, loaded.y_sha256, image_digest(loaded.y), key, loaded.name, look=look_of(loaded.y)
+    )
 
 
 def _load(files: PairFiles, config: CalibrationConfig, pipeline: Pipeline) -> Pair:

@@ -14,7 +14,9 @@ from dataclasses import dataclass, field
 from typing import Any, BinaryIO, NamedTuple
 
 from app.calibration.archive import ArchiveLimits, read_archive
+from app.calibration.groups import parse_table, scenes_of
 from app.calibration.layout import (
+    MANIFEST,
     Arranged,
     PairPaths,
     Placed,
@@ -24,9 +26,18 @@ from app.calibration.layout import (
     placed,
     wrong_name,
 )
-from app.calibration.pairs import PAIR_LIMITS, claimed_predictions, duplicates
-from app.errors import BadInput
+from app.calibration.pairs import (
+    PAIR_LIMITS,
+    bad_pairs,
+    claimed_predictions,
+    duplicates,
+    variant_name,
+    variants_of,
+)
+from app.conformal.fidelity import needs_label
+from app.errors import BadInput, BadPairs, BadRequest
 from app.images.decode import image_size
+from app.images.degrade import Degradation, Mixture
 from app.sampling.pipeline import Pipeline
 from app.stores.base import Spool
 
@@ -46,6 +57,32 @@ class Upload(NamedTuple):
         """Whether it says which predictions labels were drawn on."""
         return is_predictions(self.path)
 
+    @property
+    def is_table(self) -> bool:
+        """Whether it is the table that may name scenes."""
+        return self.place is None and self.path.rsplit("/", 1)[-1] == MANIFEST
+
+
+@dataclass(frozen=True, slots=True)
+class Naming:
+    """The group and the scene of each pair, by its name.
+
+    Of pairs that are not named a folder is the group, or, with `scene_folders`, the scene; and the
+    scene may be named by an uploaded table.
+    """
+
+    groups: Mapping[str, str] = field(default_factory=dict)
+    scenes: Mapping[str, str] = field(default_factory=dict)
+    scene_folders: bool = False
+
+    def group_of(self, pair: PairPaths) -> str | None:
+        """Its group, or None."""
+        return self.groups.get(pair.name, None if self.scene_folders else pair.folder)
+
+    def scene_of(self, pair: PairPaths) -> str | None:
+        """Its scene, or None."""
+        return self.scenes.get(pair.name, pair.folder if self.scene_folders else None)
+
 
 @dataclass(slots=True)
 class UploadedPairs:
@@ -56,6 +93,7 @@ class UploadedPairs:
     digests: dict[str, str] = field(default_factory=dict)  # SHA-256 of the content
     broken: dict[str, str] = field(default_factory=dict)  # why it is no image
     predictions: Mapping[str, str] = field(default_factory=dict)  # claimed by labels, by pair
+    scenes: Mapping[str, str] = field(default_factory=dict)  # of a table among the files, by pair
 
 
 def archive_files(file: BinaryIO, limits: ArchiveLimits) -> Iterator[Upload]:
@@ -72,6 +110,13 @@ def form_file(role: Role, filename: str, data: bytes) -> Upload:
     return Upload(Placed(path, role, stem[0] or stem[2]), path, data)
 
 
+def _text(data: bytes) -> str:
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise BadRequest(f"{MANIFEST} is not text in UTF-8.") from error
+
+
 async def spool_pairs(files: Iterable[Upload], spool: Spool, job: str) -> UploadedPairs:
     """Store every image under `ROLE/NAME` and look at its header; problems are collected."""
     found = UploadedPairs(Arranged([], []))
@@ -81,6 +126,8 @@ async def spool_pairs(files: Iterable[Upload], spool: Spool, job: str) -> Upload
         place, path, data = file
         if file.is_predictions:
             found.predictions = claimed_predictions(data)
+        if file.is_table:
+            found.scenes = scenes_of(parse_table(_text(data)))
         if place is None:
             continue
         places.append(place)
@@ -102,7 +149,7 @@ async def spool_pairs(files: Iterable[Upload], spool: Spool, job: str) -> Upload
 def check_uploaded(
     found: UploadedPairs,
     pipeline: Pipeline,
-    groups: Mapping[str, str],
+    naming: Naming,
     known: Sequence[tuple[str, str]] = (),
 ) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
     """The pairs that can be used, as job requests keep them, and an item for every other one.
@@ -110,7 +157,7 @@ def check_uploaded(
     Args:
         found: the spooled images.
         pipeline: its scale and window decide what fits.
-        groups: by name of the pair; the others have the group of their folder, or none.
+        naming: the groups and scenes of the pairs.
         known: (name, digest of Y) of pairs that exist already, when a calibration is extended.
     """
     pairs, items = {pair.name: pair for pair in found.arranged.pairs}, [*found.arranged.items]
@@ -120,7 +167,7 @@ def check_uploaded(
         pairs.pop(name, None)
         items.append({"name": name, "reason": reason})
 
-    for name in groups.keys() - pairs.keys() - named:
+    for name in (naming.groups.keys() | naming.scenes.keys()) - pairs.keys() - named:
         refuse(name, "y/ has no image of this name")
     taken = {name for name, _ in known}
     for pair in [*pairs.values()]:
@@ -135,11 +182,45 @@ def check_uploaded(
             "x": pair.x is not None,
             "label": pair.label is not None,
             "prediction": found.predictions.get(pair.name),
-            "group": groups.get(pair.name, pair.folder),
+            "group": naming.group_of(pair),
+            "scene": naming.scene_of(pair) or found.scenes.get(pair.name),
         }
         for pair in pairs.values()
     ]
     return usable, items
+
+
+def in_variants(
+    pairs: Sequence[Mapping[str, Any]], made_by: Degradation | Mixture | None
+) -> list[dict[str, Any]]:
+    """The pairs that each upload makes: one per way in which X is made from Y."""
+    return [
+        {
+            **pair,
+            "name": variant_name(pair["name"], variant),
+            "source": pair["name"],
+            "variant": variant,
+        }
+        for pair in pairs
+        for variant in variants_of(made_by)
+    ]
+
+
+def check_labels(pairs: Sequence[Mapping[str, Any]], pipeline: Pipeline) -> None:
+    """Raises BadPairs if labels do not belong to the metric, or on which prediction is unsaid."""
+    labelled = [pair["name"] for pair in pairs if pair["label"]]
+    if labelled and not needs_label(pipeline.fidelity):
+        raise BadPairs(
+            "Labels belong to the semantic metric of people only.",
+            items=[{"name": name, "reason": "has a label"} for name in labelled],
+        )
+    unfounded = [
+        {"name": pair["name"], "reason": "labels/predictions.json does not name its prediction"}
+        for pair in pairs
+        if pair["label"] and not pair["prediction"]
+    ]
+    if unfounded:
+        raise bad_pairs(unfounded, len(pairs))
 
 
 def _wrong(

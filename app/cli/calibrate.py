@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +14,7 @@ from app.calibration import file
 from app.calibration.config import CalibrationConfig
 from app.calibration.folder import find_pairs
 from app.calibration.here import Here
+from app.calibration.like import look_like
 from app.calibration.record import Calibration
 from app.calibration.run import check_pairs
 from app.cli.calibrations import (
@@ -26,7 +28,8 @@ from app.cli.calibrations import (
 from app.cli.local import local, progress_bar
 from app.cli.remote import INTERRUPTED, KeyOption, Remote, ServerOption, calibrate_remotely
 from app.conformal.fidelity import metric_names
-from app.errors import BadRequest
+from app.errors import BadRequest, reason_of
+from app.images.facts import COMPRESSION, RULES
 from app.problems import problem_of
 from app.sampling.pipeline import learn
 from app.settings import KEY_VARIABLE
@@ -69,7 +72,8 @@ def calibrate(
         float, typer.Option(help="Gaussian of the neighbourhood in pixels.")
     ] = 4.0,
     bound: Annotated[
-        float | None, typer.Option(help="B; default: the least bound of the metric.")
+        float | None,
+        typer.Option(help="c: larger errors count as c. Default: 0.5, or 1 for pointwise errors."),
     ] = None,
     alpha: Annotated[float, typer.Option(help="The calibration's default α.")] = 0.1,
     guarantee: GuaranteeOption = "expectation",
@@ -80,6 +84,31 @@ def calibrate(
         typer.Option(
             help="Groups with curves of their own: folder, for y/GROUP/NAME, or a column of "
             "DIR/manifest.csv.",
+        ),
+    ] = None,
+    scene_by: Annotated[
+        str | None,
+        typer.Option(
+            help="What belongs together and counts once: folder, for y/SCENE/NAME; manifest, for "
+            "its column scene or pool_id; or another column.",
+        ),
+    ] = None,
+    input_rule: Annotated[
+        str,
+        typer.Option(help=f"Classes of inputs with curves of their own: {', '.join(RULES)}, none."),
+    ] = COMPRESSION,
+    mixture: Annotated[
+        str | None,
+        typer.Option(
+            help="How X is made from Y: usual, as uploads usually are; none, by a clean reduction; "
+            "or a JSON file with a mixture. Default: usual, unless a degradation is named.",
+        ),
+    ] = None,
+    like: Annotated[
+        Path | None,
+        typer.Option(
+            help="A folder of uploads: X is made to be compressed as they are, and what stays "
+            "without cover is said.",
         ),
     ] = None,
     grey: Annotated[bool, typer.Option(help="Degradation: drop the colour.")] = False,
@@ -117,28 +146,36 @@ def calibrate(
         fidelity={"metric": metric, "blur": fidelity_blur, "bound": bound, "labels": labels},
         default_alpha=alpha,
         guarantee={"kind": guarantee, "delta": delta, "method": method},
-        degradation={
-            "grey": grey,
-            "blur": input_blur,
-            "noise": noise,
-            "jpeg": jpeg,
-            "inpaint": None
+        degradation=_degradation(
+            mixture,
+            grey=grey,
+            blur=input_blur,
+            noise=noise,
+            jpeg=jpeg,
+            inpaint=None
             if inpaint is None
             else {"share": inpaint, "shape": inpaint_shape, "color": inpaint_color.lower()},
-        },
+        ),
+        input_rule=None if input_rule == "none" else input_rule,
         activate=activate,
         seed=seed,
         on_bad_pair="skip" if skip_bad_pairs else "fail",
         note=note,
         attributions=_lines(attributions) if attributions else [],
     )
+    if like is not None:
+        if config.degradation is not None:
+            raise typer.BadParameter("--like chooses how X is made; name no degradation with it.")
+        config = _like(like, config)
     if export is not None:
         _check_writable(export)
     if server is not None:
-        _run_remotely(folder, group_by, config, export, server, key_env, as_json=as_json)
+        _run_remotely(
+            folder, (group_by, scene_by), config, export, server, key_env, as_json=as_json
+        )
         return
     try:
-        calibration = asyncio.run(_run(folder, config, group_by))
+        calibration = asyncio.run(_run(folder, config, group_by, scene_by))
     except KeyboardInterrupt:
         typer.echo("What is measured is kept; run the same command again to continue.", err=True)
         raise typer.Exit(INTERRUPTED) from None
@@ -149,7 +186,7 @@ def calibrate(
 
 def _run_remotely(
     folder: Path,
-    group_by: str | None,
+    named_by: tuple[str | None, str | None],
     config: CalibrationConfig,
     export: Path | None,
     server: str,
@@ -158,7 +195,7 @@ def _run_remotely(
     as_json: bool,
 ) -> None:
     with Remote.open(server, key_env) as remote:
-        made = calibrate_remotely(remote, folder, config, server=server, group_by=group_by)
+        made = calibrate_remotely(remote, folder, config, server=server, named_by=named_by)
         if made is None:
             return
         if export is not None:
@@ -196,14 +233,45 @@ def _config(**fields: Any) -> CalibrationConfig:
         raise typer.BadParameter(f"{problems}.") from None
 
 
-async def _run(folder: Path, config: CalibrationConfig, group_by: str | None = None) -> Calibration:
+def _like(folder: Path, config: CalibrationConfig) -> CalibrationConfig:
+    """The settings with inputs like the uploads of a folder, which are described."""
+    found = look_like(folder)
+    for line in found.report():
+        typer.echo(line, err=True)
+    for item in found.unread:
+        typer.echo(f"not looked at: {item['name']}: {item['reason']}", err=True)
+    return config.model_copy(update={"degradation": found.mixture()})
+
+
+def _degradation(mixture: str | None, **steps: Any) -> Any:
+    """What the options say of how X is made; None: as uploads usually are."""
+    named = {name: value for name, value in steps.items() if value}
+    if mixture is None:
+        return named or None
+    if named:
+        raise typer.BadParameter("name either a mixture or the steps of one degradation.")
+    if mixture in {"usual", "none"}:
+        return None if mixture == "usual" else {}
+    try:
+        return json.loads(Path(mixture).read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise BadRequest(f"{mixture} is not a JSON file: {reason_of(error)}.") from error
+
+
+async def _run(
+    folder: Path,
+    config: CalibrationConfig,
+    group_by: str | None = None,
+    scene_by: str | None = None,
+) -> Calibration:
     async with local(many=True) as session:
         upscaler = session.service.upscaler(config.upscaler)
         await learn(upscaler)
         pipeline = config.pipeline(upscaler)
-        files = find_pairs(folder, group_by)
-        if any(pair.x for pair in files):
-            config = config.model_copy(update={"degradation": None})
+        files = find_pairs(folder, group_by, scene_by)
+        given = any(pair.x for pair in files)
+        made_by = None if given else config.input_made_by(pipeline)
+        config = config.model_copy(update={"degradation": made_by})
         with progress_bar() as progress:
             checking = progress.add_task("checking pairs", total=len(files))
             pairs = await check_pairs(
@@ -212,6 +280,12 @@ async def _run(folder: Path, config: CalibrationConfig, group_by: str | None = N
                 pipeline,
                 on_progress=lambda done, _: progress.update(checking, completed=done),
             )
+            for names in pairs.alike:
+                progress.console.print(
+                    f"{', '.join(names[:5])} look alike, as crops of one scene do: name their "
+                    "scene (--scene-by), or the promise counts them too often.",
+                    soft_wrap=True,
+                )
             measuring = progress.add_task("measuring pairs", total=len(pairs.usable))
             here = Here(
                 session.settings.data_dir,

@@ -94,19 +94,29 @@ def show(
 @app.command("derive")
 def derive_(
     calibration: Id,
-    guarantee: GuaranteeOption = "high_probability",
+    guarantee: Annotated[
+        str | None,
+        typer.Option(
+            help="expectation or high_probability; default: the latter, or with --bound alone that "
+            "of the old one."
+        ),
+    ] = None,
     delta: DeltaOption = 0.1,
     method: MethodOption = "hoeffding_bentkus",
+    bound: Annotated[float | None, typer.Option(min=0, help="c: larger errors count as c.")] = None,
     name: Annotated[str | None, typer.Option(help="Default: the name of the old one.")] = None,
     activate: Annotated[bool, typer.Option(help="Serve from it at once.")] = False,
     server: ServerOption = None,
     key_env: KeyOption = KEY_VARIABLE,
     as_json: Json = False,
 ) -> None:
-    """Make a calibration of the same pairs under another guarantee; nothing is generated."""
+    """Make a calibration of the same pairs under another guarantee or bound, without generating."""
+    kind = guarantee or ("high_probability" if bound is None else None)
     try:
-        settings = GuaranteeSettings.model_validate(
-            {"kind": guarantee, "delta": delta, "method": method}
+        settings = (
+            GuaranteeSettings.model_validate({"kind": kind, "delta": delta, "method": method})
+            if kind
+            else None
         )
     except ValidationError as error:
         first = error.errors()[0]
@@ -120,7 +130,13 @@ def derive_(
                 guard(parent.pipeline, upscaler)
             spool = session.stores.spool
             made = await derive(
-                session.calibrations, spool, parent, settings, created_by="local", name=name
+                session.calibrations,
+                spool,
+                parent,
+                settings,
+                bound=bound,
+                created_by="local",
+                name=name,
             )
             if activate:
                 await session.stores.calibrations.activate(made.id)
@@ -129,7 +145,11 @@ def derive_(
     if server is None:
         typer.echo(summary(asyncio.run(run()), active=activate, as_json=as_json))
         return
-    asked = {"guarantee": settings.model_dump(), "activate": activate, "name": name}
+    asked: dict[str, Any] = {"activate": activate, "name": name}
+    if settings is not None:
+        asked["guarantee"] = settings.model_dump()
+    if bound is not None:
+        asked["fidelity"] = {"bound": bound}
     with Remote.open(server, key_env) as remote:
         typer.echo(_shown_by_server(remote.derive(calibration, asked), as_json=as_json))
 

@@ -143,7 +143,7 @@ class Remote:
         config: CalibrationConfig,
         on_sent: Callable[[int, int], None],
         *,
-        group_by: str | None = None,
+        named_by: tuple[str | None, str | None] = (None, None),
     ) -> str:
         """Upload a folder of pairs; the id of the job. `on_sent` is told (bytes sent, all bytes).
 
@@ -152,10 +152,12 @@ class Remote:
         """
         # Without a name the server's own default is meant.
         document = config.model_dump_json(exclude=None if config.upscaler else {"upscaler"})
-        pairs = find_pairs(folder, group_by)
+        pairs = find_pairs(folder, *named_by)
         fields = {"config": document}
         if groups := {pair.name: pair.group for pair in pairs if pair.group}:
             fields["groups"] = json.dumps(groups)
+        if scenes := {pair.name: pair.scene for pair in pairs if pair.scene}:
+            fields["scenes"] = json.dumps(scenes)
         upload = _Upload(_files(folder, pairs), fields)
 
         def body() -> Iterator[bytes]:
@@ -251,7 +253,7 @@ def calibrate_remotely(
     config: CalibrationConfig,
     *,
     server: str,
-    group_by: str | None = None,
+    named_by: tuple[str | None, str | None] = (None, None),
 ) -> dict[str, Any] | None:
     """Upload, watch the job to its end, and return the calibration; None if it awaits labels.
 
@@ -266,7 +268,7 @@ def calibrate_remotely(
                 folder,
                 config,
                 lambda sent, total: progress.update(uploading, completed=sent, total=total),
-                group_by=group_by,
+                named_by=named_by,
             )
         except RemoteError as error:
             _name(error.members.get("items", []))

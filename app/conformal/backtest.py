@@ -1,13 +1,13 @@
 """What to expect of a calibration, from its own staircases: repeated random splits.
 
-Half of the images calibrate, the other half are served; nothing is generated. The splits of one
+Half of the scenes calibrate, the other half are served; nothing is generated. The splits of one
 calibration are not independent of each other, so the intervals describe the spread over splits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Hashable, Sequence
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,12 +17,25 @@ from app.conformal.risk import RiskCurve
 from app.conformal.staircase import Staircase
 
 
+class CurveOf(Protocol):
+    """Makes the curve of some images, as `RiskCurve.from_staircases` does."""
+
+    def __call__(
+        self,
+        staircases: Sequence[Staircase],
+        bound: float,
+        *,
+        scenes: Sequence[Hashable] | None,
+        highest: float,
+    ) -> StepCurve: ...
+
+
 class BacktestRow(NamedTuple):
     """One α: mean over the splits, and the 5 % and 95 % quantiles over the splits.
 
     violations: share of the splits whose served half lost more than α on average. A guarantee in
     expectation allows about half; with high probability about δ, and a little more where half of
-    the images are few, since their mean is not yet the expectation.
+    the scenes are few, since their mean is not yet the expectation.
     """
 
     alpha: float
@@ -43,36 +56,45 @@ def backtest(
     *,
     splits: int = 100,
     seed: int = 0,
-    curve_of: Callable[[Iterable[Staircase], float], StepCurve] = RiskCurve.from_staircases,
+    scenes: Sequence[Hashable] | None = None,
+    curve_of: CurveOf = RiskCurve.from_staircases,
 ) -> list[BacktestRow]:
     """Realised loss and trusted area of the held-out halves, for each α.
 
     Args:
-        staircases: of the n images.
-        sigma_quantiles: float32 [n, q], evenly spaced quantiles of σ per image, from 0 to 1.
+        staircases: of the images.
+        sigma_quantiles: float32 [images, q], evenly spaced quantiles of σ of each, from 0 to 1.
         bound: B.
         alphas: the levels.
         splits: number of random halvings.
         seed: of the halvings.
+        scenes: the scene of each image, which is never divided; None: every image is its own.
         curve_of: makes the curve of the calibrating half, under the guarantee in question.
 
     Raises:
-        ValueError: fewer than 2 images, or no splits.
+        ValueError: fewer than 2 scenes, or no splits.
     """
-    n = len(staircases)
+    members = places_of(range(len(staircases)) if scenes is None else scenes)
+    n = len(members)
     if n < 2 or splits < 1:
-        raise ValueError("a backtest needs at least 2 images and 1 split")
+        raise ValueError("a backtest needs at least 2 images of different scenes and 1 split")
     random = np.random.Generator(np.random.PCG64(seed))
     risks = np.empty((splits, len(alphas)))
     areas = np.empty((splits, len(alphas)))
     for split in range(splits):
         order = random.permutation(n)
-        served = order[n // 2 :]
-        curve = curve_of((staircases[i] for i in order[: n // 2]), bound)
+        served = [members[k] for k in order[n // 2 :]]
+        fitted = np.concatenate([members[k] for k in order[: n // 2]])
+        curve = curve_of(
+            [staircases[i] for i in fitted],
+            bound,
+            scenes=None if scenes is None else [scenes[i] for i in fitted],
+            highest=float(sigma_quantiles[fitted].max()),
+        )
         for place, alpha in enumerate(alphas):
             threshold = curve.threshold(alpha)
-            risks[split, place] = np.mean([staircases[i].loss_below(threshold) for i in served])
-            areas[split, place] = trusted_share(sigma_quantiles[served], threshold)
+            risks[split, place] = np.mean(mean_losses(staircases, served, threshold))
+            areas[split, place] = trusted_share(sigma_quantiles, threshold, served)
     return [
         BacktestRow(
             alpha,
@@ -90,7 +112,34 @@ def _spread(values: NDArray[np.float64]) -> tuple[float, float, float]:
     return float(values.mean()), float(low), float(high)
 
 
-def trusted_share(sigma_quantiles: NDArray[np.float32], threshold: float) -> float:
-    """Mean share of pixels with σ < t, from evenly spaced quantiles [n, q] of each image."""
+def places_of(scenes: Sequence[Hashable]) -> list[list[int]]:
+    """Of each scene the places of its images, in the order in which the scenes are first met."""
+    found: dict[Hashable, list[int]] = {}
+    for place, scene in enumerate(scenes):
+        found.setdefault(scene, []).append(place)
+    return list(found.values())
+
+
+def mean_losses(
+    staircases: Sequence[Staircase], members: Sequence[Sequence[int]], threshold: float
+) -> list[float]:
+    """L̄_i(t−) of each scene, given the places of its images."""
+    return [
+        float(np.mean([staircases[i].loss_below(threshold) for i in places])) for places in members
+    ]
+
+
+def trusted_share(
+    sigma_quantiles: NDArray[np.float32],
+    threshold: float,
+    members: Sequence[Sequence[int]] | None = None,
+) -> float:
+    """Mean share of pixels with σ < t, from evenly spaced quantiles [images, q] of each image.
+
+    With the places of the images of each scene: the mean over scenes of the mean of each.
+    """
     below = np.count_nonzero(sigma_quantiles < threshold, axis=1)
-    return float(np.minimum(below / (sigma_quantiles.shape[1] - 1), 1).mean())
+    shares = np.minimum(below / (sigma_quantiles.shape[1] - 1), 1)
+    if members is None:
+        return float(shares.mean())
+    return float(np.mean([shares[places].mean() for places in members]))

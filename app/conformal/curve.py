@@ -8,13 +8,21 @@ value may jump above α exactly at t_α.
 
 The mask has a second form that needs no threshold: {p : value(σ(p)) ≤ α}. The *trust level*
 α(p) = value(σ(p)) therefore holds the masks of all α at once.
+
+**Scenes.** Crops of one photograph, frames of one camera run or slices of one patient are alike,
+and not exchangeable with those of a new one. So the loss of a *scene* is the mean of the losses of
+its n_i crops, L̄_i(t) = (1/n_i) Σ_j L_ij(t), and n is the number of scenes. Where no scenes are
+named every image is its own. The number of crops must belong to the draw of the scene.
+
+**The end.** No threshold lies beyond the largest σ of the calibration images: what nobody has seen
+is not trusted, whatever α. That only makes masks smaller, so it costs no promise.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple, TypeVar
 
@@ -28,6 +36,13 @@ from app.conformal.staircase import Staircase, last_of_level
 # order of the images. Rounding up keeps the rare smaller remainder on the safe side.
 UNIT = 1 << 40
 CODE_STEPS = 65534  # of the 16-bit trust level; one value is left for "never"
+NEVER = 65535
+
+LARGEST = float(np.finfo(np.float32).max)
+"""Where σ ends if nothing else is said."""
+
+# Above the error of dividing by B and multiplying by 65534.
+_SAFE = 1 + 1e-15
 
 # Look-up cells over the range of σ, see `_RankTable`: so many per threshold, within these bounds.
 _CELLS_PER_THRESHOLD = 128
@@ -41,10 +56,11 @@ Value = TypeVar("Value", np.float32, np.uint16)
 class StepCurve:
     """From `thresholds[k]` on, up to the next one, the value is `risks[k]`.
 
-    n: number of images. bound: B, no loss exceeds it.
+    n: number of scenes. bound: B, no loss exceeds it.
     min_alpha: the value below the first threshold; below it nothing can be trusted.
     thresholds: float32, strictly increasing values of σ.
     risks: float64, strictly increasing, above `min_alpha`, at most B.
+    highest: the largest σ of the images; beyond it nothing is trusted.
     """
 
     n: int
@@ -52,6 +68,7 @@ class StepCurve:
     min_alpha: float
     thresholds: NDArray[np.float32]
     risks: NDArray[np.float64]
+    highest: float = field(default=LARGEST, kw_only=True)
 
     def risk(self, t: float) -> float:
         """The value at t; t may be −inf or inf.
@@ -65,7 +82,7 @@ class StepCurve:
         return float(self.risks[index - 1]) if index else self.min_alpha
 
     def threshold(self, alpha: float) -> float:
-        """t_α = sup{t : value(t) ≤ α}: −inf when not even the empty mask passes, inf for no limit.
+        """t_α = sup{t : value(t) ≤ α}, at most just above `highest`; −inf for the empty mask.
 
         Raises:
             ValueError: alpha is NaN.
@@ -75,7 +92,13 @@ class StepCurve:
         if alpha < self.min_alpha:
             return -math.inf
         index = int(np.searchsorted(self.risks, alpha, side="right"))
-        return float(self.thresholds[index]) if index < len(self.risks) else math.inf
+        return float(self.thresholds[index]) if index < len(self.risks) else self._end
+
+    @cached_property
+    def _end(self) -> float:
+        """The least float32 above `highest`; inf above the largest one."""
+        with np.errstate(over="ignore"):
+            return float(np.nextafter(np.float32(self.highest), np.float32(np.inf)))
 
     def mask(self, indecision: NDArray[np.float32], alpha: float) -> NDArray[np.bool_]:
         """The trust mask {σ < t_α}, bool of the shape of σ; True is trusted.
@@ -87,7 +110,7 @@ class StepCurve:
         return np.asarray(indecision < self.threshold(alpha))
 
     def trust_level(self, indecision: NDArray[np.float32]) -> NDArray[np.float32]:
-        """α(p), the value at σ(p), float32 of the shape of σ, in [min_alpha, B].
+        """α(p), the value at σ(p), float32 of the shape of σ: in [min_alpha, B], inf for never.
 
         `trust_level(σ) ≤ α` is the mask of α. Values are rounded up to float32: the comparison, in
         any precision of α not below float32, never trusts a pixel outside the mask.
@@ -101,20 +124,24 @@ class StepCurve:
         # An α just below a level may itself be rounded up when it is compared: stay above that.
         below = (rounded < levels) | (np.nextafter(levels, -np.inf).astype(np.float32) >= rounded)
         rounded[below] = np.nextafter(rounded[below], np.float32(np.inf))
-        return self._rank_table.take(rounded, indecision)
+        found = self._rank_table.take(rounded, indecision)
+        found[indecision > self.highest] = np.inf
+        return found
 
     def trust_code(self, indecision: NDArray[np.float32]) -> NDArray[np.uint16]:
-        """α(p) in 16 bits: ceil(α(p)/B · 65534), of the shape of σ; 65535 is never reached.
+        """α(p) in 16 bits: ceil(α(p)/B · 65534), of the shape of σ; 65535 is never trusted.
 
-        `code ≤ floor(α/B · 65534)` never trusts a pixel outside the mask of α, and is exactly the
-        mask for every α that is a multiple of B/65534.
+        `code ≤ floor(α/B · 65534)`, computed in float64, never trusts a pixel outside the mask of
+        α; it leaves out pixels whose α(p) lies within B/65534 of α.
 
         Raises:
             ValueError: σ contains NaN.
         """
         _check_no_nan(indecision)
         table, codes = self._codes
-        return table.take(codes, indecision)
+        found = table.take(codes, indecision)
+        found[indecision > self.highest] = NEVER
+        return found
 
     @cached_property
     def _codes(self) -> tuple[_RankTable, NDArray[np.uint16]]:
@@ -122,11 +149,11 @@ class StepCurve:
 
         Most steps of a curve are finer than a code, so these are far fewer than its thresholds.
         """
-        steps = np.append(self.min_alpha, self.risks) / self.bound * CODE_STEPS
-        # Quotients that should be whole numbers may come out a rounding error above or below.
-        whole = np.rint(steps)
-        steps = np.where(np.abs(steps - whole) <= 1e-9, whole, np.ceil(steps))
-        codes = np.minimum(steps, CODE_STEPS).astype(np.uint16)
+        levels = np.append(self.min_alpha, self.risks)
+        # One more than the code of the largest α below the level: a quotient that should be a whole
+        # number may come out a rounding error above or below.
+        below = np.nextafter(levels, -np.inf) / self.bound * CODE_STEPS * _SAFE
+        codes = np.minimum(np.floor(below) + 1, CODE_STEPS).astype(np.uint16)
         changes = codes[1:] != codes[:-1]
         return _RankTable(self.thresholds[changes]), codes[np.append(True, changes)]
 
@@ -135,35 +162,75 @@ class StepCurve:
         return _RankTable(self.thresholds)
 
 
-class TotalLoss(NamedTuple):
-    """Σ_i L_i as a step function: from `levels[k]` on the n losses sum to `totals[k]` · 2^-40."""
+class Loss(NamedTuple):
+    """A loss, or a sum of losses, as a step function: `totals[k]` · 2^-40 from `levels[k]` on."""
 
-    n: int
     levels: NDArray[np.float32]  # strictly increasing
     totals: NDArray[np.int64]  # strictly increasing, above 0
 
 
-def total_loss(staircases: Iterable[Staircase], bound: float) -> TotalLoss:
-    """The sum of the losses of a set of images; the order of the staircases does not matter.
+class TotalLoss(NamedTuple):
+    """Σ_i L̄_i of n scenes, as in `Loss`."""
+
+    n: int
+    levels: NDArray[np.float32]
+    totals: NDArray[np.int64]
+
+
+def by_scene(
+    images: Iterable[Staircase], scenes: Iterable[Hashable] | None
+) -> list[list[Staircase]]:
+    """The staircases of each scene, in the order in which the scenes are first met.
+
+    Args:
+        images: the staircases.
+        scenes: the scene of each; None: every image is its own.
 
     Raises:
-        ValueError: the bound is not positive, or an error exceeds it.
+        ValueError: not as many scenes as images.
     """
-    levels, rises, count = [], [], 0
-    for staircase in checked(staircases, bound):
-        count += 1
-        fixed = np.ceil(staircase.errors.astype(np.float64) * UNIT).astype(np.int64)
-        levels.append(staircase.levels)
-        rises.append(np.diff(fixed, prepend=0))
-    level = np.concatenate([*levels, np.empty(0, np.float32)]) + np.float32(0)
-    rise = np.concatenate([*rises, np.empty(0, np.int64)])
+    if scenes is None:
+        return [[image] for image in images]
+    found: dict[Hashable, list[Staircase]] = {}
+    for image, scene in zip(images, scenes, strict=True):
+        found.setdefault(scene, []).append(image)
+    return list(found.values())
+
+
+def mean_loss(crops: Sequence[Staircase]) -> Loss:
+    """L̄ of one scene; rounded up to whole units, whatever the order of its crops."""
+    fixed = [np.ceil(crop.errors.astype(np.float64) * UNIT).astype(np.int64) for crop in crops]
+    if len(crops) == 1:
+        return _summed([Loss(crops[0].levels, fixed[0])])
+    total = _summed([Loss(crop.levels, errors) for crop, errors in zip(crops, fixed, strict=True)])
+    return Loss(total.levels, -(-total.totals // len(crops)))
+
+
+def total_loss(
+    staircases: Iterable[Staircase], bound: float, scenes: Iterable[Hashable] | None = None
+) -> TotalLoss:
+    """The sum of the losses of the scenes; the order of the staircases does not matter.
+
+    Raises:
+        ValueError: the bound is not positive, an error exceeds it, or not as many scenes as images.
+    """
+    means = [mean_loss(crops) for crops in by_scene(checked(staircases, bound), scenes)]
+    return TotalLoss(len(means), *_summed(means))
+
+
+def _summed(losses: Sequence[Loss]) -> Loss:
+    level = np.concatenate([*(loss.levels for loss in losses), np.empty(0, np.float32)])
+    level += np.float32(0)  # −0 and 0 are one level
+    rise = np.concatenate(
+        [*(np.diff(loss.totals, prepend=0) for loss in losses), np.empty(0, np.int64)]
+    )
     order = np.argsort(level, kind="stable")
     level = level[order]
     total = np.cumsum(rise[order])
     last = last_of_level(level)
     level, total = level[last], total[last]
     rises_there = np.diff(total, prepend=0) > 0  # errors below one unit may not rise
-    return TotalLoss(count, level[rises_there], total[rises_there])
+    return Loss(level[rises_there], total[rises_there])
 
 
 def checked(staircases: Iterable[Staircase], bound: float) -> Iterable[Staircase]:

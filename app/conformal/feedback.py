@@ -16,7 +16,7 @@ hypothesis is E[L_j | the past] ≤ a_j for every j.
 **What a calibration does not promise.** α bounds the expectation over the draw of the calibration
 set too. Given one calibration, the mean loss of the requests may be somewhat above α, in a good
 third of the cases, without anything being wrong. So a_j = α_j + `tolerance`, the sampling error of
-the mean loss of the calibration images themselves.
+the mean loss of the calibration scenes themselves.
 
 **Labels must be a random audit sample.** If people label what looks bad, both numbers say so.
 """
@@ -170,11 +170,12 @@ def mean_alpha(state: Feedback, bound: float) -> float:
 def tolerance(losses: Sequence[float]) -> float:
     """By how much the mean loss given one calibration may exceed α without anything being wrong.
 
-    1.645 standard errors of the mean of the calibration images' losses at the threshold that is
+    1.645 standard errors of the mean of the calibration scenes' losses at the threshold that is
     served: for about 95 % of calibrations the mean loss of new images lies below α plus this.
+    Crops of one scene are alike, so they count as one value, their mean.
 
     Args:
-        losses: L_i(t_α) of the n calibration images.
+        losses: L̄_i(t_α−) of the n calibration scenes.
     """
     n = len(losses)
     if n < 2:

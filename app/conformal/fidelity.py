@@ -46,6 +46,7 @@ class Metric:
     bytes_per_pixel: what `error` allocates at most, without the two images.
     unit: what D counts: L1 distance in normalised Lab, or 1 where a label marks the pixel.
     blurs: whether the setting `blur` changes D.
+    counted_up_to: c, what calibrations count errors up to unless they say otherwise; None: B.
     bounds_psnr: whether it bounds the Lab PSNR (`guarantees.lab_psnr_lower_bound_db`).
     """
 
@@ -59,6 +60,7 @@ class Metric:
     unit: Unit = "lab"
     blurs: bool = False
     bounds_psnr: bool = False
+    counted_up_to: float | None = None
 
     @property
     def needs_label(self) -> bool:
@@ -106,6 +108,7 @@ METRICS: dict[str, Metric] = {
         radius=lambda settings: gaussian_radius(settings.blur),
         bytes_per_pixel=28,
         blurs=True,
+        counted_up_to=0.5,
     ),
     "neighborhood_difference": Metric(
         error=neighborhood_difference,
@@ -117,6 +120,7 @@ METRICS: dict[str, Metric] = {
         radius=lambda settings: gaussian_radius(settings.blur),
         bytes_per_pixel=40,
         blurs=True,
+        counted_up_to=0.5,
     ),
     "pointwise": Metric(
         error=pointwise,
@@ -127,6 +131,7 @@ METRICS: dict[str, Metric] = {
         radius=lambda _: 0,
         bytes_per_pixel=28,
         bounds_psnr=True,
+        counted_up_to=1.0,
     ),
     "semantic": Metric(
         error=None,

@@ -7,7 +7,7 @@ from fractions import Fraction
 
 
 def minimal_n(alpha: float, bound: float) -> int:
-    """The smallest n with B/(n + 1) ≤ α: with fewer images no pixel can be trusted.
+    """The smallest n with B/(n + 1) ≤ α: with fewer scenes no pixel can be trusted.
 
     Raises:
         ValueError: alpha or bound is not a positive number.
@@ -22,10 +22,10 @@ def minimal_n(alpha: float, bound: float) -> int:
 
 
 def leakage_bound(alpha: float, n: int, n_leaked: int, bound: float) -> float:
-    """Proposition 3.2: the bound that survives when `n_leaked` of n images were training images.
+    """Proposition 3.2: the bound that survives when `n_leaked` of n scenes were trained on.
 
     A model may be better on images it was trained on, at the worst perfect. Without the leaked
-    terms the threshold is one of n_new = n − n_leaked images at level α(n + 1)/(n_new + 1). Never
+    terms the threshold is one of n_new = n − n_leaked scenes at level α(n + 1)/(n_new + 1). Never
     more than B, which holds without any calibration.
 
     Raises:

@@ -1,10 +1,11 @@
 """The guarantee with high probability: risk-controlling thresholds (RCPS).
 
 `RiskCurve` bounds the expected loss on average over calibrations. Here the statement is about the
-one calibration at hand: with probability at least 1 − δ over its images, drawn independently from
-one law, the expected loss of a new image, E[L(t̂−) | calibration], is at most α.
+one calibration at hand: with probability at least 1 − δ over its n scenes, drawn independently from
+one law, the expected loss of a crop of a new scene, E[L(t̂−) | calibration], is at most α.
 
-**As one curve.** Let x_i(t) = L_i(t−)/B ∈ [0, 1], and let p(t, A) be a valid p-value for
+**As one curve.** Let x_i(t) = L̄_i(t−)/B ∈ [0, 1] be the mean over the crops of scene i, and let
+p(t, A) be a valid p-value for
 "E[x(t)] > A". Thresholds are tested upwards, from the smallest on, until the first one with
 p(t, α/B) > δ. No correction for the number of tests is needed: with t_pop = sup{t : E[L(t−)] ≤ α},
 which is attained because L(t−) is left-continuous, a t̂ beyond t_pop would need a wrong rejection at
@@ -16,7 +17,7 @@ running maximum, times B, is a step curve that holds the thresholds of all α.
 **Which α.** Each α fixed in advance has its promise; the bound is not simultaneous over α.
 
 **Two p-values** (`app/conformal/concentration.py`). Hoeffding-Bentkus sees the mean only. WSR
-betting gains where losses vary little; it takes the images one after the other, and x_i must be
+betting gains where losses vary little; it takes the scenes one after the other, and x_i must be
 independent of its past: their order may depend on nothing that is related to their losses, such as
 a name that tells the camera, or the place in a list that is sorted by such names.
 """
@@ -24,7 +25,7 @@ a name that tells the camera, or the place in a list that is sorted by such name
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -38,7 +39,15 @@ from app.conformal.concentration import (
     wsr_bound,
     wsr_p_value,
 )
-from app.conformal.curve import UNIT, StepCurve, TotalLoss, checked, total_loss
+from app.conformal.curve import (
+    LARGEST,
+    UNIT,
+    StepCurve,
+    TotalLoss,
+    by_scene,
+    checked,
+    total_loss,
+)
 from app.conformal.staircase import Staircase
 
 __all__ = [
@@ -57,7 +66,7 @@ Method = Literal["hoeffding_bentkus", "wsr"]
 
 _MOST_LEVELS = 1 << 16  # a curve with more breakpoints is thinned, on the safe side
 _BLOCK = 256  # thresholds per block of the WSR bound: its temporaries stay small
-_MOST_SEARCHED = 5_000  # images, up to which the least number for WSR is looked for exactly
+_MOST_SEARCHED = 5_000  # scenes, up to which the least number for WSR is looked for exactly
 
 # WSR tests at values of σ with this many leading binary digits: steps of at most 1.6 %.
 _MANTISSA_KEPT = 6
@@ -67,7 +76,7 @@ _MANTISSA_KEPT = 6
 class HighProbabilityCurve(StepCurve):
     """max_{s ≤ t} U(s) · B: with probability ≥ 1 − δ, the mask {σ < t_α} has expected loss ≤ α.
 
-    `min_alpha` is the bound for n images without any loss.
+    `min_alpha` is the bound for n scenes without any loss.
     """
 
     delta: float
@@ -81,40 +90,56 @@ class HighProbabilityCurve(StepCurve):
         *,
         delta: float,
         method: Method = "hoeffding_bentkus",
+        scenes: Iterable[Hashable] | None = None,
+        highest: float = LARGEST,
     ) -> HighProbabilityCurve:
         """The curve of a set of images.
 
         Args:
-            staircases: of images drawn independently from one law. For `wsr` in an order that tells
+            staircases: of the images. For `wsr` the order in which scenes are first met must tell
                 nothing about their losses.
             bound: B.
             delta: δ, in (0, 1), fixed in advance, as is the method.
             method: which p-value.
+            scenes: the scene of each image, drawn independently from one law; None: every image is
+                its own.
+            highest: the largest σ of the images, beyond which nothing is trusted.
 
         Raises:
-            ValueError: delta outside (0, 1), the bound is not positive, or an error exceeds it.
+            ValueError: delta outside (0, 1), the bound is not positive, an error exceeds it, or not
+                as many scenes as images.
         """
         _check_delta(delta)
         if method == "wsr":
-            n, levels, bounds = _wsr_steps(list(checked(staircases, bound)), bound, delta)
+            crops = by_scene(checked(staircases, bound), scenes)
+            n, levels, bounds = _wsr_steps(crops, bound, delta)
         else:
             n, levels, bounds = _hoeffding_bentkus_steps(
-                total_loss(staircases, bound), bound, delta
+                total_loss(staircases, bound, scenes), bound, delta
             )
         floor = _floor(n, delta, method)
         running = np.maximum.accumulate(np.append(floor, bounds))
         risks = np.minimum(running * (bound * SAFE), bound)
         rises = np.diff(risks) > 0
-        return cls(n, float(bound), float(risks[0]), levels[rises], risks[1:][rises], delta, method)
+        return cls(
+            n,
+            float(bound),
+            float(risks[0]),
+            levels[rises],
+            risks[1:][rises],
+            delta,
+            method,
+            highest=float(highest),
+        )
 
 
 def minimal_n(
     alpha: float, bound: float, delta: float, method: Method = "hoeffding_bentkus"
 ) -> int:
-    """The smallest n for which n images without any loss certify α.
+    """The smallest n for which n scenes without any loss certify α.
 
     For Hoeffding-Bentkus about log(1/δ)/−log(1 − α/B). A useful mask needs several times as many.
-    For WSR and more than 5,000 images, a number that is necessary: log(1/δ)/log(1 + α/B).
+    For WSR and more than 5,000 scenes, a number that is necessary: log(1/δ)/log(1 + α/B).
 
     Raises:
         ValueError: alpha or bound is not a positive number, or delta is not in (0, 1).
@@ -135,11 +160,11 @@ def minimal_n(
 
 
 def leakage_bound(alpha: float, n: int, n_leaked: int, bound: float, delta: float) -> float:
-    """What is left of α when `n_leaked` of n images were training images (Hoeffding-Bentkus).
+    """What is left of α when `n_leaked` of n scenes were trained on (Hoeffding-Bentkus).
 
     A model may have no error at all on those. At a threshold that passes, the mean of all n is at
     most x* = sup{x̄ : U_n(x̄) ≤ α/B}; the losses of the n_new others then sum to at most n x*, so
-    their own bound is at most U_n_new(n x*/n_new): with probability ≥ 1 − δ over the images that
+    their own bound is at most U_n_new(n x*/n_new): with probability ≥ 1 − δ over the scenes that
     are not leaked, the expected loss is at most B times that. Never more than B.
 
     Raises:
@@ -166,7 +191,7 @@ def _check_delta(delta: float) -> None:
 
 
 def _floor(n: int, delta: float, method: Method) -> float:
-    """The bound on E[x] for n images without any loss."""
+    """The bound on E[x] for n scenes without any loss."""
     if n == 0:
         return 1.0
     if method == "wsr":
@@ -200,7 +225,7 @@ def _hoeffding_bentkus_steps(
 
 
 def _wsr_steps(
-    staircases: Sequence[Staircase], bound: float, delta: float
+    scenes: Sequence[Sequence[Staircase]], bound: float, delta: float
 ) -> tuple[int, NDArray[np.float32], NDArray[np.float64]]:
     """n, and U from each level on, for levels on a grid that was fixed before any measurement.
 
@@ -208,18 +233,22 @@ def _wsr_steps(
     not chosen, or at all. Between two thresholds of the grid the larger one counts: each level of
     each staircase is rounded down to the grid, which can only raise a loss.
     """
-    n = len(staircases)
-    rounded = [rounded_down(staircase.levels) for staircase in staircases]
-    levels = np.unique(np.concatenate([*rounded, np.empty(0, np.float32)]))
-    steps = [np.append(0, staircase.errors.astype(np.float64) / bound) for staircase in staircases]
+    rounded = [[rounded_down(crop.levels) for crop in crops] for crops in scenes]
+    steps = [
+        [np.append(0, crop.errors.astype(np.float64) / bound) for crop in crops] for crops in scenes
+    ]
+    own = [crop for crops in rounded for crop in crops]
+    levels = np.unique(np.concatenate([*own, np.empty(0, np.float32)]))
     bounds = np.empty(len(levels))
     for start in range(0, len(levels), _BLOCK):
         block = slice(start, start + _BLOCK)
-        x = np.empty((n, len(levels[block])))
-        for row, own, step in zip(x, rounded, steps, strict=True):
-            np.take(step, np.searchsorted(own, levels[block], side="right"), out=row)
+        x = np.zeros((len(scenes), len(levels[block])))
+        for scene, (of_scene, of_steps) in enumerate(zip(rounded, steps, strict=True)):
+            for crop, step in zip(of_scene, of_steps, strict=True):
+                x[scene] += step[np.searchsorted(crop, levels[block], side="right")]
+            x[scene] /= len(of_scene)
         bounds[block] = wsr_bound(np.minimum(x * SAFE, 1), delta)
-    return n, levels, bounds
+    return len(scenes), levels, bounds
 
 
 def rounded_down(levels: NDArray[np.float32]) -> NDArray[np.float32]:

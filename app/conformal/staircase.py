@@ -23,6 +23,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from app.conformal.fidelity import largest_float32
+
 _STRIDE = 64  # subsample: its sort costs less than one pass over the image
 _BLOCK = 1 << 16  # pixels per block of the first pass: temporaries stay in cache
 _UPPER_HALF = 1 if np.little_endian else 0  # where the upper 16 bits of a float32 lie
@@ -99,6 +101,19 @@ class Staircase:
                 np.concatenate([coarse_errors, loss[exceeds]]),
             )
         )
+
+    def counted(self, most: float) -> Staircase:
+        """The staircase of min(D, c): errors above `most` count as that.
+
+        Raises:
+            ValueError: `most` is not positive.
+        """
+        if not most > 0:
+            raise ValueError("errors can only be counted up to a positive number")
+        limit = largest_float32(most)
+        # The first error that reaches the limit is the last one to rise.
+        kept = int(np.searchsorted(self.errors, limit, side="left")) + 1
+        return Staircase(self.levels[:kept], np.minimum(self.errors[:kept], limit))
 
     def loss(self, threshold: float) -> float:
         """L(t): the worst error over the pixels with σ ≤ t, 0 when there are none."""

@@ -95,8 +95,8 @@ def psnr_and_leakage(result: Evaluated, draws: Resamples, leakage: Leakage) -> P
     counts = np.array(leakage.counts, np.float64)
     panels.append(
         Panel(
-            f"Leaked calibration images, α = {leakage.alpha:g}",
-            "number of leaked images (D ≡ 0)",
+            f"Leaked calibration scenes, α = {leakage.alpha:g}",
+            "number of leaked scenes (D ≡ 0)",
             "largest error in the mask, mean",
             [
                 Line("bound (Prop. 3.2)", counts, leakage.bounds, dashed=True, color=COLORS[7]),
@@ -111,8 +111,8 @@ def psnr_and_leakage(result: Evaluated, draws: Resamples, leakage: Leakage) -> P
         "PSNR inside the mask, and robustness to leakage",
         "The paper's Figure 4. The bound of Proposition 3.1 is drawn only where it holds: for the "
         "pointwise D, in normalised CIELAB, with a peak of 1. PSNR is averaged over the images "
-        "whose mask is not empty. Right: leaked images are replaced by perfect predictions; the "
-        "band spans the draws of which images leak.",
+        "whose mask is not empty. Right: images of leaked scenes are replaced by perfect "
+        "predictions; the band spans the draws of which scenes leak.",
         panels,
     )
 

@@ -1,4 +1,4 @@
-"""What leaked calibration images do to the promise (Proposition 3.2, the paper's Figure 4)."""
+"""What leaked calibration scenes do to the promise (Proposition 3.2, the paper's Figure 4)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.conformal import RiskCurve, Staircase
+from app.conformal.backtest import places_of
 from app.conformal.guarantees import leakage_bound
 from app.evaluation.run import Evaluated, Options
 
@@ -19,7 +20,7 @@ _PERFECT = Staircase(np.empty(0, np.float32), np.empty(0, np.float32))
 
 @dataclass(frozen=True, slots=True)
 class Leakage:
-    """Per number of leaked images: the realised error, averaged over draws, and its bound."""
+    """Per number of leaked scenes: the realised error, averaged over draws, and its bound."""
 
     alpha: float
     counts: Sequence[int]
@@ -30,24 +31,26 @@ class Leakage:
 
 
 def leak(result: Evaluated, options: Options) -> Leakage:
-    """Replace calibration images by perfect predictions (D ≡ 0), as the paper does.
+    """Replace the images of some scenes by perfect predictions (D ≡ 0), as the paper does.
 
-    Which images leak is drawn `DRAWS` times; `low` and `high` are the extremes over the draws.
+    Which scenes leak is drawn `DRAWS` times; `low` and `high` are the extremes over the draws.
     """
     name, alpha = result.variants[0].name, options.reference_alpha
     cell = result.cell(name, "fidelity")
     calibration = [color for color, _ in result.calibration[name]]
     test = [color for color, _ in result.test[name]]
-    n = len(calibration)
+    members = places_of(result.scenes)
+    n = len(members)
     counts = sorted({round(share * n) for share in SHARES} - {n})
     random = np.random.Generator(np.random.PCG64(options.seed))
     realised = []
     for count in counts:
         draws = []
         for _ in range(DRAWS if count else 1):
-            kept = random.permutation(n)[count:]
-            images = [*(calibration[i] for i in kept), *([_PERFECT] * count)]
-            threshold = RiskCurve.from_staircases(images, cell.bound).threshold(alpha)
+            leaked = {i for k in random.permutation(n)[:count] for i in members[k]}
+            images = [_PERFECT if i in leaked else image for i, image in enumerate(calibration)]
+            curve = RiskCurve.from_staircases(images, cell.bound, scenes=result.scenes)
+            threshold = curve.threshold(alpha)
             draws.append(np.mean([staircase.loss_below(threshold) for staircase in test]))
         realised.append(draws)
     return Leakage(

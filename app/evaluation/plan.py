@@ -14,9 +14,9 @@ from typing import Literal
 
 import numpy as np
 
-from app.calibration.folder import FOLDER, MANIFEST, PairFiles, find_pairs
+from app.calibration.folder import FOLDER, PairFiles, find_pairs
 from app.calibration.groups import column_of, read_table
-from app.calibration.layout import IMAGE_SUFFIXES
+from app.calibration.layout import IMAGE_SUFFIXES, MANIFEST
 from app.errors import BadRequest
 
 CALIBRATION, TEST = "calibration", "test"
@@ -32,6 +32,11 @@ class Plan:
     calibration: Sequence[PairFiles]
     test: Sequence[PairFiles]
     how: Literal["given", "group", "image"]
+
+    @property
+    def scenes(self) -> list[str]:
+        """The scene of each calibration image: its group, or one of its own."""
+        return [group_of(item) for item in self.calibration]
 
     @property
     def test_groups(self) -> list[str]:

@@ -29,11 +29,13 @@ HIGH_PROBABILITY = Rule("high_probability", "D with high probability", is_high_p
 RULES = (FIDELITY, SEMANTICS, HIGH_PROBABILITY)
 
 
-def curve_of(rule: Rule, staircases: Sequence[Staircase], bound: float, delta: float) -> StepCurve:
-    """The curve from which the thresholds of a rule are read."""
+def curve_of(
+    rule: Rule, staircases: Sequence[Staircase], bound: float, delta: float, scenes: Sequence[str]
+) -> StepCurve:
+    """The curve from which the thresholds of a rule are read, given the scene of each image."""
     if rule.is_high_probability:
-        return HighProbabilityCurve.from_staircases(staircases, bound, delta=delta)
-    return RiskCurve.from_staircases(staircases, bound)
+        return HighProbabilityCurve.from_staircases(staircases, bound, delta=delta, scenes=scenes)
+    return RiskCurve.from_staircases(staircases, bound, scenes=scenes)
 
 
 def alpha_grid(curve: StepCurve, wanted: Sequence[float]) -> NDArray[np.float64]:

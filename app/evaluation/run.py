@@ -86,12 +86,13 @@ class View(NamedTuple):
 
 @dataclass(slots=True)
 class Evaluated:
-    """All that is known of one upscaler after its run."""
+    """All that is known of one upscaler after its run. `scenes` are of the calibration images."""
 
     upscaler: str
     fingerprint: str
     scale: int
     variants: Sequence[Variant]
+    scenes: Sequence[str]
     calibration: dict[str, list[Stairs]]
     test: dict[str, list[Stairs]]
     cells: list[Cell]
@@ -229,7 +230,7 @@ async def evaluate(run: Run, plan: Plan, tools: Tools) -> Evaluated:
     seen = await run.all(plan.calibration, calibrating)
     calibration = {v.name: [image[v.name] for image in seen] for v in run.variants}
     cells = [
-        _calibrated(variant, rule, calibration[variant.name], run.options)
+        _calibrated(variant, rule, calibration[variant.name], plan.scenes, run.options)
         for variant in run.variants
         for rule in RULES
     ]
@@ -250,6 +251,7 @@ async def evaluate(run: Run, plan: Plan, tools: Tools) -> Evaluated:
         fingerprint=run.upscaler.fingerprint,
         scale=run.upscaler.scale,
         variants=run.variants,
+        scenes=plan.scenes,
         calibration=calibration,
         test={v.name: [stairs[v.name] for stairs, _ in tested] for v in run.variants},
         cells=cells,
@@ -265,10 +267,12 @@ def widest(pipelines: Sequence[Pipeline]) -> Pipeline:
     return max(pipelines, key=lambda pipeline: pipeline.indecision.window)
 
 
-def _calibrated(variant: Variant, rule: Rule, stairs: Sequence[Stairs], options: Options) -> Cell:
+def _calibrated(
+    variant: Variant, rule: Rule, stairs: Sequence[Stairs], scenes: Sequence[str], options: Options
+) -> Cell:
     chosen = [semantic if rule.is_semantic else color for color, semantic in stairs]
     bound = fidelity.bound(SEMANTIC if rule.is_semantic else variant.fidelity)
-    curve = curve_of(rule, chosen, bound, options.delta)
+    curve = curve_of(rule, chosen, bound, options.delta, scenes)
     alphas = alpha_grid(curve, options.alphas)
     thresholds = np.array([*(curve.threshold(float(alpha)) for alpha in alphas), np.inf])
     return Cell(variant, rule, bound, alphas, thresholds)

@@ -123,8 +123,8 @@ def limits(results: Sequence[Evaluated], plan: Plan, options: Options) -> list[s
         f"{len(losses)} test images."
     )
     found.append(
-        f"With n = {len(plan.calibration)} calibration images no α below "
-        f"B/(n + 1) = {cell.bound / (len(plan.calibration) + 1):.4f} can be promised."
+        f"With n = {len(set(plan.scenes))} calibration scenes no α below "
+        f"B/(n + 1) = {cell.bound / (len(set(plan.scenes)) + 1):.4f} can be promised."
     )
     found.append(_source(results, plan, options.degradation))
     found.append(
@@ -156,9 +156,8 @@ def _division(plan: Plan) -> str:
             "not for new photographs."
         )
     return (
-        f"{what} No photograph is on both sides. Images of one photograph are alike, so the "
-        "theorem speaks about photographs rather than about these images one by one; the intervals "
-        "draw whole photographs."
+        f"{what} No photograph is on both sides. Images of one photograph are alike, so each "
+        "photograph counts once, with the mean of its images; the intervals draw whole photographs."
     )
 
 

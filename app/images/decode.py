@@ -28,6 +28,7 @@ from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
 
 from app.errors import BadImage, BadRequest, ImageTooLarge, UnsupportedMedia, reason_of
 from app.images.colour import to_srgb
+from app.images.compression import LOSSLESS, Compression, read_compression
 from app.images.metadata import Metadata, metadata_of
 from app.images.work import work_of
 
@@ -86,6 +87,7 @@ class Decoded:
     notes: on what was done to get there.
     alpha: uint8 [h, w], where it was asked for and is not opaque everywhere.
     metadata: what was asked to be kept.
+    compression: what the file says of its own; none where the picture was reduced by 2 or more.
     """
 
     rgb: NDArray[np.uint8]
@@ -93,6 +95,7 @@ class Decoded:
     notes: list[str] = field(default_factory=list)
     alpha: NDArray[np.uint8] | None = None
     metadata: Metadata = field(default_factory=Metadata)
+    compression: Compression = LOSSLESS
 
 
 def decode(
@@ -125,6 +128,7 @@ def decode(
     image = _open(data, limits, fit)
     form, notes = _first_picture(image)
     try:
+        compression = read_compression(data, image)
         size = image.size
         if fit is not None and form == "JPEG":
             image.draft(None, (fit, fit))  # libjpeg reduces while it decodes, to no less than this
@@ -158,7 +162,14 @@ def decode(
     if depth > 8:
         notes += _depth_notes(rgb, is_grey=image.mode == "L")
     opacity = None if alpha is None else np.asarray(alpha)
-    return Decoded(np.ascontiguousarray(rgb), form, notes, opacity, metadata)
+    pixels = np.ascontiguousarray(rgb)
+    left = _left_of(compression, max(size) / max(pixels.shape[:2]))
+    return Decoded(pixels, form, notes, opacity, metadata, left)
+
+
+def _left_of(compression: Compression, reduction: float) -> Compression:
+    """What a picture still shows of the compression of its file after it was reduced."""
+    return LOSSLESS if reduction >= 2 else compression
 
 
 def _first_picture(image: Image.Image) -> tuple[str, list[str]]:

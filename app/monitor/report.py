@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field, ValidationError
 
-from app.calibration.record import Calibration
+from app.calibration.record import UNUSUAL, Calibration
 from app.conformal import drift, feedback
 from app.monitor.alarms import (
     Alarm,
@@ -29,7 +29,6 @@ from app.monitor.truth import (
     finite_exp,
 )
 from app.monitor.watch import Part
-from app.serving.answer import UNUSUAL
 from app.stores.monitor import Label
 from app.telemetry.metrics import Monitored
 from app.upscalers.base import Upscaler
@@ -156,7 +155,7 @@ class FeedbackFacts(BaseModel):
             within=known.within,
             mean_loss=known.mean_loss,
             alpha=feedback.mean_alpha(known, calibration.bound),
-            tolerance=feedback.tolerance([s.loss_below(threshold) for s in calibration.staircases]),
+            tolerance=feedback.tolerance(calibration.losses(threshold)),
             e_value=finite_exp(known.log_e_value),
             log10_e_value=known.log_e_value / _LN10,
             confidence_sequence=sequence,

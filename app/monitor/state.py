@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from app.calibration.record import UNUSUAL
 from app.conformal import drift, feedback
 from app.conformal.drift import Drift
 from app.conformal.feedback import Feedback
 from app.errors import TrustscaleError
-from app.serving.answer import UNUSUAL
 from app.stores.monitor import MOST_POINTS
 
 FORMAT = 1

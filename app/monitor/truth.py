@@ -187,7 +187,7 @@ def counting(
 ) -> Callable[[MonitorState], tuple[MonitorState, Truth, Label]]:
     """What the score makes of the monitor's state: the state after it, the answer, the label."""
     threshold = float(result.threshold)
-    slack = feedback.tolerance([s.loss_below(threshold) for s in calibration.staircases])
+    slack = feedback.tolerance(calibration.losses(threshold))
 
     def count(state: MonitorState) -> tuple[MonitorState, Truth, Label]:
         reason = _UNKNOWN_SIZE

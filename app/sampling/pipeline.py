@@ -14,6 +14,7 @@ from pydantic import (
     PositiveInt,
     SerializerFunctionWrapHandler,
     field_serializer,
+    model_serializer,
     model_validator,
 )
 
@@ -21,6 +22,7 @@ from app.conformal.fidelity import FidelitySettings
 from app.conformal.folding import MAX_SAMPLES
 from app.conformal.indecision import IndecisionSettings
 from app.errors import CalibrationMismatch, UpscalerUnavailable
+from app.images.facts import RULES
 from app.upscalers.base import Upscaler
 
 TRUST_LAYER_VERSION = 1
@@ -32,7 +34,10 @@ Prediction = Literal["first", "mean"]
 
 
 class Pipeline(BaseModel):
-    """Everything a calibration is valid for. Nothing that changes Ŷ, σ or D may be left out."""
+    """Everything a calibration is valid for. Nothing that changes Ŷ, σ or D may be left out.
+
+    input_rule: what sorts uploads into classes (`app/images/facts.py`); None: there are none.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -44,6 +49,15 @@ class Pipeline(BaseModel):
     fidelity: FidelitySettings = FidelitySettings()
     color_space: Literal["normalised_lab_d65"] = COLOR_SPACE
     trust_layer: int = TRUST_LAYER_VERSION
+    input_rule: str | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_new_fields(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without a rule it has the form that older versions know."""
+        fields: dict[str, Any] = handler(self)
+        if self.input_rule is None:
+            fields.pop("input_rule", None)
+        return fields
 
     @model_validator(mode="after")
     def _has_enough_samples(self) -> Pipeline:
@@ -82,6 +96,10 @@ def differences(calibrated: Pipeline, upscaler: Upscaler) -> list[dict[str, Any]
     if sigma.state != sigma.live_state:
         found.append(
             {"field": "indecision.state", "calibrated": sigma.state, "live": sigma.live_state}
+        )
+    if calibrated.input_rule not in {None, *RULES}:
+        found.append(
+            {"field": "input_rule", "calibrated": calibrated.input_rule, "live": list(RULES)}
         )
     most = upscaler.capabilities.max_samples
     if most is not None and calibrated.samples > most:

@@ -1,4 +1,4 @@
-"""The answer to one request: the guarantee in words and numbers, warnings, the JSON document."""
+"""The answer to one request as a JSON document. `promise.py` puts the guarantee into words."""
 
 from __future__ import annotations
 
@@ -8,17 +8,10 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 from app.calibration.guarantee import GuaranteeKind
-from app.calibration.record import REMOVED, Applicability, Calibration
-from app.conformal.fidelity import Labels, Unit, clips
-from app.conformal.guarantees import lab_psnr_lower_bound_db
+from app.calibration.record import Applicability, Calibration
+from app.conformal.fidelity import Labels, Unit
 from app.errors import BadAlpha
 from app.sampling.pipeline import Prediction
-
-UNUSUAL = 0.02
-"""Typicality below this earns a warning: one calibration-like image in fifty falls below it."""
-
-_MOST_PAIRS = 10**9
-"""More pairs than anybody has; beyond it their exact number says nothing."""
 
 
 class Guarantee(BaseModel):
@@ -39,11 +32,24 @@ class Guarantee(BaseModel):
     )
     alpha: float
     bound: float = Field(description="B, the largest value the error can take.")
-    n: int = Field(description="Number of calibration pairs, of the group if one was named.")
+    counted_up_to: float | None = Field(
+        None, description="c, where larger errors count as c; null: errors are not cut."
+    )
+    n: int = Field(description="Number of calibration scenes, of the group and class in question.")
+    pairs: int = Field(0, description="Number of their pairs: several may show one scene.")
     statement: str
     lab_psnr_lower_bound_db: float | None
     applicability: Applicability
     voids: list[str]
+
+
+class InputClass(BaseModel):
+    """The class of the upload, whose curve was used if the calibration has it (n > 0)."""
+
+    name: str
+    title: str = Field(description="In words.")
+    rule: str = Field(description="Name and version of the rule that the class follows from.")
+    n: int = Field(description="Number of calibration scenes of this class.")
 
 
 class Links(BaseModel):
@@ -63,6 +69,9 @@ class Result(BaseModel):
     upscaler: str
     calibration: str
     group: str | None = Field(None, description="Group of images whose curve was used.")
+    input_class: InputClass | None = Field(
+        None, description="Class of the upload; null: the calibration has no classes."
+    )
     scale: int
     width: int
     height: int
@@ -79,6 +88,10 @@ class Result(BaseModel):
     warnings: list[str]
     timings_ms: dict[str, float]
     links: Links
+
+    def part_of(self, calibration: Calibration) -> Calibration:
+        """The part of its calibration that the mask was read from."""
+        return calibration.part(self.group, self.input_class.name if self.input_class else None)
 
 
 def check_alpha(alpha: float | None, default: float) -> float:
@@ -99,182 +112,3 @@ def threshold_json(threshold: float) -> float | Literal["-inf", "inf"]:
     if math.isinf(threshold):
         return "inf" if threshold > 0 else "-inf"
     return threshold
-
-
-def guarantee(
-    calibration: Calibration, alpha: float, height: int, width: int, group: str | None = None
-) -> Guarantee:
-    """The promise for a mask of this α on an output of this size.
-
-    Raises:
-        BadGroup: the calibration has no such group.
-    """
-    calibration = calibration.of_group(group)
-    settings = calibration.pipeline.fidelity
-    applicability = calibration.applicability(height, width)
-    return Guarantee(
-        **calibration.guarantee.facts(),
-        metric=settings.metric,
-        labels=settings.labels if settings.row.unit == "label" else None,
-        error=settings.row.words,
-        unit=settings.row.unit,
-        alpha=alpha,
-        bound=calibration.bound,
-        n=calibration.n,
-        statement=_statement(calibration, alpha, applicability, group),
-        lab_psnr_lower_bound_db=(
-            lab_psnr_lower_bound_db(alpha)
-            # A bound on windows does not bound the root mean square error of all of them.
-            if settings.row.bounds_psnr and not clips(settings) and applicability == "exact"
-            else None
-        ),
-        applicability=applicability,
-        voids=_voids(calibration, group, applicability),
-    )
-
-
-def _statement(
-    calibration: Calibration, alpha: float, applicability: Applicability, group: str | None
-) -> str:
-    settings = calibration.pipeline.fidelity
-    error = settings.sentence
-    if clips(settings):
-        error += f", cut at {calibration.bound:g}"
-    where = "in the mask"
-    if applicability == "per_window":
-        where = f"in the part of the mask inside any one window of {_sizes(calibration)} pixels"
-    images = f"{calibration.n} calibration images"
-    if group is not None:
-        images += f" of the group {group!r}"
-    promise = calibration.guarantee
-    if promise.kind == "high_probability":
-        statement = (
-            f"With probability at least {1 - promise.delta:g} over the draw of the {images}, the "
-            f"expected value, over new images, of the largest {error} {where} is at most "
-            f"{alpha:g}, for images drawn independently from the same law as the calibration "
-            "images."
-        )
-    else:
-        statement = (
-            f"Over the draw of the {images} and of this image, the largest {error} {where} is at "
-            f"most {alpha:g} in expectation, for images drawn from the same law as the calibration "
-            "images."
-        )
-    if group is not None:
-        statement += f" It speaks about images of the group {group!r} only."
-    if applicability == "unknown":
-        statement += (
-            f" This output is {_outside(calibration)}; whether the promise carries over to its "
-            "size is not known."
-        )
-    return statement
-
-
-def _outside(calibration: Calibration) -> str:
-    """How a size differs from the calibrated ones when nothing is known about it."""
-    return f"of another size than the calibration images ({_sizes(calibration)} pixels)"
-
-
-def _sizes(calibration: Calibration) -> str:
-    widths = {pair.width for pair in calibration.manifest.pairs}
-    heights = {pair.height for pair in calibration.manifest.pairs}
-    if len(widths) == len(heights) == 1:
-        return f"{min(widths)}×{min(heights)}"
-    return f"{min(widths)}×{min(heights)} to {max(widths)}×{max(heights)}"
-
-
-def _voids(calibration: Calibration, group: str | None, applicability: Applicability) -> list[str]:
-    degradation = calibration.manifest.degradation
-    result = "upscaled" if calibration.pipeline.scale > 1 else "restored"
-    made = ""
-    if degradation is not None:
-        made = f" (made by {degradation.in_words(calibration.pipeline.scale)})"
-    found = [
-        f"an image from elsewhere, of another subject, camera or processing than the pairs{made}",
-        "choosing alpha after looking at this image or its mask",
-        "enlarging the mask (filling holes, dilating, interpolating); shrinking it is allowed",
-        f"editing the {result} image, or using another upscaler's image with this mask",
-        "reading it as a promise about this one image: it is about the average over images",
-    ]
-    if calibration.guarantee.kind == "high_probability":
-        found.append(
-            "pairs that are no independent draws, such as several crops or frames of one scene"
-        )
-    removed = sum(
-        str(item.get("reason", "")).startswith(REMOVED) for item in calibration.manifest.skipped
-    )
-    if removed:
-        found.append(
-            f"pairs that were taken out because of their errors ({removed} were taken out by hand)"
-        )
-    if applicability == "per_window":
-        found.append(
-            "an upscaler that treats a part of a larger image otherwise than an image of its own, "
-            "or choosing the window after looking"
-        )
-    if group is not None:
-        found.append(
-            "choosing the group after looking at the answer: it must follow from the input, in the "
-            "way in which the pairs were grouped"
-        )
-    if calibration.pipeline.fidelity.labels == "synthetic":
-        found.append(
-            "reading the labels as a person's: a synthetic annotator marked the differences"
-        )
-    return found
-
-
-def warnings_of(
-    calibration: Calibration,
-    alpha: float,
-    *,
-    applicability: Applicability,
-    typicality: float,
-    notes: list[str],
-    lossless: bool,
-    group: str | None = None,
-) -> list[str]:
-    """Everything about this answer that a careful reader must know."""
-    found = list(notes)
-    calibration = calibration.of_group(group)
-    bound = calibration.bound
-    if alpha < calibration.curve.min_alpha:
-        found.append(_infeasible(calibration, alpha, group))
-    elif alpha >= bound:
-        found.append(
-            f"alpha={alpha:g} is not below the largest possible error B = {bound:g}: the promise "
-            "says nothing, and everything is marked as trusted."
-        )
-    if applicability == "unknown":
-        found.append(
-            f"The output is {_outside(calibration)}; whether the guarantee applies is not known."
-        )
-    if typicality < UNUSUAL:
-        found.append(
-            f"This image is unlike the calibration images (typicality {typicality:.3g}): the "
-            "samples disagree unusually much or little, so the guarantee may not speak about it."
-        )
-    if not lossless:
-        found.append("The upscaler delivers lossy images; compression adds to the disagreement.")
-    return found
-
-
-def _infeasible(calibration: Calibration, alpha: float, group: str | None) -> str:
-    """Why nothing can be trusted at this α, and the number of pairs that it needs."""
-    promise = calibration.guarantee
-    least = f"{calibration.curve.min_alpha:.4g}"
-    limit = f"B/(n+1) = {least}"
-    needs = "pairs are needed"
-    if promise.kind == "high_probability":
-        limit = f"{least}, the least that can be held with probability {1 - promise.delta:g},"
-        needs = "pairs without any error, and in practice several times as many, are needed"
-    needed = (
-        f"at least {calibration.minimal_n(alpha)} {needs}"
-        if alpha * _MOST_PAIRS >= calibration.bound
-        else "no number of pairs that can be had would suffice"
-    )
-    of = "this calibration" if group is None else f"the group {group!r} of this calibration"
-    return (
-        f"alpha={alpha:g} is below {limit} of {of} with n = {calibration.n} pairs, so nothing can "
-        f"be trusted; {needed}."
-    )

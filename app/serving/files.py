@@ -89,17 +89,21 @@ def image_file(result: Result) -> str:
     return result.links.image.rsplit("/", 1)[-1]
 
 
-def png_text(calibration: Calibration, alpha: float, group: str | None = None) -> dict[str, str]:
+def png_text(
+    calibration: Calibration, alpha: float, group: str | None = None, input_class: str | None = None
+) -> dict[str, str]:
     """Text chunks that tell where a file comes from, once it has left the service."""
     promise = calibration.guarantee
     facts = {"trustscale:group": group} if group is not None else {}
+    if input_class is not None:
+        facts["trustscale:input_class"] = input_class
     if promise.kind == "high_probability":
         facts["trustscale:delta"] = repr(promise.delta)
     return {
         "Software": f"trustscale {__version__}",
         "trustscale:calibration": calibration.id,
         "trustscale:alpha": repr(alpha),
-        "trustscale:threshold": repr(calibration.of_group(group).curve.threshold(alpha)),
+        "trustscale:threshold": repr(calibration.part(group, input_class).curve.threshold(alpha)),
         "trustscale:fingerprint": calibration.pipeline.fingerprint,
         **facts,
     }

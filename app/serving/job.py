@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from app.errors import UpscalerUnavailable
 from app.jobs.handlers import JobContext
-from app.serving.pipeline import UpscaleRequest
+from app.serving.request import UpscaleRequest
 from app.serving.service import UpscaleService
 from app.stores.base import Job, Spool
 

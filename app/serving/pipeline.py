@@ -22,40 +22,23 @@ from PIL import Image
 from app.calibration.active import Calibrations
 from app.calibration.record import Calibration
 from app.canary.watch import CanaryWatch
-from app.conformal.curve import CODE_STEPS
 from app.errors import BadRequest, ImageTooLarge
 from app.images.decode import Decoded, KeepMetadata, Limits, decode
 from app.images.encode import Pages, picture, png_grey16, png_mask
+from app.images.facts import Facts, look_at
 from app.sampling.measure import Measurement, measure
 from app.sampling.pipeline import guard, learn
 from app.serving.admission import Slots
-from app.serving.answer import Links, Result, check_alpha, guarantee, threshold_json, warnings_of
+from app.serving.answer import Links, Result, check_alpha, threshold_json
 from app.serving.files import INPUT, MASK, SIGMA, TRUST, ChosenForm, form_of, png_text
 from app.serving.footprint import footprint
+from app.serving.promise import Subject, guarantee, warnings_of
+from app.serving.request import UpscaleRequest
 from app.stores.base import ResultStore
 from app.system import to_the_end
 from app.telemetry.tracing import span
 from app.upscalers.base import Source, Upscaler, named
 from app.upscalers.seeds import MAX_REQUEST_SEED
-
-
-@dataclass(frozen=True, slots=True)
-class UpscaleRequest:
-    """The fields of a request, not yet checked; None means the default.
-
-    client: who asks, as a digest; only the monitor reads it.
-    """
-
-    upscaler: str | None = None
-    alpha: float | None = None
-    seed: int | None = None
-    background: str | None = None
-    client: str | None = None
-    group: str | None = None
-    format: str = "png"
-    quality: int | None = None
-    metadata: str = "none"
-    fit: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +79,8 @@ class Work:
     upscaler: Upscaler = field(init=False)
     calibration: Calibration = field(init=False)
     part: Calibration = field(init=False)
+    input_facts: Facts = field(init=False)
+    subject: Subject = field(init=False)
     alpha: float = field(init=False)
     seed: int = field(init=False)
     form: ChosenForm = field(init=False)
@@ -171,10 +156,24 @@ async def ask_canaries(work: Work) -> None:
         work.warnings += await work.means.canaries.check(work.upscaler.name, calibration)
 
 
+async def check_group(work: Work) -> None:
+    """Before the upload is read. Raises BadGroup."""
+    work.calibration.of_group(work.group)
+
+
 async def choose_curve(work: Work) -> None:
-    """The part of the calibration that speaks about the image. Raises BadGroup."""
-    work.part = work.calibration.of_group(work.group)
-    await asyncio.to_thread(lambda: work.part.curve)  # made once, and kept
+    """The part of the calibration that speaks about images of this group and class.
+
+    Of a class that it lacks no part speaks; all pairs are used then, and the answer says so.
+    """
+
+    def choose() -> None:
+        work.input_facts = look_at(work.image.rgb, work.image.compression)
+        work.subject = Subject.of(work.calibration, work.group, work.input_facts)
+        work.part = work.subject.part
+        _ = work.part.curve  # made once, and kept
+
+    await asyncio.to_thread(choose)
 
 
 async def choose_alpha(work: Work) -> None:
@@ -278,8 +277,6 @@ async def mask(work: Work) -> None:
 
     def both() -> None:
         work.mask, work.trust = curve.mask(sigma, work.alpha), curve.trust_code(sigma)
-        if work.alpha_channel is not None:
-            work.trust[np.isinf(sigma)] = CODE_STEPS + 1  # never
 
     with work.timed("mask"), span("mask", {"trustscale.alpha": work.alpha}):
         await to_the_end(both)
@@ -289,7 +286,7 @@ async def encode(work: Work) -> None:
     """The files of the answer."""
 
     def files() -> dict[str, bytes]:
-        text = png_text(work.calibration, work.alpha, work.group)
+        text = png_text(work.calibration, work.alpha, work.group, work.subject.input_class)
         pixels = work.measurement.prediction
         if work.alpha_channel is not None:
             pixels = np.dstack([pixels, work.alpha_channel])
@@ -330,13 +327,14 @@ PREPARE: Final[tuple[Step, ...]] = (
     find_calibration,
     compare_pipelines,
     ask_canaries,
-    choose_curve,
+    check_group,
     choose_alpha,
     choose_seed,
     choose_form,
     read_image,
     check_form,
     check_size,
+    choose_curve,
 )
 ANSWER: Final[tuple[Step, ...]] = (
     generate,
@@ -351,14 +349,15 @@ ANSWER: Final[tuple[Step, ...]] = (
 def _document(work: Work) -> Result:
     calibration, part, alpha = work.calibration, work.part, work.alpha
     height, width = work.mask.shape
-    promise = guarantee(calibration, alpha, height, width, work.group)
-    typicality = part.typicality(work.measurement.mean_log_sigma)
+    promise = guarantee(work.subject, alpha, height, width)
+    typicality = part.typicality(work.measurement.mean_log_sigma, work.input_facts)
     base = f"/v1/results/{work.result_id}"
     return Result(
         id=work.result_id,
         upscaler=work.upscaler.name,
         calibration=calibration.id,
         group=work.group,
+        input_class=work.subject.document,
         scale=calibration.pipeline.scale,
         width=width,
         height=height,
@@ -373,13 +372,13 @@ def _document(work: Work) -> Result:
         guarantee=promise,
         typicality=typicality,
         warnings=warnings_of(
-            calibration,
+            work.subject,
             alpha,
-            applicability=promise.applicability,
+            size=(height, width),
+            trusted=float(np.count_nonzero(work.mask)) / work.mask.size,
             typicality=typicality,
             notes=work.warnings,
             lossless=work.upscaler.capabilities.lossless,
-            group=work.group,
         ),
         timings_ms=work.timings_ms,
         links=Links(

@@ -7,7 +7,8 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from app.serving.pipeline import ANSWER, PREPARE, Means, Step, UpscaleRequest, Work
+from app.serving.pipeline import ANSWER, PREPARE, Means, Step, Work
+from app.serving.request import UpscaleRequest
 from app.telemetry.tracing import span
 from app.upscalers.base import Upscaler, named
 

@@ -89,9 +89,16 @@ class Admin:
         return response.json()
 
     def post_files(self, files: Files | bytes, path: str = "", **config: Any) -> httpx.Response:
-        """Create (or extend, at a path) from files, zipped, or from an archive."""
+        """Create (or extend, at a path) from files, zipped, or from an archive.
+
+        X is made in one way unless the config says otherwise: seven times fewer pictures to make.
+        """
         archive = files if isinstance(files, bytes) else zipped(files)
-        fields = config if path else {"config": json.dumps({"samples": SAMPLES, **config})}
+        fields = (
+            config
+            if path
+            else {"config": json.dumps({"samples": SAMPLES, "degradation": {}, **config})}
+        )
         return self.send("POST", path, files={"archive": ("pairs", archive)}, data=fields)
 
     def ended(self, response: httpx.Response) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from app.api.calibrations import MAX_FILES
-from app.images.degrade import Degradation, degrade
+from app.images.degrade import USUAL, Degradation, degrade
 from app.upscalers.base import Capabilities
 from tests.api.admin import BASE, SAMPLES, Admin, label, pair_files, tarred, truth_files, zipped
 from tests.api.gateway import check_problem
@@ -247,7 +247,9 @@ class TestBadPairs:
             ("y", (name, encoded(photo(k, 48, 48)), "image/png"))
             for k, name in enumerate(["../../etc/passwd.png", "..\\..\\evil.png", "/root/a b.png"])
         ]
-        response = admin.send("POST", files=parts, data={"config": '{"samples": 4}'})
+        response = admin.send(
+            "POST", files=parts, data={"config": '{"samples": 4, "degradation": {}}'}
+        )
         pairs = admin.get(f"/{admin.made(response)['id']}/pairs")
         assert [pair["name"] for pair in pairs] == ["a b", "evil", "passwd"]
 
@@ -313,3 +315,65 @@ class TestJobs:
             check_problem(admin.send("GET", f"/cal-unknown{path}"), "not-found")
             check_problem(admin.send("GET", f"/job-unknown{path}"), "not-found")
         assert BASE == "/v1/admin/calibrations"
+
+
+class TestScenesAndClasses:
+    def test_every_y_is_used_under_every_class(self, admin):
+        """Without a degradation each truth makes an input of each class, and counts once."""
+        made = admin.create(truth_files(3), degradation=None)
+        assert (made["n"], made["pairs"]) == (3, 3 * len(USUAL.variants()))
+        assert made["degradation"] == USUAL.model_dump(mode="json")
+        named = {item["name"]: item["n"] for item in made["classes"]}
+        assert {"lossless", "jpeg-90", "jpeg-80", "jpeg-68", "jpeg-50"} <= named.keys()
+        assert named["jpeg-80"] == 3
+        assert made["bound"] == 0.5
+        assert admin.get(f"/{made['id']}/backtest")["checks"]["duplicates"] == []
+        parts = [f"/{made['id']}/pairs/000~{name}/y.png" for name in ("jpeg-80", "lossless")]
+        one, other = (admin.send("GET", part).content for part in parts)
+        assert one == other == truth_files(1)["y/000.png"]
+
+    @pytest.mark.parametrize(
+        "scenes",
+        [
+            '{"000": "a", "001": "a"}',
+            "name,scene\n000,a\n001,a",
+            "file,pool_id\n000.png,a\n001.png,a",
+        ],
+    )
+    def test_scenes_of_a_form(self, admin, scenes):
+        """A scene that two pairs name counts once, everywhere."""
+        fields = {"config": json.dumps({"samples": SAMPLES, "degradation": {}}), "scenes": scenes}
+        files = {"archive": ("pairs.zip", zipped(truth_files(4)))}
+        made = admin.made(admin.send("POST", files=files, data=fields))
+        assert (made["n"], made["pairs"]) == (3, 4)
+        assert made["min_alpha"] == 0.5 / 4
+        pairs = {pair["name"]: pair.get("scene") for pair in admin.get(f"/{made['id']}/pairs")}
+        assert pairs == {"000": "a", "001": "a", "002": None, "003": None}
+        smaller = admin.send("DELETE", f"/{made['id']}/pairs/000").json()
+        assert (smaller["n"], smaller["pairs"]) == (3, 3)
+
+    @pytest.mark.parametrize("by", ["folder", "table"])
+    def test_scenes_of_an_archive(self, admin, by):
+        """A level of folders, or the table in the archive, names scenes."""
+        files = {f"y/s{k // 2}/{k}.png": data for k, data in enumerate(truth_files(4).values())}
+        if by == "table":
+            files = {**truth_files(4), "manifest.csv": b"file,scene\n000.png,a\n001.png,a\n"}
+        fields = {"config": json.dumps({"samples": SAMPLES, "degradation": {}})}
+        if by == "folder":
+            fields["scenes"] = "folder"
+        sent = {"archive": ("pairs.zip", zipped(files))}
+        made = admin.made(admin.send("POST", files=sent, data=fields))
+        assert (made["n"], made["pairs"]) == (2 if by == "folder" else 3, 4)
+        assert made["groups"] == []
+
+    def test_a_bound_without_generating(self, admin):
+        """Errors are counted up to c from the stored staircases; what was cut cannot come back."""
+        made = admin.create(truth_files(4), fidelity={"bound": 1.9576})
+        cut = admin.send("POST", f"/{made['id']}/derive", json={"fidelity": {"bound": 0.25}}).json()
+        assert (cut["bound"], cut["min_alpha"]) == (0.25, 0.05)
+        assert cut["guarantee"] == made["guarantee"]
+        for bound in (0.25, 0.5):
+            refused = admin.send(
+                "POST", f"/{cut['id']}/derive", json={"fidelity": {"bound": bound}}
+            )
+            assert refused.status_code == 409

@@ -153,7 +153,7 @@ class TestAdmin:
         shown = admin.get(f"/{likely.id}")
         assert shown["guarantee"] == LIKELY
         assert shown["groups"] == [
-            {"group": name, "n": n, "min_alpha": likely.of_group(name).curve.min_alpha}
+            {"group": name, "n": n, "pairs": n, "min_alpha": likely.of_group(name).curve.min_alpha}
             for name, n in (("day", 24), ("night", 4))
         ]
         plain = admin.get(f"/{calibration.id}")

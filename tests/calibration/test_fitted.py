@@ -13,7 +13,7 @@ from app.conformal.indecision import LEARNED_STATE, Settings
 from app.errors import CalibrationMismatch
 from app.sampling.measure import measure
 from app.sampling.pipeline import Pipeline, guard
-from app.serving.answer import guarantee
+from app.serving.promise import Subject, guarantee
 from app.upscalers.base import Source
 from app.upscalers.embedded import EmbeddedUpscaler
 from tests.factories import calibration_of, photo
@@ -85,7 +85,7 @@ async def test_nothing_is_promised_for_windows_of_larger_outputs():
     pair = calibration.manifest.pairs[0]
     assert calibration.applicability(pair.height, pair.width) == "exact"
     assert calibration.applicability(2 * pair.height, 2 * pair.width) == "unknown"
-    said = guarantee(calibration, 0.1, 2 * pair.height, 2 * pair.width).statement
+    said = guarantee(Subject.of(calibration), 0.1, 2 * pair.height, 2 * pair.width).statement
     assert "of another size than the calibration images" in said
 
 

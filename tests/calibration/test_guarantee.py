@@ -18,8 +18,9 @@ from app.calibration.groups import grouped
 from app.calibration.guarantee import GuaranteeSettings
 from app.calibration.insight import checks, groups_of, leaked, run_backtest
 from app.calibration.job import CalibrationRequest
+from app.calibration.manifest import MeasuredPair, PairInfo
 from app.calibration.plot import risk_plot
-from app.calibration.record import Calibration, MeasuredPair, PairInfo
+from app.calibration.record import Calibration
 from app.conformal import HighProbabilityCurve, RiskCurve, Staircase
 from app.conformal.fidelity import LAB_BOUND
 from app.conformal.high_probability import leakage_bound, minimal_n

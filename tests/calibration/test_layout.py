@@ -9,7 +9,7 @@ import pytest
 from app.calibration.archive import ArchiveLimits
 from app.calibration.folder import find_pairs
 from app.calibration.layout import arrange, placed
-from app.calibration.uploads import archive_files, check_uploaded, spool_pairs
+from app.calibration.uploads import Naming, archive_files, check_uploaded, spool_pairs
 from app.errors import BadPairs, BadRequest
 from app.sampling.pipeline import Pipeline
 from app.stores.files import FileSpool
@@ -148,7 +148,9 @@ class TestOneRule:
         spool = FileSpool(tmp_path / "spool")
         files = {path: b"{}" if path.endswith(".json") else content(path) for path in sorted(paths)}
         uploads = archive_files(io.BytesIO(zipped(files)), ArchiveLimits())
-        usable, refused = check_uploaded(await spool_pairs(uploads, spool, "job"), PIPELINE, {})
+        usable, refused = check_uploaded(
+            await spool_pairs(uploads, spool, "job"), PIPELINE, Naming()
+        )
         assert by_name(refused) == items
         assert [(p["name"], p["group"]) for p in usable] == [
             (pair.split(": ")[0], pair.split(" in ")[1] if " in " in pair else None)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from app.calibration.record import Calibration, MeasuredPair
+from app.calibration.manifest import MeasuredPair
+from app.calibration.record import Calibration
 from app.conformal import Staircase
 from app.sampling.pipeline import Pipeline
 from tests.factories import changed

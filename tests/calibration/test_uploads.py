@@ -9,7 +9,7 @@ import pytest
 
 from app.calibration.layout import arrange, placed
 from app.calibration.pairs import claimed_predictions
-from app.calibration.uploads import UploadedPairs, check_uploaded, form_file, spool_pairs
+from app.calibration.uploads import Naming, UploadedPairs, check_uploaded, form_file, spool_pairs
 from app.errors import BadPairs
 from app.sampling.pipeline import Pipeline
 from app.stores.files import FileSpool
@@ -75,10 +75,21 @@ class TestSpool:
 class TestCheck:
     def test_a_good_pair(self):
         """What fits is kept as the job needs it."""
-        usable, items = check_uploaded(found(x={"a": (24, 16)}, y={"a": (48, 32)}), PIPELINE, {})
+        usable, items = check_uploaded(
+            found(x={"a": (24, 16)}, y={"a": (48, 32)}), PIPELINE, Naming()
+        )
         assert (items, usable) == (
             [],
-            [{"name": "a", "x": True, "label": False, "prediction": None, "group": None}],
+            [
+                {
+                    "name": "a",
+                    "x": True,
+                    "label": False,
+                    "prediction": None,
+                    "group": None,
+                    "scene": None,
+                }
+            ],
         )
 
     @pytest.mark.parametrize(
@@ -94,14 +105,14 @@ class TestCheck:
     )
     def test_what_does_not_fit(self, sizes, words):
         """Each mistake has its reason."""
-        usable, items = check_uploaded(found(**sizes), PIPELINE, {})
+        usable, items = check_uploaded(found(**sizes), PIPELINE, Naming())
         assert usable == []
         assert words in items[0]["reason"]
 
     def test_odd_sizes(self):
         """Without X, Y is cropped to a multiple of the scale, and a label must fit that."""
         usable, items = check_uploaded(
-            found(y={"a": (49, 51)}, labels={"a": (48, 50)}), PIPELINE, {}
+            found(y={"a": (49, 51)}, labels={"a": (48, 50)}), PIPELINE, Naming()
         )
         assert (len(usable), items) == (1, [])
 
@@ -109,13 +120,16 @@ class TestCheck:
         """An item with several problems is named once."""
         pairs = found(x={"a": (1, 1)}, y={"a": (48, 48)})
         pairs.broken["y/a.png"] = "y: first"
-        assert check_uploaded(pairs, PIPELINE, {}) == ([], [{"name": "a", "reason": "y: first"}])
+        assert check_uploaded(pairs, PIPELINE, Naming()) == (
+            [],
+            [{"name": "a", "reason": "y: first"}],
+        )
 
     def test_duplicates(self):
         """A repeated image is named with the first of its kind, also an earlier calibration's."""
         pairs = found(y={"a": (48, 48), "b": (48, 48), "c": (48, 48)})
         pairs.digests = {"y/a.png": "1", "y/b.png": "1", "y/c.png": "2"}
-        usable, items = check_uploaded(pairs, PIPELINE, {}, known=[("old", "2")])
+        usable, items = check_uploaded(pairs, PIPELINE, Naming(), known=[("old", "2")])
         assert [pair["name"] for pair in usable] == ["a"]
         assert {item["name"]: item["reason"] for item in items} == {
             "b": "the same image as a",
@@ -125,7 +139,7 @@ class TestCheck:
     def test_a_group_without_a_pair(self):
         """A name in the mapping that no image has is named as a problem."""
         groups = {"a": "day", "b": "day"}
-        usable, items = check_uploaded(found(y={"a": (48, 48)}), PIPELINE, groups)
+        usable, items = check_uploaded(found(y={"a": (48, 48)}), PIPELINE, Naming(groups))
         assert [pair["group"] for pair in usable] == ["day"]
         assert items == [{"name": "b", "reason": "y/ has no image of this name"}]
 

@@ -5,8 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from PIL import Image
+from pydantic import ValidationError
 
-from app.images.degrade import Degradation, crop_to_multiple, degrade
+from app.images.compression import class_of
+from app.images.degrade import (
+    USUAL,
+    Degradation,
+    Mixture,
+    crop_to_multiple,
+    degrade,
+    make_input,
+)
 from app.images.holes import Inpaint, hole_mask, holes_of, stream
 from tests.factories import photo
 
@@ -110,3 +119,57 @@ def test_wrong_holes():
     for wrong in ({"color": "magenta"}, {"share": 0}, {"share": 0.95}, {"shape": "dots"}):
         with pytest.raises(ValueError, match="validation error"):
             Inpaint(**wrong)
+
+
+class TestMixture:
+    def test_each_y_under_each_class(self):
+        """The usual mixture makes one X per class of compression, and its file is of that class."""
+        variants = USUAL.variants()
+        assert list(variants) == [
+            "lossless", "jpeg-90", "jpeg-80", "jpeg-68", "jpeg-50", "webp-80", "webp-50"
+        ]  # fmt: skip
+        for name, part in variants.items():
+            found = [class_of(make_input(Y, 2, part, seed).compression) for seed in range(8)]
+            assert found.count(name) >= (8 if "jpeg" in name or name == "lossless" else 4)
+
+    def test_the_seed_draws(self):
+        """Components are drawn by their weights, the same for the same seed."""
+        mixture = Mixture(mixture=[{"weight": 3}, {"reduction": "area"}])
+        drawn = [mixture.drawn(seed).reduction for seed in range(400)]
+        assert drawn == [mixture.drawn(seed).reduction for seed in range(400)]
+        assert 0.66 < drawn.count("bicubic") / 400 < 0.84
+
+    def test_ranges_are_cut_where_classes_begin(self):
+        """A range over several classes becomes one component for each, with its share of weight."""
+        found = Mixture(mixture=[{"jpeg": (45, 95), "weight": 51}]).variants()
+        ranges = {name: part.mixture[0].jpeg for name, part in found.items()}
+        assert ranges == {
+            "jpeg-low": (45, 49), "jpeg-50": (50, 67), "jpeg-68": (68, 79),
+            "jpeg-80": (80, 89), "jpeg-90": (90, 95),
+        }  # fmt: skip
+        assert sum(part.mixture[0].weight for part in found.values()) == pytest.approx(51)
+
+    def test_reductions_differ(self):
+        """Area, Lanczos and bicubic reduction are three inputs."""
+        made = {
+            degrade(Y, 2, Degradation(reduction=r), 0).tobytes()
+            for r in ("bicubic", "area", "lanczos")
+        }
+        assert len(made) == 3
+
+    def test_it_survives_its_json(self):
+        """What a manifest keeps makes the same inputs again."""
+        again = Mixture.model_validate_json(USUAL.model_dump_json())
+        assert again == USUAL
+        assert again.in_words(4).startswith("one of: bicubic reduction by 4")
+        assert "JPEG of quality 80 to 89" in again.in_words(4)
+
+    @pytest.mark.parametrize(
+        "wrong",
+        [{"mixture": []}, {"mixture": [{"weight": 0}]}, {"mixture": [{"jpeg": [80, 70]}]},
+         {"mixture": [{"jpeg": 101}]}, {"mixture": [{"reduction": "nearest"}]}],
+    )  # fmt: skip
+    def test_mistakes(self, wrong):
+        """Nothing to draw from, ranges that run backwards, steps that do not exist."""
+        with pytest.raises(ValidationError):
+            Mixture.model_validate(wrong)

@@ -29,7 +29,7 @@ from app.images.degrade import Degradation, degrade
 from app.sampling.measure import measure
 from app.sampling.pipeline import Pipeline, differences, guard, learn
 from app.serving.admission import Slots
-from app.serving.pipeline import UpscaleRequest
+from app.serving.request import UpscaleRequest
 from app.serving.service import UpscaleService
 from app.stores.open import open_stores
 from app.upscalers.base import Capabilities, Source

@@ -1,0 +1,115 @@
+"""What a folder of uploads looks like, and inputs that are made to look the same.
+
+How the files were compressed is read from them (`app/images/facts.py`), so a calibration can make
+its inputs in the same classes, each at the qualities that occur.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from app.calibration.layout import IMAGE_SUFFIXES
+from app.calibration.pairs import PAIR_LIMITS
+from app.errors import BadInput, BadPairs
+from app.images.compression import Compression, class_in_words, class_of
+from app.images.decode import decode
+from app.images.degrade import USUAL, Mixture
+from app.images.facts import look_at
+
+_MOST_FILES: Final = 2000  # of a folder that are looked at: more change nothing
+_SHARE: Final = 0.01  # of the uploads, below which a class is not worth calls of its own
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """One upload: its size (width, height), and how it was compressed."""
+
+    size: tuple[int, int]
+    compression: Compression
+
+
+@dataclass(frozen=True, slots=True)
+class Likeness:
+    """The uploads of a folder.
+
+    unread: files that are no usable images, each with its reason.
+    """
+
+    uploads: Sequence[Upload]
+    unread: Sequence[dict[str, str]]
+
+    @property
+    def classes(self) -> Counter[str]:
+        """How many uploads are of each class of compression."""
+        return Counter(class_of(upload.compression) for upload in self.uploads)
+
+    def mixture(self) -> Mixture:
+        """Inputs in the classes that occur, each at the qualities that occur in it.
+
+        Raises:
+            BadPairs: none of the uploads can be made from a truth.
+        """
+        qualities = defaultdict(list)
+        for upload in self.uploads:
+            qualities[class_of(upload.compression)].append(upload.compression)
+        files: list[dict[str, Any]] = []
+        for name, count in self.classes.items():
+            codec, _ = found = qualities[name][0]
+            if count < _SHARE * len(self.uploads) or found.codec == "other":
+                continue
+            known = [one.quality for one in qualities[name] if one.quality is not None]
+            files.append({codec: (min(known), max(known))} if known else {})
+        if not files:
+            raise BadPairs("No upload is of a kind that can be made from a photograph.", items=[])
+        plain = USUAL.variants()["lossless"].mixture
+        return Mixture.of([part.model_dump(exclude_defaults=True) for part in plain], files)
+
+    def report(self) -> list[str]:
+        """What was found, in lines: classes, sizes, and what stays without cover."""
+        total = len(self.uploads)
+        widths, heights = zip(*(upload.size for upload in self.uploads), strict=True)
+        smallest, largest = f"{min(widths)}×{min(heights)}", f"{max(widths)}×{max(heights)}"
+        size = (
+            f"{total} uploads of {smallest} to {largest} pixels; where photographs are smaller "
+            "than what these become, the promise is about a window of their size"
+        )
+        lines = [size]
+        made = self.mixture().variants()
+        for name, count in self.classes.most_common():
+            without = "" if name in made else "; not covered"
+            lines.append(f"  {count / total:4.0%}  {name}: {class_in_words(name)}{without}")
+        never = [name for name in USUAL.variants() if name not in made]
+        if never:
+            lines.append(f"  not covered, since no upload is so: {', '.join(never)}")
+        return lines
+
+
+def look_like(folder: Path) -> Likeness:
+    """Look at the images of a folder and its subfolders.
+
+    Raises:
+        BadPairs: it is no folder, or holds no image that can be read.
+    """
+    if not folder.is_dir():
+        raise BadPairs(f"{folder} is not a folder.", items=[])
+    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+    uploads: list[Upload] = []
+    unread: list[dict[str, str]] = []
+    for path in paths[:: -(-len(paths) // _MOST_FILES) or 1]:
+        try:
+            uploads.append(_look(path))
+        except (BadInput, OSError) as error:
+            unread.append({"name": path.name, "reason": str(error)})
+    if not uploads:
+        raise BadPairs(f"{folder} holds no PNG, JPEG or WebP image that can be read.", items=unread)
+    return Likeness(uploads, unread)
+
+
+def _look(path: Path) -> Upload:
+    image = decode(path.read_bytes(), PAIR_LIMITS)
+    height, width = image.rgb.shape[:2]
+    return Upload((width, height), look_at(image.rgb, image.compression).compression)

@@ -1,0 +1,107 @@
+"""What a calibration says of itself and of its pairs, all but the arrays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
+
+from app import __version__
+from app.calibration.guarantee import GuaranteeSettings
+from app.conformal import Staircase
+from app.images.degrade import MadeBy
+from app.sampling.pipeline import Pipeline
+
+# How the reason of a pair begins that an admin has taken out; who that was follows.
+REMOVED: Final = "removed by "
+
+
+# Fields that older versions do not know.
+_NEW: Final = {"group", "guarantee", "scene", "variant", "input_class", "facts"}
+
+
+class _Compatible(BaseModel):
+    """A part of the manifest: what has its default is left out if older versions do not know it.
+
+    A calibration that makes no use of what is new thus keeps its form, and can be read by them.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @model_serializer(mode="wrap")
+    def _without_new_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields: dict[str, Any] = handler(self)
+        for name in _NEW & fields.keys():
+            if getattr(self, name) == type(self).model_fields[name].default:
+                del fields[name]
+        return fields
+
+
+class PairInfo(_Compatible):
+    """What is kept of one pair besides its staircase. Sizes are those of Y in pixels.
+
+    The group is a function of X that was chosen before anything was measured: a camera, a subject.
+    The scene names what belongs together: crops of one photograph, frames of one camera run, slices
+    of one patient. A pair without one is a scene of its own.
+    The variant tells pairs apart whose X was made from one Y in several ways; they are one scene.
+    The class of X and the facts about it are those of `app/images/facts.py`.
+    """
+
+    name: str
+    x_sha256: str
+    y_sha256: str
+    width: int
+    height: int
+    seed: int
+    mean_log_sigma: float
+    group: str | None = None
+    scene: str | None = None
+    variant: str | None = None
+    input_class: str | None = None
+    facts: dict[str, float] | None = None
+
+    @property
+    def source(self) -> str:
+        """The name of what was uploaded: that of the pair without its variant."""
+        return self.name if self.variant is None else self.name.removesuffix(f"~{self.variant}")
+
+
+class Provenance(BaseModel):
+    """Where a calibration comes from."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    software: str = f"trustscale {__version__}"
+    created_by: str = "local"
+    parent: str | None = None
+    note: str | None = None
+    attributions: list[str] = Field(default_factory=list)
+
+
+class Manifest(_Compatible):
+    """Everything but the arrays."""
+
+    name: str | None = None
+    upscaler: str
+    created_at: datetime
+    pipeline: Pipeline
+    default_alpha: float = Field(0.1, gt=0)
+    guarantee: GuaranteeSettings = GuaranteeSettings()
+    degradation: MadeBy | None = None
+    seed: int = 0
+    pairs: list[PairInfo]
+    skipped: list[dict[str, Any]] = Field(default_factory=list)
+    provenance: Provenance = Provenance()
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredPair:
+    """One pair after generation: all that the calibration needs to know of it."""
+
+    info: PairInfo
+    staircase: Staircase
+    sigma_quantiles: NDArray[np.float32]

@@ -1,0 +1,259 @@
+"""How strongly a file was compressed, read from the file itself.
+
+Compression with loss moves the error of an upscaler more than anything else that can be known of
+an upload. A JPEG file carries its quantisation tables, a lossy WebP file its quantiser; both are
+turned into the quality, 1 to 100, at which the common encoders write such a file. A picture that
+was compressed once and saved again without loss carries nothing but its pixels, which still lie
+near the grid of the first quantisation (`resaved_quality`).
+"""
+
+from __future__ import annotations
+
+import struct
+from functools import cache
+from typing import Final, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from scipy import fft
+
+Codec = Literal["lossless", "jpeg", "webp", "other"]
+
+# The luminance table of ISO/IEC 10918-1, Annex K.1, which encoders scale by their quality.
+_ANNEX_K = np.array(
+    [
+        [16, 11, 10, 16, 24, 40, 51, 61],
+        [12, 12, 14, 19, 26, 58, 60, 55],
+        [14, 13, 16, 24, 40, 57, 69, 56],
+        [14, 17, 22, 29, 51, 87, 80, 62],
+        [18, 22, 37, 56, 68, 109, 103, 77],
+        [24, 35, 55, 64, 81, 104, 113, 92],
+        [49, 64, 78, 87, 103, 121, 120, 101],
+        [72, 92, 95, 98, 112, 100, 103, 99],
+    ]
+)
+
+
+class Compression(NamedTuple):
+    """codec: of the file; `other` is lossy or not known. quality: 1 to 100, None: not known."""
+
+    codec: Codec
+    quality: int | None = None
+
+
+LOSSLESS = Compression("lossless")
+
+RULE = "compression/1"
+"""Name and version of the rule behind `class_of`: raised whenever a file may change its class."""
+
+# Of each codec the lowest quality of its classes, the best one first.
+EDGES: Final = {"jpeg": (90, 80, 68, 50), "webp": (80, 50)}
+
+
+def class_of(compression: Compression) -> str:
+    """The class of a file: `lossless`, `jpeg-80` (quality 80 to 89), `webp-low` or `other`."""
+    codec, quality = compression
+    if codec not in EDGES or quality is None:
+        return codec if codec == "lossless" else "other"
+    edge = next((edge for edge in EDGES[codec] if quality >= edge), "low")
+    return f"{codec}-{edge}"
+
+
+def class_in_words(name: str) -> str:
+    """The class for people, such as "JPEG of quality 80 to 89"."""
+    codec, _, edge = name.partition("-")
+    if codec not in EDGES:
+        return "saved without loss" if name == "lossless" else "compressed in an unknown way"
+    title = {"jpeg": "JPEG", "webp": "WebP"}[codec]
+    if edge == "low":
+        return f"{title} of a quality below {EDGES[codec][-1]}"
+    above = (101, *EDGES[codec])[EDGES[codec].index(int(edge))]
+    return f"{title} of quality {edge} to {above - 1}"
+
+
+def read_compression(data: bytes, image: Image.Image) -> Compression:
+    """What the file says of its own compression.
+
+    Args:
+        data: the whole file.
+        image: the file as Pillow has opened it; its pixels are not looked at.
+    """
+    form = str(image.format)
+    if form in {"JPEG", "MPO"}:
+        tables = getattr(image, "quantization", None) or {}
+        return Compression("jpeg", jpeg_quality(tables[0]) if 0 in tables else None)
+    if form == "WEBP":
+        return _webp(data)
+    if form in {"PNG", "GIF", "BMP", "PPM"}:
+        return LOSSLESS
+    if form == "TIFF" and image.info.get("compression") not in {"jpeg", "tiff_jpeg", "webp"}:
+        return LOSSLESS
+    return Compression("other")
+
+
+def jpeg_quality(table: list[int]) -> int:
+    """The quality whose scaled Annex K table is nearest to this luminance table, 64 numbers."""
+    found = np.log(np.maximum(np.array(table, np.float64), 1))
+    return 1 + int(np.abs(np.log(_tables()) - found).sum(axis=1).argmin())
+
+
+@cache
+def _tables() -> NDArray[np.int64]:
+    """The luminance tables of quality 1 to 100, int64 [100, 64]."""
+    quality = np.arange(1, 101)
+    scale = np.where(quality < 50, 5000 // quality, 200 - 2 * quality)
+    scaled = (_ANNEX_K.reshape(1, 64) * scale[:, None] + 50) // 100
+    return np.asarray(np.clip(scaled, 1, 255), np.int64)
+
+
+def _webp(data: bytes) -> Compression:
+    """Of a WebP container (RIFF): the picture's chunk is `VP8L` without loss, `VP8 ` with loss."""
+    place = 12
+    while place + 8 <= len(data):
+        name, size = data[place : place + 4], struct.unpack_from("<I", data, place + 4)[0]
+        if name == b"VP8L":
+            return LOSSLESS
+        if name == b"VP8 ":
+            return Compression("webp", _vp8_quality(data[place + 8 : place + 8 + size]))
+        place += 8 + size + size % 2
+    return Compression("other")
+
+
+class _Bits:
+    """The boolean decoder of VP8 (RFC 6386, section 7), for bits of equal chances."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.place = 2
+        self.value = int.from_bytes(data[:2].ljust(2, b"\0"), "big")
+        self.range, self.shift = 255, 0
+
+    def bit(self) -> int:
+        split = 1 + (((self.range - 1) * 128) >> 8)
+        found = int(self.value >= split << 8)
+        self.value -= (split << 8) * found
+        self.range = self.range - split if found else split
+        while self.range < 128:
+            self.value <<= 1
+            self.range <<= 1
+            self.shift += 1
+            if self.shift == 8:
+                self.shift = 0
+                self.value |= self.data[self.place] if self.place < len(self.data) else 0
+                self.place += 1
+        return found
+
+    def number(self, bits: int) -> int:
+        value = 0
+        for _ in range(bits):
+            value = 2 * value + self.bit()
+        return value
+
+    def signed(self, bits: int) -> int:
+        value = self.number(bits)
+        return -value if self.bit() else value
+
+    def optional(self, count: int, bits: int) -> list[int]:
+        """Signed numbers, each behind a bit that says whether it is there; 0 if not."""
+        return [self.signed(bits) if self.bit() else 0 for _ in range(count)]
+
+
+def _segments(bits: _Bits) -> tuple[bool, list[int]]:
+    """Whether the quantisers of the four segments are absolute, and these; none: no segments."""
+    with_map, with_data = bits.bit(), bits.bit()
+    absolute, found = False, []
+    if with_data:
+        absolute = bool(bits.bit())
+        found = bits.optional(4, 7)
+        bits.optional(4, 6)  # their loop filters
+    if with_map:
+        for _ in range(3):  # the tree of the map
+            if bits.bit():
+                bits.number(8)
+    return absolute, found
+
+
+def _vp8_quality(frame: bytes) -> int | None:
+    """The quality at which libwebp writes the quantiser of a key frame (RFC 6386, section 9)."""
+    if len(frame) < 12 or frame[0] & 1 or frame[3:6] != b"\x9d\x01\x2a":
+        return None
+    bits = _Bits(frame[10:])
+    bits.number(2)  # colour space, clamping
+    absolute, segments = _segments(bits) if bits.bit() else (False, [])
+    bits.number(10)  # kind, level and sharpness of the loop filter
+    if bits.bit() and bits.bit():  # its adjustments
+        bits.optional(8, 6)
+    bits.number(2)  # partitions
+    base = bits.number(7)
+    used = segments if absolute else [base + delta for delta in segments]
+    index = float(np.mean(used)) if used else float(base)
+    # libwebp: quantiser 127 (1 − c^⅓), with c = ⅔ q up to q = 0.75 and 2q − 1 above.
+    linear = (1 - min(max(index, 0), 127) / 127) ** 3
+    quality = linear * 1.5 if linear < 0.5 else (linear + 1) / 2
+    return min(100, max(1, round(100 * quality)))
+
+
+_GRID = 8
+_MOST_BLOCKS = 1024  # that are looked at: 256×256 pixels
+_SEARCHED = 135  # pixels of a side, in which the place of the grid is looked for
+_DCT = fft.dct(np.eye(_GRID, dtype=np.float32), axis=0, norm="ortho")
+_RESAVED: Final = np.arange(30, 96)  # qualities whose traces are looked for
+_CERTAIN = 6.0  # standard deviations; pictures that were never compressed stay below 3
+_COARSE = 3.0  # steps of less leave no trace that rounding to 8 bits would not hide
+
+
+def resaved_quality(rgb: NDArray[np.uint8]) -> int | None:
+    """The JPEG quality that pixels from a file without loss went through before; None: no trace.
+
+    Quantised coefficients of the 8×8 blocks lie near multiples of their steps. For the table of
+    each quality, the mean of cos(2π x/step) over the coefficients beside 0 is near 1 if it was that
+    table, and has mean 0 and variance ½ per coefficient where nothing was quantised. The grid is
+    looked for at the corner of the picture and, since it may have been cut, where most coefficients
+    are nearly 0.
+
+    Args:
+        rgb: uint8 [h, w, 3].
+    """
+    luma = np.asarray(rgb @ np.array([0.299, 0.587, 0.114], np.float32), np.float32)
+    for top, left in dict.fromkeys([(0, 0), _grid_place(luma)]):
+        quality = _grid_quality(luma[top:, left:])
+        if quality is not None:
+            return quality
+    return None
+
+
+def _grid_place(luma: NDArray[np.float32]) -> tuple[int, int]:
+    """Where the first whole block probably begins: there most coefficients are nearly 0."""
+    seen = luma[:_SEARCHED, :_SEARCHED]
+    share = np.zeros((_GRID, _GRID))
+    for top, left in np.ndindex(share.shape):
+        coefficients = _coefficients(seen[top:, left:])
+        share[top, left] = (np.abs(coefficients) < 0.5).mean() if coefficients.size else 0
+    top, left = np.unravel_index(int(share.argmax()), share.shape)
+    return int(top), int(left)
+
+
+def _coefficients(luma: NDArray[np.float32]) -> NDArray[np.float32]:
+    """DCT of the whole blocks from the corner on, at most so many, [blocks, 64]."""
+    rows, columns = (side // _GRID for side in luma.shape)
+    tiled = luma[: rows * _GRID, : columns * _GRID].reshape(rows, _GRID, columns, _GRID)
+    blocks = tiled.swapaxes(1, 2).reshape(-1, _GRID, _GRID)
+    blocks = blocks[:: max(1, -(-len(blocks) // _MOST_BLOCKS))] - np.float32(128)
+    found: NDArray[np.float32] = _DCT @ blocks @ _DCT.T
+    return found.reshape(-1, _GRID * _GRID)
+
+
+def _grid_quality(luma: NDArray[np.float32]) -> int | None:
+    coefficients = _coefficients(luma)
+    row, column = np.divmod(np.arange(_GRID * _GRID), _GRID)
+    low = (row + column > 0) & (row + column < 6)
+    certain = []
+    for quality in _RESAVED:
+        steps = _tables()[quality - 1]
+        ratio = coefficients[:, low & (steps >= _COARSE)] / steps[low & (steps >= _COARSE)]
+        ratio = ratio[np.abs(ratio) > 0.5]
+        fit = np.cos(2 * np.pi * ratio).sum() * np.sqrt(2 / max(1, ratio.size))
+        certain.append(fit if ratio.size >= 16 else 0.0)
+    best = int(np.argmax(certain))
+    return int(_RESAVED[best]) if certain[best] >= _CERTAIN else None

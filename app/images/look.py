@@ -1,0 +1,51 @@
+"""Which images look alike: copies in another size or form, and neighbouring frames.
+
+A look is 256 bits: whether each cell of a 16×16 reduction in grey is lighter than its left
+neighbour. Pictures of which few bits differ are probably one picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+_SIDE: Final = 16
+_BYTES: Final = _SIDE * _SIDE // 8
+_MOST_BITS: Final = 24
+_MOST_IMAGES: Final = 20_000  # that are compared with each other
+
+
+def look_of(rgb: NDArray[np.uint8]) -> int:
+    """The look of an image, uint8 [H, W, 3], as a number below 2^256."""
+    grey = Image.fromarray(rgb).convert("L").resize((_SIDE + 1, _SIDE), Image.Resampling.BOX)
+    cells = np.asarray(grey).astype(np.int16)
+    return int.from_bytes(np.packbits(np.diff(cells, axis=1) > 0).tobytes(), "big")
+
+
+def near_duplicates(images: Sequence[tuple[str, Hashable | None, int]]) -> list[list[str]]:
+    """The names of images that look alike, set by set, unless they name one scene already.
+
+    Args:
+        images: (name, scene or None, look) of each.
+    """
+    if len(images) > _MOST_IMAGES:
+        return []
+    looks = np.array(
+        [list(look.to_bytes(_BYTES, "big")) for _, _, look in images], np.uint8
+    ).reshape(-1, _BYTES)
+    leader = list(range(len(images)))
+    for place in range(1, len(images)):
+        differing = np.bitwise_count(looks[:place] ^ looks[place]).sum(axis=1)
+        for other in np.flatnonzero(differing <= _MOST_BITS):
+            scene = images[place][1]
+            if scene is None or scene != images[int(other)][1]:
+                leader[place] = leader[int(other)]
+                break
+    sets: dict[int, list[str]] = {}
+    for place, first in enumerate(leader):
+        sets.setdefault(first, []).append(images[place][0])
+    return [names for names in sets.values() if len(names) > 1]

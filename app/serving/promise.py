@@ -1,0 +1,336 @@
+"""The guarantee in words and numbers, and the warnings: what a careful reader must know."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Self
+
+from app.calibration.manifest import REMOVED
+from app.calibration.record import Applicability, Calibration
+from app.conformal.fidelity import clips
+from app.conformal.guarantees import lab_psnr_lower_bound_db
+from app.images.facts import Facts, in_words
+from app.serving.answer import Guarantee, InputClass
+
+_MOST_PAIRS: Final = 10**9
+"""More pairs than anybody has; beyond it their exact number says nothing."""
+
+_MOST_SIZES: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What an answer is about.
+
+    whole: the calibration. part: those of its pairs whose curve is used.
+    group: that the request named. input_class: of the upload, if the calibration has classes.
+    is_covered: whether there were pairs like the upload, as far as classes tell.
+    """
+
+    whole: Calibration
+    part: Calibration
+    group: str | None = None
+    input_class: str | None = None
+    is_covered: bool = True
+
+    @classmethod
+    def of(
+        cls, calibration: Calibration, group: str | None = None, facts: Facts | None = None
+    ) -> Self:
+        """An upload of these facts under a calibration.
+
+        Raises:
+            BadGroup: the calibration has no such group.
+        """
+        whole = calibration.of_group(group)
+        if facts is None:
+            return cls(calibration, whole, group)
+        name = whole.class_of(facts)
+        return cls(calibration, whole.of_class(name), group, name, whole.covers(facts))
+
+    @property
+    def document(self) -> InputClass | None:
+        """The class as the answer names it."""
+        rule = self.whole.pipeline.input_rule
+        if self.input_class is None or rule is None:
+            return None
+        n = self.part.n if self.is_covered else 0
+        return InputClass(name=self.input_class, title=in_words(self.input_class), rule=rule, n=n)
+
+    def applicability(self, height: int, width: int) -> Applicability:
+        """Whether the promise speaks about an output of this size made from such an upload."""
+        return self.part.applicability(height, width) if self.is_covered else "unknown"
+
+    @property
+    def scenes(self) -> str:
+        """How many there were of what, such as "40 calibration scenes (120 images) of the …"."""
+        n, pairs = self.part.n, self.part.pairs
+        words = f"{n} calibration images"
+        if pairs > n:
+            words = f"{n} calibration scenes ({pairs} images, each scene counting once)"
+        if self.group is not None:
+            words += f" of the group {self.group!r}"
+        if self.input_class is not None and self.is_covered:
+            words += f" whose input was of the class {self.input_class!r}"
+            words += f" ({in_words(self.input_class)})"
+        return words
+
+
+def guarantee(subject: Subject, alpha: float, height: int, width: int) -> Guarantee:
+    """The promise for a mask of this α on an output of this size."""
+    calibration = subject.part
+    settings = calibration.pipeline.fidelity
+    applicability = subject.applicability(height, width)
+    return Guarantee(
+        **calibration.guarantee.facts(),
+        metric=settings.metric,
+        labels=settings.labels if settings.row.unit == "label" else None,
+        error=settings.row.words,
+        unit=settings.row.unit,
+        alpha=alpha,
+        bound=calibration.bound,
+        counted_up_to=calibration.bound if clips(settings) else None,
+        n=calibration.n,
+        pairs=calibration.pairs,
+        statement=_statement(subject, alpha, height, width),
+        lab_psnr_lower_bound_db=(
+            lab_psnr_lower_bound_db(alpha)
+            # A bound on windows does not bound the root mean square error of all of them.
+            if settings.row.bounds_psnr and not clips(settings) and applicability == "exact"
+            else None
+        ),
+        applicability=applicability,
+        voids=_voids(subject, applicability),
+    )
+
+
+def _statement(subject: Subject, alpha: float, height: int, width: int) -> str:
+    calibration = subject.part
+    settings = calibration.pipeline.fidelity
+    error = settings.sentence
+    if clips(settings):
+        c = f"{calibration.bound:g}"
+        error += f" (errors above {c} count as {c})"
+    where = "in the mask"
+    if subject.applicability(height, width) == "per_window":
+        sizes = calibration.sizes_within(height, width)
+        where = f"in the part of the mask inside a window of {_listed(sizes)} pixels"
+    like = "the calibration images"
+    if calibration.pairs > calibration.n:
+        like = "the calibration scenes, each new image being of a new scene"
+    promise = calibration.guarantee
+    if promise.kind == "high_probability":
+        statement = (
+            f"With probability at least {1 - promise.delta:g} over the draw of the "
+            f"{subject.scenes}, the expected value, over new images, of the largest {error} "
+            f"{where} is at most {alpha:g}, for images drawn independently from the same law as "
+            f"{like}."
+        )
+    else:
+        statement = (
+            f"Over the draw of the {subject.scenes} and of this image, the largest {error} {where} "
+            f"is at most {alpha:g} in expectation, for images drawn from the same law as {like}."
+        )
+    return " ".join([statement, *_limits(subject, height, width)])
+
+
+def _limits(subject: Subject, height: int, width: int) -> list[str]:
+    """What the statement does not speak about."""
+    found = []
+    if subject.group is not None:
+        found.append(f"It speaks about images of the group {subject.group!r} only.")
+    size = subject.part.applicability(height, width)
+    if not subject.is_covered:
+        found.append(
+            "No calibration image had an input like this upload; whether the promise carries over "
+            "is not known."
+        )
+    elif size == "per_window":
+        found.append(
+            "It speaks about a window that is placed at random, and approximately, since the "
+            "upscaler and the samples' disagreement see beyond its edges; in a larger image the "
+            "worst window is worse."
+        )
+    elif size == "unknown":
+        found.append(
+            f"This output is {_outside(subject.part)}; whether the promise carries over to its "
+            "size is not known."
+        )
+    return found
+
+
+def _outside(calibration: Calibration) -> str:
+    """How a size differs from the calibrated ones when nothing is known about it."""
+    sizes = _listed(calibration.sizes)
+    return f"of another size than the calibration images ({sizes} pixels)"
+
+
+def _listed(sizes: list[tuple[int, int]]) -> str:
+    """Sizes (width, height) that were measured, the most frequent first."""
+    words = [f"{width}×{height}" for width, height in sizes[:_MOST_SIZES]]
+    if more := len(sizes) - len(words):
+        words.append(f"{more} other sizes")
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
+
+
+def _voids(subject: Subject, applicability: Applicability) -> list[str]:
+    calibration = subject.part
+    degradation = calibration.manifest.degradation
+    result = "upscaled" if calibration.pipeline.scale > 1 else "restored"
+    made = ""
+    if degradation is not None:
+        made = f" (made by {degradation.in_words(calibration.pipeline.scale)})"
+    found = [
+        f"an image from elsewhere, of another subject, camera or processing than the pairs{made}",
+        "choosing alpha after looking at this image or its mask",
+        (
+            "keeping one of several results of an image after looking at them, be they of another "
+            "seed, group, upscaler or calibration"
+        ),
+        "enlarging the mask (filling holes, dilating, interpolating); shrinking it is allowed",
+        f"editing the {result} image, or using another upscaler's image with this mask",
+        "reading it as a promise about this one image: it is about the average over images",
+        (
+            "pairs that show one scene (crops, frames, slices) and are not named as one, or scenes "
+            "that brought more pairs because somebody found them interesting"
+        ),
+    ]
+    if calibration.guarantee.kind == "high_probability":
+        found.append("scenes that are no independent draws from one law")
+    removed = sum(
+        str(item.get("reason", "")).startswith(REMOVED) for item in calibration.manifest.skipped
+    )
+    if removed:
+        found.append(
+            f"pairs that were taken out because of their errors ({removed} were taken out by hand)"
+        )
+    if applicability == "per_window":
+        found.append(
+            "an upscaler that treats a part of a larger image otherwise than an image of its own, "
+            "or choosing the window after looking"
+        )
+    if subject.group is not None:
+        found.append(
+            "choosing the group after looking at the answer: it must follow from the input, in the "
+            "way in which the pairs were grouped"
+        )
+    if subject.input_class is not None:
+        found.append(
+            "saving the upload anew after looking at the answer, so that it falls into another "
+            "class"
+        )
+    if calibration.pipeline.fidelity.labels == "synthetic":
+        found.append(
+            "reading the labels as a person's: a synthetic annotator marked the differences"
+        )
+    return found
+
+
+def warnings_of(
+    subject: Subject,
+    alpha: float,
+    *,
+    size: tuple[int, int],
+    trusted: float,
+    typicality: float,
+    notes: list[str],
+    lossless: bool,
+) -> list[str]:
+    """Everything about this answer that a careful reader must know, the gravest first.
+
+    Args:
+        subject: what it is about.
+        alpha: α.
+        size: height and width of the output.
+        trusted: share of the pixels that are trusted.
+        typicality: of the image.
+        notes: what is known already.
+        lossless: whether the upscaler delivers images without loss.
+    """
+    calibration = subject.part
+    found = [] if subject.is_covered else [_uncovered(subject)]
+    found += notes
+    found += _of_mask(subject, alpha, trusted)
+    if calibration.applicability(*size) == "unknown":
+        found.append(
+            f"The output is {_outside(calibration)}; whether the guarantee applies is not known."
+        )
+    if calibration.is_unusual(typicality):
+        found.append(
+            f"This image is unlike the calibration images (typicality {typicality:.3g}): in "
+            "detail, noise, contrast, light, colour or the disagreement of its samples, so the "
+            "guarantee may not speak about it."
+        )
+    if not lossless:
+        found.append("The upscaler delivers lossy images; compression adds to the disagreement.")
+    return found
+
+
+def _uncovered(subject: Subject) -> str:
+    """That there were no calibration images with such an input."""
+    whole = subject.whole.of_group(subject.group)
+    if subject.input_class is None:
+        return (
+            "This upload was compressed with loss, and the inputs of the calibration were not, or "
+            "not as strongly: the mask promises nothing about it, and its errors are probably "
+            "larger than alpha says. Calibrate with inputs like it."
+        )
+    known = ", ".join(whole.classes)
+    return (
+        f"The calibration has no images like this upload ({in_words(subject.input_class)}; class "
+        f"{subject.input_class!r}); it has {known}. The mask promises nothing about it, and its "
+        "errors may be larger than alpha says. Calibrate with inputs like it."
+    )
+
+
+def _of_mask(subject: Subject, alpha: float, trusted: float) -> list[str]:
+    """Why a mask is all black or all white."""
+    calibration = subject.part
+    if alpha < calibration.curve.min_alpha:
+        return [_infeasible(subject, alpha)]
+    words = ""
+    if alpha >= calibration.bound:
+        words = (
+            f"alpha={alpha:g} is not below the largest possible error B = {calibration.bound:g}: "
+            "the promise says nothing, and all is marked as trusted that is not stranger than "
+            "anything seen in calibration."
+        )
+    elif trusted == 0:
+        words = (
+            f"No pixel is trusted: at alpha={alpha:g} the samples disagree too much everywhere in "
+            "this image. A larger alpha, fixed before the next image, would trust more."
+        )
+    elif trusted == 1:
+        words = (
+            f"Every pixel is trusted: nowhere do the samples disagree more than alpha={alpha:g} "
+            "allows. That is no claim that the image is right: errors are at most alpha on average "
+            "over images, and larger in some."
+        )
+    return [words] if words else []
+
+
+def _infeasible(subject: Subject, alpha: float) -> str:
+    """Why nothing can be trusted at this α, and the number of pairs that it needs."""
+    calibration = subject.part
+    promise = calibration.guarantee
+    least = f"{calibration.curve.min_alpha:.4g}"
+    limit = f"B/(n+1) = {least}"
+    what = "pairs" if calibration.pairs == calibration.n else "scenes"
+    needs = f"{what} are needed"
+    if promise.kind == "high_probability":
+        limit = f"{least}, the least that can be held with probability {1 - promise.delta:g},"
+        needs = f"{what} without any error, and in practice several times as many, are needed"
+    needed = (
+        f"at least {calibration.minimal_n(alpha)} {needs}"
+        if alpha * _MOST_PAIRS >= calibration.bound
+        else "no number of pairs that can be had would suffice"
+    )
+    of = "this calibration"
+    if subject.group is not None:
+        of = f"the group {subject.group!r} of {of}"
+    if subject.input_class is not None and subject.is_covered:
+        of = f"the class {subject.input_class!r} of {of}"
+    return (
+        f"alpha={alpha:g} is below {limit} of {of} with n = {calibration.n} {what}, so nothing can "
+        f"be trusted; {needed}."
+    )

@@ -1,0 +1,217 @@
+"""Several crops of one scene: R_S by definition, and what pooling the crops does to the promise."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from app.conformal import HighProbabilityCurve, RiskCurve, Staircase
+from app.conformal.backtest import backtest, mean_losses, places_of
+from app.conformal.feedback import tolerance
+from app.conformal.fidelity import largest_float32
+
+from . import oracle, strategies
+from .strategies import BOUND
+
+DELTA = 0.1
+CURVES = {
+    "expectation": RiskCurve.from_staircases,
+    "hoeffding_bentkus": lambda s, b, **o: HighProbabilityCurve.from_staircases(
+        s, b, delta=DELTA, **o
+    ),
+    "wsr": lambda s, b, **o: HighProbabilityCurve.from_staircases(
+        s, b, delta=DELTA, method="wsr", **o
+    ),
+}
+SCENES = st.lists(st.lists(strategies.maps(), min_size=1, max_size=3), max_size=4)
+
+
+def listed(scenes):
+    """The staircases of all crops, and the scene of each."""
+    crops = [(k, Staircase.from_maps(*maps)) for k, scene in enumerate(scenes) for maps in scene]
+    return [crop for _, crop in crops], [k for k, _ in crops]
+
+
+class TestDefinition:
+    @given(SCENES)
+    def test_risk_is_the_mean_over_scenes_of_the_mean_over_crops(self, scenes):
+        """R_S(t) = (Σ_i (1/n_i) Σ_j L_ij(t) + B)/(K + 1) at every value of σ."""
+        crops, names = listed(scenes)
+        curve = RiskCurve.from_staircases(crops, BOUND, scenes=names)
+        assert curve.n == len(scenes)
+        levels = {float(t) for scene in scenes for sigma, _ in scene for t in sigma.ravel()}
+        for t in [*levels, -math.inf, math.inf]:
+            means = [math.fsum(oracle.loss(s, d, t) for s, d in one) / len(one) for one in scenes]
+            expected = (math.fsum(means) + BOUND) / (len(scenes) + 1)
+            assert curve.risk(t) == pytest.approx(expected, rel=1e-11)
+
+    @pytest.mark.parametrize("rule", CURVES)
+    @given(images=strategies.images(min_size=1, max_size=4), shuffler=st.randoms())
+    def test_repeating_a_crop_within_its_scene_changes_nothing(self, rule, images, shuffler):
+        """The same crop three times in one scene is one observation, in any order of the list."""
+        once = [Staircase.from_maps(*maps) for maps in images]
+        names = [k for k in range(len(once)) for _ in range(3)]
+        single = CURVES[rule](once, BOUND)
+        if rule != "wsr":
+            shuffler.shuffle(names)
+        thrice = CURVES[rule]([once[k] for k in names], BOUND, scenes=names)
+        assert thrice.n == single.n
+        np.testing.assert_array_equal(thrice.thresholds, single.thresholds)
+        np.testing.assert_allclose(thrice.risks, single.risks, rtol=1e-9)
+
+    def test_scenes_must_be_as_many_as_images(self):
+        """A missing scene is an error, not a scene of its own."""
+        with pytest.raises(ValueError, match="zip"):
+            RiskCurve.from_staircases([Staircase([1], [1])] * 2, BOUND, scenes=["one"])
+
+
+class TestTheEnd:
+    """Beyond the largest σ of the calibration images nothing is trusted."""
+
+    @given(strategies.images(min_size=1), strategies.maps(), st.floats(0, 2.5))
+    def test_mask_level_and_code_end_together(self, images, served, alpha):
+        """All three agree at, above and far above the largest σ, even for α ≥ B."""
+        sigma = np.append(served[0].ravel(), np.float32([4, 1e30, np.inf]))
+        highest = max(float(s.max()) for s, _ in images)
+        stairs = [Staircase.from_maps(*maps) for maps in images]
+        curve = RiskCurve.from_staircases(stairs, BOUND, highest=highest)
+        mask = curve.mask(sigma, alpha)
+        assert not mask[sigma > highest].any()
+        free = RiskCurve.from_staircases(stairs, BOUND).mask(sigma, alpha)
+        np.testing.assert_array_equal(mask, free & (sigma <= highest))
+        level, code = curve.trust_level(sigma), curve.trust_code(sigma)
+        assert np.isinf(level[sigma > highest]).all()
+        assert (code[sigma > highest] == 65535).all()
+        assert not (level.astype(np.float64) <= alpha)[~mask].any()
+        assert not (code <= math.floor(min(alpha / BOUND, 1) * 65534))[~mask].any()
+
+    @given(st.integers(1, 65533), st.sampled_from([0.5, 1.0, 1.9576, 3.0]), st.integers(-4, 4))
+    def test_codes_never_round_towards_trust(self, code, bound, ulps):
+        """At levels within rounding of a code's edge, no smaller α trusts the pixel by its code."""
+        risk = code * bound / 65534
+        for _ in range(abs(ulps)):
+            risk = np.nextafter(risk, math.copysign(math.inf, ulps))
+        curve = RiskCurve(1, bound, risk / 2, np.zeros(1, np.float32), np.array([risk]))
+        found = int(curve.trust_code(np.ones((1, 1), np.float32))[0, 0])
+        below = float(np.nextafter(risk, 0))
+        assert found > math.floor(below / bound * 65534)
+        assert found <= code + 1
+
+
+LEVELS = np.arange(1, 65, dtype=np.float32)
+
+
+def scene(random) -> list[Staircase]:
+    """Two to six crops; easy scenes, where errors are small, bring more of them."""
+    hardness = random.gamma(2.0, 0.5)
+    count = 6 if hardness < 0.6 else 4 if hardness < 1.2 else 2
+    worst = np.float32(hardness * random.uniform(0.5, 1.5, count))
+    return [Staircase(LEVELS, (LEVELS / len(LEVELS)) ** 2 * one).counted(1.0) for one in worst]
+
+
+class Population:
+    """Scenes that are drawn with replacement, so that the risk of a threshold is known exactly."""
+
+    def __init__(self, size: int, cut: float) -> None:
+        self.random = np.random.default_rng(11)
+        scenes = [scene(self.random) for _ in range(size)]
+        self.cut = cut
+        self.scenes = [[crop.counted(cut) for crop in one] for one in scenes]
+        self.uncut = {t: self.risk(scenes, t) for t in [*LEVELS, np.nextafter(LEVELS[-1], 99)]}
+        self.counted = {t: self.risk(self.scenes, t) for t in self.uncut}
+
+    @staticmethod
+    def risk(scenes, t):
+        """E[L] of one new crop of a new scene."""
+        return np.mean([np.mean([crop.loss_below(t) for crop in one]) for one in scenes])
+
+    def thresholds(self, rule: str, calibrations: int, k: int, *, pooled: bool = False):
+        """For each calibration of K scenes the threshold of α = .1."""
+        for _ in range(calibrations):
+            drawn = [self.scenes[i] for i in self.random.integers(len(self.scenes), size=k)]
+            crops = [crop for one in drawn for crop in one]
+            names = None if pooled else [i for i, one in enumerate(drawn) for _ in one]
+            curve = CURVES[rule](crops, self.cut, scenes=names, highest=LEVELS[-1])
+            yield np.float32(curve.threshold(0.1))
+
+
+@pytest.fixture(scope="module", params=[1.0, 0.4], ids=lambda cut: f"counted up to {cut}")
+def population(request):
+    return Population(200, request.param)
+
+
+def test_the_promise_is_kept_for_a_crop_of_a_new_scene(population):
+    """E[min(L, c)] ≤ α under R_S with B = c; α − B/(K + 1) is nearly used up."""
+    risks = [population.counted[t] for t in population.thresholds("expectation", 250, 40)]
+    mean, error = np.mean(risks), stats.sem(risks)
+    assert mean <= 0.1 + 3 * error
+    assert mean >= 0.1 - population.cut / 41 - 0.01
+
+
+def test_pooling_the_crops_breaks_it(population):
+    """The same scenes, each crop taken for an image of its own: α is exceeded significantly."""
+    found = population.thresholds("expectation", 250, 40, pooled=True)
+    risks = [population.counted[t] for t in found]
+    assert np.mean(risks) > 0.1 + 4 * stats.sem(risks)
+
+
+def test_a_cut_loss_promises_nothing_about_the_uncut_one():
+    """With B = c the uncut loss may exceed α: the statement must say that errors are cut."""
+    population = Population(200, 0.12)
+    risks = [population.uncut[t] for t in population.thresholds("expectation", 100, 40)]
+    assert np.mean(risks) > 0.1 + 4 * stats.sem(risks)
+
+
+@pytest.mark.parametrize(("rule", "cut"), [("hoeffding_bentkus", 0.4), ("wsr", 1.0)])
+def test_high_probability_counts_scenes(rule, cut):
+    """At most δ of the calibrations exceed α in expectation; of the pooled ones far more do."""
+    count, population = 80, Population(200, cut)
+    most = stats.binom.ppf(0.999, count, DELTA)
+    for pooled in (False, True):
+        found = population.thresholds(rule, count, 100, pooled=pooled)
+        violations = sum(population.counted[t] > 0.1 for t in found)
+        assert violations > most if pooled else violations <= most
+
+
+def test_counting_errors_up_to_c_is_cutting_the_map():
+    """The staircase of min(D, c) follows from that of D, so no image is needed again."""
+    random = np.random.default_rng(0)
+    sigma, error = random.random((2, 40, 50), dtype=np.float32)
+    whole = Staircase.from_maps(sigma, error)
+    for most in (0.2, float(whole.errors[3]), 0.999, 5.0):
+        cut = Staircase.from_maps(sigma, np.minimum(error, largest_float32(most)))
+        assert whole.counted(most) == cut
+    with pytest.raises(ValueError, match="positive"):
+        whole.counted(0)
+
+
+def test_a_backtest_never_divides_a_scene():
+    """Splits are of scenes: crops that are all alike cannot flatter the served half."""
+    random = np.random.default_rng(2)
+    scenes = [scene(random)[:1] * 8 for _ in range(10)]
+    crops = [crop for one in scenes for crop in one]
+    names = [k for k in range(10) for _ in range(8)]
+    quantiles = np.tile(np.linspace(1, 64, 101, dtype=np.float32), (80, 1))
+    options = {"bound": 1.0, "alphas": (0.1, 0.3), "splits": 20}
+    by_scene = backtest(crops, quantiles, scenes=names, **options)
+    singles = backtest(crops[::8], quantiles[::8], **options)
+    np.testing.assert_allclose(np.array(by_scene), np.array(singles), rtol=1e-9)
+    assert backtest(crops, quantiles, **options)[0].risk != by_scene[0].risk
+    with pytest.raises(ValueError, match="different scenes"):
+        backtest(crops, quantiles, scenes=["one"] * 80, **options)
+
+
+def test_the_tolerance_of_feedback_counts_scenes():
+    """Six equal crops of each scene tell no more of the mean than one does."""
+    random = np.random.default_rng(3)
+    scenes = [scene(random)[:1] * 6 for _ in range(40)]
+    crops = [crop for one in scenes for crop in one]
+    places = places_of([k for k in range(40) for _ in range(6)])
+    by_scene = tolerance(mean_losses(crops, places, 30.0))
+    assert by_scene == pytest.approx(tolerance([crop.loss_below(30.0) for crop in crops[::6]]))
+    assert by_scene > 2 * tolerance([crop.loss_below(30.0) for crop in crops])

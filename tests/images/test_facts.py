@@ -1,0 +1,85 @@
+"""Facts about an input, the class that follows, and looks that tell which images are one."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy import ndimage
+
+from app.images.compression import LOSSLESS, Compression
+from app.images.facts import COMPRESSION, DETAIL, classify, in_words, look_at
+from app.images.look import look_of, near_duplicates
+from tests.factories import photo
+
+JPEG = Compression("jpeg", 75)
+
+
+def test_facts_move_as_their_names_say():
+    """Blur takes detail, noise adds noise, a brighter picture has more light, grey no colour."""
+    pixels = photo(1, 96, 96)
+    plain = look_at(pixels, LOSSLESS)
+    random = np.random.default_rng(0)
+    blurred = ndimage.gaussian_filter(pixels, (3, 3, 0))
+    noisy = np.clip(pixels + random.normal(0, 12, pixels.shape), 0, 255).astype(np.uint8)
+    grey = np.repeat(pixels[..., :1], 3, axis=2)
+    assert look_at(blurred, LOSSLESS).detail < plain.detail < look_at(noisy, LOSSLESS).detail
+    assert look_at(noisy, LOSSLESS).noise > plain.noise + 1
+    assert look_at(pixels // 2, LOSSLESS).light < plain.light
+    assert look_at(pixels // 2, LOSSLESS).contrast < plain.contrast
+    assert look_at(grey, LOSSLESS).colour == 0 < plain.colour
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 40), (3, 2), (700, 20)])
+def test_any_size_has_facts(shape):
+    """The smallest and the longest pictures have finite ones."""
+    facts = look_at(np.zeros((*shape, 3), np.uint8), LOSSLESS)
+    assert np.isfinite(list(facts.numbers().values())).all()
+
+
+def test_only_the_middle_of_a_large_picture_is_looked_at():
+    """What lies far outside changes nothing, so that the cost has a bound."""
+    large = np.zeros((1200, 900, 3), np.uint8)
+    framed = large.copy()
+    framed[:100] = 255
+    assert look_at(large, JPEG) == look_at(framed, JPEG)
+
+
+@pytest.mark.parametrize(("sigma", "number"), [(0, 3), (4, 1)])
+def test_classes_by_detail(sigma, number):
+    """The rule with detail divides each class of compression into three; more detail, higher."""
+    noise = np.random.default_rng(0).normal(128, 60, (96, 96, 3))
+    pixels = np.clip(ndimage.gaussian_filter(noise, (sigma, sigma, 0)), 0, 255).astype(np.uint8)
+    facts = look_at(pixels, JPEG)
+    assert classify(COMPRESSION, facts) == "jpeg-68"
+    assert classify(DETAIL, facts) == f"jpeg-68/detail-{number}"
+    assert "JPEG of quality 68 to 79, with " in in_words(classify(DETAIL, facts))
+
+
+def test_an_unknown_rule():
+    """A rule of another version is not applied by guess."""
+    with pytest.raises(ValueError, match="must be one of"):
+        classify("compression/2", look_at(photo(), LOSSLESS))
+
+
+class TestLooks:
+    def test_copies_and_neighbours(self):
+        """The same picture smaller, or as JPEG, or slightly lighter, looks alike; others do not."""
+        first = ndimage.zoom(photo(3, 40, 40), (4, 4, 1), order=1)
+        smaller = np.asarray(Image.fromarray(first).resize((80, 80)))
+        lighter = np.clip(first.astype(int) + 6, 0, 255).astype(np.uint8)
+        images = {"a": first, "b": photo(4, 160, 160), "c": smaller, "d": lighter}
+        found = near_duplicates([(name, None, look_of(image)) for name, image in images.items()])
+        assert found == [["a", "c", "d"]]
+
+    def test_named_scenes_are_not_reported(self):
+        """Whoever has named the scene needs no hint; another scene's name does not help."""
+        look = look_of(photo(5, 64, 64))
+        assert near_duplicates([("a", "s", look), ("b", "s", look)]) == []
+        assert near_duplicates([("a", "s", look), ("b", "t", look)]) == [["a", "b"]]
+
+    def test_different_pictures(self):
+        """Of a hundred pictures none looks like another."""
+        images = [(str(k), None, look_of(photo(k, 64, 64))) for k in range(100)]
+        assert near_duplicates(images) == []
+        assert near_duplicates([]) == []

@@ -1,0 +1,311 @@
+"""The guarantee in words and numbers, and everything a careful reader must know."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.calibration.guarantee import GuaranteeSettings
+from app.conformal.fidelity import LAB_BOUND, Settings, metric_names
+from app.images.compression import LOSSLESS, Compression
+from app.images.degrade import Degradation
+from app.images.facts import COMPRESSION, Facts
+from app.serving.promise import Subject, guarantee, warnings_of
+from tests.factories import calibration_of, changed
+from tests.fakes import FakeUpscaler
+
+
+@pytest.fixture(scope="module")
+def calibration():
+    """Twenty pairs of 48 x 48 pixels."""
+    return asyncio.run(calibration_of(FakeUpscaler(), 20))
+
+
+def with_fidelity(calibration, **fields):
+    """The same calibration as if it had been made with another D."""
+    pipeline = calibration.document["pipeline"]
+    changes = {**pipeline, "fidelity": {**pipeline["fidelity"], **fields}}
+    return changed(calibration, pipeline=changes)
+
+
+def promised(calibration, alpha=0.1, height=48, width=48, facts=None):
+    return guarantee(Subject.of(calibration, None, facts), alpha, height, width)
+
+
+class TestGuarantee:
+    def test_the_statement(self, calibration):
+        """It names n, metric, α, and that it is an expectation over images of the same law."""
+        promise = promised(calibration, 0.125, 48, 48)
+        for words in ("20 calibration images", "at most 0.125 in expectation", "same law"):
+            assert words in promise.statement
+        assert "window" not in promise.statement
+        assert (promise.n, promise.bound, promise.alpha) == (20, LAB_BOUND, 0.125)
+
+    def test_larger_outputs(self, calibration):
+        """The statement is about one window of the calibrated size, placed at random."""
+        promise = promised(calibration, 0.1, 480, 480)
+        assert promise.applicability == "per_window"
+        assert "a window of 48×48 pixels" in promise.statement
+        assert "placed at random, and approximately" in promise.statement
+
+    def test_what_voids_it(self, calibration):
+        """Windows chosen by looking, global upscalers, and pairs that were taken out by hand."""
+        whole, larger = (promised(calibration, 0.1, side, side).voids for side in (48, 480))
+        assert len(larger) == len(whole) + 1
+        assert any("a part of a larger image" in text for text in larger)
+        skipped = [{"name": "a", "reason": "removed by key 1"}, {"name": "b", "reason": "damaged"}]
+        fewer = promised(changed(calibration, skipped=skipped), 0.1, 48, 48).voids
+        assert [text for text in fewer if text not in whole] == [
+            "pairs that were taken out because of their errors (1 were taken out by hand)"
+        ]
+
+    def test_smaller_outputs(self, calibration):
+        """The statement says that nothing is known."""
+        promise = promised(calibration, 0.1, 8, 480)
+        assert promise.applicability == "unknown"
+        assert "not known" in promise.statement
+
+    @pytest.mark.parametrize("metric", metric_names())
+    def test_every_metric_is_worded(self, calibration, metric):
+        """What is bounded is said for each metric, and only `pointwise` bounds the PSNR."""
+        settings = Settings(metric=metric)
+        promise = promised(with_fidelity(calibration, metric=metric), 0.1, 48, 48)
+        assert f"the largest {settings.sentence} in the mask" in promise.statement
+        assert (promise.error, promise.unit) == (settings.row.words, settings.row.unit)
+        assert (promise.lab_psnr_lower_bound_db is not None) == (metric == "pointwise")
+        larger = promised(with_fidelity(calibration, metric=metric), 0.1, 480, 480)
+        assert larger.lab_psnr_lower_bound_db is None  # windows bound no root mean square of all
+
+    def test_clipped_errors(self, calibration):
+        """A bound below the metric's own is said, and promises no PSNR."""
+        clipped = with_fidelity(calibration, metric="pointwise", bound=0.5)
+        promise = promised(clipped, 0.1, 48, 48)
+        assert "(errors above 0.5 count as 0.5)" in promise.statement
+        assert (promise.bound, promise.counted_up_to) == (0.5, 0.5)
+        assert promised(calibration).counted_up_to is None
+        assert promise.lab_psnr_lower_bound_db is None
+
+    def test_the_degradation_is_told(self, calibration):
+        """What the inputs were made by is part of what would void the promise."""
+        plain = {"grey": False, "blur": 0.0, "noise": 0.0, "jpeg": None}
+        texts = {}
+        for name, degradation in {
+            "none": None,
+            "plain": plain,
+            "rich": {**plain, "noise": 3.0, "grey": True, "jpeg": 80},
+        }.items():
+            texts[name] = promised(
+                changed(calibration, degradation=degradation), 0.1, 48, 48
+            ).voids[0]
+        assert "(" not in texts["none"]
+        assert "(made by bicubic reduction by 2)" in texts["plain"]
+        rich = "removal of the colour, bicubic reduction by 2, noise of 3 grey levels, JPEG of"
+        assert f"(made by {rich} quality 80)" in texts["rich"]
+
+    def test_synthetic_labels_are_told(self, calibration):
+        """Who marked the differences is in the statement and in what would void it."""
+        people = promised(with_fidelity(calibration, metric="semantic", bound=1), 0.1, 48, 48)
+        rule = with_fidelity(calibration, metric="semantic", bound=1, labels="synthetic")
+        promise = promised(rule, 0.1, 48, 48)
+        assert "synthetic" not in people.statement + str(people.voids)
+        assert promised(calibration, 0.1, 48, 48).labels is None
+        assert (people.labels, promised(rule, 0.1, 48, 48).labels) == ("people", "synthetic")
+        assert rule.head.metric == "semantic (synthetic labels)"
+        assert "synthetic annotator trustscale-annotator version 1" in promise.statement
+        assert "not a person" in promise.statement
+        assert any("synthetic annotator" in reason for reason in promise.voids)
+
+    @given(alpha=st.floats(0, allow_infinity=False, allow_nan=False))
+    def test_any_alpha_can_be_said(self, calibration, alpha):
+        """No α breaks the document, however small or large."""
+        for metric in ("neighborhood", "pointwise"):
+            made = with_fidelity(calibration, metric=metric)
+            promise = promised(made, alpha, 48, 48)
+            json.loads(promise.model_dump_json())
+            texts = warnings(made, alpha)
+            assert bool(texts) == (not made.curve.min_alpha <= alpha < LAB_BOUND)
+
+
+def warnings(calibration, alpha=0.1, facts=None, **changes):
+    known = {"size": (48, 48), "trusted": 0.5, "typicality": 0.5, "notes": [], "lossless": True}
+    return warnings_of(Subject.of(calibration, None, facts), alpha, **{**known, **changes})
+
+
+class TestWarnings:
+    @pytest.mark.parametrize(
+        ("trusted", "words"), [(0.0, "No pixel is trusted"), (1.0, "Every pixel is trusted")]
+    )
+    def test_masks_of_one_colour_are_explained(self, calibration, trusted, words):
+        """An all-black and an all-white mask look like a fault; the reason is said."""
+        (text,) = warnings(calibration, trusted=trusted)
+        assert words in text
+
+    def test_few_scenes_can_be_unusual(self, calibration):
+        """With 20 pairs the smallest typicality, 2/21, is above 1 in 50, and still warns."""
+        least = calibration.typicality(99.0)
+        assert least == pytest.approx(2 / 21)
+        assert "unlike the calibration images" in warnings(calibration, typicality=least)[0]
+        assert warnings(calibration, typicality=4 / 21) == []
+
+    def test_none(self, calibration):
+        """An ordinary answer has none."""
+        assert warnings(calibration) == []
+
+    def test_too_few_pairs(self, calibration):
+        """The number of pairs that α needs is named: ⌈B/α − 1⌉."""
+        (text,) = warnings(calibration, 0.05)
+        assert "n = 20 pairs" in text
+        assert "at least 39 pairs" in text
+
+    def test_the_smallest_possible_alpha_is_fine(self, calibration):
+        """B/(n+1) itself needs no warning."""
+        assert warnings(calibration, calibration.curve.min_alpha) == []
+        assert warnings(calibration, math.nextafter(calibration.curve.min_alpha, 0)) != []
+
+    @pytest.mark.parametrize("alpha", [0, 5e-324, 1e-300, 1e-18])
+    def test_no_number_of_pairs(self, calibration, alpha):
+        """Near 0 no number is named."""
+        (text,) = warnings(calibration, alpha)
+        assert "no number of pairs" in text
+
+    def test_everything_is_allowed(self, calibration):
+        """α ≥ B promises nothing."""
+        assert "the promise says nothing" in warnings(calibration, LAB_BOUND)[0]
+
+    def test_each_circumstance(self, calibration):
+        """Size, typicality, notes and lossy samples are told, each in a sentence."""
+        texts = warnings(
+            calibration,
+            size=(8, 480),
+            typicality=0.01,
+            notes=["A note."],
+            lossless=False,
+        )
+        assert len(texts) == 4
+        assert texts[0] == "A note."
+        assert all(text.endswith(".") for text in texts)
+
+
+class TestHighProbability:
+    @pytest.fixture
+    def likely(self, calibration):
+        """The same pairs under another guarantee."""
+        return calibration.with_pairs(
+            calibration.measured_pairs(),
+            created_by="test",
+            guarantee=GuaranteeSettings(kind="high_probability", delta=0.05),
+        )
+
+    def test_the_statement(self, likely):
+        """It is about the draw of the calibration images, and names the probability."""
+        promise = promised(likely, 0.5, 48, 48)
+        assert (promise.kind, promise.delta) == ("high_probability", 0.05)
+        for words in (
+            "With probability at least 0.95 over the draw of the 20 calibration images",
+            "the expected value, over new images, of the largest",
+            "at most 0.5,",
+            "independently from the same law",
+        ):
+            assert words in promise.statement
+        assert "of this image" not in promise.statement
+
+    def test_the_other_one_says_nothing_of_it(self, calibration):
+        """An expectation has no δ and needs no independence."""
+        promise = promised(calibration, 0.5, 48, 48)
+        assert (promise.kind, promise.delta, promise.method) == ("expectation", None, None)
+        assert not any("independent" in void for void in promise.voids)
+
+    def test_too_few_pairs(self, likely):
+        """The number of pairs is that of the test behind it, and called the least."""
+        (text,) = warnings(likely, 0.1)
+        assert "the least that can be held with probability 0.95" in text
+        assert "B/(n+1)" not in text
+        assert f"at least {likely.minimal_n(0.1)} pairs without any error" in text
+        assert likely.minimal_n(0.1) == math.ceil(math.log(20) / -math.log1p(-0.1 / LAB_BOUND))
+
+    @pytest.mark.parametrize("alpha", [0, 5e-324, 1e-300, 1e-18])
+    def test_no_number_of_pairs(self, likely, alpha):
+        """Near 0 no number is named."""
+        (text,) = warnings(likely, alpha)
+        assert "no number of pairs" in text
+
+    def test_the_smallest_possible_alpha_is_fine(self, likely):
+        """It needs no warning; anything below does."""
+        assert warnings(likely, likely.curve.min_alpha) == []
+        assert warnings(likely, math.nextafter(likely.curve.min_alpha, 0)) != []
+
+
+JPEG = Facts(Compression("jpeg", 75), 2.0, 0.0, 3.0, 0.5, 3.0)
+PNG = replace(JPEG, compression=LOSSLESS)
+
+
+class TestScenes:
+    def test_scenes_are_what_is_counted(self, calibration):
+        """Twenty pairs of five scenes are n = 5 everywhere, and the statement says so."""
+        pairs = [{**p, "scene": f"s{k // 4}"} for k, p in enumerate(calibration.document["pairs"])]
+        few = changed(calibration, pairs=pairs)
+        promise = promised(few, 0.5, 48, 48)
+        assert (promise.n, promise.pairs) == (5, 20)
+        assert "5 calibration scenes (20 images, each scene counting once)" in promise.statement
+        assert "of a new scene" in promise.statement
+        assert few.curve.min_alpha == pytest.approx(LAB_BOUND / 6)
+        (text,) = warnings(few, 0.1)
+        assert "n = 5 scenes" in text
+
+    def test_choosing_among_results_voids_it(self, calibration):
+        """The most convenient of several rolls is another law; said whatever the calibration."""
+        for kind in (calibration, changed(calibration, degradation=None)):
+            assert any("several results" in void for void in promised(kind, 0.1, 48, 48).voids)
+
+
+class TestClasses:
+    @pytest.fixture
+    def sorted_(self, calibration):
+        """Twelve pairs from files without loss, eight from JPEG of quality 80 to 89."""
+        pairs = [
+            {**pair, "input_class": "lossless" if k < 12 else "jpeg-80"}
+            for k, pair in enumerate(calibration.document["pairs"])
+        ]
+        pipeline = {**calibration.document["pipeline"], "input_rule": COMPRESSION}
+        return changed(calibration, pairs=pairs, pipeline=pipeline)
+
+    @pytest.mark.parametrize(
+        ("compression", "name", "n"),
+        [(LOSSLESS, "lossless", 12), (Compression("jpeg", 84), "jpeg-80", 8)],
+    )
+    def test_the_curve_of_its_own_class(self, sorted_, compression, name, n):
+        """n, statement and curve are those of the pairs whose input was of the upload's class."""
+        subject = Subject.of(sorted_, None, replace(JPEG, compression=compression))
+        promise = guarantee(subject, 0.5, 48, 48)
+        assert (promise.n, subject.document.n, subject.document.name) == (n, n, name)
+        assert subject.part.curve.n == n
+        assert f"{n} calibration images whose input was of the class {name!r}" in promise.statement
+        assert promise.applicability == "exact"
+
+    def test_a_class_that_is_missing(self, sorted_):
+        """Nothing is promised, the answer says it first, and names what there is."""
+        subject = Subject.of(sorted_, None, JPEG)
+        promise = guarantee(subject, 0.5, 48, 48)
+        assert promise.applicability == "unknown"
+        assert "not known" in promise.statement
+        assert (subject.document.name, subject.document.n) == ("jpeg-68", 0)
+        text, *_ = warnings(sorted_, 0.5, JPEG, notes=["A note."])
+        assert "JPEG of quality 68 to 79" in text
+        assert "promises nothing" in text
+
+    def test_loss_under_a_calibration_that_had_none(self, calibration):
+        """Without classes it is known where X was made from Y, and said too."""
+        made = changed(calibration, degradation=Degradation().model_dump())
+        assert promised(made, 0.5, 48, 48, JPEG).applicability == "unknown"
+        assert "compressed with loss" in warnings(made, 0.5, JPEG)[0]
+        assert promised(made, 0.5, 48, 48, PNG).applicability == "exact"
+        assert warnings(made, 0.5, PNG) == []
+        for known in (Degradation(jpeg=70), None):
+            given = changed(calibration, degradation=known and known.model_dump())
+            assert promised(given, 0.5, 48, 48, JPEG).applicability == "exact"
