@@ -7,6 +7,7 @@ files of one release only, and browsers may keep them for ever.
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import html
 from collections.abc import Mapping
@@ -55,6 +56,8 @@ class File:
     data: bytes
     media_type: str
     etag: str
+    packed: File | None = None
+    """The same by gzip, for browsers that take it, where that is smaller."""
 
 
 class Site:
@@ -128,4 +131,11 @@ def _walk(folder: Traversable, prefix: str = "") -> list[tuple[str, File]]:
 
 
 def _file(data: bytes, media_type: str) -> File:
-    return File(data, media_type, f'"{hashlib.sha256(data).hexdigest()[:32]}"')
+    packed = None
+    if media_type.startswith(("text/", "image/svg")):
+        packed = File(gzip.compress(data, mtime=0), media_type, f'"{_digest(data)}-gzip"')
+    return File(data, media_type, f'"{_digest(data)}"', packed)
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:32]

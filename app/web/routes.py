@@ -52,8 +52,12 @@ def _serve(file: File) -> Callable[[Request], Awaitable[Response]]:
 
 
 def _answer(request: Request, file: File, cache: str) -> Response:
-    """The file, or 304 for a browser that has it."""
-    headers = {"ETag": file.etag, "Cache-Control": cache, "Content-Security-Policy": POLICY}
+    """The file, packed if it can be, or 304 for a browser that has it."""
+    headers = {"Cache-Control": cache, "Content-Security-Policy": POLICY, "Vary": "Accept-Encoding"}
+    if file.packed and "gzip" in request.headers.get("accept-encoding", ""):
+        file = file.packed
+        headers["Content-Encoding"] = "gzip"
+    headers["ETag"] = file.etag
     if request.headers.get("if-none-match") == file.etag:
         return Response(status_code=304, headers=headers)
     return Response(file.data, media_type=file.media_type, headers=headers)

@@ -72,6 +72,26 @@ class TestPages:
         assert (again.status_code, again.content) == (304, b"")
         assert again.headers["content-security-policy"] == first.headers["content-security-policy"]
 
+    def test_a_browser_that_unpacks(self, client):
+        """Texts come packed to whoever takes that, under a tag of their own."""
+        plain = client.get("/", headers={"Accept-Encoding": "identity"})
+        packed = client.get("/", headers={"Accept-Encoding": "gzip, br"})
+        assert "content-encoding" not in plain.headers
+        assert packed.headers["content-encoding"] == "gzip"
+        assert packed.content == plain.content
+        assert packed.headers["etag"] != plain.headers["etag"]
+        assert plain.headers["vary"] == packed.headers["vary"] == "Accept-Encoding"
+
+    def test_the_first_view_is_small(self):
+        """All scripts, styles and fonts together, as they are sent, are below 250 kB."""
+        static = Site().static
+        sent = [
+            len((file.packed or file).data)
+            for path, file in static.items()
+            if path.startswith(("js/", "css/", "fonts/")) and not path.endswith("txt")
+        ]
+        assert sum(sent) < 250_000
+
     def test_head(self, client):
         """Monitors may ask for the head alone."""
         assert client.head("/").status_code == 200
