@@ -196,8 +196,8 @@ function pairTable(pairs) {
       html`<tr>
         <td>${name}</td>
         <td>${scene ?? "its own"}</td>
-        <td>${x ? `${x.kind} ${x.width}×${x.height}` : "made from the original"}</td>
-        <td>${y.kind} ${y.width}×${y.height}</td>
+        <td>${x ? `${x.width}×${x.height}` : "made from the original"}</td>
+        <td>${y.width}×${y.height}</td>
       </tr>`,
   );
   return html`${scroll("The pairs", head, rows, "short")}

@@ -1,8 +1,6 @@
 // What the page itself sees of files: whether one can be read, its size, and repeated images. Which files are a
 // pair is for the service to say (POST /v1/admin/pairs/check).
 
-import { imageHeader } from "./header.js";
-
 const ARCHIVES = /\.(zip|tar|tar\.gz|tgz|tar\.bz2|tar\.xz)$/i;
 
 export const isArchive = (file) => ARCHIVES.test(file.name);
@@ -15,17 +13,22 @@ export function located(file, path = file.webkitRelativePath || file.name, role 
 /** The name under which a file is sent: that of its pair, with its own suffix. */
 export const sentName = (name, { file }) => name + (/\.[^.]*$/.exec(file.name)?.[0] ?? "");
 
-/** Look into a file: {kind, width, height, sha256} or {reason}. */
+/** Look into a file: {width, height, sha256}, its size as a viewer shows it, or {reason}. */
 export async function inspected(entry) {
   let bytes;
   try {
-    bytes = new Uint8Array(await entry.file.arrayBuffer());
+    bytes = await entry.file.arrayBuffer();
   } catch {
     return { ...entry, reason: "the file cannot be read any more" };
   }
-  const header = imageHeader(bytes);
-  if (!header) return { ...entry, reason: "not a PNG, JPEG or WebP image, or its header is damaged" };
-  return { ...entry, ...header, sha256: await digest(bytes) };
+  try {
+    const bitmap = await createImageBitmap(entry.file);
+    const { width, height } = bitmap;
+    bitmap.close();
+    return { ...entry, width, height, sha256: await digest(bytes) };
+  } catch {
+    return { ...entry, reason: "not a PNG, JPEG or WebP image, or it is damaged" };
+  }
 }
 
 /** SHA-256 in hexadecimal; null where the browser has none (pages without https). */

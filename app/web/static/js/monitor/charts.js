@@ -98,7 +98,9 @@ export function typicalityChart({ upscaler, typicality: { histogram } }) {
 /** The mean loss where the truth became known, with what is known about it, against α. */
 export function feedbackChart({ upscaler, feedback, feedback_history: all }) {
   const history = all.filter((p) => p.mean_loss !== null);
-  const highest = Math.max(feedback.alpha, ...history.map((p) => p.upper ?? 0)) * 1.1;
+  // What is known at the beginning is next to nothing: its interval would flatten all that follows.
+  const seen = Math.max(feedback.alpha, ...history.map((p) => p.mean_loss));
+  const highest = Math.min(4 * seen, Math.max(seen, ...history.map((p) => p.upper ?? 0))) * 1.1;
   return {
     title: "Worst errors where the truth became known",
     name: `${upscaler}-feedback`,

@@ -4,7 +4,6 @@
 // pixel; in between the codes would leave out pixels that the server trusts.
 
 export const STEPS = 65534;
-export const NEVER = 65535;
 
 /** The largest code that is trusted at α: rounded down, so that nothing more is trusted. */
 export function codeOf(alpha, bound) {
