@@ -30,6 +30,7 @@ CHUNK = 2**20
 
 _DTYPES: Mapping[str, np.dtype[Any]] = {"UINT8": np.dtype("u1"), "INT64": np.dtype("<i8")}
 _RANGES = {"UINT8": (0, 255), "INT64": (-(2**63), 2**63 - 1)}
+OUTPUTS = ("samples", "folded")
 _INPUTS: Mapping[str, tuple[str, ...]] = {"image": ("UINT8", "BYTES"), "seeds": ("INT64",)}
 
 
@@ -47,7 +48,13 @@ class InferRequest:
     """The client's name for the request; returned as it is."""
 
     binary: bool
-    """Whether the samples go back as raw bytes."""
+    """Whether the answer goes back as raw bytes."""
+
+    output: str
+    """What is asked for: `samples` or `folded`."""
+
+    distance: bool
+    """Folded samples: with their distance from the enlarged image."""
 
     timeout_s: float | None
     """How long the client is willing to wait in the queue."""
@@ -55,10 +62,13 @@ class InferRequest:
 
 @dataclass(frozen=True)
 class Answer:
-    """Samples and what to say about them."""
+    """The output and what to say about it."""
 
-    samples: NDArray[np.uint8]
-    """uint8[M, kh, kw, 3], C-contiguous."""
+    output: str
+    """Its name."""
+
+    array: NDArray[np.uint8]
+    """`samples`: uint8[M, kh, kw, 3]; `folded`: uint8[n]. C-contiguous."""
 
     model: str
     version: str
@@ -68,12 +78,12 @@ class Answer:
     def head(self, *, binary: bool) -> dict[str, Any]:
         """The JSON object without `data`."""
         output: dict[str, Any] = {
-            "name": "samples",
+            "name": self.output,
             "datatype": "UINT8",
-            "shape": list(self.samples.shape),
+            "shape": list(self.array.shape),
         }
         if binary:
-            output["parameters"] = {"binary_data_size": self.samples.nbytes}
+            output["parameters"] = {"binary_data_size": self.array.nbytes}
         head: dict[str, Any] = {
             "model_name": self.model,
             "model_version": self.version,
@@ -83,8 +93,8 @@ class Answer:
         return head if self.id is None else {"id": self.id, **head}
 
     def chunks(self) -> Iterator[memoryview]:
-        """The samples' bytes in order, without copying any."""
-        stack = self.samples.reshape(-1).data
+        """The output's bytes in order, without copying any."""
+        stack = self.array.reshape(-1).data
         for first in range(0, len(stack), CHUNK):
             yield stack[first : first + CHUNK]
 
@@ -127,11 +137,14 @@ def parse_request(
     identity = document.get("id")
     if identity is not None and not isinstance(identity, str):
         raise InputError("'id' must be a string")
+    output, binary = _output(document, parameters)
     return InferRequest(
         image=_image(tensors["image"], settings),
         seeds=seeds,
         id=identity,
-        binary=_binary(document, parameters),
+        binary=binary,
+        output=output,
+        distance=_flag(parameters.get("distance", False), "distance"),
         timeout_s=_timeout(parameters),
     )
 
@@ -265,18 +278,26 @@ def _file(tensor: _Tensor) -> memoryview:
     return tensor.raw[4:]
 
 
-def _binary(document: Mapping[str, Any], parameters: Mapping[str, Any]) -> bool:
+def _output(document: Mapping[str, Any], parameters: Mapping[str, Any]) -> tuple[str, bool]:
+    """The output that is asked for, and whether as raw bytes."""
     binary = _flag(parameters.get("binary_data_output", False), "binary_data_output")
-    for entry in _list(document.get("outputs", []), "'outputs'"):
+    outputs = _list(document.get("outputs", []), "'outputs'")
+    if len(outputs) > 1:
+        raise InputError("one output at a time")
+    name: Any = "samples"
+    for entry in outputs:
         output = _object(entry, "an output")
-        if output.get("name") != "samples":
-            raise InputError(f"unknown output {output.get('name')!r}; this model gives samples")
-        chosen = _object(output.get("parameters", {}), "output 'samples': 'parameters'")
+        name = output.get("name")
+        if name not in OUTPUTS:
+            raise InputError(f"unknown output {name!r}; this model gives {', '.join(OUTPUTS)}")
+        chosen = _object(output.get("parameters", {}), f"output {name!r}: 'parameters'")
         _refuse_shared_memory(chosen)
         if chosen.get("classification"):
-            raise InputError("output 'samples': classification makes no sense for images")
+            raise InputError(f"output {name!r}: classification makes no sense for images")
         binary = _flag(chosen.get("binary_data", binary), "binary_data")
-    return binary
+    if name == "folded" and not binary:
+        raise InputError("output 'folded' needs the binary tensor extension")
+    return name, binary
 
 
 def _flag(value: object, name: str) -> bool:

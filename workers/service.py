@@ -19,6 +19,8 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
+from app.conformal.folding import FOLDING
+from app.images.enlarge import enlarge
 from app.telemetry.tracing import span
 from workers.batcher import Batcher
 from workers.errors import (
@@ -30,6 +32,7 @@ from workers.errors import (
     TooLarge,
     WorkerError,
 )
+from workers.folding import fold
 from workers.metrics import WorkerMetrics
 from workers.models.engine import Engine
 from workers.protocol import HEADER_LENGTH, Answer, InferRequest, json_parts, parse_request
@@ -140,7 +143,10 @@ class _Service:
                     {"name": "image", "datatype": "UINT8", "shape": [-1, -1, 3]},
                     {"name": "seeds", "datatype": "INT64", "shape": [-1]},
                 ],
-                "outputs": [{"name": "samples", "datatype": "UINT8", "shape": [-1, -1, -1, 3]}],
+                "outputs": [
+                    {"name": "samples", "datatype": "UINT8", "shape": [-1, -1, -1, 3]},
+                    {"name": "folded", "datatype": "UINT8", "shape": [-1]},
+                ],
                 "parameters": {
                     "fingerprint": engine.fingerprint,
                     "scale": engine.scale,
@@ -148,6 +154,7 @@ class _Service:
                     "distinct_samples": engine.distinct_samples,
                     "max_pixels": settings.max_pixels,
                     "max_answer_bytes": settings.max_answer_bytes,
+                    "folding": FOLDING,
                     "queue_size": settings.queue_size,
                     "device": engine.memory().device,
                 },
@@ -182,7 +189,13 @@ class _Service:
         with span("infer", facts, kind="server", parent=caller):
             samples = await self._samples(request, asked)
         self._metrics.requests.labels("200").inc()
-        return self._answer(asked, samples)
+        if asked.output == "folded":
+            return self._answer(asked, await asyncio.to_thread(self._folded, asked, samples))
+        return self._answer(asked, np.ascontiguousarray(samples))
+
+    def _folded(self, asked: InferRequest, samples: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        enlarged = enlarge(asked.image, self._engine.scale) if asked.distance else None
+        return fold(samples, enlarged, self._engine.memory().device).packed()
 
     def _find(self, request: Request) -> None:
         """Whether the URL names what is served here.
@@ -233,9 +246,10 @@ class _Service:
             for task in (work, gone):
                 task.cancel()
 
-    def _answer(self, asked: InferRequest, samples: NDArray[np.uint8]) -> Response:
+    def _answer(self, asked: InferRequest, array: NDArray[np.uint8]) -> Response:
         answer = Answer(
-            np.ascontiguousarray(samples),
+            asked.output,
+            array,
             self._engine.name,
             VERSION,
             asked.id,
@@ -252,7 +266,7 @@ class _Service:
 
         headers = {
             HEADER_LENGTH: str(len(head)),
-            "Content-Length": str(len(head) + samples.nbytes),
+            "Content-Length": str(len(head) + array.nbytes),
         }
         return StreamingResponse(parts(), headers=headers, media_type="application/octet-stream")
 

@@ -6,6 +6,8 @@ depend on the order of arrival, bit for bit.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,8 +17,56 @@ from app.conformal.texture import Maps
 
 # Samples enter the sums as integers in units of 2^-20. The unit is below the error of the Lab
 # tables, and 1,024 samples still fit: the largest product M · S2 stays under 2^63.
-_UNIT = np.float32(1 << 20)
+UNIT = np.float32(1 << 20)
 MAX_SAMPLES = 1024
+
+FOLDING = 1
+"""Raised whenever the same samples would give other sums, or `Sums` another layout of bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """Samples that were folded elsewhere: the same integers, so it does not matter where.
+
+    count: of the samples.
+    first: the first of them, uint8 [H, W, 3].
+    sums, squares: S1, int32 [3, H·W], and S2, integers in float64 [H·W].
+    distance: int32 [H·W], see `Folded`; None where there was no enlarged input.
+    """
+
+    count: int
+    first: NDArray[np.uint8]
+    sums: NDArray[np.int32]
+    squares: NDArray[np.float64]
+    distance: NDArray[np.int32] | None
+
+    def packed(self) -> NDArray[np.uint8]:
+        """All of it but the count, little-endian, one after the other: uint8 [n]."""
+        parts = [self.squares.astype("<f8"), self.sums.astype("<i4")]
+        parts += [] if self.distance is None else [self.distance.astype("<i4")]
+        return np.concatenate([part.reshape(-1).view(np.uint8) for part in [*parts, self.first]])
+
+    @classmethod
+    def unpacked(
+        cls, data: NDArray[np.uint8], count: int, shape: tuple[int, int], *, distance: bool
+    ) -> Sums:
+        """From what `packed` gave of `count` samples of (H, W); views of the data.
+
+        Raises:
+            ValueError: another number of bytes.
+        """
+        pixels = shape[0] * shape[1]
+        ends = np.cumsum([8 * pixels, 12 * pixels, 4 * pixels * distance, 3 * pixels])
+        if data.shape != (ends[-1],) or data.dtype != np.uint8:
+            raise ValueError(f"expected {ends[-1]} bytes of sums, got {data.dtype} {data.shape}")
+        squares, sums, distances, first = np.split(data, ends[:-1])
+        return cls(
+            count,
+            first.reshape(*shape, 3),
+            sums.view("<i4").reshape(3, pixels),
+            squares.view("<f8"),
+            distances.view("<i4") if distance else None,
+        )
 
 
 class Folded:
@@ -58,6 +108,34 @@ class Folded:
             self._fold_first()
             self._fold(rgb)
 
+    def merge(self, part: Sums) -> None:
+        """Take samples that were folded elsewhere.
+
+        Raises:
+            ValueError: another shape, more than `MAX_SAMPLES` samples, or no distance from an
+                enlarged input that is needed here.
+        """
+        self._check(part.first)
+        if self.count + part.count > MAX_SAMPLES:
+            raise ValueError(f"at most {MAX_SAMPLES} samples can be folded")
+        if self._distance is not None:
+            if part.distance is None:
+                raise ValueError("the distance from the enlarged input is missing")
+            self._distance += part.distance
+        self._fold_first()
+        if self.count:
+            self.sums += part.sums
+            self.squares += part.squares
+        else:
+            self.sums, self.squares = part.sums.copy(), part.squares.copy()
+        self.count += part.count
+
+    def folded(self, first: NDArray[np.uint8]) -> Sums:
+        """All samples so far, of which `first` was the first."""
+        self.check_any()
+        self._fold_first()
+        return Sums(self.count, first, self.sums, self.squares, self._distance)
+
     def _check(self, rgb: NDArray[np.uint8]) -> None:
         check_rgb(rgb)
         if rgb.shape[:2] != self.shape:
@@ -76,7 +154,7 @@ class Folded:
         for block in pixel_blocks(len(pixels)):
             lab = np.empty((3, block.stop - block.start), np.float32)
             lab_block(pixels[block], lab)
-            lab *= _UNIT
+            lab *= UNIT
             np.rint(lab, out=lab)
             self.sums[:, block] += lab.astype(np.int32)
             square = lab.astype(np.float64)
@@ -93,7 +171,7 @@ class Folded:
         self.check_any()
         if self.count == 1:
             return np.zeros(self.shape, np.float32)
-        scale = 1.0 / (self.count * float(_UNIT)) ** 2
+        scale = 1.0 / (self.count * float(UNIT)) ** 2
         variance = np.empty(self.squares.shape, np.float32)
         for block in pixel_blocks(len(variance)):
             variance[block] = self._spread(block) * scale
@@ -121,7 +199,7 @@ class Folded:
         if self._first is not None:
             return normalised_lab(self._first)
         mean = self.sums.astype(np.float32)
-        mean *= np.float32(1.0 / (self.count * float(_UNIT)))
+        mean *= np.float32(1.0 / (self.count * float(UNIT)))
         return mean.reshape(3, *self.shape)
 
     def residual(self) -> NDArray[np.float32]:
@@ -173,8 +251,8 @@ class Folded:
         """
         self.check_any()
         self._fold_first()
-        unit = self.count * float(_UNIT)
-        square = (self.squares / (unit * float(_UNIT))).reshape(self.shape)
+        unit = self.count * float(UNIT)
+        square = (self.squares / (unit * float(UNIT))).reshape(self.shape)
         patch = smooth(square, kernel, size)
         for channel in self.sums:
             patch -= smooth((channel / unit).reshape(self.shape), kernel, size) ** 2

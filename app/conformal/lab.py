@@ -40,7 +40,9 @@ LINEAR_BELOW = 0.008856  # up to this t the Lab function f(t) is a straight line
 _BLOCK = 1 << 15  # pixels per block: all temporaries stay in the second-level cache
 
 
-class _Tables(NamedTuple):
+class LabTables(NamedTuple):
+    """What a colour is looked up in."""
+
     red_green: NDArray[np.int64]  # [65536]: share of red and green in X, Y, Z
     blue: NDArray[np.int64]  # [256]: share of blue
     f: NDArray[np.float32]  # [2^21]: the Lab function f(t)
@@ -56,9 +58,10 @@ def xyz_shares() -> NDArray[np.int64]:
 
 
 @cache
-def _tables() -> _Tables:
+def lab_tables() -> LabTables:
+    """The tables of this module."""
     red, green, blue = xyz_shares()
-    return _Tables((red[:, None] + green).reshape(-1), blue, lab_function())
+    return LabTables((red[:, None] + green).reshape(-1), blue, lab_function())
 
 
 def lab_function() -> NDArray[np.float32]:
@@ -107,7 +110,7 @@ def lab_distance(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray
 
 def lab_block(pixels: NDArray[np.uint8], out: NDArray[np.float32]) -> None:
     """Normalised Lab of uint8 [n, 3] pixels into float32 [3, n]; the kernel of this module."""
-    tables = _tables()
+    tables = lab_tables()
     red_green = pixels[:, 0].astype(np.intp)
     red_green <<= 8
     red_green |= pixels[:, 1]

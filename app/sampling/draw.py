@@ -15,12 +15,16 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from app.conformal.folding import Sums
 from app.errors import UpscalerError, UpscalerFailed, UpscalerRejected, UpscalerUnavailable
 from app.system import to_the_end
 from app.telemetry.tracing import span
 from app.upscalers.base import RGB, Capabilities, Source, Upscaler
 from app.upscalers.remote.errors import SomeFailed, replaceable
-from app.upscalers.turns import Turn
+from app.upscalers.turns import Folding, Turn
+
+FOLD_FROM = 8
+"""Samples of a call from which on folded ones are fewer bytes than the samples themselves."""
 
 _CALL_BYTES = 128 * 2**20
 """Decoded samples that one call may bring: ten of 2048 x 2048, two of 4096 x 4096."""
@@ -39,6 +43,8 @@ class _Draw:
     calls: deque[list[int]]
     deadline: float | None
     patience_s: float
+    on_folded: Callable[[int, Sums], None] | None
+    distance: bool
     turns: asyncio.Lock = field(default_factory=asyncio.Lock)
     came: int = 0
 
@@ -53,6 +59,8 @@ async def draw(
     deadline: float | None = None,
     patience_s: float = 0.0,
     on_progress: Callable[[int, int], None] | None = None,
+    on_folded: Callable[[int, Sums], None] | None = None,
+    distance: bool = False,
 ) -> list[int]:
     """Draw one sample per seed and hand each to `on_sample(index, sample)`.
 
@@ -67,6 +75,9 @@ async def draw(
         deadline: a time of the running loop's clock (`loop.time()`), not a number of seconds.
         patience_s: how long a call waits for an upscaler that is away to come back.
         on_progress: called in the event loop with (samples done, M).
+        on_folded: takes, like `on_sample` and instead of it, the samples of a whole call folded and
+            the index of the first of them; None: samples are always wanted.
+        distance: folded samples come with their distance from the enlarged input.
 
     Returns:
         The seed behind each sample; differs from `seeds` where a spare seed was used.
@@ -92,6 +103,8 @@ async def draw(
         calls,
         deadline,
         patience_s,
+        on_folded,
+        distance,
     )
     try:
         async with asyncio.timeout_at(deadline), asyncio.TaskGroup() as group:
@@ -127,23 +140,35 @@ async def _make_calls(state: _Draw) -> None:
     """Make calls until none is left."""
     while state.calls:
         indices = state.calls.popleft()
-        turn = Turn(state.turns, deadline=state.deadline, patience_s=state.patience_s)
+        wanted = state.on_folded is not None and state.upscaler.capabilities.folds
+        folding = Folding(state.distance) if wanted and len(indices) >= FOLD_FROM else None
+        turn = Turn(
+            state.turns, deadline=state.deadline, patience_s=state.patience_s, folding=folding
+        )
         try:
             samples, failure = await _call(state, indices, turn)
             await turn.take()
+            if folding is not None and folding.answer is not None and state.on_folded is not None:
+                await to_the_end(state.on_folded, indices[0], folding.answer)
+                _came(state, len(indices))
+                continue
             for place, index in enumerate(indices):
                 sample, samples[place] = samples[place], None  # a folded sample is let go
                 if sample is not None:
                     _check_shape(state, sample)
                     await to_the_end(state.on_sample, index, sample)
-                    state.came += 1
-                    if state.on_progress is not None:
-                        state.on_progress(state.came, len(state.seeds))
+                    _came(state, 1)
                 elif failure is not None:
                     _ask_again(state, index, failure, alone=len(indices) == 1)
                 del sample
         finally:
             turn.give_back()
+
+
+def _came(state: _Draw, count: int) -> None:
+    state.came += count
+    if state.on_progress is not None:
+        state.on_progress(state.came, len(state.seeds))
 
 
 async def _call(
@@ -161,6 +186,8 @@ async def _call(
         if not replaceable(error):
             raise
         return [None] * len(indices), error
+    if turn.folding is not None and turn.folding.answer is not None:
+        return [], None
     if len(answer) != len(indices):
         raise UpscalerFailed(f"Asked for {len(indices)} samples, got {len(answer)}.")
     return list(answer), None

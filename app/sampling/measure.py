@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.conformal import indecision
+from app.conformal.folding import Sums
 from app.errors import DegenerateSamples
 from app.images.enlarge import enlarge
 from app.sampling.draw import draw
@@ -91,6 +92,15 @@ async def measure(
             on_sample(index, sample)
         folding += time.perf_counter() - before
 
+    def fold_sums(index: int, part: Sums) -> None:
+        nonlocal folding
+        before = time.perf_counter()
+        accumulator.merge(part)
+        prediction.add(index, part.first)
+        folding += time.perf_counter() - before
+
+    # Whoever wants each sample, and the mean of their pixels, need the samples themselves.
+    takes_sums = on_sample is None and pipeline.prediction == "first"
     most = upscaler.capabilities.max_samples
     spares = SPARES if most is None else max(0, min(SPARES, most - pipeline.samples))
     seeds = sample_seeds(seed, pipeline.samples + spares)
@@ -107,6 +117,8 @@ async def measure(
             deadline=None if deadline is None else asyncio.get_running_loop().time() + deadline,
             patience_s=patience_s,
             on_progress=on_progress,
+            on_folded=fold_sums if takes_sums else None,
+            distance=enlarged is not None,
         )
     guard(pipeline, upscaler)  # it may have been replaced meanwhile
     sampled = time.perf_counter()

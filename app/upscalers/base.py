@@ -75,6 +75,7 @@ class Capabilities:
     max_samples: how many distinct samples it can give at all; None: no limit.
     max_input_pixels: the largest h·w it takes; None: no limit of its own.
     lossless: samples arrive without lossy compression.
+    folds: it may answer a call with folded samples, see `Turn.folding`.
     """
 
     seeds: bool = True
@@ -83,6 +84,7 @@ class Capabilities:
     max_samples: int | None = None
     max_input_pixels: int | None = None
     lossless: bool = True
+    folds: bool = False
 
 
 class Upscaler(Protocol):

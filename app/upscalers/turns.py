@@ -12,6 +12,21 @@ import asyncio
 import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from app.conformal.folding import Sums
+
+
+@dataclass(slots=True)
+class Folding:
+    """The samples of a call are wanted folded, if the upscaler can.
+
+    distance: with their distance from the enlarged input.
+    answer: set by an upscaler that folds, which then returns no samples.
+    """
+
+    distance: bool
+    answer: Sums | None = None
 
 
 class Turn:
@@ -19,7 +34,7 @@ class Turn:
 
     `deadline` is that of the request, on the clock of the running loop. `patience_s` says how long
     a call waits for an upscaler that is away to come back; 0: it fails at once, as a client that
-    waits for its answer expects.
+    waits for its answer expects. `folding`: the wish for folded samples; None: there is none.
     """
 
     def __init__(
@@ -28,7 +43,9 @@ class Turn:
         *,
         deadline: float | None = None,
         patience_s: float = 0.0,
+        folding: Folding | None = None,
     ) -> None:
+        self.folding = folding
         self.patience_s = patience_s
         self._deadline = deadline
         self._shared = shared or asyncio.Lock()

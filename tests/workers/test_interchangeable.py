@@ -122,7 +122,7 @@ def test_official_client(triton, worker):
             answers.append(
                 (
                     metadata["inputs"],
-                    metadata["outputs"],
+                    metadata["outputs"][0],
                     answer.get_response()["id"],
                     {name: output[name] for name in ("name", "datatype", "shape", "parameters")},
                     answer.as_numpy("samples").tobytes(),

@@ -205,7 +205,7 @@ class TestAnswer:
     def test_chunks_are_views(self):
         """The samples' bytes are handed out in order and never copied."""
         samples = np.random.default_rng(0).integers(0, 256, (2, 700, 900, 3), np.uint8)
-        chunks = list(Answer(samples, "m", "1", None, "f").chunks())
+        chunks = list(Answer("samples", samples, "m", "1", None, "f").chunks())
         assert len(chunks) > 1
         assert b"".join(chunks) == samples.tobytes()
         assert all(np.shares_memory(np.frombuffer(chunk, np.uint8), samples) for chunk in chunks)
@@ -213,7 +213,7 @@ class TestAnswer:
     def test_json_is_whole(self):
         """The pieces of a JSON answer are one valid document."""
         samples = np.random.default_rng(0).integers(0, 256, (1, 700, 600, 3), np.uint8)
-        document = json.loads(b"".join(json_parts(Answer(samples, "m", "1", "i", "f"))))
+        document = json.loads(b"".join(json_parts(Answer("samples", samples, "m", "1", "i", "f"))))
         assert document["id"] == "i"
         [output] = document["outputs"]
         assert output["shape"] == [1, 700, 600, 3]

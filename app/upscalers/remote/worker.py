@@ -17,6 +17,7 @@ from urllib.parse import quote
 import numpy as np
 import structlog
 
+from app.conformal.folding import FOLDING, Sums
 from app.errors import UpscalerError, UpscalerRejected, UpscalerUnavailable
 from app.telemetry import tracing
 from app.upscalers.base import RGB, Capabilities, Source
@@ -45,6 +46,7 @@ class Model:
     distinct_samples: int | None
     max_pixels: int | None
     max_answer_bytes: int | None
+    folds: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -86,6 +88,7 @@ class WorkerUpscaler:
             concurrency=self._config.concurrency * workers,
             max_samples=model.distinct_samples,
             max_input_pixels=self._config.max_input_pixels or model.max_pixels,
+            folds=model.folds,
         )
 
     async def check(self) -> None:
@@ -127,14 +130,7 @@ class WorkerUpscaler:
         if self._model is None:
             await self.check()
         model = self._known()
-        limit = self.capabilities.max_input_pixels
-        if limit is not None and source.height * source.width > limit:
-            raise UpscalerRejected(
-                f"The image has {source.height * source.width:,} pixels; {self.name!r} takes at "
-                f"most {limit:,}.",
-                limit="max_input_pixels",
-                maximum=limit,
-            )
+        self._check_size(source)
         samples: list[RGB | None] = [None] * len(seeds)
         failures: list[UpscalerError] = []
 
@@ -144,17 +140,30 @@ class WorkerUpscaler:
             except UpscalerError as error:
                 failures.append(error)
             else:
-                for place, sample in zip(places, answer, strict=True):
+                for place, sample in zip(places, answer, strict=turn.folding is None):
                     samples[place] = sample
 
+        parts = self._split(source, model, len(seeds))
+        if len(parts) > 1:
+            turn.folding = None  # the samples of several workers are folded here
         async with asyncio.TaskGroup() as group:
-            for worker, places in self._split(source, model, len(seeds)):
+            for worker, places in parts:
                 group.create_task(part(worker, places))
         if not failures:
             return [sample for sample in samples if sample is not None]
         if all(sample is None for sample in samples) or not retriable(failures[0]):
             raise failures[0]
         raise SomeFailed(samples, failures[0]) from failures[0]
+
+    def _check_size(self, source: Source) -> None:
+        limit = self.capabilities.max_input_pixels
+        if limit is not None and source.height * source.width > limit:
+            raise UpscalerRejected(
+                f"The image has {source.height * source.width:,} pixels; {self.name!r} takes at "
+                f"most {limit:,}.",
+                limit="max_input_pixels",
+                maximum=limit,
+            )
 
     async def close(self) -> None:
         """Close the connections to all workers."""
@@ -228,7 +237,10 @@ class WorkerUpscaler:
             Tensor("image", "UINT8", source.rgb),
             Tensor("seeds", "INT64", np.array(seeds, "<i8")),
         ]
-        parts, headers = encode(inputs, "samples", {}, binary=True)
+        folding = turn.folding
+        output = "samples" if folding is None else "folded"
+        parameters = {} if folding is None else {"distance": folding.distance}
+        parts, headers = encode(inputs, output, parameters, binary=True)
         # Our own program: it may see that this call belongs to a trace, as nobody else does.
         headers |= tracing.headers()
         reply = await worker.upstream.request(
@@ -237,7 +249,7 @@ class WorkerUpscaler:
         raise_for_status(reply, self.name)
         # The bytes are already here and the samples are views of them: the turn is for folding.
         await turn.take()
-        answer = decode(reply, "samples")
+        answer = decode(reply, output)
         told = answer.parameters.get("fingerprint", model.fingerprint)
         if told != model.fingerprint:
             raise Misconfigured(
@@ -245,7 +257,16 @@ class WorkerUpscaler:
                 f"{model.fingerprint}."
             )
         k = model.scale
-        expected = (len(seeds), k * source.height, k * source.width, 3)
+        shape = (k * source.height, k * source.width)
+        if folding is not None and answer.array is not None:
+            try:
+                folding.answer = Sums.unpacked(
+                    answer.array, len(seeds), shape, distance=folding.distance
+                )
+            except ValueError as error:
+                raise ProtocolError(f"A worker of {self.name!r}: {error}.") from error
+            return []
+        expected = (len(seeds), *shape, 3)
         if answer.array is None or answer.array.shape != expected or answer.array.dtype != np.uint8:
             raise ProtocolError(f"A worker of {self.name!r} sent no UINT8 {list(expected)}.")
         return list(answer.array)
@@ -281,6 +302,8 @@ def _model(document: Any, name: str) -> Model:
             _optional(told.get("distinct_samples")),
             _optional(told.get("max_pixels")),
             _optional(told.get("max_answer_bytes")),
+            told.get("folding") == FOLDING
+            and "folded" in pointer.find(document, "/outputs/*/name"),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise Misconfigured(

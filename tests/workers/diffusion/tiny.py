@@ -25,24 +25,28 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 TEXT = 32
 
 
-def ldm(**scheduler: Any) -> Any:
-    """LDM-SR ×4 at a fraction of its width."""
+def ldm(
+    widths: tuple[int, ...] = (32, 64), codec: tuple[int, ...] = (32, 32, 32), layers: int = 1
+) -> Any:
+    """LDM-SR ×4; its full size is (160, 320, 320, 640), (128, 256, 512), 2."""
+    inner = len(widths) - 1
     unet = UNet2DModel(
         in_channels=6,
         out_channels=3,
-        block_out_channels=(32, 64),
-        layers_per_block=1,
-        down_block_types=("DownBlock2D", "AttnDownBlock2D"),
-        up_block_types=("AttnUpBlock2D", "UpBlock2D"),
+        block_out_channels=widths,
+        layers_per_block=layers,
+        down_block_types=("DownBlock2D", *("AttnDownBlock2D",) * inner),
+        up_block_types=(*("AttnUpBlock2D",) * inner, "UpBlock2D"),
     )
-    codec = VQModel(
+    decoder = VQModel(
         latent_channels=3,
         down_block_types=("DownEncoderBlock2D",) * 3,
         up_block_types=("UpDecoderBlock2D",) * 3,
-        block_out_channels=(32, 32, 32),
-        num_vq_embeddings=64,
+        block_out_channels=codec,
+        layers_per_block=layers,
+        num_vq_embeddings=2 * codec[0],
     )
-    return LDMSuperResolutionPipeline(codec, unet, DDIMScheduler(**scheduler))
+    return LDMSuperResolutionPipeline(decoder, unet, DDIMScheduler())
 
 
 def _text(folder: Path) -> tuple[CLIPTokenizer, CLIPTextModel]:
@@ -65,24 +69,27 @@ def _text(folder: Path) -> tuple[CLIPTokenizer, CLIPTextModel]:
     return CLIPTokenizer.from_pretrained(folder, model_max_length=16), CLIPTextModel(config)
 
 
-def _codec(blocks: int) -> AutoencoderKL:
+def _codec(*widths: int) -> AutoencoderKL:
     return AutoencoderKL(
-        block_out_channels=(32,) * blocks,
-        down_block_types=("DownEncoderBlock2D",) * blocks,
-        up_block_types=("UpDecoderBlock2D",) * blocks,
+        block_out_channels=widths,
+        down_block_types=("DownEncoderBlock2D",) * len(widths),
+        up_block_types=("UpDecoderBlock2D",) * len(widths),
         latent_channels=4,
         scaling_factor=0.08333,
     )
 
 
-def _unet(inputs: int, outputs: int = 4, **options: Any) -> UNet2DConditionModel:
+def _unet(
+    inputs: int, outputs: int = 4, widths: tuple[int, ...] = (32, 64), **options: Any
+) -> UNet2DConditionModel:
+    inner = len(widths) - 1
     return UNet2DConditionModel(
         in_channels=inputs,
         out_channels=outputs,
-        block_out_channels=(32, 64),
-        layers_per_block=1,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        block_out_channels=widths,
+        layers_per_block=1 if inner == 1 else 2,
+        down_block_types=("DownBlock2D", *("CrossAttnDownBlock2D",) * inner),
+        up_block_types=(*("CrossAttnUpBlock2D",) * inner, "UpBlock2D"),
         attention_head_dim=8,
         cross_attention_dim=TEXT,
         sample_size=64,
@@ -90,14 +97,19 @@ def _unet(inputs: int, outputs: int = 4, **options: Any) -> UNet2DConditionModel
     )
 
 
-def upscale(folder: Path) -> Any:
-    """The ×4 upscaler of Stable Diffusion."""
+def upscale(
+    folder: Path, widths: tuple[int, ...] = (32, 64), codec: tuple[int, ...] = (32, 32, 32)
+) -> Any:
+    """The ×4 upscaler of Stable Diffusion; its full size: (256, 512, 512, 1024), (128, 256, 512).
+
+    The text encoder stays tiny: it runs once, at the start.
+    """
     tokenizer, text = _text(folder)
     return StableDiffusionUpscalePipeline(
-        vae=_codec(3),
+        vae=_codec(*codec),
         text_encoder=text,
         tokenizer=tokenizer,
-        unet=_unet(7, num_class_embeds=350),
+        unet=_unet(7, widths=widths, num_class_embeds=350),
         low_res_scheduler=DDPMScheduler(),
         scheduler=DDIMScheduler(prediction_type="v_prediction"),
     )
@@ -108,7 +120,11 @@ def latent(folder: Path) -> Any:
     tokenizer, text = _text(folder)
     unet = _unet(8, 5, time_cond_proj_dim=128 + TEXT)
     return StableDiffusionLatentUpscalePipeline(
-        _codec(4), text, tokenizer, unet, EulerDiscreteScheduler(prediction_type="sample")
+        _codec(32, 32, 32, 32),
+        text,
+        tokenizer,
+        unet,
+        EulerDiscreteScheduler(prediction_type="sample"),
     )
 
 
@@ -116,7 +132,7 @@ def image_to_image(folder: Path) -> Any:
     """Image to image of Stable Diffusion."""
     tokenizer, text = _text(folder)
     return StableDiffusionImg2ImgPipeline(
-        vae=_codec(4),
+        vae=_codec(32, 32, 32, 32),
         text_encoder=text,
         tokenizer=tokenizer,
         unet=_unet(4),
