@@ -194,9 +194,7 @@ def measure_overhead() -> float:
 
 
 def measure_folding() -> tuple[float, float, float]:
-    """Seconds from request to σ and Ŷ of 8 samples of 2048×2048: as samples; folded; of the latter
-    those that the worker folds, here on its CPU. Best of three, beyond the engine's own.
-    """
+    """Seconds to σ and Ŷ of 8 samples of 2048×2048, unfolded and folded, and those of folding."""
     pipe, process = in_process(serve, 0.001)
     config = WorkerConfig(name="sleeper", urls=(f"http://127.0.0.1:{pipe.recv()}",))
 
@@ -305,11 +303,7 @@ def main() -> None:
     parser.add_argument("--skip-model", action="store_true", help="only the service")
     parser.add_argument("--diffusion", action="store_true", help="only pipelines of diffusers")
     given = parser.parse_args()
-    rows: list[tuple[str, str, str, bool]] = []
-    if given.diffusion:
-        rows = diffusion_rows(given.device)
-    else:
-        rows = _service_rows(given)
+    rows = diffusion_rows(given.device) if given.diffusion else _service_rows(given)
     device = torch.cuda.get_device_name() if given.device.startswith("cuda") else "CPU"
     print(f"{device}, {given.dtype}\n")
     print("| what | measured | bar | met |\n|---|---|---|---|")
