@@ -218,7 +218,7 @@ def measure_folding() -> tuple[float, float, float]:
     process.join()
     stack = np.random.default_rng(0).integers(0, 256, (SAMPLES, 2048, 2048, 3), np.uint8)
     begun = time.perf_counter()
-    fold(stack, None, "cpu").packed()
+    fold(stack, "cpu").packed()
     return samples, folded, time.perf_counter() - begun
 
 

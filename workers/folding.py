@@ -13,25 +13,22 @@ from app.conformal.lab import XYZ_FIELD, XYZ_WIDTH, lab_tables
 __all__ = ["fold", "fold_in_torch"]
 
 
-def fold(samples: NDArray[np.uint8], enlarged: NDArray[np.uint8] | None, device: str) -> Sums:
+def fold(samples: NDArray[np.uint8], device: str) -> Sums:
     """The sums of samples.
 
     Args:
         samples: uint8[M, H, W, 3].
-        enlarged: the image at their size, uint8[H, W, 3], where distances from it are wanted.
         device: that of the model, such as "cuda:0".
     """
     if device.startswith("cuda"):
-        return fold_in_torch(samples, enlarged, device)
-    folded = Folded(samples.shape[1:3], enlarged)
+        return fold_in_torch(samples, device)
+    folded = Folded(samples.shape[1:3])
     for sample in samples:
         folded.add(sample)
     return folded.folded(samples[0])
 
 
-def fold_in_torch(
-    samples: NDArray[np.uint8], enlarged: NDArray[np.uint8] | None, device: str
-) -> Sums:
+def fold_in_torch(samples: NDArray[np.uint8], device: str) -> Sums:
     """The same on a device of torch."""
     import torch  # noqa: PLC0415  workers of ONNX files do without
 
@@ -39,12 +36,8 @@ def fold_in_torch(
     pixels = samples.shape[1] * samples.shape[2]
     sums = torch.zeros((3, pixels), dtype=torch.int32, device=device)
     squares = torch.zeros(pixels, dtype=torch.int64, device=device)
-    distance = torch.zeros(pixels, dtype=torch.int32, device=device)
-    base = None if enlarged is None else torch.tensor(enlarged, device=device).reshape(-1, 3).int()
     for sample in samples:
         rgb = torch.tensor(sample, device=device).reshape(-1, 3).int()
-        if base is not None:
-            distance += ((rgb - base) ** 2).sum(1, dtype=torch.int32)
         xyz = red_green[rgb[:, 0] << 8 | rgb[:, 1]] + blue[rgb[:, 2]]
         x, y, z = (f[(xyz >> shift) & XYZ_FIELD] for shift in (2 * XYZ_WIDTH, XYZ_WIDTH, 0))
         lightness = (y * 1.16 - 0.16).clamp_(min=0)
@@ -53,10 +46,4 @@ def fold_in_torch(
         lab = (torch.stack([lightness, a, b]) * float(UNIT)).round_()
         sums += lab.int()
         squares += (lab.long() ** 2).sum(0)
-    return Sums(
-        len(samples),
-        samples[0],
-        sums.cpu().numpy(),
-        squares.double().cpu().numpy(),
-        None if base is None else distance.cpu().numpy(),
-    )
+    return Sums(len(samples), samples[0], sums.cpu().numpy(), squares.double().cpu().numpy())

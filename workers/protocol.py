@@ -53,9 +53,6 @@ class InferRequest:
     output: str
     """What is asked for: `samples` or `folded`."""
 
-    distance: bool
-    """Folded samples: with their distance from the enlarged image."""
-
     timeout_s: float | None
     """How long the client is willing to wait in the queue."""
 
@@ -144,7 +141,6 @@ def parse_request(
         id=identity,
         binary=binary,
         output=output,
-        distance=_flag(parameters.get("distance", False), "distance"),
         timeout_s=_timeout(parameters),
     )
 

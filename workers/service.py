@@ -20,7 +20,6 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from app.conformal.folding import FOLDING
-from app.images.enlarge import enlarge
 from app.telemetry.tracing import span
 from workers.batcher import Batcher
 from workers.errors import (
@@ -190,12 +189,11 @@ class _Service:
             samples = await self._samples(request, asked)
         self._metrics.requests.labels("200").inc()
         if asked.output == "folded":
-            return self._answer(asked, await asyncio.to_thread(self._folded, asked, samples))
+            return self._answer(asked, await asyncio.to_thread(self._folded, samples))
         return self._answer(asked, np.ascontiguousarray(samples))
 
-    def _folded(self, asked: InferRequest, samples: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        enlarged = enlarge(asked.image, self._engine.scale) if asked.distance else None
-        return fold(samples, enlarged, self._engine.memory().device).packed()
+    def _folded(self, samples: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        return fold(samples, self._engine.memory().device).packed()
 
     def _find(self, request: Request) -> None:
         """Whether the URL names what is served here.

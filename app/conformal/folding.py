@@ -31,41 +31,34 @@ class Sums:
     count: of the samples.
     first: the first of them, uint8 [H, W, 3].
     sums, squares: S1, int32 [3, H·W], and S2, integers in float64 [H·W].
-    distance: int32 [H·W], see `Folded`; None where there was no enlarged input.
     """
 
     count: int
     first: NDArray[np.uint8]
     sums: NDArray[np.int32]
     squares: NDArray[np.float64]
-    distance: NDArray[np.int32] | None
 
     def packed(self) -> NDArray[np.uint8]:
         """All of it but the count, little-endian, one after the other: uint8 [n]."""
-        parts = [self.squares.astype("<f8"), self.sums.astype("<i4")]
-        parts += [] if self.distance is None else [self.distance.astype("<i4")]
-        return np.concatenate([part.reshape(-1).view(np.uint8) for part in [*parts, self.first]])
+        parts = (self.squares.astype("<f8"), self.sums.astype("<i4"), self.first)
+        return np.concatenate([part.reshape(-1).view(np.uint8) for part in parts])
 
     @classmethod
-    def unpacked(
-        cls, data: NDArray[np.uint8], count: int, shape: tuple[int, int], *, distance: bool
-    ) -> Sums:
+    def unpacked(cls, data: NDArray[np.uint8], count: int, shape: tuple[int, int]) -> Sums:
         """From what `packed` gave of `count` samples of (H, W); views of the data.
 
         Raises:
             ValueError: another number of bytes.
         """
         pixels = shape[0] * shape[1]
-        ends = np.cumsum([8 * pixels, 12 * pixels, 4 * pixels * distance, 3 * pixels])
-        if data.shape != (ends[-1],) or data.dtype != np.uint8:
-            raise ValueError(f"expected {ends[-1]} bytes of sums, got {data.dtype} {data.shape}")
-        squares, sums, distances, first = np.split(data, ends[:-1])
+        if data.shape != (23 * pixels,) or data.dtype != np.uint8:
+            raise ValueError(f"expected {23 * pixels} bytes of sums, got {data.dtype} {data.shape}")
+        squares, sums, first = np.split(data, [8 * pixels, 20 * pixels])
         return cls(
             count,
             first.reshape(*shape, 3),
             sums.view("<i4").reshape(3, pixels),
             squares.view("<f8"),
-            distances.view("<i4") if distance else None,
         )
 
 
@@ -112,16 +105,11 @@ class Folded:
         """Take samples that were folded elsewhere.
 
         Raises:
-            ValueError: another shape, more than `MAX_SAMPLES` samples, or no distance from an
-                enlarged input that is needed here.
+            ValueError: another shape, or more than `MAX_SAMPLES` samples.
         """
         self._check(part.first)
         if self.count + part.count > MAX_SAMPLES:
             raise ValueError(f"at most {MAX_SAMPLES} samples can be folded")
-        if self._distance is not None:
-            if part.distance is None:
-                raise ValueError("the distance from the enlarged input is missing")
-            self._distance += part.distance
         self._fold_first()
         if self.count:
             self.sums += part.sums
@@ -134,7 +122,7 @@ class Folded:
         """All samples so far, of which `first` was the first."""
         self.check_any()
         self._fold_first()
-        return Sums(self.count, first, self.sums, self.squares, self._distance)
+        return Sums(self.count, first, self.sums, self.squares)
 
     def _check(self, rgb: NDArray[np.uint8]) -> None:
         check_rgb(rgb)
@@ -226,12 +214,12 @@ class Folded:
             own -= lab
             return np.asarray(np.einsum("cn,cn->n", own, own))
         # S2 − 2 Σ_c S1 E + M Σ_c E² in integers: exact, so the order of the samples has no part.
-        lab *= _UNIT
+        lab *= UNIT
         whole = np.rint(lab).astype(np.int64)
         distance = self.squares[block].astype(np.int64)
         distance -= 2 * np.einsum("cn,cn->n", whole, self.sums[:, block].astype(np.int64))
         distance += self.count * np.einsum("cn,cn->n", whole, whole)
-        scale = 1.0 / (self.count * float(_UNIT) ** 2)
+        scale = 1.0 / (self.count * float(UNIT) ** 2)
         return np.asarray(distance * scale, np.float32)
 
     def maps(self) -> Maps:

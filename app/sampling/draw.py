@@ -44,7 +44,6 @@ class _Draw:
     deadline: float | None
     patience_s: float
     on_folded: Callable[[int, Sums], None] | None
-    distance: bool
     turns: asyncio.Lock = field(default_factory=asyncio.Lock)
     came: int = 0
 
@@ -60,7 +59,6 @@ async def draw(
     patience_s: float = 0.0,
     on_progress: Callable[[int, int], None] | None = None,
     on_folded: Callable[[int, Sums], None] | None = None,
-    distance: bool = False,
 ) -> list[int]:
     """Draw one sample per seed and hand each to `on_sample(index, sample)`.
 
@@ -77,7 +75,6 @@ async def draw(
         on_progress: called in the event loop with (samples done, M).
         on_folded: takes, like `on_sample` and instead of it, the samples of a whole call folded and
             the index of the first of them; None: samples are always wanted.
-        distance: folded samples come with their distance from the enlarged input.
 
     Returns:
         The seed behind each sample; differs from `seeds` where a spare seed was used.
@@ -104,7 +101,6 @@ async def draw(
         deadline,
         patience_s,
         on_folded,
-        distance,
     )
     try:
         async with asyncio.timeout_at(deadline), asyncio.TaskGroup() as group:
@@ -141,7 +137,7 @@ async def _make_calls(state: _Draw) -> None:
     while state.calls:
         indices = state.calls.popleft()
         wanted = state.on_folded is not None and state.upscaler.capabilities.folds
-        folding = Folding(state.distance) if wanted and len(indices) >= FOLD_FROM else None
+        folding = Folding() if wanted and len(indices) >= FOLD_FROM else None
         turn = Turn(
             state.turns, deadline=state.deadline, patience_s=state.patience_s, folding=folding
         )

@@ -118,7 +118,6 @@ async def measure(
             patience_s=patience_s,
             on_progress=on_progress,
             on_folded=fold_sums if takes_sums else None,
-            distance=enlarged is not None,
         )
     guard(pipeline, upscaler)  # it may have been replaced meanwhile
     sampled = time.perf_counter()

@@ -21,11 +21,9 @@ from app.conformal.folding import Sums
 class Folding:
     """The samples of a call are wanted folded, if the upscaler can.
 
-    distance: with their distance from the enlarged input.
     answer: set by an upscaler that folds, which then returns no samples.
     """
 
-    distance: bool
     answer: Sums | None = None
 
 

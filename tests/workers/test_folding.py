@@ -7,7 +7,6 @@ import pytest
 
 from app.conformal.folding import Folded, Sums
 from app.conformal.indecision import Settings
-from app.images.enlarge import enlarge
 from app.sampling.measure import measure
 from app.sampling.pipeline import Pipeline
 from app.upscalers.base import Source
@@ -21,7 +20,6 @@ from workers.service import create_app
 SCALE = 2
 IMAGE = np.random.default_rng(0).integers(0, 256, (14, 22, 3), np.uint8)
 SAMPLES = np.random.default_rng(1).integers(0, 256, (9, 28, 44, 3), np.uint8)
-ENLARGED = enlarge(IMAGE, SCALE)
 
 
 class _Sampler(SleepingEngine):
@@ -42,8 +40,7 @@ def test_torch_has_the_same_bits():
     levels = np.arange(256, dtype=np.uint8)
     red, green = np.meshgrid(levels, levels, indexing="ij")
     colours = np.stack([np.stack([red, green, np.full_like(red, blue)], 2) for blue in levels[::5]])
-    base = np.full((256, 256, 3), 100, np.uint8)
-    assert _equal(fold(colours, base, "cpu"), fold_in_torch(colours, base, "cpu"))
+    assert _equal(fold(colours, "cpu"), fold_in_torch(colours, "cpu"))
 
 
 @pytest.mark.gpu
@@ -52,26 +49,24 @@ def test_a_gpu_has_the_same_bits():
     torch = pytest.importorskip("torch")
     if not torch.cuda.is_available():
         pytest.skip("needs a CUDA device")
-    assert _equal(fold(SAMPLES, ENLARGED, "cpu"), fold(SAMPLES, ENLARGED, "cuda"))
+    assert _equal(fold(SAMPLES, "cpu"), fold(SAMPLES, "cuda"))
 
 
-@pytest.mark.parametrize("enlarged", [None, ENLARGED])
-def test_parts_add_up(enlarged):
+def test_parts_add_up():
     """Samples folded here, elsewhere, and elsewhere again are the samples folded in one place."""
-    whole = Folded((28, 44), enlarged)
+    whole = Folded((28, 44))
     for sample in SAMPLES:
         whole.add(sample)
-    parts = Folded((28, 44), enlarged)
+    parts = Folded((28, 44))
     parts.add(SAMPLES[0])
     for place in (slice(1, 2), slice(2, 8)):
-        sums = fold(SAMPLES[place], enlarged, "cpu")
+        sums = fold(SAMPLES[place], "cpu")
         data = np.frombuffer(b"x" + sums.packed().tobytes(), np.uint8)[1:]  # nowhere aligned
-        distance = enlarged is not None
-        parts.merge(Sums.unpacked(data, sums.count, (28, 44), distance=distance))
+        parts.merge(Sums.unpacked(data, sums.count, (28, 44)))
     parts.add(SAMPLES[8])
     assert _equal(whole.folded(SAMPLES[0]), parts.folded(SAMPLES[0]))
     with pytest.raises(ValueError, match="bytes of sums"):
-        Sums.unpacked(data[:-1], 1, (28, 44), distance=distance)
+        Sums.unpacked(data[:-1], 1, (28, 44))
 
 
 @pytest.mark.parametrize(

@@ -239,8 +239,7 @@ class WorkerUpscaler:
         ]
         folding = turn.folding
         output = "samples" if folding is None else "folded"
-        parameters = {} if folding is None else {"distance": folding.distance}
-        parts, headers = encode(inputs, output, parameters, binary=True)
+        parts, headers = encode(inputs, output, {}, binary=True)
         # Our own program: it may see that this call belongs to a trace, as nobody else does.
         headers |= tracing.headers()
         reply = await worker.upstream.request(
@@ -260,9 +259,7 @@ class WorkerUpscaler:
         shape = (k * source.height, k * source.width)
         if folding is not None and answer.array is not None:
             try:
-                folding.answer = Sums.unpacked(
-                    answer.array, len(seeds), shape, distance=folding.distance
-                )
+                folding.answer = Sums.unpacked(answer.array, len(seeds), shape)
             except ValueError as error:
                 raise ProtocolError(f"A worker of {self.name!r}: {error}.") from error
             return []
