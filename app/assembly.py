@@ -27,13 +27,14 @@ from app.serving.service import Observer, UpscaleService
 from app.settings import Settings
 from app.stores.base import JobKind, Stores
 from app.stores.folders import held
-from app.stores.open import open_stores
+from app.stores.open import check_store_url, open_stores
 from app.system import memory_limit
 from app.telemetry.export import exporting
 from app.telemetry.metrics import Metrics
 from app.upscalers.base import Upscaler
-from app.upscalers.config import UpscalerConfig
+from app.upscalers.config import RemoteConfig, UpscalerConfig
 from app.upscalers.registry import build_upscaler
+from app.upscalers.remote.http import missing_token
 
 Build = Callable[[UpscalerConfig, Mapping[str, str]], Upscaler]
 
@@ -160,12 +161,41 @@ async def check_start(settings: Settings) -> None:
     Raises:
         ConfigError: a setting, folder, database or model that cannot be used.
     """
+    await check_settings(settings)
     async with AsyncExitStack() as stack:
         stack.enter_context(alone(settings))
         stack.enter_context(exporting(settings.otlp_endpoint, "trustscale-gateway"))
         _queue(settings, await _open_stores(settings, stack))
-        for config in settings.upscalers:
-            stack.push_async_callback(build_upscaler(config, os.environ).close)
+
+
+async def check_settings(settings: Settings) -> list[str]:
+    """Try all that can be tried without a network, a database or a folder; what to warn of.
+
+    Raises:
+        ConfigError: naming every mistake, not only the first.
+    """
+    mistakes: list[str] = []
+
+    @contextmanager
+    def collected() -> Iterator[None]:
+        try:
+            yield
+        except ConfigError as error:
+            mistakes.append(error.detail.rstrip("."))
+
+    with collected():
+        check_store_url(settings.store, settings.data_dir)
+    with collected():
+        _check_queue_url(settings.queue)
+    with collected():
+        _check_processes(settings)
+    for config in settings.upscalers:
+        with collected():
+            await build_upscaler(config, os.environ).close()
+    if mistakes:
+        raise ConfigError("; ".join(mistakes) + ".")
+    remote = [config for config in settings.upscalers if isinstance(config, RemoteConfig)]
+    return [missing for config in remote if (missing := missing_token(config, os.environ))]
 
 
 async def report_calibrations(parts: Parts) -> None:
@@ -202,31 +232,42 @@ def _budget(settings: Settings) -> int | None:
 
 def _queue(settings: Settings, stores: Stores, metrics: Metrics | None = None) -> JobQueue:
     """The queue, not yet connected. Raises ConfigError for a URL that can be none."""
+    _check_queue_url(settings.queue)
+    return JobQueue(
+        settings.queue,
+        stores.jobs,
+        problem_of=problem_of,
+        lease_s=settings.job_lease_s,
+        observer=None if metrics is None else metrics.work,
+    )
+
+
+def _check_queue_url(url: str) -> None:
     try:
-        if settings.queue.startswith(("redis://", "rediss://")):
+        if url.startswith(("redis://", "rediss://")):
             # Unknown parameters of the URL are noticed only when a connection is made.
-            ConnectionPool.from_url(settings.queue).make_connection()  # type: ignore[no-untyped-call]
-        return JobQueue(
-            settings.queue,
-            stores.jobs,
-            problem_of=problem_of,
-            lease_s=settings.job_lease_s,
-            observer=None if metrics is None else metrics.work,
-        )
+            ConnectionPool.from_url(url).make_connection()  # type: ignore[no-untyped-call]
+        known = url.startswith(("memory:", "redis://", "rediss://"))
     except (ValueError, TypeError) as error:
         # The message may quote a password with an unescaped character: it is not repeated.
         raise ConfigError(
             "The queue URL cannot be read; it is memory:// or redis[s]://[[user]:password@]host"
             "[:port][/database], with special characters of the password percent-encoded."
         ) from error
+    if not known:
+        raise ConfigError("A queue URL starts with memory:// or redis:// or rediss://.")
 
 
-async def _open_stores(settings: Settings, stack: AsyncExitStack) -> Stores:
+def _check_processes(settings: Settings) -> None:
     processes = os.environ.get("WEB_CONCURRENCY", "1")
     if not (processes.isdecimal() and processes.isascii()):
         raise ConfigError("WEB_CONCURRENCY must be a whole number, or not be set.")
     if settings.queue.startswith("memory:") and int(processes) > 1:
         raise ConfigError("queue=memory:// serves one process only; WEB_CONCURRENCY must be 1.")
+
+
+async def _open_stores(settings: Settings, stack: AsyncExitStack) -> Stores:
+    _check_processes(settings)
     stores = open_stores(
         settings.store,
         settings.data_dir,

@@ -7,11 +7,12 @@ Order of precedence: environment `TRUSTSCALE_*`, then the file that `TRUSTSCALE_
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
 import tomllib
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -251,13 +252,40 @@ def load_settings(**overrides: Any) -> Settings:
     try:
         return Settings(**overrides)
     except ValidationError as error:
+        names = [_name_of(entry) for entry in _entries(overrides)]
         problems = [
-            f"{'.'.join(map(str, item['loc'])) or 'settings'}: {item['msg']}"
+            f"{_place(item['loc'], names)}: {item['msg']}"
             for item in error.errors(include_input=False, include_url=False)
         ]
         raise ConfigError("Wrong configuration: " + "; ".join(problems) + ".") from None
     except ValueError as error:  # an environment variable that is not the JSON it should be
         raise ConfigError(f"Wrong configuration: {error}.") from None
+
+
+def _place(loc: tuple[int | str, ...], names: Sequence[str | None]) -> str:
+    """Where a mistake is; an upscaler is called by its name, if it has one."""
+    match loc:
+        case ("upscalers", int(number), *rest) if number < len(names) and names[number]:
+            # The first of the rest is the kind, where that is known.
+            where = [str(part) for part in (rest[1:] if len(rest) > 1 else rest)]
+            return ": ".join(filter(None, [f"upscaler {names[number]!r}", ".".join(where)]))
+        case _:
+            return ".".join(map(str, loc)) or "settings"
+
+
+def _entries(overrides: Mapping[str, Any]) -> list[Any]:
+    """The entries of `upscalers` as they are given, from where the settings took them."""
+    try:
+        given = overrides.get("upscalers") or json.loads(os.environ.get(f"{PREFIX}UPSCALERS", "0"))
+    except ValueError:
+        given = None
+    given = given or _read_file().get("upscalers")
+    return list(given) if isinstance(given, list | tuple) else []
+
+
+def _name_of(entry: Any) -> str | None:
+    name = entry.get("name") if isinstance(entry, dict) else getattr(entry, "name", None)
+    return name if isinstance(name, str) else None
 
 
 def read_secret_files(environ: MutableMapping[str, str]) -> None:
@@ -321,37 +349,43 @@ def _read_file() -> dict[str, Any]:
     for name in _GONE & document.keys():
         log.warning("%s: the setting %s does nothing any more; remove it.", path, name)
         del document[name]
+    mistakes = []
     for name in _SECRETS:
         values = document.get(name, [])
-        for value in values if isinstance(values, list) else [values]:
-            if not (isinstance(value, str) and _REFERENCE.fullmatch(value)):
-                raise ConfigError(
-                    f"{path}: {name} may only hold references to environment variables, "
-                    'such as "${MY_KEY}".'
-                )
+        values = values if isinstance(values, list) else [values]
+        if not all(isinstance(value, str) and _REFERENCE.fullmatch(value) for value in values):
+            mistakes.append(
+                f'{name} may only hold references to environment variables, such as "${{MY_KEY}}"'
+            )
     for name in _URLS:
         password = _PASSWORD.search(str(document.get(name)))
         if password and not _REFERENCE.fullmatch(password.group(1) or password.group(2)):
-            raise ConfigError(
-                f"{path}: the password in {name} must be a reference to an environment variable, "
-                'such as "redis://:${REDIS_PASSWORD}@host".'
+            mistakes.append(
+                f"the password in {name} must be a reference to an environment variable, such as "
+                '"redis://:${REDIS_PASSWORD}@host"'
             )
-    return {name: _resolve(value, path) for name, value in document.items()}
+    missing = dict.fromkeys(_unset(document))
+    mistakes += [f"the environment variable {name} is not set" for name in missing]
+    if mistakes:
+        raise ConfigError(f"{path}: {'; '.join(dict.fromkeys(mistakes))}.")
+    return {name: _resolve(value) for name, value in document.items()}
 
 
-def _resolve(value: Any, path: Path) -> Any:
+def _unset(value: Any) -> list[str]:
+    """The variables without a value that `${NAME}` stands for, in any string."""
+    if isinstance(value, dict | list):
+        inner = value.values() if isinstance(value, dict) else value
+        return [name for item in inner for name in _unset(item)]
+    names = _REFERENCE.findall(value) if isinstance(value, str) else []
+    return [name for name in names if name not in os.environ]
+
+
+def _resolve(value: Any) -> Any:
     """Replace `${NAME}` in every string."""
     if isinstance(value, dict):
-        return {key: _resolve(item, path) for key, item in value.items()}
+        return {key: _resolve(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_resolve(item, path) for item in value]
+        return [_resolve(item) for item in value]
     if not isinstance(value, str):
         return value
-
-    def variable(match: re.Match[str]) -> str:
-        name = match.group(1)
-        if name not in os.environ:
-            raise ConfigError(f"{path}: the environment variable {name} is not set.")
-        return os.environ[name]
-
-    return _REFERENCE.sub(variable, value)
+    return _REFERENCE.sub(lambda match: os.environ[match.group(1)], value)

@@ -115,6 +115,25 @@ class TestSources:
         assert (limits.max_bytes, limits.max_pixels, limits.max_side) == (1, 2, 3)
 
 
+class TestEveryMistake:
+    def test_an_upscaler_by_its_name(self, toml, monkeypatch):
+        """What is wrong with an upscaler names it, wherever it is configured."""
+        wrong = {"name": "mine", "kind": "cog", "url": "ftp://x", "scale": 2}
+        toml('[[upscalers]]\nname = "mine"\nkind = "cog"\nurl = "ftp://x"\nscale = 2\ncanary = 1')
+        detail = refused()
+        assert "upscaler 'mine': url: " in detail
+        assert "upscaler 'mine': canary: " in detail
+        assert "upscaler 'mine': url: " in refused(upscalers=[wrong])
+        monkeypatch.setenv("TRUSTSCALE_UPSCALERS", json.dumps([wrong | {"kind": "coq"}]))
+        assert "upscaler 'mine'" in refused()
+
+    def test_all_in_the_file(self, toml):
+        """Every mistake of the file is named at once."""
+        toml('client_keys = ["plain"]\ndata_dir = "${NOWHERE}"\nspool = "${ELSEWHERE}"')
+        detail = refused()
+        assert all(word in detail for word in ("client_keys", "NOWHERE", "ELSEWHERE"))
+
+
 class TestReferences:
     def test_they_are_replaced_everywhere(self, toml, monkeypatch):
         """${NAME} stands for a variable in any string, also in lists and tables."""
@@ -215,8 +234,8 @@ class TestMistakes:
             ("max_inflight = 3", "max_inflight"),
             ("upscalers = []", "upscalers"),
             ('default_upscaler = "none"', "'none' is not an upscaler"),
-            ('[[upscalers]]\nname = "a"\nkind = "embeded"', "upscalers"),
-            ('[[upscalers]]\nname = "a b"\nkind = "embedded"', "upscalers.0.embedded.name"),
+            ('[[upscalers]]\nname = "a"\nkind = "embeded"', "upscaler 'a'"),
+            ('[[upscalers]]\nname = "a b"\nkind = "embedded"', "upscaler 'a b': name"),
             ('[[upscalers]]\nname = "a"\nkind = "embedded"\nthread = 1', "thread"),
             ("upscalers = 3", "upscalers"),
             ("= nonsense", "not valid TOML"),

@@ -77,11 +77,15 @@ class Item(BaseModel):
 
 
 class Difference(BaseModel):
-    """A field in which the live pipeline differs from the calibrated one."""
+    """A field in which the live pipeline differs from the calibrated one.
+
+    `settings` names those of the upscaler that make its fingerprint another one, where known.
+    """
 
     field: str
     calibrated: Any
     live: Any
+    settings: list[str] | None = None
 
 
 class ThresholdRow(BaseModel):
@@ -294,6 +298,7 @@ def _differences(state: State, calibration: Calibration) -> list[dict[str, Any]]
     if upscaler is None:
         return None
     try:
-        return differences(calibration.pipeline, upscaler)
+        settings = calibration.manifest.provenance.settings
+        return differences(calibration.pipeline, upscaler, settings)
     except UpscalerUnavailable:
         return None

@@ -107,7 +107,9 @@ async def _upscaler(state: State, upscaler: Upscaler) -> Component:
         if active is None:
             return Component(ready=True, calibration=None, detail="no active calibration")
         calibration = await state.calibrations.get(active)
-        found = differences(calibration.pipeline, upscaler)
+        found = differences(
+            calibration.pipeline, upscaler, calibration.manifest.provenance.settings
+        )
         watch = state.service.canaries
         canary = await watch.report(upscaler.name, active) if watch else {}
     except TrustscaleError as error:

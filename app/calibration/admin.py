@@ -36,7 +36,7 @@ from app.jobs.queue import JobQueue
 from app.sampling.pipeline import Pipeline, guard, learn
 from app.stores.base import Activation, Job, JobState, JobStatus, Progress, Stores
 from app.stores.uploads import spooled_for
-from app.upscalers.base import Upscaler, named
+from app.upscalers.base import Upscaler, named, settings_of
 
 _JOB_PREFIX = "job-"
 
@@ -335,6 +335,7 @@ class CalibrationAdmin:
             skipped=items,
             created_by=created_by,
             parent=parent.id if parent else None,
+            settings=settings_of(upscaler),
         )
         job = Job(
             id=job_id,

@@ -11,7 +11,7 @@ import asyncio
 import io
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal
 
@@ -57,6 +57,7 @@ class CalibrationRequest:
     skipped: Sequence[Mapping[str, Any]]
     created_by: str
     parent: str | None = None
+    settings: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values."""
@@ -68,6 +69,7 @@ class CalibrationRequest:
             "skipped": [dict(item) for item in self.skipped],
             "created_by": self.created_by,
             "parent": self.parent,
+            "settings": dict(self.settings),
         }
 
     @classmethod
@@ -222,6 +224,7 @@ class CalibrationHandler:
                     parent=request.parent,
                     note=config.note,
                     attributions=config.attributions,
+                    settings=dict(request.settings),
                 ),
                 created_at=created_at,
             )

@@ -312,6 +312,7 @@ class Calibration:
                 parent=self.id,
                 note=manifest.provenance.note,
                 attributions=manifest.provenance.attributions,
+                settings=manifest.provenance.settings,
             ),
         )
 

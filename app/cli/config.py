@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -9,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from app.assembly import check_settings
 from app.settings import Settings, load_settings, referenced_values, unknown_variables
 
 app = typer.Typer(help="The configuration.", no_args_is_help=True)
@@ -26,15 +28,24 @@ def _group() -> None:
 def check(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Print the effective configuration without secrets; a wrong setting is one line and exit 2."""
-    shown = effective(load_settings())
+    """Print the effective configuration without secrets; mistakes are one line and exit 2.
+
+    What `serve` would refuse is refused here, too, but for what only the network can tell.
+    """
+    settings = load_settings()
+    warnings = asyncio.run(check_settings(settings))
+    shown = effective(settings)
     if as_json:
         typer.echo(json.dumps(shown, indent=2))
     else:
         for name, value in shown.items():
             typer.echo(f"{name} = {json.dumps(value)}")
-    for name in unknown_variables(os.environ):
-        typer.echo(f"warning: no setting reads the environment variable {name}", err=True)
+    warnings += [
+        f"no setting reads the environment variable {name}"
+        for name in unknown_variables(os.environ)
+    ]
+    for warning in warnings:
+        typer.echo(f"warning: {warning}", err=True)
 
 
 def effective(settings: Settings) -> dict[str, Any]:

@@ -93,5 +93,6 @@ def _text(report: ProbeReport) -> str:
     if report.error:
         lines.append(f"  error          {report.error}")
     lines += [f"  warning: {warning}" for warning in report.warnings]
-    lines.append("  Masks can be made." if report.usable else "  Masks cannot be made.")
+    obstacle = report.obstacle
+    lines.append("  Masks can be made." if obstacle is None else f"  No mask: {obstacle}.")
     return "\n".join(lines)

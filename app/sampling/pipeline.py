@@ -5,6 +5,7 @@ A mask is served only under the very pipeline that was calibrated.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import (
@@ -23,7 +24,7 @@ from app.conformal.folding import MAX_SAMPLES
 from app.conformal.indecision import IndecisionSettings
 from app.errors import CalibrationMismatch, UpscalerUnavailable
 from app.images.facts import RULES
-from app.upscalers.base import Upscaler
+from app.upscalers.base import Upscaler, settings_of
 
 TRUST_LAYER_VERSION = 1
 """Raised whenever the same samples would give another σ, D or Ŷ."""
@@ -79,8 +80,14 @@ class Pipeline(BaseModel):
         return fields
 
 
-def differences(calibrated: Pipeline, upscaler: Upscaler) -> list[dict[str, Any]]:
-    """How the live pipeline differs from the calibrated one: `{field, calibrated, live}` each."""
+def differences(
+    calibrated: Pipeline, upscaler: Upscaler, settings: Mapping[str, str] | None = None
+) -> list[dict[str, Any]]:
+    """How the live pipeline differs from the calibrated one: `{field, calibrated, live}` each.
+
+    `settings` are the digests that the calibration has kept of the upscaler's settings: with them
+    a fingerprint that differs has a member `settings` with the names of those that do.
+    """
     live: dict[str, Any] = {
         "fingerprint": upscaler.fingerprint,
         "scale": upscaler.scale,
@@ -92,6 +99,10 @@ def differences(calibrated: Pipeline, upscaler: Upscaler) -> list[dict[str, Any]
         for name, value in live.items()
         if getattr(calibrated, name) != value
     ]
+    if found and found[0]["field"] == "fingerprint" and settings:
+        now = settings_of(upscaler)
+        names = {name for name in {*settings, *now} if settings.get(name) != now.get(name)}
+        found[0]["settings"] = sorted(names)
     sigma = calibrated.indecision
     if sigma.state != sigma.live_state:
         found.append(
@@ -107,15 +118,17 @@ def differences(calibrated: Pipeline, upscaler: Upscaler) -> list[dict[str, Any]
     return found
 
 
-def guard(calibrated: Pipeline, upscaler: Upscaler) -> None:
+def guard(
+    calibrated: Pipeline, upscaler: Upscaler, settings: Mapping[str, str] | None = None
+) -> None:
     """Refuse to serve a mask under a pipeline other than the calibrated one.
 
     Raises:
         CalibrationMismatch: naming each field, both values and what to do.
     """
-    found = differences(calibrated, upscaler)
+    found = differences(calibrated, upscaler, settings)
     if found:
-        fields = ", ".join(str(item["field"]) for item in found)
+        fields = ", ".join(", ".join(item.get("settings") or [item["field"]]) for item in found)
         raise CalibrationMismatch(
             f"The active calibration of {upscaler.name!r} was made under another pipeline "
             f"({fields} differ), so its mask would have no foundation. Calibrate again, or "

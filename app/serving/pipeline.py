@@ -146,7 +146,8 @@ async def find_calibration(work: Work) -> None:
 async def compare_pipelines(work: Work) -> None:
     """Nothing is served under another pipeline. Raises CalibrationMismatch, UpscalerUnavailable."""
     await learn(work.upscaler)
-    guard(work.calibration.pipeline, work.upscaler)
+    settings = work.calibration.manifest.provenance.settings
+    guard(work.calibration.pipeline, work.upscaler, settings)
 
 
 async def ask_canaries(work: Work) -> None:

@@ -63,6 +63,7 @@ def open_stores(
 
     Raises ConfigError, in one line and without passwords.
     """
+    check_store_url(url, data_dir)
     scheme = urlsplit(url).scheme
     if scheme in {"redis", "rediss"}:
         from app.stores.redis import RedisAudit, open_redis  # noqa: PLC0415 - only where Redis is used
@@ -80,10 +81,6 @@ def open_stores(
             [redis.check],
             [redis.close],
         )
-    if scheme != "sqlite":
-        raise ConfigError(
-            f"A store URL starts with sqlite:/// or redis:// or rediss://, not {scheme!r}."
-        )
     path = _sqlite_path(url, data_dir)
     usable_folder(data_dir, mode=PRIVATE)
     spool = open_spool(spool_url, data_dir)
@@ -99,6 +96,17 @@ def open_stores(
         [database.check, results.check],
         [database.close],
     )
+
+
+def check_store_url(url: str, data_dir: Path) -> None:
+    """Return if the URL can be that of a store; nothing is opened. Raises ConfigError."""
+    scheme = urlsplit(url).scheme
+    if scheme == "sqlite":
+        _sqlite_path(url, data_dir)
+    elif scheme not in {"redis", "rediss"}:
+        raise ConfigError(
+            f"A store URL starts with sqlite:/// or redis:// or rediss://, not {scheme!r}."
+        )
 
 
 def open_spool(url: str | None, data_dir: Path) -> Spool:

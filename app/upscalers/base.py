@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -139,6 +140,28 @@ class Upscaler(Protocol):
     async def close(self) -> None:
         """Release connections and threads."""
         ...
+
+
+def digests_of(facts: Mapping[str, object], above: str = "") -> dict[str, str]:
+    """A digest of each fact that a fingerprint covers; those inside tables have dotted names.
+
+    Calibrations keep them, so that not only "the fingerprint differs" but the setting can be named;
+    digests, because values may be addresses and prompts that are nobody's business.
+    """
+    found: dict[str, str] = {}
+    for name, value in facts.items():
+        if isinstance(value, dict) and value:
+            found |= digests_of(value, f"{above}{name}.")
+        else:
+            text = json.dumps(value, sort_keys=True, default=str)
+            found[above + name] = hashlib.sha256(text.encode()).hexdigest()[:12]
+    return found
+
+
+def settings_of(upscaler: Upscaler) -> dict[str, str]:
+    """The digests of an upscaler's settings; empty where it has none to tell."""
+    facts: Mapping[str, object] = getattr(upscaler, "facts", {})
+    return digests_of(facts)
 
 
 def named(upscalers: Mapping[str, Upscaler], name: str | None, default: str) -> Upscaler:

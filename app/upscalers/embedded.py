@@ -260,7 +260,7 @@ class EmbeddedUpscaler:
             threads=threads or max(1, usable_cores() // concurrency),
         )
         self._concurrency = concurrency if self.model.provider == "CPUExecutionProvider" else 1
-        rules = {
+        self.facts = {
             "adapter": _ADAPTER,
             "weights": hashlib.sha256(weights).hexdigest(),
             "tile": tile,
@@ -268,7 +268,7 @@ class EmbeddedUpscaler:
             "symmetry": f"seed % {GROUP_ORDER}, on tiles",
             "rounding": "half up",
         }
-        canonical = json.dumps(rules, sort_keys=True).encode()
+        canonical = json.dumps(self.facts, sort_keys=True).encode()
         self._fingerprint = "sha256:" + hashlib.sha256(canonical).hexdigest()
         self._closed = threading.Event()
         # Of its own: however many requests there are, and however many were cancelled while a

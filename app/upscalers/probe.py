@@ -60,9 +60,20 @@ class ProbeReport:
         return self.varies and self.repeatable
 
     @property
+    def obstacle(self) -> str | None:
+        """Why no mask can be made; None: one can."""
+        if not self.generates:
+            return "it gave no samples"
+        if not self.varies:
+            return "its samples do not differ"
+        if self.alignment is not None and self.alignment.problem is not None:
+            return "its samples do not lie on the input's pixels"
+        return None
+
+    @property
     def usable(self) -> bool:
-        """Whether masks can be made: samples come and differ."""
-        return self.generates and bool(self.varies)
+        """Whether masks can be made: samples come, differ and lie on the input's pixels."""
+        return self.obstacle is None
 
 
 async def probe(upscaler: Upscaler, image: RGB | None = None, *, samples: int = 8) -> ProbeReport:

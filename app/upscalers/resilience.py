@@ -22,7 +22,7 @@ import random
 import time
 import traceback
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
@@ -157,6 +157,12 @@ class ResilientUpscaler:
     @property
     def fingerprint(self) -> str:
         return self.inner.fingerprint
+
+    @property
+    def facts(self) -> Mapping[str, object]:
+        """What the fingerprint covers, where the adapter tells."""
+        facts: Mapping[str, object] = getattr(self.inner, "facts", {})
+        return facts
 
     @property
     def capabilities(self) -> Capabilities:

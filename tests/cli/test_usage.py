@@ -128,6 +128,32 @@ class TestConfigCheck:
         outcome.check_error(2, word)
         assert "plain-key" not in outcome.err
 
+    def test_every_mistake(self, run, place, monkeypatch):
+        """All that `serve` would refuse one after the other is named at once."""
+        monkeypatch.delenv("TRUSTSCALE_UPSCALERS")
+        upscaler = '[[upscalers]]\nname = "{0}"\nkind = "embedded"\nmodel = "{0}.onnx"\n'
+        (place / "trustscale.toml").write_text(
+            'store = "x"\nqueue = "y"\n' + upscaler.format("a") + upscaler.format("b")
+        )
+        outcome = run("config", "check")
+        outcome.check_error(2, "a.onnx")
+        assert all(word in outcome.err for word in ("store", "queue", "b.onnx"))
+
+    def test_a_missing_token(self, run, place, monkeypatch):
+        """An upscaler without its token is warned of, by name: the others can still be used."""
+        monkeypatch.delenv("TRUSTSCALE_UPSCALERS")
+        (place / "trustscale.toml").write_text(
+            '[[upscalers]]\nname = "paid"\nkind = "cog"\nurl = "http://127.0.0.1:9"\nscale = 2\n'
+            'token_env = "PAID_TOKEN"\n[[upscalers]]\nname = "here"\nkind = "embedded"\n'
+        )
+        outcome = run("config", "check")
+        assert outcome.code == 0
+        assert "'paid'" in outcome.err
+        assert "PAID_TOKEN" in outcome.err
+
+
+NO_MODEL = '[{"name": "a", "kind": "embedded", "model": "none.onnx"}]'
+
 
 class TestStart:
     @pytest.mark.parametrize(
@@ -137,15 +163,18 @@ class TestStart:
             ("TRUSTSCALE_QUEUE", "redis://:secret@host:port/0", "queue URL"),
             ("TRUSTSCALE_QUEUE", "redis://:secret/x@host/0", "queue URL"),
             ("TRUSTSCALE_QUEUE", "redis://host/0?secret=1", "queue URL"),
+            ("TRUSTSCALE_STORE", "x", "store URL"),
+            ("TRUSTSCALE_UPSCALERS", NO_MODEL, "none.onnx"),
             ("WEB_CONCURRENCY", "", "WEB_CONCURRENCY"),
             ("WEB_CONCURRENCY", "many", "WEB_CONCURRENCY"),
         ],
     )
-    def test_before_a_server_runs(self, run, monkeypatch, name, value, words):
-        """`serve` says in one line what is wrong with the queue and the number of processes."""
+    @pytest.mark.parametrize("command", ["serve", "config check"])
+    def test_before_a_server_runs(self, run, monkeypatch, name, value, words, command):
+        """`serve` says in one line what it cannot start with, and `config check` says the same."""
         monkeypatch.setattr("app.cli.serve.configure_logs", lambda *_: None)
         monkeypatch.setenv(name, value)
-        outcome = run("serve")
+        outcome = run(*command.split())
         outcome.check_error(2)
         assert words.lower() in outcome.err.lower()
         assert "secret" not in outcome.err

@@ -32,7 +32,7 @@ from app.serving.admission import Slots
 from app.serving.request import UpscaleRequest
 from app.serving.service import UpscaleService
 from app.stores.open import open_stores
-from app.upscalers.base import Capabilities, Source
+from app.upscalers.base import Capabilities, Source, settings_of
 from app.upscalers.remote.errors import Filtered
 from app.upscalers.seeds import sample_seeds
 from tests.clock import LoopClock
@@ -269,6 +269,17 @@ class TestGuard:
         """Several differences are all named."""
         found = differences(PIPELINE, FakeUpscaler(scale=4, fingerprint="x"))
         assert [item["field"] for item in found] == ["fingerprint", "scale"]
+
+    def test_of_a_setting(self):
+        """A fingerprint that differs names the settings that do, also those inside tables."""
+        then, now = FakeUpscaler(), FakeUpscaler(fingerprint="x")
+        then.facts = {"input": {"sleep": 1, "steps": 4}, "url": "http://a", "gone": 1}
+        now.facts = {"input": {"sleep": 2, "steps": 4}, "url": "http://a"}
+        [found] = differences(PIPELINE, now, settings_of(then))
+        assert found["settings"] == ["gone", "input.sleep"]
+        with pytest.raises(CalibrationMismatch, match=r"input\.sleep"):
+            guard(PIPELINE, now, settings_of(then))
+        assert "http" not in str(settings_of(then).values())
 
     def test_what_does_not_matter(self):
         """Name and capabilities that change no pixel are free."""

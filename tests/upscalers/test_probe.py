@@ -62,6 +62,10 @@ class TestProbe:
 
         report = await probe(Shifted())
         assert "shifted by +8" in report.warnings[0]
+        assert (report.usable, report.obstacle) == (
+            False,
+            "its samples do not lie on the input's pixels",
+        )
 
     async def test_unreachable(self):
         """An upscaler that is not there is a report, not an exception."""

@@ -280,6 +280,19 @@ class TestMetrics:
         assert numbers(metrics)['breaker_open{upscaler="inner"}'] == 0
         await up.close()
 
+    async def test_a_missing_token(self, tmp_path):
+        """An upscaler without its token cannot be called; the service starts with the others."""
+        cog = {"kind": "cog", "url": "http://127.0.0.1:9", "scale": 2}
+        settings = Settings(
+            data_dir=tmp_path,
+            upscalers=[{**cog, "name": "paid", "token_env": "NOT_SET"}, {**cog, "name": "free"}],
+        )
+        async with AsyncExitStack() as stack:
+            parts = await open_parts(settings, stack)
+            assert list(parts.upscalers) == ["paid", "free"]
+            with pytest.raises(BadCredentials, match="NOT_SET"):
+                await parts.upscalers["paid"].generate(SOURCE, [1])
+
     async def test_the_gateway_gives_it_to_its_upscalers(self, tmp_path):
         """Without another way to build them, upscalers count into the metrics of the process."""
         metrics = Metrics()

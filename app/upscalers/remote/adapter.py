@@ -74,6 +74,16 @@ class Adapter(abc.ABC):
 
     @property
     def fingerprint(self) -> str:
+        canonical = json.dumps(self._identity(), sort_keys=True, ensure_ascii=True)
+        return "sha256:" + hashlib.sha256(canonical.encode()).hexdigest()
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the fingerprint covers, under the names of the settings."""
+        identity = self._identity()
+        return {"url": identity["model"], **identity["settings"], "version": identity["learned"]}
+
+    def _identity(self) -> dict[str, Any]:
         if self._learned is None:
             raise UpscalerUnavailable(f"{self.name!r} has not been reached yet.")
         settings = {
@@ -82,9 +92,7 @@ class Adapter(abc.ABC):
             if key not in _NOT_PART_OF_THE_MODEL and not (key in _NEW and value is None)
         }
         where = self._config.identity or list(self._config.addresses)
-        whole = {"model": where, "settings": settings, "learned": self._learned}
-        canonical = json.dumps(whole, sort_keys=True, ensure_ascii=True)
-        return "sha256:" + hashlib.sha256(canonical.encode()).hexdigest()
+        return {"model": where, "settings": settings, "learned": self._learned}
 
     @property
     def capabilities(self) -> Capabilities:

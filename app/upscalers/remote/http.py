@@ -19,7 +19,7 @@ import httpx
 
 from app.errors import ConfigError, UpscalerError, UpscalerUnavailable
 from app.upscalers.config import RemoteConfig
-from app.upscalers.remote.errors import ProtocolError
+from app.upscalers.remote.errors import BadCredentials, ProtocolError
 from app.upscalers.remote.guard import (
     FetchPolicy,
     Origin,
@@ -70,7 +70,7 @@ class Upstream:
         self.name = config.name
         self.base = base
         self._network = network or Network()
-        self._token = _token(config, environ)
+        self._token, self._no_token = _token(config, environ)
         self._max_bytes = config.max_answer_bytes
         self._policy = FetchPolicy(Origin.of(base), config.allowed_hosts, config.allow_private)
         timeout = httpx.Timeout(
@@ -238,6 +238,8 @@ class Upstream:
     async def _send(
         self, client: httpx.AsyncClient, request: httpx.Request
     ) -> AsyncIterator[httpx.Response]:
+        if self._no_token:
+            raise BadCredentials(self._no_token)
         with self._transport_errors():
             response = await client.send(request, stream=True)
             try:
@@ -282,20 +284,27 @@ class Upstream:
             raise ProtocolError(f"{self.name!r} cannot be called: {error}.") from error
 
 
-def _token(config: RemoteConfig, environ: Mapping[str, str]) -> str:
-    if config.token_env is None:
-        return ""
-    token = environ.get(config.token_env, "").strip()
-    if not token:
-        raise ConfigError(
-            f"Upscaler {config.name!r}: the environment variable {config.token_env} is not set; it "
-            "must hold the API token."
-        )
+def missing_token(config: RemoteConfig, environ: Mapping[str, str]) -> str | None:
+    """Why this upscaler cannot be called, if its token is not there; others still can."""
+    if config.token_env is None or environ.get(config.token_env, "").strip():
+        return None
+    return (
+        f"Upscaler {config.name!r} cannot be used: the environment variable {config.token_env} is "
+        "not set; it must hold the API token."
+    )
+
+
+def _token(config: RemoteConfig, environ: Mapping[str, str]) -> tuple[str, str | None]:
+    """The token, empty if there is none, and why not if there should be one."""
+    missing = missing_token(config, environ)
+    if config.token_env is None or missing:
+        return "", missing
+    token = environ[config.token_env].strip()
     if not token.isascii() or not token.isprintable():
         raise ConfigError(
             f"Upscaler {config.name!r}: {config.token_env} has characters that no token has."
         )
-    return token
+    return token, None
 
 
 def _authorization(config: RemoteConfig, token: str) -> dict[str, str]:

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from app.errors import ConfigError, UpscalerUnavailable
-from app.upscalers.remote.errors import ProtocolError
+from app.upscalers.remote.errors import BadCredentials, ProtocolError
 from app.upscalers.remote.http import Network, Upstream
 from app.upscalers.turns import Turn
 from tests.servers import free_port
@@ -159,11 +159,21 @@ class TestToken:
             await up.request("GET", "/x")
             assert server.asked[0].headers["authorization"] == "Basic dTpw"
 
-    @pytest.mark.parametrize("environ", [{"X": ""}, {"TOKEN": " "}, {"TOKEN": "a\nb"}])
-    def test_missing(self, environ):
-        """A variable that is missing or holds no token stops the start, by name."""
+    @pytest.mark.parametrize("environ", [{"X": ""}, {"TOKEN": " "}])
+    async def test_missing(self, environ):
+        """Without its token nothing is called; the variable is named."""
+        async with (
+            FaultServer([answer()]) as server,
+            upstream(server.url, environ=environ, token_env="TOKEN") as up,
+        ):
+            with pytest.raises(BadCredentials, match="TOKEN"):
+                await up.request("GET", "/x")
+            assert server.asked == []
+
+    def test_no_token(self):
+        """A variable that holds no token stops the start, by name."""
         with pytest.raises(ConfigError, match="TOKEN"):
-            upstream("http://127.0.0.1", environ=environ, token_env="TOKEN")
+            upstream("http://127.0.0.1", environ={"TOKEN": "a\nb"}, token_env="TOKEN")
 
     async def test_redaction(self):
         """A repeated token is taken out of messages."""
