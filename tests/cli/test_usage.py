@@ -53,7 +53,7 @@ def test_version(run):
         ["upscale", "x.png", "--unknown"],
         ["calibrate"],
         ["calibrate", ".", "--samples", "many"],
-        ["calibrate", ".", "--samples", "1"],
+        ["calibrate", ".", "--samples", "0"],
         ["calibrate", ".", "--prediction", "best"],
         ["calibrate", ".", "--estimator", "guess"],
         ["calibrate", ".", "--size", "0"],
