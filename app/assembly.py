@@ -29,8 +29,8 @@ from app.stores.base import JobKind, Stores
 from app.stores.folders import held
 from app.stores.open import check_store_url, open_stores
 from app.system import memory_limit
-from app.telemetry.export import exporting
 from app.telemetry.metrics import Metrics
+from app.telemetry.tracing import exporting
 from app.upscalers.base import Upscaler
 from app.upscalers.config import RemoteConfig, UpscalerConfig
 from app.upscalers.registry import build_upscaler

@@ -42,8 +42,8 @@ from app.calibration.sweep import remove_orphans
 from app.errors import TrustscaleError
 from app.settings import Settings
 from app.stores.base import Stores
-from app.telemetry.export import exporting
 from app.telemetry.metrics import Metrics
+from app.telemetry.tracing import exporting
 from app.web.routes import web_router
 
 _SWEEP_SECONDS = 60.0

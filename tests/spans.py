@@ -15,7 +15,6 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from app.telemetry.otel import SdkRecorder
 from app.telemetry.tracing import recording
 
 
@@ -54,7 +53,7 @@ def recorded() -> Iterator[Spans]:
     exporter = InMemorySpanExporter()
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    with recording(SdkRecorder(provider)):
+    with recording(provider.get_tracer("trustscale")):
         yield Spans(exporter)
     provider.shutdown()
 

@@ -115,7 +115,7 @@ def worker(
         # Loaded here and not at the top, so that --help and typing errors answer at once.
         import uvicorn  # noqa: PLC0415
 
-        from app.telemetry.export import exporting  # noqa: PLC0415
+        from app.telemetry.tracing import exporting  # noqa: PLC0415
         from workers.models.registry import EngineSpec, load_engine  # noqa: PLC0415
         from workers.service import create_app  # noqa: PLC0415
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 import re
 import secrets
 import time
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 
 import structlog
+from opentelemetry.trace import Span
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.problems import SCOPE_KEY, problem_response
 from app.problems import body_too_large
 from app.telemetry.metrics import Metrics
-from app.telemetry.tracing import Span, span, untraced
+from app.telemetry.tracing import fail, span, untraced
 
 _SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -108,7 +109,7 @@ class RequestContext:
             structlog.contextvars.unbind_contextvars("request_id")
 
 
-def _span(scope: Scope, request_id: str) -> Span:
+def _span(scope: Scope, request_id: str) -> AbstractContextManager[Span]:
     """The span of a request, which goes on where its caller's headers say it began."""
     if scope["path"] in _PROBES:
         return untraced()
@@ -124,8 +125,8 @@ def _span(scope: Scope, request_id: str) -> Span:
 
 def _finish(traced: Span, method: str, route: str, status: int) -> None:
     """Say what has become of a request: its route, never its path, which may name files."""
-    traced.rename(f"{method} {route}")
-    traced.set(
+    traced.update_name(f"{method} {route}")
+    traced.set_attributes(
         {
             "http.request.method": method,
             "http.route": route,
@@ -133,7 +134,7 @@ def _finish(traced: Span, method: str, route: str, status: int) -> None:
         }
     )
     if status >= 500 or not status:
-        traced.fail(str(status))
+        fail(traced, str(status))
 
 
 def _security_headers(path: str, start: Message) -> list[tuple[bytes, bytes]]:

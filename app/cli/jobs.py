@@ -14,9 +14,9 @@ from app.assembly import open_parts
 from app.errors import ConfigError
 from app.jobs.queue import run_until_signalled
 from app.settings import Settings, load_settings
-from app.telemetry.export import exporting
 from app.telemetry.logs import configure_logs
 from app.telemetry.metrics import Metrics
+from app.telemetry.tracing import exporting
 
 log = structlog.get_logger(__name__)
 

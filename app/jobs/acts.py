@@ -43,7 +43,7 @@ from app.stores.base import (
     given_up,
     tried_in_vain,
 )
-from app.telemetry.tracing import resumed, span
+from app.telemetry.tracing import fail, resumed, span
 
 ProblemOf = Callable[[Exception], dict[str, Any]]
 Work = Callable[[Job, JobContext], Coroutine[Any, Any, Any]]
@@ -165,9 +165,9 @@ class Acts:
             facts = {"trustscale.job_kind": job.kind}
             with span("job attempt", facts, kind="consumer", parent=resumed(job.trace)) as traced:
                 outcome = await self._ended(job, handler)
-                traced.set({"trustscale.outcome": outcome})
+                traced.set_attributes({"trustscale.outcome": outcome})
                 if outcome == JobState.FAILED:
-                    traced.fail(outcome)
+                    fail(traced, outcome)
         self._observer.attempt(job.kind, outcome)
         return outcome == "interrupted"
 

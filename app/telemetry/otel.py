@@ -9,20 +9,17 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final
 
-from opentelemetry import context, trace
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
-from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from opentelemetry.trace import Tracer
 
 from app import __version__
-from app.telemetry.tracing import Attribute, Kind, Span
 
 EXPORT_TIMEOUT_S: Final = 5.0
 """How long the collector may take for one batch."""
@@ -32,83 +29,12 @@ GOODBYE_S: Final = 2.0
 
 _END_S: Final = 1.0
 
-_CONTEXT: Final = TraceContextTextMapPropagator()
-
 log = logging.getLogger(__name__)
 
 
-class SdkRecorder:
-    """Records into a provider that is ours alone: libraries do not find it."""
-
-    def __init__(self, provider: TracerProvider) -> None:
-        self._tracer = provider.get_tracer("trustscale", __version__)
-
-    def span(
-        self,
-        name: str,
-        attributes: Mapping[str, Attribute] | None,
-        kind: Kind,
-        parent: Mapping[str, str] | None,
-    ) -> Span:
-        """See `app.telemetry.tracing.span`."""
-        # Headers without a context begin a trace of their own, whatever is around.
-        around = None if parent is None else _CONTEXT.extract(parent, context.Context())
-        return _RecordedSpan(
-            self._tracer.start_span(
-                name, around, trace.SpanKind[kind.upper()], attributes=dict(attributes or {})
-            )
-        )
-
-    def headers(self) -> dict[str, str]:
-        """See `app.telemetry.tracing.headers`."""
-        carrier: dict[str, str] = {}
-        _CONTEXT.inject(carrier)
-        return carrier
-
-    def ids(self) -> dict[str, str]:
-        """See `app.telemetry.tracing.ids`."""
-        present = trace.get_current_span().get_span_context()
-        if not present.is_valid:
-            return {}
-        return {"trace_id": f"{present.trace_id:032x}", "span_id": f"{present.span_id:016x}"}
-
-
-class _RecordedSpan:
-    """A span of the SDK, the present one inside its `with`."""
-
-    def __init__(self, span: trace.Span) -> None:
-        self._span = span
-        self._token: Any = None
-
-    def __enter__(self) -> Self:
-        self._token = context.attach(trace.set_span_in_context(self._span))
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if kind is not None:
-            self.fail(kind.__name__)  # the class only: texts of errors may name files
-        context.detach(self._token)
-        self._span.end()
-
-    def set(self, attributes: Mapping[str, Attribute]) -> None:
-        self._span.set_attributes(dict(attributes))
-
-    def rename(self, name: str) -> None:
-        self._span.update_name(name)
-
-    def fail(self, kind: str) -> None:
-        self._span.set_attribute("error.type", kind)
-        self._span.set_status(trace.StatusCode.ERROR)
-
-
 @contextmanager
-def collected(endpoint: str, service: str) -> Iterator[SdkRecorder]:
-    """A recorder whose spans go to a collector (`app.telemetry.export.exporting`)."""
+def collected(endpoint: str, service: str) -> Iterator[Tracer]:
+    """A tracer whose spans go to a collector (`app.telemetry.tracing.exporting`)."""
     named = Resource.create({"service.name": service, "service.version": __version__})
     provider = TracerProvider(
         resource=named.merge(OTELResourceDetector().detect()), shutdown_on_exit=False
@@ -117,7 +43,7 @@ def collected(endpoint: str, service: str) -> Iterator[SdkRecorder]:
     exporter = _ToldOnce(OTLPSpanExporter(url, timeout=EXPORT_TIMEOUT_S))
     provider.add_span_processor(BatchSpanProcessor(exporter))
     try:
-        yield SdkRecorder(provider)
+        yield provider.get_tracer("trustscale", __version__)
     finally:
         # The SDK alone would wait for a dead collector as long as for each batch that is left.
         farewell = threading.Thread(target=provider.shutdown, daemon=True)

@@ -1,7 +1,8 @@
 """Traces of requests and jobs, for operators who run a collector of OpenTelemetry.
 
-Off, which is the default, a span is one shared object that does nothing, and the SDK (the extra
-`tracing`) is not imported. On, `app/telemetry/otel.py` records them and sends them away.
+Spans are those of OpenTelemetry's API, from a tracer of ours alone: libraries that trace themselves
+do not find it. Off, which is the default, they are one span that does nothing, and the SDK (the
+extra `tracing`) is not imported.
 
 Spans hold numbers, names of upscalers and ids of calibrations; never keys, images, names of files,
 or ids of results and jobs, which are all that one needs to read them. A trace goes on in the job
@@ -13,101 +14,78 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from types import TracebackType
-from typing import Final, Literal, Protocol, Self
+from typing import Literal
 
-Attribute = str | int | float | bool
-Kind = Literal["internal", "server", "client", "producer", "consumer"]
+from opentelemetry.context import Context
+from opentelemetry.trace import (
+    INVALID_SPAN,
+    Span,
+    SpanKind,
+    StatusCode,
+    Tracer,
+    get_current_span,
+)
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from app.errors import ConfigError
 
-class Span(Protocol):
-    """A stretch of work, as long as its `with`; spans begun inside it are its children."""
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None: ...
-
-    def set(self, attributes: Mapping[str, Attribute]) -> None:
-        """Say more about the work."""
-
-    def rename(self, name: str) -> None:
-        """Give it the name that was not known when it began."""
-
-    def fail(self, kind: str) -> None:
-        """Mark it as failed, for a reason of few values."""
+_CONTEXT = TraceContextTextMapPropagator()
+_tracer: Tracer | None = None
 
 
-class _NoSpan:
-    """Stands for every span while tracing is off."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-    def set(self, attributes: Mapping[str, Attribute]) -> None:
-        pass
-
-    def rename(self, name: str) -> None:
-        pass
-
-    def fail(self, kind: str) -> None:
-        pass
-
-
-class Recorder(Protocol):
-    """What makes real spans: the SDK in this process (`app/telemetry/otel.py`)."""
-
-    def span(
-        self,
-        name: str,
-        attributes: Mapping[str, Attribute] | None,
-        kind: Kind,
-        parent: Mapping[str, str] | None,
-    ) -> Span: ...
-
-    def headers(self) -> dict[str, str]: ...
-
-    def ids(self) -> dict[str, str]: ...
-
-
-_NO_SPAN: Final = _NoSpan()
-_recorder: Recorder | None = None
-
-
+@contextmanager
 def span(
     name: str,
-    attributes: Mapping[str, Attribute] | None = None,
+    attributes: Mapping[str, str | int | float | bool] | None = None,
     *,
-    kind: Kind = "internal",
+    kind: Literal["internal", "server", "client", "producer", "consumer"] = "internal",
     parent: Mapping[str, str] | None = None,
-) -> Span:
+) -> Iterator[Span]:
     """A span; an error that leaves its `with` marks it as failed.
 
     Args:
         name: of few values.
         attributes: what is known already.
         kind: which side of a call or message it is.
-        parent: headers of W3C Trace Context that it continues, if they hold one; None: the span
-            around this one.
+        parent: headers of W3C Trace Context that it continues, or begins a trace of its own if they
+            hold none; None: the span around this one.
     """
-    return _NO_SPAN if _recorder is None else _recorder.span(name, attributes, kind, parent)
+    if _tracer is None:
+        yield INVALID_SPAN
+        return
+    around = None if parent is None else _CONTEXT.extract(parent, Context())
+    with _tracer.start_as_current_span(
+        name,
+        around,
+        SpanKind[kind.upper()],
+        dict(attributes or {}),
+        record_exception=False,  # texts of errors may name files
+        set_status_on_exception=False,
+    ) as current:
+        try:
+            yield current
+        except BaseException as error:
+            fail(current, type(error).__name__)
+            raise
 
 
-def untraced() -> Span:
+@contextmanager
+def untraced() -> Iterator[Span]:
     """A span that is never recorded."""
-    return _NO_SPAN
+    yield INVALID_SPAN
+
+
+def fail(span: Span, kind: str) -> None:
+    """Mark a span as failed, for a reason of few values."""
+    span.set_attribute("error.type", kind)
+    span.set_status(StatusCode.ERROR)
 
 
 def headers() -> dict[str, str]:
     """W3C Trace Context headers that let another process continue; empty outside of spans."""
-    return {} if _recorder is None else _recorder.headers()
+    carrier: dict[str, str] = {}
+    _CONTEXT.inject(carrier)
+    return carrier
 
 
 def context() -> str | None:
@@ -122,15 +100,42 @@ def resumed(stored: str | None) -> dict[str, str]:
 
 def ids() -> dict[str, str]:
     """`trace_id` and `span_id` of the present span in hexadecimal, for logs; empty outside."""
-    return {} if _recorder is None else _recorder.ids()
+    present = get_current_span().get_span_context()
+    if not present.is_valid:
+        return {}
+    return {"trace_id": f"{present.trace_id:032x}", "span_id": f"{present.span_id:016x}"}
 
 
 @contextmanager
-def recording(recorder: Recorder) -> Iterator[None]:
-    """Record the spans of this process inside the `with`."""
-    global _recorder  # noqa: PLW0603 - tracing is a property of the process, like logging
-    before, _recorder = _recorder, recorder
+def recording(tracer: Tracer) -> Iterator[None]:
+    """Make the spans of this process by a tracer inside the `with`."""
+    global _tracer  # noqa: PLW0603 - tracing is a property of the process, like logging
+    before, _tracer = _tracer, tracer
     try:
         yield
     finally:
-        _recorder = before
+        _tracer = before
+
+
+@contextmanager
+def exporting(endpoint: str | None, service: str) -> Iterator[None]:
+    """Send the spans of this process to a collector inside the `with`; nothing for None.
+
+    Args:
+        endpoint: base URL of OTLP over HTTP, such as `http://collector:4318`.
+        service: `service.name`, unless the environment names one.
+
+    Raises:
+        ConfigError: the extra `tracing` is not installed.
+    """
+    if endpoint is None:
+        yield
+        return
+    try:
+        from app.telemetry import otel  # noqa: PLC0415 - only where traces are wanted
+    except ImportError as error:
+        raise ConfigError(
+            "Traces need the extra `tracing`: pip install 'trustscale[tracing]'."
+        ) from error
+    with otel.collected(endpoint, service) as tracer, recording(tracer):
+        yield

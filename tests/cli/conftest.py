@@ -62,7 +62,6 @@ def place(tmp_path, monkeypatch, upscaler):
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TRUSTSCALE_DATA_DIR", str(tmp_path / "data"))
-    monkeypatch.setenv("TRUSTSCALE_COMPILED", "off")
     monkeypatch.setenv("TRUSTSCALE_UPSCALERS", '[{"name": "fake", "kind": "embedded"}]')
     opened = functools.partial(open_parts, build=lambda *_: upscaler)
     monkeypatch.setattr(app.cli.local, "open_parts", opened)
