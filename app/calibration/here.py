@@ -29,7 +29,7 @@ from app.stores.base import Job, JobState, JobStatus, Spool
 from app.stores.database import Database
 from app.stores.folders import held
 from app.stores.sqlite_jobs import SqliteJobs
-from app.upscalers.base import Upscaler
+from app.upscalers.base import Upscaler, settings_of
 
 DATABASE: Final = "calibrate.sqlite3"
 """In the data folder: jobs of the command line. A server does not look there."""
@@ -80,6 +80,7 @@ class Here:
             pairs=[_asked(pair) for pair in pairs.usable],
             skipped=pairs.skipped,
             created_by="local",
+            settings=settings_of(upscaler),
         )
         job = Job(
             id=run_id(pairs.usable, config, pipeline),

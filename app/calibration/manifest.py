@@ -71,7 +71,10 @@ class PairInfo(_Compatible):
 
 
 class Provenance(BaseModel):
-    """Where a calibration comes from."""
+    """Where a calibration comes from.
+
+    `settings` has a digest for each setting of the upscaler (`digests_of`).
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -80,6 +83,9 @@ class Provenance(BaseModel):
     parent: str | None = None
     note: str | None = None
     attributions: list[str] = Field(default_factory=list)
+    settings: dict[str, str] = Field(
+        default_factory=dict, exclude_if=lambda settings: not settings
+    )
 
 
 class Manifest(_Compatible):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from app.calibration.layout import PREDICTIONS
 from app.errors import BadImage, BadInput, BadPairs
-from app.images.decode import Decoded, Limits, decode
+from app.images.decode import PAIR_LIMITS, Decoded, decode
 from app.images.degrade import Degradation, Mixture, crop_to_multiple, make_input
 from app.images.facts import Facts, look_at
 from app.sampling.pipeline import Pipeline
@@ -21,9 +21,6 @@ from app.upscalers.base import RGB
 
 SAME_PIXELS = "duplicates {} by content"
 """Why a pair is left out whose Y is another file with the same pixels."""
-
-# Y is k² times larger than the largest input; calibration reads the admin's own files.
-PAIR_LIMITS = Limits(max_bytes=256 * 1024 * 1024, max_pixels=64 * 1024 * 1024)
 
 
 @dataclass(frozen=True, slots=True)

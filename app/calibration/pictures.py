@@ -12,9 +12,8 @@ import json
 from typing import Final, Literal
 
 from app.calibration import labels
-from app.calibration.pairs import PAIR_LIMITS
 from app.errors import NotFound
-from app.images.decode import decode
+from app.images.decode import PAIR_LIMITS, decode
 from app.images.encode import png_rgb
 from app.stores.base import Spool
 from app.upscalers.base import RGB

@@ -27,7 +27,6 @@ from app.calibration.layout import (
     wrong_name,
 )
 from app.calibration.pairs import (
-    PAIR_LIMITS,
     bad_pairs,
     claimed_predictions,
     duplicates,
@@ -36,7 +35,7 @@ from app.calibration.pairs import (
 )
 from app.conformal.fidelity import needs_label
 from app.errors import BadInput, BadPairs, BadRequest
-from app.images.decode import image_size
+from app.images.decode import PAIR_LIMITS, image_size
 from app.images.degrade import Degradation, Mixture
 from app.sampling.pipeline import Pipeline
 from app.stores.base import Spool

@@ -19,16 +19,14 @@ import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import structlog
 
-from app.calibration.active import Calibrations
-from app.calibration.pairs import PAIR_LIMITS
 from app.canary.evidence import Canary, observe
 from app.canary.keep import Kept, answer, input_of, load, save
 from app.errors import CalibrationMismatch, TrustscaleError, UpscalerError
-from app.images.decode import decode
+from app.images.decode import PAIR_LIMITS, decode
 from app.sampling.measure import SPARES
 from app.sampling.pipeline import learn
 from app.stores.base import Spool, StoreUnavailable
@@ -72,6 +70,12 @@ class _Seen:
     at: float
 
 
+class Active(Protocol):
+    """Which calibration an upscaler is served under."""
+
+    async def active_id(self, upscaler: str) -> str | None: ...
+
+
 class CanaryWatch:
     """Knows whether watched upscalers have changed, and finds out."""
 
@@ -79,7 +83,7 @@ class CanaryWatch:
         self,
         upscalers: Mapping[str, Upscaler],
         watched: Mapping[str, Policy],
-        calibrations: Calibrations,
+        calibrations: Active,
         spool: Spool,
         metrics: Metrics | None = None,
         *,

@@ -78,6 +78,10 @@ class Limits:
     """Of an image that is reduced before anything else is done with it."""
 
 
+# Y is k² times larger than the largest input; calibration reads the admin's own files.
+PAIR_LIMITS = Limits(max_bytes=256 * 1024 * 1024, max_pixels=64 * 1024 * 1024)
+
+
 @dataclass(frozen=True, slots=True)
 class Decoded:
     """An image as the upscaler sees it.

@@ -130,6 +130,9 @@ class WorkerConfig(RemoteConfig):
     model: str | None = Field(None, description="Model name; none: the only one of the worker.")
     concurrency: PositiveInt = Field(2, description="Calls in flight per worker.")
     max_answer_bytes: PositiveInt = 2**30
+    canary: Literal["off", "warn", "refuse"] = Field(
+        "off", description="As for others; the fingerprint of a worker is its content already."
+    )
 
     @property
     def addresses(self) -> tuple[str, ...]:

@@ -15,7 +15,6 @@ from app.calibration.job import (
     record_state,
     waiting_pair,
 )
-from app.calibration.pairs import PAIR_LIMITS
 from app.calibration.record import Calibration
 from app.errors import (
     BadImage,
@@ -25,7 +24,7 @@ from app.errors import (
     NotFound,
     UpscalerUnavailable,
 )
-from app.images.decode import decode
+from app.images.decode import PAIR_LIMITS, decode
 from app.images.degrade import Degradation
 from app.jobs.handlers import JobContext
 from app.stores.base import Job, JobState, Stores

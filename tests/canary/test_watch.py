@@ -229,13 +229,14 @@ class TestWhatIsKnown:
             await watch_of(upscaler, spool, calibration).check("fake", calibration.id)
 
     def test_policies(self):
-        """Remote upscalers are watched unless they are told not to be."""
+        """Remote upscalers are watched unless they are told not to be, and workers if they are."""
         configs = Settings(
             upscalers=[
                 {"name": "own", "kind": "embedded"},
                 {**REMOTE, "name": "a"},
                 {**REMOTE, "name": "b", "canary": "refuse"},
                 {**REMOTE, "name": "c", "canary": "off"},
+                {"name": "w", "kind": "worker", "urls": ["http://127.0.0.1:9"]},
             ]
         ).upscalers
         assert policies(configs) == {"a": "warn", "b": "refuse"}
