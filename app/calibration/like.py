@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from app.calibration.layout import IMAGE_SUFFIXES
-from app.calibration.pairs import PAIR_LIMITS
 from app.errors import BadInput, BadPairs
 from app.images.compression import Compression, class_in_words, class_of
-from app.images.decode import decode
+from app.images.decode import PAIR_LIMITS, decode
 from app.images.degrade import USUAL, Mixture
 from app.images.facts import look_at
 

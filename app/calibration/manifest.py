@@ -83,9 +83,7 @@ class Provenance(BaseModel):
     parent: str | None = None
     note: str | None = None
     attributions: list[str] = Field(default_factory=list)
-    settings: dict[str, str] = Field(
-        default_factory=dict, exclude_if=lambda settings: not settings
-    )
+    settings: dict[str, str] = Field(default_factory=dict, exclude_if=lambda settings: not settings)
 
 
 class Manifest(_Compatible):
