@@ -153,7 +153,7 @@ async def upscale(
     await check_room(prepared.footprint)
     await state.limits.take(client, "pixels", math.prod(prepared.size))
     if as_job:
-        return await _respond_async(state, image, fields, prepared.seed)
+        return await _respond_async(request, state, image, fields, prepared.seed)
     answer = await while_connected(request, state.service.run(prepared))
     return await asyncio.to_thread(_respond, answer, media_type)  # a zip has checksums
 
@@ -206,7 +206,7 @@ async def _check_queue(state: State) -> None:
 
 
 async def _respond_async(
-    state: State, image: UploadFile, fields: UpscaleRequest, seed: int
+    request: Request, state: State, image: UploadFile, fields: UpscaleRequest, seed: int
 ) -> JSONResponse:
     """Store the upload and the job, answer 202."""
     job_id = f"job-{secrets.token_urlsafe(15)}"
@@ -222,6 +222,9 @@ async def _respond_async(
                 request=spooled_request(fields, seed),
             )
         )
+    if await request.is_disconnected():
+        # Nobody will ever know its id: it would be paid for in vain.
+        await state.queue.cancel(job_id)
     location = f"/v1/jobs/{job_id}"
     return JSONResponse(
         JobOut.of(job).model_dump(mode="json"),

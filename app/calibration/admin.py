@@ -346,7 +346,20 @@ class CalibrationAdmin:
             request=request.to_json(),
         )
         async with spooled_for(self.stores, job_id):
-            return await self.queue.submit(job)
+            status = await self.queue.submit(job)
+        return status if parent is None else await self._of(parent, status)
+
+    async def _of(self, parent: Calibration, job: JobStatus) -> JobStatus:
+        """The job, unless its parent was deleted while the pairs came: no pair is paid for then.
+
+        From now on the job keeps others from deleting it.
+        """
+        try:
+            await self.calibrations.stored(parent.id)
+        except NotFound as error:
+            await self.queue.cancel(job.id)
+            raise Conflict("The calibration was deleted while the pairs came.") from error
+        return job
 
     async def _learned(self, name: str | None) -> Upscaler:
         """The upscaler of a name, which may have been away at the start."""

@@ -141,7 +141,7 @@ class CalibrationHandler:
         canary = self._canary(job.id, request, unit)
         try:
             pair = await self._load(job.id, request, unit)
-            await self._claim_content(job.id, _source(request.pair(unit)), pair)
+            await self._claim_content(job.id, _source(request.pair(unit)), pair, request.parent)
             if fidelity.needs_label(request.pipeline.fidelity):
                 return await self._semantic(job.id, request, pair, upscaler, canary)
             measurement = await measure_samples(upscaler, pair, request.pipeline, canary=canary)
@@ -258,13 +258,17 @@ class CalibrationHandler:
             )
         )
 
-    async def _claim_content(self, job: str, source: str, pair: Pair) -> None:
+    async def _claim_content(self, job: str, source: str, pair: Pair, parent: str | None) -> None:
         """Say that the pixels of Y are this upload's; they were compared by their bytes only.
 
         Raises:
-            BadPairs: another pair was there first.
+            BadPairs: another pair was there first, of this job or of the parent.
         """
-        claim = f"pixels/{await asyncio.to_thread(image_digest, pair.y)}"
+        digest = await asyncio.to_thread(image_digest, pair.y)
+        for info in (await self.calibrations.get(parent)).manifest.pairs if parent else ():
+            if info.pixels_sha256 == digest:
+                raise BadPairs(SAME_PIXELS.format(info.name), items=[])
+        claim = f"pixels/{digest}"
         if not await self.spool.create(job, claim, source.encode()):
             first = (await self.spool.get(job, claim)).decode()
             if first != source:  # else this unit is repeated, or another variant

@@ -21,7 +21,7 @@ REMOVED: Final = "removed by "
 
 
 # Fields that older versions do not know.
-_NEW: Final = {"group", "guarantee", "scene", "variant", "input_class", "facts"}
+_NEW: Final = {"group", "guarantee", "scene", "variant", "input_class", "facts", "pixels_sha256"}
 
 
 class _Compatible(BaseModel):
@@ -49,6 +49,7 @@ class PairInfo(_Compatible):
     of one patient. A pair without one is a scene of its own.
     The variant tells pairs apart whose X was made from one Y in several ways; they are one scene.
     The class of X and the facts about it are those of `app/images/facts.py`.
+    pixels_sha256 is of Y decoded, whatever file it was in; None: measured by an older release.
     """
 
     name: str
@@ -63,6 +64,7 @@ class PairInfo(_Compatible):
     variant: str | None = None
     input_class: str | None = None
     facts: dict[str, float] | None = None
+    pixels_sha256: str | None = None
 
     @property
     def source(self) -> str:

@@ -114,6 +114,7 @@ def pair_info(pair: Pair, measurement: Measurement, pipeline: Pipeline) -> PairI
         facts=None
         if rule is None
         else {name: round(value, 4) for name, value in pair.facts.numbers().items()},
+        pixels_sha256=image_digest(pair.y),
     )
 
 

@@ -117,6 +117,10 @@ class Hanging:
     async def _send(self, message: Message) -> None:
         self.status = message.get("status", self.status)
 
+    def leave(self) -> None:
+        """Hang up, and wait for nothing."""
+        self._hung_up.set()
+
     async def hang_up(self) -> int:
         """Return the status when the application has ended, without an error to log."""
         self._hung_up.set()

@@ -178,6 +178,20 @@ class TestExtend:
         }
         assert upscaler.calls == []
 
+    def test_a_parent_that_is_deleted_meanwhile(self, fresh, monkeypatch):
+        """Pairs that come while it is deleted are refused before anything is generated."""
+        made = fresh.create(truth_files(2))
+        state = fresh.client.app_state["trustscale"]
+        submit = state.queue.submit
+
+        async def late(job):
+            await state.stores.calibrations.delete(made["id"])
+            return await submit(job)
+
+        monkeypatch.setattr(state.queue, "submit", late)
+        response = fresh.post_files(truth_files(1, first=5), f"/{made['id']}/pairs")
+        check_problem(response, "conflict")
+
     def test_other_origin(self, admin, upscaler, made):
         """Given X and X made by degradation are not mixed: they are different populations."""
         files = {name.replace("/", "/new"): data for name, data in pair_files(1, side=50).items()}

@@ -7,6 +7,7 @@ import json
 import time
 from datetime import datetime
 
+import httpx
 import pytest
 
 from app import main
@@ -14,10 +15,12 @@ from app.errors import UpscalerFailed
 from app.upscalers.base import Capabilities
 from tests.api.gateway import (
     IMAGE,
+    Hanging,
     check_problem,
     client_of,
     form,
     gateway,
+    opened,
     post,
     running,
 )
@@ -208,6 +211,27 @@ class TestCancel:
         location = post(client, headers=ASYNC).headers["location"]
         job = finished(client, location)
         assert client.delete(location).json() == job
+
+
+async def test_a_client_that_hangs_up_before_the_answer(tmp_path, calibration, monkeypatch):
+    """A job whose client left before it heard of it is cancelled: nobody could ask for it."""
+    app = gateway(tmp_path, FakeUpscaler(seconds=60), calibrations=[calibration])
+    request = httpx.Request("POST", "http://testserver/v1/upscale", **form(), headers=ASYNC)
+    async with opened(app) as (served, state):
+        submit, jobs = state.queue.submit, []
+
+        async def leaving(job):
+            jobs.append(await submit(job))
+            client.leave()
+            return jobs[-1]
+
+        monkeypatch.setattr(state.queue, "submit", leaving)
+        client = Hanging(served, request)
+        await client.answered
+        async with asyncio.timeout(60):
+            async for job in state.stores.jobs.watch(jobs[0].id):
+                last = job
+    assert last.state == "cancelled"
 
 
 class TestRestart:

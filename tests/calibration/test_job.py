@@ -60,12 +60,18 @@ def handler(stores, upscaler) -> CalibrationHandler:
 
 
 async def submitted(
-    stores: Stores, upscaler: FakeUpscaler, count: int = 3, *, parent: str | None = None, **config
+    stores: Stores,
+    upscaler: FakeUpscaler,
+    count: int = 3,
+    *,
+    parent: str | None = None,
+    first: int = 0,
+    **config,
 ) -> Job:
     """A job of spooled truths, that runs."""
     settings = CalibrationConfig(samples=4, degradation=Degradation(), **config)
     for k in range(count):
-        await stores.spool.put("job-c", f"y/{k}", encoded(photo(k, 48, 48)))
+        await stores.spool.put("job-c", f"y/{k}", encoded(photo(first + k, 48, 48)))
     request = CalibrationRequest(
         config=settings,
         pipeline=settings.pipeline(upscaler),
@@ -229,7 +235,7 @@ class TestReduce:
         parent: Calibration = await calibration_of(upscaler, 2)
         await handler.calibrations.add(parent, activate=False)
         calls = len(upscaler.calls)
-        job = await submitted(stores, upscaler, parent=parent.id)
+        job = await submitted(stores, upscaler, parent=parent.id, first=10)
         await measured(stores, handler, job)
         link = await handler.reduce(job, JobContext(job.id, stores.jobs))
         made = await handler.calibrations.get(link.rsplit("/", 1)[-1])
@@ -238,6 +244,21 @@ class TestReduce:
         kept = {pair.info.name: pair.staircase for pair in made.measured_pairs()}
         for pair in parent.measured_pairs():
             assert kept[pair.info.name] == pair.staircase
+
+
+async def test_pixels_of_the_parent(stores, handler, upscaler):
+    """An image of the parent that was encoded again is no new pair, and is not generated for."""
+    parent: Calibration = await calibration_of(upscaler, 1)
+    await handler.calibrations.add(parent, activate=False)
+    job = await submitted(stores, upscaler, 1, parent=parent.id, on_bad_pair="skip")
+    truth = (await stores.spool.get("job-c", "y/0"),)
+    copy = decode(truth[0], PAIR_LIMITS).rgb
+    await stores.spool.put("job-c", "y/0", encoded(copy, "WEBP", lossless=True))
+    calls = len(upscaler.calls)
+    record = await handler.unit(job, "0")
+    assert record_state(record) == "skipped"
+    assert parent.manifest.pairs[0].name in record.decode()
+    assert len(upscaler.calls) == calls
 
 
 async def test_damaged_images_are_told(stores):
