@@ -16,7 +16,6 @@ from app.calibration import file, labels, pictures
 from app.calibration.active import Calibrations
 from app.calibration.config import CalibrationConfig
 from app.calibration.job import CalibrationRequest, WaitingPair, record_state, waiting_pair
-from app.calibration.layout import Placed
 from app.calibration.manifest import REMOVED
 from app.calibration.pairs import bad_pairs, claimed_predictions, decode_label
 from app.calibration.record import Calibration
@@ -251,7 +250,7 @@ class CalibrationAdmin:
                 items.append({"name": place.name, "reason": f"{place.role}/ holds no labels"})
             elif place.reason:
                 items.append({"name": sent.path, "reason": place.reason})
-            elif (pair := waiting.get(name := _label_name(place))) is None:
+            elif (pair := waiting.get(name := place.name if place.role else place.stem)) is None:
                 items.append({"name": name, "reason": "no such pair awaits a label"})
             elif claimed.get(name, pair.prediction_sha256) != pair.prediction_sha256:
                 reason = "the label was not drawn on this prediction"
@@ -347,19 +346,13 @@ class CalibrationAdmin:
         )
         async with spooled_for(self.stores, job_id):
             status = await self.queue.submit(job)
-        return status if parent is None else await self._of(parent, status)
-
-    async def _of(self, parent: Calibration, job: JobStatus) -> JobStatus:
-        """The job, unless its parent was deleted while the pairs came: no pair is paid for then.
-
-        From now on the job keeps others from deleting it.
-        """
-        try:
-            await self.calibrations.stored(parent.id)
+        try:  # from now on the job keeps others from deleting its parent
+            if parent is not None:
+                await self.calibrations.stored(parent.id)
         except NotFound as error:
-            await self.queue.cancel(job.id)
+            await self.queue.cancel(job_id)
             raise Conflict("The calibration was deleted while the pairs came.") from error
-        return job
+        return status
 
     async def _learned(self, name: str | None) -> Upscaler:
         """The upscaler of a name, which may have been away at the start."""
@@ -396,8 +389,3 @@ def _check_same_origin(parent: Calibration, *, given: bool) -> None:
 def _claimed(files: Iterable[Upload]) -> dict[str, str]:
     """The digests of the predictions that an archive says its labels were drawn on, by name."""
     return next((claimed_predictions(sent.data) for sent in files if sent.is_predictions), {})
-
-
-def _label_name(place: Placed) -> str:
-    """The pair of a label, which may lie in labels/ or just in the archive."""
-    return place.name if place.role else place.stem
