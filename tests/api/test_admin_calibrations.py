@@ -59,7 +59,7 @@ class TestReading:
         check_problem(admin.send("GET", params={"state": "lost"}), "bad-request")
 
     def test_detail(self, admin, calibration):
-        """Size, smallest α, thresholds at common α, pipeline and provenance, but no pairs."""
+        """Size, smallest α, thresholds at common α, pipeline and provenance, and the number of pairs."""
         shown = admin.get(f"/{calibration.id}")
         assert (shown["state"], shown["n"]) == ("active", 30)
         assert shown["min_alpha"] == calibration.curve.min_alpha
@@ -69,7 +69,7 @@ class TestReading:
             assert float(row["threshold"]) == threshold
             assert row["trusted_fraction"] == calibration.mean_trusted_fraction(threshold)
         assert shown["pipeline"] == calibration.pipeline.model_dump(mode="json")
-        assert "pairs" not in shown
+        assert shown["pairs"] == 30
 
     def test_leakage(self, admin, calibration):
         """The bound that survives training images among the pairs."""

@@ -85,7 +85,7 @@ class TestLabels:
         shown = admin.send("GET", f"/{waiting}/pairs/000/label.png")
         assert not pixels(shown.content).any()
         made = admin.made(admin.send("POST", f"/{waiting}/finish"))
-        assert made["thresholds"][-1]["threshold"] == "inf"
+        assert made["thresholds"][-1]["trusted_fraction"] == 1
 
     @pytest.mark.parametrize(
         ("data", "slug"),

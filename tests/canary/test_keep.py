@@ -127,8 +127,9 @@ class TestJob:
         """The id of the calibration that a job of ten pairs makes; each unit is done."""
         settings = CalibrationConfig(samples=4, degradation=Degradation(), **config)
         names = [f"{job_id}-{k}" for k in range(10)]
+        first = 100 if parent else 0  # other images than those of the parent
         for k, name in enumerate(names):
-            await stores.spool.put(job_id, f"y/{name}", png_rgb(photo(k, 48, 48)))
+            await stores.spool.put(job_id, f"y/{name}", png_rgb(photo(first + k, 48, 48)))
             await stores.spool.put(
                 job_id, f"labels/{name}", png_rgb(np.zeros((48, 48, 3), np.uint8))
             )
