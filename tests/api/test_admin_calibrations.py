@@ -59,7 +59,7 @@ class TestReading:
         check_problem(admin.send("GET", params={"state": "lost"}), "bad-request")
 
     def test_detail(self, admin, calibration):
-        """Size, smallest α, thresholds at common α, pipeline and provenance, and the number of pairs."""
+        """Size, smallest α, thresholds at common α, pipeline, provenance, count of pairs."""
         shown = admin.get(f"/{calibration.id}")
         assert (shown["state"], shown["n"]) == ("active", 30)
         assert shown["min_alpha"] == calibration.curve.min_alpha
