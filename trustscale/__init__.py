@@ -11,6 +11,7 @@ from trustscale._async import AsyncJob, AsyncTrustscale
 from trustscale._problem import Problem
 from trustscale._result import Guarantee, Result
 from trustscale._sync import Job, Trustscale
+from trustscale._upload import Tar
 
 __version__ = "0.1.0"
 
@@ -21,5 +22,6 @@ __all__ = [
     "Job",
     "Problem",
     "Result",
+    "Tar",
     "Trustscale",
 ]

@@ -12,7 +12,7 @@ from trustscale import _flows as flows
 from trustscale._flows import CALIBRATIONS, Call, Flow, Pause, Retries, Value
 from trustscale._result import Result
 from trustscale._sync import TIMEOUT, Progress
-from trustscale._upload import Pairs, Picture
+from trustscale._upload import Pairs, Picture, Tar
 
 
 class AsyncTrustscale:
@@ -71,9 +71,10 @@ class AsyncTrustscale:
 
     async def calibrate(
         self,
-        pairs: Pairs,
+        pairs: Pairs | Tar,
         *,
         groups: Mapping[str, str] | None = None,
+        scenes: Mapping[str, str] | None = None,
         on_sent: Progress | None = None,
         **config: Any,
     ) -> AsyncJob:
@@ -81,21 +82,23 @@ class AsyncTrustscale:
 
         Args:
             pairs: a folder or archive (`y/NAME.png`, perhaps `x/NAME.png`), truths Y, or (X, Y).
-            groups: the group of each pair, by name.
+            groups, scenes: the group and the scene of each pair, by name.
             on_sent: is told (bytes sent, all bytes).
             config: the fields of the configuration: `samples`, `fidelity`, `activate`, …
         """
-        flow = flows.calibrate(pairs, config, self._retries, groups=groups, on_sent=on_sent)
+        flow = flows.calibrate(
+            pairs, config, self._retries, groups=groups, scenes=scenes, on_sent=on_sent
+        )
         return AsyncJob(self, await self._run(flow))
 
     async def job(self, job: str) -> AsyncJob:
         """The job of an id."""
-        return AsyncJob(self, await self._get(f"/v1/jobs/{job}", member="state"))
+        flow = flows.document(Call("GET", f"/v1/jobs/{job}"), self._retries, "state")
+        return AsyncJob(self, await self._run(flow))
 
     async def calibrations(self) -> list[dict[str, Any]]:
         """All finished calibrations, the newest first (admin)."""
-        found: list[dict[str, Any]] = await self._get(CALIBRATIONS)
-        return found
+        return await self._run(flows.rows(self._retries))
 
     async def calibration(self, calibration: str, group: str | None = None) -> dict[str, Any]:
         """A calibration, or the job that makes it (admin)."""
@@ -126,9 +129,6 @@ class AsyncTrustscale:
         call = Call(method, f"{CALIBRATIONS}{path}", options)
         found: dict[str, Any] = await self._run(flows.document(call, self._retries, member))
         return found
-
-    async def _get(self, path: str, member: str | None = None) -> Any:
-        return await self._run(flows.document(Call("GET", path), self._retries, member))
 
     async def _run(self, flow: Flow[Value]) -> Value:
         answer: httpx.Response | None = None

@@ -17,7 +17,7 @@ import httpx
 
 from trustscale._problem import Problem, stranger
 from trustscale._result import Result
-from trustscale._upload import Pairs, Picture, archive_of, content, form
+from trustscale._upload import Pairs, Picture, Tar, archive_of, content, form
 
 Value = TypeVar("Value")
 
@@ -93,7 +93,7 @@ def send(call: Call, retries: Retries) -> Flow[httpx.Response]:
 
 
 def document(call: Call, retries: Retries, member: str | None = None) -> Flow[Any]:
-    """The JSON that answers a call; `member`: it is an object with this member.
+    """The JSON that answers a call: an object with this member; None: a list.
 
     Raises:
         Problem: as `send`, or the server is something else.
@@ -103,8 +103,15 @@ def document(call: Call, retries: Retries, member: str | None = None) -> Flow[An
         found = response.json()
     except ValueError:
         raise stranger(response.url) from None
-    if member is not None and not (isinstance(found, dict) and member in found):
+    fits = isinstance(found, list) if member is None else isinstance(found, dict)
+    if not fits or (member is not None and member not in found):
         raise stranger(response.url)
+    return found
+
+
+def rows(retries: Retries) -> Flow[list[dict[str, Any]]]:
+    """All finished calibrations, the newest first."""
+    found: list[dict[str, Any]] = yield from document(Call("GET", CALIBRATIONS), retries)
     return found
 
 
@@ -130,17 +137,19 @@ def submit(picture: Picture, options: Mapping[str, Any], retries: Retries) -> Fl
 
 
 def calibrate(
-    pairs: Pairs,
+    pairs: Pairs | Tar,
     config: Mapping[str, Any],
     retries: Retries,
     *,
     groups: Mapping[str, str] | None = None,
+    scenes: Mapping[str, str] | None = None,
     on_sent: Callable[[int, int], None] | None = None,
 ) -> Flow[dict[str, Any]]:
     """The job that calibrates; the files are packed while they are sent."""
     fields = {"config": json.dumps(dict(config))}
-    if groups:
-        fields["groups"] = json.dumps(dict(groups))
+    for name, given in (("groups", groups), ("scenes", scenes)):
+        if given:
+            fields[name] = json.dumps(dict(given))
     options = {
         "data": fields,
         "files": {"archive": ("pairs", archive_of(pairs, on_sent))},

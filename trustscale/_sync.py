@@ -11,7 +11,7 @@ import httpx
 from trustscale import _flows as flows
 from trustscale._flows import CALIBRATIONS, Call, Flow, Pause, Retries, Value
 from trustscale._result import Result
-from trustscale._upload import Pairs, Picture
+from trustscale._upload import Pairs, Picture, Tar
 
 TIMEOUT = httpx.Timeout(600.0, connect=10.0)  # an answer may take many generations
 Progress = Callable[[int, int], None]
@@ -74,9 +74,10 @@ class Trustscale:
 
     def calibrate(
         self,
-        pairs: Pairs,
+        pairs: Pairs | Tar,
         *,
         groups: Mapping[str, str] | None = None,
+        scenes: Mapping[str, str] | None = None,
         on_sent: Progress | None = None,
         **config: Any,
     ) -> Job:
@@ -84,21 +85,23 @@ class Trustscale:
 
         Args:
             pairs: a folder or archive (`y/NAME.png`, perhaps `x/NAME.png`), truths Y, or (X, Y).
-            groups: the group of each pair, by name.
+            groups, scenes: the group and the scene of each pair, by name.
             on_sent: is told (bytes sent, all bytes).
             config: the fields of the configuration: `samples`, `fidelity`, `activate`, …
         """
-        flow = flows.calibrate(pairs, config, self._retries, groups=groups, on_sent=on_sent)
+        flow = flows.calibrate(
+            pairs, config, self._retries, groups=groups, scenes=scenes, on_sent=on_sent
+        )
         return Job(self, self._run(flow))
 
     def job(self, job: str) -> Job:
         """The job of an id."""
-        return Job(self, self._get(f"/v1/jobs/{job}", member="state"))
+        flow = flows.document(Call("GET", f"/v1/jobs/{job}"), self._retries, "state")
+        return Job(self, self._run(flow))
 
     def calibrations(self) -> list[dict[str, Any]]:
         """All finished calibrations, the newest first (admin)."""
-        found: list[dict[str, Any]] = self._get(CALIBRATIONS)
-        return found
+        return self._run(flows.rows(self._retries))
 
     def calibration(self, calibration: str, group: str | None = None) -> dict[str, Any]:
         """A calibration, or the job that makes it (admin)."""
@@ -127,9 +130,6 @@ class Trustscale:
         call = Call(method, f"{CALIBRATIONS}{path}", options)
         found: dict[str, Any] = self._run(flows.document(call, self._retries, member))
         return found
-
-    def _get(self, path: str, member: str | None = None) -> Any:
-        return self._run(flows.document(Call("GET", path), self._retries, member))
 
     def _run(self, flow: Flow[Value]) -> Value:
         answer: httpx.Response | None = None

@@ -35,8 +35,12 @@ def content(picture: Picture) -> bytes:
     return out.getvalue()
 
 
-def archive_of(pairs: Pairs, on_sent: Callable[[int, int], None] | None = None) -> IO[bytes] | Tar:
-    """What is sent of pairs; a folder stays on the disk and is packed while it is sent."""
+def archive_of(
+    pairs: Pairs | Tar, on_sent: Callable[[int, int], None] | None = None
+) -> IO[bytes] | Tar:
+    """What is sent of pairs; files stay on the disk and are packed while they are sent."""
+    if isinstance(pairs, Tar):
+        return pairs
     if isinstance(pairs, (str, Path)):
         path = Path(pairs)
         if not path.is_dir():
@@ -47,9 +51,10 @@ def archive_of(pairs: Pairs, on_sent: Callable[[int, int], None] | None = None) 
     for name, pair in named:
         label = name if isinstance(name, str) else f"{name:06}"
         x, y = pair if isinstance(pair, tuple) else (None, pair)
-        members[f"y/{label}.png"] = content(y)
-        if x is not None:
-            members[f"x/{label}.png"] = content(x)
+        for role, picture in (("x", x), ("y", y)):
+            if picture is not None:
+                suffix, data = _member(picture)
+                members[f"{role}/{label}{suffix}"] = data
     return Tar(members, on_sent)
 
 
@@ -102,6 +107,13 @@ class Tar:
             yield from [data] if isinstance(data, bytes) else _read(data, info.size)
             yield bytes(_padded(info.size) - info.size)
         yield bytes(2 * _BLOCK)
+
+
+def _member(picture: Picture) -> tuple[str, Path | bytes]:
+    """The suffix and the content of a picture in an archive."""
+    if isinstance(picture, (str, Path)):
+        return Path(picture).suffix, Path(picture)
+    return ".png", content(picture)
 
 
 def _files(folder: Path) -> Iterator[Path]:

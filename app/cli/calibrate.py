@@ -26,7 +26,7 @@ from app.cli.calibrations import (
     summary,
 )
 from app.cli.local import local, progress_bar
-from app.cli.remote import INTERRUPTED, KeyOption, Remote, ServerOption, calibrate_remotely
+from app.cli.remote import INTERRUPTED, KeyOption, ServerOption, calibrate_remotely, remote
 from app.conformal.fidelity import metric_names
 from app.errors import BadRequest, reason_of
 from app.images.facts import COMPRESSION, RULES
@@ -194,12 +194,12 @@ def _run_remotely(
     *,
     as_json: bool,
 ) -> None:
-    with Remote.open(server, key_env) as remote:
-        made = calibrate_remotely(remote, folder, config, server=server, named_by=named_by)
-        if made is None:
-            return
-        if export is not None:
-            export.write_bytes(remote.export(made["id"]))
+    made = calibrate_remotely(folder, config, server=server, key_env=key_env, named_by=named_by)
+    if made is None:
+        return
+    if export is not None:
+        with remote(server, key_env) as service:
+            export.write_bytes(service.export(made["id"]))
     typer.echo(shown(of_server(made), as_json=as_json))
 
 

@@ -19,7 +19,7 @@ from app.calibration.guarantee import GuaranteeSettings
 from app.calibration.insight import COMMON_ALPHAS, groups_of
 from app.calibration.record import Calibration
 from app.cli.local import local
-from app.cli.remote import KeyOption, Remote, ServerOption
+from app.cli.remote import KeyOption, ServerOption, remote
 from app.sampling.pipeline import guard
 from app.serving.answer import threshold_json
 from app.settings import KEY_VARIABLE
@@ -54,8 +54,8 @@ def list_(
     if server is None:
         rows = asyncio.run(run())
     else:
-        with Remote.open(server, key_env) as remote:
-            rows = remote.rows()
+        with remote(server, key_env) as service:
+            rows = service.calibrations()
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
         return
@@ -84,8 +84,8 @@ def show(
             return found, await session.calibrations.active_id(found.manifest.upscaler) == found.id
 
     if server is not None:
-        with Remote.open(server, key_env) as remote:
-            typer.echo(_shown_by_server(remote.show(calibration, group), as_json=as_json))
+        with remote(server, key_env) as service:
+            typer.echo(_shown_by_server(service.calibration(calibration, group), as_json=as_json))
         return
     found, active = asyncio.run(run())
     typer.echo(summary(found, active=active, as_json=as_json, group=group))
@@ -150,8 +150,8 @@ def derive_(
         asked["guarantee"] = settings.model_dump()
     if bound is not None:
         asked["fidelity"] = {"bound": bound}
-    with Remote.open(server, key_env) as remote:
-        typer.echo(_shown_by_server(remote.derive(calibration, asked), as_json=as_json))
+    with remote(server, key_env) as service:
+        typer.echo(_shown_by_server(service.derive(calibration, **asked), as_json=as_json))
 
 
 @app.command()
@@ -180,8 +180,8 @@ def activate(
     if server is None:
         done = asyncio.run(run())
     else:
-        with Remote.open(server, key_env) as remote:
-            done = remote.activate(calibration)
+        with remote(server, key_env) as service:
+            done = service.activate(calibration)
     replaced = f", replaced {done['previous']}" if done["previous"] else ""
     typer.echo(json.dumps(done) if as_json else f"{done['calibration']} is active{replaced}")
 
@@ -202,8 +202,8 @@ def export(
     if server is None:
         path.write_bytes(asyncio.run(run()))
     else:
-        with Remote.open(server, key_env) as remote:
-            path.write_bytes(remote.export(calibration))
+        with remote(server, key_env) as service:
+            path.write_bytes(service.export(calibration))
 
 
 @app.command("import")
@@ -217,8 +217,8 @@ def import_(
     data = path.read_bytes()
     calibration = file.load(data)
     if server is not None:
-        with Remote.open(server, key_env) as remote:
-            typer.echo(remote.import_file(data, activate=activate)["id"])
+        with remote(server, key_env) as service:
+            typer.echo(service.import_file(data, activate=activate)["id"])
         return
 
     async def run() -> None:
@@ -269,7 +269,7 @@ def of_server(detail: dict[str, Any]) -> dict[str, Any]:
         }
         for row in detail["thresholds"]
     ]
-    only_there = {"state", "thresholds", "bound", "differences", "leakage"}
+    only_there = {"state", "thresholds", "bound", "differences", "leakage", "pictures"}
     others = {name: value for name, value in detail.items() if name not in only_there}
     return {**head, **others, "thresholds": thresholds}
 

@@ -18,7 +18,6 @@ import httpx
 import pytest
 
 import app.cli.remote
-from app.cli.remote import Remote
 from tests.api.admin import label
 from tests.api.gateway import ADMIN_KEY
 from tests.factories import encoded, photo, truths
@@ -216,28 +215,6 @@ class TestConnection:
             outcome = run("calibrations", "show", "cal-x", "--server", url)
         outcome.check_error(1)
 
-    def test_lost_events(self, server, place, monkeypatch):
-        """A connection that breaks while a job is watched is made again."""
-        monkeypatch.setattr("app.cli.remote._RECONNECT_WAITS", (0.01, 0.01))
-        with Remote.open(server.url, "TRUSTSCALE_KEY") as remote:
-            events, broken = remote._events, []
-
-            def breaking(job):
-                if len(broken) < 2:
-                    broken.append(job)
-                    raise httpx.RemoteProtocolError("peer closed connection")
-                yield from events(job)
-
-            remote._events = breaking
-            headers = {"Authorization": f"Bearer {ADMIN_KEY}"}
-            job = httpx.post(
-                f"{server.url}/v1/admin/calibrations",
-                files={"y": ("a.png", encoded(photo(3, 48, 48)))},
-                headers=headers,
-            ).json()["id"]
-            assert [*remote.watch(job)][-1]["state"] == "succeeded"
-        assert broken == [job, job]
-
 
 class TestCalibrations:
     @pytest.fixture
@@ -313,7 +290,7 @@ def test_interrupted(server, place):
         env={**os.environ, "PYTHONPATH": str(root)},
     ) as process:
         assert "is queued" in process.stderr.readline()
-        while not any(path.endswith("/events") for path in server.asked):
+        while not any(path.startswith("/v1/jobs/") for path in server.asked):
             assert process.poll() is None
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)

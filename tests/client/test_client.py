@@ -198,6 +198,30 @@ class TestRetries:
         assert len(set(sent)) == 1
         assert sent[0][1]
 
+    def test_a_job_is_watched_through_a_restart(self):
+        """Lost connections and a proxy without a server do not end the watching."""
+        job = {"id": "job-1", "kind": "calibration", "result": "/made", "error": None}
+        progress = {"done": 1, "total": 2}
+        answers = [
+            httpx.Response(202, json={**job, "state": "queued", "progress": progress}),
+            httpx.ReadError("lost"),
+            httpx.Response(502),
+            httpx.Response(200, json={**job, "state": "running", "progress": progress}),
+            httpx.Response(200, json={**job, "state": "succeeded", "progress": progress}),
+            httpx.Response(200, json={"id": "cal-1"}),
+        ]
+
+        def answer(_):
+            one = answers.pop(0)
+            if isinstance(one, Exception):
+                raise one
+            return one
+
+        transport = httpx.MockTransport(answer)
+        with Trustscale("http://x", transport=transport, sleep=lambda _: None) as client:
+            assert client.calibrate([IMAGE]).wait() == {"id": "cal-1"}
+        assert not answers
+
     @pytest.mark.parametrize("body", [b"<html>", b"{}", b"[1"])
     def test_another_server(self, body):
         """A server that is something else is a problem, whatever it answers."""
