@@ -82,7 +82,8 @@ class AsyncTrustscale:
 
         Args:
             pairs: a folder or archive (`y/NAME.png`, perhaps `x/NAME.png`), truths Y, or (X, Y).
-            groups, scenes: the group and the scene of each pair, by name.
+            groups: the group of each pair, by name.
+            scenes: the scene of each pair, by name; pairs of one scene count once.
             on_sent: is told (bytes sent, all bytes).
             config: the fields of the configuration: `samples`, `fidelity`, `activate`, …
         """

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from app.calibration import file
 from app.calibration.derive import derive
 from app.calibration.guarantee import GuaranteeSettings
-from app.calibration.insight import COMMON_ALPHAS, groups_of
+from app.calibration.insight import COMMON_ALPHAS, classes_of, groups_of
 from app.calibration.record import Calibration
 from app.cli.local import local
 from app.cli.remote import KeyOption, ServerOption, remote
@@ -249,10 +249,12 @@ def summary(
         "id": calibration.id,
         "active": active,
         "n": part.n,
+        "pairs": part.pairs,
         "min_alpha": part.curve.min_alpha,
         **calibration.manifest.model_dump(mode="json", exclude={"pairs"}),
         "guarantee": calibration.guarantee.facts(),
         "groups": groups_of(calibration),
+        "classes": classes_of(part),
         "thresholds": rows,
     }
     return shown(document, as_json=as_json)

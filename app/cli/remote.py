@@ -20,7 +20,7 @@ from app.calibration.folder import find_pairs
 from app.calibration.layout import PREDICTIONS
 from app.cli.local import progress_bar
 from app.errors import ConfigError, TrustscaleError
-from trustscale import Job, Problem, Tar, Trustscale
+from trustscale import Problem, Tar, Trustscale
 
 ServerOption = Annotated[
     str | None, typer.Option("--server", metavar="URL", help="Do it on this server, not here.")
@@ -103,9 +103,11 @@ def calibrate_remotely(
         tar = Tar(members, lambda sent, total: progress.update(task, completed=sent, total=total))
         job = service.calibrate(tar, groups=groups, scenes=scenes, **asked)
     typer.echo(f"{job.id} is queued on {server}", err=True)
-    with remote(server, key_env, retries=_PATIENT) as service:
+    with _goes_on(job.id, server), remote(server, key_env, retries=_PATIENT) as service:
         job = service.job(job.id)
-        _watch(job, server)
+        with progress_bar() as progress:
+            task = progress.add_task("measuring pairs", total=None)
+            job.watch(lambda done, total: progress.update(task, completed=done, total=total))
         if job.state == "awaiting_labels":
             typer.echo(
                 f"{job.id} awaits labels: {server}/v1/admin/calibrations/{job.id}/pairs", err=True
@@ -115,15 +117,14 @@ def calibrate_remotely(
         return made
 
 
-def _watch(job: Job, server: str) -> None:
+@contextmanager
+def _goes_on(job: str, server: str) -> Iterator[None]:
+    """Whoever stops the watching is told that the job goes on."""
     try:
-        with progress_bar() as progress:
-            task = progress.add_task("measuring pairs", total=None)
-            job.watch(lambda done, total: progress.update(task, completed=done, total=total))
+        yield
     except KeyboardInterrupt:
         typer.echo(
-            f"The job goes on. Look: trustscale calibrations show {job.id} --server {server}",
-            err=True,
+            f"The job goes on. Look: trustscale calibrations show {job} --server {server}", err=True
         )
         raise typer.Exit(INTERRUPTED) from None
 
