@@ -24,3 +24,27 @@ async def test_what_is_settled_stays(tmp_path):
     with pytest.raises(NotFound):
         await labels.used(spool, "job", "b", settled)
     assert await labels.read(spool, "job", "a") == (b"3", 3)
+
+
+async def test_a_label_that_comes_while_they_are_settled(tmp_path):
+    """It is either one that counts, or known to be late: never neither."""
+
+    class Racing(FileSpool):
+        """Somebody saves a label between the look at the versions and their settling."""
+
+        raced = False
+
+        async def put(self, job: str, name: str, data: bytes) -> None:
+            if not self.raced:
+                self.raced = True
+                await labels.save(self, job, "a", b"second", seen=1)
+            await super().put(job, name, data)
+
+    spool = Racing(tmp_path)
+    assert await labels.save(spool, "job", "a", b"first", seen=0) == 1
+    await labels.freeze(spool, "job")
+    settled = await labels.frozen(spool, "job")
+    assert await labels.used(spool, "job", "a", settled) == b"second"
+    assert not await labels.is_late(spool, "job", "a", 2)
+    assert await labels.save(spool, "job", "a", b"third", seen=2) == 3
+    assert await labels.is_late(spool, "job", "a", 3)
