@@ -75,7 +75,7 @@ class Batch:
                 if last - first == 1:
                     raise OutOfMemory(
                         "not even one sample of this image fits into memory; use a smaller "
-                        "image, or a smaller sampler.chop_size in the model's configuration"
+                        "image, or smaller tiles (sinsr: sampler.chop_size, others: --tile)"
                     ) from error
                 self.size = (last - first) // 2
             else:
