@@ -9,6 +9,7 @@ from app.api.deps import AdminDep, AdminRoute
 from app.api.problems import problem_responses
 from app.conformal.fidelity import METRICS, Labels, Settings, Unit
 from app.conformal.indecision import ESTIMATORS
+from app.images.degrade import USUAL
 
 router = APIRouter(prefix="/v1/admin/options", tags=["admin"], route_class=AdminRoute)
 
@@ -21,7 +22,8 @@ class MetricOption(BaseModel):
     listed: str = Field(description="Its name in lists of calibrations.")
     title: str
     words: str = Field(description="What it bounds, in a few words.")
-    bound: float = Field(description="B, unless another one is asked for.")
+    bound: float = Field(description="The largest value that it can take.")
+    counted_up_to: float = Field(description="B, unless another one is asked for.")
     unit: Unit
     needs_label: bool = Field(description="Whether people mark the errors.")
     blurs: bool = Field(description="Whether `blur` changes it.")
@@ -42,12 +44,16 @@ class Options(BaseModel):
 
     metrics: list[MetricOption]
     estimators: list[EstimatorOption]
+    usual_kinds: int = Field(
+        description="Kinds of upload that each truth is measured as, unless X is sent or described."
+    )
 
 
 @router.get("", responses=problem_responses("unauthorized", "forbidden"))
 async def list_options(_: AdminDep) -> Options:
     """The fidelity metrics that a calibration can bound, and the estimators of σ."""
     return Options(
+        usual_kinds=len(USUAL.variants()),
         metrics=[_metric(key) for key in METRICS],
         estimators=[
             EstimatorOption(
@@ -73,6 +79,7 @@ def _metric(key: str) -> MetricOption:
         title=row.title,
         words=row.words,
         bound=row.bound,
+        counted_up_to=row.counted_up_to or row.bound,
         unit=row.unit,
         needs_label=row.needs_label,
         blurs=row.blurs,

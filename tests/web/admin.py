@@ -50,7 +50,7 @@ class Api:
         response = self.client.post(
             BASE,
             files={"archive": ("pairs.zip", archive.getvalue())},
-            data={"config": json.dumps({"samples": 4, **config})},
+            data={"config": json.dumps({"samples": 4, "degradation": {}, **config})},
         )
         assert response.status_code == 202, response.text
         return str(response.json()["id"])

@@ -15,10 +15,11 @@ from PIL import Image
 
 from app.images.encode import png_grey16, png_mask, png_rgb
 from app.serving.answer import Guarantee, Links, Result
-from app.serving.files import IMAGE, MASK, TRUST
+from app.serving.files import MASK, TRUST
 from app.stores.open import open_stores
 
 BOUND = 1.9576
+IMAGE = "image.png"
 
 
 def store_result(folder: Path, result_id: str, side: int, *, alpha: float = 0.1) -> None:

@@ -54,6 +54,7 @@ class TestCreate:
 
         contents = {f"{k:03}.png": encoded(photo(k, 48, 48)) for k in range(5)}
         contents |= {"twin.png": encoded(photo(3, 48, 48)), f"{MARKUP}.png": b"no image"}
+        page.get_by_label("Accepted error α").fill("0.025")
         page.locator("input[data-role=y]").set_input_files(files_of(tmp_path / "few", contents))
         expect(page.locator("[data-verdict=few]")).to_contain_text("14 more are needed")
         refused = page.locator(".callout.warn .items")
@@ -64,7 +65,9 @@ class TestCreate:
         expect(page.locator("[data-verdict=enough]")).to_contain_text("22 pairs are enough")
         page.get_by_label("Name", exact=True).fill(f"{MARKUP} clicked")
         page.get_by_label("Calls of the model per picture").fill("3")
-        expect(page.locator("#cost")).to_contain_text("66 calls of the model now, then 3 calls")
+        expect(page.locator("#cost")).to_contain_text(
+            "462 calls of the model now, each original as 7 kinds of upload, then 3 calls"
+        )
         expect(page.locator(".way")).to_have_count(3)
         assert barriers(page) == []
         watched.screenshot("calibrations-new-light")
@@ -81,7 +84,7 @@ class TestCreate:
         expect(dialog).to_contain_text(made)
         expect(dialog).to_contain_text(before)
         expect(dialog.locator("#changes")).to_contain_text(
-            re.compile("Trusted at 0.1: .* % → .* %.*Smallest α: .* → ", re.DOTALL)
+            re.compile("Trusted at 0.025: .* % → .* %.*Smallest α: .* → ", re.DOTALL)
         )
         dialog.get_by_role("button", name="Activate").click()
         expect(page.locator(".page-head .badge.trust")).to_have_text("active")
@@ -144,7 +147,7 @@ class TestCreate:
         groups = {one["group"]: one["n"] for one in api.get(f"{BASE}/{made}")["groups"]}
         assert groups == {"day": 2, "night": 2}
         page.get_by_role("link", name="night (2)").click()
-        expect(page.locator(".tile").first).to_have_text("Pairs2")
+        expect(page.locator(".tile").first).to_contain_text("Scenes2")
         page.get_by_role("button", name="Another promise").click()
         dialog = page.get_by_role("dialog")
         dialog.get_by_label("Name").fill("surer")
@@ -231,8 +234,8 @@ class TestDetail:
         expect(risk.get_by_role("status")).to_contain_text("Risk R(t)")
         backtest = page.locator("figure.chart", has_text="Backtest")
         backtest.get_by_role("button", name="Table").click()
-        # None left of the smallest α, B/(n+1) = 0.093; and the origin of the dashed line.
-        expect(backtest.locator("tbody tr")).to_have_count(6)
+        # All tabled α, none of them below B/(n+1) = 0.024; and the origin of the dashed line.
+        expect(backtest.locator("tbody tr")).to_have_count(9)
         with page.expect_download() as saved:
             risk.get_by_role("button", name="SVG").click()
         drawing = ET.parse(saved.value.path()).getroot()
@@ -316,7 +319,7 @@ class TestDetail:
         areas = page.get_by_role("region", name="Trusted area at common α")
         expect(areas).to_contain_text("points")
         differing = page.get_by_role("region", name="Differing settings")
-        expect(differing.get_by_role("row", name="pairs 20 30")).to_be_visible()
+        expect(differing.get_by_role("row", name="scenes 20 30")).to_be_visible()
         assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
         watched.screenshot("calibrations-compare-phone-dark")
 

@@ -111,7 +111,8 @@ function settings(details, names) {
 /** Everything that was chosen for a calibration, flat: path → text. */
 function facts(detail) {
   const found = {
-    pairs: count(detail.n),
+    scenes: count(detail.n),
+    pairs: count(detail.pairs),
     "smallest α": level(detail.min_alpha),
     made: time(detail.created_at),
     upscaler: detail.upscaler,

@@ -7,7 +7,7 @@ import { html, nothing, render } from "../lib/html.js";
 import { Store } from "../lib/store.js";
 import { Gathered, dropZone, summary } from "./gather.js";
 import { problem } from "./job.js";
-import { metrics } from "./options.js";
+import { metrics, usualKinds } from "./options.js";
 import { minimalAlpha, minimalCount, sentName } from "./pairing.js";
 import * as service from "./service.js";
 import { boundOf, configOf, settingsFields } from "./settings.js";
@@ -111,15 +111,18 @@ function needed({ pairs, scenes }, gathered) {
 }
 
 /** How many calls of the model it takes, and what they cost where that is known. */
-function cost({ parent, upscalers, upscaler }, { pairs }) {
+function cost({ parent, upscalers, upscaler }, { pairs, given }) {
   const form = formNow();
   const asked = parent ? parent.pipeline.samples : Number(form && new FormData(form).get("samples"));
   if (!asked) return nothing;
   const price = upscalers.find(({ name }) => name === upscaler)?.price_per_call;
   const money = (calls) =>
     price ? ` (${Number((calls * price).toPrecision(3))} at the provider's price)` : "";
-  const all = pairs.length * asked;
-  const now = all ? `${count(all)} calls of the model now${money(all)}, then ` : "";
+  const isUsual = !given && !(form && new FormData(form).get("made") === "own");
+  const kinds = isUsual ? usualKinds() : 1;
+  const all = pairs.length * kinds * asked;
+  const as = kinds > 1 ? `, each original as ${kinds} kinds of upload` : "";
+  const now = all ? `${count(all)} calls of the model now${as}${money(all)}, then ` : "";
   return html`<p class="hint" id="cost">It costs ${now}${count(asked)} ${asked === 1 ? "call" : "calls"} per picture${money(asked)}.</p>`;
 }
 

@@ -156,9 +156,9 @@ function classTable(classes) {
     <th scope="col" class="number">Scenes</th>
     <th scope="col" class="number">Smallest α</th>
   </tr>`;
-  const row = ({ name, n, min_alpha: least }) =>
+  const row = ({ title, n, min_alpha: least }) =>
     html`<tr>
-      <th scope="row">${name}</th>
+      <th scope="row">${title}</th>
       <td class="number">${count(n)}</td>
       <td class="number">${level(least)}</td>
     </tr>`;
@@ -172,9 +172,8 @@ function tiles(found, promised) {
   const tile = (name, value, more = "") =>
     html`<div class="tile"><dt>${name}</dt><dd>${value}${more ? html`<small>${more}</small>` : nothing}</dd></div>`;
   const { metric, labels, bound } = found.pipeline.fidelity;
-  const scenes = found.scenes && found.scenes !== found.n ? `${count(found.scenes)} scenes` : "";
   return html`<dl class="tiles">
-    ${tile("Pairs", count(found.n), scenes)} ${tile("Smallest α", level(found.min_alpha), `B = ${level(found.bound ?? bound)}`)}
+    ${tile("Scenes", count(found.n), found.pairs === found.n ? "" : `${count(found.pairs)} pairs`)} ${tile("Smallest α", level(found.min_alpha), `B = ${level(found.bound ?? bound)}`)}
     ${tile("Default α", level(found.default_alpha), howSure(found.guarantee ?? {}) || "on average")}
     ${tile("Trusted area there", promised ? percent(promised.trusted_fraction) : "not tabled", "mean over the pairs")}
     ${tile("It bounds", metricWords(metric, labels))}
@@ -240,7 +239,7 @@ function priceTable(price) {
 
 /** What the checks of the assumptions have found. */
 function concerns({ n, minimal_n: least, alpha, duplicates, sizes }) {
-  const few = `At the default α = ${level(alpha)} at least ${count(least)} pairs are needed; there are ${count(n)}.`;
+  const few = `At the default α = ${level(alpha)} at least ${count(least)} scenes are needed; there are ${count(n)}.`;
   const twins = `Repeated images: ${duplicates.map(({ name, reason }) => `${name} (${reason})`).join(", ")}.`;
   const found = [n < least && few, duplicates.length > 0 && twins].filter(Boolean);
   const named = sizes.slice(0, 8).join(", ").replaceAll("x", "×");

@@ -24,6 +24,7 @@ export class Gathered {
     this.archive = null;
     this.waiting = 0;
     this.turn = 0;
+    this.folders = "group"; // what a folder below y/ is: "group" or "scene"
   }
 
   async add(files, fallback) {
@@ -76,7 +77,7 @@ export class Gathered {
   }
 
   verdict(scale) {
-    return paired(this.entries, this.arranged, scale);
+    return paired(this.entries, this.arranged, scale, this.folders);
   }
 }
 
@@ -99,7 +100,7 @@ export function dropZone(gathered) {
   return html`<div class="drop-zone" @dragover=${over} @dragleave=${({ currentTarget }) => currentTarget.classList.remove("over")} @drop=${drop}>
     <p><strong>Drop pictures, a folder, or an archive here</strong></p>
     <p class="hint">
-      In a folder or archive, originals lie in y/ and small versions in x/; or just pictures. Folders below y/ are groups.
+      In a folder or archive, originals lie in y/ and small versions in x/; or just pictures.
     </p>
     <div class="button-row">
       ${picker(add, "Add originals…", "y")} ${picker(add, "Add small versions…", "x")} ${picker(add, "Add a folder…", "folder")}
@@ -170,7 +171,7 @@ export function summary(gathered, { pairs, items, given, hashed, scenes }) {
   return html`<p class="tally">
       <strong>${count(pairs.length)} ${what}</strong> · ${facts.filter(Boolean).join(" · ")} ${removal("Remove all")}
     </p>
-    ${items.length ? refused(items) : nothing}
+    ${gathered.arranged.groups?.length ? folderChoice(gathered) : nothing} ${items.length ? refused(items) : nothing}
     ${
       pairs.length && !hashed
         ? html`<p class="hint">
@@ -179,6 +180,21 @@ export function summary(gathered, { pairs, items, given, hashed, scenes }) {
         : nothing
     }
     ${pairs.length ? html`<details><summary>The pairs</summary>${pairTable(pairs)}</details>` : nothing}`;
+}
+
+/** Folders may hold kinds of pictures, or several pictures of one scene each. */
+function folderChoice(gathered) {
+  const chosen = ({ target }) => {
+    gathered.folders = target.value;
+    gathered.changed();
+  };
+  return html`<label class="field">
+    <span>Folders below y/ are</span>
+    <select name="folders" @change=${chosen}>
+      <option value="group">groups of pictures, with a promise for each</option>
+      <option value="scene">scenes: several pictures of one thing, which count once</option>
+    </select>
+  </label>`;
 }
 
 const refused = (items) =>

@@ -114,7 +114,7 @@ function table(rows, details, act) {
   return html`<table class="calibrations">
     <thead>
       <tr>
-        ${head(silent)}${head("Calibration")}${head("Upscaler")}${head("State")}${head("Trusted at its α", "number")}${head("Pairs", "number")}
+        ${head(silent)}${head("Calibration")}${head("Upscaler")}${head("State")}${head("Trusted at its α", "number")}${head("Scenes", "number")}
         ${head("Smallest α", "number")}${head("What it bounds")}${head("Made")}${head(silent)}
       </tr>
     </thead>
@@ -148,7 +148,7 @@ function line(row, rows, found, act) {
       ${row.active ? html`<span class="badge trust">active</span>` : html`<span class="badge">ready</span>`} ${found ? mismatch(found) : nothing}
     </td>
     <td class="number" data-head="Trusted at its α">${own ? `${percent(own.trusted_fraction)} at ${level(row.default_alpha)}` : "…"}</td>
-    <td class="number" data-head="Pairs">${count(row.n)}</td>
+    <td class="number" data-head="Scenes">${count(row.n)}</td>
     <td class="number" data-head="Smallest α">${level(row.min_alpha)}</td>
     <td class="bounds" data-head="What it bounds">${promiseWords({ ...row, ...(found ? { metric: found.pipeline.fidelity.metric, labels } : {}) })}</td>
     <td data-head="Made">${time(row.created_at)}</td>

@@ -2,8 +2,8 @@
 
 import { getJson } from "../lib/api.js";
 
-/** @type {{metrics: any[], estimators: any[]}} */
-let options = { metrics: [], estimators: [] };
+/** @type {{metrics: any[], estimators: any[], usual_kinds: number}} */
+let options = { metrics: [], estimators: [], usual_kinds: 1 };
 
 /** Ask for the options once; the words of all views rest on them. */
 export async function load() {
@@ -24,3 +24,6 @@ export const metricOf = (name, labels) =>
   options.metrics.find((row) =>
     labels === undefined ? row.listed === name : row.metric === name && row.labels === labels,
   );
+
+/** As how many kinds of upload each original is measured, unless it is said how its small version is made. */
+export const usualKinds = () => options.usual_kinds;

@@ -42,15 +42,16 @@ async function digest(bytes) {
  * The pairs that can be used and an item {name, reason} for everything that cannot.
  *
  * entries: as `inspected` gives them. arranged: what the service makes of their paths. scale: k of the upscaler,
- * null if it is not known now. The service checks all of it again, and also what only it can know.
+ * null if it is not known now. folders: whether those below y/ are a "group" or a "scene". The service checks all of it again, and also what only it can know.
  */
-export function paired(entries, arranged, scale) {
+export function paired(entries, arranged, scale, folders) {
   const at = new Map(entries.map((entry) => [entry.path, entry]));
   const items = [...arranged.items];
   const seen = new Map();
   const pairs = [];
   for (const pair of arranged.pairs) {
-    const { name, group, scene = null } = pair;
+    const { name, group: folder } = pair;
+    const [group, scene] = folders === "scene" ? [null, folder] : [folder, null];
     const [y, x] = [at.get(pair.y), pair.x && at.get(pair.x)];
     if (!y) continue; // added or removed since the service was asked
     const reason = y.reason ?? x?.reason ?? wrongSize(x, y, scale);

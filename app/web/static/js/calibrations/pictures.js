@@ -78,7 +78,7 @@ export function pairList(found) {
       render(html`<p class="callout bad">${error.message}</p>`, place);
     }
   };
-  return html`<details @toggle=${read}><summary>${count(found.n)} pairs by name</summary>${place}</details>`;
+  return html`<details @toggle=${read}><summary>${count(found.pairs)} pairs by name</summary>${place}</details>`;
 }
 
 function table(found, pairs) {
@@ -117,7 +117,7 @@ function table(found, pairs) {
         <td>${size(width, height)}</td>
         <td>${count(breakpoints)}</td>
         <td class="actions">
-          ${found.pictures ? button("Pictures", name, show) : nothing} ${found.n > 1 ? button("Leave out", name, leave) : nothing}
+          ${found.pictures ? button("Pictures", name, show) : nothing} ${found.pairs > 1 ? button("Leave out", name, leave) : nothing}
         </td>
       </tr>`,
   );

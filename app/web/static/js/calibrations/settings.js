@@ -27,7 +27,7 @@ const WAYS = [
 ];
 
 /** B of the settings of a metric, given or its own. @param {{metric: string, labels: string, bound?: number}} fidelity */
-export const boundOf = ({ metric, labels, bound }) => bound ?? metricOf(metric, labels).bound;
+export const boundOf = ({ metric, labels, bound }) => bound ?? metricOf(metric, labels).counted_up_to;
 
 /** The form's fields. state: {upscalers, upscaler, metric}; set(changes) when one of those is chosen. */
 export function settingsFields({ upscalers, upscaler, metric }, set) {
@@ -61,7 +61,7 @@ export function settingsFields({ upscalers, upscaler, metric }, set) {
 }
 
 function advanced(metric, set) {
-  const bounds = [...new Set(metrics().map(({ bound }) => level(bound)))].join(" or ");
+  const bounds = [...new Set(metrics().map((row) => level(row.counted_up_to)))].join(" or ");
   return html`<div class="form-grid">
     ${field(
       "Error D",
@@ -78,7 +78,7 @@ function advanced(metric, set) {
       ],
       "The second needs more pairs for the same α.",
     )}
-    ${number("bound", "Errors count up to", "", { min: 0.0001, placeholder: "natural", hint: `Bound B; empty: the metric's own, ${bounds}.` })}
+    ${number("bound", "Errors count up to", "", { min: 0.0001, placeholder: "natural", hint: `Bound B; empty: what is usual for the error, ${bounds}.` })}
     ${number("fit_indecision", "Share of scenes to fit σ with", "", { min: 0, max: 0.9, placeholder: "none", hint: "They take no part in the promise." })}
     ${select("estimator", "Indecision σ", sigmas(), "What says where an error is likely. Window and blur count where one is chosen that smooths.")}
     ${number("size", "Window of σ", 7, { min: 1, max: 511, step: 1, hint: "Pixels." })}
@@ -121,9 +121,18 @@ const sigmas = () => [
 const degradation = () =>
   html`<fieldset class="degradation">
     <legend>How the small versions are made when only originals are given</legend>
-    <p class="hint">
-      They are reduced bicubically. Add whatever else the real inputs went through: the promise speaks about inputs made in the same way.
-    </p>
+    <div class="form-grid">
+      ${select(
+        "made",
+        "They are made",
+        [
+          ["usual", "As uploads usually are: reduced, and saved in several ways"],
+          ["own", "By one way of your own"],
+        ],
+        "The promise speaks about inputs made in the same way. Kinds of upload get curves of their own.",
+      )}
+    </div>
+    <p class="hint">A way of your own reduces them bicubically, and does what you add:</p>
     <div class="form-grid">
       ${number("d_blur", "Blur before", 0, { min: 0, max: 64, hint: "Standard deviation in pixels of the original." })}
       ${number("d_noise", "Noise after", 0, { min: 0, max: 128, hint: "Standard deviation in grey levels of 255." })}
@@ -184,7 +193,7 @@ export function configOf(form, given) {
     on_bad_pair: text("on_bad_pair"),
     ...(fit === null ? {} : { fit_indecision: fit }),
     ...(kind === "high_probability" ? { guarantee: { kind, delta: value("delta") } } : {}),
-    ...(given
+    ...(given || text("made") === "usual"
       ? {}
       : {
           degradation: {

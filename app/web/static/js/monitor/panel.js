@@ -49,7 +49,7 @@ function badges({ kind, alarms, calibration }) {
 function about({ calibration, since, updated_at: updated }) {
   if (!calibration) return nothing;
   const href = `/calibrations?id=${encodeURIComponent(calibration.id)}`;
-  return html`Under <a href=${href}>${calibration.name || calibration.id}</a> (${count(calibration.n)} pairs, default α
+  return html`Under <a href=${href}>${calibration.name || calibration.id}</a> (${count(calibration.n)} scenes, default α
     ${level(calibration.default_alpha)})${since ? `, first request ${time(since)}, last ${time(updated)}.` : ". No request yet."}`;
 }
 

@@ -47,7 +47,7 @@ export async function open({ result, name, file, settings = {} }) {
     const [image, trust] = await Promise.all([getBlob(result.links.image), getBlob(result.links.trust)]);
     const [decoded, before] = await Promise.all([
       decodeResult(image, trust),
-      file ? createImageBitmap(file) : null,
+      file ? createImageBitmap(file).catch(() => null) : null,
     ]);
     if (mine !== turn) return false;
     const { bound } = result.guarantee;

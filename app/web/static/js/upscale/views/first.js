@@ -48,7 +48,7 @@ function drop(state, upscaler) {
   return html`<label class="drop" id="drop">
     ${files("files")}
     <span class="drop-title"><span class="wide">Drop pictures anywhere, paste them, or </span><u>choose files</u></span>
-    <span class="hint">${upscaler ? cost(upscaler) : "PNG, JPEG or WebP, several at once"}</span>
+    <span class="hint">${upscaler ? cost(upscaler) : "Several at once"}</span>
   </label>`;
 }
 
@@ -58,7 +58,7 @@ export const files = (id) =>
     type="file"
     id=${id}
     class="visually-hidden"
-    accept="image/png,image/jpeg,image/webp"
+    accept="image/*,.tif,.tiff"
     multiple
     aria-label="Choose pictures"
     @change=${({ target }) => {
@@ -70,7 +70,7 @@ export const files = (id) =>
 function cost({ samples, price_per_call: price }) {
   const calls = samples === 1 ? "1 call" : `${count(samples)} calls`;
   const money = price ? `, ${Number((samples * price).toPrecision(3))} at the provider's price` : "";
-  return `PNG, JPEG or WebP, several at once · ${calls} of the model per picture${money}`;
+  return `Several at once · ${calls} of the model per picture${money}`;
 }
 
 const away = ({ problem }) =>

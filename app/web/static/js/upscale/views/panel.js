@@ -189,12 +189,9 @@ function details(result) {
     ["Kind of picture", result.group ?? "any"],
     result.input_class && [
       "Kind of upload",
-      `${result.input_class.name}, ${count(result.input_class.n)} scenes`,
+      `${result.input_class.title}, ${count(result.input_class.n)} scenes of this kind`,
     ],
-    [
-      "Calibration",
-      `${result.calibration}, ${count(n)} ${pairs ? `scenes, ${count(pairs)} pairs` : "pairs"}`,
-    ],
+    ["Calibration", `${result.calibration}, ${count(n)} scenes, ${count(pairs)} pairs`],
     ["Typicality", level(Number(result.typicality.toPrecision(2)))],
     ["Time", duration(Object.values(result.timings_ms).reduce((sum, ms) => sum + ms, 0))],
     ["Result", result.id],

@@ -90,7 +90,7 @@ function coverage({ classes = [] }) {
   if (!classes.length) return nothing;
   return html`<p class="hint">
     Kinds of upload it knows by itself:
-    ${classes.map(({ name, n, min_alpha: least }) => `${name} (${count(n)} scenes, from α ${shown(least)})`).join(", ")}. Others are
+    ${classes.map(({ title, n, min_alpha: least }) => `${title} (${count(n)} scenes, from α ${shown(least)})`).join(", ")}. Others are
     upscaled with a warning.
   </p>`;
 }
