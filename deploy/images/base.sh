@@ -4,10 +4,12 @@
 # buildah; takes about two minutes.
 #
 #     sh deploy/images/base.sh
+#     PYTHON_PREFIX=/opt/python3.11 sh deploy/images/base.sh    # with this Python instead of Debian's
 set -eu
 # Limits that an unprivileged kernel allows.
 CONTAINERS_CONF=$(cd "$(dirname "$0")" && pwd)/containers.conf
 export CONTAINERS_CONF
+base=${BASE:-python:3.13-slim-trixie}
 mirror=${DEBIAN_MIRROR:-http://deb.debian.org/debian}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -26,7 +28,16 @@ python_image() {
   mkdir -p "$work/root/var/cache/apt/archives/partial" "$work/root/var/lib/apt/lists/partial"
   cp /etc/ssl/certs/ca-certificates.crt "$work/root/etc/ssl/certs/"
   # As in the official image: `python` and a pip that may install come first in the PATH.
-  chroot "$work/root" python3 -m venv /usr/local
+  if [ -n "${PYTHON_PREFIX:-}" ]; then
+    # The interpreter and its library, without what was installed into it.
+    (cd "$PYTHON_PREFIX" && tar --exclude='*/site-packages/*' -c bin/python3* lib/libpython* lib/python3*) |
+      tar -x -C "$work/root/usr/local"
+    ln -sf python3 "$work/root/usr/local/bin/python"
+    chroot "$work/root" sh -c 'ldconfig && python3 -m ensurepip > /dev/null &&
+      ln -sf pip3 /usr/local/bin/pip'
+  else
+    chroot "$work/root" python3 -m venv /usr/local
+  fi
   container=$(buildah from scratch)
   buildah add --quiet "$container" "$work/root" / > /dev/null
   carried > "$work/env"
@@ -35,12 +46,12 @@ python_image() {
   done < "$work/env"
   buildah config --env PATH=/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin \
     --cmd python3 "$container"
-  buildah commit --quiet --format docker --rm "$container" localhost/python:3.13-slim-trixie > /dev/null
+  buildah commit --quiet --format docker --rm "$container" "localhost/$base" > /dev/null
 }
 
 # stand_in NAME "PACKAGES" "SHELL COMMANDS"
 stand_in() {
-  container=$(buildah from --ulimit nofile=20000:20000 --ulimit nproc=90000:90000 localhost/python:3.13-slim-trixie)
+  container=$(buildah from --ulimit nofile=20000:20000 --ulimit nproc=90000:90000 "localhost/$base")
   buildah run --isolation chroot --network host --user 0 "$container" -- sh -c "
     apt-get update -qq && apt-get install -y -qq --no-install-recommends $2 > /dev/null &&
     rm -rf /var/lib/apt/lists/* && $3"
@@ -48,7 +59,7 @@ stand_in() {
   buildah commit --quiet --format docker --rm "$container" "$1" > /dev/null
 }
 
-[ -n "$(buildah images --quiet localhost/python:3.13-slim-trixie 2> /dev/null)" ] || python_image
+[ -n "$(buildah images --quiet "localhost/$base" 2> /dev/null)" ] || python_image
 stand_in docker.io/library/redis:7.2-bookworm redis-server \
   'usermod --non-unique --uid 999 redis && groupmod --non-unique --gid 999 redis &&
    rm -rf /etc/redis && mkdir /etc/redis && mkdir -p /data && chown 999:999 /data' '[]'
