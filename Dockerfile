@@ -47,15 +47,15 @@ COPY requirements/worker.lock /tmp/requirements.lock
 # --build-arg TORCH="--index-url https://download.pytorch.org/whl/cpu"
 ARG TORCH=
 RUN python -m venv --without-pip /opt/trustscale \
- && install="pip --python /opt/trustscale/bin/python install --only-binary :all:" \
  && if [ -n "$TORCH" ]; then \
       version=$(sed -n 's/^torch==\([0-9.]*\).*/\1/p' /tmp/requirements.lock) \
-      && $install --no-deps $TORCH "torch==$version" \
+      && pip --python /opt/trustscale/bin/python install --no-deps $TORCH "torch==$version" \
       && awk '/^[^ #]/ { kept = !/^(torch==|triton|nvidia-|cuda-)/ } kept' \
            /tmp/requirements.lock > /tmp/rest.lock \
       && mv /tmp/rest.lock /tmp/requirements.lock; \
     fi \
- && $install --require-hashes --no-deps -r /tmp/requirements.lock
+ && pip --python /opt/trustscale/bin/python install \
+      --require-hashes --no-deps --only-binary :all: -r /tmp/requirements.lock
 COPY --from=wheel /wheels /tmp/wheels
 RUN pip --python /opt/trustscale/bin/python install --no-deps --no-index /tmp/wheels/*.whl
 
