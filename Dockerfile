@@ -46,6 +46,8 @@ COPY requirements/worker.lock /tmp/requirements.lock
 # Where another build of torch comes from, in pip's words; the one for CPUs is a fifth of the size:
 # --build-arg TORCH="--index-url https://download.pytorch.org/whl/cpu"
 ARG TORCH=
+# The version is the one of the lock; only its index is another.
+# hadolint ignore=DL3013
 RUN python -m venv --without-pip /opt/trustscale \
  && if [ -n "$TORCH" ]; then \
       version=$(sed -n 's/^torch==\([0-9.]*\).*/\1/p' /tmp/requirements.lock) \
