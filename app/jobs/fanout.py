@@ -28,6 +28,7 @@ WINDOW: Final = 64
 # How often the coordinator looks at the store, and which part of its time that may take.
 TICK_S: Final = 0.2
 _SHARE: Final = 0.05
+_LONGEST_TICK_S: Final = 2.0  # a store that was frozen does not make it wait on
 
 # Sends units of a job to the queue; those that it knows already are left alone.
 Send = Callable[[str, Sequence[str]], Awaitable[None]]
@@ -96,7 +97,7 @@ class Coordinator:
             if unsent:
                 await self._send(job.id, unsent)
                 sent.update(dict.fromkeys(unsent, clock()))
-            await asyncio.sleep(max(TICK_S, (clock() - looked) / _SHARE))
+            await asyncio.sleep(min(max(TICK_S, (clock() - looked) / _SHARE), _LONGEST_TICK_S))
 
 
 async def _recorded(context: JobContext) -> set[str]:
