@@ -75,7 +75,6 @@ class Stack:
             "TRUSTSCALE_DATA_DIR": str(folder / "data"),
             "TRUSTSCALE_ADMIN_KEYS": ADMIN_KEY,
             "TRUSTSCALE_UPSCALERS": f"[{_json(upscaler)}]",
-            "TRUSTSCALE_COMPILED": "off",
             "TRUSTSCALE_JOB_LEASE_S": str(LEASE_S),
         }
         worker = ["-m", "workers", "worker", "--model", "sinsr", "--threads", "1"]

@@ -91,7 +91,6 @@ class Fleet:
             "TRUSTSCALE_DATA_DIR": str(folder / "data"),
             "TRUSTSCALE_ADMIN_KEYS": ADMIN_KEY,
             "TRUSTSCALE_UPSCALERS": '[{"name": "fake", "kind": "embedded"}]',
-            "TRUSTSCALE_COMPILED": "off",
             "TRUSTSCALE_JOB_LEASE_S": str(lease_s),
             "TRUSTSCALE_JOB_CONCURRENCY": str(slots),
             "FLEET_SECONDS": str(seconds),

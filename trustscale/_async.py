@@ -120,9 +120,13 @@ class AsyncTrustscale:
         call = Call("GET", f"{CALIBRATIONS}/{calibration}/export")
         return (await self._run(flows.send(call, self._retries))).content
 
-    async def import_file(self, data: bytes, *, activate: bool = False) -> dict[str, Any]:
+    async def import_file(
+        self, data: bytes, *, activate: bool = False, force: bool = False
+    ) -> dict[str, Any]:
         """Store a calibration file (admin)."""
-        return await self._object("POST", "/import", content=data, params={"activate": activate})
+        return await self._object(
+            "POST", "/import", content=data, params={"activate": activate, "force": force}
+        )
 
     async def _object(
         self, method: str, path: str, member: str = "id", **options: Any

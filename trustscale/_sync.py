@@ -123,9 +123,13 @@ class Trustscale:
         call = Call("GET", f"{CALIBRATIONS}/{calibration}/export")
         return self._run(flows.send(call, self._retries)).content
 
-    def import_file(self, data: bytes, *, activate: bool = False) -> dict[str, Any]:
+    def import_file(
+        self, data: bytes, *, activate: bool = False, force: bool = False
+    ) -> dict[str, Any]:
         """Store a calibration file (admin)."""
-        return self._object("POST", "/import", content=data, params={"activate": activate})
+        return self._object(
+            "POST", "/import", content=data, params={"activate": activate, "force": force}
+        )
 
     def _object(self, method: str, path: str, member: str = "id", **options: Any) -> dict[str, Any]:
         call = Call(method, f"{CALIBRATIONS}{path}", options)

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, File, Form, Query, Request, UploadFile
 from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel, ConfigDict, Field
 
 from app.api.deps import AdminDep, AdminRoute, StateDep
 from app.api.document import CONFIG, body_of, file_response
@@ -73,7 +74,17 @@ Scenes = Annotated[
         'JSON {NAME: SCENE}, CSV with name,scene, or "folder" where folders are scenes.'
     ),
 ]
+_FORCE = "Activate it also if it would serve worse."
+Force = Annotated[bool, Query(description=_FORCE)]
 Group = Annotated[str | None, Query(description="Only the pairs of this group.")]
+
+
+class ActivateIn(BaseModel):
+    """How to activate; without a body nothing is forced."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    force: bool = Field(False, description=_FORCE)
 
 
 @router.get("", responses=_PROBLEMS)
@@ -133,7 +144,12 @@ async def create_calibration(
     "/import",
     status_code=201,
     responses=problem_responses(
-        "unauthorized", "forbidden", "bad-calibration", "bad-request", "calibration-mismatch"
+        "unauthorized",
+        "forbidden",
+        "bad-calibration",
+        "bad-request",
+        "calibration-mismatch",
+        "conflict",
     ),
     max_body_size=MAX_FILE_BYTES,
     openapi_extra=body_of(file.MEDIA_TYPE, form_file="file"),
@@ -144,6 +160,7 @@ async def import_calibration(
     state: StateDep,
     key: AdminDep,
     activate: bool = False,
+    force: Force = False,
 ) -> CalibrationDetail:
     """Store a calibration file: the body, or the form file `file`."""
     if request.headers.get("content-type", "").startswith("multipart/"):
@@ -155,7 +172,7 @@ async def import_calibration(
             data = await sent.read()
     else:
         data = await request.body()
-    calibration = await state.admin.import_file(data, activate=activate)
+    calibration = await state.admin.import_file(data, activate=activate, force=force)
     await state.audit("calibration.import", key, calibration=calibration.id, activate=activate)
     response.headers["Location"] = f"{router.prefix}/{calibration.id}"
     return await detail(state, calibration)
@@ -262,14 +279,20 @@ async def export_calibration(calibration_id: str, state: StateDep, _: AdminDep) 
     "/{calibration_id}/activate",
     responses={**_PROBLEMS, **problem_responses("calibration-mismatch")},
 )
-async def activate_calibration(calibration_id: str, state: StateDep, key: AdminDep) -> Activation:
-    """Serve from it; the answer names the one it replaces, whose activation is the way back."""
+async def activate_calibration(
+    calibration_id: str, state: StateDep, key: AdminDep, asked: ActivateIn | None = None
+) -> Activation:
+    """Serve from it; the answer names the one it replaces, whose activation is the way back.
+
+    409 `conflict` with the figures as `changes` if it would serve worse: its smallest α lies above
+    its default α, or its trusted area is less than half of the present one's.
+    """
     calibration = await state.admin.finished(calibration_id)
-    done = await state.admin.activate(calibration)
+    done, changes = await state.admin.activate(calibration, force=bool(asked and asked.force))
     await state.audit(
         "calibration.activate", key, calibration=done.calibration, previous=done.previous
     )
-    return Activation(**done._asdict())
+    return Activation(**done._asdict(), changes=changes)
 
 
 @router.delete("/{calibration_id}", status_code=204, responses=_PROBLEMS)
@@ -301,6 +324,7 @@ async def extend_calibration(
     state: StateDep,
     key: AdminDep,
     activate: Annotated[bool, Form()] = False,
+    force: Annotated[bool, Form(description=_FORCE)] = False,
     groups: Groups = "",
     scenes: Scenes = "",
     archive: Annotated[UploadFile | None, File()] = None,
@@ -314,6 +338,7 @@ async def extend_calibration(
         uploaded(archive, x, y),
         created_by=f"key {key}",
         activate=activate,
+        force=force,
         naming=naming_of(groups, scenes),
     )
     await state.audit("calibration.extend", key, parent=parent.id, job=job.id)

@@ -31,6 +31,7 @@ class DeriveIn(BaseModel):
     fidelity: FidelityIn | None = Field(None, description="Default: the bound of the old one.")
     name: str | None = Field(None, max_length=200, description="Default: that of the old one.")
     activate: bool = False
+    force: bool = Field(False, description="Activate it also if it would serve worse.")
 
     @model_validator(mode="after")
     def _says_something(self) -> DeriveIn:
@@ -62,11 +63,13 @@ async def derive_calibration(
         bound=asked.fidelity.bound if asked.fidelity else None,
         created_by=f"key {key}",
         name=asked.name,
+        to_activate=asked.activate,
+        force=asked.force,
     )
     activated = False
     try:
         if asked.activate:
-            await state.admin.activate(made)
+            await state.admin.activate(made, force=asked.force)
             activated = True
     finally:  # it is stored, whatever has become of its activation
         await state.audit(

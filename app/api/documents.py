@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from app.api.deps import State
 from app.api.jobs import JobOut
 from app.calibration import pictures
+from app.calibration.change import Changes
 from app.calibration.guarantee import GuaranteeKind
 from app.calibration.insight import classes_of, groups_of, thresholds
 from app.calibration.manifest import Provenance
@@ -67,6 +68,7 @@ class Activation(BaseModel):
     calibration: str
     previous: str | None
     at: datetime
+    changes: Changes
 
 
 class Item(BaseModel):

@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Iterable
+from contextlib import suppress
 from importlib import resources
 
 from app.calibration import file
+from app.calibration.change import Changes
 from app.calibration.record import Calibration
-from app.errors import NoCalibration
+from app.errors import BadCalibration, NoCalibration, NotFound
 from app.stores.base import Activation, CalibrationStore
 from app.upscalers.base import Upscaler
 
@@ -66,6 +68,35 @@ class Calibrations:
                 upscaler=upscaler,
             )
         return await self.get(calibration)
+
+    async def changes(self, calibration: Calibration, *, force: bool) -> Changes:
+        """What serving from it would change for users; a calibration need not be stored for that.
+
+        Raises:
+            Conflict: it would serve worse, and that is not forced.
+        """
+        present: Calibration | None = None
+        active = await self.active_id(calibration.manifest.upscaler)
+        if active is not None:
+            # What cannot be read serves nobody, so it must not stop the one that mends it.
+            with suppress(BadCalibration, NotFound):
+                present = await self.get(active)
+        changes = await asyncio.to_thread(Changes.of, calibration, present)
+        if not force and calibration.id != active:
+            changes.check(calibration.id)
+        return changes
+
+    async def activate(
+        self, calibration: Calibration, *, force: bool = False
+    ) -> tuple[Activation, Changes]:
+        """Serve from a stored calibration.
+
+        Raises:
+            NotFound: it was deleted.
+            Conflict: as `changes`.
+        """
+        changes = await self.changes(calibration, force=force)
+        return await self.store.activate(calibration.id), changes
 
     async def add(self, calibration: Calibration, *, activate: bool) -> Activation | None:
         """Store a calibration, and make it the active one of its upscaler if asked to."""

@@ -14,6 +14,7 @@ from typing import Any
 
 from app.calibration import file, labels, pictures
 from app.calibration.active import Calibrations
+from app.calibration.change import Changes
 from app.calibration.config import CalibrationConfig
 from app.calibration.job import CalibrationRequest, WaitingPair, record_state, waiting_pair
 from app.calibration.manifest import REMOVED
@@ -89,6 +90,7 @@ class CalibrationAdmin:
         *,
         created_by: str,
         activate: bool,
+        force: bool = False,
         naming: Naming | None = None,
     ) -> JobStatus:
         """A new calibration of the old pairs and new ones; only the new ones are generated for.
@@ -101,7 +103,7 @@ class CalibrationAdmin:
         manifest, pipeline = calibration.manifest, calibration.pipeline
         upscaler = await self._learned(manifest.upscaler)
         guard(pipeline, upscaler)
-        config = CalibrationConfig.of(manifest, activate=activate)
+        config = CalibrationConfig.of(manifest, activate=activate, force=force)
         return await self._submit(
             config,
             pipeline,
@@ -162,11 +164,13 @@ class CalibrationAdmin:
             raise Conflict(f"The calibration is not finished: it is {found.state}.")
         return found
 
-    async def import_file(self, data: bytes, *, activate: bool) -> Calibration:
-        """Check and store a calibration file."""
+    async def import_file(self, data: bytes, *, activate: bool, force: bool = False) -> Calibration:
+        """Check and store a calibration file; what may not be activated is not stored either."""
         calibration = await asyncio.to_thread(file.load, data)
-        if activate and calibration.manifest.upscaler in self.upscalers:
-            await self.check(calibration)
+        if activate:
+            if calibration.manifest.upscaler in self.upscalers:
+                await self.check(calibration)
+            await self.calibrations.changes(calibration, force=force)
         await self.calibrations.add(calibration, activate=activate)
         return calibration
 
@@ -178,10 +182,12 @@ class CalibrationAdmin:
         """
         guard(calibration.pipeline, await self._learned(calibration.manifest.upscaler))
 
-    async def activate(self, calibration: Calibration) -> Activation:
+    async def activate(
+        self, calibration: Calibration, *, force: bool = False
+    ) -> tuple[Activation, Changes]:
         """Serve from it, after the guard has compared its pipeline with the live upscaler."""
         await self.check(calibration)
-        return await self.calibrations.store.activate(calibration.id)
+        return await self.calibrations.activate(calibration, force=force)
 
     async def waiting_pairs(self, job: JobStatus) -> list[dict[str, Any]]:
         """The items of a job: which are measured, labelled, or wait for their label."""

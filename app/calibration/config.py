@@ -47,6 +47,7 @@ class CalibrationConfig(BaseModel):
         COMPRESSION, description="What sorts uploads into classes with curves of their own."
     )
     activate: bool = False
+    force: bool = Field(False, description="Activate it also if it would serve worse.")
     seed: int = Field(0, ge=0, lt=2**63)
     on_bad_pair: Literal["fail", "skip"] = "fail"
     note: str | None = Field(None, max_length=2000, description="Where the images come from.")
@@ -94,7 +95,7 @@ class CalibrationConfig(BaseModel):
         return Degradation() if plain else USUAL
 
     @classmethod
-    def of(cls, manifest: Manifest, *, activate: bool) -> CalibrationConfig:
+    def of(cls, manifest: Manifest, *, activate: bool, force: bool = False) -> CalibrationConfig:
         """The settings that a calibration was made with."""
         pipeline = manifest.pipeline
         return cls(
@@ -109,6 +110,7 @@ class CalibrationConfig(BaseModel):
             degradation=manifest.degradation,
             input_rule=pipeline.input_rule,
             activate=activate,
+            force=force,
             seed=manifest.seed,
             note=manifest.provenance.note,
             attributions=manifest.provenance.attributions,

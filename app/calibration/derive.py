@@ -24,6 +24,8 @@ async def derive(
     bound: float | None = None,
     created_by: str,
     name: str | None = None,
+    to_activate: bool = False,
+    force: bool = False,
 ) -> Calibration:
     """Store a new calibration of the same pairs; nothing is generated, nothing is activated.
 
@@ -35,9 +37,12 @@ async def derive(
         bound: c, what errors are counted up to; None: B of the parent.
         created_by: who asked.
         name: None: that of the parent.
+        to_activate: the caller will; what would serve worse is refused before it is stored.
+        force: unless this is set.
 
     Raises:
-        Conflict: the parent has this guarantee and bound already, or has cut errors below `bound`.
+        Conflict: the parent has this guarantee and bound already, or has cut errors below `bound`;
+            or it would serve worse.
         BadRequest: the bound is not a positive number of a sensible size.
     """
     guarantee = guarantee or parent.guarantee
@@ -67,6 +72,8 @@ async def derive(
         return made
 
     made = await asyncio.to_thread(derived)
+    if to_activate:
+        await calibrations.changes(made, force=force)
     await inherit(spool, parent.id, made.id)
     await pictures.inherit(spool, parent.id, made.id)
     await calibrations.add(made, activate=False)

@@ -16,6 +16,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 import numpy as np
+import structlog
 from numpy.typing import NDArray
 
 from app.calibration import labels, pictures
@@ -44,6 +45,8 @@ from app.upscalers.base import RGB, Upscaler, image_digest
 
 _MEASURED, _WAITING, _BAD = b"M", b"W", b"B"
 _FIRST = "measured"
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,8 +195,16 @@ class CalibrationHandler:
         if self.keeps_pictures:
             await pictures.link(self.spool, job.id, calibration.id, parent=request.parent)
         if request.config.activate:
-            await self.calibrations.store.activate(calibration.id, job=job.id)
+            await self._activate(calibration, job.id, force=request.config.force)
         return f"/v1/admin/calibrations/{calibration.id}"
+
+    async def _activate(self, calibration: Calibration, job: str, *, force: bool) -> None:
+        """What would serve worse stays inactive: it is whole, and the job has done its work."""
+        changes = await self.calibrations.changes(calibration, force=True)
+        if changes.is_worse and not force:
+            log.warning("calibration.not_activated", calibration=calibration.id, why=str(changes))
+        else:
+            await self.calibrations.store.activate(calibration.id, job=job)
 
     async def _calibration(
         self,

@@ -19,6 +19,7 @@ from app.calibration.record import Calibration
 from app.calibration.run import check_pairs
 from app.cli.calibrations import (
     DeltaOption,
+    ForceOption,
     GuaranteeOption,
     MethodOption,
     of_server,
@@ -26,9 +27,16 @@ from app.cli.calibrations import (
     summary,
 )
 from app.cli.local import local, progress_bar
-from app.cli.remote import INTERRUPTED, KeyOption, ServerOption, calibrate_remotely, remote
+from app.cli.remote import (
+    INTERRUPTED,
+    KeyOption,
+    RemoteError,
+    ServerOption,
+    calibrate_remotely,
+    remote,
+)
 from app.conformal.fidelity import metric_names
-from app.errors import BadRequest, reason_of
+from app.errors import BadRequest, Conflict, reason_of
 from app.images.facts import COMPRESSION, RULES
 from app.problems import problem_of
 from app.sampling.pipeline import learn
@@ -124,7 +132,8 @@ def calibrate(
     skip_bad_pairs: Annotated[
         bool, typer.Option(help="Leave out pairs that cannot be used, and say so.")
     ] = False,
-    activate: Annotated[bool, typer.Option(help="Serve from it when it is done.")] = True,
+    activate: Annotated[bool, typer.Option(help="Serve from it when it is done.")] = False,
+    force: ForceOption = False,
     export: Annotated[Path | None, typer.Option(help="Also write the one-file form.")] = None,
     note: Annotated[str | None, typer.Option(help="Where the images come from.")] = None,
     attributions: Annotated[
@@ -158,6 +167,7 @@ def calibrate(
         ),
         input_rule=None if input_rule == "none" else input_rule,
         activate=activate,
+        force=force,
         seed=seed,
         on_bad_pair="skip" if skip_bad_pairs else "fail",
         note=note,
@@ -175,13 +185,15 @@ def calibrate(
         )
         return
     try:
-        calibration = asyncio.run(_run(folder, config, group_by, scene_by))
+        calibration, refusal = asyncio.run(_run(folder, config, group_by, scene_by))
     except KeyboardInterrupt:
         typer.echo("What is measured is kept; run the same command again to continue.", err=True)
         raise typer.Exit(INTERRUPTED) from None
     if export is not None:
         export.write_bytes(file.dump(calibration))
-    typer.echo(summary(calibration, active=activate, as_json=as_json))
+    typer.echo(summary(calibration, active=activate and refusal is None, as_json=as_json))
+    if refusal is not None:  # what was asked for has not happened
+        raise refusal
 
 
 def _run_remotely(
@@ -200,7 +212,17 @@ def _run_remotely(
     if export is not None:
         with remote(server, key_env) as service:
             export.write_bytes(service.export(made["id"]))
+    refusal = None
+    if config.activate and made["state"] != "active":  # the server has only logged why
+        try:
+            with remote(server, key_env) as service:
+                service.activate(made["id"], force=config.force)
+            made["state"] = "active"
+        except RemoteError as error:
+            refusal = error
     typer.echo(shown(of_server(made), as_json=as_json))
+    if refusal is not None:
+        raise refusal
 
 
 def _check_writable(path: Path) -> None:
@@ -263,7 +285,8 @@ async def _run(
     config: CalibrationConfig,
     group_by: str | None = None,
     scene_by: str | None = None,
-) -> Calibration:
+) -> tuple[Calibration, Conflict | None]:
+    """The stored calibration, and why it is not active although that was asked for."""
     async with local(many=True) as session:
         upscaler = session.service.upscaler(config.upscaler)
         await learn(upscaler)
@@ -305,5 +328,8 @@ async def _run(
         for item in pairs.skipped:
             typer.echo(f"skipped {item['name']}: {item['reason']}", err=True)
         if config.activate:
-            await session.calibrations.store.activate(calibration.id)
-        return calibration
+            try:
+                await session.calibrations.activate(calibration, force=config.force)
+            except Conflict as refusal:
+                return calibration, refusal
+        return calibration, None

@@ -14,6 +14,7 @@ import typer
 from pydantic import ValidationError
 
 from app.calibration import file
+from app.calibration.change import Changes
 from app.calibration.derive import derive
 from app.calibration.guarantee import GuaranteeSettings
 from app.calibration.insight import COMMON_ALPHAS, classes_of, groups_of
@@ -30,6 +31,10 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Id = Annotated[str, typer.Argument(help="Id of a calibration.")]
 GuaranteeOption = Annotated[
     str, typer.Option(help="What is promised: expectation or high_probability.")
+]
+ActivateOption = Annotated[bool, typer.Option(help="Serve from it at once.")]
+ForceOption = Annotated[
+    bool, typer.Option("--force", help="Activate it also if it would serve worse.")
 ]
 DeltaOption = Annotated[
     float, typer.Option(help="δ: the promise holds with probability 1 − δ (high_probability).")
@@ -105,7 +110,8 @@ def derive_(
     method: MethodOption = "hoeffding_bentkus",
     bound: Annotated[float | None, typer.Option(min=0, help="c: larger errors count as c.")] = None,
     name: Annotated[str | None, typer.Option(help="Default: the name of the old one.")] = None,
-    activate: Annotated[bool, typer.Option(help="Serve from it at once.")] = False,
+    activate: ActivateOption = False,
+    force: ForceOption = False,
     server: ServerOption = None,
     key_env: KeyOption = KEY_VARIABLE,
     as_json: Json = False,
@@ -137,15 +143,17 @@ def derive_(
                 bound=bound,
                 created_by="local",
                 name=name,
+                to_activate=activate,
+                force=force,
             )
             if activate:
-                await session.stores.calibrations.activate(made.id)
+                await session.calibrations.activate(made, force=force)
             return made
 
     if server is None:
         typer.echo(summary(asyncio.run(run()), active=activate, as_json=as_json))
         return
-    asked: dict[str, Any] = {"activate": activate, "name": name}
+    asked: dict[str, Any] = {"activate": activate, "force": force, "name": name}
     if settings is not None:
         asked["guarantee"] = settings.model_dump()
     if bound is not None:
@@ -157,11 +165,12 @@ def derive_(
 @app.command()
 def activate(
     calibration: Id,
+    force: ForceOption = False,
     server: ServerOption = None,
     key_env: KeyOption = KEY_VARIABLE,
     as_json: Json = False,
 ) -> None:
-    """Serve from this calibration; the answer names the one it replaces."""
+    """Serve from this calibration; the answer names the one it replaces, and what that changes."""
 
     async def run() -> dict[str, Any]:
         async with local() as session:
@@ -169,21 +178,25 @@ def activate(
             upscaler = session.upscalers.get(found.manifest.upscaler)
             if upscaler is not None:  # one of a server that shares the store is checked there
                 guard(found.pipeline, upscaler)
-            activation = await session.stores.calibrations.activate(calibration)
+            activation, changes = await session.calibrations.activate(found, force=force)
             return {
-                "upscaler": activation.upscaler,
-                "calibration": activation.calibration,
-                "previous": activation.previous,
+                **activation._asdict(),
                 "at": activation.at.isoformat(),
+                "changes": changes.model_dump(),
             }
 
     if server is None:
         done = asyncio.run(run())
     else:
         with remote(server, key_env) as service:
-            done = service.activate(calibration)
+            done = service.activate(calibration, **({"force": True} if force else {}))
+    if as_json:
+        typer.echo(json.dumps(done))
+        return
     replaced = f", replaced {done['previous']}" if done["previous"] else ""
-    typer.echo(json.dumps(done) if as_json else f"{done['calibration']} is active{replaced}")
+    typer.echo(f"{done['calibration']} is active{replaced}")
+    if "changes" in done:  # an older server does not say
+        typer.echo(f"  {Changes.model_validate(done['changes'])}")
 
 
 @app.command()
@@ -209,7 +222,8 @@ def export(
 @app.command("import")
 def import_(
     path: Annotated[Path, typer.Argument(help="A file that was exported.")],
-    activate: Annotated[bool, typer.Option(help="Serve from it at once.")] = False,
+    activate: ActivateOption = False,
+    force: ForceOption = False,
     server: ServerOption = None,
     key_env: KeyOption = KEY_VARIABLE,
 ) -> None:
@@ -218,7 +232,7 @@ def import_(
     calibration = file.load(data)
     if server is not None:
         with remote(server, key_env) as service:
-            typer.echo(service.import_file(data, activate=activate)["id"])
+            typer.echo(service.import_file(data, activate=activate, force=force)["id"])
         return
 
     async def run() -> None:
@@ -226,6 +240,8 @@ def import_(
             upscaler = session.upscalers.get(calibration.manifest.upscaler)
             if activate and upscaler is not None:
                 guard(calibration.pipeline, upscaler)
+            if activate:
+                await session.calibrations.changes(calibration, force=force)
             await session.calibrations.add(calibration, activate=activate)
 
     asyncio.run(run())

@@ -208,9 +208,11 @@ class TestExtend:
 
     def test_activate(self, fresh, calibration):
         """It can be activated at its end."""
-        first = fresh.create(truth_files(2), activate=True)
+        first = fresh.create(truth_files(2), activate=True, force=True)
         longer = fresh.made(
-            fresh.post_files(truth_files(1, first=5), f"/{first['id']}/pairs", activate="true")
+            fresh.post_files(
+                truth_files(1, first=5), f"/{first['id']}/pairs", activate="true", force="true"
+            )
         )
         assert longer["state"] == "active"
 
@@ -267,7 +269,7 @@ class TestFiles:
             "POST",
             "/import",
             files={"file": ("a", exported(admin, made["id"]))},
-            params={"activate": True},
+            params={"activate": True, "force": True},
         )
         assert response.json()["state"] == "active"
         missing = fresh.send("POST", "/import", files={"other": ("a", b"x")})
@@ -310,7 +312,7 @@ class TestActivation:
         """The next request is served from it; the answer names the way back."""
         made = fresh.create(truth_files(3))
         assert post(fresh.client).json()["calibration"] == calibration.id
-        done = fresh.send("POST", f"/{made['id']}/activate").json()
+        done = fresh.send("POST", f"/{made['id']}/activate", json={"force": True}).json()
         assert (done["calibration"], done["previous"]) == (made["id"], calibration.id)
         assert done["upscaler"] == "fake"
         assert post(fresh.client).json()["calibration"] == made["id"]

@@ -78,7 +78,7 @@ class TestUploads:
     def test_activate(self, start):
         """`activate` makes it the active one, and requests are served from it."""
         admin = Admin(start(calibrations=()))
-        made = admin.create(truth_files(COUNT), activate=True, name="mine")
+        made = admin.create(truth_files(COUNT), activate=True, force=True, name="mine")
         assert (made["state"], made["name"]) == ("active", "mine")
         (row,) = admin.get()
         assert (row["id"], row["active"]) == (made["id"], True)

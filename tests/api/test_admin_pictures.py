@@ -100,7 +100,7 @@ class TestDetail:
     def test_previous(self, admin, made):
         """The list names the calibration that an active one has replaced."""
         (was,) = [row["id"] for row in admin.get() if row["active"]]
-        admin.send("POST", f"/{made['id']}/activate")
+        admin.send("POST", f"/{made['id']}/activate", json={"force": True})
         rows = {row["id"]: row for row in admin.get()}
         admin.send("POST", f"/{was}/activate")
         assert (rows[made["id"]]["active"], rows[made["id"]]["previous"]) == (True, was)

@@ -20,7 +20,7 @@ def fresh(start) -> Admin:
 def test_who_did_what(fresh, calibration):
     """Every change is kept with its key, the newest first, page by page; reading is not."""
     made = fresh.create(truth_files(3))
-    fresh.send("POST", f"/{made['id']}/activate")
+    fresh.send("POST", f"/{made['id']}/activate", json={"force": True})
     fresh.send("POST", f"/{calibration.id}/activate")
     smaller = fresh.send("DELETE", f"/{made['id']}/pairs/000").json()
     fresh.send("DELETE", f"/{smaller['id']}")

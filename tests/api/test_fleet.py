@@ -15,6 +15,7 @@ from tests.waiting import block_until
 pytestmark = [pytest.mark.servers, pytest.mark.slow]
 
 PAIRS, SAMPLES, SLOTS = 12, 4, 2
+FORCE = {"force": True}  # so few pairs trust nothing at the default α
 
 
 def recalibrate(client: httpx.Client, count: int, first: int = 0) -> str:
@@ -46,7 +47,7 @@ def test_recalibrate_kill_activate_and_roll_back(tmp_path, redis_url):
         workers = [fleet.worker(), fleet.worker()]
         first, second = fleet.gateway(), fleet.gateway()
         old = finished(first, recalibrate(first, 3, first=40))["result"]
-        first.post(f"{old}/activate").raise_for_status()
+        first.post(f"{old}/activate", json=FORCE).raise_for_status()
         assert f"{BASE}/{served_by(second)}" == old
 
         before = len(fleet.samples())
@@ -66,10 +67,10 @@ def test_recalibrate_kill_activate_and_roll_back(tmp_path, redis_url):
         assert asked <= sum(times.values()) <= asked + (SLOTS + 2) * SAMPLES
 
         new = ended["result"]
-        done = first.post(f"{new}/activate").json()
+        done = first.post(f"{new}/activate", json=FORCE).json()
         assert f"{BASE}/{done['previous']}" == old
         assert f"{BASE}/{served_by(second)}" == new
-        back = second.post(f"{BASE}/{done['previous']}/activate").json()
+        back = second.post(f"{BASE}/{done['previous']}/activate", json=FORCE).json()
         assert f"{BASE}/{back['previous']}" == new
         assert f"{BASE}/{served_by(first)}" == old
         assert len(first.get(BASE).json()) == 2

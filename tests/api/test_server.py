@@ -29,7 +29,7 @@ PROGRAM = [sys.executable, "-m", "app"]
 def environment(folder, **settings):
     """The environment of the program: nothing of ours but a data folder, and no compiler."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith("TRUSTSCALE_")}
-    ours = {"TRUSTSCALE_DATA_DIR": str(folder), "TRUSTSCALE_COMPILED": "off"}
+    ours = {"TRUSTSCALE_DATA_DIR": str(folder)}
     return {**kept, **ours, **settings}
 
 
@@ -61,8 +61,8 @@ def data(tmp_path_factory):
     root = tmp_path_factory.mktemp("server")
     truths(root / "photos", 20, side=64)
     subprocess.run(
-        [*PROGRAM, "calibrate", str(root / "photos"), "--samples", "2"],
-        env=environment(root / "data", TRUSTSCALE_COMPILED="off"),
+        [*PROGRAM, "calibrate", str(root / "photos"), "--samples", "2", "--activate"],
+        env=environment(root / "data"),
         check=True,
         capture_output=True,
         timeout=300,

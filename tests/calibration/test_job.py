@@ -209,7 +209,7 @@ class TestReduce:
 
     async def test_ended_job_cannot_activate(self, stores, handler, upscaler):
         """A job activates what it makes, unless it was cancelled or has ended meanwhile."""
-        job = await submitted(stores, upscaler, activate=True)
+        job = await submitted(stores, upscaler, activate=True, force=True)
         await measured(stores, handler, job)
         await handler.reduce(job, JobContext(job.id, stores.jobs))
         made = await handler.calibrations.active_id("fake")

@@ -89,7 +89,7 @@ def run(place, monkeypatch, capsys):
 def calibrated(run, place):
     """The id of an active calibration of 20 pairs."""
     truths(place / "truths", 20)
-    outcome = run("calibrate", "truths", "--samples", 4, "--json")
+    outcome = run("calibrate", "truths", "--samples", 4, "--activate", "--json")
     assert outcome.code == 0, outcome.err
     return outcome.json["id"]
 

@@ -20,6 +20,7 @@ class TestCalibrate:
             "photos",
             *("--samples", 4, "--name", "mine", "--alpha", 0.3, "--noise", 2, "--note", "a note"),
             *("--attributions", "names.txt", "--export", "mine.calibration", "--json"),
+            "--activate",
         )
         assert (outcome.code, outcome.err) == (0, "")
         shown = outcome.json
@@ -36,17 +37,29 @@ class TestCalibrate:
     def test_text(self, run, place):
         """Without --json a person reads it."""
         truths(place / "photos", 6)
-        outcome = run("calibrate", "photos", "--samples", 4)
+        outcome = run("calibrate", "photos", "--samples", 4, "--activate", "--force")
         assert outcome.code == 0
         for words in ("(active)", "pairs        6", "fake, ×2", "threshold"):
             assert words in outcome.out
 
     def test_not_activated(self, run, place):
-        """--no-activate only stores it."""
+        """It is only stored unless more is asked for."""
         truths(place / "photos", 3)
-        made = run("calibrate", "photos", "--samples", 4, "--no-activate", "--json").json
+        made = run("calibrate", "photos", "--samples", 4, "--json").json
         assert made["active"] is False
         assert run("calibrations", "show", made["id"], "--json").json["active"] is False
+
+    def test_worse_stays_inactive(self, run, place, calibrated):
+        """Four pairs do not take the place of twenty by chance: stored, both figures said."""
+        truths(place / "photos", 4)
+        outcome = run("calibrate", "photos", "--samples", 4, "--activate", "--json")
+        assert (outcome.code, outcome.json["active"]) == (1, False)
+        for words in (outcome.json["id"], "smallest α 0.0", "→ 0.0%", "force"):
+            assert words in outcome.err
+        assert run("calibrations", "show", calibrated, "--json").json["active"]
+        run("calibrations", "activate", outcome.json["id"]).check_error(1, "→ 0.0%", "force")
+        done = run("calibrate", "photos", "--samples", 4, "--activate", "--force", "--json")
+        assert (done.code, done.json["active"]) == (0, True)
 
     def test_an_interrupted_run_continues(self, run, place, upscaler):
         """What was measured before a failure is not generated again."""
@@ -135,9 +148,9 @@ class TestCalibrations:
     def test_activate(self, run, place, calibrated):
         """The answer names the one that is replaced."""
         truths(place / "more", 3)
-        arguments = ("--samples", 4, "--seed", 1, "--no-activate", "--json")
+        arguments = ("--samples", 4, "--seed", 1, "--json")
         other = run("calibrate", "more", *arguments).json["id"]
-        done = run("calibrations", "activate", other, "--json").json
+        done = run("calibrations", "activate", other, "--force", "--json").json
         assert (done["calibration"], done["previous"]) == (other, calibrated)
         assert f"replaced {other}" in run("calibrations", "activate", calibrated).out
 

@@ -95,7 +95,7 @@ class TestDerive:
 class TestUpscale:
     def test_of_a_group(self, run, place, photos):
         """--group names the curve; another name is an error that lists the groups."""
-        run(*MAKE, "--group-by", "folder")
+        run(*MAKE, "--group-by", "folder", "--activate", "--force")
         (place / "bird.png").write_bytes(encoded(photo(50, 24, 24)))
         outcome = run("upscale", "bird.png", "--alpha", 0.6, "--group", "day", "--json")
         assert outcome.code == 0, outcome.err

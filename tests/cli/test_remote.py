@@ -23,6 +23,8 @@ from tests.api.gateway import ADMIN_KEY
 from tests.factories import encoded, photo, truths
 from tests.servers import free_port
 
+FORCED = ("--activate", "--force")  # so few pairs trust nothing at the default α
+
 
 class TestCalibrate:
     def test_as_locally(self, at, run, place):
@@ -38,6 +40,16 @@ class TestCalibrate:
         }
         assert (place / "there.calibration").stat().st_size > 0
         assert there.err.startswith("job-")
+
+    def test_worse_stays_inactive(self, at, place):
+        """As locally: stored there, inactive, both figures said, and the code of a failure."""
+        truths(place / "photos", 3)
+        outcome = at("calibrate", "photos", "--samples", 4, "--activate", "--json")
+        assert (outcome.code, outcome.json["active"]) == (1, False)
+        assert "smallest α" in outcome.err
+        assert "force" in outcome.err
+        forced = at("calibrate", "photos", "--samples", 4, *FORCED, "--json")
+        assert (forced.code, forced.json["active"]) == (0, True)
 
     def test_groups_and_guarantee(self, at, place):
         """Groups travel beside the files; another guarantee is derived there."""
@@ -60,7 +72,7 @@ class TestCalibrate:
     def test_text(self, at, place):
         """A person reads the same summary as from a local run."""
         truths(place / "photos", 3)
-        outcome = at("calibrate", "photos", "--samples", 4, "--no-activate")
+        outcome = at("calibrate", "photos", "--samples", 4)
         assert outcome.code == 0
         for words in ("pairs        3", "fake, ×2", "threshold"):
             assert words in outcome.out
@@ -222,7 +234,7 @@ class TestCalibrations:
         """Ids of two calibrations; the second is active."""
         truths(place / "photos", 3)
         first, second = (
-            at("calibrate", "photos", "--samples", 4, "--seed", seed, "--json").json["id"]
+            at("calibrate", "photos", *FORCED, "--samples", 4, "--seed", seed, "--json").json["id"]
             for seed in (1, 2)
         )
         return first, second
@@ -236,7 +248,7 @@ class TestCalibrations:
     def test_show(self, at, run, two, place):
         """The same text and the same JSON as of a local copy."""
         assert at("calibrations", "export", two[1], "a.calibration").code == 0
-        assert run("calibrations", "import", "a.calibration", "--activate").code == 0
+        assert run("calibrations", "import", "a.calibration", *FORCED).code == 0
         for form in ([], ["--json"]):
             there, here = (
                 command("calibrations", "show", two[1], *form).out for command in (at, run)
@@ -245,9 +257,9 @@ class TestCalibrations:
 
     def test_activate(self, at, two):
         """And back again."""
-        done = at("calibrations", "activate", two[0], "--json").json
+        done = at("calibrations", "activate", two[0], "--force", "--json").json
         assert (done["calibration"], done["previous"]) == two
-        assert f"replaced {two[0]}" in at("calibrations", "activate", two[1]).out
+        assert f"replaced {two[0]}" in at("calibrations", "activate", two[1], "--force").out
 
     def test_import(self, at, run, two, place):
         """A file from here is stored there."""
@@ -255,7 +267,7 @@ class TestCalibrations:
         made = run(
             "calibrate", "others", "--samples", 4, "--export", "b.calibration", "--json"
         ).json
-        outcome = at("calibrations", "import", "b.calibration", "--activate")
+        outcome = at("calibrations", "import", "b.calibration", *FORCED)
         assert outcome.out == f"{made['id']}\n"
         assert at("calibrations", "show", made["id"], "--json").json["active"]
         (place / "no.calibration").write_bytes(b"text")

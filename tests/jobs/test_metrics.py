@@ -169,7 +169,6 @@ def test_the_program(redis_url, tmp_path):
         "TRUSTSCALE_STORE": redis_url,
         "TRUSTSCALE_QUEUE": redis_url,
         "TRUSTSCALE_DATA_DIR": str(tmp_path / "data"),
-        "TRUSTSCALE_COMPILED": "off",
     }
     command = [sys.executable, "-m", "app", "jobs", "--metrics-port", str(port)]
     with (

@@ -347,7 +347,7 @@ class TestLearn:
         await calibrations.add(calibration, activate=False)
         admin = CalibrationAdmin({"fake": upscaler}, "fake", calibrations, stores, None)
         if action == "activate":
-            await admin.activate(calibration)
+            await admin.activate(calibration, force=True)
         elif action == "create":
             with pytest.raises(BadPairs):  # none were sent
                 await admin.create(CalibrationConfig(), [], created_by="key 12345678")

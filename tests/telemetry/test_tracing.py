@@ -223,7 +223,6 @@ def test_a_stopped_program_loses_no_span(tmp_path):
         env = {
             "TRUSTSCALE_DATA_DIR": str(tmp_path / "data"),
             "TRUSTSCALE_OTLP_ENDPOINT": collector.url,
-            "TRUSTSCALE_COMPILED": "off",
             "OTEL_BSP_SCHEDULE_DELAY": "600000",
         }
         code = (

@@ -73,7 +73,6 @@ def serving(
     env = {
         "TRUSTSCALE_DATA_DIR": str(folder / "data"),
         "TRUSTSCALE_ADMIN_KEYS": ADMIN_KEY,
-        "TRUSTSCALE_COMPILED": "off",
         **(settings or {}),
     }
     program = [sys.executable, *command, str(port)]

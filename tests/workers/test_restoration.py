@@ -113,7 +113,7 @@ class TestDDColor:
             )
             with TestClient(create_gateway(settings), raise_server_exceptions=False) as client:
                 made = Admin(client).create(
-                    truth_files(2), samples=2, degradation={"grey": True}, activate=True
+                    truth_files(2), samples=2, degradation={"grey": True}, activate=True, force=True
                 )
                 assert (made["n"], made["pipeline"]["scale"]) == (2, 1)
                 response = post(client, encoded(grey(photo(9, 48, 48))), alpha=1.5)

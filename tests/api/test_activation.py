@@ -1,0 +1,120 @@
+"""What would serve worse becomes active only when somebody insists, whichever way it comes."""
+
+from __future__ import annotations
+
+import pytest
+
+from app.calibration import file
+from app.calibration.change import Changes
+from app.calibration.guarantee import GuaranteeSettings
+from tests.api.admin import Admin, truth_files
+from tests.api.gateway import check_problem
+from tests.factories import calibration_of, changed
+
+
+@pytest.fixture
+def fresh(start) -> Admin:
+    """A gateway of its own, with the session's calibration of thirty pairs active."""
+    return Admin(start())
+
+
+@pytest.fixture
+async def few(upscaler):
+    """Three pairs: a smallest α of at least 1/4, above the default α."""
+    return (await calibration_of(upscaler, 3)).for_upscaler("fake")
+
+
+def check_refused(response, calibration, active):
+    """A conflict with the figures of both."""
+    problem = check_problem(response, "conflict")
+    changes = problem["changes"]
+    assert changes["min_alpha"]["before"] == active.curve.min_alpha < 0.1
+    assert changes["min_alpha"]["after"] > 0.1
+    area = changes["trusted_area"]
+    assert area["before"] == pytest.approx(trusted(active))
+    assert (area["before"] > 0, area["after"]) == (True, 0)
+    assert calibration in problem["detail"]
+    assert "force" in problem["detail"]
+
+
+def trusted(calibration):
+    """The mean trusted area at the default α."""
+    return calibration.mean_trusted_fraction(calibration.curve.threshold(0.1))
+
+
+def test_activate(fresh, calibration):
+    """409 with both smallest α and both trusted areas; with force the answer tells them."""
+    made = fresh.create(truth_files(3))["id"]
+    check_refused(fresh.send("POST", f"/{made}/activate"), made, calibration)
+    unforced = fresh.send("POST", f"/{made}/activate", json={"force": False})
+    check_refused(unforced, made, calibration)
+    assert fresh.get(f"/{calibration.id}")["state"] == "active"
+    done = fresh.send("POST", f"/{made}/activate", json={"force": True}).json()
+    assert done["calibration"] == made
+    assert done["changes"]["alpha"] == 0.1
+    assert done["changes"]["default_alpha"] == {"before": 0.1, "after": 0.1}
+    assert done["changes"]["trusted_area"]["after"] == 0
+    # A better one needs no force, and the active one none either, however bad it is.
+    assert fresh.send("POST", f"/{made}/activate").status_code == 200
+    back = fresh.send("POST", f"/{calibration.id}/activate").json()
+    assert back["changes"]["trusted_area"] == {"before": 0, "after": trusted(calibration)}
+
+
+def test_a_misspelt_force(fresh):
+    """Unknown fields are refused."""
+    made = fresh.create(truth_files(3))["id"]
+    refused = fresh.send("POST", f"/{made}/activate", json={"forced": True})
+    check_problem(refused, "bad-request")
+
+
+def test_a_job(fresh, calibration):
+    """A job does its work, and leaves a worse calibration inactive."""
+    made = fresh.create(truth_files(3), activate=True)
+    assert made["state"] == "ready"
+    assert fresh.get(f"/{calibration.id}")["state"] == "active"
+    extended = fresh.post_files(truth_files(1, first=9), f"/{made['id']}/pairs", activate="true")
+    assert fresh.made(extended)["state"] == "ready"
+
+
+def test_an_import(fresh, calibration, few):
+    """Refused before anything is stored."""
+    data = file.dump(few)
+    refused = fresh.send("POST", "/import", content=data, params={"activate": True})
+    check_refused(refused, few.id, calibration)
+    assert [row["id"] for row in fresh.get()] == [calibration.id]
+    params = {"activate": True, "force": True}
+    assert fresh.send("POST", "/import", content=data, params=params).json()["state"] == "active"
+
+
+def test_a_derivation(fresh, calibration):
+    """Refused before anything is stored."""
+    asked = {"guarantee": {"kind": "high_probability", "delta": 1e-9}, "activate": True}
+    check_problem(fresh.send("POST", f"/{calibration.id}/derive", json=asked), "conflict")
+    assert [row["id"] for row in fresh.get()] == [calibration.id]
+    asked["force"] = True
+    made = fresh.send("POST", f"/{calibration.id}/derive", json=asked).json()
+    assert made["state"] == "active"
+
+
+def test_the_first_one(start):
+    """Also where nothing was served before: what trusts nothing at its own default α is worse."""
+    admin = Admin(start(calibrations=()))
+    made = admin.create(truth_files(3))["id"]
+    problem = check_problem(admin.send("POST", f"/{made}/activate"), "conflict")
+    assert problem["changes"]["trusted_area"] == {"before": None, "after": 0}
+
+
+def test_a_far_smaller_area(calibration):
+    """At the same promise, less than half of the trusted area is worse; a little less is not."""
+    strict = calibration.with_pairs(
+        calibration.measured_pairs(),
+        created_by="test",
+        guarantee=GuaranteeSettings(kind="high_probability", delta=0.5),
+    )
+    for alpha in (0.1, 0.15, 0.2, 0.3, 0.5):
+        one, other = (changed(it, default_alpha=alpha) for it in (strict, calibration))
+        changes = Changes.of(one, other)
+        area = changes.trusted_area
+        is_far = area.after < area.before / 2
+        assert changes.is_worse == (is_far or changes.min_alpha.after > alpha)
+        assert not Changes.of(other, one).is_worse
