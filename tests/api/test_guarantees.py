@@ -197,11 +197,11 @@ class TestAdmin:
         """What is stored is in the audit log, also when its activation fails after all."""
         admin = Admin(start())
 
-        async def away(*_):
+        async def away(*_, **__):
             raise StoreUnavailable("Away.")
 
         monkeypatch.setattr(CalibrationAdmin, "activate", away)
-        asked = {"guarantee": LIKELY, "activate": True}
+        asked = {"guarantee": LIKELY, "activate": True, "force": True}
         assert admin.send("POST", f"/{calibration.id}/derive", json=asked).status_code >= 500
         headers = {"Authorization": f"Bearer {ADMIN_KEY}"}
         (entry,) = admin.client.get("/v1/admin/audit", headers=headers).json()

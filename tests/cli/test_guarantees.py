@@ -11,27 +11,28 @@ from tests.factories import encoded, photo
 
 @pytest.fixture
 def photos(place):
-    """Six truths in two folders, and a table that groups them otherwise."""
+    """Six truths beside a table that groups them; `folders` groups the same otherwise."""
     folder = place / "photos"
     rows = ["file,camera"]
     for k in range(6):
-        path = folder / ("day" if k < 4 else "night") / f"{k}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(encoded(photo(k, 48, 48)))
-        (folder / path.name).write_bytes(encoded(photo(k, 48, 48)))
+        path = place / "folders" / ("day" if k < 4 else "night") / f"{k}.png"
+        for each in (path, folder / path.name):
+            each.parent.mkdir(parents=True, exist_ok=True)
+            each.write_bytes(encoded(photo(k, 48, 48)))
         rows.append(f"{path.name},{'old' if k % 2 else 'new'}")
     (folder / "manifest.csv").write_text("\n".join(rows), "utf-8")
     return folder
 
 
 MAKE = ("calibrate", "photos", "--samples", 4)
+BY_FOLDER = ("calibrate", "folders", "--group-by", "folder", "--samples", 4)
 LIKELY = ("--guarantee", "high_probability", "--delta", 0.3, "--method", "wsr")
 
 
 class TestCalibrate:
     def test_by_folder(self, run, photos):
         """Folders are groups with curves of their own, under the guarantee that was chosen."""
-        made = run(*MAKE, *LIKELY, "--group-by", "folder", "--json").json
+        made = run(*BY_FOLDER, *LIKELY, "--json").json
         assert made["guarantee"] == {"kind": "high_probability", "delta": 0.3, "method": "wsr"}
         assert [(row["group"], row["n"]) for row in made["groups"]] == [("day", 4), ("night", 2)]
         night = run("calibrations", "show", made["id"], "--group", "night", "--json").json
@@ -95,7 +96,7 @@ class TestDerive:
 class TestUpscale:
     def test_of_a_group(self, run, place, photos):
         """--group names the curve; another name is an error that lists the groups."""
-        run(*MAKE, "--group-by", "folder", "--activate", "--force")
+        run(*BY_FOLDER, "--activate", "--force")
         (place / "bird.png").write_bytes(encoded(photo(50, 24, 24)))
         outcome = run("upscale", "bird.png", "--alpha", 0.6, "--group", "day", "--json")
         assert outcome.code == 0, outcome.err

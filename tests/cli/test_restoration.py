@@ -32,7 +32,7 @@ class TestTasks:
     def test_from_photographs_to_a_mask(self, run, place, arguments, recorded):
         """The damage is recorded, and an image of the size of the input comes out."""
         truths(place / "photos", 20)
-        made = run("calibrate", "photos", "--samples", 4, *arguments, "--json")
+        made = run("calibrate", "photos", "--samples", 4, *arguments, "--activate", "--json")
         assert made.code == 0, made.err
         assert made.json["pipeline"]["scale"] == 1
         assert made.json["degradation"][recorded[0]] == recorded[1]
@@ -58,7 +58,7 @@ class TestSyntheticLabels:
     def test_without_people(self, run, place):
         """A semantic calibration is made, and every answer names the synthetic annotator."""
         truths(place / "photos", 20)
-        arguments = ("--samples", 4, "--metric", "semantic", "--labels", "synthetic")
+        arguments = ("--samples", 4, "--metric", "semantic", "--labels", "synthetic", "--activate")
         made = run("calibrate", "photos", *arguments, "--json")
         assert made.code == 0, made.err
         assert made.json["pipeline"]["fidelity"]["annotator"]["synthetic"] is True

@@ -34,7 +34,7 @@ function check(fact: boolean, what: unknown): asserts fact {
 }
 
 const created = await client.POST("/v1/admin/calibrations", {
-  body: { archive: upload(archive), config: JSON.stringify({ samples: 4 }) },
+  body: { archive: upload(archive), config: JSON.stringify({ samples: 4, default_alpha: 0.3 }) },
   bodySerializer: form,
 });
 const job = await ended(created.data!);
