@@ -153,7 +153,9 @@ def derive_(
     if server is None:
         typer.echo(summary(asyncio.run(run()), active=activate, as_json=as_json))
         return
-    asked: dict[str, Any] = {"activate": activate, "force": force, "name": name}
+    asked: dict[str, Any] = {"activate": activate, "name": name}
+    if force:
+        asked["force"] = True
     if settings is not None:
         asked["guarantee"] = settings.model_dump()
     if bound is not None:
