@@ -7,6 +7,8 @@ from typing import Any, Final
 from fastapi.routing import APIRoute
 
 from app.calibration.config import CalibrationConfig
+from app.images.degrade import Degradation
+from app.sampling.pipeline import Pipeline
 
 BINARY: Final = {"type": "string", "format": "binary"}
 
@@ -22,15 +24,21 @@ CONFIG: Final = {
 
 def finished(document: dict[str, Any]) -> dict[str, Any]:
     """The document of FastAPI with what generators of clients need."""
-    config = CalibrationConfig.model_json_schema(ref_template=f"{_SCHEMAS}{{model}}")
-    inner = config.pop("$defs", {})
     schemas = document["components"]["schemas"]
-    schemas |= {CalibrationConfig.__name__: config} | {
-        name: schema for name, schema in inner.items() if name not in schemas
-    }
+    # What is new and not used is left out of some; their schema says what can be there.
+    for model in (CalibrationConfig, Pipeline, Degradation):
+        schema = model.model_json_schema(ref_template=f"{_SCHEMAS}{{model}}")
+        inner = schema.pop("$defs", {})
+        schemas |= {name: one for name, one in inner.items() if _is_bare(schemas.get(name))}
+        schemas[model.__name__] = schema
     document["components"]["schemas"] = dict(sorted(schemas.items()))
     found: dict[str, Any] = _with_binary(document)
     return found
+
+
+def _is_bare(schema: dict[str, Any] | None) -> bool:
+    """Whether nothing is known of an object but that it is one."""
+    return schema is None or ("properties" not in schema and "enum" not in schema)
 
 
 def operation_id(route: APIRoute) -> str:

@@ -119,7 +119,7 @@ class Group(BaseModel):
     min_alpha: float
 
 
-class InputClass(BaseModel):
+class CalibratedClass(BaseModel):
     """A class of uploads with a curve of its own."""
 
     name: str
@@ -164,7 +164,7 @@ class CalibrationDetail(BaseModel):
     guarantee: GuaranteeFacts
     groups: list[Group]
     pictures: bool = Field(description="Whether any pictures of its pairs are kept.")
-    classes: list[InputClass]
+    classes: list[CalibratedClass]
     leakage: Leakage | None = None
 
 

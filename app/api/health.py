@@ -23,7 +23,7 @@ ANSWER_WITHIN_S = 5.0
 router = APIRouter(tags=["health"])
 
 
-class Component(BaseModel):
+class ServicePart(BaseModel):
     """Whether a part can serve; of an upscaler, with which calibration."""
 
     ready: bool
@@ -37,7 +37,7 @@ class Readiness(BaseModel):
     """Ready if all components are."""
 
     ready: bool
-    components: dict[str, Component]
+    components: dict[str, ServicePart]
 
 
 @router.get("/healthz", response_class=PlainTextResponse)
@@ -72,40 +72,40 @@ async def get_metrics(state: StateDep) -> Response:
     return Response(state.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
 
-async def _in_time(answer: Coroutine[Any, Any, Component]) -> Component:
+async def _in_time(answer: Coroutine[Any, Any, ServicePart]) -> ServicePart:
     """What a component says, or that it says nothing; whoever asks waits no longer than that."""
     try:
         async with asyncio.timeout(ANSWER_WITHIN_S):
             return await answer
     except TimeoutError:
-        return Component(ready=False, detail=f"no answer within {ANSWER_WITHIN_S:g} seconds")
+        return ServicePart(ready=False, detail=f"no answer within {ANSWER_WITHIN_S:g} seconds")
 
 
-async def _store(state: State) -> Component:
+async def _store(state: State) -> ServicePart:
     try:
         await state.stores.check()
     except TrustscaleError as error:
-        return Component(ready=False, detail=error.detail)
-    return Component(ready=True)
+        return ServicePart(ready=False, detail=error.detail)
+    return ServicePart(ready=True)
 
 
-async def _jobs(state: State) -> Component:
+async def _jobs(state: State) -> ServicePart:
     if state.worker is not None and state.worker.done():
-        return Component(ready=False, detail="the job worker has stopped")
+        return ServicePart(ready=False, detail="the job worker has stopped")
     try:
         await state.queue.check()
     except TrustscaleError as error:
-        return Component(ready=False, detail=error.detail)
-    return Component(ready=True)
+        return ServicePart(ready=False, detail=error.detail)
+    return ServicePart(ready=True)
 
 
-async def _upscaler(state: State, upscaler: Upscaler) -> Component:
+async def _upscaler(state: State, upscaler: Upscaler) -> ServicePart:
     """Ready if it can be reached and its active calibration, if any, belongs to it."""
     try:
         await upscaler.check()
         active = await state.calibrations.active_id(upscaler.name)
         if active is None:
-            return Component(ready=True, calibration=None, detail="no active calibration")
+            return ServicePart(ready=True, calibration=None, detail="no active calibration")
         calibration = await state.calibrations.get(active)
         found = differences(
             calibration.pipeline, upscaler, calibration.manifest.provenance.settings
@@ -113,12 +113,12 @@ async def _upscaler(state: State, upscaler: Upscaler) -> Component:
         watch = state.service.canaries
         canary = await watch.report(upscaler.name, active) if watch else {}
     except TrustscaleError as error:
-        return Component(ready=False, detail=error.detail)
+        return ServicePart(ready=False, detail=error.detail)
     if found:
-        return Component(
+        return ServicePart(
             ready=False,
             calibration=active,
             detail="calibration-mismatch",
             differences=[Difference(**one) for one in found],
         )
-    return Component(**{"ready": True, "calibration": active, **canary})
+    return ServicePart(**{"ready": True, "calibration": active, **canary})

@@ -9,7 +9,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from app.api.deps import ClientDep, StateDep
-from app.api.documents import GuaranteeFacts, InputClass
+from app.api.documents import CalibratedClass, GuaranteeFacts
 from app.api.problems import problem_responses
 from app.calibration.insight import classes_of, thresholds
 from app.errors import UpscalerUnavailable
@@ -40,7 +40,7 @@ class UpscalerOut(BaseModel):
     calibration: str | None
     guarantee: GuaranteeFacts | None = Field(description="Of the active calibration.")
     groups: dict[str, int] = Field(description="Its groups, with the number of pairs of each.")
-    classes: list[InputClass] = Field(
+    classes: list[CalibratedClass] = Field(
         description="The classes of uploads that it covers, each with a curve of its own."
     )
     default: bool
@@ -73,7 +73,7 @@ async def list_upscalers(state: StateDep, _: ClientDep) -> list[UpscalerOut]:
                 calibration=active,
                 guarantee=GuaranteeFacts(**calibration.guarantee.facts()) if calibration else None,
                 groups=dict(calibration.groups) if calibration else {},
-                classes=[InputClass(**row) for row in classes],
+                classes=[CalibratedClass(**row) for row in classes],
                 default=upscaler.name == state.service.default,
                 default_alpha=calibration.manifest.default_alpha if calibration else None,
                 min_alpha=calibration.curve.min_alpha if calibration else None,
