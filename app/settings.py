@@ -220,6 +220,10 @@ class Settings(BaseSettings):
         """Name of the upscaler that answers when a request names none."""
         return self.default_upscaler or self.upscalers[0].name
 
+    def price_per_call(self, name: str) -> float | None:
+        """What a call of an upscaler costs, if it was told."""
+        return next((one.price_per_call for one in self.upscalers if one.name == name), None)
+
     @property
     def gateway_runs_jobs(self) -> bool:
         """Whether `trustscale serve` runs jobs, or leaves them to `trustscale jobs`."""

@@ -11,7 +11,7 @@ from fastapi import APIRouter, File, Form, Query, Request, UploadFile
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.api.deps import AdminDep, AdminRoute, StateDep
+from app.api.deps import AdminDep, AdminRoute, State, StateDep
 from app.api.document import CONFIG, body_of, file_response
 from app.api.documents import (
     Activation,
@@ -25,6 +25,7 @@ from app.api.documents import (
     PairDetail,
     PendingCalibration,
     PendingRow,
+    PriceRow,
     WaitingPair,
     detail,
     waiting,
@@ -34,8 +35,9 @@ from app.api.jobs import JobOut, accepted
 from app.api.pair_forms import MAX_FILE_BYTES, config_of, naming_of, uploaded
 from app.api.problems import problem_responses
 from app.calibration import file, pictures
-from app.calibration.insight import checks, coarser, leaked, run_backtest
+from app.calibration.insight import checks, coarser, leaked, price, run_backtest
 from app.calibration.plot import risk_plot
+from app.calibration.record import Calibration
 from app.canary.keep import forget
 from app.errors import BadRequest, Conflict
 from app.monitor.watch import monitored_keys
@@ -255,8 +257,17 @@ async def get_backtest(
     return Backtest(
         splits=splits,
         rows=[BacktestRow(**row._asdict()) for row in rows],
+        price=await asyncio.to_thread(_price, state, calibration),
         checks=Checks.model_validate(await asyncio.to_thread(checks, calibration)),
     )
+
+
+def _price(state: State, calibration: Calibration) -> list[PriceRow]:
+    name = calibration.manifest.upscaler
+    upscaler = state.service.upscalers.get(name)
+    at_once = upscaler.capabilities.samples_per_call if upscaler else 1
+    rows = price(calibration, at_once, state.settings.price_per_call(name))
+    return [PriceRow.model_validate(row) for row in rows]
 
 
 @router.get(

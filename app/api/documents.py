@@ -246,6 +246,22 @@ class Checks(BaseModel):
     dominant_pairs: list[DominantPair]
 
 
+class PriceRow(BaseModel):
+    """What a picture costs at one M, and what is trusted of it at one α.
+
+    seconds: of generation, where they were measured. money: where a price per call is configured.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    samples: int
+    alpha: float
+    trusted_area: float
+    calls: int
+    seconds: float | None
+    money: float | None
+
+
 class Backtest(BaseModel):
     """Realised risk and trusted area over random halvings of the pairs, and checks."""
 
@@ -253,6 +269,7 @@ class Backtest(BaseModel):
 
     splits: int
     rows: list[BacktestRow]
+    price: list[PriceRow] = Field(default_factory=list)
     checks: Checks
 
 

@@ -36,7 +36,8 @@ class UpscalerOut(BaseModel):
     kind: str
     scale: int | None
     fingerprint: str | None
-    samples: int
+    samples: int = Field(description="M: samples, and at most as many calls, that a picture costs.")
+    price_per_call: float | None = Field(description="As configured.")
     calibration: str | None
     guarantee: GuaranteeFacts | None = Field(description="Of the active calibration.")
     groups: dict[str, int] = Field(description="Its groups, with the number of pairs of each.")
@@ -70,6 +71,7 @@ async def list_upscalers(state: StateDep, _: ClientDep) -> list[UpscalerOut]:
                 scale=scale,
                 fingerprint=fingerprint,
                 samples=calibration.pipeline.samples if calibration else default_samples(upscaler),
+                price_per_call=state.settings.price_per_call(upscaler.name),
                 calibration=active,
                 guarantee=GuaranteeFacts(**calibration.guarantee.facts()) if calibration else None,
                 groups=dict(calibration.groups) if calibration else {},

@@ -37,6 +37,9 @@ class CalibrationConfig(BaseModel):
     indecision: IndecisionSettings | None = Field(
         None, description="Default: what suits the upscaler and M."
     )
+    fit_indecision: float = Field(
+        0.0, ge=0, le=0.9, description="Fit σ on this share of the scenes; calibrate on the rest."
+    )
     fidelity: FidelitySettings = FidelitySettings()
     default_alpha: float = Field(0.1, gt=0, allow_inf_nan=False)
     guarantee: GuaranteeSettings = GuaranteeSettings()
@@ -93,6 +96,14 @@ class CalibrationConfig(BaseModel):
             return self.degradation
         plain = pipeline.scale == 1 or needs_label(pipeline.fidelity) or self.input_rule is None
         return Degradation() if plain else USUAL
+
+    @model_validator(mode="after")
+    def _fits_one(self) -> CalibrationConfig:
+        if self.fit_indecision and self.indecision is not None:
+            raise ValueError("fit_indecision makes σ itself: leave indecision out")
+        if self.fit_indecision and needs_label(self.fidelity):
+            raise ValueError("σ cannot be fitted to errors that people mark")
+        return self
 
     @classmethod
     def of(cls, manifest: Manifest, *, activate: bool, force: bool = False) -> CalibrationConfig:

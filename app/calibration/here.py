@@ -163,7 +163,9 @@ async def _watched(
 def run_id(pairs: Sequence[CheckedPair], config: CalibrationConfig, pipeline: Pipeline) -> str:
     """An id that the same pairs under the same settings always get: what a resumed run finds."""
     digest = hashlib.sha256(pipeline.model_dump_json().encode())
-    digest.update(config.model_dump_json(include={"degradation", "seed"}).encode())
+    digest.update(
+        config.model_dump_json(include={"degradation", "seed", "fit_indecision"}).encode()
+    )
     for key in sorted(pair.key for pair in pairs):
         digest.update(key.encode())
     return f"calibrate-{digest.hexdigest()[:24]}"

@@ -32,6 +32,28 @@ def thresholds(calibration: Calibration) -> list[dict[str, float]]:
     return rows
 
 
+def price(
+    calibration: Calibration, samples_per_call: int, price_per_call: float | None
+) -> list[dict[str, float | None]]:
+    """What a picture costs under this calibration, and what is trusted of it, at common α.
+
+    A calibration knows its own M only, and no times.
+    """
+    samples = calibration.pipeline.samples
+    calls = -(-samples // samples_per_call)
+    return [
+        {
+            "samples": samples,
+            "alpha": row["alpha"],
+            "trusted_area": row["trusted_fraction"],
+            "calls": calls,
+            "seconds": None,
+            "money": None if price_per_call is None else calls * price_per_call,
+        }
+        for row in thresholds(calibration)
+    ]
+
+
 def groups_of(calibration: Calibration) -> list[dict[str, Any]]:
     """Each group with its numbers of scenes and pairs and the smallest α that it can serve."""
     parts = {name: calibration.of_group(name) for name in calibration.groups}

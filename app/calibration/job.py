@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from app.calibration import labels, pictures
 from app.calibration.active import Calibrations
 from app.calibration.config import CalibrationConfig
+from app.calibration.fit import DRAWN, SEEN, Fitting, Shares, shares, was_seen
 from app.calibration.groups import grouped
 from app.calibration.manifest import MeasuredPair, PairInfo, Provenance
 from app.calibration.measure import (
@@ -88,6 +89,14 @@ class CalibrationRequest:
         return next(pair for pair in self.pairs if pair["name"] == name)
 
     @property
+    def shares(self) -> Shares:
+        """The pairs that σ is fitted on."""
+        if self.parent is not None or fidelity.needs_label(self.pipeline.fidelity):
+            return Shares()
+        scenes = {pair["name"]: pair.get("scene") or _source(pair) for pair in self.pairs}
+        return shares(scenes, self.config.fit_indecision, self.config.seed)
+
+    @property
     def about(self) -> dict[str, str | None]:
         """What lists show of it."""
         return {
@@ -128,6 +137,7 @@ class CalibrationHandler:
         self.spool = spool
         self.watched = watched
         self.keeps_pictures = keeps_pictures
+        self.fitting = Fitting(spool, self._keep_pictures)
 
     async def units(self, job: Job) -> Sequence[str]:
         """One unit per pair."""
@@ -145,8 +155,12 @@ class CalibrationHandler:
         try:
             pair = await self._load(job.id, request, unit)
             await self._claim_content(job.id, _source(request.pair(unit)), pair, request.parent)
+            if was_seen(request.pipeline.indecision.fit, pair.y_sha256):
+                raise BadPairs("σ was fitted on this photograph", items=[])
             if fidelity.needs_label(request.pipeline.fidelity):
                 return await self._semantic(job.id, request, pair, upscaler, canary)
+            if request.shares.fitted:
+                return await self.fitting.unit(job.id, pair, request, upscaler, canary)
             measurement = await measure_samples(upscaler, pair, request.pipeline, canary=canary)
             await self._keep_pictures(job.id, pair, measurement)
             return _MEASURED + pack(
@@ -164,12 +178,15 @@ class CalibrationHandler:
         measured: list[MeasuredPair] = []
         skipped = [*request.skipped]
         missing = 0
+        waiting: dict[bytes, list[str]] = {SEEN: [], DRAWN: []}
         settled = await labels.frozen(self.spool, job.id)
         async for name, data in context.records():
             if data[:1] == _BAD:
                 skipped.append(json.loads(data[1:]))
             elif data[:1] == _MEASURED:
                 measured.append(unpack(data[1:]))
+            elif data[:1] in {SEEN, DRAWN}:
+                waiting[data[:1]].append(name)
             elif name in settled:
                 labelled = await self._labelled(job.id, request, name, data, settled)
                 measured.append(labelled)
@@ -177,8 +194,12 @@ class CalibrationHandler:
                 missing += 1
         if missing:
             return JobState.AWAITING_LABELS
+        pipeline, late = await self.fitting.after(
+            job.id, request, waiting, lambda name: self._load(job.id, request, name)
+        )
+        request = replace(request, pipeline=pipeline)
         measured = grouped(
-            measured,
+            [*measured, *late],
             {_source(pair): pair.get("group") for pair in request.pairs},
             {_source(pair): pair.get("scene") for pair in request.pairs},
         )
@@ -233,7 +254,7 @@ class CalibrationHandler:
                 provenance=Provenance(
                     created_by=request.created_by,
                     parent=request.parent,
-                    note=config.note,
+                    note="\n".join(filter(None, (config.note, request.shares.note))) or None,
                     attributions=config.attributions,
                     settings=dict(request.settings),
                 ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+from collections.abc import Callable
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from app.errors import BadCalibration
 from app.images.facts import classify
 from app.sampling.measure import Measurement, measure
 from app.sampling.pipeline import Pipeline
-from app.upscalers.base import Source, Upscaler, image_digest
+from app.upscalers.base import RGB, Source, Upscaler, image_digest
 
 PATIENCE_S = 600.0
 """How long a calibration waits for an upscaler that is away: its pairs are many and are paid for,
@@ -53,8 +54,15 @@ async def measure_samples(
     *,
     deadline: float | None = None,
     canary: CanaryTaker | None = None,
+    on_sample: Callable[[int, RGB], None] | None = None,
 ) -> Measurement:
-    """The part of `measure_pair` that generates."""
+    """The part of `measure_pair` that generates; `on_sample` gets every sample, too."""
+    listeners = [one for one in (canary.see if canary else None, on_sample) if one is not None]
+
+    def see(index: int, sample: RGB) -> None:
+        for listener in listeners:
+            listener(index, sample)
+
     measurement = await measure(
         upscaler,
         Source(pair.x),
@@ -62,7 +70,7 @@ async def measure_samples(
         pair.seed,
         deadline=deadline,
         patience_s=PATIENCE_S,
-        on_sample=canary.see if canary else None,
+        on_sample=see,
     )
     if canary is not None:
         await canary.keep(upscaler, pair.x, measurement.seeds)

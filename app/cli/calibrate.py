@@ -57,6 +57,10 @@ def calibrate(
         str | None,
         typer.Option(help="Indecision σ, such as residual; default: what suits upscaler and M."),
     ] = None,
+    fit_indecision: Annotated[
+        float,
+        typer.Option(help="Fit σ to the upscaler on this share of the scenes, such as 0.3."),
+    ] = 0.0,
     kernel: Annotated[
         str | None, typer.Option(help="Window of σ: box or gaussian; default: box.")
     ] = None,
@@ -152,6 +156,7 @@ def calibrate(
         indecision=_given(
             estimator=estimator, kernel=kernel, size=size, blur=blur, clip_quantile=clip_quantile
         ),
+        fit_indecision=fit_indecision,
         fidelity={"metric": metric, "blur": fidelity_blur, "bound": bound, "labels": labels},
         default_alpha=alpha,
         guarantee={"kind": guarantee, "delta": delta, "method": method},

@@ -142,6 +142,22 @@ async def measure(
     )
 
 
+def measured_again(
+    samples: Sequence[RGB], source: Source, pipeline: Pipeline, seeds: Sequence[int]
+) -> Measurement:
+    """What `measure` gives of samples that it drew before, under another σ."""
+    shape = samples[0].shape[:2]
+    needs_input = pipeline.indecision.needs_input
+    enlarged = enlarge(source.rgb, pipeline.scale) if needs_input else None
+    accumulator = indecision.Accumulator(shape, pipeline.indecision, enlarged)
+    prediction = _Prediction(pipeline.prediction, (shape[0], shape[1]))
+    for index, sample in enumerate(samples):
+        accumulator.add(sample)
+        prediction.add(index, sample)
+    sigma, mean_log_sigma = _finish(accumulator)
+    return Measurement(prediction.result(), sigma, mean_log_sigma, seeds)
+
+
 def _finish(accumulator: indecision.Accumulator) -> tuple[NDArray[np.float32], float]:
     sigma = accumulator.result()
     # The floor keeps flat regions (σ = 0) finite; it is far below any σ of 8-bit samples.

@@ -50,6 +50,9 @@ class _Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: Name
+    price_per_call: float | None = Field(
+        None, ge=0, allow_inf_nan=False, description="What a call costs, in any currency."
+    )
 
 
 class EmbeddedConfig(_Config):

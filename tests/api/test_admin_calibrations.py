@@ -115,6 +115,19 @@ class TestReading:
         assert response.headers["content-type"] == "image/svg+xml"
         assert ET.fromstring(response.text).tag == "{http://www.w3.org/2000/svg}svg"
 
+    def test_the_price_of_a_picture(self, start, calibration):
+        """M, calls, trusted area at common α, and money where a call has a price."""
+        upscalers = [{"name": "fake", "kind": "embedded", "price_per_call": 0.02}]
+        admin = Admin(start(calibrations=(calibration,), upscalers=upscalers))
+        rows = admin.get(f"/{calibration.id}/backtest", splits=2)["price"]
+        areas = [row["trusted_area"] for row in rows]
+        assert areas == sorted(areas)
+        assert {(row["samples"], row["calls"], row["money"], row["seconds"]) for row in rows} == {
+            (4, 4, 0.08, None)
+        }
+        (listed,) = admin.client.get("/v1/upscalers").json()
+        assert (listed["samples"], listed["price_per_call"]) == (4, 0.02)
+
     def test_backtest(self, admin, calibration):
         """Realised risk and trusted area for each common α, and what to look at."""
         shown = admin.get(f"/{calibration.id}/backtest", splits=20)

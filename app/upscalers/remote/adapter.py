@@ -30,7 +30,7 @@ _NOT_PART_OF_THE_MODEL = frozenset(
         "call_timeout_s", "attempts", "max_calls_per_hour", "allowed_hosts", "allow_private",
         "max_answer_bytes", "alignment", "canary", "preset", "wait_s", "poll_interval_s",
         "upload_above_bytes", "tensor_format", "poll", "cancel", "health_path", "identity", "url",
-        "samples_per_call",
+        "samples_per_call", "price_per_call",
     }
 )  # fmt: skip
 

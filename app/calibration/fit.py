@@ -1,0 +1,214 @@
+"""Fitting σ as a part of calibrating: on a share of the scenes, which then measure nothing else.
+
+The other scenes calibrate. Their σ is known only when the fit is, so their samples wait in the
+spool: nothing is generated twice. Which scenes are fitted on follows from their names and the seed
+alone, so it was decided before anything was measured.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import io
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+
+from app.calibration.manifest import MeasuredPair
+from app.calibration.measure import measure_samples, reduce_pair
+from app.calibration.pairs import Pair
+from app.canary.keep import CanaryTaker
+from app.conformal import fidelity, fitting
+from app.conformal.fitted import Fit
+from app.conformal.folding import Folded
+from app.conformal.indecision import IndecisionSettings
+from app.errors import BadPairs
+from app.images.enlarge import enlarge
+from app.sampling.measure import Measurement, measured_again
+from app.sampling.pipeline import Pipeline
+from app.stores.base import Spool
+from app.upscalers.base import RGB, Source, Upscaler
+
+FIT_DIGITS = 16  # of the digests that an artefact keeps
+SEEN, DRAWN = b"F", b"D"
+"""Records of pairs that σ is fitted on, and of pairs that wait for that σ."""
+
+_PLACE = "fit"  # where the spool keeps what waits
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """The names of the pairs that σ is fitted on, their scenes, and why there are none."""
+
+    fitted: frozenset[str] = frozenset()
+    scenes: int = 0
+    note: str | None = None
+
+
+def shares(scenes: Mapping[str, str], share: float, seed: int) -> Shares:
+    """The pairs to fit on: all those of some scenes.
+
+    Args:
+        scenes: the scene of each pair, by the name of the pair.
+        share: of the scenes, 0 … 0.9.
+        seed: of the calibration; another one draws other scenes.
+    """
+    if not share:
+        return Shares()
+    known = sorted(
+        set(scenes.values()),
+        key=lambda scene: hashlib.sha256(f"fit:{seed}:{scene}".encode()).digest(),
+    )
+    count = round(share * len(known))
+    if count < fitting.LEAST_SCENES:
+        return Shares(
+            note=f"σ was not fitted: {count} of {len(known)} scenes would cost the calibration "
+            f"more than they give; at least {fitting.LEAST_SCENES} are needed."
+        )
+    chosen = set(known[:count])
+    names = frozenset(name for name, scene in scenes.items() if scene in chosen)
+    return Shares(names, count)
+
+
+class Request(Protocol):
+    """What is asked of a calibration, as far as it concerns the fit."""
+
+    @property
+    def pipeline(self) -> Pipeline: ...
+    @property
+    def shares(self) -> Shares: ...
+    @property
+    def upscaler(self) -> str: ...
+
+
+class Fitting:
+    """The part of a calibration job that fits σ."""
+
+    def __init__(
+        self, spool: Spool, keep: Callable[[str, Pair, Measurement], Awaitable[None]]
+    ) -> None:
+        self._spool = spool
+        self._keep_pictures = keep
+
+    async def unit(
+        self,
+        job: str,
+        pair: Pair,
+        request: Request,
+        upscaler: Upscaler,
+        canary: CanaryTaker | None,
+    ) -> bytes:
+        """Generate, and keep what the fit sees or, until there is a fit, the samples."""
+        drawn: dict[int, RGB] = {}
+        pipeline = request.pipeline
+        measurement = await measure_samples(
+            upscaler, pair, pipeline, canary=canary, on_sample=drawn.__setitem__
+        )
+        samples = [drawn[index] for index in range(pipeline.samples)]
+        await self._keep_pictures(job, pair, measurement)
+        is_seen = pair.name in request.shares.fitted
+        packed = await asyncio.to_thread(
+            lambda: (
+                _pack_seen(pair, samples, measurement.prediction, pipeline)
+                if is_seen
+                else _pack_samples(samples, measurement.seeds)
+            )
+        )
+        # What came first stays: an upscaler without seeds answers differently the second time.
+        await self._spool.create(job, f"{_PLACE}/{pair.name}", packed)
+        return SEEN if is_seen else DRAWN
+
+    async def after(
+        self,
+        job: str,
+        request: Request,
+        waiting: Mapping[bytes, Sequence[str]],
+        load: Callable[[str], Awaitable[Pair]],
+    ) -> tuple[Pipeline, list[MeasuredPair]]:
+        """The pipeline with the fitted σ, and the pairs that waited for it.
+
+        Args:
+            job: its id.
+            request: without a share to fit on, its pipeline is the answer.
+            waiting: the names of the pairs by what their records say, SEEN and DRAWN.
+            load: a pair by its name.
+        """
+        if not request.shares.fitted:
+            return request.pipeline, []
+        seen = [await self._spool.get(job, f"{_PLACE}/{name}") for name in waiting[SEEN]]
+        if not seen:
+            raise BadPairs("None of the pairs to fit σ on could be used.", items=[])
+        pipeline = await asyncio.to_thread(
+            _fit, seen, request.pipeline, request.shares.scenes, request.upscaler
+        )
+        measured = []
+        for name in waiting[DRAWN]:
+            packed = await self._spool.get(job, f"{_PLACE}/{name}")
+            measured.append(await asyncio.to_thread(_reduced, await load(name), packed, pipeline))
+        return pipeline, measured
+
+
+def _pack_seen(pair: Pair, samples: Sequence[RGB], prediction: RGB, pipeline: Pipeline) -> bytes:
+    """What the fit sees of a pair."""
+    folded = Folded(pair.y.shape, enlarge(pair.x, pipeline.scale))
+    for sample in samples:
+        folded.add(sample)
+    seen = fitting.seen(folded.maps(), fidelity.error(pair.y, prediction, pipeline.fidelity))
+    out = io.BytesIO()
+    np.savez(
+        out,
+        digest=np.array(pair.y_sha256[:FIT_DIGITS]),
+        names=np.array(seen.names),
+        terms=seen.terms,
+        error=seen.error,
+        share=seen.share,
+    )
+    return out.getvalue()
+
+
+def _fit(records: Sequence[bytes], pipeline: Pipeline, scenes: int, name: str | None) -> Pipeline:
+    """The pipeline with the σ that was fitted on what `_pack_seen` kept.
+
+    The order of the records does not matter.
+    """
+    found: list[tuple[str, fitting.Seen]] = []
+    for record in records:
+        with np.load(io.BytesIO(record), allow_pickle=False) as arrays:
+            seen = fitting.Seen(
+                tuple(map(str, arrays["names"])), arrays["terms"], arrays["error"], arrays["share"]
+            )
+            found.append((str(arrays["digest"]), seen))
+    found.sort(key=lambda item: item[0])
+    made = replace(
+        fitting.fit([seen for _, seen in found]),
+        name=f"fitted for {name}" if name else "fitted",
+        upscaler=pipeline.fingerprint,
+        samples=pipeline.samples,
+        metric=pipeline.fidelity.title,
+        scenes=scenes,
+        pairs=len(found),
+        photographs=tuple(digest for digest, _ in found),
+    )
+    return pipeline.model_copy(update={"indecision": IndecisionSettings("fitted", fit=made)})
+
+
+def _pack_samples(samples: Sequence[RGB], seeds: Sequence[int]) -> bytes:
+    """The samples of a pair that calibrates, while they wait for σ."""
+    out = io.BytesIO()
+    np.savez_compressed(out, samples=np.stack(samples), seeds=np.array(seeds, np.int64))
+    return out.getvalue()
+
+
+def _reduced(pair: Pair, packed: bytes, pipeline: Pipeline) -> MeasuredPair:
+    """The pair measured under the fitted σ."""
+    with np.load(io.BytesIO(packed), allow_pickle=False) as arrays:
+        samples, seeds = list(arrays["samples"]), arrays["seeds"].tolist()
+    measurement = measured_again(samples, Source(pair.x), pipeline, seeds)
+    return reduce_pair(pair, measurement, pipeline)
+
+
+def was_seen(fit_of: Fit | None, y_sha256: str) -> bool:
+    """Whether σ was fitted on this photograph: its errors say nothing about others then."""
+    return fit_of is not None and y_sha256[:FIT_DIGITS] in fit_of.photographs

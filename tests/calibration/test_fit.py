@@ -1,0 +1,89 @@
+"""Fitting σ while calibrating: which scenes, what is kept, and what the calibration carries."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from app.calibration.config import CalibrationConfig
+from app.calibration.fit import shares
+from app.conformal import fitting
+from tests.api.admin import Admin, truth_files
+from tests.api.conftest import *  # noqa: F403 - its gateways
+from tests.api.gateway import post
+
+FILES = truth_files(50)
+DIGESTS = {hashlib.sha256(data).hexdigest()[:16]: name for name, data in FILES.items()}
+SCENES = {f"{k:03}": f"scene {k // 2}" for k in range(200)}
+
+
+class TestShares:
+    @given(st.integers(0, 2**32), st.sampled_from([0.2, 0.3, 0.9]))
+    def test_whole_scenes_are_fitted_on(self, seed, share):
+        """Of a scene all crops are fitted on, or none; the seed says which, and nothing else."""
+        found = shares(SCENES, share, seed)
+        assert found.scenes == round(share * 100)
+        assert len(found.fitted) == 2 * found.scenes
+        assert len({SCENES[name] for name in found.fitted}) == found.scenes
+        assert found == shares(dict(reversed(SCENES.items())), share, seed)
+
+    def test_few_scenes_are_kept_for_the_calibration(self):
+        """A fit on fewer than it needs would cost more than it gives, and the reason is told."""
+        few = {name: SCENES[name] for name in list(SCENES)[:60]}
+        found = shares(few, 0.3, 0)
+        assert found.fitted == frozenset()
+        assert f"at least {fitting.LEAST_SCENES}" in found.note
+        assert shares(SCENES, 0, 0).note is None
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"fit_indecision": 0.95},
+        {"fit_indecision": -0.1},
+        {"fit_indecision": 0.3, "indecision": {"estimator": "residual"}},
+        {"fit_indecision": 0.3, "fidelity": {"metric": "semantic"}},
+    ],
+)
+def test_what_cannot_be_fitted_is_refused(config):
+    """A share that leaves nothing, a σ that is given, an error that people mark."""
+    with pytest.raises(ValidationError):
+        CalibrationConfig(**config)
+
+
+@pytest.fixture
+def admin(start) -> Admin:
+    return Admin(start(calibrations=()))
+
+
+@pytest.mark.parametrize("samples", [1, 2])
+def test_a_calibration_with_its_own_fit(admin, samples):
+    """It is fitted on its share, calibrated on the rest, and serves, without generating twice."""
+    made = admin.create(FILES, fit_indecision=0.4, samples=samples, activate=True)
+    fit = made["pipeline"]["indecision"]["fit"]
+    assert (made["n"], fit["pairs"], fit["scenes"], fit["samples"]) == (30, 20, 20, samples)
+    assert len(fit["photographs"]) == 20
+    assert set(fit["photographs"]) < set(DIGESTS)
+    answer = post(admin.client, alpha=0.3).json()
+    assert (answer["samples"], answer["calibration"]) == (samples, made["id"])
+
+
+def test_a_photograph_that_was_fitted_on_never_calibrates(admin):
+    """Its error is known to σ, so it cannot stand for that of a new one."""
+    made = admin.create(FILES, fit_indecision=0.4, samples=1)
+    seen = DIGESTS[made["pipeline"]["indecision"]["fit"]["photographs"][0]]
+    job = admin.ended(admin.post_files({seen: FILES[seen]}, f"/{made['id']}/pairs"))
+    assert job["state"] == "failed"
+    assert "σ was fitted on this photograph" in job["error"]["items"][0]["reason"]
+
+
+def test_too_few_scenes_keep_the_default(admin):
+    """All pairs calibrate under the plain σ, and the calibration says why."""
+    made = admin.create(truth_files(12), fit_indecision=0.3, samples=1)
+    assert made["n"] == 12
+    assert made["pipeline"]["indecision"]["estimator"] == "residual"
+    assert "σ was not fitted" in made["provenance"]["note"]
