@@ -209,6 +209,7 @@ def _reduced(pair: Pair, packed: bytes, pipeline: Pipeline) -> MeasuredPair:
     return reduce_pair(pair, measurement, pipeline)
 
 
-def was_seen(fit_of: Fit | None, y_sha256: str) -> bool:
-    """Whether σ was fitted on this photograph: its errors say nothing about others then."""
-    return fit_of is not None and y_sha256[:FIT_DIGITS] in fit_of.photographs
+def refuse_seen(seen_by: Fit | None, pair: Pair) -> None:
+    """Raise BadPairs if σ was fitted on this photograph: it cannot stand for a new one then."""
+    if seen_by is not None and pair.y_sha256[:FIT_DIGITS] in seen_by.photographs:
+        raise BadPairs("σ was fitted on this photograph", items=[])

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from app.calibration import labels, pictures
 from app.calibration.active import Calibrations
 from app.calibration.config import CalibrationConfig
-from app.calibration.fit import DRAWN, SEEN, Fitting, Shares, shares, was_seen
+from app.calibration.fit import DRAWN, SEEN, Fitting, Shares, refuse_seen, shares
 from app.calibration.groups import grouped
 from app.calibration.manifest import MeasuredPair, PairInfo, Provenance
 from app.calibration.measure import (
@@ -91,8 +91,6 @@ class CalibrationRequest:
     @property
     def shares(self) -> Shares:
         """The pairs that σ is fitted on."""
-        if self.parent is not None or fidelity.needs_label(self.pipeline.fidelity):
-            return Shares()
         scenes = {pair["name"]: pair.get("scene") or _source(pair) for pair in self.pairs}
         return shares(scenes, self.config.fit_indecision, self.config.seed)
 
@@ -155,8 +153,7 @@ class CalibrationHandler:
         try:
             pair = await self._load(job.id, request, unit)
             await self._claim_content(job.id, _source(request.pair(unit)), pair, request.parent)
-            if was_seen(request.pipeline.indecision.fit, pair.y_sha256):
-                raise BadPairs("σ was fitted on this photograph", items=[])
+            refuse_seen(request.pipeline.indecision.fit, pair)
             if fidelity.needs_label(request.pipeline.fidelity):
                 return await self._semantic(job.id, request, pair, upscaler, canary)
             if request.shares.fitted:
