@@ -185,8 +185,7 @@ class CalibrationHandler:
             elif data[:1] in {SEEN, DRAWN}:
                 waiting[data[:1]].append(name)
             elif name in settled:
-                labelled = await self._labelled(job.id, request, name, data, settled)
-                measured.append(labelled)
+                measured.append(await self._labelled(job.id, request, name, data, settled))
             else:
                 missing += 1
         if missing:
