@@ -87,7 +87,10 @@ class Known(NamedTuple):
 
 
 class Part(NamedTuple):
-    """What is known of all images under a calibration (group None), or of those of one group."""
+    """What is known of all images under a calibration (group None), or of those of one part.
+
+    The group is the name of a group of images, of a class of inputs, or of both.
+    """
 
     group: str | None
     calibration: Calibration
@@ -187,17 +190,16 @@ class Monitor:
         return (await self._load(calibration)).state
 
     async def parts(self, calibration: Calibration) -> list[Part]:
-        """What is known of a calibration; of its groups only those that were asked for.
+        """What is known of a calibration; of its parts only those that were asked for.
 
         Raises:
             StoreUnavailable: it cannot be read.
         """
         found = [Part(None, calibration, await self.known(calibration.id))]
-        for group in calibration.groups:
-            part = calibration.of_group(group)
+        for name, part in _parts_of(calibration):
             state = await self.known(part.id)
             if state.since:
-                found.append(Part(group, part, state))
+                found.append(Part(name, part, state))
         return found
 
     async def points(self, calibration: str) -> list[Point]:
@@ -305,11 +307,25 @@ class Monitor:
                 self._counted.monitor_lost(requests)
 
 
+def _parts_of(calibration: Calibration) -> list[tuple[str, Calibration]]:
+    """The groups of a calibration, its classes of inputs, and both together, by name."""
+    found = []
+    for group in (None, *calibration.groups):
+        of_group = calibration.of_group(group)
+        if group is not None:
+            found.append((group, of_group))
+        found += [
+            (name if group is None else f"{group}, {name}", of_group.of_class(name))
+            for name in of_group.classes
+        ]
+    return found
+
+
 async def monitored_keys(calibrations: Calibrations, calibration: str) -> list[str]:
     """Under which names the store may know something of a calibration that is to be deleted."""
     try:
         whole = await calibrations.get(calibration)
-        return [calibration, *(whole.of_group(group).id for group in whole.groups)]
+        return [calibration, *(part.id for _, part in _parts_of(whole))]
     except TrustscaleError:  # unknown or damaged: the deletion itself tells
         return [calibration]
 

@@ -40,7 +40,7 @@ class TestCalibrate:
         assert night["min_alpha"] == made["groups"][1]["min_alpha"]
         text = run("calibrations", "show", made["id"]).out
         assert "with probability 0.7 (wsr)" in text
-        assert "night: 2 pairs" in text
+        assert "night: 2 scenes" in text
         assert "with probability 0.7" in run("calibrations", "list").out
 
     def test_by_column(self, run, photos, upscaler):
