@@ -308,8 +308,8 @@ def shown(document: dict[str, Any], *, as_json: bool) -> str:
         f"  indecision   {json.dumps(pipeline['indecision'])}",
         f"  fidelity     {json.dumps(pipeline['fidelity'])}",
         f"  guarantee    {_in_words(document['guarantee'])}",
-        f"  scenes       {document['n']} ({document['pairs']} pairs), smallest possible α "
-        f"{document['min_alpha']:.4f}",
+        f"  scenes       {document['n']} ({document['pairs']} pairs)",
+        f"  smallest α   {document['min_alpha']:.4f}",
         *(
             f"  group        {row['group']}: {row['n']} scenes, smallest possible α "
             f"{row['min_alpha']:.4f}"
