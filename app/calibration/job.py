@@ -164,7 +164,7 @@ class CalibrationHandler:
                 await asyncio.to_thread(reduce_pair, pair, measurement, request.pipeline)
             )
         except BadInput as error:
-            item = {"name": unit, "reason": error.detail.rstrip(".")}
+            item = {"name": _source(request.pair(unit)), "reason": error.detail.rstrip(".")}
             if request.config.on_bad_pair == "fail":
                 raise bad_pairs([item], len(request.pairs)) from error
             return _BAD + json.dumps(item).encode()
@@ -179,7 +179,9 @@ class CalibrationHandler:
         settled = await labels.frozen(self.spool, job.id)
         async for name, data in context.records():
             if data[:1] == _BAD:
-                skipped.append(json.loads(data[1:]))
+                item = json.loads(data[1:])
+                if item not in skipped:  # the variants of one Y fail for one reason
+                    skipped.append(item)
             elif data[:1] == _MEASURED:
                 measured.append(unpack(data[1:]))
             elif data[:1] in {SEEN, DRAWN}:

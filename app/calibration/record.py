@@ -9,13 +9,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app.calibration.guarantee import GuaranteeSettings
 from app.calibration.manifest import Manifest, MeasuredPair, Provenance
+from app.calibration.sizes import Applicability, Sizes
 from app.conformal import Staircase, StepCurve, fidelity
 from app.conformal.backtest import mean_losses, places_of, trusted_share
 from app.conformal.typicality import p_value
@@ -31,8 +32,6 @@ UNUSUAL = 0.02
 
 SIGMA_QUANTILES = np.linspace(0, 1, 101)
 """Levels of the per-image quantiles of σ that are kept: the mask size as a function of t."""
-
-Applicability = Literal["exact", "per_window", "unknown"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -357,40 +356,14 @@ class Calibration:
         most = 1.25 / (self.n + 1) if len(self._known) else 2.5 / (self.pairs + 1)
         return typicality <= max(UNUSUAL, most)
 
-    def applicability(self, height: int, width: int) -> Applicability:
-        """Whether the guarantee speaks about an output of this size.
-
-        `exact` if at least half of the pairs are as large in both directions, `per_window` for
-        larger outputs (the bound then holds, approximately, for a window of a calibrated size that
-        is placed at random), `unknown` when a side is smaller than all, and for larger outputs if
-        none of the pairs fits into them, or if σ looks at the whole image: in a window it is then
-        not what it would be in an image of that size.
-        """
-        sizes = self._sizes
-        if not sizes or height < min(h for _, h in sizes) or width < min(w for w, _ in sizes):
-            return "unknown"
-        as_large = sum(n for (w, h), n in sizes.items() if height <= h and width <= w)
-        if 2 * as_large >= self.pairs:
-            return "exact"
-        fitting = self.sizes_within(height, width)
-        sigma = self.pipeline.indecision
-        reach = sigma.window + round(8 * sigma.blur)  # a Gaussian is cut at four deviations
-        is_local = sigma.local and all(reach < min(size) for size in fitting)
-        return "per_window" if fitting and is_local else "unknown"
-
     @cached_property
-    def _sizes(self) -> Counter[tuple[int, int]]:
-        """How many pairs are of each (width, height)."""
-        return Counter((pair.width, pair.height) for pair in self.manifest.pairs)
+    def sizes(self) -> Sizes:
+        """The sizes of the pairs, and about which outputs they say something."""
+        return Sizes(Counter((pair.width, pair.height) for pair in self.manifest.pairs))
 
-    @property
-    def sizes(self) -> list[tuple[int, int]]:
-        """The sizes (width, height) of the pairs, the most frequent first."""
-        return [size for size, _ in self._sizes.most_common()]
-
-    def sizes_within(self, height: int, width: int) -> list[tuple[int, int]]:
-        """Those that fit into an output of this size."""
-        return [(w, h) for w, h in self.sizes if h <= height and w <= width]
+    def applicability(self, height: int, width: int) -> Applicability:
+        """Whether the guarantee speaks about an output of this size."""
+        return self.sizes.applicability(height, width, self.pipeline.indecision)
 
     def mean_trusted_fraction(self, threshold: float) -> float:
         """Mean over the scenes of the share of pixels with σ < t, from the stored quantiles."""

@@ -36,6 +36,7 @@ Plane = NDArray[np.float64]
 
 CELL = 4  # output pixels: the neighbourhood of D is as wide, so nothing finer is to be ranked
 LEVELS = 8  # the coarsest cell, 4 · 2^7 = 512 pixels, is one whole photograph of the fit
+WIDEST = CELL << (LEVELS - 1)
 _BANDS = 5  # octaves of light and color
 _STRIP = 16  # rows of cells that are measured together: temporaries stay in cache
 _ROUNDING = 1 << 20

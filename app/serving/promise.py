@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Final, Self
 
 from app.calibration.manifest import REMOVED
-from app.calibration.record import Applicability, Calibration
+from app.calibration.record import Calibration
+from app.calibration.sizes import Applicability
 from app.conformal.fidelity import clips
 from app.conformal.guarantees import lab_psnr_lower_bound_db
 from app.images.facts import Facts, in_words
@@ -113,7 +114,7 @@ def _statement(subject: Subject, alpha: float, height: int, width: int) -> str:
         error += f" (errors above {c} count as {c})"
     where = "in the mask"
     if subject.applicability(height, width) == "per_window":
-        sizes = calibration.sizes_within(height, width)
+        sizes = calibration.sizes.within(height, width)
         where = f"in the part of the mask inside a window of {_listed(sizes)} pixels"
     like = "the calibration images"
     if calibration.pairs > calibration.n:
@@ -161,7 +162,7 @@ def _limits(subject: Subject, height: int, width: int) -> list[str]:
 
 def _outside(calibration: Calibration) -> str:
     """How a size differs from the calibrated ones when nothing is known about it."""
-    sizes = _listed(calibration.sizes)
+    sizes = _listed(calibration.sizes.all)
     return f"of another size than the calibration images ({sizes} pixels)"
 
 

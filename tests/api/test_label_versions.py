@@ -75,7 +75,7 @@ class TestConcurrency:
         put(admin, path, BLACK)
         put(admin, path.replace("000", "001"), BLACK)
         made = admin.made(admin.send("POST", f"/{job}/finish"))
-        assert made["thresholds"][-1]["threshold"] == "inf"
+        assert made["thresholds"][-1]["trusted_fraction"] == 1
         assert not pixels(admin.send("GET", path.replace(job, made["id"])).content).any()
 
     @pytest.mark.parametrize(

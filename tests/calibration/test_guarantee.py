@@ -31,7 +31,7 @@ from app.stores.open import open_stores
 
 LIKELY = GuaranteeSettings(kind="high_probability")
 BETS = GuaranteeSettings(kind="high_probability", delta=0.2, method="wsr")
-SHIPPED = "cal-b4b313ef4399545f8ff9"
+FIRST = "cal-d2927a8b12c390f5d16e"
 
 
 @pytest.fixture(scope="module")
@@ -50,12 +50,13 @@ class TestRecord:
         assert all("group" not in pair for pair in calibration.document["pairs"])
         assert calibration.guarantee == GuaranteeSettings()
 
-    def test_the_shipped_one_keeps_its_id(self):
-        """Its document says nothing of guarantees or groups, and is read as it always was."""
-        folder = resources.files("app.calibration") / "shipped"
-        data = (folder / "span-x4.calibration").read_bytes()
+    def test_old_files_keep_their_ids(self):
+        """A document without guarantees, groups, scenes and classes is read as it always was."""
+        folder = resources.files("app.calibration") / "alternatives"
+        data = (folder / "span-x4-learned.calibration").read_bytes()
         shipped = file.load(data)
-        assert shipped.id == SHIPPED
+        assert (shipped.id, shipped.n, shipped.pairs) == (FIRST, 243, 243)
+        assert (shipped.classes, shipped.bound) == ({}, 1.9576)
         assert (shipped.guarantee, shipped.groups) == (GuaranteeSettings(), {})
         again = shipped.manifest.model_dump(mode="json")
         assert again.keys() == shipped.document.keys()
