@@ -111,7 +111,7 @@ def _statement(subject: Subject, alpha: float, height: int, width: int) -> str:
     error = settings.sentence
     if clips(settings):
         c = f"{calibration.bound:g}"
-        error += f" (errors above {c} count as {c})"
+        error += f" (where errors above {c} count as {c})"
     where = "in the mask"
     if subject.applicability(height, width) == "per_window":
         sizes = calibration.sizes.within(height, width)

@@ -86,7 +86,7 @@ class TestGuarantee:
         """A bound below the metric's own is said, and promises no PSNR."""
         clipped = with_fidelity(calibration, metric="pointwise", bound=0.5)
         promise = promised(clipped, 0.1, 48, 48)
-        assert "(errors above 0.5 count as 0.5)" in promise.statement
+        assert "(where errors above 0.5 count as 0.5)" in promise.statement
         assert (promise.bound, promise.counted_up_to) == (0.5, 0.5)
         assert promised(calibration).counted_up_to is None
         assert promise.lab_psnr_lower_bound_db is None
