@@ -8,7 +8,6 @@ in `awaiting_labels`; it is resumed when the admin has drawn them.
 from __future__ import annotations
 
 import asyncio
-import io
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,7 +16,6 @@ from typing import Any, Literal
 
 import numpy as np
 import structlog
-from numpy.typing import NDArray
 
 from app.calibration import labels, pictures
 from app.calibration.active import Calibrations
@@ -28,9 +26,11 @@ from app.calibration.manifest import MeasuredPair, PairInfo, Provenance
 from app.calibration.measure import (
     measure_samples,
     pack,
+    pack_measurement,
     pair_info,
     reduce_pair,
     unpack,
+    unpack_measurement,
     wrong_prediction,
 )
 from app.calibration.pairs import SAME_PIXELS, Pair, bad_pairs, decode_label, load_pair
@@ -42,7 +42,7 @@ from app.jobs.handlers import JobContext
 from app.sampling.measure import Measurement
 from app.sampling.pipeline import Pipeline, guard, learn
 from app.stores.base import Job, JobState, Spool
-from app.upscalers.base import RGB, Upscaler, image_digest
+from app.upscalers.base import Upscaler, image_digest
 
 _MEASURED, _WAITING, _BAD = b"M", b"W", b"B"
 _FIRST = "measured"
@@ -338,11 +338,11 @@ class CalibrationHandler:
         seeds then answers with other samples.
         """
         name = f"{_FIRST}/{pair.name}"
-        packed = await asyncio.to_thread(_pack_measurement, measurement)
+        packed = await asyncio.to_thread(pack_measurement, measurement)
         if await self.spool.create(job, name, packed):
             return measurement
         first = await self.spool.get(job, name)
-        prediction, sigma, mean_log_sigma = await asyncio.to_thread(_unpack_measurement, first)
+        prediction, sigma, mean_log_sigma = await asyncio.to_thread(unpack_measurement, first)
         return replace(
             measurement, prediction=prediction, sigma=sigma, mean_log_sigma=mean_log_sigma
         )
@@ -364,7 +364,7 @@ class CalibrationHandler:
         first = await self.spool.get(job, f"{_FIRST}/{name}")
 
         def staircase() -> Staircase:
-            _, sigma, _ = _unpack_measurement(first)
+            _, sigma, _ = unpack_measurement(first)
             bound = fidelity.bound(request.pipeline.fidelity)
             error = fidelity.semantic(decode_label(label, shape), shape, bound)
             return Staircase.from_maps(sigma, error)
@@ -377,22 +377,6 @@ class CalibrationHandler:
 def _source(pair: Mapping[str, Any]) -> str:
     """The name under which the files of a pair were uploaded."""
     return str(pair.get("source", pair["name"]))
-
-
-def _pack_measurement(measurement: Measurement) -> bytes:
-    out = io.BytesIO()
-    np.savez(
-        out,
-        prediction=measurement.prediction,
-        sigma=measurement.sigma,
-        mean_log_sigma=measurement.mean_log_sigma,
-    )
-    return out.getvalue()
-
-
-def _unpack_measurement(data: bytes) -> tuple[RGB, NDArray[np.float32], float]:
-    with np.load(io.BytesIO(data)) as found:
-        return found["prediction"], found["sigma"], float(found["mean_log_sigma"])
 
 
 def waiting_pair(record: bytes) -> WaitingPair | None:

@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from app.calibration.layout import PREDICTIONS
 from app.calibration.manifest import MeasuredPair, PairInfo
@@ -154,3 +155,21 @@ def unpack(data: bytes) -> MeasuredPair:
             )
     except Exception as error:  # any parser may fail on damaged input
         raise BadCalibration(f"A checkpoint is damaged: {error}.") from error
+
+
+def pack_measurement(measurement: Measurement) -> bytes:
+    """What a label is drawn on, as bytes."""
+    out = io.BytesIO()
+    np.savez(
+        out,
+        prediction=measurement.prediction,
+        sigma=measurement.sigma,
+        mean_log_sigma=measurement.mean_log_sigma,
+    )
+    return out.getvalue()
+
+
+def unpack_measurement(data: bytes) -> tuple[RGB, NDArray[np.float32], float]:
+    """Ŷ, σ and the mean log σ of `pack_measurement`."""
+    with np.load(io.BytesIO(data)) as found:
+        return found["prediction"], found["sigma"], float(found["mean_log_sigma"])
