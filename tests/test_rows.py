@@ -41,6 +41,7 @@ def test_a_metric_is_a_row(start, monkeypatch):
         "title": "Brightness",
         "words": "error of brightness",
         "bound": 1.0,
+        "counted_up_to": 1.0,
         "unit": "lab",
         "needs_label": False,
         "blurs": False,
