@@ -12,6 +12,7 @@ from app.api.deps import ClientDep, StateDep
 from app.api.documents import CalibratedClass, GuaranteeFacts
 from app.api.problems import problem_responses
 from app.calibration.insight import classes_of, thresholds
+from app.conformal.fidelity import Unit
 from app.errors import UpscalerUnavailable
 from app.sampling.defaults import default_samples
 
@@ -48,6 +49,9 @@ class UpscalerOut(BaseModel):
     default_alpha: float | None
     min_alpha: float | None
     bound: float | None
+    unit: Unit | None = Field(
+        description="Of the error: lab, L1 in normalised CIELAB; label, 1 where marked."
+    )
     table: list[TrustedArea] = Field(description="Trusted area at common α, in ascending order.")
 
 
@@ -80,6 +84,7 @@ async def list_upscalers(state: StateDep, _: ClientDep) -> list[UpscalerOut]:
                 default_alpha=calibration.manifest.default_alpha if calibration else None,
                 min_alpha=calibration.curve.min_alpha if calibration else None,
                 bound=calibration.bound if calibration else None,
+                unit=calibration.pipeline.fidelity.row.unit if calibration else None,
                 table=[TrustedArea.model_validate(row) for row in table],
             )
         )

@@ -338,6 +338,7 @@ class TestUpscalers:
                 "default_alpha": calibration.manifest.default_alpha,
                 "min_alpha": calibration.curve.min_alpha,
                 "bound": calibration.bound,
+                "unit": "lab",
                 "table": [
                     {key: row[key] for key in ("alpha", "trusted_fraction")}
                     for row in thresholds(calibration)
@@ -358,6 +359,7 @@ class TestUpscalers:
                 "default_alpha": None,
                 "min_alpha": None,
                 "bound": None,
+                "unit": None,
                 "table": [],
             },
         ]

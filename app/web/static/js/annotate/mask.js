@@ -121,12 +121,6 @@ export class Mask {
     this.touched(this.whole());
   }
 
-  /** Add the marks of another label of the same size. */
-  unite(data) {
-    for (let k = 0; k < data.length; k += 1) this.data[k] |= data[k];
-    this.touched(this.whole());
-  }
-
   touched(box) {
     if (box.right <= box.left || box.bottom <= box.top) return;
     if (this.stroke) this.stroke.box = this.stroke.box ? union(this.stroke.box, box) : box;

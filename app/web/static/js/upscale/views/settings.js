@@ -53,11 +53,16 @@ export function settings(now) {
   </form>`;
 }
 
-function words({ min_alpha: least }, chosen, value) {
+function words({ min_alpha: least, unit }, chosen, value) {
   if (value < least) return `Nothing can be trusted below α = ${shown(least)}.`;
-  const steps = `off by at most about ${level(Number((100 * value).toPrecision(2)))} of 100 steps of lightness at the worst spot, on average`;
-  if (chosen?.share === null || !chosen) return `Trusted area: ${steps}.`;
-  return `About ${percent(chosen.share, 0)} of a typical photo is trusted: ${steps}.`;
+  const steps = level(Number((100 * value).toPrecision(2)));
+  const errors = {
+    lab: `off by at most about ${steps} of 100 steps of lightness at the worst spot, on average`,
+    label: `on average at most about ${steps} of 100 photos mean something else anywhere in it`,
+  };
+  const error = errors[unit] ?? `the largest error in it is at most ${shown(value)}, on average`;
+  if (!chosen || chosen.share === null) return `Trusted area: ${error}.`;
+  return `About ${percent(chosen.share, 0)} of a typical photo is trusted: ${error}.`;
 }
 
 function upscalers(now) {
