@@ -46,8 +46,11 @@ def gateway(
     by_name = {upscaler.name: upscaler for upscaler in upscalers or (FakeUpscaler(),)}
     effective = Settings(
         data_dir=data_dir,
-        upscalers=[{"name": name, "kind": "embedded"} for name in by_name],
-        **{"admin_keys": [ADMIN_KEY], **settings},
+        **{
+            "upscalers": [{"name": name, "kind": "embedded"} for name in by_name],
+            "admin_keys": [ADMIN_KEY],
+            **settings,
+        },
     )
     aside(_install(effective, calibrations))
     return create_app(effective, build=lambda config, _: by_name[config.name])
