@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import weakref
+from concurrent.futures import ThreadPoolExecutor
+from typing import ClassVar
 
 import pytest
 
@@ -76,3 +79,27 @@ async def test_to_the_end():
     gate.set()
     await asyncio.wait([task])
     assert task.cancelled()
+
+
+async def test_the_thread_lets_go():
+    """What a thread was given is free once it has answered, though its pool has not woken up."""
+
+    class Asleep(ThreadPoolExecutor):
+        """Keeps every call, as a thread does that sleeps behind its answer."""
+
+        kept: ClassVar[list[object]] = []
+
+        def submit(self, function, /, *args, **kwargs):
+            self.kept.append((function, args, kwargs))
+            return super().submit(function, *args, **kwargs)
+
+    class Sample:
+        pass
+
+    asyncio.get_running_loop().set_default_executor(Asleep(1))
+    sample = Sample()
+    seen = weakref.ref(sample)
+    assert await to_the_end(lambda given: given is seen(), sample)
+    del sample
+    assert seen() is None
+    assert Asleep.kept

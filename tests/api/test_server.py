@@ -18,6 +18,7 @@ from PIL import Image
 
 from tests.api.gateway import pixels
 from tests.factories import encoded, photo, truths
+from tests.images import hostile
 from tests.images.test_decode import bomb
 from tests.servers import ProcessGroup, free_port
 
@@ -61,7 +62,7 @@ def data(tmp_path_factory):
     root = tmp_path_factory.mktemp("server")
     truths(root / "photos", 20, side=64)
     subprocess.run(
-        [*PROGRAM, "calibrate", str(root / "photos"), "--samples", "2", "--activate"],
+        [*PROGRAM, "calibrate", str(root / "photos"), "--samples", "2", "--activate", "--force"],
         env=environment(root / "data"),
         check=True,
         capture_output=True,
@@ -229,6 +230,40 @@ def test_asked_to_end(data):
             time.sleep(0.01)
         assert server.stop(120) in {0, -signal.SIGTERM}
         assert answer.result().status_code == 200
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        hostile.jpeg_of_scans(470, 1024),
+        hostile.jpeg_of_scans(1_000_000),
+        hostile.png_of_chunks(119_000),
+    ],
+    ids=["scans that are let through", "scans", "chunks"],
+)
+def test_asked_to_end_while_hostile_files_come(data, file):
+    """Whatever was uploaded, SIGTERM ends the program within its drain time."""
+    drain = 60
+    with (
+        serving(data, TRUSTSCALE_REQUEST_TIMEOUT_S=str(drain)) as (server, client),
+        ThreadPoolExecutor(4) as pool,
+    ):
+        answers = [pool.submit(ended, client, file) for _ in range(4)]
+        while not any(answer.done() for answer in answers):
+            if "trustscale_requests_in_flight 5.0" in client.get("/metrics").text:
+                break
+        began = time.monotonic()
+        assert server.stop(2 * drain) in {0, -signal.SIGTERM}
+        assert time.monotonic() - began < drain
+        assert all(answer.result() for answer in answers)
+
+
+def ended(client, file):
+    """Upload, and see an end: an answer, or a connection that is closed."""
+    try:
+        return upload(client, file).status_code < 500
+    except httpx.TransportError:
+        return True
 
 
 def test_asked_to_end_while_somebody_watches(data):

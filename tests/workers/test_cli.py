@@ -220,7 +220,7 @@ class TestRunningWorker:
                 process.terminate()
                 for answer in answers:
                     assert answer.result() == [8, 160, 240, 3]
-            assert process.wait(120) == 0
+            assert process.wait(600) == 0
             assert "Traceback" not in process.stdout.read()
         finally:
             if process.poll() is None:
@@ -229,18 +229,18 @@ class TestRunningWorker:
             process.stdout.close()
 
     def _shape(self, request):
-        with urllib.request.urlopen(request, timeout=120) as answer:
+        with urllib.request.urlopen(request, timeout=600) as answer:
             return json.load(answer)["outputs"][0]["shape"]
 
     def _metrics(self, port):
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=120) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=600) as answer:
             return answer.read().decode()
 
     def _wait(self, url):
-        end = time.monotonic() + 120
+        end = time.monotonic() + 600
         while True:
             try:
-                urllib.request.urlopen(url, timeout=5).close()
+                urllib.request.urlopen(url, timeout=60).close()
             except (urllib.error.URLError, OSError):
                 assert time.monotonic() < end
                 time.sleep(0.2)
