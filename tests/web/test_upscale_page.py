@@ -69,7 +69,7 @@ def zoom(page: Page) -> float:
 
 class TestTheIdea:
     @pytest.mark.parametrize("look", LOOKS, ids=str)
-    def test_first_screen(self, open_page, look):
+    def test_first_screen(self, open_page, site, look):
         """A marked example half the fold high, without an upload; beneath it the drop target."""
         watched = open_page("about:blank", **look)
         page, posts = watched.page, []
@@ -93,8 +93,14 @@ class TestTheIdea:
         page.mouse.move(box["x"] + 90, y)
         page.mouse.up()
         assert int(divider.get_attribute("aria-valuenow")) > int(before)
-        expect(page.locator(".choice-words")).to_contain_text("87 % of a typical photo is trusted")
-        expect(page.locator("#drop")).to_contain_text("8 calls of the model per picture")
+        [upscaler] = httpx.get(f"{site}/v1/upscalers").json()
+        own = upscaler["default_alpha"]
+        [share] = [row["trusted_fraction"] for row in upscaler["table"] if row["alpha"] == own]
+        expect(page.locator(".choice-words")).to_contain_text(
+            f"{100 * share:.0f} % of a typical photo is trusted"
+        )
+        calls = upscaler["samples"]
+        expect(page.locator("#drop")).to_contain_text(f"{calls} call{'s' if calls > 1 else ''} of")
         expect(page.get_by_role("link", name="Monitor")).to_have_count(0)  # until there is a key
         assert posts == []
         assert fits(page)
