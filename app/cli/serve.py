@@ -12,6 +12,7 @@ import typer
 import uvicorn
 
 from app.assembly import check_start
+from app.errors import ConfigError
 from app.main import create_app
 from app.settings import load_settings, unknown_variables
 from app.telemetry.logs import configure_logs
@@ -33,12 +34,26 @@ class _Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
+def _check_free(host: str, port: int) -> None:
+    """Say in one line that the port is taken, before upscalers and stores are opened.
+
+    Raises:
+        ConfigError: nobody can listen there.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        socket.create_server((host, port), family=family).close()
+    except OSError as error:
+        raise ConfigError(f"Cannot listen on {host}:{port}: {error.strerror}.") from None
+
+
 def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port; 0 takes a free one.")] = 8000,
 ) -> None:
     """Serve the HTTP API."""
     settings = load_settings()
+    _check_free(host, port)
     configure_logs(settings.log_level, settings.log_format)
     for name in unknown_variables(os.environ):
         structlog.get_logger(__name__).warning("unknown_setting", variable=name)

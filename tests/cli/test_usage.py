@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 
 import pytest
 
@@ -75,6 +76,13 @@ def test_wrong_usage(run, arguments):
     assert outcome.code == 2
     assert outcome.err or "Usage" in outcome.out
     assert "Traceback" not in outcome.err
+
+
+def test_a_port_in_use(run):
+    """One line, before anything is opened."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        run("serve", "--port", port).check_error(2, f"127.0.0.1:{port}")
 
 
 class TestConfigCheck:
