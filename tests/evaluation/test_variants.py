@@ -10,12 +10,13 @@ from app.evaluation.variants import builtin, read_variants
 
 
 def test_builtin():
-    """The default is what is shipped, and the paper's blurs shrink with the images."""
-    default, paper, paper_sigma, pointwise = builtin(8, 512)
+    """The paper's blurs shrink with the images; errors are shown uncut and as they are promised."""
+    default, paper, paper_sigma, pointwise, counted = builtin(8, 512)
     assert default.indecision == Settings()
     assert (paper.indecision.blur, paper.fidelity.blur, paper.fidelity.bound) == (16, 16, 3)
     assert paper_sigma.indecision == paper.indecision
     assert pointwise.fidelity.metric == "pointwise"
+    assert (default.fidelity.bound, counted.fidelity.bound) == (1.9576, 0.5)
 
 
 def test_read(tmp_path):
@@ -35,7 +36,7 @@ def test_read(tmp_path):
         ("", "names no settings"),
         ("x", "not a TOML file"),
         ("samples = 3", "not a table"),
-        ("[a]\nsamples = 1", "a: samples"),
+        ("[a]\nsamples = 0", "a: samples"),
         ("[a]\nfoo = 1", "a: foo"),
         ("[a.indecision]\nestimator = 'guess'", "a: indecision"),
         ("[a.fidelity]\nmetric = 'semantic'", "colours"),
