@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PARALLEL := -n 2 --dist loadfile
 
-IMAGES := gateway jobs worker
+IMAGES := gateway worker
 
 .PHONY: demo test install check fix openapi bench images stack-test sbom audit clean
 

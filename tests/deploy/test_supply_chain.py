@@ -107,5 +107,8 @@ def test_make_writes_it_so():
     recipe = makefile[makefile.index("\nsbom:") : makefile.index("\nclean:")]
     for option in ("--output-reproducible", "--mc-type application", "--require-hashes"):
         assert option in recipe
-    assert re.search(r"^IMAGES := gateway jobs worker$", makefile, re.MULTILINE)
+    (images,) = re.findall(r"^IMAGES := (.+)$", makefile, re.MULTILINE)
+    assert images.split() == ["gateway", "worker"]
+    for image in images.split():
+        assert (ROOT / f"requirements/{image}.lock").is_file()
     assert "sbom/" in (ROOT / ".gitignore").read_text("utf-8").splitlines()
