@@ -32,7 +32,8 @@ def read_json(source: str | Path) -> dict[str, Any]:
     text, origin = str(source), "configuration"
     try:
         if not text.lstrip().startswith("{"):
-            text, origin = Path(text).read_text(encoding="utf-8"), text
+            origin = text
+            text = Path(origin).read_text(encoding="utf-8")
         data = json.loads(text)
     except OSError as error:
         raise ConfigError(f"{source}: {error.strerror or error}") from error

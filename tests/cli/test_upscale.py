@@ -71,7 +71,7 @@ class TestFiles:
 
     def test_warnings_are_shown(self, run, calibrated, picture):
         """What a careful reader must know is printed below the line."""
-        assert "warning: alpha=0.05 is below" in run("upscale", picture, "--alpha", 0.05).out
+        assert "warning: alpha=0.005 is below" in run("upscale", picture, "--alpha", 0.005).out
 
     def test_a_background(self, run, place, calibrated):
         """Of transparent images nothing is trusted, unless they are flattened."""

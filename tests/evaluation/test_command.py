@@ -84,7 +84,7 @@ class TestEvaluate:
         photographs(place / "photos", 3, side=16)
         truths(place / "one", 1)
         (place / "empty").mkdir()
-        (place / "bad.toml").write_text("[a]\nsamples = 1\n")
+        (place / "bad.toml").write_text("[a]\nsamples = 0\n")
         (place / "file").write_bytes(b"")
         run("evaluate", *arguments).check_error(code, words)
         assert upscaler.calls == []

@@ -155,10 +155,10 @@ class TestCache:
         upscaler = FakeUpscaler(capabilities=Capabilities())
         generate = upscaler.generate
 
-        async def dying(source, seeds):
+        async def dying(source, seeds, turn=None):
             if len(upscaler.calls) >= 14:
                 raise UpscalerFailed("The model broke.")
-            return await generate(source, seeds)
+            return await generate(source, seeds, turn)
 
         upscaler.generate = dying
         with pytest.raises(UpscalerFailed):

@@ -40,9 +40,9 @@ class TestHealth:
         fake = FakeUpscaler()
         fake.failure = UpscalerUnavailable("away.")
         upscaler = ResilientUpscaler(
-            fake, Policy(attempts=1, breaker_failures=3, breaker_rest_s=60)
+            fake, Policy(attempts=1, breaker_failures=8, breaker_rest_s=60, breaker_blip_s=0)
         )
-        limit = 2 * fake.capabilities.concurrency
+        limit = 8
         for _ in range(limit):
             with pytest.raises(UpscalerUnavailable):
                 await upscaler.generate(source, [1])
