@@ -129,7 +129,7 @@ def fold(
     """The state after one more request, and the point of history that it completes, if it does.
 
     Whether a request counts depends on its input's digest and its client only, never on z: leaving
-    some out changes no promise.
+    some out changes no promise, unless somebody repeats inputs on purpose.
 
     Args:
         state: before.
