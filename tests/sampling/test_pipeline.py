@@ -24,8 +24,10 @@ from app.errors import (
     UpscalerFailed,
     UpscalerUnavailable,
 )
+from app.images.compression import LOSSLESS
 from app.images.decode import Limits
 from app.images.degrade import Degradation, degrade
+from app.images.facts import look_at
 from app.sampling.measure import measure
 from app.sampling.pipeline import Pipeline, differences, guard, learn
 from app.serving.admission import Slots
@@ -451,7 +453,8 @@ class TestRisk:
         random = np.random.default_rng(seed)
         truth = photo(seed, 48, 48).astype(float)
         truth = np.clip(128 + (truth - 128) * random.uniform(0.2, 1.8), 0, 255).astype(np.uint8)
-        return Pair(f"{seed}", degrade(truth, 2, Degradation(), 0), truth, "", f"{seed}", seed)
+        low = degrade(truth, 2, Degradation(), 0)
+        return Pair(f"{seed}", low, truth, "", f"{seed}", seed, look_at(low, LOSSLESS))
 
     @staticmethod
     async def serve(service, pair, alpha):
