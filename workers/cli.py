@@ -267,9 +267,10 @@ def verify(
 ) -> None:
     """Load weight files as a worker would, and print their hashes and the fingerprint.
 
+    Of files that do not fit, --json names every fault, however many there are.
     Of a folder, tell which known models it holds and what they lack.
     """
-    with _one_line_errors(whole=True):
+    with _one_line_errors(whole=as_json):
         if folder is not None:
             _identify(folder, as_json=as_json)
             return

@@ -100,7 +100,7 @@ class Here:
                 last = await self._ended(
                     job, jobs, handler, upscaler.capabilities.concurrency + 1, on_progress
                 )
-                made = await self._made(last, jobs, len(pairs.usable))
+                made = await self._made(last, jobs, pairs)
                 await jobs.forget(job.id)
                 await self._spool.delete(job.id)
             finally:
@@ -139,14 +139,15 @@ class Here:
                 await running
             return await jobs.get(job.id)
 
-    async def _made(self, last: JobStatus, jobs: SqliteJobs, total: int) -> Calibration:
+    async def _made(self, last: JobStatus, jobs: SqliteJobs, pairs: CheckedPairs) -> Calibration:
         if last.state is JobState.SUCCEEDED and last.result:
             return await self._calibrations.get(last.result.rsplit("/", 1)[-1])
         error = last.error or {"detail": f"The job is {last.state}."}
         kept = len(await jobs.recorded(last.id))
+        left_out = f", {len(pairs.skipped)} left out" if pairs.skipped else ""
         raise NotFinished(
-            f"{error['detail']} Run the same command again to continue; {kept} of {total} pairs "
-            "are kept.",
+            f"{error['detail']} Run the same command again to continue; {kept} of "
+            f"{len(pairs.usable)} pairs are kept{left_out}.",
             items=error.get("items", []),
         )
 

@@ -292,7 +292,7 @@ async def _run(
     scene_by: str | None = None,
 ) -> tuple[Calibration, Conflict | None]:
     """The stored calibration, and why it is not active although that was asked for."""
-    async with local(many=True) as session:
+    async with local(config.upscaler, many=True) as session:
         upscaler = session.service.upscaler(config.upscaler)
         await learn(upscaler)
         pipeline = config.pipeline(upscaler)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Final
 
 from rich.console import Console
 from rich.progress import (
@@ -22,18 +23,28 @@ from app.system import usable_cores
 from app.telemetry.logs import configure_logs
 from app.upscalers.config import EmbeddedConfig, UpscalerConfig
 
+# Stands for all upscalers; no name holds a star.
+ALL: Final = "*"
+
 # More at once would take memory rather than save time.
 _MOST_AT_ONCE = 8
 
 
 @asynccontextmanager
-async def local(*, many: bool = False) -> AsyncIterator[Parts]:
+async def local(upscaler: str | None = ALL, *, many: bool = False) -> AsyncIterator[Parts]:
     """Open everything that the settings name; shipped calibrations are installed.
 
+    `upscaler`: the only one that the command uses, None for the default one. The others are not
+    opened, so that nobody waits for them or is warned of them.
     `many`: for work on many images, where samples per hour count and not the wait for the first:
     embedded upscalers whose threads are not set make one sample per core at a time.
     """
     settings = load_settings()
+    if upscaler != ALL:
+        wanted = upscaler or settings.default
+        # Of a name that is not configured the error lists the others.
+        chosen = tuple(one for one in settings.upscalers if one.name == wanted)
+        settings = settings.model_copy(update={"upscalers": chosen or settings.upscalers})
     if many:
         upscalers = tuple(_at_once(config) for config in settings.upscalers)
         settings = settings.model_copy(update={"upscalers": upscalers})

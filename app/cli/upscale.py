@@ -73,7 +73,7 @@ def upscale(
 async def _run(files: list[Path], out: Path, request: UpscaleRequest, *, as_json: bool) -> int:
     """Upscale the files in turn; the number of those that failed."""
     failed = 0
-    async with local() as session:
+    async with local(request.upscaler) as session:
         service = session.service
         with progress_bar() as progress:
             for path in files:

@@ -52,7 +52,7 @@ def try_upscaler(
     """Send one image three times, with two seeds, and report; three generations are paid for."""
 
     async def run() -> ProbeReport:
-        async with local() as session:
+        async with local(name) as session:
             upscaler = session.service.upscaler(name)
             picture = None
             if image is not None:

@@ -209,7 +209,9 @@ class ResilientUpscaler:
             if seconds is None or self._budgets[source] < 1 or tries >= self._policy.attempts:
                 return False
             self._budgets[source] -= 1
-            self.observer.retry(self.name, reason(error))
+            why = reason(error)
+            self.observer.retry(self.name, why)
+            log.info("tried_again", upscaler=self.name, reason=why, in_s=round(seconds, 2))
             turn.give_back()
             return seconds
 

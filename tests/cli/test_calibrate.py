@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
+import app.cli.local
 from app.calibration import file
 from app.errors import UpscalerRejected
 from app.upscalers.base import Capabilities
@@ -64,6 +67,7 @@ class TestCalibrate:
     def test_an_interrupted_run_continues(self, run, place, upscaler):
         """What was measured before a failure is not generated again."""
         truths(place / "photos", 6)
+        (place / "photos" / "bad.png").write_bytes(b"text")
         upscaler.capabilities = Capabilities()
         generate = upscaler.generate
 
@@ -73,9 +77,9 @@ class TestCalibrate:
             return await generate(source, seeds, turn)
 
         upscaler.generate = dying
-        make = ("calibrate", "photos", "--samples", 4, "--mixture", "none")
+        make = ("calibrate", "photos", "--samples", 4, "--mixture", "none", "--skip-bad-pairs")
         outcome = run(*make)
-        outcome.check_error(1, "The model broke.")
+        outcome.check_error(1, "The model broke.", "of 6 pairs are kept, 1 left out.")
         assert "Run the same command again to continue" in outcome.err
         before = len(upscaler.calls)
         upscaler.generate = generate
@@ -93,6 +97,24 @@ class TestCalibrate:
         assert outcome.code == 0
         assert "skipped bad: " in outcome.err
         assert (outcome.json["n"], outcome.json["skipped"][0]["name"]) == (4, "bad")
+
+    def test_only_its_upscaler_is_opened(self, run, place, upscaler, monkeypatch):
+        """Nobody is warned of upscalers that the command does not use; a wrong name lists them."""
+        others = [{"name": name, "kind": "embedded"} for name in ("fake", "b", "c")]
+        monkeypatch.setenv("TRUSTSCALE_UPSCALERS", json.dumps(others))
+        opened = []
+        local = app.cli.local.open_parts
+
+        def open_parts(settings, *rest, **more):
+            opened.append([one.name for one in settings.upscalers])
+            return local(settings, *rest, **more)
+
+        monkeypatch.setattr(app.cli.local, "open_parts", open_parts)
+        truths(place / "photos", 4)
+        made = ("calibrate", "photos", "--samples", 4, "--mixture", "none")
+        assert run(*made, "--upscaler", "fake").code == run(*made).code == 0
+        run(*made, "--upscaler", "d").check_error(1, "'d'")
+        assert opened == [["fake"], ["fake"], ["fake", "b", "c"]]
 
     @pytest.mark.parametrize(
         ("arguments", "words"),

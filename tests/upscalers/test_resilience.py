@@ -29,6 +29,7 @@ from app.upscalers.remote.errors import (
 from app.upscalers.resilience import Policy, ResilientUpscaler
 from app.upscalers.turns import Turn
 from tests.clock import LoopClock
+from tests.logs import logging_as
 from tests.waiting import until
 
 SOURCE = Source(np.arange(48, dtype=np.uint8).reshape(4, 4, 3))
@@ -117,6 +118,15 @@ class TestRetries:
         assert inner.calls == [[7], [7], [7]]
         assert up.observer.outcomes[-1] == "ok"
         assert len(up.observer.retries) == 2
+
+    async def test_told_in_the_log(self, capfd):
+        """A retry is told once, with its reason, and without the insides of our code."""
+        with logging_as("console"):
+            await resilient(Inner([Busy("x")])).generate(SOURCE, [7])
+        (line,) = capfd.readouterr().err.splitlines()
+        assert "tried_again" in line
+        assert "busy" in line
+        assert "args=" not in line
 
     @pytest.mark.parametrize(
         "error", [UpscalerRejected("x"), Filtered("x"), QuotaSpent("x"), BadCredentials("x")]
