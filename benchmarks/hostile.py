@@ -5,10 +5,14 @@
 Seconds are of one core (process time, threads included), memory is the growth of the process's
 peak. "Under" is the costliest file of its kind that is still taken to pieces, "over" the same kind
 ten times as large, which is refused by its bytes.
+
+The second table is the time of an honest upload beside a client that asks for overlays of one
+result.
 """
 
 from __future__ import annotations
 
+import asyncio
 import io
 import subprocess
 import sys
@@ -16,14 +20,23 @@ import tarfile
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
+
+import httpx
 
 from app.calibration.archive import ArchiveLimits, read_archive
 from app.errors import TrustscaleError
 from app.images.decode import Limits, decode
+from app.telemetry.logs import configure_logs
 from benchmarks.table import print_table
+from tests.api.gateway import client_of, form, gateway, running
+from tests.factories import calibration_of, encoded, photo
+from tests.fakes import FakeUpscaler
 from tests.images import hostile
+
+Asked = asyncio.Task[httpx.Response]
 
 PHOTOSHOP = b"Photoshop 3.0\0" + b"8BIM\0\1\0\0\0\0\0\0" * 5000
 
@@ -111,8 +124,38 @@ def rows() -> list[list[str]]:
     return found
 
 
+async def beside_overlays(count: int = 200) -> list[list[str]]:
+    """An honest upload alone, and after so many requests for overlays of one result."""
+    upload = form(encoded(photo(1, 512, 512)))
+    with tempfile.TemporaryDirectory() as folder:
+        known = await calibration_of(FakeUpscaler())
+        app = gateway(Path(folder), FakeUpscaler(), calibrations=[known])
+        async with running(app) as served, client_of(served) as client:
+            client.timeout = httpx.Timeout(600)
+
+            async def honest(what: str, others: Sequence[Asked]) -> list[str]:
+                began = time.perf_counter()
+                answer = await client.post("/v1/upscale", **upload)
+                seconds = time.perf_counter() - began
+                told = Counter((await other).status_code for other in others)
+                outcomes = ", ".join(f"{told[code]} × {code}" for code in sorted(told))
+                links.update(answer.json()["links"])
+                return [what, f"{seconds:.2f}", str(answer.status_code), outcomes]
+
+            links: dict[str, str] = {}
+            await honest("first", [])
+            alone = await honest("alone", [])
+            paths = [f"{links['overlay']}?alpha={0.1 + k / 1000:.3f}" for k in range(count)]
+            asked = [asyncio.create_task(client.get(path)) for path in paths]
+            await asyncio.sleep(0)  # they are there first
+            return [alone, await honest(f"beside {count} overlays", asked)]
+
+
 if __name__ == "__main__":
     if len(sys.argv) > 1:
         print(look(Path(sys.argv[1]), is_archive=sys.argv[2] == "1"))
     else:
+        configure_logs("error", "console")
         print_table(["file", "bound", "KB", "seconds", "MB", "outcome"], rows())
+        overlays = asyncio.run(beside_overlays())
+        print_table(["honest upload", "seconds", "status", "overlays"], overlays)

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from app.calibration.layout import wrong_group
+from app.calibration.layout import wrong_group, wrong_name
 from app.calibration.manifest import MeasuredPair
 from app.errors import BadRequest
 
@@ -66,7 +66,8 @@ def _parsed(
     is_json = text.lstrip().startswith("{")
     found = _from_json(text, what) if is_json else of_table(parse_table(text))
     for name, value in found.items():
-        if reason := wrong_group(value):
+        # A name that is no text could not even be told in the answer.
+        if reason := wrong_name(name) or wrong_group(value):
             raise BadRequest(f"{what}: {name[:80]!r}: {reason}.")
     return found
 
