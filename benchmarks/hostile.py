@@ -137,7 +137,7 @@ async def beside_overlays(count: int = 200) -> list[list[str]]:
                 began = time.perf_counter()
                 answer = await client.post("/v1/upscale", **upload)
                 seconds = time.perf_counter() - began
-                told = Counter((await other).status_code for other in others)
+                told = Counter(other.status_code for other in await asyncio.gather(*others))
                 outcomes = ", ".join(f"{told[code]} × {code}" for code in sorted(told))
                 links.update(answer.json()["links"])
                 return [what, f"{seconds:.2f}", str(answer.status_code), outcomes]
