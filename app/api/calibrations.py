@@ -7,7 +7,7 @@ import json
 from itertools import islice
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, File, Form, Query, Request, UploadFile
+from fastapi import APIRouter, Body, File, Form, Query, Request, UploadFile
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -291,7 +291,11 @@ async def export_calibration(calibration_id: str, state: StateDep, _: AdminDep) 
     responses={**_PROBLEMS, **problem_responses("calibration-mismatch")},
 )
 async def activate_calibration(
-    calibration_id: str, state: StateDep, key: AdminDep, asked: ActivateIn | None = None
+    calibration_id: str,
+    state: StateDep,
+    key: AdminDep,
+    # Not "or null": some generated clients cannot leave such a body out.
+    asked: Annotated[ActivateIn, Body(default_factory=ActivateIn)],
 ) -> Activation:
     """Serve from it; the answer names the one it replaces, whose activation is the way back.
 
@@ -299,7 +303,7 @@ async def activate_calibration(
     its default α, or its trusted area is less than half of the present one's.
     """
     calibration = await state.admin.finished(calibration_id)
-    done, changes = await state.admin.activate(calibration, force=bool(asked and asked.force))
+    done, changes = await state.admin.activate(calibration, force=asked.force)
     await state.audit(
         "calibration.activate", key, calibration=done.calibration, previous=done.previous
     )

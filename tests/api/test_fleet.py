@@ -23,7 +23,7 @@ def recalibrate(client: httpx.Client, count: int, first: int = 0) -> str:
     response = client.post(
         BASE,
         files={"archive": ("pairs.zip", zipped(truth_files(count, first=first)))},
-        data={"config": f'{{"samples": {SAMPLES}}}'},
+        data={"config": f'{{"samples": {SAMPLES}, "degradation": {{}}}}'},
     )
     assert response.status_code == 202, response.text
     return response.headers["location"]
