@@ -217,7 +217,7 @@ async def test_command_line(tmp_path, monkeypatch):
     with pytest.raises(NotFinished, match="Enough"):
         await _run(folder, config)
     upscaler.failure = None
-    calibration = await _run(folder, config)
+    calibration, *_ = await _run(folder, config)
     stores = open_stores("sqlite:///", tmp_path / "data", result_ttl_s=9, max_result_bytes=10**9)
     kept = await load(stores.spool, calibration.id)
     assert calibration.n == 10

@@ -74,7 +74,7 @@ class TestCalibrate:
         truths(place / "photos", 3)
         outcome = at("calibrate", "photos", "--samples", 4)
         assert outcome.code == 0
-        for words in ("pairs        3", "fake, ×2", "threshold"):
+        for words in ("scenes       3", "fake, ×2", "threshold"):
             assert words in outcome.out
         assert "(active)" not in outcome.out
 
