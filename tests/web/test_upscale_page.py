@@ -13,7 +13,9 @@ from PIL import Image
 from playwright.sync_api import Page, expect
 
 from tests.factories import encoded, photo
+from tests.waiting import block_until
 from tests.web.browser import ADMIN_KEY, LOOKS, TOUCH, barriers, fits, serving, touch
+from tests.web.holding import holding
 from tests.web.results import BOUND
 
 pytestmark = [pytest.mark.slow, pytest.mark.servers]
@@ -333,6 +335,23 @@ class TestLoseNothing:
             page.locator("#waiting").get_by_role("button", name="Cancel").click()
             expect(page.get_by_role("alert")).to_contain_text("Cancelled")
             expect(page.get_by_role("button", name="Try again")).to_be_visible()
+            page.goto("about:blank")  # before the server goes
+
+    def test_cancelled_while_the_answer_is_on_its_way(self, open_page, tmp_path):
+        """The upload has arrived and its job runs: it is taken back once its name is known."""
+        with (
+            serving(tmp_path, command=("-m", "tests.web.stuck_gateway")) as behind,
+            holding(behind, "/v1/upscale") as (url, held),
+        ):
+            page = open_page("/", url=url).page
+            ready(page)
+            page.click(".example[data-name=dog]")
+            block_until(held.arrived.is_set)
+            page.locator("#waiting").get_by_role("button", name="Cancel").click()
+            held.release.set()
+            expect(page.get_by_role("alert")).to_contain_text("Cancelled")
+            state = f"{behind}/v1/jobs/{held.job}"
+            block_until(lambda: httpx.get(state).json()["state"] == "cancelled")
             page.goto("about:blank")  # before the server goes
 
     def test_touch(self, open_page):

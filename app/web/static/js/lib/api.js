@@ -88,14 +88,15 @@ export async function getBlob(path, options = {}) {
 /**
  * Post a form with upload progress, which fetch does not tell.
  *
- * onProgress(sent, total) in bytes. Returns {status, header: name → value, json}.
+ * onProgress(sent, total) in bytes. Returns {status, header: name → value, json}. With `whole`, an
+ * abort after the last byte waits for the answer, which names what the caller has to take back.
  *
  * @param {string} path
  * @param {FormData} form
- * @param {{kind?: string, method?: string, headers?: Record<string, string>, onProgress?: (sent: number, total: number) => void, signal?: AbortSignal, ask?: boolean}} options
+ * @param {{kind?: string, method?: string, headers?: Record<string, string>, onProgress?: (sent: number, total: number) => void, signal?: AbortSignal, ask?: boolean, whole?: boolean}} options
  */
 export async function upload(path, form, options = {}) {
-  const { kind = "client", method = "POST", headers = {}, onProgress, signal, ask = true } = options;
+  const { kind = "client", method = "POST", headers = {}, onProgress, signal, ask = true, whole } = options;
   const key = keyHeaders(kind);
   const answer = await new Promise((resolve, reject) => {
     const call = new XMLHttpRequest();
@@ -107,7 +108,12 @@ export async function upload(path, form, options = {}) {
     call.onload = () => resolve(call);
     call.onerror = () => reject(unreachable());
     call.onabort = () => reject(new DOMException("Aborted", "AbortError"));
-    signal?.addEventListener("abort", () => call.abort(), { once: true });
+    let sent = false;
+    call.upload.onload = () => {
+      sent = true;
+    };
+    const stop = () => (whole && sent) || call.abort();
+    signal?.addEventListener("abort", stop, { once: true });
     if (signal?.aborted) call.abort();
     else call.send(form);
   });

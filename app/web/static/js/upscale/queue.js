@@ -87,7 +87,13 @@ async function run(picture) {
   change(picture, { state: "sending", left: 0, abort, error: null, began: null, progress: null });
   try {
     if (!picture.job) {
-      change(picture, { job: (await send(picture)).id });
+      const { id } = await send(picture);
+      if (abort.signal.aborted) {
+        // Given up while the answer was on its way: the job is there, and would be paid for.
+        await request(`/v1/jobs/${id}`, { method: "DELETE" }).catch(() => {});
+        throw new DOMException("", "AbortError");
+      }
+      change(picture, { job: id });
       save(picture);
     }
     change(picture, { state: "queued" });
@@ -131,6 +137,7 @@ async function send(picture) {
         // The key makes a repeated request after a crash the same request, which costs once.
         headers: { Prefer: "respond-async", "Idempotency-Key": picture.id },
         signal: picture.abort.signal,
+        whole: true,
         onProgress: (sent, total) => change(picture, { left: total ? sent / total : 0 }),
       });
       return json;
