@@ -165,6 +165,7 @@ class CalibrationDetail(BaseModel):
     groups: list[Group]
     pictures: bool = Field(description="Whether any pictures of its pairs are kept.")
     classes: list[CalibratedClass]
+    changes: Changes = Field(description="What serving from it would change now.")
     leakage: Leakage | None = None
 
 
@@ -280,6 +281,7 @@ async def detail(
     active = await state.calibrations.active_id(calibration.manifest.upscaler)
     found = _differences(state, calibration)
     kept = await pictures.kept(state.stores.spool, calibration.id)
+    changes = await state.calibrations.changes(calibration, force=True)
 
     def made() -> CalibrationDetail:
         part = calibration.of_group(group)
@@ -301,6 +303,7 @@ async def detail(
                 "groups": groups_of(calibration),
                 "pictures": kept,
                 "classes": classes_of(part),
+                "changes": changes,
             }
         )
 

@@ -9,12 +9,15 @@ from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from app.api.deps import ClientDep, StateDep
+from app.api.document import file_response
 from app.api.problems import Problem, problem_responses
+from app.errors import NotFound
+from app.serving.job import DRAFT
 from app.stores.base import JobKind, JobState, JobStatus, Progress
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], responses=problem_responses("bad-request"))
@@ -31,12 +34,25 @@ class JobOut(BaseModel):
     started_at: datetime | None
     finished_at: datetime | None
     result: str | None
+    draft: str | None = Field(
+        None,
+        description="Upscaling only, while it runs: the first sample in small. Nothing of it is "
+        "measured yet, so nothing of it is trusted.",
+    )
     error: Problem | None
 
     @classmethod
     def of(cls, job: JobStatus) -> JobOut:
         """The public part of a stored job."""
-        return cls(**job.model_dump(include=set(cls.model_fields)))
+        shown = cls(**job.model_dump(include=set(cls.model_fields)))
+        if _is_drafted(job):
+            shown.draft = f"/v1/jobs/{job.id}/{DRAFT}"
+        return shown
+
+
+def _is_drafted(job: JobStatus) -> bool:
+    """Whether there is a first look at what the job makes, and nothing better yet."""
+    return job.kind == "upscale" and job.state is JobState.RUNNING and job.progress.done > 0
 
 
 async def _job(job_id: str, state: StateDep, _: ClientDep) -> JobStatus:
@@ -67,6 +83,19 @@ async def watch_job(
     ):
         async for current in states:
             yield ServerSentEvent(data=JobOut.of(current).model_dump(mode="json"), event="job")
+
+
+@router.get(
+    f"/{{job_id}}/{DRAFT}",
+    response_class=Response,
+    responses={**file_response("image/jpeg"), **_PROBLEMS},
+)
+async def get_draft(job: JobDep, state: StateDep) -> Response:
+    """The first sample of a running upscaling job, in small: a look at it while one waits."""
+    if not _is_drafted(job):
+        raise NotFound(f"The job {job.id} has no draft now.")
+    data = await state.stores.spool.get(job.id, DRAFT)
+    return Response(data, media_type="image/jpeg", headers={"Cache-Control": "no-store"})
 
 
 @router.delete("/{job_id}", responses=_PROBLEMS)

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Coroutine
 from contextlib import closing
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import numpy as np
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import Response
 from numpy.typing import NDArray
+from PIL import Image
 
 from app.api.clients import client_name, while_connected
 from app.api.deps import ClientDep, State, StateDep
 from app.api.document import file_response
 from app.api.problems import problem_responses
-from app.images.encode import FORMS, FormName, png_mask
+from app.errors import BadRequest
+from app.images.encode import FORMS, FormName, Pages, picture, png_mask
+from app.images.metadata import metadata_of
 from app.serving.answer import Result, check_alpha
 from app.serving.files import (
     MASK,
     SIGMA,
     TRUST,
+    ChosenForm,
     image_file,
     png_overlay,
     png_text,
@@ -58,10 +63,20 @@ async def get_result(result_id: ResultId, state: StateDep, _: ClientDep) -> Resp
     },
 )
 async def get_result_image(
-    result_id: ResultId, form: FormName, state: StateDep, _: ClientDep
+    request: Request, result_id: ResultId, form: FormName, state: StateDep, key: ClientDep
 ) -> Response:
-    """The upscaled picture, in the form that was asked for with the request."""
-    data = await state.stores.results.blob(result_id, f"image.{form}")
+    """The upscaled picture: in the form that was asked for with the request, or in another one.
+
+    One that was stored without loss can be had in every form that can hold it; what is made for
+    the request counts as a request of the client.
+    """
+    results = state.stores.results
+    result = Result.model_validate_json(await results.document(result_id))
+    data = await results.blob(result_id, image_file(result))
+    if form != result.format:
+        await state.limits.take(client_name(request, key), "requests")
+        made = _in_turn(state, _in_form(state, result, data, form))
+        data = await while_connected(request, made)
     return Response(data, media_type=FORMS[form].media_type)
 
 
@@ -107,6 +122,29 @@ async def _in_turn(state: State, drawing: Coroutine[Any, Any, bytes]) -> bytes:
     with closing(drawing):
         async with state.service.drawing.slot():
             return await drawing
+
+
+async def _in_form(state: State, result: Result, data: bytes, form: FormName) -> bytes:
+    """The stored picture in another form; as TIFF with the pages of its result. Raises BadRequest.
+
+    What the stored file keeps of the upload's metadata, the other one keeps too.
+    """
+    if not ChosenForm(cast("FormName", result.format), result.quality).is_lossless:
+        raise BadRequest(
+            f"The picture was stored as {result.format}, with loss: it can be had in that form "
+            "only. Send format=png with the request to have it in all of them."
+        )
+    trust = await state.stores.results.blob(result.id, TRUST) if form == "tiff" else b""
+    mask, text = await _masked(state, result, result.alpha)
+
+    def made() -> bytes:
+        image = Image.open(io.BytesIO(data))
+        ChosenForm(form, None).check(max(image.size), transparent=image.mode == "RGBA")
+        pages = Pages(mask, np.asarray(Image.open(io.BytesIO(trust)))) if trust else None
+        kept, _ = metadata_of(image, with_place=True)
+        return picture(np.asarray(image), form, text=text, metadata=kept, pages=pages)
+
+    return await to_the_end(made)
 
 
 async def _mask(state: State, result: Result, alpha: float) -> bytes:

@@ -55,6 +55,7 @@ async def measure(
     patience_s: float = 0.0,
     on_sample: Callable[[int, RGB], None] | None = None,
     on_progress: Callable[[int, int], None] | None = None,
+    on_first: Callable[[RGB], None] | None = None,
 ) -> Measurement:
     """Draw M samples and reduce them to Ŷ and σ; memory does not grow with M.
 
@@ -67,6 +68,8 @@ async def measure(
         patience_s: see `draw`.
         on_sample: also gets every sample, in a thread and in order of arrival.
         on_progress: called with (samples done, M).
+        on_first: gets the first sample that arrives, in a thread; of samples that come folded,
+            the first one.
 
     Raises:
         CalibrationMismatch: the upscaler is not, or no longer, the one of the pipeline.
@@ -83,9 +86,16 @@ async def measure(
     started = time.perf_counter()
     folding = 0.0
 
+    def show(sample: RGB) -> None:
+        nonlocal on_first
+        if on_first is not None:
+            on_first(sample)
+            on_first = None
+
     def fold(index: int, sample: RGB) -> None:
         nonlocal folding
         before = time.perf_counter()
+        show(sample)
         accumulator.add(sample)
         prediction.add(index, sample)
         if on_sample is not None:
@@ -95,6 +105,7 @@ async def measure(
     def fold_sums(index: int, part: Sums) -> None:
         nonlocal folding
         before = time.perf_counter()
+        show(part.first)
         accumulator.merge(part)
         prediction.add(index, part.first)
         folding += time.perf_counter() - before

@@ -86,6 +86,9 @@ class Result(BaseModel):
     quality: int | None = Field(None, description="Of a lossy format, where one was asked for.")
     guarantee: Guarantee
     typicality: float = Field(gt=0, le=1)
+    unusual: bool = Field(
+        False, description="Whether `typicality` is so small that it is warned of."
+    )
     warnings: list[str]
     timings_ms: dict[str, float]
     links: Links

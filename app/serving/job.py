@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+from PIL import Image
 
 from app.errors import UpscalerUnavailable
+from app.images.encode import picture
 from app.jobs.handlers import JobContext
 from app.serving.request import UpscaleRequest
 from app.serving.service import UpscaleService
-from app.stores.base import Job, Spool
+from app.stores.base import Job, Spool, StoreUnavailable
+from app.upscalers.base import RGB
 
+DRAFT: Final = "draft.jpeg"
+"""The first sample, in small, for whoever looks on: nothing of it is measured yet."""
+
+_DRAFT_SIDE: Final = 1024
+_DRAFT_QUALITY: Final = 80
 # Nobody waits for the answer of a job, so it outlives the restart of a worker with a large model.
 # Not much more: it occupies its job worker meanwhile, which others need.
 PATIENCE_S: Final = 60.0
 _SHORTEST_PAUSE_S: Final = 0.5
+_Telling: TypeAlias = Callable[[], Awaitable[None]]
 
 
 def spooled_request(request: UpscaleRequest, seed: int) -> dict[str, Any]:
@@ -52,30 +63,49 @@ class UpscaleHandler:
         prepared = await self.service.prepare(
             lambda: self.spool.get(job.id, "image"), UpscaleRequest(**job.request), patient=True
         )
-        async with _reporting(context) as report:
+        loop = asyncio.get_running_loop()
+        async with _reporting() as report:
+
+            def on_first(sample: RGB) -> None:
+                small = draft(sample)
+                loop.call_soon_threadsafe(report, lambda: self._keep(job.id, small))
+
             answer = await self.service.run(
                 prepared,
                 result_id=job.id.replace("job-", "res-", 1),
                 patient=True,
-                on_progress=report,
+                on_progress=lambda done, total: report(lambda: context.progress(done, total)),
+                on_first=on_first,
             )
         return answer.result.links.self
 
+    async def _keep(self, job: str, small: bytes) -> None:
+        # A store that is away costs a look at it, not the job.
+        with suppress(StoreUnavailable):
+            await self.spool.put(job, DRAFT, small)
+
+
+def draft(sample: RGB) -> bytes:
+    """A small JPEG of uint8 [h, w, 3]."""
+    image = Image.fromarray(sample)
+    image.thumbnail((_DRAFT_SIDE, _DRAFT_SIDE), reducing_gap=2.0)
+    return picture(np.asarray(image), "jpeg", quality=_DRAFT_QUALITY)
+
 
 @asynccontextmanager
-async def _reporting(context: JobContext) -> AsyncIterator[Callable[[int, int], None]]:
-    """A callback for progress whose calls are written to the store one after the other."""
-    told: asyncio.Queue[tuple[int, int]] = asyncio.Queue()
+async def _reporting() -> AsyncIterator[Callable[[_Telling], None]]:
+    """A callback for what is to be told, which is written to the stores one after the other."""
+    told: asyncio.Queue[_Telling] = asyncio.Queue()
 
     async def write() -> None:
         while True:
-            done, total = await told.get()
-            await context.progress(done, total, "samples")
+            tell = await told.get()
+            await tell()
             told.task_done()
 
     writer = asyncio.create_task(write())
     try:
-        yield lambda done, total: told.put_nowait((done, total))
+        yield told.put_nowait
         # The writer ends by itself only with an error, such as that of an overtaken attempt.
         waiting = asyncio.create_task(told.join())
         await asyncio.wait({waiting, writer}, return_when=asyncio.FIRST_COMPLETED)

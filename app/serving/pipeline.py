@@ -37,7 +37,7 @@ from app.serving.request import UpscaleRequest
 from app.stores.base import ResultStore
 from app.system import to_the_end
 from app.telemetry.tracing import span
-from app.upscalers.base import Source, Upscaler, named
+from app.upscalers.base import RGB, Source, Upscaler, named
 from app.upscalers.seeds import MAX_REQUEST_SEED
 
 
@@ -73,6 +73,7 @@ class Work:
     upload: bytes | Callable[[], Awaitable[bytes]]
     patient: bool = False
     on_progress: Callable[[int, int], None] | None = None
+    on_first: Callable[[RGB], None] | None = None
     warnings: list[str] = field(default_factory=list)
     timings_ms: dict[str, float] = field(default_factory=dict)
     # ----
@@ -254,6 +255,7 @@ async def generate(work: Work) -> None:
         work.seed,
         deadline=work.means.timeout_s,
         on_progress=work.on_progress,
+        on_first=work.on_first,
     )
     work.timings_ms |= work.measurement.timings_ms
 
@@ -352,6 +354,7 @@ def _document(work: Work) -> Result:
     height, width = work.mask.shape
     promise = guarantee(work.subject, alpha, height, width)
     typicality = part.typicality(work.measurement.mean_log_sigma, work.input_facts)
+    unusual = part.is_unusual(typicality)
     base = f"/v1/results/{work.result_id}"
     return Result(
         id=work.result_id,
@@ -372,6 +375,7 @@ def _document(work: Work) -> Result:
         quality=work.form.quality,
         guarantee=promise,
         typicality=typicality,
+        unusual=unusual,
         warnings=warnings_of(
             work.subject,
             alpha,

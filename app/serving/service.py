@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from app.serving.pipeline import ANSWER, PREPARE, Means, Step, Work
 from app.serving.request import UpscaleRequest
 from app.telemetry.tracing import span
-from app.upscalers.base import Upscaler, named
+from app.upscalers.base import RGB, Upscaler, named
 
 Observer = Callable[[Work], None]
 """Is told of every answer that was stored; it returns at once, and raises nothing."""
@@ -65,14 +65,17 @@ class UpscaleService(Means):
         result_id: str | None = None,
         patient: bool = False,
         on_progress: Callable[[int, int], None] | None = None,
+        on_first: Callable[[RGB], None] | None = None,
     ) -> Work:
         """Generate, mask and store; `patient` waits for a slot however long the queue is.
+
+        `on_progress` and `on_first` are those of `measure`.
 
         Raises:
             Overloaded, UpscalerError, DegenerateSamples.
         """
         work.result_id = result_id or f"res-{secrets.token_urlsafe(15)}"
-        work.on_progress = on_progress
+        work.on_progress, work.on_first = on_progress, on_first
         arrived = time.perf_counter()
         with span("upscale", work.facts):
             async with self.slots.slot(work.footprint, patient=patient):

@@ -7,6 +7,7 @@ import zipfile
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from app.images.encode import FORMS
@@ -37,11 +38,31 @@ def test_the_form_that_was_asked_for(client, form):
     assert client.get(answer["links"]["overlay"]).status_code == 200
 
 
-def test_other_forms_of_a_result_are_not_there(client):
-    """A result has one picture."""
-    link = post(client).json()["links"]["self"]
-    assert client.get(f"{link}/image.png").status_code == 200
-    assert client.get(f"{link}/image.webp").status_code == 404
+def test_a_result_in_other_forms(client):
+    """What is stored without loss can be had in every form, with what the file says; else not."""
+    exif = Image.Exif()
+    exif[0x010F] = "Camera"
+    file = io.BytesIO()
+    Image.fromarray(photo(1000, 24, 24)).save(file, "PNG", exif=exif)
+    answer = post(client, file.getvalue(), metadata="keep").json()
+    link = answer["links"]["self"]
+    pixels = np.asarray(picture_of(client, answer))
+    for form, kind in FORMS.items():
+        response = client.get(f"{link}/image.{form}")
+        assert response.headers["content-type"] == kind.media_type
+        found = Image.open(io.BytesIO(response.content))
+        assert (found.format or "").lower() == form
+        assert kind.lossless == np.array_equal(np.asarray(found.convert("RGB")), pixels)
+        if form != "tiff":
+            assert found.getexif()[0x010F] == "Camera"
+    tiff = io.BytesIO(client.get(f"{link}/image.tiff").content)
+    assert len(tifffile.TiffFile(tiff).pages) == 3
+    lossy = post(client, format="webp").json()["links"]["self"]
+    assert "with loss" in client.get(f"{lossy}/image.png").json()["detail"]
+    clear = post(client, TRANSPARENT).json()["links"]["self"]
+    assert client.get(f"{clear}/image.webp").status_code == 200
+    assert client.get(f"{clear}/image.jpeg").status_code == 422
+    assert client.get("/v1/results/res-none/image.webp").status_code == 404
 
 
 def test_transparency_is_enlarged_and_never_trusted(client):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import time
 from datetime import datetime
 
 import httpx
 import pytest
+from PIL import Image
 
 from app import main
 from app.errors import UpscalerFailed
@@ -38,6 +40,7 @@ FIELDS = {
     "started_at",
     "finished_at",
     "result",
+    "draft",
     "error",
 }
 
@@ -120,8 +123,8 @@ class TestAccepted:
 
 class TestEvents:
     async def test_until_the_last_state(self, tmp_path, calibration):
-        """The stream tells the state after every change and ends with the last one."""
-        sent = []
+        """The stream tells the state after every change, and where there is a look at it."""
+        sent, looks = [], []
 
         def text():
             """What was sent so far, without an event that is not complete."""
@@ -133,6 +136,8 @@ class TestEvents:
             async def generate(self, source, seeds, turn=None):
                 done = len(self.calls)
                 await until(lambda: done in [job["progress"]["done"] for job in events(text())])
+                draft = events(text())[-1]["draft"]
+                looks.append(draft and await client_of(served).get(draft))
                 return await super().generate(source, seeds, turn)
 
         upscaler = Told(capabilities=Capabilities())
@@ -160,6 +165,10 @@ class TestEvents:
             progress = [job["progress"]["done"] for job in told]
             assert progress == sorted(progress)
             assert {*progress} == {0, 1, 2, 3, 4}
+            assert looks[0] is told[-1]["draft"] is None  # before the first sample, after the last
+            for look in looks[1:]:
+                assert Image.open(io.BytesIO(look.content)).size == (48, 48)
+            assert (await client.get(f"{location}/draft.jpeg")).status_code == 404
             await client.aclose()
 
     def test_of_a_job_that_has_ended(self, client):
