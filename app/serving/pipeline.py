@@ -354,7 +354,6 @@ def _document(work: Work) -> Result:
     height, width = work.mask.shape
     promise = guarantee(work.subject, alpha, height, width)
     typicality = part.typicality(work.measurement.mean_log_sigma, work.input_facts)
-    unusual = part.is_unusual(typicality)
     base = f"/v1/results/{work.result_id}"
     return Result(
         id=work.result_id,
@@ -375,7 +374,7 @@ def _document(work: Work) -> Result:
         quality=work.form.quality,
         guarantee=promise,
         typicality=typicality,
-        unusual=unusual,
+        unusual=part.is_unusual(typicality),
         warnings=warnings_of(
             work.subject,
             alpha,
