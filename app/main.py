@@ -21,6 +21,7 @@ from app.api import (
     health,
     jobs,
     labels,
+    made,
     monitor,
     options,
     pairs,
@@ -33,6 +34,7 @@ from app.api import (
 from app.api.auth import Keyring, stored_admin_key
 from app.api.deps import State
 from app.api.document import finished, operation_id
+from app.api.idempotency import Repeats
 from app.api.limits import open_limits
 from app.api.middleware import RequestContext
 from app.api.reference import add_reference
@@ -102,6 +104,7 @@ def create_app(settings: Settings, *, build: Build | None = None) -> FastAPI:
         truth,
         jobs,
         calibrations,
+        made,
         derive,
         labels,
         options,
@@ -194,6 +197,7 @@ async def _start(
         client_keys=Keyring(key.get_secret_value() for key in settings.client_keys),
         admin_keys=Keyring(_admin_keys(settings)),
         limits=await stack.enter_async_context(limits),
+        repeats=Repeats(parts.stores.claims, settings.idempotency_ttl_s),
     )
 
 

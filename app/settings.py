@@ -116,6 +116,9 @@ class Settings(BaseSettings):
     )
     request_timeout_s: Seconds = Field(600.0, description="Deadline of one upscaling request.")
     result_ttl_s: Seconds = 3600.0
+    idempotency_ttl_s: Seconds = Field(
+        86400.0, description="How long an Idempotency-Key and the result under it are kept."
+    )
     max_result_bytes: int = Field(4 * 1024**3, gt=0)
     run_jobs: bool | None = Field(
         None, description="The gateway runs jobs itself; default: with queue=memory:// only."

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 from itertools import islice
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from fastapi import APIRouter, Body, File, Form, Query, Request, UploadFile
-from fastapi.responses import JSONResponse, Response
+from fastapi import APIRouter, Body, Query
+from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.api.deps import AdminDep, AdminRoute, State, StateDep
-from app.api.document import CONFIG, body_of, file_response
+from app.api.document import file_response
 from app.api.documents import (
     Activation,
     Backtest,
@@ -30,54 +30,23 @@ from app.api.documents import (
     detail,
     waiting,
 )
-from app.api.forms import check_fields
-from app.api.jobs import JobOut, accepted
-from app.api.pair_forms import MAX_FILE_BYTES, config_of, naming_of, uploaded
+from app.api.made import FORCE
 from app.api.problems import problem_responses
 from app.calibration import file, pictures
 from app.calibration.insight import checks, coarser, leaked, price, run_backtest
 from app.calibration.plot import risk_plot
 from app.calibration.record import Calibration
 from app.canary.keep import forget
-from app.errors import BadRequest, Conflict
+from app.errors import Conflict
 from app.monitor.watch import monitored_keys
 from app.stores.base import JobStatus
-
-MAX_ARCHIVE_BYTES = 64 * 1024**3
-MAX_FILES = 500  # each is open until the request ends; archives take more
 
 _ROWS_AT_ONCE = 5000
 
 router = APIRouter(prefix="/v1/admin/calibrations", tags=["admin"], route_class=AdminRoute)
 
 _PROBLEMS = problem_responses("unauthorized", "forbidden", "not-found", "conflict", "bad-request")
-_CREATE_PROBLEMS = problem_responses(
-    "unauthorized",
-    "forbidden",
-    "not-found",
-    "bad-pairs",
-    "bad-request",
-    "image-too-large",
-    "unsupported-media",
-)
 _GROUP_PROBLEMS = {**_PROBLEMS, **problem_responses("bad-group")}
-_FORM_LIMITS: Any = {"max_files": MAX_FILES, "max_part_size": 1024 * 1024}
-
-Groups = Annotated[
-    str, Form(description="The group of each pair: JSON {NAME: GROUP}, or CSV with name,group.")
-]
-Config = Annotated[
-    str, Form(description="JSON; every field has a default.", json_schema_extra=CONFIG)
-]
-Scenes = Annotated[
-    str,
-    Form(
-        description="What belongs together (crops of one photograph, frames of one camera run): "
-        'JSON {NAME: SCENE}, CSV with name,scene, or "folder" where folders are scenes.'
-    ),
-]
-_FORCE = "Activate it also if it would serve worse."
-Force = Annotated[bool, Query(description=_FORCE)]
 Group = Annotated[str | None, Query(description="Only the pairs of this group.")]
 
 
@@ -86,7 +55,7 @@ class ActivateIn(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    force: bool = Field(False, description=_FORCE)
+    force: bool = Field(False, description=FORCE)
 
 
 @router.get("", responses=_PROBLEMS)
@@ -112,72 +81,6 @@ async def list_calibrations(
         )
         for head in heads
     ]
-
-
-@router.post(
-    "",
-    status_code=202,
-    response_model=JobOut,
-    responses=_CREATE_PROBLEMS,
-    max_body_size=MAX_ARCHIVE_BYTES,
-    form_limits=_FORM_LIMITS,
-)
-async def create_calibration(
-    state: StateDep,
-    key: AdminDep,
-    config: Config = "{}",
-    groups: Groups = "",
-    scenes: Scenes = "",
-    archive: Annotated[UploadFile | None, File(description="zip or tar")] = None,
-    x: Annotated[list[UploadFile] | None, File()] = None,
-    y: Annotated[list[UploadFile] | None, File()] = None,
-) -> JSONResponse:
-    """Calibrate from pairs, or only from high-resolution images and a degradation."""
-    settings = config_of(config)
-    files = uploaded(archive, x, y)
-    job = await state.admin.create(
-        settings, files, created_by=f"key {key}", naming=naming_of(groups, scenes)
-    )
-    await state.audit("calibration.create", key, job=job.id)
-    return accepted(job)
-
-
-@router.post(
-    "/import",
-    status_code=201,
-    responses=problem_responses(
-        "unauthorized",
-        "forbidden",
-        "bad-calibration",
-        "bad-request",
-        "calibration-mismatch",
-        "conflict",
-    ),
-    max_body_size=MAX_FILE_BYTES,
-    openapi_extra=body_of(file.MEDIA_TYPE, form_file="file"),
-)
-async def import_calibration(
-    request: Request,
-    response: Response,
-    state: StateDep,
-    key: AdminDep,
-    activate: bool = False,
-    force: Force = False,
-) -> CalibrationDetail:
-    """Store a calibration file: the body, or the form file `file`."""
-    if request.headers.get("content-type", "").startswith("multipart/"):
-        async with request.form(max_files=1) as form:
-            check_fields(form, {"file": True})
-            sent = form.get("file")
-            if sent is None or isinstance(sent, str):
-                raise BadRequest("The form has no file named file.")
-            data = await sent.read()
-    else:
-        data = await request.body()
-    calibration = await state.admin.import_file(data, activate=activate, force=force)
-    await state.audit("calibration.import", key, calibration=calibration.id, activate=activate)
-    response.headers["Location"] = f"{router.prefix}/{calibration.id}"
-    return await detail(state, calibration)
 
 
 @router.get("/{calibration_id}", responses=_GROUP_PROBLEMS)
@@ -324,40 +227,6 @@ async def delete_calibration(calibration_id: str, state: StateDep, key: AdminDep
     await pictures.forget(state.stores.spool, calibration_id)
     await state.audit("calibration.delete", key, calibration=calibration_id)
     return Response(status_code=204)
-
-
-@router.post(
-    "/{calibration_id}/pairs",
-    status_code=202,
-    response_model=JobOut,
-    responses={**_CREATE_PROBLEMS, **problem_responses("conflict", "calibration-mismatch")},
-    max_body_size=MAX_ARCHIVE_BYTES,
-    form_limits=_FORM_LIMITS,
-)
-async def extend_calibration(
-    calibration_id: str,
-    state: StateDep,
-    key: AdminDep,
-    activate: Annotated[bool, Form()] = False,
-    force: Annotated[bool, Form(description=_FORCE)] = False,
-    groups: Groups = "",
-    scenes: Scenes = "",
-    archive: Annotated[UploadFile | None, File()] = None,
-    x: Annotated[list[UploadFile] | None, File()] = None,
-    y: Annotated[list[UploadFile] | None, File()] = None,
-) -> JSONResponse:
-    """A new calibration of the old pairs and these; nothing is generated again for the old ones."""
-    parent = await state.admin.finished(calibration_id)
-    job = await state.admin.extend(
-        parent,
-        uploaded(archive, x, y),
-        created_by=f"key {key}",
-        activate=activate,
-        force=force,
-        naming=naming_of(groups, scenes),
-    )
-    await state.audit("calibration.extend", key, parent=parent.id, job=job.id)
-    return accepted(job)
 
 
 @router.get("/{calibration_id}/pairs", responses=_PROBLEMS)

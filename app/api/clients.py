@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from fastapi import Request
@@ -24,16 +24,25 @@ class Gone(Exception):
     """The client hung up; what it had asked for was cancelled."""
 
 
-async def while_connected(request: Request, work: Coroutine[Any, Any, Value]) -> Value:
+async def while_connected(
+    request: Request,
+    work: Coroutine[Any, Any, Value],
+    *,
+    finishes: Callable[[], bool] = lambda: False,
+) -> Value:
     """The outcome of `work`, which is cancelled when the client who would read it hangs up.
 
+    finishes: whether the work is to end nevertheless, as of that moment.
+
     Raises:
-        Gone: it did, and the work has ended.
+        Gone: the client did, and the work has ended.
     """
     task = asyncio.create_task(work)
     gone = asyncio.create_task(_disconnected(request))
     try:
         await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done() and finishes():
+            await asyncio.wait({task})
         if task.done():
             return task.result()
         task.cancel()

@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 
 from app.api.auth import Keyring, require, sent_key
 from app.api.forms import check_form
+from app.api.idempotency import Repeats
 from app.api.limits import ClientLimits
 from app.calibration.active import Calibrations
 from app.calibration.admin import CalibrationAdmin
@@ -45,6 +46,7 @@ class State:
     client_keys: Keyring
     admin_keys: Keyring
     limits: ClientLimits
+    repeats: Repeats
 
     async def audit(self, action: str, key: str, **facts: Any) -> None:
         """Keep an admin action in the audit log, and log it."""

@@ -128,10 +128,10 @@ async def _until(
             await asyncio.wait({coming})
 
 
-def accepted(job: JobStatus) -> JSONResponse:
+def accepted(job: JobStatus, **headers: str) -> JSONResponse:
     """202 with the job, and where to find it."""
     return JSONResponse(
         JobOut.of(job).model_dump(mode="json"),
         status_code=202,
-        headers={"Location": f"/v1/jobs/{job.id}"},
+        headers={"Location": f"/v1/jobs/{job.id}", **headers},
     )

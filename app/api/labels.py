@@ -8,11 +8,11 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, File, Header, Request, UploadFile
 from fastapi.responses import JSONResponse, Response
 
-from app.api.calibrations import MAX_ARCHIVE_BYTES
 from app.api.deps import AdminDep, AdminRoute, StateDep
 from app.api.document import body_of, file_response
 from app.api.documents import WaitingPair, waiting
 from app.api.jobs import JobOut, accepted
+from app.api.made import MAX_ARCHIVE_BYTES
 from app.api.pair_forms import MAX_FILE_BYTES
 from app.api.problems import problem_responses
 from app.calibration import labels, pictures

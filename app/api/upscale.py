@@ -8,16 +8,18 @@ import math
 import re
 import secrets
 import zipfile
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import APIRouter, File, Form, Header, Request, UploadFile
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 
 from app.api.clients import client_name, while_connected
 from app.api.deps import ClientDep, State, StateDep
 from app.api.document import BINARY
-from app.api.jobs import JobOut
+from app.api.idempotency import IdempotencyKey, Made
+from app.api.jobs import JobOut, accepted
 from app.api.problems import problem_responses
 from app.errors import BadRequest, Overloaded
 from app.images.decode import KeepMetadata
@@ -26,13 +28,15 @@ from app.monitor.watch import client_digest
 from app.serving.answer import Result
 from app.serving.files import MASK, TRUST, image_file
 from app.serving.job import spooled_request
-from app.serving.pipeline import Work
 from app.serving.request import UpscaleRequest
-from app.stores.base import Job
+from app.stores.base import Job, JobStatus
 from app.stores.uploads import spooled_for
 
 router = APIRouter(tags=["upscale"])
 
+JOB = "job-"
+
+_ASYNC = {"Preference-Applied": "respond-async"}
 _JSON, _ZIP, _MIXED = "application/json", "application/zip", "multipart/mixed"
 
 # A string in a parameter of a media range; one that does not end goes on to the end.
@@ -115,12 +119,14 @@ async def upscale(
         int | None,
         Form(description="Longest side in pixels that the image is reduced to before.", ge=1),
     ] = None,
+    idempotency_key: IdempotencyKey = None,
     accept: Annotated[str, Header()] = _JSON,
     prefer: Annotated[str, Header()] = "",
 ) -> Response:
     """Upscale an image and mark where it can be trusted."""
     media_type = negotiate(accept)
     client = client_name(request, key)
+    results = state.stores.results
     fields = UpscaleRequest(
         upscaler,
         alpha,
@@ -132,6 +138,7 @@ async def upscale(
         quality,
         metadata,
         fit,
+        None if idempotency_key is None else state.settings.idempotency_ttl_s,
     )
     as_job = "respond-async" in prefer
 
@@ -148,14 +155,34 @@ async def upscale(
         await state.limits.take(client, "requests")
         return await image.read()
 
-    await check_room()
-    prepared = await while_connected(request, state.service.prepare(read, fields))
-    await check_room(prepared.footprint)
-    await state.limits.take(client, "pixels", math.prod(prepared.size))
-    if as_job:
-        return await _respond_async(request, state, image, fields, prepared.seed)
-    answer = await while_connected(request, state.service.run(prepared))
-    return await asyncio.to_thread(_respond, answer, media_type)  # a zip has checksums
+    async def make() -> Made:
+        await check_room()
+        prepared = await while_connected(request, state.service.prepare(read, fields))
+        await check_room(prepared.footprint)
+        await state.limits.take(client, "pixels", math.prod(prepared.size))
+        if as_job:
+            job = await _submit(state, image, fields, prepared.seed)
+            if idempotency_key is None and await request.is_disconnected():
+                # Nobody will ever know its id: it would be paid for in vain.
+                await state.queue.cancel(job.id)
+            return Made(job.id, accepted(job, **_ASYNC))
+        answer = await while_connected(
+            request,
+            state.service.run(prepared),
+            # What is paid for is kept for who asks again.
+            finishes=lambda: idempotency_key is not None and prepared.has_begun,
+        )
+        files = {name: answer.files[name] for name in _parts(answer.result, media_type)}
+        return Made(answer.result.id, await _respond(answer.result, files, media_type))
+
+    async def recall(made: str) -> Response:
+        if made.startswith(JOB):
+            return accepted(await state.stores.jobs.get(made), **_ASYNC)
+        result = Result.model_validate_json(await results.document(made))
+        names = _parts(result, media_type)
+        return await _respond(result, {n: await results.blob(made, n) for n in names}, media_type)
+
+    return await state.repeats.once(request, client, make, recall)
 
 
 def negotiate(accept: str) -> str:
@@ -205,16 +232,14 @@ async def _check_queue(state: State) -> None:
         raise Overloaded(f"{most} jobs are queued or running already.", retry_after=60)
 
 
-async def _respond_async(
-    request: Request, state: State, image: UploadFile, fields: UpscaleRequest, seed: int
-) -> JSONResponse:
-    """Store the upload and the job, answer 202."""
-    job_id = f"job-{secrets.token_urlsafe(15)}"
+async def _submit(state: State, image: UploadFile, fields: UpscaleRequest, seed: int) -> JobStatus:
+    """Store the upload and the job."""
+    job_id = f"{JOB}{secrets.token_urlsafe(15)}"
     async with spooled_for(state.stores, job_id):
         async with state.service.decoding.slot():
             await image.seek(0)
             await state.stores.spool.put(job_id, "image", await image.read())
-        job = await state.queue.submit(
+        return await state.queue.submit(
             Job(
                 id=job_id,
                 kind="upscale",
@@ -222,28 +247,23 @@ async def _respond_async(
                 request=spooled_request(fields, seed),
             )
         )
-    if await request.is_disconnected():
-        # Nobody will ever know its id: it would be paid for in vain.
-        await state.queue.cancel(job_id)
-    location = f"/v1/jobs/{job_id}"
-    return JSONResponse(
-        JobOut.of(job).model_dump(mode="json"),
-        status_code=202,
-        headers={"Location": location, "Preference-Applied": "respond-async"},
-    )
 
 
-def _respond(answer: Work, media_type: str) -> Response:
-    result = answer.result
+def _parts(result: Result, media_type: str) -> tuple[str, ...]:
+    """The files that an answer of this type carries."""
+    return () if media_type == _JSON else (image_file(result), MASK, TRUST)
+
+
+async def _respond(result: Result, files: Mapping[str, bytes], media_type: str) -> Response:
     document = result.model_dump_json().encode()
     headers = {"Content-Location": result.links.self}
     if media_type == _JSON:
         return Response(document, media_type=_JSON, headers=headers)
-    names = (image_file(result), MASK, TRUST)
-    parts = {name: answer.files[name] for name in names} | {"result.json": document}
+    parts = {**files, "result.json": document}
     if media_type == _ZIP:
         headers["Content-Disposition"] = f'attachment; filename="{result.id}.zip"'
-        return Response(_zip(parts), media_type=_ZIP, headers=headers)
+        content = await asyncio.to_thread(_zip, parts)  # a zip has checksums
+        return Response(content, media_type=_ZIP, headers=headers)
     boundary = secrets.token_hex(16)
     return Response(
         _mixed(parts, boundary),

@@ -16,7 +16,7 @@ import asyncio
 import logging
 import time
 from collections import Counter, OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -40,8 +40,6 @@ from app.stores.base import (
     JobState,
     JobStore,
     StoreUnavailable,
-    given_up,
-    tried_in_vain,
 )
 from app.telemetry.tracing import fail, resumed, span
 
@@ -210,7 +208,7 @@ class Acts:
                 self._observer.lost_lease(job.kind)
             dead = await self._dead(job_id, unit) if len(others) >= MOST_DEATHS else 0
             if dead >= MOST_DEATHS:
-                error = given_up(dead, [unit] if unit else [])
+                error = _given_up(dead, [unit] if unit else [])
                 log.warning("Job %s: %s", job_id, error["detail"])
                 await self._insist(lambda: self._finish(job, JobState.FAILED, error=error))
                 yield None
@@ -321,7 +319,7 @@ class Acts:
         what = f"{unit} of job {job.id}" if unit else f"Job {job.id}"
         if isinstance(error, _NotKept):
             log.warning("%s is given up: %s", what, error)
-            return tried_in_vain(str(error))
+            return _tried_in_vain(str(error))
         if isinstance(error, TrustscaleError):
             log.warning("%s failed: %s", what, error.detail)
             told, reason = self._problem_of(error), error.detail
@@ -338,3 +336,20 @@ class Acts:
             return told
         items = told.get("items") or [{"name": unit, "reason": reason}]
         return {**told, "detail": f"{unit}: {reason}", "items": items}
+
+
+def _given_up(attempts: int, units: Sequence[str]) -> dict[str, Any]:
+    """The problem of a job whose worker died every time; `units` is what it died at, if known."""
+    named = f" while working on {', '.join(units)}" if units else ""
+    items = [{"name": unit, "reason": "its worker died each time"} for unit in units]
+    return {**_tried_in_vain(f"its worker died {attempts} times{named}."), "items": items}
+
+
+def _tried_in_vain(reason: str) -> dict[str, Any]:
+    """The problem of a job that was tried as often as it may be."""
+    return {
+        "type": "about:blank",
+        "title": "The job was given up",
+        "status": 500,
+        "detail": f"The job was given up: {reason}",
+    }

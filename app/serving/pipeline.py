@@ -107,6 +107,11 @@ class Work:
         return height, width
 
     @property
+    def has_begun(self) -> bool:
+        """Whether it has its slot: from then on samples are paid for."""
+        return "wait" in self.timings_ms
+
+    @property
     def footprint(self) -> int:
         """Bytes that making the answer holds at most."""
         return footprint(*self.size, self.calibration.pipeline, self.upscaler.capabilities)
@@ -322,7 +327,9 @@ async def store(work: Work) -> None:
     """Keep the answer. It still is in its slot: what a slow store has not taken is memory, too."""
     with span("store"):
         document = work.result.model_dump_json().encode()
-        await work.means.results.put(work.result_id, document, work.files)
+        await work.means.results.put(
+            work.result_id, document, work.files, ttl_s=work.request.keep_s
+        )
 
 
 PREPARE: Final[tuple[Step, ...]] = (

@@ -10,6 +10,7 @@ class UpscaleRequest:
     """The fields of a request, not yet checked; None means the default.
 
     client: who asks, as a digest; only the monitor reads it.
+    keep_s: how long the result is kept, so that the request may be repeated.
     """
 
     upscaler: str | None = None
@@ -22,3 +23,4 @@ class UpscaleRequest:
     quality: int | None = None
     metadata: str = "none"
     fit: int | None = None
+    keep_s: float | None = None

@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 from pydantic import BaseModel, ConfigDict
 
 from app.errors import Conflict, Overloaded
+from app.stores.claims import ClaimStore
 from app.stores.monitor import MonitorStore
 
 
@@ -254,23 +255,6 @@ class JobStore(Protocol):
         ...
 
 
-def given_up(attempts: int, units: Sequence[str]) -> dict[str, Any]:
-    """The problem of a job whose worker died every time; `units` is what it died at, if known."""
-    named = f" while working on {', '.join(units)}" if units else ""
-    items = [{"name": unit, "reason": "its worker died each time"} for unit in units]
-    return {**tried_in_vain(f"its worker died {attempts} times{named}."), "items": items}
-
-
-def tried_in_vain(reason: str) -> dict[str, Any]:
-    """The problem of a job that was tried as often as it may be."""
-    return {
-        "type": "about:blank",
-        "title": "The job was given up",
-        "status": 500,
-        "detail": f"The job was given up: {reason}",
-    }
-
-
 def check_end(state: JobState) -> None:
     """Raise ValueError for a state that ends nothing."""
     if not state.is_final and state is not JobState.AWAITING_LABELS:
@@ -285,8 +269,15 @@ def over(job: str) -> Conflict:
 class ResultStore(Protocol):
     """Results of upscaling, each a JSON document and named blobs, until they expire."""
 
-    async def put(self, result: str, document: bytes, blobs: Mapping[str, bytes]) -> None:
-        """Store a result, whole or not at all; it expires after the store's time to live.
+    async def put(
+        self,
+        result: str,
+        document: bytes,
+        blobs: Mapping[str, bytes],
+        *,
+        ttl_s: float | None = None,
+    ) -> None:
+        """Store a result, whole or not at all; it expires after a time, or the store's usual one.
 
         Storing an id again keeps the first: a job that runs twice cannot change an answer. When
         the size limit is passed the oldest results go, never the newest one.
@@ -380,6 +371,9 @@ class Stores(Protocol):
 
     @property
     def monitor(self) -> MonitorStore: ...
+
+    @property
+    def claims(self) -> ClaimStore: ...
 
     async def check(self) -> None:
         """Return if reads and writes work.

@@ -165,6 +165,10 @@ MIGRATIONS: tuple[str, ...] = (
     DROP TABLE units;
     DROP TABLE jobs
     """,
+    """
+    CREATE TABLE claim (name TEXT PRIMARY KEY, value BLOB NOT NULL, expires REAL NOT NULL);
+    CREATE INDEX claim_by_expiry ON claim (expires)
+    """,
 )
 SCHEMA_VERSION = len(MIGRATIONS)
 

@@ -65,8 +65,16 @@ class FileResults:
         # Bytes stored, as of the last sweep and the puts of this process since; unknown at first.
         self._bytes: int | None = None
 
-    async def put(self, result: str, document: bytes, blobs: Mapping[str, bytes]) -> None:
-        await asyncio.to_thread(self._put, result, document, blobs)
+    async def put(
+        self,
+        result: str,
+        document: bytes,
+        blobs: Mapping[str, bytes],
+        *,
+        ttl_s: float | None = None,
+    ) -> None:
+        expires = time.time() + (self._ttl_s if ttl_s is None else ttl_s)
+        await asyncio.to_thread(self._put, result, document, blobs, expires)
         size = len(document) + sum(map(len, blobs.values()))
         if self._bytes is not None:
             self._bytes += size
@@ -101,7 +109,9 @@ class FileResults:
         except ConfigError as error:
             raise StoreUnavailable(error.detail) from error
 
-    def _put(self, result: str, document: bytes, blobs: Mapping[str, bytes]) -> None:
+    def _put(
+        self, result: str, document: bytes, blobs: Mapping[str, bytes], expires: float
+    ) -> None:
         target = self._folder / component(result)
         scratch = self._folder / f"{SCRATCH}{uuid4().hex}"
         with file_errors("The results folder"):
@@ -112,7 +122,7 @@ class FileResults:
                 for name, data in blobs.items():
                     write_file(scratch / BLOBS / component(name), data)
                 write_file(scratch / DOCUMENT, document)
-                write_file(scratch / EXPIRES, repr(time.time() + self._ttl_s).encode())
+                write_file(scratch / EXPIRES, repr(expires).encode())
                 sync_folder(scratch / BLOBS)
                 sync_folder(scratch)
                 try:

@@ -9,11 +9,12 @@ from urllib.parse import unquote, urlsplit
 
 from app.errors import ConfigError
 from app.stores.base import AuditLog, CalibrationStore, JobStore, ResultStore, Spool, Stores
+from app.stores.claims import ClaimStore
 from app.stores.database import Database
 from app.stores.files import FileResults, FileSpool
 from app.stores.folders import PRIVATE, usable_folder
 from app.stores.monitor import MonitorStore
-from app.stores.sqlite import SqliteAudit, SqliteCalibrations
+from app.stores.sqlite import SqliteAudit, SqliteCalibrations, SqliteClaims
 from app.stores.sqlite_jobs import SqliteJobs
 from app.stores.sqlite_monitor import SqliteMonitor
 
@@ -30,6 +31,7 @@ class OpenStores:
     spool: Spool
     audit: AuditLog
     monitor: MonitorStore
+    claims: ClaimStore
     checks: Sequence[Callable[[], Awaitable[None]]]
     closes: Sequence[Callable[[], Awaitable[None]]]
 
@@ -67,6 +69,7 @@ def open_stores(
     scheme = urlsplit(url).scheme
     if scheme in {"redis", "rediss"}:
         from app.stores.redis import RedisAudit, open_redis  # noqa: PLC0415 - only where Redis is used
+        from app.stores.redis_claims import RedisClaims  # noqa: PLC0415 - the same
         from app.stores.redis_monitor import RedisMonitor  # noqa: PLC0415 - the same
 
         spool = open_spool(spool_url, data_dir)
@@ -78,6 +81,7 @@ def open_stores(
             spool,
             RedisAudit(redis.client),
             RedisMonitor(redis.client),
+            RedisClaims(redis.client),
             [redis.check],
             [redis.close],
         )
@@ -93,6 +97,7 @@ def open_stores(
         spool,
         SqliteAudit(database),
         SqliteMonitor(database),
+        SqliteClaims(database),
         [database.check, results.check],
         [database.close],
     )

@@ -17,6 +17,7 @@ Keys, all under `trustscale:`::
     results:sizes           hash     id -> bytes
     audit                   list     admin actions (JSON), the oldest first
     monitor:<calibration>*           see `app/stores/redis_monitor.py`
+    claim:<name>            string   see `app/stores/redis_claims.py`
     job:<id>, jobs:*                 see `app/stores/redis_jobs.py`
 """
 
@@ -40,7 +41,15 @@ from app.stores.base import (
     over,
 )
 from app.stores.database import as_text
-from app.stores.redis_client import ANSWER_TIMEOUT_S, PREFIX, Client, job_key, redis_errors, retry
+from app.stores.redis_client import (
+    ANSWER_TIMEOUT_S,
+    PREFIX,
+    Client,
+    job_key,
+    milliseconds,
+    redis_errors,
+    retry,
+)
 from app.stores.redis_jobs import RedisJobs
 
 SCHEMA_VERSION: Final = 2
@@ -274,20 +283,28 @@ class RedisResults:
 
     def __init__(self, client: Client, *, ttl_s: float, max_bytes: int) -> None:
         self._client = client
-        self._ttl_ms = max(1, round(ttl_s * 1000))
+        self._ttl_ms = milliseconds(ttl_s)
         self._max_bytes = max_bytes
         self._put = client.register_script(self._PUT)
         self._sweep = client.register_script(f"{self._SWEEP} return removed")
 
-    async def put(self, result: str, document: bytes, blobs: Mapping[str, bytes]) -> None:
+    async def put(
+        self,
+        result: str,
+        document: bytes,
+        blobs: Mapping[str, bytes],
+        *,
+        ttl_s: float | None = None,
+    ) -> None:
         fields: list[str | bytes] = ["document", document]
         for name, data in blobs.items():
             fields += [f"blob:{name}", data]
         size = len(document) + sum(map(len, blobs.values()))
+        ttl_ms = self._ttl_ms if ttl_s is None else milliseconds(ttl_s)
         async with redis_errors():
             await self._put(
                 keys=[self._BY_EXPIRY, self._SIZES, _result_key(result)],
-                args=[self._max_bytes, _result_key(""), result, self._ttl_ms, size, *fields],
+                args=[self._max_bytes, _result_key(""), result, ttl_ms, size, *fields],
             )
 
     async def document(self, result: str) -> bytes:

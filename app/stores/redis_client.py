@@ -58,6 +58,11 @@ async def redis_errors(within_s: float = ANSWER_TIMEOUT_S) -> AsyncIterator[None
         raise StoreUnavailable(f"Redis cannot be used now: {reason}.") from error
 
 
+def milliseconds(seconds: float) -> int:
+    """A time to live as Redis takes it."""
+    return max(1, round(1000 * seconds))
+
+
 def job_key(job: str) -> str:
     """The key of a job's hash."""
     return f"{PREFIX}job:{job}"

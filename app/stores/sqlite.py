@@ -1,4 +1,4 @@
-"""Calibrations and the audit log in SQLite: the default, for everything on one machine.
+"""Calibrations, the audit log and claims in SQLite: the default, for everything on one machine.
 
 How the file is opened, locked and migrated is `app/stores/database.py`.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -112,6 +113,32 @@ class SqliteAudit:
             AuditEntry(id=id_, at=at, action=action, actor=actor, facts=json.loads(facts))
             for id_, at, action, actor, facts in rows
         ]
+
+
+class SqliteClaims:
+    """`ClaimStore` in the table `claim`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def claim(self, name: str, value: bytes, *, seconds: float) -> bytes:
+        def keep(c: sqlite3.Connection) -> bytes:
+            now = time.time()
+            c.execute("DELETE FROM claim WHERE expires <= ?", (now,))
+            row = (name, value, now + seconds)
+            c.execute("INSERT OR IGNORE INTO claim VALUES (?, ?, ?)", row)
+            found = c.execute("SELECT value FROM claim WHERE name = ?", (name,)).fetchone()
+            return bytes(found[0])
+
+        return await self._database.write(keep)
+
+    async def replace(self, name: str, old: bytes, new: bytes | None, *, seconds: float) -> None:
+        if new is None:
+            query, values = "DELETE FROM claim WHERE name = ? AND value = ?", (name, old)
+        else:
+            query = "UPDATE claim SET value = ?3, expires = ?4 WHERE name = ?1 AND value = ?2"
+            values = (name, old, new, time.time() + seconds)  # type: ignore[assignment]
+        await self._database.write(lambda c: c.execute(query, values))
 
 
 def _activation(row: tuple[Any, ...]) -> Activation:

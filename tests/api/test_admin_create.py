@@ -8,7 +8,7 @@ import threading
 import numpy as np
 import pytest
 
-from app.api.calibrations import MAX_FILES
+from app.api.made import MAX_FILES
 from app.images.degrade import USUAL, Degradation, degrade
 from app.upscalers.base import Capabilities
 from tests.api.admin import BASE, SAMPLES, Admin, label, pair_files, tarred, truth_files, zipped

@@ -54,6 +54,16 @@ class TestResults:
         await stores.results.put("r", b"new", {})
         assert await stores.results.document("r") == b"new"
 
+    async def test_a_time_of_its_own(self, opener: Opener):
+        """A result may be kept for longer, or shorter, than the others."""
+        short, long = opener(result_ttl_s=0.05), opener()
+        await short.results.put("kept", b"{}", {}, ttl_s=60)
+        await long.results.put("gone", b"{}", {}, ttl_s=0.05)
+        await asyncio.sleep(0.1)
+        assert await long.results.document("kept") == b"{}"
+        with pytest.raises(NotFound):
+            await long.results.document("gone")
+
     async def test_sweep_removes_the_expired(self, opener: Opener):
         """A sweep removes what has expired, counts it, and leaves the rest."""
         long, short = opener(), opener(result_ttl_s=0.05)

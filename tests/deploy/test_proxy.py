@@ -7,7 +7,7 @@ import re
 import pytest
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from app.api.calibrations import MAX_ARCHIVE_BYTES
+from app.api.made import MAX_ARCHIVE_BYTES
 from app.monitor.truth import MAX_TRUTH_BYTES
 from app.settings import load_settings
 from tests.deploy.files import DEPLOY, ROOT, configured, run

@@ -1,0 +1,161 @@
+"""`Idempotency-Key`: a request that is sent again is answered with what the first one has made.
+
+A key belongs to its caller, and to one body. While the first request is in flight its gateway
+renews a claim on the key in the store that all gateways share, and others look there again and
+again. If that gateway dies, the claim runs out, and the next request with the key is the first one.
+What fails leaves nothing behind: it may be tried again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import logging
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Annotated, BinaryIO, Final, NamedTuple
+
+from fastapi import Header, Request
+from fastapi.responses import Response
+
+from app.errors import BadRequest, NotFound
+from app.stores.base import StoreUnavailable
+from app.stores.claims import ClaimStore
+
+HEADER: Final = "Idempotency-Key"
+
+_PIECE: Final = 1024 * 1024
+
+log = logging.getLogger(__name__)
+
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        alias=HEADER,
+        min_length=1,
+        max_length=255,
+        description="Of your choice, new for each request: one that is sent again with the same "
+        "key and body is answered with what the first one made, and costs nothing.",
+    ),
+]
+
+
+class Made(NamedTuple):
+    """What a request has made: the id of a result, job or calibration, and the answer."""
+
+    id: str
+    answer: Response
+
+
+@dataclass(frozen=True, slots=True)
+class Repeats:
+    """Recognises requests that are sent again.
+
+    Attributes:
+        claims: of all gateways.
+        kept_s: how long what was made is known under its key.
+        lease_s: after this the requests of a gateway that died are no longer waited for.
+        look_s: how often the end of a request in flight is looked for.
+    """
+
+    claims: ClaimStore
+    kept_s: float
+    lease_s: float = 15.0
+    look_s: float = 0.2
+
+    async def once(
+        self,
+        request: Request,
+        caller: str,
+        make: Callable[[], Awaitable[Made]],
+        recall: Callable[[str], Awaitable[Response]],
+        body: bytes | None = None,
+    ) -> Response:
+        """The answer of `make`; under a key that is known, `recall` of what was made.
+
+        Args:
+            request: with or without a key; its form has been read.
+            caller: whose key it is.
+            make: does what is asked for.
+            recall: answers again by the id, or raises NotFound if it is gone.
+            body: None: that of the request is a form.
+
+        Raises:
+            BadRequest: the key was sent with another body.
+        """
+        key = request.headers.get(HEADER)
+        if key is None:
+            return (await make()).answer
+        name = hashlib.sha256(f"{caller}\0{key}".encode()).hexdigest()
+        claim = {"digest": await _digest(request, body), "by": secrets.token_hex(8)}
+        mine = json.dumps(claim).encode()
+        while (kept := await self.claims.claim(name, mine, seconds=self.lease_s)) != mine:
+            first = json.loads(kept)
+            if first["digest"] != claim["digest"]:
+                raise BadRequest(f"This {HEADER} was sent with another request before.")
+            if "made" not in first:
+                await asyncio.sleep(self.look_s)
+                continue
+            with suppress(NotFound):
+                return await recall(first["made"])
+            await self.claims.replace(name, kept, None, seconds=0)
+        try:
+            async with self._renewed(name, mine):
+                made = await make()
+        except BaseException:
+            await self._settle(name, mine, None)
+            raise
+        await self._settle(name, mine, json.dumps({**claim, "made": made.id}).encode())
+        return made.answer
+
+    async def _settle(self, name: str, mine: bytes, end: bytes | None) -> None:
+        """What was made, or not, stays so if the store cannot be told."""
+        try:
+            await self.claims.replace(name, mine, end, seconds=self.kept_s)
+        except StoreUnavailable as error:
+            log.warning("An idempotency key is not kept: %s", error.detail)
+
+    @asynccontextmanager
+    async def _renewed(self, name: str, mine: bytes) -> AsyncIterator[None]:
+        async def renew() -> None:
+            while True:
+                await asyncio.sleep(self.lease_s / 3)
+                with suppress(StoreUnavailable):
+                    await self.claims.replace(name, mine, mine, seconds=self.lease_s)
+
+        renewing = asyncio.create_task(renew())
+        try:
+            yield
+        finally:
+            renewing.cancel()
+            await asyncio.gather(renewing, return_exceptions=True)
+
+
+async def _digest(request: Request, body: bytes | None) -> str:
+    """Of what is asked for, in whatever parts a form was sent."""
+    parts: list[str | bytes | BinaryIO] = [request.method, request.url.path, request.url.query]
+    if body is not None:
+        parts.append(body)
+    else:
+        for name, value in (await request.form()).multi_items():
+            parts.append(name)
+            parts += [value] if isinstance(value, str) else [value.filename or "", value.file]
+    return await asyncio.to_thread(_hashed, parts)
+
+
+def _hashed(parts: Sequence[str | bytes | BinaryIO]) -> str:
+    """A digest of the digests; files are read in pieces, and wound back."""
+    whole = hashlib.blake2b(digest_size=32)
+    for part in parts:
+        one = hashlib.blake2b()
+        if isinstance(part, str | bytes):
+            one.update(part.encode() if isinstance(part, str) else part)
+        else:
+            for piece in iter(lambda: part.read(_PIECE), b""):  # noqa: B023 - used at once
+                one.update(piece)
+            part.seek(0)
+        whole.update(one.digest())
+    return whole.hexdigest()

@@ -1,0 +1,196 @@
+"""Calibrations are made over HTTP: from pairs, from more pairs, or from a file."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, File, Form, Query, Request, UploadFile
+from fastapi.responses import JSONResponse, Response
+
+from app.api.deps import AdminDep, AdminRoute, State, StateDep
+from app.api.document import CONFIG, body_of
+from app.api.documents import CalibrationDetail, detail
+from app.api.forms import check_fields
+from app.api.idempotency import IdempotencyKey, Made
+from app.api.jobs import JobOut, accepted
+from app.api.pair_forms import MAX_FILE_BYTES, config_of, naming_of, uploaded
+from app.api.problems import problem_responses
+from app.calibration import file
+from app.calibration.record import Calibration
+from app.errors import BadRequest
+
+MAX_ARCHIVE_BYTES = 64 * 1024**3
+MAX_FILES = 500  # each is open until the request ends; archives take more
+
+_PREFIX: Final = "/v1/admin/calibrations"
+
+router = APIRouter(prefix=_PREFIX, tags=["admin"], route_class=AdminRoute)
+
+_CREATE_PROBLEMS = problem_responses(
+    "unauthorized",
+    "forbidden",
+    "not-found",
+    "bad-pairs",
+    "bad-request",
+    "image-too-large",
+    "unsupported-media",
+)
+_FORM_LIMITS: Any = {"max_files": MAX_FILES, "max_part_size": 1024 * 1024}
+
+Groups = Annotated[
+    str, Form(description="The group of each pair: JSON {NAME: GROUP}, or CSV with name,group.")
+]
+Config = Annotated[
+    str, Form(description="JSON; every field has a default.", json_schema_extra=CONFIG)
+]
+Scenes = Annotated[
+    str,
+    Form(
+        description="What belongs together (crops of one photograph, frames of one camera run): "
+        'JSON {NAME: SCENE}, CSV with name,scene, or "folder" where folders are scenes.'
+    ),
+]
+FORCE: Final = "Activate it also if it would serve worse."
+Force = Annotated[bool, Query(description=FORCE)]
+
+
+@router.post(
+    "",
+    status_code=202,
+    response_model=JobOut,
+    responses=_CREATE_PROBLEMS,
+    max_body_size=MAX_ARCHIVE_BYTES,
+    form_limits=_FORM_LIMITS,
+)
+async def create_calibration(
+    request: Request,
+    state: StateDep,
+    key: AdminDep,
+    config: Config = "{}",
+    groups: Groups = "",
+    scenes: Scenes = "",
+    archive: Annotated[UploadFile | None, File(description="zip or tar")] = None,
+    x: Annotated[list[UploadFile] | None, File()] = None,
+    y: Annotated[list[UploadFile] | None, File()] = None,
+    _: IdempotencyKey = None,
+) -> Response:
+    """Calibrate from pairs, or only from high-resolution images and a degradation."""
+
+    async def make() -> Made:
+        settings = config_of(config)
+        files = uploaded(archive, x, y)
+        job = await state.admin.create(
+            settings, files, created_by=f"key {key}", naming=naming_of(groups, scenes)
+        )
+        await state.audit("calibration.create", key, job=job.id)
+        return Made(job.id, accepted(job))
+
+    return await _once(request, state, key, make)
+
+
+@router.post(
+    "/import",
+    status_code=201,
+    response_model=CalibrationDetail,
+    responses=problem_responses(
+        "unauthorized",
+        "forbidden",
+        "bad-calibration",
+        "bad-request",
+        "calibration-mismatch",
+        "conflict",
+    ),
+    max_body_size=MAX_FILE_BYTES,
+    openapi_extra=body_of(file.MEDIA_TYPE, form_file="file"),
+)
+async def import_calibration(
+    request: Request,
+    state: StateDep,
+    key: AdminDep,
+    activate: bool = False,
+    force: Force = False,
+    _: IdempotencyKey = None,
+) -> Response:
+    """Store a calibration file: the body, or the form file `file`."""
+    data = await _sent_file(request)
+
+    async def make() -> Made:
+        calibration = await state.admin.import_file(data, activate=activate, force=force)
+        await state.audit("calibration.import", key, calibration=calibration.id, activate=activate)
+        return Made(calibration.id, await created(calibration))
+
+    async def recall(calibration: str) -> Response:
+        return await created(await state.admin.finished(calibration))
+
+    async def created(calibration: Calibration) -> Response:
+        return JSONResponse(
+            (await detail(state, calibration)).model_dump(mode="json"),
+            status_code=201,
+            headers={"Location": f"{_PREFIX}/{calibration.id}"},
+        )
+
+    return await state.repeats.once(request, f"key:{key}", make, recall, body=data)
+
+
+async def _sent_file(request: Request) -> bytes:
+    """The body, or the form file `file`. Raises BadRequest if there is none."""
+    if not request.headers.get("content-type", "").startswith("multipart/"):
+        return await request.body()
+    async with request.form(max_files=1) as form:
+        check_fields(form, {"file": True})
+        sent = form.get("file")
+        if sent is None or isinstance(sent, str):
+            raise BadRequest("The form has no file named file.")
+        return await sent.read()
+
+
+@router.post(
+    "/{calibration_id}/pairs",
+    status_code=202,
+    response_model=JobOut,
+    responses={**_CREATE_PROBLEMS, **problem_responses("conflict", "calibration-mismatch")},
+    max_body_size=MAX_ARCHIVE_BYTES,
+    form_limits=_FORM_LIMITS,
+)
+async def extend_calibration(
+    request: Request,
+    calibration_id: str,
+    state: StateDep,
+    key: AdminDep,
+    activate: Annotated[bool, Form()] = False,
+    force: Annotated[bool, Form(description=FORCE)] = False,
+    groups: Groups = "",
+    scenes: Scenes = "",
+    archive: Annotated[UploadFile | None, File()] = None,
+    x: Annotated[list[UploadFile] | None, File()] = None,
+    y: Annotated[list[UploadFile] | None, File()] = None,
+    _: IdempotencyKey = None,
+) -> Response:
+    """A new calibration of the old pairs and these; nothing is generated again for the old ones."""
+
+    async def make() -> Made:
+        parent = await state.admin.finished(calibration_id)
+        job = await state.admin.extend(
+            parent,
+            uploaded(archive, x, y),
+            created_by=f"key {key}",
+            activate=activate,
+            force=force,
+            naming=naming_of(groups, scenes),
+        )
+        await state.audit("calibration.extend", key, parent=parent.id, job=job.id)
+        return Made(job.id, accepted(job))
+
+    return await _once(request, state, key, make)
+
+
+async def _once(
+    request: Request, state: State, key: str, make: Callable[[], Awaitable[Made]]
+) -> Response:
+    """202 with the job that is made, or that was made by the same request before."""
+
+    async def recall(job: str) -> Response:
+        return accepted(await state.stores.jobs.get(job))
+
+    return await state.repeats.once(request, f"key:{key}", make, recall)

@@ -1,0 +1,228 @@
+"""Idempotency-Key: a request that is sent again is not paid again."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from contextlib import AsyncExitStack
+
+import pytest
+
+from app.errors import UpscalerFailed
+from tests.api.admin import BASE, pair_files, zipped
+from tests.api.gateway import (
+    ADMIN_KEY,
+    IMAGE,
+    Hanging,
+    check_problem,
+    client_of,
+    form,
+    gateway,
+    opened,
+    post,
+    running,
+)
+from tests.factories import encoded, photo
+from tests.fakes import FakeUpscaler
+from tests.waiting import until
+
+ASYNC = {"Prefer": "respond-async"}
+FILES = pair_files(3)
+ZIP = {"Accept": "application/zip"}
+ROUNDS = 5
+STORES = ["sqlite", pytest.param("redis", marks=pytest.mark.servers)]
+
+
+ADMIN = {"Authorization": f"Bearer {ADMIN_KEY}"}
+
+
+def key(name="once", **headers):
+    return {"Idempotency-Key": name, **headers}
+
+
+@pytest.fixture(params=STORES)
+def store(request):
+    """Settings of a gateway on each store."""
+    return {} if request.param == "sqlite" else {"store": request.getfixturevalue("redis_url")}
+
+
+@pytest.fixture
+def shared_store(redis_url):
+    """Settings of gateways that share one Redis, and leave jobs to others."""
+    return {"store": redis_url, "queue": redis_url, "run_jobs": False}
+
+
+async def test_connections_that_drop(tmp_path, calibration, store):
+    """A client that hangs up while its samples are made finds them later: they are paid once."""
+    gate = threading.Event()
+    upscaler = FakeUpscaler(gate=gate)
+    app = gateway(
+        tmp_path, upscaler, calibrations=[calibration], run_jobs=False, max_in_flight=4, **store
+    )
+    async with opened(app) as (served, state), client_of(served) as client:
+        for number in range(ROUNDS):
+            gate.clear()
+            upscaler.calls.clear()
+            keys = [f"{number}-{k}" for k in range(4)]
+            dropped = [
+                Hanging(
+                    served, client.build_request("POST", "/v1/upscale", **form(), headers=key(name))
+                )
+                for name in keys
+            ]
+            await until(lambda: len(upscaler.calls) == 16)
+            for request in dropped:
+                request.leave()
+            gate.set()
+            repeated = [
+                client.post("/v1/upscale", **form(), headers=key(name, **ZIP)) for name in keys
+            ]
+            assert {answer.status_code for answer in await asyncio.gather(*repeated)} == {200}
+            await asyncio.gather(*(request.answered for request in dropped))
+            assert len(upscaler.calls) == 16
+        assert state.service.slots.in_flight == 0
+
+
+async def test_two_gateways(tmp_path, calibration, shared_store):
+    """What one gateway is making another one waits for; what it has made the other one gives."""
+    gate, upscaler = threading.Event(), FakeUpscaler()
+    upscaler.gate = gate
+    async with AsyncExitStack() as stack:
+        clients = []
+        for folder in ("a", "b"):
+            app = gateway(tmp_path / folder, upscaler, calibrations=[calibration], **shared_store)
+            served = await stack.enter_async_context(running(app))
+            clients.append(await stack.enter_async_context(client_of(served)))
+        requests = [
+            asyncio.create_task(client.post("/v1/upscale", **form(), headers=key()))
+            for client in clients * 3
+        ]
+        await until(lambda: upscaler.calls)
+        gate.set()
+        answers = {(await request).text for request in requests}
+        assert len(answers) == 1
+        assert len(upscaler.calls) == 4
+
+
+async def test_a_gateway_that_died(tmp_path, calibration):
+    """A claim that nobody renews runs out, and the request is made anew."""
+    app = gateway(tmp_path, FakeUpscaler(), calibrations=[calibration])
+    async with opened(app) as (served, state), client_of(served) as client:
+        claims, looks = state.stores.claims, []
+
+        class Left:
+            """Holds the claim of a gateway that died, which soon ends."""
+
+            replace = claims.replace
+
+            async def claim(self, name, value, *, seconds):
+                if not looks:
+                    await claims.claim(name, value.replace(b'"by": "', b'"by": "x'), seconds=0.1)
+                looks.append(await claims.claim(name, value, seconds=seconds))
+                return looks[-1]
+
+        object.__setattr__(state.repeats, "claims", Left())
+        assert (await client.post("/v1/upscale", **form(), headers=key())).status_code == 200
+        assert len(looks) > 1
+
+
+class TestRepeated:
+    def test_a_result(self, client, upscaler):
+        """The same result, in whatever form it is asked for again, and for nothing."""
+        first = post(client, headers=key("result"))
+        calls = len(upscaler.calls)
+        assert post(client, headers=key("result")).json() == first.json()
+        again = post(client, headers=key("result", **ZIP))
+        assert again.headers["content-location"] == first.json()["links"]["self"]
+        assert len(upscaler.calls) == calls
+        assert post(client, headers=key("another")).json()["id"] != first.json()["id"]
+        assert post(client).json()["id"] != first.json()["id"]
+
+    def test_a_job(self, client):
+        """The same job, as long as it is known."""
+        jobs = {post(client, headers=key("job", **ASYNC)).headers["location"] for _ in range(3)}
+        assert len(jobs) == 1
+        fourth = post(client, headers=key("job"))
+        assert fourth.status_code == 202
+        assert fourth.headers["location"] in jobs
+
+    @pytest.mark.parametrize("other", [{"alpha": 0.2}, {"image": encoded(photo(1, 24, 24))}])
+    def test_another_body(self, client, other):
+        """A key that was sent with another body, before or in flight, is refused."""
+        post(client, headers=key("body"))
+        problem = check_problem(post(client, headers=key("body"), **other), "bad-request")
+        assert "Idempotency-Key" in problem["detail"]
+
+    @pytest.mark.parametrize("bad", ["", "x" * 256])
+    def test_keys_that_are_none(self, client, bad):
+        """An empty or endless key is refused."""
+        check_problem(post(client, headers=key(bad)), "bad-request")
+
+    def test_what_failed_may_be_tried_again(self, client, upscaler):
+        """Nothing is kept of a request that made nothing."""
+        upscaler.failure = UpscalerFailed("The model broke.")
+        check_problem(post(client, headers=key("failed")), "upscaler-failed")
+        upscaler.failure = None
+        assert post(client, headers=key("failed")).status_code == 200
+
+    def test_a_result_that_is_gone(self, start):
+        """It is made again; under a key it lives as long as the key, not as other results."""
+        upscaler = FakeUpscaler()
+        client = start(upscaler, result_ttl_s=1e-3)
+        first = post(client, headers=key()).json()
+        assert client.get(first["links"]["self"]).status_code == 200
+        check_problem(client.get(post(client).json()["links"]["self"]), "not-found")
+        assert post(client, headers=key()).json() == first
+
+    def test_keys_belong_to_their_callers(self, start):
+        """The same key of somebody else is another one."""
+        client = start(client_keys=["one" * 20, "two" * 20])
+        ids = set()
+        for secret in ("one" * 20, "two" * 20, ADMIN_KEY):
+            headers = key("mine", Authorization=f"Bearer {secret}")
+            ids |= {post(client, IMAGE, headers=headers).json()["id"] for _ in range(2)}
+        assert len(ids) == 3
+
+
+async def test_nothing_was_paid_yet(tmp_path, calibration):
+    """Who hangs up before the first sample leaves no work behind, and the key is free."""
+    upscaler = FakeUpscaler(seconds=60)
+    app = gateway(tmp_path, upscaler, calibrations=[calibration], max_in_flight=1)
+    async with opened(app) as (served, state), client_of(served) as client:
+        async with state.service.slots.slot():
+            request = client.build_request("POST", "/v1/upscale", **form(), headers=key())
+            waiting = Hanging(served, request)
+            await until(lambda: state.service.slots.waiting)
+            assert await waiting.hang_up() == 499
+        assert not upscaler.calls
+        upscaler.seconds = 0
+        assert (await client.post("/v1/upscale", **form(), headers=key())).status_code == 200
+
+
+class TestCalibrations:
+    def test_making_one(self, start):
+        """One job for one key, from an archive or from files; other pairs are refused."""
+        client = start(run_jobs=False)
+        archive = {"archive": ("pairs.zip", zipped(FILES))}
+        loose = [("y", (name[2:], data)) for name, data in FILES.items() if name[0] == "y"]
+        for number, files in enumerate((archive, loose)):
+            headers = ADMIN | key(f"calibrate-{number}")
+            jobs = {client.post(BASE, files=files, headers=headers).json()["id"] for _ in range(2)}
+            assert len(jobs) == 1
+            other = client.post(BASE, files=files, data={"groups": "{}"}, headers=headers)
+            check_problem(other, "bad-request")
+
+    @pytest.mark.parametrize("way", ["body", "form"])
+    def test_import(self, start, calibration, way):
+        """An import answers again as before; another file is refused."""
+        client = start()
+        exported = client.get(f"{BASE}/{calibration.id}/export", headers=ADMIN).content
+
+        def imported(data):
+            sent = {"content": data} if way == "body" else {"files": {"file": ("c", data)}}
+            return client.post(f"{BASE}/import", headers=ADMIN | key("import"), **sent)
+
+        first, again = imported(exported), imported(exported)
+        assert (first.status_code, first.json()) == (again.status_code, again.json())
+        assert again.headers["location"] == f"{BASE}/{calibration.id}"
+        check_problem(imported(exported + b" "), "bad-request")
