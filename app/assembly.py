@@ -22,8 +22,8 @@ from app.problems import problem_of
 from app.sampling.pipeline import differences
 from app.serving.admission import Slots
 from app.serving.job import UpscaleHandler
-from app.serving.pipeline import Work
 from app.serving.service import Observer, UpscaleService
+from app.serving.work import Work
 from app.settings import Settings
 from app.stores.base import JobKind, Stores
 from app.stores.folders import held

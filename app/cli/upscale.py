@@ -18,9 +18,9 @@ from app.cli.local import local, progress_bar
 from app.errors import TrustscaleError
 from app.serving.answer import Result
 from app.serving.files import MASK, TRUST, image_file, png_overlay, png_text
-from app.serving.pipeline import Work
 from app.serving.request import UpscaleRequest
 from app.serving.service import UpscaleService
+from app.serving.work import Work
 
 
 def upscale(

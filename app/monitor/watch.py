@@ -38,7 +38,7 @@ from app.monitor.state import (
     load_points,
     load_state,
 )
-from app.serving.pipeline import Work
+from app.serving.work import Work
 from app.stores.base import StoreUnavailable
 from app.stores.monitor import Label, MonitorStore
 

@@ -9,132 +9,27 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import secrets
-import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable
 from typing import Final, TypeAlias, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from app.calibration.active import Calibrations
-from app.calibration.record import Calibration
-from app.canary.watch import CanaryWatch
 from app.errors import BadRequest, ImageTooLarge
-from app.images.decode import Decoded, KeepMetadata, Limits, decode
+from app.images.decode import KeepMetadata, decode
 from app.images.encode import Pages, picture, png_grey16, png_mask
-from app.images.facts import Facts, look_at
-from app.sampling.measure import Measurement, measure
+from app.images.facts import look_at
+from app.sampling.measure import measure
 from app.sampling.pipeline import guard, learn
-from app.serving.admission import Slots
 from app.serving.answer import Links, Result, check_alpha, threshold_json
-from app.serving.files import INPUT, MASK, SIGMA, TRUST, ChosenForm, form_of, png_text
-from app.serving.footprint import footprint
+from app.serving.files import INPUT, MASK, SIGMA, TRUST, form_of, png_text
 from app.serving.promise import Subject, guarantee, warnings_of
-from app.serving.request import UpscaleRequest
-from app.stores.base import ResultStore
+from app.serving.work import Work
 from app.system import to_the_end
 from app.telemetry.tracing import span
-from app.upscalers.base import RGB, Source, Upscaler, named
+from app.upscalers.base import Source, named
 from app.upscalers.seeds import MAX_REQUEST_SEED
-
-
-@dataclass(frozen=True, slots=True)
-class Means:
-    """What the steps work with."""
-
-    upscalers: Mapping[str, Upscaler]
-    default: str
-    calibrations: Calibrations
-    results: ResultStore
-    slots: Slots
-    limits: Limits
-    timeout_s: float
-    canaries: CanaryWatch | None = None
-    # So many uploads are in memory as files; the others lie on the disk until their turn.
-    decoding: Slots = field(init=False)
-    # Masks and overlays of stored results for another α; they never wait for generations.
-    drawing: Slots = field(init=False)
-
-    def __post_init__(self) -> None:
-        """Give short work places of its own."""
-        for kind in ("decoding", "drawing"):
-            object.__setattr__(self, kind, self.slots.for_short_work())
-
-
-@dataclass(slots=True)
-class Work:
-    """A request on its way; the fields below the line are filled in by the steps."""
-
-    means: Means
-    request: UpscaleRequest
-    upload: bytes | Callable[[], Awaitable[bytes]]
-    patient: bool = False
-    on_progress: Callable[[int, int], None] | None = None
-    on_first: Callable[[RGB], None] | None = None
-    warnings: list[str] = field(default_factory=list)
-    timings_ms: dict[str, float] = field(default_factory=dict)
-    # ----
-    upscaler: Upscaler = field(init=False)
-    calibration: Calibration = field(init=False)
-    part: Calibration = field(init=False)
-    input_facts: Facts = field(init=False)
-    subject: Subject = field(init=False)
-    alpha: float = field(init=False)
-    seed: int = field(init=False)
-    form: ChosenForm = field(init=False)
-    image: Decoded = field(init=False)
-    digest: int = field(init=False)
-    result_id: str = field(init=False)
-    measurement: Measurement = field(init=False)
-    alpha_channel: NDArray[np.uint8] | None = None
-    mask: NDArray[np.bool_] = field(init=False)
-    trust: NDArray[np.uint16] = field(init=False)
-    files: dict[str, bytes] = field(init=False)
-    result: Result = field(init=False)
-
-    @property
-    def group(self) -> str | None:
-        """The group of images that the request named."""
-        return self.request.group or None
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Height and width of the upload."""
-        height, width, _ = self.image.rgb.shape
-        return height, width
-
-    @property
-    def has_begun(self) -> bool:
-        """Whether it has its slot: from then on samples are paid for."""
-        return "wait" in self.timings_ms
-
-    @property
-    def footprint(self) -> int:
-        """Bytes that making the answer holds at most."""
-        return footprint(*self.size, self.calibration.pipeline, self.upscaler.capabilities)
-
-    @property
-    def facts(self) -> dict[str, str | int]:
-        """What a trace says of it."""
-        height, width = self.size
-        return {
-            "trustscale.upscaler": self.upscaler.name,
-            "trustscale.calibration": self.calibration.id,
-            "trustscale.samples": self.calibration.pipeline.samples,
-            "trustscale.width": width,
-            "trustscale.height": height,
-        }
-
-    @contextmanager
-    def timed(self, name: str) -> Iterator[None]:
-        """Note how long the body took."""
-        started = time.perf_counter()
-        yield
-        self.timings_ms[name] = 1e3 * (time.perf_counter() - started)
-
 
 Step: TypeAlias = Callable[[Work], Awaitable[None]]
 

@@ -7,8 +7,9 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from app.serving.pipeline import ANSWER, PREPARE, Means, Step, Work
+from app.serving.pipeline import ANSWER, PREPARE, Step
 from app.serving.request import UpscaleRequest
+from app.serving.work import Means, Work
 from app.telemetry.tracing import span
 from app.upscalers.base import RGB, Upscaler, named
 
