@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypedDict
+from typing import Any, Final, NamedTuple, TypedDict
 
 import structlog
 from fastapi import FastAPI
@@ -48,14 +48,6 @@ from app.telemetry.metrics import Metrics
 from app.telemetry.tracing import exporting
 from app.web.routes import web_router
 
-_SWEEP_SECONDS = 60.0
-
-# Looking for uploads without a job lists the whole spool, which an object store is paid for.
-_ORPHAN_SECONDS = 6 * 3600.0
-
-# What a stopping gateway gives a pair or an upscaling job in work; it is repeated otherwise.
-_DRAIN_SECONDS = 5.0
-
 # Multipart boundaries and the small fields of a form, on top of the image itself.
 _FORM_OVERHEAD = 64 * 1024
 
@@ -65,13 +57,26 @@ MultiPartParser.spool_max_size = 128 * 1024
 log = structlog.get_logger(__name__)
 
 
+class Pace(NamedTuple):
+    """How often what runs beside the requests looks, and how long it may drain, in seconds."""
+
+    sweep_s: float = 60.0
+    # Looking for uploads without a job lists the whole spool, which an object store is paid for.
+    orphans_s: float = 6 * 3600.0
+    # What a stopping gateway gives a pair or an upscaling job in work; it is repeated otherwise.
+    drain_s: float = 5.0
+
+
+PACE: Final = Pace()
+
+
 class LifespanState(TypedDict):
     """What the lifespan hands to every request."""
 
     trustscale: State
 
 
-def create_app(settings: Settings, *, build: Build | None = None) -> FastAPI:
+def create_app(settings: Settings, *, build: Build | None = None, pace: Pace = PACE) -> FastAPI:
     """The gateway for these settings; nothing is opened before its lifespan starts."""
     metrics = Metrics()
 
@@ -80,7 +85,7 @@ def create_app(settings: Settings, *, build: Build | None = None) -> FastAPI:
         async with AsyncExitStack() as stack:
             # Here, because the server ends the process by the signal that stopped it.
             stack.enter_context(exporting(settings.otlp_endpoint, "trustscale-gateway"))
-            yield {"trustscale": await _start(settings, metrics, stack, build)}
+            yield {"trustscale": await _start(settings, metrics, stack, build, pace)}
 
     app = _Gateway(
         metrics,
@@ -166,13 +171,13 @@ class _HeadAsGet:
 
 
 async def _start(
-    settings: Settings, metrics: Metrics, stack: AsyncExitStack, build: Build | None
+    settings: Settings, metrics: Metrics, stack: AsyncExitStack, build: Build | None, pace: Pace
 ) -> State:
     """Open everything and start what runs beside the requests."""
     stack.enter_context(alone(settings))
     parts = await open_parts(settings, stack, build, metrics)
     await report_calibrations(parts)
-    await stack.enter_async_context(_sweeping(parts.stores, settings.job_ttl_s))
+    await stack.enter_async_context(_sweeping(parts.stores, settings.job_ttl_s, pace))
     await stack.enter_async_context(_beside(parts.canaries.run()))
     limits = open_limits(
         settings.store,
@@ -181,7 +186,7 @@ async def _start(
     )
     worker = None
     if settings.gateway_runs_jobs:
-        worker = await stack.enter_async_context(_working(parts))
+        worker = await stack.enter_async_context(_working(parts, pace.drain_s))
     return State(
         settings=settings,
         stores=parts.stores,
@@ -210,13 +215,11 @@ def _admin_keys(settings: Settings) -> list[str]:
 
 
 @asynccontextmanager
-async def _working(parts: Parts) -> AsyncIterator[asyncio.Task[None]]:
+async def _working(parts: Parts, drain_s: float) -> AsyncIterator[asyncio.Task[None]]:
     """Run jobs beside the body; at its end, drain: what is not done goes back to the queue."""
     stop = asyncio.Event()
     worker = asyncio.create_task(
-        parts.queue.run(
-            parts.handlers, stop=stop, concurrency=parts.concurrency, drain_s=_DRAIN_SECONDS
-        )
+        parts.queue.run(parts.handlers, stop=stop, concurrency=parts.concurrency, drain_s=drain_s)
     )
     try:
         yield worker
@@ -226,7 +229,7 @@ async def _working(parts: Parts) -> AsyncIterator[asyncio.Task[None]]:
 
 
 @asynccontextmanager
-async def _sweeping(stores: Stores, job_ttl_s: float) -> AsyncIterator[None]:
+async def _sweeping(stores: Stores, job_ttl_s: float, pace: Pace) -> AsyncIterator[None]:
     """Remove expired results and jobs now and then, beside the body."""
 
     async def sweep() -> None:
@@ -239,14 +242,14 @@ async def _sweeping(stores: Stores, job_ttl_s: float) -> AsyncIterator[None]:
                 for job in await stores.jobs.expire(before):
                     await stores.spool.delete(job)
                 if clock() >= orphans_at:
-                    orphans_at = clock() + _ORPHAN_SECONDS
+                    orphans_at = clock() + pace.orphans_s
                     await remove_orphans(stores, before)
             except TrustscaleError as error:
                 log.warning("sweep_failed", detail=error.detail)
             except Exception:
                 # Whatever it is: without a next round, disk and database would fill up unseen.
                 log.exception("sweep_failed")
-            await asyncio.sleep(_SWEEP_SECONDS)
+            await asyncio.sleep(pace.sweep_s)
 
     async with _beside(sweep()):
         yield

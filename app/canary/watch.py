@@ -40,9 +40,6 @@ Policy = Literal["warn", "refuse"]
 DELTA = 0.01
 """Probability that an unchanged model ever raises the alarm."""
 
-# How old the state behind an answer may be, and how often the watch looks at it.
-_FRESH_S = 60.0
-
 # A round is due this share of the interval later, at random, so that gateways do not begin at once.
 _JITTER = 0.1
 
@@ -89,7 +86,9 @@ class CanaryWatch:
         *,
         interval_s: float,
         timeout_s: float,
+        fresh_s: float = 60.0,
     ) -> None:
+        # `fresh_s`: how old the state behind an answer may be, and how often the watch looks at it.
         self.policies = watched
         self._upscalers = upscalers
         self._calibrations = calibrations
@@ -97,6 +96,7 @@ class CanaryWatch:
         self._metrics = metrics
         self._interval_s = interval_s
         self._timeout_s = timeout_s
+        self._fresh_s = fresh_s
         self._seen: dict[str, _Seen] = {}
 
     async def check(self, upscaler: str, calibration: str) -> list[str]:
@@ -220,7 +220,7 @@ class CanaryWatch:
         every day still make rounds. The start itself only looks at what is known.
         """
         late = random.uniform(1, 1 + _JITTER)  # noqa: S311 - jitter
-        look_s = late * min(_FRESH_S, self._interval_s)
+        look_s = late * min(self._fresh_s, self._interval_s)
         not_before = time.monotonic() + look_s / 2
         while True:
             try:
@@ -250,7 +250,7 @@ class CanaryWatch:
         seen = self._seen.get(upscaler)
         if seen is not None and seen.calibration != calibration:
             seen = None
-        if seen is not None and time.monotonic() - seen.at < _FRESH_S:
+        if seen is not None and time.monotonic() - seen.at < self._fresh_s:
             return seen.kept
         try:
             kept = await load(self._spool, calibration)

@@ -74,11 +74,16 @@ class Patience:
         unit_waits_s: before a pair is tried again that failed in an orderly way.
         store_waits_s: after a job has generated for nothing, since the store did not take its
             result; after the last time there is none. Together they outlast a restart of the store.
+        answer_s: for the broker, which answers in milliseconds if it is well: whoever asks for
+            readiness does not wait long.
+        cancel_again_s: for a loop that runs nothing to end, before it is cancelled again.
     """
 
     upscaler_s: float = 300.0
     unit_waits_s: tuple[float, ...] = (1.0, 5.0)
     store_waits_s: tuple[float, ...] = (5.0, 30.0)
+    answer_s: float = 2.0
+    cancel_again_s: float = 1.0
 
 
 class _NotKept(Exception):

@@ -80,12 +80,6 @@ POLL: Final = timedelta(milliseconds=50)
 
 RECONNECT: Final = timedelta(seconds=2)
 
-# How long a loop that runs nothing may take to end before it is cancelled again.
-CANCEL_AGAIN_S: Final = 1.0
-
-# A healthy broker answers in milliseconds; whoever asks for readiness does not wait long.
-ANSWER_S: Final = 2.0
-
 # docket can also run things later, and would look for them four times a second; nothing here does.
 NOTHING_IS_LATER: Final = timedelta(seconds=30)
 
@@ -151,7 +145,10 @@ class JobQueue:
         if self._is_memory:
             return
         try:
-            async with asyncio.timeout(ANSWER_S), self._dockets["upscale"].redis() as redis:
+            async with (
+                asyncio.timeout(self._patience.answer_s),
+                self._dockets["upscale"].redis() as redis,
+            ):
                 await redis.exists("trustscale:queue")
         except (RedisError, OSError) as error:  # a TimeoutError is an OSError
             raise StoreUnavailable("The queue's Redis cannot be reached now.") from error
@@ -186,7 +183,7 @@ class JobQueue:
         if self._is_memory:
             return {self.owner}  # what ran before this process is dead for certain
         try:
-            async with asyncio.timeout(ANSWER_S):
+            async with asyncio.timeout(self._patience.answer_s):
                 found = [await docket.workers() for docket in self._dockets.values()]
         except (RedisError, OSError):
             return None
@@ -245,7 +242,9 @@ class JobQueue:
         meets a write of redis-py that ends at that moment. While work drains it must not be.
         """
         while running := [name for name, loop in loops.items() if not loop.done()]:
-            await asyncio.wait([loops[name] for name in running], timeout=CANCEL_AGAIN_S)
+            await asyncio.wait(
+                [loops[name] for name in running], timeout=self._patience.cancel_again_s
+            )
             for name in running:
                 if all(name != at_work for at_work, _ in self._at_work):
                     loops[name].cancel()

@@ -44,20 +44,8 @@ from app.stores.monitor import Label, MonitorStore
 
 Outcome = TypeVar("Outcome")
 
-# Requests that wait to be folded; more than a store can be away for.
-_MOST_WAITING: Final = 10_000
-
-# Rest after each round of folding: a busy gateway then folds many requests in one write.
-_REST_S: Final = 0.2
-
-# Rest after a store that cannot be used.
-_REST_AFTER_FAILURE_S: Final = 5.0
-
 # Tries of a save before the round is given up; each means that another process has saved.
 _TRIES: Final = 50
-
-# What a stopping process gives its last round.
-_DRAIN_S: Final = 2.0
 
 _MOST_CLIENTS: Final = 10_000
 
@@ -107,12 +95,34 @@ class Monitor:
         *,
         client_interval_s: float = 0.0,
         uniform: Callable[[], float] = random.random,
+        clock: Callable[[], float] = time.monotonic,
+        most_waiting: int = 10_000,
+        rest_s: float = 0.2,
+        rest_after_failure_s: float = 5.0,
+        drain_s: float = 2.0,
     ) -> None:
-        """`client_interval_s`: of one client, one request in so many seconds counts; 0: all do."""
+        """What is known of the requests of one process.
+
+        Args:
+            store: what all processes share.
+            counted: told of requests that are lost.
+            client_interval_s: of one client, one request in so many seconds counts; 0: all do.
+            uniform: numbers in [0, 1) that break ties.
+            clock: seconds that only rise.
+            most_waiting: requests that wait to be folded; more than a store can be away for.
+            rest_s: after each round: a busy gateway then folds many requests in one write.
+            rest_after_failure_s: after a store that cannot be used.
+            drain_s: what a stopping process gives its last round.
+        """
         self.store = store
         self._counted = counted
         self._client_interval_s = client_interval_s
         self._uniform = uniform
+        self._clock = clock
+        self._most_waiting = most_waiting
+        self._rest_s = rest_s
+        self._rest_after_failure_s = rest_after_failure_s
+        self._drain_s = drain_s
         self._waiting: deque[_Waiting] = deque()
         self._wake = asyncio.Event()
         self._lock = asyncio.Lock()
@@ -133,7 +143,7 @@ class Monitor:
 
         `calibration` is the part of the request's group, if it named one.
         """
-        if len(self._waiting) >= _MOST_WAITING:
+        if len(self._waiting) >= self._most_waiting:
             self._lose(1, "the queue of the monitor is full")
             return
         counts = self._may_count(client)
@@ -162,7 +172,7 @@ class Monitor:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
             try:
-                async with asyncio.timeout(_DRAIN_S):
+                async with asyncio.timeout(self._drain_s):
                     await self.settle()
             except (TrustscaleError, TimeoutError) as error:
                 self._lose(len(self._waiting), str(error) or "no time left")
@@ -240,12 +250,12 @@ class Monitor:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            rest = _REST_S
+            rest = self._rest_s
             try:
                 await self.settle()
             except TrustscaleError as error:
                 log.warning("monitor_failed", detail=error.detail, waiting=len(self._waiting))
-                rest = _REST_AFTER_FAILURE_S
+                rest = self._rest_after_failure_s
                 self._wake.set()
             except Exception:
                 # A mistake of the monitor's own: what caused it must not be tried for ever.
@@ -290,7 +300,7 @@ class Monitor:
         """Whether a client's last counted request is long enough ago."""
         if client is None or self._client_interval_s <= 0:
             return True
-        now = time.monotonic()
+        now = self._clock()
         last = self._clients.get(client)
         if last is not None and now - last < self._client_interval_s:
             return False

@@ -27,7 +27,7 @@ _DRAFT_QUALITY: Final = 80
 # Nobody waits for the answer of a job, so it outlives the restart of a worker with a large model.
 # Not much more: it occupies its job worker meanwhile, which others need.
 PATIENCE_S: Final = 60.0
-_SHORTEST_PAUSE_S: Final = 0.5
+SHORTEST_PAUSE_S: Final = 0.5
 _Telling: TypeAlias = Callable[[], Awaitable[None]]
 
 
@@ -40,11 +40,17 @@ class UpscaleHandler:
     """Runs upscale jobs; an upscaler that is away for no longer than `patience_s` is waited for."""
 
     def __init__(
-        self, service: UpscaleService, spool: Spool, *, patience_s: float = PATIENCE_S
+        self,
+        service: UpscaleService,
+        spool: Spool,
+        *,
+        patience_s: float = PATIENCE_S,
+        pause_s: float = SHORTEST_PAUSE_S,
     ) -> None:
         self.service = service
         self.spool = spool
         self.patience_s = patience_s
+        self.pause_s = pause_s
 
     async def __call__(self, job: Job, context: JobContext) -> str:
         """Generate, store the result under the job's id, return its link."""
@@ -54,7 +60,7 @@ class UpscaleHandler:
             try:
                 return await self._upscale(job, context)
             except UpscalerUnavailable as away:
-                pause = max(_SHORTEST_PAUSE_S, away.retry_after)
+                pause = max(self.pause_s, away.retry_after)
                 if clock() + pause > end:
                     raise
                 await asyncio.sleep(pause)

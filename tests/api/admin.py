@@ -14,7 +14,7 @@ import httpx
 import numpy as np
 from starlette.testclient import TestClient
 
-from tests.api.gateway import ADMIN_KEY
+from tests.api.gateway import AS_ADMIN, ended
 from tests.factories import encoded, photo
 
 BASE = "/v1/admin/calibrations"
@@ -70,14 +70,13 @@ class Admin:
 
     def send(self, method: str, path: str = "", **options: Any) -> httpx.Response:
         """A request to a path below the calibrations."""
-        headers = {"Authorization": f"Bearer {ADMIN_KEY}", **options.pop("headers", {})}
+        headers = {**AS_ADMIN, **options.pop("headers", {})}
         return self.client.request(method, f"{BASE}{path}", headers=headers, **options)
 
     def post_names(self, names: list[str], **options: bool) -> Any:
         """What the service says about files of these names."""
-        headers = {"Authorization": f"Bearer {ADMIN_KEY}"}
         response = self.client.post(
-            "/v1/admin/pairs/check", json={"names": names, **options}, headers=headers
+            "/v1/admin/pairs/check", json={"names": names, **options}, headers=AS_ADMIN
         )
         assert response.status_code == 200, response.text
         return response.json()
@@ -87,6 +86,10 @@ class Admin:
         response = self.send("GET", path, params=params)
         assert response.status_code == 200, response.text
         return response.json()
+
+    def audit(self, **params: Any) -> Any:
+        """Entries of the audit log, the newest first."""
+        return self.client.get("/v1/admin/audit", headers=AS_ADMIN, params=params).json()
 
     def post_files(self, files: Files | bytes, path: str = "", **config: Any) -> httpx.Response:
         """Create (or extend, at a path) from files, zipped, or from an archive.
@@ -107,10 +110,7 @@ class Admin:
         job = response.json()
         assert response.headers["location"] == f"/v1/jobs/{job['id']}"
         assert (job["kind"], job["state"]) == ("calibration", "queued")
-        with self.client.stream("GET", f"/v1/jobs/{job['id']}/events") as events:
-            lines = [line for line in events.iter_lines() if line.startswith("data:")]
-        last: dict[str, Any] = json.loads(lines[-1].removeprefix("data:"))
-        return last
+        return ended(self.client, response.headers["location"])
 
     def made(self, response: httpx.Response) -> dict[str, Any]:
         """The calibration that a job made."""

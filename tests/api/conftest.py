@@ -11,7 +11,7 @@ import structlog
 from starlette.testclient import TestClient
 
 from app.calibration.record import Calibration
-from app.monitor import watch
+from tests.api.admin import Admin
 from tests.api.gateway import aside, gateway
 from tests.factories import calibration_of
 from tests.fakes import FakeUpscaler
@@ -25,12 +25,6 @@ def _plain_logs() -> None:
     structlog.configure(
         processors=[structlog.processors.format_exc_info, structlog.processors.KeyValueRenderer()]
     )
-
-
-@pytest.fixture(autouse=True)
-def _patience(monkeypatch) -> None:
-    """The monitor's last round may take as long as the machine does."""
-    monkeypatch.setattr(watch, "_DRAIN_S", 60.0)
 
 
 @pytest.fixture(scope="session")
@@ -76,3 +70,15 @@ def upscaler(shared) -> FakeUpscaler:
 def client(shared, upscaler) -> TestClient:
     """A client of a calibrated gateway with default settings."""
     return shared[0]
+
+
+@pytest.fixture
+def admin(client) -> Admin:
+    """Its admin."""
+    return Admin(client)
+
+
+@pytest.fixture
+def fresh(start) -> Admin:
+    """The admin of a gateway of its own, with the session's calibration active."""
+    return Admin(start())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -20,7 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.api.deps import State
 from app.calibration.active import Calibrations
 from app.calibration.record import Calibration
-from app.main import create_app
+from app.main import PACE, Pace, create_app
 from app.problems import PROBLEMS
 from app.settings import Settings
 from app.stores.open import open_stores
@@ -31,6 +32,7 @@ from tests.waiting import PATIENCE_S
 Value = TypeVar("Value")
 
 ADMIN_KEY = "admin-key"
+AS_ADMIN = {"Authorization": f"Bearer {ADMIN_KEY}"}
 
 # As large, once doubled, as the calibration images.
 IMAGE = encoded(photo(1000, 24, 24))
@@ -40,6 +42,7 @@ def gateway(
     data_dir: Path,
     *upscalers: FakeUpscaler,
     calibrations: Sequence[Calibration] = (),
+    pace: Pace = PACE,
     **settings: Any,
 ) -> FastAPI:
     """The application, with these calibrations active; nothing runs before its lifespan."""
@@ -53,7 +56,7 @@ def gateway(
         },
     )
     aside(_install(effective, calibrations))
-    return create_app(effective, build=lambda config, _: by_name[config.name])
+    return create_app(effective, build=lambda config, _: by_name[config.name], pace=pace)
 
 
 def aside(work: Coroutine[Any, Any, Value]) -> Value:
@@ -162,6 +165,14 @@ def post(
 ) -> httpx.Response:
     """POST /v1/upscale."""
     return client.post("/v1/upscale", **form(image, **fields), headers=dict(headers or {}))
+
+
+def ended(client: TestClient, job: str) -> dict[str, Any]:
+    """The job at this path, after its end or where it waits for labels."""
+    with client.stream("GET", f"{job}/events") as events:
+        lines = [line for line in events.iter_lines() if line.startswith("data:")]
+    last: dict[str, Any] = json.loads(lines[-1].removeprefix("data:"))
+    return last
 
 
 def pixels(data: bytes) -> np.ndarray:

@@ -13,12 +13,6 @@ from tests.factories import calibration_of, changed
 
 
 @pytest.fixture
-def fresh(start) -> Admin:
-    """A gateway of its own, with the session's calibration of thirty pairs active."""
-    return Admin(start())
-
-
-@pytest.fixture
 async def few(upscaler):
     """Three pairs: a smallest α of at least 1/4, above the default α."""
     return (await calibration_of(upscaler, 3)).for_upscaler("fake")
@@ -48,6 +42,8 @@ def test_activate(fresh, calibration):
     check_refused(fresh.send("POST", f"/{made}/activate"), made, calibration)
     unforced = fresh.send("POST", f"/{made}/activate", json={"force": False})
     check_refused(unforced, made, calibration)
+    misspelt = fresh.send("POST", f"/{made}/activate", json={"forced": True})
+    check_problem(misspelt, "bad-request")
     assert fresh.get(f"/{calibration.id}")["state"] == "active"
     done = fresh.send("POST", f"/{made}/activate", json={"force": True}).json()
     assert done["calibration"] == made
@@ -60,20 +56,15 @@ def test_activate(fresh, calibration):
     assert back["changes"]["trusted_area"] == {"before": 0, "after": trusted(calibration)}
 
 
-def test_a_misspelt_force(fresh):
-    """Unknown fields are refused."""
-    made = fresh.create(truth_files(3))["id"]
-    refused = fresh.send("POST", f"/{made}/activate", json={"forced": True})
-    check_problem(refused, "bad-request")
-
-
 def test_a_job(fresh, calibration):
     """A job does its work, and leaves a worse calibration inactive."""
     made = fresh.create(truth_files(3), activate=True)
     assert made["state"] == "ready"
     assert fresh.get(f"/{calibration.id}")["state"] == "active"
-    extended = fresh.post_files(truth_files(1, first=9), f"/{made['id']}/pairs", activate="true")
-    assert fresh.made(extended)["state"] == "ready"
+    path, more = f"/{made['id']}/pairs", truth_files(1, first=9)
+    for fields, state in (({}, "ready"), ({"force": "true"}, "active")):
+        extended = fresh.post_files(more, path, activate="true", **fields)
+        assert fresh.made(extended)["state"] == state
 
 
 def test_an_import(fresh, calibration, few):

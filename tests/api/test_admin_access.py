@@ -8,7 +8,7 @@ import pytest
 from app.api import calibrations
 from app.main import create_app
 from app.settings import Settings
-from tests.api.gateway import ADMIN_KEY, check_problem, client_of, gateway, running
+from tests.api.gateway import check_problem, client_of, gateway, running
 
 # From the whole application, so that a router that is added later is tried too.
 ROUTES = [
@@ -45,11 +45,6 @@ class TestKeys:
         for method, path in ROUTES:
             response = guarded.request(method, path, headers={"X-API-Key": "client-key"})
             check_problem(response, "forbidden")
-
-    def test_with_an_admin_key(self, guarded):
-        """Either header carries the admin's key."""
-        for headers in ({"X-API-Key": ADMIN_KEY}, {"Authorization": f"Bearer {ADMIN_KEY}"}):
-            assert guarded.get(calibrations.router.prefix, headers=headers).status_code == 200
 
     async def test_strangers_cannot_fill_the_disk(self, tmp_path):
         """The body of an upload without the key is not even read."""

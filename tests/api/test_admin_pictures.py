@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-
 import numpy as np
 import pytest
 
@@ -45,14 +43,10 @@ class TestPictures:
         assert pair["name"] == "003"
 
     def test_given_inputs(self, admin):
-        """An X that was sent is shown as it was sent."""
-        made = admin.create(pair_files(2))
-        assert np.array_equal(shown(admin, made["id"], "001", "x"), photo(1, 48, 48)[::2, ::2])
-
-    def test_by_the_job(self, admin):
-        """The id of the job leads to them too, while it runs and after it."""
-        job = admin.ended(admin.post_files(truth_files(1)))["id"]
-        assert np.array_equal(shown(admin, job, "000", "y"), photo(0, 48, 48))
+        """An X that was sent is shown as it was sent; the id of the job leads to it too."""
+        job = admin.ended(admin.post_files(pair_files(2)))
+        for owner in (job["id"], job["result"].rsplit("/", 1)[-1]):
+            assert np.array_equal(shown(admin, owner, "001", "x"), photo(1, 48, 48)[::2, ::2])
 
     def test_derived(self, admin, made):
         """A calibration that extends or shortens another one shows the pairs of both jobs."""
@@ -108,13 +102,3 @@ class TestDetail:
         admin.send("POST", f"/{was}/activate")
         assert (rows[made["id"]]["active"], rows[made["id"]]["previous"]) == (True, was)
         assert (rows[was]["active"], rows[was]["previous"]) == (False, None)
-
-    def test_pending(self, start):
-        """A job in the list tells its name, upscaler and metric."""
-        upscaler = FakeUpscaler(gate=threading.Event())
-        admin = Admin(start(upscaler, calibrations=()))
-        response = admin.post_files(truth_files(2), name="street")
-        (row,) = admin.get(state="pending")
-        assert (row["name"], row["upscaler"], row["metric"]) == ("street", "fake", "neighborhood")
-        upscaler.gate.set()
-        admin.ended(response)

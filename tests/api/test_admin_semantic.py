@@ -13,16 +13,11 @@ import pytest
 from app.calibration import file
 from app.upscalers.base import image_digest
 from tests.api.admin import Admin, label, truth_files, zipped
-from tests.api.gateway import ADMIN_KEY, check_problem, pixels
+from tests.api.gateway import check_problem, pixels
 from tests.factories import encoded, photo
 
 SEMANTIC = {"fidelity": {"metric": "semantic"}}
 NAMES = ["000", "001", "002"]
-
-
-@pytest.fixture
-def admin(client) -> Admin:
-    return Admin(client)
 
 
 @pytest.fixture
@@ -77,16 +72,6 @@ class TestLabels:
         assert [item["name"] for item in problem["items"]] == ["000", "002"]
         assert drawn(admin, waiting) == {"000": False, "001": True, "002": False}
 
-    def test_replaced(self, admin, waiting):
-        """The last label of a pair counts."""
-        for name in NAMES:
-            put(admin, waiting, name, label(differs=True))
-            put(admin, waiting, name, label(differs=False))
-        shown = admin.send("GET", f"/{waiting}/pairs/000/label.png")
-        assert not pixels(shown.content).any()
-        made = admin.made(admin.send("POST", f"/{waiting}/finish"))
-        assert made["thresholds"][-1]["trusted_fraction"] == 1
-
     @pytest.mark.parametrize(
         ("data", "slug"),
         [
@@ -109,15 +94,12 @@ class TestLabels:
         check_problem(admin.send("GET", f"/{waiting}/pairs/000/label.png"), "not-found")
 
     def test_only_while_awaited(self, admin, waiting):
-        """A cancelled job takes no labels."""
+        """A job is listed as pending while it awaits labels; a cancelled one takes none."""
+        rows = {row["id"]: row["state"] for row in admin.get(state="pending")}
+        assert rows[waiting] == "awaiting_labels"
         admin.client.delete(f"/v1/jobs/{waiting}")
         check_problem(put(admin, waiting, "000", label(differs=True)), "conflict")
         check_problem(admin.send("POST", f"/{waiting}/finish"), "conflict")
-
-    def test_pending(self, admin, waiting):
-        """While labels are awaited the calibration is listed as pending."""
-        rows = {row["id"]: row["state"] for row in admin.get(state="pending")}
-        assert rows[waiting] == "awaiting_labels"
 
     def test_jpeg_is_shown_as_png(self, admin):
         """Whatever was uploaded, the images are shown as PNG files."""
@@ -129,8 +111,7 @@ class TestLabels:
     def test_audit(self, admin, waiting):
         """Labels and the finish are kept in the audit log."""
         put(admin, waiting, "000", label(differs=True))
-        headers = {"Authorization": f"Bearer {ADMIN_KEY}"}
-        entry = admin.client.get("/v1/admin/audit", headers=headers).json()[0]
+        entry = admin.audit()[0]
         assert entry["action"] == "calibration.label"
         assert entry["facts"] == {"job": waiting, "pair": "000", "version": 1}
 

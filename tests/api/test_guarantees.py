@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import math
 
 import numpy as np
@@ -17,7 +16,7 @@ from app.calibration.guarantee import GuaranteeSettings
 from app.conformal.high_probability import minimal_n
 from app.stores.base import StoreUnavailable
 from tests.api.admin import Admin, truth_files, zipped
-from tests.api.gateway import ADMIN_KEY, IMAGE, check_problem, form, gateway, post
+from tests.api.gateway import IMAGE, check_problem, ended, form, gateway, post
 from tests.factories import encoded, photo
 from tests.fakes import FakeUpscaler
 
@@ -135,10 +134,7 @@ class TestServing:
             **form(alpha=ALPHA, group="day"),
             headers={"Prefer": "respond-async"},
         )
-        job = response.json()["id"]
-        with client.stream("GET", f"/v1/jobs/{job}/events") as events:
-            lines = [line for line in events.iter_lines() if line.startswith("data:")]
-        result = json.loads(lines[-1].removeprefix("data:"))["result"]
+        result = ended(client, response.headers["location"])["result"]
         assert client.get(result).json()["group"] == "day"
 
     def test_upscalers_tell(self, client):
@@ -203,8 +199,7 @@ class TestAdmin:
         monkeypatch.setattr(CalibrationAdmin, "activate", away)
         asked = {"guarantee": LIKELY, "activate": True, "force": True}
         assert admin.send("POST", f"/{calibration.id}/derive", json=asked).status_code >= 500
-        headers = {"Authorization": f"Bearer {ADMIN_KEY}"}
-        (entry,) = admin.client.get("/v1/admin/audit", headers=headers).json()
+        (entry,) = admin.audit()
         assert entry["facts"]["activate"] is False
         assert entry["facts"]["calibration"] in {row["id"] for row in admin.get()}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from contextlib import suppress
 from datetime import UTC, datetime
 
@@ -23,7 +22,6 @@ from tests.api.gateway import (
     opened,
     post,
     running,
-    shown,
 )
 from tests.factories import encoded, photo
 from tests.fakes import FakeUpscaler
@@ -31,23 +29,6 @@ from tests.waiting import until
 
 
 class TestCapacity:
-    async def test_beyond_the_waiting_places(self, tmp_path, calibration):
-        """One runs, one waits, the third is told to come back; the first two are answered."""
-        upscaler = FakeUpscaler(gate=threading.Event())
-        app = gateway(
-            tmp_path, upscaler, calibrations=[calibration], max_in_flight=1, max_waiting=1
-        )
-        async with running(app) as served, client_of(served) as client:
-            admitted = [asyncio.create_task(client.post("/v1/upscale", **form())) for _ in range(2)]
-            await until(lambda: upscaler.calls)
-            await shown(client, 'trustscale_slots{state="waiting"} 1.0')
-            refused = await client.post("/v1/upscale", **form())
-            check_problem(refused, "overloaded")
-            assert int(refused.headers["retry-after"]) >= 1
-            upscaler.gate.set()
-            assert [r.status_code for r in await asyncio.gather(*admitted)] == [200, 200]
-            assert (await client.post("/v1/upscale", **form())).status_code == 200
-
     async def test_jobs_wait_however_many_there_are(self, tmp_path, calibration):
         """Asynchronous requests are accepted beyond the waiting places and all finish."""
         app = gateway(tmp_path, calibrations=[calibration], max_in_flight=1, max_waiting=0)

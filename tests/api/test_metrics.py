@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 from datetime import UTC, datetime, timedelta
 
@@ -66,6 +67,41 @@ class TestCalibration:
         upscaler.failure = None
         client.get("/readyz")
         assert metrics(client)["trustscale_ready", "upscaler:fake"] == 1
+
+
+class TestRequests:
+    def test_by_route_template(self, client):
+        """Ids, unknown paths and strange methods never become labels."""
+        answer = post(client).json()
+        client.get(answer["links"]["mask"])
+        client.get("/no/such/path")
+        client.request("BREW", "/pot")
+        client.head("/healthz")
+        text = client.get("/metrics").text
+        for name in (answer["id"], "/no/such/path", "BREW"):
+            assert name not in text
+        routes = set(re.findall(r'trustscale_requests_total{.*?route="([^"]*)"', text))
+        assert {"/v1/upscale", "/v1/results/{result_id}/{part}.png", "unmatched"} <= routes
+        assert 'method="other"' in text
+        assert 'method="HEAD",route="/healthz"' in text
+
+    def test_answers_and_refusals(self, client):
+        """Each is counted once under its status, answers with what they say; none stays."""
+        before = metrics(client)
+        post(client)
+        post(client, b"text")
+        after = metrics(client)
+        keys = [
+            *(
+                (f"trustscale_{name}_count", "fake")
+                for name in ("trusted_fraction", "typicality", "sample_seconds")
+            ),
+            ("trustscale_requests_total", "POST", "/v1/upscale", "200"),
+            ("trustscale_requests_total", "POST", "/v1/upscale", "415"),
+        ]
+        assert [after[key] - before.get(key, 0) for key in keys] == [1] * len(keys)
+        # The request that reads it, and no other.
+        assert after["trustscale_requests_in_flight",] == 1
 
 
 class TestSlots:

@@ -9,21 +9,30 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
+from app.calibration.record import Calibration
 from app.conformal.drift import EPOCH
+from tests.api.admin import Admin
 from tests.api.conftest import Start
-from tests.api.gateway import ADMIN_KEY, check_problem, post
+from tests.api.gateway import AS_ADMIN, check_problem, ended, post
 from tests.factories import changed, encoded, photo
 from tests.fakes import FakeUpscaler
 
 PATH = "/v1/admin/monitor"
-ADMIN = {"Authorization": f"Bearer {ADMIN_KEY}"}
 
 
 def monitor(client: TestClient, **query: object) -> dict:
     """The report on the first upscaler."""
-    response = client.get(PATH, headers=ADMIN, params=query)
+    response = client.get(PATH, headers=AS_ADMIN, params=query)
     assert response.status_code == 200, response.text
     return response.json()["upscalers"][0]
+
+
+def replaced(client: TestClient, calibration: Calibration) -> str:
+    """Another calibration, active: the same without its first pair."""
+    admin = Admin(client)
+    other = admin.send("DELETE", f"/{calibration.id}/pairs/000").json()["id"]
+    admin.send("POST", f"/{other}/activate")
+    return other
 
 
 def inputs(count: int, *, first: int = 1000) -> list[bytes]:
@@ -74,6 +83,10 @@ class TestReport:
         assert last["log10_martingale"] == pytest.approx(report["drift"]["log10_martingale"])
         assert report["since"] <= report["updated_at"]
         assert report["drift"]["shift_sd"] is not None
+        assert [p["requests"] for p in monitor(client, points=2)["history"]] == [2, 3]
+        assert monitor(client, points=0)["history"] == []
+        too_many = client.get(PATH, params={"points": 1001}, headers=AS_ADMIN)
+        check_problem(too_many, "bad-request")
 
     def test_equal_inputs_count_once(self, start: Start):
         """A client that sends one image again and again is seen, and counted once."""
@@ -99,9 +112,7 @@ class TestReport:
     def test_jobs_count(self, start: Start):
         """A request that was answered by a job is a request."""
         client = start()
-        job = post(client, headers={"Prefer": "respond-async"}).json()
-        with client.stream("GET", f"/v1/jobs/{job['id']}/events") as events:
-            list(events.iter_lines())
+        ended(client, post(client, headers={"Prefer": "respond-async"}).headers["location"])
         assert monitor(client)["requests"]["counted"] == 1
 
     def test_other_inputs_raise_the_alarm(self, start: Start):
@@ -127,25 +138,12 @@ class TestReport:
         """Another active calibration has seen nothing; going back, the old knowledge is there."""
         client = start()
         post(client)
-        removed = client.delete(f"/v1/admin/calibrations/{calibration.id}/pairs/000", headers=ADMIN)
-        other = removed.json()["id"]
+        other = replaced(client, calibration)
         for name, counted in ((other, 0), (calibration.id, 1)):
-            client.post(f"/v1/admin/calibrations/{name}/activate", headers=ADMIN)
+            Admin(client).send("POST", f"/{name}/activate")
             report = monitor(client)
             assert report["calibration"]["id"] == name
             assert report["requests"]["counted"] == counted
-
-    def test_a_deleted_calibration_is_forgotten(self, start: Start, calibration):
-        """Nothing about its requests is kept."""
-        client = start()
-        post(client)
-        monitor(client)
-        removed = client.delete(f"/v1/admin/calibrations/{calibration.id}/pairs/000", headers=ADMIN)
-        client.post(f"/v1/admin/calibrations/{removed.json()['id']}/activate", headers=ADMIN)
-        stores = client.app_state["trustscale"].stores
-        assert client.portal.call(stores.monitor.load, calibration.id) is not None
-        client.delete(f"/v1/admin/calibrations/{calibration.id}", headers=ADMIN)
-        assert client.portal.call(stores.monitor.load, calibration.id) is None
 
     def test_gateways_share_it(self, start: Start):
         """What one gateway has seen is in the report and the next step of another."""
@@ -170,7 +168,7 @@ class TestReport:
         truth = {"image": ("y.png", encoded(photo(1, 48, 48)), "image/png")}
         told = client.post(f"/v1/results/{answer['id']}/truth", files=truth)
         assert told.json()["calibration"] == grouped.id
-        reports = client.get(PATH, headers=ADMIN).json()["upscalers"]
+        reports = client.get(PATH, headers=AS_ADMIN).json()["upscalers"]
         assert [one["group"] for one in reports] == [None, "night"]
         assert [one["calibration"]["id"] for one in reports] == [grouped.id] * 2
         assert [one["calibration"]["n"] for one in reports] == [30, 15]
@@ -179,14 +177,13 @@ class TestReport:
         text = client.get("/metrics").text
         assert 'trustscale_monitor_requests{group="night",upscaler="fake"} 1.0' in text
         # Another calibration takes all of it away.
-        removed = client.delete(f"/v1/admin/calibrations/{grouped.id}/pairs/000", headers=ADMIN)
-        client.post(f"/v1/admin/calibrations/{removed.json()['id']}/activate", headers=ADMIN)
+        replaced(client, grouped)
         assert 'group="night"' not in client.get("/metrics").text
-        stores = client.app_state["trustscale"].stores
-        part = grouped.of_group("night").id
-        assert client.portal.call(stores.monitor.load, part) is not None
-        client.delete(f"/v1/admin/calibrations/{grouped.id}", headers=ADMIN)
-        assert client.portal.call(stores.monitor.load, part) is None
+        load = client.app_state["trustscale"].stores.monitor.load
+        parts = (grouped.id, grouped.of_group("night").id)
+        assert all(client.portal.call(load, part) is not None for part in parts)
+        Admin(client).send("DELETE", f"/{grouped.id}")
+        assert all(client.portal.call(load, part) is None for part in parts)
 
     def test_without_a_calibration(self, start: Start):
         """An upscaler that serves no masks is listed with the reason."""
@@ -206,26 +203,12 @@ class TestQueries:
     def test_one_upscaler(self, client: TestClient):
         """A name selects; an unknown one is not found."""
         assert monitor(client, upscaler="fake")["upscaler"] == "fake"
-        check_problem(client.get(f"{PATH}?upscaler=x", headers=ADMIN), "not-found")
-
-    def test_the_length_of_the_history(self, start: Start):
-        """`points` bounds the series; the last ones come."""
-        client = start()
-        for image in inputs(3):
-            post(client, image)
-        assert [p["requests"] for p in monitor(client, points=2)["history"]] == [2, 3]
-        assert monitor(client, points=0)["history"] == []
-        check_problem(client.get(f"{PATH}?points=1001", headers=ADMIN), "bad-request")
-
-    @pytest.mark.parametrize("path", [PATH, f"{PATH}/plot.svg"])
-    def test_it_is_the_admins(self, client: TestClient, path):
-        """Without the admin's key there is no report."""
-        check_problem(client.get(path), "unauthorized")
+        check_problem(client.get(f"{PATH}?upscaler=x", headers=AS_ADMIN), "not-found")
 
 
 class TestPlot:
     def picture(self, client: TestClient) -> str:
-        response: httpx.Response = client.get(f"{PATH}/plot.svg", headers=ADMIN)
+        response: httpx.Response = client.get(f"{PATH}/plot.svg", headers=AS_ADMIN)
         assert response.headers["content-type"] == "image/svg+xml"
         return response.text
 

@@ -4,14 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.api.admin import Admin
-from tests.api.gateway import ADMIN_KEY, check_problem
+from tests.api.gateway import AS_ADMIN, check_problem
 from tests.calibration.test_layout import by_name, layouts
-
-
-@pytest.fixture
-def admin(start) -> Admin:
-    return Admin(start())
 
 
 @layouts
@@ -33,6 +27,5 @@ def test_folders_as_groups(admin):
 @pytest.mark.parametrize("body", [{}, {"names": "a"}, {"names": [1]}, {"names": [], "more": 1}])
 def test_what_is_no_list_of_names(admin, body):
     """A body that is something else is refused."""
-    headers = {"Authorization": f"Bearer {ADMIN_KEY}"}
-    response = admin.client.post("/v1/admin/pairs/check", json=body, headers=headers)
+    response = admin.client.post("/v1/admin/pairs/check", json=body, headers=AS_ADMIN)
     check_problem(response, "bad-request")

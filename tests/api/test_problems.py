@@ -116,10 +116,6 @@ class TestFields:
             )
             assert check_problem(answer, "bad-request")["fields"][0]["field"] == "nonsense", path
 
-    def test_strangers_are_told_nothing(self, start):
-        """Without a key a form is not even looked at."""
-        check_problem(post(start(client_keys=["a"]), aplha=1), "unauthorized")
-
     def test_no_form(self, client):
         """JSON is not a form."""
         check_problem(client.post("/v1/upscale", json={"image": "x"}), "bad-request")
@@ -172,15 +168,11 @@ class TestCalibration:
         assert "trustscale calibrate" in problem["detail"]
         assert upscaler.calls == []
 
-    @pytest.mark.parametrize(
-        ("change", "field"),
-        [({"fingerprint": "fake:2"}, "fingerprint"), ({"scale": 3}, "scale")],
-    )
-    def test_mismatch(self, start, change, field):
+    def test_another_scale(self, start):
         """An upscaler other than the calibrated one is refused, and the field is named."""
-        problem = check_problem(post(start(FakeUpscaler(**change))), "calibration-mismatch")
-        assert field in [item["field"] for item in problem["differences"]]
-        assert field in problem["detail"]
+        problem = check_problem(post(start(FakeUpscaler(scale=3))), "calibration-mismatch")
+        assert "scale" in [item["field"] for item in problem["differences"]]
+        assert "scale" in problem["detail"]
 
     def test_a_trust_layer_of_another_version(self, start, calibration):
         """A calibration from before a change of σ or D is not used."""

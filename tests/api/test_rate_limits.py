@@ -84,11 +84,6 @@ class TestRequests:
         assert [post(client, headers=headers).status_code for _ in range(4)] == [202, 503, 503, 503]
         assert post(client).status_code == 200
 
-    def test_no_limit(self, start):
-        """The default is none."""
-        client = start()
-        assert {post(client).status_code for _ in range(5)} == {200}
-
 
 class TestPixels:
     def test_by_size(self, start):

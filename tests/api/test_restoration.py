@@ -16,9 +16,7 @@ from tests.factories import encoded, photo
 from tests.fakes import FakeUpscaler
 
 TASKS = {
-    "colorization": {"grey": True},
     "denoising": {"noise": 20},
-    "jpeg": {"jpeg": 20},
     "inpainting": {"inpaint": {"share": 0.2, "shape": "strokes"}},
 }
 SYNTHETIC = {"fidelity": {"metric": "semantic", "labels": "synthetic"}}

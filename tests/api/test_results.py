@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from tests.api.gateway import check_problem, pixels, post, text_chunks
+from tests.api.gateway import check_problem, ended, pixels, post, text_chunks
 from tests.factories import changed
 
 
@@ -99,7 +99,12 @@ class TestProblems:
             check_problem(client.get(link), "not-found")
 
     def test_results_survive_a_restart(self, start):
-        """Another process on the same folder serves what this one stored."""
-        links = post(start()).json()["links"]
+        """Another process on the same folder serves what this one stored, also of jobs."""
+        client = start()
+        links = post(client).json()["links"]
+        job = post(client, headers={"Prefer": "respond-async"}).headers["location"]
+        done = ended(client, job)
         again = start(run_jobs=False)
-        assert all(again.get(link).status_code == 200 for link in links.values())
+        assert again.get(job).json() == done
+        for link in (*links.values(), done["result"]):
+            assert again.get(link).status_code == 200

@@ -21,7 +21,6 @@ from PIL import Image
 from tests.api.gateway import pixels
 from tests.factories import encoded, photo, truths
 from tests.images import hostile
-from tests.images.test_decode import bomb
 from tests.servers import ProcessGroup, free_port
 
 pytestmark = pytest.mark.slow
@@ -136,62 +135,12 @@ def test_accepted(client, kind):
         assert pixels(file).shape == (4 * height, 4 * width, *channels)
 
 
-def test_transparency(client):
-    """A transparent palette comes back transparent, and only opaque pixels are trusted."""
-    flat = Image.fromarray(photo(1, 16, 24)).quantize(8)
-    response = upload(client, encoded(flat, transparency=0), seed=1, alpha=3)
-    assert response.status_code == 200, response.text
-    links = response.json()["links"]
-    opacity = pixels(client.get(links["image"]).content)[..., 3]
-    mask = pixels(client.get(links["mask"]).content)
-    assert opacity.shape == mask.shape == (64, 96)
-    assert opacity.min() == 0
-    assert opacity.max() == 255
-    assert mask.any()
-    assert not mask[opacity < 255].any()
-
-
-def test_what_is_said_about_them(client):
-    """Notes and sizes reach the reader."""
-    assert any(
-        "16 bits" in w for w in upload(client, ACCEPTED["grey 16 bit"][0]).json()["warnings"]
-    )
-    assert any("CMYK" in w for w in upload(client, ACCEPTED["cmyk jpeg"][0]).json()["warnings"])
-    small = upload(client, ACCEPTED["seven by five"][0]).json()
-    assert small["guarantee"]["applicability"] == "unknown"
-
-
 def test_the_upscaled_image_resembles_the_photograph(client):
     """It is an upscaling: reduced again, it is nearly what was sent."""
     image = photo(1, 32, 48)
     large = pixels(client.get(upload(client, encoded(image)).json()["links"]["image"]).content)
     again = np.asarray(Image.fromarray(large).resize((48, 32), Image.Resampling.BOX), float)
     assert np.abs(again - image).mean() < 5
-
-
-@pytest.mark.parametrize(
-    ("image", "status", "slug"),
-    [
-        (b"just text", 415, "unsupported-media"),
-        (encoded(photo(0, 200, 200), "JPEG")[:2000], 422, "bad-image"),
-        (bomb(30000, 30000), 413, "image-too-large"),
-    ],
-    ids=["text", "truncated", "bomb"],
-)
-def test_refused(client, image, status, slug):
-    """What cannot be upscaled gets its own 4xx."""
-    response = upload(client, image)
-    assert response.status_code == status
-    assert response.json()["type"] == f"/problems/{slug}"
-
-
-@pytest.mark.parametrize(("alpha", "status"), [("0", 200), ("-1", 422), ("abc", 422), ("3", 200)])
-def test_alpha(client, alpha, status):
-    """Strange α get thoughtful answers."""
-    response = upload(client, ACCEPTED["png"][0], alpha=alpha)
-    assert response.status_code == status
-    if status == 200:
-        assert response.json()["warnings"]
 
 
 def test_a_body_that_is_too_long(client):

@@ -7,7 +7,7 @@ import os
 import time
 from collections import Counter
 
-import app.main
+from app.main import Pace
 from tests.api.admin import Admin, truth_files
 from tests.api.gateway import aside, check_problem, gateway, opened, post
 from tests.fakes import FakeUpscaler
@@ -20,38 +20,44 @@ async def _gone(client, path: str) -> None:
             await asyncio.sleep(0.05)
 
 
-def test_ended_jobs(start, tmp_path, monkeypatch):
+OFTEN = Pace(sweep_s=0.05, orphans_s=0.0)
+
+
+def counted(method, calls: Counter):
+    """The method, whose calls are counted."""
+
+    async def count(*arguments):
+        calls["all"] += 1
+        return await method(*arguments)
+
+    return count
+
+
+def test_ended_jobs(start, tmp_path):
     """Once `job_ttl_s` is over, an ended job and its spooled files are gone; its result stays."""
-    monkeypatch.setattr(app.main, "_SWEEP_SECONDS", 0.1)
     admin = Admin(start(job_ttl_s=3600))
     response = admin.post_files(truth_files(2))
     made = admin.made(response)
     job = response.headers["location"]
-    start(job_ttl_s=0.1, run_jobs=False)
+    start(job_ttl_s=0.1, run_jobs=False, pace=OFTEN)
     aside(_gone(admin.client, job))
     aside(until(lambda: not list((tmp_path / "spool").glob("job-*"))))
     assert admin.get(f"/{made['id']}")["n"] == 2
     check_problem(admin.send("GET", f"/{response.json()['id']}"), "not-found")
 
 
-def test_other_jobs(start, tmp_path, monkeypatch):
+def test_other_jobs(start, monkeypatch):
     """Jobs that run or await labels are kept however old they are."""
-    monkeypatch.setattr(app.main, "_SWEEP_SECONDS", 0.1)
-    monkeypatch.setattr(app.main, "_ORPHAN_SECONDS", 0)
-    rounds = []
-
-    async def counted(*_):
-        rounds.append(1)
-
-    monkeypatch.setattr(app.main, "remove_orphans", counted)
     upscaler = FakeUpscaler()
-    admin = Admin(start(upscaler, job_ttl_s=0.01))
+    admin = Admin(start(upscaler, job_ttl_s=0.01, pace=OFTEN))
+    jobs, rounds = admin.client.app_state["trustscale"].stores.jobs, Counter()
+    monkeypatch.setattr(jobs, "expire", counted(jobs.expire, rounds))
     waiting = admin.ended(admin.post_files(truth_files(1), fidelity={"metric": "semantic"}))
     upscaler.seconds, calls = 600, len(upscaler.calls)
     running = post(admin.client, headers={"Prefer": "respond-async"}).headers["location"]
     aside(until(lambda: len(upscaler.calls) > calls))
-    seen = len(rounds)
-    aside(until(lambda: len(rounds) > seen + 3))
+    seen = rounds.total()
+    aside(until(lambda: rounds.total() > seen + 3))
     assert admin.client.get(running).json()["state"] == "running"
     assert admin.client.get(f"/v1/jobs/{waiting['id']}").json()["state"] == "awaiting_labels"
     assert len(admin.get(f"/{waiting['id']}/pairs")) == 1
@@ -59,9 +65,8 @@ def test_other_jobs(start, tmp_path, monkeypatch):
     aside(until(lambda: upscaler.cancelled))
 
 
-def test_orphans(start, calibration, tmp_path, monkeypatch):
+def test_orphans(start, calibration, tmp_path):
     """Files of no job and no calibration go after a day; younger ones may still get theirs."""
-    monkeypatch.setattr(app.main, "_SWEEP_SECONDS", 0.1)
     day = 86400
     left = {"job-arriving", "calibrate-1", f"canary-{calibration.id}", f"pictures-{calibration.id}"}
     lost = {"job-lost", "canary-lost", "pictures-lost"}
@@ -71,41 +76,29 @@ def test_orphans(start, calibration, tmp_path, monkeypatch):
         folder.mkdir(parents=True)
         (folder / "image").write_bytes(b"x")
         os.utime(folder, (time.time() - age,) * 2)
-    start(job_ttl_s=1.0)
+    start(job_ttl_s=1.0, pace=OFTEN)
     aside(until(lambda: {path.name for path in (tmp_path / "spool").iterdir()} == left))
 
 
-def test_after_a_surprise(start, tmp_path, monkeypatch):
+def test_after_a_surprise(start, monkeypatch):
     """An error that nobody expected ends one round, not the sweeping."""
-    monkeypatch.setattr(app.main, "_SWEEP_SECONDS", 0.05)
-    monkeypatch.setattr(app.main, "_ORPHAN_SECONDS", 0)
-    rounds = []
+    results, rounds = start(pace=OFTEN).app_state["trustscale"].stores.results, Counter()
 
-    async def broken(*_):
-        rounds.append(1)
+    async def broken():
+        rounds["all"] += 1
         raise OverflowError("date value out of range")
 
-    monkeypatch.setattr(app.main, "remove_orphans", broken)
-    start()
-    aside(until(lambda: len(rounds) > 2))
+    monkeypatch.setattr(results, "sweep", broken)
+    aside(until(lambda: rounds.total() > 2))
 
 
 async def test_the_spool_is_listed_seldom(tmp_path, calibration, monkeypatch):
     """Results and jobs are swept again and again; the whole spool is listed once in hours."""
-    monkeypatch.setattr(app.main, "_SWEEP_SECONDS", 0.001)
-    async with opened(gateway(tmp_path, calibrations=[calibration])) as (_, state):
+    app = gateway(tmp_path, calibrations=[calibration], pace=Pace(sweep_s=0.001))
+    async with opened(app) as (_, state):
         swept, listed = Counter(), Counter()
-        monkeypatch.setattr(state.stores.jobs, "expire", counting(state.stores.jobs.expire, swept))
-        monkeypatch.setattr(
-            state.stores.spool, "untouched", counting(state.stores.spool.untouched, listed)
-        )
+        jobs, spool = state.stores.jobs, state.stores.spool
+        monkeypatch.setattr(jobs, "expire", counted(jobs.expire, swept))
+        monkeypatch.setattr(spool, "untouched", counted(spool.untouched, listed))
         await until(lambda: swept.total() > 50)
         assert listed.total() <= 1
-
-
-def counting(method, calls):
-    async def counted(*args):
-        calls["all"] += 1
-        return await method(*args)
-
-    return counted

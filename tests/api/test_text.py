@@ -10,13 +10,12 @@ import json
 import pytest
 
 from tests.api.admin import BASE, SAMPLES, truth_files, zipped
-from tests.api.gateway import ADMIN_KEY, IMAGE
+from tests.api.gateway import AS_ADMIN, IMAGE
 from tests.factories import encoded, photo
 
 ESCAPED = "a\ud800"
 RAW = b"a\xed\xa0\x80"  # as an encoder writes it that does not look
 BOUNDARY = "b0undary"
-ADMIN = {"Authorization": f"Bearer {ADMIN_KEY}"}
 UNSEEDED = {"samples": SAMPLES, "degradation": {}}
 
 
@@ -39,9 +38,9 @@ def check_readable(client, response):
         return
     job = response.headers["location"]
     for method in ("GET", "DELETE"):
-        assert client.request(method, job, headers=ADMIN).status_code == 200
+        assert client.request(method, job, headers=AS_ADMIN).status_code == 200
     for path in (f"{BASE}/{response.json()['id']}", f"{BASE}?state=pending", BASE):
-        assert client.get(path, headers=ADMIN).status_code < 500
+        assert client.get(path, headers=AS_ADMIN).status_code < 500
 
 
 @pytest.mark.parametrize("text", [RAW, ESCAPED.encode("ascii", "backslashreplace")])
@@ -77,7 +76,7 @@ def test_a_calibration(client, fields):
         for name, value in parts.items()
     ]
     archive = part(b"archive", zipped(truth_files(2)), b"pairs.zip")
-    check_readable(client, send(client, BASE, *made, archive, **ADMIN))
+    check_readable(client, send(client, BASE, *made, archive, **AS_ADMIN))
 
 
 @pytest.mark.parametrize("name", [RAW + b".png", b"day/" + RAW + b".png", RAW + b"/0.png"])
@@ -85,4 +84,4 @@ def test_files_of_pairs(client, name):
     """And so are names of pairs and of their folders."""
     parts = [part(b"y", encoded(photo(k, 48, 48)), one) for k, one in enumerate((name, b"1.png"))]
     settings = part(b"config", json.dumps(UNSEEDED).encode())
-    check_readable(client, send(client, BASE, settings, *parts, **ADMIN))
+    check_readable(client, send(client, BASE, settings, *parts, **AS_ADMIN))

@@ -97,7 +97,9 @@ class Active:
         return self.id
 
 
-def watch_of(upscaler, spool, calibration, *, policy="warn", metrics=None, interval_s=1e6):
+def watch_of(
+    upscaler, spool, calibration, *, policy="warn", metrics=None, interval_s=1e6, **options
+):
     return CanaryWatch(
         {"fake": upscaler},
         {"fake": policy},
@@ -106,4 +108,5 @@ def watch_of(upscaler, spool, calibration, *, policy="warn", metrics=None, inter
         metrics,
         interval_s=interval_s,
         timeout_s=30,
+        **options,
     )

@@ -80,7 +80,7 @@ class TestRounds:
         assert len(upscaler.calls) == calls
         assert await watch.check("fake", calibration.id)
 
-    async def test_the_alarm_outlives_the_evidence(self, monkeypatch):
+    async def test_the_alarm_outlives_the_evidence(self):
         """Later draws may make the capital smaller; what was raised once stays."""
         spool, upscaler = MemorySpool(), Moody()
         calibration = await calibrate(upscaler, spool)
@@ -172,7 +172,7 @@ class TestFalseAlarms:
     """
 
     @pytest.mark.parametrize(("model", "samples"), [(Moody, 4), (Symmetric, 8), (Symmetric, 12)])
-    async def test_are_as_rare_as_promised(self, model, samples, monkeypatch):
+    async def test_are_as_rare_as_promised(self, model, samples):
         """At δ = 0.01 and, to have something to count, at δ = 0.1."""
         random.seed(1)
         alarms = near = 0
@@ -216,12 +216,11 @@ class TestWhatIsKnown:
         assert await watch.check("other", calibration.id) == []
         assert await watch.report("other", calibration.id) == {}
 
-    async def test_spool_away(self, monkeypatch):
+    async def test_spool_away(self):
         """What is known keeps its worth; if nothing is known, nothing is promised."""
-        monkeypatch.setattr("app.canary.watch._FRESH_S", 0.0)
         spool, upscaler = MemorySpool(), FakeUpscaler()
         calibration = await calibrate(upscaler, spool)
-        watch = watch_of(upscaler, spool, calibration)
+        watch = watch_of(upscaler, spool, calibration, fresh_s=0.0)
         assert await watch.check("fake", calibration.id) == []
         spool.failure = StoreUnavailable("away")
         assert await watch.check("fake", calibration.id) == []
@@ -272,20 +271,20 @@ class TestSchedule:
         async with self.watching(watch):
             await self.until(three)
 
-    async def test_not_at_every_start(self, monkeypatch):
+    async def test_not_at_every_start(self):
         """Starts make no round while the last one is younger than the interval."""
-        monkeypatch.setattr("app.canary.watch._FRESH_S", 0.01)
         spool, upscaler = MemorySpool(), FakeUpscaler()
         calibration = await calibrate(upscaler, spool, count=2)
         calls = len(upscaler.calls)
         for _ in range(3):
-            async with self.watching(watch_of(upscaler, spool, calibration, interval_s=86400)):
+            async with self.watching(
+                watch_of(upscaler, spool, calibration, interval_s=86400, fresh_s=0.01)
+            ):
                 await asyncio.sleep(0.05)
         assert len(upscaler.calls) == calls
 
-    async def test_a_daily_restart_does_not_put_it_off(self, monkeypatch):
+    async def test_a_daily_restart_does_not_put_it_off(self):
         """A round that became due while no gateway ran is made soon after the start."""
-        monkeypatch.setattr("app.canary.watch._FRESH_S", 0.01)
         spool, upscaler = MemorySpool(), FakeUpscaler()
         calibration = await calibrate(upscaler, spool, count=2)
         await self.aged(spool, calibration, hours=30)
@@ -293,10 +292,12 @@ class TestSchedule:
         async def one():
             return (await load(spool, calibration.id)).rounds == 1
 
-        async with self.watching(watch_of(upscaler, spool, calibration, interval_s=86400)):
+        async with self.watching(
+            watch_of(upscaler, spool, calibration, interval_s=86400, fresh_s=0.01)
+        ):
             await self.until(one)
 
-    async def test_it_outlives_failures(self, monkeypatch):
+    async def test_it_outlives_failures(self):
         """Neither a store that is away nor a mistake of ours ends the watch."""
         spool, upscaler = MemorySpool(), FakeUpscaler()
         calibration = await calibrate(upscaler, spool, count=2)

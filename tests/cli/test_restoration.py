@@ -20,9 +20,7 @@ class TestTasks:
     @pytest.mark.parametrize(
         ("arguments", "recorded"),
         [
-            (("--grey",), ("grey", True)),
-            (("--jpeg", 30), ("jpeg", 30)),
-            (("--noise", 12), ("noise", 12)),
+            (("--grey", "--jpeg", 30), ("jpeg", 30)),
             (
                 ("--inpaint", 0.25, "--inpaint-shape", "strokes", "--inpaint-color", "#00FF00"),
                 ("inpaint", {"share": 0.25, "shape": "strokes", "color": "#00ff00"}),

@@ -11,7 +11,7 @@ import pytest
 from docket import Docket
 
 from app.errors import ConfigError
-from app.jobs import queue as module
+from app.jobs.acts import Patience
 from app.jobs.handlers import JobContext
 from app.jobs.queue import JobQueue
 from app.stores.base import Job, JobState, Stores, StoreUnavailable
@@ -19,6 +19,8 @@ from tests.jobs.conftest import Place, ended, memory_place
 from tests.jobs.work import lines, new_job, problem_of, sleep_in_one_piece, starts
 from tests.servers import RedisServer
 from tests.waiting import until
+
+IMPATIENT = Patience(cancel_again_s=0.01)
 
 
 class TestRun:
@@ -150,14 +152,6 @@ class TestCancel:
 
 
 class TestStop:
-    async def test_drains(self, place: Place, stores: Stores):
-        """A job that ends within the drain time ends."""
-        async with place.queue(stores) as queue:
-            async with place.working(queue, stores):
-                await queue.submit(new_job("u", "upscale", place.log, seconds=0.6))
-                await until(lambda: starts(place.log)["u"] == 1)
-            assert (await stores.jobs.get("u")).state is JobState.SUCCEEDED
-
     async def test_gives_back(self, place: Place, stores: Stores):
         """A longer job is given back, not counted as an attempt that died, and run again later."""
         async with place.queue(stores) as queue:
@@ -177,27 +171,24 @@ class TestStop:
     ):
         """A loop that goes on although it was cancelled does not keep the worker from ending."""
 
-        async def deaf(_: object) -> None:
+        async def deaf() -> list[Job]:
             for _ in range(3):
                 with suppress(asyncio.CancelledError):
                     await asyncio.sleep(3600)
+            return []
 
-        monkeypatch.setattr(module, "CANCEL_AGAIN_S", 0.01)
-        monkeypatch.setattr(JobQueue, "_send_unfinished_for_ever", deaf)
+        monkeypatch.setattr(stores.jobs, "unfinished", deaf)
         async with (
             asyncio.timeout(60),
-            place.queue(stores) as queue,
+            place.queue(stores, patience=IMPATIENT) as queue,
             place.working(queue, stores),
         ):
             await queue.submit(new_job("u", "upscale", place.log))
             assert (await ended(stores, "u")).state is JobState.SUCCEEDED
 
-    async def test_nothing_is_cancelled_twice_that_drains(
-        self, place: Place, stores: Stores, monkeypatch: pytest.MonkeyPatch
-    ):
+    async def test_nothing_is_cancelled_twice_that_drains(self, place: Place, stores: Stores):
         """While a job ends within the drain time, its loop is left alone."""
-        monkeypatch.setattr(module, "CANCEL_AGAIN_S", 0.01)
-        async with place.queue(stores) as queue:
+        async with place.queue(stores, patience=IMPATIENT) as queue:
             async with place.working(queue, stores):
                 await queue.submit(new_job("u", "upscale", place.log, seconds=0.6))
                 await until(lambda: starts(place.log)["u"] == 1)
@@ -363,20 +354,19 @@ class TestUrl:
 
 
 class TestCheck:
-    @pytest.fixture(autouse=True)
-    def _patience(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(module, "ANSWER_S", 60.0)
-
     async def test_well(self, place: Place, stores: Stores):
         """A queue that can be reached says so."""
-        async with place.queue(stores) as queue:
+        async with place.queue(stores, patience=Patience(answer_s=60.0)) as queue:
             await queue.check()
 
     @pytest.mark.servers
     async def test_away(self, stores: Stores):
         """A server that is gone is noticed at once, and its return too."""
         with RedisServer() as server:
-            async with JobQueue(server.url, stores.jobs, problem_of=problem_of) as queue:
+            patience = Patience(answer_s=60.0)
+            async with JobQueue(
+                server.url, stores.jobs, problem_of=problem_of, patience=patience
+            ) as queue:
                 server.kill()
                 with pytest.raises(StoreUnavailable, match="queue"):
                     await queue.check()

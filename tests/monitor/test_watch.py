@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from typing import Any
 
 import pytest
 
 from app.calibration.record import Calibration
-from app.monitor import watch
 from app.monitor.state import MonitorState, fold_label
 from app.monitor.watch import Monitor, client_digest
 from app.serving.pipeline import digest_of
@@ -28,12 +28,6 @@ def calibration() -> Calibration:
     return asyncio.run(calibration_of(FakeUpscaler(), 8, side=16))
 
 
-@pytest.fixture(autouse=True)
-def _patience(monkeypatch):
-    """The last round may take as long as the machine does."""
-    monkeypatch.setattr(watch, "_DRAIN_S", 60.0)
-
-
 @pytest.fixture
 async def stores(tmp_path):
     opened = open_stores("sqlite:///", tmp_path, result_ttl_s=60, max_result_bytes=10**9)
@@ -45,6 +39,11 @@ def note(monitor: Monitor, calibration: Calibration, count: int = 1, **fields: o
     for _ in range(count):
         values = {"mean_log_sigma": -8.0, "digest": next(_DIGESTS), **fields}
         monitor.note(calibration, trusted_fraction=0.5, typicality=0.5, **values)
+
+
+def patient(*parts: Any, **options: Any) -> Monitor:
+    """A monitor whose last round may take as long as the machine does."""
+    return Monitor(*parts, drain_s=60.0, **options)
 
 
 class Failing:
@@ -159,18 +158,17 @@ class TestSharing:
 class TestBeside:
     async def test_it_folds_by_itself(self, stores, calibration):
         """Beside a running gateway requests are folded soon, and the last ones at its end."""
-        monitor = Monitor(stores.monitor)
+        monitor = patient(stores.monitor)
         async with monitor.running():
             note(monitor, calibration)
             await until(lambda: not monitor._waiting)
             note(monitor, calibration)
         assert (await monitor.known(calibration.id)).seen == 2
 
-    async def test_a_store_that_comes_back(self, stores, calibration, monkeypatch):
+    async def test_a_store_that_comes_back(self, stores, calibration):
         """While the store is away requests wait in memory, and none is lost."""
-        monkeypatch.setattr(watch, "_REST_AFTER_FAILURE_S", 0.01)
         failing, metrics = Failing(stores), Metrics()
-        monitor = Monitor(failing, metrics)
+        monitor = patient(failing, metrics, rest_after_failure_s=0.01)
         async with monitor.running():
             note(monitor, calibration, 3)
             await until(lambda: failing.calls >= 3)
@@ -178,20 +176,18 @@ class TestBeside:
         assert (await monitor.known(calibration.id)).counted == 3
         assert "trustscale_monitor_lost_total 0.0" in metrics.text().decode()
 
-    async def test_what_cannot_be_kept_is_counted(self, stores, calibration, monkeypatch):
+    async def test_what_cannot_be_kept_is_counted(self, stores, calibration):
         """A full queue and a store that stays away lose requests, and say how many."""
-        monkeypatch.setattr(watch, "_MOST_WAITING", 4)
         metrics = Metrics()
-        monitor = Monitor(Failing(stores), metrics)
+        monitor = patient(Failing(stores), metrics, most_waiting=4)
         async with monitor.running():
             note(monitor, calibration, 6)
         assert "trustscale_monitor_lost_total 6.0" in metrics.text().decode()
 
-    async def test_a_fault_of_its_own(self, stores, calibration, monkeypatch):
+    async def test_a_fault_of_its_own(self, stores, calibration):
         """What the monitor cannot digest is dropped and counted; the next request is folded."""
-        monkeypatch.setattr(watch, "_REST_S", 0.0)
         metrics = Metrics()
-        monitor = Monitor(stores.monitor, metrics)
+        monitor = patient(stores.monitor, metrics, rest_s=0.0)
         async with monitor.running():
             note(monitor, calibration, mean_log_sigma=float("nan"))
             await until(lambda: b"trustscale_monitor_lost_total 1.0" in metrics.text())
@@ -218,11 +214,10 @@ class TestBeside:
 
 
 class TestClients:
-    async def test_one_in_an_interval(self, stores, calibration, monkeypatch):
+    async def test_one_in_an_interval(self, stores, calibration):
         """Of each client one request per interval counts; without a name, all do."""
         now = [0.0]
-        monkeypatch.setattr(watch.time, "monotonic", lambda: now[0])
-        monitor = Monitor(stores.monitor, client_interval_s=60)
+        monitor = Monitor(stores.monitor, client_interval_s=60, clock=lambda: now[0])
         expected = []
         for at, client, counts in [
             (0, "a", True),

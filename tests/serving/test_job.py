@@ -35,9 +35,8 @@ class Service:
 
 
 @pytest.fixture
-def run(monkeypatch):
-    """Runs the job on a service, with little patience."""
-    monkeypatch.setattr(upscale, "_SHORTEST_PAUSE_S", 0.01)
+def run():
+    """Runs the job on a service, with short pauses."""
 
     async def get(job, name):
         return b"image"
@@ -49,7 +48,8 @@ def run(monkeypatch):
             created_at=datetime.now(UTC),
             request=upscale.spooled_request(UpscaleRequest(), 3),
         )
-        handler = UpscaleHandler(service, SimpleNamespace(get=get), patience_s=patience_s)
+        spool = SimpleNamespace(get=get)
+        handler = UpscaleHandler(service, spool, patience_s=patience_s, pause_s=0.01)
         return await handler(job, JobContext(job.id, None))
 
     return run
