@@ -7,10 +7,9 @@ result = service.upscale("photo.png", alpha=0.1)
 result.image, result.mask, result.trust
 """
 
-from trustscale._async import AsyncJob, AsyncTrustscale
+from trustscale._client import AsyncJob, AsyncTrustscale, Job, Trustscale
 from trustscale._problem import Problem
 from trustscale._result import Guarantee, Result
-from trustscale._sync import Job, Trustscale
 from trustscale._upload import Tar
 
 __version__ = "0.1.0"
