@@ -1,4 +1,4 @@
-"""`--server URL` on the calibration commands: the client library, with errors of one line.
+"""`--server URL`: the client library, with errors of one line.
 
 The key comes from an environment variable only: on the command line every user of the machine
 could read it.
@@ -30,18 +30,22 @@ KeyOption = Annotated[
     typer.Option(
         "--key-env",
         metavar="NAME",
-        help="With --server: the environment variable that holds the admin's key.",
+        help="With --server: the environment variable that holds the key.",
     ),
 ]
 
 INTERRUPTED: Final = 130
 
-# While a job is watched, the server may be restarted: some 50 s. Other calls are told at once.
-_PATIENT: Final = 8
+AWAY: Final = "away"
+"""Of a RemoteError, where others have the type of the problem: no server answers."""
+
+# While a job is watched, or a folder upscaled, the server may be restarted: some 50 s. Other calls
+# are told at once.
+PATIENT: Final = 8
 
 
 class RemoteError(TrustscaleError):
-    """The server refused, failed, or cannot be reached."""
+    """The server refused, failed, or cannot be reached; `members["type"]` says how."""
 
 
 @contextmanager
@@ -50,24 +54,39 @@ def remote(server: str, key_env: str, *, retries: int = 0) -> Iterator[Trustscal
 
     Raises:
         ConfigError: the variable is not set or holds no key, or the URL is none.
-        RemoteError: what the service refuses; pairs that it names are told on standard error.
+        RemoteError: what the service refuses.
+    """
+    with refusals(server), Trustscale(*connection(server, key_env), retries=retries) as service:
+        yield service
+
+
+def connection(server: str, key_env: str, *, needs_key: bool = True) -> tuple[str, str | None]:
+    """The URL of a server, and the key of an environment variable.
+
+    Raises:
+        ConfigError: as `remote`.
     """
     if not server.startswith(("http://", "https://")):
-        raise typer.BadParameter("--server starts with http:// or https://.")
+        raise ConfigError("--server starts with http:// or https://.")
     try:
-        service = Trustscale(server, _key(server, key_env), retries=retries)
+        httpx.URL(server)
     except httpx.InvalidURL as error:
         raise ConfigError(f"--server {server!r} is not a URL: {error}.") from None
+    return server, _key(server, key_env, needed=needs_key)
+
+
+@contextmanager
+def refusals(server: str) -> Iterator[None]:
+    """What a service refuses as RemoteError; pairs that it names are told on standard error."""
     try:
-        with service:
-            yield service
+        yield
     except Problem as problem:
         for item in problem.members.get("items") or []:
             typer.echo(f"{item['name']}: {item['reason']}", err=True)
-        raise RemoteError(problem.detail) from None
+        raise RemoteError(problem.detail, type=problem.type) from None
     except httpx.TransportError as error:
         reason = str(error).strip().rstrip(".") or type(error).__name__
-        raise RemoteError(f"Cannot reach {server}: {reason}.") from error
+        raise RemoteError(f"Cannot reach {server}: {reason}.", type=AWAY) from error
 
 
 def calibrate_remotely(
@@ -103,7 +122,7 @@ def calibrate_remotely(
         tar = Tar(members, lambda sent, total: progress.update(task, completed=sent, total=total))
         job = service.calibrate(tar, groups=groups, scenes=scenes, **asked)
     typer.echo(f"{job.id} is queued on {server}", err=True)
-    with _goes_on(job.id, server), remote(server, key_env, retries=_PATIENT) as service:
+    with _goes_on(job.id, server), remote(server, key_env, retries=PATIENT) as service:
         job = service.job(job.id)
         with progress_bar() as progress:
             task = progress.add_task("measuring pairs", total=None)
@@ -129,8 +148,10 @@ def _goes_on(job: str, server: str) -> Iterator[None]:
         raise typer.Exit(INTERRUPTED) from None
 
 
-def _key(server: str, key_env: str) -> str:
+def _key(server: str, key_env: str, *, needed: bool) -> str | None:
     key = os.environ.get(key_env, "").strip()
+    if not key and not needed:
+        return None
     if not key:
         raise ConfigError(
             f"The environment variable {key_env} is not set; it must hold an admin key of {server}."

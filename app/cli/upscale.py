@@ -1,31 +1,55 @@
-"""`trustscale upscale`: images in files, without a server."""
+"""`trustscale upscale`: images in files and folders, here or on a server."""
 
 from __future__ import annotations
 
 import asyncio
-import io
-import json
-from collections import Counter
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import numpy as np
 import typer
-from PIL import Image
-from rich.progress import Progress
 
-from app.cli.local import local, progress_bar
-from app.errors import TrustscaleError
-from app.serving.answer import Result
-from app.serving.files import MASK, TRUST, image_file, png_overlay, png_text
+from app.cli.batch import MANIFEST, Run
+from app.cli.engines import engine
+from app.cli.remote import INTERRUPTED, KeyOption, ServerOption
+from app.cli.sources import STREAM, Source, found, is_tree, opened
 from app.serving.request import UpscaleRequest
-from app.serving.service import UpscaleService
-from app.serving.work import Work
+from app.settings import KEY_VARIABLE
 
 
 def upscale(
-    files: Annotated[list[Path], typer.Argument(help="Images of any common format.")],
-    out: Annotated[Path, typer.Option(help="Folder for the files of the answers.")] = Path(),
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SOURCE...",
+            help="Images, folders, quoted patterns such as 'photos/**/*.jpg', URLs such as "
+            "s3://bucket/photos, or - for standard input.",
+        ),
+    ],
+    out: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Folder or URL for the answers; default: this folder. -: the picture alone, to "
+            "standard output, which is the default when the source is -.",
+        ),
+    ] = None,
+    recursive: Annotated[
+        bool, typer.Option("--recursive", "-r", help="Also the folders in folders.")
+    ] = False,
+    overwrite: Annotated[
+        bool,
+        typer.Option(
+            "--overwrite/--no-overwrite",
+            help="Replace answers to something else; what is done stays in any case.",
+        ),
+    ] = False,
+    at_once: Annotated[
+        int | None,
+        typer.Option(min=1, help="Images at the same time; default: max_in_flight, 4 on a server."),
+    ] = None,
     upscaler: Annotated[str | None, typer.Option(help="Name; default: the first one.")] = None,
     alpha: Annotated[
         float | None, typer.Option(help="Largest expected error tolerated in the mask.")
@@ -48,9 +72,17 @@ def upscale(
     fit: Annotated[
         int | None, typer.Option(help="Longest side that images are reduced to before.")
     ] = None,
+    server: ServerOption = None,
+    key_env: KeyOption = KEY_VARIABLE,
     as_json: Annotated[bool, typer.Option("--json", help="Print the answers as JSON.")] = False,
 ) -> None:
-    """Upscale images; write image, mask, trust level, overlay and answer beside each other."""
+    """Upscale images; write image, mask, trust level, overlay and answer beside each other.
+
+    Given again, the command goes on where it stopped: what is done is not made twice.
+
+    Exit codes: 0 all is done; 1 some images failed, and are listed; 2 wrong usage, or answers to
+    something else would be lost; 130 interrupted.
+    """
     request = UpscaleRequest(
         upscaler,
         alpha,
@@ -62,71 +94,42 @@ def upscale(
         metadata=metadata,
         fit=fit,
     )
-    stems = Counter(path.stem for path in files)
-    if twice := [stem for stem, count in stems.items() if count > 1]:
-        raise typer.BadParameter(f"Several files are called {twice[0]}; one would replace another.")
-    out.mkdir(parents=True, exist_ok=True)
-    if asyncio.run(_run(files, out, request, as_json=as_json)):
+    to_stream = out == STREAM or (out is None and sources == [STREAM])
+    if to_stream and (len(sources) > 1 or is_tree(sources) or as_json):
+        raise typer.BadParameter("--out - takes one image, and no --json.")
+    if to_stream and sys.stdout.isatty():
+        raise typer.BadParameter("a picture is not written to a terminal: name a file with >.")
+    folder = None if to_stream else opened(out or ".")
+    images = found(sources, folder, recursive=recursive)
+    manifest = folder / MANIFEST if folder is not None and is_tree(sources) else None
+    run = Run(request, overwrite=overwrite, as_json=as_json, manifest=manifest)
+    many = len(images) > 1
+    try:
+        asyncio.run(_within(run, images, folder, (server, key_env), at_once=at_once, many=many))
+    except KeyboardInterrupt:
+        typer.echo("What is done is kept; run the same command again to continue.", err=True)
+        raise typer.Exit(INTERRUPTED) from None
+    run.write_manifest()
+    run.tell(many=many)
+    if run.failed or run.stopped:
         raise typer.Exit(1)
 
 
-async def _run(files: list[Path], out: Path, request: UpscaleRequest, *, as_json: bool) -> int:
-    """Upscale the files in turn; the number of those that failed."""
-    failed = 0
-    async with local(request.upscaler) as session:
-        service = session.service
-        with progress_bar() as progress:
-            for path in files:
-                try:
-                    result = await _one(path, out, request, service, progress)
-                except (TrustscaleError, OSError) as error:
-                    failed += 1
-                    detail = error.strerror if isinstance(error, OSError) else error.detail
-                    typer.echo(f"trustscale: {path}: {detail}", err=True)
-                    continue
-                typer.echo(json.dumps(_document(result)) if as_json else _summary(path, result))
-    return failed
-
-
-async def _one(
-    path: Path, out: Path, request: UpscaleRequest, service: UpscaleService, progress: Progress
-) -> Result:
-    prepared = await service.prepare(await asyncio.to_thread(path.read_bytes), request)
-    task = progress.add_task(path.name, total=prepared.calibration.pipeline.samples)
-    answer = await service.run(
-        prepared, on_progress=lambda done, total: progress.update(task, completed=done, total=total)
-    )
-    progress.remove_task(task)
-    await service.results.delete(answer.result.id)  # the files are the result here
-    await asyncio.to_thread(_write, out / path.stem, answer)
-    return answer.result
-
-
-def _write(stem: Path, work: Work) -> None:
-    result, files = work.result, work.files
-    image = image_file(result)
-    for name in (image, MASK, TRUST):
-        _beside(stem, name).write_bytes(files[name])
-    mask = np.asarray(Image.open(io.BytesIO(files[MASK])))
-    _beside(stem, "overlay.png").write_bytes(
-        png_overlay(files[image], mask, png_text(work.calibration, work.alpha, work.group))
-    )
-    document = json.dumps(_document(result), indent=2, ensure_ascii=False)
-    _beside(stem, "result.json").write_text(document + "\n", "utf-8")
-
-
-def _document(result: Result) -> dict[str, Any]:
-    """The answer as JSON values; it has no links, since nothing is kept but the files."""
-    return result.model_dump(mode="json", exclude={"links"})
-
-
-def _beside(stem: Path, name: str) -> Path:
-    return stem.with_name(f"{stem.name}.{name}")
-
-
-def _summary(path: Path, result: Result) -> str:
-    first = (
-        f"{path}: {result.width}×{result.height}, {result.trusted_fraction:.1%} trusted at "
-        f"α = {result.alpha:g} (typicality {result.typicality:.2f}, seed {result.seed})"
-    )
-    return "\n".join([first, *(f"  warning: {warning}" for warning in result.warnings)])
+async def _within(
+    run: Run,
+    images: Sequence[Source],
+    folder: Path | None,
+    server: tuple[str | None, str],
+    *,
+    at_once: int | None,
+    many: bool,
+) -> None:
+    async with engine(run.request.upscaler, *server, many=many) as answers:
+        serves = await answers.serves(run.request)
+        fields = asdict(run.request)
+        del fields["client"]
+        run.asked = {**fields, **serves}
+        if folder is None:
+            await run.to_stream(images[0], answers)
+            return
+        await run.all(images, folder, answers, at_once or answers.at_once)

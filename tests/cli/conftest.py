@@ -6,11 +6,13 @@ import functools
 import json
 import logging
 import os
+import shutil
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -85,12 +87,22 @@ def run(place, monkeypatch, capsys):
     return run
 
 
+@pytest.fixture(scope="session")
+def calibrated_once(tmp_path_factory) -> Path:
+    """Where the data folder that is calibrated first is kept for the other tests."""
+    return tmp_path_factory.mktemp("calibrated") / "data"
+
+
 @pytest.fixture
-def calibrated(run, place):
+def calibrated(run, place, calibrated_once) -> str:
     """The id of an active calibration of 20 pairs."""
+    if calibrated_once.is_dir():
+        shutil.copytree(calibrated_once, place / "data")
+        return run("calibrations", "list", "--json").json[0]["id"]
     truths(place / "truths", 20)
     outcome = run("calibrate", "truths", "--samples", 4, "--activate", "--json")
     assert outcome.code == 0, outcome.err
+    shutil.copytree(place / "data", calibrated_once)
     return outcome.json["id"]
 
 
@@ -101,6 +113,7 @@ class Gateway:
     url: str
     upscaler: FakeUpscaler
     asked: list[str]  # paths of all requests
+    headers: list[dict[bytes, bytes]]  # theirs
 
 
 @pytest.fixture(scope="module")
@@ -119,10 +132,11 @@ def running_server(gateway_folder) -> Iterator[Gateway]:
     )
     upscaler = FakeUpscaler()
     served = gateway(gateway_folder, upscaler, client_keys=["client-key"])
-    asked = []
+    asked, headers = [], []
 
     async def noted(scope, receive, send):
         asked.append(scope.get("path", ""))
+        headers.append(dict(scope.get("headers", ())))
         await served(scope, receive, send)
 
     config = uvicorn.Config(noted, host="127.0.0.1", port=0, log_config=None, ws="none")
@@ -133,7 +147,7 @@ def running_server(gateway_folder) -> Iterator[Gateway]:
         assert thread.is_alive()
         time.sleep(0.01)
     port = server.servers[0].sockets[0].getsockname()[1]
-    yield Gateway(f"http://127.0.0.1:{port}", upscaler, asked)
+    yield Gateway(f"http://127.0.0.1:{port}", upscaler, asked, headers)
     server.should_exit = True
     thread.join()
     structlog.configure(**logs)

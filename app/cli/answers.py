@@ -1,0 +1,115 @@
+"""The files of answers on the disk: which are done, which would be lost, and how one is written.
+
+Beside an image's files lies its record, `NAME.result.json`: the answer, what was asked for, and of
+what file. It is written first. So whatever lies there belongs to the record, and an answer is done
+when all of its files are there; a process that is killed in between leaves one that is not.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from app.cli.engines import Answer
+from app.stores.folders import replace_file
+
+RECORD: Final = "result.json"
+
+_PART: Final = re.compile(r"(?P<stem>.+)\.(image\.\w+|(mask|trust|overlay)\.png|result\.json)")
+_FILES_OF_AN_ANSWER: Final = 5
+
+State = Literal["new", "done", "other", "foreign"]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where one answer lies.
+
+    stem: what the names of its files begin with.
+    there: the names of those that exist.
+    record: what the record says; None: there is none.
+    """
+
+    stem: Path
+    there: frozenset[str]
+    record: Mapping[str, Any] | None
+
+    def state(self, asked: Mapping[str, Any]) -> State:
+        """new: nothing, or a part of this very answer, is there; done: all of it.
+
+        other: an answer to something else. foreign: files that no record speaks of.
+        """
+        if not self.there:
+            return "new"
+        if self.record is None:
+            return "foreign"
+        if differences(self.record, asked):
+            return "other"
+        return "done" if len(self.there) == _FILES_OF_AN_ANSWER else "new"
+
+    def write(self, answer: Answer, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """Write the record and the files; the record."""
+        # Or a mask of an earlier answer could lie beside the picture of this one.
+        for name in self.there:
+            self.stem.with_name(name).unlink(missing_ok=True)
+        record = {**answer.document, **asked}
+        text = json.dumps(record, indent=2, ensure_ascii=False)
+        self.stem.parent.mkdir(parents=True, exist_ok=True)
+        for part, data in {RECORD: f"{text}\n".encode(), **answer.files}.items():
+            path = self.stem.with_name(f"{self.stem.name}.{part}")
+            if isinstance(path, Path):
+                replace_file(path, data)
+            else:  # object stores put an object whole or not at all
+                path.write_bytes(data)
+        return record
+
+
+def look(stems: Sequence[Path]) -> list[Place]:
+    """What is there of each answer; every folder is listed once."""
+    listed = {folder: _listed(folder) for folder in {stem.parent for stem in stems}}
+    places = []
+    for stem in stems:
+        names = listed[stem.parent].get(stem.name, frozenset())
+        record = f"{stem.name}.{RECORD}"
+        known = _read(stem.with_name(record)) if record in names else None
+        places.append(Place(stem, names, known))
+    return places
+
+
+def differences(record: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
+    """How what was asked for then differs from what is asked for now, in words."""
+    if record.get("source") != asked["source"]:
+        return ["of another file, or of this one before it was changed"]
+    then, now = record["request"], asked["request"]
+    return [
+        f"with {name} {_shown(then.get(name))} and not {_shown(value)}"
+        for name, value in now.items()
+        if then.get(name) != value
+    ]
+
+
+def _shown(value: Any) -> str:
+    return "by default" if value is None else str(value)
+
+
+def _listed(folder: Path) -> dict[str, frozenset[str]]:
+    """The files of answers in a folder, by what their names begin with."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if match := _PART.fullmatch(path.name):
+            found[match["stem"]].add(path.name)
+    return {stem: frozenset(names) for stem, names in found.items()}
+
+
+def _read(path: Path) -> Mapping[str, Any] | None:
+    """A record; None for a file that is none, or of a version that kept none."""
+    try:
+        record = json.loads(path.read_bytes())
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) and {"request", "source"} <= record.keys() else None

@@ -1,0 +1,247 @@
+"""The images of one `trustscale upscale`: what is done already, the others several at once."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import typer
+from rich.progress import Progress
+
+from app.cli.answers import Place, differences, look
+from app.cli.engines import Engine
+from app.cli.local import progress_bar
+from app.cli.remote import AWAY, RemoteError
+from app.cli.sources import Source, targets
+from app.errors import ConfigError, TrustscaleError
+from app.problems import problem_of
+from app.serving.request import UpscaleRequest
+
+MANIFEST: Final = "trustscale.manifest.json"
+
+# Every other image would end in the same way.
+_HOPELESS: Final = {
+    AWAY,
+    "/problems/no-calibration",
+    "/problems/calibration-mismatch",
+    "/problems/upscaler-unavailable",
+    "/problems/unauthorized",
+    "/problems/forbidden",
+}
+
+
+@dataclass(slots=True)
+class Run:
+    """The images of one command, and what has become of them."""
+
+    request: UpscaleRequest
+    overwrite: bool
+    as_json: bool
+    manifest: Path | None = None
+    """Where to write what was asked for and what came of it, if anywhere."""
+    asked: Mapping[str, Any] = field(default_factory=dict)
+    done: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    kept: int = 0
+    failed: dict[str, str] = field(default_factory=dict)
+    stopped: str = ""
+    """Why those that are left were not made."""
+    left: int = 0
+
+    async def to_stream(self, source: Source, answers: Engine) -> None:
+        """The picture to standard output, the words to standard error."""
+        data = await asyncio.to_thread(_content, source)
+        with progress_bar() as progress:
+            bar = _Bar(progress, 1)
+            answer = await answers.answer(data, self.request, self._key(data), bar.of(source))
+        sys.stdout.buffer.write(next(iter(answer.files.values())))
+        sys.stdout.buffer.flush()
+        typer.echo(_summary(source, answer.document), err=True)
+
+    async def all(
+        self, images: Sequence[Source], folder: Path, answers: Engine, at_once: int
+    ) -> None:
+        """Upscale what is not done, several at once.
+
+        Raises:
+            ConfigError: files would be lost.
+        """
+        todo = await asyncio.to_thread(self._plan, images, targets(images, folder))
+        self.write_manifest()  # also for whoever looks at a run that was killed
+        waiting = iter(todo)
+        with progress_bar() as progress:
+            bar = _Bar(progress, len(todo))
+
+            async def work() -> None:
+                for task in waiting:
+                    await self._one(task, answers, bar)
+                    if self.stopped:
+                        return
+
+            async with asyncio.TaskGroup() as group:
+                for _ in range(min(at_once, len(todo))):
+                    group.create_task(work())
+
+    def _plan(self, images: Sequence[Source], stems: Sequence[Path]) -> list[_Task]:
+        """What is to be made. Raises ConfigError: files would be lost."""
+        todo, lost = [], []
+        for source, place in zip(images, look(stems), strict=True):
+            try:
+                asked = {"request": self.asked, "source": _facts(source)}
+            except OSError as error:
+                self._fail(source, error)
+                continue
+            state = place.state(asked)
+            if state == "done" and place.record is not None:
+                self.kept += 1
+                self._tell(source, place.record, " (kept)")
+                continue
+            if state in {"other", "foreign"}:
+                lost.append(_lost(place, asked))
+            todo.append(_Task(source, place, asked))
+        if lost and not self.overwrite:
+            others = f" So would the files of {len(lost) - 1} others." if len(lost) > 1 else ""
+            raise ConfigError(
+                f"{lost[0]}.{others} Choose another --out, or replace them with --overwrite."
+            )
+        self.left = len(todo)
+        return todo
+
+    async def _one(self, task: _Task, answers: Engine, bar: _Bar) -> None:
+        try:
+            data = await asyncio.to_thread(_content, task.source)
+            answer = await answers.answer(data, self.request, self._key(data), bar.of(task.source))
+            record = await asyncio.to_thread(task.place.write, answer, task.asked)
+        except (TrustscaleError, OSError) as error:
+            self._fail(task.source, error)
+        else:
+            self._tell(task.source, record)
+            self.left -= 1
+        bar.end(task.source)
+
+    def _fail(self, source: Source, error: TrustscaleError | OSError) -> None:
+        if isinstance(error, OSError):
+            self.failed[str(source)] = error.strerror or str(error)
+        elif _kind(error) in _HOPELESS:
+            self.stopped = error.detail
+            return
+        else:
+            self.failed[str(source)] = error.detail
+        self.left -= 1
+
+    def _tell(self, source: Source, record: Mapping[str, Any], note: str = "") -> None:
+        self.done[str(source)] = record
+        typer.echo(json.dumps(record) if self.as_json else _summary(source, record, note))
+
+    def _key(self, data: bytes) -> str:
+        """The same for the same file and settings: a run that goes on pays for nothing twice."""
+        return hashlib.sha256(json.dumps(dict(self.asked)).encode() + data).hexdigest()[:32]
+
+    def write_manifest(self) -> None:
+        """Under which settings the answers in a folder are made, and what came of each image."""
+        if self.manifest is None:
+            return
+        facts = {
+            "request": self.asked,
+            "done": {
+                name: {
+                    "trusted_fraction": record["trusted_fraction"],
+                    "warnings": record["warnings"],
+                }
+                for name, record in self.done.items()
+            },
+            "failed": self.failed,
+            "left": self.left,
+        }
+        text = json.dumps(facts, indent=2, ensure_ascii=False)
+        self.manifest.parent.mkdir(parents=True, exist_ok=True)
+        self.manifest.write_text(f"{text}\n", "utf-8")
+
+    def tell(self, *, many: bool) -> None:
+        """The errors at the end, where they are not lost among the answers."""
+        for name, detail in self.failed.items():
+            typer.echo(f"trustscale: {name}: {detail}", err=True)
+        if self.stopped:
+            rest = f" {self.left} images are not done; run the same command again to continue."
+            typer.echo(f"trustscale: {self.stopped}{rest if self.left else ''}", err=True)
+        if many:
+            made = len(self.done) - self.kept
+            typer.echo(f"{made} done, {self.kept} kept, {len(self.failed)} failed", err=True)
+
+
+class _Task(NamedTuple):
+    """An image to make, where to, and what its record will say besides the answer."""
+
+    source: Source
+    place: Place
+    asked: Mapping[str, Any]
+
+
+class _Bar:
+    """One bar over all images; those under way count by the share of their samples."""
+
+    def __init__(self, progress: Progress, total: int) -> None:
+        self._progress = progress
+        self._task = progress.add_task("upscaling", total=total)
+        self._ended = 0
+        self._shares: dict[Source, float] = {}
+
+    def of(self, source: Source) -> Any:
+        """What is told of the samples of an image."""
+
+        def on_progress(done: int, total: int) -> None:
+            self._shares[source] = done / total
+            self._show()
+
+        return on_progress
+
+    def end(self, source: Source) -> None:
+        """An image is done, or has failed."""
+        self._shares.pop(source, None)
+        self._ended += 1
+        self._show()
+
+    def _show(self) -> None:
+        share = self._ended + sum(self._shares.values())
+        self._progress.update(self._task, completed=share)
+
+
+def _kind(error: TrustscaleError) -> str:
+    """The type of the problem, wherever it was found."""
+    found = error.members if isinstance(error, RemoteError) else problem_of(error)
+    return str(found["type"])
+
+
+def _content(source: Source) -> bytes:
+    return sys.stdin.buffer.read() if source.path is None else source.path.read_bytes()
+
+
+def _facts(source: Source) -> dict[str, Any]:
+    """By which a file is known again, without reading it."""
+    if source.path is None:
+        return {"name": str(source.place), "bytes": None, "modified": None}
+    stat = source.path.stat()
+    modified = datetime.fromtimestamp(stat.st_mtime, UTC).isoformat()
+    return {"name": str(source.place), "bytes": stat.st_size, "modified": modified}
+
+
+def _lost(place: Place, asked: Mapping[str, Any]) -> str:
+    if place.record is None:
+        return f"{place.stem.with_name(min(place.there))} would be lost"
+    how = "; ".join(differences(place.record, asked))
+    return f"The answer {place.stem}.* would be lost: it was made {how}"
+
+
+def _summary(source: Source, record: Mapping[str, Any], note: str = "") -> str:
+    first = (
+        f"{source}: {record['width']}×{record['height']}, {record['trusted_fraction']:.1%} trusted "
+        f"at α = {record['alpha']:g} (typicality {record['typicality']:.2f}, seed "
+        f"{record['seed']}){note}"
+    )
+    return "\n".join([first, *(f"  warning: {warning}" for warning in record["warnings"])])

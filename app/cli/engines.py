@@ -1,0 +1,122 @@
+"""By what `trustscale upscale` gets its answers: this process, or a server. Both answer alike."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Final, Protocol
+
+import numpy as np
+from PIL.PngImagePlugin import PngImageFile
+
+from app.cli.local import local
+from app.cli.remote import PATIENT, connection, refusals
+from app.errors import NotFound
+from app.serving.files import MASK, TRUST, image_file, png_overlay
+from app.serving.pipeline import ANSWER, store
+from app.serving.request import UpscaleRequest
+from app.serving.service import UpscaleService
+from trustscale import AsyncTrustscale
+
+OVERLAY: Final = "overlay.png"
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The document of an answer without its links, and its files by name: picture first."""
+
+    document: dict[str, Any]
+    files: Mapping[str, bytes]
+
+
+class Engine(Protocol):
+    """Answers requests; `at_once` is how many it is best given at the same time."""
+
+    at_once: int
+
+    async def serves(self, request: UpscaleRequest) -> dict[str, str]:
+        """The upscaler that a request means, and the calibration that it would be served from.
+
+        Raises:
+            NotFound, NoCalibration.
+        """
+
+    async def answer(
+        self, data: bytes, request: UpscaleRequest, key: str, on_progress: Progress
+    ) -> Answer:
+        """Upscale a file. The same key stands for the same file and request."""
+
+
+class _Here:
+    def __init__(self, service: UpscaleService) -> None:
+        self.at_once = service.slots.running
+        # The files are the result here: no store keeps it.
+        self._service = replace(service, steps=[step for step in ANSWER if step is not store])
+
+    async def serves(self, request: UpscaleRequest) -> dict[str, str]:
+        upscaler = self._service.upscaler(request.upscaler)
+        calibration = await self._service.calibrations.active(upscaler.name)
+        return {"upscaler": upscaler.name, "calibration": calibration.id}
+
+    async def answer(
+        self, data: bytes, request: UpscaleRequest, key: str, on_progress: Progress
+    ) -> Answer:
+        del key
+        prepared = await self._service.prepare(data, request, patient=True)
+        work = await self._service.run(prepared, patient=True, on_progress=on_progress)
+        files = {name: work.files[name] for name in (image_file(work.result), MASK, TRUST)}
+        return Answer(work.result.model_dump(mode="json", exclude={"links"}), _complete(files))
+
+
+class _There:
+    at_once = 4
+
+    def __init__(self, service: AsyncTrustscale, server: str) -> None:
+        self._service = service
+        self._server = server
+
+    async def serves(self, request: UpscaleRequest) -> dict[str, str]:
+        with refusals(self._server):
+            rows = await self._service.upscalers()
+        for row in rows:
+            if row["name"] == request.upscaler or (request.upscaler is None and row["default"]):
+                return {"upscaler": row["name"], "calibration": row["calibration"]}
+        known = ", ".join(row["name"] for row in rows)
+        raise NotFound(f"{self._server} has no upscaler {request.upscaler!r}; it has {known}.")
+
+    async def answer(
+        self, data: bytes, request: UpscaleRequest, key: str, on_progress: Progress
+    ) -> Answer:
+        del on_progress  # a server tells it of jobs only
+        fields = {name: value for name, value in asdict(request).items() if name != "client"}
+        with refusals(self._server):
+            result = await self._service.upscale(data, idempotency_key=key, **fields)
+        document = {name: value for name, value in result.document.items() if name != "links"}
+        return Answer(document, _complete(result.files))
+
+
+@asynccontextmanager
+async def engine(
+    upscaler: str | None, server: str | None, key_env: str, *, many: bool
+) -> AsyncIterator[Engine]:
+    """This process, or a server; `many` says that more than one image is upscaled."""
+    if server is None:
+        async with local(upscaler, many=many) as session:
+            yield _Here(session.service)
+    else:
+        async with AsyncTrustscale(
+            *connection(server, key_env, needs_key=False), retries=PATIENT
+        ) as service:
+            yield _There(service, server)
+
+
+def _complete(files: Mapping[str, bytes]) -> dict[str, bytes]:
+    """The files with the overlay, which carries the facts of the mask."""
+    mask = PngImageFile(io.BytesIO(files[MASK]))
+    picture = next(data for name, data in files.items() if name.startswith("image."))
+    text = {name: str(value) for name, value in mask.text.items()}
+    return {**files, OVERLAY: png_overlay(picture, np.asarray(mask), text)}

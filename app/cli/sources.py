@@ -1,0 +1,173 @@
+"""What `trustscale upscale` reads and where its answers lie: files, folders, patterns, URLs.
+
+A URL such as `s3://bucket/photos` is opened by fsspec and behaves as a path does.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Final, cast
+from urllib.parse import unquote, urlsplit
+
+from app.calibration.layout import IMAGE_SUFFIXES
+from app.errors import ConfigError, reason_of
+
+STREAM: Final = "-"
+"""Stands for standard input and output."""
+
+SUFFIXES: Final = IMAGE_SUFFIXES | {".gif", ".heic", ".heif", ".jxl"}
+"""Of the files that are taken from a folder."""
+
+_URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+_PATTERN = re.compile(r"[*?\[]")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """An image to upscale.
+
+    path: where it is; None: standard input.
+    place: where it belongs below the output folder.
+    """
+
+    path: Path | None
+    place: PurePosixPath
+
+    def __str__(self) -> str:
+        return "standard input" if self.path is None else str(self.path)
+
+
+def opened(text: str) -> Path:
+    """The path that a text names; of a URL an object with the same methods.
+
+    Raises:
+        ConfigError: fsspec or the package of the protocol is missing, or the URL is none.
+    """
+    if not _URL.match(text):
+        return Path(text)
+    if text.lower().startswith("file://"):
+        return Path(unquote(urlsplit(text).path))
+    scheme = text.partition(":")[0]
+    try:
+        from upath import UPath  # noqa: PLC0415 - an optional extra
+
+        return cast("Path", UPath(text))
+    except ImportError as error:
+        extra = "s3" if scheme == "s3" else "objects"
+        raise ConfigError(
+            f"{scheme}:// needs one more package: pip install 'trustscale[{extra}]' "
+            f"({reason_of(error)})."
+        ) from None
+    except Exception as error:  # noqa: BLE001 - of any package that fsspec knows
+        # A foreign library's message may quote the URL with its credentials.
+        raise ConfigError(f"{scheme}://… cannot be opened: {type(error).__name__}.") from None
+
+
+def found(texts: Sequence[str], out: Path | None, *, recursive: bool) -> list[Source]:
+    """The images that the arguments name, in their order; a folder's in that of their names.
+
+    The tree of one folder or pattern lies right below the output folder; of several folders each
+    tree lies below the folder's own name.
+
+    Raises:
+        ConfigError: a folder or pattern without images, or the output folder is one of them.
+    """
+    folders = [text for text in texts if _is_folder(text)]
+    sources: list[Source] = []
+    for text in texts:
+        if text == STREAM:
+            sources.append(Source(None, PurePosixPath("stdin")))
+        elif text in folders:
+            base = opened(text)
+            under = base.resolve().name if len(folders) > 1 else ""
+            sources += _in_folder(base, PurePosixPath(under), out, recursive=recursive)
+        elif _PATTERN.search(text) and not opened(text).exists():
+            sources += _matching(text)
+        else:
+            path = opened(text)
+            sources.append(Source(path, PurePosixPath(path.name)))
+    return sources
+
+
+def is_tree(texts: Sequence[str]) -> bool:
+    """Whether the arguments name images by a folder or a pattern."""
+    return any(_is_folder(text) or _PATTERN.search(text) for text in texts)
+
+
+def targets(sources: Sequence[Source], out: Path) -> list[Path]:
+    """The path that the names of each source's files begin with: its own, without the suffix.
+
+    Where several sources differ in nothing else the suffix stays.
+
+    Raises:
+        ConfigError: two sources would be written to one place.
+    """
+    stems = Counter(str(source.place.with_suffix("")).casefold() for source in sources)
+    places: dict[str, Source] = {}
+    found = []
+    for source in sources:
+        shared = stems[str(source.place.with_suffix("")).casefold()] > 1
+        place = source.place if shared else source.place.with_suffix("")
+        other = places.setdefault(str(place).casefold(), source)
+        if other is not source:
+            raise ConfigError(
+                f"{other} and {source} would be written to one place: give the folder above them, "
+                "or upscale them into different folders."
+            )
+        found.append(out.joinpath(*place.parts))
+    return found
+
+
+def _is_folder(text: str) -> bool:
+    return text != STREAM and opened(text).is_dir()
+
+
+def _in_folder(
+    base: Path, under: PurePosixPath, out: Path | None, *, recursive: bool
+) -> list[Source]:
+    if out is not None and _same(base, out):
+        raise ConfigError(f"{base} cannot also hold the answers: name another folder with --out.")
+    sources, deeper = [], 0
+    for folder, names, files in _walk(base):
+        # Hidden folders are not meant, and answers are no images to upscale.
+        inner = [name for name in sorted(names) if not name.startswith(".")]
+        inner = [name for name in inner if out is None or not _same(folder / name, out)]
+        deeper += 0 if recursive else len(inner)
+        names[:] = inner if recursive else []
+        below = PurePosixPath(*folder.relative_to(base).parts)
+        sources += [
+            Source(folder / name, under / below / name)
+            for name in sorted(files)
+            if PurePosixPath(name).suffix.lower() in SUFFIXES and not name.startswith(".")
+        ]
+    if not sources:
+        hint = f"; --recursive looks into the {deeper} folders in it, too" if deeper else ""
+        raise ConfigError(f"{base} holds no images{hint}.")
+    return sources
+
+
+def _walk(base: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
+    """As `Path.walk`, which Python 3.11 lacks."""
+    if isinstance(base, Path):
+        yield from ((Path(folder), names, files) for folder, names, files in os.walk(base))
+    else:
+        yield from base.walk()
+
+
+def _matching(pattern: str) -> list[Source]:
+    fixed, slash, _ = re.split(_PATTERN, pattern, maxsplit=1)[0].rpartition("/")
+    start = fixed + slash
+    base = opened(start or ".")
+    paths = sorted(path for path in base.glob(pattern[len(start) :]) if path.is_file())
+    if not paths:
+        raise ConfigError(f"No file matches {pattern}.")
+    return [Source(path, PurePosixPath(*path.relative_to(base).parts)) for path in paths]
+
+
+def _same(one: Path, other: Path) -> bool:
+    return str(one.absolute()) == str(other.absolute())

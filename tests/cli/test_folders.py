@@ -1,0 +1,304 @@
+"""`trustscale upscale` of folders, patterns, streams and URLs, here and on a server."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import fsspec
+import numpy as np
+import pytest
+from PIL import Image
+
+from app.errors import UpscalerFailed, UpscalerUnavailable
+from tests.factories import encoded, photo, truths
+
+ROOT = Path(__file__).parents[2]
+PARTS = ["image.png", "mask.png", "overlay.png", "result.json", "trust.png"]
+MANIFEST = "trustscale.manifest.json"
+
+
+def small(folder: Path, *names: str) -> Path:
+    """A folder with a small picture of each name, all different."""
+    for k, name in enumerate(names):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        form = "JPEG" if name.endswith("jpg") else "PNG"
+        (folder / name).write_bytes(encoded(photo(k + 70, 24, 24), form))
+    return folder
+
+
+def made(folder: Path) -> list[str]:
+    """What answers lie below a folder, each of which must be whole."""
+    stems = sorted(p.with_name(p.name.removesuffix(".result.json")) for p in records(folder))
+    for stem in stems:
+        assert all(stem.with_name(f"{stem.name}.{part}").is_file() for part in PARTS), stem
+    return [stem.relative_to(folder).as_posix() for stem in stems]
+
+
+def records(folder: Path) -> list[Path]:
+    return list(folder.rglob("*.result.json"))
+
+
+class TestPlaces:
+    def test_a_tree(self, run, place, calibrated):
+        """The tree is kept, same stems are kept apart; what is no image or hidden is not taken."""
+        small(place / "in", "a.png", "a.jpg", "sub/a.png", "sub/deep/b.PNG", ".c/d.png", ".e.png")
+        (place / "in" / "notes.txt").write_text("no image")
+        outcome = run("upscale", "in", "--out", "out", "--recursive")
+        assert (outcome.code, "4 done, 0 kept, 0 failed" in outcome.err) == (0, True), outcome
+        assert made(place / "out") == ["a.jpg", "a.png", "sub/a", "sub/deep/b"]
+
+    def test_without_recursive(self, run, place, calibrated):
+        """The folders inside are left alone, and named where nothing else is there."""
+        small(place / "in", "a.png", "sub/b.png")
+        assert run("upscale", "in", "--out", "out").code == 0
+        assert made(place / "out") == ["a"]
+        run("upscale", "in/..", "--out", "out").check_error(2, "--recursive")
+
+    def test_several_folders(self, run, place, calibrated):
+        """Each has a folder of its name; two places that are one are refused."""
+        small(place, "one/a.png", "two/a.png", "other/one/a.png", "other/one/b.png")
+        assert run("upscale", "one", "two", "--out", "out").code == 0
+        assert made(place / "out") == ["one/a", "two/a"]
+        run("upscale", "one", "other/one", "--out", "new").check_error(2, "one place")
+        assert not (place / "new").exists()
+
+    def test_a_pattern(self, run, place, calibrated):
+        """A quoted pattern is resolved here, the tree below its fixed part kept."""
+        small(place / "in", "x/a.png", "x/a.jpg", "y/b.png")
+        assert run("upscale", "in/**/*.png", "--out", "out").code == 0
+        assert made(place / "out") == ["x/a", "y/b"]
+        run("upscale", "in/*.webp", "--out", "out").check_error(2, "in/*.webp")
+
+    def test_the_output_is_never_input(self, run, place, calibrated):
+        """An output folder inside the input is left out; the input itself is refused."""
+        small(place / "in", "a.png")
+        for _ in range(2):
+            assert run("upscale", "in", "-r", "--out", "in/large").code == 0
+        assert made(place / "in") == ["large/a"]
+        run("upscale", "in", "--out", "in/").check_error(2, "--out")
+
+    def test_urls(self, run, place, calibrated):
+        """What fsspec opens is read and written like a folder, and goes on as one."""
+        files = fsspec.filesystem("memory")
+        for name in ("a.png", "sub/a.png"):
+            files.pipe(f"/bucket/in/{name}", encoded(photo(3, 24, 24)))
+        there = ("upscale", "memory://bucket/in", "-r", "--out", "memory://bucket/out")
+        assert "2 done, 0 kept" in run(*there).err
+        names = [f"/bucket/out/{stem}.{part}" for stem in ("a", "sub/a") for part in PARTS]
+        assert set(files.find("/bucket/out")) == {*names, f"/bucket/out/{MANIFEST}"}
+        assert "0 done, 2 kept" in run(*there).err
+        small(place / "file url", "a.png")
+        url = (place / "file url").as_uri()
+        assert run("upscale", url, "--out", f"{url}/large").code == 0
+        assert made(place / "file url") == ["large/a"]
+        run("upscale", "nonsense://a/b.png").check_error(2, "nonsense://")
+
+
+class TestStreams:
+    def test_in_and_out(self, run, calibrated, monkeypatch):
+        """The picture alone goes to standard output, the words to standard error."""
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(encoded(photo(3, 24, 24)))))
+        monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(out := io.BytesIO()))
+        outcome = run("upscale", "-", "--format", "webp")
+        picture = Image.open(out)
+        assert (picture.size, picture.format) == ((48, 48), "WEBP")
+        assert "standard input: 48" in outcome.err
+        assert "warning: The picture was compressed" in outcome.err
+
+    def test_into_a_folder(self, run, place, calibrated, monkeypatch):
+        """With --out all files are written."""
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(encoded(photo(3, 24, 24)))))
+        assert run("upscale", "-", "--out", "out").code == 0
+        assert made(place / "out") == ["stdin"]
+
+    def test_one_only(self, run, place, calibrated):
+        """Several pictures, or JSON among them, would be nothing that can be read."""
+        small(place, "a.png", "b.png")
+        for wrong in (["a.png", "b.png"], ["."], ["a.png", "--json"]):
+            assert run("upscale", *wrong, "--out", "-").code == 2
+
+
+class TestGoingOn:
+    def test_what_is_done_is_kept(self, run, place, calibrated, upscaler):
+        """Given again, the command makes what is missing, and nothing twice."""
+        small(place / "in", "a.png", "b.png", "c.png")
+        command = ("upscale", "in", "--out", "out", "--json")
+        first = [json.loads(line) for line in run(*command).out.splitlines()]
+        calls = len(upscaler.calls)
+        (place / "out" / "b.mask.png").unlink()
+        again = run(*command)
+        assert len(upscaler.calls) - calls == calls / 3
+        assert "1 done, 2 kept, 0 failed" in again.err
+        kept = {(d["source"]["name"], d["id"]) for d in map(json.loads, again.out.splitlines())}
+        assert len(kept & {(d["source"]["name"], d["id"]) for d in first}) == 2
+
+    @pytest.mark.parametrize(
+        "change", [["--alpha", 0.2], ["--seed", 3], ["--format", "webp"]], ids=str
+    )
+    def test_other_settings(self, run, place, calibrated, upscaler, change):
+        """Answers to something else are not replaced unless asked; then nothing of them stays."""
+        small(place / "in", "a.png", "b.png")
+        assert run("upscale", "in", "--out", "out").code == 0
+        before = {p: p.read_bytes() for p in (place / "out").iterdir()}
+        calls = len(upscaler.calls)
+        name = change[0].removeprefix("--")
+        run("upscale", "in", "--out", "out", *change).check_error(2, name, "--overwrite")
+        assert {p: p.read_bytes() for p in (place / "out").iterdir()} == before
+        assert len(upscaler.calls) == calls
+        assert run("upscale", "in", "--out", "out", *change, "--overwrite").code == 0
+        manifest = json.loads((place / "out" / MANIFEST).read_text())
+        assert manifest["request"][name] == change[1]
+        assert len(list((place / "out").glob("*.image.*"))) == 2
+        assert run("upscale", "in", "--out", "out", *change).err.startswith("0 done, 2 kept")
+
+    def test_another_calibration(self, run, place, calibrated):
+        """Masks of two calibrations do not mix unseen."""
+        small(place, "a.png")
+        assert run("upscale", "a.png").code == 0
+        truths(place / "others", 2)
+        other = ("--samples", 2, "--activate", "--force")
+        assert run("calibrate", "others", *other).code == 0
+        run("upscale", "a.png").check_error(2, calibrated, "calibration")
+
+    def test_a_changed_file(self, run, place, calibrated):
+        """A picture that was edited since is another one."""
+        small(place, "a.png")
+        assert run("upscale", "a.png").code == 0
+        (place / "a.png").write_bytes(encoded(photo(99, 24, 24)))
+        run("upscale", "a.png").check_error(2, "changed", "--overwrite")
+        assert "1 " in run("upscale", "a.png", "--overwrite").out
+
+    def test_files_of_somebody_else(self, run, place, calibrated):
+        """A file that is no answer of ours is not replaced."""
+        small(place, "a.png")
+        (place / "a.mask.png").write_bytes(b"drawn by hand")
+        run("upscale", "a.png").check_error(2, "a.mask.png would be lost")
+        assert (place / "a.mask.png").read_bytes() == b"drawn by hand"
+
+    @pytest.mark.slow
+    def test_killed(self, run, place, calibrated, upscaler):
+        """kill -9 in the middle of 200 files: the rest is made, nothing twice, every file whole."""
+        folder = place / "in"
+        folder.mkdir()
+        for k in range(200):
+            (folder / f"{k:03}.png").write_bytes(encoded(photo(k, 8, 8)))
+        with subprocess.Popen(
+            [sys.executable, "-m", "tests.cli.faked", "upscale", folder, "--out", place / "out"],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        ) as process:
+            while len(records(place / "out")) < 60:
+                assert process.poll() is None, process.stderr.read()
+                time.sleep(0.005)
+            process.kill()
+        answers = [p for p in (place / "out").iterdir() if not p.name.startswith(".tmp-")]
+        before = {path: path.stat().st_mtime_ns for path in answers}
+        outcome = run("upscale", folder, "--out", place / "out")
+        assert outcome.code == 0, outcome.err
+        kept = int(outcome.err.split(" done, ")[1].split(" kept")[0])
+        assert 0 < 200 - kept < 200
+        assert len(upscaler.calls) == 4 * (200 - kept)
+        assert len(made(place / "out")) == 200
+        unchanged = [path for path in before if path.stat().st_mtime_ns == before[path]]
+        assert len(unchanged) == len(PARTS) * kept
+
+
+class TestErrors:
+    def test_are_listed_at_the_end(self, run, place, calibrated):
+        """One bad file stops nothing; each is named after all answers, and in the manifest."""
+        small(place / "in", "a.png", "c.png")
+        (place / "in" / "b.png").write_bytes(b"text")
+        outcome = run("upscale", "in", "--out", "out")
+        assert outcome.code == 1
+        first, last = outcome.err.splitlines()
+        assert first.startswith("trustscale: in/b.png: ")
+        assert last == "2 done, 0 kept, 1 failed"
+        manifest = json.loads((place / "out" / MANIFEST).read_text())
+        assert (len(manifest["done"]), list(manifest["failed"])) == (2, ["in/b.png"])
+
+    def test_what_would_fail_for_all(self, run, place, calibrated, upscaler):
+        """A model that is away ends the run at once; what is left is told."""
+        small(place / "in", *(f"{k}.png" for k in range(9)))
+        upscaler.failure = UpscalerUnavailable("The model is away.")
+        outcome = run("upscale", "in", "--out", "out", "--at-once", 1)
+        assert outcome.code == 1
+        assert "The model is away. 9 images are not done" in outcome.err
+        assert len(upscaler.calls) <= 4
+        upscaler.failure = UpscalerFailed("The model broke.")
+        assert run("upscale", "in", "--out", "out").err.count("The model broke.") == 9
+        upscaler.failure = None
+        assert run("upscale", "in", "--out", "out").code == 0
+
+    def test_several_at_once(self, run, place, calibrated, upscaler):
+        """--at-once images are under way together."""
+        most = 0
+        generate = upscaler.generate
+
+        async def counted(source, seeds, turn=None):
+            nonlocal most
+            upscaler.busy = getattr(upscaler, "busy", 0) + 1
+            most = max(most, upscaler.busy)
+            upscaler.seconds = 0.02
+            try:
+                return await generate(source, seeds, turn)
+            finally:
+                upscaler.busy -= 1
+
+        upscaler.generate = counted
+        small(place / "in", *(f"{k}.png" for k in range(6)))
+        assert run("upscale", "in", "--out", "one", "--at-once", 1).code == 0
+        alone, most = most, 0
+        assert run("upscale", "in", "--out", "two", "--at-once", 2).code == 0
+        assert most > alone
+
+
+class TestServer:
+    @pytest.fixture
+    def there(self, at, place):
+        """A server with an active calibration."""
+        truths(place / "truths", 2)
+        forced = ("--activate", "--force")
+        assert at("calibrate", "truths", "--samples", 2, *forced).code == 0
+        return at
+
+    def test_as_here(self, there, run, place, server):
+        """The same files and records from a server, and the run goes on the same way."""
+        small(place / "in", "a.png", "sub/b.jpg")
+        command = ("upscale", "in", "-r", "--seed", 4, "--out", "out")
+        assert "2 done, 0 kept" in there(*command).err
+        assert made(place / "out") == ["a", "sub/b"]
+        calls = len(server.upscaler.calls)
+        assert "0 done, 2 kept" in there(*command).err
+        assert len(server.upscaler.calls) == calls
+        record = json.loads((place / "out" / "a.result.json").read_text())
+        assert record["request"]["calibration"] == record["calibration"]
+        assert "links" not in record
+        overlay = Image.open(place / "out" / "a.overlay.png")
+        assert overlay.text["trustscale:calibration"] == record["calibration"]
+        assert np.asarray(overlay).shape == (48, 48, 3)
+
+    def test_the_key_of_a_request(self, there, run, place, server):
+        """The same file under the same settings goes under the same Idempotency-Key."""
+        small(place, "a.png")
+        server.headers.clear()
+        for out, alpha in (("one", 0.2), ("two", 0.2), ("three", 0.3)):
+            assert there("upscale", "a.png", "--alpha", alpha, "--out", out).code == 0
+        keys = [h[b"idempotency-key"] for h in server.headers if b"idempotency-key" in h]
+        assert (len(keys), len(set(keys))) == (3, 2)
+
+    def test_refusals(self, there, run, place, server, monkeypatch):
+        """An unknown upscaler, a wrong key and a server that is away are one line."""
+        small(place / "in", "a.png", "b.png")
+        there("upscale", "in", "--out", "o", "--upscaler", "other").check_error(
+            1, "'other'", "fake"
+        )
+        monkeypatch.setenv("TRUSTSCALE_KEY", "wrong")
+        there("upscale", "in", "--out", "o").check_error(1, "key is not valid")
+        run("upscale", "in", "--out", "o", "--server", "localhost").check_error(2, "http://")
