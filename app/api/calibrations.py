@@ -32,13 +32,11 @@ from app.api.documents import (
 )
 from app.api.made import FORCE
 from app.api.problems import problem_responses
-from app.calibration import file, pictures
+from app.calibration import file
 from app.calibration.insight import checks, coarser, leaked, price, run_backtest
 from app.calibration.plot import risk_plot
 from app.calibration.record import Calibration
-from app.canary.keep import forget
-from app.errors import Conflict
-from app.monitor.watch import monitored_keys
+from app.monitor import watch
 from app.stores.base import JobStatus
 
 _ROWS_AT_ONCE = 5000
@@ -216,15 +214,7 @@ async def activate_calibration(
 @router.delete("/{calibration_id}", status_code=204, responses=_PROBLEMS)
 async def delete_calibration(calibration_id: str, state: StateDep, key: AdminDep) -> Response:
     """Remove a calibration that is not active, and that no pending job extends."""
-    for job in await state.stores.jobs.pending("calibration"):
-        if job.about["parent"] == calibration_id:
-            raise Conflict(f"The job {job.id} extends this calibration; cancel it, or let it end.")
-    monitored = await monitored_keys(state.calibrations, calibration_id)
-    await state.stores.calibrations.delete(calibration_id)
-    await forget(state.stores.spool, calibration_id)
-    for name in monitored:
-        await state.stores.monitor.forget(name)
-    await pictures.forget(state.stores.spool, calibration_id)
+    await watch.delete_calibration(state.stores, state.calibrations, calibration_id)
     await state.audit("calibration.delete", key, calibration=calibration_id)
     return Response(status_code=204)
 

@@ -40,6 +40,7 @@ class PendingRow(JobOut):
     upscaler: str
     metric: str
     needs_label: bool
+    left_out: int = Field(0, description="Pairs that cannot be used, besides those of `progress`.")
 
     @classmethod
     def of(cls, job: JobStatus) -> PendingRow:
@@ -50,6 +51,7 @@ class PendingRow(JobOut):
             upscaler=str(job.about["upscaler"]),
             metric=str(job.about["metric"]),
             needs_label=job.about["labels"] == "people",
+            left_out=int(job.about.get("left_out") or 0),
         )
 
 

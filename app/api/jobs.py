@@ -6,21 +6,21 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, get_args
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel, Field
 
-from app.api.deps import ClientDep, StateDep
+from app.api.deps import AdminDep, ClientDep, StateDep
 from app.api.document import file_response
 from app.api.problems import Problem, problem_responses
 from app.errors import NotFound
 from app.serving.job import DRAFT
-from app.stores.base import JobKind, JobState, JobStatus, Progress
+from app.stores.base import JobKind, JobState, JobStatus, JobStore, Progress
 
-router = APIRouter(prefix="/v1/jobs", tags=["jobs"], responses=problem_responses("bad-request"))
+router = APIRouter(tags=["jobs"], responses=problem_responses("bad-request"))
 
 
 class JobOut(BaseModel):
@@ -64,13 +64,13 @@ JobDep = Annotated[JobStatus, Depends(_job)]
 _PROBLEMS = problem_responses("not-found", "unauthorized")
 
 
-@router.get("/{job_id}", responses=_PROBLEMS)
+@router.get("/v1/jobs/{job_id}", responses=_PROBLEMS)
 async def get_job(job: JobDep) -> JobOut:
     """The job now."""
     return JobOut.of(job)
 
 
-@router.get("/{job_id}/events", response_class=EventSourceResponse, responses=_PROBLEMS)
+@router.get("/v1/jobs/{job_id}/events", response_class=EventSourceResponse, responses=_PROBLEMS)
 async def watch_job(
     job: JobDep, state: StateDep, request: Request
 ) -> AsyncIterator[ServerSentEvent]:
@@ -98,10 +98,24 @@ async def get_draft(job: JobDep, state: StateDep) -> Response:
     return Response(data, media_type="image/jpeg", headers={"Cache-Control": "no-store"})
 
 
-@router.delete("/{job_id}", responses=_PROBLEMS)
+@router.delete("/v1/jobs/{job_id}", responses=_PROBLEMS)
 async def cancel_job(job: JobDep, state: StateDep) -> JobOut:
     """Cancel: at once if it is queued, within seconds if it runs; a final job stays as it is."""
     return JobOut.of(await state.queue.cancel(job.id))
+
+
+@router.get(
+    "/v1/admin/jobs", tags=["admin"], responses=problem_responses("unauthorized", "forbidden")
+)
+async def list_jobs(state: StateDep, _: AdminDep) -> list[JobOut]:
+    """All jobs that have not ended, the newest first."""
+    return [JobOut.of(job) for job in await pending_jobs(state.stores.jobs)]
+
+
+async def pending_jobs(jobs: JobStore) -> list[JobStatus]:
+    """Those of every kind that have not ended, the newest first."""
+    found = [job for kind in get_args(JobKind) for job in await jobs.pending(kind)]
+    return sorted(found, key=lambda job: job.created_at, reverse=True)
 
 
 async def _until(

@@ -103,6 +103,7 @@ class CalibrationRequest:
             "metric": self.pipeline.fidelity.title,
             "labels": "people" if fidelity.needs_label(self.pipeline.fidelity) else None,
             "parent": self.parent,
+            "left_out": str(len(self.skipped)),
         }
 
 

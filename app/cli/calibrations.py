@@ -289,7 +289,9 @@ def of_server(detail: dict[str, Any]) -> dict[str, Any]:
         }
         for row in detail["thresholds"]
     ]
-    only_there = {"state", "thresholds", "bound", "differences", "leakage", "pictures"}
+    only_there = {
+        *("state", "thresholds", "bound", "differences", "leakage", "pictures", "changes")
+    }
     others = {name: value for name, value in detail.items() if name not in only_there}
     return {**head, **others, "thresholds": thresholds}
 
@@ -350,7 +352,8 @@ def _shown_by_server(detail: dict[str, Any], *, as_json: bool) -> str:
         return json.dumps(detail, indent=2)
     progress = job["progress"]
     failed = f": {job['error']['detail']}" if job["error"] else ""
+    left_out = f", {job['left_out']} left out" if job.get("left_out") else ""
     return (
         f"{job['id']} is {job['state']}, {progress['done']} of {progress['total']} "
-        f"{progress['unit']}{failed}"
+        f"{progress['unit']}{left_out}{failed}"
     )

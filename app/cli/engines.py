@@ -33,6 +33,12 @@ class Answer:
     files: Mapping[str, bytes]
 
 
+def asked(request: UpscaleRequest) -> dict[str, Any]:
+    """The fields of a request that a person chooses."""
+    chosen = asdict(request)
+    return {name: chosen[name] for name in chosen if name not in {"client", "keep_s"}}
+
+
 class Engine(Protocol):
     """Answers requests; `at_once` is how many it is best given at the same time."""
 
@@ -92,9 +98,8 @@ class _There:
         self, data: bytes, request: UpscaleRequest, key: str, on_progress: Progress
     ) -> Answer:
         del on_progress  # a server tells it of jobs only
-        fields = {name: value for name, value in asdict(request).items() if name != "client"}
         with refusals(self._server):
-            result = await self._service.upscale(data, idempotency_key=key, **fields)
+            result = await self._service.upscale(data, idempotency_key=key, **asked(request))
         document = {name: value for name, value in result.document.items() if name != "links"}
         return Answer(document, _complete(result.files))
 

@@ -1,19 +1,27 @@
-"""`trustscale jobs`: a job worker of its own, beside gateways that share its Redis."""
+"""`trustscale jobs`: a job worker of its own, beside gateways that share its Redis.
+
+Below it: which jobs there are, and an end to one.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import json
 from contextlib import AsyncExitStack
-from typing import Annotated
+from typing import Annotated, Any
 
 import structlog
 import typer
 
+from app.api.jobs import JobOut, pending_jobs
 from app.api.worker import listening, worker_app
 from app.assembly import open_parts
+from app.cli.calibrations import Json
+from app.cli.local import local
+from app.cli.remote import KeyOption, ServerOption, remote
 from app.errors import ConfigError
 from app.jobs.queue import run_until_signalled
-from app.settings import Settings, load_settings
+from app.settings import KEY_VARIABLE, Settings, load_settings
 from app.telemetry.logs import configure_logs
 from app.telemetry.metrics import Metrics
 from app.telemetry.tracing import exporting
@@ -21,7 +29,12 @@ from app.telemetry.tracing import exporting
 log = structlog.get_logger(__name__)
 
 
+app = typer.Typer(invoke_without_command=True)
+
+
+@app.callback()
 def jobs(
+    context: typer.Context,
     metrics_host: Annotated[
         str, typer.Option(help="Address that /metrics and /healthz listen on.")
     ] = "127.0.0.1",
@@ -31,6 +44,8 @@ def jobs(
     ] = None,
 ) -> None:
     """Run queued upscalings and calibrations until SIGTERM; start as many as you like."""
+    if context.invoked_subcommand is not None:
+        return
     settings = load_settings()
     configure_logs(settings.log_level, settings.log_format)
     if settings.queue.startswith("memory:"):
@@ -40,6 +55,58 @@ def jobs(
         )
     with exporting(settings.otlp_endpoint, "trustscale-jobs"):
         asyncio.run(_run(settings, metrics_host, metrics_port))
+
+
+@app.command("list")
+def list_(
+    server: ServerOption = None, key_env: KeyOption = KEY_VARIABLE, as_json: Json = False
+) -> None:
+    """List the jobs that have not ended, the newest first."""
+
+    async def run() -> list[dict[str, Any]]:
+        async with local() as session:
+            found = await pending_jobs(session.stores.jobs)
+            return [JobOut.of(job).model_dump(mode="json") for job in found]
+
+    if server is None:
+        rows = asyncio.run(run())
+    else:
+        with remote(server, key_env) as service:
+            rows = service.jobs()
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2))
+        return
+    for row in rows:
+        typer.echo(f"{row['created_at'][:16]}  {_line(row)}")
+
+
+@app.command()
+def cancel(
+    job: Annotated[str, typer.Argument(help="Id of a job.")],
+    server: ServerOption = None,
+    key_env: KeyOption = KEY_VARIABLE,
+    as_json: Json = False,
+) -> None:
+    """Give a job up: at once if it is queued, within seconds if it runs."""
+
+    async def run() -> dict[str, Any]:
+        async with local() as session:
+            return JobOut.of(await session.queue.cancel(job)).model_dump(mode="json")
+
+    if server is None:
+        found = asyncio.run(run())
+    else:
+        with remote(server, key_env) as service:
+            asked = service.job(job)
+            asked.cancel()
+            found = asked.document
+    typer.echo(json.dumps(found) if as_json else _line(found))
+
+
+def _line(job: dict[str, Any]) -> str:
+    progress = job["progress"]
+    done = f"{progress['done']} of {progress['total']} {progress['unit']}"
+    return f"{job['id']}  {job['kind']}  {job['state']}  {done}"
 
 
 async def _run(settings: Settings, host: str, port: int | None) -> None:

@@ -1,7 +1,7 @@
 """The program `trustscale`: its commands, and how errors leave it.
 
 Exit codes: 0 done, 1 it did not work (the reason is the last line on standard error), 2 wrong
-usage or a wrong setting.
+usage or a wrong setting, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from app.cli import (
     jobs,
     openapi,
     serve,
+    upkeep,
     upscale,
     upscalers,
 )
@@ -33,7 +34,6 @@ app = typer.Typer(
     help="Upscale images and mark, with a guarantee, where to believe them.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -54,12 +54,13 @@ def _options(
 
 
 app.command("serve")(serve.serve)
-app.command("jobs")(jobs.jobs)
 app.command("upscale")(upscale.upscale)
 app.command("calibrate")(calibrate.calibrate)
 app.command("evaluate")(evaluate.evaluate)
 app.command("openapi")(openapi.openapi)
+app.add_typer(jobs.app, name="jobs")
 app.add_typer(calibrations.app, name="calibrations")
+upkeep.mount(calibrations.app)
 app.add_typer(upscalers.app, name="upscalers")
 app.add_typer(config.app, name="config")
 

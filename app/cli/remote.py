@@ -7,7 +7,7 @@ could read it.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -20,7 +20,7 @@ from app.calibration.folder import find_pairs
 from app.calibration.layout import PREDICTIONS
 from app.cli.local import progress_bar
 from app.errors import ConfigError, TrustscaleError
-from trustscale import Problem, Tar, Trustscale
+from trustscale import Job, Problem, Tar, Trustscale
 
 ServerOption = Annotated[
     str | None, typer.Option("--server", metavar="URL", help="Do it on this server, not here.")
@@ -105,6 +105,21 @@ def calibrate_remotely(
     """
     # Without a name the server's own default is meant.
     asked = config.model_dump(mode="json", exclude=None if config.upscaler else {"upscaler"})
+
+    def begin(service: Trustscale, pairs: Tar, **named: Any) -> Job:
+        return service.calibrate(pairs, **named, **asked)
+
+    return made_remotely(folder, begin, server, key_env, named_by)
+
+
+def made_remotely(
+    folder: Path,
+    begin: Callable[..., Job],
+    server: str,
+    key_env: str,
+    named_by: tuple[str | None, str | None],
+) -> dict[str, Any] | None:
+    """What a job makes of the pairs of a folder, which `begin` sends: as `calibrate_remotely`."""
     pairs = find_pairs(folder, *named_by)
     members = {
         f"{role}/{pair.name}{path.suffix}": path
@@ -120,7 +135,7 @@ def calibrate_remotely(
     with remote(server, key_env) as service, progress_bar(is_bytes=True) as progress:
         task = progress.add_task("uploading", total=None)
         tar = Tar(members, lambda sent, total: progress.update(task, completed=sent, total=total))
-        job = service.calibrate(tar, groups=groups, scenes=scenes, **asked)
+        job = begin(service, tar, groups=groups, scenes=scenes)
     typer.echo(f"{job.id} is queued on {server}", err=True)
     with _goes_on(job.id, server), remote(server, key_env, retries=PATIENT) as service:
         job = service.job(job.id)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from app.cli.batch import MANIFEST, Run
-from app.cli.engines import engine
+from app.cli.engines import asked, engine
 from app.cli.remote import INTERRUPTED, KeyOption, ServerOption
 from app.cli.sources import STREAM, Source, found, is_tree, opened
 from app.serving.request import UpscaleRequest
@@ -125,10 +124,7 @@ async def _within(
     many: bool,
 ) -> None:
     async with engine(run.request.upscaler, *server, many=many) as answers:
-        serves = await answers.serves(run.request)
-        fields = asdict(run.request)
-        del fields["client"]
-        run.asked = {**fields, **serves}
+        run.asked = {**asked(run.request), **await answers.serves(run.request)}
         if folder is None:
             await run.to_stream(images[0], answers)
             return

@@ -16,17 +16,19 @@ import random
 import time
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Final, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import structlog
 from numpy.typing import NDArray
 
+from app.calibration import pictures
 from app.calibration.active import Calibrations
 from app.calibration.record import Calibration
+from app.canary.keep import forget
 from app.conformal import drift
-from app.errors import TrustscaleError
+from app.errors import Conflict, TrustscaleError
 from app.monitor.state import (
     BadState,
     MonitorState,
@@ -39,7 +41,7 @@ from app.monitor.state import (
     load_state,
 )
 from app.serving.work import Work
-from app.stores.base import StoreUnavailable
+from app.stores.base import Stores, StoreUnavailable
 from app.stores.monitor import Label, MonitorStore
 
 Outcome = TypeVar("Outcome")
@@ -331,13 +333,24 @@ def _parts_of(calibration: Calibration) -> list[tuple[str, Calibration]]:
     return found
 
 
-async def monitored_keys(calibrations: Calibrations, calibration: str) -> list[str]:
-    """Under which names the store may know something of a calibration that is to be deleted."""
-    try:
-        whole = await calibrations.get(calibration)
-        return [calibration, *(part.id for _, part in _parts_of(whole))]
-    except TrustscaleError:  # unknown or damaged: the deletion itself tells
-        return [calibration]
+async def delete_calibration(stores: Stores, calibrations: Calibrations, name: str) -> None:
+    """Remove a calibration with its canaries, its pictures, and what is known of its requests.
+
+    Raises:
+        NotFound: there is none.
+        Conflict: it is active, or a pending job extends it.
+    """
+    for job in await stores.jobs.pending("calibration"):
+        if job.about["parent"] == name:
+            raise Conflict(f"The job {job.id} extends this calibration; cancel it, or let it end.")
+    monitored = [name]
+    with suppress(TrustscaleError):  # unknown or damaged: the deletion itself tells
+        monitored += [part.id for _, part in _parts_of(await calibrations.get(name))]
+    await stores.calibrations.delete(name)
+    await forget(stores.spool, name)
+    for key in monitored:
+        await stores.monitor.forget(key)
+    await pictures.forget(stores.spool, name)
 
 
 def reference_of(calibration: Calibration) -> NDArray[np.float32]:

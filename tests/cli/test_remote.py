@@ -18,6 +18,7 @@ import httpx
 import pytest
 
 import app.cli.remote
+from app.calibration.insight import COMMON_ALPHAS
 from tests.api.admin import label
 from tests.api.gateway import ADMIN_KEY
 from tests.factories import encoded, photo, truths
@@ -124,11 +125,26 @@ class TestCalibrate:
     def test_semantic(self, at, place):
         """Without labels the job waits for them; the command says where, and is done."""
         truths(place / "photos", 2)
-        outcome = at("calibrate", "photos", "--samples", 4, "--metric", "semantic")
+        (place / "photos" / "bad.png").write_bytes(b"text")
+        skipping = ("--samples", 4, "--metric", "semantic", "--skip-bad-pairs")
+        outcome = at("calibrate", "photos", *skipping)
         assert (outcome.code, outcome.out) == (0, "")
         job = outcome.err.split()[0]
         assert f"{job} awaits labels" in outcome.err
-        assert at("calibrations", "show", job).out.startswith(f"{job} is awaiting_labels")
+        shown = at("calibrations", "show", job).out
+        assert shown == f"{job} is awaiting_labels, 2 of 2 pairs, 1 left out\n"
+
+    def test_jobs(self, at, run, place):
+        """What has not ended is listed, and can be given up, there as here."""
+        truths(place / "photos", 1)
+        asked = at("calibrate", "photos", "--samples", 4, "--metric", "semantic")
+        job = asked.err.split()[0]
+        assert f"{job}  calibration  awaiting_labels  1 of 1 pairs" in at("jobs", "list").out
+        assert at("jobs", "cancel", job, "--json").json["state"] == "cancelled"
+        assert job not in {row["id"] for row in at("jobs", "list", "--json").json}
+        assert run("jobs", "list").out == ""
+        for command in (at, run):
+            command("jobs", "cancel", "job-unknown").check_error(1, "job-unknown")
 
     def test_labels_with_their_predictions(self, at, place, server):
         """labels/ and its predictions.json travel with the pairs."""
@@ -273,7 +289,34 @@ class TestCalibrations:
         (place / "no.calibration").write_bytes(b"text")
         at("calibrations", "import", "no.calibration").check_error(1, "not a calibration")
 
-    @pytest.mark.parametrize("command", ["show", "activate", "export"])
+    def test_backtest(self, at, run, two, place):
+        """What a server expects of a calibration is what is expected of a copy here."""
+        assert at("calibrations", "export", two[1], "a.calibration").code == 0
+        assert run("calibrations", "import", "a.calibration").code == 0
+        for form in ([], ["--json", "--splits", 7]):
+            there, here = (
+                command("calibrations", "backtest", two[1], *form).out for command in (at, run)
+            )
+            assert there == here
+        assert there.count('"violations"') == len(COMMON_ALPHAS)
+
+    def test_extend_and_delete(self, at, two, place):
+        """More pairs make a new calibration of all; the old one can go, and the log tells."""
+        for k in (7, 8):
+            (place / "more").mkdir(exist_ok=True)
+            (place / "more" / f"new{k}.png").write_bytes(encoded(photo(k, 48, 48)))
+        made = at("calibrations", "extend", two[0], "more", "--json").json
+        assert (made["n"], made["active"]) == (5, False)
+        assert at("calibrations", "delete", two[0]).out == f"{two[0]} is deleted\n"
+        at("calibrations", "show", two[0]).check_error(1, two[0])
+        at("calibrations", "delete", two[1]).check_error(1, "active")
+        actions = [entry["action"] for entry in at("calibrations", "audit", "--json").json]
+        assert actions[:2] == ["calibration.delete", "calibration.extend"]
+        line = at("calibrations", "audit", "--limit", 1).out
+        assert "calibration.delete" in line
+        assert two[0] in line
+
+    @pytest.mark.parametrize("command", ["show", "activate", "export", "delete", "backtest"])
     def test_unknown_ids(self, at, command):
         """One line and code 1."""
         path = ["x.calibration"] if command == "export" else []

@@ -1,0 +1,164 @@
+"""`trustscale calibrations`: what one can expect, take away, add, and look up afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from app.calibration.insight import checks, price, run_backtest
+from app.cli.calibrations import (
+    ActivateOption,
+    ForceOption,
+    Id,
+    Json,
+    of_server,
+    shown,
+)
+from app.cli.local import local
+from app.cli.remote import KeyOption, ServerOption, made_remotely, remote
+from app.monitor.watch import delete_calibration
+from app.settings import KEY_VARIABLE
+from trustscale import Job, Tar, Trustscale
+
+_LARGE_SHARE = 0.1
+
+
+def mount(calibrations: typer.Typer) -> None:
+    """Add the commands."""
+    for command in (backtest, extend, delete, audit):
+        calibrations.command()(command)
+
+
+def backtest(
+    calibration: Id,
+    splits: Annotated[int, typer.Option(min=1, max=1000, help="Random halvings.")] = 100,
+    group: Annotated[str | None, typer.Option(help="Only the pairs of this group.")] = None,
+    server: ServerOption = None,
+    key_env: KeyOption = KEY_VARIABLE,
+    as_json: Json = False,
+) -> None:
+    """Say what to expect: loss and trusted area where half of the pairs calibrates the other."""
+
+    async def run() -> dict[str, Any]:
+        async with local() as session:
+            found = (await session.calibrations.get(calibration)).of_group(group)
+            name = found.manifest.upscaler
+            upscaler = session.upscalers.get(name)
+            at_once = upscaler.capabilities.samples_per_call if upscaler else 1
+            return {
+                "splits": splits,
+                "rows": [row._asdict() for row in run_backtest(found, splits)],
+                "price": price(found, at_once, session.settings.price_per_call(name)),
+                "checks": checks(found),
+            }
+
+    if server is None:
+        document = asyncio.run(run())
+    else:
+        with remote(server, key_env) as service:
+            document = service.backtest(calibration, splits, group)
+    typer.echo(json.dumps(document, indent=2) if as_json else _expected(document))
+
+
+def extend(
+    calibration: Id,
+    folder: Annotated[Path, typer.Argument(help="More pairs, as of `trustscale calibrate`.")],
+    server: Annotated[
+        str, typer.Option("--server", metavar="URL", help="The server that has the calibration.")
+    ],
+    group_by: Annotated[
+        str | None, typer.Option(help="Groups, as of `trustscale calibrate`.")
+    ] = None,
+    scene_by: Annotated[
+        str | None, typer.Option(help="Scenes, as of `trustscale calibrate`.")
+    ] = None,
+    activate: ActivateOption = False,
+    force: ForceOption = False,
+    key_env: KeyOption = KEY_VARIABLE,
+    as_json: Json = False,
+) -> None:
+    """Make a calibration with more pairs; nothing is generated again for the old ones."""
+
+    def begin(service: Trustscale, pairs: Tar, **named: Any) -> Job:
+        return service.extend(calibration, pairs, activate=activate, force=force, **named)
+
+    made = made_remotely(folder, begin, server, key_env, (group_by, scene_by))
+    if made is not None:
+        typer.echo(shown(of_server(made), as_json=as_json))
+
+
+def delete(
+    calibration: Id,
+    server: ServerOption = None,
+    key_env: KeyOption = KEY_VARIABLE,
+) -> None:
+    """Remove a calibration that is not active, with its canaries and what was seen under it."""
+
+    async def run() -> None:
+        async with local() as session:
+            await delete_calibration(session.stores, session.calibrations, calibration)
+
+    if server is None:
+        asyncio.run(run())
+    else:
+        with remote(server, key_env) as service:
+            service.delete(calibration)
+    typer.echo(f"{calibration} is deleted")
+
+
+def audit(
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="Most entries.")] = 100,
+    before: Annotated[int | None, typer.Option(help="Only those older than this id.")] = None,
+    server: ServerOption = None,
+    key_env: KeyOption = KEY_VARIABLE,
+    as_json: Json = False,
+) -> None:
+    """Say what admins of a server did, the newest first."""
+
+    async def run() -> list[dict[str, Any]]:
+        async with local() as session:
+            entries = await session.stores.audit.entries(limit=limit, before=before)
+            return [entry.model_dump(mode="json") for entry in entries]
+
+    if server is None:
+        entries = asyncio.run(run())
+    else:
+        with remote(server, key_env) as service:
+            entries = service.audit(limit, before)
+    if as_json:
+        typer.echo(json.dumps(entries, indent=2))
+        return
+    for entry in entries:
+        facts = "  ".join(f"{name}={value}" for name, value in entry["facts"].items())
+        typer.echo(
+            f"{entry['id']}  {entry['at'][:16]}  {entry['action']}  {entry['actor']}  {facts}"
+        )
+
+
+def _expected(document: dict[str, Any]) -> str:
+    """A backtest as a table, with what speaks against its calibration."""
+    lines = [
+        f"{document['splits']} random halvings: mean, and 5 % to 95 % of the halvings",
+        "  α       loss                      trusted area            above α",
+    ]
+    for row in document["rows"]:
+        loss = f"{row['risk']:.4f} ({row['risk_low']:.4f} to {row['risk_high']:.4f})"
+        area = f"{row['trusted']:.1%} ({row['trusted_low']:.1%} to {row['trusted_high']:.1%})"
+        lines.append(f"  {row['alpha']:<7g} {loss:<25} {area:<23} {row['violations']:.0%}")
+    found = document["checks"]
+    counted = f"{found['n']} ({found['pairs']} pairs); α = {found['alpha']:g} needs"
+    lines += [
+        f"  scenes       {counted} {found['minimal_n']}",
+        f"  sizes        {', '.join(found['sizes'])}",
+        *(f"  twice        {item['name']}: {item['reason']}" for item in found["duplicates"]),
+        *(
+            f"  large share  {pair['name']}: {pair['share']:.0%} of the loss"
+            for pair in found["dominant_pairs"]
+            if pair["share"] > _LARGE_SHARE
+        ),
+    ]
+    return "\n".join(lines)
