@@ -58,7 +58,7 @@ def opened(text: str) -> Path:
 
         return cast("Path", UPath(text))
     except ImportError as error:
-        extra = "s3" if scheme == "s3" else "objects"
+        extra = "objects,s3" if scheme == "s3" else "objects"
         raise ConfigError(
             f"{scheme}:// needs one more package: pip install 'trustscale[{extra}]' "
             f"({reason_of(error)})."
