@@ -86,7 +86,7 @@ async def watch_job(
 
 
 @router.get(
-    f"/{{job_id}}/{DRAFT}",
+    f"/v1/jobs/{{job_id}}/{DRAFT}",
     response_class=Response,
     responses={**file_response("image/jpeg"), **_PROBLEMS},
 )
