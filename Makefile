@@ -75,10 +75,18 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 
-$(VENV)/.demo: $(BIN)/python pyproject.toml
+# Installs a lock. uv takes a fraction of pip's time.
+locked = if command -v uv >/dev/null; \
+	then uv pip install --quiet --python $(BIN)/python --no-deps --require-hashes -r requirements/$(1).lock; \
+	else $(BIN)/python -m pip install --quiet --no-deps --require-hashes -r requirements/$(1).lock; fi
+
+$(VENV)/.demo: $(BIN)/python pyproject.toml requirements/gateway.lock
+	$(call locked,gateway)
 	$(BIN)/python -m pip install --quiet --editable .
 	touch $@
 
-$(VENV)/.install: $(BIN)/python pyproject.toml
+# pip adds torch, in the build that its settings on this machine lead to.
+$(VENV)/.install: $(BIN)/python pyproject.toml requirements/dev.lock
+	$(call locked,dev)
 	$(BIN)/python -m pip install --quiet --editable '.[diffusers,evaluate,tracing,formats]' --group dev
 	touch $@ $(VENV)/.demo

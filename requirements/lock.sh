@@ -1,31 +1,43 @@
 #!/bin/sh
-# Writes the locks of the images: the versions that the tests ran with (those of .venv), with the
-# hashes of every file of these releases. Run it after `make install` when dependencies change:
+# Writes the locks: `dev` is what tests run with, the others are what images are made of, in the same
+# versions for every Python. Every release has been out for a week: one that is withdrawn as broken or malicious is
+# withdrawn before. Run it after `make install` when dependencies change:
 #
-#     sh requirements/lock.sh        # needs `uv` on the PATH; `make test` again afterwards
+#     sh requirements/lock.sh              # needs `uv` on the PATH; `make test` again afterwards
+#     sh requirements/lock.sh --upgrade    # newer releases of everything
 set -eu
 cd "$(dirname "$0")/.."
 
-tested=$(mktemp)
-trap 'rm -f "$tested"' EXIT
-# A local version such as 2.13.0+cpu is another build of the same release.
-# python-dateutil comes with a tool of the tests; botocore, behind s3fs, takes an older one only.
-.venv/bin/python -m pip freeze --exclude-editable |
-  sed -n '/^python-dateutil==/d; s/^\([^@ ]*==[^+]*\).*/\1/p' > "$tested"
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
 
 lock() {
   name=$1
   shift
   UV_CUSTOM_COMPILE_COMMAND="sh requirements/lock.sh" uv pip compile "$@" \
-    --quiet --no-config --universal --python-version 3.13 --generate-hashes \
-    --no-emit-index-url --no-emit-find-links \
-    --constraint "$tested" --output-file "requirements/$name.lock"
+    --quiet --no-config --universal --python-version 3.11.4 --fork-strategy fewest \
+    --generate-hashes --exclude-newer "7 days" --no-emit-index-url --no-emit-find-links --no-annotate \
+    --output-file "requirements/$name.lock"
 }
 
-lock gateway pyproject.toml --extra tracing
-lock gateway-s3 pyproject.toml --extra tracing --extra s3
-# httpx2-jsfetch is for browsers, which no image is.
-lock worker pyproject.toml --extra tracing --extra diffusers --no-emit-package httpx2-jsfetch
-lock build requirements/build.in
-# The constraints are a temporary file: its name says nothing.
-sed -i "/#   -c /d; s/^    # via -c .*/    # via the tests/" requirements/*.lock
+image() {
+  lock "$@" --constraint "$work/tested"
+}
+
+# Which build of torch a machine needs, its own pip knows: the lock for tests has neither it nor what
+# comes with it alone. httpx2-jsfetch is for browsers; pip and setuptools are the environment's own.
+printf "%s; sys_platform == 'none'\n" torch torchvision > "$work/without"
+lock dev pyproject.toml --extra diffusers --extra evaluate --extra formats --extra tracing \
+  --group dev --overrides "$work/without" --no-emit-package torch --no-emit-package torchvision \
+  --no-emit-package httpx2-jsfetch --no-emit-package pip --no-emit-package setuptools "$@"
+
+# python-dateutil comes with a tool of the tests; botocore, behind s3fs, takes an older one only. A
+# local version such as 2.13.0+cpu is another build of the same release.
+{
+  sed '/^python-dateutil==/d; /^ /d; s/ \\$//' requirements/dev.lock
+  .venv/bin/python -m pip freeze | sed -n 's/^\(torch[a-z]*==[^+]*\).*/\1/p'
+} > "$work/tested"
+image gateway pyproject.toml --extra tracing "$@"
+image gateway-s3 pyproject.toml --extra tracing --extra s3 "$@"
+image worker pyproject.toml --extra tracing --extra diffusers --no-emit-package httpx2-jsfetch "$@"
+image build requirements/build.in "$@"

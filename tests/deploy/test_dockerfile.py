@@ -117,7 +117,7 @@ class TestContext:
 
 
 class TestLocks:
-    @pytest.mark.parametrize("name", LOCKS)
+    @pytest.mark.parametrize("name", [*LOCKS, "dev"])
     def test_every_release_has_hashes(self, name):
         """Each requirement is one exact release with at least one hash, from no named index."""
         text = (ROOT / "requirements" / f"{name}.lock").read_text("utf-8")
@@ -136,19 +136,26 @@ class TestLocks:
         assert {"torch", "spandrel", "safetensors"} <= set(requirements("worker"))
         assert any(name.startswith("nvidia-") for name in requirements("worker"))
 
-    def test_the_images_agree(self):
-        """What two locks share is the same release."""
+    def test_torch_is_left_to_pip(self):
+        """The lock for tests has no build of torch: which one a machine needs, its pip knows."""
+        tied = re.compile(r"torch|torchvision|triton|nvidia-.*|cuda-.*")
+        assert not [name for name in requirements("dev") if tied.fullmatch(name)]
+
+    def test_the_locks_agree(self):
+        """Tests and images have the same release of what they share."""
         gateway = requirements("gateway")
-        for other in ("gateway-s3", "worker"):
+        for other in ("gateway-s3", "worker", "dev"):
             versions = requirements(other)
             shared = set(gateway) & set(versions)
             assert {name: gateway[name] for name in shared} == {n: versions[n] for n in shared}
 
     def test_every_dependency_is_locked(self):
         """What pyproject.toml asks for is in the lock."""
-        project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+        document = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+        project, tests = document["project"], document["dependency-groups"]["dev"]
         extras = project["optional-dependencies"]
         wanted = {
+            "dev": project["dependencies"] + extras["evaluate"] + extras["formats"] + tests,
             "gateway": project["dependencies"] + extras["tracing"],
             "gateway-s3": project["dependencies"] + extras["tracing"] + extras["s3"],
             "worker": project["dependencies"] + extras["tracing"] + extras["worker"],
