@@ -27,6 +27,8 @@ python_image() {
   rm -rf "$work/root/var/cache/apt/archives" "$work/root/var/lib/apt/lists"
   mkdir -p "$work/root/var/cache/apt/archives/partial" "$work/root/var/lib/apt/lists/partial"
   cp /etc/ssl/certs/ca-certificates.crt "$work/root/etc/ssl/certs/"
+  # As in the official image: apt keeps nothing of what it has installed.
+  printf 'Dir::Cache::pkgcache "";\nDir::Cache::srcpkgcache "";\n' > "$work/root/etc/apt/apt.conf.d/docker-clean"
   # As in the official image: `python` and a pip that may install come first in the PATH.
   if [ -n "${PYTHON_PREFIX:-}" ]; then
     # The interpreter and its library, without what was installed into it.
@@ -53,7 +55,7 @@ python_image() {
 stand_in() {
   container=$(buildah from --ulimit nofile=20000:20000 --ulimit nproc=90000:90000 "localhost/$base")
   buildah run --isolation chroot --network host --user 0 "$container" -- sh -c "
-    apt-get update -qq && apt-get install -y -qq --no-install-recommends $2 > /dev/null &&
+    export DEBIAN_FRONTEND=noninteractive; apt-get update -qq && apt-get install -y -qq --no-install-recommends $2 > /dev/null &&
     rm -rf /var/lib/apt/lists/* && $3"
   buildah config --cmd '[]' --entrypoint "$4" --workingdir / "$container"
   buildah commit --quiet --format docker --rm "$container" "$1" > /dev/null

@@ -1,10 +1,12 @@
 """Builds the images with the engine that is there, and prints size, layers and time of each.
 
     python deploy/images/build.py [gateway worker …] [--base IMAGE] [--engine docker|buildah]
+    python deploy/images/build.py worker --torch "--index-url https://download.pytorch.org/whl/cpu"
+    python deploy/images/build.py worker --torch "--find-links /torch" --wheels FOLDER
 
-With buildah the base is made of Debian's packages
-(deploy/images/base.sh) when the official one cannot be pulled. Sizes are those above the base. An
-image that has grown by more than a tenth over the figure in docs/deployment.md fails the build.
+With buildah the base is made of Debian's packages (deploy/images/base.sh) when the official one
+cannot be pulled. Sizes are those above the base. An image that has grown by more than a tenth over
+the figure in docs/deployment.md fails the build.
 """
 
 from __future__ import annotations
@@ -33,6 +35,8 @@ def main() -> int:
     parser.add_argument("--engine", default="docker" if shutil.which("docker") else "buildah")
     parser.add_argument("--base", help=f"default: {BASE}, or one made of Debian's packages")
     parser.add_argument("--tag", default="local")
+    parser.add_argument("--torch", help="where the worker's torch comes from, in pip's words")
+    parser.add_argument("--wheels", help="a folder that the build sees as /torch; buildah only")
     words = parser.parse_args()
     if shutil.which(words.engine) is None:
         print("images: neither docker nor buildah is installed.", file=sys.stderr)
@@ -44,7 +48,7 @@ def main() -> int:
     for target in words.targets:
         began = time.monotonic()
         name = f"trustscale-{target}:{words.tag}"
-        _build(words.engine, target, name, base)
+        _build(words, target, name, base)
         size, layers = _inspect(words.engine, name)
         above = (size - _inspect(words.engine, base)[0]) / 1e6
         print(f"{target:10}{above:15.0f}{layers:8}{time.monotonic() - began:9.0f}")
@@ -79,10 +83,14 @@ def _base(engine: str) -> str:
     return f"localhost/{BASE}"
 
 
-def _build(engine: str, target: str, name: str, base: str) -> None:
-    command = [engine, "build", "--target", target, "--tag", name]
+def _build(words: argparse.Namespace, target: str, name: str, base: str) -> None:
+    command = [words.engine, "build", "--target", target, "--tag", name]
     command += ["--build-arg", f"PYTHON_IMAGE={base}"]
-    if engine == "buildah":
+    if words.torch:
+        command += ["--build-arg", f"TORCH={words.torch}"]
+    if words.wheels:
+        command += ["--volume", f"{Path(words.wheels).resolve()}:/torch:ro"]
+    if words.engine == "buildah":
         # Docker's format, or the health check would be lost.
         command += ["--format", "docker", "--isolation", "chroot", "--network", "host", "--layers"]
         command += LIMITS
