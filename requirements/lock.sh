@@ -1,7 +1,7 @@
 #!/bin/sh
 # Writes the locks: `dev` is what tests run with, the others are what images are made of, in the same
-# versions for every Python. Every release has been out for a week: one that is withdrawn as broken or malicious is
-# withdrawn before. Run it after `make install` when dependencies change:
+# versions on every Python. Every release has been out for a week, in which most that are broken or
+# malicious are withdrawn. Run it after `make install` when dependencies change:
 #
 #     sh requirements/lock.sh              # needs `uv` on the PATH; `make test` again afterwards
 #     sh requirements/lock.sh --upgrade    # newer releases of everything
@@ -16,8 +16,8 @@ lock() {
   shift
   UV_CUSTOM_COMPILE_COMMAND="sh requirements/lock.sh" uv pip compile "$@" \
     --quiet --no-config --universal --python-version 3.11.4 --fork-strategy fewest \
-    --generate-hashes --exclude-newer "7 days" --no-emit-index-url --no-emit-find-links --no-annotate \
-    --output-file "requirements/$name.lock"
+    --generate-hashes --exclude-newer "7 days" --no-annotate \
+    --no-emit-index-url --no-emit-find-links --output-file "requirements/$name.lock"
 }
 
 image() {
