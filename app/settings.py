@@ -35,6 +35,7 @@ from pydantic_settings import (
 
 from app.errors import ConfigError
 from app.images.decode import Limits
+from app.mistakes import field_names, reason
 from app.upscalers.config import BaseUrl, EmbeddedConfig, Name, UpscalerConfig, WorkerConfig
 
 log = logging.getLogger(__name__)
@@ -260,8 +261,9 @@ def load_settings(**overrides: Any) -> Settings:
         return Settings(**overrides)
     except ValidationError as error:
         names = [_name_of(entry) for entry in _entries(overrides)]
+        known = field_names(Settings)
         problems = [
-            f"{_place(item['loc'], names)}: {item['msg']}"
+            f"{_place(item['loc'], names)}: {reason(item, known)}"
             for item in error.errors(include_input=False, include_url=False)
         ]
         raise ConfigError("Wrong configuration: " + "; ".join(problems) + ".") from None

@@ -6,13 +6,13 @@ of α = 0.1.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
 
 from fastapi import Request, params
 from starlette.datastructures import FormData
 
 from app.errors import BadRequest, shortened
+from app.mistakes import did_you_mean
 
 _FORMS = ("multipart/form-data", "application/x-www-form-urlencoded")
 _MOST_NAMED = 5
@@ -59,7 +59,5 @@ def check_fields(form: FormData, taken: Mapping[str, bool]) -> None:
 
 
 def _unknown(name: str, taken: Iterable[str]) -> str:
-    meant = difflib.get_close_matches(name[:80].lower(), taken, n=1)
-    if meant:
-        return f"there is no such field; did you mean {meant[0]}?"
-    return f"there is no such field; the form takes {', '.join(sorted(taken))}"
+    meant = did_you_mean(name, taken) or f"; the form takes {', '.join(sorted(taken))}"
+    return f"there is no such field{meant}"

@@ -14,6 +14,7 @@ from app.calibration.groups import parse_groups, parse_scenes
 from app.calibration.layout import Role
 from app.calibration.uploads import Naming, Upload, archive_files, form_file
 from app.errors import BadRequest, ImageTooLarge
+from app.mistakes import field_names, reason
 
 _TAGS = {(1, "steps"), (1, "mixture")}  # behind "degradation"
 
@@ -29,9 +30,10 @@ def config_of(text: str) -> CalibrationConfig:
     try:
         return CalibrationConfig.model_validate_json(text)
     except ValidationError as error:
+        known = field_names(CalibrationConfig)
         items = [
-            {"field": _field(item["loc"]), "reason": item["msg"]}
-            for item in error.errors(include_url=False, include_context=False)
+            {"field": _field(item["loc"]), "reason": reason(item, known)}
+            for item in error.errors(include_url=False)
         ]
         detail = "; ".join(f"{item['field']}: {item['reason']}" for item in items)
         raise BadRequest(f"config: {detail}.", fields=items) from error

@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 
 from app import errors
 from app.api.clients import Gone, answer_nobody
+from app.mistakes import reason
 from app.problems import MEDIA_TYPE, PROBLEMS, body_too_large, problem, problem_of
 
 SCOPE_KEY = "trustscale.problem"
@@ -90,7 +91,7 @@ def _validation(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for this class
     found = error.errors()
     items = [
-        {"field": ".".join(map(str, item["loc"][1:])), "reason": item["msg"]} for item in found
+        {"field": ".".join(map(str, item["loc"][1:])), "reason": reason(item)} for item in found
     ]
     detail = "; ".join(f"{item['field']}: {item['reason']}" for item in items)
     is_alpha = any(item["loc"] in _ALPHA and item["type"] != "extra_forbidden" for item in found)

@@ -38,6 +38,7 @@ from app.cli.remote import (
 from app.conformal.fidelity import metric_names
 from app.errors import BadRequest, Conflict, reason_of
 from app.images.facts import COMPRESSION, RULES
+from app.mistakes import mistakes
 from app.problems import problem_of
 from app.sampling.pipeline import learn
 from app.settings import KEY_VARIABLE
@@ -254,10 +255,7 @@ def _config(**fields: Any) -> CalibrationConfig:
     try:
         return CalibrationConfig(**fields)
     except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()
-        )
-        raise typer.BadParameter(f"{problems}.") from None
+        raise typer.BadParameter(f"{mistakes(error, CalibrationConfig)}.") from None
 
 
 def _like(folder: Path, config: CalibrationConfig) -> CalibrationConfig:

@@ -21,6 +21,7 @@ from app.calibration.insight import COMMON_ALPHAS, classes_of, groups_of
 from app.calibration.record import Calibration
 from app.cli.local import local
 from app.cli.remote import KeyOption, ServerOption, remote
+from app.mistakes import mistakes
 from app.sampling.pipeline import guard
 from app.serving.answer import threshold_json
 from app.settings import KEY_VARIABLE
@@ -125,8 +126,7 @@ def derive_(
             else None
         )
     except ValidationError as error:
-        first = error.errors()[0]
-        raise typer.BadParameter(f"{first['loc'][0]}: {first['msg']}.") from None
+        raise typer.BadParameter(f"{mistakes(error)}.") from None
 
     async def run() -> Calibration:
         async with local() as session:

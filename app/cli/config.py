@@ -11,7 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from app.assembly import check_settings
-from app.settings import Settings, load_settings, referenced_values, unknown_variables
+from app.mistakes import did_you_mean
+from app.settings import PREFIX, Settings, load_settings, referenced_values, unknown_variables
 
 app = typer.Typer(help="The configuration.", no_args_is_help=True)
 
@@ -42,6 +43,7 @@ def check(
             typer.echo(f"{name} = {json.dumps(value)}")
     warnings += [
         f"no setting reads the environment variable {name}"
+        f"{did_you_mean(name.removeprefix(PREFIX), Settings.model_fields)}"
         for name in unknown_variables(os.environ)
     ]
     for warning in warnings:

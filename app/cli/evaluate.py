@@ -21,6 +21,7 @@ from app.evaluation.plots import check_installed
 from app.evaluation.run import Options
 from app.evaluation.variants import DEFAULT_SAMPLES, Variant, builtin, read_variants
 from app.images.degrade import Degradation
+from app.mistakes import mistakes
 from app.sampling.pipeline import learn
 
 ALPHAS = (0.05, 0.075, 0.1, 0.2, 0.3)
@@ -123,10 +124,7 @@ def _degradation(**fields: Any) -> Degradation | None:
     try:
         made = Degradation(**fields)
     except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()
-        )
-        raise BadRequest(f"The degradation cannot be used: {problems}.") from None
+        raise BadRequest(f"The degradation cannot be used: {mistakes(error)}.") from None
     return None if made == Degradation() else made
 
 

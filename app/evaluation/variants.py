@@ -13,6 +13,7 @@ from app.conformal.fidelity import METRICS, FidelitySettings
 from app.conformal.folding import MAX_SAMPLES
 from app.conformal.indecision import IndecisionSettings
 from app.errors import BadRequest
+from app.mistakes import mistakes
 from app.sampling.pipeline import Pipeline, Prediction
 from app.upscalers.base import Upscaler
 
@@ -117,10 +118,7 @@ def _variant(path: Path, name: str, table: Any) -> Variant:
     try:
         return Variant(name=name, **{key: value for key, value in table.items() if key != "name"})
     except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()
-        )
-        raise BadRequest(f"{path}: {name}: {problems}.") from error
+        raise BadRequest(f"{path}: {name}: {mistakes(error, Variant)}.") from error
 
 
 def most_samples(variants: Sequence[Variant]) -> int:

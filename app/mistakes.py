@@ -1,0 +1,68 @@
+"""What is wrong with settings, forms and options, said so that one knows what to write instead."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+
+Item = Mapping[str, Any]
+"""An error as pydantic lists it."""
+
+
+def mistakes(error: ValidationError, model: type[BaseModel] | None = None) -> str:
+    """All that is wrong, each with the name of its field; misspelt names with what was meant.
+
+    model: what was validated, whose names are known.
+    """
+    known = field_names(model) if model is not None else ()
+    return "; ".join(f"{field}: {reason}" for field, reason in listed(error, known))
+
+
+def listed(error: ValidationError, known: Iterable[str] = ()) -> list[tuple[str, str]]:
+    """Each field with what is wrong with it."""
+    return [
+        (".".join(map(str, item["loc"])) or "all", reason(item, known))
+        for item in error.errors(include_input=False, include_url=False)
+    ]
+
+
+def reason(item: Item, known: Iterable[str] = ()) -> str:
+    """What is wrong with one field, without the jargon of the parser."""
+    match item["type"]:
+        case "missing":
+            return "this is missing"
+        case "extra_forbidden":
+            return f"there is no such name{did_you_mean(str(item['loc'][-1]), known)}"
+        case "union_tag_invalid":
+            expected = item["ctx"]["expected_tags"].replace("'", "").split(", ")
+            given = str(item["ctx"]["tag"])
+            meant = did_you_mean(given, expected) or f"; there are {', '.join(expected)}"
+            return f"there is no {item['ctx']['discriminator'].strip(chr(39))} {given!r}{meant}"
+        case _:
+            return str(item["msg"]).removeprefix("Value error, ")
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The end of a sentence about a name that does not exist: empty if nothing is like it."""
+    close = difflib.get_close_matches(name[:80].lower(), list(known), n=1)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def field_names(model: type[BaseModel]) -> set[str]:
+    """The names of all fields of a model, and of the models in it."""
+    found: set[str] = set()
+    waiting: list[Any] = [model]
+    seen: set[int] = set()
+    while waiting:
+        kind = waiting.pop()
+        if id(kind) in seen:
+            continue
+        seen.add(id(kind))
+        waiting += get_args(kind)
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            found |= kind.model_fields.keys()
+            waiting += [field.annotation for field in kind.model_fields.values()]
+    return found
