@@ -18,15 +18,16 @@ def mistakes(error: ValidationError, model: type[BaseModel] | None = None) -> st
     model: what was validated, whose names are known.
     """
     known = field_names(model) if model is not None else ()
-    return "; ".join(f"{field}: {reason}" for field, reason in listed(error, known))
-
-
-def listed(error: ValidationError, known: Iterable[str] = ()) -> list[tuple[str, str]]:
-    """Each field with what is wrong with it."""
-    return [
+    return together(
         (".".join(map(str, item["loc"])) or "all", reason(item, known))
         for item in error.errors(include_input=False, include_url=False)
-    ]
+    )
+
+
+def together(items: Iterable[tuple[str, str]]) -> str:
+    """Fields and what is wrong with each as one sentence."""
+    text = "; ".join(f"{field}: {reason}" for field, reason in items)
+    return text if text.endswith("?") else f"{text}."
 
 
 def reason(item: Item, known: Iterable[str] = ()) -> str:
@@ -42,7 +43,8 @@ def reason(item: Item, known: Iterable[str] = ()) -> str:
             meant = did_you_mean(given, expected) or f"; there are {', '.join(expected)}"
             return f"there is no {item['ctx']['discriminator'].strip(chr(39))} {given!r}{meant}"
         case _:
-            return str(item["msg"]).removeprefix("Value error, ")
+            said = str(item["msg"]).removeprefix("Value error, ").partition(", unable to parse")[0]
+            return said.replace("Input should be", "this must be", 1)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -35,7 +35,7 @@ from pydantic_settings import (
 
 from app.errors import ConfigError
 from app.images.decode import Limits
-from app.mistakes import field_names, reason
+from app.mistakes import field_names, reason, together
 from app.upscalers.config import BaseUrl, EmbeddedConfig, Name, UpscalerConfig, WorkerConfig
 
 log = logging.getLogger(__name__)
@@ -263,10 +263,10 @@ def load_settings(**overrides: Any) -> Settings:
         names = [_name_of(entry) for entry in _entries(overrides)]
         known = field_names(Settings)
         problems = [
-            f"{_place(item['loc'], names)}: {reason(item, known)}"
+            (_place(item["loc"], names), reason(item, known))
             for item in error.errors(include_input=False, include_url=False)
         ]
-        raise ConfigError("Wrong configuration: " + "; ".join(problems) + ".") from None
+        raise ConfigError(f"Wrong configuration: {together(problems)}") from None
     except ValueError as error:  # an environment variable that is not the JSON it should be
         raise ConfigError(f"Wrong configuration: {error}.") from None
 

@@ -12,7 +12,7 @@ from fastapi import Request, params
 from starlette.datastructures import FormData
 
 from app.errors import BadRequest, shortened
-from app.mistakes import did_you_mean
+from app.mistakes import did_you_mean, together
 
 _FORMS = ("multipart/form-data", "application/x-www-form-urlencoded")
 _MOST_NAMED = 5
@@ -53,9 +53,9 @@ def check_fields(form: FormData, taken: Mapping[str, bool]) -> None:
         if len(wrong) == _MOST_NAMED:
             break
     if wrong:
-        detail = "; ".join(f"{shortened(name)}: {reason}" for name, reason in wrong.items())
+        detail = together((shortened(name), reason) for name, reason in wrong.items())
         items = [{"field": name[:80], "reason": reason} for name, reason in wrong.items()]
-        raise BadRequest(f"{detail}.", fields=items)
+        raise BadRequest(detail, fields=items)
 
 
 def _unknown(name: str, taken: Iterable[str]) -> str:

@@ -14,7 +14,7 @@ from app.calibration.groups import parse_groups, parse_scenes
 from app.calibration.layout import Role
 from app.calibration.uploads import Naming, Upload, archive_files, form_file
 from app.errors import BadRequest, ImageTooLarge
-from app.mistakes import field_names, reason
+from app.mistakes import field_names, reason, together
 
 _TAGS = {(1, "steps"), (1, "mixture")}  # behind "degradation"
 
@@ -35,8 +35,8 @@ def config_of(text: str) -> CalibrationConfig:
             {"field": _field(item["loc"]), "reason": reason(item, known)}
             for item in error.errors(include_url=False)
         ]
-        detail = "; ".join(f"{item['field']}: {item['reason']}" for item in items)
-        raise BadRequest(f"config: {detail}.", fields=items) from error
+        detail = together((item["field"], item["reason"]) for item in items)
+        raise BadRequest(f"config: {detail}", fields=items) from error
 
 
 def _field(place: tuple[int | str, ...]) -> str:

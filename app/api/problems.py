@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 
 from app import errors
 from app.api.clients import Gone, answer_nobody
-from app.mistakes import reason
+from app.mistakes import Item, reason, together
 from app.problems import MEDIA_TYPE, PROBLEMS, body_too_large, problem, problem_of
 
 SCOPE_KEY = "trustscale.problem"
@@ -91,12 +91,18 @@ def _validation(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for this class
     found = error.errors()
     items = [
-        {"field": ".".join(map(str, item["loc"][1:])), "reason": reason(item)} for item in found
+        {"field": ".".join(map(str, item["loc"][1:])), "reason": _reason(item)} for item in found
     ]
-    detail = "; ".join(f"{item['field']}: {item['reason']}" for item in items)
+    detail = together((item["field"], item["reason"]) for item in items)
     is_alpha = any(item["loc"] in _ALPHA and item["type"] != "extra_forbidden" for item in found)
     slug = "bad-alpha" if is_alpha else "bad-request"
-    return _counted(request, problem(slug, f"{detail}.", fields=items))
+    return _counted(request, problem(slug, detail, fields=items))
+
+
+def _reason(item: Item) -> str:
+    if item["type"] == "missing" and item["loc"] == ("body", "image"):
+        return "this is missing; send a form with the file, with curl: -F image=@FILE"
+    return reason(item)
 
 
 def _http(request: Request, error: Exception) -> Response:

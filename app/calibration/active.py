@@ -83,7 +83,7 @@ class Calibrations:
                 present = await self.get(active)
         changes = await asyncio.to_thread(Changes.of, calibration, present)
         if not force and calibration.id != active:
-            changes.check(calibration.id)
+            changes.check(calibration)
         return changes
 
     async def activate(

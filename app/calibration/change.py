@@ -54,15 +54,19 @@ class Changes(BaseModel):
         before = self.trusted_area.before or 0.0
         return self.min_alpha.after > self.alpha or self.trusted_area.after < FAR_BELOW * before
 
-    def check(self, name: str) -> None:
+    def check(self, after: Calibration) -> None:
         """Return if it may be served from without another word.
 
         Raises:
             Conflict: it is worse; with the figures as `changes`.
         """
         if self.is_worse:
+            short = after.guarantee.shortfall(
+                self.alpha, after.bound, after.n, after.curve.min_alpha
+            )
+            why = f" At its default {short}." if short else ""
             raise Conflict(
-                f"{name} would serve worse: {self}. It stays inactive unless you force it.",
+                f"{after.id} would serve worse: {self}.{why} It stays inactive unless forced.",
                 changes=self.model_dump(),
             )
 

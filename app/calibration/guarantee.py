@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Iterable
 from typing import Any, Literal
 
@@ -12,6 +13,12 @@ from app.conformal import high_probability as hp
 from app.conformal.curve import LARGEST
 
 GuaranteeKind = Literal["expectation", "high_probability"]
+
+
+def rounded_up(alpha: float) -> float:
+    """A positive number to two digits, never smaller."""
+    step = 10.0 ** (math.floor(math.log10(alpha)) - 1)
+    return float(f"{math.ceil(alpha / step) * step:.6g}")
 
 
 class GuaranteeSettings(BaseModel):
@@ -55,6 +62,18 @@ class GuaranteeSettings(BaseModel):
         if self.kind == "expectation":
             return guarantees.minimal_n(alpha, bound)
         return hp.minimal_n(alpha, bound, self.delta, self.method)
+
+    def shortfall(self, alpha: float, bound: float, n: int, least: float) -> str | None:
+        """Why n scenes trust nothing at α, and what would help; None if they can trust something.
+
+        least: the smallest α that they can hold.
+        """
+        if alpha >= least:
+            return None
+        more = max(1, self.minimal_n(alpha, bound) - n) if alpha > 0 else None
+        words = f"α = {alpha:g} lies below {least:.4g}, the least that {n} scenes can hold"
+        or_add = "" if more is None else f", or add {more} scenes at least"
+        return f"{words}: use {rounded_up(least):g} or more{or_add}"
 
     def leakage_bound(self, alpha: float, n: int, n_leaked: int, bound: float) -> float | None:
         """What is left of α when a model was trained on some of the scenes; None: not known.

@@ -35,7 +35,7 @@ MAX_NAME_BYTES: Final = 240  # percent-encoded; with its role it becomes a file 
 MAX_GROUP_LETTERS: Final = 100
 
 _CLUTTER = {"__MACOSX", "Thumbs.db", "desktop.ini"}
-_ELSEWHERE = "not an image in x/, y/ or labels/"
+_ELSEWHERE = "not an image in x/, y/ or labels/ (y/NAME.png, or y/GROUP/NAME.png)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,9 @@ def placed(path: str) -> Placed | None:
         return Placed(path, None, name.stem, folder, reason) if is_image else None
     if not is_image:
         return Placed(path, role, name.stem, folder, "not an image file")
-    deep = f"too many folders below {role}/" if len(below) > 1 else None
+    deep = None
+    if len(below) > 1:
+        deep = f"too many folders below {role}/ ({role}/NAME.png, or {role}/GROUP/NAME.png)"
     return Placed(path, role, name.stem, folder, deep)
 
 

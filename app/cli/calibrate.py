@@ -255,7 +255,7 @@ def _config(**fields: Any) -> CalibrationConfig:
     try:
         return CalibrationConfig(**fields)
     except ValidationError as error:
-        raise typer.BadParameter(f"{mistakes(error, CalibrationConfig)}.") from None
+        raise typer.BadParameter(mistakes(error, CalibrationConfig)) from None
 
 
 def _like(folder: Path, config: CalibrationConfig) -> CalibrationConfig:

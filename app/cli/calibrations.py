@@ -126,7 +126,7 @@ def derive_(
             else None
         )
     except ValidationError as error:
-        raise typer.BadParameter(f"{mistakes(error)}.") from None
+        raise typer.BadParameter(mistakes(error)) from None
 
     async def run() -> Calibration:
         async with local() as session:
@@ -301,6 +301,7 @@ def shown(document: dict[str, Any], *, as_json: bool) -> str:
     if as_json:
         return json.dumps(document, indent=2)
     pipeline = document["pipeline"]
+    short = _shortfall(document)
     lines = [
         f"{document['id']}{' (active)' if document['active'] else ''}",
         f"  name         {document['name'] or '-'}",
@@ -328,8 +329,20 @@ def shown(document: dict[str, Any], *, as_json: bool) -> str:
             f"  {r['alpha']:<7g} {float(r['threshold']):<13.6g} {r['trusted']:.1%}"
             for r in document["thresholds"]
         ),
+        *([f"  note: the default {short}."] if short else []),
     ]
     return "\n".join(lines)
+
+
+def _shortfall(document: dict[str, Any]) -> str | None:
+    """Why nothing is trusted at the default α, if that is so."""
+    promise = {name: value for name, value in document["guarantee"].items() if value is not None}
+    return GuaranteeSettings.model_validate(promise).shortfall(
+        document["default_alpha"],
+        document["pipeline"]["fidelity"]["bound"],
+        document["n"],
+        document["min_alpha"],
+    )
 
 
 def _confidence(row: dict[str, Any]) -> str:

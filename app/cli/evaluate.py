@@ -124,7 +124,7 @@ def _degradation(**fields: Any) -> Degradation | None:
     try:
         made = Degradation(**fields)
     except ValidationError as error:
-        raise BadRequest(f"The degradation cannot be used: {mistakes(error)}.") from None
+        raise BadRequest(f"The degradation cannot be used: {mistakes(error)}") from None
     return None if made == Degradation() else made
 
 

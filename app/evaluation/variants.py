@@ -118,7 +118,7 @@ def _variant(path: Path, name: str, table: Any) -> Variant:
     try:
         return Variant(name=name, **{key: value for key, value in table.items() if key != "name"})
     except ValidationError as error:
-        raise BadRequest(f"{path}: {name}: {mistakes(error, Variant)}.") from error
+        raise BadRequest(f"{path}: {name}: {mistakes(error, Variant)}") from error
 
 
 def most_samples(variants: Sequence[Variant]) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Self
 
+from app.calibration.guarantee import rounded_up
 from app.calibration.manifest import REMOVED
 from app.calibration.record import Calibration
 from app.calibration.sizes import Applicability
@@ -322,7 +323,8 @@ def _infeasible(subject: Subject, alpha: float) -> str:
         limit = f"{least}, the least that can be held with probability {1 - promise.delta:g},"
         needs = f"{what} without any error, and in practice several times as many, are needed"
     needed = (
-        f"at least {calibration.minimal_n(alpha)} {needs}"
+        f"use {rounded_up(calibration.curve.min_alpha):g} or more, fixed before the next image, or "
+        f"calibrate again: at least {calibration.minimal_n(alpha)} {needs}"
         if alpha * _MOST_PAIRS >= calibration.bound
         else "no number of pairs that can be had would suffice"
     )

@@ -17,7 +17,8 @@ from tests.api.admin import zipped
 from tests.factories import encoded, photo
 
 PIPELINE = Pipeline(fingerprint="fake:1", scale=2, samples=4)
-ELSEWHERE = "not an image in x/, y/ or labels/"
+ELSEWHERE = "not an image in x/, y/ or labels/ (y/NAME.png, or y/GROUP/NAME.png)"
+DEEP = "too many folders below y/ (y/NAME.png, or y/GROUP/NAME.png)"
 
 # Paths; the pairs that they make, as "name: x y label group"; the items that are left out.
 LAYOUTS = {
@@ -52,7 +53,7 @@ LAYOUTS = {
     "too deep": (
         ["p/q/y/a.png", "y/day/dusk/a.png"],
         [],
-        {"p/q/y/a.png": ELSEWHERE, "y/day/dusk/a.png": "too many folders below y/"},
+        {"p/q/y/a.png": ELSEWHERE, "y/day/dusk/a.png": DEEP},
     ),
     "no partner": (
         ["x/a.png", "x/b.png", "y/b.png", "y/c.png", "labels/d.png"],
