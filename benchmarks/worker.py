@@ -49,16 +49,11 @@ SAMPLES = 8
 class SleepingEngine(Engine):
     """Sleeps a while per sample and answers zeros, made in advance."""
 
-    name, scale, fingerprint = "sleeper", 4, "sha256:sleeper"
-    distinct_samples, together = None, 1
-
     def __init__(self, seconds: float) -> None:
+        super().__init__("sleeper", 4, "sha256:sleeper")
         self._seconds = seconds
         random = np.random.default_rng(0)
         self._stack = random.integers(0, 256, (SAMPLES, 2048, 2048, 3), np.uint8)
-
-    def samples(self, image: NDArray[np.uint8], seeds: NDArray[np.int64]) -> NDArray[np.uint8]:
-        return self.samples_of([Job(image, seeds)])[0]
 
     def samples_of(self, jobs: Sequence[Job]) -> list[NDArray[np.uint8]]:
         time.sleep(self._seconds * sum(len(job.seeds) for job in jobs))
@@ -148,7 +143,7 @@ def infer(port: int, side: int, seeds: NDArray[np.int64]) -> NDArray[np.uint8]:
     ).encode()
     connection = http.client.HTTPConnection("127.0.0.1", port)
     body = b"".join((head, image.tobytes(), seeds.tobytes()))
-    path = f"/v2/models/{SleepingEngine.name}/infer"
+    path = "/v2/models/sleeper/infer"
     connection.request("POST", path, body, {HEADER_LENGTH: str(len(head))})
     answer = connection.getresponse()
     length = int(answer.headers[HEADER_LENGTH])

@@ -25,38 +25,14 @@ class SleepingEngine(Engine):
     def __init__(
         self, seconds: float = 0.0, scale: int = 2, together: int = 1, *, shut: bool = False
     ) -> None:
+        super().__init__("sleeper", scale, "sha256:sleeper", distinct_samples=7, together=together)
         self._seconds = seconds
-        self._scale = scale
-        self._together = together
         self.calls: list[list[int]] = []
         self.cancelled = threading.Event()
         self.open = threading.Event()
         if not shut:
             self.open.set()
         self.error: Exception | None = None
-
-    @property
-    def name(self) -> str:
-        return "sleeper"
-
-    @property
-    def scale(self) -> int:
-        return self._scale
-
-    @property
-    def fingerprint(self) -> str:
-        return "sha256:sleeper"
-
-    @property
-    def distinct_samples(self) -> int | None:
-        return 7
-
-    @property
-    def together(self) -> int:
-        return self._together
-
-    def samples(self, image: NDArray[np.uint8], seeds: NDArray[np.int64]) -> NDArray[np.uint8]:
-        return self.samples_of([Job(image, seeds)])[0]
 
     def samples_of(self, jobs: Sequence[Job]) -> list[NDArray[np.uint8]]:
         self.calls.append([len(job.seeds) for job in jobs])
@@ -69,7 +45,7 @@ class SleepingEngine(Engine):
                 raise Cancelled("nobody waits")
             time.sleep(0.005)
         return [
-            np.stack([expected(job.image, int(seed), self._scale) for seed in job.seeds])
+            np.stack([expected(job.image, int(seed), self.scale) for seed in job.seeds])
             for job in jobs
         ]
 

@@ -119,7 +119,12 @@ class CommunityEngine(OneByOneEngine):
                 "samples": "seeded" if self._draws else f"symmetry of {order}",
             }
         )
-        super().__init__(name, int(descriptor.scale), identity, None if self._draws else order)
+        super().__init__(
+            name,
+            int(descriptor.scale),
+            identity,
+            distinct_samples=None if self._draws else order,
+        )
         self._try_twice(architecture)
 
     @classmethod
@@ -194,7 +199,7 @@ class CommunityEngine(OneByOneEngine):
     ) -> NDArray[np.uint8]:
         """The network's answer, uint8[h, w, 3] -> uint8[k*h, k*w, 3]."""
         height, width = image.shape[:2]
-        k = self._scale
+        k = self.scale
         result = np.empty((k * height, k * width, 3), np.uint8)
         for box in self._parts(height, width):
             if cancelled():

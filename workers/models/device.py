@@ -3,10 +3,12 @@
 import torch
 
 from workers.errors import ConfigError
-from workers.models.engine import DeviceMemory
-from workers.models.memory import host_memory
+from workers.models.engine import DeviceMemory, host_memory
 
-__all__ = ["DTYPES", "device_memory", "parse_device", "parse_dtype"]
+__all__ = ["DTYPES", "device_memory", "gainful_batch", "parse_device", "parse_dtype"]
+
+# Samples that are joined into one call on a GPU; the models split them by free memory.
+_GPU_TOGETHER = 64
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -45,3 +47,8 @@ def device_memory(device: torch.device) -> DeviceMemory:
         return host_memory()
     free, total = torch.cuda.mem_get_info(device)
     return DeviceMemory(str(device), total - free, total)
+
+
+def gainful_batch(device: torch.device) -> int:
+    """Up to how many samples are cheaper in one call than in several: on a CPU not even two."""
+    return _GPU_TOGETHER if device.type == "cuda" else 1

@@ -2,14 +2,15 @@
 
 import hashlib
 import json
+import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["DeviceMemory", "Engine", "Job", "fingerprint_of"]
+__all__ = ["DeviceMemory", "Engine", "Job", "fingerprint_of", "host_memory"]
 
 
 def _never() -> bool:
@@ -39,37 +40,34 @@ class DeviceMemory:
     total: int | None
 
 
-class Engine(Protocol):
+class Engine(ABC):
     """A loaded model that gives samples of an image.
 
     Engines are called from one thread at a time. Same image, same seed, same fingerprint:
     same sample, whatever else is asked for in the same call.
+
+    Attributes:
+        name: what the model is called in URLs.
+        scale: result side / input side, an integer of at least 1.
+        fingerprint: identity of what decides the pixels; see `fingerprint_of`.
+        distinct_samples: how many different samples there can be; None: no limit.
+        together: up to how many samples are cheaper in one call than in several.
     """
 
-    @property
-    def name(self) -> str:
-        """What the model is called in URLs."""
-        ...
-
-    @property
-    def scale(self) -> int:
-        """Result side / input side, an integer of at least 1."""
-        ...
-
-    @property
-    def fingerprint(self) -> str:
-        """Identity of what decides the pixels; see `fingerprint_of`."""
-        ...
-
-    @property
-    def distinct_samples(self) -> int | None:
-        """How many different samples there can be; None: no limit."""
-        ...
-
-    @property
-    def together(self) -> int:
-        """Up to how many samples are cheaper in one call than in several."""
-        ...
+    def __init__(
+        self,
+        name: str,
+        scale: int,
+        fingerprint: str,
+        *,
+        distinct_samples: int | None = None,
+        together: int = 1,
+    ) -> None:
+        self.name = name
+        self.scale = scale
+        self.fingerprint = fingerprint
+        self.distinct_samples = distinct_samples
+        self.together = together
 
     def samples(self, image: NDArray[np.uint8], seeds: NDArray[np.int64]) -> NDArray[np.uint8]:
         """From uint8[h, w, 3] and int64[M] to uint8[M, k*h, k*w, 3].
@@ -77,8 +75,10 @@ class Engine(Protocol):
         Raises:
             OutOfMemory: not even one sample fits.
         """
-        ...
+        [result] = self.samples_of([Job(image, seeds)])
+        return result
 
+    @abstractmethod
     def samples_of(self, jobs: Sequence[Job]) -> list[NDArray[np.uint8]]:
         """As `samples`, for several images of one size.
 
@@ -88,11 +88,17 @@ class Engine(Protocol):
             Cancelled: all jobs were.
             OutOfMemory: not even one sample fits.
         """
-        ...
 
+    @abstractmethod
     def memory(self) -> DeviceMemory:
         """The device's memory now."""
-        ...
+
+
+def host_memory() -> DeviceMemory:
+    """Used and total memory of the whole machine, for engines that run on its CPU."""
+    page = os.sysconf("SC_PAGE_SIZE")
+    total = page * os.sysconf("SC_PHYS_PAGES")
+    return DeviceMemory("cpu", total - page * os.sysconf("SC_AVPHYS_PAGES"), total)
 
 
 def fingerprint_of(facts: Mapping[str, object]) -> str:

@@ -19,47 +19,10 @@ __all__ = ["OneByOneEngine"]
 
 
 class OneByOneEngine(Engine):
-    """Everything but the model and its memory."""
+    """Everything but the model and its memory.
 
-    def __init__(self, name: str, scale: int, fingerprint: str, order: int | None) -> None:
-        """Keep what the service asks for.
-
-        Args:
-            name: what to call the model in URLs.
-            scale: result side / input side.
-            fingerprint: see `Engine.fingerprint`.
-            order: how many distinct samples there are, and seeds with one remainder are one of
-                them and cost one run; None: every seed is a sample of its own.
-        """
-        self._name = name
-        self._scale = scale
-        self._fingerprint = fingerprint
-        self._order = order
-
-    @property
-    def name(self) -> str:
-        return self._name
-
-    @property
-    def scale(self) -> int:
-        return self._scale
-
-    @property
-    def fingerprint(self) -> str:
-        return self._fingerprint
-
-    @property
-    def distinct_samples(self) -> int | None:
-        return self._order
-
-    @property
-    def together(self) -> int:
-        return 1
-
-    def samples(self, image: NDArray[np.uint8], seeds: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """From uint8[h, w, 3] and int64[M] to uint8[M, k*h, k*w, 3]; see `Engine`."""
-        [result] = self.samples_of([Job(image, seeds)])
-        return result
+    Of seeds that leave one remainder modulo `distinct_samples`, only the first costs a run.
+    """
 
     def samples_of(self, jobs: Sequence[Job]) -> list[NDArray[np.uint8]]:
         """See `Engine.samples_of`."""
@@ -76,7 +39,7 @@ class OneByOneEngine(Engine):
 
         Args:
             image: the input.
-            seed: below `order` where there is one.
+            seed: below `distinct_samples` where there is such a number.
             cancelled: see `Job`.
 
         Raises:
@@ -85,11 +48,11 @@ class OneByOneEngine(Engine):
 
     def _job(self, job: Job) -> NDArray[np.uint8]:
         height, width = job.image.shape[:2]
-        k = self._scale
+        k, order = self.scale, self.distinct_samples
         result = np.empty((len(job.seeds), k * height, k * width, 3), np.uint8)
         made: dict[int, int] = {}
         for row, given in enumerate(job.seeds):
-            seed = int(given) if self._order is None else int(given) % self._order
+            seed = int(given) if order is None else int(given) % order
             if seed in made:
                 result[row] = result[made[seed]]
                 continue

@@ -26,8 +26,7 @@ from app.upscalers.seeds import GROUP_ORDER
 from app.upscalers.tiling import Cancelled as Stopped
 from app.upscalers.tiling import TilePlan
 from workers.errors import Cancelled, ConfigError, ModelFailed, WeightsError
-from workers.models.engine import DeviceMemory
-from workers.models.memory import host_memory
+from workers.models.engine import DeviceMemory, host_memory
 from workers.models.one_by_one import OneByOneEngine
 
 __all__ = ["OnnxEngine"]
@@ -56,7 +55,7 @@ class OnnxEngine(OneByOneEngine):
                 f"device {device}: the onnxruntime that is installed here runs this model in "
                 f"{self._network.provider} (its package onnxruntime-gpu is for GPUs)"
             )
-        super().__init__(name, upscaler.scale, upscaler.fingerprint, GROUP_ORDER)
+        super().__init__(name, upscaler.scale, upscaler.fingerprint, distinct_samples=GROUP_ORDER)
         self._plan = upscaler.plan
         self._device = device
 

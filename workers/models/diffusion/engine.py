@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from app.system import usable_cores
 from workers.errors import Cancelled, ConfigError
-from workers.models.device import device_memory, parse_device, parse_dtype
+from workers.models.device import device_memory, gainful_batch, parse_device, parse_dtype
 from workers.models.diffusion.loader import load, pipeline_digest
 from workers.models.diffusion.pipelines import PIPELINES, Pipeline
 from workers.models.diffusion.settings import DiffusionSettings
@@ -37,9 +37,6 @@ __all__ = ["DiffusionEngine"]
 
 # Raised whenever this package changes a pixel for the same weights, settings and seed.
 REVISION = 1
-
-# Samples that are joined into one call on a GPU.
-GPU_TOGETHER = 64
 
 
 @dataclass
@@ -87,7 +84,6 @@ class DiffusionEngine(Engine):
             ConfigError: no such device or precision, a tile that is too small, half on a CPU.
         """
         self._pipeline = pipeline
-        self._name = name
         self._device = parse_device(device)
         self._dtype = parse_dtype(dtype)
         self._tile = tile or pipeline.tile
@@ -98,7 +94,7 @@ class DiffusionEngine(Engine):
         self._batch = batch
         self._layout = torch.channels_last if channels_last else torch.contiguous_format
         self._planned: dict[tuple[str, torch.Size], Batch] = {}
-        self._fingerprint = fingerprint_of(
+        identity = fingerprint_of(
             {
                 "engine": "diffusers",
                 "revision": REVISION,
@@ -109,6 +105,7 @@ class DiffusionEngine(Engine):
                 **facts,
             }
         )
+        super().__init__(name, pipeline.scale, identity, together=gainful_batch(self._device))
         if self._device.type == "cpu":
             torch.set_num_threads(1)
             self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="part")
@@ -144,33 +141,8 @@ class DiffusionEngine(Engine):
         pipeline = PIPELINES[type(pipe).__name__](pipe, settings or DiffusionSettings())
         return cls(pipeline, facts, name or folder.resolve().name, **options)
 
-    @property
-    def name(self) -> str:
-        return self._name
-
-    @property
-    def scale(self) -> int:
-        return self._pipeline.scale
-
-    @property
-    def fingerprint(self) -> str:
-        return self._fingerprint
-
-    @property
-    def distinct_samples(self) -> int | None:
-        return None
-
-    @property
-    def together(self) -> int:
-        return GPU_TOGETHER if self._device.type == "cuda" else 1
-
     def memory(self) -> DeviceMemory:
         return device_memory(self._device)
-
-    def samples(self, image: NDArray[np.uint8], seeds: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """From uint8[h, w, 3] and int64[M] to uint8[M, k*h, k*w, 3]; see `Engine`."""
-        [result] = self.samples_of([Job(image, seeds)])
-        return result
 
     @torch.inference_mode()
     def samples_of(self, jobs: Sequence[Job]) -> list[NDArray[np.uint8]]:

@@ -1,20 +1,16 @@
 """Reads a pipeline from a folder: safetensors only, known classes only, no network."""
 
-import os
 from pathlib import Path
 from typing import Any
+
+import diffusers
+import torch
+import transformers
 
 from workers import weights
 from workers.errors import WeightsError
 from workers.files import read_json
 from workers.models.diffusion.pipelines import PIPELINES
-
-# Before the library is imported: it asks nobody for anything.
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-
-import diffusers
-import torch
-import transformers
 
 __all__ = ["load", "pipeline_digest"]
 
