@@ -34,13 +34,13 @@ from app.sampling.pipeline import Pipeline
 from app.upscalers.base import Source
 from app.upscalers.config import WorkerConfig
 from app.upscalers.registry import build_upscaler
+from app.upscalers.tensors import HEADER_LENGTH, encode
 from tests.workers.diffusion.tiny import ldm, saved, upscale
 from workers.folding import fold
 from workers.models.diffusion.engine import DiffusionEngine
 from workers.models.diffusion.settings import DiffusionSettings
 from workers.models.engine import DeviceMemory, Engine, Job
 from workers.models.sinsr import SinSR, SinSRConfig
-from workers.protocol import HEADER_LENGTH
 from workers.service import create_app
 
 SAMPLES = 8
@@ -123,28 +123,11 @@ def serve(pipe: Connection, seconds: float) -> None:
 
 def infer(port: int, side: int, seeds: NDArray[np.int64]) -> NDArray[np.uint8]:
     """A plain client: raw tensors there, raw tensors back."""
-    image = picture(side)
-    head = json.dumps(
-        {
-            "inputs": [
-                {
-                    "name": name,
-                    "datatype": datatype,
-                    "shape": list(tensor.shape),
-                    "parameters": {"binary_data_size": tensor.nbytes},
-                }
-                for name, datatype, tensor in (
-                    ("image", "UINT8", image),
-                    ("seeds", "INT64", seeds),
-                )
-            ],
-            "parameters": {"binary_data_output": True},
-        }
-    ).encode()
+    wish = {"parameters": {"binary_data_output": True}}
+    tensors = {"image": picture(side), "seeds": seeds}
+    parts, headers = encode(wish, "inputs", tensors, binary=True)
     connection = http.client.HTTPConnection("127.0.0.1", port)
-    body = b"".join((head, image.tobytes(), seeds.tobytes()))
-    path = "/v2/models/sleeper/infer"
-    connection.request("POST", path, body, {HEADER_LENGTH: str(len(head))})
+    connection.request("POST", "/v2/models/sleeper/infer", b"".join(parts), headers)
     answer = connection.getresponse()
     length = int(answer.headers[HEADER_LENGTH])
     document = json.loads(answer.read(length))

@@ -165,20 +165,24 @@ def export(
     dtype: Dtype = "float32",
     triton: Annotated[Path | None, typer.Option(help="Model repository to write.")] = None,
     kserve: Annotated[Path | None, typer.Option(help="Folder for an InferenceService.")] = None,
+    ray: Annotated[Path | None, typer.Option(help="Folder for a Ray Serve configuration.")] = None,
+    device: Annotated[str, typer.Option(help="Of KServe and Ray: cuda or cpu.")] = "cuda",
 ) -> None:
-    """Write what Triton or KServe needs to serve a model by our engine."""
+    """Write what Triton, KServe or Ray Serve needs to serve a model by our engine."""
     with _one_line_errors():
         from workers import export as exporting  # noqa: PLC0415
         from workers.models.registry import ENGINES  # noqa: PLC0415
 
         if model not in ENGINES:
             raise ConfigError(f"give --model or WORKER_MODEL: one of {', '.join(ENGINES)}")
-        if triton is None and kserve is None:
-            raise ConfigError("give --triton DIR or --kserve DIR")
+        if triton is None and kserve is None and ray is None:
+            raise ConfigError("give --triton DIR, --kserve DIR or --ray DIR")
         settings = {"model": model, "weights": weights, "config": config, "dtype": dtype}
         written = [] if triton is None else exporting.triton(triton, name or model, settings)
         if kserve is not None:
-            written += exporting.kserve(kserve, name or model, settings)
+            written += exporting.kserve(kserve, name or model, settings, device)
+        if ray is not None:
+            written += exporting.ray(ray, name or model, settings, device)
         for path in written:
             typer.echo(path)
 

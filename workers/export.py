@@ -1,11 +1,11 @@
-"""Files that let another server start our engines: Triton and KServe."""
+"""Files that let another server start our engines: Triton, KServe and Ray Serve."""
 
 import json
 from pathlib import Path
 
 from workers.errors import ConfigError
 
-__all__ = ["kserve", "triton"]
+__all__ = ["kserve", "ray", "triton"]
 
 _PBTXT = """\
 name: {name}
@@ -43,7 +43,7 @@ spec:
     containers:
       - name: kserve-container
         image: trustscale-worker
-        args: [worker, --host=0.0.0.0, --port=8080, --device=cuda, --weights=/mnt/models]
+        args: [worker, --host=0.0.0.0, --port=8080, --device={device}, --weights=/mnt/models]
         env:
 {environment}
         ports:
@@ -59,10 +59,24 @@ spec:
           - {{name: tmp, mountPath: /tmp}}
           - {{name: uploads, mountPath: /var/tmp}}
         resources:
-          limits: {{nvidia.com/gpu: "1", memory: 16Gi}}
+          limits: {{{gpu}memory: 16Gi}}
     volumes:
       - {{name: tmp, emptyDir: {{}}}}
       - {{name: uploads, emptyDir: {{}}}}
+"""
+
+
+_SERVE_YAML = """\
+# serve deploy serve.yaml, on a cluster of Ray whose Python has trustscale and the engine's extra.
+applications:
+  - name: {name}
+    route_prefix: /
+    import_path: workers.rayserve:application
+    args: {args}
+    deployments:
+      - name: worker
+        num_replicas: 1
+        ray_actor_options: {{num_gpus: {gpus}}}
 """
 
 
@@ -85,7 +99,7 @@ def triton(folder: Path, name: str, settings: dict[str, str]) -> list[Path]:
     return _write({folder / name / "config.pbtxt": text, folder / name / "1/model.py": _MODEL_PY})
 
 
-def kserve(folder: Path, name: str, settings: dict[str, str]) -> list[Path]:
+def kserve(folder: Path, name: str, settings: dict[str, str], device: str) -> list[Path]:
     """An `InferenceService` of KServe that starts our worker.
 
     Raises:
@@ -97,8 +111,25 @@ def kserve(folder: Path, name: str, settings: dict[str, str]) -> list[Path]:
         f"          - {{name: {key}, value: {json.dumps(value)}}}"
         for key, value in variables.items()
     ]
-    text = _INFERENCE_SERVICE.format(name=json.dumps(name), environment="\n".join(lines))
+    text = _INFERENCE_SERVICE.format(
+        name=json.dumps(name),
+        environment="\n".join(lines),
+        device=device,
+        gpu='nvidia.com/gpu: "1", ' if device.startswith("cuda") else "",
+    )
     return _write({folder / "inferenceservice.yaml": text})
+
+
+def ray(folder: Path, name: str, settings: dict[str, str], device: str) -> list[Path]:
+    """A configuration of Ray Serve; each replica is a worker, of which Ray starts as many as told.
+
+    Raises:
+        ConfigError: a file is there already, or cannot be written.
+    """
+    args = json.dumps({**settings, "name": name, "device": device})
+    gpus = int(device.startswith("cuda"))
+    text = _SERVE_YAML.format(name=json.dumps(name), args=args, gpus=gpus)
+    return _write({folder / "serve.yaml": text})
 
 
 def _write(files: dict[Path, str]) -> list[Path]:

@@ -1,41 +1,60 @@
-"""Folds samples into the integers from which the gateway makes σ, so that they need not travel.
+"""Folds samples into Ŷ and their variance, so that they need not travel.
 
 On the CPU this is the gateway's own code. On a GPU the same tables are looked up and the same
-operations rounded one by one, so the integers are the same too.
+operations rounded one by one, so the bits are the same too.
 """
+
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
 
-from app.conformal.folding import UNIT, Folded, Sums
+from app.conformal.folding import UNIT, Folded, Spread, mean_image
 from app.conformal.lab import XYZ_FIELD, XYZ_WIDTH, lab_tables
+from app.system import usable_cores
 
-__all__ = ["fold", "fold_in_torch"]
+__all__ = ["fold", "variance_in_torch"]
 
 
-def fold(samples: NDArray[np.uint8], device: str) -> Sums:
-    """The sums of samples.
+def fold(samples: NDArray[np.uint8], device: str, *, mean: bool = False) -> Spread:
+    """The spread of samples.
 
     Args:
-        samples: uint8[M, H, W, 3].
+        samples: uint8[M, H, W, 3], M >= 2.
         device: that of the model, such as "cuda:0".
+        mean: whether Ŷ is their mean instead of the first.
     """
-    if device.startswith("cuda"):
-        return fold_in_torch(samples, device)
-    folded = Folded(samples.shape[1:3])
-    for sample in samples:
-        folded.add(sample)
-    return folded.folded(samples[0])
+    on_gpu = device.startswith("cuda")
+    variance = variance_in_torch(samples, device) if on_gpu else _variance(samples)
+    prediction = samples[0]
+    if mean:
+        prediction = mean_image(samples.sum(0, dtype=np.uint32), len(samples))
+    return Spread(len(samples), prediction, variance)
 
 
-def fold_in_torch(samples: NDArray[np.uint8], device: str) -> Sums:
-    """The same on a device of torch."""
+def _variance(samples: NDArray[np.uint8]) -> NDArray[np.float32]:
+    variance = np.empty(samples.shape[1:3], np.float32)
+
+    def part(rows: slice) -> None:
+        folded = Folded(variance[rows].shape)
+        for sample in samples:
+            folded.add(sample[rows])
+        variance[rows] = folded.pixel_variance()
+
+    height = -(-len(variance) // usable_cores())
+    with ThreadPoolExecutor(usable_cores()) as threads:
+        list(threads.map(part, [slice(i, i + height) for i in range(0, len(variance), height)]))
+    return variance
+
+
+def variance_in_torch(samples: NDArray[np.uint8], device: str) -> NDArray[np.float32]:
+    """`Folded.pixel_variance` on a device of torch, float32[H, W]."""
     import torch  # noqa: PLC0415  workers of ONNX files do without
 
     red_green, blue, f = (torch.from_numpy(table).to(device) for table in lab_tables())
-    pixels = samples.shape[1] * samples.shape[2]
-    sums = torch.zeros((3, pixels), dtype=torch.int32, device=device)
-    squares = torch.zeros(pixels, dtype=torch.int64, device=device)
+    count, height, width, _ = samples.shape
+    sums = torch.zeros((3, height * width), dtype=torch.int64, device=device)
+    squares = torch.zeros(height * width, dtype=torch.int64, device=device)
     for sample in samples:
         rgb = torch.tensor(sample, device=device).reshape(-1, 3).int()
         xyz = red_green[rgb[:, 0] << 8 | rgb[:, 1]] + blue[rgb[:, 2]]
@@ -43,7 +62,10 @@ def fold_in_torch(samples: NDArray[np.uint8], device: str) -> Sums:
         lightness = (y * 1.16 - 0.16).clamp_(min=0)
         a = (x - y) * (500 / 254) + 0.5
         b = (y - z) * (200 / 254) + 0.5
-        lab = (torch.stack([lightness, a, b]) * float(UNIT)).round_()
-        sums += lab.int()
-        squares += (lab.long() ** 2).sum(0)
-    return Sums(len(samples), samples[0], sums.cpu().numpy(), squares.double().cpu().numpy())
+        lab = (torch.stack([lightness, a, b]) * float(UNIT)).round_().long()
+        sums += lab
+        squares += (lab**2).sum(0)
+    spread = count * squares - (sums**2).sum(0)
+    variance = (spread.double() * (1.0 / (count * float(UNIT)) ** 2)).float()
+    found: NDArray[np.float32] = variance.reshape(height, width).cpu().numpy()
+    return found

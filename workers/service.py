@@ -6,7 +6,6 @@ Only this module knows HTTP statuses. Every error, also a wrong path or method, 
 
 import asyncio
 import contextlib
-import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from importlib import metadata
 from typing import Any
@@ -21,6 +20,7 @@ from starlette.requests import ClientDisconnect
 
 from app.conformal.folding import FOLDING
 from app.telemetry.tracing import span
+from app.upscalers.tensors import HEADER_LENGTH, Part, encode
 from workers.batcher import Batcher
 from workers.errors import (
     Busy,
@@ -34,7 +34,7 @@ from workers.errors import (
 from workers.folding import fold
 from workers.metrics import WorkerMetrics
 from workers.models.engine import Engine
-from workers.protocol import HEADER_LENGTH, Answer, InferRequest, json_parts, parse_request
+from workers.protocol import InferRequest, parse_request
 from workers.settings import WorkerSettings
 
 __all__ = ["create_app"]
@@ -43,6 +43,10 @@ SERVER = "trustscale-worker"
 
 # One model, loaded at start: another one is another worker, and has another fingerprint.
 VERSION = "1"
+
+# Bytes handed to the socket at a time: large enough to cost few calls, small enough that a
+# buffer in between never holds much.
+CHUNK = 2**20
 
 # What a client that is gone would have been answered; it is only counted.
 CLIENT_CLOSED = 499
@@ -189,11 +193,11 @@ class _Service:
             samples = await self._samples(request, asked)
         self._metrics.requests.labels("200").inc()
         if asked.output == "folded":
-            return self._answer(asked, await asyncio.to_thread(self._folded, samples))
-        return self._answer(asked, np.ascontiguousarray(samples))
+            samples = await asyncio.to_thread(self._folded, samples, mean=asked.mean)
+        return await self._answer(asked, samples)
 
-    def _folded(self, samples: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        return fold(samples, self._engine.memory().device).packed()
+    def _folded(self, samples: NDArray[np.uint8], *, mean: bool) -> NDArray[np.uint8]:
+        return fold(samples, self._engine.memory().device, mean=mean).packed()
 
     def _find(self, request: Request) -> None:
         """Whether the URL names what is served here.
@@ -244,29 +248,18 @@ class _Service:
             for task in (work, gone):
                 task.cancel()
 
-    def _answer(self, asked: InferRequest, array: NDArray[np.uint8]) -> Response:
-        answer = Answer(
-            asked.output,
-            array,
-            self._engine.name,
-            VERSION,
-            asked.id,
-            self._engine.fingerprint,
-        )
-        if not asked.binary:
-            return StreamingResponse(json_parts(answer), media_type="application/json")
-        head = json.dumps(answer.head(binary=True)).encode()
-
-        async def parts() -> AsyncIterator[bytes | memoryview]:
-            yield head
-            for chunk in answer.chunks():
-                yield chunk
-
-        headers = {
-            HEADER_LENGTH: str(len(head)),
-            "Content-Length": str(len(head) + array.nbytes),
+    async def _answer(self, asked: InferRequest, array: NDArray[np.uint8]) -> Response:
+        document = {
+            **({} if asked.id is None else {"id": asked.id}),
+            "model_name": self._engine.name,
+            "model_version": VERSION,
+            "parameters": {"fingerprint": self._engine.fingerprint},
         }
-        return StreamingResponse(parts(), headers=headers, media_type="application/octet-stream")
+        parts, headers = await asyncio.to_thread(
+            encode, document, "outputs", {asked.output: array}, binary=asked.binary
+        )
+        headers["Content-Length"] = str(sum(len(part) for part in parts))
+        return StreamingResponse(_chunks(parts), headers=headers)
 
     async def _on_worker_error(self, request: Request, error: Exception) -> Response:
         status = next(status for kind, status in STATUSES if isinstance(error, kind))
@@ -288,6 +281,12 @@ class _Service:
         if request.url.path.endswith("/infer"):
             self._metrics.requests.labels(str(status)).inc()
         return JSONResponse({"error": text}, status, dict(headers))
+
+
+async def _chunks(parts: list[Part]) -> AsyncIterator[Part]:
+    for part in parts:
+        for first in range(0, len(part), CHUNK):
+            yield part[first : first + CHUNK]
 
 
 async def _until_disconnected(request: Request) -> None:

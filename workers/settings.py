@@ -24,8 +24,8 @@ class WorkerSettings:
     max_answer_bytes: int = 2 * 2**30
     """Most bytes of all samples of one request: M * k*h * k*w * 3."""
 
-    max_json_values: int = 32 * 2**20
-    """Most values in an answer that is not binary; JSON takes about ten times their memory."""
+    max_json_values: int = 8 * 2**20
+    """Most values in an answer that is not binary; JSON takes twenty times their memory."""
 
     queue_size: int = 16
     """Requests that may wait; more are turned away with 503."""

@@ -7,7 +7,6 @@ exists only in its backend processes, so it is imported when the model starts.
 import importlib
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from workers.errors import WorkerError
@@ -27,13 +26,12 @@ class TritonPythonModel:
         settings = {key: entry["string_value"] for key, entry in given.items()}
         gpu = args["model_instance_kind"] == "GPU"
         self._engine = load_engine(
-            EngineSpec(
-                settings["model"],
-                Path(settings["weights"]),
-                config=settings.get("config", "official"),
-                dtype=settings.get("dtype", "float32"),
-                name=args["model_name"],
-                device=f"cuda:{args['model_instance_device_id']}" if gpu else "cpu",
+            EngineSpec.of(
+                {
+                    **settings,
+                    "name": args["model_name"],
+                    "device": f"cuda:{args['model_instance_device_id']}" if gpu else "cpu",
+                }
             )
         )
 

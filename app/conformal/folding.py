@@ -20,46 +20,43 @@ from app.conformal.texture import Maps
 UNIT = np.float32(1 << 20)
 MAX_SAMPLES = 1024
 
-FOLDING = 1
-"""Raised whenever the same samples would give other sums, or `Sums` another layout of bytes."""
+FOLDING = 2
+"""Raised whenever the same samples would give other bits, or `Spread` another layout of bytes."""
 
 
 @dataclass(frozen=True, slots=True)
-class Sums:
-    """Samples that were folded elsewhere: the same integers, so it does not matter where.
+class Spread:
+    """All samples of a request, folded elsewhere by the same integers: it does not matter where.
 
     count: of the samples.
-    first: the first of them, uint8 [H, W, 3].
-    sums, squares: S1, int32 [3, H·W], and S2, integers in float64 [H·W].
+    prediction: Ŷ by the rule that was asked for, uint8 [H, W, 3].
+    variance: what `Folded.pixel_variance` gives, float32 [H, W].
     """
 
     count: int
-    first: NDArray[np.uint8]
-    sums: NDArray[np.int32]
-    squares: NDArray[np.float64]
+    prediction: NDArray[np.uint8]
+    variance: NDArray[np.float32]
 
     def packed(self) -> NDArray[np.uint8]:
-        """All of it but the count, little-endian, one after the other: uint8 [n]."""
-        parts = (self.squares.astype("<f8"), self.sums.astype("<i4"), self.first)
+        """All of it but the count, little-endian, one after the other: uint8 [7·H·W]."""
+        parts = (self.variance.astype("<f4"), self.prediction)
         return np.concatenate([part.reshape(-1).view(np.uint8) for part in parts])
 
     @classmethod
-    def unpacked(cls, data: NDArray[np.uint8], count: int, shape: tuple[int, int]) -> Sums:
-        """From what `packed` gave of `count` samples of (H, W); views of the data.
+    def unpacked(cls, data: NDArray[np.uint8], count: int, shape: tuple[int, int]) -> Spread:
+        """From what `packed` gave of `count` samples of (H, W).
 
         Raises:
-            ValueError: another number of bytes.
+            ValueError: another number of bytes, or values that no variance has.
         """
         pixels = shape[0] * shape[1]
-        if data.shape != (23 * pixels,) or data.dtype != np.uint8:
-            raise ValueError(f"expected {23 * pixels} bytes of sums, got {data.dtype} {data.shape}")
-        squares, sums, first = np.split(data, [8 * pixels, 20 * pixels])
-        return cls(
-            count,
-            first.reshape(*shape, 3),
-            sums.view("<i4").reshape(3, pixels),
-            squares.view("<f8"),
-        )
+        if data.shape != (7 * pixels,) or data.dtype != np.uint8:
+            raise ValueError(f"expected {7 * pixels} bytes, got {data.dtype} {data.shape}")
+        variance, prediction = np.split(data, [4 * pixels])
+        found = variance.view("<f4").astype(np.float32).reshape(shape)
+        if not (np.isfinite(found).all() and found.min() >= 0):
+            raise ValueError("a variance is finite and not negative")
+        return cls(count, prediction.reshape(*shape, 3).copy(), found)
 
 
 class Folded:
@@ -81,6 +78,7 @@ class Folded:
         self.sums = np.zeros((3, 0), np.int32)
         # float64 holds these integers exactly (1,024 · 3 · 2^40 < 2^53) and adds them faster.
         self.squares = np.zeros(0, np.float64)
+        self._variance: NDArray[np.float32] | None = None
         self._enlarged = enlarged
         if enlarged is not None:
             self._check(enlarged)
@@ -101,28 +99,16 @@ class Folded:
             self._fold_first()
             self._fold(rgb)
 
-    def merge(self, part: Sums) -> None:
-        """Take samples that were folded elsewhere.
+    def take(self, spread: Spread) -> None:
+        """Take all samples as they were folded elsewhere; only their variance is known then.
 
         Raises:
-            ValueError: another shape, or more than `MAX_SAMPLES` samples.
+            ValueError: there are samples already, or another shape.
         """
-        self._check(part.first)
-        if self.count + part.count > MAX_SAMPLES:
-            raise ValueError(f"at most {MAX_SAMPLES} samples can be folded")
-        self._fold_first()
-        if self.count:
-            self.sums += part.sums
-            self.squares += part.squares
-        else:
-            self.sums, self.squares = part.sums.copy(), part.squares.copy()
-        self.count += part.count
-
-    def folded(self, first: NDArray[np.uint8]) -> Sums:
-        """All samples so far, of which `first` was the first."""
-        self.check_any()
-        self._fold_first()
-        return Sums(self.count, first, self.sums, self.squares)
+        self._check(spread.prediction)
+        if self.count or spread.count < 2:
+            raise ValueError("a spread stands for all samples of a request, at least two")
+        self.count, self._variance = spread.count, spread.variance
 
     def _check(self, rgb: NDArray[np.uint8]) -> None:
         check_rgb(rgb)
@@ -159,6 +145,8 @@ class Folded:
         self.check_any()
         if self.count == 1:
             return np.zeros(self.shape, np.float32)
+        if self._variance is not None:
+            return self._variance
         scale = 1.0 / (self.count * float(UNIT)) ** 2
         variance = np.empty(self.squares.shape, np.float32)
         for block in pixel_blocks(len(variance)):
@@ -178,6 +166,8 @@ class Folded:
 
     def identical(self) -> bool:
         """Whether all samples so far are the same image (never true of fewer than two)."""
+        if self._variance is not None:
+            return not self._variance.any()
         return self.count > 1 and not any(
             self._spread(block).any() for block in pixel_blocks(len(self.squares))
         )
@@ -245,3 +235,14 @@ class Folded:
         for channel in self.sums:
             patch -= smooth((channel / unit).reshape(self.shape), kernel, size) ** 2
         return np.maximum(patch, 0).astype(np.float32)
+
+
+def mean_image(total: NDArray[np.uint32], count: int) -> NDArray[np.uint8]:
+    """The mean of samples from their sum, uint32 [H, W, 3], which is used up.
+
+    Rounded half up in integers; in place, since large images have large sums.
+    """
+    total *= np.uint32(2)
+    total += np.uint32(count)
+    total //= np.uint32(2 * count)
+    return total.astype(np.uint8)

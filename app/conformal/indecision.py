@@ -32,6 +32,7 @@ class Estimator:
     window: the smallest image side, in pixels, that it is meant for.
     bytes_per_pixel: what `sigma` allocates at most, without the folded samples.
     least_samples: M from which on it says anything.
+    of_variance: whether `pixel_variance` of the samples is all that it looks at.
     needs_input: whether it looks at the input X.
     smooths: whether kernel, size, blur and clip_quantile change it.
     state: which numbers of this program it rests on; None: on none.
@@ -44,6 +45,7 @@ class Estimator:
     bytes_per_pixel: int
     window: Callable[[Settings], int] = lambda _: 1
     least_samples: int = 1
+    of_variance: bool = False
     needs_input: bool = False
     smooths: bool = True
     state: str | None = None
@@ -217,6 +219,7 @@ ESTIMATORS: dict[str, Estimator] = {
         window=lambda settings: settings.size,
         bytes_per_pixel=15,
         least_samples=2,
+        of_variance=True,
     ),
     "fitted": Estimator(
         sigma=_fitted,
@@ -250,6 +253,7 @@ ESTIMATORS: dict[str, Estimator] = {
         radius=_blur_radius,
         bytes_per_pixel=15,
         least_samples=2,
+        of_variance=True,
     ),
     # Of calibrations made before σ could be fitted to one's own upscaler.
     "learned": Estimator(

@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from app.conformal.folding import Sums
 from app.errors import UpscalerError, UpscalerFailed, UpscalerRejected, UpscalerUnavailable
 from app.system import to_the_end
 from app.telemetry.tracing import span
@@ -23,8 +22,8 @@ from app.upscalers.base import RGB, Capabilities, Source, Upscaler
 from app.upscalers.remote.errors import SomeFailed, replaceable
 from app.upscalers.turns import Folding, Turn
 
-FOLD_FROM = 8
-"""Samples of a call from which on folded ones are fewer bytes than the samples themselves."""
+FOLD_FROM = 3
+"""Samples from which on folded ones, 7 bytes a pixel, are fewer bytes than the samples, 3 each."""
 
 _CALL_BYTES = 128 * 2**20
 """Decoded samples that one call may bring: ten of 2048 x 2048, two of 4096 x 4096."""
@@ -43,7 +42,7 @@ class _Draw:
     calls: deque[list[int]]
     deadline: float | None
     patience_s: float
-    on_folded: Callable[[int, Sums], None] | None
+    folding: Folding | None
     turns: asyncio.Lock = field(default_factory=asyncio.Lock)
     came: int = 0
 
@@ -58,7 +57,7 @@ async def draw(
     deadline: float | None = None,
     patience_s: float = 0.0,
     on_progress: Callable[[int, int], None] | None = None,
-    on_folded: Callable[[int, Sums], None] | None = None,
+    folding: Folding | None = None,
 ) -> list[int]:
     """Draw one sample per seed and hand each to `on_sample(index, sample)`.
 
@@ -73,8 +72,8 @@ async def draw(
         deadline: a time of the running loop's clock (`loop.time()`), not a number of seconds.
         patience_s: how long a call waits for an upscaler that is away to come back.
         on_progress: called in the event loop with (samples done, M).
-        on_folded: takes, like `on_sample` and instead of it, the samples of a whole call folded and
-            the index of the first of them; None: samples are always wanted.
+        folding: the wish for all samples folded, granted by upscalers that fold and bring all
+            samples in one call: then `answer` is set, and `on_sample` never called.
 
     Returns:
         The seed behind each sample; differs from `seeds` where a spare seed was used.
@@ -100,7 +99,7 @@ async def draw(
         calls,
         deadline,
         patience_s,
-        on_folded,
+        folding,
     )
     try:
         async with asyncio.timeout_at(deadline), asyncio.TaskGroup() as group:
@@ -136,16 +135,15 @@ async def _make_calls(state: _Draw) -> None:
     """Make calls until none is left."""
     while state.calls:
         indices = state.calls.popleft()
-        wanted = state.on_folded is not None and state.upscaler.capabilities.folds
-        folding = Folding() if wanted and len(indices) >= FOLD_FROM else None
+        folds = state.upscaler.capabilities.folds and len(indices) == len(state.seeds) >= FOLD_FROM
+        folding = state.folding if folds else None
         turn = Turn(
             state.turns, deadline=state.deadline, patience_s=state.patience_s, folding=folding
         )
         try:
             samples, failure = await _call(state, indices, turn)
             await turn.take()
-            if folding is not None and folding.answer is not None and state.on_folded is not None:
-                await to_the_end(state.on_folded, indices[0], folding.answer)
+            if folding is not None and folding.answer is not None:
                 _came(state, len(indices))
                 continue
             for place, index in enumerate(indices):

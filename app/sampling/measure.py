@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.conformal import indecision
-from app.conformal.folding import Sums
+from app.conformal.folding import mean_image
 from app.errors import DegenerateSamples
 from app.images.enlarge import enlarge
 from app.sampling.draw import draw
@@ -26,6 +26,7 @@ from app.sampling.pipeline import Pipeline, Prediction, guard
 from app.telemetry.tracing import span
 from app.upscalers.base import RGB, Source, Upscaler
 from app.upscalers.seeds import sample_seeds
+from app.upscalers.turns import Folding
 
 SPARES = 4
 """Seeds in reserve for samples that fail for good, such as those that a filter withholds."""
@@ -68,8 +69,8 @@ async def measure(
         patience_s: see `draw`.
         on_sample: also gets every sample, in a thread and in order of arrival.
         on_progress: called with (samples done, M).
-        on_first: gets the first sample that arrives, in a thread; of samples that come folded,
-            the first one.
+        on_first: gets the first sample that arrives, in a thread; not when all come folded, for
+            then the answer is here.
 
     Raises:
         CalibrationMismatch: the upscaler is not, or no longer, the one of the pipeline.
@@ -86,32 +87,21 @@ async def measure(
     started = time.perf_counter()
     folding = 0.0
 
-    def show(sample: RGB) -> None:
-        nonlocal on_first
+    def fold(index: int, sample: RGB) -> None:
+        nonlocal folding, on_first
+        before = time.perf_counter()
         if on_first is not None:
             on_first(sample)
             on_first = None
-
-    def fold(index: int, sample: RGB) -> None:
-        nonlocal folding
-        before = time.perf_counter()
-        show(sample)
         accumulator.add(sample)
         prediction.add(index, sample)
         if on_sample is not None:
             on_sample(index, sample)
         folding += time.perf_counter() - before
 
-    def fold_sums(index: int, part: Sums) -> None:
-        nonlocal folding
-        before = time.perf_counter()
-        show(part.first)
-        accumulator.merge(part)
-        prediction.add(index, part.first)
-        folding += time.perf_counter() - before
-
-    # Whoever wants each sample, and the mean of their pixels, need the samples themselves.
-    takes_sums = on_sample is None and pipeline.prediction == "first"
+    # Whoever wants each sample, and other estimators, need the samples themselves.
+    folds = on_sample is None and pipeline.indecision.row.of_variance
+    wish = Folding(mean=pipeline.prediction == "mean") if folds else None
     most = upscaler.capabilities.max_samples
     spares = SPARES if most is None else max(0, min(SPARES, most - pipeline.samples))
     seeds = sample_seeds(seed, pipeline.samples + spares)
@@ -128,9 +118,12 @@ async def measure(
             deadline=None if deadline is None else asyncio.get_running_loop().time() + deadline,
             patience_s=patience_s,
             on_progress=on_progress,
-            on_folded=fold_sums if takes_sums else None,
+            folding=wish,
         )
     guard(pipeline, upscaler)  # it may have been replaced meanwhile
+    if wish is not None and wish.answer is not None:
+        accumulator.take(wish.answer)
+        prediction.take(wish.answer.prediction)
     sampled = time.perf_counter()
     if await asyncio.to_thread(accumulator.identical) and not source.is_flat:
         raise DegenerateSamples(
@@ -191,12 +184,12 @@ class _Prediction:
         elif index == 0:
             self._first = sample
 
+    def take(self, image: RGB) -> None:
+        """Ŷ as it was made elsewhere."""
+        self._first, self._sum = image, None
+
     def result(self) -> RGB:
         if self._sum is not None:
-            # Rounded half up in integers; in place, since large images have large sums.
-            self._sum *= 2
-            self._sum += np.uint32(self._count)
-            self._sum //= np.uint32(2 * self._count)
-            return self._sum.astype(np.uint8)
+            return mean_image(self._sum, self._count)
         assert self._first is not None  # noqa: S101 - draw delivers every index
         return self._first

@@ -14,17 +14,19 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from app.conformal.folding import Sums
+from app.conformal.folding import Spread
 
 
 @dataclass(slots=True)
 class Folding:
-    """The samples of a call are wanted folded, if the upscaler can.
+    """All samples of a request are wanted folded, if the upscaler can.
 
+    mean: whether Ŷ is the mean of the samples, and not the first.
     answer: set by an upscaler that folds, which then returns no samples.
     """
 
-    answer: Sums | None = None
+    mean: bool = False
+    answer: Spread | None = None
 
 
 class Turn:

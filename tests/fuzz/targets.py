@@ -21,9 +21,10 @@ from app.calibration import file
 from app.calibration.archive import ArchiveLimits, read_archive
 from app.errors import BadCalibration, BadInput, TrustscaleError
 from app.images.decode import Limits, decode, image_size
-from app.upscalers.remote import tensors
 from app.upscalers.remote.errors import ProtocolError
+from app.upscalers.remote.oip import output_of, understood
 from app.upscalers.remote.translation import Reply
+from app.upscalers.tensors import HEADER_LENGTH
 from tests.api.admin import tarred, zipped
 from tests.factories import calibration_of, encoded, photo
 from tests.fakes import FakeUpscaler
@@ -149,13 +150,17 @@ def tensor(data: bytes) -> None:
     Zero means that the whole answer is JSON.
     """
     length, body = int.from_bytes(data[:2], "big"), data[2:]
-    headers = {tensors.HEADER_LENGTH.lower(): str(length)} if length else {}
+    headers = {HEADER_LENGTH.lower(): str(length)} if length else {}
     try:
-        answer = tensors.decode(Reply(200, headers, body), "samples")
+        answer, _ = output_of(Reply(200, headers, body), "samples")
+        size = (
+            len(understood(answer.file))
+            if answer.datatype == "BYTES"
+            else understood(answer.numbers).nbytes
+        )
     except ProtocolError as error:
         _check_told(error)
         return
-    size = len(answer.raw) if answer.array is None else answer.array.nbytes
     assert size <= 8 * len(body)
 
 

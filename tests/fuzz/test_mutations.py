@@ -19,8 +19,8 @@ from app.calibration import file
 from app.calibration.archive import read_archive
 from app.errors import BadInput, ImageTooLarge
 from app.images.decode import Limits, decode
-from app.upscalers.remote import tensors
 from app.upscalers.remote.errors import ProtocolError
+from app.upscalers.remote.oip import output_of
 from app.upscalers.remote.translation import Reply
 from tests.fuzz import targets
 from tests.fuzz.targets import TARGETS
@@ -115,7 +115,7 @@ def test_answers_of_the_wrong_shape(document, tail, is_binary):
 def test_deep_json():
     """An answer nested beyond the parser's depth is no answer of the protocol."""
     with pytest.raises(ProtocolError):
-        tensors.decode(Reply(200, {}, b'{"outputs":' + b"[" * 100_000), "samples")
+        output_of(Reply(200, {}, b'{"outputs":' + b"[" * 100_000), "samples")
 
 
 @functools.cache

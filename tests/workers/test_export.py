@@ -1,11 +1,14 @@
-"""Triton and KServe start our engines with what `worker export` writes."""
+"""Triton, KServe and Ray Serve start our engines with what `worker export` writes."""
 
 from __future__ import annotations
 
 import json
 import re
 import runpy
+import subprocess
 import sys
+from importlib import resources
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,9 +17,13 @@ import typer
 import yaml
 from typer.testing import CliRunner
 
+from app.upscalers.embedded import DEFAULT_MODEL
+from app.upscalers.tensors import decode, encode
+from tests.servers import free_port
 from tests.workers.test_community import save_compact
 from workers import cli
 from workers.models.community import CommunityEngine
+from workers.models.onnx import OnnxEngine
 
 
 @pytest.fixture
@@ -87,7 +94,34 @@ def test_kserve(run, tmp_path):
     given = {entry["name"]: entry["value"] for entry in container["env"]}
     assert given["STORAGE_URI"] == "pvc://weights/ldm"
     assert (given["WORKER_MODEL"], given["WORKER_CONFIG"]) == ("diffusers", config)
-    assert "--weights=/mnt/models" in container["args"]
+    assert {"--weights=/mnt/models", "--device=cuda"} < set(container["args"])
+    assert "nvidia.com/gpu" in container["resources"]["limits"]
+
+
+@pytest.mark.slow
+def test_ray(run, tmp_path):
+    """A replica of Ray Serve answers with the worker's own bytes; runs where Ray is installed."""
+    pytest.importorskip("ray.serve", reason="needs ray[serve]: 300 MB that nothing else here uses")
+    weights = Path(str(resources.files("app.upscalers").joinpath("models", DEFAULT_MODEL)))
+    words = ("worker", "export", "--model", "onnx", "--weights", weights, "--name", "up")
+    assert run(*words, "--device", "cpu", "--ray", tmp_path).exit_code == 0
+    [told] = yaml.safe_load((tmp_path / "serve.yaml").read_text())["applications"]
+    image = np.random.default_rng(0).integers(0, 256, (12, 9, 3), np.uint8)
+    parts, _ = encode({}, "inputs", {"image": image, "seeds": np.arange(3)}, binary=False)
+    inputs = json.loads(parts[0])["inputs"]
+    answer = subprocess.run(
+        [sys.executable, str(Path(__file__).parent / "apps/rayserve.py")],
+        input=json.dumps([told["import_path"], told["args"], free_port(), inputs]),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert answer.returncode == 0, answer.stderr
+    document, outputs = decode(answer.stdout.splitlines()[-1].encode(), None, "outputs")
+    engine = OnnxEngine.from_file(weights)
+    assert document["parameters"]["fingerprint"] == engine.fingerprint
+    assert np.array_equal(outputs["samples"].numbers(), engine.samples(image, np.arange(3)))
 
 
 def test_refusals(run, tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from app.conformal.folding import Folded, Sums
+from app.conformal.folding import Folded, Spread
 from app.conformal.indecision import Settings
 from app.sampling.measure import measure
 from app.sampling.pipeline import Pipeline
@@ -14,24 +14,12 @@ from app.upscalers.config import WorkerConfig
 from app.upscalers.registry import build_upscaler
 from tests.workers.conftest import serving
 from tests.workers.fakes import SleepingEngine
-from workers.folding import fold, fold_in_torch
+from workers.folding import fold, variance_in_torch
 from workers.service import create_app
 
 SCALE = 2
 IMAGE = np.random.default_rng(0).integers(0, 256, (14, 22, 3), np.uint8)
 SAMPLES = np.random.default_rng(1).integers(0, 256, (9, 28, 44, 3), np.uint8)
-
-
-class _Sampler(SleepingEngine):
-    """Has as many samples as are wanted."""
-
-    @property
-    def distinct_samples(self):
-        return None
-
-
-def _equal(one: Sums, other: Sums) -> bool:
-    return one.count == other.count and one.packed().tobytes() == other.packed().tobytes()
 
 
 def test_torch_has_the_same_bits():
@@ -40,7 +28,7 @@ def test_torch_has_the_same_bits():
     levels = np.arange(256, dtype=np.uint8)
     red, green = np.meshgrid(levels, levels, indexing="ij")
     colours = np.stack([np.stack([red, green, np.full_like(red, blue)], 2) for blue in levels[::5]])
-    assert _equal(fold(colours, "cpu"), fold_in_torch(colours, "cpu"))
+    assert fold(colours, "cpu").variance.tobytes() == variance_in_torch(colours, "cpu").tobytes()
 
 
 @pytest.mark.gpu
@@ -49,38 +37,41 @@ def test_a_gpu_has_the_same_bits():
     torch = pytest.importorskip("torch")
     if not torch.cuda.is_available():
         pytest.skip("needs a CUDA device")
-    assert _equal(fold(SAMPLES, "cpu"), fold(SAMPLES, "cuda"))
+    assert fold(SAMPLES, "cpu").packed().tobytes() == fold(SAMPLES, "cuda").packed().tobytes()
 
 
-def test_parts_add_up():
-    """Samples folded here, elsewhere, and elsewhere again are the samples folded in one place."""
-    whole = Folded((28, 44))
+def test_there_and_back():
+    """What is packed is unpacked; nothing else is taken for a spread."""
+    spread = fold(SAMPLES, "cpu", mean=True)
+    whole = Folded(SAMPLES.shape[1:3])
     for sample in SAMPLES:
         whole.add(sample)
-    parts = Folded((28, 44))
-    parts.add(SAMPLES[0])
-    for place in (slice(1, 2), slice(2, 8)):
-        sums = fold(SAMPLES[place], "cpu")
-        data = np.frombuffer(b"x" + sums.packed().tobytes(), np.uint8)[1:]  # nowhere aligned
-        parts.merge(Sums.unpacked(data, sums.count, (28, 44)))
-    parts.add(SAMPLES[8])
-    assert _equal(whole.folded(SAMPLES[0]), parts.folded(SAMPLES[0]))
-    with pytest.raises(ValueError, match="bytes of sums"):
-        Sums.unpacked(data[:-1], 1, (28, 44))
+    data = np.frombuffer(b"x" + spread.packed().tobytes(), np.uint8)[1:]  # nowhere aligned
+    back = Spread.unpacked(data, len(SAMPLES), SAMPLES.shape[1:3])
+    assert back.variance.tobytes() == whole.pixel_variance().tobytes()
+    assert np.array_equal(back.prediction, np.floor(SAMPLES.mean(0) + 0.5))
+    with pytest.raises(ValueError, match="bytes"):
+        Spread.unpacked(data[:-1], 9, SAMPLES.shape[1:3])
+    with pytest.raises(ValueError, match="variance"):
+        Spread.unpacked(np.full_like(data, 255), 9, SAMPLES.shape[1:3])
+    with pytest.raises(ValueError, match="all samples"):
+        whole.take(back)
 
 
 @pytest.mark.parametrize(
     ("samples", "settings", "prediction", "folds"),
     [
         (8, {}, "first", True),
-        (8, {"estimator": "residual"}, "first", True),
-        (8, {}, "mean", False),
-        (4, {}, "first", False),
+        (3, {"estimator": "pixel_variance"}, "mean", True),
+        (4, {"estimator": "residual"}, "first", False),
+        (2, {}, "first", False),
     ],
 )
 async def test_the_same_measurement(samples, settings, prediction, folds):
-    """σ and Ŷ have the same bits folded and unfolded; few samples and their mean travel as such."""
-    app = create_app(_Sampler(scale=SCALE))
+    """σ and Ŷ have the same bits folded and unfolded; other estimators get samples."""
+    engine = SleepingEngine(scale=SCALE)
+    engine.distinct_samples = None
+    app = create_app(engine)
     asked: list[bytes] = []
 
     async def noting(scope, receive, send):

@@ -51,6 +51,11 @@ class EngineSpec:
     threads: int | None = None
     """Threads on a CPU; by default one per core."""
 
+    @classmethod
+    def of(cls, settings: Mapping[str, str]) -> "EngineSpec":
+        """From what another server's files say: some of our options, and `model` and `weights`."""
+        return cls(**{**settings, "weights": Path(settings["weights"])})  # type: ignore[arg-type]
+
 
 def _sinsr(spec: EngineSpec) -> Engine:
     from workers.models.sinsr import SinSR  # noqa: PLC0415  loads torch only when needed

@@ -8,8 +8,8 @@ tensor for them.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import numpy as np
@@ -23,9 +23,11 @@ from app.upscalers.remote.adapter import Adapter
 from app.upscalers.remote.errors import ProtocolError
 from app.upscalers.remote.http import Upstream
 from app.upscalers.remote.samples import SampleReader
-from app.upscalers.remote.tensors import Tensor, decode, encode
-from app.upscalers.remote.translation import explanation, raise_for_status
+from app.upscalers.remote.translation import Reply, explanation, raise_for_status
+from app.upscalers.tensors import HEADER_LENGTH, Malformed, Tensor, decode, encode
 from app.upscalers.turns import Turn
+
+T = TypeVar("T")
 
 
 class OipUpscaler(Adapter):
@@ -66,30 +68,65 @@ class OipUpscaler(Adapter):
         if self._learned is None:
             await self.check()
         config = self._settings
-        inputs = [_image(config, source)]
+        inputs = {config.image_input: _image(config, source)}
         if config.seed_input is not None:
-            array = np.array(seeds, "<i8").reshape(config.seed_shape)
-            inputs.append(Tensor(config.seed_input, "INT64", array))
+            inputs[config.seed_input] = np.array(seeds, np.int64).reshape(config.seed_shape)
+        wish = request(config.output, config.parameters, binary=self._binary)
         parts, headers = await asyncio.to_thread(
-            lambda: encode(inputs, config.output, config.parameters, binary=self._binary)
+            encode, wish, "inputs", inputs, binary=self._binary
         )
         reply = await self._upstream.request(
             "POST", f"{self._path}/infer", content=parts, headers=headers, turn=turn
         )
         raise_for_status(reply, self.name)
         await turn.take()
-        answer = await self._reader.in_thread(decode, reply, config.output)
-        if answer.array is None:
-            return [await self._reader.read(answer.raw, source, turn)]
-        samples = await self._reader.in_thread(
-            _to_rgb, answer.array, config.output_layout, len(seeds)
-        )
+        answer, _ = await self._reader.in_thread(output_of, reply, config.output)
+        if answer.datatype == "BYTES":
+            return [await self._reader.read(understood(answer.file), source, turn)]
+        samples = await self._reader.in_thread(_to_rgb, answer, config.output_layout, len(seeds))
         return [await self._reader.examine(sample, source) for sample in samples]
 
 
-def _image(config: OipConfig, source: Source) -> Tensor:
+def request(output: str, parameters: Mapping[str, Any], *, binary: bool) -> dict[str, Any]:
+    """An inference request without its inputs."""
+    wanted: dict[str, Any] = {"name": output}
+    if binary:
+        wanted["parameters"] = {"binary_data": True}
+    return {"outputs": [wanted], **({"parameters": dict(parameters)} if parameters else {})}
+
+
+def output_of(reply: Reply, name: str) -> tuple[Tensor, dict[str, Any]]:
+    """The named output of a successful answer, and the parameters of the whole.
+
+    Raises:
+        ProtocolError: the answer does not follow the protocol, or has no such output.
+    """
+    length = reply.headers.get(HEADER_LENGTH.lower())
+    document, outputs = understood(lambda: decode(reply.body, length, "outputs"))
+    if name not in outputs:
+        names = ", ".join(outputs)[:200]
+        raise ProtocolError(f"The upscaler's answer has no output {name!r}; it has: {names}.")
+    parameters = document.get("parameters")
+    return outputs[name], parameters if isinstance(parameters, dict) else {}
+
+
+def understood(read: Callable[[], T]) -> T:
+    """What was read of an answer.
+
+    Raises:
+        ProtocolError: the answer is malformed.
+    """
+    try:
+        return read()
+    except Malformed as error:
+        raise ProtocolError(
+            f"The upscaler's answer does not follow the Open Inference Protocol: {error}."
+        ) from error
+
+
+def _image(config: OipConfig, source: Source) -> NDArray[Any] | bytes:
     if config.image_layout == "PNG":
-        return Tensor(config.image_input, "BYTES", raw=source.png)
+        return source.png
     array: NDArray[Any] = source.rgb
     if config.image_datatype == "FP32":
         array = array.astype(np.float32) / np.float32(255)
@@ -97,10 +134,10 @@ def _image(config: OipConfig, source: Source) -> Tensor:
         array = np.ascontiguousarray(array.transpose(2, 0, 1))
     if config.image_layout.startswith("N"):
         array = array[None]
-    return Tensor(config.image_input, config.image_datatype, array)
+    return array
 
 
-def _to_rgb(array: NDArray[Any], layout: str, count: int) -> list[RGB]:
+def _to_rgb(tensor: Tensor, layout: str, count: int) -> list[RGB]:
     """Samples, uint8 [h, w, 3] each, from a tensor of the configured layout.
 
     A batch axis of 1 may be there or not. Floating-point values mean 0..1.
@@ -108,6 +145,7 @@ def _to_rgb(array: NDArray[Any], layout: str, count: int) -> list[RGB]:
     Raises:
         ProtocolError: the tensor has another rank or number of samples.
     """
+    array = understood(tensor.numbers)
     if array.ndim == 3:
         array = array[None]
     if array.ndim != 4 or len(array) != count:

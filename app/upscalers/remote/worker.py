@@ -17,7 +17,7 @@ from urllib.parse import quote
 import numpy as np
 import structlog
 
-from app.conformal.folding import FOLDING, Sums
+from app.conformal.folding import FOLDING, Spread
 from app.errors import UpscalerError, UpscalerRejected, UpscalerUnavailable
 from app.telemetry import tracing
 from app.upscalers.base import RGB, Capabilities, Source
@@ -25,9 +25,10 @@ from app.upscalers.config import WorkerConfig
 from app.upscalers.remote import pointer
 from app.upscalers.remote.errors import Misconfigured, ProtocolError, SomeFailed, retriable
 from app.upscalers.remote.http import Upstream
-from app.upscalers.remote.tensors import Tensor, decode, encode
+from app.upscalers.remote.oip import output_of, request, understood
 from app.upscalers.remote.translation import raise_for_status
-from app.upscalers.turns import Turn
+from app.upscalers.tensors import encode
+from app.upscalers.turns import Folding, Turn
 
 log = structlog.get_logger()
 
@@ -88,7 +89,7 @@ class WorkerUpscaler:
             concurrency=self._config.concurrency * workers,
             max_samples=model.distinct_samples,
             max_input_pixels=self._config.max_input_pixels or model.max_pixels,
-            folds=model.folds,
+            folds=model.folds and workers == 1,
         )
 
     async def check(self) -> None:
@@ -233,13 +234,14 @@ class WorkerUpscaler:
         self, worker: _Worker, source: Source, seeds: list[int], turn: Turn
     ) -> list[RGB]:
         model = self._known()
-        inputs = [
-            Tensor("image", "UINT8", source.rgb),
-            Tensor("seeds", "INT64", np.array(seeds, "<i8")),
-        ]
         folding = turn.folding
-        output = "samples" if folding is None else "folded"
-        parts, headers = encode(inputs, output, {}, binary=True)
+        output, rule = ("samples", {}) if folding is None else ("folded", _rule(folding))
+        parts, headers = encode(
+            request(output, rule, binary=True),
+            "inputs",
+            {"image": source.rgb, "seeds": np.array(seeds, np.int64)},
+            binary=True,
+        )
         # Our own program: it may see that this call belongs to a trace, as nobody else does.
         headers |= tracing.headers()
         reply = await worker.upstream.request(
@@ -248,25 +250,25 @@ class WorkerUpscaler:
         raise_for_status(reply, self.name)
         # The bytes are already here and the samples are views of them: the turn is for folding.
         await turn.take()
-        answer = decode(reply, output)
-        told = answer.parameters.get("fingerprint", model.fingerprint)
+        answer, parameters = output_of(reply, output)
+        told = parameters.get("fingerprint", model.fingerprint)
         if told != model.fingerprint:
             raise Misconfigured(
                 f"A worker of {self.name!r} now serves another model: {told} instead of "
                 f"{model.fingerprint}."
             )
-        k = model.scale
-        shape = (k * source.height, k * source.width)
-        if folding is not None and answer.array is not None:
+        array = understood(answer.numbers)
+        shape = (model.scale * source.height, model.scale * source.width)
+        if folding is not None:
             try:
-                folding.answer = Sums.unpacked(answer.array, len(seeds), shape)
+                folding.answer = Spread.unpacked(array, len(seeds), shape)
             except ValueError as error:
                 raise ProtocolError(f"A worker of {self.name!r}: {error}.") from error
             return []
         expected = (len(seeds), *shape, 3)
-        if answer.array is None or answer.array.shape != expected or answer.array.dtype != np.uint8:
+        if array.shape != expected or array.dtype != np.uint8:
             raise ProtocolError(f"A worker of {self.name!r} sent no UINT8 {list(expected)}.")
-        return list(answer.array)
+        return list(array)
 
     async def _describe(self, worker: _Worker) -> Model:
         name = self._config.model
@@ -282,6 +284,10 @@ class WorkerUpscaler:
         reply = await worker.upstream.request("GET", _path(name))
         raise_for_status(reply, self.name)
         return _model(reply.json(), name)
+
+
+def _rule(folding: Folding) -> dict[str, str]:
+    return {"prediction": "mean" if folding.mean else "first"}
 
 
 def _path(model: str) -> str:

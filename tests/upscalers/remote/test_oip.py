@@ -1,4 +1,4 @@
-"""The Open Inference Protocol: wire format and foreign servers."""
+"""Foreign servers of the Open Inference Protocol."""
 
 from __future__ import annotations
 
@@ -17,97 +17,13 @@ from app.upscalers.remote.errors import (
     Misconfigured,
     ProtocolError,
 )
-from app.upscalers.remote.tensors import HEADER_LENGTH, Tensor, decode, encode
-from app.upscalers.remote.translation import Reply
+from app.upscalers.tensors import HEADER_LENGTH
 from tests.upscalers.remote.pictures import adapter, decoded, encoded, sample
-
-PIXELS = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
-
-
-def reply(document, tail=b"", binary=True):
-    head = json.dumps(document).encode()
-    return Reply(200, {HEADER_LENGTH.lower(): str(len(head))} if binary else {}, head + tail)
 
 
 def output(**changes):
     entry = {"name": "samples", "shape": [2, 4, 3], "datatype": "UINT8"}
     return {"outputs": [{**entry, **changes}]}
-
-
-class TestEncode:
-    def test_binary(self):
-        """The header tells the size of each tensor, which follow in order."""
-        tensors = [
-            Tensor("image", "UINT8", PIXELS),
-            Tensor("seeds", "INT64", np.array([1, 2], "<i8")),
-            Tensor("file", "BYTES", raw=b"png"),
-        ]
-        parts, headers = encode(tensors, "samples", {"steps": 3}, binary=True)
-        body = b"".join(parts)
-        size = int(headers[HEADER_LENGTH])
-        document = json.loads(body[:size])
-        assert [t["parameters"]["binary_data_size"] for t in document["inputs"]] == [24, 16, 7]
-        assert [t["shape"] for t in document["inputs"]] == [[2, 4, 3], [2], [1]]
-        assert document["outputs"] == [{"name": "samples", "parameters": {"binary_data": True}}]
-        assert document["parameters"] == {"steps": 3}
-        assert body[size:] == PIXELS.tobytes() + struct.pack("<qq", 1, 2) + b"\3\0\0\0png"
-
-    def test_json(self):
-        """JSON holds flat numbers."""
-        parts, headers = encode([Tensor("image", "UINT8", PIXELS)], "y", {}, binary=False)
-        assert json.loads(parts[0])["inputs"][0]["data"] == list(range(24))
-        assert HEADER_LENGTH not in headers
-
-
-class TestDecode:
-    def test_binary_is_a_view(self):
-        """The samples are a view of the received bytes, behind the other outputs."""
-        document = output(parameters={"binary_data_size": 24})
-        document["outputs"].insert(
-            0,
-            {
-                "name": "other",
-                "shape": [1],
-                "datatype": "FP32",
-                "parameters": {"binary_data_size": 4},
-            },
-        )
-        got = reply(document, b"abcd" + PIXELS.tobytes())
-        answer = decode(got, "samples")
-        assert np.array_equal(answer.array, PIXELS)
-        assert np.shares_memory(answer.array, np.frombuffer(got.body, np.uint8))
-
-    def test_json(self):
-        """JSON numbers may be flat or nested."""
-        for data in (PIXELS.ravel().tolist(), PIXELS.tolist()):
-            assert np.array_equal(
-                decode(reply(output(data=data), binary=False), "samples").array, PIXELS
-            )
-
-    @pytest.mark.parametrize(
-        ("document", "tail"),
-        [
-            ({}, b""),
-            ([], b""),
-            ({"outputs": [1]}, b""),
-            (output(), b""),
-            (output(data=[1, 2]), b""),
-            (output(data=[300] * 24), b""),
-            (output(datatype="COMPLEX", data=[1] * 24), b""),
-            (output(parameters={"binary_data_size": 24}), b"short"),
-            (output(datatype="BYTES", shape=[1], parameters={"binary_data_size": 5}),
-             b"\x09\0\0\0x"),
-        ],
-    )  # fmt: skip
-    def test_broken(self, document, tail):
-        """Whatever breaks the protocol is a protocol error."""
-        with pytest.raises(ProtocolError, match="does not follow"):
-            decode(reply(document, tail), "samples")
-
-    def test_another_output(self):
-        """A missing output is named, with those there are."""
-        with pytest.raises(ProtocolError, match="no output 'y'; it has: samples"):
-            decode(reply(output(data=[0] * 24)), "y")
 
 
 class Server:
@@ -225,6 +141,8 @@ class TestUpscaler:
             (httpx.Response(500, content=b"Internal Server Error"), GenerationFailed),
             (httpx.Response(503, json={"error": "Exceeds maximum queue size"}), Busy),
             (httpx.Response(200, json={"outputs": []}), ProtocolError),
+            (httpx.Response(200, json=output(name="y", data=[0] * 24)), ProtocolError),
+            (httpx.Response(200, json=output()), ProtocolError),
             (httpx.Response(200, json=output(data=[0] * 24)), ProtocolError),
             (httpx.Response(200, json=output(datatype="INT64", data=[0] * 24)), ProtocolError),
             (httpx.Response(200, json=output(datatype="FP32", shape=[1], data=[0])), ProtocolError),

@@ -1,0 +1,235 @@
+"""The wire format of the Open Inference Protocol, both ways, without any network.
+
+A message is a JSON object whose list of tensors holds numbers or, with the binary tensor extension,
+the lengths of raw little-endian tensors that follow it; the length of the JSON part is in a header.
+Binary matters: a 512 × 512 image takes seconds as JSON numbers. Requests list `inputs` and answers
+`outputs`; that is all the difference. Sources: inference_rest.md of the Open Inference Protocol,
+extension_binary_data.md of Triton.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+HEADER_LENGTH = "Inference-Header-Content-Length"
+
+Part = bytes | memoryview
+Side = Literal["inputs", "outputs"]
+
+_DTYPES = {
+    "BOOL": np.dtype("?"),
+    **{f"UINT{8 * size}": np.dtype(f"<u{size}") for size in (1, 2, 4, 8)},
+    **{f"INT{8 * size}": np.dtype(f"<i{size}") for size in (1, 2, 4, 8)},
+    **{f"FP{8 * size}": np.dtype(f"<f{size}") for size in (2, 4, 8)},
+}
+_DATATYPES = {dtype: name for name, dtype in _DTYPES.items()}
+
+
+class Malformed(ValueError):
+    """A message that does not follow the protocol; the text says where."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """A tensor as it was received; its values are looked at when they are asked for.
+
+    raw: its bytes, a view of the message; None: `data` holds JSON numbers.
+    """
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    raw: memoryview | None = None
+    data: object = None
+
+    def numbers(self) -> NDArray[Any]:
+        """The values in their shape; a view of the message where they came raw.
+
+        Raises:
+            Malformed: an unknown datatype, or values that do not fit it or the shape.
+        """
+        dtype = _DTYPES.get(self.datatype)
+        if dtype is None:
+            raise Malformed(f"{self.name!r}: datatype {self.datatype!r} holds no numbers here")
+        if self.raw is not None:
+            if len(self.raw) != math.prod(self.shape) * dtype.itemsize:
+                raise Malformed(f"{self.name!r}: {len(self.raw)} bytes for shape {self._shape}")
+            return self._shaped(np.frombuffer(self.raw, dtype))
+        try:
+            values = np.asarray(items(self.data, f"{self.name!r}: 'data'"))
+        except (ValueError, OverflowError, RecursionError) as error:
+            raise Malformed(f"{self.name!r}: ragged 'data'") from error
+        if values.size != math.prod(self.shape):
+            raise Malformed(f"{self.name!r}: {values.size} values for shape {self._shape}")
+        if values.size and not _fit(values, dtype):
+            raise Malformed(f"{self.name!r}: 'data' must be of {self.datatype}")
+        with np.errstate(over="ignore"):  # too large for a short float: infinite
+            return self._shaped(values.astype(dtype))
+
+    def file(self) -> bytes:
+        """The one element of a BYTES tensor.
+
+        Raises:
+            Malformed: another datatype or shape, JSON, or a length that is wrong.
+        """
+        if self.datatype != "BYTES" or math.prod(self.shape) != 1:
+            raise Malformed(f"{self.name!r}: an encoded file is BYTES of shape [1]")
+        if self.raw is None:
+            raise Malformed(f"{self.name!r}: encoded files need the binary tensor extension")
+        # Every element is preceded by its length, four bytes little-endian.
+        if len(self.raw) < 4 or int.from_bytes(self.raw[:4], "little") != len(self.raw) - 4:
+            raise Malformed(f"{self.name!r}: its length prefix does not match its size")
+        return bytes(self.raw[4:])
+
+    @property
+    def _shape(self) -> list[int]:
+        return list(self.shape)
+
+    def _shaped(self, values: NDArray[Any]) -> NDArray[Any]:
+        try:
+            return values.reshape(self.shape)
+        except ValueError as error:  # no values, and sides that no array has
+            raise Malformed(f"{self.name!r}: impossible shape {self._shape}") from error
+
+
+def encode(
+    document: Mapping[str, Any], side: Side, tensors: Mapping[str, NDArray[Any] | bytes],
+    *, binary: bool,
+) -> tuple[list[Part], dict[str, str]]:  # fmt: skip
+    """The body of a message, in parts, and its headers. No array is copied.
+
+    Args:
+        document: the message without its tensors.
+        side: where they are listed.
+        tensors: by name; bytes are an encoded file.
+        binary: raw tensors instead of JSON numbers.
+
+    Raises:
+        ValueError: an encoded file as JSON.
+    """
+    entries, tail = [], list[Part]()
+    for name, value in tensors.items():
+        array = value if isinstance(value, np.ndarray) else None
+        entry: dict[str, Any] = {
+            "name": name,
+            "shape": [1] if array is None else list(array.shape),
+            "datatype": "BYTES" if array is None else _DATATYPES[array.dtype.newbyteorder("<")],
+        }
+        entries.append(entry)
+        if binary:
+            parts = _raw(value)
+            entry["parameters"] = {"binary_data_size": sum(len(part) for part in parts)}
+            tail += parts
+        elif array is None:
+            raise ValueError("an encoded file needs the binary tensor format")
+        else:
+            entry["data"] = array.ravel().tolist()
+    head = json.dumps({**document, side: entries}).encode()
+    if not binary:
+        return [head], {"Content-Type": "application/json"}
+    headers = {"Content-Type": "application/octet-stream", HEADER_LENGTH: str(len(head))}
+    return [head, *tail], headers
+
+
+def decode(
+    body: bytes | bytearray | memoryview, header_length: str | None, side: Side
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """A message and its tensors by name.
+
+    Args:
+        body: the whole of it.
+        header_length: the value of the header `HEADER_LENGTH`; None: all of it is JSON.
+        side: where the tensors are listed.
+
+    Raises:
+        Malformed: it does not follow the protocol.
+    """
+    document, tail = _split(memoryview(body), header_length)
+    tensors: dict[str, Tensor] = {}
+    for entry in items(document.get(side), f"{side!r}"):
+        tensor, tail = _tensor(members(entry, f"an entry of {side!r}"), tail)
+        if tensor.name in tensors:
+            raise Malformed(f"{tensor.name!r} is given twice")
+        tensors[tensor.name] = tensor
+    if len(tail):
+        raise Malformed(f"{len(tail)} bytes after the last tensor belong to none")
+    return document, tensors
+
+
+def members(value: object, where: str) -> dict[str, Any]:
+    """The value, if it is a JSON object."""
+    if not isinstance(value, dict):
+        raise Malformed(f"{where} must be a JSON object")
+    return value
+
+
+def items(value: object, where: str) -> list[Any]:
+    """The value, if it is a JSON list."""
+    if not isinstance(value, list):
+        raise Malformed(f"{where} must be a list")
+    return value
+
+
+def _split(body: memoryview, header_length: str | None) -> tuple[dict[str, Any], memoryview]:
+    length = len(body)
+    if header_length is not None:
+        digits = header_length if header_length.isascii() and header_length.isdigit() else ""
+        if not 0 < len(digits) < 19:
+            raise Malformed(f"{HEADER_LENGTH}: not a number")
+        length = int(digits)
+        if length > len(body):
+            raise Malformed(f"{HEADER_LENGTH} is {length}, but the body has {len(body)} bytes")
+    try:
+        document = json.loads(bytes(body[:length]))
+    except (ValueError, RecursionError) as error:
+        raise Malformed(f"not valid JSON ({error})") from error
+    return members(document, "the message"), body[length:]
+
+
+def _tensor(entry: dict[str, Any], tail: memoryview) -> tuple[Tensor, memoryview]:
+    name, datatype = entry.get("name"), entry.get("datatype")
+    if not isinstance(name, str) or not isinstance(datatype, str):
+        raise Malformed("a tensor has a name and a datatype")
+    shape = tuple(items(entry.get("shape"), f"{name!r}: 'shape'"))
+    if any(type(side) is not int or not 0 <= side < 2**31 for side in shape):
+        raise Malformed(f"{name!r}: a shape holds non-negative integers")
+    parameters = members(entry.get("parameters", {}), f"{name!r}: 'parameters'")
+    refuse_shared_memory(parameters)
+    size = parameters.get("binary_data_size")
+    if size is None:
+        if "data" not in entry:
+            raise Malformed(f"{name!r}: neither 'data' nor 'binary_data_size'")
+        return Tensor(name, datatype, shape, data=entry["data"]), tail
+    if type(size) is not int or not 0 <= size <= len(tail):
+        raise Malformed(f"{name!r}: binary_data_size {size!r}, but {len(tail)} bytes are left")
+    return Tensor(name, datatype, shape, tail[:size]), tail[size:]
+
+
+def refuse_shared_memory(parameters: Mapping[str, Any]) -> None:
+    """Raise Malformed if a tensor is said to lie in memory that nobody shares."""
+    if any(key.startswith("shared_memory") for key in parameters):
+        raise Malformed("shared memory is not supported; send the tensor itself")
+
+
+def _raw(value: NDArray[Any] | bytes) -> list[Part]:
+    if isinstance(value, bytes):
+        return [len(value).to_bytes(4, "little"), value]
+    little = np.ascontiguousarray(value, value.dtype.newbyteorder("<"))
+    return [little.reshape(-1).view(np.uint8).data]
+
+
+def _fit(values: NDArray[Any], dtype: np.dtype[Any]) -> bool:
+    """Whether numbers out of JSON are of a type, neither wrapped nor rounded by it."""
+    if dtype.kind not in "iu":
+        return values.dtype.kind in ("b" if dtype.kind == "b" else "iuf")
+    limits = np.iinfo(dtype)
+    return values.dtype.kind in "iu" and bool(
+        limits.min <= int(values.min()) and int(values.max()) <= limits.max
+    )

@@ -1,0 +1,150 @@
+"""Messages of the Open Inference Protocol, byte by byte, as both ends write and read them."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from app.upscalers.tensors import HEADER_LENGTH, Malformed, decode, encode
+
+PIXELS = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
+SEEDS = np.array([1, -2], np.int64)
+TENSORS = {"image": PIXELS, "seeds": SEEDS, "file": b"png"}
+
+
+def entry(**changes):
+    return {"name": "image", "shape": [2, 4, 3], "datatype": "UINT8", **changes}
+
+
+def read(*entries, tail=b"", side="outputs"):
+    """The tensors of a message with these entries; binary if there is a tail."""
+    head = json.dumps({side: list(entries)}).encode()
+    return decode(head + tail, str(len(head)) if tail else None, side)[1]
+
+
+class TestEncode:
+    def test_binary(self):
+        """The header tells the size of each tensor; their bytes follow in order, not copied."""
+        parts, headers = encode({"id": "x"}, "inputs", TENSORS, binary=True)
+        document = json.loads(parts[0])
+        assert len(parts[0]) == int(headers[HEADER_LENGTH])
+        assert document["id"] == "x"
+        assert [t["parameters"]["binary_data_size"] for t in document["inputs"]] == [24, 16, 7]
+        assert [t["shape"] for t in document["inputs"]] == [[2, 4, 3], [2], [1]]
+        assert [t["datatype"] for t in document["inputs"]] == ["UINT8", "INT64", "BYTES"]
+        assert b"".join(parts[1:]) == PIXELS.tobytes() + SEEDS.astype("<i8").tobytes() + (
+            b"\3\0\0\0png"
+        )
+        assert np.shares_memory(np.frombuffer(parts[1], np.uint8), PIXELS)
+
+    @pytest.mark.parametrize("binary", [False, True])
+    def test_there_and_back(self, binary):
+        """What one end writes the other end reads."""
+        arrays = {"image": PIXELS, "seeds": SEEDS, "f": np.array([0.5, -1], np.float32)}
+        parts, headers = encode({"id": "x"}, "outputs", arrays, binary=binary)
+        document, tensors = decode(b"".join(parts), headers.get(HEADER_LENGTH), "outputs")
+        assert document["id"] == "x"
+        for name, array in arrays.items():
+            assert np.array_equal(tensors[name].numbers(), array)
+            assert tensors[name].numbers().dtype == array.dtype
+
+
+class TestDecode:
+    def test_binary_is_a_view(self):
+        """An array is a view of the received bytes, behind the other tensors."""
+        body = bytearray(b"abcd" + PIXELS.tobytes())
+        sizes = [{"binary_data_size": 4}, {"binary_data_size": 24}]
+        head = json.dumps(
+            {"outputs": [{**entry(name="other", shape=[1], datatype="ODD"), "parameters": sizes[0]},
+                         {**entry(), "parameters": sizes[1]}]}
+        ).encode()  # fmt: skip
+        message = head + body
+        _, tensors = decode(message, str(len(head)), "outputs")
+        assert np.array_equal(tensors["image"].numbers(), PIXELS)
+        assert np.shares_memory(tensors["image"].numbers(), np.frombuffer(message, np.uint8))
+
+    @pytest.mark.parametrize("data", [PIXELS.tolist(), PIXELS.ravel().tolist()])
+    def test_json(self, data):
+        """Numbers may be flat or nested."""
+        assert np.array_equal(read(entry(data=data))["image"].numbers(), PIXELS)
+
+    def test_encoded_file(self):
+        """BYTES hold one encoded file behind its length."""
+        told = entry(shape=[1], datatype="BYTES", parameters={"binary_data_size": 7})
+        assert read(told, tail=b"\3\0\0\0png")["image"].file() == b"png"
+
+    @pytest.mark.parametrize(
+        ("told", "message"),
+        [
+            (1, "an entry of 'outputs' must be a JSON object"),
+            (entry(name=5), "a name and a datatype"),
+            (entry(shape=[2, -3, 3]), "non-negative"),
+            (entry(shape=[2.0, 4, 3]), "non-negative"),
+            (entry(shape=5), "'shape' must be a list"),
+            (entry(), "neither 'data' nor"),
+            (entry(parameters=[]), "'parameters' must be a JSON object"),
+            (entry(parameters={"shared_memory_region": "x"}), "shared memory"),
+            (entry(parameters={"binary_data_size": 99}), "24 bytes are left"),
+            (entry(parameters={"binary_data_size": 8}), "belong to none"),
+            (entry(shape=[2, 2, 3], parameters={"binary_data_size": 24}), "24 bytes for shape"),
+            (entry(datatype="ODD", parameters={"binary_data_size": 24}), "holds no numbers"),
+            (entry(datatype="BYTES", parameters={"binary_data_size": 24}), "of shape"),
+            (
+                entry(datatype="BYTES", shape=[1], parameters={"binary_data_size": 24}),
+                "length prefix",
+            ),
+        ],
+    )
+    def test_is_refused_in_words(self, told, message):
+        """Whatever is wrong with a tensor, the error says what."""
+
+        def looked_at():
+            tensor = read(told, tail=PIXELS.tobytes())["image"]
+            return tensor.file() if tensor.datatype == "BYTES" else tensor.numbers()
+
+        with pytest.raises(Malformed, match=message):
+            looked_at()
+
+    @pytest.mark.parametrize(
+        "data", [[256], [-1], [0.5], ["1"], [True], [None], [[1], [2, 3]], [1], 5, [10**400]]
+    )
+    def test_wrong_values(self, data):
+        """Values that are no bytes are refused, not wrapped or rounded."""
+        data = data * 3 if isinstance(data, list) and data != [1] else data
+        with pytest.raises(Malformed, match="'image'"):
+            read(entry(shape=[1, 1, 3], data=data))["image"].numbers()
+
+    def test_beyond_64_bits(self):
+        """A number that does not fit is refused; the largest one is not."""
+        told = entry(name="image", datatype="INT64", shape=[1])
+        assert read({**told, "data": [2**63 - 1]})["image"].numbers().tolist() == [2**63 - 1]
+        with pytest.raises(Malformed, match="INT64"):
+            read({**told, "data": [2**63]})["image"].numbers()
+
+    def test_twice(self):
+        """A name stands for one tensor."""
+        with pytest.raises(Malformed, match="twice"):
+            read(entry(data=[]), entry(data=[]))
+
+    @pytest.mark.parametrize("length", ["x", "-1", "1e3", "9999", "²", "", "1" * 5000])
+    def test_header_length(self, length):
+        """A header length that is no number or beyond the body is refused."""
+        with pytest.raises(Malformed, match="Inference-Header"):
+            decode(b"{}", length, "inputs")
+
+    @pytest.mark.parametrize("body", [b"", b"{", b"\xff", b"[" * 100_000])
+    def test_not_json(self, body):
+        """A body that is no JSON is refused."""
+        with pytest.raises(Malformed, match="not valid JSON"):
+            decode(body, None, "inputs")
+
+    @pytest.mark.parametrize(
+        ("body", "message"),
+        [(b"[]", "the message must be a JSON object"), (b"{}", "'inputs' must be a list")],
+    )
+    def test_no_message(self, body, message):
+        """JSON of another form is none."""
+        with pytest.raises(Malformed, match=message):
+            decode(body, None, "inputs")

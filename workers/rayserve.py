@@ -1,0 +1,31 @@
+"""The worker as an application of Ray Serve: every replica loads the model and answers as a worker.
+
+`trustscale worker export --ray DIR` writes the configuration that names this; Ray is imported
+when it is used.
+"""
+
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+from starlette.types import ASGIApp
+
+from workers.models.registry import EngineSpec, load_engine
+from workers.service import create_app
+
+__all__ = ["application"]
+
+
+def application(settings: Mapping[str, str]) -> Any:
+    """What Ray Serve deploys.
+
+    Args:
+        settings: see `EngineSpec.of`.
+    """
+    serve: Any = importlib.import_module("ray.serve")
+    chosen = dict(settings)
+
+    def replica() -> ASGIApp:
+        return create_app(load_engine(EngineSpec.of(chosen)))
+
+    return serve.deployment(serve.ingress(replica)(), name="worker").bind()
