@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+
 import numpy as np
 import pytest
 import torch
@@ -33,6 +35,21 @@ KINDS = {
     "image_to_image": (1, {"steps": 4, "strength": 0.5}),
 }
 WIDE = 2**40 + 7
+
+
+@pytest.fixture(scope="module", autouse=True)
+def asked():
+    """Hosts that somebody wanted the address of."""
+    hosts: list[str] = []
+
+    def unreachable(host, *_, **__):
+        hosts.append(host)
+        raise OSError(host)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("HF_HUB_OFFLINE", raising=False)
+        patch.setattr(socket, "getaddrinfo", unreachable)
+        yield hosts
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +114,12 @@ def test_company_changes_nothing(engines, kind):
     jobs = [Job(_image(seed=1), seeds[:1]), Job(image, seeds[::-1][:6])]
     assert np.array_equal(engine.samples_of(jobs)[1], together[::-1][:6])
     assert len({sample.tobytes() for sample in together}) == len(seeds)
+
+
+def test_nobody_is_asked(engines, asked):
+    """Loading looks for nothing outside the folder."""
+    assert engines
+    assert not asked
 
 
 def test_restart(engines, folders):
