@@ -40,7 +40,7 @@ def upscaled(page: Page) -> None:
 def pixels(page: Page) -> None:
     """The same close up, hatched, with an α that was chosen after looking."""
     upscaled(page)
-    page.click("#looks [data-look=hatch]")
+    page.click("#looks [data-value=hatch]")
     page.locator("#alpha-slider").fill("560")
     for _ in range(3):
         page.click("#zoom-in")

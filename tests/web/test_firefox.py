@@ -45,7 +45,7 @@ AFTERWARDS = (
     + """
 const canvas = await seen("#canvas[data-shown]");
 document.body.dispatchEvent(new KeyboardEvent("keydown", { key: "1", bubbles: true }));
-document.querySelector("#looks [data-look=mask]").click();
+document.querySelector("#looks [data-value=mask]").click();
 await new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve, 50)));
 const side = given[0];
 const own = new OffscreenCanvas(side, side).getContext("2d");

@@ -154,7 +154,7 @@ def test_the_mask_is_the_server_s_at_every_alpha(open_page, site):
     page = open_page("/").page
     open_result(page, upload(crop(side=SIDE // 4)))
     result_id = page.get_attribute("#canvas", "data-shown")
-    page.click("#looks [data-look=mask]")
+    page.click("#looks [data-value=mask]")
     page.click("#zoom-one")
     shares = []
     for place in (0, 120, 300, 400, 480, 560, 640, 720, 850, 1000):

@@ -10,7 +10,7 @@ GUARANTEE = {"kind": "expectation", "metric": "neighborhood", "labels": None, "n
 GUARANTEE |= {"error": "mean colour error around a pixel", "unit": "lab"}
 GUARANTEE |= {"alpha": 0.1, "bound": 1.9576, "applicability": "exact"}
 RESULT = {"guarantee": GUARANTEE, "alpha": 0.1, "threshold": 0.01, "trusted_fraction": 0.5}
-RESULT |= {"warnings": [], "typicality": 0.5}
+RESULT |= {"warnings": [], "typicality": 0.5, "unusual": False}
 
 
 def test_promises(call):
@@ -39,7 +39,7 @@ def test_promises(call):
     assert promise(threshold="-inf") == "Nothing is trusted, so nothing is promised."
     assert promise(alpha=2).startswith("This α promises nothing")
 
-    grave = {**RESULT, "warnings": ["Unlike."], "typicality": 0.01}
+    grave = {**RESULT, "warnings": ["Unlike."], "unusual": True}
     assert call("upscale/words.js", "alertsOf", grave) == {"lines": ["Unlike."], "grave": True}
     assert call("upscale/words.js", "alertsOf", RESULT) == {"lines": [], "grave": False}
     assert call("upscale/words.js", "done", {"scale": 1}) == "restored"

@@ -1,13 +1,12 @@
 // Labels for a semantic calibration: a person marks where the prediction means something else.
 
-import "./lib/shell.js";
-import { ApiError } from "./lib/api.js";
 import { confirmDialog } from "./lib/dialog.js";
-import { $, announce } from "./lib/dom.js";
+import { announce } from "./lib/dom.js";
 import { count } from "./lib/format.js";
 import { html, render } from "./lib/html.js";
+import { begin, root } from "./lib/shell.js";
 import { Store } from "./lib/store.js";
-import { toast, toastError } from "./lib/toast.js";
+import { guarded, toast, toastError } from "./lib/toast.js";
 import { jobCard } from "./calibrations/job.js";
 import * as service from "./calibrations/service.js";
 import { askWhich } from "./annotate/conflict.js";
@@ -18,8 +17,6 @@ import { Tools } from "./annotate/tools.js";
 import { View } from "./annotate/view.js";
 
 const POLL_MS = 5000;
-const root = $("#view");
-root.replaceChildren();
 
 async function show() {
   const id = new URLSearchParams(location.search).get("id");
@@ -47,6 +44,8 @@ async function show() {
 /** Without an id in the address: which calibrations wait for labels. */
 async function choose() {
   const jobs = (await service.pending()).filter((job) => job.needs_label);
+  // The card of a failed one stays: it says why.
+  const onEnd = ({ state }) => state !== "failed" && show();
   render(
     html`<div class="page-head">
         <div>
@@ -56,8 +55,7 @@ async function choose() {
       </div>
       ${
         jobs.length
-          ? // The card of a failed one stays: it says why.
-            html`<div class="stack">${jobs.map((job) => jobCard(job, { onEnd: ({ state }) => state !== "failed" && show() }))}</div>`
+          ? html`<div class="stack">${jobs.map((job) => jobCard(job, { onEnd }))}</div>`
           : html`<div class="card empty">
               <p>No calibration waits for labels.</p>
               <p><a href="/calibrations?new">Start one</a> in which people mark where the meaning differs.</p>
@@ -96,24 +94,32 @@ async function work(job) {
     hands: tools.hands,
   });
   tools.connect(view);
+  /** What each control does, and each key. */
   const act = {
     open: (name) => guarded(() => open(name)),
-    tool: pick,
-    size: resize,
-    undo: () => step("undo"),
-    redo: () => step("redo"),
+    tool: (tool) => store.set({ tool: tools.setTool(tool) }),
+    size: (size) => store.set({ size: tools.setSize(size) }),
+    undo: () => travel("undo"),
+    redo: () => travel("redo"),
     clear: () => {
       tools.finish();
-      empty(session.current) && stepped();
+      if (session.current.mask.clear()) stepped();
     },
-    mode: setMode,
-    marks: toggleMarks,
-    previous: () => guarded(() => open(session.neighbour(-1))),
-    next: () => guarded(() => open(session.neighbour(1))),
+    mode: (mode) => {
+      view.setMode(mode);
+      store.set({ mode });
+    },
+    marks: () => {
+      view.showsMarks = !view.showsMarks;
+      view.draw();
+      store.tell();
+    },
+    previous: () => act.open(session.neighbour(-1)),
+    next: () => act.open(session.neighbour(1)),
     nothing: () => guarded(nothingDiffers),
     onward: () => guarded(onward),
     finish: () => guarded(finish),
-    resolve: () => guarded(() => resolve(session.current)),
+    resolve: () => guarded(resolve),
   };
   let lastRefusal = null;
   let revealed = null;
@@ -152,37 +158,9 @@ async function work(job) {
     update();
   }
 
-  function step(direction) {
+  function travel(direction) {
     tools.finish();
     if (session.current?.mask[direction]()) stepped();
-  }
-
-  function pick(tool) {
-    tools.setTool(tool);
-    store.set({ tool });
-  }
-
-  function resize(size) {
-    tools.setSize(size);
-    store.set({ size: tools.size });
-  }
-
-  function setMode(mode) {
-    view.setMode(mode);
-    store.set({ mode });
-  }
-
-  function toggleMarks() {
-    view.showsMarks = !view.showsMarks;
-    view.draw();
-    store.tell();
-  }
-
-  /** Take all marks away, as one step; whether there were any. */
-  function empty({ mask }) {
-    mask.begin();
-    mask.fill(0);
-    return mask.end();
   }
 
   async function nothingDiffers() {
@@ -196,7 +174,7 @@ async function work(job) {
         confirm: "Remove the marks",
       });
       if (!sure) return;
-      empty(current);
+      current.mask.clear();
     }
     await current.confirm();
     if (current.state === "clean") await onward();
@@ -209,7 +187,8 @@ async function work(job) {
     toast("All pairs have a label. Finish when you are content with them.", { kind: "success" });
   }
 
-  async function resolve(item) {
+  async function resolve() {
+    const item = session.current;
     const theirs = await item.fetchLabel();
     const marks = await askWhich(item, theirs);
     if (marks) await item.resolve(marks, theirs);
@@ -241,45 +220,44 @@ async function work(job) {
     if (found.job?.state === "awaiting_labels") return false;
     clearInterval(polling);
     document.removeEventListener("visibilitychange", look);
-    const cancelled = found.job?.state === "cancelled";
-    const words = cancelled
-      ? "Somebody has cancelled this calibration."
-      : "Somebody has finished the labels.";
-    store.set({ ended: { words, href: service.page(found.id) } });
+    const end = found.job?.state === "cancelled" ? "cancelled this calibration" : "finished the labels";
+    store.set({ ended: { words: `Somebody has ${end}.`, href: service.page(found.id) } });
     return true;
   }
 
-  async function poll() {
-    if (document.hidden || tools.isDrawing) return;
-    if (await hasEnded()) return;
-    await session.refresh({ ask: false });
-    if (!session.isOvertaken || tools.isDrawing) return;
-    const item = session.current;
-    if (!item.isUnsaved) store.set({ isOvertaken: await item.refresh() });
+  /** What others do meanwhile; the next save tells what is wrong. */
+  async function look() {
+    try {
+      if (document.hidden || tools.isDrawing || (await hasEnded())) return;
+      await session.refresh({ ask: false });
+      if (!session.isOvertaken || tools.isDrawing || session.current.isUnsaved) return;
+      store.set({ isOvertaken: await session.current.refresh() });
+    } catch {
+      // Tried again in a moment.
+    }
   }
 
   addEventListener("beforeunload", stay);
   addEventListener("online", () =>
     session.unsaved.forEach((item) => item.state !== "conflict" && item.save()),
   );
-  const look = () => poll().catch(() => {}); // the next save tells what is wrong
   const polling = setInterval(look, POLL_MS);
   document.addEventListener("visibilitychange", look);
   const zoom = (key) => () => view.viewport.key({ key });
   listenToKeys({
-    b: () => pick("brush"),
-    e: () => pick("eraser"),
-    l: () => pick("lasso"),
-    "[": () => resize(tools.size - Math.max(1, tools.size * 0.2)),
-    "]": () => resize(tools.size + Math.max(1, tools.size * 0.25)),
-    z: () => step("undo"),
-    redo: () => step("redo"),
+    b: () => act.tool("brush"),
+    e: () => act.tool("eraser"),
+    l: () => act.tool("lasso"),
+    "[": () => act.size(tools.size - Math.max(1, tools.size * 0.2)),
+    "]": () => act.size(tools.size + Math.max(1, tools.size * 0.25)),
+    z: act.undo,
+    redo: act.redo,
     "+": zoom("+"),
     "=": zoom("+"),
     "-": zoom("-"),
     0: zoom("0"),
-    m: toggleMarks,
-    f: () => setMode(view.mode === "side" ? "flicker" : "side"),
+    m: act.marks,
+    f: () => act.mode(view.mode === "side" ? "flicker" : "side"),
     " ": () => view.mode === "flicker" && view.swap(),
     x: act.nothing,
     n: act.onward,
@@ -291,21 +269,4 @@ async function work(job) {
   await open(session.nextUnlabelled() ?? session.rows[0]?.name);
 }
 
-/** Run an action of a person; what the service has against it is shown. */
-async function guarded(action) {
-  try {
-    await action();
-  } catch (error) {
-    toastError(error);
-  }
-}
-
-show().catch((error) => {
-  if (!(error instanceof ApiError)) throw error;
-  render(
-    html`<h1>This did not work</h1>
-      <p class="callout bad" role="alert">${error.message}</p>
-      <p><a href="/annotate">All that wait for labels</a></p>`,
-    root,
-  );
-});
+begin(show, html`<a href="/annotate">All that wait for labels</a>`);

@@ -1,16 +1,15 @@
 // What happens while the service serves. Its question: is the promise still kept? Its one thing to do: read the sentence.
 
-import "./lib/shell.js";
 import { getJson } from "./lib/api.js";
-import { $, announce } from "./lib/dom.js";
+import { announce } from "./lib/dom.js";
 import { html, nothing, render, repeat } from "./lib/html.js";
+import { root } from "./lib/shell.js";
 import { Store } from "./lib/store.js";
 import { panel } from "./monitor/panel.js";
 
 const EVERY_MS = 10_000;
 const POINTS = 400;
 
-const root = $("#view");
 const store = new Store({
   /** @type {any} */
   report: null,
@@ -21,7 +20,6 @@ const store = new Store({
 const { state } = store;
 let timer;
 
-root.replaceChildren();
 store.watch(() => render(page(), root));
 
 function page() {

@@ -1,10 +1,10 @@
 // The page that upscales: pictures come in, wait in a strip, and are shown one at a time. What is shown
 // stands in the address, so that reloading, links and the back button work.
 
-import "./lib/shell.js";
 import { getJson } from "./lib/api.js";
 import { announce } from "./lib/dom.js";
 import { html, nothing, render } from "./lib/html.js";
+import { root } from "./lib/shell.js";
 import { toastError } from "./lib/toast.js";
 import { loadExample } from "./upscale/example.js";
 import * as intake from "./upscale/intake.js";
@@ -17,7 +17,6 @@ import { picked, result } from "./upscale/views/result.js";
 import { strip } from "./upscale/views/strip.js";
 
 const { viewer } = stage;
-const root = document.querySelector("#view");
 
 function page(now) {
   const picture = selectedOf(now);
@@ -26,18 +25,15 @@ function page(now) {
   const name = picture?.name ?? now.shown?.name;
   document.title = `${name ?? "Upscale"} · Trustscale`;
   const isFirst = !picture && !now.lost && !now.shown;
-  const main = picture
-    ? picked(picture, now)
-    : now.lost
-      ? lost(now.lost)
-      : now.shown
-        ? result(now)
-        : first(now);
   if (isFirst) loadExample();
-  return html`${strip(now, (one) => select(one), !isFirst)} ${main} ${now.isDropping ? html`<div class="drop-veil">Drop to upscale</div>` : nothing}`;
+  const main = () => {
+    if (picture) return picked(picture, now);
+    if (now.lost) return lost(now.lost);
+    return now.shown ? result(now) : first(now);
+  };
+  return html`${strip(now, (one) => select(one), !isFirst)} ${main()} ${now.isDropping ? html`<div class="drop-veil">Drop to upscale</div>` : nothing}`;
 }
 
-root.replaceChildren();
 store.watch((now) => render(page(now), root));
 
 /** Put a picture on the stage; `push`: as a step of the history. */
@@ -51,7 +47,6 @@ function select(picture, { push = true } = {}) {
 /** The address of what is selected. */
 function enter(picture, { replace = false } = {}) {
   const path = picture.state === "done" ? `/r/${picture.result.id}` : "/";
-
   history[replace ? "replaceState" : "pushState"]({ id: picture.id }, "", path);
 }
 
@@ -161,14 +156,14 @@ document.addEventListener("keydown", (event) => {
     return;
   }
   if (!state.shown && !state.selected) return;
-  // The slider, the divider and the chart have arrows of their own.
-  const arrows = target.closest("[type=range], [role=slider]");
+  // The sliders and the chart have arrows of their own.
+  const arrows = target.closest("[type=range]");
   if (event.key.startsWith("Arrow") && arrows) return;
   const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
   const acts = {
-    o: () => stage.setLook(LOOKS[(LOOKS.indexOf(state.look) + 1) % LOOKS.length]),
-    c: () => state.shown?.isOwn && stage.setCompares(!state.compares),
-    p: () => stage.setSquare(!state.isSquare),
+    o: () => stage.setView({ look: LOOKS[(LOOKS.indexOf(state.look) + 1) % LOOKS.length] }),
+    c: () => state.shown?.isOwn && stage.setView({ compares: !state.compares }),
+    p: () => stage.setView({ isSquare: !state.isSquare }),
     h: () => viewer.change({ isHidden: true }),
   };
   const isDone = () => {

@@ -2,6 +2,7 @@
 
 import { count } from "../lib/format.js";
 import { html, live, nothing, repeat } from "../lib/html.js";
+import { button, segments } from "../lib/widgets.js";
 import { showKeys } from "./keys.js";
 
 const STATES = {
@@ -13,13 +14,13 @@ const STATES = {
   refused: ["bad", "Not accepted"],
 };
 const TOOLS = [
-  ["brush", "Brush", "B"],
-  ["eraser", "Eraser", "E"],
-  ["lasso", "Lasso", "L"],
+  ["brush", "Brush", "Key B"],
+  ["eraser", "Eraser", "Key E"],
+  ["lasso", "Lasso", "Key L"],
 ];
 const MODES = [
-  ["side", "Side by side", "F"],
-  ["flicker", "Flicker", "F"],
+  ["side", "Side by side", "Key F"],
+  ["flicker", "Flicker", "Key F"],
 ];
 
 /** state: what the page knows; act: what each control does; view: the two canvases. */
@@ -40,36 +41,28 @@ export function desk(state, act, view) {
       ${
         state.ended
           ? nothing
-          : html`<button type="button" class=${isComplete ? "primary" : ""} ?disabled=${!isComplete} @click=${act.finish}>Finish…</button>`
+          : button("Finish…", act.finish, { kind: isComplete ? "primary" : "", off: !isComplete })
       }
     </div>
     <div class="bench">
       ${toolRow(state, act, view, current)} ${head(state, act, current)} ${notices(state)} ${panes(state, view)}
       <div class="onward">
-        <button type="button" title="Key K" @click=${act.previous}>Previous</button>
-        <button type="button" title="Key J" @click=${act.next}>Next</button>
+        ${button("Previous", act.previous, { title: "Key K" })} ${button("Next", act.next, { title: "Key J" })}
         <span class="grow"></span>
-        <button type="button" title="Key X" @click=${act.nothing}>Nothing differs</button>
-        <button type="button" class="primary" title="Key N" @click=${act.onward}>Next without a label</button>
+        ${button("Nothing differs", act.nothing, { title: "Key X" })}
+        ${button("Next without a label", act.onward, { title: "Key N", kind: "primary" })}
       </div>
     </div>
     <nav class="list card" aria-label="Pairs">${list(session, act)}</nav>
   </div>`;
 }
 
-function choice(entries, pressed, run, label) {
-  return html`<div class="segments" role="group" aria-label=${label}>
-    ${entries.map(
-      ([value, words, key]) =>
-        html`<button type="button" aria-pressed=${value === pressed} title="Key ${key}" @click=${() => run(value)}>${words}</button>`,
-    )}
-  </div>`;
-}
-
 function toolRow(state, act, view, current) {
   const isFlicker = state.mode === "flicker";
+  const key = (name, words, run, /** @type {any} */ { kind = "", ...more } = {}) =>
+    button(words, run, { title: `Key ${name}`, kind: `small ${kind}`, ...more });
   return html`<div class="tool-row" role="group" aria-label="Tools">
-    ${choice(TOOLS, state.tool, act.tool, "Tool")}
+    ${segments("Tool", TOOLS, state.tool, act.tool)}
     <label class="brush-size">
       <span class="hint">Size</span>
       <input
@@ -83,27 +76,25 @@ function toolRow(state, act, view, current) {
       <output class="size">${state.size} px</output>
     </label>
     <div class="button-row">
-      <button type="button" class="small" title="Key Z" ?disabled=${!current?.mask.past.length} @click=${act.undo}>Undo</button>
-      <button type="button" class="small" title="Key Shift Z" ?disabled=${!current?.mask.future.length} @click=${act.redo}>Redo</button>
-      <button type="button" class="small" @click=${act.clear}>Clear</button>
+      ${key("Z", "Undo", act.undo, { off: !current?.mask.past.length })} ${key("Shift Z", "Redo", act.redo, { off: !current?.mask.future.length })}
+      ${button("Clear", act.clear, { kind: "small" })}
     </div>
-    ${choice(MODES, state.mode, act.mode, "View")}
+    ${segments("View", MODES, state.mode, act.mode)}
     ${
       isFlicker
-        ? html`<button type="button" class="small" title="Key Space" @click=${() => view.swap()}>Swap</button>
+        ? html`${key("Space", "Swap", () => view.swap())}
             <label class="check">
               <input type="checkbox" @change=${({ target }) => view.setAuto(target.checked)} /><span>by itself</span>
             </label>`
         : nothing
     }
-    <button type="button" class="small marks" aria-pressed=${view.showsMarks} title="Key M" @click=${act.marks}>Marks</button>
+    ${key("M", "Marks", act.marks, { kind: "marks", pressed: view.showsMarks })}
     <div class="button-row">
-      <button type="button" class="small icon" aria-label="Zoom out" @click=${() => view.viewport.zoom(0.8)}>−</button>
+      ${button("−", () => view.viewport.zoom(0.8), { kind: "small icon", label: "Zoom out" })}
       <output class="zoom">${state.zoom}</output>
-      <button type="button" class="small icon" aria-label="Zoom in" @click=${() => view.viewport.zoom(1.25)}>+</button>
-      <button type="button" class="small" title="Key 0" @click=${() => view.viewport.fit()}>Whole</button>
+      ${button("+", () => view.viewport.zoom(1.25), { kind: "small icon", label: "Zoom in" })} ${key("0", "Whole", () => view.viewport.fit())}
     </div>
-    <button type="button" class="small quiet" title="Key ?" @click=${showKeys}>Keys</button>
+    ${key("?", "Keys", showKeys, { kind: "quiet" })}
   </div>`;
 }
 

@@ -2,6 +2,7 @@
 
 import { openDialog } from "../lib/dialog.js";
 import { html } from "../lib/html.js";
+import { facts } from "../lib/widgets.js";
 
 const LIST = [
   ["B", "Brush"],
@@ -45,9 +46,7 @@ export function listenToKeys(actions) {
 export function showKeys() {
   return openDialog({
     title: "Keys",
-    body: html`<dl class="facts key-list">
-      ${LIST.map(([keys, words]) => html`<dt><kbd>${keys}</kbd></dt><dd>${words}</dd>`)}
-    </dl>`,
+    body: facts(LIST.map(([keys, words]) => [html`<kbd>${keys}</kbd>`, words])),
     actions: [{ label: "Close", value: null }],
   });
 }

@@ -116,9 +116,12 @@ export class Mask {
     );
   }
 
-  fill(value) {
-    this.data.fill(value);
+  /** Take all marks away, as one step; whether there were any. */
+  clear() {
+    this.begin();
+    this.data.fill(0);
     this.touched(this.whole());
+    return this.end();
   }
 
   touched(box) {

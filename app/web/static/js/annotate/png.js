@@ -1,9 +1,11 @@
 // Labels as 1-bit grey PNG files. Written by hand rather than by a canvas, because browsers that
 // guard against fingerprinting disturb what a canvas gives out, and a label must be exact.
 
-import { crc32 } from "../lib/zip.js";
-
 const SIGNATURE = [0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a];
+const CRC_TABLE = Uint32Array.from({ length: 256 }, (_, n) => {
+  for (let bit = 0; bit < 8; bit += 1) n = n & 1 ? 0xedb88320 ^ (n >>> 1) : n >>> 1;
+  return n;
+});
 
 /** A PNG file of a mask {width, height, data}: white where data is 1, black where it is 0. */
 export async function encoded({ width, height, data }) {
@@ -14,6 +16,7 @@ export async function encoded({ width, height, data }) {
       if (data[y * width + x]) rows[y * stride + 1 + (x >> 3)] |= 0x80 >> (x & 7);
     }
   }
+  const packed = new Blob([rows]).stream().pipeThrough(new CompressionStream("deflate"));
   const header = new DataView(new ArrayBuffer(13));
   header.setUint32(0, width);
   header.setUint32(4, height);
@@ -21,15 +24,10 @@ export async function encoded({ width, height, data }) {
   const parts = [
     new Uint8Array(SIGNATURE),
     chunk("IHDR", new Uint8Array(header.buffer)),
-    chunk("IDAT", await deflated(rows)),
+    chunk("IDAT", new Uint8Array(await new Response(packed).arrayBuffer())),
     chunk("IEND", new Uint8Array(0)),
   ];
   return new Blob(parts, { type: "image/png" });
-}
-
-async function deflated(bytes) {
-  const stream = new Blob([bytes]).stream().pipeThrough(new CompressionStream("deflate"));
-  return new Uint8Array(await new Response(stream).arrayBuffer());
 }
 
 function chunk(name, data) {
@@ -38,6 +36,8 @@ function chunk(name, data) {
   view.setUint32(0, data.length);
   for (let k = 0; k < 4; k += 1) bytes[4 + k] = name.charCodeAt(k);
   bytes.set(data, 8);
-  view.setUint32(8 + data.length, crc32(bytes.subarray(4, 8 + data.length)));
+  let crc = 0xffffffff; // of name and data
+  for (let k = 4; k < 8 + data.length; k += 1) crc = CRC_TABLE[(crc ^ bytes[k]) & 255] ^ (crc >>> 8);
+  view.setUint32(8 + data.length, (crc ^ 0xffffffff) >>> 0);
   return bytes;
 }

@@ -39,11 +39,14 @@ export class Tools {
   setTool(tool) {
     this.tool = tool;
     this.showBrush();
+    return tool;
   }
 
+  /** The size that it has then. */
   setSize(size) {
     this.size = Math.min(Math.max(Math.round(size), 1), MOST_SIZE);
     this.showBrush();
+    return this.size;
   }
 
   showBrush() {

@@ -12,35 +12,31 @@ const ADMIN = { kind: "admin" };
 
 /** Ask, then serve from a calibration in the place of `present`; true if that was done. */
 export async function activate(wanted, present, { back = false } = {}) {
-  const [next, now] = await Promise.all([detail(wanted.id), present && detail(present.id)]);
+  const next = await detail(wanted.id);
+  const verb = back ? "Back to" : "Serve from";
   const sure = await confirmDialog({
-    title: back ? `Back to ${title(wanted)}?` : `Serve from ${title(wanted)}?`,
-    body: html`${changes(next, now)} ${trustsNothing(next)}
+    title: `${verb} ${title(wanted)}?`,
+    body: html`${changed(next)} ${trustsNothing(next)}
       <p>The next request of every gateway follows the switch. The other calibration stays; activating it again is the way back.</p>
-      <p class="hint">${now ? html`From <code>${now.id}</code> to ` : "To "}<code>${next.id}</code>, for ${next.upscaler}.</p>`,
+      <p class="hint">${present ? html`From <code>${present.id}</code> to ` : "To "}<code>${next.id}</code>, for ${next.upscaler}.</p>`,
     confirm: back ? `Back to ${title(wanted)}` : "Activate",
   });
-  if (!sure) return false;
-  const done = await switched(wanted.id);
-  if (!done) return false;
-  toast(`${title(wanted)} is active now${now ? `; it replaces ${title(now)}` : ""}.`, { kind: "success" });
+  if (!sure || !(await switched(wanted.id))) return false;
+  toast(`${title(wanted)} is active now${present ? `; it replaces ${title(present)}` : ""}.`, {
+    kind: "success",
+  });
   return true;
 }
 
-/** What changes for users: trusted area at the α that counts, and the smallest α. */
-function changes(next, now) {
-  if (!now) return html`<p>Until now ${next.upscaler} has answered no request.</p>`;
-  const alpha = next.default_alpha;
-  const areas = [now, next].map(
-    ({ thresholds }) => thresholds.find((row) => row.alpha === alpha)?.trusted_fraction,
-  );
-  const known = areas.every((area) => area !== undefined);
-  const smallest = [now.min_alpha, next.min_alpha];
-  const isWorse = (known && areas[1] < areas[0]) || smallest[1] > smallest[0];
+/** What changes for users, as the service has it; amber where a figure is worse. */
+function changed({ upscaler, changes }) {
+  const { alpha, trusted_area: area, min_alpha: least, default_alpha: own } = changes;
+  if (least.before === null) return html`<p>Until now ${upscaler} has answered no request.</p>`;
+  const isWorse = area.after < area.before || least.after > least.before;
+  const line = (name, { before, after }, write) => html`<p>${name}: ${write(before)} → ${write(after)}</p>`;
   return html`<div class="callout ${isWorse ? "warn" : "good"}" id="changes">
-    ${known ? html`<p>Trusted at ${level(alpha)}: ${percent(areas[0])} → ${percent(areas[1])}</p>` : nothing}
-    <p>Smallest α: ${level(smallest[0])} → ${level(smallest[1])}</p>
-    ${now.default_alpha === alpha ? nothing : html`<p>Default α: ${level(now.default_alpha)} → ${level(alpha)}</p>`}
+    ${line(`Trusted at ${level(alpha)}`, area, percent)} ${line("Smallest α", least, level)}
+    ${own.before === own.after ? nothing : line("Default α", own, level)}
   </div>`;
 }
 

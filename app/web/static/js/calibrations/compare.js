@@ -3,10 +3,11 @@
 import { chart } from "../charts/chart.js";
 import { certainty, count, level, percent, time } from "../lib/format.js";
 import { html, nothing, render } from "../lib/html.js";
+import { table } from "../lib/widgets.js";
 import { areaChart } from "./curves.js";
 import { metricOf } from "./options.js";
 import * as service from "./service.js";
-import { pageHead, scroll } from "./words.js";
+import { pageHead } from "./words.js";
 
 /** Fill the view with the comparison of ?compare=ID,ID. */
 export async function show(root, query) {
@@ -68,43 +69,29 @@ function distinct(details) {
 }
 
 function levels(details, names) {
-  const other = new Map(details[1].thresholds.map((row) => [row.alpha, row]));
+  const other = new Map(details[1].thresholds.map((row) => [row.alpha, row.trusted_fraction]));
+  const points = (a, b) => `${b < a ? "−" : "+"}${(100 * Math.abs(b - a)).toFixed(1)} points`;
   const rows = details[0].thresholds
     .filter(({ alpha }) => other.has(alpha))
-    .map(({ alpha, trusted_fraction: share }) => [alpha, share, other.get(alpha).trusted_fraction]);
-  const head = html`<tr>
-    <th scope="col">α</th>
-    ${names.map((name) => html`<th scope="col" class="number">${name}</th>`)}
-    <th scope="col" class="number">Difference</th>
-  </tr>`;
-  const points = (a, b) => `${b < a ? "−" : "+"}${(100 * Math.abs(b - a)).toFixed(1)} points`;
-  const row = ([alpha, a, b]) =>
-    html`<tr>
-      <th scope="row">${level(alpha)}</th>
-      <td class="number">${percent(a)}</td>
-      <td class="number">${percent(b)}</td>
-      <td class="number">${a === b ? "none" : points(a, b)}</td>
-    </tr>`;
-  return scroll("Trusted area at common α", head, rows.map(row));
+    .map(({ alpha, trusted_fraction: a }) => {
+      const b = other.get(alpha);
+      return [level(alpha), percent(a), percent(b), a === b ? "none" : points(a, b)];
+    });
+  const heads = ["α", ...[...names, "Difference"].map((name) => [name, "number"])];
+  return table("Trusted area at common α", heads, rows);
 }
 
 function settings(details, names) {
   const [first, second] = details.map(facts);
   const keys = [...new Set([...Object.keys(first), ...Object.keys(second)])];
-  const head = (label) => html`<tr>
-    <th scope="col">${label}</th>
-    ${names.map((name) => html`<th scope="col">${name}</th>`)}
-  </tr>`;
-  const line = (key) => html`<tr>
-    <th scope="row">${key}</th>
-    ${[first, second].map((one) => html`<td class="value">${one[key] ?? "not set"}</td>`)}
-  </tr>`;
+  const heads = (label) => [label, ...names.map((name) => [name, "value"])];
+  const rows = (some) => some.map((key) => [key, first[key] ?? "not set", second[key] ?? "not set"]);
   const differing = keys.filter((key) => first[key] !== second[key]);
   const same = keys.filter((key) => first[key] === second[key]);
-  return html`${scroll("Differing settings", head("Differs"), differing.map(line))}
+  return html`${table("Differing settings", heads("Differs"), rows(differing))}
     <details>
       <summary>${same.length} settings are the same</summary>
-      ${scroll("Equal settings", head("Setting"), same.map(line))}
+      ${table("Equal settings", heads("Setting"), rows(same))}
     </details>`;
 }
 

@@ -5,6 +5,7 @@ import { $$ } from "../lib/dom.js";
 import { bytes, count, level } from "../lib/format.js";
 import { html, nothing, render } from "../lib/html.js";
 import { Store } from "../lib/store.js";
+import { button, check } from "../lib/widgets.js";
 import { Gathered, dropZone, summary } from "./gather.js";
 import { problem } from "./job.js";
 import { metrics, usualKinds } from "./options.js";
@@ -131,7 +132,7 @@ function inherited(parent) {
     <p class="hint">
       The settings are those of the calibration; only the new pairs are generated for. The old calibration stays.
     </p>
-    <label class="check"><input type="checkbox" name="activate" /><span>Activate the new one as soon as it is finished</span></label>`;
+    ${check("activate", "Activate the new one as soon as it is finished")}`;
 }
 
 function progress({ sent, total, abort }, { items }, gathered) {
@@ -145,7 +146,7 @@ function progress({ sent, total, abort }, { items }, gathered) {
     <p class="hint" role="status">
       ${total === 0 ? "Sending…" : isSent ? "All sent; the service looks at the images…" : `${bytes(sent)} of ${bytes(total)} sent`}
     </p>
-    <div class="button-row"><button type="button" class="danger small" @click=${() => abort.abort()}>Stop the upload</button></div>`;
+    <div class="button-row">${button("Stop the upload", () => abort.abort(), { kind: "danger small" })}</div>`;
 }
 
 function submit(event, store) {

@@ -6,12 +6,13 @@ import { count, level, percent } from "../lib/format.js";
 import { html, nothing, render } from "../lib/html.js";
 import { Store } from "../lib/store.js";
 import { toastError } from "../lib/toast.js";
+import { button, failed, table, tile } from "../lib/widgets.js";
 import { activate } from "./activate.js";
 import { STEPS, areaChart, backtestChart, riskChart, thresholdWords } from "./curves.js";
 import { audit, provenance } from "./origin.js";
 import { GONE, pairList, pictures } from "./pictures.js";
 import * as service from "./service.js";
-import { howSure, metricWords, mismatch, mismatchWords, pageHead, scroll, trustsNothing } from "./words.js";
+import { howSure, metricWords, mismatch, mismatchWords, pageHead, trustsNothing } from "./words.js";
 
 const SPLITS = 50;
 
@@ -70,8 +71,7 @@ export async function show(root, query) {
     try {
       store.set(await work());
     } catch (error) {
-      const failed = html`<p class="callout bad">${error.message}</p>`;
-      store.set(Object.fromEntries(names.map((name, k) => [name, k ? nothing : failed])));
+      store.set(Object.fromEntries(names.map((name, k) => [name, k ? nothing : failed(error)])));
     }
   };
   await Promise.all([
@@ -86,8 +86,8 @@ function head(found, rows, again) {
   const row = rows.find(({ id }) => id === found.id);
   const present = service.activeOf(rows, found.upscaler);
   const before = row?.previous && rows.find(({ id }) => id === row.previous);
-  const button = (label, run, kind = "") =>
-    html`<button type="button" class=${kind} @click=${() => Promise.resolve(run()).catch(toastError)}>${label}</button>`;
+  const act = (words, run, kind = "") =>
+    button(words, () => Promise.resolve(run()).catch(toastError), { kind });
   const serve = (wanted, back) => async () => (await activate(wanted, present, { back })) && again();
   const id = encodeURIComponent(found.id);
   const lead = html`<p class="button-row">
@@ -103,38 +103,30 @@ function head(found, rows, again) {
     if (await service.remove(found)) location.href = "/calibrations";
   };
   const tools = html`<div class="button-row">
-    ${row?.active ? (before ? button(`Back to ${service.title(before)}`, serve(before, true)) : nothing) : button("Activate", serve(found, false), "primary")}
+    ${row?.active ? (before ? act(`Back to ${service.title(before)}`, serve(before, true)) : nothing) : act("Activate", serve(found, false), "primary")}
     <a class="button" href="/calibrations?new&extend=${id}">Add pairs</a>
     ${
       !row?.active && present
         ? html`<a class="button" href="/calibrations?compare=${encodeURIComponent(present.id)},${id}">Compare with the active one</a>`
         : nothing
     }
-    ${button("Another promise", derive)} ${button("Export", () => service.exported(found.id))}
+    ${act("Another promise", derive)} ${act("Export", () => service.exported(found.id))}
     ${
       row?.active
         ? html`<button type="button" class="danger" disabled aria-describedby="why-not">Delete</button>
             <small class="hint" id="why-not">The active one cannot be deleted; activate another one first.</small>`
-        : button("Delete", remove, "danger")
+        : act("Delete", remove, "danger")
     }
   </div>`;
   return pageHead(service.title(found), lead, tools);
 }
 
 function refusal(differences) {
-  const row = (one) =>
-    html`<tr>
-      <th scope="row">${one.field}</th>
-      <td class="value">${String(one.calibrated)}</td>
-      <td class="value">${String(one.live)}</td>
-    </tr>`;
-  const names = html`<tr>
-    ${["Field", "Calibrated", "Live"].map((name) => html`<th scope="col">${name}</th>`)}
-  </tr>`;
+  const rows = differences.map((one) => [one.field, String(one.calibrated), String(one.live)]);
   return html`<div class="callout bad">
     <strong>It cannot be served from</strong>
     <p>${mismatchWords(differences)}</p>
-    ${scroll("What differs", names, differences.map(row))}
+    ${table("What differs", ["Field", ["Calibrated", "value"], ["Live", "value"]], rows)}
   </div>`;
 }
 
@@ -150,50 +142,45 @@ function groupChoice(found, group) {
 }
 
 /** Kinds of upload with a curve of their own, which the service tells apart by itself. */
-function classTable(classes) {
-  const names = html`<tr>
-    <th scope="col">Kind of upload</th>
-    <th scope="col" class="number">Scenes</th>
-    <th scope="col" class="number">Smallest α</th>
-  </tr>`;
-  const row = ({ title, n, min_alpha: least }) =>
-    html`<tr>
-      <th scope="row">${title}</th>
-      <td class="number">${count(n)}</td>
-      <td class="number">${level(least)}</td>
-    </tr>`;
-  return html`<section class="card">
+const classTable = (classes) =>
+  html`<section class="card">
     <h2>Kinds of upload</h2>
-    ${scroll("Kinds of upload", names, classes.map(row), "narrow")}
+    ${table(
+      "Kinds of upload",
+      ["Kind of upload", ["Scenes", "number"], ["Smallest α", "number"]],
+      classes.map(({ title, n, min_alpha: least }) => [title, count(n), level(least)]),
+      "narrow",
+    )}
   </section>`;
-}
 
 function tiles(found, promised) {
-  const tile = (name, value, more = "") =>
-    html`<div class="tile"><dt>${name}</dt><dd>${value}${more ? html`<small>${more}</small>` : nothing}</dd></div>`;
   const { metric, labels, bound } = found.pipeline.fidelity;
   return html`<dl class="tiles">
-    ${tile("Scenes", count(found.n), found.pairs === found.n ? "" : `${count(found.pairs)} pairs`)} ${tile("Smallest α", level(found.min_alpha), `B = ${level(found.bound ?? bound)}`)}
-    ${tile("Default α", level(found.default_alpha), howSure(found.guarantee ?? {}) || "on average")}
-    ${tile("Trusted area there", promised ? percent(promised.trusted_fraction) : "not tabled", "mean over the pairs")}
-    ${tile("It bounds", metricWords(metric, labels))}
+    ${[
+      ["Scenes", count(found.n), found.pairs === found.n ? "" : `${count(found.pairs)} pairs`],
+      ["Smallest α", level(found.min_alpha), `B = ${level(found.bound ?? bound)}`],
+      ["Default α", level(found.default_alpha), howSure(found.guarantee ?? {}) || "on average"],
+      [
+        "Trusted area there",
+        promised ? percent(promised.trusted_fraction) : "not tabled",
+        "mean over the pairs",
+      ],
+      ["It bounds", metricWords(metric, labels)],
+    ].map(([name, value, more]) => tile({ name, value, more }))}
   </dl>`;
 }
 
-function thresholdTable({ thresholds }) {
-  const names = html`<tr>
-    <th scope="col">α</th>
-    <th scope="col" class="number">Trusted area</th>
-    <th scope="col" class="number">Threshold on σ</th>
-  </tr>`;
-  const row = ({ alpha, trusted_fraction: share, threshold }) =>
-    html`<tr>
-      <th scope="row">${level(alpha)}</th>
-      <td class="number">${percent(share)}</td>
-      <td class="number">${thresholdWords(threshold)}</td>
-    </tr>`;
-  return scroll("At common α", names, thresholds.map(row), "narrow");
-}
+const thresholdTable = ({ thresholds }) =>
+  table(
+    "At common α",
+    ["α", ["Trusted area", "number"], ["Threshold on σ", "number"]],
+    thresholds.map(({ alpha, trusted_fraction: share, threshold }) => [
+      level(alpha),
+      percent(share),
+      thresholdWords(threshold),
+    ]),
+    "narrow",
+  );
 
 /** What repeated splits of the pairs tell: {backtest, dominant, price}. Throws ApiError. */
 async function expectations(found, group, area) {
@@ -214,27 +201,27 @@ async function expectations(found, group, area) {
   return { backtest, dominant: domination(found, checks), price: price.length ? priceTable(price) : nothing };
 }
 
-/** What fewer or more generations would trust, and cost. */
+/** What fewer or more generations would trust, and cost; figures that nobody knows have no column. */
 function priceTable(price) {
-  const hasMoney = price.some(({ money }) => money !== null && money !== undefined);
-  const names = html`<tr>
-    <th scope="col">Generations</th>
-    <th scope="col" class="number">α</th>
-    <th scope="col" class="number">Trusted area</th>
-    <th scope="col" class="number">Calls</th>
-    <th scope="col" class="number">Seconds</th>
-    ${hasMoney ? html`<th scope="col" class="number">Price</th>` : nothing}
-  </tr>`;
-  const cell = (text) => html`<td class="number">${text}</td>`;
-  const short = (value) =>
-    value === null || value === undefined ? "–" : String(Number(value.toPrecision(3)));
-  const row = (one) =>
-    html`<tr>
-      <th scope="row">${one.samples}</th>
-      ${cell(level(one.alpha))}${cell(percent(one.trusted_area))}${cell(count(one.calls))}${cell(short(one.seconds))}
-      ${hasMoney ? cell(short(one.money)) : nothing}
-    </tr>`;
-  return html`<section class="card"><h2>The price of a picture</h2>${scroll("The price of a picture", names, price.map(row), "narrow")}</section>`;
+  const short = (value) => String(Number(value.toPrecision(3)));
+  /** @type {[string, (one: any) => string, string?][]} */
+  const all = [
+    ["α", ({ alpha }) => level(alpha)],
+    ["Trusted area", (one) => percent(one.trusted_area)],
+    ["Calls", ({ calls }) => count(calls)],
+    ["Seconds", ({ seconds }) => short(seconds), "seconds"],
+    ["Price", ({ money }) => short(money), "money"],
+  ];
+  const columns = all.filter(([, , key]) => !key || typeof price[0][key] === "number");
+  return html`<section class="card" id="price">
+    <h2>The price of a picture</h2>
+    ${table(
+      "The price of a picture",
+      ["Generations", ...columns.map(([name]) => [name, "number"])],
+      price.map((one) => [one.samples, ...columns.map(([, words]) => words(one))]),
+      "narrow",
+    )}
+  </section>`;
 }
 
 /** What the checks of the assumptions have found. */

@@ -4,13 +4,17 @@ import { announce } from "../lib/dom.js";
 import { bytes, count } from "../lib/format.js";
 import { html, nothing } from "../lib/html.js";
 import { toast, toastError } from "../lib/toast.js";
+import { button, select, table } from "../lib/widgets.js";
 import { droppedFiles, inspected, isArchive, located, paired } from "./pairing.js";
 import { reasons } from "./job.js";
 import * as service from "./service.js";
-import { scroll } from "./words.js";
 
 const AT_ONCE = 4;
 const MOST_LISTED = 200;
+const FOLDERS = [
+  ["group", "groups of pictures, with a promise for each"],
+  ["scene", "scenes: several pictures of one thing, which count once"],
+];
 const NOTHING = { pairs: [], items: [] };
 
 /** The files of the form: each looked into once, in the order of their arrival. */
@@ -141,7 +145,7 @@ export function summary(gathered, { pairs, items, given, hashed, scenes }) {
       gathered.clear();
       gathered.changed();
     };
-    return html`<button type="button" class="link" @click=${run}>${label}</button>`;
+    return button(label, run, { kind: "link" });
   };
   if (gathered.archive) {
     const { name, size } = gathered.archive;
@@ -152,13 +156,7 @@ export function summary(gathered, { pairs, items, given, hashed, scenes }) {
   if (!gathered.entries.length && !gathered.waiting) return nothing;
   const total = pairs.reduce((sum, { x, y }) => sum + y.file.size + (x?.file.size ?? 0), 0);
   const sizes = [...new Set(pairs.map(({ y }) => `${y.width}×${y.height}`))];
-  const what = given
-    ? pairs.length === 1
-      ? "pair"
-      : "pairs"
-    : pairs.length === 1
-      ? "original"
-      : "originals";
+  const what = `${given ? "pair" : "original"}${pairs.length === 1 ? "" : "s"}`;
   const groups = new Set(pairs.map(({ group }) => group).filter(Boolean)).size;
   const facts = [
     scenes && `${count(scenes)} scenes`,
@@ -183,19 +181,14 @@ export function summary(gathered, { pairs, items, given, hashed, scenes }) {
 }
 
 /** Folders may hold kinds of pictures, or several pictures of one scene each. */
-function folderChoice(gathered) {
-  const chosen = ({ target }) => {
-    gathered.folders = target.value;
-    gathered.changed();
-  };
-  return html`<label class="field">
-    <span>Folders below y/ are</span>
-    <select name="folders" @change=${chosen}>
-      <option value="group">groups of pictures, with a promise for each</option>
-      <option value="scene">scenes: several pictures of one thing, which count once</option>
-    </select>
-  </label>`;
-}
+const folderChoice = (gathered) =>
+  select("folders", "Folders below y/ are", FOLDERS, {
+    chosen: gathered.folders,
+    run: (folders) => {
+      gathered.folders = folders;
+      gathered.changed();
+    },
+  });
 
 const refused = (items) =>
   html`<div class="callout warn">
@@ -204,18 +197,14 @@ const refused = (items) =>
   </div>`;
 
 function pairTable(pairs) {
-  const head = html`<tr>
-    ${["Name", "Scene", "Small version", "Original"].map((name) => html`<th scope="col">${name}</th>`)}
-  </tr>`;
-  const rows = pairs.slice(0, MOST_LISTED).map(
-    ({ name, scene, x, y }) =>
-      html`<tr>
-        <td>${name}</td>
-        <td>${scene ?? "its own"}</td>
-        <td>${x ? `${x.width}×${x.height}` : "made from the original"}</td>
-        <td>${y.width}×${y.height}</td>
-      </tr>`,
-  );
-  return html`${scroll("The pairs", head, rows, "short")}
+  const rows = pairs
+    .slice(0, MOST_LISTED)
+    .map(({ name, scene, x, y }) => [
+      name,
+      scene ?? "its own",
+      x ? `${x.width}×${x.height}` : "made from the original",
+      `${y.width}×${y.height}`,
+    ]);
+  return html`${table("The pairs", ["Name", "Scene", "Small version", "Original"], rows, "short")}
   ${pairs.length > MOST_LISTED ? html`<p class="hint">and ${count(pairs.length - MOST_LISTED)} more</p>` : nothing}`;
 }

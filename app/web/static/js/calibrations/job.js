@@ -3,8 +3,9 @@
 import { ApiError } from "../lib/api.js";
 import { confirmDialog } from "../lib/dialog.js";
 import { announce } from "../lib/dom.js";
-import { count, duration, time } from "../lib/format.js";
+import { count, time, timeLeft } from "../lib/format.js";
 import { html, nothing, render } from "../lib/html.js";
+import { Pace } from "../lib/pace.js";
 import { watchJob } from "../lib/sse.js";
 import { toastError } from "../lib/toast.js";
 import * as service from "./service.js";
@@ -37,8 +38,11 @@ export function jobCard(job, { onEnd, link = true }) {
   const card = document.createElement("article");
   card.className = "card job";
   card.dataset.id = job.id;
-  const began = { at: null, done: 0 };
-  const draw = (now, isLost = false) => render(content(job, now, { began, isLost, link }), card);
+  const pace = new Pace();
+  const draw = (now, isLost = false) => {
+    if (now.state === "running") pace.saw(now.progress.done);
+    render(content(job, now, { pace, isLost, link }), card);
+  };
   let last = job;
   const onJob = (now) => draw((last = now));
   draw(job);
@@ -58,7 +62,7 @@ export function jobCard(job, { onEnd, link = true }) {
   return card;
 }
 
-function content(job, now, { began, isLost, link }) {
+function content(job, now, { pace, isLost, link }) {
   const { state, progress, created_at: created } = now;
   const { done, total, unit } = progress;
   const name = job.name || job.id;
@@ -70,18 +74,9 @@ function content(job, now, { began, isLost, link }) {
     </div>
     ${hasBar ? html`<progress max="1" .value=${total ? done / total : 0} aria-label="Progress of ${name}"></progress>` : nothing}
     <p class="hint">
-      ${isLost ? "Connection lost, trying again" : `${count(done)} of ${count(total)} ${unit}${remaining(now, began)} · queued ${time(created)}`}
+      ${isLost ? "Connection lost, trying again" : `${count(done)} of ${count(total)} ${unit}${state === "running" ? timeLeft(pace.left(total)) : ""} · queued ${time(created)}`}
     </p>
     ${outcomeOf(now)}`;
-}
-
-/** How long the rest will take, from the pace since this page began to watch. */
-function remaining({ state, progress: { done, total } }, began) {
-  if (state !== "running") return "";
-  if (began.at === null) Object.assign(began, { at: performance.now(), done });
-  const made = done - began.done;
-  if (made < 2) return "";
-  return `, about ${duration(((performance.now() - began.at) / made) * (total - done))} left`;
 }
 
 function actionsOf({ state }, job) {

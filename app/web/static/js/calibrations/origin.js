@@ -2,6 +2,7 @@
 
 import { time } from "../lib/format.js";
 import { html, nothing } from "../lib/html.js";
+import { facts } from "../lib/widgets.js";
 import { reasons } from "./job.js";
 import * as service from "./service.js";
 import { pipelineWords } from "./words.js";
@@ -12,7 +13,7 @@ const MOST_ENTRIES = 20;
 /** Who made a calibration, when, with what, of what. */
 export function provenance(found) {
   const { provenance: origin, degradation } = found;
-  const facts = [
+  return facts([
     ["Made", time(found.created_at)],
     ["By", origin.created_by],
     ["With", origin.software],
@@ -25,8 +26,7 @@ export function provenance(found) {
     ["Seed", String(found.seed)],
     origin.attributions.length > 0 && ["Images", attributions(origin.attributions)],
     found.skipped.length > 0 && ["Left out", reasons(found.skipped)],
-  ].filter(Boolean);
-  return html`<dl class="facts">${facts.map(([name, value]) => html`<dt>${name}</dt><dd>${value}</dd>`)}</dl>`;
+  ]);
 }
 
 const attributions = (lines) =>

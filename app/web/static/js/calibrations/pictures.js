@@ -4,8 +4,8 @@ import { openDialog } from "../lib/dialog.js";
 import { count, size } from "../lib/format.js";
 import { html, nothing, render } from "../lib/html.js";
 import { toastError } from "../lib/toast.js";
+import { button, failed, segments, table } from "../lib/widgets.js";
 import * as service from "./service.js";
-import { scroll } from "./words.js";
 
 const PARTS = [
   ["x", "Small version"],
@@ -47,18 +47,17 @@ export function pictures(id, name) {
       );
     } catch (error) {
       place.className = "";
-      render(error.status === 404 ? GONE : html`<p class="callout bad">${error.message}</p>`, place);
+      render(error.status === 404 ? GONE : failed(error), place);
     }
   }
 }
 
 function enlarge(name, urls, first) {
   const place = document.createElement("div");
+  const names = PARTS.map(([, words], k) => [k, words]);
   const draw = (chosen) =>
     render(
-      html`<div class="segments" role="group" aria-label="Picture">
-          ${PARTS.map(([, words], k) => html`<button type="button" aria-pressed=${k === chosen} @click=${() => draw(k)}>${words}</button>`)}
-        </div>
+      html`${segments("Picture", names, chosen, draw)}
         <img class="enlarged" src=${urls[chosen]} alt=${PARTS[chosen][1]} />`,
       place,
     );
@@ -73,15 +72,15 @@ export function pairList(found) {
     if (!target.open || place.childElementCount) return;
     render(html`<p class="hint">Reading…</p>`, place);
     try {
-      render(table(found, await service.pairs(found.id)), place);
+      render(listed(found, await service.pairs(found.id)), place);
     } catch (error) {
-      render(html`<p class="callout bad">${error.message}</p>`, place);
+      render(failed(error), place);
     }
   };
   return html`<details @toggle=${read}><summary>${count(found.pairs)} pairs by name</summary>${place}</details>`;
 }
 
-function table(found, pairs) {
+function listed(found, pairs) {
   const show = (name) =>
     openDialog({
       title: name,
@@ -97,30 +96,21 @@ function table(found, pairs) {
       toastError(error);
     }
   };
-  const button = (label, name, run) =>
-    html`<button type="button" class="small quiet" aria-label="${label === "Pictures" ? "Pictures of" : label} ${name}" @click=${() => run(name)}>
-      ${label}
-    </button>`;
-  const head = html`<tr>
-    <th scope="col">Name</th>
-    <th scope="col">Size of the original</th>
-    <th scope="col">Steps</th>
-    <th scope="col"><span class="visually-hidden">Act</span></th>
-  </tr>`;
-  const rows = pairs.slice(0, MOST_ROWS).map(
-    ({ name, group, scene, width, height, breakpoints }) =>
-      html`<tr>
-        <td>
-          ${name} ${group ? html`<span class="badge">${group}</span>` : nothing}
-          ${scene && scene !== name ? html`<span class="badge">scene ${scene}</span>` : nothing}
-        </td>
-        <td>${size(width, height)}</td>
-        <td>${count(breakpoints)}</td>
-        <td class="actions">
-          ${found.pictures ? button("Pictures", name, show) : nothing} ${found.pairs > 1 ? button("Leave out", name, leave) : nothing}
-        </td>
-      </tr>`,
-  );
-  return html`${scroll("All pairs", head, rows, "short")}
+  const act = (words, name, run) =>
+    button(words, () => run(name), {
+      kind: "small quiet",
+      label: `${words === "Pictures" ? "Pictures of" : words} ${name}`,
+    });
+  const badges = ({ name, group, scene }) =>
+    [group, scene && scene !== name && `scene ${scene}`]
+      .filter(Boolean)
+      .map((words) => html` <span class="badge">${words}</span>`);
+  const rows = pairs.slice(0, MOST_ROWS).map((pair) => {
+    const { name, width, height, breakpoints } = pair;
+    const acts = html`${found.pictures ? act("Pictures", name, show) : nothing} ${found.pairs > 1 ? act("Leave out", name, leave) : nothing}`;
+    return [html`${name}${badges(pair)}`, size(width, height), count(breakpoints), acts];
+  });
+  const silent = [html`<span class="visually-hidden">Act</span>`, "actions"];
+  return html`${table("All pairs", ["Name", "Size of the original", "Steps", silent], rows, "short")}
   ${pairs.length > MOST_ROWS ? html`<p class="hint">The first ${MOST_ROWS} of ${count(pairs.length)}.</p>` : nothing}`;
 }

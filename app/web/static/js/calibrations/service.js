@@ -4,9 +4,19 @@ import { getBlob, getJson, request, sendJson } from "../lib/api.js";
 import { confirmDialog, openDialog } from "../lib/dialog.js";
 import { $, download } from "../lib/dom.js";
 import { html, render } from "../lib/html.js";
+import { field, number, select } from "../lib/widgets.js";
 
 export const BASE = "/v1/admin/calibrations";
 const ADMIN = { kind: "admin" };
+const METHODS = [
+  ["hoeffding_bentkus", "Hoeffding–Bentkus"],
+  ["wsr", "Waudby-Smith–Ramdas (betting)"],
+];
+/** Kinds of promise, as forms offer them. */
+export const PROMISES = [
+  ["expectation", "On average over images and calibrations"],
+  ["high_probability", "For this calibration, with high probability"],
+];
 
 /** The path of a calibration, or of something below it. */
 export const path = (id, ...rest) => [BASE, ...[id, ...rest].map(encodeURIComponent)].join("/");
@@ -57,39 +67,23 @@ export async function remove(calibration) {
 
 /** Ask for another promise, then make a calibration of the same pairs with it; its id, or null. */
 export async function derived(found) {
-  const present = found.guarantee?.kind ?? "expectation";
   const form = document.createElement("div");
   form.className = "stack";
   render(
     html`<p>
         This makes a new calibration of the same pairs, from the stored measurements. Nothing is generated, and nothing is activated.
       </p>
-      <label class="field">
-        <span>Promise</span>
-        <select name="kind">
-          <option value="expectation" ?selected=${present !== "expectation"}>On average over images and calibrations</option>
-          <option value="high_probability" ?selected=${present === "expectation"}>For this calibration, with high probability</option>
-        </select>
-      </label>
-      <label class="field">
-        <span>Errors count up to</span>
-        <input name="bound" type="number" min="0.0001" step="any" placeholder=${found.bound} />
-        <small>Errors above it count as it: a smaller number makes a larger mask of fewer pairs. Choose it before you look.</small>
-      </label>
-      <label class="field">
-        <span>Risk of a bad draw δ</span>
-        <input name="delta" type="number" min="0.0001" max="0.5" step="any" value="0.1" required />
-        <small>For the promise with high probability only.</small>
-      </label>
-      <label class="field">
-        <span>Method</span>
-        <select name="method">
-          <option value="hoeffding_bentkus">Hoeffding–Bentkus</option>
-          <option value="wsr">Waudby-Smith–Ramdas (betting)</option>
-        </select>
-        <small>Likewise. Choose it before you see what it gives.</small>
-      </label>
-      <label class="field"><span>Name</span><input name="name" maxlength="200" .value=${found.name ?? ""} /></label>`,
+      ${select("kind", "Promise", PROMISES, {
+        chosen: found.guarantee?.kind === "high_probability" ? "expectation" : "high_probability",
+      })}
+      ${number("bound", "Errors count up to", "", {
+        min: 0.0001,
+        placeholder: found.bound,
+        hint: "Errors above it count as it: a smaller number makes a larger mask of fewer pairs. Choose it before you look.",
+      })}
+      ${number("delta", "Risk of a bad draw δ", 0.1, { min: 0.0001, max: 0.5, hint: "For the promise with high probability only." })}
+      ${select("method", "Method", METHODS, { hint: "Likewise. Choose it before you see what it gives." })}
+      ${field("Name", html`<input name="name" maxlength="200" .value=${found.name ?? ""} />`)}`,
     form,
   );
   const answer = await openDialog({
@@ -103,11 +97,13 @@ export async function derived(found) {
   if (!answer) return null;
   const value = (name) => $(`[name=${name}]`, form).value.trim();
   const kind = value("kind");
-  const guarantee =
-    kind === "expectation" ? { kind } : { kind, delta: Number(value("delta")), method: value("method") };
-  const bound = value("bound") ? { fidelity: { bound: Number(value("bound")) } } : {};
-  const named = value("name") ? { name: value("name") } : {};
-  return (await sendJson("POST", path(found.id, "derive"), { guarantee, ...bound, ...named }, ADMIN)).id;
+  const document_ = {
+    guarantee:
+      kind === "expectation" ? { kind } : { kind, delta: Number(value("delta")), method: value("method") },
+    ...(value("bound") ? { fidelity: { bound: Number(value("bound")) } } : {}),
+    ...(value("name") ? { name: value("name") } : {}),
+  };
+  return (await sendJson("POST", path(found.id, "derive"), document_, ADMIN)).id;
 }
 
 /** Take a calibration away as a file. */

@@ -2,6 +2,8 @@
 
 import { level } from "../lib/format.js";
 import { html, live, nothing } from "../lib/html.js";
+import { check, field, number, select } from "../lib/widgets.js";
+import { PROMISES } from "./service.js";
 import { estimators, metricOf, metrics } from "./options.js";
 
 /** Ways to say what counts as an error, in people's words; all others are in the folded part. */
@@ -44,16 +46,16 @@ export function settingsFields({ upscalers, upscaler, metric }, set) {
     </fieldset>
     <div class="form-grid">
       ${field("Name", html`<input name="name" maxlength="200" placeholder="such as: street photographs" />`)}
-      ${field(
+      ${select(
+        "upscaler",
         "Upscaler",
-        html`<select name="upscaler" @change=${({ target }) => set({ upscaler: target.value })}>
-          ${upscalers.map(({ name, scale }) => html`<option value=${name} ?selected=${name === upscaler}>${scale ? `${name} (×${scale})` : name}</option>`)}
-        </select>`,
+        upscalers.map(({ name, scale }) => [name, scale ? `${name} (×${scale})` : name]),
+        { chosen: upscaler, run: (chosen) => set({ upscaler: chosen }) },
       )}
       ${number("default_alpha", "Accepted error α", 0.1, { min: 0.0001, max: 3, hint: "What users get who choose nothing: 0.1 is about 10 of 100 steps of lightness." })}
       ${number("samples", "Calls of the model per picture", live_?.samples ?? 8, { min: 1, max: 1024, step: 1, hint: "Now, and for every picture later. More make a larger mask and cost more." })}
     </div>
-    <label class="check"><input type="checkbox" name="activate" /><span>Activate it as soon as it is finished</span></label>
+    ${check("activate", "Activate it as soon as it is finished")}
     <details>
       <summary>Advanced settings</summary>
       ${advanced(metric, set)} ${degradation()}
@@ -69,18 +71,10 @@ function advanced(metric, set) {
         ${metrics().map(({ listed, title }) => html`<option value=${listed} ?selected=${listed === metric}>${title}</option>`)}
       </select>`,
     )}
-    ${select(
-      "guarantee",
-      "Promise",
-      [
-        ["expectation", "On average over images and calibrations"],
-        ["high_probability", "For this calibration, with high probability"],
-      ],
-      "The second needs more pairs for the same α.",
-    )}
+    ${select("guarantee", "Promise", PROMISES, { hint: "The second needs more pairs for the same α." })}
     ${number("bound", "Errors count up to", "", { min: 0.0001, placeholder: "natural", hint: `Bound B; empty: what is usual for the error, ${bounds}.` })}
     ${number("fit_indecision", "Share of scenes to fit σ with", "", { min: 0, max: 0.9, placeholder: "none", hint: "They take no part in the promise." })}
-    ${select("estimator", "Indecision σ", sigmas(), "What says where an error is likely. Window and blur count where one is chosen that smooths.")}
+    ${select("estimator", "Indecision σ", sigmas(), { hint: "What says where an error is likely. Window and blur count where one is chosen that smooths." })}
     ${number("size", "Window of σ", 7, { min: 1, max: 511, step: 1, hint: "Pixels." })}
     ${select("kernel", "Window shape", [
       ["box", "Box"],
@@ -96,7 +90,7 @@ function advanced(metric, set) {
         ["first", "The first sample"],
         ["mean", "The mean of the samples"],
       ],
-      "The image that is returned.",
+      { hint: "The image that is returned." },
     )}
     ${number("delta", "Risk of a bad draw δ", 0.1, { min: 0.0001, max: 0.5, hint: "For the promise with high probability only." })}
     ${number("seed", "Seed", 0, { min: 0, step: 1 })}
@@ -129,7 +123,9 @@ const degradation = () =>
           ["usual", "As uploads usually are: reduced, and saved in several ways"],
           ["own", "By one way of your own"],
         ],
-        "The promise speaks about inputs made in the same way. Kinds of upload get curves of their own.",
+        {
+          hint: "The promise speaks about inputs made in the same way. Kinds of upload get curves of their own.",
+        },
       )}
     </div>
     <p class="hint">A way of your own reduces them bicubically, and does what you add:</p>
@@ -137,7 +133,7 @@ const degradation = () =>
       ${number("d_blur", "Blur before", 0, { min: 0, max: 64, hint: "Standard deviation in pixels of the original." })}
       ${number("d_noise", "Noise after", 0, { min: 0, max: 128, hint: "Standard deviation in grey levels of 255." })}
       ${number("d_jpeg", "JPEG quality", "", { min: 1, max: 100, step: 1, placeholder: "none" })}
-      <label class="check"><input type="checkbox" name="d_grey" /><span>Drop the colour</span></label>
+      ${check("d_grey", "Drop the colour")}
     </div>
   </fieldset>`;
 
@@ -204,35 +200,4 @@ export function configOf(form, given) {
           },
         }),
   };
-}
-
-const field = (label, input, hint = "") =>
-  html`<label class="field"><span>${label}</span>${input}${hint ? html`<small>${hint}</small>` : nothing}</label>`;
-
-/**
- * @param {string} name
- * @param {string} label
- * @param {number | string} value
- * @param {{min?: number, max?: number, step?: number | "any", placeholder?: string, hint?: string}} more
- */
-function number(name, label, value, { min, max, step = "any", placeholder, hint }) {
-  const input = html`<input
-    type="number"
-    name=${name}
-    value=${value}
-    inputmode="decimal"
-    min=${min ?? nothing}
-    max=${max ?? nothing}
-    step=${step}
-    placeholder=${placeholder ?? nothing}
-    ?required=${placeholder === undefined}
-  />`;
-  return field(label, input, hint);
-}
-
-function select(name, label, options, hint = "") {
-  const input = html`<select name=${name}>
-    ${options.map(([value, words]) => html`<option value=${value}>${words}</option>`)}
-  </select>`;
-  return field(label, input, hint);
 }

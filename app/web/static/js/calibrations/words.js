@@ -32,12 +32,6 @@ export const pageHead = (title, lead, tools) =>
     ${tools ?? nothing}
   </div>`;
 
-/** A table that scrolls by itself, also by keys. */
-export const scroll = (label, head, rows, kind = "") =>
-  html`<div class="table-scroll ${kind}" tabindex="0" role="region" aria-label=${label}>
-    <table><thead>${head}</thead><tbody>${rows}</tbody></table>
-  </div>`;
-
 /** What is bounded; `labels` of a semantic metric: who marked the differences. */
 export const metricWords = (metric, labels) => metricOf(metric, labels)?.words ?? metric;
 

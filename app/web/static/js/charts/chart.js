@@ -1,4 +1,4 @@
-// Charts for all pages: lines, steps, bands, dots and bars as SVG, with a read-out that follows the
+// Charts for all pages: lines, steps, ranges and bars as SVG, with a read-out that follows the
 // pointer or the arrow keys, the same data as a table, and SVG and CSV to take away.
 
 import { download } from "../lib/dom.js";
@@ -15,9 +15,9 @@ let serial = 0;
 /**
  * A chart as a <figure>, redrawn whenever its width changes or `figure.update(spec)` is called.
  *
- * spec: {title, name (of files), height?, x, y, series, marks?}
+ * spec: {title, name (of files), x, y, series, marks?}
  * x, y: {label, scale?: "linear" | "log" | "time", domain?: [low, high], format?(value), tick?(value)}
- * series: [{name, tone: 1…4, kind?: "line" | "step" | "dots" | "ranges" | "band" | "bars", dashed?, points}],
+ * series: [{name, tone: 1…4, kind?: "line" | "step" | "ranges" | "bars", dashed?, points}],
  *   points in ascending order of x: {x, y}, with {low, high} for an interval, `to` for a bar's end.
  * whole?: fetches the series with all points, for the CSV file, if the chart shows fewer.
  * marks: [{axis: "x" | "y", value, label, tone?: "warn" | "soft"}], straight lines.
@@ -39,7 +39,7 @@ export function chart(spec) {
   /** Everything anew, for another width or other data. */
   function redraw() {
     const width = Math.floor(figure.clientWidth);
-    drawn = width < 40 ? null : prepared(spec, width, spec.height ?? HEIGHT);
+    drawn = width < 40 ? null : prepared(spec, width, HEIGHT);
     show();
   }
 

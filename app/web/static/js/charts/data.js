@@ -59,8 +59,8 @@ export function csv(spec) {
   return [head, ...lines].map((line) => line.map(cell).join(",")).join("\r\n") + "\r\n";
 }
 
-function fieldsOf({ kind, points }) {
-  if (kind === "band" || (points.length && !("y" in points[0]))) return ["low", "high"];
+function fieldsOf({ points }) {
+  if (points.length && !("y" in points[0])) return ["low", "high"];
   return points.some((p) => "low" in p) ? ["y", "low", "high"] : ["y"];
 }
 

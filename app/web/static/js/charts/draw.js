@@ -88,9 +88,7 @@ function shape(series, { x, y }, inner) {
   const band = points.filter((p) => Number.isFinite(p.low) && Number.isFinite(p.high));
   const outline = [...line(band, "high"), ...line(band, "low").reverse()].join(" ");
   const area = band.length > 1 ? svg`<polygon class="chart-area tone-${tone}" points=${outline} />` : nothing;
-  if (kind === "band") return area;
   const known = points.filter((p) => Number.isFinite(p.y));
-  if (kind === "dots") return svg`<g class=${name}>${area}${known.map((p) => dot(p, 3))}</g>`;
   const path = kind === "step" ? stepPath(known, x, y, inner, place) : line(known, "y").join(" ");
   const dots =
     known.length <= 24 && kind === "line" ? known.map((p) => dot(p, known.length > 1 ? 2.5 : 4)) : nothing;

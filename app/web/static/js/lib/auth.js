@@ -2,6 +2,7 @@
 
 import { openDialog } from "./dialog.js";
 import { html, nothing } from "./html.js";
+import { field } from "./widgets.js";
 
 const WORDS = {
   client: { label: "API key", hint: "Needed to upscale and to see results." },
@@ -13,11 +14,10 @@ const WORDS = {
 
 let asking = null;
 
+const own = (kind) => sessionStorage.getItem(`trustscale.key.${kind}`);
+
 /** The key of a kind ("client" or "admin") or null; an admin key serves where a client key does. */
-export function key(kind) {
-  const own = sessionStorage.getItem(`trustscale.key.${kind}`);
-  return own ?? (kind === "client" ? sessionStorage.getItem("trustscale.key.admin") : null);
-}
+export const key = (kind) => own(kind) ?? (kind === "client" ? own("admin") : null);
 
 /** Keep a key for this tab; null forgets it. Tells the page by a `keys` event on the document. */
 export function setKey(kind, value) {
@@ -45,59 +45,29 @@ export function askForKey(kind, reason = "") {
 }
 
 async function ask(kind, reason) {
-  const { label, hint } = WORDS[kind];
-  let value = "";
+  const values = new Map();
   const answer = await openDialog({
-    title: `${label} needed`,
-    body: html`${reason ? html`<p class="callout warn">${reason}</p>` : nothing}
-      <label class="field">
-        <span>${label}</span>
-        <input
-          id="key-input"
-          type="password"
-          autocomplete="off"
-          spellcheck="false"
-          required
-          aria-describedby="key-hint"
-          @input=${({ target }) => {
-            value = target.value.trim();
-          }}
-        />
-      </label>
-      <p class="hint" id="key-hint">${hint} It is kept until this tab is closed.</p>`,
+    title: `${WORDS[kind].label} needed`,
+    body: html`${reason ? html`<p class="callout warn">${reason}</p>` : nothing} ${keyField(kind, values, true)}
+      <p class="hint">It is kept until this tab is closed.</p>`,
     actions: [
       { label: "Cancel", value: null },
       { label: "Use this key", value: "use", primary: true },
     ],
   });
-  if (answer !== "use" || !value) return null;
-  setKey(kind, value);
-  return value;
+  const value = answer && values.get(kind);
+  if (value) setKey(kind, value);
+  return value || null;
 }
 
 /** The dialog behind the button in the masthead: which keys are set, set and forget them. */
 export async function manageKeys() {
   const values = new Map();
-  const stored = (kind) => sessionStorage.getItem(`trustscale.key.${kind}`) ?? "";
+  const kinds = Object.keys(WORDS);
   const answer = await openDialog({
     title: "Keys",
     body: html`<p class="hint">Kept in this tab only; closing it forgets them.</p>
-      ${Object.entries(WORDS).map(
-        ([kind, { label, hint }]) =>
-          html`<label class="field">
-            <span>${label}</span>
-            <input
-              type="password"
-              autocomplete="off"
-              spellcheck="false"
-              placeholder="not set"
-              data-kind=${kind}
-              .value=${stored(kind)}
-              @input=${({ target }) => values.set(kind, target.value.trim())}
-            />
-            <small>${hint}</small>
-          </label>`,
-      )}`,
+      ${kinds.map((kind) => keyField(kind, values, false))}`,
     actions: [
       { label: "Forget all", value: "forget" },
       { label: "Cancel", value: null },
@@ -105,8 +75,25 @@ export async function manageKeys() {
     ],
   });
   if (!answer) return;
-  for (const kind of Object.keys(WORDS)) {
+  for (const kind of kinds) {
     if (answer === "forget") setKey(kind, null);
     else if (values.has(kind)) setKey(kind, values.get(kind));
   }
 }
+
+/** The field for a key; what is typed goes into `values`. */
+const keyField = (kind, values, isNeeded) =>
+  field(
+    WORDS[kind].label,
+    html`<input
+      type="password"
+      autocomplete="off"
+      spellcheck="false"
+      data-kind=${kind}
+      placeholder=${isNeeded ? "" : "not set"}
+      ?required=${isNeeded}
+      .value=${isNeeded ? "" : (own(kind) ?? "")}
+      @input=${({ target }) => values.set(kind, target.value.trim())}
+    />`,
+    WORDS[kind].hint,
+  );

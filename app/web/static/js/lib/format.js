@@ -45,10 +45,16 @@ export function duration(milliseconds) {
   return minutes < 100 ? `${minutes} min` : `${Math.round(minutes / 60)} h`;
 }
 
-/** An ISO time in the reader's own zone. */
-export function time(iso) {
-  return new Intl.DateTimeFormat("en-GB", { dateStyle: "medium", timeStyle: "short" }).format(new Date(iso));
+/** Time that is left, as a clause after a comma; "" if it is not known. */
+export function timeLeft(milliseconds) {
+  if (milliseconds === null) return "";
+  return milliseconds < 1000 ? ", any moment now" : `, about ${duration(milliseconds)} left`;
 }
+
+const CLOCK = new Intl.DateTimeFormat("en-GB", { dateStyle: "medium", timeStyle: "short" });
+
+/** An ISO time in the reader's own zone. */
+export const time = (iso) => CLOCK.format(new Date(iso));
 
 /** A width and height in pixels. */
 export const size = (width, height) => `${count(width)} × ${count(height)}`;

@@ -1,8 +1,33 @@
-// What every page has: the masthead's buttons, and errors that nobody caught.
+// What every page has: the masthead's buttons, its view, and errors that nobody caught.
 
+import { ApiError } from "./api.js";
 import { key, manageKeys } from "./auth.js";
 import { $, $$, announce } from "./dom.js";
+import { html, render } from "./html.js";
 import { toastError } from "./toast.js";
+import { button } from "./widgets.js";
+
+/** Where a page draws. */
+export const root = $("#view");
+root.replaceChildren();
+
+/** Show what a page is about; where the service refuses it, why, and the way `elsewhere`. */
+export async function begin(show, elsewhere) {
+  root.setAttribute("aria-busy", "true");
+  try {
+    await show();
+  } catch (error) {
+    if (!(error instanceof ApiError)) throw error;
+    render(
+      html`<h1>${error.status === 404 ? "Not here" : "This did not work"}</h1>
+        <p class="callout bad" role="alert">${error.message}</p>
+        <p class="button-row">${button("Try again", () => begin(show, elsewhere))} ${elsewhere}</p>`,
+      root,
+    );
+  } finally {
+    root.removeAttribute("aria-busy");
+  }
+}
 
 const THEMES = ["auto", "light", "dark"];
 const SIGNS = { auto: "◐", light: "☀", dark: "☾" };

@@ -5,16 +5,13 @@ import { request } from "./api.js";
 const FINAL = new Set(["succeeded", "failed", "cancelled", "awaiting_labels"]);
 
 /**
- * The events of a stream as {event, data, id}; `data` is text. Ends with the stream.
+ * The data of each event of a stream, as text. Ends with the stream.
  *
  * @param {string} path
  * @param {import("./api.js").Options} options
  */
-export async function* events(path, options = {}) {
-  const response = await request(path, {
-    ...options,
-    headers: { Accept: "text/event-stream", ...options.headers },
-  });
+async function* events(path, options) {
+  const response = await request(path, { ...options, headers: { Accept: "text/event-stream" } });
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
   try {
@@ -24,28 +21,13 @@ export async function* events(path, options = {}) {
       const blocks = (rest + value).replaceAll("\r\n", "\n").split("\n\n");
       rest = blocks.pop();
       for (const block of blocks) {
-        const found = parseEvent(block);
-        if (found) yield found;
+        const lines = block.split("\n").filter((line) => line.startsWith("data:"));
+        if (lines.length) yield lines.map((line) => line.slice(5)).join("\n");
       }
     }
   } finally {
     reader.cancel().catch(() => {});
   }
-}
-
-/** One block of lines as an event, or null for a comment. */
-export function parseEvent(block) {
-  const event = { event: "message", data: "", id: "" };
-  const data = [];
-  for (const line of block.split("\n")) {
-    const colon = line.indexOf(":");
-    if (colon === 0) continue;
-    const field = colon < 0 ? line : line.slice(0, colon);
-    const value = colon < 0 ? "" : line.slice(colon + 1).replace(/^ /, "");
-    if (field === "data") data.push(value);
-    else if (field === "event" || field === "id") event[field] = value;
-  }
-  return data.length ? { ...event, data: data.join("\n") } : null;
 }
 
 /**
@@ -61,7 +43,7 @@ export async function watchJob(id, { onJob = () => {}, onLost = () => {}, kind =
   let last = null;
   for (let failures = 0; ;) {
     try {
-      for await (const { data } of events(`/v1/jobs/${encodeURIComponent(id)}/events`, { kind, signal })) {
+      for await (const data of events(`/v1/jobs/${encodeURIComponent(id)}/events`, { kind, signal })) {
         failures = 0;
         last = JSON.parse(data);
         onJob(last);
@@ -81,13 +63,10 @@ export async function watchJob(id, { onJob = () => {}, onLost = () => {}, kind =
 export function pause(milliseconds, signal) {
   return new Promise((resolve, reject) => {
     const timer = setTimeout(resolve, milliseconds);
-    signal?.addEventListener(
-      "abort",
-      () => {
-        clearTimeout(timer);
-        reject(new DOMException("Aborted", "AbortError"));
-      },
-      { once: true },
-    );
+    const stop = () => {
+      clearTimeout(timer);
+      reject(new DOMException("Aborted", "AbortError"));
+    };
+    signal?.addEventListener("abort", stop, { once: true });
   });
 }

@@ -31,6 +31,15 @@ export function toast(message, { kind = "info", action = null } = {}) {
   if (kind !== "error") setTimeout(close, action ? TO_ACT_MS : SHORT_MS);
 }
 
+/** Run an action of a person; what the service has against it is shown. */
+export async function guarded(action) {
+  try {
+    await action();
+  } catch (error) {
+    toastError(error);
+  }
+}
+
 /** Show an error of any sort; an abort is nobody's news. */
 export function toastError(error) {
   if (error?.name === "AbortError") return;

@@ -3,6 +3,7 @@
 import { chart } from "../charts/chart.js";
 import { count, level, percent, time } from "../lib/format.js";
 import { html, nothing } from "../lib/html.js";
+import { facts, tile } from "../lib/widgets.js";
 import { evidenceChart, feedbackChart, shareChart, typicalityChart } from "./charts.js";
 import { sentence } from "./words.js";
 
@@ -62,26 +63,43 @@ function alarm({ severity, since, message }) {
 
 /** People's words; the technical name is one hover away. */
 function tiles({ calibration, requests, trusted_fraction: trusted, typicality, drift, feedback }) {
-  const tile = (name, technical, value, more) =>
-    html`<div class="tile" title=${technical}><dt>${name}</dt><dd>${value}<small>${more}</small></dd></div>`;
   const shift = drift && Number.isFinite(drift.shift_sd) ? drift.shift_sd : null;
+  const rows = [
+    calibration && ["Requests", "requests", count(requests.seen), setAside(requests)],
+    trusted && ["Trusted area", "mean trusted_fraction", percent(trusted.mean), "mean over the requests"],
+    typicality && [
+      "Unusual inputs",
+      "typicality so small that it is warned of",
+      percent(typicality.unusual),
+      `${percent(typicality.expected_unusual)} would be usual`,
+    ],
+    drift && [
+      "Signs of a change",
+      "conformal test martingale",
+      `×${level3(drift.martingale)}`,
+      `alarm at ×${count(drift.martingale_alarm_at)}`,
+    ],
+    shift !== null && [
+      "Disagreement",
+      "shift of the mean of log σ",
+      `${shift < 0 ? "−" : "+"}${Math.abs(shift).toFixed(2)} sd`,
+      "against the calibration images",
+    ],
+    feedback && [
+      "Checked against the truth",
+      "feedback",
+      count(feedback.n),
+      `${count(feedback.within)} within α`,
+    ],
+    feedback && [
+      "Their worst errors",
+      "mean loss, confidence sequence",
+      level(feedback.mean_loss),
+      interval(feedback),
+    ],
+  ];
   return html`<dl class="tiles">
-    ${calibration ? tile("Requests", "requests", count(requests.seen), setAside(requests)) : nothing}
-    ${trusted ? tile("Trusted area", "mean trusted_fraction", percent(trusted.mean), "mean over the requests") : nothing}
-    ${typicality ? tile("Unusual inputs", `typicality below ${level(0.02)}`, percent(typicality.unusual), `${percent(typicality.expected_unusual)} would be usual`) : nothing}
-    ${drift ? tile("Signs of a change", "conformal test martingale", `×${level3(drift.martingale)}`, `alarm at ×${count(drift.martingale_alarm_at)}`) : nothing}
-    ${
-      shift !== null
-        ? tile(
-            "Disagreement",
-            "shift of the mean of log σ",
-            `${shift < 0 ? "−" : "+"}${Math.abs(shift).toFixed(2)} sd`,
-            "against the calibration images",
-          )
-        : nothing
-    }
-    ${feedback ? tile("Checked against the truth", "feedback", count(feedback.n), `${count(feedback.within)} within α`) : nothing}
-    ${feedback ? tile("Their worst errors", "mean loss, confidence sequence", level(feedback.mean_loss), interval(feedback)) : nothing}
+    ${rows.filter(Boolean).map(([name, title, value, more]) => tile({ name, title, value, more }))}
   </dl>`;
 }
 
@@ -137,11 +155,11 @@ function health(found) {
   ]);
 }
 
-function card(title, hint, facts) {
+function card(title, hint, rows) {
   return html`<div class="card">
     <h3>${title}</h3>
     <p class="hint">${hint}</p>
-    <dl class="facts">${facts.filter(Boolean).map(([name, value]) => html`<dt>${name}</dt><dd>${value}</dd>`)}</dl>
+    ${facts(rows)}
   </div>`;
 }
 

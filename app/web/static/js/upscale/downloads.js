@@ -5,17 +5,22 @@ import { getBlob, getJson } from "../lib/api.js";
 import { key } from "../lib/auth.js";
 import { announce, copy, download } from "../lib/dom.js";
 import { toast, toastError } from "../lib/toast.js";
-import { zipped } from "../lib/zip.js";
+import { downloadZip } from "../vendor/client-zip/index.js";
 import { alphaNow, held, isMoved } from "./stage.js";
 import { state } from "./state.js";
 import { curl, done, shown } from "./words.js";
+
+/** Forms of the picture; what is stored with loss can be had as it is only. */
+const LOSSLESS = ["png", "tiff"];
+const FORMS = [...LOSSLESS, "webp", "avif", "jpeg"];
 
 const NOTE = (alpha, served) =>
   `Mask and overlay were made with alpha = ${alpha}, which was chosen after looking at the result.\n` +
   `The promise in result.json holds for alpha = ${served} only.\n`;
 
 const stemOf = (name) => name.replace(/\.[^.]*$/, "") || "image";
-const suffixOf = (result) => /\.\w+$/.exec(result.links.image)?.[0] ?? ".png";
+
+export const formsOf = ({ format }) => (LOSSLESS.includes(format) ? FORMS : [format]);
 
 /** Run something that asks the service for files; what it has against that is shown. */
 async function guarded(action) {
@@ -30,17 +35,32 @@ async function guarded(action) {
   }
 }
 
-/** Save a part of what is shown: "image", "mask", "overlay", or "zip" for all. */
-export const save = (part) =>
+/** Save the picture, in the form that is stored or another one. */
+export const savePicture = (form = state.shown.result.format) =>
   guarded(async () => {
     const { result, name } = state.shown;
-    const stem = stemOf(name);
+    const isStored = form === result.format;
+    const file = isStored ? held.image : await getBlob(`${result.links.self}/image.${form}`);
+    download(file, `${stemOf(name)}.${done(result)}.${form}`);
+    if (!isStored && !LOSSLESS.includes(form))
+      toast("It is compressed: the promise speaks about the picture before that.");
+  });
+
+/** Save the mask or the overlay at the α on the screen. */
+export const savePart = (part) =>
+  guarded(async () => {
+    const { result, name } = state.shown;
     const alpha = alphaNow();
-    if (part === "image") download(held.image, `${stem}.${done(result)}${suffixOf(result)}`);
-    else if (part !== "zip") {
-      const file = await getBlob(`${result.links[part]}?alpha=${alpha}`);
-      download(file, `${stem}.${part}.alpha-${shown(alpha)}.png`);
-    } else download(await zipped(await partsOf(result, alpha, isMoved())), `${stem}.trustscale.zip`);
+    const file = await getBlob(`${result.links[part]}?alpha=${alpha}`);
+    download(file, `${stemOf(name)}.${part}.alpha-${shown(alpha)}.png`);
+  });
+
+/** Save everything of a result in one zip. */
+export const saveZip = () =>
+  guarded(async () => {
+    const { result, name } = state.shown;
+    const files = await partsOf(result, alphaNow(), isMoved());
+    download(await zipped(files), `${stemOf(name)}.trustscale.zip`);
   });
 
 /** Save everything of many pictures in one zip, a folder each, at the α they were asked for. */
@@ -58,6 +78,8 @@ export const saveAll = (pictures) =>
     download(await zipped(files), "trustscale.zip");
   });
 
+const zipped = (files) => downloadZip(files).blob();
+
 async function partsOf(result, alpha, moved) {
   const { links } = result;
   const [image, mask, overlay, trust, document] = await Promise.all([
@@ -68,23 +90,21 @@ async function partsOf(result, alpha, moved) {
     getJson(links.self),
   ]);
   const at = `alpha-${shown(alpha)}`;
-  const json = new Blob([JSON.stringify(document, null, 2)], { type: "application/json" });
   const files = [
-    { name: `image${suffixOf(result)}`, data: image },
-    { name: `mask.${at}.png`, data: mask },
-    { name: `overlay.${at}.png`, data: overlay },
-    { name: "trust.png", data: trust },
-    { name: "result.json", data: json },
+    { name: `image.${result.format}`, input: image },
+    { name: `mask.${at}.png`, input: mask },
+    { name: `overlay.${at}.png`, input: overlay },
+    { name: "trust.png", input: trust },
+    { name: "result.json", input: JSON.stringify(document, null, 2) },
   ];
-  if (moved) files.push({ name: "NOTE.txt", data: new Blob([NOTE(alpha, result.alpha)]) });
-  return files;
+  return moved ? [...files, { name: "NOTE.txt", input: NOTE(alpha, result.alpha) }] : files;
 }
 
 /** The request behind what is shown. */
 export function command() {
-  const { result, name, isOwn, background } = state.shown;
+  const { result, name, isOwn, settings } = state.shown;
   const file = isOwn ? name : null;
-  return curl({ origin: location.origin, name: file, background, result, needsKey: key("client") !== null });
+  return curl({ origin: location.origin, name: file, settings, result, needsKey: key("client") !== null });
 }
 
 export const copyLink = () =>

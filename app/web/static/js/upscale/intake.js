@@ -81,7 +81,8 @@ export async function take(files) {
     toast(fault(state.alpha), { kind: "error" });
     return;
   }
-  events.onFiles(usable, { upscaler: state.upscaler, group: state.group, alpha: alphaToSend() });
+  const { metadata, group } = state;
+  events.onFiles(usable, { upscaler: state.upscaler, group, alpha: alphaToSend(), metadata });
 }
 
 /** One of the photographs that come with the page. */

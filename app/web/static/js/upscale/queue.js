@@ -1,8 +1,9 @@
 // The pictures of this browser: each is sent, followed while its samples come, kept, and can be had again.
 
-import { getJson, request, upload } from "../lib/api.js";
+import { getBlob, getJson, request, upload } from "../lib/api.js";
 import { announce } from "../lib/dom.js";
 import { percent } from "../lib/format.js";
+import { Pace } from "../lib/pace.js";
 import { pause, watchJob } from "../lib/sse.js";
 import { toast } from "../lib/toast.js";
 import { forget, keep, kept } from "./keep.js";
@@ -24,13 +25,13 @@ const newId = () => Array.from(crypto.getRandomValues(new Uint32Array(3)), (n) =
 
 /** A picture as the page has it: what is kept, and what lives as long as the page. */
 function built(facts) {
-  const now = { progress: null, began: null, began_at: 0, left: 0, abort: null, wake: null };
+  const now = { progress: null, pace: new Pace(), draft: null, left: 0, abort: null, wake: null };
   return { ...facts, ...now, url: URL.createObjectURL(facts.file) };
 }
 
 /** Keep a picture as it is now. */
-function save({ id, name, file, created, settings, state: now, job, result, error, took, pixels }) {
-  return keep({ id, name, file, created, settings, state: now, job, result, error, took, pixels });
+function save({ id, name, file, created, settings, state: now, job, result, error, pixels }) {
+  return keep({ id, name, file, created, settings, state: now, job, result, error, pixels });
 }
 
 /** Add files with the settings they are to be upscaled with; the pictures. */
@@ -46,7 +47,6 @@ export function add(files, settings) {
       job: null,
       result: null,
       error: null,
-      took: null,
       pixels: 0,
     }),
   );
@@ -84,7 +84,7 @@ function change(picture, changes) {
 
 async function run(picture) {
   const abort = new AbortController();
-  change(picture, { state: "sending", left: 0, abort, error: null, began: null, progress: null });
+  change(picture, { state: "sending", left: 0, abort, error: null, pace: new Pace(), progress: null });
   try {
     if (!picture.job) {
       const { id } = await send(picture);
@@ -104,8 +104,7 @@ async function run(picture) {
         slug: slugOf(last.error),
       });
     const result = await getJson(last.result, { signal: abort.signal });
-    const took = Date.parse(last.finished_at) - Date.parse(last.started_at);
-    change(picture, { state: "done", result, job: null, took: took || null });
+    change(picture, { state: "done", result, job: null });
     const lines = alertsOf(result).lines.length ? " Read the warnings." : "";
     announce(`${picture.name} is ready: ${percent(result.trusted_fraction)} is trusted.${lines}`);
   } catch (error) {
@@ -116,7 +115,9 @@ async function run(picture) {
       announce(`${picture.name} failed: ${refusal(picture.error)}`);
     }
   }
-  if (state.pictures.includes(picture)) save(picture);
+  if (picture.draft) URL.revokeObjectURL(picture.draft);
+  picture.draft = null;
+  if (state.pictures.includes(picture)) await save(picture);
   pump();
   events.onEnded(picture);
 }
@@ -155,12 +156,22 @@ async function send(picture) {
   }
 }
 
-function follow(picture, { state: now, progress }) {
+function follow(picture, { state: now, progress, draft }) {
   if (now !== "running") return;
-  const began = picture.began ?? performance.now();
-  const before = picture.began === null ? progress.done : picture.began_at;
-  change(picture, { state: "running", progress, began, began_at: before });
+  picture.pace.saw(progress.done);
+  change(picture, { state: "running", progress });
+  if (draft && picture.draft === null) look(picture, draft);
 }
+
+/** Fetch the first sample, which is seen until the result is there. */
+async function look(picture, path) {
+  picture.draft = ""; // on its way
+  const found = await getBlob(path, { ask: false, signal: picture.abort.signal }).catch(() => null);
+  if (found && picture.state === "running") change(picture, { draft: URL.createObjectURL(found) });
+}
+
+// The time that is left grows shorter between the answers, too.
+setInterval(() => document.hidden || !state.pictures.some(isBusy) || store.tell(), 1000);
 
 /** Send a picture again, with other settings on top. */
 export function again(picture, settings = {}) {

@@ -62,7 +62,7 @@ export async function open({ result, name, file, settings = {} }) {
     viewer.read(null);
     viewer.canvas.dataset.shown = result.id;
     store.set({
-      shown: { result, name, isOwn: Boolean(file), background: settings.background ?? null },
+      shown: { result, name, isOwn: Boolean(file), settings },
       isSheetOpen: false,
     });
     setCode(served);
@@ -83,19 +83,10 @@ export function setCode(code) {
   viewer.setLimit(code);
 }
 
-export function setLook(look) {
-  store.set({ look });
-  viewer.change({ look });
-}
-
-export function setCompares(compares) {
-  store.set({ compares });
-  viewer.change({ compares });
-}
-
-export function setSquare(isSquare) {
-  store.set({ isSquare });
-  viewer.change({ isSquare });
+/** Another way to look: {look}, {compares} or {isSquare}. */
+export function setView(changes) {
+  store.set(changes);
+  viewer.change(changes);
 }
 
 function showZoom() {

@@ -1,5 +1,6 @@
 // What the page knows and shows. Views are drawn from it; only the functions of the page change it.
 
+import { Pace } from "../lib/pace.js";
 import { Store } from "../lib/store.js";
 
 /**
@@ -13,10 +14,9 @@ import { Store } from "../lib/store.js";
  * @property {string | null} job
  * @property {any} result the document of the answer
  * @property {{message: string, slug: string, status: number} | null} error
- * @property {number | null} took ms of the job at work
  * @property {{done: number, total: number, unit: string} | null} progress
- * @property {number | null} began when this page saw its samples begin, as performance.now()
- * @property {number} began_at samples that were done then
+ * @property {Pace} pace of its samples
+ * @property {string | null} draft the first sample, for an <img>: nothing of it is checked
  * @property {number} left seconds until a full service is asked again, or share that is sent
  * @property {string} url of the file, for an <img>
  * @property {AbortController | null} abort
@@ -30,12 +30,13 @@ export const store = new Store({
   upscaler: "",
   group: "",
   alpha: "", // as it was typed or chosen; "": the calibration's own
+  metadata: "", // of the upload, that the result keeps; "": none
   isTyped: false,
   /** @type {Picture[]} */
   pictures: [],
   /** @type {string | null} */
   selected: null,
-  /** @type {{result: any, name: string, background: string | null, isOwn: boolean} | null} what the viewer holds */
+  /** @type {{result: any, name: string, settings: Record<string, string>, isOwn: boolean} | null} what the viewer holds */
   shown: null,
   /** @type {any} a linked result that cannot be shown: {title, text, again} */
   lost: null,
@@ -59,20 +60,13 @@ export const selectedOf = ({ pictures, selected }) => pictures.find(({ id }) => 
 
 export const isBusy = ({ state: now }) => ["sending", "full", "queued", "running"].includes(now);
 
-/** Milliseconds that a picture still takes: from its own pace, else from that of pictures before; null: not known. */
-export function remaining(picture, pictures) {
-  const { progress, began, began_at: before, settings } = picture;
-  if (picture.state !== "running" || !progress?.total) return null;
-  const left = progress.total - progress.done;
-  const made = progress.done - before;
-  if (began !== null && made > 0) return ((performance.now() - began) / made) * left;
+/** Milliseconds that a picture's samples still take, by its own pace or that of the last one like it; null: not known. */
+export function remaining({ state: now, progress, pace, settings, pixels }, pictures) {
+  if (now !== "running" || !progress?.total) return null;
   const alike = pictures.findLast(
-    (one) => one.took && one.settings.upscaler === settings.upscaler && one.result,
+    (one) => one.result && one.pixels && one.settings.upscaler === settings.upscaler,
   );
-  if (!alike || !picture.pixels || !alike.pixels) return null;
-  const pace = alike.took / (alike.result.samples * alike.pixels);
-  return Math.max(
-    0,
-    pace * picture.pixels * progress.total - (began === null ? 0 : performance.now() - began),
-  );
+  const sampled = alike?.result.timings_ms.samples;
+  const usual = sampled && pixels ? (sampled * pixels) / (alike.result.samples * alike.pixels) : null;
+  return pace.left(progress.total, usual);
 }

@@ -6,31 +6,15 @@ import { covered, pixelAt } from "../viewport/geometry.js";
 import { Viewport } from "../viewport/viewport.js";
 import { choose, sampleCodes, untrustedLook } from "./paint.js";
 
-const STEPS = {
-  ArrowLeft: -0.02,
-  ArrowRight: 0.02,
-  ArrowDown: -0.02,
-  ArrowUp: 0.02,
-  PageDown: -0.1,
-  PageUp: 0.1,
-};
-
 export class Viewer {
   /**
-   * onView() after every change of the view; describe(found) puts a pixel in words; onDivider(share).
+   * onView() after every change of the view; describe(found) puts a pixel in words.
    * marksInput: whether the marking lies over the input as well.
    *
-   * @param {{onView?: () => void, describe?: (found: any) => string, onDivider?: (share: number) => void, marksInput?: boolean, id?: string}} hands
+   * @param {{onView?: () => void, describe?: (found: any) => string, marksInput?: boolean, id?: string}} hands
    */
-  constructor({
-    onView = () => {},
-    describe = () => "",
-    onDivider = () => {},
-    marksInput = true,
-    id = "canvas",
-  } = {}) {
+  constructor({ onView = () => {}, describe = () => "", marksInput = true, id = "canvas" } = {}) {
     this.describe = describe;
-    this.onDivider = onDivider;
     this.marksInput = marksInput;
     this.element = document.createElement("div");
     this.element.className = "frame";
@@ -92,9 +76,7 @@ export class Viewer {
 
   setShare(share) {
     this.share = Math.min(Math.max(share, 0), 1);
-    this.dividerElement.style.setProperty("left", `${100 * this.share}%`);
-    this.dividerElement.setAttribute("aria-valuenow", String(Math.round(100 * this.share)));
-    this.onDivider(this.share);
+    this.element.style.setProperty("--share", `${100 * this.share}%`);
     this.request("view");
   }
 
@@ -116,26 +98,6 @@ export class Viewer {
     const found = this.at({ x: width / 2, y: height / 2 });
     this.read(found);
     announce(this.describe(found));
-  }
-
-  keyOfDivider(event) {
-    const { key } = event;
-    const to = key === "Home" ? 0 : key === "End" ? 1 : key in STEPS ? this.share + STEPS[key] : null;
-    if (to === null) return;
-    event.preventDefault();
-    event.stopPropagation();
-    this.setShare(to);
-  }
-
-  dragDivider(event) {
-    if (event.type === "pointerdown") {
-      this.dividerElement.setPointerCapture(event.pointerId);
-      event.preventDefault();
-      this.dividerElement.focus({ preventScroll: true });
-    } else if (this.dividerElement.hasPointerCapture(event.pointerId)) {
-      const box = this.canvas.getBoundingClientRect();
-      this.setShare((event.clientX - box.left) / box.width);
-    }
   }
 
   request(what) {
@@ -203,19 +165,17 @@ function frame(viewer, id) {
       aria-roledescription="picture viewer"
       aria-label="The picture"
     ></canvas>
-    <div
-      class="divider"
-      role="slider"
-      tabindex="0"
-      aria-label="Share of the view that shows the input"
-      aria-valuemin="0"
-      aria-valuemax="100"
-      aria-orientation="horizontal"
-      @keydown=${(event) => viewer.keyOfDivider(event)}
-      @pointerdown=${(event) => viewer.dragDivider(event)}
-      @pointermove=${(event) => viewer.dragDivider(event)}
-    >
+    <div class="divider">
       <span class="divider-side left">input</span><span class="divider-side right">upscaled</span>
+      <input
+        type="range"
+        min="0"
+        max="100"
+        step="any"
+        value="50"
+        aria-label="Share of the view that shows the input"
+        @input=${({ target }) => viewer.setShare(target.value / 100)}
+      />
     </div>
     <p class="legend"><i></i><span>the model is guessing</span></p>
     <output class="readout"></output>`;

@@ -1,9 +1,7 @@
 // What the page says about a result: the promise, its limits, the unusual.
 
-import { certainty, count, duration, level, percent } from "../lib/format.js";
+import { certainty, count, level, percent, timeLeft } from "../lib/format.js";
 import { remaining } from "./state.js";
-
-export const UNUSUAL = 0.02; // typicality below which the service warns
 
 /** α as it is shown: three digits. The exact number is in the details and in every link. */
 export const shown = (alpha) => level(Number(alpha.toPrecision(3)));
@@ -68,24 +66,20 @@ export const APPLICABILITY = {
 };
 
 /** What the service warns of, as {lines, grave}; grave: the promise may not hold, or says nothing. */
-export function alertsOf({ warnings, guarantee, typicality: value, trusted_fraction: share }) {
+export function alertsOf({ warnings, guarantee, unusual, trusted_fraction: share }) {
   const lines = [...warnings];
   if (share === 0 && !lines.length) {
     lines.push(`At α = ${shown(guarantee.alpha)} no pixel of this image is trusted.`);
   }
   const grave =
-    value < UNUSUAL ||
-    guarantee.applicability === "unknown" ||
-    guarantee.alpha >= guarantee.bound ||
-    share === 0;
+    unusual || guarantee.applicability === "unknown" || guarantee.alpha >= guarantee.bound || share === 0;
   return { lines, grave: grave && lines.length > 0 };
 }
 
 /** Typicality in one line. */
-export function typicality(value) {
+export function typicality({ typicality: value, unusual }) {
   const share = percent(value, 0);
-  if (value < UNUSUAL) return `Unlike the calibration images: ${share} of them are as unusual.`;
-  if (value < 0.1) return `Rather unusual: ${share} of the calibration images are at least as unusual.`;
+  if (unusual) return `Unlike the calibration images: ${share} of them are as unusual.`;
   return `Looks like the calibration images: ${share} of them are at least as unusual.`;
 }
 
@@ -153,9 +147,7 @@ export function stateWords(picture, pictures) {
     return { waiting: "Waiting", queued: "In the queue", cancelled: "Cancelled", expired: "Expired" }[state];
   if (!progress?.total) return "Starting";
   if (progress.done === progress.total) return "Making the mask";
-  const rest = remaining(picture, pictures);
-  const time = rest === null ? "" : `, about ${duration(Math.max(rest, 100))} left`;
-  return `${progress.done} of ${progress.total} answers of the model${time}`;
+  return `${progress.done} of ${progress.total} answers of the model${timeLeft(remaining(picture, pictures))}`;
 }
 
 /**
@@ -163,7 +155,7 @@ export function stateWords(picture, pictures) {
  * after looking must not look like one chosen before. `name` is null where the input is not known;
  * it is quoted for curl and for the shell.
  */
-export function curl({ origin, name, background, result, needsKey }) {
+export function curl({ origin, name, settings = {}, result, needsKey }) {
   const inner = (name ?? "YOUR-IMAGE.png").replace(/["\\]/g, "\\$&");
   const fields = [
     `image=@"${inner}"`,
@@ -171,7 +163,7 @@ export function curl({ origin, name, background, result, needsKey }) {
     ...(result.group ? [`group=${result.group}`] : []),
     `alpha=${result.alpha}`,
     `seed=${result.seed}`,
-    ...(background ? [`background=${background}`] : []),
+    ...["background", "metadata"].filter((name) => settings[name]).map((name) => `${name}=${settings[name]}`),
   ];
   return [
     "curl --fail-with-body",

@@ -127,9 +127,8 @@ export class Viewport {
     return true;
   }
 
-  /** @param {MouseEvent} event @returns {Place} */
-  place(event) {
-    const canvas = /** @type {HTMLElement} */ (event.currentTarget);
+  /** Where an event is on its canvas. @param {MouseEvent} event @returns {Place} */
+  place(event, canvas = /** @type {HTMLElement} */ (event.currentTarget)) {
     const box = canvas.getBoundingClientRect();
     return { x: (event.clientX - box.left) * this.density, y: (event.clientY - box.top) * this.density };
   }
@@ -192,9 +191,9 @@ export class Viewport {
       return;
     }
     if (this.mode === "stroke") {
-      // Fast pens and mice report several places at once.
+      // Fast pens and mice report several places at once, in events without a target of their own.
       const all = event.getCoalescedEvents?.() ?? [];
-      this.hands.stroke.move((all.length ? all : [event]).map((one) => this.placeOf(one, event)));
+      this.hands.stroke.move((all.length ? all : [event]).map((one) => this.place(one, event.currentTarget)));
     } else if (this.mode === "pinch") {
       this.pinch(event.pointerId, before, now);
     } else if (this.mode === "pan") {
@@ -205,12 +204,6 @@ export class Viewport {
     }
     this.held.set(event.pointerId, now);
     if (event.pointerType === "mouse" || this.mode === "stroke") this.hands.onPoint?.(now);
-  }
-
-  /** A coalesced event has no target of its own. */
-  placeOf(one, event) {
-    const box = event.currentTarget.getBoundingClientRect();
-    return { x: (one.clientX - box.left) * this.density, y: (one.clientY - box.top) * this.density };
   }
 
   pinch(id, before, now) {

@@ -1,9 +1,10 @@
 // Beside the picture: how much is trusted, the promise in words, and what other α would mark.
 
 import { announce } from "../../lib/dom.js";
-import { count, duration, level, percent, size, time } from "../../lib/format.js";
+import { count, duration, level, percent, size } from "../../lib/format.js";
 import { html, live, nothing, svg } from "../../lib/html.js";
 import { toast } from "../../lib/toast.js";
+import { button, facts, segments } from "../../lib/widgets.js";
 import { command } from "../downloads.js";
 import { fault, numberOf, setAlpha } from "../intake.js";
 import { alphaOf, codeAt, codeOf, placeOf } from "../levels.js";
@@ -40,10 +41,10 @@ export function panel(state) {
     <section class="card promise" id="promise" aria-labelledby="promise-title">
       <h2 id="promise-title">The promise</h2>
       <p class="plain">${words.promise(result)}</p>
-      <p class="hint" id="typicality">${words.typicality(result.typicality)}</p>
+      <p class="hint" id="typicality">${words.typicality(result)}</p>
       ${conditions(result)}
     </section>
-    ${details(result)}
+    ${detailsOf(result)}
   </div>`;
 }
 
@@ -62,28 +63,29 @@ function share(state, result) {
   const alpha = alphaNow();
   const all = now?.calibration === result.calibration ? words.choices(now) : [];
   const strong = (isStrong) => () => viewer.change({ isStrong });
+  const exact = html`<label class="alpha-field">
+    <span>α</span>
+    <input
+      id="alpha"
+      inputmode="decimal"
+      autocomplete="off"
+      aria-label="Exact value of α"
+      title="exactly ${alpha}"
+      .value=${live(words.shown(alpha))}
+      @change=${({ target }) => typed(target)}
+    />
+  </label>`;
   return html`<div class="share" tabindex="-1" @pointerenter=${strong(true)} @pointerleave=${strong(false)}>
       <span class="share-value ${isMoved() ? "moved" : ""}" id="share">${percent(shareAt(state.code))}</span>
       <span id="share-label">${isMoved() ? "would be marked, without a promise" : "of this picture is trusted"}</span>
     </div>
-    <div class="segments choices" role="group" aria-label="How large an error is accepted">
-      ${all.map((one) => {
-        const code = codeOf(one.alpha, held.bound);
-        return html`<button type="button" aria-pressed=${code === state.code} @click=${() => setCode(code)}>${one.name}</button>`;
-      })}
-      <label class="alpha-field">
-        <span>α</span>
-        <input
-          id="alpha"
-          inputmode="decimal"
-          autocomplete="off"
-          aria-label="Exact value of α"
-          title="exactly ${alpha}"
-          .value=${live(words.shown(alpha))}
-          @change=${({ target }) => typed(target)}
-        />
-      </label>
-    </div>`;
+    ${segments(
+      "How large an error is accepted",
+      all.map((one) => [codeOf(one.alpha, held.bound), one.name]),
+      state.code,
+      setCode,
+      { kind: "choices", more: exact },
+    )}`;
 }
 
 function typed(input) {
@@ -142,8 +144,7 @@ function exploring(result) {
   return html`<div class="callout untrust moved-place" id="moved">
     <p>Exploring ${here}. The promise is for ${served}, which was chosen before looking; one chosen after looking has none.</p>
     <div class="button-row">
-      <button type="button" class="small" id="back" @click=${back}>Back to ${served}</button>
-      <button type="button" class="small" @click=${useNext}>Use ${here} for the next pictures</button>
+      ${button(`Back to ${served}`, back, { id: "back", kind: "small" })} ${button(`Use ${here} for the next pictures`, useNext, { kind: "small" })}
     </div>
   </div>`;
 }
@@ -174,10 +175,18 @@ function conditions({ guarantee }) {
   </details>`;
 }
 
+let made = { result: null, view: null };
+
+/** What does not change with α is made once, since the slider draws the panel anew with every frame. */
+function detailsOf(result) {
+  if (made.result !== result) made = { result, view: details(result) };
+  return made.view;
+}
+
 function details(result) {
   const { guarantee } = result;
   const { metric, labels, bound, n, pairs } = guarantee;
-  const facts = [
+  const rows = [
     ["Upscaler", `${result.upscaler}, ×${result.scale}`],
     ["Size", `${size(result.width, result.height)} px`],
     ["α", String(result.alpha)],
@@ -195,10 +204,9 @@ function details(result) {
     ["Typicality", level(Number(result.typicality.toPrecision(2)))],
     ["Time", duration(Object.values(result.timings_ms).reduce((sum, ms) => sum + ms, 0))],
     ["Result", result.id],
-    ["Opened", time(new Date().toISOString())],
-  ].filter(Boolean);
+  ];
   return html`<details class="card"><summary>Details of this result</summary>
-      <dl class="facts" id="facts">${facts.map(([term, value]) => html`<dt>${term}</dt><dd>${value}</dd>`)}</dl>
+      ${facts(rows, "facts")}
     </details>
     <details class="card" id="curl-details"><summary>The same by command line</summary><pre id="curl" tabindex="0">${command()}</pre></details>`;
 }

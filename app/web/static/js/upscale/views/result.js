@@ -2,10 +2,11 @@
 
 import { html, nothing } from "../../lib/html.js";
 import { size } from "../../lib/format.js";
-import { copyCommand, copyLink, save } from "../downloads.js";
+import { button, segments } from "../../lib/widgets.js";
+import { copyCommand, copyLink, formsOf, savePart, savePicture, saveZip } from "../downloads.js";
 import { LOOKS } from "../paint.js";
 import { again, cancel, remove } from "../queue.js";
-import { setCompares, setLook, setSquare, viewer } from "../stage.js";
+import { setView, viewer } from "../stage.js";
 import { isTransparent, mayHelp, refusal, stateWords } from "../words.js";
 import { alerts, panel } from "./panel.js";
 
@@ -27,7 +28,7 @@ export function result(state) {
     <div class="stage-head">
       <h1 id="result-title" tabindex="-1">${name}</h1>
       <span class="hint">${size(found.width, found.height)} px, ${found.upscaler} ×${found.scale}</span>
-      ${downloads()}
+      ${downloads(state)}
     </div>
     ${toolbar(state)}
     <div class="stage">
@@ -41,80 +42,80 @@ export function result(state) {
   </section>`;
 }
 
-function downloads() {
-  const item = (label, run) =>
-    html`<button
-      type="button"
-      role="menuitem"
-      @click=${({ currentTarget }) => {
-        currentTarget.closest("details").open = false;
-        run();
-      }}
-    >
-      ${label}
-    </button>`;
+function downloads({ shown }) {
+  const item = (words, run) => {
+    const act = ({ currentTarget }) => {
+      currentTarget.closest("details").open = false;
+      run();
+    };
+    return html`<button type="button" role="menuitem" @click=${act}>${words}</button>`;
+  };
+  const forms = formsOf(shown.result);
   return html`<div class="take">
-    <button type="button" class="primary" id="download" @click=${() => save("image")}>Download</button>
+    <button type="button" class="primary" id="download" @click=${() => savePicture()}>Download</button>
     <details class="menu">
       <summary class="button primary" aria-label="More to download and copy">▾</summary>
       <div role="menu">
-        ${item("Everything, as zip", () => save("zip"))} ${item("Mask", () => save("mask"))} ${item("Marked picture", () => save("overlay"))}
+        ${
+          forms.length > 1
+            ? html`<div class="forms" role="group" aria-label="The picture as">
+                ${forms.map((form) => item(form.toUpperCase(), () => savePicture(form)))}
+              </div>`
+            : nothing
+        }
+        ${item("Everything, as zip", saveZip)} ${item("Mask", () => savePart("mask"))} ${item("Marked picture", () => savePart("overlay"))}
         ${item("Copy link", copyLink)} ${item("Copy as curl", copyCommand)}
       </div>
     </details>
   </div>`;
 }
 
-function toolbar(state) {
-  const hasInput = state.shown.isOwn;
-  const reason = hasInput ? "" : "The input is not stored by the service, only the result is.";
+function toolbar({ shown, look, compares, isSquare, zoom }) {
+  const hasInput = shown.isOwn;
   const { viewport } = viewer;
+  const looks = LOOKS.map((one) => [one, LOOK_WORDS[one]]);
   return html`<div class="toolbar" role="toolbar" aria-label="View">
-    <div class="segments" id="looks" role="group" aria-label="How untrusted regions are shown">
-      ${LOOKS.map(
-        (look) =>
-          html`<button type="button" data-look=${look} aria-pressed=${state.look === look} @click=${() => setLook(look)}>${LOOK_WORDS[look]}</button>`,
-      )}
-    </div>
-    <button
-      type="button"
-      class="small toggle"
-      id="compare"
-      aria-pressed=${state.compares && hasInput}
-      ?disabled=${!hasInput}
-      title=${reason}
-      @click=${() => setCompares(!state.compares)}
-    >
-      Compare
-    </button>
+    ${segments("How untrusted regions are shown", looks, look, (chosen) => setView({ look: chosen }), { id: "looks" })}
+    ${button("Compare", () => setView({ compares: !compares }), {
+      id: "compare",
+      kind: "small toggle",
+      pressed: compares && hasInput,
+      off: !hasInput,
+      title: hasInput ? "" : "The input is not stored by the service, only the result is.",
+    })}
     ${
-      state.compares && hasInput
-        ? html`<button type="button" class="small toggle wide" id="squares" aria-pressed=${state.isSquare} @click=${() => setSquare(!state.isSquare)}>
-            Pixels
-          </button>`
+      compares && hasInput
+        ? button("Pixels", () => setView({ isSquare: !isSquare }), {
+            id: "squares",
+            kind: "small toggle wide",
+            pressed: isSquare,
+          })
         : nothing
     }
     <div class="zoom" role="group" aria-label="Zoom">
-      <output class="hint" id="zoom-value" aria-label="Zoom">${state.zoom}</output>
-      <button type="button" class="icon small" id="zoom-out" aria-label="Zoom out" @click=${() => viewport.zoom(1 / 1.5)}>−</button>
-      <button type="button" class="small" id="zoom-fit" @click=${() => viewport.fit()}>Fit</button>
-      <button type="button" class="small" id="zoom-one" @click=${() => viewport.zoomTo(viewport.density)}>1 : 1</button>
-      <button type="button" class="icon small" id="zoom-in" aria-label="Zoom in" @click=${() => viewport.zoom(1.5)}>+</button>
+      <output class="hint" id="zoom-value" aria-label="Zoom">${zoom}</output>
+      ${button("−", () => viewport.zoom(1 / 1.5), { id: "zoom-out", kind: "icon small", label: "Zoom out" })}
+      ${button("Fit", () => viewport.fit(), { id: "zoom-fit", kind: "small" })}
+      ${button("1 : 1", () => viewport.zoomTo(viewport.density), { id: "zoom-one", kind: "small" })}
+      ${button("+", () => viewport.zoom(1.5), { id: "zoom-in", kind: "icon small", label: "Zoom in" })}
     </div>
   </div>`;
 }
 
-/** The input is seen while the model is asked, and gets sharper with every answer. */
+/** The input is seen while the model is asked, and its first answer as soon as that is there. */
 function waiting(picture, { pictures }) {
-  const { progress, state } = picture;
-  const share = state === "running" && progress?.total ? progress.done / progress.total : 0;
+  const { state, url, draft, name } = picture;
   return html`<section class="waiting" id="waiting" aria-label="At work">
-    <h1>${picture.name}</h1>
-    <div class="frame" .style=${`--rest: ${(1 - share).toFixed(3)}`}><img src=${picture.url} alt="" /></div>
+    <h1>${name}</h1>
+    <div class="frame">
+      <img src=${url} alt="" />
+      ${draft ? html`<img class="draft" src=${draft} alt="" />` : nothing}
+      <p class="legend">${draft ? "Draft: the model’s first answer. Nothing of it is checked yet." : "Your picture, enlarged"}</p>
+    </div>
     <div class="waiting-words">
       <p id="waiting-state" role="status">${stateWords(picture, pictures)}</p>
-      ${state === "full" ? html`<button type="button" class="small" @click=${() => picture.wake()}>Try now</button>` : nothing}
-      <button type="button" class="small" @click=${() => cancel(picture)}>Cancel</button>
+      ${state === "full" ? button("Try now", () => picture.wake(), { kind: "small" }) : nothing}
+      ${button("Cancel", () => cancel(picture), { kind: "small" })}
     </div>
     <p class="hint">The model is asked more than once, or compared with what it was given: where that disagrees, it is guessing.</p>
   </section>`;
@@ -123,38 +124,30 @@ function waiting(picture, { pictures }) {
 /** A picture without a result, and what can be done about it. */
 function ended(picture) {
   const { state, error, result: before, name } = picture;
-  const isExpired = state === "expired";
-  const title = isExpired
-    ? "The result has expired"
-    : state === "cancelled"
-      ? "Cancelled"
-      : "This picture was not upscaled";
-  const text = isExpired
-    ? "The service keeps results for a limited time only. The page still has your picture: the same seed gives the same result, as long as model and calibration are the same."
-    : error
-      ? refusal(error)
-      : "Nothing was kept of it.";
+  const [title, text] = {
+    expired: [
+      "The result has expired",
+      "The service keeps results for a limited time only. The page still has your picture: the same seed gives the same result, as long as model and calibration are the same.",
+    ],
+    cancelled: ["Cancelled", "Nothing was kept of it."],
+    failed: ["This picture was not upscaled", error && refusal(error)],
+  }[state];
+  const primary = { kind: "primary" };
+  const way = () => {
+    if (state === "expired") {
+      const same = { seed: String(before.seed), alpha: String(before.alpha) };
+      return button("Again with the same seed", () => again(picture, same), primary);
+    }
+    if (error && isTransparent(error))
+      return button("Put it on white", () => again(picture, { background: "white" }), primary);
+    return !error || mayHelp(error) ? button("Try again", () => again(picture)) : nothing;
+  };
   return html`<section class="ended">
     <h1>${name}</h1>
     <div class="callout ${state === "failed" ? "bad" : "warn"}" role="alert">
       <strong>${title}</strong>
       <p>${text}</p>
-      <div class="button-row">
-        ${
-          isExpired
-            ? html`<button type="button" class="primary" @click=${() => again(picture, { seed: String(before.seed), alpha: String(before.alpha) })}>
-                Again with the same seed
-              </button>`
-            : nothing
-        }
-        ${
-          error && isTransparent(error)
-            ? html`<button type="button" class="primary" @click=${() => again(picture, { background: "white" })}>Put it on white</button>`
-            : nothing
-        }
-        ${!isExpired && (!error || (mayHelp(error) && !isTransparent(error))) ? html`<button type="button" @click=${() => again(picture)}>Try again</button>` : nothing}
-        <button type="button" @click=${() => remove([picture])}>Remove</button>
-      </div>
+      <div class="button-row">${way()} ${button("Remove", () => remove([picture]))}</div>
     </div>
   </section>`;
 }

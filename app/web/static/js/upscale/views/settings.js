@@ -3,9 +3,16 @@
 import { openDialog } from "../../lib/dialog.js";
 import { count, level, percent } from "../../lib/format.js";
 import { html, live, nothing, render } from "../../lib/html.js";
+import { segments, select } from "../../lib/widgets.js";
 import { choose, fault, numberOf, setAlpha } from "../intake.js";
 import { state, store, upscalerOf } from "../state.js";
 import { choices, shown } from "../words.js";
+
+const METADATA = [
+  ["", "leave out"],
+  ["keep", "keep, but for the place"],
+  ["keep-gps", "keep, with the place"],
+];
 
 /** The choice that is on: of the three, or null for another α. */
 export function chosenOf({ alpha, isTyped }, upscaler) {
@@ -21,17 +28,16 @@ export function settings(now) {
   const wrong = fault(now.alpha);
   return html`<form class="settings" @submit=${(event) => event.preventDefault()} aria-label="Settings of the next pictures">
     ${now.upscalers.length > 1 ? upscalers(now) : nothing} ${groups(now, upscaler)}
-    <div class="segments choices" role="group" aria-label="How large an error you accept">
-      ${choices(upscaler).map(
-        (one) =>
-          html`<button type="button" aria-pressed=${chosen === one || chosen?.alpha === one.alpha} @click=${() => setAlpha(String(one.alpha))}>
-            ${one.name}
-          </button>`,
-      )}
-    </div>
+    ${segments(
+      "How large an error you accept",
+      choices(upscaler).map(({ alpha, name }) => [alpha, name]),
+      chosen?.alpha,
+      (alpha) => setAlpha(String(alpha)),
+      { kind: "choices" },
+    )}
     <p class="choice-words">${wrong ? nothing : words(upscaler, chosen, value)}</p>
     <details class="exact">
-      <summary>Exact value and coverage</summary>
+      <summary>Exact value and more</summary>
       <label class="field">
         <span>Tolerated error α, chosen before you look</span>
         <input
@@ -48,6 +54,10 @@ export function settings(now) {
           ${wrong || `On average the worst spot in the trusted area is off by at most α. From ${shown(upscaler.min_alpha)}, below which nothing can be trusted.`}
         </small>
       </label>
+      ${select("metadata", "What the camera wrote into the file", METADATA, {
+        chosen: now.metadata,
+        run: (metadata) => store.set({ metadata }),
+      })}
       ${coverage(upscaler)}
     </details>
   </form>`;
@@ -65,29 +75,22 @@ function words({ min_alpha: least, unit }, chosen, value) {
   return `About ${percent(chosen.share, 0)} of a typical photo is trusted: ${error}.`;
 }
 
-function upscalers(now) {
-  return html`<label class="field">
-    <span>Upscaler</span>
-    <select id="upscaler" @change=${({ target }) => choose(target.value)}>
-      ${now.upscalers.map(
-        ({ name, scale }) =>
-          html`<option value=${name} ?selected=${name === now.upscaler}>${scale ? `${name}, ×${scale}` : name}</option>`,
-      )}
-    </select>
-  </label>`;
-}
+const upscalers = (now) =>
+  select(
+    "upscaler",
+    "Upscaler",
+    now.upscalers.map(({ name, scale }) => [name, scale ? `${name}, ×${scale}` : name]),
+    { chosen: now.upscaler, run: choose },
+  );
 
 /** A calibration may speak about kinds of pictures one by one. */
 function groups(now, { groups: all = {} }) {
-  const entries = Object.entries(all);
+  const entries = Object.entries(all).map(([name, n]) => [name, `${name}, ${count(n)} pairs`]);
   if (!entries.length) return nothing;
-  return html`<label class="field">
-    <span>Kind of picture</span>
-    <select id="group" @change=${({ target }) => store.set({ group: target.value })}>
-      <option value="" ?selected=${now.group === ""}>any kind</option>
-      ${entries.map(([name, n]) => html`<option value=${name} ?selected=${now.group === name}>${name}, ${count(n)} pairs</option>`)}
-    </select>
-  </label>`;
+  return select("group", "Kind of picture", [["", "any kind"], ...entries], {
+    chosen: now.group,
+    run: (group) => store.set({ group }),
+  });
 }
 
 /** What the calibration covers. */

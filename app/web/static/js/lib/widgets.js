@@ -1,0 +1,124 @@
+// Parts that several views are made of.
+
+import { html, nothing } from "./html.js";
+
+/**
+ * A button.
+ *
+ * @param {unknown} words
+ * @param {(event: any) => void} run
+ * @param {{kind?: string, id?: string, title?: string, label?: string, pressed?: boolean, off?: boolean}} more
+ *   label: for screen readers; off: disabled
+ */
+export const button = (words, run, { kind = "", id, title, label, pressed, off = false } = {}) =>
+  html`<button
+    type="button"
+    class=${kind}
+    id=${id ?? nothing}
+    title=${title ?? nothing}
+    aria-label=${label ?? nothing}
+    aria-pressed=${pressed ?? nothing}
+    ?disabled=${off}
+    @click=${run}
+  >
+    ${words}
+  </button>`;
+
+/**
+ * Buttons in a row of which one is pressed. entries: [value, words, title]; run(value) when one is chosen.
+ *
+ * @param {string} label
+ * @param {any[][]} entries
+ * @param {any} pressed
+ * @param {(value: any) => void} run
+ * @param {{id?: string, kind?: string, more?: unknown}} [options] more: what stands in the same row
+ */
+export const segments = (label, entries, pressed, run, { id, kind = "", more = nothing } = {}) =>
+  html`<div class="segments ${kind}" id=${id ?? nothing} role="group" aria-label=${label}>
+    ${entries.map(
+      ([value, words, title]) =>
+        html`<button type="button" data-value=${value} aria-pressed=${value === pressed} title=${title ?? nothing} @click=${() => run(value)}>
+          ${words}
+        </button>`,
+    )}${more}
+  </div>`;
+
+/**
+ * A table that scrolls by itself, also by keys. The first cell of each row is its head.
+ *
+ * @param {string} label
+ * @param {any[]} heads words, or [words, class of the column]
+ * @param {unknown[][]} rows
+ */
+export function table(label, heads, rows, kind = "") {
+  const columns = heads.map((head) => (Array.isArray(head) ? head : [head, ""]));
+  const cell = (value, k) =>
+    k ? html`<td class=${columns[k][1]}>${value}</td>` : html`<th scope="row">${value}</th>`;
+  return html`<div class="table-scroll ${kind}" tabindex="0" role="region" aria-label=${label}>
+    <table>
+      <thead>
+        <tr>
+          ${columns.map(([words, column]) => html`<th scope="col" class=${column}>${words}</th>`)}
+        </tr>
+      </thead>
+      <tbody>${rows.map((cells) => html`<tr>${cells.map(cell)}</tr>`)}</tbody>
+    </table>
+  </div>`;
+}
+
+/** Terms and what they are; rows that are not there are left out. @param {any[]} rows */
+export const facts = (rows, id = "") =>
+  html`<dl class="facts" id=${id || nothing}>${rows.filter(Boolean).map(([term, value]) => html`<dt>${term}</dt><dd>${value}</dd>`)}</dl>`;
+
+/** What went wrong, where something was wanted. @param {{message: string}} error */
+export const failed = ({ message }) => html`<p class="callout bad" role="alert">${message}</p>`;
+
+/** A figure of a dashboard: {name, value, more, title}. */
+export const tile = ({ name, value, more = "", title = "" }) =>
+  html`<div class="tile" title=${title || nothing}><dt>${name}</dt><dd>${value}${more ? html`<small>${more}</small>` : nothing}</dd></div>`;
+
+/** A field of a form with its label and a hint. */
+export const field = (label, input, hint = "") =>
+  html`<label class="field"><span>${label}</span>${input}${hint ? html`<small>${hint}</small>` : nothing}</label>`;
+
+/**
+ * A field for a number; one with a placeholder may stay empty.
+ *
+ * @param {string} name
+ * @param {string} label
+ * @param {number | string} value
+ * @param {{min?: number, max?: number, step?: number | "any", placeholder?: string | number, hint?: string}} more
+ */
+export function number(name, label, value, { min, max, step = "any", placeholder, hint }) {
+  const input = html`<input
+    type="number"
+    name=${name}
+    value=${value}
+    inputmode="decimal"
+    min=${min ?? nothing}
+    max=${max ?? nothing}
+    step=${step}
+    placeholder=${placeholder ?? nothing}
+    ?required=${placeholder === undefined}
+  />`;
+  return field(label, input, hint);
+}
+
+/**
+ * A field for one of [value, words].
+ *
+ * @param {string} name
+ * @param {string} label
+ * @param {string[][]} options
+ * @param {{hint?: string, chosen?: string, run?: (value: string) => void}} more chosen: the value that is on
+ */
+export function select(name, label, options, { hint = "", chosen = "", run = () => {} } = {}) {
+  const input = html`<select name=${name} @change=${({ target }) => run(target.value)}>
+    ${options.map(([value, words]) => html`<option value=${value} ?selected=${value === chosen}>${words}</option>`)}
+  </select>`;
+  return field(label, input, hint);
+}
+
+/** A box to tick. */
+export const check = (name, words) =>
+  html`<label class="check"><input type="checkbox" name=${name} /><span>${words}</span></label>`;
