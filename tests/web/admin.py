@@ -7,11 +7,13 @@ import json
 import time
 import zipfile
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Self
 
 import httpx
 import numpy as np
 from PIL import Image
+from playwright.sync_api import Page
 
 from tests.factories import encoded, photo
 from tests.web.browser import ADMIN_KEY, Watched
@@ -71,6 +73,11 @@ class Api:
         assert job["state"] == "succeeded", job
         return str(job["result"]).rpartition("/")[2]
 
+    def active(self, upscaler: str = "fast") -> str:
+        """The id of the calibration that is served from."""
+        (found,) = [one for one in self.get("/v1/upscalers") if one["name"] == upscaler]
+        return str(found["calibration"])
+
     def label(self, job: str, name: str) -> np.ndarray:
         """The label of a pair, bool [h, w]."""
         response = self.client.get(f"{BASE}/{job}/pairs/{httpx.URL(name)}/label.png")
@@ -83,6 +90,14 @@ def truths(count: int, *, first: int = 0, height: int = 48, width: int = 48) -> 
     return {f"y/{k:03}.png": encoded(photo(k, height, width)) for k in range(first, first + count)}
 
 
+def files_of(folder: Path, contents: Mapping[str, bytes]) -> list[Path]:
+    """A new folder with these files; their paths."""
+    folder.mkdir(parents=True)
+    for name, data in contents.items():
+        (folder / name).write_bytes(data)
+    return sorted(folder.iterdir())
+
+
 def signed_in(open_page: Callable[..., Watched], url: str, path: str, **options: Any) -> Watched:
     """A page whose tab has the admin's key already."""
     watched = open_page("/healthz", url=url, **options)
@@ -91,7 +106,7 @@ def signed_in(open_page: Callable[..., Watched], url: str, path: str, **options:
     return watched
 
 
-def module(watched: Watched, path: str) -> str:
-    """The address of one of the pages' own modules, for `import()` inside a page."""
-    source = watched.page.locator("script[type=module]").first.get_attribute("src")
-    return f"{str(source).rpartition('/')[0]}/{path}"
+def module(page: Page) -> str:
+    """The address of the pages' own modules, for `import()` inside a page."""
+    source = page.locator("script[type=module]").first.get_attribute("src")
+    return f"{str(source).rpartition('/')[0]}/"

@@ -1,28 +1,30 @@
-"""One browser per module, one server for most tests, a fresh context for each test."""
+"""One browser and two servers for all pages, a fresh context for each test."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from tests.factories import encoded, photo
 from tests.missing import not_here
 from tests.servers import ServerMissing
-from tests.web.admin import Api, module
+from tests.web.admin import MARKUP, Api, module, truths
 from tests.web.browser import DESKTOP, Watched, chromium_program, launched, serving
 
 # A busy machine makes a page slow, not wrong; nothing waits longer than it must.
 expect.set_options(timeout=60_000)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     """Chromium; without one CI fails, and others skip.
 
     Not for the session: Playwright leaves an event loop running in this thread until it ends, and
-    tests of other modules start their own.
+    tests of other packages start their own.
     """
     try:
         chromium_program()
@@ -60,6 +62,14 @@ def api(admin_site: str) -> Iterator[Api]:
         yield api
 
 
+@pytest.fixture(scope="session")
+def made(api: Api) -> str:
+    """The id of a calibration of 20 pairs whose names are nasty."""
+    files = truths(19, first=200)
+    files[f"y/{MARKUP}.png"] = encoded(photo(299, 48, 48))
+    return api.made(files, name=f"{MARKUP} streets")
+
+
 @pytest.fixture
 def open_page(browser: Browser, site: str) -> Iterator[Callable[..., Watched]]:
     """Opens a path in a context of its own: open_page("/", viewport=PHONE, color_scheme="dark").
@@ -69,7 +79,8 @@ def open_page(browser: Browser, site: str) -> Iterator[Callable[..., Watched]]:
     opened: list[Watched] = []
 
     def open_page(path: str, *, url: str = site, **options) -> Watched:
-        context = browser.new_context(**{"viewport": DESKTOP, "base_url": url, **options})
+        still = {"viewport": DESKTOP, "base_url": url, "reduced_motion": "reduce"}
+        context = browser.new_context(**{**still, **options})
         context.set_default_timeout(60_000)
         watched = Watched(context.new_page())
         opened.append(watched)
@@ -82,18 +93,34 @@ def open_page(browser: Browser, site: str) -> Iterator[Callable[..., Watched]]:
     assert not [complaint for watched in opened for complaint in watched.complaints]
 
 
+@pytest.fixture(scope="package")
+def modules(browser: Browser, admin_site: str) -> Iterator[Page]:
+    """A page whose modules tests import; what they leave behind is of no consequence."""
+    context = browser.new_context(base_url=admin_site)
+    page = context.new_page()
+    page.goto("/")
+    yield page
+    context.close()
+
+
 @pytest.fixture
-def call(open_page, admin_site):
+def run(modules: Page):
+    """Runs a function's body in a page: `at(path)` imports a module, `given` is what it got."""
+
+    def run(body: str, *given: object) -> Any:
+        address = module(modules)
+        script = f"async ([base, given]) => {{ const at = (path) => import(base + path); {body} }}"
+        return modules.evaluate(script, [address, list(given)])
+
+    return run
+
+
+@pytest.fixture
+def call(run):
     """Calls a function of a module in a page; what comes back is what JSON can hold."""
-    watched = open_page("/", url=admin_site)
 
-    def call(path: str, name: str, *arguments: object) -> object:
-        return watched.page.evaluate(
-            """async ([address, name, given]) =>
-                JSON.parse(JSON.stringify(await (await import(address))[name](...given)))""",
-            [module(watched, path), name, list(arguments)],
-        )
+    def call(path: str, name: str, *given: object) -> object:
+        body = f"return JSON.parse(JSON.stringify(await (await at('{path}')).{name}(...given)));"
+        return run(body, *given)
 
-    call.page = watched.page
-    call.address = lambda path: module(watched, path)
     return call

@@ -11,7 +11,7 @@ from PIL import Image
 from playwright.sync_api import Page, expect
 
 from tests.factories import encoded, photo
-from tests.web.admin import BASE, MARKUP, Api, module, signed_in, truths
+from tests.web.admin import BASE, MARKUP, Api, signed_in, truths
 from tests.web.browser import LOOKS, PHONE, Watched, barriers, fits, touch
 
 pytestmark = [pytest.mark.slow, pytest.mark.servers]
@@ -280,25 +280,23 @@ class TestTwoAnnotators:
 
 
 class TestMask:
-    def test_png(self, open_page, admin_site, job):
+    def test_png(self, run):
         """The file of a label is a 1-bit PNG with exactly the marks, at any width."""
-        watched = desk(open_page, admin_site, job)
-        files = watched.page.evaluate(
-            """async ([png, mask]) => {
-                const { encoded } = await import(png);
-                const { decoded } = await import(mask);
-                const out = [];
-                for (const [width, height] of [[1, 1], [8, 2], [13, 7], [64, 3]]) {
-                    const data = new Uint8Array(width * height).map((_, k) => (k * k) % 3 % 2);
-                    const file = await encoded({ width, height, data });
-                    const again = await decoded(file);
-                    const bytes = new Uint8Array(await file.arrayBuffer());
-                    const lists = { data: [...data], again: [...again], bytes: [...bytes] };
-                    out.push({ width, height, ...lists });
-                }
-                return out;
-            }""",
-            [module(watched, "annotate/png.js"), module(watched, "annotate/mask.js")],
+        files = run(
+            """
+            const { encoded } = await at("annotate/png.js");
+            const { decoded } = await at("annotate/mask.js");
+            const out = [];
+            for (const [width, height] of [[1, 1], [8, 2], [13, 7], [64, 3]]) {
+                const data = new Uint8Array(width * height).map((_, k) => (k * k) % 3 % 2);
+                const file = await encoded({ width, height, data });
+                const again = await decoded(file);
+                const bytes = new Uint8Array(await file.arrayBuffer());
+                const lists = { data: [...data], again: [...again], bytes: [...bytes] };
+                out.push({ width, height, ...lists });
+            }
+            return out;
+            """
         )
         for file in files:
             image = Image.open(io.BytesIO(bytes(file["bytes"])))
@@ -306,31 +304,29 @@ class TestMask:
             marks = np.asarray(image).astype(int).ravel().tolist()
             assert marks == file["data"] == file["again"]
 
-    def test_shapes(self, open_page, admin_site, job):
+    def test_shapes(self, run):
         """Strokes and polygons set the pixels whose centres they cover, and are undone exactly."""
-        watched = desk(open_page, admin_site, job)
-        found = watched.page.evaluate(
-            """async (address) => {
-                const { Mask } = await import(address);
-                const mask = new Mask(40, 30);
-                const step = (change) => {
-                    mask.begin();
-                    change();
-                    mask.end();
-                    return [...mask.data];
-                };
-                const corners = [[2, 20], [36, 22], [15, 45]].map(([x, y]) => ({ x, y }));
-                const empty = [...mask.data];
-                const stroke = step(() => mask.line({ x: 10, y: 10 }, { x: 25, y: 18 }, 6.9, 1));
-                const triangle = step(() => mask.polygon(corners, 1));
-                mask.undo();
-                const once = [...mask.data];
-                mask.undo();
-                const twice = [...mask.data];
-                mask.redo();
-                return { empty, stroke, triangle, once, twice, redone: [...mask.data] };
-            }""",
-            module(watched, "annotate/mask.js"),
+        found = run(
+            """
+            const { Mask } = await at("annotate/mask.js");
+            const mask = new Mask(40, 30);
+            const step = (change) => {
+                mask.begin();
+                change();
+                mask.end();
+                return [...mask.data];
+            };
+            const corners = [[2, 20], [36, 22], [15, 45]].map(([x, y]) => ({ x, y }));
+            const empty = [...mask.data];
+            const stroke = step(() => mask.line({ x: 10, y: 10 }, { x: 25, y: 18 }, 6.9, 1));
+            const triangle = step(() => mask.polygon(corners, 1));
+            mask.undo();
+            const once = [...mask.data];
+            mask.undo();
+            const twice = [...mask.data];
+            mask.redo();
+            return { empty, stroke, triangle, once, twice, redone: [...mask.data] };
+            """
         )
         rows, columns = np.mgrid[:30, :40] + 0.5
         way = np.clip(((columns - 10) * 15 + (rows - 10) * 8) / (15**2 + 8**2), 0, 1)

@@ -12,7 +12,7 @@ from PIL import Image
 from tests.missing import not_here
 from tests.servers import ServerMissing
 from tests.web.firefox import firefox, firefox_program
-from tests.web.test_upscale_page import crop
+from tests.web.pictures import crop
 
 pytestmark = [pytest.mark.slow, pytest.mark.servers]
 

@@ -16,14 +16,10 @@ from PIL import Image
 from playwright.sync_api import expect
 
 from app.images.encode import png_grey16
+from tests.web.pictures import crop, open_result, slide, upload
 from tests.web.results import BOUND, store_result
-from tests.web.test_upscale_page import crop, open_result, slide, upload
 
 pytestmark = [pytest.mark.slow, pytest.mark.servers]
-
-MODULE = """
-const at = (name) => document.querySelector("script[type=module]").src.replace("upscale.js", name);
-"""
 
 
 def filtered(values: np.ndarray, filters: list[int]) -> bytes:
@@ -59,78 +55,63 @@ def filtered(values: np.ndarray, filters: list[int]) -> bytes:
     )
 
 
-@pytest.fixture(scope="module")
-def blank(browser, site):
-    """A page of the site whose modules can be imported."""
-    context = browser.new_context(base_url=site)
-    page = context.new_page()
-    page.goto("/")
-    yield page
-    context.close()
-
-
-DECODE = (
-    MODULE
-    + """
-const { decodeGrey16 } = await import(at("upscale/png16.js"));
+DECODE = """
+const { decodeGrey16 } = await at("upscale/png16.js");
 try {
-  const { width, height, data } = await decodeGrey16(new Uint8Array(bytes).buffer);
+  const { width, height, data } = await decodeGrey16(new Uint8Array(given[0]).buffer);
   return { width, height, data: [...data] };
 } catch (error) {
   return { error: error.message };
 }
 """
-)
 
 
-def decode(page, data: bytes) -> dict:
-    return page.evaluate(f"async (bytes) => {{ {DECODE} }}", list(data))
+def decode(run, data: bytes) -> dict:
+    return run(DECODE, list(data))
 
 
 class TestDecoder:
     @pytest.mark.parametrize("filters", [[0], [1], [2], [3], [4], [4, 3, 2, 1, 0]])
-    def test_every_filter(self, blank, filters):
+    def test_every_filter(self, run, filters):
         """All 16 bits come back, whatever filter a row was packed with."""
         values = np.random.default_rng(7).integers(0, 65536, (6, 5), np.uint16)
-        found = decode(blank, filtered(values, filters))
+        found = decode(run, filtered(values, filters))
         assert found["data"] == values.reshape(-1).tolist()
         assert np.array_equal(np.asarray(Image.open(io.BytesIO(filtered(values, filters)))), values)
 
-    def test_the_service_s_own_encoder(self, blank):
+    def test_the_service_s_own_encoder(self, run):
         """Smooth values, for which the encoder chooses its filters."""
         values = np.add.outer(np.arange(40) * 321, np.arange(33) * 57).astype(np.uint16)
-        found = decode(blank, png_grey16(values, {"Software": "test"}))
+        found = decode(run, png_grey16(values, {"Software": "test"}))
         assert (found["width"], found["height"]) == (33, 40)
         assert found["data"] == values.reshape(-1).tolist()
 
-    def test_damaged_files(self, blank):
+    def test_damaged_files(self, run):
         """A file that is cut off or of another kind is refused, not shown."""
         good = png_grey16(np.zeros((9, 9), np.uint16))
         eight = io.BytesIO()
         Image.new("L", (9, 9)).save(eight, "PNG")
         for data in (b"", b"text" * 20, good[:-20], eight.getvalue()):
-            assert "error" in decode(blank, data)
+            assert "error" in decode(run, data)
 
 
-def test_codes_round_as_the_contract_says(blank):
+def test_codes_round_as_the_contract_says(run):
     """⌊α/B·65534⌋ for any α, and the code of a multiple of B/65534 is that multiple's."""
-    script = (
-        MODULE
-        + """
-const { codeOf, alphaOf } = await import(at("upscale/levels.js"));
-const multiples = [];
-for (let code = 0; code <= 65534; code += 1) {
-  if (codeOf(alphaOf(code, bound), bound) !== code) multiples.push(code);
-}
-return { multiples, codes: alphas.map((alpha) => codeOf(alpha, bound)) };
-"""
-    )
     alphas = np.random.default_rng(1).uniform(0, BOUND, 500).tolist()
     for bound in (BOUND, 3.0, 1.0):
-        found = blank.evaluate(f"async ([alphas, bound]) => {{ {script} }}", [alphas, bound])
-        assert found["multiples"] == []
-        expected = [min(int(alpha / bound * 65534), 65534) for alpha in alphas]
-        assert found["codes"] == expected
+        found = run(
+            """
+            const [alphas, bound] = given;
+            const { codeOf, alphaOf } = await at("upscale/levels.js");
+            const all = Array.from({ length: 65535 }, (_, code) => code);
+            const wrong = all.filter((code) => codeOf(alphaOf(code, bound), bound) !== code);
+            return { wrong, codes: alphas.map((alpha) => codeOf(alpha, bound)) };
+            """,
+            alphas,
+            bound,
+        )
+        assert found["wrong"] == []
+        assert found["codes"] == [min(int(alpha / bound * 65534), 65534) for alpha in alphas]
 
 
 SIDE = 256

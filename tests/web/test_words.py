@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import itertools
+import math
+
 import pytest
 
 pytestmark = [pytest.mark.slow, pytest.mark.servers]
@@ -92,25 +97,87 @@ def test_areas_and_backtests_between_the_tabled_alphas(call):
         assert [point["x"] for point in series["points"]] == [0.1, 0.12]
 
 
-def test_a_late_refusal_spares_a_newer_key(call):
+def test_a_late_refusal_spares_a_newer_key(run):
     """A key that has come while the old one was being refused is used, not thrown away."""
-    found = call.page.evaluate(
-        """async ([api, auth]) => {
-            const { getJson } = await import(api);
-            const { key, setKey } = await import(auth);
-            setKey("client", "old");
-            const real = globalThis.fetch;
-            globalThis.fetch = async (path, { headers }) => {
-                if (headers.Authorization === "Bearer new") return new Response("1");
-                setKey("client", "new");
-                return new Response("{}", { status: 401 });
-            };
-            try {
-                return [await getJson("/any"), key("client")];
-            } finally {
-                globalThis.fetch = real;
-            }
-        }""",
-        [call.address("lib/api.js"), call.address("lib/auth.js")],
+    found = run(
+        """
+        const [{ getJson }, { key, setKey }] = [await at("lib/api.js"), await at("lib/auth.js")];
+        setKey("client", "old");
+        const real = globalThis.fetch;
+        globalThis.fetch = async (path, { headers }) => {
+            if (headers.Authorization === "Bearer new") return new Response("1");
+            setKey("client", "new");
+            return new Response("{}", { status: 401 });
+        };
+        try {
+            return [await getJson("/any"), key("client")];
+        } finally {
+            globalThis.fetch = real;
+            setKey("client", null);
+        }
+        """
     )
     assert found == [1, "new"]
+
+
+def test_the_time_that_is_left(run):
+    """By the pace of steps that were seen, else by what is usual; it grows shorter in between."""
+    found = run(
+        """
+        const { Pace } = await at("lib/pace.js");
+        const real = performance.now;
+        let now = 0;
+        performance.now = () => now;
+        const pace = new Pace();
+        const left = (usual) => pace.left(5, usual);
+        pace.saw(1);
+        const found = [left(), left(100)];
+        now = 1000;
+        found.push(left(2000));
+        pace.saw(3);
+        found.push(left(2000));
+        now = 1400;
+        pace.saw(3);
+        found.push(left());
+        now = 9000;
+        found.push(left());
+        performance.now = real;
+        return found;
+        """
+    )
+    assert found == [None, 400, 7000, 1000, 600, 0]
+
+
+def test_axes_and_look_up(call):
+    """Ticks are round and within the axis; the nearest point and the step before are found."""
+    for low, high in ((0, 1), (0.013, 0.171), (-3, 4000), (0, 1e-6)):
+        ticks = call("charts/scale.js", "roundTicks", low, high, 5)
+        assert 3 <= len(ticks) <= 8
+        assert all(low - 1e-12 <= tick <= high * (1 + 1e-9) for tick in ticks)
+        steps = {round((b - a) / (high - low), 6) for a, b in itertools.pairwise(ticks)}
+        assert len(steps) == 1
+        mantissa = (ticks[1] - ticks[0]) / 10 ** math.floor(math.log10(ticks[1] - ticks[0]) + 1e-9)
+        assert round(mantissa, 6) in {1, 2, 5}
+    points = [{"x": x, "y": 10 * x} for x in (1, 2, 4, 8)]
+    assert [call("charts/data.js", "nearest", points, x) for x in (0, 2.9, 3.1, 9)] == [0, 1, 2, 3]
+    step = {"kind": "step", "points": points}
+    assert call("charts/data.js", "at", step, 3.9) == {"x": 2, "y": 20}
+    assert call("charts/data.js", "at", step, 0.5) is None
+    assert call("charts/scale.js", "powerOfTen", -12) == "10⁻¹²"
+
+
+def test_csv(call):
+    """Series are joined by x; hostile names are quoted and are no formulae to a spreadsheet."""
+    spec = {
+        "x": {"label": "α"},
+        "series": [
+            {"name": '=HYPERLINK("x")', "points": [{"x": 1, "y": -2}, {"x": 3, "y": 4}]},
+            {"name": "band, wide", "kind": "ranges", "points": [{"x": 1, "low": 5, "high": 6}]},
+        ],
+    }
+    text = call("charts/data.js", "csv", spec)
+    assert list(csv.reader(io.StringIO(text))) == [
+        ["α", '\'=HYPERLINK("x")', "band, wide, lower", "band, wide, upper"],
+        ["1", "-2", "5", "6"],
+        ["3", "4", "", ""],
+    ]

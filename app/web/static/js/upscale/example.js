@@ -5,6 +5,7 @@ import { Viewer } from "./viewer.js";
 
 export const example = new Viewer({ id: "example", marksInput: false });
 
+const SWEEP_MS = 1600;
 let loading = null;
 
 /** Load and show it, once; the page works without it. */
@@ -27,4 +28,21 @@ async function show() {
   );
   example.show({ width, height, before, covers: true, ...decoded });
   example.canvas.dataset.shown = "example";
+  sweep();
+}
+
+/** The divider comes in from the right, once, so that it is seen to move; whoever takes it has it. */
+function sweep() {
+  const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
+  if (still || document.hidden) return;
+  const began = performance.now();
+  let isOurs = true;
+  example.element.addEventListener("input", () => (isOurs = false), { once: true });
+  const step = (now) => {
+    const left = Math.max(0, 1 - (now - began) / SWEEP_MS);
+    if (!isOurs) return;
+    example.setShare(0.5 + 0.45 * left ** 3);
+    if (left) requestAnimationFrame(step);
+  };
+  step(began);
 }

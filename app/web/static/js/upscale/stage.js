@@ -1,15 +1,19 @@
 // One result on the screen: its files, its viewer, and the α that is looked at.
 
 import { getBlob } from "../lib/api.js";
+import { Store } from "../lib/store.js";
 import { decodeResult } from "./decode.js";
 import { alphaOf, axis, codeOf } from "./levels.js";
-import { state, store } from "./state.js";
+import { store } from "./state.js";
 import { Viewer } from "./viewer.js";
 import { done, pixel } from "./words.js";
 
+/** The code of the α on the screen. Apart from the other state: the slider changes it with every frame. */
+export const dial = new Store({ code: 0 });
+
 export const viewer = new Viewer({
   onView: () => showZoom(),
-  describe: (found) => pixel(found, { limit: state.code, levelOf }),
+  describe: (found) => pixel(found, { limit: dial.state.code, levelOf }),
 });
 
 /** What belongs to the result on the screen and is too large for the state. */
@@ -27,8 +31,8 @@ export const held = {
 let turn = 0;
 
 /** α on the screen. */
-export const alphaNow = () => alphaOf(state.code, held.bound);
-export const isMoved = () => state.code !== held.served;
+export const alphaNow = () => alphaOf(dial.state.code, held.bound);
+export const isMoved = () => dial.state.code !== held.served;
 export const shareAt = (code) => held.counts[code] / Math.max(1, held.counts[65535]);
 
 /** The smallest α at which a code is trusted, or null. */
@@ -79,7 +83,7 @@ export function leave() {
 }
 
 export function setCode(code) {
-  store.set({ code });
+  dial.set({ code });
   viewer.setLimit(code);
 }
 

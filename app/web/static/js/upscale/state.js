@@ -41,7 +41,6 @@ export const store = new Store({
   /** @type {any} a linked result that cannot be shown: {title, text, again} */
   lost: null,
   isOpening: false,
-  code: 0, // of the α on the screen
   look: "contour",
   compares: true,
   isSquare: false,

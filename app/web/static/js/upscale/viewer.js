@@ -77,6 +77,7 @@ export class Viewer {
   setShare(share) {
     this.share = Math.min(Math.max(share, 0), 1);
     this.element.style.setProperty("--share", `${100 * this.share}%`);
+    this.element.querySelector("input").value = String(100 * this.share);
     this.request("view");
   }
 

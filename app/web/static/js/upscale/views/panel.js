@@ -2,14 +2,14 @@
 
 import { announce } from "../../lib/dom.js";
 import { count, duration, level, percent, size } from "../../lib/format.js";
-import { html, live, nothing, svg } from "../../lib/html.js";
+import { html, live, nothing, render, svg } from "../../lib/html.js";
 import { toast } from "../../lib/toast.js";
 import { button, facts, segments } from "../../lib/widgets.js";
 import { command } from "../downloads.js";
 import { fault, numberOf, setAlpha } from "../intake.js";
 import { alphaOf, codeAt, codeOf, placeOf } from "../levels.js";
-import { alphaNow, held, isMoved, setCode, shareAt, viewer } from "../stage.js";
-import { store } from "../state.js";
+import { alphaNow, dial, held, isMoved, setCode, shareAt, viewer } from "../stage.js";
+import { state, store } from "../state.js";
 import * as words from "../words.js";
 
 const PLACES = 1000; // of the slider
@@ -25,19 +25,36 @@ export function alerts(found) {
   </div>`;
 }
 
-export function panel(state) {
+/** What follows the slider, drawn by itself: the rest of the page stays as it is. */
+const card = Object.assign(document.createElement("section"), { className: "card level" });
+card.setAttribute("aria-label", "Trusted area");
+const handle = document.createElement("span");
+
+function drawLevel() {
+  if (!state.shown) return;
   const { result } = state.shown;
-  return html`<div class="panel ${state.isSheetOpen ? "open" : ""}">
+  render(html`${share(result)} ${slider()} ${exploring(result)}`, card);
+  render(
+    html`<b>${percent(shareAt(dial.state.code))}</b> ${isMoved() ? "would be marked" : "trusted"}`,
+    handle,
+  );
+}
+dial.watch(drawLevel);
+
+export function panel(now) {
+  const { result } = now.shown;
+  drawLevel();
+  return html`<div class="panel ${now.isSheetOpen ? "open" : ""}">
     <button
       type="button"
       class="sheet-handle"
-      aria-expanded=${state.isSheetOpen}
-      @click=${() => store.set({ isSheetOpen: !state.isSheetOpen })}
+      aria-expanded=${now.isSheetOpen}
+      @click=${() => store.set({ isSheetOpen: !now.isSheetOpen })}
     >
-      <b>${percent(shareAt(state.code))}</b> ${isMoved() ? "would be marked" : "trusted"}
+      ${handle}
     </button>
-    ${outdated(state, result)}
-    <section class="card level" aria-label="Trusted area">${share(state, result)} ${slider(state)} ${exploring(result)}</section>
+    ${outdated(now, result)}
+    ${card}
     <section class="card promise" id="promise" aria-labelledby="promise-title">
       <h2 id="promise-title">The promise</h2>
       <p class="plain">${words.promise(result)}</p>
@@ -58,7 +75,7 @@ export function outdated({ upscalers }, result) {
   </p>`;
 }
 
-function share(state, result) {
+function share(result) {
   const now = state.upscalers.find(({ name }) => name === result.upscaler);
   const alpha = alphaNow();
   const all = now?.calibration === result.calibration ? words.choices(now) : [];
@@ -76,13 +93,13 @@ function share(state, result) {
     />
   </label>`;
   return html`<div class="share" tabindex="-1" @pointerenter=${strong(true)} @pointerleave=${strong(false)}>
-      <span class="share-value ${isMoved() ? "moved" : ""}" id="share">${percent(shareAt(state.code))}</span>
+      <span class="share-value ${isMoved() ? "moved" : ""}" id="share">${percent(shareAt(dial.state.code))}</span>
       <span id="share-label">${isMoved() ? "would be marked, without a promise" : "of this picture is trusted"}</span>
     </div>
     ${segments(
       "How large an error is accepted",
       all.map((one) => [codeOf(one.alpha, held.bound), one.name]),
-      state.code,
+      dial.state.code,
       setCode,
       { kind: "choices", more: exact },
     )}`;
@@ -96,13 +113,13 @@ function typed(input) {
   } else {
     setCode(codeOf(value, held.bound));
   }
-  store.tell();
+  drawLevel();
   input.value = words.shown(alphaNow());
 }
 
 /** All other α: the share that each would mark, and the slider that explores them. */
-function slider(state) {
-  const place = placeOf(held.axis, state.code);
+function slider() {
+  const place = placeOf(held.axis, dial.state.code);
   const ends = [held.axis.low, held.axis.high].map((code) => words.shown(alphaOf(code, held.bound)));
   return html`<div class="curve" id="curve">${curve(place)}</div>
     <input
@@ -112,7 +129,7 @@ function slider(state) {
       max=${PLACES}
       step="1"
       aria-label="Explore other α"
-      aria-valuetext=${words.sliderValue(alphaNow(), shareAt(state.code), isMoved())}
+      aria-valuetext=${words.sliderValue(alphaNow(), shareAt(dial.state.code), isMoved())}
       .value=${live(String(Math.round(PLACES * place)))}
       @input=${({ target }) => setCode(codeAt(held.axis, Number(target.value) / PLACES))}
     />

@@ -1,0 +1,59 @@
+"""The page that upscales, as its tests use it: pictures, and what a person does with them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from PIL import Image
+from playwright.sync_api import Page, expect
+
+from tests.factories import encoded
+from tests.web.admin import MARKUP
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "bridge.png"
+EVIL = f"{MARKUP}.png"
+
+
+def crop(x: int = 96, y: int = 64, side: int = 48) -> bytes:
+    """A piece of a real photograph: small, so that it is upscaled in a moment."""
+    return encoded(Image.open(EXAMPLE).convert("RGB").crop((x, y, x + side, y + side)))
+
+
+def upload(data: bytes, name: str = "piece.png", kind: str = "image/png") -> dict:
+    return {"name": name, "mimeType": kind, "buffer": data}
+
+
+def ready(page: Page) -> None:
+    """The page has come back to what it kept, and knows the service."""
+    expect(page.locator("html[data-ready]")).to_be_attached()
+    expect(page.locator("#drop")).to_be_visible()
+
+
+def choose(page: Page, *uploads: dict) -> None:
+    ready(page)
+    page.set_input_files("#files", list(uploads))
+
+
+def open_result(page: Page, *uploads: dict) -> str:
+    """Choose files and wait until the first one is shown; the id of its result."""
+    choose(page, *(uploads or [upload(crop())]))
+    expect(page.locator("#canvas[data-shown]")).to_be_visible()
+    return str(page.get_attribute("#canvas", "data-shown"))
+
+
+def finished(page: Page, number: int) -> None:
+    expect(page.locator(".item[data-state=done]")).to_have_count(number)
+
+
+def slide(page: Page, place: int) -> None:
+    """Move the slider of α, in thousandths of its axis."""
+    page.locator("#alpha-slider").fill(str(place))
+
+
+def exact(page: Page) -> str:
+    return str(page.get_attribute("#alpha", "title")).removeprefix("exactly ")
+
+
+def zoom(page: Page) -> float:
+    """Screen pixels per picture pixel, in percent."""
+    return float(page.locator("#zoom-value").text_content().removesuffix(" %"))

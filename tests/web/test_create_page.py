@@ -1,0 +1,246 @@
+"""A new calibration, from the form over the job to the one that is served from."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+from playwright.sync_api import Locator, expect
+
+from tests.factories import encoded, photo
+from tests.web.admin import BASE, MARKUP, files_of, signed_in, truths
+from tests.web.browser import ADMIN_KEY, TOUCH, barriers
+
+pytestmark = [pytest.mark.slow, pytest.mark.servers]
+
+
+class TestCreate:
+    def test_from_the_key_to_the_activation(self, open_page, admin_site, api, tmp_path):
+        """Key, images with mistakes, settings, progress, curve, activation, and the way back."""
+        watched = open_page("/calibrations", url=admin_site)
+        page = watched.page
+        page.get_by_role("dialog").get_by_label("Admin key").fill(ADMIN_KEY)
+        page.get_by_role("button", name="Use this key").click()
+        page.get_by_role("link", name="New calibration").click()
+        assert page.evaluate("Object.keys(localStorage)") == []
+
+        contents = {f"{k:03}.png": encoded(photo(k, 48, 48)) for k in range(5)}
+        contents |= {"twin.png": encoded(photo(3, 48, 48)), f"{MARKUP}.png": b"no image"}
+        page.get_by_label("Accepted error α").fill("0.025")
+        page.locator("input[data-role=y]").set_input_files(files_of(tmp_path / "few", contents))
+        expect(page.locator("[data-verdict=few]")).to_contain_text("14 more are needed")
+        refused = page.locator(".callout.warn .items")
+        expect(refused).to_contain_text("twin: the same image as 003")
+        expect(refused).to_contain_text(f"{MARKUP}: not a PNG, JPEG or WebP image")
+        more = {f"{k:03}.jpg": encoded(photo(k, 48, 48), "JPEG") for k in range(10, 27)}
+        page.locator("input[data-role=y]").set_input_files(files_of(tmp_path / "more", more))
+        expect(page.locator("[data-verdict=enough]")).to_contain_text("22 pairs are enough")
+        page.get_by_label("Name", exact=True).fill(f"{MARKUP} clicked")
+        page.get_by_label("Calls of the model per picture").fill("3")
+        expect(page.locator("#cost")).to_contain_text(
+            "462 calls of the model now, each original as 7 kinds of upload, then 3 calls"
+        )
+        expect(page.locator(".way")).to_have_count(3)
+        assert barriers(page) == []
+        watched.screenshot("calibrations-new-light")
+        page.get_by_role("button", name="Upload and calibrate").click()
+
+        expect(page.get_by_role("heading", level=1)).to_have_text(f"{MARKUP} clicked")
+        page.wait_for_url("**/calibrations?id=cal-*")
+        made = page.url.rpartition("=")[2]
+        found = api.get(f"{BASE}/{made}")
+        assert (found["n"], found["pipeline"]["samples"]) == (22, 3)
+        kinds = page.get_by_role("region", name="Kinds of upload")
+        assert found["classes"]
+        for kind in found["classes"]:
+            expect(kinds).to_contain_text(kind["title"])
+        price = api.get(f"{BASE}/{made}/backtest")["price"]
+        rows = page.get_by_role("region", name="The price of a picture").locator("tbody tr")
+        expect(rows).to_have_count(len(price))
+        area = f"{100 * price[-1]['trusted_area']:.1f} %".replace("100.0", "100")
+        expect(rows.last).to_have_text(re.compile(f"^3.*{area}.*3$", re.DOTALL))
+        before = api.active()
+        page.get_by_role("button", name="Activate").click()
+        dialog = page.get_by_role("dialog")
+        expect(dialog).to_contain_text(made)
+        expect(dialog).to_contain_text(before)
+        expect(dialog.locator("#changes")).to_contain_text(
+            re.compile("Trusted at 0.025: .* % → .* %.*Smallest α: .* → ", re.DOTALL)
+        )
+        dialog.get_by_role("button", name="Activate").click()
+        expect(page.locator(".page-head .badge.trust")).to_have_text("active")
+        assert api.active() == made
+        expect(page.locator(".audit")).to_contain_text("This one was activated in place of")
+        page.get_by_role("button", name="Back to", exact=False).click()
+        page.get_by_role("dialog").get_by_role("button", name="Back to", exact=False).click()
+        # The service may advise against the way back, and asks once more.
+        anyway = page.get_by_role("button", name="Activate anyway")
+        ready = page.locator(".page-head .badge", has_text="ready")
+        expect(anyway.or_(ready)).to_be_visible()
+        if anyway.is_visible():
+            anyway.click()
+        expect(ready).to_be_visible()
+        assert api.active() == before
+
+    @pytest.mark.parametrize("way", ["keyboard", "touch"])
+    def test_without_a_mouse(self, open_page, admin_site, api, tmp_path, way):
+        """From the list to a calibration that is served from, by keys or fingers alone."""
+        look = TOUCH if way == "touch" else {}
+        page = signed_in(open_page, admin_site, "/calibrations", **look).page
+
+        def press(found: Locator) -> None:
+            expect(found).to_be_visible()
+            if way == "touch":
+                found.tap()
+                return
+            focused = "one => one === document.activeElement"
+            while not found.evaluate(focused):
+                page.keyboard.press("Tab")
+            page.keyboard.press("Enter")
+
+        press(page.get_by_role("link", name="New calibration"))
+        contents = {f"{k}.png": encoded(photo(800 + k, 48, 48)) for k in range(9)}
+        with page.expect_file_chooser() as chooser:
+            press(page.get_by_role("button", name="Add originals…"))
+        chooser.value.set_files(files_of(tmp_path / "y", contents))
+        expect(page.locator(".tally")).to_contain_text("9 originals")
+        press(page.get_by_role("button", name="Upload and calibrate"))
+        page.wait_for_url("**/calibrations?id=cal-*")
+        before = api.active()
+        press(page.get_by_role("button", name="Activate"))
+        press(page.get_by_role("dialog").get_by_role("button", name="Activate"))
+        anyway = page.get_by_role("button", name="Activate anyway")
+        active = page.locator(".page-head .badge.trust")
+        expect(anyway.or_(active)).to_be_visible()
+        if anyway.is_visible():
+            press(anyway)
+        expect(active).to_have_text("active")
+        assert api.active() == page.url.rpartition("=")[2]
+        api.client.post(f"{BASE}/{before}/activate", json={"force": True})
+
+    def test_pairs_of_a_folder(self, open_page, admin_site, tmp_path):
+        """X and Y are told apart by their folders, matched by name, and compared in size."""
+        pairs = tmp_path / "pairs"
+        pairs.mkdir()
+        inputs = {f"{k}.png": encoded(photo(k, 24, 24)) for k in range(3)}
+        files_of(pairs / "x", {**inputs, "alone.png": encoded(photo(50, 24, 24))})
+        truth = {f"{k}.webp": encoded(photo(k, 48, 48), "WEBP") for k in range(2)}
+        files_of(pairs / "y", {**truth, "2.webp": encoded(photo(2, 48, 40), "WEBP")})
+        page = signed_in(open_page, admin_site, "/calibrations?new").page
+        page.locator("input[webkitdirectory]").set_input_files(pairs)
+        expect(page.locator(".tally")).to_contain_text("2 pairs")
+        refused = page.locator(".callout.warn .items")
+        expect(refused).to_contain_text("2: the original is 40×48, but 2× the size")
+        expect(refused).to_contain_text("alone: y/ has no image of this name")
+        page.get_by_role("button", name="Remove all").click()
+        expect(page.locator(".tally")).to_have_count(0)
+        page.locator(".drop-zone").evaluate(
+            """(zone, bytes) => {
+                const dataTransfer = new DataTransfer();
+                dataTransfer.items.add(new File([new Uint8Array(bytes)], "dropped.png"));
+                zone.dispatchEvent(new DragEvent("drop", { dataTransfer, bubbles: true }));
+            }""",
+            list(encoded(photo(7, 48, 48))),
+        )
+        expect(page.locator(".tally")).to_contain_text("1 original")
+        missed = """body => {
+            const dataTransfer = new DataTransfer();
+            dataTransfer.items.add(new File(["x"], "x.png"));
+            const init = { dataTransfer, bubbles: true, cancelable: true };
+            const passes = (name) => body.dispatchEvent(new DragEvent(name, init));
+            return ["dragover", "drop"].map(passes);
+        }"""
+        assert page.locator("body").evaluate(missed) == [False, False]
+        page.locator("[name=size]").evaluate("field => { field.value = ''; }")
+        page.get_by_role("button", name="Upload and calibrate").click()
+        expect(page.locator("[name=size]")).to_be_focused()
+
+    def test_groups_and_promises(self, open_page, admin_site, api, tmp_path):
+        """Folders below y/ are groups with curves of their own; the promise can be another one."""
+        (tmp_path / "pairs" / "y").mkdir(parents=True)
+        for group, first in (("day", 600), ("night", 620)):
+            images = {f"{k}.png": encoded(photo(first + k, 48, 48)) for k in range(2)}
+            files_of(tmp_path / "pairs" / "y" / group, images)
+        page = signed_in(open_page, admin_site, "/calibrations?new").page
+        page.locator("input[webkitdirectory]").set_input_files(tmp_path / "pairs")
+        page.get_by_label("Folders below y/ are").select_option("scene")
+        expect(page.locator(".tally")).to_contain_text("4 originals · 2 scenes")
+        page.get_by_label("Folders below y/ are").select_option("group")
+        expect(page.locator(".tally")).to_contain_text("4 originals · 2 groups")
+        page.get_by_role("button", name="Upload and calibrate").click()
+        page.wait_for_url("**/calibrations?id=cal-*")
+        made = page.url.rpartition("=")[2]
+        groups = {one["group"]: one["n"] for one in api.get(f"{BASE}/{made}")["groups"]}
+        assert groups == {"day": 2, "night": 2}
+        page.get_by_role("link", name="night (2)").click()
+        expect(page.locator(".tile").first).to_contain_text("Scenes2")
+        page.get_by_role("button", name="Another promise").click()
+        dialog = page.get_by_role("dialog")
+        dialog.get_by_label("Name").fill("surer")
+        dialog.get_by_label("Method").select_option("wsr")
+        dialog.get_by_label("Risk of a bad draw").fill("0.014")
+        dialog.get_by_role("button", name="Make it").click()
+        page.wait_for_url(lambda url: "id=cal-" in url and made not in url)
+        expect(page.get_by_role("heading", level=1)).to_have_text("surer")
+        promise = page.locator(".tile", has_text="Default α")
+        expect(promise).to_contain_text("with probability 98.6 %")
+        assert api.get(f"{BASE}/{page.url.rpartition('=')[2]}")["guarantee"]["method"] == "wsr"
+
+    def test_the_service_has_the_last_word(self, open_page, admin_site, tmp_path):
+        """What only the service notices is listed, item by item, and the form stays."""
+        two = {f"{name}.png": encoded(photo(k, 48, 48)) for k, name in enumerate("ab")}
+        page = signed_in(open_page, admin_site, "/calibrations?new").page
+        archive = tmp_path / "pairs.zip"
+        archive.write_bytes(b"PK not really")
+        page.get_by_label("Use an archive…").set_input_files(archive)
+        page.get_by_role("button", name="Upload and calibrate").click()
+        expect(page.get_by_role("alert")).to_contain_text("archive")
+        page.get_by_role("button", name="Remove", exact=True).click()
+        expect(page.get_by_role("button", name="Upload and calibrate")).to_be_disabled()
+        page.get_by_label("Use an archive…").set_input_files(archive)
+        page.locator("input[data-role=y]").set_input_files(files_of(tmp_path / "two", two))
+        expect(page.locator(".toast")).to_contain_text("take the place of pairs.zip")
+        items = [{"name": "b", "reason": MARKUP}]
+        refusal = {"type": "/problems/bad-pairs", "detail": "One pair.", "items": items}
+        page.route(f"**{BASE}", lambda route: route.fulfill(status=422, json=refusal))
+        page.get_by_role("button", name="Upload and calibrate").click()
+        expect(page.get_by_role("alert")).to_contain_text(f"b: {MARKUP}")
+
+
+class TestJob:
+    def test_cancelled_while_it_runs(self, open_page, admin_site, api):
+        """A running job shows its progress, and ends when it is cancelled."""
+        job = api.create(truths(40), upscaler="slow", name=MARKUP)
+        page = signed_in(open_page, admin_site, "/calibrations").page
+        card = page.locator(f".job[data-id='{job}']")
+        expect(card).to_contain_text(MARKUP)
+        expect(card).to_contain_text("running")
+        expect(card).to_contain_text(re.compile("[1-9] of 40 pairs"))
+        card.get_by_role("button", name="Cancel").click()
+        page.get_by_role("dialog").get_by_role("button", name="Cancel it").click()
+        expect(card).to_have_count(0)
+        assert api.ended(job)["state"] == "cancelled"
+
+    def test_failed(self, open_page, admin_site, api):
+        """The page of a failed job says why, and names the pairs."""
+        whole = encoded(photo(0, 48, 48))
+        job = api.create({"y/a.png": whole[: len(whole) // 2]})
+        assert api.ended(job)["state"] == "failed"
+        page = signed_in(open_page, admin_site, f"/calibrations?id={job}").page
+        expect(page.get_by_role("alert")).to_contain_text("a: ")
+
+    def test_failed_while_watched(self, open_page, admin_site):
+        """The list keeps the card of a job that fails, with the reason."""
+        job = {"id": "job-1", "state": "running", "name": None, "upscaler": "fast"}
+        job |= {"metric": "semantic (synthetic labels)", "created_at": "2026-01-01T00:00:00Z"}
+        job["progress"] = {"done": 1, "total": 2, "unit": "pairs"}
+        failed = {**job, "state": "failed", "error": {"title": "No", "detail": MARKUP}}
+        stream = {"content_type": "text/event-stream", "body": f"data: {json.dumps(failed)}\n\n"}
+        page = signed_in(open_page, admin_site, "/healthz").page
+        page.route("**/v1/jobs/job-1/events", lambda route: route.fulfill(**stream))
+        page.route(f"**{BASE}?state=pending", lambda route: route.fulfill(json=[job]), times=1)
+        page.goto("/calibrations")
+        card = page.locator(".job")
+        expect(card.get_by_role("alert")).to_contain_text(MARKUP)
+        expect(card).to_contain_text("failed")

@@ -1,0 +1,257 @@
+"""Pictures on the page that upscales: kept, waited for, refused, linked; nothing is ever lost."""
+
+from __future__ import annotations
+
+import zipfile
+
+import httpx
+import pytest
+from PIL import Image
+from playwright.sync_api import expect
+
+from tests.factories import encoded, photo
+from tests.waiting import block_until
+from tests.web.browser import ADMIN_KEY, TOUCH, fits, serving, touch
+from tests.web.holding import holding
+from tests.web.pictures import EVIL, choose, crop, finished, open_result, ready, upload, zoom
+
+pytestmark = [pytest.mark.slow, pytest.mark.servers]
+
+
+class TestLoseNothing:
+    def test_reload_back_and_undo(self, open_page):
+        """Pictures outlive a reload; back leads to the one before; a removal is taken back."""
+        page = open_page("/").page
+        first = open_result(page, upload(crop(), EVIL), upload(crop(40), "second.png"))
+        finished(page, 2)
+        page.locator(".item-open").nth(1).click()
+        expect(page.locator("#canvas")).not_to_have_attribute("data-shown", first)
+        second = page.get_attribute("#canvas", "data-shown")
+        page.goto("/readyz")
+        page.go_back()
+        expect(page.locator(f"#canvas[data-shown={second}]")).to_be_visible()
+        expect(page.locator(".stage .divider")).to_be_visible()  # the input is still there
+        assert page.url.endswith(f"/r/{second}")
+        page.go_back()
+        expect(page.locator(f"#canvas[data-shown={first}]")).to_be_visible()
+        expect(page.get_by_role("heading", level=1)).to_have_text(EVIL)
+        assert page.locator("img[src=x]").count() == 0
+        page.get_by_role("button", name=f"Remove {EVIL}").press("Enter")
+        expect(page.get_by_role("heading", level=1)).to_have_text("second.png")
+        page.get_by_role("button", name="Undo").click()
+        expect(page.get_by_role("heading", level=1)).to_have_text(EVIL)
+        finished(page, 2)
+        page.reload()
+        finished(page, 2)
+
+    def test_an_expired_result(self, open_page, site):
+        """The page still has the file, and the same seed gives the same result again."""
+        page = open_page("/").page
+        first = open_result(page)
+        before = httpx.get(f"{site}/v1/results/{first}").json()
+        page.route(f"**/v1/results/{first}/*", lambda route: route.fulfill(status=404, json={}))
+        page.reload()
+        page.get_by_role("button", name="Again with the same seed").click()
+        expect(page.locator("#canvas[data-shown]")).to_be_visible()
+        again = httpx.get(f"{site}/v1/results/{page.get_attribute('#canvas', 'data-shown')}").json()
+        same = ("seed", "alpha", "trusted_fraction")
+        assert [again[key] for key in same] == [before[key] for key in same]
+
+    def test_many(self, open_page):
+        """A failed one pushes nothing; arrows go on and keep the zoom; all come in one zip."""
+        page = open_page("/").page
+        open_result(page, upload(crop(), "a.png"))
+        top = page.locator(".stage .frame").bounding_box()["y"]
+        more = [upload(crop(40), "b.png"), upload(b"text", "no.png"), upload(crop(20), "a.png")]
+        choose(page, *more)
+        finished(page, 3)
+        expect(page.locator(".item[data-state=failed]")).to_have_count(1)
+        expect(page.locator("#tally")).to_have_text("3 of 4 done, 1 failed")
+        assert page.locator(".stage .frame").bounding_box()["y"] - top < 40  # one line
+        page.click("#zoom-one")
+        before = zoom(page)
+        page.locator(".item-open").first.focus()
+        page.keyboard.press("ArrowRight")
+        expect(page.get_by_role("heading", level=1)).to_have_text("b.png")
+        assert zoom(page) == before
+        page.keyboard.press("ArrowRight")
+        expect(page.get_by_role("alert")).to_contain_text("is not a PNG")
+        expect(page.get_by_role("button", name="Try again")).to_have_count(0)
+        with page.expect_download() as found:
+            page.get_by_role("button", name="Download all").click()
+        with zipfile.ZipFile(found.value.path()) as archive:
+            folders = {name.partition("/")[0] for name in archive.namelist()}
+        assert folders == {"a", "b", "a-2"}
+        page.get_by_role("button", name="Clear done").click()
+        expect(page.locator(".item")).to_have_count(0)
+        expect(page.locator(".example-stage")).to_be_visible()
+        page.get_by_role("button", name="Undo").click()
+        finished(page, 3)
+
+    def test_waiting(self, open_page, admin_site):
+        """A full service is asked again; the first sample is seen as a draft; one can cancel."""
+        page = open_page("/", url=admin_site).page
+        ready(page)
+        page.select_option("[name=upscaler]", "stuck")
+        full = {"status": 503, "headers": {"Retry-After": "900"}}
+        problem = {"type": "/problems/overloaded", "detail": "Full."}
+        page.route("**/v1/upscale", lambda route: route.fulfill(**full, json=problem), times=1)
+        page.click(".example[data-name=dog]")
+        expect(page.locator("#waiting-state")).to_contain_text("The service is busy")
+        page.get_by_role("button", name="Try now").click()
+        state = page.locator("#waiting-state")
+        expect(state).to_contain_text("2 of 4 answers of the model")
+        expect(page.locator("#waiting .draft")).to_be_visible()
+        expect(page.locator("#waiting .legend")).to_contain_text("Nothing of it is checked")
+        page.reload()
+        expect(state).to_contain_text("2 of 4 answers of the model")
+        page.locator("#waiting").get_by_role("button", name="Cancel").click()
+        expect(page.get_by_role("alert")).to_contain_text("Cancelled")
+        expect(page.get_by_role("button", name="Try again")).to_be_visible()
+
+    def test_cancelled_while_the_answer_is_on_its_way(self, open_page, admin_site):
+        """The upload has arrived and its job runs: it is taken back once its name is known."""
+        with holding(admin_site, "/v1/upscale") as (url, held):
+            page = open_page("/", url=url).page
+            ready(page)
+            page.select_option("[name=upscaler]", "stuck")
+            page.click(".example[data-name=dog]")
+            block_until(held.arrived.is_set)
+            page.locator("#waiting").get_by_role("button", name="Cancel").click()
+            held.release.set()
+            expect(page.get_by_role("alert")).to_contain_text("Cancelled")
+            state = f"{admin_site}/v1/jobs/{held.job}"
+            block_until(lambda: httpx.get(state).json()["state"] == "cancelled")
+            page.goto("about:blank")  # before the server goes
+
+    def test_touch(self, open_page):
+        """A tap reads a pixel, one finger scrolls until zoomed in, two zoom; targets are 44 px."""
+        page = open_page("/", **TOUCH).page
+        open_result(page)
+        canvas = page.locator("#canvas")
+        box = canvas.bounding_box()
+        x, y = box["x"] + box["width"] / 4, box["y"] + box["height"] / 2
+        canvas.tap(position={"x": box["width"] / 4, "y": box["height"] / 2})
+        expect(page.locator(".stage .readout")).to_contain_text("Pixel")
+        action = "one => getComputedStyle(one).touchAction"
+        assert canvas.evaluate(action) == "pan-x pan-y"
+        before = zoom(page)
+        touch(page, *([(x + side * (20 + 5 * k), y) for k in range(9)] for side in (-1, 1)))
+        expect(page.locator("#zoom-value")).not_to_have_text(f"{before:g} %")
+        assert zoom(page) == pytest.approx(3 * before, rel=0.25)
+        assert canvas.evaluate(action) == "none"
+        small = """() => [...document.querySelectorAll("button, summary.button, select")]
+            .filter((one) => one.checkVisibility() && !one.matches(".link, .item-remove"))
+            .map((one) => [one.textContent.trim(), one.getBoundingClientRect()])
+            .filter(([, { width, height }]) => width < 44 || height < 43.9)
+            .map(([text]) => text)"""
+        assert page.evaluate(small) == []
+        page.set_viewport_size({"width": 360, "height": 700})
+        assert fits(page)
+
+
+class TestService:
+    def test_dropped_and_pasted(self, open_page):
+        """The whole window takes files; names are text, whatever they look like."""
+        page = open_page("/").page
+        ready(page)
+        for event in ("drop", "paste"):
+            page.evaluate(
+                """([event, name, bytes]) => {
+                  const data = new DataTransfer();
+                  data.items.add(new File([new Uint8Array(bytes)], name, {type: "image/png"}));
+                  const made = event === "drop"
+                    ? new DragEvent("drop", {dataTransfer: data, bubbles: true, cancelable: true})
+                    : new ClipboardEvent("paste", {clipboardData: data, bubbles: true});
+                  document.body.dispatchEvent(made);
+                }""",
+                [event, EVIL, list(crop(side=16))],
+            )
+        finished(page, 2)
+
+    def test_what_it_refuses(self, open_page, site):
+        """Transparency is said in the page's words; no calibration at the drop; away, again."""
+        page = open_page("/").page
+        clear = encoded(Image.new("RGBA", (24, 24), (200, 30, 30, 0)))
+        choose(page, upload(clear, "clear.png"))
+        white = page.get_by_role("button", name="Put it on white")
+        expect(white.or_(page.locator("#canvas[data-shown]"))).to_be_visible()
+        if white.is_visible():  # a service that keeps transparency does not refuse
+            assert "form field" not in page.get_by_role("alert").inner_text()
+            white.click()
+        expect(page.locator("#canvas[data-shown]")).to_be_visible()
+
+        [found] = httpx.get(f"{site}/v1/upscalers").json()
+        nothing = {"calibration": None, "default_alpha": None, "min_alpha": None, "table": []}
+        answer = [{**found, **nothing}]
+        page.route("**/v1/upscalers", lambda route: route.fulfill(json=answer), times=1)
+        page.goto("/")
+        expect(page.locator("#drop")).to_contain_text("is not calibrated")
+        page.route("**/v1/upscalers", lambda one: one.fulfill(status=503, json={}), times=2)
+        page.reload()
+        notice = page.locator("#service-notice")
+        notice.get_by_role("button", name="Try again").click()
+        page.evaluate("dispatchEvent(new Event('online'))")
+        expect(notice).to_have_count(0)
+
+    def test_groups(self, open_page, site):
+        """Where the calibration has groups the person says which."""
+        page = open_page("about:blank").page
+        sent = []
+
+        [found] = httpx.get(f"{site}/v1/upscalers").json()
+        grouped = [{**found, "groups": {EVIL: 20, "faces": 30}}]
+
+        def upscale(route):
+            sent.append(route.request.post_data_buffer)
+            route.fulfill(status=422, json={"type": "/problems/bad-group", "detail": EVIL})
+
+        page.route("**/v1/upscalers", lambda route: route.fulfill(json=grouped))
+        page.route("**/v1/upscale", upscale)
+        page.goto("/")
+        page.select_option("[name=group]", "faces")
+        choose(page, upload(crop()))
+        expect(page.get_by_role("alert")).to_contain_text(EVIL)
+        assert b'name="group"\r\n\r\nfaces\r\n' in sent[0]
+        assert page.locator("img[src=x]").count() == 0
+
+    def test_links(self, open_page, site):
+        """A result is seen by a link alone; one that is gone says what to do."""
+        page = open_page("/").page
+        found = open_result(page)
+        alone = open_page(f"/?result={found}").page
+        expect(alone.locator("#share")).to_have_text(page.inner_text("#share"))
+        expect(alone.locator("#compare")).to_be_disabled()
+        alone.get_by_text("The same by command line").click()
+        expect(alone.locator("#curl")).to_contain_text('image=@"YOUR-IMAGE.png"')
+        away = {"status": 503, "json": {"detail": "Not now."}}
+        alone.route("**/v1/results/res-none", lambda route: route.fulfill(**away), times=1)
+        alone.goto("/r/res-none")
+        notice = alone.get_by_role("alert")
+        expect(notice).to_contain_text("Not now.")
+        notice.get_by_role("button", name="Try again").click()
+        expect(notice).to_contain_text("The result is gone")
+        expect(notice).to_contain_text("limited time")
+
+    def test_a_key_is_kept_in_the_tab_only(self, open_page, tmp_path):
+        """A wrong key is refused in words, the right one opens all, no other storage has it."""
+        with serving(tmp_path, settings={"TRUSTSCALE_CLIENT_KEYS": "right-key"}) as url:
+            page = open_page("/", url=url).page
+            for key, said in (("wrong-key", ""), ("right-key", "The key is not valid")):
+                expect(page.locator("dialog")).to_contain_text(said)
+                page.fill("dialog input", key)
+                page.click("dialog >> text=Use this key")
+            open_result(page, upload(encoded(photo(3, 16, 16))))
+            assert page.evaluate("JSON.stringify(localStorage)") == "{}"
+            assert page.evaluate("document.cookie") == ""
+            assert "right-key" in page.evaluate("JSON.stringify(sessionStorage)")
+            assert "right-key" not in page.content()
+            page.goto("/calibrations")
+            page.fill("dialog input", "right-key")
+            page.click("dialog >> text=Use this key")
+            expect(page.locator("dialog .callout")).to_contain_text("an admin's key is needed")
+            page.fill("dialog input", ADMIN_KEY)
+            page.click("dialog >> text=Use this key")
+            expect(page.get_by_role("link", name="New calibration")).to_be_visible()
+            expect(page.get_by_role("link", name="Monitor")).to_be_visible()
+            page.wait_for_load_state("networkidle")  # before the server goes
