@@ -28,9 +28,8 @@ export async function askWhich(item, theirs) {
 
 function preview({ prediction, mask: { width, height } }, marks, words) {
   const marked = marks.reduce((sum, mark) => sum + mark, 0);
-  const canvas = Object.assign(document.createElement("canvas"), { width, height });
-  canvas.setAttribute("role", "img");
-  canvas.setAttribute("aria-label", `${words}: ${count(marked)} pixels marked`);
+  const canvas = Object.assign(document.createElement("canvas"), { width, height, role: "img" });
+  canvas.ariaLabel = `${words}: ${count(marked)} pixels marked`;
   const context = canvas.getContext("2d");
   const tint = new OffscreenCanvas(width, height);
   const image = new ImageData(width, height);

@@ -1,12 +1,11 @@
 // One pair on the desk: its pictures, its label, and the way of the label to the service.
 
-import { ApiError, getBlob, request } from "../lib/api.js";
+import { ADMIN, ApiError, getBlob, request } from "../lib/api.js";
 import { Mask, decoded } from "./mask.js";
 import { encoded } from "./png.js";
 
 const QUIET_MS = 800;
 const LONGEST_WAIT_MS = 15_000;
-const ADMIN = { kind: "admin" };
 
 /**
  * A pair that is being labelled. `state` is one of "clean" (as the service has it), "dirty",

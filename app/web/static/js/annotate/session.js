@@ -1,10 +1,8 @@
 // All pairs of one job: which are labelled, which one is on the desk, what is not saved yet.
 
-import { getJson, sendJson } from "../lib/api.js";
+import { ADMIN, getJson, sendJson } from "../lib/api.js";
 import { path } from "../calibrations/service.js";
 import { Item } from "./item.js";
-
-const ADMIN = { kind: "admin" };
 
 /**
  * The pairs of a job. `onChange()` is called whenever the list or an item has changed, `settle()`

@@ -22,13 +22,7 @@ export class View {
     this.canvases = PARTS.map((part) => {
       const canvas = document.createElement("canvas");
       const words = `${part === "truth" ? "Truth" : "Prediction"}: draw here. Arrow keys move the brush, Enter draws, question mark lists the keys.`;
-      for (const [name, value] of [
-        ["tabindex", "0"],
-        ["role", "application"],
-        ["aria-label", words],
-      ])
-        canvas.setAttribute(name, value);
-      return canvas;
+      return Object.assign(canvas, { tabIndex: 0, role: "application", ariaLabel: words });
     });
     this.frame = null;
     // The prediction comes first: it is seen in every mode, so its size counts.

@@ -1,14 +1,12 @@
 // Which calibration is served from: what a switch changes is said before it is made.
 
-import { sendJson } from "../lib/api.js";
+import { ADMIN, sendJson } from "../lib/api.js";
 import { confirmDialog } from "../lib/dialog.js";
 import { level, percent } from "../lib/format.js";
 import { html, nothing } from "../lib/html.js";
 import { toast } from "../lib/toast.js";
 import { detail, path, title } from "./service.js";
 import { trustsNothing } from "./words.js";
-
-const ADMIN = { kind: "admin" };
 
 /** Ask, then serve from a calibration in the place of `present`; true if that was done. */
 export async function activate(wanted, present, { back = false } = {}) {

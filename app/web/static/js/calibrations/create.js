@@ -8,7 +8,7 @@ import { Store } from "../lib/store.js";
 import { button, check } from "../lib/widgets.js";
 import { Gathered, dropZone, summary } from "./gather.js";
 import { problem } from "./job.js";
-import { metrics, usualKinds } from "./options.js";
+import { options } from "./options.js";
 import { minimalAlpha, minimalCount, sentName } from "./pairing.js";
 import * as service from "./service.js";
 import { boundOf, configOf, settingsFields } from "./settings.js";
@@ -30,7 +30,7 @@ export async function show(root, query) {
     parent,
     upscalers,
     upscaler: parent ? parent.upscaler : chosen?.name,
-    metric: metrics()[0].listed,
+    metric: options.metrics[0].listed,
     gathered: new Gathered(() => store.tell()),
     sending: null, // {sent, total, abort}
     refusal: null, // a template
@@ -95,19 +95,16 @@ function needed({ pairs, scenes }, gathered) {
   if (!Number.isFinite(least)) return nothing;
   const what = scenes ? "scenes" : "pairs";
   const n = scenes ?? pairs.length;
-  const advice = `${count(least)} ${what} are enough for the promise at α = ${level(alpha)}; expect a small mask. ${count(Math.max(GOOD, 4 * least))} are better.`;
-  if (gathered.archive || !n) return html`<p class="hint">${advice}</p>`;
+  const good = Math.max(GOOD, 4 * least);
   const smallest = level(minimalAlpha({ n, bound, guarantee }));
-  if (n < least) {
-    return html`<p class="callout warn" data-verdict="few">
-      <strong>Too few for α = ${level(alpha)}</strong>
-      ${count(n)} ${what} reach no smaller α than ${smallest}, so at this α nothing could be trusted. ${count(least - n)} more are needed.
-    </p>`;
-  }
-  const isGood = n >= Math.max(GOOD, 4 * least);
-  return html`<p class="callout good" data-verdict="enough">
-    ${count(n)} ${what} are enough for α = ${level(alpha)}${isGood ? "" : "; expect a small mask"}. The smallest α they reach is ${smallest}.
-    ${isGood ? nothing : `${count(Math.max(GOOD, 4 * least))} are better.`}
+  const enough = (number) => `${count(number)} ${what} are enough for the promise at α = ${level(alpha)}`;
+  const better = n < good ? `; expect a small mask. ${count(good)} are better.` : ".";
+  if (gathered.archive || !n) return html`<p class="hint">${enough(least)}${better}</p>`;
+  if (n >= least)
+    return html`<p class="callout good" data-verdict="enough">${enough(n)}${better} The smallest α they reach is ${smallest}.</p>`;
+  return html`<p class="callout warn" data-verdict="few">
+    <strong>Too few for α = ${level(alpha)}</strong>
+    ${count(n)} ${what} reach no smaller α than ${smallest}, so at this α nothing could be trusted. ${count(least - n)} more are needed.
   </p>`;
 }
 
@@ -120,7 +117,7 @@ function cost({ parent, upscalers, upscaler }, { pairs, given }) {
   const money = (calls) =>
     price ? ` (${Number((calls * price).toPrecision(3))} at the provider's price)` : "";
   const isUsual = !given && !(form && new FormData(form).get("made") === "own");
-  const kinds = isUsual ? usualKinds() : 1;
+  const kinds = isUsual ? options.usual_kinds : 1;
   const all = pairs.length * kinds * asked;
   const as = kinds > 1 ? `, each original as ${kinds} kinds of upload` : "";
   const now = all ? `${count(all)} calls of the model now${as}${money(all)}, then ` : "";

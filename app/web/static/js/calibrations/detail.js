@@ -5,7 +5,7 @@ import { $ } from "../lib/dom.js";
 import { count, level, percent } from "../lib/format.js";
 import { html, nothing, render } from "../lib/html.js";
 import { Store } from "../lib/store.js";
-import { toastError } from "../lib/toast.js";
+import { guarded } from "../lib/toast.js";
 import { button, failed, table, tile } from "../lib/widgets.js";
 import { activate } from "./activate.js";
 import { STEPS, areaChart, backtestChart, riskChart, thresholdWords } from "./curves.js";
@@ -49,7 +49,7 @@ export async function show(root, query) {
       html`${head(found, rows, again)}
         <div class="stack">
           ${found.differences?.length > 0 ? refusal(found.differences) : nothing} ${found.groups?.length > 0 ? groupChoice(found, group) : nothing}
-          ${found.classes?.length > 0 ? classTable(found.classes) : nothing} ${tiles(found, promised)}
+          ${tiles(found, promised)}
           <div class="two">
             <section class="card">${charts.area}</section>
             <section class="card">${charts.risk}</section>
@@ -58,7 +58,7 @@ export async function show(root, query) {
             <section class="card"><h2>At common α</h2>${thresholdTable(found)}</section>
             <section class="card stack"><h2>What to expect</h2>${state.backtest}</section>
           </div>
-          ${state.price}
+          <div class="two">${found.classes.length ? classTable(found.classes) : nothing} ${state.price}</div>
           <section class="card stack"><h2>Pairs with the largest share of the risk</h2>${state.dominant}</section>
           <section class="card stack"><h2>All pairs</h2>${pairs}</section>
           <section class="card"><h2>Where it comes from</h2>${provenance(found)}</section>
@@ -86,8 +86,7 @@ function head(found, rows, again) {
   const row = rows.find(({ id }) => id === found.id);
   const present = service.activeOf(rows, found.upscaler);
   const before = row?.previous && rows.find(({ id }) => id === row.previous);
-  const act = (words, run, kind = "") =>
-    button(words, () => Promise.resolve(run()).catch(toastError), { kind });
+  const act = (words, run, kind = "") => button(words, () => guarded(run), { kind });
   const serve = (wanted, back) => async () => (await activate(wanted, present, { back })) && again();
   const id = encodeURIComponent(found.id);
   const lead = html`<p class="button-row">
@@ -165,6 +164,7 @@ function tiles(found, promised) {
         promised ? percent(promised.trusted_fraction) : "not tabled",
         "mean over the pairs",
       ],
+      ["Calls per picture", count(found.pipeline.samples), "of the model"],
       ["It bounds", metricWords(metric, labels)],
     ].map(([name, value, more]) => tile({ name, value, more }))}
   </dl>`;
@@ -198,10 +198,10 @@ async function expectations(found, group, area) {
       line. The bars are the spread over splits of the same images, not a confidence interval for new ones.
     </p>
     ${concerns(checks)}`;
-  return { backtest, dominant: domination(found, checks), price: price.length ? priceTable(price) : nothing };
+  return { backtest, dominant: domination(found, checks), price: priceTable(price) };
 }
 
-/** What fewer or more generations would trust, and cost; figures that nobody knows have no column. */
+/** What fewer or more generations would trust, and cost: where anything is known but the trusted area. */
 function priceTable(price) {
   const short = (value) => String(Number(value.toPrecision(3)));
   /** @type {[string, (one: any) => string, string?][]} */
@@ -212,8 +212,10 @@ function priceTable(price) {
     ["Seconds", ({ seconds }) => short(seconds), "seconds"],
     ["Price", ({ money }) => short(money), "money"],
   ];
-  const columns = all.filter(([, , key]) => !key || typeof price[0][key] === "number");
-  return html`<section class="card" id="price">
+  const columns = all.filter(([, , key]) => !key || price.every((one) => typeof one[key] === "number"));
+  const isOneRow = price.every(({ samples }) => samples === price[0].samples);
+  if (isOneRow && columns.length === 3) return nothing; // the table at common α says it all
+  return html`<section class="card">
     <h2>The price of a picture</h2>
     ${table(
       "The price of a picture",

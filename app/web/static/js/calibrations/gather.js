@@ -3,7 +3,7 @@
 import { announce } from "../lib/dom.js";
 import { bytes, count } from "../lib/format.js";
 import { html, nothing } from "../lib/html.js";
-import { toast, toastError } from "../lib/toast.js";
+import { guarded, toast } from "../lib/toast.js";
 import { button, select, table } from "../lib/widgets.js";
 import { droppedFiles, inspected, isArchive, located, paired } from "./pairing.js";
 import { reasons } from "./job.js";
@@ -87,15 +87,12 @@ export class Gathered {
 
 /** Where images are dropped or chosen. */
 export function dropZone(gathered) {
-  const add = (files, role) => gathered.add(files, role).catch(toastError);
-  const drop = async (event) => {
+  const add = (files, role) => guarded(() => gathered.add(files, role));
+  const drop = (event) => {
     event.preventDefault();
     event.currentTarget.classList.remove("over");
-    try {
-      await add(await droppedFiles(event.dataTransfer), "y");
-    } catch (error) {
-      toastError(error);
-    }
+    const dropped = droppedFiles(event.dataTransfer);
+    guarded(async () => gathered.add(await dropped, "y"));
   };
   const over = (event) => {
     event.preventDefault();

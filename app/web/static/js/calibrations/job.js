@@ -1,13 +1,12 @@
 // A calibration in the making: its progress as it happens, its end, and the way to stop it.
 
-import { ApiError } from "../lib/api.js";
 import { confirmDialog } from "../lib/dialog.js";
 import { announce } from "../lib/dom.js";
 import { count, time, timeLeft } from "../lib/format.js";
 import { html, nothing, render } from "../lib/html.js";
 import { Pace } from "../lib/pace.js";
 import { watchJob } from "../lib/sse.js";
-import { toastError } from "../lib/toast.js";
+import { guarded } from "../lib/toast.js";
 import * as service from "./service.js";
 import { JOB_WORDS, jobBadge, metricWords, pageHead } from "./words.js";
 
@@ -46,19 +45,12 @@ export function jobCard(job, { onEnd, link = true }) {
   let last = job;
   const onJob = (now) => draw((last = now));
   draw(job);
-  if (!FINAL.has(job.state) && job.state !== "awaiting_labels") follow();
-
-  async function follow() {
-    try {
-      const end = await watchJob(job.id, { kind: "admin", onJob, onLost: () => draw(last, true) });
-      announce(`${job.name || "The calibration"}: ${JOB_WORDS[end.state]}`);
-      onEnd?.(end);
-    } catch (error) {
-      if (error instanceof ApiError) toastError(error);
-      else throw error;
-    }
-  }
-
+  if (FINAL.has(job.state) || job.state === "awaiting_labels") return card;
+  guarded(async () => {
+    const end = await watchJob(job.id, { kind: "admin", onJob, onLost: () => draw(last, true) });
+    announce(`${job.name || "The calibration"}: ${JOB_WORDS[end.state]}`);
+    onEnd?.(end);
+  });
   return card;
 }
 
@@ -89,22 +81,19 @@ function actionsOf({ state }, job) {
     <button type="button" class="danger small" @click=${() => cancel(job)}>Cancel</button>`;
 }
 
-async function cancel(job) {
-  const sure = await confirmDialog({
-    title: "Cancel this calibration?",
-    body: `What was measured for ${job.name ? `“${job.name}”` : "it"} so far is lost.`,
-    confirm: "Cancel it",
-    danger: true,
-  });
-  if (!sure) return;
-  try {
+const cancel = (job) =>
+  guarded(async () => {
+    const sure = await confirmDialog({
+      title: "Cancel this calibration?",
+      body: `What was measured for ${job.name ? `“${job.name}”` : "it"} so far is lost.`,
+      confirm: "Cancel it",
+      danger: true,
+    });
+    if (!sure) return;
     const now = await service.cancelJob(job.id);
     // A job that waits for labels runs nowhere, so nobody tells of its end.
     if (job.state === "awaiting_labels" && now.state === "cancelled") location.reload();
-  } catch (error) {
-    toastError(error);
-  }
-}
+  });
 
 function outcomeOf({ state, error, result }) {
   if (state === "succeeded" && result)

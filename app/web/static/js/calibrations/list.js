@@ -4,7 +4,8 @@ import { $ } from "../lib/dom.js";
 import { count, level, percent, time } from "../lib/format.js";
 import { html, nothing, render } from "../lib/html.js";
 import { Store } from "../lib/store.js";
-import { toast, toastError } from "../lib/toast.js";
+import { guarded, toast, toastError } from "../lib/toast.js";
+import { button } from "../lib/widgets.js";
 import { activate } from "./activate.js";
 import { jobCard } from "./job.js";
 import * as service from "./service.js";
@@ -29,35 +30,29 @@ export async function show(root) {
       store.set({ rows, upscalers, jobs: jobs.map((job) => jobCard(job, { onEnd })) });
       addDetails(store);
     },
-    activate: async (wanted, back) => {
-      try {
+    activate: (wanted, back) =>
+      guarded(async () => {
         if (!(await activate(wanted, service.activeOf(state.rows, wanted.upscaler), { back }))) return;
         state.details.clear();
         await act.again();
         $("#main").focus(); // what had the focus is gone
-      } catch (error) {
-        toastError(error);
-      }
-    },
+      }),
     choose: (id, isChosen) => {
       state.chosen[isChosen ? "add" : "delete"](id);
       store.tell();
     },
-    bring: async (input) => {
-      const [file] = input.files;
-      input.value = "";
-      if (!file) return;
-      try {
+    bring: (input) =>
+      guarded(async () => {
+        const [file] = input.files;
+        input.value = "";
+        if (!file) return;
         const made = await service.imported(file);
         await act.again();
         const isActive = state.rows.find(({ id }) => id === made.id)?.active;
         toast(`${service.title(made)} is stored. It is ${isActive ? "" : "not "}active.`, {
           kind: "success",
         });
-      } catch (error) {
-        toastError(error);
-      }
-    },
+      }),
   };
   await act.again();
   store.watch(() => render(view(state, act), root));
@@ -127,8 +122,7 @@ function line(row, rows, found, act) {
   const before = row.previous && rows.find(({ id }) => id === row.previous);
   const own = found?.thresholds.find(({ alpha }) => alpha === row.default_alpha);
   const labels = found?.pipeline.fidelity.labels;
-  const button = (label, run, words = label) =>
-    html`<button type="button" class="small" aria-label=${words} @click=${run}>${label}</button>`;
+  const small = (words, run, label = words) => button(words, run, { kind: "small", label });
   return html`<tr data-id=${row.id}>
     <td>
       <input
@@ -156,9 +150,9 @@ function line(row, rows, found, act) {
       ${
         row.active
           ? before
-            ? button(`Back to ${service.title(before)}`, () => act.activate(before, true))
+            ? small(`Back to ${service.title(before)}`, () => act.activate(before, true))
             : nothing
-          : html`${button("Activate", () => act.activate(row, false), `Activate ${service.title(row)}`)} ${found ? trustsNothing(found) : nothing}`
+          : html`${small("Activate", () => act.activate(row, false), `Activate ${service.title(row)}`)} ${found ? trustsNothing(found) : nothing}`
       }
     </td>
   </tr>`;

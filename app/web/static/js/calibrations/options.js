@@ -1,20 +1,19 @@
 // What can be chosen for a calibration, as the service knows it.
 
-import { getJson } from "../lib/api.js";
+import { ADMIN, getJson } from "../lib/api.js";
 
-/** @type {{metrics: any[], estimators: any[], usual_kinds: number}} */
-let options = { metrics: [], estimators: [], usual_kinds: 1 };
+/**
+ * metrics and estimators of σ, the default first; as how many kinds of upload each original is measured,
+ * unless it is said how its small version is made.
+ *
+ * @type {{metrics: any[], estimators: any[], usual_kinds: number}}
+ */
+export let options = { metrics: [], estimators: [], usual_kinds: 1 };
 
 /** Ask for the options once; the words of all views rest on them. */
 export async function load() {
-  if (!options.metrics.length) options = await getJson("/v1/admin/options", { kind: "admin" });
+  if (!options.metrics.length) options = await getJson("/v1/admin/options", ADMIN);
 }
-
-/** All metrics, the default first. */
-export const metrics = () => options.metrics;
-
-/** All estimators of σ, the default first. */
-export const estimators = () => options.estimators;
 
 /** An estimator by its name; undefined where the service has none such. */
 export const estimatorOf = (name) => options.estimators.find((row) => row.estimator === name);
@@ -24,6 +23,3 @@ export const metricOf = (name, labels) =>
   options.metrics.find((row) =>
     labels === undefined ? row.listed === name : row.metric === name && row.labels === labels,
   );
-
-/** As how many kinds of upload each original is measured, unless it is said how its small version is made. */
-export const usualKinds = () => options.usual_kinds;

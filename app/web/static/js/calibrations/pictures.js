@@ -3,7 +3,7 @@
 import { openDialog } from "../lib/dialog.js";
 import { count, size } from "../lib/format.js";
 import { html, nothing, render } from "../lib/html.js";
-import { toastError } from "../lib/toast.js";
+import { guarded } from "../lib/toast.js";
 import { button, failed, segments, table } from "../lib/widgets.js";
 import * as service from "./service.js";
 
@@ -88,14 +88,11 @@ function listed(found, pairs) {
       actions: [{ label: "Close", value: null }],
       wide: true,
     });
-  const leave = async (name) => {
-    try {
+  const leave = (name) =>
+    guarded(async () => {
       const made = await service.removePair(found.id, name);
       if (made) location.href = service.page(made);
-    } catch (error) {
-      toastError(error);
-    }
-  };
+    });
   const act = (words, name, run) =>
     button(words, () => run(name), {
       kind: "small quiet",

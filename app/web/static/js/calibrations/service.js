@@ -1,13 +1,12 @@
 // What these pages ask of the service, and the actions that change something.
 
-import { getBlob, getJson, request, sendJson } from "../lib/api.js";
+import { ADMIN, getBlob, getJson, request, sendJson } from "../lib/api.js";
 import { confirmDialog, openDialog } from "../lib/dialog.js";
 import { $, download } from "../lib/dom.js";
 import { html, render } from "../lib/html.js";
 import { field, number, select } from "../lib/widgets.js";
 
 export const BASE = "/v1/admin/calibrations";
-const ADMIN = { kind: "admin" };
 const METHODS = [
   ["hoeffding_bentkus", "Hoeffding–Bentkus"],
   ["wsr", "Waudby-Smith–Ramdas (betting)"],

@@ -1,10 +1,10 @@
 // The settings of a calibration as a form: what counts as an error in three sketches, the rest folded.
 
 import { level } from "../lib/format.js";
-import { html, live, nothing } from "../lib/html.js";
+import { html, live } from "../lib/html.js";
 import { check, field, number, select } from "../lib/widgets.js";
 import { PROMISES } from "./service.js";
-import { estimators, metricOf, metrics } from "./options.js";
+import { metricOf, options } from "./options.js";
 
 /** Ways to say what counts as an error, in people's words; all others are in the folded part. */
 const WAYS = [
@@ -63,12 +63,12 @@ export function settingsFields({ upscalers, upscaler, metric }, set) {
 }
 
 function advanced(metric, set) {
-  const bounds = [...new Set(metrics().map((row) => level(row.counted_up_to)))].join(" or ");
+  const bounds = [...new Set(options.metrics.map((row) => level(row.counted_up_to)))].join(" or ");
   return html`<div class="form-grid">
     ${field(
       "Error D",
       html`<select name="metric" .value=${live(metric)} @change=${({ target }) => set({ metric: target.value })}>
-        ${metrics().map(({ listed, title }) => html`<option value=${listed} ?selected=${listed === metric}>${title}</option>`)}
+        ${options.metrics.map(({ listed, title }) => html`<option value=${listed} ?selected=${listed === metric}>${title}</option>`)}
       </select>`,
     )}
     ${select("guarantee", "Promise", PROMISES, { hint: "The second needs more pairs for the same α." })}
@@ -104,7 +104,7 @@ function advanced(metric, set) {
 /** The estimators that can be chosen without weights of one's own. */
 const sigmas = () => [
   ["", "What suits the upscaler"],
-  ...estimators()
+  ...options.estimators
     .filter((row) => !row.takes_fit)
     .map(({ estimator, title, least_samples: least }) => [
       estimator,

@@ -3,7 +3,8 @@
 
 import { download } from "../lib/dom.js";
 import { html, nothing, render } from "../lib/html.js";
-import { toastError } from "../lib/toast.js";
+import { guarded } from "../lib/toast.js";
+import { button, table } from "../lib/widgets.js";
 import { csv, nearest, tabulate } from "./data.js";
 import { domainOf, prepared, reading, tickFormat } from "./draw.js";
 import { drawingOf } from "./export.js";
@@ -50,8 +51,7 @@ export function chart(spec) {
           <span class="chart-title" id=${id}>${spec.title}</span>
           <span class="chart-tools">
             <button type="button" class="quiet small" aria-expanded=${isOpen} @click=${toggle}>Table</button>
-            <button type="button" class="quiet small" @click=${saveSvg}>SVG</button>
-            <button type="button" class="quiet small" @click=${() => saveCsv().catch(toastError)}>CSV</button>
+            ${button("SVG", saveSvg, { kind: "quiet small" })} ${button("CSV", () => guarded(saveCsv), { kind: "quiet small" })}
           </span>
         </figcaption>
         <div class="chart-legend">${spec.series.length > 1 ? spec.series.map(legendOf) : nothing}</div>
@@ -59,11 +59,7 @@ export function chart(spec) {
           <div class="chart-plot">${drawn ? drawing(read) : nothing}</div>
           ${read ? readout(read) : nothing}
         </div>
-        ${
-          isOpen
-            ? html`<div class="chart-table table-scroll" tabindex="0" role="region" aria-label="${spec.title}: data">${tableOf(spec)}</div>`
-            : nothing
-        }
+        ${isOpen ? tableOf(spec) : nothing}
         <div class="visually-hidden" role="status">${spoken}</div>`,
       figure,
     );
@@ -163,26 +159,13 @@ function stepped(spec, cursor, key) {
 function tableOf(spec) {
   const { head, rows } = tabulate(spec);
   const every = Math.ceil(rows.length / MOST_ROWS);
-  const shown = every > 1 ? rows.filter((_, k) => k % every === 0) : rows;
   const write = (value) => (value === null || value === undefined ? "" : (spec.y.format ?? String)(value));
   const xFormat = spec.x.format ?? tickFormat(spec.x, domainOf(spec, "x"));
-  return html`<table>
-    ${every > 1 ? html`<caption>One row of ${every} is shown; the CSV file has all ${rows.length}.</caption>` : nothing}
-    <thead>
-      <tr>
-        ${head.map((name) => html`<th scope="col">${name}</th>`)}
-      </tr>
-    </thead>
-    <tbody>
-      ${shown.map(
-        ([x, ...values]) =>
-          html`<tr>
-            <th scope="row">${xFormat(x)}</th>
-            ${values.map((value) => html`<td>${write(value)}</td>`)}
-          </tr>`,
-      )}
-    </tbody>
-  </table>`;
+  const cells = rows
+    .filter((_, k) => k % every === 0)
+    .map(([x, ...values]) => [xFormat(x), ...values.map(write)]);
+  return html`${every > 1 ? html`<p class="hint">One row of ${every} is shown; the CSV file has all ${rows.length}.</p>` : nothing}
+  ${table(`${spec.title}: data`, head, cells, "chart-table")}`;
 }
 
 const legendOf = ({ name, tone, kind, dashed }) =>

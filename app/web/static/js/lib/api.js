@@ -31,6 +31,9 @@ export class ApiError extends Error {
   }
 }
 
+/** Of requests that need an admin's key. */
+export const ADMIN = { kind: "admin" };
+
 /** @typedef {Omit<RequestInit, "headers"> & {kind?: string, ask?: boolean, headers?: Record<string, string>}} Options */
 
 /**

@@ -4,7 +4,7 @@
 import { getBlob, getJson } from "../lib/api.js";
 import { key } from "../lib/auth.js";
 import { announce, copy, download } from "../lib/dom.js";
-import { toast, toastError } from "../lib/toast.js";
+import { guarded, toast } from "../lib/toast.js";
 import { downloadZip } from "../vendor/client-zip/index.js";
 import { alphaNow, held, isMoved } from "./stage.js";
 import { state } from "./state.js";
@@ -23,21 +23,17 @@ const stemOf = (name) => name.replace(/\.[^.]*$/, "") || "image";
 export const formsOf = ({ format }) => (LOSSLESS.includes(format) ? FORMS : [format]);
 
 /** Run something that asks the service for files; what it has against that is shown. */
-async function guarded(action) {
-  try {
-    await action();
-  } catch (error) {
-    toastError(
-      error.status === 404
-        ? new Error("The result has expired: the service keeps it only for a while.")
-        : error,
-    );
-  }
-}
+const asking = (action) =>
+  guarded(() =>
+    action().catch((error) => {
+      if (error.status !== 404) throw error;
+      throw new Error("The result has expired: the service keeps it only for a while.");
+    }),
+  );
 
 /** Save the picture, in the form that is stored or another one. */
 export const savePicture = (form = state.shown.result.format) =>
-  guarded(async () => {
+  asking(async () => {
     const { result, name } = state.shown;
     const isStored = form === result.format;
     const file = isStored ? held.image : await getBlob(`${result.links.self}/image.${form}`);
@@ -48,7 +44,7 @@ export const savePicture = (form = state.shown.result.format) =>
 
 /** Save the mask or the overlay at the α on the screen. */
 export const savePart = (part) =>
-  guarded(async () => {
+  asking(async () => {
     const { result, name } = state.shown;
     const alpha = alphaNow();
     const file = await getBlob(`${result.links[part]}?alpha=${alpha}`);
@@ -57,7 +53,7 @@ export const savePart = (part) =>
 
 /** Save everything of a result in one zip. */
 export const saveZip = () =>
-  guarded(async () => {
+  asking(async () => {
     const { result, name } = state.shown;
     const files = await partsOf(result, alphaNow(), isMoved());
     download(await zipped(files), `${stemOf(name)}.trustscale.zip`);
@@ -65,7 +61,7 @@ export const saveZip = () =>
 
 /** Save everything of many pictures in one zip, a folder each, at the α they were asked for. */
 export const saveAll = (pictures) =>
-  guarded(async () => {
+  asking(async () => {
     const files = [];
     const taken = new Set();
     for (const { result, name } of pictures) {

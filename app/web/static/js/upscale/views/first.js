@@ -21,7 +21,7 @@ export function first(state) {
       ${example.element}
       <figcaption><b>Pink: the model is guessing.</b> Left the small photograph, right what the model makes of it.</figcaption>
     </figure>
-    ${drop(state, upscaler)} ${state.problem ? away(state) : nothing}
+    ${drop(upscaler)} ${state.problem ? away(state) : nothing}
     ${upscaler?.calibration ? settings(state) : nothing}
     <div class="examples" role="group" aria-label="Example photographs">
       <span class="hint">No picture at hand?</span>
@@ -36,7 +36,7 @@ export function first(state) {
   </section>`;
 }
 
-function drop(state, upscaler) {
+function drop(upscaler) {
   if (upscaler && !upscaler.calibration) {
     return html`<div class="drop off" id="drop">
       <span class="drop-title">${upscaler.name} is not calibrated</span>

@@ -26,8 +26,8 @@ export function alerts(found) {
 }
 
 /** What follows the slider, drawn by itself: the rest of the page stays as it is. */
-const card = Object.assign(document.createElement("section"), { className: "card level" });
-card.setAttribute("aria-label", "Trusted area");
+const card = document.createElement("section");
+Object.assign(card, { className: "card level", ariaLabel: "Trusted area" });
 const handle = document.createElement("span");
 
 function drawLevel() {
