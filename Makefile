@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PARALLEL := -n 2 --dist loadfile
+PARALLEL := -n 2 --dist worksteal
 
 IMAGES := gateway worker
 
@@ -13,8 +13,7 @@ demo: $(VENV)/.demo  ## upscale a photograph with its trust mask
 	$(BIN)/python -m examples.demo
 
 test: install  ## all tests; the slow ones start their own servers
-	$(BIN)/python -m pytest $(PARALLEL) -m "not slow and not servers and not gpu and not stack"
-	$(BIN)/python -m pytest $(PARALLEL) -m "(slow or servers) and not gpu and not stack"
+	$(BIN)/python -m pytest $(PARALLEL) -m "not gpu and not stack"
 
 install: $(VENV)/.install  ## the environment for tests, worker and benchmarks
 

@@ -27,7 +27,7 @@ EXPORT_TIMEOUT_S: Final = 5.0
 GOODBYE_S: Final = 2.0
 """How long a stopping process waits for the collector to take the last spans."""
 
-_END_S: Final = 1.0
+END_S: Final = 1.0
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ def collected(endpoint: str, service: str) -> Iterator[Tracer]:
         farewell.start()
         farewell.join(GOODBYE_S)
         exporter.shutdown()  # ends its waiting for another try; what is left is dropped
-        farewell.join(_END_S)
+        farewell.join(END_S)
 
 
 class _ToldOnce(SpanExporter):

@@ -90,6 +90,25 @@ async def opened(app: FastAPI) -> AsyncIterator[tuple[ASGIApp, State]]:
         yield with_state, state["trustscale"]
 
 
+def scope_of(request: httpx.Request) -> dict[str, Any]:
+    """The request as a server hands it to an application."""
+    path = request.url.raw_path.partition(b"?")[0]
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": request.method,
+        "scheme": "http",
+        "path": path.decode(),
+        "raw_path": path,
+        "query_string": request.url.query,
+        "root_path": "",
+        "headers": [(name.lower(), value) for name, value in request.headers.raw],
+        "client": ("127.0.0.1", 1),
+        "server": ("127.0.0.1", 80),
+    }
+
+
 class Hanging:
     """A request whose client hangs up when the test says so; `status` is what would have come."""
 
@@ -97,22 +116,7 @@ class Hanging:
         self._hung_up = asyncio.Event()
         self._body = [request.read()]
         self.status = 0
-        path = request.url.raw_path.partition(b"?")[0]
-        scope = {
-            "type": "http",
-            "asgi": {"version": "3.0"},
-            "http_version": "1.1",
-            "method": request.method,
-            "scheme": "http",
-            "path": path.decode(),
-            "raw_path": path,
-            "query_string": request.url.query,
-            "root_path": "",
-            "headers": [(name.lower(), value) for name, value in request.headers.raw],
-            "client": ("127.0.0.1", 1),
-            "server": ("127.0.0.1", 80),
-        }
-        self.answered = asyncio.create_task(served(scope, self._receive, self._send))
+        self.answered = asyncio.create_task(served(scope_of(request), self._receive, self._send))
 
     async def _receive(self) -> Message:
         if self._body:

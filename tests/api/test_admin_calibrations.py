@@ -273,6 +273,14 @@ class TestActivation:
             check_problem(fresh.send(method, f"/{made['id']}{path}"), "not-found")
         assert [row["id"] for row in fresh.get()] == [calibration.id]
 
+    def test_deleted_elsewhere(self, start, calibration):
+        """A calibration that one gateway deletes is gone in the others, which had read it."""
+        first, second = Admin(start()), Admin(start(run_jobs=False))
+        made = first.create(truth_files(2))["id"]
+        assert second.get(f"/{made}")["id"] == made
+        assert first.send("DELETE", f"/{made}").status_code == 204
+        check_problem(second.send("GET", f"/{made}"), "not-found")
+
     def test_delete_while_a_job_extends_it(self, start):
         """A calibration that a pending job extends stays until that job has ended."""
         upscaler = FakeUpscaler()

@@ -86,14 +86,3 @@ def check_results_of(first: httpx.Client, second: httpx.Client) -> None:
     for link in (links["image"], links["mask"], f"{links['mask']}?alpha=0.2", job["result"]):
         answers = [client.get(link).raise_for_status().content for client in (first, second)]
         assert answers[0] == answers[1]
-
-
-def test_deleted_elsewhere(tmp_path, redis_url):
-    """A calibration that one gateway deletes is gone in the others, which had read it."""
-    with Fleet(tmp_path, redis_url, seconds=0.01) as fleet:
-        fleet.worker()
-        first, second = fleet.gateway(), fleet.gateway()
-        made = finished(first, recalibrate(first, 2))["result"]
-        assert second.get(made).status_code == 200
-        assert first.delete(made).status_code == 204
-        assert second.get(made).status_code == 404

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from urllib.parse import quote
-
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -51,22 +49,6 @@ def test_fields(client, image, **given):
 def test_headers(client, headers):
     """Any headers do."""
     check(post(client, headers={name: value.strip() for name, value in headers.items()}))
-
-
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
-@given(result=TEXT, part=st.sampled_from(["", "/mask.png", "/overlay.png"]) | TEXT, alpha=TEXT)
-def test_paths(client, result, part, alpha):
-    """Any ids, parts and α of stored results do."""
-    for path in (f"/v1/results/{quote(result, safe='')}{quote(part)}", f"/v1/jobs/{quote(result)}"):
-        check(client.get(path, params={"alpha": alpha}))
-
-
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
-@given(alpha=NUMBERS)
-def test_alpha_of_stored_results(client, alpha):
-    """Any number as α of a stored result does."""
-    link = post(client, seed=1).json()["links"]["mask"]
-    check(client.get(link, params={"alpha": alpha}))
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))

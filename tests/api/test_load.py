@@ -6,7 +6,7 @@ import asyncio
 import threading
 from collections import Counter
 
-from tests.api.gateway import IMAGE, check_problem, client_of, form, gateway, running
+from tests.api.gateway import IMAGE, check_problem, client_of, form, gateway, running, scope_of
 from tests.factories import encoded, photo
 from tests.fakes import FakeUpscaler
 from tests.waiting import until
@@ -106,21 +106,7 @@ def exchange(app, body: list[bytes], request, sent: list[dict], read: asyncio.Ev
         if read is not None:
             await read.wait()
 
-    scope = {
-        "type": "http",
-        "asgi": {"version": "3.0"},
-        "http_version": "1.1",
-        "method": "POST",
-        "scheme": "http",
-        "path": "/v1/upscale",
-        "raw_path": b"/v1/upscale",
-        "query_string": b"",
-        "root_path": "",
-        "headers": [(k.lower(), v) for k, v in request.headers.raw],
-        "client": ("127.0.0.1", 1),
-        "server": ("127.0.0.1", 80),
-    }
-    return asyncio.create_task(app(scope, receive, send)), parts
+    return asyncio.create_task(app(scope_of(request), receive, send)), parts
 
 
 async def test_a_client_that_sends_slowly(tmp_path, calibration):

@@ -8,7 +8,6 @@ import threading
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from app.errors import UpscalerUnavailable
 from app.problems import PROBLEMS
@@ -16,19 +15,11 @@ from app.stores.base import StoreUnavailable
 from app.telemetry.metrics import Metrics
 from tests.api.gateway import client_of, form, gateway, post, running, shown
 from tests.fakes import FakeUpscaler
-
-
-def parsed(text: str) -> dict[tuple[str, ...], float]:
-    """(name, values of the labels in the order of their names) -> value."""
-    return {
-        (s.name, *(value for _, value in sorted(s.labels.items()))): s.value
-        for family in text_string_to_metric_families(text)
-        for s in family.samples
-    }
+from tests.numbers import numbers_of, parsed_metrics
 
 
 def metrics(client) -> dict[tuple[str, ...], float]:
-    return parsed(client.get("/metrics").text)
+    return parsed_metrics(client.get("/metrics").text)
 
 
 class TestCalibration:
@@ -115,13 +106,13 @@ class TestSlots:
             requests = [asyncio.create_task(client.post("/v1/upscale", **form())) for _ in "ab"]
             seen = [("trustscale_slots", state) for state in ("in_flight", "waiting")]
             await shown(client, *(f'{name}{{state="{state}"}} 1.0' for name, state in seen))
-            found = parsed((await client.get("/metrics")).text)
+            found = parsed_metrics((await client.get("/metrics")).text)
             assert [found[key] for key in seen] == [1, 1]
             assert found["trustscale_slots_limit", "in_flight"] == 1
             assert found["trustscale_slots_limit", "waiting"] == 4
             upscaler.gate.set()
             await asyncio.gather(*requests)
-            found = parsed((await client.get("/metrics")).text)
+            found = parsed_metrics((await client.get("/metrics")).text)
             assert [found[key] for key in seen] == [0, 0]
 
 
@@ -138,7 +129,7 @@ class TestJobs:
                 ("upscale", "running", earlier - timedelta(hours=1)),
             ]
         )
-        found = parsed(metrics.text().decode())
+        found = numbers_of(metrics)
         assert found["trustscale_jobs", "upscale", "queued"] == 2
         assert found["trustscale_jobs", "upscale", "running"] == 1
         assert found["trustscale_jobs", "calibration", "queued"] == 0
@@ -151,7 +142,7 @@ class TestJobs:
         metrics = Metrics()
         metrics.jobs([("upscale", "queued", datetime.now(UTC))])
         metrics.jobs([])
-        found = parsed(metrics.text().decode())
+        found = numbers_of(metrics)
         assert found["trustscale_jobs", "upscale", "queued"] == 0
         assert found["trustscale_jobs_oldest_queued_timestamp_seconds", "upscale"] == 0
 

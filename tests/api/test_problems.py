@@ -10,7 +10,7 @@ from app.problems import PROBLEMS, problem_of
 from tests.api.gateway import ADMIN_KEY, IMAGE, aside, check_problem, post
 from tests.factories import calibration_of, changed, encoded, photo
 from tests.fakes import FakeUpscaler
-from tests.images.test_decode import bomb
+from tests.images.hostile import bomb
 
 
 class Stuck(FakeUpscaler):
@@ -119,11 +119,6 @@ class TestFields:
     def test_no_form(self, client):
         """JSON is not a form."""
         check_problem(client.post("/v1/upscale", json={"image": "x"}), "bad-request")
-
-    def test_a_colour_that_is_none(self, client):
-        """background must be a colour."""
-        clear = encoded(np.zeros((24, 24, 4), np.uint8))
-        check_problem(post(client, clear, background="nocolour"), "bad-request")
 
     def test_nothing_acceptable(self, client, upscaler):
         """An Accept header that no answer fits is refused before generating."""

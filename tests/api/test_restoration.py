@@ -95,23 +95,6 @@ class TestSyntheticLabels:
         problem = check_problem(admin.post_files(files, **SYNTHETIC), "bad-pairs")
         assert problem["items"] == [{"name": "000", "reason": "has a label"}]
 
-    @pytest.mark.parametrize(
-        "fidelity",
-        [
-            {"labels": "synthetic"},
-            {"metric": "semantic", "labels": "robots"},
-            {"metric": "semantic", "annotator": {"synthetic": False}},
-            {"metric": "semantic", "labels": "synthetic", "annotator": {"synthetic": False}},
-            {"metric": "semantic", "labels": "synthetic", "annotator": {"version": 2}},
-        ],
-    )
-    def test_wrong_settings(self, admin, fidelity):
-        """Contradictions are a clear 4xx, and a record cannot claim that the rule is a person."""
-        response = admin.post_files(truth_files(1), fidelity=fidelity)
-        assert response.status_code in {400, 422}
-        assert response.headers["content-type"] == "application/problem+json"
-        assert "fidelity" in response.text
-
     def test_the_rule_is_part_of_the_calibration(self, client, admin):
         """Other thresholds give another calibration, with the thresholds in it."""
         rule = {"structure": 0.1, "color": 0.02}

@@ -62,7 +62,11 @@ def admin(start) -> Admin:
 
 @pytest.mark.parametrize("samples", [1, 2])
 def test_a_calibration_with_its_own_fit(admin, samples):
-    """It is fitted on its share, calibrated on the rest, and serves, without generating twice."""
+    """It is fitted on its share, calibrated on the rest, and serves, without generating twice.
+
+    A photograph that was fitted on never calibrates: its error is known to σ, so it cannot stand
+    for that of a new one.
+    """
     made = admin.create(FILES, fit_indecision=0.4, samples=samples, activate=True)
     fit = made["pipeline"]["indecision"]["fit"]
     assert (made["n"], fit["pairs"], fit["scenes"], fit["samples"]) == (30, 20, 20, samples)
@@ -70,12 +74,7 @@ def test_a_calibration_with_its_own_fit(admin, samples):
     assert set(fit["photographs"]) < set(DIGESTS)
     answer = post(admin.client, alpha=0.3).json()
     assert (answer["samples"], answer["calibration"]) == (samples, made["id"])
-
-
-def test_a_photograph_that_was_fitted_on_never_calibrates(admin):
-    """Its error is known to σ, so it cannot stand for that of a new one."""
-    made = admin.create(FILES, fit_indecision=0.4, samples=1)
-    seen = DIGESTS[made["pipeline"]["indecision"]["fit"]["photographs"][0]]
+    seen = DIGESTS[fit["photographs"][0]]
     job = admin.ended(admin.post_files({seen: FILES[seen]}, f"/{made['id']}/pairs"))
     assert job["state"] == "failed"
     assert "σ was fitted on this photograph" in job["error"]["items"][0]["reason"]

@@ -16,7 +16,7 @@ from app.calibration.config import CalibrationConfig
 from app.calibration.derive import derive
 from app.calibration.groups import grouped
 from app.calibration.guarantee import GuaranteeSettings
-from app.calibration.insight import checks, groups_of, leaked, run_backtest
+from app.calibration.insight import checks, leaked, run_backtest
 from app.calibration.job import CalibrationRequest
 from app.calibration.manifest import MeasuredPair, PairInfo
 from app.calibration.plot import risk_plot
@@ -136,12 +136,6 @@ class TestGroups:
         smaller = likely.with_pairs(likely.measured_pairs()[1:], created_by="test")
         assert smaller.groups == {"day": 2, "night": 6}
         assert smaller.guarantee == LIKELY
-
-    def test_what_an_admin_sees(self, in_groups):
-        """Each group has its own smallest α."""
-        rows = groups_of(in_groups)
-        assert [(row["group"], row["n"]) for row in rows] == [("day", 4), ("night", 6)]
-        assert rows[0]["min_alpha"] == in_groups.bound / 5
 
 
 class TestDerive:

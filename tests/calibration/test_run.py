@@ -23,7 +23,7 @@ from app.problems import problem_of
 from app.sampling.measure import measure
 from app.stores.open import open_stores
 from app.upscalers.base import Capabilities, Source, image_digest
-from tests.factories import calibration_of, encoded, photo, truths
+from tests.factories import encoded, photo, truths
 from tests.fakes import FakeUpscaler
 from tests.waiting import until
 
@@ -261,18 +261,3 @@ class TestCheckpoints:
         """Damage is told as such."""
         with pytest.raises(BadCalibration, match="damaged"):
             unpack(data)
-
-
-class TestExtension:
-    async def test_old_staircases_are_reused(self):
-        """Old and new pairs together are the calibration that all pairs at once would have made."""
-        everything = await calibration_of(FakeUpscaler(), 12)
-        pairs = everything.measured_pairs()
-        options = {"upscaler": "fake", "pipeline": everything.pipeline}
-        part = Calibration.from_pairs(pairs[:7], **options)
-        extended = Calibration.from_pairs([*part.measured_pairs(), *pairs[7:]], **options)
-        assert extended.n == 12
-        assert same(extended, everything)
-        assert extended.manifest.pairs == everything.manifest.pairs
-        np.testing.assert_array_equal(extended.sigma_quantiles, everything.sigma_quantiles)
-        assert extended.curve.min_alpha < part.curve.min_alpha

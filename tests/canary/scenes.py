@@ -51,6 +51,7 @@ class MemorySpool:
     def __init__(self):
         self.files = {}
         self.failure = None
+        self.looks = 0
 
     async def put(self, job, name, data):
         self.files[job, name] = data
@@ -59,6 +60,7 @@ class MemorySpool:
         return self.files.setdefault((job, name), data) is data
 
     async def get(self, job, name):
+        self.looks += 1
         if self.failure is not None:
             raise self.failure
         if (job, name) not in self.files:

@@ -64,16 +64,3 @@ class TestSyntheticLabels:
         assert run("upscale", "a.png", "--out", "out").code == 0
         document = json.loads((place / "out" / "a.result.json").read_text("utf-8"))
         assert "synthetic annotator" in document["guarantee"]["statement"]
-
-    def test_of_people_without_labels(self, run, place):
-        """Without them, and without the rule, every pair is refused for want of a label."""
-        truths(place / "photos", 2)
-        outcome = run("calibrate", "photos", "--samples", 4, "--metric", "semantic")
-        outcome.check_error(1, "has no label")
-
-    def test_for_another_metric(self, run, place):
-        """Labels belong to the semantic metric."""
-        truths(place / "photos", 2)
-        outcome = run("calibrate", "photos", "--labels", "synthetic")
-        assert outcome.code == 2
-        assert "semantic" in outcome.err

@@ -101,11 +101,6 @@ class TestFailures:
         assert "missing.png" in outcome.err
         assert (place / "bird.result.json").exists()
 
-    @pytest.mark.parametrize("alpha", ["-1", "nan", "inf"])
-    def test_bad_alpha(self, run, calibrated, picture, alpha):
-        """A number that is no α is refused like everywhere."""
-        run("upscale", picture, f"--alpha={alpha}").check_error(1, "alpha")
-
     def test_an_unknown_upscaler(self, run, calibrated, picture):
         """The known ones are listed."""
         run("upscale", picture, "--upscaler", "other").check_error(1, "'other'", "fake")

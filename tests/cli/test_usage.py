@@ -30,6 +30,7 @@ COMMANDS = [
     ["config"],
     ["config", "check"],
     ["openapi"],
+    ["evaluate"],
 ]
 
 
@@ -126,11 +127,8 @@ class TestConfigCheck:
     @pytest.mark.parametrize(
         ("text", "word"),
         [
-            ("max_inflight = 3", "max_inflight"),
-            ("max_in_flight = 0", "max_in_flight"),
             ('client_keys = ["plain-key"]', "client_keys"),
             ('data_dir = "${NOWHERE}"', "NOWHERE"),
-            ("no toml", "not valid TOML"),
         ],
     )
     @pytest.mark.parametrize("command", ["config check", "calibrations list", "serve"])
@@ -202,11 +200,6 @@ class TestDataFolder:
         (place / "file").write_text("")
         monkeypatch.setenv("TRUSTSCALE_DATA_DIR", str(place / "file" / "data"))
         run(*command.split()).check_error(2, "file/data")
-
-    def test_a_store_that_is_none(self, run, monkeypatch):
-        """So is a store of an unknown kind."""
-        monkeypatch.setenv("TRUSTSCALE_STORE", "mysql://host")
-        run("calibrations", "list").check_error(2, "mysql")
 
     def test_the_folder_is_made(self, run, place):
         """A folder that is missing is made."""

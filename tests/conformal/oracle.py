@@ -4,6 +4,15 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+from skimage.color import rgb2lab
+
+
+def lab64(rgb):
+    """Normalised Lab, float64 [3, H, W], by scikit-image."""
+    lab = rgb2lab(rgb)
+    return np.stack([lab[..., 0] / 100, lab[..., 1] / 254 + 0.5, lab[..., 2] / 254 + 0.5])
+
 
 def loss(sigma, error, t):
     """L(t) = max{D(p) : σ(p) ≤ t}, 0 on the empty set."""

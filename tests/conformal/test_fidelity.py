@@ -7,10 +7,10 @@ import tracemalloc
 import numpy as np
 import pytest
 from scipy import ndimage
-from skimage.color import rgb2lab
 
 from app.conformal import fidelity
 from app.conformal.fidelity import LAB_BOUND, METRICS, Settings, largest_float32
+from tests.conformal.oracle import lab64
 
 COLOUR = [key for key, row in METRICS.items() if row.unit == "lab"]
 MEASURED = [key for key, row in METRICS.items() if not row.needs_label]
@@ -26,11 +26,6 @@ def pair(seed=0, shape=(32, 40, 3)):
 def settings_of(key, **fields):
     metric, _, labels = key.partition(":")
     return Settings(metric=metric, labels=labels or "people", **fields)
-
-
-def lab64(rgb):
-    lab = rgb2lab(rgb)
-    return np.stack([lab[..., 0] / 100, lab[..., 1] / 254 + 0.5, lab[..., 2] / 254 + 0.5])
 
 
 class TestError:

@@ -16,7 +16,7 @@ from app.errors import NotFound
 from app.stores.base import JobState, Stores
 from tests.contract.conftest import Opener, job
 
-LIVES = 8
+LIVES = 4
 KINDS = {"calibration", "active", "result", "job", "finished"}
 
 Promises = dict[str, list[str]]

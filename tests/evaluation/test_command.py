@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import signal
-import subprocess
 import sys
-import time
 
 import pytest
 
-from tests.evaluation.conftest import evaluated, photographs
-from tests.factories import encoded, photo, truths
-from tests.fakes import FakeUpscaler
+from tests.evaluation.conftest import photographs
+from tests.factories import truths
 
 
 @pytest.fixture
@@ -46,12 +42,6 @@ class TestEvaluate:
         assert len(upscaler.calls) == 12 * 3
         assert again["upscalers"][0]["images_generated"] == 0
         assert again["table"] == shown["table"]
-
-    def test_help(self, run):
-        """The command explains itself."""
-        outcome = run("evaluate", "--help")
-        assert outcome.code == 0
-        assert "Usage: trustscale evaluate" in outcome.out
 
     @pytest.mark.slow
     def test_text(self, run, place, photos):
@@ -107,34 +97,3 @@ class TestEvaluate:
         (photos / "twice.png").write_bytes((photos / "000-0.png").read_bytes())
         run("evaluate", "photos").check_error(1, "2 of 14", "bad: y: The file is not a PNG")
         assert upscaler.calls == []
-
-    def test_pairs(self, run, place):
-        """x/ that does not fit y/ is named too."""
-        for part, side in (("x", 20), ("y", 48)):
-            for k in range(3):
-                path = place / "pairs" / part / f"{k}.png"
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(encoded(photo(k, side, side)))
-        run("evaluate", "pairs").check_error(1, "y is 48×48, but 2× the size of x is 40×40")
-
-
-@pytest.mark.slow
-def test_killed(tmp_path):
-    """After kill -9 only what is missing is generated, and no half file is left to be believed."""
-    photos = photographs(tmp_path / "photos", 6, side=24)
-    cache = tmp_path / "cache"
-    command = [sys.executable, "-m", "tests.evaluation.killed", str(photos), str(cache)]
-    with subprocess.Popen(command) as process:
-        until = time.monotonic() + 120
-        while len(list(cache.glob("*.samples"))) < 3:
-            assert process.poll() is None
-            assert time.monotonic() < until
-            time.sleep(0.02)
-        process.send_signal(signal.SIGKILL)
-    kept = len(list(cache.glob("*.samples")))
-    assert 3 <= kept < 12
-    upscaler = FakeUpscaler()
-    quick = {"with_blurs": False, "with_baselines": False, "with_pictures": False}
-    findings = evaluated(photos, cache, upscaler, **quick)
-    assert findings.results[0].generated == 12 - kept
-    assert len(upscaler.calls) == 4 * (12 - kept)

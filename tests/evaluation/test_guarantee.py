@@ -20,7 +20,7 @@ from tests.evaluation.conftest import ALPHAS
 from tests.factories import truths
 from tests.fakes import FakeUpscaler
 
-SPLITS = 200
+SPLITS = 100
 
 pytestmark = pytest.mark.slow
 
@@ -84,7 +84,7 @@ def test_a_threshold_that_is_too_large_is_found(findings, alpha):
 
 @pytest.mark.parametrize("alpha", ALPHAS)
 def test_the_average_over_divisions(findings, alpha):
-    """Over 200 divisions of the same images the mean loss is at most α, and not far below it.
+    """Over 100 divisions of the same images the mean loss is at most α, and not far below it.
 
     A random division of a fixed pool is exchangeable, so the theorem holds for it exactly; three
     standard errors of the simulation are allowed. The other side says that the mask is not empty.

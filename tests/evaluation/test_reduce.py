@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from skimage.metrics import peak_signal_noise_ratio
 
 from app.conformal import Staircase, fidelity
 from app.conformal.fidelity import Settings
-from app.conformal.lab import normalised_lab
-from app.evaluation.reduce import SEMANTIC, ErrorMaps, inside, losses_at, within
+from app.evaluation.reduce import SEMANTIC, ErrorMaps, losses_at
 from tests.factories import photo
 
 THRESHOLDS = np.array([-np.inf, 0.0, 0.25, 0.5, 0.5000001, 0.9, np.inf])
@@ -23,38 +21,6 @@ def image():
     prediction = np.clip(truth.astype(int) + noise, 0, 255).astype(np.uint8)
     sigma = (random.integers(0, 5, truth.shape[:2]) / 4).astype(np.float32)
     return sigma, ErrorMaps(truth, prediction)
-
-
-def test_against_brute_force(image):
-    """Area, PSNR and losses of every mask are those of the masked pixels."""
-    sigma, maps = image
-    errors = (maps.error(Settings()), maps.error(SEMANTIC))
-    stairs = tuple(Staircase.from_maps(sigma, error) for error in errors)
-    everything = inside(sigma, maps, THRESHOLDS)
-    found = within(everything, np.arange(len(THRESHOLDS)), stairs, THRESHOLDS)
-    for place, threshold in enumerate(THRESHOLDS):
-        mask = sigma < threshold
-        assert found.area[place] == mask.mean()
-        if not mask.any():
-            assert (found.error[place], found.semantic[place]) == (0, 0)
-            assert np.isnan([found.psnr[place], found.psnr_lab[place]]).all()
-            continue
-        assert found.error[place] == errors[0][mask].max()
-        assert found.semantic[place] == errors[1][mask].max()
-        assert found.psnr[place] == pytest.approx(
-            peak_signal_noise_ratio(maps.truth[mask], maps.prediction[mask], data_range=255)
-        )
-        lab = [normalised_lab(rgb)[:, mask] for rgb in (maps.truth, maps.prediction)]
-        assert found.psnr_lab[place] == pytest.approx(
-            peak_signal_noise_ratio(*lab, data_range=1), rel=1e-5
-        )
-
-
-def test_a_perfect_mask(image):
-    """Exact pixels have an infinite PSNR, which later means leave out."""
-    sigma, maps = image
-    perfect = ErrorMaps(maps.truth, maps.truth)
-    assert np.isinf(inside(sigma, perfect, np.array([np.inf])).psnr[0])
 
 
 @pytest.mark.parametrize(

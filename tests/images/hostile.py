@@ -102,3 +102,9 @@ def tiff_of_tags(count: int) -> bytes:
     """A TIFF file with many tags."""
     tags = b"".join(struct.pack("<HHII", 40_000, 3, 1, 0) for _ in range(count))
     return b"II*\0\x08\0\0\0" + struct.pack("<H", count) + tags + bytes(4)
+
+
+def bomb(width: int, height: int) -> bytes:
+    """A PNG header that promises many pixels; the body does not matter."""
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 99))

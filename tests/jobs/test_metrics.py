@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 
 import httpx
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from app.api.worker import listening, worker_app
 from app.assembly import open_parts
@@ -27,16 +26,8 @@ from tests.factories import calibration_of
 from tests.fakes import FakeUpscaler
 from tests.jobs.conftest import ended
 from tests.jobs.work import problem_of
+from tests.numbers import numbers_of
 from tests.servers import ProcessGroup, free_port
-
-
-def values(metrics: Metrics) -> dict[tuple[str, ...], float]:
-    """(name, values of the labels in the order of their names) -> value."""
-    return {
-        (s.name, *(value for _, value in sorted(s.labels.items()))): s.value
-        for family in text_string_to_metric_families(metrics.text().decode())
-        for s in family.samples
-    }
 
 
 class Pairs:
@@ -86,7 +77,7 @@ async def run(stores, handler, *, died: bool = False) -> Metrics:
 class TestCounts:
     async def test_a_calibration(self, stores):
         """Pairs by outcome with their time, the attempt, and the time of the whole job."""
-        found = values(await run(stores, Pairs()))
+        found = numbers_of(await run(stores, Pairs()))
         assert found["trustscale_job_units_total", "ok"] == 4
         assert found["trustscale_job_unit_seconds_count",] == 4
         assert found["trustscale_job_attempts_total", "calibration", "succeeded"] == 1
@@ -95,14 +86,14 @@ class TestCounts:
 
     async def test_a_failure(self, stores):
         """A pair that fails its job is counted as such, and is no measured pair."""
-        found = values(await run(stores, Pairs(bad="a")))
+        found = numbers_of(await run(stores, Pairs(bad="a")))
         assert found["trustscale_job_units_total", "failed"] == 1
         measured = found.get(("trustscale_job_units_total", "ok"), 0)
         assert found["trustscale_job_unit_seconds_count",] == measured < 4
 
     async def test_a_lost_lease(self, stores):
         """An attempt after one that died is counted."""
-        found = values(await run(stores, Pairs(), died=True))
+        found = numbers_of(await run(stores, Pairs(), died=True))
         assert found["trustscale_job_lost_leases_total", "calibration"] == 1
         assert found["trustscale_job_attempts_total", "calibration", "succeeded"] == 1
 

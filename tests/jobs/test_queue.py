@@ -57,11 +57,11 @@ class TestRun:
             async with place.working(queue, stores):
                 await until(lambda: starts(place.log)["u"] == 1)
                 await queue.submit(job)
-                await asyncio.sleep(0.3)
                 place.gate.touch()
                 await ended(stores, "u")
                 await queue.submit(job)
-                await asyncio.sleep(0.3)
+                await queue.submit(new_job("later", "upscale", place.log))
+                await ended(stores, "later")
         assert starts(place.log)["u"] == 1
 
     async def test_queues_do_not_starve_each_other(self, place: Place, stores: Stores):
@@ -138,8 +138,9 @@ class TestCancel:
             assert (await ended(stores, "c")).state is JobState.CANCELLED
             stopped = {f"{pair}-stopped" for pair in pairs}
             await until(lambda: stopped <= {*starts(place.log)})
-            await asyncio.sleep(0.6)
-            assert {*starts(place.log)} == {*pairs, *stopped}
+            await queue.submit(new_job("later", "upscale", place.log))
+            await ended(stores, "later")
+            assert {*starts(place.log)} == {*pairs, *stopped, "later", "later-ended"}
 
     async def test_queued(self, place: Place, stores: Stores):
         """A job that was cancelled before a worker came never runs."""
@@ -147,8 +148,9 @@ class TestCancel:
             await queue.submit(new_job("u", "upscale", place.log))
             assert (await queue.cancel("u")).state is JobState.CANCELLED
             async with place.working(queue, stores):
-                await asyncio.sleep(0.5)
-        assert starts(place.log) == {}
+                await queue.submit(new_job("later", "upscale", place.log))
+                await ended(stores, "later")
+        assert {*starts(place.log)} == {"later", "later-ended"}
 
 
 class TestStop:

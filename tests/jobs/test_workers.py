@@ -66,10 +66,11 @@ class TestKilled:
 
     async def test_long_job_is_not_doubled(self, redis_place: Place, stores: Stores):
         """A healthy job much longer than the lease is started once."""
+        redis_place.lease_s = 3.0
         redis_place.start_worker()
         redis_place.start_worker()
         async with redis_place.queue(stores) as queue:
-            await queue.submit(new_job("u", "upscale", redis_place.log, seconds=12))
+            await queue.submit(new_job("u", "upscale", redis_place.log, seconds=7))
             job = await ended(stores, "u")
         assert job.state is JobState.SUCCEEDED
         assert starts(redis_place.log)["u"] == 1
@@ -87,7 +88,7 @@ class TestAsleep:
             await queue.submit(new_job("u", "upscale", log, gate=str(gate)))
             await queue.submit(new_job("c", "calibration", log, pairs=4, gate=str(gate)))
             await until(lambda: starts(log).total() >= 3)
-            for number in range(4):
+            for number in range(workers + 1):
                 fleet[number % workers].send(signal.SIGSTOP)
                 await asyncio.sleep(2 * redis_place.lease_s)
                 fleet[number % workers].send(signal.SIGCONT)

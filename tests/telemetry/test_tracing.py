@@ -137,7 +137,7 @@ class TestCollector:
     @pytest.fixture(autouse=True)
     def _patience(self, monkeypatch):
         """Collectors of these tests live, on a machine that may be slow."""
-        for name in ("EXPORT_TIMEOUT_S", "GOODBYE_S", "_END_S"):
+        for name in ("EXPORT_TIMEOUT_S", "GOODBYE_S", "END_S"):
             monkeypatch.setattr(otel, name, 60.0)
 
     def test_spans_arrive(self, monkeypatch):

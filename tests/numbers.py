@@ -1,0 +1,21 @@
+"""What /metrics says, as numbers."""
+
+from __future__ import annotations
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from app.telemetry.metrics import Metrics
+
+
+def parsed_metrics(text: str) -> dict[tuple[str, ...], float]:
+    """(name, values of the labels in the order of their names) -> value."""
+    return {
+        (s.name, *(value for _, value in sorted(s.labels.items()))): s.value
+        for family in text_string_to_metric_families(text)
+        for s in family.samples
+    }
+
+
+def numbers_of(metrics: Metrics) -> dict[tuple[str, ...], float]:
+    """Those of this process."""
+    return parsed_metrics(metrics.text().decode())
