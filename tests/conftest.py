@@ -1,13 +1,16 @@
-"""Fixtures that many test packages share: real servers."""
+"""Fixtures that many test packages share: stores and real servers."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 import redis
 from hypothesis import settings
 
+from app.stores.base import Stores
+from app.stores.open import open_stores
 from tests.missing import not_here
 from tests.servers import RedisServer, ServerMissing
 
@@ -21,6 +24,14 @@ def redis_server() -> Iterator[RedisServer]:
         not_here(missing)
     with server:
         yield server
+
+
+@pytest.fixture
+async def stores(tmp_path: Path) -> AsyncIterator[Stores]:
+    """Empty stores in a folder."""
+    opened = open_stores("sqlite:///", tmp_path, result_ttl_s=600, max_result_bytes=10**9)
+    yield opened
+    await opened.close()
 
 
 @pytest.fixture

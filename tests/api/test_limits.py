@@ -10,7 +10,6 @@ import pytest
 
 from app.jobs.queue import JobQueue
 from app.stores.base import Job, StoreUnavailable
-from app.stores.open import open_stores
 from app.stores.uploads import spooled_for
 from tests.api.admin import Admin, truth_files
 from tests.api.gateway import (
@@ -202,9 +201,8 @@ class TestUploadsWithoutAJob:
         assert Admin(client).post_files(truth_files(1)).status_code >= 500
         assert [path.name for path in spool.iterdir()] == []
 
-    async def test_they_stay_with_a_job(self, tmp_path):
+    async def test_they_stay_with_a_job(self, stores):
         """If only the answer of the store got lost, the job is there and needs its files."""
-        stores = open_stores("sqlite:///", tmp_path, result_ttl_s=60, max_result_bytes=10**6)
         job = Job(id="job-x", kind="upscale", created_at=datetime.now(UTC), request={})
         await stores.spool.put(job.id, "image", b"1")
         await stores.jobs.create(job)
@@ -212,4 +210,3 @@ class TestUploadsWithoutAJob:
             async with spooled_for(stores, job.id):
                 raise StoreUnavailable("The answer got lost.")
         assert await stores.spool.names(job.id) == ["image"]
-        await stores.close()

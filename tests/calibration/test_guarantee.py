@@ -27,7 +27,6 @@ from app.conformal.high_probability import leakage_bound, minimal_n
 from app.errors import BadGroup, BadRequest, Conflict
 from app.sampling.pipeline import Pipeline
 from app.stores.base import Job
-from app.stores.open import open_stores
 
 LIKELY = GuaranteeSettings(kind="high_probability")
 BETS = GuaranteeSettings(kind="high_probability", delta=0.2, method="wsr")
@@ -139,9 +138,8 @@ class TestGroups:
 
 
 class TestDerive:
-    async def test_it_is_stored_beside_its_parent(self, tmp_path, calibration):
+    async def test_it_is_stored_beside_its_parent(self, stores, calibration):
         """The same pairs, another guarantee and id, the parent named; nothing is activated."""
-        stores = open_stores("sqlite:///", tmp_path, result_ttl_s=1, max_result_bytes=10**9)
         calibrations = Calibrations(stores.calibrations)
         await calibrations.add(calibration, activate=True)
         made = await derive(
@@ -159,7 +157,6 @@ class TestDerive:
         np.testing.assert_array_equal(back.curve.risks, calibration.curve.risks)
         with pytest.raises(Conflict, match="already"):
             await derive(calibrations, stores.spool, stored, LIKELY, created_by="me")
-        await stores.close()
 
 
 class TestInsight:

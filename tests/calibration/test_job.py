@@ -28,17 +28,9 @@ from app.images.decode import PAIR_LIMITS, decode
 from app.images.degrade import Degradation
 from app.jobs.handlers import JobContext
 from app.stores.base import Job, JobState, Stores
-from app.stores.open import open_stores
 from app.upscalers.base import image_digest
 from tests.factories import calibration_of, encoded, photo
 from tests.fakes import FakeUpscaler
-
-
-@pytest.fixture
-async def stores(tmp_path):
-    opened = open_stores("sqlite:///", tmp_path, result_ttl_s=60, max_result_bytes=10**9)
-    yield opened
-    await opened.close()
 
 
 class Forgetful(FakeUpscaler):

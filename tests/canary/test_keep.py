@@ -115,12 +115,6 @@ class TestTaking:
 class TestJob:
     """The calibration job."""
 
-    @pytest.fixture
-    async def stores(self, tmp_path):
-        opened = open_stores("sqlite:///", tmp_path, result_ttl_s=60, max_result_bytes=10**9)
-        yield opened
-        await opened.close()
-
     async def made(
         self, stores, upscaler, *, watched=("fake",), job_id="job-c", parent=None, **config
     ):

@@ -14,7 +14,6 @@ from app.monitor.watch import Monitor, client_digest
 from app.serving.pipeline import digest_of
 from app.stores.base import Stores, StoreUnavailable
 from app.stores.monitor import Label, Snapshot
-from app.stores.open import open_stores
 from app.telemetry.metrics import Metrics
 from tests.factories import calibration_of
 from tests.fakes import FakeUpscaler
@@ -26,13 +25,6 @@ _DIGESTS = itertools.count()
 @pytest.fixture(scope="module")
 def calibration() -> Calibration:
     return asyncio.run(calibration_of(FakeUpscaler(), 8, side=16))
-
-
-@pytest.fixture
-async def stores(tmp_path):
-    opened = open_stores("sqlite:///", tmp_path, result_ttl_s=60, max_result_bytes=10**9)
-    yield opened
-    await opened.close()
 
 
 def note(monitor: Monitor, calibration: Calibration, count: int = 1, **fields: object) -> None:

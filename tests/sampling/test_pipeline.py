@@ -22,7 +22,6 @@ from app.sampling.pipeline import Pipeline, differences, guard, learn
 from app.serving.admission import Slots
 from app.serving.request import UpscaleRequest
 from app.serving.service import UpscaleService
-from app.stores.open import open_stores
 from app.upscalers.base import Capabilities, Source, settings_of
 from app.upscalers.remote.errors import Filtered
 from app.upscalers.seeds import sample_seeds
@@ -309,9 +308,8 @@ class TestLearn:
         with pytest.raises(UpscalerUnavailable, match="It sleeps"):
             await learn(upscaler)
 
-    async def test_a_request(self, tmp_path):
+    async def test_a_request(self, stores):
         """A request has it asked before the guard compares."""
-        stores = open_stores("sqlite:///", tmp_path, result_ttl_s=600, max_result_bytes=10**9)
         calibrations = Calibrations(stores.calibrations)
         await calibrations.add(await calibration_of(FakeUpscaler(), 3), activate=True)
         upscaler = Away()
@@ -320,12 +318,10 @@ class TestLearn:
         )
         await service.prepare(encoded(photo(1)), UpscaleRequest())
         assert upscaler.checks == 1
-        await stores.close()
 
     @pytest.mark.parametrize("action", ["create", "extend", "activate"])
-    async def test_an_admin(self, tmp_path, action):
+    async def test_an_admin(self, stores, action):
         """So has whatever an admin does that compares."""
-        stores = open_stores("sqlite:///", tmp_path, result_ttl_s=600, max_result_bytes=10**9)
         calibrations, upscaler = Calibrations(stores.calibrations), Away()
         calibration = await calibration_of(FakeUpscaler(), 3)
         await calibrations.add(calibration, activate=False)
@@ -339,7 +335,6 @@ class TestLearn:
             with pytest.raises(BadPairs):
                 await admin.extend(calibration, [], created_by="key 12345678", activate=False)
         assert upscaler.checks == 1
-        await stores.close()
 
 
 class TestEnd:
