@@ -181,20 +181,6 @@ class TestBadPairs:
         assert made["n"] == 3
         assert {item["name"] for item in made["skipped"]} == {"bad", "copy"}
 
-    def test_skipping_all(self, admin):
-        """Nothing usable is an error also with "skip"."""
-        assert "bad" in reasons(admin.post_files({"y/bad.png": b"text"}, on_bad_pair="skip"))
-
-    def test_damage_found_while_measuring(self, admin):
-        """A truncated file has a good header; the job names it and fails, or skips it."""
-        whole = truth_files(1, first=9)["y/009.png"]
-        files = {**truth_files(2), "y/cut.png": whole[: len(whole) // 2]}
-        job = admin.ended(admin.post_files(files))
-        assert (job["state"], job["error"]["type"]) == ("failed", "/problems/bad-pairs")
-        assert [item["name"] for item in job["error"]["items"]] == ["cut"]
-        made = admin.create(files, on_bad_pair="skip")
-        assert (made["n"], made["skipped"][0]["name"]) == (2, "cut")
-
     def test_labels_without_the_metric(self, admin):
         """Labels belong to the semantic metric."""
         files = {**truth_files(1), "labels/000.png": label(differs=True)}
@@ -249,14 +235,6 @@ class TestJobs:
         made = admin.made(response)
         assert admin.get(state="pending") == []
         assert admin.get(f"/{job}")["id"] == made["id"]
-
-    def test_cancel(self, start):
-        """A calibration is cancelled like any job; none comes of it."""
-        admin = Admin(start(FakeUpscaler(gate=threading.Event()), calibrations=()))
-        response = admin.post_files(truth_files(20))
-        admin.client.delete(response.headers["location"])
-        assert admin.ended(response)["state"] == "cancelled"
-        assert admin.get() == []
 
     def test_jobs_of_upscalings_are_no_calibrations(self, client, admin):
         """Their ids are not found here."""

@@ -13,8 +13,8 @@ import pytest
 from app.calibration import file
 from tests.api.admin import truth_files, zipped
 from tests.api.gateway import ADMIN_KEY, IMAGE, gateway
+from tests.live import serving
 from tests.missing import not_here
-from tests.workers.conftest import serving
 
 pytestmark = [pytest.mark.slow, pytest.mark.servers]
 

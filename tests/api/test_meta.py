@@ -14,7 +14,7 @@ from app.errors import UpscalerUnavailable
 from app.stores.base import StoreUnavailable
 from tests.api.gateway import gateway, post
 from tests.fakes import FakeUpscaler
-from tests.workers.conftest import serving
+from tests.live import serving
 
 
 class TestHealth:

@@ -25,7 +25,7 @@ from tests.api.admin import Admin, truth_files, zipped
 from tests.api.gateway import ADMIN_KEY, IMAGE, form, gateway
 from tests.factories import calibration_of, encoded, photo
 from tests.fakes import FakeUpscaler
-from tests.workers.conftest import serving
+from tests.live import serving
 
 pytestmark = pytest.mark.slow
 

@@ -8,10 +8,10 @@ from app.telemetry import tracing
 from tests.api.admin import Admin, truth_files
 from tests.api.gateway import ADMIN_KEY, ended, post
 from tests.fakes import FakeUpscaler
+from tests.live import serving
 from tests.spans import recorded
 from tests.upscalers.remote.pictures import adapter
 from tests.upscalers.remote.pictures import source as picture
-from tests.workers.conftest import serving
 from tests.workers.fakes import SleepingEngine
 from workers.service import create_app
 

@@ -8,8 +8,6 @@ import logging
 import os
 import shutil
 import sys
-import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +15,6 @@ from typing import Any
 
 import pytest
 import structlog
-import uvicorn
 
 import app.assembly
 import app.cli.local
@@ -26,6 +23,7 @@ from app.cli.main import main
 from tests.api.gateway import ADMIN_KEY, gateway
 from tests.factories import truths
 from tests.fakes import FakeUpscaler
+from tests.live import serving
 
 
 @dataclass(frozen=True)
@@ -139,17 +137,8 @@ def running_server(gateway_folder) -> Iterator[Gateway]:
         headers.append(dict(scope.get("headers", ())))
         await served(scope, receive, send)
 
-    config = uvicorn.Config(noted, host="127.0.0.1", port=0, log_config=None, ws="none")
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        assert thread.is_alive()
-        time.sleep(0.01)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    yield Gateway(f"http://127.0.0.1:{port}", upscaler, asked, headers)
-    server.should_exit = True
-    thread.join()
+    with serving(noted) as address:
+        yield Gateway(f"http://{address}", upscaler, asked, headers)
     structlog.configure(**logs)
 
 

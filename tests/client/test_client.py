@@ -22,7 +22,7 @@ import trustscale
 from tests.api.gateway import ADMIN_KEY, IMAGE, gateway
 from tests.factories import calibration_of, encoded, photo, truths
 from tests.fakes import FakeUpscaler
-from tests.workers.conftest import serving
+from tests.live import serving
 from trustscale import AsyncTrustscale, Problem, Trustscale
 
 ROOT = Path(__file__).parents[2]

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import json
-import socket
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import uvicorn
-from fastapi import FastAPI
 from safetensors.torch import load_file
 
+from tests.live import serving
 from workers.models.sinsr import SinSR
 
 DATA = Path(__file__).parents[1] / "data" / "sinsr"
@@ -53,27 +49,6 @@ def tiny(config: dict[str, Any]) -> SinSR:
 
 
 Serve = Callable[..., "contextlib.AbstractContextManager[str]"]
-
-
-@contextlib.contextmanager
-def serving(app: FastAPI, drain_s: int | None = None) -> Iterator[str]:
-    """A real uvicorn on a free loopback port; yields host:port."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
-        server = uvicorn.Server(
-            uvicorn.Config(app, log_level="critical", timeout_graceful_shutdown=drain_s)
-        )
-        thread = threading.Thread(target=server.run, args=([listener],))
-        thread.start()
-        try:
-            while not server.started:
-                assert thread.is_alive()
-                time.sleep(0.01)
-            yield f"127.0.0.1:{port}"
-        finally:
-            server.should_exit = True
-            thread.join()
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from app.sampling.pipeline import Pipeline
 from app.upscalers.base import Source
 from app.upscalers.config import WorkerConfig
 from app.upscalers.registry import build_upscaler
-from tests.workers.conftest import serving
+from tests.live import serving
 from tests.workers.fakes import SleepingEngine
 from workers.folding import fold, variance_in_torch
 from workers.service import create_app

@@ -12,10 +12,10 @@ from app.upscalers.base import Source
 from app.upscalers.config import OipConfig, WorkerConfig
 from app.upscalers.probe import probe
 from app.upscalers.registry import build_upscaler
+from tests.live import serving
 from tests.missing import not_here
 from tests.servers import ServerMissing
 from tests.upscalers.remote.real import RealServer
-from tests.workers.conftest import serving
 from tests.workers.fakes import SleepingEngine, expected
 from workers.service import create_app
 

@@ -16,7 +16,7 @@ from app.upscalers.base import Source
 from app.upscalers.config import WorkerConfig
 from app.upscalers.embedded import DEFAULT_MODEL, EmbeddedUpscaler
 from app.upscalers.registry import build_upscaler
-from tests.workers.conftest import serving
+from tests.live import serving
 from workers.errors import Cancelled, ModelFailed, WeightsError
 from workers.models.engine import Job
 from workers.models.onnx import OnnxEngine

@@ -18,7 +18,7 @@ from app.upscalers.seeds import DIHEDRAL, GROUP_ORDER
 from tests.api.admin import Admin, truth_files
 from tests.api.gateway import ADMIN_KEY, pixels, post
 from tests.factories import encoded, photo
-from tests.workers.conftest import serving
+from tests.live import serving
 from workers import weights
 from workers.models.registry import EngineSpec, load_engine
 from workers.service import create_app as create_worker

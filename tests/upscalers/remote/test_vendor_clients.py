@@ -7,12 +7,12 @@ import subprocess
 
 import pytest
 
+from tests.live import serving
 from tests.missing import not_here
 from tests.servers import ServerMissing
 from tests.upscalers.remote.hosted import State, hosted
 from tests.upscalers.remote.pictures import TOKEN, source
 from tests.upscalers.remote.real import APPS, environment
-from tests.workers.conftest import serving
 
 pytestmark = [pytest.mark.servers, pytest.mark.slow]
 

@@ -13,11 +13,11 @@ from app.errors import UpscalerFailed, UpscalerRejected, UpscalerUnavailable
 from app.sampling.draw import draw
 from app.upscalers.remote import worker as module
 from app.upscalers.remote.errors import Misconfigured, SomeFailed
+from tests.live import serving
 from tests.servers import free_port
 from tests.upscalers.remote.faults import FaultServer, reset
 from tests.upscalers.remote.pictures import adapter, resilient
 from tests.waiting import until
-from tests.workers.conftest import serving
 from tests.workers.fakes import SleepingEngine, expected
 from workers.service import create_app
 from workers.settings import WorkerSettings

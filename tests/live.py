@@ -1,0 +1,38 @@
+"""An application on a real server, in a thread of this process."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import uvicorn
+from starlette.types import ASGIApp
+
+
+@contextmanager
+def serving(app: ASGIApp, drain_s: int | None = None) -> Iterator[str]:
+    """A real uvicorn on a free loopback port; yields host:port."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+        config = uvicorn.Config(
+            app,
+            log_config=None,
+            log_level="critical",
+            ws="none",
+            timeout_graceful_shutdown=drain_s,
+        )
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, args=([listener],))
+        thread.start()
+        try:
+            while not server.started:
+                assert thread.is_alive()
+                time.sleep(0.01)
+            yield f"127.0.0.1:{port}"
+        finally:
+            server.should_exit = True
+            thread.join()
