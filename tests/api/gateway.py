@@ -198,6 +198,6 @@ def check_problem(response: httpx.Response, slug: str) -> dict[str, Any]:
     assert problem["type"] == f"/problems/{slug}", problem
     assert problem["title"] == PROBLEMS[slug].title
     assert problem["status"] == response.status_code == PROBLEMS[slug].status
-    assert problem["detail"].endswith(".")
+    assert problem["detail"].endswith((".", "?"))
     assert "\n" not in problem["detail"]
     return problem
