@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
+from typing import Final
 
 import structlog
 from redis.asyncio import ConnectionPool
@@ -17,6 +18,7 @@ from app.canary.watch import CanaryWatch, policies
 from app.errors import ConfigError, TrustscaleError
 from app.jobs.handlers import FanOut, Handler
 from app.jobs.queue import JobQueue
+from app.jobs.webhooks import WebhookHandler
 from app.monitor.watch import Monitor
 from app.problems import problem_of
 from app.sampling.pipeline import differences
@@ -37,6 +39,9 @@ from app.upscalers.registry import build_upscaler
 from app.upscalers.remote.http import missing_token
 
 Build = Callable[[UpscalerConfig, Mapping[str, str]], Upscaler]
+
+# They only wait for their receivers, some seconds each.
+_WEBHOOKS: Final = 8
 
 log = structlog.get_logger(__name__)
 
@@ -62,6 +67,7 @@ class Parts:
             "calibration": CalibrationHandler(
                 self.upscalers, self.calibrations, self.stores.spool, self.canaries.policies
             ),
+            "webhook": WebhookHandler(self.stores.jobs, self.settings.webhooks),
         }
 
     @property
@@ -70,6 +76,7 @@ class Parts:
         return {
             "upscale": self.settings.max_in_flight,
             "calibration": self.settings.job_concurrency,
+            "webhook": _WEBHOOKS,
         }
 
 

@@ -8,11 +8,9 @@ Order of precedence: environment `TRUSTSCALE_*`, then the file that `TRUSTSCALE_
 from __future__ import annotations
 
 import json
-import logging
 import os
 import re
-import tomllib
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -35,22 +33,12 @@ from pydantic_settings import (
 
 from app.errors import ConfigError
 from app.images.decode import Limits
+from app.jobs.webhooks import Webhooks, secret_of
 from app.mistakes import field_names, reason, together
+from app.sources import CONFIG_VARIABLE, PREFIX, read_file
 from app.upscalers.config import BaseUrl, EmbeddedConfig, Name, UpscalerConfig, WorkerConfig
 
-log = logging.getLogger(__name__)
-
-CONFIG_VARIABLE = "TRUSTSCALE_CONFIG"
 KEY_VARIABLE = "TRUSTSCALE_KEY"  # the key that the command line sends to a server
-PREFIX = "TRUSTSCALE_"
-SECRETS_FOLDER = "/run/secrets"  # where container engines mount what is secret
-
-_REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
-_GONE = frozenset({"compiled"})  # settings of earlier versions that changed no answer
-_SECRETS = ("client_keys", "admin_keys")
-_URLS = ("store", "queue", "spool")
-# Up to the last @, since passwords hold colons, slashes and @ that somebody forgot to encode.
-_PASSWORD = re.compile(r"://[^:@/]*:(.+)@|[?&]password=([^&#]+)")
 
 
 def _embedded_default() -> list[UpscalerConfig]:
@@ -117,6 +105,16 @@ class Settings(BaseSettings):
     )
     request_timeout_s: Seconds = Field(600.0, description="Deadline of one upscaling request.")
     result_ttl_s: Seconds = 3600.0
+    webhook_hosts: Annotated[list[str], NoDecode] = Field(
+        default_factory=list,
+        description="Hosts, with their subdomains, that are told of ended jobs; empty: none.",
+    )
+    webhook_secrets: Annotated[list[SecretStr], NoDecode] = Field(
+        default_factory=list, description="whsec_…: each signs what is sent to them."
+    )
+    webhook_private: bool = Field(
+        False, description="Whether they may have private addresses, and be told by http."
+    )
     idempotency_ttl_s: Seconds = Field(
         86400.0, description="How long an Idempotency-Key and the result under it are kept."
     )
@@ -169,10 +167,10 @@ class Settings(BaseSettings):
         workers = info.data.get("workers", {})
         return [*upscalers, *(WorkerConfig(name=name, urls=urls) for name, urls in workers.items())]
 
-    @field_validator("client_keys", "admin_keys", mode="before")
+    @field_validator("client_keys", "admin_keys", "webhook_secrets", "webhook_hosts", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
-        """Keys in an environment variable are separated by commas."""
+        """In an environment variable they are separated by commas."""
         if isinstance(value, str):
             return [key.strip() for key in value.split(",")] if value.strip() else []
         return value
@@ -188,6 +186,13 @@ class Settings(BaseSettings):
         if not all(text.isascii() and text.isprintable() for text in texts):
             raise ValueError("a key has a letter that a header cannot carry")
         return [SecretStr(text) for text in texts]
+
+    @field_validator("webhook_secrets")
+    @classmethod
+    def _signing(cls, secrets: list[SecretStr]) -> list[SecretStr]:
+        for secret in secrets:
+            secret_of(secret.get_secret_value())
+        return secrets
 
     @field_validator("otlp_endpoint")
     @classmethod
@@ -219,6 +224,18 @@ class Settings(BaseSettings):
             raise ValueError("client_pixels_per_minute is smaller than max_input_pixels")
         return self
 
+    @model_validator(mode="after")
+    def _webhooks_are_signed(self) -> Settings:
+        if self.webhook_hosts and not self.webhook_secrets:
+            raise ValueError("webhook_hosts needs webhook_secrets")
+        return self
+
+    @property
+    def webhooks(self) -> Webhooks:
+        """Who may be told of ended jobs."""
+        secrets = tuple(secret_of(one.get_secret_value()) for one in self.webhook_secrets)
+        return Webhooks(tuple(self.webhook_hosts), secrets, self.webhook_private)
+
     @property
     def default(self) -> str:
         """Name of the upscaler that answers when a request names none."""
@@ -248,7 +265,7 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         del dotenv_settings, file_secret_settings
-        return (init_settings, env_settings, InitSettingsSource(settings_cls, _read_file()))
+        return (init_settings, env_settings, InitSettingsSource(settings_cls, read_file()))
 
 
 def load_settings(**overrides: Any) -> Settings:
@@ -288,35 +305,13 @@ def _entries(overrides: Mapping[str, Any]) -> list[Any]:
         given = overrides.get("upscalers") or json.loads(os.environ.get(f"{PREFIX}UPSCALERS", "0"))
     except ValueError:
         given = None
-    given = given or _read_file().get("upscalers")
+    given = given or read_file().get("upscalers")
     return list(given) if isinstance(given, list | tuple) else []
 
 
 def _name_of(entry: Any) -> str | None:
     name = entry.get("name") if isinstance(entry, dict) else getattr(entry, "name", None)
     return name if isinstance(name, str) else None
-
-
-def read_secret_files(environ: MutableMapping[str, str]) -> None:
-    """Set NAME to the content of the file that NAME_FILE names, so that no engine shows a secret.
-
-    For all of `TRUSTSCALE_*`, and for other names (passwords, tokens of upscalers) where the file
-    lies in `/run/secrets`; SSL_CERT_FILE and its like keep their own meaning.
-
-    Raises:
-        ConfigError: a file cannot be read.
-    """
-    for variable, path in list(environ.items()):
-        name = variable.removesuffix("_FILE")
-        ours = name.startswith(PREFIX) or path.startswith(f"{SECRETS_FOLDER}/")
-        if name == variable or not path or not ours:
-            continue
-        try:
-            environ[name] = Path(path).read_text("utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or "it is not text"
-            raise ConfigError(f"{variable}: cannot read {path}: {reason}.") from None
-        del environ[variable]
 
 
 def unknown_variables(environ: Mapping[str, str]) -> list[str]:
@@ -329,72 +324,3 @@ def unknown_variables(environ: Mapping[str, str]) -> list[str]:
         and name not in {CONFIG_VARIABLE, KEY_VARIABLE}
         and name.removeprefix(PREFIX).split("__")[0] not in known
     )
-
-
-def referenced_values() -> frozenset[str]:
-    """The values of all variables that the file refers to: what is never to be shown."""
-    path = _file()
-    names = _REFERENCE.findall(path.read_text("utf-8")) if path is not None else []
-    return frozenset(value for name in names if (value := os.environ.get(name)))
-
-
-def _file() -> Path | None:
-    """The file of settings, if one is named or lies in the working folder."""
-    named = os.environ.get(CONFIG_VARIABLE)
-    path = Path(named or "trustscale.toml")
-    return path if named or path.is_file() else None
-
-
-def _read_file() -> dict[str, Any]:
-    path = _file()
-    if path is None:
-        return {}
-    try:
-        document = tomllib.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise ConfigError(f"Cannot read {path}: {error.strerror}.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid TOML: {error}.") from None
-    for name in _GONE & document.keys():
-        log.warning("%s: the setting %s does nothing any more; remove it.", path, name)
-        del document[name]
-    mistakes = []
-    for name in _SECRETS:
-        values = document.get(name, [])
-        values = values if isinstance(values, list) else [values]
-        if not all(isinstance(value, str) and _REFERENCE.fullmatch(value) for value in values):
-            mistakes.append(
-                f'{name} may only hold references to environment variables, such as "${{MY_KEY}}"'
-            )
-    for name in _URLS:
-        password = _PASSWORD.search(str(document.get(name)))
-        if password and not _REFERENCE.fullmatch(password.group(1) or password.group(2)):
-            mistakes.append(
-                f"the password in {name} must be a reference to an environment variable, such as "
-                '"redis://:${REDIS_PASSWORD}@host"'
-            )
-    missing = dict.fromkeys(_unset(document))
-    mistakes += [f"the environment variable {name} is not set" for name in missing]
-    if mistakes:
-        raise ConfigError(f"{path}: {'; '.join(dict.fromkeys(mistakes))}.")
-    return {name: _resolve(value) for name, value in document.items()}
-
-
-def _unset(value: Any) -> list[str]:
-    """The variables without a value that `${NAME}` stands for, in any string."""
-    if isinstance(value, dict | list):
-        inner = value.values() if isinstance(value, dict) else value
-        return [name for item in inner for name in _unset(item)]
-    names = _REFERENCE.findall(value) if isinstance(value, str) else []
-    return [name for name in names if name not in os.environ]
-
-
-def _resolve(value: Any) -> Any:
-    """Replace `${NAME}` in every string."""
-    if isinstance(value, dict):
-        return {key: _resolve(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_resolve(item) for item in value]
-    if not isinstance(value, str):
-        return value
-    return _REFERENCE.sub(lambda match: os.environ[match.group(1)], value)

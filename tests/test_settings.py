@@ -9,7 +9,8 @@ import pytest
 
 from app.cli.config import effective
 from app.errors import ConfigError
-from app.settings import Settings, load_settings, read_secret_files, unknown_variables
+from app.settings import Settings, load_settings, unknown_variables
+from app.sources import read_secret_files
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,7 @@ from contextlib import aclosing
 from datetime import datetime
 from typing import Annotated, get_args
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, Form, Request
 from fastapi.responses import JSONResponse, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel, Field
@@ -19,6 +19,14 @@ from app.api.problems import Problem, problem_responses
 from app.errors import NotFound
 from app.serving.job import DRAFT
 from app.stores.base import JobKind, JobState, JobStatus, JobStore, Progress
+
+Webhook = Annotated[
+    str | None,
+    Form(
+        max_length=2000,
+        description="URL that is told of the end of the job, on a host that the service allows.",
+    ),
+]
 
 router = APIRouter(tags=["jobs"], responses=problem_responses("bad-request"))
 

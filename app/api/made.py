@@ -13,7 +13,7 @@ from app.api.document import CONFIG, body_of
 from app.api.documents import CalibrationDetail, detail
 from app.api.forms import check_fields
 from app.api.idempotency import IdempotencyKey, Made
-from app.api.jobs import JobOut, accepted
+from app.api.jobs import JobOut, Webhook, accepted
 from app.api.pair_forms import MAX_FILE_BYTES, config_of, naming_of, uploaded
 from app.api.problems import problem_responses
 from app.calibration import file
@@ -73,15 +73,21 @@ async def create_calibration(
     archive: Annotated[UploadFile | None, File(description="zip or tar")] = None,
     x: Annotated[list[UploadFile] | None, File()] = None,
     y: Annotated[list[UploadFile] | None, File()] = None,
+    webhook: Webhook = None,
     _: IdempotencyKey = None,
 ) -> Response:
     """Calibrate from pairs, or only from high-resolution images and a degradation."""
+    state.settings.webhooks.check(webhook)
 
     async def make() -> Made:
         settings = config_of(config)
         files = uploaded(archive, x, y)
         job = await state.admin.create(
-            settings, files, created_by=f"key {key}", naming=naming_of(groups, scenes)
+            settings,
+            files,
+            created_by=f"key {key}",
+            naming=naming_of(groups, scenes),
+            webhook=webhook,
         )
         await state.audit("calibration.create", key, job=job.id)
         return Made(job.id, accepted(job))
@@ -165,9 +171,11 @@ async def extend_calibration(
     archive: Annotated[UploadFile | None, File()] = None,
     x: Annotated[list[UploadFile] | None, File()] = None,
     y: Annotated[list[UploadFile] | None, File()] = None,
+    webhook: Webhook = None,
     _: IdempotencyKey = None,
 ) -> Response:
     """A new calibration of the old pairs and these; nothing is generated again for the old ones."""
+    state.settings.webhooks.check(webhook)
 
     async def make() -> Made:
         parent = await state.admin.finished(calibration_id)
@@ -178,6 +186,7 @@ async def extend_calibration(
             activate=activate,
             force=force,
             naming=naming_of(groups, scenes),
+            webhook=webhook,
         )
         await state.audit("calibration.extend", key, parent=parent.id, job=job.id)
         return Made(job.id, accepted(job))

@@ -19,7 +19,7 @@ from app.api.clients import client_name, while_connected
 from app.api.deps import ClientDep, State, StateDep
 from app.api.document import BINARY
 from app.api.idempotency import IdempotencyKey, Made
-from app.api.jobs import JobOut, accepted
+from app.api.jobs import JobOut, Webhook, accepted
 from app.api.problems import problem_responses
 from app.errors import BadRequest, Overloaded
 from app.images.decode import KeepMetadata
@@ -119,6 +119,7 @@ async def upscale(
         int | None,
         Form(description="Longest side in pixels that the image is reduced to before.", ge=1),
     ] = None,
+    webhook: Webhook = None,
     idempotency_key: IdempotencyKey = None,
     accept: Annotated[str, Header()] = _JSON,
     prefer: Annotated[str, Header()] = "",
@@ -141,6 +142,7 @@ async def upscale(
         None if idempotency_key is None else state.settings.idempotency_ttl_s,
     )
     as_job = "respond-async" in prefer
+    state.settings.webhooks.check(webhook, is_job=as_job)
 
     async def check_room(cost: int = 0) -> None:
         if as_job:
@@ -161,7 +163,7 @@ async def upscale(
         await check_room(prepared.footprint)
         await state.limits.take(client, "pixels", math.prod(prepared.size))
         if as_job:
-            job = await _submit(state, image, fields, prepared.seed)
+            job = await _submit(state, image, fields, prepared.seed, webhook)
             if idempotency_key is None and await request.is_disconnected():
                 # Nobody will ever know its id: it would be paid for in vain.
                 await state.queue.cancel(job.id)
@@ -232,7 +234,9 @@ async def _check_queue(state: State) -> None:
         raise Overloaded(f"{most} jobs are queued or running already.", retry_after=60)
 
 
-async def _submit(state: State, image: UploadFile, fields: UpscaleRequest, seed: int) -> JobStatus:
+async def _submit(
+    state: State, image: UploadFile, fields: UpscaleRequest, seed: int, webhook: str | None
+) -> JobStatus:
     """Store the upload and the job."""
     job_id = f"{JOB}{secrets.token_urlsafe(15)}"
     async with spooled_for(state.stores, job_id):
@@ -244,6 +248,7 @@ async def _submit(state: State, image: UploadFile, fields: UpscaleRequest, seed:
                 id=job_id,
                 kind="upscale",
                 created_at=datetime.now(UTC),
+                about={"webhook": webhook},
                 request=spooled_request(fields, seed),
             )
         )

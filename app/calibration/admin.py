@@ -1,7 +1,6 @@
 """What an admin does with calibrations: create, extend, inspect, label, activate, remove.
 
-The HTTP layer calls this and nothing else. A calibration that is still being made is known by the
-id of its job; once it is finished, that id keeps leading to it.
+A calibration that is still being made is known by the id of its job, which keeps leading to it.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ _JOB_PREFIX = "job-"
 
 
 class CalibrationAdmin:
-    """The admin's actions; every method raises the errors of `app.errors`."""
+    """The admin's actions."""
 
     def __init__(
         self,
@@ -65,6 +64,7 @@ class CalibrationAdmin:
         *,
         created_by: str,
         naming: Naming | None = None,
+        webhook: str | None = None,
     ) -> JobStatus:
         """Spool and check the pairs, then queue the job.
 
@@ -81,6 +81,7 @@ class CalibrationAdmin:
             naming or Naming(),
             created_by=created_by,
             parent=None,
+            webhook=webhook,
         )
 
     async def extend(
@@ -92,6 +93,7 @@ class CalibrationAdmin:
         activate: bool,
         force: bool = False,
         naming: Naming | None = None,
+        webhook: str | None = None,
     ) -> JobStatus:
         """A new calibration of the old pairs and new ones; only the new ones are generated for.
 
@@ -112,14 +114,13 @@ class CalibrationAdmin:
             naming or Naming(),
             created_by=created_by,
             parent=calibration,
+            webhook=webhook,
         )
 
     async def without_pair(
         self, calibration: Calibration, name: str, *, created_by: str
     ) -> Calibration:
-        """A new calibration without one pair, or all that one Y was made into.
-
-        From the stored staircases.
+        """A new calibration without one pair, or all of one Y, from the stored staircases.
 
         Raises:
             NotFound: it has no such pair.
@@ -318,6 +319,7 @@ class CalibrationAdmin:
         *,
         created_by: str,
         parent: Calibration | None,
+        webhook: str | None,
     ) -> JobStatus:
         job_id = f"{_JOB_PREFIX}{secrets.token_urlsafe(15)}"
         known = {p.source: p.y_sha256 for p in parent.manifest.pairs} if parent else {}
@@ -347,7 +349,7 @@ class CalibrationAdmin:
             kind="calibration",
             progress=Progress(total=len(usable), unit="pairs"),
             created_at=datetime.now(UTC),
-            about=request.about,
+            about={**request.about, "webhook": webhook},
             request=request.to_json(),
         )
         async with spooled_for(self.stores, job_id):

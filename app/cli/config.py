@@ -12,7 +12,8 @@ import typer
 
 from app.assembly import check_settings
 from app.mistakes import did_you_mean
-from app.settings import PREFIX, Settings, load_settings, referenced_values, unknown_variables
+from app.settings import Settings, load_settings, unknown_variables
+from app.sources import PREFIX, referenced_values
 
 app = typer.Typer(help="The configuration.", no_args_is_help=True)
 

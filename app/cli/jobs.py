@@ -20,7 +20,7 @@ from app.cli.calibrations import Json
 from app.cli.local import local
 from app.cli.remote import KeyOption, ServerOption, remote
 from app.errors import ConfigError
-from app.jobs.queue import run_until_signalled
+from app.jobs.program import run_until_signalled
 from app.settings import KEY_VARIABLE, Settings, load_settings
 from app.telemetry.logs import configure_logs
 from app.telemetry.metrics import Metrics

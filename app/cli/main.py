@@ -27,7 +27,7 @@ from app.cli import (
     upscalers,
 )
 from app.errors import ConfigError, TrustscaleError
-from app.settings import read_secret_files
+from app.sources import read_secret_files
 
 app = typer.Typer(
     name="trustscale",

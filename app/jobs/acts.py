@@ -32,12 +32,13 @@ from app.errors import (
     UpscalerRejected,
     UpscalerUnavailable,
 )
-from app.jobs.handlers import FanOut, Handler, JobContext
+from app.jobs.handlers import FanOut, GivenUp, Handler, Interrupted, JobContext, Later
 from app.jobs.observer import JobObserver
-from app.jobs.supervision import Cancelled, Interrupted, Over, Supervisor
+from app.jobs.supervision import Cancelled, Over, Supervisor
 from app.stores.base import (
     Job,
     JobState,
+    JobStatus,
     JobStore,
     StoreUnavailable,
 )
@@ -45,6 +46,7 @@ from app.telemetry.tracing import fail, resumed, span
 
 ProblemOf = Callable[[Exception], dict[str, Any]]
 Work = Callable[[Job, JobContext], Coroutine[Any, Any, Any]]
+Announce = Callable[[JobStatus, JobState], Awaitable[None]]
 Living = Callable[[], Awaitable[set[str] | None]]
 
 MOST_DEATHS: Final = 3
@@ -84,10 +86,6 @@ class Patience:
     store_waits_s: tuple[float, ...] = (5.0, 30.0)
     answer_s: float = 2.0
     cancel_again_s: float = 1.0
-
-
-class _NotKept(Exception):
-    """The result could not be stored, too often."""
 
 
 class Turns:
@@ -134,8 +132,8 @@ class Turns:
 class Acts:
     """Does pieces of work in this process, as `owner`; `living` names the workers that are alive.
 
-    Its methods answer whether the piece must be queued again. None of them raises but
-    StoreUnavailable.
+    Its methods answer after how many seconds the piece must be queued again, or None. They raise
+    nothing but StoreUnavailable. `announce` is told of the end of a job before it is stored.
     """
 
     def __init__(
@@ -148,6 +146,7 @@ class Acts:
         owner: str,
         living: Living,
         patience: Patience,
+        announce: Announce,
     ) -> None:
         self.jobs = jobs
         self._supervisor = supervisor
@@ -156,34 +155,36 @@ class Acts:
         self.owner = owner
         self._living = living
         self._patience = patience
+        self._announce = announce
         self._turns = Turns()
         self._loaded: OrderedDict[str, Job] = OrderedDict()
         self._in_vain: Counter[str] = Counter()
 
-    async def whole(self, job_id: str, handler: Handler) -> bool:
+    async def whole(self, job_id: str, handler: Handler) -> float | None:
         """Do a job in one piece, or the last piece of it, and end it."""
         async with self._act(job_id, "") as job:
             if job is None:
-                return False
+                return None
+            context = JobContext(job_id, self.jobs)
             facts = {"trustscale.job_kind": job.kind}
             with span("job attempt", facts, kind="consumer", parent=resumed(job.trace)) as traced:
-                outcome = await self._ended(job, handler)
+                outcome = await self._ended(job, handler, context)
                 traced.set_attributes({"trustscale.outcome": outcome})
                 if outcome == JobState.FAILED:
                     fail(traced, outcome)
         self._observer.attempt(job.kind, outcome)
-        return outcome == "interrupted"
+        return context.again_s if outcome in {"interrupted", "later"} else None
 
-    async def one(self, job_id: str, unit: str, fan_out: FanOut) -> bool:
+    async def one(self, job_id: str, unit: str, fan_out: FanOut) -> float | None:
         """Do one pair of a job and record it."""
         async with self._act(job_id, unit) as job:
             if job is None:
-                return False
+                return None
             started = time.monotonic()
             with span("unit", kind="consumer", parent=resumed(job.trace)):
                 outcome = await self._recorded(job, unit, fan_out)
             self._observer.unit(outcome, time.monotonic() - started)
-        return outcome == "interrupted"
+        return 0.0 if outcome == "interrupted" else None
 
     async def load(self, job_id: str) -> Job:
         """A job with its request, which does not change: it is read once. Raises NotFound."""
@@ -228,14 +229,14 @@ class Acts:
         acts = await self._insist(lambda: self.jobs.acts(job_id, unit))
         return len(acts - living - {self.owner})
 
-    async def _ended(self, job: Job, handler: Handler) -> str:
+    async def _ended(self, job: Job, handler: Handler, context: JobContext) -> str:
         """Run the handler and end the job as it says: the outcome."""
-        context = JobContext(job.id, self.jobs)
         try:
             result = await self._supervisor.run(
                 job.id, self._stored(job, handler, context), context
             )
         except Exception as error:  # noqa: BLE001 - whatever a handler raises ends its job
+            context.again_s = error.seconds if isinstance(error, Later) else 0.0
             return await self._without_result(job, error)
         state = result if isinstance(result, JobState) else JobState.SUCCEEDED
         link = None if isinstance(result, JobState) else result
@@ -245,7 +246,7 @@ class Acts:
     async def _stored(self, job: Job, handler: Handler, context: JobContext) -> str:
         """The handler's answer; slower and slower, and not for ever, where nothing can be stored.
 
-        Raises _NotKept after the last time.
+        Raises GivenUp after the last time.
         """
         try:
             return await handler(job, context)
@@ -257,7 +258,7 @@ class Acts:
             times = self._in_vain[job.id]
             if times > len(waits):
                 reason = f"its result could not be stored {times} times. {away.detail}"
-                raise _NotKept(reason) from away
+                raise GivenUp(reason) from away
             log.warning("The result of job %s cannot be stored: %s", job.id, away.detail)
             # Waited for here, where the job can be cancelled.
             await asyncio.sleep(waits[times - 1])
@@ -304,12 +305,13 @@ class Acts:
             else:
                 log.info("Job %s stops here: %s", job.id, type(error).__name__)
             await self._insist(lambda: self.jobs.end(job.id, unit, self.owner))
-            outcomes = {Over: "overtaken", Interrupted: "interrupted"}
+            outcomes = {Over: "overtaken", Interrupted: "interrupted", Later: "later"}
             return outcomes.get(type(error), "store_away")
         await self.fail(job, error, unit)
         return JobState.FAILED.value
 
     async def _finish(self, job: Job, state: JobState, **end: Any) -> bool:
+        await self._announce(job, state)
         kept = await self.jobs.finish(job.id, state, **end)
         if kept:
             seconds = (datetime.now(UTC) - job.created_at).total_seconds()
@@ -322,7 +324,7 @@ class Acts:
     def _told(self, job: Job, error: Exception, unit: str) -> dict[str, Any]:
         """The problem of an error; of an unexpected one it tells nothing of the inside."""
         what = f"{unit} of job {job.id}" if unit else f"Job {job.id}"
-        if isinstance(error, _NotKept):
+        if isinstance(error, GivenUp):
             log.warning("%s is given up: %s", what, error)
             return _tried_in_vain(str(error))
         if isinstance(error, TrustscaleError):

@@ -16,8 +16,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from app.jobs.acts import Acts
-from app.jobs.handlers import FanOut, JobContext
-from app.jobs.supervision import Cancelled, Interrupted, Over, Supervisor
+from app.jobs.handlers import FanOut, Interrupted, JobContext
+from app.jobs.supervision import Cancelled, Over, Supervisor
 from app.stores.base import Job, JobState, StoreUnavailable
 from app.telemetry.tracing import span
 
@@ -48,28 +48,28 @@ class Coordinator:
         self._send = send
         self._resend_s = resend_s
 
-    async def run(self, job_id: str, fan_out: FanOut) -> bool:
-        """Coordinate a job to its end. True if it must be queued again. Raises StoreUnavailable."""
+    async def run(self, job_id: str, fan_out: FanOut) -> float | None:
+        """Coordinate a job to its end, as `Acts.whole`. Raises StoreUnavailable."""
         insist = self._supervisor.insist
         if await insist(lambda: self._jobs.start(job_id, None, self._acts.owner)) is None:
-            return False
+            return None
         job = await self._acts.load(job_id)
         context = JobContext(job_id, self._jobs)
         try:
             await self._supervisor.run(job_id, self._until_recorded(job, fan_out, context), context)
         except Over:
-            return False
+            return None
         except Cancelled:
             await insist(lambda: self._jobs.finish(job_id, JobState.CANCELLED))
-            return False
+            return None
         except Interrupted:
             await self._jobs.end(job_id, "", self._acts.owner)
-            return True
+            return 0.0
         except StoreUnavailable:
             raise
         except Exception as error:  # noqa: BLE001 - a request that cannot be read ends its job
             await self._acts.fail(job, error)
-            return False
+            return None
 
         async def reduce(job: Job, context: JobContext) -> str:
             with span("reduce"):

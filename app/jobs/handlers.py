@@ -20,6 +20,22 @@ from typing import Protocol, runtime_checkable
 from app.stores.base import Job, JobStore, Progress, StoreUnavailable
 
 
+class Interrupted(Exception):
+    """This worker stops, or has slept: the work goes back to the queue."""
+
+
+class Later(Interrupted):
+    """The work goes back to the queue, and is taken up again after so many seconds."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self.seconds = seconds
+
+
+class GivenUp(Exception):
+    """The job has been tried as often as it may be; the reason in words."""
+
+
 class JobContext:
     """A job that runs, as its handler sees it."""
 
@@ -27,6 +43,8 @@ class JobContext:
         self._job = job
         self._store = store
         self._stopping = False
+        self.again_s = 0.0
+        """When it is taken up again, should it go back to the queue."""
         self.has_generated = False
         """Whether samples have come: whoever runs the job again has to generate, and pay, again."""
 
@@ -63,8 +81,8 @@ class Handler(Protocol):
         """The link of the result, or `JobState.AWAITING_LABELS` to wait for a person.
 
         A TrustscaleError fails the job with its problem; StoreUnavailable is no fault of the job
-        and sends it back to the queue. asyncio.CancelledError arrives within two seconds after
-        cancellation was requested in any process.
+        and sends it back to the queue, and so does Later. asyncio.CancelledError arrives within two
+        seconds after cancellation was requested in any process.
         """
         ...
 

@@ -9,7 +9,7 @@ class JobObserver(Protocol):
     """Methods are called in the event loop and must return at once."""
 
     def attempt(self, kind: str, outcome: str) -> None:
-        """An attempt is over: a state of the job, or "overtaken", "interrupted", "store_away"."""
+        """An attempt is over: a state of the job, or how else it ended (`Acts`)."""
 
     def lost_lease(self, kind: str) -> None:
         """Work begins anew although whoever did it before never said that it ended."""

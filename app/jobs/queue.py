@@ -16,9 +16,9 @@ Death of a worker
     workers for ever; who has died at which piece of work is known by `app/jobs/acts.py`, and who is
     alive by docket.
 
-Three queues
-    `upscale` and `calibration` carry jobs, `unit` the parts of calibrations. Each has its own
-    message stream and its own slots in a worker, so a thousand queued pairs do not delay an
+Four queues
+    `upscale`, `calibration` and `webhook` carry jobs, `unit` the parts of calibrations. Each has
+    its own message stream and its own slots in a worker, so a thousand queued pairs do not delay an
     upscale, and coordinators, which only wait, do not take the slots of the pairs they wait for.
 
 Cancelling
@@ -40,7 +40,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import signal
 import socket
 from collections.abc import (
     AsyncIterator,
@@ -54,7 +53,7 @@ from collections.abc import (
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Final, Self
+from typing import Final, Self, get_args
 from urllib.parse import urlsplit
 from uuid import uuid4
 
@@ -67,10 +66,18 @@ from app.jobs.fanout import Coordinator
 from app.jobs.handlers import FanOut, Handler
 from app.jobs.observer import JobObserver, NoObserver
 from app.jobs.supervision import Supervisor
-from app.stores.base import Job, JobKind, JobStatus, JobStore, StoreUnavailable
+from app.jobs.webhooks import delivery_of
+from app.stores.base import (
+    Job,
+    JobKind,
+    JobState,
+    JobStatus,
+    JobStore,
+    StoreUnavailable,
+)
 from app.telemetry.tracing import context, span
 
-QUEUES: Final = ("upscale", "calibration", "unit")
+QUEUES: Final = (*get_args(JobKind), "unit")
 
 # Coordinators only wait; this bounds how many calibrations one worker has under way.
 COORDINATORS: Final = 32
@@ -80,7 +87,8 @@ POLL: Final = timedelta(milliseconds=50)
 
 RECONNECT: Final = timedelta(seconds=2)
 
-# docket can also run things later, and would look for them four times a second; nothing here does.
+# docket can also run things later, and looks for them so often; only webhooks are.
+LATER: Final = timedelta(seconds=0.5)
 NOTHING_IS_LATER: Final = timedelta(seconds=30)
 
 log = logging.getLogger(__name__)
@@ -176,7 +184,15 @@ class JobQueue:
 
     async def cancel(self, job_id: str) -> JobStatus:
         """Ask for the cancellation of a job, wherever it runs. Raises NotFound."""
-        return await self._jobs.request_cancel(job_id)
+        job = await self._jobs.request_cancel(job_id)
+        if job.cancel_requested or job.state is JobState.CANCELLED:
+            await self._announce(job, JobState.CANCELLED)
+        return job
+
+    async def _announce(self, job: JobStatus, state: JobState) -> None:
+        """Have somebody told of the end of a job, if that was asked for; again does nothing."""
+        if delivery := delivery_of(job, state):
+            await self.submit(delivery)
 
     async def living(self) -> set[str] | None:
         """The workers that are alive; None if nobody can say."""
@@ -281,6 +297,7 @@ class JobQueue:
             owner=self.owner,
             living=self.living,
             patience=self._patience,
+            announce=self._announce,
         )
         for kind, handler in handlers.items():
             if isinstance(handler, FanOut):
@@ -295,24 +312,25 @@ class JobQueue:
                 self._serve_jobs(kind, partial(acts.whole, handler=handler))
                 yield kind, slots.get(kind, 1)
 
-    def _serve_jobs(self, kind: JobKind, run: Callable[[str], Awaitable[bool]]) -> None:
+    def _serve_jobs(self, kind: JobKind, run: Callable[[str], Awaitable[float | None]]) -> None:
         docket = self._dockets[kind]
 
         async def run_job(job_id: str) -> None:
             async with self._once(kind, job_id) as is_first:
-                if is_first and await run(job_id):
+                if is_first and (seconds := await run(job_id)) is not None:
                     # Another worker need not wait for the lease of this one.
-                    await docket.replace(kind, datetime.now(UTC), job_id)(job_id)
+                    when = datetime.now(UTC) + timedelta(seconds=seconds)
+                    await docket.replace(kind, when, job_id)(job_id)
 
         docket.register(run_job, names=[kind])
 
-    def _serve_units(self, run: Callable[[str, str], Awaitable[bool]]) -> None:
+    def _serve_units(self, run: Callable[[str, str], Awaitable[float | None]]) -> None:
         docket = self._dockets["unit"]
 
         async def run_unit(job_id: str, unit: str) -> None:
             key = f"{job_id}:{unit}"
             async with self._once("unit", key) as is_first:
-                if is_first and await run(job_id, unit):
+                if is_first and await run(job_id, unit) is not None:
                     await docket.replace("unit", datetime.now(UTC), key)(job_id, unit)
 
         docket.register(run_unit, names=["unit"])
@@ -326,14 +344,14 @@ class JobQueue:
             redelivery_timeout=timedelta(seconds=self._lease_s),
             reconnection_delay=RECONNECT,
             minimum_check_interval=POLL,
-            scheduling_resolution=NOTHING_IS_LATER,
+            scheduling_resolution=LATER if name == "webhook" else NOTHING_IS_LATER,
             schedule_automatic_tasks=False,
         )
         async with worker:
             yield asyncio.create_task(worker.run_forever(), name=f"queue {name}")
 
     async def _send_jobs(self, jobs: Sequence[JobStatus]) -> None:
-        for kind in ("upscale", "calibration"):
+        for kind in get_args(JobKind):
             docket = self._dockets[kind]
             calls = [docket.call(kind, key=job.id)(job.id) for job in jobs if job.kind == kind]
             if calls:
@@ -370,22 +388,3 @@ def _later(what: str) -> Iterator[None]:
         yield
     except RedisError as error:
         log.warning("%s later, the queue is away: %s", what, type(error).__name__)
-
-
-async def run_until_signalled(
-    queue: JobQueue,
-    handlers: Mapping[JobKind, Handler | FanOut],
-    *,
-    concurrency: Mapping[JobKind, int] | None = None,
-    drain_s: float = 20.0,
-) -> None:
-    """`JobQueue.run` for a program of its own: SIGTERM and SIGINT stop it in an orderly way."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    try:
-        await queue.run(handlers, stop=stop, concurrency=concurrency, drain_s=drain_s)
-    finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(number)

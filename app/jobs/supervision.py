@@ -16,7 +16,7 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final, TypeVar
 
-from app.jobs.handlers import JobContext
+from app.jobs.handlers import Interrupted, JobContext
 from app.stores.base import JobStore, StoreUnavailable
 
 Answer = TypeVar("Answer")
@@ -39,10 +39,6 @@ class Cancelled(Exception):
 
 class Over(Exception):
     """The job has ended, by another worker that did the same work: there is nothing to do."""
-
-
-class Interrupted(Exception):
-    """This worker stops, or has slept: the work goes back to the queue."""
 
 
 class Supervisor:

@@ -108,7 +108,7 @@ class Progress(BaseModel):
     unit: str = "samples"
 
 
-JobKind = Literal["upscale", "calibration"]
+JobKind = Literal["upscale", "calibration", "webhook"]
 
 
 class JobStatus(BaseModel):

@@ -43,7 +43,7 @@ class JobMetrics:
             buckets=_UNIT_SECONDS,
             registry=registry,
         )
-        for kind in ("upscale", "calibration"):
+        for kind in ("upscale", "calibration", "webhook"):
             self._lost.labels(kind)  # an increase from nothing is no increase
 
     def attempt(self, kind: str, outcome: str) -> None:

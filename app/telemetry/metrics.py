@@ -279,10 +279,10 @@ class Metrics:
         """Set the depth of the queues from (kind, state, creation) of every unfinished job."""
         counts = {
             (kind, state): 0
-            for kind in ("upscale", "calibration")
+            for kind in ("upscale", "calibration", "webhook")
             for state in ("queued", "running")
         }
-        oldest = dict.fromkeys(("upscale", "calibration"), 0.0)
+        oldest = dict.fromkeys(("upscale", "calibration", "webhook"), 0.0)
         for kind, state, created in found:
             counts[kind, state] = counts.get((kind, state), 0) + 1
             if state == "queued":

@@ -249,3 +249,39 @@ class TestRestart:
             for part in ("image", "trust"):
                 one, other = [(await client.get(r["links"][part])).content for r in (again, direct)]
                 assert one == other
+
+
+class TestWebhook:
+    def test_refused(self, client):
+        """Where no host is allowed, and for who waits for the answer, it is refused unpaid."""
+        for headers in ({}, ASYNC):
+            check_problem(post(client, headers=headers, webhook="https://x.org"), "bad-request")
+
+    async def test_told(self, tmp_path, calibration):
+        """The receiver hears of the result, and the delivery is a job that can be looked at."""
+        heard = asyncio.Queue()
+
+        async def receive(reader, writer):
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+            await heard.put(json.loads(await reader.readexactly(length)))
+            writer.write(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n")
+            writer.close()
+
+        settings = {"webhook_hosts": "127.0.0.1", "webhook_private": True}
+        secret = "whsec_" + "c2VjcmV0" * 4
+        app = gateway(tmp_path, calibrations=[calibration], webhook_secrets=secret, **settings)
+        async with (
+            await asyncio.start_server(receive, "127.0.0.1", 0) as receiver,
+            running(app) as served,
+            client_of(served) as client,
+        ):
+            port = receiver.sockets[0].getsockname()[1]
+            body = form(webhook=f"http://127.0.0.1:{port}/told")
+            job = (await client.post("/v1/upscale", **body, headers=ASYNC)).json()
+            event = await asyncio.wait_for(heard.get(), 60)
+            assert event["type"] == "job.succeeded"
+            assert (await client.get(event["data"]["result"])).status_code == 200
+            delivery = f"/v1/jobs/hook-{job['id']}-succeeded"
+            last = events((await client.get(f"{delivery}/events")).text)[-1]
+            assert (last["kind"], last["state"]) == ("webhook", "succeeded")

@@ -75,9 +75,10 @@ class Place:
         """A worker inside this process, as in the gateway."""
         stop = asyncio.Event()
         slots = settings.pop("slots", 2)
+        more = settings.pop("handlers", {})
         task = asyncio.create_task(
             queue.run(
-                {"upscale": sleep_in_one_piece, "calibration": SleepingPairs(stores)},
+                {"upscale": sleep_in_one_piece, "calibration": SleepingPairs(stores), **more},
                 stop=stop,
                 concurrency={"upscale": slots, "calibration": slots},
                 **settings,

@@ -19,7 +19,8 @@ from typing import Any
 
 from app.errors import BadPairs, TrustscaleError, UpscalerUnavailable
 from app.jobs.handlers import JobContext
-from app.jobs.queue import JobQueue, run_until_signalled
+from app.jobs.program import run_until_signalled
+from app.jobs.queue import JobQueue
 from app.stores.base import CalibrationHead, Job, JobKind, Stores
 from app.stores.open import open_stores
 

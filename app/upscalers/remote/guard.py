@@ -69,11 +69,15 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class FetchPolicy:
-    """What `target` allows: the upscaler's own origin, and listed hosts with their subdomains."""
+    """What `target` allows: the upscaler's own origin, and listed hosts with their subdomains.
 
-    own: Origin
+    what: is found there, for messages.
+    """
+
+    own: Origin | None
     allowed_hosts: tuple[str, ...] = ()
     allow_private: bool = False
+    what: str = "result"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,20 +106,21 @@ async def target(url: str, policy: FetchPolicy, resolve: Resolver) -> Target:
     tail = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     if origin == policy.own:
         return Target(f"{origin.scheme}://{origin.authority}{tail}", origin, is_own=True)
-    listed = origin.host == policy.own.host or any(
-        origin.host == host.lower() or origin.host.endswith("." + host.lower())
-        for host in policy.allowed_hosts
-    )
-    if not listed:
+    is_own_host = policy.own is not None and origin.host == policy.own.host
+    if not is_own_host and not is_listed(origin.host, policy.allowed_hosts):
         raise ProtocolError(
-            f"The result lies on {origin.host}, which is not among the allowed_hosts of this "
-            "upscaler."
+            f"The {policy.what} lies on {origin.host}, which is not among the allowed hosts."
         )
     if origin.scheme != "https" and not policy.allow_private:
-        raise ProtocolError(f"The result on {origin.host} is not offered over https.")
+        raise ProtocolError(f"The {policy.what} on {origin.host} is not offered over https.")
     address = await _address(origin, policy, resolve)
     pinned = Origin(origin.scheme, address, origin.port)
     return Target(f"{origin.scheme}://{pinned.authority}{tail}", origin, is_own=False)
+
+
+def is_listed(host: str, hosts: Sequence[str]) -> bool:
+    """Whether a host, or one that it is a subdomain of, is on a list."""
+    return any(host == one.lower() or host.endswith(f".{one.lower()}") for one in hosts)
 
 
 def own_url(url: str, base: str) -> str:
@@ -160,17 +165,16 @@ def is_public(address: str) -> bool:
 
 
 async def _address(origin: Origin, policy: FetchPolicy, resolve: Resolver) -> str:
+    place = f"The {policy.what} host {origin.host}"
     try:
         addresses = list(await resolve(origin.host, origin.port))
     except OSError as error:
-        raise UpscalerUnavailable(f"The result host {origin.host} cannot be resolved.") from error
+        raise UpscalerUnavailable(f"{place} cannot be resolved.") from error
     if not addresses:
-        raise UpscalerUnavailable(f"The result host {origin.host} has no address.")
+        raise UpscalerUnavailable(f"{place} has no address.")
     # One private address among public ones is no accident, so all must be public.
     if not policy.allow_private and not all(is_public(address) for address in addresses):
-        raise ProtocolError(
-            f"The result host {origin.host} has a private address; nothing is fetched from there."
-        )
+        raise ProtocolError(f"{place} has a private address; nothing is asked there.")
     return addresses[0]
 
 

@@ -1,0 +1,209 @@
+"""Webhooks: telling a receiver that a job has ended, signed as standardwebhooks.com says.
+
+A delivery is a job of its own. It is created before the end that it tells of, so that no crash in
+between loses it, and waits for that end. It is done at least once; receivers know a repeated one by
+its `webhook-id`.
+
+An address comes from a client, and this process sits inside somebody's network: the host must be
+one that the operator allows, all its addresses public, the connection goes to the address that was
+checked, and redirects are not followed (`app/upscalers/remote/guard.py`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import hashlib
+import hmac
+import json
+import logging
+import random
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import Final
+
+import httpx
+
+from app.errors import BadRequest, TrustscaleError
+from app.jobs.handlers import GivenUp, JobContext, Later
+from app.stores.base import Job, JobState, JobStatus, JobStore
+from app.upscalers.remote.guard import FetchPolicy, Origin, is_listed, target
+from app.upscalers.remote.http import Network
+
+# Seconds after each attempt that failed: over a day in all. Up to a fifth is added by chance.
+WAITS_S: Final = (5.0, 60.0, 300.0, 1800.0, 7200.0, 5 * 3600.0, 10 * 3600.0, 10 * 3600.0)
+ANSWER_S: Final = 15.0
+
+_PREFIX: Final = "whsec_"
+_SECRET_BYTES: Final = range(24, 65)
+
+log = logging.getLogger(__name__)
+
+
+def secret_of(text: str) -> bytes:
+    """The bytes of a signing secret, `whsec_` and base64. Raises ValueError."""
+    try:
+        secret = base64.b64decode(text.removeprefix(_PREFIX), validate=True)
+    except binascii.Error:
+        secret = b""
+    if not text.startswith(_PREFIX) or len(secret) not in _SECRET_BYTES:
+        raise ValueError(
+            f"a secret is {_PREFIX} and base64 of 24 to 64 bytes, as of openssl rand -base64 32"
+        )
+    return secret
+
+
+@dataclass(frozen=True, slots=True)
+class Webhooks:
+    """What the operator allows.
+
+    Attributes:
+        hosts: that may be told, with their subdomains; none: there are no webhooks.
+        secrets: each signs, so that receivers can change from one to the next.
+        allow_private: whether hosts may have private addresses, and be told by http.
+    """
+
+    hosts: tuple[str, ...] = ()
+    secrets: tuple[bytes, ...] = ()
+    allow_private: bool = False
+
+    def check(self, url: str | None, *, is_job: bool = True) -> None:
+        """Return if a request may name this receiver. Raises BadRequest."""
+        if url is None:
+            return
+        if not is_job:
+            raise BadRequest("webhook is for requests that are not waited for: respond-async.")
+        if not self.hosts:
+            raise BadRequest("This service sends no webhooks: its webhook_hosts are empty.")
+        try:
+            place = Origin.of(url)
+        except TrustscaleError as error:
+            raise BadRequest("webhook must be an http(s) URL without credentials.") from error
+        if not is_listed(place.host, self.hosts):
+            raise BadRequest(f"The host {place.host} is not among the webhook_hosts.")
+        if place.scheme != "https" and not self.allow_private:
+            raise BadRequest("The webhook must be an https URL.")
+
+    def headers(self, delivery: str, at: int, body: bytes) -> dict[str, str]:
+        """What identifies a delivery, at a time in seconds, and proves where it comes from."""
+        signed = b"%s.%d.%s" % (delivery.encode(), at, body)
+        digests = [hmac.digest(secret, signed, hashlib.sha256) for secret in self.secrets]
+        return {
+            "webhook-id": delivery,
+            "webhook-timestamp": str(at),
+            "webhook-signature": " ".join(f"v1,{base64.b64encode(d).decode()}" for d in digests),
+        }
+
+
+def delivery_of(job: JobStatus, state: JobState) -> Job | None:
+    """The job that tells of the end of a job, if it is to be told."""
+    url = job.about.get("webhook")
+    if not url:
+        return None
+    return Job(
+        id=f"hook-{job.id}-{state}",
+        kind="webhook",
+        created_at=datetime.now(UTC),
+        request={"url": url, "job": job.id, "state": state},
+    )
+
+
+def event_of(job: JobStatus) -> bytes:
+    """What is told of a job: small, with links to the rest."""
+    error: Mapping[str, object] = job.error or {}
+    told = {name: error[name] for name in ("type", "title", "status", "detail") if name in error}
+    event = {
+        "type": f"job.{job.state}",
+        "timestamp": (job.finished_at or datetime.now(UTC)).isoformat(),
+        "data": {
+            "id": job.id,
+            "kind": job.kind,
+            "state": job.state,
+            "result": job.result,
+            "error": told or None,
+        },
+    }
+    return json.dumps(event, separators=(",", ":")).encode()
+
+
+class _Refused(Exception):
+    """An attempt failed, for a reason in words."""
+
+
+class WebhookHandler:
+    """Runs deliveries (`app.jobs.handlers.Handler`)."""
+
+    def __init__(
+        self,
+        jobs: JobStore,
+        webhooks: Webhooks,
+        *,
+        waits_s: Sequence[float] = WAITS_S,
+        network: Network | None = None,
+    ) -> None:
+        self._jobs = jobs
+        self._webhooks = webhooks
+        self._waits_s = waits_s
+        self._network = network or Network()
+        self._policy = FetchPolicy(
+            None, webhooks.hosts, allow_private=webhooks.allow_private, what="webhook"
+        )
+
+    async def __call__(self, job: Job, context: JobContext) -> str:
+        """Tell the receiver; later again if it did not take it."""
+        told = await self._jobs.get(job.request["job"])
+        link = f"/v1/jobs/{told.id}"
+        if told.goes_on:
+            raise Later(1.0)
+        if told.state != job.request["state"]:
+            return link  # it has ended in another way, which is told too
+        # Asked again, since a job with its request is read once.
+        attempt = (await self._jobs.get(job.id)).progress.done + 1
+        most = len(self._waits_s) + 1
+        try:
+            await self._deliver(job, event_of(told))
+        except _Refused as refused:
+            log.warning("Webhook %s, attempt %d of %d: %s", job.id, attempt, most, refused)
+            await context.progress(attempt, most, "attempts")
+            if attempt >= most:
+                raise GivenUp(f"its receiver did not take it {attempt} times: {refused}") from None
+            raise Later(self._waits_s[attempt - 1] * random.uniform(1, 1.2)) from None  # noqa: S311
+        await context.progress(attempt, attempt, "attempts")
+        return link
+
+    async def _deliver(self, job: Job, body: bytes) -> None:
+        try:
+            place = await target(job.request["url"], self._policy, self._network.resolve)
+            async with (
+                asyncio.timeout(ANSWER_S),
+                httpx.AsyncClient(
+                    follow_redirects=False, timeout=ANSWER_S, transport=self._network.transport
+                ) as client,
+                client.stream(
+                    "POST",
+                    place.url,
+                    content=body,
+                    headers={
+                        "Host": place.origin.authority,
+                        "Content-Type": "application/json",
+                        "User-Agent": "trustscale",
+                        **self._webhooks.headers(job.id, int(time.time()), body),
+                    },
+                    extensions={"sni_hostname": place.origin.host},
+                ) as response,
+            ):
+                status = response.status_code  # its body is not read
+        except TrustscaleError as error:
+            raise _Refused(error.detail.rstrip(".")) from error
+        except TimeoutError as error:
+            raise _Refused("it did not answer in time") from error
+        except httpx.HTTPError as error:
+            raise _Refused(f"it cannot be reached ({type(error).__name__})") from error
+        if status == HTTPStatus.GONE:
+            raise GivenUp("its receiver is gone for good (410)")
+        if not 200 <= status < 300:
+            raise _Refused(f"it answered {status}")

@@ -1,0 +1,118 @@
+"""Where settings come from: the file, what it refers to, and secrets as files."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import tomllib
+from collections.abc import MutableMapping
+from pathlib import Path
+from typing import Any
+
+from app.errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+CONFIG_VARIABLE = "TRUSTSCALE_CONFIG"
+PREFIX = "TRUSTSCALE_"
+SECRETS_FOLDER = "/run/secrets"  # where container engines mount what is secret
+
+_REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_GONE = frozenset({"compiled"})  # settings of earlier versions that changed no answer
+_SECRETS = ("client_keys", "admin_keys", "webhook_secrets")
+_URLS = ("store", "queue", "spool")
+# Up to the last @, since passwords hold colons, slashes and @ that somebody forgot to encode.
+_PASSWORD = re.compile(r"://[^:@/]*:(.+)@|[?&]password=([^&#]+)")
+
+
+def read_secret_files(environ: MutableMapping[str, str]) -> None:
+    """Set NAME to the content of the file that NAME_FILE names, so that no engine shows a secret.
+
+    For all of `TRUSTSCALE_*`, and for other names (passwords, tokens of upscalers) where the file
+    lies in `/run/secrets`; SSL_CERT_FILE and its like keep their own meaning.
+
+    Raises:
+        ConfigError: a file cannot be read.
+    """
+    for variable, path in list(environ.items()):
+        name = variable.removesuffix("_FILE")
+        ours = name.startswith(PREFIX) or path.startswith(f"{SECRETS_FOLDER}/")
+        if name == variable or not path or not ours:
+            continue
+        try:
+            environ[name] = Path(path).read_text("utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "it is not text"
+            raise ConfigError(f"{variable}: cannot read {path}: {reason}.") from None
+        del environ[variable]
+
+
+def referenced_values() -> frozenset[str]:
+    """The values of all variables that the file refers to: what is never to be shown."""
+    path = _file()
+    names = _REFERENCE.findall(path.read_text("utf-8")) if path is not None else []
+    return frozenset(value for name in names if (value := os.environ.get(name)))
+
+
+def _file() -> Path | None:
+    """The file of settings, if one is named or lies in the working folder."""
+    named = os.environ.get(CONFIG_VARIABLE)
+    path = Path(named or "trustscale.toml")
+    return path if named or path.is_file() else None
+
+
+def read_file() -> dict[str, Any]:
+    """The file of settings as a dictionary, empty if there is none. Raises ConfigError."""
+    path = _file()
+    if path is None:
+        return {}
+    try:
+        document = tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigError(f"Cannot read {path}: {error.strerror}.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}.") from None
+    for name in _GONE & document.keys():
+        log.warning("%s: the setting %s does nothing any more; remove it.", path, name)
+        del document[name]
+    mistakes = []
+    for name in _SECRETS:
+        values = document.get(name, [])
+        values = values if isinstance(values, list) else [values]
+        if not all(isinstance(value, str) and _REFERENCE.fullmatch(value) for value in values):
+            mistakes.append(
+                f'{name} may only hold references to environment variables, such as "${{MY_KEY}}"'
+            )
+    for name in _URLS:
+        password = _PASSWORD.search(str(document.get(name)))
+        if password and not _REFERENCE.fullmatch(password.group(1) or password.group(2)):
+            mistakes.append(
+                f"the password in {name} must be a reference to an environment variable, such as "
+                '"redis://:${REDIS_PASSWORD}@host"'
+            )
+    missing = dict.fromkeys(_unset(document))
+    mistakes += [f"the environment variable {name} is not set" for name in missing]
+    if mistakes:
+        raise ConfigError(f"{path}: {'; '.join(dict.fromkeys(mistakes))}.")
+    return {name: _resolve(value) for name, value in document.items()}
+
+
+def _unset(value: Any) -> list[str]:
+    """The variables without a value that `${NAME}` stands for, in any string."""
+    if isinstance(value, dict | list):
+        inner = value.values() if isinstance(value, dict) else value
+        return [name for item in inner for name in _unset(item)]
+    names = _REFERENCE.findall(value) if isinstance(value, str) else []
+    return [name for name in names if name not in os.environ]
+
+
+def _resolve(value: Any) -> Any:
+    """Replace `${NAME}` in every string."""
+    if isinstance(value, dict):
+        return {key: _resolve(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_resolve(item) for item in value]
+    if not isinstance(value, str):
+        return value
+    return _REFERENCE.sub(lambda match: os.environ[match.group(1)], value)

@@ -1,0 +1,241 @@
+"""Receivers are told of ended jobs: signed, again if need be, and nobody else is reached."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import socket
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import httpx
+import pytest
+from standardwebhooks import Webhook, WebhookVerificationError
+
+from app.errors import BadRequest, ConfigError
+from app.jobs.handlers import GivenUp, JobContext, Later
+from app.jobs.webhooks import WebhookHandler, Webhooks, delivery_of, secret_of
+from app.settings import load_settings
+from app.stores.base import Job, JobState
+from app.upscalers.remote.http import Network
+from tests.jobs.conftest import ended, memory_place
+from tests.jobs.work import new_job
+from tests.servers import ProcessGroup
+
+SECRET = "whsec_" + base64.b64encode(b"a secret of 24 bytes, or").decode()
+NEXT = "whsec_" + base64.b64encode(b"the next secret of many bytes").decode()
+URL = "https://hooks.example.com/told?by=us"
+RECEIVER = re.search(
+    r"```python\n(.*?)```",
+    (Path(__file__).parents[2] / "docs/http.md").read_text("utf-8"),
+    re.DOTALL,
+).group(1)
+
+
+def webhooks(*hosts, secrets=(SECRET,), **more):
+    return Webhooks(hosts or ("example.com",), tuple(map(secret_of, secrets)), **more)
+
+
+class TestAllowed:
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "http://hooks.example.com/",
+            "https://example.com.evil.org/",
+            "https://evilexample.com/",
+            "https://user@example.com/",
+            "https://127.0.0.1/",
+            "file:///etc/passwd",
+            "hooks.example.com",
+            "",
+        ],
+    )
+    def test_others_are_refused(self, url):
+        """Only https URLs on listed hosts are taken."""
+        with pytest.raises(BadRequest):
+            webhooks().check(url)
+
+    @pytest.mark.parametrize("url", [URL, "https://EXAMPLE.com", None])
+    def test_listed_hosts(self, url):
+        """With their subdomains."""
+        webhooks().check(url)
+
+    def test_only_of_jobs(self):
+        """Whoever waits for the answer needs none; a service without hosts sends none."""
+        with pytest.raises(BadRequest, match="respond-async"):
+            webhooks().check(URL, is_job=False)
+        with pytest.raises(BadRequest, match="webhook_hosts"):
+            Webhooks().check(URL)
+
+    @pytest.mark.parametrize("secret", ["", "secret", "whsec_c2hvcnQ=", "whsec_?"])
+    def test_bad_secrets(self, secret):
+        """A secret that is none, or too short, stops the start, as does a missing one."""
+        with pytest.raises(ConfigError, match="webhook"):
+            load_settings(webhook_hosts="example.com", webhook_secrets=secret)
+
+
+class Told:
+    """A job that has ended, its delivery, and a network that answers as it is told."""
+
+    def __init__(self, stores, *answers, addresses=("93.184.216.34",)):
+        self.stores, self.answers, self.addresses = stores, list(answers), addresses
+        self.asked = []
+        self.resolved = 0
+
+    async def _resolve(self, host, port):
+        self.resolved += 1
+        return self.addresses
+
+    def _answer(self, request):
+        self.asked.append(request)
+        answer = self.answers.pop(0) if self.answers else 204
+        if isinstance(answer, Exception):
+            raise answer
+        return httpx.Response(answer, headers={"Location": "http://169.254.169.254/"})
+
+    async def job(self, state=JobState.SUCCEEDED, **end):
+        """The delivery of a job in this state."""
+        job = Job(
+            id="job-1", kind="upscale", created_at=datetime.now(UTC), request={},
+            about={"webhook": URL},
+        )  # fmt: skip
+        status = await self.stores.jobs.create(job)
+        delivery = delivery_of(status, state)
+        if state is not JobState.RUNNING:
+            await self.stores.jobs.finish("job-1", state, **end)
+        await self.stores.jobs.create(delivery)
+        await self.stores.jobs.start(delivery.id, "", "me")
+        return delivery
+
+    async def tell(self, delivery, *, waits_s=(1.0, 2.0), **more):
+        network = Network(httpx.MockTransport(self._answer), self._resolve)
+        handler = WebhookHandler(
+            self.stores.jobs, webhooks(**more), waits_s=waits_s, network=network
+        )
+        return await handler(delivery, JobContext(delivery.id, self.stores.jobs))
+
+
+@pytest.fixture
+async def stores(tmp_path):
+    opened = memory_place(tmp_path).stores()
+    yield opened
+    await opened.close()
+
+
+class TestDelivery:
+    async def test_what_is_told(self, stores):
+        """A small event, which the standard's own library verifies under each secret."""
+        told = Told(stores)
+        delivery = await told.job(result="/v1/results/res-1")
+        assert await told.tell(delivery, secrets=(SECRET, NEXT)) == "/v1/jobs/job-1"
+        (request,) = told.asked
+        headers = dict(request.headers)
+        for secret in (SECRET, NEXT):
+            event = Webhook(secret).verify(request.content, headers)
+        assert event["type"] == "job.succeeded"
+        assert event["data"]["result"] == "/v1/results/res-1"
+        assert len(request.content) < 500
+        for changed in ({"webhook-id": "other"}, {"webhook-timestamp": str(int(time.time()) - 1)}):
+            with pytest.raises(WebhookVerificationError):
+                Webhook(SECRET).verify(request.content, headers | changed)
+
+    async def test_a_failure(self, stores):
+        """Of an error its problem, without a list of thousands of pairs."""
+        told = Told(stores)
+        error = {"type": "/problems/bad-pairs", "title": "Bad", "status": 422, "detail": "No."}
+        await told.tell(await told.job(JobState.FAILED, error={**error, "items": ["x"] * 1000}))
+        assert json.loads(told.asked[0].content)["data"]["error"] == error
+
+    async def test_the_checked_address(self, stores):
+        """It is resolved once, and that address is asked, under its own name."""
+        told = Told(stores)
+        await told.tell(await told.job())
+        (request,) = told.asked
+        assert told.resolved == 1
+        assert request.url.host == "93.184.216.34"
+        assert request.headers["host"] == "hooks.example.com"
+        assert request.extensions["sni_hostname"] == "hooks.example.com"
+
+    @pytest.mark.parametrize("private", ["10.0.0.1", "127.0.0.1", "169.254.169.254", "fd00::1"])
+    async def test_private_addresses(self, stores, private):
+        """A listed name that leads into the network is not followed, not even among others."""
+        told = Told(stores, addresses=("93.184.216.34", private))
+        with pytest.raises(GivenUp, match="private"):
+            await told.tell(await told.job(), waits_s=())
+        assert not told.asked
+        await told.tell(await stores.jobs.load("hook-job-1-succeeded"), allow_private=True)
+
+    @pytest.mark.parametrize("answer", [302, 307, 404, 500, httpx.ReadTimeout("")])
+    async def test_again_and_given_up(self, stores, answer):
+        """Whatever is no 2xx comes again later, and later, and not for ever."""
+        told = Told(stores, *[answer] * 3)
+        delivery = await told.job()
+        for wait in (1.0, 2.0):
+            with pytest.raises(Later) as later:
+                await told.tell(delivery)
+            assert wait <= later.value.seconds <= 1.2 * wait
+        with pytest.raises(GivenUp, match="3 times"):
+            await told.tell(delivery)
+        assert len({request.headers["webhook-id"] for request in told.asked}) == 1
+        assert {request.url.host for request in told.asked} == {"93.184.216.34"}
+
+    async def test_gone(self, stores):
+        """410 ends it at once."""
+        told = Told(stores, 410)
+        with pytest.raises(GivenUp):
+            await told.tell(await told.job())
+
+    async def test_before_the_end(self, stores):
+        """A delivery that a crash has left before the end of its job waits for that end."""
+        told = Told(stores)
+        delivery = await told.job(JobState.RUNNING)
+        with pytest.raises(Later):
+            await told.tell(delivery)
+        await stores.jobs.finish("job-1", JobState.FAILED, error={"detail": "No."})
+        assert await told.tell(delivery) == "/v1/jobs/job-1"
+        assert not told.asked  # it has ended otherwise, of which another delivery tells
+
+
+def free_port():
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+async def test_a_receiver_that_is_down(place, stores, tmp_path):
+    """It gets the event when it is up again, each end of a job once: the example of the docs."""
+    port = free_port()
+    allowed = webhooks("127.0.0.1", allow_private=True)
+    handlers = {"webhook": WebhookHandler(stores.jobs, allowed, waits_s=[0.2] * 500)}
+    async with place.queue(stores) as queue, place.working(queue, stores, handlers=handlers):
+        for name in ("job-1", "job-2"):
+            job = new_job(name, "upscale", place.log)
+            job.about = {"webhook": f"http://127.0.0.1:{port}/"}
+            await queue.submit(job)
+            assert (await ended(stores, name)).state is JobState.SUCCEEDED
+        async for delivery in stores.jobs.watch("hook-job-1-succeeded"):
+            if delivery.progress.done == 2:
+                break
+        script, log = tmp_path / "receiver.py", tmp_path / "receiver.log"
+        script.write_text(RECEIVER)
+        env = {"WEBHOOK_SECRET": SECRET, "PORT": str(port)}
+        with ProcessGroup([sys.executable, script], log=log, env=env):
+            for name in ("job-1", "job-2"):
+                assert (await ended(stores, f"hook-{name}-succeeded")).error is None
+    lines = [line for line in log.read_text().splitlines() if line.startswith("job.")]
+    assert sorted(lines) == [f"job.succeeded job-{k} /v1/results/job-{k}" for k in (1, 2)]
+
+
+async def test_cancelled(place, stores):
+    """A cancellation is told like every other end, also of a job that never ran."""
+    async with place.queue(stores) as queue:
+        job = new_job("job-1", "upscale", place.log)
+        job.about = {"webhook": URL}
+        await queue.submit(job)
+        await queue.cancel("job-1")
+        await queue.cancel("job-1")
+    unfinished = [job.id for job in await stores.jobs.unfinished()]
+    assert unfinished == ["hook-job-1-cancelled"]
