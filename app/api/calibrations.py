@@ -11,21 +11,18 @@ from fastapi import APIRouter, Body, Query
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.api.deps import AdminDep, AdminRoute, State, StateDep
+from app.api.deps import AdminDep, AdminRoute, StateDep
 from app.api.document import file_response
 from app.api.documents import (
     Activation,
     Backtest,
-    BacktestRow,
     CalibrationDetail,
     CalibrationRow,
-    Checks,
     CurvePoint,
     Leakage,
     PairDetail,
     PendingCalibration,
     PendingRow,
-    PriceRow,
     WaitingPair,
     detail,
     waiting,
@@ -33,9 +30,8 @@ from app.api.documents import (
 from app.api.made import FORCE
 from app.api.problems import problem_responses
 from app.calibration import file
-from app.calibration.insight import checks, coarser, leaked, price, run_backtest
+from app.calibration.insight import coarser, expected, leaked
 from app.calibration.plot import risk_plot
-from app.calibration.record import Calibration
 from app.monitor import watch
 from app.stores.base import JobStatus
 
@@ -154,21 +150,11 @@ async def get_backtest(
 ) -> Backtest:
     """What to expect: realised risk and trusted area over random halvings, and checks."""
     calibration = (await state.admin.finished(calibration_id)).of_group(group)
-    rows = await asyncio.to_thread(run_backtest, calibration, splits)
-    return Backtest(
-        splits=splits,
-        rows=[BacktestRow(**row._asdict()) for row in rows],
-        price=await asyncio.to_thread(_price, state, calibration),
-        checks=Checks.model_validate(await asyncio.to_thread(checks, calibration)),
-    )
-
-
-def _price(state: State, calibration: Calibration) -> list[PriceRow]:
     name = calibration.manifest.upscaler
     upscaler = state.service.upscalers.get(name)
     at_once = upscaler.capabilities.samples_per_call if upscaler else 1
-    rows = price(calibration, at_once, state.settings.price_per_call(name))
-    return [PriceRow.model_validate(row) for row in rows]
+    money = state.settings.price_per_call(name)
+    return Backtest(**await asyncio.to_thread(expected, calibration, splits, at_once, money))
 
 
 @router.get(

@@ -17,6 +17,7 @@ from app.calibration.guarantee import GuaranteeKind
 from app.calibration.insight import classes_of, groups_of, thresholds
 from app.calibration.manifest import Provenance
 from app.calibration.record import Calibration
+from app.conformal.backtest import BacktestRow
 from app.errors import UpscalerUnavailable
 from app.images.degrade import MadeBy
 from app.sampling.pipeline import Pipeline, differences
@@ -208,24 +209,6 @@ class CurvePoint(BaseModel):
     risk: float
 
 
-class BacktestRow(BaseModel):
-    """One α: mean over the splits, and the 5 % and 95 % quantiles over the splits.
-
-    violations: share of the splits whose served half lost more than α on average.
-    """
-
-    model_config = ConfigDict(extra="allow")
-
-    alpha: float
-    risk: float
-    risk_low: float
-    risk_high: float
-    trusted: float
-    trusted_low: float
-    trusted_high: float
-    violations: float
-
-
 class DominantPair(BaseModel):
     """A pair whose loss is a large share of all losses."""
 
@@ -273,6 +256,7 @@ class Backtest(BaseModel):
     splits: int
     rows: list[BacktestRow]
     price: list[PriceRow] = Field(default_factory=list)
+    advice: str | None = Field(None, description="Which number of generations is enough.")
     checks: Checks
 
 

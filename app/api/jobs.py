@@ -32,7 +32,10 @@ router = APIRouter(tags=["jobs"], responses=problem_responses("bad-request"))
 
 
 class JobOut(BaseModel):
-    """A job as clients see it; `result` is a link once it has succeeded."""
+    """A job as clients see it.
+
+    result: a link once it has succeeded. warnings: about the pairs of a calibration.
+    """
 
     id: str
     kind: JobKind
@@ -48,11 +51,13 @@ class JobOut(BaseModel):
         "measured yet, so nothing of it is trusted.",
     )
     error: Problem | None
+    warnings: list[str] = Field(default_factory=list)
 
     @classmethod
     def of(cls, job: JobStatus) -> JobOut:
         """The public part of a stored job."""
-        shown = cls(**job.model_dump(include=set(cls.model_fields)))
+        warnings = (job.about.get("warnings") or "").splitlines()
+        shown = cls(**job.model_dump(include=set(cls.model_fields)), warnings=warnings)
         if _is_drafted(job):
             shown.draft = f"/v1/jobs/{job.id}/{DRAFT}"
         return shown

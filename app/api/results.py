@@ -10,7 +10,6 @@ from typing import Annotated, Any, Literal, cast
 import numpy as np
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import Response
-from numpy.typing import NDArray
 from PIL import Image
 
 from app.api.clients import client_name, while_connected
@@ -29,6 +28,7 @@ from app.serving.files import (
     image_file,
     png_overlay,
     png_text,
+    read_mask,
     sigma_map,
 )
 from app.system import to_the_end
@@ -107,7 +107,7 @@ async def get_result_file(
     result = Result.model_validate_json(await results.document(result_id))
     asked = check_alpha(alpha, result.alpha)
     if part == "mask" and asked == result.alpha:
-        return _png(await results.blob(result_id, MASK))
+        return _png(await _mask(state, result, asked))
     await state.limits.take(client_name(request, key), "requests")
     draw = _mask if part == "mask" else _overlay
     return _png(await while_connected(request, _in_turn(state, draw(state, result, asked))))
@@ -135,9 +135,10 @@ async def _in_form(state: State, result: Result, data: bytes, form: FormName) ->
             "only. Send format=png with the request to have it in all of them."
         )
     trust = await state.stores.results.blob(result.id, TRUST) if form == "tiff" else b""
-    mask, text = await _masked(state, result, result.alpha)
+    stored = await _mask(state, result, result.alpha)
 
     def made() -> bytes:
+        mask, text = read_mask(stored)
         image = Image.open(io.BytesIO(data))
         ChosenForm(form, None).check(max(image.size), transparent=image.mode == "RGBA")
         pages = Pages(mask, np.asarray(Image.open(io.BytesIO(trust)))) if trust else None
@@ -148,23 +149,23 @@ async def _in_form(state: State, result: Result, data: bytes, form: FormName) ->
 
 
 async def _mask(state: State, result: Result, alpha: float) -> bytes:
-    mask, text = await _masked(state, result, alpha)
-    return await to_the_end(png_mask, mask, text)
-
-
-async def _overlay(state: State, result: Result, alpha: float) -> bytes:
-    mask, text = await _masked(state, result, alpha)
-    image = await state.stores.results.blob(result.id, image_file(result))
-    return await to_the_end(png_overlay, image, mask, text)
-
-
-async def _masked(
-    state: State, result: Result, alpha: float
-) -> tuple[NDArray[np.bool_], dict[str, str]]:
-    """The mask of a stored result for another α, bool [H, W], and what its file says."""
+    """The mask file of a result: the stored one, or that of another α."""
+    if alpha == result.alpha:
+        return await state.stores.results.blob(result.id, MASK)
     calibration = await state.calibrations.get(result.calibration)
     sigma = sigma_map(await state.stores.results.blob(result.id, SIGMA), result)
     part_of = result.part_of(calibration)
-    mask = await to_the_end(lambda: part_of.curve.mask(sigma, alpha))
     kind = result.input_class.name if result.input_class else None
-    return mask, png_text(calibration, alpha, result.group, kind)
+
+    def drawn() -> bytes:
+        text = png_text(calibration, alpha, result.group, kind)
+        return png_mask(part_of.curve.mask(sigma, alpha), text)
+
+    return await to_the_end(drawn)
+
+
+async def _overlay(state: State, result: Result, alpha: float) -> bytes:
+    """The picture under a mask, whose file also says where both come from."""
+    mask = await _mask(state, result, alpha)
+    image = await state.stores.results.blob(result.id, image_file(result))
+    return await to_the_end(png_overlay, image, mask)

@@ -15,10 +15,11 @@ from app.calibration import file, labels, pictures
 from app.calibration.active import Calibrations
 from app.calibration.change import Changes
 from app.calibration.config import CalibrationConfig
-from app.calibration.job import CalibrationRequest, WaitingPair, record_state, waiting_pair
+from app.calibration.job import WaitingPair, record_state, waiting_pair
 from app.calibration.manifest import REMOVED
 from app.calibration.pairs import bad_pairs, claimed_predictions, decode_label
 from app.calibration.record import Calibration
+from app.calibration.request import CalibrationRequest
 from app.calibration.uploads import (
     Naming,
     Upload,
@@ -27,6 +28,7 @@ from app.calibration.uploads import (
     check_uploaded,
     in_variants,
     spool_pairs,
+    warnings_about,
 )
 from app.canary.keep import inherit
 from app.errors import BadImage, BadInput, BadPairs, Conflict, NotFound
@@ -331,6 +333,7 @@ class CalibrationAdmin:
         except BaseException:
             await self.stores.spool.delete(job_id)
             raise
+        warnings = await asyncio.to_thread(warnings_about, found, usable)
         made_by = None if usable[0]["x"] else config.input_made_by(pipeline)
         config = config.model_copy(update={"degradation": made_by})
         usable = in_variants(usable, made_by)
@@ -349,7 +352,11 @@ class CalibrationAdmin:
             kind="calibration",
             progress=Progress(total=len(usable), unit="pairs"),
             created_at=datetime.now(UTC),
-            about={**request.about, "webhook": webhook},
+            about={
+                **request.about,
+                "webhook": webhook,
+                "warnings": "\n".join(warnings) or None,
+            },
             request=request.to_json(),
         )
         async with spooled_for(self.stores, job_id):

@@ -17,8 +17,9 @@ from typing import Protocol
 import numpy as np
 
 from app.calibration.manifest import MeasuredPair
-from app.calibration.measure import measure_samples, reduce_pair
+from app.calibration.measure import measure_samples, reduce_pair, telling
 from app.calibration.pairs import Pair
+from app.calibration.price import tells, with_fewer
 from app.canary.keep import CanaryTaker
 from app.conformal import fidelity, fitting
 from app.conformal.fitted import Fit
@@ -26,7 +27,7 @@ from app.conformal.folding import Folded
 from app.conformal.indecision import IndecisionSettings
 from app.errors import BadPairs
 from app.images.enlarge import enlarge
-from app.sampling.measure import Measurement, measured_again
+from app.sampling.measure import Measurement, measured_again, predicted
 from app.sampling.pipeline import Pipeline
 from app.stores.base import Spool
 from app.upscalers.base import RGB, Source, Upscaler
@@ -108,17 +109,15 @@ class Fitting:
         )
         samples = [drawn[index] for index in range(pipeline.samples)]
         await self._keep_pictures(job, pair, measurement)
-        is_seen = pair.name in request.shares.fitted
-        packed = await asyncio.to_thread(
-            lambda: (
-                _pack_seen(pair, samples, measurement.prediction, pipeline)
-                if is_seen
-                else _pack_samples(samples, measurement.seeds)
-            )
-        )
         # What came first stays: an upscaler without seeds answers differently the second time.
-        await self._spool.create(job, f"{_PLACE}/{pair.name}", packed)
-        return SEEN if is_seen else DRAWN
+        if pair.name not in request.shares.fitted:
+            packed = await asyncio.to_thread(_pack_samples, samples, measurement.seeds)
+            await self._spool.create(job, f"{_PLACE}/{pair.name}", packed)
+            return DRAWN
+        for part in (*with_fewer(pipeline), pipeline):
+            packed = await asyncio.to_thread(_pack_seen, pair, samples[: part.samples], part)
+            await self._spool.create(job, _seen_at(pair.name, part, pipeline), packed)
+        return SEEN
 
     async def after(
         self,
@@ -137,24 +136,37 @@ class Fitting:
         """
         if not request.shares.fitted:
             return request.pipeline, []
-        seen = [await self._spool.get(job, f"{_PLACE}/{name}") for name in waiting[SEEN]]
-        if not seen:
+        if not waiting[SEEN]:
             raise BadPairs("None of the pairs to fit σ on could be used.", items=[])
-        pipeline = await asyncio.to_thread(
-            _fit, seen, request.pipeline, request.shares.scenes, request.upscaler
-        )
+        fitted = []
+        for part in (*with_fewer(request.pipeline), request.pipeline):
+            places = [_seen_at(name, part, request.pipeline) for name in waiting[SEEN]]
+            seen = [await self._spool.get(job, place) for place in places]
+            fitted.append(
+                await asyncio.to_thread(_fit, seen, part, request.shares.scenes, request.upscaler)
+            )
+        *fewer, pipeline = fitted
         measured = []
         for name in waiting[DRAWN]:
             packed = await self._spool.get(job, f"{_PLACE}/{name}")
-            measured.append(await asyncio.to_thread(_reduced, await load(name), packed, pipeline))
+            pair = await load(name)
+            told = fewer if tells(name, waiting[DRAWN]) else []
+            measured.append(await asyncio.to_thread(_reduced, pair, packed, pipeline, told))
         return pipeline, measured
 
 
-def _pack_seen(pair: Pair, samples: Sequence[RGB], prediction: RGB, pipeline: Pipeline) -> bytes:
+def _seen_at(name: str, part: Pipeline, pipeline: Pipeline) -> str:
+    """Where the spool keeps what the fit for the M of `part` sees of a pair."""
+    place = _PLACE if part.samples == pipeline.samples else f"{_PLACE}-{part.samples}"
+    return f"{place}/{name}"
+
+
+def _pack_seen(pair: Pair, samples: Sequence[RGB], pipeline: Pipeline) -> bytes:
     """What the fit sees of a pair."""
     folded = Folded(pair.y.shape, enlarge(pair.x, pipeline.scale))
     for sample in samples:
         folded.add(sample)
+    prediction = predicted(samples, pipeline.prediction)
     seen = fitting.seen(folded.maps(), fidelity.error(pair.y, prediction, pipeline.fidelity))
     out = io.BytesIO()
     np.savez(
@@ -201,12 +213,15 @@ def _pack_samples(samples: Sequence[RGB], seeds: Sequence[int]) -> bytes:
     return out.getvalue()
 
 
-def _reduced(pair: Pair, packed: bytes, pipeline: Pipeline) -> MeasuredPair:
-    """The pair measured under the fitted σ."""
+def _reduced(
+    pair: Pair, packed: bytes, pipeline: Pipeline, fewer: Sequence[Pipeline]
+) -> MeasuredPair:
+    """The pair measured under the fitted σ, and, if it tells the price, under those for fewer."""
     with np.load(io.BytesIO(packed), allow_pickle=False) as arrays:
         samples, seeds = list(arrays["samples"]), arrays["seeds"].tolist()
     measurement = measured_again(samples, Source(pair.x), pipeline, seeds)
-    return reduce_pair(pair, measurement, pipeline)
+    measured = reduce_pair(pair, measurement, pipeline)
+    return telling(measured, pair, measurement.seeds, samples, fewer)
 
 
 def refuse_seen(seen_by: Fit | None, pair: Pair) -> None:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
+from app.calibration.manifest import PricePoint
 from app.calibration.pairs import duplicates
+from app.calibration.price import COMMON_ALPHAS, advice, priced
 from app.calibration.record import Calibration
 from app.conformal import StepCurve
 from app.conformal.backtest import BacktestRow, backtest
 from app.errors import BadRequest
 from app.images.facts import in_words
-
-COMMON_ALPHAS = (0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5)
 
 
 def thresholds(calibration: Calibration) -> list[dict[str, float]]:
@@ -32,26 +33,31 @@ def thresholds(calibration: Calibration) -> list[dict[str, float]]:
     return rows
 
 
-def price(
-    calibration: Calibration, samples_per_call: int, price_per_call: float | None
-) -> list[dict[str, float | None]]:
-    """What a picture costs under this calibration, and what is trusted of it, at common α.
+def expected(
+    calibration: Calibration, splits: int, samples_per_call: int, price_per_call: float | None
+) -> dict[str, Any]:
+    """What to expect of it, as JSON values: backtest, price of a picture, checks."""
+    price = priced(price_of(calibration), samples_per_call, price_per_call)
+    return {
+        "splits": splits,
+        "rows": [asdict(row) for row in run_backtest(calibration, splits)],
+        "price": price,
+        "advice": advice(price, calibration.manifest.default_alpha),
+        "checks": checks(calibration),
+    }
 
-    A calibration knows its own M only, and no times.
-    """
-    samples = calibration.pipeline.samples
-    calls = -(-samples // samples_per_call)
-    return [
-        {
-            "samples": samples,
-            "alpha": row["alpha"],
-            "trusted_area": row["trusted_fraction"],
-            "calls": calls,
-            "seconds": None,
-            "money": None if price_per_call is None else calls * price_per_call,
-        }
+
+def price_of(calibration: Calibration) -> Sequence[PricePoint]:
+    """What several M would trust, as it was found; else what its own M trusts."""
+    own = [
+        PricePoint(
+            samples=calibration.pipeline.samples,
+            alpha=row["alpha"],
+            trusted_area=row["trusted_fraction"],
+        )
         for row in thresholds(calibration)
     ]
+    return calibration.manifest.price or own
 
 
 def groups_of(calibration: Calibration) -> list[dict[str, Any]]:

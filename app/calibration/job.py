@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal
 
@@ -19,8 +19,7 @@ import structlog
 
 from app.calibration import labels, pictures
 from app.calibration.active import Calibrations
-from app.calibration.config import CalibrationConfig
-from app.calibration.fit import DRAWN, SEEN, Fitting, Shares, refuse_seen, shares
+from app.calibration.fit import DRAWN, SEEN, Fitting, refuse_seen
 from app.calibration.groups import grouped
 from app.calibration.manifest import MeasuredPair, PairInfo, Provenance
 from app.calibration.measure import (
@@ -29,82 +28,29 @@ from app.calibration.measure import (
     pack_measurement,
     pair_info,
     reduce_pair,
+    telling,
     unpack,
     unpack_measurement,
     wrong_prediction,
 )
 from app.calibration.pairs import SAME_PIXELS, Pair, bad_pairs, decode_label, load_pair
+from app.calibration.price import with_fewer
 from app.calibration.record import SIGMA_QUANTILES, Calibration
+from app.calibration.request import CalibrationRequest, source_of
 from app.canary.keep import CanaryTaker, chosen, publish
 from app.conformal import Staircase, fidelity
+from app.conformal.quantiles import quantiles
 from app.errors import BadInput, BadPairs, NotFound
 from app.jobs.handlers import JobContext
 from app.sampling.measure import Measurement
-from app.sampling.pipeline import Pipeline, guard, learn
+from app.sampling.pipeline import guard, learn
 from app.stores.base import Job, JobState, Spool
-from app.upscalers.base import Upscaler, image_digest
+from app.upscalers.base import RGB, Upscaler, image_digest
 
 _MEASURED, _WAITING, _BAD = b"M", b"W", b"B"
 _FIRST = "measured"
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class CalibrationRequest:
-    """What a calibration job was asked to do, as the job store keeps it."""
-
-    config: CalibrationConfig
-    pipeline: Pipeline
-    upscaler: str
-    pairs: Sequence[Mapping[str, Any]]
-    skipped: Sequence[Mapping[str, Any]]
-    created_by: str
-    parent: str | None = None
-    settings: Mapping[str, str] = field(default_factory=dict)
-
-    def to_json(self) -> dict[str, Any]:
-        """As JSON values."""
-        return {
-            "config": self.config.model_dump(mode="json"),
-            "pipeline": self.pipeline.model_dump(mode="json"),
-            "upscaler": self.upscaler,
-            "pairs": [dict(pair) for pair in self.pairs],
-            "skipped": [dict(item) for item in self.skipped],
-            "created_by": self.created_by,
-            "parent": self.parent,
-            "settings": dict(self.settings),
-        }
-
-    @classmethod
-    def of(cls, job: Job) -> CalibrationRequest:
-        """The request of a stored job."""
-        fields = dict(job.request)
-        fields["config"] = CalibrationConfig.model_validate(fields["config"])
-        fields["pipeline"] = Pipeline.model_validate(fields["pipeline"])
-        return cls(**fields)
-
-    def pair(self, name: str) -> Mapping[str, Any]:
-        """The pair of a name."""
-        return next(pair for pair in self.pairs if pair["name"] == name)
-
-    @property
-    def shares(self) -> Shares:
-        """The pairs that σ is fitted on."""
-        scenes = {pair["name"]: pair.get("scene") or _source(pair) for pair in self.pairs}
-        return shares(scenes, self.config.fit_indecision, self.config.seed)
-
-    @property
-    def about(self) -> dict[str, str | None]:
-        """What lists show of it."""
-        return {
-            "name": self.config.name,
-            "upscaler": self.upscaler,
-            "metric": self.pipeline.fidelity.title,
-            "labels": "people" if fidelity.needs_label(self.pipeline.fidelity) else None,
-            "parent": self.parent,
-            "left_out": str(len(self.skipped)),
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,19 +99,15 @@ class CalibrationHandler:
         canary = self._canary(job.id, request, unit)
         try:
             pair = await self._load(job.id, request, unit)
-            await self._claim_content(job.id, _source(request.pair(unit)), pair, request.parent)
+            await self._claim_content(job.id, source_of(request.pair(unit)), pair, request.parent)
             refuse_seen(request.pipeline.indecision.fit, pair)
             if fidelity.needs_label(request.pipeline.fidelity):
                 return await self._semantic(job.id, request, pair, upscaler, canary)
             if request.shares.fitted:
                 return await self.fitting.unit(job.id, pair, request, upscaler, canary)
-            measurement = await measure_samples(upscaler, pair, request.pipeline, canary=canary)
-            await self._keep_pictures(job.id, pair, measurement)
-            return _MEASURED + pack(
-                await asyncio.to_thread(reduce_pair, pair, measurement, request.pipeline)
-            )
+            return _MEASURED + await self._measured(job.id, request, pair, upscaler, canary)
         except BadInput as error:
-            item = {"name": _source(request.pair(unit)), "reason": error.detail.rstrip(".")}
+            item = {"name": source_of(request.pair(unit)), "reason": error.detail.rstrip(".")}
             if request.config.on_bad_pair == "fail":
                 raise bad_pairs([item], len(request.pairs)) from error
             return _BAD + json.dumps(item).encode()
@@ -199,8 +141,8 @@ class CalibrationHandler:
         request = replace(request, pipeline=pipeline)
         measured = grouped(
             [*measured, *late],
-            {_source(pair): pair.get("group") for pair in request.pairs},
-            {_source(pair): pair.get("scene") for pair in request.pairs},
+            {source_of(pair): pair.get("group") for pair in request.pairs},
+            {source_of(pair): pair.get("scene") for pair in request.pairs},
         )
         calibration = await self._calibration(request, measured, skipped, job.created_at)
         await self.calibrations.add(calibration, activate=False)
@@ -274,7 +216,7 @@ class CalibrationHandler:
 
     async def _load(self, job: str, request: CalibrationRequest, name: str) -> Pair:
         pair = request.pair(name)
-        source = _source(pair)
+        source = source_of(pair)
         y = await self.spool.get(job, f"y/{source}")
         x = await self.spool.get(job, f"x/{source}") if pair["x"] else None
         return await asyncio.to_thread(
@@ -305,6 +247,35 @@ class CalibrationHandler:
             if first != source:  # else this unit is repeated, or another variant
                 raise BadPairs(SAME_PIXELS.format(first), items=[])
 
+    async def _measured(
+        self,
+        job: str,
+        request: CalibrationRequest,
+        pair: Pair,
+        upscaler: Upscaler,
+        canary: CanaryTaker | None,
+    ) -> bytes:
+        """Generate for a pair whose error can be computed, and reduce it."""
+        pipeline = request.pipeline
+        fewer = with_fewer(pipeline) if request.tells(pair.name) else []
+        first: dict[int, RGB] = {}
+
+        def keep(index: int, sample: RGB) -> None:
+            if fewer and index < fewer[-1].samples:
+                first[index] = sample
+
+        measurement = await measure_samples(upscaler, pair, pipeline, canary=canary, on_sample=keep)
+        await self._keep_pictures(job, pair, measurement)
+
+        def packed() -> bytes:
+            measured = reduce_pair(pair, measurement, pipeline)
+            if fewer:
+                samples = [first[index] for index in sorted(first)]
+                measured = telling(measured, pair, measurement.seeds, samples, fewer)
+            return pack(measured)
+
+        return await asyncio.to_thread(packed)
+
     async def _semantic(
         self,
         job: str,
@@ -327,7 +298,7 @@ class CalibrationHandler:
         await self._keep_pictures(job, pair, measurement)
         document = {
             "info": pair_info(pair, measurement, request.pipeline).model_dump(),
-            "sigma_quantiles": np.quantile(measurement.sigma, SIGMA_QUANTILES).tolist(),
+            "sigma_quantiles": quantiles(measurement.sigma, SIGMA_QUANTILES).tolist(),
             "prediction_sha256": sha256,
         }
         return _WAITING + json.dumps(document).encode()
@@ -373,11 +344,6 @@ class CalibrationHandler:
         return MeasuredPair(
             waiting.info, await asyncio.to_thread(staircase), waiting.sigma_quantiles
         )
-
-
-def _source(pair: Mapping[str, Any]) -> str:
-    """The name under which the files of a pair were uploaded."""
-    return str(pair.get("source", pair["name"]))
 
 
 def waiting_pair(record: bytes) -> WaitingPair | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
@@ -21,7 +22,9 @@ REMOVED: Final = "removed by "
 
 
 # Fields that older versions do not know.
-_NEW: Final = {"group", "guarantee", "scene", "variant", "input_class", "facts", "pixels_sha256"}
+_NEW: Final = {
+    "group", "guarantee", "scene", "variant", "input_class", "facts", "pixels_sha256", "price",
+}  # fmt: skip
 
 
 class _Compatible(BaseModel):
@@ -72,6 +75,22 @@ class PairInfo(_Compatible):
         return self.name if self.variant is None else self.name.removesuffix(f"~{self.variant}")
 
 
+def scene_of(pair: PairInfo) -> tuple[str, str]:
+    """The scene of a pair; one that names none is a scene by itself."""
+    return ("pair", pair.source) if pair.scene is None else ("scene", pair.scene)
+
+
+class PricePoint(BaseModel):
+    """What so many generations of a picture let one trust at one α (`app/calibration/price.py`)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    samples: int
+    alpha: float
+    trusted_area: float
+    seconds: float | None = None
+
+
 class Provenance(BaseModel):
     """Where a calibration comes from.
 
@@ -101,13 +120,18 @@ class Manifest(_Compatible):
     seed: int = 0
     pairs: list[PairInfo]
     skipped: list[dict[str, Any]] = Field(default_factory=list)
+    price: list[PricePoint] = []
     provenance: Provenance = Provenance()
 
 
 @dataclass(frozen=True, slots=True)
 class MeasuredPair:
-    """One pair after generation: all that the calibration needs to know of it."""
+    """One pair after generation: all that the calibration needs to know of it.
+
+    fewer: of a pair that tells the price, the same by its first samples alone, by their number.
+    """
 
     info: PairInfo
     staircase: Staircase
     sigma_quantiles: NDArray[np.float32]
+    fewer: Mapping[int, MeasuredPair] = field(default_factory=dict)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +21,11 @@ from app.conformal import Staircase, fidelity
 from app.conformal.quantiles import quantiles
 from app.errors import BadCalibration
 from app.images.facts import classify
-from app.sampling.measure import Measurement, measure
+from app.sampling.measure import Measurement, measure, measured_again
 from app.sampling.pipeline import Pipeline
 from app.upscalers.base import RGB, Source, Upscaler, image_digest
+
+_FEWER = "fewer-"
 
 PATIENCE_S = 600.0
 """How long a calibration waits for an upscaler that is away: its pairs are many and are paid for,
@@ -96,6 +100,30 @@ def reduce_pair(pair: Pair, measurement: Measurement, pipeline: Pipeline) -> Mea
     )
 
 
+def telling(
+    measured: MeasuredPair,
+    pair: Pair,
+    seeds: Sequence[int],
+    samples: Sequence[RGB],
+    pipelines: Sequence[Pipeline],
+) -> MeasuredPair:
+    """The measured pair, which also tells the price: see `app/calibration/price.py`.
+
+    Args:
+        measured: the pair under its own pipeline.
+        pair: the same.
+        seeds: of its samples.
+        samples: the first ones.
+        pipelines: with fewer samples.
+    """
+    fewer = {}
+    for pipeline in pipelines:
+        count = pipeline.samples
+        alone = measured_again(samples[:count], Source(pair.x), pipeline, seeds[:count])
+        fewer[count] = reduce_pair(pair, alone, pipeline)
+    return replace(measured, fewer=fewer)
+
+
 def wrong_prediction(claimed: str | None, sha256: str) -> str | None:
     """Why a label is of no use, if it was drawn on another prediction than the one at hand."""
     if claimed == sha256:
@@ -130,12 +158,17 @@ def pair_info(pair: Pair, measurement: Measurement, pipeline: Pipeline) -> PairI
 def pack(pair: MeasuredPair) -> bytes:
     """A measured pair as bytes: the checkpoint of a calibration job."""
     out = io.BytesIO()
+    fewer: dict[str, Any] = {
+        f"{_FEWER}{samples}": np.frombuffer(pack(part), np.uint8)
+        for samples, part in pair.fewer.items()
+    }
     np.savez(
         out,
         info=np.frombuffer(pair.info.model_dump_json().encode(), np.uint8),
         levels=pair.staircase.levels,
         errors=pair.staircase.errors,
         quantiles=pair.sigma_quantiles,
+        **fewer,
     )
     return out.getvalue()
 
@@ -152,6 +185,11 @@ def unpack(data: bytes) -> MeasuredPair:
                 PairInfo(**json.loads(arrays["info"].tobytes())),
                 Staircase(arrays["levels"], arrays["errors"]),
                 arrays["quantiles"],
+                {
+                    int(name.removeprefix(_FEWER)): unpack(arrays[name].tobytes())
+                    for name in arrays
+                    if name.startswith(_FEWER)
+                },
             )
     except Exception as error:  # any parser may fail on damaged input
         raise BadCalibration(f"A checkpoint is damaged: {error}.") from error

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.calibration.guarantee import GuaranteeSettings
-from app.calibration.manifest import Manifest, MeasuredPair, Provenance
+from app.calibration.manifest import Manifest, MeasuredPair, Provenance, scene_of
+from app.calibration.price import COMMON_ALPHAS, points
 from app.calibration.sizes import Applicability, Sizes
 from app.conformal import Staircase, StepCurve, fidelity
 from app.conformal.backtest import mean_losses, places_of, trusted_share
@@ -68,17 +69,20 @@ class Calibration:
         time of creation, and so publishes one calibration.
         """
         ordered = sorted(pairs, key=lambda pair: pair.info.name)
+        guarantee = guarantee or GuaranteeSettings()
+        alphas = sorted({*COMMON_ALPHAS, default_alpha})
         manifest = Manifest(
             name=name,
             upscaler=upscaler,
             created_at=(created_at or datetime.now(UTC)).replace(microsecond=0),
             pipeline=pipeline,
             default_alpha=default_alpha,
-            guarantee=guarantee or GuaranteeSettings(),
+            guarantee=guarantee,
             degradation=degradation,
             seed=seed,
             pairs=[pair.info for pair in ordered],
             skipped=list(skipped),
+            price=points(ordered, pipeline, guarantee, alphas),
             provenance=provenance or Provenance(),
         )
         return cls(
@@ -121,11 +125,8 @@ class Calibration:
 
     @cached_property
     def scenes(self) -> Sequence[tuple[str, str]]:
-        """The scene of each pair; a pair that names none is one by itself."""
-        return [
-            ("pair", pair.source) if pair.scene is None else ("scene", pair.scene)
-            for pair in self.manifest.pairs
-        ]
+        """The scene of each pair."""
+        return [scene_of(pair) for pair in self.manifest.pairs]
 
     @cached_property
     def members(self) -> Sequence[Sequence[int]]:
@@ -251,7 +252,7 @@ class Calibration:
             places = [place for place, is_part in enumerate(belongs) if is_part]
             pairs = self.document["pairs"]
             self._parts[key] = Calibration(
-                {**self.document, "pairs": [pairs[i] for i in places]},
+                {**self.document, "pairs": [pairs[i] for i in places], "price": []},
                 [self.staircases[i] for i in places],
                 self.sigma_quantiles[places],
             )

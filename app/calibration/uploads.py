@@ -37,6 +37,7 @@ from app.conformal.fidelity import needs_label
 from app.errors import BadInput, BadPairs, BadRequest
 from app.images.decode import PAIR_LIMITS, image_size
 from app.images.degrade import Degradation, Mixture
+from app.images.look import alike_in_words, look_of_file, near_duplicates
 from app.sampling.pipeline import Pipeline
 from app.stores.base import Spool
 
@@ -91,6 +92,7 @@ class UploadedPairs:
     sizes: dict[str, tuple[int, int]] = field(default_factory=dict)  # (width, height)
     digests: dict[str, str] = field(default_factory=dict)  # SHA-256 of the content
     broken: dict[str, str] = field(default_factory=dict)  # why it is no image
+    looks: dict[str, int] = field(default_factory=dict)  # of truths
     predictions: Mapping[str, str] = field(default_factory=dict)  # claimed by labels, by pair
     scenes: Mapping[str, str] = field(default_factory=dict)  # of a table among the files, by pair
 
@@ -139,6 +141,9 @@ async def spool_pairs(files: Iterable[Upload], spool: Spool, job: str) -> Upload
         except BadInput as error:
             found.broken[path] = f"{role}: {error.detail.rstrip('.')}"
             continue
+        look = await asyncio.to_thread(look_of_file, data) if role == "y" else None
+        if look is not None:
+            found.looks[path] = look
         found.digests[path] = hashlib.sha256(data).hexdigest()
         await spool.put(job, f"{role}/{name}", data)
     found.arranged = arrange(places)
@@ -187,6 +192,17 @@ def check_uploaded(
         for pair in pairs.values()
     ]
     return usable, items
+
+
+def warnings_about(found: UploadedPairs, usable: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What a careful admin should know of the pairs before anything is generated."""
+    paths = {pair.name: pair.y for pair in found.arranged.pairs}
+    looks = [
+        (pair["name"], pair["scene"], found.looks[paths[pair["name"]]])
+        for pair in usable
+        if paths[pair["name"]] in found.looks
+    ]
+    return [alike_in_words(names) for names in near_duplicates(looks)]
 
 
 def in_variants(

@@ -38,6 +38,7 @@ from app.cli.remote import (
 from app.conformal.fidelity import metric_names
 from app.errors import BadRequest, Conflict, reason_of
 from app.images.facts import COMPRESSION, RULES
+from app.images.look import alike_in_words
 from app.mistakes import mistakes
 from app.problems import problem_of
 from app.sampling.pipeline import learn
@@ -307,11 +308,7 @@ async def _run(
                 on_progress=lambda done, _: progress.update(checking, completed=done),
             )
             for names in pairs.alike:
-                progress.console.print(
-                    f"{', '.join(names[:5])} look alike, as crops of one scene do: name their "
-                    "scene (--scene-by), or the promise counts them too often.",
-                    soft_wrap=True,
-                )
+                progress.console.print(f"{alike_in_words(names)} (--scene-by)", soft_wrap=True)
             measuring = progress.add_task("measuring pairs", total=len(pairs.usable))
             here = Here(
                 session.settings.data_dir,

@@ -17,7 +17,8 @@ from app.calibration import file
 from app.calibration.change import Changes
 from app.calibration.derive import derive
 from app.calibration.guarantee import GuaranteeSettings
-from app.calibration.insight import COMMON_ALPHAS, classes_of, groups_of
+from app.calibration.insight import classes_of, groups_of
+from app.calibration.price import COMMON_ALPHAS, advice
 from app.calibration.record import Calibration
 from app.cli.local import local
 from app.cli.remote import KeyOption, ServerOption, remote
@@ -302,6 +303,7 @@ def shown(document: dict[str, Any], *, as_json: bool) -> str:
         return json.dumps(document, indent=2)
     pipeline = document["pipeline"]
     short = _shortfall(document)
+    told = advice(document.get("price", []), document["default_alpha"])
     lines = [
         f"{document['id']}{' (active)' if document['active'] else ''}",
         f"  name         {document['name'] or '-'}",
@@ -330,6 +332,7 @@ def shown(document: dict[str, Any], *, as_json: bool) -> str:
             for r in document["thresholds"]
         ),
         *([f"  note: the default {short}."] if short else []),
+        *([f"  price: {told}"] if told else []),
     ]
     return "\n".join(lines)
 

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final, Protocol
-
-import numpy as np
-from PIL.PngImagePlugin import PngImageFile
 
 from app.cli.local import local
 from app.cli.remote import PATIENT, connection, refusals
@@ -121,7 +117,5 @@ async def engine(
 
 def _complete(files: Mapping[str, bytes]) -> dict[str, bytes]:
     """The files with the overlay, which carries the facts of the mask."""
-    mask = PngImageFile(io.BytesIO(files[MASK]))
     picture = next(data for name, data in files.items() if name.startswith("image."))
-    text = {name: str(value) for name, value in mask.text.items()}
-    return {**files, OVERLAY: png_overlay(picture, np.asarray(mask), text)}
+    return {**files, OVERLAY: png_overlay(picture, files[MASK])}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,7 +13,9 @@ import typer
 from pydantic import ValidationError
 from rich.progress import Progress, TaskID
 
+from app.calibration.price import advice
 from app.cli.local import local, progress_bar
+from app.conformal.folding import MAX_SAMPLES
 from app.errors import BadRequest
 from app.evaluation import report
 from app.evaluation.cache import SampleCache
@@ -19,7 +23,7 @@ from app.evaluation.conduct import Findings, conduct, typical_side
 from app.evaluation.plan import Plan, make_plan
 from app.evaluation.plots import check_installed
 from app.evaluation.run import Options
-from app.evaluation.variants import DEFAULT_SAMPLES, Variant, builtin, read_variants
+from app.evaluation.variants import PRICED_SAMPLES, Variant, builtin, read_variants
 from app.images.degrade import Degradation
 from app.mistakes import mistakes
 from app.sampling.pipeline import learn
@@ -45,8 +49,12 @@ def evaluate(
         typer.Option(help="TOML, one table per variant; default: shipped and the paper's."),
     ] = None,
     samples: Annotated[
-        int, typer.Option(min=2, help="M of the built-in variants.")
-    ] = DEFAULT_SAMPLES,
+        str | None,
+        typer.Option(
+            help="Numbers of generations whose price is compared, such as 1,2,4,8 (default; none "
+            "with --settings); the paper's recipe takes the largest."
+        ),
+    ] = None,
     alpha: Annotated[
         list[float] | None, typer.Option(help="Level of the tables, repeatable.")
     ] = None,
@@ -89,7 +97,8 @@ def evaluate(
     if not all(0 < level < float("inf") for level in alphas):
         raise typer.BadParameter("--alpha must be a positive number.")
     plan = make_plan(folders, share=split, seed=seed, column=group_column)
-    variants = read_variants(settings) if settings else _builtin(plan, samples)
+    counts = _counts(samples) if samples or not settings else ()
+    variants = read_variants(settings) if settings else _builtin(plan, max(counts))
     options = Options(
         alphas=alphas,
         reference_alpha=min(alphas, key=lambda level: abs(level - REFERENCE)),
@@ -104,6 +113,7 @@ def evaluate(
             if inpaint is None
             else {"share": inpaint, "shape": inpaint_shape, "color": inpaint_color.lower()},
         ),
+        samples=counts,
         with_baselines=baselines,
     )
     findings = asyncio.run(_run(upscaler, plan, variants, cache, options, skip_bad=skip_bad_pairs))
@@ -118,6 +128,19 @@ def evaluate(
 
 def _builtin(plan: Plan, samples: int) -> list[Variant]:
     return builtin(samples, typical_side([*plan.calibration, *plan.test]))
+
+
+def _counts(text: str | None) -> Sequence[int]:
+    """The numbers of generations that `--samples` names."""
+    if text is None:
+        return PRICED_SAMPLES
+    try:
+        counts = sorted({int(part) for part in text.split(",")})
+    except ValueError:
+        counts = [0]
+    if not 1 <= counts[0] <= counts[-1] <= MAX_SAMPLES:
+        raise typer.BadParameter(f"--samples are numbers from 1 to {MAX_SAMPLES}, as in 1,2,4,8.")
+    return counts
 
 
 def _degradation(**fields: Any) -> Degradation | None:
@@ -142,12 +165,14 @@ async def _run(
         for upscaler in upscalers:
             await learn(upscaler)
         with progress_bar() as progress:
+            prices = {one.name: session.settings.price_per_call(one.name) for one in upscalers}
+            known = {name: price for name, price in prices.items() if price is not None}
             return await conduct(
                 upscalers,
                 plan,
                 variants,
                 SampleCache(cache or session.settings.data_dir / "evaluation"),
-                options,
+                replace(options, price_per_call=known),
                 skip_bad=skip_bad,
                 on_progress=_Bars(progress),
             )
@@ -169,5 +194,9 @@ class _Bars:
 def _words(findings: Findings, out: Path) -> str:
     lines = [findings.verdict.headline, *findings.verdict.findings]
     generated = sum(result.generated for result in findings.results)
+    told = (
+        (r.upscaler, advice(r.price, findings.options.reference_alpha)) for r in findings.results
+    )
+    lines += [f"{name}: {sentence}" for name, sentence in told if sentence]
     lines.append(f"{generated} images were generated for; the report is {out / report.REPORT}.")
     return "\n".join(lines)

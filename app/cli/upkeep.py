@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from app.calibration.insight import checks, price, run_backtest
+from app.calibration.insight import expected
 from app.cli.calibrations import (
     ActivateOption,
     ForceOption,
@@ -49,12 +49,7 @@ def backtest(
             name = found.manifest.upscaler
             upscaler = session.upscalers.get(name)
             at_once = upscaler.capabilities.samples_per_call if upscaler else 1
-            return {
-                "splits": splits,
-                "rows": [row._asdict() for row in run_backtest(found, splits)],
-                "price": price(found, at_once, session.settings.price_per_call(name)),
-                "checks": checks(found),
-            }
+            return expected(found, splits, at_once, session.settings.price_per_call(name))
 
     if server is None:
         document = asyncio.run(run())
@@ -161,4 +156,6 @@ def _expected(document: dict[str, Any]) -> str:
             if pair["share"] > _LARGE_SHARE
         ),
     ]
+    if document.get("advice"):
+        lines.append(f"  price        {document['advice']}")
     return "\n".join(lines)

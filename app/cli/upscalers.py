@@ -12,6 +12,7 @@ import typer
 
 from app.cli.local import local
 from app.images.decode import decode
+from app.sampling.defaults import default_samples
 from app.upscalers.probe import ProbeReport, probe
 
 app = typer.Typer(help="The configured upscalers.", no_args_is_help=True)
@@ -46,7 +47,10 @@ def list_(as_json: Json = False) -> None:
 def try_upscaler(
     name: Annotated[str, typer.Argument(help="Name of an upscaler.")],
     image: Annotated[Path | None, typer.Option(help="Send this image.")] = None,
-    samples: Annotated[int, typer.Option(help="M, to count the calls of a request.")] = 8,
+    samples: Annotated[
+        int | None,
+        typer.Option(help="M, to count the calls of a request; default: what suits the upscaler."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Send one image three times, with two seeds, and report; three generations are paid for."""
@@ -58,7 +62,7 @@ def try_upscaler(
             if image is not None:
                 data = await asyncio.to_thread(image.read_bytes)
                 picture = decode(data, session.settings.limits).rgb
-            return await probe(upscaler, picture, samples=samples)
+            return await probe(upscaler, picture, samples=samples or default_samples(upscaler))
 
     report = asyncio.run(run())
     typer.echo(

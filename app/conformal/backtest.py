@@ -7,7 +7,8 @@ calibration are not independent of each other, so the intervals describe the spr
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from typing import NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +31,8 @@ class CurveOf(Protocol):
     ) -> StepCurve: ...
 
 
-class BacktestRow(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class BacktestRow:
     """One α: mean over the splits, and the 5 % and 95 % quantiles over the splits.
 
     violations: share of the splits whose served half lost more than α on average. A guarantee in

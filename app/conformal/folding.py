@@ -189,37 +189,41 @@ class Folded:
         self.check_any()
         if self._enlarged is None:
             raise ValueError("σ needs the enlarged input, which was not given")
-        enlarged = self._enlarged.reshape(-1, 3)
-        residual = np.empty(len(enlarged), np.float32)
-        for block in pixel_blocks(len(enlarged)):
-            residual[block] = self._distance(enlarged[block], block)
-        return residual.reshape(self.shape)
+        return self._distance(self.mean_lab() if self._first is not None else None, self._enlarged)
 
-    def _distance(self, enlarged: NDArray[np.uint8], block: slice) -> NDArray[np.float32]:
-        lab = np.empty((3, len(enlarged)), np.float32)
-        lab_block(enlarged, lab)
-        if self._first is not None:
-            own = np.empty_like(lab)
-            lab_block(self._first.reshape(-1, 3)[block], own)
-            own -= lab
-            return np.asarray(np.einsum("cn,cn->n", own, own))
-        # S2 − 2 Σ_c S1 E + M Σ_c E² in integers: exact, so the order of the samples has no part.
-        lab *= UNIT
-        whole = np.rint(lab).astype(np.int64)
-        distance = self.squares[block].astype(np.int64)
-        distance -= 2 * np.einsum("cn,cn->n", whole, self.sums[:, block].astype(np.int64))
-        distance += self.count * np.einsum("cn,cn->n", whole, whole)
-        scale = 1.0 / (self.count * float(UNIT) ** 2)
-        return np.asarray(distance * scale, np.float32)
+    def _distance(
+        self, own: NDArray[np.float32] | None, enlarged: NDArray[np.uint8]
+    ) -> NDArray[np.float32]:
+        """The residual; `own` is the Lab of the only sample, where there is one."""
+        pixels = enlarged.reshape(-1, 3)
+        residual = np.empty(len(pixels), np.float32)
+        for block in pixel_blocks(len(pixels)):
+            lab = np.empty((3, block.stop - block.start), np.float32)
+            lab_block(pixels[block], lab)
+            if own is not None:
+                np.subtract(own.reshape(3, -1)[:, block], lab, out=lab)
+                np.einsum("cn,cn->n", lab, lab, out=residual[block])
+                continue
+            # S2 + Σ_c E (M E − 2 S1), all of them integers below 2^53, which float64 holds: exact,
+            # so the order of the samples has no part.
+            lab *= UNIT
+            whole = np.rint(lab).astype(np.float64)
+            rest = self.count * whole
+            rest -= 2.0 * self.sums[:, block]
+            rest *= whole
+            distance = self.squares[block] + rest.sum(axis=0)
+            residual[block] = distance * (1.0 / (self.count * float(UNIT) ** 2))
+        return residual.reshape(self.shape)
 
     def maps(self) -> Maps:
         """What the terms of a fitted σ are measured on."""
         self.check_any()
-        return Maps(
-            self.mean_lab(),
-            self.pixel_variance() if self.count > 1 else None,
-            None if self._enlarged is None else self.residual(),
-        )
+        mean = self.mean_lab()
+        if self._enlarged is None:
+            residual = None
+        else:
+            residual = self._distance(None if self._first is None else mean, self._enlarged)
+        return Maps(mean, self.pixel_variance() if self.count > 1 else None, residual)
 
     def patch_variance(self, kernel: Kernel, size: int) -> NDArray[np.float32]:
         """Σ_c E_M[μ² * K] − (E_M[μ * K])², float32 [H, W] (paper §2.2, σ^ker, literally).

@@ -222,8 +222,8 @@ def _cells(maps: Maps, wanted: set[str]) -> tuple[Plane, dict[str, Plane]]:
     energies = {name: np.concatenate(strips) for name, strips in measures.items() if strips}
     for name in ("variance", "residual"):
         if name in wanted:
-            energies[name] = _means(np.pad(getattr(maps, name), sides, mode="symmetric"))
-    color = [_whole(_means(np.pad(channel, sides, mode="symmetric"))) for channel in maps.mean]
+            energies[name] = _means(_padded(getattr(maps, name), sides))
+    color = [_whole(_means(_padded(channel, sides))) for channel in maps.mean]
     return np.stack(color), {name: _whole(plane) for name, plane in energies.items()}
 
 
@@ -241,7 +241,14 @@ def _means(values: NDArray[Any]) -> Plane:
 def _whole(plane: Plane) -> Plane:
     """The sides reflected up to a multiple of the coarsest cell."""
     cells = 1 << (LEVELS - 1)
-    return np.pad(plane, [(0, -side % cells) for side in plane.shape], mode="symmetric")
+    return _padded(plane, [(0, -side % cells) for side in plane.shape])
+
+
+def _padded(plane: NDArray[Any], sides: list[tuple[int, int]]) -> NDArray[Any]:
+    """The plane reflected by so much at its ends; itself, not a copy, where that is nothing."""
+    if not any(map(any, sides)):
+        return plane
+    return np.pad(plane, sides, mode="symmetric")
 
 
 def _log(name: str, energy: Plane) -> Plane:

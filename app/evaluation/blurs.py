@@ -18,7 +18,6 @@ from app.conformal.filters import gaussian_blur
 from app.conformal.indecision import Accumulator, IndecisionSettings
 from app.evaluation.cache import Samples
 from app.evaluation.reduce import ErrorMaps
-from app.evaluation.variants import Variant
 
 BLURS = (0.0, 4.0, 16.0)
 """Standard deviations in pixels that are combined: none, the default, four times the default."""
@@ -41,7 +40,6 @@ class Grid:
 class Sketch:
     """Gathers one image after the other, in any order and from any thread."""
 
-    variant: Variant
     _stairs: dict[int, list[list[Staircase]]] = field(default_factory=dict)
     _areas: dict[int, NDArray[np.float64]] = field(default_factory=dict)
     _thresholds: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 0)))
@@ -83,7 +81,7 @@ class Sketch:
 
     def sigmas(self, samples: Samples) -> Sequence[NDArray[np.float32]]:
         """The default σ under every blur, float32 [H, W]."""
-        images = samples.images[: self.variant.samples]
+        images = samples.images
         accumulator = Accumulator(images.shape[1:3], replace(IndecisionSettings(), blur=0.0))
         for image in images:
             accumulator.add(image)

@@ -27,10 +27,14 @@ _SUFFIX = ".samples"
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """The M samples of one input, uint8 [M, H, W, 3], and the seed behind each."""
+    """The M samples of one input, uint8 [M, H, W, 3], the seed behind each, and the time it took.
+
+    seconds: 0 if it is not known.
+    """
 
     images: NDArray[np.uint8]
     seeds: Sequence[int]
+    seconds: float = 0.0
 
 
 class SampleCache:
@@ -78,7 +82,8 @@ def encode(samples: Samples) -> bytes:
     differences[1:] -= images[0]
     differences[0, :, 1:] -= images[0, :, :-1]
     body = zstandard.ZstdCompressor(level=1, write_checksum=True).compress(differences.data)
-    head = json.dumps({"shape": images.shape, "seeds": list(samples.seeds)}).encode()
+    facts = {"shape": images.shape, "seeds": list(samples.seeds), "seconds": samples.seconds}
+    head = json.dumps(facts).encode()
     return _MAGIC + struct.pack(">I", len(head)) + head + body
 
 
@@ -104,4 +109,4 @@ def decode(data: bytes) -> Samples:
     first = images[0]
     np.cumsum(first, axis=1, dtype=np.uint8, out=first)
     images[1:] += first
-    return Samples(images, head["seeds"])
+    return Samples(images, head["seeds"], head.get("seconds", 0.0))

@@ -12,7 +12,6 @@ from app.conformal.baselines import intervals, weights
 from app.conformal.fidelity import FidelitySettings
 from app.evaluation.cache import Samples
 from app.evaluation.reduce import ErrorMaps
-from app.evaluation.variants import Variant
 
 POINTWISE = FidelitySettings(metric="pointwise")
 
@@ -45,7 +44,6 @@ class Compared:
 class Comparison:
     """Gathers one image after the other, in any order and from any thread."""
 
-    variant: Variant
     delta: float
     _curves: dict[int, NDArray[np.float64]] = field(default_factory=dict)
     _scales: dict[int, NDArray[np.float64]] = field(default_factory=dict)
@@ -111,7 +109,7 @@ class Comparison:
         )
 
     def _widths(self, maps: ErrorMaps, samples: Samples) -> intervals.Widths:
-        images = samples.images[: self.variant.samples]
+        images = samples.images
         settings, last = intervals.Settings(), len(images) - 1
         if settings.low * last < 1 and settings.high * last > last - 1:
             # With so few samples the quantiles are the extremes, which need no sorting.

@@ -71,8 +71,9 @@ async def conduct(
             done += 1
             on_progress(f"evaluating {name}", min(done, total), total)
 
-        run = Run(upscaler, variants, cache, options, step)
-        tools = Tools.of(options, variants[0])
+        tools = Tools.of(options, upscaler)
+        named = [variant.for_upscaler(upscaler) for variant in variants]
+        run = Run(upscaler, named, cache, options, step, priced=tools.price.pipelines)
         result = await evaluate(run, plan, tools)
         results.append(result)
         rows += table(result, draws, options.alphas)

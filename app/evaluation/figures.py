@@ -22,6 +22,33 @@ def number_figures(result: Evaluated, draws: Resamples, options: Options) -> lis
         error_and_area(result, draws),
         psnr_and_leakage(result, draws, leak(result, options)),
         settings_compared(result, draws),
+        *price_of_certainty(result, options),
+    ]
+
+
+def price_of_certainty(result: Evaluated, options: Options) -> list[Picture]:
+    """What more generations would let one trust, if several numbers of them were compared."""
+    counts = sorted({row["samples"] for row in result.price})
+    if len(counts) < 2:
+        return []
+    lines = [
+        Line(
+            f"α = {alpha:g}",
+            np.array(counts, np.float64),
+            np.array([row["trusted_area"] for row in result.price if row["alpha"] == alpha]),
+            color=COLORS[k % len(COLORS)],
+        )
+        for k, alpha in enumerate(options.alphas)
+    ]
+    return [
+        plot(
+            result.upscaler,
+            "price",
+            "The price of certainty",
+            "Trusted area against generations of one picture, each under the settings of a new "
+            "calibration with so many of them.",
+            [Panel("Trusted area", "generations", "share of the pixels", lines, (-0.02, 1.02))],
+        )
     ]
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from app.conformal import RiskCurve, Staircase
 from app.conformal.backtest import places_of
 from app.conformal.guarantees import leakage_bound
-from app.evaluation.run import Evaluated, Options
+from app.evaluation.run import Evaluated, Options, highest_of
 
 SHARES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 0.9)
 DRAWS = 8
@@ -37,8 +37,9 @@ def leak(result: Evaluated, options: Options) -> Leakage:
     """
     name, alpha = result.variants[0].name, options.reference_alpha
     cell = result.cell(name, "fidelity")
-    calibration = [color for color, _ in result.calibration[name]]
-    test = [color for color, _ in result.test[name]]
+    calibration = [stairs.color for stairs in result.calibration[name]]
+    test = [stairs.color for stairs in result.test[name]]
+    highest = highest_of(result.calibration[name])
     members = places_of(result.scenes)
     n = len(members)
     counts = sorted({round(share * n) for share in SHARES} - {n})
@@ -49,7 +50,9 @@ def leak(result: Evaluated, options: Options) -> Leakage:
         for _ in range(DRAWS if count else 1):
             leaked = {i for k in random.permutation(n)[:count] for i in members[k]}
             images = [_PERFECT if i in leaked else image for i, image in enumerate(calibration)]
-            curve = RiskCurve.from_staircases(images, cell.bound, scenes=result.scenes)
+            curve = RiskCurve.from_staircases(
+                images, cell.bound, scenes=result.scenes, highest=highest
+            )
             threshold = curve.threshold(alpha)
             draws.append(np.mean([staircase.loss_below(threshold) for staircase in test]))
         realised.append(draws)

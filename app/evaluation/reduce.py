@@ -32,12 +32,14 @@ class ErrorMaps:
         self._errors: dict[FidelitySettings, NDArray[np.float32]] = {}
 
     def error(self, settings: FidelitySettings) -> NDArray[np.float32]:
-        """D, float32 [H, W]; two settings that differ only in a B that cuts nothing share a map."""
+        """D, float32 [H, W]; settings that differ only in their B share what is measured."""
+        uncut = replace(settings, bound=None)
+        if uncut not in self._errors:
+            self._errors[uncut] = fidelity.error(self.truth, self.prediction, uncut)
+        measured = self._errors[uncut]
         if not fidelity.clips(settings):
-            settings = replace(settings, bound=None)
-        if settings not in self._errors:
-            self._errors[settings] = fidelity.error(self.truth, self.prediction, settings)
-        return self._errors[settings]
+            return measured
+        return np.minimum(measured, fidelity.largest_float32(fidelity.bound(settings)))
 
     @cached_property
     def squared_rgb(self) -> NDArray[np.int64]:
@@ -101,7 +103,7 @@ def inside(sigma: NDArray[np.float32], maps: ErrorMaps, thresholds: NDArray[np.f
 def within(
     all_masks: Inside,
     places: NDArray[np.intp],
-    stairs: tuple[Staircase, Staircase],
+    stairs: Sequence[Staircase],
     thresholds: NDArray[np.float64],
 ) -> Within:
     """One image at the thresholds of one cell.

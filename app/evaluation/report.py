@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from app import __version__
+from app.calibration.price import advice
 from app.conformal.annotator import Settings as AnnotatorSettings
 from app.evaluation.bootstrap import Interval
 from app.evaluation.comparison import MISS_ALPHA, WEIGHTED_ALPHAS
@@ -21,8 +22,10 @@ from app.evaluation.conduct import Findings
 from app.evaluation.rules import RULES
 from app.evaluation.run import Evaluated
 from app.evaluation.tables import Row, as_records
+from app.evaluation.variants import Variant
 
-TABLE, REPORT, SUMMARY, FIGURES = "table.csv", "report.html", "report.json", "figures"
+TABLE, PRICE, REPORT = "table.csv", "price.csv", "report.html"
+SUMMARY, FIGURES = "report.json", "figures"
 STATUS = {
     "kept": "kept",
     "within": "within chance",
@@ -39,15 +42,17 @@ def write(findings: Findings, out: Path) -> None:
         stem.with_name(f"{picture.name}.svg").write_text(picture.file, "utf-8")
         stem.with_name(f"{picture.name}.png").write_bytes(picture.png)
         stem.with_name(f"{picture.name}.csv").write_text(as_csv(picture.rows), "utf-8")
-    records = as_records(findings.rows)
-    head = list(records[0])
-    table: list[Sequence[object]] = [head, *([record[name] for name in head] for record in records)]
-    (out / TABLE).write_text(as_csv(table), "utf-8")
     baselines = [record for result in findings.results for record in baseline_records(result)]
-    if baselines:
-        rows: list[Sequence[object]] = [list(baselines[0])]
-        rows += [list(record.values()) for record in baselines]
-        (out / "baselines.csv").write_text(as_csv(rows), "utf-8")
+    tables = {
+        TABLE: as_records(findings.rows),
+        PRICE: price_records(findings),
+        "baselines.csv": baselines,
+    }
+    for name, records in tables.items():
+        if records:
+            table: list[Sequence[object]] = [list(records[0])]
+            table += [list(record.values()) for record in records]
+            (out / name).write_text(as_csv(table), "utf-8")
     text = json.dumps(summary(findings), indent=2, ensure_ascii=False, allow_nan=False)
     (out / SUMMARY).write_text(text + "\n", "utf-8")
     (out / REPORT).write_text(render(findings), "utf-8")
@@ -82,14 +87,22 @@ def summary(findings: Findings) -> dict[str, Any]:
                 "fingerprint": result.fingerprint,
                 "images_generated": result.generated,
                 "generation_seconds": round(result.seconds, 3),
-                "variants": [variant.model_dump(mode="json") for variant in result.variants],
+                "variants": [as_named(variant) for variant in result.variants],
             }
             for result in findings.results
         ],
         "skipped": list(findings.skipped),
         "table": as_records(findings.rows),
+        "price": price_records(findings),
         "baselines": [r for result in findings.results for r in baseline_records(result)],
     }
+
+
+def price_records(findings: Findings) -> list[dict[str, object]]:
+    """What so many generations cost and let one trust, for every upscaler."""
+    return [
+        {"upscaler": result.upscaler, **row} for result in findings.results for row in result.price
+    ]
 
 
 def baseline_records(result: Evaluated) -> list[dict[str, object]]:
@@ -179,7 +192,7 @@ def _section(findings: Findings, result: Evaluated) -> dict[str, Any]:
     return {
         "name": result.upscaler,
         "fingerprint": result.fingerprint,
-        "variants": [_variant(variant.model_dump(mode="json")) for variant in result.variants],
+        "variants": [_variant(as_named(variant)) for variant in result.variants],
         "first": first,
         "main": [
             {
@@ -191,11 +204,26 @@ def _section(findings: Findings, result: Evaluated) -> dict[str, Any]:
         "certain": [_line(row) for row in mine["high_probability"] if row.alpha is not None],
         "rows": [_line(row) for row in rows if row.alpha is not None],
         "baselines": baseline_records(result),
+        "price": [_priced(row) for row in result.price],
+        "advice": advice(result.price, findings.options.reference_alpha),
         "pictures": sorted(
             (picture for picture in findings.pictures if picture.upscaler == result.upscaler),
             key=lambda picture: picture.name,
         ),
     }
+
+
+def _priced(row: Mapping[str, Any]) -> list[str]:
+    """A line of the price table."""
+    seconds, money = row["seconds"], row["money"]
+    return [
+        f"{row['samples']}",
+        f"{row['alpha']:g}",
+        f"{row['trusted_area']:.3f}",
+        f"{row['calls']}",
+        "–" if seconds is None else f"{seconds:.2f}",
+        "–" if money is None else f"{money:.4g}",
+    ]
 
 
 def _of(rows: Sequence[Row], variant: str, rule: str) -> list[Row]:
@@ -235,6 +263,14 @@ def shown(interval: Interval, digits: int) -> dict[str, str]:
         "mean": f"{interval.mean:.{digits}f}",
         "ends": f"{interval.low:.{digits}f} to {interval.high:.{digits}f}",
     }
+
+
+def as_named(variant: Variant) -> dict[str, Any]:
+    """The settings of a variant as JSON values; of a fitted σ the name."""
+    fields = variant.model_dump(mode="json")
+    fit = fields["indecision"]["fit"]
+    fields["indecision"]["fit"] = fit and fit["name"]
+    return fields
 
 
 def _variant(fields: Mapping[str, Any]) -> dict[str, Any]:

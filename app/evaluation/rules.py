@@ -30,12 +30,29 @@ RULES = (FIDELITY, SEMANTICS, HIGH_PROBABILITY)
 
 
 def curve_of(
-    rule: Rule, staircases: Sequence[Staircase], bound: float, delta: float, scenes: Sequence[str]
+    rule: Rule,
+    staircases: Sequence[Staircase],
+    bound: float,
+    delta: float,
+    *,
+    scenes: Sequence[str],
+    highest: float,
 ) -> StepCurve:
-    """The curve from which the thresholds of a rule are read, given the scene of each image."""
+    """The curve from which the thresholds of a rule are read.
+
+    Args:
+        rule: which error is kept small, and how.
+        staircases: of the calibration images.
+        bound: B.
+        delta: of a promise with high probability.
+        scenes: the scene of each image.
+        highest: the largest σ of all of them.
+    """
     if rule.is_high_probability:
-        return HighProbabilityCurve.from_staircases(staircases, bound, delta=delta, scenes=scenes)
-    return RiskCurve.from_staircases(staircases, bound, scenes=scenes)
+        return HighProbabilityCurve.from_staircases(
+            staircases, bound, delta=delta, scenes=scenes, highest=highest
+        )
+    return RiskCurve.from_staircases(staircases, bound, scenes=scenes, highest=highest)
 
 
 def alpha_grid(curve: StepCurve, wanted: Sequence[float]) -> NDArray[np.float64]:

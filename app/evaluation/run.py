@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +15,10 @@ from app.calibration.folder import PairFiles
 from app.calibration.pairs import Pair, load_pair
 from app.conformal import Staircase, fidelity
 from app.evaluation.blurs import MOST_CALIBRATION, MOST_TEST, Grid, Sketch
-from app.evaluation.cache import SampleCache, Samples
+from app.evaluation.cache import SampleCache
 from app.evaluation.comparison import Compared, Comparison
 from app.evaluation.plan import Plan
+from app.evaluation.price import Price
 from app.evaluation.reduce import SEMANTIC, ErrorMaps, Within, inside, within
 from app.evaluation.rules import RULES, Rule, alpha_grid, curve_of
 from app.evaluation.samples import Drawn, drawn, wanted
@@ -42,6 +43,10 @@ class Options:
     delta: float = 0.1
     seed: int = 0
     degradation: Degradation | None = None
+    samples: Sequence[int] = ()
+    """Numbers of generations whose price is compared."""
+    price_per_call: Mapping[str, float] = field(default_factory=dict)
+    """Of an upscaler, by its name."""
     with_baselines: bool = True
     with_blurs: bool = True
     with_pictures: bool = True
@@ -72,8 +77,21 @@ class Cell:
         return "semantic" if self.rule.is_semantic else "error"
 
 
-Stairs = tuple[Staircase, Staircase]
-"""The staircases of D and of the semantic D on one σ."""
+class Stairs(NamedTuple):
+    """The staircases of D and of the semantic D on one σ, and the largest σ."""
+
+    color: Staircase
+    semantic: Staircase
+    highest: float
+
+    def of(self, rule: Rule) -> Staircase:
+        """The one whose error a rule keeps small."""
+        return self.semantic if rule.is_semantic else self.color
+
+
+def highest_of(images: Sequence[Stairs]) -> float:
+    """The largest σ of calibration images: beyond it nothing is trusted, as in serving."""
+    return max(stairs.highest for stairs in images)
 
 
 class View(NamedTuple):
@@ -98,6 +116,7 @@ class Evaluated:
     cells: list[Cell]
     baselines: Compared | None
     blurs: Grid | None
+    price: list[dict[str, Any]]
     generated: int
     seconds: float
 
@@ -117,20 +136,27 @@ class Run:
     cache: SampleCache
     options: Options
     on_progress: Callable[[], object]
+    priced: Sequence[Pipeline] = ()
     generated: int = 0
     seconds: float = 0.0
+    quickest: float | None = None
+    """Seconds of generation of the image that took least: others may have waited."""
 
     @property
     def pipelines(self) -> list[Pipeline]:
+        """Of the variants, in their order."""
         return [variant.pipeline(self.upscaler) for variant in self.variants]
 
     async def look(self, place: int, item: PairFiles, reduce: Reduce[Result]) -> Result:
         """Samples of one image, and what `reduce` makes of them in a thread."""
         pair = await asyncio.to_thread(self.load, item)
-        found = await drawn(self.upscaler, Source(pair.x), pair.seed, self.pipelines, self.cache)
+        wanted = [*self.pipelines, *self.priced]
+        found = await drawn(self.upscaler, Source(pair.x), pair.seed, wanted, self.cache)
         result = await asyncio.to_thread(reduce, place, pair, found)
         self.generated += found.generated
         self.seconds += found.seconds
+        if took := found.samples.seconds:
+            self.quickest = min(took, self.quickest or took)
         self.on_progress()
         return result
 
@@ -161,9 +187,13 @@ class Run:
             key = (pipeline.prediction, pipeline.samples if pipeline.prediction == "mean" else 0)
             if key not in maps:
                 maps[key] = ErrorMaps(pair.y, measurement.prediction)
-            errors = (maps[key].error(pipeline.fidelity), maps[key].error(SEMANTIC))
-            color, semantic = (Staircase.from_maps(measurement.sigma, error) for error in errors)
-            views[variant.name] = View(maps[key], measurement.sigma, (color, semantic))
+            sigma = measurement.sigma
+            color, semantic = (
+                Staircase.from_maps(sigma, maps[key].error(settings))
+                for settings in (pipeline.fidelity, SEMANTIC)
+            )
+            stairs = Stairs(color, semantic, float(sigma.max()))
+            views[variant.name] = View(maps[key], sigma, stairs)
         return views
 
 
@@ -172,42 +202,43 @@ class Tools:
     """The comparisons that go along with a run, on the first variant; None: left out."""
 
     options: Options
+    price: Price
     comparison: Comparison | None
     sketch: Sketch | None
 
     @classmethod
-    def of(cls, options: Options, variant: Variant) -> Tools:
+    def of(cls, options: Options, upscaler: Upscaler) -> Tools:
         """Those that are asked for."""
         return cls(
             options,
-            Comparison(variant, options.delta) if options.with_baselines else None,
-            Sketch(variant) if options.with_blurs else None,
+            Price.of(upscaler, options.alphas, options.samples),
+            Comparison(options.delta) if options.with_baselines else None,
+            Sketch() if options.with_blurs else None,
         )
 
-    def calibrate_on(
-        self, place: int, maps: ErrorMaps, sigma: NDArray[np.float32], samples: Samples
-    ) -> None:
+    def calibrate_on(self, place: int, view: View, found: Drawn) -> None:
         """Take in the calibration image at this place of the plan."""
+        self.price.calibrate_on(place, view.maps, found.measurements)
         if self.comparison is not None:
-            self.comparison.calibrate_on(place, maps, sigma, samples)
+            self.comparison.calibrate_on(place, view.maps, view.sigma, found.samples)
         if self.sketch is not None and place < MOST_CALIBRATION:
-            self.sketch.calibrate_on(place, maps, samples)
+            self.sketch.calibrate_on(place, view.maps, found.samples)
 
-    def finish(self) -> None:
-        """All calibration images were taken in."""
+    def finish(self, scenes: Sequence[str]) -> None:
+        """All calibration images were taken in; `scenes` are theirs."""
+        self.price.finish(scenes)
         if self.comparison is not None:
             self.comparison.finish()
         if self.sketch is not None:
             self.sketch.finish(self.options.reference_alpha)
 
-    def test_on(
-        self, place: int, maps: ErrorMaps, sigma: NDArray[np.float32], samples: Samples
-    ) -> None:
+    def test_on(self, place: int, view: View, found: Drawn) -> None:
         """Measure the test image at this place of the plan."""
+        self.price.test_on(place, found.measurements)
         if self.comparison is not None:
-            self.comparison.test_on(place, maps, sigma, samples)
+            self.comparison.test_on(place, view.maps, view.sigma, found.samples)
         if self.sketch is not None and place < MOST_TEST:
-            self.sketch.test_on(place, samples)
+            self.sketch.test_on(place, found.samples)
 
 
 async def evaluate(run: Run, plan: Plan, tools: Tools) -> Evaluated:
@@ -223,8 +254,7 @@ async def evaluate(run: Run, plan: Plan, tools: Tools) -> Evaluated:
 
     def calibrating(place: int, pair: Pair, found: Drawn) -> dict[str, Stairs]:
         views = run.views(pair, found)
-        view = views[first]
-        tools.calibrate_on(place, view.maps, view.sigma, found.samples)
+        tools.calibrate_on(place, views[first], found)
         return {name: view.stairs for name, view in views.items()}
 
     seen = await run.all(plan.calibration, calibrating)
@@ -234,12 +264,11 @@ async def evaluate(run: Run, plan: Plan, tools: Tools) -> Evaluated:
         for variant in run.variants
         for rule in RULES
     ]
-    tools.finish()
+    tools.finish(plan.scenes)
 
     def testing(place: int, pair: Pair, found: Drawn) -> tuple[dict[str, Stairs], list[Within]]:
         views = run.views(pair, found)
-        view = views[first]
-        tools.test_on(place, view.maps, view.sigma, found.samples)
+        tools.test_on(place, views[first], found)
         return {name: view.stairs for name, view in views.items()}, _masks(cells, views)
 
     tested = await run.all(plan.test, testing)
@@ -257,6 +286,7 @@ async def evaluate(run: Run, plan: Plan, tools: Tools) -> Evaluated:
         cells=cells,
         baselines=tools.comparison.compared() if tools.comparison else None,
         blurs=tools.sketch.grid() if tools.sketch else None,
+        price=tools.price.rows(run.quickest, run.options.price_per_call.get(run.upscaler.name)),
         generated=run.generated,
         seconds=run.seconds,
     )
@@ -270,9 +300,9 @@ def widest(pipelines: Sequence[Pipeline]) -> Pipeline:
 def _calibrated(
     variant: Variant, rule: Rule, stairs: Sequence[Stairs], scenes: Sequence[str], options: Options
 ) -> Cell:
-    chosen = [semantic if rule.is_semantic else color for color, semantic in stairs]
+    chosen = [image.of(rule) for image in stairs]
     bound = fidelity.bound(SEMANTIC if rule.is_semantic else variant.fidelity)
-    curve = curve_of(rule, chosen, bound, options.delta, scenes)
+    curve = curve_of(rule, chosen, bound, options.delta, scenes=scenes, highest=highest_of(stairs))
     alphas = alpha_grid(curve, options.alphas)
     thresholds = np.array([*(curve.threshold(float(alpha)) for alpha in alphas), np.inf])
     return Cell(variant, rule, bound, alphas, thresholds)
@@ -292,7 +322,7 @@ def _masks(cells: Sequence[Cell], views: Mapping[str, View]) -> list[Within]:
         for number in numbers:
             cell = cells[number]
             places = np.searchsorted(thresholds, cell.thresholds)
-            stairs = views[cell.variant.name].stairs
+            stairs = views[cell.variant.name].stairs[:2]
             found[number] = within(all_masks, places, stairs, cell.thresholds)
     return [found[number] for number in range(len(cells))]
 

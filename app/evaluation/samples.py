@@ -93,7 +93,7 @@ async def drawn(
         samples, measurement = await _generate(upscaler, source, seed, largest)
         await asyncio.to_thread(cache.put, path, samples)
         measurements[wanted(largest)] = measurement
-        seconds = measurement.timings_ms["samples"] / 1e3
+        seconds = samples.seconds
     for pipeline in pipelines:
         if wanted(pipeline) not in measurements:
             replay = Replay(upscaler, list(samples.images[: pipeline.samples]), seed)
@@ -111,4 +111,5 @@ async def _generate(
         images[index] = sample
 
     measurement = await measure(upscaler, source, pipeline, seed, on_sample=keep)
-    return Samples(images, list(measurement.seeds)), measurement
+    seconds = measurement.timings_ms["samples"] / 1e3
+    return Samples(images, list(measurement.seeds), seconds), measurement

@@ -18,7 +18,7 @@ from app.evaluation.bootstrap import (
 )
 from app.evaluation.plan import Plan, group_of
 from app.evaluation.reduce import losses_at
-from app.evaluation.run import Cell, Evaluated
+from app.evaluation.run import Cell, Evaluated, highest_of
 
 Status = Literal["kept", "within", "broken", "nothing"]
 """kept: the mean is at most α. within: above α, but the interval reaches down to it. broken: the
@@ -116,17 +116,17 @@ def joint(
     result: Evaluated, cell: Cell, draws: Resamples, alphas: Sequence[float]
 ) -> list[tuple[float, float]]:
     """Intervals of the realised loss over the draw of calibration and test images."""
-    side = 1 if cell.rule.is_semantic else 0
     calibration, test = (
-        [stairs[side] for stairs in part[cell.variant.name]]
+        [stairs.of(cell.rule) for stairs in part[cell.variant.name]]
         for part in (result.calibration, result.test)
     )
+    highest = np.nextafter(np.float32(highest_of(result.calibration[cell.variant.name])), np.inf)
     levels = np.unique(np.concatenate([np.empty(0, np.float32), *(s.levels for s in calibration)]))
     if len(levels) > JOINT_GRID:
         levels = levels[np.linspace(0, len(levels) - 1, JOINT_GRID).round().astype(int)]
     return joint_intervals(
         losses_at(calibration, levels, "right"),
-        losses_at(test, np.append(levels, np.float32(np.inf)), "left"),
+        losses_at(test, np.append(levels, highest), "left"),
         cell.bound,
         alphas,
         draws.joint,

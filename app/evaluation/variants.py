@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from app.calibration.config import CalibrationConfig
 from app.conformal.fidelity import METRICS, FidelitySettings
 from app.conformal.folding import MAX_SAMPLES
 from app.conformal.indecision import IndecisionSettings
@@ -17,7 +17,8 @@ from app.mistakes import mistakes
 from app.sampling.pipeline import Pipeline, Prediction
 from app.upscalers.base import Upscaler
 
-DEFAULT_SAMPLES = 8
+PRICED_SAMPLES = (1, 2, 4, 8)
+"""Numbers of generations that are compared unless others are named."""
 
 PAPER_SIDE = 2048
 """Side in pixels of the crops of the paper's experiments, to which its blurs belong."""
@@ -27,14 +28,17 @@ PAPER_BOUND = 3.0
 
 
 class Variant(BaseModel):
-    """One way to make Ŷ, σ and D from the same samples."""
+    """One way to make Ŷ, σ and D from the same samples.
+
+    samples, indecision: None means those of a new calibration of the upscaler (`for_upscaler`).
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(min_length=1, max_length=60)
-    samples: int = Field(DEFAULT_SAMPLES, ge=1, le=MAX_SAMPLES)
+    samples: int | None = Field(None, ge=1, le=MAX_SAMPLES)
     prediction: Prediction = "first"
-    indecision: IndecisionSettings = IndecisionSettings()
+    indecision: IndecisionSettings | None = None
     fidelity: FidelitySettings = FidelitySettings()
     note: str = ""
 
@@ -45,29 +49,43 @@ class Variant(BaseModel):
             raise ValueError("semantic columns are always made; name a metric on colours")
         return fidelity
 
+    def for_upscaler(self, upscaler: Upscaler) -> Variant:
+        """The same with M and σ named.
+
+        Raises:
+            BadRequest: the upscaler or the estimator cannot do with so many samples.
+        """
+        pipeline = self.pipeline(upscaler)
+        chosen = {"samples": pipeline.samples, "indecision": pipeline.indecision}
+        return self.model_copy(update=chosen)
+
     def pipeline(self, upscaler: Upscaler) -> Pipeline:
-        """The pipeline that a calibration under these settings would have."""
-        return Pipeline(
-            fingerprint=upscaler.fingerprint,
-            scale=upscaler.scale,
+        """The pipeline that a calibration under these settings would have.
+
+        Raises:
+            BadRequest: the upscaler or the estimator cannot do with so many samples.
+        """
+        config = CalibrationConfig(
             samples=self.samples,
             prediction=self.prediction,
             indecision=self.indecision,
             fidelity=self.fidelity,
+            input_rule=None,
         )
+        return config.pipeline(upscaler)
 
 
 def builtin(samples: int, side: float) -> list[Variant]:
-    """The plain default, and the paper's recipe scaled from its images to images of `side`.
+    """The default, and the paper's recipe of `samples`, scaled from its images to those of `side`.
 
-    They share their maps where they can: five variants cost two σ and four D.
+    They share their maps where they can: five variants cost three σ and three D.
     """
     blur = min(256.0, round(PAPER_BLUR * side / PAPER_SIDE, 2))
     recipe = IndecisionSettings(
         estimator="patch_variance", kernel="box", size=31, blur=blur, clip_quantile=0.95
     )
     return [
-        Variant(name="default", samples=samples, note="Plain σ, errors not cut."),
+        Variant(name="default", note="M and σ of a new calibration, errors not cut."),
         Variant(
             name="paper",
             samples=samples,
@@ -80,17 +98,15 @@ def builtin(samples: int, side: float) -> list[Variant]:
             name="paper-sigma",
             samples=samples,
             indecision=recipe,
-            note="The paper's σ with the default's D: only σ differs from the default.",
+            note="The paper's σ with the default's D.",
         ),
         Variant(
             name="pointwise",
-            samples=samples,
             fidelity=FidelitySettings(metric="pointwise"),
-            note="The default's σ with the pointwise D, for which the bound on the PSNR holds.",
+            note="The pointwise D, for which the bound on the PSNR holds.",
         ),
         Variant(
             name="counted",
-            samples=samples,
             fidelity=FidelitySettings(bound=METRICS["neighborhood"].counted_up_to),
             note="The default with errors counted up to c, as new calibrations promise them.",
         ),
@@ -119,8 +135,3 @@ def _variant(path: Path, name: str, table: Any) -> Variant:
         return Variant(name=name, **{key: value for key, value in table.items() if key != "name"})
     except ValidationError as error:
         raise BadRequest(f"{path}: {name}: {mistakes(error, Variant)}") from error
-
-
-def most_samples(variants: Sequence[Variant]) -> int:
-    """M to generate: variants with fewer use the first ones."""
-    return max(variant.samples for variant in variants)

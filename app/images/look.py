@@ -6,6 +6,7 @@ neighbour. Pictures of which few bits differ are probably one picture.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Hashable, Sequence
 from typing import Final
 
@@ -16,14 +17,39 @@ from PIL import Image
 _SIDE: Final = 16
 _BYTES: Final = _SIDE * _SIDE // 8
 _MOST_BITS: Final = 24
+_NAMED: Final = 5
 _MOST_IMAGES: Final = 20_000  # that are compared with each other
 
 
 def look_of(rgb: NDArray[np.uint8]) -> int:
     """The look of an image, uint8 [H, W, 3], as a number below 2^256."""
-    grey = Image.fromarray(rgb).convert("L").resize((_SIDE + 1, _SIDE), Image.Resampling.BOX)
+    return _look(Image.fromarray(rgb))
+
+
+def look_of_file(data: bytes) -> int | None:
+    """The look of an image file, decoded no further than that takes; None where it cannot be."""
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            image.draft("L", (8 * _SIDE, 8 * _SIDE))
+            # Deep greys are cut by the conversion, and would all look alike.
+            return None if image.mode[0] in "IF" else _look(image)
+    except Exception:  # noqa: BLE001 - decoders raise anything; the pair is named when it is measured
+        return None
+
+
+def _look(image: Image.Image) -> int:
+    grey = image.convert("L").resize((_SIDE + 1, _SIDE), Image.Resampling.BOX)
     cells = np.asarray(grey).astype(np.int16)
     return int.from_bytes(np.packbits(np.diff(cells, axis=1) > 0).tobytes(), "big")
+
+
+def alike_in_words(names: Sequence[str]) -> str:
+    """What is said of images that look alike."""
+    more = ", …" if len(names) > _NAMED else ""
+    return (
+        f"{', '.join(names[:_NAMED])}{more} look alike, as crops of one scene do: name their "
+        "scene, or the promise counts them too often."
+    )
 
 
 def near_duplicates(images: Sequence[tuple[str, Hashable | None, int]]) -> list[list[str]]:

@@ -154,12 +154,18 @@ def measured_again(
     needs_input = pipeline.indecision.needs_input
     enlarged = enlarge(source.rgb, pipeline.scale) if needs_input else None
     accumulator = indecision.Accumulator(shape, pipeline.indecision, enlarged)
-    prediction = _Prediction(pipeline.prediction, (shape[0], shape[1]))
-    for index, sample in enumerate(samples):
+    for sample in samples:
         accumulator.add(sample)
-        prediction.add(index, sample)
     sigma, mean_log_sigma = _finish(accumulator)
-    return Measurement(prediction.result(), sigma, mean_log_sigma, seeds)
+    return Measurement(predicted(samples, pipeline.prediction), sigma, mean_log_sigma, seeds)
+
+
+def predicted(samples: Sequence[RGB], rule: Prediction) -> RGB:
+    """Ŷ of all samples of a request, in order."""
+    prediction = _Prediction(rule, samples[0].shape[:2])
+    for index, sample in enumerate(samples):
+        prediction.add(index, sample)
+    return prediction.result()
 
 
 def _finish(accumulator: indecision.Accumulator) -> tuple[NDArray[np.float32], float]:
@@ -171,7 +177,7 @@ def _finish(accumulator: indecision.Accumulator) -> tuple[NDArray[np.float32], f
 class _Prediction:
     """Ŷ by the prediction rule, folded like σ: in any order, without keeping the samples."""
 
-    def __init__(self, rule: Prediction, shape: tuple[int, int]) -> None:
+    def __init__(self, rule: Prediction, shape: tuple[int, ...]) -> None:
         self._rule = rule
         self._first: RGB | None = None
         self._sum = np.zeros((*shape, 3), np.uint32) if rule == "mean" else None

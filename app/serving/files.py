@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 
 from app import __version__
 from app.calibration.record import Calibration
@@ -109,10 +109,18 @@ def png_text(
     }
 
 
-def png_overlay(image: bytes, mask: NDArray[np.bool_], text: Mapping[str, str]) -> bytes:
-    """The overlay of an upscaled image of any form."""
+def read_mask(data: bytes) -> tuple[NDArray[np.bool_], dict[str, str]]:
+    """A stored mask, bool [H, W], and what its file says."""
+    with Image.open(io.BytesIO(data)) as file:
+        assert isinstance(file, PngImageFile)  # noqa: S101 - masks are made by `png_mask`
+        return np.asarray(file), dict(file.text)
+
+
+def png_overlay(image: bytes, mask: bytes) -> bytes:
+    """The overlay of an upscaled image of any form, from its mask file, whose facts it carries."""
     pixels = np.asarray(Image.open(io.BytesIO(image)).convert("RGB"))
-    return png_rgb(overlay(pixels, mask), text)
+    trusted, text = read_mask(mask)
+    return png_rgb(overlay(pixels, trusted), text)
 
 
 def sigma_map(data: bytes, result: Result) -> NDArray[np.float32]:

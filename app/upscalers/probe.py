@@ -64,15 +64,13 @@ class ProbeReport:
         """Why no mask can be made; None: one can."""
         if not self.generates:
             return "it gave no samples"
-        if not self.varies:
-            return "its samples do not differ"
         if self.alignment is not None and self.alignment.problem is not None:
             return "its samples do not lie on the input's pixels"
         return None
 
     @property
     def usable(self) -> bool:
-        """Whether masks can be made: samples come, differ and lie on the input's pixels."""
+        """Whether masks can be made: samples come and lie on the input's pixels."""
         return self.obstacle is None
 
 
@@ -131,8 +129,9 @@ def _warnings(report: ProbeReport, max_samples: int | None) -> list[str]:
     found = []
     if not report.varies:
         found.append(
-            "Two generations were identical: a fixed seed, a cache or a deterministic model. A "
-            "mask needs samples that differ."
+            "Two generations were identical: a fixed seed, a cache or a deterministic model. More "
+            "than one tells nothing: calibrate it with one sample (--samples 1), whose σ looks at "
+            "what the upscaler adds to its input."
         )
     elif report.takes_seeds and not report.repeatable:
         found.append(

@@ -9,7 +9,8 @@ import threading
 import pytest
 
 from app.calibration import file
-from app.calibration.insight import COMMON_ALPHAS, coarser
+from app.calibration.insight import coarser
+from app.calibration.price import COMMON_ALPHAS
 from app.conformal import RiskCurve
 from app.conformal.guarantees import leakage_bound, minimal_n
 from tests.api.admin import SAMPLES, Admin, pair_files, truth_files

@@ -17,10 +17,10 @@ from app.calibration.derive import derive
 from app.calibration.groups import grouped
 from app.calibration.guarantee import GuaranteeSettings
 from app.calibration.insight import checks, leaked, run_backtest
-from app.calibration.job import CalibrationRequest
 from app.calibration.manifest import MeasuredPair, PairInfo
 from app.calibration.plot import risk_plot
 from app.calibration.record import Calibration
+from app.calibration.request import CalibrationRequest
 from app.conformal import HighProbabilityCurve, RiskCurve, Staircase
 from app.conformal.fidelity import LAB_BOUND
 from app.conformal.high_probability import leakage_bound, minimal_n

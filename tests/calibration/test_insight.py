@@ -8,7 +8,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.calibration.insight import COMMON_ALPHAS, coarser, thresholds
+from app.calibration.insight import coarser, thresholds
+from app.calibration.price import COMMON_ALPHAS
 from app.conformal import RiskCurve, Staircase
 from tests.factories import calibration_of, changed
 from tests.fakes import FakeUpscaler

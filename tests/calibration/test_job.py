@@ -6,16 +6,17 @@ from datetime import UTC, datetime
 
 import pytest
 
-from app.calibration import pictures
+from app.calibration import file, pictures
 from app.calibration.active import Calibrations
 from app.calibration.config import CalibrationConfig
+from app.calibration.insight import price_of, thresholds
 from app.calibration.job import (
     CalibrationHandler,
-    CalibrationRequest,
     record_state,
     waiting_pair,
 )
 from app.calibration.record import Calibration
+from app.calibration.request import CalibrationRequest
 from app.errors import (
     BadImage,
     BadPairs,
@@ -61,7 +62,7 @@ async def submitted(
     **config,
 ) -> Job:
     """A job of spooled truths, that runs."""
-    settings = CalibrationConfig(samples=4, degradation=Degradation(), **config)
+    settings = CalibrationConfig(**{"samples": 4, "degradation": Degradation(), **config})
     for k in range(count):
         await stores.spool.put("job-c", f"y/{k}", encoded(photo(first + k, 48, 48)))
     request = CalibrationRequest(
@@ -259,3 +260,24 @@ async def test_damaged_images_are_told(stores):
     await stores.spool.put("job-1", "y/a", whole[: len(whole) // 2])
     with pytest.raises(BadImage, match="decoded"):
         await pictures.of_job(stores.spool, "job-1", "a", "y")
+
+
+class TestPrice:
+    async def test_smaller_m_as_if_calibrated(self, stores, handler, upscaler):
+        """The areas that M = 4 tells of 1 and 2 are those of calibrations with 1 and 2 samples."""
+        told = {}
+        for samples in (4, 2, 1):
+            before = len(upscaler.calls)
+            job = await submitted(stores, upscaler, 8, samples=samples)
+            await measured(stores, handler, job)
+            await handler.reduce(job, JobContext(job.id, stores.jobs))
+            assert len(upscaler.calls) - before == 8 * samples
+            made = file.load(await stores.calibrations.get(await only(stores)))
+            areas = {row["alpha"]: row["trusted_fraction"] for row in thresholds(made)}
+            assert any(0 < area < 1 for area in areas.values())
+            for point in price_of(made) if samples == 4 else ():
+                told.setdefault(point.samples, {})[point.alpha] = point.trusted_area
+            assert told[samples] == pytest.approx(areas)
+            await stores.calibrations.delete(made.id)
+            await stores.jobs.forget(job.id)
+            await stores.spool.delete(job.id)

@@ -13,7 +13,8 @@ from app.calibration.active import Calibrations
 from app.calibration.admin import CalibrationAdmin
 from app.calibration.config import CalibrationConfig
 from app.calibration.here import NotFinished
-from app.calibration.job import CalibrationHandler, CalibrationRequest
+from app.calibration.job import CalibrationHandler
+from app.calibration.request import CalibrationRequest
 from app.canary import keep as canaries
 from app.canary.keep import chosen, load, publish
 from app.cli.calibrate import _run

@@ -41,8 +41,17 @@ class TestCalibrate:
         truths(place / "photos", 6)
         outcome = run("calibrate", "photos", "--samples", 4, "--activate", "--force")
         assert outcome.code == 0
-        for words in ("(active)", "scenes       6 (", "fake, ×2", "threshold"):
+        for words in ("(active)", "scenes       6 (", "fake, ×2", "threshold", "1 is enough"):
             assert words in outcome.out
+
+    def test_fit_indecision(self, run, place):
+        """σ is fitted on a share of the photographs, and the others calibrate."""
+        truths(place / "photos", 50)
+        arguments = ["photos", "--fit-indecision", 0.4, "--samples", 2, "--json"]
+        shown = run("calibrate", *arguments).json
+        fit = shown["pipeline"]["indecision"]["fit"]
+        assert (shown["n"], fit["scenes"], fit["samples"]) == (30, 20, 2)
+        assert {point["samples"] for point in shown["price"]} == {1, 2}
 
     def test_worse_stays_inactive(self, run, place, calibrated):
         """Four pairs do not take the place of twenty by chance: stored, both figures said."""

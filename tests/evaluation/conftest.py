@@ -53,7 +53,7 @@ def evaluated(
 ) -> Findings:
     """The evaluation of a folder of truths."""
     plan = make_plan([folder], share=0.7, seed=seed)
-    chosen = Options(ALPHAS, 0.2, seed=seed, **options)
+    chosen = Options(ALPHAS, 0.2, seed=seed, **{"samples": (1, 4), **options})
     return asyncio.run(conduct([model], plan, variants(), SampleCache(cache), chosen))
 
 

@@ -61,10 +61,10 @@ def test_a_threshold_that_is_too_large_is_found(findings, alpha):
     (result,) = findings.results
     cell = result.cell("small", "fidelity")
     curve = RiskCurve.from_staircases(
-        [color for color, _ in result.calibration["small"]], cell.bound
+        [stairs.color for stairs in result.calibration["small"]], cell.bound
     )
     false = np.array([curve.threshold(1.25 * alpha), np.inf])
-    test = [color for color, _ in result.test["small"]]
+    test = [stairs.color for stairs in result.test["small"]]
     images = [
         image._replace(
             **{
@@ -90,7 +90,7 @@ def test_the_average_over_divisions(findings, alpha):
     standard errors of the simulation are allowed. The other side says that the mask is not empty.
     """
     (result,) = findings.results
-    pool = [color for color, _ in (*result.calibration["small"], *result.test["small"])]
+    pool = [one.color for one in (*result.calibration["small"], *result.test["small"])]
     bound, random = result.cell("small", "fidelity").bound, np.random.default_rng(0)
     realised = []
     for _ in range(SPLITS):

@@ -18,6 +18,7 @@ FIGURE_NAMES = (
     "fake-figure-4-psnr-and-leakage",
     "fake-figure-5-blurs",
     "fake-figure-6-baselines",
+    "fake-price",
     "fake-settings",
 )
 

@@ -8,6 +8,7 @@ import math
 import numpy as np
 import pytest
 
+from app.calibration.config import CalibrationConfig
 from app.calibration.pairs import load_pair
 from app.conformal import HighProbabilityCurve, RiskCurve, Staircase, fidelity
 from app.conformal.lab import normalised_lab
@@ -20,6 +21,7 @@ from app.evaluation.reduce import SEMANTIC
 from app.evaluation.report import render
 from app.evaluation.run import Options
 from app.evaluation.showcase import choose
+from app.evaluation.variants import Variant
 from app.sampling.measure import measure
 from app.upscalers.base import Capabilities, Source
 from tests.evaluation.conftest import ALPHAS, evaluated, photographs, variants
@@ -60,10 +62,11 @@ def test_the_table_by_brute_force(findings, number):
         side = 4 if row.rule == "semantic" else 3
         bound = 1.0 if row.rule == "semantic" else fidelity.bound(variant.fidelity)
         stairs = [Staircase.from_maps(image[2], image[side]) for image in calibration]
+        known = {"scenes": scenes, "highest": max(image[2].max() for image in calibration)}
         curve = (
-            HighProbabilityCurve.from_staircases(stairs, bound, delta=0.1, scenes=scenes)
+            HighProbabilityCurve.from_staircases(stairs, bound, delta=0.1, **known)
             if row.rule == "high_probability"
-            else RiskCurve.from_staircases(stairs, bound, scenes=scenes)
+            else RiskCurve.from_staircases(stairs, bound, **known)
         )
         threshold = math.inf if row.alpha is None else curve.threshold(row.alpha)
         assert row.threshold == threshold
@@ -87,6 +90,30 @@ def test_the_table_by_brute_force(findings, number):
             if values:
                 assert interval.mean == pytest.approx(np.mean(values), rel=1e-6)
                 assert interval.low - 1e-9 <= interval.mean <= interval.high + 1e-9
+
+
+@pytest.mark.slow
+def test_the_price_by_brute_force(findings):
+    """Areas of one and of four generations follow from calibrations of so many, errors cut at c."""
+    config = CalibrationConfig()
+    areas = []
+    for samples in (1, 4):
+        usual = Variant(name="usual", samples=samples, fidelity=config.fidelity)
+        calibration = raw_maps(findings, findings.plan.calibration, usual)
+        test = raw_maps(findings, findings.plan.test, usual)
+        curve = RiskCurve.from_staircases(
+            [Staircase.from_maps(image[2], image[3]) for image in calibration],
+            0.5,
+            scenes=[item.group for item in findings.plan.calibration],
+            highest=max(image[2].max() for image in calibration),
+        )
+        areas += [
+            np.mean([(image[2] < curve.threshold(a)).mean() for image in test]) for a in ALPHAS
+        ]
+    rows = findings.results[0].price
+    assert [(row["samples"], row["calls"]) for row in rows] == [(1, 1)] * 3 + [(4, 4)] * 3
+    assert [row["trusted_area"] for row in rows] == pytest.approx(areas)
+    assert all(row["seconds"] > 0 and row["money"] is None for row in rows)
 
 
 @pytest.mark.slow

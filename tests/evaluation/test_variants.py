@@ -7,12 +7,16 @@ import pytest
 from app.conformal.indecision import Settings
 from app.errors import BadRequest
 from app.evaluation.variants import builtin, read_variants
+from app.upscalers.embedded import EmbeddedUpscaler
+from tests.fakes import FakeUpscaler
 
 
 def test_builtin():
     """The paper's blurs shrink with the images; errors are shown uncut and as they are promised."""
     default, paper, paper_sigma, pointwise, counted = builtin(8, 512)
-    assert default.indecision == Settings()
+    own = default.for_upscaler(FakeUpscaler(kind="http"))
+    assert (own.samples, own.indecision, paper.samples) == (4, Settings(), 8)
+    assert default.for_upscaler(EmbeddedUpscaler("span-x4")).indecision.estimator == "fitted"
     assert (paper.indecision.blur, paper.fidelity.blur, paper.fidelity.bound) == (16, 16, 3)
     assert paper_sigma.indecision == paper.indecision
     assert pointwise.fidelity.metric == "pointwise"
@@ -27,7 +31,7 @@ def test_read(tmp_path):
     )
     sharp, mean = read_variants(path)
     assert (sharp.name, sharp.samples, sharp.indecision.blur) == ("sharp", 4, 0)
-    assert (mean.prediction, mean.indecision) == ("mean", Settings())
+    assert (mean.prediction, mean.indecision) == ("mean", None)
 
 
 @pytest.mark.parametrize(

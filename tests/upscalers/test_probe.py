@@ -41,7 +41,7 @@ class TestProbe:
     @pytest.mark.parametrize(
         ("seed_of", "seeds", "words", "usable"),
         [
-            (lambda seed, call: 1, True, "identical", False),
+            (lambda seed, call: 1, True, "one sample", True),
             (lambda seed, call: call, True, "cannot be reproduced", True),
             (lambda seed, call: call % 2, False, "a cache", True),
             (lambda seed, call: call, False, None, True),

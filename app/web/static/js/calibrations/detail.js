@@ -11,6 +11,7 @@ import { activate } from "./activate.js";
 import { STEPS, areaChart, backtestChart, riskChart, thresholdWords } from "./curves.js";
 import { audit, provenance } from "./origin.js";
 import { GONE, pairList, pictures } from "./pictures.js";
+import { priceCard } from "./price.js";
 import * as service from "./service.js";
 import { howSure, metricWords, mismatch, mismatchWords, pageHead, trustsNothing } from "./words.js";
 
@@ -190,7 +191,8 @@ async function expectations(found, group, area) {
       dominant: wait("There is one pair only."),
     };
   }
-  const { rows, checks, splits, price = [] } = await service.backtest(found.id, SPLITS, group);
+  const expected = await service.backtest(found.id, SPLITS, group);
+  const { rows, checks, splits } = expected;
   area.update(areaChart([found], rows));
   const backtest = html`${chart(backtestChart(found, rows))}
     <p class="hint">
@@ -198,32 +200,11 @@ async function expectations(found, group, area) {
       line. The bars are the spread over splits of the same images, not a confidence interval for new ones.
     </p>
     ${concerns(checks)}`;
-  return { backtest, dominant: domination(found, checks), price: priceTable(price) };
-}
-
-/** What fewer or more generations would trust, and cost: where anything is known but the trusted area. */
-function priceTable(price) {
-  const short = (value) => String(Number(value.toPrecision(3)));
-  /** @type {[string, (one: any) => string, string?][]} */
-  const all = [
-    ["α", ({ alpha }) => level(alpha)],
-    ["Trusted area", (one) => percent(one.trusted_area)],
-    ["Calls", ({ calls }) => count(calls)],
-    ["Seconds", ({ seconds }) => short(seconds), "seconds"],
-    ["Price", ({ money }) => short(money), "money"],
-  ];
-  const columns = all.filter(([, , key]) => !key || price.every((one) => typeof one[key] === "number"));
-  const isOneRow = price.every(({ samples }) => samples === price[0].samples);
-  if (isOneRow && columns.length === 3) return nothing; // the table at common α says it all
-  return html`<section class="card">
-    <h2>The price of a picture</h2>
-    ${table(
-      "The price of a picture",
-      ["Generations", ...columns.map(([name]) => [name, "number"])],
-      price.map((one) => [one.samples, ...columns.map(([, words]) => words(one))]),
-      "narrow",
-    )}
-  </section>`;
+  return {
+    backtest,
+    dominant: domination(found, checks),
+    price: priceCard(expected, "The price of a picture"),
+  };
 }
 
 /** What the checks of the assumptions have found. */

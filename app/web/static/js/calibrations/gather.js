@@ -148,7 +148,8 @@ export function summary(gathered, { pairs, items, given, hashed, scenes }) {
     const { name, size } = gathered.archive;
     return html`<p class="callout">
       <strong>${name}</strong>${bytes(size)}. The service looks into it when it arrives. ${removal("Remove")}
-    </p>`;
+      </p>
+      ${folderChoice(gathered)}`;
   }
   if (!gathered.entries.length && !gathered.waiting) return nothing;
   const total = pairs.reduce((sum, { x, y }) => sum + y.file.size + (x?.file.size ?? 0), 0);

@@ -68,7 +68,7 @@ function content(job, now, { pace, isLost, link }) {
     <p class="hint">
       ${isLost ? "Connection lost, trying again" : `${count(done)} of ${count(total)} ${unit}${state === "running" ? timeLeft(pace.left(total)) : ""} · queued ${time(created)}`}
     </p>
-    ${outcomeOf(now)}`;
+    ${(now.warnings ?? []).map((text) => html`<p class="callout warn">${text}</p>`)} ${outcomeOf(now)}`;
 }
 
 function actionsOf({ state }, job) {
