@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -23,15 +23,13 @@ from app.calibration.request import CalibrationRequest
 from app.calibration.uploads import (
     Naming,
     Upload,
-    UploadedPairs,
-    check_labels,
-    check_uploaded,
     in_variants,
     spool_pairs,
+    usable_pairs,
     warnings_about,
 )
 from app.canary.keep import inherit
-from app.errors import BadImage, BadInput, BadPairs, Conflict, NotFound
+from app.errors import BadImage, BadInput, Conflict, NotFound
 from app.images.encode import png_mask
 from app.jobs.queue import JobQueue
 from app.sampling.pipeline import Pipeline, guard, learn
@@ -327,13 +325,13 @@ class CalibrationAdmin:
         known = {p.source: p.y_sha256 for p in parent.manifest.pairs} if parent else {}
         try:
             found = await spool_pairs(files, self.stores.spool, job_id)
-            usable, items = _usable(found, config, pipeline, naming, [*known.items()])
+            usable, items = usable_pairs(found, config, pipeline, naming, [*known.items()])
             if parent is not None:
                 _check_same_origin(parent, given=usable[0]["x"])
+            warnings = await asyncio.to_thread(warnings_about, found, usable)
         except BaseException:
             await self.stores.spool.delete(job_id)
             raise
-        warnings = await asyncio.to_thread(warnings_about, found, usable)
         made_by = None if usable[0]["x"] else config.input_made_by(pipeline)
         config = config.model_copy(update={"degradation": made_by})
         usable = in_variants(usable, made_by)
@@ -374,23 +372,6 @@ class CalibrationAdmin:
         found = named(self.upscalers, name, self.default)
         await learn(found)
         return found
-
-
-def _usable(
-    found: UploadedPairs,
-    config: CalibrationConfig,
-    pipeline: Pipeline,
-    naming: Naming,
-    known: Sequence[tuple[str, str]],
-) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
-    """The pairs that can be used and the items that cannot, as far as the config allows any."""
-    usable, items = check_uploaded(found, pipeline, naming, known)
-    if items and (config.on_bad_pair == "fail" or not usable):
-        raise bad_pairs(items, len(usable) + len(items))
-    if not usable:
-        raise BadPairs("There are no pairs: send archive, or files x and y.", items=[])
-    check_labels(usable, pipeline)
-    return usable, items
 
 
 def _check_same_origin(parent: Calibration, *, given: bool) -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, BinaryIO, NamedTuple
 
 from app.calibration.archive import ArchiveLimits, read_archive
+from app.calibration.config import CalibrationConfig
 from app.calibration.groups import parse_table, scenes_of
 from app.calibration.layout import (
     MANIFEST,
@@ -191,6 +192,27 @@ def check_uploaded(
         }
         for pair in pairs.values()
     ]
+    return usable, items
+
+
+def usable_pairs(
+    found: UploadedPairs,
+    config: CalibrationConfig,
+    pipeline: Pipeline,
+    naming: Naming,
+    known: Sequence[tuple[str, str]],
+) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
+    """The pairs that can be used and the items that cannot, as far as the config allows any.
+
+    Raises:
+        BadPairs: it allows none, or none is left; or labels do not belong here.
+    """
+    usable, items = check_uploaded(found, pipeline, naming, known)
+    if items and (config.on_bad_pair == "fail" or not usable):
+        raise bad_pairs(items, len(usable) + len(items))
+    if not usable:
+        raise BadPairs("There are no pairs: send archive, or files x and y.", items=[])
+    check_labels(usable, pipeline)
     return usable, items
 
 
