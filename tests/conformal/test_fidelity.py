@@ -12,7 +12,7 @@ from app.conformal import fidelity
 from app.conformal.fidelity import LAB_BOUND, METRICS, Settings, largest_float32
 from tests.conformal.oracle import lab64
 
-COLOUR = [key for key, row in METRICS.items() if row.unit == "lab"]
+COLOUR = [key for key, row in METRICS.items() if row.bound == LAB_BOUND]
 MEASURED = [key for key, row in METRICS.items() if not row.needs_label]
 
 

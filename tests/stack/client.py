@@ -31,8 +31,8 @@ class Client:
 
     @property
     def admin(self) -> dict[str, str]:
-        """The header of whoever knows the key in `.env`."""
-        return {"Authorization": f"Bearer {self._stack.settings['TRUSTSCALE_ADMIN_KEYS']}"}
+        """The header of whoever knows the key in `.env`, or in the file of secrets."""
+        return {"Authorization": f"Bearer {self._stack.admin_key}"}
 
     def get(self, path: str, **headers: str) -> httpx.Response:
         return self._http.get(path, headers=headers)
@@ -65,15 +65,16 @@ class Client:
         return str(response.headers["Location"])
 
     def finished(self, job: str) -> dict[str, Any]:
-        """The job once it has ended."""
+        """The job once it has ended, however long it takes, if only it goes on."""
         found: dict[str, Any] = {}
 
-        def ended() -> bool:
+        def went_on() -> bool:
             nonlocal found
-            found = self._again(lambda: self.get(job, **self.admin), 200).json()
-            return found["state"] in {"succeeded", "failed", "cancelled"}
+            before, found = found, self._again(lambda: self.get(job, **self.admin), 200).json()
+            return found != before
 
-        block_until(ended)
+        while found.get("state") not in {"succeeded", "failed", "cancelled"}:
+            block_until(went_on)
         return found
 
     def calibrations(self) -> set[str]:

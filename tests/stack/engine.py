@@ -23,27 +23,76 @@ PROJECT = "trustscale-stack-test"
 CORE = ("proxy", "gateway", "jobs", "redis")
 
 
-class Stack:
-    """The containers of one project. Everything of it is removed by `down`."""
+class Engine:
+    """What both engines can do with a container."""
 
-    def __init__(self, folder: Path) -> None:
-        if shutil.which("docker"):
-            self.engine, self._compose = "docker", ["docker", "compose"]
-        elif shutil.which("podman"):
-            self.engine, self._compose = "podman", [sys.executable, "-m", "podman_compose"]
-        else:
+    def __init__(self) -> None:
+        name = next((name for name in ("docker", "podman") if shutil.which(name)), None)
+        if name is None:
             raise ServerMissing("neither docker nor podman is installed")
-        self.env_file = folder / ".env"
-        self.http_port = free_port()
-        self.settings: dict[str, str] = {}
+        self.name = name
         self._environment = {
             **{name: value for name, value in os.environ.items() if "_KEY" not in name},
             "CONTAINERS_CONF": str(ROOT / "deploy" / "images" / "containers.conf"),
             "PODMAN_IGNORE_CGROUPSV1_WARNING": "1",
         }
+
+    def call(self, *words: str) -> str:
+        """The output of the engine, on both streams."""
+        return self._run(self.name, *words)
+
+    def has_image(self, name: str) -> bool:
+        return bool(self.call("images", "--quiet", name).strip())
+
+    def inspect(self, name: str) -> dict[str, Any]:
+        """What the engine knows of a container."""
+        found: dict[str, Any] = json.loads(self.call("inspect", name))[0]
+        return found
+
+    def is_healthy(self, name: str) -> bool:
+        state = self.inspect(name)["State"]
+        health = state.get("Health") or state.get("Healthcheck") or {}
+        return bool(state["Running"]) and health.get("Status") in {"healthy", None, ""}
+
+    def run_in(self, name: str, *words: str) -> str:
+        """The output of a program inside a container."""
+        return self.call("exec", name, *words)
+
+    def logs(self, name: str) -> str:
+        """What a container has written, on both streams."""
+        return self.call("logs", name)
+
+    def _run(self, *words: str) -> str:
+        done = subprocess.run(
+            words,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+            timeout=900,
+            env=self._environment,
+            cwd=ROOT,
+        )
+        assert done.returncode == 0, f"{' '.join(words)}:\n{done.stdout[-4000:]}"
+        return done.stdout
+
+
+class Stack(Engine):
+    """The containers of one project. Everything of it is removed by `down`."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        docker = self.name == "docker"
+        self._compose = (
+            ["docker", "compose"] if docker else [sys.executable, "-m", "podman_compose"]
+        )
+        self.files = ["docker-compose.yml"]
+        self.env_file = folder / ".env"
+        self.http_port = free_port()
+        self.settings: dict[str, str] = {}
         self._stopped = threading.Event()
         # Podman has health checks run by timers of systemd; where there is none, somebody must.
-        if self.engine == "podman" and not Path("/run/systemd/system").exists():
+        if not docker and not Path("/run/systemd/system").exists():
             threading.Thread(target=self._check_health, daemon=True).start()
 
     def configure(self, **settings: str) -> None:
@@ -58,19 +107,26 @@ class Stack:
         lines += [f"{name}={value}" for name, value in self.settings.items() if name not in known]
         self.env_file.write_text("\n".join(lines) + "\n", "utf-8")
 
+    @property
+    def admin_key(self) -> str:
+        """The key that opens: in a file, where there is one, or else in `.env`."""
+        folder = self.settings.get("SECRETS_DIR")
+        kept = self.settings["TRUSTSCALE_ADMIN_KEYS"]
+        return Path(folder, "admin_keys").read_text("utf-8") if folder else kept
+
     def limit(self, volume: str, megabytes: int) -> None:
         """Make a volume that can be filled up: it lies in memory."""
         size = f"size={megabytes}m,uid=10001,gid=10001,mode=0750"
         options = ["--opt", "type=tmpfs", "--opt", "device=tmpfs", "--opt", f"o={size}"]
-        self._call(self.engine, "volume", "create", *options, f"{PROJECT}_{volume}")
+        self.call("volume", "create", *options, f"{PROJECT}_{volume}")
 
     def compose(self, *words: str, profiles: tuple[str, ...] = ()) -> None:
         """Run compose; its output is shown when it fails."""
         chosen = [word for profile in profiles for word in ("--profile", profile)]
-        self._call(
+        self._run(
             *self._compose,
             *("--project-name", PROJECT, "--env-file", str(self.env_file)),
-            *("--file", str(ROOT / "docker-compose.yml")),
+            *(word for file in self.files for word in ("--file", str(ROOT / file))),
             *chosen,
             *words,
         )
@@ -85,7 +141,7 @@ class Stack:
             self.compose("up", "--detach", "--no-build", *flags, *names, profiles=profiles)
         for service in names:
             for name in self.containers(service)[scale.get(service, 1) :]:
-                self._call(self.engine, "rm", "--force", name)
+                self.call("rm", "--force", name)
         block_until(lambda: all(self.is_healthy(name) for name in self.containers()))
 
     def down(self) -> None:
@@ -93,14 +149,14 @@ class Stack:
         self._stopped.set()
         for name in self.containers(every=True):
             # One that another waits for is removed with it.
-            depend = ["--depend"] if self.engine == "podman" else []
+            depend = ["--depend"] if self.name == "podman" else []
             with suppress(AssertionError):
-                self._call(self.engine, "rm", "--force", *depend, name)
+                self.call("rm", "--force", *depend, name)
         for kind in ("network", "volume"):
-            listed = self._call(self.engine, kind, "ls", "--format", "{{.Name}}").split()
+            listed = self.call(kind, "ls", "--format", "{{.Name}}").split()
             for name in listed:
                 if name.startswith(f"{PROJECT}_"):
-                    self._call(self.engine, kind, "rm", name)
+                    self.call(kind, "rm", name)
 
     def containers(self, service: str = "", *, every: bool = False) -> list[str]:
         """The names of the containers that run, of one service or all; `every`: or have ended."""
@@ -108,20 +164,8 @@ class Stack:
         filters = ["--filter", f"label={label}.project={PROJECT}"]
         if service:
             filters += ["--filter", f"label={label}.service={service}"]
-        listed = self._call(
-            self.engine, "ps", *(["--all"] if every else []), *filters, "--format", "{{.Names}}"
-        )
+        listed = self.call("ps", *(["--all"] if every else []), *filters, "--format", "{{.Names}}")
         return sorted(listed.split())
-
-    def inspect(self, name: str) -> dict[str, Any]:
-        """What the engine knows of a container."""
-        found: dict[str, Any] = json.loads(self._call(self.engine, "inspect", name))[0]
-        return found
-
-    def is_healthy(self, name: str) -> bool:
-        state = self.inspect(name)["State"]
-        health = state.get("Health") or state.get("Healthcheck") or {}
-        return bool(state["Running"]) and health.get("Status") in {"healthy", None, ""}
 
     def kill(self, name: str) -> None:
         """Kill -9 the first process from outside, as the kernel would; the engine restarts it."""
@@ -130,48 +174,26 @@ class Stack:
     def stop(self, name: str) -> float:
         """Stop with SIGTERM and the grace period of compose; the seconds that it took."""
         began = time.monotonic()
-        self._call(self.engine, "stop", "--time", "140", name)
+        self.call("stop", "--time", "140", name)
         return time.monotonic() - began
 
     def start(self, name: str) -> None:
-        self._call(self.engine, "start", name)
-
-    def run_in(self, name: str, *words: str) -> str:
-        """The output of a program inside a container."""
-        return self._call(self.engine, "exec", name, *words)
+        self.call("start", name)
 
     def tag(self, image: str, old: str, new: str) -> None:
         """Give an image another tag."""
-        self._call(self.engine, "tag", f"{image}:{old}", f"{image}:{new}")
-
-    def logs(self, name: str) -> str:
-        """What a container has written, on both streams."""
-        return self._call(self.engine, "logs", name)
+        self.call("tag", f"{image}:{old}", f"{image}:{new}")
 
     def memory(self) -> Mapping[str, str]:
         """Memory in use by container, in the engine's words."""
-        lines = self._call(
-            self.engine, "stats", "--no-stream", "--format", "{{.Name}} {{.MemUsage}}"
+        lines = self.call(
+            "stats", "--no-stream", "--format", "{{.Name}} {{.MemUsage}}"
         ).splitlines()
         return dict(line.split(" ", 1) for line in lines if PROJECT in line)
-
-    def _call(self, *words: str) -> str:
-        done = subprocess.run(
-            words,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-            timeout=900,
-            env=self._environment,
-            cwd=ROOT,
-        )
-        assert done.returncode == 0, f"{' '.join(words)}:\n{done.stdout[-4000:]}"
-        return done.stdout
 
     def _check_health(self) -> None:
         while not self._stopped.wait(2):
             with suppress(AssertionError):
                 for name in self.containers():
                     with suppress(AssertionError):  # unhealthy is an answer
-                        self._call(self.engine, "healthcheck", "run", name)
+                        self.call("healthcheck", "run", name)

@@ -6,11 +6,14 @@ The tests share one stack and run in the order in which they stand here.
 from __future__ import annotations
 
 import json
+import secrets
+import shutil
 import subprocess
 import sys
 
 import pytest
 
+from tests.missing import not_here
 from tests.stack.client import Client
 from tests.stack.engine import CORE, ROOT, Stack
 from tests.waiting import block_until
@@ -38,6 +41,24 @@ def test_jobs_run_in_a_container_of_their_own(stack: Stack, client: Client):
     ended = client.finished(calibration)
     assert ended["state"] == "succeeded", ended
     assert ended["result"].rsplit("/", 1)[-1] in client.calibrations()
+
+
+def test_a_worker_is_found_by_env_alone(stack: Stack, client: Client, tmp_path):
+    """With lines of `.env` a worker on the CPU starts; gateways calibrate it and answer by it."""
+    if not stack.has_image("trustscale-worker:local"):
+        not_here("the worker's image is not built (make images TARGETS='gateway worker')")
+    data = ROOT / "tests" / "data" / "sinsr"
+    for name in ("unet_tiny.pth", "vq_tiny.pth"):
+        shutil.copy(data / name, tmp_path)
+    tmp_path.chmod(0o755)
+    config = json.dumps(json.loads((data / "tiny.json").read_text("utf-8")))
+    stack.configure(WORKER_MODEL="sinsr", WEIGHTS_DIR=str(tmp_path), WORKER_CONFIG=f"'{config}'")
+    stack.up(*CORE, "cpu-worker", profiles=("cpu-worker",))
+    ended = client.finished(client.calibrate(upscaler="worker", samples=2, activate=True))
+    assert ended["state"] == "succeeded", ended
+    answer = client.upscale(upscaler="worker", alpha="0.3")
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["guarantee"]["n"] == 20
 
 
 def test_nothing_secret_is_seen_in_a_list_of_processes(stack: Stack):
@@ -117,6 +138,21 @@ def test_the_admin_key_is_rotated_by_env(stack: Stack, client: Client):
     block_until(lambda: client.get("/readyz").status_code == 200)
     assert client.get("/v1/admin/calibrations", **old).status_code == 401
     assert client.calibrations()
+
+
+def test_secrets_in_files_are_not_seen(stack: Stack, client: Client, tmp_path):
+    """With deploy/compose.secrets.yml the files win, and nothing of them is seen by `inspect`."""
+    kept = {name: secrets.token_hex(32) for name in ("redis_password", "admin_keys")}
+    for name, secret in kept.items():
+        (tmp_path / name).write_text(secret, "utf-8")
+        (tmp_path / name).chmod(0o444)
+    stack.files.append("deploy/compose.secrets.yml")
+    stack.configure(REDIS_PASSWORD="file", TRUSTSCALE_ADMIN_KEYS="file", SECRETS_DIR=str(tmp_path))
+    stack.up()
+    assert client.calibrations()
+    for name in stack.containers():
+        seen = json.dumps(stack.inspect(name))
+        assert not [secret for secret in kept.values() if secret in seen], name
 
 
 def test_an_upgrade_keeps_everything(stack: Stack, client: Client):
