@@ -94,7 +94,6 @@ class TestWaiting:
         async with working(place, stores, handler, (3600, 3600)) as queue:
             await queue.submit(new_job("u", "upscale", place.log))
             await until(lambda: handler.runs == 1)
-            await asyncio.sleep(0.3)
             await queue.cancel("u")
             assert (await ended(stores, "u")).state is JobState.CANCELLED
         assert handler.runs == 1
