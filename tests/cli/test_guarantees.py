@@ -102,5 +102,5 @@ class TestUpscale:
         assert outcome.code == 0, outcome.err
         answer = json.loads(outcome.out)
         assert (answer["group"], answer["guarantee"]["n"]) == ("day", 4)
-        wrong = run("upscale", "bird.png", "--group", "dusk")
+        wrong = run("upscale", "bird.png", "--group", "dusk", "--out", "other")
         wrong.check_error(1, "day, night")
