@@ -18,10 +18,10 @@ from uuid import uuid4
 
 from app.calibration.active import Calibrations
 from app.calibration.config import CalibrationConfig
+from app.calibration.folder import CheckedPair, CheckedPairs
 from app.calibration.job import CalibrationHandler
 from app.calibration.record import Calibration
 from app.calibration.request import CalibrationRequest
-from app.calibration.run import CheckedPair, CheckedPairs
 from app.errors import NotFound, TrustscaleError
 from app.jobs.acts import ProblemOf
 from app.jobs.queue import JobQueue

@@ -12,11 +12,10 @@ from pydantic import ValidationError
 
 from app.calibration import file
 from app.calibration.config import CalibrationConfig
-from app.calibration.folder import find_pairs
+from app.calibration.folder import check_pairs, find_pairs
 from app.calibration.here import Here
 from app.calibration.like import look_like
 from app.calibration.record import Calibration
-from app.calibration.run import check_pairs
 from app.cli.calibrations import (
     DeltaOption,
     ForceOption,

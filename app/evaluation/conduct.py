@@ -10,8 +10,7 @@ from dataclasses import dataclass, replace
 from PIL import Image
 
 from app.calibration.config import CalibrationConfig
-from app.calibration.folder import PairFiles
-from app.calibration.run import check_pairs
+from app.calibration.folder import PairFiles, check_pairs
 from app.errors import BadPairs
 from app.evaluation.cache import SampleCache
 from app.evaluation.figures import number_figures

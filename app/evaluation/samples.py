@@ -1,24 +1,21 @@
 """The M samples of an image: from the cache, or else generated once and kept.
 
-Stored samples go through `app.sampling.measure` again, as if the upscaler had just made them. So
-every Ŷ and σ of an evaluation comes from the code that serves, whatever settings it is asked for.
+Every Ŷ and σ of an evaluation comes from the code that serves, whatever settings it is asked for.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from app.conformal.indecision import IndecisionSettings
 from app.evaluation.cache import SampleCache, Samples
-from app.sampling.measure import Measurement, measure
+from app.sampling.measure import Measurement, measure, measured_again
 from app.sampling.pipeline import Pipeline, Prediction
 from app.upscalers.base import RGB, Source, Upscaler
-from app.upscalers.seeds import sample_seeds
-from app.upscalers.turns import Turn
 
 Wanted = tuple[IndecisionSettings, Prediction, int]
 """What distinguishes two measurements of the same samples: σ, the prediction rule, and M."""
@@ -27,33 +24,6 @@ Wanted = tuple[IndecisionSettings, Prediction, int]
 def wanted(pipeline: Pipeline) -> Wanted:
     """What a pipeline wants from the samples."""
     return pipeline.indecision, pipeline.prediction, pipeline.samples
-
-
-class Replay:
-    """An upscaler that answers with samples made before, in place of the one that made them."""
-
-    def __init__(self, upscaler: Upscaler, images: Sequence[RGB], seed: int) -> None:
-        self.name = upscaler.name
-        self.kind = upscaler.kind
-        self.scale = upscaler.scale
-        self.fingerprint = upscaler.fingerprint
-        self.capabilities = replace(
-            upscaler.capabilities, samples_per_call=len(images), concurrency=1
-        )
-        # By position, not by the seed that was used: a spare seed may have taken a place.
-        self._images = dict(zip(sample_seeds(seed, len(images)), images, strict=True))
-
-    async def generate(
-        self, source: Source, seeds: Sequence[int], turn: Turn | None = None
-    ) -> list[RGB]:
-        del source, turn
-        return [self._images[seed] for seed in seeds]
-
-    async def check(self) -> None:
-        """Always there."""
-
-    async def close(self) -> None:
-        """Nothing to close."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +66,14 @@ async def drawn(
         seconds = samples.seconds
     for pipeline in pipelines:
         if wanted(pipeline) not in measurements:
-            replay = Replay(upscaler, list(samples.images[: pipeline.samples]), seed)
-            measurements[wanted(pipeline)] = await measure(replay, source, pipeline, seed)
+            count = pipeline.samples
+            measurements[wanted(pipeline)] = await asyncio.to_thread(
+                measured_again,
+                list(samples.images[:count]),
+                source,
+                pipeline,
+                samples.seeds[:count],
+            )
     return Drawn(samples, measurements, generated, seconds)
 
 

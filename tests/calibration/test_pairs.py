@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from app.calibration.config import CalibrationConfig
-from app.calibration.folder import find_pairs
+from app.calibration.folder import check_pairs, find_pairs
 from app.calibration.pairs import load_pair
-from app.calibration.run import check_pairs
 from app.errors import BadImage, BadPairs
 from app.images.degrade import Degradation, degrade
 from app.sampling.pipeline import Pipeline

@@ -12,12 +12,11 @@ import pytest
 
 from app.calibration.active import Calibrations
 from app.calibration.config import CalibrationConfig
-from app.calibration.folder import find_pairs
+from app.calibration.folder import check_pairs, find_pairs
 from app.calibration.here import Here, NotFinished, run_id
 from app.calibration.measure import measure_pair, pack, unpack
 from app.calibration.pairs import load_pair
 from app.calibration.record import Calibration
-from app.calibration.run import check_pairs
 from app.errors import BadCalibration, BadPairs, ConfigError, UpscalerRejected
 from app.problems import problem_of
 from app.sampling.measure import measure
