@@ -23,7 +23,7 @@ from app.evaluation.conduct import conduct, typical_side
 from app.evaluation.plan import Plan, split
 from app.evaluation.plots import check_installed
 from app.evaluation.run import Options
-from app.evaluation.variants import Variant, builtin
+from app.evaluation.variants import PRICED_SAMPLES, Variant, builtin
 from app.sampling.draw import draw
 from app.system import usable_cores
 from app.upscalers.base import Source
@@ -63,7 +63,7 @@ async def generate(plan: Plan, variant: Variant) -> None:
         async with places:
             data = item.y.read_bytes()
             pair = load_pair(item.name, data, None, pipeline, degradation=None, seed=0)
-            seeds = sample_seeds(pair.seed, variant.samples)
+            seeds = sample_seeds(pair.seed, pipeline.samples)
             await draw(upscaler, Source(pair.x), seeds, on_sample=lambda *_: None)
 
     await asyncio.gather(*map(one, (*plan.calibration, *plan.test)))
@@ -73,7 +73,7 @@ async def generate(plan: Plan, variant: Variant) -> None:
 async def evaluate(plan: Plan, variants: list[Variant], place: Path) -> None:
     """A whole evaluation with its report."""
     upscaler = made()
-    options = Options(ALPHAS, 0.1)
+    options = Options(ALPHAS, 0.1, samples=PRICED_SAMPLES)
     cache = SampleCache(place / "samples")
     findings = await conduct([upscaler], plan, variants, cache, options)
     report.write(findings, place / "report")
@@ -85,9 +85,10 @@ def main(folder: Path, count: int) -> None:
     check_installed()  # imports what draws, as the command does
     items = find_pairs(folder)[:count]
     plan = Plan(*split(items, 0.7, 0), "image")
-    variants = builtin(8, typical_side(items))
+    variants = builtin(max(PRICED_SAMPLES), typical_side(items))
+    most = variants[1]  # the paper's recipe takes the largest M
     with tempfile.TemporaryDirectory() as place:
-        alone = spent(lambda: asyncio.run(generate(plan, variants[0])))
+        alone = spent(lambda: asyncio.run(generate(plan, most)))
         whole = spent(lambda: asyncio.run(evaluate(plan, variants, Path(place))))
         again = spent(lambda: asyncio.run(evaluate(plan, variants, Path(place))))
         kept = SampleCache(Path(place) / "samples").size() / 1e6

@@ -79,7 +79,7 @@ class TestEvaluate:
         run("evaluate", *arguments).check_error(code, words)
         assert upscaler.calls == []
 
-    @pytest.mark.parametrize("option", ["--split", "--delta", "--alpha"])
+    @pytest.mark.parametrize("option", ["--split", "--delta", "--alpha", "--samples"])
     def test_wrong_usage(self, run, place, photos, option):
         """Numbers out of range are wrong usage."""
         assert run("evaluate", "photos", option, -1).code == 2
