@@ -27,8 +27,10 @@ image() {
 # Which build of torch a machine needs, its own pip knows: the lock for tests has neither it nor what
 # comes with it alone. httpx2-jsfetch is for browsers; pip and setuptools are the environment's own.
 printf "%s; sys_platform == 'none'\n" torch torchvision > "$work/without"
-lock dev pyproject.toml --extra diffusers --extra evaluate --extra formats --extra tracing \
-  --group dev --overrides "$work/without" --no-emit-package torch --no-emit-package torchvision \
+extras=$(sed -n "s/.*--editable '\.\[\(.*\)\]'.*/\1/p" Makefile | tr , ' ')
+# shellcheck disable=SC2046,SC2086 - words
+lock dev pyproject.toml $(printf ' --extra %s' $extras) --group dev \
+  --overrides "$work/without" --no-emit-package torch --no-emit-package torchvision \
   --no-emit-package httpx2-jsfetch --no-emit-package pip --no-emit-package setuptools "$@"
 
 # python-dateutil comes with a tool of the tests; botocore, behind s3fs, takes an older one only. A

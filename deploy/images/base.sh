@@ -20,6 +20,10 @@ carried() {
   env | grep -E '^(PIP_[A-Z_]+|SSL_CERT_FILE|REQUESTS_CA_BUNDLE)=' | grep -v '^PIP_FIND_LINKS=' || true
 }
 
+is_here() {
+  [ -n "$(buildah images --quiet "$1" 2> /dev/null)" ]
+}
+
 python_image() {
   debootstrap --variant=minbase --include=python3,python3-venv,python3-pip,ca-certificates \
     trixie "$work/root" "$mirror" > "$work/debootstrap.log" \
@@ -51,8 +55,9 @@ python_image() {
   buildah commit --quiet --format docker --rm "$container" "localhost/$base" > /dev/null
 }
 
-# stand_in NAME "PACKAGES" "SHELL COMMANDS"
+# stand_in NAME "PACKAGES" "SHELL COMMANDS" ENTRYPOINT
 stand_in() {
+  is_here "$1" && return
   container=$(buildah from --ulimit nofile=20000:20000 --ulimit nproc=90000:90000 "localhost/$base")
   buildah run --isolation chroot --network host --user 0 "$container" -- sh -c "
     export DEBIAN_FRONTEND=noninteractive; apt-get update -qq && apt-get install -y -qq --no-install-recommends $2 > /dev/null &&
@@ -61,7 +66,7 @@ stand_in() {
   buildah commit --quiet --format docker --rm "$container" "$1" > /dev/null
 }
 
-[ -n "$(buildah images --quiet "localhost/$base" 2> /dev/null)" ] || python_image
+is_here "localhost/$base" || python_image
 stand_in docker.io/library/redis:7.2-bookworm redis-server \
   'usermod --non-unique --uid 999 redis && groupmod --non-unique --gid 999 redis &&
    rm -rf /etc/redis && mkdir /etc/redis && mkdir -p /data && chown 999:999 /data' '[]'

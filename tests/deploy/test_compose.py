@@ -58,31 +58,6 @@ class TestFile:
             ROOT / "docker-compose.yml",
         )
 
-    def test_targets(self):
-        """Gateways and job workers are one image, workers with and without a GPU another."""
-        built = {name: SERVICES[name] for name in SERVICES if "build" in SERVICES[name]}
-        assert {name: service["build"]["target"] for name, service in built.items()} == {
-            "gateway": "gateway",
-            "jobs": "gateway",
-            "worker": "worker",
-            "cpu-worker": "worker",
-        }
-        images = {service["image"]: service["build"]["target"] for service in built.values()}
-        assert sorted(images.values()) == ["gateway", "worker"]
-
-    def test_profiles(self):
-        """Without a profile come gateway, jobs, Redis and proxy; a GPU and monitoring on demand."""
-        by_profile: dict[str, set[str]] = {}
-        for name, service in SERVICES.items():
-            for profile in service.get("profiles", [""]):
-                by_profile.setdefault(profile, set()).add(name)
-        assert by_profile == {
-            "": {"proxy", "gateway", "jobs", "redis"},
-            "gpu": {"worker"},
-            "cpu-worker": {"cpu-worker"},
-            "monitoring": {"prometheus", "grafana", "jaeger"},
-        }
-
     def test_the_example_of_the_environment(self):
         """.env.example names exactly what the file refers to, and no secret has a value."""
         lines = (ROOT / ".env.example").read_text("utf-8").splitlines()

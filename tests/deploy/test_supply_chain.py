@@ -99,16 +99,3 @@ def test_the_bill_of_materials(tmp_path):
     for part in found.values():
         assert part["purl"] == f"pkg:pypi/{part['name']}@{part['version']}"
         assert part["externalReferences"][0]["hashes"]
-
-
-def test_make_writes_it_so():
-    """The target uses the options that are tested here, for every image, outside of git."""
-    makefile = (ROOT / "Makefile").read_text("utf-8")
-    recipe = makefile[makefile.index("\nsbom:") : makefile.index("\nclean:")]
-    for option in ("--output-reproducible", "--mc-type application", "--require-hashes"):
-        assert option in recipe
-    (images,) = re.findall(r"^IMAGES := (.+)$", makefile, re.MULTILINE)
-    assert images.split() == ["gateway", "worker"]
-    for image in images.split():
-        assert (ROOT / f"requirements/{image}.lock").is_file()
-    assert "sbom/" in (ROOT / ".gitignore").read_text("utf-8").splitlines()
