@@ -83,7 +83,7 @@ class Settings(BaseSettings):
     admin_keys: Annotated[list[SecretStr], NoDecode] = Field(default_factory=list)
 
     max_upload_bytes: int = Field(32 * 1024 * 1024, gt=0)
-    max_input_pixels: int = Field(1024 * 1024, gt=0)
+    max_input_pixels: int = Field(24 * 1024 * 1024, gt=0)
     max_side: int = Field(16384, gt=0)
     max_in_flight: int = Field(2, gt=0, description="Requests that generate at the same time.")
     max_waiting: int = Field(16, ge=0, description="Requests that wait for a slot; then 503.")
@@ -220,7 +220,7 @@ class Settings(BaseSettings):
     def _largest_image_fits(self) -> Settings:
         """Or an image would be told to come back for ever."""
         pixels = self.client_pixels_per_minute
-        if pixels is not None and pixels < self.max_input_pixels:
+        if pixels is not None and pixels < self.limits.max_pixels:
             raise ValueError("client_pixels_per_minute is smaller than max_input_pixels")
         return self
 
@@ -253,7 +253,10 @@ class Settings(BaseSettings):
     @property
     def limits(self) -> Limits:
         """Bounds on an uploaded image."""
-        return Limits(self.max_upload_bytes, self.max_input_pixels, self.max_side)
+        most = self.max_input_pixels
+        if "max_input_pixels" not in self.model_fields_set:
+            most = min(most, self.client_pixels_per_minute or most)
+        return Limits(self.max_upload_bytes, most, self.max_side)
 
     @classmethod
     def settings_customise_sources(

@@ -87,11 +87,11 @@ class Fit:
         varies = any(texture.energy_of(term) == "variance" for term, _ in self.weights)
         return 2 if varies else 1
 
-    def sigma(self, maps: texture.Maps) -> NDArray[np.float32]:
+    def sigma(self, maps: texture.Measured) -> NDArray[np.float32]:
         """σ = exp(w₀ + Σ_j w_j f_j), float32 [H, W], finite and > 0."""
         log_sigma = texture.log_sigma(maps, dict(self.weights)) + self.offset
         cells = np.exp(np.clip(log_sigma, -_MOST_LOG, _MOST_LOG))
-        return texture.enlarge(cells, (maps.mean.shape[1], maps.mean.shape[2]))
+        return texture.enlarge(cells, maps.shape)
 
 
 SHIPPED = ("span-x4-m1", "span-x4-m2")

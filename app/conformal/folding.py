@@ -12,13 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.conformal.filters import Kernel, smooth
-from app.conformal.lab import check_rgb, lab_block, normalised_lab, pixel_blocks
-from app.conformal.texture import Maps
+from app.conformal.lab import check_rgb, lab_block, pixel_blocks
+from app.conformal.texture import Maps, known_terms
 
 # Samples enter the sums as integers in units of 2^-20. The unit is below the error of the Lab
 # tables, and 1,024 samples still fit: the largest product M · S2 stays under 2^63.
 UNIT = np.float32(1 << 20)
 MAX_SAMPLES = 1024
+
+# So many samples are kept as they are: 3 bytes a pixel each, where the sums take 20.
+UNFOLDED = 2
 
 FOLDING = 2
 """Raised whenever the same samples would give other bits, or `Spread` another layout of bytes."""
@@ -71,8 +74,7 @@ class Folded:
     def __init__(self, shape: tuple[int, ...], enlarged: NDArray[np.uint8] | None = None) -> None:
         self.shape = (int(shape[0]), int(shape[1]))
         self.count = 0
-        # A sample alone has no variance, and its colours are its own: it waits for the second one.
-        self._first: NDArray[np.uint8] | None = None
+        self._unfolded: list[NDArray[np.uint8]] = []
         # S1, the sum of the samples per channel, and S2, the sum of squares over all channels:
         # every estimator sums over the channels, so one plane of squares is enough.
         self.sums = np.zeros((3, 0), np.int32)
@@ -93,11 +95,9 @@ class Folded:
         if self.count == MAX_SAMPLES:
             raise ValueError(f"at most {MAX_SAMPLES} samples can be folded")
         self.count += 1
-        if self.count == 1:
-            self._first = rgb
-        else:
-            self._fold_first()
-            self._fold(rgb)
+        self._unfolded.append(rgb)
+        if self.count > UNFOLDED:
+            self._fold_all()
 
     def take(self, spread: Spread) -> None:
         """Take all samples as they were folded elsewhere; only their variance is known then.
@@ -115,26 +115,26 @@ class Folded:
         if rgb.shape[:2] != self.shape:
             raise ValueError(f"expected a sample of {self.shape}, got {rgb.shape[:2]}")
 
-    def _fold_first(self) -> None:
-        if self._first is not None:
-            first, self._first = self._first, None
-            pixels = self.shape[0] * self.shape[1]
+    def _fold_all(self) -> None:
+        """Bring the samples that are kept as they are into the sums."""
+        pixels = self.shape[0] * self.shape[1]
+        if self._unfolded and not self.squares.size:
             self.sums = np.zeros((3, pixels), np.int32)
             self.squares = np.zeros(pixels, np.float64)
-            self._fold(first)
+        while self._unfolded:
+            sample = self._unfolded.pop().reshape(-1, 3)
+            for block in pixel_blocks(pixels):
+                _fold(sample[block], self.sums[:, block], self.squares[block])
 
-    def _fold(self, rgb: NDArray[np.uint8]) -> None:
-        pixels = rgb.reshape(-1, 3)
-        for block in pixel_blocks(len(pixels)):
-            lab = np.empty((3, block.stop - block.start), np.float32)
-            lab_block(pixels[block], lab)
-            lab *= UNIT
-            np.rint(lab, out=lab)
-            self.sums[:, block] += lab.astype(np.int32)
-            square = lab.astype(np.float64)
-            square *= square
-            for channel in square:
-                self.squares[block] += channel
+    def _sums(self, block: slice) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+        """S1 and S2 of some pixels."""
+        if not self._unfolded:
+            return self.sums[:, block], self.squares[block]
+        count = block.stop - block.start
+        sums, squares = np.zeros((3, count), np.int32), np.zeros(count, np.float64)
+        for sample in self._unfolded:
+            _fold(sample.reshape(-1, 3)[block], sums, squares)
+        return sums, squares
 
     def pixel_variance(self) -> NDArray[np.float32]:
         """σ^var before smoothing: Σ_c Var_M over the channels, float32 [H, W] ≥ 0 (paper §2.2).
@@ -147,38 +147,35 @@ class Folded:
             return np.zeros(self.shape, np.float32)
         if self._variance is not None:
             return self._variance
-        scale = 1.0 / (self.count * float(UNIT)) ** 2
-        variance = np.empty(self.squares.shape, np.float32)
+        variance = np.empty(self.shape[0] * self.shape[1], np.float32)
         for block in pixel_blocks(len(variance)):
-            variance[block] = self._spread(block) * scale
+            variance[block] = self._variance_of(*self._sums(block))
         return variance.reshape(self.shape)
+
+    def _variance_of(
+        self, sums: NDArray[np.int32], squares: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        return np.asarray(self._spread(sums, squares) * (1.0 / (self.count * float(UNIT)) ** 2))
 
     def check_any(self) -> None:
         """Raise ValueError unless a sample has been added."""
         if self.count == 0:
             raise ValueError("no samples have been added")
 
-    def _spread(self, block: slice) -> NDArray[np.int64]:
+    def _spread(self, sums: NDArray[np.int32], squares: NDArray[np.float64]) -> NDArray[np.int64]:
         """M · S2 − Σ_c S1² in integers: exact, so equal samples give exactly zero."""
-        sums = self.sums[:, block].astype(np.int64)
-        squares = self.squares[block].astype(np.int64)
-        return np.asarray(self.count * squares - np.einsum("cn,cn->n", sums, sums))
+        whole = sums.astype(np.int64)
+        spread = self.count * squares.astype(np.int64)
+        return np.asarray(spread - np.einsum("cn,cn->n", whole, whole))
 
     def identical(self) -> bool:
         """Whether all samples so far are the same image (never true of fewer than two)."""
         if self._variance is not None:
             return not self._variance.any()
         return self.count > 1 and not any(
-            self._spread(block).any() for block in pixel_blocks(len(self.squares))
+            self._spread(*self._sums(block)).any()
+            for block in pixel_blocks(self.shape[0] * self.shape[1])
         )
-
-    def mean_lab(self) -> NDArray[np.float32]:
-        """E_M[μ], the mean of the samples in normalised Lab, float32 [3, H, W]."""
-        if self._first is not None:
-            return normalised_lab(self._first)
-        mean = self.sums.astype(np.float32)
-        mean *= np.float32(1.0 / (self.count * float(UNIT)))
-        return mean.reshape(3, *self.shape)
 
     def residual(self) -> NDArray[np.float32]:
         """E_M Σ_c (μ − E)² in normalised Lab, what the samples add to X, float32 [H, W] ≥ 0.
@@ -189,41 +186,73 @@ class Folded:
         self.check_any()
         if self._enlarged is None:
             raise ValueError("σ needs the enlarged input, which was not given")
-        return self._distance(self.mean_lab() if self._first is not None else None, self._enlarged)
+        enlarged = self._enlarged.reshape(-1, 3)
+        residual = np.empty(len(enlarged), np.float32)
+        for block in pixel_blocks(len(enlarged)):
+            residual[block] = self._distance(enlarged[block], block, *self._sums(block))
+        return residual.reshape(self.shape)
 
     def _distance(
-        self, own: NDArray[np.float32] | None, enlarged: NDArray[np.uint8]
+        self,
+        enlarged: NDArray[np.uint8],
+        block: slice,
+        sums: NDArray[np.int32],
+        squares: NDArray[np.float64],
     ) -> NDArray[np.float32]:
-        """The residual; `own` is the Lab of the only sample, where there is one."""
-        pixels = enlarged.reshape(-1, 3)
-        residual = np.empty(len(pixels), np.float32)
-        for block in pixel_blocks(len(pixels)):
-            lab = np.empty((3, block.stop - block.start), np.float32)
-            lab_block(pixels[block], lab)
-            if own is not None:
-                np.subtract(own.reshape(3, -1)[:, block], lab, out=lab)
-                np.einsum("cn,cn->n", lab, lab, out=residual[block])
-                continue
-            # S2 + Σ_c E (M E − 2 S1), all of them integers below 2^53, which float64 holds: exact,
-            # so the order of the samples has no part.
-            lab *= UNIT
-            whole = np.rint(lab).astype(np.float64)
-            rest = self.count * whole
-            rest -= 2.0 * self.sums[:, block]
-            rest *= whole
-            distance = self.squares[block] + rest.sum(axis=0)
-            residual[block] = distance * (1.0 / (self.count * float(UNIT) ** 2))
-        return residual.reshape(self.shape)
+        lab = _lab(enlarged)
+        if self._single is not None:
+            own = _lab(self._single.reshape(-1, 3)[block])
+            own -= lab
+            return np.asarray(np.einsum("cn,cn->n", own, own))
+        # S2 + Σ_c E (M E − 2 S1), all of them integers below 2^53, which float64 holds: exact, so
+        # the order of the samples has no part.
+        lab *= UNIT
+        whole = np.rint(lab).astype(np.float64)
+        rest = self.count * whole
+        rest -= 2.0 * sums
+        rest *= whole
+        distance = squares + rest.sum(axis=0)
+        return np.asarray(distance * (1.0 / (self.count * float(UNIT) ** 2)), np.float32)
+
+    @property
+    def _single(self) -> NDArray[np.uint8] | None:
+        """A sample alone: it has no variance, and its colours are its own."""
+        return self._unfolded[0] if self.count == 1 and self._unfolded else None
+
+    @property
+    def known(self) -> frozenset[str]:
+        """The names of all terms that can be measured (`texture.Measured`)."""
+        return known_terms(variance=self.count > 1, residual=self._enlarged is not None)
 
     def maps(self) -> Maps:
         """What the terms of a fitted σ are measured on."""
+        return self.rows(0, self.shape[0])
+
+    def rows(self, top: int, bottom: int) -> Maps:
+        """What the terms of a fitted σ are measured on, of some rows (`texture.Measured`)."""
         self.check_any()
-        mean = self.mean_lab()
-        if self._enlarged is None:
-            residual = None
-        else:
-            residual = self._distance(None if self._first is None else mean, self._enlarged)
-        return Maps(mean, self.pixel_variance() if self.count > 1 else None, residual)
+        width, single = self.shape[1], self._single
+        pixels = (bottom - top) * width
+        mean, variance, residual = (np.empty((n, pixels), np.float32) for n in (3, 1, 1))
+        for part in pixel_blocks(pixels):
+            block = slice(top * width + part.start, top * width + part.stop)
+            sums, squares = self._sums(block)
+            if single is None:
+                mean[:, part] = sums.astype(np.float32)
+                mean[:, part] *= np.float32(1.0 / (self.count * float(UNIT)))
+            else:
+                mean[:, part] = _lab(single.reshape(-1, 3)[block])
+            if self.count > 1:
+                variance[0, part] = self._variance_of(sums, squares)
+            if self._enlarged is not None:
+                enlarged = self._enlarged.reshape(-1, 3)[block]
+                residual[0, part] = self._distance(enlarged, block, sums, squares)
+        shape = (bottom - top, width)
+        return Maps(
+            mean.reshape(3, *shape),
+            variance.reshape(shape) if self.count > 1 else None,
+            residual.reshape(shape) if self._enlarged is not None else None,
+        )
 
     def patch_variance(self, kernel: Kernel, size: int) -> NDArray[np.float32]:
         """Σ_c E_M[μ² * K] − (E_M[μ * K])², float32 [H, W] (paper §2.2, σ^ker, literally).
@@ -232,7 +261,7 @@ class Folded:
         keeps the variance of flat regions above the rounding noise.
         """
         self.check_any()
-        self._fold_first()
+        self._fold_all()
         unit = self.count * float(UNIT)
         square = (self.squares / (unit * float(UNIT))).reshape(self.shape)
         patch = smooth(square, kernel, size)
@@ -250,3 +279,21 @@ def mean_image(total: NDArray[np.uint32], count: int) -> NDArray[np.uint8]:
     total += np.uint32(count)
     total //= np.uint32(2 * count)
     return total.astype(np.uint8)
+
+
+def _fold(pixels: NDArray[np.uint8], sums: NDArray[np.int32], squares: NDArray[np.float64]) -> None:
+    """Add uint8 [n, 3] to S1 [3, n] and S2 [n]."""
+    lab = _lab(pixels)
+    lab *= UNIT
+    np.rint(lab, out=lab)
+    sums += lab.astype(np.int32)
+    square = lab.astype(np.float64)
+    square *= square
+    for channel in square:
+        squares += channel
+
+
+def _lab(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    lab = np.empty((3, len(pixels)), np.float32)
+    lab_block(pixels, lab)
+    return lab

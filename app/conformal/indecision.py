@@ -196,7 +196,7 @@ def _windowed(values: NDArray[np.float32], settings: Settings) -> NDArray[np.flo
 
 def _fitted(folded: Accumulator) -> NDArray[np.float32]:
     assert folded.settings.fit is not None  # noqa: S101 - __post_init__ sees to it
-    return folded.settings.fit.sigma(folded.maps())
+    return folded.settings.fit.sigma(folded)
 
 
 def _blur_radius(settings: Settings) -> int | None:
@@ -225,7 +225,7 @@ ESTIMATORS: dict[str, Estimator] = {
         sigma=_fitted,
         title="Fitted to the upscaler's errors (largest masks)",
         radius=lambda _: None,
-        bytes_per_pixel=38,
+        bytes_per_pixel=13,
         needs_input=True,
         smooths=False,
         takes_fit=True,
@@ -245,7 +245,7 @@ ESTIMATORS: dict[str, Estimator] = {
         title="Patch variance (the paper's formula)",
         radius=_window_radius,
         window=lambda settings: settings.size,
-        bytes_per_pixel=36,
+        bytes_per_pixel=50,
     ),
     "pixel_variance": Estimator(
         sigma=lambda folded: _smoothed(folded.pixel_variance(), folded.settings),
@@ -257,10 +257,10 @@ ESTIMATORS: dict[str, Estimator] = {
     ),
     # Of calibrations made before σ could be fitted to one's own upscaler.
     "learned": Estimator(
-        sigma=lambda folded: shipped("learned").sigma(folded.maps()),
+        sigma=lambda folded: shipped("learned").sigma(folded),
         title="The first fitted one, for span-x4 and 8 samples",
         radius=lambda _: None,
-        bytes_per_pixel=34,
+        bytes_per_pixel=13,
         least_samples=2,
         smooths=False,
         state=LEARNED_STATE,

@@ -26,7 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,10 +72,37 @@ class Maps(NamedTuple):
     residual: NDArray[np.float32] | None = None
 
     @property
+    def shape(self) -> tuple[int, int]:
+        """(H, W)."""
+        return self.mean.shape[1], self.mean.shape[2]
+
+    @property
     def known(self) -> frozenset[str]:
         """The names of all terms that can be measured."""
-        missing = {name for name in ("variance", "residual") if getattr(self, name) is None}
-        return frozenset(term for term in term_names() if energy_of(term) not in missing)
+        return known_terms(variance=self.variance is not None, residual=self.residual is not None)
+
+    def rows(self, top: int, bottom: int) -> Maps:
+        """Those of some rows."""
+        variance, residual = (
+            None if plane is None else plane[top:bottom] for plane in (self.variance, self.residual)
+        )
+        return Maps(self.mean[:, top:bottom], variance, residual)
+
+
+class Measured(Protocol):
+    """`Maps` of an image that are made strip by strip, so that they are never there as a whole."""
+
+    @property
+    def shape(self) -> tuple[int, int]: ...
+    @property
+    def known(self) -> frozenset[str]: ...
+    def rows(self, top: int, bottom: int) -> Maps: ...
+
+
+def known_terms(*, variance: bool, residual: bool) -> frozenset[str]:
+    """The names of the terms that can be measured where these energies are known, or not."""
+    there = {"variance": variance, "residual": residual}
+    return frozenset(term for term in term_names() if there.get(energy_of(term), True))
 
 
 class _Level(NamedTuple):
@@ -107,7 +134,7 @@ def _names(depth: int) -> Iterator[str]:
             yield f"log {energy}"
 
 
-def log_sigma(maps: Maps, weights: Mapping[str, float]) -> Plane:
+def log_sigma(maps: Measured, weights: Mapping[str, float]) -> Plane:
     """Σ_j w_j f_j on the cells of level 0, float64 [⌈H/4⌉, ⌈W/4⌉].
 
     Rounded to multiples of 2^-20. Logarithms and sums of different machines may differ in their
@@ -130,13 +157,13 @@ def log_sigma(maps: Maps, weights: Mapping[str, float]) -> Plane:
         for name, values in level.terms.items():
             total += weights[name] * values
     assert total is not None  # noqa: S101 - there are LEVELS levels
-    height, width = (-(-side // CELL) for side in maps.mean.shape[1:])
+    height, width = (-(-side // CELL) for side in maps.shape)
     return np.asarray(np.rint(total[:height, :width] * _ROUNDING) / _ROUNDING)
 
 
-def dense_terms(maps: Maps) -> dict[str, NDArray[np.float32]]:
+def dense_terms(maps: Measured) -> dict[str, NDArray[np.float32]]:
     """Every known term on the cells of level 0, float32 [⌈H/4⌉, ⌈W/4⌉] each."""
-    height, width = (-(-side // CELL) for side in maps.mean.shape[1:])
+    height, width = (-(-side // CELL) for side in maps.shape)
     dense = {}
     for depth, level in enumerate(_pyramid(maps, maps.known)):
         for name, values in level.terms.items():
@@ -149,10 +176,14 @@ def dense_terms(maps: Maps) -> dict[str, NDArray[np.float32]]:
 
 def enlarge(cells: Plane, shape: tuple[int, int]) -> NDArray[np.float32]:
     """Cells of level 0 as pixels by linear interpolation, float32 of the shape [H, W]."""
-    pixels = cells.astype(np.float32)
-    for _ in range(CELL.bit_length() - 1):
-        pixels = double(pixels)
-    return np.ascontiguousarray(pixels[: shape[0], : shape[1]])
+    pixels = np.empty(shape, np.float32)
+    for top in range(0, len(cells), _STRIP):
+        # Two more rows of cells on either side: a pixel lies between two of them, twice.
+        above, below = max(0, top - 2), min(len(cells), top + _STRIP + 2)
+        strip = double(double(cells[above:below].astype(np.float32)))[CELL * (top - above) :]
+        place = pixels[CELL * top : CELL * (top + _STRIP)]
+        place[:] = strip[: len(place), : shape[1]]
+    return pixels
 
 
 def double(plane: NDArray[Any]) -> NDArray[Any]:
@@ -170,7 +201,7 @@ def double(plane: NDArray[Any]) -> NDArray[Any]:
     return large
 
 
-def _pyramid(maps: Maps, wanted: frozenset[str]) -> Iterator[_Level]:
+def _pyramid(maps: Measured, wanted: frozenset[str]) -> Iterator[_Level]:
     """The levels from fine to coarse; what no wanted term needs is not measured."""
     stems = {name.partition("@")[0] for name in wanted}
     logged = {stem[4:] for stem in stems if stem.startswith("log ")}
@@ -198,17 +229,26 @@ def _pyramid(maps: Maps, wanted: frozenset[str]) -> Iterator[_Level]:
         yield _Level(color.shape[1:], terms)
 
 
-def _cells(maps: Maps, wanted: set[str]) -> tuple[Plane, dict[str, Plane]]:
+def _cells(maps: Measured, wanted: set[str]) -> tuple[Plane, dict[str, Plane]]:
     """Mean colour [3, h, w] and energies [h, w] of the cells of level 0.
 
     Borders are reflected, first to whole cells, then to whole cells of the coarsest level.
     """
-    sides = [(0, -side % CELL) for side in maps.mean.shape[1:]]
-    lightness = np.pad(maps.mean[0], [(1, 1 + extra) for _, extra in sides], mode="symmetric")
+    tall, wide = (-side % CELL for side in maps.shape)
+    # Where each row of the padded image lies in the image, with one more at each end.
+    places = np.pad(np.arange(maps.shape[0]), (1, 1 + tall), mode="symmetric")
     measures: dict[str, list[Plane]] = {name: [] for name in _OF_PIXELS if name in wanted}
+    colors: list[Plane] = []
     rows = _STRIP * CELL
-    for top in range(0, len(lightness) - 2, rows):
-        around = lightness[top : top + rows + 2]
+    for top in range(0, len(places) - 2, rows):
+        place = places[top : top + rows + 2]
+        first = int(place.min())
+        strip = maps.rows(first, int(place.max()) + 1)
+        place = place - first
+        lightness = strip.mean[0, place]
+        around = np.pad(lightness, [(0, 0), (1, 1 + wide)], mode="symmetric")
+        inner = [_padded(plane[place[1:-1]], [(0, 0), (0, wide)]) for plane in strip.mean]
+        colors.append(np.stack([_means(plane) for plane in inner]))
         middle = around[1:-1, 1:-1]
         right, below = around[1:-1, 2:] - middle, around[2:, 1:-1] - middle
         if "detail" in measures:
@@ -219,12 +259,13 @@ def _cells(maps: Maps, wanted: set[str]) -> tuple[Plane, dict[str, Plane]]:
         if "curve" in measures:
             laplacian = right + below + (around[1:-1, :-2] - middle) + (around[:-2, 1:-1] - middle)
             measures["curve"].append(_means(laplacian**2))
-    energies = {name: np.concatenate(strips) for name, strips in measures.items() if strips}
-    for name in ("variance", "residual"):
-        if name in wanted:
-            energies[name] = _means(_padded(getattr(maps, name), sides))
-    color = [_whole(_means(_padded(channel, sides))) for channel in maps.mean]
-    return np.stack(color), {name: _whole(plane) for name, plane in energies.items()}
+        for name, plane in (("variance", strip.variance), ("residual", strip.residual)):
+            if name in measures and plane is not None:
+                padded = _padded(plane[place[1:-1]], [(0, 0), (0, wide)])
+                measures[name].append(_means(padded))
+    energies = {name: _whole(np.concatenate(strips)) for name, strips in measures.items()}
+    color = np.concatenate(colors, axis=1)
+    return np.stack([_whole(plane) for plane in color]), energies
 
 
 def _means(values: NDArray[Any]) -> Plane:

@@ -171,7 +171,8 @@ def predicted(samples: Sequence[RGB], rule: Prediction) -> RGB:
 def _finish(accumulator: indecision.Accumulator) -> tuple[NDArray[np.float32], float]:
     sigma = accumulator.result()
     # The floor keeps flat regions (σ = 0) finite; it is far below any σ of 8-bit samples.
-    return sigma, float(np.mean(np.log(np.maximum(sigma, np.float32(1e-12))), dtype=np.float64))
+    logs = np.maximum(sigma, np.float32(1e-12))
+    return sigma, float(np.mean(np.log(logs, out=logs), dtype=np.float64))
 
 
 class _Prediction:

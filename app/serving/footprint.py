@@ -6,36 +6,53 @@ into sums as they arrive. `tests/test_footprint.py` holds the formula against wh
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
+from app.conformal.folding import UNFOLDED
 from app.sampling.draw import largest_call
 from app.sampling.pipeline import Pipeline
 from app.upscalers.base import Capabilities
 
-# Bytes per output pixel. The sums of two samples and more: three int32 planes and one of float64.
-_SUMS: Final = 20
+# Bytes per output pixel.
 _SAMPLE: Final = 3
+# The sums of many samples: three int32 planes and one of float64.
+_SUMS: Final = 20
 # The enlarged input.
 _INPUT: Final = 3
-# Ŷ: one of the samples, or the sum of all as three planes of uint32 and then the mean.
-_PREDICTION: Final = {"first": 3, "mean": 15}
+# The sum of all samples as three planes of uint32, and the mean.
+_MEAN: Final = 15
+# Ŷ, σ, mask, trust levels, their files, and a picture while it is encoded: `benchmarks.memory`.
+_ANSWER: Final = 28
 
 # Scoring a result against the truth: the images, one of them while it is decoded, the mask and σ.
 _TRUTH: Final = 20
 
 
 def footprint(height: int, width: int, pipeline: Pipeline, capabilities: Capabilities) -> int:
-    """Bytes that a request of an h×w input holds at most, without what its model needs.
+    """Bytes that a request of an h×w input holds at most, without what its model needs."""
+    output = height * width * pipeline.scale**2
+    return max(measuring(height, width, pipeline, capabilities), output * _ANSWER)
 
-    While samples arrive: the sums, Ŷ, the samples of the call that is being folded, the one that
-    waits for a second, blocks of their colours, and the answers of the other calls, which may be
-    uncompressed. Afterwards: the sums, Ŷ and the planes of σ.
+
+def fitting(height: int, width: int, cost: int, budget: int) -> int:
+    """The longest side of an h×w input for an answer that costs no more than the budget."""
+    return int(max(height, width) * math.sqrt(budget / cost))
+
+
+def measuring(height: int, width: int, pipeline: Pipeline, capabilities: Capabilities) -> int:
+    """Bytes that Ŷ and σ of an h×w input take at most.
+
+    While samples arrive: those that are kept, or their sums and Ŷ; the samples of the call that is
+    being folded, and the answers of the other calls, which may be uncompressed. Afterwards: what is
+    kept, and the planes of σ.
     """
     output = height * width * pipeline.scale**2
     call = largest_call(capabilities, output * _SAMPLE)
-    arriving = _SAMPLE * (3 + min(call * capabilities.concurrency, pipeline.samples))
+    arriving = _SAMPLE * (1 + min(call * capabilities.concurrency, pipeline.samples))
     making = max(arriving, pipeline.indecision.row.bytes_per_pixel)
-    kept = _PREDICTION[pipeline.prediction] + (_SUMS if pipeline.samples > 1 else 0)
+    kept = _SAMPLE * pipeline.samples if pipeline.samples <= UNFOLDED else _SUMS + _SAMPLE
+    kept += _MEAN if pipeline.prediction == "mean" else 0
     kept += _INPUT if pipeline.indecision.needs_input else 0
     return output * (kept + making)
 

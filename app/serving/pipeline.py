@@ -24,6 +24,7 @@ from app.sampling.measure import measure
 from app.sampling.pipeline import guard, learn
 from app.serving.answer import Links, Result, check_alpha, threshold_json
 from app.serving.files import INPUT, MASK, SIGMA, TRUST, form_of, png_text
+from app.serving.footprint import fitting, footprint
 from app.serving.promise import Subject, guarantee, warnings_of
 from app.serving.work import Work
 from app.system import to_the_end
@@ -105,15 +106,20 @@ async def read_image(work: Work) -> None:
     async with work.means.decoding.slot(patient=work.patient):
         data = work.upload if isinstance(work.upload, bytes) else await work.upload()
         with span("decode", {"trustscale.upload_bytes": len(data)}):
-            work.image = await to_the_end(
-                decode,
-                data,
-                work.means.limits,
-                background=work.request.background or None,
-                with_alpha=True,
-                keep=cast("KeepMetadata", work.request.metadata),
-                fit=work.request.fit,
-            )
+            try:
+                work.image = await to_the_end(
+                    decode,
+                    data,
+                    work.means.limits,
+                    background=work.request.background or None,
+                    with_alpha=True,
+                    keep=cast("KeepMetadata", work.request.metadata),
+                    fit=work.request.fit,
+                )
+            except ImageTooLarge as error:
+                if error.members["limit"] != "max_pixels" or "actual" not in error.members:
+                    raise
+                raise _with_cost(error, work, error.members["actual"]) from None
         work.digest = await to_the_end(digest_of, data)
     work.upload = b""
     work.warnings[:0] = work.image.notes
@@ -143,7 +149,10 @@ async def check_size(work: Work) -> None:
             maximum=most,
             actual=height * width,
         )
-    work.means.slots.check_size(work.footprint)
+    try:
+        work.means.slots.check_size(work.footprint)
+    except ImageTooLarge as error:
+        raise _with_way_out(error, work, height, width) from None
 
 
 async def generate(work: Work) -> None:
@@ -158,6 +167,8 @@ async def generate(work: Work) -> None:
         on_first=work.on_first,
     )
     work.timings_ms |= work.measurement.timings_ms
+    calls = work.size[0] * work.size[1] * work.calibration.pipeline.samples
+    work.means.pace[work.upscaler.name] = work.timings_ms["samples"] / 1e3 / calls
 
 
 async def enlarge_alpha(work: Work) -> None:
@@ -249,6 +260,27 @@ ANSWER: Final[tuple[Step, ...]] = (
     put_into_words,
     store,
 )
+
+
+def _with_cost(error: ImageTooLarge, work: Work, pixels: int) -> ImageTooLarge:
+    """The error, saying what the answer to an input of so many pixels would cost here."""
+    pipeline = work.calibration.pipeline
+    cost = footprint(pixels, 1, pipeline, work.upscaler.capabilities)
+    error.members["bytes"] = cost
+    told = f" Its answer would take about {cost / 1e9:.1f} GB of memory"
+    if pace := work.means.pace.get(work.upscaler.name):
+        seconds = pace * pixels * pipeline.samples
+        error.members["seconds"] = round(seconds, 1)
+        told += f" and, at the speed of the last request, {seconds:,.0f} seconds"
+    detail = f"{error.detail}{told} (settings max_input_pixels, max_in_flight_bytes)."
+    return ImageTooLarge(detail, **error.members)
+
+
+def _with_way_out(error: ImageTooLarge, work: Work, height: int, width: int) -> ImageTooLarge:
+    """The error of too little memory, with its cost, and the size that there is room for."""
+    longest = fitting(height, width, work.footprint, error.members["maximum"])
+    detail = f"{error.detail} With fit={longest} it is reduced to that longest side first."
+    return _with_cost(ImageTooLarge(detail, **error.members), work, height * width)
 
 
 def _document(work: Work) -> Result:

@@ -38,6 +38,8 @@ class Means:
     limits: Limits
     timeout_s: float
     canaries: CanaryWatch | None = None
+    # Seconds per input pixel and sample of the last request, by upscaler.
+    pace: dict[str, float] = field(default_factory=dict, kw_only=True)
     # So many uploads are in memory as files; the others lie on the disk until their turn.
     decoding: Slots = field(init=False)
     # Masks and overlays of stored results for another α; they never wait for generations.

@@ -79,7 +79,7 @@ async def test_refused_before_it_is_decoded(tmp_path, calibration):
 
 
 async def test_more_memory_than_there_is(tmp_path, calibration):
-    """An answer that could never be made is refused with both numbers, also as a job."""
+    """An answer that could never be made is refused with its cost and a way out, also as a job."""
     app = gateway(tmp_path, calibrations=[calibration], max_in_flight_bytes=200_000)
     large = encoded(photo(3, 100, 100))
     async with running(app) as served, client_of(served) as client:
@@ -87,8 +87,16 @@ async def test_more_memory_than_there_is(tmp_path, calibration):
             answer = await client.post("/v1/upscale", **form(large), headers=headers)
             problem = check_problem(answer, "image-too-large")
             assert (problem["limit"], problem["maximum"]) == ("max_in_flight_bytes", 200_000)
-            assert problem["actual"] > 40_000 * 35
+            assert problem["actual"] > 40_000 * 20
+            assert "seconds" not in problem
         assert (await client.post("/v1/upscale", **form())).status_code == 200
+        # From the first answer on the speed is known, and the way out leads out.
+        problem = (await client.post("/v1/upscale", **form(large))).json()
+        assert problem["seconds"] >= 0
+        fit = int(problem["detail"].partition("fit=")[2].split()[0])
+        answer = await client.post("/v1/upscale", **form(large, fit=fit))
+        assert answer.status_code == 200
+        assert answer.json()["width"] == 2 * fit
 
 
 def exchange(app, body: list[bytes], request, sent: list[dict], read: asyncio.Event | None = None):

@@ -48,9 +48,11 @@ class TestImages:
 
     def test_limits_are_named(self, client):
         """A large image is told the limit in numbers."""
-        problem = check_problem(post(client, bomb(5000, 5000)), "image-too-large")
+        problem = check_problem(post(client, bomb(6000, 6000)), "image-too-large")
         assert problem["limit"] == "max_pixels"
-        assert (problem["maximum"], problem["actual"]) == (1024 * 1024, 25_000_000)
+        assert (problem["maximum"], problem["actual"]) == (24 * 1024 * 1024, 36_000_000)
+        assert problem["bytes"] > 36_000_000 * 4 * 20
+        assert "fit=" in problem["detail"]
 
     def test_the_limit_of_the_upscaler(self, start):
         """So is one that only the upscaler cannot take."""

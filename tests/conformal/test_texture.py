@@ -151,3 +151,9 @@ class TestInterpolation:
         assert (pixels.shape, pixels.dtype) == ((height, width), np.float32)
         assert np.float32(cells.min()) <= pixels.min()
         assert pixels.max() <= np.float32(cells.max())
+
+    def test_strips_leave_no_seam(self):
+        """Pixels are made a few rows of cells at a time, and are the same as made at once."""
+        cells = np.random.default_rng(0).random((53, 9))
+        at_once = texture.double(texture.double(cells.astype(np.float32)))[:210, :35]
+        np.testing.assert_array_equal(texture.enlarge(cells, (210, 35)), at_once)

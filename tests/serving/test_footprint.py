@@ -11,7 +11,7 @@ from app.conformal.fitted import Fit
 from app.conformal.indecision import ESTIMATORS, Settings
 from app.sampling.measure import measure
 from app.sampling.pipeline import Pipeline
-from app.serving.footprint import footprint, truth_footprint
+from app.serving.footprint import footprint, measuring, truth_footprint
 from app.upscalers.base import Capabilities, Source
 from tests.deploy.files import compose
 from tests.fakes import FakeUpscaler
@@ -66,14 +66,16 @@ async def test_covers_what_is_allocated(estimator, capabilities, prediction):
     await covers(pipeline(estimator, prediction), capabilities)
 
 
-async def test_covers_a_single_sample():
-    """One sample needs no sums, and is counted without them."""
-    await covers(pipeline("residual", samples=1), Capabilities())
+@pytest.mark.parametrize("prediction", ["first", "mean"])
+@pytest.mark.parametrize(("estimator", "samples"), [("residual", 1), ("fitted", 2)])
+async def test_covers_few_samples(estimator, samples, prediction):
+    """One or two samples need no sums, and are counted without them."""
+    await covers(pipeline(estimator, prediction, samples), Capabilities())
 
 
 async def covers(asked, capabilities):
-    expected = footprint(SIDE, SIDE, asked, capabilities)
-    small = 200_000  # whatever does not grow with the image: threads, blocks, objects
+    expected = measuring(SIDE, SIDE, asked, capabilities)
+    small = 4_000_000  # what does not grow with the image, or only with its width: blocks, strips
     # A thread that is put to sleep between its answer and its end holds its sample a while longer.
     for _ in range(5):
         peak = await peak_of(asked, capabilities)

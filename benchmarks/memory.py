@@ -1,0 +1,142 @@
+"""Memory and time of one request against megapixels, ×4, M = 2, with the shipped calibration.
+
+`python -m benchmarks.memory MEGAPIXELS … [--embedded]`. A JPEG of 4:3 goes through the whole
+service (decode, 2 samples, σ, mask, files, the stored result), in a process of its own. Without
+`--embedded` the upscaler repeats pixels: what is measured is the service. Memory is the highest of
+the process above what it held after a small request.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import io
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import httpx
+import numpy as np
+from PIL import Image
+
+from app.main import create_app
+from app.serving.footprint import footprint
+from app.settings import Settings
+from app.upscalers.base import Capabilities, Source
+from app.upscalers.registry import build_upscaler
+from benchmarks.table import print_table
+
+EXAMPLE = Path(__file__).parent.parent / "examples" / "bridge.png"
+
+
+class Repeated:
+    """Repeats pixels and flips their lowest bits, under the name of the embedded upscaler."""
+
+    def __init__(self, embedded) -> None:
+        self.name, self.kind, self.scale = embedded.name, embedded.kind, embedded.scale
+        self.fingerprint = embedded.fingerprint
+        self.capabilities = Capabilities()
+        self.calls = 0
+
+    async def generate(self, source: Source, seeds, turn=None):  # noqa: ARG002 - the protocol
+        self.calls += 1  # one sample a call, and no two alike
+        return [await asyncio.to_thread(self._sample, source.rgb) for _ in seeds]
+
+    def _sample(self, rgb):
+        height, width, _ = rgb.shape
+        large = np.empty((height, self.scale, width, self.scale, 3), np.uint8)
+        large[:] = rgb[:, None, :, None]
+        large = large.reshape(height * self.scale, width * self.scale, 3)
+        large ^= np.uint8(self.calls % 2)
+        return large
+
+    async def check(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+def photo(megapixels: float) -> bytes:
+    height = round((megapixels * 1e6 * 3 / 4) ** 0.5)
+    image = Image.open(EXAMPLE).convert("RGB").resize((height * 4 // 3, height))
+    out = io.BytesIO()
+    image.save(out, "JPEG", quality=90)
+    return out.getvalue()
+
+
+async def one(megapixels: float, *, embedded: bool) -> None:
+    """Print the figures of one request, for the parent."""
+
+    def build(config, environ):
+        real = build_upscaler(config, environ)
+        return real if embedded else Repeated(real)
+
+    with tempfile.TemporaryDirectory() as folder:
+        limits = {"max_in_flight_bytes": 2**40, "request_timeout_s": 1e5}
+        app = create_app(Settings(data_dir=Path(folder), log_level="error", **limits), build=build)
+        async with app.router.lifespan_context(app) as state:
+
+            async def with_state(scope, receive, send):
+                await app({**scope, "state": dict(state)}, receive, send)
+
+            transport = httpx.ASGITransport(with_state)
+            async with httpx.AsyncClient(transport=transport, base_url="http://x") as client:
+                await ask(client, 0.05)
+                before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+                started = time.perf_counter()
+                answer = await ask(client, megapixels)
+                seconds = time.perf_counter() - started
+                after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+                service = state["trustscale"].service
+                upscaler = service.upscaler(None)
+                calibration = await service.calibrations.active(upscaler.name)
+                counted = footprint(
+                    answer["height"] // 4,
+                    answer["width"] // 4,
+                    calibration.pipeline,
+                    upscaler.capabilities,
+                )
+                pixels = answer["width"] * answer["height"]
+                print(pixels, 1024 * (after - before), counted, seconds)
+
+
+async def ask(client: httpx.AsyncClient, megapixels: float):
+    data = await asyncio.to_thread(photo, megapixels)
+    answer = await client.post("/v1/upscale", files={"image": ("p.jpg", data)}, timeout=None)
+    answer.raise_for_status()
+    return answer.json()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("megapixels", type=float, nargs="+")
+    parser.add_argument("--embedded", action="store_true")
+    parser.add_argument("--child", action="store_true")
+    given = parser.parse_args()
+    if given.child:
+        asyncio.run(one(given.megapixels[0], embedded=given.embedded))
+        return
+    rows = []
+    for megapixels in given.megapixels:
+        command = [sys.executable, "-m", "benchmarks.memory", str(megapixels), "--child"]
+        command += ["--embedded"] if given.embedded else []
+        out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        pixels, memory, counted, seconds = (float(word) for word in out.split()[-4:])
+        rows.append(
+            (
+                f"{megapixels:g}",
+                f"{pixels / 1e6:.0f}",
+                f"{memory / 1e9:.2f}",
+                f"{memory / pixels:.1f}",
+                f"{counted / 1e9:.2f}",
+                f"{seconds:.0f}",
+            )
+        )
+    head = ("Mpx in", "Mpx out", "GB", "bytes per output pixel", "counted, GB", "seconds")
+    print_table(head, rows)
+
+
+if __name__ == "__main__":
+    main()
