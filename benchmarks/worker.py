@@ -29,6 +29,7 @@ import torch
 import uvicorn
 from numpy.typing import NDArray
 
+from app.conformal.indecision import Accumulator
 from app.sampling.measure import measure
 from app.sampling.pipeline import Pipeline
 from app.upscalers.base import Source
@@ -140,18 +141,18 @@ def infer(port: int, side: int, seeds: NDArray[np.int64]) -> NDArray[np.uint8]:
 
 
 def in_process(
-    target: Callable[..., None], *given: object
+    target: Callable[..., None], *given: object, **named: object
 ) -> tuple[Connection, multiprocessing.Process]:
     ours, theirs = multiprocessing.Pipe()
     process = multiprocessing.get_context("spawn").Process(
-        target=target, args=(theirs, *given), daemon=True
+        target=target, args=(theirs, *given), kwargs=named, daemon=True
     )
     process.start()
     return ours, process
 
 
-def result(target: Callable[..., None], *given: object) -> object:
-    pipe, process = in_process(target, *given)
+def result(target: Callable[..., None], *given: object, **named: object) -> object:
+    pipe, process = in_process(target, *given, **named)
     answer = pipe.recv()
     process.join()
     return answer
@@ -200,8 +201,10 @@ def measure_folding() -> tuple[float, float, float]:
     return samples, folded, time.perf_counter() - begun
 
 
-def measure_diffusion(pipe: Connection, kind: str, device: str, dtype: str) -> None:
-    """Seconds of one call for 8 samples and of 8 calls, peak memory, and the samples of 64×64."""
+def measure_diffusion(
+    pipe: Connection, kind: str, device: str, dtype: str, *, compiled: bool = False
+) -> None:
+    """Of 64×64: seconds of one call for 8 samples and of 8 calls, peak memory, samples, start."""
     full = device.startswith("cuda")
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory() as folder:
@@ -213,41 +216,53 @@ def measure_diffusion(pipe: Connection, kind: str, device: str, dtype: str) -> N
         saved(made, place / "pipe")
         settings = DiffusionSettings(steps=20 if full else 4)
         engine = DiffusionEngine.from_folder(place / "pipe", settings, device=device, dtype=dtype)
+    if compiled:
+        for network in engine.networks.values():
+            network.compile()
     image, seeds = picture(64), np.arange(SAMPLES)
+    begun = time.perf_counter()
     engine.samples(image, seeds[:1])
+    start = time.perf_counter() - begun
     begun = time.perf_counter()
     stack = engine.samples(image, seeds)
     together = time.perf_counter() - begun
     begun = time.perf_counter()
     for row in range(SAMPLES):
         engine.samples(image, seeds[row : row + 1])
-    pipe.send((together, time.perf_counter() - begun, peak_bytes(device), stack))
+    pipe.send((together, time.perf_counter() - begun, peak_bytes(device), stack, start))
+
+
+def sigma_of(stack: NDArray[np.uint8]) -> NDArray[np.float32]:
+    accumulator = Accumulator(stack.shape[1:])
+    for sample in stack:
+        accumulator.add(sample)
+    return accumulator.result()
 
 
 def diffusion_rows(device: str) -> list[tuple[str, str, str, bool]]:
-    """What `--diffusion` measures: batching, and on a GPU half precision against float32."""
-    bar = 2.0 if device.startswith("cuda") else 1.2
+    """What `--diffusion` measures: batching, half precision against float32, compilation."""
+    on_gpu = device.startswith("cuda")
+    bar = 2.0 if on_gpu else 1.2
     rows = []
     for kind in ("LDM-SR", "SD x4"):
-        exact = None
-        for dtype in ("float32", "float16", "bfloat16") if bar == 2.0 else ("float32",):
-            together, apart, peak, stack = result(measure_diffusion, kind, device, dtype)
+        exact, usual = None, 0.0
+        for dtype in ("float32", "bfloat16", *(["float16"] if on_gpu else [])):
+            together, apart, peak, stack, _ = result(measure_diffusion, kind, device, dtype)
             gain = apart / together
             what = f"{kind} {dtype}: 8 samples of 64x64 {together:.1f} s, eight calls {apart:.1f} s"
             rows.append((what, f"{gain:.2f}x", f">= {bar}x", gain >= bar))
             text = f"{3600 / together:.0f} images an hour, {peak / 2**30:.1f} GiB"
             rows.append((f"... M = {SAMPLES}", text, "-", True))
-            exact = stack if exact is None else exact
+            if exact is None:
+                exact, usual = stack, together
+                continue
             far = np.abs(stack.astype(int) - exact).mean() / 255
-            spread = np.abs(stack.std(0) - exact.std(0)).mean() / 255
-            rows.append(
-                (
-                    "... from float32: samples, their deviation",
-                    f"{far:.4f}, {spread:.4f}",
-                    "-",
-                    True,
-                )
-            )
+            sigma, other = sigma_of(exact), sigma_of(stack)
+            text = f"{far:.4f}; {np.abs(other - sigma).mean() / sigma.mean():.1%}"
+            rows.append(("... from float32: samples, mean; σ, of its mean", text, "-", True))
+        found = result(measure_diffusion, kind, device, "float32", compiled=True)
+        text = f"{usual / found[0]:.2f}x, after {found[4]:.0f} s for the first sample"
+        rows.append((f"{kind} compiled: worth it?", text, "-", True))
     return rows
 
 

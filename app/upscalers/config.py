@@ -49,6 +49,7 @@ BaseUrl = Annotated[str, AfterValidator(_base_url)]
 class _Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    kind: str
     name: Name
     price_per_call: float | None = Field(
         None, ge=0, allow_inf_nan=False, description="What a call costs, in any currency."
@@ -142,7 +143,9 @@ class WorkerConfig(RemoteConfig):
         return self.urls
 
 
-class _OneAddress(RemoteConfig):
+class OneAddress(RemoteConfig):
+    """What every upscaler at one address has."""
+
     url: BaseUrl
     scale: PositiveInt = Field(description="Output side divided by input side.")
     samples_per_call: PositiveInt = 1
@@ -164,7 +167,7 @@ class _OneAddress(RemoteConfig):
         return self
 
 
-class OipConfig(_OneAddress):
+class OipConfig(OneAddress):
     """A foreign Open Inference Protocol server: Triton, KServe, MLServer, OpenVINO."""
 
     kind: Literal["oip"] = "oip"
@@ -185,7 +188,7 @@ class OipConfig(_OneAddress):
     parameters: dict[str, bool | int | float | str] = Field(default_factory=dict)
 
 
-class _PredictionsConfig(_OneAddress):
+class _PredictionsConfig(OneAddress):
     image_field: str = "image"
     seed_field: str | None = Field("seed", description="Field of the seed; none: no seeds.")
     seed_max: PositiveInt = 2**31 - 1
@@ -219,7 +222,7 @@ class ReplicateConfig(_PredictionsConfig):
     allowed_hosts: tuple[HostName, ...] = ("replicate.delivery",)
 
 
-class HttpConfig(_OneAddress):
+class HttpConfig(OneAddress):
     """Any HTTP API, described by data; `preset` names a description that is shipped."""
 
     kind: Literal["http"] = "http"
@@ -261,7 +264,7 @@ class HttpConfig(_OneAddress):
         return self
 
 
-class GradioConfig(_OneAddress):
+class GradioConfig(OneAddress):
     """A Gradio app, such as a Hugging Face Space."""
 
     kind: Literal["gradio"] = "gradio"

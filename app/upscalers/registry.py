@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import assert_never
+from types import MappingProxyType
+from typing import Any
 
 from app.upscalers.base import Upscaler
 from app.upscalers.config import (
@@ -12,19 +13,31 @@ from app.upscalers.config import (
     GradioConfig,
     HttpConfig,
     OipConfig,
+    OneAddress,
     RemoteConfig,
     ReplicateConfig,
     UpscalerConfig,
     WorkerConfig,
 )
+from app.upscalers.remote.adapter import Adapter
 from app.upscalers.remote.generic import HttpUpscaler
 from app.upscalers.remote.gradio import GradioUpscaler
 from app.upscalers.remote.http import Network, Upstream
 from app.upscalers.remote.oip import OipUpscaler
-from app.upscalers.remote.predictions import PredictionsUpscaler
+from app.upscalers.remote.predictions import CogUpscaler, ReplicateUpscaler
 from app.upscalers.remote.samples import SampleReader
 from app.upscalers.remote.worker import WorkerUpscaler
 from app.upscalers.resilience import Observer, Policy, ResilientUpscaler
+
+_ADAPTERS: Mapping[type[OneAddress], type[Adapter[Any]]] = MappingProxyType(
+    {
+        CogConfig: CogUpscaler,
+        GradioConfig: GradioUpscaler,
+        HttpConfig: HttpUpscaler,
+        OipConfig: OipUpscaler,
+        ReplicateConfig: ReplicateUpscaler,
+    }
+)
 
 
 def build_upscaler(
@@ -53,7 +66,7 @@ def build_upscaler(
 
 
 def build_adapter(
-    config: WorkerConfig | OipConfig | CogConfig | ReplicateConfig | HttpConfig | GradioConfig,
+    config: WorkerConfig | OneAddress,
     environ: Mapping[str, str],
     *,
     network: Network | None = None,
@@ -71,17 +84,7 @@ def build_adapter(
         refuse_misaligned=config.alignment == "refuse",
         mask_color=config.mask_color,
     )
-    match config:
-        case CogConfig() | ReplicateConfig():
-            return PredictionsUpscaler(config, upstream, reader)
-        case OipConfig():
-            return OipUpscaler(config, upstream, reader)
-        case HttpConfig():
-            return HttpUpscaler(config, upstream, reader)
-        case GradioConfig():
-            return GradioUpscaler(config, upstream, reader)
-        case _:
-            assert_never(config)
+    return _ADAPTERS[type(config)](config, upstream, reader)
 
 
 def _policy(config: RemoteConfig) -> Policy:

@@ -118,7 +118,8 @@ def test_ray(run, tmp_path):
         timeout=300,
     )
     assert answer.returncode == 0, answer.stderr
-    document, outputs = decode(answer.stdout.splitlines()[-1].encode(), None, "outputs")
+    [line] = [line for line in answer.stdout.splitlines() if line.startswith("{")]
+    document, outputs = decode(line.encode(), None, "outputs")
     engine = OnnxEngine.from_file(weights)
     assert document["parameters"]["fingerprint"] == engine.fingerprint
     assert np.array_equal(outputs["samples"].numbers(), engine.samples(image, np.arange(3)))

@@ -10,13 +10,13 @@ import json
 import weakref
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from app.errors import UpscalerError, UpscalerRejected, UpscalerUnavailable
 from app.images.encode import png_mask
 from app.images.holes import holes_of
 from app.upscalers.base import RGB, Capabilities, Source
-from app.upscalers.config import RemoteConfig
+from app.upscalers.config import OneAddress
 from app.upscalers.remote.http import Upstream
 from app.upscalers.remote.samples import SampleReader
 from app.upscalers.remote.translation import Reply, retry_after
@@ -42,20 +42,20 @@ _POLL_TRIES = 3
 _LARGE_JSON = 2**20
 
 
-class Adapter(abc.ABC):
+Config = TypeVar("Config", bound=OneAddress)
+
+
+class Adapter(abc.ABC, Generic[Config]):
     """An `Upscaler` that makes one sample per call unless a subclass says more.
 
     The fingerprint covers the adapter, the address (or `identity`), every setting that reaches the
     model, and what `_learn` found out about the version behind the address.
     """
 
-    def __init__(
-        self, config: RemoteConfig, upstream: Upstream, reader: SampleReader, scale: int
-    ) -> None:
+    def __init__(self, config: Config, upstream: Upstream, reader: SampleReader) -> None:
         self._config = config
         self._upstream = upstream
         self._reader = reader
-        self._scale = scale
         self._learned: dict[str, Any] | None = None
         self._goodbyes: set[asyncio.Task[None]] = set()
         self._is_closed = False
@@ -66,11 +66,11 @@ class Adapter(abc.ABC):
 
     @property
     def kind(self) -> str:
-        return str(getattr(self._config, "kind", "remote"))
+        return self._config.kind
 
     @property
     def scale(self) -> int:
-        return self._scale
+        return self._config.scale
 
     @property
     def fingerprint(self) -> str:
@@ -98,7 +98,7 @@ class Adapter(abc.ABC):
     def capabilities(self) -> Capabilities:
         return Capabilities(
             seeds=self._takes_seeds(),
-            samples_per_call=int(getattr(self._config, "samples_per_call", 1)),
+            samples_per_call=self._config.samples_per_call,
             concurrency=self._config.concurrency,
             max_input_pixels=self._config.max_input_pixels,
             lossless=not self._reader.lossy,
@@ -108,14 +108,7 @@ class Adapter(abc.ABC):
         self, source: Source, seeds: Sequence[int], turn: Turn | None = None
     ) -> list[RGB]:
         """One sample per seed; see `Upscaler.generate`."""
-        limit = self._config.max_input_pixels
-        if limit is not None and source.height * source.width > limit:
-            raise UpscalerRejected(
-                f"The image has {source.height * source.width:,} pixels; {self.name!r} takes at "
-                f"most {limit:,}.",
-                limit="max_input_pixels",
-                maximum=limit,
-            )
+        refuse_large(source, self._config.max_input_pixels, self.name)
         try:
             return await self._samples(source, seeds, turn or Turn())
         except UpscalerError as error:
@@ -190,6 +183,17 @@ class Adapter(abc.ABC):
         task = asyncio.create_task(quietly())
         self._goodbyes.add(task)
         task.add_done_callback(self._goodbyes.discard)
+
+
+def refuse_large(source: Source, limit: int | None, who: str) -> None:
+    """Raise UpscalerRejected if an input has more pixels than an upscaler takes."""
+    pixels = source.height * source.width
+    if limit is not None and pixels > limit:
+        raise UpscalerRejected(
+            f"The image has {pixels:,} pixels; {who!r} takes at most {limit:,}.",
+            limit="max_input_pixels",
+            maximum=limit,
+        )
 
 
 class Uploads:

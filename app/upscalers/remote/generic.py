@@ -23,41 +23,35 @@ from app.upscalers.remote.errors import (
     QuotaSpent,
     SomeFailed,
 )
-from app.upscalers.remote.http import Upstream
-from app.upscalers.remote.samples import SampleReader
 from app.upscalers.remote.translation import Reply, explanation, failure, seconds_of
 from app.upscalers.template import Condition, Poll, Request, fill, fill_path
 from app.upscalers.turns import Turn
 
 
-class HttpUpscaler(Adapter):
+class HttpUpscaler(Adapter[HttpConfig]):
     """An upscaler behind a described HTTP API."""
 
-    def __init__(self, config: HttpConfig, upstream: Upstream, reader: SampleReader) -> None:
-        super().__init__(config, upstream, reader, config.scale)
-        self._settings = config
-
     def _takes_seeds(self) -> bool:
-        return self._settings.seed is not None
+        return self._config.seed is not None
 
     async def _learn(self) -> dict[str, Any]:
-        if self._settings.health_path is not None:
-            reply = await self._upstream.request("GET", self._settings.health_path)
+        if self._config.health_path is not None:
+            reply = await self._upstream.request("GET", self._config.health_path)
             if not reply.ok:
                 raise self._failure(reply)
         return {}
 
     async def _samples(self, source: Source, seeds: Sequence[int], turn: Turn) -> list[RGB]:
-        if len(seeds) > 1 and self._settings.samples_per_call == 1:
+        if len(seeds) > 1 and self._config.samples_per_call == 1:
             return [(await self._samples(source, [seed], turn))[0] for seed in seeds]
         reply = await self._call(source, seeds, turn)
-        if self._settings.answer.image == "body":
+        if self._config.answer.image == "body":
             return [await self._reader.read(reply.body, source, turn)]
-        images = pointer.find(reply.json(), self._settings.answer.pointer)
+        images = pointer.find(reply.json(), self._config.answer.pointer)
         if not images:
             raise ProtocolError(
-                f"{self.name!r} sent no image at {self._settings.answer.pointer!r}: "
-                f"{explanation(reply, self._settings.answer.error_text) or 'unexpected JSON'}"
+                f"{self.name!r} sent no image at {self._config.answer.pointer!r}: "
+                f"{explanation(reply, self._config.answer.error_text) or 'unexpected JSON'}"
             )
         return await self._read_all(images, source, len(seeds), turn)
 
@@ -80,7 +74,7 @@ class HttpUpscaler(Adapter):
 
     async def _call(self, source: Source, seeds: Sequence[int], turn: Turn) -> Reply:
         """The answer that holds the image."""
-        request, config = self._settings.request, self._settings
+        request, config = self._config.request, self._config
         values = await asyncio.to_thread(self._values, source, seeds)
         arguments: dict[str, Any] = {}
         if request.form == "raw":
@@ -106,7 +100,7 @@ class HttpUpscaler(Adapter):
 
     def _values(self, source: Source, seeds: Sequence[int]) -> dict[str, Any]:
         """What the placeholders stand for; images are encoded only when they are asked for."""
-        config, k = self._settings, self._settings.scale
+        config, k = self._config, self._config.scale
         values: dict[str, Any] = {
             **config.parameters,
             "count": len(seeds), "scale": k, "width": source.width, "height": source.height,
@@ -149,7 +143,7 @@ class HttpUpscaler(Adapter):
         return reply
 
     def _cancel(self, document: Any, poll: Poll) -> None:
-        cancel = self._settings.cancel
+        cancel = self._config.cancel
         if cancel is None:
             return
         try:
@@ -173,7 +167,7 @@ class HttpUpscaler(Adapter):
 
     def _raise_for(self, reply: Reply) -> None:
         """Raise unless the answer is a success in the words of this API."""
-        answer = self._settings.answer
+        answer = self._config.answer
         if any(_holds(condition, reply) for condition in answer.quota):
             raise QuotaSpent(f"{self.name!r} has no credit left: {self._said(reply)}")
         if any(_holds(condition, reply) for condition in answer.rejected):
@@ -188,7 +182,7 @@ class HttpUpscaler(Adapter):
             raise GenerationFailed(f"{self.name!r} failed: {self._said(reply)}")
 
     def _failure(self, reply: Reply) -> UpscalerError:
-        answer = self._settings.answer
+        answer = self._config.answer
         error = failure(
             reply, self.name, error_text=answer.error_text, wait_429=answer.rate_limit_wait_s
         )
@@ -199,7 +193,7 @@ class HttpUpscaler(Adapter):
         return error
 
     def _said(self, reply: Reply) -> str:
-        said = explanation(reply, self._settings.answer.error_text)
+        said = explanation(reply, self._config.answer.error_text)
         return said or f"no explanation, status {reply.status}"
 
 

@@ -26,18 +26,17 @@ from app.upscalers.turns import Turn
 _FILE = {"_type": "gradio.FileData"}
 
 
-class GradioUpscaler(Adapter):
+class GradioUpscaler(Adapter[GradioConfig]):
     """An upscaler behind one endpoint of a Gradio app."""
 
     def __init__(self, config: GradioConfig, upstream: Upstream, reader: SampleReader) -> None:
-        super().__init__(config, upstream, reader, config.scale)
-        self._settings = config
+        super().__init__(config, upstream, reader)
         self._prefix = ""
         self._call = f"/call/{config.api_name.lstrip('/')}"
         self._uploads = Uploads(self._upload)
 
     def _takes_seeds(self) -> bool:
-        return "{seed}" in json.dumps(self._settings.inputs)
+        return "{seed}" in json.dumps(self._config.inputs)
 
     async def _learn(self) -> dict[str, Any]:
         reply = await self._upstream.request("GET", "/config")
@@ -47,7 +46,7 @@ class GradioUpscaler(Adapter):
         self._prefix = str(pointer.first(config, "/api_prefix") or "").rstrip("/")
         info = await self._upstream.request("GET", f"{self._prefix}/info")
         raise_for_status(info, self.name)
-        endpoint = f"/{self._settings.api_name.lstrip('/')}"
+        endpoint = f"/{self._config.api_name.lstrip('/')}"
         known = pointer.first(info.json(), "/named_endpoints") or {}
         if endpoint not in known:
             names = ", ".join(sorted(known)) or "none"
@@ -58,7 +57,7 @@ class GradioUpscaler(Adapter):
         if self._learned is None:
             await self.check()
         values = {"image": {"path": await self._uploads.get(source), "meta": _FILE}, "seed": seed}
-        body = {"data": fill(list(self._settings.inputs), values)}
+        body = {"data": fill(list(self._config.inputs), values)}
         reply = await self._upstream.request("POST", self._prefix + self._call, json=body)
         raise_for_status(reply, self.name)
         event = pointer.first(reply.json(), "/event_id")
@@ -67,7 +66,7 @@ class GradioUpscaler(Adapter):
         answer = await self._result(
             f"{self._prefix}{self._call}/{quote(event, safe='', errors='replace')}"
         )
-        image = pointer.first(answer, self._settings.output_pointer)
+        image = pointer.first(answer, self._config.output_pointer)
         path, url = pointer.first(image, "/path"), pointer.first(image, "/url")
         if isinstance(path, str) and not path.startswith(("http://", "https://")):
             fetched = await self._upstream.request(

@@ -30,19 +30,18 @@ from app.upscalers.turns import Turn
 T = TypeVar("T")
 
 
-class OipUpscaler(Adapter):
+class OipUpscaler(Adapter[OipConfig]):
     """An upscaler behind the Open Inference Protocol."""
 
     def __init__(self, config: OipConfig, upstream: Upstream, reader: SampleReader) -> None:
-        super().__init__(config, upstream, reader, config.scale)
-        self._settings = config
+        super().__init__(config, upstream, reader)
         self._path = f"/v2/models/{quote(config.model, safe='')}"
         if config.version is not None:
             self._path += f"/versions/{quote(config.version, safe='')}"
         self._binary = config.tensor_format == "binary"
 
     def _takes_seeds(self) -> bool:
-        return self._settings.seed_input is not None
+        return self._config.seed_input is not None
 
     async def _learn(self) -> dict[str, Any]:
         # Metadata first: of an unknown model Triton says "not ready" and nothing else.
@@ -53,7 +52,7 @@ class OipUpscaler(Adapter):
             raise UpscalerUnavailable(
                 f"The model of {self.name!r} is not ready: {explanation(ready) or ready.status}"
             )
-        if self._settings.tensor_format == "auto":
+        if self._config.tensor_format == "auto":
             server = await self._upstream.request("GET", "/v2")
             extensions = pointer.first(server.json(), "/extensions") if server.ok else None
             self._binary = "binary_tensor_data" in (extensions or [])
@@ -67,7 +66,7 @@ class OipUpscaler(Adapter):
     async def _samples(self, source: Source, seeds: Sequence[int], turn: Turn) -> list[RGB]:
         if self._learned is None:
             await self.check()
-        config = self._settings
+        config = self._config
         inputs = {config.image_input: _image(config, source)}
         if config.seed_input is not None:
             inputs[config.seed_input] = np.array(seeds, np.int64).reshape(config.seed_shape)

@@ -11,7 +11,8 @@ from __future__ import annotations
 import asyncio
 import re
 import uuid
-from typing import Any, assert_never
+from abc import abstractmethod
+from typing import Any, TypeVar
 
 from app.errors import UpscalerError, UpscalerUnavailable
 from app.upscalers.base import RGB, Source
@@ -32,31 +33,96 @@ _RUNNING = frozenset({"starting", "processing", "queued"})
 _SHORTEST_CANCEL_AFTER_S = 5
 
 
-class PredictionsUpscaler(Adapter):
-    """An upscaler behind Cog or Replicate."""
+Config = TypeVar("Config", CogConfig, ReplicateConfig)
 
-    def __init__(
-        self, config: CogConfig | ReplicateConfig, upstream: Upstream, reader: SampleReader
-    ) -> None:
-        super().__init__(config, upstream, reader, config.scale)
-        self._settings = config
-        self._uploads = Uploads(self._upload)
+
+class PredictionsUpscaler(Adapter[Config]):
+    """What both dialects share: what goes in, and what an answer means."""
 
     def _takes_seeds(self) -> bool:
-        return self._settings.seed_field is not None
+        return self._config.seed_field is not None
+
+    async def _sample(self, source: Source, seed: int, turn: Turn) -> RGB:
+        config = self._config
+        values = {**config.input, config.image_field: await self._image(source)}
+        if config.mask_field is not None and config.mask_color is not None:
+            mask = await asyncio.to_thread(mask_png, source, config.mask_color)
+            values[config.mask_field] = data_uri(mask)
+        if config.seed_field is not None:
+            values[config.seed_field] = 1 + (seed - 1) % config.seed_max
+        document = await self._predict(values, turn)
+        return await self._reader.read_text(self._output(document), source, turn)
+
+    @abstractmethod
+    async def _predict(self, values: dict[str, Any], turn: Turn) -> Any:
+        """The finished prediction of an input."""
+
+    async def _image(self, source: Source) -> str:
+        """How the image is sent: inside the request."""
+        png = await asyncio.to_thread(lambda: source.png)
+        return await asyncio.to_thread(data_uri, png)
+
+    def _succeeded(self, reply: Reply) -> Any:
+        """The prediction, if it succeeded."""
+        raise_for_status(reply, self.name)
+        document = reply.json()
+        status = pointer.first(document, "/status")
+        if status == "succeeded":
+            return document
+        said = self._upstream.redact(str(pointer.first(document, "/error") or ""))[:300]
+        if status in {"canceled", "aborted"}:
+            raise UpscalerUnavailable(f"{self.name!r} cancelled the prediction.")
+        if status != "failed":
+            raise ProtocolError(f"{self.name!r} answered with the status {status!r}.")
+        if _WITHHELD.search(said):
+            raise Filtered(f"{self.name!r} withheld a sample: {said}")
+        raise GenerationFailed(f"The model of {self.name!r} failed: {said}")
+
+    def _output(self, document: Any) -> Any:
+        if pointer.first(document, "/data_removed"):
+            raise ProtocolError(f"{self.name!r} removed its output before it could be fetched.")
+        output = pointer.first(pointer.first(document, "/output"), self._config.output_pointer)
+        if isinstance(output, list) and output:
+            output = output[0]
+        if isinstance(output, dict):
+            raise ProtocolError(
+                f"The output of {self.name!r} is an object with {', '.join(sorted(output))}: set "
+                "output_pointer."
+            )
+        return output
+
+
+class CogUpscaler(PredictionsUpscaler[CogConfig]):
+    """An upscaler behind a Cog container."""
 
     async def _learn(self) -> dict[str, Any]:
-        config = self._settings
-        if isinstance(config, CogConfig):
-            reply = await self._upstream.request("GET", "/health-check")
-            raise_for_status(reply, self.name)
-            status = pointer.first(reply.json(), "/status")
-            if status not in {"READY", "BUSY"}:
-                raise UpscalerUnavailable(f"{self.name!r} is not ready: it reports {status}.")
-            return {}
-        return await self._learn_replicate(config)
+        reply = await self._upstream.request("GET", "/health-check")
+        raise_for_status(reply, self.name)
+        status = pointer.first(reply.json(), "/status")
+        if status not in {"READY", "BUSY"}:
+            raise UpscalerUnavailable(f"{self.name!r} is not ready: it reports {status}.")
+        return {}
 
-    async def _learn_replicate(self, config: ReplicateConfig) -> dict[str, Any]:
+    async def _predict(self, values: dict[str, Any], turn: Turn) -> Any:
+        path = f"/predictions/{uuid.uuid4().hex}"
+        try:
+            reply = await self._upstream.request("PUT", path, json={"input": values}, turn=turn)
+        except asyncio.CancelledError:
+            self._say_goodbye(self._upstream.request("POST", f"{path}/cancel"))
+            raise
+        await self._parse(reply)
+        return self._succeeded(reply)
+
+
+class ReplicateUpscaler(PredictionsUpscaler[ReplicateConfig]):
+    """An upscaler behind Replicate."""
+
+    def __init__(self, config: ReplicateConfig, upstream: Upstream, reader: SampleReader) -> None:
+        super().__init__(config, upstream, reader)
+        self._uploads = Uploads(self._upload)
+
+    async def _learn(self) -> dict[str, Any]:
+        config = self._config
         name, _, version = config.model.partition(":")
         path = f"/{name}" if name.startswith("deployments/") else f"/models/{name}"
         if version:
@@ -73,35 +139,8 @@ class PredictionsUpscaler(Adapter):
         official = bool(pointer.first(document, "/is_official"))
         return {"latest": latest, "official": official}
 
-    async def _sample(self, source: Source, seed: int, turn: Turn) -> RGB:
-        config = self._settings
-        values = {**config.input, config.image_field: await self._image(source)}
-        if config.mask_field is not None and config.mask_color is not None:
-            mask = await asyncio.to_thread(mask_png, source, config.mask_color)
-            values[config.mask_field] = data_uri(mask)
-        if config.seed_field is not None:
-            values[config.seed_field] = 1 + (seed - 1) % config.seed_max
-        if isinstance(config, CogConfig):
-            document = await self._predict_cog(values, turn)
-        elif isinstance(config, ReplicateConfig):
-            document = await self._predict_replicate(config, values, turn)
-        else:
-            assert_never(config)
-        return await self._reader.read_text(self._output(document), source, turn)
-
-    async def _predict_cog(self, values: dict[str, Any], turn: Turn) -> Any:
-        path = f"/predictions/{uuid.uuid4().hex}"
-        try:
-            reply = await self._upstream.request("PUT", path, json={"input": values}, turn=turn)
-        except asyncio.CancelledError:
-            self._say_goodbye(self._upstream.request("POST", f"{path}/cancel"))
-            raise
-        await self._parse(reply)
-        return self._succeeded(reply)
-
-    async def _predict_replicate(
-        self, config: ReplicateConfig, values: dict[str, Any], turn: Turn
-    ) -> Any:
+    async def _predict(self, values: dict[str, Any], turn: Turn) -> Any:
+        config = self._config
         if self._learned is None:
             await self.check()
         wait = max(1, min(config.wait_s, int(config.call_timeout_s / 2)))
@@ -110,7 +149,7 @@ class PredictionsUpscaler(Adapter):
             # The server's own end for work that nobody waits for any more.
             "Cancel-After": f"{max(_SHORTEST_CANCEL_AFTER_S, int(config.call_timeout_s))}s",
         }
-        path, body = self._endpoint(config)
+        path, body = self._endpoint()
         reply = await self._upstream.request(
             "POST", path, json={**body, "input": values}, headers=headers, turn=turn
         )
@@ -133,9 +172,9 @@ class PredictionsUpscaler(Adapter):
             raise
         return self._succeeded(reply)
 
-    def _endpoint(self, config: ReplicateConfig) -> tuple[str, dict[str, Any]]:
+    def _endpoint(self) -> tuple[str, dict[str, Any]]:
         """Where to create a prediction: the very version that the fingerprint names."""
-        name, _, version = config.model.partition(":")
+        name, _, version = self._config.model.partition(":")
         learned = self._learned or {}
         version = version or ("" if learned.get("official") else learned.get("latest") or "")
         if version:
@@ -143,45 +182,15 @@ class PredictionsUpscaler(Adapter):
         prefix = "" if name.startswith("deployments/") else "/models"
         return f"{prefix}/{name}/predictions", {}
 
-    def _succeeded(self, reply: Reply) -> Any:
-        """The prediction, if it succeeded."""
-        raise_for_status(reply, self.name)
-        document = reply.json()
-        status = pointer.first(document, "/status")
-        if status == "succeeded":
-            return document
-        said = self._upstream.redact(str(pointer.first(document, "/error") or ""))[:300]
-        if status in {"canceled", "aborted"}:
-            raise UpscalerUnavailable(f"{self.name!r} cancelled the prediction.")
-        if status != "failed":
-            raise ProtocolError(f"{self.name!r} answered with the status {status!r}.")
-        if _WITHHELD.search(said):
-            raise Filtered(f"{self.name!r} withheld a sample: {said}")
-        raise GenerationFailed(f"The model of {self.name!r} failed: {said}")
-
-    def _output(self, document: Any) -> Any:
-        if pointer.first(document, "/data_removed"):
-            raise ProtocolError(f"{self.name!r} removed its output before it could be fetched.")
-        output = pointer.first(pointer.first(document, "/output"), self._settings.output_pointer)
-        if isinstance(output, list) and output:
-            output = output[0]
-        if isinstance(output, dict):
-            raise ProtocolError(
-                f"The output of {self.name!r} is an object with {', '.join(sorted(output))}: set "
-                "output_pointer."
-            )
-        return output
-
     def _link(self, url: object) -> str:
         if not isinstance(url, str):
             raise ProtocolError(f"{self.name!r} did not say where to ask for the result.")
         return url
 
     async def _image(self, source: Source) -> str:
-        config = self._settings
         png = await asyncio.to_thread(lambda: source.png)
-        if isinstance(config, CogConfig) or len(png) <= config.upload_above_bytes:
-            return await asyncio.to_thread(data_uri, png)
+        if len(png) <= self._config.upload_above_bytes:
+            return await super()._image(source)
         return await self._uploads.get(source)
 
     async def _upload(self, source: Source) -> str:

@@ -18,11 +18,12 @@ import numpy as np
 import structlog
 
 from app.conformal.folding import FOLDING, Spread
-from app.errors import UpscalerError, UpscalerRejected, UpscalerUnavailable
+from app.errors import UpscalerError, UpscalerUnavailable
 from app.telemetry import tracing
 from app.upscalers.base import RGB, Capabilities, Source
 from app.upscalers.config import WorkerConfig
 from app.upscalers.remote import pointer
+from app.upscalers.remote.adapter import refuse_large
 from app.upscalers.remote.errors import Misconfigured, ProtocolError, SomeFailed, retriable
 from app.upscalers.remote.http import Upstream
 from app.upscalers.remote.oip import output_of, request, understood
@@ -131,7 +132,7 @@ class WorkerUpscaler:
         if self._model is None:
             await self.check()
         model = self._known()
-        self._check_size(source)
+        refuse_large(source, self.capabilities.max_input_pixels, self.name)
         samples: list[RGB | None] = [None] * len(seeds)
         failures: list[UpscalerError] = []
 
@@ -155,16 +156,6 @@ class WorkerUpscaler:
         if all(sample is None for sample in samples) or not retriable(failures[0]):
             raise failures[0]
         raise SomeFailed(samples, failures[0]) from failures[0]
-
-    def _check_size(self, source: Source) -> None:
-        limit = self.capabilities.max_input_pixels
-        if limit is not None and source.height * source.width > limit:
-            raise UpscalerRejected(
-                f"The image has {source.height * source.width:,} pixels; {self.name!r} takes at "
-                f"most {limit:,}.",
-                limit="max_input_pixels",
-                maximum=limit,
-            )
 
     async def close(self) -> None:
         """Close the connections to all workers."""

@@ -23,6 +23,6 @@ serve.start(http_options={"host": "127.0.0.1", "port": port})
 serve.run(getattr(importlib.import_module(module), builder)(args), name=args["name"])
 model = f"http://127.0.0.1:{port}/v2/models/{args['name']}"
 with urllib.request.urlopen(f"{model}/infer", json.dumps({"inputs": inputs}).encode()) as answer:
-    sys.stdout.write(answer.read().decode())
+    sys.stdout.write(answer.read().decode() + "\n")
 serve.shutdown()
 ray.shutdown()

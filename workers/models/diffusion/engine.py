@@ -109,7 +109,8 @@ class DiffusionEngine(Engine):
         if self._device.type == "cpu":
             torch.set_num_threads(1)
             self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="part")
-        for role, network in pipeline.networks.items():
+        self.networks = pipeline.networks
+        for role, network in self.networks.items():
             network.requires_grad_(requires_grad=False).eval()
             network.to(self._device, self._dtype if role == "denoiser" else torch.float32)
             network.to(memory_format=self._layout)
