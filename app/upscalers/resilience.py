@@ -47,9 +47,8 @@ from app.upscalers.remote.errors import (
 )
 from app.upscalers.turns import Turn
 
-# Full jitter, U(0, min(cap, base · 2ⁿ)): the usual servers send no Retry-After.
+# Full jitter, U(0, min(longest, base · 2ⁿ)): the usual servers send no Retry-After.
 _BASE_S = 0.25
-_CAP_S = 8.0
 _LONGEST_REST_S = 60.0
 
 # Waiting does not mend these.
@@ -66,6 +65,7 @@ class Policy:
     call_timeout_s: longest time of one try.
     spare_retries: retries that a request has beyond one per call. With one per call alone, eight
         calls that fail at random with probability 0.2 run out in 0.15 % of the requests.
+    longest_jitter_s: bound of the random pauses between tries.
     longest_wait_s: a server that asks for a longer wait ends the call instead.
     breaker_failures: failures in a row that open the breaker; those within `breaker_blip_s` of
         each other count once.
@@ -76,6 +76,7 @@ class Policy:
     attempts: int = 8
     call_timeout_s: float = 120.0
     spare_retries: int = 4
+    longest_jitter_s: float = 8.0
     longest_wait_s: float = 60.0
     breaker_failures: int = 6
     breaker_blip_s: float = 1.0
@@ -249,7 +250,7 @@ class ResilientUpscaler:
             return None
         asked = asked_wait(error)
         if asked is None:
-            seconds = random.uniform(0, min(_CAP_S, _BASE_S * 2**tries))  # noqa: S311 - jitter
+            seconds = random.uniform(0, min(self._policy.longest_jitter_s, _BASE_S * 2**tries))  # noqa: S311 - jitter
         elif asked > self._policy.longest_wait_s:
             return None
         else:

@@ -6,7 +6,6 @@ import threading
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
 from onnx import TensorProto, helper
 from PIL import Image
@@ -23,8 +22,7 @@ from app.upscalers.embedded import (
 )
 from app.upscalers.seeds import sample_seeds
 from app.upscalers.tiling import Cancelled, TilePlan
-
-FREE = (1, 3, "h", "w")
+from tests.upscalers.onnx_files import affine, nearest, op, write_model
 
 
 def scene(height: int, width: int) -> np.ndarray:
@@ -35,55 +33,6 @@ def scene(height: int, width: int) -> np.ndarray:
     ramp = (x + y) / (height + width)
     channels = [0.5 + 0.3 * rings, 0.3 + 0.2 * stripes + 0.3 * ramp, ramp]
     return np.uint8(np.clip(np.stack(channels, axis=-1), 0, 1) * 255)
-
-
-def write_model(
-    path: Path,
-    nodes: list[onnx.NodeProto],
-    *,
-    shape=FREE,
-    out_shape=(1, 3, "H", "W"),
-    kind=TensorProto.FLOAT,
-    constants=(),
-) -> Path:
-    """An ONNX file with one input "x" and one output "y"."""
-    graph = helper.make_graph(
-        nodes,
-        "toy",
-        [helper.make_tensor_value_info("x", kind, shape)],
-        [helper.make_tensor_value_info("y", kind, out_shape)],
-        list(constants),
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-    onnx.save(model, str(path))
-    return path
-
-
-def nearest(path: Path, scale: int = 2, **kwargs) -> Path:
-    """Nearest-neighbour upscaling as an ONNX file."""
-    scales = helper.make_tensor("scales", TensorProto.FLOAT, [4], [1, 1, scale, scale])
-    node = helper.make_node(
-        "Resize",
-        ["x", "", "scales"],
-        ["y"],
-        mode="nearest",
-        coordinate_transformation_mode="asymmetric",
-        nearest_mode="floor",
-    )
-    return write_model(path, [node], constants=[scales], **kwargs)
-
-
-def affine(path: Path, factor: float, offset: float, **kwargs) -> Path:
-    """factor · x + offset as an ONNX file, scale 1."""
-    constants = [
-        helper.make_tensor("factor", TensorProto.FLOAT, [], [factor]),
-        helper.make_tensor("offset", TensorProto.FLOAT, [], [offset]),
-    ]
-    nodes = [
-        helper.make_node("Mul", ["x", "factor"], ["m"]),
-        helper.make_node("Add", ["m", "offset"], ["y"]),
-    ]
-    return write_model(path, nodes, constants=constants, **kwargs)
 
 
 @pytest.fixture(scope="module")
@@ -406,10 +355,6 @@ class Gate:
         assert self.open.wait(60)
         self.running -= 1
         return rgb.repeat(self.scale, axis=0).repeat(self.scale, axis=1)
-
-
-def op(kind: str, **attributes) -> onnx.NodeProto:
-    return helper.make_node(kind, ["x"], ["y"], **attributes)
 
 
 def load(path: Path) -> OnnxModel:
