@@ -1,0 +1,289 @@
+"""Every command, program and configuration in README and docs does what it says.
+
+The commands of a page are run in order, in one shell, in a folder that has the files which pages
+speak of; servers are one gateway of this process. What stands for a value (`…`, ids) is replaced.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import httpx
+import pytest
+import typer.main
+
+from app.cli.main import app
+from app.evaluation.variants import read_variants
+from app.settings import load_settings
+from tests.api.admin import label, zipped
+from tests.api.gateway import ADMIN_KEY, gateway
+from tests.docs.blocks import PAGES, ROOT, Block, blocks_of
+from tests.docs.program import write_client
+from tests.factories import encoded, photo
+from tests.fakes import FakeUpscaler
+from tests.missing import not_here
+from tests.servers import ProcessGroup
+from tests.workers.conftest import serving
+
+# Commands that are not run here, by how they begin, and why. Options of ours are checked anyway.
+NOT_RUN = {
+    "make ": "the whole environment",
+    "docker ": "no container engine",
+    "cp .env.example": "belongs to docker compose",
+    "kubectl ": "no cluster",
+    "pip ": "the package index",
+    "trustscale serve": "the gateway runs already",
+    "trustscale jobs &": "a queue on Redis",
+    "export TRUSTSCALE_STORE": "a Redis",
+    "export TRUSTSCALE_QUEUE": "a Redis",
+    "export TRUSTSCALE_SPOOL": "a shared folder",
+    "trustscale worker": "weights that nobody ships, and torch",
+    "trustscale evaluate": "the extra evaluate, and hundreds of generations; tests/evaluation",
+    "python -m benchmarks": "minutes to hours",
+    "trustscale calibrations import app/calibration/alternatives": "the shipped model",
+    "trustscale calibrate DIR --input-rule compression-detail/1": "writes what is shipped",
+    "trustscale models": "weights that nobody ships",
+    "trustscale --install-completion": "the shell of whoever runs the tests",
+    "eval ": "completion of an interactive shell",
+}
+
+SHELLS = {"sh", "console"}
+
+GROUPS = '{"0001": "night", "0003": "night"}'
+
+COUNT = 4  # of the photographs: so few that pages take seconds
+
+# Programs that need a server of another kind.
+NOT_EXECUTED = {"tritonclient": "a worker with a model; tests/workers"}
+
+# What stands for a value, and the variable that holds one here.
+_STANDS_FOR = [
+    (r"http://(127\.0\.0\.1|localhost):(8000|8080)|https://upscale\.example(\.org)?", "$SERVER"),
+    (r"\bcal-([0-9a-f]{20}|…)", "$CALIBRATION"),
+    (r"\bres-([\w-]{20}|…)", "$RESULT"),
+    (r"(?<= )ID\b", "$CALIBRATION"),
+    (r"=…", "=$KEY"),
+    (r"(--name|--note) …", r"\1 x"),
+    (r"\.venv/bin/", ""),
+]
+
+
+class Place(NamedTuple):
+    """Where pages are tried: a folder with files, and the environment of the shell."""
+
+    folder: Path
+    env: dict[str, str]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Iterator[Place]:
+    if shutil.which("curl") is None:
+        not_here("curl is not installed")
+    base = tmp_path_factory.mktemp("docs")
+    commands, files = base / "bin", base / "files"
+    commands.mkdir()
+    _make_files(files)
+    for name in ("trustscale", "python"):
+        write_client(commands, name, base / "socket")
+    (commands / "curl").write_text(
+        f'#!/bin/sh\nexec {shutil.which("curl")} -sS --fail-with-body "$@"\n'
+    )
+    (commands / "curl").chmod(0o755)
+    (base / "trustscale.toml").write_text(
+        "\n".join(f'[[upscalers]]\nname = "{name}"\nkind = "embedded"' for name in _upscalers())
+    )
+    env = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("TRUSTSCALE_")},
+        "PATH": f"{commands}:{os.environ['PATH']}",
+        "TRUSTSCALE_CONFIG": str(base / "trustscale.toml"),
+        "TRUSTSCALE_DATA_DIR": str(base / "data"),
+        "TRUSTSCALE_KEY": ADMIN_KEY,
+        "KEY": ADMIN_KEY,
+        "H": f"Authorization: Bearer {ADMIN_KEY}",
+    }
+    program = [sys.executable, "-m", "tests.docs.program", str(base / "socket")]
+    with (
+        serving(gateway(base / "gateway", FakeUpscaler("span-x4"))) as address,
+        ProcessGroup(program, log=base / "log", env={"PYTHONPATH": str(ROOT)}) as process,
+    ):
+        process.wait_until((base / "socket").exists, "the program")
+        server = f"http://{address}"
+        env |= {"SERVER": server, "U": f"{server}/v1/admin/calibrations", **_make_things(server)}
+        yield Place(files, env)
+
+
+def _make_files(folder: Path) -> None:
+    """What the pages bring: photographs with their small versions, uploads, archives, labels."""
+    groups, rows = ("day", "night"), ["name,camera,scene"]
+    truths = {}
+    for k in range(COUNT):
+        group, y = groups[k % 2], photo(k, 48, 48)
+        truths[f"y/{group}/{k:04}.png"] = encoded(y)
+        rows.append(f"{group}.{k:04},{group},scene-{k}")
+    for name, data in {**truths, "manifest.csv": "\n".join(rows).encode()}.items():
+        for top in ("DIR", "photos", "PHOTOS"):
+            (folder / top / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / top / name).write_bytes(data)
+    for k in range(3):
+        (folder / "UPLOADS").mkdir(exist_ok=True)
+        (folder / "UPLOADS" / f"{k}.jpg").write_bytes(encoded(photo(k, 32, 32), "JPEG", quality=80))
+    plain = {f"y/{k:04}.png": encoded(photo(k, 48, 48)) for k in range(COUNT)}
+    more = {f"y/{k:04}.png": encoded(photo(k, 48, 48)) for k in range(106, 108)}
+    bad = {
+        "y/0000.png": plain["y/0000.png"],
+        "y/copy.png": plain["y/0000.png"],
+        "y/notes.png": b"?",
+    }
+    marked = {"labels/0006.png": label(differs=True)}
+    for name, members in {"photos": plain, "more": more, "bad": bad, "labels": marked}.items():
+        (folder / f"{name}.zip").write_bytes(zipped(members))
+    (folder / "label.png").write_bytes(label(differs=True))
+    (folder / "groups.csv").write_text("name,group\n0001,night\n")
+    for name in ("photo", "small", "old", "examples/coast"):
+        (folder / f"{name}.png").parent.mkdir(exist_ok=True)
+        (folder / f"{name}.png").write_bytes(encoded(photo(50, 24, 24)))
+    (folder / "true.png").write_bytes(encoded(photo(50, 48, 48)))
+
+
+def _make_things(server: str) -> dict[str, str]:
+    """An active calibration, a job that awaits labels, and a result, by their ids."""
+    admin = {"Authorization": f"Bearer {ADMIN_KEY}"}
+    with httpx.Client(base_url=server, headers=admin, timeout=300) as client:
+
+        def made(archive: dict[str, bytes], groups: str = "", **config: object) -> tuple[str, str]:
+            sent = client.post(
+                "/v1/admin/calibrations",
+                data={"config": json.dumps(config), "groups": groups},
+                files={"archive": zipped(archive)},
+            ).raise_for_status()
+            client.get(f"{sent.headers['Location']}/events")
+            job = client.get(sent.headers["Location"]).json()
+            return job["id"], (job["result"] or "").rpartition("/")[2]
+
+        truths = {f"y/{k:04}.png": encoded(photo(k, 48, 48)) for k in range(COUNT)}
+        job, calibration = made(truths, GROUPS, activate=True, force=True, samples=2)
+        waiting, _ = made(
+            {"y/0006.png": encoded(photo(6, 48, 48))}, fidelity={"metric": "semantic"}
+        )
+        result = client.post("/v1/upscale", files={"image": encoded(photo(50, 24, 24))}).json()
+    return {"CALIBRATION": calibration, "JOB": job, "WAITING": waiting, "RESULT": result["id"]}
+
+
+def _upscalers() -> list[str]:
+    """The default upscaler and all that pages name."""
+    pages = "".join(page.read_text("utf-8") for page in PAGES)
+    return list(
+        dict.fromkeys(["span-x4", *re.findall(r"(?:--upscaler|upscalers test) ([\w-]+)", pages)])
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_commands(page, place, tmp_path):
+    """The commands and Python programs of a page run one after the other."""
+    script = []
+    for block in blocks_of(page):
+        lines = _shell(block)
+        if lines:
+            script.append(f"echo '{block.where}' >> {tmp_path}/reached")
+            script += ["(", *lines, ") && exit 99", "true"] if block.refused else lines
+    if not script:
+        pytest.skip("The page has no commands.")
+    folder = tmp_path / "files"
+    shutil.copytree(place.folder, folder)
+    env = {**place.env, "TRUSTSCALE_DATA_DIR": str(tmp_path / "data")}
+    if any(line.startswith("trustscale ") for line in script):
+        export = "$SERVER/v1/admin/calibrations/$CALIBRATION/export"
+        script[:0] = [
+            f"curl -H 'Authorization: Bearer {ADMIN_KEY}' -o active.calibration {export}",
+            "trustscale calibrations import active.calibration --activate --force",
+        ]
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail"],
+        input="\n".join(script),
+        cwd=folder,
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    reached = (tmp_path / "reached").read_text() if (tmp_path / "reached").exists() else "before"
+    assert done.returncode == 0, f"{reached}\n{done.stdout[-1500:]}\n{done.stderr[-1500:]}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_options(page):
+    """All our commands in a page exist, with every option that is written there."""
+    for block in blocks_of(page):
+        for line in block.commands if block.kind in SHELLS else ():
+            _check_options(line, block.where)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_configurations(page, tmp_path, monkeypatch):
+    """Every TOML block is a configuration that can be read: of the service, or of an evaluation."""
+    for block in blocks_of(page):
+        if block.kind != "toml":
+            continue
+        path = tmp_path / "trustscale.toml"
+        path.write_text(block.text)
+        monkeypatch.setenv("TRUSTSCALE_CONFIG", str(path))
+        tables = tomllib.loads(block.text)
+        if not {"upscalers", "canary_interval_s"} & tables.keys():
+            assert read_variants(path), block.where
+            continue
+        if any("kind" not in entry for entry in tables["upscalers"]):
+            continue  # a part of an entry that stands elsewhere
+        monkeypatch.chdir(ROOT)
+        assert load_settings(data_dir=tmp_path).upscalers, block.where
+
+
+def _shell(block: Block) -> list[str]:
+    """What a shell is given of a block."""
+    if block.kind == "python":
+        if any(name in block.text for name in NOT_EXECUTED):
+            return []
+        return ["python <<END", _replaced(block.text), "END"]
+    if block.kind not in SHELLS:
+        return []
+    kept = [line for line in block.commands if not _is_left_out(line)]
+    job = "$WAITING" if "label" in block.text else "$JOB"
+    return [re.sub(r"\bjob-[\w-]{20}", job, _replaced(line)) for line in kept]
+
+
+def _replaced(text: str) -> str:
+    for pattern, variable in _STANDS_FOR:
+        text = re.sub(pattern, variable, text)
+    return text
+
+
+def _is_left_out(line: str) -> bool:
+    start = line.strip().removeprefix(".venv/bin/")
+    return any(start.startswith(command) for command in NOT_RUN) or "list|" in line
+
+
+def _check_options(line: str, where: str) -> None:
+    text = line.replace("\\\n", " ").strip().removeprefix("$ ").removeprefix(".venv/bin/")
+    if not text.startswith("trustscale "):
+        return
+    words = [word.partition("=")[0] for word in shlex.split(text, comments=True)[1:]]
+    command: Any = typer.main.get_command(app)
+    options = {opt for p in command.params for opt in (*p.opts, *p.secondary_opts)}
+    for word in words:
+        if hasattr(command, "commands") and word in command.commands:
+            command = command.commands[word]
+            options |= {opt for p in command.params for opt in (*p.opts, *p.secondary_opts)}
+        elif "|" in word and hasattr(command, "commands"):
+            assert set(word.split("|")) <= command.commands.keys(), f"{where}: {word}"
+        elif word.startswith("--"):
+            assert word.strip("[]") in options | {"--help"}, f"{where}: {word}"

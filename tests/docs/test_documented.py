@@ -1,0 +1,60 @@
+"""What can be set, asked or typed is documented: settings, fields, endpoints, commands, options."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any, get_args
+
+import pytest
+import typer.main
+
+from app.cli.main import app
+from app.main import create_app
+from app.settings import Settings
+from app.upscalers.config import UpscalerConfig
+from tests.docs.blocks import PAGES
+
+TEXT = "\n".join(page.read_text("utf-8") for page in PAGES)
+FORMS = ("/v1/admin/calibrations/{id}", "/v1/admin/calibrations")  # … in tables
+
+
+@pytest.mark.parametrize("name", Settings.model_fields)
+def test_settings(name):
+    """Every setting of the service."""
+    assert re.search(rf"\b(TRUSTSCALE_{name.upper()}|{name})\b", TEXT)
+
+
+@pytest.mark.parametrize("kind", get_args(get_args(UpscalerConfig)[0]), ids=lambda k: k.__name__)
+def test_upscalers(kind):
+    """Every setting of every kind of upscaler."""
+    assert [name for name in kind.model_fields if not re.search(rf"\b{name}\b", TEXT)] == []
+
+
+def test_endpoints(tmp_path):
+    """Every path of the API; ids are called {id}, and what is common to a table may be left out."""
+    missing = []
+    for path in create_app(Settings(data_dir=tmp_path)).openapi()["paths"]:
+        plain = re.sub(r"\{\w+_id\}", "{id}", path)
+        short = plain.replace(FORMS[0], "…/{id}").replace(FORMS[1], "…")
+        if plain not in TEXT and short not in TEXT:
+            missing.append(plain)
+    assert missing == []
+
+
+def _commands(command: Any, name: str = "trustscale") -> Iterator[tuple[str, Any]]:
+    yield name, command
+    for word, inner in getattr(command, "commands", {}).items():
+        yield from _commands(inner, f"{name} {word}")
+
+
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [*_commands(typer.main.get_command(app))],
+    ids=lambda value: str(value)[:40],
+)
+def test_commands(name, command):
+    """Every command of the program with all of its options."""
+    assert re.search(rf"{name}\b", TEXT)
+    options = {opt for p in command.params for opt in p.opts if opt.startswith("--")}
+    assert {opt for opt in options - {"--help"} if not re.search(rf"{opt}\b", TEXT)} == set()
