@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-import os
-import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -26,9 +24,6 @@ from tests.live import serving
 from trustscale import AsyncTrustscale, Problem, Trustscale
 
 ROOT = Path(__file__).parents[2]
-EXAMPLES = re.findall(
-    r"```python\n(.*?)```", (ROOT / "docs/client.md").read_text("utf-8"), re.DOTALL
-)
 
 
 class Service(NamedTuple):
@@ -231,22 +226,6 @@ class TestRetries:
         client = Trustscale("http://x", transport=transport)
         with client, pytest.raises(Problem, match="does not answer as Trustscale"):
             client.calibration("cal-x")
-
-
-@pytest.mark.parametrize("example", EXAMPLES, ids=range(len(EXAMPLES)))
-def test_the_examples_of_the_docs(example, service, tmp_path):
-    """Each runs as it stands, against a service on another port."""
-    (tmp_path / "photo.png").write_bytes(IMAGE)
-    truths(tmp_path / "photos", 20)
-    done = subprocess.run(
-        [sys.executable, "-c", example.replace("http://127.0.0.1:8000", service.url)],
-        cwd=tmp_path,
-        env={**os.environ, "TRUSTSCALE_KEY": ADMIN_KEY, "PYTHONPATH": str(ROOT)},
-        check=False,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
 
 
 def test_one_version():

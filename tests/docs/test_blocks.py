@@ -31,9 +31,9 @@ from tests.docs.blocks import PAGES, ROOT, Block, blocks_of
 from tests.docs.program import write_client
 from tests.factories import encoded, photo
 from tests.fakes import FakeUpscaler
+from tests.live import serving
 from tests.missing import not_here
 from tests.servers import ProcessGroup
-from tests.workers.conftest import serving
 
 # Commands that are not run here, by how they begin, and why. Options of ours are checked anyway.
 NOT_RUN = {
@@ -64,7 +64,10 @@ GROUPS = '{"0001": "night", "0003": "night"}'
 COUNT = 4  # of the photographs: so few that pages take seconds
 
 # Programs that need a server of another kind.
-NOT_EXECUTED = {"tritonclient": "a worker with a model; tests/workers"}
+NOT_EXECUTED = {
+    "tritonclient": "a worker with a model; tests/workers",
+    "serve_forever": "it waits for events; tests/api",
+}
 
 # What stands for a value, and the variable that holds one here.
 _STANDS_FOR = [
@@ -258,7 +261,16 @@ def _shell(block: Block) -> list[str]:
         return []
     kept = [line for line in block.commands if not _is_left_out(line)]
     job = "$WAITING" if "label" in block.text else "$JOB"
-    return [re.sub(r"\bjob-[\w-]{20}", job, _replaced(line)) for line in kept]
+    return [re.sub(r"\bjob-[\w-]{20}", job, _quick(_replaced(line))) for line in kept]
+
+
+def _quick(line: str) -> str:
+    """A calibration of one kind of input, where the page leaves open of which kinds."""
+    command, hash_, comment = line.partition("  #")
+    ways = ("--mixture", "--like", "--jpeg", "--noise", "--server")
+    if command.startswith("trustscale calibrate ") and not any(way in command for way in ways):
+        command += " --mixture none"
+    return command + hash_ + comment
 
 
 def _replaced(text: str) -> str:
