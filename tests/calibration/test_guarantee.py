@@ -11,9 +11,7 @@ import numpy as np
 import pytest
 
 from app.calibration import file
-from app.calibration.active import Calibrations
 from app.calibration.config import CalibrationConfig
-from app.calibration.derive import derive
 from app.calibration.groups import grouped
 from app.calibration.guarantee import GuaranteeSettings
 from app.calibration.insight import checks, leaked, run_backtest
@@ -24,7 +22,7 @@ from app.calibration.request import CalibrationRequest
 from app.conformal import HighProbabilityCurve, RiskCurve, Staircase
 from app.conformal.fidelity import LAB_BOUND
 from app.conformal.high_probability import leakage_bound, minimal_n
-from app.errors import BadGroup, BadRequest, Conflict
+from app.errors import BadGroup, BadRequest
 from app.sampling.pipeline import Pipeline
 from app.stores.base import Job
 
@@ -135,28 +133,6 @@ class TestGroups:
         smaller = likely.with_pairs(likely.measured_pairs()[1:], created_by="test")
         assert smaller.groups == {"day": 2, "night": 6}
         assert smaller.guarantee == LIKELY
-
-
-class TestDerive:
-    async def test_it_is_stored_beside_its_parent(self, stores, calibration):
-        """The same pairs, another guarantee and id, the parent named; nothing is activated."""
-        calibrations = Calibrations(stores.calibrations)
-        await calibrations.add(calibration, activate=True)
-        made = await derive(
-            calibrations, stores.spool, calibration, LIKELY, created_by="me", name="likely"
-        )
-        stored = await calibrations.stored(made.id)
-        assert stored.manifest.pairs == calibration.manifest.pairs
-        assert stored.pipeline == calibration.pipeline
-        assert (stored.manifest.name, stored.guarantee) == ("likely", LIKELY)
-        assert stored.manifest.provenance.parent == calibration.id
-        assert await calibrations.active_id("fake") == calibration.id
-        back = await derive(
-            calibrations, stores.spool, stored, GuaranteeSettings(), created_by="me"
-        )
-        np.testing.assert_array_equal(back.curve.risks, calibration.curve.risks)
-        with pytest.raises(Conflict, match="already"):
-            await derive(calibrations, stores.spool, stored, LIKELY, created_by="me")
 
 
 class TestInsight:

@@ -130,15 +130,6 @@ class TestUnits:
         assert record[1:] == b'{"name": "2", "reason": "duplicates 0 by content"}'
         assert len(upscaler.calls) == calls
 
-    async def test_where_the_images_come_from(self, stores, handler, upscaler):
-        """Note and attributions of the request are those of the calibration."""
-        job = await submitted(stores, upscaler, note="mine", attributions=["A by B"])
-        await measured(stores, handler, job)
-        await handler.reduce(job, JobContext(job.id, stores.jobs))
-        (head,) = await stores.calibrations.heads()
-        provenance = (await handler.calibrations.stored(head.id)).manifest.provenance
-        assert (provenance.note, provenance.attributions) == ("mine", ["A by B"])
-
     async def test_request_survives_the_store(self, stores, upscaler):
         """The request comes back from the store as it was."""
         job = await submitted(stores, upscaler, name="mine", seed=3)
@@ -222,21 +213,6 @@ class TestReduce:
         with pytest.raises(BadPairs) as caught:
             await handler.reduce(job, JobContext(job.id, stores.jobs))
         assert [item["name"] for item in caught.value.members["items"]] == ["0"]
-
-    async def test_parent(self, stores, handler, upscaler):
-        """Pairs of the parent are taken over unchanged."""
-        parent: Calibration = await calibration_of(upscaler, 2)
-        await handler.calibrations.add(parent, activate=False)
-        calls = len(upscaler.calls)
-        job = await submitted(stores, upscaler, parent=parent.id, first=10)
-        await measured(stores, handler, job)
-        link = await handler.reduce(job, JobContext(job.id, stores.jobs))
-        made = await handler.calibrations.get(link.rsplit("/", 1)[-1])
-        assert made.n == 5
-        assert len(upscaler.calls) - calls == 3 * 4
-        kept = {pair.info.name: pair.staircase for pair in made.measured_pairs()}
-        for pair in parent.measured_pairs():
-            assert kept[pair.info.name] == pair.staircase
 
 
 async def test_pixels_of_the_parent(stores, handler, upscaler):

@@ -158,11 +158,6 @@ class TestLabels:
         with pytest.raises(NotFinished, match="001: the label was not drawn on this prediction"):
             await self.labelled(tmp_path, lambda digests: {**digests, "001": "0" * 64})
 
-    async def test_a_label_that_is_not_named(self, tmp_path):
-        """Where predictions are named at all, each label's is."""
-        with pytest.raises(BadPairs, match=r"001: labels/predictions\.json does not name"):
-            await self.labelled(tmp_path, lambda digests: {"000": digests["000"]})
-
 
 class TestResume:
     async def test_only_missing_pairs_are_generated(self, tmp_path):

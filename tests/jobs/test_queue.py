@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from docket import Docket
 
-from app.errors import ConfigError
 from app.jobs.acts import Patience
 from app.jobs.handlers import JobContext
 from app.jobs.queue import JobQueue
@@ -339,12 +338,6 @@ class TestSuspects:
 
 
 class TestUrl:
-    async def test_wrong(self, stores: Stores, place: Place):
-        """Another scheme is a ConfigError that quotes nothing."""
-        with pytest.raises(ConfigError) as caught:
-            JobQueue("amqp://:secret@host", stores.jobs, problem_of=problem_of)
-        assert "secret" not in caught.value.detail
-
     async def test_created_now(self, place: Place, stores: Stores):
         """What is submitted comes back as it was stored."""
         job = new_job("u", "upscale", place.log)
@@ -356,11 +349,6 @@ class TestUrl:
 
 
 class TestCheck:
-    async def test_well(self, place: Place, stores: Stores):
-        """A queue that can be reached says so."""
-        async with place.queue(stores, patience=Patience(answer_s=60.0)) as queue:
-            await queue.check()
-
     @pytest.mark.servers
     async def test_away(self, stores: Stores):
         """A server that is gone is noticed at once, and its return too."""
