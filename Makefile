@@ -87,5 +87,5 @@ $(VENV)/.demo: $(BIN)/python pyproject.toml requirements/gateway.lock
 # pip adds torch, in the build that its settings on this machine lead to.
 $(VENV)/.install: $(BIN)/python pyproject.toml requirements/dev.lock
 	$(call locked,dev)
-	$(BIN)/python -m pip install --quiet --editable '.[diffusers,evaluate,tracing,formats]' --group dev
+	$(BIN)/python -m pip install --quiet --editable '.[credentials,diffusers,evaluate,tracing,formats]' --group dev
 	touch $@ $(VENV)/.demo

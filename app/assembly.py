@@ -134,6 +134,7 @@ async def open_parts(
         settings.request_timeout_s,
         canaries,
         observers,
+        credentials=settings.credentials,
     )
     queue = await stack.enter_async_context(_queue(settings, stores, metrics))
     return Parts(settings, stores, upscalers, calibrations, service, queue, canaries, monitor)
@@ -196,6 +197,8 @@ async def check_settings(settings: Settings) -> list[str]:
         _check_queue_url(settings.queue)
     with collected():
         _check_processes(settings)
+    with collected():
+        _ = settings.credentials
     for config in settings.upscalers:
         with collected():
             await build_upscaler(config, os.environ).close()

@@ -35,6 +35,7 @@ from app.errors import ConfigError
 from app.images.decode import Limits
 from app.jobs.webhooks import Webhooks, secret_of
 from app.mistakes import field_names, reason, together
+from app.serving.credentials import Credentials
 from app.sources import CONFIG_VARIABLE, PREFIX, read_file
 from app.upscalers.config import BaseUrl, EmbeddedConfig, Name, UpscalerConfig, WorkerConfig
 
@@ -115,6 +116,10 @@ class Settings(BaseSettings):
     webhook_private: bool = Field(
         False, description="Whether they may have private addresses, and be told by http."
     )
+    credentials_certificate: str | None = Field(
+        None, description="PEM chain that signs pictures (content credentials); none: unsigned."
+    )
+    credentials_key: SecretStr | None = Field(None, description="PEM, of that certificate.")
     idempotency_ttl_s: Seconds = Field(
         86400.0, description="How long an Idempotency-Key and the result under it are kept."
     )
@@ -235,6 +240,14 @@ class Settings(BaseSettings):
         """Who may be told of ended jobs."""
         secrets = tuple(secret_of(one.get_secret_value()) for one in self.webhook_secrets)
         return Webhooks(tuple(self.webhook_hosts), secrets, self.webhook_private)
+
+    @property
+    def credentials(self) -> Credentials | None:
+        """What signs pictures. Raises ConfigError if it cannot."""
+        if self.credentials_certificate is None and self.credentials_key is None:
+            return None
+        key = self.credentials_key.get_secret_value() if self.credentials_key else ""
+        return Credentials.of(self.credentials_certificate or "", key)
 
     @property
     def default(self) -> str:

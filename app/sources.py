@@ -20,7 +20,7 @@ SECRETS_FOLDER = "/run/secrets"  # where container engines mount what is secret
 
 _REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _GONE = frozenset({"compiled"})  # settings of earlier versions that changed no answer
-_SECRETS = ("client_keys", "admin_keys", "webhook_secrets")
+_SECRETS = ("client_keys", "admin_keys", "webhook_secrets", "credentials_key")
 _URLS = ("store", "queue", "spool")
 # Up to the last @, since passwords hold colons, slashes and @ that somebody forgot to encode.
 _PASSWORD = re.compile(r"://[^:@/]*:(.+)@|[?&]password=([^&#]+)")

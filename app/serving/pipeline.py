@@ -18,11 +18,12 @@ from PIL import Image
 
 from app.errors import BadRequest, ImageTooLarge
 from app.images.decode import KeepMetadata, decode
-from app.images.encode import Pages, picture, png_grey16, png_mask
+from app.images.encode import FORMS, Pages, picture, png_grey16, png_mask
 from app.images.facts import look_at
 from app.sampling.measure import measure
 from app.sampling.pipeline import guard, learn
 from app.serving.answer import Links, Result, check_alpha, threshold_json
+from app.serving.credentials import UNSIGNED, parent_of
 from app.serving.files import INPUT, MASK, SIGMA, TRUST, form_of, png_text
 from app.serving.footprint import fitting, footprint
 from app.serving.promise import Subject, guarantee, warnings_of
@@ -121,6 +122,7 @@ async def read_image(work: Work) -> None:
                     raise
                 raise _with_cost(error, work, error.members["actual"]) from None
         work.digest = await to_the_end(digest_of, data)
+        work.original = data if work.means.credentials else b""
     work.upload = b""
     work.warnings[:0] = work.image.notes
 
@@ -130,6 +132,8 @@ async def check_form(work: Work) -> None:
     longest = max(work.size) * work.calibration.pipeline.scale
     work.form.check(longest, transparent=work.image.alpha is not None)
     work.warnings += work.form.warnings()
+    if work.means.credentials and work.form.name in UNSIGNED:
+        work.warnings.append(f"A picture of format={work.form.name} has no content credentials.")
     if work.image.alpha is not None:
         work.warnings.append(
             "The image has transparent pixels: transparency was enlarged apart from the colours, "
@@ -229,6 +233,24 @@ async def put_into_words(work: Work) -> None:
     work.result = await to_the_end(_document, work)
 
 
+async def sign(work: Work) -> None:
+    """Content credentials of the picture, where the operator has a certificate."""
+    credentials, name = work.means.credentials, work.form.name
+    if credentials is None or name in UNSIGNED:
+        return
+    told = work.result.model_dump(mode="json", include=_SIGNED)
+    upload = parent_of(work.original, work.image.format, work.image.rgb)
+    with work.timed("sign"), span("sign"):
+        work.files[work.form.file] = await to_the_end(
+            credentials.sign,
+            work.files[work.form.file],
+            FORMS[name].media_type,
+            upload=upload,
+            mask=work.files[MASK],
+            promise={**told, "fingerprint": work.calibration.pipeline.fingerprint},
+        )
+
+
 async def store(work: Work) -> None:
     """Keep the answer. It still is in its slot: what a slow store has not taken is memory, too."""
     with span("store"):
@@ -237,6 +259,12 @@ async def store(work: Work) -> None:
             work.result_id, document, work.files, ttl_s=work.request.keep_s
         )
 
+
+# Of the answer, what its picture's credentials repeat.
+_SIGNED: Final = {
+    "id", "upscaler", "calibration", "group", "input_class", "alpha", "threshold",
+    "trusted_fraction", "samples", "seed", "guarantee", "warnings",
+}  # fmt: skip
 
 PREPARE: Final[tuple[Step, ...]] = (
     find_upscaler,
@@ -258,6 +286,7 @@ ANSWER: Final[tuple[Step, ...]] = (
     mask,
     encode,
     put_into_words,
+    sign,
     store,
 )
 

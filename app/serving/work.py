@@ -18,6 +18,7 @@ from app.images.facts import Facts
 from app.sampling.measure import Measurement
 from app.serving.admission import Slots
 from app.serving.answer import Result
+from app.serving.credentials import Credentials
 from app.serving.files import ChosenForm
 from app.serving.footprint import footprint
 from app.serving.promise import Subject
@@ -38,6 +39,7 @@ class Means:
     limits: Limits
     timeout_s: float
     canaries: CanaryWatch | None = None
+    credentials: Credentials | None = field(default=None, kw_only=True)
     # Seconds per input pixel and sample of the last request, by upscaler.
     pace: dict[str, float] = field(default_factory=dict, kw_only=True)
     # So many uploads are in memory as files; the others lie on the disk until their turn.
@@ -76,6 +78,7 @@ class Work:
     digest: int = field(init=False)
     result_id: str = field(init=False)
     measurement: Measurement = field(init=False)
+    original: bytes = b""  # where the picture is signed
     alpha_channel: NDArray[np.uint8] | None = None
     mask: NDArray[np.bool_] = field(init=False)
     trust: NDArray[np.uint16] = field(init=False)

@@ -1,0 +1,143 @@
+"""Content credentials (c2pa.org): the picture is signed, with what it was made of and the promise.
+
+Needs the extra `credentials`. The operator brings the certificate; nothing is asked over a network.
+It comes last: whatever changes a file after it was signed makes its credentials look forged.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from app import __version__
+from app.errors import ConfigError
+from app.images.encode import png_rgb
+
+ASSERTION: Final = "org.trustscale.guarantee"
+
+UNSIGNED: Final = frozenset({"tiff"})
+"""Forms of the picture that the library damages: it loses pages behind the first."""
+
+_MADE_BY_A_MODEL: Final = (
+    "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
+)
+# Thumbnails would be larger than many a picture.
+_SETTINGS: Final = {"builder": {"thumbnail": {"enabled": False}}}
+# Of uploads, by the name of their format; others are told as a PNG file of their pixels.
+_UPLOADS: Final = frozenset({"png", "jpeg", "webp", "avif", "gif", "heif", "jxl"})
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """A certificate chain and its key, both PEM, and the algorithm that fits."""
+
+    certificate: bytes
+    key: bytes
+    algorithm: bytes
+
+    @classmethod
+    def of(cls, certificate: str, key: str) -> Credentials:
+        """From PEM texts, the signer's certificate first.
+
+        Raises:
+            ConfigError: the extra is missing, or nothing can be signed with them.
+        """
+        try:
+            import c2pa  # noqa: F401, PLC0415 - an optional extra
+        except ImportError as error:
+            raise ConfigError(
+                "credentials_certificate needs the extra: pip install 'trustscale[credentials]'."
+            ) from error
+        try:
+            made = cls(certificate.encode(), key.encode(), _algorithm(key.encode()))
+            pixel = png_rgb(np.zeros((1, 1, 3), np.uint8))
+            made.sign(pixel, "image/png", upload=(pixel, "png"), mask=pixel, promise={})
+        except Exception as error:  # noqa: BLE001 - whatever a library raises
+            # The library's texts may repeat the key.
+            raise ConfigError(
+                "Nothing can be signed with credentials_certificate and credentials_key: they must "
+                "be PEM, the signer's certificate first, and the key must be its own "
+                f"({type(error).__name__})."
+            ) from None
+        return made
+
+    def sign(
+        self,
+        picture: bytes,
+        media_type: str,
+        *,
+        upload: tuple[bytes, str],
+        mask: bytes,
+        promise: Mapping[str, Any],
+    ) -> bytes:
+        """The file of a picture with its credentials.
+
+        Args:
+            picture: the file, which nothing may change any more.
+            media_type: of it.
+            upload: the file that was sent and the name of its format; its own credentials are kept.
+            mask: the file of the mask.
+            promise: the assertion, JSON values.
+        """
+        import c2pa  # noqa: PLC0415 - an optional extra
+
+        actions = [
+            {"action": "c2pa.opened", "parameters": {"ingredientIds": ["upload"]}},
+            {"action": "c2pa.placed", "parameters": {"ingredientIds": ["mask"]}},
+            {
+                "action": "c2pa.edited",
+                "description": "Upscaled by a model",
+                "digitalSourceType": _MADE_BY_A_MODEL,
+            },
+        ]
+        manifest = {
+            "claim_generator_info": [{"name": "trustscale", "version": __version__}],
+            "title": "image",
+            "format": media_type,
+            "assertions": [
+                {"label": "c2pa.actions.v2", "data": {"actions": actions}},
+                {"label": ASSERTION, "data": dict(promise)},
+            ],
+        }
+        data, form = upload
+        signed = io.BytesIO()
+        with (
+            c2pa.Context(c2pa.Settings.from_dict(_SETTINGS)) as context,
+            c2pa.Builder(manifest, context) as builder,
+            c2pa.Signer.from_info(
+                c2pa.C2paSignerInfo(self.algorithm, self.certificate, self.key, None)
+            ) as signer,
+        ):
+            parent = {"title": "upload", "label": "upload", "relationship": "parentOf"}
+            builder.add_ingredient(parent, f"image/{form}", io.BytesIO(data))
+            component = {"title": "mask.png", "label": "mask", "relationship": "componentOf"}
+            builder.add_ingredient(component, "image/png", io.BytesIO(mask))
+            builder.sign(signer, media_type, io.BytesIO(picture), signed)
+        return signed.getvalue()
+
+
+def parent_of(data: bytes, form: str, rgb: np.ndarray) -> tuple[bytes, str]:
+    """The upload as an ingredient, uint8 [h, w, 3] its pixels."""
+    name = form.lower()
+    return (data, name) if name in _UPLOADS else (png_rgb(rgb), "png")
+
+
+def _algorithm(key: bytes) -> bytes:
+    """The algorithm of a private key, as the standard calls it. Raises ValueError."""
+    from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa  # noqa: PLC0415 - extra
+    from cryptography.hazmat.primitives.serialization import (  # noqa: PLC0415 - the same
+        load_pem_private_key,
+    )
+
+    found = load_pem_private_key(key, None)
+    if isinstance(found, ec.EllipticCurvePrivateKey):
+        return {256: b"es256", 384: b"es384", 521: b"es512"}[found.key_size]
+    if isinstance(found, ed25519.Ed25519PrivateKey):
+        return b"ed25519"
+    if isinstance(found, rsa.RSAPrivateKey):
+        return b"ps256"
+    raise ValueError("no such algorithm")

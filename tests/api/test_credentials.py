@@ -1,0 +1,166 @@
+"""Content credentials, judged by the library's own reader with a chain of certificates of ours."""
+
+from __future__ import annotations
+
+import io
+import json
+from datetime import UTC, datetime, timedelta
+
+import c2pa
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from app.errors import ConfigError
+from app.serving.credentials import ASSERTION, Credentials
+from tests.api.gateway import client_of, form, gateway, post, running
+from tests.factories import encoded, photo
+
+_USES = (
+    "digital_signature", "content_commitment", "key_encipherment", "data_encipherment",
+    "key_agreement", "key_cert_sign", "crl_sign", "encipher_only", "decipher_only",
+)  # fmt: skip
+
+
+def certificate(subject, issuer, public_key, signing_key, *extensions, uses):
+    """A certificate as the standard wants it."""
+    now = datetime.now(UTC)
+    usage = x509.KeyUsage(**{name: name in uses for name in _USES})
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(public_key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=30))
+        .add_extension(usage, critical=True)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(signing_key.public_key()),
+            critical=False,
+        )
+    )
+    for extension, is_critical in extensions:
+        made = made.add_extension(extension, critical=is_critical)
+    return made.sign(signing_key, hashes.SHA256())
+
+
+def named(name):
+    return x509.Name(
+        [
+            x509.NameAttribute(NameOID.ORGANIZATION_NAME, "Trustscale's tests"),
+            x509.NameAttribute(NameOID.COMMON_NAME, name),
+        ]
+    )
+
+
+@pytest.fixture(scope="module")
+def chain():
+    """The chain of a signer, its key, and the root, all PEM."""
+    root_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+    root = certificate(
+        named("Root"), named("Root"), root_key.public_key(), root_key,
+        (x509.BasicConstraints(ca=True, path_length=None), True),
+        uses={"key_cert_sign", "crl_sign"},
+    )  # fmt: skip
+    leaf = certificate(
+        named("Signer"), named("Root"), key.public_key(), root_key,
+        (x509.BasicConstraints(ca=False, path_length=None), True),
+        (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.EMAIL_PROTECTION]), False),
+        uses={"digital_signature"},
+    )  # fmt: skip
+    pem = [one.public_bytes(Encoding.PEM).decode() for one in (leaf, root)]
+    secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    return "".join(pem), secret, pem[1]
+
+
+def read(data, media_type, root=None):
+    """The manifests of a file; with a root certificate, whether it is trusted."""
+    trust = {"trust": {"trust_anchors": root}, "verify": {"verify_trust": True}} if root else {}
+    with (
+        c2pa.Context(c2pa.Settings.from_dict(trust)) as context,
+        c2pa.Reader(media_type, io.BytesIO(data), context=context) as reader,
+    ):
+        found = json.loads(reader.json())
+    return found, found["manifests"][found["active_manifest"]]
+
+
+@pytest.fixture
+def app(tmp_path, calibration, chain):
+    certificates, key, _ = chain
+    settings = {"credentials_certificate": certificates, "credentials_key": key}
+    return gateway(tmp_path, calibrations=[calibration], **settings)
+
+
+async def test_what_is_signed(app, chain):
+    """Each form that can be signed: upload, mask and promise; a later change is found."""
+    root = chain[2]
+    async with running(app) as served, client_of(served) as client:
+        for name in ("png", "webp", "jpeg", "avif"):
+            result = (await client.post("/v1/upscale", **form(format=name))).json()
+            data = (await client.get(result["links"]["image"])).content
+            found, manifest = read(data, f"image/{name}", root)
+            assert found["validation_state"] == "Trusted"
+            ingredients = {one["title"]: one["relationship"] for one in manifest["ingredients"]}
+            assert ingredients == {"upload": "parentOf", "mask.png": "componentOf"}
+            told = next(a["data"] for a in manifest["assertions"] if a["label"] == ASSERTION)
+            assert told["alpha"] == result["alpha"]
+            assert told["calibration"] == result["calibration"]
+            assert told["guarantee"]["statement"] == result["guarantee"]["statement"]
+        forged = bytearray(data)
+        forged[-20] ^= 1
+        assert read(bytes(forged), "image/avif", root)[0]["validation_state"] == "Invalid"
+        # Who does not know the root sees a valid signature of a stranger.
+        stranger, _ = read(data, "image/avif")
+        assert stranger["validation_state"] == "Valid"
+        codes = [one["code"] for one in stranger["validation_status"]]
+        assert codes == ["signingCredential.untrusted"]
+
+
+async def test_the_credentials_of_the_upload(app):
+    """An upload's own credentials are kept, one below the other."""
+    async with running(app) as served, client_of(served) as client:
+        result = (await client.post("/v1/upscale", **form(encoded(photo(1, 12, 12))))).json()
+        first = (await client.get(result["links"]["image"])).content
+        again = (await client.post("/v1/upscale", **form(first))).json()
+        found, manifest = read((await client.get(again["links"]["image"])).content, "image/png")
+        assert len(found["manifests"]) == 2
+        parent = next(one for one in manifest["ingredients"] if one["title"] == "upload")
+        assert parent["active_manifest"] in found["manifests"]
+
+
+async def test_forms_without(app):
+    """A TIFF file is not signed, which the answer says; a TIFF upload is told by its pixels."""
+    upload = encoded(photo(2, 24, 24), "TIFF")
+    async with running(app) as served, client_of(served) as client:
+        result = (await client.post("/v1/upscale", **form(format="tiff"))).json()
+        assert any("credentials" in warning for warning in result["warnings"])
+        result = (await client.post("/v1/upscale", **form(upload))).json()
+        _, manifest = read((await client.get(result["links"]["image"])).content, "image/png")
+        assert {one["format"] for one in manifest["ingredients"]} == {"image/png"}
+
+
+def test_off_by_default(client):
+    """Without a certificate nothing is signed."""
+    with pytest.raises(c2pa.C2paError):
+        read(client.get(post(client).json()["links"]["image"]).content, "image/png")
+
+
+@pytest.mark.parametrize("swap", ["no key", "another key", "no certificate"])
+def test_what_cannot_sign(chain, swap):
+    """Certificate and key that do not fit stop the start, in words without a secret."""
+    certificates, key, _ = chain
+    other = ec.generate_private_key(ec.SECP256R1()).private_bytes(
+        Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
+    )
+    given = {
+        "no key": (certificates, ""),
+        "another key": (certificates, other.decode()),
+        "no certificate": ("", key),
+    }[swap]
+    with pytest.raises(ConfigError, match="credentials_") as caught:
+        Credentials.of(*given)
+    assert "PRIVATE" not in caught.value.detail
