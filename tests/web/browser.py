@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, ConsoleMessage, Page, Playwright
@@ -28,6 +29,8 @@ LOOKS = [
     {**TOUCH, "color_scheme": "light"},
 ]
 """How the screens are looked at: three sizes, light and dark."""
+AXED = [LOOKS[0], LOOKS[2]]
+"""The looks that axe is shown: both layouts and both themes; it takes longer than all else."""
 NOTHING_OUTSIDE = [
     "--no-sandbox",
     "--disable-gpu",
@@ -111,6 +114,13 @@ def fits(page: Page) -> bool:
     # What is too wide for a phone zooms it out, so that its own width says nothing.
     wide = page.evaluate("Math.max(document.documentElement.scrollWidth, innerWidth)")
     return bool(wide <= (page.viewport_size or DESKTOP)["width"])
+
+
+def check_screen(watched: Watched, name: str, look: Mapping[str, Any]) -> None:
+    """Keep a picture of a screen in one of `LOOKS`; nothing is cut off, and nothing bars anybody."""
+    assert fits(watched.page)
+    assert look not in AXED or barriers(watched.page) == []
+    watched.screenshot(f"{name}-{look['viewport']['width']}-{look['color_scheme']}")
 
 
 def touch(page: Page, *paths: list[tuple[float, float]]) -> None:

@@ -12,7 +12,7 @@ from playwright.sync_api import Page, expect
 
 from tests.factories import encoded, photo
 from tests.web.admin import BASE, MARKUP, Api, signed_in, truths
-from tests.web.browser import LOOKS, PHONE, Watched, barriers, fits, touch
+from tests.web.browser import LOOKS, PHONE, Watched, barriers, check_screen, touch
 
 pytestmark = [pytest.mark.slow, pytest.mark.servers]
 
@@ -167,8 +167,6 @@ class TestOneAnnotator:
         """The desk fits every screen; a stroke moves nothing but the marks, by finger too."""
         watched = desk(open_page, admin_site, job, **look)
         page = watched.page
-        assert fits(page)
-        assert barriers(page) == []
         canvas = page.locator("[data-part=prediction] canvas")
         canvas.scroll_into_view_if_needed()
         name = page.locator(".item-name").inner_text()
@@ -182,7 +180,7 @@ class TestOneAnnotator:
         saved(page)
         assert page.evaluate("scrollY") == before
         assert api.label(job, name).any()
-        watched.screenshot(f"annotate-{look['viewport']['width']}-{look['color_scheme']}")
+        check_screen(watched, "annotate", look)
 
     def test_flicker_on_a_phone(self, open_page, admin_site, api: Api):
         """On a phone the two pictures can take turns in one place; nothing is cut off."""

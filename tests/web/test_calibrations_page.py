@@ -17,7 +17,7 @@ from tests.api.gateway import aside
 from tests.factories import calibration_of, encoded, photo
 from tests.fakes import FakeUpscaler
 from tests.web.admin import BASE, MARKUP, files_of, signed_in, truths
-from tests.web.browser import LOOKS, PHONE, barriers, fits
+from tests.web.browser import LOOKS, PHONE, barriers, check_screen
 
 pytestmark = [pytest.mark.slow, pytest.mark.servers]
 
@@ -93,7 +93,6 @@ class TestDetail:
         watched = signed_in(open_page, admin_site, "/calibrations", **look)
         page, missing = watched.page, []
         page.on("response", lambda one: one.status == 404 and missing.append(one.url))
-        size = f"{look['viewport']['width']}-{look['color_scheme']}"
         for name, path, seen in (
             ("list", "/calibrations", ".pipeline:not(:empty)"),
             ("new", "/calibrations?new", "#cost"),
@@ -102,9 +101,7 @@ class TestDetail:
             page.goto(path)
             expect(page.locator(seen).first).to_be_visible()
             expect(page.get_by_role("heading", level=1)).to_have_count(1)
-            assert fits(page)
-            assert barriers(page) == []
-            watched.screenshot(f"calibrations-{name}-{size}")
+            check_screen(watched, f"calibrations-{name}", look)
         assert missing == []
 
     def test_worse_needs_force(self, open_page, admin_site, api):

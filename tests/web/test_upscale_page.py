@@ -11,7 +11,7 @@ import httpx
 import pytest
 from playwright.sync_api import expect
 
-from tests.web.browser import LOOKS, barriers, fits
+from tests.web.browser import LOOKS, check_screen
 from tests.web.pictures import crop, exact, open_result, ready, slide, upload, zoom
 from tests.web.results import BOUND
 
@@ -53,9 +53,7 @@ class TestTheIdea:
         expect(page.locator("#drop")).to_contain_text(f"{calls} call{'s' if calls > 1 else ''} of")
         expect(page.get_by_role("link", name="Monitor")).to_have_count(0)  # until there is a key
         assert posts == []
-        assert fits(page)
-        assert barriers(page) == []
-        watched.screenshot(f"first-{look['viewport']['width']}-{look['color_scheme']}")
+        check_screen(watched, "first", look)
 
     @pytest.mark.parametrize("look", LOOKS, ids=str)
     def test_result(self, open_page, look):
@@ -79,9 +77,7 @@ class TestTheIdea:
             expect(page.locator("#promise")).to_be_hidden()
             page.click(".sheet-handle")
         expect(page.locator("#promise")).to_be_visible()
-        assert fits(page)
-        assert barriers(page) == []
-        watched.screenshot(f"result-{look['viewport']['width']}-{look['color_scheme']}")
+        check_screen(watched, "result", look)
 
     def test_the_promise(self, open_page, site):
         """Strict is an α of the calibration's own table; the answer is said in words."""

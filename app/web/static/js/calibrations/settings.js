@@ -58,7 +58,7 @@ export function settingsFields({ upscalers, upscaler, metric }, set) {
     ${check("activate", "Activate it as soon as it is finished")}
     <details>
       <summary>Advanced settings</summary>
-      ${advanced(metric, set)} ${degradation()}
+      ${advanced(metric, set)} ${degradations()}
     </details>`;
 }
 
@@ -112,7 +112,7 @@ const sigmas = () => [
     ]),
 ];
 
-const degradation = () =>
+const degradations = () =>
   html`<fieldset class="degradation">
     <legend>How the small versions are made when only originals are given</legend>
     <div class="form-grid">
@@ -163,41 +163,34 @@ export function configOf(form, given) {
   const text = (name) => String(data.get(name) ?? "").trim() || null;
   const value = (name) => (text(name) === null ? null : Number(text(name)));
   const { metric, labels } = metricOf(text("metric"));
-  const bound = value("bound");
-  const fit = value("fit_indecision");
-  const kind = text("guarantee");
+  const [bound, fit, kind] = [value("bound"), value("fit_indecision"), text("guarantee")];
+  const indecision = text("estimator") !== null && {
+    estimator: text("estimator"),
+    kernel: text("kernel"),
+    size: value("size"),
+    blur: value("sigma_blur"),
+    clip_quantile: value("clip"),
+  };
+  const degradation = !given &&
+    text("made") !== "usual" && {
+      grey: data.has("d_grey"),
+      blur: value("d_blur") ?? 0,
+      noise: value("d_noise") ?? 0,
+      jpeg: value("d_jpeg"),
+    };
   return {
     name: text("name"),
     upscaler: text("upscaler"),
     samples: value("samples"),
     prediction: text("prediction"),
-    ...(text("estimator") === null
-      ? {}
-      : {
-          indecision: {
-            estimator: text("estimator"),
-            kernel: text("kernel"),
-            size: value("size"),
-            blur: value("sigma_blur"),
-            clip_quantile: value("clip"),
-          },
-        }),
-    fidelity: { metric, labels, blur: value("error_blur"), ...(bound === null ? {} : { bound }) },
+    ...(indecision && { indecision }),
+    fidelity: { metric, labels, blur: value("error_blur"), ...(bound !== null && { bound }) },
     default_alpha: value("default_alpha"),
     activate: data.has("activate"),
     seed: value("seed") ?? 0,
     on_bad_pair: text("on_bad_pair"),
-    ...(fit === null ? {} : { fit_indecision: fit }),
-    ...(kind === "high_probability" ? { guarantee: { kind, delta: value("delta") } } : {}),
-    ...(given || text("made") === "usual"
-      ? {}
-      : {
-          degradation: {
-            grey: data.has("d_grey"),
-            blur: value("d_blur") ?? 0,
-            noise: value("d_noise") ?? 0,
-            jpeg: value("d_jpeg"),
-          },
-        }),
+    ...(fit !== null && { fit_indecision: fit }),
+    ...(kind === "high_probability" && { guarantee: { kind, delta: value("delta") } }),
+    ...(degradation && { degradation }),
   };
 }
