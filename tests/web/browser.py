@@ -117,7 +117,7 @@ def fits(page: Page) -> bool:
 
 
 def check_screen(watched: Watched, name: str, look: Mapping[str, Any]) -> None:
-    """Keep a picture of a screen in one of `LOOKS`; nothing is cut off, and nothing bars anybody."""
+    """Keep a picture of a screen in one of `LOOKS`; nothing is cut off, nobody is barred."""
     assert fits(watched.page)
     assert look not in AXED or barriers(watched.page) == []
     watched.screenshot(f"{name}-{look['viewport']['width']}-{look['color_scheme']}")
