@@ -55,6 +55,17 @@ class TestTheIdea:
         assert posts == []
         check_screen(watched, "first", look)
 
+    def test_the_divider_comes_in(self, open_page):
+        """It is seen to move, once, unless somebody wants things to be still."""
+        page = open_page("about:blank", reduced_motion="no-preference").page
+        page.clock.install()
+        page.goto("/")
+        expect(page.locator("#example[data-shown]")).to_be_attached()
+        divider = page.locator(".example-stage .divider input")
+        assert float(divider.input_value()) == pytest.approx(95)
+        page.clock.run_for(2000)
+        expect(divider).to_have_value("50")
+
     @pytest.mark.parametrize("look", LOOKS, ids=str)
     def test_result(self, open_page, look):
         """Compare is on, the picture fills its frame, and the download lies above the fold."""

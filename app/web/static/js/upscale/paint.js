@@ -117,14 +117,13 @@ export function untrustedLook(look, pixels, width, phase, colour) {
   return out;
 }
 
-/** The picture's own colours under a thin layer of another. */
-function veiled(pixels, out, colour, share) {
-  const [r, g, b] = colour.map((value) =>
-    Uint8Array.from({ length: 256 }, (_, own) => Math.round((1 - share) * own + share * value)),
-  );
+/** The picture's own colours under a thin layer of another; red and blue are mixed in one go, for speed. */
+function veiled(pixels, out, [r, g, b], share) {
+  const veil = Math.round(256 * share);
+  const [own, redBlue, green] = [256 - veil, veil * ((b << 16) | r), veil * (g << 8)];
   for (let i = 0; i < pixels.length; i += 1) {
-    const pixel = pixels[i];
-    out[i] = pack(r[pixel & 255], g[(pixel >>> 8) & 255], b[(pixel >>> 16) & 255]);
+    const mixed = ((Math.imul(pixels[i] & 0xff00ff, own) + redBlue) >>> 8) & 0xff00ff;
+    out[i] = BLACK | mixed | (((Math.imul(pixels[i] & 0xff00, own) + green) >>> 8) & 0xff00);
   }
   return out;
 }
