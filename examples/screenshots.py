@@ -60,7 +60,7 @@ def picture(
     browser: Browser, url: str, scene: Callable[[Page], None], options: dict
 ) -> Image.Image:
     """What a scene looks like in a fresh context."""
-    context = browser.new_context(base_url=url, **options)
+    context = browser.new_context(base_url=url, reduced_motion="reduce", **options)
     page = context.new_page()
     scene(page)
     page.mouse.move(0, 0)

@@ -58,7 +58,8 @@ class TestTheIdea:
     def test_the_divider_comes_in(self, open_page):
         """It is seen to move, once, unless somebody wants things to be still."""
         page = open_page("about:blank", reduced_motion="no-preference").page
-        page.clock.install()
+        page.clock.install(time=0)
+        page.clock.pause_at(1)
         page.goto("/")
         expect(page.locator("#example[data-shown]")).to_be_attached()
         divider = page.locator(".example-stage .divider input")
