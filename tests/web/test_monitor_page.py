@@ -116,13 +116,13 @@ class TestMonitor:
             },
             "alarms": [{"kind": "inputs", "severity": "page", "since": None, "message": MARKUP}],
         }
-        page.route(
-            f"**{MONITOR}*",
-            lambda route: route.fulfill(json={"at": served["updated_at"], "upscalers": [nasty]}),
-        )
+        rest = {**served, "upscaler": "nasty", "requests": {**served["requests"], "seen": 0}}
+        shown = {"at": served["updated_at"], "upscalers": [nasty, rest]}
+        page.route(f"**{MONITOR}*", lambda route: route.fulfill(json=shown))
         page.goto("/monitor")
+        expect(page.locator(".verdict").last).to_have_text("Its requests are told by kind, below.")
         expect(page.get_by_role("group", name="Alarm")).to_contain_text(MARKUP)
-        expect(page.get_by_role("heading", level=2)).to_have_text(f"nasty, group {MARKUP}")
+        expect(page.get_by_role("heading", level=2).first).to_have_text(f"nasty, kind {MARKUP}")
         assert page.locator("main img").count() == 0
         canaries = page.locator(".card", has_text="Canaries")
         expect(canaries).to_contain_text("the upscaler has changed")

@@ -39,11 +39,19 @@ function page() {
       </div>
     </div>
     ${problem ? html`<p class="callout bad" role="alert"><strong>The monitor cannot be read</strong>${problem}</p>` : report ? verdict(report) : nothing}
-    <div class="stack">${repeat(report?.upscalers ?? [], keyOf, panel)}</div>`;
+    <div class="stack">${repeat(sectionsOf(report?.upscalers ?? []), keyOf, panel)}</div>`;
 }
 
-function keyOf({ upscaler, group, input_class: kind }) {
-  return JSON.stringify([upscaler, group ?? null, kind ?? null]);
+function keyOf({ upscaler, group }) {
+  return JSON.stringify([upscaler, group]);
+}
+
+/** Groups of images and kinds of upload are counted apart from the rest of their upscaler. */
+function sectionsOf(all) {
+  return all.map((one) => {
+    const isKind = ({ upscaler, group, requests }) => upscaler === one.upscaler && group && requests.seen > 0;
+    return { ...one, hasKinds: !one.group && all.some(isKind) };
+  });
 }
 
 function alarmsOf({ upscalers }) {

@@ -14,12 +14,13 @@ const figures = new Map();
 
 /** The section of an upscaler, or of one group or kind of its images. */
 export function panel(data) {
-  const { upscaler, group, input_class: kind } = data;
-  const name = [upscaler, group && `group ${group}`, kind && `kind ${kind}`].filter(Boolean).join(", ");
+  const { upscaler, group, requests, hasKinds } = data;
+  const name = group ? `${upscaler}, kind ${group}` : upscaler;
+  const isTold = !hasKinds || requests.seen > 0;
   return html`<section class="panel stack" aria-label=${name} data-upscaler=${upscaler}>
     <div class="panel-head"><h2>${name}</h2>${badges(data)}</div>
-    <p class="verdict">${sentence(data)}</p>
-    ${data.alarms.map(alarm)} ${tiles(data)}
+    <p class="verdict">${isTold ? sentence(data) : "Its requests are told by kind, below."}</p>
+    ${data.alarms.map(alarm)} ${isTold ? tiles(data) : nothing}
     <div class="two">
       ${figure(name, "evidence", data.drift && data.history.length && evidenceChart(data))}
       ${figure(name, "shares", data.history.length && shareChart(data))} ${figure(name, "typicality", data.typicality && typicalityChart(data))}
