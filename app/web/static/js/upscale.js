@@ -4,6 +4,7 @@
 import { getJson } from "./lib/api.js";
 import { announce } from "./lib/dom.js";
 import { html, nothing, render } from "./lib/html.js";
+import { onKey } from "./lib/keys.js";
 import { root } from "./lib/shell.js";
 import { toastError } from "./lib/toast.js";
 import { loadExample } from "./upscale/example.js";
@@ -145,35 +146,28 @@ function neighbour(step) {
   return true;
 }
 
-document.addEventListener("keydown", (event) => {
-  const target = /** @type {HTMLElement} */ (event.target);
-  const isTyping = target.closest("input:not([type=range], [type=file]), select, textarea, dialog");
-  if (isTyping || event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]"))
-    return;
-  if (event.key === "Escape") {
+onKey((key, event) => {
+  if (event.ctrlKey || event.metaKey) return false;
+  if (key === "Escape") {
     closeMenus();
     store.set({ isSheetOpen: false });
-    return;
+    return false;
   }
-  if (!state.shown && !state.selected) return;
-  // The sliders and the chart have arrows of their own.
-  const arrows = target.closest("[type=range]");
-  if (event.key.startsWith("Arrow") && arrows) return;
-  const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
+  if (!state.shown && !state.selected) return false;
+  const target = /** @type {HTMLElement} */ (event.target);
+  // The sliders have arrows of their own.
+  if (key.startsWith("Arrow") && target.closest("[type=range]")) return false;
   const acts = {
     o: () => stage.setView({ look: LOOKS[(LOOKS.indexOf(state.look) + 1) % LOOKS.length] }),
     c: () => state.shown?.isOwn && stage.setView({ compares: !state.compares }),
     p: () => stage.setView({ isSquare: !state.isSquare }),
     h: () => viewer.change({ isHidden: true }),
   };
-  const isDone = () => {
-    if (acts[key]) return (acts[key](), true);
-    if (key === "Enter" && target === viewer.canvas) return (viewer.readMiddle(), true);
-    if ((target === viewer.canvas || !key.startsWith("Arrow")) && viewer.viewport.key(event)) return true;
-    if (key === "ArrowLeft") return neighbour(-1);
-    return key === "ArrowRight" && neighbour(1);
-  };
-  if (isDone()) event.preventDefault();
+  if (acts[key]) return (acts[key](), true);
+  if (key === "Enter" && target === viewer.canvas) return (viewer.readMiddle(), true);
+  if ((target === viewer.canvas || !key.startsWith("Arrow")) && viewer.viewport.key(event)) return true;
+  if (key === "ArrowLeft") return neighbour(-1);
+  return key === "ArrowRight" && neighbour(1);
 });
 document.addEventListener(
   "keyup",

@@ -2,6 +2,7 @@
 
 import { openDialog } from "../lib/dialog.js";
 import { html } from "../lib/html.js";
+import { onKey } from "../lib/keys.js";
 import { facts } from "../lib/widgets.js";
 
 const LIST = [
@@ -24,23 +25,17 @@ const LIST = [
   ["?", "This list"],
 ];
 
-/** Call actions[key] for single keys, outside of fields and dialogs. */
-export function listenToKeys(actions) {
-  document.addEventListener("keydown", (event) => {
-    const target = /** @type {HTMLElement} */ (event.target);
-    const inField = target.closest("input:not([type=range], [type=checkbox]), select, textarea, dialog");
-    if (inField || document.querySelector("dialog[open]") || event.defaultPrevented) return;
-    const command = event.ctrlKey || event.metaKey;
-    const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
-    if (event.altKey || (command && key !== "z" && key !== "y")) return;
+/** Call actions[key] for single keys. */
+export const listenToKeys = (actions) =>
+  onKey((key, { target, ctrlKey, metaKey, shiftKey }) => {
+    const command = ctrlKey || metaKey;
+    if (command && key !== "z" && key !== "y") return false;
     // A button in focus takes the space bar itself.
-    if (key === " " && target.closest("button, a, summary, input")) return;
-    const name = key === "z" && event.shiftKey ? "redo" : command && key === "y" ? "redo" : key;
-    if (!actions[name]) return;
-    event.preventDefault();
-    actions[name]();
+    if (key === " " && /** @type {HTMLElement} */ (target).closest("button, a, summary, input")) return false;
+    const name = (key === "z" && shiftKey) || (command && key === "y") ? "redo" : key;
+    actions[name]?.();
+    return name in actions;
   });
-}
 
 /** Show the list of the keys. */
 export function showKeys() {

@@ -48,11 +48,11 @@ function badges({ kind, alarms, calibration }) {
   </span>`;
 }
 
-function about({ calibration, since, updated_at: updated }) {
+function about({ calibration, since, updated_at: updated, hasKinds }) {
   if (!calibration) return nothing;
   const href = `/calibrations?id=${encodeURIComponent(calibration.id)}`;
   return html`Under <a href=${href}>${calibration.name || calibration.id}</a> (${count(calibration.n)} scenes, default α
-    ${level(calibration.default_alpha)})${since ? `, first request ${time(since)}, last ${time(updated)}.` : ". No request yet."}`;
+    ${level(calibration.default_alpha)})${since ? `, first request ${time(since)}, last ${time(updated)}.` : hasKinds ? "." : ". No request yet."}`;
 }
 
 function alarm({ severity, since, message }) {
