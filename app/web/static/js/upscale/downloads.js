@@ -5,7 +5,6 @@ import { getBlob, getJson } from "../lib/api.js";
 import { key } from "../lib/auth.js";
 import { announce, copy, download } from "../lib/dom.js";
 import { guarded, toast } from "../lib/toast.js";
-import { downloadZip } from "../vendor/client-zip/index.js";
 import { alphaNow, held, isMoved } from "./stage.js";
 import { state } from "./state.js";
 import { curl, done, shown } from "./words.js";
@@ -74,7 +73,11 @@ export const saveAll = (pictures) =>
     download(await zipped(files), "trustscale.zip");
   });
 
-const zipped = (files) => downloadZip(files).blob();
+/** One zip of files; what makes it is loaded when it is first wanted. */
+async function zipped(files) {
+  const { downloadZip } = await import("../vendor/client-zip/index.js");
+  return downloadZip(files).blob();
+}
 
 async function partsOf(result, alpha, moved) {
   const { links } = result;
