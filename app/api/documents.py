@@ -15,7 +15,7 @@ from app.calibration import pictures
 from app.calibration.change import Changes
 from app.calibration.guarantee import GuaranteeKind
 from app.calibration.insight import classes_of, groups_of, thresholds
-from app.calibration.manifest import Provenance
+from app.calibration.manifest import PricePoint, Provenance
 from app.calibration.record import Calibration
 from app.conformal.backtest import BacktestRow
 from app.errors import UpscalerUnavailable
@@ -232,19 +232,13 @@ class Checks(BaseModel):
     dominant_pairs: list[DominantPair]
 
 
-class PriceRow(BaseModel):
+class PriceRow(PricePoint):
     """What a picture costs at one M, and what is trusted of it at one α.
 
-    seconds: of generation, where they were measured. money: where a price per call is configured.
+    money: where a price per call is configured.
     """
 
-    model_config = ConfigDict(extra="allow")
-
-    samples: int
-    alpha: float
-    trusted_area: float
     calls: int
-    seconds: float | None
     money: float | None
 
 

@@ -8,11 +8,9 @@ alone, so it was decided before anything was measured.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import io
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Protocol
+from dataclasses import replace
 
 import numpy as np
 
@@ -20,6 +18,7 @@ from app.calibration.manifest import MeasuredPair
 from app.calibration.measure import measure_samples, reduce_pair, telling
 from app.calibration.pairs import Pair
 from app.calibration.price import tells, with_fewer
+from app.calibration.request import CalibrationRequest
 from app.canary.keep import CanaryTaker
 from app.conformal import fidelity, fitting
 from app.conformal.fitted import Fit
@@ -39,51 +38,6 @@ SEEN, DRAWN = b"F", b"D"
 _PLACE = "fit"  # where the spool keeps what waits
 
 
-@dataclass(frozen=True, slots=True)
-class Shares:
-    """The names of the pairs that σ is fitted on, their scenes, and why there are none."""
-
-    fitted: frozenset[str] = frozenset()
-    scenes: int = 0
-    note: str | None = None
-
-
-def shares(scenes: Mapping[str, str], share: float, seed: int) -> Shares:
-    """The pairs to fit on: all those of some scenes.
-
-    Args:
-        scenes: the scene of each pair, by the name of the pair.
-        share: of the scenes, 0 … 0.9.
-        seed: of the calibration; another one draws other scenes.
-    """
-    if not share:
-        return Shares()
-    known = sorted(
-        set(scenes.values()),
-        key=lambda scene: hashlib.sha256(f"fit:{seed}:{scene}".encode()).digest(),
-    )
-    count = round(share * len(known))
-    if count < fitting.LEAST_SCENES:
-        return Shares(
-            note=f"σ was not fitted: {count} of {len(known)} scenes would cost the calibration "
-            f"more than they give; at least {fitting.LEAST_SCENES} are needed."
-        )
-    chosen = set(known[:count])
-    names = frozenset(name for name, scene in scenes.items() if scene in chosen)
-    return Shares(names, count)
-
-
-class Request(Protocol):
-    """What is asked of a calibration, as far as it concerns the fit."""
-
-    @property
-    def pipeline(self) -> Pipeline: ...
-    @property
-    def shares(self) -> Shares: ...
-    @property
-    def upscaler(self) -> str: ...
-
-
 class Fitting:
     """The part of a calibration job that fits σ."""
 
@@ -97,7 +51,7 @@ class Fitting:
         self,
         job: str,
         pair: Pair,
-        request: Request,
+        request: CalibrationRequest,
         upscaler: Upscaler,
         canary: CanaryTaker | None,
     ) -> bytes:
@@ -122,7 +76,7 @@ class Fitting:
     async def after(
         self,
         job: str,
-        request: Request,
+        request: CalibrationRequest,
         waiting: Mapping[bytes, Sequence[str]],
         load: Callable[[str], Awaitable[Pair]],
     ) -> tuple[Pipeline, list[MeasuredPair]]:

@@ -2,16 +2,50 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from app.calibration.config import CalibrationConfig
-from app.calibration.fit import Shares, shares
 from app.calibration.price import tells
-from app.conformal import fidelity
+from app.conformal import fidelity, fitting
 from app.sampling.pipeline import Pipeline
 from app.stores.base import Job
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """The names of the pairs that σ is fitted on, their scenes, and why there are none."""
+
+    fitted: frozenset[str] = frozenset()
+    scenes: int = 0
+    note: str | None = None
+
+
+def shares(scenes: Mapping[str, str], share: float, seed: int) -> Shares:
+    """The pairs to fit on: all those of some scenes.
+
+    Args:
+        scenes: the scene of each pair, by the name of the pair.
+        share: of the scenes, 0 … 0.9.
+        seed: of the calibration; another one draws other scenes.
+    """
+    if not share:
+        return Shares()
+    known = sorted(
+        set(scenes.values()),
+        key=lambda scene: hashlib.sha256(f"fit:{seed}:{scene}".encode()).digest(),
+    )
+    count = round(share * len(known))
+    if count < fitting.LEAST_SCENES:
+        return Shares(
+            note=f"σ was not fitted: {count} of {len(known)} scenes would cost the calibration "
+            f"more than they give; at least {fitting.LEAST_SCENES} are needed."
+        )
+    chosen = set(known[:count])
+    names = frozenset(name for name, scene in scenes.items() if scene in chosen)
+    return Shares(names, count)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,13 +15,13 @@ from typing import Literal
 import numpy as np
 
 from app.calibration.folder import FOLDER, PairFiles, find_pairs
-from app.calibration.groups import column_of, read_table
+from app.calibration.groups import SCENE_COLUMNS, column_of, read_table
 from app.calibration.layout import IMAGE_SUFFIXES, MANIFEST
 from app.errors import BadRequest
 
 CALIBRATION, TEST = "calibration", "test"
 
-GROUP_COLUMNS = ("group", "source_file", "photograph", "source")
+GROUP_COLUMNS = (*SCENE_COLUMNS, "group", "source_file", "photograph", "source")
 """Columns of a manifest that name what an image was cut from; the first one that exists counts."""
 
 

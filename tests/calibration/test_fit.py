@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from app.calibration.config import CalibrationConfig
-from app.calibration.fit import shares
+from app.calibration.request import shares
 from app.conformal import fitting
 from tests.api.admin import Admin, truth_files
 from tests.api.conftest import *  # noqa: F403 - its gateways
