@@ -59,6 +59,10 @@ def named(name):
 
 @pytest.fixture(scope="module")
 def chain():
+    return new_chain()
+
+
+def new_chain():
     """The chain of a signer, its key, and the root, all PEM."""
     root_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
     root = certificate(

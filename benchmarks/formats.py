@@ -1,0 +1,62 @@
+"""What each form of the picture costs: `python -m benchmarks.formats [PHOTO]`.
+
+A photograph of 2048×2048 with its mask and trust levels, the median of three; `signed` is PNG with
+content credentials, whose parent is a JPEG of a sixteenth of the pixels.
+"""
+
+from __future__ import annotations
+
+import io
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from app.images.encode import FORMS, Pages, picture, png_mask
+from app.serving.credentials import Credentials
+from benchmarks.table import print_table
+from tests.api.test_credentials import new_chain
+
+EXAMPLE = Path(__file__).parent.parent / "examples" / "bridge.png"
+SIDE, ROUNDS = 2048, 3
+
+
+def timed(work: Callable[[], bytes]) -> tuple[float, int]:
+    seconds = []
+    for _ in range(ROUNDS):
+        started = time.perf_counter()
+        data = work()
+        seconds.append(time.perf_counter() - started)
+    return statistics.median(seconds), len(data)
+
+
+def main(path: Path) -> None:
+    photo = Image.open(path).convert("RGB").resize((SIDE, SIDE), Image.Resampling.LANCZOS)
+    rgb = np.asarray(photo)
+    grey = np.asarray(photo.convert("L"))
+    pages = Pages(grey > 96, grey.astype(np.uint16) * 200)
+    rows = []
+    for name in FORMS:
+        seconds, size = timed(lambda name=name: picture(rgb, name, pages=pages))
+        rows.append((name, f"{1e3 * seconds:.0f}", f"{size / 1e6:.2f}"))
+    certificates, key, _ = new_chain()
+    credentials = Credentials.of(certificates, key)
+    upload = io.BytesIO()
+    photo.resize((SIDE // 4, SIDE // 4)).save(upload, "JPEG")
+    png, mask = picture(rgb, "png"), png_mask(pages.mask)
+    seconds, size = timed(
+        lambda: credentials.sign(
+            png, "image/png", upload=(upload.getvalue(), "jpeg"), mask=mask, promise={}
+        )
+    )
+    more = f"+ {(size - len(png)) / 1e6:.3f}"
+    rows.append(("signed", f"+ {1e3 * seconds:.0f}", more))
+    print_table(("form", "ms", "MB"), rows)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else EXAMPLE)
