@@ -13,11 +13,15 @@ export class Pace {
     if (done !== this.last?.done) this.last = now;
   }
 
-  /** Milliseconds up to the last of `total` steps; `usual` ms a step until one was seen. Null: not known. */
+  /**
+   * Milliseconds up to the last of `total` steps; `usual` ms a step until one was seen. Null: not known, as
+   * when they are overdue by more than a step.
+   */
   left(total, usual = null) {
     const seen = this.last.done - this.first.done;
     const pace = seen ? (this.last.at - this.first.at) / seen : usual;
     if (pace === null) return null;
-    return Math.max(0, pace * (total - this.last.done) - (performance.now() - this.last.at));
+    const left = pace * (total - this.last.done) - (performance.now() - this.last.at);
+    return left < -pace ? null : Math.max(0, left);
   }
 }
