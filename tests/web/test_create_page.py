@@ -114,6 +114,15 @@ class TestCreate:
         assert api.active() == page.url.rpartition("=")[2]
         api.client.post(f"{BASE}/{before}/activate", json={"force": True})
 
+    def test_the_price_so_far(self, open_page, admin_site, api, made):
+        """Before M is chosen the form shows what the active calibration tells of other numbers."""
+        before = api.active()
+        api.client.post(f"{BASE}/{made}/activate", json={"force": True})
+        page = signed_in(open_page, admin_site, "/calibrations?new").page
+        advice = api.get(f"{BASE}/{made}/backtest", splits=1)["advice"]
+        expect(page.locator("[data-price]")).to_contain_text(advice)
+        api.client.post(f"{BASE}/{before}/activate", json={"force": True})
+
     def test_pairs_of_a_folder(self, open_page, admin_site, tmp_path):
         """X and Y are told apart by their folders, matched by name, and compared in size."""
         pairs = tmp_path / "pairs"
