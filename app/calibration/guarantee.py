@@ -72,7 +72,7 @@ class GuaranteeSettings(BaseModel):
             return None
         more = max(1, self.minimal_n(alpha, bound) - n) if alpha > 0 else None
         words = f"α = {alpha:g} lies below {least:.4g}, the least that {n} scenes can hold"
-        or_add = "" if more is None else f", or add {more} scenes at least"
+        or_add = "" if more is None else f", or add at least {more} more"
         return f"{words}: use {rounded_up(least):g} or more{or_add}"
 
     def leakage_bound(self, alpha: float, n: int, n_leaked: int, bound: float) -> float | None:

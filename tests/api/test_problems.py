@@ -79,9 +79,10 @@ class TestFields:
         assert problem["fields"][0]["field"] == "seed"
 
     def test_no_image(self, client):
-        """A form without an image says what is missing."""
+        """A form without an image says what is missing, and how one is sent."""
         problem = check_problem(client.post("/v1/upscale", data={"alpha": "0.1"}), "bad-request")
         assert problem["fields"][0]["field"] == "image"
+        assert "curl: -F image=@FILE" in problem["detail"]
 
     def test_an_image_that_is_text(self, client):
         """A plain field in place of a file is no image; what curl lacks is said."""

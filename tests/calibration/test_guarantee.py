@@ -262,3 +262,19 @@ def test_groups_do_not_change_what_is_measured(in_groups, calibration):
 
 async def _reloaded(calibration: Calibration) -> str:
     return (await asyncio.to_thread(file.load, file.dump(calibration))).id
+
+
+@pytest.mark.parametrize(
+    ("settings", "n", "words"),
+    [
+        (GuaranteeSettings(), 3, "below 0.125, the least that 3 scenes can hold: use 0.13 or more"),
+        (GuaranteeSettings(), 3, "add at least 1 more"),
+        (GuaranteeSettings(), 4, None),
+        (GuaranteeSettings(kind="high_probability"), 5, "add at least "),
+    ],
+)
+def test_what_so_few_scenes_lack(settings, n, words):
+    """An α that n scenes cannot hold comes with one that they can, and how many are missing."""
+    least = 0.125 if n == 3 else 0.1 if n == 4 else 0.3
+    found = settings.shortfall(0.1, 0.5, n, least)
+    assert found is None if words is None else words in found

@@ -285,11 +285,14 @@ class TestServer:
         assert np.asarray(overlay).shape == (48, 48, 3)
 
     def test_the_key_of_a_request(self, there, run, place, server):
-        """The same file under the same settings goes under the same Idempotency-Key."""
+        """The same file and settings go under one Idempotency-Key, and are paid once."""
         small(place, "a.png")
         server.headers.clear()
+        calls = []
         for out, alpha in (("one", 0.2), ("two", 0.2), ("three", 0.3)):
             assert there("upscale", "a.png", "--alpha", alpha, "--out", out).code == 0
+            calls.append(len(server.upscaler.calls))
+        assert calls[0] == calls[1] < calls[2]
         keys = [h[b"idempotency-key"] for h in server.headers if b"idempotency-key" in h]
         assert (len(keys), len(set(keys))) == (3, 2)
 
