@@ -63,11 +63,6 @@ class Batcher:
         self._seconds_per_sample = 1.0
 
     @property
-    def accepting(self) -> bool:
-        """Whether `submit` would take a request now."""
-        return not self._closed and len(self._waiting) < self._size
-
-    @property
     def open(self) -> bool:
         """Whether the queue has not been stopped."""
         return not self._closed

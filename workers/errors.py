@@ -1,16 +1,5 @@
 """What can go wrong in a worker, apart from a bug.
 
-    WorkerError
-    ├── ConfigError      a setting or a model configuration makes no sense
-    ├── WeightsError     a weight file is missing, damaged, unsafe or belongs to another network
-    ├── InputError       a request asks for something that no retry will make right
-    │   ├── TooLarge     ... because it is over a limit
-    │   └── NotHere      ... because the model or version is not served here
-    ├── Busy             the worker cannot take the request now; try again
-    ├── Cancelled        the client went away
-    ├── ModelFailed      the model raised something that nobody expects
-    └── OutOfMemory      not even one sample fits into the device's memory
-
 Models raise these; only `workers.service` knows which HTTP status each one is.
 """
 

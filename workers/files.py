@@ -1,13 +1,17 @@
-"""Facts about files, for which no library of tensors is needed."""
+"""Facts about files and what is in them, for which no library of tensors is needed."""
 
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
 
 from workers.errors import ConfigError, WeightsError
 
-__all__ = ["file_sha256", "read_json"]
+__all__ = ["file_sha256", "read_json", "validated"]
+
+Settings = TypeVar("Settings", bound=BaseModel)
 
 
 def file_sha256(path: Path) -> str:
@@ -42,3 +46,19 @@ def read_json(source: str | Path) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise ConfigError(f"{origin}: expected a JSON object")
     return data
+
+
+def validated(kind: type[Settings], data: dict[str, Any]) -> Settings:
+    """Checked settings.
+
+    Raises:
+        ConfigError: naming every field that is unknown or has a value that it cannot have.
+    """
+    try:
+        return kind.model_validate(data)
+    except ValidationError as error:
+        faults = "; ".join(
+            f"{'.'.join(map(str, fault['loc'])) or 'configuration'}: {fault['msg']}"
+            for fault in error.errors()
+        )
+        raise ConfigError(f"configuration: {faults}") from error

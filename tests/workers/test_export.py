@@ -83,19 +83,21 @@ def test_triton(run, tmp_path, backend):
     assert np.array_equal(tensors[0].as_numpy(), expected)
 
 
-def test_kserve(run, tmp_path):
+@pytest.mark.parametrize("device", ["cuda", "cpu"])
+def test_kserve(run, tmp_path, device):
     """The service starts the worker by its environment, with the weights that KServe fetches."""
     words = ("worker", "export", "--model", "diffusers", "--weights", "pvc://weights/ldm")
     config = '{"steps": 9}'
-    assert run(*words, "--config", config, "--kserve", tmp_path).exit_code == 0
+    given = ("--config", config, "--device", device, "--kserve", tmp_path)
+    assert run(*words, *given).exit_code == 0
     service = yaml.safe_load((tmp_path / "inferenceservice.yaml").read_text())
     assert service["kind"] == "InferenceService"
     [container] = service["spec"]["predictor"]["containers"]
     given = {entry["name"]: entry["value"] for entry in container["env"]}
     assert given["STORAGE_URI"] == "pvc://weights/ldm"
     assert (given["WORKER_MODEL"], given["WORKER_CONFIG"]) == ("diffusers", config)
-    assert {"--weights=/mnt/models", "--device=cuda"} < set(container["args"])
-    assert "nvidia.com/gpu" in container["resources"]["limits"]
+    assert {"--weights=/mnt/models", f"--device={device}"} < set(container["args"])
+    assert ("nvidia.com/gpu" in container["resources"]["limits"]) == (device == "cuda")
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Any
 
 from workers.errors import ConfigError
-from workers.files import read_json
+from workers.files import read_json, validated
 from workers.folder import locate
 from workers.models.engine import Engine
 
@@ -95,14 +95,16 @@ def _spandrel(spec: EngineSpec) -> Engine:
 
 def _diffusers(spec: EngineSpec) -> Engine:
     from workers.models.diffusion.engine import DiffusionEngine  # noqa: PLC0415  loads torch
-    from workers.models.diffusion.settings import parse_settings  # noqa: PLC0415
+    from workers.models.diffusion.settings import DiffusionSettings  # noqa: PLC0415
 
     if spec.weights is None:
         raise ConfigError("diffusers needs the folder of a pipeline: give --weights")
     settings = {} if spec.config == "official" else spec.config
     return DiffusionEngine.from_folder(
         spec.weights,
-        parse_settings(settings if isinstance(settings, dict) else read_json(settings)),
+        validated(
+            DiffusionSettings, settings if isinstance(settings, dict) else read_json(settings)
+        ),
         name=spec.name,
         device=spec.device,
         dtype=spec.dtype,

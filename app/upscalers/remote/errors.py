@@ -1,21 +1,5 @@
 """Why a remote call failed, in finer words than `app.errors`.
 
-::
-
-    UpscalerUnavailable
-    ├── Busy             all slots of the server are taken
-    ├── RateLimited      the account may not call so often
-    ├── QuotaSpent       the account has no credit left, or our own spend limit is reached
-    ├── BadCredentials   the token is missing, wrong or may not use this model
-    ├── Misconfigured    the address or the model name does not exist there
-    └── BreakerOpen      failed too often in a row; not called at all now
-    UpscalerFailed
-    ├── GenerationFailed the model itself failed; another try may succeed
-    ├── Filtered         a content filter withheld this sample; another seed may pass
-    ├── ProtocolError    an answer that cannot be read as this protocol
-    │   └── WrongSample  an image that is no sample: size, alignment, unchanged input
-    └── SomeFailed       part of the samples of one call came
-
 `retriable` says whether the same call with the same seed may succeed now; `reason` is a short
 constant for metrics.
 """

@@ -12,8 +12,7 @@ import base64
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import httpx
 
@@ -216,17 +215,6 @@ class Upstream:
         """Close all connections."""
         await self._client.aclose()
         await self._stranger.aclose()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self.close()
 
     async def _exchange(
         self, client: httpx.AsyncClient, request: httpx.Request, turn: Turn | None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+from contextlib import asynccontextmanager
 
 import httpx
 import pytest
@@ -25,9 +26,12 @@ from tests.upscalers.remote.pictures import TOKEN, config
 from tests.waiting import until
 
 
-def upstream(url, network=None, environ=None, **settings):
+@asynccontextmanager
+async def upstream(url, network=None, environ=None, **settings):
     settings = {"kind": "cog", "scale": 2, "url": url, **settings}
-    return Upstream(config(**settings), url, environ or {"TOKEN": TOKEN}, network)
+    up = Upstream(config(**settings), url, environ or {"TOKEN": TOKEN}, network)
+    yield up
+    await up.close()
 
 
 class TestFaults:

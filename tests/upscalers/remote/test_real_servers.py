@@ -80,7 +80,7 @@ class TestCog:
 
     async def test_no_storm(self, build, source):
         """With more concurrency than slots, few calls are refused and all samples come."""
-        up = build(input={"sleep": 0.1}, concurrency=16)
+        up = build(input={"sleep": 0.4}, concurrency=16)
         await up.check()
         await asyncio.gather(*(reference(up, source, [s, s + 50]) for s in range(1, 17)))
         assert up._slots.limit <= 8

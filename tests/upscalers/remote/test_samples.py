@@ -19,8 +19,9 @@ SAMPLE = sample(SOURCE.rgb, 1)
 
 @pytest.fixture
 async def upstream():
-    async with Upstream(config(kind="cog", scale=2, url=URL), URL, {}) as up:
-        yield up
+    up = Upstream(config(kind="cog", scale=2, url=URL), URL, {})
+    yield up
+    await up.close()
 
 
 @pytest.fixture

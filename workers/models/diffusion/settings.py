@@ -1,12 +1,8 @@
 """What an operator may set of a diffusion pipeline. All of it is part of the fingerprint."""
 
-from typing import Any
+from pydantic import BaseModel, ConfigDict, Field
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
-from workers.errors import ConfigError
-
-__all__ = ["DiffusionSettings", "parse_settings"]
+__all__ = ["DiffusionSettings"]
 
 
 class DiffusionSettings(BaseModel):
@@ -31,19 +27,3 @@ class DiffusionSettings(BaseModel):
 
     prompt: str = Field("", max_length=2000)
     negative_prompt: str = Field("", max_length=2000)
-
-
-def parse_settings(data: dict[str, Any]) -> DiffusionSettings:
-    """Checked settings.
-
-    Raises:
-        ConfigError: naming every field that is unknown or out of range.
-    """
-    try:
-        return DiffusionSettings.model_validate(data)
-    except ValidationError as error:
-        faults = "; ".join(
-            f"{'.'.join(map(str, fault['loc'])) or 'configuration'}: {fault['msg']}"
-            for fault in error.errors()
-        )
-        raise ConfigError(f"configuration: {faults}") from error

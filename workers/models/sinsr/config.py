@@ -9,10 +9,9 @@ unknown fields are errors, because a misspelt one would silently change every pi
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from workers.errors import ConfigError
-from workers.files import read_json
+from workers.files import read_json, validated
 
 __all__ = [
     "AutoencoderConfig",
@@ -196,11 +195,4 @@ def parse_config(source: str | Path | dict[str, Any] | SinSRConfig) -> SinSRConf
     inner = data.get("config")
     if isinstance(inner, dict):
         data = inner
-    try:
-        return SinSRConfig.model_validate(data)
-    except ValidationError as error:
-        faults = "; ".join(
-            f"{'.'.join(map(str, fault['loc'])) or 'configuration'}: {fault['msg']}"
-            for fault in error.errors()
-        )
-        raise ConfigError(f"configuration: {faults}") from error
+    return validated(SinSRConfig, data)
