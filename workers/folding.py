@@ -47,25 +47,28 @@ def _variance(samples: NDArray[np.uint8]) -> NDArray[np.float32]:
     return variance
 
 
-def variance_in_torch(samples: NDArray[np.uint8], device: str) -> NDArray[np.float32]:
-    """`Folded.pixel_variance` on a device of torch, float32[H, W]."""
+def variance_in_torch(
+    samples: NDArray[np.uint8], device: str, block: int = 2**22
+) -> NDArray[np.float32]:
+    """`Folded.pixel_variance` on a device of torch, float32[H, W]; so many pixels at a time."""
     import torch  # noqa: PLC0415  workers of ONNX files do without
 
     red_green, blue, f = (torch.from_numpy(table).to(device) for table in lab_tables())
-    count, height, width, _ = samples.shape
-    sums = torch.zeros((3, height * width), dtype=torch.int64, device=device)
-    squares = torch.zeros(height * width, dtype=torch.int64, device=device)
-    for sample in samples:
-        rgb = torch.tensor(sample, device=device).reshape(-1, 3).int()
-        xyz = red_green[rgb[:, 0] << 8 | rgb[:, 1]] + blue[rgb[:, 2]]
-        x, y, z = (f[(xyz >> shift) & XYZ_FIELD] for shift in (2 * XYZ_WIDTH, XYZ_WIDTH, 0))
-        lightness = (y * 1.16 - 0.16).clamp_(min=0)
-        a = (x - y) * (500 / 254) + 0.5
-        b = (y - z) * (200 / 254) + 0.5
-        lab = (torch.stack([lightness, a, b]) * float(UNIT)).round_().long()
-        sums += lab
-        squares += (lab**2).sum(0)
-    spread = count * squares - (sums**2).sum(0)
-    variance = (spread.double() * (1.0 / (count * float(UNIT)) ** 2)).float()
-    found: NDArray[np.float32] = variance.reshape(height, width).cpu().numpy()
-    return found
+    scale = 1.0 / (len(samples) * float(UNIT)) ** 2
+    pixels = samples.reshape(len(samples), -1, 3)
+    variance = np.empty(pixels.shape[1], np.float32)
+    for first in range(0, len(variance), block):
+        sums = squares = torch.zeros((), dtype=torch.int64, device=device)
+        for sample in pixels[:, first : first + block]:
+            rgb = torch.tensor(sample, device=device).int()
+            xyz = red_green[rgb[:, 0] << 8 | rgb[:, 1]] + blue[rgb[:, 2]]
+            x, y, z = (f[(xyz >> shift) & XYZ_FIELD] for shift in (2 * XYZ_WIDTH, XYZ_WIDTH, 0))
+            lightness = (y * 1.16 - 0.16).clamp_(min=0)
+            a = (x - y) * (500 / 254) + 0.5
+            b = (y - z) * (200 / 254) + 0.5
+            lab = (torch.stack([lightness, a, b]) * float(UNIT)).round_().long()
+            sums = sums + lab
+            squares = squares + (lab**2).sum(0)
+        spread = len(samples) * squares - (sums**2).sum(0)
+        variance[first : first + block] = (spread.double() * scale).float().cpu().numpy()
+    return variance.reshape(samples.shape[1:3])
