@@ -174,10 +174,10 @@ class TestToken:
                 await up.request("GET", "/x")
             assert server.asked == []
 
-    def test_no_token(self):
+    async def test_no_token(self):
         """A variable that holds no token stops the start, by name."""
         with pytest.raises(ConfigError, match="TOKEN"):
-            upstream("http://127.0.0.1", environ={"TOKEN": "a\nb"}, token_env="TOKEN")
+            await upstream("http://x", environ={"TOKEN": "a\nb"}, token_env="TOKEN").__aenter__()
 
     async def test_redaction(self):
         """A repeated token is taken out of messages."""
