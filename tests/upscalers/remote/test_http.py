@@ -177,7 +177,9 @@ class TestToken:
     async def test_no_token(self):
         """A variable that holds no token stops the start, by name."""
         with pytest.raises(ConfigError, match="TOKEN"):
-            await upstream("http://x", environ={"TOKEN": "a\nb"}, token_env="TOKEN").__aenter__()
+            await upstream(
+                "http://127.0.0.1", environ={"TOKEN": "a\nb"}, token_env="TOKEN"
+            ).__aenter__()
 
     async def test_redaction(self):
         """A repeated token is taken out of messages."""
