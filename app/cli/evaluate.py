@@ -98,7 +98,7 @@ def evaluate(
         raise typer.BadParameter("--alpha must be a positive number.")
     plan = make_plan(folders, share=split, seed=seed, column=group_column)
     counts = _counts(samples) if samples or not settings else ()
-    variants = read_variants(settings) if settings else _builtin(plan, max(counts))
+    variants = read_variants(settings) if settings else None
     options = Options(
         alphas=alphas,
         reference_alpha=min(alphas, key=lambda level: abs(level - REFERENCE)),
@@ -126,10 +126,6 @@ def evaluate(
         typer.echo(_words(findings, out))
 
 
-def _builtin(plan: Plan, samples: int) -> list[Variant]:
-    return builtin(samples, typical_side([*plan.calibration, *plan.test]))
-
-
 def _counts(text: str | None) -> Sequence[int]:
     """The numbers of generations that `--samples` names."""
     if text is None:
@@ -154,7 +150,7 @@ def _degradation(**fields: Any) -> Degradation | None:
 async def _run(
     names: list[str] | None,
     plan: Plan,
-    variants: list[Variant],
+    variants: Sequence[Variant] | None,
     cache: Path | None,
     options: Options,
     *,
@@ -164,6 +160,10 @@ async def _run(
         upscalers = [session.service.upscaler(name) for name in dict.fromkeys(names or [""])]
         for upscaler in upscalers:
             await learn(upscaler)
+        if variants is None:
+            most = [upscaler.capabilities.max_samples for upscaler in upscalers]
+            samples = min([max(options.samples), *(limit for limit in most if limit is not None)])
+            variants = builtin(samples, typical_side([*plan.calibration, *plan.test]))
         with progress_bar() as progress:
             prices = {one.name: session.settings.price_per_call(one.name) for one in upscalers}
             known = {name: price for name, price in prices.items() if price is not None}

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from app.upscalers.base import Capabilities
 from tests.evaluation.conftest import photographs
 from tests.factories import truths
 
@@ -42,6 +43,19 @@ class TestEvaluate:
         assert len(upscaler.calls) == 12 * 3
         assert again["upscalers"][0]["images_generated"] == 0
         assert again["table"] == shown["table"]
+
+    @pytest.mark.slow
+    def test_an_upscaler_of_few_samples(self, run, place, upscaler):
+        """The built-in settings draw what it can give, and the price is told as far as that."""
+        upscaler.capabilities = Capabilities(max_samples=3)
+        photographs(place / "photos", 6, side=64)
+        shown = run("evaluate", "photos", "--no-baselines", "--json").json
+        assert {row["samples"] for row in shown["price"]} == {1, 2}
+        (found,) = shown["upscalers"]
+        drawn = {one["name"]: one["samples"] for one in found["variants"]}
+        assert drawn == dict.fromkeys(drawn, 2) | {"paper": 3, "paper-sigma": 3}
+        table = (place / "evaluation" / "price.csv").read_text("utf-8")
+        assert table.startswith("upscaler,samples,alpha,trusted_area,seconds,calls,money")
 
     @pytest.mark.slow
     def test_text(self, run, place, photos):
