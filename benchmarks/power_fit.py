@@ -2,7 +2,7 @@
 
 Prints the artefact that stands in `app/conformal/fits/`. The photographs must have no part in any
 calibration that it is used with. `--choose` cross-validates the settings of the fit instead,
-photographs of one scene (`pool_id` or `group` of a manifest.csv) always on one side.
+photographs of one scene (`pool_id` or `group` of the manifest.csv) always on one side.
 """
 
 from __future__ import annotations
@@ -70,35 +70,32 @@ def choose(photos: Sequence[fitting.Seen], scenes: Sequence[str]) -> None:
     print_table(("ridge", "terms", *(f"α = {alpha:g}" for alpha in ALPHAS), "mean"), rows)
 
 
-def scenes_of(folder: Path) -> dict[str, str]:
-    """The scene of each photograph, by the name of its file without the ending."""
+def rows_of(folder: Path) -> dict[str, dict[str, str]]:
+    """The rows of the manifest, by the name of their file without the ending."""
     with (folder / "manifest.csv").open() as table:
-        return {
-            Path(row["file"]).stem: row.get("pool_id") or row["group"]
-            for row in csv.DictReader(table)
-        }
+        return {Path(row["file"]).stem: row for row in csv.DictReader(table)}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
-    parser.add_argument("photographs", type=Path)
+    parser.add_argument("photographs", type=Path, nargs="+")
     parser.add_argument("--samples", type=int, default=2)
     parser.add_argument("--name", default="span-x4")
     parser.add_argument("--note", default="")
     parser.add_argument("--choose", action="store_true", help="cross-validate the settings")
     parser.add_argument("--cache", type=Path, default=Path(gettempdir()) / "trustscale-power")
     given = parser.parse_args()
-    paths = photographs(given.photographs, given.cache, given.samples)
+    paths = [p for f in given.photographs for p in photographs(f, given.cache, given.samples)]
     with ProcessPoolExecutor(os.cpu_count()) as pool:
         photos = list(pool.map(partial(seen, samples=given.samples), paths, chunksize=4))
-    known = scenes_of(given.photographs)
-    scenes = [known[path.stem] for path in paths]
+    known = {stem: row for folder in given.photographs for stem, row in rows_of(folder).items()}
+    scenes = [known[path.stem].get("pool_id") or known[path.stem]["group"] for path in paths]
     if given.choose:
         choose(photos, scenes)
         return
-    files = {path.stem: path for path in given.photographs.iterdir()}
+    files = {path.stem: path for folder in given.photographs for path in folder.iterdir()}
     fit = dataclasses.replace(
-        fitting.fit(photos),
+        fitting.fit(photos, units=fitting.units_for(len(set(scenes)))),
         name=given.name,
         upscaler=EmbeddedUpscaler().fingerprint,
         samples=given.samples,

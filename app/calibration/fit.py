@@ -148,7 +148,7 @@ def _fit(records: Sequence[bytes], pipeline: Pipeline, scenes: int, name: str | 
             found.append((str(arrays["digest"]), seen))
     found.sort(key=lambda item: item[0])
     made = replace(
-        fitting.fit([seen for _, seen in found]),
+        fitting.fit([seen for _, seen in found], units=fitting.units_for(scenes)),
         name=f"fitted for {name}" if name else "fitted",
         upscaler=pipeline.fingerprint,
         samples=pipeline.samples,

@@ -12,6 +12,7 @@ import math
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib import resources
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -20,14 +21,18 @@ from numpy.typing import NDArray
 from app.conformal import texture
 
 MOST_WEIGHT = 100.0  # of one term; a fit that says more is no fit
+MOST_UNITS, MOST_OF_UNIT = 64, 1e4
 _MOST_LOG = 60.0  # of σ, so that it stays a float32 above 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fit:
-    """Weights, and where they come from. Nothing but `weights` and `offset` changes σ.
+    """Weights, and where they come from. Only `weights`, `units` and `offset` change σ.
 
-    weights: (term, weight) pairs; the terms are those of `texture.term_names()`.
+        log σ = w₀ + Σ_j w_j f_j + Σ_k v_k max(0, b_k + Σ_j u_kj f_j)
+
+    weights: (term, w_j) pairs; the terms are those of `texture.term_names()`.
+    units: (v_k, b_k, u_k1, u_k2, …) of each unit that bends, one u_kj per term, in their order.
     offset: w₀, which puts σ on the scale of D; the mask does not depend on it.
     name: what people call it.
     upscaler: fingerprint of the upscaler whose errors were fitted.
@@ -48,18 +53,23 @@ class Fit:
     pairs: int = 0
     photographs: tuple[str, ...] = ()
     note: str = ""
+    units: tuple[tuple[float, ...], ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "weights", tuple((str(t), float(w)) for t, w in self.weights))
         object.__setattr__(self, "photographs", tuple(map(str, self.photographs)))
+        object.__setattr__(self, "units", tuple(tuple(map(float, unit)) for unit in self.units))
         names = [term for term, _ in self.weights]
         if unknown := set(names) - set(texture.term_names()):
             raise ValueError(f"there are no terms {sorted(unknown)}")
         if not names or len(set(names)) < len(names):
             raise ValueError("a fit has at least one term, and each once")
+        if len(self.units) > MOST_UNITS or {len(unit) for unit in self.units} - {len(names) + 2}:
+            raise ValueError(f"at most {MOST_UNITS} units, each with a weight for every term")
         numbers = [self.offset, *(weight for _, weight in self.weights)]
-        if not all(math.isfinite(number) and abs(number) <= MOST_WEIGHT for number in numbers):
-            raise ValueError(f"weights must be numbers of at most {MOST_WEIGHT:g}")
+        for most, some in ((MOST_WEIGHT, numbers), (MOST_OF_UNIT, chain(*self.units))):
+            if not all(math.isfinite(number) and abs(number) <= most for number in some):
+                raise ValueError(f"weights must be numbers of at most {most:g}")
         if len(self.name) > 200 or len(self.note) > 2000 or len(self.photographs) > 100_000:
             raise ValueError("the provenance of the fit is too long")
 
@@ -73,8 +83,9 @@ class Fit:
         return cls(**document)
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON values."""
-        return asdict(self)
+        """As JSON values, without units in the form that older versions know."""
+        fields = asdict(self)
+        return fields if self.units else without_units(fields)
 
     @property
     def needs_input(self) -> bool:
@@ -87,11 +98,34 @@ class Fit:
         varies = any(texture.energy_of(term) == "variance" for term, _ in self.weights)
         return 2 if varies else 1
 
+    def log_sigma(self, terms: NDArray[Any]) -> NDArray[np.float64]:
+        """From the values of its terms, float [T, ...] in their order: float64 [...]."""
+        return self._joined(np.tensordot(self._matrix, terms, 1)) + self.offset
+
     def sigma(self, maps: texture.Measured) -> NDArray[np.float32]:
-        """σ = exp(w₀ + Σ_j w_j f_j), float32 [H, W], finite and > 0."""
-        log_sigma = texture.log_sigma(maps, dict(self.weights)) + self.offset
+        """σ, float32 [H, W], finite and > 0."""
+        names = [term for term, _ in self.weights]
+        weights = dict(zip(names, self._matrix.T, strict=True))
+        log_sigma = texture.log_sigma(maps, weights, self._joined) + self.offset
         cells = np.exp(np.clip(log_sigma, -_MOST_LOG, _MOST_LOG))
         return texture.enlarge(cells, maps.shape)
+
+    @property
+    def _matrix(self) -> NDArray[np.float64]:
+        """Weights of the linear sum and of those that the units bend, [1 + K, T]."""
+        return np.array([[weight for _, weight in self.weights], *(u[2:] for u in self.units)])
+
+    def _joined(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The linear sum and what the units add, of the sums [1 + K, ...]; one by one, in order."""
+        total = sums[0]
+        for bent, (out, bias, *_) in zip(sums[1:], self.units, strict=True):
+            total = total + out * np.maximum(bent + bias, 0)
+        return np.asarray(total)
+
+
+def without_units(fields: dict[str, Any]) -> dict[str, Any]:
+    """The JSON values of a fit that has none."""
+    return {name: value for name, value in fields.items() if name != "units"}
 
 
 SHIPPED = ("span-x4-m1", "span-x4-m2")

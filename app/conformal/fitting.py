@@ -7,14 +7,15 @@ the photographs of
 
 is minimised over the weights and the t_k; the p-norm stands for the maximum, which a good
 prediction of the mean or of a quantile of D would not help. It begins at a linear regression of the
-97 % quantile of log D. Then the terms that matter least are removed, and the rest is fitted again
-(docs/mask-power.md tells what else was tried).
+97 % quantile of log D. Then the terms that matter least are removed, and the rest is fitted again;
+with many photographs, units that bend where the linear sum cannot join it (docs/mask-power.md tells
+what else was tried).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -30,12 +31,15 @@ EDGE = 0.2  # of the soft mask, in log σ
 NORM = 32
 QUANTILE, BEND = 0.97, 0.1  # of the regression that is begun with
 ERROR_FLOOR = 2e-3  # of D under the logarithm: half a grey level
-RIDGE, TERMS = 0.03, 24  # cross-validated over the scenes of the shipped fit
+RIDGE, TERMS = 0.03, 24  # cross-validated over scenes
+UNITS, BENDING = 16, 0.003  # that bend, and the ridge of their weights
+MANY_SCENES = 150  # from which on units gain more than they learn by heart
 
 # Cells of a photograph that the fit sees: of those with the largest D, and of the others.
 _WORST, _OTHERS = 700, 800
 _WORST_SHARE = 1 / 23
 _MOST_CELLS = 600_000  # of all photographs: half a gigabyte of terms
+_CHOICE = 3  # the terms are chosen on every third cell, and weighed on all
 
 LEAST_SCENES = 20
 """With fewer, a fit has seen too little to be worth what it takes from the calibration."""
@@ -99,32 +103,41 @@ def _spread(count: int, most: int) -> NDArray[np.intp]:
     return np.linspace(0, count - 1, min(count, most)).astype(np.intp)
 
 
-def fit(photographs: Sequence[Seen], *, terms: int = TERMS, ridge: float = RIDGE) -> Fit:
+def units_for(scenes: int) -> int:
+    """How many units bend in a fit on so many scenes."""
+    return UNITS if scenes >= MANY_SCENES else 0
+
+
+def fit(
+    photographs: Sequence[Seen], *, terms: int = TERMS, ridge: float = RIDGE, units: int = 0
+) -> Fit:
     """Weights that trust as much as can be for a given mean of the worst error.
 
     Args:
         photographs: of one upscaler and M; more than one of a scene are as good as their number.
         terms: how many terms have a weight.
         ridge: penalty on the squared weights of the standardised terms.
+        units: how many units bend.
 
     Raises:
         ValueError: no photographs, or photographs with different terms.
     """
     rows = _Rows.of(photographs)
-    weights = _minimise(rows, ridge)
-    effect = np.abs(weights) * rows.terms.std(axis=(0, 1))
+    effect = np.abs(_minimise(rows.every(_CHOICE), ridge, 0).linear)
     kept = np.sort(np.argsort(-effect, kind="stable")[:terms])
-    chosen = _minimise(_Rows(rows.terms[:, :, kept], rows.error, rows.share), ridge)
-    # σ on the scale of D, where they are compared by eye; the mask does not depend on it.
-    gap = np.log(rows.error + ERROR_FLOOR) - rows.terms[:, :, kept] @ chosen
-    names = photographs[0].names
-    return Fit(
-        weights=tuple(
-            (names[place], round(float(weight), 4))
-            for place, weight in zip(kept, chosen, strict=True)
+    chosen = rows.of_terms(kept)
+    names = [photographs[0].names[place] for place in kept]
+    found = _minimise(chosen, ridge, units).of_raw(chosen)
+    made = Fit(
+        weights=tuple(zip(names, np.round(found.linear, 4).tolist(), strict=True)),
+        units=tuple(
+            (round(float(out), 4), round(float(bias), 4), *np.round(weights, 4).tolist())
+            for out, bias, weights in zip(found.out, found.bias, found.bent, strict=True)
         ),
-        offset=round(float((gap * rows.share).sum() / rows.share.sum()), 2),
     )
+    # σ on the scale of D, where they are compared by eye; the mask does not depend on it.
+    gap = np.log(rows.error + ERROR_FLOOR) - made.log_sigma(np.moveaxis(chosen.terms, 2, 0))
+    return replace(made, offset=round(float((gap * rows.share).sum() / rows.share.sum()), 2))
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +147,26 @@ class _Rows:
     terms: Array
     error: Array
     share: Array
+
+    @property
+    def mean(self) -> Array:
+        """Of each term, [T]."""
+        return np.asarray(self.terms.mean(axis=(0, 1)))
+
+    @property
+    def deviation(self) -> Array:
+        """Of each term, [T]; a constant one stays small."""
+        return np.asarray(self.terms.std(axis=(0, 1)) + 0.02)
+
+    def every(self, step: int) -> _Rows:
+        """With some of the cells only."""
+        share = self.share[:, ::step]
+        whole = share.sum(axis=1, keepdims=True)
+        return _Rows(self.terms[:, ::step], self.error[:, ::step], share / whole)
+
+    def of_terms(self, places: NDArray[np.intp]) -> _Rows:
+        """With some of the terms only."""
+        return _Rows(self.terms[:, :, places], self.error, self.share)
 
     @classmethod
     def of(cls, photographs: Sequence[Seen]) -> _Rows:
@@ -152,11 +185,32 @@ class _Rows:
         return cls(*(np.stack(part) for part in zip(*parts, strict=True)))
 
 
-def _minimise(rows: _Rows, ridge: float) -> NDArray[np.float64]:
-    """The weights [T] of the terms in `rows`."""
+@dataclass(frozen=True, slots=True)
+class _Net:
+    """linear[T] · z + Σ_k out[K] · max(0, bias[K] + bent[K, T] · z) of standardised terms z."""
+
+    linear: NDArray[np.float64]
+    out: NDArray[np.float64]
+    bias: NDArray[np.float64]
+    bent: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, x: NDArray[np.float64], terms: int) -> _Net:
+        """From its numbers in one row, in the order of the fields."""
+        units = (len(x) - terms) // (terms + 2)
+        linear, out, bias, bent = np.split(x, np.cumsum([terms, units, units]))
+        return cls(linear, out, bias, bent.reshape(units, terms))
+
+    def of_raw(self, rows: _Rows) -> _Net:
+        """The same function, but for a constant, of the terms as they are."""
+        bent = self.bent / rows.deviation
+        return _Net(self.linear / rows.deviation, self.out, self.bias - bent @ rows.mean, bent)
+
+
+def _minimise(rows: _Rows, ridge: float, units: int) -> _Net:
+    """What the photographs in `rows` have the lowest objective with."""
     photos, _, count = rows.terms.shape
-    deviation = rows.terms.std(axis=(0, 1)) + 1e-3
-    z = ((rows.terms - rows.terms.mean(axis=(0, 1))) / deviation).reshape(-1, count)
+    z = ((rows.terms - rows.mean) / rows.deviation).reshape(-1, count)
     share = (rows.share / photos).reshape(-1)
     target = np.log(rows.error + ERROR_FLOOR).reshape(-1)
 
@@ -171,10 +225,12 @@ def _minimise(rows: _Rows, ridge: float) -> NDArray[np.float64]:
 
     def mask(x: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         """The objective of the module's docstring, divided by the number of thresholds."""
-        log_sigma = z @ x[:count].astype(np.float32)
+        net = _Net.of(x[steps:].astype(np.float32), count)
+        bent = np.maximum(z @ net.bent.T + net.bias, 0)
+        log_sigma = z @ net.linear + bent @ net.out
         value, slope, slopes = 0.0, np.zeros_like(log_sigma), []
-        for price, threshold in zip(PRICES, x[count:], strict=True):
-            soft = expit((np.float32(threshold) - log_sigma) / EDGE)
+        for price, threshold in zip(PRICES, x[:steps], strict=True):
+            soft = expit((np.float32(threshold) - log_sigma) / np.float32(EDGE))
             # An image without any error has none in its mask either.
             masked = np.maximum(soft.reshape(photos, -1) * rows.error, np.float32(1e-12))
             largest = masked.max(axis=1, keepdims=True)
@@ -184,19 +240,29 @@ def _minimise(rows: _Rows, ridge: float) -> NDArray[np.float64]:
             value -= float((soft * share).sum())
             rising = ratio ** (NORM - 1) * total ** (1 / NORM - 1) * rows.error * price / photos
             step = (rising.reshape(-1) - share) * soft * (1 - soft) / EDGE
-            slope -= step
+            slope -= step.astype(np.float32)
             slopes.append(step.sum())
-        gradient = np.append(z.T @ slope, slopes) / len(PRICES)
-        gradient[:count] += ridge * x[:count]
-        return value / len(PRICES) + ridge / 2 * float(x[:count] @ x[:count]), gradient
+        through = slope[:, None] * net.out * (bent > 0)
+        parts = (z.T @ slope, bent.T @ slope, through.sum(axis=0), (through.T @ z).reshape(-1))
+        gradient = np.concatenate([slopes, *parts]) / len(PRICES)
+        held = penalty[: len(x)]  # without units at first
+        gradient += held * x
+        return value / len(PRICES) + float(held @ x**2) / 2, gradient
 
+    steps = len(PRICES)
+    penalty = np.repeat([0.0, ridge, BENDING], [steps, count, units * (count + 2)])
     found = _lowest(regression, np.append(target.mean(), np.zeros(count)), 80)
     log_sigma = z @ found[1:].astype(np.float32)
     order = np.argsort(log_sigma)
-    places = np.searchsorted(np.cumsum(share[order]), np.linspace(0.45, 0.97, len(PRICES)))
+    places = np.searchsorted(np.cumsum(share[order]), np.linspace(0.45, 0.97, steps))
     thresholds = log_sigma[order[np.minimum(places, len(order) - 1)]]
-    found = _lowest(mask, np.append(found[1:], thresholds), 150)
-    return np.asarray(found[:count] / deviation)
+    found = _lowest(mask, np.concatenate([thresholds, found[1:]]), 120)
+    if units:
+        # Units that bend anywhere, and add nothing yet.
+        bent = np.random.default_rng(0).normal(0, count**-0.5, units * count)
+        begin = np.concatenate([found, np.zeros(units), np.full(units, 0.1), bent])
+        found = _lowest(mask, begin, 200)
+    return _Net.of(found[steps:], count)
 
 
 def _lowest(function: Any, begin: NDArray[np.float64], steps: int) -> NDArray[np.float64]:

@@ -1,6 +1,6 @@
 """The terms of the fitted σ: logarithms of energies of the samples and of what they add to X.
 
-    log σ(p) = w₀ + Σ_j w_j · f_j(p)
+    log σ(p) = w₀ + Σ_j w_j · f_j(p), or a function of several such sums (`fitted.py`)
 
 Each *term* f_j is the logarithm of a non-negative energy at one level of a pyramid. The cells of
 level 0 are 4×4 output pixels, those of each further level twice as wide, up to 512 pixels; a coarse
@@ -24,7 +24,7 @@ The module is the formula; weights are a `Fit` (`fitted.py`), and `fitting.py` f
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from typing import Any, NamedTuple, Protocol
 
@@ -134,8 +134,10 @@ def _names(depth: int) -> Iterator[str]:
             yield f"log {energy}"
 
 
-def log_sigma(maps: Measured, weights: Mapping[str, float]) -> Plane:
-    """Σ_j w_j f_j on the cells of level 0, float64 [⌈H/4⌉, ⌈W/4⌉].
+def log_sigma(
+    maps: Measured, weights: Mapping[str, NDArray[np.float64]], join: Callable[[Plane], Plane]
+) -> Plane:
+    """join(Σ_j w_kj f_j) on the cells of level 0, float64 [⌈H/4⌉, ⌈W/4⌉].
 
     Rounded to multiples of 2^-20. Logarithms and sums of different machines may differ in their
     last bits, about 1e-14; that moves a rounded value once in a hundred million cells, and then σ
@@ -143,22 +145,34 @@ def log_sigma(maps: Measured, weights: Mapping[str, float]) -> Plane:
 
     Args:
         maps: of one image.
-        weights: w_j by the name of the term.
+        weights: w_kj, float64 [K] by the name of the term.
+        join: makes one plane of the K sums, [K, h, w], cell by cell.
 
     Raises:
         ValueError: a name is not that of a term, or the maps do not tell it.
     """
     if unknown := set(weights) - maps.known:
         raise ValueError(f"there are no terms {sorted(unknown)}")
-    total: Plane | None = None
+    count = len(next(iter(weights.values())))
+    finest, *coarser = _pyramid(maps, frozenset(weights))
+    total = np.zeros((count, *coarser[-1].shape))
     # From coarse to fine: interpolation is linear, so a level is summed before it is enlarged.
-    for level in reversed(list(_pyramid(maps, frozenset(weights)))):
-        total = np.zeros(level.shape) if total is None else double(total)
+    for level in reversed(coarser):
+        total = total if total.shape[1:] == level.shape else double(total)
         for name, values in level.terms.items():
-            total += weights[name] * values
-    assert total is not None  # noqa: S101 - there are LEVELS levels
+            total += np.multiply.outer(weights[name], values)
+    # The finest level is by far the largest: K planes of it never exist at once.
+    joined = np.empty(finest.shape)
+    rows = total.shape[1]
+    for top in range(0, rows, _STRIP):
+        above, below = min(top, 1), min(top + _STRIP, rows)
+        strip = double(total[:, top - above : below + 1])[:, 2 * above :][:, : 2 * (below - top)]
+        here = slice(2 * top, 2 * below)
+        for name, values in finest.terms.items():
+            strip += np.multiply.outer(weights[name], values[here])
+        joined[here] = join(strip)
     height, width = (-(-side // CELL) for side in maps.shape)
-    return np.asarray(np.rint(total[:height, :width] * _ROUNDING) / _ROUNDING)
+    return np.asarray(np.rint(joined[:height, :width] * _ROUNDING) / _ROUNDING)
 
 
 def dense_terms(maps: Measured) -> dict[str, NDArray[np.float32]]:
@@ -187,16 +201,16 @@ def enlarge(cells: Plane, shape: tuple[int, int]) -> NDArray[np.float32]:
 
 
 def double(plane: NDArray[Any]) -> NDArray[Any]:
-    """Twice as high and wide by linear interpolation between the centres, of float [h, w]."""
-    height, width = plane.shape
+    """Twice as high and wide by linear interpolation between the centres, float [..., h, w]."""
+    *planes, height, width = plane.shape
     near = 3 * plane
-    tall = np.empty((2 * height, width), plane.dtype)
-    tall[::2] = near + np.concatenate([plane[:1], plane[:-1]])
-    tall[1::2] = near + np.concatenate([plane[1:], plane[-1:]])
+    tall = np.empty((*planes, 2 * height, width), plane.dtype)
+    tall[..., ::2, :] = near + np.concatenate([plane[..., :1, :], plane[..., :-1, :]], axis=-2)
+    tall[..., 1::2, :] = near + np.concatenate([plane[..., 1:, :], plane[..., -1:, :]], axis=-2)
     near = 3 * tall
-    large = np.empty((2 * height, 2 * width), plane.dtype)
-    large[:, ::2] = near + np.concatenate([tall[:, :1], tall[:, :-1]], axis=1)
-    large[:, 1::2] = near + np.concatenate([tall[:, 1:], tall[:, -1:]], axis=1)
+    large = np.empty((*planes, 2 * height, 2 * width), plane.dtype)
+    large[..., ::2] = near + np.concatenate([tall[..., :1], tall[..., :-1]], axis=-1)
+    large[..., 1::2] = near + np.concatenate([tall[..., 1:], tall[..., -1:]], axis=-1)
     large /= 16  # exact
     return large
 

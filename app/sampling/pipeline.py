@@ -20,6 +20,7 @@ from pydantic import (
 )
 
 from app.conformal.fidelity import FidelitySettings
+from app.conformal.fitted import without_units
 from app.conformal.folding import MAX_SAMPLES
 from app.conformal.indecision import IndecisionSettings
 from app.errors import CalibrationMismatch, UpscalerUnavailable
@@ -77,6 +78,8 @@ class Pipeline(BaseModel):
         fields: dict[str, Any] = handler(indecision)
         if indecision.fit is None:
             fields.pop("fit", None)
+        elif not indecision.fit.units:
+            fields["fit"] = without_units(fields["fit"])
         return fields
 
 

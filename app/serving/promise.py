@@ -150,8 +150,9 @@ def _limits(subject: Subject, height: int, width: int) -> list[str]:
     elif size == "per_window":
         found.append(
             "It speaks about a window that is placed at random, and approximately, since the "
-            "upscaler and the samples' disagreement see beyond its edges; in a larger image the "
-            "worst window is worse."
+            "upscaler and the samples' disagreement see beyond its edges. In the whole image, "
+            f"which {(count := _windows(subject.part, height, width))} such windows cover, the "
+            f"largest error is larger: in expectation at most {count} times as large."
         )
     elif size == "unknown":
         found.append(
@@ -159,6 +160,16 @@ def _limits(subject: Subject, height: int, width: int) -> list[str]:
             "size is not known."
         )
     return found
+
+
+def _windows(calibration: Calibration, height: int, width: int) -> int:
+    """How many windows of the most frequent calibrated size cover an output.
+
+    The maximum over them is at most their sum, so its expectation is at most their number times
+    that of a window placed at random.
+    """
+    across, down = calibration.sizes.within(height, width)[0]
+    return -(-width // across) * -(-height // down)
 
 
 def _outside(calibration: Calibration) -> str:

@@ -14,11 +14,15 @@ from scipy import ndimage
 from app.conformal import texture
 from app.conformal.fitted import Fit, shipped
 from app.conformal.indecision import LEARNED_STATE, Accumulator, Settings
+from app.sampling.pipeline import Pipeline
 
 LEARNED = Settings("learned")
 OF_ONE = Fit(weights=(("residual@1", 0.4), ("log slope@5", 0.2), ("light0@2", -0.1)), offset=0.5)
 OF_MORE = Fit(weights=(*OF_ONE.weights, ("variance@2", 0.3)))
-FITTED = [Settings("fitted", fit=OF_ONE), Settings("fitted", fit=OF_MORE), LEARNED]
+BENT = dataclasses.replace(
+    OF_ONE, units=((0.7, 1.0, 0.2, -0.1, 0.3), (-0.4, 0.0, -0.1, 0.2, 0.1), (1.0, -99.0, 0, 0, 0))
+)
+FITTED = [*(Settings("fitted", fit=fit) for fit in (OF_ONE, OF_MORE, BENT)), LEARNED]
 
 
 def samples(count=5, height=48, width=56, seed=0):
@@ -50,13 +54,17 @@ class TestSigma:
 
     @pytest.mark.parametrize("config", FITTED)
     def test_it_is_the_exponential_of_the_weighted_terms(self, config):
-        """σ = exp(w₀ + Σ_j w_j f_j), interpolated from cells of 4×4 pixels."""
+        """σ = exp(w₀ + Σ w_j f_j + Σ v_k max(0, b_k + Σ u_kj f_j)), from cells of 4×4 pixels."""
         accumulator = folded(samples(), config)
         fit = config.fit or shipped("learned")
         terms = texture.dense_terms(accumulator.maps())
-        total = sum(weight * terms[name].astype(np.float64) for name, weight in fit.weights)
+        f = np.stack([terms[name].astype(np.float64) for name, _ in fit.weights])
+        total = sum(weight * plane for (_, weight), plane in zip(fit.weights, f, strict=True))
+        for out, bias, *bent in fit.units:
+            total += out * np.maximum(0, bias + sum(u * p for u, p in zip(bent, f, strict=True)))
         expected = texture.enlarge(np.exp(total + fit.offset), (48, 56))
         np.testing.assert_allclose(accumulator.result(), expected, rtol=1e-4)
+        np.testing.assert_allclose(fit.log_sigma(f), total + fit.offset, atol=1e-9)
 
     def test_more_disagreement_is_a_larger_sigma(self):
         """With the same mean image, four times the variance raises σ at every pixel."""
@@ -77,6 +85,19 @@ class TestSigma:
             [sigma[0, 0], sigma[10, 33], sigma[63, 63], sigma.mean(dtype=np.float64)],
             [0.07885231078, 0.09044829756, 0.08520976454, 0.08801498744],
             rtol=3e-7,
+        )
+
+    def test_those_of_the_units_are_fixed(self):
+        """So must those of the fit that is the default."""
+        y, x = np.mgrid[:64, :64]
+        mean = np.stack([x * 7 + y * 3 & 63, (x * y & 31) + 16, (x + 2 * y & 15) * 4]) / 64
+        variance, residual = (((x * a + y * b) % 97 / 97e3) for a, b in ((5, 11), (3, 7)))
+        maps = texture.Maps(*(part.astype(np.float32) for part in (mean, variance, residual)))
+        sigma = shipped("span-x4-m2").sigma(maps)
+        np.testing.assert_allclose(
+            [sigma[0, 0], sigma[10, 33], sigma[63, 63], sigma.mean(dtype=np.float64)],
+            [0.02960084938, 0.03275016695, 0.03120741248, 0.03214464645],
+            rtol=3e-6,
         )
 
     @settings(max_examples=15, deadline=None)
@@ -124,7 +145,17 @@ class TestFit:
 
     def test_it_survives_json(self):
         """What is written can be read, and is equal."""
-        assert Fit.of(json.loads(json.dumps(OF_MORE.to_dict()))) == OF_MORE
+        for fit in (OF_MORE, BENT):
+            assert Fit.of(json.loads(json.dumps(fit.to_dict()))) == fit
+
+    def test_without_units_it_keeps_its_form(self):
+        """Programs that know no units can read it, and a calibration with it keeps its id."""
+        pipeline = Pipeline(fingerprint="fake:1", scale=2, samples=2, indecision=FITTED[0])
+        stored = pipeline.model_dump(mode="json")["indecision"]["fit"]
+        assert "units" not in stored
+        assert "units" not in OF_ONE.to_dict()
+        bent = pipeline.model_copy(update={"indecision": FITTED[2]})
+        assert Pipeline.model_validate(bent.model_dump(mode="json")) == bent
 
     @pytest.mark.parametrize(
         "bad",
@@ -136,11 +167,14 @@ class TestFit:
             {"weights": (("slope@0", 1e3),)},
             {"weights": (("slope@0", 1.0),), "offset": float("inf")},
             {"weights": (("slope@0", 1.0),), "note": "x" * 3000},
+            {"weights": (("slope@0", 1.0),), "units": ((1.0, 0.0),)},
+            {"weights": (("slope@0", 1.0),), "units": ((1.0, 0.0, 1e5),)},
+            {"weights": (("slope@0", 1.0),), "units": ((0.0, 0.0, 0.0),) * 65},
         ],
     )
     def test_it_is_checked(self, bad):
         """Unknown terms and numbers that no fit gives are refused."""
-        with pytest.raises(ValueError, match=r"terms|weights|term|provenance"):
+        with pytest.raises(ValueError, match=r"terms|weights|term|provenance|units"):
             Fit(**bad)
 
 

@@ -35,9 +35,9 @@ def made():
     return fitting.fit([fitting.seen(*photograph(seed)) for seed in range(16)], terms=6)
 
 
-def area(sigma_of, alpha=0.06):
+def area(sigma_of, alpha=0.06, of=photograph):
     """Mean trusted area on other photographs, calibrated on yet others."""
-    found = [photograph(seed) for seed in range(100, 160)]
+    found = [of(seed) for seed in range(100, 160)]
     sigmas = [sigma_of(maps) for maps, _ in found]
     stairs = [Staircase.from_maps(s, error) for s, (_, error) in zip(sigmas, found, strict=True)]
     threshold = RiskCurve.from_staircases(stairs[:40], 0.5).threshold(alpha)
@@ -51,6 +51,22 @@ def test_it_finds_what_tells_the_error(made):
     best = area(Fit(weights=(("residual@1", 0.5),)).sigma)
     assert fitted > misled + 0.1
     assert fitted > best - 0.05
+
+
+def test_units_find_what_no_sum_can():
+    """Where the error rises on both sides of a middle, a fit with units trusts far more."""
+
+    def risen(seed):
+        maps, _ = photograph(seed)
+        log_residual = np.log(maps.residual / 1e-3) / 2
+        error = 0.02 * np.exp(0.5 * np.abs(log_residual))
+        return maps._replace(variance=None), error.astype(np.float32)
+
+    photos = [fitting.seen(*risen(seed)) for seed in range(24)]
+    bent, straight = (
+        area(fitting.fit(photos, terms=12, units=units).sigma, of=risen) for units in (4, 0)
+    )
+    assert bent > straight + 0.3
 
 
 def test_it_has_as_many_terms_as_asked_for(made):

@@ -23,8 +23,14 @@ def maps(height=96, width=64, seed=0):
     return texture.Maps(*(x.astype(np.float32) for x in (mean, variance, residual)))
 
 
+def weighted(found, weights):
+    """Σ_j w_j f_j, rounded."""
+    rows = {name: np.array([weight]) for name, weight in weights.items()}
+    return texture.log_sigma(found, rows, lambda sums: sums[0])
+
+
 def term(name, found):
-    return texture.log_sigma(found, {name: 1.0})
+    return weighted(found, {name: 1.0})
 
 
 def blocks(plane, cell):
@@ -92,7 +98,7 @@ class TestTerms:
     def test_an_unknown_term_is_refused(self):
         """A weight for a term that does not exist is an error, not a term of zero."""
         with pytest.raises(ValueError, match=r"no terms \['variance@9'\]"):
-            texture.log_sigma(maps(), {"variance@9": 1.0})
+            weighted(maps(), {"variance@9": 1.0})
 
     @pytest.mark.parametrize("energy", ["variance", "residual"])
     def test_what_is_not_known_has_no_terms(self, energy):
@@ -101,7 +107,7 @@ class TestTerms:
         assert set(NAMES) - found.known == {name for name in NAMES if energy in name}
         assert set(texture.dense_terms(found)) == found.known
         with pytest.raises(ValueError, match=f"no terms .*{energy}@3"):
-            texture.log_sigma(found, {f"{energy}@3": 1.0})
+            weighted(found, {f"{energy}@3": 1.0})
 
 
 class TestSum:
@@ -119,11 +125,11 @@ class TestSum:
         assert {plane.shape for plane in dense.values()} == {(-(-height // 4), -(-width // 4))}
         assert all(np.isfinite(plane).all() for plane in dense.values())
         expected = sum(w * dense[name].astype(np.float64) for name, w in weights.items())
-        np.testing.assert_allclose(texture.log_sigma(found, weights), expected, atol=2e-5)
+        np.testing.assert_allclose(weighted(found, weights), expected, atol=2e-5)
 
     def test_it_is_rounded(self):
         """log σ is a multiple of 2^-20, so that the last bits of a logarithm do not matter."""
-        scaled = texture.log_sigma(maps(), {"variance@0": 0.3, "log slope@5": -0.7}) * 2**20
+        scaled = weighted(maps(), {"variance@0": 0.3, "log slope@5": -0.7}) * 2**20
         np.testing.assert_array_equal(scaled, np.rint(scaled))
 
     def test_flat_images_are_finite(self):

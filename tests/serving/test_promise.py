@@ -48,11 +48,12 @@ class TestGuarantee:
         assert (promise.n, promise.bound, promise.alpha) == (20, LAB_BOUND, 0.125)
 
     def test_larger_outputs(self, calibration):
-        """The statement is about one window of the calibrated size, placed at random."""
-        promise = promised(calibration, 0.1, 480, 480)
+        """The statement is about a window placed at random; for all of them it is their sum."""
+        promise = promised(calibration, 0.1, 470, 480)
         assert promise.applicability == "per_window"
         assert "a window of 48×48 pixels" in promise.statement
         assert "placed at random, and approximately" in promise.statement
+        assert "at most 100 times" in promise.statement
 
     def test_what_voids_it(self, calibration):
         """Windows chosen by looking, global upscalers, and pairs that were taken out by hand."""
