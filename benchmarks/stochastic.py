@@ -66,7 +66,7 @@ class Posterior:
         self.strength = strength
 
     def drawn(self, truth: NDArray[np.uint8], seed: int) -> Drawn:
-        x = degrade(truth, self.upscaler.scale, Degradation(), 0).pixels
+        x = degrade(truth, self.upscaler.scale, Degradation(), 0)
         samples = np.stack([self._sample(x, 1000 * seed + m) for m in range(SAMPLES)])
         return Drawn(x, samples, fidelity.error(truth, samples[0], {"bound": BOUND}))
 
