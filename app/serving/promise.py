@@ -152,7 +152,8 @@ def _limits(subject: Subject, height: int, width: int) -> list[str]:
             "It speaks about a window that is placed at random, and approximately, since the "
             "upscaler and the samples' disagreement see beyond its edges. In the whole image, "
             f"which {(count := _windows(subject.part, height, width))} such windows cover, the "
-            f"largest error is larger: in expectation at most {count} times as large."
+            f"largest error is larger: in expectation at most {count} times as large, as far as "
+            "each of them is like one placed at random."
         )
     elif size == "unknown":
         found.append(
