@@ -73,11 +73,14 @@ clean:
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
+	-$(BIN)/python -m pip install --quiet uv
 
-# Installs a lock. uv takes a fraction of pip's time.
-locked = if command -v uv >/dev/null; \
-	then uv pip install --quiet --python $(BIN)/python --no-deps --require-hashes -r requirements/$(1).lock; \
-	else $(BIN)/python -m pip install --quiet --no-deps --require-hashes -r requirements/$(1).lock; fi
+# Installs a lock by uv, which takes less than half of pip's time; by pip where uv is not to be had or
+# does not reach the index that pip's settings name.
+locked = $(BIN)/uv pip install --quiet --python $(BIN)/python \
+	  --no-deps --require-hashes --requirement requirements/$(1).lock 2>/dev/null \
+	|| $(BIN)/python -m pip install --quiet \
+	  --no-deps --require-hashes --requirement requirements/$(1).lock
 
 $(VENV)/.demo: $(BIN)/python pyproject.toml requirements/gateway.lock
 	$(call locked,gateway)

@@ -3,10 +3,11 @@
 # versions on every Python. Every release has been out for a week, in which most that are broken or
 # malicious are withdrawn. Run it after `make install` when dependencies change:
 #
-#     sh requirements/lock.sh              # needs `uv` on the PATH; `make test` again afterwards
+#     sh requirements/lock.sh              # `make test` again afterwards
 #     sh requirements/lock.sh --upgrade    # newer releases of everything
 set -eu
 cd "$(dirname "$0")/.."
+PATH=$PWD/.venv/bin:$PATH
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
