@@ -10,8 +10,7 @@ import urllib.request
 os.environ |= {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AUTH_MODE": "disabled",
-    "RAY_raylet_start_wait_time_s": "300",
-    "RAY_agent_register_timeout_ms": "300000",
+    "RAY_raylet_start_wait_time_s": "60",
 }
 
 import ray
