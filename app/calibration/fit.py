@@ -178,7 +178,12 @@ def _reduced(
     return telling(measured, pair, measurement.seeds, samples, fewer)
 
 
-def refuse_seen(seen_by: Fit | None, pair: Pair) -> None:
+def seen_by(fit: Fit | None, pair: Pair) -> bool:
+    """Whether σ was fitted on this photograph."""
+    return fit is not None and pair.y_sha256[:FIT_DIGITS] in fit.photographs
+
+
+def refuse_seen(fit: Fit | None, pair: Pair) -> None:
     """Raise BadPairs if σ was fitted on this photograph: it cannot stand for a new one then."""
-    if seen_by is not None and pair.y_sha256[:FIT_DIGITS] in seen_by.photographs:
+    if seen_by(fit, pair):
         raise BadPairs("σ was fitted on this photograph", items=[])

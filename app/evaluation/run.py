@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from app.calibration.fit import seen_by
 from app.calibration.folder import PairFiles
 from app.calibration.pairs import Pair, load_pair
 from app.conformal import Staircase, fidelity
@@ -104,7 +105,10 @@ class View(NamedTuple):
 
 @dataclass(slots=True)
 class Evaluated:
-    """All that is known of one upscaler after its run. `scenes` are of the calibration images."""
+    """All that is known of one upscaler after its run.
+
+    scenes: of the calibration images. fitted_on: images that a σ in use was fitted on.
+    """
 
     upscaler: str
     fingerprint: str
@@ -117,6 +121,7 @@ class Evaluated:
     baselines: Compared | None
     blurs: Grid | None
     price: list[dict[str, Any]]
+    fitted_on: int
     generated: int
     seconds: float
 
@@ -139,6 +144,7 @@ class Run:
     priced: Sequence[Pipeline] = ()
     generated: int = 0
     seconds: float = 0.0
+    fitted_on: set[str] = field(default_factory=set)
     quickest: float | None = None
     """Seconds of generation of the image that took least: others may have waited."""
 
@@ -153,6 +159,8 @@ class Run:
         wanted = [*self.pipelines, *self.priced]
         found = await drawn(self.upscaler, Source(pair.x), pair.seed, wanted, self.cache)
         result = await asyncio.to_thread(reduce, place, pair, found)
+        if any(seen_by(pipeline.indecision.fit, pair) for pipeline in wanted):
+            self.fitted_on.add(item.name)
         self.generated += found.generated
         self.seconds += found.seconds
         if took := found.samples.seconds:
@@ -287,6 +295,7 @@ async def evaluate(run: Run, plan: Plan, tools: Tools) -> Evaluated:
         baselines=tools.comparison.compared() if tools.comparison else None,
         blurs=tools.sketch.grid() if tools.sketch else None,
         price=tools.price.rows(run.quickest, run.options.price_per_call.get(run.upscaler.name)),
+        fitted_on=len(run.fitted_on),
         generated=run.generated,
         seconds=run.seconds,
     )

@@ -113,6 +113,12 @@ def _tally(counts: Counter[Status | None], judged: Sequence[Row]) -> str:
 def limits(results: Sequence[Evaluated], plan: Plan, options: Options) -> list[str]:
     """What these images can and cannot show."""
     found = [_division(plan)]
+    found += [
+        f"A σ of {result.upscaler} was fitted on {result.fitted_on} of these images: the areas "
+        "under it are larger than they would be on others."
+        for result in results
+        if result.fitted_on
+    ]
     cell = results[0].cell(results[0].variants[0].name, "fidelity")
     place = int(np.searchsorted(cell.alphas, options.reference_alpha))
     losses = cell.column("error")[:, place]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import math
 
 import numpy as np
@@ -11,6 +12,8 @@ import pytest
 from app.calibration.config import CalibrationConfig
 from app.calibration.pairs import load_pair
 from app.conformal import HighProbabilityCurve, RiskCurve, Staircase, fidelity
+from app.conformal.fitted import Fit
+from app.conformal.indecision import Settings
 from app.conformal.lab import normalised_lab
 from app.errors import UpscalerFailed
 from app.evaluation.cache import SampleCache
@@ -229,3 +232,17 @@ def test_bad_images_are_left_out(tmp_path):
     assert len(findings.skipped) == 2
     assert "small" in {item["name"] for item in findings.skipped}
     assert len(findings.plan.calibration) + len(findings.plan.test) == 8
+
+
+@pytest.mark.slow
+def test_photographs_that_sigma_was_fitted_on_are_told(tmp_path):
+    """Their areas flatter the fit, so the report says how many there are."""
+    folder = photographs(tmp_path / "photos", 3)
+    seen = hashlib.sha256((folder / "001-0.png").read_bytes()).hexdigest()[:16]
+    fit = Fit(weights=(("residual@1", 0.4),), photographs=(seen, "elsewhere"))
+    mine = Variant(name="mine", samples=2, indecision=Settings("fitted", fit=fit))
+    plan, cache = make_plan([folder], share=0.7, seed=0), SampleCache(tmp_path / "cache")
+    options = Options(ALPHAS, 0.2, **QUICK)
+    made = asyncio.run(conduct([FakeUpscaler()], plan, [mine], cache, options))
+    assert made.results[0].fitted_on == 1
+    assert any("was fitted on 1 of these images" in limit for limit in made.verdict.limits)
