@@ -29,7 +29,7 @@ _BEFORE_SENDING = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A request; one that reads only may be repeated whatever has become of it."""
+    """A request; one that only reads, or has a key, may be repeated whatever has become of it."""
 
     method: str
     path: str
@@ -38,6 +38,11 @@ class Call:
     @property
     def reads(self) -> bool:
         return self.method == "GET"
+
+    @property
+    def has_key(self) -> bool:
+        """Whether the service knows it again: its answer is lost, and what it made is not."""
+        return "Idempotency-Key" in self.options.get("headers", ())
 
 
 class Pause(NamedTuple):
@@ -85,7 +90,7 @@ class Retries:
             try:
                 response: httpx.Response = yield call
             except httpx.TransportError as error:
-                repeats = call.reads or isinstance(error, _BEFORE_SENDING)
+                repeats = call.reads or call.has_key or isinstance(error, _BEFORE_SENDING)
                 if attempt == self.times or not repeats:
                     raise
             else:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from app.api.deps import State
 from app.api.jobs import JobOut
@@ -104,8 +104,6 @@ class ThresholdRow(BaseModel):
 class GuaranteeFacts(BaseModel):
     """What is promised; δ and the method are null where they have no meaning."""
 
-    model_config = ConfigDict(extra="allow")
-
     kind: GuaranteeKind
     delta: float | None
     method: str | None
@@ -113,8 +111,6 @@ class GuaranteeFacts(BaseModel):
 
 class Group(BaseModel):
     """A group of images with a curve of its own."""
-
-    model_config = ConfigDict(extra="allow")
 
     group: str
     n: int = Field(description="Scenes.")
@@ -145,8 +141,6 @@ class CalibrationDetail(BaseModel):
     because it cannot be reached or is not configured.
     """
 
-    model_config = ConfigDict(extra="allow")
-
     id: str
     state: Literal["active", "ready"]
     n: int = Field(description="Scenes.")
@@ -163,6 +157,9 @@ class CalibrationDetail(BaseModel):
     degradation: MadeBy | None = Field(description="How X was made; null: it was given.")
     seed: int
     skipped: list[Item]
+    price: list[PricePoint] = Field(
+        default_factory=list, description="What other numbers of generations would have cost."
+    )
     provenance: Provenance
     guarantee: GuaranteeFacts
     groups: list[Group]
@@ -175,8 +172,6 @@ class CalibrationDetail(BaseModel):
 class PairDetail(BaseModel):
     """A measured pair. Sizes are those of Y in pixels."""
 
-    model_config = ConfigDict(extra="allow")
-
     name: str
     x_sha256: str
     y_sha256: str
@@ -186,7 +181,10 @@ class PairDetail(BaseModel):
     mean_log_sigma: float
     group: str | None
     scene: str | None = None
+    variant: str | None = None
     input_class: str | None = None
+    facts: dict[str, float] | None = None
+    pixels_sha256: str | None = None
     breakpoints: int = Field(description="Of its staircase.")
 
 
@@ -221,8 +219,6 @@ class DominantPair(BaseModel):
 class Checks(BaseModel):
     """Whether the assumptions look sound, at the default α."""
 
-    model_config = ConfigDict(extra="allow")
-
     n: int = Field(description="Scenes.")
     pairs: int
     minimal_n: int
@@ -244,8 +240,6 @@ class PriceRow(PricePoint):
 
 class Backtest(BaseModel):
     """Realised risk and trusted area over random halvings of the pairs, and checks."""
-
-    model_config = ConfigDict(extra="allow")
 
     splits: int
     rows: list[BacktestRow]

@@ -43,6 +43,7 @@ from app.stores.base import (
     StoreUnavailable,
 )
 from app.telemetry.tracing import fail, resumed, span
+from app.upscalers.remote.errors import is_for_operator
 
 ProblemOf = Callable[[Exception], dict[str, Any]]
 Work = Callable[[Job, JobContext], Coroutine[Any, Any, Any]]
@@ -285,6 +286,8 @@ class Acts:
             except (*PERMANENT, StoreUnavailable):
                 raise
             except Exception as error:
+                if is_for_operator(error):
+                    raise
                 pause = next(waits, None)
                 if isinstance(error, UpscalerUnavailable) and clock() < end:
                     pause = max(pause or 1.0, error.retry_after)

@@ -18,6 +18,7 @@ from app.serving.request import UpscaleRequest
 from app.serving.service import UpscaleService
 from app.stores.base import Job, Spool, StoreUnavailable
 from app.upscalers.base import RGB
+from app.upscalers.remote.errors import is_for_operator
 
 DRAFT: Final = "draft.jpeg"
 """The first sample, in small, for whoever looks on: nothing of it is measured yet."""
@@ -61,7 +62,7 @@ class UpscaleHandler:
                 return await self._upscale(job, context)
             except UpscalerUnavailable as away:
                 pause = max(self.pause_s, away.retry_after)
-                if clock() + pause > end:
+                if is_for_operator(away) or clock() + pause > end:
                     raise
                 await asyncio.sleep(pause)
 

@@ -10,8 +10,9 @@ from app.jobs.acts import Patience
 from app.jobs.handlers import Handler, JobContext
 from app.jobs.queue import JobQueue
 from app.stores.base import Job, JobState, Stores, StoreUnavailable
+from app.upscalers.remote.errors import BadCredentials
 from tests.jobs.conftest import Place, ended
-from tests.jobs.work import new_job
+from tests.jobs.work import SleepingPairs, new_job, note, starts
 from tests.waiting import until
 
 Away = Callable[[], bool]
@@ -105,3 +106,24 @@ class TestWaiting:
             await queue.submit(new_job("u", "upscale", place.log))
             await until(lambda: handler.runs == 1)
         assert (await stores.jobs.get("u")).state is JobState.QUEUED
+
+
+class Refused(SleepingPairs):
+    """Pairs whose upscaler refuses the token."""
+
+    async def unit(self, job: Job, unit: str) -> bytes:
+        note(job, unit)
+        raise BadCredentials("The token is wrong.")
+
+
+async def test_a_refused_token(place: Place, stores: Stores):
+    """Nobody waits for what only the operator can mend: the job fails, and says why."""
+    async with place.queue(stores) as queue:
+        handlers = {"calibration": Refused(stores)}
+        async with place.working(queue, stores, handlers=handlers):
+            await queue.submit(new_job("c", "calibration", place.log, pairs=1))
+            job = await ended(stores, "c")
+    assert job.state is JobState.FAILED
+    assert job.error is not None
+    assert "token" in job.error["detail"]
+    assert starts(place.log) == {"pair0000": 1}

@@ -100,6 +100,11 @@ def retriable(error: BaseException) -> bool:
     )
 
 
+def is_for_operator(error: BaseException) -> bool:
+    """Whether waiting does nothing: somebody has to mend a token or an address."""
+    return isinstance(error, BadCredentials | Misconfigured)
+
+
 def replaceable(error: BaseException) -> bool:
     """Whether a sample with another seed may succeed where this one finally failed."""
     return isinstance(error, UpscalerFailed) and not isinstance(
