@@ -40,7 +40,7 @@ DRIVE = """
     },
     pan(n) {
       const key = ["ArrowRight", "ArrowDown", "ArrowLeft", "ArrowUp"][Math.floor(n / 15) % 4];
-      canvas.dispatchEvent(new KeyboardEvent("keydown", { key, cancelable: true }));
+      canvas.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true, cancelable: true }));
     },
     zoom(n) {
       const deltaY = Math.floor(n / 60) % 2 ? 60 : -60;
