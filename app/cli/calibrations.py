@@ -5,7 +5,6 @@ Every command works on the stores that the settings name, or with `--server` ove
 
 from __future__ import annotations
 
-import asyncio
 import json
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,6 +12,7 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 
+from app.assembly import Parts
 from app.calibration import file
 from app.calibration.change import Changes
 from app.calibration.derive import derive
@@ -20,12 +20,12 @@ from app.calibration.guarantee import GuaranteeSettings
 from app.calibration.insight import classes_of, groups_of
 from app.calibration.price import COMMON_ALPHAS, advice
 from app.calibration.record import Calibration
-from app.cli.local import local
-from app.cli.remote import KeyOption, ServerOption, remote
+from app.cli.remote import KeyOption, ServerOption, here_or_there
 from app.mistakes import mistakes
 from app.sampling.pipeline import guard
 from app.serving.answer import threshold_json
 from app.settings import KEY_VARIABLE
+from trustscale import Trustscale
 
 app = typer.Typer(help="Stored calibrations.", no_args_is_help=True)
 
@@ -52,17 +52,12 @@ def list_(
 ) -> None:
     """List calibrations, the newest first; an asterisk marks the active ones."""
 
-    async def run() -> list[dict[str, Any]]:
-        async with local() as session:
-            active = {a.calibration for a in (await session.stores.calibrations.active()).values()}
-            heads = await session.stores.calibrations.heads()
-            return [{**head.model_dump(mode="json"), "active": head.id in active} for head in heads]
+    async def here(session: Parts) -> list[dict[str, Any]]:
+        active = {a.calibration for a in (await session.stores.calibrations.active()).values()}
+        heads = await session.stores.calibrations.heads()
+        return [{**head.model_dump(mode="json"), "active": head.id in active} for head in heads]
 
-    if server is None:
-        rows = asyncio.run(run())
-    else:
-        with remote(server, key_env) as service:
-            rows = service.calibrations()
+    rows = here_or_there(server, key_env, here, lambda service: service.calibrations())
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
         return
@@ -85,17 +80,15 @@ def show(
 ) -> None:
     """Show one calibration: pipeline, thresholds and mask sizes at common α, provenance."""
 
-    async def run() -> tuple[Calibration, bool]:
-        async with local() as session:
-            found = await session.calibrations.get(calibration)
-            return found, await session.calibrations.active_id(found.manifest.upscaler) == found.id
+    async def here(session: Parts) -> str:
+        found = await session.calibrations.get(calibration)
+        active = await session.calibrations.active_id(found.manifest.upscaler) == found.id
+        return summary(found, active=active, as_json=as_json, group=group)
 
-    if server is not None:
-        with remote(server, key_env) as service:
-            typer.echo(_shown_by_server(service.calibration(calibration, group), as_json=as_json))
-        return
-    found, active = asyncio.run(run())
-    typer.echo(summary(found, active=active, as_json=as_json, group=group))
+    def there(service: Trustscale) -> str:
+        return _shown_by_server(service.calibration(calibration, group), as_json=as_json)
+
+    typer.echo(here_or_there(server, key_env, here, there))
 
 
 @app.command("derive")
@@ -129,31 +122,25 @@ def derive_(
     except ValidationError as error:
         raise typer.BadParameter(mistakes(error)) from None
 
-    async def run() -> Calibration:
-        async with local() as session:
-            parent = await session.calibrations.get(calibration)
-            upscaler = session.upscalers.get(parent.manifest.upscaler)
-            if activate and upscaler is not None:
-                guard(parent.pipeline, upscaler)
-            spool = session.stores.spool
-            made = await derive(
-                session.calibrations,
-                spool,
-                parent,
-                settings,
-                bound=bound,
-                created_by="local",
-                name=name,
-                to_activate=activate,
-                force=force,
-            )
-            if activate:
-                await session.calibrations.activate(made, force=force)
-            return made
+    async def here(session: Parts) -> str:
+        parent = await session.calibrations.get(calibration)
+        if activate:
+            _check_live(session, parent)
+        made = await derive(
+            session.calibrations,
+            session.stores.spool,
+            parent,
+            settings,
+            bound=bound,
+            created_by="local",
+            name=name,
+            to_activate=activate,
+            force=force,
+        )
+        if activate:
+            await session.calibrations.activate(made, force=force)
+        return summary(made, active=activate, as_json=as_json)
 
-    if server is None:
-        typer.echo(summary(asyncio.run(run()), active=activate, as_json=as_json))
-        return
     asked: dict[str, Any] = {"activate": activate, "name": name}
     if force:
         asked["force"] = True
@@ -161,8 +148,11 @@ def derive_(
         asked["guarantee"] = settings.model_dump()
     if bound is not None:
         asked["fidelity"] = {"bound": bound}
-    with remote(server, key_env) as service:
-        typer.echo(_shown_by_server(service.derive(calibration, **asked), as_json=as_json))
+
+    def there(service: Trustscale) -> str:
+        return _shown_by_server(service.derive(calibration, **asked), as_json=as_json)
+
+    typer.echo(here_or_there(server, key_env, here, there))
 
 
 @app.command()
@@ -175,24 +165,20 @@ def activate(
 ) -> None:
     """Serve from this calibration; the answer names the one it replaces, and what that changes."""
 
-    async def run() -> dict[str, Any]:
-        async with local() as session:
-            found = await session.calibrations.get(calibration)
-            upscaler = session.upscalers.get(found.manifest.upscaler)
-            if upscaler is not None:  # one of a server that shares the store is checked there
-                guard(found.pipeline, upscaler)
-            activation, changes = await session.calibrations.activate(found, force=force)
-            return {
-                **activation._asdict(),
-                "at": activation.at.isoformat(),
-                "changes": changes.model_dump(),
-            }
+    async def here(session: Parts) -> dict[str, Any]:
+        found = await session.calibrations.get(calibration)
+        _check_live(session, found)
+        activation, changes = await session.calibrations.activate(found, force=force)
+        return {
+            **activation._asdict(),
+            "at": activation.at.isoformat(),
+            "changes": changes.model_dump(),
+        }
 
-    if server is None:
-        done = asyncio.run(run())
-    else:
-        with remote(server, key_env) as service:
-            done = service.activate(calibration, **({"force": True} if force else {}))
+    def there(service: Trustscale) -> dict[str, Any]:
+        return service.activate(calibration, **({"force": True} if force else {}))
+
+    done = here_or_there(server, key_env, here, there)
     if as_json:
         typer.echo(json.dumps(done))
         return
@@ -211,15 +197,11 @@ def export(
 ) -> None:
     """Write a calibration as one self-describing file."""
 
-    async def run() -> bytes:
-        async with local() as session:
-            return file.dump(await session.calibrations.get(calibration))
+    async def here(session: Parts) -> bytes:
+        return file.dump(await session.calibrations.get(calibration))
 
-    if server is None:
-        path.write_bytes(asyncio.run(run()))
-    else:
-        with remote(server, key_env) as service:
-            path.write_bytes(service.export(calibration))
+    data = here_or_there(server, key_env, here, lambda service: service.export(calibration))
+    path.write_bytes(data)
 
 
 @app.command("import")
@@ -233,22 +215,25 @@ def import_(
     """Read a calibration from a file, after checking it."""
     data = path.read_bytes()
     calibration = file.load(data)
-    if server is not None:
-        with remote(server, key_env) as service:
-            typer.echo(service.import_file(data, activate=activate, force=force)["id"])
-        return
 
-    async def run() -> None:
-        async with local() as session:
-            upscaler = session.upscalers.get(calibration.manifest.upscaler)
-            if activate and upscaler is not None:
-                guard(calibration.pipeline, upscaler)
-            if activate:
-                await session.calibrations.changes(calibration, force=force)
-            await session.calibrations.add(calibration, activate=activate)
+    async def here(session: Parts) -> str:
+        if activate:
+            _check_live(session, calibration)
+            await session.calibrations.changes(calibration, force=force)
+        await session.calibrations.add(calibration, activate=activate)
+        return calibration.id
 
-    asyncio.run(run())
-    typer.echo(calibration.id)
+    def there(service: Trustscale) -> str:
+        return str(service.import_file(data, activate=activate, force=force)["id"])
+
+    typer.echo(here_or_there(server, key_env, here, there))
+
+
+def _check_live(session: Parts, calibration: Calibration) -> None:
+    """Raises CalibrationMismatch. One of a server that shares the store is checked there."""
+    upscaler = session.upscalers.get(calibration.manifest.upscaler)
+    if upscaler is not None:
+        guard(calibration.pipeline, upscaler)
 
 
 def summary(

@@ -15,16 +15,16 @@ import typer
 
 from app.api.jobs import JobOut, pending_jobs
 from app.api.worker import listening, worker_app
-from app.assembly import open_parts
+from app.assembly import Parts, open_parts
 from app.cli.calibrations import Json
-from app.cli.local import local
-from app.cli.remote import KeyOption, ServerOption, remote
+from app.cli.remote import KeyOption, ServerOption, here_or_there
 from app.errors import ConfigError
 from app.jobs.program import run_until_signalled
 from app.settings import KEY_VARIABLE, Settings, load_settings
 from app.telemetry.logs import configure_logs
 from app.telemetry.metrics import Metrics
 from app.telemetry.tracing import exporting
+from trustscale import Trustscale
 
 log = structlog.get_logger(__name__)
 
@@ -63,16 +63,11 @@ def list_(
 ) -> None:
     """List the jobs that have not ended, the newest first."""
 
-    async def run() -> list[dict[str, Any]]:
-        async with local() as session:
-            found = await pending_jobs(session.stores.jobs)
-            return [JobOut.of(job).model_dump(mode="json") for job in found]
+    async def here(session: Parts) -> list[dict[str, Any]]:
+        found = await pending_jobs(session.stores.jobs)
+        return [JobOut.of(job).model_dump(mode="json") for job in found]
 
-    if server is None:
-        rows = asyncio.run(run())
-    else:
-        with remote(server, key_env) as service:
-            rows = service.jobs()
+    rows = here_or_there(server, key_env, here, lambda service: service.jobs())
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
         return
@@ -89,17 +84,15 @@ def cancel(
 ) -> None:
     """Give a job up: at once if it is queued, within seconds if it runs."""
 
-    async def run() -> dict[str, Any]:
-        async with local() as session:
-            return JobOut.of(await session.queue.cancel(job)).model_dump(mode="json")
+    async def here(session: Parts) -> dict[str, Any]:
+        return JobOut.of(await session.queue.cancel(job)).model_dump(mode="json")
 
-    if server is None:
-        found = asyncio.run(run())
-    else:
-        with remote(server, key_env) as service:
-            asked = service.job(job)
-            asked.cancel()
-            found = asked.document
+    def there(service: Trustscale) -> dict[str, Any]:
+        asked = service.job(job)
+        asked.cancel()
+        return asked.document
+
+    found = here_or_there(server, key_env, here, there)
     typer.echo(json.dumps(found) if as_json else _line(found))
 
 

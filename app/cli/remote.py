@@ -6,21 +6,25 @@ could read it.
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeVar
 
 import httpx
 import typer
 
+from app.assembly import Parts
 from app.calibration.config import CalibrationConfig
 from app.calibration.folder import find_pairs
 from app.calibration.layout import PREDICTIONS
-from app.cli.local import progress_bar
+from app.cli.local import local, progress_bar
 from app.errors import ConfigError, TrustscaleError
 from trustscale import Job, Problem, Tar, Trustscale
+
+Answer = TypeVar("Answer")
 
 ServerOption = Annotated[
     str | None, typer.Option("--server", metavar="URL", help="Do it on this server, not here.")
@@ -58,6 +62,24 @@ def remote(server: str, key_env: str, *, retries: int = 0) -> Iterator[Trustscal
     """
     with refusals(server), Trustscale(*connection(server, key_env), retries=retries) as service:
         yield service
+
+
+def here_or_there(
+    server: str | None,
+    key_env: str,
+    here: Callable[[Parts], Awaitable[Answer]],
+    there: Callable[[Trustscale], Answer],
+) -> Answer:
+    """What the stores that the settings name answer, or a server."""
+    if server is not None:
+        with remote(server, key_env) as service:
+            return there(service)
+
+    async def run() -> Answer:
+        async with local() as session:
+            return await here(session)
+
+    return asyncio.run(run())
 
 
 def connection(server: str, key_env: str, *, needs_key: bool = True) -> tuple[str, str | None]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from app.assembly import Parts
 from app.calibration.insight import expected
 from app.cli.calibrations import (
     ActivateOption,
@@ -18,8 +18,7 @@ from app.cli.calibrations import (
     of_server,
     shown,
 )
-from app.cli.local import local
-from app.cli.remote import KeyOption, ServerOption, made_remotely, remote
+from app.cli.remote import KeyOption, ServerOption, here_or_there, made_remotely
 from app.monitor.watch import delete_calibration
 from app.settings import KEY_VARIABLE
 from trustscale import Job, Tar, Trustscale
@@ -43,19 +42,17 @@ def backtest(
 ) -> None:
     """Say what to expect: loss and trusted area where half of the pairs calibrates the other."""
 
-    async def run() -> dict[str, Any]:
-        async with local() as session:
-            found = (await session.calibrations.get(calibration)).of_group(group)
-            name = found.manifest.upscaler
-            upscaler = session.upscalers.get(name)
-            at_once = upscaler.capabilities.samples_per_call if upscaler else 1
-            return expected(found, splits, at_once, session.settings.price_per_call(name))
+    async def here(session: Parts) -> dict[str, Any]:
+        found = (await session.calibrations.get(calibration)).of_group(group)
+        name = found.manifest.upscaler
+        upscaler = session.upscalers.get(name)
+        at_once = upscaler.capabilities.samples_per_call if upscaler else 1
+        return expected(found, splits, at_once, session.settings.price_per_call(name))
 
-    if server is None:
-        document = asyncio.run(run())
-    else:
-        with remote(server, key_env) as service:
-            document = service.backtest(calibration, splits, group)
+    def there(service: Trustscale) -> dict[str, Any]:
+        return service.backtest(calibration, splits, group)
+
+    document = here_or_there(server, key_env, here, there)
     typer.echo(json.dumps(document, indent=2) if as_json else _expected(document))
 
 
@@ -93,15 +90,10 @@ def delete(
 ) -> None:
     """Remove a calibration that is not active, with its canaries and what was seen under it."""
 
-    async def run() -> None:
-        async with local() as session:
-            await delete_calibration(session.stores, session.calibrations, calibration)
+    async def here(session: Parts) -> None:
+        await delete_calibration(session.stores, session.calibrations, calibration)
 
-    if server is None:
-        asyncio.run(run())
-    else:
-        with remote(server, key_env) as service:
-            service.delete(calibration)
+    here_or_there(server, key_env, here, lambda service: service.delete(calibration))
     typer.echo(f"{calibration} is deleted")
 
 
@@ -114,16 +106,11 @@ def audit(
 ) -> None:
     """Say what admins of a server did, the newest first."""
 
-    async def run() -> list[dict[str, Any]]:
-        async with local() as session:
-            entries = await session.stores.audit.entries(limit=limit, before=before)
-            return [entry.model_dump(mode="json") for entry in entries]
+    async def here(session: Parts) -> list[dict[str, Any]]:
+        entries = await session.stores.audit.entries(limit=limit, before=before)
+        return [entry.model_dump(mode="json") for entry in entries]
 
-    if server is None:
-        entries = asyncio.run(run())
-    else:
-        with remote(server, key_env) as service:
-            entries = service.audit(limit, before)
+    entries = here_or_there(server, key_env, here, lambda service: service.audit(limit, before))
     if as_json:
         typer.echo(json.dumps(entries, indent=2))
         return
