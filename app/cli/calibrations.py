@@ -255,7 +255,7 @@ def summary(
         "n": part.n,
         "pairs": part.pairs,
         "min_alpha": part.curve.min_alpha,
-        **calibration.manifest.model_dump(mode="json", exclude={"pairs", "price"}),
+        **calibration.manifest.model_dump(mode="json", exclude={"pairs"}),
         "guarantee": calibration.guarantee.facts(),
         "groups": groups_of(calibration),
         "classes": classes_of(part),
