@@ -2,7 +2,7 @@
 
 M is what users pay for, in seconds or money. Of a model that is asked under its symmetries two
 samples and a fitted σ trust more than eight samples did. The spread of a model that draws at random
-is known less well from two, and there is no fit for it yet: four (docs/mask-power.md).
+is known less well from two, and no fit is shipped for it: four (docs/mask-power.md).
 """
 
 from __future__ import annotations
