@@ -25,6 +25,7 @@ DOCUMENT = Path(__file__).parents[2] / "docs/openapi.json"
 PYTHON = f"""
 content_type_overrides:
   image/png: application/octet-stream
+  image/jpeg: application/octet-stream
   image/svg+xml: application/octet-stream
   application/zip: application/octet-stream
   multipart/mixed: application/octet-stream
