@@ -7,7 +7,8 @@ result = service.upscale("photo.png", alpha=0.1)
 result.image, result.mask, result.trust
 """
 
-from trustscale._client import AsyncJob, AsyncTrustscale, Job, Trustscale
+from trustscale._client import AsyncTrustscale, Trustscale
+from trustscale._job import AsyncJob, Job
 from trustscale._problem import Problem
 from trustscale._result import Guarantee, Result
 from trustscale._upload import Tar

@@ -1,103 +1,29 @@
 """The clients: one set of methods, that of `Trustscale` blocking and of `AsyncTrustscale` awaited.
 
 A method is written once, as a flow (`_calls.py`). `@method` makes it one that runs its flow: of a
-blocking object it returns the value, of the other an awaitable of it.
+blocking object it returns the value, of the other an awaitable of it (`_method.py`).
 """
 
 from __future__ import annotations
 
 import asyncio
-import functools
 import json
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Concatenate, Final, Generic, ParamSpec, Self, TypeVar, overload
+from typing import Any, Self
 
 import httpx
 
 from trustscale._calls import Call, Flow, Pause, Retries, Value, document
-from trustscale._problem import Problem
+from trustscale._job import CALIBRATIONS, AsyncJob, Job, Progress, begins
+from trustscale._method import Awaited, Blocking, method
 from trustscale._result import Result
 from trustscale._upload import Pairs, Picture, Tar, archive_of, content, form
-
-P = ParamSpec("P")
-V = TypeVar("V")
-
-Progress = Callable[[int, int], None]
-"""Is told (done, of how many)."""
 
 _TIMEOUT = httpx.Timeout(600.0, connect=10.0)  # an answer may take many generations
 # A server says nothing while it spools and checks an upload of gigabytes.
 _UPLOAD_TIMEOUT = httpx.Timeout(600.0, connect=10.0, read=None)
-
-_CALIBRATIONS: Final = "/v1/admin/calibrations"
-_PENDING: Final = frozenset({"queued", "running"})
-_LOOKS: Final = (0.1, 0.2, 0.5, 1.0, 2.0)  # seconds between two looks at a job
-
-
-class _Blocking:
-    """What runs a flow at once."""
-
-    def _run(self, flow: Flow[Value]) -> Value:
-        raise NotImplementedError
-
-
-class _Awaited:
-    """What runs a flow in an event loop."""
-
-    async def _run(self, flow: Flow[Value]) -> Value:
-        raise NotImplementedError
-
-
-class _Method:
-    """A flow that is run by the object whose method it is."""
-
-    def __init__(self, flow: Callable[..., Flow[Any]]) -> None:
-        self._flow = flow
-        self.__doc__ = flow.__doc__
-
-    def _of(self, owner: Any) -> Any:
-        if owner is None:
-            return self._flow
-
-        @functools.wraps(self._flow)
-        def call(*args: Any, **options: Any) -> Any:
-            return owner._run(self._flow(owner, *args, **options))  # noqa: SLF001 - our own
-
-        return call
-
-
-class method(_Method, Generic[P, V]):  # noqa: N801 - a decorator
-    """Makes a method of blocking and of awaited objects."""
-
-    def __init__(self, flow: Callable[Concatenate[Any, P], Flow[V]]) -> None:
-        super().__init__(flow)
-
-    @overload
-    def __get__(self, owner: _Blocking, kind: object = None) -> Callable[P, V]: ...
-    @overload
-    def __get__(self, owner: _Awaited, kind: object = None) -> Callable[P, Awaitable[V]]: ...
-    def __get__(self, owner: object, kind: object = None) -> Any:
-        return self._of(owner)
-
-
-class begins(_Method, Generic[P]):  # noqa: N801 - a decorator
-    """The same, of a flow whose value is the document of a job."""
-
-    def __init__(self, flow: Callable[Concatenate[Any, P], Flow[dict[str, Any]]]) -> None:
-        @functools.wraps(flow)
-        def job(service: Any, /, *args: P.args, **options: P.kwargs) -> Flow[Any]:
-            return service._job((yield from flow(service, *args, **options)))  # noqa: SLF001
-
-        super().__init__(job)
-
-    @overload
-    def __get__(self, owner: _Blocking, kind: object = None) -> Callable[P, Job]: ...
-    @overload
-    def __get__(self, owner: _Awaited, kind: object = None) -> Callable[P, Awaitable[AsyncJob]]: ...
-    def __get__(self, owner: object, kind: object = None) -> Any:
-        return self._of(owner)
 
 
 class _Service:
@@ -189,7 +115,7 @@ class _Service:
     @method
     def calibrations(self) -> Flow[list[dict[str, Any]]]:
         """All finished calibrations, the newest first (admin)."""
-        return document(Call("GET", _CALIBRATIONS))
+        return document(Call("GET", CALIBRATIONS))
 
     @method
     def calibration(self, calibration: str, group: str | None = None) -> Flow[dict[str, Any]]:
@@ -218,12 +144,12 @@ class _Service:
     @method
     def delete(self, calibration: str) -> Flow[None]:
         """Remove a calibration that is not active (admin)."""
-        yield Call("DELETE", f"{_CALIBRATIONS}/{calibration}")
+        yield Call("DELETE", f"{CALIBRATIONS}/{calibration}")
 
     @method
     def export(self, calibration: str) -> Flow[bytes]:
         """The one-file form of a calibration (admin)."""
-        response: httpx.Response = yield Call("GET", f"{_CALIBRATIONS}/{calibration}/export")
+        response: httpx.Response = yield Call("GET", f"{CALIBRATIONS}/{calibration}/export")
         return response.content
 
     @method
@@ -241,7 +167,7 @@ class _Service:
         return document(Call("GET", "/v1/admin/audit", {"params": params}))
 
 
-class Trustscale(_Service, _Blocking):
+class Trustscale(_Service, Blocking):
     """A Trustscale service.
 
     Args:
@@ -299,7 +225,7 @@ class Trustscale(_Service, _Blocking):
         return Job(self, found)
 
 
-class AsyncTrustscale(_Service, _Awaited):
+class AsyncTrustscale(_Service, Awaited):
     """The same for asyncio."""
 
     def __init__(
@@ -348,59 +274,6 @@ class AsyncTrustscale(_Service, _Awaited):
         return AsyncJob(self, found)
 
 
-class _JobMethods:
-    """A job of the service; `document` is what it said last."""
-
-    document: dict[str, Any]
-
-    @property
-    def id(self) -> str:
-        return str(self.document["id"])
-
-    @property
-    def state(self) -> str:
-        """queued, running, succeeded, failed, cancelled or awaiting_labels, when it was asked."""
-        return str(self.document["state"])
-
-    @method
-    def wait(self, progress: Progress | None = None) -> Flow[Any]:
-        """What it has made, once it has ended: a `Result`, or the calibration.
-
-        A semantic calibration whose labels are missing comes back in the state awaiting_labels.
-
-        Raises:
-            Problem: it failed or was cancelled.
-        """
-        yield from _watch(self, progress)
-        return (yield from _outcome(self.document))
-
-    @method
-    def watch(self, progress: Progress | None = None) -> Flow[None]:
-        """Wait until it has ended, whichever way, or awaits labels."""
-        return _watch(self, progress)
-
-    @method
-    def cancel(self) -> Flow[None]:
-        """Give it up."""
-        self.document = yield from document(Call("DELETE", f"/v1/jobs/{self.id}"), "state")
-
-
-class Job(_JobMethods, _Blocking):
-    """A job of a `Trustscale`; `document` is what it said last."""
-
-    def __init__(self, service: Trustscale, document: dict[str, Any]) -> None:
-        self.document = document
-        self._run = service._run  # type: ignore[method-assign]  # noqa: SLF001 - our own
-
-
-class AsyncJob(_JobMethods, _Awaited):
-    """A job of an `AsyncTrustscale`; `document` is what it said last."""
-
-    def __init__(self, service: AsyncTrustscale, document: dict[str, Any]) -> None:
-        self.document = document
-        self._run = service._run  # type: ignore[method-assign]  # noqa: SLF001 - our own
-
-
 def _connection(url: str, key: str | None) -> dict[str, Any]:
     headers = {} if key is None else {"Authorization": f"Bearer {key}"}
     return {"base_url": url.rstrip("/"), "headers": headers, "timeout": _TIMEOUT}
@@ -430,39 +303,8 @@ def _pairs_call(
         "headers": {"Idempotency-Key": secrets.token_hex(16)},
         "timeout": _UPLOAD_TIMEOUT,
     }
-    return Call("POST", f"{_CALIBRATIONS}{path}", options)
+    return Call("POST", f"{CALIBRATIONS}{path}", options)
 
 
 def _object(verb: str, path: str, member: str = "id", **options: Any) -> Flow[dict[str, Any]]:
-    return document(Call(verb, f"{_CALIBRATIONS}{path}", options), member)
-
-
-def _watch(job: _JobMethods, progress: Progress | None) -> Flow[None]:
-    """Look at a job until it has ended; less often as long as nothing changes."""
-    looks = iter(_LOOKS)
-    while job.state in _PENDING:
-        yield Pause(next(looks, _LOOKS[-1]))
-        present = yield from document(Call("GET", f"/v1/jobs/{job.id}"), "state")
-        if present == job.document:
-            continue
-        looks = iter(_LOOKS)
-        job.document = present
-        if progress is not None and present["progress"]["total"]:
-            progress(present["progress"]["done"], present["progress"]["total"])
-
-
-def _outcome(job: Mapping[str, Any]) -> Flow[Any]:
-    """What a job has made."""
-    if job["state"] == "awaiting_labels":
-        return (yield from _object("GET", f"/{job['id']}"))
-    if job["state"] != "succeeded":
-        raise Problem(job["error"] or {"detail": f"The job {job['id']} was {job['state']}."})
-    found = yield from document(Call("GET", job["result"]), "id")
-    if job["kind"] != "upscale":
-        return found
-    files = {}
-    for part in ("image", "mask", "trust"):
-        link = found["links"][part]
-        response = yield Call("GET", link)
-        files[link.rpartition("/")[2]] = response.content
-    return Result(found, files)
+    return document(Call(verb, f"{CALIBRATIONS}{path}", options), member)
