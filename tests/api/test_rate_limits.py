@@ -101,8 +101,13 @@ class TestPixels:
         assert post(client).status_code == 200
 
     def test_smaller_than_one_image(self, monkeypatch):
-        """Such a limit would refuse an allowed image for ever: the start is refused."""
+        """Such a limit would refuse an allowed image for ever: the start is refused.
+
+        Where no size was set, the limit is that of one image too.
+        """
         monkeypatch.setenv("TRUSTSCALE_CLIENT_PIXELS_PER_MINUTE", "1000")
+        assert load_settings().limits.max_pixels == 1000
+        monkeypatch.setenv("TRUSTSCALE_MAX_INPUT_PIXELS", "1001")
         with pytest.raises(Exception, match="smaller than max_input_pixels"):
             load_settings()
 
