@@ -41,6 +41,7 @@ FIELDS = {
     "result",
     "draft",
     "error",
+    "warnings",
 }
 
 
