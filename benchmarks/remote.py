@@ -23,7 +23,7 @@ from app.errors import UpscalerError
 from app.sampling.draw import draw
 from app.upscalers.base import Source
 from app.upscalers.probe import pattern
-from app.upscalers.resilience import NoObserver
+from app.upscalers.resilience import NoCallObserver
 from benchmarks.table import print_table
 from tests.servers import free_port
 from tests.upscalers.remote.faults import FaultServer, answer
@@ -35,7 +35,7 @@ MIB = 2**20
 LARGE = 1024  # input side; four times that is 4096
 
 
-class Counter(NoObserver):
+class Counter(NoCallObserver):
     """Counts tries by outcome."""
 
     def __init__(self):

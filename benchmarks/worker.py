@@ -40,7 +40,7 @@ from tests.workers.diffusion.tiny import ldm, saved, upscale
 from workers.folding import fold
 from workers.models.diffusion.engine import DiffusionEngine
 from workers.models.diffusion.settings import DiffusionSettings
-from workers.models.engine import DeviceMemory, Engine, Job
+from workers.models.engine import DeviceMemory, Engine, SampleRequest
 from workers.models.sinsr import SinSR, SinSRConfig
 from workers.service import create_app
 
@@ -56,7 +56,7 @@ class SleepingEngine(Engine):
         random = np.random.default_rng(0)
         self._stack = random.integers(0, 256, (SAMPLES, 2048, 2048, 3), np.uint8)
 
-    def samples_of(self, jobs: Sequence[Job]) -> list[NDArray[np.uint8]]:
+    def samples_of(self, jobs: Sequence[SampleRequest]) -> list[NDArray[np.uint8]]:
         time.sleep(self._seconds * sum(len(job.seeds) for job in jobs))
         return [self._stack[: len(job.seeds)] for job in jobs]
 

@@ -18,9 +18,9 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from workers.errors import Busy, Cancelled, ModelFailed, WorkerError
+from workers.errors import Busy, ClientGone, ModelFailed, WorkerError
 from workers.metrics import WorkerMetrics
-from workers.models.engine import Engine, Job
+from workers.models.engine import Engine, SampleRequest
 
 __all__ = ["Batcher"]
 
@@ -33,7 +33,7 @@ NEWEST = 0.3
 class _Ticket:
     """A waiting or running request."""
 
-    job: Job
+    job: SampleRequest
     gone: threading.Event
     deadline: float
     result: asyncio.Future[NDArray[np.uint8]] = field(
@@ -116,7 +116,7 @@ class Batcher:
         self.check()
         gone = threading.Event()
         deadline = math.inf if timeout_s is None else time.monotonic() + timeout_s
-        ticket = _Ticket(Job(image, seeds, gone.is_set), gone, deadline)
+        ticket = _Ticket(SampleRequest(image, seeds, gone.is_set), gone, deadline)
         self._waiting.append(ticket)
         self._metrics.waiting.set(len(self._waiting))
         self._arrived.set()
@@ -171,7 +171,7 @@ class Batcher:
             results = await asyncio.get_running_loop().run_in_executor(
                 self._thread, self._engine.samples_of, [ticket.job for ticket in tickets]
             )
-        except Cancelled as error:
+        except ClientGone as error:
             for ticket in tickets:
                 ticket.fail(error)
             return

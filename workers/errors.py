@@ -5,7 +5,7 @@ Models raise these; only `workers.service` knows which HTTP status each one is.
 
 __all__ = [
     "Busy",
-    "Cancelled",
+    "ClientGone",
     "ConfigError",
     "InputError",
     "ModelFailed",
@@ -60,7 +60,7 @@ class Busy(WorkerError):
         self.retry_after_s = retry_after_s
 
 
-class Cancelled(WorkerError):
+class ClientGone(WorkerError):
     """The client closed the connection; nobody waits for the result."""
 
 

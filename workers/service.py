@@ -24,7 +24,7 @@ from app.upscalers.tensors import HEADER_LENGTH, Part, encode
 from workers.batcher import Batcher
 from workers.errors import (
     Busy,
-    Cancelled,
+    ClientGone,
     InputError,
     NotHere,
     OutOfMemory,
@@ -59,7 +59,7 @@ STATUSES: tuple[tuple[type[WorkerError], int], ...] = (
     (InputError, 400),
     (Busy, 503),
     (OutOfMemory, 503),
-    (Cancelled, CLIENT_CLOSED),
+    (ClientGone, CLIENT_CLOSED),
     (WorkerError, 500),
 )
 
@@ -242,7 +242,7 @@ class _Service:
         try:
             await asyncio.wait([work, gone], return_when=asyncio.FIRST_COMPLETED)
             if not work.done():
-                raise Cancelled("the client closed the connection")
+                raise ClientGone("the client closed the connection")
             return work.result()
         finally:
             for task in (work, gone):

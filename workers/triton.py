@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from workers.errors import WorkerError
-from workers.models.engine import Job
+from workers.models.engine import SampleRequest
 from workers.models.registry import EngineSpec, load_engine
 
 __all__ = ["TritonPythonModel"]
@@ -46,7 +46,7 @@ class TritonPythonModel:
         )
         cancelled = getattr(request, "is_cancelled", None) or (lambda: False)
         try:
-            [samples] = self._engine.samples_of([Job(image, seeds, cancelled)])
+            [samples] = self._engine.samples_of([SampleRequest(image, seeds, cancelled)])
         except WorkerError as error:
             return triton.InferenceResponse(error=triton.TritonError(str(error)))
         return triton.InferenceResponse(output_tensors=[triton.Tensor("samples", samples)])

@@ -110,7 +110,7 @@ class Comparison:
 
     def _widths(self, maps: ErrorMaps, samples: Samples) -> intervals.Widths:
         images = samples.images
-        settings, last = intervals.Settings(), len(images) - 1
+        settings, last = intervals.IntervalSettings(), len(images) - 1
         if settings.low * last < 1 and settings.high * last > last - 1:
             # With so few samples the quantiles are the extremes, which need no sorting.
             images = np.stack([images.min(axis=0), images.max(axis=0)])

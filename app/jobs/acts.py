@@ -34,7 +34,7 @@ from app.errors import (
 )
 from app.jobs.handlers import FanOut, GivenUp, Handler, Interrupted, JobContext, Later
 from app.jobs.observer import JobObserver
-from app.jobs.supervision import Cancelled, Over, Supervisor
+from app.jobs.supervision import JobCancelled, Over, Supervisor
 from app.stores.base import (
     Job,
     JobState,
@@ -89,7 +89,7 @@ class Patience:
     cancel_again_s: float = 1.0
 
 
-class Turns:
+class Quarantine:
     """Lets any number of pieces run side by side, or one suspect alone.
 
     Suspects go first, and of them the one at which most have died: where processes are killed from
@@ -157,7 +157,7 @@ class Acts:
         self._living = living
         self._patience = patience
         self._announce = announce
-        self._turns = Turns()
+        self._turns = Quarantine()
         self._loaded: OrderedDict[str, Job] = OrderedDict()
         self._in_vain: Counter[str] = Counter()
 
@@ -298,7 +298,7 @@ class Acts:
 
     async def _without_result(self, job: Job, error: Exception, unit: str = "") -> str:
         """Say what became of a piece that has no result: the outcome."""
-        if isinstance(error, Cancelled):
+        if isinstance(error, JobCancelled):
             kept = await self._insist(lambda: self._finish(job, JobState.CANCELLED))
             return JobState.CANCELLED.value if kept else "overtaken"
         if isinstance(error, Over | Interrupted | StoreUnavailable):

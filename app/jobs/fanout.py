@@ -17,7 +17,7 @@ from typing import Final
 
 from app.jobs.acts import Acts
 from app.jobs.handlers import FanOut, Interrupted, JobContext
-from app.jobs.supervision import Cancelled, Over, Supervisor
+from app.jobs.supervision import JobCancelled, Over, Supervisor
 from app.stores.base import Job, JobState, StoreUnavailable
 from app.telemetry.tracing import span
 
@@ -59,7 +59,7 @@ class Coordinator:
             await self._supervisor.run(job_id, self._until_recorded(job, fan_out, context), context)
         except Over:
             return None
-        except Cancelled:
+        except JobCancelled:
             await insist(lambda: self._jobs.finish(job_id, JobState.CANCELLED))
             return None
         except Interrupted:

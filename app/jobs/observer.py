@@ -21,7 +21,7 @@ class JobObserver(Protocol):
         """A unit is over: "ok", "failed", "stopped", "interrupted" or "store_away"."""
 
 
-class NoObserver:
+class NoJobObserver:
     """Is told everything and does nothing."""
 
     def attempt(self, kind: str, outcome: str) -> None: ...

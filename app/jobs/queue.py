@@ -64,7 +64,7 @@ from app.errors import ConfigError
 from app.jobs.acts import Acts, Patience, ProblemOf
 from app.jobs.fanout import Coordinator
 from app.jobs.handlers import FanOut, Handler
-from app.jobs.observer import JobObserver, NoObserver
+from app.jobs.observer import JobObserver, NoJobObserver
 from app.jobs.supervision import Supervisor
 from app.jobs.webhooks import delivery_of
 from app.stores.base import (
@@ -122,7 +122,7 @@ class JobQueue:
         self._jobs = jobs
         self._problem_of = problem_of
         self._lease_s = lease_s
-        self._observer = observer or NoObserver()
+        self._observer = observer or NoJobObserver()
         self._is_memory = urlsplit(url).scheme == "memory"
         self._patience = patience
         self.owner = f"{socket.gethostname()}#{os.getpid()}#{uuid4().hex[:12]}".replace(" ", "-")

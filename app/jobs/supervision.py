@@ -33,7 +33,7 @@ RETRY_WAITS_S: Final = (0.1, 0.3, 1.0, 3.0)
 log = logging.getLogger(__name__)
 
 
-class Cancelled(Exception):
+class JobCancelled(Exception):
     """Somebody asked for the cancellation of the job."""
 
 
@@ -73,7 +73,7 @@ class Supervisor:
     async def run(self, job: str, work: Coroutine[Any, Any, Answer], context: JobContext) -> Answer:
         """The answer of the work on a job, or its error.
 
-        Raises Cancelled, Over or Interrupted, after the work has ended.
+        Raises JobCancelled, Over or Interrupted, after the work has ended.
         """
         clock = asyncio.get_running_loop().time
         looked, has_slept = clock(), False
@@ -110,7 +110,7 @@ class Supervisor:
         except StoreUnavailable:
             return None
         if present.cancel_requested:
-            return Cancelled()
+            return JobCancelled()
         return None if present.goes_on else Over()
 
 

@@ -59,7 +59,7 @@ class Breaker:
             self._counted_at = -math.inf
 
 
-class Slots:
+class CallLimit:
     """Bounds the calls in flight, and learns when the server takes fewer than configured.
 
     A server that says "busy" while n other calls of ours are in flight takes n: calling more would

@@ -25,7 +25,7 @@ from app.system import usable_cores
 from app.upscalers.base import RGB, Capabilities, Source
 from app.upscalers.seeds import GROUP_ORDER
 from app.upscalers.symmetry import apply, undo
-from app.upscalers.tiling import Cancelled, TilePlan, run_tiled
+from app.upscalers.tiling import Stopped, TilePlan, run_tiled
 from app.upscalers.turns import Turn
 
 DEFAULT_MODEL = "spanx4_ch52.onnx"
@@ -82,7 +82,7 @@ def symmetric_sample(
         uint8 [k·h, k·w, 3]; the same seed gives the same bytes.
 
     Raises:
-        Cancelled: `cancelled` answered true.
+        Stopped: `cancelled` answered true.
         UpscalerFailed: the model failed.
     """
     element = seed % GROUP_ORDER
@@ -328,7 +328,7 @@ class EmbeddedUpscaler:
 
         try:
             return await asyncio.get_running_loop().run_in_executor(self._threads, work)
-        except Cancelled as error:
+        except Stopped as error:
             raise UpscalerUnavailable(f"upscaler {self._name} is shutting down") from error
         finally:
             abandoned.set()

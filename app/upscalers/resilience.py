@@ -33,7 +33,7 @@ import structlog
 from app.errors import TrustscaleError, UpscalerError, UpscalerUnavailable
 from app.telemetry.tracing import span
 from app.upscalers.base import RGB, Capabilities, Source, Upscaler
-from app.upscalers.breaker import Breaker, Slots, SpendGuard
+from app.upscalers.breaker import Breaker, CallLimit, SpendGuard
 from app.upscalers.remote.errors import (
     BadCredentials,
     BreakerOpen,
@@ -109,7 +109,7 @@ class Observer(Protocol):
         """The breaker opened or closed."""
 
 
-class NoObserver:
+class NoCallObserver:
     """Nobody looks."""
 
     def call(self, upscaler: str, seconds: float, outcome: str) -> None:
@@ -132,11 +132,11 @@ class ResilientUpscaler:
         self, inner: Upscaler, policy: Policy | None = None, observer: Observer | None = None
     ) -> None:
         self.inner = inner
-        self.observer: Observer = observer or NoObserver()
+        self.observer: Observer = observer or NoCallObserver()
         self._policy = policy or Policy()
         self._breaker = Breaker(self._policy.breaker_failures, self._policy.breaker_blip_s)
         self._spending = SpendGuard(self._policy.max_calls_per_hour)
-        self._slots: Slots | None = None
+        self._slots: CallLimit | None = None
         self._recovery: asyncio.Task[None] | None = None
         self._may_call = asyncio.Event()  # set while the breaker is closed
         self._may_call.set()
@@ -264,7 +264,7 @@ class ResilientUpscaler:
         slots = self._slots
         if slots is None:
             concurrency = await self._concurrency()
-            slots = self._slots = self._slots or Slots(concurrency)
+            slots = self._slots = self._slots or CallLimit(concurrency)
         async with slots:
             self._admit()  # things may have changed while this call waited
             self._spending.spend()
@@ -345,7 +345,7 @@ class ResilientUpscaler:
                 await self.inner.check()
             return self.inner.capabilities.concurrency
 
-    def _count(self, error: UpscalerError, slots: Slots) -> None:
+    def _count(self, error: UpscalerError, slots: CallLimit) -> None:
         """A failure narrows the slots or moves the breaker, by what it says of the upstream."""
         if isinstance(error, Busy) and slots.in_flight > 1:
             slots.busy()  # our own doing: a server with fewer slots than configured

@@ -21,7 +21,7 @@ import numpy as np
 from app.upscalers.base import RGB
 
 
-class Cancelled(Exception):
+class Stopped(Exception):
     """The caller asked to stop; no output exists."""
 
 
@@ -97,7 +97,7 @@ def run_tiled(
         uint8 [scale·h, scale·w, 3].
 
     Raises:
-        Cancelled: `cancelled` answered true.
+        Stopped: `cancelled` answered true.
         ValueError: `function` returned another shape than promised.
     """
     height, width, channels = image.shape
@@ -105,7 +105,7 @@ def run_tiled(
     for y in plan.spans(height):
         for x in plan.spans(width):
             if cancelled():
-                raise Cancelled
+                raise Stopped
             window = np.ascontiguousarray(image[y.start : y.stop, x.start : x.stop])
             tile = function(window)
             expected = (scale * window.shape[0], scale * window.shape[1], channels)

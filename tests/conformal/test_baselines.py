@@ -39,7 +39,9 @@ class TestIntervals:
     def test_half_widths(self, seed, count, spread):
         """They reach from the prediction to the quantiles of the samples, at least the floor."""
         _, prediction, samples = drawn(seed, count=count, spread=spread)
-        below, above = intervals.half_widths(samples, prediction, intervals.Settings(floor=2))
+        below, above = intervals.half_widths(
+            samples, prediction, intervals.IntervalSettings(floor=2)
+        )
         low = np.quantile(samples, 0.05, axis=0, method="lower").astype(int)
         high = np.quantile(samples, 0.95, axis=0, method="higher").astype(int)
         assert np.array_equal(below, np.maximum(2, prediction.astype(int) - low))
@@ -120,7 +122,7 @@ class TestIntervals:
             intervals.calibrate([], alpha=0.1, delta=0.1)
         for wrong in ({"low": 0.5, "high": 0.5}, {"floor": 0}):
             with pytest.raises(ValueError, match=r"quantiles|half-width"):
-                intervals.Settings(**wrong)
+                intervals.IntervalSettings(**wrong)
 
 
 class TestWeights:

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from app.errors import TrustscaleError
-from app.jobs.acts import Turns
+from app.jobs.acts import Quarantine
 from app.jobs.handlers import JobContext
-from app.jobs.supervision import Cancelled, Interrupted, Over, Supervisor
+from app.jobs.supervision import Interrupted, JobCancelled, Over, Supervisor
 from app.stores.base import JobState, Stores, StoreUnavailable
 from tests.jobs.conftest import memory_place
 from tests.jobs.work import new_job
@@ -20,7 +20,7 @@ from tests.jobs.work import new_job
 class TestTurns:
     async def test_a_suspect_is_alone(self):
         """Ordinary pieces run side by side, suspects alone, the one with most deaths first."""
-        turns = Turns()
+        turns = Quarantine()
         running: set[str] = set()
         together: list[frozenset[str]] = []
 
@@ -43,7 +43,7 @@ class TestTurns:
 
     async def test_a_waiting_one_can_be_cancelled(self):
         """A suspect that gives up waiting holds nobody up."""
-        turns = Turns()
+        turns = Quarantine()
         async with turns.take(0):
             waiting = asyncio.create_task(turns.take(1).__aenter__())
             await asyncio.sleep(0)
@@ -82,7 +82,7 @@ class TestSupervisor:
         stores, context = running
         watching = supervisor(stores)
         await stores.jobs.request_cancel("u")
-        with pytest.raises(Cancelled):
+        with pytest.raises(JobCancelled):
             await watching.run("u", for_ever(), context)
         assert context.cancelled()
         await stores.jobs.finish("u", JobState.CANCELLED)

@@ -42,7 +42,7 @@ class TestSlots:
 
     async def test_order_and_cancellation(self):
         """Waiting callers are served in order; one that goes away takes no slot with it."""
-        slots = breaker.Slots(1)
+        slots = breaker.CallLimit(1)
         order = []
 
         async def work(number):
@@ -59,7 +59,7 @@ class TestSlots:
 
     async def test_cancelled_in_the_moment_of_admission(self):
         """A slot that was handed to a cancelled caller is handed on."""
-        slots = breaker.Slots(1)
+        slots = breaker.CallLimit(1)
         async with slots:
             waiting = [asyncio.create_task(slots.__aenter__()) for _ in range(2)]
             await asyncio.sleep(0)
@@ -69,7 +69,7 @@ class TestSlots:
 
     async def test_cancelled_together(self):
         """Holder and waiter that are cancelled at once both are, and leave nothing behind."""
-        slots = breaker.Slots(1)
+        slots = breaker.CallLimit(1)
 
         async def work() -> None:
             async with slots:

@@ -21,7 +21,7 @@ from app.upscalers.embedded import (
     symmetric_sample,
 )
 from app.upscalers.seeds import sample_seeds
-from app.upscalers.tiling import Cancelled, TilePlan
+from app.upscalers.tiling import Stopped, TilePlan
 from tests.upscalers.onnx_files import affine, nearest, op, write_model
 
 
@@ -334,7 +334,7 @@ class TestOnnxModel:
 class TestSymmetricSample:
     def test_cancelled(self):
         """The synchronous core asks before each tile."""
-        with pytest.raises(Cancelled):
+        with pytest.raises(Stopped):
             symmetric_sample(Gate(scale=1), scene(9, 9), 0, TilePlan(8, 1), lambda: True)
 
 

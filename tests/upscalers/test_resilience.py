@@ -21,7 +21,7 @@ from app.upscalers.remote.errors import (
     GenerationFailed,
     ProtocolError,
     QuotaSpent,
-    RateLimited,
+    TooManyCalls,
 )
 from app.upscalers.resilience import Policy, ResilientUpscaler
 from app.upscalers.turns import Turn
@@ -34,7 +34,7 @@ from tests.waiting import until
 class TestRetries:
     @pytest.mark.parametrize(
         "error",
-        [UpscalerUnavailable("x"), Busy("x"), RateLimited("x", asked=0.01), GenerationFailed("x"),
+        [UpscalerUnavailable("x"), Busy("x"), TooManyCalls("x", asked=0.01), GenerationFailed("x"),
          UpscalerFailed("x")],
     )  # fmt: skip
     async def test_what_may_pass_is_tried_again(self, error):
@@ -76,7 +76,7 @@ class TestRetries:
 
     async def test_retry_after(self):
         """The server's wish is kept, plus a little jitter."""
-        inner, clock = Inner([RateLimited("x", asked=50)]), LoopClock()
+        inner, clock = Inner([TooManyCalls("x", asked=50)]), LoopClock()
         task = asyncio.create_task(resilient(inner).generate(SOURCE, [7]))
         await until(lambda: inner.calls)
         clock.jump(40)
@@ -88,16 +88,16 @@ class TestRetries:
 
     async def test_retry_after_too_long(self):
         """A wish beyond the limit ends the call, with the wish for the client."""
-        inner = Inner([RateLimited("x", asked=61)])
-        with pytest.raises(RateLimited) as failure:
+        inner = Inner([TooManyCalls("x", asked=61)])
+        with pytest.raises(TooManyCalls) as failure:
             await resilient(inner).generate(SOURCE, [7])
         assert failure.value.retry_after == 61
 
     async def test_no_waiting_beyond_the_deadline(self):
         """A wait that ends after the request's deadline is not begun."""
-        inner = Inner([RateLimited("x", asked=55)])
+        inner = Inner([TooManyCalls("x", asked=55)])
         deadline = asyncio.get_running_loop().time() + 50
-        with pytest.raises(RateLimited):  # at the deadline it would be another error
+        with pytest.raises(TooManyCalls):  # at the deadline it would be another error
             await draw(resilient(inner), SOURCE, [1], on_sample=lambda *_: None, deadline=deadline)
 
     async def test_budget(self):
@@ -175,7 +175,7 @@ class TestMetrics:
         """Every try counts as a call, by its outcome; retries count by their reason."""
         metrics = Metrics()
         up = ResilientUpscaler(
-            Inner([RateLimited("x", asked=0.01), GenerationFailed("x")]), Policy(), metrics
+            Inner([TooManyCalls("x", asked=0.01), GenerationFailed("x")]), Policy(), metrics
         )
         await up.generate(SOURCE, [7])
         with pytest.raises(UpscalerRejected):

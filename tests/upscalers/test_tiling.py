@@ -8,7 +8,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from app.upscalers.tiling import Cancelled, TilePlan, run_tiled
+from app.upscalers.tiling import Stopped, TilePlan, run_tiled
 
 plans = st.tuples(st.integers(1, 40), st.integers(0, 12)).map(
     lambda drawn: TilePlan(tile=drawn[0] + 2 * drawn[1], halo=drawn[1])
@@ -107,7 +107,7 @@ class TestRunTiled:
             calls += 1
             return window
 
-        with pytest.raises(Cancelled):
+        with pytest.raises(Stopped):
             run_tiled(function, noise(100, 100), 1, TilePlan(20, 2), lambda: calls == 3)
         assert calls == 3
 

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tests.workers.apps.toy import expected
-from workers.errors import Cancelled
-from workers.models.engine import DeviceMemory, Engine, Job
+from workers.errors import ClientGone
+from workers.models.engine import DeviceMemory, Engine, SampleRequest
 
 __all__ = ["SleepingEngine", "expected"]
 
@@ -34,7 +34,7 @@ class SleepingEngine(Engine):
             self.open.set()
         self.error: Exception | None = None
 
-    def samples_of(self, jobs: Sequence[Job]) -> list[NDArray[np.uint8]]:
+    def samples_of(self, jobs: Sequence[SampleRequest]) -> list[NDArray[np.uint8]]:
         self.calls.append([len(job.seeds) for job in jobs])
         if self.error is not None and any(13 in job.seeds for job in jobs):
             raise self.error
@@ -42,7 +42,7 @@ class SleepingEngine(Engine):
         while time.monotonic() < end or not self.open.is_set():
             if all(job.cancelled() for job in jobs):
                 self.cancelled.set()
-                raise Cancelled("nobody waits")
+                raise ClientGone("nobody waits")
             time.sleep(0.005)
         return [
             np.stack([expected(job.image, int(seed), self.scale) for seed in job.seeds])

@@ -19,9 +19,9 @@ from spandrel.architectures.SwinIR.__arch.SwinIR import SwinIR
 
 from app.upscalers import symmetry
 from workers import weights
-from workers.errors import Cancelled, ConfigError, WeightsError
+from workers.errors import ClientGone, ConfigError, WeightsError
 from workers.models.community import MARGIN, CommunityEngine
-from workers.models.engine import Job
+from workers.models.engine import SampleRequest
 from workers.models.registry import EngineSpec, load_engine
 
 # Some of spandrel's architectures still use what torch has deprecated, or initialise nothing.
@@ -233,15 +233,15 @@ class TestSamples:
         """A large image is given up between two of its tiles."""
         image = np.random.default_rng(0).integers(0, 256, (90, 170, 3), np.uint8)
         asked = []
-        job = Job(image, np.arange(1), lambda: asked.append(1) or len(asked) > 3)
-        with pytest.raises(Cancelled):
+        job = SampleRequest(image, np.arange(1), lambda: asked.append(1) or len(asked) > 3)
+        with pytest.raises(ClientGone):
             CommunityEngine.from_file(path, tile=80).samples_of([job])
         assert len(asked) == 5  # three tiles ran; then the job ends, and so does the call
 
     def test_cancelled(self, engine, image):
         """A job that nobody waits for is not run."""
-        with pytest.raises(Cancelled):
-            engine.samples_of([Job(image, np.arange(96), lambda: True)])
+        with pytest.raises(ClientGone):
+            engine.samples_of([SampleRequest(image, np.arange(96), lambda: True)])
 
 
 @pytest.fixture(scope="module")

@@ -17,8 +17,8 @@ from app.upscalers.config import WorkerConfig
 from app.upscalers.embedded import DEFAULT_MODEL, EmbeddedUpscaler
 from app.upscalers.registry import build_upscaler
 from tests.live import serving
-from workers.errors import Cancelled, ModelFailed, WeightsError
-from workers.models.engine import Job
+from workers.errors import ClientGone, ModelFailed, WeightsError
+from workers.models.engine import SampleRequest
 from workers.models.onnx import OnnxEngine
 from workers.models.registry import EngineSpec, load_engine
 from workers.service import create_app
@@ -85,8 +85,8 @@ class TestSamples:
         """A job that nobody waits for is given up before its next tile."""
         calls = []
         monkeypatch.setattr(engine, "_network", _Counting(engine._network, calls))
-        with pytest.raises(Cancelled):
-            engine.samples_of([Job(image, SEEDS, lambda: len(calls) >= 2)])
+        with pytest.raises(ClientGone):
+            engine.samples_of([SampleRequest(image, SEEDS, lambda: len(calls) >= 2)])
         assert len(calls) == 2
 
     def test_broken_network(self, engine, image, monkeypatch):

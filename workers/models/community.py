@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from app.upscalers import symmetry
 from app.upscalers.seeds import DIHEDRAL, GROUP_ORDER
 from workers import weights
-from workers.errors import Cancelled, ConfigError, OutOfMemory, WeightsError
+from workers.errors import ClientGone, ConfigError, OutOfMemory, WeightsError
 from workers.models.device import device_memory, parse_device, parse_dtype
 from workers.models.draws import SeededDraws
 from workers.models.engine import DeviceMemory, fingerprint_of
@@ -203,7 +203,7 @@ class CommunityEngine(OneByOneEngine):
         result = np.empty((k * height, k * width, 3), np.uint8)
         for box in self._parts(height, width):
             if cancelled():
-                raise Cancelled("nobody waits for this sample any more")
+                raise ClientGone("nobody waits for this sample any more")
             top, left = max(0, box.top - MARGIN), max(0, box.left - MARGIN)
             seen = image[top : box.bottom + MARGIN, left : box.right + MARGIN]
             answer = self._evaluate(seen, seed)[k * (box.top - top) :, k * (box.left - left) :]

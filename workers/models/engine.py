@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["DeviceMemory", "Engine", "Job", "fingerprint_of", "host_memory"]
+__all__ = ["DeviceMemory", "Engine", "SampleRequest", "fingerprint_of", "host_memory"]
 
 
 def _never() -> bool:
@@ -18,7 +18,7 @@ def _never() -> bool:
 
 
 @dataclass(frozen=True)
-class Job:
+class SampleRequest:
     """One image and the seeds of the samples wanted of it."""
 
     image: NDArray[np.uint8]
@@ -75,17 +75,17 @@ class Engine(ABC):
         Raises:
             OutOfMemory: not even one sample fits.
         """
-        [result] = self.samples_of([Job(image, seeds)])
+        [result] = self.samples_of([SampleRequest(image, seeds)])
         return result
 
     @abstractmethod
-    def samples_of(self, jobs: Sequence[Job]) -> list[NDArray[np.uint8]]:
+    def samples_of(self, jobs: Sequence[SampleRequest]) -> list[NDArray[np.uint8]]:
         """As `samples`, for several images of one size.
 
         Cancelled jobs have undefined pixels in the result.
 
         Raises:
-            Cancelled: all jobs were.
+            ClientGone: all jobs were cancelled.
             OutOfMemory: not even one sample fits.
         """
 

@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from workers.errors import Cancelled
-from workers.models.engine import Engine, Job
+from workers.errors import ClientGone
+from workers.models.engine import Engine, SampleRequest
 
 __all__ = ["OneByOneEngine"]
 
@@ -24,11 +24,11 @@ class OneByOneEngine(Engine):
     Of seeds that leave one remainder modulo `distinct_samples`, only the first costs a run.
     """
 
-    def samples_of(self, jobs: Sequence[Job]) -> list[NDArray[np.uint8]]:
+    def samples_of(self, jobs: Sequence[SampleRequest]) -> list[NDArray[np.uint8]]:
         """See `Engine.samples_of`."""
         results = [self._job(job) for job in jobs]
         if all(job.cancelled() for job in jobs):
-            raise Cancelled("nobody waits for these samples any more")
+            raise ClientGone("nobody waits for these samples any more")
         return results
 
     @abstractmethod
@@ -40,13 +40,13 @@ class OneByOneEngine(Engine):
         Args:
             image: the input.
             seed: below `distinct_samples` where there is such a number.
-            cancelled: see `Job`.
+            cancelled: see `SampleRequest`.
 
         Raises:
-            Cancelled: `cancelled` answered true between two evaluations.
+            ClientGone: `cancelled` answered true between two evaluations.
         """
 
-    def _job(self, job: Job) -> NDArray[np.uint8]:
+    def _job(self, job: SampleRequest) -> NDArray[np.uint8]:
         height, width = job.image.shape[:2]
         k, order = self.scale, self.distinct_samples
         result = np.empty((len(job.seeds), k * height, k * width, 3), np.uint8)
@@ -58,7 +58,7 @@ class OneByOneEngine(Engine):
                 continue
             try:
                 result[row] = self._sample(job.image, seed, job.cancelled)
-            except Cancelled:
+            except ClientGone:
                 break
             made[seed] = row
         return result

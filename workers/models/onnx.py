@@ -23,9 +23,8 @@ from app.upscalers.embedded import (
     symmetric_sample,
 )
 from app.upscalers.seeds import GROUP_ORDER
-from app.upscalers.tiling import Cancelled as Stopped
-from app.upscalers.tiling import TilePlan
-from workers.errors import Cancelled, ConfigError, ModelFailed, WeightsError
+from app.upscalers.tiling import Stopped, TilePlan
+from workers.errors import ClientGone, ConfigError, ModelFailed, WeightsError
 from workers.models.engine import DeviceMemory, host_memory
 from workers.models.one_by_one import OneByOneEngine
 
@@ -114,7 +113,7 @@ class OnnxEngine(OneByOneEngine):
         try:
             return symmetric_sample(self._network, image, element, self._plan, cancelled)
         except Stopped as error:
-            raise Cancelled("nobody waits for this sample any more") from error
+            raise ClientGone("nobody waits for this sample any more") from error
         except UpscalerFailed as error:
             raise ModelFailed(error.detail) from error
 

@@ -34,7 +34,7 @@ Widths = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class IntervalSettings:
     """The heuristic interval before it is scaled.
 
     low, high: quantiles of the samples, as order statistics (rounded outwards).
@@ -71,7 +71,9 @@ class Score(NamedTuple):
 
 
 def half_widths(
-    samples: NDArray[np.uint8], prediction: NDArray[np.uint8], settings: Settings | None = None
+    samples: NDArray[np.uint8],
+    prediction: NDArray[np.uint8],
+    settings: IntervalSettings | None = None,
 ) -> Widths:
     """The half-widths l and u, uint8 [H, W, 3] each, at least `floor`.
 
@@ -83,7 +85,7 @@ def half_widths(
     Raises:
         ValueError: shapes or dtypes do not match.
     """
-    settings = settings or Settings()
+    settings = settings or IntervalSettings()
     if samples.dtype != np.uint8 or samples.ndim != 4 or samples.shape[1:] != prediction.shape:
         raise ValueError(
             f"expected uint8 samples [M, {prediction.shape}], got {samples.dtype} {samples.shape}"

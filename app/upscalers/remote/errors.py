@@ -25,7 +25,7 @@ class Busy(_Waiting):
     """The server has no free slot (409, 503, 429 by product)."""
 
 
-class RateLimited(_Waiting):
+class TooManyCalls(_Waiting):
     """Too many calls for this account."""
 
 
@@ -79,7 +79,7 @@ _NOT_NOW = (BadCredentials, Misconfigured, QuotaSpent, BreakerOpen)
 
 _REASONS: tuple[tuple[type[UpscalerError], str], ...] = (
     (Busy, "busy"),
-    (RateLimited, "rate-limited"),
+    (TooManyCalls, "rate-limited"),
     (QuotaSpent, "quota"),
     (BadCredentials, "credentials"),
     (Misconfigured, "configuration"),

@@ -26,7 +26,7 @@ from app.upscalers.remote.errors import (
     Misconfigured,
     ProtocolError,
     QuotaSpent,
-    RateLimited,
+    TooManyCalls,
 )
 
 _LONGEST_WAIT_S = 3600.0
@@ -102,7 +102,7 @@ def failure(  # noqa: PLR0911 - one return for each meaning
         return QuotaSpent(f"{who!r} has no credit left{because}", retry_after=asked or 600.0)
     if status == 429:
         wait = asked if asked is not None else wait_429
-        return RateLimited(f"{who!r} may not be called so often{because}", asked=wait)
+        return TooManyCalls(f"{who!r} may not be called so often{because}", asked=wait)
     if status in {409, 503}:
         return Busy(f"{who!r} is busy ({status}){because}", asked=asked)
     if status in {401, 403}:

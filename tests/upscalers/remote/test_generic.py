@@ -19,8 +19,8 @@ from app.upscalers.remote.errors import (
     GenerationFailed,
     ProtocolError,
     QuotaSpent,
-    RateLimited,
     SomeFailed,
+    TooManyCalls,
     WrongSample,
     asked_wait,
 )
@@ -210,7 +210,7 @@ class TestStability:
     async def test_rate_limit(self, source, state, fakes):
         """Their pause of a minute is known."""
         state.fail = "rate"
-        with pytest.raises(RateLimited) as failure:
+        with pytest.raises(TooManyCalls) as failure:
             await preset(fakes, "stability-fast").generate(source, [7])
         assert asked_wait(failure.value) == 60
 

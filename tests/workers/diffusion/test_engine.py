@@ -17,10 +17,10 @@ import diffusers
 from tests.workers.diffusion.tiny import make
 from workers import weights
 from workers.cli import mount
-from workers.errors import Cancelled, ConfigError, OutOfMemory, WeightsError
+from workers.errors import ClientGone, ConfigError, OutOfMemory, WeightsError
 from workers.models.diffusion.engine import DiffusionEngine
 from workers.models.diffusion.settings import DiffusionSettings
-from workers.models.engine import Job
+from workers.models.engine import SampleRequest
 from workers.models.registry import EngineSpec, load_engine
 
 # The library's own use of numpy and of itself.
@@ -111,7 +111,7 @@ def test_company_changes_nothing(engines, kind):
     together = engine.samples(image, seeds)
     alone = engine.samples(image, seeds[[2]])[0]
     assert np.array_equal(alone, together[2])
-    jobs = [Job(_image(seed=1), seeds[:1]), Job(image, seeds[::-1][:6])]
+    jobs = [SampleRequest(_image(seed=1), seeds[:1]), SampleRequest(image, seeds[::-1][:6])]
     assert np.array_equal(engine.samples_of(jobs)[1], together[::-1][:6])
     assert len({sample.tobytes() for sample in together}) == len(seeds)
 
@@ -221,8 +221,8 @@ def test_short_memory(engines, monkeypatch):
 
 def test_cancelled(engines):
     """A job that nobody waits for ends between two evaluations."""
-    with pytest.raises(Cancelled):
-        engines["ldm"].samples_of([Job(_image(), np.arange(4), lambda: True)])
+    with pytest.raises(ClientGone):
+        engines["ldm"].samples_of([SampleRequest(_image(), np.arange(4), lambda: True)])
 
 
 class TestLoading:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from workers.errors import Cancelled, OutOfMemory
+from workers.errors import ClientGone, OutOfMemory
 from workers.models.sinsr import Job, SinSR
 from workers.models.sinsr.noise import Noise
 
@@ -186,7 +186,7 @@ class TestCancellation:
         calls = []
         denoise = tiny.denoise
         monkeypatch.setattr(tiny, "denoise", lambda *args: calls.append(1) or denoise(*args))
-        with pytest.raises(Cancelled):
+        with pytest.raises(ClientGone):
             tiny.samples_of([Job(image, SEEDS, lambda: len(calls) >= 2)])
         assert len(calls) == 2
 

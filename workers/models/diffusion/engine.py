@@ -22,13 +22,13 @@ import torch
 from numpy.typing import NDArray
 
 from app.system import usable_cores
-from workers.errors import Cancelled, ConfigError
+from workers.errors import ClientGone, ConfigError
 from workers.models.device import device_memory, gainful_batch, parse_device, parse_dtype
 from workers.models.diffusion.loader import load, pipeline_digest
 from workers.models.diffusion.pipelines import PIPELINES, Pipeline
 from workers.models.diffusion.settings import DiffusionSettings
 from workers.models.diffusion.tiles import Parts
-from workers.models.engine import DeviceMemory, Engine, Job, fingerprint_of
+from workers.models.engine import DeviceMemory, Engine, SampleRequest, fingerprint_of
 from workers.models.sinsr.batching import PLANNED_SHARE, Batch
 from workers.models.sinsr.noise import Noise
 from workers.models.sinsr.tiling import pad_reflect
@@ -146,7 +146,7 @@ class DiffusionEngine(Engine):
         return device_memory(self._device)
 
     @torch.inference_mode()
-    def samples_of(self, jobs: Sequence[Job]) -> list[NDArray[np.uint8]]:
+    def samples_of(self, jobs: Sequence[SampleRequest]) -> list[NDArray[np.uint8]]:
         """See `Engine.samples_of`."""
         height, width = jobs[0].image.shape[:2]
         k = self.scale
@@ -154,7 +154,7 @@ class DiffusionEngine(Engine):
 
         def go_on() -> None:
             if all(job.cancelled() for job in jobs):
-                raise Cancelled("nobody waits for these samples any more")
+                raise ClientGone("nobody waits for these samples any more")
 
         samples = []
         for number, job in enumerate(jobs):

@@ -4,8 +4,8 @@ An independent implementation that loads the published weight files; the files t
 the operator's to bring (their licence is non-commercial).
 """
 
-from workers.models.engine import Job
+from workers.models.engine import SampleRequest
 from workers.models.sinsr.config import SinSRConfig, parse_config
 from workers.models.sinsr.model import SinSR
 
-__all__ = ["Job", "SinSR", "SinSRConfig", "parse_config"]
+__all__ = ["SampleRequest", "SinSR", "SinSRConfig", "parse_config"]

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workers.models.device import device_memory, gainful_batch
-from workers.models.engine import DeviceMemory, Engine, Job, fingerprint_of
+from workers.models.engine import DeviceMemory, Engine, SampleRequest, fingerprint_of
 from workers.models.sinsr.config import SinSRConfig
 from workers.models.sinsr.model import SinSR
 
@@ -48,7 +48,7 @@ class SinSREngine(Engine):
             together=model.batch or gainful_batch(model.device),
         )
 
-    def samples_of(self, jobs: Sequence[Job]) -> list[NDArray[np.uint8]]:
+    def samples_of(self, jobs: Sequence[SampleRequest]) -> list[NDArray[np.uint8]]:
         """See `SinSR.samples_of`."""
         return self._model.samples_of(jobs)
 

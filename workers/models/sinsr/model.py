@@ -21,7 +21,7 @@ from torch.nn import functional
 from workers import weights
 from workers.errors import ConfigError
 from workers.models.device import parse_device, parse_dtype
-from workers.models.engine import Job
+from workers.models.engine import SampleRequest
 from workers.models.sinsr import loader
 from workers.models.sinsr.autoencoder import Autoencoder
 from workers.models.sinsr.config import SinSRConfig, parse_config
@@ -242,10 +242,10 @@ class SinSR:
         Raises:
             OutOfMemory: not even one sample fits.
         """
-        [result] = self.samples_of([Job(lr, seeds)])
+        [result] = self.samples_of([SampleRequest(lr, seeds)])
         return result
 
-    def samples_of(self, jobs: Sequence[Job]) -> list[NDArray[np.uint8]]:
+    def samples_of(self, jobs: Sequence[SampleRequest]) -> list[NDArray[np.uint8]]:
         """Samples of several images of one size, batched together.
 
         Returns:
@@ -253,7 +253,7 @@ class SinSR:
 
         Raises:
             ValueError: no image, or images of several sizes.
-            Cancelled: all jobs were.
+            ClientGone: all jobs were cancelled.
             OutOfMemory: not even one sample fits.
         """
         if len({job.image.shape for job in jobs}) != 1 or jobs[0].image.shape[2:] != (3,):

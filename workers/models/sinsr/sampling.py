@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from workers.errors import Cancelled
-from workers.models.engine import Job
+from workers.errors import ClientGone
+from workers.models.engine import SampleRequest
 from workers.models.sinsr.batching import Batch, plan
 from workers.models.sinsr.config import SinSRConfig
 from workers.models.sinsr.noise import Noise
@@ -69,7 +69,7 @@ class Stages(Protocol):
 class Sampling:
     """The work of one call: all samples of all its jobs. Use it once."""
 
-    def __init__(self, model: Stages, jobs: Sequence[Job]) -> None:
+    def __init__(self, model: Stages, jobs: Sequence[SampleRequest]) -> None:
         self._model = model
         self._jobs = jobs
         self._height, self._width = jobs[0].image.shape[:2]
@@ -109,9 +109,9 @@ class Sampling:
 
     def _stop_if_alone(self) -> None:
         if all(job.cancelled() for job in self._jobs):
-            raise Cancelled("nobody waits for these samples any more")
+            raise ClientGone("nobody waits for these samples any more")
 
-    def _prepare(self, job: Job) -> list[Prepared]:
+    def _prepare(self, job: SampleRequest) -> list[Prepared]:
         """Per tile, what all of the job's samples share."""
         pixels = torch.from_numpy(np.ascontiguousarray(job.image))
         image = pixels.permute(2, 0, 1)[None].float() / 255
