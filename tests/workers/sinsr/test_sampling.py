@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from workers.errors import ClientGone, OutOfMemory
-from workers.models.sinsr import Job, SinSR
+from workers.models.sinsr import SampleRequest, SinSR
 from workers.models.sinsr.noise import Noise
 
 SEEDS = np.array([5, 405, 2**40 + 5, -3, 5], np.int64)
@@ -93,7 +93,7 @@ class TestSamples:
         """Samples of several images in one call are those of separate calls."""
         other = image[::-1].copy()
         batched = SinSR.from_files(config, data / "unet_tiny.pth", data / "vq_tiny.pth", batch=8)
-        got = batched.samples_of([Job(image, SEEDS[:1]), Job(other, SEEDS[:2])])
+        got = batched.samples_of([SampleRequest(image, SEEDS[:1]), SampleRequest(other, SEEDS[:2])])
         for rows, want in zip(
             got, (made("image")[:1], tiny.samples(other, SEEDS[:2])), strict=True
         ):
@@ -104,7 +104,7 @@ class TestSamples:
     def test_sizes_must_agree(self, tiny, image, large):
         """Images of different sizes in one call are refused."""
         with pytest.raises(ValueError, match="one size"):
-            tiny.samples_of([Job(image, SEEDS), Job(large, SEEDS)])
+            tiny.samples_of([SampleRequest(image, SEEDS), SampleRequest(large, SEEDS)])
 
     @pytest.mark.parametrize("size", [(1, 1), (1, 33), (7, 5), (32, 16)])
     def test_small_images(self, tiny, size):
@@ -187,12 +187,12 @@ class TestCancellation:
         denoise = tiny.denoise
         monkeypatch.setattr(tiny, "denoise", lambda *args: calls.append(1) or denoise(*args))
         with pytest.raises(ClientGone):
-            tiny.samples_of([Job(image, SEEDS, lambda: len(calls) >= 2)])
+            tiny.samples_of([SampleRequest(image, SEEDS, lambda: len(calls) >= 2)])
         assert len(calls) == 2
 
     def test_others_are_finished(self, tiny, image, made):
         """A job that is given up does not take its neighbours along, before or after it."""
-        gone, kept = Job(image, SEEDS, lambda: True), Job(image, SEEDS[:1])
+        gone, kept = SampleRequest(image, SEEDS, lambda: True), SampleRequest(image, SEEDS[:1])
         want = made("image")[:1]
         assert np.array_equal(tiny.samples_of([gone, kept])[1], want)
         assert np.array_equal(tiny.samples_of([kept, gone])[0], want)
