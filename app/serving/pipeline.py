@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 import secrets
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeAlias, cast, get_args
 
 import numpy as np
@@ -201,14 +202,14 @@ async def mask(work: Work) -> None:
 
 
 async def encode(work: Work) -> None:
-    """The files of the answer."""
+    """The files of the answer; the two large ones side by side."""
+    text = png_text(work.calibration, work.alpha, work.group, work.subject.input_class)
 
-    def files() -> dict[str, bytes]:
-        text = png_text(work.calibration, work.alpha, work.group, work.subject.input_class)
+    def image() -> bytes:
         pixels = work.measurement.prediction
         if work.alpha_channel is not None:
             pixels = np.dstack([pixels, work.alpha_channel])
-        image = picture(
+        return picture(
             pixels,
             work.form.name,
             quality=work.form.quality,
@@ -216,13 +217,19 @@ async def encode(work: Work) -> None:
             metadata=work.image.metadata.enlarged(work.calibration.pipeline.scale),
             pages=Pages(work.mask, work.trust),
         )
+
+    def others() -> dict[str, bytes]:
         return {
-            work.form.file: image,
             MASK: png_mask(work.mask, text),
             TRUST: png_grey16(work.trust, text),
             SIGMA: work.measurement.sigma.tobytes(),
             INPUT: work.digest.to_bytes(8, "little"),
         }
+
+    def files() -> dict[str, bytes]:
+        with ThreadPoolExecutor(1, "trustscale-encode") as beside:
+            rest = beside.submit(others)
+            return {work.form.file: image(), **rest.result()}
 
     with work.timed("encode"), span("encode"):
         work.files = await to_the_end(files)
