@@ -3,7 +3,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PARALLEL := -n 2 --dist worksteal
+# One more than two cores: tests with servers wait a lot.
+PARALLEL := -n 3 --dist worksteal
 
 IMAGES := gateway worker
 
