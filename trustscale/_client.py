@@ -203,7 +203,7 @@ class Trustscale(_Service, Blocking):
         self._http.close()
 
     def _run(self, flow: Flow[Value]) -> Value:
-        flow, answer = self._retries.of(flow), None
+        flow = self._retries.of(flow)
         try:
             step = next(flow)
             while True:
@@ -252,7 +252,7 @@ class AsyncTrustscale(_Service, Awaited):
         await self._http.aclose()
 
     async def _run(self, flow: Flow[Value]) -> Value:
-        flow, answer = self._retries.of(flow), None
+        flow = self._retries.of(flow)
         try:
             step = next(flow)
             while True:
