@@ -24,10 +24,11 @@ export function load({ ask = true } = {}) {
 async function read(ask) {
   try {
     const found = await getJson("/v1/upscalers", { ask });
+    if (state.problem) store.set({ problem: null });
     if (JSON.stringify(found) === JSON.stringify(state.upscalers)) return;
     const chosen =
       found.find(({ name }) => name === state.upscaler) ?? found.find((one) => one.default) ?? found[0];
-    store.set({ upscalers: found, problem: null });
+    store.set({ upscalers: found });
     if (chosen) choose(chosen.name);
   } catch (error) {
     // What is known is better than nothing.
@@ -116,7 +117,10 @@ export function listen() {
     event.preventDefault();
     take(pasted);
   });
-  const missing = () => state.upscalers.length || load();
+  const missing = async () => {
+    await loading; // what is under way may have begun while the service was away
+    if (!state.upscalers.length) await load();
+  };
   document.addEventListener("keys", missing);
   addEventListener("online", missing);
   // Another calibration may have become active while nobody looked.
