@@ -224,12 +224,10 @@ async def report_calibrations(parts: Parts) -> None:
 def _count(metrics: Metrics, work: Work) -> None:
     """Record what an answer says, whoever asked for it."""
     result = work.result
-    metrics.answer(
-        result.upscaler,
-        seconds_per_sample=result.timings_ms["samples"] / 1e3 / result.samples,
-        trusted=result.trusted_fraction,
-        typicality=result.typicality,
-    )
+    seconds_per_sample = result.timings_ms["samples"] / 1e3 / result.samples
+    metrics.observe("sample_seconds", seconds_per_sample, result.upscaler)
+    metrics.observe("trusted_fraction", result.trusted_fraction, result.upscaler)
+    metrics.observe("typicality", result.typicality, result.upscaler)
 
 
 def _budget(settings: Settings) -> int | None:
@@ -248,7 +246,7 @@ def _queue(settings: Settings, stores: Stores, metrics: Metrics | None = None) -
         stores.jobs,
         problem_of=problem_of,
         lease_s=settings.job_lease_s,
-        observer=None if metrics is None else metrics.work,
+        observer=metrics,
     )
 
 

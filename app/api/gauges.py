@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from contextlib import suppress
+from typing import Final, get_args
 
+from app.calibration.record import Calibration
+from app.conformal import feedback
 from app.errors import BadCalibration, NotFound, UpscalerUnavailable
-from app.monitor.report import metrics_of
-from app.monitor.watch import Monitor
+from app.monitor.watch import Monitor, Part
 from app.sampling.pipeline import differences
+from app.serving.admission import Slots
 from app.serving.service import UpscaleService
-from app.stores.base import Stores, StoreUnavailable
-from app.telemetry.metrics import Metrics, Monitored
+from app.stores.base import JobKind, JobStatus, Stores, StoreUnavailable
+from app.telemetry.metrics import Metrics
 from app.upscalers.base import Upscaler
 from app.upscalers.resilience import ResilientUpscaler
+
+_LN10: Final = math.log(10)
+
+# What the monitor knows. A group of an earlier calibration is not shown any more.
+_MONITORED: Final = (
+    "monitor_requests",
+    "drift_log10_evidence",
+    "monitor_alarm",
+    "feedback_labels",
+    "feedback_log10_evidence",
+    "feedback_loss",
+)
 
 
 async def observe(
@@ -22,60 +39,93 @@ async def observe(
 
     Upscalers are not called for that: a scrape has no effect on anything.
     """
-    slots = service.slots
-    metrics.slots(
-        in_flight=slots.in_flight,
-        waiting=slots.waiting,
-        running=slots.running,
-        most_waiting=slots.most_waiting,
-        bytes_in_flight=slots.bytes_in_flight,
-        budget=slots.budget,
-    )
+    _observe_slots(metrics, service.slots)
     for upscaler in service.upscalers.values():
         if isinstance(upscaler, ResilientUpscaler):
             health = upscaler.health
             metrics.breaker(upscaler.name, is_open=health.breaker_open)
             if health.max_calls_per_hour is not None and health.calls_last_hour is not None:
-                metrics.spent(upscaler.name, health.calls_last_hour, health.max_calls_per_hour)
+                metrics.set("upstream_calls_last_hour", health.calls_last_hour, upscaler.name)
+                metrics.set("upstream_calls_limit", health.max_calls_per_hour, upscaler.name)
     try:
         jobs = await stores.jobs.unfinished()
         monitored = []
         for upscaler in service.upscalers.values():
-            monitored += await _observe_calibration(metrics, service, monitor, upscaler)
+            calibration = await _observe_calibration(metrics, service, upscaler)
+            if calibration is not None and monitor is not None:
+                parts = await monitor.parts(calibration)
+                monitored += [(upscaler.name, part) for part in parts]
     except StoreUnavailable:
-        metrics.store_up(False)  # the other gauges keep what was last known
+        metrics.set("store_up", 0)  # the other gauges keep what was last known
         return
-    metrics.store_up(True)
-    metrics.monitored(monitored)
-    metrics.jobs((job.kind, job.state.value, job.created_at) for job in jobs)
+    metrics.set("store_up", 1)
+    metrics.clear(*_MONITORED)
+    for name, part in monitored:
+        _observe_monitor(metrics, name, part)
+    observe_jobs(metrics, jobs)
+
+
+def _observe_slots(metrics: Metrics, slots: Slots) -> None:
+    metrics.set("slots", slots.in_flight, "in_flight")
+    metrics.set("slots", slots.waiting, "waiting")
+    metrics.set("slots_limit", slots.running, "in_flight")
+    metrics.set("slots_limit", slots.most_waiting, "waiting")
+    metrics.set("slot_bytes", slots.bytes_in_flight, "in_flight")
+    metrics.set("slot_bytes", math.inf if slots.budget is None else slots.budget, "limit")
+
+
+def observe_jobs(metrics: Metrics, unfinished: list[JobStatus]) -> None:
+    """Set the depth of the queues; one that is empty shows as empty."""
+    counts = Counter((job.kind, job.state.value) for job in unfinished)
+    for kind in get_args(JobKind):
+        for state in {"queued", "running", *(state for _, state in counts)}:
+            metrics.set("jobs", counts[kind, state], kind, state)
+        queued = [
+            job.created_at.timestamp()
+            for job in unfinished
+            if (job.kind, job.state.value) == (kind, "queued")
+        ]
+        metrics.set("jobs_oldest_queued_timestamp_seconds", min(queued, default=0), kind)
 
 
 async def _observe_calibration(
-    metrics: Metrics, service: UpscaleService, monitor: Monitor | None, upscaler: Upscaler
-) -> list[tuple[str, str, Monitored]]:
-    """Set the gauges of an active calibration; what the monitor knows under it."""
-    active = await service.calibrations.active_id(upscaler.name)
-    if active is None:
-        metrics.no_calibration(upscaler.name)
-        return []
-    try:
-        calibration = await service.calibrations.get(active)
-    except (BadCalibration, NotFound):  # damaged: nothing can be served from it
-        metrics.no_calibration(upscaler.name)
-        return []
-    metrics.calibration(
-        upscaler.name,
-        created=calibration.manifest.created_at,
-        pairs=calibration.n,
-        min_alpha=calibration.curve.min_alpha,
-        default_alpha=calibration.manifest.default_alpha,
-    )
+    metrics: Metrics, service: UpscaleService, upscaler: Upscaler
+) -> Calibration | None:
+    """Set the gauges of an active calibration, if there is one that can be read."""
+    name = upscaler.name
+    active = await service.calibrations.active_id(name)
+    calibration = None
+    if active is not None:
+        with suppress(BadCalibration, NotFound):  # damaged: nothing can be served from it
+            calibration = await service.calibrations.get(active)
+    metrics.set("calibration_active", calibration is not None, name)
+    if calibration is None:
+        return None
+    manifest = calibration.manifest
+    metrics.set("calibration_created_timestamp_seconds", manifest.created_at.timestamp(), name)
+    metrics.set("calibration_pairs", calibration.n, name)
+    metrics.set("calibration_min_alpha", calibration.curve.min_alpha, name)
+    metrics.set("calibration_default_alpha", manifest.default_alpha, name)
     with suppress(UpscalerUnavailable):  # not reached yet, so what it is is not known
-        metrics.mismatch(upscaler.name, bool(differences(calibration.pipeline, upscaler)))
-    if monitor is None:
-        return []
-    parts = await monitor.parts(calibration)
-    return [
-        (upscaler.name, part.group or "", metrics_of(part.calibration, part.state))
-        for part in parts
-    ]
+        mismatch = bool(differences(calibration.pipeline, upscaler))
+        metrics.set("calibration_mismatch", mismatch, name)
+    return calibration
+
+
+def _observe_monitor(metrics: Metrics, upscaler: str, part: Part) -> None:
+    """Set what the monitor knows; group "": all images."""
+    state, key = part.state, (upscaler, part.group or "")
+    known, bound = state.feedback, part.calibration.bound
+    metrics.set("monitor_requests", state.counted, *key)
+    metrics.set("drift_log10_evidence", state.drift.log_s / _LN10, *key, "martingale")
+    metrics.set("drift_log10_evidence", state.drift.log_v / _LN10, *key, "shiryaev_roberts")
+    metrics.set("monitor_alarm", state.inputs_alarm_since is not None, *key, "inputs")
+    metrics.set("monitor_alarm", state.feedback_alarm_since is not None, *key, "feedback")
+    metrics.set("feedback_labels", known.n, *key)
+    metrics.set("feedback_log10_evidence", known.log_e_value / _LN10, *key)
+    if known.n:
+        interval = feedback.interval(known, bound)
+        metrics.set("feedback_loss", known.mean_loss, *key, "mean")
+        metrics.set("feedback_loss", interval.lower, *key, "lower")
+        metrics.set("feedback_loss", interval.upper, *key, "upper")
+        metrics.set("feedback_loss", feedback.mean_alpha(known, bound), *key, "alpha")

@@ -59,7 +59,7 @@ async def get_readiness(state: StateDep, response: Response) -> Readiness:
     answers = await asyncio.gather(*map(_in_time, asked.values()))
     components = dict(zip(asked, answers, strict=True))
     for name, component in components.items():
-        state.metrics.ready(name, component.ready)
+        state.metrics.set("ready", component.ready, name)
     ready = all(component.ready for component in components.values())
     response.status_code = 200 if ready else 503
     return Readiness(ready=ready, components=components)

@@ -80,7 +80,7 @@ class RequestContext:
             await send(message)
 
         structlog.contextvars.bind_contextvars(request_id=request_id)
-        self.metrics.in_flight.inc()
+        self.metrics.entered(1)
         stack = ExitStack()
         traced = stack.enter_context(_span(scope, request_id))
         try:
@@ -94,10 +94,10 @@ class RequestContext:
             # Unknown paths share one label, so that scanners cannot fill the registry.
             route = getattr(scope.get("route"), "path", "unmatched")
             _finish(traced, scope["method"], route, status)
-            self.metrics.in_flight.dec()
+            self.metrics.entered(-1)
             self.metrics.request(scope["method"], route, status, seconds)
             if SCOPE_KEY in scope:
-                self.metrics.problem(scope[SCOPE_KEY])
+                self.metrics.count("problems", scope[SCOPE_KEY])
             log.info(
                 "request",
                 method=scope["method"],

@@ -269,13 +269,14 @@ class CanaryWatch:
         self._seen[upscaler] = _Seen(calibration, kept, time.monotonic())
         if kept is None:
             if self._metrics is not None:
-                self._metrics.canary_evidence(upscaler, 0.0, alarm=False)
+                self._metrics.set("canary_evidence", 0, upscaler)
+                self._metrics.set("canary_alarm", 0, upscaler)
             if is_new:
                 log.warning("no_canaries", upscaler=upscaler, calibration=calibration)
             return
         if self._metrics is not None:
-            evidence = kept.canaries.evidence
-            self._metrics.canary_evidence(upscaler, evidence, alarm=kept.alarm)
+            self._metrics.set("canary_evidence", kept.canaries.evidence, upscaler)
+            self._metrics.set("canary_alarm", kept.alarm, upscaler)
         if kept.alarm and not had_alarm:
             log.error(
                 "model_changed",
@@ -287,7 +288,7 @@ class CanaryWatch:
 
     def _count(self, upscaler: str, outcome: str) -> None:
         if self._metrics is not None:
-            self._metrics.canary_round(upscaler, outcome)
+            self._metrics.count("canary_rounds", upscaler, outcome)
 
 
 def _finding(kept: Kept) -> str:

@@ -30,7 +30,6 @@ from app.monitor.truth import (
 )
 from app.monitor.watch import Part
 from app.stores.monitor import Label
-from app.telemetry.metrics import Monitored
 from app.upscalers.base import Upscaler
 
 _LN10 = math.log(10)
@@ -286,29 +285,6 @@ def report_of(
         ],
         history=[HistoryPoint.of(point) for point in points],
         feedback_history=[point for label in labels if (point := LabelPoint.read(label))],
-    )
-
-
-def metrics_of(calibration: Calibration, state: MonitorState) -> Monitored:
-    """The numbers that are exported."""
-    sequence = confidence_sequence(state, calibration.bound)
-    losses = {}
-    if sequence is not None:
-        losses = {
-            "mean": state.feedback.mean_loss,
-            "lower": sequence.lower,
-            "upper": sequence.upper,
-            "alpha": feedback.mean_alpha(state.feedback, calibration.bound),
-        }
-    return Monitored(
-        requests=state.counted,
-        log10_martingale=state.drift.log_s / _LN10,
-        log10_shiryaev_roberts=state.drift.log_v / _LN10,
-        inputs_alarm=state.inputs_alarm_since is not None,
-        labels=state.feedback.n,
-        log10_e_value=state.feedback.log_e_value / _LN10,
-        feedback_alarm=state.feedback_alarm_since is not None,
-        losses=losses,
     )
 
 

@@ -9,9 +9,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from app.api.gauges import observe_jobs
 from app.errors import UpscalerUnavailable
 from app.problems import PROBLEMS
-from app.stores.base import StoreUnavailable
+from app.stores.base import JobState, JobStatus, StoreUnavailable
 from app.telemetry.metrics import Metrics
 from tests.api.gateway import client_of, form, gateway, post, running, shown
 from tests.fakes import FakeUpscaler
@@ -118,33 +119,25 @@ class TestSlots:
 
 class TestJobs:
     def test_depth_of_the_queue(self):
-        """Jobs are counted by kind and state, and the oldest queued one is known."""
-        metrics = Metrics()
-        now = datetime.now(UTC)
+        """Jobs are counted by kind and state, the oldest queued one is known, and none stays."""
+        metrics, now = Metrics(), datetime.now(UTC)
         earlier = now - timedelta(hours=1)
-        metrics.jobs(
-            [
-                ("upscale", "queued", now),
-                ("upscale", "queued", earlier),
-                ("upscale", "running", earlier - timedelta(hours=1)),
-            ]
-        )
+        jobs = [("queued", now), ("queued", earlier), ("running", earlier - timedelta(hours=1))]
+        unfinished = [
+            JobStatus(id=str(k), kind="upscale", state=JobState(state), created_at=at)
+            for k, (state, at) in enumerate(jobs)
+        ]
+        depth, oldest = "trustscale_jobs", "trustscale_jobs_oldest_queued_timestamp_seconds"
+        observe_jobs(metrics, unfinished)
         found = numbers_of(metrics)
-        assert found["trustscale_jobs", "upscale", "queued"] == 2
-        assert found["trustscale_jobs", "upscale", "running"] == 1
-        assert found["trustscale_jobs", "calibration", "queued"] == 0
-        oldest = "trustscale_jobs_oldest_queued_timestamp_seconds"
+        assert found[depth, "upscale", "queued"] == 2
+        assert found[depth, "upscale", "running"] == 1
+        assert found[depth, "calibration", "queued"] == 0
         assert found[oldest, "upscale"] == pytest.approx(earlier.timestamp())
         assert found[oldest, "calibration"] == 0
-
-    def test_an_empty_queue_shows_as_empty(self):
-        """What was counted at one scrape is gone at the next."""
-        metrics = Metrics()
-        metrics.jobs([("upscale", "queued", datetime.now(UTC))])
-        metrics.jobs([])
+        observe_jobs(metrics, [])
         found = numbers_of(metrics)
-        assert found["trustscale_jobs", "upscale", "queued"] == 0
-        assert found["trustscale_jobs_oldest_queued_timestamp_seconds", "upscale"] == 0
+        assert found[depth, "upscale", "queued"] == found[oldest, "upscale"] == 0
 
 
 class TestStore:

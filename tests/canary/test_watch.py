@@ -199,7 +199,8 @@ class TestWhatIsKnown:
         The alarm about the calibration that it replaces is no longer exported.
         """
         spool, upscaler, metrics = MemorySpool(), FakeUpscaler(), Metrics()
-        metrics.canary_evidence("fake", 500.0, alarm=True)
+        metrics.set("canary_evidence", 500, "fake")
+        metrics.set("canary_alarm", 1, "fake")
         calibration = await calibrate(upscaler, spool, watched=False)
         watch = watch_of(upscaler, spool, calibration, policy="refuse", metrics=metrics)
         assert await watch.check("fake", calibration.id) == []

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from datetime import UTC, datetime
 
 import pytest
 
 from app.main import create_app
 from app.problems import PROBLEMS
 from app.settings import Settings
-from app.telemetry.metrics import Metrics, Monitored
+from app.telemetry.metrics import COUNTERS, GAUGES, HISTOGRAMS, Metrics
 from tests.deploy.files import DEPLOY, ROOT, document, run, services
 
 DASHBOARD = json.loads((DEPLOY / "grafana/dashboards/trustscale.json").read_text("utf-8"))
@@ -28,16 +27,6 @@ def expressions() -> Iterator[tuple[str, str]]:
             yield panel["title"], target["expr"]
 
 
-MONITORED = Monitored(
-    requests=1,
-    log10_martingale=0.0,
-    log10_shiryaev_roberts=0.0,
-    inputs_alarm=False,
-    labels=1,
-    log10_e_value=0.0,
-    feedback_alarm=False,
-    losses=dict.fromkeys(("mean", "lower", "upper", "alpha"), 0.1),
-)
 EXPRESSIONS = list(expressions())
 EVERY_EXPRESSION = pytest.mark.parametrize(
     "expression", [e for _, e in EXPRESSIONS], ids=[where for where, _ in EXPRESSIONS]
@@ -48,29 +37,12 @@ EVERY_EXPRESSION = pytest.mark.parametrize(
 def exported() -> dict[str, set[str]]:
     """Names of the samples that a gateway exports, with the labels of each."""
     metrics = Metrics()
-    now = datetime.now(UTC)
-    metrics.request("POST", "/v1/upscale", 200, 1.0)
-    metrics.answer("x", seconds_per_sample=1.0, trusted=0.5, typicality=0.5)
-    metrics.problem("overloaded")
-    metrics.slots(
-        in_flight=0, waiting=0, running=2, most_waiting=16, bytes_in_flight=0, budget=None
-    )
-    metrics.store_up(True)
-    metrics.ready("store", True)
-    metrics.jobs([("upscale", "queued", now)])
-    metrics.calibration("x", created=now, pairs=1, min_alpha=0.1, default_alpha=0.1)
-    metrics.mismatch("x", False)
-    metrics.canary_evidence("x", 1.0, alarm=False)
-    metrics.canary_round("x", "ok")
-    metrics.call("x", 1.0, "ok")
-    metrics.retry("x", "busy")
-    metrics.breaker("x", is_open=False)
-    metrics.spent("x", 1, 10)
-    metrics.work.attempt("upscale", "succeeded")
-    metrics.work.lost_lease("upscale")
-    metrics.work.ended("upscale", "succeeded", 1.0)
-    metrics.work.unit("ok", 1.0)
-    metrics.monitored([("x", "", MONITORED)])
+    for name, (_, labels) in COUNTERS.items():
+        metrics.count(name, *labels)
+    for name, (_, labels, _) in HISTOGRAMS.items():
+        metrics.observe(name, 1.0, *labels)
+    for name, (_, labels) in GAUGES.items():
+        metrics.set(name, 1.0, *labels)
     found: dict[str, set[str]] = {}
     for family in metrics.registry.collect():
         for sample in family.samples:
