@@ -1,8 +1,4 @@
-"""The clients: one set of methods, that of `Trustscale` blocking and of `AsyncTrustscale` awaited.
-
-A method is written once, as a flow (`_calls.py`). `@method` makes it one that runs its flow: of a
-blocking object it returns the value, of the other an awaitable of it (`_method.py`).
-"""
+"""The clients: one set of methods, blocking of `Trustscale`, awaited of `AsyncTrustscale`."""
 
 from __future__ import annotations
 
@@ -15,9 +11,8 @@ from typing import Any, Self
 
 import httpx
 
-from trustscale._calls import Call, Flow, Pause, Retries, Value, document
+from trustscale._asking import Asking, Awaited, Blocking, method
 from trustscale._job import CALIBRATIONS, AsyncJob, Job, Progress, begins
-from trustscale._method import Awaited, Blocking, method
 from trustscale._result import Result
 from trustscale._upload import Pairs, Picture, Tar, archive_of, content, form
 
@@ -33,10 +28,12 @@ class _Service:
     cannot be reached.
     """
 
+    _asking: Asking
+
     @method
-    def upscale(
+    async def upscale(
         self, /, image: Picture, *, idempotency_key: str | None = None, **options: Any
-    ) -> Flow[Result]:
+    ) -> Result:
         """Upscale an image and mark where it can be trusted.
 
         Args:
@@ -45,20 +42,19 @@ class _Service:
                 a fresh one.
             options: the form's fields: `alpha`, `seed`, `upscaler`, `group`, `background`, …
         """
-        accept = {"Accept": "application/zip"}
-        response = yield _upscale_call(image, options, idempotency_key, accept)
-        return Result.of_zip(response.content)
+        sent = _upload(image, options, idempotency_key, Accept="application/zip")
+        return Result.of_zip((await self._asking.send("POST", "/v1/upscale", **sent)).content)
 
     @begins
-    def submit(
+    async def submit(
         self, /, image: Picture, *, idempotency_key: str | None = None, **options: Any
-    ) -> Flow[dict[str, Any]]:
+    ) -> Any:
         """As `upscale`, as a job; it goes on when this program ends."""
-        prefer = {"Prefer": "respond-async"}
-        return document(_upscale_call(image, options, idempotency_key, prefer), "id")
+        sent = _upload(image, options, idempotency_key, Prefer="respond-async")
+        return await self._begun("POST", "/v1/upscale", **sent)
 
     @begins
-    def calibrate(
+    async def calibrate(
         self,
         /,
         pairs: Pairs | Tar,
@@ -67,7 +63,7 @@ class _Service:
         scenes: Mapping[str, str] | None = None,
         on_sent: Progress | None = None,
         **config: Any,
-    ) -> Flow[dict[str, Any]]:
+    ) -> Any:
         """Calibrate (admin); the files are packed while they are sent.
 
         Args:
@@ -77,11 +73,11 @@ class _Service:
             on_sent: is told (bytes sent, all bytes).
             config: the fields of the configuration: `samples`, `fidelity`, `activate`, …
         """
-        fields = {"config": json.dumps(config)}
-        return document(_pairs_call("", pairs, fields, groups, scenes, on_sent), "id")
+        sent = _pairs(pairs, groups, scenes, on_sent, config=json.dumps(config))
+        return await self._begun("POST", CALIBRATIONS, **sent)
 
     @begins
-    def extend(
+    async def extend(
         self,
         calibration: str,
         pairs: Pairs | Tar,
@@ -91,80 +87,93 @@ class _Service:
         on_sent: Progress | None = None,
         activate: bool = False,
         force: bool = False,
-    ) -> Flow[dict[str, Any]]:
+    ) -> Any:
         """A new calibration of the pairs of an old one and these; `calibrate` says the rest."""
-        fields = {"activate": str(activate), "force": str(force)}
-        path = f"/{calibration}/pairs"
-        return document(_pairs_call(path, pairs, fields, groups, scenes, on_sent), "id")
+        sent = _pairs(pairs, groups, scenes, on_sent, activate=str(activate), force=str(force))
+        path = f"{CALIBRATIONS}/{calibration}/pairs"
+        return await self._begun("POST", path, **sent)
 
     @begins
-    def job(self, job: str) -> Flow[dict[str, Any]]:
+    async def job(self, job: str) -> Any:
         """The job of an id."""
-        return document(Call("GET", f"/v1/jobs/{job}"), "state")
+        return await self._begun("GET", f"/v1/jobs/{job}", "state")
 
     @method
-    def upscalers(self) -> Flow[list[dict[str, Any]]]:
+    async def upscalers(self) -> list[dict[str, Any]]:
         """What images can be upscaled by, with the active calibrations."""
-        return document(Call("GET", "/v1/upscalers"))
+        return await self._list("/v1/upscalers")
 
     @method
-    def jobs(self) -> Flow[list[dict[str, Any]]]:
+    async def jobs(self) -> list[dict[str, Any]]:
         """The jobs that have not ended, the newest first (admin)."""
-        return document(Call("GET", "/v1/admin/jobs"))
+        return await self._list("/v1/admin/jobs")
 
     @method
-    def calibrations(self) -> Flow[list[dict[str, Any]]]:
+    async def calibrations(self) -> list[dict[str, Any]]:
         """All finished calibrations, the newest first (admin)."""
-        return document(Call("GET", CALIBRATIONS))
+        return await self._list(CALIBRATIONS)
 
     @method
-    def calibration(self, calibration: str, group: str | None = None) -> Flow[dict[str, Any]]:
+    async def calibration(self, calibration: str, group: str | None = None) -> dict[str, Any]:
         """A calibration, or the job that makes it (admin)."""
-        return _object("GET", f"/{calibration}", params=form(group=group))
+        return await self._object("GET", f"/{calibration}", params=form(group=group))
 
     @method
-    def activate(self, /, calibration: str, **options: Any) -> Flow[dict[str, Any]]:
+    async def activate(self, /, calibration: str, **options: Any) -> dict[str, Any]:
         """Serve from it; the answer names the one that is replaced (admin)."""
         sent = {"json": options} if options else {}
-        return _object("POST", f"/{calibration}/activate", "previous", **sent)
+        return await self._object("POST", f"/{calibration}/activate", "previous", **sent)
 
     @method
-    def derive(self, /, calibration: str, **changes: Any) -> Flow[dict[str, Any]]:
+    async def derive(self, /, calibration: str, **changes: Any) -> dict[str, Any]:
         """The same pairs under another guarantee; nothing is generated (admin)."""
-        return _object("POST", f"/{calibration}/derive", json=changes)
+        return await self._object("POST", f"/{calibration}/derive", json=changes)
 
     @method
-    def backtest(
+    async def backtest(
         self, calibration: str, splits: int = 100, group: str | None = None
-    ) -> Flow[dict[str, Any]]:
+    ) -> dict[str, Any]:
         """What to expect of it, over random halvings of its pairs (admin)."""
         params = form(splits=splits, group=group)
-        return _object("GET", f"/{calibration}/backtest", "rows", params=params)
+        return await self._object("GET", f"/{calibration}/backtest", "rows", params=params)
 
     @method
-    def delete(self, calibration: str) -> Flow[None]:
+    async def delete(self, calibration: str) -> None:
         """Remove a calibration that is not active (admin)."""
-        yield Call("DELETE", f"{CALIBRATIONS}/{calibration}")
+        await self._asking.send("DELETE", f"{CALIBRATIONS}/{calibration}")
 
     @method
-    def export(self, calibration: str) -> Flow[bytes]:
+    async def export(self, calibration: str) -> bytes:
         """The one-file form of a calibration (admin)."""
-        response: httpx.Response = yield Call("GET", f"{CALIBRATIONS}/{calibration}/export")
-        return response.content
+        return (await self._asking.send("GET", f"{CALIBRATIONS}/{calibration}/export")).content
 
     @method
-    def import_file(
+    async def import_file(
         self, data: bytes, *, activate: bool = False, force: bool = False
-    ) -> Flow[dict[str, Any]]:
+    ) -> dict[str, Any]:
         """Store a calibration file (admin)."""
         params = {"activate": activate, "force": force}
-        return _object("POST", "/import", content=data, params=params)
+        return await self._object("POST", "/import", content=data, params=params)
 
     @method
-    def audit(self, limit: int = 100, before: int | None = None) -> Flow[list[dict[str, Any]]]:
+    async def audit(self, limit: int = 100, before: int | None = None) -> list[dict[str, Any]]:
         """What admins did, the newest first (admin)."""
-        params = form(limit=limit, before=before)
-        return document(Call("GET", "/v1/admin/audit", {"params": params}))
+        return await self._list("/v1/admin/audit", params=form(limit=limit, before=before))
+
+    async def _list(self, path: str, **options: Any) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = await self._asking.document("GET", path, None, **options)
+        return found
+
+    async def _object(
+        self, verb: str, path: str, member: str = "id", **options: Any
+    ) -> dict[str, Any]:
+        path = f"{CALIBRATIONS}{path}"
+        found: dict[str, Any] = await self._asking.document(verb, path, member, **options)
+        return found
+
+    async def _begun(self, verb: str, path: str, member: str = "id", **options: Any) -> Any:
+        found = await self._asking.document(verb, path, member, **options)
+        return (Job if isinstance(self, Blocking) else AsyncJob)(self._asking, found)
 
 
 class Trustscale(_Service, Blocking):
@@ -189,8 +198,7 @@ class Trustscale(_Service, Blocking):
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._http = httpx.Client(transport=transport, **_connection(url, key))
-        self._retries = Retries(retries)
-        self._sleep = sleep
+        self._asking = Asking(self._http, sleep, retries)
 
     def __enter__(self) -> Self:
         return self
@@ -201,28 +209,6 @@ class Trustscale(_Service, Blocking):
     def close(self) -> None:
         """Close the connections."""
         self._http.close()
-
-    def _run(self, flow: Flow[Value]) -> Value:
-        flow = self._retries.of(flow)
-        try:
-            step = next(flow)
-            while True:
-                if isinstance(step, Pause):
-                    self._sleep(step.seconds)
-                    step = next(flow)
-                    continue
-                try:
-                    answer = self._http.request(step.method, step.path, **step.options)
-                except httpx.TransportError as error:
-                    step = flow.throw(error)
-                else:
-                    step = flow.send(answer)
-        except StopIteration as end:
-            value: Value = end.value
-            return value
-
-    def _job(self, found: dict[str, Any]) -> Job:
-        return Job(self, found)
 
 
 class AsyncTrustscale(_Service, Awaited):
@@ -238,8 +224,7 @@ class AsyncTrustscale(_Service, Awaited):
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._http = httpx.AsyncClient(transport=transport, **_connection(url, key))
-        self._retries = Retries(retries)
-        self._sleep = sleep
+        self._asking = Asking(self._http, sleep, retries)
 
     async def __aenter__(self) -> Self:
         return self
@@ -251,60 +236,34 @@ class AsyncTrustscale(_Service, Awaited):
         """Close the connections."""
         await self._http.aclose()
 
-    async def _run(self, flow: Flow[Value]) -> Value:
-        flow = self._retries.of(flow)
-        try:
-            step = next(flow)
-            while True:
-                if isinstance(step, Pause):
-                    await self._sleep(step.seconds)
-                    step = next(flow)
-                    continue
-                try:
-                    answer = await self._http.request(step.method, step.path, **step.options)
-                except httpx.TransportError as error:
-                    step = flow.throw(error)
-                else:
-                    step = flow.send(answer)
-        except StopIteration as end:
-            value: Value = end.value
-            return value
-
-    def _job(self, found: dict[str, Any]) -> AsyncJob:
-        return AsyncJob(self, found)
-
 
 def _connection(url: str, key: str | None) -> dict[str, Any]:
     headers = {} if key is None else {"Authorization": f"Bearer {key}"}
     return {"base_url": url.rstrip("/"), "headers": headers, "timeout": _TIMEOUT}
 
 
-def _upscale_call(
-    picture: Picture, options: Mapping[str, Any], key: str | None, headers: Mapping[str, str]
-) -> Call:
-    sent = {**headers, "Idempotency-Key": key or secrets.token_hex(16)}
-    files = {"image": ("image", content(picture))}
-    return Call("POST", "/v1/upscale", {"files": files, "data": form(**options), "headers": sent})
+def _upload(
+    picture: Picture, fields: Mapping[str, Any], key: str | None, **headers: str
+) -> dict[str, Any]:
+    return {
+        "files": {"image": ("image", content(picture))},
+        "data": form(**fields),
+        "headers": {**headers, "Idempotency-Key": key or secrets.token_hex(16)},
+    }
 
 
-def _pairs_call(
-    path: str,
+def _pairs(
     pairs: Pairs | Tar,
-    fields: dict[str, str],
     groups: Mapping[str, str] | None,
     scenes: Mapping[str, str] | None,
     on_sent: Progress | None,
-) -> Call:
+    **fields: str,
+) -> dict[str, Any]:
     named = {"groups": groups, "scenes": scenes}
     given = {name: json.dumps(dict(names)) for name, names in named.items() if names}
-    options = {
-        "data": {**fields, **given},
+    return {
         "files": {"archive": ("pairs", archive_of(pairs, on_sent))},
+        "data": {**fields, **given},
         "headers": {"Idempotency-Key": secrets.token_hex(16)},
         "timeout": _UPLOAD_TIMEOUT,
     }
-    return Call("POST", f"{CALIBRATIONS}{path}", options)
-
-
-def _object(verb: str, path: str, member: str = "id", **options: Any) -> Flow[dict[str, Any]]:
-    return document(Call(verb, f"{CALIBRATIONS}{path}", options), member)

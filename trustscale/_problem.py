@@ -41,8 +41,3 @@ class Problem(Exception):
             }
         after = response.headers.get("Retry-After", "")
         return cls(document, float(after) if after.isdecimal() else None)
-
-
-def stranger(url: object) -> Problem:
-    """The answer of a server that is something else."""
-    return Problem({"detail": f"{url} does not answer as Trustscale."})

@@ -52,9 +52,10 @@ def archive_of(
         label = name if isinstance(name, str) else f"{name:06}"
         x, y = pair if isinstance(pair, tuple) else (None, pair)
         for role, picture in (("x", x), ("y", y)):
-            if picture is not None:
-                suffix, data = _member(picture)
-                members[f"{role}/{label}{suffix}"] = data
+            if isinstance(picture, (str, Path)):
+                members[f"{role}/{label}{Path(picture).suffix}"] = Path(picture)
+            elif picture is not None:
+                members[f"{role}/{label}.png"] = content(picture)
     return Tar(members, on_sent)
 
 
@@ -63,6 +64,10 @@ class Tar:
 
     members: what is in it, by name. on_sent is told (bytes read, all bytes).
     """
+
+    _chunks: Iterator[bytes]
+    _left: bytes
+    _done: int
 
     def __init__(
         self,
@@ -73,7 +78,7 @@ class Tar:
         self._size = sum(len(info.tobuf()) + _padded(info.size) for info, _ in self._members)
         self._size += 2 * _BLOCK
         self._on_sent = on_sent
-        self._chunks, self._left, self._done = self._made(), b"", 0
+        self.seek(0)
 
     def read(self, size: int = -1) -> bytes:
         """The next bytes, as many as are at hand, at most `size`; b"" at the end."""
@@ -95,11 +100,8 @@ class Tar:
         if whence == os.SEEK_END:
             return self._size
         if offset == 0:
-            self._rewind()
+            self._chunks, self._left, self._done = self._made(), b"", 0
         return offset
-
-    def _rewind(self) -> None:
-        self._chunks, self._left, self._done = self._made(), b"", 0
 
     def _made(self) -> Iterator[bytes]:
         for info, data in self._members:
@@ -107,13 +109,6 @@ class Tar:
             yield from [data] if isinstance(data, bytes) else _read(data, info.size)
             yield bytes(_padded(info.size) - info.size)
         yield bytes(2 * _BLOCK)
-
-
-def _member(picture: Picture) -> tuple[str, Path | bytes]:
-    """The suffix and the content of a picture in an archive."""
-    if isinstance(picture, (str, Path)):
-        return Path(picture).suffix, Path(picture)
-    return ".png", content(picture)
 
 
 def _files(folder: Path) -> Iterator[Path]:
