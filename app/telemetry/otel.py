@@ -11,7 +11,7 @@ import logging
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Final
+from typing import NamedTuple
 
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
@@ -21,26 +21,35 @@ from opentelemetry.trace import Tracer
 
 from app import __version__
 
-EXPORT_TIMEOUT_S: Final = 5.0
-"""How long the collector may take for one batch."""
 
-GOODBYE_S: Final = 2.0
-"""How long a stopping process waits for the collector to take the last spans."""
+class Patience(NamedTuple):
+    """How long the collector may take, in seconds."""
 
-END_S: Final = 1.0
+    batch_s: float = 5.0
+    goodbye_s: float = 2.0  # for the last spans of a stopping process
+    end_s: float = 1.0  # after these are given up
+
+
+PATIENCE = Patience()
 
 log = logging.getLogger(__name__)
 
 
 @contextmanager
-def collected(endpoint: str, service: str) -> Iterator[Tracer]:
+def collected(
+    endpoint: str,
+    service: str,
+    patience: Patience | None = None,
+    exporter: SpanExporter | None = None,
+) -> Iterator[Tracer]:
     """A tracer whose spans go to a collector (`app.telemetry.tracing.exporting`)."""
+    patience = patience or PATIENCE
     named = Resource.create({"service.name": service, "service.version": __version__})
     provider = TracerProvider(
         resource=named.merge(OTELResourceDetector().detect()), shutdown_on_exit=False
     )
     url = f"{endpoint.rstrip('/').removesuffix('/v1/traces')}/v1/traces"
-    exporter = _ToldOnce(OTLPSpanExporter(url, timeout=EXPORT_TIMEOUT_S))
+    exporter = _ToldOnce(exporter or OTLPSpanExporter(url, timeout=patience.batch_s))
     provider.add_span_processor(BatchSpanProcessor(exporter))
     try:
         yield provider.get_tracer("trustscale", __version__)
@@ -48,9 +57,9 @@ def collected(endpoint: str, service: str) -> Iterator[Tracer]:
         # The SDK alone would wait for a dead collector as long as for each batch that is left.
         farewell = threading.Thread(target=provider.shutdown, daemon=True)
         farewell.start()
-        farewell.join(GOODBYE_S)
+        farewell.join(patience.goodbye_s)
         exporter.shutdown()  # ends its waiting for another try; what is left is dropped
-        farewell.join(END_S)
+        farewell.join(patience.end_s)
 
 
 class _ToldOnce(SpanExporter):

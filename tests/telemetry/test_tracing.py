@@ -7,6 +7,7 @@ import logging
 import subprocess
 import sys
 import threading
+from contextlib import contextmanager
 
 import httpx
 import pytest
@@ -16,7 +17,8 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 import app.telemetry
 from app.errors import BadImage, ConfigError
 from app.settings import load_settings
-from app.telemetry import otel, tracing
+from app.telemetry import tracing
+from app.telemetry.otel import Patience, collected
 from app.telemetry.tracing import exporting
 from tests.logs import logging_as
 from tests.servers import ProcessGroup, free_port
@@ -119,7 +121,7 @@ class TestOn:
 class Blocked(SpanExporter):
     """An exporter whose collector never answers: it waits until it is shut down."""
 
-    def __init__(self, *_: object, **__: object) -> None:
+    def __init__(self) -> None:
         self.over = threading.Event()
         self.threads: list[threading.Thread] = []
         self.ended: list[bool] = []
@@ -133,18 +135,23 @@ class Blocked(SpanExporter):
         self.over.set()
 
 
-class TestCollector:
-    @pytest.fixture(autouse=True)
-    def _patience(self, monkeypatch):
-        """Collectors of these tests live, on a machine that may be slow."""
-        for name in ("EXPORT_TIMEOUT_S", "GOODBYE_S", "END_S"):
-            monkeypatch.setattr(otel, name, 60.0)
+@contextmanager
+def exported(url: str, *, exporter: SpanExporter | None = None, goodbye_s: float = 60.0):
+    """Spans go to a collector, on a machine that may be slow."""
+    patience = Patience(60.0, goodbye_s, 60.0)
+    with (
+        collected(url, "trustscale-test", patience, exporter) as tracer,
+        tracing.recording(tracer),
+    ):
+        yield
 
+
+class TestCollector:
     def test_spans_arrive(self, monkeypatch):
         """A real exporter brings all spans to a real receiver before the process ends."""
         monkeypatch.delenv("OTEL_SERVICE_NAME", raising=False)
         with Collector().running() as collector:
-            with exporting(f"{collector.url}/", "trustscale-test"):
+            with exported(f"{collector.url}/"):
                 for _ in range(3):
                     with tracing.span("outer", {"trustscale.samples": 4}), tracing.span("inner"):
                         pass
@@ -156,15 +163,14 @@ class TestCollector:
         """The standard variable names the service."""
         monkeypatch.setenv("OTEL_SERVICE_NAME", "upscaling-eu")
         with Collector().running() as collector:
-            with exporting(collector.url, "trustscale-test"), tracing.span("a"):
+            with exported(collector.url), tracing.span("a"):
                 pass
             assert collector.services() == {"upscaling-eu"}
 
     def test_a_dead_collector(self, caplog, monkeypatch):
         """It is told once, and nothing of it goes on behind the program."""
         monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "100")
-        monkeypatch.setattr(otel, "GOODBYE_S", 0.5)
-        with exporting(f"http://127.0.0.1:{free_port()}", "trustscale-test"):
+        with exported(f"http://127.0.0.1:{free_port()}", goodbye_s=0.5):
             for _ in range(2000):
                 with tracing.span("a"):
                     pass
@@ -175,10 +181,8 @@ class TestCollector:
     def test_a_collector_that_never_answers(self, monkeypatch):
         """No span waits for it, and the end gives up the batch that is on its way."""
         monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "10")
-        monkeypatch.setattr(otel, "GOODBYE_S", 0.1)
         blocked = Blocked()
-        monkeypatch.setattr(otel, "OTLPSpanExporter", lambda *_, **__: blocked)
-        with exporting("http://127.0.0.1:1", "trustscale-test"):
+        with exported("http://127.0.0.1:1", exporter=blocked, goodbye_s=0.1):
             for _ in range(2000):
                 with tracing.span("a"):
                     pass
@@ -228,7 +232,7 @@ def test_a_stopped_program_loses_no_span(tmp_path):
         code = (
             "from app.telemetry import otel\n"
             "from app.cli.main import main\n"
-            "otel.GOODBYE_S = otel.EXPORT_TIMEOUT_S = 60.0  # the collector may be slow\n"
+            "otel.PATIENCE = otel.Patience(60, 60, 60)  # the collector may be slow\n"
             "main()"
         )
         command = [sys.executable, "-c", code, "serve", "--port", str(port)]
