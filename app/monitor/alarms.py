@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Literal
 
 import numpy as np
@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from app.calibration.record import Calibration
 from app.conformal import feedback
-from app.monitor.state import MonitorState
+from app.monitor.state import MonitorState, time_of
 from app.monitor.watch import reference_of
 from app.upscalers.base import Upscaler
 from app.upscalers.resilience import ResilientUpscaler
@@ -120,8 +120,3 @@ def shift_sd(calibration: Calibration, state: MonitorState) -> float | None:
         np.mean(state.drift.seen, dtype=np.float64) - np.mean(reference, dtype=np.float64)
     )
     return apart / spread if spread > 0 else None
-
-
-def time_of(seconds: float) -> datetime:
-    """A time of the monitor, which counts seconds since 1970."""
-    return datetime.fromtimestamp(seconds, UTC)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import AliasPath, BaseModel, ConfigDict, Field, ValidationError
 
 from app.calibration.record import UNUSUAL, Calibration
 from app.conformal import drift, feedback
@@ -19,12 +20,10 @@ from app.monitor.alarms import (
     mismatch_alarms,
     shift_sd,
     state_alarms,
-    time_of,
 )
-from app.monitor.state import BINS, MonitorState, Point
+from app.monitor.state import BINS, HistoryPoint, MonitorState, time_of
 from app.monitor.truth import (
     ConfidenceSequence,
-    FeedbackPoint,
     confidence_sequence,
     finite_exp,
 )
@@ -62,6 +61,8 @@ class CalibrationFacts(BaseModel):
 
 class Requests(BaseModel):
     """Answered requests; duplicates and subsampled ones are not counted in what follows."""
+
+    model_config = ConfigDict(from_attributes=True)
 
     seen: int = 0
     counted: int = 0
@@ -161,56 +162,30 @@ class FeedbackFacts(BaseModel):
         )
 
 
-class HistoryPoint(BaseModel):
-    """The requests since the point before: maxima of the evidence, means of the others."""
-
-    at: datetime
-    requests: int
-    log10_martingale: float
-    log10_shiryaev_roberts: float
-    mean_log_sigma: float
-    typicality: float
-    trusted_fraction: float
-
-    @classmethod
-    def of(cls, point: Point) -> HistoryPoint:
-        values = {name: getattr(point, name) for name in Point.__dataclass_fields__}
-        return cls(**{**values, "at": time_of(point.at)})
-
-
 class LabelPoint(BaseModel):
     """One labelled result, and what was known after it."""
 
+    # Read from a stored `FeedbackPoint`.
+
     at: datetime
-    result: str
+    result: str = Field(validation_alias=AliasPath("truth", "result"))
     n: int
-    loss: float
-    alpha: float
-    counted: bool
+    loss: float = Field(validation_alias=AliasPath("truth", "loss"))
+    alpha: float = Field(validation_alias=AliasPath("truth", "alpha"))
+    counted: bool = Field(validation_alias=AliasPath("truth", "counted"))
     mean_loss: float | None
     lower: float | None
     upper: float | None
     log10_e_value: float
 
-    @classmethod
-    def read(cls, label: Label) -> LabelPoint | None:
-        """The point of a stored label; None if it is damaged."""
-        try:
-            point = FeedbackPoint.model_validate_json(label.record)
-        except ValidationError:
-            return None
-        return cls(
-            at=time_of(point.at),
-            result=label.result,
-            n=point.n,
-            loss=point.truth.loss,
-            alpha=point.truth.alpha,
-            counted=point.truth.counted,
-            mean_loss=point.mean_loss,
-            lower=point.lower,
-            upper=point.upper,
-            log10_e_value=point.log10_e_value,
-        )
+
+def _label_points(labels: Sequence[Label]) -> list[LabelPoint]:
+    """The points of stored labels, without those that are damaged."""
+    found = []
+    for label in labels:
+        with suppress(ValidationError):
+            found.append(LabelPoint.model_validate_json(label.record))
+    return found
 
 
 class UpscalerReport(BaseModel):
@@ -249,7 +224,7 @@ def report_of(
     calibration_id: str,
     part: Part,
     *,
-    points: Sequence[Point],
+    points: Sequence[HistoryPoint],
     labels: Sequence[Label],
     canary: dict[str, Any] | None,
     differences: Sequence[dict[str, Any]],
@@ -265,12 +240,7 @@ def report_of(
         calibration=CalibrationFacts.of(calibration, calibration_id),
         since=time_of(state.since) if state.since else None,
         updated_at=time_of(state.updated) if state.updated else None,
-        requests=Requests(
-            seen=state.seen,
-            counted=counted,
-            duplicates=state.duplicates,
-            subsampled=state.subsampled,
-        ),
+        requests=Requests.model_validate(state),
         trusted_fraction=Share(mean=state.trusted_sum / counted) if counted else None,
         typicality=_typicality(state),
         drift=DriftFacts.of(calibration, state),
@@ -283,8 +253,8 @@ def report_of(
             *state_alarms(calibration, state),
             *health_alarms(upscaler.name, health),
         ],
-        history=[HistoryPoint.of(point) for point in points],
-        feedback_history=[point for label in labels if (point := LabelPoint.read(label))],
+        history=list(points),
+        feedback_history=_label_points(labels),
     )
 
 

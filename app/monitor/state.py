@@ -12,10 +12,12 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
+from pydantic import BaseModel
 
 from app.calibration.record import UNUSUAL
 from app.conformal import drift, feedback
@@ -56,17 +58,11 @@ class Seen:
     counts: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Point:
-    """One point of the history: what has been counted since the point before.
+class HistoryPoint(BaseModel):
+    """The requests since the point before: maxima of the evidence, means of the others."""
 
-    requests: counted so far, under this calibration.
-    log10_martingale, log10_shiryaev_roberts: the largest values since the last point.
-    The others are means since the last point.
-    """
-
-    at: float
-    requests: int
+    at: datetime
+    requests: int  # counted so far, under this calibration
     log10_martingale: float
     log10_shiryaev_roberts: float
     mean_log_sigma: float
@@ -125,7 +121,7 @@ class MonitorState:
 
 def fold(
     state: MonitorState, reference: NDArray[np.float32], seen: Seen, uniform: float
-) -> tuple[MonitorState, Point | None]:
+) -> tuple[MonitorState, HistoryPoint | None]:
     """The state after one more request, and the point of history that it completes, if it does.
 
     Whether a request counts depends on its input's digest and its client only, never on z: leaving
@@ -218,7 +214,7 @@ def _pending(pending: Pending, after: Drift, seen: Seen) -> Pending:
     )
 
 
-def _with_point(state: MonitorState, at: float) -> tuple[MonitorState, Point | None]:
+def _with_point(state: MonitorState, at: float) -> tuple[MonitorState, HistoryPoint | None]:
     """A point stands for one request at first, and for more the longer the history is.
 
     A store keeps the last `MOST_POINTS`; with 2^k requests each, they reach back over at least the
@@ -228,8 +224,8 @@ def _with_point(state: MonitorState, at: float) -> tuple[MonitorState, Point | N
     done = state.pending
     if done.count < stride:
         return state, None
-    point = Point(
-        at=at,
+    point = HistoryPoint(
+        at=time_of(at),
         requests=state.counted,
         log10_martingale=done.log_s / math.log(10),
         log10_shiryaev_roberts=done.log_v / math.log(10),
@@ -289,21 +285,26 @@ def load_state(data: bytes) -> MonitorState:
         raise BadState("The state of the monitor is damaged.") from error
 
 
-def dump_point(point: Point) -> bytes:
-    """The bytes of a point, which are JSON."""
-    return json.dumps(asdict(point)).encode()
+def dump_point(point: HistoryPoint) -> bytes:
+    """The bytes of a point, which are JSON; its time is in seconds since 1970."""
+    return json.dumps({**point.model_dump(), "at": point.at.timestamp()}).encode()
 
 
-def load_points(found: Sequence[bytes]) -> list[Point]:
+def load_points(found: Sequence[bytes]) -> list[HistoryPoint]:
     """The points of `dump_point`.
 
     Raises:
         BadState: one is damaged.
     """
     try:
-        return [Point(**json.loads(data)) for data in found]
-    except (ValueError, TypeError) as error:
+        return [HistoryPoint.model_validate_json(data) for data in found]
+    except ValueError as error:
         raise BadState("The history of the monitor is damaged.") from error
+
+
+def time_of(seconds: float) -> datetime:
+    """A time of the monitor, which counts seconds since 1970."""
+    return datetime.fromtimestamp(seconds, UTC)
 
 
 def _text(values: NDArray[Any], kind: str) -> str:

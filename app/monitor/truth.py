@@ -35,6 +35,7 @@ from app.conformal.fidelity import needs_label
 from app.errors import BadImage, BadRequest
 from app.images.decode import Limits, decode
 from app.monitor.state import MonitorState, fold_label
+from app.monitor.watch import Change
 from app.serving.answer import Result
 from app.stores.monitor import Label
 
@@ -46,6 +47,11 @@ class Window(BaseModel):
     y: int
     width: int
     height: int
+
+    @property
+    def inside(self) -> tuple[slice, slice]:
+        """Its place in arrays [H, W]."""
+        return np.s_[self.y : self.y + self.height, self.x : self.x + self.width]
 
 
 class LossAt(BaseModel):
@@ -119,11 +125,6 @@ class Score:
     losses: tuple[tuple[float, float], ...]
 
 
-def truth_limits(result: Result) -> Limits:
-    """A truth is as large as the output, and no larger."""
-    return Limits(max_bytes=MAX_TRUTH_BYTES, max_pixels=result.width * result.height)
-
-
 MAX_TRUTH_BYTES = 64 * 1024 * 1024
 """Of an upload: 16 megapixels as PNG, even of noise."""
 
@@ -154,7 +155,9 @@ def score(
             if wants_label
             else "Send `image`, the true image of the output's size, and nothing else."
         )
-    pixels = decode(data, truth_limits(served.result)).rgb
+    # A truth is as large as the output, and no larger.
+    most = served.result.width * served.result.height
+    pixels = decode(data, Limits(max_bytes=MAX_TRUTH_BYTES, max_pixels=most)).rgb
     if pixels.shape != prediction.shape:
         raise BadImage(
             f"The truth is {pixels.shape[1]}×{pixels.shape[0]}, the output is "
@@ -163,7 +166,7 @@ def score(
     drawn = np.asarray(pixels.any(axis=2)) if wants_label else None
     error = fidelity.error(prediction if wants_label else pixels, prediction, settings, label=drawn)
     window = _window(calibration, served.result)
-    inside = _slices(window)
+    inside = window.inside if window else np.s_[:, :]
     staircase = Staircase.from_maps(served.sigma[inside], error[inside])
     told: NDArray[Any] = pixels if drawn is None else drawn
     digest = hashlib.sha256(repr(told.shape).encode() + told.tobytes()).hexdigest()
@@ -184,12 +187,12 @@ def score(
 
 def counting(
     calibration: Calibration, result: Result, scored: Score, at: float
-) -> Callable[[MonitorState], tuple[MonitorState, Truth, Label]]:
+) -> Callable[[MonitorState], Change[Truth]]:
     """What the score makes of the monitor's state: the state after it, the answer, the label."""
     threshold = float(result.threshold)
     slack = feedback.tolerance(calibration.losses(threshold))
 
-    def count(state: MonitorState) -> tuple[MonitorState, Truth, Label]:
+    def count(state: MonitorState) -> Change[Truth]:
         reason = _UNKNOWN_SIZE
         counted = scored.counted
         if counted and np.uint64(scored.image_digest) in state.labelled:
@@ -206,7 +209,7 @@ def counting(
             )
         told = _told(calibration, result, scored, state, slack, None if counted else reason)
         record = FeedbackPoint.of(state, told, at).model_dump_json()
-        return state, told, Label(result.id, scored.digest, record.encode())
+        return Change(state, told, Label(result.id, scored.digest, record.encode()))
 
     return count
 
@@ -321,12 +324,3 @@ def _window(calibration: Calibration, result: Result) -> Window | None:
     width, height = sizes[int(draw.integers(len(sizes)))]
     x, y = (int(draw.integers(room + 1)) for room in (result.width - width, result.height - height))
     return Window(x=x, y=y, width=width, height=height)
-
-
-def _slices(window: Window | None) -> Any:
-    if window is None:
-        return ...
-    return (
-        slice(window.y, window.y + window.height),
-        slice(window.x, window.x + window.width),
-    )

@@ -17,7 +17,7 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import Final, NamedTuple, Protocol, TypeVar
+from typing import Final, Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import structlog
@@ -31,8 +31,8 @@ from app.conformal import drift
 from app.errors import Conflict, TrustscaleError
 from app.monitor.state import (
     BadState,
+    HistoryPoint,
     MonitorState,
-    Point,
     Seen,
     dump_point,
     dump_state,
@@ -74,6 +74,15 @@ class Known(NamedTuple):
 
     version: int
     state: MonitorState
+
+
+class Change(NamedTuple, Generic[Outcome]):
+    """What a piece of work makes of a state: its answer, and what is stored with the new state."""
+
+    state: MonitorState
+    outcome: Outcome
+    label: Label | None = None
+    points: Sequence[bytes] = ()
 
 
 class Part(NamedTuple):
@@ -214,7 +223,7 @@ class Monitor:
                 found.append(Part(name, part, state))
         return found
 
-    async def points(self, calibration: str) -> list[Point]:
+    async def points(self, calibration: str) -> list[HistoryPoint]:
         """The history, the oldest point first; empty if it is damaged.
 
         Raises:
@@ -229,23 +238,31 @@ class Monitor:
     async def change(
         self,
         calibration: str,
-        work: Callable[[MonitorState], tuple[MonitorState, Outcome, Label | None]],
+        work: Callable[[MonitorState], Change[Outcome]],
+        *,
+        known: Known | None = None,
     ) -> Outcome | None:
         """Change the state by `work`, which may run again on a newer one.
 
         None if the label that came with it exists already.
 
+        known: what the state is, if no other process has changed it.
+
         Raises:
             StoreUnavailable: it cannot be stored.
         """
         for _ in range(_TRIES):
-            version, before = await self._load(calibration)
-            after, outcome, label = work(before)
+            version, before = known or await self._load(calibration)
+            after, outcome, label, points = work(before)
             if label is not None and await self.store.label(calibration, label.result):
                 return None
-            if await self.store.save(calibration, dump_state(after), expected=version, label=label):
+            data = dump_state(after)
+            if await self.store.save(
+                calibration, data, expected=version, points=points, label=label
+            ):
                 self._remember(calibration, Known(version + 1, after))
                 return outcome
+            known = None
         raise StoreUnavailable("The state of the monitor changes too often; try again.")
 
     async def _run(self) -> None:
@@ -268,20 +285,16 @@ class Monitor:
 
     async def _fold(self, calibration: Calibration, batch: Sequence[Seen]) -> None:
         reference = reference_of(calibration)
-        known = self._known.get(calibration.id)
-        for _ in range(_TRIES):
-            version, state = known or await self._load(calibration.id)
+
+        def work(state: MonitorState) -> Change[None]:
             points = []
             for seen in batch:
                 state, point = fold(state, reference, seen, self._uniform())
                 if point is not None:
                     points.append(dump_point(point))
-            data = dump_state(state)
-            if await self.store.save(calibration.id, data, expected=version, points=points):
-                self._remember(calibration.id, Known(version + 1, state))
-                return
-            known = None  # another process has saved meanwhile
-        raise StoreUnavailable("The state of the monitor changes too often.")
+            return Change(state, None, points=points)
+
+        await self.change(calibration.id, work, known=self._known.get(calibration.id))
 
     async def _load(self, calibration: str) -> Known:
         found = await self.store.load(calibration)

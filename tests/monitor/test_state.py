@@ -14,8 +14,8 @@ from app.conformal.drift import EPOCH
 from app.monitor.state import (
     MOST_LABELLED,
     BadState,
+    HistoryPoint,
     MonitorState,
-    Point,
     Seen,
     dump_point,
     dump_state,
@@ -23,6 +23,7 @@ from app.monitor.state import (
     fold_label,
     load_points,
     load_state,
+    time_of,
 )
 from app.stores.monitor import MOST_POINTS
 
@@ -50,8 +51,8 @@ class TestFold:
     def test_what_is_counted(self):
         """Duplicates of an epoch and subsampled requests are seen, and change nothing else."""
         state, point = fold(MonitorState(), REFERENCE, seen(2**64 - 1, 0.3), 0.5)
-        assert point == Point(
-            at=100.0,
+        assert point == HistoryPoint(
+            at=time_of(100.0),
             requests=1,
             log10_martingale=state.drift.log_s / math.log(10),
             log10_shiryaev_roberts=state.drift.log_v / math.log(10),

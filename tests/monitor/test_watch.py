@@ -10,7 +10,7 @@ import pytest
 
 from app.calibration.record import Calibration
 from app.monitor.state import MonitorState, fold_label
-from app.monitor.watch import Monitor, client_digest
+from app.monitor.watch import Change, Monitor, client_digest
 from app.serving.pipeline import digest_of
 from app.stores.base import Stores, StoreUnavailable
 from app.stores.monitor import Label, Snapshot
@@ -103,7 +103,8 @@ class TestSharing:
         label = Label("res-1", "ab", b"record")
 
         def count(state: MonitorState):
-            return fold_label(state, 0.1, 0.1, 1.9576, digest=1, slack=0.0, at=1.0), "told", label
+            after = fold_label(state, 0.1, 0.1, 1.9576, digest=1, slack=0.0, at=1.0)
+            return Change(after, "told", label)
 
         assert await monitor.change(calibration.id, count) == "told"
         assert await monitor.change(calibration.id, count) is None
@@ -117,7 +118,7 @@ class TestSharing:
         async def label(k: int) -> None:
             await two.change(
                 calibration.id,
-                lambda state: (
+                lambda state: Change(
                     fold_label(state, 0.1, 0.1, 1.9576, digest=1, slack=0.0, at=1.0),
                     None,
                     Label(f"res-{k}", "ab", b""),
@@ -141,7 +142,7 @@ class TestSharing:
 
         monitor = Monitor(Refusing(stores))
         with pytest.raises(StoreUnavailable, match="too often"):
-            await monitor.change(calibration.id, lambda state: (state, None, None))
+            await monitor.change(calibration.id, lambda state: Change(state, None))
         note(monitor, calibration)
         with pytest.raises(StoreUnavailable, match="too often"):
             await monitor.settle()
@@ -197,7 +198,7 @@ class TestBeside:
         store = Failing(stores)
         store.mended = True
         monitor = Monitor(store)
-        await monitor.change(calibration.id, lambda state: (state, None, None))
+        await monitor.change(calibration.id, lambda state: Change(state, None))
         before = (store.loads, store.calls)
         for _ in range(30):
             note(monitor, calibration)
