@@ -12,7 +12,7 @@ import pytest
 from tests.deploy.files import ROOT, run
 
 TEXT = (ROOT / "Dockerfile").read_text("utf-8")
-LOCKS = ("build", "gateway", "gateway-s3", "worker")
+LOCKS = ("build", "gateway", "gateway-extras", "worker")
 
 
 def stages() -> dict[str, list[tuple[str, str]]]:
@@ -131,7 +131,7 @@ class TestLocks:
     def test_the_locks_agree(self):
         """Tests and images have the same release of what they share."""
         gateway = requirements("gateway")
-        for other in ("gateway-s3", "worker", "dev"):
+        for other in ("gateway-extras", "worker", "dev"):
             versions = requirements(other)
             shared = set(gateway) & set(versions)
             assert {name: gateway[name] for name in shared} == {n: versions[n] for n in shared}
@@ -148,7 +148,11 @@ class TestLocks:
             + tests
             + [dependency for extra in chosen[1].split(",") for dependency in extras[extra]],
             "gateway": project["dependencies"] + extras["tracing"],
-            "gateway-s3": project["dependencies"] + extras["tracing"] + extras["s3"],
+            "gateway-extras": project["dependencies"]
+            + extras["tracing"]
+            + extras["s3"]
+            + extras["formats"]
+            + extras["credentials"],
             "worker": project["dependencies"] + extras["tracing"] + extras["worker"],
         }
         for lock, dependencies in wanted.items():
