@@ -17,7 +17,7 @@ from app.conformal.fidelity import FidelitySettings
 from app.conformal.filters import gaussian_blur
 from app.conformal.indecision import Accumulator, IndecisionSettings
 from app.evaluation.cache import Samples
-from app.evaluation.reduce import ErrorMaps
+from app.evaluation.samples import Image
 
 BLURS = (0.0, 4.0, 16.0)
 """Standard deviations in pixels that are combined: none, the default, four times the default."""
@@ -25,75 +25,66 @@ BLURS = (0.0, 4.0, 16.0)
 MOST_CALIBRATION, MOST_TEST = 40, 12
 
 
-@dataclass(frozen=True, slots=True)
-class Grid:
-    """thresholds, areas: [blur of σ, blur of D]; areas are means over `n_test` images."""
+@dataclass(slots=True)
+class Blurs:
+    """The masks at α under every combination (a `Comparison`).
+
+    n_calibration: number of images that calibrated. thresholds: t_α, [blur of σ, blur of D].
+    scores: trusted share of each test image, [m, blur of σ, blur of D].
+    """
 
     alpha: float
-    n_calibration: int
-    n_test: int
-    thresholds: NDArray[np.float64]
-    areas: NDArray[np.float64]
+    n_calibration: int = field(init=False)
+    thresholds: NDArray[np.float64] = field(init=False)
+    scores: NDArray[np.float64] = field(init=False)
 
-
-@dataclass(slots=True)
-class Sketch:
-    """Gathers one image after the other, in any order and from any thread."""
-
-    _stairs: dict[int, list[list[Staircase]]] = field(default_factory=dict)
-    _areas: dict[int, NDArray[np.float64]] = field(default_factory=dict)
-    _thresholds: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 0)))
-    _alpha: float = 0.0
-
-    def calibrate_on(self, place: int, maps: ErrorMaps, samples: Samples) -> None:
-        """Take in a calibration image."""
-        errors = [maps.error(_metric(blur)) for blur in BLURS]
-        self._stairs[place] = [
+    def seen(self, image: Image) -> list[list[Staircase]] | None:
+        """The staircases of a calibration image; None: enough were seen."""
+        if image.place >= MOST_CALIBRATION:
+            return None
+        errors = [image.maps.error(_metric(blur)) for blur in BLURS]
+        return [
             [Staircase.from_maps(sigma, error) for error in errors]
-            for sigma in self.sigmas(samples)
+            for sigma in _sigmas(image.found.samples)
         ]
 
-    def finish(self, alpha: float) -> None:
-        """Find the threshold of every combination."""
-        images = [self._stairs[place] for place in sorted(self._stairs)]
+    def calibrate(self, images: Sequence[list[list[Staircase]]], scenes: Sequence[str]) -> None:
+        """Find the threshold of every combination; every image is a scene of its own."""
+        del scenes
+        self.n_calibration = len(images)
         bound = fidelity.bound(_metric(0))
-        self._alpha = alpha
-        self._thresholds = np.array(
+        self.thresholds = np.array(
             [
                 [
-                    RiskCurve.from_staircases([im[i][j] for im in images], bound).threshold(alpha)
-                    for j in range(len(BLURS))
+                    RiskCurve.from_staircases(column, bound).threshold(self.alpha)
+                    for column in zip(*row, strict=True)
                 ]
-                for i in range(len(BLURS))
+                for row in zip(*images, strict=True)
             ]
         )
 
-    def test_on(self, place: int, samples: Samples) -> None:
-        """Measure the masks of a test image."""
-        self._areas[place] = np.array([[m.mean() for m in row] for row in self.masks(samples)])
+    def tested(self, image: Image) -> list[list[float]] | None:
+        """The trusted shares of a test image; None: enough were tested."""
+        if image.place >= MOST_TEST:
+            return None
+        return [[float(mask.mean()) for mask in row] for row in self.masks(image.found.samples)]
 
     def masks(self, samples: Samples) -> list[list[NDArray[np.bool_]]]:
         """The trust mask of every combination, bool [H, W]."""
         return [
             [sigma < threshold for threshold in row]
-            for sigma, row in zip(self.sigmas(samples), self._thresholds, strict=True)
+            for sigma, row in zip(_sigmas(samples), self.thresholds, strict=True)
         ]
 
-    def sigmas(self, samples: Samples) -> Sequence[NDArray[np.float32]]:
-        """The default σ under every blur, float32 [H, W]."""
-        images = samples.images
-        accumulator = Accumulator(images.shape[1:3], replace(IndecisionSettings(), blur=0.0))
-        for image in images:
-            accumulator.add(image)
-        sharp = accumulator.result()
-        return [np.maximum(gaussian_blur(sharp, blur), np.float32(0)) for blur in BLURS]
 
-    def grid(self) -> Grid:
-        """The combinations and their mean trusted area."""
-        areas = np.array([self._areas[place] for place in sorted(self._areas)])
-        return Grid(
-            self._alpha, len(self._stairs), len(areas), self._thresholds, areas.mean(axis=0)
-        )
+def _sigmas(samples: Samples) -> list[NDArray[np.float32]]:
+    """The default σ under every blur, float32 [H, W]."""
+    images = samples.images
+    accumulator = Accumulator(images.shape[1:3], replace(IndecisionSettings(), blur=0.0))
+    for image in images:
+        accumulator.add(image)
+    sharp = accumulator.result()
+    return [np.maximum(gaussian_blur(sharp, blur), np.float32(0)) for blur in BLURS]
 
 
 def _metric(blur: float) -> FidelitySettings:

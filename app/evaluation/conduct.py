@@ -16,7 +16,7 @@ from app.evaluation.cache import SampleCache
 from app.evaluation.figures import number_figures
 from app.evaluation.plan import Plan
 from app.evaluation.plots import Picture
-from app.evaluation.run import Evaluated, Options, Run, Tools, evaluate, widest
+from app.evaluation.run import Evaluated, Options, Run, evaluate, widest
 from app.evaluation.showcase import showcase
 from app.evaluation.tables import Resamples, Row, table
 from app.evaluation.variants import Variant
@@ -70,16 +70,15 @@ async def conduct(
             done += 1
             on_progress(f"evaluating {name}", min(done, total), total)
 
-        tools = Tools.of(options, upscaler)
         named = [variant.for_upscaler(upscaler) for variant in variants]
-        run = Run(upscaler, named, cache, options, step, priced=tools.price.pipelines)
-        result = await evaluate(run, plan, tools)
+        run = Run(upscaler, named, cache, options, step)
+        result = await evaluate(run, plan)
         results.append(result)
         rows += table(result, draws, options.alphas)
         if options.with_pictures:
             # Drawing lines holds the interpreter, sheets are files to read and write.
             shown, drawn = await asyncio.gather(
-                showcase(run, plan, result, tools),
+                showcase(run, plan, result),
                 asyncio.to_thread(number_figures, result, draws, options),
             )
             pictures += [*shown, *drawn]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from app.conformal import RiskCurve, Staircase
 from app.conformal.backtest import places_of
 from app.conformal.guarantees import leakage_bound
-from app.evaluation.run import Evaluated, Options, highest_of
+from app.evaluation.run import Cell
 
 SHARES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 0.9)
 DRAWS = 8
@@ -30,31 +30,26 @@ class Leakage:
     bounds: NDArray[np.float64]
 
 
-def leak(result: Evaluated, options: Options) -> Leakage:
+def leak(cell: Cell, alpha: float, seed: int) -> Leakage:
     """Replace the images of some scenes by perfect predictions (D ≡ 0), as the paper does.
 
     Which scenes leak is drawn `DRAWS` times; `low` and `high` are the extremes over the draws.
     """
-    name, alpha = result.variants[0].name, options.reference_alpha
-    cell = result.cell(name, "fidelity")
-    calibration = [stairs.color for stairs in result.calibration[name]]
-    test = [stairs.color for stairs in result.test[name]]
-    highest = highest_of(result.calibration[name])
-    members = places_of(result.scenes)
+    members = places_of(cell.scenes)
     n = len(members)
     counts = sorted({round(share * n) for share in SHARES} - {n})
-    random = np.random.Generator(np.random.PCG64(options.seed))
+    random = np.random.Generator(np.random.PCG64(seed))
     realised = []
     for count in counts:
         draws = []
         for _ in range(DRAWS if count else 1):
             leaked = {i for k in random.permutation(n)[:count] for i in members[k]}
-            images = [_PERFECT if i in leaked else image for i, image in enumerate(calibration)]
+            images = [_PERFECT if i in leaked else one for i, one in enumerate(cell.calibration)]
             curve = RiskCurve.from_staircases(
-                images, cell.bound, scenes=result.scenes, highest=highest
+                images, cell.bound, scenes=cell.scenes, highest=cell.highest
             )
             threshold = curve.threshold(alpha)
-            draws.append(np.mean([staircase.loss_below(threshold) for staircase in test]))
+            draws.append(np.mean([staircase.loss_below(threshold) for staircase in cell.test]))
         realised.append(draws)
     return Leakage(
         alpha,

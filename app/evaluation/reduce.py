@@ -73,9 +73,19 @@ class Within(NamedTuple):
 class Inside(NamedTuple):
     """What a prediction's masks {σ < t} hold, one entry per threshold; see `Within`."""
 
+    thresholds: NDArray[np.float64]
     area: NDArray[np.float64]
     psnr: NDArray[np.float64]
     psnr_lab: NDArray[np.float64]
+
+    def within(
+        self, thresholds: NDArray[np.float64], color: Staircase, semantic: Staircase
+    ) -> Within:
+        """At some of the thresholds, with the staircases of D and of the semantic D on this σ."""
+        places = np.searchsorted(self.thresholds, thresholds)
+        error, label = losses_at([color, semantic], thresholds, "left")
+        area, psnr, psnr_lab = (values[places] for values in self[1:])
+        return Within(area, error, label, psnr, psnr_lab)
 
 
 def inside(sigma: NDArray[np.float32], maps: ErrorMaps, thresholds: NDArray[np.float64]) -> Inside:
@@ -97,26 +107,9 @@ def inside(sigma: NDArray[np.float32], maps: ErrorMaps, thresholds: NDArray[np.f
             decibel = 10 * np.log10(peak**2 * 3 * count / total)
         return np.where(count == 0, np.nan, decibel)
 
-    return Inside(count / sigma.size, psnr(maps.squared_rgb, 255), psnr(maps.squared_lab, 1))
-
-
-def within(
-    all_masks: Inside,
-    places: NDArray[np.intp],
-    stairs: Sequence[Staircase],
-    thresholds: NDArray[np.float64],
-) -> Within:
-    """One image at the thresholds of one cell.
-
-    Args:
-        all_masks: of the image, at a larger set of thresholds.
-        places: where among them this cell's thresholds are.
-        stairs: the staircases of D and of the semantic D on this σ.
-        thresholds: of the cell.
-    """
-    color, semantic = (losses_at([staircase], thresholds, "left")[0] for staircase in stairs)
-    area, psnr, psnr_lab = (values[places] for values in all_masks)
-    return Within(area, color, semantic, psnr, psnr_lab)
+    return Inside(
+        thresholds, count / sigma.size, psnr(maps.squared_rgb, 255), psnr(maps.squared_lab, 1)
+    )
 
 
 def losses_at(

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,14 +15,14 @@ from app.calibration.fit import seen_by
 from app.calibration.folder import PairFiles
 from app.calibration.pairs import Pair, load_pair
 from app.conformal import Staircase, fidelity
-from app.evaluation.blurs import MOST_CALIBRATION, MOST_TEST, Grid, Sketch
+from app.evaluation.baselines import Baselines
+from app.evaluation.blurs import Blurs
 from app.evaluation.cache import SampleCache
-from app.evaluation.comparison import Compared, Comparison
 from app.evaluation.plan import Plan
 from app.evaluation.price import Price
-from app.evaluation.reduce import SEMANTIC, ErrorMaps, Within, inside, within
+from app.evaluation.reduce import SEMANTIC, ErrorMaps, Within, inside
 from app.evaluation.rules import RULES, Rule, alpha_grid, curve_of
-from app.evaluation.samples import Drawn, drawn, wanted
+from app.evaluation.samples import Drawn, Image, drawn, wanted
 from app.evaluation.variants import Variant
 from app.images.degrade import Degradation
 from app.sampling.pipeline import Pipeline
@@ -35,9 +35,27 @@ Reduce = Callable[[int, Pair, Drawn], Result]
 """Reduces the image at a place of its side of the plan; runs in a thread."""
 
 
+class Comparison(Protocol):
+    """What is calibrated and tested along with a run, on its first variant.
+
+    What `seen` says of the calibration images goes to `calibrate`; what `tested` says of each test
+    image becomes a row of `scores`. None leaves an image out. Both run in threads.
+    """
+
+    scores: NDArray[np.float64]
+
+    def seen(self, image: Image) -> Any: ...
+    def calibrate(self, images: Sequence[Any], scenes: Sequence[str]) -> None: ...
+    def tested(self, image: Image) -> Any: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What an evaluation needs besides images, upscalers and settings."""
+    """What an evaluation needs besides images, upscalers and settings.
+
+    samples: numbers of generations whose price is compared.
+    price_per_call: of an upscaler, by its name.
+    """
 
     alphas: Sequence[float]
     reference_alpha: float
@@ -45,37 +63,10 @@ class Options:
     seed: int = 0
     degradation: Degradation | None = None
     samples: Sequence[int] = ()
-    """Numbers of generations whose price is compared."""
     price_per_call: Mapping[str, float] = field(default_factory=dict)
-    """Of an upscaler, by its name."""
     with_baselines: bool = True
     with_blurs: bool = True
     with_pictures: bool = True
-
-
-@dataclass(slots=True)
-class Cell:
-    """One upscaler under one variant with the thresholds of one rule.
-
-    alphas: the levels in rising order; thresholds: t_α of each, and last inf, the whole image.
-    within: per test image, in the order of the plan.
-    """
-
-    variant: Variant
-    rule: Rule
-    bound: float
-    alphas: NDArray[np.float64]
-    thresholds: NDArray[np.float64]
-    within: list[Within] = field(default_factory=list)
-
-    def column(self, name: str) -> NDArray[np.float64]:
-        """A quantity of `Within` of all test images, [m, A + 1]."""
-        return np.array([getattr(image, name) for image in self.within])
-
-    @property
-    def controlled(self) -> str:
-        """The quantity that this rule keeps below α."""
-        return "semantic" if self.rule.is_semantic else "error"
 
 
 class Stairs(NamedTuple):
@@ -90,11 +81,6 @@ class Stairs(NamedTuple):
         return self.semantic if rule.is_semantic else self.color
 
 
-def highest_of(images: Sequence[Stairs]) -> float:
-    """The largest σ of calibration images: beyond it nothing is trusted, as in serving."""
-    return max(stairs.highest for stairs in images)
-
-
 class View(NamedTuple):
     """One image as one variant sees it."""
 
@@ -104,62 +90,134 @@ class View(NamedTuple):
 
 
 @dataclass(slots=True)
+class Cell:
+    """One upscaler under one variant with the thresholds of one rule.
+
+    scenes, calibration, test: the scene of each calibration image, and the staircases of the error
+        that the rule keeps small, in the order of the plan.
+    highest: the largest σ of the calibration images: beyond it nothing is trusted, as in serving.
+    alphas: the levels in rising order; thresholds: t_α of each, and last inf, the whole image.
+    within: per test image, in the order of the plan.
+    """
+
+    variant: Variant
+    rule: Rule
+    bound: float
+    scenes: Sequence[str]
+    calibration: Sequence[Staircase]
+    highest: float
+    alphas: NDArray[np.float64]
+    thresholds: NDArray[np.float64]
+    test: list[Staircase] = field(default_factory=list)
+    within: list[Within] = field(default_factory=list)
+
+    @classmethod
+    def calibrated(
+        cls,
+        variant: Variant,
+        rule: Rule,
+        images: Sequence[Stairs],
+        scenes: Sequence[str],
+        options: Options,
+    ) -> Cell:
+        """The thresholds from the calibration images."""
+        stairs = [image.of(rule) for image in images]
+        highest = max(image.highest for image in images)
+        bound = fidelity.bound(SEMANTIC if rule.is_semantic else variant.fidelity)
+        curve = curve_of(rule, stairs, bound, options.delta, scenes=scenes, highest=highest)
+        alphas = alpha_grid(curve, options.alphas)
+        thresholds = np.array([*(curve.threshold(float(alpha)) for alpha in alphas), np.inf])
+        return cls(variant, rule, bound, scenes, stairs, highest, alphas, thresholds)
+
+    def column(self, name: str) -> NDArray[np.float64]:
+        """A quantity of `Within` of all test images, [m, A + 1]."""
+        return np.array([getattr(image, name) for image in self.within])
+
+    def place(self, alpha: float) -> int:
+        """The column of one of the levels."""
+        return int(np.searchsorted(self.alphas, alpha))
+
+    @property
+    def controlled(self) -> str:
+        """The quantity that this rule keeps below α."""
+        return "semantic" if self.rule.is_semantic else "error"
+
+
+@dataclass(slots=True)
 class Evaluated:
     """All that is known of one upscaler after its run.
 
-    scenes: of the calibration images. fitted_on: images that a σ in use was fitted on.
+    cells: of every variant under each of `RULES`. fitted_on: images that a σ in use was fitted on.
     """
 
     upscaler: str
     fingerprint: str
     scale: int
     variants: Sequence[Variant]
-    scenes: Sequence[str]
-    calibration: dict[str, list[Stairs]]
-    test: dict[str, list[Stairs]]
-    cells: list[Cell]
-    baselines: Compared | None
-    blurs: Grid | None
-    price: list[dict[str, Any]]
+    cells: Sequence[Cell]
+    baselines: Baselines | None
+    blurs: Blurs | None
+    price: Sequence[dict[str, Any]]
     fitted_on: int
     generated: int
     seconds: float
 
-    def cell(self, variant: str, rule: str) -> Cell:
-        """The cell of these names."""
-        return next(
-            cell for cell in self.cells if (cell.variant.name, cell.rule.name) == (variant, rule)
-        )
+    def cell(self, rule: Rule, variant: Variant | None = None) -> Cell:
+        """The cell of a rule, under the first variant unless another one is named."""
+        wanted = (variant or self.variants[0]), rule
+        return next(cell for cell in self.cells if (cell.variant, cell.rule) == wanted)
 
 
 @dataclass(slots=True)
 class Run:
-    """One upscaler's evaluation on its way."""
+    """One upscaler's evaluation on its way.
+
+    quickest: seconds of generation of the image that took least: others may have waited.
+    """
 
     upscaler: Upscaler
     variants: Sequence[Variant]
     cache: SampleCache
     options: Options
     on_progress: Callable[[], object]
-    priced: Sequence[Pipeline] = ()
+    pipelines: Sequence[Pipeline] = field(init=False)
+    price: Price = field(init=False)
     generated: int = 0
     seconds: float = 0.0
     fitted_on: set[str] = field(default_factory=set)
     quickest: float | None = None
-    """Seconds of generation of the image that took least: others may have waited."""
 
-    @property
-    def pipelines(self) -> list[Pipeline]:
-        """Of the variants, in their order."""
-        return [variant.pipeline(self.upscaler) for variant in self.variants]
+    def __post_init__(self) -> None:
+        self.pipelines = [variant.pipeline(self.upscaler) for variant in self.variants]
+        self.price = Price.of(self.upscaler, self.options.alphas, self.options.samples)
+
+    async def all(self, items: Sequence[PairFiles], reduce: Reduce[Result]) -> list[Result]:
+        """`look` at every item, one more at once than the upscaler takes; in the order given.
+
+        Raises:
+            Exception: of the first item that failed; the others are cancelled.
+        """
+        at_once = max(self.upscaler.capabilities.concurrency + 1, usable_cores())
+        turns = asyncio.Semaphore(at_once)
+
+        async def one(place: int, item: PairFiles) -> Result:
+            async with turns:
+                return await self.look(place, item, reduce)
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(one(place, item)) for place, item in enumerate(items)]
+        except BaseExceptionGroup as errors:
+            raise errors.exceptions[0] from None  # the others fail for the same cause
+        return [task.result() for task in tasks]
 
     async def look(self, place: int, item: PairFiles, reduce: Reduce[Result]) -> Result:
         """Samples of one image, and what `reduce` makes of them in a thread."""
         pair = await asyncio.to_thread(self.load, item)
-        wanted = [*self.pipelines, *self.priced]
-        found = await drawn(self.upscaler, Source(pair.x), pair.seed, wanted, self.cache)
+        pipelines = [*self.pipelines, *self.price.pipelines]
+        found = await drawn(self.upscaler, Source(pair.x), pair.seed, pipelines, self.cache)
         result = await asyncio.to_thread(reduce, place, pair, found)
-        if any(seen_by(pipeline.indecision.fit, pair) for pipeline in wanted):
+        if any(seen_by(pipeline.indecision.fit, pair) for pipeline in pipelines):
             self.fitted_on.add(item.name)
         self.generated += found.generated
         self.seconds += found.seconds
@@ -179,13 +237,7 @@ class Run:
             seed=self.options.seed,
         )
 
-    async def all(self, items: Sequence[PairFiles], reduce: Reduce[Result]) -> list[Result]:
-        """`look` at every item, one more at once than the upscaler takes, in the order given."""
-        at_once = max(self.upscaler.capabilities.concurrency + 1, usable_cores())
-        work = [partial(self.look, place, item, reduce) for place, item in enumerate(items)]
-        return await in_order(work, at_once)
-
-    def views(self, pair: Pair, found: Drawn) -> dict[str, View]:
+    def views(self, pair: Pair, found: Drawn) -> dict[Variant, View]:
         """What every variant makes of one image; maps that two of them share are made once."""
         maps: dict[tuple[str, int], ErrorMaps] = {}
         views = {}
@@ -201,100 +253,62 @@ class Run:
                 for settings in (pipeline.fidelity, SEMANTIC)
             )
             stairs = Stairs(color, semantic, float(sigma.max()))
-            views[variant.name] = View(maps[key], sigma, stairs)
+            views[variant] = View(maps[key], sigma, stairs)
         return views
 
 
-@dataclass(slots=True)
-class Tools:
-    """The comparisons that go along with a run, on the first variant; None: left out."""
-
-    options: Options
-    price: Price
-    comparison: Comparison | None
-    sketch: Sketch | None
-
-    @classmethod
-    def of(cls, options: Options, upscaler: Upscaler) -> Tools:
-        """Those that are asked for."""
-        return cls(
-            options,
-            Price.of(upscaler, options.alphas, options.samples),
-            Comparison(options.delta) if options.with_baselines else None,
-            Sketch() if options.with_blurs else None,
-        )
-
-    def calibrate_on(self, place: int, view: View, found: Drawn) -> None:
-        """Take in the calibration image at this place of the plan."""
-        self.price.calibrate_on(place, view.maps, found.measurements)
-        if self.comparison is not None:
-            self.comparison.calibrate_on(place, view.maps, view.sigma, found.samples)
-        if self.sketch is not None and place < MOST_CALIBRATION:
-            self.sketch.calibrate_on(place, view.maps, found.samples)
-
-    def finish(self, scenes: Sequence[str]) -> None:
-        """All calibration images were taken in; `scenes` are theirs."""
-        self.price.finish(scenes)
-        if self.comparison is not None:
-            self.comparison.finish()
-        if self.sketch is not None:
-            self.sketch.finish(self.options.reference_alpha)
-
-    def test_on(self, place: int, view: View, found: Drawn) -> None:
-        """Measure the test image at this place of the plan."""
-        self.price.test_on(place, found.measurements)
-        if self.comparison is not None:
-            self.comparison.test_on(place, view.maps, view.sigma, found.samples)
-        if self.sketch is not None and place < MOST_TEST:
-            self.sketch.test_on(place, found.samples)
-
-
-async def evaluate(run: Run, plan: Plan, tools: Tools) -> Evaluated:
+async def evaluate(run: Run, plan: Plan) -> Evaluated:
     """Generate what is missing, calibrate, and measure the test images.
-
-    `tools` are calibrated and asked along the way.
 
     Raises:
         BadInput: an image that cannot be used (they are checked before, see `check_items`).
         UpscalerError: samples could not be had; those that came are kept.
     """
-    first = run.variants[0].name
+    options, first = run.options, run.variants[0]
+    baselines = Baselines(options.delta) if options.with_baselines else None
+    blurs = Blurs(options.reference_alpha) if options.with_blurs else None
+    comparisons: list[Comparison] = [
+        one for one in (run.price, baselines, blurs) if one is not None
+    ]
 
-    def calibrating(place: int, pair: Pair, found: Drawn) -> dict[str, Stairs]:
+    def calibrating(
+        place: int, pair: Pair, found: Drawn
+    ) -> tuple[dict[Variant, Stairs], list[Any]]:
         views = run.views(pair, found)
-        tools.calibrate_on(place, views[first], found)
-        return {name: view.stairs for name, view in views.items()}
+        image = Image(place, found, views[first].maps, views[first].sigma)
+        stairs = {variant: view.stairs for variant, view in views.items()}
+        return stairs, [comparison.seen(image) for comparison in comparisons]
 
-    seen = await run.all(plan.calibration, calibrating)
-    calibration = {v.name: [image[v.name] for image in seen] for v in run.variants}
+    all_stairs, all_seen = zip(*await run.all(plan.calibration, calibrating), strict=True)
     cells = [
-        _calibrated(variant, rule, calibration[variant.name], plan.scenes, run.options)
-        for variant in run.variants
+        Cell.calibrated(v, rule, [stairs[v] for stairs in all_stairs], plan.scenes, options)
+        for v in run.variants
         for rule in RULES
     ]
-    tools.finish(plan.scenes)
+    for comparison, seen in zip(comparisons, zip(*all_seen, strict=True), strict=True):
+        comparison.calibrate([one for one in seen if one is not None], plan.scenes)
 
-    def testing(place: int, pair: Pair, found: Drawn) -> tuple[dict[str, Stairs], list[Within]]:
+    def testing(
+        place: int, pair: Pair, found: Drawn
+    ) -> tuple[list[tuple[Staircase, Within]], list[Any]]:
         views = run.views(pair, found)
-        tools.test_on(place, views[first], found)
-        return {name: view.stairs for name, view in views.items()}, _masks(cells, views)
+        image = Image(place, found, views[first].maps, views[first].sigma)
+        return _masks(cells, views), [comparison.tested(image) for comparison in comparisons]
 
-    tested = await run.all(plan.test, testing)
-    for _, images in tested:
-        for cell, image in zip(cells, images, strict=True):
-            cell.within.append(image)
+    all_masks, all_scores = zip(*await run.all(plan.test, testing), strict=True)
+    for cell, masks in zip(cells, zip(*all_masks, strict=True), strict=True):
+        cell.test, cell.within = (list(part) for part in zip(*masks, strict=True))
+    for comparison, scores in zip(comparisons, zip(*all_scores, strict=True), strict=True):
+        comparison.scores = np.array([one for one in scores if one is not None])
     return Evaluated(
         upscaler=run.upscaler.name,
         fingerprint=run.upscaler.fingerprint,
         scale=run.upscaler.scale,
         variants=run.variants,
-        scenes=plan.scenes,
-        calibration=calibration,
-        test={v.name: [stairs[v.name] for stairs, _ in tested] for v in run.variants},
         cells=cells,
-        baselines=tools.comparison.compared() if tools.comparison else None,
-        blurs=tools.sketch.grid() if tools.sketch else None,
-        price=tools.price.rows(run.quickest, run.options.price_per_call.get(run.upscaler.name)),
+        baselines=baselines,
+        blurs=blurs,
+        price=run.price.rows(run.quickest, options.price_per_call.get(run.upscaler.name)),
         fitted_on=len(run.fitted_on),
         generated=run.generated,
         seconds=run.seconds,
@@ -306,51 +320,23 @@ def widest(pipelines: Sequence[Pipeline]) -> Pipeline:
     return max(pipelines, key=lambda pipeline: pipeline.indecision.window)
 
 
-def _calibrated(
-    variant: Variant, rule: Rule, stairs: Sequence[Stairs], scenes: Sequence[str], options: Options
-) -> Cell:
-    chosen = [image.of(rule) for image in stairs]
-    bound = fidelity.bound(SEMANTIC if rule.is_semantic else variant.fidelity)
-    curve = curve_of(rule, chosen, bound, options.delta, scenes=scenes, highest=highest_of(stairs))
-    alphas = alpha_grid(curve, options.alphas)
-    thresholds = np.array([*(curve.threshold(float(alpha)) for alpha in alphas), np.inf])
-    return Cell(variant, rule, bound, alphas, thresholds)
-
-
-def _masks(cells: Sequence[Cell], views: Mapping[str, View]) -> list[Within]:
+def _masks(cells: Sequence[Cell], views: Mapping[Variant, View]) -> list[tuple[Staircase, Within]]:
     """One image inside the masks of every cell; cells that share σ and Ŷ share the pass over it."""
-    passes: dict[tuple[int, int], list[int]] = {}
-    for number, cell in enumerate(cells):
-        view = views[cell.variant.name]
-        passes.setdefault((id(view.sigma), id(view.maps)), []).append(number)
-    found: dict[int, Within] = {}
-    for numbers in passes.values():
-        view = views[cells[numbers[0]].variant.name]
-        thresholds = np.unique(np.concatenate([cells[number].thresholds for number in numbers]))
-        all_masks = inside(view.sigma, view.maps, thresholds)
-        for number in numbers:
-            cell = cells[number]
-            places = np.searchsorted(thresholds, cell.thresholds)
-            stairs = views[cell.variant.name].stairs[:2]
-            found[number] = within(all_masks, places, stairs, cell.thresholds)
-    return [found[number] for number in range(len(cells))]
 
+    def shared(cell: Cell) -> tuple[int, int]:
+        view = views[cell.variant]
+        return id(view.sigma), id(view.maps)
 
-async def in_order(work: Sequence[Callable[[], Awaitable[Result]]], at_once: int) -> list[Result]:
-    """Results in the order of the work, of which `at_once` pieces are under way at a time.
-
-    Raises:
-        Exception: of the first piece that failed; the others are cancelled.
-    """
-    places = asyncio.Semaphore(at_once)
-
-    async def one(piece: Callable[[], Awaitable[Result]]) -> Result:
-        async with places:
-            return await piece()
-
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(one(piece)) for piece in work]
-    except BaseExceptionGroup as errors:
-        raise errors.exceptions[0] from None  # the others were cancelled or fail for the same cause
-    return [task.result() for task in tasks]
+    wanted: dict[tuple[int, int], list[NDArray[np.float64]]] = defaultdict(list)
+    for cell in cells:
+        wanted[shared(cell)].append(cell.thresholds)
+    passes = {}
+    found = []
+    for cell in cells:
+        view, key = views[cell.variant], shared(cell)
+        if key not in passes:
+            passes[key] = inside(view.sigma, view.maps, np.unique(np.concatenate(wanted[key])))
+        color, semantic, _ = view.stairs
+        masks = passes[key].within(cell.thresholds, color, semantic)
+        found.append((view.stairs.of(cell.rule), masks))
+    return found

@@ -8,11 +8,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from app.conformal.indecision import IndecisionSettings
 from app.evaluation.cache import SampleCache, Samples
+from app.evaluation.reduce import ErrorMaps
 from app.sampling.measure import Measurement, measure, measured_again
 from app.sampling.pipeline import Pipeline, Prediction
 from app.upscalers.base import RGB, Source, Upscaler
@@ -35,6 +38,18 @@ class Drawn:
     generated: bool
     seconds: float
     """Time that the upscaler took; 0 from the cache."""
+
+
+class Image(NamedTuple):
+    """An image at a place of its side of the plan, as the first variant sees it.
+
+    sigma: σ, float32 [H, W].
+    """
+
+    place: int
+    found: Drawn
+    maps: ErrorMaps
+    sigma: NDArray[np.float32]
 
 
 async def drawn(

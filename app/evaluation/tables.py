@@ -18,7 +18,7 @@ from app.evaluation.bootstrap import (
 )
 from app.evaluation.plan import Plan, group_of
 from app.evaluation.reduce import losses_at
-from app.evaluation.run import Cell, Evaluated, highest_of
+from app.evaluation.run import Cell, Evaluated
 
 Status = Literal["kept", "within", "broken", "nothing"]
 """kept: the mean is at most α. within: above α, but the interval reaches down to it. broken: the
@@ -72,33 +72,29 @@ class Resamples:
 
 def table(result: Evaluated, draws: Resamples, alphas: Sequence[float]) -> list[Row]:
     """All rows of one upscaler."""
-    return [row for cell in result.cells for row in cell_rows(result, cell, draws, alphas)]
+    return [row for cell in result.cells for row in cell_rows(result.upscaler, cell, draws, alphas)]
 
 
-def cell_rows(
-    result: Evaluated, cell: Cell, draws: Resamples, alphas: Sequence[float]
-) -> list[Row]:
+def cell_rows(upscaler: str, cell: Cell, draws: Resamples, alphas: Sequence[float]) -> list[Row]:
     """One row per α and one for the whole image."""
-    places = [int(np.searchsorted(cell.alphas, alpha)) for alpha in alphas]
-    columns = [*places, len(cell.alphas)]
+    columns = [*map(cell.place, alphas), len(cell.alphas)]
     intervals = {
         name: mean_intervals(cell.column(name)[:, columns], draws.test) for name in QUANTITIES
     }
     promises: list[tuple[float, float]] = (
         [(item.low, item.high) for item in intervals[cell.controlled][:-1]]
         if cell.rule.is_high_probability
-        else joint(result, cell, draws, alphas)
+        else joint(cell, draws, alphas)
     )
     rows = []
-    for number, column in enumerate(columns):
-        is_whole = number == len(alphas)
-        alpha = None if is_whole else float(alphas[number])
+    for number, (column, alpha, promise) in enumerate(
+        zip(columns, [*alphas, None], [*promises, None], strict=True)
+    ):
         quantities = {name: intervals[name][number] for name in QUANTITIES}
         threshold = float(cell.thresholds[column])
-        promise = None if is_whole else promises[number]
         rows.append(
             Row(
-                result.upscaler,
+                upscaler,
                 cell.variant.name,
                 cell.rule.name,
                 alpha,
@@ -112,21 +108,17 @@ def cell_rows(
     return rows
 
 
-def joint(
-    result: Evaluated, cell: Cell, draws: Resamples, alphas: Sequence[float]
-) -> list[tuple[float, float]]:
+def joint(cell: Cell, draws: Resamples, alphas: Sequence[float]) -> list[tuple[float, float]]:
     """Intervals of the realised loss over the draw of calibration and test images."""
-    calibration, test = (
-        [stairs.of(cell.rule) for stairs in part[cell.variant.name]]
-        for part in (result.calibration, result.test)
+    end = np.nextafter(np.float32(cell.highest), np.inf)
+    levels = np.unique(
+        np.concatenate([np.empty(0, np.float32), *(stairs.levels for stairs in cell.calibration)])
     )
-    highest = np.nextafter(np.float32(highest_of(result.calibration[cell.variant.name])), np.inf)
-    levels = np.unique(np.concatenate([np.empty(0, np.float32), *(s.levels for s in calibration)]))
     if len(levels) > JOINT_GRID:
         levels = levels[np.linspace(0, len(levels) - 1, JOINT_GRID).round().astype(int)]
     return joint_intervals(
-        losses_at(calibration, levels, "right"),
-        losses_at(test, np.append(levels, highest), "left"),
+        losses_at(cell.calibration, levels, "right"),
+        losses_at(cell.test, np.append(levels, end), "left"),
         cell.bound,
         alphas,
         draws.joint,

@@ -7,10 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-
 from app.conformal.annotator import Settings as AnnotatorSettings
 from app.evaluation.plan import Plan, group_of
+from app.evaluation.rules import FIDELITY
 from app.evaluation.run import Evaluated, Options
 from app.evaluation.tables import Row, Status
 from app.images.degrade import Degradation
@@ -119,9 +118,8 @@ def limits(results: Sequence[Evaluated], plan: Plan, options: Options) -> list[s
         for result in results
         if result.fitted_on
     ]
-    cell = results[0].cell(results[0].variants[0].name, "fidelity")
-    place = int(np.searchsorted(cell.alphas, options.reference_alpha))
-    losses = cell.column("error")[:, place]
+    cell = results[0].cell(FIDELITY)
+    losses = cell.column("error")[:, cell.place(options.reference_alpha)]
     above = int((losses > options.reference_alpha).sum())
     found.append(
         f"The promise is an average over images and over calibrations, not one per image: at "

@@ -13,6 +13,7 @@ from app.conformal import RiskCurve
 from app.evaluation.cache import SampleCache
 from app.evaluation.conduct import Findings, conduct
 from app.evaluation.plan import Plan, split
+from app.evaluation.rules import FIDELITY
 from app.evaluation.run import Options
 from app.evaluation.tables import Resamples, cell_rows
 from app.evaluation.variants import Variant
@@ -59,12 +60,9 @@ def test_every_promise_is_kept(findings):
 def test_a_threshold_that_is_too_large_is_found(findings, alpha):
     """Power: masks of 1.25 α that are passed off as those of α are judged broken."""
     (result,) = findings.results
-    cell = result.cell("small", "fidelity")
-    curve = RiskCurve.from_staircases(
-        [stairs.color for stairs in result.calibration["small"]], cell.bound
-    )
+    cell = result.cell(FIDELITY)
+    curve = RiskCurve.from_staircases(cell.calibration, cell.bound)
     false = np.array([curve.threshold(1.25 * alpha), np.inf])
-    test = [stairs.color for stairs in result.test["small"]]
     images = [
         image._replace(
             **{
@@ -73,12 +71,12 @@ def test_a_threshold_that_is_too_large_is_found(findings, alpha):
             },
             error=np.array([staircase.loss_below(float(t)) for t in false]),
         )
-        for image, staircase in zip(cell.within, test, strict=True)
+        for image, staircase in zip(cell.within, cell.test, strict=True)
     ]
     cheat = replace(cell, alphas=np.array([alpha]), thresholds=false, within=images)
     # The judgement that speaks of the test images alone: the calibration is not drawn anew.
     cheat = replace(cheat, rule=replace(cell.rule, is_high_probability=True))
-    row, _ = cell_rows(result, cheat, Resamples.of(findings.plan, 0), [alpha])
+    row, _ = cell_rows("fake", cheat, Resamples.of(findings.plan, 0), [alpha])
     assert row.status == "broken"
 
 
@@ -90,8 +88,9 @@ def test_the_average_over_divisions(findings, alpha):
     standard errors of the simulation are allowed. The other side says that the mask is not empty.
     """
     (result,) = findings.results
-    pool = [one.color for one in (*result.calibration["small"], *result.test["small"])]
-    bound, random = result.cell("small", "fidelity").bound, np.random.default_rng(0)
+    cell = result.cell(FIDELITY)
+    pool, bound = [*cell.calibration, *cell.test], cell.bound
+    random = np.random.default_rng(0)
     realised = []
     for _ in range(SPLITS):
         order = random.permutation(len(pool))

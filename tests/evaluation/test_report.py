@@ -10,7 +10,7 @@ import xml.etree.ElementTree as ET
 import pytest
 from PIL import Image
 
-from app.evaluation.report import FIGURES, REPORT, SUMMARY, TABLE
+from app.evaluation.report import FIGURES, REPORT, SUMMARY
 
 FIGURE_NAMES = (
     "fake-figure-1-gallery",
@@ -104,7 +104,7 @@ class TestFiles:
 
     def test_table(self, written, findings):
         """table.csv holds every row with the numbers of the findings."""
-        rows = list(csv.DictReader((written / TABLE).read_text("utf-8").splitlines()))
+        rows = list(csv.DictReader((written / "table.csv").read_text("utf-8").splitlines()))
         assert len(rows) == len(findings.rows)
         for read, row in zip(rows, findings.rows, strict=True):
             assert (read["variant"], read["rule"]) == (row.variant, row.rule)

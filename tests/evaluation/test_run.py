@@ -22,6 +22,7 @@ from app.evaluation.leakage import leak
 from app.evaluation.plan import make_plan
 from app.evaluation.reduce import SEMANTIC
 from app.evaluation.report import render
+from app.evaluation.rules import FIDELITY
 from app.evaluation.run import Options
 from app.evaluation.showcase import choose
 from app.evaluation.variants import Variant
@@ -147,9 +148,9 @@ def test_images_are_divided_by_photograph(findings):
 def test_leakage(findings):
     """Leaked images can only enlarge the mask, and the bound of Proposition 3.2 grows with them."""
     (result,) = findings.results
-    leakage = leak(result, findings.options)
-    cell = result.cell("default", "fidelity")
-    place = int(np.searchsorted(cell.alphas, 0.2))
+    cell = result.cell(FIDELITY)
+    leakage = leak(cell, 0.2, seed=0)
+    place = cell.place(0.2)
     assert leakage.counts[0] == 0
     assert leakage.realised[0] == pytest.approx(cell.column("error")[:, place].mean())
     assert (np.diff(leakage.bounds) >= 0).all()
@@ -160,11 +161,10 @@ def test_leakage(findings):
 @pytest.mark.slow
 def test_chosen_images(findings):
     """The shown images are different ones, and the worst is the worst."""
-    cell = findings.results[0].cell("default", "fidelity")
-    place = int(np.searchsorted(cell.alphas, 0.2))
+    cell = findings.results[0].cell(FIDELITY)
     chosen = choose(cell, 0.2)
     assert len({choice.place for choice in chosen}) == 4
-    losses = cell.column("error")[:, place]
+    losses = cell.column("error")[:, cell.place(0.2)]
     others = [choice.place for choice in chosen[:-1]]
     assert losses[chosen[-1].place] == np.delete(losses, others).max()
 
