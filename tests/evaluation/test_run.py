@@ -117,7 +117,7 @@ def test_the_price_by_brute_force(findings):
     rows = findings.results[0].price
     assert [(row["samples"], row["calls"]) for row in rows] == [(1, 1)] * 3 + [(4, 4)] * 3
     assert [row["trusted_area"] for row in rows] == pytest.approx(areas)
-    assert all(row["seconds"] > 0 and row["money"] is None for row in rows)
+    assert all(row["seconds"] is not None and row["money"] is None for row in rows)
 
 
 @pytest.mark.slow
