@@ -39,9 +39,10 @@ from app.upscalers.tensors import HEADER_LENGTH, encode
 from tests.workers.diffusion.tiny import ldm, saved, upscale
 from workers.folding import fold
 from workers.models.diffusion.engine import DiffusionEngine
-from workers.models.diffusion.settings import DiffusionSettings
-from workers.models.engine import DeviceMemory, Engine, SampleRequest
-from workers.models.sinsr import SinSR, SinSRConfig
+from workers.models.engine import DeviceMemory, Engine, EngineSpec, SampleRequest
+from workers.models.sinsr.config import SinSRConfig
+from workers.models.sinsr.engine import SinSREngine
+from workers.models.sinsr.model import SinSR
 from workers.service import create_app
 
 SAMPLES = 8
@@ -64,7 +65,7 @@ class SleepingEngine(Engine):
         return DeviceMemory("fake", 0, 0)
 
 
-def random_model(device: str, dtype: str) -> SinSR:
+def random_model(device: str, dtype: str) -> SinSREngine:
     """Full-size networks; the weights are small enough that nothing overflows."""
     torch.set_num_threads(min(2, torch.get_num_threads()))
     config = SinSRConfig()
@@ -76,7 +77,7 @@ def random_model(device: str, dtype: str) -> SinSR:
             for name, weight in network.named_parameters()
         }
         network.load_state_dict(state, assign=True)
-    return SinSR(config, *networks, device=device, dtype=dtype)
+    return SinSREngine(SinSR(config, *networks, device, dtype))
 
 
 def picture(side: int) -> NDArray[np.uint8]:
@@ -214,8 +215,10 @@ def measure_diffusion(
         else:
             made = upscale(place / "text", *([(256, 512, 512, 1024), (128, 256, 512)] * full))
         saved(made, place / "pipe")
-        settings = DiffusionSettings(steps=20 if full else 4)
-        engine = DiffusionEngine.from_folder(place / "pipe", settings, device=device, dtype=dtype)
+        steps = {"steps": 20 if full else 4}
+        engine = DiffusionEngine.load(
+            EngineSpec("diffusers", place / "pipe", config=steps, device=device, dtype=dtype)
+        )
     if compiled:
         for network in engine.networks.values():
             network.compile()

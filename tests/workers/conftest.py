@@ -13,7 +13,9 @@ import torch
 from safetensors.torch import load_file
 
 from tests.live import serving
-from workers.models.sinsr import SinSR
+from tests.workers.fakes import load
+from workers.models.sinsr.engine import SinSREngine
+from workers.models.sinsr.model import SinSR
 
 DATA = Path(__file__).parents[1] / "data" / "sinsr"
 
@@ -43,9 +45,22 @@ def numbers() -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def tiny(config: dict[str, Any]) -> SinSR:
+def load_tiny(config: dict[str, Any]) -> Callable[..., SinSREngine]:
+    """Load the tiny networks with these options."""
+    files = {"weights": DATA / "unet_tiny.pth", "autoencoder": DATA / "vq_tiny.pth"}
+    return lambda **options: load("sinsr", **files, config=config, **options)
+
+
+@pytest.fixture(scope="session")
+def tiny_engine(load_tiny: Callable[..., SinSREngine]) -> SinSREngine:
     """The tiny networks, loaded: float32 on the CPU."""
-    return SinSR.from_files(config, DATA / "unet_tiny.pth", DATA / "vq_tiny.pth")
+    return load_tiny()
+
+
+@pytest.fixture(scope="session")
+def tiny(tiny_engine: SinSREngine) -> SinSR:
+    """Their stages."""
+    return tiny_engine.model
 
 
 Serve = Callable[..., "contextlib.AbstractContextManager[str]"]

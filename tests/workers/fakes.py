@@ -5,15 +5,23 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tests.workers.apps.toy import expected
 from workers.errors import ClientGone
-from workers.models.engine import DeviceMemory, Engine, SampleRequest
+from workers.models.engine import DeviceMemory, Engine, EngineSpec, SampleRequest
+from workers.models.registry import load_engine
 
-__all__ = ["SleepingEngine", "expected"]
+__all__ = ["SleepingEngine", "expected", "load"]
+
+
+def load(model: str, weights: Path | None = None, **options: Any) -> Any:
+    """An engine of that kind."""
+    return load_engine(EngineSpec(model, weights, **options))
 
 
 class SleepingEngine(Engine):

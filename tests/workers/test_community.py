@@ -18,11 +18,11 @@ from spandrel.architectures.NAFNet.__arch.NAFNet_arch import NAFNet
 from spandrel.architectures.SwinIR.__arch.SwinIR import SwinIR
 
 from app.upscalers import symmetry
+from tests.workers.fakes import load
 from workers import weights
 from workers.errors import ClientGone, ConfigError, WeightsError
 from workers.models.community import MARGIN, CommunityEngine
-from workers.models.engine import SampleRequest
-from workers.models.registry import EngineSpec, load_engine
+from workers.models.engine import EngineSpec, SampleRequest
 
 # Some of spandrel's architectures still use what torch has deprecated, or initialise nothing.
 pytestmark = [
@@ -47,7 +47,7 @@ def path(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def engine(path):
-    return CommunityEngine.from_file(path)
+    return load("spandrel", path)
 
 
 @pytest.fixture(scope="module")
@@ -58,13 +58,13 @@ def image():
 class TestLoading:
     def test_architecture_is_recognised(self, path):
         """A file alone gives the model, its scale and, from its name, what to call it."""
-        engine = load_engine(EngineSpec("spandrel", path))
+        engine = load("spandrel", path)
         assert (engine.name, engine.scale, engine.distinct_samples) == ("compact_x2", 2, 96)
 
     def test_wrapped_pickle_is_the_same_model(self, path, engine, tmp_path):
         """A .pth with the usual wrapper has the fingerprint of the bare weights."""
         torch.save({"params": weights.read_state(path)}, tmp_path / "wrapped.pth")
-        wrapped = CommunityEngine.from_file(tmp_path / "wrapped.pth")
+        wrapped = load("spandrel", tmp_path / "wrapped.pth")
         assert wrapped.fingerprint == engine.fingerprint
 
     def test_fingerprint(self, path, engine, tmp_path):
@@ -72,9 +72,9 @@ class TestLoading:
         other = save_compact(tmp_path / "other.safetensors", num_conv=3)
         prints = {
             engine.fingerprint,
-            CommunityEngine.from_file(other).fingerprint,
-            CommunityEngine.from_file(path, dtype="bfloat16").fingerprint,
-            CommunityEngine.from_file(path, tile=256).fingerprint,
+            load("spandrel", other).fingerprint,
+            load("spandrel", path, dtype="bfloat16").fingerprint,
+            load("spandrel", path, tile=256).fingerprint,
         }
         assert len(prints) == 4
 
@@ -82,18 +82,18 @@ class TestLoading:
         """Weights that spandrel does not know are refused in words."""
         weights.write_safetensors({"stranger": torch.zeros(3)}, tmp_path / "odd.safetensors")
         with pytest.raises(WeightsError, match="no architecture that spandrel knows"):
-            CommunityEngine.from_file(tmp_path / "odd.safetensors")
+            load("spandrel", tmp_path / "odd.safetensors")
 
     def test_mistaken_architecture(self, data):
         """Weights that only look like an architecture's are refused in one line."""
         with pytest.raises(WeightsError, match="cannot be loaded") as caught:
-            CommunityEngine.from_file(data / "vq_tiny.pth")
+            load("spandrel", data / "vq_tiny.pth")
         assert "\n" not in str(caught.value)
 
     def test_small_tile(self, path):
         """A tile that is all margin is refused."""
         with pytest.raises(ConfigError, match="tile 64"):
-            CommunityEngine.from_file(path, tile=2 * MARGIN)
+            load("spandrel", path, tile=2 * MARGIN)
 
 
 # What each is built with, as small as the architecture allows, and its scale.
@@ -156,7 +156,7 @@ def test_architectures(architecture, tmp_path, image):
     torch.manual_seed(0)
     network = build().eval()
     weights.write_safetensors(network.state_dict(), tmp_path / "model.safetensors")
-    engine = CommunityEngine.from_file(tmp_path / "model.safetensors")
+    engine = load("spandrel", tmp_path / "model.safetensors")
     rows = engine.samples(image, np.array([0, 3, 96]))
     assert rows.shape == (3, 20 * scale, 30 * scale, 3)
     assert np.array_equal(rows[0], rows[2])
@@ -198,21 +198,21 @@ class TestSamples:
         """A network that looks less far than the margin gives the same in tiles."""
         image = np.random.default_rng(0).integers(0, 256, (90, 170, 3), np.uint8)
         seeds = np.array([0, 3])
-        whole = CommunityEngine.from_file(path).samples(image, seeds)
-        tiled = CommunityEngine.from_file(path, tile=80).samples(image, seeds)
+        whole = load("spandrel", path).samples(image, seeds)
+        tiled = load("spandrel", path, tile=80).samples(image, seeds)
         off = np.abs(whole.astype(int) - tiled)
         assert off.max() <= 1
         assert (off > 0).mean() < 1e-3
 
     def test_colorization_size(self, tmp_path, image):
         """A model of scale 1 gives results of the input's size."""
-        engine = CommunityEngine.from_file(save_compact(tmp_path / "x1.safetensors", upscale=1))
+        engine = load("spandrel", save_compact(tmp_path / "x1.safetensors", upscale=1))
         assert engine.samples(image, np.array([4])).shape == (1, 20, 30, 3)
 
     def test_grey_input(self, tmp_path, image):
         """A model that sees grey, as colorization does, is sampled by turns and mirrors alone."""
         path = save_compact(tmp_path / "colours.safetensors", num_in_ch=1, upscale=1)
-        engine = CommunityEngine.from_file(path)
+        engine = load("spandrel", path)
         assert engine.distinct_samples == 8
         rows = engine.samples(image, np.array([0, 3, 8 * 5 + 3]))
         assert np.array_equal(rows[1], rows[2])
@@ -225,7 +225,7 @@ class TestSamples:
     def test_grey_output(self, tmp_path, image):
         """A model from grey to grey gives RGB of three equal channels."""
         path = save_compact(tmp_path / "grey.safetensors", num_in_ch=1, num_out_ch=1)
-        [row] = CommunityEngine.from_file(path).samples(image, np.array([1]))
+        [row] = load("spandrel", path).samples(image, np.array([1]))
         assert row.shape == (40, 60, 3)
         assert (row == row[..., :1]).all()
 
@@ -235,7 +235,7 @@ class TestSamples:
         asked = []
         job = SampleRequest(image, np.arange(1), lambda: asked.append(1) or len(asked) > 3)
         with pytest.raises(ClientGone):
-            CommunityEngine.from_file(path, tile=80).samples_of([job])
+            load("spandrel", path, tile=80).samples_of([job])
         assert len(asked) == 5  # three tiles ran; then the job ends, and so does the call
 
     def test_cancelled(self, engine, image):
@@ -273,21 +273,21 @@ class TestDrawingModels:
 
     def test_one_seed_one_sample(self, aura, image):
         """The same seed gives the same bytes, in any company and after a restart; others do not."""
-        engine = CommunityEngine.from_file(aura)
+        engine = load("spandrel", aura)
         rows = engine.samples(image, np.array([3, 99, 3, -1, 2**40]))
         assert np.array_equal(rows[0], rows[2])
         assert len({row.tobytes() for row in rows}) == 4
-        again = CommunityEngine.from_file(aura).samples(image, np.array([99]))
+        again = load("spandrel", aura).samples(image, np.array([99]))
         assert np.array_equal(again[0], rows[1])
 
     def test_reported(self, aura):
         """Every seed is a sample of its own, and none comes of a symmetry."""
-        assert CommunityEngine.from_file(aura).distinct_samples is None
+        assert load("spandrel", aura).distinct_samples is None
 
     def test_one_draw_for_all_tiles(self, aura):
         """Tiles of different sizes see the same style: a flat image has no seams."""
         image = np.full((64, 130, 3), 120, np.uint8)
-        rows = CommunityEngine.from_file(aura, tile=128).samples(image, np.arange(2))
+        rows = load("spandrel", aura, tile=128).samples(image, np.arange(2))
         first, last = (
             rows[:, part, part].mean((1, 2)) for part in (slice(40, 56), slice(-56, -40))
         )
@@ -306,4 +306,4 @@ class TestDrawingModels:
             Drawing(), {}, known.architecture, "SR", [], True, True, 2, 3, 3
         )
         with pytest.raises(ConfigError, match="draws at random"):
-            CommunityEngine(drawing, name="drawing", weights_digest="0")
+            CommunityEngine(drawing, "0", EngineSpec("spandrel"))

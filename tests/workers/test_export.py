@@ -20,10 +20,9 @@ from typer.testing import CliRunner
 from app.upscalers.embedded import DEFAULT_MODEL
 from app.upscalers.tensors import decode, encode
 from tests.servers import free_port
+from tests.workers.fakes import load
 from tests.workers.test_community import save_compact
 from workers import cli
-from workers.models.community import CommunityEngine
-from workers.models.onnx import OnnxEngine
 
 
 @pytest.fixture
@@ -79,7 +78,7 @@ def test_triton(run, tmp_path, backend):
     request = {"image": image, "seeds": np.arange(3)}
     [(tensors, error)] = model.execute([request])
     assert error is None
-    expected = CommunityEngine.from_file(weights).samples(image, np.arange(3))
+    expected = load("spandrel", weights).samples(image, np.arange(3))
     assert np.array_equal(tensors[0].as_numpy(), expected)
 
 
@@ -122,7 +121,7 @@ def test_ray(run, tmp_path):
     assert answer.returncode == 0, answer.stderr
     [line] = [line for line in answer.stdout.splitlines() if line.startswith("{")]
     document, outputs = decode(line.encode(), None, "outputs")
-    engine = OnnxEngine.from_file(weights)
+    engine = load("onnx", weights)
     assert document["parameters"]["fingerprint"] == engine.fingerprint
     assert np.array_equal(outputs["samples"].numbers(), engine.samples(image, np.arange(3)))
 

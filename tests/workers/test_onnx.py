@@ -5,22 +5,25 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import urllib.request
 from importlib import resources
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from app.errors import UpscalerFailed
 from app.upscalers.base import Source
 from app.upscalers.config import WorkerConfig
 from app.upscalers.embedded import DEFAULT_MODEL, EmbeddedUpscaler
 from app.upscalers.registry import build_upscaler
+from app.upscalers.tiling import TilePlan
 from tests.live import serving
+from tests.workers.fakes import load
 from workers.errors import ClientGone, ModelFailed, WeightsError
+from workers.metrics import WorkerMetrics
 from workers.models.engine import SampleRequest
 from workers.models.onnx import OnnxEngine
-from workers.models.registry import EngineSpec, load_engine
 from workers.service import create_app
 
 SEEDS = np.array([0, 1, 29, 95, 96 * 7 + 29], np.int64)
@@ -34,7 +37,7 @@ def path():
 
 @pytest.fixture(scope="module")
 def engine():
-    return load_engine(EngineSpec("onnx", threads=1))
+    return load("onnx", threads=1)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +57,7 @@ class TestSamples:
     async def test_tiles(self, path):
         """A file in tiles gives the samples and the fingerprint of the gateway with such tiles."""
         image = np.random.default_rng(1).integers(0, 256, (50, 100, 3), np.uint8)
-        engine = OnnxEngine.from_file(path, tile=60, halo=21, threads=1)
+        engine = load("onnx", path, tile=60, halo=21, threads=1)
         embedded = EmbeddedUpscaler("up", path, threads=1, tile=60, halo=21)
         want = await embedded.generate(Source(image), [3])
         assert np.array_equal(engine.samples(image, np.array([3])), want)
@@ -71,49 +74,53 @@ class TestSamples:
         assert np.array_equal(got, engine.samples(image, SEEDS))
         assert found == (engine.fingerprint, 4, 96)
 
-    def test_same_remainder_is_run_once(self, engine, image, monkeypatch):
+    def test_same_remainder_is_run_once(self, image):
         """Seeds with one remainder, negative ones too, are one sample and one run."""
-        calls = []
-        network = engine._network
-        monkeypatch.setattr(engine, "_network", _Counting(network, calls))
-        rows = engine.samples(image, np.array([5, 101, -91]))
-        assert len(calls) == 1
+        counting = Counting()
+        rows = counting.engine().samples(image, np.array([5, 101, -91]))
+        assert counting.calls == 1
         assert np.array_equal(rows[0], rows[1])
         assert np.array_equal(rows[0], rows[2])
 
-    def test_cancelled(self, engine, image, monkeypatch):
+    def test_cancelled(self, image):
         """A job that nobody waits for is given up before its next tile."""
-        calls = []
-        monkeypatch.setattr(engine, "_network", _Counting(engine._network, calls))
+        counting = Counting()
         with pytest.raises(ClientGone):
-            engine.samples_of([SampleRequest(image, SEEDS, lambda: len(calls) >= 2)])
-        assert len(calls) == 2
+            counting.engine().samples_of([SampleRequest(image, SEEDS, lambda: counting.calls >= 2)])
+        assert counting.calls == 2
 
-    def test_broken_network(self, engine, image, monkeypatch):
+    def test_broken_network(self, image):
         """A network that fails is an error of the model, in its words."""
-        monkeypatch.setattr(engine._network, "scale", 3)
         with pytest.raises(ModelFailed, match="not 3 times as large"):
-            engine.samples(image, SEEDS)
+            Counting(UpscalerFailed("not 3 times as large")).engine().samples(image, SEEDS)
 
 
-class _Counting:
-    """A network whose calls are counted."""
+class Counting:
+    """A network whose calls are counted; with an error it fails."""
 
-    def __init__(self, network, calls):
-        self._network = network
-        self._calls = calls
-        self.scale = network.scale
+    scale = 2
+
+    def __init__(self, error=None, provider="CPUExecutionProvider"):
+        self.error = error
+        self.provider = provider
+        self.calls = 0
 
     def __call__(self, rgb):
-        self._calls.append(rgb.shape)
-        return self._network(rgb)
+        self.calls += 1
+        if self.error is not None:
+            raise self.error
+        return rgb.repeat(2, axis=0).repeat(2, axis=1)
+
+    def engine(self, device="cpu"):
+        loaded = SimpleNamespace(model=self, plan=TilePlan(64, 4), scale=2, fingerprint="f")
+        return OnnxEngine(loaded, "counting", device)
 
 
 class TestFiles:
     def test_name(self, path):
         """A model is called as its file, or as it was told."""
-        assert OnnxEngine.from_file(path).name == path.stem
-        assert OnnxEngine.from_file(path, name="mine").name == "mine"
+        assert load("onnx", path).name == path.stem
+        assert load("onnx", path, name="mine").name == "mine"
 
     @pytest.mark.parametrize("content", [b"", b"these are no weights", None])
     def test_no_model(self, tmp_path, content):
@@ -122,7 +129,7 @@ class TestFiles:
         if content is not None:
             path.write_bytes(content)
         with pytest.raises(WeightsError, match=r"model\.onnx") as caught:
-            OnnxEngine.from_file(path)
+            load("onnx", path)
         assert "\n" not in str(caught.value)
 
     def test_truncated(self, tmp_path, path):
@@ -130,12 +137,12 @@ class TestFiles:
         cut = tmp_path / "cut.onnx"
         cut.write_bytes(path.read_bytes()[:50_000])
         with pytest.raises(WeightsError, match=r"cut\.onnx"):
-            OnnxEngine.from_file(cut)
+            load("onnx", cut)
 
     def test_checkpoint_instead(self, data):
         """A PyTorch checkpoint is no ONNX model."""
         with pytest.raises(WeightsError, match=r"vq_tiny\.pth"):
-            OnnxEngine.from_file(data / "vq_tiny.pth")
+            load("onnx", data / "vq_tiny.pth")
 
 
 WITHOUT_TORCH = """
@@ -161,14 +168,8 @@ def test_no_torch_is_needed(engine):
     assert json.loads(done.stdout)["fingerprint"] == engine.fingerprint
 
 
-def test_memory_of_a_gpu_is_unknown(engine, monkeypatch):
+def test_memory_of_a_gpu_is_unknown():
     """onnxruntime does not tell a GPU's memory, and the worker does not make numbers up."""
-    monkeypatch.setattr(engine, "_device", "cuda")
-    with serving(create_app(engine)) as address:
-        text = _get(f"http://{address}/metrics")
+    engine = Counting(provider="CUDAExecutionProvider").engine("cuda")
+    text = WorkerMetrics(engine.memory).text().decode()
     assert 'trustscale_worker_device_memory_used_bytes{device="cuda"} NaN' in text
-
-
-def _get(url):
-    with urllib.request.urlopen(url, timeout=60) as answer:
-        return answer.read().decode()

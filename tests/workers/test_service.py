@@ -17,7 +17,6 @@ from PIL import Image
 from tests.waiting import block_until
 from tests.workers.fakes import SleepingEngine, expected
 from workers.errors import OutOfMemory
-from workers.models.sinsr.engine import SinSREngine
 from workers.service import create_app
 from workers.settings import WorkerSettings
 
@@ -154,12 +153,12 @@ class TestInfer:
             samples = client.infer("sleeper", _inputs(image)).as_numpy("samples")
         assert np.array_equal(samples[2], expected(image, 2**40, 2))
 
-    def test_sinsr(self, tiny, serve):
+    def test_sinsr(self, tiny_engine, serve):
         """The real model behind the service gives what it gives without it."""
-        app = create_app(SinSREngine(tiny))
+        app = create_app(tiny_engine)
         with serve(app) as address, triton.InferenceServerClient(address) as client:
             samples = client.infer("sinsr", _inputs()).as_numpy("samples")
-        assert np.array_equal(samples, tiny.samples(IMAGE, SEEDS))
+        assert np.array_equal(samples, tiny_engine.samples(IMAGE, SEEDS))
 
 
 class TestErrors:

@@ -10,7 +10,7 @@ random inside (`DRAWING`): there the seed decides the draws, and one draw serves
 
 from collections.abc import Callable
 from contextlib import nullcontext
-from pathlib import Path
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -22,14 +22,14 @@ from app.upscalers import symmetry
 from app.upscalers.seeds import DIHEDRAL, GROUP_ORDER
 from workers import weights
 from workers.errors import ClientGone, ConfigError, OutOfMemory, WeightsError
-from workers.models.device import device_memory, parse_device, parse_dtype
+from workers.models.batching import is_out_of_memory
+from workers.models.device import device_memory, parse_device, parse_dtype, use_threads
 from workers.models.draws import SeededDraws
-from workers.models.engine import DeviceMemory, fingerprint_of
+from workers.models.engine import DeviceMemory, EngineSpec, fingerprint_of
 from workers.models.one_by_one import OneByOneEngine
-from workers.models.sinsr.batching import is_out_of_memory
-from workers.models.sinsr.tiling import Box, boxes
+from workers.models.tiling import Box, boxes
 
-__all__ = ["TILE", "CommunityEngine"]
+__all__ = ["CommunityEngine"]
 
 # Raised whenever this module changes a pixel for the same weights and seed.
 REVISION = 1
@@ -55,26 +55,14 @@ TILE = 512
 class CommunityEngine(OneByOneEngine):
     """A network that spandrel knows, sampled through its symmetries or its own draws."""
 
-    def __init__(
-        self,
-        descriptor: Any,
-        *,
-        name: str,
-        weights_digest: str,
-        device: str = "cpu",
-        dtype: str = "float32",
-        tile: int = TILE,
-    ) -> None:
+    def __init__(self, descriptor: Any, weights_digest: str, spec: EngineSpec) -> None:
         """Take over a network that spandrel has built.
 
         Args:
             descriptor: spandrel's `ImageModelDescriptor`, from RGB or grey to RGB or grey.
-            name: what to call the model.
             weights_digest: identity of its weights.
-            device: "cpu", "cuda" or "cuda:N".
-            dtype: "float32", or "float16" or "bfloat16" where the architecture allows it.
-            tile: larger images are worked on in parts of this many input pixels per side,
-                if the architecture allows it.
+            spec: its `tile` counts where the architecture allows parts, and `dtype` must be one
+                that it runs in.
 
         Raises:
             ConfigError: a model of other channels or with a mask, one that does not run at
@@ -89,16 +77,16 @@ class CommunityEngine(OneByOneEngine):
                 f"{architecture}: takes {channels[0]} and gives {channels[1]} channels; only RGB "
                 "and grey are supported"
             )
-        precision = parse_dtype(dtype)
-        if (dtype == "float16" and not descriptor.supports_half) or (
-            dtype == "bfloat16" and not descriptor.supports_bfloat16
+        self._dtype = parse_dtype(spec.dtype)
+        if (spec.dtype == "float16" and not descriptor.supports_half) or (
+            spec.dtype == "bfloat16" and not descriptor.supports_bfloat16
         ):
-            raise ConfigError(f"{architecture}: does not run in {dtype}")
+            raise ConfigError(f"{architecture}: does not run in {spec.dtype}")
+        tile = TILE if spec.tile is None else spec.tile
         if tile <= 2 * MARGIN:
             raise ConfigError(f"tile {tile}: must be larger than {2 * MARGIN}")
-        self._device = parse_device(device)
-        self._dtype = precision
-        self._network = descriptor.to(self._device, precision).eval()
+        self._device = parse_device(spec.device)
+        self._network = descriptor.to(self._device, self._dtype).eval()
         self._network.model.requires_grad_(requires_grad=False)
         self._tile = tile if descriptor.tiling is spandrel.ModelTiling.SUPPORTED else None
         self._grey = channels[0] == 1
@@ -113,14 +101,14 @@ class CommunityEngine(OneByOneEngine):
                 "spandrel": spandrel.__version__,
                 "architecture": architecture,
                 "weights": weights_digest,
-                "dtype": dtype,
+                "dtype": spec.dtype,
                 "tile": self._tile,
                 "margin": MARGIN,
                 "samples": "seeded" if self._draws else f"symmetry of {order}",
             }
         )
         super().__init__(
-            name,
+            spec.name or "spandrel",
             int(descriptor.scale),
             identity,
             distinct_samples=None if self._draws else order,
@@ -128,29 +116,12 @@ class CommunityEngine(OneByOneEngine):
         self._try_twice(architecture)
 
     @classmethod
-    def from_file(
-        cls,
-        path: str | Path,
-        *,
-        name: str | None = None,
-        device: str = "cpu",
-        dtype: str = "float32",
-        tile: int = TILE,
-    ) -> Self:
-        """Load a .pth or .safetensors file.
-
-        Args:
-            path: the file.
-            name: what to call the model; by default the file's stem.
-            device: as for the class; so are all that follow.
-            dtype: precision.
-            tile: size of the parts of large images.
-
-        Raises:
-            WeightsError: unreadable, unsafe, or of no architecture that spandrel knows.
-            ConfigError: see the class.
-        """
-        path = Path(path)
+    def load(cls, spec: EngineSpec) -> Self:
+        """See `Engine.load`; a .pth or .safetensors file of an architecture that spandrel knows."""
+        path = spec.weights
+        if path is None:
+            raise ConfigError("spandrel needs a weight file: give --weights")
+        use_threads(spec.threads)
         state = weights.read_state(path)
         named = weights.digest(state)
         try:
@@ -161,14 +132,7 @@ class CommunityEngine(OneByOneEngine):
         except Exception as error:  # architectures raise what they like on odd weights
             first = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise WeightsError(f"{path}: cannot be loaded ({first})") from error
-        return cls(
-            descriptor,
-            name=name or path.stem,
-            weights_digest=named,
-            device=device,
-            dtype=dtype,
-            tile=tile,
-        )
+        return cls(descriptor, named, replace(spec, name=spec.name or path.stem))
 
     def memory(self) -> DeviceMemory:
         return device_memory(self._device)

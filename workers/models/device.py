@@ -5,7 +5,7 @@ import torch
 from workers.errors import ConfigError
 from workers.models.engine import DeviceMemory, host_memory
 
-__all__ = ["DTYPES", "device_memory", "gainful_batch", "parse_device", "parse_dtype"]
+__all__ = ["DTYPES", "device_memory", "gainful_batch", "parse_device", "parse_dtype", "use_threads"]
 
 # Samples that are joined into one call on a GPU; the models split them by free memory.
 _GPU_TOGETHER = 64
@@ -52,3 +52,9 @@ def device_memory(device: torch.device) -> DeviceMemory:
 def gainful_batch(device: torch.device) -> int:
     """Up to how many samples are cheaper in one call than in several: on a CPU not even two."""
     return _GPU_TOGETHER if device.type == "cuda" else 1
+
+
+def use_threads(count: int | None) -> None:
+    """Work on so many threads on a CPU; None: as torch chooses."""
+    if count is not None:
+        torch.set_num_threads(count)

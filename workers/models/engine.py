@@ -6,11 +6,69 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["DeviceMemory", "Engine", "SampleRequest", "fingerprint_of", "host_memory"]
+from workers.errors import ClientGone
+
+__all__ = [
+    "DeviceMemory",
+    "Engine",
+    "EngineSpec",
+    "SampleRequest",
+    "fingerprint_of",
+    "host_memory",
+    "stop_if_alone",
+]
+
+
+@dataclass(frozen=True)
+class EngineSpec:
+    """What to load, and how; each engine reads the fields that concern it."""
+
+    model: str
+    """Kind of engine: a key of `ENGINES`."""
+
+    weights: Path | None = None
+    """The model's weight file, or a folder with it; onnx: by default the one that is shipped."""
+
+    autoencoder: Path | None = None
+    """SinSR: the autoencoder's weight file; found when `weights` is a folder."""
+
+    config: str | Path | dict[str, Any] = "official"
+    """SinSR: "official", or hyper-parameters; diffusers: settings. JSON, or a file of it."""
+
+    name: str | None = None
+    """What to call the model in URLs; by default the name of the file or folder."""
+
+    device: str = "cpu"
+    """ "cpu", "cuda" or "cuda:N"."""
+
+    dtype: str = "float32"
+    """Precision of the networks: "float32", "float16" or "bfloat16"."""
+
+    compiled: bool = False
+    """SinSR: compile the networks on first use of an image size."""
+
+    batch: int | None = None
+    """SinSR, diffusers: most samples at a time; by default as free memory allows."""
+
+    tile: int | None = None
+    """diffusers, spandrel, onnx: side of the parts that larger images are worked on in."""
+
+    halo: int | None = None
+    """onnx: how far the parts overlap, at least the radius of the network."""
+
+    threads: int | None = None
+    """Threads on a CPU; by default one per core."""
+
+    @classmethod
+    def of(cls, settings: Mapping[str, str]) -> Self:
+        """From what another server's files say: some of our options, and `model` and `weights`."""
+        return cls(**{**settings, "weights": Path(settings["weights"])})  # type: ignore[arg-type]
 
 
 def _never() -> bool:
@@ -29,6 +87,12 @@ class SampleRequest:
 
     cancelled: Callable[[], bool] = _never
     """Asked between model evaluations; once true, the job is given up."""
+
+
+def stop_if_alone(jobs: Sequence[SampleRequest]) -> None:
+    """Raise ClientGone if all jobs were cancelled."""
+    if all(job.cancelled() for job in jobs):
+        raise ClientGone("nobody waits for these samples any more")
 
 
 @dataclass(frozen=True)
@@ -77,6 +141,16 @@ class Engine(ABC):
         """
         [result] = self.samples_of([SampleRequest(image, seeds)])
         return result
+
+    @classmethod
+    def load(cls, spec: EngineSpec) -> Self:
+        """The engine that `spec` describes.
+
+        Raises:
+            ConfigError: settings that it cannot work with.
+            WeightsError: a weight file is missing, damaged, unsafe or of another network.
+        """
+        raise NotImplementedError
 
     @abstractmethod
     def samples_of(self, jobs: Sequence[SampleRequest]) -> list[NDArray[np.uint8]]:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workers.errors import ClientGone
-from workers.models.engine import Engine, SampleRequest
+from workers.models.engine import Engine, SampleRequest, stop_if_alone
 
 __all__ = ["OneByOneEngine"]
 
@@ -27,8 +27,7 @@ class OneByOneEngine(Engine):
     def samples_of(self, jobs: Sequence[SampleRequest]) -> list[NDArray[np.uint8]]:
         """See `Engine.samples_of`."""
         results = [self._job(job) for job in jobs]
-        if all(job.cancelled() for job in jobs):
-            raise ClientGone("nobody waits for these samples any more")
+        stop_if_alone(jobs)
         return results
 
     @abstractmethod

@@ -25,7 +25,7 @@ from app.upscalers.embedded import (
 from app.upscalers.seeds import GROUP_ORDER
 from app.upscalers.tiling import Stopped, TilePlan
 from workers.errors import ClientGone, ConfigError, ModelFailed, WeightsError
-from workers.models.engine import DeviceMemory, host_memory
+from workers.models.engine import DeviceMemory, EngineSpec, host_memory
 from workers.models.one_by_one import OneByOneEngine
 
 __all__ = ["OnnxEngine"]
@@ -38,15 +38,10 @@ class OnnxEngine(OneByOneEngine):
     """An ONNX network, sampled through its symmetries."""
 
     def __init__(self, upscaler: EmbeddedUpscaler, name: str, device: str = "cpu") -> None:
-        """Take over a loaded network.
-
-        Args:
-            upscaler: the network with its tile plan.
-            name: what to call the model in URLs.
-            device: "cpu" or "cuda".
+        """Take over a loaded network and its tile plan.
 
         Raises:
-            ConfigError: another device, or not the one that onnxruntime uses here.
+            ConfigError: another device than onnxruntime uses here.
         """
         self._network = upscaler.model
         if self._network.provider != _provider(device):
@@ -59,49 +54,25 @@ class OnnxEngine(OneByOneEngine):
         self._device = device
 
     @classmethod
-    def from_file(
-        cls,
-        path: str | Path | None,
-        *,
-        name: str | None = None,
-        device: str = "cpu",
-        dtype: str = "float32",
-        tile: int | None = None,
-        halo: int | None = None,
-        threads: int | None = None,
-    ) -> Self:
-        """Load an ONNX file: RGB in [0, 1], NCHW float32 with free sides, in and out.
-
-        Args:
-            path: the file; None: the model that is shipped.
-            name: what to call the model; by default the file's stem.
-            device: as for the class.
-            dtype: "float32": the precision of an ONNX model is in its file.
-            tile: larger images are worked on in parts of this many input pixels per side.
-            halo: overlap of the parts, at least the radius of the network.
-            threads: threads inside one operator; by default one per core.
-
-        Raises:
-            WeightsError: unreadable, or no such model.
-            ConfigError: another precision or device, or a tile that is all halo.
-        """
-        if dtype != "float32":
-            raise ConfigError(f"dtype {dtype}: onnx models run in the precision of their file")
-        _provider(device)  # wrong settings first, then wrong files
-        path = None if path is None else Path(path)
-        name = name or Path(path or DEFAULT_MODEL).stem
-        tile = DEFAULT_TILE if tile is None else tile
+    def load(cls, spec: EngineSpec) -> Self:
+        """See `Engine.load`; the file maps RGB in [0, 1] to the same, NCHW float32, free sides."""
+        if spec.dtype != "float32":
+            raise ConfigError(f"dtype {spec.dtype}: onnx models run in the precision of their file")
+        _provider(spec.device)  # wrong settings first, then wrong files
+        name = spec.name or Path(spec.weights or DEFAULT_MODEL).stem
+        tile = DEFAULT_TILE if spec.tile is None else spec.tile
+        halo = spec.halo
         if halo is None:
-            halo = SPAN_HALO if path is None else DEFAULT_HALO
+            halo = SPAN_HALO if spec.weights is None else DEFAULT_HALO
         try:
             TilePlan(tile, halo)
         except ValueError as error:
             raise ConfigError(str(error)) from error
         try:
-            upscaler = EmbeddedUpscaler(name, path, threads or 0, tile, halo)
+            upscaler = EmbeddedUpscaler(name, spec.weights, spec.threads or 0, tile, halo)
         except Unfit as error:
             raise WeightsError(error.detail) from error
-        return cls(upscaler, name, device)
+        return cls(upscaler, name, spec.device)
 
     def memory(self) -> DeviceMemory:
         # onnxruntime does not tell a GPU's memory.

@@ -15,13 +15,12 @@ pytest.importorskip("diffusers", reason="needs trustscale[diffusers]")
 import diffusers
 
 from tests.workers.diffusion.tiny import make
+from tests.workers.fakes import load
 from workers import weights
 from workers.cli import mount
 from workers.errors import ClientGone, ConfigError, OutOfMemory, WeightsError
 from workers.models.diffusion.engine import DiffusionEngine
-from workers.models.diffusion.settings import DiffusionSettings
-from workers.models.engine import SampleRequest
-from workers.models.registry import EngineSpec, load_engine
+from workers.models.engine import EngineSpec, SampleRequest
 
 # The library's own use of numpy and of itself.
 pytestmark = pytest.mark.filterwarnings(
@@ -61,7 +60,7 @@ def folders(tmp_path_factory):
 @pytest.fixture(scope="module")
 def engines(folders):
     return {
-        kind: DiffusionEngine.from_folder(folders[kind], DiffusionSettings(**settings), threads=2)
+        kind: load("diffusers", folders[kind], config=settings, threads=2)
         for kind, (_, settings) in KINDS.items()
     }
 
@@ -86,14 +85,18 @@ def _library(folder, kind, image, seed, settings):
     return pipe(image=pixels, generator=torch.Generator().manual_seed(seed), **given).images[0]
 
 
+class Plain(DiffusionEngine):
+    """With the library's own layout in memory."""
+
+    layout = torch.contiguous_format
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_librarys_own_sample(engines, folders, kind):
     """A sample is what the library's call gives for the generator of its seed."""
     scale, settings = KINDS[kind]
     image = _image(32, 32)  # nothing is padded
-    plain = DiffusionEngine.from_folder(
-        folders[kind], DiffusionSettings(**settings), channels_last=False
-    )
+    plain = Plain.load(EngineSpec("diffusers", folders[kind], config=settings))
     [sample] = plain.samples(image, np.array([5]))
     expected = _library(folders[kind], kind, image, 5, settings)
     assert sample.shape == (32 * scale, 32 * scale, 3) == expected.shape
@@ -124,8 +127,8 @@ def test_nobody_is_asked(engines, asked):
 
 def test_restart(engines, folders):
     """Another process with the same folder and settings has the same fingerprint and bytes."""
-    spec = EngineSpec("diffusers", folders["ldm"].parent, config={"steps": 4}, threads=1)
-    again, seeds = load_engine(spec), np.arange(2)
+    again = load("diffusers", folders["ldm"].parent, config={"steps": 4}, threads=1)
+    seeds = np.arange(2)
     assert again.fingerprint == engines["ldm"].fingerprint
     assert (again.name, again.scale, again.distinct_samples) == ("ldm", 4, None)
     assert np.array_equal(again.samples(_image(), seeds), engines["ldm"].samples(_image(), seeds))
@@ -134,7 +137,7 @@ def test_restart(engines, folders):
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (13, 18), (40, 70)])
 def test_any_size(folders, height, width):
     """Sides that fit no network are padded; large images are worked on in tiles."""
-    engine = DiffusionEngine.from_folder(folders["ldm"], DiffusionSettings(steps=2), tile=32)
+    engine = load("diffusers", folders["ldm"], config={"steps": 2}, tile=32)
     samples = engine.samples(_image(height, width), np.array([1, 2]))
     assert samples.shape == (2, 4 * height, 4 * width, 3)
 
@@ -143,9 +146,8 @@ def test_any_size(folders, height, width):
 def test_tiles_leave_no_seams(folders, kind):
     """In tiles the picture is nearly what it is in one piece, also where tiles meet."""
     image = np.tile(np.linspace(0, 255, 96).astype(np.uint8)[None, :, None], (96, 1, 3))
-    settings = DiffusionSettings(steps=2)
     made = [
-        DiffusionEngine.from_folder(folders[kind], settings, tile=tile).samples(
+        load("diffusers", folders[kind], config={"steps": 2}, tile=tile).samples(
             image, np.array([1])
         )[0]
         for tile in (96, 64)
@@ -157,7 +159,7 @@ def test_tiles_leave_no_seams(folders, kind):
 
 def test_noise_in_every_step_is_seeded(folders):
     """With η the library draws in its steps; here these numbers follow from the seed too."""
-    engine = DiffusionEngine.from_folder(folders["ldm"], DiffusionSettings(steps=3, eta=1.0))
+    engine = load("diffusers", folders["ldm"], config={"steps": 3, "eta": 1.0})
     one, two = engine.samples(_image(), np.array([1, 2]))
     assert np.array_equal(engine.samples(_image(), np.array([2]))[0], two)
     assert not np.array_equal(one, two)
@@ -167,10 +169,7 @@ def test_settings_are_in_the_fingerprint(folders):
     """Steps, prompt, precision, tile and weights are part of the pipeline."""
 
     def fingerprint(kind="upscale", options=None, **settings):
-        engine = DiffusionEngine.from_folder(
-            folders[kind], DiffusionSettings(**settings), **(options or {})
-        )
-        return engine.fingerprint
+        return load("diffusers", folders[kind], config=settings, **(options or {})).fingerprint
 
     found = [
         fingerprint(),
@@ -188,9 +187,7 @@ def test_settings_are_in_the_fingerprint(folders):
 def test_half_precision(engines, folders):
     """bfloat16 runs, and its samples are near those of float32."""
     _, settings = KINDS["ldm"]
-    half = DiffusionEngine.from_folder(
-        folders["ldm"], DiffusionSettings(**settings), dtype="bfloat16"
-    )
+    half = load("diffusers", folders["ldm"], config=settings, dtype="bfloat16")
     seeds = np.array([1])
     near = half.samples(_image(), seeds).astype(float) - engines["ldm"].samples(_image(), seeds)
     assert 0 < np.abs(near).mean() < 20
@@ -233,12 +230,12 @@ class TestLoading:
         torch.save(state, folder / "unet/diffusion_pytorch_model.bin")
         (folder / "unet/diffusion_pytorch_model.safetensors").unlink()
         with pytest.raises(WeightsError, match=r"unet: pickled weights only.*models convert"):
-            DiffusionEngine.from_folder(folder)
+            load("diffusers", folder)
         commands = typer.Typer()
         mount(commands)
         assert CliRunner().invoke(commands, ["models", "convert", str(folder)]).exit_code == 0
-        converted = DiffusionEngine.from_folder(folder).fingerprint
-        assert converted == DiffusionEngine.from_folder(folders["ldm"]).fingerprint
+        converted = load("diffusers", folder).fingerprint
+        assert converted == load("diffusers", folders["ldm"]).fingerprint
 
     @pytest.mark.parametrize(
         ("old", "new", "words"),
@@ -252,14 +249,14 @@ class TestLoading:
         text = (folders["ldm"] / "model_index.json").read_text()
         (tmp_path / "model_index.json").write_text(text.replace(old, new))
         with pytest.raises(WeightsError, match=words):
-            DiffusionEngine.from_folder(tmp_path)
+            load("diffusers", tmp_path)
 
     def test_missing_part(self, tmp_path):
         """A folder that lacks a part is refused in one line."""
         folder = make("ldm", tmp_path)
         (folder / "vqvae/diffusion_pytorch_model.safetensors").unlink()
         with pytest.raises(WeightsError, match="cannot be loaded") as caught:
-            DiffusionEngine.from_folder(folder)
+            load("diffusers", folder)
         assert "\n" not in str(caught.value)
 
     @pytest.mark.parametrize(
@@ -276,12 +273,12 @@ class TestLoading:
     def test_wrong_settings(self, folders, kind, config, words):
         """A setting that the pipeline lacks, or that is out of range, is named."""
         with pytest.raises(ConfigError, match=words):
-            load_engine(EngineSpec("diffusers", folders[kind], config=config))
+            load("diffusers", folders[kind], config=config)
 
     def test_small_tile(self, folders):
         """A tile that is all overlap is refused."""
         with pytest.raises(ConfigError, match="tile 4"):
-            DiffusionEngine.from_folder(folders["ldm"], tile=4)
+            load("diffusers", folders["ldm"], tile=4)
 
 
 @pytest.mark.gpu
@@ -290,9 +287,7 @@ class TestLoading:
 def test_on_a_gpu(engines, folders, kind):
     """On a GPU, in batches of measured size, samples are those of the CPU but for rounding."""
     _, settings = KINDS[kind]
-    engine = DiffusionEngine.from_folder(
-        folders[kind], DiffusionSettings(**settings), device="cuda"
-    )
+    engine = load("diffusers", folders[kind], config=settings, device="cuda")
     seeds = np.arange(4)
     far = engine.samples(_image(), seeds).astype(int) - engines[kind].samples(_image(), seeds)
     assert np.quantile(np.abs(far), 0.99) <= 1

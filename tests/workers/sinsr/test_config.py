@@ -7,7 +7,7 @@ import json
 import pytest
 
 from workers.errors import ConfigError
-from workers.models.sinsr import SinSRConfig, parse_config
+from workers.models.sinsr.config import SinSRConfig, parse_config
 
 
 class TestParseConfig:

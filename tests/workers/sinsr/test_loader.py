@@ -10,8 +10,9 @@ import torch
 
 from workers import weights
 from workers.errors import WeightsError
-from workers.models.sinsr import SinSR, SinSRConfig, loader
-from workers.models.sinsr.model import networks_digest
+from workers.models.sinsr import loader
+from workers.models.sinsr.config import SinSRConfig
+from workers.models.sinsr.model import SinSR, networks_digest
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from workers.models.sinsr import SinSR, SinSRConfig, autoencoder, layers
+from workers.models.sinsr import autoencoder, layers
+from workers.models.sinsr.config import SinSRConfig
 from workers.models.sinsr.layers import GroupNorm, global_attention
+from workers.models.sinsr.model import SinSR
 from workers.models.sinsr.swin import SwinBlock, last_row_mask, relative_positions
 from workers.models.sinsr.unet import timestep_embedding
 

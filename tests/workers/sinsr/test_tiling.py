@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from workers.models.sinsr.tiling import Box, Merger, boxes, pad_reflect, starts
+from workers.models.tiling import Box, Merger, boxes, pad_reflect, starts
 
 
 class TestStarts:

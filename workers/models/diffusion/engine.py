@@ -12,8 +12,7 @@ of them at once as there are threads. So the bytes of a sample do not depend on 
 import copy
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import diffusers
@@ -22,16 +21,24 @@ import torch
 from numpy.typing import NDArray
 
 from app.system import usable_cores
-from workers.errors import ClientGone, ConfigError
+from workers.errors import ConfigError
+from workers.files import read_json, validated
+from workers.models.batching import PLANNED_SHARE, Batch
 from workers.models.device import device_memory, gainful_batch, parse_device, parse_dtype
 from workers.models.diffusion.loader import load, pipeline_digest
 from workers.models.diffusion.pipelines import PIPELINES, Pipeline
 from workers.models.diffusion.settings import DiffusionSettings
 from workers.models.diffusion.tiles import Parts
-from workers.models.engine import DeviceMemory, Engine, SampleRequest, fingerprint_of
-from workers.models.sinsr.batching import PLANNED_SHARE, Batch
-from workers.models.sinsr.noise import Noise
-from workers.models.sinsr.tiling import pad_reflect
+from workers.models.engine import (
+    DeviceMemory,
+    Engine,
+    EngineSpec,
+    SampleRequest,
+    fingerprint_of,
+    stop_if_alone,
+)
+from workers.models.noise import Noise
+from workers.models.tiling import pad_reflect
 
 __all__ = ["DiffusionEngine"]
 
@@ -54,58 +61,47 @@ class _Sample:
 class DiffusionEngine(Engine):
     """A pipeline on one device. One call at a time."""
 
-    def __init__(
-        self,
-        pipeline: Pipeline,
-        facts: dict[str, object],
-        name: str,
-        *,
-        device: str = "cpu",
-        dtype: str = "float32",
-        tile: int | None = None,
-        batch: int | None = None,
-        threads: int | None = None,
-        channels_last: bool = True,
-    ) -> None:
+    layout = torch.channels_last
+    """Of the networks in memory; twice as fast on CPUs as the usual one."""
+
+    def __init__(self, pipeline: Pipeline, facts: dict[str, object], spec: EngineSpec) -> None:
         """Take over a pipeline.
 
         Args:
             pipeline: its networks and settings.
             facts: what else decides its pixels; see `pipeline_digest`.
-            name: what to call the model in URLs.
-            device: "cpu", "cuda" or "cuda:N".
-            dtype: precision of the denoiser; the codec stays in float32, since it overflows.
-            tile: largest side, in input pixels, that the networks see at once.
-            batch: most parts of samples in one evaluation; default: by measured memory.
-            threads: parts that a CPU works on at once; default: one per core.
-            channels_last: memory layout of the networks; twice as fast on CPUs.
+            spec: `dtype` is that of the denoiser; the codec stays in float32, since it overflows.
 
         Raises:
-            ConfigError: no such device or precision, a tile that is too small, half on a CPU.
+            ConfigError: no such device or precision, a tile that is too small.
         """
         self._pipeline = pipeline
-        self._device = parse_device(device)
-        self._dtype = parse_dtype(dtype)
-        self._tile = tile or pipeline.tile
+        self._device = parse_device(spec.device)
+        self._dtype = parse_dtype(spec.dtype)
+        self._tile = spec.tile or pipeline.tile
         if self._tile < 4 * pipeline.multiple:
             raise ConfigError(f"tile {self._tile}: at least {4 * pipeline.multiple} for this model")
         self._tile -= self._tile % pipeline.multiple
-        self._threads = threads or usable_cores()
-        self._batch = batch
-        self._layout = torch.channels_last if channels_last else torch.contiguous_format
+        self._threads = spec.threads or usable_cores()
+        self._batch = spec.batch
         self._planned: dict[tuple[str, torch.Size], Batch] = {}
         identity = fingerprint_of(
             {
                 "engine": "diffusers",
                 "revision": REVISION,
                 "diffusers": diffusers.__version__,
-                "dtype": dtype,
+                "dtype": spec.dtype,
                 "tile": self._tile,
                 "settings": pipeline.facts,
                 **facts,
             }
         )
-        super().__init__(name, pipeline.scale, identity, together=gainful_batch(self._device))
+        super().__init__(
+            spec.name or "diffusers",
+            pipeline.scale,
+            identity,
+            together=gainful_batch(self._device),
+        )
         if self._device.type == "cpu":
             torch.set_num_threads(1)
             self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="part")
@@ -113,34 +109,22 @@ class DiffusionEngine(Engine):
         for role, network in self.networks.items():
             network.requires_grad_(requires_grad=False).eval()
             network.to(self._device, self._dtype if role == "denoiser" else torch.float32)
-            network.to(memory_format=self._layout)
+            network.to(memory_format=self.layout)
 
     @classmethod
-    def from_folder(
-        cls,
-        folder: Path,
-        settings: DiffusionSettings | None = None,
-        *,
-        name: str | None = None,
-        **options: Any,
-    ) -> Self:
-        """Load the folder of a pipeline, as `save_pretrained` writes it.
-
-        Args:
-            folder: with `model_index.json`.
-            settings: of the pipeline.
-            name: what to call the model; by default the folder's name.
-            options: as for the class.
-
-        Raises:
-            WeightsError: see `load`.
-            ConfigError: settings that this pipeline lacks, and see the class.
-        """
-        pipe = load(folder)
+    def load(cls, spec: EngineSpec) -> Self:
+        """See `Engine.load`; the folder of a pipeline, as `save_pretrained` writes it."""
+        if spec.weights is None:
+            raise ConfigError("diffusers needs the folder of a pipeline: give --weights")
+        given = {} if spec.config == "official" else spec.config
+        settings = validated(
+            DiffusionSettings, given if isinstance(given, dict) else read_json(given)
+        )
+        pipe = load(spec.weights)
         facts = pipeline_digest(pipe)
         pipe.to(torch.float32)  # texts are encoded once, at full precision
-        pipeline = PIPELINES[type(pipe).__name__](pipe, settings or DiffusionSettings())
-        return cls(pipeline, facts, name or folder.resolve().name, **options)
+        pipeline = PIPELINES[type(pipe).__name__](pipe, settings)
+        return cls(pipeline, facts, replace(spec, name=spec.name or spec.weights.resolve().name))
 
     def memory(self) -> DeviceMemory:
         return device_memory(self._device)
@@ -153,8 +137,7 @@ class DiffusionEngine(Engine):
         results = [np.empty((len(job.seeds), k * height, k * width, 3), np.uint8) for job in jobs]
 
         def go_on() -> None:
-            if all(job.cancelled() for job in jobs):
-                raise ClientGone("nobody waits for these samples any more")
+            stop_if_alone(jobs)
 
         samples = []
         for number, job in enumerate(jobs):
@@ -241,7 +224,7 @@ class DiffusionEngine(Engine):
 
         def one(part: torch.Tensor) -> torch.Tensor:
             with torch.inference_mode():  # it is a property of the thread
-                return network(part.contiguous(memory_format=self._layout)).float()
+                return network(part.contiguous(memory_format=self.layout)).float()
 
         def step(first: int, last: int) -> None:
             go_on()

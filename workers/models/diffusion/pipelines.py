@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from workers.errors import ConfigError
 from workers.models.diffusion.settings import DiffusionSettings
-from workers.models.sinsr.noise import Noise
+from workers.models.noise import Noise
 
 __all__ = ["PIPELINES", "Pipeline"]
 

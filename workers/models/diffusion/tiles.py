@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import torch
 
-from workers.models.sinsr.tiling import Box, boxes
+from workers.models.tiling import Box, boxes
 
 __all__ = ["Parts"]
 

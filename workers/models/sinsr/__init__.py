@@ -3,9 +3,3 @@
 An independent implementation that loads the published weight files; the files themselves are
 the operator's to bring (their licence is non-commercial).
 """
-
-from workers.models.engine import SampleRequest
-from workers.models.sinsr.config import SinSRConfig, parse_config
-from workers.models.sinsr.model import SinSR
-
-__all__ = ["SampleRequest", "SinSR", "SinSRConfig", "parse_config"]

@@ -1,56 +1,79 @@
 """SinSR as an engine of the worker."""
 
 from collections.abc import Sequence
+from typing import Self
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from workers.models.device import device_memory, gainful_batch
-from workers.models.engine import DeviceMemory, Engine, SampleRequest, fingerprint_of
-from workers.models.sinsr.config import SinSRConfig
+from workers import weights
+from workers.errors import ConfigError
+from workers.models.device import device_memory, gainful_batch, use_threads
+from workers.models.engine import (
+    DeviceMemory,
+    Engine,
+    EngineSpec,
+    SampleRequest,
+    fingerprint_of,
+)
+from workers.models.sinsr import loader
+from workers.models.sinsr.config import parse_config
 from workers.models.sinsr.model import SinSR
+from workers.models.sinsr.sampling import Sampling
 
-__all__ = ["SinSREngine", "fingerprint"]
+__all__ = ["SinSREngine"]
 
 # Raised whenever this package changes a pixel for the same weights and seed.
 REVISION = 1
 
 
-def fingerprint(config: SinSRConfig, weights_digest: str, dtype: str) -> str:
-    """Identity of this network's samples.
+class SinSREngine(Engine):
+    """Samples of a loaded `SinSR`; `batch` are the most at a time, None: as free memory allows."""
 
-    Args:
-        config: all hyper-parameters; its name is a label and does not count.
-        weights_digest: `networks_digest` of the weights.
-        dtype: precision by name, such as "float32".
-    """
-    return fingerprint_of(
-        {
+    def __init__(self, model: SinSR, name: str = "sinsr", batch: int | None = None) -> None:
+        self.model = model
+        self.batch = batch
+        facts = {
             "engine": "sinsr",
             "revision": REVISION,
-            "weights": weights_digest,
-            "dtype": dtype,
-            "config": config.model_dump(mode="json", exclude={"name"}),
+            "weights": model.weights_digest,
+            "dtype": str(model.dtype).removeprefix("torch."),
+            # Its name is a label and does not count.
+            "config": model.config.model_dump(mode="json", exclude={"name"}),
         }
-    )
-
-
-class SinSREngine(Engine):
-    """Wraps a loaded `SinSR`."""
-
-    def __init__(self, model: SinSR, name: str = "sinsr") -> None:
-        self._model = model
-        dtype = str(model.dtype).removeprefix("torch.")
         super().__init__(
             name,
             model.scale,
-            fingerprint(model.config, model.weights_digest, dtype),
-            together=model.batch or gainful_batch(model.device),
+            fingerprint_of(facts),
+            together=batch or gainful_batch(model.device),
         )
 
+    @classmethod
+    def load(cls, spec: EngineSpec) -> Self:
+        """See `Engine.load`; files (.pth or .safetensors) as published or converted."""
+        if spec.weights is None or spec.autoencoder is None:
+            raise ConfigError(
+                "sinsr needs two weight files: give --weights and --autoencoder, or a folder"
+            )
+        use_threads(spec.threads)
+        config = parse_config(spec.config)
+        networks = SinSR.plan_networks(config)
+        for network, path in zip(networks, (spec.weights, spec.autoencoder), strict=True):
+            loader.fit(network, weights.read_state(path), str(path))
+        model = SinSR(config, *networks, spec.device, spec.dtype, compiled=spec.compiled)
+        return cls(model, spec.name or "sinsr", spec.batch)
+
     def samples_of(self, jobs: Sequence[SampleRequest]) -> list[NDArray[np.uint8]]:
-        """See `SinSR.samples_of`."""
-        return self._model.samples_of(jobs)
+        """See `Engine.samples_of`.
+
+        Raises:
+            ValueError: no image, or images of several sizes.
+        """
+        if len({job.image.shape for job in jobs}) != 1 or jobs[0].image.shape[2:] != (3,):
+            raise ValueError("images of one batch must all be [h, w, 3] of one size")
+        with torch.inference_mode():
+            return Sampling(self.model, jobs, self.batch).run()
 
     def memory(self) -> DeviceMemory:
-        return device_memory(self._model.device)
+        return device_memory(self.model.device)

@@ -9,45 +9,39 @@ Chau, Liu, Qiao, Kot, Wen; CVPR 2024.
 """
 
 import contextlib
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any, Self
+from collections.abc import Callable
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch.nn import functional
 
 from workers import weights
-from workers.errors import ConfigError
 from workers.models.device import parse_device, parse_dtype
-from workers.models.engine import SampleRequest
-from workers.models.sinsr import loader
 from workers.models.sinsr.autoencoder import Autoencoder
-from workers.models.sinsr.config import SinSRConfig, parse_config
-from workers.models.sinsr.noise import Noise
-from workers.models.sinsr.sampling import Sampling
+from workers.models.sinsr.config import SinSRConfig
 from workers.models.sinsr.schedule import OneStep
-from workers.models.sinsr.tiling import Box, Merger, boxes, pad_reflect
 from workers.models.sinsr.unet import UNet
+from workers.models.tiling import Box, boxes, pad_reflect
 
 __all__ = ["SinSR", "networks_digest"]
 
 
 class SinSR:
-    """The model on one device. Not thread-safe: one call at a time."""
+    """The stages of the model on one device. Not thread-safe: one call at a time.
+
+    Convolutions and linear layers compute in `dtype`. Norm statistics, code distances, noise mixing
+    and tile averages are float32 always. The layout in memory is channels last, twice as fast on
+    CPUs.
+    """
 
     def __init__(
         self,
         config: SinSRConfig,
         unet: UNet,
         autoencoder: Autoencoder,
-        *,
-        device: str | torch.device = "cpu",
+        device: str = "cpu",
         dtype: str = "float32",
+        *,
         compiled: bool = False,
-        channels_last: bool = True,
-        batch: int | None = None,
     ) -> None:
         """Take over two networks that have their weights, in float32.
 
@@ -56,12 +50,8 @@ class SinSR:
             unet: the noise predictor.
             autoencoder: encoder, codebook and decoder.
             device: "cpu", "cuda" or "cuda:N".
-            dtype: "float32", "float16" or "bfloat16": what convolutions and linear layers
-                compute in. Norm statistics, code distances, noise mixing and tile averages
-                are float32 always.
+            dtype: "float32", "float16" or "bfloat16".
             compiled: compile both networks on first use of an image size (slow to start).
-            channels_last: memory layout of the networks; twice as fast on CPUs.
-            batch: most samples to work on together; by default what free memory allows.
 
         Raises:
             ConfigError: unknown device or dtype, or no such GPU here.
@@ -69,12 +59,8 @@ class SinSR:
         self.config = config
         self.device = parse_device(device)
         self.dtype = parse_dtype(dtype)
-        if batch is not None and batch < 1:
-            raise ConfigError(f"batch {batch}: must be at least 1")
-        self.batch = batch
         self.scale = config.scale
         self._step = OneStep.from_config(config.diffusion)
-        self._layout = torch.contiguous_format if not channels_last else torch.channels_last
         self.weights_digest = networks_digest(unet, autoencoder)
         self.unet = unet
         self.autoencoder = autoencoder
@@ -82,7 +68,7 @@ class SinSR:
             network.requires_grad_(False).eval()
             network.use_dtype(self.dtype)
             network.to(self.device)
-            network.to(memory_format=self._layout)  # type: ignore[call-overload]
+            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._predict: Callable[..., torch.Tensor] = unet
         self._encode: Callable[..., torch.Tensor] = autoencoder.encode
         self._decode: Callable[..., torch.Tensor] = autoencoder.decode_codes
@@ -91,49 +77,6 @@ class SinSR:
             self._predict = torch.compile(self._predict, dynamic=False)
             self._encode = torch.compile(self._encode, dynamic=False)
             self._decode = torch.compile(self._decode, dynamic=False)
-
-    @classmethod
-    def from_files(
-        cls,
-        config: str | Path | dict[str, Any] | SinSRConfig,
-        unet: str | Path,
-        autoencoder: str | Path,
-        device: str | torch.device = "cpu",
-        dtype: str = "float32",
-        *,
-        compiled: bool = False,
-        channels_last: bool = True,
-        batch: int | None = None,
-    ) -> Self:
-        """Load weight files (.pth or .safetensors), as published or converted.
-
-        Args:
-            config: "official", a dict or a JSON file with the four sections.
-            unet: the noise predictor's checkpoint.
-            autoencoder: the autoencoder's checkpoint.
-            device: as for the class itself; so are all that follow.
-            dtype: precision of the networks.
-            compiled: whether to compile them.
-            channels_last: their memory layout.
-            batch: most samples to work on together.
-
-        Raises:
-            ConfigError: see `parse_config` and the class.
-            WeightsError: a file is missing, damaged, unsafe or of another network.
-        """
-        parsed = parse_config(config)
-        networks = cls.plan_networks(parsed)
-        for network, path in zip(networks, (unet, autoencoder), strict=True):
-            loader.fit(network, weights.read_state(Path(path)), str(path))
-        return cls(
-            parsed,
-            *networks,
-            device=device,
-            dtype=dtype,
-            compiled=compiled,
-            channels_last=channels_last,
-            batch=batch,
-        )
 
     @staticmethod
     def plan_networks(config: SinSRConfig) -> tuple[UNet, Autoencoder]:
@@ -185,82 +128,6 @@ class SinSR:
             image: torch.Tensor = self._decode(self._laid_out(codes))
         return image
 
-    def sample(
-        self,
-        lr: torch.Tensor,
-        *,
-        noise: torch.Tensor | None = None,
-        seeds: torch.Tensor | Sequence[int] | None = None,
-    ) -> torch.Tensor:
-        """One sample per image of a batch, the image as a whole whatever its size.
-
-        Args:
-            lr: float32[B, 3, h, w] in [0, 1].
-            noise: float32[B, 3, H, W] for the padded size. Or float32[tiles, B, 3, H, W] in
-                running order: then the image is tiled, as `samples` does with large ones.
-            seeds: int64[B]. Exactly one of `noise` and `seeds`.
-
-        Returns:
-            float32[B, 3, 4h, 4w] in [0, 1].
-
-        Raises:
-            ValueError: both or neither of noise and seeds, or a wrong number of them.
-        """
-        if (noise is None) == (seeds is None):
-            raise ValueError("give either noise or seeds")
-        if seeds is not None and len(seeds) != len(lr):
-            raise ValueError(f"{len(seeds)} seeds for {len(lr)} images")
-        streams = [Noise(int(seed)) for seed in seeds] if seeds is not None else []
-        height, width = lr.shape[-2:]
-        tiles = [Box(0, height, 0, width)]
-        if noise is not None and noise.dim() == 5:
-            tiles = self.tiles(height, width)
-        elif noise is not None:
-            noise = noise[None]
-        if noise is not None and len(noise) != len(tiles):
-            raise ValueError(f"{len(noise)} noise tensors for {len(tiles)} tiles")
-        merger = Merger(len(lr), height, width, self.scale)
-        for index, box in enumerate(tiles):
-            lq, latent = self.prepare(lr, box)
-            if noise is None:
-                drawn = torch.stack([stream.draw(*latent.shape[1:]) for stream in streams])
-            else:
-                drawn = noise[index]
-            merger.add(box, 0, self.finish(self.predict(lq, latent, drawn), box))
-        return (merger.result() * 0.5 + 0.5).to(lr.device)
-
-    def samples(self, lr: NDArray[np.uint8], seeds: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """M samples of one image, sharing the encoding.
-
-        Args:
-            lr: uint8[h, w, 3], RGB, any size from 1×1.
-            seeds: int64[M]; the same seed gives the same sample in any company.
-
-        Returns:
-            uint8[M, 4h, 4w, 3].
-
-        Raises:
-            OutOfMemory: not even one sample fits.
-        """
-        [result] = self.samples_of([SampleRequest(lr, seeds)])
-        return result
-
-    def samples_of(self, jobs: Sequence[SampleRequest]) -> list[NDArray[np.uint8]]:
-        """Samples of several images of one size, batched together.
-
-        Returns:
-            uint8[M_i, 4h, 4w, 3] for each job. A job that was cancelled has undefined pixels.
-
-        Raises:
-            ValueError: no image, or images of several sizes.
-            ClientGone: all jobs were cancelled.
-            OutOfMemory: not even one sample fits.
-        """
-        if len({job.image.shape for job in jobs}) != 1 or jobs[0].image.shape[2:] != (3,):
-            raise ValueError("images of one batch must all be [h, w, 3] of one size")
-        with torch.inference_mode():
-            return Sampling(self, jobs).run()
-
     def tiles(self, height: int, width: int) -> list[Box]:
         """The tiles of an image of that size, in running order; one if it is small enough."""
         sampler = self.config.sampler
@@ -291,7 +158,7 @@ class SinSR:
         return self.decode(z_0)[..., : k * box.height, : k * box.width].clamp(-1, 1)
 
     def _laid_out(self, tensor: torch.Tensor) -> torch.Tensor:
-        return tensor.to(device=self.device, memory_format=self._layout)
+        return tensor.to(device=self.device, memory_format=torch.channels_last)
 
     def _precise(self) -> contextlib.AbstractContextManager[None]:
         """No TF32 (float32 means float32), and the same result every time."""

@@ -8,18 +8,18 @@ does not change them.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from workers.errors import ClientGone
-from workers.models.engine import SampleRequest
-from workers.models.sinsr.batching import Batch, plan
-from workers.models.sinsr.config import SinSRConfig
-from workers.models.sinsr.noise import Noise
-from workers.models.sinsr.tiling import Box, Merger, padded
+from workers.models.batching import Batch
+from workers.models.engine import SampleRequest, stop_if_alone
+from workers.models.noise import Noise
+from workers.models.sinsr.memory import plan
+from workers.models.sinsr.model import SinSR
+from workers.models.tiling import Box, Merger, padded
 
 __all__ = ["Sampling"]
 
@@ -40,37 +40,14 @@ class _Item:
     row: int
 
 
-class Stages(Protocol):
-    """The stages of a model that sampling runs (`SinSR`), and what decides how many at once."""
-
-    config: SinSRConfig
-    scale: int
-    batch: int | None
-    dtype: torch.dtype
-    device: torch.device
-
-    def tiles(self, height: int, width: int) -> list[Box]:
-        """The tiles of an image of that size, in running order."""
-        ...
-
-    def prepare(self, lr: torch.Tensor, box: Box) -> tuple[torch.Tensor, torch.Tensor]:
-        """What all samples of a tile share."""
-        ...
-
-    def predict(self, lq: torch.Tensor, latent: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
-        """The clean latent, from what `prepare` returned and noise."""
-        ...
-
-    def finish(self, z_0: torch.Tensor, box: Box) -> torch.Tensor:
-        """The upscaled tile."""
-        ...
-
-
 class Sampling:
     """The work of one call: all samples of all its jobs. Use it once."""
 
-    def __init__(self, model: Stages, jobs: Sequence[SampleRequest]) -> None:
+    def __init__(
+        self, model: SinSR, jobs: Sequence[SampleRequest], batch: int | None = None
+    ) -> None:
         self._model = model
+        self._batch = batch
         self._jobs = jobs
         self._height, self._width = jobs[0].image.shape[:2]
         self._tiles = model.tiles(self._height, self._width)
@@ -84,15 +61,15 @@ class Sampling:
 
     def _batches(self) -> tuple[Batch, Batch]:
         model = self._model
-        if model.batch is not None:
-            return Batch(model.batch), Batch(model.batch)
+        if self._batch is not None:
+            return Batch(self._batch), Batch(self._batch)
         multiple = model.config.sampler.desired_min_size
         tile = self._tiles[0]
         pixels = padded(tile.height, multiple) * padded(tile.width, multiple)
         return plan(model.config, pixels, model.dtype, model.device)
 
     def run(self) -> list[NDArray[np.uint8]]:
-        """Work through all samples; see `SinSR.samples_of`."""
+        """Work through all samples; see `Engine.samples_of`."""
         prepared = [self._prepare(job) for job in self._jobs]
         waiting = [
             _Item(number, row)
@@ -100,16 +77,12 @@ class Sampling:
             for row in range(len(job.seeds))
         ]
         while waiting:
-            self._stop_if_alone()
+            stop_if_alone(self._jobs)
             waiting = [item for item in waiting if not self._jobs[item.job].cancelled()]
             if waiting:
                 self._group(waiting[: self._most], prepared)
             waiting = waiting[self._most :]
         return self._results
-
-    def _stop_if_alone(self) -> None:
-        if all(job.cancelled() for job in self._jobs):
-            raise ClientGone("nobody waits for these samples any more")
 
     def _prepare(self, job: SampleRequest) -> list[Prepared]:
         """Per tile, what all of the job's samples share."""
@@ -118,7 +91,7 @@ class Sampling:
         prepared: list[Prepared] = []
 
         def step(index: int, _: int) -> None:
-            self._stop_if_alone()
+            stop_if_alone(self._jobs)
             prepared.append(self._model.prepare(image, self._tiles[index]))
 
         Batch(1).run(len(self._tiles), step)
@@ -131,7 +104,7 @@ class Sampling:
         if len(self._tiles) > 1:
             merger = Merger(len(items), self._height, self._width, self._model.scale)
         for index, box in enumerate(self._tiles):
-            self._stop_if_alone()
+            stop_if_alone(self._jobs)
             clean = self._predict([prepared[item.job][index] for item in items], streams)
             self._decode(clean, box, items, merger)
         if merger is not None:

@@ -1,0 +1,61 @@
+"""How many samples go through a network together, and what happens when memory is short.
+
+Whatever a batch starts with: running out of memory halves it and tries again, down to a single
+sample. That is what keeps a worker alive.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from workers.errors import OutOfMemory
+
+__all__ = ["PLANNED_SHARE", "Batch", "is_out_of_memory"]
+
+# Share of the free device memory that a first attempt may plan for. The rest is for the
+# allocator's fragments and for convolution workspaces.
+PLANNED_SHARE = 0.75
+
+
+@dataclass
+class Batch:
+    """How many samples one network takes at a time; only ever shrinks."""
+
+    size: int
+
+    def run(self, count: int, step: Callable[[int, int], None]) -> None:
+        """Call `step(first, last)` for consecutive slices that cover 0..count.
+
+        A step that runs out of memory is repeated with half the batch, so a step must have
+        no effect before its last line.
+
+        Raises:
+            OutOfMemory: even a single sample did not fit.
+        """
+        first = 0
+        while first < count:
+            last = min(first + self.size, count)
+            try:
+                step(first, last)
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+                if last - first == 1:
+                    raise OutOfMemory(
+                        "not even one sample of this image fits into memory; use a smaller "
+                        "image, or smaller tiles (sinsr: sampler.chop_size, others: --tile)"
+                    ) from error
+                self.size = (last - first) // 2
+            else:
+                first = last
+                continue
+            # Outside the handler: until it ends, the error keeps the failed step's tensors.
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether the error is a failed allocation, on a GPU or on the CPU."""
+    # The CPU's allocator raises a plain RuntimeError; its message is all there is.
+    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
