@@ -24,9 +24,11 @@ async def check_form(request: Request) -> None:
     Raises:
         BadRequest: `fields` names those it does not take, with what was probably meant.
     """
+    operation = request.scope["route"].dependant
     taken = {
         field.alias: isinstance(field.field_info, params.File)
-        for field in request.scope["route"].dependant.body_params
+        for part in (operation, *operation.dependencies)
+        for field in part.body_params
         if isinstance(field.field_info, params.Form)
     }
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()

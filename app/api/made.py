@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, File, Form, Query, Request, UploadFile
+from fastapi import APIRouter, Form, Query, Request
 from fastapi.responses import JSONResponse, Response
 
 from app.api.deps import AdminDep, AdminRoute, State, StateDep
@@ -13,8 +13,8 @@ from app.api.document import CONFIG, body_of
 from app.api.documents import CalibrationDetail, detail
 from app.api.forms import check_fields
 from app.api.idempotency import IdempotencyKey, Made
-from app.api.jobs import JobOut, Webhook, accepted
-from app.api.pair_forms import MAX_FILE_BYTES, config_of, naming_of, uploaded
+from app.api.jobs import JobOut, accepted
+from app.api.pair_forms import MAX_FILE_BYTES, PairsFormDep, config_of
 from app.api.problems import problem_responses
 from app.calibration import file
 from app.calibration.record import Calibration
@@ -38,18 +38,8 @@ _CREATE_PROBLEMS = problem_responses(
 )
 _FORM_LIMITS: Any = {"max_files": MAX_FILES, "max_part_size": 1024 * 1024}
 
-Groups = Annotated[
-    str, Form(description="The group of each pair: JSON {NAME: GROUP}, or CSV with name,group.")
-]
 Config = Annotated[
     str, Form(description="JSON; every field has a default.", json_schema_extra=CONFIG)
-]
-Scenes = Annotated[
-    str,
-    Form(
-        description="What belongs together (crops of one photograph, frames of one camera run): "
-        'JSON {NAME: SCENE}, CSV with name,scene, or "folder" where folders are scenes.'
-    ),
 ]
 FORCE: Final = "Activate it also if it would serve worse."
 Force = Annotated[bool, Query(description=FORCE)]
@@ -67,27 +57,20 @@ async def create_calibration(
     request: Request,
     state: StateDep,
     key: AdminDep,
+    form: PairsFormDep,
     config: Config = "{}",
-    groups: Groups = "",
-    scenes: Scenes = "",
-    archive: Annotated[UploadFile | None, File(description="zip or tar")] = None,
-    x: Annotated[list[UploadFile] | None, File()] = None,
-    y: Annotated[list[UploadFile] | None, File()] = None,
-    webhook: Webhook = None,
     _: IdempotencyKey = None,
 ) -> Response:
     """Calibrate from pairs, or only from high-resolution images and a degradation."""
-    state.settings.webhooks.check(webhook)
+    state.settings.webhooks.check(form.webhook)
 
     async def make() -> Made:
-        settings = config_of(config)
-        files = uploaded(archive, x, y)
         job = await state.admin.create(
-            settings,
-            files,
+            config_of(config),
+            form.files(),
             created_by=f"key {key}",
-            naming=naming_of(groups, scenes),
-            webhook=webhook,
+            naming=form.naming(),
+            webhook=form.webhook,
         )
         await state.audit("calibration.create", key, job=job.id)
         return Made(job.id, accepted(job))
@@ -164,29 +147,24 @@ async def extend_calibration(
     calibration_id: str,
     state: StateDep,
     key: AdminDep,
+    form: PairsFormDep,
     activate: Annotated[bool, Form()] = False,
     force: Annotated[bool, Form(description=FORCE)] = False,
-    groups: Groups = "",
-    scenes: Scenes = "",
-    archive: Annotated[UploadFile | None, File()] = None,
-    x: Annotated[list[UploadFile] | None, File()] = None,
-    y: Annotated[list[UploadFile] | None, File()] = None,
-    webhook: Webhook = None,
     _: IdempotencyKey = None,
 ) -> Response:
     """A new calibration of the old pairs and these; nothing is generated again for the old ones."""
-    state.settings.webhooks.check(webhook)
+    state.settings.webhooks.check(form.webhook)
 
     async def make() -> Made:
         parent = await state.admin.finished(calibration_id)
         job = await state.admin.extend(
             parent,
-            uploaded(archive, x, y),
+            form.files(),
             created_by=f"key {key}",
             activate=activate,
             force=force,
-            naming=naming_of(groups, scenes),
-            webhook=webhook,
+            naming=form.naming(),
+            webhook=form.webhook,
         )
         await state.audit("calibration.extend", key, parent=parent.id, job=job.id)
         return Made(job.id, accepted(job))

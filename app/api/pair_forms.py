@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated
 
-from fastapi import UploadFile
+from fastapi import Depends, File, Form, UploadFile
 from pydantic import ValidationError
 
+from app.api.jobs import Webhook
 from app.calibration.archive import ArchiveLimits
 from app.calibration.config import CalibrationConfig
 from app.calibration.folder import FOLDER
@@ -45,26 +48,45 @@ def _field(place: tuple[int | str, ...]) -> str:
     return ".".join(names) or "config"
 
 
-def naming_of(groups: str, scenes: str) -> Naming:
-    """The groups and scenes of pairs from two fields of a form.
+@dataclass(frozen=True, slots=True)
+class PairsForm:
+    """The fields of a form that bring pairs."""
 
-    Raises:
-        BadRequest: neither JSON nor CSV, or a name that cannot be that of a group or scene.
-    """
-    if scenes.strip() == FOLDER:
-        return Naming(parse_groups(groups), scene_folders=True)
-    return Naming(parse_groups(groups), parse_scenes(scenes))
+    groups: Annotated[
+        str, Form(description="The group of each pair: JSON {NAME: GROUP}, or CSV with name,group.")
+    ] = ""
+    scenes: Annotated[
+        str,
+        Form(
+            description="What belongs together (crops of one photograph, frames of one camera "
+            'run): JSON {NAME: SCENE}, CSV with name,scene, or "folder" where folders are scenes.'
+        ),
+    ] = ""
+    archive: Annotated[UploadFile | None, File(description="zip or tar")] = None
+    x: Annotated[list[UploadFile] | None, File()] = None
+    y: Annotated[list[UploadFile] | None, File()] = None
+    webhook: Webhook = None
 
+    def naming(self) -> Naming:
+        """The groups and scenes of the pairs.
 
-def uploaded(
-    archive: UploadFile | None, x: list[UploadFile] | None, y: list[UploadFile] | None
-) -> Iterator[Upload]:
-    """The uploaded files, read one at a time from where the form parser has put them."""
-    if archive is not None:
-        if x or y:
+        Raises:
+            BadRequest: neither JSON nor CSV, or a name that cannot be that of a group or scene.
+        """
+        if self.scenes.strip() == FOLDER:
+            return Naming(parse_groups(self.groups), scene_folders=True)
+        return Naming(parse_groups(self.groups), parse_scenes(self.scenes))
+
+    def files(self) -> Iterator[Upload]:
+        """The uploaded files, read one at a time from where the form parser has put them."""
+        if self.archive is None:
+            return _form_files({"x": self.x or [], "y": self.y or []})
+        if self.x or self.y:
             raise BadRequest("Send either archive, or files x and y.")
-        return archive_files(archive.file, ArchiveLimits())
-    return _form_files({"x": x or [], "y": y or []})
+        return archive_files(self.archive.file, ArchiveLimits())
+
+
+PairsFormDep = Annotated[PairsForm, Depends()]
 
 
 def _form_files(files: dict[Role, list[UploadFile]]) -> Iterator[Upload]:
