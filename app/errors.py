@@ -2,33 +2,6 @@
 
 This module knows nothing of HTTP or of the command line: `app/problems.py` maps these classes
 to status codes and problem documents, the CLI prints `detail` in one line.
-
-::
-
-    TrustscaleError
-    ├── BadInput
-    │   ├── BadImage            not decodable, too small, truncated
-    │   ├── ImageTooLarge       over a limit on bytes, pixels or sides
-    │   ├── UnsupportedMedia    of no format that is read
-    │   ├── BadAlpha            not a number in the allowed range
-    │   ├── BadGroup            the calibration has no such group
-    │   ├── BadPairs            calibration pairs that cannot be used, one by one
-    │   ├── BadCalibration      a calibration file that is damaged or of another format
-    │   └── BadRequest          anything else that the caller can mend
-    ├── NoCalibration           the upscaler has no active calibration
-    ├── CalibrationMismatch     the active calibration was made under another pipeline
-    ├── UpscalerError
-    │   ├── UpscalerUnavailable cannot be reached or is too busy; worth trying again
-    │   ├── UpscalerFailed      answered, but not with usable samples
-    │   │   └── UpscalerRejected    refused this very input; trying again cannot help
-    │   └── DegenerateSamples   all samples identical although the input is not flat
-    ├── Overloaded              this service has no capacity left
-    │   └── RateLimited         this client has used up its share
-    ├── Unauthorized / Forbidden
-    ├── NotFound
-    ├── Conflict
-    │   └── Superseded          what was to be replaced has changed since it was read
-    └── ConfigError             a setting that stops the start
 """
 
 from __future__ import annotations
