@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import os
 import secrets
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from app.errors import ConfigError, Unauthorized
-from app.stores.folders import NO_LINKS, PRIVATE
+from app.stores.folders import PRIVATE, create_file
 
 _KEY_BYTES: Final = 32
 _KEY_LENGTH: Final = 43  # characters of so many bytes in base64
@@ -70,7 +68,8 @@ def stored_admin_key(data_dir: Path) -> tuple[str, Path]:
     try:
         data_dir.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
         if not path.exists():
-            _make_key(path)
+            key = secrets.token_urlsafe(_KEY_BYTES)
+            create_file(path, f"{key}\n".encode("ascii"), permissions=0o600)
         key = path.read_bytes().decode("ascii", "replace").strip()
     except OSError as error:
         raise ConfigError(f"Cannot write the admin key to {path}: {error.strerror}.") from error
@@ -80,30 +79,6 @@ def stored_admin_key(data_dir: Path) -> tuple[str, Path]:
             "makes a new key."
         )
     return key, path
-
-
-def _make_key(path: Path) -> None:
-    """Put a new key at a path, whole or not at all; a key that is there already stays."""
-    # Written under another name: neither a crash, nor a full disk, nor a gateway that starts at
-    # the same time may ever see half a key or none.
-    scratch = path.with_name(f".{path.name}-{secrets.token_hex(8)}")
-    try:
-        descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w", encoding="ascii") as file:
-            file.write(secrets.token_urlsafe(_KEY_BYTES) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        try:
-            path.hardlink_to(scratch)
-        except FileExistsError:
-            return
-        except OSError as error:
-            if error.errno not in NO_LINKS:
-                raise
-            scratch.rename(path)  # a file system without hard links
-    finally:
-        with suppress(OSError):
-            scratch.unlink()
 
 
 def _digest(key: str) -> bytes:

@@ -82,9 +82,13 @@ def file_errors(what: str) -> Iterator[None]:
         raise StoreUnavailable(f"{what} cannot be used now: {error.strerror}.") from error
 
 
-def write_file(path: Path, data: bytes, mode: Literal["wb", "xb"] = "wb") -> None:
+def write_file(
+    path: Path, data: bytes, mode: Literal["wb", "xb"] = "wb", *, permissions: int = 0o666
+) -> None:
     """Write a file that is on the disk when this returns; the name is not (see `sync_folder`)."""
-    with path.open(mode) as file:
+    existing = os.O_EXCL if mode == "xb" else os.O_TRUNC
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | existing, permissions)
+    with os.fdopen(descriptor, "wb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
@@ -112,7 +116,7 @@ def replace_file(path: Path, data: bytes) -> None:
     sync_folder(path.parent)
 
 
-def create_file(path: Path, data: bytes) -> bool:
+def create_file(path: Path, data: bytes, *, permissions: int = 0o666) -> bool:
     """Put a file at a path as `replace_file` does, unless there is one: then False.
 
     On a file system without hard links (SMB and other shares) a process that is killed in between
@@ -120,7 +124,7 @@ def create_file(path: Path, data: bytes) -> bool:
     """
     scratch = path.parent / f"{SCRATCH}{uuid4().hex}"
     try:
-        write_file(scratch, data)
+        write_file(scratch, data, permissions=permissions)
         try:
             path.hardlink_to(scratch)  # unlike a renaming, it never replaces a file
         except FileExistsError:
@@ -128,7 +132,7 @@ def create_file(path: Path, data: bytes) -> bool:
         except OSError as error:
             if error.errno not in NO_LINKS:
                 raise
-            if not _write_new(path, data):
+            if not _write_new(path, data, permissions):
                 return False
     finally:
         with suppress(OSError):
@@ -137,10 +141,10 @@ def create_file(path: Path, data: bytes) -> bool:
     return True
 
 
-def _write_new(path: Path, data: bytes) -> bool:
+def _write_new(path: Path, data: bytes, permissions: int) -> bool:
     """Write a file in its place, unless there is one: then False."""
     try:
-        write_file(path, data, "xb")
+        write_file(path, data, "xb", permissions=permissions)
     except FileExistsError:
         return False
     except BaseException:

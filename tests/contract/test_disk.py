@@ -75,8 +75,8 @@ async def test_no_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nu
     assert await stores.spool.get("job", "x/1.png") == b"first"
     write = folders.write_file
 
-    def only_in_place(path: Path, data: bytes, mode: str = "wb") -> None:
-        path.touch() if mode == "wb" else write(path, data, mode)
+    def only_in_place(path: Path, data: bytes, mode: str = "wb", **options: int) -> None:
+        path.touch() if mode == "wb" else write(path, data, mode, **options)
 
     monkeypatch.setattr(folders, "write_file", only_in_place)
     with full_disk(), pytest.raises(StoreUnavailable):
