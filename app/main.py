@@ -177,8 +177,8 @@ async def _start(
     stack.enter_context(alone(settings))
     parts = await open_parts(settings, stack, build, metrics)
     await report_calibrations(parts)
-    await stack.enter_async_context(_sweeping(parts.stores, settings.job_ttl_s, pace))
-    await stack.enter_async_context(_beside(parts.canaries.run()))
+    for work in (_sweep(parts.stores, settings.job_ttl_s, pace), parts.canaries.run()):
+        await stack.enter_async_context(_beside(work))
     limits = open_limits(
         settings.store,
         requests=settings.client_requests_per_minute,
@@ -228,31 +228,25 @@ async def _working(parts: Parts, drain_s: float) -> AsyncIterator[asyncio.Task[N
         await worker
 
 
-@asynccontextmanager
-async def _sweeping(stores: Stores, job_ttl_s: float, pace: Pace) -> AsyncIterator[None]:
-    """Remove expired results and jobs now and then, beside the body."""
-
-    async def sweep() -> None:
-        clock = asyncio.get_running_loop().time
-        orphans_at = clock()
-        while True:
-            try:
-                await stores.results.sweep()
-                before = datetime.now(UTC) - timedelta(seconds=job_ttl_s)
-                for job in await stores.jobs.expire(before):
-                    await stores.spool.delete(job)
-                if clock() >= orphans_at:
-                    orphans_at = clock() + pace.orphans_s
-                    await remove_orphans(stores, before)
-            except TrustscaleError as error:
-                log.warning("sweep_failed", detail=error.detail)
-            except Exception:
-                # Whatever it is: without a next round, disk and database would fill up unseen.
-                log.exception("sweep_failed")
-            await asyncio.sleep(pace.sweep_s)
-
-    async with _beside(sweep()):
-        yield
+async def _sweep(stores: Stores, job_ttl_s: float, pace: Pace) -> None:
+    """Remove expired results and jobs now and then, for ever."""
+    clock = asyncio.get_running_loop().time
+    orphans_at = clock()
+    while True:
+        try:
+            await stores.results.sweep()
+            before = datetime.now(UTC) - timedelta(seconds=job_ttl_s)
+            for job in await stores.jobs.expire(before):
+                await stores.spool.delete(job)
+            if clock() >= orphans_at:
+                orphans_at = clock() + pace.orphans_s
+                await remove_orphans(stores, before)
+        except TrustscaleError as error:
+            log.warning("sweep_failed", detail=error.detail)
+        except Exception:
+            # Whatever it is: without a next round, disk and database would fill up unseen.
+            log.exception("sweep_failed")
+        await asyncio.sleep(pace.sweep_s)
 
 
 @asynccontextmanager

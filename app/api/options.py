@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
@@ -56,14 +58,7 @@ async def list_options(_: AdminDep) -> Options:
         usual_kinds=len(USUAL.variants()),
         metrics=[_metric(key) for key in METRICS],
         estimators=[
-            EstimatorOption(
-                estimator=name,
-                title=row.title,
-                least_samples=row.least_samples,
-                smooths=row.smooths,
-                takes_fit=row.takes_fit,
-            )
-            for name, row in ESTIMATORS.items()
+            EstimatorOption(estimator=name, **asdict(row)) for name, row in ESTIMATORS.items()
         ],
     )
 
@@ -72,15 +67,9 @@ def _metric(key: str) -> MetricOption:
     metric, _, labels = key.partition(":")
     settings = Settings(metric=metric, labels="synthetic" if labels else "people")
     row = settings.row
-    return MetricOption(
-        metric=metric,
-        labels=settings.labels,
-        listed=settings.title,
-        title=row.title,
-        words=row.words,
-        bound=row.bound,
-        counted_up_to=row.counted_up_to or row.bound,
-        unit=row.unit,
-        needs_label=row.needs_label,
-        blurs=row.blurs,
-    )
+    given = {
+        **asdict(row),
+        "counted_up_to": row.counted_up_to or row.bound,
+        "needs_label": row.needs_label,
+    }
+    return MetricOption(metric=metric, labels=settings.labels, listed=settings.title, **given)
