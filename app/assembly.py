@@ -101,7 +101,7 @@ async def open_parts(
         ConfigError: a setting, folder, database or model that cannot be used.
     """
     stores = await _open_stores(settings, stack)
-    build = build or functools.partial(build_upscaler, observer=metrics)
+    build = build or functools.partial(build_upscaler, metrics=metrics)
     upscalers = await _open_upscalers(settings, stack, build)
     calibrations = Calibrations(stores.calibrations)
     await calibrations.install_shipped(upscalers.values())

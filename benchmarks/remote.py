@@ -21,9 +21,9 @@ import stamina
 from app.conformal import indecision
 from app.errors import UpscalerError
 from app.sampling.draw import draw
+from app.telemetry.metrics import Metrics
 from app.upscalers.base import Source
 from app.upscalers.probe import pattern
-from app.upscalers.resilience import NoCallObserver
 from benchmarks.table import print_table
 from tests.servers import free_port
 from tests.upscalers.remote.faults import FaultServer, answer
@@ -35,10 +35,11 @@ MIB = 2**20
 LARGE = 1024  # input side; four times that is 4096
 
 
-class Counter(NoCallObserver):
+class Counter(Metrics):
     """Counts tries by outcome."""
 
     def __init__(self):
+        super().__init__()
         self.outcomes = {}
 
     def call(self, upscaler, seconds, outcome):
@@ -48,7 +49,7 @@ class Counter(NoCallObserver):
 
 def upscaler(url, **settings):
     made = resilient(kind="cog", url=url, **{"scale": 2, **settings})
-    made.observer = Counter()
+    made.metrics = Counter()
     return made
 
 
@@ -66,9 +67,9 @@ async def cog():
             source = Source(pattern())
             await seconds_for(up, source, 1)
             one = min([await seconds_for(up, source, 1) for _ in range(3)])
-            up.observer.outcomes.clear()
+            up.metrics.outcomes.clear()
             eight = min([await seconds_for(up, source, M) for _ in range(3)])
-            refused = up.observer.outcomes.get("busy", 0)
+            refused = up.metrics.outcomes.get("busy", 0)
             await up.close()
             yield (
                 f"Cog, 4 slots, {concurrency} allowed: 8 samples / (2 x one of {one:.2f} s)",
@@ -112,7 +113,7 @@ async def flaky():
 
         numbers = iter(range(1000))
         await asyncio.gather(*(work(numbers) for _ in range(24)))
-        calls = sum(up.observer.outcomes.values())
+        calls = sum(up.metrics.outcomes.values())
         await up.close()
     yield ("20 % failing: of 1,000 requests answered", str(answered), "999")
     yield ("  calls / (1,000 x 8)", f"{calls / (1000 * M):.2f}", "1.5")

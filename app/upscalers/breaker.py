@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections import deque
-from contextlib import suppress
+from collections.abc import Callable
+
+import anyio
 
 
 class Breaker:
@@ -17,46 +18,56 @@ class Breaker:
 
     Open, nobody calls. Whoever owns the breaker asks for the upstream's health meanwhile and calls
     `half_open` when it answers: then calls go through, and one failure opens the breaker again.
+    The methods say whether they changed anything.
+
+    Attributes:
+        closed: set while calls go through.
+        failures: how often in a row the upstream has failed.
     """
 
-    def __init__(self, failures: int, blip_s: float = 1.0) -> None:
+    def __init__(
+        self, failures: int, blip_s: float = 1.0, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._limit = failures
         self._blip_s = blip_s
+        self._clock = clock
         self._counted_at = -math.inf
-        self._failures = 0
-        self._is_open = False
+        self.failures = 0
+        self.closed = asyncio.Event()
+        self.closed.set()
 
     @property
     def is_open(self) -> bool:
-        return self._is_open
+        return not self.closed.is_set()
 
-    @property
-    def failures(self) -> int:
-        """How often in a row it has failed."""
-        return self._failures
-
-    def succeeded(self) -> None:
+    def succeeded(self) -> bool:
         """A call succeeded: close."""
-        self._failures, self._is_open = 0, False
+        was_open = self.is_open
+        self.failures = 0
+        self.closed.set()
+        return was_open
 
     def failed(self) -> bool:
-        """A call failed; whether this opened the breaker."""
-        now = time.monotonic()
+        """A call failed: open, if that was one too many."""
+        now = self._clock()
         if now - self._counted_at >= self._blip_s:
             self._counted_at = now
-            self._failures += 1
-        return self._failures >= self._limit and self.open()
+            self.failures += 1
+        return self.failures >= self._limit and self.open()
 
     def open(self) -> bool:
-        """Let nobody call; whether this changed anything."""
-        was_open, self._is_open = self._is_open, True
-        return not was_open
+        """Let nobody call."""
+        was_closed = self.closed.is_set()
+        self.closed.clear()
+        return was_closed
 
-    def half_open(self) -> None:
+    def half_open(self) -> bool:
         """The upstream looks alive: let calls through, but believe it only after a success."""
-        if self._is_open:
-            self._failures, self._is_open = self._limit - 1, False
-            self._counted_at = -math.inf
+        if not self.is_open:
+            return False
+        self.failures, self._counted_at = self._limit - 1, -math.inf
+        self.closed.set()
+        return True
 
 
 class CallLimit:
@@ -70,61 +81,34 @@ class CallLimit:
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._limit = most
-        self._in_flight = 0
+        self._slots = anyio.CapacityLimiter(most)
         self._successes = 0
-        self._waiting: deque[asyncio.Future[None]] = deque()
 
     @property
     def limit(self) -> int:
-        return self._limit
+        return int(self._slots.total_tokens)
 
     @property
     def in_flight(self) -> int:
-        return self._in_flight
+        return self._slots.borrowed_tokens
 
     async def __aenter__(self) -> None:
-        if self._in_flight < self._limit and not self._waiting:
-            self._in_flight += 1
-            return
-        turn = asyncio.get_running_loop().create_future()
-        self._waiting.append(turn)
-        try:
-            await turn  # `_admit` has counted this call when it resolves
-        except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
-                self._leave()
-            else:
-                with suppress(ValueError):  # who left at the same time has passed it over already
-                    self._waiting.remove(turn)
-            raise
+        await self._slots.acquire()
 
     async def __aexit__(self, *_: object) -> None:
-        self._leave()
+        self._slots.release()
 
     def busy(self) -> None:
         """A call in flight was refused for want of a slot; call before it leaves."""
-        self._limit = max(1, min(self._limit, self._in_flight - 1))
+        self._slots.total_tokens = max(1, min(self.limit, self.in_flight - 1))
         self._successes = 0
 
     def succeeded(self) -> None:
         """A call succeeded."""
         self._successes += 1
-        if self._successes >= self._SUCCESSES_TO_WIDEN and self._limit < self._most:
-            self._limit += 1
+        if self._successes >= self._SUCCESSES_TO_WIDEN and self.limit < self._most:
+            self._slots.total_tokens = self.limit + 1
             self._successes = 0
-            self._admit()
-
-    def _leave(self) -> None:
-        self._in_flight -= 1
-        self._admit()
-
-    def _admit(self) -> None:
-        while self._waiting and self._in_flight < self._limit:
-            turn = self._waiting.popleft()
-            if not turn.done():
-                self._in_flight += 1
-                turn.set_result(None)
 
 
 class SpendGuard:
@@ -132,8 +116,11 @@ class SpendGuard:
 
     _HOUR_S = 3600.0
 
-    def __init__(self, calls_per_hour: int | None) -> None:
+    def __init__(
+        self, calls_per_hour: int | None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._limit = calls_per_hour
+        self._clock = clock
         self._started: list[float] = []
 
     @property
@@ -141,7 +128,7 @@ class SpendGuard:
         """Calls of the last hour; None: they are not counted, for there is no limit."""
         if self._limit is None:
             return None
-        now = time.monotonic()
+        now = self._clock()
         self._started = [start for start in self._started if now - start < self._HOUR_S]
         return len(self._started)
 
@@ -149,9 +136,9 @@ class SpendGuard:
         """Seconds until the next call is allowed; 0: now."""
         if self._limit is None or (self.spent or 0) < self._limit:
             return 0.0
-        return self._started[0] + self._HOUR_S - time.monotonic()
+        return self._started[0] + self._HOUR_S - self._clock()
 
     def spend(self) -> None:
         """Count a call that starts now."""
         if self._limit is not None:
-            self._started.append(time.monotonic())
+            self._started.append(self._clock())

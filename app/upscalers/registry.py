@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+from app.telemetry.metrics import Metrics
 from app.upscalers.base import Upscaler
 from app.upscalers.config import (
     CogConfig,
@@ -14,7 +15,6 @@ from app.upscalers.config import (
     HttpConfig,
     OipConfig,
     OneAddress,
-    RemoteConfig,
     ReplicateConfig,
     UpscalerConfig,
     WorkerConfig,
@@ -27,7 +27,7 @@ from app.upscalers.remote.oip import OipUpscaler
 from app.upscalers.remote.predictions import CogUpscaler, ReplicateUpscaler
 from app.upscalers.remote.samples import SampleReader
 from app.upscalers.remote.worker import WorkerUpscaler
-from app.upscalers.resilience import Observer, Policy, ResilientUpscaler
+from app.upscalers.resilience import ResilientUpscaler
 
 _ADAPTERS: Mapping[type[OneAddress], type[Adapter[Any]]] = MappingProxyType(
     {
@@ -44,7 +44,7 @@ def build_upscaler(
     config: UpscalerConfig,
     environ: Mapping[str, str],
     *,
-    observer: Observer | None = None,
+    metrics: Metrics | None = None,
     network: Network | None = None,
 ) -> Upscaler:
     """Build an upscaler; remote ones are not contacted, and come with retries and limits.
@@ -52,7 +52,7 @@ def build_upscaler(
     Args:
         config: the entry.
         environ: where the variables that `token_env` names are looked up.
-        observer: gets the numbers of remote calls.
+        metrics: of the process; remote calls are counted there.
         network: transport and resolver, for tests.
 
     Raises:
@@ -60,9 +60,7 @@ def build_upscaler(
     """
     if isinstance(config, EmbeddedConfig):
         return _embedded(config)
-    return ResilientUpscaler(
-        build_adapter(config, environ, network=network), _policy(config), observer
-    )
+    return ResilientUpscaler(build_adapter(config, environ, network=network), config, metrics)
 
 
 def build_adapter(
@@ -85,14 +83,6 @@ def build_adapter(
         mask_color=config.mask_color,
     )
     return _ADAPTERS[type(config)](config, upstream, reader)
-
-
-def _policy(config: RemoteConfig) -> Policy:
-    return Policy(
-        attempts=config.attempts,
-        call_timeout_s=config.call_timeout_s,
-        max_calls_per_hour=config.max_calls_per_hour,
-    )
 
 
 def _embedded(config: EmbeddedConfig) -> Upscaler:

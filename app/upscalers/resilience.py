@@ -25,15 +25,17 @@ import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import stamina
 import structlog
 
 from app.errors import TrustscaleError, UpscalerError, UpscalerUnavailable
+from app.telemetry.metrics import Metrics
 from app.telemetry.tracing import span
 from app.upscalers.base import RGB, Capabilities, Source, Upscaler
 from app.upscalers.breaker import Breaker, CallLimit, SpendGuard
+from app.upscalers.config import RemoteConfig
 from app.upscalers.remote.errors import (
     BadCredentials,
     BreakerOpen,
@@ -58,11 +60,9 @@ log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Policy:
-    """How hard to try.
+class Pace:
+    """How calls are spread over time; how hard to try is in the configuration.
 
-    attempts: tries of one call, the first included.
-    call_timeout_s: longest time of one try.
     spare_retries: retries that a request has beyond one per call. With one per call alone, eight
         calls that fail at random with probability 0.2 run out in 0.15 % of the requests.
     longest_jitter_s: bound of the random pauses between tries.
@@ -70,18 +70,17 @@ class Policy:
     breaker_failures: failures in a row that open the breaker; those within `breaker_blip_s` of
         each other count once.
     breaker_rest_s: first pause before the upstream's health is checked; doubles up to a minute.
-    max_calls_per_hour: spend limit over a sliding hour; None: no limit.
     """
 
-    attempts: int = 8
-    call_timeout_s: float = 120.0
     spare_retries: int = 4
     longest_jitter_s: float = 8.0
     longest_wait_s: float = 60.0
     breaker_failures: int = 6
     breaker_blip_s: float = 1.0
     breaker_rest_s: float = 2.0
-    max_calls_per_hour: int | None = None
+
+
+_USUAL = Pace()
 
 
 class Health(NamedTuple):
@@ -96,50 +95,27 @@ class Health(NamedTuple):
     max_calls_per_hour: int | None
 
 
-class Observer(Protocol):
-    """Where the numbers go. Methods are called in the event loop and must return at once."""
-
-    def call(self, upscaler: str, seconds: float, outcome: str) -> None:
-        """One try ended; `outcome` is "ok", "cancelled" or the reason of its failure."""
-
-    def retry(self, upscaler: str, reason: str) -> None:
-        """A call will be tried again."""
-
-    def breaker(self, upscaler: str, *, is_open: bool) -> None:
-        """The breaker opened or closed."""
-
-
-class NoCallObserver:
-    """Nobody looks."""
-
-    def call(self, upscaler: str, seconds: float, outcome: str) -> None:
-        """See `Observer`."""
-
-    def retry(self, upscaler: str, reason: str) -> None:
-        """See `Observer`."""
-
-    def breaker(self, upscaler: str, *, is_open: bool) -> None:
-        """See `Observer`."""
-
-
 class ResilientUpscaler:
-    """`Upscaler` around a remote one.
+    """`Upscaler` around a remote one, within the limits of its configuration.
 
-    `observer` may be set at any time before the first call.
+    Tries are counted in `metrics`, which may be set at any time before the first call.
     """
 
     def __init__(
-        self, inner: Upscaler, policy: Policy | None = None, observer: Observer | None = None
+        self,
+        inner: Upscaler,
+        config: RemoteConfig,
+        metrics: Metrics | None = None,
+        pace: Pace = _USUAL,
     ) -> None:
         self.inner = inner
-        self.observer: Observer = observer or NoCallObserver()
-        self._policy = policy or Policy()
-        self._breaker = Breaker(self._policy.breaker_failures, self._policy.breaker_blip_s)
-        self._spending = SpendGuard(self._policy.max_calls_per_hour)
+        self.metrics = metrics or Metrics()
+        self._config = config
+        self._pace = pace
+        self._breaker = Breaker(pace.breaker_failures, pace.breaker_blip_s)
+        self._spending = SpendGuard(config.max_calls_per_hour)
         self._slots: CallLimit | None = None
         self._recovery: asyncio.Task[None] | None = None
-        self._may_call = asyncio.Event()  # set while the breaker is closed
-        self._may_call.set()
         # Retries left for each request, which is recognised by its source.
         self._budgets: weakref.WeakKeyDictionary[Source, int] = weakref.WeakKeyDictionary()
 
@@ -176,7 +152,7 @@ class ResilientUpscaler:
             self._breaker.is_open,
             self._breaker.failures,
             self._spending.spent,
-            self._policy.max_calls_per_hour,
+            self._config.max_calls_per_hour,
         )
 
     async def generate(
@@ -194,30 +170,30 @@ class ResilientUpscaler:
                 if isinstance(error, _FOR_THE_OPERATOR) or now >= patient_until:
                     raise
                 turn.give_back()
-                if not isinstance(error, BreakerOpen):
-                    self._open_breaker()
+                if not isinstance(error, BreakerOpen) and self._breaker.open():
+                    self._recover_later()
                 if not await self._comes_back(patient_until):
                     raise
 
     async def _tries(self, source: Source, seeds: Sequence[int], turn: Turn) -> list[RGB]:
         """The samples after as many tries as the policy and the request's budget allow."""
-        self._budgets[source] = self._budgets.get(source, self._policy.spare_retries) + 1
+        self._budgets[source] = self._budgets.get(source, self._pace.spare_retries) + 1
         tries = 0
 
         def wait(error: Exception) -> bool | float:
             """What stamina asks after a failure: seconds until the next try, or False."""
             seconds = self._wait(error, tries, turn)
-            if seconds is None or self._budgets[source] < 1 or tries >= self._policy.attempts:
+            if seconds is None or self._budgets[source] < 1 or tries >= self._config.attempts:
                 return False
             self._budgets[source] -= 1
             why = reason(error)
-            self.observer.retry(self.name, why)
+            self.metrics.retry(self.name, why)
             log.info("tried_again", upscaler=self.name, reason=why, in_s=round(seconds, 2))
             turn.give_back()
             return seconds
 
         async for attempt in stamina.retry_context(
-            wait, attempts=self._policy.attempts, timeout=None
+            wait, attempts=self._config.attempts, timeout=None
         ):
             with attempt:
                 tries += 1
@@ -228,7 +204,7 @@ class ResilientUpscaler:
         """Whether the upstream answers a health check before this time of the loop's clock."""
         try:
             async with asyncio.timeout_at(until):
-                return await self._may_call.wait()
+                return await self._breaker.closed.wait()
         except TimeoutError:
             return False
 
@@ -236,7 +212,8 @@ class ResilientUpscaler:
         """See `Upscaler.check`. A success lets calls through again."""
         with self._understood():
             await self.inner.check()
-        self._half_open()
+        if self._breaker.half_open():
+            self.metrics.breaker(self.name, is_open=False)
 
     async def close(self) -> None:
         """See `Upscaler.close`."""
@@ -250,8 +227,8 @@ class ResilientUpscaler:
             return None
         asked = asked_wait(error)
         if asked is None:
-            seconds = random.uniform(0, min(self._policy.longest_jitter_s, _BASE_S * 2**tries))  # noqa: S311 - jitter
-        elif asked > self._policy.longest_wait_s:
+            seconds = random.uniform(0, min(self._pace.longest_jitter_s, _BASE_S * 2**tries))  # noqa: S311 - jitter
+        elif asked > self._pace.longest_wait_s:
             return None
         else:
             # All calls were told the same time; they should not come back in the same instant.
@@ -279,13 +256,13 @@ class ResilientUpscaler:
                 self._count(error, slots)
                 raise
             finally:
-                self.observer.call(self.name, time.monotonic() - started, outcome)
+                self.metrics.call(self.name, time.monotonic() - started, outcome)
             slots.succeeded()
             self._lives()
             return samples
 
     async def _timed(self, source: Source, seeds: Sequence[int], turn: Turn) -> list[RGB]:
-        limit = self._policy.call_timeout_s
+        limit = self._config.call_timeout_s
         try:
             async with turn.limited(limit):
                 with self._understood():
@@ -327,13 +304,13 @@ class ResilientUpscaler:
             raise BreakerOpen(
                 f"{self.name!r} has failed many times in a row; it is called again as soon as it "
                 "answers a health check.",
-                retry_after=self._policy.breaker_rest_s,
+                retry_after=self._pace.breaker_rest_s,
             )
         seconds = self._spending.wait_s()
         if seconds > 0:
             raise QuotaSpent(
                 f"{self.name!r} has made its max_calls_per_hour of "
-                f"{self._policy.max_calls_per_hour} calls.",
+                f"{self._config.max_calls_per_hour} calls.",
                 retry_after=seconds,
             )
 
@@ -355,18 +332,13 @@ class ResilientUpscaler:
         else:
             self._lives()  # it answered
 
-    def _open_breaker(self) -> None:
-        if self._breaker.open():
-            self._recover_later()
-
     def _recover_later(self) -> None:
-        self._may_call.clear()
-        self.observer.breaker(self.name, is_open=True)
+        self.metrics.breaker(self.name, is_open=True)
         self._recovery = asyncio.create_task(self._recover())
 
     async def _recover(self) -> None:
         """Ask for the upstream's health until it answers. No request waits for this."""
-        rest = self._policy.breaker_rest_s
+        rest = self._pace.breaker_rest_s
         while self._breaker.is_open:
             await asyncio.sleep(rest)
             rest = min(2 * rest, _LONGEST_REST_S)
@@ -377,16 +349,5 @@ class ResilientUpscaler:
                 continue
 
     def _lives(self) -> None:
-        was_open = self._breaker.is_open
-        self._breaker.succeeded()
-        if was_open:
-            self._let_through()
-
-    def _half_open(self) -> None:
-        if self._breaker.is_open:
-            self._breaker.half_open()
-            self._let_through()
-
-    def _let_through(self) -> None:
-        self._may_call.set()
-        self.observer.breaker(self.name, is_open=False)
+        if self._breaker.succeeded():
+            self.metrics.breaker(self.name, is_open=False)

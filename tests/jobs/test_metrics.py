@@ -20,7 +20,6 @@ from app.settings import Settings
 from app.stores.base import Job
 from app.stores.open import open_stores
 from app.telemetry.metrics import Metrics
-from app.upscalers.resilience import Policy, ResilientUpscaler
 from tests.api.gateway import IMAGE
 from tests.factories import calibration_of
 from tests.fakes import FakeUpscaler
@@ -28,6 +27,7 @@ from tests.jobs.conftest import ended
 from tests.jobs.work import problem_of
 from tests.numbers import numbers_of
 from tests.servers import ProcessGroup, free_port
+from tests.upscalers.resilient import guarded as limited
 
 
 class Pairs:
@@ -102,7 +102,7 @@ class TestPort:
     async def test_a_worker(self, tmp_path):
         """Health, the queue, spend, breaker, and answers of jobs, while the worker lives."""
         upscaler = FakeUpscaler()
-        guarded = ResilientUpscaler(upscaler, Policy(max_calls_per_hour=100))
+        guarded = limited(upscaler, max_calls_per_hour=100)
         settings = Settings(data_dir=tmp_path, upscalers=[{"name": "fake", "kind": "embedded"}])
         metrics, port = Metrics(), free_port()
         async with AsyncExitStack() as stack:

@@ -7,9 +7,9 @@ import pytest
 from app.errors import UpscalerUnavailable
 from app.monitor.alarms import HealthFacts, canary_alarms, health_alarms, mismatch_alarms
 from app.upscalers.base import Source
-from app.upscalers.resilience import Policy, ResilientUpscaler
 from tests.factories import photo
 from tests.fakes import FakeUpscaler
+from tests.upscalers.resilient import guarded
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def source() -> Source:
 class TestHealth:
     async def test_spending(self, source):
         """Calls of the last hour are counted against the limit; at the limit it is an alarm."""
-        upscaler = ResilientUpscaler(FakeUpscaler(), Policy(max_calls_per_hour=2))
+        upscaler = guarded(FakeUpscaler(), max_calls_per_hour=2)
         for calls in range(2):
             health = HealthFacts.of(upscaler)
             assert health == HealthFacts(
@@ -39,8 +39,10 @@ class TestHealth:
         """Failures in a row open the breaker, which is an alarm."""
         fake = FakeUpscaler()
         fake.failure = UpscalerUnavailable("away.")
-        upscaler = ResilientUpscaler(
-            fake, Policy(attempts=1, breaker_failures=8, breaker_rest_s=60, breaker_blip_s=0)
+        upscaler = guarded(
+            fake,
+            attempts=1,
+            pace={"breaker_failures": 8, "breaker_rest_s": 60, "breaker_blip_s": 0},
         )
         limit = 8
         for _ in range(limit):

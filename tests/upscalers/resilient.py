@@ -8,8 +8,9 @@ import numpy as np
 
 from app.errors import UpscalerUnavailable
 from app.upscalers.base import Capabilities, Source
+from app.upscalers.config import RemoteConfig
 from app.upscalers.remote.errors import Busy
-from app.upscalers.resilience import Policy, ResilientUpscaler
+from app.upscalers.resilience import Pace, ResilientUpscaler
 
 SOURCE = Source(np.arange(48, dtype=np.uint8).reshape(4, 4, 3))
 
@@ -73,6 +74,13 @@ class Numbers:
         self.states.append(is_open)
 
 
-def resilient(inner, **policy):
+def guarded(inner, metrics=None, *, pace=None, **limits):
+    """As the service builds it, with these limits in its configuration."""
+    config = RemoteConfig(kind="fake", name=inner.name, **limits)
+    return ResilientUpscaler(inner, config, metrics, Pace(**(pace or {})))
+
+
+def resilient(inner, **options):
     """With jitter of at most 20 ms."""
-    return ResilientUpscaler(inner, Policy(longest_jitter_s=0.02, **policy), Numbers())
+    pace = {key: options.pop(key) for key in list(options) if key.startswith("breaker_")}
+    return guarded(inner, Numbers(), pace={"longest_jitter_s": 0.02, **pace}, **options)

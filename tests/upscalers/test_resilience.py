@@ -23,11 +23,10 @@ from app.upscalers.remote.errors import (
     QuotaSpent,
     TooManyCalls,
 )
-from app.upscalers.resilience import Policy, ResilientUpscaler
 from app.upscalers.turns import Turn
 from tests.clock import LoopClock
 from tests.logs import logging_as
-from tests.upscalers.resilient import SOURCE, Inner, resilient
+from tests.upscalers.resilient import SOURCE, Inner, guarded, resilient
 from tests.waiting import until
 
 
@@ -43,8 +42,8 @@ class TestRetries:
         up = resilient(inner)
         await up.generate(SOURCE, [7])
         assert inner.calls == [[7], [7], [7]]
-        assert up.observer.outcomes[-1] == "ok"
-        assert len(up.observer.retries) == 2
+        assert up.metrics.outcomes[-1] == "ok"
+        assert len(up.metrics.retries) == 2
 
     async def test_told_in_the_log(self, capfd):
         """A retry is told once, with its reason, and without the insides of our code."""
@@ -72,7 +71,7 @@ class TestRetries:
         with pytest.raises(GenerationFailed, match="2"):
             await up.generate(SOURCE, [7])
         assert len(inner.calls) == 3
-        assert up.observer.retries == ["failed", "failed"]
+        assert up.metrics.retries == ["failed", "failed"]
 
     async def test_retry_after(self):
         """The server's wish is kept, plus a little jitter."""
@@ -141,9 +140,9 @@ class TestRetries:
         shared.release()
         await until(lambda: inner.calls)
         assert not task.done()
-        assert up.observer.outcomes == []
+        assert up.metrics.outcomes == []
         clock.jump(61)
-        await until(lambda: up.observer.outcomes == ["unavailable"])
+        await until(lambda: up.metrics.outcomes == ["unavailable"])
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
@@ -163,25 +162,21 @@ class TestRetries:
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert (inner.cancelled, up.observer.outcomes) == (1, ["cancelled"])
+        assert (inner.cancelled, up.metrics.outcomes) == (1, ["cancelled"])
         inner.seconds = 0
         await up.generate(SOURCE, [7])
 
 
 class TestMetrics:
-    """`app.telemetry.metrics.Metrics` is an observer."""
+    """What is counted of calls."""
 
     async def test_calls_and_retries(self):
         """Every try counts as a call, by its outcome; retries count by their reason."""
         metrics = Metrics()
-        up = ResilientUpscaler(
-            Inner([TooManyCalls("x", asked=0.01), GenerationFailed("x")]), Policy(), metrics
-        )
+        up = guarded(Inner([TooManyCalls("x", asked=0.01), GenerationFailed("x")]), metrics)
         await up.generate(SOURCE, [7])
         with pytest.raises(UpscalerRejected):
-            await ResilientUpscaler(Inner([UpscalerRejected("x")]), observer=metrics).generate(
-                SOURCE, [7]
-            )
+            await guarded(Inner([UpscalerRejected("x")]), metrics).generate(SOURCE, [7])
         assert numbers(metrics) == {
             'calls_total{outcome="rate-limited",upscaler="inner"}': 1,
             'calls_total{outcome="failed",upscaler="inner"}': 1,
@@ -195,7 +190,7 @@ class TestMetrics:
     async def test_a_client_that_left(self):
         """A cancelled call is counted, since it is paid for, but its time says nothing."""
         metrics, inner = Metrics(), Inner(seconds=30)
-        task = asyncio.create_task(ResilientUpscaler(inner, observer=metrics).generate(SOURCE, [7]))
+        task = asyncio.create_task(guarded(inner, metrics).generate(SOURCE, [7]))
         await until(lambda: inner.calls)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -205,9 +200,8 @@ class TestMetrics:
         """The gauge follows the breaker."""
         metrics, inner = Metrics(), Inner()
         inner.dead = True
-        up = ResilientUpscaler(
-            inner, Policy(attempts=20, breaker_rest_s=60, breaker_blip_s=0), metrics
-        )
+        pace = {"breaker_rest_s": 60, "breaker_blip_s": 0}
+        up = guarded(inner, metrics, pace=pace, attempts=20)
         for seed in range(1, 4):
             with pytest.raises(UpscalerUnavailable):
                 await up.generate(Source(SOURCE.rgb), [seed])
