@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import AbstractAsyncContextManager, ExitStack
 from typing import Any
 
 import pytest
@@ -12,11 +12,12 @@ from starlette.testclient import TestClient
 
 from app.calibration.record import Calibration
 from tests.api.admin import Admin
-from tests.api.gateway import aside, gateway
+from tests.api.gateway import Served, aside, gateway, running
 from tests.factories import calibration_of
 from tests.fakes import FakeUpscaler
 
 Start = Callable[..., TestClient]
+Serve = Callable[..., AbstractAsyncContextManager[Served]]
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -47,6 +48,17 @@ def start(tmp_path, calibration) -> Iterator[Start]:
             return stack.enter_context(TestClient(app, raise_server_exceptions=False))
 
         yield start
+
+
+@pytest.fixture
+def serve(tmp_path, calibration) -> Serve:
+    """Runs a gateway in this event loop: `async with serve(upscaler, **settings) as served`."""
+
+    def serve(*upscalers: FakeUpscaler, folder: str = "", **options: Any):
+        options = {"calibrations": [calibration], **options}
+        return running(gateway(tmp_path / folder, *upscalers, **options))
+
+    return serve
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import httpx
 import numpy as np
@@ -72,22 +72,41 @@ async def _install(settings: Settings, calibrations: Sequence[Calibration]) -> N
     await stores.close()
 
 
-@asynccontextmanager
-async def running(app: FastAPI) -> AsyncIterator[ASGIApp]:
-    """The application inside its lifespan, in this event loop."""
-    async with opened(app) as (served, _):
-        yield served
+class Served(NamedTuple):
+    """An application inside its lifespan, in this event loop, with a client of it."""
+
+    app: ASGIApp
+    state: State
+    client: httpx.AsyncClient
+
+    async def post(
+        self, image: bytes = IMAGE, *, headers: Mapping[str, str] | None = None, **fields: Any
+    ) -> httpx.Response:
+        """POST /v1/upscale."""
+        return await self.client.post(
+            "/v1/upscale", **form(image, **fields), headers=dict(headers or {})
+        )
+
+    def hanging(self, method: str = "POST", path: str = "/v1/upscale", **options: Any) -> Hanging:
+        """A request whose client will hang up; an upload unless it says something else."""
+        sent = form() if method == "POST" else {}
+        return Hanging(self.app, self.client.build_request(method, path, **sent, **options))
+
+    async def events(self, job: str) -> str:
+        """All that the stream of a job at this path tells."""
+        return (await self.client.get(f"{job}/events")).text
 
 
 @asynccontextmanager
-async def opened(app: FastAPI) -> AsyncIterator[tuple[ASGIApp, State]]:
-    """The same, and what is wired together in it."""
+async def running(app: FastAPI) -> AsyncIterator[Served]:
+    """The application inside its lifespan."""
     async with app.router.lifespan_context(app) as state:
 
         async def with_state(scope: Scope, receive: Receive, send: Send) -> None:
             await app({**scope, "state": dict(state)}, receive, send)
 
-        yield with_state, state["trustscale"]
+        async with client_of(with_state) as client:
+            yield Served(with_state, state["trustscale"], client)
 
 
 def scope_of(request: httpx.Request) -> dict[str, Any]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import httpx
 import pytest
 
 from app.api import calibrations
 from app.main import create_app
 from app.settings import Settings
-from tests.api.gateway import check_problem, client_of, gateway, running
+from tests.api.gateway import check_problem
 
 # From the whole application, so that a router that is added later is tried too.
 ROUTES = [
@@ -46,7 +45,7 @@ class TestKeys:
             response = guarded.request(method, path, headers={"X-API-Key": "client-key"})
             check_problem(response, "forbidden")
 
-    async def test_strangers_cannot_fill_the_disk(self, tmp_path):
+    async def test_strangers_cannot_fill_the_disk(self, serve):
         """The body of an upload without the key is not even read."""
         sent = 0
 
@@ -56,14 +55,9 @@ class TestKeys:
                 sent += 1
                 yield bytes(65536)
 
-        app = gateway(tmp_path)
-        async with running(app) as served, client_of(served) as client:
-            request = client.build_request(
-                "POST",
-                calibrations.router.prefix,
-                content=endless(),
-                headers={"Content-Type": "multipart/form-data; boundary=b"},
-            )
-            response = await client.send(request)
-        assert response.status_code == httpx.codes.UNAUTHORIZED
+        headers = {"Content-Type": "multipart/form-data; boundary=b"}
+        async with serve() as served:
+            path = calibrations.router.prefix
+            response = await served.client.post(path, content=endless(), headers=headers)
+        assert response.status_code == 401
         assert sent <= 1

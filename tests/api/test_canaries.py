@@ -9,7 +9,7 @@ from app.calibration.active import Calibrations
 from app.main import create_app
 from app.settings import Settings
 from app.stores.open import open_stores
-from tests.api.gateway import check_problem, client_of, form, running
+from tests.api.gateway import check_problem, running
 from tests.canary.scenes import REMOTE, calibrate
 from tests.fakes import FakeUpscaler
 
@@ -29,70 +29,61 @@ class TestCanaries:
             calibration = await calibrate(upscaler, stores.spool, count=30)
             await calibrations.add(calibration, activate=True)
         await stores.close()
-        async with (
-            running(create_app(effective, build=lambda *_: upscaler)) as app,
-            client_of(app) as client,
-        ):
-            yield client
+        async with running(create_app(effective, build=lambda *_: upscaler)) as served:
+            yield served
 
-    async def changed(self, client, path="/readyz"):
-        """The component, once the alarm is up."""
+    async def component(self, served, is_reached):
+        """The component, once its canaries have got so far."""
         async with asyncio.timeout(60):
             while True:
-                component = (await client.get(path)).json()["components"]["upscaler:fake"]
-                if component["canary"]["alarm"]:
+                ready = (await served.client.get("/readyz")).json()
+                component = ready["components"]["upscaler:fake"]
+                if is_reached(component["canary"]):
                     return component
                 await asyncio.sleep(0.02)
 
     async def test_refuse(self, tmp_path):
         """409 with what differs and what to do, not ready, and a fresh gateway knows it too."""
         upscaler = FakeUpscaler()
-        async with self.gateway(tmp_path, upscaler, "refuse", canary_interval_s=0.1) as client:
-            assert (await client.post("/v1/upscale", **form())).status_code == 200
+        async with self.gateway(tmp_path, upscaler, "refuse", canary_interval_s=0.1) as served:
+            assert (await served.post()).status_code == 200
             upscaler.strength = 0.6
-            component = await self.changed(client)
+            component = await self.component(served, lambda canary: canary["alarm"])
             assert component["ready"] is False
             assert component["detail"] == "calibration-mismatch"
-            assert (await client.get("/readyz")).status_code == 503
+            assert (await served.client.get("/readyz")).status_code == 503
             calls = len(upscaler.calls)
-            problem = check_problem(
-                await client.post("/v1/upscale", **form()), "calibration-mismatch"
-            )
+            problem = check_problem(await served.post(), "calibration-mismatch")
             assert [item["field"] for item in problem["differences"]] == ["canary"]
             assert "Calibrate it again" in problem["detail"]
             assert len(upscaler.calls) == calls
-            metrics = (await client.get("/metrics")).text
+            metrics = (await served.client.get("/metrics")).text
             assert f"{EVIDENCE} +Inf" in metrics
-        async with self.gateway(tmp_path, upscaler, "refuse") as client:
-            assert (await client.post("/v1/upscale", **form())).status_code == 409
-        async with self.gateway(tmp_path, upscaler, "off") as client:
-            warnings = (await client.post("/v1/upscale", **form())).json()["warnings"]
+        async with self.gateway(tmp_path, upscaler, "refuse") as served:
+            assert (await served.post()).status_code == 409
+        async with self.gateway(tmp_path, upscaler, "off") as served:
+            warnings = (await served.post()).json()["warnings"]
             assert not any("canar" in warning for warning in warnings)
 
     async def test_warn(self, tmp_path):
         """Every answer carries the warning; the gateway stays ready and shows the alarm."""
         upscaler = FakeUpscaler()
-        async with self.gateway(tmp_path, upscaler, "warn", canary_interval_s=0.1) as client:
-            before = (await client.post("/v1/upscale", **form())).json()["warnings"]
+        async with self.gateway(tmp_path, upscaler, "warn", canary_interval_s=0.1) as served:
+            before = (await served.post()).json()["warnings"]
             upscaler.strength = 0.6
-            component = await self.changed(client)
+            component = await self.component(served, lambda canary: canary["alarm"])
             assert component["canary"]["policy"] == "warn"
             assert component["canary"]["evidence"] == "inf"
-            assert (await client.get("/readyz")).status_code == 200
-            after = (await client.post("/v1/upscale", **form())).json()["warnings"]
+            assert (await served.client.get("/readyz")).status_code == 200
+            after = (await served.post()).json()["warnings"]
             (new,) = set(after) - set(before)
             assert "seems to have changed" in new
 
     async def test_unchanged(self, tmp_path):
         """Rounds of an unchanged model leave no trace but their number."""
         upscaler = FakeUpscaler()
-        async with self.gateway(tmp_path, upscaler, "refuse", canary_interval_s=0.1) as client:
-            async with asyncio.timeout(60):
-                while True:
-                    component = (await client.get("/readyz")).json()["components"]["upscaler:fake"]
-                    if component["canary"]["rounds"] >= 2:
-                        break
-                    await asyncio.sleep(0.02)
+        async with self.gateway(tmp_path, upscaler, "refuse", canary_interval_s=0.1) as served:
+            component = await self.component(served, lambda canary: canary["rounds"] >= 2)
             assert component["ready"]
             assert component["canary"]["evidence"] == 1.0
-            assert (await client.post("/v1/upscale", **form())).status_code == 200
+            assert (await served.post()).status_code == 200

@@ -16,7 +16,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from app.errors import ConfigError
 from app.serving.credentials import ASSERTION, Credentials
-from tests.api.gateway import client_of, form, gateway, post, running
+from tests.api.gateway import post
 from tests.factories import encoded, photo
 
 _USES = (
@@ -93,58 +93,58 @@ def read(data, media_type, root=None):
 
 
 @pytest.fixture
-def app(tmp_path, calibration, chain):
+async def served(serve, chain):
     certificates, key, _ = chain
-    settings = {"credentials_certificate": certificates, "credentials_key": key}
-    return gateway(tmp_path, calibrations=[calibration], **settings)
+    async with serve(credentials_certificate=certificates, credentials_key=key) as served:
+        yield served
 
 
-async def test_what_is_signed(app, chain):
+async def picture_of(served, *image, **fields):
+    """The answer to an upload, and the bytes of its picture."""
+    result = (await served.post(*image, **fields)).json()
+    return result, (await served.client.get(result["links"]["image"])).content
+
+
+async def test_what_is_signed(served, chain):
     """Each form that can be signed: upload, mask and promise; a later change is found."""
     root = chain[2]
-    async with running(app) as served, client_of(served) as client:
-        for name in ("png", "webp", "jpeg", "avif"):
-            result = (await client.post("/v1/upscale", **form(format=name))).json()
-            data = (await client.get(result["links"]["image"])).content
-            found, manifest = read(data, f"image/{name}", root)
-            assert found["validation_state"] == "Trusted"
-            ingredients = {one["title"]: one["relationship"] for one in manifest["ingredients"]}
-            assert ingredients == {"upload": "parentOf", "mask.png": "componentOf"}
-            told = next(a["data"] for a in manifest["assertions"] if a["label"] == ASSERTION)
-            assert told["alpha"] == result["alpha"]
-            assert told["calibration"] == result["calibration"]
-            assert told["guarantee"]["statement"] == result["guarantee"]["statement"]
-        forged = bytearray(data)
-        forged[-20] ^= 1
-        assert read(bytes(forged), "image/avif", root)[0]["validation_state"] == "Invalid"
-        # Who does not know the root sees a valid signature of a stranger.
-        stranger, _ = read(data, "image/avif")
-        assert stranger["validation_state"] == "Valid"
-        codes = [one["code"] for one in stranger["validation_status"]]
-        assert codes == ["signingCredential.untrusted"]
+    for name in ("png", "webp", "jpeg", "avif"):
+        result, data = await picture_of(served, format=name)
+        found, manifest = read(data, f"image/{name}", root)
+        assert found["validation_state"] == "Trusted"
+        ingredients = {one["title"]: one["relationship"] for one in manifest["ingredients"]}
+        assert ingredients == {"upload": "parentOf", "mask.png": "componentOf"}
+        told = next(a["data"] for a in manifest["assertions"] if a["label"] == ASSERTION)
+        assert told["alpha"] == result["alpha"]
+        assert told["calibration"] == result["calibration"]
+        assert told["guarantee"]["statement"] == result["guarantee"]["statement"]
+    forged = bytearray(data)
+    forged[-20] ^= 1
+    assert read(bytes(forged), "image/avif", root)[0]["validation_state"] == "Invalid"
+    # Who does not know the root sees a valid signature of a stranger.
+    stranger, _ = read(data, "image/avif")
+    assert stranger["validation_state"] == "Valid"
+    codes = [one["code"] for one in stranger["validation_status"]]
+    assert codes == ["signingCredential.untrusted"]
 
 
-async def test_the_credentials_of_the_upload(app):
+async def test_the_credentials_of_the_upload(served):
     """An upload's own credentials are kept, one below the other."""
-    async with running(app) as served, client_of(served) as client:
-        result = (await client.post("/v1/upscale", **form(encoded(photo(1, 12, 12))))).json()
-        first = (await client.get(result["links"]["image"])).content
-        again = (await client.post("/v1/upscale", **form(first))).json()
-        found, manifest = read((await client.get(again["links"]["image"])).content, "image/png")
-        assert len(found["manifests"]) == 2
-        parent = next(one for one in manifest["ingredients"] if one["title"] == "upload")
-        assert parent["active_manifest"] in found["manifests"]
+    _, first = await picture_of(served, encoded(photo(1, 12, 12)))
+    _, again = await picture_of(served, first)
+    found, manifest = read(again, "image/png")
+    assert len(found["manifests"]) == 2
+    parent = next(one for one in manifest["ingredients"] if one["title"] == "upload")
+    assert parent["active_manifest"] in found["manifests"]
 
 
-async def test_forms_without(app):
+async def test_forms_without(served):
     """A TIFF file is not signed, which the answer says; a TIFF upload is told by its pixels."""
-    upload = encoded(photo(2, 24, 24), "TIFF")
-    async with running(app) as served, client_of(served) as client:
-        result = (await client.post("/v1/upscale", **form(format="tiff"))).json()
-        assert any("credentials" in warning for warning in result["warnings"])
-        result = (await client.post("/v1/upscale", **form(upload))).json()
-        _, manifest = read((await client.get(result["links"]["image"])).content, "image/png")
-        assert {one["format"] for one in manifest["ingredients"]} == {"image/png"}
+    result, _ = await picture_of(served, format="tiff")
+    assert any("credentials" in warning for warning in result["warnings"])
+    _, data = await picture_of(served, encoded(photo(2, 24, 24), "TIFF"))
+    _, manifest = read(data, "image/png")
+    assert {one["format"] for one in manifest["ingredients"]} == {"image/png"}
 
 
 def test_off_by_default(client):

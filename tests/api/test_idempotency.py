@@ -4,24 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from contextlib import AsyncExitStack
 
 import pytest
 
 from app.errors import UpscalerFailed
 from tests.api.admin import BASE, pair_files, zipped
-from tests.api.gateway import (
-    ADMIN_KEY,
-    IMAGE,
-    Hanging,
-    check_problem,
-    client_of,
-    form,
-    gateway,
-    opened,
-    post,
-    running,
-)
+from tests.api.gateway import ADMIN_KEY, AS_ADMIN, IMAGE, check_problem, post
 from tests.factories import encoded, photo
 from tests.fakes import FakeUpscaler
 from tests.waiting import until
@@ -31,9 +19,6 @@ FILES = pair_files(3)
 ZIP = {"Accept": "application/zip"}
 ROUNDS = 5
 STORES = ["sqlite", pytest.param("redis", marks=pytest.mark.servers)]
-
-
-ADMIN = {"Authorization": f"Bearer {ADMIN_KEY}"}
 
 
 def key(name="once", **headers):
@@ -52,51 +37,36 @@ def shared_store(redis_url):
     return {"store": redis_url, "queue": redis_url, "run_jobs": False}
 
 
-async def test_connections_that_drop(tmp_path, calibration, store):
+async def test_connections_that_drop(serve, store):
     """A client that hangs up while its samples are made finds them later: they are paid once."""
     gate = threading.Event()
     upscaler = FakeUpscaler(gate=gate)
-    app = gateway(
-        tmp_path, upscaler, calibrations=[calibration], run_jobs=False, max_in_flight=4, **store
-    )
-    async with opened(app) as (served, state), client_of(served) as client:
+    async with serve(upscaler, run_jobs=False, max_in_flight=4, **store) as served:
         for number in range(ROUNDS):
             gate.clear()
             upscaler.calls.clear()
             keys = [f"{number}-{k}" for k in range(4)]
-            dropped = [
-                Hanging(
-                    served, client.build_request("POST", "/v1/upscale", **form(), headers=key(name))
-                )
-                for name in keys
-            ]
+            dropped = [served.hanging(headers=key(name)) for name in keys]
             await until(lambda: len(upscaler.calls) == 16)
             for request in dropped:
                 request.leave()
             gate.set()
-            repeated = [
-                client.post("/v1/upscale", **form(), headers=key(name, **ZIP)) for name in keys
-            ]
+            repeated = [served.post(headers=key(name, **ZIP)) for name in keys]
             assert {answer.status_code for answer in await asyncio.gather(*repeated)} == {200}
             await asyncio.gather(*(request.answered for request in dropped))
             assert len(upscaler.calls) == 16
-        assert state.service.slots.in_flight == 0
+        assert served.state.service.slots.in_flight == 0
 
 
-async def test_two_gateways(tmp_path, calibration, shared_store):
+async def test_two_gateways(serve, shared_store):
     """What one gateway is making another one waits for; what it has made the other one gives."""
     gate, upscaler = threading.Event(), FakeUpscaler()
     upscaler.gate = gate
-    async with AsyncExitStack() as stack:
-        clients = []
-        for folder in ("a", "b"):
-            app = gateway(tmp_path / folder, upscaler, calibrations=[calibration], **shared_store)
-            served = await stack.enter_async_context(running(app))
-            clients.append(await stack.enter_async_context(client_of(served)))
-        requests = [
-            asyncio.create_task(client.post("/v1/upscale", **form(), headers=key()))
-            for client in clients * 3
-        ]
+    async with (
+        serve(upscaler, folder="a", **shared_store) as one,
+        serve(upscaler, folder="b", **shared_store) as other,
+    ):
+        requests = [asyncio.create_task(door.post(headers=key())) for door in (one, other) * 3]
         await until(lambda: upscaler.calls)
         gate.set()
         answers = {(await request).text for request in requests}
@@ -104,11 +74,10 @@ async def test_two_gateways(tmp_path, calibration, shared_store):
         assert len(upscaler.calls) == 4
 
 
-async def test_a_gateway_that_died(tmp_path, calibration):
+async def test_a_gateway_that_died(serve):
     """A claim that nobody renews runs out, and the request is made anew."""
-    app = gateway(tmp_path, FakeUpscaler(), calibrations=[calibration])
-    async with opened(app) as (served, state), client_of(served) as client:
-        claims, looks = state.stores.claims, []
+    async with serve() as served:
+        claims, looks = served.state.stores.claims, []
 
         class Left:
             """Holds the claim of a gateway that died, which soon ends."""
@@ -121,8 +90,8 @@ async def test_a_gateway_that_died(tmp_path, calibration):
                 looks.append(await claims.claim(name, value, seconds=seconds))
                 return looks[-1]
 
-        object.__setattr__(state.repeats, "claims", Left())
-        assert (await client.post("/v1/upscale", **form(), headers=key())).status_code == 200
+        object.__setattr__(served.state.repeats, "claims", Left())
+        assert (await served.post(headers=key())).status_code == 200
         assert len(looks) > 1
 
 
@@ -184,19 +153,18 @@ class TestRepeated:
         assert len(ids) == 3
 
 
-async def test_nothing_was_paid_yet(tmp_path, calibration):
+async def test_nothing_was_paid_yet(serve):
     """Who hangs up before the first sample leaves no work behind, and the key is free."""
     upscaler = FakeUpscaler(seconds=60)
-    app = gateway(tmp_path, upscaler, calibrations=[calibration], max_in_flight=1)
-    async with opened(app) as (served, state), client_of(served) as client:
-        async with state.service.slots.slot():
-            request = client.build_request("POST", "/v1/upscale", **form(), headers=key())
-            waiting = Hanging(served, request)
-            await until(lambda: state.service.slots.waiting)
+    async with serve(upscaler, max_in_flight=1) as served:
+        slots = served.state.service.slots
+        async with slots.slot():
+            waiting = served.hanging(headers=key())
+            await until(lambda: slots.waiting)
             assert await waiting.hang_up() == 499
         assert not upscaler.calls
         upscaler.seconds = 0
-        assert (await client.post("/v1/upscale", **form(), headers=key())).status_code == 200
+        assert (await served.post(headers=key())).status_code == 200
 
 
 class TestCalibrations:
@@ -206,7 +174,7 @@ class TestCalibrations:
         archive = {"archive": ("pairs.zip", zipped(FILES))}
         loose = [("y", (name[2:], data)) for name, data in FILES.items() if name[0] == "y"]
         for number, files in enumerate((archive, loose)):
-            headers = ADMIN | key(f"calibrate-{number}")
+            headers = AS_ADMIN | key(f"calibrate-{number}")
             jobs = {client.post(BASE, files=files, headers=headers).json()["id"] for _ in range(2)}
             assert len(jobs) == 1
             other = client.post(BASE, files=files, data={"groups": "{}"}, headers=headers)
@@ -216,11 +184,11 @@ class TestCalibrations:
     def test_import(self, start, calibration, way):
         """An import answers again as before; another file is refused."""
         client = start()
-        exported = client.get(f"{BASE}/{calibration.id}/export", headers=ADMIN).content
+        exported = client.get(f"{BASE}/{calibration.id}/export", headers=AS_ADMIN).content
 
         def imported(data):
             sent = {"content": data} if way == "body" else {"files": {"file": ("c", data)}}
-            return client.post(f"{BASE}/import", headers=ADMIN | key("import"), **sent)
+            return client.post(f"{BASE}/import", headers=AS_ADMIN | key("import"), **sent)
 
         first, again = imported(exported), imported(exported)
         assert (first.status_code, first.json()) == (again.status_code, again.json())

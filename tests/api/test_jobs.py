@@ -7,24 +7,13 @@ import io
 import json
 from datetime import datetime
 
-import httpx
 import pytest
 from PIL import Image
 
 from app.errors import UpscalerFailed
 from app.main import Pace
 from app.upscalers.base import Capabilities
-from tests.api.gateway import (
-    Hanging,
-    check_problem,
-    client_of,
-    ended,
-    form,
-    gateway,
-    opened,
-    post,
-    running,
-)
+from tests.api.gateway import check_problem, client_of, ended, post
 from tests.factories import encoded, photo
 from tests.fakes import FakeUpscaler
 from tests.waiting import until
@@ -109,7 +98,7 @@ class TestAccepted:
 
 
 class TestEvents:
-    async def test_until_the_last_state(self, tmp_path, calibration):
+    async def test_until_the_last_state(self, serve):
         """The stream tells the state after every change, and where there is a look at it."""
         sent, looks = [], []
 
@@ -124,24 +113,20 @@ class TestEvents:
                 done = len(self.calls)
                 await until(lambda: done in [job["progress"]["done"] for job in events(text())])
                 draft = events(text())[-1]["draft"]
-                looks.append(draft and await client_of(served).get(draft))
+                looks.append(draft and await served.client.get(draft))
                 return await super().generate(source, seeds, turn)
 
-        upscaler = Told(capabilities=Capabilities())
-        app = gateway(tmp_path, upscaler, calibrations=[calibration])
-        async with running(app) as served:
+        async with serve(Told(capabilities=Capabilities())) as served:
 
             async def heard(scope, receive, send):
                 async def forward(message):
                     sent.append(message.get("body", b""))
                     await send(message)
 
-                await served(scope, receive, forward)
+                await served.app(scope, receive, forward)
 
             client = client_of(heard)
-            location = (await client.post("/v1/upscale", **form(), headers=ASYNC)).headers[
-                "location"
-            ]
+            location = (await served.post(headers=ASYNC)).headers["location"]
             sent.clear()
             response = await client.get(f"{location}/events")
             assert response.headers["content-type"].startswith("text/event-stream")
@@ -166,32 +151,24 @@ class TestEvents:
 
 
 class TestCancel:
-    async def test_a_running_job(self, tmp_path, calibration):
+    async def test_a_running_job(self, serve):
         """DELETE stops a running job within seconds, and the upscaler feels it."""
         upscaler = FakeUpscaler(seconds=60)
-        app = gateway(tmp_path, upscaler, calibrations=[calibration])
-        async with running(app) as served, client_of(served) as client:
-            location = (await client.post("/v1/upscale", **form(), headers=ASYNC)).headers[
-                "location"
-            ]
+        async with serve(upscaler) as served:
+            location = (await served.post(headers=ASYNC)).headers["location"]
             await until(lambda: upscaler.calls)
-            watching = asyncio.create_task(client.get(f"{location}/events"))
-            deleted = await client.delete(location)
-            assert deleted.status_code == 200
-            last = events((await asyncio.wait_for(watching, 60)).text)[-1]
-            assert last["state"] == "cancelled"
-            assert last["result"] is None
+            watching = asyncio.create_task(served.events(location))
+            assert (await served.client.delete(location)).status_code == 200
+            last = events(await asyncio.wait_for(watching, 60))[-1]
+            assert (last["state"], last["result"]) == ("cancelled", None)
             assert upscaler.cancelled == len(upscaler.calls)
 
-    async def test_a_queued_job(self, tmp_path, calibration):
+    async def test_a_queued_job(self, serve):
         """A job that waits is cancelled at once and never runs."""
         upscaler = FakeUpscaler(seconds=60)
-        app = gateway(tmp_path, upscaler, calibrations=[calibration], max_in_flight=1)
-        async with running(app) as served, client_of(served) as client:
-            jobs = [
-                (await client.post("/v1/upscale", **form(), headers=ASYNC)).headers["location"]
-                for _ in range(2)
-            ]
+        async with serve(upscaler, max_in_flight=1) as served:
+            client = served.client
+            jobs = [(await served.post(headers=ASYNC)).headers["location"] for _ in range(2)]
             await until(lambda: upscaler.calls)
             states = {job: (await client.get(job)).json()["state"] for job in jobs}
             queued = next(job for job, state in states.items() if state == "queued")
@@ -199,8 +176,8 @@ class TestCancel:
             for job in jobs:
                 await client.delete(job)
             upscaler.seconds, calls = 0, len(upscaler.calls)
-            later = await client.post("/v1/upscale", **form(), headers=ASYNC)
-            assert '"succeeded"' in (await client.get(f"{later.headers['location']}/events")).text
+            later = await served.post(headers=ASYNC)
+            assert '"succeeded"' in await served.events(later.headers["location"])
             assert len(upscaler.calls) == calls + 4
 
     def test_a_finished_job_stays_as_it_is(self, client):
@@ -210,46 +187,39 @@ class TestCancel:
         assert client.delete(location).json() == job
 
 
-async def test_a_client_that_hangs_up_before_the_answer(tmp_path, calibration, monkeypatch):
+async def test_a_client_that_hangs_up_before_the_answer(serve, monkeypatch):
     """A job whose client left before it heard of it is cancelled: nobody could ask for it."""
-    app = gateway(tmp_path, FakeUpscaler(seconds=60), calibrations=[calibration])
-    request = httpx.Request("POST", "http://testserver/v1/upscale", **form(), headers=ASYNC)
-    async with opened(app) as (served, state):
-        submit, jobs = state.queue.submit, []
+    async with serve(FakeUpscaler(seconds=60)) as served:
+        queue, jobs = served.state.queue, []
+        submit = queue.submit
 
         async def leaving(job):
             jobs.append(await submit(job))
             client.leave()
             return jobs[-1]
 
-        monkeypatch.setattr(state.queue, "submit", leaving)
-        client = Hanging(served, request)
+        monkeypatch.setattr(queue, "submit", leaving)
+        client = served.hanging(headers=ASYNC)
         await client.answered
-        async with asyncio.timeout(60):
-            async for job in state.stores.jobs.watch(jobs[0].id):
-                last = job
-    assert last.state == "cancelled"
+        assert events(await served.events(f"/v1/jobs/{jobs[0].id}"))[-1]["state"] == "cancelled"
 
 
-class TestRestart:
-    async def test_a_running_job_survives(self, tmp_path, calibration):
-        """Stopped in the middle of a job, the service finishes it after the next start."""
-        slow = FakeUpscaler(seconds=60)
-        first = gateway(tmp_path, slow, calibrations=[calibration], pace=Pace(drain_s=0.1))
-        async with running(first) as served, client_of(served) as client:
-            body = form(encoded(photo(3, 24, 24)), seed=9, alpha=0.1)
-            location = (await client.post("/v1/upscale", **body, headers=ASYNC)).headers["location"]
-            await until(lambda: slow.calls)
-        second = gateway(tmp_path, FakeUpscaler())
-        async with running(second) as served, client_of(served) as client:
-            response = await asyncio.wait_for(client.get(f"{location}/events"), 60)
-            last = events(response.text)[-1]
-            assert last["state"] == "succeeded"
-            again = (await client.get(last["result"])).json()
-            direct = (await client.post("/v1/upscale", **body)).json()
-            for part in ("image", "trust"):
-                one, other = [(await client.get(r["links"][part])).content for r in (again, direct)]
-                assert one == other
+async def test_a_running_job_survives_a_restart(serve):
+    """Stopped in the middle of a job, the service finishes it after the next start."""
+    slow, image = FakeUpscaler(seconds=60), encoded(photo(3, 24, 24))
+    async with serve(slow, pace=Pace(drain_s=0.1)) as served:
+        accepted = await served.post(image, seed=9, alpha=0.1, headers=ASYNC)
+        await until(lambda: slow.calls)
+    async with serve() as served:
+        told = await asyncio.wait_for(served.events(accepted.headers["location"]), 60)
+        last = events(told)[-1]
+        assert last["state"] == "succeeded"
+        again = (await served.client.get(last["result"])).json()
+        direct = (await served.post(image, seed=9, alpha=0.1)).json()
+        for part in ("image", "trust"):
+            links = [answer["links"][part] for answer in (again, direct)]
+            one, other = [(await served.client.get(link)).content for link in links]
+            assert one == other
 
 
 class TestWebhook:
@@ -258,7 +228,7 @@ class TestWebhook:
         for headers in ({}, ASYNC):
             check_problem(post(client, headers=headers, webhook="https://x.org"), "bad-request")
 
-    async def test_told(self, tmp_path, calibration):
+    async def test_told(self, serve):
         """The receiver hears of the result, and the delivery is a job that can be looked at."""
         heard = asyncio.Queue()
 
@@ -271,18 +241,16 @@ class TestWebhook:
 
         settings = {"webhook_hosts": "127.0.0.1", "webhook_private": True}
         secret = "whsec_" + "c2VjcmV0" * 4
-        app = gateway(tmp_path, calibrations=[calibration], webhook_secrets=secret, **settings)
         async with (
             await asyncio.start_server(receive, "127.0.0.1", 0) as receiver,
-            running(app) as served,
-            client_of(served) as client,
+            serve(webhook_secrets=secret, **settings) as served,
         ):
             port = receiver.sockets[0].getsockname()[1]
-            body = form(webhook=f"http://127.0.0.1:{port}/told")
-            job = (await client.post("/v1/upscale", **body, headers=ASYNC)).json()
+            webhook = f"http://127.0.0.1:{port}/told"
+            job = (await served.post(webhook=webhook, headers=ASYNC)).json()
             event = await asyncio.wait_for(heard.get(), 60)
             assert event["type"] == "job.succeeded"
-            assert (await client.get(event["data"]["result"])).status_code == 200
+            assert (await served.client.get(event["data"]["result"])).status_code == 200
             delivery = f"/v1/jobs/hook-{job['id']}-succeeded"
-            last = events((await client.get(f"{delivery}/events")).text)[-1]
+            last = events(await served.events(delivery))[-1]
             assert (last["kind"], last["state"]) == ("webhook", "succeeded")

@@ -12,102 +12,76 @@ from app.jobs.queue import JobQueue
 from app.stores.base import Job, StoreUnavailable
 from app.stores.uploads import spooled_for
 from tests.api.admin import Admin, truth_files
-from tests.api.gateway import (
-    Hanging,
-    check_problem,
-    client_of,
-    form,
-    gateway,
-    opened,
-    post,
-    running,
-)
+from tests.api.gateway import check_problem, post
 from tests.factories import encoded, photo
 from tests.fakes import FakeUpscaler
 from tests.waiting import until
 
+ASYNC = {"Prefer": "respond-async"}
+
 
 class TestCapacity:
-    async def test_jobs_wait_however_many_there_are(self, tmp_path, calibration):
+    async def test_jobs_wait_however_many_there_are(self, serve):
         """Asynchronous requests are accepted beyond the waiting places and all finish."""
-        app = gateway(tmp_path, calibrations=[calibration], max_in_flight=1, max_waiting=0)
-        async with running(app) as served, client_of(served) as client:
-            headers = {"Prefer": "respond-async"}
-            accepted = [
-                await client.post("/v1/upscale", **form(), headers=headers) for _ in range(5)
-            ]
+        async with serve(max_in_flight=1, max_waiting=0) as served:
+            accepted = [await served.post(headers=ASYNC) for _ in range(5)]
             assert {response.status_code for response in accepted} == {202}
             for response in accepted:
-                events = await client.get(f"{response.headers['location']}/events")
-                assert '"succeeded"' in events.text
+                assert '"succeeded"' in await served.events(response.headers["location"])
 
-    async def test_unfinished_jobs_are_bounded(self, tmp_path, calibration):
+    async def test_unfinished_jobs_are_bounded(self, serve):
         """Beyond `max_queued_jobs` an asynchronous request is told to come back."""
-        upscaler = FakeUpscaler(seconds=60)
-        app = gateway(tmp_path, upscaler, calibrations=[calibration], max_queued_jobs=2)
-        async with running(app) as served, client_of(served) as client:
-            headers = {"Prefer": "respond-async"}
-            answers = [
-                await client.post("/v1/upscale", **form(), headers=headers) for _ in range(3)
-            ]
+        async with serve(FakeUpscaler(seconds=60), max_queued_jobs=2) as served:
+            answers = [await served.post(headers=ASYNC) for _ in range(3)]
             assert [answer.status_code for answer in answers] == [202, 202, 503]
             assert answers[2].headers["Retry-After"] == "60"
             for answer in answers[:2]:
-                await client.delete(answer.headers["location"])
+                await served.client.delete(answer.headers["location"])
 
 
 class TestDisconnect:
-    async def test_ends_the_generation(self, tmp_path, calibration):
+    async def test_ends_the_generation(self, serve):
         """A client that hangs up cancels its samples and frees its slot."""
         upscaler = FakeUpscaler(seconds=60)
-        app = gateway(tmp_path, upscaler, calibrations=[calibration], max_in_flight=1)
-        async with running(app) as served, client_of(served) as client:
-            leaving = Hanging(served, client.build_request("POST", "/v1/upscale", **form()))
+        async with serve(upscaler, max_in_flight=1) as served:
+            leaving = served.hanging()
             await until(lambda: upscaler.calls)
             assert await leaving.hang_up() == 499
             assert upscaler.cancelled == len(upscaler.calls) > 0
             upscaler.seconds = 0
-            assert (await client.post("/v1/upscale", **form())).status_code == 200
+            assert (await served.post()).status_code == 200
 
-    async def test_frees_a_place_for_decoding(self, tmp_path, calibration):
+    async def test_frees_a_place_for_decoding(self, serve):
         """Uploads that wait to be decoded are bounded; one whose client leaves makes room."""
-        app = gateway(tmp_path, calibrations=[calibration], max_in_flight=1, max_waiting=1)
-        async with opened(app) as (served, state), client_of(served) as client:
-            decoding = state.service.decoding
+        async with serve(max_in_flight=1, max_waiting=1) as served:
+            decoding = served.state.service.decoding
             async with decoding.slot():
-                leaving = [
-                    Hanging(served, client.build_request("POST", "/v1/upscale", **form()))
-                    for _ in range(decoding.most_waiting)
-                ]
+                leaving = [served.hanging() for _ in range(decoding.most_waiting)]
                 await until(lambda: decoding.waiting == decoding.most_waiting)
-                check_problem(await client.post("/v1/upscale", **form()), "overloaded")
+                check_problem(await served.post(), "overloaded")
                 assert {await waiting.hang_up() for waiting in leaving} == {499}
                 assert decoding.waiting == 0
-                staying = asyncio.create_task(client.post("/v1/upscale", **form()))
+                staying = asyncio.create_task(served.post())
                 await until(lambda: decoding.waiting)
             assert (await staying).status_code == 200
 
 
 class TestDrawing:
-    async def test_is_bounded(self, tmp_path, calibration):
+    async def test_is_bounded(self, serve):
         """Masks and overlays for other α have places of their own; uploads never wait for them."""
-        app = gateway(tmp_path, calibrations=[calibration], max_in_flight=1, max_waiting=1)
-        async with opened(app) as (served, state), client_of(served) as client:
-            links = (await client.post("/v1/upscale", **form())).json()["links"]
-            drawing = state.service.drawing
+        async with serve(max_in_flight=1, max_waiting=1) as served:
+            client, links = served.client, (await served.post()).json()["links"]
+            drawing = served.state.service.drawing
             async with drawing.slot():
                 address = f"{links['overlay']}?alpha=0.3"
-                leaving = [
-                    Hanging(served, client.build_request("GET", address))
-                    for _ in range(drawing.most_waiting)
-                ]
+                leaving = [served.hanging("GET", address) for _ in range(drawing.most_waiting)]
                 await until(lambda: drawing.waiting == drawing.most_waiting)
                 for part in ("overlay", "mask"):
                     answer = await client.get(f"{links[part]}?alpha=0.2")
                     check_problem(answer, "overloaded")
                     assert int(answer.headers["retry-after"]) >= 1
                 assert (await client.get(links["mask"])).status_code == 200  # nothing is drawn
-                assert (await client.post("/v1/upscale", **form())).status_code == 200
+                assert (await served.post()).status_code == 200
                 assert {await waiting.hang_up() for waiting in leaving} == {499}
                 assert drawing.waiting == 0
             assert (await client.get(address)).status_code == 200
@@ -152,9 +126,8 @@ class TestBodies:
         check_problem(response, "image-too-large")
         assert "x-request-id" in response.headers
 
-    async def test_a_body_without_a_length_is_cut_off(self, tmp_path, calibration):
+    async def test_a_body_without_a_length_is_cut_off(self, serve):
         """A chunked body is read up to the limit, not to its end."""
-        app = gateway(tmp_path, calibrations=[calibration], max_upload_bytes=5000)
         read = 0
 
         async def endless():
@@ -164,12 +137,9 @@ class TestBodies:
                 read += 1000
                 yield b"x" * 1000
 
-        async with running(app) as served, client_of(served) as client:
-            response = await client.post(
-                "/v1/upscale",
-                content=endless(),
-                headers={"Content-Type": "multipart/form-data; boundary=x"},
-            )
+        async with serve(max_upload_bytes=5000) as served:
+            headers = {"Content-Type": "multipart/form-data; boundary=x"}
+            response = await served.client.post("/v1/upscale", content=endless(), headers=headers)
         check_problem(response, "image-too-large")
         assert read < 200_000
 
@@ -197,7 +167,7 @@ class TestUploadsWithoutAJob:
     def test_they_are_removed(self, place):
         """Files of a job that could not be stored do not stay."""
         client, spool = place
-        assert post(client, headers={"Prefer": "respond-async"}).status_code >= 500
+        assert post(client, headers=ASYNC).status_code >= 500
         assert Admin(client).post_files(truth_files(1)).status_code >= 500
         assert [path.name for path in spool.iterdir()] == []
 

@@ -6,12 +6,13 @@ import asyncio
 import threading
 from collections import Counter
 
-from tests.api.gateway import IMAGE, check_problem, client_of, form, gateway, running, scope_of
+from tests.api.gateway import IMAGE, check_problem, form, scope_of
 from tests.factories import encoded, photo
 from tests.fakes import FakeUpscaler
 from tests.waiting import until
 
 CAPACITY, WAITING, CLIENTS = 4, 8, 64
+ASYNC = {"Prefer": "respond-async"}
 
 
 class CountingUpscaler(FakeUpscaler):
@@ -32,21 +33,13 @@ class CountingUpscaler(FakeUpscaler):
             self.now += Counter()  # forgets zeros
 
 
-async def test_sixteen_times_the_capacity(tmp_path, calibration):
+async def test_sixteen_times_the_capacity(serve):
     """64 clients against 4 slots: no other error than 503 with Retry-After, and no queue grows."""
-    upscaler = CountingUpscaler(gate=threading.Event())
-    app = gateway(
-        tmp_path,
-        upscaler,
-        calibrations=[calibration],
-        max_in_flight=CAPACITY,
-        max_waiting=WAITING,
-    )
-    async with running(app) as served, client_of(served) as client:
-        statuses = Counter()
+    upscaler, statuses = CountingUpscaler(gate=threading.Event()), Counter()
+    async with serve(upscaler, max_in_flight=CAPACITY, max_waiting=WAITING) as served:
 
         async def ask() -> None:
-            answer = await client.post("/v1/upscale", **form())
+            answer = await served.post()
             if answer.status_code == 503:
                 check_problem(answer, "overloaded")
                 assert int(answer.headers["retry-after"]) >= 1
@@ -61,42 +54,39 @@ async def test_sixteen_times_the_capacity(tmp_path, calibration):
         assert statuses == {200: CAPACITY + WAITING, 503: CLIENTS - CAPACITY - WAITING}
         assert upscaler.most == CAPACITY
         calls, served_calls = len(upscaler.calls), CAPACITY + WAITING
-        assert (await client.post("/v1/upscale", **form())).status_code == 200
+        assert (await served.post()).status_code == 200
         # Nothing was generated for those that were refused.
         assert calls == served_calls * (len(upscaler.calls) - calls)
 
 
-async def test_refused_before_it_is_decoded(tmp_path, calibration):
+async def test_refused_before_it_is_decoded(serve):
     """When everything is taken not even a damaged image is looked at."""
     upscaler = FakeUpscaler(seconds=60)
-    app = gateway(tmp_path, upscaler, calibrations=[calibration], max_in_flight=1, max_waiting=0)
-    async with running(app) as served, client_of(served) as client:
-        taken = asyncio.create_task(client.post("/v1/upscale", **form()))
+    async with serve(upscaler, max_in_flight=1, max_waiting=0) as served:
+        taken = asyncio.create_task(served.post())
         await until(lambda: upscaler.calls)
-        check_problem(await client.post("/v1/upscale", **form(IMAGE[:100])), "overloaded")
+        check_problem(await served.post(IMAGE[:100]), "overloaded")
         taken.cancel()
         await asyncio.wait([taken])
 
 
-async def test_more_memory_than_there_is(tmp_path, calibration):
+async def test_more_memory_than_there_is(serve):
     """An answer that could never be made is refused with its cost and a way out, also as a job."""
-    app = gateway(tmp_path, calibrations=[calibration], max_in_flight_bytes=200_000)
     large = encoded(photo(3, 100, 100))
-    async with running(app) as served, client_of(served) as client:
-        for headers in ({}, {"Prefer": "respond-async"}):
-            answer = await client.post("/v1/upscale", **form(large), headers=headers)
+    async with serve(max_in_flight_bytes=200_000) as served:
+        for headers in ({}, ASYNC):
+            answer = await served.post(large, headers=headers)
             problem = check_problem(answer, "image-too-large")
             assert (problem["limit"], problem["maximum"]) == ("max_in_flight_bytes", 200_000)
             assert problem["actual"] > 40_000 * 20
             assert "seconds" not in problem
-        assert (await client.post("/v1/upscale", **form())).status_code == 200
+        assert (await served.post()).status_code == 200
         # From the first answer on the speed is known, and the way out leads out.
-        problem = (await client.post("/v1/upscale", **form(large))).json()
+        problem = (await served.post(large)).json()
         assert problem["seconds"] >= 0
         fit = int(problem["detail"].partition("fit=")[2].split()[0])
-        answer = await client.post("/v1/upscale", **form(large, fit=fit))
-        assert answer.status_code == 200
-        assert answer.json()["width"] == 2 * fit
+        answer = await served.post(large, fit=fit)
+        assert (answer.status_code, answer.json()["width"]) == (200, 2 * fit)
 
 
 def exchange(app, body: list[bytes], request, sent: list[dict], read: asyncio.Event | None = None):
@@ -117,16 +107,15 @@ def exchange(app, body: list[bytes], request, sent: list[dict], read: asyncio.Ev
     return asyncio.create_task(app(scope_of(request), receive, send)), parts
 
 
-async def test_a_client_that_sends_slowly(tmp_path, calibration):
+async def test_a_client_that_sends_slowly(serve):
     """While an upload trickles in it holds neither a slot nor a waiting place."""
-    app = gateway(tmp_path, calibrations=[calibration], max_in_flight=1, max_waiting=0)
-    async with running(app) as served, client_of(served) as client:
-        request = client.build_request("POST", "/v1/upscale", **form())
+    async with serve(max_in_flight=1, max_waiting=0) as served:
+        request = served.client.build_request("POST", "/v1/upscale", **form())
         body = await request.aread()
         sent = []
-        slow, parts = exchange(served, [body[:50], body[50:100]], request, sent)
+        slow, parts = exchange(served.app, [body[:50], body[50:100]], request, sent)
         for _ in range(3):
-            assert (await client.post("/v1/upscale", **form())).status_code == 200
+            assert (await served.post()).status_code == 200
         assert not sent
         parts.put_nowait(body[100:])
         parts.put_nowait(b"")
@@ -134,27 +123,23 @@ async def test_a_client_that_sends_slowly(tmp_path, calibration):
         assert sent[0]["status"] == 200
 
 
-async def test_a_client_that_reads_slowly(tmp_path, calibration):
+async def test_a_client_that_reads_slowly(serve):
     """While an answer waits for its reader the slot is somebody else's."""
-    app = gateway(tmp_path, calibrations=[calibration], max_in_flight=1, max_waiting=0)
-    async with running(app) as served, client_of(served) as client:
-        request = client.build_request(
-            "POST", "/v1/upscale", **form(), headers={"Accept": "application/zip"}
-        )
+    async with serve(max_in_flight=1, max_waiting=0) as served:
+        headers = {"Accept": "application/zip"}
+        request = served.client.build_request("POST", "/v1/upscale", **form(), headers=headers)
         sent, read = [], asyncio.Event()
-        slow, _ = exchange(served, [await request.aread(), b""], request, sent, read)
+        slow, _ = exchange(served.app, [await request.aread(), b""], request, sent, read)
         await until(lambda: sent)
         for _ in range(3):
-            assert (await client.post("/v1/upscale", **form())).status_code == 200
+            assert (await served.post()).status_code == 200
         read.set()
         await asyncio.wait_for(slow, 60)
-        assert [message["type"] for message in sent][:2] == [
-            "http.response.start",
-            "http.response.body",
-        ]
+        kinds = [message["type"] for message in sent]
+        assert kinds[:2] == ["http.response.start", "http.response.body"]
 
 
-async def test_few_files_in_memory(tmp_path, calibration, monkeypatch):
+async def test_few_files_in_memory(serve, monkeypatch):
     """Of uploads that have arrived only as many as there are slots are read and decoded at once."""
     now, most, two = 0, 0, asyncio.Event()
 
@@ -173,17 +158,12 @@ async def test_few_files_in_memory(tmp_path, calibration, monkeypatch):
         return upload.file.read(size)
 
     monkeypatch.setattr("starlette.datastructures.UploadFile.read", read)
-    app = gateway(tmp_path, calibrations=[calibration], max_in_flight=2, max_waiting=30)
-    async with running(app) as served, client_of(served) as client:
+    async with serve(max_in_flight=2, max_waiting=30) as served:
         answers = await asyncio.gather(
-            *(client.post("/v1/upscale", **form()) for _ in range(10)),
-            *(
-                client.post("/v1/upscale", **form(), headers={"Prefer": "respond-async"})
-                for _ in range(4)
-            ),
+            *(served.post() for _ in range(10)), *(served.post(headers=ASYNC) for _ in range(4))
         )
         assert {answer.status_code for answer in answers} == {200, 202}
         assert most == 2
         for answer in answers:
             if answer.status_code == 202:
-                await client.get(f"{answer.headers['location']}/events")
+                await served.events(answer.headers["location"])

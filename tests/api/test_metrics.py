@@ -14,7 +14,7 @@ from app.errors import UpscalerUnavailable
 from app.problems import PROBLEMS
 from app.stores.base import JobState, JobStatus, StoreUnavailable
 from app.telemetry.metrics import Metrics
-from tests.api.gateway import client_of, form, gateway, post, running, shown
+from tests.api.gateway import post, shown
 from tests.fakes import FakeUpscaler
 from tests.numbers import numbers_of, parsed_metrics
 
@@ -97,14 +97,12 @@ class TestRequests:
 
 
 class TestSlots:
-    async def test_taken_and_awaited(self, tmp_path, calibration):
+    async def test_taken_and_awaited(self, serve):
         """What holds a slot and what waits for one show while they do, beside the bounds."""
         upscaler = FakeUpscaler(gate=threading.Event())
-        app = gateway(
-            tmp_path, upscaler, calibrations=[calibration], max_in_flight=1, max_waiting=4
-        )
-        async with running(app) as asgi, client_of(asgi) as client:
-            requests = [asyncio.create_task(client.post("/v1/upscale", **form())) for _ in "ab"]
+        async with serve(upscaler, max_in_flight=1, max_waiting=4) as served:
+            client = served.client
+            requests = [asyncio.create_task(served.post()) for _ in "ab"]
             seen = [("trustscale_slots", state) for state in ("in_flight", "waiting")]
             await shown(client, *(f'{name}{{state="{state}"}} 1.0' for name, state in seen))
             found = parsed_metrics((await client.get("/metrics")).text)

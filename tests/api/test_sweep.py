@@ -9,7 +9,7 @@ from collections import Counter
 
 from app.main import Pace
 from tests.api.admin import Admin, truth_files
-from tests.api.gateway import aside, check_problem, gateway, opened, post
+from tests.api.gateway import aside, check_problem, post
 from tests.fakes import FakeUpscaler
 from tests.waiting import until
 
@@ -92,12 +92,11 @@ def test_after_a_surprise(start, monkeypatch):
     aside(until(lambda: rounds.total() > 2))
 
 
-async def test_the_spool_is_listed_seldom(tmp_path, calibration, monkeypatch):
+async def test_the_spool_is_listed_seldom(serve, monkeypatch):
     """Results and jobs are swept again and again; the whole spool is listed once in hours."""
-    app = gateway(tmp_path, calibrations=[calibration], pace=Pace(sweep_s=0.001))
-    async with opened(app) as (_, state):
+    async with serve(pace=Pace(sweep_s=0.001)) as served:
         swept, listed = Counter(), Counter()
-        jobs, spool = state.stores.jobs, state.stores.spool
+        jobs, spool = served.state.stores.jobs, served.state.stores.spool
         monkeypatch.setattr(jobs, "expire", counted(jobs.expire, swept))
         monkeypatch.setattr(spool, "untouched", counted(spool.untouched, listed))
         await until(lambda: swept.total() > 50)
