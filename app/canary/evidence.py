@@ -27,6 +27,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from app.conformal.drift import jump_and_bet
 from app.upscalers.base import RGB
 
+DELTA = 0.01
+"""Probability that an unchanged model ever raises the alarm."""
+
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
@@ -38,29 +41,14 @@ class Canary(_Frozen):
     """One input and what its answers were; the input itself is stored elsewhere, by this name.
 
     seed: sent with every call when answers are compared exactly.
-    sha256: of the answer; None when answers are compared statistically.
-    draws: values of each statistic so far, sorted.
+    sha256: of the answer to it; None where the same seed does not repeat, or nobody compares it.
+    draws: values of each statistic of answers to other seeds so far, sorted.
     """
 
     name: str
     seed: int
     sha256: str | None = None
     draws: dict[str, tuple[float, ...]] = Field(default_factory=dict)
-
-
-class FirstAnswers(_Frozen):
-    """What is known of a canary at the time of calibration.
-
-    seed: of the answer whose digest is `sha256`.
-    again: digest of a second answer to the same seed; None when there is no such thing.
-    draws: values of each statistic of answers to distinct seeds, sorted.
-    """
-
-    name: str
-    seed: int
-    sha256: str
-    again: str | None
-    draws: dict[str, tuple[float, ...]]
 
 
 class Canaries(_Frozen):
@@ -84,7 +72,7 @@ class Canaries(_Frozen):
             return 1.0
         return sum(sum(accounts) for accounts in self.capital.values()) / len(self.capital)
 
-    def alarms(self, delta: float = 0.01) -> bool:
+    def alarms(self, delta: float = DELTA) -> bool:
         """Whether to believe in a change, being wrong with probability at most `delta` ever."""
         return self.evidence >= 1 / delta
 
@@ -107,8 +95,8 @@ def digest_of(sample: RGB) -> str:
     return digest.hexdigest()
 
 
-def start(fingerprint: str, answers: Sequence[FirstAnswers]) -> Canaries:
-    """Canaries from the first answers.
+def start(fingerprint: str, canaries: Sequence[Canary]) -> Canaries:
+    """What is watched from now on, of canaries that tell both their answer and their draws.
 
     Answers will be compared exactly if every canary gave the same bytes to the same seed twice,
     else statistically: then the number of draws decides how small a rank can get.
@@ -116,21 +104,14 @@ def start(fingerprint: str, answers: Sequence[FirstAnswers]) -> Canaries:
     Raises:
         ValueError: no canary.
     """
-    if not answers:
+    if not canaries:
         raise ValueError("at least one canary is needed")
-    if all(first.again == first.sha256 for first in answers):
-        return Canaries(
-            fingerprint=fingerprint,
-            items=tuple(
-                Canary(name=first.name, seed=first.seed, sha256=first.sha256) for first in answers
-            ),
-        )
+    exact = all(canary.sha256 is not None for canary in canaries)
+    unused: dict[str, object] = {"draws": {}} if exact else {"sha256": None}
     return Canaries(
         fingerprint=fingerprint,
-        items=tuple(
-            Canary(name=first.name, seed=first.seed, draws=first.draws) for first in answers
-        ),
-        capital=dict.fromkeys(answers[0].draws, (1 / 3, 1 / 3, 1 / 3)),
+        items=tuple(canary.model_copy(update=unused) for canary in canaries),
+        capital={} if exact else dict.fromkeys(canaries[0].draws, (1 / 3, 1 / 3, 1 / 3)),
     )
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import structlog
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from app.canary.evidence import Canaries, FirstAnswers, digest_of, start, statistics_of
+from app.canary.evidence import Canaries, Canary, digest_of, start, statistics_of
 from app.errors import NotFound, UpscalerError
 from app.images.encode import png_rgb
 from app.sampling.draw import draw
@@ -82,27 +82,23 @@ class CanaryTaker:
 
         Without it the canary is given up, not the pair.
         """
-        try:
-            again = (
-                digest_of(await answer(upscaler, x, seeds[0]))
-                if upscaler.capabilities.seeds
-                else None
-            )
-        except UpscalerError as error:
-            log.warning("canary_not_kept", canary=self._name, detail=error.detail)
-            return
-        first = FirstAnswers(
+        repeats = False
+        if upscaler.capabilities.seeds:
+            try:
+                repeats = digest_of(await answer(upscaler, x, seeds[0])) == self._sha256
+            except UpscalerError as error:
+                log.warning("canary_not_kept", canary=self._name, detail=error.detail)
+                return
+        canary = Canary(
             name=self._name,
             seed=seeds[0],
-            sha256=self._sha256,
-            again=again,
+            sha256=self._sha256 if repeats else None,
             draws={key: tuple(sorted(v[key] for v in self._values)) for key in self._values[0]},
         )
         png = await asyncio.to_thread(png_rgb, x)
-        await self._spool.put(self._job, f"{PREFIX}{_file(self._name)}.png", png)
-        await self._spool.put(
-            self._job, f"{PREFIX}{_file(self._name)}.json", first.model_dump_json().encode()
-        )
+        place = f"{PREFIX}{_file(self._name)}"
+        await self._spool.put(self._job, f"{place}.png", png)
+        await self._spool.put(self._job, f"{place}.json", canary.model_dump_json().encode())
 
 
 async def answer(
@@ -148,18 +144,19 @@ async def publish(
         return
     if parent is not None and await inherit(spool, parent, calibration):
         return
-    names = [name for name in await spool.names(job) if name.startswith(PREFIX)]
-    answers = [
-        FirstAnswers.model_validate_json(await spool.get(job, name))
-        for name in names
-        if name.endswith(".json")
-    ]
-    if not answers:
+    canaries = []
+    for name in await spool.names(job):
+        if name.startswith(PREFIX) and name.endswith(".json"):
+            try:
+                canaries.append(Canary.model_validate_json(await spool.get(job, name)))
+            except ValidationError:  # kept by an earlier version of this program
+                log.warning("canary_not_kept", canary=name, detail="it cannot be read")
+    if not canaries:
         return
-    for first in answers:
-        png = await spool.get(job, f"{PREFIX}{_file(first.name)}.png")
-        await spool.put(_key(calibration), f"{_file(first.name)}.png", png)
-    kept = Kept(canaries=start(fingerprint, answers), samples=samples, at=datetime.now(UTC))
+    for canary in canaries:
+        png = f"{_file(canary.name)}.png"
+        await spool.put(_key(calibration), png, await spool.get(job, f"{PREFIX}{png}"))
+    kept = Kept(canaries=start(fingerprint, canaries), samples=samples, at=datetime.now(UTC))
     await save(spool, calibration, kept)
 
 
@@ -169,7 +166,7 @@ async def inherit(spool: Spool, parent: str, calibration: str) -> bool:
     if kept is None:
         return False
     for item in kept.canaries.items:
-        png = await spool.get(_key(parent), f"{_file(item.name)}.png")
+        png = await input_of(spool, parent, item.name)
         await spool.put(_key(calibration), f"{_file(item.name)}.png", png)
     await save(spool, calibration, kept)
     return True

@@ -23,7 +23,7 @@ from typing import Any, Literal, Protocol
 
 import structlog
 
-from app.canary.evidence import Canary, observe
+from app.canary.evidence import DELTA, Canary, observe
 from app.canary.keep import Kept, answer, input_of, load, save
 from app.errors import CalibrationMismatch, TrustscaleError, UpscalerError
 from app.images.decode import PAIR_LIMITS, decode
@@ -36,9 +36,6 @@ from app.upscalers.config import RemoteConfig, UpscalerConfig
 from app.upscalers.seeds import sample_seeds
 
 Policy = Literal["warn", "refuse"]
-
-DELTA = 0.01
-"""Probability that an unchanged model ever raises the alarm."""
 
 # A round is due this share of the interval later, at random, so that gateways do not begin at once.
 _JITTER = 0.1
@@ -93,7 +90,7 @@ class CanaryWatch:
         self._upscalers = upscalers
         self._calibrations = calibrations
         self._spool = spool
-        self._metrics = metrics
+        self._metrics = metrics or Metrics()
         self._interval_s = interval_s
         self._timeout_s = timeout_s
         self._fresh_s = fresh_s
@@ -109,17 +106,16 @@ class CanaryWatch:
         kept = await self._kept(upscaler, calibration)
         if kept is None or not kept.alarm:
             return []
+        what = (
+            f"The model behind {upscaler!r} seems to have changed since it was calibrated: "
+            f"{_finding(kept)}."
+        )
         if self.policies[upscaler] == "refuse":
             raise CalibrationMismatch(
-                f"The model behind {upscaler!r} seems to have changed since it was calibrated: "
-                f"{_finding(kept)}. Calibrate it again; a new calibration is watched afresh.",
+                f"{what} Calibrate it again; a new calibration is watched afresh.",
                 differences=[_difference(kept)],
             )
-        warning = (
-            f"The model behind {upscaler!r} seems to have changed since it was calibrated: "
-            f"{_finding(kept)}. The guarantee may not hold until it is calibrated again."
-        )
-        return [warning]
+        return [f"{what} The guarantee may not hold until it is calibrated again."]
 
     async def report(self, upscaler: str, calibration: str) -> dict[str, Any]:
         """Members of the upscaler's component on /readyz; empty if it is not watched."""
@@ -138,13 +134,8 @@ class CanaryWatch:
             "at": kept.at.isoformat(timespec="seconds"),
         }
         if kept.alarm and policy == "refuse":
-            found = [_difference(kept)]
-            return {
-                "ready": False,
-                "detail": "calibration-mismatch",
-                "differences": found,
-                "canary": canary,
-            }
+            found = {"detail": "calibration-mismatch", "differences": [_difference(kept)]}
+            return {"ready": False, **found, "canary": canary}
         return {"canary": canary}
 
     async def run(self) -> None:
@@ -167,22 +158,19 @@ class CanaryWatch:
         model = self._upscalers[upscaler]
         answers: dict[str, RGB] = {}
         failure: UpscalerError | None = None
-        try:
-            await learn(model)
-            if model.fingerprint != kept.canaries.fingerprint:
-                return True
-            # One after the other: a round must not crowd out requests.
-            for item in kept.canaries.items:
-                try:
-                    answers[item.name] = await self._answer(model, calibration, item, kept.samples)
-                except UpscalerError as error:
-                    failure = error
-        except UpscalerError as error:
-            failure = error
+        # One after the other: a round must not crowd out requests.
+        for item in kept.canaries.items:
+            try:
+                await learn(model)
+                if model.fingerprint != kept.canaries.fingerprint:
+                    return True
+                answers[item.name] = await self._answer(model, calibration, item, kept.samples)
+            except UpscalerError as error:
+                failure = error
         if failure is not None:
             log.warning("canary_failed", upscaler=upscaler, detail=failure.detail)
         if not answers:
-            self._count(upscaler, "failed")
+            self._metrics.count("canary_rounds", upscaler, "failed")
             return False
         # Another gateway may have made a round meanwhile: its evidence is not thrown away.
         newest = await load(self._spool, calibration) or kept
@@ -192,11 +180,11 @@ class CanaryWatch:
                 "canaries": canaries,
                 "at": datetime.now(UTC),
                 "rounds": newest.rounds + 1,
-                "alarm": newest.alarm or canaries.alarms(DELTA),
+                "alarm": newest.alarm or canaries.alarms(),
             }
         )
         await save(self._spool, calibration, after)
-        self._count(upscaler, "ok")
+        self._metrics.count("canary_rounds", upscaler, "ok")
         self._remember(upscaler, calibration, after)
         return True
 
@@ -237,47 +225,41 @@ class CanaryWatch:
 
     async def _is_due(self, upscaler: str, interval_s: float) -> bool:
         calibration = await self._calibrations.active_id(upscaler)
-        if calibration is None:
-            return False
-        kept = await load(self._spool, calibration)
-        self._remember(upscaler, calibration, kept)
+        kept = None if calibration is None else await self._look(upscaler, calibration)
         return kept is not None and (datetime.now(UTC) - kept.at).total_seconds() >= interval_s
 
     async def _kept(self, upscaler: str, calibration: str) -> Kept | None:
-        """The state, read again when it is older than a minute or of another calibration."""
+        """The state, read again when it is older than `fresh_s` or of another calibration."""
         if upscaler not in self.policies:
             return None
         seen = self._seen.get(upscaler)
-        if seen is not None and seen.calibration != calibration:
-            seen = None
-        if seen is not None and time.monotonic() - seen.at < self._fresh_s:
+        if seen is None or seen.calibration != calibration:
+            return await self._look(upscaler, calibration)
+        if time.monotonic() - seen.at < self._fresh_s:
             return seen.kept
         try:
-            kept = await load(self._spool, calibration)
+            return await self._look(upscaler, calibration)
         except StoreUnavailable as error:
-            if seen is None:
-                raise
             log.warning("canary_state_unread", upscaler=upscaler, detail=error.detail)
             return seen.kept
+
+    async def _look(self, upscaler: str, calibration: str) -> Kept | None:
+        """The state as it is in the spool now."""
+        kept = await load(self._spool, calibration)
         self._remember(upscaler, calibration, kept)
         return kept
 
     def _remember(self, upscaler: str, calibration: str, kept: Kept | None) -> None:
         before = self._seen.get(upscaler)
-        is_new = before is None or before.calibration != calibration
-        had_alarm = not is_new and before is not None and before.kept and before.kept.alarm
+        if before is not None and before.calibration != calibration:
+            before = None
         self._seen[upscaler] = _Seen(calibration, kept, time.monotonic())
-        if kept is None:
-            if self._metrics is not None:
-                self._metrics.set("canary_evidence", 0, upscaler)
-                self._metrics.set("canary_alarm", 0, upscaler)
-            if is_new:
-                log.warning("no_canaries", upscaler=upscaler, calibration=calibration)
-            return
-        if self._metrics is not None:
-            self._metrics.set("canary_evidence", kept.canaries.evidence, upscaler)
-            self._metrics.set("canary_alarm", kept.alarm, upscaler)
-        if kept.alarm and not had_alarm:
+        evidence, alarm = (kept.canaries.evidence, kept.alarm) if kept else (0.0, False)
+        self._metrics.set("canary_evidence", evidence, upscaler)
+        self._metrics.set("canary_alarm", alarm, upscaler)
+        if kept is None and before is None:
+            log.warning("no_canaries", upscaler=upscaler, calibration=calibration)
+        elif kept and alarm and not (before and before.kept and before.kept.alarm):
             log.error(
                 "model_changed",
                 upscaler=upscaler,
@@ -285,10 +267,6 @@ class CanaryWatch:
                 policy=self.policies[upscaler],
                 finding=_finding(kept),
             )
-
-    def _count(self, upscaler: str, outcome: str) -> None:
-        if self._metrics is not None:
-            self._metrics.count("canary_rounds", upscaler, outcome)
 
 
 def _finding(kept: Kept) -> str:

@@ -5,14 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from app.canary.evidence import (
-    Canaries,
-    FirstAnswers,
-    digest_of,
-    observe,
-    start,
-    statistics_of,
-)
+from app.canary.evidence import Canaries, Canary, digest_of, observe, start, statistics_of
 
 NAMES = [f"c{i}" for i in range(8)]
 
@@ -21,24 +14,24 @@ def sample(random, gain=1.0):
     return np.clip(random.normal(128, 40 * gain, (16, 16, 3)), 0, 255).astype(np.uint8)
 
 
-def first(name, answers, again):
+def first(name, answers, *, repeats):
     values = [statistics_of(answer) for answer in answers]
-    return FirstAnswers(
+    return Canary(
         name=name,
         seed=1,
-        sha256=digest_of(answers[0]),
-        again=again,
+        sha256=digest_of(answers[0]) if repeats else None,
         draws={key: tuple(sorted(value[key] for value in values)) for key in values[0]},
     )
 
 
 def exact():
     pictures = {name: sample(np.random.default_rng(i)) for i, name in enumerate(NAMES)}
-    return pictures, start("f", [first(name, [p, p], digest_of(p)) for name, p in pictures.items()])
+    return pictures, start("f", [first(name, [p], repeats=True) for name, p in pictures.items()])
 
 
 def statistical(random, draws=10):
-    return start("f", [first(name, [sample(random) for _ in range(draws)], None) for name in NAMES])
+    answers = {name: [sample(random) for _ in range(draws)] for name in NAMES}
+    return start("f", [first(name, given, repeats=False) for name, given in answers.items()])
 
 
 class TestExact:
@@ -105,7 +98,7 @@ def test_one_that_does_not_repeat_is_enough():
     """Unless every canary repeats exactly, all are compared statistically."""
     random = np.random.default_rng(0)
     answers = [sample(random), sample(random)]
-    repeats, other = (first("a", answers, digest_of(answers[k])) for k in (0, 1))
+    repeats, other = (first("a", answers, repeats=flag) for flag in (True, False))
     mixed = start("f", [repeats, other])
     assert all(item.sha256 is None for item in mixed.items)
     assert mixed.evidence == pytest.approx(1)
