@@ -9,8 +9,11 @@ import pytest
 
 from app.cli.config import effective
 from app.errors import ConfigError
+from app.mistakes import did_you_mean
 from app.settings import Settings, load_settings, unknown_variables
 from app.sources import read_secret_files
+
+COG = {"name": "mine", "kind": "cog", "url": "http://127.0.0.1:5000", "scale": 4}
 
 
 @pytest.fixture(autouse=True)
@@ -26,7 +29,7 @@ def place(tmp_path, monkeypatch):
 @pytest.fixture
 def toml(place):
     """Writes trustscale.toml in the working folder."""
-    return lambda text: (place / "trustscale.toml").write_text(text, "utf-8")
+    return lambda text: (place / "trustscale.toml").write_text(text, "utf-8", "surrogateescape")
 
 
 def refused(**overrides):
@@ -132,7 +135,7 @@ class TestEveryMistake:
         """Every mistake of the file is named at once."""
         toml('client_keys = ["plain"]\ndata_dir = "${NOWHERE}"\nspool = "${ELSEWHERE}"')
         detail = refused()
-        assert all(word in detail for word in ("client_keys", "NOWHERE", "ELSEWHERE"))
+        assert all(word in detail for word in ("client_keys", "NOWHERE is not set", "ELSEWHERE"))
 
 
 class TestReferences:
@@ -142,17 +145,14 @@ class TestReferences:
         monkeypatch.setenv("WORD", "pass")
         toml(
             'data_dir = "/data/${PLACE}"\nstore = "redis://:${WORD}@host/1"\n'
+            'client_keys = ["${WORD}"]\n'
             '[[upscalers]]\nname = "${PLACE}-x4"\nkind = "embedded"\n'
         )
         settings = load_settings()
         assert str(settings.data_dir) == "/data/there"
         assert settings.store == "redis://:pass@host/1"
         assert settings.default == "there-x4"
-
-    def test_a_variable_that_is_not_set(self, toml):
-        """The name is told."""
-        toml('data_dir = "${NOWHERE}"')
-        assert "NOWHERE is not set" in refused()
+        assert [key.get_secret_value() for key in settings.client_keys] == ["pass"]
 
     @pytest.mark.parametrize(
         "text", ['["plain"]', '"plain"', '["${KEY}x"]', "[1]", '["${A}","b"]', "5", "true"]
@@ -184,12 +184,6 @@ class TestReferences:
         assert name in detail
         assert "plain" not in detail
 
-    def test_keys_by_reference(self, toml, monkeypatch):
-        """References to keys are read."""
-        monkeypatch.setenv("ONE", "first")
-        toml('client_keys = ["${ONE}"]')
-        assert [key.get_secret_value() for key in load_settings().client_keys] == ["first"]
-
     @pytest.mark.parametrize(("text", "count"), [("", 0), ("a", 1), ("a, b", 2)])
     def test_keys_in_the_environment(self, monkeypatch, text, count):
         """Keys are separated by commas."""
@@ -197,10 +191,13 @@ class TestReferences:
         assert len(load_settings().client_keys) == count
 
     @pytest.mark.parametrize("text", [",", "a,", "a, ,b"])
-    def test_empty_keys_in_the_environment(self, monkeypatch, text):
+    def test_empty_keys(self, toml, monkeypatch, text):
         """An empty key would let everybody in, or open the API without a word."""
         monkeypatch.setenv("TRUSTSCALE_CLIENT_KEYS", text)
+        monkeypatch.setenv("EMPTY", "")
         assert "client_keys" in refused()
+        toml('admin_keys = ["${EMPTY}"]')
+        assert "admin_keys" in refused()
 
     def test_keys_that_no_header_carries(self, monkeypatch):
         """A key that could never be recognised is refused and not repeated; white space is cut."""
@@ -211,12 +208,6 @@ class TestReferences:
         monkeypatch.setenv("TRUSTSCALE_ADMIN_KEYS", "")
         settings = Settings(client_keys=["from-a-file\n"])
         assert [key.get_secret_value() for key in settings.client_keys] == ["from-a-file"]
-
-    def test_empty_keys_in_the_file(self, toml, monkeypatch):
-        """Nor may a reference lead to nothing."""
-        monkeypatch.setenv("EMPTY", "")
-        toml('admin_keys = ["${EMPTY}"]')
-        assert "admin_keys" in refused()
 
 
 class TestMistakes:
@@ -240,6 +231,8 @@ class TestMistakes:
             ('[[upscalers]]\nname = "a"\nkind = "embedded"\nthread = 1', "thread"),
             ("upscalers = 3", "upscalers"),
             ("= nonsense", "not valid TOML"),
+            ("\ufeff\udcff", "not valid TOML"),
+            ('[[upscalers]]\nname = "a"\nkind = "embedded"\n' * 2, "same name"),
         ],
     )
     def test_in_the_file(self, toml, text, words):
@@ -247,20 +240,31 @@ class TestMistakes:
         toml(text)
         assert words in refused()
 
-    def test_two_upscalers_of_one_name(self, toml):
-        """Names are unique."""
-        toml('[[upscalers]]\nname = "a"\nkind = "embedded"\n' * 2)
-        assert "same name" in refused()
-
     def test_a_file_that_is_not_there(self, monkeypatch):
         """A file that was named must exist."""
         monkeypatch.setenv("TRUSTSCALE_CONFIG", "missing.toml")
         assert "missing.toml" in refused()
 
-    def test_a_file_that_is_no_text(self, place, monkeypatch):
-        """And be text."""
-        (place / "trustscale.toml").write_bytes(b"\xff\xfe\x00")
-        assert "not valid TOML" in refused()
+    @pytest.mark.parametrize(
+        ("overrides", "words"),
+        [
+            ({"max_in_fligth": 3}, "max_in_fligth: there is no such name; did you mean max_in_f"),
+            ({"upscalers": [{**COG, "kind": "cogg"}]}, "'mine': there is no kind 'cogg'; did you"),
+            ({"upscalers": [{**COG, "kind": "x"}]}, "there are embedded, worker, oip"),
+            ({"upscalers": [{**COG, "scale": "four"}]}, "'mine': scale: this must be a valid int"),
+            ({"upscalers": [{**COG, "seed_feld": "s"}]}, "did you mean seed_field?"),
+            ({"upscalers": [{"name": "mine", "kind": "cog", "scale": 4}]}, "url: this is missing."),
+        ],
+    )
+    def test_in_the_words_of_who_made_them(self, overrides, words):
+        """The upscaler is named, what was meant is offered, and no parser's jargon is left."""
+        detail = refused(**overrides)
+        assert words in detail
+        assert not detail.endswith("?.")
+
+    def test_nothing_like_it(self):
+        """A name that resembles none is not corrected."""
+        assert did_you_mean("colour_of_the_sky", Settings.model_fields) == ""
 
     @pytest.mark.parametrize(
         ("name", "value"),

@@ -119,28 +119,24 @@ class TestFields:
             )
             assert check_problem(answer, "bad-request")["fields"][0]["field"] == "nonsense", path
 
-    def test_no_form(self, client):
-        """JSON is not a form."""
-        check_problem(client.post("/v1/upscale", json={"image": "x"}), "bad-request")
-
     def test_nothing_acceptable(self, client, upscaler):
         """An Accept header that no answer fits is refused before generating."""
         check_problem(post(client, headers={"Accept": "image/png"}), "bad-request")
         assert upscaler.calls == []
 
     @pytest.mark.parametrize(
-        "kind",
+        ("kind", "body"),
         [
-            "multipart/form-data; boundary=x",
-            "multipart/form-data",
-            "multipart/form-data; boundary=x; charset=undefined",
+            ("multipart/form-data; boundary=x", b"--x\r\nrubbish"),
+            ("multipart/form-data", b"--x\r\nrubbish"),
+            ("multipart/form-data; boundary=x; charset=undefined", b"--x\r\nrubbish"),
+            ("application/json", b'{"image": "x"}'),
         ],
     )
-    def test_broken_forms(self, client, kind):
-        """A body that is not what its content type says is a bad request."""
+    def test_broken_forms(self, client, kind, body):
+        """A body that is no form, or not what its content type says, is a bad request."""
         headers = {"Content-Type": kind}
-        response = client.post("/v1/upscale", content=b"--x\r\nrubbish", headers=headers)
-        check_problem(response, "bad-request")
+        check_problem(client.post("/v1/upscale", content=body, headers=headers), "bad-request")
 
     def test_json_that_is_too_deep(self, client):
         """So is JSON that no parser follows to its end."""
