@@ -107,7 +107,7 @@ def main() -> None:
         ),
         note=given.note,
     )
-    print(json.dumps(fit.to_dict(), indent=1))
+    print(json.dumps(dataclasses.asdict(fit), indent=1))
 
 
 if __name__ == "__main__":

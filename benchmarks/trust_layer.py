@@ -132,7 +132,7 @@ def ours(stack: list[np.ndarray], curve: RiskCurve) -> tuple[np.ndarray, ...]:
     for sample in stack:
         accumulator.add(sample)
     sigma = accumulator.result()
-    return sigma, curve.mask(sigma, 0.1), curve.trust_level(sigma)
+    return sigma, curve.mask(sigma, 0.1), curve.trust_code(sigma)
 
 
 def trust_layer() -> None:

@@ -39,7 +39,7 @@ from app.calibration.record import SIGMA_QUANTILES, Calibration
 from app.calibration.request import CalibrationRequest, source_of
 from app.canary.keep import CanaryTaker, chosen, publish
 from app.conformal import Staircase, fidelity
-from app.conformal.quantiles import quantiles
+from app.conformal.backtest import sigma_quantiles
 from app.errors import BadInput, BadPairs, NotFound
 from app.jobs.handlers import JobContext
 from app.sampling.measure import Measurement
@@ -298,7 +298,7 @@ class CalibrationHandler:
         await self._keep_pictures(job, pair, measurement)
         document = {
             "info": pair_info(pair, measurement, request.pipeline).model_dump(),
-            "sigma_quantiles": quantiles(measurement.sigma, SIGMA_QUANTILES).tolist(),
+            "sigma_quantiles": sigma_quantiles(measurement.sigma, SIGMA_QUANTILES).tolist(),
             "prediction_sha256": sha256,
         }
         return _WAITING + json.dumps(document).encode()

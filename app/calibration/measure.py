@@ -18,7 +18,7 @@ from app.calibration.pairs import Pair, bad_pairs
 from app.calibration.record import SIGMA_QUANTILES
 from app.canary.keep import CanaryTaker
 from app.conformal import Staircase, fidelity
-from app.conformal.quantiles import quantiles
+from app.conformal.backtest import sigma_quantiles
 from app.errors import BadCalibration
 from app.images.facts import classify
 from app.sampling.measure import Measurement, measure, measured_again
@@ -96,7 +96,7 @@ def reduce_pair(pair: Pair, measurement: Measurement, pipeline: Pipeline) -> Mea
     return MeasuredPair(
         pair_info(pair, measurement, pipeline),
         Staircase.from_maps(measurement.sigma, error),
-        quantiles(measurement.sigma, SIGMA_QUANTILES),
+        sigma_quantiles(measurement.sigma, SIGMA_QUANTILES),
     )
 
 

@@ -16,7 +16,8 @@ import numpy as np
 from app.calibration.guarantee import GuaranteeSettings
 from app.calibration.manifest import MeasuredPair, PricePoint, scene_of
 from app.conformal import fidelity
-from app.conformal.backtest import places_of, trusted_share
+from app.conformal.backtest import trusted_share
+from app.conformal.curve import places_of
 from app.sampling.defaults import default_indecision
 from app.sampling.pipeline import Pipeline
 

@@ -19,7 +19,8 @@ from app.calibration.manifest import Manifest, MeasuredPair, Provenance, scene_o
 from app.calibration.price import COMMON_ALPHAS, points
 from app.calibration.sizes import Applicability, Sizes
 from app.conformal import Staircase, StepCurve, fidelity
-from app.conformal.backtest import mean_losses, places_of, trusted_share
+from app.conformal.backtest import mean_losses, trusted_share
+from app.conformal.curve import places_of
 from app.conformal.typicality import p_value
 from app.errors import BadGroup
 from app.images.compression import class_of

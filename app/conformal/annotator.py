@@ -20,16 +20,15 @@ SSIM is that of Wang et al. 2004 with C₁ = 0.01² and C₂ = 0.03².
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from app.conformal.filters import gaussian_blur, gaussian_radius
-from app.conformal.lab import check_rgb, normalised_lab
+from app.conformal.lab import check_pair, normalised_lab
 
 _C1, _C2 = np.float32(0.01**2), np.float32(0.03**2)
 
@@ -68,20 +67,6 @@ class AnnotatorSettings:
         if not (self.opening % 2 and 1 <= self.opening <= 63 and 0 <= self.margin <= 64):
             raise ValueError("opening must be odd and between 1 and 63, margin between 0 and 64")
 
-    @classmethod
-    def of(cls, settings: Settings | Mapping[str, Any] | None) -> Settings:
-        """Settings from an instance, a mapping of its fields, or None for the defaults."""
-        if isinstance(settings, Settings):
-            return settings
-        unknown = set(settings or {}) - {field.name for field in fields(cls)}
-        if unknown:
-            raise ValueError(f"the annotator has no setting {', '.join(sorted(unknown))}")
-        return cls(**(settings or {}))
-
-    def to_dict(self) -> dict[str, Any]:
-        """The fields, ready for JSON."""
-        return asdict(self)
-
     @property
     def title(self) -> str:
         """How answers and reports call it."""
@@ -99,20 +84,15 @@ Settings = AnnotatorSettings
 def label(
     truth_rgb: NDArray[np.uint8],
     prediction_rgb: NDArray[np.uint8],
-    settings: Settings | Mapping[str, Any] | None = None,
+    settings: Settings | None = None,
 ) -> NDArray[np.bool_]:
     """Where the rule says that the meaning differs, bool [H, W], of two uint8 [H, W, 3] images.
 
     Raises:
         ValueError: shapes or dtypes do not match.
     """
-    settings = Settings.of(settings)
-    check_rgb(truth_rgb)
-    check_rgb(prediction_rgb)
-    if truth_rgb.shape != prediction_rgb.shape:
-        raise ValueError(
-            f"truth {truth_rgb.shape} and prediction {prediction_rgb.shape} differ in size"
-        )
+    settings = settings or Settings()
+    check_pair(truth_rgb, prediction_rgb)
     truth, prediction = normalised_lab(truth_rgb), normalised_lab(prediction_rgb)
     marks = color_difference(truth, prediction, settings.blur) > settings.color
     lightness, made = truth[0].copy(), prediction[0].copy()

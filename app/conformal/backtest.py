@@ -6,29 +6,15 @@ calibration are not independent of each other, so the intervals describe the spr
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from app.conformal.curve import StepCurve
+from app.conformal.curve import StepCurve, places_of
 from app.conformal.risk import RiskCurve
 from app.conformal.staircase import Staircase
-
-
-class CurveOf(Protocol):
-    """Makes the curve of some images, as `RiskCurve.from_staircases` does."""
-
-    def __call__(
-        self,
-        staircases: Sequence[Staircase],
-        bound: float,
-        *,
-        scenes: Sequence[Hashable] | None,
-        highest: float,
-    ) -> StepCurve: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +45,7 @@ def backtest(
     splits: int = 100,
     seed: int = 0,
     scenes: Sequence[Hashable] | None = None,
-    curve_of: CurveOf = RiskCurve.from_staircases,
+    curve_of: Callable[..., StepCurve] = RiskCurve.from_staircases,
 ) -> list[BacktestRow]:
     """Realised loss and trusted area of the held-out halves, for each α.
 
@@ -71,7 +57,7 @@ def backtest(
         splits: number of random halvings.
         seed: of the halvings.
         scenes: the scene of each image, which is never divided; None: every image is its own.
-        curve_of: makes the curve of the calibrating half, under the guarantee in question.
+        curve_of: makes the curve of the calibrating half, as `RiskCurve.from_staircases` does.
 
     Raises:
         ValueError: fewer than 2 scenes, or no splits.
@@ -114,14 +100,6 @@ def _spread(values: NDArray[np.float64]) -> tuple[float, float, float]:
     return float(values.mean()), float(low), float(high)
 
 
-def places_of(scenes: Sequence[Hashable]) -> list[list[int]]:
-    """Of each scene the places of its images, in the order in which the scenes are first met."""
-    found: dict[Hashable, list[int]] = {}
-    for place, scene in enumerate(scenes):
-        found.setdefault(scene, []).append(place)
-    return list(found.values())
-
-
 def mean_losses(
     staircases: Sequence[Staircase], members: Sequence[Sequence[int]], threshold: float
 ) -> list[float]:
@@ -129,6 +107,12 @@ def mean_losses(
     return [
         float(np.mean([staircases[i].loss_below(threshold) for i in places])) for places in members
     ]
+
+
+def sigma_quantiles(sigma: NDArray[np.float32], levels: NDArray[np.float64]) -> NDArray[np.float32]:
+    """The quantiles of σ at levels in [0, 1]; between two values it is interpolated in float64."""
+    # Sorted first, because numpy sorts a map faster than it selects some hundred ranks of it.
+    return np.quantile(np.sort(sigma, axis=None), levels).astype(np.float32)
 
 
 def trusted_share(

@@ -73,20 +73,6 @@ def hoeffding_bentkus_bound(
     return np.asarray(np.minimum(least * SAFE, 1.0))
 
 
-def wsr_p_value(x: NDArray[np.float64], alpha: float, delta: float) -> NDArray[np.float64]:
-    """P-value of "the expectation of x exceeds A": 1/max_j K_j, at most 1.
-
-    Args:
-        x: float64 [n, ...] in [0, 1], in an order that is independent of the values.
-        alpha: A in (0, 1).
-        delta: δ in (0, 1), for which the bets are sized; the p-value is valid whatever it is.
-
-    Returns:
-        float64 of the shape of `x` without its first axis.
-    """
-    return np.asarray(1 / np.maximum(_wealth(x, _bets(x, delta), np.float64(alpha)), 1))
-
-
 def wsr_bound(x: NDArray[np.float64], delta: float) -> NDArray[np.float64]:
     """U = inf{A : p(A) ≤ δ} of the WSR p-value, at most 2^-20 too large.
 

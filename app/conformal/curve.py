@@ -24,7 +24,7 @@ import math
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,12 +44,10 @@ LARGEST = float(np.finfo(np.float32).max)
 # Above the error of dividing by B and multiplying by 65534.
 _SAFE = 1 + 1e-15
 
-# Look-up cells over the range of σ, see `_RankTable`: so many per threshold, within these bounds.
+# Look-up cells over the range of σ, see `_CodeTable`: so many per threshold, within these bounds.
 _CELLS_PER_THRESHOLD = 128
 _FEWEST_CELLS, _MOST_CELLS = 1 << 16, 1 << 19
 _BLOCK = 1 << 16  # pixels that are looked up at once: their temporaries stay in the cache
-
-Value = TypeVar("Value", np.float32, np.uint16)
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,25 +107,6 @@ class StepCurve:
         _check_no_nan(indecision)
         return np.asarray(indecision < self.threshold(alpha))
 
-    def trust_level(self, indecision: NDArray[np.float32]) -> NDArray[np.float32]:
-        """α(p), the value at σ(p), float32 of the shape of σ: in [min_alpha, B], inf for never.
-
-        `trust_level(σ) ≤ α` is the mask of α. Values are rounded up to float32: the comparison, in
-        any precision of α not below float32, never trusts a pixel outside the mask.
-
-        Raises:
-            ValueError: σ contains NaN.
-        """
-        _check_no_nan(indecision)
-        levels = np.append(self.min_alpha, self.risks)
-        rounded = levels.astype(np.float32)
-        # An α just below a level may itself be rounded up when it is compared: stay above that.
-        below = (rounded < levels) | (np.nextafter(levels, -np.inf).astype(np.float32) >= rounded)
-        rounded[below] = np.nextafter(rounded[below], np.float32(np.inf))
-        found = self._rank_table.take(rounded, indecision)
-        found[indecision > self.highest] = np.inf
-        return found
-
     def trust_code(self, indecision: NDArray[np.float32]) -> NDArray[np.uint16]:
         """α(p) in 16 bits: ceil(α(p)/B · 65534), of the shape of σ; 65535 is never trusted.
 
@@ -138,13 +117,12 @@ class StepCurve:
             ValueError: σ contains NaN.
         """
         _check_no_nan(indecision)
-        table, codes = self._codes
-        found = table.take(codes, indecision)
+        found = self._codes.take(indecision)
         found[indecision > self.highest] = NEVER
         return found
 
     @cached_property
-    def _codes(self) -> tuple[_RankTable, NDArray[np.uint16]]:
+    def _codes(self) -> _CodeTable:
         """The codes that occur, and the thresholds from which on they do.
 
         Most steps of a curve are finer than a code, so these are far fewer than its thresholds.
@@ -155,11 +133,7 @@ class StepCurve:
         below = np.nextafter(levels, -np.inf) / self.bound * CODE_STEPS * _SAFE
         codes = np.minimum(np.floor(below) + 1, CODE_STEPS).astype(np.uint16)
         changes = codes[1:] != codes[:-1]
-        return _RankTable(self.thresholds[changes]), codes[np.append(True, changes)]
-
-    @cached_property
-    def _rank_table(self) -> _RankTable:
-        return _RankTable(self.thresholds)
+        return _CodeTable(self.thresholds[changes], codes[np.append(True, changes)])
 
 
 class Loss(NamedTuple):
@@ -169,56 +143,51 @@ class Loss(NamedTuple):
     totals: NDArray[np.int64]  # strictly increasing, above 0
 
 
-class TotalLoss(NamedTuple):
-    """Σ_i L̄_i of n scenes, as in `Loss`."""
-
-    n: int
-    levels: NDArray[np.float32]
-    totals: NDArray[np.int64]
-
-
-def by_scene(
-    images: Iterable[Staircase], scenes: Iterable[Hashable] | None
-) -> list[list[Staircase]]:
-    """The staircases of each scene, in the order in which the scenes are first met.
-
-    Args:
-        images: the staircases.
-        scenes: the scene of each; None: every image is its own.
-
-    Raises:
-        ValueError: not as many scenes as images.
-    """
-    if scenes is None:
-        return [[image] for image in images]
-    found: dict[Hashable, list[Staircase]] = {}
-    for image, scene in zip(images, scenes, strict=True):
-        found.setdefault(scene, []).append(image)
+def places_of(scenes: Iterable[Hashable]) -> list[list[int]]:
+    """Of each scene the places of its images, in the order in which the scenes are first met."""
+    found: dict[Hashable, list[int]] = {}
+    for place, scene in enumerate(scenes):
+        found.setdefault(scene, []).append(place)
     return list(found.values())
 
 
-def mean_loss(crops: Sequence[Staircase]) -> Loss:
-    """L̄ of one scene; rounded up to whole units, whatever the order of its crops."""
-    fixed = [np.ceil(crop.errors.astype(np.float64) * UNIT).astype(np.int64) for crop in crops]
-    if len(crops) == 1:
-        return _summed([Loss(crops[0].levels, fixed[0])])
-    total = _summed([Loss(crop.levels, errors) for crop, errors in zip(crops, fixed, strict=True)])
-    return Loss(total.levels, -(-total.totals // len(crops)))
+def by_scene(
+    staircases: Iterable[Staircase], bound: float, scenes: Iterable[Hashable] | None
+) -> list[list[Staircase]]:
+    """The staircases of each scene; where no scenes are named every image is its own.
 
-
-def total_loss(
-    staircases: Iterable[Staircase], bound: float, scenes: Iterable[Hashable] | None = None
-) -> TotalLoss:
-    """The sum of the losses of the scenes; the order of the staircases does not matter.
+    A declared B is enforced, never believed.
 
     Raises:
         ValueError: the bound is not positive, an error exceeds it, or not as many scenes as images.
     """
-    means = [mean_loss(crops) for crops in by_scene(checked(staircases, bound), scenes)]
-    return TotalLoss(len(means), *_summed(means))
+    if not (bound > 0 and math.isfinite(bound)):
+        raise ValueError("the bound must be a positive number")
+    images, limit = list(staircases), largest_float32(bound)
+    for count, image in enumerate(images, start=1):
+        if len(image) and image.errors[-1] > limit:
+            raise ValueError(
+                f"image {count}: the error {image.errors[-1]} exceeds the bound {bound}"
+            )
+    names = range(len(images)) if scenes is None else list(scenes)
+    if len(names) != len(images):
+        raise ValueError(f"{len(names)} scenes of {len(images)} images")
+    return [[images[place] for place in places] for places in places_of(names)]
 
 
-def _summed(losses: Sequence[Loss]) -> Loss:
+def mean_loss(crops: Sequence[Staircase]) -> Loss:
+    """L̄ of one scene; rounded up to whole units, whatever the order of its crops."""
+    total = summed(
+        [
+            Loss(crop.levels, np.ceil(crop.errors.astype(np.float64) * UNIT).astype(np.int64))
+            for crop in crops
+        ]
+    )
+    return Loss(total.levels, -(-total.totals // len(crops)))
+
+
+def summed(losses: Sequence[Loss]) -> Loss:
+    """The sum of losses; their order does not matter."""
     level = np.concatenate([*(loss.levels for loss in losses), np.empty(0, np.float32)])
     level += np.float32(0)  # −0 and 0 are one level
     rise = np.concatenate(
@@ -233,33 +202,16 @@ def _summed(losses: Sequence[Loss]) -> Loss:
     return Loss(level[rises_there], total[rises_there])
 
 
-def checked(staircases: Iterable[Staircase], bound: float) -> Iterable[Staircase]:
-    """The same staircases, each held to the bound: a declared B is enforced, never believed.
-
-    Raises:
-        ValueError: the bound is not positive, or an error exceeds it.
-    """
-    if not (bound > 0 and math.isfinite(bound)):
-        raise ValueError("the bound must be a positive number")
-    limit = largest_float32(bound)
-    for count, staircase in enumerate(staircases, start=1):
-        if len(staircase) and staircase.errors[-1] > limit:
-            raise ValueError(
-                f"image {count}: the error {staircase.errors[-1]} exceeds the bound {bound}"
-            )
-        yield staircase
-
-
-class _RankTable:
-    """`searchsorted(thresholds, σ, side="right")` for whole images, ten times faster.
+class _CodeTable:
+    """`codes[searchsorted(thresholds, σ, side="right")]` for whole images, ten times faster.
 
     The bits of a non-negative float32, read as an integer, are in the order of the numbers. The
     range of the thresholds is cut into equal cells of such integers. A pixel whose cell holds no
     threshold is answered by the table; the few others are searched for.
     """
 
-    def __init__(self, thresholds: NDArray[np.float32]) -> None:
-        self.thresholds = thresholds
+    def __init__(self, thresholds: NDArray[np.float32], codes: NDArray[np.uint16]) -> None:
+        self.thresholds, self.codes = thresholds, codes
         self.usable = bool(len(thresholds) and thresholds[0] >= 0)
         if not self.usable:
             return
@@ -274,33 +226,28 @@ class _RankTable:
         count = (high >> self.shift) - (low >> self.shift) + 1
         starts = (np.arange(count + 1, dtype=np.int64) + self.offset + 1) << self.shift
         first = np.searchsorted(keys, starts, side="left")
-        self.ranks = np.concatenate([[0], first[:-1], [len(keys)]]).astype(np.int32)
+        self.of_cells = codes.take(np.concatenate([[0], first[:-1], [len(keys)]]))
         self.split = np.concatenate([[False], np.diff(first) > 0, [False]])
 
-    def take(self, values: NDArray[Value], indecision: NDArray[np.float32]) -> NDArray[Value]:
-        """values[rank of σ among the thresholds], for σ of any shape."""
+    def take(self, indecision: NDArray[np.float32]) -> NDArray[np.uint16]:
+        """The codes of σ of any shape."""
         sigma = np.ascontiguousarray(indecision, np.float32).reshape(-1)
         if not (self.usable and sigma.size and sigma.min() >= 0):
-            ranks = np.searchsorted(self.thresholds, sigma, side="right")
-            return values.take(ranks).reshape(indecision.shape)
-        out = np.empty(sigma.shape, values.dtype)
-        of_cells = values.take(self.ranks)
+            return self._searched(sigma).reshape(indecision.shape)
+        out = np.empty(sigma.shape, np.uint16)
         for start in range(0, len(sigma), _BLOCK):
-            block = slice(start, start + _BLOCK)
-            out[block] = self._take(values, of_cells, sigma[block])
+            block = sigma[start : start + _BLOCK]
+            cell = (block + np.float32(0)).view(np.int32)  # −0 becomes 0
+            cell >>= self.shift
+            cell -= np.int32(self.offset)
+            found = self.of_cells.take(cell, mode="clip")
+            split = np.flatnonzero(self.split.take(cell, mode="clip"))
+            found[split] = self._searched(block[split])
+            out[start : start + _BLOCK] = found
         return out.reshape(indecision.shape)
 
-    def _take(
-        self, values: NDArray[Value], of_cells: NDArray[Value], sigma: NDArray[np.float32]
-    ) -> NDArray[Value]:
-        cell = (sigma + np.float32(0)).view(np.int32)  # −0 becomes 0
-        cell >>= self.shift
-        cell -= np.int32(self.offset)
-        out = of_cells.take(cell, mode="clip")
-        split = np.flatnonzero(self.split.take(cell, mode="clip"))
-        ranks = np.searchsorted(self.thresholds, sigma[split], side="right")
-        out[split] = values.take(ranks)
-        return out
+    def _searched(self, sigma: NDArray[np.float32]) -> NDArray[np.uint16]:
+        return self.codes.take(np.searchsorted(self.thresholds, sigma, side="right"))
 
 
 def _check_no_nan(indecision: NDArray[np.float32]) -> None:

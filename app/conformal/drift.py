@@ -129,28 +129,15 @@ def observe(state: Drift, reference: NDArray[np.float32], z: float, uniform: flo
         state = Drift()
     shares, factor = jump_and_bet(state.shares, rank(reference, state.seen, z, uniform))
     log_s = state.log_s + math.log(factor)
-    log_v = _log_one_plus_exp(state.log_v) + math.log(factor)
+    log_v = float(np.logaddexp(state.log_v, 0.0)) + math.log(factor)
     return Drift(
-        seen=_inserted(state.seen, np.float32(z)),
+        seen=np.insert(state.seen, state.seen.searchsorted(np.float32(z)), np.float32(z)),
         shares=shares,
         log_s=log_s,
         log_v=log_v,
         highest_s=max(state.highest_s, log_s),
         highest_v=max(state.highest_v, log_v),
     )
-
-
-def _inserted(values: NDArray[np.float32], value: np.float32) -> NDArray[np.float32]:
-    """The sorted array with one more value."""
-    place = int(values.searchsorted(value))
-    after = np.empty(len(values) + 1, np.float32)
-    after[:place], after[place], after[place + 1 :] = values[:place], value, values[place:]
-    return after
-
-
-def _log_one_plus_exp(log_v: float) -> float:
-    """ln(V + 1) from ln V, without overflow."""
-    return max(log_v, 0.0) + math.log1p(math.exp(-abs(log_v)))
 
 
 def reference_of(values: NDArray[np.float64]) -> NDArray[np.float32]:

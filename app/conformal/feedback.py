@@ -24,6 +24,7 @@ the mean loss of the calibration scenes themselves.
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -178,11 +179,7 @@ def tolerance(losses: Sequence[float]) -> float:
         losses: L̄_i(t_α−) of the n calibration scenes.
     """
     n = len(losses)
-    if n < 2:
-        return 0.0
-    mean = math.fsum(losses) / n
-    variance = math.fsum((loss - mean) ** 2 for loss in losses) / (n - 1)
-    return _Z95 * math.sqrt(variance / n)
+    return _Z95 * statistics.stdev(losses) / math.sqrt(n) if n > 1 else 0.0
 
 
 def log_mean_exp(values: Sequence[float]) -> float:

@@ -6,8 +6,8 @@ and the prediction and enter its row; forms, commands, checks and answers read t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from app.conformal import annotator as synthetic
 from app.conformal.filters import gaussian_blur, gaussian_radius
-from app.conformal.lab import check_rgb, lab_distance, normalised_lab
+from app.conformal.lab import check_pair, lab_distance, normalised_lab
 
 Labels = Literal["people", "synthetic"]
 Unit = Literal["lab", "label"]
@@ -150,7 +150,7 @@ METRICS: dict[str, Metric] = {
         "finds that the meaning differs)",
         words="difference that a synthetic annotator (a rule, not a person) would mark",
         title="Meaning, marked by a synthetic annotator",
-        radius=lambda settings: synthetic.Settings.of(settings.annotator).radius,
+        radius=lambda settings: (settings.annotator or synthetic.Settings()).radius,
         bytes_per_pixel=60,
         unit="label",
     ),
@@ -189,7 +189,7 @@ class FidelitySettings:
         if self.labels == "synthetic":
             if self.key not in METRICS:
                 raise ValueError("synthetic labels belong to the semantic metric, and only to it")
-            object.__setattr__(self, "annotator", synthetic.Settings.of(self.annotator))
+            object.__setattr__(self, "annotator", self.annotator or synthetic.Settings())
         elif self.annotator is not None:
             raise ValueError('the annotator belongs to labels "synthetic", and only to them')
         if not 0 <= self.blur <= 256:
@@ -198,17 +198,6 @@ class FidelitySettings:
             object.__setattr__(self, "bound", self.row.bound)
         elif not 0 < self.bound <= MOST_BOUND:
             raise ValueError(f"bound must be a positive number of at most {MOST_BOUND:g}")
-
-    @classmethod
-    def of(cls, settings: Settings | Mapping[str, Any] | None) -> Settings:
-        """Settings from an instance, a mapping of its fields, or None for the defaults."""
-        if isinstance(settings, Settings):
-            return settings
-        return cls(**(settings or {}))
-
-    def to_dict(self) -> dict[str, Any]:
-        """The fields, ready for JSON."""
-        return asdict(self)
 
     @property
     def key(self) -> str:
@@ -235,9 +224,9 @@ class FidelitySettings:
 Settings = FidelitySettings
 
 
-def bound(settings: Settings | Mapping[str, Any] | None = None) -> float:
+def bound(settings: Settings | None = None) -> float:
     """B, the largest value that `error` can return under these settings."""
-    value = Settings.of(settings).bound
+    value = (settings or Settings()).bound
     assert value is not None  # noqa: S101 - __post_init__ fills it
     return value
 
@@ -255,7 +244,7 @@ def clips(settings: Settings) -> bool:
 def error(
     truth_rgb: NDArray[np.uint8],
     prediction_rgb: NDArray[np.uint8],
-    settings: Settings | Mapping[str, Any] | None = None,
+    settings: Settings | None = None,
     *,
     label: NDArray[Any] | None = None,
 ) -> NDArray[np.float32]:
@@ -266,20 +255,15 @@ def error(
     Args:
         truth_rgb: the high-resolution truth Y.
         prediction_rgb: the prediction Ŷ.
-        settings: `Settings`, a mapping of their fields, or None for the defaults.
+        settings: None: the defaults.
         label: where people label (`needs_label`): [H, W], non-zero where the prediction's meaning
             differs.
 
     Raises:
         ValueError: shapes or dtypes do not match, or the label is missing or not wanted.
     """
-    settings = Settings.of(settings)
-    check_rgb(truth_rgb)
-    check_rgb(prediction_rgb)
-    if truth_rgb.shape != prediction_rgb.shape:
-        raise ValueError(
-            f"truth {truth_rgb.shape} and prediction {prediction_rgb.shape} differ in size"
-        )
+    settings = settings or Settings()
+    check_pair(truth_rgb, prediction_rgb)
     measure = settings.row.error
     if (measure is None) != (label is not None):
         raise ValueError("a label belongs to a metric of people, and only to it")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from itertools import chain
@@ -73,20 +73,6 @@ class Fit:
         if len(self.name) > 200 or len(self.note) > 2000 or len(self.photographs) > 100_000:
             raise ValueError("the provenance of the fit is too long")
 
-    @classmethod
-    def of(cls, document: Any) -> Fit:
-        """A fit from JSON values.
-
-        Raises:
-            ValueError, TypeError: they are not those of a fit.
-        """
-        return cls(**document)
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON values, without units in the form that older versions know."""
-        fields = asdict(self)
-        return fields if self.units else without_units(fields)
-
     @property
     def needs_input(self) -> bool:
         """Whether σ looks at the input X."""
@@ -145,4 +131,4 @@ def shipped_for(upscaler: str, samples: int, metric: str) -> Fit | None:
 def shipped(name: str) -> Fit:
     """A fit that comes with this program, by the name of its file in `fits/`."""
     data = resources.files("app.conformal").joinpath("fits", f"{name}.json").read_text("utf-8")
-    return Fit.of(json.loads(data))
+    return Fit(**json.loads(data))

@@ -32,35 +32,16 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from app.conformal.concentration import (
-    SAFE,
-    hoeffding_bentkus_bound,
-    hoeffding_bentkus_p_value,
-    wsr_bound,
-    wsr_p_value,
-)
+from app.conformal.concentration import SAFE, hoeffding_bentkus_bound, wsr_bound
 from app.conformal.curve import (
     LARGEST,
     UNIT,
     StepCurve,
-    TotalLoss,
     by_scene,
-    checked,
-    total_loss,
+    mean_loss,
+    summed,
 )
 from app.conformal.staircase import Staircase
-
-__all__ = [
-    "HighProbabilityCurve",
-    "Method",
-    "hoeffding_bentkus_bound",
-    "hoeffding_bentkus_p_value",
-    "leakage_bound",
-    "minimal_n",
-    "rounded_down",
-    "wsr_bound",
-    "wsr_p_value",
-]
 
 Method = Literal["hoeffding_bentkus", "wsr"]
 
@@ -110,19 +91,15 @@ class HighProbabilityCurve(StepCurve):
                 as many scenes as images.
         """
         _check_delta(delta)
-        if method == "wsr":
-            crops = by_scene(checked(staircases, bound), scenes)
-            n, levels, bounds = _wsr_steps(crops, bound, delta)
-        else:
-            n, levels, bounds = _hoeffding_bentkus_steps(
-                total_loss(staircases, bound, scenes), bound, delta
-            )
-        floor = _floor(n, delta, method)
+        crops = by_scene(staircases, bound, scenes)
+        steps = _wsr_steps if method == "wsr" else _hoeffding_bentkus_steps
+        levels, bounds = steps(crops, bound, delta)
+        floor = _floor(len(crops), delta, method)
         running = np.maximum.accumulate(np.append(floor, bounds))
         risks = np.minimum(running * (bound * SAFE), bound)
         rises = np.diff(risks) > 0
         return cls(
-            n,
+            len(crops),
             float(bound),
             float(risks[0]),
             levels[rises],
@@ -200,34 +177,29 @@ def _floor(n: int, delta: float, method: Method) -> float:
 
 
 def _hoeffding_bentkus_steps(
-    total: TotalLoss, bound: float, delta: float
-) -> tuple[int, NDArray[np.float32], NDArray[np.float64]]:
-    """n, and U from each level on.
+    scenes: Sequence[Sequence[Staircase]], bound: float, delta: float
+) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """The levels, and U from each on.
 
     The bound does not fall when the mean grows, so a level may be given the mean of a later one:
     that is how long curves are thinned.
     """
-    n, levels, totals = total
+    n, (levels, totals) = len(scenes), summed([mean_loss(crops) for crops in scenes])
     if len(totals) > _MOST_LEVELS:
         group = (totals / totals[-1] * (_MOST_LEVELS - 1)).astype(np.int64)
         first = np.diff(group, prepend=-1) > 0
         levels, totals = levels[first], totals[np.append(first[1:], True)]
     if not n:
-        return n, levels, np.empty(0)
+        return levels, np.empty(0)
     one = math.floor(bound * UNIT)  # a loss of B; rounded down, so that x is rounded up
-    return (
-        n,
-        levels,
-        hoeffding_bentkus_bound(
-            np.minimum(totals / (n * one), 1.0), n, delta, ceiling=-(-totals // one)
-        ),
-    )
+    mean = np.minimum(totals / (n * one), 1.0)
+    return levels, hoeffding_bentkus_bound(mean, n, delta, ceiling=-(-totals // one))
 
 
 def _wsr_steps(
     scenes: Sequence[Sequence[Staircase]], bound: float, delta: float
-) -> tuple[int, NDArray[np.float32], NDArray[np.float64]]:
-    """n, and U from each level on, for levels on a grid that was fixed before any measurement.
+) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """The levels, and U from each on, for levels on a grid fixed before any measurement.
 
     This bound may fall when a loss grows, so it may only be taken at thresholds that the data have
     not chosen, or at all. Between two thresholds of the grid the larger one counts: each level of
@@ -248,7 +220,7 @@ def _wsr_steps(
                 x[scene] += step[np.searchsorted(crop, levels[block], side="right")]
             x[scene] /= len(of_scene)
         bounds[block] = wsr_bound(np.minimum(x * SAFE, 1), delta)
-    return len(scenes), levels, bounds
+    return levels, bounds
 
 
 def rounded_down(levels: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -6,9 +6,9 @@ folded samples and enter its row; forms, commands, checks, admission and answers
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, get_args
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,17 +93,6 @@ class IndecisionSettings:
         if self.row.takes_fit != (self.fit is not None):
             raise ValueError("a fit belongs to the estimator fitted, and only to it")
 
-    @classmethod
-    def of(cls, settings: Settings | Mapping[str, Any] | None) -> Settings:
-        """Settings from an instance, a mapping of its fields, or None for the defaults."""
-        if isinstance(settings, Settings):
-            return settings
-        return cls(**(settings or {}))
-
-    def to_dict(self) -> dict[str, Any]:
-        """The fields, ready for JSON."""
-        return asdict(self)
-
     @property
     def row(self) -> Estimator:
         """What is known of the estimator."""
@@ -125,11 +114,6 @@ class IndecisionSettings:
         return self.row.radius(self)
 
     @property
-    def local(self) -> bool:
-        """Whether σ of a pixel depends on its neighbourhood only, not on most of the image."""
-        return self.radius is not None
-
-    @property
     def needs_input(self) -> bool:
         """Whether the accumulator has to be given the enlarged input."""
         return self.row.needs_input and (self.fit is None or self.fit.needs_input)
@@ -148,7 +132,7 @@ class Accumulator(Folded):
 
     Args:
         shape: (H, W) of the samples; a trailing channel axis of 3 is accepted.
-        settings: `Settings`, a mapping of their fields, or None for the defaults.
+        settings: None: the defaults.
         enlarged: E, the input X enlarged to the size of the samples, uint8 [H, W, 3]; only
             estimators that look at it (`Settings.needs_input`) need it.
     """
@@ -156,11 +140,11 @@ class Accumulator(Folded):
     def __init__(
         self,
         shape: tuple[int, ...],
-        settings: Settings | Mapping[str, Any] | None = None,
+        settings: Settings | None = None,
         enlarged: NDArray[np.uint8] | None = None,
     ) -> None:
         super().__init__(shape, enlarged)
-        self.settings = Settings.of(settings)
+        self.settings = settings or Settings()
 
     def result(self) -> NDArray[np.float32]:
         """σ, float32 [H, W], finite and ≥ 0.

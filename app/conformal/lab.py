@@ -76,6 +76,14 @@ def check_rgb(rgb: NDArray[np.uint8]) -> None:
         raise ValueError(f"expected a non-empty uint8 [H, W, 3] image, got {rgb.dtype} {rgb.shape}")
 
 
+def check_pair(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> None:
+    """Raise ValueError unless both are non-empty uint8 [H, W, 3] images of one size."""
+    check_rgb(first)
+    check_rgb(second)
+    if first.shape != second.shape:
+        raise ValueError(f"{first.shape} and {second.shape} differ in size")
+
+
 def normalised_lab(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Normalised Lab, float32 [3, H, W] in [0, 1], of a uint8 [H, W, 3] sRGB image.
 
@@ -98,10 +106,7 @@ def lab_distance(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray
     Raises:
         ValueError: another dtype or shape, or two shapes.
     """
-    check_rgb(first)
-    check_rgb(second)
-    if first.shape != second.shape:
-        raise ValueError(f"{first.shape} and {second.shape} differ in size")
+    check_pair(first, second)
     difference = normalised_lab(first)
     difference -= normalised_lab(second)
     np.abs(difference, out=difference)

@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 
-from app.conformal.curve import LARGEST, UNIT, StepCurve, total_loss
+from app.conformal.curve import LARGEST, UNIT, StepCurve, by_scene, mean_loss, summed
 from app.conformal.staircase import Staircase
 
 
@@ -48,6 +48,7 @@ class RiskCurve(StepCurve):
             ValueError: the bound is not positive, an error exceeds it, or not as many scenes as
                 images.
         """
-        n, levels, totals = total_loss(staircases, bound, scenes)
-        risks = (totals / UNIT + bound) / (n + 1)
-        return cls(n, float(bound), bound / (n + 1), levels, risks, highest=float(highest))
+        losses = [mean_loss(crops) for crops in by_scene(staircases, bound, scenes)]
+        n, total = len(losses), summed(losses)
+        risks = (total.totals / UNIT + bound) / (n + 1)
+        return cls(n, float(bound), bound / (n + 1), total.levels, risks, highest=float(highest))

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.conformal import RiskCurve, Staircase
-from app.conformal.backtest import places_of
+from app.conformal.curve import places_of
 from app.conformal.guarantees import leakage_bound
 from app.evaluation.run import Cell
 

@@ -150,9 +150,7 @@ class TestObserve:
         state = follow(np.empty(0, np.float32), random.normal(size=20), random)[-1]
         assert not state.alarms()
 
-
-class TestAlarms:
-    def test_at_the_stated_limits(self):
+    def test_alarms_at_the_stated_limits(self):
         """S at 1/δ or V at c, ever in the epoch, is an alarm; a hair below is none."""
         assert Drift(highest_s=math.log(1 / DELTA) + 1e-12).alarms()
         assert Drift(highest_v=math.log(CEILING)).alarms()

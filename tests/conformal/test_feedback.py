@@ -73,10 +73,6 @@ class TestEValue:
         assert states[-1].alarms()
         assert not follow([0.05] * 60)[-1].alarms()
 
-    def test_alpha_zero_proves_nothing(self):
-        """A mask of α = 0 is empty; its label changes no evidence."""
-        assert follow([0.0], alpha=0.0)[-1].log_e_value == 0
-
     @pytest.mark.parametrize(
         "values", [(-0.1, 0.1, B), (B + 0.1, 0.1, B), (math.nan, 0.1, B), (0.1, -1, B), (0, 1, 0)]
     )

@@ -33,14 +33,14 @@ class TestError:
         """‖Y − Ŷ‖₁ in normalised Lab."""
         truth, prediction = pair()
         expected = np.abs(lab64(truth) - lab64(prediction)).sum(axis=0)
-        got = fidelity.error(truth, prediction, {"metric": "pointwise"})
+        got = fidelity.error(truth, prediction, Settings(metric="pointwise"))
         np.testing.assert_allclose(got, expected, atol=5e-5)
 
     def test_neighborhood_blurs_the_absolute_difference(self):
         """K * ‖Y − Ŷ‖₁."""
         truth, prediction = pair()
         expected = ndimage.gaussian_filter(np.abs(lab64(truth) - lab64(prediction)).sum(axis=0), 3)
-        got = fidelity.error(truth, prediction, {"metric": "neighborhood", "blur": 3})
+        got = fidelity.error(truth, prediction, Settings(metric="neighborhood", blur=3))
         np.testing.assert_allclose(got, expected, atol=5e-5)
 
     def test_neighborhood_difference_blurs_the_images(self):
@@ -48,14 +48,14 @@ class TestError:
         truth, prediction = pair()
         blur = lambda lab: np.stack([ndimage.gaussian_filter(c, 3) for c in lab])  # noqa: E731
         expected = np.abs(blur(lab64(truth)) - blur(lab64(prediction))).sum(axis=0)
-        got = fidelity.error(truth, prediction, {"metric": "neighborhood_difference", "blur": 3})
+        got = fidelity.error(truth, prediction, Settings(metric="neighborhood_difference", blur=3))
         np.testing.assert_allclose(got, expected, atol=5e-5)
 
     def test_the_default_metric_bounds_the_paper_s_formula(self):
         """Triangle inequality: `neighborhood` ≥ `neighborhood_difference` at every pixel."""
         truth, prediction = pair()
-        upper = fidelity.error(truth, prediction, {"metric": "neighborhood"})
-        lower = fidelity.error(truth, prediction, {"metric": "neighborhood_difference"})
+        upper = fidelity.error(truth, prediction, Settings(metric="neighborhood"))
+        lower = fidelity.error(truth, prediction, Settings(metric="neighborhood_difference"))
         assert (upper >= lower - 1e-6).all()
 
     @pytest.mark.parametrize("key", MEASURED)
@@ -69,14 +69,14 @@ class TestError:
         """Pure green against pure blue is the largest error there is, and it is ≤ B."""
         green, blue = np.zeros((9, 9, 3), np.uint8), np.zeros((9, 9, 3), np.uint8)
         green[..., 1] = blue[..., 2] = 255
-        worst = fidelity.error(green, blue, {"metric": metric})
+        worst = fidelity.error(green, blue, Settings(metric=metric))
         assert (worst <= LAB_BOUND).all()
         np.testing.assert_allclose(worst, 1.9575660174, atol=3e-5)
 
     def test_a_declared_bound_is_enforced(self):
         """With B = 0.05 no error exceeds 0.05: D is cut, never believed."""
         truth, prediction = pair()
-        cut = fidelity.error(truth, prediction, {"metric": "pointwise", "bound": 0.05})
+        cut = fidelity.error(truth, prediction, Settings(metric="pointwise", bound=0.05))
         assert cut.max() == largest_float32(0.05)
         assert float(cut.max()) <= 0.05
 
@@ -85,9 +85,9 @@ class TestError:
         truth, prediction = pair()
         label = np.zeros(truth.shape[:2], np.uint8)
         label[2:5, 3] = 7
-        got = fidelity.error(truth, prediction, {"metric": "semantic"}, label=label)
+        got = fidelity.error(truth, prediction, Settings(metric="semantic"), label=label)
         np.testing.assert_array_equal(got, (label > 0).astype(np.float32))
-        assert fidelity.bound({"metric": "semantic"}) == 1
+        assert fidelity.bound(Settings(metric="semantic")) == 1
 
     def test_refuses_pairs_that_do_not_belong_together(self):
         """Unequal sizes, a missing label and a superfluous label are errors."""
@@ -96,11 +96,11 @@ class TestError:
         with pytest.raises(ValueError, match="differ in size"):
             fidelity.error(truth[1:], prediction)
         with pytest.raises(ValueError, match="label"):
-            fidelity.error(truth, prediction, {"metric": "semantic"})
+            fidelity.error(truth, prediction, Settings(metric="semantic"))
         with pytest.raises(ValueError, match="label"):
             fidelity.error(truth, prediction, label=label)
         with pytest.raises(ValueError, match="the label has the shape"):
-            fidelity.error(truth, prediction, {"metric": "semantic"}, label=label[1:])
+            fidelity.error(truth, prediction, Settings(metric="semantic"), label=label[1:])
 
 
 class TestRows:
@@ -146,7 +146,7 @@ class TestSettings:
     def test_default_bounds(self):
         """1.9576 for the Lab metrics; the paper's 3 can be chosen."""
         assert fidelity.bound() == LAB_BOUND
-        assert fidelity.bound({"bound": 3}) == 3
+        assert fidelity.bound(Settings(bound=3)) == 3
         assert not fidelity.clips(Settings(bound=3))
         assert fidelity.clips(Settings(bound=1))
 

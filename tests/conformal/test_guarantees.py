@@ -49,27 +49,16 @@ class TestMinimalN:
             minimal_n(alpha, 1.0)
 
 
-class TestLeakageBound:
-    def test_without_leakage_it_is_alpha(self):
-        """n_leaked = 0 changes nothing."""
-        assert leakage_bound(0.1, 100, 0, 3.0) == pytest.approx(0.1)
-
-    def test_is_the_paper_s_formula_until_it_is_vacuous(self):
-        """α(n + 1)/(n_new + 1), at most B."""
-        assert leakage_bound(0.1, 99, 50, 3.0) == pytest.approx(0.1 * 100 / 50)
-        assert leakage_bound(0.1, 99, 99, 3.0) == 3.0
-
-    def test_refuses_more_leaks_than_images(self):
-        """n_leaked is at most n."""
-        with pytest.raises(ValueError, match="n_leaked"):
-            leakage_bound(0.1, 5, 6, 3.0)
+def test_the_leakage_bound():
+    """α(n + 1)/(n_new + 1), at most B; without leakage it is α."""
+    assert leakage_bound(0.1, 100, 0, 3.0) == pytest.approx(0.1)
+    assert leakage_bound(0.1, 99, 50, 3.0) == pytest.approx(0.1 * 100 / 50)
+    assert leakage_bound(0.1, 99, 99, 3.0) == 3.0
+    with pytest.raises(ValueError, match="n_leaked"):
+        leakage_bound(0.1, 5, 6, 3.0)
 
 
-class TestLabPsnrBound:
-    def test_value(self):
-        """−20 log10(0.1) + 10 log10(3) = 24.77 dB."""
-        assert lab_psnr_lower_bound_db(0.1) == pytest.approx(24.7712, abs=1e-4)
-
-    def test_alpha_zero_has_no_finite_bound(self):
-        """A certainly perfect mask has no finite PSNR."""
-        assert lab_psnr_lower_bound_db(0) is None
+def test_the_bound_on_the_psnr():
+    """−20 log10(0.1) + 10 log10(3) = 24.77 dB; a certainly perfect mask has no finite PSNR."""
+    assert lab_psnr_lower_bound_db(0.1) == pytest.approx(24.7712, abs=1e-4)
+    assert lab_psnr_lower_bound_db(0) is None

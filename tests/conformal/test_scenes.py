@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from app.conformal import HighProbabilityCurve, RiskCurve, Staircase
-from app.conformal.backtest import backtest, mean_losses, places_of
+from app.conformal.backtest import backtest, mean_losses
+from app.conformal.curve import places_of
 from app.conformal.feedback import tolerance
 from app.conformal.fidelity import largest_float32
 
@@ -67,7 +68,7 @@ class TestDefinition:
 
     def test_scenes_must_be_as_many_as_images(self):
         """A missing scene is an error, not a scene of its own."""
-        with pytest.raises(ValueError, match="zip"):
+        with pytest.raises(ValueError, match="1 scenes of 2 images"):
             RiskCurve.from_staircases([Staircase([1], [1])] * 2, BOUND, scenes=["one"])
 
 
@@ -75,8 +76,8 @@ class TestTheEnd:
     """Beyond the largest σ of the calibration images nothing is trusted."""
 
     @given(strategies.images(min_size=1), strategies.maps(), st.floats(0, 2.5))
-    def test_mask_level_and_code_end_together(self, images, served, alpha):
-        """All three agree at, above and far above the largest σ, even for α ≥ B."""
+    def test_mask_and_code_end_together(self, images, served, alpha):
+        """Both agree at, above and far above the largest σ, even for α ≥ B."""
         sigma = np.append(served[0].ravel(), np.float32([4, 1e30, np.inf]))
         highest = max(float(s.max()) for s, _ in images)
         stairs = [Staircase.from_maps(*maps) for maps in images]
@@ -85,10 +86,8 @@ class TestTheEnd:
         assert not mask[sigma > highest].any()
         free = RiskCurve.from_staircases(stairs, BOUND).mask(sigma, alpha)
         np.testing.assert_array_equal(mask, free & (sigma <= highest))
-        level, code = curve.trust_level(sigma), curve.trust_code(sigma)
-        assert np.isinf(level[sigma > highest]).all()
+        code = curve.trust_code(sigma)
         assert (code[sigma > highest] == 65535).all()
-        assert not (level.astype(np.float64) <= alpha)[~mask].any()
         assert not (code <= math.floor(min(alpha / BOUND, 1) * 65534))[~mask].any()
 
     @given(st.integers(1, 65533), st.sampled_from([0.5, 1.0, 1.9576, 3.0]), st.integers(-4, 4))

@@ -8,7 +8,6 @@ from hypothesis import given
 from scipy import ndimage
 
 from app.conformal import Staircase
-from app.conformal.quantiles import quantiles
 
 from . import oracle, strategies
 
@@ -133,19 +132,3 @@ class TestStaircase:
         assert one == Staircase(np.float32([1, 2]), np.float32([0.5, 1]))
         assert one != Staircase(np.float32([1, 2]), np.float32([0.5, 1.5]))
         assert one != "staircase"
-
-
-@pytest.mark.parametrize("draw", ["ties", "one", "wide", "flat"])
-def test_quantiles_are_those_of_numpy(draw):
-    """Counting cells and sorting a few of them gives the very quantiles of a full sort."""
-    random = np.random.default_rng(5)
-    values = {
-        "ties": random.integers(0, 4, (50, 60)),
-        "one": np.array([[2.5]]),
-        "wide": np.exp(random.normal(0, 8, (90, 70))),
-        "flat": np.zeros((9, 9)),
-    }[draw].astype(np.float32)
-    levels = np.linspace(0, 1, 101)
-    np.testing.assert_array_equal(
-        quantiles(values, levels), np.quantile(values, levels).astype(np.float32)
-    )

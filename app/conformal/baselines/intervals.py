@@ -16,50 +16,33 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from app.conformal.high_probability import hoeffding_bentkus_p_value
+from app.conformal.concentration import hoeffding_bentkus_p_value
 
 LAMBDAS: NDArray[np.float64] = np.concatenate([[0.0], np.geomspace(1 / 255, 255, 1023)])
 """The scales that are tried; at the last one even a half-width of 1 reaches every level."""
 LAMBDAS.setflags(write=False)
+
+LOW, HIGH = 0.05, 0.95
+"""Quantiles of the samples, as order statistics (rounded outwards)."""
+
+FLOOR = 1
+"""Least half-width in levels. Where all samples agree it would be 0, no scale would ever reach the
+truth, and the risk could not be controlled."""
 
 _LEVELS = 256
 
 Widths = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 
 
-@dataclass(frozen=True, slots=True)
-class IntervalSettings:
-    """The heuristic interval before it is scaled.
-
-    low, high: quantiles of the samples, as order statistics (rounded outwards).
-    floor: least half-width in levels. It must be positive: where all samples agree the half-width
-        would be 0, no scale would ever reach the truth, and the risk could not be controlled.
-    """
-
-    low: float = 0.05
-    high: float = 0.95
-    floor: int = 1
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.low < self.high <= 1:
-            raise ValueError("the quantiles must be 0 ≤ low < high ≤ 1")
-        if not 1 <= self.floor < _LEVELS:
-            raise ValueError("the least half-width must be between 1 and 255 levels")
-
-
 class Calibrated(NamedTuple):
     """The calibrated scale λ̂ (inf: too few images) and the mean share outside at it."""
 
     scale: float
-    alpha: float
-    delta: float
-    n: int
     risk: float
 
 
@@ -70,32 +53,26 @@ class Score(NamedTuple):
     mean_width: float
 
 
-def half_widths(
-    samples: NDArray[np.uint8],
-    prediction: NDArray[np.uint8],
-    settings: IntervalSettings | None = None,
-) -> Widths:
-    """The half-widths l and u, uint8 [H, W, 3] each, at least `floor`.
+def half_widths(samples: NDArray[np.uint8], prediction: NDArray[np.uint8]) -> Widths:
+    """The half-widths l and u, uint8 [H, W, 3] each, at least `FLOOR`.
 
     Args:
         samples: uint8 [M, H, W, 3].
         prediction: Ŷ, uint8 [H, W, 3]; a bound on its wrong side counts as Ŷ itself.
-        settings: the quantiles and the floor.
 
     Raises:
         ValueError: shapes or dtypes do not match.
     """
-    settings = settings or IntervalSettings()
     if samples.dtype != np.uint8 or samples.ndim != 4 or samples.shape[1:] != prediction.shape:
         raise ValueError(
             f"expected uint8 samples [M, {prediction.shape}], got {samples.dtype} {samples.shape}"
         )
     last = len(samples) - 1
-    low, high = math.floor(settings.low * last), math.ceil(settings.high * last)
+    low, high = math.floor(LOW * last), math.ceil(HIGH * last)
     lowest, highest = _order_statistics(samples, low, high)
     below = prediction - np.minimum(lowest, prediction)
     above = np.maximum(highest, prediction) - prediction
-    least = np.uint8(settings.floor)
+    least = np.uint8(FLOOR)
     return np.maximum(below, least, out=below), np.maximum(above, least, out=above)
 
 
@@ -161,8 +138,8 @@ def calibrate(
     failed = np.flatnonzero(hoeffding_bentkus_p_value(means, n, alpha) > delta)
     first = int(failed[-1]) + 1 if failed.size else 0
     if first == len(LAMBDAS):
-        return Calibrated(math.inf, alpha, delta, n, 0.0)
-    return Calibrated(float(LAMBDAS[first]), alpha, delta, n, float(means[first]))
+        return Calibrated(math.inf, 0.0)
+    return Calibrated(float(LAMBDAS[first]), float(means[first]))
 
 
 def interval(

@@ -93,14 +93,12 @@ def image_scale(
     return np.clip(scales, 0, 1)
 
 
-def calibrate(
-    scales: Sequence[float] | NDArray[np.float64], *, delta: float, literal: bool = False
-) -> float:
+def calibrate(scales: Sequence[float] | NDArray[np.float64], *, delta: float) -> float:
     """The λ that is served, an empirical quantile of the λ_i of the calibration images.
 
-    The kind reading takes the largest λ at which at least a share 1 − δ of the calibration images
-    keeps its weighted error at α, the δ-quantile. The literal one takes Quantile_{1−δ}, as step 2
-    of Appendix B has it, at which only a share δ of them need do so. Neither makes Eq. 3 true.
+    It is the largest λ at which at least a share 1 − δ of the calibration images keeps its weighted
+    error at α, the δ-quantile: the kind reading. Step 2 of Appendix B has Quantile_{1−δ}, at which
+    only a share δ of them need do so. Neither makes Eq. 3 true.
 
     Raises:
         ValueError: no scales, or delta outside (0, 1).
@@ -110,4 +108,4 @@ def calibrate(
     values = np.asarray(scales, np.float64)
     if values.ndim != 1 or not values.size:
         raise ValueError("expected the scales of at least one image")
-    return float(np.quantile(values, 1 - delta if literal else delta, method="lower"))
+    return float(np.quantile(values, delta, method="lower"))
