@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 
-from app.api.deps import AdminDep, AdminRoute, StateDep
-from app.api.problems import problem_responses
+from app.api.deps import AdminDep, StateDep, admin_router
 from app.stores.base import AuditEntry
 
-router = APIRouter(prefix="/v1/admin/audit", tags=["admin"], route_class=AdminRoute)
+router = admin_router("audit", "bad-request")
 
 
-@router.get("", responses=problem_responses("unauthorized", "forbidden", "bad-request"))
+@router.get("")
 async def list_audit(
     state: StateDep,
     _: AdminDep,

@@ -7,11 +7,11 @@ import json
 from itertools import islice
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Body, Query
+from fastapi import Body, Query
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.api.deps import AdminDep, AdminRoute, StateDep
+from app.api.deps import AdminDep, StateDep, admin_router
 from app.api.document import file_response
 from app.api.documents import (
     Activation,
@@ -37,10 +37,9 @@ from app.stores.base import JobStatus
 
 _ROWS_AT_ONCE = 5000
 
-router = APIRouter(prefix="/v1/admin/calibrations", tags=["admin"], route_class=AdminRoute)
+router = admin_router("calibrations", "not-found", "conflict", "bad-request")
 
-_PROBLEMS = problem_responses("unauthorized", "forbidden", "not-found", "conflict", "bad-request")
-_GROUP_PROBLEMS = {**_PROBLEMS, **problem_responses("bad-group")}
+_GROUP_PROBLEMS = problem_responses("bad-group", "bad-request")
 Group = Annotated[str | None, Query(description="Only the pairs of this group.")]
 
 
@@ -52,7 +51,7 @@ class ActivateIn(BaseModel):
     force: bool = Field(False, description=FORCE)
 
 
-@router.get("", responses=_PROBLEMS)
+@router.get("")
 async def list_calibrations(
     state: StateDep,
     _: AdminDep,
@@ -160,7 +159,7 @@ async def get_backtest(
 @router.get(
     "/{calibration_id}/export",
     response_class=Response,
-    responses={**file_response(file.MEDIA_TYPE), **_PROBLEMS},
+    responses=file_response(file.MEDIA_TYPE),
 )
 async def export_calibration(calibration_id: str, state: StateDep, _: AdminDep) -> Response:
     """The calibration as one self-describing file."""
@@ -175,7 +174,7 @@ async def export_calibration(calibration_id: str, state: StateDep, _: AdminDep) 
 
 @router.post(
     "/{calibration_id}/activate",
-    responses={**_PROBLEMS, **problem_responses("calibration-mismatch")},
+    responses=problem_responses("conflict", "calibration-mismatch"),
 )
 async def activate_calibration(
     calibration_id: str,
@@ -197,7 +196,7 @@ async def activate_calibration(
     return Activation(**done._asdict(), changes=changes)
 
 
-@router.delete("/{calibration_id}", status_code=204, responses=_PROBLEMS)
+@router.delete("/{calibration_id}", status_code=204)
 async def delete_calibration(calibration_id: str, state: StateDep, key: AdminDep) -> Response:
     """Remove a calibration that is not active, and that no pending job extends."""
     await watch.delete_calibration(state.stores, state.calibrations, calibration_id)
@@ -205,7 +204,7 @@ async def delete_calibration(calibration_id: str, state: StateDep, key: AdminDep
     return Response(status_code=204)
 
 
-@router.get("/{calibration_id}/pairs", responses=_PROBLEMS)
+@router.get("/{calibration_id}/pairs")
 async def list_pairs(
     calibration_id: str, state: StateDep, _: AdminDep
 ) -> list[PairDetail] | list[WaitingPair]:
@@ -221,7 +220,7 @@ async def list_pairs(
     ]
 
 
-@router.delete("/{calibration_id}/pairs/{name}", status_code=201, responses=_PROBLEMS)
+@router.delete("/{calibration_id}/pairs/{name}", status_code=201)
 async def remove_pair(
     calibration_id: str, name: str, response: Response, state: StateDep, key: AdminDep
 ) -> CalibrationDetail:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import structlog
-from fastapi import Depends, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 from fastapi.routing import APIRoute
 from fastapi.security import APIKeyHeader, HTTPBearer
 from starlette.exceptions import HTTPException
@@ -17,6 +17,7 @@ from app.api.auth import Keyring, require, sent_key
 from app.api.forms import check_form
 from app.api.idempotency import Repeats
 from app.api.limits import ClientLimits
+from app.api.problems import problem_responses
 from app.calibration.active import Calibrations
 from app.calibration.admin import CalibrationAdmin
 from app.errors import Forbidden, ImageTooLarge
@@ -116,6 +117,16 @@ class AdminRoute(APIRoute):
                 ) from error
 
         return check_and_handle
+
+
+def admin_router(path: str, *slugs: str) -> APIRouter:
+    """A router for admins, below /v1/admin; the slugs are of problems that all its answers know."""
+    return APIRouter(
+        prefix=f"/v1/admin/{path}",
+        tags=["admin"],
+        route_class=AdminRoute,
+        responses=problem_responses("unauthorized", "forbidden", *slugs),
+    )
 
 
 ClientDep = Annotated[str | None, Depends(_client)]

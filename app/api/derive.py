@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Response
+from fastapi import Response
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from app.api.deps import AdminDep, AdminRoute, StateDep
+from app.api.deps import AdminDep, StateDep, admin_router
 from app.api.documents import CalibrationDetail, detail
 from app.api.problems import problem_responses
 from app.calibration.derive import derive
 from app.calibration.guarantee import GuaranteeSettings
 
-router = APIRouter(prefix="/v1/admin/calibrations", tags=["admin"], route_class=AdminRoute)
+router = admin_router("calibrations", "not-found", "bad-request")
 
 
 class FidelityIn(BaseModel):
@@ -43,9 +43,7 @@ class DeriveIn(BaseModel):
 @router.post(
     "/{calibration_id}/derive",
     status_code=201,
-    responses=problem_responses(
-        "unauthorized", "forbidden", "not-found", "conflict", "bad-request", "calibration-mismatch"
-    ),
+    responses=problem_responses("conflict", "calibration-mismatch"),
 )
 async def derive_calibration(
     calibration_id: str, asked: DeriveIn, response: Response, state: StateDep, key: AdminDep

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, File, Header, Request, UploadFile
+from fastapi import File, Header, Request, UploadFile
 from fastapi.responses import JSONResponse, Response
 
-from app.api.deps import AdminDep, AdminRoute, StateDep
+from app.api.deps import AdminDep, StateDep, admin_router
 from app.api.document import body_of, file_response
 from app.api.documents import WaitingPair, waiting
 from app.api.jobs import JobOut, accepted
@@ -21,15 +21,13 @@ from app.calibration.uploads import archive_files
 from app.errors import BadRequest, NotFound
 from app.stores.base import JobStatus
 
-router = APIRouter(prefix="/v1/admin/calibrations", tags=["admin"], route_class=AdminRoute)
-
-_PROBLEMS = problem_responses("unauthorized", "forbidden", "not-found", "conflict", "bad-request")
+router = admin_router("calibrations", "not-found", "conflict", "bad-request")
 
 
 @router.get(
     "/{calibration_id}/pairs/{name}/{part}.png",
     response_class=Response,
-    responses={**file_response("image/png"), **_PROBLEMS},
+    responses=file_response("image/png"),
 )
 async def get_pair_image(
     calibration_id: str,
@@ -59,8 +57,7 @@ async def get_pair_image(
     "/{calibration_id}/pairs/{name}/label.png",
     status_code=204,
     responses={
-        **_PROBLEMS,
-        **problem_responses("bad-image"),
+        **problem_responses("bad-image", "bad-request"),
         **problem_responses("conflict", status=412),
     },
     max_body_size=MAX_FILE_BYTES,
@@ -89,7 +86,7 @@ async def put_label(
 
 @router.post(
     "/{calibration_id}/labels",
-    responses={**_PROBLEMS, **problem_responses("bad-image", "bad-pairs")},
+    responses=problem_responses("bad-image", "bad-pairs", "bad-request"),
     max_body_size=MAX_ARCHIVE_BYTES,
 )
 async def put_labels(
@@ -109,7 +106,7 @@ async def put_labels(
     "/{calibration_id}/finish",
     status_code=202,
     response_model=JobOut,
-    responses={**_PROBLEMS, **problem_responses("bad-pairs")},
+    responses=problem_responses("bad-pairs", "bad-request"),
 )
 async def finish_calibration(calibration_id: str, state: StateDep, key: AdminDep) -> JSONResponse:
     """Go on once all labels are there."""

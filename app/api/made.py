@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Form, Query, Request
+from fastapi import Form, Query, Request
 from fastapi.responses import JSONResponse, Response
 
-from app.api.deps import AdminDep, AdminRoute, State, StateDep
+from app.api.deps import AdminDep, State, StateDep, admin_router
 from app.api.document import CONFIG, body_of
 from app.api.documents import CalibrationDetail, detail
 from app.api.forms import check_fields
@@ -23,18 +23,10 @@ from app.errors import BadRequest
 MAX_ARCHIVE_BYTES = 64 * 1024**3
 MAX_FILES = 500  # each is open until the request ends; archives take more
 
-_PREFIX: Final = "/v1/admin/calibrations"
-
-router = APIRouter(prefix=_PREFIX, tags=["admin"], route_class=AdminRoute)
+router = admin_router("calibrations")
 
 _CREATE_PROBLEMS = problem_responses(
-    "unauthorized",
-    "forbidden",
-    "not-found",
-    "bad-pairs",
-    "bad-request",
-    "image-too-large",
-    "unsupported-media",
+    "not-found", "bad-pairs", "bad-request", "image-too-large", "unsupported-media"
 )
 _FORM_LIMITS: Any = {"max_files": MAX_FILES, "max_part_size": 1024 * 1024}
 
@@ -83,12 +75,7 @@ async def create_calibration(
     status_code=201,
     response_model=CalibrationDetail,
     responses=problem_responses(
-        "unauthorized",
-        "forbidden",
-        "bad-calibration",
-        "bad-request",
-        "calibration-mismatch",
-        "conflict",
+        "bad-calibration", "bad-request", "calibration-mismatch", "conflict"
     ),
     max_body_size=MAX_FILE_BYTES,
     openapi_extra=body_of(file.MEDIA_TYPE, form_file="file"),
@@ -116,7 +103,7 @@ async def import_calibration(
         return JSONResponse(
             (await detail(state, calibration)).model_dump(mode="json"),
             status_code=201,
-            headers={"Location": f"{_PREFIX}/{calibration.id}"},
+            headers={"Location": f"{router.prefix}/{calibration.id}"},
         )
 
     return await state.repeats.once(request, f"key:{key}", make, recall, body=data)

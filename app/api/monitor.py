@@ -6,12 +6,11 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from fastapi.responses import Response
 
-from app.api.deps import AdminDep, AdminRoute, State, StateDep
+from app.api.deps import AdminDep, State, StateDep, admin_router
 from app.api.document import file_response
-from app.api.problems import problem_responses
 from app.errors import UpscalerUnavailable
 from app.monitor.plot import monitor_plot
 from app.monitor.report import MonitorReport, UpscalerReport, report_of, uncalibrated
@@ -19,14 +18,7 @@ from app.sampling.pipeline import differences
 from app.stores.monitor import MOST_POINTS
 from app.upscalers.base import Upscaler, named
 
-router = APIRouter(
-    prefix="/v1/admin/monitor",
-    tags=["admin"],
-    route_class=AdminRoute,
-    responses=problem_responses(
-        "unauthorized", "forbidden", "not-found", "bad-request", "overloaded"
-    ),
-)
+router = admin_router("monitor", "not-found", "bad-request", "overloaded")
 
 Name = Annotated[str | None, Query(description="Only this upscaler.")]
 

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
-from app.api.deps import AdminDep, AdminRoute
-from app.api.problems import problem_responses
+from app.api.deps import AdminDep, admin_router
 from app.conformal.fidelity import METRICS, Labels, Settings, Unit
 from app.conformal.indecision import ESTIMATORS
 from app.images.degrade import USUAL
 
-router = APIRouter(prefix="/v1/admin/options", tags=["admin"], route_class=AdminRoute)
+router = admin_router("options")
 
 
 class MetricOption(BaseModel):
@@ -51,7 +49,7 @@ class Options(BaseModel):
     )
 
 
-@router.get("", responses=problem_responses("unauthorized", "forbidden"))
+@router.get("")
 async def list_options(_: AdminDep) -> Options:
     """The fidelity metrics that a calibration can bound, and the estimators of σ."""
     return Options(

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from typing import Final
 
-from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.api.deps import AdminDep, AdminRoute
-from app.api.problems import problem_responses
+from app.api.deps import AdminDep, admin_router
 from app.calibration.layout import arrange, placed
 
 # Files of x/, y/ and labels/ of the largest upload, and some more.
 MAX_NAMES: Final = 100_000
 
-router = APIRouter(prefix="/v1/admin/pairs", tags=["admin"], route_class=AdminRoute)
+router = admin_router("pairs", "bad-request")
 
 
 class NamesIn(BaseModel):
@@ -53,7 +51,7 @@ class ArrangedOut(BaseModel):
     items: list[ArrangedItem]
 
 
-@router.post("/check", responses=problem_responses("unauthorized", "forbidden", "bad-request"))
+@router.post("/check")
 async def check_pairs(asked: NamesIn, _: AdminDep) -> ArrangedOut:
     """Which files make pairs, in which groups, and what is wrong with the others.
 
