@@ -17,6 +17,7 @@ from pydantic import (
     Field,
     PositiveFloat,
     PositiveInt,
+    field_validator,
     model_validator,
 )
 
@@ -190,10 +191,17 @@ class OipConfig(OneAddress):
 
 class _PredictionsConfig(OneAddress):
     image_field: str = "image"
-    seed_field: str | None = Field("seed", description="Field of the seed; none: no seeds.")
+    seed_field: str | None = Field(
+        "seed", description='Field of the seed; none, or "" where there is no null: no seeds.'
+    )
     seed_max: PositiveInt = 2**31 - 1
     input: dict[str, Any] = Field(default_factory=dict, description="Further fields of `input`.")
     output_pointer: str = Field("", description="JSON pointer to the image inside `output`.")
+
+    @field_validator("seed_field")
+    @classmethod
+    def _seeds(cls, value: str | None) -> str | None:
+        return value or None
 
 
 class CogConfig(_PredictionsConfig):

@@ -60,14 +60,15 @@ class TestCog:
         assert (body["steps"], body["noise_seed"]) == (4, 7)
         assert "authorization" not in asked[0].headers
 
-    async def test_no_seed_field(self, source):
+    @pytest.mark.parametrize("none", [None, ""])
+    async def test_no_seed_field(self, none, source):
         """A model without seeds is sent none, and says so in its capabilities."""
 
         def handler(request):
             assert set(json.loads(request.content)["input"]) == {"image"}
             return httpx.Response(200, json=prediction(output=uri(encoded(sample(source.rgb)))))
 
-        up = cog(handler, seed_field=None)
+        up = cog(handler, seed_field=none)
         await up.generate(source, [7])
         assert not up.capabilities.seeds
 
