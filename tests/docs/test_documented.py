@@ -1,4 +1,6 @@
-"""What can be set, asked or typed is documented: settings, fields, endpoints, commands, options."""
+"""What can be set, asked or typed is documented: settings, fields, endpoints, commands, options;
+and every problem that may come back.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +13,7 @@ import typer.main
 
 from app.cli.main import app
 from app.main import create_app
+from app.problems import PROBLEMS
 from app.settings import Settings
 from app.upscalers.config import UpscalerConfig
 from tests.docs.blocks import PAGES
@@ -40,6 +43,11 @@ def test_endpoints(tmp_path):
         if plain not in TEXT and short not in TEXT:
             missing.append(plain)
     assert missing == []
+
+
+def test_problems():
+    """Every type of problem."""
+    assert [name for name in PROBLEMS if f"`{name}`" not in TEXT] == []
 
 
 def _commands(command: Any, name: str = "trustscale") -> Iterator[tuple[str, Any]]:
