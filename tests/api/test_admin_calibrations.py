@@ -120,17 +120,6 @@ class TestReading:
             response = admin.send("GET", f"/{calibration.id}/backtest", params={"splits": wrong})
             check_problem(response, "bad-request")
 
-    def test_backtest_of_one_pair(self, fresh):
-        """It needs two pairs."""
-        one = fresh.create(truth_files(1))
-        check_problem(fresh.send("GET", f"/{one['id']}/backtest"), "bad-request")
-
-    def test_labels_are_closed(self, admin, made):
-        """A finished calibration has no labels to send or to finish."""
-        path = f"/{made['id']}/pairs/000"
-        check_problem(admin.send("PUT", f"{path}/label.png", content=b""), "not-found")
-        check_problem(admin.send("POST", f"/{made['id']}/finish"), "not-found")
-
 
 class TestExtend:
     def test_only_new_pairs_are_generated(self, admin, upscaler, made):
@@ -205,8 +194,9 @@ class TestRemovePair:
         expected = {name: data for name, data in truth_files(6).items() if "002" not in name}
         again = admin.create(expected)
         assert admin.get(f"/{smaller['id']}/curve") == admin.get(f"/{again['id']}/curve")
-        # A calibration without pairs has no meaning.
+        # A calibration without pairs has no meaning, and a backtest needs two.
         one = admin.create(truth_files(1))
+        check_problem(admin.send("GET", f"/{one['id']}/backtest"), "bad-request")
         check_problem(admin.send("DELETE", f"/{one['id']}/pairs/000"), "conflict")
 
 

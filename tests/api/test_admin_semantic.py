@@ -167,6 +167,7 @@ class TestLabelArchive:
         made = admin.made(admin.send("POST", f"/{waiting}/finish"))
         late = admin.send("PUT", f"/{waiting}/pairs/000/label.png", content=label(differs=False))
         check_problem(late, "not-found")
+        check_problem(admin.send("POST", f"/{made['id']}/finish"), "not-found")
         shown = admin.send("GET", f"/{made['id']}/pairs/000/label.png")
         assert pixels(shown.content).any()
 

@@ -51,8 +51,10 @@ def flat(count: int) -> list[bytes]:
 class TestReport:
     def test_before_the_first_request(self, start: Start, calibration):
         """Nothing is claimed before anything was seen."""
-        report = monitor(start())
-        assert report["calibration"]["id"] == calibration.id
+        client = start()
+        report = monitor(client, upscaler="fake")
+        check_problem(client.get(f"{PATH}?upscaler=x", headers=AS_ADMIN), "not-found")
+        assert (report["upscaler"], report["calibration"]["id"]) == ("fake", calibration.id)
         assert report["calibration"]["n"] == 30
         assert (report["since"], report["typicality"], report["trusted_fraction"]) == (None,) * 3
         assert report["requests"] == {"seen": 0, "counted": 0, "duplicates": 0, "subsampled": 0}
@@ -93,12 +95,8 @@ class TestReport:
         client = start()
         for _ in range(3):
             post(client)
-        assert monitor(client)["requests"] == {
-            "seen": 3,
-            "counted": 1,
-            "duplicates": 2,
-            "subsampled": 0,
-        }
+        requests = {"seen": 3, "counted": 1, "duplicates": 2, "subsampled": 0}
+        assert monitor(client)["requests"] == requests
 
     def test_a_busy_client_is_subsampled(self, start: Start):
         """With an interval, the burst of one client counts as one request; others count too."""
@@ -197,13 +195,6 @@ class TestReport:
         (alarm,) = report["alarms"]
         assert (alarm["kind"], alarm["severity"]) == ("mismatch", "page")
         assert "fingerprint" in alarm["message"]
-
-
-class TestQueries:
-    def test_one_upscaler(self, client: TestClient):
-        """A name selects; an unknown one is not found."""
-        assert monitor(client, upscaler="fake")["upscaler"] == "fake"
-        check_problem(client.get(f"{PATH}?upscaler=x", headers=AS_ADMIN), "not-found")
 
 
 class TestPlot:

@@ -100,22 +100,15 @@ async def test_patient_requests_are_never_refused(work):
     assert work.begun[-1] == "job"
 
 
-async def test_cancelled_while_waiting(work):
-    """Whoever gives up waiting frees the place, and the next one moves up."""
+@pytest.mark.parametrize(("name", "running", "waiting"), [("c", "ab", 1), ("a", "abc", 1)])
+async def test_cancelled(work, name, running, waiting):
+    """Whoever gives up, waiting or running, frees the place, and the next one moves up."""
     await full(work)
-    work.tasks["c"].cancel()
+    work.tasks[name].cancel()
     await settled()
-    assert work.slots.waiting == 1
-    await work.let_go("a")
-    assert work.begun == ["a", "b", "d"]
-
-
-async def test_cancelled_while_running(work):
-    """So does whoever is cancelled while running."""
-    await full(work)
-    work.tasks["a"].cancel()
-    await settled()
-    assert work.begun == ["a", "b", "c"]
+    assert (work.begun, work.slots.waiting) == ([*running], waiting)
+    await work.let_go("b")
+    assert work.begun == [*running, "d"]
 
 
 async def test_errors_free_the_slot():

@@ -47,13 +47,16 @@ class TestGuarantee:
         assert "window" not in promise.statement
         assert (promise.n, promise.bound, promise.alpha) == (20, LAB_BOUND, 0.125)
 
-    def test_larger_outputs(self, calibration):
-        """The statement is about a window placed at random; for all of them it is their sum."""
+    def test_other_outputs(self, calibration):
+        """Of larger ones a window is meant, for all windows it is their sum; else nothing is."""
         promise = promised(calibration, 0.1, 470, 480)
         assert promise.applicability == "per_window"
         assert "a window of 48×48 pixels" in promise.statement
         assert "placed at random, and approximately" in promise.statement
         assert "at most 100 times" in promise.statement
+        smaller = promised(calibration, 0.1, 8, 480)
+        assert smaller.applicability == "unknown"
+        assert "not known" in smaller.statement
 
     def test_what_voids_it(self, calibration):
         """Windows chosen by looking, global upscalers, and pairs that were taken out by hand."""
@@ -65,12 +68,6 @@ class TestGuarantee:
         assert [text for text in fewer if text not in whole] == [
             "pairs that were taken out because of their errors (1 were taken out by hand)"
         ]
-
-    def test_smaller_outputs(self, calibration):
-        """The statement says that nothing is known."""
-        promise = promised(calibration, 0.1, 8, 480)
-        assert promise.applicability == "unknown"
-        assert "not known" in promise.statement
 
     @pytest.mark.parametrize("metric", metric_names())
     def test_every_metric_is_worded(self, calibration, metric):
@@ -154,26 +151,11 @@ class TestWarnings:
         assert "unlike the calibration images" in warnings(calibration, typicality=least)[0]
         assert warnings(calibration, typicality=4 / 21) == []
 
-    def test_none(self, calibration):
-        """An ordinary answer has none."""
-        assert warnings(calibration) == []
-
     def test_too_few_pairs(self, calibration):
         """The number of pairs that α needs is named: ⌈B/α − 1⌉."""
         (text,) = warnings(calibration, 0.05)
         assert "n = 20 pairs" in text
         assert "at least 39 pairs" in text
-
-    def test_the_smallest_possible_alpha_is_fine(self, calibration):
-        """B/(n+1) itself needs no warning."""
-        assert warnings(calibration, calibration.curve.min_alpha) == []
-        assert warnings(calibration, math.nextafter(calibration.curve.min_alpha, 0)) != []
-
-    @pytest.mark.parametrize("alpha", [0, 5e-324, 1e-300, 1e-18])
-    def test_no_number_of_pairs(self, calibration, alpha):
-        """Near 0 no number is named."""
-        (text,) = warnings(calibration, alpha)
-        assert "no number of pairs" in text
 
     def test_everything_is_allowed(self, calibration):
         """α ≥ B promises nothing."""
@@ -181,28 +163,39 @@ class TestWarnings:
 
     def test_each_circumstance(self, calibration):
         """Size, typicality, notes and lossy samples are told, each in a sentence."""
-        texts = warnings(
-            calibration,
-            size=(8, 480),
-            typicality=0.01,
-            notes=["A note."],
-            lossless=False,
-        )
+        assert warnings(calibration) == []
+        told = {"size": (8, 480), "typicality": 0.01, "notes": ["A note."], "lossless": False}
+        texts = warnings(calibration, **told)
         assert len(texts) == 4
         assert texts[0] == "A note."
         assert all(text.endswith(".") for text in texts)
 
 
-class TestHighProbability:
-    @pytest.fixture
-    def likely(self, calibration):
-        """The same pairs under another guarantee."""
-        return calibration.with_pairs(
-            calibration.measured_pairs(),
-            created_by="test",
-            guarantee=GuaranteeSettings(kind="high_probability", delta=0.05),
-        )
+@pytest.fixture(scope="module")
+def likely(calibration):
+    """The same pairs under another guarantee."""
+    return calibration.with_pairs(
+        calibration.measured_pairs(),
+        created_by="test",
+        guarantee=GuaranteeSettings(kind="high_probability", delta=0.05),
+    )
 
+
+@pytest.mark.parametrize("kind", ["calibration", "likely"])
+class TestEnds:
+    """What both guarantees have in common."""
+
+    def test_the_smallest_possible_alpha(self, request, kind):
+        """It needs no warning; anything below does, and near 0 no number of pairs is named."""
+        calibration = request.getfixturevalue(kind)
+        assert warnings(calibration, calibration.curve.min_alpha) == []
+        assert warnings(calibration, math.nextafter(calibration.curve.min_alpha, 0)) != []
+        for alpha in (0, 5e-324, 1e-300, 1e-18):
+            (text,) = warnings(calibration, alpha)
+            assert "no number of pairs" in text
+
+
+class TestHighProbability:
     def test_the_statement(self, likely):
         """It is about the draw of the calibration images, and names the probability."""
         promise = promised(likely, 0.5, 48, 48)
@@ -229,17 +222,6 @@ class TestHighProbability:
         assert "B/(n+1)" not in text
         assert f"at least {likely.minimal_n(0.1)} pairs without any error" in text
         assert likely.minimal_n(0.1) == math.ceil(math.log(20) / -math.log1p(-0.1 / LAB_BOUND))
-
-    @pytest.mark.parametrize("alpha", [0, 5e-324, 1e-300, 1e-18])
-    def test_no_number_of_pairs(self, likely, alpha):
-        """Near 0 no number is named."""
-        (text,) = warnings(likely, alpha)
-        assert "no number of pairs" in text
-
-    def test_the_smallest_possible_alpha_is_fine(self, likely):
-        """It needs no warning; anything below does."""
-        assert warnings(likely, likely.curve.min_alpha) == []
-        assert warnings(likely, math.nextafter(likely.curve.min_alpha, 0)) != []
 
 
 JPEG = Facts(Compression("jpeg", 75), 2.0, 0.0, 3.0, 0.5, 3.0)
