@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple, TypedDict
 import structlog
 from fastapi import FastAPI
 from starlette.formparsers import MultiPartParser
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app import __version__
 from app.api import (
@@ -140,31 +140,23 @@ class _Gateway(FastAPI):
 
 
 class _HeadAsGet:
-    """Answers HEAD as GET, without the body; FastAPI's routes know only the methods they name."""
+    """Answers HEAD as GET; FastAPI's routes know only the methods they name.
+
+    The server, which still sees HEAD, sends no body.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         # Events would be awaited to the end of their job, and none of them sent.
-        if (
-            scope["type"] != "http"
-            or scope["method"] != "HEAD"
-            or scope["path"].endswith("/events")
-        ):
+        is_head = scope["type"] == "http" and scope["method"] == "HEAD"
+        if not is_head or scope["path"].endswith("/events"):
             await self.app(scope, receive, send)
             return
-        # A copy: the server must still see HEAD, or it would miss the body that is announced.
         as_get = {**scope, "method": "GET"}
-
-        async def send_without_body(message: Message) -> None:
-            if message["type"] != "http.response.body":
-                await send(message)
-            elif not message.get("more_body", False):
-                await send({**message, "body": b""})
-
         try:
-            await self.app(as_get, receive, send_without_body)
+            await self.app(as_get, receive, send)
         finally:
             # The route and the problem, which are counted outside.
             scope.update({**as_get, "method": "HEAD"})

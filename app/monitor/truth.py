@@ -1,7 +1,7 @@
 """The truth about a result becomes known: how wrong was the mask that was served?
 
 D is measured as in calibration, between the truth and the image that was served, and the loss is
-its maximum over the mask that was served. Three things differ from looking at one image:
+its maximum over the mask that was served. Four things differ from looking at one image:
 
 - Where the promise is about any one window of the calibrated size (`per_window`), so is the loss
   that counts: a window as large as a calibration image. Window and size follow from the result's

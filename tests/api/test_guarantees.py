@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import math
 
-import numpy as np
 import pytest
-from PIL import Image
 from starlette.testclient import TestClient
 
 from app.calibration.admin import CalibrationAdmin
@@ -16,7 +13,7 @@ from app.calibration.guarantee import GuaranteeSettings
 from app.conformal.high_probability import minimal_n
 from app.stores.base import StoreUnavailable
 from tests.api.admin import Admin, truth_files, zipped
-from tests.api.gateway import IMAGE, check_problem, ended, form, gateway, post
+from tests.api.gateway import IMAGE, check_problem, ended, gateway, pixels, post, text_chunks
 from tests.fakes import FakeUpscaler
 
 LIKELY = {"kind": "high_probability", "delta": 0.2, "method": "wsr"}
@@ -47,11 +44,6 @@ def client(admin, likely):
     """A client of that gateway, with the grouped calibration active."""
     assert admin.send("POST", f"/{likely.id}/activate").status_code == 200
     return admin.client
-
-
-def pixels(response) -> np.ndarray:
-    assert response.status_code == 200, response.text
-    return np.asarray(Image.open(io.BytesIO(response.content)))
 
 
 class TestServing:
@@ -89,15 +81,15 @@ class TestServing:
         """The result keeps its group: its masks for other α are those of the group's curve."""
         answer = post(client, alpha=ALPHA, seed=1, group="day").json()
         links = answer["links"]
-        trust = pixels(client.get(links["trust"])).astype(int)
+        trust = pixels(client.get(links["trust"]).content).astype(int)
         part = likely.of_group("day")
         for alpha in (0.14, 0.17, 0.19):
-            response = client.get(links["mask"], params={"alpha": alpha})
-            text = Image.open(io.BytesIO(response.content)).text
+            mask = client.get(links["mask"], params={"alpha": alpha}).content
+            text = text_chunks(mask)
             assert float(text["trustscale:threshold"]) == part.curve.threshold(alpha)
             assert (text["trustscale:group"], text["trustscale:delta"]) == ("day", "0.2")
             lower = trust <= math.floor(alpha / likely.bound * 65534)
-            assert not lower[~pixels(response)].any()
+            assert not lower[~pixels(mask)].any()
 
     def test_a_group_that_is_too_small(self, client):
         """Four pairs hold no α of use; the answer names the group and the n that it needs."""
@@ -111,19 +103,13 @@ class TestServing:
     def test_an_unknown_group(self, client, group):
         """It is refused before anything is generated, and the groups are listed; "" is none."""
         assert post(client, alpha=ALPHA, group="").json()["group"] is None
-        problem = check_problem(
-            client.post("/v1/upscale", **form(alpha=ALPHA, group=group)), "bad-group"
-        )
+        problem = check_problem(post(client, alpha=ALPHA, group=group), "bad-group")
         assert problem["groups"] == ["day", "night"]
         assert len(problem["detail"]) < 250
 
     def test_as_a_job(self, client, likely):
         """The group travels with the job."""
-        response = client.post(
-            "/v1/upscale",
-            **form(alpha=ALPHA, group="day"),
-            headers={"Prefer": "respond-async"},
-        )
+        response = post(client, alpha=ALPHA, group="day", headers={"Prefer": "respond-async"})
         result = ended(client, response.headers["location"])["result"]
         assert client.get(result).json()["group"] == "day"
 
@@ -219,28 +205,21 @@ class TestAdmin:
         response = admin.send("POST", f"/{calibration.id}/derive", json=body)
         check_problem(response, "bad-request")
 
+    def made_of(self, admin, files, path="", **fields):
+        """The answer to an archive of these files, calibrated with four samples."""
+        settings = {} if path else {"config": '{"samples": 4}'}
+        archive = {"archive": ("pairs", zipped(files))}
+        return admin.send("POST", path, files=archive, data={**settings, **fields})
+
     @pytest.mark.parametrize("text", ['{"000": "cats", "001": "cats"}', "file,group\n001.png,cats"])
     def test_a_mapping(self, admin, text):
         """`groups` names the group by the name of the pair; extending keeps and adds groups."""
-        response = admin.send(
-            "POST",
-            files={"archive": ("pairs", zipped(truth_files(3)))},
-            data={"config": '{"samples": 4}', "groups": text},
-        )
-        made = admin.made(response)
-        count = text.count("cats")
-        assert [(row["group"], row["n"]) for row in made["groups"]] == [("cats", count)]
-        response = admin.send(
-            "POST",
-            f"/{made['id']}/pairs",
-            files={"archive": ("pairs", zipped(truth_files(1, first=7)))},
-            data={"groups": '{"007": "dogs"}'},
-        )
-        extended = admin.made(response)
-        assert [(row["group"], row["n"]) for row in extended["groups"]] == [
-            ("cats", count),
-            ("dogs", 1),
-        ]
+        made = admin.made(self.made_of(admin, truth_files(3), groups=text))
+        cats = ("cats", text.count("cats"))
+        assert [(row["group"], row["n"]) for row in made["groups"]] == [cats]
+        path, more = f"/{made['id']}/pairs", truth_files(1, first=7)
+        extended = admin.made(self.made_of(admin, more, path, groups='{"007": "dogs"}'))
+        assert [(row["group"], row["n"]) for row in extended["groups"]] == [cats, ("dogs", 1)]
 
     @pytest.mark.parametrize(
         ("groups", "slug"),
@@ -248,12 +227,7 @@ class TestAdmin:
     )
     def test_a_wrong_mapping(self, admin, groups, slug):
         """It is refused before anything is queued."""
-        response = admin.send(
-            "POST",
-            files={"archive": ("pairs", zipped(truth_files(1)))},
-            data={"config": '{"samples": 4}', "groups": groups},
-        )
-        check_problem(response, slug)
+        check_problem(self.made_of(admin, truth_files(1), groups=groups), slug)
 
 
 def test_a_calibration_without_groups(start):
