@@ -34,8 +34,8 @@ from app.system import memory_limit
 from app.telemetry.metrics import Metrics
 from app.telemetry.tracing import exporting
 from app.upscalers.base import Upscaler
-from app.upscalers.config import RemoteConfig, UpscalerConfig
-from app.upscalers.registry import build_upscaler
+from app.upscalers.config import RemoteConfig
+from app.upscalers.registry import UpscalerConfig, build_upscaler
 from app.upscalers.remote.http import missing_token
 
 Build = Callable[[UpscalerConfig, Mapping[str, str]], Upscaler]

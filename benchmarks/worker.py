@@ -33,8 +33,7 @@ from app.conformal.indecision import Accumulator
 from app.sampling.measure import measure
 from app.sampling.pipeline import Pipeline
 from app.upscalers.base import Source
-from app.upscalers.config import WorkerConfig
-from app.upscalers.registry import build_upscaler
+from app.upscalers.registry import WorkerConfig, build_upscaler
 from app.upscalers.tensors import HEADER_LENGTH, encode
 from tests.workers.diffusion.tiny import ldm, saved, upscale
 from workers.folding import fold

@@ -25,7 +25,7 @@ from app.main import create_app
 from app.settings import Settings, load_settings
 from app.telemetry.logs import configure_logs
 from app.upscalers.base import RGB, Capabilities, Source
-from app.upscalers.config import UpscalerConfig
+from app.upscalers.registry import UpscalerConfig
 from tests.fakes import FakeUpscaler
 from tests.servers import ProcessGroup, free_port
 

@@ -32,7 +32,8 @@ from app.sampling.pipeline import learn
 from app.stores.base import Spool, StoreUnavailable
 from app.telemetry.metrics import Metrics
 from app.upscalers.base import RGB, Upscaler
-from app.upscalers.config import RemoteConfig, UpscalerConfig
+from app.upscalers.config import RemoteConfig
+from app.upscalers.registry import UpscalerConfig
 from app.upscalers.seeds import sample_seeds
 
 Policy = Literal["warn", "refuse"]

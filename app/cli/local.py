@@ -21,7 +21,8 @@ from app.assembly import Parts, open_parts
 from app.settings import load_settings
 from app.system import usable_cores
 from app.telemetry.logs import configure_logs
-from app.upscalers.config import EmbeddedConfig, UpscalerConfig
+from app.upscalers.config import EmbeddedConfig
+from app.upscalers.registry import UpscalerConfig
 
 # Stands for all upscalers; no name holds a star.
 ALL: Final = "*"

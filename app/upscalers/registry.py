@@ -1,33 +1,41 @@
-"""From a configuration entry to an upscaler."""
+"""All kinds of upscalers, and the way from a configuration entry to an upscaler."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from app.telemetry.metrics import Metrics
 from app.upscalers.base import Upscaler
-from app.upscalers.config import (
-    CogConfig,
-    EmbeddedConfig,
-    GradioConfig,
-    HttpConfig,
-    OipConfig,
-    OneAddress,
-    ReplicateConfig,
-    UpscalerConfig,
-    WorkerConfig,
-)
+from app.upscalers.config import EmbeddedConfig, OneAddress
 from app.upscalers.remote.adapter import Adapter
-from app.upscalers.remote.generic import HttpUpscaler
-from app.upscalers.remote.gradio import GradioUpscaler
+from app.upscalers.remote.generic import HttpConfig, HttpUpscaler
+from app.upscalers.remote.gradio import GradioConfig, GradioUpscaler
 from app.upscalers.remote.http import Network, Upstream
-from app.upscalers.remote.oip import OipUpscaler
-from app.upscalers.remote.predictions import CogUpscaler, ReplicateUpscaler
-from app.upscalers.remote.samples import SampleReader
-from app.upscalers.remote.worker import WorkerUpscaler
+from app.upscalers.remote.oip import OipConfig, OipUpscaler
+from app.upscalers.remote.predictions import (
+    CogConfig,
+    CogUpscaler,
+    ReplicateConfig,
+    ReplicateUpscaler,
+)
+from app.upscalers.remote.worker import WorkerConfig, WorkerUpscaler
 from app.upscalers.resilience import ResilientUpscaler
+
+UpscalerConfig = Annotated[
+    EmbeddedConfig
+    | WorkerConfig
+    | OipConfig
+    | CogConfig
+    | ReplicateConfig
+    | HttpConfig
+    | GradioConfig,
+    Field(discriminator="kind"),
+]
+"""Any entry of `upscalers`; `kind` tells them apart."""
 
 _ADAPTERS: Mapping[type[OneAddress], type[Adapter[Any]]] = MappingProxyType(
     {
@@ -53,7 +61,7 @@ def build_upscaler(
         config: the entry.
         environ: where the variables that `token_env` names are looked up.
         metrics: of the process; remote calls are counted there.
-        network: transport and resolver, for tests.
+        network: for tests.
 
     Raises:
         ConfigError: a variable is not set, or a model file cannot be read.
@@ -70,19 +78,10 @@ def build_adapter(
     network: Network | None = None,
 ) -> Upscaler:
     """A remote upscaler as it is, without retries and limits."""
+    upstreams = [Upstream(config, url, environ, network) for url in config.addresses]
     if isinstance(config, WorkerConfig):
-        upstreams = [Upstream(config, url, environ, network) for url in config.urls]
         return WorkerUpscaler(config, upstreams)
-    upstream = Upstream(config, config.url, environ, network)
-    reader = SampleReader(
-        config.name,
-        config.scale,
-        upstream,
-        fit=config.fit,
-        refuse_misaligned=config.alignment == "refuse",
-        mask_color=config.mask_color,
-    )
-    return _ADAPTERS[type(config)](config, upstream, reader)
+    return _ADAPTERS[type(config)](config, upstreams[0])
 
 
 def _embedded(config: EmbeddedConfig) -> Upscaler:

@@ -19,7 +19,7 @@ from pathlib import Path
 import app.cli.local
 from app.assembly import open_parts
 from app.cli.main import main
-from app.upscalers.config import UpscalerConfig
+from app.upscalers.registry import UpscalerConfig
 from tests.fakes import FakeUpscaler
 
 CLIENT = """#!{python} -IS

@@ -15,7 +15,7 @@ from app.cli.main import app
 from app.main import create_app
 from app.problems import PROBLEMS
 from app.settings import Settings
-from app.upscalers.config import UpscalerConfig
+from app.upscalers.registry import UpscalerConfig
 from tests.docs.blocks import PAGES
 
 TEXT = "\n".join(page.read_text("utf-8") for page in PAGES)

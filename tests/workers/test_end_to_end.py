@@ -15,11 +15,11 @@ from starlette.testclient import TestClient
 
 from app.main import create_app
 from app.settings import Settings
-from app.upscalers.remote import http
 from tests.api.admin import Admin, truth_files
 from tests.api.gateway import ADMIN_KEY, check_problem, pixels, post
 from tests.factories import encoded, photo
 from tests.servers import ProcessGroup, free_port
+from tests.upscalers.remote.pictures import patiently
 from tests.waiting import block_until
 
 pytestmark = pytest.mark.slow
@@ -69,9 +69,8 @@ def workers(data, tmp_path):
 
 
 @pytest.fixture
-def client(workers, tmp_path, monkeypatch):
+def client(workers, tmp_path):
     """A client of a gateway whose only upscaler is those workers; the model is not named."""
-    monkeypatch.setattr(http, "CONNECT_S", 60.0)  # the machine may be slow
     settings = Settings(
         data_dir=tmp_path / "data",
         admin_keys=[ADMIN_KEY],
@@ -84,7 +83,7 @@ def client(workers, tmp_path, monkeypatch):
             }
         ],
     )
-    with TestClient(create_app(settings), raise_server_exceptions=False) as client:
+    with TestClient(create_app(settings, build=patiently), raise_server_exceptions=False) as client:
         yield client
 
 

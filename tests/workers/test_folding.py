@@ -10,8 +10,7 @@ from app.conformal.indecision import Settings
 from app.sampling.measure import measure
 from app.sampling.pipeline import Pipeline
 from app.upscalers.base import Source
-from app.upscalers.config import WorkerConfig
-from app.upscalers.registry import build_upscaler
+from app.upscalers.registry import WorkerConfig, build_upscaler
 from tests.live import serving
 from tests.workers.fakes import SleepingEngine
 from workers.folding import fold, variance_in_torch

@@ -9,9 +9,8 @@ import pytest
 
 from app.sampling.draw import draw
 from app.upscalers.base import Source
-from app.upscalers.config import OipConfig, WorkerConfig
 from app.upscalers.probe import probe
-from app.upscalers.registry import build_upscaler
+from app.upscalers.registry import OipConfig, WorkerConfig, build_upscaler
 from tests.live import serving
 from tests.missing import not_here
 from tests.servers import ServerMissing

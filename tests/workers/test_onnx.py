@@ -14,9 +14,8 @@ import pytest
 
 from app.errors import UpscalerFailed
 from app.upscalers.base import Source
-from app.upscalers.config import WorkerConfig
 from app.upscalers.embedded import DEFAULT_MODEL, EmbeddedUpscaler
-from app.upscalers.registry import build_upscaler
+from app.upscalers.registry import WorkerConfig, build_upscaler
 from app.upscalers.tiling import TilePlan
 from tests.live import serving
 from tests.workers.fakes import load

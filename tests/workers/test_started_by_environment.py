@@ -12,12 +12,12 @@ from starlette.testclient import TestClient
 
 from app.main import create_app
 from app.settings import load_settings
-from app.upscalers.remote import http
 from tests.api.admin import Admin, truth_files
 from tests.api.gateway import ADMIN_KEY, pixels, post
 from tests.deploy.files import ROOT, filled, services
 from tests.factories import encoded, photo
 from tests.servers import ProcessGroup, free_port
+from tests.upscalers.remote.pictures import patiently
 from tests.workers.diffusion.tiny import make
 from tests.workers.test_community import save_compact
 from workers.errors import WeightsError
@@ -81,7 +81,6 @@ def _started(folder, log, **variables):
 @pytest.mark.parametrize("model", MODELS)
 def test_from_a_folder_to_a_mask(data, tmp_path, monkeypatch, model):
     """Two lines of .env start it; a gateway that is told the address calibrates and upscales."""
-    monkeypatch.setattr(http, "CONNECT_S", 60.0)  # the machine may be slow
     folder = tmp_path / "weights"
     folder.mkdir()
     fill, scale = MODELS[model]
@@ -89,7 +88,7 @@ def test_from_a_folder_to_a_mask(data, tmp_path, monkeypatch, model):
     with _started(folder, tmp_path / "log", WORKER_MODEL=model, **variables) as url:
         monkeypatch.setenv("TRUSTSCALE_WORKERS", f"worker={url}")
         settings = load_settings(data_dir=tmp_path / "data", admin_keys=[ADMIN_KEY])
-        with TestClient(create_app(settings)) as client:
+        with TestClient(create_app(settings, build=patiently)) as client:
             made = Admin(client).create(
                 truth_files(PAIRS, side=16 * scale), upscaler="worker", samples=2, activate=True
             )

@@ -37,7 +37,6 @@ _NOT_PART_OF_THE_MODEL = frozenset(
 # Settings that came later: unset they change nothing, so fingerprints stay what they were.
 _NEW = frozenset({"mask_color", "mask_field"})
 
-_GOODBYE_S = 5.0
 _POLL_TRIES = 3
 _LARGE_JSON = 2**20
 
@@ -52,10 +51,10 @@ class Adapter(abc.ABC, Generic[Config]):
     model, and what `_learn` found out about the version behind the address.
     """
 
-    def __init__(self, config: Config, upstream: Upstream, reader: SampleReader) -> None:
+    def __init__(self, config: Config, upstream: Upstream) -> None:
         self._config = config
         self._upstream = upstream
-        self._reader = reader
+        self._reader = SampleReader(config, upstream)
         self._learned: dict[str, Any] | None = None
         self._goodbyes: set[asyncio.Task[None]] = set()
         self._is_closed = False
@@ -128,7 +127,7 @@ class Adapter(abc.ABC, Generic[Config]):
     async def close(self) -> None:
         """Finish cancellations on their way, then close the connections."""
         if self._goodbyes:
-            _, late = await asyncio.wait(self._goodbyes, timeout=_GOODBYE_S)
+            _, late = await asyncio.wait(self._goodbyes, timeout=self._upstream.network.goodbye_s)
             for task in late:
                 task.cancel()
         self._is_closed = True
@@ -178,7 +177,7 @@ class Adapter(abc.ABC, Generic[Config]):
 
         async def quietly() -> None:
             with suppress(UpscalerError, TimeoutError):
-                await asyncio.wait_for(request, _GOODBYE_S)
+                await asyncio.wait_for(request, self._upstream.network.goodbye_s)
 
         task = asyncio.create_task(quietly())
         self._goodbyes.add(task)

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
 
 from app.errors import UpscalerError, UpscalerRejected, UpscalerUnavailable
 from app.upscalers.base import RGB, Source
-from app.upscalers.config import HttpConfig
+from app.upscalers.config import OneAddress
+from app.upscalers.presets import load_preset, merge
 from app.upscalers.remote import pointer
 from app.upscalers.remote.adapter import Adapter, data_uri, mask_png
 from app.upscalers.remote.errors import (
@@ -24,8 +27,59 @@ from app.upscalers.remote.errors import (
     SomeFailed,
 )
 from app.upscalers.remote.translation import Reply, explanation, failure, seconds_of
-from app.upscalers.template import Condition, Poll, Request, fill, fill_path
+from app.upscalers.template import (
+    Answer,
+    Cancel,
+    Condition,
+    Poll,
+    Request,
+    SeedField,
+    fill,
+    fill_path,
+)
 from app.upscalers.turns import Turn
+
+
+class HttpConfig(OneAddress):
+    """Any HTTP API, described by data; `preset` names a description that is shipped."""
+
+    kind: Literal["http"] = "http"
+    preset: str | None = None
+    request: Request
+    seed: SeedField | None = Field(None, description="None: the API takes no seed.")
+    answer: Answer = Answer()
+    poll: Poll | None = None
+    cancel: Cancel | None = None
+    health_path: str | None = Field(None, description="GET here must answer 2xx; none: no check.")
+    parameters: dict[str, Any] = Field(
+        default_factory=dict, description="Values of further placeholders, such as a prompt."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_preset(cls, data: Any) -> Any:
+        if isinstance(data, dict) and isinstance(data.get("preset"), str):
+            return merge(load_preset(data["preset"]), data)
+        return data
+
+    @model_validator(mode="after")
+    def _placeholders(self) -> Self:
+        unknown = self.request.placeholders - Request.BUILT_IN - set(self.parameters)
+        if unknown:
+            raise ValueError(f"no value for {{{min(unknown)}}}: set it under `parameters`")
+        if self.mask_color is None and self.request.placeholders & Request.OF_MASK:
+            raise ValueError("the request has a mask: set mask_color")
+        if self.mask_field is not None and self.request.form != "multipart":
+            raise ValueError("mask_field is a part of a multipart form; use {mask_data_uri} here")
+        if self.seed is not None and "seed" not in self.request.placeholders:
+            raise ValueError("`seed` is described, but the request has no {seed}")
+        if self.seed is None and "seed" in self.request.placeholders:
+            raise ValueError("the request has {seed}: describe its range under `seed`")
+        if self.seed is not None and self.samples_per_call > 1:
+            raise ValueError("samples_per_call needs an API without seeds: one call has one {seed}")
+        if self.samples_per_call > 1 and "count" not in self.request.placeholders:
+            raise ValueError("samples_per_call needs {count} in the request")
+        return self
 
 
 class HttpUpscaler(Adapter[HttpConfig]):

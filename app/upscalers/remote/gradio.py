@@ -9,28 +9,40 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import quote
 
+from pydantic import Field
+
 from app.upscalers.base import RGB, Source
-from app.upscalers.config import GradioConfig
+from app.upscalers.config import OneAddress
 from app.upscalers.remote import pointer
 from app.upscalers.remote.adapter import Adapter, Uploads
 from app.upscalers.remote.errors import GenerationFailed, Misconfigured, ProtocolError, QuotaSpent
 from app.upscalers.remote.http import Upstream
-from app.upscalers.remote.samples import SampleReader
-from app.upscalers.remote.translation import raise_for_status
 from app.upscalers.template import fill
 from app.upscalers.turns import Turn
 
 _FILE = {"_type": "gradio.FileData"}
 
 
+class GradioConfig(OneAddress):
+    """A Gradio app, such as a Hugging Face Space."""
+
+    kind: Literal["gradio"] = "gradio"
+    api_name: str = Field(description="Endpoint, such as upscale.", pattern=r"^/?[\w-]+$")
+    inputs: tuple[Any, ...] = Field(
+        ("{image}", "{seed}"), description='Arguments in order; "{image}" and "{seed}" are filled.'
+    )
+    output_pointer: str = Field("/0", description="JSON pointer to the image in the answer's list.")
+    samples_per_call: Literal[1] = 1
+
+
 class GradioUpscaler(Adapter[GradioConfig]):
     """An upscaler behind one endpoint of a Gradio app."""
 
-    def __init__(self, config: GradioConfig, upstream: Upstream, reader: SampleReader) -> None:
-        super().__init__(config, upstream, reader)
+    def __init__(self, config: GradioConfig, upstream: Upstream) -> None:
+        super().__init__(config, upstream)
         self._prefix = ""
         self._call = f"/call/{config.api_name.lstrip('/')}"
         self._uploads = Uploads(self._upload)
@@ -39,13 +51,11 @@ class GradioUpscaler(Adapter[GradioConfig]):
         return "{seed}" in json.dumps(self._config.inputs)
 
     async def _learn(self) -> dict[str, Any]:
-        reply = await self._upstream.request("GET", "/config")
-        raise_for_status(reply, self.name)
+        reply = await self._upstream.call("GET", "/config")
         config = reply.json()
         # Gradio 4 and older have no prefix.
         self._prefix = str(pointer.first(config, "/api_prefix") or "").rstrip("/")
-        info = await self._upstream.request("GET", f"{self._prefix}/info")
-        raise_for_status(info, self.name)
+        info = await self._upstream.call("GET", f"{self._prefix}/info")
         endpoint = f"/{self._config.api_name.lstrip('/')}"
         known = pointer.first(info.json(), "/named_endpoints") or {}
         if endpoint not in known:
@@ -58,8 +68,7 @@ class GradioUpscaler(Adapter[GradioConfig]):
             await self.check()
         values = {"image": {"path": await self._uploads.get(source), "meta": _FILE}, "seed": seed}
         body = {"data": fill(list(self._config.inputs), values)}
-        reply = await self._upstream.request("POST", self._prefix + self._call, json=body)
-        raise_for_status(reply, self.name)
+        reply = await self._upstream.call("POST", self._prefix + self._call, json=body)
         event = pointer.first(reply.json(), "/event_id")
         if not isinstance(event, str):
             raise ProtocolError(f"{self.name!r} did not say where to wait for the result.")
@@ -69,10 +78,9 @@ class GradioUpscaler(Adapter[GradioConfig]):
         image = pointer.first(answer, self._config.output_pointer)
         path, url = pointer.first(image, "/path"), pointer.first(image, "/url")
         if isinstance(path, str) and not path.startswith(("http://", "https://")):
-            fetched = await self._upstream.request(
+            fetched = await self._upstream.call(
                 "GET", f"{self._prefix}/file={quote(path, errors='replace')}", turn=turn
             )
-            raise_for_status(fetched, self.name)
             return await self._reader.read(fetched.body, source, turn)
         return await self._reader.read_text(url or path or image, source, turn)
 
@@ -103,10 +111,9 @@ class GradioUpscaler(Adapter[GradioConfig]):
     async def _upload(self, source: Source) -> str:
         """The path of the uploaded image on the server."""
         png = await asyncio.to_thread(lambda: source.png)
-        reply = await self._upstream.request(
+        reply = await self._upstream.call(
             "POST", f"{self._prefix}/upload", files={"files": ("image.png", png, "image/png")}
         )
-        raise_for_status(reply, self.name)
         path = pointer.first(reply.json(), "/0")
         if not isinstance(path, str):
             raise ProtocolError(f"{self.name!r} did not say where it put the upload.")

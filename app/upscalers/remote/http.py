@@ -30,9 +30,6 @@ from app.upscalers.remote.guard import (
 from app.upscalers.remote.translation import Reply, raise_for_status
 from app.upscalers.turns import Turn
 
-CONNECT_S = 3.0
-POOL_S = 5.0
-WRITE_S = 30.0
 _SMALL_ANSWER = 8 * 2**20  # metadata, status and error answers
 
 _READ_AHEAD = 4 * 2**20
@@ -45,10 +42,17 @@ Multipart = Mapping[str, tuple[str, bytes, str]]
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """What tests replace: the transport under httpx, and the resolver."""
+    """What tests replace: the transport under httpx, the resolver, and how long each step may take.
+
+    goodbye_s: for cancelling work at the server when nobody waits for it any more.
+    """
 
     transport: httpx.AsyncBaseTransport | None = None
     resolve: Resolver = field(default=system_resolver)
+    connect_s: float = 3.0
+    pool_s: float = 5.0
+    write_s: float = 30.0
+    goodbye_s: float = 5.0
 
 
 class Upstream:
@@ -68,12 +72,15 @@ class Upstream:
     ) -> None:
         self.name = config.name
         self.base = base
-        self._network = network or Network()
+        self.network = network or Network()
         self._token, self._no_token = _token(config, environ)
         self._max_bytes = config.max_answer_bytes
         self._policy = FetchPolicy(Origin.of(base), config.allowed_hosts, config.allow_private)
         timeout = httpx.Timeout(
-            connect=CONNECT_S, read=config.call_timeout_s, write=WRITE_S, pool=POOL_S
+            connect=self.network.connect_s,
+            read=config.call_timeout_s,
+            write=self.network.write_s,
+            pool=self.network.pool_s,
         )
         # A few more connections than calls, so that polling and cancelling never queue.
         limits = httpx.Limits(
@@ -94,7 +101,7 @@ class Upstream:
             timeout=timeout,
             limits=limits,
             follow_redirects=False,
-            transport=self._network.transport,
+            transport=self.network.transport,
         )
 
     async def request(
@@ -127,6 +134,16 @@ class Upstream:
         )
         return await self._exchange(self._client, request, turn)
 
+    async def call(self, method: str, path: str, **options: Any) -> Reply:
+        """One exchange, as `request` makes it, that must succeed.
+
+        Raises:
+            UpscalerError: what another status means; see `translation.failure`.
+        """
+        reply = await self.request(method, path, **options)
+        raise_for_status(reply, self.name)
+        return reply
+
     async def fetch(self, url: str, turn: Turn) -> bytes | bytearray:
         """The bytes behind a result URL.
 
@@ -134,7 +151,7 @@ class Upstream:
             ProtocolError: the URL is not allowed, or the answer is too large.
             UpscalerUnavailable: no answer, or one that says so.
         """
-        place = await target(url, self._policy, self._network.resolve)
+        place = await target(url, self._policy, self.network.resolve)
         if place.is_own:
             reply = await self.request("GET", place.url, turn=turn)
         else:

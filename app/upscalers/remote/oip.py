@@ -9,32 +9,53 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from app.errors import UpscalerUnavailable
 from app.upscalers.base import RGB, Source
-from app.upscalers.config import OipConfig
+from app.upscalers.config import OneAddress
 from app.upscalers.remote import pointer
 from app.upscalers.remote.adapter import Adapter
 from app.upscalers.remote.errors import ProtocolError
 from app.upscalers.remote.http import Upstream
-from app.upscalers.remote.samples import SampleReader
-from app.upscalers.remote.translation import Reply, explanation, raise_for_status
+from app.upscalers.remote.translation import Reply, explanation
 from app.upscalers.tensors import HEADER_LENGTH, Malformed, Tensor, decode, encode
 from app.upscalers.turns import Turn
 
 T = TypeVar("T")
 
 
+class OipConfig(OneAddress):
+    """A foreign Open Inference Protocol server: Triton, KServe, MLServer, OpenVINO."""
+
+    kind: Literal["oip"] = "oip"
+    model: str
+    version: str | None = None
+    tensor_format: Literal["auto", "binary", "json"] = "auto"
+    image_input: str = "image"
+    image_layout: Literal["HWC", "NHWC", "CHW", "NCHW", "PNG"] = Field(
+        "HWC", description="Axes of the image tensor; PNG: an encoded file as BYTES."
+    )
+    image_datatype: Literal["UINT8", "FP32"] = Field("UINT8", description="FP32 means 0..1.")
+    seed_input: str | None = Field(None, description="INT64 tensor of seeds; none: no seeds.")
+    seed_shape: tuple[int, ...] = Field(
+        (-1,), description="Shape of the seed tensor; -1 is the number of seeds."
+    )
+    output: str = "samples"
+    output_layout: Literal["HWC", "NHWC", "CHW", "NCHW", "PNG"] = "NHWC"
+    parameters: dict[str, bool | int | float | str] = Field(default_factory=dict)
+
+
 class OipUpscaler(Adapter[OipConfig]):
     """An upscaler behind the Open Inference Protocol."""
 
-    def __init__(self, config: OipConfig, upstream: Upstream, reader: SampleReader) -> None:
-        super().__init__(config, upstream, reader)
+    def __init__(self, config: OipConfig, upstream: Upstream) -> None:
+        super().__init__(config, upstream)
         self._path = f"/v2/models/{quote(config.model, safe='')}"
         if config.version is not None:
             self._path += f"/versions/{quote(config.version, safe='')}"
@@ -45,8 +66,7 @@ class OipUpscaler(Adapter[OipConfig]):
 
     async def _learn(self) -> dict[str, Any]:
         # Metadata first: of an unknown model Triton says "not ready" and nothing else.
-        metadata = await self._upstream.request("GET", self._path)
-        raise_for_status(metadata, self.name)
+        metadata = await self._upstream.call("GET", self._path)
         ready = await self._upstream.request("GET", f"{self._path}/ready")
         if not ready.ok:
             raise UpscalerUnavailable(
@@ -74,10 +94,9 @@ class OipUpscaler(Adapter[OipConfig]):
         parts, headers = await asyncio.to_thread(
             encode, wish, "inputs", inputs, binary=self._binary
         )
-        reply = await self._upstream.request(
+        reply = await self._upstream.call(
             "POST", f"{self._path}/infer", content=parts, headers=headers, turn=turn
         )
-        raise_for_status(reply, self.name)
         await turn.take()
         answer, _ = await self._reader.in_thread(output_of, reply, config.output)
         if answer.datatype == "BYTES":

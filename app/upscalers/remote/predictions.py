@@ -12,16 +12,17 @@ import asyncio
 import re
 import uuid
 from abc import abstractmethod
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
+
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 
 from app.errors import UpscalerError, UpscalerUnavailable
 from app.upscalers.base import RGB, Source
-from app.upscalers.config import CogConfig, ReplicateConfig
+from app.upscalers.config import BaseUrl, EnvName, HostName, OneAddress
 from app.upscalers.remote import pointer
 from app.upscalers.remote.adapter import Adapter, Uploads, data_uri, mask_png
 from app.upscalers.remote.errors import Filtered, GenerationFailed, ProtocolError
 from app.upscalers.remote.http import Upstream
-from app.upscalers.remote.samples import SampleReader
 from app.upscalers.remote.translation import Reply, raise_for_status
 from app.upscalers.turns import Turn
 
@@ -31,6 +32,47 @@ _WITHHELD = re.compile(
 )
 _RUNNING = frozenset({"starting", "processing", "queued"})
 _SHORTEST_CANCEL_AFTER_S = 5
+
+
+class _PredictionsConfig(OneAddress):
+    image_field: str = "image"
+    seed_field: str | None = Field(
+        "seed", description='Field of the seed; none, or "" where there is no null: no seeds.'
+    )
+    seed_max: PositiveInt = 2**31 - 1
+    input: dict[str, Any] = Field(default_factory=dict, description="Further fields of `input`.")
+    output_pointer: str = Field("", description="JSON pointer to the image inside `output`.")
+
+    @field_validator("seed_field")
+    @classmethod
+    def _seeds(cls, value: str | None) -> str | None:
+        return value or None
+
+
+class CogConfig(_PredictionsConfig):
+    """A Cog container."""
+
+    kind: Literal["cog"] = "cog"
+    samples_per_call: Literal[1] = 1
+
+
+class ReplicateConfig(_PredictionsConfig):
+    """A model, version or deployment on Replicate."""
+
+    kind: Literal["replicate"] = "replicate"
+    url: BaseUrl = "https://api.replicate.com/v1"
+    token_env: EnvName | None = "REPLICATE_API_TOKEN"  # noqa: S105 - the name of a variable
+    model: str = Field(
+        description="owner/name, owner/name:version, or deployments/owner/name.",
+        pattern=r"^(deployments/)?[\w.-]+/[\w.-]+(:[0-9a-f]{64})?$",
+    )
+    samples_per_call: Literal[1] = 1
+    wait_s: int = Field(60, ge=1, le=60, description="How long one call waits before polling.")
+    poll_interval_s: PositiveFloat = 1.0
+    upload_above_bytes: int = Field(
+        256_000, ge=0, description="Larger images are uploaded once, smaller ones sent inline."
+    )
+    allowed_hosts: tuple[HostName, ...] = ("replicate.delivery",)
 
 
 Config = TypeVar("Config", CogConfig, ReplicateConfig)
@@ -96,8 +138,7 @@ class CogUpscaler(PredictionsUpscaler[CogConfig]):
     """An upscaler behind a Cog container."""
 
     async def _learn(self) -> dict[str, Any]:
-        reply = await self._upstream.request("GET", "/health-check")
-        raise_for_status(reply, self.name)
+        reply = await self._upstream.call("GET", "/health-check")
         status = pointer.first(reply.json(), "/status")
         if status not in {"READY", "BUSY"}:
             raise UpscalerUnavailable(f"{self.name!r} is not ready: it reports {status}.")
@@ -117,8 +158,8 @@ class CogUpscaler(PredictionsUpscaler[CogConfig]):
 class ReplicateUpscaler(PredictionsUpscaler[ReplicateConfig]):
     """An upscaler behind Replicate."""
 
-    def __init__(self, config: ReplicateConfig, upstream: Upstream, reader: SampleReader) -> None:
-        super().__init__(config, upstream, reader)
+    def __init__(self, config: ReplicateConfig, upstream: Upstream) -> None:
+        super().__init__(config, upstream)
         self._uploads = Uploads(self._upload)
 
     async def _learn(self) -> dict[str, Any]:
@@ -127,8 +168,7 @@ class ReplicateUpscaler(PredictionsUpscaler[ReplicateConfig]):
         path = f"/{name}" if name.startswith("deployments/") else f"/models/{name}"
         if version:
             path += f"/versions/{version}"
-        reply = await self._upstream.request("GET", path)
-        raise_for_status(reply, self.name)
+        reply = await self._upstream.call("GET", path)
         document = reply.json()
         if version:
             return {"version": version}
@@ -150,10 +190,9 @@ class ReplicateUpscaler(PredictionsUpscaler[ReplicateConfig]):
             "Cancel-After": f"{max(_SHORTEST_CANCEL_AFTER_S, int(config.call_timeout_s))}s",
         }
         path, body = self._endpoint()
-        reply = await self._upstream.request(
+        reply = await self._upstream.call(
             "POST", path, json={**body, "input": values}, headers=headers, turn=turn
         )
-        raise_for_status(reply, self.name)
         await self._parse(reply)
         document = reply.json()
         try:
@@ -195,6 +234,5 @@ class ReplicateUpscaler(PredictionsUpscaler[ReplicateConfig]):
 
     async def _upload(self, source: Source) -> str:
         files = {"content": ("image.png", source.png, "image/png")}
-        reply = await self._upstream.request("POST", "/files", files=files)
-        raise_for_status(reply, self.name)
+        reply = await self._upstream.call("POST", "/files", files=files)
         return self._link(pointer.first(reply.json(), "/urls/get"))

@@ -7,7 +7,7 @@ import base64
 import binascii
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import structlog
@@ -18,6 +18,7 @@ from app.errors import BadInput, ImageTooLarge
 from app.images.decode import Limits, decode
 from app.images.holes import holes_of
 from app.upscalers.base import RGB, Source
+from app.upscalers.config import OneAddress
 from app.upscalers.remote.checks import alignment, is_unchanged
 from app.upscalers.remote.errors import ProtocolError, WrongSample
 from app.upscalers.remote.http import Upstream
@@ -44,24 +45,13 @@ class SampleReader:
     warning is logged then: compression noise adds to σ. Pixels of `mask_color` are to be filled in.
     """
 
-    def __init__(
-        self,
-        name: str,
-        scale: int,
-        upstream: Upstream,
-        *,
-        fit: Literal["exact", "resize"] = "exact",
-        refuse_misaligned: bool = True,
-        mask_color: str | None = None,
-    ) -> None:
-        self._name = name
-        self._scale = scale
+    def __init__(self, config: OneAddress, upstream: Upstream) -> None:
+        self._name = config.name
+        self._scale = config.scale
+        self._config = config
         self._upstream = upstream
-        self._fit = fit
-        self._refuse_misaligned = refuse_misaligned
-        self._mask_color = mask_color
         self.lossy = False
-        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix=f"decode-{name}")
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix=f"decode-{config.name}")
 
     async def in_thread(self, work: Callable[..., T], *args: Any) -> T:
         """Run in one of the decoding threads."""
@@ -113,7 +103,7 @@ class SampleReader:
         file = data() if callable(data) else bytes(data)
         k = self._scale
         pixels = k * k * source.height * source.width
-        if self._fit == "resize":
+        if self._config.fit == "resize":
             pixels = max(pixels, _LARGEST_FREE_SIZE)
         limits = Limits(max_bytes=len(file), max_pixels=pixels, max_side=2**16)
         wanted = f"{k * source.width}×{k * source.height} ({k} times the input)"
@@ -133,7 +123,7 @@ class SampleReader:
 
     def _fitted(self, rgb: RGB, source: Source) -> RGB:
         height, width = self._scale * source.height, self._scale * source.width
-        if self._fit == "exact" or rgb.shape[:2] == (height, width):
+        if self._config.fit == "exact" or rgb.shape[:2] == (height, width):
             return rgb
         aspect = (rgb.shape[1] / rgb.shape[0]) / (width / height)
         if abs(aspect - 1) > _ASPECT_TOLERANCE:
@@ -148,21 +138,19 @@ class SampleReader:
                 f"{self._name!r} sent a sample of {rgb.shape[1]}×{rgb.shape[0]} pixels; expected "
                 f"{k * source.width}×{k * source.height}, {k} times the input."
             )
-        holes = self._holes(source)
+        color = self._config.mask_color
+        # What the model was asked to fill in, bool [h, w]; None: it does not fill in.
+        holes = None if color is None else holes_of(source.rgb, color)
         if (holes is None or holes.any()) and is_unchanged(source.rgb, rgb, k):
             how = ", merely resized" if k > 1 else " unchanged"
             raise WrongSample(f"{self._name!r} sent the input back{how}: no model has run.")
-        if self._refuse_misaligned:
+        if self._config.alignment == "refuse":
             problem = alignment(*_outside(source.rgb, rgb, holes), k).problem
             if problem:
                 raise WrongSample(
                     f"The samples of {self._name!r} do not lie on the input's pixels: {problem}."
                 )
         return rgb
-
-    def _holes(self, source: Source) -> NDArray[np.bool_] | None:
-        """What the model was asked to fill in, bool [h, w]; None: it does not fill in."""
-        return None if self._mask_color is None else holes_of(source.rgb, self._mask_color)
 
 
 def _outside(source: RGB, sample: RGB, holes: NDArray[np.bool_] | None) -> tuple[RGB, RGB]:

@@ -12,6 +12,7 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -71,14 +72,16 @@ class Reply:
         return self.document
 
 
-def raise_for_status(
-    reply: Reply,
-    who: str,
-    *,
-    error_text: Sequence[str] = (),
-    wait_429: float | None = None,
-) -> None:
-    """Raise what a status other than 2xx means.
+def raise_for_status(reply: Reply, who: str) -> None:
+    """Raise what a status other than 2xx means; see `failure`."""
+    if not reply.ok:
+        raise failure(reply, who)
+
+
+def failure(  # noqa: PLR0911 - one return for each meaning
+    reply: Reply, who: str, *, error_text: Sequence[str] = (), wait_429: float | None = None
+) -> UpscalerError:
+    """The error that an answer without success stands for.
 
     Args:
         reply: the answer.
@@ -86,14 +89,6 @@ def raise_for_status(
         error_text: JSON pointers to the explanation, tried before the usual places.
         wait_429: seconds to wait after 429 when the server does not say.
     """
-    if not reply.ok:
-        raise failure(reply, who, error_text=error_text, wait_429=wait_429)
-
-
-def failure(  # noqa: PLR0911 - one return for each meaning
-    reply: Reply, who: str, *, error_text: Sequence[str] = (), wait_429: float | None = None
-) -> UpscalerError:
-    """The error that an answer without success stands for."""
     status = reply.status
     said = explanation(reply, error_text)
     because = f": {said}" if said else "."
@@ -138,11 +133,8 @@ def explanation(reply: Reply, error_text: Sequence[str] = ()) -> str:
 
 def seconds_of(value: Any) -> float | None:
     """A duration out of an answer, 0 to an hour; None: it is none."""
-    try:
-        seconds = float(value) if isinstance(value, int | float | str) else math.nan
-    except (ValueError, OverflowError):
-        return None
-    return None if math.isnan(seconds) else min(max(seconds, 0.0), _LONGEST_WAIT_S)
+    seconds = _number(value)
+    return None if seconds is None else min(max(seconds, 0.0), _LONGEST_WAIT_S)
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
@@ -154,19 +146,16 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     if value is not None:
         seconds = _number(value)
         if seconds is None:
-            try:
+            with suppress(ValueError, OverflowError):
                 when = email.utils.parsedate_to_datetime(value)
-            except (ValueError, OverflowError):
-                when = None
-            if when is not None:
                 when = when if when.tzinfo else when.replace(tzinfo=UTC)
                 seconds = (when - datetime.now(UTC)).total_seconds()
         if seconds is not None:
             return seconds_of(seconds)
-    remaining = _number(headers.get("ratelimit-remaining"))
-    reset = headers.get("ratelimit-reset")
     # With calls remaining, the reset says nothing about this answer.
-    return seconds_of(reset) if not remaining else None
+    if _number(headers.get("ratelimit-remaining")):
+        return None
+    return seconds_of(headers.get("ratelimit-reset"))
 
 
 def _is_quota(reply: Reply) -> bool:
@@ -200,9 +189,9 @@ def _one_line(text: str) -> str:
     return line if len(line) <= _TEXT_LIMIT else line[: _TEXT_LIMIT - 1] + "…"
 
 
-def _number(text: str | None) -> float | None:
+def _number(value: Any) -> float | None:
     try:
-        number = float(text) if text is not None else None
-    except ValueError:
+        number = float(value) if isinstance(value, int | float | str) else math.nan
+    except (ValueError, OverflowError):
         return None
-    return number if number is not None and number == number else None  # noqa: PLR0124 - NaN
+    return None if math.isnan(number) else number

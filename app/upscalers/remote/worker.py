@@ -11,30 +11,44 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import quote
 
 import numpy as np
 import structlog
+from pydantic import Field, PositiveInt
 
 from app.conformal.folding import FOLDING, Spread
 from app.errors import UpscalerError, UpscalerUnavailable
 from app.telemetry import tracing
 from app.upscalers.base import RGB, Capabilities, Source
-from app.upscalers.config import WorkerConfig
+from app.upscalers.config import BaseUrl, CanaryPolicy, RemoteConfig
 from app.upscalers.remote import pointer
 from app.upscalers.remote.adapter import refuse_large
 from app.upscalers.remote.errors import Misconfigured, ProtocolError, SomeFailed, retriable
 from app.upscalers.remote.http import Upstream
 from app.upscalers.remote.oip import output_of, request, understood
-from app.upscalers.remote.translation import raise_for_status
 from app.upscalers.tensors import encode
 from app.upscalers.turns import Folding, Turn
 
 log = structlog.get_logger()
 
-_REST_S = 5.0
-"""How long a worker that failed is asked last."""
+
+class WorkerConfig(RemoteConfig):
+    """Our own GPU worker, one or several of the same model."""
+
+    kind: Literal["worker"] = "worker"
+    urls: tuple[BaseUrl, ...] = Field(min_length=1)
+    model: str | None = Field(None, description="Model name; none: the only one of the worker.")
+    concurrency: PositiveInt = Field(2, description="Calls in flight per worker.")
+    max_answer_bytes: PositiveInt = 2**30
+    canary: CanaryPolicy = Field(
+        "off", description="As for others; the fingerprint of a worker is its content already."
+    )
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        return self.urls
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +78,12 @@ class WorkerUpscaler:
 
     kind = "worker"
 
-    def __init__(self, config: WorkerConfig, upstreams: Sequence[Upstream]) -> None:
+    def __init__(
+        self, config: WorkerConfig, upstreams: Sequence[Upstream], rest_s: float = 5.0
+    ) -> None:
+        """Take over the connections; for `rest_s` a worker that failed is asked last."""
         self._config = config
+        self._rest_s = rest_s
         self._workers = [_Worker(upstream) for upstream in upstreams]
         self._model: Model | None = None
 
@@ -210,7 +228,7 @@ class WorkerUpscaler:
                 failure = failure or error
                 if not retriable(error) and not isinstance(error, Misconfigured):
                     raise
-                worker.rests_until = time.monotonic() + _REST_S
+                worker.rests_until = time.monotonic() + self._rest_s
                 turn.give_back()
                 log.warning(
                     "worker_failed", upscaler=self.name, url=worker.upstream.base,
@@ -235,10 +253,9 @@ class WorkerUpscaler:
         )
         # Our own program: it may see that this call belongs to a trace, as nobody else does.
         headers |= tracing.headers()
-        reply = await worker.upstream.request(
+        reply = await worker.upstream.call(
             "POST", f"{_path(model.name)}/infer", content=parts, headers=headers, turn=turn
         )
-        raise_for_status(reply, self.name)
         # The bytes are already here and the samples are views of them: the turn is for folding.
         await turn.take()
         answer, parameters = output_of(reply, output)
@@ -264,16 +281,13 @@ class WorkerUpscaler:
     async def _describe(self, worker: _Worker) -> Model:
         name = self._config.model
         if name is None:
-            server = await worker.upstream.request("GET", "/v2")
-            raise_for_status(server, self.name)
+            server = await worker.upstream.call("GET", "/v2")
             names = pointer.find(server.json(), "/models/*")
             if len(names) != 1 or not isinstance(names[0], str):
                 raise Misconfigured(f"{self.name!r} must name its model: set `model`.")
             name = names[0]
-        ready = await worker.upstream.request("GET", f"{_path(name)}/ready")
-        raise_for_status(ready, self.name)
-        reply = await worker.upstream.request("GET", _path(name))
-        raise_for_status(reply, self.name)
+        await worker.upstream.call("GET", f"{_path(name)}/ready")
+        reply = await worker.upstream.call("GET", _path(name))
         return _model(reply.json(), name)
 
 

@@ -7,20 +7,11 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from app.upscalers.remote import adapter, http
 from tests.missing import not_here
 from tests.servers import ServerMissing
 from tests.upscalers.remote.hosted import State, hosted
 from tests.upscalers.remote.pictures import source as picture
 from tests.upscalers.remote.real import RealServer
-
-
-@pytest.fixture(autouse=True)
-def _patience(monkeypatch):
-    """Servers of these tests are on this machine, which may be slow."""
-    for name in ("CONNECT_S", "POOL_S", "WRITE_S"):
-        monkeypatch.setattr(http, name, 60.0)
-    monkeypatch.setattr(adapter, "_GOODBYE_S", 60.0)
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ from PIL import Image
 from pydantic import TypeAdapter
 
 from app.upscalers.base import Source
-from app.upscalers.config import UpscalerConfig
 from app.upscalers.probe import pattern
-from app.upscalers.registry import build_adapter, build_upscaler
+from app.upscalers.registry import UpscalerConfig, build_adapter, build_upscaler
+from app.upscalers.remote.guard import system_resolver
 from app.upscalers.remote.http import Network
 
 ADAPTER = TypeAdapter(UpscalerConfig)
@@ -67,21 +67,23 @@ ENVIRON = dict.fromkeys(
 )
 
 
-def adapter(handler=None, resolve=None, **settings):
+def adapter(handler=None, **settings):
     """An adapter without retries, over a handler or the network."""
-    return build_adapter(config(**settings), ENVIRON, network=_network(handler, resolve))
+    return build_adapter(config(**settings), ENVIRON, network=patient(handler))
 
 
-def resilient(handler=None, resolve=None, **settings):
+def patiently(settings, environ):
+    """Build an upscaler as the service does, for servers on this machine."""
+    return build_upscaler(settings, environ, network=patient())
+
+
+def resilient(handler=None, **settings):
     """An upscaler as the service builds it."""
-    return build_upscaler(config(**settings), ENVIRON, network=_network(handler, resolve))
+    return build_upscaler(config(**settings), ENVIRON, network=patient(handler))
 
 
-def _network(handler, resolve):
-    if handler is None:
-        transport = None
-    elif isinstance(handler, httpx.AsyncBaseTransport):
-        transport = handler
-    else:
-        transport = httpx.MockTransport(handler)
-    return Network(transport, resolve) if resolve else Network(transport)
+def patient(handler=None, resolve=system_resolver):
+    """A network with time for servers on this machine, which may be slow."""
+    if handler is not None and not isinstance(handler, httpx.AsyncBaseTransport):
+        handler = httpx.MockTransport(handler)
+    return Network(handler, resolve, connect_s=60, pool_s=60, write_s=60, goodbye_s=60)

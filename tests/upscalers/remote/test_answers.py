@@ -14,10 +14,8 @@ from pydantic import TypeAdapter
 
 from app.errors import UpscalerError
 from app.problems import problem_of
-from app.upscalers.config import UpscalerConfig
-from app.upscalers.registry import build_adapter, build_upscaler
-from app.upscalers.remote.http import Network
-from tests.upscalers.remote.pictures import source
+from app.upscalers.registry import UpscalerConfig, build_adapter, build_upscaler
+from tests.upscalers.remote.pictures import patient, source
 
 URL = "http://upstream.example"
 POLLED = {
@@ -106,7 +104,7 @@ def upstream(answers):
         host.encode("idna")  # as the system's resolver does
         return ["93.184.216.34"]
 
-    return Network(httpx.MockTransport(answer), resolve)
+    return patient(answer, resolve)
 
 
 async def ask(config, answers, build=build_adapter):
@@ -163,4 +161,4 @@ async def test_safety_net():
         async def handle_async_request(self, request):
             raise KeyError("not foreseen")
 
-    await ask({"name": "cog", **UPSCALERS["cog"]}, Network(Broken()), build_upscaler)
+    await ask({"name": "cog", **UPSCALERS["cog"]}, patient(Broken()), build_upscaler)

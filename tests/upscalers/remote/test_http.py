@@ -11,7 +11,7 @@ import pytest
 
 from app.errors import ConfigError, UpscalerUnavailable
 from app.upscalers.remote.errors import BadCredentials, ProtocolError
-from app.upscalers.remote.http import Network, Upstream
+from app.upscalers.remote.http import Upstream
 from app.upscalers.turns import Turn
 from tests.servers import free_port
 from tests.upscalers.remote.faults import (
@@ -22,14 +22,14 @@ from tests.upscalers.remote.faults import (
     slow,
     truncated,
 )
-from tests.upscalers.remote.pictures import TOKEN, config
+from tests.upscalers.remote.pictures import TOKEN, config, patient
 from tests.waiting import until
 
 
 @asynccontextmanager
 async def upstream(url, network=None, environ=None, **settings):
     settings = {"kind": "cog", "scale": 2, "url": url, **settings}
-    up = Upstream(config(**settings), url, environ or {"TOKEN": TOKEN}, network)
+    up = Upstream(config(**settings), url, environ or {"TOKEN": TOKEN}, network or patient())
     yield up
     await up.close()
 
@@ -118,7 +118,7 @@ class TestEvents:
             for piece in pieces:
                 yield piece
 
-        network = Network(httpx.MockTransport(lambda _: httpx.Response(200, content=body())))
+        network = patient(lambda _: httpx.Response(200, content=body()))
         async with upstream("http://127.0.0.1", network) as up:
             assert [event async for event in up.events("/x")] == [("complete", "ä")]
 
@@ -217,7 +217,7 @@ class TestFetch:
         async def resolve(host, port):
             return ["93.184.216.34"]
 
-        network = Network(httpx.MockTransport(handler), resolve)
+        network = patient(handler, resolve)
         async with upstream(
             "https://api.example.com/v1",
             network,
@@ -248,7 +248,7 @@ class TestFetch:
             hosts.append(request.url.host)
             return httpx.Response(200, content=b"x")
 
-        network = Network(httpx.MockTransport(handler), resolve)
+        network = patient(handler, resolve)
         async with upstream(
             "https://api.example.com", network, allowed_hosts=["cdn.example.net"]
         ) as up:

@@ -18,15 +18,23 @@ SAMPLE = sample(SOURCE.rgb, 1)
 
 
 @pytest.fixture
-async def upstream():
-    up = Upstream(config(kind="cog", scale=2, url=URL), URL, {})
-    yield up
-    await up.close()
+async def reader_of():
+    """A reader of an upscaler with these settings."""
+    opened = []
+
+    def make(**settings):
+        made = config(kind="cog", scale=2, url=URL, **settings)
+        opened.append(Upstream(made, URL, {}))
+        return SampleReader(made, opened[-1])
+
+    yield make
+    for up in opened:
+        await up.close()
 
 
 @pytest.fixture
-def reader(upstream):
-    return SampleReader("up", 2, upstream)
+def reader(reader_of):
+    return reader_of()
 
 
 class TestRead:
@@ -81,17 +89,17 @@ class TestRead:
         with pytest.raises(WrongSample, match="no model has run"):
             await reader.read(encoded(large), SOURCE, Turn())
 
-    async def test_misaligned(self, upstream, reader):
+    async def test_misaligned(self, reader_of, reader):
         """A shifted sample is refused with the measured shift, unless that is allowed."""
         shifted = encoded(np.roll(SAMPLE, 6, 1))
         with pytest.raises(WrongSample, match=r"shifted by \+[56]\.\d pixels horizontally"):
             await reader.read(shifted, SOURCE, Turn())
-        tolerant = SampleReader("up", 2, upstream, refuse_misaligned=False)
+        tolerant = reader_of(alignment="ignore")
         assert (await tolerant.read(shifted, SOURCE, Turn())).shape == (96, 96, 3)
 
-    async def test_fit(self, upstream):
+    async def test_fit(self, reader_of):
         """With fit, an answer of another size and the right aspect is resized."""
-        reader = SampleReader("up", 2, upstream, fit="resize")
+        reader = reader_of(fit="resize")
         other = np.asarray(Image.fromarray(SAMPLE).resize((120, 120)))
         assert (await reader.read(encoded(other), SOURCE, Turn())).shape == (96, 96, 3)
         with pytest.raises(WrongSample, match="of 120×96"):

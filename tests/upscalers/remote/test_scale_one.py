@@ -18,11 +18,18 @@ from app.upscalers.base import Source
 from app.upscalers.probe import pattern
 from app.upscalers.registry import build_adapter
 from app.upscalers.remote.errors import WrongSample
-from app.upscalers.remote.http import Network
 from tests.api.admin import Admin, truth_files
 from tests.api.gateway import ADMIN_KEY, pixels, post
 from tests.factories import photo
-from tests.upscalers.remote.pictures import adapter, config, decoded, encoded, from_uri, uri
+from tests.upscalers.remote.pictures import (
+    adapter,
+    config,
+    decoded,
+    encoded,
+    from_uri,
+    patient,
+    uri,
+)
 
 SIDE = 96
 HOLE = "#ff00ff"
@@ -219,7 +226,7 @@ def test_inpainting_from_pairs_to_a_mask(tmp_path):
             {"name": "fill", **BY_CONFIG, "mask_color": HOLE, "mask_field": "mask", "canary": "off"}
         ],
     )
-    network = Network(httpx.MockTransport(handler_of(model)))
+    network = patient(handler_of(model))
     app = create_app(settings, build=lambda config, _: build_adapter(config, {}, network=network))
     with TestClient(app, raise_server_exceptions=False) as client:
         damage = {"inpaint": {"share": 0.15}}

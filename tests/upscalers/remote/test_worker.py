@@ -11,12 +11,13 @@ import pytest
 
 from app.errors import UpscalerFailed, UpscalerRejected, UpscalerUnavailable
 from app.sampling.draw import draw
-from app.upscalers.remote import worker as module
 from app.upscalers.remote.errors import Misconfigured, SomeFailed
+from app.upscalers.remote.http import Upstream
+from app.upscalers.remote.worker import WorkerUpscaler
 from tests.live import serving
 from tests.servers import free_port
 from tests.upscalers.remote.faults import FaultServer, reset
-from tests.upscalers.remote.pictures import adapter, resilient
+from tests.upscalers.remote.pictures import adapter, config, patient, resilient
 from tests.waiting import until
 from tests.workers.fakes import SleepingEngine, expected
 from workers.service import create_app
@@ -126,13 +127,14 @@ class TestSeveralWorkers:
         assert (slow.calls, idle.calls) == ([], [[3]])
         await up.close()
 
-    async def test_a_worker_that_dies(self, start, source, monkeypatch):
+    async def test_a_worker_that_dies(self, start, source):
         """The same seeds go to the other worker when one breaks the connection."""
-        monkeypatch.setattr(module, "_REST_S", 600.0)
         engine = SleepingEngine()
         urls = start(engine)
         async with FaultServer([reset]) as dying:
-            up = worker([*urls, dying.url])
+            urls.append(dying.url)
+            told = config(kind="worker", urls=urls, model="sleeper")
+            up = WorkerUpscaler(told, [Upstream(told, url, {}, patient()) for url in urls], 600)
             await up.check()  # one worker is enough to start with
             got = await up.generate(source, [1, 2, 3, 4])
             assert len(dying.asked) == 2  # metadata, then its part
