@@ -68,7 +68,7 @@ class Posterior:
     def drawn(self, truth: NDArray[np.uint8], seed: int) -> Drawn:
         x = degrade(truth, self.upscaler.scale, Degradation(), 0)
         samples = np.stack([self._sample(x, 1000 * seed + m) for m in range(SAMPLES)])
-        return Drawn(x, samples, fidelity.error(truth, samples[0], {"bound": BOUND}))
+        return Drawn(x, samples, fidelity.error(truth, samples[0], fidelity.Settings(bound=BOUND)))
 
     def _sample(self, x: NDArray[np.uint8], seed: int) -> NDArray[np.uint8]:
         noise = np.random.default_rng(seed).normal(0, self.strength, x.shape)

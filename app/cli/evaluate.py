@@ -195,7 +195,7 @@ def _words(findings: Findings, out: Path) -> str:
     lines = [findings.verdict.headline, *findings.verdict.findings]
     generated = sum(result.generated for result in findings.results)
     told = (
-        (r.upscaler, advice(r.price, findings.options.reference_alpha)) for r in findings.results
+        (r.name, advice(r.prices(), findings.options.reference_alpha)) for r in findings.results
     )
     lines += [f"{name}: {sentence}" for name, sentence in told if sentence]
     lines.append(f"{generated} images were generated for; the report is {out / report.REPORT}.")

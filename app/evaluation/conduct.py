@@ -16,7 +16,7 @@ from app.evaluation.cache import SampleCache
 from app.evaluation.figures import number_figures
 from app.evaluation.plan import Plan
 from app.evaluation.plots import Picture
-from app.evaluation.run import Evaluated, Options, Run, evaluate, widest
+from app.evaluation.run import Evaluation, Options, widest
 from app.evaluation.showcase import showcase
 from app.evaluation.tables import Resamples, Row, table
 from app.evaluation.variants import Variant
@@ -33,7 +33,7 @@ class Findings:
 
     plan: Plan
     options: Options
-    results: Sequence[Evaluated]
+    results: Sequence[Evaluation]
     rows: Sequence[Row]
     pictures: Sequence[Picture]
     verdict: Verdict
@@ -70,15 +70,14 @@ async def conduct(
             done += 1
             on_progress(f"evaluating {name}", min(done, total), total)
 
-        named = [variant.for_upscaler(upscaler) for variant in variants]
-        run = Run(upscaler, named, cache, options, step)
-        result = await evaluate(run, plan)
+        result = Evaluation(upscaler, variants, cache, options, step)
+        await result.run(plan)
         results.append(result)
         rows += table(result, draws, options.alphas)
         if options.with_pictures:
             # Drawing lines holds the interpreter, sheets are files to read and write.
             shown, drawn = await asyncio.gather(
-                showcase(run, plan, result),
+                showcase(result, plan),
                 asyncio.to_thread(number_figures, result, draws, options),
             )
             pictures += [*shown, *drawn]

@@ -10,7 +10,7 @@ from app.evaluation.bootstrap import mean_intervals
 from app.evaluation.leakage import leak
 from app.evaluation.plots import COLORS, Line, Panel, Picture, plot
 from app.evaluation.rules import FIDELITY, HIGH_PROBABILITY, SEMANTICS
-from app.evaluation.run import Cell, Evaluated, Options
+from app.evaluation.run import Cell, Evaluation, Options
 from app.evaluation.tables import Resamples
 
 ALPHA = "α, the promised level"
@@ -19,7 +19,7 @@ SHARE = "share of the pixels"
 WHOLE = (-0.02, 1.02)  # the range of a share
 
 
-def number_figures(result: Evaluated, draws: Resamples, options: Options) -> list[Picture]:
+def number_figures(result: Evaluation, draws: Resamples, options: Options) -> list[Picture]:
     """All of them, for one upscaler."""
     return [
         error_and_area(result, draws),
@@ -29,23 +29,24 @@ def number_figures(result: Evaluated, draws: Resamples, options: Options) -> lis
     ]
 
 
-def price_of_certainty(result: Evaluated, options: Options) -> list[Picture]:
+def price_of_certainty(result: Evaluation, options: Options) -> list[Picture]:
     """What more generations would let one trust, if several numbers of them were compared."""
-    counts = sorted({row["samples"] for row in result.price})
+    rows = result.prices()
+    counts = sorted({row["samples"] for row in rows})
     if len(counts) < 2:
         return []
     lines = [
         Line(
             f"α = {alpha:g}",
             np.array(counts, np.float64),
-            np.array([row["trusted_area"] for row in result.price if row["alpha"] == alpha]),
+            np.array([row["trusted_area"] for row in rows if row["alpha"] == alpha]),
             color=COLORS[k % len(COLORS)],
         )
         for k, alpha in enumerate(options.alphas)
     ]
     return [
         plot(
-            result.upscaler,
+            result.name,
             "price",
             "The price of certainty",
             "Trusted area against generations of one picture, each under the settings of a new "
@@ -55,7 +56,7 @@ def price_of_certainty(result: Evaluated, options: Options) -> list[Picture]:
     ]
 
 
-def error_and_area(result: Evaluated, draws: Resamples) -> Picture:
+def error_and_area(result: Evaluation, draws: Resamples) -> Picture:
     """Figure 2: what was promised and what came, and how much is not trusted."""
     masks = [
         (result.cell(FIDELITY), "mask by D", COLORS[0]),
@@ -74,7 +75,7 @@ def error_and_area(result: Evaluated, draws: Resamples) -> Picture:
         for cell, words, ink in masks
     ]
     return plot(
-        result.upscaler,
+        result.name,
         "figure-2-error-and-mask",
         "Realised error and mask size against α",
         "The paper's Figure 2. Left: the largest error inside the mask, averaged over the test "
@@ -93,7 +94,7 @@ def error_and_area(result: Evaluated, draws: Resamples) -> Picture:
     )
 
 
-def psnr_and_leakage(result: Evaluated, draws: Resamples, options: Options) -> Picture:
+def psnr_and_leakage(result: Evaluation, draws: Resamples, options: Options) -> Picture:
     """Figure 4: PSNR inside the mask, and leaked calibration images."""
     color, semantic = result.cell(FIDELITY), result.cell(SEMANTICS)
     top = float(color.alphas[-1])
@@ -114,7 +115,7 @@ def psnr_and_leakage(result: Evaluated, draws: Resamples, options: Options) -> P
     if pointwise:
         panels.insert(0, _bounded(result.cell(FIDELITY, pointwise[0]), draws))
     return plot(
-        result.upscaler,
+        result.name,
         "figure-4-psnr-and-leakage",
         "PSNR inside the mask, and robustness to leakage",
         "The paper's Figure 4. The bound of Proposition 3.1 is drawn only where it holds: for the "
@@ -125,7 +126,7 @@ def psnr_and_leakage(result: Evaluated, draws: Resamples, options: Options) -> P
     )
 
 
-def settings_compared(result: Evaluated, draws: Resamples) -> Picture:
+def settings_compared(result: Evaluation, draws: Resamples) -> Picture:
     """How much each variant trusts, and whether it keeps the promise."""
     cells = [
         (result.cell(FIDELITY, variant), variant.name, COLORS[i % len(COLORS)])
@@ -135,7 +136,7 @@ def settings_compared(result: Evaluated, draws: Resamples) -> Picture:
     areas = [_line(name, cell, "area", draws, ink) for cell, name, ink in cells]
     errors = [_line(name, cell, "error", draws, ink) for cell, name, ink in cells]
     return plot(
-        result.upscaler,
+        result.name,
         "settings",
         "The settings side by side",
         "Trusted area and realised error of every variant under its own D. Areas of variants with "

@@ -17,15 +17,10 @@ from app.evaluation.plots import Picture, font_file
 _GAP, _HEAD, _FOOT = 8, 26, 24
 _TILE = 288  # pixels of the longer side of an image on a sheet
 
-# Dark to light, of even steps in lightness: small errors are dark in print and on screen.
-_HEAT = np.array(
-    [[8, 8, 24], [84, 22, 110], [180, 54, 90], [240, 130, 50], [252, 240, 170]], np.float64
-)
-
 
 @dataclass(frozen=True, slots=True)
 class SheetRow:
-    """Images of one row, uint8 [H, W, 3] of one shape, and the line below them."""
+    """Images of one row, uint8 [H, W] or [H, W, 3], and the line below them."""
 
     images: Sequence[NDArray[np.uint8]]
     caption: str
@@ -60,16 +55,10 @@ def sheet(
 
 
 def heat(values: NDArray[np.floating], top: float) -> NDArray[np.uint8]:
-    """A map as colours, uint8 [H, W, 3]: dark at 0, light from `top` on."""
-    share = np.clip(np.asarray(values, np.float64) / top, 0, 1) * (len(_HEAT) - 1)
-    steps = np.arange(len(_HEAT))
-    channels = [np.interp(share, steps, _HEAT[:, channel]) for channel in range(3)]
-    return np.rint(np.stack(channels, axis=-1)).astype(np.uint8)
+    """A map as colours, uint8 [H, W, 4]: black at 0, light from `top` on, in print too."""
+    from matplotlib import colormaps  # noqa: PLC0415 - an optional dependency
 
-
-def black_and_white(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """A mask as an image: trusted is white."""
-    return np.repeat(np.where(mask, 255, 0).astype(np.uint8)[..., None], 3, axis=2)
+    return np.asarray(colormaps["inferno"](np.clip(values / top, 0, 1), bytes=True))
 
 
 class _Sheet:
@@ -115,7 +104,7 @@ class _Sheet:
 
 
 def _tile(image: NDArray[np.uint8]) -> Image.Image:
-    picture = Image.fromarray(image)
+    picture = Image.fromarray(image).convert("RGB")
     factor = _TILE / max(picture.size)
     size = (max(1, round(picture.width * factor)), max(1, round(picture.height * factor)))
     how = Image.Resampling.NEAREST if factor > 1 else Image.Resampling.LANCZOS

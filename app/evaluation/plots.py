@@ -8,7 +8,8 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,11 @@ from numpy.typing import NDArray
 
 from app.errors import ConfigError
 
-# Colours that matplotlib writes into the SVG and that are then replaced by the page's own.
-_INK, _FAINT = "#010203", "#040506"
-THEME = """
-  :root { --ink: #1f2328; --faint: #c8ced6; color-scheme: light dark; }
-  @media (prefers-color-scheme: dark) { :root { --ink: #e6edf3; --faint: #454c55; } }
-  @media print { :root { --ink: #000000; --faint: #c8ced6; } }
+_INK, _FAINT = "#1f2328", "#c8ced6"  # of print; in an SVG the page's own take their place
+THEME = f"""
+  :root {{ --ink: {_INK}; --faint: {_FAINT}; color-scheme: light dark; }}
+  @media (prefers-color-scheme: dark) {{ :root {{ --ink: #e6edf3; --faint: #454c55; }} }}
+  @media print {{ :root {{ --ink: #000000; --faint: {_FAINT}; }} }}
 """
 """The colours of a picture that stands alone; a page that inlines it defines them itself."""
 
@@ -67,7 +67,7 @@ class Picture:
     svg: str
     """For a page: without prolog, coloured by the page's `--ink` and `--faint`."""
     png: bytes
-    rows: Sequence[Sequence[object]] = field(default=())
+    rows: Sequence[Sequence[object]]
     """The numbers behind it, under a head."""
 
     @property
@@ -108,11 +108,13 @@ def font_file() -> Path:
 def plot(upscaler: str, figure: str, title: str, caption: str, panels: Sequence[Panel]) -> Picture:
     """Panels side by side."""
     import matplotlib as mpl  # noqa: PLC0415 - an optional dependency, imported where it is used
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
     from matplotlib.figure import Figure  # noqa: PLC0415
 
     name = f"{upscaler}-{figure}"
+    inked = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
     style: Any = {
+        **dict.fromkeys(inked, _INK),
+        "grid.color": _FAINT,
         "svg.fonttype": "none",
         "svg.hashsalt": name,
         "font.family": "sans-serif",
@@ -122,38 +124,25 @@ def plot(upscaler: str, figure: str, title: str, caption: str, panels: Sequence[
         "axes.grid": True,
         "legend.frameon": False,
     }
-
-    def drawn(ink: str, faint: str) -> Figure:
-        with mpl.rc_context({**style, **_inked(ink, faint)}):
-            width, height = _PANEL[0] * len(panels), _PANEL[1]
-            canvas = Figure(figsize=(width, height))
-            # Margins in inches by hand: working them out would cost more than drawing.
-            canvas.subplots_adjust(
-                left=0.72 / width,
-                right=1 - 0.15 / width,
-                bottom=0.55 / height,
-                top=1 - 0.35 / height,
-                wspace=0.28,
-            )
-            for place, panel in enumerate(panels, start=1):
-                _draw(canvas.add_subplot(1, len(panels), place), panel)
-            return canvas
-
-    out = io.StringIO()
+    width, height = _PANEL[0] * len(panels), _PANEL[1]
+    svg, png = io.StringIO(), io.BytesIO()
     with mpl.rc_context(style):
-        drawn(_INK, _FAINT).savefig(
-            out, format="svg", transparent=True, metadata={"Date": None, "Creator": None}
+        canvas = Figure(figsize=(width, height))
+        # Margins in inches by hand: working them out would cost more than drawing.
+        canvas.subplots_adjust(
+            left=0.72 / width,
+            right=1 - 0.15 / width,
+            bottom=0.55 / height,
+            top=1 - 0.35 / height,
+            wspace=0.28,
         )
-        image = io.BytesIO()
-        printed = drawn("#1f2328", "#d0d7de")
-        FigureCanvasAgg(printed).print_figure(image, format="png", dpi=110, facecolor="white")
-    svg = _themed(out.getvalue(), name, title)
-    return Picture(upscaler, figure, title, caption, svg, image.getvalue(), _rows(panels))
-
-
-def _inked(ink: str, faint: str) -> Any:
-    names = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
-    return {**dict.fromkeys(names, ink), "grid.color": faint}
+        for place, panel in enumerate(panels, start=1):
+            _draw(canvas.add_subplot(1, len(panels), place), panel)
+        facts = {"Date": None, "Creator": None}
+        canvas.savefig(svg, format="svg", transparent=True, metadata=facts)
+        canvas.savefig(png, format="png", dpi=110, facecolor="white")
+    themed = _themed(svg.getvalue(), name, title)
+    return Picture(upscaler, figure, title, caption, themed, png.getvalue(), _rows(panels))
 
 
 def _draw(axes: Any, panel: Panel) -> None:
@@ -187,11 +176,7 @@ def _themed(svg: str, name: str, title: str) -> str:
     body = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", body)
     head, _, rest = body.partition(">")
     head = re.sub(r'\s(?:width|height)="[^"]*"', "", head)
-    return f'{head} role="img" aria-label="{_attribute(title)}">{rest}'.strip()
-
-
-def _attribute(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")
+    return f'{head} role="img" aria-label="{escape(title)}">{rest}'.strip()
 
 
 def _rows(panels: Sequence[Panel]) -> list[list[object]]:

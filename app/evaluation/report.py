@@ -16,7 +16,7 @@ from app.calibration.price import advice
 from app.conformal.annotator import Settings as AnnotatorSettings
 from app.evaluation.conduct import Findings
 from app.evaluation.rules import FIDELITY, RULES
-from app.evaluation.run import Evaluated
+from app.evaluation.run import Evaluation
 from app.evaluation.tables import as_records
 from app.evaluation.variants import Variant
 
@@ -72,8 +72,8 @@ def summary(findings: Findings) -> dict[str, Any]:
         "seed": options.seed,
         "upscalers": [
             {
-                "name": result.upscaler,
-                "fingerprint": result.fingerprint,
+                "name": result.name,
+                "fingerprint": result.upscaler.fingerprint,
                 "images_generated": result.generated,
                 "generation_seconds": round(result.seconds, 3),
                 "variants": [as_named(variant) for variant in result.variants],
@@ -90,19 +90,19 @@ def _records(findings: Findings) -> dict[str, list[dict[str, object]]]:
     return {
         "table": as_records(findings.rows),
         "price": [
-            {"upscaler": result.upscaler, **row}
+            {"upscaler": result.name, **row}
             for result in findings.results
-            for row in result.price
+            for row in result.prices()
         ],
         "baselines": [
-            {"upscaler": result.upscaler, **row}
+            {"upscaler": result.name, **row}
             for result in findings.results
             for row in _baselines(result)
         ],
     }
 
 
-def _baselines(result: Evaluated) -> list[dict[str, object]]:
+def _baselines(result: Evaluation) -> list[dict[str, object]]:
     if result.baselines is None:
         return []
     return result.baselines.records(float(result.cell(FIDELITY).column("error")[:, -1].mean()))

@@ -21,7 +21,7 @@ from app.evaluation.cache import SampleCache
 from app.evaluation.plan import Plan
 from app.evaluation.price import Price
 from app.evaluation.reduce import SEMANTIC, ErrorMaps, Within, inside
-from app.evaluation.rules import RULES, Rule, alpha_grid, curve_of
+from app.evaluation.rules import RULES, Rule
 from app.evaluation.samples import Drawn, Image, drawn, wanted
 from app.evaluation.variants import Variant
 from app.images.degrade import Degradation
@@ -30,6 +30,8 @@ from app.system import usable_cores
 from app.upscalers.base import Source, Upscaler
 
 Result = TypeVar("Result")
+
+GRID_POINTS = 32
 
 Reduce = Callable[[int, Pair, Drawn], Result]
 """Reduces the image at a place of its side of the plan; runs in a thread."""
@@ -124,8 +126,10 @@ class Cell:
         stairs = [image.of(rule) for image in images]
         highest = max(image.highest for image in images)
         bound = fidelity.bound(SEMANTIC if rule.is_semantic else variant.fidelity)
-        curve = curve_of(rule, stairs, bound, options.delta, scenes=scenes, highest=highest)
-        alphas = alpha_grid(curve, options.alphas)
+        curve = rule.curve(stairs, bound, options.delta, scenes=scenes, highest=highest)
+        # The wanted α, and a grid up to a little beyond the one at which everything is trusted.
+        grid = np.linspace(0, 1.15 * curve.risk(np.inf), GRID_POINTS + 1)[1:]
+        alphas = np.unique(np.concatenate([np.asarray(options.alphas, np.float64), grid]))
         thresholds = np.array([*(curve.threshold(float(alpha)) for alpha in alphas), np.inf])
         return cls(variant, rule, bound, scenes, stairs, highest, alphas, thresholds)
 
@@ -143,35 +147,12 @@ class Cell:
         return "semantic" if self.rule.is_semantic else "error"
 
 
-@dataclass(slots=True)
-class Evaluated:
-    """All that is known of one upscaler after its run.
+@dataclass(slots=True, repr=False)  # asyncio.run writes results out when it ends
+class Evaluation:
+    """One upscaler's evaluation, on its way and when it is done.
 
-    cells: of every variant under each of `RULES`. fitted_on: images that a σ in use was fitted on.
-    """
-
-    upscaler: str
-    fingerprint: str
-    scale: int
-    variants: Sequence[Variant]
-    cells: Sequence[Cell]
-    baselines: Baselines | None
-    blurs: Blurs | None
-    price: Sequence[dict[str, Any]]
-    fitted_on: int
-    generated: int
-    seconds: float
-
-    def cell(self, rule: Rule, variant: Variant | None = None) -> Cell:
-        """The cell of a rule, under the first variant unless another one is named."""
-        wanted = (variant or self.variants[0]), rule
-        return next(cell for cell in self.cells if (cell.variant, cell.rule) == wanted)
-
-
-@dataclass(slots=True)
-class Run:
-    """One upscaler's evaluation on its way.
-
+    cells: of every variant under each of `RULES`.
+    fitted_on: names of the images that a σ in use was fitted on.
     quickest: seconds of generation of the image that took least: others may have waited.
     """
 
@@ -182,14 +163,78 @@ class Run:
     on_progress: Callable[[], object]
     pipelines: Sequence[Pipeline] = field(init=False)
     price: Price = field(init=False)
+    baselines: Baselines | None = field(init=False)
+    blurs: Blurs | None = field(init=False)
+    cells: list[Cell] = field(default_factory=list)
     generated: int = 0
     seconds: float = 0.0
     fitted_on: set[str] = field(default_factory=set)
     quickest: float | None = None
 
     def __post_init__(self) -> None:
+        options = self.options
+        self.variants = [variant.for_upscaler(self.upscaler) for variant in self.variants]
         self.pipelines = [variant.pipeline(self.upscaler) for variant in self.variants]
-        self.price = Price.of(self.upscaler, self.options.alphas, self.options.samples)
+        self.price = Price.of(self.upscaler, options.alphas, options.samples)
+        self.baselines = Baselines(options.delta) if options.with_baselines else None
+        self.blurs = Blurs(options.reference_alpha) if options.with_blurs else None
+
+    @property
+    def name(self) -> str:
+        """Of the upscaler."""
+        return self.upscaler.name
+
+    def cell(self, rule: Rule, variant: Variant | None = None) -> Cell:
+        """The cell of a rule, under the first variant unless another one is named."""
+        wanted = (variant or self.variants[0]), rule
+        return next(cell for cell in self.cells if (cell.variant, cell.rule) == wanted)
+
+    def prices(self) -> list[dict[str, Any]]:
+        """What so many generations cost, and let one trust."""
+        return self.price.rows(self.quickest, self.options.price_per_call.get(self.name))
+
+    async def run(self, plan: Plan) -> None:
+        """Generate what is missing, calibrate, and measure the test images.
+
+        Raises:
+            BadInput: an image that cannot be used (they are checked before, see `check_items`).
+            UpscalerError: samples could not be had; those that came are kept.
+        """
+        every: list[Comparison | None] = [self.price, self.baselines, self.blurs]
+        comparisons = [one for one in every if one is not None]
+
+        def calibrating(
+            place: int, pair: Pair, found: Drawn
+        ) -> tuple[dict[Variant, Stairs], list[Any]]:
+            views = self.views(pair, found)
+            image = self.image(place, found, views)
+            stairs = {variant: view.stairs for variant, view in views.items()}
+            return stairs, [comparison.seen(image) for comparison in comparisons]
+
+        all_stairs, all_seen = zip(*await self.all(plan.calibration, calibrating), strict=True)
+        self.cells = [
+            Cell.calibrated(
+                v, rule, [stairs[v] for stairs in all_stairs], plan.scenes, self.options
+            )
+            for v in self.variants
+            for rule in RULES
+        ]
+        for comparison, seen in zip(comparisons, zip(*all_seen, strict=True), strict=True):
+            comparison.calibrate([one for one in seen if one is not None], plan.scenes)
+
+        def testing(
+            place: int, pair: Pair, found: Drawn
+        ) -> tuple[list[tuple[Staircase, Within]], list[Any]]:
+            views = self.views(pair, found)
+            image = self.image(place, found, views)
+            scores = [comparison.tested(image) for comparison in comparisons]
+            return _masks(self.cells, views), scores
+
+        all_masks, all_scores = zip(*await self.all(plan.test, testing), strict=True)
+        for cell, masks in zip(self.cells, zip(*all_masks, strict=True), strict=True):
+            cell.test, cell.within = (list(part) for part in zip(*masks, strict=True))
+        for comparison, scores in zip(comparisons, zip(*all_scores, strict=True), strict=True):
+            comparison.scores = np.array([one for one in scores if one is not None])
 
     async def all(self, items: Sequence[PairFiles], reduce: Reduce[Result]) -> list[Result]:
         """`look` at every item, one more at once than the upscaler takes; in the order given.
@@ -256,63 +301,10 @@ class Run:
             views[variant] = View(maps[key], sigma, stairs)
         return views
 
-
-async def evaluate(run: Run, plan: Plan) -> Evaluated:
-    """Generate what is missing, calibrate, and measure the test images.
-
-    Raises:
-        BadInput: an image that cannot be used (they are checked before, see `check_items`).
-        UpscalerError: samples could not be had; those that came are kept.
-    """
-    options, first = run.options, run.variants[0]
-    baselines = Baselines(options.delta) if options.with_baselines else None
-    blurs = Blurs(options.reference_alpha) if options.with_blurs else None
-    comparisons: list[Comparison] = [
-        one for one in (run.price, baselines, blurs) if one is not None
-    ]
-
-    def calibrating(
-        place: int, pair: Pair, found: Drawn
-    ) -> tuple[dict[Variant, Stairs], list[Any]]:
-        views = run.views(pair, found)
-        image = Image(place, found, views[first].maps, views[first].sigma)
-        stairs = {variant: view.stairs for variant, view in views.items()}
-        return stairs, [comparison.seen(image) for comparison in comparisons]
-
-    all_stairs, all_seen = zip(*await run.all(plan.calibration, calibrating), strict=True)
-    cells = [
-        Cell.calibrated(v, rule, [stairs[v] for stairs in all_stairs], plan.scenes, options)
-        for v in run.variants
-        for rule in RULES
-    ]
-    for comparison, seen in zip(comparisons, zip(*all_seen, strict=True), strict=True):
-        comparison.calibrate([one for one in seen if one is not None], plan.scenes)
-
-    def testing(
-        place: int, pair: Pair, found: Drawn
-    ) -> tuple[list[tuple[Staircase, Within]], list[Any]]:
-        views = run.views(pair, found)
-        image = Image(place, found, views[first].maps, views[first].sigma)
-        return _masks(cells, views), [comparison.tested(image) for comparison in comparisons]
-
-    all_masks, all_scores = zip(*await run.all(plan.test, testing), strict=True)
-    for cell, masks in zip(cells, zip(*all_masks, strict=True), strict=True):
-        cell.test, cell.within = (list(part) for part in zip(*masks, strict=True))
-    for comparison, scores in zip(comparisons, zip(*all_scores, strict=True), strict=True):
-        comparison.scores = np.array([one for one in scores if one is not None])
-    return Evaluated(
-        upscaler=run.upscaler.name,
-        fingerprint=run.upscaler.fingerprint,
-        scale=run.upscaler.scale,
-        variants=run.variants,
-        cells=cells,
-        baselines=baselines,
-        blurs=blurs,
-        price=run.price.rows(run.quickest, options.price_per_call.get(run.upscaler.name)),
-        fitted_on=len(run.fitted_on),
-        generated=run.generated,
-        seconds=run.seconds,
-    )
+    def image(self, place: int, found: Drawn, views: Mapping[Variant, View]) -> Image:
+        """An image as the first variant sees it."""
+        view = views[self.variants[0]]
+        return Image(place, found, view.maps, view.sigma)
 
 
 def widest(pipelines: Sequence[Pipeline]) -> Pipeline:

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from app.calibration.pairs import Pair
 from app.evaluation.baselines import SHOWN_ALPHA, Baselines
 from app.evaluation.blurs import BLURS, Blurs
-from app.evaluation.gallery import SheetRow, black_and_white, heat, sheet
+from app.evaluation.gallery import SheetRow, heat, sheet
 from app.evaluation.plan import Plan
 from app.evaluation.plots import Picture
 from app.evaluation.rules import FIDELITY, SEMANTICS
-from app.evaluation.run import Cell, Evaluated, Run
+from app.evaluation.run import Cell, Evaluation
 from app.evaluation.samples import Drawn, Image
 from app.images.overlay import overlay
 
@@ -62,20 +62,20 @@ def choose(cell: Cell, alpha: float) -> list[Choice]:
     return chosen
 
 
-async def showcase(run: Run, plan: Plan, result: Evaluated) -> list[Picture]:
+async def showcase(result: Evaluation, plan: Plan) -> list[Picture]:
     """The sheets of one upscaler; the samples come from the cache."""
-    variant, alpha = result.variants[0], run.options.reference_alpha
+    variant, alpha = result.variants[0], result.options.reference_alpha
     color, semantic = result.cell(FIDELITY), result.cell(SEMANTICS)
     chosen = choose(color, alpha)
 
     def keep(number: int, pair: Pair, found: Drawn) -> Shown:
-        view = run.views(pair, found)[variant]
-        masks = (view.sigma < cell.thresholds[cell.place(alpha)] for cell in (color, semantic))
-        image = Image(chosen[number].place, found, view.maps, view.sigma)
-        return Shown(pair.name, chosen[number], image, view.maps.error(variant.fidelity), *masks)
+        choice = chosen[number]
+        image = result.image(choice.place, found, result.views(pair, found))
+        masks = (image.sigma < cell.thresholds[cell.place(alpha)] for cell in (color, semantic))
+        return Shown(pair.name, choice, image, image.maps.error(variant.fidelity), *masks)
 
-    shown = await run.all([plan.test[choice.place] for choice in chosen], keep)
-    upscaler = result.upscaler
+    shown = await result.all([plan.test[choice.place] for choice in chosen], keep)
+    upscaler = result.name
     sheets = [asyncio.to_thread(_gallery, upscaler, color, shown, alpha)]
     if result.blurs is not None:
         typical = shown[min(1, len(shown) - 1)]
@@ -100,7 +100,7 @@ def _gallery(upscaler: str, cell: Cell, shown: Sequence[Shown], alpha: float) ->
                     image.maps.truth,
                     prediction,
                     overlay(prediction, trusted),
-                    black_and_white(trusted),
+                    np.where(trusted, 255, 0).astype(np.uint8),
                     heat(error, 3 * alpha),
                 ],
                 f"{choice.why}. {name}: {area:.0%} trusted, largest error inside {inside:.3f}, "
@@ -163,7 +163,7 @@ def _baseline_sheet(
                     overlay(prediction, trusted),
                     overlay(prediction, trusted_semantic),
                     *baselines.interval(image),
-                    np.repeat(np.rint(255 * weight).astype(np.uint8)[..., None], 3, axis=2),
+                    np.rint(255 * weight).astype(np.uint8),
                 ],
                 name,
             )

@@ -18,7 +18,7 @@ from app.evaluation.bootstrap import (
 )
 from app.evaluation.plan import Plan, group_of
 from app.evaluation.reduce import losses_at
-from app.evaluation.run import Cell, Evaluated
+from app.evaluation.run import Cell, Evaluation
 
 Status = Literal["kept", "within", "broken", "nothing"]
 """kept: the mean is at most α. within: above α, but the interval reaches down to it. broken: the
@@ -70,9 +70,9 @@ class Resamples:
         return cls(test, (again, test[:JOINT_REPLICATES]))
 
 
-def table(result: Evaluated, draws: Resamples, alphas: Sequence[float]) -> list[Row]:
+def table(result: Evaluation, draws: Resamples, alphas: Sequence[float]) -> list[Row]:
     """All rows of one upscaler."""
-    return [row for cell in result.cells for row in cell_rows(result.upscaler, cell, draws, alphas)]
+    return [row for cell in result.cells for row in cell_rows(result.name, cell, draws, alphas)]
 
 
 def cell_rows(upscaler: str, cell: Cell, draws: Resamples, alphas: Sequence[float]) -> list[Row]:

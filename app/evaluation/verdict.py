@@ -10,7 +10,7 @@ from typing import Literal
 from app.conformal.annotator import Settings as AnnotatorSettings
 from app.evaluation.plan import Plan, group_of
 from app.evaluation.rules import FIDELITY
-from app.evaluation.run import Evaluated, Options
+from app.evaluation.run import Evaluation, Options
 from app.evaluation.tables import Row, Status
 from app.images.degrade import Degradation
 
@@ -38,7 +38,7 @@ class Verdict:
 
 
 def judge(
-    results: Sequence[Evaluated], rows: Sequence[Row], plan: Plan, options: Options
+    results: Sequence[Evaluation], rows: Sequence[Row], plan: Plan, options: Options
 ) -> Verdict:
     """The verdict over all upscalers, settings, rules and α."""
     judged = [row for row in rows if row.status is not None]
@@ -49,8 +49,8 @@ def judge(
     return Verdict(outcome, HEADLINES[outcome], findings, limits(results, plan, options))
 
 
-def _main(result: Evaluated, rows: Sequence[Row], options: Options) -> Row:
-    wanted = (result.upscaler, result.variants[0].name, "fidelity", options.reference_alpha)
+def _main(result: Evaluation, rows: Sequence[Row], options: Options) -> Row:
+    wanted = (result.name, result.variants[0].name, "fidelity", options.reference_alpha)
     return next(row for row in rows if (row.upscaler, row.variant, row.rule, row.alpha) == wanted)
 
 
@@ -65,15 +65,13 @@ def _outcome(main: Sequence[Row], counts: Mapping[Status | None, int]) -> Outcom
     return "undecided" if "within" in statuses else "kept"
 
 
-def _of(result: Evaluated, rows: Sequence[Row], plan: Plan, options: Options) -> str:
+def _of(result: Evaluation, rows: Sequence[Row], plan: Plan, options: Options) -> str:
     first = result.variants[0].name
-    mine = [
-        r for r in rows if (r.upscaler, r.variant, r.rule) == (result.upscaler, first, "fidelity")
-    ]
+    mine = [r for r in rows if (r.upscaler, r.variant, r.rule) == (result.name, first, "fidelity")]
     whole = next(row for row in mine if row.alpha is None)
     row = _main(result, rows, options)
     head = (
-        f"{result.upscaler} with the settings “{first}”: masks set from {len(plan.calibration)} "
+        f"{result.name} with the settings “{first}”: masks set from {len(plan.calibration)} "
         f"images were tried on {len(plan.test)} others."
     )
     if row.status == "nothing":
@@ -109,11 +107,11 @@ def _tally(counts: Counter[Status | None], judged: Sequence[Row]) -> str:
     return ", ".join(parts) + "."
 
 
-def limits(results: Sequence[Evaluated], plan: Plan, options: Options) -> list[str]:
+def limits(results: Sequence[Evaluation], plan: Plan, options: Options) -> list[str]:
     """What these images can and cannot show."""
     found = [_division(plan)]
     found += [
-        f"A σ of {result.upscaler} was fitted on {result.fitted_on} of these images: the areas "
+        f"A σ of {result.name} was fitted on {len(result.fitted_on)} of these images: the areas "
         "under it are larger than they would be on others."
         for result in results
         if result.fitted_on
@@ -165,11 +163,11 @@ def _division(plan: Plan) -> str:
     )
 
 
-def _source(results: Sequence[Evaluated], plan: Plan, degradation: Degradation | None) -> str:
+def _source(results: Sequence[Evaluation], plan: Plan, degradation: Degradation | None) -> str:
     items = [*plan.calibration, *plan.test]
     if all(item.x for item in items):
         return "Inputs and truths were given: the result speaks about inputs like these."
-    steps = (degradation or Degradation()).in_words(results[0].scale)
+    steps = (degradation or Degradation()).in_words(results[0].upscaler.scale)
     return (
         f"The inputs were made from the truths by {steps}: the result speaks about inputs made in "
         "this way, not about those of a camera."

@@ -96,22 +96,17 @@ class TestMakePlan:
         with pytest.raises(BadRequest, match="1 photographs"):
             make_plan([tmp_path], share=0.5, seed=0, column="source")
 
-    def test_several_folders(self, tmp_path):
-        """Their images are named by folder, and a photograph in both stays on one side."""
-        for name in ("a", "b"):
-            images(tmp_path / name, ["1.png", "2.png"], seed=ord(name))
-            (tmp_path / name / "manifest.csv").write_text("file,group\n1.png,x\n2.png,y\n")
-        plan = make_plan([tmp_path / "a", tmp_path / "b"], share=0.5, seed=0)
-        assert {i.name[2:] for i in plan.test} in ({"1"}, {"2"})
-        assert len(plan.test) == 2
-
-    def test_folders_of_one_name(self, tmp_path):
-        """Two folders that are called alike do not mix up their images."""
-        for name in ("a", "b"):
-            images(tmp_path / name / "photos", ["1.png", "2.png"], seed=ord(name))
-        folders = [tmp_path / "a" / "photos", tmp_path / "b" / "photos"]
+    @pytest.mark.parametrize("inner", ["", "photos"])
+    def test_several_folders(self, tmp_path, inner):
+        """Images are named by folder, alike or not; a photograph in both stays on one side."""
+        folders = [tmp_path / name / inner for name in ("a", "b")]
+        for seed, folder in enumerate(folders):
+            images(folder, ["1.png", "2.png"], seed=10 * seed)
+            (folder / "manifest.csv").write_text("file,group\n1.png,x\n2.png,y\n")
         plan = make_plan(folders, share=0.5, seed=0)
         assert len({i.name for i in (*plan.calibration, *plan.test)}) == 4
+        assert {i.name.rpartition("/")[2] for i in plan.test} in ({"1"}, {"2"})
+        assert len(plan.test) == 2
 
     @pytest.mark.parametrize(
         ("manifest", "column", "words"),
@@ -123,7 +118,7 @@ class TestMakePlan:
         ],
     )
     def test_manifests_that_cannot_be_used(self, tmp_path, manifest, column, words):
-        """The reason is one sentence."""
+        """The reason is told."""
         images(tmp_path, ["1.png", "2.png"])
         if manifest is not None:
             (tmp_path / "manifest.csv").write_bytes(manifest)
