@@ -25,7 +25,7 @@ from app.conformal import RiskCurve, Staircase, fidelity
 from app.conformal.fitted import shipped
 from app.conformal.indecision import Accumulator, Settings
 from app.images.degrade import Degradation
-from app.images.enlarge import enlarge
+from app.images.enlarge import Enlarged
 from app.sampling.pipeline import Pipeline
 from app.upscalers.base import Source
 from app.upscalers.embedded import EmbeddedUpscaler
@@ -94,7 +94,7 @@ def photographs(folder: Path, cache: Path, samples: int = SAMPLES) -> list[Path]
 
 def folded(x: NDArray[np.uint8], samples: NDArray[np.uint8]) -> Accumulator:
     """The samples [M, H, W, 3] of one photograph in the sums that every σ is made from."""
-    enlarged = enlarge(x, samples.shape[1] // x.shape[0])
+    enlarged = Enlarged(x, samples.shape[1] // x.shape[0])
     accumulator = Accumulator(samples.shape[1:], None, enlarged)
     for sample in samples:
         accumulator.add(sample)

@@ -25,7 +25,7 @@ from app.conformal.indecision import Accumulator, Settings
 from app.conformal.lab import normalised_lab
 from app.conformal.texture import Maps
 from app.images.degrade import Degradation, degrade
-from app.images.enlarge import enlarge
+from app.images.enlarge import Enlarged
 from app.upscalers.base import Source
 from app.upscalers.embedded import EmbeddedUpscaler
 from app.upscalers.seeds import GROUP_ORDER
@@ -95,7 +95,7 @@ def calibrated(truths: Sequence[NDArray[np.uint8]]) -> Posterior:
 
 def maps_of(scene: Drawn, count: int, without: str | None) -> Maps:
     """Of the first samples; `without` one of the energies."""
-    folded = Folded(scene.samples.shape[1:], enlarge(scene.x, SIDE // scene.x.shape[0]))
+    folded = Folded(scene.samples.shape[1:], Enlarged(scene.x, SIDE // scene.x.shape[0]))
     for sample in scene.samples[:count]:
         folded.add(sample)
     maps = folded.maps()
@@ -104,7 +104,7 @@ def maps_of(scene: Drawn, count: int, without: str | None) -> Maps:
 
 def plain(scene: Drawn, count: int, estimator: str) -> NDArray[np.float32]:
     """An estimator without a fit."""
-    enlarged = enlarge(scene.x, SIDE // scene.x.shape[0])
+    enlarged = Enlarged(scene.x, SIDE // scene.x.shape[0])
     folded = Accumulator(scene.samples.shape[1:], Settings(estimator), enlarged)
     for sample in scene.samples[:count]:
         folded.add(sample)

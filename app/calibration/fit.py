@@ -25,7 +25,7 @@ from app.conformal.fitted import Fit
 from app.conformal.folding import Folded
 from app.conformal.indecision import IndecisionSettings
 from app.errors import BadPairs
-from app.images.enlarge import enlarge
+from app.images.enlarge import Enlarged
 from app.sampling.measure import Measurement, measured_again, predicted
 from app.sampling.pipeline import Pipeline
 from app.stores.base import Spool
@@ -117,7 +117,7 @@ def _seen_at(name: str, part: Pipeline, pipeline: Pipeline) -> str:
 
 def _pack_seen(pair: Pair, samples: Sequence[RGB], pipeline: Pipeline) -> bytes:
     """What the fit sees of a pair."""
-    folded = Folded(pair.y.shape, enlarge(pair.x, pipeline.scale))
+    folded = Folded(pair.y.shape, Enlarged(pair.x, pipeline.scale))
     for sample in samples:
         folded.add(sample)
     prediction = predicted(samples, pipeline.prediction)

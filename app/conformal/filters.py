@@ -16,24 +16,33 @@ Real = TypeVar("Real", np.float32, np.float64)
 Kernel = Literal["box", "gaussian"]
 
 
-def smooth(values: NDArray[Real], kernel: Kernel, size: int) -> NDArray[Real]:
+def smooth(
+    values: NDArray[Real], kernel: Kernel, size: int, *, out: NDArray[Real] | None = None
+) -> NDArray[Real]:
     """K * values for float [H, W], K a window of `size` pixels; size 1 returns the input.
 
     A Gaussian window has standard deviation size/6, so that it fades out at its edge. The output
-    has the dtype of the input; sums are made in float64.
+    has the dtype of the input; sums are made in float64. It goes to `out` if that is given, which
+    may be the input itself: rows and columns are filtered one by one.
     """
     if size == 1:
         return values
     if kernel == "gaussian":
-        return _gaussian(values, size / 6, size // 2)
-    return np.asarray(ndimage.uniform_filter(values, size, mode="reflect"), values.dtype)
+        return _gaussian(values, size / 6, size // 2, out)
+    found = ndimage.uniform_filter(values, size, mode="reflect", output=out)
+    return np.asarray(found, values.dtype)
 
 
-def gaussian_blur(values: NDArray[Real], deviation: float) -> NDArray[Real]:
-    """Gaussian blur of float [H, W], standard deviation in pixels, cut at 4 deviations."""
+def gaussian_blur(
+    values: NDArray[Real], deviation: float, *, out: NDArray[Real] | None = None
+) -> NDArray[Real]:
+    """Gaussian blur of float [H, W], standard deviation in pixels, cut at 4 deviations.
+
+    `out` as in `smooth`.
+    """
     if deviation == 0:
         return values
-    return _gaussian(values, deviation, gaussian_radius(deviation))
+    return _gaussian(values, deviation, gaussian_radius(deviation), out)
 
 
 def gaussian_radius(deviation: float) -> int:
@@ -41,6 +50,8 @@ def gaussian_radius(deviation: float) -> int:
     return int(4 * deviation + 0.5)
 
 
-def _gaussian(values: NDArray[Real], deviation: float, radius: int) -> NDArray[Real]:
-    blurred = ndimage.gaussian_filter(values, deviation, mode="reflect", radius=radius)
+def _gaussian(
+    values: NDArray[Real], deviation: float, radius: int, out: NDArray[Real] | None
+) -> NDArray[Real]:
+    blurred = ndimage.gaussian_filter(values, deviation, mode="reflect", radius=radius, output=out)
     return np.asarray(blurred, values.dtype)

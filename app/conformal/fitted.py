@@ -84,6 +84,12 @@ class Fit:
         varies = any(texture.energy_of(term) == "variance" for term, _ in self.weights)
         return 2 if varies else 1
 
+    @property
+    def bytes_per_pixel(self) -> int:
+        """What `sigma` allocates at most, without strips of a few rows."""
+        # σ beside its cells, or the pyramid.
+        return math.ceil(max(4.5, texture.bytes_per_pixel(term for term, _ in self.weights)))
+
     def log_sigma(self, terms: NDArray[Any]) -> NDArray[np.float64]:
         """From the values of its terms, float [T, ...] in their order: float64 [...]."""
         return self._joined(np.tensordot(self._matrix, terms, 1)) + self.offset
@@ -92,8 +98,10 @@ class Fit:
         """σ, float32 [H, W], finite and > 0."""
         names = [term for term, _ in self.weights]
         weights = dict(zip(names, self._matrix.T, strict=True))
-        log_sigma = texture.log_sigma(maps, weights, self._joined) + self.offset
-        cells = np.exp(np.clip(log_sigma, -_MOST_LOG, _MOST_LOG))
+        cells = texture.log_sigma(maps, weights, self._joined)
+        cells += self.offset
+        np.clip(cells, -_MOST_LOG, _MOST_LOG, out=cells)
+        np.exp(cells, out=cells)
         return texture.enlarge(cells, maps.shape)
 
     @property

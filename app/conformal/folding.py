@@ -7,6 +7,7 @@ depend on the order of arrival, bit for bit.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,8 @@ MAX_SAMPLES = 1024
 
 # So many samples are kept as they are: 3 bytes a pixel each, where the sums take 20.
 UNFOLDED = 2
+
+_STRIP = 64  # rows that are made together where one plane is needed of all of them
 
 FOLDING = 2
 """Raised whenever the same samples would give other bits, or `Spread` another layout of bytes."""
@@ -62,6 +65,14 @@ class Spread:
         return cls(count, prediction.reshape(*shape, 3).copy(), found)
 
 
+class Image(Protocol):
+    """An array, uint8 [H, W, 3], or what has rows as an array has, and may make them when asked."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    def __getitem__(self, rows: slice, /) -> NDArray[np.uint8]: ...
+
+
 class Folded:
     """The samples of one request.
 
@@ -71,7 +82,7 @@ class Folded:
             will be no residual.
     """
 
-    def __init__(self, shape: tuple[int, ...], enlarged: NDArray[np.uint8] | None = None) -> None:
+    def __init__(self, shape: tuple[int, ...], enlarged: Image | None = None) -> None:
         self.shape = (int(shape[0]), int(shape[1]))
         self.count = 0
         self._unfolded: list[NDArray[np.uint8]] = []
@@ -83,7 +94,8 @@ class Folded:
         self._variance: NDArray[np.float32] | None = None
         self._enlarged = enlarged
         if enlarged is not None:
-            self._check(enlarged)
+            check_rgb(enlarged[:1])
+            self._check_size(enlarged.shape)
 
     def add(self, rgb: NDArray[np.uint8]) -> None:
         """Fold one sample, uint8 [H, W, 3], which must not be changed afterwards.
@@ -112,8 +124,11 @@ class Folded:
 
     def _check(self, rgb: NDArray[np.uint8]) -> None:
         check_rgb(rgb)
-        if rgb.shape[:2] != self.shape:
-            raise ValueError(f"expected a sample of {self.shape}, got {rgb.shape[:2]}")
+        self._check_size(rgb.shape)
+
+    def _check_size(self, shape: tuple[int, ...]) -> None:
+        if shape[:2] != self.shape:
+            raise ValueError(f"expected a sample of {self.shape}, got {shape[:2]}")
 
     def _fold_all(self) -> None:
         """Bring the samples that are kept as they are into the sums."""
@@ -139,6 +154,8 @@ class Folded:
     def pixel_variance(self) -> NDArray[np.float32]:
         """σ^var before smoothing: Σ_c Var_M over the channels, float32 [H, W] ≥ 0 (paper §2.2).
 
+        A new array, which the caller may change.
+
         Raises:
             ValueError: no sample has been added.
         """
@@ -146,7 +163,7 @@ class Folded:
         if self.count == 1:
             return np.zeros(self.shape, np.float32)
         if self._variance is not None:
-            return self._variance
+            return self._variance.copy()
         variance = np.empty(self.shape[0] * self.shape[1], np.float32)
         for block in pixel_blocks(len(variance)):
             variance[block] = self._variance_of(*self._sums(block))
@@ -186,11 +203,15 @@ class Folded:
         self.check_any()
         if self._enlarged is None:
             raise ValueError("σ needs the enlarged input, which was not given")
-        enlarged = self._enlarged.reshape(-1, 3)
-        residual = np.empty(len(enlarged), np.float32)
-        for block in pixel_blocks(len(enlarged)):
-            residual[block] = self._distance(enlarged[block], block, *self._sums(block))
-        return residual.reshape(self.shape)
+        height, width = self.shape
+        residual = np.empty(self.shape, np.float32)
+        for top in range(0, height, _STRIP):
+            enlarged = self._enlarged[top : top + _STRIP].reshape(-1, 3)
+            place = residual[top : top + _STRIP].reshape(-1)
+            for part in pixel_blocks(len(place)):
+                block = slice(top * width + part.start, top * width + part.stop)
+                place[part] = self._distance(enlarged[part], block, *self._sums(block))
+        return residual
 
     def _distance(
         self,
@@ -234,6 +255,7 @@ class Folded:
         width, single = self.shape[1], self._single
         pixels = (bottom - top) * width
         mean, variance, residual = (np.empty((n, pixels), np.float32) for n in (3, 1, 1))
+        enlarged = None if self._enlarged is None else self._enlarged[top:bottom].reshape(-1, 3)
         for part in pixel_blocks(pixels):
             block = slice(top * width + part.start, top * width + part.stop)
             sums, squares = self._sums(block)
@@ -244,14 +266,13 @@ class Folded:
                 mean[:, part] = _lab(single.reshape(-1, 3)[block])
             if self.count > 1:
                 variance[0, part] = self._variance_of(sums, squares)
-            if self._enlarged is not None:
-                enlarged = self._enlarged.reshape(-1, 3)[block]
-                residual[0, part] = self._distance(enlarged, block, sums, squares)
+            if enlarged is not None:
+                residual[0, part] = self._distance(enlarged[part], block, sums, squares)
         shape = (bottom - top, width)
         return Maps(
             mean.reshape(3, *shape),
             variance.reshape(shape) if self.count > 1 else None,
-            residual.reshape(shape) if self._enlarged is not None else None,
+            residual.reshape(shape) if enlarged is not None else None,
         )
 
     def patch_variance(self, kernel: Kernel, size: int) -> NDArray[np.float32]:
@@ -263,11 +284,14 @@ class Folded:
         self.check_any()
         self._fold_all()
         unit = self.count * float(UNIT)
-        square = (self.squares / (unit * float(UNIT))).reshape(self.shape)
-        patch = smooth(square, kernel, size)
+        patch = (self.squares / (unit * float(UNIT))).reshape(self.shape)
+        smooth(patch, kernel, size, out=patch)
         for channel in self.sums:
-            patch -= smooth((channel / unit).reshape(self.shape), kernel, size) ** 2
-        return np.maximum(patch, 0).astype(np.float32)
+            mean = (channel / unit).reshape(self.shape)
+            smooth(mean, kernel, size, out=mean)
+            mean *= mean
+            patch -= mean
+        return np.maximum(patch, 0, out=patch).astype(np.float32)
 
 
 def mean_image(total: NDArray[np.uint32], count: int) -> NDArray[np.uint8]:

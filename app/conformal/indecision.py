@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from app.conformal.filters import Kernel, gaussian_blur, gaussian_radius, smooth
 from app.conformal.fitted import Fit, shipped
-from app.conformal.folding import Folded
+from app.conformal.folding import Folded, Image
 
 # The weights of `learned`, by the name that calibrations with it carry.
 LEARNED_STATE = "span-x4-small64-37c966caba223976"
@@ -30,7 +30,8 @@ class Estimator:
     radius: σ of a pixel depends on the pixels at most so far away, along either axis; None: on most
         of the image.
     window: the smallest image side, in pixels, that it is meant for.
-    bytes_per_pixel: what `sigma` allocates at most, without the folded samples.
+    bytes_per_pixel: what `sigma` allocates at most, without the folded samples and strips of a few
+        rows.
     least_samples: M from which on it says anything.
     of_variance: whether `pixel_variance` of the samples is all that it looks at.
     needs_input: whether it looks at the input X.
@@ -42,7 +43,7 @@ class Estimator:
     sigma: Callable[[Accumulator], NDArray[np.float32]]
     title: str
     radius: Callable[[Settings], int | None]
-    bytes_per_pixel: int
+    bytes_per_pixel: Callable[[Settings], int]
     window: Callable[[Settings], int] = lambda _: 1
     least_samples: int = 1
     of_variance: bool = False
@@ -119,6 +120,11 @@ class IndecisionSettings:
         return self.row.needs_input and (self.fit is None or self.fit.needs_input)
 
     @property
+    def bytes_per_pixel(self) -> int:
+        """What making σ allocates at most, see `Estimator`."""
+        return self.row.bytes_per_pixel(self)
+
+    @property
     def least_samples(self) -> int:
         """M from which on σ says anything."""
         return max(self.row.least_samples, self.fit.least_samples if self.fit else 1)
@@ -133,15 +139,14 @@ class Accumulator(Folded):
     Args:
         shape: (H, W) of the samples; a trailing channel axis of 3 is accepted.
         settings: None: the defaults.
-        enlarged: E, the input X enlarged to the size of the samples, uint8 [H, W, 3]; only
-            estimators that look at it (`Settings.needs_input`) need it.
+        enlarged: as of `Folded`; only estimators that look at it (`Settings.needs_input`) need it.
     """
 
     def __init__(
         self,
         shape: tuple[int, ...],
         settings: Settings | None = None,
-        enlarged: NDArray[np.uint8] | None = None,
+        enlarged: Image | None = None,
     ) -> None:
         super().__init__(shape, enlarged)
         self.settings = settings or Settings()
@@ -167,15 +172,18 @@ class Accumulator(Folded):
 
 
 def _smoothed(sigma: NDArray[np.float32], settings: Settings) -> NDArray[np.float32]:
-    """σ clipped and blurred, as the settings say."""
+    """σ clipped and blurred in its place, as the settings say."""
     if settings.clip_quantile is not None and settings.clip_quantile < 1:
-        sigma = np.minimum(sigma, np.float32(np.quantile(sigma, settings.clip_quantile)))
-    sigma = gaussian_blur(sigma, settings.blur)
-    return np.maximum(sigma, np.float32(0))  # running sums may leave −1e-20; also −0 becomes 0
+        largest = np.float32(np.quantile(sigma, settings.clip_quantile))
+        np.minimum(sigma, largest, out=sigma)
+    gaussian_blur(sigma, settings.blur, out=sigma)
+    np.maximum(sigma, np.float32(0), out=sigma)  # running sums may leave −1e-20; −0 becomes 0, too
+    return sigma
 
 
 def _windowed(values: NDArray[np.float32], settings: Settings) -> NDArray[np.float32]:
-    return _smoothed(smooth(values, settings.kernel, settings.size), settings)
+    smooth(values, settings.kernel, settings.size, out=values)
+    return _smoothed(values, settings)
 
 
 def _fitted(folded: Accumulator) -> NDArray[np.float32]:
@@ -195,13 +203,18 @@ def _window_radius(settings: Settings) -> int | None:
     return None if radius is None else radius + settings.size // 2
 
 
+def _plane(settings: Settings) -> int:
+    """One plane that is smoothed in its place; a quantile sorts a copy of it."""
+    return 4 if settings.clip_quantile in {None, 1} else 8
+
+
 ESTIMATORS: dict[str, Estimator] = {
     "smoothed_variance": Estimator(
         sigma=lambda folded: _windowed(folded.pixel_variance(), folded.settings),
         title="Variance of the samples, smoothed",
         radius=_window_radius,
         window=lambda settings: settings.size,
-        bytes_per_pixel=15,
+        bytes_per_pixel=_plane,
         least_samples=2,
         of_variance=True,
     ),
@@ -209,7 +222,7 @@ ESTIMATORS: dict[str, Estimator] = {
         sigma=_fitted,
         title="Fitted to the upscaler's errors (largest masks)",
         radius=lambda _: None,
-        bytes_per_pixel=13,
+        bytes_per_pixel=lambda settings: settings.fit.bytes_per_pixel if settings.fit else 0,
         needs_input=True,
         smooths=False,
         takes_fit=True,
@@ -219,7 +232,7 @@ ESTIMATORS: dict[str, Estimator] = {
         title="What the upscaler adds to its input, smoothed (one sample suffices)",
         radius=_window_radius,
         window=lambda settings: settings.size,
-        bytes_per_pixel=15,
+        bytes_per_pixel=_plane,
         needs_input=True,
     ),
     "patch_variance": Estimator(
@@ -229,13 +242,14 @@ ESTIMATORS: dict[str, Estimator] = {
         title="Patch variance (the paper's formula)",
         radius=_window_radius,
         window=lambda settings: settings.size,
-        bytes_per_pixel=50,
+        # Three planes of float64 beside the sums, which it makes even of two samples.
+        bytes_per_pixel=lambda _: 36,
     ),
     "pixel_variance": Estimator(
         sigma=lambda folded: _smoothed(folded.pixel_variance(), folded.settings),
         title="Variance of each pixel",
         radius=_blur_radius,
-        bytes_per_pixel=15,
+        bytes_per_pixel=_plane,
         least_samples=2,
         of_variance=True,
     ),
@@ -244,7 +258,7 @@ ESTIMATORS: dict[str, Estimator] = {
         sigma=lambda folded: shipped("learned").sigma(folded),
         title="The first fitted one, for span-x4 and 8 samples",
         radius=lambda _: None,
-        bytes_per_pixel=13,
+        bytes_per_pixel=lambda _: shipped("learned").bytes_per_pixel,
         least_samples=2,
         smooths=False,
         state=LEARNED_STATE,

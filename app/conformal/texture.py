@@ -24,7 +24,7 @@ The module is the formula; weights are a `Fit` (`fitted.py`), and `fitting.py` f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple, Protocol
 
@@ -38,7 +38,7 @@ CELL = 4  # output pixels: the neighbourhood of D is as wide, so nothing finer i
 LEVELS = 8  # the coarsest cell, 4 · 2^7 = 512 pixels, is one whole photograph of the fit
 WIDEST = CELL << (LEVELS - 1)
 _BANDS = 5  # octaves of light and color
-_STRIP = 16  # rows of cells that are measured together: temporaries stay in cache
+_STRIP = 16  # rows of cells that are measured, or summed, together: temporaries stay in cache
 _ROUNDING = 1 << 20
 
 # Where the logarithm starts: below these, energies are rounding noise of 8-bit samples.
@@ -134,6 +134,17 @@ def _names(depth: int) -> Iterator[str]:
             yield f"log {energy}"
 
 
+def bytes_per_pixel(terms: Iterable[str]) -> float:
+    """What `log_sigma` of these terms allocates at most per output pixel, strips aside."""
+    wanted = frozenset(terms)
+    finest = sum(1 for name in wanted if name.endswith("@0"))
+    energies = {energy_of(name) for name in wanted} & set(_OF_PIXELS)
+    # The mean colour, the energies, two planes while an energy becomes terms, and the terms, of
+    # which those of each further level are a quarter as large.
+    planes = 3 + len(energies) + 2 + finest + (len(wanted) - finest) / 4
+    return planes * 8 / CELL**2
+
+
 def log_sigma(
     maps: Measured, weights: Mapping[str, NDArray[np.float64]], join: Callable[[Plane], Plane]
 ) -> Plane:
@@ -153,26 +164,36 @@ def log_sigma(
     """
     if unknown := set(weights) - maps.known:
         raise ValueError(f"there are no terms {sorted(unknown)}")
-    count = len(next(iter(weights.values())))
-    finest, *coarser = _pyramid(maps, frozenset(weights))
-    total = np.zeros((count, *coarser[-1].shape))
-    # From coarse to fine: interpolation is linear, so a level is summed before it is enlarged.
-    for level in reversed(coarser):
-        total = total if total.shape[1:] == level.shape else double(total)
-        for name, values in level.terms.items():
-            total += np.multiply.outer(weights[name], values)
-    # The finest level is by far the largest: K planes of it never exist at once.
-    joined = np.empty(finest.shape)
-    rows = total.shape[1]
-    for top in range(0, rows, _STRIP):
-        above, below = min(top, 1), min(top + _STRIP, rows)
-        strip = double(total[:, top - above : below + 1])[:, 2 * above :][:, : 2 * (below - top)]
-        here = slice(2 * top, 2 * below)
-        for name, values in finest.terms.items():
-            strip += np.multiply.outer(weights[name], values[here])
-        joined[here] = join(strip)
+    levels = _pyramid(maps, frozenset(weights))
     height, width = (-(-side // CELL) for side in maps.shape)
-    return np.asarray(np.rint(joined[:height, :width] * _ROUNDING) / _ROUNDING)
+    joined = np.empty((height, width))
+    # K planes of a large level never exist at once.
+    for top in range(0, height, _STRIP):
+        bottom = min(top + _STRIP, height)
+        joined[top:bottom] = join(_sums(levels, weights, top, bottom))[:, :width]
+    joined *= _ROUNDING
+    np.rint(joined, out=joined)
+    joined /= _ROUNDING
+    return joined
+
+
+def _sums(
+    levels: Sequence[_Level], weights: Mapping[str, NDArray[np.float64]], top: int, bottom: int
+) -> Plane:
+    """Σ_j w_kj f_j over these levels on some rows of the first, float64 [K, bottom − top, w]."""
+    finest, *coarser = levels
+    if coarser:
+        # From coarse to fine: interpolation is linear, so a level is summed before it is enlarged.
+        # A row lies between two of the coarser level.
+        above = max(0, top // 2 - 1)
+        below = min(bottom // 2 + 1, coarser[0].shape[0])
+        large = double(_sums(coarser, weights, above, below))
+        total = large[:, top - 2 * above : bottom - 2 * above]
+    else:
+        total = np.zeros((len(next(iter(weights.values()))), bottom - top, finest.shape[1]))
+    for name, values in finest.terms.items():
+        total += np.multiply.outer(weights[name], values[top:bottom])
+    return total
 
 
 def dense_terms(maps: Measured) -> dict[str, NDArray[np.float32]]:
@@ -215,32 +236,52 @@ def double(plane: NDArray[Any]) -> NDArray[Any]:
     return large
 
 
-def _pyramid(maps: Measured, wanted: frozenset[str]) -> Iterator[_Level]:
+def _pyramid(maps: Measured, wanted: frozenset[str]) -> list[_Level]:
     """The levels from fine to coarse; what no wanted term needs is not measured."""
-    stems = {name.partition("@")[0] for name in wanted}
-    logged = {stem[4:] for stem in stems if stem.startswith("log ")}
-    summed = {stem for stem in stems if not stem.startswith("log ")}
-    color, energies = _cells(maps, summed | logged)
-    means = {name: plane for name, plane in energies.items() if name in summed}
-    logs = {name: _log(name, plane) for name, plane in energies.items() if name in logged}
-    for depth in range(LEVELS):
+    energies = {name.partition("@")[0].removeprefix("log ") for name in wanted}
+    color, measured = _cells(maps, energies)
+    height, width = color.shape[1:]
+    terms: dict[str, Plane] = {}
+    # One energy after the other: on the finest level each is large.
+    for name in list(measured):
+        terms |= _terms_of(name, measured.pop(name), 0, wanted)
+    for depth in range(_BANDS):
         if depth:
             color = _halve(color)
-            means = {name: _halve(plane) for name, plane in means.items()}
-            logs = {name: _halve(plane) for name, plane in logs.items()}
-        if depth < _BANDS:
-            light, a, b = _lost_by_a_blur(color)
-            for name, plane in ((f"light{depth}", light), (f"color{depth}", a + b)):
-                if name in summed:
-                    means[name] = plane
-                if name in logged:
-                    logs[name] = _log(name, plane)
-        terms = {}
-        for name in _names(depth):
-            if (full := f"{name}@{depth}") in wanted:
-                is_log = name.startswith("log ")
-                terms[full] = logs[name[4:]] if is_log else _log(name, means[name])
-        yield _Level(color.shape[1:], terms)
+        if (name := f"light{depth}") in energies:
+            terms |= _terms_of(name, _lost_by_a_blur(color[0]), depth, wanted)
+        if (name := f"color{depth}") in energies:
+            lost = _lost_by_a_blur(color[1])
+            lost += _lost_by_a_blur(color[2])
+            terms |= _terms_of(name, lost, depth, wanted)
+    return [
+        _Level(
+            (height >> depth, width >> depth),
+            {full: terms[full] for name in _names(depth) if (full := f"{name}@{depth}") in wanted},
+        )
+        for depth in range(LEVELS)
+    ]
+
+
+def _terms_of(name: str, energy: Plane, depth: int, wanted: frozenset[str]) -> dict[str, Plane]:
+    """The wanted terms of one energy, from the level on that it is measured at.
+
+    No mean of logarithms is a term of that very level.
+    """
+    terms = {}
+    logarithm: Plane | None = None
+    has_logs = any(full.startswith(f"log {name}@") for full in wanted)
+    while True:
+        if (full := f"{name}@{depth}") in wanted:
+            terms[full] = _log(name, energy)
+        if logarithm is not None and (full := f"log {name}@{depth}") in wanted:
+            terms[full] = logarithm
+        depth += 1
+        if depth == LEVELS:
+            return terms
+        if has_logs:
+            logarithm = _halve(_log(name, energy) if logarithm is None else logarithm)
+        energy = _halve(energy)
 
 
 def _cells(maps: Measured, wanted: set[str]) -> tuple[Plane, dict[str, Plane]]:
@@ -251,10 +292,14 @@ def _cells(maps: Measured, wanted: set[str]) -> tuple[Plane, dict[str, Plane]]:
     tall, wide = (-side % CELL for side in maps.shape)
     # Where each row of the padded image lies in the image, with one more at each end.
     places = np.pad(np.arange(maps.shape[0]), (1, 1 + tall), mode="symmetric")
-    measures: dict[str, list[Plane]] = {name: [] for name in _OF_PIXELS if name in wanted}
-    colors: list[Plane] = []
+    height, width = (-(-side // CELL) for side in maps.shape)
+    coarsest = 1 << (LEVELS - 1)
+    whole = tuple(-(-side // coarsest) * coarsest for side in (height, width))
+    measures = {name: np.empty(whole) for name in _OF_PIXELS if name in wanted}
+    color = np.empty((3, *whole))
     rows = _STRIP * CELL
     for top in range(0, len(places) - 2, rows):
+        here = slice(top // CELL, min(top // CELL + _STRIP, height)), slice(width)
         place = places[top : top + rows + 2]
         first = int(place.min())
         strip = maps.rows(first, int(place.max()) + 1)
@@ -262,24 +307,25 @@ def _cells(maps: Measured, wanted: set[str]) -> tuple[Plane, dict[str, Plane]]:
         lightness = strip.mean[0, place]
         around = np.pad(lightness, [(0, 0), (1, 1 + wide)], mode="symmetric")
         inner = [_padded(plane[place[1:-1]], [(0, 0), (0, wide)]) for plane in strip.mean]
-        colors.append(np.stack([_means(plane) for plane in inner]))
+        for whole_of, channel in zip(color, inner, strict=True):
+            whole_of[here] = _means(channel)
         middle = around[1:-1, 1:-1]
         right, below = around[1:-1, 2:] - middle, around[2:, 1:-1] - middle
         if "detail" in measures:
             exact = middle.astype(np.float64)
-            measures["detail"].append(np.maximum(_means(exact**2) - _means(exact) ** 2, 0))
+            measures["detail"][here] = np.maximum(_means(exact**2) - _means(exact) ** 2, 0)
         if "slope" in measures:
-            measures["slope"].append(_means(right**2 + below**2))
+            measures["slope"][here] = _means(right**2 + below**2)
         if "curve" in measures:
             laplacian = right + below + (around[1:-1, :-2] - middle) + (around[:-2, 1:-1] - middle)
-            measures["curve"].append(_means(laplacian**2))
+            measures["curve"][here] = _means(laplacian**2)
         for name, plane in (("variance", strip.variance), ("residual", strip.residual)):
             if name in measures and plane is not None:
                 padded = _padded(plane[place[1:-1]], [(0, 0), (0, wide)])
-                measures[name].append(_means(padded))
-    energies = {name: _whole(np.concatenate(strips)) for name, strips in measures.items()}
-    color = np.concatenate(colors, axis=1)
-    return np.stack([_whole(plane) for plane in color]), energies
+                measures[name][here] = _means(padded)
+    for plane in (*color, *measures.values()):
+        _reflect(plane, height, width)
+    return color, measures
 
 
 def _means(values: NDArray[Any]) -> Plane:
@@ -293,10 +339,14 @@ def _means(values: NDArray[Any]) -> Plane:
     return cells / CELL**2
 
 
-def _whole(plane: Plane) -> Plane:
-    """The sides reflected up to a multiple of the coarsest cell."""
-    cells = 1 << (LEVELS - 1)
-    return _padded(plane, [(0, -side % cells) for side in plane.shape])
+def _reflect(plane: Plane, height: int, width: int) -> None:
+    """Fill a plane of which so many rows and columns are known, by reflecting those."""
+    rows, columns = (
+        np.pad(np.arange(known), (0, side - known), mode="symmetric")
+        for known, side in zip((height, width), plane.shape, strict=True)
+    )
+    plane[height:, :width] = plane[rows[height:], :width]
+    plane[:, width:] = plane[:, columns[width:]]
 
 
 def _padded(plane: NDArray[Any], sides: list[tuple[int, int]]) -> NDArray[Any]:
@@ -307,13 +357,16 @@ def _padded(plane: NDArray[Any], sides: list[tuple[int, int]]) -> NDArray[Any]:
 
 
 def _log(name: str, energy: Plane) -> Plane:
-    return np.asarray(np.log(energy + _FLOORS[name.rstrip("0123456789")]))
+    found = energy + _FLOORS[name.rstrip("0123456789")]
+    return np.asarray(np.log(found, out=found))
 
 
-def _lost_by_a_blur(color: Plane) -> Plane:
-    """Squares of what a Gaussian blur of one cell takes away, of float64 [3, h, w]."""
-    blurred = [ndimage.gaussian_filter(plane, 1.0, mode="reflect") for plane in color]
-    return np.asarray((color - np.stack(blurred)) ** 2)
+def _lost_by_a_blur(plane: Plane) -> Plane:
+    """Squares of what a Gaussian blur of one cell takes away."""
+    lost = np.asarray(ndimage.gaussian_filter(plane, 1.0, mode="reflect"))
+    np.subtract(plane, lost, out=lost)
+    lost *= lost
+    return lost
 
 
 def _halve(plane: Plane) -> Plane:

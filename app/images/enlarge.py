@@ -6,15 +6,35 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+# Input rows beyond a strip that its enlargement depends on are two; one more costs next to nothing.
+_MARGIN = 3
 
-def enlarge(rgb: NDArray[np.uint8], scale: int) -> NDArray[np.uint8]:
-    """uint8 [k·h, k·w, 3] of uint8 [h, w, 3]: bicubic; `rgb` itself where k = 1.
 
-    Pillow computes it in integers, so it is the same on every machine. It is part of σ, and so of
-    the pipeline: another filter would be another estimator.
+class Enlarged:
+    """Rows of E by slicing, `enlarged[top:bottom]`: it is never there as a whole.
+
+    Bicubic. Pillow computes it in integers, so it is the same on every machine and in every strip.
+    It is part of σ, and so of the pipeline: another filter would be another estimator.
+
+    Args:
+        rgb: X, uint8 [h, w, 3].
+        scale: k.
     """
-    if scale == 1:
-        return rgb
-    height, width = rgb.shape[:2]
-    size = (scale * width, scale * height)
-    return np.asarray(Image.fromarray(rgb).resize(size, Image.Resampling.BICUBIC))
+
+    def __init__(self, rgb: NDArray[np.uint8], scale: int) -> None:
+        height, width = rgb.shape[:2]
+        self.shape = (scale * height, scale * width, 3)
+        self._rgb = rgb
+        self._scale = scale
+
+    def __getitem__(self, rows: slice) -> NDArray[np.uint8]:
+        """uint8 [bottom − top, k·w, 3]; of X itself where k = 1."""
+        top, bottom, _ = rows.indices(self.shape[0])
+        if self._scale == 1:
+            return self._rgb[top:bottom]
+        first = max(0, top // self._scale - _MARGIN)
+        strip = self._rgb[first : -(-bottom // self._scale) + _MARGIN]
+        size = (self.shape[1], self._scale * len(strip))
+        large = Image.fromarray(strip).resize(size, Image.Resampling.BICUBIC)
+        start = self._scale * first
+        return np.asarray(large)[top - start : bottom - start]

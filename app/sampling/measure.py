@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from app.conformal import indecision
 from app.conformal.folding import mean_image
 from app.errors import DegenerateSamples
-from app.images.enlarge import enlarge
+from app.images.enlarge import Enlarged
 from app.sampling.draw import draw
 from app.sampling.pipeline import Pipeline, Prediction, guard
 from app.telemetry.tracing import span
@@ -30,6 +30,9 @@ from app.upscalers.turns import Folding
 
 SPARES = 4
 """Seeds in reserve for samples that fail for good, such as those that a filter withholds."""
+
+_BLOCK = 1 << 16
+"""Values of σ whose logarithms are there at once; numpy adds 8,192 at a time, which divides it."""
 
 
 @dataclass(slots=True)
@@ -79,10 +82,7 @@ async def measure(
     """
     guard(pipeline, upscaler)  # again: whoever asked may have waited for long
     shape = (source.height * pipeline.scale, source.width * pipeline.scale)
-    enlarged = None
-    if pipeline.indecision.needs_input:
-        enlarged = await asyncio.to_thread(enlarge, source.rgb, pipeline.scale)
-    accumulator = indecision.Accumulator(shape, pipeline.indecision, enlarged)
+    accumulator = _accumulator(source, pipeline)
     prediction = _Prediction(pipeline.prediction, shape)
     started = time.perf_counter()
     folding = 0.0
@@ -150,10 +150,7 @@ def measured_again(
     samples: Sequence[RGB], source: Source, pipeline: Pipeline, seeds: Sequence[int]
 ) -> Measurement:
     """What `measure` gives of samples that it drew before, under another σ."""
-    shape = samples[0].shape[:2]
-    needs_input = pipeline.indecision.needs_input
-    enlarged = enlarge(source.rgb, pipeline.scale) if needs_input else None
-    accumulator = indecision.Accumulator(shape, pipeline.indecision, enlarged)
+    accumulator = _accumulator(source, pipeline)
     for sample in samples:
         accumulator.add(sample)
     sigma, mean_log_sigma = _finish(accumulator)
@@ -168,11 +165,23 @@ def predicted(samples: Sequence[RGB], rule: Prediction) -> RGB:
     return prediction.result()
 
 
+def _accumulator(source: Source, pipeline: Pipeline) -> indecision.Accumulator:
+    """For samples of the source; X is enlarged where σ looks at it."""
+    enlarged = Enlarged(source.rgb, pipeline.scale)
+    needs_input = pipeline.indecision.needs_input
+    return indecision.Accumulator(
+        enlarged.shape, pipeline.indecision, enlarged if needs_input else None
+    )
+
+
 def _finish(accumulator: indecision.Accumulator) -> tuple[NDArray[np.float32], float]:
     sigma = accumulator.result()
-    # The floor keeps flat regions (σ = 0) finite; it is far below any σ of 8-bit samples.
-    logs = np.maximum(sigma, np.float32(1e-12))
-    return sigma, float(np.mean(np.log(logs, out=logs), dtype=np.float64))
+    total = np.float64(0)
+    for block in np.split(sigma.reshape(-1), range(_BLOCK, sigma.size, _BLOCK)):
+        # The floor keeps flat regions (σ = 0) finite; it is far below any σ of 8-bit samples.
+        logs = np.maximum(block, np.float32(1e-12))
+        total = np.add.reduce(np.log(logs, out=logs), dtype=np.float64, initial=total)
+    return sigma, float(total / sigma.size)
 
 
 class _Prediction:
