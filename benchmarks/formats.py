@@ -36,18 +36,17 @@ def timed(work: Callable[[], bytes]) -> tuple[float, int]:
 
 def main(path: Path) -> None:
     photo = Image.open(path).convert("RGB").resize((SIDE, SIDE), Image.Resampling.LANCZOS)
-    rgb = np.asarray(photo)
     grey = np.asarray(photo.convert("L"))
     pages = Pages(grey > 96, grey.astype(np.uint16) * 200)
     rows = []
     for name in FORMS:
-        seconds, size = timed(lambda name=name: picture(rgb, name, pages=pages))
+        seconds, size = timed(lambda name=name: picture(photo, name, pages=pages))
         rows.append((name, f"{1e3 * seconds:.0f}", f"{size / 1e6:.2f}"))
     certificates, key, _ = new_chain()
     credentials = Credentials.of(certificates, key)
     upload = io.BytesIO()
     photo.resize((SIDE // 4, SIDE // 4)).save(upload, "JPEG")
-    png, mask = picture(rgb, "png"), png_mask(pages.mask)
+    png, mask = picture(photo, "png"), png_mask(pages.mask)
     seconds, size = timed(
         lambda: credentials.sign(
             png, "image/png", upload=(upload.getvalue(), "jpeg"), mask=mask, promise={}

@@ -143,7 +143,7 @@ async def _in_form(state: State, result: Result, data: bytes, form: FormName) ->
         ChosenForm(form, None).check(max(image.size), transparent=image.mode == "RGBA")
         pages = Pages(mask, np.asarray(Image.open(io.BytesIO(trust)))) if trust else None
         kept, _ = metadata_of(image, with_place=True)
-        return picture(np.asarray(image), form, text=text, metadata=kept, pages=pages)
+        return picture(image, form, text=text, metadata=kept, pages=pages)
 
     return await to_the_end(made)
 

@@ -7,7 +7,7 @@ Pillow's default at a quarter of the time; level 1 suffices, since the strategy 
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -33,12 +33,15 @@ class Form:
 
     lossless: at any quality; WebP also is at the best one.
     most: pixels that a side can have.
+    bytes_per_pixel: what `picture` allocates at most, by the quality: the file, were it of noise,
+        and what its encoder needs (`benchmarks/formats.py`).
     """
 
     media_type: str
     lossless: bool
     alpha: bool
     most: int
+    bytes_per_pixel: Callable[[int], int]
 
     def is_lossless(self, quality: int | None) -> bool:
         """Whether a file of this quality holds the very pixels."""
@@ -46,11 +49,12 @@ class Form:
 
 
 FORMS: Final[Mapping[FormName, Form]] = {
-    "png": Form("image/png", lossless=True, alpha=True, most=2**31 - 1),
-    "webp": Form("image/webp", lossless=False, alpha=True, most=16_383),
-    "avif": Form("image/avif", lossless=False, alpha=True, most=65_535),
-    "jpeg": Form("image/jpeg", lossless=False, alpha=False, most=65_500),
-    "tiff": Form("image/tiff", lossless=True, alpha=True, most=2**31 - 1),
+    "png": Form("image/png", True, True, 2**31 - 1, lambda _: 4),
+    "webp": Form("image/webp", False, True, 16_383, lambda q: 38 if q == BEST_QUALITY else 10),
+    "avif": Form("image/avif", False, True, 65_535, lambda _: 28),
+    # From 95 on Pillow's buffer is as large as any file.
+    "jpeg": Form("image/jpeg", False, False, 65_500, lambda q: 9 if q >= 95 else 4),
+    "tiff": Form("image/tiff", True, True, 2**31 - 1, lambda _: 10),
 }
 """By the value of the form field `format`, which also ends the file's name."""
 
@@ -64,7 +68,7 @@ class Pages:
 
 
 def picture(
-    pixels: NDArray[np.uint8],
+    image: Image.Image,
     form: FormName,
     *,
     quality: int | None = None,
@@ -72,21 +76,21 @@ def picture(
     metadata: Metadata | None = None,
     pages: Pages | None = None,
 ) -> bytes:
-    """A file of uint8 [h, w, 3] sRGB, or [h, w, 4] with alpha.
+    """A file of an sRGB picture.
 
     Args:
-        pixels: the picture.
+        image: the picture, of mode RGB or RGBA; an image of Pillow, since most encoders want that,
+            and it need not be there twice.
         form: of the file.
         quality: 1 to 100 for lossy forms.
         text: facts that the file carries: text chunks of PNG, elsewhere one field of EXIF.
         metadata: EXIF, XMP and georeference to keep, for the size of the output.
         pages: for TIFF: more pages.
     """
-    height, width = pixels.shape[:2]
+    width, height = image.size
     kept = metadata or Metadata()
     if form == "tiff":
-        return _tiff(pixels, text or {}, kept, pages)
-    image = Image.fromarray(pixels)
+        return _tiff(np.asarray(image), text or {}, kept, pages)
     if form == "png":
         exif = kept.exif_of(width, height, "trustscale") if kept.exif else b""
         return _png(image, text, exif=exif, xmp=kept.xmp)

@@ -166,7 +166,7 @@ class Monitor:
         """Tell of a request that was answered (`app.serving.service.Observer`)."""
         self.note(
             work.part,
-            mean_log_sigma=work.measurement.mean_log_sigma,
+            mean_log_sigma=work.mean_log_sigma,
             trusted_fraction=work.result.trusted_fraction,
             typicality=work.result.typicality,
             digest=work.digest,

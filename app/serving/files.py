@@ -14,7 +14,7 @@ from PIL.PngImagePlugin import PngImageFile
 from app import __version__
 from app.calibration.record import Calibration
 from app.errors import BadRequest
-from app.images.encode import BEST_QUALITY, FORMS, FormName, png_rgb
+from app.images.encode import BEST_QUALITY, DEFAULT_QUALITY, FORMS, FormName, png_rgb
 from app.images.overlay import overlay
 from app.serving.answer import Result
 
@@ -36,6 +36,11 @@ class ChosenForm:
     def file(self) -> str:
         """The name of the picture's file."""
         return f"image.{self.name}"
+
+    @property
+    def bytes_per_pixel(self) -> int:
+        """What making the file takes at most, beside the picture."""
+        return FORMS[self.name].bytes_per_pixel(self.quality or DEFAULT_QUALITY)
 
     @property
     def is_lossless(self) -> bool:

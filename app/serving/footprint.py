@@ -14,25 +14,32 @@ from app.sampling.draw import largest_call
 from app.sampling.pipeline import Pipeline
 from app.upscalers.base import Capabilities
 
-# Bytes per output pixel.
+# Bytes per pixel.
 _SAMPLE: Final = 3
 # The sums of many samples: three int32 planes and one of float64.
 _SUMS: Final = 20
-# The enlarged input.
+# X.
 _INPUT: Final = 3
 # The sum of all samples as three planes of uint32, and the mean.
 _MEAN: Final = 15
-# Ŷ, σ, mask, trust levels, their files, and a picture while it is encoded: `benchmarks.memory`.
-_ANSWER: Final = 28
+# While files are made: Ŷ as an image of Pillow, σ, mask and trust levels, and the files of the last
+# two, were they of noise.
+_ANSWER: Final = 4 + 4 + 1 + 2 + 3
 
 # Scoring a result against the truth: the images, one of them while it is decoded, the mask and σ.
 _TRUTH: Final = 20
 
 
-def footprint(height: int, width: int, pipeline: Pipeline, capabilities: Capabilities) -> int:
-    """Bytes that a request of an h×w input holds at most, without what its model needs."""
+def footprint(
+    height: int, width: int, pipeline: Pipeline, capabilities: Capabilities, form_bytes: int
+) -> int:
+    """Bytes that a request of an h×w input holds at most, without what its model needs.
+
+    `form_bytes` is what making the picture's file takes per pixel (`ChosenForm.bytes_per_pixel`).
+    """
     output = height * width * pipeline.scale**2
-    return max(measuring(height, width, pipeline, capabilities), output * _ANSWER)
+    making = max(measuring(height, width, pipeline, capabilities), output * (_ANSWER + form_bytes))
+    return height * width * _INPUT + making
 
 
 def fitting(height: int, width: int, cost: int, budget: int) -> int:
@@ -50,10 +57,9 @@ def measuring(height: int, width: int, pipeline: Pipeline, capabilities: Capabil
     output = height * width * pipeline.scale**2
     call = largest_call(capabilities, output * _SAMPLE)
     arriving = _SAMPLE * (1 + min(call * capabilities.concurrency, pipeline.samples))
-    making = max(arriving, pipeline.indecision.row.bytes_per_pixel)
+    making = max(arriving, pipeline.indecision.bytes_per_pixel)
     kept = _SAMPLE * pipeline.samples if pipeline.samples <= UNFOLDED else _SUMS + _SAMPLE
     kept += _MEAN if pipeline.prediction == "mean" else 0
-    kept += _INPUT if pipeline.indecision.needs_input else 0
     return output * (kept + making)
 
 

@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict
 from typing import Any, Final, TypeAlias
 
-import numpy as np
 from PIL import Image
 
 from app.errors import UpscalerUnavailable
@@ -96,7 +95,7 @@ def draft(sample: RGB) -> bytes:
     """A small JPEG of uint8 [h, w, 3]."""
     image = Image.fromarray(sample)
     image.thumbnail((_DRAFT_SIDE, _DRAFT_SIDE), reducing_gap=2.0)
-    return picture(np.asarray(image), "jpeg", quality=_DRAFT_QUALITY)
+    return picture(image, "jpeg", quality=_DRAFT_QUALITY)
 
 
 @asynccontextmanager

@@ -14,7 +14,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeAlias, cast, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from app.errors import BadRequest, ImageTooLarge
@@ -26,9 +25,10 @@ from app.sampling.pipeline import guard, learn
 from app.serving.answer import Links, Result, check_alpha, threshold_json
 from app.serving.credentials import UNSIGNED, parent_of
 from app.serving.files import INPUT, MASK, SIGMA, TRUST, form_of, png_text
-from app.serving.footprint import fitting, footprint
+from app.serving.footprint import fitting
 from app.serving.promise import Subject, guarantee, warnings_of
 from app.serving.work import Work
+from app.stores.base import Blob
 from app.system import to_the_end
 from app.telemetry.tracing import span
 from app.upscalers.base import Source, named
@@ -162,7 +162,7 @@ async def check_size(work: Work) -> None:
 
 async def generate(work: Work) -> None:
     """Ŷ and σ from M samples. Raises UpscalerError, DegenerateSamples."""
-    work.measurement = await measure(
+    measured = await measure(
         work.upscaler,
         Source(work.image.rgb),
         work.calibration.pipeline,
@@ -171,31 +171,35 @@ async def generate(work: Work) -> None:
         on_progress=work.on_progress,
         on_first=work.on_first,
     )
-    work.timings_ms |= work.measurement.timings_ms
+    work.sigma, work.mean_log_sigma = measured.sigma, measured.mean_log_sigma
+    work.picture = await to_the_end(Image.fromarray, measured.prediction)
+    work.timings_ms |= measured.timings_ms
     calls = work.size[0] * work.size[1] * work.calibration.pipeline.samples
     work.means.pace[work.upscaler.name] = work.timings_ms["samples"] / 1e3 / calls
 
 
 async def enlarge_alpha(work: Work) -> None:
     """Transparency by interpolation; what is not opaque has no σ, so it is trusted at no α."""
-    sigma, alpha = work.measurement.sigma, work.image.alpha
+    alpha = work.image.alpha
     if alpha is None:
         return
 
-    def enlarged() -> NDArray[np.uint8]:
-        size = (sigma.shape[1], sigma.shape[0])
-        return np.asarray(Image.fromarray(alpha).resize(size, Image.Resampling.BICUBIC))
+    def enlarge() -> None:
+        large = Image.fromarray(alpha).resize(work.picture.size, Image.Resampling.BICUBIC)
+        work.picture.putalpha(large)
+        work.sigma[np.asarray(large) < 255] = np.inf
 
-    work.alpha_channel = await to_the_end(enlarged)
-    sigma[work.alpha_channel < 255] = np.inf
+    await to_the_end(enlarge)
 
 
 async def mask(work: Work) -> None:
     """The trust mask at α, and the trust level for every other α."""
-    sigma, curve = work.measurement.sigma, work.part.curve
+    curve = work.part.curve
 
     def both() -> None:
-        work.mask, work.trust = curve.mask(sigma, work.alpha), curve.trust_code(sigma)
+        work.mask = curve.mask(work.sigma, work.alpha)
+        work.trusted = float(np.count_nonzero(work.mask)) / work.mask.size
+        work.trust = curve.trust_code(work.sigma)
 
     with work.timed("mask"), span("mask", {"trustscale.alpha": work.alpha}):
         await to_the_end(both)
@@ -206,11 +210,8 @@ async def encode(work: Work) -> None:
     text = png_text(work.calibration, work.alpha, work.group, work.subject.input_class)
 
     def image() -> bytes:
-        pixels = work.measurement.prediction
-        if work.alpha_channel is not None:
-            pixels = np.dstack([pixels, work.alpha_channel])
         return picture(
-            pixels,
+            work.picture,
             work.form.name,
             quality=work.form.quality,
             text=text,
@@ -222,8 +223,6 @@ async def encode(work: Work) -> None:
         return {
             MASK: png_mask(work.mask, text),
             TRUST: png_grey16(work.trust, text),
-            SIGMA: work.measurement.sigma.tobytes(),
-            INPUT: work.digest.to_bytes(8, "little"),
         }
 
     def files() -> dict[str, bytes]:
@@ -233,6 +232,7 @@ async def encode(work: Work) -> None:
 
     with work.timed("encode"), span("encode"):
         work.files = await to_the_end(files)
+    del work.picture, work.mask, work.trust
 
 
 async def put_into_words(work: Work) -> None:
@@ -262,9 +262,13 @@ async def store(work: Work) -> None:
     """Keep the answer. It still is in its slot: what a slow store has not taken is memory, too."""
     with span("store"):
         document = work.result.model_dump_json().encode()
-        await work.means.results.put(
-            work.result_id, document, work.files, ttl_s=work.request.keep_s
-        )
+        blobs: dict[str, Blob] = {
+            **work.files,
+            SIGMA: work.sigma.data.cast("B"),
+            INPUT: work.digest.to_bytes(8, "little"),
+        }
+        await work.means.results.put(work.result_id, document, blobs, ttl_s=work.request.keep_s)
+    del work.sigma
 
 
 # Of the answer, what its picture's credentials repeat.
@@ -301,7 +305,7 @@ ANSWER: Final[tuple[Step, ...]] = (
 def _with_cost(error: ImageTooLarge, work: Work, pixels: int) -> ImageTooLarge:
     """The error, saying what the answer to an input of so many pixels would cost here."""
     pipeline = work.calibration.pipeline
-    cost = footprint(pixels, 1, pipeline, work.upscaler.capabilities)
+    cost = work.footprint_of(pixels, 1)
     error.members["bytes"] = cost
     told = f" Its answer would take about {cost / 1e9:.1f} GB of memory"
     if pace := work.means.pace.get(work.upscaler.name):
@@ -321,9 +325,9 @@ def _with_way_out(error: ImageTooLarge, work: Work, height: int, width: int) -> 
 
 def _document(work: Work) -> Result:
     calibration, part, alpha = work.calibration, work.part, work.alpha
-    height, width = work.mask.shape
+    height, width = work.sigma.shape
     promise = guarantee(work.subject, alpha, height, width)
-    typicality = part.typicality(work.measurement.mean_log_sigma, work.input_facts)
+    typicality = part.typicality(work.mean_log_sigma, work.input_facts)
     base = f"/v1/results/{work.result_id}"
     return Result(
         id=work.result_id,
@@ -336,7 +340,7 @@ def _document(work: Work) -> Result:
         height=height,
         alpha=alpha,
         threshold=threshold_json(part.curve.threshold(alpha)),
-        trusted_fraction=float(np.count_nonzero(work.mask)) / work.mask.size,
+        trusted_fraction=work.trusted,
         samples=calibration.pipeline.samples,
         seed=work.seed,
         prediction=calibration.pipeline.prediction,
@@ -349,7 +353,7 @@ def _document(work: Work) -> Result:
             work.subject,
             alpha,
             size=(height, width),
-            trusted=float(np.count_nonzero(work.mask)) / work.mask.size,
+            trusted=work.trusted,
             typicality=typicality,
             notes=work.warnings,
             lossless=work.upscaler.capabilities.lossless,

@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from app.calibration.active import Calibrations
 from app.calibration.record import Calibration
 from app.canary.watch import CanaryWatch
 from app.images.decode import Decoded, Limits
 from app.images.facts import Facts
-from app.sampling.measure import Measurement
 from app.serving.admission import Slots
 from app.serving.answer import Result
 from app.serving.credentials import Credentials
@@ -77,10 +77,12 @@ class Work:
     image: Decoded = field(init=False)
     digest: int = field(init=False)
     result_id: str = field(init=False)
-    measurement: Measurement = field(init=False)
+    sigma: NDArray[np.float32] = field(init=False)
+    mean_log_sigma: float = field(init=False)
+    picture: Image.Image = field(init=False)
     original: bytes = b""  # where the picture is signed
-    alpha_channel: NDArray[np.uint8] | None = None
     mask: NDArray[np.bool_] = field(init=False)
+    trusted: float = field(init=False)
     trust: NDArray[np.uint16] = field(init=False)
     files: dict[str, bytes] = field(init=False)
     result: Result = field(init=False)
@@ -104,7 +106,12 @@ class Work:
     @property
     def footprint(self) -> int:
         """Bytes that making the answer holds at most."""
-        return footprint(*self.size, self.calibration.pipeline, self.upscaler.capabilities)
+        return self.footprint_of(*self.size)
+
+    def footprint_of(self, height: int, width: int) -> int:
+        """The same for an upload of another size."""
+        pipeline, capabilities = self.calibration.pipeline, self.upscaler.capabilities
+        return footprint(height, width, pipeline, capabilities, self.form.bytes_per_pixel)
 
     @property
     def facts(self) -> dict[str, str | int]:

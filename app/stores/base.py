@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 from pydantic import BaseModel, ConfigDict
 
@@ -266,6 +266,10 @@ def over(job: str) -> Conflict:
     return Conflict(f"The job {job} has ended, so it activates nothing.")
 
 
+Blob: TypeAlias = bytes | memoryview
+"""A file to store; a view of bytes spares a copy."""
+
+
 class ResultStore(Protocol):
     """Results of upscaling, each a JSON document and named blobs, until they expire."""
 
@@ -273,7 +277,7 @@ class ResultStore(Protocol):
         self,
         result: str,
         document: bytes,
-        blobs: Mapping[str, bytes],
+        blobs: Mapping[str, Blob],
         *,
         ttl_s: float | None = None,
     ) -> None:

@@ -21,7 +21,7 @@ from typing import NamedTuple
 from uuid import uuid4
 
 from app.errors import ConfigError, NotFound
-from app.stores.base import StoreUnavailable
+from app.stores.base import Blob, StoreUnavailable
 from app.stores.folders import (
     SCRATCH,
     component,
@@ -69,7 +69,7 @@ class FileResults:
         self,
         result: str,
         document: bytes,
-        blobs: Mapping[str, bytes],
+        blobs: Mapping[str, Blob],
         *,
         ttl_s: float | None = None,
     ) -> None:
@@ -109,9 +109,7 @@ class FileResults:
         except ConfigError as error:
             raise StoreUnavailable(error.detail) from error
 
-    def _put(
-        self, result: str, document: bytes, blobs: Mapping[str, bytes], expires: float
-    ) -> None:
+    def _put(self, result: str, document: bytes, blobs: Mapping[str, Blob], expires: float) -> None:
         target = self._folder / component(result)
         scratch = self._folder / f"{SCRATCH}{uuid4().hex}"
         with file_errors("The results folder"):

@@ -20,7 +20,7 @@ from urllib.parse import quote, unquote
 from uuid import uuid4
 
 from app.errors import BadRequest, ConfigError
-from app.stores.base import StoreUnavailable
+from app.stores.base import Blob, StoreUnavailable
 
 # What is being written or removed carries this prefix, which no encoded name can have.
 SCRATCH = ".tmp-"
@@ -83,7 +83,7 @@ def file_errors(what: str) -> Iterator[None]:
 
 
 def write_file(
-    path: Path, data: bytes, mode: Literal["wb", "xb"] = "wb", *, permissions: int = 0o666
+    path: Path, data: Blob, mode: Literal["wb", "xb"] = "wb", *, permissions: int = 0o666
 ) -> None:
     """Write a file that is on the disk when this returns; the name is not (see `sync_folder`)."""
     existing = os.O_EXCL if mode == "xb" else os.O_TRUNC

@@ -36,6 +36,7 @@ from app.errors import ConfigError, Conflict, NotFound
 from app.stores.base import (
     Activation,
     AuditEntry,
+    Blob,
     CalibrationHead,
     JobStore,
     over,
@@ -292,11 +293,11 @@ class RedisResults:
         self,
         result: str,
         document: bytes,
-        blobs: Mapping[str, bytes],
+        blobs: Mapping[str, Blob],
         *,
         ttl_s: float | None = None,
     ) -> None:
-        fields: list[str | bytes] = ["document", document]
+        fields: list[str | Blob] = ["document", document]
         for name, data in blobs.items():
             fields += [f"blob:{name}", data]
         size = len(document) + sum(map(len, blobs.values()))

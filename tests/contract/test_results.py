@@ -6,6 +6,7 @@ import asyncio
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
 import pytest
 
 from app.errors import NotFound
@@ -26,11 +27,14 @@ async def _expired(stores: Stores, result: str) -> None:
 class TestResults:
     async def test_comes_back(self, opener: Opener):
         """Document and blobs come back, also in another process; what was not put is NotFound."""
-        await opener().results.put("r", b'{"a":1}', {"image.png": b"\x00\xff", "mask.png": b""})
+        view = np.arange(3, dtype="<f4").data.cast("B")
+        blobs = {"image.png": b"\x00\xff", "mask.png": b"", "sigma.f32": view}
+        await opener().results.put("r", b'{"a":1}', blobs)
         results = opener().results
         assert await results.document("r") == b'{"a":1}'
         assert await results.blob("r", "image.png") == b"\x00\xff"
         assert await results.blob("r", "mask.png") == b""
+        assert await results.blob("r", "sigma.f32") == bytes(view)
         for missing in (results.document("s"), results.blob("s", "i"), results.blob("r", "i")):
             with pytest.raises(NotFound):
                 await missing

@@ -108,7 +108,7 @@ class TestMetadata:
         )
         decoded = decode((tmp_path / "a.jpg").read_bytes(), LIMITS, keep=keep)
         assert decoded.rgb.shape == (32, 24, 3)
-        data = picture(decoded.rgb, "png", metadata=decoded.metadata.enlarged(1))
+        data = picture(Image.fromarray(decoded.rgb), "png", metadata=decoded.metadata.enlarged(1))
         (tmp_path / "b.png").write_bytes(data)
         lines = program("exiftool", "-s", tmp_path / "b.png").splitlines()
         return {name.strip(): value.strip() for name, _, value in (x.partition(":") for x in lines)}
@@ -139,7 +139,11 @@ class TestOut:
     @pytest.mark.parametrize("form", FORMS)
     def test_every_form_can_be_read_again(self, form):
         """ImageMagick's sizes and our own decoder agree; lossless forms keep every pixel."""
-        data = picture(photo(), form, text={"Software": "trustscale", "trustscale:alpha": "0.1"})
+        data = picture(
+            Image.fromarray(photo()),
+            form,
+            text={"Software": "trustscale", "trustscale:alpha": "0.1"},
+        )
         read = np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(int)
         assert np.abs(read - photo()).mean() < 8
         if FORMS[form].lossless:
@@ -148,7 +152,7 @@ class TestOut:
     def test_the_best_webp_is_lossless(self):
         """Quality 100 keeps every pixel, also of pictures with alpha."""
         rgba = np.dstack([photo(), photo()[..., 0]])
-        data = picture(rgba, "webp", quality=100)
+        data = picture(Image.fromarray(rgba), "webp", quality=100)
         np.testing.assert_array_equal(
             np.asarray(Image.open(io.BytesIO(data)))[..., 3], rgba[..., 3]
         )
@@ -159,7 +163,9 @@ class TestOut:
         """α and the calibration are in each file, for exiftool or any reader of EXIF."""
         text = {"Software": "trustscale 1", "trustscale:alpha": "0.1"}
         for form in ("webp", "avif", "jpeg"):
-            exif = Image.open(io.BytesIO(picture(photo(), form, text=text))).getexif()
+            exif = Image.open(
+                io.BytesIO(picture(Image.fromarray(photo()), form, text=text))
+            ).getexif()
             assert exif[0x000B] == "Software=trustscale 1; alpha=0.1"
 
     @pytest.mark.parametrize("alpha", [False, True])
@@ -169,7 +175,10 @@ class TestOut:
         trust = photo()[..., 1].astype(np.uint16) * 257
         pixels = np.dstack([photo(), photo()[..., 2]]) if alpha else photo()
         data = picture(
-            pixels, "tiff", metadata=Metadata(geo=GEO).enlarged(4), pages=Pages(mask, trust)
+            Image.fromarray(pixels),
+            "tiff",
+            metadata=Metadata(geo=GEO).enlarged(4),
+            pages=Pages(mask, trust),
         )
         (tmp_path / "a.tif").write_bytes(data)
         with rasterio.open(tmp_path / "a.tif") as file:
@@ -186,7 +195,7 @@ class TestOut:
 
     def test_tags_survive_the_way_through(self):
         """Georeference of an uploaded TIFF file comes back, and not by itself."""
-        data = picture(photo(), "tiff", metadata=Metadata(geo=GEO))
+        data = picture(Image.fromarray(photo()), "tiff", metadata=Metadata(geo=GEO))
         assert decode(data, LIMITS).metadata == Metadata()
         assert decode(data, LIMITS, keep="keep").metadata.geo == GEO
 
