@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import zipfile
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from PIL import ExifTags, Image
 from playwright.sync_api import expect
 
 from tests.web.browser import LOOKS, check_screen
@@ -167,6 +169,31 @@ class TestTheIdea:
         page.route("**/v1/upscalers", lambda route: route.fulfill(json=newer))
         page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
         expect(page.locator("#outdated")).to_contain_text("served from cal-newer")
+
+    def test_the_forms_of_a_download(self, open_page):
+        """Each form opens elsewhere, as large, with what the camera wrote, but for the place."""
+        camera = Image.Exif()
+        camera[ExifTags.Base.Artist] = "Ada"
+        camera.get_ifd(ExifTags.IFD.GPSInfo)[ExifTags.GPS.GPSLatitudeRef] = "N"
+        photograph = io.BytesIO()
+        Image.open(io.BytesIO(crop())).save(photograph, "JPEG", exif=camera)
+        page = open_page("/").page
+        ready(page)
+        page.get_by_text("Exact value and more").click()
+        page.select_option("[name=metadata]", "keep")
+        open_result(page, upload(photograph.getvalue(), "piece.jpg", "image/jpeg"))
+        for form in ("tiff", "webp"):
+            page.click("summary[aria-label^=More]")
+            with page.expect_download() as found:
+                page.get_by_role("menuitem", name=form.upper(), exact=True).click()
+            assert found.value.suggested_filename == f"piece.upscaled.{form}"
+            with Image.open(found.value.path()) as image:
+                image.load()
+                assert (image.format, image.size) == (form.upper(), (192, 192))
+                exif = image.getexif()
+            assert exif[ExifTags.Base.Artist] == "Ada"
+            assert not exif.get_ifd(ExifTags.IFD.GPSInfo)
+        expect(page.locator(".toast")).to_contain_text("It is compressed")
 
     def test_the_keyboard_alone(self, open_page):
         """An example is upscaled, looked at, compared and left, with keys that work everywhere."""
