@@ -211,7 +211,6 @@ def test_a_large_result_stays_responsive(open_page, site, site_folder):
     expect(page.locator("#canvas[data-shown=res-large]")).to_have_count(0)
     held[0].continue_()
     expect(page.locator("#canvas[data-shown=res-large]")).to_be_attached()
-    assert len(page.workers) == 1
     assert 30 <= page.evaluate(GESTURES, 30) <= 32
     assert page.evaluate("window.most") <= 4_000_000
     page.mouse.move(420, 560)

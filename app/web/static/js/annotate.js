@@ -7,6 +7,7 @@ import { html, render } from "./lib/html.js";
 import { begin, root } from "./lib/shell.js";
 import { Store } from "./lib/store.js";
 import { guarded, toast, toastError } from "./lib/toast.js";
+import { pageHead } from "./lib/widgets.js";
 import { jobCard } from "./calibrations/job.js";
 import * as service from "./calibrations/service.js";
 import { askWhich } from "./annotate/conflict.js";
@@ -34,7 +35,7 @@ async function show() {
   document.title = `Labels for ${job.name || job.id} · Trustscale`;
   if (job.state === "awaiting_labels") return work(job);
   render(
-    html`<div class="page-head"><h1>Labels for ${job.name || job.id}</h1></div>
+    html`${pageHead(`Labels for ${job.name || job.id}`)}
       <p>Labels are drawn once all predictions are made.</p>
       ${jobCard(job, { onEnd: () => location.reload() })}`,
     root,
@@ -46,13 +47,11 @@ async function choose() {
   const jobs = (await service.pending()).filter((job) => job.needs_label);
   // The card of a failed one stays: it says why.
   const onEnd = ({ state }) => state !== "failed" && show();
+  const lead = html`<p class="lead">
+    Mark where a prediction means something else than the truth. The marks become a semantic calibration.
+  </p>`;
   render(
-    html`<div class="page-head">
-        <div>
-          <h1>Annotate</h1>
-          <p class="lead">Mark where a prediction means something else than the truth. The marks become a semantic calibration.</p>
-        </div>
-      </div>
+    html`${pageHead("Annotate", { lead })}
       ${
         jobs.length
           ? html`<div class="stack">${jobs.map((job) => jobCard(job, { onEnd }))}</div>`

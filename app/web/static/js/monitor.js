@@ -5,7 +5,8 @@ import { announce } from "./lib/dom.js";
 import { html, nothing, render, repeat } from "./lib/html.js";
 import { root } from "./lib/shell.js";
 import { Store } from "./lib/store.js";
-import { panel } from "./monitor/panel.js";
+import { button, pageHead } from "./lib/widgets.js";
+import { panel, toneOf } from "./monitor/panel.js";
 
 const EVERY_MS = 10_000;
 const POINTS = 400;
@@ -27,17 +28,14 @@ function page() {
   root.setAttribute("aria-busy", String(isBusy));
   const clock = report ? new Date(report.at).toLocaleTimeString("en-GB") : "";
   const when = problem ? "Not up to date" : isPaused ? `Paused at ${clock}` : report ? `As of ${clock}` : "";
-  return html`<div class="page-head">
-      <div>
-        <h1>Monitor</h1>
-        <p class="lead">Whether inputs still look like the calibration images, and whether the promise holds where the truth is known.</p>
-      </div>
-      <div class="button-row">
-        <span class="hint when">${when}</span>
-        <button type="button" aria-pressed=${isPaused} @click=${togglePaused}>${isPaused ? "Go on" : "Pause"}</button>
-        <button type="button" @click=${() => refresh()}>Refresh</button>
-      </div>
-    </div>
+  const lead = html`<p class="lead">
+    Whether inputs still look like the calibration images, and whether the promise holds where the truth is known.
+  </p>`;
+  const tools = html`<div class="button-row">
+    <span class="hint when">${when}</span>
+    ${button(isPaused ? "Go on" : "Pause", togglePaused, { pressed: isPaused })} ${button("Refresh", () => refresh())}
+  </div>`;
+  return html`${pageHead("Monitor", { lead, tools })}
     ${problem ? html`<p class="callout bad" role="alert"><strong>The monitor cannot be read</strong>${problem}</p>` : report ? verdict(report) : nothing}
     <div class="stack">${repeat(sectionsOf(report?.upscalers ?? []), keyOf, panel)}</div>`;
 }
@@ -64,8 +62,7 @@ function alarmsOf({ upscalers }) {
 
 function verdict(report) {
   const { alarms, words } = alarmsOf(report);
-  const tone = alarms.some(({ severity }) => severity === "page") ? "bad" : alarms.length ? "warn" : "good";
-  return html`<p class="callout ${tone}" data-alarms=${alarms.length}>${words}</p>`;
+  return html`<p class="callout ${toneOf(alarms)}" data-alarms=${alarms.length}>${words}</p>`;
 }
 
 function togglePaused() {

@@ -2,7 +2,7 @@
 
 import { count } from "../lib/format.js";
 import { html, live, nothing, repeat } from "../lib/html.js";
-import { button, segments } from "../lib/widgets.js";
+import { button, pageHead, segments } from "../lib/widgets.js";
 import { showKeys } from "./keys.js";
 
 const STATES = {
@@ -28,22 +28,15 @@ export function desk(state, act, view) {
   const { job, session } = state;
   const { rows, labelled, current } = session;
   const isComplete = rows.length > 0 && labelled >= rows.length;
-  return html`<div class="desk">
-    <div class="page-head">
-      <div>
-        <p class="hint"><a href="/annotate">Annotate</a></p>
-        <h1>Labels for ${job.name || job.id}</h1>
-      </div>
-      <div class="total">
-        <p class="tally">${count(labelled)} of ${count(rows.length)} labelled</p>
-        <progress max="1" .value=${rows.length ? labelled / rows.length : 0} aria-label="Labelled"></progress>
-      </div>
-      ${
-        state.ended
-          ? nothing
-          : button("Finish…", act.finish, { kind: isComplete ? "primary" : "", off: !isComplete })
-      }
+  const above = html`<p class="hint"><a href="/annotate">Annotate</a></p>`;
+  const finish = () => button("Finish…", act.finish, { kind: isComplete ? "primary" : "", off: !isComplete });
+  const tools = html`<div class="total">
+      <p class="tally">${count(labelled)} of ${count(rows.length)} labelled</p>
+      <progress max="1" .value=${rows.length ? labelled / rows.length : 0} aria-label="Labelled"></progress>
     </div>
+    ${state.ended ? nothing : finish()}`;
+  return html`<div class="desk">
+    ${pageHead(`Labels for ${job.name || job.id}`, { above, tools })}
     <div class="bench">
       ${toolRow(state, act, view, current)} ${head(state, act, current)} ${notices(state)} ${panes(state, view)}
       <div class="onward">

@@ -3,11 +3,11 @@
 import { chart } from "../charts/chart.js";
 import { certainty, count, level, percent, time } from "../lib/format.js";
 import { html, nothing, render } from "../lib/html.js";
-import { table } from "../lib/widgets.js";
+import { pageHead, table } from "../lib/widgets.js";
 import { areaChart } from "./curves.js";
 import { metricOf } from "./options.js";
 import * as service from "./service.js";
-import { pageHead } from "./words.js";
+import { above } from "./words.js";
 
 /** Fill the view with the comparison of ?compare=ID,ID. */
 export async function show(root, query) {
@@ -29,7 +29,7 @@ export async function show(root, query) {
     (one, k) => html`${k ? " and " : ""}<a href=${service.page(one.id)}>${names[k]}</a>`,
   );
   render(
-    html`${pageHead("Compare", html`<p class="lead">${links}</p>`)}
+    html`${pageHead("Compare", { above, lead: html`<p class="lead">${links}</p>` })}
       <div class="stack">
         ${reservations(details)}
         <section class="card">${chart(areaChart(details, [], names))}</section>

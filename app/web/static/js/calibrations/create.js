@@ -1,11 +1,11 @@
 // A new calibration. Its question: is what I have enough? Its one thing to do: start it.
 
-import { upload } from "../lib/api.js";
+import { ADMIN, upload } from "../lib/api.js";
 import { $$ } from "../lib/dom.js";
 import { bytes, count, level } from "../lib/format.js";
 import { html, nothing, render } from "../lib/html.js";
 import { Store } from "../lib/store.js";
-import { button, check } from "../lib/widgets.js";
+import { button, check, pageHead } from "../lib/widgets.js";
 import { Gathered, dropZone, summary } from "./gather.js";
 import { problem } from "./job.js";
 import { options } from "./options.js";
@@ -13,7 +13,7 @@ import { priceCard } from "./price.js";
 import { minimalAlpha, minimalCount, sentName } from "./pairing.js";
 import * as service from "./service.js";
 import { boundOf, configOf, settingsFields } from "./settings.js";
-import { pageHead, pipelineWords } from "./words.js";
+import { above, pipelineWords } from "./words.js";
 
 const GOOD = 100; // pairs that make a steady mask
 
@@ -65,7 +65,7 @@ function page(heading, store) {
   const isReady = (gathered.archive || found.pairs.length) && !gathered.waiting && !state.sending;
   const lead = html`<p class="lead">The promise speaks about pictures drawn like these, and about no others.</p>`;
   const set = (changes) => store.set(changes);
-  return html`${pageHead(heading, lead)}
+  return html`${pageHead(heading, { above, lead })}
     <form class="stack" novalidate @input=${() => set({ typed: state.typed + 1 })} @submit=${(event) => submit(event, store)}>
       <section class="card stack">
         <h2>1. Pictures</h2>
@@ -196,19 +196,15 @@ async function send(form, store) {
   const abort = new AbortController();
   const warn = (event) => event.preventDefault();
   addEventListener("beforeunload", warn);
-  store.set({ sending: { sent: 0, total: 0, abort }, refusal: null });
+  const told = (sent, total) => store.set({ sending: { sent, total, abort } });
+  store.set({ refusal: null });
+  told(0, 0);
   try {
-    const { json } = await upload(
-      parent ? service.path(parent.id, "pairs") : service.BASE,
-      bodyOf(form, store.state),
-      {
-        kind: "admin",
-        signal: abort.signal,
-        onProgress: (sent, total) => store.set({ sending: { sent, total, abort } }),
-      },
-    );
+    const path = parent ? service.path(parent.id, "pairs") : service.BASE;
+    const options = { ...ADMIN, signal: abort.signal, onProgress: told };
+    const { id } = await upload(path, bodyOf(form, store.state), options);
     removeEventListener("beforeunload", warn);
-    location.href = service.page(json.id);
+    location.href = service.page(id);
   } catch (error) {
     removeEventListener("beforeunload", warn);
     const isStopped = error.name === "AbortError";

@@ -3,17 +3,16 @@
 import { chart } from "../charts/chart.js";
 import { $ } from "../lib/dom.js";
 import { count, level, percent } from "../lib/format.js";
-import { html, nothing, render } from "../lib/html.js";
-import { Store } from "../lib/store.js";
+import { html, nothing, render, until } from "../lib/html.js";
 import { guarded } from "../lib/toast.js";
-import { button, failed, table, tile } from "../lib/widgets.js";
+import { button, later, pageHead, table, tile } from "../lib/widgets.js";
 import { activate } from "./activate.js";
 import { STEPS, areaChart, backtestChart, riskChart, thresholdWords } from "./curves.js";
 import { audit, provenance } from "./origin.js";
 import { GONE, pairList, pictures } from "./pictures.js";
 import { priceCard } from "./price.js";
 import * as service from "./service.js";
-import { howSure, metricWords, mismatch, mismatchWords, pageHead, trustsNothing } from "./words.js";
+import { above, howSure, metricWords, mismatch, mismatchWords, trustsNothing } from "./words.js";
 
 const SPLITS = 50;
 
@@ -38,48 +37,40 @@ export async function show(root, query) {
     ),
     area: chart(areaChart([found])),
   };
-  const store = new Store({
-    backtest: wait("Splitting the pairs at random…"),
-    dominant: wait("Looking…"),
-    price: nothing,
-    log: wait("Reading…"),
-  });
-  const pairs = pairList(found);
-  store.watch((state) =>
-    render(
-      html`${head(found, rows, again)}
-        <div class="stack">
-          ${found.differences?.length > 0 ? refusal(found.differences) : nothing} ${found.groups?.length > 0 ? groupChoice(found, group) : nothing}
-          ${tiles(found, promised)}
-          <div class="two">
-            <section class="card">${charts.area}</section>
-            <section class="card">${charts.risk}</section>
-          </div>
-          <div class="two">
-            <section class="card"><h2>At common α</h2>${thresholdTable(found)}</section>
-            <section class="card stack"><h2>What to expect</h2>${state.backtest}</section>
-          </div>
-          <div class="two">${found.classes.length ? classTable(found.classes) : nothing} ${state.price}</div>
-          <section class="card stack"><h2>Pairs with the largest share of the risk</h2>${state.dominant}</section>
-          <section class="card stack"><h2>All pairs</h2>${pairs}</section>
-          <section class="card"><h2>Where it comes from</h2>${provenance(found)}</section>
-          <section class="card"><h2>What was done with it</h2>${state.log}</section>
-        </div>`,
-      root,
-    ),
+  const expected = expectations(found, group, charts.area);
+  const log = audit(found, rows);
+  render(
+    html`${head(found, rows, again)}
+      <div class="stack">
+        ${found.differences?.length > 0 ? refusal(found.differences) : nothing} ${found.groups?.length > 0 ? groupChoice(found, group) : nothing}
+        ${tiles(found, promised)}
+        <div class="two">
+          <section class="card">${charts.area}</section>
+          <section class="card">${charts.risk}</section>
+        </div>
+        <div class="two">
+          <section class="card"><h2>At common α</h2>${thresholdTable(found)}</section>
+          <section class="card stack"><h2>What to expect</h2>${later(part(expected, "backtest"), "Splitting the pairs at random…")}</section>
+        </div>
+        <div class="two">
+          ${found.classes.length ? classTable(found.classes) : nothing} ${until(part(expected, "price").catch(none), nothing)}
+        </div>
+        <section class="card stack">
+          <h2>Pairs with the largest share of the risk</h2>
+          ${later(part(expected, "dominant").catch(none), "Looking…")}
+        </section>
+        <section class="card stack"><h2>All pairs</h2>${pairList(found)}</section>
+        <section class="card"><h2>Where it comes from</h2>${provenance(found)}</section>
+        <section class="card"><h2>What was done with it</h2>${later(log, "Reading…")}</section>
+      </div>`,
+    root,
   );
-  const part = async (work, names) => {
-    try {
-      store.set(await work());
-    } catch (error) {
-      store.set(Object.fromEntries(names.map((name, k) => [name, k ? nothing : failed(error)])));
-    }
-  };
-  await Promise.all([
-    part(() => expectations(found, group, charts.area), ["backtest", "dominant"]),
-    part(async () => ({ log: await audit(found, rows) }), ["log"]),
-  ]);
+  await Promise.allSettled([expected, log]);
 }
+
+/** A part of a promise; what has gone wrong is said once, in the first of them. */
+const part = async (all, name) => (await all)[name];
+const none = () => nothing;
 
 const wait = (words) => html`<p class="hint">${words}</p>`;
 
@@ -118,7 +109,7 @@ function head(found, rows, again) {
         : act("Delete", remove, "danger")
     }
   </div>`;
-  return pageHead(service.title(found), lead, tools);
+  return pageHead(service.title(found), { above, lead, tools });
 }
 
 function refusal(differences) {

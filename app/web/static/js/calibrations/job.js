@@ -7,8 +7,9 @@ import { html, nothing, render } from "../lib/html.js";
 import { Pace } from "../lib/pace.js";
 import { watchJob } from "../lib/sse.js";
 import { guarded } from "../lib/toast.js";
+import { button, pageHead } from "../lib/widgets.js";
 import * as service from "./service.js";
-import { JOB_WORDS, jobBadge, metricWords, pageHead } from "./words.js";
+import { JOB_WORDS, above, jobBadge, metricWords } from "./words.js";
 
 const FINAL = new Set(["succeeded", "failed", "cancelled"]);
 
@@ -27,7 +28,7 @@ export async function show(root, query) {
     if (state === "succeeded") location.replace(service.page(result.split("/").pop()));
   };
   render(
-    html`${pageHead(job.name || "A new calibration", lead)} ${jobCard(job, { link: false, onEnd })}`,
+    html`${pageHead(job.name || "A new calibration", { above, lead })} ${jobCard(job, { link: false, onEnd })}`,
     root,
   );
 }
@@ -78,7 +79,7 @@ function actionsOf({ state }, job) {
       ? html`<a class="button primary small" href="/annotate?id=${encodeURIComponent(job.id)}">Draw the labels</a>`
       : nothing
   }
-    <button type="button" class="danger small" @click=${() => cancel(job)}>Cancel</button>`;
+    ${button("Cancel", () => cancel(job), { kind: "danger small" })}`;
 }
 
 const cancel = (job) =>

@@ -5,7 +5,7 @@ import { count, level, percent, time } from "../lib/format.js";
 import { html, nothing, render } from "../lib/html.js";
 import { Store } from "../lib/store.js";
 import { guarded, toast, toastError } from "../lib/toast.js";
-import { button } from "../lib/widgets.js";
+import { button, pageHead } from "../lib/widgets.js";
 import { activate } from "./activate.js";
 import { jobCard } from "./job.js";
 import * as service from "./service.js";
@@ -63,25 +63,22 @@ function view({ rows, jobs, upscalers, details, chosen }, act) {
     location.href = `/calibrations?compare=${[...chosen].map(encodeURIComponent).join(",")}`;
   };
   const uncalibrated = upscalers.filter((one) => !one.calibration);
-  return html`<div class="page-head">
-      <div>
-        <h1>Calibrations</h1>
-        <p class="lead">Each turns the disagreement of an upscaler with itself into a promise. One per upscaler is active.</p>
-      </div>
-      <div class="button-row">
-        ${rows.length > 1 ? html`<button type="button" ?disabled=${chosen.size !== 2} @click=${compare}>Compare two</button>` : nothing}
-        <button type="button" @click=${() => $("#import").click()}>Import…</button>
-        <a class="button primary" href="/calibrations?new">New calibration</a>
-        <input
-          type="file"
-          id="import"
-          accept=".calibration"
-          hidden
-          aria-label="Calibration file"
-          @change=${({ target }) => act.bring(target)}
-        />
-      </div>
-    </div>
+  const lead = html`<p class="lead">
+    Each turns the disagreement of an upscaler with itself into a promise. One per upscaler is active.
+  </p>`;
+  const tools = html`<div class="button-row">
+    ${rows.length > 1 ? button("Compare two", compare, { off: chosen.size !== 2 }) : nothing} ${button("Import…", () => $("#import").click())}
+    <a class="button primary" href="/calibrations?new">New calibration</a>
+    <input
+      type="file"
+      id="import"
+      accept=".calibration"
+      hidden
+      aria-label="Calibration file"
+      @change=${({ target }) => act.bring(target)}
+    />
+  </div>`;
+  return html`${pageHead("Calibrations", { lead, tools })}
     <div class="stack">
       ${uncalibrated.map(
         ({ name }) =>

@@ -2,9 +2,9 @@
 
 import { openDialog } from "../lib/dialog.js";
 import { count, size } from "../lib/format.js";
-import { html, nothing, render } from "../lib/html.js";
+import { html, nothing, render, until } from "../lib/html.js";
 import { guarded } from "../lib/toast.js";
-import { button, failed, segments, table } from "../lib/widgets.js";
+import { button, failed, later, segments, table } from "../lib/widgets.js";
 import * as service from "./service.js";
 
 const PARTS = [
@@ -21,35 +21,26 @@ export const GONE = html`<p class="hint pictures-gone">
 
 /** The three pictures of a pair side by side; a click shows one of them large. */
 export function pictures(id, name) {
-  const place = document.createElement("div");
-  place.className = "pictures";
-  render(
-    PARTS.map(() => html`<div class="picture waiting"></div>`),
-    place,
-  );
-  load();
-  return place;
+  const waiting = PARTS.map(() => html`<div class="picture waiting"></div>`);
+  const shown = seen(id, name).catch((error) => (error.status === 404 ? GONE : failed(error)));
+  return html`${until(shown, row(waiting))}`;
+}
 
-  async function load() {
-    try {
-      const urls = await Promise.all(PARTS.map(([part]) => service.picture(id, name, part)));
-      render(
-        PARTS.map(
-          ([, words], k) =>
-            html`<figure class="picture">
-              <button type="button" aria-label="${words} of ${name}, large" @click=${() => enlarge(name, urls, k)}>
-                <img src=${urls[k]} alt="" />
-              </button>
-              <figcaption>${words}</figcaption>
-            </figure>`,
-        ),
-        place,
-      );
-    } catch (error) {
-      place.className = "";
-      render(error.status === 404 ? GONE : failed(error), place);
-    }
-  }
+const row = (all) => html`<div class="pictures">${all}</div>`;
+
+async function seen(id, name) {
+  const urls = await Promise.all(PARTS.map(([part]) => service.picture(id, name, part)));
+  return row(
+    PARTS.map(
+      ([, words], k) =>
+        html`<figure class="picture">
+          <button type="button" aria-label="${words} of ${name}, large" @click=${() => enlarge(name, urls, k)}>
+            <img src=${urls[k]} alt="" />
+          </button>
+          <figcaption>${words}</figcaption>
+        </figure>`,
+    ),
+  );
 }
 
 function enlarge(name, urls, first) {
@@ -68,14 +59,10 @@ function enlarge(name, urls, first) {
 /** All pairs by name, read when the list is opened. */
 export function pairList(found) {
   const place = document.createElement("div");
-  const read = async ({ target }) => {
+  const read = ({ target }) => {
     if (!target.open || place.childElementCount) return;
-    render(html`<p class="hint">Reading…</p>`, place);
-    try {
-      render(listed(found, await service.pairs(found.id)), place);
-    } catch (error) {
-      render(failed(error), place);
-    }
+    const list = service.pairs(found.id).then((pairs) => listed(found, pairs));
+    render(later(list, "Reading…"), place);
   };
   return html`<details @toggle=${read}><summary>${count(found.pairs)} pairs by name</summary>${place}</details>`;
 }

@@ -21,16 +21,8 @@ export const JOB_WORDS = {
 };
 const JOB_TONES = { running: "trust", succeeded: "good", failed: "bad", awaiting_labels: "warn" };
 
-/** The head of a page below the list. */
-export const pageHead = (title, lead, tools) =>
-  html`<div class="page-head">
-    <div>
-      <p class="hint"><a href="/calibrations">Calibrations</a></p>
-      <h1>${title}</h1>
-      ${lead}
-    </div>
-    ${tools ?? nothing}
-  </div>`;
+/** The way back to the list. */
+export const above = html`<p class="hint"><a href="/calibrations">Calibrations</a></p>`;
 
 /** What is bounded; `labels` of a semantic metric: who marked the differences. */
 export const metricWords = (metric, labels) => metricOf(metric, labels)?.words ?? metric;

@@ -8,16 +8,10 @@ export function nearest(points, x) {
   return x - points[above - 1].x <= points[above].x - x ? above - 1 : above;
 }
 
-/** The index of the first point whose x is larger than a value. */
-export function firstAbove(points, x) {
-  let low = 0;
-  let high = points.length;
-  while (low < high) {
-    const middle = (low + high) >> 1;
-    if (points[middle].x > x) high = middle;
-    else low = middle + 1;
-  }
-  return low;
+/** The index of the first point whose x is larger than a value; the number of points if there is none. */
+function firstAbove(points, x) {
+  const found = points.findIndex((p) => p.x > x);
+  return found < 0 ? points.length : found;
 }
 
 /** What a series says at x: steps hold their value up to the next point. Null if nothing. */
@@ -25,10 +19,7 @@ export function at(series, x) {
   const { points, kind } = series;
   if (!points.length) return null;
   if (kind === "bars") return points.find((p) => p.x <= x && x < p.to) ?? null;
-  if (kind === "step") {
-    const index = firstAbove(points, x) - 1;
-    return index < 0 ? null : points[index];
-  }
+  if (kind === "step") return points[firstAbove(points, x) - 1] ?? null;
   return points[nearest(points, x)];
 }
 

@@ -158,16 +158,13 @@ export function domainOf(spec, axis) {
   if (spec[axis].domain) return spec[axis].domain;
   const isLog = spec[axis].scale === "log";
   const keys = axis === "x" ? ["x", "to"] : ["y", "low", "high"];
-  let low = Infinity;
-  let high = -Infinity;
-  const take = (value) => {
-    if (!Number.isFinite(value) || (isLog && value <= 0)) return;
-    low = Math.min(low, value);
-    high = Math.max(high, value);
-  };
-  for (const { points } of spec.series) for (const p of points) for (const key of keys) take(p[key]);
-  if (axis === "y") for (const mark of spec.marks ?? []) if (mark.axis === "y") take(mark.value);
-  if (low > high) return isLog ? [0.1, 1] : [0, 1];
+  const drawn = spec.series.flatMap(({ points }) => points.flatMap((p) => keys.map((key) => p[key])));
+  const marked = (spec.marks ?? []).filter((mark) => axis === "y" && mark.axis === "y");
+  const values = [...drawn, ...marked.map(({ value }) => value)].filter(
+    (value) => Number.isFinite(value) && (!isLog || value > 0),
+  );
+  if (!values.length) return isLog ? [0.1, 1] : [0, 1];
+  const [low, high] = [Math.min(...values), Math.max(...values)];
   if (isLog) return low === high ? [low / 10, high * 10] : [low, high];
   if (axis === "x") return low === high ? [low - 1, high + 1] : [low, high];
   const room = (high - low || Math.abs(high) || 1) * 0.06;

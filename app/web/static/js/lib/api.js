@@ -2,32 +2,20 @@
 
 import { askForKey, keyHeaders, setKey } from "./auth.js";
 
-/** What the service, or the way to it, had against a request. `message` is fit to be shown. */
+/**
+ * What the service, or the way to it, had against a request. `message` is fit to be shown; `slug` is the
+ * last part of the problem's type, such as "bad-image".
+ */
 export class ApiError extends Error {
-  /** @param {{status?: number, type?: string, title?: string, detail?: string, retryAfter?: number | null, requestId?: string, members?: any}} facts */
-  constructor({
-    status = 0,
-    type = "",
-    title = "",
-    detail = "",
-    retryAfter = null,
-    requestId = "",
-    members = {},
-  }) {
-    super(detail || title || "The request failed.");
-    this.name = "ApiError";
+  constructor(message, { status = 0, title = "", slug = "", retryAfter = null, members = {} }) {
+    super(message);
     this.status = status;
-    this.type = type;
     this.title = title;
-    this.detail = detail;
+    this.slug = slug;
+    /** @type {number | null} seconds */
     this.retryAfter = retryAfter;
-    this.requestId = requestId;
+    /** @type {any} */
     this.members = members;
-  }
-
-  /** The last part of the problem's type, such as "bad-image". */
-  get slug() {
-    return this.type.split("/").pop();
   }
 }
 
@@ -44,16 +32,18 @@ export const ADMIN = { kind: "admin" };
  *
  * @param {string} path
  * @param {Options} options
+ * @param {(path: string, options: any) => Promise<Response>} send
  * @returns {Promise<Response>}
  */
-export async function request(path, { kind = "client", headers = {}, ask = true, ...options } = {}) {
+export async function request(path, options = {}, send = fetched) {
+  const { kind = "client", headers = {}, ask = true, ...rest } = options;
   const sent = keyHeaders(kind);
-  const response = await send(path, { ...options, headers: { ...headers, ...sent } });
+  const response = await send(path, { ...rest, headers: { ...headers, ...sent } });
   if (response.ok) return response;
   const error = await problemOf(response);
-  if (isRefused(response.status, kind) && ask && (await anotherKey(kind, error, sent))) {
-    return request(path, { kind, headers, ask, ...options });
-  }
+  // None, a wrong one, or a client's where an admin's is needed.
+  const isRefused = error.status === 401 || (error.status === 403 && kind === "admin");
+  if (isRefused && ask && (await anotherKey(kind, error, sent))) return request(path, options, send);
   throw error;
 }
 
@@ -89,51 +79,35 @@ export async function getBlob(path, options = {}) {
 }
 
 /**
- * Post a form with upload progress, which fetch does not tell.
+ * Post a form with upload progress, which fetch does not tell; the JSON of the answer.
  *
- * onProgress(sent, total) in bytes. Returns {status, header: name → value, json}. With `whole`, an
- * abort after the last byte waits for the answer, which names what the caller has to take back.
+ * onProgress(sent, total) in bytes. With `whole`, an abort after the last byte waits for the answer,
+ * which names what the caller has to take back.
  *
  * @param {string} path
- * @param {FormData} form
- * @param {{kind?: string, method?: string, headers?: Record<string, string>, onProgress?: (sent: number, total: number) => void, signal?: AbortSignal, ask?: boolean, whole?: boolean}} options
+ * @param {FormData} body
+ * @param {Options & {onProgress: (sent: number, total: number) => void, whole?: boolean}} options
  */
-export async function upload(path, form, options = {}) {
-  const { kind = "client", method = "POST", headers = {}, onProgress, signal, ask = true, whole } = options;
-  const key = keyHeaders(kind);
-  const answer = await new Promise((resolve, reject) => {
-    const call = new XMLHttpRequest();
-    call.open(method, path);
-    for (const [name, value] of Object.entries({ ...headers, ...key })) {
-      call.setRequestHeader(name, value);
-    }
-    if (onProgress) call.upload.onprogress = (event) => onProgress(event.loaded, event.total);
-    call.onload = () => resolve(call);
-    call.onerror = () => reject(unreachable());
-    call.onabort = () => reject(new DOMException("Aborted", "AbortError"));
-    let sent = false;
-    call.upload.onload = () => {
-      sent = true;
-    };
-    const stop = () => (whole && sent) || call.abort();
-    signal?.addEventListener("abort", stop, { once: true });
-    if (signal?.aborted) call.abort();
-    else call.send(form);
-  });
-  const header = (name) => answer.getResponseHeader(name);
-  if (answer.status >= 200 && answer.status < 300) {
-    return { status: answer.status, header, json: parsed(answer.responseText) };
-  }
-  const error = fromDocument(answer.status, parsed(answer.responseText), header);
-  if (isRefused(answer.status, kind) && ask && (await anotherKey(kind, error, key))) {
-    return upload(path, form, options);
-  }
-  throw error;
-}
-
-/** Whether the key is at fault: none, a wrong one, or a client's where an admin's is needed. */
-function isRefused(status, kind) {
-  return status === 401 || (status === 403 && kind === "admin");
+export async function upload(path, body, { onProgress, whole = false, ...options }) {
+  const send = (_, { headers, signal }) =>
+    new Promise((resolve, reject) => {
+      const call = new XMLHttpRequest();
+      call.open("POST", path);
+      for (const [name, value] of Object.entries(headers)) call.setRequestHeader(name, value);
+      let isSent = false;
+      call.upload.onprogress = ({ loaded, total }) => onProgress(loaded, total);
+      call.upload.onload = () => (isSent = true);
+      call.onload = () => {
+        const after = { "Retry-After": call.getResponseHeader("Retry-After") ?? "" };
+        resolve(new Response(call.response, { status: call.status, headers: after }));
+      };
+      call.onerror = () => reject(unreachable());
+      call.onabort = () => reject(new DOMException("Aborted", "AbortError"));
+      signal?.addEventListener("abort", () => (whole && isSent) || call.abort(), { once: true });
+      if (signal?.aborted) call.abort();
+      else call.send(body);
+    });
+  return (await request(path, options, send)).json();
 }
 
 /**
@@ -148,7 +122,7 @@ function anotherKey(kind, error, sentHeaders) {
   return askForKey(kind, sent ? error.message : "");
 }
 
-async function send(path, options) {
+async function fetched(path, options) {
   try {
     return await fetch(path, { ...options, credentials: "omit" });
   } catch (error) {
@@ -157,35 +131,24 @@ async function send(path, options) {
 }
 
 async function problemOf(response) {
-  const document = parsed(await response.text().catch(() => ""));
-  return fromDocument(response.status, document, (name) => response.headers.get(name));
+  const { status, headers } = response;
+  const retryAfter = Number(headers.get("Retry-After")) || null;
+  const document = await response.json().catch(() => null);
+  return problem(document, `The service answered with status ${status}.`, { status, retryAfter });
 }
 
-function fromDocument(status, document, header) {
+/** A problem document as an error; `otherwise`: what is said where it says nothing. */
+export function problem(document, otherwise, facts = {}) {
   const { type = "", title = "", detail = "", ...members } = document ?? {};
-  const seconds = Number(header("Retry-After"));
-  return new ApiError({
-    status,
-    type,
+  return new ApiError(detail || title || otherwise, {
     title,
-    detail: detail || title || `The service answered with status ${status}.`,
+    slug: type.split("/").pop(),
     members,
-    retryAfter: seconds > 0 ? seconds : null,
-    requestId: header("X-Request-ID") ?? "",
+    ...facts,
   });
 }
 
-function unreachable() {
-  return new ApiError({
+const unreachable = () =>
+  new ApiError("The service cannot be reached. Check the connection, and whether it runs.", {
     title: "Not reachable",
-    detail: "The service cannot be reached. Check the connection, and whether it runs.",
   });
-}
-
-function parsed(text) {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return null;
-  }
-}

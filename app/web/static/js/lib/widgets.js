@@ -1,6 +1,17 @@
 // Parts that several views are made of.
 
-import { html, nothing } from "./html.js";
+import { html, nothing, until } from "./html.js";
+
+/** The head of a page; above: the way back. @param {any} title @param {{lead?: unknown, tools?: unknown, above?: unknown}} more */
+export const pageHead = (title, { lead = nothing, tools = nothing, above = nothing } = {}) =>
+  html`<div class="page-head">
+    <div>
+      ${above}
+      <h1>${title}</h1>
+      ${lead}
+    </div>
+    ${tools}
+  </div>`;
 
 /**
  * A button.
@@ -72,6 +83,9 @@ export const facts = (rows, id = "") =>
 
 /** What went wrong, where something was wanted. @param {{message: string}} error */
 export const failed = ({ message }) => html`<p class="callout bad" role="alert">${message}</p>`;
+
+/** What a promise of a view becomes, or what went wrong; until then these words. */
+export const later = (view, words) => until(view.catch(failed), html`<p class="hint">${words}</p>`);
 
 /** A figure of a dashboard: {name, value, more, title}. */
 export const tile = ({ name, value, more = "", title = "" }) =>

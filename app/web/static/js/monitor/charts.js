@@ -3,7 +3,8 @@
 import { powerOfTen } from "../charts/scale.js";
 import { count, level, percent } from "../lib/format.js";
 
-const when = (iso) => Date.parse(iso);
+/** A field of the history over time. */
+const over = (history, field) => history.map((p) => ({ x: Date.parse(p.at), y: p[field] }));
 const clock = (value) => new Date(value).toLocaleString("en-GB", { dateStyle: "short", timeStyle: "medium" });
 const share = (value) => percent(value);
 const tick = (value) => `${Math.round(100 * value)} %`;
@@ -14,8 +15,8 @@ const factor = (exponent) =>
 export function evidenceChart({ upscaler, drift, history }) {
   const alarm = Math.log10(drift.martingale_alarm_at);
   const endless = Math.log10(drift.shiryaev_roberts_alarm_at);
-  const martingale = history.map((p) => ({ x: when(p.at), y: p.log10_martingale }));
-  const statistic = history.map((p) => ({ x: when(p.at), y: p.log10_shiryaev_roberts }));
+  const martingale = over(history, "log10_martingale");
+  const statistic = over(history, "log10_shiryaev_roberts");
   const values = [...martingale, ...statistic].map((p) => p.y).filter(Number.isFinite);
   return {
     title: "Signs that inputs differ from the calibration images",
@@ -52,16 +53,8 @@ export function shareChart({ upscaler, history }) {
     x: { label: "Time", scale: "time", format: clock },
     y: { label: "Mean of the requests", domain: [0, 1], format: share, tick },
     series: [
-      {
-        name: "Trusted area",
-        tone: 1,
-        points: history.map((p) => ({ x: when(p.at), y: p.trusted_fraction })),
-      },
-      {
-        name: "Typicality (p-value)",
-        tone: 4,
-        points: history.map((p) => ({ x: when(p.at), y: p.typicality })),
-      },
+      { name: "Trusted area", tone: 1, points: over(history, "trusted_fraction") },
+      { name: "Typicality (p-value)", tone: 4, points: over(history, "typicality") },
     ],
   };
 }

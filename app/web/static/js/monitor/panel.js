@@ -39,11 +39,14 @@ function figure(name, key, spec) {
   return html`<div class="card" data-chart=${key}>${figures.get(id)}</div>`;
 }
 
+/** The colour of some alarms. */
+export const toneOf = (alarms) =>
+  alarms.some(({ severity }) => severity === "page") ? "bad" : alarms.length ? "warn" : "good";
+
 function badges({ kind, alarms, calibration }) {
-  const worst = alarms.some(({ severity }) => severity === "page") ? "bad" : alarms.length ? "warn" : "good";
   const words = alarms.length ? (alarms.length === 1 ? "1 alarm" : `${alarms.length} alarms`) : "no alarm";
   return html`<span class="badges">
-    <span class="badge ${worst}">${words}</span> <span class="badge">${kind}</span>
+    <span class="badge ${toneOf(alarms)}">${words}</span> <span class="badge">${kind}</span>
     ${calibration ? nothing : html`<span class="badge bad">not calibrated</span>`}
   </span>`;
 }

@@ -41,18 +41,10 @@ function readChunks(bytes) {
 
 /** The zlib stream in these parts, which must hold `size` bytes. */
 async function inflate(parts, size) {
-  const reader = new Blob(parts).stream().pipeThrough(new DecompressionStream("deflate")).getReader();
-  const out = new Uint8Array(size);
-  let filled = 0;
-  for (;;) {
-    const { value, done } = await reader.read();
-    if (done) break;
-    if (filled + value.length > size) throw new Error("the PNG file holds too much");
-    out.set(value, filled);
-    filled += value.length;
-  }
-  if (filled !== size) throw new Error("the PNG file holds too little");
-  return out;
+  const stream = new Blob(parts).stream().pipeThrough(new DecompressionStream("deflate"));
+  const rows = new Uint8Array(await new Response(stream).arrayBuffer());
+  if (rows.length !== size) throw new Error("the PNG file does not hold what its header says");
+  return rows;
 }
 
 /** Undo the filter of each row (PNG, 9.2), in place, and read the numbers, high byte first. */

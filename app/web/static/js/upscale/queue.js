@@ -1,6 +1,6 @@
 // The pictures of this browser: each is sent, followed while its samples come, kept, and can be had again.
 
-import { getBlob, getJson, request, upload } from "../lib/api.js";
+import { getBlob, getJson, problem, request, upload } from "../lib/api.js";
 import { announce } from "../lib/dom.js";
 import { percent } from "../lib/format.js";
 import { Pace } from "../lib/pace.js";
@@ -29,25 +29,24 @@ function built(facts) {
   return { ...facts, ...now, url: URL.createObjectURL(facts.file) };
 }
 
+const FRESH = { state: "waiting", job: null, result: null, error: null, pixels: 0 };
+
 /** Keep a picture as it is now. */
-function save({ id, name, file, created, settings, state: now, job, result, error, pixels }) {
-  return keep({ id, name, file, created, settings, state: now, job, result, error, pixels });
+function save(picture) {
+  const facts = ["id", "name", "file", "created", "settings", ...Object.keys(FRESH)];
+  return keep(Object.fromEntries(facts.map((fact) => [fact, picture[fact]])));
 }
 
 /** Add files with the settings they are to be upscaled with; the pictures. */
 export function add(files, settings) {
   const fresh = files.map((file, k) =>
     built({
+      ...FRESH,
       id: newId(),
       name: file.name || "pasted image",
       file,
       created: Date.now() + k,
       settings: { ...settings },
-      state: "waiting",
-      job: null,
-      result: null,
-      error: null,
-      pixels: 0,
     }),
   );
   for (const picture of fresh) save(picture);
@@ -99,10 +98,7 @@ async function run(picture) {
     change(picture, { state: "queued" });
     const last = await watchJob(picture.job, { signal: abort.signal, onJob: (job) => follow(picture, job) });
     if (last.state === "cancelled") throw new DOMException("", "AbortError");
-    if (last.state === "failed")
-      throw Object.assign(new Error(last.error?.detail ?? "The job has failed."), {
-        slug: slugOf(last.error),
-      });
+    if (last.state === "failed") throw problem(last.error, "The job has failed.");
     const result = await getJson(last.result, { signal: abort.signal });
     change(picture, { state: "done", result, job: null });
     const lines = alertsOf(result).lines.length ? " Read the warnings." : "";
@@ -122,8 +118,6 @@ async function run(picture) {
   events.onEnded(picture);
 }
 
-const slugOf = (problem) => problem?.type?.split("/").pop() ?? "";
-
 /** Upload; a service that is full is asked again after the time that it names, or when the person says so. */
 async function send(picture) {
   const form = new FormData();
@@ -134,14 +128,13 @@ async function send(picture) {
   for (;;) {
     try {
       change(picture, { state: "sending", left: 0 });
-      const { json } = await upload("/v1/upscale", form, {
+      return await upload("/v1/upscale", form, {
         // The key makes a repeated request after a crash the same request, which costs once.
         headers: { Prefer: "respond-async", "Idempotency-Key": picture.id },
         signal: picture.abort.signal,
         whole: true,
         onProgress: (sent, total) => change(picture, { left: total ? sent / total : 0 }),
       });
-      return json;
     } catch (error) {
       if (error.slug !== "overloaded" || !error.retryAfter) throw error;
       const woken = new AbortController();

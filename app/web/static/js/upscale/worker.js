@@ -7,16 +7,16 @@ import { codePyramid } from "./pyramid.js";
 
 const LOOKED_AT = 128; // pixels per side are enough to see which colours a picture has
 
-addEventListener("message", async ({ data: { id, image, trust } }) => {
+addEventListener("message", async ({ data: { image, trust } }) => {
   try {
     const [pictures, codes] = await Promise.all([picturePyramid(image), decodeGrey16(trust)]);
     const counts = cumulative(codes.data);
     const levels = codePyramid(codes);
     const colour = standingOut(sampled(pictures.at(-1)));
     const moved = [...pictures, counts.buffer, ...levels.map((level) => level.data.buffer)];
-    postMessage({ id, pictures, levels, counts, colour }, { transfer: moved });
+    postMessage({ pictures, levels, counts, colour }, { transfer: moved });
   } catch (error) {
-    postMessage({ id, error: String(error.message ?? error) });
+    postMessage({ error: String(error.message ?? error) });
   }
 });
 

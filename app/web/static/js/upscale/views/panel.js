@@ -61,7 +61,7 @@ export function panel(now) {
       <p class="hint" id="typicality">${words.typicality(result)}</p>
       ${conditions(result)}
     </section>
-    ${detailsOf(result)}
+    ${details(result)}
   </div>`;
 }
 
@@ -190,14 +190,6 @@ function conditions({ guarantee }) {
     </ul>
     ${psnr === null ? nothing : html`<p>PSNR in CIELAB inside the mask: at least ${level(psnr)} dB.</p>`}
   </details>`;
-}
-
-let made = { result: null, view: null };
-
-/** What does not change with α is made once, since the slider draws the panel anew with every frame. */
-function detailsOf(result) {
-  if (made.result !== result) made = { result, view: details(result) };
-  return made.view;
 }
 
 function details(result) {
