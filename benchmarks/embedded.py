@@ -17,7 +17,7 @@ import resource
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +27,7 @@ from PIL import Image
 from app.system import usable_cores
 from app.upscalers.base import Source
 from app.upscalers.embedded import EmbeddedUpscaler, symmetric_sample
+from benchmarks.timing import timed
 
 Pixels = NDArray[np.uint8]
 
@@ -41,13 +42,6 @@ def psnr(image: Pixels, truth: Pixels) -> float:
 def peak_mib() -> float:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
-
-
-def timed(work: Callable[[], Pixels]) -> tuple[Pixels, float, float]:
-    """The result, the elapsed seconds and the processor seconds of all threads."""
-    wall, cpu = time.perf_counter(), time.process_time()
-    result = work()
-    return result, time.perf_counter() - wall, time.process_time() - cpu
 
 
 async def sampling(upscaler: EmbeddedUpscaler, inputs: Sequence[Pixels]) -> float:

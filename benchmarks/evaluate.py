@@ -10,10 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 from app.calibration.folder import PairFiles, find_pairs
 from app.calibration.pairs import load_pair
@@ -31,6 +28,7 @@ from app.upscalers.embedded import EmbeddedUpscaler
 from app.upscalers.seeds import sample_seeds
 from benchmarks.arguments import folder_and_count
 from benchmarks.table import print_table
+from benchmarks.timing import timed
 
 ALPHAS = (0.05, 0.075, 0.1, 0.2, 0.3)
 
@@ -38,19 +36,6 @@ ALPHAS = (0.05, 0.075, 0.1, 0.2, 0.3)
 def made() -> EmbeddedUpscaler:
     """The upscaler as the command opens it: a sample per core, which is the fastest way."""
     return EmbeddedUpscaler("span-x4", concurrency=usable_cores())
-
-
-class Spent(NamedTuple):
-    """Seconds of the clock and of the processors."""
-
-    wall: float
-    cpu: float
-
-
-def spent(work: Callable[[], object]) -> Spent:
-    wall, cpu = time.perf_counter(), time.process_time()
-    work()
-    return Spent(time.perf_counter() - wall, time.process_time() - cpu)
 
 
 async def generate(plan: Plan, variant: Variant) -> None:
@@ -88,9 +73,9 @@ def main(folder: Path, count: int) -> None:
     variants = builtin(max(PRICED_SAMPLES), typical_side(items))
     most = variants[1]  # the paper's recipe takes the largest M
     with tempfile.TemporaryDirectory() as place:
-        alone = spent(lambda: asyncio.run(generate(plan, most)))
-        whole = spent(lambda: asyncio.run(evaluate(plan, variants, Path(place))))
-        again = spent(lambda: asyncio.run(evaluate(plan, variants, Path(place))))
+        alone = timed(lambda: asyncio.run(generate(plan, most)))
+        whole = timed(lambda: asyncio.run(evaluate(plan, variants, Path(place))))
+        again = timed(lambda: asyncio.run(evaluate(plan, variants, Path(place))))
         kept = SampleCache(Path(place) / "samples").size() / 1e6
     rows = [
         (

@@ -13,23 +13,17 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.table import print_table
+from benchmarks.timing import timed
 from tests.factories import encoded, photo
 from tests.servers import ProcessGroup, free_port
 from trustscale import Trustscale
 
 PROGRAM = [sys.executable, "-m", "app"]
 ALONE = 5  # pictures that have a command of their own
-
-
-def seconds(work: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    work()
-    return time.perf_counter() - began
 
 
 def command(arguments: Sequence[object], env: dict[str, str]) -> None:
@@ -67,17 +61,17 @@ def main() -> None:
             (
                 "a command per picture",
                 ALONE,
-                seconds(lambda: [command([f, "--out", base / "one"], env) for f in files[:ALONE]]),
+                timed(lambda: [command([f, "--out", base / "one"], env) for f in files[:ALONE]]),
             ),
             (
                 "one command for the folder",
                 len(files),
-                seconds(lambda: command([folder, "--out", base / "all"], env)),
+                timed(lambda: command([folder, "--out", base / "all"], env)),
             ),
             (
                 "the same again: all is done",
                 len(files),
-                seconds(lambda: command([folder, "--out", base / "all"], env)),
+                timed(lambda: command([folder, "--out", base / "all"], env)),
             ),
         ]
         with ProcessGroup(server, log=base / "log", env=there) as process:
@@ -87,16 +81,16 @@ def main() -> None:
                     (
                         "a request per picture, one after the other",
                         len(files),
-                        seconds(lambda: [service.upscale(f) for f in files]),
+                        timed(lambda: [service.upscale(f) for f in files]),
                     )
                 )
             remote = [folder, "--out", base / "remote", "--server", url]
             rows.append(
-                ("the folder, on the server", len(files), seconds(lambda: command(remote, env)))
+                ("the folder, on the server", len(files), timed(lambda: command(remote, env)))
             )
         print_table(
             ["", "pictures", "seconds", "pictures/s"],
-            [(what, n, f"{s:.1f}", f"{n / s:.2f}") for what, n, s in rows],
+            [(what, n, f"{took.wall:.1f}", f"{n / took.wall:.2f}") for what, n, took in rows],
         )
 
 

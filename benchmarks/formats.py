@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import statistics
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,19 +18,16 @@ from PIL import Image
 from app.images.encode import FORMS, Pages, picture, png_mask
 from app.serving.credentials import Credentials
 from benchmarks.table import print_table
+from benchmarks.timing import timed
 from tests.api.test_credentials import new_chain
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "bridge.png"
 SIDE, ROUNDS = 2048, 3
 
 
-def timed(work: Callable[[], bytes]) -> tuple[float, int]:
-    seconds = []
-    for _ in range(ROUNDS):
-        started = time.perf_counter()
-        data = work()
-        seconds.append(time.perf_counter() - started)
-    return statistics.median(seconds), len(data)
+def median_of(work: Callable[[], bytes]) -> tuple[float, int]:
+    rounds = [timed(work) for _ in range(ROUNDS)]
+    return statistics.median(took.wall for took in rounds), len(rounds[0].result)
 
 
 def main(path: Path) -> None:
@@ -40,14 +36,14 @@ def main(path: Path) -> None:
     pages = Pages(grey > 96, grey.astype(np.uint16) * 200)
     rows = []
     for name in FORMS:
-        seconds, size = timed(lambda name=name: picture(photo, name, pages=pages))
+        seconds, size = median_of(lambda name=name: picture(photo, name, pages=pages))
         rows.append((name, f"{1e3 * seconds:.0f}", f"{size / 1e6:.2f}"))
     certificates, key, _ = new_chain()
     credentials = Credentials.of(certificates, key)
     upload = io.BytesIO()
     photo.resize((SIDE // 4, SIDE // 4)).save(upload, "JPEG")
     png, mask = picture(photo, "png"), png_mask(pages.mask)
-    seconds, size = timed(
+    seconds, size = median_of(
         lambda: credentials.sign(
             png, "image/png", upload=(upload.getvalue(), "jpeg"), mask=mask, promise={}
         )

@@ -10,7 +10,6 @@ as `tracemalloc` sees it (numpy reports its arrays).
 from __future__ import annotations
 
 import statistics
-import time
 import tracemalloc
 from collections.abc import Callable
 
@@ -20,6 +19,7 @@ from skimage.color import rgb2lab
 
 from app.conformal import RiskCurve, Staircase, indecision
 from benchmarks.table import print_table
+from benchmarks.timing import timed
 
 SIDE = 2048
 ROUNDS = 5
@@ -61,12 +61,6 @@ def argsort_staircase(sigma: np.ndarray, error: np.ndarray) -> tuple[np.ndarray,
     return levels[rises], running[rises]
 
 
-def timed(function: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    function()
-    return time.perf_counter() - started
-
-
 def peak(function: Callable[[], object]) -> int:
     tracemalloc.start()
     function()
@@ -80,8 +74,8 @@ def staircases() -> None:
     for name, (sigma, error) in fields().items():
         ours, theirs = [], []
         for _ in range(ROUNDS):
-            ours.append(timed(lambda s=sigma, e=error: Staircase.from_maps(s, e)))
-            theirs.append(timed(lambda s=sigma, e=error: argsort_staircase(s, e)))
+            ours.append(timed(lambda s=sigma, e=error: Staircase.from_maps(s, e)).wall)
+            theirs.append(timed(lambda s=sigma, e=error: argsort_staircase(s, e)).wall)
         staircase = Staircase.from_maps(sigma, error)
         levels, running = argsort_staircase(sigma, error)
         same = np.array_equal(staircase.levels, levels) and np.array_equal(
@@ -151,8 +145,8 @@ def trust_layer() -> None:
     )
     fast, slow = [], []
     for _ in range(3):
-        fast.append(timed(lambda: ours(stack, curve)))
-        slow.append(timed(lambda: straightforward(stack, curve)))
+        fast.append(timed(lambda: ours(stack, curve)).wall)
+        slow.append(timed(lambda: straightforward(stack, curve)).wall)
     ratio = statistics.median(s / f for f, s in zip(fast, slow, strict=True))
     reference, _, _ = straightforward(stack, curve)
     memory = {m: peak(lambda m=m: ours(stack[:m], curve)) for m in (2, 4, 8)}
