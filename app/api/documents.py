@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field
 
 from app.api.deps import State
 from app.api.jobs import JobOut
+from app.assembly import Parts
 from app.calibration import pictures
 from app.calibration.change import Changes
 from app.calibration.guarantee import GuaranteeKind
@@ -249,7 +250,7 @@ class Backtest(BaseModel):
 
 
 async def detail(
-    state: State, calibration: Calibration, group: str | None = None
+    state: State | Parts, calibration: Calibration, group: str | None = None
 ) -> CalibrationDetail:
     """The document of a calibration, or of a group of it."""
     active = await state.calibrations.active_id(calibration.manifest.upscaler)
@@ -289,7 +290,7 @@ def waiting(pairs: Sequence[Mapping[str, Any]]) -> list[WaitingPair]:
     return [WaitingPair.model_validate(pair) for pair in pairs]
 
 
-def _differences(state: State, calibration: Calibration) -> list[dict[str, Any]] | None:
+def _differences(state: State | Parts, calibration: Calibration) -> list[dict[str, Any]] | None:
     upscaler = state.service.upscalers.get(calibration.manifest.upscaler)
     if upscaler is None:
         return None

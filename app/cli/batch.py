@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
 import json
 import sys
@@ -59,7 +60,9 @@ class Run:
         data = await asyncio.to_thread(_content, source)
         with progress_bar() as progress:
             bar = _Bar(progress, 1)
-            answer = await answers.answer(data, self.request, self._key(data), bar.of(source))
+            answer = await answers.answer(
+                data, self.request, self._key(data), functools.partial(bar.show, source)
+            )
         sys.stdout.buffer.write(next(iter(answer.files.values())))
         sys.stdout.buffer.flush()
         typer.echo(_summary(source, answer.document), err=True)
@@ -116,14 +119,16 @@ class Run:
     async def _one(self, task: _Task, answers: Engine, bar: _Bar) -> None:
         try:
             data = await asyncio.to_thread(_content, task.source)
-            answer = await answers.answer(data, self.request, self._key(data), bar.of(task.source))
+            answer = await answers.answer(
+                data, self.request, self._key(data), functools.partial(bar.show, task.source)
+            )
             record = await asyncio.to_thread(task.place.write, answer, task.asked)
         except (TrustscaleError, OSError) as error:
             self._fail(task.source, error)
         else:
             self._tell(task.source, record)
             self.left -= 1
-        bar.end(task.source)
+        bar.show(task.source, 1, 1)
 
     def _fail(self, source: Source, error: TrustscaleError | OSError) -> None:
         if isinstance(error, OSError):
@@ -189,27 +194,12 @@ class _Bar:
     def __init__(self, progress: Progress, total: int) -> None:
         self._progress = progress
         self._task = progress.add_task("upscaling", total=total)
-        self._ended = 0
         self._shares: dict[Source, float] = {}
 
-    def of(self, source: Source) -> Any:
-        """What is told of the samples of an image."""
-
-        def on_progress(done: int, total: int) -> None:
-            self._shares[source] = done / total
-            self._show()
-
-        return on_progress
-
-    def end(self, source: Source) -> None:
-        """An image is done, or has failed."""
-        self._shares.pop(source, None)
-        self._ended += 1
-        self._show()
-
-    def _show(self) -> None:
-        share = self._ended + sum(self._shares.values())
-        self._progress.update(self._task, completed=share)
+    def show(self, source: Source, done: int, total: int) -> None:
+        """So many of the samples of an image are done."""
+        self._shares[source] = done / total
+        self._progress.update(self._task, completed=sum(self._shares.values()))
 
 
 def _kind(error: TrustscaleError) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 from pydantic import ValidationError
@@ -16,32 +16,20 @@ from app.calibration.folder import check_pairs, find_pairs
 from app.calibration.here import Here
 from app.calibration.like import look_like
 from app.calibration.record import Calibration
-from app.cli.calibrations import (
-    DeltaOption,
-    ForceOption,
-    GuaranteeOption,
-    MethodOption,
-    of_server,
-    shown,
-    summary,
-)
+from app.cli import options
+from app.cli.calibrations import described, shown
 from app.cli.local import local, progress_bar
-from app.cli.remote import (
-    INTERRUPTED,
-    KeyOption,
-    RemoteError,
-    ServerOption,
-    calibrate_remotely,
-    remote,
-)
+from app.cli.options import holes
+from app.cli.remote import INTERRUPTED, RemoteError, made_remotely, remote
 from app.conformal.fidelity import metric_names
-from app.errors import BadRequest, Conflict, reason_of
+from app.errors import BadRequest, Conflict, TrustscaleError, reason_of
 from app.images.facts import COMPRESSION, RULES
 from app.images.look import alike_in_words
 from app.mistakes import mistakes
 from app.problems import problem_of
 from app.sampling.pipeline import learn
 from app.settings import KEY_VARIABLE
+from trustscale import Job, Tar, Trustscale
 
 
 def calibrate(
@@ -89,9 +77,9 @@ def calibrate(
         typer.Option(help="c: larger errors count as c. Default: 0.5, or 1 for pointwise errors."),
     ] = None,
     alpha: Annotated[float, typer.Option(help="The calibration's default α.")] = 0.1,
-    guarantee: GuaranteeOption = "expectation",
-    delta: DeltaOption = 0.1,
-    method: MethodOption = "hoeffding_bentkus",
+    guarantee: options.Guarantee = "expectation",
+    delta: options.Delta = 0.1,
+    method: options.Method = "hoeffding_bentkus",
     group_by: Annotated[
         str | None,
         typer.Option(
@@ -124,29 +112,27 @@ def calibrate(
             "without cover is said.",
         ),
     ] = None,
-    grey: Annotated[bool, typer.Option(help="Degradation: drop the colour.")] = False,
-    input_blur: Annotated[float, typer.Option(help="Degradation: blur before reduction.")] = 0.0,
-    noise: Annotated[float, typer.Option(help="Degradation: noise in levels of 255.")] = 0.0,
-    jpeg: Annotated[int | None, typer.Option(help="Degradation: JPEG quality.")] = None,
-    inpaint: Annotated[
-        float | None, typer.Option(help="Degradation: holes in this share of the pixels.")
-    ] = None,
-    inpaint_shape: Annotated[str, typer.Option(help="rectangles or strokes.")] = "rectangles",
-    inpaint_color: Annotated[str, typer.Option(help="Colour of the holes.")] = "#ff00ff",
+    grey: options.Grey = False,
+    input_blur: options.Blur = 0.0,
+    noise: options.Noise = 0.0,
+    jpeg: options.Jpeg = None,
+    inpaint: options.Inpaint = None,
+    inpaint_shape: options.Shape = "rectangles",
+    inpaint_color: options.Color = "#ff00ff",
     seed: Annotated[int, typer.Option(help="Seed of samples and degradation.")] = 0,
     skip_bad_pairs: Annotated[
         bool, typer.Option(help="Leave out pairs that cannot be used, and say so.")
     ] = False,
     activate: Annotated[bool, typer.Option(help="Serve from it when it is done.")] = False,
-    force: ForceOption = False,
+    force: options.Force = False,
     export: Annotated[Path | None, typer.Option(help="Also write the one-file form.")] = None,
     note: Annotated[str | None, typer.Option(help="Where the images come from.")] = None,
     attributions: Annotated[
         Path | None, typer.Option(help="A text file with one attribution per line.")
     ] = None,
-    server: ServerOption = None,
-    key_env: KeyOption = KEY_VARIABLE,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    server: options.Server = None,
+    key_env: options.Key = KEY_VARIABLE,
+    as_json: options.Json = False,
 ) -> None:
     """Calibrate an upscaler; a run that was interrupted continues where it stopped."""
     config = _config(
@@ -167,9 +153,7 @@ def calibrate(
             blur=input_blur,
             noise=noise,
             jpeg=jpeg,
-            inpaint=None
-            if inpaint is None
-            else {"share": inpaint, "shape": inpaint_shape, "color": inpaint_color.lower()},
+            inpaint=holes(inpaint, inpaint_shape, inpaint_color),
         ),
         input_rule=None if input_rule == "none" else input_rule,
         activate=activate,
@@ -185,50 +169,69 @@ def calibrate(
         config = _like(like, config)
     if export is not None:
         _check_writable(export)
-    if server is not None:
-        _run_remotely(
-            folder, (group_by, scene_by), config, export, server, key_env, as_json=as_json
-        )
-        return
-    try:
-        calibration, refusal = asyncio.run(_run(folder, config, group_by, scene_by))
-    except KeyboardInterrupt:
-        typer.echo("What is measured is kept; run the same command again to continue.", err=True)
-        raise typer.Exit(INTERRUPTED) from None
-    if export is not None:
-        export.write_bytes(file.dump(calibration))
-    typer.echo(summary(calibration, active=activate and refusal is None, as_json=as_json))
-    if refusal is not None:  # what was asked for has not happened
-        raise refusal
-
-
-def _run_remotely(
-    folder: Path,
-    named_by: tuple[str | None, str | None],
-    config: CalibrationConfig,
-    export: Path | None,
-    server: str,
-    key_env: str,
-    *,
-    as_json: bool,
-) -> None:
-    made = calibrate_remotely(folder, config, server=server, key_env=key_env, named_by=named_by)
+    named_by = (group_by, scene_by)
+    made = (
+        _here(folder, config, named_by)
+        if server is None
+        else _there(folder, config, named_by, server, key_env, with_file=export is not None)
+    )
     if made is None:
         return
     if export is not None:
-        with remote(server, key_env) as service:
-            export.write_bytes(service.export(made["id"]))
+        export.write_bytes(made.file)
+    shown(made.document, as_json=as_json)
+    if made.refusal is not None:  # what was asked for has not happened
+        raise made.refusal
+
+
+class _Made(NamedTuple):
+    """A calibration as it is described, its file, and why it is not active though it should be."""
+
+    document: dict[str, Any]
+    file: bytes
+    refusal: TrustscaleError | None
+
+
+def _here(
+    folder: Path, config: CalibrationConfig, named_by: tuple[str | None, str | None]
+) -> _Made:
+    try:
+        calibration, document, refusal = asyncio.run(measured(folder, config, *named_by))
+    except KeyboardInterrupt:
+        typer.echo("What is measured is kept; run the same command again to continue.", err=True)
+        raise typer.Exit(INTERRUPTED) from None
+    return _Made(document, file.dump(calibration), refusal)
+
+
+def _there(
+    folder: Path,
+    config: CalibrationConfig,
+    named_by: tuple[str | None, str | None],
+    server: str,
+    key_env: str,
+    *,
+    with_file: bool,
+) -> _Made | None:
+    # Without a name the server's own default is meant.
+    asked = config.model_dump(mode="json", exclude=None if config.upscaler else {"upscaler"})
+
+    def begin(service: Trustscale, pairs: Tar, **named: Any) -> Job:
+        return service.calibrate(pairs, **named, **asked)
+
+    document = made_remotely(folder, begin, server, key_env, named_by)
+    if document is None:
+        return None
     refusal = None
-    if config.activate and made["state"] != "active":  # the server has only logged why
+    with remote(server, key_env) as service:
+        data = service.export(document["id"]) if with_file else b""
+    if config.activate and document["state"] != "active":  # the server has only logged why
         try:
             with remote(server, key_env) as service:
-                service.activate(made["id"], force=config.force)
-            made["state"] = "active"
+                service.activate(document["id"], force=config.force)
+            document["state"] = "active"
         except RemoteError as error:
             refusal = error
-    typer.echo(shown(of_server(made), as_json=as_json))
-    if refusal is not None:
-        raise refusal
+    return _Made(document, data, refusal)
 
 
 def _check_writable(path: Path) -> None:
@@ -283,13 +286,13 @@ def _degradation(mixture: str | None, **steps: Any) -> Any:
         raise BadRequest(f"{mixture} is not a JSON file: {reason_of(error)}.") from error
 
 
-async def _run(
+async def measured(
     folder: Path,
     config: CalibrationConfig,
     group_by: str | None = None,
     scene_by: str | None = None,
-) -> tuple[Calibration, Conflict | None]:
-    """The stored calibration, and why it is not active although that was asked for."""
+) -> tuple[Calibration, dict[str, Any], Conflict | None]:
+    """The stored calibration, what it is, and why it is not active although it should be."""
     async with local(config.upscaler, many=True) as session:
         upscaler = session.service.upscaler(config.upscaler)
         await learn(upscaler)
@@ -326,9 +329,10 @@ async def _run(
             )
         for item in pairs.skipped:
             typer.echo(f"skipped {item['name']}: {item['reason']}", err=True)
+        refusal = None
         if config.activate:
             try:
                 await session.calibrations.activate(calibration, force=config.force)
-            except Conflict as refusal:
-                return calibration, refusal
-        return calibration, None
+            except Conflict as conflict:
+                refusal = conflict
+        return calibration, await described(session, calibration), refusal

@@ -12,43 +12,35 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 
+from app.api.documents import detail
 from app.assembly import Parts
 from app.calibration import file
 from app.calibration.change import Changes
 from app.calibration.derive import derive
 from app.calibration.guarantee import GuaranteeSettings
-from app.calibration.insight import classes_of, groups_of
-from app.calibration.price import COMMON_ALPHAS, advice
+from app.calibration.price import advice
 from app.calibration.record import Calibration
-from app.cli.remote import KeyOption, ServerOption, here_or_there
+from app.cli import options
+from app.cli.options import lines, tell
+from app.cli.remote import here_or_there
 from app.mistakes import mistakes
 from app.sampling.pipeline import guard
-from app.serving.answer import threshold_json
 from app.settings import KEY_VARIABLE
 from trustscale import Trustscale
 
 app = typer.Typer(help="Stored calibrations.", no_args_is_help=True)
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+# What a description says of a service, and of the moment.
+_NOT_SHOWN = {"state", "bound", "differences", "leakage", "pictures", "changes"}
+
 Id = Annotated[str, typer.Argument(help="Id of a calibration.")]
-GuaranteeOption = Annotated[
-    str, typer.Option(help="What is promised: expectation or high_probability.")
-]
-ActivateOption = Annotated[bool, typer.Option(help="Serve from it at once.")]
-ForceOption = Annotated[
-    bool, typer.Option("--force", help="Activate it also if it would serve worse.")
-]
-DeltaOption = Annotated[
-    float, typer.Option(help="δ: the promise holds with probability 1 − δ (high_probability).")
-]
-MethodOption = Annotated[
-    str, typer.Option(help="The test behind it: hoeffding_bentkus or wsr (high_probability).")
-]
 
 
 @app.command("list")
 def list_(
-    server: ServerOption = None, key_env: KeyOption = KEY_VARIABLE, as_json: Json = False
+    server: options.Server = None,
+    key_env: options.Key = KEY_VARIABLE,
+    as_json: options.Json = False,
 ) -> None:
     """List calibrations, the newest first; an asterisk marks the active ones."""
 
@@ -58,37 +50,35 @@ def list_(
         return [{**head.model_dump(mode="json"), "active": head.id in active} for head in heads]
 
     rows = here_or_there(server, key_env, here, lambda service: service.calibrations())
-    if as_json:
-        typer.echo(json.dumps(rows, indent=2))
-        return
-    for row in rows:
-        mark = "*" if row["active"] else " "
-        typer.echo(
-            f"{mark} {row['id']}  {row['created_at'][:16]}  {row['upscaler']}  n={row['n']}  "
-            f"{row['metric']}  min α {row['min_alpha']:.4f}{_confidence(row)}  "
-            f"{row['name'] or ''}".rstrip()
-        )
+    tell(rows, lines(_row), as_json=as_json)
+
+
+def _row(row: dict[str, Any]) -> str:
+    mark = "*" if row["active"] else " "
+    sure = f" with probability {1 - row['delta']:g}" if row.get("delta") is not None else ""
+    return (
+        f"{mark} {row['id']}  {row['created_at'][:16]}  {row['upscaler']}  n={row['n']}  "
+        f"{row['metric']}  min α {row['min_alpha']:.4f}{sure}  {row['name'] or ''}".rstrip()
+    )
 
 
 @app.command()
 def show(
     calibration: Id,
     group: Annotated[str | None, typer.Option(help="Only the pairs of this group.")] = None,
-    server: ServerOption = None,
-    key_env: KeyOption = KEY_VARIABLE,
-    as_json: Json = False,
+    server: options.Server = None,
+    key_env: options.Key = KEY_VARIABLE,
+    as_json: options.Json = False,
 ) -> None:
     """Show one calibration: pipeline, thresholds and mask sizes at common α, provenance."""
 
-    async def here(session: Parts) -> str:
-        found = await session.calibrations.get(calibration)
-        active = await session.calibrations.active_id(found.manifest.upscaler) == found.id
-        return summary(found, active=active, as_json=as_json, group=group)
+    async def here(session: Parts) -> dict[str, Any]:
+        return await described(session, await session.calibrations.get(calibration), group)
 
-    def there(service: Trustscale) -> str:
-        return _shown_by_server(service.calibration(calibration, group), as_json=as_json)
+    def there(service: Trustscale) -> dict[str, Any]:
+        return service.calibration(calibration, group)
 
-    typer.echo(here_or_there(server, key_env, here, there))
+    shown(here_or_there(server, key_env, here, there), as_json=as_json)
 
 
 @app.command("derive")
@@ -101,15 +91,15 @@ def derive_(
             "of the old one."
         ),
     ] = None,
-    delta: DeltaOption = 0.1,
-    method: MethodOption = "hoeffding_bentkus",
+    delta: options.Delta = 0.1,
+    method: options.Method = "hoeffding_bentkus",
     bound: Annotated[float | None, typer.Option(min=0, help="c: larger errors count as c.")] = None,
     name: Annotated[str | None, typer.Option(help="Default: the name of the old one.")] = None,
-    activate: ActivateOption = False,
-    force: ForceOption = False,
-    server: ServerOption = None,
-    key_env: KeyOption = KEY_VARIABLE,
-    as_json: Json = False,
+    activate: options.Activate = False,
+    force: options.Force = False,
+    server: options.Server = None,
+    key_env: options.Key = KEY_VARIABLE,
+    as_json: options.Json = False,
 ) -> None:
     """Make a calibration of the same pairs under another guarantee or bound, without generating."""
     kind = guarantee or ("high_probability" if bound is None else None)
@@ -122,7 +112,7 @@ def derive_(
     except ValidationError as error:
         raise typer.BadParameter(mistakes(error)) from None
 
-    async def here(session: Parts) -> str:
+    async def here(session: Parts) -> dict[str, Any]:
         parent = await session.calibrations.get(calibration)
         if activate:
             _check_live(session, parent)
@@ -139,7 +129,7 @@ def derive_(
         )
         if activate:
             await session.calibrations.activate(made, force=force)
-        return summary(made, active=activate, as_json=as_json)
+        return await described(session, made)
 
     asked: dict[str, Any] = {"activate": activate, "name": name}
     if force:
@@ -149,19 +139,19 @@ def derive_(
     if bound is not None:
         asked["fidelity"] = {"bound": bound}
 
-    def there(service: Trustscale) -> str:
-        return _shown_by_server(service.derive(calibration, **asked), as_json=as_json)
+    def there(service: Trustscale) -> dict[str, Any]:
+        return service.derive(calibration, **asked)
 
-    typer.echo(here_or_there(server, key_env, here, there))
+    shown(here_or_there(server, key_env, here, there), as_json=as_json)
 
 
 @app.command()
 def activate(
     calibration: Id,
-    force: ForceOption = False,
-    server: ServerOption = None,
-    key_env: KeyOption = KEY_VARIABLE,
-    as_json: Json = False,
+    force: options.Force = False,
+    server: options.Server = None,
+    key_env: options.Key = KEY_VARIABLE,
+    as_json: options.Json = False,
 ) -> None:
     """Serve from this calibration; the answer names the one it replaces, and what that changes."""
 
@@ -178,22 +168,23 @@ def activate(
     def there(service: Trustscale) -> dict[str, Any]:
         return service.activate(calibration, **({"force": True} if force else {}))
 
-    done = here_or_there(server, key_env, here, there)
-    if as_json:
-        typer.echo(json.dumps(done))
-        return
+    tell(here_or_there(server, key_env, here, there), _switch, as_json=as_json)
+
+
+def _switch(done: dict[str, Any]) -> str:
     replaced = f", replaced {done['previous']}" if done["previous"] else ""
-    typer.echo(f"{done['calibration']} is active{replaced}")
-    if "changes" in done:  # an older server does not say
-        typer.echo(f"  {Changes.model_validate(done['changes'])}")
+    told = f"{done['calibration']} is active{replaced}"
+    if "changes" not in done:  # an older server does not say
+        return told
+    return f"{told}\n  {Changes.model_validate(done['changes'])}"
 
 
 @app.command()
 def export(
     calibration: Id,
     path: Annotated[Path, typer.Argument(help="File to write.")],
-    server: ServerOption = None,
-    key_env: KeyOption = KEY_VARIABLE,
+    server: options.Server = None,
+    key_env: options.Key = KEY_VARIABLE,
 ) -> None:
     """Write a calibration as one self-describing file."""
 
@@ -207,10 +198,10 @@ def export(
 @app.command("import")
 def import_(
     path: Annotated[Path, typer.Argument(help="A file that was exported.")],
-    activate: ActivateOption = False,
-    force: ForceOption = False,
-    server: ServerOption = None,
-    key_env: KeyOption = KEY_VARIABLE,
+    activate: options.Activate = False,
+    force: options.Force = False,
+    server: options.Server = None,
+    key_env: options.Key = KEY_VARIABLE,
 ) -> None:
     """Read a calibration from a file, after checking it."""
     data = path.read_bytes()
@@ -236,56 +227,28 @@ def _check_live(session: Parts, calibration: Calibration) -> None:
         guard(calibration.pipeline, upscaler)
 
 
-def summary(
-    calibration: Calibration, *, active: bool, as_json: bool, group: str | None = None
-) -> str:
-    """One calibration as text or JSON; n and the thresholds are those of the group."""
-    part = calibration.of_group(group)
-    rows: list[dict[str, Any]] = [
-        {
-            "alpha": alpha,
-            "threshold": threshold_json(part.curve.threshold(alpha)),
-            "trusted": part.mean_trusted_fraction(part.curve.threshold(alpha)),
-        }
-        for alpha in COMMON_ALPHAS
+async def described(
+    session: Parts, calibration: Calibration, group: str | None = None
+) -> dict[str, Any]:
+    """A calibration as a server describes it; n and the thresholds are those of the group."""
+    return (await detail(session, calibration, group)).model_dump(mode="json")
+
+
+def shown(found: dict[str, Any], *, as_json: bool) -> None:
+    """Print a calibration as it was described, or the job that is making it."""
+    if found.get("job") is not None:
+        tell(found, lambda pending: _job(pending["job"]), as_json=as_json)
+        return
+    document = {name: value for name, value in found.items() if name not in _NOT_SHOWN}
+    document["active"] = found["state"] == "active"
+    document["thresholds"] = [
+        {"trusted" if name == "trusted_fraction" else name: value for name, value in row.items()}
+        for row in found["thresholds"]
     ]
-    document = {
-        "id": calibration.id,
-        "active": active,
-        "n": part.n,
-        "pairs": part.pairs,
-        "min_alpha": part.curve.min_alpha,
-        **calibration.manifest.model_dump(mode="json", exclude={"pairs"}),
-        "guarantee": calibration.guarantee.facts(),
-        "groups": groups_of(calibration),
-        "classes": classes_of(part),
-        "thresholds": rows,
-    }
-    return shown(document, as_json=as_json)
+    tell(document, _words, as_json=as_json)
 
 
-def of_server(detail: dict[str, Any]) -> dict[str, Any]:
-    """The server's description of a calibration in the form of the local one."""
-    head = {"id": detail["id"], "active": detail["state"] == "active"}
-    thresholds = [
-        {
-            "alpha": row["alpha"],
-            "threshold": row["threshold"],
-            "trusted": row["trusted_fraction"],
-        }
-        for row in detail["thresholds"]
-    ]
-    only_there = {
-        *("state", "thresholds", "bound", "differences", "leakage", "pictures", "changes")
-    }
-    others = {name: value for name, value in detail.items() if name not in only_there}
-    return {**head, **others, "thresholds": thresholds}
-
-
-def shown(document: dict[str, Any], *, as_json: bool) -> str:
-    """A described calibration as text or JSON."""
-    if as_json:
-        return json.dumps(document, indent=2)
+def _words(document: dict[str, Any]) -> str:
     pipeline = document["pipeline"]
     short = _shortfall(document)
     told = advice(document.get("price", []), document["default_alpha"])
@@ -333,24 +296,13 @@ def _shortfall(document: dict[str, Any]) -> str | None:
     )
 
 
-def _confidence(row: dict[str, Any]) -> str:
-    """What a list adds to a guarantee with high probability."""
-    return f" with probability {1 - row['delta']:g}" if row.get("delta") is not None else ""
-
-
 def _in_words(guarantee: dict[str, Any]) -> str:
     if guarantee["delta"] is None:
         return "in expectation over calibrations and images"
     return f"with probability {1 - guarantee['delta']:g} ({guarantee['method']})"
 
 
-def _shown_by_server(detail: dict[str, Any], *, as_json: bool) -> str:
-    """A calibration, or the job that is making it."""
-    job = detail.get("job")
-    if job is None:
-        return shown(of_server(detail), as_json=as_json)
-    if as_json:
-        return json.dumps(detail, indent=2)
+def _job(job: dict[str, Any]) -> str:
     progress = job["progress"]
     failed = f": {job['error']['detail']}" if job["error"] else ""
     left_out = f", {job['left_out']} left out" if job.get("left_out") else ""

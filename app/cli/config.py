@@ -6,11 +6,13 @@ import asyncio
 import json
 import os
 import re
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
 from app.assembly import check_settings
+from app.cli import options
+from app.cli.options import tell
 from app.mistakes import did_you_mean
 from app.settings import Settings, load_settings, unknown_variables
 from app.sources import PREFIX, referenced_values
@@ -27,21 +29,14 @@ def _group() -> None:
 
 
 @app.command()
-def check(
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
+def check(as_json: options.Json = False) -> None:
     """Print the effective configuration without secrets; mistakes are one line and exit 2.
 
     What `serve` would refuse is refused here, too, but for what only the network can tell.
     """
     settings = load_settings()
     warnings = asyncio.run(check_settings(settings))
-    shown = effective(settings)
-    if as_json:
-        typer.echo(json.dumps(shown, indent=2))
-    else:
-        for name, value in shown.items():
-            typer.echo(f"{name} = {json.dumps(value)}")
+    tell(effective(settings), _words, as_json=as_json)
     warnings += [
         f"no setting reads the environment variable {name}"
         f"{did_you_mean(name.removeprefix(PREFIX), Settings.model_fields)}"
@@ -49,6 +44,10 @@ def check(
     ]
     for warning in warnings:
         typer.echo(f"warning: {warning}", err=True)
+
+
+def _words(shown: dict[str, Any]) -> str:
+    return "\n".join(f"{name} = {json.dumps(value)}" for name, value in shown.items())
 
 
 def effective(settings: Settings) -> dict[str, Any]:

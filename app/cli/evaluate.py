@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +13,9 @@ from pydantic import ValidationError
 from rich.progress import Progress, TaskID
 
 from app.calibration.price import advice
+from app.cli import options
 from app.cli.local import local, progress_bar
+from app.cli.options import holes, tell
 from app.conformal.folding import MAX_SAMPLES
 from app.errors import BadRequest
 from app.evaluation import report
@@ -66,15 +67,13 @@ def evaluate(
         str | None, typer.Option(help="Column of manifest.csv that names the photograph.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of split, samples and degradation.")] = 0,
-    grey: Annotated[bool, typer.Option(help="Degradation: drop the colour.")] = False,
-    input_blur: Annotated[float, typer.Option(help="Degradation: blur before reduction.")] = 0.0,
-    noise: Annotated[float, typer.Option(help="Degradation: noise in levels of 255.")] = 0.0,
-    jpeg: Annotated[int | None, typer.Option(help="Degradation: JPEG quality.")] = None,
-    inpaint: Annotated[
-        float | None, typer.Option(help="Degradation: holes in this share of the pixels.")
-    ] = None,
-    inpaint_shape: Annotated[str, typer.Option(help="rectangles or strokes.")] = "rectangles",
-    inpaint_color: Annotated[str, typer.Option(help="Colour of the holes.")] = "#ff00ff",
+    grey: options.Grey = False,
+    input_blur: options.Blur = 0.0,
+    noise: options.Noise = 0.0,
+    jpeg: options.Jpeg = None,
+    inpaint: options.Inpaint = None,
+    inpaint_shape: options.Shape = "rectangles",
+    inpaint_color: options.Color = "#ff00ff",
     cache: Annotated[
         Path | None,
         typer.Option(help="Folder of the samples; default: evaluation/ in the data folder."),
@@ -83,7 +82,7 @@ def evaluate(
     skip_bad_pairs: Annotated[
         bool, typer.Option(help="Leave out images that cannot be used, and say so.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: options.Json = False,
 ) -> None:
     """Calibrate on some of the images, test on the others, and write a report.
 
@@ -109,9 +108,7 @@ def evaluate(
             blur=input_blur,
             noise=noise,
             jpeg=jpeg,
-            inpaint=None
-            if inpaint is None
-            else {"share": inpaint, "shape": inpaint_shape, "color": inpaint_color.lower()},
+            inpaint=holes(inpaint, inpaint_shape, inpaint_color),
         ),
         samples=counts,
         with_baselines=baselines,
@@ -120,10 +117,8 @@ def evaluate(
     report.write(findings, out)
     for item in findings.skipped:
         typer.echo(f"skipped {item['name']}: {item['reason']}", err=True)
-    if as_json:
-        typer.echo(json.dumps({**report.summary(findings), "report": str(out / report.REPORT)}))
-    else:
-        typer.echo(_words(findings, out))
+    facts = {**report.summary(findings), "report": str(out / report.REPORT)}
+    tell(facts, lambda _: _words(findings, out), as_json=as_json)
 
 
 def _counts(text: str | None) -> Sequence[int]:

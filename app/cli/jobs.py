@@ -6,7 +6,6 @@ Below it: which jobs there are, and an end to one.
 from __future__ import annotations
 
 import asyncio
-import json
 from contextlib import AsyncExitStack
 from typing import Annotated, Any
 
@@ -16,8 +15,9 @@ import typer
 from app.api.jobs import JobOut, pending_jobs
 from app.api.worker import listening, worker_app
 from app.assembly import Parts, open_parts
-from app.cli.calibrations import Json
-from app.cli.remote import KeyOption, ServerOption, here_or_there
+from app.cli import options
+from app.cli.options import lines, tell
+from app.cli.remote import here_or_there
 from app.errors import ConfigError
 from app.jobs.program import run_until_signalled
 from app.settings import KEY_VARIABLE, Settings, load_settings
@@ -59,7 +59,9 @@ def jobs(
 
 @app.command("list")
 def list_(
-    server: ServerOption = None, key_env: KeyOption = KEY_VARIABLE, as_json: Json = False
+    server: options.Server = None,
+    key_env: options.Key = KEY_VARIABLE,
+    as_json: options.Json = False,
 ) -> None:
     """List the jobs that have not ended, the newest first."""
 
@@ -68,19 +70,15 @@ def list_(
         return [JobOut.of(job).model_dump(mode="json") for job in found]
 
     rows = here_or_there(server, key_env, here, lambda service: service.jobs())
-    if as_json:
-        typer.echo(json.dumps(rows, indent=2))
-        return
-    for row in rows:
-        typer.echo(f"{row['created_at'][:16]}  {_line(row)}")
+    tell(rows, lines(lambda row: f"{row['created_at'][:16]}  {_line(row)}"), as_json=as_json)
 
 
 @app.command()
 def cancel(
     job: Annotated[str, typer.Argument(help="Id of a job.")],
-    server: ServerOption = None,
-    key_env: KeyOption = KEY_VARIABLE,
-    as_json: Json = False,
+    server: options.Server = None,
+    key_env: options.Key = KEY_VARIABLE,
+    as_json: options.Json = False,
 ) -> None:
     """Give a job up: at once if it is queued, within seconds if it runs."""
 
@@ -92,8 +90,7 @@ def cancel(
         asked.cancel()
         return asked.document
 
-    found = here_or_there(server, key_env, here, there)
-    typer.echo(json.dumps(found) if as_json else _line(found))
+    tell(here_or_there(server, key_env, here, there), _line, as_json=as_json)
 
 
 def _line(job: dict[str, Any]) -> str:

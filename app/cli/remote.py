@@ -11,13 +11,12 @@ import os
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import httpx
 import typer
 
 from app.assembly import Parts
-from app.calibration.config import CalibrationConfig
 from app.calibration.folder import find_pairs
 from app.calibration.layout import PREDICTIONS
 from app.cli.local import local, progress_bar
@@ -25,18 +24,6 @@ from app.errors import ConfigError, TrustscaleError
 from trustscale import Job, Problem, Tar, Trustscale
 
 Answer = TypeVar("Answer")
-
-ServerOption = Annotated[
-    str | None, typer.Option("--server", metavar="URL", help="Do it on this server, not here.")
-]
-KeyOption = Annotated[
-    str,
-    typer.Option(
-        "--key-env",
-        metavar="NAME",
-        help="With --server: the environment variable that holds the key.",
-    ),
-]
 
 INTERRUPTED: Final = 130
 
@@ -111,29 +98,6 @@ def refusals(server: str) -> Iterator[None]:
         raise RemoteError(f"Cannot reach {server}: {reason}.", type=AWAY) from error
 
 
-def calibrate_remotely(
-    folder: Path,
-    config: CalibrationConfig,
-    *,
-    server: str,
-    key_env: str,
-    named_by: tuple[str | None, str | None] = (None, None),
-) -> dict[str, Any] | None:
-    """Upload, watch the job to its end, and return the calibration; None if it awaits labels.
-
-    Raises:
-        RemoteError: the upload was refused, or the job failed or was cancelled.
-        BadPairs: the folder holds no pairs.
-    """
-    # Without a name the server's own default is meant.
-    asked = config.model_dump(mode="json", exclude=None if config.upscaler else {"upscaler"})
-
-    def begin(service: Trustscale, pairs: Tar, **named: Any) -> Job:
-        return service.calibrate(pairs, **named, **asked)
-
-    return made_remotely(folder, begin, server, key_env, named_by)
-
-
 def made_remotely(
     folder: Path,
     begin: Callable[..., Job],
@@ -141,7 +105,12 @@ def made_remotely(
     key_env: str,
     named_by: tuple[str | None, str | None],
 ) -> dict[str, Any] | None:
-    """What a job makes of the pairs of a folder, which `begin` sends: as `calibrate_remotely`."""
+    """What a job makes of the pairs of a folder, which `begin` sends; None if it awaits labels.
+
+    Raises:
+        RemoteError: the upload was refused, or the job failed or was cancelled.
+        BadPairs: the folder holds no pairs.
+    """
     pairs = find_pairs(folder, *named_by)
     members = {
         f"{role}/{pair.name}{path.suffix}": path

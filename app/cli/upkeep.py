@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,15 +9,10 @@ import typer
 
 from app.assembly import Parts
 from app.calibration.insight import expected
-from app.cli.calibrations import (
-    ActivateOption,
-    ForceOption,
-    Id,
-    Json,
-    of_server,
-    shown,
-)
-from app.cli.remote import KeyOption, ServerOption, here_or_there, made_remotely
+from app.cli import options
+from app.cli.calibrations import Id, shown
+from app.cli.options import lines, tell
+from app.cli.remote import here_or_there, made_remotely
 from app.monitor.watch import delete_calibration
 from app.settings import KEY_VARIABLE
 from trustscale import Job, Tar, Trustscale
@@ -36,9 +30,9 @@ def backtest(
     calibration: Id,
     splits: Annotated[int, typer.Option(min=1, max=1000, help="Random halvings.")] = 100,
     group: Annotated[str | None, typer.Option(help="Only the pairs of this group.")] = None,
-    server: ServerOption = None,
-    key_env: KeyOption = KEY_VARIABLE,
-    as_json: Json = False,
+    server: options.Server = None,
+    key_env: options.Key = KEY_VARIABLE,
+    as_json: options.Json = False,
 ) -> None:
     """Say what to expect: loss and trusted area where half of the pairs calibrates the other."""
 
@@ -52,8 +46,7 @@ def backtest(
     def there(service: Trustscale) -> dict[str, Any]:
         return service.backtest(calibration, splits, group)
 
-    document = here_or_there(server, key_env, here, there)
-    typer.echo(json.dumps(document, indent=2) if as_json else _expected(document))
+    tell(here_or_there(server, key_env, here, there), _expected, as_json=as_json)
 
 
 def extend(
@@ -68,10 +61,10 @@ def extend(
     scene_by: Annotated[
         str | None, typer.Option(help="Scenes, as of `trustscale calibrate`.")
     ] = None,
-    activate: ActivateOption = False,
-    force: ForceOption = False,
-    key_env: KeyOption = KEY_VARIABLE,
-    as_json: Json = False,
+    activate: options.Activate = False,
+    force: options.Force = False,
+    key_env: options.Key = KEY_VARIABLE,
+    as_json: options.Json = False,
 ) -> None:
     """Make a calibration with more pairs; nothing is generated again for the old ones."""
 
@@ -80,13 +73,13 @@ def extend(
 
     made = made_remotely(folder, begin, server, key_env, (group_by, scene_by))
     if made is not None:
-        typer.echo(shown(of_server(made), as_json=as_json))
+        shown(made, as_json=as_json)
 
 
 def delete(
     calibration: Id,
-    server: ServerOption = None,
-    key_env: KeyOption = KEY_VARIABLE,
+    server: options.Server = None,
+    key_env: options.Key = KEY_VARIABLE,
 ) -> None:
     """Remove a calibration that is not active, with its canaries and what was seen under it."""
 
@@ -100,9 +93,9 @@ def delete(
 def audit(
     limit: Annotated[int, typer.Option(min=1, max=1000, help="Most entries.")] = 100,
     before: Annotated[int | None, typer.Option(help="Only those older than this id.")] = None,
-    server: ServerOption = None,
-    key_env: KeyOption = KEY_VARIABLE,
-    as_json: Json = False,
+    server: options.Server = None,
+    key_env: options.Key = KEY_VARIABLE,
+    as_json: options.Json = False,
 ) -> None:
     """Say what admins of a server did, the newest first."""
 
@@ -111,14 +104,12 @@ def audit(
         return [entry.model_dump(mode="json") for entry in entries]
 
     entries = here_or_there(server, key_env, here, lambda service: service.audit(limit, before))
-    if as_json:
-        typer.echo(json.dumps(entries, indent=2))
-        return
-    for entry in entries:
-        facts = "  ".join(f"{name}={value}" for name, value in entry["facts"].items())
-        typer.echo(
-            f"{entry['id']}  {entry['at'][:16]}  {entry['action']}  {entry['actor']}  {facts}"
-        )
+    tell(entries, lines(_entry), as_json=as_json)
+
+
+def _entry(entry: dict[str, Any]) -> str:
+    facts = "  ".join(f"{name}={value}" for name, value in entry["facts"].items())
+    return f"{entry['id']}  {entry['at'][:16]}  {entry['action']}  {entry['actor']}  {facts}"
 
 
 def _expected(document: dict[str, Any]) -> str:

@@ -10,9 +10,10 @@ from typing import Annotated
 
 import typer
 
+from app.cli import options
 from app.cli.batch import MANIFEST, Run
 from app.cli.engines import asked, engine
-from app.cli.remote import INTERRUPTED, KeyOption, ServerOption
+from app.cli.remote import INTERRUPTED
 from app.cli.sources import STREAM, Source, found, is_tree, opened
 from app.serving.request import UpscaleRequest
 from app.settings import KEY_VARIABLE
@@ -71,8 +72,8 @@ def upscale(
     fit: Annotated[
         int | None, typer.Option(help="Longest side that images are reduced to before.")
     ] = None,
-    server: ServerOption = None,
-    key_env: KeyOption = KEY_VARIABLE,
+    server: options.Server = None,
+    key_env: options.Key = KEY_VARIABLE,
     as_json: Annotated[bool, typer.Option("--json", help="Print the answers as JSON.")] = False,
 ) -> None:
     """Upscale images; write image, mask, trust level, overlay and answer beside each other.

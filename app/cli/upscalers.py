@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from app.cli import options
 from app.cli.local import local
+from app.cli.options import lines, tell
 from app.images.decode import decode
 from app.sampling.defaults import default_samples
 from app.upscalers.probe import ProbeReport, probe
 
 app = typer.Typer(help="The configured upscalers.", no_args_is_help=True)
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-
 
 @app.command("list")
-def list_(as_json: Json = False) -> None:
+def list_(as_json: options.Json = False) -> None:
     """List the configured upscalers and their active calibrations."""
 
-    async def run() -> list[dict[str, str | None]]:
+    async def run() -> list[dict[str, Any]]:
         async with local() as session:
             return [
                 {
@@ -35,12 +34,10 @@ def list_(as_json: Json = False) -> None:
                 for upscaler in session.upscalers.values()
             ]
 
-    rows = asyncio.run(run())
-    if as_json:
-        typer.echo(json.dumps(rows, indent=2))
-        return
-    for row in rows:
-        typer.echo(f"{row['name']}  {row['kind']}  {row['calibration'] or 'not calibrated'}")
+    def line(row: dict[str, Any]) -> str:
+        return f"{row['name']}  {row['kind']}  {row['calibration'] or 'not calibrated'}"
+
+    tell(asyncio.run(run()), lines(line), as_json=as_json)
 
 
 @app.command("test")
@@ -51,7 +48,7 @@ def try_upscaler(
         int | None,
         typer.Option(help="M, to count the calls of a request; default: what suits the upscaler."),
     ] = None,
-    as_json: Json = False,
+    as_json: options.Json = False,
 ) -> None:
     """Send one image three times, with two seeds, and report; three generations are paid for."""
 
@@ -65,11 +62,8 @@ def try_upscaler(
             return await probe(upscaler, picture, samples=samples or default_samples(upscaler))
 
     report = asyncio.run(run())
-    typer.echo(
-        json.dumps({**asdict(report), "usable": report.usable}, indent=2)
-        if as_json
-        else _text(report)
-    )
+    found = {**asdict(report), "usable": report.usable}
+    tell(found, lambda _: _text(report), as_json=as_json)
     if not report.usable:
         raise typer.Exit(1)
 

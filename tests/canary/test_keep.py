@@ -17,7 +17,7 @@ from app.calibration.job import CalibrationHandler
 from app.calibration.request import CalibrationRequest
 from app.canary import keep as canaries
 from app.canary.keep import chosen, load, publish
-from app.cli.calibrate import _run
+from app.cli.calibrate import measured
 from app.errors import UpscalerRejected
 from app.images.degrade import Degradation
 from app.images.encode import png_rgb
@@ -210,9 +210,9 @@ async def test_command_line(tmp_path, monkeypatch):
     )
     folder, config = truths(tmp_path / "truths", 10), CalibrationConfig(samples=4)
     with pytest.raises(NotFinished, match="Enough"):
-        await _run(folder, config)
+        await measured(folder, config)
     upscaler.failure = None
-    calibration, *_ = await _run(folder, config)
+    calibration, *_ = await measured(folder, config)
     stores = open_stores("sqlite:///", tmp_path / "data", result_ttl_s=9, max_result_bytes=10**9)
     kept = await load(stores.spool, calibration.id)
     assert calibration.n == 10

@@ -46,16 +46,6 @@ class TestCalibrate:
         assert (place / "there.calibration").stat().st_size > 0
         assert there.err.startswith("job-")
 
-    def test_worse_stays_inactive(self, at, place):
-        """As locally: stored there, inactive, both figures said, and the code of a failure."""
-        truths(place / "photos", 3)
-        outcome = at("calibrate", "photos", "--samples", 4, "--activate", "--json")
-        assert (outcome.code, outcome.json["active"]) == (1, False)
-        assert "smallest α" in outcome.err
-        assert "force" in outcome.err
-        forced = at("calibrate", "photos", "--samples", 4, *FORCED, "--json")
-        assert (forced.code, forced.json["active"]) == (0, True)
-
     def test_groups_and_guarantee(self, at, place):
         """Groups travel beside the files; another guarantee is derived there."""
         for group in ("day", "night"):
@@ -152,25 +142,6 @@ class TestCalibrate:
         made = at("calibrate", "pairs", "--samples", 4, "--metric", "semantic", "--json").json
         assert (made["n"], made["pipeline"]["fidelity"]["bound"]) == (2, 1)
 
-    @pytest.mark.parametrize(
-        ("arguments", "words"),
-        [
-            (["missing"], "missing is not a folder"),
-            (["photos", "--upscaler", "other"], "'other'"),
-        ],
-    )
-    def test_mistakes(self, at, place, arguments, words):
-        """One line and code 1, as locally."""
-        truths(place / "photos", 2)
-        at("calibrate", *arguments).check_error(1, words)
-
-    def test_nowhere_to_export(self, at, place):
-        """A file that cannot be written is told before anything is sent."""
-        truths(place / "photos", 2)
-        asked = at("calibrate", "photos", "--samples", 4, "--export", "no/such/file")
-        asked.check_error(1, "no/such/file")
-        assert "queued" not in asked.err
-
 
 class TestConnection:
     def test_key(self, run, at, server, place, monkeypatch):
@@ -237,12 +208,6 @@ class TestCalibrations:
         )
         return first, second
 
-    def test_list(self, at, two):
-        """As locally; the active one is marked."""
-        rows = {row["id"]: row["active"] for row in at("calibrations", "list", "--json").json}
-        assert (rows[two[0]], rows[two[1]]) == (False, True)
-        assert f"* {two[1]}" in at("calibrations", "list").out
-
     def test_show(self, at, run, two, place):
         """The same text and the same JSON as of a local copy."""
         assert at("calibrations", "export", two[1], "a.calibration").code == 0
@@ -253,12 +218,6 @@ class TestCalibrations:
             )
             assert there == here
 
-    def test_activate(self, at, two):
-        """And back again."""
-        done = at("calibrations", "activate", two[0], "--force", "--json").json
-        assert (done["calibration"], done["previous"]) == two
-        assert f"replaced {two[0]}" in at("calibrations", "activate", two[1], "--force").out
-
     def test_import(self, at, run, two, place):
         """A file from here is stored there."""
         truths(place / "others", 2)
@@ -268,8 +227,6 @@ class TestCalibrations:
         outcome = at("calibrations", "import", "b.calibration", *FORCED)
         assert outcome.out == f"{made['id']}\n"
         assert at("calibrations", "show", made["id"], "--json").json["active"]
-        (place / "no.calibration").write_bytes(b"text")
-        at("calibrations", "import", "no.calibration").check_error(1, "not a calibration")
 
     def test_backtest(self, at, run, two, place):
         """What a server expects of a calibration is what is expected of a copy here."""
@@ -297,12 +254,6 @@ class TestCalibrations:
         line = at("calibrations", "audit", "--limit", 1).out
         assert "calibration.delete" in line
         assert two[0] in line
-
-    @pytest.mark.parametrize("command", ["show", "activate", "export", "delete", "backtest"])
-    def test_unknown_ids(self, at, command):
-        """One line and code 1."""
-        path = ["x.calibration"] if command == "export" else []
-        at("calibrations", command, "cal-unknown", *path).check_error(1, "cal-unknown")
 
 
 @pytest.mark.slow

@@ -209,7 +209,9 @@ def test_a_large_result_stays_responsive(open_page, site, site_folder):
     frames = page.evaluate("window.frames")
     page.wait_for_function("before => window.frames > before + 10", arg=frames)
     expect(page.locator("#canvas[data-shown=res-large]")).to_have_count(0)
-    held[0].continue_()
+    page.route("**/upscale/worker.js", lambda route: route.continue_())  # from now on
+    for route in held:
+        route.continue_()
     expect(page.locator("#canvas[data-shown=res-large]")).to_be_attached()
     assert 30 <= page.evaluate(GESTURES, 30) <= 32
     assert page.evaluate("window.most") <= 4_000_000

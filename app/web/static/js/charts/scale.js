@@ -1,7 +1,7 @@
 // Scales: numbers to places on an axis, and the round numbers that are worth a tick.
 
 /** A linear scale from [a, b] to pixels [p, q]. */
-export function linear([a, b], [p, q]) {
+function linear([a, b], [p, q]) {
   const width = b - a || 1;
   return {
     map: (value) => p + ((value - a) / width) * (q - p),
@@ -11,7 +11,7 @@ export function linear([a, b], [p, q]) {
 }
 
 /** A logarithmic scale; values at or below 0 lie at the lower end. */
-export function logarithmic([a, b], range) {
+function logarithmic([a, b], range) {
   const low = Math.log10(a);
   const scale = linear([low, Math.log10(b)], range);
   return {
@@ -22,7 +22,7 @@ export function logarithmic([a, b], range) {
 }
 
 /** A scale of times in milliseconds, with ticks at round clock times. */
-export function temporal([a, b], range) {
+function temporal([a, b], range) {
   return { ...linear([a, b], range), ticks: (count) => timeTicks(a, b, count) };
 }
 

@@ -16,7 +16,7 @@ export const LOOKS = ["contour", "tint", "hatch", "mask", "off"];
  * Colours of the marking. The first is that of overlay.png and is taken unless the picture is full of it.
  * @type {[number, number, number][]}
  */
-export const COLOURS = [
+const COLOURS = [
   [224, 0, 140],
   [255, 208, 0],
   [0, 208, 90],

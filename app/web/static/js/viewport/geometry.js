@@ -2,7 +2,7 @@
 // those of the upscaled image. `scale` is device pixels per picture pixel; (x, y) is the device
 // position of the picture's upper left corner, whole numbers, so that edges are sharp.
 
-export const MAX_SCALE = 48;
+const MAX_SCALE = 48;
 
 /** The whole picture, centred; or, for one that `covers` the screen, as much as that shows of it. */
 export function fit(picture, screen) {

@@ -66,7 +66,7 @@ export function panel(now) {
 }
 
 /** A result keeps the promise of its own calibration, whichever is active by now. */
-export function outdated({ upscalers }, result) {
+function outdated({ upscalers }, result) {
   const now = upscalers.find(({ name }) => name === result.upscaler);
   if (!now?.calibration || now.calibration === result.calibration) return nothing;
   return html`<p class="callout warn" id="outdated">

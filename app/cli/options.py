@@ -1,0 +1,61 @@
+"""Options that several commands take, and how they tell what they have found."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+Found = TypeVar("Found")
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Server = Annotated[
+    str | None, typer.Option("--server", metavar="URL", help="Do it on this server, not here.")
+]
+Key = Annotated[
+    str,
+    typer.Option(
+        "--key-env",
+        metavar="NAME",
+        help="With --server: the environment variable that holds the key.",
+    ),
+]
+
+Guarantee = Annotated[str, typer.Option(help="What is promised: expectation or high_probability.")]
+Delta = Annotated[
+    float, typer.Option(help="δ: the promise holds with probability 1 − δ (high_probability).")
+]
+Method = Annotated[
+    str, typer.Option(help="The test behind it: hoeffding_bentkus or wsr (high_probability).")
+]
+Activate = Annotated[bool, typer.Option(help="Serve from it at once.")]
+Force = Annotated[bool, typer.Option("--force", help="Activate it also if it would serve worse.")]
+
+Grey = Annotated[bool, typer.Option(help="Degradation: drop the colour.")]
+Blur = Annotated[float, typer.Option(help="Degradation: blur before reduction.")]
+Noise = Annotated[float, typer.Option(help="Degradation: noise in levels of 255.")]
+Jpeg = Annotated[int | None, typer.Option(help="Degradation: JPEG quality.")]
+Inpaint = Annotated[
+    float | None, typer.Option(help="Degradation: holes in this share of the pixels.")
+]
+Shape = Annotated[str, typer.Option(help="rectangles or strokes.")]
+Color = Annotated[str, typer.Option(help="Colour of the holes.")]
+
+
+def holes(share: float | None, shape: str, color: str) -> dict[str, Any] | None:
+    """What the three options say of the holes of a degradation; None: there are none."""
+    return None if share is None else {"share": share, "shape": shape, "color": color.lower()}
+
+
+def tell(found: Found, words: Callable[[Found], str], *, as_json: bool) -> None:
+    """Print what was found, as JSON or in words; of nothing there are no words."""
+    text = json.dumps(found, indent=2) if as_json else words(found)
+    if text:
+        typer.echo(text)
+
+
+def lines(write: Callable[[dict[str, Any]], str]) -> Callable[[list[dict[str, Any]]], str]:
+    """The words of a list: a line for each of its rows."""
+    return lambda rows: "\n".join(map(write, rows))
