@@ -17,7 +17,6 @@ from app import __version__
 from app.api import (
     audit,
     calibrations,
-    derive,
     health,
     jobs,
     labels,
@@ -110,7 +109,6 @@ def create_app(settings: Settings, *, build: Build | None = None, pace: Pace = P
         jobs,
         calibrations,
         made,
-        derive,
         labels,
         options,
         pairs,

@@ -1,4 +1,4 @@
-"""Calibrations are made over HTTP: from pairs, from more pairs, or from a file."""
+"""Calibrations are made over HTTP: from pairs, more pairs, a file, or under another guarantee."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final
 
 from fastapi import Form, Query, Request
 from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.api.deps import AdminDep, State, StateDep, admin_router
 from app.api.document import CONFIG, body_of
@@ -17,6 +18,8 @@ from app.api.jobs import JobOut, accepted
 from app.api.pair_forms import MAX_FILE_BYTES, PairsFormDep, config_of
 from app.api.problems import problem_responses
 from app.calibration import file
+from app.calibration.derive import derive
+from app.calibration.guarantee import GuaranteeSettings
 from app.calibration.record import Calibration
 from app.errors import BadRequest
 
@@ -157,6 +160,69 @@ async def extend_calibration(
         return Made(job.id, accepted(job))
 
     return await _once(request, state, key, make)
+
+
+class FidelityIn(BaseModel):
+    """Of the fidelity error, what can be changed without generating."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    bound: float = Field(gt=0, allow_inf_nan=False, description="c: larger errors count as c.")
+
+
+class DeriveIn(BaseModel):
+    """What the new calibration differs in."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    guarantee: GuaranteeSettings | None = Field(None, description="Default: that of the old one.")
+    fidelity: FidelityIn | None = Field(None, description="Default: the bound of the old one.")
+    name: str | None = Field(None, max_length=200, description="Default: that of the old one.")
+    activate: bool = False
+    force: bool = Field(False, description=FORCE)
+
+    @model_validator(mode="after")
+    def _says_something(self) -> DeriveIn:
+        if self.guarantee is None and self.fidelity is None:
+            raise ValueError("name a guarantee, or a fidelity with a bound")
+        return self
+
+
+@router.post(
+    "/{calibration_id}/derive",
+    status_code=201,
+    responses=problem_responses("not-found", "bad-request", "conflict", "calibration-mismatch"),
+)
+async def derive_calibration(
+    calibration_id: str, asked: DeriveIn, response: Response, state: StateDep, key: AdminDep
+) -> CalibrationDetail:
+    """A new calibration with another guarantee or bound, from the stored staircases, at once."""
+    parent = await state.admin.finished(calibration_id)
+    if asked.activate:
+        # First, or a refusal would leave a calibration behind.
+        await state.admin.check(parent)
+    made = await derive(
+        state.calibrations,
+        state.stores.spool,
+        parent,
+        asked.guarantee,
+        bound=asked.fidelity.bound if asked.fidelity else None,
+        created_by=f"key {key}",
+        name=asked.name,
+        to_activate=asked.activate,
+        force=asked.force,
+    )
+    activated = False
+    try:
+        if asked.activate:
+            await state.admin.activate(made, force=asked.force)
+            activated = True
+    finally:  # it is stored, whatever has become of its activation
+        await state.audit(
+            "calibration.derive", key, parent=parent.id, calibration=made.id, activate=activated
+        )
+    response.headers["Location"] = f"{router.prefix}/{made.id}"
+    return await detail(state, made)
 
 
 async def _once(
