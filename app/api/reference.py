@@ -75,10 +75,10 @@ def render(document: Mapping[str, Any]) -> str:
         if not name.startswith("Body_")  # shown where they are sent
     )
     return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"/>'
+        '<meta name="viewport" content="width=device-width, initial-scale=1"/>'
         f"<title>HTTP API · {_text(info['title'])}</title>"
-        f'<link rel="stylesheet" href="{STYLE_PATH}"></head><body>'
+        f'<link rel="stylesheet" href="{STYLE_PATH}"/></head><body>'
         f"<h1>{_text(info['title'])} {_text(info['version'])}: HTTP API</h1>"
         f"<p>{_text(info.get('summary', ''))}</p>"
         '<p>For programs: <a href="/openapi.json"><code>/openapi.json</code></a>. Keys are sent as '

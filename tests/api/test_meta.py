@@ -1,4 +1,4 @@
-"""What surrounds the API: health, metrics, request ids, the OpenAPI document."""
+"""What surrounds the API: health, request ids, the OpenAPI document, and who runs alone."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ import pytest
 from starlette.testclient import TestClient
 
 from app.api import health
-from app.errors import UpscalerUnavailable
+from app.assembly import alone
+from app.errors import ConfigError, UpscalerUnavailable
+from app.settings import Settings
 from app.stores.base import StoreUnavailable
 from tests.api.gateway import gateway, post
 from tests.fakes import FakeUpscaler
@@ -168,3 +170,30 @@ class TestOpenApi:
         for path, operations in document["paths"].items():
             if not path.startswith("/v1/admin"):
                 assert "schemas/HTTPValidationError" not in json.dumps(operations)
+
+
+def test_a_data_folder_has_one_gateway(tmp_path):
+    """A second one on the same folder is refused while the first one runs, and not afterwards."""
+    settings = Settings(data_dir=tmp_path / "data")
+    with alone(settings), pytest.raises(ConfigError, match="Another gateway"), alone(settings):
+        pass
+    with alone(settings):
+        pass
+
+
+@pytest.mark.parametrize(
+    "more", [{"run_jobs": False}, {"queue": "redis://127.0.0.1/0", "run_jobs": True}]
+)
+def test_others_may_be_many(tmp_path, more):
+    """Gateways that run no jobs of a queue in memory share a folder."""
+    settings = Settings(data_dir=tmp_path, **more)
+    with alone(settings), alone(settings):
+        pass
+
+
+def test_a_shared_store(tmp_path):
+    """Jobs of a store that others see are not run from a queue that they do not see."""
+    settings = Settings(data_dir=tmp_path, store="redis://:secret@127.0.0.1/0")
+    with pytest.raises(ConfigError, match="TRUSTSCALE_QUEUE") as caught, alone(settings):
+        pass
+    assert "secret" not in caught.value.detail
