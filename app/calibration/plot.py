@@ -10,7 +10,7 @@ from app.calibration.record import Calibration
 from app.images import svg
 
 _HEIGHT = 420
-_TOP, _BOTTOM = 40, 56
+_TOP, _BOTTOM = 52, 56
 
 
 def risk_plot(calibration: Calibration, group: str | None = None) -> str:
