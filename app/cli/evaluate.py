@@ -111,9 +111,10 @@ def evaluate(
             inpaint=holes(inpaint, inpaint_shape, inpaint_color),
         ),
         samples=counts,
+        skip_bad=skip_bad_pairs,
         with_baselines=baselines,
     )
-    findings = asyncio.run(_run(upscaler, plan, variants, cache, options, skip_bad=skip_bad_pairs))
+    findings = asyncio.run(_run(upscaler, plan, variants, cache, options))
     report.write(findings, out)
     for item in findings.skipped:
         typer.echo(f"skipped {item['name']}: {item['reason']}", err=True)
@@ -148,8 +149,6 @@ async def _run(
     variants: Sequence[Variant] | None,
     cache: Path | None,
     options: Options,
-    *,
-    skip_bad: bool,
 ) -> Findings:
     async with local(many=True) as session:
         upscalers = [session.service.upscaler(name) for name in dict.fromkeys(names or [""])]
@@ -168,8 +167,7 @@ async def _run(
                 variants,
                 SampleCache(cache or session.settings.data_dir / "evaluation"),
                 replace(options, price_per_call=known),
-                skip_bad=skip_bad,
-                on_progress=_Bars(progress),
+                _Bars(progress),
             )
 
 

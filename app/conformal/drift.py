@@ -68,9 +68,9 @@ class Drift:
         """Whether the next request belongs to a new epoch."""
         return len(self.seen) >= EPOCH
 
-    def alarms(self, delta: float = DELTA, ceiling: float = CEILING) -> bool:
+    def alarms(self) -> bool:
         """Whether S has reached 1/δ in this epoch, or V has reached c."""
-        return self.highest_s >= -math.log(delta) or self.highest_v >= math.log(ceiling)
+        return self.highest_s >= -math.log(DELTA) or self.highest_v >= math.log(CEILING)
 
 
 def rank(

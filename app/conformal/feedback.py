@@ -85,19 +85,13 @@ class Feedback:
         """Mean of the losses; NaN without labels."""
         return self.total_loss / self.n if self.n else math.nan
 
-    def alarms(self, delta: float = DELTA) -> bool:
+    def alarms(self) -> bool:
         """Whether E has ever reached 1/δ."""
-        return self.highest >= -math.log(delta)
+        return self.highest >= -math.log(DELTA)
 
 
 def observe(
-    state: Feedback,
-    loss: float,
-    alpha: float,
-    bound: float,
-    *,
-    slack: float = 0.0,
-    delta: float = DELTA,
+    state: Feedback, loss: float, alpha: float, bound: float, *, slack: float = 0.0
 ) -> Feedback:
     """The state after one more label.
 
@@ -107,7 +101,6 @@ def observe(
         alpha: α of that mask.
         bound: B.
         slack: tolerance that is added to α; 0 tests α itself.
-        delta: of the confidence sequence; it must stay the same over all labels.
 
     Raises:
         ValueError: a value is outside its range.
@@ -121,7 +114,7 @@ def observe(
     mean = (a + state.total) / (state.n + 1)
     variance = (0.25 + state.squares) / (state.n + 1)
     t = state.n + 1
-    best = math.sqrt(2 * math.log(2 / delta) / (variance * t * math.log(1 + t)))
+    best = math.sqrt(2 * math.log(2 / DELTA) / (variance * t * math.log(1 + t)))
     weight = min(best, _MOST_WEIGHT)
     level = min(alpha + slack, bound)
     # A mask of level 0 is empty, so it cannot lose, and one of level B may lose whatever it wants:
@@ -148,7 +141,7 @@ def observe(
     )
 
 
-def interval(state: Feedback, bound: float, delta: float = DELTA) -> Interval:
+def interval(state: Feedback, bound: float) -> Interval:
     """The confidence sequence at the present number of labels, for the mean loss in [0, B].
 
     centre ± radius with centre Σλx/Σλ and radius (ln(2/δ) + Σ(x − μ̂)²(−ln(1 − λ) − λ))/Σλ, times
@@ -157,7 +150,7 @@ def interval(state: Feedback, bound: float, delta: float = DELTA) -> Interval:
     if not state.n:
         return Interval(0.0, math.nan, bound)
     centre = state.weighted_loss / state.weight
-    radius = (math.log(2 / delta) + state.penalty) / state.weight
+    radius = (math.log(2 / DELTA) + state.penalty) / state.weight
     return Interval(
         bound * max(0.0, centre - radius), bound * centre, bound * min(1.0, centre + radius)
     )

@@ -66,7 +66,7 @@ class Baselines:
         """Calibrate both; neither knows of scenes."""
         del scenes
         curves, scales = (np.array(part) for part in zip(*images, strict=True))
-        self.scale = intervals.calibrate(curves, alpha=MISS_ALPHA, delta=self.delta).scale
+        self.scale = intervals.calibrate(curves, alpha=MISS_ALPHA, delta=self.delta)
         self.weighted = np.array(
             [weights.calibrate(column, delta=self.delta) for column in scales.T]
         )

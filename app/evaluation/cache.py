@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 from app.errors import ConfigError
 
 _MAGIC = b"trustscale samples 2\n"
-_SUFFIX = ".samples"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +49,7 @@ class SampleCache:
     def path(self, fingerprint: str, x_digest: str, seed: int, count: int) -> Path:
         """Where the samples of one input lie. Whatever changes them is part of the name."""
         identity = hashlib.sha256(f"{fingerprint}\n{x_digest}".encode()).hexdigest()[:40]
-        return self.folder / f"{identity}-{seed}-{count}{_SUFFIX}"
+        return self.folder / f"{identity}-{seed}-{count}.samples"
 
     def get(self, path: Path) -> Samples | None:
         """The samples, or None if there are none or the file is damaged."""
@@ -67,10 +66,6 @@ class SampleCache:
             scratch.replace(path)
         finally:
             scratch.unlink(missing_ok=True)
-
-    def size(self) -> int:
-        """Bytes of all samples in the folder."""
-        return sum(path.stat().st_size for path in self.folder.glob(f"*{_SUFFIX}"))
 
 
 def encode(samples: Samples) -> bytes:

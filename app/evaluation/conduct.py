@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from PIL import Image
 
@@ -16,15 +17,12 @@ from app.evaluation.cache import SampleCache
 from app.evaluation.figures import number_figures
 from app.evaluation.plan import Plan
 from app.evaluation.plots import Picture
-from app.evaluation.run import Evaluation, Options, widest
+from app.evaluation.run import Evaluation, Options, Progress, widest
 from app.evaluation.showcase import showcase
 from app.evaluation.tables import Resamples, Row, table
 from app.evaluation.variants import Variant
 from app.evaluation.verdict import Verdict, judge
 from app.upscalers.base import Upscaler
-
-Progress = Callable[[str, int, int], object]
-"""Told what is being done, how many images are done, and of how many."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)  # asyncio.run writes results out when it ends
@@ -46,8 +44,6 @@ async def conduct(
     variants: Sequence[Variant],
     cache: SampleCache,
     options: Options,
-    *,
-    skip_bad: bool = False,
     on_progress: Progress = lambda *_: None,
 ) -> Findings:
     """Evaluate every upscaler on the plan.
@@ -56,21 +52,11 @@ async def conduct(
         BadPairs: images that cannot be used, unless they may be skipped; or a side without images.
         UpscalerError: samples could not be had; those that came are kept in the cache.
     """
-    plan, skipped = await check_items(
-        upscalers, plan, variants, options, skip_bad=skip_bad, on_progress=on_progress
-    )
+    plan, skipped = await check_items(upscalers, plan, variants, options, on_progress)
     draws = Resamples.of(plan, options.seed)
     results, rows, pictures = [], [], []
     for upscaler in upscalers:
-        done = 0
-        total = len(plan.calibration) + len(plan.test)
-
-        def step(name: str = upscaler.name, total: int = total) -> None:
-            nonlocal done
-            done += 1
-            on_progress(f"evaluating {name}", min(done, total), total)
-
-        result = Evaluation(upscaler, variants, cache, options, step)
+        result = Evaluation(upscaler, variants, cache, options, on_progress)
         await result.run(plan)
         results.append(result)
         rows += table(result, draws, options.alphas)
@@ -90,8 +76,6 @@ async def check_items(
     plan: Plan,
     variants: Sequence[Variant],
     options: Options,
-    *,
-    skip_bad: bool,
     on_progress: Progress,
 ) -> tuple[Plan, Sequence[dict[str, str]]]:
     """The plan without images that cannot be used, each of which is named; generates nothing.
@@ -102,21 +86,17 @@ async def check_items(
     config = CalibrationConfig(
         degradation=options.degradation,
         seed=options.seed,
-        on_bad_pair="skip" if skip_bad else "fail",
+        on_bad_pair="skip" if options.skip_bad else "fail",
     )
     files = [*plan.calibration, *plan.test]
     usable = {pair.name for pair in files}
     skipped: list[dict[str, str]] = []
-
-    def checked_one(done: int, total: int) -> None:
-        on_progress("checking images", done, total)
-
     for upscaler in {upscaler.scale: upscaler for upscaler in upscalers}.values():
         checked = await check_pairs(
             files,
             config,
             widest([variant.pipeline(upscaler) for variant in variants]),
-            on_progress=checked_one,
+            on_progress=partial(on_progress, "checking images"),
         )
         usable &= {pair.files.name for pair in checked.usable}
         skipped += checked.skipped

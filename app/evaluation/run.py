@@ -33,6 +33,9 @@ Result = TypeVar("Result")
 
 GRID_POINTS = 32
 
+Progress = Callable[[str, int, int], None]
+"""Told what is being done, how many images are done, and of how many."""
+
 Reduce = Callable[[int, Pair, Drawn], Result]
 """Reduces the image at a place of its side of the plan; runs in a thread."""
 
@@ -56,6 +59,7 @@ class Options:
     """What an evaluation needs besides images, upscalers and settings.
 
     samples: numbers of generations whose price is compared.
+    skip_bad: leave out images that cannot be used.
     price_per_call: of an upscaler, by its name.
     """
 
@@ -66,6 +70,7 @@ class Options:
     degradation: Degradation | None = None
     samples: Sequence[int] = ()
     price_per_call: Mapping[str, float] = field(default_factory=dict)
+    skip_bad: bool = False
     with_baselines: bool = True
     with_blurs: bool = True
     with_pictures: bool = True
@@ -160,12 +165,14 @@ class Evaluation:
     variants: Sequence[Variant]
     cache: SampleCache
     options: Options
-    on_progress: Callable[[], object]
+    on_progress: Progress
     pipelines: Sequence[Pipeline] = field(init=False)
     price: Price = field(init=False)
     baselines: Baselines | None = field(init=False)
     blurs: Blurs | None = field(init=False)
     cells: list[Cell] = field(default_factory=list)
+    images: int = 0
+    looked_at: int = 0
     generated: int = 0
     seconds: float = 0.0
     fitted_on: set[str] = field(default_factory=set)
@@ -200,6 +207,7 @@ class Evaluation:
             BadInput: an image that cannot be used (they are checked before, see `check_items`).
             UpscalerError: samples could not be had; those that came are kept.
         """
+        self.images = len(plan.calibration) + len(plan.test)
         every: list[Comparison | None] = [self.price, self.baselines, self.blurs]
         comparisons = [one for one in every if one is not None]
 
@@ -264,11 +272,13 @@ class Evaluation:
         result = await asyncio.to_thread(reduce, place, pair, found)
         if any(seen_by(pipeline.indecision.fit, pair) for pipeline in pipelines):
             self.fitted_on.add(item.name)
+        took = found.samples.seconds
         self.generated += found.generated
-        self.seconds += found.seconds
-        if took := found.samples.seconds:
+        self.seconds += took if found.generated else 0
+        if took:
             self.quickest = min(took, self.quickest or took)
-        self.on_progress()
+        self.looked_at += 1
+        self.on_progress(f"evaluating {self.name}", min(self.looked_at, self.images), self.images)
         return result
 
     def load(self, item: PairFiles) -> Pair:

@@ -36,8 +36,6 @@ class Drawn:
     samples: Samples
     measurements: dict[Wanted, Measurement]
     generated: bool
-    seconds: float
-    """Time that the upscaler took; 0 from the cache."""
 
 
 class Image(NamedTuple):
@@ -71,14 +69,19 @@ async def drawn(
     largest = max(pipelines, key=lambda pipeline: pipeline.samples)
     path = cache.path(upscaler.fingerprint, source.digest, seed, largest.samples)
     measurements: dict[Wanted, Measurement] = {}
-    seconds = 0.0
     samples = await asyncio.to_thread(cache.get, path)
     generated = samples is None
     if samples is None:
-        samples, measurement = await _generate(upscaler, source, seed, largest)
+        k = upscaler.scale
+        images = np.empty((largest.samples, k * source.height, k * source.width, 3), np.uint8)
+
+        def keep(index: int, sample: RGB) -> None:
+            images[index] = sample
+
+        made = await measure(upscaler, source, largest, seed, on_sample=keep)
+        samples = Samples(images, list(made.seeds), made.timings_ms["samples"] / 1e3)
         await asyncio.to_thread(cache.put, path, samples)
-        measurements[wanted(largest)] = measurement
-        seconds = samples.seconds
+        measurements[wanted(largest)] = made
     for pipeline in pipelines:
         if wanted(pipeline) not in measurements:
             count = pipeline.samples
@@ -89,18 +92,4 @@ async def drawn(
                 pipeline,
                 samples.seeds[:count],
             )
-    return Drawn(samples, measurements, generated, seconds)
-
-
-async def _generate(
-    upscaler: Upscaler, source: Source, seed: int, pipeline: Pipeline
-) -> tuple[Samples, Measurement]:
-    k = upscaler.scale
-    images = np.empty((pipeline.samples, k * source.height, k * source.width, 3), np.uint8)
-
-    def keep(index: int, sample: RGB) -> None:
-        images[index] = sample
-
-    measurement = await measure(upscaler, source, pipeline, seed, on_sample=keep)
-    seconds = measurement.timings_ms["samples"] / 1e3
-    return Samples(images, list(measurement.seeds), seconds), measurement
+    return Drawn(samples, measurements, generated)

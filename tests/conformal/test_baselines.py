@@ -66,21 +66,20 @@ class TestIntervals:
             intervals.miss_curve(truth, prediction, intervals.half_widths(samples, prediction))
             for truth, prediction, samples in map(drawn, range(60))
         ]
-        found = intervals.calibrate(curves, alpha=0.2, delta=0.1)
+        scale = intervals.calibrate(curves, alpha=0.2, delta=0.1)
         p = hoeffding_bentkus_p_value(np.mean(curves, axis=0), 60, 0.2)
-        index = int(np.flatnonzero(found.scale == intervals.LAMBDAS)[0])
+        index = int(np.flatnonzero(scale == intervals.LAMBDAS)[0])
         assert max(p[index:]) <= 0.1 < p[index - 1]
-        assert found.risk == pytest.approx(np.mean(curves, axis=0)[index])
-        assert found.risk < 0.2
+        assert np.mean(curves, axis=0)[index] < 0.2
 
     def test_too_few_images(self):
         """Without a certified λ the interval is the whole range."""
         truth, prediction, samples = drawn(0)
         widths = intervals.half_widths(samples, prediction)
         curve = intervals.miss_curve(truth, prediction, widths)
-        found = intervals.calibrate([curve], alpha=0.1, delta=0.1)
-        assert found.scale == math.inf
-        lower, upper = intervals.interval(prediction, widths, found.scale)
+        scale = intervals.calibrate([curve], alpha=0.1, delta=0.1)
+        assert scale == math.inf
+        lower, upper = intervals.interval(prediction, widths, scale)
         assert intervals.score(truth, lower, upper) == (1.0, 1.0)
 
     def test_the_promise(self):
@@ -93,7 +92,7 @@ class TestIntervals:
         broken = 0
         for _ in range(400):
             chosen = population[random.integers(0, len(population), 80)]
-            scale = intervals.calibrate(chosen, alpha=0.2, delta=0.1).scale
+            scale = intervals.calibrate(chosen, alpha=0.2, delta=0.1)
             broken += truth[scale == intervals.LAMBDAS][0] > 0.2 if scale < math.inf else 0
         assert 0 < broken / 400 <= 0.1 + 2 * 0.015
 
@@ -102,7 +101,7 @@ class TestIntervals:
         truth, prediction, samples = drawn(0)
         with pytest.raises(ValueError, match="expected uint8 samples"):
             intervals.half_widths(samples[0], prediction)
-        with pytest.raises(ValueError, match="two uint8 images"):
+        with pytest.raises(ValueError, match="differ in size"):
             intervals.miss_curve(truth[1:], prediction, (prediction, prediction))
         with pytest.raises(ValueError, match="between 0 and 1"):
             intervals.calibrate([np.zeros(len(intervals.LAMBDAS))], alpha=0, delta=0.1)

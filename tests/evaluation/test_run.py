@@ -217,8 +217,8 @@ def test_bad_images_are_left_out(tmp_path):
     (folder / "copy.png").write_bytes((folder / "000-0.png").read_bytes())
     (folder / "small.png").write_bytes(encoded(photo(1, 4, 4)))
     plan = make_plan([folder], share=0.5, seed=0)
-    cache, options = SampleCache(tmp_path / "cache"), Options(ALPHAS, 0.2, **QUICK)
-    conducting = conduct([FakeUpscaler()], plan, variants(), cache, options, skip_bad=True)
+    cache, options = SampleCache(tmp_path / "cache"), Options(ALPHAS, 0.2, skip_bad=True, **QUICK)
+    conducting = conduct([FakeUpscaler()], plan, variants(), cache, options)
     findings = asyncio.run(conducting)
     assert len(findings.skipped) == 2
     assert "small" in {item["name"] for item in findings.skipped}

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.conformal.concentration import hoeffding_bentkus_p_value
+from app.conformal.lab import check_pair
 
 LAMBDAS: NDArray[np.float64] = np.concatenate([[0.0], np.geomspace(1 / 255, 255, 1023)])
 """The scales that are tried; at the last one even a half-width of 1 reaches every level."""
@@ -37,13 +38,6 @@ truth, and the risk could not be controlled."""
 _LEVELS = 256
 
 Widths = tuple[NDArray[np.uint8], NDArray[np.uint8]]
-
-
-class Calibrated(NamedTuple):
-    """The calibrated scale λ̂ (inf: too few images) and the mean share outside at it."""
-
-    scale: float
-    risk: float
 
 
 class Score(NamedTuple):
@@ -97,7 +91,7 @@ def miss_curve(
     Raises:
         ValueError: truth and prediction differ in shape.
     """
-    _check(truth, prediction)
+    check_pair(truth, prediction)
     below, above = widths
     is_above = truth > prediction
     distance = np.where(is_above, truth - prediction, prediction - truth)
@@ -114,8 +108,10 @@ def miss_curve(
 
 def calibrate(
     curves: Sequence[NDArray[np.float64]] | NDArray[np.float64], *, alpha: float, delta: float
-) -> Calibrated:
+) -> float:
     """λ̂, the smallest scale above which every scale is certified (their Algorithm 2).
+
+    Infinite where there are too few images.
 
     From the largest λ down, "the expected share outside exceeds α" is tested with the
     Hoeffding-Bentkus p-value of the mean share; the first λ that is not rejected ends the walk. The
@@ -134,12 +130,10 @@ def calibrate(
     losses = np.asarray(curves, np.float64)
     if losses.ndim != 2 or losses.shape[1] != len(LAMBDAS) or not len(losses):
         raise ValueError(f"expected curves [n, {len(LAMBDAS)}], got {losses.shape}")
-    n, means = len(losses), losses.mean(axis=0)
-    failed = np.flatnonzero(hoeffding_bentkus_p_value(means, n, alpha) > delta)
+    p = hoeffding_bentkus_p_value(losses.mean(axis=0), len(losses), alpha)
+    failed = np.flatnonzero(p > delta)
     first = int(failed[-1]) + 1 if failed.size else 0
-    if first == len(LAMBDAS):
-        return Calibrated(math.inf, 0.0)
-    return Calibrated(float(LAMBDAS[first]), float(means[first]))
+    return float(LAMBDAS[first]) if first < len(LAMBDAS) else math.inf
 
 
 def interval(
@@ -162,7 +156,7 @@ def score(truth: NDArray[np.uint8], lower: NDArray[np.uint8], upper: NDArray[np.
     Raises:
         ValueError: the images differ in shape.
     """
-    _check(truth, lower)
+    check_pair(truth, lower)
     inside = np.count_nonzero((lower <= truth) & (truth <= upper))
     return Score(inside / truth.size, float(np.mean(upper - lower)) / (_LEVELS - 1))
 
@@ -170,11 +164,3 @@ def score(truth: NDArray[np.uint8], lower: NDArray[np.uint8], upper: NDArray[np.
 def _reach(scale: NDArray[np.float64] | float, width: NDArray[np.integer]) -> NDArray[np.intp]:
     """How many whole levels λ·w reaches: floor(λ·w), at most 255."""
     return np.minimum(np.floor(scale * width.astype(np.float64)), _LEVELS - 1).astype(np.intp)
-
-
-def _check(truth: NDArray[np.uint8], other: NDArray[np.uint8]) -> None:
-    if truth.shape != other.shape or truth.dtype != np.uint8 or other.dtype != np.uint8:
-        raise ValueError(
-            f"expected two uint8 images of one shape, got {truth.dtype} {truth.shape} and "
-            f"{other.dtype} {other.shape}"
-        )

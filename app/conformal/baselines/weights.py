@@ -39,11 +39,9 @@ def confidence(indecision: NDArray[np.float32]) -> NDArray[np.float64]:
     return 1 - np.minimum(1, np.sqrt(indecision, dtype=np.float64))
 
 
-def mask(
-    confidences: NDArray[np.float64], scale: float, epsilon: float = EPSILON
-) -> NDArray[np.float64]:
+def mask(confidences: NDArray[np.float64], scale: float) -> NDArray[np.float64]:
     """M^(λ) = min{λ / (1 − c + ε), 1}, float64 of the shape of c, in [0, 1]."""
-    return np.minimum(scale / (1 - confidences + epsilon), 1)
+    return np.minimum(scale / (1 - confidences + EPSILON), 1)
 
 
 def weighted_error(weights: NDArray[np.float64], error: NDArray[np.floating]) -> float:
@@ -55,7 +53,6 @@ def image_scale(
     confidences: NDArray[np.float64],
     error: NDArray[np.floating],
     alphas: Sequence[float] | NDArray[np.float64],
-    epsilon: float = EPSILON,
 ) -> NDArray[np.float64]:
     """λ_i = max{λ in [0, 1] : (1/N) Σ M^(λ)·|Ŷ − Y| ≤ α} of one image, for every α.
 
@@ -66,19 +63,18 @@ def image_scale(
         confidences: c, [H, W] in [0, 1].
         error: |Ŷ − Y| per pixel, [H, W], finite and ≥ 0.
         alphas: levels ≥ 0.
-        epsilon: ε > 0.
 
     Returns:
         float64, one λ_i per α.
 
     Raises:
-        ValueError: the maps differ in shape, an error is negative, or ε is not positive.
+        ValueError: the maps differ in shape, or an error is negative.
     """
     if confidences.shape != error.shape or not error.size:
         raise ValueError(f"c {confidences.shape} and the error {error.shape} differ in shape")
-    if not (error >= 0).all() or epsilon <= 0:
-        raise ValueError("errors must not be negative, and epsilon must be positive")
-    doubt = 1 - np.asarray(confidences, np.float64).reshape(-1) + epsilon
+    if not (error >= 0).all():
+        raise ValueError("errors must not be negative")
+    doubt = 1 - np.asarray(confidences, np.float64).reshape(-1) + EPSILON
     order = np.argsort(doubt)
     doubt, errors = doubt[order], np.asarray(error, np.float64).reshape(-1)[order]
     # Before the k-th value: what is already whole, and the slope of what still grows.
