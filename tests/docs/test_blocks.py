@@ -66,7 +66,6 @@ COUNT = 4  # of the photographs: so few that pages take seconds
 # Programs that need a server of another kind.
 NOT_EXECUTED = {
     "pydicom": "a slice of a scanner; tests/client/test_dicom.py",
-    "tritonclient": "a worker with a model; tests/workers",
     "serve_forever": "it waits for events; tests/api",
 }
 
