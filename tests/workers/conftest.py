@@ -10,10 +10,13 @@ from typing import Any
 
 import pytest
 import torch
+import typer
 from safetensors.torch import load_file
+from typer.testing import CliRunner, Result
 
 from tests.live import serving
 from tests.workers.fakes import load
+from workers import cli
 from workers.models.sinsr.engine import SinSREngine
 from workers.models.sinsr.model import SinSR
 
@@ -61,6 +64,14 @@ def tiny_engine(load_tiny: Callable[..., SinSREngine]) -> SinSREngine:
 def tiny(tiny_engine: SinSREngine) -> SinSR:
     """Their stages."""
     return tiny_engine.model
+
+
+@pytest.fixture
+def run() -> Callable[..., Result]:
+    """Run one of the worker's commands."""
+    app = typer.Typer()
+    cli.mount(app)
+    return lambda *words: CliRunner().invoke(app, [str(word) for word in words])
 
 
 Serve = Callable[..., "contextlib.AbstractContextManager[str]"]

@@ -58,20 +58,6 @@ class TestJoining:
 
 
 class TestLimits:
-    async def test_full_queue(self):
-        """Beyond the queue's size requests are turned away, with a time to come back."""
-        engine = SleepingEngine(shut=True)
-        async with _batcher(engine, queue_size=1) as batcher:
-            running = asyncio.create_task(batcher.submit(IMAGE, _seeds(1)))
-            await until(lambda: engine.calls)
-            waiting = asyncio.create_task(batcher.submit(IMAGE, _seeds(2)))
-            await until(lambda: len(batcher._waiting) == 1)
-            with pytest.raises(Busy, match="full") as caught:
-                await batcher.submit(IMAGE, _seeds(3))
-            assert caught.value.retry_after_s >= 1
-            engine.open.set()
-            await asyncio.gather(running, waiting)
-
     async def test_timeout_counts_only_in_the_queue(self):
         """A request that waits too long is turned away; one that runs is finished."""
         engine = SleepingEngine(shut=True)

@@ -3,32 +3,22 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import socket
-import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
+import httpx
 import numpy as np
 import pytest
 import torch
-import typer
 from typer.testing import CliRunner
 
 from app.cli.main import app as trustscale
+from app.upscalers.tensors import encode
+from tests.servers import ProcessGroup, free_port
+from tests.waiting import block_until
+from tests.workers.fakes import Bomb
 from workers import cli, weights
 from workers.files import file_sha256
-
-
-@pytest.fixture
-def run():
-    app = typer.Typer()
-    cli.mount(app)
-    return lambda *words: CliRunner().invoke(app, [str(word) for word in words])
 
 
 def _tiny(data, **changes):
@@ -42,12 +32,7 @@ def _tiny(data, **changes):
     return [word for option in given.items() if option[1] is not None for word in option]
 
 
-class _Bomb:
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return os.mkdir, (str(self.path),)
+SLOW = {"timeout": 600, "trust_env": False}
 
 
 class TestWorkerErrors:
@@ -58,34 +43,32 @@ class TestWorkerErrors:
         assert result.stderr.count("\n") == 1
         assert all(word in result.stderr for word in words), result.stderr
 
-    def test_wrong_checkpoint(self, run, data):
-        """The other network's file is refused with a short list of keys."""
-        result = run("worker", *_tiny(data, **{"--weights": data / "vq_tiny.pth"}))
-        self._fails(result, 1, "vq_tiny.pth does not hold the weights of this UNet", "missing")
+    @pytest.mark.parametrize(
+        ("name", "content", "changes", "words"),
+        [
+            # The other network's file: a short list of keys.
+            ("vq_tiny.pth", None, {}, ["does not hold the weights of this UNet", "missing"]),
+            # Another size than the configuration's.
+            ("unet_tiny.pth", None, {"--config": "official"}, ["of another", "should be 640x160"]),
+            ("cut.pth", lambda whole: whole[:100_000], {}, ["damaged"]),
+            ("notes.pth", lambda whole: b"these are no weights", {}, ["neither"]),
+        ],
+    )
+    def test_wrong_file(self, run, data, tmp_path, name, content, changes, words):
+        """A file of another network or size, a truncated one and a text file are refused."""
+        path = data / name
+        if content is not None:
+            path = tmp_path / name
+            path.write_bytes(content((data / "unet_tiny.pth").read_bytes()))
+        result = run("worker", *_tiny(data, **{"--weights": path, **changes}))
+        self._fails(result, 1, name, *words)
         assert len(result.stderr) < 1000
-
-    def test_official_sizes_with_a_tiny_file(self, run, data):
-        """A file of other sizes than the configuration's is refused."""
-        result = run("worker", *_tiny(data, **{"--config": "official"}))
-        self._fails(result, 1, "of another shape", "should be 640x160")
-
-    def test_truncated_file(self, run, data, tmp_path):
-        """A file that ends too early is refused."""
-        path = tmp_path / "cut.pth"
-        path.write_bytes((data / "unet_tiny.pth").read_bytes()[:100_000])
-        self._fails(run("worker", *_tiny(data, **{"--weights": path})), 1, "damaged")
-
-    def test_text_file(self, run, data, tmp_path):
-        """A text file is refused."""
-        path = tmp_path / "notes.pth"
-        path.write_text("these are no weights")
-        self._fails(run("worker", *_tiny(data, **{"--weights": path})), 1, "neither")
 
     @pytest.mark.parametrize("model", ["sinsr", "spandrel"])
     def test_malicious_pickle(self, run, data, tmp_path, model):
         """A pickle with a command in it is refused, and the command does not run."""
         path, trap = tmp_path / "evil.pth", tmp_path / "executed"
-        torch.save({"state_dict": {"a": torch.zeros(1)}, "bomb": _Bomb(trap)}, path)
+        torch.save({"state_dict": {"a": torch.zeros(1)}, "bomb": Bomb(trap)}, path)
         result = run("worker", *_tiny(data, **{"--weights": path, "--model": model}))
         self._fails(result, 1, "nothing in it was executed")
         assert not trap.exists()
@@ -171,81 +154,47 @@ class TestModels:
 
 class TestPrograms:
     def test_own_program(self, monkeypatch, capsys):
-        """`python -m workers` has the worker's commands, and none of the gateway's."""
+        """`python -m workers` has the worker's commands only; `trustscale` has them too."""
         monkeypatch.setattr(sys, "argv", ["workers", "--help"])
         with pytest.raises(SystemExit) as ended:
             cli.main()
         text = capsys.readouterr().out
         assert ended.value.code == 0
         assert "python -m workers" in text
-        assert all(f" {command} " in text for command in ("worker", "models"))
         assert " serve " not in text
-
-    def test_whole_program(self):
-        """`trustscale` has the worker's commands among its own."""
-        result = CliRunner().invoke(trustscale, ["--help"])
-        assert all(f" {command} " in result.stdout for command in ("serve", "worker", "models"))
+        whole = CliRunner().invoke(trustscale, ["--help"]).stdout
+        assert " serve " in whole
+        for command in ("worker", "models"):
+            assert f" {command} " in text
+            assert f" {command} " in whole
 
 
 @pytest.mark.slow
 class TestRunningWorker:
-    def test_serves_and_drains(self, data):
+    def test_serves_and_drains(self, data, tmp_path):
         """A running worker answers; on SIGTERM it finishes its requests and exits with 0."""
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        port = free_port()
         words = [sys.executable, "-m", "workers", "worker", *map(str, _tiny(data))]
-        process = subprocess.Popen(
-            [*words, "--port", str(port), "--threads", "1", "--drain", "600"],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        try:
-            self._wait(f"http://127.0.0.1:{port}/v2/health/ready")
-            image = np.zeros((40, 60, 3), np.uint8)
-            inputs = [
-                {"name": "image", "datatype": "UINT8", "shape": [40, 60, 3]},
-                {"name": "seeds", "datatype": "INT64", "shape": [8], "data": [*range(8)]},
-            ]
-            inputs[0]["data"] = image.ravel().tolist()
-            request = urllib.request.Request(
-                f"http://127.0.0.1:{port}/v2/models/sinsr/infer",
-                json.dumps({"inputs": inputs}).encode(),
-            )
+        words += ["--port", str(port), "--threads", "1", "--drain", "600"]
+        log = tmp_path / "log"
+        with ProcessGroup(words, log=log) as process:
+            process.wait_for(f"http://127.0.0.1:{port}/v2/health/ready", "worker")
+            tensors = {"image": np.zeros((40, 60, 3), np.uint8), "seeds": np.arange(8)}
+            [body], _ = encode({}, "inputs", tensors, binary=False)
+            url = f"http://127.0.0.1:{port}"
             with ThreadPoolExecutor(2) as threads:
-                answers = [threads.submit(self._shape, request) for _ in range(2)]
+                answers = [
+                    threads.submit(httpx.post, f"{url}/v2/models/sinsr/infer", content=body, **SLOW)
+                    for _ in range(2)
+                ]
                 # One is worked on and one waits, or the machine has slept and both are answered.
-                while not all(answer.done() for answer in answers):
-                    if "trustscale_worker_queue_requests 1.0" in self._metrics(port):
-                        break
-                    time.sleep(0.01)
-                process.terminate()
+                block_until(
+                    lambda: (
+                        all(answer.done() for answer in answers)
+                        or "queue_requests 1.0" in httpx.get(f"{url}/metrics", **SLOW).text
+                    )
+                )
+                assert process.stop(600) == 0
                 for answer in answers:
-                    assert answer.result() == [8, 160, 240, 3]
-            assert process.wait(600) == 0
-            assert "Traceback" not in process.stdout.read()
-        finally:
-            if process.poll() is None:
-                process.send_signal(signal.SIGKILL)
-            process.wait()
-            process.stdout.close()
-
-    def _shape(self, request):
-        with urllib.request.urlopen(request, timeout=600) as answer:
-            return json.load(answer)["outputs"][0]["shape"]
-
-    def _metrics(self, port):
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=600) as answer:
-            return answer.read().decode()
-
-    def _wait(self, url):
-        end = time.monotonic() + 600
-        while True:
-            try:
-                urllib.request.urlopen(url, timeout=60).close()
-            except (urllib.error.URLError, OSError):
-                assert time.monotonic() < end
-                time.sleep(0.2)
-            else:
-                return
+                    assert answer.result().json()["outputs"][0]["shape"] == [8, 160, 240, 3]
+        assert "Traceback" not in log.read_text()

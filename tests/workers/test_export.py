@@ -13,23 +13,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import typer
 import yaml
-from typer.testing import CliRunner
 
 from app.upscalers.embedded import DEFAULT_MODEL
 from app.upscalers.tensors import decode, encode
 from tests.servers import free_port
 from tests.workers.fakes import load
 from tests.workers.test_community import save_compact
-from workers import cli
-
-
-@pytest.fixture
-def run():
-    app = typer.Typer()
-    cli.mount(app)
-    return lambda *words: CliRunner().invoke(app, [str(word) for word in words])
 
 
 class _Tensor:

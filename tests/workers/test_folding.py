@@ -99,21 +99,3 @@ async def test_the_same_measurement(samples, settings, prediction, folds):
     assert folded.sigma.tobytes() == plain.sigma.tobytes()
     assert np.array_equal(folded.prediction, plain.prediction)
     assert (b'"folded"' in b"".join(asked)) == folds
-
-
-async def test_what_is_offered_and_refused(serve):
-    """The metadata lists the output `folded`; it is one output, binary, and nothing else has it."""
-    httpx = pytest.importorskip("httpx")
-    with serve(create_app(SleepingEngine(scale=SCALE))) as address:
-        async with httpx.AsyncClient(base_url=f"http://{address}/v2/models") as client:
-            metadata = (await client.get("/sleeper")).json()
-            assert [output["name"] for output in metadata["outputs"]] == ["samples", "folded"]
-            inputs = [
-                {"name": "image", "datatype": "UINT8", "shape": [1, 1, 3], "data": [1, 2, 3]},
-                {"name": "seeds", "datatype": "INT64", "shape": [1], "data": [1]},
-            ]
-            for outputs in ([{"name": "folded"}], [{"name": "samples"}, {"name": "folded"}]):
-                answer = await client.post(
-                    "/sleeper/infer", json={"inputs": inputs, "outputs": outputs}
-                )
-                assert answer.status_code == 400, answer.text

@@ -6,20 +6,10 @@ import json
 import re
 
 import pytest
-import typer
-from typer.testing import CliRunner
 
-from workers import cli
 from workers.files import file_sha256
 from workers.known import identify, known_models
 from workers.models.registry import ENGINES
-
-
-@pytest.fixture
-def run():
-    app = typer.Typer()
-    cli.mount(app)
-    return lambda *words: CliRunner().invoke(app, [str(word) for word in words])
 
 
 def test_what_is_known(run):

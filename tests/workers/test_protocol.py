@@ -74,6 +74,8 @@ class TestRequest:
             ({"parameters": {"prediction": "median"}}, {}, "first or mean"),
             ({"parameters": {"binary_data_output": 1}}, {}, "true or false"),
             ({"outputs": [{"name": "other"}]}, {}, "unknown output 'other'"),
+            ({"outputs": [{"name": "folded"}]}, {}, "needs the binary tensor extension"),
+            ({"outputs": [{"name": "samples"}, {"name": "folded"}]}, {}, "one output at a time"),
             (
                 {"outputs": [{"name": "samples", "parameters": {"classification": 3}}]},
                 {},

@@ -88,7 +88,7 @@ class TestOneWorker:
         await up.close()
 
     async def test_cancelling_reaches_the_engine(self, start, source):
-        """When the request goes away, the engine stops."""
+        """When the request goes away, the engine stops, and the next one is served."""
         engine = SleepingEngine(shut=True)
         up = worker(start(engine))
         task = asyncio.create_task(up.generate(source, [1]))
@@ -97,6 +97,8 @@ class TestOneWorker:
         with pytest.raises(asyncio.CancelledError):
             await task
         assert await asyncio.to_thread(engine.cancelled.wait, 60)
+        engine.open.set()
+        assert len(await up.generate(source, [2])) == 1
         await up.close()
 
 

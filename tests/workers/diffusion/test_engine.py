@@ -7,8 +7,6 @@ import socket
 import numpy as np
 import pytest
 import torch
-import typer
-from typer.testing import CliRunner
 
 pytest.importorskip("diffusers", reason="needs trustscale[diffusers]")
 
@@ -17,7 +15,6 @@ import diffusers
 from tests.workers.diffusion.tiny import make
 from tests.workers.fakes import load
 from workers import weights
-from workers.cli import mount
 from workers.errors import ClientGone, ConfigError, OutOfMemory, WeightsError
 from workers.models.diffusion.engine import DiffusionEngine
 from workers.models.engine import EngineSpec, SampleRequest
@@ -223,7 +220,7 @@ def test_cancelled(engines):
 
 
 class TestLoading:
-    def test_pickled_weights(self, folders, tmp_path):
+    def test_pickled_weights(self, folders, tmp_path, run):
         """Pickled weights are refused, with the command that converts them safely."""
         folder = make("ldm", tmp_path)
         state = weights.read_state(folder / "unet/diffusion_pytorch_model.safetensors")
@@ -231,9 +228,7 @@ class TestLoading:
         (folder / "unet/diffusion_pytorch_model.safetensors").unlink()
         with pytest.raises(WeightsError, match=r"unet: pickled weights only.*models convert"):
             load("diffusers", folder)
-        commands = typer.Typer()
-        mount(commands)
-        assert CliRunner().invoke(commands, ["models", "convert", str(folder)]).exit_code == 0
+        assert run("models", "convert", folder).exit_code == 0
         converted = load("diffusers", folder).fingerprint
         assert converted == load("diffusers", folders["ldm"]).fingerprint
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 
 import pytest
 import torch
 
+from tests.workers.fakes import Bomb
 from workers import weights
 from workers.errors import WeightsError
 from workers.models.sinsr import loader
@@ -91,14 +91,6 @@ class TestFit:
             loader.fit(network, state, "file.pth")
 
 
-class _Bomb:
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return os.mkdir, (str(self.path),)
-
-
 class TestReadState:
     def test_safetensors_hold_the_same(self, data, states, tmp_path):
         """Converting to safetensors keeps every tensor, and the suffix does not matter."""
@@ -112,7 +104,7 @@ class TestReadState:
     def test_malicious_pickle(self, tmp_path, legacy):
         """A pickle that would run a command is refused, and the command does not run."""
         path, trap = tmp_path / "evil.pth", tmp_path / "executed"
-        content = {"state_dict": {"weight": torch.zeros(1)}, "bomb": _Bomb(trap)}
+        content = {"state_dict": {"weight": torch.zeros(1)}, "bomb": Bomb(trap)}
         torch.save(content, path, _use_new_zipfile_serialization=not legacy)
         with pytest.raises(WeightsError, match="nothing in it was executed"):
             weights.read_state(path)
@@ -121,7 +113,7 @@ class TestReadState:
     def test_plain_malicious_pickle(self, tmp_path):
         """A bare pickle, not written by torch, is refused without running it."""
         path, trap = tmp_path / "evil.pth", tmp_path / "executed"
-        path.write_bytes(pickle.dumps(_Bomb(trap)))
+        path.write_bytes(pickle.dumps(Bomb(trap)))
         with pytest.raises(WeightsError):
             weights.read_state(path)
         assert not trap.exists()
