@@ -1,8 +1,7 @@
-"""Tiny networks with random weights, reference numbers for them, and a live server."""
+"""Tiny networks with random weights, reference numbers for them, and the commands."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +13,6 @@ import typer
 from safetensors.torch import load_file
 from typer.testing import CliRunner, Result
 
-from tests.live import serving
 from tests.workers.fakes import load
 from workers import cli
 from workers.models.sinsr.engine import SinSREngine
@@ -72,12 +70,3 @@ def run() -> Callable[..., Result]:
     app = typer.Typer()
     cli.mount(app)
     return lambda *words: CliRunner().invoke(app, [str(word) for word in words])
-
-
-Serve = Callable[..., "contextlib.AbstractContextManager[str]"]
-
-
-@pytest.fixture
-def serve() -> Serve:
-    """Start an application on a real server."""
-    return serving

@@ -176,23 +176,11 @@ class TestSamples:
         want = (network(lr)[0].permute(1, 2, 0) * 255).round().to(torch.uint8)
         assert np.array_equal(engine.samples(image, np.array([0]))[0], want.numpy())
 
-    def test_seed_names_a_symmetry(self, engine, image):
-        """Seed s changes the image by element s % 96, and changes the answer back."""
-        [sample] = engine.samples(image, np.array([96 * 5 + 29]))
-        [plain] = engine.samples(symmetry.apply(image, 29), np.array([0]))
-        assert np.array_equal(sample, symmetry.undo(plain, 29))
-
     def test_all_elements(self, engine, image):
         """All 96 elements give samples of the right size, and mostly different ones."""
         rows = engine.samples(image, np.arange(96))
         assert rows.shape == (96, 40, 60, 3)
         assert len({row.tobytes() for row in rows}) > 90
-
-    def test_same_remainder_same_sample(self, engine, image):
-        """Seeds with one remainder give one sample, negative ones too."""
-        rows = engine.samples(image, np.array([5, 101, -91]))
-        assert np.array_equal(rows[0], rows[1])
-        assert np.array_equal(rows[0], rows[2])
 
     def test_tiles_do_not_show(self, path):
         """A network that looks less far than the margin gives the same in tiles."""
@@ -203,11 +191,6 @@ class TestSamples:
         off = np.abs(whole.astype(int) - tiled)
         assert off.max() <= 1
         assert (off > 0).mean() < 1e-3
-
-    def test_colorization_size(self, tmp_path, image):
-        """A model of scale 1 gives results of the input's size."""
-        engine = load("spandrel", save_compact(tmp_path / "x1.safetensors", upscale=1))
-        assert engine.samples(image, np.array([4])).shape == (1, 20, 30, 3)
 
     def test_grey_input(self, tmp_path, image):
         """A model that sees grey, as colorization does, is sampled by turns and mirrors alone."""
@@ -274,15 +257,12 @@ class TestDrawingModels:
     def test_one_seed_one_sample(self, aura, image):
         """The same seed gives the same bytes, in any company and after a restart; others do not."""
         engine = load("spandrel", aura)
+        assert engine.distinct_samples is None  # none comes of a symmetry
         rows = engine.samples(image, np.array([3, 99, 3, -1, 2**40]))
         assert np.array_equal(rows[0], rows[2])
         assert len({row.tobytes() for row in rows}) == 4
         again = load("spandrel", aura).samples(image, np.array([99]))
         assert np.array_equal(again[0], rows[1])
-
-    def test_reported(self, aura):
-        """Every seed is a sample of its own, and none comes of a symmetry."""
-        assert load("spandrel", aura).distinct_samples is None
 
     def test_one_draw_for_all_tiles(self, aura):
         """Tiles of different sizes see the same style: a flat image has no seams."""

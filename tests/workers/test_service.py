@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from app.upscalers.tensors import encode
+from tests.live import serving
 from tests.waiting import block_until
 from tests.workers.fakes import SleepingEngine, expected
 from workers.errors import OutOfMemory
@@ -58,8 +59,8 @@ def engine():
 
 
 @pytest.fixture
-def address(engine, serve):
-    with serve(create_app(engine, WorkerSettings(max_pixels=1000, queue_size=1))) as where:
+def address(engine):
+    with serving(create_app(engine, WorkerSettings(max_pixels=1000, queue_size=1))) as where:
         yield where
 
 
@@ -140,10 +141,13 @@ class TestInfer:
         answer = client.infer("sleeper", _inputs(np.array([file.getvalue()], object)))
         assert np.array_equal(answer.as_numpy("samples")[0], expected(IMAGE, 3, 2))
 
-    def test_many_chunks(self, engine, serve):
+    def test_many_chunks(self, engine):
         """An answer of many socket writes arrives whole."""
         image = np.random.default_rng(1).integers(0, 256, (600, 700, 3), np.uint8)
-        with serve(create_app(engine)) as address, triton.InferenceServerClient(address) as client:
+        with (
+            serving(create_app(engine)) as address,
+            triton.InferenceServerClient(address) as client,
+        ):
             samples = client.infer("sleeper", _inputs(image)).as_numpy("samples")
         assert np.array_equal(samples[2], expected(image, 2**40, 2))
 
@@ -189,10 +193,10 @@ class TestErrors:
         assert answer.status == 413
         assert "more than" in json.loads(content)["error"]
 
-    def test_answers_over_the_limits(self, engine, serve):
+    def test_answers_over_the_limits(self, engine):
         """Answers that are too large, or too large for JSON, are refused before the model runs."""
         settings = WorkerSettings(max_answer_bytes=36, max_json_values=12)
-        with serve(create_app(engine, settings)) as address:
+        with serving(create_app(engine, settings)) as address:
             assert _call(address, "POST", INFER, _infer_body([1]))[0].status == 200
             answer, content = _call(address, "POST", INFER, _infer_body([1, 2]))
             assert (answer.status, b"binary" in content) == (413, True)
@@ -232,10 +236,10 @@ class TestErrors:
 
 
 class TestDraining:
-    def test_out_of_time(self, serve):
+    def test_out_of_time(self):
         """What a stopping worker cannot finish in time is answered 503 with a time to come back."""
         engine = SleepingEngine(shut=True)
-        with ThreadPoolExecutor(1) as threads, serve(create_app(engine), drain_s=1) as address:
+        with ThreadPoolExecutor(1) as threads, serving(create_app(engine), drain_s=1) as address:
             call = threads.submit(_call, address, "POST", INFER, _infer_body())
             block_until(lambda: engine.calls)
         answer, content = call.result()

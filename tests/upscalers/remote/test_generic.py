@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 
 import httpx
@@ -10,35 +9,18 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from app.errors import UpscalerRejected, UpscalerUnavailable
+from app.errors import UpscalerUnavailable
 from app.upscalers.presets import preset_names
 from app.upscalers.remote import pointer
 from app.upscalers.remote.errors import (
-    BadCredentials,
-    Filtered,
     GenerationFailed,
     ProtocolError,
-    QuotaSpent,
     SomeFailed,
-    TooManyCalls,
-    WrongSample,
-    asked_wait,
 )
 from app.upscalers.template import SeedField, fill, fill_path
 from tests.upscalers.remote.pictures import adapter, config, encoded, sample, uri
-from tests.waiting import until
 
 BASE = {"kind": "http", "url": "http://127.0.0.1", "scale": 2}
-
-
-def preset(fakes, name, **settings):
-    return adapter(fakes, kind="http", preset=name, url="http://127.0.0.1", **settings)
-
-
-@pytest.fixture
-def state(state):
-    state.base = "http://127.0.0.1"
-    return state
 
 
 class TestTemplate:
@@ -179,115 +161,3 @@ class TestForms:
         )
         with pytest.raises(UpscalerUnavailable):
             await up.check()
-
-
-class TestStability:
-    @pytest.mark.parametrize("kind", ["fast", "conservative", "creative"])
-    async def test_sample(self, source, state, fakes, kind):
-        """All three endpoints give samples, also the one that picks its own size."""
-        extra = {"poll": {"interval_s": 0.01}} if kind == "creative" else {}
-        up = preset(fakes, f"stability-{kind}", **extra)
-        await up.check()
-        [got] = await up.generate(source, [7])
-        assert got.shape == (192, 192, 3)
-        assert state.seeds == [None if kind == "fast" else 7]
-        assert up.capabilities.seeds is (kind != "fast")
-
-    @pytest.mark.parametrize("kind", ["conservative", "creative"])
-    async def test_filtered(self, source, state, fakes, kind):
-        """A blurred image with status 200 is no sample."""
-        state.filtered = {7}
-        extra = {"poll": {"interval_s": 0.01}} if kind == "creative" else {}
-        with pytest.raises(Filtered):
-            await preset(fakes, f"stability-{kind}", **extra).generate(source, [7])
-
-    async def test_moderated(self, source, state, fakes):
-        """A moderated input is refused for good, although the status is 403."""
-        state.fail = "moderation"
-        with pytest.raises(UpscalerRejected, match="flagged"):
-            await preset(fakes, "stability-fast").generate(source, [7])
-
-    async def test_rate_limit(self, source, state, fakes):
-        """Their pause of a minute is known."""
-        state.fail = "rate"
-        with pytest.raises(TooManyCalls) as failure:
-            await preset(fakes, "stability-fast").generate(source, [7])
-        assert asked_wait(failure.value) == 60
-
-
-class TestFal:
-    async def test_sample(self, source, state, fakes):
-        """Submitted, polled, fetched, with the key under its own word."""
-        up = preset(fakes, "fal-queue", poll={"interval_s": 0.01})
-        [got] = await up.generate(source, [7])
-        assert np.array_equal(got, sample(source.rgb, 7))
-
-    async def test_completed_is_no_success(self, source, state, fakes):
-        """A failed request is COMPLETED too; the error stands at its result."""
-        state.fail = "model"
-        with pytest.raises(UpscalerRejected, match=r"body\.image_url: too small"):
-            await preset(fakes, "fal-queue", poll={"interval_s": 0.01}).generate(source, [7])
-
-    async def test_cancel(self, source, state, fakes):
-        """A queued request that nobody waits for is cancelled."""
-        state.polls = 10**6
-        up = preset(fakes, "fal-queue", poll={"interval_s": 0.01})
-        task = asyncio.create_task(up.generate(source, [1]))
-        await until(lambda: state.predictions.get("r0", {}).get("polls", 10**6) < 10**6)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        await up.close()
-        assert state.cancelled == ["r0"]
-
-    async def test_wrong_key(self, source, fakes):
-        """A wrong key is named as such."""
-        up = preset(fakes, "fal-queue", token_scheme="Bearer")
-        with pytest.raises(BadCredentials, match="token_env"):
-            await up.generate(source, [7])
-
-
-class TestOthers:
-    async def test_a1111_extras(self, source, fakes):
-        """AUTOMATIC1111's upscalers answer in base64."""
-        [got] = await preset(fakes, "a1111-extras").generate(source, [7])
-        assert got.shape == (192, 192, 3)
-
-    async def test_forge_unchanged(self, source, state, fakes):
-        """Forge's unchanged input in place of a sample is refused."""
-        state.fail = "unchanged"
-        with pytest.raises(WrongSample):
-            await preset(fakes, "a1111-extras").generate(source, [7])
-
-    async def test_a1111_sd_upscale(self, source, state, fakes):
-        """The script gets seed and scale."""
-        up = preset(fakes, "a1111-sd-upscale")
-        await up.check()
-        [got] = await up.generate(source, [7])
-        assert np.array_equal(got, sample(source.rgb, 7))
-
-    async def test_hugging_face(self, source, state, fakes):
-        """An endpoint is called without cache, and its image taken from the body."""
-        up = preset(fakes, "hf-endpoint", scale=2, request={"path": "/hf"})
-        assert (await up.generate(source, [7]))[0].shape == (96, 96, 3)
-        assert state.headers[0]["x-use-cache"] == "false"
-
-    async def test_hugging_face_loading(self, source, state, fakes):
-        """A model that is loading is unavailable for as long as it says."""
-        state.fail = "loading"
-        up = preset(fakes, "hf-endpoint", scale=2, request={"path": "/hf"})
-        with pytest.raises(UpscalerUnavailable, match="loading") as failure:
-            await up.generate(source, [7])
-        assert failure.value.retry_after == 7.5
-
-    async def test_openai(self, source, state, fakes):
-        """Several samples come from one call."""
-        up = preset(fakes, "openai-images-edits", samples_per_call=3)
-        got = await up.generate(source, [1, 2, 3])
-        assert len({image.tobytes() for image in got}) == 3
-
-    async def test_openai_quota(self, source, state, fakes):
-        """A spent quota, a 429 like a rate limit, is told apart."""
-        state.fail = "quota"
-        with pytest.raises(QuotaSpent, match="exceeded your current quota"):
-            await preset(fakes, "openai-images-edits").generate(source, [1])

@@ -1,0 +1,225 @@
+"""Hosted APIs, against fakes of them that the vendors' own clients have judged."""
+
+from __future__ import annotations
+
+import asyncio
+
+import httpx
+import numpy as np
+import pytest
+
+from app.errors import UpscalerRejected, UpscalerUnavailable
+from app.upscalers.remote.errors import (
+    BadCredentials,
+    Filtered,
+    GenerationFailed,
+    Misconfigured,
+    ProtocolError,
+    QuotaSpent,
+    TooManyCalls,
+    WrongSample,
+    asked_wait,
+)
+from tests.upscalers.remote.pictures import TOKEN, adapter, encoded, sample, uri
+from tests.waiting import until
+
+BASE = "http://127.0.0.1"
+REPLICATE = {"kind": "replicate", "model": "o/m", "scale": 2, "poll_interval_s": 0.01}
+PRESETS = {
+    "fal-queue": {"poll": {"interval_s": 0.01}},
+    "stability-creative": {"poll": {"interval_s": 0.01}},
+    "hf-endpoint": {"scale": 2, "request": {"path": "/hf"}},
+}
+
+
+def hosted_by(fakes, name, **settings):
+    """An adapter to Replicate, or to what a preset describes."""
+    if name == "replicate":
+        return adapter(fakes, **{**REPLICATE, "url": f"{BASE}/v1", **settings})
+    return adapter(fakes, kind="http", preset=name, url=BASE, **PRESETS.get(name, {}), **settings)
+
+
+@pytest.fixture
+def state(state):
+    state.base = BASE
+    return state
+
+
+@pytest.mark.parametrize(
+    ("name", "seeds", "scale"),
+    [
+        ("replicate", [7], 2),
+        ("fal-queue", [7], 2),
+        ("stability-fast", [None], 4),
+        ("stability-conservative", [7], 4),  # picks its own size
+        ("stability-creative", [7], 4),
+        ("a1111-extras", [], 4),
+        ("a1111-sd-upscale", [7], 2),
+        ("hf-endpoint", [], 2),
+        ("openai-images-edits", [], 1),
+    ],
+)
+async def test_sample(source, state, fakes, name, seeds, scale):
+    """Each gives a sample, and that of the seed where it takes one."""
+    up = hosted_by(fakes, name)
+    await up.check()
+    [got] = await up.generate(source, [7])
+    assert got.shape == (48 * scale, 48 * scale, 3)
+    assert state.seeds == seeds
+    assert up.capabilities.seeds is (seeds == [7])
+    if seeds == [7] and name != "stability-conservative":
+        assert np.array_equal(got, sample(source.rgb, 7, scale))
+
+
+@pytest.mark.parametrize("name", ["replicate", "fal-queue"])
+async def test_cancel(source, state, fakes, name):
+    """Work that nobody waits for any more is cancelled."""
+    state.polls = 10**6
+    up = hosted_by(fakes, name)
+    await up.check()
+    task = asyncio.create_task(up.generate(source, [1]))
+    await until(lambda: any(row["polls"] < 10**6 for row in state.predictions.values()))
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await up.close()
+    assert state.cancelled == list(state.predictions)
+
+
+@pytest.mark.parametrize("name", ["replicate", "fal-queue", "stability-fast", "hf-endpoint"])
+async def test_wrong_key(source, fakes, name):
+    """A wrong key is named as such, with what to check."""
+    with pytest.raises(BadCredentials, match="token_env"):
+        await hosted_by(fakes, name, token_scheme="Other").generate(source, [7])
+
+
+@pytest.mark.parametrize("name", ["replicate", "stability-conservative", "stability-creative"])
+async def test_filtered(source, state, fakes, name):
+    """A withheld sample is none, also as a blurred image with status 200."""
+    state.filtered = {7}
+    with pytest.raises(Filtered):
+        await hosted_by(fakes, name).generate(source, [7])
+
+
+@pytest.mark.parametrize(
+    ("name", "fail", "kind", "words"),
+    [
+        ("replicate", "quota", QuotaSpent, "credit"),
+        ("replicate", "model", GenerationFailed, "CUDA"),
+        # A moderated input is refused for good, although the status is 403.
+        ("stability-fast", "moderation", UpscalerRejected, "flagged"),
+        # A failed request is COMPLETED too; the error stands at its result.
+        ("fal-queue", "model", UpscalerRejected, r"body\.image_url: too small"),
+        # Forge answers with its input when its upscaler is missing.
+        ("a1111-extras", "unchanged", WrongSample, "of 48×48 pixels"),
+        # A 429 like a rate limit.
+        ("openai-images-edits", "quota", QuotaSpent, "exceeded your current quota"),
+    ],
+)
+async def test_failures(source, state, fakes, name, fail, kind, words):
+    """What goes wrong has its own error, in the provider's words."""
+    state.fail = fail
+    with pytest.raises(kind, match=words):
+        await hosted_by(fakes, name).generate(source, [1])
+
+
+async def test_pauses(source, state, fakes):
+    """Stability's pause of a minute is known; Hugging Face tells how long a model is loaded."""
+    state.fail = "rate"
+    with pytest.raises(TooManyCalls) as limited:
+        await hosted_by(fakes, "stability-fast").generate(source, [7])
+    assert asked_wait(limited.value) == 60
+    state.fail = "loading"
+    with pytest.raises(UpscalerUnavailable, match="loading") as loading:
+        await hosted_by(fakes, "hf-endpoint").generate(source, [7])
+    assert loading.value.retry_after == 7.5
+
+
+async def test_no_cache(source, state, fakes):
+    """An endpoint of Hugging Face is called without cache."""
+    await hosted_by(fakes, "hf-endpoint").generate(source, [7])
+    assert state.headers[0]["x-use-cache"] == "false"
+
+
+async def test_several_from_one_call(source, fakes):
+    """OpenAI gives several samples at once."""
+    up = hosted_by(fakes, "openai-images-edits", samples_per_call=3)
+    got = await up.generate(source, [1, 2, 3])
+    assert len({image.tobytes() for image in got}) == 3
+
+
+class TestReplicate:
+    @pytest.mark.parametrize("polls", [0, 3])
+    async def test_polls(self, source, state, fakes, polls):
+        """Finished at once or after polling, the sample is that of the seed."""
+        state.polls = polls
+        [got] = await hosted_by(fakes, "replicate").generate(source, [7])
+        assert np.array_equal(got, sample(source.rgb, 7))
+        asked = state.headers[1]
+        assert asked["authorization"] == f"Bearer {TOKEN}"
+        assert (asked["prefer"], asked["cancel-after"]) == ("wait=60", "120s")
+
+    @pytest.mark.parametrize(("model", "version"), [("o/m", "f" * 64), ("o/official", "hidden")])
+    async def test_versions(self, state, fakes, source, model, version):
+        """A community model runs the version of its fingerprint; official ones hide theirs."""
+        await hosted_by(fakes, "replicate", model=model).generate(source, [7])
+        assert state.predictions["p0"]["now"]["version"] == version
+
+    async def test_versions_have_fingerprints(self, fakes):
+        """Another version is another upscaler."""
+        prints = set()
+        for model in ("o/m", f"o/m:{'a' * 64}", f"o/m:{'b' * 64}"):
+            up = hosted_by(fakes, "replicate", model=model)
+            await up.check()
+            prints.add(up.fingerprint)
+        assert len(prints) == 3
+
+    async def test_upload_once(self, source, state, fakes):
+        """A large image is uploaded once for all calls of a request."""
+        up = hosted_by(fakes, "replicate", upload_above_bytes=10)
+        await asyncio.gather(*(up.generate(source, [seed]) for seed in range(1, 5)))
+        assert state.uploads == 1
+
+    async def test_wrong_model(self, fakes):
+        """A wrong model name is named as such."""
+        with pytest.raises(Misconfigured, match="Check its url and model"):
+            await hosted_by(fakes, "replicate", model="o/missing").check()
+
+    async def test_polls_elsewhere(self, source, state, fakes):
+        """A status URL on another host is refused: the token would go there."""
+        state.base = "http://evil.example"
+        with pytest.raises(ProtocolError, match=r"evil\.example"):
+            await hosted_by(fakes, "replicate").generate(source, [1])
+
+    @pytest.mark.parametrize("link", ["@10.0.0.1/p", ".evil.example/p"])
+    async def test_links_that_would_become_another_host(self, source, link):
+        """A link that is neither a URL nor a path is refused: for asking and for cancelling."""
+        asked = []
+
+        def handler(request):
+            asked.append(request.url.host)
+            urls = {"get": link, "cancel": link}
+            return httpx.Response(
+                200, json={"latest_version": {"id": "a"}, "status": "starting", "urls": urls}
+            )
+
+        up = hosted_by(handler, "replicate", url=BASE)
+        with pytest.raises(ProtocolError, match="no path"):
+            await up.generate(source, [1])
+        await up.close()
+        assert set(asked) == {"127.0.0.1"}
+
+    async def test_a_broken_poll_is_asked_again(self, source):
+        """A poll that fails does not throw away the paid generation."""
+        done = {"status": "succeeded", "output": uri(encoded(sample(source.rgb)))}
+        replies = iter(
+            [
+                httpx.Response(200, json={"latest_version": {"id": "a"}}),
+                httpx.Response(201, json={"status": "starting", "urls": {"get": "/v1/p"}}),
+                httpx.Response(502),
+                httpx.Response(429, headers={"retry-after": "0"}),
+                httpx.Response(200, json=done),
+            ]
+        )
+        [got] = await hosted_by(lambda _: next(replies), "replicate").generate(source, [1])
+        assert got.shape == (96, 96, 3)
