@@ -165,7 +165,7 @@ def score(
         )
     drawn = np.asarray(pixels.any(axis=2)) if wants_label else None
     error = fidelity.error(prediction if wants_label else pixels, prediction, settings, label=drawn)
-    window = _window(calibration, served.result)
+    window = window_of(calibration, served.result)
     inside = window.inside if window else np.s_[:, :]
     staircase = Staircase.from_maps(served.sigma[inside], error[inside])
     told: NDArray[Any] = pixels if drawn is None else drawn
@@ -311,7 +311,7 @@ def _worst(error: NDArray[np.float32], mask: NDArray[np.bool_]) -> float:
     return float(error.max(where=mask, initial=0.0))
 
 
-def _window(calibration: Calibration, result: Result) -> Window | None:
+def window_of(calibration: Calibration, result: Result) -> Window | None:
     """The window of a result for which the promise is one about windows; None: all of it."""
     if result.guarantee.applicability != "per_window":
         return None

@@ -69,12 +69,6 @@ def span(
             raise
 
 
-@contextmanager
-def untraced() -> Iterator[Span]:
-    """A span that is never recorded."""
-    yield INVALID_SPAN
-
-
 def fail(span: Span, kind: str) -> None:
     """Mark a span as failed, for a reason of few values."""
     span.set_attribute("error.type", kind)

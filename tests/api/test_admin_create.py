@@ -88,11 +88,8 @@ class TestConfig:
         response = admin.send("POST", files={"archive": ("a.zip", zipped(truth_files(1)))})
         made = admin.made(response)
         pipeline = made["pipeline"]
-        assert (made["default_alpha"], pipeline["samples"], pipeline["prediction"]) == (
-            0.1,
-            2,
-            "first",
-        )
+        chosen = (made["default_alpha"], pipeline["samples"], pipeline["prediction"])
+        assert chosen == (0.1, 2, "first")
         assert pipeline["indecision"]["estimator"] == "smoothed_variance"
         assert pipeline["fidelity"]["metric"] == "neighborhood"
 
@@ -118,9 +115,8 @@ class TestConfig:
     )
     def test_mistakes(self, admin, upscaler, config, words):
         """Each names its field, and nothing is generated."""
-        response = admin.send(
-            "POST", files={"archive": ("a.zip", zipped(truth_files(1)))}, data={"config": config}
-        )
+        files = {"archive": ("a.zip", zipped(truth_files(1)))}
+        response = admin.send("POST", files=files, data={"config": config})
         assert words in check_problem(response, "bad-request")["detail"]
         assert upscaler.calls == []
 
@@ -204,9 +200,8 @@ class TestBadPairs:
             ("y", (name, encoded(photo(k, 48, 48)), "image/png"))
             for k, name in enumerate(["../../etc/passwd.png", "..\\..\\evil.png", "/root/a b.png"])
         ]
-        response = admin.send(
-            "POST", files=parts, data={"config": '{"samples": 4, "degradation": {}}'}
-        )
+        config = '{"samples": 4, "degradation": {}}'
+        response = admin.send("POST", files=parts, data={"config": config})
         pairs = admin.get(f"/{admin.made(response)['id']}/pairs")
         assert [pair["name"] for pair in pairs] == ["a b", "evil", "passwd"]
 
@@ -318,10 +313,8 @@ class TestScenesAndClasses:
         assert (cut["bound"], cut["min_alpha"]) == (0.25, 0.05)
         assert cut["guarantee"] == made["guarantee"]
         for bound in (0.25, 0.5):
-            refused = admin.send(
-                "POST", f"/{cut['id']}/derive", json={"fidelity": {"bound": bound}}
-            )
-            assert refused.status_code == 409
+            asked = {"fidelity": {"bound": bound}}
+            assert admin.send("POST", f"/{cut['id']}/derive", json=asked).status_code == 409
 
 
 @layouts

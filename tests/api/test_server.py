@@ -45,15 +45,7 @@ def serving(folder, **settings):
         ProcessGroup(command, log=log, env=environment(folder, **settings)) as server,
         httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=120) as client,
     ):
-        for _ in range(600):
-            try:
-                if client.get("/readyz").status_code == 200:
-                    break
-            except httpx.TransportError:
-                assert server.is_alive, log.read_text()
-            time.sleep(0.1)
-        else:
-            pytest.fail(log.read_text())
+        server.wait_for(f"{client.base_url}/readyz", "the gateway")
         yield server, client
 
 
@@ -206,10 +198,7 @@ def test_asked_to_end(data):
 
 @pytest.mark.parametrize(
     "file",
-    [
-        hostile.jpeg_of_scans(470, 1024),
-        hostile.png_of_chunks(119_000),
-    ],
+    [hostile.jpeg_of_scans(470, 1024), hostile.png_of_chunks(119_000)],
     ids=["scans that are let through", "chunks"],
 )
 def test_asked_to_end_while_hostile_files_come(data, file):

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from app.monitor.truth import Window, _window
+from app.monitor.truth import Window, window_of
 
 
 def window(name: str, pairs: list[tuple[int, int]], *, applicability: str = "per_window"):
@@ -15,7 +15,7 @@ def window(name: str, pairs: list[tuple[int, int]], *, applicability: str = "per
         id=name, width=500, height=300, guarantee=SimpleNamespace(applicability=applicability)
     )
     sizes = [SimpleNamespace(width=width, height=height) for width, height in pairs]
-    return _window(SimpleNamespace(manifest=SimpleNamespace(pairs=sizes)), result)
+    return window_of(SimpleNamespace(manifest=SimpleNamespace(pairs=sizes)), result)
 
 
 class TestWindow:

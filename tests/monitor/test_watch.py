@@ -41,9 +41,9 @@ def patient(*parts: Any, **options: Any) -> Monitor:
 class Failing:
     """A store that cannot be used until it is mended."""
 
-    def __init__(self, stores: Stores) -> None:
+    def __init__(self, stores: Stores, *, mended: bool = False) -> None:
         self.store = stores.monitor
-        self.mended = False
+        self.mended = mended
         self.calls = self.loads = 0
 
     async def load(self, calibration: str) -> Snapshot | None:
@@ -151,10 +151,11 @@ class TestSharing:
 class TestBeside:
     async def test_it_folds_by_itself(self, stores, calibration):
         """Beside a running gateway requests are folded soon, and the last ones at its end."""
-        monitor = patient(stores.monitor)
+        store = Failing(stores, mended=True)
+        monitor = patient(store)
         async with monitor.running():
             note(monitor, calibration)
-            await until(lambda: not monitor._waiting)
+            await until(lambda: store.calls)
             note(monitor, calibration)
         assert (await monitor.known(calibration.id)).seen == 2
 
@@ -187,17 +188,13 @@ class TestBeside:
             note(monitor, calibration)
         assert (await monitor.known(calibration.id)).counted == 1
 
-    async def test_a_request_waits_for_nothing(self, calibration):
-        """Telling the monitor asks nothing of the store."""
-        monitor = Monitor(None)
-        note(monitor, calibration, 500)
-        assert len(monitor._waiting) == 500
-
     async def test_the_whole_costs_little(self, stores, calibration):
-        """Folding and storing one request is one write; what is known is not read again."""
-        store = Failing(stores)
-        store.mended = True
+        """Telling of a request asks nothing of the store; folding it is one write, and no read."""
+        store = Failing(stores, mended=True)
         monitor = Monitor(store)
+        note(monitor, calibration, 500)
+        assert (store.loads, store.calls) == (0, 0)
+        await monitor.settle()
         await monitor.change(calibration.id, lambda state: Change(state, None))
         before = (store.loads, store.calls)
         for _ in range(30):
