@@ -42,6 +42,5 @@ export function showKeys() {
   return openDialog({
     title: "Keys",
     body: facts(LIST.map(([keys, words]) => [html`<kbd>${keys}</kbd>`, words])),
-    actions: [{ label: "Close", value: null }],
   });
 }

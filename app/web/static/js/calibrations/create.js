@@ -2,7 +2,7 @@
 
 import { ADMIN, upload } from "../lib/api.js";
 import { $$ } from "../lib/dom.js";
-import { bytes, count, level } from "../lib/format.js";
+import { bytes, count, level, plural } from "../lib/format.js";
 import { html, nothing, render } from "../lib/html.js";
 import { Store } from "../lib/store.js";
 import { button, check, pageHead } from "../lib/widgets.js";
@@ -132,7 +132,7 @@ function cost({ parent, upscalers, upscaler }, { pairs, given }) {
   const all = pairs.length * kinds * asked;
   const as = kinds > 1 ? `, each original as ${kinds} kinds of upload` : "";
   const now = all ? `${count(all)} calls of the model now${as}${money(all)}, then ` : "";
-  return html`<p class="hint" id="cost">It costs ${now}${count(asked)} ${asked === 1 ? "call" : "calls"} per picture${money(asked)}.</p>`;
+  return html`<p class="hint" id="cost">It costs ${now}${plural(asked, "call")} per picture${money(asked)}.</p>`;
 }
 
 function inherited(parent) {

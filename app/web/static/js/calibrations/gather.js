@@ -1,7 +1,7 @@
 // Gathering the images of a calibration: dropped or chosen, looked into, listed.
 
 import { announce } from "../lib/dom.js";
-import { bytes, count } from "../lib/format.js";
+import { bytes, count, plural } from "../lib/format.js";
 import { html, nothing } from "../lib/html.js";
 import { guarded, toast } from "../lib/toast.js";
 import { button, select, table } from "../lib/widgets.js";
@@ -154,7 +154,6 @@ export function summary(gathered, { pairs, items, given, hashed, scenes }) {
   if (!gathered.entries.length && !gathered.waiting) return nothing;
   const total = pairs.reduce((sum, { x, y }) => sum + y.file.size + (x?.file.size ?? 0), 0);
   const sizes = [...new Set(pairs.map(({ y }) => `${y.width}×${y.height}`))];
-  const what = `${given ? "pair" : "original"}${pairs.length === 1 ? "" : "s"}`;
   const groups = new Set(pairs.map(({ group }) => group).filter(Boolean)).size;
   const facts = [
     scenes && `${count(scenes)} scenes`,
@@ -165,7 +164,7 @@ export function summary(gathered, { pairs, items, given, hashed, scenes }) {
     gathered.waiting > 0 && `looking at ${count(gathered.waiting)} more`,
   ];
   return html`<p class="tally">
-      <strong>${count(pairs.length)} ${what}</strong> · ${facts.filter(Boolean).join(" · ")} ${removal("Remove all")}
+      <strong>${plural(pairs.length, given ? "pair" : "original")}</strong> · ${facts.filter(Boolean).join(" · ")} ${removal("Remove all")}
     </p>
     ${gathered.arranged.groups?.length ? folderChoice(gathered) : nothing} ${items.length ? refused(items) : nothing}
     ${

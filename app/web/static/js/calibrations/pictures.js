@@ -53,7 +53,7 @@ function enlarge(name, urls, first) {
       place,
     );
   draw(first);
-  openDialog({ title: name, body: place, actions: [{ label: "Close", value: null }], wide: true });
+  openDialog({ title: name, body: place, wide: true });
 }
 
 /** All pairs by name, read when the list is opened. */
@@ -68,13 +68,7 @@ export function pairList(found) {
 }
 
 function listed(found, pairs) {
-  const show = (name) =>
-    openDialog({
-      title: name,
-      body: pictures(found.id, name),
-      actions: [{ label: "Close", value: null }],
-      wide: true,
-    });
+  const show = (name) => openDialog({ title: name, body: pictures(found.id, name), wide: true });
   const leave = (name) =>
     guarded(async () => {
       const made = await service.removePair(found.id, name);

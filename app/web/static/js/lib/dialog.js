@@ -2,6 +2,7 @@
 
 import { html, render } from "./html.js";
 
+const CLOSE = { label: "Close", value: null };
 let count = 0;
 
 /**
@@ -13,11 +14,11 @@ let count = 0;
  * @param {{
  *   title: string,
  *   body: unknown,
- *   actions: {label: string, value: any, primary?: boolean, danger?: boolean}[],
+ *   actions?: {label: string, value: any, primary?: boolean, danger?: boolean}[],
  *   wide?: boolean,
  * }} options body: a template, an element or text
  */
-export function openDialog({ title, body, actions, wide = false }) {
+export function openDialog({ title, body, actions = [CLOSE], wide = false }) {
   const id = `dialog-${++count}`;
   const dialog = document.createElement("dialog");
   dialog.className = wide ? "wide" : "";

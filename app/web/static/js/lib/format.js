@@ -5,6 +5,9 @@ const COUNT = new Intl.NumberFormat("en");
 /** A whole number with separators. */
 export const count = (value) => COUNT.format(value);
 
+/** So many of a thing that takes an s. */
+export const plural = (value, word) => `${count(value)} ${word}${value === 1 ? "" : "s"}`;
+
 /** α and other small levels: four significant digits, without an exponent. */
 export function level(value) {
   if (value === 0) return "0";

@@ -1,6 +1,6 @@
 // Short notices at the edge of the page.
 
-import { $ } from "./dom.js";
+import { $, announce } from "./dom.js";
 import { html, nothing, render } from "./html.js";
 
 const SHORT_MS = 6000;
@@ -29,6 +29,12 @@ export function toast(message, { kind = "info", action = null } = {}) {
   );
   $("#toasts").append(notice);
   if (kind !== "error") setTimeout(close, action ? TO_ACT_MS : SHORT_MS);
+}
+
+/** Say that something has worked. */
+export function told(message) {
+  toast(message, { kind: "success" });
+  announce(message);
 }
 
 /** Run an action of a person; what the service has against it is shown. */

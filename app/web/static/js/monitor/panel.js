@@ -1,7 +1,7 @@
 // One upscaler on the monitor (an item of GET /v1/admin/monitor): a sentence, alarms, figures, charts.
 
 import { chart } from "../charts/chart.js";
-import { count, level, percent, time } from "../lib/format.js";
+import { count, level, percent, plural, time } from "../lib/format.js";
 import { html, nothing } from "../lib/html.js";
 import { facts, tile } from "../lib/widgets.js";
 import { evidenceChart, feedbackChart, shareChart, typicalityChart } from "./charts.js";
@@ -44,7 +44,7 @@ export const toneOf = (alarms) =>
   alarms.some(({ severity }) => severity === "page") ? "bad" : alarms.length ? "warn" : "good";
 
 function badges({ kind, alarms, calibration }) {
-  const words = alarms.length ? (alarms.length === 1 ? "1 alarm" : `${alarms.length} alarms`) : "no alarm";
+  const words = alarms.length ? plural(alarms.length, "alarm") : "no alarm";
   return html`<span class="badges">
     <span class="badge ${toneOf(alarms)}">${words}</span> <span class="badge">${kind}</span>
     ${calibration ? nothing : html`<span class="badge bad">not calibrated</span>`}

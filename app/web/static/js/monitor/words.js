@@ -1,6 +1,6 @@
 // One sentence about an upscaler: whether inputs look as usual, and whether the promise holds.
 
-import { count, level } from "../lib/format.js";
+import { count, level, plural } from "../lib/format.js";
 
 const FEW_REQUESTS = 10; // fewer say nothing about how usual inputs are
 const FEW_TRUTHS = 30; // fewer say nothing about a mean
@@ -34,5 +34,3 @@ function truths(feedback) {
   if (n < FEW_TRUTHS) return `${checked}; too few to tell`;
   return `${checked}, on average ${level(mean)}; ${mean <= alpha ? "that agrees with the promise" : "that is above the promise, but may be chance"}`;
 }
-
-const plural = (number, word) => `${count(number)} ${word}${number === 1 ? "" : "s"}`;

@@ -3,8 +3,8 @@
 
 import { getBlob, getJson } from "../lib/api.js";
 import { key } from "../lib/auth.js";
-import { announce, copy, download } from "../lib/dom.js";
-import { guarded, toast } from "../lib/toast.js";
+import { download } from "../lib/dom.js";
+import { guarded, toast, told } from "../lib/toast.js";
 import { alphaNow, held, isMoved } from "./stage.js";
 import { state } from "./state.js";
 import { curl, done, shown } from "./words.js";
@@ -115,10 +115,10 @@ export const copyLink = () =>
 export const copyCommand = () => copied(command(), "The command is copied.");
 
 async function copied(text, message) {
-  if (await copy(text)) {
-    toast(message, { kind: "success" });
-    announce(message);
-  } else {
-    toast(text);
+  try {
+    await navigator.clipboard.writeText(text);
+    told(message);
+  } catch {
+    toast(text); // the browser does not allow it
   }
 }

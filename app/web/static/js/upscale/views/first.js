@@ -1,7 +1,7 @@
 // The first screen. Its question: what is this? Its one thing to do: bring a picture.
 
 import { html, nothing } from "../../lib/html.js";
-import { count } from "../../lib/format.js";
+import { plural } from "../../lib/format.js";
 import { example } from "../example.js";
 import { load, take, takeExample } from "../intake.js";
 import { upscalerOf } from "../state.js";
@@ -68,9 +68,8 @@ export const files = (id) =>
   />`;
 
 function cost({ samples, price_per_call: price }) {
-  const calls = samples === 1 ? "1 call" : `${count(samples)} calls`;
   const money = price ? `, ${Number((samples * price).toPrecision(3))} at the provider's price` : "";
-  return `Several at once · ${calls} of the model per picture${money}`;
+  return `Several at once · ${plural(samples, "call")} of the model per picture${money}`;
 }
 
 const away = ({ problem }) =>

@@ -1,9 +1,8 @@
 // Beside the picture: how much is trusted, the promise in words, and what other α would mark.
 
-import { announce } from "../../lib/dom.js";
 import { count, duration, level, percent, size } from "../../lib/format.js";
 import { html, live, nothing, render, svg } from "../../lib/html.js";
-import { toast } from "../../lib/toast.js";
+import { toast, told } from "../../lib/toast.js";
 import { button, facts, segments } from "../../lib/widgets.js";
 import { command } from "../downloads.js";
 import { fault, numberOf, setAlpha } from "../intake.js";
@@ -173,9 +172,7 @@ function back() {
 
 function useNext() {
   setAlpha(words.shown(alphaNow()));
-  const message = "The next pictures are upscaled with this α, chosen before you see them.";
-  toast(message, { kind: "success" });
-  announce(message);
+  told("The next pictures are upscaled with this α, chosen before you see them.");
 }
 
 function conditions({ guarantee }) {
