@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -18,7 +19,7 @@ from app.calibration.like import look_like
 from app.calibration.record import Calibration
 from app.cli import options
 from app.cli.calibrations import described, shown
-from app.cli.local import local, progress_bar
+from app.cli.local import Bars, local, progress_bar
 from app.cli.options import holes
 from app.cli.remote import INTERRUPTED, RemoteError, made_remotely, remote
 from app.conformal.fidelity import metric_names
@@ -302,16 +303,13 @@ async def measured(
         made_by = None if given else config.input_made_by(pipeline)
         config = config.model_copy(update={"degradation": made_by})
         with progress_bar() as progress:
-            checking = progress.add_task("checking pairs", total=len(files))
-            pairs = await check_pairs(
-                files,
-                config,
-                pipeline,
-                on_progress=lambda done, _: progress.update(checking, completed=done),
-            )
+            bars = Bars(progress)
+            checking = functools.partial(bars, "checking pairs")
+            pairs = await check_pairs(files, config, pipeline, on_progress=checking)
             for names in pairs.alike:
                 progress.console.print(f"{alike_in_words(names)} (--scene-by)", soft_wrap=True)
-            measuring = progress.add_task("measuring pairs", total=len(pairs.usable))
+            measuring = functools.partial(bars, "measuring pairs")
+            measuring(0, len(pairs.usable))
             here = Here(
                 session.settings.data_dir,
                 session.upscalers,
@@ -320,13 +318,7 @@ async def measured(
                 problem_of,
                 [*session.canaries.policies],
             )
-            calibration = await here.make(
-                upscaler,
-                pairs,
-                config,
-                pipeline,
-                on_progress=lambda done, _: progress.update(measuring, completed=done),
-            )
+            calibration = await here.make(upscaler, pairs, config, pipeline, on_progress=measuring)
         for item in pairs.skipped:
             typer.echo(f"skipped {item['name']}: {item['reason']}", err=True)
         refusal = None

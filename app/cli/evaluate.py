@@ -10,11 +10,10 @@ from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
-from rich.progress import Progress, TaskID
 
 from app.calibration.price import advice
 from app.cli import options
-from app.cli.local import local, progress_bar
+from app.cli.local import Bars, local, progress_bar
 from app.cli.options import holes, tell
 from app.conformal.folding import MAX_SAMPLES
 from app.errors import BadRequest
@@ -167,21 +166,8 @@ async def _run(
                 variants,
                 SampleCache(cache or session.settings.data_dir / "evaluation"),
                 replace(options, price_per_call=known),
-                _Bars(progress),
+                Bars(progress),
             )
-
-
-class _Bars:
-    """One progress bar per thing that is done."""
-
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self._tasks: dict[str, TaskID] = {}
-
-    def __call__(self, what: str, done: int, total: int) -> None:
-        if what not in self._tasks:
-            self._tasks[what] = self._progress.add_task(what, total=total)
-        self._progress.update(self._tasks[what], completed=done, total=total)
 
 
 def _words(findings: Findings, out: Path) -> str:

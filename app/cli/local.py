@@ -12,6 +12,7 @@ from rich.progress import (
     DownloadColumn,
     MofNCompleteColumn,
     Progress,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -63,6 +64,19 @@ def _at_once(config: UpscalerConfig) -> UpscalerConfig:
     if chosen or not isinstance(config, EmbeddedConfig):
         return config
     return config.model_copy(update={"concurrency": min(usable_cores(), _MOST_AT_ONCE)})
+
+
+class Bars:
+    """One progress bar per thing that is done; total None: not known yet."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._tasks: dict[str, TaskID] = {}
+
+    def __call__(self, what: str, done: int, total: int | None) -> None:
+        if what not in self._tasks:
+            self._tasks[what] = self._progress.add_task(what, total=total)
+        self._progress.update(self._tasks[what], completed=done, total=total)
 
 
 def progress_bar(*, is_bytes: bool = False) -> Progress:

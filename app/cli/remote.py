@@ -7,6 +7,7 @@ could read it.
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ import typer
 from app.assembly import Parts
 from app.calibration.folder import find_pairs
 from app.calibration.layout import PREDICTIONS
-from app.cli.local import local, progress_bar
+from app.cli.local import Bars, local, progress_bar
 from app.errors import ConfigError, TrustscaleError
 from trustscale import Job, Problem, Tar, Trustscale
 
@@ -124,15 +125,15 @@ def made_remotely(
     groups = {pair.name: pair.group for pair in pairs if pair.group}
     scenes = {pair.name: pair.scene for pair in pairs if pair.scene}
     with remote(server, key_env) as service, progress_bar(is_bytes=True) as progress:
-        task = progress.add_task("uploading", total=None)
-        tar = Tar(members, lambda sent, total: progress.update(task, completed=sent, total=total))
+        tar = Tar(members, functools.partial(Bars(progress), "uploading"))
         job = begin(service, tar, groups=groups, scenes=scenes)
     typer.echo(f"{job.id} is queued on {server}", err=True)
     with _goes_on(job.id, server), remote(server, key_env, retries=PATIENT) as service:
         job = service.job(job.id)
         with progress_bar() as progress:
-            task = progress.add_task("measuring pairs", total=None)
-            job.watch(lambda done, total: progress.update(task, completed=done, total=total))
+            measuring = functools.partial(Bars(progress), "measuring pairs")
+            measuring(0, None)  # it may wait for its turn
+            job.watch(measuring)
         if job.state == "awaiting_labels":
             typer.echo(
                 f"{job.id} awaits labels: {server}/v1/admin/calibrations/{job.id}/pairs", err=True

@@ -143,7 +143,7 @@ class TestMonitor:
         expect(page.locator("[data-alarms]")).to_be_visible()
 
         def settled() -> None:
-            page.wait_for_timeout(150)
+            page.evaluate("fetch('/healthz').then(() => 0)")  # what was begun is on its way
             expect(page.locator("[aria-busy=true]")).to_have_count(0)
 
         def reads(times: int) -> None:
