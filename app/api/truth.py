@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from typing import Annotated
 
@@ -67,18 +66,16 @@ async def tell_truth(
     calibration = result.part_of(whole)
     cost = truth_footprint(result.height, result.width, calibration.pipeline)
 
-    async def measure() -> tuple[Served, Score]:
+    async def measure() -> Score:
         async with state.service.slots.slot(cost):
             served = await _served(state, result)
             files = [
                 await upload.read() if upload is not None else None for upload in (image, label)
             ]
-            scored = await to_the_end(score, calibration, served, image=files[0], label=files[1])
-            return served, scored
+            return await to_the_end(score, calibration, served, image=files[0], label=files[1])
 
-    served, scored = await while_connected(request, measure())
-    count = await asyncio.to_thread(counting, calibration, served.result, scored, time.time())
-    told = await monitor.change(calibration.id, count)
+    scored = await while_connected(request, measure())
+    told = await monitor.change(calibration.id, counting(scored, time.time()))
     if told is not None:
         return told
     earlier = await monitor.store.label(calibration.id, result_id)

@@ -69,8 +69,8 @@ class ConfidenceSequence(BaseModel):
     upper: float
 
 
-class Truth(BaseModel):
-    """What the truth says about one result, and about all labelled ones so far."""
+class Measured(BaseModel):
+    """What the truth says about one result. `tolerance` is that of its mask."""
 
     result: str
     upscaler: str
@@ -82,11 +82,16 @@ class Truth(BaseModel):
     loss_anywhere: float = Field(description="The same over the whole output.")
     within: bool = Field(description="loss ≤ alpha; the promise is about the average.")
     window: Window | None
-    counted: bool = Field(description="Whether it is counted below.")
     losses: list[LossAt]
+    tolerance: float
+
+
+class Truth(Measured):
+    """What the truth says about one result, and about all labelled ones so far."""
+
+    counted: bool = Field(description="Whether it is counted below.")
     n_labels: int
     mean_loss: float | None
-    tolerance: float
     e_value: float
     e_value_alarm_at: float
     alarm: bool
@@ -114,15 +119,13 @@ class Score:
 
     digest: of the truth's pixels.
     image_digest: the same for every result of one image; below 2^64.
+    counts: whether the promise applies to outputs of this size.
     """
 
     digest: str
     image_digest: int
-    loss: float
-    loss_anywhere: float
-    window: Window | None
-    counted: bool
-    losses: tuple[tuple[float, float], ...]
+    counts: bool
+    measured: Measured
 
 
 MAX_TRUTH_BYTES = 64 * 1024 * 1024
@@ -143,7 +146,7 @@ def score(
     Raises:
         BadInput: the file is missing, superfluous, undecodable or of another size.
     """
-    settings = calibration.pipeline.fidelity
+    result, settings = served.result, calibration.pipeline.fidelity
     prediction = np.asarray(Image.open(io.BytesIO(served.image)))
     mask = np.asarray(Image.open(io.BytesIO(served.mask)), bool)
     wants_label = needs_label(settings)
@@ -156,7 +159,7 @@ def score(
             else "Send `image`, the true image of the output's size, and nothing else."
         )
     # A truth is as large as the output, and no larger.
-    most = served.result.width * served.result.height
+    most = result.width * result.height
     pixels = decode(data, Limits(max_bytes=MAX_TRUTH_BYTES, max_pixels=most)).rgb
     if pixels.shape != prediction.shape:
         raise BadImage(
@@ -165,51 +168,57 @@ def score(
         )
     drawn = np.asarray(pixels.any(axis=2)) if wants_label else None
     error = fidelity.error(prediction if wants_label else pixels, prediction, settings, label=drawn)
-    window = window_of(calibration, served.result)
+    window = window_of(calibration, result)
     inside = window.inside if window else np.s_[:, :]
     staircase = Staircase.from_maps(served.sigma[inside], error[inside])
     told: NDArray[Any] = pixels if drawn is None else drawn
     digest = hashlib.sha256(repr(told.shape).encode() + told.tobytes()).hexdigest()
-    return Score(
-        digest=digest,
-        # The truth tells the image; a label does not, many are all black.
-        image_digest=served.input_digest if wants_label else int(digest[:16], 16),
-        loss=_worst(error[inside], mask[inside]),
+    loss = _worst(error[inside], mask[inside])
+    measured = Measured(
+        result=result.id,
+        upscaler=result.upscaler,
+        calibration=result.calibration,
+        metric=settings.metric,
+        bound=calibration.bound,
+        alpha=result.alpha,
+        loss=loss,
         loss_anywhere=_worst(error, mask),
+        within=loss <= result.alpha,
         window=window,
-        counted=served.result.guarantee.applicability != "unknown",
-        losses=tuple(
-            (alpha, staircase.loss_below(calibration.curve.threshold(alpha)))
+        losses=[
+            LossAt(alpha=alpha, loss=staircase.loss_below(calibration.curve.threshold(alpha)))
             for alpha in COMMON_ALPHAS
-        ),
+        ],
+        tolerance=feedback.tolerance(calibration.losses(float(result.threshold))),
     )
+    # The truth tells the image; a label does not, many are all black.
+    image_digest = served.input_digest if wants_label else int(digest[:16], 16)
+    return Score(digest, image_digest, result.guarantee.applicability != "unknown", measured)
 
 
-def counting(
-    calibration: Calibration, result: Result, scored: Score, at: float
-) -> Callable[[MonitorState], Change[Truth]]:
+def counting(scored: Score, at: float) -> Callable[[MonitorState], Change[Truth]]:
     """What the score makes of the monitor's state: the state after it, the answer, the label."""
-    threshold = float(result.threshold)
-    slack = feedback.tolerance(calibration.losses(threshold))
+    measured = scored.measured
 
     def count(state: MonitorState) -> Change[Truth]:
-        reason = _UNKNOWN_SIZE
-        counted = scored.counted
-        if counted and np.uint64(scored.image_digest) in state.labelled:
-            reason, counted = _REPEATED, False
-        if counted:
+        uncounted = None
+        if not scored.counts:
+            uncounted = "whether the promise applies to an output of this size is not known"
+        elif np.uint64(scored.image_digest) in state.labelled:
+            uncounted = "the truth about this image is counted already, with another result"
+        else:
             state = fold_label(
                 state,
-                scored.loss,
-                result.alpha,
-                calibration.bound,
+                measured.loss,
+                measured.alpha,
+                measured.bound,
                 digest=scored.image_digest,
-                slack=slack,
+                slack=measured.tolerance,
                 at=at,
             )
-        told = _told(calibration, result, scored, state, slack, None if counted else reason)
+        told = _told(measured, state, uncounted)
         record = FeedbackPoint.of(state, told, at).model_dump_json()
-        return Change(state, told, Label(result.id, scored.digest, record.encode()))
+        return Change(state, told, Label(measured.result, scored.digest, record.encode()))
 
     return count
 
@@ -252,58 +261,32 @@ def confidence_sequence(state: MonitorState, bound: float) -> ConfidenceSequence
     return ConfidenceSequence(level=1 - feedback.DELTA, lower=found.lower, upper=found.upper)
 
 
-def _told(
-    calibration: Calibration,
-    result: Result,
-    scored: Score,
-    state: MonitorState,
-    slack: float,
-    uncounted: str | None,
-) -> Truth:
+def _told(measured: Measured, state: MonitorState, uncounted: str | None) -> Truth:
     known = state.feedback
-    return Truth(
-        result=result.id,
-        upscaler=result.upscaler,
-        calibration=result.calibration,
-        metric=calibration.pipeline.fidelity.metric,
-        bound=calibration.bound,
-        alpha=result.alpha,
-        loss=scored.loss,
-        loss_anywhere=scored.loss_anywhere,
-        within=scored.loss <= result.alpha,
-        window=scored.window,
-        counted=uncounted is None,
-        losses=[LossAt(alpha=alpha, loss=loss) for alpha, loss in scored.losses],
-        n_labels=known.n,
-        mean_loss=known.mean_loss if known.n else None,
-        tolerance=slack,
-        e_value=finite_exp(known.log_e_value),
-        e_value_alarm_at=1 / feedback.DELTA,
-        alarm=known.alarms(),
-        confidence_sequence=confidence_sequence(state, calibration.bound),
-        statement=_statement(result, scored, uncounted, alarm=known.alarms()),
-    )
-
-
-_UNKNOWN_SIZE = "whether the promise applies to an output of this size is not known"
-_REPEATED = "the truth about this image is counted already, with another result"
-
-
-def _statement(result: Result, scored: Score, uncounted: str | None, *, alarm: bool) -> str:
-    where = "in one window of the calibrated size" if scored.window else "in the mask"
-    verb = "is within" if scored.loss <= result.alpha else "exceeds"
+    where = "in one window of the calibrated size" if measured.window else "in the mask"
+    verb = "is within" if measured.within else "exceeds"
     statement = (
-        f"The largest error {where} was {scored.loss:.3g}; that {verb} α = {result.alpha:g}. The "
-        "promise is about the average over images, which one image neither proves nor refutes."
+        f"The largest error {where} was {measured.loss:.3g}; that {verb} α = {measured.alpha:g}. "
+        "The promise is about the average over images, which one image neither proves nor refutes."
     )
     if uncounted is not None:
         statement += f" It is not counted: {uncounted}."
-    if alarm:
+    if known.alarms():
         statement += (
             " The labels so far say that the mean loss is above α. If they are a random sample of "
             "the requests, the calibration no longer fits them: calibrate again."
         )
-    return statement
+    return Truth(
+        **measured.model_dump(),
+        counted=uncounted is None,
+        n_labels=known.n,
+        mean_loss=known.mean_loss if known.n else None,
+        e_value=finite_exp(known.log_e_value),
+        e_value_alarm_at=1 / feedback.DELTA,
+        alarm=known.alarms(),
+        confidence_sequence=confidence_sequence(state, measured.bound),
+        statement=statement,
+    )
 
 
 def _worst(error: NDArray[np.float32], mask: NDArray[np.bool_]) -> float:

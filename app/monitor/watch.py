@@ -180,13 +180,16 @@ class Monitor:
         try:
             yield
         finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
             try:
                 async with asyncio.timeout(self._drain_s):
+                    async with self._lock:  # a round that is cut off would be folded twice
+                        task.cancel()
                     await self.settle()
             except (TrustscaleError, TimeoutError) as error:
                 self._lose(len(self._waiting), str(error) or "no time left")
+            finally:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
 
     async def settle(self) -> None:
         """Fold everything that this process has been told of so far.

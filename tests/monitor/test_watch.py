@@ -159,6 +159,24 @@ class TestBeside:
             note(monitor, calibration)
         assert (await monitor.known(calibration.id)).seen == 2
 
+    async def test_a_round_ends_before_it_does(self, stores, calibration):
+        """What was saved in the moment of the end is not folded again."""
+        saved, told = asyncio.Event(), asyncio.Event()
+
+        class Slow(Failing):
+            async def save(self, *given: Any, **rest: Any) -> bool:
+                done = await super().save(*given, **rest)
+                saved.set()
+                await told.wait()
+                return done
+
+        monitor = patient(Slow(stores, mended=True))
+        async with monitor.running():
+            note(monitor, calibration)
+            await saved.wait()
+            asyncio.get_running_loop().call_later(0, told.set)
+        assert (await monitor.known(calibration.id)).seen == 1
+
     async def test_a_store_that_comes_back(self, stores, calibration):
         """While the store is away requests wait in memory, and none is lost."""
         failing, metrics = Failing(stores), Metrics()
