@@ -35,7 +35,7 @@ XYZ_WIDTH = 21
 XYZ_FIELD = (1 << XYZ_WIDTH) - 1
 XYZ_UNIT = XYZ_FIELD - 3
 
-LINEAR_BELOW = 0.008856  # up to this t the Lab function f(t) is a straight line
+_LINEAR_BELOW = 0.008856  # up to this t the Lab function f(t) is a straight line
 
 _BLOCK = 1 << 15  # pixels per block: all temporaries stay in the second-level cache
 
@@ -43,31 +43,22 @@ _BLOCK = 1 << 15  # pixels per block: all temporaries stay in the second-level c
 class LabTables(NamedTuple):
     """What a colour is looked up in."""
 
-    red_green: NDArray[np.int64]  # [65536]: share of red and green in X, Y, Z
+    red_green: NDArray[np.int64]  # [65536]: share of red and green in X, Y, Z, packed
     blue: NDArray[np.int64]  # [256]: share of blue
-    f: NDArray[np.float32]  # [2^21]: the Lab function f(t)
-
-
-def xyz_shares() -> NDArray[np.int64]:
-    """The share of each value of red, green and blue in X, Y, Z: packed int64 [3, 256]."""
-    value = np.arange(256) / 255
-    linear = np.where(value > 0.04045, ((value + 0.055) / 1.055) ** 2.4, value / 12.92)
-    share = (_XYZ_FROM_RGB / _WHITE[:, None])[:, :, None] * linear  # [3 XYZ, 3 RGB, 256]
-    x, y, z = np.rint(share * XYZ_UNIT).astype(np.int64)
-    return np.asarray(x << 2 * XYZ_WIDTH | y << XYZ_WIDTH | z)
+    f: NDArray[np.float32]  # [2^21]: the Lab function f(t) at t = k / XYZ_UNIT
 
 
 @cache
 def lab_tables() -> LabTables:
     """The tables of this module."""
-    red, green, blue = xyz_shares()
-    return LabTables((red[:, None] + green).reshape(-1), blue, lab_function())
-
-
-def lab_function() -> NDArray[np.float32]:
-    """f(t) at t = k / XYZ_UNIT for every k below 2^21, float32."""
+    value = np.arange(256) / 255
+    linear = np.where(value > 0.04045, ((value + 0.055) / 1.055) ** 2.4, value / 12.92)
+    share = (_XYZ_FROM_RGB / _WHITE[:, None])[:, :, None] * linear  # [3 XYZ, 3 RGB, 256]
+    x, y, z = np.rint(share * XYZ_UNIT).astype(np.int64)
+    red, green, blue = np.asarray(x << 2 * XYZ_WIDTH | y << XYZ_WIDTH | z)
     t = np.arange(1 << XYZ_WIDTH) / XYZ_UNIT
-    return np.where(t > LINEAR_BELOW, np.cbrt(t), 7.787 * t + 16 / 116).astype(np.float32)
+    f = np.where(t > _LINEAR_BELOW, np.cbrt(t), 7.787 * t + 16 / 116).astype(np.float32)
+    return LabTables((red[:, None] + green).reshape(-1), blue, f)
 
 
 def check_rgb(rgb: NDArray[np.uint8]) -> None:

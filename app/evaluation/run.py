@@ -76,24 +76,17 @@ class Options:
     with_pictures: bool = True
 
 
-class Stairs(NamedTuple):
-    """The staircases of D and of the semantic D on one σ, and the largest σ."""
-
-    color: Staircase
-    semantic: Staircase
-    highest: float
-
-    def of(self, rule: Rule) -> Staircase:
-        """The one whose error a rule keeps small."""
-        return self.semantic if rule.is_semantic else self.color
-
-
 class View(NamedTuple):
-    """One image as one variant sees it."""
+    """One image as one variant sees it, with the staircases of D and of the semantic D on its σ."""
 
     maps: ErrorMaps
     sigma: NDArray[np.float32]
-    stairs: Stairs
+    color: Staircase
+    semantic: Staircase
+
+    def stairs(self, rule: Rule) -> Staircase:
+        """The one whose error a rule keeps small."""
+        return self.semantic if rule.is_semantic else self.color
 
 
 @dataclass(slots=True)
@@ -123,13 +116,13 @@ class Cell:
         cls,
         variant: Variant,
         rule: Rule,
-        images: Sequence[Stairs],
+        images: Sequence[tuple[Staircase, float]],
         scenes: Sequence[str],
         options: Options,
     ) -> Cell:
-        """The thresholds from the calibration images."""
-        stairs = [image.of(rule) for image in images]
-        highest = max(image.highest for image in images)
+        """The thresholds from the staircase and the largest σ of each calibration image."""
+        stairs = [staircase for staircase, _ in images]
+        highest = max(largest for _, largest in images)
         bound = fidelity.bound(SEMANTIC if rule.is_semantic else variant.fidelity)
         curve = rule.curve(stairs, bound, options.delta, scenes=scenes, highest=highest)
         # The wanted α, and a grid up to a little beyond the one at which everything is trusted.
@@ -211,21 +204,20 @@ class Evaluation:
         every: list[Comparison | None] = [self.price, self.baselines, self.blurs]
         comparisons = [one for one in every if one is not None]
 
+        pairs = [(variant, rule) for variant in self.variants for rule in RULES]
+
         def calibrating(
             place: int, pair: Pair, found: Drawn
-        ) -> tuple[dict[Variant, Stairs], list[Any]]:
+        ) -> tuple[list[tuple[Staircase, float]], list[Any]]:
             views = self.views(pair, found)
             image = self.image(place, found, views)
-            stairs = {variant: view.stairs for variant, view in views.items()}
+            stairs = [(views[v].stairs(rule), float(views[v].sigma.max())) for v, rule in pairs]
             return stairs, [comparison.seen(image) for comparison in comparisons]
 
         all_stairs, all_seen = zip(*await self.all(plan.calibration, calibrating), strict=True)
         self.cells = [
-            Cell.calibrated(
-                v, rule, [stairs[v] for stairs in all_stairs], plan.scenes, self.options
-            )
-            for v in self.variants
-            for rule in RULES
+            Cell.calibrated(variant, rule, images, plan.scenes, self.options)
+            for (variant, rule), images in zip(pairs, zip(*all_stairs, strict=True), strict=True)
         ]
         for comparison, seen in zip(comparisons, zip(*all_seen, strict=True), strict=True):
             comparison.calibrate([one for one in seen if one is not None], plan.scenes)
@@ -307,8 +299,7 @@ class Evaluation:
                 Staircase.from_maps(sigma, maps[key].error(settings))
                 for settings in (pipeline.fidelity, SEMANTIC)
             )
-            stairs = Stairs(color, semantic, float(sigma.max()))
-            views[variant] = View(maps[key], sigma, stairs)
+            views[variant] = View(maps[key], sigma, color, semantic)
         return views
 
     def image(self, place: int, found: Drawn, views: Mapping[Variant, View]) -> Image:
@@ -338,7 +329,6 @@ def _masks(cells: Sequence[Cell], views: Mapping[Variant, View]) -> list[tuple[S
         view, key = views[cell.variant], shared(cell)
         if key not in passes:
             passes[key] = inside(view.sigma, view.maps, np.unique(np.concatenate(wanted[key])))
-        color, semantic, _ = view.stairs
-        masks = passes[key].within(cell.thresholds, color, semantic)
-        found.append((view.stairs.of(cell.rule), masks))
+        masks = passes[key].within(cell.thresholds, view.color, view.semantic)
+        found.append((view.stairs(cell.rule), masks))
     return found

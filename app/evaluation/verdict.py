@@ -43,15 +43,15 @@ def judge(
     """The verdict over all upscalers, settings, rules and α."""
     judged = [row for row in rows if row.status is not None]
     counts = Counter(row.status for row in judged)
-    outcome = _outcome([_main(result, rows, options) for result in results], counts)
-    findings = [_of(result, rows, plan, options) for result in results]
+    found = {(row.upscaler, row.variant, row.rule, row.alpha): row for row in rows}
+    main, findings = [], []
+    for result in results:
+        first = (result.name, result.variants[0].name, "fidelity")
+        main.append(found[*first, options.reference_alpha])
+        findings.append(_of(main[-1], found[*first, None], plan))
+    outcome = _outcome(main, counts)
     findings.append(_tally(counts, judged))
     return Verdict(outcome, HEADLINES[outcome], findings, limits(results, plan, options))
-
-
-def _main(result: Evaluation, rows: Sequence[Row], options: Options) -> Row:
-    wanted = (result.name, result.variants[0].name, "fidelity", options.reference_alpha)
-    return next(row for row in rows if (row.upscaler, row.variant, row.rule, row.alpha) == wanted)
 
 
 def _outcome(main: Sequence[Row], counts: Mapping[Status | None, int]) -> Outcome:
@@ -65,13 +65,9 @@ def _outcome(main: Sequence[Row], counts: Mapping[Status | None, int]) -> Outcom
     return "undecided" if "within" in statuses else "kept"
 
 
-def _of(result: Evaluation, rows: Sequence[Row], plan: Plan, options: Options) -> str:
-    first = result.variants[0].name
-    mine = [r for r in rows if (r.upscaler, r.variant, r.rule) == (result.name, first, "fidelity")]
-    whole = next(row for row in mine if row.alpha is None)
-    row = _main(result, rows, options)
+def _of(row: Row, whole: Row, plan: Plan) -> str:
     head = (
-        f"{result.name} with the settings “{first}”: masks set from {len(plan.calibration)} "
+        f"{row.upscaler} with the settings “{row.variant}”: masks set from {len(plan.calibration)} "
         f"images were tried on {len(plan.test)} others."
     )
     if row.status == "nothing":

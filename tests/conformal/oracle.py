@@ -21,8 +21,9 @@ def loss(sigma, error, t):
 
 
 def risk(maps, bound, t):
-    """R(t), Eq. 1, with a correctly rounded sum."""
-    return (math.fsum(loss(sigma, error, t) for sigma, error in maps) + bound) / (len(maps) + 1)
+    """R(t), Eq. 1, with a correctly rounded sum of losses that count in whole units of 2^-40."""
+    losses = (math.ceil(loss(sigma, error, t) * 2**40) / 2**40 for sigma, error in maps)
+    return (math.fsum(losses) + bound) / (len(maps) + 1)
 
 
 def threshold(maps, bound, alpha):

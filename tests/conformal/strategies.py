@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from scipy import ndimage
 
-BOUND = 2.0
+from app.conformal import HighProbabilityCurve, RiskCurve, Staircase
+from app.conformal.indecision import Accumulator
+
+BOUND, DELTA = 2.0, 0.1
+
+CURVES = {
+    "expectation": RiskCurve.from_staircases,
+    "hoeffding_bentkus": partial(HighProbabilityCurve.from_staircases, delta=DELTA),
+    "wsr": partial(HighProbabilityCurve.from_staircases, delta=DELTA, method="wsr"),
+}
+"""Every guarantee, by name."""
 
 LEVELS = st.sampled_from([0.0, -0.0, 1e-40, 1e-9, 0.25, 0.25 + 2**-20, 0.5, 1.0, 3.0])
 SMOOTH = st.floats(0, 1, width=32)
@@ -32,3 +45,28 @@ def images(min_size=0, max_size=6):
 ALPHAS = st.one_of(
     st.sampled_from([0.0, 0.1, 0.25, 0.5, 1.0, BOUND, 3.0]), st.floats(0, 2.5, allow_nan=False)
 )
+
+
+def staircases_of(images):
+    """The staircases of a calibration set."""
+    return [Staircase.from_maps(sigma, error) for sigma, error in images]
+
+
+NEVER = Staircase([], [])
+"""The staircase of an image without error."""
+
+
+def samples(count=5, height=24, width=31, seed=0):
+    """Samples of a smooth picture, uint8 [M, H, W, 3], that differ by noise."""
+    random = np.random.default_rng(seed)
+    base = ndimage.gaussian_filter(random.integers(0, 256, (height, width, 3)), (3, 3, 0))
+    noise = random.normal(0, 9, (count, height, width, 3))
+    return np.clip(base + noise, 0, 255).astype(np.uint8)
+
+
+def folded(stack, config=None, enlarged=None):
+    """The samples folded, and their σ as `result`."""
+    accumulator = Accumulator(stack.shape[1:], config, enlarged)
+    for sample in stack:
+        accumulator.add(sample)
+    return accumulator

@@ -13,8 +13,10 @@ from scipy import ndimage
 
 from app.conformal import texture
 from app.conformal.fitted import Fit, shipped
-from app.conformal.indecision import LEARNED_STATE, Accumulator, Settings
+from app.conformal.indecision import LEARNED_STATE, Settings
 from app.sampling.pipeline import Pipeline
+
+from .strategies import folded, samples
 
 LEARNED = Settings("learned")
 OF_ONE = Fit(weights=(("residual@1", 0.4), ("log slope@5", 0.2), ("light0@2", -0.1)), offset=0.5)
@@ -25,23 +27,12 @@ BENT = dataclasses.replace(
 FITTED = [*(Settings("fitted", fit=fit) for fit in (OF_ONE, OF_MORE, BENT)), LEARNED]
 
 
-def samples(count=5, height=48, width=56, seed=0):
-    random = np.random.default_rng(seed)
-    base = ndimage.gaussian_filter(random.integers(0, 256, (height, width, 3)), (3, 3, 0))
-    noise = random.normal(0, 9, (count, height, width, 3))
-    return np.clip(base + noise, 0, 255).astype(np.uint8)
-
-
-def folded(stack, config):
-    enlarged = np.full_like(stack[0], 100) if config.needs_input else None
-    accumulator = Accumulator(stack.shape[1:], config, enlarged)
-    for sample in stack:
-        accumulator.add(sample)
-    return accumulator
+def measured(stack, config):
+    return folded(stack, config, np.full_like(stack[0], 100) if config.needs_input else None)
 
 
 def sigma_of(stack, config=LEARNED):
-    return folded(stack, config).result()
+    return measured(stack, config).result()
 
 
 class TestSigma:
@@ -55,7 +46,7 @@ class TestSigma:
     @pytest.mark.parametrize("config", FITTED)
     def test_it_is_the_exponential_of_the_weighted_terms(self, config):
         """σ = exp(w₀ + Σ w_j f_j + Σ v_k max(0, b_k + Σ u_kj f_j)), from cells of 4×4 pixels."""
-        accumulator = folded(samples(), config)
+        accumulator = measured(samples(5, 48, 56), config)
         fit = config.fit or shipped("learned")
         terms = texture.dense_terms(accumulator.maps())
         f = np.stack([terms[name].astype(np.float64) for name, _ in fit.weights])

@@ -15,16 +15,12 @@ import pytest
 from scipy import stats
 
 from app.calibration.active import shipped_calibrations
-from app.conformal import HighProbabilityCurve, RiskCurve, Staircase
+from app.conformal import Staircase
 
-DELTA, DRAWS = 0.1, 500
+from .strategies import CURVES, DELTA, NEVER
+
+DRAWS = 500
 MOST = int(stats.binom.ppf(0.999, DRAWS, DELTA))
-
-CURVES = {
-    "expectation": RiskCurve.from_staircases,
-    "hoeffding_bentkus": lambda s, b: HighProbabilityCurve.from_staircases(s, b, delta=DELTA),
-    "wsr": lambda s, b: HighProbabilityCurve.from_staircases(s, b, delta=DELTA, method="wsr"),
-}
 
 
 def coarse(staircase: Staircase) -> Staircase:
@@ -50,9 +46,8 @@ def photographs():
 @pytest.fixture(scope="module")
 def coins():
     """Losses of 0 or B only, the hardest for a mean, that appear level by level."""
-    never = Staircase(np.empty(0, np.float32), np.empty(0, np.float32))
     levels = np.linspace(1, 2, 97).astype(np.float32)
-    return [*(Staircase([level], [1.0]) for level in levels), never, never, never], 1.0
+    return [*(Staircase([level], [1.0]) for level in levels), NEVER, NEVER, NEVER], 1.0
 
 
 def violations(population, bound, rule: str, *, n: int, alpha: float) -> tuple[int, float]:

@@ -13,28 +13,20 @@ from scipy import ndimage
 from app.conformal.fitted import Fit
 from app.conformal.folding import MAX_SAMPLES
 from app.conformal.indecision import ESTIMATORS, Accumulator, Settings
-from tests.conformal.oracle import lab64
+
+from .oracle import lab64
+from .strategies import folded, samples
 
 FIT = Fit(weights=(("residual@1", 0.4),))
 PLAIN = Settings(size=7, blur=0.0)
-
-
-def samples(count=5, height=24, width=31, seed=0):
-    random = np.random.default_rng(seed)
-    base = ndimage.gaussian_filter(random.integers(0, 256, (height, width, 3)), (3, 3, 0))
-    noise = random.normal(0, 9, (count, height, width, 3))
-    return np.clip(base + noise, 0, 255).astype(np.uint8)
 
 
 def lab_of(rgb):
     return np.moveaxis(lab64(rgb), 0, -1)
 
 
-def sigma_of(stack, config=None):
-    accumulator = Accumulator(stack.shape[1:], config)
-    for sample in stack:
-        accumulator.add(sample)
-    return accumulator.result()
+def sigma_of(stack, config=None, enlarged=None):
+    return folded(stack, config, enlarged).result()
 
 
 def box(plane, size=7):
@@ -86,14 +78,10 @@ class TestEstimators:
         stack = samples()
         enlarged = stack[0][::-1]
         for count in (1, 5):
-            accumulator = Accumulator(
-                enlarged.shape, replace(PLAIN, estimator="residual"), enlarged
-            )
-            for sample in stack[:count]:
-                accumulator.add(sample)
+            got = sigma_of(stack[:count], replace(PLAIN, estimator="residual"), enlarged)
             away = (np.stack([lab_of(s) for s in stack[:count]]) - lab_of(enlarged)) ** 2
             expected = box(away.mean(axis=0).sum(axis=-1))
-            np.testing.assert_allclose(accumulator.result(), expected, atol=3e-6, rtol=1e-3)
+            np.testing.assert_allclose(got, expected, atol=3e-6, rtol=1e-3)
 
     @pytest.mark.parametrize("estimator", ["smoothed_variance", "pixel_variance"])
     def test_a_single_sample_has_no_variance(self, estimator):
@@ -120,10 +108,7 @@ class TestRows:
             stack = samples(3, 40, 40)
             if changed:
                 stack[1, 20, 20] ^= 255
-            accumulator = Accumulator(stack.shape[1:], config, enlarged)
-            for sample in stack:
-                accumulator.add(sample)
-            found.append(accumulator.result())
+            found.append(sigma_of(stack, config, enlarged))
         rows, columns = np.nonzero(found[0] != found[1])
         reach = max(np.abs(rows - 20).max(), np.abs(columns - 20).max())
         assert 0 <= reach <= config.radius
@@ -200,12 +185,13 @@ def test_settings_refuse_what_has_no_meaning(bad):
 def test_kept_or_folded(height):
     """Two samples that are kept as they are say the same, bit for bit, as their sums."""
     random = np.random.default_rng(height)
-    enlarged, *samples = random.integers(0, 256, (3, height, 37, 3), np.uint8)
-    folded = Accumulator((height, 37), Settings("residual"), enlarged)
-    for sample in samples:
-        folded.add(sample)
-    kept = (*folded.maps(), folded.pixel_variance(), folded.result(), folded.identical())
-    folded.patch_variance("box", 3)  # needs the sums
-    sums = (*folded.maps(), folded.pixel_variance(), folded.result(), folded.identical())
-    for one, other in zip(kept, sums, strict=True):
+    enlarged, *stack = random.integers(0, 256, (3, height, 37, 3), np.uint8)
+    sums = folded(np.array(stack), Settings("residual"), enlarged)
+
+    def told():
+        return (*sums.maps(), sums.pixel_variance(), sums.result(), sums.identical())
+
+    kept = told()
+    sums.patch_variance("box", 3)  # needs the sums
+    for one, other in zip(kept, told(), strict=True):
         np.testing.assert_array_equal(one, other)

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from app.conformal import RiskCurve, Staircase
 
 from . import oracle, strategies
-from .strategies import ALPHAS, BOUND
+from .strategies import ALPHAS, BOUND, CURVES, NEVER, staircases_of
 
 
 def curve_of(images, bound=BOUND) -> RiskCurve:
-    return RiskCurve.from_staircases((Staircase.from_maps(s, d) for s, d in images), bound)
+    return RiskCurve.from_staircases(staircases_of(images), bound)
 
 
 class TestRiskCurve:
@@ -99,21 +99,18 @@ class TestRiskCurve:
 
     def test_equality_counts_as_allowed(self):
         """R(t) = α is within the promise: 3/(29 + 1) ≤ 0.1."""
-        perfect = (np.ones((2, 2), np.float32), np.zeros((2, 2), np.float32))
-        curve = curve_of([perfect] * 29, bound=3.0)
+        curve = RiskCurve.from_staircases([NEVER] * 29, 3.0)
         assert curve.threshold(0.1) == math.inf
         assert curve.threshold(np.nextafter(0.1, 0)) == -math.inf
 
-    def test_refuses_an_error_above_the_bound(self):
-        """A declared bound is enforced: an error above it stops the calibration."""
+    @pytest.mark.parametrize("rule", CURVES)
+    def test_a_declared_bound_is_enforced(self, rule):
+        """It must be a positive number, and an error above it stops the calibration."""
         with pytest.raises(ValueError, match="exceeds the bound"):
-            curve_of([(np.ones((1, 1), np.float32), np.full((1, 1), 1.5, np.float32))], bound=1.0)
-
-    @pytest.mark.parametrize("bound", [0.0, -1.0, math.nan, math.inf])
-    def test_refuses_a_bound_that_is_none(self, bound):
-        """The bound must be a positive number."""
-        with pytest.raises(ValueError, match="positive"):
-            curve_of([], bound=bound)
+            CURVES[rule]([Staircase([1], [1.5])], 1.0)
+        for bound in (0.0, -1.0, math.nan, math.inf):
+            with pytest.raises(ValueError, match="positive"):
+                CURVES[rule]([], bound)
 
     def test_refuses_nan(self):
         """NaN as t, α or σ is an error, not a mask."""

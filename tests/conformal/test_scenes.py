@@ -11,25 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from app.conformal import HighProbabilityCurve, RiskCurve, Staircase
+from app.conformal import RiskCurve, Staircase
 from app.conformal.backtest import backtest, mean_losses
 from app.conformal.curve import places_of
 from app.conformal.feedback import tolerance
 from app.conformal.fidelity import largest_float32
 
 from . import oracle, strategies
-from .strategies import BOUND
+from .strategies import BOUND, CURVES, DELTA, staircases_of
 
-DELTA = 0.1
-CURVES = {
-    "expectation": RiskCurve.from_staircases,
-    "hoeffding_bentkus": lambda s, b, **o: HighProbabilityCurve.from_staircases(
-        s, b, delta=DELTA, **o
-    ),
-    "wsr": lambda s, b, **o: HighProbabilityCurve.from_staircases(
-        s, b, delta=DELTA, method="wsr", **o
-    ),
-}
 SCENES = st.lists(st.lists(strategies.maps(), min_size=1, max_size=3), max_size=4)
 
 
@@ -56,7 +46,7 @@ class TestDefinition:
     @given(images=strategies.images(min_size=1, max_size=4), shuffler=st.randoms())
     def test_repeating_a_crop_within_its_scene_changes_nothing(self, rule, images, shuffler):
         """The same crop three times in one scene is one observation, in any order of the list."""
-        once = [Staircase.from_maps(*maps) for maps in images]
+        once = staircases_of(images)
         names = [k for k in range(len(once)) for _ in range(3)]
         single = CURVES[rule](once, BOUND)
         if rule != "wsr":
@@ -80,7 +70,7 @@ class TestTheEnd:
         """Both agree at, above and far above the largest σ, even for α ≥ B."""
         sigma = np.append(served[0].ravel(), np.float32([4, 1e30, np.inf]))
         highest = max(float(s.max()) for s, _ in images)
-        stairs = [Staircase.from_maps(*maps) for maps in images]
+        stairs = staircases_of(images)
         curve = RiskCurve.from_staircases(stairs, BOUND, highest=highest)
         mask = curve.mask(sigma, alpha)
         assert not mask[sigma > highest].any()
