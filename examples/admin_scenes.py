@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
-import time
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,11 +11,10 @@ from PIL import Image
 from playwright.sync_api import Page
 
 from tests.web.browser import ADMIN_KEY
+from trustscale import Tar, Trustscale
 
 EXAMPLES = Path(__file__).parent
 SIDE = 128
-AUTHORIZED = {"Authorization": f"Bearer {ADMIN_KEY}"}
-BASE = "/v1/admin/calibrations"
 
 
 def crops() -> dict[str, bytes]:
@@ -34,19 +30,18 @@ def crops() -> dict[str, bytes]:
     return files
 
 
+def service_of(page: Page) -> Trustscale:
+    """The service whose pages these are, as an admin has it."""
+    page.goto("/healthz")
+    return Trustscale(page.evaluate("location.origin"), ADMIN_KEY)
+
+
 def job(page: Page, files: Mapping[str, bytes], **config: Any) -> dict[str, Any]:
     """A calibration job of these truths, once it runs no more."""
-    archive = io.BytesIO()
-    with zipfile.ZipFile(archive, "w") as target:
-        for name, data in files.items():
-            target.writestr(f"y/{name}.png", data)
-    packed = {"name": "pairs.zip", "mimeType": "application/zip", "buffer": archive.getvalue()}
-    form = {"config": json.dumps(config), "archive": packed}
-    found = page.request.post(BASE, headers=AUTHORIZED, multipart=form).json()
-    while found["state"] in {"queued", "running"}:
-        time.sleep(0.2)
-        found = page.request.get(f"/v1/jobs/{found['id']}", headers=AUTHORIZED).json()
-    return dict(found)
+    with service_of(page) as service:
+        found = service.calibrate(Tar({f"y/{name}.png": files[name] for name in files}), **config)
+        found.watch()
+        return found.document
 
 
 def signed_in(page: Page, path: str) -> None:
@@ -91,18 +86,20 @@ def annotate(page: Page) -> None:
 def monitor(page: Page) -> None:
     """The monitor after some requests for mirrored crops, the truth of every second one known."""
     job(page, crops(), name="example photographs", default_alpha=0.15, activate=True)
-    for number, (name, original) in enumerate(crops().items()):
-        truth = Image.open(io.BytesIO(original)).transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-        mirrored = io.BytesIO()
-        truth.save(mirrored, "PNG")
-        data = mirrored.getvalue()
-        out = io.BytesIO()
-        truth.resize((SIDE // 4, SIDE // 4), Image.Resampling.BICUBIC).save(out, "PNG")
-        image = {"name": f"{name}.png", "mimeType": "image/png", "buffer": out.getvalue()}
-        answer = page.request.post("/v1/upscale", multipart={"image": image}).json()
-        if number % 2:
-            known = {"name": f"{name}.png", "mimeType": "image/png", "buffer": data}
-            page.request.post(f"/v1/results/{answer['id']}/truth", multipart={"image": known})
+    with service_of(page) as service:
+        for number, (name, original) in enumerate(crops().items()):
+            truth = Image.open(io.BytesIO(original)).transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+            small = truth.resize((SIDE // 4, SIDE // 4), Image.Resampling.BICUBIC)
+            answer = service.upscale(small)
+            if number % 2:
+                mirrored = io.BytesIO()
+                truth.save(mirrored, "PNG")
+                known = {
+                    "name": f"{name}.png",
+                    "mimeType": "image/png",
+                    "buffer": mirrored.getvalue(),
+                }
+                page.request.post(f"/v1/results/{answer.id}/truth", multipart={"image": known})
     signed_in(page, "/monitor")
     page.wait_for_selector("[data-chart=feedback] svg")
 

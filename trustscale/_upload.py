@@ -100,7 +100,8 @@ class Tar:
         if whence == os.SEEK_END:
             return self._size
         if offset == 0:
-            self._chunks, self._left, self._done = self._made(), b"", 0
+            # An empty part would be taken for the end.
+            self._chunks, self._left, self._done = filter(None, self._made()), b"", 0
         return offset
 
     def _made(self) -> Iterator[bytes]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import io
+import os
 import subprocess
 import sys
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -21,7 +23,7 @@ from tests.api.gateway import ADMIN_KEY, IMAGE, gateway
 from tests.factories import calibration_of, encoded, photo, truths
 from tests.fakes import FakeUpscaler
 from tests.live import serving
-from trustscale import AsyncTrustscale, Problem, Trustscale
+from trustscale import AsyncTrustscale, Problem, Tar, Trustscale
 
 ROOT = Path(__file__).parents[2]
 
@@ -118,6 +120,16 @@ class TestCalibrate:
         assert client.activate(made["id"], force=True)["previous"] == active
         client.activate(active)
         assert client.import_file(client.export(made["id"]))["id"] == made["id"]
+
+    def test_an_archive_is_whole_whatever_sizes_its_files_have(self):
+        """Also if they are empty, or need no padding; the size that is declared is that read."""
+        files = {f"y/{size}.png": bytes(size) for size in (0, 1, 511, 512, 1024, 3_000_000)}
+        tar = Tar(files)
+        data = b"".join(iter(lambda: tar.read(65_536), b""))
+        assert len(data) == tar.seek(0, os.SEEK_END)
+        with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+            found = {info.name: archive.extractfile(info).read() for info in archive}
+        assert found == files
 
     def test_bad_pairs(self, client):
         """Each is named."""

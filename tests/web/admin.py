@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
-import time
-import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -17,6 +14,7 @@ from playwright.sync_api import Page
 
 from tests.factories import encoded, photo
 from tests.web.browser import ADMIN_KEY, Watched
+from trustscale import Tar, Trustscale
 
 BASE = "/v1/admin/calibrations"
 MARKUP = "<img src=x onerror=alert(1)>"
@@ -30,12 +28,14 @@ class Api:
         self.client = httpx.Client(
             base_url=url, headers={"Authorization": f"Bearer {ADMIN_KEY}"}, timeout=120
         )
+        self.service = Trustscale(url, ADMIN_KEY)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.client.close()
+        self.service.close()
 
     def get(self, path: str, **params: Any) -> Any:
         """The JSON of a path that exists."""
@@ -45,27 +45,13 @@ class Api:
 
     def create(self, files: Mapping[str, bytes], **config: Any) -> str:
         """Start a calibration; the id of its job."""
-        archive = io.BytesIO()
-        with zipfile.ZipFile(archive, "w") as target:
-            for name, data in files.items():
-                target.writestr(name, data)
-        response = self.client.post(
-            BASE,
-            files={"archive": ("pairs.zip", archive.getvalue())},
-            data={"config": json.dumps({"samples": 4, "degradation": {}, **config})},
-        )
-        assert response.status_code == 202, response.text
-        return str(response.json()["id"])
+        return self.service.calibrate(Tar(files), **{"samples": 4, "degradation": {}, **config}).id
 
     def ended(self, job: str) -> dict[str, Any]:
         """The job once it runs no more."""
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline:
-            found: dict[str, Any] = self.get(f"/v1/jobs/{job}")
-            if found["state"] not in {"queued", "running"}:
-                return found
-            time.sleep(0.05)
-        raise AssertionError(f"{job} does not end")
+        found = self.service.job(job)
+        found.watch()
+        return found.document
 
     def made(self, files: Mapping[str, bytes], **config: Any) -> str:
         """Make a calibration; its id."""

@@ -61,11 +61,10 @@ export async function getJson(path, options = {}) {
  * @param {Options} options
  */
 export async function sendJson(method, path, document, options = {}) {
-  const body = document === undefined ? {} : { body: JSON.stringify(document) };
   const type = document === undefined ? {} : { "Content-Type": "application/json" };
   const response = await request(path, {
     method,
-    ...body,
+    body: JSON.stringify(document),
     ...options,
     headers: { ...type, ...options.headers },
   });
