@@ -1,20 +1,22 @@
-"""Line plots as SVG that follows light and dark surroundings, as PNG, and as a CSV of their points.
+"""Line plots, and sheets of images under column heads.
 
+Each is an SVG that follows light and dark surroundings, a PNG, and a CSV of the numbers behind it.
 This is the only module that knows matplotlib.
 """
 
 from __future__ import annotations
 
+import base64
 import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
 
 from app.errors import ConfigError
 
@@ -30,6 +32,10 @@ _PANEL = (4.6, 3.6)  # inches
 
 # Okabe and Ito: told apart in all common forms of colour blindness, readable on black and white.
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8a8a00", "#7a7a7a")
+
+
+_GAP, _HEAD, _FOOT = 8, 26, 24
+_TILE = 288  # pixels of the longer side of an image on a sheet
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +60,14 @@ class Panel:
     y_label: str
     lines: Sequence[Line]
     y_range: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SheetRow:
+    """Images of one row, uint8 [H, W] or [H, W, 3], and the line below them."""
+
+    images: Sequence[NDArray[np.uint8]]
+    caption: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,13 +110,6 @@ def check_installed() -> None:
         raise ConfigError(
             f"The report needs {error.name}: install trustscale with the extra “evaluate”."
         ) from error
-
-
-def font_file() -> Path:
-    """A font with Greek letters, which comes with matplotlib."""
-    import matplotlib as mpl  # noqa: PLC0415 - as below
-
-    return Path(mpl.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
 
 
 def plot(upscaler: str, figure: str, title: str, caption: str, panels: Sequence[Panel]) -> Picture:
@@ -193,3 +200,74 @@ def _rows(panels: Sequence[Panel]) -> list[list[object]]:
 
 def _cell(value: float) -> str:
     return "" if np.isnan(value) else repr(float(value))
+
+
+def sheet(
+    upscaler: str,
+    figure: str,
+    title: str,
+    caption: str,
+    heads: Sequence[str],
+    rows: Sequence[SheetRow],
+    numbers: Sequence[Sequence[object]],
+) -> Picture:
+    """Rows of images under column heads; `numbers` are the CSV rows behind them."""
+    import matplotlib as mpl  # noqa: PLC0415 - as above
+
+    tiles = [[_tile(image) for image in row.images] for row in rows]
+    width = _GAP + sum(tile.width + _GAP for tile in tiles[0])
+    height = _HEAD + sum(line[0].height + _FOOT for line in tiles)
+    # The same things are drawn into both.
+    svg: list[str] = []
+    canvas = Image.new("RGB", (width, height), "white")
+    pen = ImageDraw.Draw(canvas)
+    # It comes with matplotlib and has Greek letters.
+    font = ImageFont.truetype(mpl.get_data_path() + "/fonts/ttf/DejaVuSans.ttf", 12)
+
+    def write(x: int, y: int, words: str, *, faint: bool = False) -> None:
+        opacity = ' opacity="0.75"' if faint else ""
+        svg.append(
+            f'<text x="{x}" y="{y}" font-size="13" font-family="sans-serif" '
+            f'fill="var(--ink)"{opacity}>{escape(words)}</text>'
+        )
+        pen.text((x, y - 11), words, fill="#555555" if faint else "black", font=font)
+
+    top = _HEAD
+    for line, row in zip(tiles, rows, strict=True):
+        left = _GAP
+        for tile, head in zip(line, heads, strict=True):
+            if line is tiles[0]:
+                write(left, _HEAD - 8, head)
+            file = io.BytesIO()
+            tile.save(file, "JPEG", quality=86)
+            svg.append(
+                f'<image x="{left}" y="{top}" width="{tile.width}" height="{tile.height}" '
+                f'href="data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"/>'
+            )
+            canvas.paste(tile, (left, top))
+            left += tile.width + _GAP
+        write(_GAP, top + line[0].height + 15, row.caption, faint=True)
+        top += line[0].height + _FOOT
+    png = io.BytesIO()
+    canvas.save(png, "PNG", optimize=False)
+    head = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
+        f'style="max-width:{width}px" role="img" aria-label="{escape(title)}">'
+    )
+    whole = head + "".join(svg) + "</svg>"
+    return Picture(upscaler, figure, title, caption, whole, png.getvalue(), numbers)
+
+
+def heat(values: NDArray[np.floating], top: float) -> NDArray[np.uint8]:
+    """A map as colours, uint8 [H, W, 4]: black at 0, light from `top` on, in print too."""
+    import matplotlib as mpl  # noqa: PLC0415 - as above
+
+    return np.asarray(mpl.colormaps["inferno"](np.clip(values / top, 0, 1), bytes=True))
+
+
+def _tile(image: NDArray[np.uint8]) -> Image.Image:
+    picture = Image.fromarray(image).convert("RGB")
+    factor = _TILE / max(picture.size)
+    size = (max(1, round(picture.width * factor)), max(1, round(picture.height * factor)))
+    how = Image.Resampling.NEAREST if factor > 1 else Image.Resampling.LANCZOS
+    return picture.resize(size, how)

@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 from app.calibration.pairs import Pair
 from app.evaluation.baselines import SHOWN_ALPHA, Baselines
 from app.evaluation.blurs import BLURS, Blurs
-from app.evaluation.gallery import SheetRow, heat, sheet
 from app.evaluation.plan import Plan
-from app.evaluation.plots import Picture
+from app.evaluation.plots import Picture, SheetRow, heat, sheet
 from app.evaluation.rules import FIDELITY, SEMANTICS
 from app.evaluation.run import Cell, Evaluation
 from app.evaluation.samples import Drawn, Image

@@ -91,15 +91,18 @@ class Degradation(BaseModel):
             f"a blur of {self.blur:g} px": self.blur,
             f"{self.reduction} reduction by {scale}": scale > 1,
             f"noise of {self.noise:g} grey levels": self.noise,
-            f"JPEG of quality {_quality_in_words(self.jpeg)}": self.jpeg,
-            f"WebP of quality {_quality_in_words(self.webp)}": self.webp,
+            **dict.fromkeys(self.saved_in_words(), True),
             self.inpaint.in_words() if self.inpaint else "": self.inpaint,
         }
         return ", ".join(words for words, given in steps.items() if given) or "no change"
 
-
-def _quality_in_words(quality: int | tuple[int, int] | None) -> str:
-    return " to ".join(map(str, dict.fromkeys(_range(quality)))) if quality is not None else ""
+    def saved_in_words(self) -> list[str]:
+        """The files that X went through."""
+        return [
+            f"{form} of quality {' to '.join(map(str, dict.fromkeys(_range(quality))))}"
+            for form, quality in (("JPEG", self.jpeg), ("WebP", self.webp))
+            if quality is not None
+        ]
 
 
 class Component(Degradation):
@@ -125,9 +128,7 @@ class Mixture(BaseModel):
             part.model_copy(update={"jpeg": None, "webp": None}).in_words(scale)
             for part in self.mixture
         )
-        files = dict.fromkeys(
-            words for part in self.mixture if (words := _saved_in_words(part)) is not None
-        )
+        files = dict.fromkeys(words for part in self.mixture for words in part.saved_in_words())
         return f"one of: {'; '.join(plain)}" + (
             f"; then saved as one of: {'; '.join(files)}" if files else ""
         )
@@ -186,12 +187,6 @@ USUAL = Mixture.of(
     ],
 )
 """What is done to truths unless an admin says otherwise: what uploads commonly went through."""
-
-
-def _saved_in_words(part: Degradation) -> str | None:
-    if part.jpeg is not None:
-        return f"JPEG of quality {_quality_in_words(part.jpeg)}"
-    return None if part.webp is None else f"WebP of quality {_quality_in_words(part.webp)}"
 
 
 def _by_class(part: Component) -> Sequence[tuple[str, Component]]:
