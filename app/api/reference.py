@@ -7,15 +7,13 @@ without a way out does not have. What they add, trying a call, `curl` and our ow
 from __future__ import annotations
 
 import html
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import HTMLResponse, Response
 
 STYLE_PATH = "/docs/style.css"
-
-_METHODS = ("get", "post", "put", "delete")
 
 _STYLE = """
 :root { color-scheme: light dark; --line: light-dark(#dcdad3, #333a42);
@@ -30,6 +28,7 @@ code { font: .9em ui-monospace, monospace; }
 table { border-collapse: collapse; width: 100%; font-size: .9rem; }
 th, td { text-align: left; vertical-align: top; padding: .25rem .8rem .25rem 0;
   border-bottom: 1px solid var(--line); overflow-wrap: anywhere; }
+td:first-child, td:nth-child(3) { overflow-wrap: normal; }
 nav ul { columns: 2 20rem; padding-left: 1.2rem; }
 """
 
@@ -52,25 +51,27 @@ def add_reference(app: FastAPI) -> None:
 def render(document: Mapping[str, Any]) -> str:
     """An OpenAPI document as one HTML page."""
     info = document["info"]
-    by_tag: dict[str, list[tuple[str, str, Mapping[str, Any]]]] = {}
-    for path, item in document["paths"].items():
-        for method in _METHODS:
-            if method in item:
-                tag = (item[method].get("tags") or ["other"])[0]
-                by_tag.setdefault(tag, []).append((method.upper(), path, item[method]))
     schemas = document.get("components", {}).get("schemas", {})
-    body = "".join(
-        f"<h2>{_text(tag)}</h2>" + "".join(_operation(*found, schemas) for found in operations)
-        for tag, operations in by_tag.items()
-    )
+    operations = [
+        (f"{method.upper()} {path}", operation)
+        for path, item in document["paths"].items()
+        for method, operation in item.items()
+    ]
     contents = "".join(
-        f'<li><a href="#{_anchor(method, path)}"><code>{method} {_text(path)}</code></a></li>'
-        for operations in by_tag.values()
-        for method, path, _ in operations
+        f'<li><a href="#{_anchor(name)}"><code>{_text(name)}</code></a></li>'
+        for name, _ in operations
     )
+    body = ""
+    for tag in dict.fromkeys(operation["tags"][0] for _, operation in operations):
+        body += f"<h2>{_text(tag)}</h2>" + "".join(
+            _operation(name, operation, schemas)
+            for name, operation in operations
+            if operation["tags"][0] == tag
+        )
     shown = "".join(
         f'<h3 id="schema-{_text(name)}">{_text(name)}</h3>'
-        f"<p>{_text(schema.get('description', ''))}</p>{_fields(schema, schemas)}"
+        f"<p>{_text(schema.get('description', ''))}</p>"
+        f"{_table(_fields(schema, schemas)) or f'<p>{_kind(schema)}</p>'}"
         for name, schema in schemas.items()
         if not name.startswith("Body_")  # shown where they are sent
     )
@@ -88,72 +89,61 @@ def render(document: Mapping[str, Any]) -> str:
     )
 
 
-def _operation(
-    method: str, path: str, operation: Mapping[str, Any], schemas: Mapping[str, Any]
-) -> str:
-    rows = [
-        (p["name"], _kind(p.get("schema", {})), p["in"], p.get("required", False), p)
-        for p in operation.get("parameters", [])
-    ]
-    text = operation.get("description") or operation.get("summary", "")
+def _operation(name: str, operation: Mapping[str, Any], schemas: Mapping[str, Any]) -> str:
+    asked = "".join(
+        _row(one["name"], one["schema"], one["in"], one, required=one.get("required", False))
+        for one in operation.get("parameters", [])
+    )
+    for media_type, content in operation.get("requestBody", {}).get("content", {}).items():
+        kind = {"type": "form"} if "form" in media_type else content["schema"]
+        asked += _row(media_type, kind, "body", {}, required=False)
+        asked += _fields(content["schema"], schemas)
     return (
-        f'<section id="{_anchor(method, path)}"><h3>{method} {_text(path)}</h3>'
-        f"<p>{_text(text)}</p>"
-        + ("<h4>Parameters</h4>" + _table(rows) if rows else "")
-        + "".join(_body(operation.get("requestBody", {}), schemas))
-        + "<h4>Answers</h4><table>"
-        + "".join(_answers(operation.get("responses", {})))
-        + "</table></section>"
+        f'<section id="{_anchor(name)}"><h3>{_text(name)}</h3>'
+        f"<p>{_text(operation.get('description', ''))}</p>"
+        f"{'<h4>Request</h4>' if asked else ''}{_table(asked)}<h4>Answers</h4>"
+        + _table("".join(map(_answer, operation["responses"], operation["responses"].values())))
+        + "</section>"
     )
 
 
-def _body(body: Mapping[str, Any], schemas: Mapping[str, Any]) -> Iterator[str]:
-    for media_type, content in body.get("content", {}).items():
-        schema = content.get("schema", {})
-        fields = schemas.get(_reference(schema), schema)
-        yield f"<h4>Body, <code>{_text(media_type)}</code></h4>{_fields(fields, schemas)}"
-
-
-def _answers(responses: Mapping[str, Any]) -> Iterator[str]:
-    for status, response in responses.items():
-        content = response.get("content", {})
-        problems = [name for media in content.values() for name in media.get("examples", {})]
-        named = ", ".join(f'<a href="/problems/{_text(p)}">{_text(p)}</a>' for p in problems)
-        kinds = ", ".join(
-            f"<code>{_text(media_type)}</code> {_kind(media.get('schema', {}))}"
-            for media_type, media in content.items()
-        )
-        told = named or _text(response.get("description", ""))
-        yield f"<tr><td>{_text(status)}</td><td>{told}</td><td>{kinds}</td></tr>"
+def _answer(status: str, response: Mapping[str, Any]) -> str:
+    content = response.get("content", {})
+    problems = [slug for media in content.values() for slug in media.get("examples", {})]
+    named = ", ".join(f'<a href="/problems/{_text(p)}">{_text(p)}</a>' for p in problems)
+    kinds = ", ".join(
+        f"<code>{_text(media_type)}</code> {_kind(media.get('schema', {}))}"
+        for media_type, media in content.items()
+    )
+    told = named or _text(response.get("description", ""))
+    return f"<tr><td>{_text(status)}</td><td>{told}</td><td>{kinds}</td></tr>"
 
 
 def _fields(schema: Mapping[str, Any], schemas: Mapping[str, Any]) -> str:
-    if "$ref" in schema:
-        schema = schemas[_reference(schema)]
-    required = set(schema.get("required", []))
-    rows = [
-        (name, _kind(field), "", name in required, field)
+    """A row for each field of a document or form."""
+    schema = schemas.get(_reference(schema), schema)
+    required = schema.get("required", [])
+    return "".join(
+        _row(name, field, "", field, required=name in required)
         for name, field in schema.get("properties", {}).items()
-    ]
-    return _table(rows) if rows else f"<p>{_kind(schema)}</p>"
-
-
-def _table(rows: list[tuple[str, str, str, bool, Mapping[str, Any]]]) -> str:
-    return (
-        "<table>"
-        + "".join(
-            f"<tr><td><code>{_text(name)}</code></td><td>{kind}</td>"
-            f"<td>{_text(place)}{' required' if required else ''}</td>"
-            f"<td>{_text(about.get('description', ''))}{_default(about)}</td></tr>"
-            for name, kind, place, required, about in rows
-        )
-        + "</table>"
     )
 
 
-def _default(about: Mapping[str, Any]) -> str:
-    value = about.get("default", about.get("schema", {}).get("default"))
-    return "" if value is None else f" Default: <code>{_text(value)}</code>."
+def _row(
+    name: str, schema: Mapping[str, Any], place: str, about: Mapping[str, Any], *, required: bool
+) -> str:
+    default = about.get("default", schema.get("default"))
+    told = _text(about.get("description", ""))
+    if default is not None and default != "":
+        told += f" Default: <code>{_text(default)}</code>."
+    return (
+        f"<tr><td><code>{_text(name)}</code></td><td>{_kind(schema)}</td>"
+        f"<td>{_text(place)}{' required' if required else ''}</td><td>{told}</td></tr>"
+    )
+
+
+def _table(rows: str) -> str:
+    return f"<table>{rows}</table>" if rows else ""
 
 
 def _kind(schema: Mapping[str, Any]) -> str:
@@ -178,8 +168,8 @@ def _reference(schema: Mapping[str, Any]) -> str:
     return str(schema.get("$ref", "")).rpartition("/")[2]
 
 
-def _anchor(method: str, path: str) -> str:
-    return html.escape(f"{method}-{path.strip('/').replace('/', '-')}", quote=True)
+def _anchor(name: str) -> str:
+    return _text(name.replace(" /", "-").replace("/", "-"))
 
 
 def _text(value: object) -> str:
