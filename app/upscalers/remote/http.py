@@ -73,7 +73,8 @@ class Upstream:
         self.name = config.name
         self.base = base
         self.network = network or Network()
-        self._token, self._no_token = _token(config, environ)
+        self._no_token = missing_token(config, environ)
+        self._token = "" if self._no_token else _token(config, environ)
         self._max_bytes = config.max_answer_bytes
         self._policy = FetchPolicy(Origin.of(base), config.allowed_hosts, config.allow_private)
         timeout = httpx.Timeout(
@@ -299,17 +300,13 @@ def missing_token(config: RemoteConfig, environ: Mapping[str, str]) -> str | Non
     )
 
 
-def _token(config: RemoteConfig, environ: Mapping[str, str]) -> tuple[str, str | None]:
-    """The token, empty if there is none, and why not if there should be one."""
-    missing = missing_token(config, environ)
-    if config.token_env is None or missing:
-        return "", missing
-    token = environ[config.token_env].strip()
-    if not token.isascii() or not token.isprintable():
+def _token(config: RemoteConfig, environ: Mapping[str, str]) -> str:
+    token = environ[config.token_env].strip() if config.token_env else ""
+    if token and not (token.isascii() and token.isprintable()):
         raise ConfigError(
             f"Upscaler {config.name!r}: {config.token_env} has characters that no token has."
         )
-    return token, None
+    return token
 
 
 def _authorization(config: RemoteConfig, token: str) -> dict[str, str]:

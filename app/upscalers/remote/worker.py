@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 import numpy as np
 import structlog
-from pydantic import Field, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
 from app.conformal.folding import FOLDING, Spread
 from app.errors import UpscalerError, UpscalerUnavailable
@@ -51,17 +51,21 @@ class WorkerConfig(RemoteConfig):
         return self.urls
 
 
-@dataclass(frozen=True, slots=True)
-class Model:
-    """What a worker says about its model."""
+class Model(BaseModel):
+    """What a worker says about its model: the `parameters` of its metadata, as far as they count.
+
+    folds: it has an output `folded`, by the rules of this program.
+    """
+
+    model_config = ConfigDict(frozen=True)
 
     name: str
     fingerprint: str
     scale: int
-    max_samples: int
-    distinct_samples: int | None
-    max_pixels: int | None
-    max_answer_bytes: int | None
+    max_samples: int = 1
+    distinct_samples: int | None = None
+    max_pixels: int | None = None
+    max_answer_bytes: int | None = None
     folds: bool = False
 
 
@@ -302,23 +306,12 @@ def _path(model: str) -> str:
 def _model(document: Any, name: str) -> Model:
     told = pointer.first(document, "/parameters")
     try:
-        return Model(
-            name,
-            str(told["fingerprint"]),
-            int(told["scale"]),
-            int(told.get("max_samples") or 1),
-            _optional(told.get("distinct_samples")),
-            _optional(told.get("max_pixels")),
-            _optional(told.get("max_answer_bytes")),
-            told.get("folding") == FOLDING
-            and "folded" in pointer.find(document, "/outputs/*/name"),
+        folds = told.get("folding") == FOLDING and "folded" in pointer.find(
+            document, "/outputs/*/name"
         )
-    except (KeyError, TypeError, ValueError) as error:
+        return Model.model_validate({**told, "name": name, "folds": folds})
+    except (AttributeError, ValidationError) as error:
         raise Misconfigured(
             f"Model {name!r} does not describe itself as a worker's model does; for other Open "
             'Inference Protocol servers use kind = "oip".'
         ) from error
-
-
-def _optional(value: Any) -> int | None:
-    return None if value is None else int(value)

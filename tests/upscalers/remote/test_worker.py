@@ -178,7 +178,7 @@ class TestSeveralWorkers:
         """A worker that comes back with another model is not used."""
         up = worker(start(SleepingEngine()))
         await up.check()
-        up._model = type(up._model)("sleeper", "sha256:other", 2, 8, None, None, None)
+        up._model = up._model.model_copy(update={"fingerprint": "sha256:other"})
         with pytest.raises(Misconfigured, match="another model"):
             await up.generate(source, [1])
         await up.close()
