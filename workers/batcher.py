@@ -35,7 +35,6 @@ class _Ticket:
 
     job: SampleRequest
     gone: threading.Event
-    deadline: float
     result: asyncio.Future[NDArray[np.uint8]] = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
@@ -115,25 +114,21 @@ class Batcher:
         """
         self.check()
         gone = threading.Event()
-        deadline = math.inf if timeout_s is None else time.monotonic() + timeout_s
-        ticket = _Ticket(SampleRequest(image, seeds, gone.is_set), gone, deadline)
+        ticket = _Ticket(SampleRequest(image, seeds, gone.is_set), gone)
         self._waiting.append(ticket)
         self._metrics.waiting.set(len(self._waiting))
         self._arrived.set()
         try:
-            return await self._within(ticket)
+            if timeout_s is not None:
+                await asyncio.wait([ticket.result], timeout=timeout_s)
+                if ticket in self._waiting:
+                    raise self.busy("the request's timeout ended in the queue")
+            return await ticket.result
         finally:
             gone.set()
             if ticket in self._waiting:
                 self._waiting.remove(ticket)
                 self._metrics.waiting.set(len(self._waiting))
-
-    async def _within(self, ticket: _Ticket) -> NDArray[np.uint8]:
-        if math.isfinite(ticket.deadline):
-            await asyncio.wait([ticket.result], timeout=ticket.deadline - time.monotonic())
-            if ticket in self._waiting:
-                raise self.busy("the request's timeout ended in the queue")
-        return await ticket.result
 
     def busy(self, reason: str) -> Busy:
         """The error for a request that is refused now, with a guess of when to come back."""

@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from workers.errors import ConfigError, WeightsError, WorkerError
+from workers.files import validated
 from workers.settings import WorkerSettings
 
 __all__ = ["main", "mount"]
@@ -106,12 +107,8 @@ def worker(
     if context.invoked_subcommand is not None:
         return
     with _one_line_errors():
-        settings = WorkerSettings(
-            max_samples=max_samples,
-            max_pixels=max_pixels,
-            queue_size=queue_size,
-            drain_s=drain,
-        )
+        limits = {"max_samples": max_samples, "max_pixels": max_pixels, "queue_size": queue_size}
+        settings = validated(WorkerSettings, {**limits, "drain_s": drain})
         # Loaded here and not at the top, so that --help and typing errors answer at once.
         import uvicorn  # noqa: PLC0415
 

@@ -1,42 +1,32 @@
 """Limits and waiting times of a worker."""
 
-from dataclasses import dataclass
-
-from workers.errors import ConfigError
+from pydantic import BaseModel, ConfigDict, PositiveInt
 
 __all__ = ["WorkerSettings"]
 
 
-@dataclass(frozen=True)
-class WorkerSettings:
-    """All settings of the service; the defaults suit one GPU.
+class WorkerSettings(BaseModel):
+    """All settings of the service; the defaults suit one GPU."""
 
-    Raises:
-        ConfigError: a limit below 1.
-    """
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
-    max_samples: int = 64
+    max_samples: PositiveInt = 64
     """Most seeds in one request."""
 
-    max_pixels: int = 2048 * 2048
+    max_pixels: PositiveInt = 2048 * 2048
     """Most pixels of an input image."""
 
-    max_answer_bytes: int = 2 * 2**30
+    max_answer_bytes: PositiveInt = 2 * 2**30
     """Most bytes of all samples of one request: M * k*h * k*w * 3."""
 
-    max_json_values: int = 8 * 2**20
+    max_json_values: PositiveInt = 8 * 2**20
     """Most values in an answer that is not binary; JSON takes twenty times their memory."""
 
-    queue_size: int = 16
+    queue_size: PositiveInt = 16
     """Requests that may wait; more are turned away with 503."""
 
-    drain_s: int = 60
+    drain_s: PositiveInt = 60
     """How long running requests may take to finish after SIGTERM."""
-
-    def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            if value < 1:
-                raise ConfigError(f"{name} {value}: must be at least 1")
 
     @property
     def max_body_bytes(self) -> int:

@@ -87,7 +87,7 @@ class TestWorkerErrors:
             ({"--device": "tpu"}, ["expected cpu, cuda"]),
             ({"--device": "cuda:99"}, ["no such GPU"]),
             ({"--config": "none.json"}, ["none.json: No such file"]),
-            ({"--max-samples": "0"}, ["max_samples 0"]),
+            ({"--max-samples": "0"}, ["max_samples: ", "greater than 0"]),
         ],
     )
     def test_wrong_settings(self, run, data, changes, words):

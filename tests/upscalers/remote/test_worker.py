@@ -39,20 +39,22 @@ def start():
         yield start
 
 
-def worker(urls, build=adapter, **settings):
-    return build(None, kind="worker", urls=urls, **{"model": "sleeper", **settings})
+@pytest.fixture
+def worker(opened):
+    """An upscaler over workers at these addresses."""
+    build = opened(adapter, kind="worker", model="sleeper")
+    return lambda urls, **settings: build(urls=urls, **settings)
 
 
 class TestOneWorker:
-    async def test_samples(self, start, source):
+    async def test_samples(self, worker, start, source):
         """Samples come in the order of the seeds."""
         up = worker(start(SleepingEngine()))
         got = await up.generate(source, [3, 1, 2])
         for image, seed in zip(got, (3, 1, 2), strict=True):
             assert np.array_equal(image, expected(source.rgb, seed, 2))
-        await up.close()
 
-    async def test_everything_is_learned(self, start):
+    async def test_everything_is_learned(self, worker, start):
         """Scale, fingerprint and limits come from the worker; before, they are not known."""
         up = worker(start(SleepingEngine(scale=3), max_samples=5, max_pixels=1000))
         for what in ("scale", "fingerprint", "capabilities"):
@@ -62,32 +64,28 @@ class TestOneWorker:
         assert (up.scale, up.fingerprint) == (3, "sha256:sleeper")
         found = up.capabilities
         assert (found.samples_per_call, found.max_samples, found.max_input_pixels) == (5, 7, 1000)
-        await up.close()
 
-    async def test_too_large(self, start, source):
+    async def test_too_large(self, worker, start, source):
         """An input over the worker's limit is refused here."""
         up = worker(start(SleepingEngine(), max_pixels=1000))
         with pytest.raises(UpscalerRejected, match="at most 1,000"):
             await up.generate(source, [1])
-        await up.close()
 
-    async def test_wrong_model(self, start):
+    async def test_wrong_model(self, worker, start):
         """A wrong model name is an error that shows the worker's words."""
         up = worker(start(SleepingEngine()), model="nonesuch")
         with pytest.raises(UpscalerUnavailable, match="this worker serves 'sleeper'"):
             await up.check()
-        await up.close()
 
-    async def test_engine_failure(self, start, source):
+    async def test_engine_failure(self, worker, start, source):
         """An engine that fails is a failed generation."""
         engine = SleepingEngine()
         engine.error = RuntimeError("boom")
         up = worker(start(engine))
         with pytest.raises(UpscalerFailed):
             await up.generate(source, [13])
-        await up.close()
 
-    async def test_cancelling_reaches_the_engine(self, start, source):
+    async def test_cancelling_reaches_the_engine(self, worker, start, source):
         """When the request goes away, the engine stops, and the next one is served."""
         engine = SleepingEngine(shut=True)
         up = worker(start(engine))
@@ -99,11 +97,10 @@ class TestOneWorker:
         assert await asyncio.to_thread(engine.cancelled.wait, 60)
         engine.open.set()
         assert len(await up.generate(source, [2])) == 1
-        await up.close()
 
 
 class TestSeveralWorkers:
-    async def test_split(self, start, source):
+    async def test_split(self, worker, start, source):
         """M samples are split evenly, and the parts are made at the same time."""
         engines = [SleepingEngine(shut=True), SleepingEngine(shut=True)]
         up = worker(start(*engines))
@@ -117,9 +114,8 @@ class TestSeveralWorkers:
         await task
         assert [engine.calls for engine in engines] == [[[4]], [[4]]]
         assert all(np.array_equal(got[i], expected(source.rgb, i + 1, 2)) for i in range(8))
-        await up.close()
 
-    async def test_least_outstanding_work(self, start, source):
+    async def test_least_outstanding_work(self, worker, start, source):
         """New work goes to the worker that has less to do."""
         slow, idle = SleepingEngine(0.5), SleepingEngine()
         up = worker(start(slow, idle))
@@ -127,7 +123,6 @@ class TestSeveralWorkers:
         up._workers[0].outstanding = 6
         await up.generate(source, [1, 2, 3])
         assert (slow.calls, idle.calls) == ([], [[3]])
-        await up.close()
 
     async def test_a_worker_that_dies(self, start, source):
         """The same seeds go to the other worker when one breaks the connection."""
@@ -149,7 +144,7 @@ class TestSeveralWorkers:
             assert len(dying.asked) == 2
             await up.close()
 
-    async def test_what_came_is_kept(self, start, source):
+    async def test_what_came_is_kept(self, worker, start, source):
         """If one part fails on every worker, the other part is not lost."""
         engines = [SleepingEngine(), SleepingEngine()]
         for engine in engines:
@@ -158,38 +153,33 @@ class TestSeveralWorkers:
         with pytest.raises(SomeFailed) as failure:
             await up.generate(source, [1, 13])
         assert [image is None for image in failure.value.samples] == [False, True]
-        await up.close()
 
-    async def test_all_dead(self, source):
+    async def test_all_dead(self, worker, source):
         """Without any worker the upscaler is unavailable."""
         up = worker([f"http://127.0.0.1:{free_port()}" for _ in range(2)])
         with pytest.raises(UpscalerUnavailable, match="No worker"):
             await up.check()
-        await up.close()
 
-    async def test_different_models(self, start):
+    async def test_different_models(self, worker, start):
         """Two models under one name would mix their samples: refused."""
         up = worker(start(SleepingEngine(scale=2), SleepingEngine(scale=3)))
         with pytest.raises(Misconfigured, match="different models"):
             await up.check()
-        await up.close()
 
-    async def test_a_changed_model_is_noticed(self, start, source):
+    async def test_a_changed_model_is_noticed(self, worker, start, source):
         """A worker that comes back with another model is not used."""
         up = worker(start(SleepingEngine()))
         await up.check()
         up._model = up._model.model_copy(update={"fingerprint": "sha256:other"})
         with pytest.raises(Misconfigured, match="another model"):
             await up.generate(source, [1])
-        await up.close()
 
-    async def test_busy_workers(self, start, source):
+    async def test_busy_workers(self, worker, start, source):
         """A full queue is waited for, not an error."""
-        up = worker(start(SleepingEngine(0.05), queue_size=1), build=resilient)
+        up = worker(start(SleepingEngine(0.05), queue_size=1), make=resilient)
         await up.check()
         got = await asyncio.gather(*(up.generate(source, [seed]) for seed in range(1, 7)))
         assert len(got) == 6
-        await up.close()
 
 
 class TestDescription:
