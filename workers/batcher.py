@@ -22,8 +22,6 @@ from workers.errors import Busy, ClientGone, ModelFailed, WorkerError
 from workers.metrics import WorkerMetrics
 from workers.models.engine import Engine, SampleRequest
 
-__all__ = ["Batcher"]
-
 # How much the newest call counts in the running mean of seconds per sample, which only feeds
 # the guess of when to come back.
 NEWEST = 0.3

@@ -15,8 +15,6 @@ from workers.errors import ConfigError, WeightsError, WorkerError
 from workers.files import validated
 from workers.settings import WorkerSettings
 
-__all__ = ["main", "mount"]
-
 # Exit codes: what the operator typed is wrong, or what it points to is.
 USAGE, FAILURE = 2, 1
 
@@ -113,7 +111,8 @@ def worker(
         import uvicorn  # noqa: PLC0415
 
         from app.telemetry.tracing import exporting  # noqa: PLC0415
-        from workers.models.registry import EngineSpec, load_engine  # noqa: PLC0415
+        from workers.models.engine import EngineSpec  # noqa: PLC0415
+        from workers.models.registry import load_engine  # noqa: PLC0415
         from workers.service import create_app  # noqa: PLC0415
 
         spec = EngineSpec(
@@ -276,7 +275,8 @@ def verify(
             _identify(folder, as_json=as_json)
             return
         from workers.files import file_sha256  # noqa: PLC0415
-        from workers.models.registry import EngineSpec, load_engine  # noqa: PLC0415
+        from workers.models.engine import EngineSpec  # noqa: PLC0415
+        from workers.models.registry import load_engine  # noqa: PLC0415
 
         given = [path for path in (weights, autoencoder) if path is not None and path.is_file()]
         hashes = {str(path): file_sha256(path) for path in given}

@@ -3,19 +3,6 @@
 Models raise these; only `workers.service` knows which HTTP status each one is.
 """
 
-__all__ = [
-    "Busy",
-    "ClientGone",
-    "ConfigError",
-    "InputError",
-    "ModelFailed",
-    "NotHere",
-    "OutOfMemory",
-    "TooLarge",
-    "WeightsError",
-    "WorkerError",
-]
-
 
 class WorkerError(Exception):
     """Base of every error that a worker reports in one line instead of a traceback."""

@@ -7,8 +7,6 @@ from string import Template
 
 from workers.errors import ConfigError
 
-__all__ = ["kserve", "ray", "triton"]
-
 _MODEL_PY = '''\
 """Triton's Python backend looks for this class here; trustscale has it."""
 

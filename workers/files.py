@@ -9,8 +9,6 @@ from pydantic import BaseModel, ValidationError
 
 from workers.errors import ConfigError, WeightsError
 
-__all__ = ["file_sha256", "read_json", "validated"]
-
 Settings = TypeVar("Settings", bound=BaseModel)
 
 

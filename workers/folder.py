@@ -1,12 +1,9 @@
 """Finds the files of a model in a folder of weights, or says in one line what is missing."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from types import MappingProxyType
 
 from workers.errors import WeightsError
-
-__all__ = ["CHECKPOINTS", "locate"]
 
 # What weights are called, the safest format first: of two with one stem it is taken.
 CHECKPOINTS = (".safetensors", ".pth", ".pt", ".ckpt")
@@ -22,11 +19,13 @@ def locate(model: str, folder: Path) -> tuple[Path, Path | None]:
     Raises:
         WeightsError: nothing fits, or more than one thing does; the text says what to do.
     """
-    return _FINDERS[model](folder) if model in _FINDERS else (folder, None)
-
-
-def _sinsr(folder: Path) -> tuple[Path, Path]:
+    if model == "diffusers":
+        return _pipeline(folder), None
+    if model == "onnx":
+        return _only(_files(folder, (".onnx",)), folder, "model file (.onnx)"), None
     found = _files(folder, CHECKPOINTS)
+    if model == "spandrel":
+        return _only(found, folder, "model file (.safetensors or .pth)"), None
     codecs = [path for path in found if path.stem.startswith(("autoencoder", "vq"))]
     networks = [path for path in found if path not in codecs]
     return (
@@ -35,24 +34,11 @@ def _sinsr(folder: Path) -> tuple[Path, Path]:
     )
 
 
-def _spandrel(folder: Path) -> tuple[Path, None]:
-    return _only(_files(folder, CHECKPOINTS), folder, "model file (.safetensors or .pth)"), None
-
-
-def _onnx(folder: Path) -> tuple[Path, None]:
-    return _only(_files(folder, (".onnx",)), folder, "model file (.onnx)"), None
-
-
-def _diffusers(folder: Path) -> tuple[Path, None]:
+def _pipeline(folder: Path) -> Path:
     if (folder / "model_index.json").is_file():
-        return folder, None
+        return folder
     inner = sorted(path.parent for path in folder.glob("*/model_index.json"))
-    return _only(inner, folder, "pipeline (a folder with model_index.json)"), None
-
-
-_FINDERS: Mapping[str, Callable[[Path], tuple[Path, Path | None]]] = MappingProxyType(
-    {"diffusers": _diffusers, "sinsr": _sinsr, "spandrel": _spandrel, "onnx": _onnx}
-)
+    return _only(inner, folder, "pipeline (a folder with model_index.json)")
 
 
 def _files(folder: Path, suffixes: Sequence[str]) -> list[Path]:

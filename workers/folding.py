@@ -13,8 +13,6 @@ from app.conformal.folding import UNIT, Folded, Spread, mean_image
 from app.conformal.lab import XYZ_FIELD, XYZ_WIDTH, lab_tables
 from app.system import usable_cores
 
-__all__ = ["fold", "variance_in_torch"]
-
 
 def fold(samples: NDArray[np.uint8], device: str, *, mean: bool = False) -> Spread:
     """The spread of samples.

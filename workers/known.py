@@ -10,8 +10,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from workers.errors import WeightsError
 from workers.files import file_sha256, read_json
 
-__all__ = ["Found", "Known", "identify", "known_models"]
-
 
 class _Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")

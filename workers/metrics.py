@@ -7,8 +7,6 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 
 from workers.models.engine import DeviceMemory
 
-__all__ = ["WorkerMetrics"]
-
 
 class WorkerMetrics:
     """All metrics of one worker, in a registry of its own."""

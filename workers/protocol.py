@@ -17,8 +17,6 @@ from app.upscalers.tensors import Malformed, Tensor, decode, items, members, ref
 from workers.errors import InputError, TooLarge
 from workers.settings import WorkerSettings
 
-__all__ = ["InferRequest", "parse_request"]
-
 OUTPUTS = ("samples", "folded")
 _INPUTS: Mapping[str, tuple[str, ...]] = {"image": ("UINT8", "BYTES"), "seeds": ("INT64",)}
 

@@ -10,10 +10,9 @@ from typing import Any
 
 from starlette.types import ASGIApp
 
-from workers.models.registry import EngineSpec, load_engine
+from workers.models.engine import EngineSpec
+from workers.models.registry import load_engine
 from workers.service import create_app
-
-__all__ = ["application"]
 
 
 def application(settings: Mapping[str, str]) -> Any:

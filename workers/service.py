@@ -37,8 +37,6 @@ from workers.models.engine import Engine
 from workers.protocol import InferRequest, parse_request
 from workers.settings import WorkerSettings
 
-__all__ = ["create_app"]
-
 SERVER = "trustscale-worker"
 
 # One model, loaded at start: another one is another worker, and has another fingerprint.

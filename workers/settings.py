@@ -2,8 +2,6 @@
 
 from pydantic import BaseModel, ConfigDict, PositiveInt
 
-__all__ = ["WorkerSettings"]
-
 
 class WorkerSettings(BaseModel):
     """All settings of the service; the defaults suit one GPU."""

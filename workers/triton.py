@@ -10,10 +10,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from workers.errors import WorkerError
-from workers.models.engine import SampleRequest
-from workers.models.registry import EngineSpec, load_engine
-
-__all__ = ["TritonPythonModel"]
+from workers.models.engine import EngineSpec, SampleRequest
+from workers.models.registry import load_engine
 
 
 class TritonPythonModel:

@@ -16,8 +16,6 @@ import torch
 
 from workers.errors import WeightsError
 
-__all__ = ["digest", "read_state", "write_safetensors"]
-
 # Entries under which training scripts wrap the actual weights.
 WRAPPERS = ("state_dict", "params_ema", "params", "params-ema", "model")
 

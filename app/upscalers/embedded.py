@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib import resources
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -47,19 +47,8 @@ DEFAULT_HALO = 32
 _ADAPTER = "embedded/1"
 
 
-class DeterministicModel(Protocol):
-    """What `symmetric_sample` can sample: the same window always gives the same output."""
-
-    @property
-    def scale(self) -> int: ...
-
-    def __call__(self, rgb: RGB) -> RGB:
-        """uint8 [h, w, 3] to uint8 [k·h, k·w, 3], any h and w from 1 on."""
-        ...
-
-
 def symmetric_sample(
-    model: DeterministicModel,
+    model: OnnxModel,
     rgb: RGB,
     seed: int,
     plan: TilePlan,
@@ -72,7 +61,7 @@ def symmetric_sample(
     copy of the output is needed.
 
     Args:
-        model: the network.
+        model: the network; the same window always gives the same output.
         rgb: uint8 [h, w, 3], at least 1 x 1.
         seed: a sample seed, >= 0; see `app/upscalers/seeds.py`.
         plan: tile size and halo.

@@ -22,7 +22,7 @@ from app.upscalers.embedded import (
     symmetric_sample,
 )
 from app.upscalers.seeds import sample_seeds
-from app.upscalers.tiling import Stopped, TilePlan
+from app.upscalers.tiling import TilePlan
 from tests.upscalers.onnx_files import affine, nearest, op, write_model
 
 
@@ -44,6 +44,14 @@ def span() -> EmbeddedUpscaler:
 class TestShippedModel:
     def test_better_than_bicubic(self, span):
         """It upscales by four, and beats bicubic interpolation by 2 dB."""
+        found = span.capabilities
+        assert (found.seeds, found.lossless, found.concurrency) == (True, True, 1)
+        assert (span.name, span.kind, span.scale, found.max_samples) == (
+            "span-x4",
+            "embedded",
+            4,
+            96,
+        )
         truth = data.astronaut()[:240, 80:400]
         large = Image.fromarray(truth)
         small = large.resize((80, 60), Image.Resampling.BICUBIC)
@@ -152,8 +160,7 @@ class TestGenerate:
 
     async def test_keeps_the_loop_free(self, tmp_path):
         """The event loop goes on turning while the network computes."""
-        upscaler = EmbeddedUpscaler(model=nearest(tmp_path / "m.onnx"))
-        upscaler.model = gate = Gate(scale=2)
+        upscaler, gate = gated(tmp_path)
         call = asyncio.create_task(upscaler.generate(Source(scene(20, 20)), [1]))
         await asyncio.to_thread(gate.entered.wait, 60)
         for _ in range(10):
@@ -164,9 +171,7 @@ class TestGenerate:
 
     async def test_cancelled_within_one_tile(self, tmp_path):
         """A cancelled call returns at once, and its thread computes no further tile."""
-        upscaler = EmbeddedUpscaler(model=nearest(tmp_path / "m.onnx"), tile=16, halo=2)
-        gate = Gate(scale=2)
-        upscaler.model = gate
+        upscaler, gate = gated(tmp_path, tile=16, halo=2)
         call = asyncio.create_task(upscaler.generate(Source(scene(60, 60)), [1, 2, 3]))
         await asyncio.to_thread(gate.entered.wait, 60)
         call.cancel()
@@ -178,8 +183,7 @@ class TestGenerate:
 
     async def test_no_more_networks_than_declared(self, tmp_path):
         """Whatever is asked for, and cancelled while it runs: one network at a time."""
-        upscaler = EmbeddedUpscaler(model=nearest(tmp_path / "m.onnx"))
-        upscaler.model = gate = Gate(scale=2)
+        upscaler, gate = gated(tmp_path)
         calls = [
             asyncio.create_task(upscaler.generate(Source(scene(20, 20)), [seed]))
             for seed in range(4)
@@ -193,9 +197,7 @@ class TestGenerate:
 
     async def test_close_stops_calls(self, tmp_path):
         """Closing ends a call that runs and refuses later ones: not available."""
-        upscaler = EmbeddedUpscaler(model=nearest(tmp_path / "m.onnx"), tile=16, halo=2)
-        gate = Gate(scale=2)
-        upscaler.model = gate
+        upscaler, gate = gated(tmp_path, tile=16, halo=2)
         await upscaler.check()
         call = asyncio.create_task(upscaler.generate(Source(scene(60, 60)), [1]))
         await asyncio.to_thread(gate.entered.wait, 60)
@@ -206,14 +208,6 @@ class TestGenerate:
         for later in (upscaler.check(), upscaler.generate(Source(scene(9, 9)), [1])):
             with pytest.raises(UpscalerUnavailable):
                 await later
-
-    async def test_capabilities(self, span):
-        """It says what it is: seeded, lossless, one sample and one call at a time, 96 in all."""
-        capabilities = span.capabilities
-        assert (capabilities.seeds, capabilities.lossless) == (True, True)
-        assert (capabilities.samples_per_call, capabilities.concurrency) == (1, 1)
-        assert capabilities.max_samples == 96
-        assert (span.name, span.kind, span.scale) == ("span-x4", "embedded", 4)
 
 
 class TestFingerprint:
@@ -332,13 +326,6 @@ class TestOnnxModel:
         assert "\n" not in caught.value.detail
 
 
-class TestSymmetricSample:
-    def test_cancelled(self):
-        """The synchronous core asks before each tile."""
-        with pytest.raises(Stopped):
-            symmetric_sample(Gate(scale=1), scene(9, 9), 0, TilePlan(8, 1), lambda: True)
-
-
 class Gate:
     """A model that waits in its first call until the test opens it."""
 
@@ -356,6 +343,13 @@ class Gate:
         assert self.open.wait(60)
         self.running -= 1
         return rgb.repeat(self.scale, axis=0).repeat(self.scale, axis=1)
+
+
+def gated(folder: Path, **options) -> tuple[EmbeddedUpscaler, Gate]:
+    """An upscaler whose network waits."""
+    upscaler = EmbeddedUpscaler(model=nearest(folder / "m.onnx"), **options)
+    upscaler.model = gate = Gate(scale=2)
+    return upscaler, gate
 
 
 def load(path: Path) -> OnnxModel:

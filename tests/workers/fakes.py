@@ -17,8 +17,6 @@ from workers.errors import ClientGone
 from workers.models.engine import DeviceMemory, Engine, EngineSpec, SampleRequest
 from workers.models.registry import load_engine
 
-__all__ = ["Bomb", "SleepingEngine", "expected", "load"]
-
 
 def load(model: str, weights: Path | None = None, **options: Any) -> Any:
     """An engine of that kind."""

@@ -11,8 +11,6 @@ import torch
 
 from workers.errors import OutOfMemory
 
-__all__ = ["PLANNED_SHARE", "Batch", "is_out_of_memory"]
-
 # Share of the free device memory that a first attempt may plan for. The rest is for the
 # allocator's fragments and for convolution workspaces.
 PLANNED_SHARE = 0.75

@@ -29,8 +29,6 @@ from workers.models.engine import DeviceMemory, EngineSpec, fingerprint_of
 from workers.models.one_by_one import OneByOneEngine
 from workers.models.tiling import Box, boxes
 
-__all__ = ["CommunityEngine"]
-
 # Raised whenever this module changes a pixel for the same weights and seed.
 REVISION = 1
 

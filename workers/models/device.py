@@ -5,8 +5,6 @@ import torch
 from workers.errors import ConfigError
 from workers.models.engine import DeviceMemory, host_memory
 
-__all__ = ["DTYPES", "device_memory", "gainful_batch", "parse_device", "parse_dtype", "use_threads"]
-
 # Samples that are joined into one call on a GPU; the models split them by free memory.
 _GPU_TOGETHER = 64
 

@@ -7,8 +7,6 @@ import numpy as np
 import torch
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["SeededDraws"]
-
 
 def _itself(tensor: torch.Tensor, *_: object, **__: object) -> torch.Tensor:
     return tensor

@@ -14,16 +14,6 @@ from numpy.typing import NDArray
 
 from workers.errors import ClientGone
 
-__all__ = [
-    "DeviceMemory",
-    "Engine",
-    "EngineSpec",
-    "SampleRequest",
-    "fingerprint_of",
-    "host_memory",
-    "stop_if_alone",
-]
-
 
 @dataclass(frozen=True)
 class EngineSpec:

@@ -3,8 +3,6 @@
 import numpy as np
 import torch
 
-__all__ = ["Noise"]
-
 # PyTorch's CPU generator (Mersenne Twister) looks only at the low 32 bits of a seed.
 NARROW = 2**32
 

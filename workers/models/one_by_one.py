@@ -15,8 +15,6 @@ from numpy.typing import NDArray
 from workers.errors import ClientGone
 from workers.models.engine import Engine, SampleRequest, stop_if_alone
 
-__all__ = ["OneByOneEngine"]
-
 
 class OneByOneEngine(Engine):
     """Everything but the model and its memory.

@@ -28,8 +28,6 @@ from workers.errors import ClientGone, ConfigError, ModelFailed, WeightsError
 from workers.models.engine import DeviceMemory, EngineSpec, host_memory
 from workers.models.one_by_one import OneByOneEngine
 
-__all__ = ["OnnxEngine"]
-
 # What each device is called in onnxruntime.
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 

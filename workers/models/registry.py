@@ -9,8 +9,6 @@ from workers.errors import ConfigError
 from workers.folder import locate
 from workers.models.engine import Engine, EngineSpec
 
-__all__ = ["ENGINES", "EngineSpec", "load_engine"]
-
 ENGINES: Mapping[str, str] = MappingProxyType(
     {
         "diffusers": "workers.models.diffusion.engine:DiffusionEngine",

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 
 import torch
 
-__all__ = ["Box", "Merger", "boxes", "pad_reflect", "padded", "starts"]
-
 
 @dataclass(frozen=True)
 class Box:

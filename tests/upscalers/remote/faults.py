@@ -72,15 +72,6 @@ async def endless(asked, writer):
     return False
 
 
-async def trickle(asked, writer):
-    """A byte now and then, each in time for a read timeout."""
-    writer.write(head(200, 1000))
-    for _ in range(1000):
-        writer.write(b"x")
-        await asyncio.sleep(0.02)
-    return False
-
-
 @dataclass
 class FaultServer:
     """Answers with one behaviour after the other; the last one stays."""

@@ -40,8 +40,6 @@ from workers.models.engine import (
 from workers.models.noise import Noise
 from workers.models.tiling import pad_reflect
 
-__all__ = ["DiffusionEngine"]
-
 # Raised whenever this package changes a pixel for the same weights, settings and seed.
 REVISION = 1
 

@@ -12,8 +12,6 @@ from workers.errors import WeightsError
 from workers.files import read_json
 from workers.models.diffusion.pipelines import PIPELINES
 
-__all__ = ["load", "pipeline_digest"]
-
 # Components that judge or mark finished pictures: not part of a sample.
 LEFT_OUT = ("safety_checker", "feature_extractor", "watermarker", "image_encoder")
 LIBRARIES = ("diffusers", "transformers")

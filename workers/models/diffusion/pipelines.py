@@ -20,8 +20,6 @@ from workers.errors import ConfigError
 from workers.models.diffusion.settings import DiffusionSettings
 from workers.models.noise import Noise
 
-__all__ = ["PIPELINES", "Pipeline"]
-
 
 class Pipeline(ABC):
     """One kind of pipeline with its networks.

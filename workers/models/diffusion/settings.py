@@ -2,8 +2,6 @@
 
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["DiffusionSettings"]
-
 
 class DiffusionSettings(BaseModel):
     """None: what the library's own pipeline takes when it is told nothing."""

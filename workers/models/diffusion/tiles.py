@@ -6,8 +6,6 @@ import torch
 
 from workers.models.tiling import Box, boxes
 
-__all__ = ["Parts"]
-
 
 class Parts:
     """The parts of an [H, W] grid; neighbours share a quarter of a side and fade into each other.

@@ -14,8 +14,6 @@ from workers.models.sinsr.config import AutoencoderConfig, CodecConfig
 from workers.models.sinsr.layers import GroupNorm, global_attention, hold_compute_weights
 from workers.models.sinsr.unet import Upsample
 
-__all__ = ["Autoencoder"]
-
 VQ_NORM_EPS = 1e-6  # not the noise predictor's 1e-5
 
 # Most that one block of position-to-code distances may take.

@@ -13,16 +13,6 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from workers.files import read_json, validated
 
-__all__ = [
-    "AutoencoderConfig",
-    "CodecConfig",
-    "DiffusionConfig",
-    "SamplerConfig",
-    "SinSRConfig",
-    "UNetConfig",
-    "parse_config",
-]
-
 # Both networks normalise in 32 groups (fact sheet of Wang et al. 2024), so every width that
 # reaches a GroupNorm must be a multiple of it.
 GROUPS = 32

@@ -22,8 +22,6 @@ from workers.models.sinsr.config import parse_config
 from workers.models.sinsr.model import SinSR
 from workers.models.sinsr.sampling import Sampling
 
-__all__ = ["SinSREngine"]
-
 # Raised whenever this package changes a pixel for the same weights and seed.
 REVISION = 1
 

@@ -7,8 +7,6 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from workers.models.sinsr.config import GROUPS
 
-__all__ = ["GroupNorm", "global_attention", "hold_compute_weights"]
-
 # Most that one block of an attention matrix may take when no memory-efficient kernel is
 # there. Large enough to keep the matrix products busy, small against one full-size map.
 ATTENTION_BLOCK_BYTES = 64 * 2**20

@@ -11,8 +11,6 @@ from torch import nn
 
 from workers.errors import WeightsError
 
-__all__ = ["fit"]
-
 # What wrappers of a network put in front of every key, in any order and number.
 PREFIXES = ("module.", "_orig_mod.")
 

@@ -5,8 +5,6 @@ import torch
 from workers.models.batching import PLANNED_SHARE, Batch
 from workers.models.sinsr.config import SinSRConfig
 
-__all__ = ["plan"]
-
 
 def plan(
     config: SinSRConfig, pixels: int, dtype: torch.dtype, device: torch.device

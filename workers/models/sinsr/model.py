@@ -22,8 +22,6 @@ from workers.models.sinsr.schedule import OneStep
 from workers.models.sinsr.unet import UNet
 from workers.models.tiling import Box, boxes, pad_reflect
 
-__all__ = ["SinSR", "networks_digest"]
-
 
 class SinSR:
     """The stages of the model on one device. Not thread-safe: one call at a time.

@@ -21,8 +21,6 @@ from workers.models.sinsr.memory import plan
 from workers.models.sinsr.model import SinSR
 from workers.models.tiling import Box, Merger, padded
 
-__all__ = ["Sampling"]
-
 # Most host memory that the sums of overlapping tiles may take; beyond it fewer samples are
 # worked on at a time.
 MERGE_BYTES = 2 * 2**30

@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 
 from workers.models.sinsr.config import DiffusionConfig
 
-__all__ = ["OneStep", "sqrt_etas"]
-
 
 def sqrt_etas(config: DiffusionConfig) -> NDArray[np.float64]:
     """Square roots of the schedule's eta, one per step, rising to `etas_end`.

@@ -13,8 +13,6 @@ from torch.nn import functional
 from workers.models.sinsr.config import UNetConfig
 from workers.models.sinsr.layers import GroupNorm
 
-__all__ = ["UNET_NORM_EPS", "SwinLayer", "last_row_mask", "relative_positions"]
-
 UNET_NORM_EPS = 1e-5
 
 # Added to masked logits. Finite, as in the model that was trained: exp(-100) is not zero in

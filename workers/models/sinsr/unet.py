@@ -14,8 +14,6 @@ from workers.models.sinsr.config import UNetConfig
 from workers.models.sinsr.layers import GroupNorm, hold_compute_weights
 from workers.models.sinsr.swin import UNET_NORM_EPS, SwinLayer
 
-__all__ = ["UNet", "timestep_embedding"]
-
 
 def timestep_embedding(timesteps: torch.Tensor, channels: int) -> torch.Tensor:
     """Sinusoidal embedding, the cosine half first: int64[B] -> float32[B, channels]."""
