@@ -10,14 +10,13 @@ from dataclasses import dataclass
 from typing import Final
 
 import structlog
-from redis.asyncio import ConnectionPool
 
 from app.calibration.active import Calibrations
 from app.calibration.job import CalibrationHandler
 from app.canary.watch import CanaryWatch, policies
 from app.errors import ConfigError, TrustscaleError
 from app.jobs.handlers import FanOut, Handler
-from app.jobs.queue import JobQueue
+from app.jobs.queue import JobQueue, check_queue_url
 from app.jobs.webhooks import WebhookHandler
 from app.monitor.watch import Monitor
 from app.problems import problem_of
@@ -30,6 +29,7 @@ from app.settings import Settings
 from app.stores.base import JobKind, Stores
 from app.stores.folders import held
 from app.stores.open import check_store_url, open_stores
+from app.stores.uploads import forget_uploads
 from app.system import memory_limit
 from app.telemetry.metrics import Metrics
 from app.telemetry.tracing import exporting
@@ -194,7 +194,7 @@ async def check_settings(settings: Settings) -> list[str]:
     with collected():
         check_store_url(settings.store, settings.data_dir)
     with collected():
-        _check_queue_url(settings.queue)
+        check_queue_url(settings.queue)
     with collected():
         _check_processes(settings)
     with collected():
@@ -240,30 +240,14 @@ def _budget(settings: Settings) -> int | None:
 
 def _queue(settings: Settings, stores: Stores, metrics: Metrics | None = None) -> JobQueue:
     """The queue, not yet connected. Raises ConfigError for a URL that can be none."""
-    _check_queue_url(settings.queue)
     return JobQueue(
         settings.queue,
         stores.jobs,
         problem_of=problem_of,
         lease_s=settings.job_lease_s,
-        observer=metrics,
+        metrics=metrics,
+        on_end=functools.partial(forget_uploads, stores.spool),
     )
-
-
-def _check_queue_url(url: str) -> None:
-    try:
-        if url.startswith(("redis://", "rediss://")):
-            # Unknown parameters of the URL are noticed only when a connection is made.
-            ConnectionPool.from_url(url).make_connection()  # type: ignore[no-untyped-call]
-        known = url.startswith(("memory:", "redis://", "rediss://"))
-    except (ValueError, TypeError) as error:
-        # The message may quote a password with an unescaped character: it is not repeated.
-        raise ConfigError(
-            "The queue URL cannot be read; it is memory:// or redis[s]://[[user]:password@]host"
-            "[:port][/database], with special characters of the password percent-encoded."
-        ) from error
-    if not known:
-        raise ConfigError("A queue URL starts with memory:// or redis:// or rediss://.")
 
 
 def _check_processes(settings: Settings) -> None:

@@ -132,7 +132,7 @@ class Settings(BaseSettings):
     job_concurrency: int = Field(2, gt=0, description="Pairs that one process measures at once.")
     job_lease_s: Seconds = Field(60.0, description="After this, a dead worker's job is retried.")
     job_ttl_s: Seconds = Field(
-        7 * 86400.0, description="Ended jobs and their uploads are removed after this."
+        7 * 86400.0, description="Ended jobs and uploads of calibrations are removed after this."
     )
     canary_interval_s: Seconds = Field(
         86400.0, description="How often remote models are tried for a silent change."

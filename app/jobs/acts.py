@@ -17,7 +17,7 @@ import logging
 import time
 from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -33,7 +33,6 @@ from app.errors import (
     UpscalerUnavailable,
 )
 from app.jobs.handlers import FanOut, GivenUp, Handler, Interrupted, JobContext, Later
-from app.jobs.observer import JobObserver
 from app.jobs.supervision import JobCancelled, Over, Supervisor
 from app.stores.base import (
     Job,
@@ -42,12 +41,14 @@ from app.stores.base import (
     JobStore,
     StoreUnavailable,
 )
+from app.telemetry.metrics import Metrics
 from app.telemetry.tracing import fail, resumed, span
 from app.upscalers.remote.errors import is_for_operator
 
 ProblemOf = Callable[[Exception], dict[str, Any]]
 Work = Callable[[Job, JobContext], Coroutine[Any, Any, Any]]
 Announce = Callable[[JobStatus, JobState], Awaitable[None]]
+OnEnd = Callable[[JobStatus], Awaitable[None]]
 Living = Callable[[], Awaitable[set[str] | None]]
 
 MOST_DEATHS: Final = 3
@@ -134,7 +135,8 @@ class Acts:
     """Does pieces of work in this process, as `owner`; `living` names the workers that are alive.
 
     Its methods answer after how many seconds the piece must be queued again, or None. They raise
-    nothing but StoreUnavailable. `announce` is told of the end of a job before it is stored.
+    nothing but StoreUnavailable. `announce` is told of the end of a job before it is stored,
+    `on_end` after that.
     """
 
     def __init__(
@@ -142,21 +144,23 @@ class Acts:
         jobs: JobStore,
         supervisor: Supervisor,
         problem_of: ProblemOf,
-        observer: JobObserver,
+        metrics: Metrics,
         *,
         owner: str,
         living: Living,
         patience: Patience,
         announce: Announce,
+        on_end: OnEnd | None = None,
     ) -> None:
         self.jobs = jobs
         self._supervisor = supervisor
         self._problem_of = problem_of
-        self._observer = observer
+        self._metrics = metrics
         self.owner = owner
         self._living = living
         self._patience = patience
         self._announce = announce
+        self._on_end = on_end
         self._turns = Quarantine()
         self._loaded: OrderedDict[str, Job] = OrderedDict()
         self._in_vain: Counter[str] = Counter()
@@ -173,7 +177,7 @@ class Acts:
                 traced.set_attributes({"trustscale.outcome": outcome})
                 if outcome == JobState.FAILED:
                     fail(traced, outcome)
-        self._observer.attempt(job.kind, outcome)
+        self._metrics.attempt(job.kind, outcome)
         return context.again_s if outcome in {"interrupted", "later"} else None
 
     async def one(self, job_id: str, unit: str, fan_out: FanOut) -> float | None:
@@ -184,7 +188,7 @@ class Acts:
             started = time.monotonic()
             with span("unit", kind="consumer", parent=resumed(job.trace)):
                 outcome = await self._recorded(job, unit, fan_out)
-            self._observer.unit(outcome, time.monotonic() - started)
+            self._metrics.unit(outcome, time.monotonic() - started)
         return 0.0 if outcome == "interrupted" else None
 
     async def load(self, job_id: str) -> Job:
@@ -199,7 +203,7 @@ class Acts:
     async def fail(self, job: Job, error: Exception, unit: str = "") -> None:
         """End a job by an error, of one of its units perhaps."""
         problem = self._told(job, error, unit)
-        await self._insist(lambda: self._finish(job, JobState.FAILED, error=problem))
+        await self._insist(lambda: self.finish(job, JobState.FAILED, error=problem))
 
     @asynccontextmanager
     async def _act(self, job_id: str, unit: str) -> AsyncIterator[Job | None]:
@@ -212,12 +216,12 @@ class Acts:
                 return
             job = await self.load(job_id)
             if others:
-                self._observer.lost_lease(job.kind)
+                self._metrics.lost_lease(job.kind)
             dead = await self._dead(job_id, unit) if len(others) >= MOST_DEATHS else 0
             if dead >= MOST_DEATHS:
                 error = _given_up(dead, [unit] if unit else [])
                 log.warning("Job %s: %s", job_id, error["detail"])
-                await self._insist(lambda: self._finish(job, JobState.FAILED, error=error))
+                await self._insist(lambda: self.finish(job, JobState.FAILED, error=error))
                 yield None
                 return
             yield job
@@ -241,7 +245,7 @@ class Acts:
             return await self._without_result(job, error)
         state = result if isinstance(result, JobState) else JobState.SUCCEEDED
         link = None if isinstance(result, JobState) else result
-        kept = await self._insist(lambda: self._finish(job, state, result=link))
+        kept = await self._insist(lambda: self.finish(job, state, result=link))
         return state.value if kept else "overtaken"
 
     async def _stored(self, job: Job, handler: Handler, context: JobContext) -> str:
@@ -299,7 +303,7 @@ class Acts:
     async def _without_result(self, job: Job, error: Exception, unit: str = "") -> str:
         """Say what became of a piece that has no result: the outcome."""
         if isinstance(error, JobCancelled):
-            kept = await self._insist(lambda: self._finish(job, JobState.CANCELLED))
+            kept = await self._insist(lambda: self.finish(job, JobState.CANCELLED))
             return JobState.CANCELLED.value if kept else "overtaken"
         if isinstance(error, Over | Interrupted | StoreUnavailable):
             if isinstance(error, StoreUnavailable):
@@ -313,12 +317,16 @@ class Acts:
         await self.fail(job, error, unit)
         return JobState.FAILED.value
 
-    async def _finish(self, job: Job, state: JobState, **end: Any) -> bool:
+    async def finish(self, job: Job, state: JobState, **end: Any) -> bool:
+        """End a job, and tell whoever wants to know; whether this is the end that it has."""
         await self._announce(job, state)
         kept = await self.jobs.finish(job.id, state, **end)
         if kept:
             seconds = (datetime.now(UTC) - job.created_at).total_seconds()
-            self._observer.ended(job.kind, state.value, seconds)
+            self._metrics.ended(job.kind, state.value, seconds)
+        if kept and self._on_end is not None:
+            with suppress(StoreUnavailable):  # the sweep makes good for it
+                await self._on_end(job.model_copy(update={"state": state}))
         return kept
 
     async def _insist(self, call: Callable[[], Awaitable[Any]]) -> Any:

@@ -60,7 +60,7 @@ class Coordinator:
         except Over:
             return None
         except JobCancelled:
-            await insist(lambda: self._jobs.finish(job_id, JobState.CANCELLED))
+            await insist(lambda: self._acts.finish(job, JobState.CANCELLED))
             return None
         except Interrupted:
             await self._jobs.end(job_id, "", self._acts.owner)

@@ -54,17 +54,15 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, supp
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Final, Self, get_args
-from urllib.parse import urlsplit
 from uuid import uuid4
 
 from docket import Docket, Worker
 from redis.exceptions import RedisError
 
 from app.errors import ConfigError
-from app.jobs.acts import Acts, Patience, ProblemOf
+from app.jobs.acts import Acts, OnEnd, Patience, ProblemOf
 from app.jobs.fanout import Coordinator
 from app.jobs.handlers import FanOut, Handler
-from app.jobs.observer import JobObserver, NoJobObserver
 from app.jobs.supervision import Supervisor
 from app.jobs.webhooks import delivery_of
 from app.stores.base import (
@@ -75,6 +73,8 @@ from app.stores.base import (
     JobStore,
     StoreUnavailable,
 )
+from app.stores.redis_client import check_url
+from app.telemetry.metrics import Metrics
 from app.telemetry.tracing import context, span
 
 QUEUES: Final = (*get_args(JobKind), "unit")
@@ -94,6 +94,14 @@ NOTHING_IS_LATER: Final = timedelta(seconds=30)
 log = logging.getLogger(__name__)
 
 
+def check_queue_url(url: str) -> None:
+    """Return if a URL can be that of a queue; nothing is connected. Raises ConfigError."""
+    if url.startswith(("redis://", "rediss://")):
+        check_url(url, "queue")
+    elif not url.startswith("memory:"):
+        raise ConfigError("A queue URL starts with memory:// or redis:// or rediss://.")
+
+
 class JobQueue:
     """Carries jobs from where they are created to where they are run.
 
@@ -103,7 +111,8 @@ class JobQueue:
             await queue.submit(job)                                      # a gateway
             await queue.run({"calibration": calibrate}, stop=event)      # a worker; or both
 
-    `memory://` (optionally with a name) carries jobs inside one process only.
+    `memory://` (optionally with a name) carries jobs inside one process only. `on_end` is called
+    with the status of every job that has ended here, perhaps more than once.
     """
 
     def __init__(
@@ -113,17 +122,18 @@ class JobQueue:
         *,
         problem_of: ProblemOf,
         lease_s: float = 60.0,
-        observer: JobObserver | None = None,
+        metrics: Metrics | None = None,
+        on_end: OnEnd | None = None,
         patience: Patience = Patience(),  # noqa: B008 - immutable
     ) -> None:
-        if urlsplit(url).scheme not in {"memory", "redis", "rediss"}:
-            raise ConfigError("A queue URL starts with memory:// or redis:// or rediss://.")
+        check_queue_url(url)
         self._url = url
         self._jobs = jobs
         self._problem_of = problem_of
         self._lease_s = lease_s
-        self._observer = observer or NoJobObserver()
-        self._is_memory = urlsplit(url).scheme == "memory"
+        self._metrics = metrics or Metrics()
+        self._on_end = on_end
+        self._is_memory = url.startswith("memory:")
         self._patience = patience
         self.owner = f"{socket.gethostname()}#{os.getpid()}#{uuid4().hex[:12]}".replace(" ", "-")
         self._dockets: dict[str, Docket] = {}
@@ -141,7 +151,7 @@ class JobQueue:
                 # A worker that died is known to be dead before its messages are taken over.
                 heartbeat_interval=timedelta(seconds=min(2.0, self._lease_s / 12)),
             )
-            docket.register(_unit_elsewhere if name == "unit" else _job_elsewhere, names=[name])
+            docket.register(_elsewhere, names=[name])
             self._dockets[name] = await self._stack.enter_async_context(docket)
         return self
 
@@ -187,6 +197,8 @@ class JobQueue:
         job = await self._jobs.request_cancel(job_id)
         if job.cancel_requested or job.state is JobState.CANCELLED:
             await self._announce(job, JobState.CANCELLED)
+        if self._on_end is not None and job.state is JobState.CANCELLED:
+            await self._on_end(job)
         return job
 
     async def _announce(self, job: JobStatus, state: JobState) -> None:
@@ -293,47 +305,39 @@ class JobQueue:
             self._jobs,
             supervisor,
             self._problem_of,
-            self._observer,
+            self._metrics,
             owner=self.owner,
             living=self.living,
             patience=self._patience,
             announce=self._announce,
+            on_end=self._on_end,
         )
         for kind, handler in handlers.items():
             if isinstance(handler, FanOut):
                 coordinator = Coordinator(
                     acts, coordinating, self._send_units, resend_s=self._lease_s
                 )
-                self._serve_units(partial(acts.one, fan_out=handler))
-                self._serve_jobs(kind, partial(coordinator.run, fan_out=handler))
+                self._serve("unit", partial(acts.one, fan_out=handler))
+                self._serve(kind, partial(coordinator.run, fan_out=handler))
                 yield "unit", slots.get(kind, 1)
                 yield kind, COORDINATORS
             else:
-                self._serve_jobs(kind, partial(acts.whole, handler=handler))
+                self._serve(kind, partial(acts.whole, handler=handler))
                 yield kind, slots.get(kind, 1)
 
-    def _serve_jobs(self, kind: JobKind, run: Callable[[str], Awaitable[float | None]]) -> None:
-        docket = self._dockets[kind]
+    def _serve(self, name: str, run: Callable[..., Awaitable[float | None]]) -> None:
+        docket = self._dockets[name]
 
-        async def run_job(job_id: str) -> None:
-            async with self._once(kind, job_id) as is_first:
-                if is_first and (seconds := await run(job_id)) is not None:
+        async def do(job_id: str, unit: str = "") -> None:
+            piece = (job_id, unit) if unit else (job_id,)
+            key = _key(piece)
+            async with self._once(name, key) as is_first:
+                if is_first and (seconds := await run(*piece)) is not None:
                     # Another worker need not wait for the lease of this one.
                     when = datetime.now(UTC) + timedelta(seconds=seconds)
-                    await docket.replace(kind, when, job_id)(job_id)
+                    await docket.replace(name, when, key)(*piece)
 
-        docket.register(run_job, names=[kind])
-
-    def _serve_units(self, run: Callable[[str, str], Awaitable[float | None]]) -> None:
-        docket = self._dockets["unit"]
-
-        async def run_unit(job_id: str, unit: str) -> None:
-            key = f"{job_id}:{unit}"
-            async with self._once("unit", key) as is_first:
-                if is_first and await run(job_id, unit) is not None:
-                    await docket.replace("unit", datetime.now(UTC), key)(job_id, unit)
-
-        docket.register(run_unit, names=["unit"])
+        docket.register(do, names=[name])
 
     @asynccontextmanager
     async def _looped(self, name: str, slots: int) -> AsyncIterator[asyncio.Task[None]]:
@@ -352,17 +356,16 @@ class JobQueue:
 
     async def _send_jobs(self, jobs: Sequence[JobStatus]) -> None:
         for kind in get_args(JobKind):
-            docket = self._dockets[kind]
-            calls = [docket.call(kind, key=job.id)(job.id) for job in jobs if job.kind == kind]
-            if calls:
-                await docket.add_many(calls)
+            await self._send(kind, [(job.id,) for job in jobs if job.kind == kind])
 
     async def _send_units(self, job_id: str, units: Sequence[str]) -> None:
-        docket = self._dockets["unit"]
         with _later("Units are sent"):
-            await docket.add_many(
-                [docket.call("unit", key=f"{job_id}:{unit}")(job_id, unit) for unit in units]
-            )
+            await self._send("unit", [(job_id, unit) for unit in units])
+
+    async def _send(self, name: str, pieces: Sequence[tuple[str, ...]]) -> None:
+        docket = self._dockets[name]
+        if pieces:
+            await docket.add_many([docket.call(name, key=_key(one))(*one) for one in pieces])
 
     async def _send_unfinished_for_ever(self) -> None:
         while True:
@@ -371,12 +374,12 @@ class JobQueue:
             await asyncio.sleep(self._lease_s / 2)
 
 
-async def _job_elsewhere(job_id: str) -> None:
-    """Stands for the handler in a process that only sends."""
-    raise NotImplementedError(job_id)
+def _key(piece: tuple[str, ...]) -> str:
+    """What the queue knows a job, or a unit of it, by."""
+    return ":".join(piece)
 
 
-async def _unit_elsewhere(job_id: str, unit: str) -> None:
+async def _elsewhere(job_id: str, unit: str = "") -> None:
     """Stands for the handler in a process that only sends."""
     raise NotImplementedError(job_id, unit)
 

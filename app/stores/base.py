@@ -6,16 +6,20 @@ Every method is safe to call from several processes at once; none blocks the eve
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
-from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from pydantic import BaseModel, ConfigDict
 
-from app.errors import Conflict, Overloaded
+from app.errors import Conflict, NotFound, Overloaded
 from app.stores.claims import ClaimStore
+from app.stores.job import Job, JobKind, JobState, JobStatus, Progress
+from app.stores.jobs import JobStore
 from app.stores.monitor import MonitorStore
+
+__all__ = ["Job", "JobKind", "JobState", "JobStatus", "JobStore", "Progress"]
 
 
 class StoreUnavailable(Overloaded):
@@ -85,180 +89,14 @@ class CalibrationStore(Protocol):
         ...
 
 
-class JobState(StrEnum):
-    """Where a job stands; `awaiting_labels` waits for the admin, not for a worker."""
-
-    QUEUED = "queued"
-    RUNNING = "running"
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-    AWAITING_LABELS = "awaiting_labels"
-
-    @property
-    def is_final(self) -> bool:
-        return self in {JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED}
+def no_calibration(calibration: str) -> NotFound:
+    """The error of a calibration that is unknown."""
+    return NotFound(f"There is no calibration {calibration}.")
 
 
-class Progress(BaseModel):
-    """`done` of `total` units."""
-
-    done: int = 0
-    total: int = 0
-    unit: str = "samples"
-
-
-JobKind = Literal["upscale", "calibration", "webhook"]
-
-
-class JobStatus(BaseModel):
-    """What is asked of a job again and again: small, and without its request.
-
-    about: what lists show of the request. trace: the context of the request that left it
-    (`app/telemetry/otel.py`), if that was traced.
-    """
-
-    id: str
-    kind: JobKind
-    state: JobState = JobState.QUEUED
-    progress: Progress = Progress()
-    created_at: datetime
-    started_at: datetime | None = None
-    finished_at: datetime | None = None
-    cancel_requested: bool = False
-    result: str | None = None
-    error: dict[str, Any] | None = None
-    trace: str | None = None
-    about: dict[str, str | None] = {}
-
-    @property
-    def goes_on(self) -> bool:
-        """Whether there is something to do for workers."""
-        return self.state in {JobState.QUEUED, JobState.RUNNING}
-
-
-class Job(JobStatus):
-    """A job with its request: what it needs to run, again and again, from the start."""
-
-    request: dict[str, Any]
-
-
-class JobStore(Protocol):
-    """The truth about jobs; a queue only carries their ids.
-
-    Pieces: a job is done in one piece (its unit is then the empty text), or in units that are
-    recorded one by one (the pairs of a calibration). A piece may be done twice, by workers that do
-    not know of each other, and is the same whoever does it: the first record and the first end
-    count, and every write may be repeated.
-
-    Acts: whoever begins a piece leaves its name, and takes it back when the piece ends, well or
-    not. A name that stays is of one who died in the act, or who still is in it.
-    """
-
-    async def create(self, job: Job) -> JobStatus:
-        """Store a new job; if the id exists, return the stored one unchanged."""
-        ...
-
-    async def get(self, job: str) -> JobStatus:
-        """Raises NotFound."""
-        ...
-
-    async def load(self, job: str) -> Job:
-        """The job with its request. Raises NotFound."""
-        ...
-
-    async def unfinished(self) -> list[JobStatus]:
-        """Jobs that are queued or running, the oldest first: what a restart must submit again."""
-        ...
-
-    async def pending(self, kind: JobKind) -> list[JobStatus]:
-        """Jobs of a kind that are queued, running or awaiting labels, the newest first."""
-        ...
-
-    async def count_pending(self, kind: JobKind) -> int:
-        """How many there are of these."""
-        ...
-
-    async def start(self, job: str, unit: str | None, owner: str) -> JobStatus | None:
-        """Begin a piece: the job runs, and the owner is in the act. None if there is nothing to do.
-
-        There is nothing to do when the job is unknown, final or awaiting labels, its cancellation
-        was requested (it is then cancelled), or the unit is recorded. Without a unit the job runs,
-        and nobody is in an act.
-        """
-        ...
-
-    async def acts(self, job: str, unit: str) -> set[str]:
-        """The owners that have begun a piece and not said that it ended."""
-        ...
-
-    async def end(self, job: str, unit: str, owner: str) -> None:
-        """An act ended without a result; a running job without any act is queued again."""
-        ...
-
-    async def record(self, job: str, unit: str, value: bytes) -> bool:
-        """Keep the result of a unit, unless there is one; all acts at it are over and forgiven.
-
-        False if the job does not go on.
-        """
-        ...
-
-    async def recorded(self, job: str) -> set[str]:
-        """The units of a job that are recorded."""
-        ...
-
-    def records(self, job: str) -> AsyncIterator[tuple[str, bytes]]:
-        """All recorded units of a job, in their order, a few at a time in memory."""
-        ...
-
-    async def progress(self, job: str, progress: Progress) -> None:
-        """Show how far a job is, if it goes on."""
-        ...
-
-    async def finish(
-        self,
-        job: str,
-        state: JobState,
-        *,
-        result: str | None = None,
-        error: dict[str, Any] | None = None,
-    ) -> bool:
-        """End a job that goes on (a final state, or awaiting_labels), and all acts at it.
-
-        True if this is the end that it has, also when it was told before.
-        """
-        ...
-
-    async def resume(self, job: str) -> JobStatus:
-        """Queue a job that awaits labels again; any other job is returned unchanged.
-
-        Raises NotFound.
-        """
-        ...
-
-    async def request_cancel(self, job: str) -> JobStatus:
-        """Ask for cancellation: a waiting job becomes cancelled at once, a running one is marked.
-
-        Raises NotFound. A final job is returned unchanged.
-        """
-        ...
-
-    def watch(self, job: str) -> AsyncGenerator[JobStatus, None]:
-        """The job now and after every change, ending with a final state (or awaiting_labels).
-
-        Changes in quick succession may be merged. Raises NotFound.
-        """
-        ...
-
-    async def expire(self, before: datetime) -> Sequence[str]:
-        """Remove final jobs that finished before a time, with all that is theirs; their ids."""
-        ...
-
-
-def check_end(state: JobState) -> None:
-    """Raise ValueError for a state that ends nothing."""
-    if not state.is_final and state is not JobState.AWAITING_LABELS:
-        raise ValueError(f"{state} does not end a job")
+def still_active(calibration: str) -> Conflict:
+    """The error of deleting the active calibration."""
+    return Conflict(f"Calibration {calibration} is active; activate another one first.")
 
 
 def over(job: str) -> Conflict:
@@ -355,35 +193,29 @@ class AuditLog(Protocol):
         ...
 
 
-class Stores(Protocol):
-    """One bundle of stores behind one URL."""
+@dataclass(frozen=True)
+class Stores:
+    """One bundle of stores behind one URL; parts are checked and closed in the order given."""
 
-    @property
-    def calibrations(self) -> CalibrationStore: ...
-
-    @property
-    def jobs(self) -> JobStore: ...
-
-    @property
-    def results(self) -> ResultStore: ...
-
-    @property
-    def spool(self) -> Spool: ...
-
-    @property
-    def audit(self) -> AuditLog: ...
-
-    @property
-    def monitor(self) -> MonitorStore: ...
-
-    @property
-    def claims(self) -> ClaimStore: ...
+    calibrations: CalibrationStore
+    jobs: JobStore
+    results: ResultStore
+    spool: Spool
+    audit: AuditLog
+    monitor: MonitorStore
+    claims: ClaimStore
+    checks: Sequence[Callable[[], Awaitable[None]]]
+    closes: Sequence[Callable[[], Awaitable[None]]]
 
     async def check(self) -> None:
         """Return if reads and writes work.
 
         Raises StoreUnavailable, or ConfigError for data that a newer release wrote.
         """
-        ...
+        for check in self.checks:
+            await check()
 
-    async def close(self) -> None: ...
+    async def close(self) -> None:
+        """Close everything. Closing again does nothing."""
+        for close in self.closes:
+            await close()

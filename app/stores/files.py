@@ -234,19 +234,23 @@ class FileSpool:
         def remove() -> None:
             with file_errors("The spool folder"):
                 remove_folder(self._folder / component(job))
-                remove_old_scratch(self._folder)
 
         await asyncio.to_thread(remove)
 
     async def untouched(self, before: datetime) -> list[str]:
         def listing() -> list[str]:
             with file_errors("The spool folder"):
+                remove_old_scratch(self._folder)
                 old = []
                 for folder in self._folder.iterdir():
-                    with suppress(FileNotFoundError):  # another process removed it meanwhile
+                    if folder.name.startswith(SCRATCH):
+                        continue
+                    # Removed by another process meanwhile, or no folder of ours.
+                    with suppress(FileNotFoundError, NotADirectoryError):
                         # Whatever is stored is renamed into the folder, which tells the time.
                         is_old = folder.stat().st_mtime < before.timestamp()
-                        if is_old and not folder.name.startswith(SCRATCH):
+                        remove_old_scratch(folder)
+                        if is_old:
                             old.append(named(folder.name))
                 return sorted(old)
 

@@ -60,9 +60,13 @@ def named(encoded: str) -> str:
 
 
 def usable_folder(folder: Path, *, mode: int = 0o777) -> Path:
-    """The folder, made with this mode if missing, and proved writable. Raises ConfigError."""
+    """The folder, made with this mode if missing, and proved writable. Raises ConfigError.
+
+    What killed processes left half written in it goes.
+    """
     try:
         folder.mkdir(mode=mode, parents=True, exist_ok=True)
+        remove_old_scratch(folder)
         probe = folder / f"{SCRATCH}{uuid4().hex}"
         probe.write_bytes(b"")
         probe.unlink()

@@ -2,48 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from app.errors import ConfigError
-from app.stores.base import AuditLog, CalibrationStore, JobStore, ResultStore, Spool, Stores
-from app.stores.claims import ClaimStore
+from app.stores.base import Spool, Stores
 from app.stores.database import Database
 from app.stores.files import FileResults, FileSpool
 from app.stores.folders import PRIVATE, usable_folder
-from app.stores.monitor import MonitorStore
 from app.stores.sqlite import SqliteAudit, SqliteCalibrations, SqliteClaims
 from app.stores.sqlite_jobs import SqliteJobs
 from app.stores.sqlite_monitor import SqliteMonitor
 
 DATABASE_NAME = "trustscale.sqlite3"
-
-
-@dataclass(frozen=True)
-class OpenStores:
-    """`Stores`, put together from parts that are checked and closed in the order given."""
-
-    calibrations: CalibrationStore
-    jobs: JobStore
-    results: ResultStore
-    spool: Spool
-    audit: AuditLog
-    monitor: MonitorStore
-    claims: ClaimStore
-    checks: Sequence[Callable[[], Awaitable[None]]]
-    closes: Sequence[Callable[[], Awaitable[None]]]
-
-    async def check(self) -> None:
-        """See `Stores.check`."""
-        for check in self.checks:
-            await check()
-
-    async def close(self) -> None:
-        """See `Stores.close`. Closing again does nothing."""
-        for close in self.closes:
-            await close()
 
 
 def open_stores(
@@ -68,29 +40,30 @@ def open_stores(
     check_store_url(url, data_dir)
     scheme = urlsplit(url).scheme
     if scheme in {"redis", "rediss"}:
-        from app.stores.redis import RedisAudit, open_redis  # noqa: PLC0415 - only where Redis is used
+        from app.stores import redis  # noqa: PLC0415 - only where Redis is used
         from app.stores.redis_claims import RedisClaims  # noqa: PLC0415 - the same
+        from app.stores.redis_jobs import RedisJobs  # noqa: PLC0415 - the same
         from app.stores.redis_monitor import RedisMonitor  # noqa: PLC0415 - the same
 
         spool = open_spool(spool_url, data_dir)
-        redis = open_redis(url, result_ttl_s=result_ttl_s, max_result_bytes=max_result_bytes)
-        return OpenStores(
-            redis.calibrations,
-            redis.jobs,
-            redis.results,
+        client = redis.connected(url)
+        return Stores(
+            redis.RedisCalibrations(client),
+            RedisJobs(client),
+            redis.RedisResults(client, ttl_s=result_ttl_s, max_bytes=max_result_bytes),
             spool,
-            RedisAudit(redis.client),
-            RedisMonitor(redis.client),
-            RedisClaims(redis.client),
-            [redis.check],
-            [redis.close],
+            redis.RedisAudit(client),
+            RedisMonitor(client),
+            RedisClaims(client),
+            [partial(redis.check, client)],
+            [client.aclose],
         )
     path = _sqlite_path(url, data_dir)
     usable_folder(data_dir, mode=PRIVATE)
     spool = open_spool(spool_url, data_dir)
     results = FileResults(data_dir / "results", ttl_s=result_ttl_s, max_bytes=max_result_bytes)
     database = Database(path)
-    return OpenStores(
+    return Stores(
         SqliteCalibrations(database),
         SqliteJobs(database),
         results,

@@ -1,10 +1,11 @@
 """Calibrations and results on Redis, for several machines behind one service.
 
-What must happen at once is one Lua script: Redis runs it without anything in between, and writes
-its effects to the append-only file as one unit, so a crash of the server leaves a script done or
-not done. Redis itself must be persistent (AOF) and must not evict: the calibrations live there.
-A script may run twice when the network loses its answer and the client asks again; every script
-here gives the same outcome then.
+What must happen at once is one transaction: what was read is watched, and what follows from it is
+done if nothing of that has changed since; else it is read anew. The sweep of results is a Lua
+script. Redis writes the effects of both to the append-only file as one unit, so a crash of the
+server leaves them done or not done. Redis itself must be persistent (AOF) and must not evict: the
+calibrations live there. A call may be made twice when the network loses its answer and the client
+asks again; every call here gives the same outcome then.
 
 Keys, all under `trustscale:`::
 
@@ -26,32 +27,33 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 from uuid import uuid4
 
 from redis import exceptions as failures
 from redis.asyncio import Redis
 
-from app.errors import ConfigError, Conflict, NotFound
+from app.errors import ConfigError, NotFound
 from app.stores.base import (
     Activation,
     AuditEntry,
     Blob,
     CalibrationHead,
-    JobStore,
+    no_calibration,
     over,
+    still_active,
 )
-from app.stores.database import as_text
+from app.stores.job import as_text
 from app.stores.redis_client import (
     ANSWER_TIMEOUT_S,
     PREFIX,
     Client,
+    check_url,
     job_key,
     milliseconds,
     redis_errors,
     retry,
 )
-from app.stores.redis_jobs import RedisJobs
 
 SCHEMA_VERSION: Final = 2
 
@@ -60,71 +62,39 @@ SCHEMA_VERSION: Final = 2
 REPEATED_S: Final = 3600
 
 
-class RedisStores(NamedTuple):
-    """The stores behind one Redis URL, with one pool of connections."""
-
-    calibrations: RedisCalibrations
-    jobs: JobStore
-    results: RedisResults
-    client: Client
-
-    async def check(self) -> None:
-        """See `Stores.check`; also refuses a server that may throw data away."""
-        async with redis_errors():
-            await self.client.set(f"{PREFIX}schema", SCHEMA_VERSION, nx=True)
-            found = int(await self.client.get(f"{PREFIX}schema") or 0)
-        if found > SCHEMA_VERSION:
-            raise ConfigError(
-                f"The data in Redis was written by a newer release (schema {found}, "
-                f"this release knows {SCHEMA_VERSION})."
-            )
-        if found < SCHEMA_VERSION:  # what is there is read as it is; see `redis_jobs.py`
-            async with redis_errors():
-                await self.client.set(f"{PREFIX}schema", SCHEMA_VERSION)
-        try:
-            policy = await self.client.config_get("maxmemory-policy")
-        except failures.RedisError:
-            return  # not every server lets its settings be read
-        if str(policy.get("maxmemory-policy", "")).startswith("allkeys"):
-            raise ConfigError(
-                "Redis may evict calibrations and jobs: set its maxmemory-policy to noeviction."
-            )
-
-    async def close(self) -> None:
-        """Close all connections. Closing again does nothing."""
-        await self.client.aclose()
-
-
-def open_redis(
-    url: str,
-    *,
-    result_ttl_s: float,
-    max_result_bytes: int,
-    answer_timeout_s: float = ANSWER_TIMEOUT_S,
-) -> RedisStores:
-    """The stores behind a Redis URL; connects at the first call. Raises ConfigError."""
-    try:
-        client = Redis.from_url(
-            url,
-            socket_timeout=answer_timeout_s,
-            socket_connect_timeout=answer_timeout_s,
-            socket_keepalive=True,
-            health_check_interval=30,
-            retry=retry(),
-        )
-        # Unknown parameters of the URL are noticed only when a connection is made.
-        client.connection_pool.make_connection()  # type: ignore[no-untyped-call]
-    except (ValueError, TypeError) as error:
-        # The message may quote a password with an unescaped character: it is not repeated.
+async def check(client: Client) -> None:
+    """See `Stores.check`; also refuses a server that may throw data away."""
+    async with redis_errors():
+        await client.set(f"{PREFIX}schema", SCHEMA_VERSION, nx=True)
+        found = int(await client.get(f"{PREFIX}schema") or 0)
+    if found > SCHEMA_VERSION:
         raise ConfigError(
-            "The Redis URL cannot be read; it is redis[s]://[[user]:password@]host[:port]"
-            "[/database], with special characters of the password percent-encoded."
-        ) from error
-    return RedisStores(
-        RedisCalibrations(client),
-        RedisJobs(client),
-        RedisResults(client, ttl_s=result_ttl_s, max_bytes=max_result_bytes),
-        client,
+            f"The data in Redis was written by a newer release (schema {found}, "
+            f"this release knows {SCHEMA_VERSION})."
+        )
+    if found < SCHEMA_VERSION:  # what is there is read as it is; see `redis_jobs.py`
+        async with redis_errors():
+            await client.set(f"{PREFIX}schema", SCHEMA_VERSION)
+    try:
+        policy = await client.config_get("maxmemory-policy")
+    except failures.RedisError:
+        return  # not every server lets its settings be read
+    if str(policy.get("maxmemory-policy", "")).startswith("allkeys"):
+        raise ConfigError(
+            "Redis may evict calibrations and jobs: set its maxmemory-policy to noeviction."
+        )
+
+
+def connected(url: str, *, answer_timeout_s: float = ANSWER_TIMEOUT_S) -> Client:
+    """The client of a Redis URL, which connects at the first call. Raises ConfigError."""
+    check_url(url, "Redis")
+    return Redis.from_url(
+        url,
+        socket_timeout=answer_timeout_s,
+        socket_connect_timeout=answer_timeout_s,
+        socket_keepalive=True,
+        health_check_interval=30,
+        retry=retry(),
     )
 
 
@@ -134,68 +104,24 @@ class RedisCalibrations:
     _ALL: Final = f"{PREFIX}calibrations"
     _ACTIVE: Final = f"{PREFIX}active"
 
-    # KEYS: calibrations, blob. ARGV: id, head, blob.
-    _PUT: Final = """
-    if redis.call('HSETNX', KEYS[1], ARGV[1], ARGV[2]) == 1 then
-        redis.call('SET', KEYS[2], ARGV[3])
-    end
-    """
-
-    # KEYS: calibrations, active, and the job that activates. ARGV: id, time.
-    # Answers the activation, nil if unknown, or 0 if the job does not go on.
-    _ACTIVATE: Final = """
-    if KEYS[3] then
-        local state = redis.call('HGET', KEYS[3], 'state')
-        if state ~= 'running' and state ~= 'queued' then return 0 end
-        if redis.call('HGET', KEYS[3], 'cancel_requested') == '1' then return 0 end
-    end
-    local head = redis.call('HGET', KEYS[1], ARGV[1])
-    if not head then return nil end
-    local upscaler = cjson.decode(head)['upscaler']
-    local present = redis.call('HGET', KEYS[2], upscaler)
-    local previous = cjson.null
-    if present then
-        local before = cjson.decode(present)
-        if before['calibration'] == ARGV[1] then return present end
-        previous = before['calibration']
-    end
-    local activation = cjson.encode({upscaler = upscaler, calibration = ARGV[1],
-        previous = previous, at = ARGV[2]})
-    redis.call('HSET', KEYS[2], upscaler, activation)
-    return activation
-    """
-
-    # KEYS: calibrations, active, blob, said. ARGV: id, token, seconds. Answers 0 unknown, -1
-    # active, 1 deleted, also to the repetition of a call whose answer was lost.
-    _DELETE: Final = """
-    local head = redis.call('HGET', KEYS[1], ARGV[1])
-    if not head then return redis.call('GET', KEYS[4]) == ARGV[2] and 1 or 0 end
-    local present = redis.call('HGET', KEYS[2], cjson.decode(head)['upscaler'])
-    if present and cjson.decode(present)['calibration'] == ARGV[1] then return -1 end
-    redis.call('HDEL', KEYS[1], ARGV[1])
-    redis.call('DEL', KEYS[3])
-    redis.call('SET', KEYS[4], ARGV[2], 'EX', ARGV[3])
-    return 1
-    """
-
     def __init__(self, client: Client) -> None:
         self._client = client
-        self._put = client.register_script(self._PUT)
-        self._activate = client.register_script(self._ACTIVATE)
-        self._delete = client.register_script(self._DELETE)
 
     async def put(self, head: CalibrationHead, blob: bytes) -> None:
+        async def keep(pipe: Client) -> None:
+            if not await pipe.hexists(self._ALL, head.id):
+                pipe.multi()
+                pipe.hset(self._ALL, head.id, head.model_dump_json())
+                pipe.set(_blob_key(head.id), blob)
+
         async with redis_errors():
-            await self._put(
-                keys=[self._ALL, _blob_key(head.id)],
-                args=[head.id, head.model_dump_json(), blob],
-            )
+            await self._client.transaction(keep, self._ALL)
 
     async def get(self, calibration: str) -> bytes:
         async with redis_errors():
             blob = await self._client.get(_blob_key(calibration))
         if blob is None:
-            raise _no_calibration(calibration)
+            raise no_calibration(calibration)
         return bytes(blob)
 
     async def heads(self, upscaler: str | None = None) -> list[CalibrationHead]:
@@ -209,17 +135,28 @@ class RedisCalibrations:
         )
 
     async def activate(self, calibration: str, *, job: str | None = None) -> Activation:
-        keys: list[str] = [self._ALL, self._ACTIVE]
-        if job is not None:
-            keys.append(job_key(job))
-        at = datetime.now(UTC).isoformat(timespec="microseconds")
+        async def switch(pipe: Client) -> Activation:
+            if job is not None:
+                state, is_cancelled = await pipe.hmget(job_key(job), "state", "cancel_requested")
+                if state not in {b"running", b"queued"} or is_cancelled == b"1":
+                    raise over(job)
+            upscaler = await self._upscaler(pipe, calibration)
+            present = await pipe.hget(self._ACTIVE, upscaler)
+            replaced = None if present is None else _activation(present)
+            if replaced is not None and replaced.calibration == calibration:
+                return replaced
+            previous = None if replaced is None else replaced.calibration
+            made = Activation(upscaler, calibration, previous, datetime.now(UTC))
+            pipe.multi()
+            pipe.hset(self._ACTIVE, upscaler, json.dumps(made._asdict(), default=as_text))
+            return made
+
+        watched = [self._ALL, self._ACTIVE, *([] if job is None else [job_key(job)])]
         async with redis_errors():
-            activation = await self._activate(keys=keys, args=[calibration, at])
-        if activation == 0 and job is not None:
-            raise over(job)
-        if activation is None:
-            raise _no_calibration(calibration)
-        return _activation(activation)
+            activation: Activation = await self._client.transaction(
+                switch, *watched, value_from_callable=True
+            )
+        return activation
 
     async def active(self) -> Mapping[str, Activation]:
         async with redis_errors():
@@ -227,16 +164,32 @@ class RedisCalibrations:
         return {found.upscaler: found for found in map(_activation, values)}
 
     async def delete(self, calibration: str) -> None:
+        is_asked = False
+
+        async def remove(pipe: Client) -> None:
+            nonlocal is_asked
+            try:
+                upscaler = await self._upscaler(pipe, calibration)
+            except NotFound:
+                if is_asked:  # it was this call, whose answer got lost
+                    return
+                raise
+            active = await pipe.hget(self._ACTIVE, upscaler)
+            if active is not None and _activation(active).calibration == calibration:
+                raise still_active(calibration)
+            is_asked = True
+            pipe.multi()
+            pipe.hdel(self._ALL, calibration)
+            pipe.unlink(_blob_key(calibration))
+
         async with redis_errors():
-            blob = _blob_key(calibration)
-            outcome = await self._delete(
-                keys=[self._ALL, self._ACTIVE, blob, f"{blob}:deleted"],
-                args=[calibration, uuid4().hex, REPEATED_S],
-            )
-        if outcome == 0:
-            raise _no_calibration(calibration)
-        if outcome == -1:
-            raise Conflict(f"Calibration {calibration} is active; activate another one first.")
+            await self._client.transaction(remove, self._ALL, self._ACTIVE)
+
+    async def _upscaler(self, pipe: Client, calibration: str) -> str:
+        head = await pipe.hget(self._ALL, calibration)
+        if head is None:
+            raise no_calibration(calibration)
+        return str(json.loads(head)["upscaler"])
 
 
 class RedisResults:
@@ -386,7 +339,3 @@ def _activation(value: bytes) -> Activation:
         fields["previous"],
         datetime.fromisoformat(fields["at"]),
     )
-
-
-def _no_calibration(calibration: str) -> NotFound:
-    return NotFound(f"There is no calibration {calibration}.")

@@ -8,9 +8,11 @@ from contextlib import asynccontextmanager
 from typing import Any, Final
 
 from redis import exceptions as failures
+from redis.asyncio import ConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
 
+from app.errors import ConfigError
 from app.stores.base import StoreUnavailable
 
 PREFIX: Final = "trustscale:"
@@ -56,6 +58,19 @@ async def redis_errors(within_s: float = ANSWER_TIMEOUT_S) -> AsyncIterator[None
         # The first word of another answer is its code, such as MISCONF for a full disk.
         reason = next(reasons, f"it refused a command ({(str(error).split() or ['?'])[0]})")
         raise StoreUnavailable(f"Redis cannot be used now: {reason}.") from error
+
+
+def check_url(url: str, what: str) -> None:
+    """Return if a URL can be that of a Redis; nothing is connected. Raises ConfigError."""
+    try:
+        # Unknown parameters of the URL are noticed only when a connection is made.
+        ConnectionPool.from_url(url).make_connection()  # type: ignore[no-untyped-call]
+    except (ValueError, TypeError) as error:
+        # The message may quote a password with an unescaped character: it is not repeated.
+        raise ConfigError(
+            f"The {what} URL cannot be read; it is redis[s]://[[user]:password@]host[:port]"
+            "[/database], with special characters of the password percent-encoded."
+        ) from error
 
 
 def milliseconds(seconds: float) -> int:

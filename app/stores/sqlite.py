@@ -12,9 +12,16 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from app.errors import Conflict, NotFound
-from app.stores.base import Activation, AuditEntry, CalibrationHead, over
-from app.stores.database import Database, as_text
+from app.stores.base import (
+    Activation,
+    AuditEntry,
+    CalibrationHead,
+    no_calibration,
+    over,
+    still_active,
+)
+from app.stores.database import Database
+from app.stores.job import as_text
 from app.stores.sqlite_jobs import goes_on
 
 
@@ -37,7 +44,7 @@ class SqliteCalibrations:
             ).fetchone()
         )
         if row is None:
-            raise _no_calibration(calibration)
+            raise no_calibration(calibration)
         return bytes(row[0])
 
     async def heads(self, upscaler: str | None = None) -> list[CalibrationHead]:
@@ -58,7 +65,7 @@ class SqliteCalibrations:
                 "SELECT upscaler FROM calibrations WHERE id = ?", (calibration,)
             ).fetchone()
             if found is None:
-                raise _no_calibration(calibration)
+                raise no_calibration(calibration)
             present = c.execute(
                 "SELECT upscaler, calibration, previous, at FROM active WHERE upscaler = ?", found
             ).fetchone()
@@ -80,9 +87,9 @@ class SqliteCalibrations:
     async def delete(self, calibration: str) -> None:
         def remove(c: sqlite3.Connection) -> None:
             if c.execute("SELECT 1 FROM active WHERE calibration = ?", (calibration,)).fetchone():
-                raise Conflict(f"Calibration {calibration} is active; activate another one first.")
+                raise still_active(calibration)
             if not c.execute("DELETE FROM calibrations WHERE id = ?", (calibration,)).rowcount:
-                raise _no_calibration(calibration)
+                raise no_calibration(calibration)
 
         await self._database.write(remove)
 
@@ -144,7 +151,3 @@ class SqliteClaims:
 def _activation(row: tuple[Any, ...]) -> Activation:
     upscaler, calibration, previous, at = row
     return Activation(upscaler, calibration, previous, datetime.fromisoformat(at))
-
-
-def _no_calibration(calibration: str) -> NotFound:
-    return NotFound(f"There is no calibration {calibration}.")

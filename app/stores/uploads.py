@@ -1,4 +1,4 @@
-"""What becomes of an upload whose job could not be stored."""
+"""What becomes of the uploads of a job: before there is one, and after its end."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 from app.errors import NotFound
-from app.stores.base import Stores, StoreUnavailable
+from app.stores.base import JobState, JobStatus, Spool, Stores, StoreUnavailable
 
 
 @asynccontextmanager
@@ -25,3 +25,13 @@ async def spooled_for(stores: Stores, job_id: str) -> AsyncIterator[None]:
             except NotFound:
                 await stores.spool.delete(job_id)
         raise
+
+
+async def forget_uploads(spool: Spool, job: JobStatus) -> None:
+    """Delete what was spooled for a job that has ended, unless it can still be asked for.
+
+    Of a calibration X, Y and predictions can be looked at, and labels that people drew are kept,
+    until the job is removed; but not if somebody has cancelled it.
+    """
+    if job.kind != "calibration" or job.state is JobState.CANCELLED:
+        await spool.delete(job.id)

@@ -143,8 +143,8 @@ GAUGES: Final[dict[str, _Row]] = {
 class Metrics:
     """The metrics of the tables, by name and the values of their labels.
 
-    It also is what parts that know no metrics tell of their events: the job queue
-    (`app.jobs.observer`), upscalers (`app.upscalers.resilience`) and the monitor.
+    It also is what parts that know no metrics tell of their events: upscalers
+    (`app.upscalers.resilience`) and the monitor.
     """
 
     def __init__(self) -> None:

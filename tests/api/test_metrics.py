@@ -147,7 +147,7 @@ class TestStore:
         async def away(_):
             raise StoreUnavailable("The store is away.")
 
-        monkeypatch.setattr("app.stores.sqlite_jobs.SqliteJobs.unfinished", away)
+        monkeypatch.setattr("app.stores.jobs.JobStore.unfinished", away)
         found = metrics(client)
         assert found["trustscale_store_up",] == 0
         assert found["trustscale_calibration_active", "fake"] == 1

@@ -1,4 +1,4 @@
-"""What is removed by itself: ended jobs with their uploads, and nothing else."""
+"""What is removed by itself: uploads of ended jobs, the jobs later, and nothing else."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections import Counter
 
 from app.main import Pace
 from tests.api.admin import Admin, truth_files
-from tests.api.gateway import aside, check_problem, post
+from tests.api.gateway import aside, check_problem, gateway, post, running
 from tests.fakes import FakeUpscaler
 from tests.waiting import until
 
@@ -46,6 +46,44 @@ def test_ended_jobs(start, tmp_path):
     check_problem(admin.send("GET", f"/{response.json()['id']}"), "not-found")
 
 
+async def test_uploads(tmp_path, calibration):
+    """The upload of an upscaling goes with the end of its job: done, stopped, or never begun."""
+    upscaler = FakeUpscaler()
+    app = gateway(tmp_path, upscaler, calibrations=[calibration], max_in_flight=1)
+
+    def left():
+        return {path.name for path in (tmp_path / "spool").glob("job-*")}
+
+    async with running(app) as served:
+        client = served.client
+
+        async def begun():
+            return (await served.post(headers={"Prefer": "respond-async"})).json()["id"]
+
+        done = await begun()
+        await until(lambda: not left())
+        assert (await client.get(f"/v1/jobs/{done}")).json()["state"] == "succeeded"
+        upscaler.seconds, calls = 600, len(upscaler.calls)
+        stopped = await begun()
+        await until(lambda: len(upscaler.calls) > calls)
+        waiting = await begun()
+        assert left() == {stopped, waiting}
+        for job in (waiting, stopped):
+            await client.delete(f"/v1/jobs/{job}")
+        await until(lambda: not left())
+
+
+def test_uploads_of_a_cancelled_calibration(start, tmp_path):
+    """Whoever cancels a calibration has its pairs removed."""
+    upscaler = FakeUpscaler(seconds=600)
+    admin = Admin(start(upscaler))
+    job = admin.post_files(truth_files(2)).headers["location"]
+    aside(until(lambda: upscaler.calls))
+    assert list((tmp_path / "spool").glob("job-*"))
+    admin.client.delete(job)
+    aside(until(lambda: not list((tmp_path / "spool").glob("job-*"))))
+
+
 def test_other_jobs(start, monkeypatch):
     """Jobs that run or await labels are kept however old they are."""
     upscaler = FakeUpscaler()
@@ -54,14 +92,14 @@ def test_other_jobs(start, monkeypatch):
     monkeypatch.setattr(jobs, "expire", counted(jobs.expire, rounds))
     waiting = admin.ended(admin.post_files(truth_files(1), fidelity={"metric": "semantic"}))
     upscaler.seconds, calls = 600, len(upscaler.calls)
-    running = post(admin.client, headers={"Prefer": "respond-async"}).headers["location"]
+    hanging = post(admin.client, headers={"Prefer": "respond-async"}).headers["location"]
     aside(until(lambda: len(upscaler.calls) > calls))
     seen = rounds.total()
     aside(until(lambda: rounds.total() > seen + 3))
-    assert admin.client.get(running).json()["state"] == "running"
+    assert admin.client.get(hanging).json()["state"] == "running"
     assert admin.client.get(f"/v1/jobs/{waiting['id']}").json()["state"] == "awaiting_labels"
     assert len(admin.get(f"/{waiting['id']}/pairs")) == 1
-    admin.client.delete(running)
+    admin.client.delete(hanging)
     aside(until(lambda: upscaler.cancelled))
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import errno
+import os
 import resource
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -83,6 +86,28 @@ async def test_no_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nu
         await stores.spool.create("job", "x/2.png", b"third")
     assert await stores.spool.names("job") == ["x/1.png"]
     assert half_written(tmp_path) == []
+    await stores.close()
+
+
+async def test_what_the_killed_leave(tmp_path: Path):
+    """What was half written goes after an hour: at a start, or when the spool is looked through."""
+
+    def leave(*folders: str) -> None:
+        for folder in folders:
+            for name, age_s in ((".tmp-old", 4000), (".tmp-young", 0)):
+                (tmp_path / folder).mkdir(exist_ok=True)
+                left = tmp_path / folder / name
+                left.touch()
+                os.utime(left, (time.time() - age_s,) * 2)
+
+    leave(".", "results", "spool")
+    stores = open_stores("sqlite:///", tmp_path, result_ttl_s=60, max_result_bytes=10**9)
+    assert {path.name for path in half_written(tmp_path)} == {".tmp-young"}
+    await stores.spool.put("job", "x/1.png", b"1")
+    leave("spool", "spool/job")
+    assert await stores.spool.untouched(datetime.now(UTC) + timedelta(minutes=1)) == ["job"]
+    assert {path.name for path in half_written(tmp_path)} == {".tmp-young"}
+    assert await stores.spool.names("job") == ["x/1.png"]
     await stores.close()
 
 

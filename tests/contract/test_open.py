@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+from collections.abc import AsyncIterator
 from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
+from redis.asyncio import Redis
 
 from app.errors import BadRequest, ConfigError, NotFound
-from app.stores.base import Stores, StoreUnavailable
+from app.stores.base import JobState, Stores, StoreUnavailable
 from app.stores.database import MIGRATIONS, SCHEMA_VERSION
 from app.stores.open import open_stores
 from tests.contract.conftest import head
@@ -29,6 +31,22 @@ def opened(url: str, data_dir: Path, spool_url: str | None = None) -> Stores:
     return open_stores(
         url, data_dir, result_ttl_s=60, max_result_bytes=10_000_000, spool_url=spool_url
     )
+
+
+async def goes_on(stores: Stores) -> None:
+    """The calibration of the release before tells what it was asked for, and is run to its end."""
+    calibration = await stores.jobs.load("job-c")
+    assert calibration.request == OLD_CALIBRATION
+    assert calibration.about == {
+        "name": "mine",
+        "upscaler": "span",
+        "metric": "semantic",
+        "labels": "people",
+        "parent": "cal-1",
+    }
+    assert await stores.jobs.start("job-c", "in the act", "ann") is not None
+    assert await stores.jobs.acts("job-c", "in the act") == {"ann"}
+    assert await stores.jobs.finish("job-c", JobState.CANCELLED)
 
 
 class TestUrl:
@@ -157,18 +175,8 @@ class TestDatabase:
         stores = opened("sqlite:///", tmp_path)
         assert [job.id for job in await stores.jobs.unfinished()] == ["job-c", "job-u"]
         assert "job-x" in caplog.text
-        calibration = await stores.jobs.load("job-c")
-        assert calibration.request == OLD_CALIBRATION
-        assert calibration.about == {
-            "name": "mine",
-            "upscaler": "span",
-            "metric": "semantic",
-            "labels": "people",
-            "parent": "cal-1",
-        }
+        await goes_on(stores)
         assert await stores.jobs.recorded("job-c") == {"done"}
-        assert await stores.jobs.start("job-c", "in the act", "ann") is not None
-        assert await stores.jobs.acts("job-c", "in the act") == {"ann"}
         assert (await stores.jobs.load("job-u")).request == {"seed": 3}
         await stores.close()
 
@@ -253,6 +261,12 @@ class TestNames:
         await stores.close()
 
 
+@pytest.fixture
+async def redis_client(redis_url: str) -> AsyncIterator[Redis]:
+    async with Redis.from_url(redis_url) as client:
+        yield client
+
+
 @pytest.mark.servers
 class TestRedis:
     async def test_unreachable(self, tmp_path: Path):
@@ -271,36 +285,49 @@ class TestRedis:
         assert "secret" not in caught.value.detail
         await stores.close()
 
-    async def test_newer_schema(self, redis_url: str, tmp_path: Path):
+    async def test_the_release_before(self, redis_client: Redis, redis_url: str, tmp_path: Path):
+        """Its jobs have their request among their fields; they are read as they are, and go on."""
+        request = json.dumps(OLD_CALIBRATION)
+        created = "2026-01-01T12:00:00+00:00"
+        fields = {"id": "job-c", "kind": "calibration", "state": "running", "request": request}
+        fields |= {"progress": "{}", "created_at": created, "cancel_requested": "0", "starts": "3"}
+        await redis_client.hset("trustscale:job:job-c", mapping=fields)
+        await redis_client.zadd("trustscale:jobs:open", {"job-c": 1.0})
+        await redis_client.sadd("trustscale:jobs:open:calibration", "job-c")
+        stores = opened(redis_url, tmp_path)
+        assert [job.id for job in await stores.jobs.pending("calibration")] == ["job-c"]
+        await goes_on(stores)
+        assert await stores.jobs.count_pending("calibration") == 0
+        await stores.close()
+
+    async def test_newer_schema(self, redis_client: Redis, redis_url: str, tmp_path: Path):
         """Data of a newer release is refused by the check."""
         stores = opened(redis_url, tmp_path)
         await stores.check()
-        await stores.calibrations._client.set("trustscale:schema", 99)  # type: ignore[attr-defined]
+        await redis_client.set("trustscale:schema", 99)
         with pytest.raises(ConfigError, match="newer release"):
             await stores.check()
         await stores.close()
 
-    async def test_eviction(self, redis_url: str, tmp_path: Path):
+    async def test_eviction(self, redis_client: Redis, redis_url: str, tmp_path: Path):
         """A server that may evict calibrations is refused by the check."""
         stores = opened(redis_url, tmp_path)
-        client = stores.calibrations._client  # type: ignore[attr-defined]
-        await client.config_set("maxmemory-policy", "allkeys-lru")
+        await redis_client.config_set("maxmemory-policy", "allkeys-lru")
         with pytest.raises(ConfigError, match="noeviction"):
             await stores.check()
-        await client.config_set("maxmemory-policy", "noeviction")
+        await redis_client.config_set("maxmemory-policy", "noeviction")
         await stores.check()
         await stores.close()
 
-    async def test_full_memory(self, redis_url: str, tmp_path: Path):
+    async def test_full_memory(self, redis_client: Redis, redis_url: str, tmp_path: Path):
         """A server without memory is StoreUnavailable; nothing of the result is stored."""
         stores = opened(redis_url, tmp_path)
-        client = stores.calibrations._client  # type: ignore[attr-defined]
-        await client.config_set("maxmemory", 1)
+        await redis_client.config_set("maxmemory", 1)
         try:
             with pytest.raises(StoreUnavailable, match="memory is full"):
                 await stores.results.put("r", b"{}", {"a": b"1"})
         finally:
-            await client.config_set("maxmemory", 0)
+            await redis_client.config_set("maxmemory", 0)
         with pytest.raises(NotFound):
             await stores.results.document("r")
         await stores.close()

@@ -1,53 +1,133 @@
-"""Calls to Redis whose answer the network lost, and which the client makes again."""
+"""Calls to Redis whose answer the network loses, and which the client makes again."""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 from app.errors import NotFound
-from app.stores import redis as module
-from app.stores.base import Stores
+from app.stores.base import JobState, Stores
 from app.stores.open import open_stores
-from tests.contract.conftest import head
+from tests.contract.conftest import head, job
+from tests.servers import RedisServer
 
 pytestmark = pytest.mark.servers
 
 
-@pytest.fixture
-async def stores(redis_url: str, tmp_path: Path):
-    opened: Stores = open_stores(redis_url, tmp_path, result_ttl_s=60, max_result_bytes=10**7)
-    yield opened
-    await opened.close()
+class Losing:
+    """The way to a Redis; it loses the answer to the next change, and the connection with it."""
+
+    def __init__(self, port: int) -> None:
+        self._redis = port
+        self.is_armed = False
+        self.lost = 0
+        self.connections: list[asyncio.Task[None]] = []
+
+    def connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections.append(asyncio.create_task(self.serve(reader, writer)))
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        answers, requests = await asyncio.open_connection("127.0.0.1", self._redis)
+        is_lost = False
+
+        async def ask() -> None:
+            nonlocal is_lost
+            while data := await reader.read(65536):
+                if self.is_armed and (b"EXEC" in data or b"EVALSHA" in data):
+                    self.is_armed, is_lost = False, True
+                requests.write(data)
+
+        async def answer() -> None:
+            while data := await answers.read(65536):
+                if is_lost:  # Redis has done it
+                    self.lost += 1
+                    writer.transport.abort()
+                    return
+                writer.write(data)
+
+        ways = {asyncio.create_task(ask()), asyncio.create_task(answer())}
+        _, left = await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*ways, return_exceptions=True)
+        for end in (requests, writer):
+            end.close()
+            with suppress(ConnectionError):
+                await end.wait_closed()
 
 
 @pytest.fixture
-def repeated(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every call is the repetition of the one before: it carries the same token."""
-    monkeypatch.setattr(module, "uuid4", lambda: SimpleNamespace(hex="one call"))
+async def losing(redis_url: str, redis_server: RedisServer) -> AsyncIterator[tuple[Losing, str]]:
+    """The way, and the URL of Redis at its beginning."""
+    way = Losing(redis_server.port)
+    async with await asyncio.start_server(way.connect, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        yield way, redis_url.replace(f":{redis_server.port}", f":{port}")
+        await asyncio.gather(*way.connections)
 
 
-@pytest.mark.usefixtures("repeated")
-class TestRepeated:
-    async def test_a_deletion(self, stores: Stores):
-        """What this call has deleted is deleted, not unknown."""
-        await stores.calibrations.put(head("a"), b"")
-        for _ in range(2):
-            await stores.calibrations.delete("a")
-        assert await stores.calibrations.heads() == []
-
-    async def test_an_entry_of_the_audit(self, stores: Stores):
-        """One action is one entry."""
-        for _ in range(2):
-            await stores.audit.append("calibration.delete", "key 1", {})
-        assert len(await stores.audit.entries(limit=9)) == 1
-
-
-async def test_another_deletion(stores: Stores):
-    """Somebody else who deletes it is told that there is none."""
-    await stores.calibrations.put(head("a"), b"")
+async def _deleted(stores: Stores) -> object:
     await stores.calibrations.delete("a")
-    with pytest.raises(NotFound):
+    with pytest.raises(NotFound):  # another call is told that there is none
         await stores.calibrations.delete("a")
+    return [found.id for found in await stores.calibrations.heads()]
+
+
+async def _put(stores: Stores) -> object:
+    await stores.calibrations.put(head("b"), b"blob")
+    return await stores.calibrations.get("b")
+
+
+async def _noted(stores: Stores) -> object:
+    await stores.audit.append("calibration.delete", "key 1", {})
+    return len(await stores.audit.entries(limit=9))
+
+
+async def _acting(stores: Stores) -> object:
+    await stores.jobs.start("job", "pair", "ann")
+    return await stores.jobs.acts("job", "pair")
+
+
+async def _queued(stores: Stores) -> object:
+    await stores.jobs.create(job("other"))
+    return [found.id for found in await stores.jobs.unfinished()]
+
+
+CALLS: dict[str, tuple[Callable[[Stores], Awaitable[object]], object]] = {
+    "put": (_put, b"blob"),
+    "activate": (lambda s: _field(s.calibrations.activate("a"), "previous"), None),
+    "delete": (_deleted, []),
+    "audit": (_noted, 1),
+    "claim": (lambda s: s.claims.claim("a", b"mine", seconds=60), b"mine"),
+    "create": (_queued, ["job", "other"]),
+    "start": (_acting, {"ann"}),
+    "record": (lambda s: s.jobs.record("job", "pair", b"1"), True),
+    "finish": (lambda s: s.jobs.finish("job", JobState.SUCCEEDED, result="r"), True),
+    "cancel": (lambda s: _field(s.jobs.request_cancel("job"), "state"), JobState.CANCELLED),
+}
+
+
+async def _field(call: Awaitable[object], name: str) -> object:
+    return getattr(await call, name)
+
+
+@pytest.mark.parametrize(("call", "outcome"), CALLS.values(), ids=CALLS)
+async def test_lost_answers(
+    losing: tuple[Losing, str],
+    tmp_path: Path,
+    call: Callable[[Stores], Awaitable[object]],
+    outcome: object,
+):
+    """A call that was done, and is made again, has the outcome that it would have had once."""
+    way, url = losing
+    stores = open_stores(url, tmp_path, result_ttl_s=60, max_result_bytes=10**7)
+    await stores.calibrations.put(head("a"), b"")
+    await stores.jobs.create(job())
+    way.is_armed = True
+    assert await call(stores) == outcome
+    assert way.lost == 1
+    await stores.close()

@@ -11,7 +11,7 @@ import pytest
 
 from app.stores.base import StoreUnavailable
 from app.stores.database import Database
-from app.stores.redis import open_redis
+from app.stores.redis import RedisCalibrations, connected
 from app.stores.redis_client import redis_errors
 from app.stores.sqlite import SqliteAudit
 
@@ -31,16 +31,11 @@ class TestRedis:
 
         async with await asyncio.start_server(freeze, "127.0.0.1", 0) as server:
             port = server.sockets[0].getsockname()[1]
-            stores = open_redis(
-                f"redis://127.0.0.1:{port}",
-                result_ttl_s=60,
-                max_result_bytes=1000,
-                answer_timeout_s=0.2,
-            )
+            client = connected(f"redis://127.0.0.1:{port}", answer_timeout_s=0.2)
             with pytest.raises(StoreUnavailable, match="in time"):
-                await stores.calibrations.active()
+                await RedisCalibrations(client).active()
             assert connections == 1
-            await stores.close()
+            await client.aclose()
 
     async def test_one_deadline(self):
         """Whatever a call waits for, it has one deadline."""

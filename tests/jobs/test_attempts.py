@@ -38,14 +38,15 @@ class Generating:
 async def working(
     place: Place, stores: Stores, handler: Handler, waits: tuple[float, float] = (0.1, 0.3)
 ) -> AsyncIterator[JobQueue]:
-    """A worker with this handler; what goes back is sent again ten times a second."""
+    """A worker with this handler; what goes back is submitted again ten times a second."""
     stop = asyncio.Event()
     async with place.queue(stores, patience=Patience(store_waits_s=waits)) as queue:
 
         async def resend() -> None:
             while not stop.is_set():  # a worker does it twice per lease
                 await asyncio.sleep(0.1)
-                await queue._send_jobs(await stores.jobs.unfinished())
+                for job in await stores.jobs.unfinished():
+                    await queue.submit(await stores.jobs.load(job.id))
 
         run = asyncio.create_task(queue.run({"upscale": handler}, stop=stop, drain_s=0.1))
         resending = asyncio.create_task(resend())

@@ -63,7 +63,7 @@ async def run(stores, handler, *, died: bool = False) -> Metrics:
         await stores.jobs.create(job)
         await stores.jobs.start("job", "b", "one who died")
     async with JobQueue(
-        "memory://", stores.jobs, problem_of=problem_of, lease_s=60.0, observer=metrics
+        "memory://", stores.jobs, problem_of=problem_of, lease_s=60.0, metrics=metrics
     ) as queue:
         await queue.submit(job)
         stop = asyncio.Event()
