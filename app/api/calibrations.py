@@ -23,13 +23,12 @@ from app.api.documents import (
     PairDetail,
     PendingCalibration,
     PendingRow,
-    WaitingPair,
     detail,
-    waiting,
 )
 from app.api.made import FORCE
 from app.api.problems import problem_responses
 from app.calibration import file
+from app.calibration.admin import WaitingPair
 from app.calibration.insight import coarser, expected, leaked
 from app.calibration.plot import risk_plot
 from app.monitor import watch
@@ -211,7 +210,7 @@ async def list_pairs(
     """The pairs; while labels are awaited, which ones still need one."""
     found = await state.admin.resolve(calibration_id)
     if isinstance(found, JobStatus):
-        return waiting(await state.admin.waiting_pairs(found))
+        return await state.admin.waiting_pairs(found)
     return [
         PairDetail.model_validate(
             {**info.model_dump(), "group": info.group, "breakpoints": len(staircase)}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal
 
@@ -189,18 +188,6 @@ class PairDetail(BaseModel):
     breakpoints: int = Field(description="Of its staircase.")
 
 
-class WaitingPair(BaseModel):
-    """A pair of a job; sizes and digest are known once its prediction is made."""
-
-    name: str
-    state: Literal["queued", "measured", "awaiting_label", "skipped"]
-    labelled: bool
-    label_version: int | None
-    width: int | None = None
-    height: int | None = None
-    prediction_sha256: str | None = None
-
-
 class CurvePoint(BaseModel):
     """From this threshold on, up to the next one, the risk or the bound on it."""
 
@@ -283,11 +270,6 @@ async def detail(
         )
 
     return await asyncio.to_thread(made)
-
-
-def waiting(pairs: Sequence[Mapping[str, Any]]) -> list[WaitingPair]:
-    """The pairs of a job."""
-    return [WaitingPair.model_validate(pair) for pair in pairs]
 
 
 def _differences(state: State | Parts, calibration: Calibration) -> list[dict[str, Any]] | None:

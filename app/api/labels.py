@@ -10,12 +10,12 @@ from fastapi.responses import JSONResponse, Response
 
 from app.api.deps import AdminDep, StateDep, admin_router
 from app.api.document import body_of, file_response
-from app.api.documents import WaitingPair, waiting
 from app.api.jobs import JobOut, accepted
 from app.api.made import MAX_ARCHIVE_BYTES
 from app.api.pair_forms import MAX_FILE_BYTES
 from app.api.problems import problem_responses
 from app.calibration import labels, pictures
+from app.calibration.admin import WaitingPair
 from app.calibration.archive import ArchiveLimits
 from app.calibration.uploads import archive_files
 from app.errors import BadRequest, NotFound
@@ -99,7 +99,7 @@ async def put_labels(
     job = await _pending(state, calibration_id)
     await state.admin.put_labels(job, lambda: archive_files(archive.file, ArchiveLimits()))
     await state.audit("calibration.labels", key, job=job.id)
-    return waiting(await state.admin.waiting_pairs(job))
+    return await state.admin.waiting_pairs(job)
 
 
 @router.post(

@@ -9,13 +9,14 @@ import asyncio
 import secrets
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
-from typing import Any
+
+from pydantic import BaseModel
 
 from app.calibration import file, labels, pictures
 from app.calibration.active import Calibrations
 from app.calibration.change import Changes
 from app.calibration.config import CalibrationConfig
-from app.calibration.job import WaitingPair, record_state, waiting_pair
+from app.calibration.job import PairState, Unlabelled, record_state, unlabelled
 from app.calibration.manifest import REMOVED
 from app.calibration.pairs import bad_pairs, claimed_predictions, decode_label
 from app.calibration.record import Calibration
@@ -23,7 +24,6 @@ from app.calibration.request import CalibrationRequest
 from app.calibration.uploads import (
     Naming,
     Upload,
-    in_variants,
     spool_pairs,
     usable_pairs,
     warnings_about,
@@ -38,6 +38,18 @@ from app.stores.uploads import spooled_for
 from app.upscalers.base import Upscaler, named, settings_of
 
 _JOB_PREFIX = "job-"
+
+
+class WaitingPair(BaseModel):
+    """A pair of a job; sizes and digest are known once its prediction is made."""
+
+    name: str
+    state: PairState
+    labelled: bool
+    label_version: int | None
+    width: int | None = None
+    height: int | None = None
+    prediction_sha256: str | None = None
 
 
 class CalibrationAdmin:
@@ -190,29 +202,24 @@ class CalibrationAdmin:
         await self.check(calibration)
         return await self.calibrations.activate(calibration, force=force)
 
-    async def waiting_pairs(self, job: JobStatus) -> list[dict[str, Any]]:
-        """The items of a job: which are measured, labelled, or wait for their label."""
+    async def waiting_pairs(self, job: JobStatus) -> list[WaitingPair]:
+        """The pairs of a job: which are measured, labelled, or wait for their label."""
         versions = labels.versions(await self.stores.spool.names(job.id))
         records = {name: data async for name, data in self.stores.jobs.records(job.id)}
-        items = []
-        for pair in CalibrationRequest.of(await self.stores.jobs.load(job.id)).pairs:
-            name = pair["name"]
-            record = records.get(name)
-            item: dict[str, Any] = {
-                "name": name,
-                "state": record_state(record) if record else "queued",
-                "labelled": name in versions,
-                "label_version": versions.get(name),
-            }
-            waiting = waiting_pair(record) if record else None
-            if waiting is not None:
-                item |= {
-                    "width": waiting.info.width,
-                    "height": waiting.info.height,
-                    "prediction_sha256": waiting.prediction_sha256,
-                }
-            items.append(item)
-        return items
+        pairs = []
+        for asked in CalibrationRequest.of(await self.stores.jobs.load(job.id)).pairs:
+            version, record = versions.get(asked.name), records.get(asked.name)
+            pair = WaitingPair(
+                name=asked.name,
+                state=record_state(record) if record else "queued",
+                labelled=version is not None,
+                label_version=version,
+            )
+            if record and (drawn := unlabelled(record)):
+                pair.width, pair.height = drawn.info.width, drawn.info.height
+                pair.prediction_sha256 = drawn.prediction_sha256
+            pairs.append(pair)
+        return pairs
 
     async def put_label(
         self, job: JobStatus, name: str, data: bytes, *, seen: int | None = None
@@ -270,17 +277,17 @@ class CalibrationAdmin:
         if items:
             raise bad_pairs(items, total)
 
-    async def _waiting(self, job: JobStatus) -> dict[str, WaitingPair]:
+    async def _waiting(self, job: JobStatus) -> dict[str, Unlabelled]:
         """The pairs of a job that can be labelled, by name."""
         if job.state is not JobState.AWAITING_LABELS:
             raise Conflict(f"Labels are taken while the job awaits them; it is {job.state}.")
         records = [
-            (name, waiting_pair(data)) async for name, data in self.stores.jobs.records(job.id)
+            (name, unlabelled(data)) async for name, data in self.stores.jobs.records(job.id)
         ]
         return {name: pair for name, pair in records if pair is not None}
 
     async def _put_label(
-        self, job: JobStatus, pair: WaitingPair, data: bytes, seen: int | None = None
+        self, job: JobStatus, pair: Unlabelled, data: bytes, seen: int | None = None
     ) -> int:
         shape = (pair.info.height, pair.info.width)
         label = await asyncio.to_thread(decode_label, data, shape)
@@ -300,9 +307,9 @@ class CalibrationAdmin:
         if job.state is not JobState.AWAITING_LABELS:
             raise Conflict(f"The job does not await labels; it is {job.state}.")
         missing = [
-            {"name": item["name"], "reason": "the label is missing"}
-            for item in await self.waiting_pairs(job)
-            if item["state"] == "awaiting_label" and not item["labelled"]
+            {"name": pair.name, "reason": "the label is missing"}
+            for pair in await self.waiting_pairs(job)
+            if pair.state == "awaiting_label" and not pair.labelled
         ]
         if missing:
             raise bad_pairs(missing, len(missing))
@@ -327,14 +334,14 @@ class CalibrationAdmin:
             found = await spool_pairs(files, self.stores.spool, job_id)
             usable, items = usable_pairs(found, config, pipeline, naming, [*known.items()])
             if parent is not None:
-                _check_same_origin(parent, given=usable[0]["x"])
+                _check_same_origin(parent, given=usable[0].x)
             warnings = await asyncio.to_thread(warnings_about, found, usable)
         except BaseException:
             await self.stores.spool.delete(job_id)
             raise
-        made_by = None if usable[0]["x"] else config.input_made_by(pipeline)
+        made_by = None if usable[0].x else config.input_made_by(pipeline)
         config = config.model_copy(update={"degradation": made_by})
-        usable = in_variants(usable, made_by)
+        usable = [variant for pair in usable for variant in pair.variants(made_by)]
         request = CalibrationRequest(
             config=config,
             pipeline=pipeline,
@@ -355,7 +362,7 @@ class CalibrationAdmin:
                 "webhook": webhook,
                 "warnings": "\n".join(warnings) or None,
             },
-            request=request.to_json(),
+            request=request.model_dump(mode="json"),
         )
         async with spooled_for(self.stores, job_id):
             status = await self.queue.submit(job)

@@ -66,7 +66,11 @@ async def derive(
         ]
         pipeline = parent.pipeline.model_copy(update={"fidelity": fidelity})
         made = parent.with_pairs(
-            pairs, created_by=created_by, name=name, guarantee=guarantee, pipeline=pipeline
+            pairs,
+            created_by=created_by,
+            name=name or parent.manifest.name,
+            guarantee=guarantee,
+            pipeline=pipeline,
         )
         _ = made.curve
         return made

@@ -15,11 +15,10 @@ from dataclasses import replace
 import numpy as np
 
 from app.calibration.manifest import MeasuredPair
-from app.calibration.measure import measure_samples, reduce_pair, telling
+from app.calibration.measure import Act, packed, reduce_pair, telling
 from app.calibration.pairs import Pair
 from app.calibration.price import tells, with_fewer
 from app.calibration.request import CalibrationRequest
-from app.canary.keep import CanaryTaker
 from app.conformal import fidelity, fitting
 from app.conformal.fitted import Fit
 from app.conformal.folding import Folded
@@ -29,7 +28,7 @@ from app.images.enlarge import Enlarged
 from app.sampling.measure import Measurement, measured_again, predicted
 from app.sampling.pipeline import Pipeline
 from app.stores.base import Spool
-from app.upscalers.base import RGB, Source, Upscaler
+from app.upscalers.base import RGB, Source
 
 FIT_DIGITS = 16  # of the digests that an artefact keeps
 SEEN, DRAWN = b"F", b"D"
@@ -41,36 +40,25 @@ _PLACE = "fit"  # where the spool keeps what waits
 class Fitting:
     """The part of a calibration job that fits σ."""
 
-    def __init__(
-        self, spool: Spool, keep: Callable[[str, Pair, Measurement], Awaitable[None]]
-    ) -> None:
+    def __init__(self, spool: Spool, keep: Callable[[Act, Measurement], Awaitable[None]]) -> None:
         self._spool = spool
         self._keep_pictures = keep
 
-    async def unit(
-        self,
-        job: str,
-        pair: Pair,
-        request: CalibrationRequest,
-        upscaler: Upscaler,
-        canary: CanaryTaker | None,
-    ) -> bytes:
+    async def unit(self, act: Act) -> bytes:
         """Generate, and keep what the fit sees or, until there is a fit, the samples."""
         drawn: dict[int, RGB] = {}
-        pipeline = request.pipeline
-        measurement = await measure_samples(
-            upscaler, pair, pipeline, canary=canary, on_sample=drawn.__setitem__
-        )
+        pair, pipeline = act.pair, act.request.pipeline
+        measurement = await act.measure(drawn.__setitem__)
         samples = [drawn[index] for index in range(pipeline.samples)]
-        await self._keep_pictures(job, pair, measurement)
+        await self._keep_pictures(act, measurement)
         # What came first stays: an upscaler without seeds answers differently the second time.
-        if pair.name not in request.shares.fitted:
-            packed = await asyncio.to_thread(_pack_samples, samples, measurement.seeds)
-            await self._spool.create(job, f"{_PLACE}/{pair.name}", packed)
+        if pair.name not in act.request.shares.fitted:
+            kept = await asyncio.to_thread(_pack_samples, samples, measurement.seeds)
+            await self._spool.create(act.job, f"{_PLACE}/{pair.name}", kept)
             return DRAWN
         for part in (*with_fewer(pipeline), pipeline):
-            packed = await asyncio.to_thread(_pack_seen, pair, samples[: part.samples], part)
-            await self._spool.create(job, _seen_at(pair.name, part, pipeline), packed)
+            kept = await asyncio.to_thread(_pack_seen, pair, samples[: part.samples], part)
+            await self._spool.create(act.job, _seen_at(pair.name, part, pipeline), kept)
         return SEEN
 
     async def after(
@@ -102,10 +90,10 @@ class Fitting:
         *fewer, pipeline = fitted
         measured = []
         for name in waiting[DRAWN]:
-            packed = await self._spool.get(job, f"{_PLACE}/{name}")
+            drawn = await self._spool.get(job, f"{_PLACE}/{name}")
             pair = await load(name)
             told = fewer if tells(name, waiting[DRAWN]) else []
-            measured.append(await asyncio.to_thread(_reduced, pair, packed, pipeline, told))
+            measured.append(await asyncio.to_thread(_reduced, pair, drawn, pipeline, told))
         return pipeline, measured
 
 
@@ -122,16 +110,13 @@ def _pack_seen(pair: Pair, samples: Sequence[RGB], pipeline: Pipeline) -> bytes:
         folded.add(sample)
     prediction = predicted(samples, pipeline.prediction)
     seen = fitting.seen(folded.maps(), fidelity.error(pair.y, prediction, pipeline.fidelity))
-    out = io.BytesIO()
-    np.savez(
-        out,
-        digest=np.array(pair.y_sha256[:FIT_DIGITS]),
-        names=np.array(seen.names),
+    return packed(
+        digest=pair.y_sha256[:FIT_DIGITS],
+        names=seen.names,
         terms=seen.terms,
         error=seen.error,
         share=seen.share,
     )
-    return out.getvalue()
 
 
 def _fit(records: Sequence[bytes], pipeline: Pipeline, scenes: int, name: str | None) -> Pipeline:
@@ -168,10 +153,10 @@ def _pack_samples(samples: Sequence[RGB], seeds: Sequence[int]) -> bytes:
 
 
 def _reduced(
-    pair: Pair, packed: bytes, pipeline: Pipeline, fewer: Sequence[Pipeline]
+    pair: Pair, drawn: bytes, pipeline: Pipeline, fewer: Sequence[Pipeline]
 ) -> MeasuredPair:
     """The pair measured under the fitted σ, and, if it tells the price, under those for fewer."""
-    with np.load(io.BytesIO(packed), allow_pickle=False) as arrays:
+    with np.load(io.BytesIO(drawn), allow_pickle=False) as arrays:
         samples, seeds = list(arrays["samples"]), arrays["seeds"].tolist()
     measurement = measured_again(samples, Source(pair.x), pipeline, seeds)
     measured = reduce_pair(pair, measurement, pipeline)

@@ -20,9 +20,8 @@ from app.calibration.pairs import (
     claimed_predictions,
     duplicates,
     load_pair,
-    variant_name,
-    variants_of,
 )
+from app.calibration.request import AskedPair
 from app.conformal.fidelity import needs_label
 from app.errors import BadImage, BadInput, BadPairs, BadRequest
 from app.images.look import look_of, near_duplicates
@@ -143,18 +142,17 @@ def _predictions(folder: Path, *, has_labels: bool) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class CheckedPair:
-    """A pair that can be used: its files, the digest of their content, and its checkpoint key.
+    """A pair that can be used: its files, what is asked of them, and the digests of their content.
 
-    name: of the pair; `files` have that of what it is made from.
+    pixels_sha256: of Y, whatever file it was in. key: of the pair, for its checkpoint.
     """
 
     files: PairFiles
+    asked: AskedPair
     y_sha256: str
-    pixels_sha256: str  # of Y, whatever file they were in
+    pixels_sha256: str
     key: str
-    name: str
-    variant: str | None = None
-    look: int = 0
+    look: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,13 +208,16 @@ async def check_pairs(
         raise BadPairs("There are no pairs.", items=[])
     alike = near_duplicates([(p.files.name, p.files.scene, p.look) for p in usable])
     made_by = None if any(pair.files.x for pair in usable) else config.degradation
-    variants = [_variant(p, variant) for p in usable for variant in variants_of(made_by)]
+    variants = [
+        replace(
+            pair,
+            asked=asked,
+            key=pair.key if asked.variant is None else f"{pair.key}-{asked.variant}",
+        )
+        for pair in usable
+        for asked in pair.asked.variants(made_by)
+    ]
     return CheckedPairs(variants, items, alike)
-
-
-def _variant(pair: CheckedPair, variant: str | None) -> CheckedPair:
-    key = pair.key if variant is None else f"{pair.key}-{variant}"
-    return replace(pair, name=variant_name(pair.files.name, variant), variant=variant, key=key)
 
 
 def _without(
@@ -235,8 +236,17 @@ def _checked(files: PairFiles, config: CalibrationConfig, pipeline: Pipeline) ->
     if loaded.label is not None:
         content += f":{hashlib.sha256(loaded.label.tobytes()).hexdigest()}"
     key = hashlib.sha256(content.encode()).hexdigest()
+    asked = AskedPair(
+        name=files.name,
+        source=files.name,
+        x=files.x is not None,
+        label=files.label is not None,
+        prediction=files.prediction,
+        group=files.group,
+        scene=files.scene,
+    )
     return CheckedPair(
-        files, loaded.y_sha256, image_digest(loaded.y), key, loaded.name, look=look_of(loaded.y)
+        files, asked, loaded.y_sha256, image_digest(loaded.y), key, look_of(loaded.y)
     )
 
 

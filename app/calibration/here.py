@@ -78,8 +78,8 @@ class Here:
             config=config.model_copy(update={"activate": False}),
             pipeline=pipeline,
             upscaler=upscaler.name,
-            pairs=[_asked(pair) for pair in pairs.usable],
-            skipped=pairs.skipped,
+            pairs=[pair.asked for pair in pairs.usable],
+            skipped=list(pairs.skipped),
             created_by="local",
             settings=settings_of(upscaler),
         )
@@ -87,7 +87,7 @@ class Here:
             id=run_id(pairs.usable, config, pipeline),
             kind="calibration",
             created_at=datetime.now(UTC),
-            request=request.to_json(),
+            request=request.model_dump(mode="json"),
         )
         spool = _InPlace(self._spool, job.id, _files(pairs.usable))
         handler = CalibrationHandler(
@@ -171,21 +171,6 @@ def run_id(pairs: Sequence[CheckedPair], config: CalibrationConfig, pipeline: Pi
     for key in sorted(pair.key for pair in pairs):
         digest.update(key.encode())
     return f"calibrate-{digest.hexdigest()[:24]}"
-
-
-def _asked(pair: CheckedPair) -> dict[str, object]:
-    """A pair as the request of a job keeps it."""
-    files = pair.files
-    return {
-        "name": pair.name,
-        "source": files.name,
-        "variant": pair.variant,
-        "x": files.x is not None,
-        "label": files.label is not None,
-        "prediction": files.prediction,
-        "group": files.group,
-        "scene": files.scene,
-    }
 
 
 def _files(pairs: Sequence[CheckedPair]) -> dict[str, Path]:

@@ -10,12 +10,13 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import structlog
+from pydantic import BaseModel
 
 from app.calibration import labels, pictures
 from app.calibration.active import Calibrations
@@ -23,7 +24,7 @@ from app.calibration.fit import DRAWN, SEEN, Fitting, refuse_seen
 from app.calibration.groups import grouped
 from app.calibration.manifest import MeasuredPair, PairInfo, Provenance
 from app.calibration.measure import (
-    measure_samples,
+    Act,
     pack,
     pack_measurement,
     pair_info,
@@ -36,7 +37,7 @@ from app.calibration.measure import (
 from app.calibration.pairs import SAME_PIXELS, Pair, bad_pairs, decode_label, load_pair
 from app.calibration.price import with_fewer
 from app.calibration.record import SIGMA_QUANTILES, Calibration
-from app.calibration.request import CalibrationRequest, source_of
+from app.calibration.request import CalibrationRequest
 from app.canary.keep import CanaryTaker, chosen, publish
 from app.conformal import Staircase, fidelity
 from app.conformal.backtest import sigma_quantiles
@@ -53,12 +54,14 @@ _FIRST = "measured"
 log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class WaitingPair:
+PairState = Literal["queued", "measured", "awaiting_label", "skipped"]
+
+
+class Unlabelled(BaseModel):
     """A pair whose prediction waits for its label."""
 
     info: PairInfo
-    sigma_quantiles: np.ndarray
+    sigma_quantiles: list[float]
     prediction_sha256: str
 
 
@@ -86,7 +89,7 @@ class CalibrationHandler:
 
     async def units(self, job: Job) -> Sequence[str]:
         """One unit per pair."""
-        return [pair["name"] for pair in CalibrationRequest.of(job).pairs]
+        return [pair.name for pair in CalibrationRequest.of(job).pairs]
 
     async def unit(self, job: Job, unit: str) -> bytes:
         """Generate for one pair and reduce it."""
@@ -96,18 +99,19 @@ class CalibrationHandler:
             raise NotFound(f"The upscaler {request.upscaler!r} is no longer configured.")
         await learn(upscaler)
         guard(request.pipeline, upscaler)
-        canary = self._canary(job.id, request, unit)
+        source = request.pair(unit).source
         try:
             pair = await self._load(job.id, request, unit)
-            await self._claim_content(job.id, source_of(request.pair(unit)), pair, request.parent)
+            await self._claim_content(job.id, source, pair, request.parent)
             refuse_seen(request.pipeline.indecision.fit, pair)
+            act = Act(job.id, request, pair, upscaler, self._canary(job.id, request, unit))
             if fidelity.needs_label(request.pipeline.fidelity):
-                return await self._semantic(job.id, request, pair, upscaler, canary)
+                return await self._semantic(act)
             if request.shares.fitted:
-                return await self.fitting.unit(job.id, pair, request, upscaler, canary)
-            return _MEASURED + await self._measured(job.id, request, pair, upscaler, canary)
+                return await self.fitting.unit(act)
+            return _MEASURED + await self._measured(act)
         except BadInput as error:
-            item = {"name": source_of(request.pair(unit)), "reason": error.detail.rstrip(".")}
+            item = {"name": source, "reason": error.detail.rstrip(".")}
             if request.config.on_bad_pair == "fail":
                 raise bad_pairs([item], len(request.pairs)) from error
             return _BAD + json.dumps(item).encode()
@@ -138,11 +142,11 @@ class CalibrationHandler:
         pipeline, late = await self.fitting.after(
             job.id, request, waiting, lambda name: self._load(job.id, request, name)
         )
-        request = replace(request, pipeline=pipeline)
+        request = request.model_copy(update={"pipeline": pipeline})
         measured = grouped(
             [*measured, *late],
-            {source_of(pair): pair.get("group") for pair in request.pairs},
-            {source_of(pair): pair.get("scene") for pair in request.pairs},
+            {pair.source: pair.group for pair in request.pairs},
+            {pair.source: pair.scene for pair in request.pairs},
         )
         calibration = await self._calibration(request, measured, skipped, job.created_at)
         await self.calibrations.add(calibration, activate=False)
@@ -172,14 +176,14 @@ class CalibrationHandler:
         self,
         request: CalibrationRequest,
         measured: list[MeasuredPair],
-        skipped: list[Mapping[str, Any]],
+        skipped: list[dict[str, str]],
         created_at: datetime,
     ) -> Calibration:
         if request.parent is not None:
             parent = await self.calibrations.get(request.parent)
             measured = [*parent.measured_pairs(), *measured]
         if not measured:
-            raise BadPairs("No pair could be used.", items=[dict(item) for item in skipped])
+            raise BadPairs("No pair could be used.", items=skipped)
         config = request.config
         return await asyncio.to_thread(
             lambda: Calibration.from_pairs(
@@ -191,13 +195,13 @@ class CalibrationHandler:
                 guarantee=config.guarantee,
                 degradation=config.degradation,
                 seed=config.seed,
-                skipped=[dict(item) for item in skipped],
+                skipped=skipped,
                 provenance=Provenance(
                     created_by=request.created_by,
                     parent=request.parent,
                     note="\n".join(filter(None, (config.note, request.shares.note))) or None,
                     attributions=config.attributions,
-                    settings=dict(request.settings),
+                    settings=request.settings,
                 ),
                 created_at=created_at,
             )
@@ -206,29 +210,28 @@ class CalibrationHandler:
     def _canary(self, job: str, request: CalibrationRequest, name: str) -> CanaryTaker | None:
         if request.upscaler not in self.watched:
             return None
-        if name not in chosen([pair["name"] for pair in request.pairs]):
+        if name not in chosen([pair.name for pair in request.pairs]):
             return None
         return CanaryTaker(self.spool, job, name)
 
-    async def _keep_pictures(self, job: str, pair: Pair, measurement: Measurement) -> None:
+    async def _keep_pictures(self, act: Act, measurement: Measurement) -> None:
         if self.keeps_pictures:
-            await pictures.keep(self.spool, job, pair.name, pair.x, measurement.prediction)
+            pair = act.pair
+            await pictures.keep(self.spool, act.job, pair.name, pair.x, measurement.prediction)
 
     async def _load(self, job: str, request: CalibrationRequest, name: str) -> Pair:
         pair = request.pair(name)
-        source = source_of(pair)
-        y = await self.spool.get(job, f"y/{source}")
-        x = await self.spool.get(job, f"x/{source}") if pair["x"] else None
+        y = await self.spool.get(job, f"y/{pair.source}")
+        x = await self.spool.get(job, f"x/{pair.source}") if pair.x else None
         return await asyncio.to_thread(
-            lambda: load_pair(
-                source,
-                y,
-                x,
-                request.pipeline,
-                degradation=request.config.degradation,
-                seed=request.config.seed,
-                variant=pair.get("variant"),
-            )
+            load_pair,
+            pair.source,
+            y,
+            x,
+            request.pipeline,
+            degradation=request.config.degradation,
+            seed=request.config.seed,
+            variant=pair.variant,
         )
 
     async def _claim_content(self, job: str, source: str, pair: Pair, parent: str | None) -> None:
@@ -247,25 +250,18 @@ class CalibrationHandler:
             if first != source:  # else this unit is repeated, or another variant
                 raise BadPairs(SAME_PIXELS.format(first), items=[])
 
-    async def _measured(
-        self,
-        job: str,
-        request: CalibrationRequest,
-        pair: Pair,
-        upscaler: Upscaler,
-        canary: CanaryTaker | None,
-    ) -> bytes:
+    async def _measured(self, act: Act) -> bytes:
         """Generate for a pair whose error can be computed, and reduce it."""
-        pipeline = request.pipeline
-        fewer = with_fewer(pipeline) if request.tells(pair.name) else []
+        pair, pipeline = act.pair, act.request.pipeline
+        fewer = with_fewer(pipeline) if act.request.tells(pair.name) else []
         first: dict[int, RGB] = {}
 
         def keep(index: int, sample: RGB) -> None:
             if fewer and index < fewer[-1].samples:
                 first[index] = sample
 
-        measurement = await measure_samples(upscaler, pair, pipeline, canary=canary, on_sample=keep)
-        await self._keep_pictures(job, pair, measurement)
+        measurement = await act.measure(keep)
+        await self._keep_pictures(act, measurement)
 
         def packed() -> bytes:
             measured = reduce_pair(pair, measurement, pipeline)
@@ -276,32 +272,25 @@ class CalibrationHandler:
 
         return await asyncio.to_thread(packed)
 
-    async def _semantic(
-        self,
-        job: str,
-        request: CalibrationRequest,
-        pair: Pair,
-        upscaler: Upscaler,
-        canary: CanaryTaker | None,
-    ) -> bytes:
+    async def _semantic(self, act: Act) -> bytes:
         """Generate, and keep what a person needs to draw the label."""
-        measurement = await measure_samples(upscaler, pair, request.pipeline, canary=canary)
-        measurement = await self._first(job, pair, measurement)
+        pair = act.pair
+        measurement = await self._first(act.job, pair, await act.measure())
         sha256 = image_digest(measurement.prediction)
-        asked = request.pair(pair.name)
-        claimed = asked["prediction"]  # the command line takes labels that claim nothing
-        if asked["label"] and claimed and (reason := wrong_prediction(claimed, sha256)):
+        asked = act.request.pair(pair.name)
+        claimed = asked.prediction  # the command line takes labels that claim nothing
+        if asked.label and claimed and (reason := wrong_prediction(claimed, sha256)):
             raise BadPairs(reason, items=[])
-        if asked["label"]:  # a damaged one is named now, not when all pairs are measured
-            label, _ = await labels.read(self.spool, job, pair.name)
+        if asked.label:  # a damaged one is named now, not when all pairs are measured
+            label, _ = await labels.read(self.spool, act.job, pair.name)
             await asyncio.to_thread(decode_label, label, measurement.sigma.shape)
-        await self._keep_pictures(job, pair, measurement)
-        document = {
-            "info": pair_info(pair, measurement, request.pipeline).model_dump(),
-            "sigma_quantiles": sigma_quantiles(measurement.sigma, SIGMA_QUANTILES).tolist(),
-            "prediction_sha256": sha256,
-        }
-        return _WAITING + json.dumps(document).encode()
+        await self._keep_pictures(act, measurement)
+        waiting = Unlabelled(
+            info=pair_info(pair, measurement, act.request.pipeline),
+            sigma_quantiles=sigma_quantiles(measurement.sigma, SIGMA_QUANTILES).tolist(),
+            prediction_sha256=sha256,
+        )
+        return _WAITING + waiting.model_dump_json().encode()
 
     async def _first(self, job: str, pair: Pair, measurement: Measurement) -> Measurement:
         """What the first execution of this unit measured; a label is drawn on that, for good.
@@ -310,8 +299,8 @@ class CalibrationHandler:
         seeds then answers with other samples.
         """
         name = f"{_FIRST}/{pair.name}"
-        packed = await asyncio.to_thread(pack_measurement, measurement)
-        if await self.spool.create(job, name, packed):
+        kept = await asyncio.to_thread(pack_measurement, measurement)
+        if await self.spool.create(job, name, kept):
             return measurement
         first = await self.spool.get(job, name)
         prediction, sigma, mean_log_sigma = await asyncio.to_thread(unpack_measurement, first)
@@ -329,7 +318,7 @@ class CalibrationHandler:
     ) -> MeasuredPair:
         """The measured pair, once its label is there."""
         label = await labels.used(self.spool, job, name, settled)
-        waiting = waiting_pair(data)
+        waiting = unlabelled(data)
         if waiting is None:
             raise BadPairs("A checkpoint is damaged.", items=[{"name": name, "reason": "damaged"}])
         shape = (waiting.info.height, waiting.info.width)
@@ -341,24 +330,18 @@ class CalibrationHandler:
             error = fidelity.semantic(decode_label(label, shape), shape, bound)
             return Staircase.from_maps(sigma, error)
 
-        return MeasuredPair(
-            waiting.info, await asyncio.to_thread(staircase), waiting.sigma_quantiles
-        )
+        kept = np.array(waiting.sigma_quantiles, np.float32)
+        return MeasuredPair(waiting.info, await asyncio.to_thread(staircase), kept)
 
 
-def waiting_pair(record: bytes) -> WaitingPair | None:
+def unlabelled(record: bytes) -> Unlabelled | None:
     """The pair that waits for a label, if this checkpoint holds one."""
     if record[:1] != _WAITING:
         return None
-    document = json.loads(record[1:])
-    return WaitingPair(
-        PairInfo(**document["info"]),
-        np.array(document["sigma_quantiles"], np.float32),
-        document["prediction_sha256"],
-    )
+    return Unlabelled.model_validate_json(record[1:])
 
 
-def record_state(record: bytes) -> Literal["measured", "awaiting_label", "skipped"]:
+def record_state(record: bytes) -> PairState:
     """What a checkpoint says about its pair."""
     kind = record[:1]
     return "measured" if kind == _MEASURED else "awaiting_label" if kind == _WAITING else "skipped"

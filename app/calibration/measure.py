@@ -6,16 +6,16 @@ import asyncio
 import io
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from app.calibration.layout import PREDICTIONS
 from app.calibration.manifest import MeasuredPair, PairInfo
 from app.calibration.pairs import Pair, bad_pairs
 from app.calibration.record import SIGMA_QUANTILES
+from app.calibration.request import CalibrationRequest
 from app.canary.keep import CanaryTaker
 from app.conformal import Staircase, fidelity
 from app.conformal.backtest import sigma_quantiles
@@ -32,23 +32,33 @@ PATIENCE_S = 600.0
 and nobody waits for one of them."""
 
 
+@dataclass(frozen=True, slots=True)
+class Act:
+    """One pair of a job on its way through an upscaler; `canary` is told if the pair is one."""
+
+    job: str
+    request: CalibrationRequest
+    pair: Pair
+    upscaler: Upscaler
+    canary: CanaryTaker | None = None
+
+    async def measure(self, on_sample: Callable[[int, RGB], None] | None = None) -> Measurement:
+        """Generate; `on_sample` gets every sample, too. Raises UpscalerError."""
+        return await measure_samples(
+            self.upscaler, self.pair, self.request.pipeline, self.canary, on_sample
+        )
+
+
 async def measure_pair(
-    upscaler: Upscaler,
-    pair: Pair,
-    pipeline: Pipeline,
-    *,
-    deadline: float | None = None,
-    canary: CanaryTaker | None = None,
+    upscaler: Upscaler, pair: Pair, pipeline: Pipeline, *, canary: CanaryTaker | None = None
 ) -> MeasuredPair:
     """Generate, and reduce σ and D to a staircase. Serving draws its samples by the same code.
-
-    `canary` is told if this pair is one.
 
     Raises:
         UpscalerError: the samples could not be had.
         ValueError: the label is missing or superfluous for the metric.
     """
-    measurement = await measure_samples(upscaler, pair, pipeline, deadline=deadline, canary=canary)
+    measurement = await measure_samples(upscaler, pair, pipeline, canary)
     return await asyncio.to_thread(reduce_pair, pair, measurement, pipeline)
 
 
@@ -56,12 +66,10 @@ async def measure_samples(
     upscaler: Upscaler,
     pair: Pair,
     pipeline: Pipeline,
-    *,
-    deadline: float | None = None,
     canary: CanaryTaker | None = None,
     on_sample: Callable[[int, RGB], None] | None = None,
 ) -> Measurement:
-    """The part of `measure_pair` that generates; `on_sample` gets every sample, too."""
+    """The part of `measure_pair` that generates."""
     listeners = [one for one in (canary.see if canary else None, on_sample) if one is not None]
 
     def see(index: int, sample: RGB) -> None:
@@ -69,13 +77,7 @@ async def measure_samples(
             listener(index, sample)
 
     measurement = await measure(
-        upscaler,
-        Source(pair.x),
-        pipeline,
-        pair.seed,
-        deadline=deadline,
-        patience_s=PATIENCE_S,
-        on_sample=see,
+        upscaler, Source(pair.x), pipeline, pair.seed, patience_s=PATIENCE_S, on_sample=see
     )
     if canary is not None:
         await canary.keep(upscaler, pair.x, measurement.seeds)
@@ -155,22 +157,26 @@ def pair_info(pair: Pair, measurement: Measurement, pipeline: Pipeline) -> PairI
     )
 
 
+def packed(**arrays: ArrayLike) -> bytes:
+    """Arrays as bytes, which `np.load` reads."""
+    out = io.BytesIO()
+    np.savez(out, **{name: np.asarray(array) for name, array in arrays.items()})  # type: ignore[arg-type]
+    return out.getvalue()
+
+
 def pack(pair: MeasuredPair) -> bytes:
     """A measured pair as bytes: the checkpoint of a calibration job."""
-    out = io.BytesIO()
-    fewer: dict[str, Any] = {
+    fewer = {
         f"{_FEWER}{samples}": np.frombuffer(pack(part), np.uint8)
         for samples, part in pair.fewer.items()
     }
-    np.savez(
-        out,
+    return packed(
         info=np.frombuffer(pair.info.model_dump_json().encode(), np.uint8),
         levels=pair.staircase.levels,
         errors=pair.staircase.errors,
         quantiles=pair.sigma_quantiles,
         **fewer,
     )
-    return out.getvalue()
 
 
 def unpack(data: bytes) -> MeasuredPair:
@@ -197,14 +203,11 @@ def unpack(data: bytes) -> MeasuredPair:
 
 def pack_measurement(measurement: Measurement) -> bytes:
     """What a label is drawn on, as bytes."""
-    out = io.BytesIO()
-    np.savez(
-        out,
+    return packed(
         prediction=measurement.prediction,
         sigma=measurement.sigma,
         mean_log_sigma=measurement.mean_log_sigma,
     )
-    return out.getvalue()
 
 
 def unpack_measurement(data: bytes) -> tuple[RGB, NDArray[np.float32], float]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 
 from app.calibration.layout import PREDICTIONS
 from app.errors import BadImage, BadInput, BadPairs
@@ -18,6 +18,8 @@ from app.images.degrade import Degradation, Mixture, crop_to_multiple, make_inpu
 from app.images.facts import Facts, look_at
 from app.sampling.pipeline import Pipeline
 from app.upscalers.base import RGB
+
+_TEXTS = TypeAdapter(dict[str, str])
 
 SAME_PIXELS = "duplicates {} by content"
 """Why a pair is left out whose Y is another file with the same pixels."""
@@ -56,13 +58,12 @@ def claimed_predictions(data: bytes) -> dict[str, str]:
     """The SHA-256 of the predictions that labels were drawn on, by name of the pair.
 
     Raises:
-        BadPairs: not a JSON object.
+        BadPairs: not a JSON object of texts.
     """
     try:
-        claimed = json.loads(data)
-        return {str(name): str(digest) for name, digest in claimed.items()}
-    except (ValueError, AttributeError, RecursionError) as error:
-        raise BadPairs(f"labels/{PREDICTIONS} is not a JSON object.", items=[]) from error
+        return _TEXTS.validate_json(data)
+    except ValueError as error:
+        raise BadPairs(f"labels/{PREDICTIONS} is not a JSON object of texts.", items=[]) from error
 
 
 def load_pair(

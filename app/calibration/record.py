@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,7 @@ from app.conformal.curve import places_of
 from app.conformal.typicality import p_value
 from app.errors import BadGroup
 from app.images.compression import class_of
-from app.images.degrade import Degradation, Mixture
+from app.images.degrade import Mixture
 from app.images.facts import Facts, classify
 from app.sampling.pipeline import Pipeline
 from app.stores.base import CalibrationHead
@@ -34,6 +34,9 @@ UNUSUAL = 0.02
 
 SIGMA_QUANTILES = np.linspace(0, 1, 101)
 """Levels of the per-image quantiles of σ that are kept: the mask size as a function of t."""
+
+
+_MADE_ANEW: Final = {"created_at", "pairs", "price"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,36 +58,29 @@ class Calibration:
         *,
         upscaler: str,
         pipeline: Pipeline,
-        name: str | None = None,
+        created_at: datetime | None = None,
         default_alpha: float = 0.1,
         guarantee: GuaranteeSettings | None = None,
-        degradation: Degradation | Mixture | None = None,
-        seed: int = 0,
-        skipped: Sequence[dict[str, Any]] = (),
-        provenance: Provenance | None = None,
-        created_at: datetime | None = None,
+        **facts: Any,
     ) -> Calibration:
         """A calibration of measured pairs, ordered by name; `created_at` None means now.
 
         The same pairs, settings and time give the same id: a job that is run twice passes its own
-        time of creation, and so publishes one calibration.
+        time of creation, and so publishes one calibration. `facts` are further fields of the
+        manifest.
         """
         ordered = sorted(pairs, key=lambda pair: pair.info.name)
         guarantee = guarantee or GuaranteeSettings()
         alphas = sorted({*COMMON_ALPHAS, default_alpha})
         manifest = Manifest(
-            name=name,
             upscaler=upscaler,
-            created_at=(created_at or datetime.now(UTC)).replace(microsecond=0),
             pipeline=pipeline,
+            created_at=(created_at or datetime.now(UTC)).replace(microsecond=0),
             default_alpha=default_alpha,
             guarantee=guarantee,
-            degradation=degradation,
-            seed=seed,
             pairs=[pair.info for pair in ordered],
-            skipped=list(skipped),
             price=points(ordered, pipeline, guarantee, alphas),
-            provenance=provenance or Provenance(),
+            **facts,
         )
         return cls(
             manifest.model_dump(mode="json"),
@@ -292,30 +288,14 @@ class Calibration:
         *,
         skipped: Sequence[dict[str, Any]] = (),
         created_by: str,
-        name: str | None = None,
-        guarantee: GuaranteeSettings | None = None,
-        pipeline: Pipeline | None = None,
+        **changes: Any,
     ) -> Calibration:
-        """A new calibration of other pairs, name, guarantee or bound; this one is its parent."""
-        manifest = self.manifest
-        return Calibration.from_pairs(
-            pairs,
-            upscaler=manifest.upscaler,
-            pipeline=pipeline or manifest.pipeline,
-            name=name or manifest.name,
-            default_alpha=manifest.default_alpha,
-            guarantee=guarantee or manifest.guarantee,
-            degradation=manifest.degradation,
-            seed=manifest.seed,
-            skipped=[*manifest.skipped, *skipped],
-            provenance=Provenance(
-                created_by=created_by,
-                parent=self.id,
-                note=manifest.provenance.note,
-                attributions=manifest.provenance.attributions,
-                settings=manifest.provenance.settings,
-            ),
-        )
+        """A new calibration of other pairs, and with these fields changed; this is its parent."""
+        facts = {name: value for name, value in self.manifest if name not in _MADE_ANEW}
+        told = self.manifest.provenance.model_dump(exclude={"software", "created_by", "parent"})
+        facts["skipped"] = [*self.manifest.skipped, *skipped]
+        facts["provenance"] = Provenance(created_by=created_by, parent=self.id, **told)
+        return Calibration.from_pairs(pairs, **{**facts, **changes})
 
     def measured_pairs(self) -> list[MeasuredPair]:
         """The pairs again, for a calibration that extends this one."""

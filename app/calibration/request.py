@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict, model_validator
+
 from app.calibration.config import CalibrationConfig
+from app.calibration.pairs import variant_name, variants_of
 from app.calibration.price import tells
 from app.conformal import fidelity, fitting
+from app.images.degrade import Degradation, Mixture
 from app.sampling.pipeline import Pipeline
 from app.stores.base import Job
 
@@ -48,53 +53,77 @@ def shares(scenes: Mapping[str, str], share: float, seed: int) -> Shares:
     return Shares(names, count)
 
 
-@dataclass(frozen=True, slots=True)
-class CalibrationRequest:
+class AskedPair(BaseModel):
+    """A pair as it was asked for.
+
+    Attributes:
+        name: of the pair, which differs from that of its source where this makes several pairs.
+        source: under which its files were uploaded.
+        variant: in which way X is made from Y, where there are several.
+        x: whether X was given.
+        label: whether a label was given.
+        prediction: the SHA-256 of the prediction that the label was drawn on, if that is known.
+        group: of X.
+        scene: what it was taken from.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    source: str
+    variant: str | None = None
+    x: bool
+    label: bool
+    prediction: str | None
+    group: str | None = None
+    scene: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _source(cls, fields: Any) -> Any:
+        """Older releases kept none: the pair is what was uploaded."""
+        return {"source": fields["name"], **fields} if isinstance(fields, dict) else fields
+
+    def variants(self, made_by: Degradation | Mixture | None) -> list[AskedPair]:
+        """The pairs that one upload makes: one per way in which X is made from Y."""
+        return [
+            self.model_copy(update={"name": variant_name(self.source, variant), "variant": variant})
+            for variant in variants_of(made_by)
+        ]
+
+
+class CalibrationRequest(BaseModel):
     """What a calibration job was asked to do, as the job store keeps it."""
+
+    model_config = ConfigDict(frozen=True)
 
     config: CalibrationConfig
     pipeline: Pipeline
     upscaler: str
-    pairs: Sequence[Mapping[str, Any]]
-    skipped: Sequence[Mapping[str, Any]]
+    pairs: list[AskedPair]
+    skipped: list[dict[str, str]]
     created_by: str
     parent: str | None = None
-    settings: Mapping[str, str] = field(default_factory=dict)
-
-    def to_json(self) -> dict[str, Any]:
-        """As JSON values."""
-        return {
-            "config": self.config.model_dump(mode="json"),
-            "pipeline": self.pipeline.model_dump(mode="json"),
-            "upscaler": self.upscaler,
-            "pairs": [dict(pair) for pair in self.pairs],
-            "skipped": [dict(item) for item in self.skipped],
-            "created_by": self.created_by,
-            "parent": self.parent,
-            "settings": dict(self.settings),
-        }
+    settings: dict[str, str] = {}
 
     @classmethod
     def of(cls, job: Job) -> CalibrationRequest:
         """The request of a stored job."""
-        fields = dict(job.request)
-        fields["config"] = CalibrationConfig.model_validate(fields["config"])
-        fields["pipeline"] = Pipeline.model_validate(fields["pipeline"])
-        return cls(**fields)
+        return cls.model_validate(job.request)
 
-    def pair(self, name: str) -> Mapping[str, Any]:
+    def pair(self, name: str) -> AskedPair:
         """The pair of a name."""
-        return next(pair for pair in self.pairs if pair["name"] == name)
+        return next(pair for pair in self.pairs if pair.name == name)
 
-    @property
+    @cached_property
     def shares(self) -> Shares:
         """The pairs that σ is fitted on."""
-        scenes = {pair["name"]: pair.get("scene") or source_of(pair) for pair in self.pairs}
+        scenes = {pair.name: pair.scene or pair.source for pair in self.pairs}
         return shares(scenes, self.config.fit_indecision, self.config.seed)
 
     def tells(self, name: str) -> bool:
         """Whether the pair of this name is one that tells the price."""
-        return tells(name, [pair["name"] for pair in self.pairs])
+        return tells(name, [pair.name for pair in self.pairs])
 
     @property
     def about(self) -> dict[str, str | None]:
@@ -107,8 +136,3 @@ class CalibrationRequest:
             "parent": self.parent,
             "left_out": str(len(self.skipped)),
         }
-
-
-def source_of(pair: Mapping[str, Any]) -> str:
-    """The name under which the files of a pair were uploaded."""
-    return str(pair.get("source", pair["name"]))

@@ -11,7 +11,7 @@ import asyncio
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from app.calibration.archive import ArchiveLimits, read_archive
 from app.calibration.config import CalibrationConfig
@@ -27,17 +27,11 @@ from app.calibration.layout import (
     placed,
     wrong_name,
 )
-from app.calibration.pairs import (
-    bad_pairs,
-    claimed_predictions,
-    duplicates,
-    variant_name,
-    variants_of,
-)
+from app.calibration.pairs import bad_pairs, claimed_predictions, duplicates
+from app.calibration.request import AskedPair
 from app.conformal.fidelity import needs_label
 from app.errors import BadInput, BadPairs, BadRequest
 from app.images.decode import PAIR_LIMITS, image_size
-from app.images.degrade import Degradation, Mixture
 from app.images.look import alike_in_words, look_of_file, near_duplicates
 from app.sampling.pipeline import Pipeline
 from app.stores.base import Spool
@@ -156,7 +150,7 @@ def check_uploaded(
     pipeline: Pipeline,
     naming: Naming,
     known: Sequence[tuple[str, str]] = (),
-) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
+) -> tuple[list[AskedPair], list[dict[str, str]]]:
     """The pairs that can be used, as job requests keep them, and an item for every other one.
 
     Args:
@@ -182,14 +176,15 @@ def check_uploaded(
     for item in duplicates([*known, *digests]):
         refuse(item["name"], item["reason"])
     usable = [
-        {
-            "name": pair.name,
-            "x": pair.x is not None,
-            "label": pair.label is not None,
-            "prediction": found.predictions.get(pair.name),
-            "group": naming.group_of(pair),
-            "scene": naming.scene_of(pair) or found.scenes.get(pair.name),
-        }
+        AskedPair(
+            name=pair.name,
+            source=pair.name,
+            x=pair.x is not None,
+            label=pair.label is not None,
+            prediction=found.predictions.get(pair.name),
+            group=naming.group_of(pair),
+            scene=naming.scene_of(pair) or found.scenes.get(pair.name),
+        )
         for pair in pairs.values()
     ]
     return usable, items
@@ -201,7 +196,7 @@ def usable_pairs(
     pipeline: Pipeline,
     naming: Naming,
     known: Sequence[tuple[str, str]],
-) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
+) -> tuple[list[AskedPair], list[dict[str, str]]]:
     """The pairs that can be used and the items that cannot, as far as the config allows any.
 
     Raises:
@@ -216,45 +211,29 @@ def usable_pairs(
     return usable, items
 
 
-def warnings_about(found: UploadedPairs, usable: Sequence[Mapping[str, Any]]) -> list[str]:
+def warnings_about(found: UploadedPairs, usable: Sequence[AskedPair]) -> list[str]:
     """What a careful admin should know of the pairs before anything is generated."""
     paths = {pair.name: pair.y for pair in found.arranged.pairs}
     looks = [
-        (pair["name"], pair["scene"], found.looks[paths[pair["name"]]])
+        (pair.name, pair.scene, found.looks[paths[pair.name]])
         for pair in usable
-        if paths[pair["name"]] in found.looks
+        if paths[pair.name] in found.looks
     ]
     return [alike_in_words(names) for names in near_duplicates(looks)]
 
 
-def in_variants(
-    pairs: Sequence[Mapping[str, Any]], made_by: Degradation | Mixture | None
-) -> list[dict[str, Any]]:
-    """The pairs that each upload makes: one per way in which X is made from Y."""
-    return [
-        {
-            **pair,
-            "name": variant_name(pair["name"], variant),
-            "source": pair["name"],
-            "variant": variant,
-        }
-        for pair in pairs
-        for variant in variants_of(made_by)
-    ]
-
-
-def check_labels(pairs: Sequence[Mapping[str, Any]], pipeline: Pipeline) -> None:
+def check_labels(pairs: Sequence[AskedPair], pipeline: Pipeline) -> None:
     """Raises BadPairs if labels do not belong to the metric, or on which prediction is unsaid."""
-    labelled = [pair["name"] for pair in pairs if pair["label"]]
+    labelled = [pair.name for pair in pairs if pair.label]
     if labelled and not needs_label(pipeline.fidelity):
         raise BadPairs(
             "Labels belong to the semantic metric of people only.",
             items=[{"name": name, "reason": "has a label"} for name in labelled],
         )
     unfounded = [
-        {"name": pair["name"], "reason": "labels/predictions.json does not name its prediction"}
+        {"name": pair.name, "reason": "labels/predictions.json does not name its prediction"}
         for pair in pairs
-        if pair["label"] and not pair["prediction"]
+        if pair.label and not pair.prediction
     ]
     if unfounded:
         raise bad_pairs(unfounded, len(pairs))

@@ -250,7 +250,7 @@ def test_jobs_of_an_older_version_go_on(calibration):
     )
     asked = CalibrationRequest.of(job)
     assert asked.config.guarantee == GuaranteeSettings()
-    assert asked.pair("a").get("group") is None
+    assert (asked.pair("a").source, asked.pair("a").group) == ("a", None)
 
 
 def test_groups_do_not_change_what_is_measured(in_groups, calibration):

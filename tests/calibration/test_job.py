@@ -13,7 +13,7 @@ from app.calibration.insight import price_of, thresholds
 from app.calibration.job import (
     CalibrationHandler,
     record_state,
-    waiting_pair,
+    unlabelled,
 )
 from app.calibration.record import Calibration
 from app.calibration.request import CalibrationRequest
@@ -77,7 +77,10 @@ async def submitted(
         parent=parent,
     )
     job = Job(
-        id="job-c", kind="calibration", created_at=datetime.now(UTC), request=request.to_json()
+        id="job-c",
+        kind="calibration",
+        created_at=datetime.now(UTC),
+        request=request.model_dump(mode="json"),
     )
     await stores.jobs.create(job)
     assert await stores.jobs.start("job-c", None, "ann") is not None
@@ -116,7 +119,7 @@ class TestUnits:
         shown = await pictures.of_job(stores.spool, job.id, "0", "prediction")
         assert await handler.unit(job, "0") == first
         assert await pictures.of_job(stores.spool, job.id, "0", "prediction") == shown
-        assert image_digest(decode(shown, PAIR_LIMITS).rgb) == waiting_pair(first).prediction_sha256
+        assert image_digest(decode(shown, PAIR_LIMITS).rgb) == unlabelled(first).prediction_sha256
 
     async def test_the_same_pixels_in_another_file(self, stores, handler, upscaler):
         """A copy that was encoded again is found before anything is generated for it."""
@@ -134,7 +137,7 @@ class TestUnits:
         """The request comes back from the store as it was."""
         job = await submitted(stores, upscaler, name="mine", seed=3)
         request = CalibrationRequest.of(await stores.jobs.load(job.id))
-        assert request.to_json() == job.request
+        assert request.model_dump(mode="json") == job.request
         assert (request.config.name, request.config.seed) == ("mine", 3)
 
     async def test_upscaler_that_changed(self, stores, handler, upscaler):

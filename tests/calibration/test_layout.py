@@ -153,13 +153,13 @@ class TestOneRule:
             await spool_pairs(uploads, spool, "job"), PIPELINE, Naming()
         )
         assert by_name(refused) == items
-        assert [(p["name"], p["group"]) for p in usable] == [
+        assert [(p.name, p.group) for p in usable] == [
             (pair.split(": ")[0], pair.split(" in ")[1] if " in " in pair else None)
             for pair in pairs
         ]
         for pair in usable:
-            assert await spool.get("job", f"y/{pair['name']}")
-            assert (f"x/{pair['name']}" in await spool.names("job")) is pair["x"]
+            assert await spool.get("job", f"y/{pair.name}")
+            assert (f"x/{pair.name}" in await spool.names("job")) is pair.x
 
 
 class TestFolder:

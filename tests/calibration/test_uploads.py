@@ -9,6 +9,7 @@ import pytest
 
 from app.calibration.layout import arrange, placed
 from app.calibration.pairs import claimed_predictions
+from app.calibration.request import AskedPair
 from app.calibration.uploads import Naming, UploadedPairs, check_uploaded, form_file, spool_pairs
 from app.errors import BadPairs
 from app.sampling.pipeline import Pipeline
@@ -78,19 +79,8 @@ class TestCheck:
         usable, items = check_uploaded(
             found(x={"a": (24, 16)}, y={"a": (48, 32)}), PIPELINE, Naming()
         )
-        assert (items, usable) == (
-            [],
-            [
-                {
-                    "name": "a",
-                    "x": True,
-                    "label": False,
-                    "prediction": None,
-                    "group": None,
-                    "scene": None,
-                }
-            ],
-        )
+        asked = AskedPair(name="a", source="a", x=True, label=False, prediction=None)
+        assert (usable, items) == ([asked], [])
 
     @pytest.mark.parametrize(
         ("sizes", "words"),
@@ -130,7 +120,7 @@ class TestCheck:
         pairs = found(y={"a": (48, 48), "b": (48, 48), "c": (48, 48)})
         pairs.digests = {"y/a.png": "1", "y/b.png": "1", "y/c.png": "2"}
         usable, items = check_uploaded(pairs, PIPELINE, Naming(), known=[("old", "2")])
-        assert [pair["name"] for pair in usable] == ["a"]
+        assert [pair.name for pair in usable] == ["a"]
         assert {item["name"]: item["reason"] for item in items} == {
             "b": "the same image as a",
             "c": "the same image as old",
@@ -140,7 +130,7 @@ class TestCheck:
         """A name in the mapping that no image has is named as a problem."""
         groups = {"a": "day", "b": "day"}
         usable, items = check_uploaded(found(y={"a": (48, 48)}), PIPELINE, Naming(groups))
-        assert [pair["group"] for pair in usable] == ["day"]
+        assert [pair.group for pair in usable] == ["day"]
         assert items == [{"name": "b", "reason": "y/ has no image of this name"}]
 
 

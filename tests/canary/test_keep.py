@@ -139,7 +139,12 @@ class TestJob:
         )
         now = datetime.now(UTC)
         await stores.jobs.create(
-            Job(id=job_id, kind="calibration", created_at=now, request=request.to_json())
+            Job(
+                id=job_id,
+                kind="calibration",
+                created_at=now,
+                request=request.model_dump(mode="json"),
+            )
         )
         await stores.jobs.start(job_id, None, "ann")
         job = await stores.jobs.load(job_id)
