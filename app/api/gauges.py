@@ -75,10 +75,10 @@ def _observe_slots(metrics: Metrics, slots: Slots) -> None:
 
 
 def observe_jobs(metrics: Metrics, unfinished: list[JobStatus]) -> None:
-    """Set the depth of the queues; one that is empty shows as empty."""
+    """Set the depth of the queues from all jobs that are queued or running."""
     counts = Counter((job.kind, job.state.value) for job in unfinished)
     for kind in get_args(JobKind):
-        for state in {"queued", "running", *(state for _, state in counts)}:
+        for state in ("queued", "running"):
             metrics.set("jobs", counts[kind, state], kind, state)
         queued = [
             job.created_at.timestamp()
