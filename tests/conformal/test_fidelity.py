@@ -28,28 +28,29 @@ def settings_of(key, **fields):
     return Settings(metric=metric, labels=labels or "people", **fields)
 
 
+def blurred(plane):
+    return ndimage.gaussian_filter(plane, 3)
+
+
 class TestError:
-    def test_pointwise(self):
-        """‖Y − Ŷ‖₁ in normalised Lab."""
+    @pytest.mark.parametrize(
+        ("metric", "by_formula"),
+        [
+            ("pointwise", lambda y, made: np.abs(y - made).sum(axis=0)),
+            ("neighborhood", lambda y, made: blurred(np.abs(y - made).sum(axis=0))),
+            (
+                "neighborhood_difference",
+                lambda y, made: sum(
+                    np.abs(blurred(a) - blurred(b)) for a, b in zip(y, made, strict=True)
+                ),
+            ),
+        ],
+    )
+    def test_formulae(self, metric, by_formula):
+        """‖Y − Ŷ‖₁, K * ‖Y − Ŷ‖₁ and ‖Y * K − Ŷ * K‖₁ in normalised Lab."""
         truth, prediction = pair()
-        expected = np.abs(lab64(truth) - lab64(prediction)).sum(axis=0)
-        got = fidelity.error(truth, prediction, Settings(metric="pointwise"))
-        np.testing.assert_allclose(got, expected, atol=5e-5)
-
-    def test_neighborhood_blurs_the_absolute_difference(self):
-        """K * ‖Y − Ŷ‖₁."""
-        truth, prediction = pair()
-        expected = ndimage.gaussian_filter(np.abs(lab64(truth) - lab64(prediction)).sum(axis=0), 3)
-        got = fidelity.error(truth, prediction, Settings(metric="neighborhood", blur=3))
-        np.testing.assert_allclose(got, expected, atol=5e-5)
-
-    def test_neighborhood_difference_blurs_the_images(self):
-        """‖Y * K − Ŷ * K‖₁."""
-        truth, prediction = pair()
-        blur = lambda lab: np.stack([ndimage.gaussian_filter(c, 3) for c in lab])  # noqa: E731
-        expected = np.abs(blur(lab64(truth)) - blur(lab64(prediction))).sum(axis=0)
-        got = fidelity.error(truth, prediction, Settings(metric="neighborhood_difference", blur=3))
-        np.testing.assert_allclose(got, expected, atol=5e-5)
+        got = fidelity.error(truth, prediction, Settings(metric=metric, blur=3))
+        np.testing.assert_allclose(got, by_formula(lab64(truth), lab64(prediction)), atol=5e-5)
 
     def test_the_default_metric_bounds_the_paper_s_formula(self):
         """Triangle inequality: `neighborhood` ≥ `neighborhood_difference` at every pixel."""

@@ -170,6 +170,10 @@ class TestCache:
         again = evaluated(folder, tmp_path / "cache", upscaler, delta=0.2, **QUICK)
         assert again.results[0].generated == 0
         assert len(upscaler.calls) == 6 * 4
+        whole = [
+            [row.realised for row in found.rows if row.alpha is None] for found in (first, again)
+        ]
+        assert whole[0] == whole[1]
 
     def test_a_failed_run_continues(self, tmp_path):
         """What came before a failure is kept, and only the rest is generated."""
