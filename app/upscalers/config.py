@@ -7,7 +7,7 @@ These classes describe and check; `app/upscalers/registry.py` builds. Secrets ne
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -67,7 +67,19 @@ class EmbeddedConfig(_Config):
 
 
 class RemoteConfig(_Config):
-    """What every upscaler behind HTTP has."""
+    """What every upscaler behind HTTP has.
+
+    `HOW_TO_CALL` names the settings that say how to call, not what is computed. Everything else is
+    in the fingerprint, so a new setting is in it until somebody decides otherwise.
+    """
+
+    HOW_TO_CALL: ClassVar[frozenset[str]] = frozenset(
+        {
+            "name", "price_per_call", "token_env", "token_header", "token_scheme", "identity",
+            "max_input_pixels", "concurrency", "call_timeout_s", "attempts", "max_calls_per_hour",
+            "allowed_hosts", "allow_private", "max_answer_bytes", "alignment", "canary",
+        }
+    )  # fmt: skip
 
     token_env: EnvName | None = Field(None, description="Environment variable with the API token.")
     token_header: str = "Authorization"  # noqa: S105 - the name of a header
@@ -125,6 +137,8 @@ class RemoteConfig(_Config):
 
 class OneAddress(RemoteConfig):
     """What every upscaler at one address has."""
+
+    HOW_TO_CALL = RemoteConfig.HOW_TO_CALL | {"url", "samples_per_call"}
 
     url: BaseUrl
     scale: PositiveInt = Field(description="Output side divided by input side.")

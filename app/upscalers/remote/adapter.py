@@ -22,18 +22,6 @@ from app.upscalers.remote.samples import SampleReader
 from app.upscalers.remote.translation import Reply, retry_after
 from app.upscalers.turns import Turn
 
-# Settings that say how to call, not what is computed. Everything else is in the fingerprint, so a
-# new setting is in it until somebody decides otherwise.
-_NOT_PART_OF_THE_MODEL = frozenset(
-    {
-        "name", "token_env", "token_header", "token_scheme", "max_input_pixels", "concurrency",
-        "call_timeout_s", "attempts", "max_calls_per_hour", "allowed_hosts", "allow_private",
-        "max_answer_bytes", "alignment", "canary", "preset", "wait_s", "poll_interval_s",
-        "upload_above_bytes", "tensor_format", "poll", "cancel", "health_path", "identity", "url",
-        "samples_per_call", "price_per_call",
-    }
-)  # fmt: skip
-
 # Settings that came later: unset they change nothing, so fingerprints stay what they were.
 _NEW = frozenset({"mask_color", "mask_field"})
 
@@ -88,7 +76,7 @@ class Adapter(abc.ABC, Generic[Config]):
         settings = {
             key: value
             for key, value in self._config.model_dump(mode="json").items()
-            if key not in _NOT_PART_OF_THE_MODEL and not (key in _NEW and value is None)
+            if key not in self._config.HOW_TO_CALL and not (key in _NEW and value is None)
         }
         where = self._config.identity or list(self._config.addresses)
         return {"model": where, "settings": settings, "learned": self._learned}

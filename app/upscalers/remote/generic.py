@@ -43,6 +43,8 @@ from app.upscalers.turns import Turn
 class HttpConfig(OneAddress):
     """Any HTTP API, described by data; `preset` names a description that is shipped."""
 
+    HOW_TO_CALL = OneAddress.HOW_TO_CALL | {"preset", "poll", "cancel", "health_path"}
+
     kind: Literal["http"] = "http"
     preset: str | None = None
     request: Request

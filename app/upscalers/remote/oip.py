@@ -33,6 +33,8 @@ T = TypeVar("T")
 class OipConfig(OneAddress):
     """A foreign Open Inference Protocol server: Triton, KServe, MLServer, OpenVINO."""
 
+    HOW_TO_CALL = OneAddress.HOW_TO_CALL | {"tensor_format"}
+
     kind: Literal["oip"] = "oip"
     model: str
     version: str | None = None

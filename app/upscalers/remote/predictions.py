@@ -59,6 +59,8 @@ class CogConfig(_PredictionsConfig):
 class ReplicateConfig(_PredictionsConfig):
     """A model, version or deployment on Replicate."""
 
+    HOW_TO_CALL = OneAddress.HOW_TO_CALL | {"wait_s", "poll_interval_s", "upload_above_bytes"}
+
     kind: Literal["replicate"] = "replicate"
     url: BaseUrl = "https://api.replicate.com/v1"
     token_env: EnvName | None = "REPLICATE_API_TOKEN"  # noqa: S105 - the name of a variable
