@@ -13,8 +13,7 @@ from app.calibration.record import Calibration
 from app.conformal import feedback
 from app.monitor.state import MonitorState, time_of
 from app.monitor.watch import reference_of
-from app.upscalers.base import Upscaler
-from app.upscalers.resilience import ResilientUpscaler
+from app.upscalers.resilience import HealthFacts
 
 AlarmKind = Literal[
     "inputs", "feedback", "canary", "breaker", "spend", "mismatch", "no-calibration"
@@ -28,21 +27,6 @@ class Alarm(BaseModel):
     severity: Literal["page", "ticket"]
     since: datetime | None = None
     message: str
-
-
-class HealthFacts(BaseModel):
-    """How a remote upscaler does, as the gateway that answers sees it."""
-
-    breaker_open: bool
-    failures_in_a_row: int
-    calls_last_hour: int | None
-    max_calls_per_hour: int | None
-
-    @classmethod
-    def of(cls, upscaler: Upscaler) -> HealthFacts | None:
-        if not isinstance(upscaler, ResilientUpscaler):
-            return None
-        return cls(**upscaler.health._asdict())
 
 
 def state_alarms(calibration: Calibration, state: MonitorState) -> list[Alarm]:

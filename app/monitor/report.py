@@ -14,7 +14,6 @@ from app.calibration.record import UNUSUAL, Calibration
 from app.conformal import drift, feedback
 from app.monitor.alarms import (
     Alarm,
-    HealthFacts,
     canary_alarms,
     health_alarms,
     mismatch_alarms,
@@ -30,6 +29,7 @@ from app.monitor.truth import (
 from app.monitor.watch import Part
 from app.stores.monitor import Label
 from app.upscalers.base import Upscaler
+from app.upscalers.resilience import HealthFacts
 
 _LN10 = math.log(10)
 

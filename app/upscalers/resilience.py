@@ -25,10 +25,10 @@ import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import stamina
 import structlog
+from pydantic import BaseModel
 
 from app.errors import TrustscaleError, UpscalerError, UpscalerUnavailable
 from app.telemetry.metrics import Metrics
@@ -83,16 +83,18 @@ class Pace:
 _USUAL = Pace()
 
 
-class Health(NamedTuple):
-    """How an upstream does, as this process sees it.
-
-    calls_last_hour, max_calls_per_hour: None without a spend limit.
-    """
+class HealthFacts(BaseModel):
+    """How a remote upscaler does, as the gateway that answers sees it."""
 
     breaker_open: bool
     failures_in_a_row: int
     calls_last_hour: int | None
     max_calls_per_hour: int | None
+
+    @classmethod
+    def of(cls, upscaler: Upscaler) -> HealthFacts | None:
+        """Of an upscaler; None: it is none that could be away."""
+        return upscaler.health if isinstance(upscaler, ResilientUpscaler) else None
 
 
 class ResilientUpscaler:
@@ -146,13 +148,13 @@ class ResilientUpscaler:
         return self.inner.capabilities
 
     @property
-    def health(self) -> Health:
+    def health(self) -> HealthFacts:
         """Whether it is called at all, and how much has been spent."""
-        return Health(
-            self._breaker.is_open,
-            self._breaker.failures,
-            self._spending.spent,
-            self._config.max_calls_per_hour,
+        return HealthFacts(
+            breaker_open=self._breaker.is_open,
+            failures_in_a_row=self._breaker.failures,
+            calls_last_hour=self._spending.spent,
+            max_calls_per_hour=self._config.max_calls_per_hour,
         )
 
     async def generate(
