@@ -234,7 +234,7 @@ class TestService:
         expect(notice).to_contain_text("limited time")
 
     def test_a_key_is_kept_in_the_tab_only(self, open_page, tmp_path):
-        """A wrong key is refused in words, the right one opens all, no other storage has it."""
+        """A wrong key is refused in words, the right one opens all; it can be changed and goes."""
         with serving(tmp_path, settings={"TRUSTSCALE_CLIENT_KEYS": "right-key"}) as url:
             page = open_page("/", url=url).page
             for key, said in (("wrong-key", ""), ("right-key", "The key is not valid")):
@@ -254,4 +254,12 @@ class TestService:
             page.click("dialog >> text=Use this key")
             expect(page.get_by_role("link", name="New calibration")).to_be_visible()
             expect(page.get_by_role("link", name="Monitor")).to_be_visible()
+            page.click("#keys-button")
+            page.get_by_label("API key").fill("another")
+            page.click("dialog >> text=Save")
+            key = "sessionStorage.getItem('trustscale.key.client')"
+            block_until(lambda: page.evaluate(key) == "another")
+            page.click("#keys-button")
+            page.click("dialog >> text=Forget all")
+            block_until(lambda: page.evaluate("sessionStorage.length") == 0)
             page.wait_for_load_state("networkidle")  # before the server goes

@@ -1,9 +1,9 @@
 // What these pages ask of the service, and the actions that change something.
 
 import { ADMIN, getBlob, getJson, request, sendJson } from "../lib/api.js";
-import { confirmDialog, openDialog } from "../lib/dialog.js";
-import { $, download } from "../lib/dom.js";
-import { html, render } from "../lib/html.js";
+import { CANCEL, confirmDialog, openDialog } from "../lib/dialog.js";
+import { download } from "../lib/dom.js";
+import { html } from "../lib/html.js";
 import { field, number, select } from "../lib/widgets.js";
 
 export const BASE = "/v1/admin/calibrations";
@@ -66,10 +66,10 @@ export async function remove(calibration) {
 
 /** Ask for another promise, then make a calibration of the same pairs with it; its id, or null. */
 export async function derived(found) {
-  const form = document.createElement("div");
-  form.className = "stack";
-  render(
-    html`<p>
+  const fields = await openDialog({
+    title: "Another promise",
+    body: html`<div class="stack">
+      <p>
         This makes a new calibration of the same pairs, from the stored measurements. Nothing is generated, and nothing is activated.
       </p>
       ${select("kind", "Promise", PROMISES, {
@@ -82,19 +82,12 @@ export async function derived(found) {
       })}
       ${number("delta", "Risk of a bad draw δ", 0.1, { min: 0.0001, max: 0.5, hint: "For the promise with high probability only." })}
       ${select("method", "Method", METHODS, { hint: "Likewise. Choose it before you see what it gives." })}
-      ${field("Name", html`<input name="name" maxlength="200" .value=${found.name ?? ""} />`)}`,
-    form,
-  );
-  const answer = await openDialog({
-    title: "Another promise",
-    body: form,
-    actions: [
-      { label: "Cancel", value: null },
-      { label: "Make it", value: true, primary: true },
-    ],
+      ${field("Name", html`<input name="name" maxlength="200" .value=${found.name ?? ""} />`)}
+    </div>`,
+    actions: [CANCEL, { label: "Make it", value: (typed) => typed, primary: true }],
   });
-  if (!answer) return null;
-  const value = (name) => $(`[name=${name}]`, form).value.trim();
+  if (!fields) return null;
+  const value = (name) => fields.get(name).trim();
   const kind = value("kind");
   const document_ = {
     guarantee:

@@ -1,6 +1,6 @@
 // Keys live in this tab's session storage only, and end with it.
 
-import { openDialog } from "./dialog.js";
+import { CANCEL, openDialog } from "./dialog.js";
 import { html, nothing } from "./html.js";
 import { field } from "./widgets.js";
 
@@ -45,55 +45,48 @@ export function askForKey(kind, reason = "") {
 }
 
 async function ask(kind, reason) {
-  const values = new Map();
-  const answer = await openDialog({
+  const value = await openDialog({
     title: `${WORDS[kind].label} needed`,
-    body: html`${reason ? html`<p class="callout warn">${reason}</p>` : nothing} ${keyField(kind, values, true)}
+    body: html`${reason ? html`<p class="callout warn">${reason}</p>` : nothing} ${keyField(kind, true)}
       <p class="hint">It is kept until this tab is closed.</p>`,
-    actions: [
-      { label: "Cancel", value: null },
-      { label: "Use this key", value: "use", primary: true },
-    ],
+    actions: [CANCEL, { label: "Use this key", value: (fields) => fields.get(kind).trim(), primary: true }],
   });
-  const value = answer && values.get(kind);
   if (value) setKey(kind, value);
   return value || null;
 }
 
 /** The dialog behind the button in the masthead: which keys are set, set and forget them. */
 export async function manageKeys() {
-  const values = new Map();
   const kinds = Object.keys(WORDS);
-  const answer = await openDialog({
+  const typed = await openDialog({
     title: "Keys",
     body: html`<p class="hint">Kept in this tab only; closing it forgets them.</p>
-      ${kinds.map((kind) => keyField(kind, values, false))}`,
+      ${kinds.map((kind) => keyField(kind, false))}`,
     actions: [
-      { label: "Forget all", value: "forget" },
-      { label: "Cancel", value: null },
-      { label: "Save", value: "save", primary: true },
+      { label: "Forget all", value: () => new FormData() },
+      CANCEL,
+      { label: "Save", value: (fields) => fields, primary: true },
     ],
   });
-  if (!answer) return;
+  if (!typed) return;
   for (const kind of kinds) {
-    if (answer === "forget") setKey(kind, null);
-    else if (values.has(kind)) setKey(kind, values.get(kind));
+    const value = (typed.get(kind) ?? "").trim();
+    if (value !== (own(kind) ?? "")) setKey(kind, value);
   }
 }
 
-/** The field for a key; what is typed goes into `values`. */
-const keyField = (kind, values, isNeeded) =>
+/** The field for a key. */
+const keyField = (kind, isNeeded) =>
   field(
     WORDS[kind].label,
     html`<input
       type="password"
       autocomplete="off"
       spellcheck="false"
-      data-kind=${kind}
+      name=${kind}
       placeholder=${isNeeded ? "" : "not set"}
       ?required=${isNeeded}
       .value=${isNeeded ? "" : (own(kind) ?? "")}
-      @input=${({ target }) => values.set(kind, target.value.trim())}
     />`,
     WORDS[kind].hint,
   );

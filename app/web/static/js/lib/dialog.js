@@ -3,13 +3,14 @@
 import { html, render } from "./html.js";
 
 const CLOSE = { label: "Close", value: null };
+export const CANCEL = { label: "Cancel", value: null };
 let count = 0;
 
 /**
  * Show a dialog and wait for a choice.
  *
- * Resolves to the value of the chosen action, or null after Escape. With an invalid form field
- * inside, actions with a value other than null wait until it is mended.
+ * Resolves to the value of the chosen action, or null after Escape; a value that is a function gets the
+ * fields of the dialog. With an invalid field, actions with a value other than null wait until it is mended.
  *
  * @param {{
  *   title: string,
@@ -29,7 +30,7 @@ export function openDialog({ title, body, actions = [CLOSE], wide = false }) {
       event.preventDefault();
       const { form } = event.currentTarget;
       if (value !== null && !form.reportValidity()) return;
-      chosen = value;
+      chosen = typeof value === "function" ? value(new FormData(form)) : value;
       dialog.close();
     };
     const button = (action) =>
@@ -62,10 +63,7 @@ export async function confirmDialog({ title, body, confirm, danger = false }) {
   const answer = await openDialog({
     title,
     body,
-    actions: [
-      { label: "Cancel", value: null },
-      { label: confirm, value: true, primary: !danger, danger },
-    ],
+    actions: [CANCEL, { label: confirm, value: true, primary: !danger, danger }],
   });
   return answer === true;
 }
