@@ -118,14 +118,12 @@ def sigma_quantiles(sigma: NDArray[np.float32], levels: NDArray[np.float64]) -> 
 def trusted_share(
     sigma_quantiles: NDArray[np.float32],
     threshold: float,
-    members: Sequence[Sequence[int]] | None = None,
+    members: Sequence[Sequence[int]],
 ) -> float:
-    """Mean share of pixels with σ < t, from evenly spaced quantiles [images, q] of each image.
+    """Share of pixels with σ < t, from evenly spaced quantiles [images, q] of each image.
 
-    With the places of the images of each scene: the mean over scenes of the mean of each.
+    It is the mean over scenes of the mean of each, given the places of its images.
     """
     below = np.count_nonzero(sigma_quantiles < threshold, axis=1)
     shares = np.minimum(below / (sigma_quantiles.shape[1] - 1), 1)
-    if members is None:
-        return float(shares.mean())
     return float(np.mean([shares[places].mean() for places in members]))

@@ -90,12 +90,9 @@ class StepCurve:
         if alpha < self.min_alpha:
             return -math.inf
         index = int(np.searchsorted(self.risks, alpha, side="right"))
-        return float(self.thresholds[index]) if index < len(self.risks) else self._end
-
-    @cached_property
-    def _end(self) -> float:
-        """The least float32 above `highest`; inf above the largest one."""
-        with np.errstate(over="ignore"):
+        if index < len(self.risks):
+            return float(self.thresholds[index])
+        with np.errstate(over="ignore"):  # inf lies above the largest float32
             return float(np.nextafter(np.float32(self.highest), np.float32(np.inf)))
 
     def mask(self, indecision: NDArray[np.float32], alpha: float) -> NDArray[np.bool_]:

@@ -34,15 +34,12 @@ def weights(groups: Sequence[str], replicates: int, seed: int) -> NDArray[np.flo
     return np.asarray(drawn[:, member], np.float64)
 
 
-def mean_intervals(
-    values: NDArray[np.float64], drawn: NDArray[np.float64], level: float = LEVEL
-) -> list[Interval]:
+def mean_intervals(values: NDArray[np.float64], drawn: NDArray[np.float64]) -> list[Interval]:
     """Percentile intervals of the means of the columns.
 
     Args:
         values: [n, k]; values that are not finite are left out of their column's mean.
         drawn: `weights` of the n images, [R, n].
-        level: of the interval.
     """
     usable = np.isfinite(values)
     filled = np.where(usable, values, 0.0)
@@ -51,17 +48,17 @@ def mean_intervals(
         means = filled.sum(axis=0) / counts
         replicates = (drawn @ filled) / (drawn @ usable)
     return [
-        Interval(float(mean), *percentile(replicates[:, column], level), int(count))
+        Interval(float(mean), *percentile(replicates[:, column]), int(count))
         for column, (mean, count) in enumerate(zip(means, counts, strict=True))
     ]
 
 
-def percentile(replicates: NDArray[np.float64], level: float = LEVEL) -> tuple[float, float]:
-    """The ends of the middle `level` of the replicates; NaN ones had nothing to average."""
+def percentile(replicates: NDArray[np.float64]) -> tuple[float, float]:
+    """The ends of the middle 95 % of the replicates; NaN ones had nothing to average."""
     known = replicates[~np.isnan(replicates)]
     if not known.size:
         return float("nan"), float("nan")
-    low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
 
 
@@ -71,7 +68,6 @@ def joint_intervals(
     bound: float,
     alphas: Sequence[float],
     drawn: tuple[NDArray[np.float64], NDArray[np.float64]],
-    level: float = LEVEL,
 ) -> list[tuple[float, float]]:
     """Intervals of the realised loss over the draw of the calibration images *and* of the test.
 
@@ -86,7 +82,6 @@ def joint_intervals(
         bound: B.
         alphas: the levels.
         drawn: `weights` of both sides, of the same number of replicates.
-        level: of the intervals.
     """
     of_calibration, of_test = drawn
     size = of_calibration.sum(axis=1, keepdims=True)
@@ -99,5 +94,5 @@ def joint_intervals(
         )
         realised = losses[np.arange(len(losses)), place]
         realised[bound / (size[:, 0] + 1) > alpha] = 0  # the empty mask
-        found.append(percentile(realised, level))
+        found.append(percentile(realised))
     return found

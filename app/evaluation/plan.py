@@ -133,17 +133,11 @@ def find_items(folder: Path, column: str | None = None) -> list[PairFiles]:
         BadRequest: a manifest that cannot be used.
     """
     base = folder / "y" if (folder / "y").is_dir() else folder
-    by_folder = (
-        base.is_dir() and not _holds_images(base) and any(map(_holds_images, _folders(base)))
-    )
-    if by_folder:
+    inner = [path for path in base.iterdir() if path.is_dir()] if base.is_dir() else []
+    if any(map(_holds_images, inner)) and not _holds_images(base):
         return find_pairs(folder, FOLDER)
     groups = _manifest_groups(folder / MANIFEST, column)
     return [replace(pair, group=groups.get(pair.name)) for pair in find_pairs(folder)]
-
-
-def _folders(folder: Path) -> list[Path]:
-    return [path for path in folder.iterdir() if path.is_dir()]
 
 
 def _holds_images(folder: Path) -> bool:

@@ -72,7 +72,6 @@ class Options:
     price_per_call: Mapping[str, float] = field(default_factory=dict)
     skip_bad: bool = False
     with_baselines: bool = True
-    with_blurs: bool = True
     with_pictures: bool = True
 
 
@@ -177,7 +176,7 @@ class Evaluation:
         self.pipelines = [variant.pipeline(self.upscaler) for variant in self.variants]
         self.price = Price.of(self.upscaler, options.alphas, options.samples)
         self.baselines = Baselines(options.delta) if options.with_baselines else None
-        self.blurs = Blurs(options.reference_alpha) if options.with_blurs else None
+        self.blurs = Blurs(options.reference_alpha) if options.with_pictures else None
 
     @property
     def name(self) -> str:

@@ -75,7 +75,9 @@ def test_areas():
     _, quantiles = reduced(sigmas, errors)
     for threshold in (0.0, 0.1, 0.5, 0.99, 2.0, np.inf, -np.inf):
         exact = np.mean(sigmas < threshold)
-        assert trusted_share(quantiles, threshold) == pytest.approx(exact, abs=0.02)
+        assert trusted_share(quantiles, threshold, [[k] for k in range(6)]) == pytest.approx(
+            exact, abs=0.02
+        )
 
 
 def test_risk_is_at_most_alpha():

@@ -34,7 +34,7 @@ def findings(tmp_path_factory) -> Findings:
     variant = Variant(
         name="small", samples=4, indecision={"size": 3, "blur": 1.0}, fidelity={"blur": 1.0}
     )
-    options = Options(ALPHAS, 0.2, with_baselines=False, with_blurs=False, with_pictures=False)
+    options = Options(ALPHAS, 0.2, with_baselines=False, with_pictures=False)
     return asyncio.run(
         conduct(
             [FakeUpscaler(strength=2.0)],

@@ -32,7 +32,7 @@ from tests.evaluation.conftest import ALPHAS, evaluated, photographs, variants
 from tests.factories import encoded, photo
 from tests.fakes import FakeUpscaler
 
-QUICK = {"with_blurs": False, "with_baselines": False, "with_pictures": False}
+QUICK = {"with_baselines": False, "with_pictures": False}
 
 
 def raw_maps(findings, items, variant):

@@ -55,24 +55,17 @@ def half_widths(samples: NDArray[np.uint8], prediction: NDArray[np.uint8]) -> Wi
     """
     last = len(samples) - 1
     low, high = math.floor(LOW * last), math.ceil(HIGH * last)
-    lowest, highest = _order_statistics(samples, low, high)
+    if (low, high) == (0, last):  # so it is for few samples
+        lowest, highest = samples.min(axis=0), samples.max(axis=0)
+    else:
+        lowest, highest = np.empty_like(prediction), np.empty_like(prediction)
+        for row in range(len(lowest)):  # a row at a time: no copy of all samples
+            ordered = np.sort(samples[:, row], axis=0)
+            lowest[row], highest[row] = ordered[low], ordered[high]
     below = prediction - np.minimum(lowest, prediction)
     above = np.maximum(highest, prediction) - prediction
     least = np.uint8(FLOOR)
     return np.maximum(below, least, out=below), np.maximum(above, least, out=above)
-
-
-def _order_statistics(
-    samples: NDArray[np.uint8], low: int, high: int
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """The values of these ranks (0: the smallest) over the samples, uint8 [H, W, 3] each."""
-    if (low, high) == (0, len(samples) - 1):  # so it is for few samples
-        return samples.min(axis=0), samples.max(axis=0)
-    lowest, highest = np.empty_like(samples[0]), np.empty_like(samples[0])
-    for row in range(len(lowest)):  # a row at a time: no copy of all samples
-        ordered = np.sort(samples[:, row], axis=0)
-        lowest[row], highest[row] = ordered[low], ordered[high]
-    return lowest, highest
 
 
 def miss_curve(
