@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import redis
+import structlog
 from hypothesis import settings
 
 from app.stores.base import Stores
@@ -45,3 +46,8 @@ def redis_url(redis_server: RedisServer) -> str:
 # Machines that run tests are noisy: a slow example is no failure.
 settings.register_profile("default", deadline=None)
 settings.load_profile("default")
+
+# Drawing tracebacks takes seconds.
+structlog.configure(
+    processors=[structlog.processors.format_exc_info, structlog.processors.KeyValueRenderer()]
+)

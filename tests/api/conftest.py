@@ -7,7 +7,6 @@ from contextlib import AbstractAsyncContextManager, ExitStack
 from typing import Any
 
 import pytest
-import structlog
 from starlette.testclient import TestClient
 
 from app.calibration.record import Calibration
@@ -18,14 +17,6 @@ from tests.fakes import FakeUpscaler
 
 Start = Callable[..., TestClient]
 Serve = Callable[..., AbstractAsyncContextManager[Served]]
-
-
-@pytest.fixture(autouse=True, scope="session")
-def _plain_logs() -> None:
-    """Logs as plain text: drawing tracebacks takes seconds."""
-    structlog.configure(
-        processors=[structlog.processors.format_exc_info, structlog.processors.KeyValueRenderer()]
-    )
 
 
 @pytest.fixture(scope="session")
