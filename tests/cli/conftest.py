@@ -25,6 +25,8 @@ from tests.factories import truths
 from tests.fakes import FakeUpscaler
 from tests.live import serving
 
+FORCED = ("--activate", "--force")  # so few pairs trust nothing at the default α
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -155,3 +157,14 @@ def server(place, running_server, monkeypatch) -> Gateway:
 def at(run, server):
     """Runs a command with `--server`."""
     return lambda *arguments: run(*arguments, "--server", server.url)
+
+
+@pytest.fixture
+def two(command, place) -> tuple[str, str]:
+    """Ids of two calibrations that `command` has made; the second is active."""
+    truths(place / "photos", 3)
+    first, second = (
+        command("calibrate", "photos", *FORCED, "--samples", 4, "--seed", seed, "--json")
+        for seed in (1, 2)
+    )
+    return first.json["id"], second.json["id"]

@@ -4,26 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+from tests.cli.conftest import FORCED
 from tests.factories import truths
-
-FORCED = ("--activate", "--force")  # so few pairs trust nothing at the default α
 
 
 @pytest.fixture(params=["run", "at"], ids=["here", "there"])
 def command(request):
     """Runs a command on this machine's stores, or with `--server`."""
     return request.getfixturevalue(request.param)
-
-
-@pytest.fixture
-def two(command, place) -> tuple[str, str]:
-    """Ids of two calibrations; the second is active."""
-    truths(place / "photos", 3)
-    first, second = (
-        command("calibrate", "photos", *FORCED, "--samples", 4, "--seed", seed, "--json")
-        for seed in (1, 2)
-    )
-    return first.json["id"], second.json["id"]
 
 
 def test_list(command, two):

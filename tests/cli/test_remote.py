@@ -21,10 +21,9 @@ import app.cli.remote
 from app.calibration.insight import COMMON_ALPHAS
 from tests.api.admin import label
 from tests.api.gateway import ADMIN_KEY
+from tests.cli.conftest import FORCED
 from tests.factories import encoded, photo, truths
 from tests.servers import free_port
-
-FORCED = ("--activate", "--force")  # so few pairs trust nothing at the default α
 
 
 class TestCalibrate:
@@ -199,14 +198,9 @@ class TestConnection:
 
 class TestCalibrations:
     @pytest.fixture
-    def two(self, at, place) -> tuple[str, str]:
-        """Ids of two calibrations; the second is active."""
-        truths(place / "photos", 3)
-        first, second = (
-            at("calibrate", "photos", *FORCED, "--samples", 4, "--seed", seed, "--json").json["id"]
-            for seed in (1, 2)
-        )
-        return first, second
+    def command(self, at):
+        """What makes `two`."""
+        return at
 
     def test_show(self, at, run, two, place):
         """The same text and the same JSON as of a local copy."""
