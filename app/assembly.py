@@ -19,7 +19,6 @@ from app.jobs.handlers import FanOut, Handler
 from app.jobs.queue import JobQueue, check_queue_url
 from app.jobs.webhooks import WebhookHandler
 from app.monitor.watch import Monitor
-from app.problems import problem_of
 from app.sampling.pipeline import differences
 from app.serving.admission import Slots
 from app.serving.job import UpscaleHandler
@@ -243,7 +242,6 @@ def _queue(settings: Settings, stores: Stores, metrics: Metrics | None = None) -
     return JobQueue(
         settings.queue,
         stores.jobs,
-        problem_of=problem_of,
         lease_s=settings.job_lease_s,
         metrics=metrics,
         on_end=functools.partial(forget_uploads, stores.spool),

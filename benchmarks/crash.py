@@ -36,7 +36,7 @@ from app.jobs.queue import JobQueue
 from app.stores.base import Job, JobState, Stores
 from app.stores.open import open_stores
 from benchmarks.table import print_table
-from tests.jobs.work import new_job, problem_of
+from tests.jobs.work import new_job
 from tests.servers import ProcessGroup, RedisServer, free_port
 
 PAIRS = 40
@@ -91,9 +91,7 @@ class Bench:
     async def ready(self, workers: int, own_url: str | None = None) -> AsyncIterator[Bench]:
         limits = {"result_ttl_s": 600.0, "max_result_bytes": 10**9}
         self.stores = open_stores(own_url or self.store, self.folder / "data", **limits)
-        self.queue = JobQueue(
-            own_url or self.queue_url, self.stores.jobs, problem_of=problem_of, lease_s=self.lease_s
-        )
+        self.queue = JobQueue(own_url or self.queue_url, self.stores.jobs, lease_s=self.lease_s)
         async with self.queue:
             for _ in range(workers):
                 self.start_worker()

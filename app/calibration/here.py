@@ -23,7 +23,6 @@ from app.calibration.job import CalibrationHandler
 from app.calibration.record import Calibration
 from app.calibration.request import CalibrationRequest
 from app.errors import NotFound, TrustscaleError
-from app.jobs.acts import ProblemOf
 from app.jobs.queue import JobQueue
 from app.sampling.pipeline import Pipeline
 from app.stores.base import Job, JobState, JobStatus, Spool
@@ -49,14 +48,12 @@ class Here:
         upscalers: Mapping[str, Upscaler],
         calibrations: Calibrations,
         spool: Spool,
-        problem_of: ProblemOf,
         watched: Sequence[str] = (),
     ) -> None:
         self._data_dir = data_dir
         self._upscalers = upscalers
         self._calibrations = calibrations
         self._spool = spool
-        self._problem_of = problem_of
         self._watched = watched
 
     async def make(
@@ -120,7 +117,7 @@ class Here:
         """Run the job; its last state. One that was interrupted goes on next time."""
         stop = asyncio.Event()
         await jobs.renew(job)
-        async with JobQueue(f"memory://{uuid4().hex}", jobs, problem_of=self._problem_of) as queue:
+        async with JobQueue(f"memory://{uuid4().hex}", jobs) as queue:
             await queue.submit(job)
             running = asyncio.create_task(
                 queue.run(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 import json
 from collections.abc import Callable, Sequence
@@ -49,19 +48,6 @@ class Act:
         )
 
 
-async def measure_pair(
-    upscaler: Upscaler, pair: Pair, pipeline: Pipeline, *, canary: CanaryTaker | None = None
-) -> MeasuredPair:
-    """Generate, and reduce σ and D to a staircase. Serving draws its samples by the same code.
-
-    Raises:
-        UpscalerError: the samples could not be had.
-        ValueError: the label is missing or superfluous for the metric.
-    """
-    measurement = await measure_samples(upscaler, pair, pipeline, canary)
-    return await asyncio.to_thread(reduce_pair, pair, measurement, pipeline)
-
-
 async def measure_samples(
     upscaler: Upscaler,
     pair: Pair,
@@ -69,7 +55,11 @@ async def measure_samples(
     canary: CanaryTaker | None = None,
     on_sample: Callable[[int, RGB], None] | None = None,
 ) -> Measurement:
-    """The part of `measure_pair` that generates."""
+    """Generate for a pair, by the same code as serving; `canary` is told if the pair is one.
+
+    Raises:
+        UpscalerError: the samples could not be had.
+    """
     listeners = [one for one in (canary.see if canary else None, on_sample) if one is not None]
 
     def see(index: int, sample: RGB) -> None:
@@ -85,10 +75,11 @@ async def measure_samples(
 
 
 def reduce_pair(pair: Pair, measurement: Measurement, pipeline: Pipeline) -> MeasuredPair:
-    """The part of `measure_pair` after the generation.
+    """Reduce σ and D to a staircase.
 
     Raises:
         BadPairs: the label was drawn on another prediction.
+        ValueError: the label is missing or superfluous for the metric.
     """
     if pair.label is not None and pair.prediction is not None:
         reason = wrong_prediction(pair.prediction, image_digest(measurement.prediction))

@@ -27,7 +27,6 @@ from app.errors import BadRequest, Conflict, TrustscaleError, reason_of
 from app.images.facts import COMPRESSION, RULES
 from app.images.look import alike_in_words
 from app.mistakes import mistakes
-from app.problems import problem_of
 from app.sampling.pipeline import learn
 from app.settings import KEY_VARIABLE
 from trustscale import Job, Tar, Trustscale
@@ -315,7 +314,6 @@ async def measured(
                 session.upscalers,
                 session.calibrations,
                 session.stores.spool,
-                problem_of,
                 [*session.canaries.policies],
             )
             calibration = await here.make(upscaler, pairs, config, pipeline, on_progress=measuring)

@@ -16,7 +16,7 @@ import asyncio
 import logging
 import time
 from collections import Counter, OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -34,18 +34,12 @@ from app.errors import (
 )
 from app.jobs.handlers import FanOut, GivenUp, Handler, Interrupted, JobContext, Later
 from app.jobs.supervision import JobCancelled, Over, Supervisor
-from app.stores.base import (
-    Job,
-    JobState,
-    JobStatus,
-    JobStore,
-    StoreUnavailable,
-)
+from app.problems import problem_of
+from app.stores.base import Job, JobState, JobStatus, JobStore, StoreUnavailable
 from app.telemetry.metrics import Metrics
 from app.telemetry.tracing import fail, resumed, span
 from app.upscalers.remote.errors import is_for_operator
 
-ProblemOf = Callable[[Exception], dict[str, Any]]
 Work = Callable[[Job, JobContext], Coroutine[Any, Any, Any]]
 Announce = Callable[[JobStatus, JobState], Awaitable[None]]
 OnEnd = Callable[[JobStatus], Awaitable[None]]
@@ -143,7 +137,6 @@ class Acts:
         self,
         jobs: JobStore,
         supervisor: Supervisor,
-        problem_of: ProblemOf,
         metrics: Metrics,
         *,
         owner: str,
@@ -154,7 +147,6 @@ class Acts:
     ) -> None:
         self.jobs = jobs
         self._supervisor = supervisor
-        self._problem_of = problem_of
         self._metrics = metrics
         self.owner = owner
         self._living = living
@@ -219,7 +211,7 @@ class Acts:
                 self._metrics.lost_lease(job.kind)
             dead = await self._dead(job_id, unit) if len(others) >= MOST_DEATHS else 0
             if dead >= MOST_DEATHS:
-                error = _given_up(dead, [unit] if unit else [])
+                error = _died(dead, unit)
                 log.warning("Job %s: %s", job_id, error["detail"])
                 await self._insist(lambda: self.finish(job, JobState.FAILED, error=error))
                 yield None
@@ -337,37 +329,32 @@ class Acts:
         what = f"{unit} of job {job.id}" if unit else f"Job {job.id}"
         if isinstance(error, GivenUp):
             log.warning("%s is given up: %s", what, error)
-            return _tried_in_vain(str(error))
+            return _given_up(str(error))
         if isinstance(error, TrustscaleError):
             log.warning("%s failed: %s", what, error.detail)
-            told, reason = self._problem_of(error), error.detail
+            told, reason = problem_of(error), error.detail
         else:
             log.error("%s failed.", what, exc_info=error)
-            told = {
-                "type": "about:blank",
-                "title": "Internal error",
-                "status": 500,
-                "detail": "The job failed by a mistake of the service; its log tells more.",
-            }
             reason = "a mistake of the service; its log tells more"
+            told = _fault("Internal error", f"The job failed by {reason}.")
         if not unit:
             return told
         items = told.get("items") or [{"name": unit, "reason": reason}]
         return {**told, "detail": f"{unit}: {reason}", "items": items}
 
 
-def _given_up(attempts: int, units: Sequence[str]) -> dict[str, Any]:
-    """The problem of a job whose worker died every time; `units` is what it died at, if known."""
-    named = f" while working on {', '.join(units)}" if units else ""
-    items = [{"name": unit, "reason": "its worker died each time"} for unit in units]
-    return {**_tried_in_vain(f"its worker died {attempts} times{named}."), "items": items}
+def _died(times: int, unit: str) -> dict[str, Any]:
+    """The problem of a job whose worker died every time, at the unit if it is known."""
+    named = f" while working on {unit}" if unit else ""
+    items = [{"name": unit, "reason": "its worker died each time"}] if unit else []
+    return {**_given_up(f"its worker died {times} times{named}."), "items": items}
 
 
-def _tried_in_vain(reason: str) -> dict[str, Any]:
+def _given_up(reason: str) -> dict[str, Any]:
     """The problem of a job that was tried as often as it may be."""
-    return {
-        "type": "about:blank",
-        "title": "The job was given up",
-        "status": 500,
-        "detail": f"The job was given up: {reason}",
-    }
+    return _fault("The job was given up", f"The job was given up: {reason}")
+
+
+def _fault(title: str, detail: str) -> dict[str, Any]:
+    """The problem of a job that failed, but not by what was asked for."""
+    return {"type": "about:blank", "title": title, "status": 500, "detail": detail}

@@ -60,7 +60,7 @@ from docket import Docket, Worker
 from redis.exceptions import RedisError
 
 from app.errors import ConfigError
-from app.jobs.acts import Acts, OnEnd, Patience, ProblemOf
+from app.jobs.acts import Acts, OnEnd, Patience
 from app.jobs.fanout import Coordinator
 from app.jobs.handlers import FanOut, Handler
 from app.jobs.supervision import Supervisor
@@ -107,7 +107,7 @@ class JobQueue:
 
     ::
 
-        async with JobQueue("redis://…", stores.jobs, problem_of=…) as queue:
+        async with JobQueue("redis://…", stores.jobs) as queue:
             await queue.submit(job)                                      # a gateway
             await queue.run({"calibration": calibrate}, stop=event)      # a worker; or both
 
@@ -120,7 +120,6 @@ class JobQueue:
         url: str,
         jobs: JobStore,
         *,
-        problem_of: ProblemOf,
         lease_s: float = 60.0,
         metrics: Metrics | None = None,
         on_end: OnEnd | None = None,
@@ -129,7 +128,6 @@ class JobQueue:
         check_queue_url(url)
         self._url = url
         self._jobs = jobs
-        self._problem_of = problem_of
         self._lease_s = lease_s
         self._metrics = metrics or Metrics()
         self._on_end = on_end
@@ -304,7 +302,6 @@ class JobQueue:
         acts = Acts(
             self._jobs,
             supervisor,
-            self._problem_of,
             self._metrics,
             owner=self.owner,
             living=self.living,

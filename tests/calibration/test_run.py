@@ -14,11 +14,10 @@ from app.calibration.active import Calibrations
 from app.calibration.config import CalibrationConfig
 from app.calibration.folder import check_pairs, find_pairs
 from app.calibration.here import Here, NotFinished, run_id
-from app.calibration.measure import measure_pair, pack, unpack
+from app.calibration.measure import measure_samples, pack, reduce_pair, unpack
 from app.calibration.pairs import load_pair
 from app.calibration.record import Calibration
 from app.errors import BadCalibration, BadPairs, ConfigError, UpscalerRejected
-from app.problems import problem_of
 from app.sampling.measure import measure
 from app.stores.open import open_stores
 from app.upscalers.base import Capabilities, Source, image_digest
@@ -42,7 +41,7 @@ class Run:
         pairs = await check_pairs(files or find_pairs(self.folder), self.config, pipeline)
         stores = open_stores("sqlite:///", self.place, result_ttl_s=60, max_result_bytes=10**9)
         calibrations = Calibrations(stores.calibrations)
-        here = Here(self.place, {"fake": upscaler}, calibrations, stores.spool, problem_of)
+        here = Here(self.place, {"fake": upscaler}, calibrations, stores.spool)
         try:
             return await here.make(upscaler, pairs, self.config, pipeline, on_progress=on_progress)
         finally:
@@ -244,7 +243,8 @@ class TestCheckpoints:
         """A checkpoint is exactly the measured pair."""
         pipeline = CONFIG.pipeline(FakeUpscaler())
         pair = load_pair("ä/b", encoded(photo(1, 48, 48)), None, pipeline, degradation=None, seed=0)
-        measured = await measure_pair(FakeUpscaler(), pair, pipeline)
+        measurement = await measure_samples(FakeUpscaler(), pair, pipeline)
+        measured = reduce_pair(pair, measurement, pipeline)
         again = unpack(pack(measured))
         assert again.info == measured.info
         assert again.staircase == measured.staircase

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from app.calibration.config import CalibrationConfig
-from app.calibration.measure import measure_pair
+from app.calibration.measure import measure_samples, reduce_pair
 from app.calibration.pairs import load_pair
 from app.calibration.record import Calibration
 from app.canary.keep import CanaryTaker, publish
@@ -82,7 +82,8 @@ async def calibrate(upscaler, spool, *, samples=4, count=8, side=48, watched=Tru
         truth = png_rgb(photo(100 * seed + k, side, side))
         pair = load_pair(f"p{k}", truth, None, pipeline, degradation=None, seed=seed)
         taker = CanaryTaker(spool, "run", pair.name) if watched else None
-        pairs.append(await measure_pair(upscaler, pair, pipeline, canary=taker))
+        measurement = await measure_samples(upscaler, pair, pipeline, taker)
+        pairs.append(reduce_pair(pair, measurement, pipeline))
     calibration = Calibration.from_pairs(pairs, upscaler="fake", pipeline=pipeline)
     await publish(spool, "run", calibration.id, fingerprint=pipeline.fingerprint, samples=samples)
     await spool.delete("run")

@@ -16,7 +16,7 @@ import pytest
 from app.jobs.queue import JobQueue
 from app.stores.base import JobStatus, Stores
 from app.stores.open import open_stores
-from tests.jobs.work import SleepingPairs, problem_of, sleep_in_one_piece
+from tests.jobs.work import SleepingPairs, sleep_in_one_piece
 from tests.servers import ProcessGroup
 from tests.waiting import until
 
@@ -63,9 +63,7 @@ class Place:
 
     @asynccontextmanager
     async def queue(self, stores: Stores, **settings: Any) -> AsyncIterator[JobQueue]:
-        async with JobQueue(
-            self.queue_url, stores.jobs, problem_of=problem_of, lease_s=self.lease_s, **settings
-        ) as queue:
+        async with JobQueue(self.queue_url, stores.jobs, lease_s=self.lease_s, **settings) as queue:
             yield queue
 
     @asynccontextmanager

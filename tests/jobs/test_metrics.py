@@ -24,7 +24,6 @@ from tests.api.gateway import IMAGE
 from tests.factories import calibration_of
 from tests.fakes import FakeUpscaler
 from tests.jobs.conftest import ended
-from tests.jobs.work import problem_of
 from tests.numbers import numbers_of
 from tests.servers import ProcessGroup, free_port
 from tests.upscalers.resilient import guarded as limited
@@ -62,9 +61,7 @@ async def run(stores, handler, *, died: bool = False) -> Metrics:
     if died:
         await stores.jobs.create(job)
         await stores.jobs.start("job", "b", "one who died")
-    async with JobQueue(
-        "memory://", stores.jobs, problem_of=problem_of, lease_s=60.0, metrics=metrics
-    ) as queue:
+    async with JobQueue("memory://", stores.jobs, lease_s=60.0, metrics=metrics) as queue:
         await queue.submit(job)
         stop = asyncio.Event()
         work = asyncio.create_task(queue.run({"calibration": handler}, stop=stop))

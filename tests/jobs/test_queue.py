@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 from docket import Docket
 
+from app.errors import BadPairs
 from app.jobs.acts import Patience
 from app.jobs.handlers import JobContext
 from app.jobs.queue import JobQueue
+from app.problems import problem_of
 from app.stores.base import Job, JobState, Stores, StoreUnavailable
 from tests.jobs.conftest import Place, ended, memory_place
-from tests.jobs.work import lines, new_job, problem_of, sleep_in_one_piece, starts
+from tests.jobs.work import lines, new_job, sleep_in_one_piece, starts
 from tests.servers import RedisServer
 from tests.waiting import until
 
@@ -83,7 +85,7 @@ class TestErrors:
             await queue.submit(new_job("u", "upscale", place.log, bad=True))
             job = await ended(stores, "u")
         assert job.state is JobState.FAILED
-        assert job.error == {"title": "BadPairs", "detail": "These pairs cannot be used."}
+        assert job.error == problem_of(BadPairs("These pairs cannot be used."))
 
     async def test_unexpected(self, place: Place, stores: Stores, caplog: pytest.LogCaptureFixture):
         """A mistake becomes a problem without the inside; the log has the traceback."""
@@ -354,9 +356,7 @@ class TestCheck:
         """A server that is gone is noticed at once, and its return too."""
         with RedisServer() as server:
             patience = Patience(answer_s=60.0)
-            async with JobQueue(
-                server.url, stores.jobs, problem_of=problem_of, patience=patience
-            ) as queue:
+            async with JobQueue(server.url, stores.jobs, patience=patience) as queue:
                 server.kill()
                 with pytest.raises(StoreUnavailable, match="queue"):
                     await queue.check()

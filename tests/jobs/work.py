@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from app.errors import BadPairs, TrustscaleError, UpscalerUnavailable
+from app.errors import BadPairs, UpscalerUnavailable
 from app.jobs.handlers import JobContext
 from app.jobs.program import run_until_signalled
 from app.jobs.queue import JobQueue
@@ -47,11 +47,6 @@ def workers(log: Path) -> set[str]:
 
 def lines(log: Path) -> list[str]:
     return log.read_text().splitlines() if log.exists() else []
-
-
-def problem_of(error: Exception) -> dict[str, Any]:
-    assert isinstance(error, TrustscaleError)
-    return {"title": type(error).__name__, "detail": error.detail}
 
 
 def note(job: Job, what: str) -> None:
@@ -136,9 +131,7 @@ class SleepingPairs:
 async def work(queue_url: str, store_url: str, data_dir: str, lease_s: str, slots: str) -> None:
     stores = open_stores(store_url, Path(data_dir), result_ttl_s=600, max_result_bytes=10**9)
     try:
-        async with JobQueue(
-            queue_url, stores.jobs, problem_of=problem_of, lease_s=float(lease_s)
-        ) as queue:
+        async with JobQueue(queue_url, stores.jobs, lease_s=float(lease_s)) as queue:
             await run_until_signalled(
                 queue,
                 {"upscale": sleep_in_one_piece, "calibration": SleepingPairs(stores)},

@@ -10,7 +10,7 @@ from PIL import Image
 from scipy import ndimage
 
 from app.calibration.active import Calibrations
-from app.calibration.measure import measure_pair
+from app.calibration.measure import measure_samples, reduce_pair
 from app.calibration.pairs import Pair
 from app.calibration.record import Calibration
 from app.conformal import fidelity
@@ -63,7 +63,10 @@ class TestRisk:
         upscaler = FakeUpscaler(strength=3)
         seeds = [int(s) for s in random.integers(0, 2**31, self.PAIRS + self.FRESH)]
         pairs = [self.pair(s) for s in seeds]
-        measured = [await measure_pair(upscaler, p, PIPELINE) for p in pairs[: self.PAIRS]]
+        measured = [
+            reduce_pair(p, await measure_samples(upscaler, p, PIPELINE), PIPELINE)
+            for p in pairs[: self.PAIRS]
+        ]
         calibration = Calibration.from_pairs(measured, upscaler="fake", pipeline=PIPELINE)
         stores = open_stores("sqlite:///", folder, result_ttl_s=600, max_result_bytes=10**9)
         calibrations = Calibrations(stores.calibrations)
