@@ -6,6 +6,7 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,9 @@ from app.images.degrade import Degradation, Mixture, crop_to_multiple, make_inpu
 from app.images.facts import Facts, look_at
 from app.sampling.pipeline import Pipeline
 from app.upscalers.base import RGB
+
+Size: TypeAlias = tuple[int, int]
+"""Width and height in pixels."""
 
 _TEXTS = TypeAdapter(dict[str, str])
 
@@ -102,30 +106,20 @@ def load_pair(
     content = f"{seed}:{y_sha256}" if variant is None else f"{seed}:{y_sha256}:{variant}"
     pair_seed = int.from_bytes(hashlib.sha256(content.encode()).digest()[:7], "big")
     truth = _decode(y, "y")
-    if x is None:
+    given = None if x is None else _decoded(x, "x")
+    size = None if given is None else _size(given.rgb)
+    if reason := wrong_size(_size(truth), size, None, pipeline):
+        raise BadImage(reason)
+    if x is not None and given is not None:
+        low, compression = given.rgb, given.compression
+        x_sha256 = hashlib.sha256(x).hexdigest()
+    else:
         truth = crop_to_multiple(truth, scale)
-        if 0 in truth.shape:
-            raise BadImage(f"y is smaller than {scale} pixels")
         made_by = degradation or Degradation()
         if isinstance(made_by, Mixture) and variant is not None:
             made_by = made_by.variants()[variant]
         low, compression = make_input(truth, scale, made_by, pair_seed)
         x_sha256 = hashlib.sha256(low.tobytes()).hexdigest()
-    else:
-        found = _decoded(x, "x")
-        low, compression = found.rgb, found.compression
-        x_sha256 = hashlib.sha256(x).hexdigest()
-    height, width = low.shape[0] * scale, low.shape[1] * scale
-    if truth.shape[:2] != (height, width):
-        raise BadImage(
-            f"y is {truth.shape[1]}×{truth.shape[0]}, but {scale}× the size of x is "
-            f"{width}×{height}"
-        )
-    window = pipeline.indecision.window
-    if min(truth.shape[:2]) < window:
-        raise BadImage(
-            f"y is {width}×{height}, smaller than the window of {window} pixels that σ needs"
-        )
     return Pair(
         variant_name(name, variant),
         np.ascontiguousarray(low),
@@ -138,6 +132,21 @@ def load_pair(
         prediction,
         variant,
     )
+
+
+def wrong_size(y: Size, x: Size | None, label: Size | None, pipeline: Pipeline) -> str | None:
+    """Why images of these sizes are no pair, nor a label of it."""
+    k, window = pipeline.scale, pipeline.indecision.window
+    size = (y[0] - y[0] % k, y[1] - y[1] % k) if x is None else (x[0] * k, x[1] * k)
+    if x is not None and y != size:
+        return f"y is {y[0]}×{y[1]}, but {k}× the size of x is {size[0]}×{size[1]}"
+    if min(size) < k:
+        return f"y is smaller than {k} pixels"
+    if min(size) < window:
+        return f"y is {y[0]}×{y[1]}, smaller than the window of {window} pixels that σ needs"
+    if label is not None and label != size:
+        return f"label is {label[0]}×{label[1]}, the prediction will be {size[0]}×{size[1]}"
+    return None
 
 
 def duplicates(
@@ -165,6 +174,10 @@ def bad_pairs(items: Sequence[dict[str, str]], total: int) -> BadPairs:
     return BadPairs(
         f"{len(items)} of {total} pairs cannot be used: {shown}{more}.", items=list(items)
     )
+
+
+def _size(image: RGB) -> Size:
+    return image.shape[1], image.shape[0]
 
 
 def _decode(data: bytes, role: str) -> RGB:

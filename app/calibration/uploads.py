@@ -27,7 +27,7 @@ from app.calibration.layout import (
     placed,
     wrong_name,
 )
-from app.calibration.pairs import bad_pairs, claimed_predictions, duplicates
+from app.calibration.pairs import Size, bad_pairs, claimed_predictions, duplicates, wrong_size
 from app.calibration.request import AskedPair
 from app.conformal.fidelity import needs_label
 from app.errors import BadInput, BadPairs, BadRequest
@@ -84,7 +84,7 @@ class UploadedPairs:
     """What has been spooled, by path as the user knows it, and what is wrong."""
 
     arranged: Arranged
-    sizes: dict[str, tuple[int, int]] = field(default_factory=dict)  # (width, height)
+    sizes: dict[str, Size] = field(default_factory=dict)
     digests: dict[str, str] = field(default_factory=dict)  # SHA-256 of the content
     broken: dict[str, str] = field(default_factory=dict)  # why it is no image
     looks: dict[str, int] = field(default_factory=dict)  # of truths
@@ -248,21 +248,4 @@ def _wrong(
     if pair.name in taken:
         return "the calibration has a pair of this name already"
     x, label = (None if path is None else found.sizes[path] for path in (pair.x, pair.label))
-    return _wrong_size(found.sizes[pair.y], x, label, pipeline)
-
-
-def _wrong_size(
-    y: tuple[int, int],
-    x: tuple[int, int] | None,
-    label: tuple[int, int] | None,
-    pipeline: Pipeline,
-) -> str | None:
-    k = pipeline.scale
-    size = (y[0] - y[0] % k, y[1] - y[1] % k) if x is None else (x[0] * k, x[1] * k)
-    if x is not None and y != size:
-        return f"y is {y[0]}×{y[1]}, but {k}× the size of x is {size[0]}×{size[1]}"
-    if min(size) < max(pipeline.indecision.window, k):
-        return f"y is {y[0]}×{y[1]}, smaller than the window of {pipeline.indecision.window} pixels"
-    if label is not None and label != size:
-        return f"label is {label[0]}×{label[1]}, the prediction will be {size[0]}×{size[1]}"
-    return None
+    return wrong_size(found.sizes[pair.y], x, label, pipeline)
