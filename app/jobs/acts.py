@@ -143,7 +143,7 @@ class Acts:
         living: Living,
         patience: Patience,
         announce: Announce,
-        on_end: OnEnd | None = None,
+        on_end: OnEnd,
     ) -> None:
         self.jobs = jobs
         self._supervisor = supervisor
@@ -192,6 +192,18 @@ class Acts:
         self._loaded.move_to_end(job_id)
         return self._loaded[job_id]
 
+    async def begin(self, job_id: str, unit: str | None) -> JobStatus | None:
+        """`JobStore.start`, which may end a job whose worker died before it could cancel it."""
+        status: JobStatus | None = await self._insist(
+            lambda: self.jobs.start(job_id, unit, self.owner)
+        )
+        if status is None:
+            with suppress(NotFound, StoreUnavailable):
+                job = await self.jobs.get(job_id)
+                if job.state is JobState.CANCELLED:
+                    await self._on_end(job)
+        return status
+
     async def fail(self, job: Job, error: Exception, unit: str = "") -> None:
         """End a job by an error, of one of its units perhaps."""
         problem = self._told(job, error, unit)
@@ -202,8 +214,7 @@ class Acts:
         """Hold the turn of a piece and be in the act; None if there is nothing to do."""
         others = await self._insist(lambda: self.jobs.acts(job_id, unit)) - {self.owner}
         async with self._turns.take(len(others)):
-            status = await self._insist(lambda: self.jobs.start(job_id, unit, self.owner))
-            if status is None:
+            if await self.begin(job_id, unit) is None:
                 yield None
                 return
             job = await self.load(job_id)
@@ -316,7 +327,6 @@ class Acts:
         if kept:
             seconds = (datetime.now(UTC) - job.created_at).total_seconds()
             self._metrics.ended(job.kind, state.value, seconds)
-        if kept and self._on_end is not None:
             with suppress(StoreUnavailable):  # the sweep makes good for it
                 await self._on_end(job.model_copy(update={"state": state}))
         return kept

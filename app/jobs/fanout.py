@@ -51,7 +51,7 @@ class Coordinator:
     async def run(self, job_id: str, fan_out: FanOut) -> float | None:
         """Coordinate a job to its end, as `Acts.whole`. Raises StoreUnavailable."""
         insist = self._supervisor.insist
-        if await insist(lambda: self._jobs.start(job_id, None, self._acts.owner)) is None:
+        if await self._acts.begin(job_id, None) is None:
             return None
         job = await self._acts.load(job_id)
         context = JobContext(job_id, self._jobs)

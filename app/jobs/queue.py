@@ -102,6 +102,10 @@ def check_queue_url(url: str) -> None:
         raise ConfigError("A queue URL starts with memory:// or redis:// or rediss://.")
 
 
+async def _nothing(_: JobStatus) -> None:
+    """Nobody wants to know of the end of a job."""
+
+
 class JobQueue:
     """Carries jobs from where they are created to where they are run.
 
@@ -122,7 +126,7 @@ class JobQueue:
         *,
         lease_s: float = 60.0,
         metrics: Metrics | None = None,
-        on_end: OnEnd | None = None,
+        on_end: OnEnd = _nothing,
         patience: Patience = Patience(),  # noqa: B008 - immutable
     ) -> None:
         check_queue_url(url)
@@ -195,7 +199,7 @@ class JobQueue:
         job = await self._jobs.request_cancel(job_id)
         if job.cancel_requested or job.state is JobState.CANCELLED:
             await self._announce(job, JobState.CANCELLED)
-        if self._on_end is not None and job.state is JobState.CANCELLED:
+        if job.state is JobState.CANCELLED:
             await self._on_end(job)
         return job
 

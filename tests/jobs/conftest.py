@@ -123,6 +123,13 @@ async def stores(request: pytest.FixtureRequest) -> AsyncIterator[Stores]:
     await opened.close()
 
 
+@pytest.fixture
+async def working(place: Place, stores: Stores) -> AsyncIterator[JobQueue]:
+    """A queue whose jobs are run."""
+    async with place.queue(stores) as queue, place.working(queue, stores):
+        yield queue
+
+
 async def ended(stores: Stores, job_id: str, within_s: float = 90.0) -> JobStatus:
     """The job after its end."""
     async with asyncio.timeout(within_s):

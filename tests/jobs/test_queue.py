@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack, suppress
-from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from docket import Docket
@@ -15,7 +15,7 @@ from app.jobs.acts import Patience
 from app.jobs.handlers import JobContext
 from app.jobs.queue import JobQueue
 from app.problems import problem_of
-from app.stores.base import Job, JobState, Stores, StoreUnavailable
+from app.stores.base import Job, JobState, JobStatus, Stores, StoreUnavailable
 from tests.jobs.conftest import Place, ended, memory_place
 from tests.jobs.work import lines, new_job, sleep_in_one_piece, starts
 from tests.servers import RedisServer
@@ -25,12 +25,11 @@ IMPATIENT = Patience(cancel_again_s=0.01)
 
 
 class TestRun:
-    async def test_both_kinds(self, place: Place, stores: Stores):
+    async def test_both_kinds(self, place: Place, stores: Stores, working: JobQueue):
         """An upscale and a calibration are run, and each tells its result and its progress."""
-        async with place.queue(stores) as queue, place.working(queue, stores):
-            await queue.submit(new_job("u", "upscale", place.log))
-            await queue.submit(new_job("c", "calibration", place.log, pairs=5))
-            upscaled, calibrated = await ended(stores, "u"), await ended(stores, "c")
+        await working.submit(new_job("u", "upscale", place.log))
+        await working.submit(new_job("c", "calibration", place.log, pairs=5))
+        upscaled, calibrated = await ended(stores, "u"), await ended(stores, "c")
         assert (upscaled.state, upscaled.result) == (JobState.SUCCEEDED, "/v1/results/u")
         assert (calibrated.state, calibrated.error) == (JobState.SUCCEEDED, None)
         assert (calibrated.progress.done, calibrated.progress.total) == (5, 5)
@@ -50,11 +49,13 @@ class TestRun:
         assert set(starts(place.log).values()) == {1}
 
     async def test_submitted_twice(self, place: Place, stores: Stores):
-        """Submitting an id again, before, during or after its run, runs it once."""
+        """It comes back as it was stored; before, during or after its run it runs no more."""
         job = new_job("u", "upscale", place.log, gate=str(place.gate))
         async with place.queue(stores) as queue:
-            await queue.submit(job)
-            await queue.submit(job)
+            submitted = await queue.submit(job)
+            assert await queue.submit(job) == submitted
+            assert submitted.model_dump() == job.model_dump(exclude={"request"})
+            assert await stores.jobs.load("u") == job
             async with place.working(queue, stores):
                 await until(lambda: starts(place.log)["u"] == 1)
                 await queue.submit(job)
@@ -79,69 +80,66 @@ class TestRun:
 
 
 class TestErrors:
-    async def test_known(self, place: Place, stores: Stores):
-        """An error of ours becomes the job's problem."""
-        async with place.queue(stores) as queue, place.working(queue, stores):
-            await queue.submit(new_job("u", "upscale", place.log, bad=True))
-            job = await ended(stores, "u")
-        assert job.state is JobState.FAILED
-        assert job.error == problem_of(BadPairs("These pairs cannot be used."))
+    async def failed(self, queue: JobQueue, stores: Stores, job: Job) -> dict[str, Any]:
+        """The error of a job."""
+        await queue.submit(job)
+        last = await ended(stores, job.id)
+        assert last.state is JobState.FAILED
+        assert last.error is not None
+        return last.error
 
-    async def test_unexpected(self, place: Place, stores: Stores, caplog: pytest.LogCaptureFixture):
+    async def test_known(self, place: Place, stores: Stores, working: JobQueue):
+        """An error of ours becomes the job's problem."""
+        job = new_job("u", "upscale", place.log, bad=True)
+        error = await self.failed(working, stores, job)
+        assert error == problem_of(BadPairs("These pairs cannot be used."))
+
+    async def test_unexpected(
+        self, place: Place, stores: Stores, working: JobQueue, caplog: pytest.LogCaptureFixture
+    ):
         """A mistake becomes a problem without the inside; the log has the traceback."""
-        async with place.queue(stores) as queue, place.working(queue, stores):
-            await queue.submit(new_job("u", "upscale", place.log, fail=True))
-            job = await ended(stores, "u")
-        assert job.error is not None
-        assert job.error["title"] == "Internal error"
-        assert "inside" not in str(job.error)
+        job = new_job("u", "upscale", place.log, fail=True)
+        error = await self.failed(working, stores, job)
+        assert error["title"] == "Internal error"
+        assert "inside" not in str(error)
         assert "RuntimeError: the inside" in caplog.text
 
-    async def test_bad_unit(self, place: Place, stores: Stores):
+    async def test_bad_unit(self, place: Place, stores: Stores, working: JobQueue):
         """A pair that cannot be used fails the job at once, and is named."""
-        async with place.queue(stores) as queue, place.working(queue, stores):
-            await queue.submit(
-                new_job("c", "calibration", place.log, pairs=9, bad="pair0003", seconds=0.1)
-            )
-            job = await ended(stores, "c")
-        assert job.state is JobState.FAILED
-        assert job.error is not None
-        assert job.error["detail"] == "pair0003: The sizes differ."
-        assert job.error["items"] == [{"name": "pair0003", "reason": "The sizes differ."}]
+        job = new_job("c", "calibration", place.log, pairs=9, bad="pair0003", seconds=0.1)
+        error = await self.failed(working, stores, job)
+        assert error["detail"] == "pair0003: The sizes differ."
+        assert error["items"] == [{"name": "pair0003", "reason": "The sizes differ."}]
         assert starts(place.log)["pair0003"] == 1
 
-    async def test_flaky_unit(self, place: Place, stores: Stores):
+    async def test_flaky_unit(self, place: Place, stores: Stores, working: JobQueue):
         """A pair that fails for a passing reason is tried again."""
-        async with place.queue(stores) as queue, place.working(queue, stores):
-            await queue.submit(new_job("c", "calibration", place.log, pairs=3, flaky="pair0001"))
-            assert (await ended(stores, "c")).state is JobState.SUCCEEDED
+        await working.submit(new_job("c", "calibration", place.log, pairs=3, flaky="pair0001"))
+        assert (await ended(stores, "c")).state is JobState.SUCCEEDED
         assert starts(place.log)["pair0001"] == 2
 
 
 class TestCancel:
-    async def test_running_upscale(self, place: Place, stores: Stores):
+    async def test_running_upscale(self, place: Place, stores: Stores, working: JobQueue):
         """A running job is cancelled, and did not end."""
-        async with place.queue(stores) as queue, place.working(queue, stores):
-            await queue.submit(new_job("u", "upscale", place.log, gate=str(place.gate)))
-            await until(lambda: starts(place.log)["u"] == 1)
-            await queue.cancel("u")
-            assert (await ended(stores, "u")).state is JobState.CANCELLED
+        await working.submit(new_job("u", "upscale", place.log, gate=str(place.gate)))
+        await until(lambda: starts(place.log)["u"] == 1)
+        await working.cancel("u")
+        assert (await ended(stores, "u")).state is JobState.CANCELLED
         assert starts(place.log) == {"u": 1}
 
-    async def test_running_calibration(self, place: Place, stores: Stores):
+    async def test_running_calibration(self, place: Place, stores: Stores, working: JobQueue):
         """A running calibration is cancelled with its pairs; no other one is started."""
-        pairs = ["pair0000", "pair0001"]
-        async with place.queue(stores) as queue, place.working(queue, stores):
-            gate = str(place.gate)
-            await queue.submit(new_job("c", "calibration", place.log, pairs=100, gate=gate))
-            await until(lambda: {*starts(place.log)} == {*pairs})
-            await queue.cancel("c")
-            assert (await ended(stores, "c")).state is JobState.CANCELLED
-            stopped = {f"{pair}-stopped" for pair in pairs}
-            await until(lambda: stopped <= {*starts(place.log)})
-            await queue.submit(new_job("later", "upscale", place.log))
-            await ended(stores, "later")
-            assert {*starts(place.log)} == {*pairs, *stopped, "later", "later-ended"}
+        pairs, gate = {"pair0000", "pair0001"}, str(place.gate)
+        await working.submit(new_job("c", "calibration", place.log, pairs=100, gate=gate))
+        await until(lambda: {*starts(place.log)} == pairs)
+        await working.cancel("c")
+        assert (await ended(stores, "c")).state is JobState.CANCELLED
+        stopped = {f"{pair}-stopped" for pair in pairs}
+        await until(lambda: stopped <= {*starts(place.log)})
+        await working.submit(new_job("later", "upscale", place.log))
+        await ended(stores, "later")
+        assert {*starts(place.log)} == pairs | stopped | {"later", "later-ended"}
 
     async def test_queued(self, place: Place, stores: Stores):
         """A job that was cancelled before a worker came never runs."""
@@ -152,6 +150,28 @@ class TestCancel:
                 await queue.submit(new_job("later", "upscale", place.log))
                 await ended(stores, "later")
         assert {*starts(place.log)} == {"later", "later-ended"}
+
+
+async def test_ends_are_told(place: Place, stores: Stores):
+    """Of every job that ends here, also where a dead worker had been told to cancel it."""
+    told: set[tuple[str, JobState]] = set()
+
+    async def on_end(job: JobStatus) -> None:
+        told.add((job.id, job.state))
+
+    async with place.queue(stores, on_end=on_end) as queue:
+        await queue.submit(new_job("waiting", "upscale", place.log))
+        await queue.cancel("waiting")
+        for name, kind in (("dead", "upscale"), ("pairs", "calibration")):
+            await stores.jobs.create(new_job(name, kind, place.log, pairs=2))
+            await stores.jobs.start(name, "", "one who died")
+            await stores.jobs.request_cancel(name)
+        async with place.working(queue, stores):
+            await queue.submit(new_job("u", "upscale", place.log))
+            for name in ("u", "dead", "pairs"):
+                await ended(stores, name)
+    cancelled = {(name, JobState.CANCELLED) for name in ("waiting", "dead", "pairs")}
+    assert told == {("u", JobState.SUCCEEDED), *cancelled}
 
 
 class TestStop:
@@ -337,17 +357,6 @@ class TestSuspects:
                 await stores.jobs.start("u", "", name)
             async with place.working(queue, stores):
                 assert (await ended(stores, "u")).state is JobState.SUCCEEDED
-
-
-class TestUrl:
-    async def test_created_now(self, place: Place, stores: Stores):
-        """What is submitted comes back as it was stored."""
-        job = new_job("u", "upscale", place.log)
-        async with place.queue(stores) as queue:
-            submitted = await queue.submit(job)
-            assert await stores.jobs.load("u") == job
-        assert submitted.model_dump() == job.model_dump(exclude={"request"})
-        assert job.created_at <= datetime.now(UTC)
 
 
 class TestCheck:
