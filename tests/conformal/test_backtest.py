@@ -10,6 +10,8 @@ import pytest
 from app.conformal import Staircase
 from app.conformal.backtest import backtest, trusted_share
 
+from . import oracle
+
 BOUND = 2.0
 ALPHAS = (0.05, 0.2, 0.5, 1.0)
 LEVELS = np.linspace(0, 1, 101)
@@ -29,26 +31,6 @@ def reduced(sigmas, errors):
     return staircases, quantiles
 
 
-def worst_inside(sigma, error, threshold: float) -> float:
-    inside = error[sigma < threshold]
-    return float(inside.max()) if inside.size else 0.0
-
-
-def threshold_by_hand(sigmas, errors, alpha: float) -> float:
-    """sup{t : (Σ losses + B)/(n + 1) ≤ α}, by trying every σ that occurs."""
-    if BOUND / (len(sigmas) + 1) > alpha:
-        return -np.inf
-    values = np.unique(sigmas)
-    for value in values:
-        losses = [
-            float(e[s <= value].max()) if (s <= value).any() else 0.0
-            for s, e in zip(sigmas, errors, strict=True)
-        ]
-        if (sum(losses) + BOUND) / (len(losses) + 1) > alpha:
-            return float(value)
-    return np.inf
-
-
 def test_against_splitting_by_hand():
     """Every split, threshold, loss and area of the pixels themselves gives the same means."""
     sigmas, errors = images(9)
@@ -60,8 +42,9 @@ def test_against_splitting_by_hand():
         order = random.permutation(9)
         fitted, served = order[:4], order[4:]
         for k, alpha in enumerate(ALPHAS):
-            t = threshold_by_hand(sigmas[fitted], errors[fitted], alpha)
-            losses[split, k] = np.mean([worst_inside(sigmas[i], errors[i], t) for i in served])
+            t = oracle.threshold([(sigmas[i], errors[i]) for i in fitted], BOUND, alpha)
+            inside = [errors[i][sigmas[i] < t].max(initial=0) for i in served]
+            losses[split, k] = np.mean(inside)
     for k, row in enumerate(rows):
         assert row.alpha == ALPHAS[k]
         assert row.risk == pytest.approx(losses[:, k].mean(), abs=1e-7)
@@ -88,16 +71,11 @@ def test_risk_is_at_most_alpha():
         assert row.risk_low <= row.risk <= row.risk_high
 
 
-def test_below_the_smallest_alpha():
-    """Where half the images cannot support α, nothing is trusted and nothing is lost."""
-    (row,) = backtest(*reduced(*images(8)), BOUND, [0.01], splits=3)
-    assert astuple(row)[1:] == (0, 0, 0, 0, 0, 0, 0)
-
-
-def test_above_the_bound():
-    """At α = B everything is trusted."""
-    (row,) = backtest(*reduced(*images(8)), BOUND, [BOUND], splits=3)
-    assert (row.trusted_low, row.trusted) == (1, 1)
+def test_the_ends():
+    """Where half the images cannot support α nothing is trusted; at α = B everything is."""
+    below, above = backtest(*reduced(*images(8)), BOUND, [0.01, BOUND], splits=3)
+    assert astuple(below)[1:] == (0, 0, 0, 0, 0, 0, 0)
+    assert (above.trusted_low, above.trusted) == (1, 1)
 
 
 def test_seed():

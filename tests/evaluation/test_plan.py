@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.calibration.folder import PairFiles
-from app.errors import BadPairs, BadRequest
+from app.errors import BadRequest
 from app.evaluation.plan import Plan, group_of, make_plan, split
 from tests.factories import encoded, photo
 
@@ -124,13 +124,6 @@ class TestMakePlan:
             (tmp_path / "manifest.csv").write_bytes(manifest)
         with pytest.raises(BadRequest, match=words):
             make_plan([tmp_path], share=0.5, seed=0, column=column)
-
-    def test_nothing_there(self, tmp_path):
-        """A missing or empty folder is named."""
-        with pytest.raises(BadPairs, match="not a folder"):
-            make_plan([tmp_path / "missing"], share=0.5, seed=0)
-        with pytest.raises(BadPairs, match="contains no"):
-            make_plan([tmp_path], share=0.5, seed=0)
 
 
 def test_ungrouped_images_are_groups_of_their_own():
