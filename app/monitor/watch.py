@@ -17,7 +17,7 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import Final, Generic, NamedTuple, Protocol, TypeVar
+from typing import Final, Generic, NamedTuple, TypeVar
 
 import numpy as np
 import structlog
@@ -43,6 +43,7 @@ from app.monitor.state import (
 from app.serving.work import Work
 from app.stores.base import Stores, StoreUnavailable
 from app.stores.monitor import Label, MonitorStore
+from app.telemetry.metrics import Metrics
 
 Outcome = TypeVar("Outcome")
 
@@ -55,13 +56,6 @@ _MOST_CLIENTS: Final = 10_000
 _MOST_KNOWN: Final = 32
 
 log = structlog.get_logger(__name__)
-
-
-class Counted(Protocol):
-    """Where failures are counted (`app.telemetry.metrics.Metrics`)."""
-
-    def monitor_lost(self, requests: int) -> None:
-        """So many requests were not folded."""
 
 
 class _Waiting(NamedTuple):
@@ -102,7 +96,7 @@ class Monitor:
     def __init__(
         self,
         store: MonitorStore,
-        counted: Counted | None = None,
+        metrics: Metrics | None = None,
         *,
         client_interval_s: float = 0.0,
         uniform: Callable[[], float] = random.random,
@@ -116,7 +110,7 @@ class Monitor:
 
         Args:
             store: what all processes share.
-            counted: told of requests that are lost.
+            metrics: counts requests that are lost.
             client_interval_s: of one client, one request in so many seconds counts; 0: all do.
             uniform: numbers in [0, 1) that break ties.
             clock: seconds that only rise.
@@ -126,7 +120,7 @@ class Monitor:
             drain_s: what a stopping process gives its last round.
         """
         self.store = store
-        self._counted = counted
+        self._metrics = metrics
         self._client_interval_s = client_interval_s
         self._uniform = uniform
         self._clock = clock
@@ -331,8 +325,8 @@ class Monitor:
     def _lose(self, requests: int, reason: str) -> None:
         if requests:
             log.warning("monitor_lost", requests=requests, reason=reason)
-            if self._counted is not None:
-                self._counted.monitor_lost(requests)
+            if self._metrics is not None:
+                self._metrics.count("monitor_lost", by=requests)
 
 
 def _parts_of(calibration: Calibration) -> list[tuple[str, Calibration]]:

@@ -143,8 +143,8 @@ GAUGES: Final[dict[str, _Row]] = {
 class Metrics:
     """The metrics of the tables, by name and the values of their labels.
 
-    It also is what parts that know no metrics tell of their events: upscalers
-    (`app.upscalers.resilience`) and the monitor.
+    It also is what upscalers, which know no metrics, tell of their calls
+    (`app.upscalers.resilience`).
     """
 
     def __init__(self) -> None:
@@ -209,10 +209,6 @@ class Metrics:
     def breaker(self, upscaler: str, *, is_open: bool) -> None:
         """Show whether an upscaler is not called at all."""
         self.set("upstream_breaker_open", is_open, upscaler)
-
-    def monitor_lost(self, requests: int) -> None:
-        """Count requests that the monitor could not count."""
-        self.count("monitor_lost", by=requests)
 
     def attempt(self, kind: str, outcome: str) -> None:
         """Count the end of an attempt at a job."""
