@@ -256,7 +256,6 @@ class _Service:
         parts, headers = await asyncio.to_thread(
             encode, document, "outputs", {asked.output: array}, binary=asked.binary
         )
-        headers["Content-Length"] = str(sum(len(part) for part in parts))
         return StreamingResponse(_chunks(parts), headers=headers)
 
     async def _on_worker_error(self, request: Request, error: Exception) -> Response:

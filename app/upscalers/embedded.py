@@ -226,6 +226,8 @@ class EmbeddedUpscaler:
             small.
     """
 
+    kind = "embedded"
+
     def __init__(
         self,
         name: str = "span-x4",
@@ -235,7 +237,7 @@ class EmbeddedUpscaler:
         halo: int | None = None,
         concurrency: int = 1,
     ) -> None:
-        self._name = name
+        self.name = name
         weights = _weights(model)
         if halo is None:
             halo = SPAN_HALO if model is None else DEFAULT_HALO
@@ -248,6 +250,7 @@ class EmbeddedUpscaler:
             name=DEFAULT_MODEL if model is None else model.name,
             threads=threads or max(1, usable_cores() // concurrency),
         )
+        self.scale = self.model.scale
         self._concurrency = concurrency if self.model.provider == "CPUExecutionProvider" else 1
         self.facts = {
             "adapter": _ADAPTER,
@@ -258,27 +261,11 @@ class EmbeddedUpscaler:
             "rounding": "half up",
         }
         canonical = json.dumps(self.facts, sort_keys=True).encode()
-        self._fingerprint = "sha256:" + hashlib.sha256(canonical).hexdigest()
+        self.fingerprint = "sha256:" + hashlib.sha256(canonical).hexdigest()
         self._closed = threading.Event()
         # Of its own: however many requests there are, and however many were cancelled while a
         # network runs, no more networks than these run at once.
         self._threads = ThreadPoolExecutor(self._concurrency, thread_name_prefix=f"embedded-{name}")
-
-    @property
-    def name(self) -> str:
-        return self._name
-
-    @property
-    def kind(self) -> str:
-        return "embedded"
-
-    @property
-    def scale(self) -> int:
-        return self.model.scale
-
-    @property
-    def fingerprint(self) -> str:
-        return self._fingerprint
 
     @property
     def capabilities(self) -> Capabilities:
@@ -318,7 +305,7 @@ class EmbeddedUpscaler:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._threads, work)
         except Stopped as error:
-            raise UpscalerUnavailable(f"upscaler {self._name} is shutting down") from error
+            raise UpscalerUnavailable(f"upscaler {self.name} is shutting down") from error
         finally:
             abandoned.set()
 
@@ -329,7 +316,7 @@ class EmbeddedUpscaler:
             UpscalerUnavailable: `close` was called.
         """
         if self._closed.is_set():
-            raise UpscalerUnavailable(f"upscaler {self._name} is shutting down")
+            raise UpscalerUnavailable(f"upscaler {self.name} is shutting down")
 
     async def close(self) -> None:
         """Stop all calls before their next tile."""

@@ -111,6 +111,7 @@ class ResilientUpscaler:
         pace: Pace = _USUAL,
     ) -> None:
         self.inner = inner
+        self.name, self.kind = inner.name, inner.kind
         self.metrics = metrics or Metrics()
         self._config = config
         self._pace = pace
@@ -120,14 +121,6 @@ class ResilientUpscaler:
         self._recovery: asyncio.Task[None] | None = None
         # Retries left for each request, which is recognised by its source.
         self._budgets: weakref.WeakKeyDictionary[Source, int] = weakref.WeakKeyDictionary()
-
-    @property
-    def name(self) -> str:
-        return self.inner.name
-
-    @property
-    def kind(self) -> str:
-        return self.inner.kind
 
     @property
     def scale(self) -> int:

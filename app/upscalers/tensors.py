@@ -132,10 +132,14 @@ def encode(
         else:
             entry["data"] = array.ravel().tolist()
     head = json.dumps({**document, side: entries}).encode()
+    length = str(len(head) + sum(len(part) for part in tail))  # some servers read no chunked bodies
     if not binary:
-        return [head], {"Content-Type": "application/json"}
-    headers = {"Content-Type": "application/octet-stream", HEADER_LENGTH: str(len(head))}
-    return [head, *tail], headers
+        return [head], {"Content-Type": "application/json", "Content-Length": length}
+    return [head, *tail], {
+        "Content-Type": "application/octet-stream",
+        "Content-Length": length,
+        HEADER_LENGTH: str(len(head)),
+    }
 
 
 def decode(

@@ -40,24 +40,13 @@ class Adapter(abc.ABC, Generic[Config]):
     """
 
     def __init__(self, config: Config, upstream: Upstream) -> None:
+        self.name, self.kind, self.scale = config.name, config.kind, config.scale
         self._config = config
         self._upstream = upstream
         self._reader = SampleReader(config, upstream)
         self._learned: dict[str, Any] | None = None
         self._goodbyes: set[asyncio.Task[None]] = set()
         self._is_closed = False
-
-    @property
-    def name(self) -> str:
-        return self._config.name
-
-    @property
-    def kind(self) -> str:
-        return self._config.kind
-
-    @property
-    def scale(self) -> int:
-        return self._config.scale
 
     @property
     def fingerprint(self) -> str:

@@ -120,6 +120,7 @@ class Upstream:
     ) -> Reply:
         """One exchange.
 
+        `content` in parts needs a Content-Length among the headers.
         `turn` is that of a call whose answer holds samples: it may be as large as is configured,
         and more than its beginning is read in that turn only. Other answers have 8 MiB at most.
         """
@@ -131,7 +132,7 @@ class Upstream:
             data=dict(fields) if fields else None,
             files=files,
             params=query or None,
-            headers=_with_length(content, headers),
+            headers=headers,
         )
         return await self._exchange(self._client, request, turn)
 
@@ -320,16 +321,6 @@ def _authorization(config: RemoteConfig, token: str) -> dict[str, str]:
 
 def _reply(response: httpx.Response, body: bytearray) -> Reply:
     return Reply(response.status_code, {k.lower(): v for k, v in response.headers.items()}, body)
-
-
-def _with_length(
-    content: bytes | Sequence[bytes | memoryview] | None, headers: Mapping[str, str] | None
-) -> dict[str, str]:
-    """Some servers read no chunked bodies, so parts are sent with their total length."""
-    merged = dict(headers or {})
-    if content is not None and not isinstance(content, bytes):
-        merged["Content-Length"] = str(sum(memoryview(part).nbytes for part in content))
-    return merged
 
 
 async def _chunks(parts: Sequence[Any]) -> AsyncIterator[bytes]:

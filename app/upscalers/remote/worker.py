@@ -86,14 +86,11 @@ class WorkerUpscaler:
         self, config: WorkerConfig, upstreams: Sequence[Upstream], rest_s: float = 5.0
     ) -> None:
         """Take over the connections; for `rest_s` a worker that failed is asked last."""
+        self.name = config.name
         self._config = config
         self._rest_s = rest_s
         self._workers = [_Worker(upstream) for upstream in upstreams]
         self._model: Model | None = None
-
-    @property
-    def name(self) -> str:
-        return self._config.name
 
     @property
     def scale(self) -> int:

@@ -7,11 +7,13 @@ import gzip
 from contextlib import asynccontextmanager
 
 import httpx
+import numpy as np
 import pytest
 
 from app.errors import ConfigError, UpscalerUnavailable
 from app.upscalers.remote.errors import BadCredentials, ProtocolError
 from app.upscalers.remote.http import Upstream
+from app.upscalers.tensors import encode
 from app.upscalers.turns import Turn
 from tests.servers import free_port
 from tests.upscalers.remote.faults import (
@@ -79,10 +81,11 @@ class TestFaults:
             assert len(server.asked) == 1
 
     async def test_body_in_parts(self):
-        """A body given in parts is sent with its length, not chunked."""
+        """A message in parts is sent with its length, not chunked."""
+        parts, headers = encode({}, "inputs", {"a": np.arange(5)}, binary=True)
         async with FaultServer([answer()]) as server, upstream(server.url) as up:
-            await up.request("POST", "/x", content=[b"ab", memoryview(b"cde")])
-            assert server.asked[0].body == b"abcde"
+            await up.request("POST", "/x", content=parts, headers=headers)
+            assert server.asked[0].body == b"".join(parts)
             assert "transfer-encoding" not in server.asked[0].headers
 
     async def test_cancelling_drops_the_connection(self):
