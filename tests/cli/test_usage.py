@@ -8,40 +8,18 @@ import socket
 import pytest
 
 from app import __version__
-
-COMMANDS = [
-    [],
-    ["serve"],
-    ["upscale"],
-    ["calibrate"],
-    ["calibrations"],
-    ["calibrations", "list"],
-    ["calibrations", "show"],
-    ["calibrations", "activate"],
-    ["calibrations", "export"],
-    ["calibrations", "import"],
-    ["calibrations", "backtest"],
-    ["calibrations", "extend"],
-    ["calibrations", "delete"],
-    ["calibrations", "audit"],
-    ["jobs"],
-    ["jobs", "list"],
-    ["jobs", "cancel"],
-    ["config"],
-    ["config", "check"],
-    ["openapi"],
-    ["evaluate"],
-]
+from tests.docs.commands import all_commands
 
 
-@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+@pytest.mark.parametrize("command", [name for name, _ in all_commands()])
 @pytest.mark.parametrize("option", ["--help", "-h"])
 def test_help(run, command, option):
     """Every command explains itself on standard output and ends well."""
-    outcome = run(*command, option)
+    _, *words = command.split()
+    outcome = run(*words, option)
     assert (outcome.code, outcome.err) == (0, "")
     assert "Usage: trustscale" in outcome.out
-    assert all(word in outcome.out for word in command)
+    assert all(word in outcome.out for word in words)
 
 
 def test_version(run):

@@ -5,18 +5,16 @@ and every problem that may come back.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from typing import Any, get_args
+from typing import get_args
 
 import pytest
-import typer.main
 
-from app.cli.main import app
 from app.main import create_app
 from app.problems import PROBLEMS
 from app.settings import Settings
 from app.upscalers.registry import UpscalerConfig
 from tests.docs.blocks import PAGES
+from tests.docs.commands import all_commands
 
 TEXT = "\n".join(page.read_text("utf-8") for page in PAGES)
 FORMS = ("/v1/admin/calibrations/{id}", "/v1/admin/calibrations")  # … in tables
@@ -50,17 +48,7 @@ def test_problems():
     assert [name for name in PROBLEMS if f"`{name}`" not in TEXT] == []
 
 
-def _commands(command: Any, name: str = "trustscale") -> Iterator[tuple[str, Any]]:
-    yield name, command
-    for word, inner in getattr(command, "commands", {}).items():
-        yield from _commands(inner, f"{name} {word}")
-
-
-@pytest.mark.parametrize(
-    ("name", "command"),
-    [*_commands(typer.main.get_command(app))],
-    ids=lambda value: str(value)[:40],
-)
+@pytest.mark.parametrize(("name", "command"), all_commands(), ids=lambda value: str(value)[:40])
 def test_commands(name, command):
     """Every command of the program with all of its options."""
     assert re.search(rf"{name}\b", TEXT)
