@@ -7,6 +7,7 @@ import json
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import closing
 from typing import Any, Self
 
 import httpx
@@ -73,8 +74,7 @@ class _Service:
             on_sent: is told (bytes sent, all bytes).
             config: the fields of the configuration: `samples`, `fidelity`, `activate`, …
         """
-        sent = _pairs(pairs, groups, scenes, on_sent, config=json.dumps(config))
-        return await self._begun("POST", CALIBRATIONS, **sent)
+        return await self._sent("", pairs, groups, scenes, on_sent, config=json.dumps(config))
 
     @begins
     async def extend(
@@ -89,9 +89,9 @@ class _Service:
         force: bool = False,
     ) -> Any:
         """A new calibration of the pairs of an old one and these; `calibrate` says the rest."""
-        sent = _pairs(pairs, groups, scenes, on_sent, activate=str(activate), force=str(force))
-        path = f"{CALIBRATIONS}/{calibration}/pairs"
-        return await self._begun("POST", path, **sent)
+        fields = {"activate": str(activate), "force": str(force)}
+        path = f"/{calibration}/pairs"
+        return await self._sent(path, pairs, groups, scenes, on_sent, **fields)
 
     @begins
     async def job(self, job: str) -> Any:
@@ -171,6 +171,27 @@ class _Service:
         found: dict[str, Any] = await self._asking.document(verb, path, member, **options)
         return found
 
+    async def _sent(
+        self,
+        path: str,
+        pairs: Pairs | Tar,
+        groups: Mapping[str, str] | None,
+        scenes: Mapping[str, str] | None,
+        on_sent: Progress | None,
+        **fields: str,
+    ) -> Any:
+        named = {"groups": groups, "scenes": scenes}
+        given = {name: json.dumps(dict(names)) for name, names in named.items() if names}
+        with closing(archive_of(pairs, on_sent)) as archive:
+            return await self._begun(
+                "POST",
+                f"{CALIBRATIONS}{path}",
+                files={"archive": ("pairs", archive)},
+                data={**fields, **given},
+                headers={"Idempotency-Key": secrets.token_hex(16)},
+                timeout=_UPLOAD_TIMEOUT,
+            )
+
     async def _begun(self, verb: str, path: str, member: str = "id", **options: Any) -> Any:
         found = await self._asking.document(verb, path, member, **options)
         return (Job if isinstance(self, Blocking) else AsyncJob)(self._asking, found)
@@ -249,21 +270,4 @@ def _upload(
         "files": {"image": ("image", content(picture))},
         "data": form(**fields),
         "headers": {**headers, "Idempotency-Key": key or secrets.token_hex(16)},
-    }
-
-
-def _pairs(
-    pairs: Pairs | Tar,
-    groups: Mapping[str, str] | None,
-    scenes: Mapping[str, str] | None,
-    on_sent: Progress | None,
-    **fields: str,
-) -> dict[str, Any]:
-    named = {"groups": groups, "scenes": scenes}
-    given = {name: json.dumps(dict(names)) for name, names in named.items() if names}
-    return {
-        "files": {"archive": ("pairs", archive_of(pairs, on_sent))},
-        "data": {**fields, **given},
-        "headers": {"Idempotency-Key": secrets.token_hex(16)},
-        "timeout": _UPLOAD_TIMEOUT,
     }

@@ -91,6 +91,9 @@ class Tar:
             self._on_sent(self._done, self._size)
         return data
 
+    def close(self) -> None:
+        """Nothing is open; the files are while they are read."""
+
     def tell(self) -> int:
         """How many bytes have been read."""
         return self._done

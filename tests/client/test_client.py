@@ -19,6 +19,7 @@ from PIL import Image
 
 import app
 import trustscale
+from tests.api.admin import zipped
 from tests.api.gateway import ADMIN_KEY, IMAGE, gateway
 from tests.factories import calibration_of, encoded, photo, truths
 from tests.fakes import FakeUpscaler
@@ -99,12 +100,16 @@ class TestUpscale:
 
 
 class TestCalibrate:
-    @pytest.mark.parametrize("kind", ["folder", "list", "pairs"])
+    @pytest.mark.parametrize("kind", ["folder", "archive", "list", "pairs"])
     def test_pairs(self, client, kind, tmp_path):
-        """A folder, truths, or inputs and truths; activating tells what is replaced."""
+        """A folder, an archive, truths, or inputs and truths; activating tells what is replaced."""
         images = [photo(k, 48, 48) for k in range(40, 43)]
+        (tmp_path / "photos.zip").write_bytes(
+            zipped({f"y/{k}.png": encoded(y) for k, y in enumerate(images)})
+        )
         pairs = {
             "folder": truths(tmp_path / "photos", 3),
+            "archive": tmp_path / "photos.zip",
             "list": images,
             "pairs": {f"p{k}": (encoded(y[::2, ::2]), y) for k, y in enumerate(images)},
         }[kind]
@@ -113,7 +118,7 @@ class TestCalibrate:
         made = job.wait()
         assert (made["n"], made["name"]) == (3, kind)
         assert (made["degradation"] is None) == (kind == "pairs")
-        assert sent[-1][0] == sent[-1][1] > 0
+        assert kind == "archive" or sent[-1][0] == sent[-1][1] > 0
         active = next(row["id"] for row in client.calibrations() if row["active"])
         with pytest.raises(Problem, match="force"):  # three pairs hold nothing at the default α
             client.activate(made["id"])
