@@ -56,19 +56,6 @@ NEVER = Staircase([], [])
 """The staircase of an image without error."""
 
 
-def expected_losses(population, curve_of, *, n, alpha, draws, random, loss=Staircase.loss_below):
-    """Of each of many calibrations the expected loss at its threshold, which is known exactly.
-
-    A set of staircases is the whole population; n of them are drawn with replacement.
-    """
-    risks = np.empty(draws)
-    for k in range(draws):
-        drawn = [population[i] for i in random.integers(len(population), size=n)]
-        threshold = curve_of(drawn).threshold(alpha)
-        risks[k] = np.mean([loss(image, threshold) for image in population])
-    return risks
-
-
 def samples(count=5, height=24, width=31, seed=0):
     """Samples of a smooth picture, uint8 [M, H, W, 3], that differ by noise."""
     random = np.random.default_rng(seed)
