@@ -54,6 +54,7 @@ class Batcher:
         self._metrics = metrics
         self._size = queue_size
         self._waiting: deque[_Ticket] = deque()
+        metrics.waiting.set_function(lambda: len(self._waiting))
         self._running: list[_Ticket] = []
         self._arrived = asyncio.Event()
         self._closed = False
@@ -76,7 +77,6 @@ class Batcher:
             ticket.gone.set()
             ticket.fail(self.busy("the worker is shutting down"))
         self._waiting.clear()
-        self._metrics.waiting.set(0)
         self._task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._task
@@ -114,7 +114,6 @@ class Batcher:
         gone = threading.Event()
         ticket = _Ticket(SampleRequest(image, seeds, gone.is_set), gone)
         self._waiting.append(ticket)
-        self._metrics.waiting.set(len(self._waiting))
         self._arrived.set()
         try:
             if timeout_s is not None:
@@ -126,7 +125,6 @@ class Batcher:
             gone.set()
             if ticket in self._waiting:
                 self._waiting.remove(ticket)
-                self._metrics.waiting.set(len(self._waiting))
 
     def busy(self, reason: str) -> Busy:
         """The error for a request that is refused now, with a guess of when to come back."""
@@ -140,7 +138,6 @@ class Batcher:
             self._arrived.clear()
             while self._waiting:
                 self._running = self._take()
-                self._metrics.waiting.set(len(self._waiting))
                 await self._run(self._running)
                 self._running = []
 
