@@ -6,17 +6,17 @@ Only this module knows HTTP statuses. Every error, also a wrong path or method, 
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Mapping
 from importlib import metadata
-from typing import Any
 
 import numpy as np
-from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse, Response, StreamingResponse
 from numpy.typing import NDArray
 from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
 
 from app.conformal.folding import FOLDING
 from app.telemetry.tracing import span
@@ -62,7 +62,7 @@ STATUSES: tuple[tuple[type[WorkerError], int], ...] = (
 )
 
 
-def create_app(engine: Engine, settings: WorkerSettings | None = None) -> FastAPI:
+def create_app(engine: Engine, settings: WorkerSettings | None = None) -> Starlette:
     """The service as an ASGI application.
 
     Args:
@@ -81,32 +81,25 @@ class _Service:
         self._metrics = WorkerMetrics(engine.memory)
         self._batcher = Batcher(engine, self._metrics, settings.queue_size)
 
-    def app(self) -> FastAPI:
-        app = FastAPI(
-            title=SERVER, lifespan=self._lifespan, openapi_url=None, docs_url=None, redoc_url=None
+    def app(self) -> Starlette:
+        models = ("/v2/models/{model}", "/v2/models/{model}/versions/{version}")
+        errors = (WorkerError, HTTPException, ClientDisconnect, Exception)
+        return Starlette(
+            lifespan=self._lifespan,
+            exception_handlers=dict.fromkeys(errors, self._on_error),
+            routes=[
+                Route("/v2", self.server),
+                Route("/v2/health/live", self.live),
+                Route("/v2/health/ready", self.ready),
+                Route("/metrics", self.metrics),
+                *(Route(model, self.model) for model in models),
+                *(Route(f"{model}/ready", self.model_ready) for model in models),
+                *(Route(f"{model}/infer", self.infer, methods=["POST"]) for model in models),
+            ],
         )
-        app.add_exception_handler(WorkerError, self._on_worker_error)
-        app.add_exception_handler(HTTPException, self._on_http_error)
-        app.add_exception_handler(ClientDisconnect, self._on_disconnect)
-        app.add_exception_handler(Exception, self._on_bug)
-        routes: list[tuple[str, Callable[..., Awaitable[Response]], str]] = [
-            ("/v2", self.server, "GET"),
-            ("/v2/health/live", self.live, "GET"),
-            ("/v2/health/ready", self.ready, "GET"),
-            ("/metrics", self.metrics, "GET"),
-        ]
-        for model in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
-            routes += [
-                (model, self.model, "GET"),
-                (f"{model}/ready", self.model_ready, "GET"),
-                (f"{model}/infer", self.infer, "POST"),
-            ]
-        for path, endpoint, method in routes:
-            app.add_route(path, endpoint, methods=[method])
-        return app
 
     @contextlib.asynccontextmanager
-    async def _lifespan(self, _: FastAPI) -> AsyncIterator[None]:
+    async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
         async with self._batcher:
             yield
 
@@ -258,23 +251,19 @@ class _Service:
         )
         return StreamingResponse(_chunks(parts), headers=headers)
 
-    async def _on_worker_error(self, request: Request, error: Exception) -> Response:
-        status = next(status for kind, status in STATUSES if isinstance(error, kind))
-        wait = {"Retry-After": str(error.retry_after_s)} if isinstance(error, Busy) else {}
-        return self._error(request, status, str(error), wait)
-
-    async def _on_http_error(self, request: Request, error: Exception) -> Response:
-        if not isinstance(error, HTTPException):
-            raise error
-        return self._error(request, error.status_code, str(error.detail), error.headers or {})
-
-    async def _on_disconnect(self, request: Request, _: Exception) -> Response:
-        return self._error(request, CLIENT_CLOSED, "the client closed the connection", {})
-
-    async def _on_bug(self, request: Request, error: Exception) -> Response:
-        return self._error(request, 500, f"unexpected {type(error).__name__}; see the log", {})
-
-    def _error(self, request: Request, status: int, text: str, headers: Any) -> Response:
+    async def _on_error(self, request: Request, error: Exception) -> Response:
+        headers: Mapping[str, str] = {}
+        if isinstance(error, HTTPException):
+            status, text, headers = error.status_code, str(error.detail), error.headers or {}
+        elif isinstance(error, ClientDisconnect):
+            status, text = CLIENT_CLOSED, "the client closed the connection"
+        elif isinstance(error, WorkerError):
+            status = next(status for kind, status in STATUSES if isinstance(error, kind))
+            text = str(error)
+            if isinstance(error, Busy):
+                headers = {"Retry-After": str(error.retry_after_s)}
+        else:
+            status, text = 500, f"unexpected {type(error).__name__}; see the log"
         if request.url.path.endswith("/infer"):
             self._metrics.requests.labels(str(status)).inc()
         return JSONResponse({"error": text}, status, dict(headers))
