@@ -1,9 +1,9 @@
 """Memory and time of one request against megapixels, ×4, M = 2, with the shipped calibration.
 
-`python -m benchmarks.memory MEGAPIXELS … [--embedded]`. A JPEG of 4:3 goes through the whole
-service (decode, 2 samples, σ, mask, files, the stored result), in a process of its own. Without
-`--embedded` the upscaler repeats pixels: what is measured is the service. Memory is the highest of
-the process above what it held after a small request.
+`python -m benchmarks.memory MEGAPIXELS … [--embedded] [--format FORM]`. A JPEG of 4:3 goes through
+the whole service (decode, 2 samples, σ, mask, files, the stored result), in a process of its own.
+Without `--embedded` the upscaler repeats pixels: what is measured is the service. Memory is the
+highest of the process above what it held after a small request.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ import httpx
 import numpy as np
 from PIL import Image
 
+from app.images.encode import FORMS
 from app.main import create_app
+from app.serving.files import form_of
 from app.serving.footprint import footprint
 from app.settings import Settings
 from app.upscalers.base import Capabilities, Source
@@ -66,7 +68,7 @@ def photo(megapixels: float) -> bytes:
     return out.getvalue()
 
 
-async def one(megapixels: float, *, embedded: bool) -> None:
+async def one(megapixels: float, form: str, *, embedded: bool) -> None:
     """Print the figures of one request, for the parent."""
 
     def build(config, environ):
@@ -83,10 +85,10 @@ async def one(megapixels: float, *, embedded: bool) -> None:
 
             transport = httpx.ASGITransport(with_state)
             async with httpx.AsyncClient(transport=transport, base_url="http://x") as client:
-                await ask(client, 0.05)
+                await ask(client, 0.05, form)
                 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
                 started = time.perf_counter()
-                answer = await ask(client, megapixels)
+                answer = await ask(client, megapixels, form)
                 seconds = time.perf_counter() - started
                 after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
                 service = state["trustscale"].service
@@ -97,14 +99,16 @@ async def one(megapixels: float, *, embedded: bool) -> None:
                     answer["width"] // 4,
                     calibration.pipeline,
                     upscaler.capabilities,
+                    form_of(form, None).bytes_per_pixel,
                 )
                 pixels = answer["width"] * answer["height"]
                 print(pixels, 1024 * (after - before), counted, seconds)
 
 
-async def ask(client: httpx.AsyncClient, megapixels: float):
+async def ask(client: httpx.AsyncClient, megapixels: float, form: str):
     data = await asyncio.to_thread(photo, megapixels)
-    answer = await client.post("/v1/upscale", files={"image": ("p.jpg", data)}, timeout=None)
+    files, fields = {"image": ("p.jpg", data)}, {"format": form}
+    answer = await client.post("/v1/upscale", files=files, data=fields, timeout=None)
     answer.raise_for_status()
     return answer.json()
 
@@ -113,15 +117,16 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("megapixels", type=float, nargs="+")
     parser.add_argument("--embedded", action="store_true")
+    parser.add_argument("--format", choices=FORMS, default="png")
     parser.add_argument("--child", action="store_true")
     given = parser.parse_args()
     if given.child:
-        asyncio.run(one(given.megapixels[0], embedded=given.embedded))
+        asyncio.run(one(given.megapixels[0], given.format, embedded=given.embedded))
         return
     rows = []
     for megapixels in given.megapixels:
         command = [sys.executable, "-m", "benchmarks.memory", str(megapixels), "--child"]
-        command += ["--embedded"] if given.embedded else []
+        command += ["--format", given.format, *(["--embedded"] if given.embedded else [])]
         out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
         pixels, memory, counted, seconds = (float(word) for word in out.split()[-4:])
         rows.append(
