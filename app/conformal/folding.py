@@ -21,8 +21,9 @@ from app.conformal.texture import Maps, known_terms
 UNIT = np.float32(1 << 20)
 MAX_SAMPLES = 1024
 
-# So many samples are kept as they are: 3 bytes a pixel each, where the sums take 20.
-UNFOLDED = 2
+# So many samples are kept as they are where there will be no more: 3 bytes a pixel each, where the
+# sums take 20.
+MOST_KEPT = 6
 
 _STRIP = 64  # rows that are made together where one plane is needed of all of them
 
@@ -80,12 +81,20 @@ class Folded:
         shape: (H, W) of the samples; a trailing channel axis of 3 is accepted.
         enlarged: E, the input X enlarged to the size of the samples, uint8 [H, W, 3]; None: there
             will be no residual.
+        samples: how many there will be; None: that is not known.
     """
 
-    def __init__(self, shape: tuple[int, ...], enlarged: Image | None = None) -> None:
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        enlarged: Image | None = None,
+        samples: int | None = None,
+    ) -> None:
         self.shape = (int(shape[0]), int(shape[1]))
         self.count = 0
         self._unfolded: list[NDArray[np.uint8]] = []
+        # The colours of a single one are its own, see `_distance`.
+        self._most_kept = samples if samples is not None and samples <= MOST_KEPT else 1
         # S1, the sum of the samples per channel, and S2, the sum of squares over all channels:
         # every estimator sums over the channels, so one plane of squares is enough.
         self.sums = np.zeros((3, 0), np.int32)
@@ -108,7 +117,7 @@ class Folded:
             raise ValueError(f"at most {MAX_SAMPLES} samples can be folded")
         self.count += 1
         self._unfolded.append(rgb)
-        if self.count > UNFOLDED:
+        if self.count > self._most_kept:
             self._fold_all()
 
     def take(self, spread: Spread) -> None:

@@ -140,6 +140,7 @@ class Accumulator(Folded):
         shape: (H, W) of the samples; a trailing channel axis of 3 is accepted.
         settings: None: the defaults.
         enlarged: as of `Folded`; only estimators that look at it (`Settings.needs_input`) need it.
+        samples: as of `Folded`.
     """
 
     def __init__(
@@ -147,8 +148,9 @@ class Accumulator(Folded):
         shape: tuple[int, ...],
         settings: Settings | None = None,
         enlarged: Image | None = None,
+        samples: int | None = None,
     ) -> None:
-        super().__init__(shape, enlarged)
+        super().__init__(shape, enlarged, samples)
         self.settings = settings or Settings()
 
     def result(self) -> NDArray[np.float32]:

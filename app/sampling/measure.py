@@ -23,6 +23,7 @@ from app.errors import DegenerateSamples
 from app.images.enlarge import Enlarged
 from app.sampling.draw import draw
 from app.sampling.pipeline import Pipeline, Prediction, guard
+from app.system import to_the_end
 from app.telemetry.tracing import span
 from app.upscalers.base import RGB, Source, Upscaler
 from app.upscalers.seeds import sample_seeds
@@ -125,14 +126,14 @@ async def measure(
         accumulator.take(wish.answer)
         prediction.take(wish.answer.prediction)
     sampled = time.perf_counter()
-    if await asyncio.to_thread(accumulator.identical) and not source.is_flat:
+    if await to_the_end(accumulator.identical) and not source.is_flat:
         raise DegenerateSamples(
             f"All {pipeline.samples} samples of {upscaler.name!r} are identical although the input "
             "is not flat: a cache or a fixed seed answers in place of the model, and the mask "
             "would be confident without reason."
         )
     with span("indecision"):
-        sigma, mean_log_sigma = await asyncio.to_thread(lambda: _finish(accumulator))
+        sigma, mean_log_sigma = await to_the_end(_finish, accumulator)
     finished = time.perf_counter()
     return Measurement(
         prediction.result(),
@@ -168,9 +169,11 @@ def predicted(samples: Sequence[RGB], rule: Prediction) -> RGB:
 def _accumulator(source: Source, pipeline: Pipeline) -> indecision.Accumulator:
     """For samples of the source; X is enlarged where σ looks at it."""
     enlarged = Enlarged(source.rgb, pipeline.scale)
-    needs_input = pipeline.indecision.needs_input
     return indecision.Accumulator(
-        enlarged.shape, pipeline.indecision, enlarged if needs_input else None
+        enlarged.shape,
+        pipeline.indecision,
+        enlarged if pipeline.indecision.needs_input else None,
+        pipeline.samples,
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import Final
 
-from app.conformal.folding import UNFOLDED
+from app.conformal.folding import MOST_KEPT
 from app.sampling.draw import largest_call
 from app.sampling.pipeline import Pipeline
 from app.upscalers.base import Capabilities
@@ -55,12 +55,15 @@ def measuring(height: int, width: int, pipeline: Pipeline, capabilities: Capabil
     kept, and the planes of σ.
     """
     output = height * width * pipeline.scale**2
+    samples = pipeline.samples
     call = largest_call(capabilities, output * _SAMPLE)
-    arriving = _SAMPLE * (1 + min(call * capabilities.concurrency, pipeline.samples))
-    making = max(arriving, pipeline.indecision.bytes_per_pixel)
-    kept = _SAMPLE * pipeline.samples if pipeline.samples <= UNFOLDED else _SUMS + _SAMPLE
+    if samples <= MOST_KEPT:  # each is kept or still an answer, but for those of one call
+        kept, arriving = _SAMPLE * samples, _SAMPLE * min(call, samples)
+    else:
+        kept = _SUMS + _SAMPLE
+        arriving = _SAMPLE * (1 + min(call * capabilities.concurrency, samples))
     kept += _MEAN if pipeline.prediction == "mean" else 0
-    return output * (kept + making)
+    return output * (kept + max(arriving, pipeline.indecision.bytes_per_pixel))
 
 
 def truth_footprint(height: int, width: int, pipeline: Pipeline) -> int:

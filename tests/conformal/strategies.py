@@ -66,7 +66,7 @@ def samples(count=5, height=24, width=31, seed=0):
 
 def folded(stack, config=None, enlarged=None):
     """The samples folded, and their σ as `result`."""
-    accumulator = Accumulator(stack.shape[1:], config, enlarged)
+    accumulator = Accumulator(stack.shape[1:], config, enlarged, len(stack))
     for sample in stack:
         accumulator.add(sample)
     return accumulator

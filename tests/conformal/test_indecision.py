@@ -131,7 +131,7 @@ class TestAccumulator:
         for sample in samples(9):
             accumulator.add(sample)
             sizes.append(accumulator.sums.nbytes + accumulator.squares.nbytes)
-        assert sizes == 2 * [0] + 7 * [24 * 31 * 20]
+        assert sizes == [0] + 8 * [24 * 31 * 20]
 
     def test_identical_samples_are_noticed(self):
         """`identical` is true only if every sample is the same image."""
