@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from app.cli.engines import Answer
+from app.cli.sources import storage_errors
 from app.stores.folders import replace_file
 
 RECORD: Final = "result.json"
@@ -52,6 +53,7 @@ class Place:
             return "other"
         return "done" if len(self.there) == _FILES_OF_AN_ANSWER else "new"
 
+    @storage_errors()
     def write(self, answer: Answer, asked: Mapping[str, Any]) -> dict[str, Any]:
         """Write the record and the files; the record."""
         # Or a mask of an earlier answer could lie beside the picture of this one.
@@ -69,6 +71,7 @@ class Place:
         return record
 
 
+@storage_errors()
 def look(stems: Sequence[Path]) -> list[Place]:
     """What is there of each answer; every folder is listed once."""
     listed = {folder: _listed(folder) for folder in {stem.parent for stem in stems}}

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import functools
 import hashlib
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +22,7 @@ from app.cli.answers import Place, differences, look
 from app.cli.engines import Engine
 from app.cli.local import progress_bar
 from app.cli.remote import AWAY, RemoteError
-from app.cli.sources import Source, targets
+from app.cli.sources import Source, storage_errors, targets
 from app.errors import ConfigError, TrustscaleError
 from app.problems import problem_of
 from app.serving.request import UpscaleRequest
@@ -132,7 +134,7 @@ class Run:
 
     def _fail(self, source: Source, error: TrustscaleError | OSError) -> None:
         if isinstance(error, OSError):
-            self.failed[str(source)] = error.strerror or str(error)
+            self.failed[str(source)] = _reason(error, source)
         elif _kind(error) in _HOPELESS:
             self.stopped = error.detail
             return
@@ -148,6 +150,7 @@ class Run:
         """The same for the same file and settings: a run that goes on pays for nothing twice."""
         return hashlib.sha256(json.dumps(dict(self.asked)).encode() + data).hexdigest()[:32]
 
+    @storage_errors()
     def write_manifest(self) -> None:
         """Under which settings the answers in a folder are made, and what came of each image."""
         if self.manifest is None:
@@ -202,16 +205,26 @@ class _Bar:
         self._progress.update(self._task, completed=sum(self._shares.values()))
 
 
+def _reason(error: OSError, source: Source) -> str:
+    """Why a file cannot be read or written; of a missing one fsspec says nothing but its name."""
+    reason = error.strerror or str(error)
+    if isinstance(error, FileNotFoundError) and str(source).endswith(reason):
+        return os.strerror(errno.ENOENT)
+    return reason
+
+
 def _kind(error: TrustscaleError) -> str:
     """The type of the problem, wherever it was found."""
     found = error.members if isinstance(error, RemoteError) else problem_of(error)
     return str(found["type"])
 
 
+@storage_errors()
 def _content(source: Source) -> bytes:
     return sys.stdin.buffer.read() if source.path is None else source.path.read_bytes()
 
 
+@storage_errors()
 def _facts(source: Source) -> dict[str, Any]:
     """By which a file is known again, without reading it."""
     if source.path is None:

@@ -9,6 +9,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final, cast
@@ -42,6 +43,22 @@ class Source:
         return "standard input" if self.path is None else str(self.path)
 
 
+@contextmanager
+def storage_errors() -> Iterator[None]:
+    """What the library of a storage raises becomes an OSError, which commands tell in one line.
+
+    An error of Python's own is not the storage's, and stays as it is.
+    """
+    try:
+        yield
+    except Exception as error:
+        package = type(error).__module__.partition(".")[0]
+        if isinstance(error, OSError) or package in {"app", "builtins"}:
+            raise
+        # A foreign library's message may quote the URL with its credentials.
+        raise OSError(f"The storage cannot be used: {type(error).__name__}.") from error
+
+
 def opened(text: str) -> Path:
     """The path that a text names; of a URL an object with the same methods.
 
@@ -68,6 +85,7 @@ def opened(text: str) -> Path:
         raise ConfigError(f"{scheme}://… cannot be opened: {type(error).__name__}.") from None
 
 
+@storage_errors()
 def found(texts: Sequence[str], out: Path | None, *, recursive: bool) -> list[Source]:
     """The images that the arguments name, in their order; a folder's in that of their names.
 

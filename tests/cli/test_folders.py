@@ -13,6 +13,8 @@ from pathlib import Path
 import fsspec
 import numpy as np
 import pytest
+import upath.registry
+from fsspec.spec import AbstractFileSystem
 from PIL import Image
 
 from app.errors import UpscalerFailed, UpscalerUnavailable
@@ -98,6 +100,30 @@ class TestPlaces:
         assert run("upscale", url, "--out", f"{url}/large").code == 0
         assert made(place / "file url") == ["large/a"]
         run("upscale", "nonsense://a/b.png").check_error(2, "nonsense://")
+        run("upscale", "memory://bucket/b.png").check_error(1, "b.png: No such file")
+
+    def test_a_storage_that_is_away(self, run, place, calibrated):
+        """Whatever its library raises is one line, without what the library says."""
+        fsspec.register_implementation("away", Away, clobber=True)
+        upath.registry.register_implementation("away", upath.UPath, clobber=True)
+        small(place, "a.png")
+        for words in (["away://bucket/in"], ["a.png", "--out", "away://bucket/out"]):
+            outcome = run("upscale", *words)
+            outcome.check_error(1, "The storage cannot be used: Gone.")
+            assert "password" not in outcome.err
+
+
+class Gone(Exception):
+    """What a library raises that knows no OSError."""
+
+
+class Away(AbstractFileSystem):
+    """A storage that nobody reaches."""
+
+    protocol = "away"
+
+    def info(self, path, **_):
+        raise Gone(f"no connection to {path} with the password 123")
 
 
 class TestStreams:
