@@ -256,9 +256,10 @@ class TestSchedule:
         at = kept.at - timedelta(hours=hours)
         await canaries.save(spool, calibration.id, kept.model_copy(update={"at": at}))
 
-    async def until(self, condition):
+    async def reached(self, spool, calibration, rounds):
+        """Return when so many rounds were made."""
         async with asyncio.timeout(60):
-            while not await condition():  # noqa: ASYNC110 - what is waited for has no event
+            while (await load(spool, calibration.id)).rounds < rounds:  # noqa: ASYNC110 - no event
                 await asyncio.sleep(0.01)
 
     async def test_rounds(self):
@@ -266,12 +267,8 @@ class TestSchedule:
         spool, upscaler = MemorySpool(), FakeUpscaler()
         calibration = await calibrate(upscaler, spool, count=2)
         watch = watch_of(upscaler, spool, calibration, interval_s=0.05)
-
-        async def three():
-            return (await load(spool, calibration.id)).rounds >= 3
-
         async with self.watching(watch):
-            await self.until(three)
+            await self.reached(spool, calibration, 3)
 
     async def test_not_at_every_start(self):
         """Starts make no round while the last one is younger than the interval."""
@@ -291,14 +288,10 @@ class TestSchedule:
         spool, upscaler = MemorySpool(), FakeUpscaler()
         calibration = await calibrate(upscaler, spool, count=2)
         await self.aged(spool, calibration, hours=30)
-
-        async def one():
-            return (await load(spool, calibration.id)).rounds == 1
-
         async with self.watching(
             watch_of(upscaler, spool, calibration, interval_s=86400, fresh_s=0.01)
         ):
-            await self.until(one)
+            await self.reached(spool, calibration, 1)
 
     async def test_it_outlives_failures(self):
         """Neither a store that is away nor a mistake of ours ends the watch."""
@@ -306,13 +299,9 @@ class TestSchedule:
         calibration = await calibrate(upscaler, spool, count=2)
         spool.failure = StoreUnavailable("away")
         watch = watch_of(upscaler, spool, calibration, interval_s=0.05)
-
-        async def one():
-            return (await load(spool, calibration.id)).rounds >= 1
-
         async with self.watching(watch):
             for failure in (RuntimeError("a mistake"), None):
                 looks = spool.looks
                 await until(lambda looks=looks: spool.looks > looks + 1)
                 spool.failure = failure
-            await self.until(one)
+            await self.reached(spool, calibration, 1)
