@@ -327,6 +327,7 @@ class Acts:
         if kept:
             seconds = (datetime.now(UTC) - job.created_at).total_seconds()
             self._metrics.ended(job.kind, state.value, seconds)
+        if kept and state.is_final:
             with suppress(StoreUnavailable):  # the sweep makes good for it
                 await self._on_end(job.model_copy(update={"state": state}))
         return kept

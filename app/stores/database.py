@@ -22,7 +22,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from app.errors import ConfigError, TrustscaleError
 from app.stores.base import StoreUnavailable
@@ -199,6 +199,14 @@ class Database:
     async def read(self, work: Work[Answer]) -> Answer:
         """Run queries that change nothing; each single query sees one consistent snapshot."""
         return await self._call(self._reader, work)
+
+    async def rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
+        """The rows of one query."""
+        return await self.read(lambda c: c.execute(query, values).fetchall())
+
+    async def run(self, statement: str, *values: Any) -> None:
+        """Run one statement as a transaction."""
+        await self.write(lambda c: c.execute(statement, values))
 
     async def write(self, work: Work[Answer], *, durable: bool = True) -> Answer:
         """Run one transaction: all of it happens, or nothing if it raises."""

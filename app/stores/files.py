@@ -27,6 +27,7 @@ from app.stores.folders import (
     component,
     create_file,
     file_errors,
+    in_thread,
     named,
     remove_folder,
     remove_old_scratch,
@@ -49,6 +50,9 @@ class _Kept(NamedTuple):
     expires: float
     size: int
     folder: Path
+
+
+_in_results = in_thread(lambda _: file_errors("The results folder"))
 
 
 class FileResults:
@@ -74,7 +78,7 @@ class FileResults:
         ttl_s: float | None = None,
     ) -> None:
         expires = time.time() + (self._ttl_s if ttl_s is None else ttl_s)
-        await asyncio.to_thread(self._put, result, document, blobs, expires)
+        await self._put(result, document, blobs, expires)
         size = len(document) + sum(map(len, blobs.values()))
         if self._bytes is not None:
             self._bytes += size
@@ -86,20 +90,17 @@ class FileResults:
                 log.warning("The results folder was not swept: %s", error.detail)
 
     async def document(self, result: str) -> bytes:
-        return await asyncio.to_thread(self._read, result, DOCUMENT)
+        return await self._read(result, DOCUMENT)
 
     async def blob(self, result: str, name: str) -> bytes:
-        return await asyncio.to_thread(self._read, result, f"{BLOBS}/{component(name)}")
+        return await self._read(result, f"{BLOBS}/{component(name)}")
 
-    async def delete(self, result: str) -> None:
-        def remove() -> None:
-            with file_errors("The results folder"):
-                remove_folder(self._folder / component(result))
-
-        await asyncio.to_thread(remove)
+    @_in_results
+    def delete(self, result: str) -> None:
+        remove_folder(self._folder / component(result))
 
     async def sweep(self) -> int:
-        removed, self._bytes = await asyncio.to_thread(self._sweep)
+        removed, self._bytes = await self._sweep()
         return removed
 
     async def check(self) -> None:
@@ -109,40 +110,40 @@ class FileResults:
         except ConfigError as error:
             raise StoreUnavailable(error.detail) from error
 
+    @_in_results
     def _put(self, result: str, document: bytes, blobs: Mapping[str, Blob], expires: float) -> None:
         target = self._folder / component(result)
         scratch = self._folder / f"{SCRATCH}{uuid4().hex}"
-        with file_errors("The results folder"):
-            if self._expired(target):
-                remove_folder(target)
+        if self._expired(target):
+            remove_folder(target)
+        try:
+            (scratch / BLOBS).mkdir(parents=True)
+            for name, data in blobs.items():
+                write_file(scratch / BLOBS / component(name), data)
+            write_file(scratch / DOCUMENT, document)
+            write_file(scratch / EXPIRES, repr(expires).encode())
+            sync_folder(scratch / BLOBS)
+            sync_folder(scratch)
             try:
-                (scratch / BLOBS).mkdir(parents=True)
-                for name, data in blobs.items():
-                    write_file(scratch / BLOBS / component(name), data)
-                write_file(scratch / DOCUMENT, document)
-                write_file(scratch / EXPIRES, repr(expires).encode())
-                sync_folder(scratch / BLOBS)
-                sync_folder(scratch)
-                try:
-                    scratch.rename(target)
-                except OSError as error:
-                    # A folder that holds files is never replaced: the first result stays.
-                    if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
-                        raise
-                sync_folder(self._folder)
-            finally:
-                shutil.rmtree(scratch, ignore_errors=True)
+                scratch.rename(target)
+            except OSError as error:
+                # A folder that holds files is never replaced: the first result stays.
+                if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
+                    raise
+            sync_folder(self._folder)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
 
+    @_in_results
     def _read(self, result: str, path: str) -> bytes:
         folder = self._folder / component(result)
         missing = NotFound(f"There is no result {result!r}, or no longer.")
-        with file_errors("The results folder"):
-            if self._expired(folder):
-                raise missing
-            try:
-                return (folder / path).read_bytes()
-            except FileNotFoundError:
-                raise missing from None
+        if self._expired(folder):
+            raise missing
+        try:
+            return (folder / path).read_bytes()
+        except FileNotFoundError:
+            raise missing from None
 
     def _expired(self, folder: Path) -> bool:
         """Whether the result is over; false if there is none."""
@@ -151,18 +152,18 @@ class FileResults:
         except FileNotFoundError:
             return False
 
+    @_in_results
     def _sweep(self) -> tuple[int, int]:
         now = time.time()
         removed = 0
-        with file_errors("The results folder"):
-            remove_old_scratch(self._folder)
-            kept = sorted(self._kept())
-            total = sum(entry.size for entry in kept)
-            for entry in kept:
-                is_newest = entry is kept[-1]
-                if entry.expires <= now or (total > self._max_bytes and not is_newest):
-                    removed += remove_folder(entry.folder)
-                    total -= entry.size
+        remove_old_scratch(self._folder)
+        kept = sorted(self._kept())
+        total = sum(entry.size for entry in kept)
+        for entry in kept:
+            is_newest = entry is kept[-1]
+            if entry.expires <= now or (total > self._max_bytes and not is_newest):
+                removed += remove_folder(entry.folder)
+                total -= entry.size
         return removed, total
 
     def _kept(self) -> list[_Kept]:
@@ -178,6 +179,9 @@ class FileResults:
         return kept
 
 
+_in_spool = in_thread(lambda _: file_errors("The spool folder"))
+
+
 class FileSpool:
     """`Spool` in a folder `spool/<job>/`, which all job workers must be able to read.
 
@@ -187,19 +191,48 @@ class FileSpool:
     def __init__(self, folder: Path) -> None:
         self._folder = usable_folder(folder)
 
-    async def put(self, job: str, name: str, data: bytes) -> None:
-        def write() -> None:
-            with file_errors("The spool folder"):
-                replace_file(self._of(job) / component(name), data)
+    @_in_spool
+    def put(self, job: str, name: str, data: bytes) -> None:
+        replace_file(self._of(job) / component(name), data)
 
-        await asyncio.to_thread(write)
+    @_in_spool
+    def create(self, job: str, name: str, data: bytes) -> bool:
+        return create_file(self._of(job) / component(name), data)
 
-    async def create(self, job: str, name: str, data: bytes) -> bool:
-        def write() -> bool:
-            with file_errors("The spool folder"):
-                return create_file(self._of(job) / component(name), data)
+    @_in_spool
+    def get(self, job: str, name: str) -> bytes:
+        try:
+            return (self._folder / component(job) / component(name)).read_bytes()
+        except FileNotFoundError:
+            raise NotFound(f"There is no file {name!r} of job {job}.") from None
 
-        return await asyncio.to_thread(write)
+    @_in_spool
+    def names(self, job: str) -> list[str]:
+        try:
+            entries = list((self._folder / component(job)).iterdir())
+        except FileNotFoundError:
+            return []
+        return sorted(named(e.name) for e in entries if not e.name.startswith(SCRATCH))
+
+    @_in_spool
+    def delete(self, job: str) -> None:
+        remove_folder(self._folder / component(job))
+
+    @_in_spool
+    def untouched(self, before: datetime) -> list[str]:
+        remove_old_scratch(self._folder)
+        old = []
+        for folder in self._folder.iterdir():
+            if folder.name.startswith(SCRATCH):
+                continue
+            # Removed by another process meanwhile, or no folder of ours.
+            with suppress(FileNotFoundError, NotADirectoryError):
+                # Whatever is stored is renamed into the folder, which tells the time.
+                is_old = folder.stat().st_mtime < before.timestamp()
+                remove_old_scratch(folder)
+                if is_old:
+                    old.append(named(folder.name))
+        return sorted(old)
 
     def _of(self, job: str) -> Path:
         """The folder of a job, made if missing."""
@@ -208,50 +241,3 @@ class FileSpool:
             folder.mkdir(exist_ok=True)
             sync_folder(self._folder)
         return folder
-
-    async def get(self, job: str, name: str) -> bytes:
-        def read() -> bytes:
-            with file_errors("The spool folder"):
-                try:
-                    return (self._folder / component(job) / component(name)).read_bytes()
-                except FileNotFoundError:
-                    raise NotFound(f"There is no file {name!r} of job {job}.") from None
-
-        return await asyncio.to_thread(read)
-
-    async def names(self, job: str) -> list[str]:
-        def listing() -> list[str]:
-            with file_errors("The spool folder"):
-                try:
-                    entries = list((self._folder / component(job)).iterdir())
-                except FileNotFoundError:
-                    return []
-                return sorted(named(e.name) for e in entries if not e.name.startswith(SCRATCH))
-
-        return await asyncio.to_thread(listing)
-
-    async def delete(self, job: str) -> None:
-        def remove() -> None:
-            with file_errors("The spool folder"):
-                remove_folder(self._folder / component(job))
-
-        await asyncio.to_thread(remove)
-
-    async def untouched(self, before: datetime) -> list[str]:
-        def listing() -> list[str]:
-            with file_errors("The spool folder"):
-                remove_old_scratch(self._folder)
-                old = []
-                for folder in self._folder.iterdir():
-                    if folder.name.startswith(SCRATCH):
-                        continue
-                    # Removed by another process meanwhile, or no folder of ours.
-                    with suppress(FileNotFoundError, NotADirectoryError):
-                        # Whatever is stored is renamed into the folder, which tells the time.
-                        is_old = folder.stat().st_mtime < before.timestamp()
-                        remove_old_scratch(folder)
-                        if is_old:
-                            old.append(named(folder.name))
-                return sorted(old)
-
-        return await asyncio.to_thread(listing)

@@ -7,20 +7,26 @@ mean something to the file system, and every name of a person's file is allowed.
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import fcntl
+import functools
 import os
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from typing import Literal
+from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
 from urllib.parse import quote, unquote
 from uuid import uuid4
 
 from app.errors import BadRequest, ConfigError
 from app.stores.base import Blob, StoreUnavailable
+
+Owner = TypeVar("Owner")
+P = ParamSpec("P")
+Answer = TypeVar("Answer")
 
 # What is being written or removed carries this prefix, which no encoded name can have.
 SCRATCH = ".tmp-"
@@ -73,6 +79,30 @@ def usable_folder(folder: Path, *, mode: int = 0o777) -> Path:
     except OSError as error:
         raise ConfigError(f"The folder {folder} cannot be written: {error.strerror}.") from error
     return folder
+
+
+def in_thread(
+    errors: Callable[[Owner], AbstractContextManager[None]],
+) -> Callable[
+    [Callable[Concatenate[Owner, P], Answer]],
+    Callable[Concatenate[Owner, P], Coroutine[Any, Any, Answer]],
+]:
+    """Make a method that blocks one to await; `errors` of its object tells what goes wrong."""
+
+    def wrapped(
+        method: Callable[Concatenate[Owner, P], Answer],
+    ) -> Callable[Concatenate[Owner, P], Coroutine[Any, Any, Answer]]:
+        @functools.wraps(method)
+        async def call(self: Owner, /, *args: P.args, **options: P.kwargs) -> Answer:
+            def work() -> Answer:
+                with errors(self):
+                    return method(self, *args, **options)
+
+            return await asyncio.to_thread(work)
+
+        return call
+
+    return wrapped
 
 
 @contextmanager

@@ -208,8 +208,8 @@ class JobStore(ABC):
     ) -> bool:
         """End a job that goes on (a final state, or awaiting_labels), and all acts at it.
 
-        True if this is the end that it has, also when it was told before. Raises NotFound, or
-        ValueError for a state that ends nothing.
+        True if this is the end that it has, also when it was told before; False if it is unknown.
+        Raises ValueError for a state that ends nothing.
         """
         if not state.is_final and state is not JobState.AWAITING_LABELS:
             raise ValueError(f"{state} does not end a job")
@@ -220,7 +220,9 @@ class JobStore(ABC):
             present = draft.status
             return (present.state, present.result, present.error) == (state, result, error)
 
-        return await self._change(job, close)
+        with suppress(NotFound):
+            return await self._change(job, close)
+        return False
 
     async def resume(self, job: str) -> JobStatus:
         """Queue a job that awaits labels again; any other job is returned unchanged.

@@ -11,17 +11,15 @@ looks before it writes, and two writers within that moment may both be told that
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import urlsplit
 
 from app.errors import ConfigError, NotFound, TrustscaleError
 from app.stores.base import StoreUnavailable
-from app.stores.folders import component, named
-
-Answer = TypeVar("Answer")
+from app.stores.folders import component, in_thread, named
 
 
 class ObjectSpool:
@@ -49,79 +47,10 @@ class ObjectSpool:
         self._scheme = scheme
         self._root = root.rstrip("/")
 
-    async def put(self, job: str, name: str, data: bytes) -> None:
-        path = self._path(job, name)
-
-        def write() -> None:
-            self._files.makedirs(self._path(job), exist_ok=True)
-            self._files.pipe_file(path, data)
-
-        await self._call(write)
-
-    async def create(self, job: str, name: str, data: bytes) -> bool:
-        path = self._path(job, name)
-
-        def write() -> bool:
-            self._files.makedirs(self._path(job), exist_ok=True)
-            try:
-                self._files.pipe_file(path, data, mode="create")
-            except FileExistsError:
-                return False
-            return True
-
-        return await self._call(write)
-
-    async def get(self, job: str, name: str) -> bytes:
-        path = self._path(job, name)
-
-        def read() -> bytes:
-            try:
-                return bytes(self._files.cat_file(path))
-            except FileNotFoundError:
-                raise NotFound(f"There is no file {name!r} of job {job}.") from None
-
-        return await self._call(read)
-
-    async def names(self, job: str) -> list[str]:
-        def listing() -> list[str]:
-            try:
-                paths = self._files.ls(self._path(job), detail=False)
-            except FileNotFoundError:
-                return []
-            return sorted(named(path.rstrip("/").rpartition("/")[2]) for path in paths)
-
-        return await self._call(listing)
-
-    async def delete(self, job: str) -> None:
-        def remove() -> None:
-            try:
-                self._files.rm(self._path(job), recursive=True)
-            except FileNotFoundError:
-                return
-
-        await self._call(remove)
-
-    async def untouched(self, before: datetime) -> list[str]:
-        def listing() -> list[str]:
-            newest: dict[str, datetime] = {}
-            try:
-                found = self._files.find(self._root, detail=True)
-            except FileNotFoundError:
-                return []
-            for path, info in found.items():
-                job = named(path.rpartition("/")[0].rpartition("/")[2])
-                stored = _time_of(info)
-                newest[job] = max(newest.get(job, stored), stored)
-            return sorted(job for job, stored in newest.items() if stored < before)
-
-        return await self._call(listing)
-
-    def _path(self, *names: str) -> str:
-        return "/".join([self._root, *map(component, names)])
-
-    async def _call(self, work: Callable[[], Answer]) -> Answer:
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
         try:
-            return await asyncio.to_thread(work)
+            yield
         except TrustscaleError:
             raise
         except Exception as error:
@@ -129,6 +58,56 @@ class ObjectSpool:
             raise StoreUnavailable(
                 f"The spool ({self._scheme}://…) cannot be used now: {type(error).__name__}."
             ) from error
+
+    @in_thread(_errors)
+    def put(self, job: str, name: str, data: bytes) -> None:
+        self._files.makedirs(self._path(job), exist_ok=True)
+        self._files.pipe_file(self._path(job, name), data)
+
+    @in_thread(_errors)
+    def create(self, job: str, name: str, data: bytes) -> bool:
+        self._files.makedirs(self._path(job), exist_ok=True)
+        try:
+            self._files.pipe_file(self._path(job, name), data, mode="create")
+        except FileExistsError:
+            return False
+        return True
+
+    @in_thread(_errors)
+    def get(self, job: str, name: str) -> bytes:
+        try:
+            return bytes(self._files.cat_file(self._path(job, name)))
+        except FileNotFoundError:
+            raise NotFound(f"There is no file {name!r} of job {job}.") from None
+
+    @in_thread(_errors)
+    def names(self, job: str) -> list[str]:
+        try:
+            paths = self._files.ls(self._path(job), detail=False)
+        except FileNotFoundError:
+            return []
+        return sorted(named(path.rstrip("/").rpartition("/")[2]) for path in paths)
+
+    @in_thread(_errors)
+    def delete(self, job: str) -> None:
+        with suppress(FileNotFoundError):
+            self._files.rm(self._path(job), recursive=True)
+
+    @in_thread(_errors)
+    def untouched(self, before: datetime) -> list[str]:
+        newest: dict[str, datetime] = {}
+        try:
+            found = self._files.find(self._root, detail=True)
+        except FileNotFoundError:
+            return []
+        for path, info in found.items():
+            job = named(path.rpartition("/")[0].rpartition("/")[2])
+            stored = _time_of(info)
+            newest[job] = max(newest.get(job, stored), stored)
+        return sorted(job for job, stored in newest.items() if stored < before)
+
+    def _path(self, *names: str) -> str:
+        return "/".join([self._root, *map(component, names)])
 
 
 def _time_of(info: Mapping[str, Any]) -> datetime:

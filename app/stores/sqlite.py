@@ -33,27 +33,19 @@ class SqliteCalibrations:
 
     async def put(self, head: CalibrationHead, blob: bytes) -> None:
         row = (head.id, head.upscaler, as_text(head.created_at), head.model_dump_json(), blob)
-        await self._database.write(
-            lambda c: c.execute("INSERT OR IGNORE INTO calibrations VALUES (?, ?, ?, ?, ?)", row)
-        )
+        await self._database.run("INSERT OR IGNORE INTO calibrations VALUES (?, ?, ?, ?, ?)", *row)
 
     async def get(self, calibration: str) -> bytes:
-        row = await self._database.read(
-            lambda c: c.execute(
-                "SELECT blob FROM calibrations WHERE id = ?", (calibration,)
-            ).fetchone()
-        )
-        if row is None:
+        rows = await self._database.rows("SELECT blob FROM calibrations WHERE id = ?", calibration)
+        if not rows:
             raise no_calibration(calibration)
-        return bytes(row[0])
+        return bytes(rows[0][0])
 
     async def heads(self, upscaler: str | None = None) -> list[CalibrationHead]:
-        rows = await self._database.read(
-            lambda c: c.execute(
-                "SELECT head FROM calibrations WHERE ?1 IS NULL OR upscaler = ?1 "
-                "ORDER BY created_at DESC, id DESC",
-                (upscaler,),
-            ).fetchall()
+        rows = await self._database.rows(
+            "SELECT head FROM calibrations WHERE ?1 IS NULL OR upscaler = ?1 "
+            "ORDER BY created_at DESC, id DESC",
+            upscaler,
         )
         return [CalibrationHead.model_validate_json(row[0]) for row in rows]
 
@@ -79,9 +71,7 @@ class SqliteCalibrations:
         return await self._database.write(switch)
 
     async def active(self) -> Mapping[str, Activation]:
-        rows = await self._database.read(
-            lambda c: c.execute("SELECT upscaler, calibration, previous, at FROM active").fetchall()
-        )
+        rows = await self._database.rows("SELECT upscaler, calibration, previous, at FROM active")
         return {row[0]: _activation(row) for row in rows}
 
     async def delete(self, calibration: str) -> None:
@@ -102,19 +92,15 @@ class SqliteAudit:
 
     async def append(self, action: str, actor: str, facts: dict[str, Any]) -> None:
         row = (as_text(datetime.now(UTC)), action, actor, json.dumps(facts))
-        await self._database.write(
-            lambda c: c.execute(
-                "INSERT INTO audit (at, action, actor, facts) VALUES (?, ?, ?, ?)", row
-            )
+        await self._database.run(
+            "INSERT INTO audit (at, action, actor, facts) VALUES (?, ?, ?, ?)", *row
         )
 
     async def entries(self, *, limit: int, before: int | None = None) -> list[AuditEntry]:
-        rows = await self._database.read(
-            lambda c: c.execute(
-                "SELECT id, at, action, actor, facts FROM audit "
-                "WHERE ?1 IS NULL OR id < ?1 ORDER BY id DESC LIMIT ?2",
-                (before, limit),
-            ).fetchall()
+        rows = await self._database.rows(
+            "SELECT id, at, action, actor, facts FROM audit "
+            "WHERE ?1 IS NULL OR id < ?1 ORDER BY id DESC LIMIT ?2",
+            *(before, limit),
         )
         return [
             AuditEntry(id=id_, at=at, action=action, actor=actor, facts=json.loads(facts))
@@ -141,11 +127,12 @@ class SqliteClaims:
 
     async def replace(self, name: str, old: bytes, new: bytes | None, *, seconds: float) -> None:
         if new is None:
-            query, values = "DELETE FROM claim WHERE name = ? AND value = ?", (name, old)
-        else:
-            query = "UPDATE claim SET value = ?3, expires = ?4 WHERE name = ?1 AND value = ?2"
-            values = (name, old, new, time.time() + seconds)  # type: ignore[assignment]
-        await self._database.write(lambda c: c.execute(query, values))
+            await self._database.run("DELETE FROM claim WHERE name = ? AND value = ?", name, old)
+            return
+        await self._database.run(
+            "UPDATE claim SET value = ?3, expires = ?4 WHERE name = ?1 AND value = ?2",
+            *(name, old, new, time.time() + seconds),
+        )
 
 
 def _activation(row: tuple[Any, ...]) -> Activation:

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import asynccontextmanager
 from datetime import datetime
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from app.stores.database import Database
 from app.stores.job import Fields, Job, JobKind, JobStatus, as_text, no_job, status_of, stored
@@ -46,14 +46,14 @@ class SqliteJobs(JobStore):
 
     async def forget(self, job: str) -> None:
         """Remove a job with all that is its own."""
-        await self._database.write(lambda c: c.execute("DELETE FROM job WHERE id = ?", (job,)))
+        await self._database.run("DELETE FROM job WHERE id = ?", job)
 
     async def count_pending(self, kind: JobKind) -> int:
         query = f"SELECT count(*) FROM job WHERE kind = ? AND {_PENDING}"  # noqa: S608 - ours
-        return int((await self._rows(query, kind))[0][0])
+        return int((await self._database.rows(query, kind))[0][0])
 
     async def recorded(self, job: str) -> set[str]:
-        return {row[0] for row in await self._rows(_UNITS, job)}
+        return {row[0] for row in await self._database.rows(_UNITS, job)}
 
     async def expire(self, before: datetime) -> Sequence[str]:
         rows = await self._database.write(
@@ -76,7 +76,7 @@ class SqliteJobs(JobStore):
         return await self._database.read(lambda c: _named(c.execute(query)))
 
     async def _request(self, job: str) -> str | None:
-        rows = await self._rows("SELECT request FROM job_request WHERE job = ?", job)
+        rows = await self._database.rows("SELECT request FROM job_request WHERE job = ?", job)
         return rows[0][0] if rows else None
 
     async def _acts(self, job: str) -> set[Act]:
@@ -85,7 +85,8 @@ class SqliteJobs(JobStore):
     async def _values(self, job: str, units: Sequence[str]) -> Mapping[str, bytes]:
         marks = ", ".join("?" * len(units))
         query = f"SELECT unit, value FROM job_record WHERE job = ? AND unit IN ({marks})"  # noqa: S608
-        return {unit: bytes(value) for unit, value in await self._rows(query, job, *units)}
+        found = await self._database.rows(query, job, *units)
+        return {unit: bytes(value) for unit, value in found}
 
     async def _change(
         self,
@@ -123,9 +124,6 @@ class SqliteJobs(JobStore):
     @asynccontextmanager
     async def _news(self, job: str) -> AsyncIterator[Callable[[], Awaitable[None]]]:  # noqa: ARG002 - nobody tells
         yield partial(asyncio.sleep, WATCH_INTERVAL_S)
-
-    async def _rows(self, query: str, *values: str) -> list[tuple[Any, ...]]:
-        return await self._database.read(lambda c: c.execute(query, values).fetchall())
 
 
 _UNITS: Final = "SELECT unit FROM job_record WHERE job = ?"

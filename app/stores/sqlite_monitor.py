@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from typing import Any
 
 from app.stores.database import Database
 from app.stores.monitor import MOST_POINTS, Label, Snapshot
@@ -20,12 +21,10 @@ class SqliteMonitor:
         self._database = database
 
     async def load(self, calibration: str) -> Snapshot | None:
-        row = await self._database.read(
-            lambda c: c.execute(
-                "SELECT version, state FROM monitor WHERE calibration = ?", (calibration,)
-            ).fetchone()
+        rows = await self._database.rows(
+            "SELECT version, state FROM monitor WHERE calibration = ?", calibration
         )
-        return Snapshot(row[0], bytes(row[1])) if row else None
+        return Snapshot(rows[0][0], bytes(rows[0][1])) if rows else None
 
     async def save(
         self,
@@ -69,30 +68,24 @@ class SqliteMonitor:
         return await self._database.write(replace, durable=label is not None)
 
     async def points(self, calibration: str) -> list[bytes]:
-        rows = await self._database.read(
-            lambda c: c.execute(
-                "SELECT point FROM monitor_points WHERE calibration = ? ORDER BY id", (calibration,)
-            ).fetchall()
+        rows = await self._database.rows(
+            "SELECT point FROM monitor_points WHERE calibration = ? ORDER BY id", calibration
         )
         return [bytes(row[0]) for row in rows]
 
     async def label(self, calibration: str, result: str) -> Label | None:
-        row = await self._database.read(
-            lambda c: c.execute(
-                "SELECT result, digest, record FROM monitor_labels "
-                "WHERE calibration = ? AND result = ?",
-                (calibration, result),
-            ).fetchone()
+        rows = await self._database.rows(
+            "SELECT result, digest, record FROM monitor_labels "
+            "WHERE calibration = ? AND result = ?",
+            *(calibration, result),
         )
-        return _label(row) if row else None
+        return _label(rows[0]) if rows else None
 
     async def labels(self, calibration: str, *, limit: int) -> list[Label]:
-        rows = await self._database.read(
-            lambda c: c.execute(
-                "SELECT result, digest, record FROM monitor_labels WHERE calibration = ? "
-                "ORDER BY id DESC LIMIT ?",
-                (calibration, limit),
-            ).fetchall()
+        rows = await self._database.rows(
+            "SELECT result, digest, record FROM monitor_labels WHERE calibration = ? "
+            "ORDER BY id DESC LIMIT ?",
+            *(calibration, limit),
         )
         return [_label(row) for row in reversed(rows)]
 
@@ -105,5 +98,5 @@ class SqliteMonitor:
         await self._database.write(remove)
 
 
-def _label(row: tuple[str, str, bytes]) -> Label:
+def _label(row: tuple[Any, ...]) -> Label:
     return Label(row[0], row[1], bytes(row[2]))

@@ -33,5 +33,5 @@ async def forget_uploads(spool: Spool, job: JobStatus) -> None:
     Of a calibration X, Y and predictions can be looked at, and labels that people drew are kept,
     until the job is removed; but not if somebody has cancelled it.
     """
-    if job.kind != "calibration" or job.state is JobState.CANCELLED:
+    if job.kind == "upscale" or job.state is JobState.CANCELLED:
         await spool.delete(job.id)

@@ -60,6 +60,7 @@ class TestCreate:
                 pass
         assert await jobs.start("nothing", "", "ann") is None
         assert not await jobs.record("nothing", "pair", b"")
+        assert not await jobs.finish("nothing", JobState.SUCCEEDED)
 
 
 class TestActs:
