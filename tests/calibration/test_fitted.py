@@ -24,22 +24,14 @@ FIT = Fit(weights=(("residual@1", 0.4), ("log slope@5", 0.2)), name="mine", phot
 FITTED = Settings("fitted", fit=FIT)
 
 
-async def test_the_file_keeps_the_state():
-    """A calibration names the weights of its σ, also after it went through a file."""
-    calibration = await calibration_of(FakeUpscaler(), 6, indecision=LEARNED)
-    again = file.load(file.dump(calibration))
-    assert again.id == calibration.id
-    assert again.pipeline.indecision.state == LEARNED_STATE
-    guard(again.pipeline, FakeUpscaler())
-
-
-@pytest.mark.parametrize("samples", [1, 3])
-async def test_the_file_keeps_the_weights(samples):
-    """Weights and provenance are part of the pipeline, and of the id."""
-    calibration = await calibration_of(FakeUpscaler(), 6, indecision=FITTED, samples=samples)
-    again = file.load(file.dump(calibration))
-    assert (again.id, again.pipeline.samples) == (calibration.id, samples)
-    assert again.pipeline.indecision.fit == FIT
+@pytest.mark.parametrize(("indecision", "samples"), [(LEARNED, 4), (FITTED, 1), (FITTED, 3)])
+async def test_the_file_keeps_the_weights(indecision, samples):
+    """Weights, their state and provenance are part of the pipeline, and of the id."""
+    made = await calibration_of(FakeUpscaler(), 6, indecision=indecision, samples=samples)
+    again = file.load(file.dump(made))
+    assert (again.id, again.pipeline.samples) == (made.id, samples)
+    assert again.pipeline.indecision == indecision
+    assert again.pipeline.indecision.state == (LEARNED_STATE if indecision is LEARNED else None)
     guard(again.pipeline, FakeUpscaler())
 
 

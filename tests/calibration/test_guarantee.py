@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from datetime import UTC, datetime
 from importlib import resources
@@ -111,10 +110,11 @@ class TestGroups:
         assert part.typicality(value) == min(1, 2 * rank / 7)
         assert in_groups.of_group("night") is part
 
-    def test_no_group_is_all_of_it(self, in_groups):
-        """Without a group every pair counts, also those of no group."""
+    def test_no_group_is_all_of_it(self, in_groups, calibration):
+        """Without a group every pair counts, also those of no group, as if there were none."""
         assert in_groups.of_group(None) is in_groups
         assert in_groups.curve.n == 12
+        np.testing.assert_array_equal(in_groups.curve.risks, calibration.curve.risks)
 
     def test_unknown(self, in_groups, calibration):
         """Another group is refused, and those that exist are named."""
@@ -251,17 +251,6 @@ def test_jobs_of_an_older_version_go_on(calibration):
     asked = CalibrationRequest.of(job)
     assert asked.config.guarantee == GuaranteeSettings()
     assert (asked.pair("a").source, asked.pair("a").group) == ("a", None)
-
-
-def test_groups_do_not_change_what_is_measured(in_groups, calibration):
-    """The curve of all pairs is the same with and without groups."""
-    assert isinstance(in_groups, Calibration)
-    np.testing.assert_array_equal(in_groups.curve.risks, calibration.curve.risks)
-    assert asyncio.run(_reloaded(in_groups)) == in_groups.id
-
-
-async def _reloaded(calibration: Calibration) -> str:
-    return (await asyncio.to_thread(file.load, file.dump(calibration))).id
 
 
 @pytest.mark.parametrize(

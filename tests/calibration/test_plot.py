@@ -22,17 +22,14 @@ def points(svg: str) -> list[tuple[float, float]]:
 
 
 def test_curve(calibration):
-    """The trusted area grows with α, from left to right, inside the picture."""
-    corners = points(risk_plot(calibration))
+    """The trusted area grows with α inside the picture; the smallest α is marked and named."""
+    svg = risk_plot(calibration)
+    corners = points(svg)
     assert [x for x, _ in corners] == sorted(x for x, _ in corners)
     assert [y for _, y in corners] == sorted((y for _, y in corners), reverse=True)
     assert all(0 <= x <= 720 and 0 <= y <= 420 for x, y in corners)
-
-
-def test_smallest_alpha(calibration):
-    """The smallest α that buys anything is marked and named."""
-    svg = risk_plot(calibration)
     assert f"B/(n+1) = {calibration.curve.min_alpha:.3g}" in svg
+    assert "prefers-color-scheme: dark" in svg
 
 
 @pytest.mark.parametrize("name", ["<script>alert(1)</script>", 'a "b" & c', "π ≤ 4"])
@@ -41,11 +38,6 @@ def test_names(calibration, name):
     root = ET.fromstring(risk_plot(changed(calibration, name=name)))
     assert name in root.find(f"{SVG}title").text
     assert not root.findall(f".//{SVG}script")
-
-
-def test_both_surroundings(calibration):
-    """It has colours for dark surroundings too."""
-    assert "prefers-color-scheme: dark" in risk_plot(calibration)
 
 
 async def test_one_pair():
