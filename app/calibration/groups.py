@@ -91,11 +91,19 @@ def grouped(
 def read_table(path: Path) -> list[dict[str, str]]:
     """The rows of a CSV file. Raises BadRequest if it is none."""
     try:
-        return parse_table(path.read_text("utf-8-sig"))
+        return table_of(path.read_bytes(), str(path))
     except FileNotFoundError as error:
         raise BadRequest(f"{path} is missing.") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadRequest(f"{path} cannot be read as text in UTF-8.") from error
+    except OSError as error:
+        raise BadRequest(f"{path} cannot be read: {error.strerror}.") from error
+
+
+def table_of(data: bytes, name: str) -> list[dict[str, str]]:
+    """The rows of a CSV file of this name. Raises BadRequest if it is none."""
+    try:
+        return parse_table(data.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise BadRequest(f"{name} is not text in UTF-8.") from error
 
 
 def parse_table(text: str) -> list[dict[str, str]]:

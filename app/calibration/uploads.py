@@ -15,7 +15,7 @@ from typing import BinaryIO, NamedTuple
 
 from app.calibration.archive import ArchiveLimits, read_archive
 from app.calibration.config import CalibrationConfig
-from app.calibration.groups import parse_table, scenes_of
+from app.calibration.groups import scenes_of, table_of
 from app.calibration.layout import (
     MANIFEST,
     Arranged,
@@ -30,7 +30,7 @@ from app.calibration.layout import (
 from app.calibration.pairs import Size, bad_pairs, claimed_predictions, duplicates, wrong_size
 from app.calibration.request import AskedPair
 from app.conformal.fidelity import needs_label
-from app.errors import BadInput, BadPairs, BadRequest
+from app.errors import BadInput, BadPairs
 from app.images.decode import PAIR_LIMITS, image_size
 from app.images.look import alike_in_words, look_of_file, near_duplicates
 from app.sampling.pipeline import Pipeline
@@ -106,13 +106,6 @@ def form_file(role: Role, filename: str, data: bytes) -> Upload:
     return Upload(Placed(path, role, stem[0] or stem[2]), path, data)
 
 
-def _text(data: bytes) -> str:
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise BadRequest(f"{MANIFEST} is not text in UTF-8.") from error
-
-
 async def spool_pairs(files: Iterable[Upload], spool: Spool, job: str) -> UploadedPairs:
     """Store every image under `ROLE/NAME` and look at its header; problems are collected."""
     found = UploadedPairs(Arranged([], []))
@@ -123,7 +116,7 @@ async def spool_pairs(files: Iterable[Upload], spool: Spool, job: str) -> Upload
         if file.is_predictions:
             found.predictions = claimed_predictions(data)
         if file.is_table:
-            found.scenes = scenes_of(parse_table(_text(data)))
+            found.scenes = scenes_of(table_of(data, MANIFEST))
         if place is None:
             continue
         places.append(place)
