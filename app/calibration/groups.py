@@ -103,7 +103,7 @@ def table_of(data: bytes, name: str) -> list[dict[str, str]]:
     try:
         return parse_table(data.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
-        raise BadRequest(f"{name} is not text in UTF-8.") from error
+        raise BadRequest(f"{name} cannot be read as text in UTF-8.") from error
 
 
 def parse_table(text: str) -> list[dict[str, str]]:
