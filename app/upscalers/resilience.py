@@ -171,7 +171,7 @@ class ResilientUpscaler:
                     raise
 
     async def _tries(self, source: Source, seeds: Sequence[int], turn: Turn) -> list[RGB]:
-        """The samples after as many tries as the policy and the request's budget allow."""
+        """The samples after as many tries as the settings and the request's budget allow."""
         self._budgets[source] = self._budgets.get(source, self._pace.spare_retries) + 1
         tries = 0
 

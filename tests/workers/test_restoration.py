@@ -75,7 +75,7 @@ def path(tmp_path_factory):
 def engine(path):
     """DDColor as `--model spandrel` loads it; colours are made at 64 instead of 256 pixels."""
     engine = load_engine(EngineSpec("spandrel", path))
-    engine._network.model.input_size = (64, 64)
+    engine.network.model.input_size = (64, 64)
     return engine
 
 

@@ -84,8 +84,8 @@ class CommunityEngine(OneByOneEngine):
         if tile <= 2 * MARGIN:
             raise ConfigError(f"tile {tile}: must be larger than {2 * MARGIN}")
         self._device = parse_device(spec.device)
-        self._network = descriptor.to(self._device, self._dtype).eval()
-        self._network.model.requires_grad_(requires_grad=False)
+        self.network = descriptor.to(self._device, self._dtype).eval()
+        self.network.model.requires_grad_(requires_grad=False)
         self._tile = tile if descriptor.tiling is spandrel.ModelTiling.SUPPORTED else None
         self._grey = channels[0] == 1
         # Colours that were never seen cannot be exchanged: undoing it would only falsify the
@@ -190,7 +190,7 @@ class CommunityEngine(OneByOneEngine):
             tensor = (tensor * luma).sum(1, keepdim=True)
         try:
             with SeededDraws(seed) if self._draws else nullcontext():
-                answer = self._network(tensor.to(self._dtype))[0].expand(3, -1, -1)
+                answer = self.network(tensor.to(self._dtype))[0].expand(3, -1, -1)
         except RuntimeError as error:
             if is_out_of_memory(error):
                 # A smaller tile would be another model to the gateway, so it is not tried here.

@@ -168,9 +168,10 @@ class TestSeveralWorkers:
 
     async def test_a_changed_model_is_noticed(self, worker, start, source):
         """A worker that comes back with another model is not used."""
-        up = worker(start(SleepingEngine()))
+        engine = SleepingEngine()
+        up = worker(start(engine))
         await up.check()
-        up._model = up._model.model_copy(update={"fingerprint": "sha256:other"})
+        engine.fingerprint = "sha256:other"
         with pytest.raises(Misconfigured, match="another model"):
             await up.generate(source, [1])
 

@@ -192,7 +192,7 @@ def test_half_precision(engines, folders):
 
 def test_short_memory(engines, monkeypatch):
     """Out of memory halves what is worked on at once, down to one; then it is told."""
-    engine, pipeline = engines["ldm"], engines["ldm"]._pipeline
+    engine, pipeline = engines["ldm"], engines["ldm"].pipeline
     seeds, expected = np.arange(4), engine.samples(_image(), np.arange(4))
     tries, whole = [], pipeline.predict
 

@@ -73,7 +73,7 @@ class DiffusionEngine(Engine):
         Raises:
             ConfigError: no such device or precision, a tile that is too small.
         """
-        self._pipeline = pipeline
+        self.pipeline = pipeline
         self._device = parse_device(spec.device)
         self._dtype = parse_dtype(spec.dtype)
         self._tile = spec.tile or pipeline.tile
@@ -143,7 +143,7 @@ class DiffusionEngine(Engine):
             samples += [
                 self._begin(number, row, int(seed), shared) for row, seed in enumerate(job.seeds)
             ]
-        for t in self._pipeline.timesteps(copy.deepcopy(self._pipeline.scheduler)):
+        for t in self.pipeline.timesteps(copy.deepcopy(self.pipeline.scheduler)):
             go_on()
             self._step([s for s in samples if not jobs[s.job].cancelled()], t, go_on)
         for sample in samples:
@@ -157,33 +157,33 @@ class DiffusionEngine(Engine):
     def _shared(self, image: NDArray[np.uint8], go_on: Callable[[], None]) -> torch.Tensor:
         go_on()
         pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float()
-        padded = pad_reflect(pixels / 255 * 2 - 1, self._pipeline.multiple)
-        if not self._pipeline.encodes:
+        padded = pad_reflect(pixels / 255 * 2 - 1, self.pipeline.multiple)
+        if not self.pipeline.encodes:
             return padded
-        factor = self._pipeline.codec_factor
+        factor = self.pipeline.codec_factor
         height, width = padded.shape[-2:]
         parts = Parts(height // factor, width // factor, self._tile // factor)
-        encoded = self._evaluate("encoder", parts.cut(padded, factor), self._pipeline.encode, go_on)
+        encoded = self._evaluate("encoder", parts.cut(padded, factor), self.pipeline.encode, go_on)
         return parts.join(encoded)
 
     def _begin(self, job: int, row: int, seed: int, shared: torch.Tensor) -> _Sample:
         noise = Noise(seed)
-        scheduler = copy.deepcopy(self._pipeline.scheduler)
-        self._pipeline.timesteps(scheduler)
-        latents, condition = self._pipeline.start(shared, noise, scheduler)
+        scheduler = copy.deepcopy(self.pipeline.scheduler)
+        self.pipeline.timesteps(scheduler)
+        latents, condition = self.pipeline.start(shared, noise, scheduler)
         return _Sample(job, row, latents, condition, scheduler, self._extra(scheduler, noise))
 
     def _extra(self, scheduler: Any, noise: Noise) -> dict[str, Any]:
         """What the scheduler's steps take beside the prediction: seeded noise above all."""
         wanted = scheduler.step.__code__.co_varnames
-        offered = {"generator": noise.generator(), "eta": self._pipeline.facts.get("eta", 0.0)}
+        offered = {"generator": noise.generator(), "eta": self.pipeline.facts.get("eta", 0.0)}
         return {name: value for name, value in offered.items() if name in wanted}
 
     def _step(self, samples: list[_Sample], t: torch.Tensor, go_on: Callable[[], None]) -> None:
         """One step of all samples: the network sees all tiles of all of them, then each moves."""
         if not samples:
             return
-        pipeline = self._pipeline
+        pipeline = self.pipeline
         parts = self._parts(samples[0].latents)
         seen = [
             part
@@ -201,14 +201,14 @@ class DiffusionEngine(Engine):
             s.latents = s.scheduler.step(answer, t, s.latents, **s.extra).prev_sample
 
     def _decode(self, latents: torch.Tensor, go_on: Callable[[], None]) -> torch.Tensor:
-        pipeline = self._pipeline
+        pipeline = self.pipeline
         parts = self._parts(latents)
         decoded = self._evaluate("codec", parts.cut(latents), pipeline.decode, go_on)
         return parts.join(decoded, pipeline.scale * pipeline.cell)
 
     def _parts(self, latents: torch.Tensor) -> Parts:
         height, width = latents.shape[-2:]
-        return Parts(height, width, self._tile // self._pipeline.cell)
+        return Parts(height, width, self._tile // self.pipeline.cell)
 
     def _evaluate(
         self,
