@@ -133,10 +133,17 @@ async def _exists(spool: Spool, job: str, file: str) -> bool:
 
 async def _newest(spool: Spool, job: str, name: str) -> int:
     """The newest version, 0 for none. Nothing is listed, which takes long in a large set."""
-    version = 0  # they follow one another without a gap, and there are few
-    while await _exists(spool, job, _file(version + 1, name)):
-        version += 1
-    return version
+    # Versions follow one another without a gap; a page saves one at every pause of the hand.
+    there, missing = 0, 1
+    while await _exists(spool, job, _file(missing, name)):
+        there, missing = missing, 2 * missing
+    while missing - there > 1:
+        middle = (there + missing) // 2
+        if await _exists(spool, job, _file(middle, name)):
+            there = middle
+        else:
+            missing = middle
+    return there
 
 
 def _file(version: int, name: str) -> str:

@@ -113,6 +113,21 @@ class TestStorage:
         with pytest.raises(NotFound):
             await labels.read(spool, "job", "b")
 
+    async def test_newest_of_many_is_found_soon(self, tmp_path, monkeypatch):
+        """A label that is saved at every pause of the hand is not read in all of its versions."""
+        spool = FileSpool(tmp_path)
+        for version in range(200):
+            await labels.save(spool, "job", "a", b"%d" % version, seen=version)
+        asked = []
+
+        async def get(job, name, get=spool.get):
+            asked.append(name)
+            return await get(job, name)
+
+        monkeypatch.setattr(spool, "get", get)
+        assert await labels.read(spool, "job", "a") == (b"199", 200)
+        assert len(asked) <= 20
+
     def test_versions_of_files(self):
         """Only label files count, whatever their pairs are called."""
         names = ["labels/a", "labels.2/a", "labels.10/a", "labels/labels.7", "y/a", "labels.x/a"]
