@@ -193,14 +193,14 @@ class Acts:
         return self._loaded[job_id]
 
     async def begin(self, job_id: str, unit: str | None) -> JobStatus | None:
-        """`JobStore.start`, which may end a job whose worker died before it could cancel it."""
+        """`JobStore.start`; who ended a job that has ended, or was to cancel it, may be dead."""
         status: JobStatus | None = await self._insist(
             lambda: self.jobs.start(job_id, unit, self.owner)
         )
         if status is None:
             with suppress(NotFound, StoreUnavailable):
                 job = await self.jobs.get(job_id)
-                if job.state is JobState.CANCELLED:
+                if job.state.is_final:
                     await self._on_end(job)
         return status
 

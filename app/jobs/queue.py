@@ -200,7 +200,8 @@ class JobQueue:
         if job.cancel_requested or job.state is JobState.CANCELLED:
             await self._announce(job, JobState.CANCELLED)
         if job.state is JobState.CANCELLED:
-            await self._on_end(job)
+            with suppress(StoreUnavailable):  # it is cancelled; the sweep makes good for the rest
+                await self._on_end(job)
         return job
 
     async def _announce(self, job: JobStatus, state: JobState) -> None:

@@ -174,6 +174,33 @@ async def test_ends_are_told(place: Place, stores: Stores):
     assert told == {("u", JobState.SUCCEEDED), *cancelled}
 
 
+async def test_ends_of_the_dead_are_told(place: Place, stores: Stores):
+    """A worker that dies right after the end of a job leaves its message, so that it is told."""
+    told: list[str] = []
+
+    async def on_end(job: JobStatus) -> None:
+        told.append(job.id)
+
+    async with place.queue(stores, on_end=on_end) as queue:
+        await queue.submit(new_job("u", "upscale", place.log))
+        await stores.jobs.start("u", "", "one who died")
+        await stores.jobs.finish("u", JobState.SUCCEEDED)
+        async with place.working(queue, stores):
+            await until(lambda: told == ["u"])
+    assert not starts(place.log)
+
+
+async def test_cancelled_while_uploads_stay(place: Place, stores: Stores):
+    """Whoever cancels a job is told so also where its uploads cannot be deleted."""
+
+    async def away(_: JobStatus) -> None:
+        raise StoreUnavailable("The spool is away.")
+
+    async with place.queue(stores, on_end=away) as queue:
+        await queue.submit(new_job("u", "upscale", place.log))
+        assert (await queue.cancel("u")).state is JobState.CANCELLED
+
+
 class TestStop:
     async def test_gives_back(self, place: Place, stores: Stores):
         """A longer job is given back, not counted as an attempt that died, and run again later."""
