@@ -39,12 +39,13 @@ class Counter(Metrics):
     """Counts tries by outcome."""
 
     def __init__(self):
-        super().__init__()
         self.outcomes = {}
+        super().__init__()
 
-    def call(self, upscaler, seconds, outcome):
-        del upscaler, seconds
-        self.outcomes[outcome] = self.outcomes.get(outcome, 0) + 1
+    def count(self, name, *labels, by=1):
+        super().count(name, *labels, by=by)
+        if name == "upstream_calls":
+            self.outcomes[labels[1]] = self.outcomes.get(labels[1], 0) + by
 
 
 def upscaler(url, **settings):

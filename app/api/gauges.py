@@ -43,7 +43,7 @@ async def observe(
     for upscaler in service.upscalers.values():
         if isinstance(upscaler, ResilientUpscaler):
             health = upscaler.health
-            metrics.breaker(upscaler.name, is_open=health.breaker_open)
+            metrics.set("upstream_breaker_open", health.breaker_open, upscaler.name)
             if health.max_calls_per_hour is not None and health.calls_last_hour is not None:
                 metrics.set("upstream_calls_last_hour", health.calls_last_hour, upscaler.name)
                 metrics.set("upstream_calls_limit", health.max_calls_per_hour, upscaler.name)

@@ -196,20 +196,6 @@ class Metrics:
         self.count("requests", method, route, str(status))
         self.observe("request_seconds", seconds, method, route)
 
-    def call(self, upscaler: str, seconds: float, outcome: str) -> None:
-        """Count one try of a call to a remote upscaler."""
-        self.count("upstream_calls", upscaler, outcome)
-        if outcome != "cancelled":  # how long a client waited says nothing about the upstream
-            self.observe("upstream_call_seconds", seconds, upscaler)
-
-    def retry(self, upscaler: str, reason: str) -> None:
-        """Count a call that will be tried again."""
-        self.count("upstream_retries", upscaler, reason)
-
-    def breaker(self, upscaler: str, *, is_open: bool) -> None:
-        """Show whether an upscaler is not called at all."""
-        self.set("upstream_breaker_open", is_open, upscaler)
-
     def attempt(self, kind: str, outcome: str) -> None:
         """Count the end of an attempt at a job."""
         self.count("job_attempts", kind, outcome)

@@ -182,7 +182,7 @@ class ResilientUpscaler:
                 return False
             self._budgets[source] -= 1
             why = reason(error)
-            self.metrics.retry(self.name, why)
+            self.metrics.count("upstream_retries", self.name, why)
             log.info("tried_again", upscaler=self.name, reason=why, in_s=round(seconds, 2))
             turn.give_back()
             return seconds
@@ -208,7 +208,7 @@ class ResilientUpscaler:
         with self._understood():
             await self.inner.check()
         if self._breaker.half_open():
-            self.metrics.breaker(self.name, is_open=False)
+            self.metrics.set("upstream_breaker_open", False, self.name)
 
     async def close(self) -> None:
         """See `Upscaler.close`."""
@@ -251,7 +251,10 @@ class ResilientUpscaler:
                 self._count(error, slots)
                 raise
             finally:
-                self.metrics.call(self.name, time.monotonic() - started, outcome)
+                self.metrics.count("upstream_calls", self.name, outcome)
+                if outcome != "cancelled":  # how long a client waits says nothing of the upstream
+                    seconds = time.monotonic() - started
+                    self.metrics.observe("upstream_call_seconds", seconds, self.name)
             slots.succeeded()
             self._lives()
             return samples
@@ -328,7 +331,7 @@ class ResilientUpscaler:
             self._lives()  # it answered
 
     def _recover_later(self) -> None:
-        self.metrics.breaker(self.name, is_open=True)
+        self.metrics.set("upstream_breaker_open", True, self.name)
         self._recovery = asyncio.create_task(self._recover())
 
     async def _recover(self) -> None:
@@ -345,4 +348,4 @@ class ResilientUpscaler:
 
     def _lives(self) -> None:
         if self._breaker.succeeded():
-            self.metrics.breaker(self.name, is_open=False)
+            self.metrics.set("upstream_breaker_open", False, self.name)

@@ -64,13 +64,12 @@ class Numbers:
     def __init__(self):
         self.outcomes, self.retries, self.states = [], [], []
 
-    def call(self, upscaler, seconds, outcome):
-        self.outcomes.append(outcome)
+    def count(self, name, upscaler, what):
+        (self.outcomes if name == "upstream_calls" else self.retries).append(what)
 
-    def retry(self, upscaler, reason):
-        self.retries.append(reason)
+    def observe(self, name, seconds, upscaler): ...
 
-    def breaker(self, upscaler, *, is_open):
+    def set(self, name, is_open, upscaler):
         self.states.append(is_open)
 
 
