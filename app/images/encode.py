@@ -16,8 +16,9 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-from app.images.metadata import Metadata
+from app.images.metadata import Directory, Metadata
 
 _FAST = {"compress_level": 1, "compress_type": 3}
 
@@ -148,6 +149,8 @@ def _tiff(
     pixels: NDArray[np.uint8], text: Mapping[str, str], kept: Metadata, pages: Pages | None
 ) -> bytes:
     """Pages in the order in which readers look for them: picture, its mask, trust levels."""
+    big = 4 * pixels.nbytes > 2**32
+    texts, directories = kept.tiff_of(pixels.shape[1], pixels.shape[0])
     tags: list[tuple[int, int | str, int, object, bool]] = []
     for tag, value in kept.geo.items():
         if isinstance(value, str):
@@ -157,6 +160,9 @@ def _tiff(
             tags.append((tag, kind, len(value), value, True))
     if kept.xmp:
         tags.append((700, "B", len(kept.xmp), kept.xmp, True))
+    tags += [(tag, "s", 0, value, True) for tag, value in texts.items()]
+    # tifffile writes no tags of directories, so the number before each of them keeps its place.
+    tags += [(tag - 1, "Q" if big else "I", 1, 0, True) for tag in directories]
     out = io.BytesIO()
     common: dict[str, Any] = {
         "compression": "zlib",
@@ -164,7 +170,7 @@ def _tiff(
         "rowsperstrip": 64,
         "metadata": None,
     }
-    with tifffile.TiffWriter(out, bigtiff=4 * pixels.nbytes > 2**32) as file:
+    with tifffile.TiffWriter(out, bigtiff=big, byteorder="<") as file:
         file.write(
             pixels,
             photometric="rgb",
@@ -189,4 +195,25 @@ def _tiff(
                 description="trust level: value / 65534 of the bound B; 65535 is never trusted",
                 **common,
             )
+    if directories:
+        _append(out, directories, big=big)
     return out.getvalue()
+
+
+def _append(out: io.BytesIO, directories: Mapping[int, Directory], *, big: bool) -> None:
+    """Write directories of EXIF behind a TIFF file, and where they lie into its first page."""
+    header = b"II\x2b\0\x08\0\0\0" + bytes(8) if big else b"II\x2a\0" + bytes(4)
+    out.seek(0)
+    with tifffile.TiffFile(out) as file:
+        places = {tag: file.pages.first.tags[tag - 1] for tag in directories}
+    for tag, fields in directories.items():
+        directory = ImageFileDirectory_v2(header, group=tag)
+        for field, value in fields.items():
+            directory[field] = value
+        place = out.seek(0, io.SEEK_END)
+        place += out.write(bytes(place % 2))  # directories begin at even places
+        out.write(directory.tobytes(place))
+        out.seek(places[tag].offset)
+        out.write(tag.to_bytes(2, "little"))
+        out.seek(places[tag].valueoffset)
+        out.write(place.to_bytes(8 if big else 4, "little"))

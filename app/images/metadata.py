@@ -16,6 +16,9 @@ from PIL import Image
 
 _ORIENTATION, _GPS, _EXIF, _THUMBNAIL = 0x0112, 0x8825, 0x8769, 1
 _WIDTHS, _HEIGHTS = (0x0100, 0xA002), (0x0101, 0xA003)
+_INTEROPERABILITY = 0xA005
+# Make, model, date, artist, host, copyright: what TIFF and EXIF share and the writer does not set.
+_TEXTS: Final = (0x010F, 0x0110, 0x0132, 0x013B, 0x013C, 0x8298)
 _PROGRAM: Final = 0x000B  # ProcessingSoftware: the only field of EXIF that nobody else fills in
 
 _MOST_BYTES: Final = 1 << 16  # of EXIF or XMP: one JPEG segment, which all formats can carry
@@ -30,6 +33,9 @@ _XMP_PLACE: Final = re.compile(
 # GeoTIFF: pixel size, tie points, transformation, the three tables of keys; GDAL's own remarks.
 _PIXEL_SCALE, _TIE_POINTS, _TRANSFORMATION = 33550, 33922, 34264
 _KEYS: Final = (34735, 34736, 34737, 42112, 42113)
+
+Directory = Mapping[int, object]
+"""Fields of a directory of EXIF by their numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +65,19 @@ class Metadata:
 
     def exif_of(self, width: int, height: int, program: str) -> bytes:
         """EXIF of an output of this size that names the program behind it."""
+        exif = self._exif(width, height)
+        exif[_PROGRAM] = program
+        return exif.tobytes()
+
+    def tiff_of(self, width: int, height: int) -> tuple[dict[int, bytes], dict[int, Directory]]:
+        """EXIF in the terms of TIFF: texts of its main directory, and the directories below it."""
+        exif = self._exif(width, height)
+        texts = {tag: exif[tag].encode("latin-1", "replace") for tag in _TEXTS if tag in exif}
+        below = {tag: dict(exif.get_ifd(tag)) for tag in (_EXIF, _GPS)}
+        below[_EXIF].pop(_INTEROPERABILITY, None)
+        return texts, {tag: directory for tag, directory in below.items() if directory}
+
+    def _exif(self, width: int, height: int) -> Image.Exif:
         exif = Image.Exif()
         if self.exif:
             exif.load(self.exif)
@@ -67,8 +86,7 @@ class Metadata:
                 for tag in tags:
                     if tag in holder:
                         holder[tag] = value
-        exif[_PROGRAM] = program
-        return exif.tobytes()
+        return exif
 
 
 def metadata_of(image: Image.Image, *, with_place: bool) -> tuple[Metadata, list[str]]:

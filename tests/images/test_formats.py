@@ -13,7 +13,7 @@ from PIL import Image
 
 from app.errors import BadImage, BadRequest, ImageTooLarge
 from app.images.decode import Limits, decode
-from app.images.encode import FORMS, Pages, picture
+from app.images.encode import FORMS, FormName, Pages, picture
 from app.images.metadata import Metadata
 from app.serving.files import form_of
 from tests.factories import encoded, photo
@@ -98,19 +98,21 @@ class TestIn:
 
 
 class TestMetadata:
-    def kept(self, tmp_path, keep: str) -> dict[str, str]:
-        """What exiftool reads in a PNG file made of a photograph that knows too much."""
+    def kept(self, tmp_path, keep: str, form: FormName = "png") -> dict[str, str]:
+        """What exiftool reads in a file made of a photograph that knows too much."""
         Image.fromarray(photo()).save(tmp_path / "a.jpg")
         program(
             *("exiftool", "-q", "-overwrite_original", "-Artist=Ada", "-Orientation#=6"),
+            *("-LensModel=Fifty", "-ExposureTime=1/30"),
             *("-GPSLatitude=52.5", "-GPSLatitudeRef=N", "-XMP:Creator=Ada"),
             *("-XMP:GPSLatitude=52.5", "-ExifImageWidth=32", tmp_path / "a.jpg"),
         )
         decoded = decode((tmp_path / "a.jpg").read_bytes(), LIMITS, keep=keep)
         assert decoded.rgb.shape == (32, 24, 3)
-        data = picture(Image.fromarray(decoded.rgb), "png", metadata=decoded.metadata.enlarged(1))
-        (tmp_path / "b.png").write_bytes(data)
-        lines = program("exiftool", "-s", tmp_path / "b.png").splitlines()
+        image = Image.fromarray(decoded.rgb)
+        data = picture(image, form, metadata=decoded.metadata.enlarged(1))
+        (tmp_path / f"b.{form}").write_bytes(data)
+        lines = program("exiftool", "-s", tmp_path / f"b.{form}").splitlines()
         return {name.strip(): value.strip() for name, _, value in (x.partition(":") for x in lines)}
 
     def test_nothing_is_kept_by_default(self, tmp_path):
@@ -119,15 +121,19 @@ class TestMetadata:
         assert not found.keys() & {"Artist", "Creator", "GPSLatitude", "Orientation"}
         assert "SRGBRendering" in found
 
-    def test_kept_without_the_place(self, tmp_path):
+    @pytest.mark.parametrize("form", FORMS)
+    def test_kept_without_the_place(self, tmp_path, form):
         """The author stays, the place does not; orientation and size are those of the output."""
-        found = self.kept(tmp_path, "keep")
+        found = self.kept(tmp_path, "keep", form)
         assert (found["Artist"], found["Creator"], found["ExifImageWidth"]) == ("Ada", "Ada", "24")
-        assert not found.keys() & {"GPSLatitude", "Orientation"}
+        assert (found["LensModel"], found["ExposureTime"]) == ("Fifty", "1/30")
+        assert found.get("Orientation", "Horizontal (normal)") == "Horizontal (normal)"
+        assert "GPSLatitude" not in found
 
-    def test_the_place_when_asked_for(self, tmp_path):
+    @pytest.mark.parametrize("form", FORMS)
+    def test_the_place_when_asked_for(self, tmp_path, form):
         """`keep-gps` keeps it."""
-        assert "GPSLatitude" in self.kept(tmp_path, "keep-gps")
+        assert self.kept(tmp_path, "keep-gps", form)["GPSLatitude"].startswith("52 deg 30'")
 
     def test_damaged_exif_is_told(self):
         """It is left out with a note."""
