@@ -41,6 +41,6 @@ lock dev pyproject.toml $(printf ' --extra %s' $extras) --group dev \
   .venv/bin/python -m pip freeze | sed -n 's/^\(torch[a-z]*==[^+]*\).*/\1/p'
 } > "$work/tested"
 image gateway pyproject.toml --extra tracing "$@"
-image gateway-extras pyproject.toml --extra tracing --extra s3 --extra formats --extra credentials "$@"
+image gateway-extras pyproject.toml --extra tracing --extra s3 --extra credentials "$@"
 image worker pyproject.toml --extra tracing --extra diffusers --no-emit-package httpx2-jsfetch "$@"
 image build requirements/build.in "$@"

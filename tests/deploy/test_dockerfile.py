@@ -151,7 +151,6 @@ class TestLocks:
             "gateway-extras": project["dependencies"]
             + extras["tracing"]
             + extras["s3"]
-            + extras["formats"]
             + extras["credentials"],
             "worker": project["dependencies"] + extras["tracing"] + extras["worker"],
         }
