@@ -35,7 +35,7 @@ class Form:
     lossless: at any quality; WebP also is at the best one.
     most: pixels that a side can have.
     bytes_per_pixel: what `picture` allocates at most, by the quality: the file, were it of noise,
-        and what its encoder needs (`benchmarks/formats.py`).
+        and what its encoder needs.
     """
 
     media_type: str
@@ -50,12 +50,42 @@ class Form:
 
 
 FORMS: Final[Mapping[FormName, Form]] = {
-    "png": Form("image/png", True, True, 2**31 - 1, lambda _: 4),
-    "webp": Form("image/webp", False, True, 16_383, lambda q: 38 if q == BEST_QUALITY else 10),
-    "avif": Form("image/avif", False, True, 65_535, lambda _: 28),
-    # From 95 on Pillow's buffer is as large as any file.
-    "jpeg": Form("image/jpeg", False, False, 65_500, lambda q: 9 if q >= 95 else 4),
-    "tiff": Form("image/tiff", True, True, 2**31 - 1, lambda _: 10),
+    "png": Form(
+        "image/png",
+        lossless=True,
+        alpha=True,
+        most=2**31 - 1,
+        bytes_per_pixel=lambda _: 4,
+    ),
+    "webp": Form(
+        "image/webp",
+        lossless=False,
+        alpha=True,
+        most=16_383,
+        bytes_per_pixel=lambda quality: 38 if quality == BEST_QUALITY else 10,
+    ),
+    "avif": Form(
+        "image/avif",
+        lossless=False,
+        alpha=True,
+        most=65_535,
+        bytes_per_pixel=lambda _: 28,
+    ),
+    "jpeg": Form(
+        "image/jpeg",
+        lossless=False,
+        alpha=False,
+        most=65_500,
+        # From 95 on Pillow's buffer is as large as any file.
+        bytes_per_pixel=lambda quality: 9 if quality >= 95 else 4,
+    ),
+    "tiff": Form(
+        "image/tiff",
+        lossless=True,
+        alpha=True,
+        most=2**31 - 1,
+        bytes_per_pixel=lambda _: 10,
+    ),
 }
 """By the value of the form field `format`, which also ends the file's name."""
 

@@ -30,7 +30,7 @@ from app.upscalers.turns import Turn
 
 DEFAULT_MODEL = "spanx4_ch52.onnx"
 
-# The largest tile side, in input pixels. 288 keeps the process near 360 MB with SPAN, takes 256 x
+# The largest tile side, in input pixels. 288 keeps the process near 520 MB with SPAN, takes 256 x
 # 256 in one piece and 512 x 512 in four that read 17 % more than the image; at 256 it would be
 # nine that read 36 % more.
 DEFAULT_TILE = 288
