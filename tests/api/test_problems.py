@@ -51,7 +51,7 @@ class TestImages:
         problem = check_problem(post(client, bomb(6000, 6000)), "image-too-large")
         assert problem["limit"] == "max_pixels"
         assert (problem["maximum"], problem["actual"]) == (24 * 1024 * 1024, 36_000_000)
-        assert problem["bytes"] > 36_000_000 * 4 * 20
+        assert problem["bytes"] > 36_000_000 * 4 * 15
         assert "fit=" in problem["detail"]
 
     def test_the_limit_of_the_upscaler(self, start):
