@@ -89,8 +89,12 @@ class Supervisor:
                 has_slept |= clock() - looked > self._lease_s
                 looked = clock()
                 if task.done():
-                    if has_slept and isinstance(task.exception(), Exception):
-                        raise Interrupted from task.exception()
+                    error = task.exception()
+                    if isinstance(error, Exception) and has_slept:
+                        raise Interrupted from error
+                    # With the end of a job its uploads go, which whoever still is at it may miss.
+                    if isinstance(error, Exception) and (over := await self._look(job)):
+                        raise over from error
                     return task.result()
                 reason = Interrupted() if interrupted.done() else await self._look(job)
                 if reason is not None:

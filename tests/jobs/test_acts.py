@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from app.errors import TrustscaleError
+from app.errors import NotFound, TrustscaleError
 from app.jobs.acts import Quarantine
 from app.jobs.handlers import JobContext
 from app.jobs.supervision import Interrupted, JobCancelled, Over, Supervisor
@@ -94,6 +94,21 @@ class TestSupervisor:
         watching.interrupt()
         with pytest.raises(Interrupted):
             await watching.run("v", for_ever(), context)
+
+    @pytest.mark.parametrize(("end", "reason"), [("finish", Over), ("request", JobCancelled)])
+    async def test_fails_after_the_end(self, running: Running, end: str, reason: type[Exception]):
+        """Work that fails once its job has ended, or is to, is no failure: its uploads are gone."""
+        stores, context = running
+
+        async def without_uploads() -> str:
+            if end == "finish":
+                await stores.jobs.finish("u", JobState.CANCELLED)
+            else:
+                await stores.jobs.request_cancel("u")
+            raise NotFound("There is no file 'image' of job u.")
+
+        with pytest.raises(reason):
+            await supervisor(stores).run("u", without_uploads(), context)
 
     async def test_ended_in_time(self, running: Running):
         """Work that ends while it is being stopped has ended."""
