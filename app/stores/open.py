@@ -81,7 +81,11 @@ def check_store_url(url: str, data_dir: Path) -> None:
     scheme = urlsplit(url).scheme
     if scheme == "sqlite":
         _sqlite_path(url, data_dir)
-    elif scheme not in {"redis", "rediss"}:
+    elif scheme in {"redis", "rediss"}:
+        from app.stores.redis_client import check_url  # noqa: PLC0415 - as above
+
+        check_url(url, "store")
+    else:
         raise ConfigError(
             f"A store URL starts with sqlite:/// or redis:// or rediss://, not {scheme!r}."
         )

@@ -158,6 +158,7 @@ class TestStart:
             ("TRUSTSCALE_QUEUE", "redis://:secret/x@host/0", "queue URL"),
             ("TRUSTSCALE_QUEUE", "redis://host/0?secret=1", "queue URL"),
             ("TRUSTSCALE_STORE", "x", "store URL"),
+            ("TRUSTSCALE_STORE", "redis://:secret/x@host/0", "URL cannot be read"),
             ("TRUSTSCALE_UPSCALERS", NO_MODEL, "none.onnx"),
             ("WEB_CONCURRENCY", "", "WEB_CONCURRENCY"),
             ("WEB_CONCURRENCY", "many", "WEB_CONCURRENCY"),
