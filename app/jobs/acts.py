@@ -7,7 +7,9 @@ the piece again knows how many have died in the act of it:
 - Names of workers that are alive do not count. One of them slept, and another took its work over.
 - A piece at which a name was left is a suspect and runs alone in its process, before others. What
   was beside it when a worker died is innocent, ends, and is forgiven.
-- After `MOST_DEATHS` the piece is given up, and named.
+- After `MOST_DEATHS` the piece is given up, and named, unless workers die without it too: then
+  something else kills them, and so many more deaths are allowed, at most as many again. It stands
+  back for a while before, so that this can show.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final
 
 from app.errors import (
@@ -74,6 +77,7 @@ class Patience:
             result; after the last time there is none. Together they outlast a restart of the store.
         answer_s: for the broker, which answers in milliseconds if it is well: whoever asks for
             readiness does not wait long.
+        verdict_s: for a worker to die without a piece that is about to be given up.
         cancel_again_s: for a loop that runs nothing to end, before it is cancelled again.
     """
 
@@ -81,6 +85,7 @@ class Patience:
     unit_waits_s: tuple[float, ...] = (1.0, 5.0)
     store_waits_s: tuple[float, ...] = (5.0, 30.0)
     answer_s: float = 2.0
+    verdict_s: float = 20.0
     cancel_again_s: float = 1.0
 
 
@@ -156,6 +161,7 @@ class Acts:
         self._turns = Quarantine()
         self._loaded: OrderedDict[str, Job] = OrderedDict()
         self._in_vain: Counter[str] = Counter()
+        self._met: set[str] = set()  # names that others had left, also at pieces that are done now
 
     async def whole(self, job_id: str, handler: Handler) -> float | None:
         """Do a job in one piece, or the last piece of it, and end it."""
@@ -213,6 +219,8 @@ class Acts:
     async def _act(self, job_id: str, unit: str) -> AsyncIterator[Job | None]:
         """Hold the turn of a piece and be in the act; None if there is nothing to do."""
         others = await self._insist(lambda: self.jobs.acts(job_id, unit)) - {self.owner}
+        self._met |= others
+        dead = await self._killed_by(job_id, unit) if len(others) >= MOST_DEATHS else 0
         async with self._turns.take(len(others)):
             if await self.begin(job_id, unit) is None:
                 yield None
@@ -220,8 +228,7 @@ class Acts:
             job = await self.load(job_id)
             if others:
                 self._metrics.lost_lease(job.kind)
-            dead = await self._dead(job_id, unit) if len(others) >= MOST_DEATHS else 0
-            if dead >= MOST_DEATHS:
+            if dead:
                 error = _died(dead, unit)
                 log.warning("Job %s: %s", job_id, error["detail"])
                 await self._insist(lambda: self.finish(job, JobState.FAILED, error=error))
@@ -229,13 +236,30 @@ class Acts:
                 return
             yield job
 
-    async def _dead(self, job_id: str, unit: str) -> int:
-        """How many have died in the act; 0 if nobody can say who is alive."""
-        living = await self._living()
-        if living is None:
-            return 0
-        acts = await self._insist(lambda: self.jobs.acts(job_id, unit))
-        return len(acts - living - {self.owner})
+    async def _killed_by(self, job_id: str, unit: str) -> int:
+        """How many the piece has killed, for all that is known; 0 if it may be innocent."""
+        clock = asyncio.get_running_loop().time
+        end = clock() + self._patience.verdict_s
+        while True:
+            living = await self._living()
+            if living is None:
+                return 0
+            living |= {self.owner}
+            dead = await self._insist(lambda: self.jobs.acts(job_id, unit)) - living
+            elsewhere = len(await self._seen() - living - dead)
+            if len(dead) - min(elsewhere, MOST_DEATHS) < MOST_DEATHS:
+                return 0
+            if clock() >= end:
+                return len(dead)
+            await asyncio.sleep(min(1.0, self._patience.verdict_s / 4))
+
+    async def _seen(self) -> set[str]:
+        """All workers that have left their names somewhere, as far as is known here."""
+        seen = self._met.copy()
+        for job in await self._insist(self.jobs.unfinished):
+            if job.state is JobState.RUNNING:
+                seen |= await self._insist(partial(self.jobs.acts, job.id))
+        return seen
 
     async def _ended(self, job: Job, handler: Handler, context: JobContext) -> str:
         """Run the handler and end the job as it says: the outcome."""

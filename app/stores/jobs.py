@@ -142,9 +142,9 @@ class JobStore(ABC):
             return await self._change(job, begin, unit)
         return None
 
-    async def acts(self, job: str, unit: str) -> set[str]:
-        """The owners that have begun a piece and not said that it ended."""
-        return {act.owner for act in await self._acts(job) if act.unit == unit}
+    async def acts(self, job: str, unit: str | None = None) -> set[str]:
+        """The owners that have begun a piece and not said that it ended; None: any of the job."""
+        return {act.owner for act in await self._acts(job) if unit in {act.unit, None}}
 
     async def end(self, job: str, unit: str, owner: str) -> None:
         """An act ended without a result; a running job without any act is queued again."""

@@ -51,7 +51,7 @@ class Place:
     def start_worker(self, *, slots: int = 2) -> ProcessGroup:
         """A worker process."""
         parts = (self.queue_url, self.store_url, str(self.folder / "data"), str(self.lease_s))
-        command = [sys.executable, "-m", "tests.jobs.work", *parts, str(slots)]
+        command = [sys.executable, "-m", "tests.jobs.work", *parts, str(slots), "0"]
         log = self.folder / f"worker{len(self.processes)}.log"
         self.processes.append(ProcessGroup(command, log=log))
         return self.processes[-1]

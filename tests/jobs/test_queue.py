@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from app.jobs.queue import JobQueue
 from app.problems import problem_of
 from app.stores.base import Job, JobState, JobStatus, Stores, StoreUnavailable
 from tests.jobs.conftest import Place, ended, memory_place
-from tests.jobs.work import lines, new_job, sleep_in_one_piece, starts
+from tests.jobs.work import new_job, starts
 from tests.servers import RedisServer
 from tests.waiting import until
 
@@ -320,70 +320,6 @@ class TestDoneElsewhere:
             place.gate.touch()
         assert await stores.calibrations.active() == {}
         assert (await stores.jobs.get("c")).result == "the other"
-
-
-class TestSuspects:
-    """Somebody has died in the act of a piece; what else was under way is not to blame."""
-
-    async def died(self, stores: Stores, times: int, *pieces: tuple[str, str]) -> None:
-        for number in range(times):
-            for job, unit in pieces:
-                assert await stores.jobs.start(job, unit, f"dead{number}") is not None
-
-    async def test_a_job_is_alone(self, place: Place, stores: Stores):
-        """A job in whose act somebody died runs alone, ends, and is forgiven."""
-        gate = str(place.gate)
-        async with place.queue(stores) as queue:
-            for name in ("a", "suspect", "b"):
-                await stores.jobs.create(new_job(name, "upscale", place.log, gate=gate))
-            await self.died(stores, 2, ("suspect", ""))
-            async with place.working(queue, stores, slots=3):
-                await until(lambda: starts(place.log).total() > 0)
-                place.gate.touch()
-                for name in ("a", "suspect", "b"):
-                    assert (await ended(stores, name)).state is JobState.SUCCEEDED
-        done = [line.split()[0] for line in lines(place.log)]
-        assert done.index("suspect-ended") == done.index("suspect") + 1
-
-    async def test_the_third_death(self, place: Place, stores: Stores):
-        """The piece in whose act three have died is named; one beside it goes on until then."""
-        async with place.queue(stores) as queue:
-            await stores.jobs.create(new_job("c", "calibration", place.log, pairs=4))
-            await stores.jobs.create(new_job("u", "upscale", place.log))
-            await self.died(stores, 3, ("c", "pair0002"))
-            await self.died(stores, 2, ("c", "pair0001"), ("u", ""))
-            async with place.working(queue, stores):
-                failed, upscaled = await ended(stores, "c"), await ended(stores, "u")
-        assert (failed.state, upscaled.state) == (JobState.FAILED, JobState.SUCCEEDED)
-        assert failed.error is not None
-        assert failed.error["items"] == [
-            {"name": "pair0002", "reason": "its worker died each time"}
-        ]
-        assert "pair0002" not in starts(place.log)
-
-    @pytest.mark.servers
-    async def test_the_living_have_not_died(self, redis_place: Place, stores: Stores):
-        """Who is alive and in the act of a piece only slept: that condemns nothing."""
-        place, names = redis_place, []
-        async with AsyncExitStack() as stack:
-            stop = asyncio.Event()
-            for _ in range(3):
-                other = await stack.enter_async_context(place.queue(stores))
-                task = asyncio.create_task(
-                    other.run({"calibration": sleep_in_one_piece}, stop=stop)
-                )
-                stack.push_async_callback(lambda task=task: asyncio.wait({task}))
-                stack.callback(stop.set)
-                names.append(other.owner)
-            queue = await stack.enter_async_context(place.queue(stores))
-            async with asyncio.timeout(60):
-                while not set(names) <= (await queue.living() or set()):  # noqa: ASYNC110
-                    await asyncio.sleep(0.05)
-            await stores.jobs.create(new_job("u", "upscale", place.log))
-            for name in names:
-                await stores.jobs.start("u", "", name)
-            async with place.working(queue, stores):
-                assert (await ended(stores, "u")).state is JobState.SUCCEEDED
 
 
 class TestCheck:

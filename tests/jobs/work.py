@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from app.errors import BadPairs, UpscalerUnavailable
+from app.jobs.acts import Patience
 from app.jobs.handlers import JobContext
 from app.jobs.program import run_until_signalled
 from app.jobs.queue import JobQueue
@@ -128,10 +129,14 @@ class SleepingPairs:
         return f"/v1/admin/calibrations/{job.id}"
 
 
-async def work(queue_url: str, store_url: str, data_dir: str, lease_s: str, slots: str) -> None:
+async def work(
+    queue_url: str, store_url: str, data_dir: str, lease_s: str, slots: str, verdict_s: str
+) -> None:
     stores = open_stores(store_url, Path(data_dir), result_ttl_s=600, max_result_bytes=10**9)
     try:
-        async with JobQueue(queue_url, stores.jobs, lease_s=float(lease_s)) as queue:
+        lease = float(lease_s)
+        patience = Patience(verdict_s=float(verdict_s))
+        async with JobQueue(queue_url, stores.jobs, lease_s=lease, patience=patience) as queue:
             await run_until_signalled(
                 queue,
                 {"upscale": sleep_in_one_piece, "calibration": SleepingPairs(stores)},

@@ -1,0 +1,114 @@
+"""Somebody has died in the act of a piece; what else was under way is not to blame."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+
+import pytest
+
+from app.jobs.acts import Patience
+from app.stores.base import JobState, Stores
+from tests.jobs.conftest import Place, ended
+from tests.jobs.work import lines, new_job, sleep_in_one_piece, starts
+from tests.waiting import until
+
+AT_ONCE = Patience(verdict_s=0.0)
+
+
+async def died(stores: Stores, times: int, *pieces: tuple[str, str]) -> None:
+    for number in range(times):
+        for job, unit in pieces:
+            assert await stores.jobs.start(job, unit, f"dead{number}") is not None
+
+
+async def test_a_job_is_alone(place: Place, stores: Stores):
+    """A job in whose act somebody died runs alone, ends, and is forgiven."""
+    gate = str(place.gate)
+    async with place.queue(stores) as queue:
+        for name in ("a", "suspect", "b"):
+            await stores.jobs.create(new_job(name, "upscale", place.log, gate=gate))
+        await died(stores, 2, ("suspect", ""))
+        async with place.working(queue, stores, slots=3):
+            await until(lambda: starts(place.log).total() > 0)
+            place.gate.touch()
+            for name in ("a", "suspect", "b"):
+                assert (await ended(stores, name)).state is JobState.SUCCEEDED
+    done = [line.split()[0] for line in lines(place.log)]
+    assert done.index("suspect-ended") == done.index("suspect") + 1
+
+
+async def test_the_third_death(place: Place, stores: Stores):
+    """The piece in whose act three have died is named; one beside it goes on until then."""
+    async with place.queue(stores, patience=AT_ONCE) as queue:
+        await stores.jobs.create(new_job("c", "calibration", place.log, pairs=4))
+        await stores.jobs.create(new_job("u", "upscale", place.log))
+        await died(stores, 3, ("c", "pair0002"))
+        await died(stores, 2, ("c", "pair0001"), ("u", ""))
+        async with place.working(queue, stores):
+            failed, upscaled = await ended(stores, "c"), await ended(stores, "u")
+    assert (failed.state, upscaled.state) == (JobState.FAILED, JobState.SUCCEEDED)
+    assert failed.error is not None
+    assert failed.error["items"] == [{"name": "pair0002", "reason": "its worker died each time"}]
+    assert "pair0002" not in starts(place.log)
+
+
+@pytest.mark.parametrize(
+    ("times", "elsewhere", "state"),
+    [
+        (3, 1, JobState.SUCCEEDED),
+        (5, 3, JobState.SUCCEEDED),
+        (5, 2, JobState.FAILED),
+        (6, 9, JobState.FAILED),
+    ],
+)
+async def test_deaths_elsewhere(place: Place, stores: Stores, times, elsewhere, state):
+    """Each worker that died without the piece gives it another try, three at most."""
+    async with place.queue(stores, patience=AT_ONCE) as queue:
+        await stores.jobs.create(new_job("hit", "upscale", place.log))
+        await stores.jobs.create(new_job("other", "calibration", place.log, pairs=9))
+        await died(stores, times, ("hit", ""))
+        for number in range(elsewhere):
+            unit = f"pair{number:04}"
+            assert await stores.jobs.start("other", unit, f"elsewhere{number}") is not None
+        async with place.working(queue, stores):
+            assert (await ended(stores, "hit")).state is state
+            assert (await ended(stores, "other")).state is JobState.SUCCEEDED
+
+
+async def test_it_stands_back(place: Place, stores: Stores):
+    """A piece that is about to be given up waits for a worker to die without it, and runs."""
+    patience = Patience(verdict_s=3600.0)
+    async with place.queue(stores, patience=patience) as queue:
+        for name in ("hit", "other"):
+            await stores.jobs.create(new_job(name, "upscale", place.log))
+        await died(stores, 3, ("hit", ""))
+        async with place.working(queue, stores):
+            assert (await ended(stores, "other")).state is JobState.SUCCEEDED
+            assert not (await stores.jobs.get("hit")).state.is_final
+            await stores.jobs.create(new_job("killed", "upscale", place.log))
+            assert await stores.jobs.start("killed", "", "elsewhere") is not None
+            assert (await ended(stores, "hit")).state is JobState.SUCCEEDED
+
+
+@pytest.mark.servers
+async def test_the_living_have_not_died(redis_place: Place, stores: Stores):
+    """Who is alive and in the act of a piece only slept: that condemns nothing."""
+    place, names = redis_place, []
+    async with AsyncExitStack() as stack:
+        stop = asyncio.Event()
+        for _ in range(3):
+            other = await stack.enter_async_context(place.queue(stores))
+            task = asyncio.create_task(other.run({"calibration": sleep_in_one_piece}, stop=stop))
+            stack.push_async_callback(lambda task=task: asyncio.wait({task}))
+            stack.callback(stop.set)
+            names.append(other.owner)
+        queue = await stack.enter_async_context(place.queue(stores))
+        async with asyncio.timeout(60):
+            while not set(names) <= (await queue.living() or set()):  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        await stores.jobs.create(new_job("u", "upscale", place.log))
+        for name in names:
+            await stores.jobs.start("u", "", name)
+        async with place.working(queue, stores):
+            assert (await ended(stores, "u")).state is JobState.SUCCEEDED
