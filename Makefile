@@ -13,8 +13,9 @@ IMAGES := gateway worker
 demo: $(VENV)/.demo  ## upscale a photograph with its trust mask
 	$(BIN)/python -m examples.demo
 
-test: install  ## all tests; the slow ones start their own servers
-	$(BIN)/python -m pytest $(PARALLEL) -m "not gpu and not stack"
+test: install  ## all tests: quick ones first, then those that take seconds or start their own servers
+	$(BIN)/python -m pytest $(PARALLEL) -m "not (slow or servers or gpu or stack)"
+	$(BIN)/python -m pytest $(PARALLEL) -m "(slow or servers) and not (gpu or stack)"
 
 install: $(VENV)/.install  ## the environment for tests, worker and benchmarks
 
