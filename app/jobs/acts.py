@@ -255,11 +255,11 @@ class Acts:
 
     async def _seen(self) -> set[str]:
         """All workers that have left their names somewhere, as far as is known here."""
-        seen = self._met.copy()
+        seen: set[str] = set()
         for job in await self._insist(self.jobs.unfinished):
             if job.state is JobState.RUNNING:
                 seen |= await self._insist(partial(self.jobs.acts, job.id))
-        return seen
+        return seen | self._met  # last: names that went meanwhile have been met
 
     async def _ended(self, job: Job, handler: Handler, context: JobContext) -> str:
         """Run the handler and end the job as it says: the outcome."""

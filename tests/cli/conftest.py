@@ -94,8 +94,8 @@ def calibrated_once(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def calibrated(run, place, calibrated_once) -> str:
-    """The id of an active calibration of 20 pairs."""
+def calibrated(run, place, upscaler, calibrated_once) -> str:
+    """The id of an active calibration of 20 pairs, none of whose calls are remembered."""
     if calibrated_once.is_dir():
         shutil.copytree(calibrated_once, place / "data")
         return run("calibrations", "list", "--json").json[0]["id"]
@@ -103,6 +103,7 @@ def calibrated(run, place, calibrated_once) -> str:
     outcome = run("calibrate", "truths", "--samples", 4, "--activate", "--json")
     assert outcome.code == 0, outcome.err
     shutil.copytree(place / "data", calibrated_once)
+    upscaler.calls.clear()
     return outcome.json["id"]
 
 
