@@ -1,7 +1,8 @@
 """How many bytes one request holds at most while its answer is made: what admission counts.
 
 All of it is proportional to the pixels of the output, and none of it to M, since samples are folded
-into sums as they arrive. `tests/test_footprint.py` holds the formula against what is allocated.
+into sums as they arrive. `tests/serving/test_footprint.py` holds the formula against what is
+allocated.
 """
 
 from __future__ import annotations
