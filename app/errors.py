@@ -22,6 +22,14 @@ class TrustscaleError(Exception):
         self.members = members
 
 
+class Passing(TrustscaleError):
+    """It passes: after `retry_after` seconds trying again makes sense."""
+
+    def __init__(self, detail: str, *, retry_after: float = 5.0, **members: Any) -> None:
+        super().__init__(detail, **members)
+        self.retry_after = retry_after
+
+
 class BadInput(TrustscaleError):
     """The caller sent something that cannot be used."""
 
@@ -70,15 +78,8 @@ class UpscalerError(TrustscaleError):
     """The upscaler did not deliver the samples."""
 
 
-class UpscalerUnavailable(UpscalerError):
-    """The upscaler cannot be reached or has no capacity now.
-
-    `retry_after` is the number of seconds after which trying again makes sense.
-    """
-
-    def __init__(self, detail: str, *, retry_after: float = 5.0, **members: Any) -> None:
-        super().__init__(detail, **members)
-        self.retry_after = retry_after
+class UpscalerUnavailable(UpscalerError, Passing):
+    """The upscaler cannot be reached or has no capacity now."""
 
 
 class UpscalerFailed(UpscalerError):
@@ -93,12 +94,8 @@ class DegenerateSamples(UpscalerError):
     """All samples are identical although the input is not flat: a cache or a fixed seed."""
 
 
-class Overloaded(TrustscaleError):
+class Overloaded(Passing):
     """All slots and waiting places of this service are taken."""
-
-    def __init__(self, detail: str, *, retry_after: float = 5.0, **members: Any) -> None:
-        super().__init__(detail, **members)
-        self.retry_after = retry_after
 
 
 class RateLimited(Overloaded):

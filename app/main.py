@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import fields
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, NamedTuple, TypedDict
+from typing import Any, Final, TypedDict
 
 import structlog
 from fastapi import FastAPI
 from starlette.formparsers import MultiPartParser
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp
 
 from app import __version__
 from app.api import (
@@ -31,7 +32,7 @@ from app.api import (
     upscalers,
 )
 from app.api.auth import Keyring, stored_admin_key
-from app.api.deps import State
+from app.api.deps import Pace, State
 from app.api.document import finished, operation_id
 from app.api.idempotency import Repeats
 from app.api.limits import open_limits
@@ -54,16 +55,6 @@ _FORM_OVERHEAD = 64 * 1024
 MultiPartParser.spool_max_size = 128 * 1024
 
 log = structlog.get_logger(__name__)
-
-
-class Pace(NamedTuple):
-    """How often what runs beside the requests looks, and how long it may drain, in seconds."""
-
-    sweep_s: float = 60.0
-    # Looking for uploads without a job lists the whole spool, which an object store is paid for.
-    orphans_s: float = 6 * 3600.0
-    # What a stopping gateway gives a pair or an upscaling job in work; it is repeated otherwise.
-    drain_s: float = 5.0
 
 
 PACE: Final = Pace()
@@ -134,30 +125,7 @@ class _Gateway(FastAPI):
         return self.openapi_schema
 
     def build_middleware_stack(self) -> ASGIApp:
-        return RequestContext(_HeadAsGet(super().build_middleware_stack()), self._metrics)
-
-
-class _HeadAsGet:
-    """Answers HEAD as GET; FastAPI's routes know only the methods they name.
-
-    The server, which still sees HEAD, sends no body.
-    """
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        # Events would be awaited to the end of their job, and none of them sent.
-        is_head = scope["type"] == "http" and scope["method"] == "HEAD"
-        if not is_head or scope["path"].endswith("/events"):
-            await self.app(scope, receive, send)
-            return
-        as_get = {**scope, "method": "GET"}
-        try:
-            await self.app(as_get, receive, send)
-        finally:
-            # The route and the problem, which are counted outside.
-            scope.update({**as_get, "method": "HEAD"})
+        return RequestContext(super().build_middleware_stack(), self._metrics)
 
 
 async def _start(
@@ -178,17 +146,13 @@ async def _start(
     if settings.gateway_runs_jobs:
         worker = await stack.enter_async_context(_working(parts, pace.drain_s))
     return State(
-        settings=settings,
-        stores=parts.stores,
-        calibrations=parts.calibrations,
-        service=parts.service,
+        **{field.name: getattr(parts, field.name) for field in fields(parts)},
         admin=CalibrationAdmin(
             parts.upscalers, settings.default, parts.calibrations, parts.stores, parts.queue
         ),
-        queue=parts.queue,
         worker=worker,
         metrics=metrics,
-        monitor=parts.monitor,
+        pace=pace,
         client_keys=Keyring(key.get_secret_value() for key in settings.client_keys),
         admin_keys=Keyring(_admin_keys(settings)),
         limits=await stack.enter_async_context(limits),

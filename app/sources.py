@@ -91,28 +91,21 @@ def read_file() -> dict[str, Any]:
                 f"the password in {name} must be a reference to an environment variable, such as "
                 '"redis://:${REDIS_PASSWORD}@host"'
             )
-    missing = dict.fromkeys(_unset(document))
-    mistakes += [f"the environment variable {name} is not set" for name in missing]
+    unset: list[str] = []
+    resolved: dict[str, Any] = _resolve(document, unset)
+    mistakes += [f"the environment variable {name} is not set" for name in unset]
     if mistakes:
         raise ConfigError(f"{path}: {'; '.join(dict.fromkeys(mistakes))}.")
-    return {name: _resolve(value) for name, value in document.items()}
+    return resolved
 
 
-def _unset(value: Any) -> list[str]:
-    """The variables without a value that `${NAME}` stands for, in any string."""
-    if isinstance(value, dict | list):
-        inner = value.values() if isinstance(value, dict) else value
-        return [name for item in inner for name in _unset(item)]
-    names = _REFERENCE.findall(value) if isinstance(value, str) else []
-    return [name for name in names if name not in os.environ]
-
-
-def _resolve(value: Any) -> Any:
-    """Replace `${NAME}` in every string."""
+def _resolve(value: Any, unset: list[str]) -> Any:
+    """Replace `${NAME}` in every string; variables without a value are noted."""
     if isinstance(value, dict):
-        return {key: _resolve(item) for key, item in value.items()}
+        return {key: _resolve(item, unset) for key, item in value.items()}
     if isinstance(value, list):
-        return [_resolve(item) for item in value]
+        return [_resolve(item, unset) for item in value]
     if not isinstance(value, str):
         return value
-    return _REFERENCE.sub(lambda match: os.environ[match.group(1)], value)
+    unset += [name for name in _REFERENCE.findall(value) if name not in os.environ]
+    return _REFERENCE.sub(lambda match: os.environ.get(match[1], ""), value)

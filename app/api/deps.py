@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import structlog
 from fastapi import APIRouter, Depends, Request, Response
@@ -18,32 +18,34 @@ from app.api.forms import check_form
 from app.api.idempotency import Repeats
 from app.api.limits import ClientLimits
 from app.api.problems import problem_responses
-from app.calibration.active import Calibrations
+from app.assembly import Parts
 from app.calibration.admin import CalibrationAdmin
 from app.errors import Forbidden, ImageTooLarge
-from app.jobs.queue import JobQueue
-from app.monitor.watch import Monitor
-from app.serving.service import UpscaleService
-from app.settings import Settings
-from app.stores.base import Stores
 from app.telemetry.metrics import Metrics
 
 log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class State:
+class Pace(NamedTuple):
+    """Seconds: how often and how long the gateway does what no setting says."""
+
+    sweep_s: float = 60.0
+    # Looking for uploads without a job lists the whole spool, which an object store is paid for.
+    orphans_s: float = 6 * 3600.0
+    # What a stopping gateway gives a pair or an upscaling job in work; it is repeated otherwise.
+    drain_s: float = 5.0
+    # What a component has to say whether it is ready.
+    answer_s: float = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State(Parts):
     """Everything `create_app` has wired together."""
 
-    settings: Settings
-    stores: Stores
-    calibrations: Calibrations
-    service: UpscaleService
     admin: CalibrationAdmin
-    queue: JobQueue
     worker: asyncio.Task[None] | None  # runs jobs in this process
     metrics: Metrics
-    monitor: Monitor | None
+    pace: Pace
     client_keys: Keyring
     admin_keys: Keyring
     limits: ClientLimits
@@ -90,9 +92,8 @@ async def _admin(request: Request, state: StateDep, _: _Keys = None) -> str:
 
 
 def _admin_key(request: Request, state: State) -> str:
-    if state.client_keys.key_id(sent_key(request.headers)) and not state.admin_keys.key_id(
-        sent_key(request.headers)
-    ):
+    key = sent_key(request.headers)
+    if state.client_keys.key_id(key) and not state.admin_keys.key_id(key):
         raise Forbidden("This is a client's key; an admin's key is needed.")
     return require(state.admin_keys, request.headers)
 

@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-from app.api.deps import State
 from app.api.jobs import JobOut
 from app.assembly import Parts
 from app.calibration import pictures
@@ -237,13 +236,13 @@ class Backtest(BaseModel):
 
 
 async def detail(
-    state: State | Parts, calibration: Calibration, group: str | None = None
+    parts: Parts, calibration: Calibration, group: str | None = None
 ) -> CalibrationDetail:
     """The document of a calibration, or of a group of it."""
-    active = await state.calibrations.active_id(calibration.manifest.upscaler)
-    found = _differences(state, calibration)
-    kept = await pictures.kept(state.stores.spool, calibration.id)
-    changes = await state.calibrations.changes(calibration, force=True)
+    active = await parts.calibrations.active_id(calibration.manifest.upscaler)
+    found = _differences(parts, calibration)
+    kept = await pictures.kept(parts.stores.spool, calibration.id)
+    changes = await parts.calibrations.changes(calibration, force=True)
 
     def made() -> CalibrationDetail:
         part = calibration.of_group(group)
@@ -272,8 +271,8 @@ async def detail(
     return await asyncio.to_thread(made)
 
 
-def _differences(state: State | Parts, calibration: Calibration) -> list[dict[str, Any]] | None:
-    upscaler = state.service.upscalers.get(calibration.manifest.upscaler)
+def _differences(parts: Parts, calibration: Calibration) -> list[dict[str, Any]] | None:
+    upscaler = parts.upscalers.get(calibration.manifest.upscaler)
     if upscaler is None:
         return None
     try:

@@ -7,14 +7,14 @@ from collections import Counter
 from contextlib import suppress
 from typing import Final, get_args
 
+from app.assembly import Parts
 from app.calibration.record import Calibration
 from app.conformal import feedback
 from app.errors import BadCalibration, NotFound, UpscalerUnavailable
-from app.monitor.watch import Monitor, Part
+from app.monitor.watch import Part
 from app.sampling.pipeline import differences
 from app.serving.admission import Slots
-from app.serving.service import UpscaleService
-from app.stores.base import JobKind, JobStatus, Stores, StoreUnavailable
+from app.stores.base import JobKind, JobStatus, StoreUnavailable
 from app.telemetry.metrics import Metrics
 from app.upscalers.base import Upscaler
 from app.upscalers.resilience import ResilientUpscaler
@@ -32,15 +32,13 @@ _MONITORED: Final = (
 )
 
 
-async def observe(
-    metrics: Metrics, service: UpscaleService, monitor: Monitor | None, stores: Stores
-) -> None:
+async def observe(metrics: Metrics, parts: Parts) -> None:
     """Set the gauges of what is not an event: slots, jobs, calibrations, health of upstreams.
 
     Upscalers are not called for that: a scrape has no effect on anything.
     """
-    _observe_slots(metrics, service.slots)
-    for upscaler in service.upscalers.values():
+    _observe_slots(metrics, parts.service.slots)
+    for upscaler in parts.upscalers.values():
         if isinstance(upscaler, ResilientUpscaler):
             health = upscaler.health
             metrics.set("upstream_breaker_open", health.breaker_open, upscaler.name)
@@ -48,13 +46,13 @@ async def observe(
                 metrics.set("upstream_calls_last_hour", health.calls_last_hour, upscaler.name)
                 metrics.set("upstream_calls_limit", health.max_calls_per_hour, upscaler.name)
     try:
-        jobs = await stores.jobs.unfinished()
+        jobs = await parts.stores.jobs.unfinished()
         monitored = []
-        for upscaler in service.upscalers.values():
-            calibration = await _observe_calibration(metrics, service, upscaler)
-            if calibration is not None and monitor is not None:
-                parts = await monitor.parts(calibration)
-                monitored += [(upscaler.name, part) for part in parts]
+        for upscaler in parts.upscalers.values():
+            calibration = await _observe_calibration(metrics, parts, upscaler)
+            if calibration is not None and parts.monitor is not None:
+                watched = await parts.monitor.parts(calibration)
+                monitored += [(upscaler.name, part) for part in watched]
     except StoreUnavailable:
         metrics.set("store_up", 0)  # the other gauges keep what was last known
         return
@@ -89,15 +87,15 @@ def observe_jobs(metrics: Metrics, unfinished: list[JobStatus]) -> None:
 
 
 async def _observe_calibration(
-    metrics: Metrics, service: UpscaleService, upscaler: Upscaler
+    metrics: Metrics, parts: Parts, upscaler: Upscaler
 ) -> Calibration | None:
     """Set the gauges of an active calibration, if there is one that can be read."""
     name = upscaler.name
-    active = await service.calibrations.active_id(name)
+    active = await parts.calibrations.active_id(name)
     calibration = None
     if active is not None:
         with suppress(BadCalibration, NotFound):  # damaged: nothing can be served from it
-            calibration = await service.calibrations.get(active)
+            calibration = await parts.calibrations.get(active)
     metrics.set("calibration_active", calibration is not None, name)
     if calibration is None:
         return None

@@ -18,8 +18,6 @@ from app.errors import TrustscaleError
 from app.sampling.pipeline import differences
 from app.upscalers.base import Upscaler
 
-ANSWER_WITHIN_S = 5.0
-
 router = APIRouter(tags=["health"])
 
 
@@ -56,7 +54,9 @@ async def get_readiness(state: StateDep, response: Response) -> Readiness:
         f"upscaler:{upscaler.name}": _upscaler(state, upscaler)
         for upscaler in state.service.upscalers.values()
     }
-    answers = await asyncio.gather(*map(_in_time, asked.values()))
+    answers = await asyncio.gather(
+        *(_in_time(answer, state.pace.answer_s) for answer in asked.values())
+    )
     components = dict(zip(asked, answers, strict=True))
     for name, component in components.items():
         state.metrics.set("ready", component.ready, name)
@@ -68,52 +68,43 @@ async def get_readiness(state: StateDep, response: Response) -> Readiness:
 @router.get("/metrics", response_class=PlainTextResponse)
 async def get_metrics(state: StateDep) -> Response:
     """Metrics in the Prometheus text format."""
-    await observe(state.metrics, state.service, state.monitor, state.stores)
+    await observe(state.metrics, state)
     return Response(state.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
 
-async def _in_time(answer: Coroutine[Any, Any, ServicePart]) -> ServicePart:
-    """What a component says, or that it says nothing; whoever asks waits no longer than that."""
+async def _in_time(answer: Coroutine[Any, Any, ServicePart], seconds: float) -> ServicePart:
+    """What a component says, or what is wrong with it, if only that it says nothing in time."""
     try:
-        async with asyncio.timeout(ANSWER_WITHIN_S):
+        async with asyncio.timeout(seconds):
             return await answer
     except TimeoutError:
-        return ServicePart(ready=False, detail=f"no answer within {ANSWER_WITHIN_S:g} seconds")
+        return ServicePart(ready=False, detail=f"no answer within {seconds:g} seconds")
+    except TrustscaleError as error:
+        return ServicePart(ready=False, detail=error.detail)
 
 
 async def _store(state: State) -> ServicePart:
-    try:
-        await state.stores.check()
-    except TrustscaleError as error:
-        return ServicePart(ready=False, detail=error.detail)
+    await state.stores.check()
     return ServicePart(ready=True)
 
 
 async def _jobs(state: State) -> ServicePart:
     if state.worker is not None and state.worker.done():
         return ServicePart(ready=False, detail="the job worker has stopped")
-    try:
-        await state.queue.check()
-    except TrustscaleError as error:
-        return ServicePart(ready=False, detail=error.detail)
+    await state.queue.check()
     return ServicePart(ready=True)
 
 
 async def _upscaler(state: State, upscaler: Upscaler) -> ServicePart:
     """Ready if it can be reached and its active calibration, if any, belongs to it."""
-    try:
-        await upscaler.check()
-        active = await state.calibrations.active_id(upscaler.name)
-        if active is None:
-            return ServicePart(ready=True, calibration=None, detail="no active calibration")
-        calibration = await state.calibrations.get(active)
-        found = differences(
-            calibration.pipeline, upscaler, calibration.manifest.provenance.settings
-        )
-        watch = state.service.canaries
-        canary = await watch.report(upscaler.name, active) if watch else {}
-    except TrustscaleError as error:
-        return ServicePart(ready=False, detail=error.detail)
+    await upscaler.check()
+    active = await state.calibrations.active_id(upscaler.name)
+    if active is None:
+        return ServicePart(ready=True, calibration=None, detail="no active calibration")
+    calibration = await state.calibrations.get(active)
+    found = differences(calibration.pipeline, upscaler, calibration.manifest.provenance.settings)
+    watch = state.service.canaries
+    canary = await watch.report(upscaler.name, active) if watch else {}
     if found:
         return ServicePart(
             ready=False,

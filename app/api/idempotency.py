@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import io
 import json
 import logging
 import secrets
@@ -26,8 +27,6 @@ from app.stores.base import StoreUnavailable
 from app.stores.claims import ClaimStore
 
 HEADER: Final = "Idempotency-Key"
-
-_PIECE: Final = 1024 * 1024
 
 log = logging.getLogger(__name__)
 
@@ -147,15 +146,11 @@ async def _digest(request: Request, body: bytes | None) -> str:
 
 
 def _hashed(parts: Sequence[str | bytes | BinaryIO]) -> str:
-    """A digest of the digests; files are read in pieces, and wound back."""
+    """A digest of the digests; files are wound back."""
     whole = hashlib.blake2b(digest_size=32)
     for part in parts:
-        one = hashlib.blake2b()
-        if isinstance(part, str | bytes):
-            one.update(part.encode() if isinstance(part, str) else part)
-        else:
-            for piece in iter(lambda: part.read(_PIECE), b""):  # noqa: B023 - used at once
-                one.update(piece)
-            part.seek(0)
-        whole.update(one.digest())
+        content = part.encode() if isinstance(part, str) else part
+        file = io.BytesIO(content) if isinstance(content, bytes) else content
+        whole.update(hashlib.file_digest(file, "blake2b").digest())  # type: ignore[arg-type]
+        file.seek(0)
     return whole.hexdigest()

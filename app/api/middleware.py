@@ -46,6 +46,9 @@ class RequestContext:
     A client's own `X-Request-ID` is kept if it is harmless; the answer always carries one, also
     the answer to an error that nobody expected. It must be the outermost layer for that, and so
     that the plain text of the framework's limit on bodies becomes a problem document.
+
+    HEAD is answered as GET, since FastAPI's routes know only the methods they name; the server,
+    which still sees HEAD, sends no body.
     """
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
@@ -56,6 +59,10 @@ class RequestContext:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        method = scope["method"]
+        # Events would be awaited to the end of their job, and none of them sent.
+        if method == "HEAD" and not scope["path"].endswith("/events"):
+            scope = {**scope, "method": "GET"}
         sent_id = dict(scope["headers"]).get(b"x-request-id", b"").decode("latin-1")
         request_id = sent_id if _SAFE_ID.fullmatch(sent_id) else secrets.token_hex(8)
         status, replaced = 0, False
@@ -82,7 +89,7 @@ class RequestContext:
         structlog.contextvars.bind_contextvars(request_id=request_id)
         self.metrics.entered(1)
         stack = ExitStack()
-        traced = stack.enter_context(_span(scope, request_id))
+        traced = stack.enter_context(_span(method, scope, request_id))
         try:
             await self.app(scope, receive, send_with_id)
         except Exception:
@@ -93,14 +100,14 @@ class RequestContext:
             seconds = time.perf_counter() - started
             # Unknown paths share one label, so that scanners cannot fill the registry.
             route = getattr(scope.get("route"), "path", "unmatched")
-            _finish(traced, scope["method"], route, status)
+            _finish(traced, method, route, status)
             self.metrics.entered(-1)
-            self.metrics.request(scope["method"], route, status, seconds)
+            self.metrics.request(method, route, status, seconds)
             if SCOPE_KEY in scope:
                 self.metrics.count("problems", scope[SCOPE_KEY])
             log.info(
                 "request",
-                method=scope["method"],
+                method=method,
                 path=scope["path"],
                 status=status,
                 ms=round(1e3 * seconds, 1),
@@ -109,7 +116,7 @@ class RequestContext:
             structlog.contextvars.unbind_contextvars("request_id")
 
 
-def _span(scope: Scope, request_id: str) -> AbstractContextManager[Span]:
+def _span(method: str, scope: Scope, request_id: str) -> AbstractContextManager[Span]:
     """The span of a request, which goes on where its caller's headers say it began."""
     if scope["path"] in _PROBES:
         return nullcontext(INVALID_SPAN)
@@ -120,7 +127,7 @@ def _span(scope: Scope, request_id: str) -> AbstractContextManager[Span]:
         if name.encode() in sent
     }
     facts = {"trustscale.request_id": request_id}
-    return span(scope["method"], facts, kind="server", parent=parent)
+    return span(method, facts, kind="server", parent=parent)
 
 
 def _finish(traced: Span, method: str, route: str, status: int) -> None:

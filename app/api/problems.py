@@ -79,9 +79,8 @@ def _counted(
 
 def _expected(request: Request, error: Exception) -> Response:
     headers = {}
-    retry_after = getattr(error, "retry_after", None)
-    if retry_after is not None:
-        headers["Retry-After"] = str(max(1, math.ceil(retry_after)))
+    if isinstance(error, errors.Passing):
+        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
     if isinstance(error, errors.Unauthorized):
         headers["WWW-Authenticate"] = 'Bearer realm="trustscale"'
     return _counted(request, problem_of(error), headers)

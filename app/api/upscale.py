@@ -196,31 +196,22 @@ def negotiate(accept: str) -> str:
     Raises:
         BadRequest: none of the accepted types can be produced.
     """
-    ranges = _accepted(accept)
-    best, chosen = (0.0, 0), None
-    for media_type in (_JSON, _ZIP, _MIXED):
+    qualities: dict[str, float] = {}  # of the ranges, in their order
+    for part in _QUOTED.sub("", accept.strip() or "*/*").split(","):
+        name, *parameters = (item.strip().lower() for item in part.split(";"))
+        said = next((text[2:] for text in parameters if text.startswith("q=")), "1")
+        quality = float(said) if _QUALITY.fullmatch(said) else 1.0
+        qualities[name] = max(quality, qualities.get(name, 0.0))
+
+    def rank(media_type: str) -> tuple[float, int]:
         family = f"{media_type.partition('/')[0]}/*"
-        name = next((name for name in (media_type, family, "*/*") if name in ranges), None)
-        if name is not None and ranges[name] > best:
-            best, chosen = ranges[name], media_type
-    if chosen is None:
+        name = next((name for name in (media_type, family, "*/*") if name in qualities), None)
+        return (qualities[name], -[*qualities].index(name)) if name is not None else (0.0, 0)
+
+    chosen = max((_JSON, _ZIP, _MIXED), key=rank)
+    if not rank(chosen)[0]:
         raise BadRequest(f"Accept: {accept[:80]!r} allows none of {_JSON}, {_ZIP}, {_MIXED}.")
     return chosen
-
-
-def _accepted(accept: str) -> dict[str, tuple[float, int]]:
-    """The media ranges of a header with quality and negated place; the larger is preferred."""
-    ranges: dict[str, tuple[float, int]] = {}
-    for place, part in enumerate(_QUOTED.sub("", accept).split(",")):
-        name, *parameters = (item.strip().lower() for item in part.split(";"))
-        quality = next((text[2:] for text in parameters if text.startswith("q=")), "1")
-        value = float(quality) if _QUALITY.fullmatch(quality) else 1.0
-        # An empty header accepts everything.
-        key = name or ("" if accept.strip() else "*/*")
-        # Qualities of 0 stay below the start of the search, whatever their place.
-        rank = (value, -place if value else -len(accept) - 1)
-        ranges[key] = max(ranges.get(key, rank), rank)
-    return ranges
 
 
 async def _check_queue(state: State) -> None:

@@ -27,7 +27,7 @@ def worker_app(parts: Parts, metrics: Metrics) -> Starlette:
         return PlainTextResponse("ok\n")
 
     async def text(_: Request) -> Response:
-        await observe(metrics, parts.service, parts.monitor, parts.stores)
+        await observe(metrics, parts)
         return Response(metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
     return Starlette(routes=[Route("/healthz", healthz), Route("/metrics", text)])

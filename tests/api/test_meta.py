@@ -10,7 +10,7 @@ import httpx
 import pytest
 from starlette.testclient import TestClient
 
-from app.api import health
+from app.api.deps import Pace
 from app.assembly import alone
 from app.errors import ConfigError, UpscalerUnavailable
 from app.settings import Settings
@@ -55,8 +55,7 @@ class TestHealth:
 
     def test_components_that_never_answer(self, start, monkeypatch):
         """Readiness answers in time all the same, and says who did not."""
-        monkeypatch.setattr(health, "ANSWER_WITHIN_S", 0.2)
-        client = start()
+        client = start(pace=Pace(answer_s=0.2))
         state = client.app_state["trustscale"]
         monkeypatch.setattr(state.queue, "check", asyncio.Event().wait)
         state.service.upscalers["fake"].check = asyncio.Event().wait
