@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import logging
 import random
 import resource
 import subprocess
@@ -16,7 +17,7 @@ import sys
 import time
 
 import numpy as np
-import stamina
+import structlog
 
 from app.conformal import indecision
 from app.errors import UpscalerError
@@ -223,7 +224,8 @@ async def serve(kind):
 
 
 async def main():
-    stamina.instrumentation.set_on_retry_hooks([])  # thousands of log lines
+    # Retries would be told in thousands of lines.
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     rows = []
     for part in (cog, latency, flaky, dead):
         rows += [row async for row in part()]

@@ -121,8 +121,6 @@ def configure_logs(level: str, style: Literal["json", "console"]) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level.upper())
-    # stamina tells a retry with the arguments of a function of ours; upscalers tell it themselves.
-    logging.getLogger("stamina").setLevel(logging.ERROR)
     for chatty in ("httpx", "httpcore", "uvicorn.access"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     # What Pillow remarks on a client's file is no business of the operator, and may be endless.

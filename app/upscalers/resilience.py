@@ -26,7 +26,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import stamina
 import structlog
 from pydantic import BaseModel
 
@@ -174,26 +173,20 @@ class ResilientUpscaler:
         """The samples after as many tries as the settings and the request's budget allow."""
         self._budgets[source] = self._budgets.get(source, self._pace.spare_retries) + 1
         tries = 0
-
-        def wait(error: Exception) -> bool | float:
-            """What stamina asks after a failure: seconds until the next try, or False."""
-            seconds = self._wait(error, tries, turn)
-            if seconds is None or self._budgets[source] < 1 or tries >= self._config.attempts:
-                return False
+        while True:
+            tries += 1
+            try:
+                return await self._try(source, seeds, turn)
+            except UpscalerError as error:
+                seconds = self._wait(error, tries, turn)
+                if seconds is None or self._budgets[source] < 1 or tries >= self._config.attempts:
+                    raise
+                why = reason(error)
             self._budgets[source] -= 1
-            why = reason(error)
             self.metrics.count("upstream_retries", self.name, why)
             log.info("tried_again", upscaler=self.name, reason=why, in_s=round(seconds, 2))
             turn.give_back()
-            return seconds
-
-        async for attempt in stamina.retry_context(
-            wait, attempts=self._config.attempts, timeout=None
-        ):
-            with attempt:
-                tries += 1
-                return await self._try(source, seeds, turn)
-        raise AssertionError("stamina ends with a result or an error")
+            await asyncio.sleep(seconds)
 
     async def _comes_back(self, until: float) -> bool:
         """Whether the upstream answers a health check before this time of the loop's clock."""
@@ -216,7 +209,7 @@ class ResilientUpscaler:
             self._recovery.cancel()
         await self.inner.close()
 
-    def _wait(self, error: Exception, tries: int, turn: Turn) -> float | None:
+    def _wait(self, error: UpscalerError, tries: int, turn: Turn) -> float | None:
         """Seconds to wait before the next try; None: there is no point in another one."""
         if not retriable(error):
             return None
