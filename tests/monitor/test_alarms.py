@@ -40,12 +40,10 @@ class TestHealth:
         """Failures in a row open the breaker, which is an alarm."""
         fake = FakeUpscaler()
         fake.failure = UpscalerUnavailable("away.")
-        upscaler = guarded(
-            fake,
-            attempts=1,
-            pace={"breaker_failures": 8, "breaker_rest_s": 60, "breaker_blip_s": 0},
-        )
         limit = 8
+        upscaler = guarded(
+            fake, attempts=1, breaker_failures=limit, breaker_rest_s=60, breaker_blip_s=0
+        )
         for _ in range(limit):
             with pytest.raises(UpscalerUnavailable):
                 await upscaler.generate(source, [1])

@@ -2,84 +2,58 @@
 
 from __future__ import annotations
 
-import asyncio
+from dataclasses import fields
 
 import numpy as np
 
-from app.errors import UpscalerUnavailable
 from app.upscalers.base import Capabilities, Source
 from app.upscalers.config import RemoteConfig
 from app.upscalers.remote.errors import Busy
 from app.upscalers.resilience import Pace, ResilientUpscaler
+from tests.fakes import FakeUpscaler
+from tests.numbers import numbers_of
 
 SOURCE = Source(np.arange(48, dtype=np.uint8).reshape(4, 4, 3))
 
 
-class Inner:
-    """Fails as told: `errors` one after the other, then success."""
+class Inner(FakeUpscaler):
+    """Raises `errors` one after the other, then succeeds; with `slots` it is busy beyond them."""
 
-    name = "inner"
-    kind = "fake"
-    scale = 2
-    fingerprint = "f"
-
-    def __init__(self, errors=(), seconds=0.0, concurrency=4):
+    def __init__(self, errors=(), seconds=0.0, concurrency=4, slots=None):
+        capabilities = Capabilities(concurrency=concurrency)
+        super().__init__("inner", capabilities=capabilities, seconds=seconds)
         self.errors = list(errors)
-        self.seconds = seconds
-        self.capabilities = Capabilities(concurrency=concurrency)
-        self.calls = []
-        self.in_flight = self.most = self.checks = self.cancelled = 0
-        self.dead = False
-        self.slots = None
+        self.slots = slots
+        self.in_flight = self.most = self.checks = 0
 
     async def generate(self, source, seeds, turn=None):
-        self.calls.append(list(seeds))
         if self.slots is not None and self.in_flight >= self.slots:
             raise Busy("busy")
         self.in_flight += 1
         self.most = max(self.most, self.in_flight)
         try:
-            await asyncio.sleep(self.seconds)
-            if self.dead:
-                raise UpscalerUnavailable("dead")
+            samples = await super().generate(source, seeds, turn)
             if self.errors:
                 raise self.errors.pop(0)
-            shape = (2 * source.height, 2 * source.width, 3)
-            return [np.random.default_rng(s).integers(0, 256, shape, np.uint8) for s in seeds]
-        except asyncio.CancelledError:
-            self.cancelled += 1
-            raise
+            return samples
         finally:
             self.in_flight -= 1
 
     async def check(self):
         self.checks += 1
-        if self.dead:
-            raise UpscalerUnavailable("dead")
-
-    async def close(self): ...
+        await super().check()
 
 
-class Numbers:
-    def __init__(self):
-        self.outcomes, self.retries, self.states = [], [], []
-
-    def count(self, name, upscaler, what):
-        (self.outcomes if name == "upstream_calls" else self.retries).append(what)
-
-    def observe(self, name, seconds, upscaler): ...
-
-    def set(self, name, is_open, upscaler):
-        self.states.append(is_open)
-
-
-def guarded(inner, metrics=None, *, pace=None, **limits):
-    """As the service builds it, with these limits in its configuration."""
+def guarded(inner, metrics=None, **options):
+    """As the service builds it, with these settings and pace, and jitter of at most 20 ms."""
+    paces = {field.name for field in fields(Pace)}
+    pace = {name: value for name, value in options.items() if name in paces}
+    limits = {name: value for name, value in options.items() if name not in paces}
     config = RemoteConfig(kind="fake", name=inner.name, **limits)
-    return ResilientUpscaler(inner, config, metrics, Pace(**(pace or {})))
+    return ResilientUpscaler(inner, config, metrics, Pace(**{"longest_jitter_s": 0.02, **pace}))
 
 
-def resilient(inner, **options):
-    """With jitter of at most 20 ms."""
-    pace = {key: options.pop(key) for key in list(options) if key.startswith("breaker_")}
-    return guarded(inner, Numbers(), pace={"longest_jitter_s": 0.02, **pace}, **options)
+def counted(up, what):
+    """How often each outcome of calls, or each reason of retries, was counted."""
+    name = f"trustscale_upstream_{what}_total"
+    return {key[1]: number for key, number in numbers_of(up.metrics).items() if key[0] == name}
