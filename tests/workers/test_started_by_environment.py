@@ -21,7 +21,7 @@ from tests.upscalers.remote.pictures import patiently
 from tests.workers.diffusion.tiny import make
 from tests.workers.test_community import save_compact
 from workers.errors import WeightsError
-from workers.folder import locate
+from workers.models.registry import locate
 
 PAIRS = 20
 SHIPPED = ROOT / "app/upscalers/models/spanx4_ch52.onnx"

@@ -20,14 +20,14 @@ from numpy.typing import NDArray
 
 from app.upscalers import symmetry
 from app.upscalers.seeds import DIHEDRAL, GROUP_ORDER
+from app.upscalers.tiling import Span, TilePlan, run_tiled
 from workers import weights
-from workers.errors import ClientGone, ConfigError, OutOfMemory, WeightsError
+from workers.errors import ConfigError, OutOfMemory, WeightsError
 from workers.models.batching import is_out_of_memory
 from workers.models.device import device_memory, parse_device, parse_dtype, use_threads
-from workers.models.draws import SeededDraws
-from workers.models.engine import DeviceMemory, EngineSpec, fingerprint_of
-from workers.models.one_by_one import OneByOneEngine
-from workers.models.tiling import Box, boxes
+from workers.models.engine import DeviceMemory, EngineSpec, OneByOneEngine, fingerprint_of
+from workers.models.noise import SeededDraws
+from workers.models.tiling import starts
 
 # Raised whenever this module changes a pixel for the same weights and seed.
 REVISION = 1
@@ -48,6 +48,20 @@ _TRIED, _ROUNDING = 32, 2
 
 # Side of the parts that larger images are worked on in, in input pixels.
 TILE = 512
+
+
+class _InSteps(TilePlan):
+    """Tiles in steps of what they keep, of which the last is moved back to fit."""
+
+    def spans(self, length: int) -> list[Span]:
+        """See `TilePlan.spans`; tiles at the border have no halo there, and so are smaller."""
+        step = self.tile - 2 * self.halo
+        firsts = starts(length, step, step)
+        kept = [(first, min(first + step, length)) for first in firsts]
+        return [
+            Span(max(0, first - self.halo), min(last + self.halo, length), first, last)
+            for first, last in kept
+        ]
 
 
 class CommunityEngine(OneByOneEngine):
@@ -80,13 +94,14 @@ class CommunityEngine(OneByOneEngine):
             spec.dtype == "bfloat16" and not descriptor.supports_bfloat16
         ):
             raise ConfigError(f"{architecture}: does not run in {spec.dtype}")
-        tile = TILE if spec.tile is None else spec.tile
-        if tile <= 2 * MARGIN:
-            raise ConfigError(f"tile {tile}: must be larger than {2 * MARGIN}")
+        try:
+            plan = _InSteps(TILE if spec.tile is None else spec.tile, MARGIN)
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
         self._device = parse_device(spec.device)
         self.network = descriptor.to(self._device, self._dtype).eval()
         self.network.model.requires_grad_(requires_grad=False)
-        self._tile = tile if descriptor.tiling is spandrel.ModelTiling.SUPPORTED else None
+        self._plan = plan if descriptor.tiling is spandrel.ModelTiling.SUPPORTED else None
         self._grey = channels[0] == 1
         # Colours that were never seen cannot be exchanged: undoing it would only falsify the
         # answer's own. Nor is a negative in grey the negative of a coloured image.
@@ -100,7 +115,7 @@ class CommunityEngine(OneByOneEngine):
                 "architecture": architecture,
                 "weights": weights_digest,
                 "dtype": spec.dtype,
-                "tile": self._tile,
+                "tile": self._plan and self._plan.tile,
                 "margin": MARGIN,
                 "samples": "seeded" if self._draws else f"symmetry of {order}",
             }
@@ -160,25 +175,13 @@ class CommunityEngine(OneByOneEngine):
         self, image: NDArray[np.uint8], seed: int, cancelled: Callable[[], bool]
     ) -> NDArray[np.uint8]:
         """The network's answer, uint8[h, w, 3] -> uint8[k*h, k*w, 3]."""
-        height, width = image.shape[:2]
-        k = self.scale
-        result = np.empty((k * height, k * width, 3), np.uint8)
-        for box in self._parts(height, width):
-            if cancelled():
-                raise ClientGone("nobody waits for this sample any more")
-            top, left = max(0, box.top - MARGIN), max(0, box.left - MARGIN)
-            seen = image[top : box.bottom + MARGIN, left : box.right + MARGIN]
-            answer = self._evaluate(seen, seed)[k * (box.top - top) :, k * (box.left - left) :]
-            result[k * box.top : k * box.bottom, k * box.left : k * box.right] = answer[
-                : k * box.height, : k * box.width
-            ]
-        return result
-
-    def _parts(self, height: int, width: int) -> list[Box]:
-        if self._tile is None or max(height, width) <= self._tile:
-            return [Box(0, height, 0, width)]
-        core = self._tile - 2 * MARGIN
-        return list(boxes(height, width, core, core))
+        side = max(image.shape[:2])
+        plan: TilePlan | None = self._plan
+        if plan is None or side <= plan.tile:
+            plan = TilePlan(side, 0)
+        return run_tiled(
+            lambda window: self._evaluate(window, seed), image, self.scale, plan, cancelled
+        )
 
     @torch.inference_mode()
     def _evaluate(self, image: NDArray[np.uint8], seed: int) -> NDArray[np.uint8]:

@@ -12,6 +12,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from app.upscalers.tiling import Stopped
 from workers.errors import ClientGone
 
 
@@ -61,10 +62,6 @@ class EngineSpec:
         return cls(**{**settings, "weights": Path(settings["weights"])})  # type: ignore[arg-type]
 
 
-def _never() -> bool:
-    return False
-
-
 @dataclass(frozen=True)
 class SampleRequest:
     """One image and the seeds of the samples wanted of it."""
@@ -75,7 +72,7 @@ class SampleRequest:
     seeds: NDArray[np.int64]
     """int64[M]; each seed decides its sample alone."""
 
-    cancelled: Callable[[], bool] = _never
+    cancelled: Callable[[], bool] = lambda: False
     """Asked between model evaluations; once true, the job is given up."""
 
 
@@ -156,6 +153,55 @@ class Engine(ABC):
     @abstractmethod
     def memory(self) -> DeviceMemory:
         """The device's memory now."""
+
+
+class OneByOneEngine(Engine):
+    """Makes its samples one at a time.
+
+    A model that always gives the same answer is sampled through its symmetries: the image is
+    turned, mirrored, its channels exchanged, its intensities inverted; the model runs; the change
+    is undone. Which change is `seed % 96`, as in the gateway's own embedded upscaler; models that
+    see no colour have the 8 geometric ones only. A model that draws at random takes the seed as
+    it is. Of seeds that leave one remainder modulo `distinct_samples`, only the first costs a run.
+    """
+
+    def samples_of(self, jobs: Sequence[SampleRequest]) -> list[NDArray[np.uint8]]:
+        """See `Engine.samples_of`."""
+        results = [self._job(job) for job in jobs]
+        stop_if_alone(jobs)
+        return results
+
+    @abstractmethod
+    def _sample(
+        self, image: NDArray[np.uint8], seed: int, cancelled: Callable[[], bool]
+    ) -> NDArray[np.uint8]:
+        """The sample of one seed, uint8[h, w, 3] -> uint8[k*h, k*w, 3].
+
+        Args:
+            image: the input.
+            seed: below `distinct_samples` where there is such a number.
+            cancelled: see `SampleRequest`.
+
+        Raises:
+            Stopped: `cancelled` answered true between two evaluations.
+        """
+
+    def _job(self, job: SampleRequest) -> NDArray[np.uint8]:
+        height, width = job.image.shape[:2]
+        k, order = self.scale, self.distinct_samples
+        result = np.empty((len(job.seeds), k * height, k * width, 3), np.uint8)
+        made: dict[int, int] = {}
+        for row, given in enumerate(job.seeds):
+            seed = int(given) if order is None else int(given) % order
+            if seed in made:
+                result[row] = result[made[seed]]
+                continue
+            try:
+                result[row] = self._sample(job.image, seed, job.cancelled)
+            except Stopped:
+                break
+            made[seed] = row
+        return result
 
 
 def host_memory() -> DeviceMemory:

@@ -1,7 +1,11 @@
-"""The noise of one sample, decided by its seed alone."""
+"""Random numbers that follow from the seed of a sample alone."""
+
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
+from torch.overrides import TorchFunctionMode
 
 # PyTorch's CPU generator (Mersenne Twister) looks only at the low 32 bits of a seed.
 NARROW = 2**32
@@ -10,32 +14,72 @@ NARROW = 2**32
 class Noise:
     """Draws one sample's noise, tile by tile in running order.
 
-    The stream depends on the seed and on nothing else: not on the device, the batch or the
-    other samples. For seeds of up to 32 bits it is PyTorch's CPU generator seeded with the
-    number as given. Wider and negative seeds would meet a narrow one's stream there, so all
-    their 64 bits go through numpy's seed sequence instead: distinct seeds stay distinct.
+    The stream does not depend on the device, the batch or the other samples. For seeds of up to
+    32 bits it is PyTorch's CPU generator seeded with the number as given. Wider and negative
+    seeds would meet a narrow one's stream there, so all their 64 bits go through numpy's seed
+    sequence instead: distinct seeds stay distinct.
     """
 
     def __init__(self, seed: int) -> None:
-        self._torch: torch.Generator | None = None
-        self._numpy: np.random.Generator | None = None
-        if 0 <= seed < NARROW:
-            self._torch = torch.Generator().manual_seed(seed)
-        else:
-            self._numpy = np.random.Generator(np.random.PCG64(seed % 2**64))
+        narrow = 0 <= seed < NARROW
+        self._narrow = torch.Generator().manual_seed(seed if narrow else 0)
+        self._wide = None if narrow else np.random.default_rng(seed % 2**64)
 
     def draw(self, *shape: int) -> torch.Tensor:
         """The next standard normal numbers, float32 of that shape, on the CPU."""
-        if self._numpy is not None:
-            return torch.from_numpy(self._numpy.standard_normal(shape, dtype=np.float32))
-        return torch.randn(shape, generator=self._torch)
+        if self._wide is not None:
+            return torch.from_numpy(self._wide.standard_normal(shape, dtype=np.float32))
+        return torch.randn(shape, generator=self._narrow)
 
     def generator(self) -> torch.Generator:
         """What goes on with the stream in a library that draws by itself.
 
         A wide or negative seed has a stream of 32 bits there, taken from its own.
         """
-        if self._torch is not None:
-            return self._torch
-        assert self._numpy is not None  # noqa: S101 - one of both
-        return torch.Generator().manual_seed(int(self._numpy.integers(NARROW)))
+        if self._wide is not None:
+            self._narrow.manual_seed(int(self._wide.integers(NARROW)))
+        return self._narrow
+
+
+def _itself(tensor: torch.Tensor, *_: object, **__: object) -> torch.Tensor:
+    return tensor
+
+
+# What draws, and what gives a tensor to be filled in its place.
+_NORMAL: dict[Callable[..., Any], Callable[..., Any]] = {
+    torch.randn: torch.empty,
+    torch.randn_like: torch.empty_like,
+    torch.Tensor.normal_: _itself,
+}
+
+
+class SeededDraws(TorchFunctionMode):
+    """Inside the `with`, what a network draws from the standard normal law follows from a seed.
+
+    Every draw has a stream of its own, named by the seed and by how many went before it. So a
+    draw whose size does not depend on the image, such as a style, is the same in all tiles of an
+    image, and numbers drawn on the CPU are the same on every device. Other draws are left alone:
+    who wants to know tries twice.
+    """
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self._seed = seed % 2**64
+        self._drawn = 0
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Fill what a drawing function would have filled; leave all other functions alone."""
+        kwargs = kwargs or {}
+        if func not in _NORMAL:
+            return func(*args, **kwargs)
+        target = _NORMAL[func](*args, **kwargs)
+        stream = np.random.default_rng([self._seed, self._drawn])
+        self._drawn += 1
+        numbers = stream.standard_normal(tuple(target.shape), dtype=np.float32)
+        return target.copy_(torch.from_numpy(numbers))

@@ -23,10 +23,9 @@ from app.upscalers.embedded import (
     symmetric_sample,
 )
 from app.upscalers.seeds import GROUP_ORDER
-from app.upscalers.tiling import Stopped, TilePlan
-from workers.errors import ClientGone, ConfigError, ModelFailed, WeightsError
-from workers.models.engine import DeviceMemory, EngineSpec, host_memory
-from workers.models.one_by_one import OneByOneEngine
+from app.upscalers.tiling import TilePlan
+from workers.errors import ConfigError, ModelFailed, WeightsError
+from workers.models.engine import DeviceMemory, EngineSpec, OneByOneEngine, host_memory
 
 # What each device is called in onnxruntime.
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -81,8 +80,6 @@ class OnnxEngine(OneByOneEngine):
     ) -> NDArray[np.uint8]:
         try:
             return symmetric_sample(self._network, image, element, self._plan, cancelled)
-        except Stopped as error:
-            raise ClientGone("nobody waits for this sample any more") from error
         except UpscalerFailed as error:
             raise ModelFailed(error.detail) from error
 
