@@ -1,10 +1,10 @@
-"""How many samples go through a network together, and what happens when memory is short.
+"""How many evaluations of a network go together, and what happens when memory is short.
 
 Whatever a batch starts with: running out of memory halves it and tries again, down to a single
-sample. That is what keeps a worker alive.
+evaluation. That is what keeps a worker alive.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
 import torch
@@ -18,7 +18,7 @@ PLANNED_SHARE = 0.75
 
 @dataclass
 class Batch:
-    """How many samples one network takes at a time; only ever shrinks."""
+    """How many evaluations go together; only ever shrinks."""
 
     size: int
 
@@ -51,6 +51,41 @@ class Batch:
             # Outside the handler: until it ends, the error keeps the failed step's tensors.
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
+
+
+class Batches:
+    """The batch of every kind of evaluation, such as a network with the size of its input.
+
+    Args:
+        device: where they run.
+        size: of all batches; None, on a GPU only: as many as fit into the memory that is free when
+            a kind first runs, by what one of it takes.
+    """
+
+    def __init__(self, device: torch.device, size: int | None) -> None:
+        self._device = device
+        self._size = size
+        self._known: dict[Hashable, Batch] = {}
+
+    def of(self, kind: Hashable, alone: Callable[[], object]) -> Batch:
+        """The batch of that kind; `alone` is one evaluation of it."""
+        if kind not in self._known:
+            self._known[kind] = Batch(self._size or self._fitting(alone))
+        return self._known[kind]
+
+    def _fitting(self, alone: Callable[[], object]) -> int:
+        device = self._device
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+
+        def measured(*_: int) -> None:
+            alone()
+
+        Batch(1).run(1, measured)
+        taken = torch.cuda.max_memory_allocated(device) - before
+        torch.cuda.empty_cache()
+        free, _ = torch.cuda.mem_get_info(device)
+        return max(1, int(PLANNED_SHARE * free / max(taken, 1)))
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:

@@ -1,12 +1,9 @@
-"""Padding, tile positions and merging, all decided by sizes in low-resolution pixels.
+"""Padding, overlapping tiles and how they are merged, by sizes in low-resolution pixels."""
 
-Follows SinSR's tiling ("chopping", Wang et al. 2024): overlapping tiles, each an
-independent image with its own padding and noise, merged by a plain average.
-"""
-
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 
@@ -29,6 +26,12 @@ class Box:
         """Columns in the tile."""
         return self.right - self.left
 
+    def cut(self, grid: torch.Tensor, factor: int = 1) -> torch.Tensor:
+        """This part of [..., factor·H, factor·W], a view."""
+        return grid[
+            ..., factor * self.top : factor * self.bottom, factor * self.left : factor * self.right
+        ]
+
 
 def starts(length: int, tile: int, stride: int) -> list[int]:
     """Where tiles begin along one side: every `stride`, the last moved back to fit."""
@@ -45,11 +48,6 @@ def boxes(height: int, width: int, tile: int, stride: int) -> Iterator[Box]:
             yield Box(top, min(top + tile, height), left, min(left + tile, width))
 
 
-def padded(size: int, multiple: int) -> int:
-    """`size` rounded up to a multiple of `multiple`."""
-    return -(-size // multiple) * multiple
-
-
 def pad_reflect(image: torch.Tensor, multiple: int) -> torch.Tensor:
     """Pad the bottom and the right to multiples of `multiple` by mirroring.
 
@@ -59,50 +57,79 @@ def pad_reflect(image: torch.Tensor, multiple: int) -> torch.Tensor:
     repeated. That is our own rule: it continues the ordinary one without a seam.
 
     Args:
-        image: [..., H, W], any dtype.
+        image: [..., H, W], any dtype, on the CPU.
         multiple: what both sides must be multiples of.
 
     Returns:
-        [..., H', W']; the input itself when nothing is missing.
+        [..., H', W'].
     """
-    for dim in (-2, -1):
-        size = image.shape[dim]
-        target = padded(size, multiple)
-        if target != size:
-            period = max(2 * (size - 1), 1)
-            position = torch.arange(target, device=image.device) % period
-            mirrored = torch.where(position < size, position, period - position)
-            image = image.index_select(dim, mirrored)
-    return image
+    pads = [(0, 0)] * (image.ndim - 2) + [(0, -side % multiple) for side in image.shape[-2:]]
+    return torch.from_numpy(np.pad(image.numpy(), pads, mode="reflect"))
 
 
 class Merger:
-    """Averages overlapping upscaled tiles of several samples at once.
+    """Averages overlapping tiles of several samples at once.
 
     The sums live in host memory: a whole upscaled image in float32 is large, and the device
     holds just one tile of it.
     """
 
-    def __init__(self, samples: int, height: int, width: int, scale: int) -> None:
+    def __init__(self, samples: int, channels: int, height: int, width: int, scale: int) -> None:
         self._scale = scale
-        shape = (3, height * scale, width * scale)
-        self._sum = torch.zeros((samples, *shape), dtype=torch.float32)
-        self._count = torch.zeros(shape[1:], dtype=torch.float32)
+        shape = (height * scale, width * scale)
+        self._sum = torch.zeros((samples, channels, *shape), dtype=torch.float32)
+        self._weights = torch.zeros(shape, dtype=torch.float32)
 
-    def add(self, box: Box, first: int, tiles: torch.Tensor) -> None:
+    def add(
+        self, box: Box, tiles: torch.Tensor, first: int = 0, weight: torch.Tensor | float = 1.0
+    ) -> None:
         """Add one tile's results, for the samples from `first` on.
 
         Args:
             box: the tile's place in the low-resolution image.
+            tiles: float32[b, channels, k*box.height, k*box.width].
             first: index of the sample that tiles[0] belongs to.
-            tiles: float32[b, 3, k*box.height, k*box.width].
+            weight: how much they count, for all or for each of their positions.
         """
-        k = self._scale
-        rows, columns = slice(k * box.top, k * box.bottom), slice(k * box.left, k * box.right)
-        self._sum[first : first + len(tiles), :, rows, columns] += tiles.cpu()
+        box.cut(self._sum[first : first + len(tiles)], self._scale).add_(weight * tiles.cpu())
         if first == 0:
-            self._count[rows, columns] += 1
+            box.cut(self._weights, self._scale).add_(weight)
 
     def result(self) -> torch.Tensor:
-        """The averages, float32[samples, 3, kH, kW]. Reuses the sums: call it once."""
-        return self._sum.div_(self._count)
+        """The averages, float32[samples, channels, kH, kW]. Reuses the sums: call it once."""
+        return self._sum.div_(self._weights)
+
+
+class Parts:
+    """The parts of an [H, W] grid; neighbours share a quarter of a side and fade into each other.
+
+    Args:
+        height: of the grid.
+        width: of the grid.
+        side: most of a part's side.
+    """
+
+    def __init__(self, height: int, width: int, side: int) -> None:
+        self._size = (height, width)
+        self._overlap = max(1, side // 4)
+        self.boxes: list[Box] = list(boxes(height, width, side, side - self._overlap))
+
+    def cut(self, grid: torch.Tensor, factor: int = 1) -> list[torch.Tensor]:
+        """The parts of [..., factor·H, factor·W]."""
+        return [box.cut(grid, factor) for box in self.boxes]
+
+    def join(self, parts: Sequence[torch.Tensor], factor: int = 1) -> torch.Tensor:
+        """The grid, float32 [1, C, factor·H, factor·W], of parts float32 [1, C, …] in order."""
+        if len(self.boxes) == 1:
+            return parts[0]
+        merger = Merger(1, parts[0].shape[1], *self._size, factor)
+        for box, part in zip(self.boxes, parts, strict=True):
+            fades = (self._fade(factor * side, factor) for side in (box.height, box.width))
+            merger.add(box, part, weight=torch.outer(*fades))
+        return merger.result()
+
+    def _fade(self, length: int, factor: int) -> torch.Tensor:
+        """Weights along a side: rising over the overlap, 1 inside."""
+        distance = torch.arange(length) + 0.5
+        fade = torch.minimum(distance, length - distance) / (factor * self._overlap)
+        return fade.clamp(max=1)

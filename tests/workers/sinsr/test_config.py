@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 
 from workers.errors import ConfigError
-from workers.models.sinsr.config import SinSRConfig, parse_config
+from workers.models.sinsr.config import DiffusionConfig, SinSRConfig, parse_config
 
 
 class TestParseConfig:
@@ -56,3 +57,13 @@ class TestParseConfig:
         """A file that is not there is refused by name."""
         with pytest.raises(ConfigError, match=r"none\.json: No such file"):
             parse_config(tmp_path / "none.json")
+
+
+def test_one_step_uses_the_last_step(data):
+    """One-step sampling evaluates step 14 of 15, with the reference's constants."""
+    official = DiffusionConfig()
+    with np.load(data / "schedule.npz") as stored:
+        want = official.kappa * stored["official/sqrt_etas"][-1]
+    assert official.timestep == 14
+    assert official.noise_std == pytest.approx(want, rel=1e-12)
+    assert official.input_std == pytest.approx(2.218197466412762)

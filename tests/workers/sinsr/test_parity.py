@@ -20,10 +20,10 @@ def whole(model, lr, noise):
     """Images in [0, 1], float32[B, 3, 4h, 4w], from lr in [0, 1] and noise[tiles, B, 3, H, W]."""
     height, width = lr.shape[-2:]
     tiles = model.tiles(height, width) if len(noise) > 1 else [Box(0, height, 0, width)]
-    merger = Merger(len(lr), height, width, model.scale)
+    merger = Merger(len(lr), 3, height, width, model.scale)
     for box, drawn in zip(tiles, noise, strict=True):
         lq, latent = model.prepare(lr, box)
-        merger.add(box, 0, model.finish(model.predict(lq, latent, drawn), box))
+        merger.add(box, model.finish(model.predict(lq, latent, drawn), box))
     return merger.result() * 0.5 + 0.5
 
 

@@ -42,18 +42,18 @@ class TestMerger:
     def test_uniform_average(self, numbers):
         """Overlapping tiles are averaged without weights, as the reference does."""
         image = numbers["average.image"]
-        merger = Merger(1, 72, 100, 4)
+        merger = Merger(1, 3, 72, 100, 4)
         for number, box in enumerate(boxes(72, 100, 64, 56)):
             tile = image[..., box.top : box.bottom, box.left : box.right]
             large = tile.repeat_interleave(4, dim=2).repeat_interleave(4, dim=3)
-            merger.add(box, 0, large + 0.01 * number)
+            merger.add(box, large + 0.01 * number)
         got = merger.result()[:, :1, ::3, ::3]
         torch.testing.assert_close(got, numbers["average.gathered_every_3rd"], rtol=0, atol=1e-6)
 
     def test_samples_in_parts(self):
         """Adding the samples of a tile in several parts counts the tile once."""
-        merger = Merger(3, 2, 2, 4)
+        merger = Merger(3, 3, 2, 2, 4)
         tiles = torch.rand(3, 3, 8, 8)
-        merger.add(Box(0, 2, 0, 2), 0, tiles[:2])
-        merger.add(Box(0, 2, 0, 2), 2, tiles[2:])
+        merger.add(Box(0, 2, 0, 2), tiles[:2])
+        merger.add(Box(0, 2, 0, 2), tiles[2:], 2)
         assert torch.equal(merger.result(), tiles)

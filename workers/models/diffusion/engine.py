@@ -23,12 +23,10 @@ from numpy.typing import NDArray
 from app.system import usable_cores
 from workers.errors import ConfigError
 from workers.files import read_json, validated
-from workers.models.batching import PLANNED_SHARE, Batch
+from workers.models.batching import Batches
 from workers.models.device import device_memory, gainful_batch, parse_device, parse_dtype
 from workers.models.diffusion.loader import load, pipeline_digest
-from workers.models.diffusion.pipelines import PIPELINES, Pipeline
-from workers.models.diffusion.settings import DiffusionSettings
-from workers.models.diffusion.tiles import Parts
+from workers.models.diffusion.pipelines import PIPELINES, DiffusionSettings, Pipeline
 from workers.models.engine import (
     DeviceMemory,
     Engine,
@@ -38,7 +36,7 @@ from workers.models.engine import (
     stop_if_alone,
 )
 from workers.models.noise import Noise
-from workers.models.tiling import pad_reflect
+from workers.models.tiling import Parts, pad_reflect
 
 # Raised whenever this package changes a pixel for the same weights, settings and seed.
 REVISION = 1
@@ -80,9 +78,6 @@ class DiffusionEngine(Engine):
         if self._tile < 4 * pipeline.multiple:
             raise ConfigError(f"tile {self._tile}: at least {4 * pipeline.multiple} for this model")
         self._tile -= self._tile % pipeline.multiple
-        self._threads = spec.threads or usable_cores()
-        self._batch = spec.batch
-        self._planned: dict[tuple[str, torch.Size], Batch] = {}
         identity = fingerprint_of(
             {
                 "engine": "diffusers",
@@ -100,9 +95,13 @@ class DiffusionEngine(Engine):
             identity,
             together=gainful_batch(self._device),
         )
+        size = spec.batch
         if self._device.type == "cpu":
             torch.set_num_threads(1)
-            self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="part")
+            threads = spec.threads or usable_cores()
+            self._pool = ThreadPoolExecutor(threads, thread_name_prefix="part")
+            size = min(threads, size or threads)
+        self._batches = Batches(self._device, size)
         self.networks = pipeline.networks
         for role, network in self.networks.items():
             network.requires_grad_(requires_grad=False).eval()
@@ -232,30 +231,6 @@ class DiffusionEngine(Engine):
             batch = torch.cat(list(parts[first:last])).to(self._device)
             results.extend(torch.tensor_split(one(batch).cpu(), last - first))
 
-        self._plan(role, parts[0], one).run(len(parts), step)
+        batch = self._batches.of((role, parts[0].shape), lambda: one(parts[0].to(self._device)))
+        batch.run(len(parts), step)
         return results
-
-    def _plan(self, role: str, part: torch.Tensor, one: Callable[..., torch.Tensor]) -> Batch:
-        """How many parts go together; on a GPU what one takes is measured once per size."""
-        key = (role, part.shape)
-        if key not in self._planned:
-            if self._device.type == "cpu":
-                size = min(self._threads, self._batch or self._threads)
-            else:
-                size = self._batch or self._measured(part, one)
-            self._planned[key] = Batch(size)
-        return self._planned[key]
-
-    def _measured(self, part: torch.Tensor, one: Callable[..., torch.Tensor]) -> int:
-        device = self._device
-        torch.cuda.reset_peak_memory_stats(device)
-        before = torch.cuda.memory_allocated(device)
-
-        def alone(*_: int) -> None:
-            one(part.to(device))
-
-        Batch(1).run(1, alone)
-        taken = torch.cuda.max_memory_allocated(device) - before
-        torch.cuda.empty_cache()
-        free, _ = torch.cuda.mem_get_info(device)
-        return max(1, int(PLANNED_SHARE * free / max(taken, 1)))

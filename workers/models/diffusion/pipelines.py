@@ -14,11 +14,42 @@ from types import MappingProxyType
 from typing import Any
 
 import torch
+from pydantic import BaseModel, ConfigDict, Field
 from torch.nn import functional
 
 from workers.errors import ConfigError
-from workers.models.diffusion.settings import DiffusionSettings
 from workers.models.noise import Noise
+
+
+class DiffusionSettings(BaseModel):
+    """What an operator may set; all of it is part of the fingerprint.
+
+    None: what the library's own pipeline takes when it is told nothing.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    steps: int | None = Field(None, ge=1, le=1000)
+    """Network evaluations per sample."""
+
+    eta: float = Field(0.0, ge=0, le=1)
+    """Noise added in every step, DDIM only; 0: all noise is in the start."""
+
+    guidance: float | None = Field(None, ge=0, le=100)
+    """How much the prompt counts; 1 and less: not apart from the other conditions."""
+
+    noise_level: int | None = Field(None, ge=0, le=1000)
+    """Noise on the condition (the ×4 upscaler of Stable Diffusion): more invents more."""
+
+    strength: float | None = Field(None, gt=0, le=1)
+    """Share of the steps that are taken, from a noisy input on (image to image, scale 1)."""
+
+    prompt: str = Field("", max_length=2000)
+    negative_prompt: str = Field("", max_length=2000)
+
+
+# Settings of all pipelines with a prompt.
+_TEXT = {"prompt": "", "negative_prompt": ""}
 
 
 class Pipeline(ABC):
@@ -28,8 +59,8 @@ class Pipeline(ABC):
         scale: result side / input side.
         cell: input pixels per latent position and side.
         tile: default side of a tile, in input pixels: about what the networks were trained on.
-        text: whether there is a prompt.
         encodes: whether samples begin with an encoding of the image.
+        defaults: the settings that it has beside `eta`, as the library has them.
         multiple: what padded input sides must be multiples of.
         networks: by name; `denoiser` and `codec` are evaluated, others are done with their work.
         facts: the settings as they are used, for the fingerprint.
@@ -38,18 +69,15 @@ class Pipeline(ABC):
     scale: int
     cell = 1
     tile = 128
-    text = False
     encodes = False
     defaults: Mapping[str, Any]
     codec = "vae"
 
     def __init__(self, pipe: Any, settings: DiffusionSettings) -> None:
-        given = settings.model_dump(exclude_none=True)
-        odd = {name for name, value in given.items() if value != _FIELDS[name].default}
-        odd -= {*self.defaults, "eta", *(("prompt", "negative_prompt") if self.text else ())}
+        odd = settings.model_dump(exclude_defaults=True).keys() - {*self.defaults, "eta"}
         if odd:
             raise ConfigError(f"{type(pipe).__name__} has no setting {', '.join(sorted(odd))}")
-        self.facts = {**self.defaults, **given}
+        self.facts = {**self.defaults, **settings.model_dump(exclude_none=True)}
         self.networks = {"denoiser": pipe.unet, "codec": getattr(pipe, self.codec)}
         self.scheduler = pipe.scheduler
         self.codec_factor = 2 ** (len(self.networks["codec"].config.block_out_channels) - 1)
@@ -182,8 +210,7 @@ class LatentDiffusion(Pipeline):
 class StableUpscale(Pipeline):
     """`StableDiffusionUpscalePipeline`: the condition is the small image with a little noise."""
 
-    text = True
-    defaults = MappingProxyType({"steps": 75, "guidance": 9.0, "noise_level": 20})
+    defaults = MappingProxyType({"steps": 75, "guidance": 9.0, "noise_level": 20, **_TEXT})
 
     def __init__(self, pipe: Any, settings: DiffusionSettings) -> None:
         super().__init__(pipe, settings)
@@ -207,9 +234,9 @@ class StableUpscale(Pipeline):
 class StableLatentUpscale(Pipeline):
     """`StableDiffusionLatentUpscalePipeline`: encoded, enlarged in the latent grid, denoised ×2."""
 
-    text = encodes = True
+    encodes = True
     tile = 512
-    defaults = MappingProxyType({"steps": 75, "guidance": 9.0})
+    defaults = MappingProxyType({"steps": 75, "guidance": 9.0, **_TEXT})
 
     def __init__(self, pipe: Any, settings: DiffusionSettings) -> None:
         super().__init__(pipe, settings)
@@ -256,9 +283,9 @@ class StableLatentUpscale(Pipeline):
 class StableImageToImage(Pipeline):
     """`StableDiffusionImg2ImgPipeline`: restoration at scale 1, from a noisy encoding on."""
 
-    text = encodes = True
+    encodes = True
     tile = 512
-    defaults = MappingProxyType({"steps": 50, "guidance": 7.5, "strength": 0.8})
+    defaults = MappingProxyType({"steps": 50, "guidance": 7.5, "strength": 0.8, **_TEXT})
 
     def __init__(self, pipe: Any, settings: DiffusionSettings) -> None:
         super().__init__(pipe, settings)
@@ -287,8 +314,6 @@ class StableImageToImage(Pipeline):
     def predict(self, seen: torch.Tensor, moment: torch.Tensor) -> torch.Tensor:
         return self._guide(seen, moment, encoder_hidden_states=self._text)
 
-
-_FIELDS = DiffusionSettings.model_fields
 
 PIPELINES: Mapping[str, type[Pipeline]] = MappingProxyType(
     {

@@ -6,6 +6,7 @@ which this implementation does not have are accepted only with the value it does
 unknown fields are errors, because a misspelt one would silently change every pixel.
 """
 
+import math
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -73,7 +74,12 @@ class _ScheduleShape(_Section):
 
 
 class DiffusionConfig(_Section):
-    """The noise schedule and what the network predicts."""
+    """The noise schedule and what the network predicts.
+
+    The network is evaluated once, at the last of all steps, where the square root of the
+    schedule's eta is `etas_end`. Of the whole schedule only that step's numbers reach a pixel;
+    what shapes the others is checked, and part of the fingerprint.
+    """
 
     sf: Literal[4] = 4
     schedule_name: Literal["exponential"] = "exponential"
@@ -96,6 +102,21 @@ class DiffusionConfig(_Section):
         if self.timestep_respacing not in (None, self.steps):
             raise ValueError("timestep_respacing must equal steps (one-step sampling keeps all)")
         return self
+
+    @property
+    def timestep(self) -> int:
+        """Index given to the network: T-1, counted in the original, unrespaced schedule."""
+        return self.steps - 1
+
+    @property
+    def noise_std(self) -> float:
+        """How strongly the noise is mixed to the encoded image: kappa * sqrt(eta)."""
+        return self.kappa * self.etas_end
+
+    @property
+    def input_std(self) -> float:
+        """Divisor that brings the noisy latent back to about unit variance."""
+        return math.sqrt(self.noise_std**2 + 1)
 
 
 class CodecConfig(_Section):
@@ -168,7 +189,7 @@ class SinSRConfig(_Section):
         return self.diffusion.sf
 
 
-def parse_config(source: str | Path | dict[str, Any] | SinSRConfig) -> SinSRConfig:
+def parse_config(source: str | Path | dict[str, Any]) -> SinSRConfig:
     """Checked configuration from `"official"`, a dict, JSON, or the path of a file of it.
 
     It may hold the four sections at its top level or under one key `config`.
@@ -177,8 +198,6 @@ def parse_config(source: str | Path | dict[str, Any] | SinSRConfig) -> SinSRConf
         ConfigError: the file cannot be read, or a field is unknown or has a value that this
             implementation does not support; the message names every such field.
     """
-    if isinstance(source, SinSRConfig):
-        return source
     if source == "official":
         return SinSRConfig()
     data = source if isinstance(source, dict) else read_json(source)

@@ -18,7 +18,6 @@ from workers import weights
 from workers.models.device import parse_device, parse_dtype
 from workers.models.sinsr.autoencoder import Autoencoder
 from workers.models.sinsr.config import SinSRConfig
-from workers.models.sinsr.schedule import OneStep
 from workers.models.sinsr.unet import UNet
 from workers.models.tiling import Box, boxes, pad_reflect
 
@@ -58,7 +57,6 @@ class SinSR:
         self.device = parse_device(device)
         self.dtype = parse_dtype(dtype)
         self.scale = config.scale
-        self._step = OneStep.from_config(config.diffusion)
         self.weights_digest = networks_digest(unet, autoencoder)
         self.unet = unet
         self.autoencoder = autoencoder
@@ -108,7 +106,7 @@ class SinSR:
         Returns:
             z_0 float32[B, 3, H, W], not clamped.
         """
-        timestep = torch.tensor([self._step.timestep], device=x_in.device)
+        timestep = torch.tensor([self.config.diffusion.timestep], device=x_in.device)
         with self._precise():
             clean: torch.Tensor = self._predict(
                 self._laid_out(torch.cat([x_in, lq], dim=1)), timestep
@@ -135,20 +133,21 @@ class SinSR:
         """What all samples of a tile share.
 
         Args:
-            lr: float32[B, 3, h, w] in [0, 1].
+            lr: float32[B, 3, h, w] in [0, 1], on the CPU.
             box: the tile.
 
         Returns:
             the padded tile in [-1, 1] and its latent, float32[B, 3, H, W] each.
         """
-        tile = lr[..., box.top : box.bottom, box.left : box.right].to(self.device)
-        lq = pad_reflect((tile - 0.5) / 0.5, self.config.sampler.desired_min_size)
+        tile = (box.cut(lr) - 0.5) / 0.5
+        lq = pad_reflect(tile, self.config.sampler.desired_min_size).to(self.device)
         return lq, self.encode(lq)
 
     def predict(self, lq: torch.Tensor, latent: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
         """Clean latent from what `prepare` returned and noise, float32[B, 3, H, W] all."""
-        noisy = latent + self._step.noise_std * noise.to(latent)
-        return self.denoise(noisy / self._step.input_std, lq)
+        diffusion = self.config.diffusion
+        noisy = latent + diffusion.noise_std * noise.to(latent)
+        return self.denoise(noisy / diffusion.input_std, lq)
 
     def finish(self, z_0: torch.Tensor, box: Box) -> torch.Tensor:
         """Upscaled tile, cropped and clamped: float32[B, 3, 4h, 4w] in [-1, 1]."""
