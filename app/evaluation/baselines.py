@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from app.conformal.baselines import intervals, weights
 from app.conformal.fidelity import FidelitySettings
-from app.evaluation.samples import Image
+from app.evaluation.measure import Image
+from app.sampling.pipeline import Pipeline
 
 POINTWISE = FidelitySettings(metric="pointwise")
 
@@ -35,7 +36,7 @@ COLUMNS = (
 
 @dataclass(slots=True)
 class Baselines:
-    """Both methods, calibrated on the calibration images (a `Comparison`).
+    """Both methods, calibrated on the calibration images (a `Part`).
 
     scale: λ̂ of the intervals. weighted: λ for each of `WEIGHTED_ALPHAS`, [k].
     scores: of each test image the share of values outside their interval and the mean width in
@@ -43,6 +44,7 @@ class Baselines:
         [m, 2 + 2k].
     """
 
+    pipeline: Pipeline
     delta: float
     scale: float = field(init=False)
     weighted: NDArray[np.float64] = field(init=False)
@@ -50,12 +52,10 @@ class Baselines:
 
     def seen(self, image: Image) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """What a calibration image loses at every scale of the intervals, and its own λ."""
-        maps = image.maps
-        widths = intervals.half_widths(image.found.samples.images, maps.prediction)
-        confidence = weights.confidence(image.sigma)
+        prediction = image.prediction(self.pipeline)
         return (
-            intervals.miss_curve(maps.truth, maps.prediction, widths),
-            weights.image_scale(confidence, maps.error(POINTWISE), WEIGHTED_ALPHAS),
+            intervals.miss_curve(image.pair.y, prediction, self._widths(image)),
+            weights.image_scale(self._confidence(image), self._error(image), WEIGHTED_ALPHAS),
         )
 
     def calibrate(
@@ -73,24 +73,34 @@ class Baselines:
 
     def tested(self, image: Image) -> list[float]:
         """The scores of a test image."""
-        score = intervals.score(image.maps.truth, *self.interval(image))
-        confidence, error = weights.confidence(image.sigma), image.maps.error(POINTWISE)
+        score = intervals.score(image.pair.y, *self.interval(image))
         row = [1 - score.coverage, score.mean_width]
         for scale in self.weighted:
-            mask = weights.mask(confidence, float(scale))
-            row += [weights.weighted_error(mask, error), float(mask.mean())]
+            mask = weights.mask(self._confidence(image), float(scale))
+            row += [weights.weighted_error(mask, self._error(image)), float(mask.mean())]
         return row
+
+    def gather(self, images: Sequence[list[float]]) -> None:
+        """Keep the scores."""
+        self.scores = np.array(images)
 
     def interval(self, image: Image) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """The lower and the upper image of one prediction, uint8 [H, W, 3]."""
-        prediction = image.maps.prediction
-        widths = intervals.half_widths(image.found.samples.images, prediction)
-        return intervals.interval(prediction, widths, self.scale)
+        return intervals.interval(image.prediction(self.pipeline), self._widths(image), self.scale)
 
-    def weight(self, sigma: NDArray[np.float32]) -> NDArray[np.float64]:
+    def weight(self, image: Image) -> NDArray[np.float64]:
         """The continuous mask of one image at `SHOWN_ALPHA`, float64 [H, W] in [0, 1]."""
         scale = float(self.weighted[WEIGHTED_ALPHAS.index(SHOWN_ALPHA)])
-        return weights.mask(weights.confidence(sigma), scale)
+        return weights.mask(self._confidence(image), scale)
+
+    def _widths(self, image: Image) -> intervals.Widths:
+        return intervals.half_widths(image.samples.images, image.prediction(self.pipeline))
+
+    def _confidence(self, image: Image) -> NDArray[np.float64]:
+        return weights.confidence(image.sigma(self.pipeline))
+
+    def _error(self, image: Image) -> NDArray[np.float32]:
+        return image.error(self.pipeline, POINTWISE)
 
     def records(self, whole: float) -> list[dict[str, object]]:
         """What each method promises, whether that can be relied on, and what came.

@@ -1,4 +1,4 @@
-"""A whole evaluation: find, check and divide the images, run every upscaler, judge."""
+"""A whole evaluation: check the images, run every upscaler, judge, draw."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from app.evaluation.cache import SampleCache
 from app.evaluation.figures import number_figures
 from app.evaluation.plan import Plan
 from app.evaluation.plots import Picture
-from app.evaluation.run import Evaluation, Options, Progress, widest
+from app.evaluation.run import Evaluation, Options, Progress
 from app.evaluation.showcase import showcase
-from app.evaluation.tables import Resamples, Row, table
-from app.evaluation.variants import Variant
+from app.evaluation.tables import Resamples, Row, cell_rows
+from app.evaluation.variants import Variant, widest
 from app.evaluation.verdict import Verdict, judge
 from app.upscalers.base import Upscaler
 
@@ -52,26 +52,26 @@ async def conduct(
         BadPairs: images that cannot be used, unless they may be skipped; or a side without images.
         UpscalerError: samples could not be had; those that came are kept in the cache.
     """
-    plan, skipped = await check_items(upscalers, plan, variants, options, on_progress)
+    plan, skipped = await _usable(upscalers, plan, variants, options, on_progress)
     draws = Resamples.of(plan, options.seed)
     results, rows, pictures = [], [], []
     for upscaler in upscalers:
-        result = Evaluation(upscaler, variants, cache, options, on_progress)
-        await result.run(plan)
+        result = Evaluation(upscaler, plan, variants, cache, options, on_progress)
+        await result.run()
         results.append(result)
-        rows += table(result, draws, options.alphas)
+        for cell in result.cells:
+            rows += cell_rows(result.name, cell, draws, options.alphas)
         if options.with_pictures:
             # Drawing lines holds the interpreter, sheets are files to read and write.
             shown, drawn = await asyncio.gather(
-                showcase(result, plan),
-                asyncio.to_thread(number_figures, result, draws, options),
+                showcase(result), asyncio.to_thread(number_figures, result, draws)
             )
             pictures += [*shown, *drawn]
     verdict = judge(results, rows, plan, options)
     return Findings(plan, options, results, rows, pictures, verdict, skipped)
 
 
-async def check_items(
+async def _usable(
     upscalers: Sequence[Upscaler],
     plan: Plan,
     variants: Sequence[Variant],
@@ -95,24 +95,24 @@ async def check_items(
         checked = await check_pairs(
             files,
             config,
-            widest([variant.pipeline(upscaler) for variant in variants]),
+            widest(variant.pipeline(upscaler) for variant in variants),
             on_progress=partial(on_progress, "checking images"),
         )
         usable &= {pair.files.name for pair in checked.usable}
         skipped += checked.skipped
-    sides: list[list[PairFiles]] = [
+    calibration, test = (
         [item for item in side if item.name in usable] for side in (plan.calibration, plan.test)
-    ]
-    for side, name in zip(sides, ("calibration", "test"), strict=True):
+    )
+    for side, name in ((calibration, "calibration"), (test, "test")):
         if not side:
             raise BadPairs(f"No usable image is left for the {name} side.", items=list(skipped))
-    return replace(plan, calibration=sides[0], test=sides[1]), skipped
+    return replace(plan, calibration=calibration, test=test), skipped
 
 
 def typical_side(files: Sequence[PairFiles]) -> float:
     """The median over the truths of √(width · height), read from their headers.
 
-    An image that cannot be read is left out; `check_items` names it.
+    An image that cannot be read is left out; `conduct` names it.
     """
     sides = []
     for pair in files:

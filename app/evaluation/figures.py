@@ -8,41 +8,37 @@ from numpy.typing import NDArray
 from app.conformal.guarantees import lab_psnr_lower_bound_db
 from app.evaluation.bootstrap import mean_intervals
 from app.evaluation.leakage import leak
-from app.evaluation.plots import COLORS, Line, Panel, Picture, plot
-from app.evaluation.rules import FIDELITY, HIGH_PROBABILITY, SEMANTICS
-from app.evaluation.run import Cell, Evaluation, Options
+from app.evaluation.plots import COLORS, GREY, Line, Panel, Picture, plot
+from app.evaluation.reduce import FIDELITY, HIGH_PROBABILITY, SEMANTICS, Cell
+from app.evaluation.run import Evaluation
 from app.evaluation.tables import Resamples
 
 ALPHA = "α, the promised level"
 MEAN = "mean over the test images"
 SHARE = "share of the pixels"
+ERROR_TITLE = "Largest error inside the mask"
 WHOLE = (-0.02, 1.02)  # the range of a share
 
 
-def number_figures(result: Evaluation, draws: Resamples, options: Options) -> list[Picture]:
+def number_figures(result: Evaluation, draws: Resamples) -> list[Picture]:
     """All of them, for one upscaler."""
     return [
         error_and_area(result, draws),
-        psnr_and_leakage(result, draws, options),
+        psnr_and_leakage(result, draws),
         settings_compared(result, draws),
-        *price_of_certainty(result, options),
+        *price_of_certainty(result),
     ]
 
 
-def price_of_certainty(result: Evaluation, options: Options) -> list[Picture]:
+def price_of_certainty(result: Evaluation) -> list[Picture]:
     """What more generations would let one trust, if several numbers of them were compared."""
-    rows = result.prices()
-    counts = sorted({row["samples"] for row in rows})
-    if len(counts) < 2:
+    if len(result.priced) < 2:
         return []
+    counts = np.array([cell.pipeline.samples for cell in result.priced], np.float64)
+    areas = np.array([cell.quantities["area"].mean(axis=0) for cell in result.priced])
     lines = [
-        Line(
-            f"α = {alpha:g}",
-            np.array(counts, np.float64),
-            np.array([row["trusted_area"] for row in rows if row["alpha"] == alpha]),
-            color=COLORS[k % len(COLORS)],
-        )
-        for k, alpha in enumerate(options.alphas)
+        Line(f"α = {alpha:g}", counts, areas[:, k], color=COLORS[k % len(COLORS)])
+        for k, alpha in enumerate(result.options.alphas)
     ]
     return [
         plot(
@@ -65,13 +61,10 @@ def error_and_area(result: Evaluation, draws: Resamples) -> Picture:
     ]
     (color, *_), (semantic, words, orange), _ = masks
     top = float(color.alphas[-1])
-    errors = [_line(f"D, {words}", cell, "error", draws, ink, top) for cell, words, ink in masks]
-    marked = [
-        _diagonal(float(semantic.alphas[-1])),
-        _line(words, semantic, "semantic", draws, orange),
-    ]
+    errors = [_mean(f"D, {words}", cell, "error", draws, ink, top) for cell, words, ink in masks]
+    marked = [_diagonal(semantic), _mean(words, semantic, "semantic", draws, orange)]
     untrusted = [
-        _with_band(words, cell.alphas, 1 - cell.column("area")[:, :-1], draws, ink)
+        _banded(words, cell.alphas, 1 - cell.quantities["area"][:, :-1], draws, ink)
         for cell, words, ink in masks
     ]
     return plot(
@@ -82,7 +75,7 @@ def error_and_area(result: Evaluation, draws: Resamples) -> Picture:
         "images, must lie below the dashed line wherever the mask was set by that error. Bands are "
         "95 % intervals over the test images.",
         [
-            Panel("Largest error inside the mask", ALPHA, MEAN, [_diagonal(top), *errors]),
+            Panel(ERROR_TITLE, ALPHA, MEAN, [_diagonal(color), *errors]),
             Panel(
                 "Images with a semantic difference in the mask",
                 ALPHA,
@@ -94,26 +87,24 @@ def error_and_area(result: Evaluation, draws: Resamples) -> Picture:
     )
 
 
-def psnr_and_leakage(result: Evaluation, draws: Resamples, options: Options) -> Picture:
+def psnr_and_leakage(result: Evaluation, draws: Resamples) -> Picture:
     """Figure 4: PSNR inside the mask, and leaked calibration images."""
     color, semantic = result.cell(FIDELITY), result.cell(SEMANTICS)
-    top = float(color.alphas[-1])
-    panels = [
-        Panel(
-            "PSNR inside the mask, sRGB",
-            ALPHA,
-            f"dB, {MEAN}",
-            [
-                _line("mask by D", color, "psnr", draws, COLORS[0]),
-                _line("mask by semantic D", semantic, "psnr", draws, COLORS[1], top),
-                _whole(color, "psnr", draws),
-            ],
-        ),
-        _leaked(color, options),
+    pointwise = [
+        _bounded(result.cell(FIDELITY, variant.name), draws)
+        for variant in result.variants
+        if variant.fidelity.metric == "pointwise"
     ]
-    pointwise = [v for v in result.variants if v.fidelity.metric == "pointwise"]
-    if pointwise:
-        panels.insert(0, _bounded(result.cell(FIDELITY, pointwise[0]), draws))
+    psnr = Panel(
+        "PSNR inside the mask, sRGB",
+        ALPHA,
+        f"dB, {MEAN}",
+        [
+            _mean("mask by D", color, "psnr", draws, COLORS[0]),
+            _mean("mask by semantic D", semantic, "psnr", draws, COLORS[1], color.alphas[-1]),
+            _whole(color, "psnr", draws),
+        ],
+    )
     return plot(
         result.name,
         "figure-4-psnr-and-leakage",
@@ -122,19 +113,21 @@ def psnr_and_leakage(result: Evaluation, draws: Resamples, options: Options) -> 
         "pointwise D, in normalised CIELAB, with a peak of 1. PSNR is averaged over the images "
         "whose mask is not empty. Right: images of leaked scenes are replaced by perfect "
         "predictions; the band spans the draws of which scenes leak.",
-        panels,
+        [*pointwise[:1], psnr, _leaked(color, result)],
     )
 
 
 def settings_compared(result: Evaluation, draws: Resamples) -> Picture:
     """How much each variant trusts, and whether it keeps the promise."""
     cells = [
-        (result.cell(FIDELITY, variant), variant.name, COLORS[i % len(COLORS)])
-        for i, variant in enumerate(result.variants)
+        (variant.name, result.cell(FIDELITY, variant.name), COLORS[k % len(COLORS)])
+        for k, variant in enumerate(result.variants)
     ]
-    top = max(float(cell.alphas[-1]) for cell, *_ in cells)
-    areas = [_line(name, cell, "area", draws, ink) for cell, name, ink in cells]
-    errors = [_line(name, cell, "error", draws, ink) for cell, name, ink in cells]
+    areas, errors = (
+        [_mean(name, cell, quantity, draws, ink) for name, cell, ink in cells]
+        for quantity in ("area", "error")
+    )
+    highest = max((cell for _, cell, _ in cells), key=lambda cell: cell.alphas[-1])
     return plot(
         result.name,
         "settings",
@@ -143,53 +136,52 @@ def settings_compared(result: Evaluation, draws: Resamples) -> Picture:
         "different D answer different questions and cannot be ranked.",
         [
             Panel("Trusted area", ALPHA, SHARE, areas, WHOLE),
-            Panel("Largest error inside the mask", ALPHA, MEAN, [_diagonal(top), *errors]),
+            Panel(ERROR_TITLE, ALPHA, MEAN, [_diagonal(highest), *errors]),
         ],
     )
 
 
 def _bounded(cell: Cell, draws: Resamples) -> Panel:
-    alphas = cell.alphas
-    bound = np.array([lab_psnr_lower_bound_db(float(alpha)) for alpha in alphas], np.float64)
+    bound = np.array([lab_psnr_lower_bound_db(alpha) for alpha in cell.alphas.tolist()], np.float64)
     return Panel(
         "PSNR inside the mask, CIELAB",
         ALPHA,
         f"dB, {MEAN}",
         [
-            _line("mask by pointwise D", cell, "psnr_lab", draws, COLORS[0]),
-            Line("lower bound (Prop. 3.1)", alphas, bound, dashed=True, color=COLORS[7]),
+            _mean("mask by pointwise D", cell, "psnr_lab", draws, COLORS[0]),
+            Line("lower bound (Prop. 3.1)", cell.alphas, bound, dashed=True, color=GREY),
             _whole(cell, "psnr_lab", draws),
         ],
     )
 
 
-def _leaked(cell: Cell, options: Options) -> Panel:
-    leakage = leak(cell, options.reference_alpha, options.seed)
+def _leaked(cell: Cell, result: Evaluation) -> Panel:
+    leakage = leak(cell, result.options.reference_alpha, result.options.seed)
     counts = np.array(leakage.counts, np.float64)
     return Panel(
         f"Leaked calibration scenes, α = {leakage.alpha:g}",
         "number of leaked scenes (D ≡ 0)",
         "largest error in the mask, mean",
         [
-            Line("bound (Prop. 3.2)", counts, leakage.bounds, dashed=True, color=COLORS[7]),
+            Line("bound (Prop. 3.2)", counts, leakage.bounds, dashed=True, color=GREY),
             Line("realised", counts, leakage.realised, leakage.low, leakage.high),
         ],
         (0, max(2.5 * float(leakage.realised.max()), 2 * leakage.alpha)),
     )
 
 
-def _diagonal(top: float) -> Line:
-    ends = np.array([0, top])
-    return Line("at most α", ends, ends, dashed=True, color=COLORS[7])
+def _diagonal(cell: Cell) -> Line:
+    ends = np.array([0, cell.alphas[-1]])
+    return Line("at most α", ends, ends, dashed=True, color=GREY)
 
 
 def _whole(cell: Cell, quantity: str, draws: Resamples) -> Line:
-    (whole,) = mean_intervals(cell.column(quantity)[:, -1:], draws.test)
+    (whole,) = mean_intervals(cell.quantities[quantity][:, -1:], draws.test)
     ends = np.array([0, cell.alphas[-1]])
     return Line("without a mask", ends, np.full(2, whole.mean), color=COLORS[3])
 
 
-def _line(
+def _mean(
     label: str,
     cell: Cell,
     quantity: str,
@@ -198,13 +190,12 @@ def _line(
     top: float = np.inf,
 ) -> Line:
     """The mean of a quantity against α, up to α = `top`."""
-    keep = cell.alphas <= top
-    return _with_band(
-        label, cell.alphas[keep], cell.column(quantity)[:, :-1][:, keep], draws, color
-    )
+    keep = np.flatnonzero(cell.alphas <= top)
+    values = cell.quantities[quantity][:, keep]
+    return _banded(label, cell.alphas[keep], values, draws, color)
 
 
-def _with_band(
+def _banded(
     label: str,
     alphas: NDArray[np.float64],
     values: NDArray[np.float64],

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from app.conformal import RiskCurve, Staircase
 from app.conformal.curve import places_of
 from app.conformal.guarantees import leakage_bound
-from app.evaluation.run import Cell
+from app.evaluation.reduce import Cell
 
 SHARES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 0.9)
 DRAWS = 8

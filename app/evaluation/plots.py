@@ -31,8 +31,8 @@ THEME = f"""
 _PANEL = (4.6, 3.6)  # inches
 
 # Okabe and Ito: told apart in all common forms of colour blindness, readable on black and white.
-COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8a8a00", "#7a7a7a")
-
+COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8a8a00")
+GREY = "#7a7a7a"  # of what is no measurement
 
 _GAP, _HEAD, _FOOT = 8, 26, 24
 _TILE = 288  # pixels of the longer side of an image on a sheet

@@ -1,4 +1,4 @@
-"""One image's maps, reduced to the few numbers that tables and figures need.
+"""Thresholds from the calibration images, and what their masks hold in the test images.
 
 Thresholds are known before the first test image is looked at, so its maps are reduced at once and
 let go: memory does not grow with the number of images, and nothing is binned or approximated.
@@ -7,109 +7,145 @@ let go: memory does not grow with the number of images, and nothing is binned or
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-from functools import cached_property
-from typing import Literal, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from app.conformal import Staircase, fidelity
+from app.conformal import HighProbabilityCurve, RiskCurve, Staircase, fidelity
 from app.conformal.fidelity import FidelitySettings
-from app.conformal.lab import normalised_lab
-from app.upscalers.base import RGB
+from app.evaluation.measure import SEMANTIC, Image
+from app.sampling.pipeline import Pipeline
 
-SEMANTIC = FidelitySettings(metric="semantic", labels="synthetic")
-"""The semantic columns: labels of a rule, since no person has marked these predictions."""
+Quantities = dict[str, NDArray[np.float64]]
 
+GRID_POINTS = 32
 
-class ErrorMaps:
-    """What can be said of one prediction against its truth; each map is made when asked for."""
-
-    def __init__(self, truth: RGB, prediction: RGB) -> None:
-        self.truth = truth
-        self.prediction = prediction
-        self._errors: dict[FidelitySettings, NDArray[np.float32]] = {}
-
-    def error(self, settings: FidelitySettings) -> NDArray[np.float32]:
-        """D, float32 [H, W]; settings that differ only in their B share what is measured."""
-        uncut = replace(settings, bound=None)
-        if uncut not in self._errors:
-            self._errors[uncut] = fidelity.error(self.truth, self.prediction, uncut)
-        measured = self._errors[uncut]
-        if not fidelity.clips(settings):
-            return measured
-        return np.minimum(measured, fidelity.largest_float32(fidelity.bound(settings)))
-
-    @cached_property
-    def squared_rgb(self) -> NDArray[np.int64]:
-        """Σ over the channels of (Y − Ŷ)² in levels of 255, [H, W]."""
-        difference = self.truth.astype(np.int64) - self.prediction
-        return np.asarray(np.einsum("hwc,hwc->hw", difference, difference))
-
-    @cached_property
-    def squared_lab(self) -> NDArray[np.float64]:
-        """Σ over the channels of (Y − Ŷ)² in normalised Lab, [H, W]."""
-        difference = normalised_lab(self.truth).astype(np.float64) - normalised_lab(self.prediction)
-        return np.asarray(np.einsum("chw,chw->hw", difference, difference))
+FEW_CALIBRATION, FEW_TEST = 40, 12
+"""Images that are enough where only the shape of an effect is of interest."""
 
 
-class Within(NamedTuple):
-    """One image inside its masks, one entry per threshold (float64 [T]).
+class Part(Protocol):
+    """What is calibrated on one side of the plan and tested on the other.
 
-    area: share of trusted pixels, the complement of the paper's "mask size".
-    error, semantic: the largest D and the largest semantic D inside; 0 for an empty mask.
-    psnr, psnr_lab: in dB, of sRGB and of normalised Lab with a peak of 1; NaN for an empty mask,
-        infinite where every trusted pixel is exact.
+    What `seen` says of the calibration images goes to `calibrate`, what `tested` says of the test
+    images to `gather`, in the order of the plan. None leaves an image out.
     """
 
-    area: NDArray[np.float64]
-    error: NDArray[np.float64]
-    semantic: NDArray[np.float64]
-    psnr: NDArray[np.float64]
-    psnr_lab: NDArray[np.float64]
+    def seen(self, image: Image) -> Any: ...
+    def calibrate(self, images: Sequence[Any], scenes: Sequence[str]) -> None: ...
+    def tested(self, image: Image) -> Any: ...
+    def gather(self, images: Sequence[Any]) -> None: ...
 
 
-class Inside(NamedTuple):
-    """What a prediction's masks {σ < t} hold, one entry per threshold; see `Within`."""
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Which error is kept below α, and in which sense."""
 
-    thresholds: NDArray[np.float64]
-    area: NDArray[np.float64]
-    psnr: NDArray[np.float64]
-    psnr_lab: NDArray[np.float64]
-
-    def within(
-        self, thresholds: NDArray[np.float64], color: Staircase, semantic: Staircase
-    ) -> Within:
-        """At some of the thresholds, with the staircases of D and of the semantic D on this σ."""
-        places = np.searchsorted(self.thresholds, thresholds)
-        error, label = losses_at([color, semantic], thresholds, "left")
-        area, psnr, psnr_lab = (values[places] for values in self[1:])
-        return Within(area, error, label, psnr, psnr_lab)
+    name: str
+    title: str
+    is_semantic: bool = False
+    is_high_probability: bool = False
 
 
-def inside(sigma: NDArray[np.float32], maps: ErrorMaps, thresholds: NDArray[np.float64]) -> Inside:
-    """One pass over an image for all of its masks.
+FIDELITY = Rule("fidelity", "D in expectation")
+SEMANTICS = Rule("semantic", "semantic D in expectation", is_semantic=True)
+HIGH_PROBABILITY = Rule("high_probability", "D with high probability", is_high_probability=True)
+RULES = (FIDELITY, SEMANTICS, HIGH_PROBABILITY)
 
-    Args:
-        sigma: σ, float32 [H, W].
-        maps: of the same image.
-        thresholds: in rising order; −inf and inf are allowed.
+
+@dataclass(slots=True)
+class Cell:
+    """The masks of one pipeline by one rule (a `Part`).
+
+    variant: the name of the settings; None: only the area is measured, and only at the given α.
+    is_sketch: a few images are enough, each a scene of its own.
+    alphas: the levels in rising order; thresholds: t_α of each, and last inf, the whole image.
+    scenes, calibration, test: the scene of each calibration image, and the staircases of the error
+        that the rule keeps small, in the order of the plan.
+    highest: the largest σ of the calibration images: beyond it nothing is trusted, as in serving.
+    quantities: of the test images at each threshold, [m, A + 1]: `error` and `semantic`, the
+        largest D and the largest semantic D inside the mask, 0 for an empty one; and those of
+        `Inside.at`.
     """
-    # Pixel p lies in the masks from number cut(p) on: σ(p) < t_j exactly for j ≥ cut(p).
-    cut = np.searchsorted(thresholds, sigma.reshape(-1), side="right")
-    size = len(thresholds) + 1
-    count = np.bincount(cut, minlength=size)[:-1].cumsum()
 
-    def psnr(squared: NDArray[np.float64] | NDArray[np.int64], peak: float) -> NDArray[np.float64]:
-        total = np.bincount(cut, squared.reshape(-1), size)[:-1].cumsum()
-        with np.errstate(divide="ignore", invalid="ignore"):
-            decibel = 10 * np.log10(peak**2 * 3 * count / total)
-        return np.where(count == 0, np.nan, decibel)
+    pipeline: Pipeline
+    rule: Rule
+    alphas: NDArray[np.float64]
+    delta: float
+    variant: str | None = None
+    is_sketch: bool = False
+    thresholds: NDArray[np.float64] = field(init=False)
+    scenes: Sequence[str] = field(init=False)
+    calibration: Sequence[Staircase] = field(init=False)
+    highest: float = field(init=False)
+    test: Sequence[Staircase] = ()
+    quantities: Quantities = field(default_factory=dict)
 
-    return Inside(
-        thresholds, count / sigma.size, psnr(maps.squared_rgb, 255), psnr(maps.squared_lab, 1)
-    )
+    @property
+    def error(self) -> FidelitySettings:
+        """The D that the rule keeps small."""
+        return SEMANTIC if self.rule.is_semantic else self.pipeline.fidelity
+
+    @property
+    def controlled(self) -> str:
+        """Its name among the quantities."""
+        return "semantic" if self.rule.is_semantic else "error"
+
+    @property
+    def bound(self) -> float:
+        """B."""
+        return fidelity.bound(self.error)
+
+    def place(self, alpha: float) -> int:
+        """The column of one of the levels."""
+        return int(np.searchsorted(self.alphas, alpha))
+
+    def seen(self, image: Image) -> tuple[Staircase, float] | None:
+        """The staircase and the largest σ of a calibration image."""
+        if self.is_sketch and image.place >= FEW_CALIBRATION:
+            return None
+        largest = float(image.sigma(self.pipeline).max())
+        return image.stairs(self.pipeline, self.error), largest
+
+    def calibrate(self, images: Sequence[tuple[Staircase, float]], scenes: Sequence[str]) -> None:
+        """Find the thresholds."""
+        self.scenes = [str(k) for k in range(len(images))] if self.is_sketch else scenes
+        self.calibration = [stairs for stairs, _ in images]
+        self.highest = max(largest for _, largest in images)
+        known: dict[str, Any] = {"scenes": self.scenes, "highest": self.highest}
+        curve = (
+            HighProbabilityCurve.from_staircases(
+                self.calibration, self.bound, delta=self.delta, **known
+            )
+            if self.rule.is_high_probability
+            else RiskCurve.from_staircases(self.calibration, self.bound, **known)
+        )
+        if self.variant is not None:
+            # For the figures a grid, up to a little beyond the α at which everything is trusted.
+            grid = np.linspace(0, 1.15 * curve.risk(np.inf), GRID_POINTS + 1)[1:]
+            self.alphas = np.unique(np.concatenate([self.alphas, grid]))
+        self.thresholds = np.array([*map(curve.threshold, self.alphas.tolist()), np.inf])
+
+    def tested(self, image: Image) -> tuple[list[Staircase], Quantities] | None:
+        """The staircase of a test image, where it is wanted, and its quantities."""
+        if self.is_sketch and image.place >= FEW_TEST:
+            return None
+        pipeline, thresholds = self.pipeline, self.thresholds
+        if self.variant is None:
+            sigma = image.sigma(pipeline)
+            return [], {"area": np.array([np.mean(sigma < t) for t in thresholds])}
+        both = [image.stairs(pipeline, error) for error in (pipeline.fidelity, SEMANTIC)]
+        error, semantic = losses_at(both, thresholds, "left")
+        inside = {"error": error, "semantic": semantic, **image.inside(pipeline).at(thresholds)}
+        return [image.stairs(pipeline, self.error)], inside
+
+    def gather(self, images: Sequence[tuple[list[Staircase], Quantities]]) -> None:
+        """Keep what was found."""
+        self.test = [staircase for found, _ in images for staircase in found]
+        names = images[0][1].keys()
+        self.quantities = {name: np.array([found[name] for _, found in images]) for name in names}
 
 
 def losses_at(

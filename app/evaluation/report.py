@@ -13,9 +13,9 @@ from typing import Any
 
 from app import __version__
 from app.calibration.price import advice
-from app.conformal.annotator import Settings as AnnotatorSettings
+from app.conformal.annotator import AnnotatorSettings
 from app.evaluation.conduct import Findings
-from app.evaluation.rules import FIDELITY, RULES
+from app.evaluation.reduce import FIDELITY, RULES
 from app.evaluation.run import Evaluation
 from app.evaluation.tables import as_records
 from app.evaluation.variants import Variant
@@ -105,7 +105,7 @@ def _records(findings: Findings) -> dict[str, list[dict[str, object]]]:
 def _baselines(result: Evaluation) -> list[dict[str, object]]:
     if result.baselines is None:
         return []
-    return result.baselines.records(float(result.cell(FIDELITY).column("error")[:, -1].mean()))
+    return result.baselines.records(float(result.cell(FIDELITY).quantities["error"][:, -1].mean()))
 
 
 def render(findings: Findings) -> str:

@@ -9,104 +9,93 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from app.calibration.pairs import Pair
 from app.evaluation.baselines import SHOWN_ALPHA, Baselines
-from app.evaluation.blurs import BLURS, Blurs
-from app.evaluation.plan import Plan
+from app.evaluation.measure import Image
 from app.evaluation.plots import Picture, SheetRow, heat, sheet
-from app.evaluation.rules import FIDELITY, SEMANTICS
-from app.evaluation.run import Cell, Evaluation
-from app.evaluation.samples import Drawn, Image
+from app.evaluation.reduce import FIDELITY, SEMANTICS, Cell
+from app.evaluation.run import Evaluation
+from app.evaluation.variants import BLURS
 from app.images.overlay import overlay
 
 
-class Choice(NamedTuple):
-    """A test image by its place, and why it is shown."""
+def choose(cell: Cell, alpha: float) -> dict[int, str]:
+    """The best, a typical, a rescued and the worst image at one α; fewer if they coincide.
 
-    place: int
-    why: str
+    By its place among the test images, why each is shown.
+    """
+    place = cell.place(alpha)
+    errors = cell.quantities["error"]
+    error, area = errors[:, place], cell.quantities["area"][:, place]
+    spared = np.where(area > 0, errors[:, -1] - error, -1)
+    candidates = {
+        "best: the largest trusted area": np.lexsort((error, -area)),
+        "typical: the median error": np.argsort(np.abs(error - np.median(error)), kind="stable"),
+        "a failure found: the most error kept out of the mask": np.argsort(-spared, kind="stable"),
+        "worst: the largest error inside the mask": np.argsort(-error, kind="stable"),
+    }
+    chosen: dict[int, str] = {}
+    for why, order in candidates.items():
+        free = [int(i) for i in order if int(i) not in chosen]
+        if free:
+            chosen[free[0]] = why
+    return chosen
 
 
 class Shown(NamedTuple):
-    """A chosen image, its error, and its masks by D and by the semantic D."""
+    """A chosen image, why it is shown, and its masks by D and by the semantic D."""
 
-    name: str
-    choice: Choice
     image: Image
-    error: NDArray[np.float32]
+    why: str
     trusted: NDArray[np.bool_]
     trusted_semantic: NDArray[np.bool_]
 
 
-def choose(cell: Cell, alpha: float) -> list[Choice]:
-    """The best, a typical, a rescued and the worst image at one α; fewer if they coincide."""
-    place = cell.place(alpha)
-    error, area = cell.column("error")[:, place], cell.column("area")[:, place]
-    whole = cell.column("error")[:, -1]
-    spared = np.where(area > 0, whole - error, -1)
-    candidates = [
-        (np.lexsort((error, -area)), "best: the largest trusted area"),
-        (np.argsort(np.abs(error - np.median(error)), kind="stable"), "typical: the median error"),
-        (
-            np.argsort(-spared, kind="stable"),
-            "a failure found: the most error kept out of the mask",
-        ),
-        (np.argsort(-error, kind="stable"), "worst: the largest error inside the mask"),
-    ]
-    chosen: list[Choice] = []
-    for order, why in candidates:
-        free = [int(i) for i in order if int(i) not in {choice.place for choice in chosen}]
-        if free:
-            chosen.append(Choice(free[0], why))
-    return chosen
-
-
-async def showcase(result: Evaluation, plan: Plan) -> list[Picture]:
+async def showcase(result: Evaluation) -> list[Picture]:
     """The sheets of one upscaler; the samples come from the cache."""
-    variant, alpha = result.variants[0], result.options.reference_alpha
+    alpha = result.options.reference_alpha
     color, semantic = result.cell(FIDELITY), result.cell(SEMANTICS)
     chosen = choose(color, alpha)
 
-    def keep(number: int, pair: Pair, found: Drawn) -> Shown:
-        choice = chosen[number]
-        image = result.image(choice.place, found, result.views(pair, found))
-        masks = (image.sigma < cell.thresholds[cell.place(alpha)] for cell in (color, semantic))
-        return Shown(pair.name, choice, image, image.maps.error(variant.fidelity), *masks)
+    def keep(image: Image) -> Shown:
+        sigma = image.sigma(color.pipeline)
+        masks = (sigma < cell.thresholds[cell.place(alpha)] for cell in (color, semantic))
+        return Shown(image, chosen[image.place], *masks)
 
-    shown = await result.all([plan.test[choice.place] for choice in chosen], keep)
-    upscaler = result.name
-    sheets = [asyncio.to_thread(_gallery, upscaler, color, shown, alpha)]
-    if result.blurs is not None:
-        typical = shown[min(1, len(shown) - 1)]
-        sheets.append(asyncio.to_thread(_blur_sheet, upscaler, result.blurs, typical))
+    shown = await result.each([(place, result.plan.test[place]) for place in chosen], keep)
+    sheets = [asyncio.to_thread(_gallery, result.name, color, shown, alpha)]
+    if result.blurs:
+        typical = shown[min(1, len(shown) - 1)].image
+        sheets.append(asyncio.to_thread(_blur_sheet, result, typical))
     if result.baselines is not None:
-        sheets.append(asyncio.to_thread(_baseline_sheet, upscaler, result.baselines, shown, alpha))
+        sheets.append(
+            asyncio.to_thread(_baseline_sheet, result.name, result.baselines, shown, alpha)
+        )
     return list(await asyncio.gather(*sheets))
 
 
 def _gallery(upscaler: str, cell: Cell, shown: Sequence[Shown], alpha: float) -> Picture:
     place = cell.place(alpha)
+    errors, areas = cell.quantities["error"], cell.quantities["area"]
     rows = []
     numbers: list[Sequence[object]] = [["image", "why", "trusted", "error_inside", "error_whole"]]
-    for name, choice, image, error, trusted, _ in shown:
-        prediction, within = image.maps.prediction, cell.within[choice.place]
-        area, inside, whole = (
-            float(number) for number in (within.area[place], within.error[place], within.error[-1])
-        )
+    for image, why, trusted, _ in shown:
+        name, prediction = image.pair.name, image.prediction(cell.pipeline)
+        inside, whole = (float(errors[image.place, column]) for column in (place, -1))
+        area = float(areas[image.place, place])
         rows.append(
             SheetRow(
                 [
-                    image.maps.truth,
+                    image.pair.y,
                     prediction,
                     overlay(prediction, trusted),
                     np.where(trusted, 255, 0).astype(np.uint8),
-                    heat(error, 3 * alpha),
+                    heat(image.error(cell.pipeline, cell.error), 3 * alpha),
                 ],
-                f"{choice.why}. {name}: {area:.0%} trusted, largest error inside {inside:.3f}, "
+                f"{why}. {name}: {area:.0%} trusted, largest error inside {inside:.3f}, "
                 f"in the whole image {whole:.3f}",
             )
         )
-        numbers.append([name, choice.why, area, inside, whole])
+        numbers.append([name, why, area, inside, whole])
     return sheet(
         upscaler,
         "figure-1-gallery",
@@ -119,29 +108,28 @@ def _gallery(upscaler: str, cell: Cell, shown: Sequence[Shown], alpha: float) ->
     )
 
 
-def _blur_sheet(upscaler: str, blurs: Blurs, shown: Shown) -> Picture:
-    areas = blurs.scores.mean(axis=0)
+def _blur_sheet(result: Evaluation, image: Image) -> Picture:
     rows = []
     numbers: list[Sequence[object]] = [["sigma_blur", "error_blur", "threshold", "trusted_area"]]
-    for i, masks in enumerate(blurs.masks(shown.image.found.samples)):
-        rows.append(
-            SheetRow(
-                [overlay(shown.image.maps.prediction, mask) for mask in masks],
-                f"σ blurred by {BLURS[i]:g} px; trusted on average: "
-                + ", ".join(f"{area:.0%}" for area in areas[i]),
-            )
-        )
-        numbers += [
-            [BLURS[i], blur, float(blurs.thresholds[i, j]), float(areas[i, j])]
-            for j, blur in enumerate(BLURS)
-        ]
+    for of_sigma, cells in zip(BLURS, result.blurs, strict=True):
+        tiles, areas = [], []
+        for of_error, cell in zip(BLURS, cells, strict=True):
+            threshold, area = float(cell.thresholds[0]), float(cell.quantities["area"][:, 0].mean())
+            prediction, sigma = image.prediction(cell.pipeline), image.sigma(cell.pipeline)
+            tiles.append(overlay(prediction, sigma < threshold))
+            areas.append(area)
+            numbers.append([of_sigma, of_error, threshold, area])
+        told = ", ".join(f"{area:.0%}" for area in areas)
+        rows.append(SheetRow(tiles, f"σ blurred by {of_sigma:g} px; trusted on average: {told}"))
+    first = result.blurs[0][0]
     return sheet(
-        upscaler,
+        result.name,
         "figure-5-blurs",
-        f"What blurring σ and D does to the mask at α = {blurs.alpha:g}",
+        f"What blurring σ and D does to the mask at α = {first.alphas[0]:g}",
         "The paper's Figure 5: one photograph under every combination, each calibrated for itself "
-        f"on {blurs.n_calibration} images; mean trusted areas are over {len(blurs.scores)} test "
-        "images. A blurred D is a milder error, so α means something else in every column.",
+        f"on {len(first.calibration)} images; mean trusted areas are over "
+        f"{len(first.quantities['area'])} test images. A blurred D is a milder error, so α means "
+        "something else in every column.",
         [f"D blurred by {blur:g} px" for blur in BLURS],
         rows,
         numbers,
@@ -153,22 +141,18 @@ def _baseline_sheet(
 ) -> Picture:
     rows = []
     numbers: list[Sequence[object]] = [["image", "trusted", "trusted_semantic", "mean_weight"]]
-    for name, _, image, _, trusted, trusted_semantic in shown:
-        prediction, weight = image.maps.prediction, baselines.weight(image.sigma)
-        rows.append(
-            SheetRow(
-                [
-                    prediction,
-                    overlay(prediction, trusted),
-                    overlay(prediction, trusted_semantic),
-                    *baselines.interval(image),
-                    np.rint(255 * weight).astype(np.uint8),
-                ],
-                name,
-            )
-        )
+    for image, _, trusted, trusted_semantic in shown:
+        prediction, weight = image.prediction(baselines.pipeline), baselines.weight(image)
+        tiles = [
+            prediction,
+            overlay(prediction, trusted),
+            overlay(prediction, trusted_semantic),
+            *baselines.interval(image),
+            np.rint(255 * weight).astype(np.uint8),
+        ]
+        rows.append(SheetRow(tiles, image.pair.name))
         shares = (trusted, trusted_semantic, weight)
-        numbers.append([name, *(float(np.mean(share)) for share in shares)])
+        numbers.append([image.pair.name, *(float(np.mean(share)) for share in shares)])
     return sheet(
         upscaler,
         "figure-6-baselines",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -16,9 +17,8 @@ from app.evaluation.bootstrap import (
     mean_intervals,
     weights,
 )
-from app.evaluation.plan import Plan, group_of
-from app.evaluation.reduce import losses_at
-from app.evaluation.run import Cell, Evaluation
+from app.evaluation.plan import Plan
+from app.evaluation.reduce import Cell, losses_at
 
 Status = Literal["kept", "within", "broken", "nothing"]
 """kept: the mean is at most α. within: above α, but the interval reaches down to it. broken: the
@@ -64,24 +64,18 @@ class Resamples:
     @classmethod
     def of(cls, plan: Plan, seed: int) -> Resamples:
         """Draws that respect the groups of both sides."""
-        calibration = [group_of(item) for item in plan.calibration]
         test = weights(plan.test_groups, REPLICATES, seed)
-        again = weights(calibration, JOINT_REPLICATES, seed + 1)
+        again = weights(plan.scenes, JOINT_REPLICATES, seed + 1)
         return cls(test, (again, test[:JOINT_REPLICATES]))
-
-
-def table(result: Evaluation, draws: Resamples, alphas: Sequence[float]) -> list[Row]:
-    """All rows of one upscaler."""
-    return [row for cell in result.cells for row in cell_rows(result.name, cell, draws, alphas)]
 
 
 def cell_rows(upscaler: str, cell: Cell, draws: Resamples, alphas: Sequence[float]) -> list[Row]:
     """One row per α and one for the whole image."""
     columns = [*map(cell.place, alphas), len(cell.alphas)]
     intervals = {
-        name: mean_intervals(cell.column(name)[:, columns], draws.test) for name in QUANTITIES
+        name: mean_intervals(cell.quantities[name][:, columns], draws.test) for name in QUANTITIES
     }
-    promises: list[tuple[float, float]] = (
+    promises = (
         [(item.low, item.high) for item in intervals[cell.controlled][:-1]]
         if cell.rule.is_high_probability
         else joint(cell, draws, alphas)
@@ -90,19 +84,20 @@ def cell_rows(upscaler: str, cell: Cell, draws: Resamples, alphas: Sequence[floa
     for number, (column, alpha, promise) in enumerate(
         zip(columns, [*alphas, None], [*promises, None], strict=True)
     ):
-        quantities = {name: intervals[name][number] for name in QUANTITIES}
         threshold = float(cell.thresholds[column])
+        quantities = {name: intervals[name][number] for name in QUANTITIES}
+        realised = quantities[cell.controlled].mean
         rows.append(
             Row(
                 upscaler,
-                cell.variant.name,
+                str(cell.variant),
                 cell.rule.name,
                 alpha,
                 threshold,
                 quantities,
                 cell.controlled,
                 promise,
-                _status(alpha, threshold, quantities[cell.controlled].mean, promise),
+                _status(alpha, threshold, realised, promise) if alpha and promise else None,
             )
         )
     return rows
@@ -125,11 +120,7 @@ def joint(cell: Cell, draws: Resamples, alphas: Sequence[float]) -> list[tuple[f
     )
 
 
-def _status(
-    alpha: float | None, threshold: float, mean: float, promise: tuple[float, float] | None
-) -> Status | None:
-    if alpha is None or promise is None:
-        return None
+def _status(alpha: float, threshold: float, mean: float, promise: tuple[float, float]) -> Status:
     if threshold == -np.inf:
         return "nothing"
     if mean <= alpha:
@@ -149,22 +140,18 @@ def as_records(rows: Sequence[Row]) -> list[dict[str, object]]:
             "threshold": _number(row.threshold),
             "status": row.status,
             "controlled": row.controlled,
-            "promise_low": row.promise[0] if row.promise else None,
-            "promise_high": row.promise[1] if row.promise else None,
+            "promise_low": row.promise and row.promise[0],
+            "promise_high": row.promise and row.promise[1],
         }
         for name, interval in row.quantities.items():
-            record |= {
-                name: _number(interval.mean),
-                f"{name}_low": _number(interval.low),
-                f"{name}_high": _number(interval.high),
-                f"{name}_images": interval.images,
-            }
+            for end, value in zip(("", "_low", "_high", "_images"), interval, strict=True):
+                record[f"{name}{end}"] = _number(value)
         records.append(record)
     return records
 
 
 def _number(value: float) -> float | str | None:
     """The value as JSON can hold it."""
-    if np.isnan(value):
+    if math.isnan(value):
         return None
-    return float(value) if np.isfinite(value) else ("inf" if value > 0 else "-inf")
+    return value if math.isfinite(value) else str(value)

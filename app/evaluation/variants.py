@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,9 @@ PRICED_SAMPLES = (1, 2, 4, 8)
 
 PAPER_SIDE = 2048
 """Side in pixels of the crops of the paper's experiments, to which its blurs belong."""
+
+BLURS = (0.0, 4.0, 16.0)
+"""Standard deviations in pixels that are combined: none, the default, four times the default."""
 
 PAPER_BLUR = 64.0
 PAPER_BOUND = 3.0
@@ -111,6 +115,38 @@ def builtin(samples: int, side: float) -> list[Variant]:
             note="The default with errors counted up to c, as new calibrations promise them.",
         ),
     ]
+
+
+def priced(upscaler: Upscaler, samples: Sequence[int]) -> list[Pipeline]:
+    """What new calibrations with so many samples would use, for each M that can be drawn."""
+    most = upscaler.capabilities.max_samples or max(samples, default=0)
+    counts = sorted({count for count in samples if count <= most})
+    return [CalibrationConfig(samples=count).pipeline(upscaler) for count in counts]
+
+
+def blurred(upscaler: Upscaler, samples: int) -> list[list[Pipeline]]:
+    """The plain σ and D under every blur of `BLURS`, [blur of σ, blur of D] (Figure 5)."""
+    return [
+        [
+            Pipeline(
+                fingerprint=upscaler.fingerprint,
+                scale=upscaler.scale,
+                samples=samples,
+                indecision=IndecisionSettings(blur=of_sigma),
+                # Without blur the neighbourhood is the pixel; so named it shares that map.
+                fidelity=FidelitySettings(
+                    metric="neighborhood" if of_error else "pointwise", blur=of_error
+                ),
+            )
+            for of_error in BLURS
+        ]
+        for of_sigma in BLURS
+    ]
+
+
+def widest(pipelines: Iterable[Pipeline]) -> Pipeline:
+    """The pipeline with the largest window, which the images must not be smaller than."""
+    return max(pipelines, key=lambda pipeline: pipeline.indecision.window)
 
 
 def read_variants(path: Path) -> list[Variant]:

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from app.conformal.annotator import Settings as AnnotatorSettings
-from app.evaluation.plan import Plan, group_of
-from app.evaluation.rules import FIDELITY
+from app.conformal.annotator import AnnotatorSettings
+from app.evaluation.plan import Plan
+from app.evaluation.reduce import FIDELITY
 from app.evaluation.run import Evaluation, Options
 from app.evaluation.tables import Row, Status
 from app.images.degrade import Degradation
@@ -113,7 +113,7 @@ def limits(results: Sequence[Evaluation], plan: Plan, options: Options) -> list[
         if result.fitted_on
     ]
     cell = results[0].cell(FIDELITY)
-    losses = cell.column("error")[:, cell.place(options.reference_alpha)]
+    losses = cell.quantities["error"][:, cell.place(options.reference_alpha)]
     above = int((losses > options.reference_alpha).sum())
     found.append(
         f"The promise is an average over images and over calibrations, not one per image: at "
@@ -142,10 +142,9 @@ def _division(plan: Plan) -> str:
             "Nothing says which images show the same scene. If some do, the test flatters the "
             "calibration and the intervals are too narrow; sub-folders or a manifest.csv name them."
         )
-    groups = {group_of(item) for item in plan.calibration}
     what = (
-        f"{len(plan.calibration)} calibration images come from {len(groups)} photographs, "
-        f"{len(plan.test)} test images from {len(set(plan.test_groups))}."
+        f"{len(plan.calibration)} calibration images come from {len(set(plan.scenes))} "
+        f"photographs, {len(plan.test)} test images from {len(set(plan.test_groups))}."
     )
     if plan.shared:
         return (

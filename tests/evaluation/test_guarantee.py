@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
+from copy import copy
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from app.conformal import RiskCurve
 from app.evaluation.cache import SampleCache
 from app.evaluation.conduct import Findings, conduct
 from app.evaluation.plan import Plan, split
-from app.evaluation.rules import FIDELITY
+from app.evaluation.reduce import FIDELITY, HIGH_PROBABILITY, losses_at
 from app.evaluation.run import Options
 from app.evaluation.tables import Resamples, cell_rows
 from app.evaluation.variants import Variant
@@ -63,19 +63,12 @@ def test_a_threshold_that_is_too_large_is_found(findings, alpha):
     cell = result.cell(FIDELITY)
     curve = RiskCurve.from_staircases(cell.calibration, cell.bound)
     false = np.array([curve.threshold(1.25 * alpha), np.inf])
-    images = [
-        image._replace(
-            **{
-                name: getattr(image, name)[[0, -1]]
-                for name in ("area", "semantic", "psnr", "psnr_lab")
-            },
-            error=np.array([staircase.loss_below(float(t)) for t in false]),
-        )
-        for image, staircase in zip(cell.within, cell.test, strict=True)
-    ]
-    cheat = replace(cell, alphas=np.array([alpha]), thresholds=false, within=images)
+    cheat = copy(cell)
+    cheat.alphas, cheat.thresholds = np.array([alpha]), false
+    cheat.quantities = {name: values[:, [0, -1]] for name, values in cell.quantities.items()}
+    cheat.quantities["error"] = losses_at(cell.test, false, "left")
     # The judgement that speaks of the test images alone: the calibration is not drawn anew.
-    cheat = replace(cheat, rule=replace(cell.rule, is_high_probability=True))
+    cheat.rule = HIGH_PROBABILITY
     row, _ = cell_rows("fake", cheat, Resamples.of(findings.plan, 0), [alpha])
     assert row.status == "broken"
 

@@ -13,16 +13,16 @@ from app.calibration.config import CalibrationConfig
 from app.calibration.pairs import load_pair
 from app.conformal import HighProbabilityCurve, RiskCurve, Staircase, fidelity
 from app.conformal.fitted import Fit
-from app.conformal.indecision import Settings
+from app.conformal.indecision import IndecisionSettings
 from app.conformal.lab import normalised_lab
 from app.errors import UpscalerFailed
 from app.evaluation.cache import SampleCache
 from app.evaluation.conduct import conduct
 from app.evaluation.leakage import leak
+from app.evaluation.measure import SEMANTIC
 from app.evaluation.plan import make_plan
-from app.evaluation.reduce import SEMANTIC
+from app.evaluation.reduce import FIDELITY
 from app.evaluation.report import render
-from app.evaluation.rules import FIDELITY
 from app.evaluation.run import Options
 from app.evaluation.showcase import choose
 from app.evaluation.variants import Variant
@@ -143,10 +143,10 @@ def test_leakage(findings):
     leakage = leak(cell, 0.2, seed=0)
     place = cell.place(0.2)
     assert leakage.counts[0] == 0
-    assert leakage.realised[0] == pytest.approx(cell.column("error")[:, place].mean())
+    assert leakage.realised[0] == pytest.approx(cell.quantities["error"][:, place].mean())
     assert (np.diff(leakage.bounds) >= 0).all()
     assert leakage.realised[-1] >= leakage.realised[0]
-    assert leakage.realised[-1] <= cell.column("error")[:, -1].mean() + 1e-12
+    assert leakage.realised[-1] <= cell.quantities["error"][:, -1].mean() + 1e-12
 
 
 @pytest.mark.slow
@@ -154,10 +154,10 @@ def test_chosen_images(findings):
     """The shown images are different ones, and the worst is the worst."""
     cell = findings.results[0].cell(FIDELITY)
     chosen = choose(cell, 0.2)
-    assert len({choice.place for choice in chosen}) == 4
-    losses = cell.column("error")[:, cell.place(0.2)]
-    others = [choice.place for choice in chosen[:-1]]
-    assert losses[chosen[-1].place] == np.delete(losses, others).max()
+    assert len(chosen) == 4
+    losses = cell.quantities["error"][:, cell.place(0.2)]
+    *others, worst = chosen
+    assert losses[worst] == np.delete(losses, others).max()
 
 
 class TestCache:
@@ -235,7 +235,7 @@ def test_photographs_that_sigma_was_fitted_on_are_told(tmp_path):
     folder = photographs(tmp_path / "photos", 3)
     seen = hashlib.sha256((folder / "001-0.png").read_bytes()).hexdigest()[:16]
     fit = Fit(weights=(("residual@1", 0.4),), photographs=(seen, "elsewhere"))
-    mine = Variant(name="mine", samples=2, indecision=Settings("fitted", fit=fit))
+    mine = Variant(name="mine", samples=2, indecision=IndecisionSettings("fitted", fit=fit))
     plan, cache = make_plan([folder], share=0.7, seed=0), SampleCache(tmp_path / "cache")
     options = Options(ALPHAS, 0.2, **QUICK)
     made = asyncio.run(conduct([FakeUpscaler()], plan, [mine], cache, options))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from app.conformal.indecision import Settings
+from app.conformal.indecision import IndecisionSettings
 from app.errors import BadRequest
 from app.evaluation.variants import builtin, read_variants
 from app.upscalers.embedded import EmbeddedUpscaler
@@ -15,7 +15,7 @@ def test_builtin():
     """The paper's blurs shrink with the images; errors are shown uncut and as they are promised."""
     default, paper, paper_sigma, pointwise, counted = builtin(8, 512)
     own = default.for_upscaler(FakeUpscaler(kind="http"))
-    assert (own.samples, own.indecision, paper.samples) == (4, Settings(), 8)
+    assert (own.samples, own.indecision, paper.samples) == (4, IndecisionSettings(), 8)
     assert default.for_upscaler(EmbeddedUpscaler("span-x4")).indecision.estimator == "fitted"
     assert (paper.indecision.blur, paper.fidelity.blur, paper.fidelity.bound) == (16, 16, 3)
     assert paper_sigma.indecision == paper.indecision

@@ -1,0 +1,200 @@
+"""One image and what settings make of it: samples, Ŷ and σ, D, staircases, what masks hold.
+
+The M samples come from the cache, or else are generated once and kept. Every Ŷ and σ comes from the
+code that serves, whatever settings it is asked for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.calibration.pairs import Pair
+from app.conformal import Staircase, fidelity
+from app.conformal.fidelity import FidelitySettings
+from app.conformal.lab import normalised_lab
+from app.evaluation.cache import SampleCache, Samples
+from app.sampling.measure import Measurement, measure, measured_again
+from app.sampling.pipeline import Pipeline
+from app.upscalers.base import RGB, Source, Upscaler
+
+T = TypeVar("T")
+
+SEMANTIC = FidelitySettings(metric="semantic", labels="synthetic")
+"""The semantic columns: labels of a rule, since no person has marked these predictions."""
+
+
+def wanted(pipeline: Pipeline) -> Hashable:
+    """What distinguishes two measurements of the same samples: σ, the prediction rule, and M."""
+    return pipeline.indecision, pipeline.prediction, pipeline.samples
+
+
+class Image:
+    """One image; whatever is asked of it is made once.
+
+    Args:
+        place: on its side of the plan.
+        pair: X and Y.
+        samples: the M samples of X.
+        is_new: whether they were generated now.
+        known: what was measured of them already, by `wanted`.
+    """
+
+    def __init__(
+        self,
+        place: int,
+        pair: Pair,
+        samples: Samples,
+        *,
+        is_new: bool,
+        known: Mapping[Hashable, Measurement],
+    ) -> None:
+        self.place, self.pair, self.samples, self.is_new = place, pair, samples, is_new
+        self._made: dict[Hashable, Any] = dict(known)
+
+    def measured(self, pipeline: Pipeline) -> Measurement:
+        """Ŷ and σ, as a request under this pipeline gets them.
+
+        Of an M below the largest one they are made of the first samples, which are those that the
+        smaller M would have drawn.
+        """
+        count = pipeline.samples
+        return self._once(
+            wanted(pipeline),
+            lambda: measured_again(
+                list(self.samples.images[:count]),
+                Source(self.pair.x),
+                pipeline,
+                self.samples.seeds[:count],
+            ),
+        )
+
+    def prediction(self, pipeline: Pipeline) -> RGB:
+        """Ŷ."""
+        return self.measured(pipeline).prediction
+
+    def sigma(self, pipeline: Pipeline) -> NDArray[np.float32]:
+        """σ, float32 [H, W]."""
+        return self.measured(pipeline).sigma
+
+    def error(self, pipeline: Pipeline, settings: FidelitySettings) -> NDArray[np.float32]:
+        """D of Ŷ, float32 [H, W]; settings that differ only in their B share what is measured."""
+        uncut = replace(settings, bound=None)
+        measured = self._once(
+            (_rule(pipeline), uncut),
+            lambda: fidelity.error(self.pair.y, self.prediction(pipeline), uncut),
+        )
+        if not fidelity.clips(settings):
+            return measured
+        return np.minimum(measured, fidelity.largest_float32(fidelity.bound(settings)))
+
+    def stairs(self, pipeline: Pipeline, settings: FidelitySettings) -> Staircase:
+        """The staircase of this D on σ."""
+        return self._once(
+            ("staircase", wanted(pipeline), settings),
+            lambda: Staircase.from_maps(self.sigma(pipeline), self.error(pipeline, settings)),
+        )
+
+    def inside(self, pipeline: Pipeline) -> Inside:
+        """What the masks by this σ hold."""
+        return self._once(
+            ("inside", wanted(pipeline)),
+            lambda: Inside(
+                self.sigma(pipeline),
+                self._once(
+                    ("squares", _rule(pipeline)),
+                    lambda: _squares(self.pair.y, self.prediction(pipeline)),
+                ),
+            ),
+        )
+
+    def _once(self, key: Hashable, make: Callable[[], T]) -> T:
+        if key not in self._made:
+            self._made[key] = make()
+        made: T = self._made[key]
+        return made
+
+
+def _rule(pipeline: Pipeline) -> Hashable:
+    """What distinguishes two Ŷ of the same samples: the rule, and for `mean` also M."""
+    return pipeline.prediction, pipeline.samples if pipeline.prediction == "mean" else 0
+
+
+def _squares(truth: RGB, prediction: RGB) -> list[tuple[str, float, NDArray[np.float64]]]:
+    """(name of the PSNR, its peak, Σ over the channels of (Y − Ŷ)², float64 [H, W])."""
+    rgb = truth.astype(np.float64) - prediction
+    lab = normalised_lab(truth).astype(np.float64) - normalised_lab(prediction)
+    return [
+        ("psnr", 255.0, np.einsum("hwc,hwc->hw", rgb, rgb)),
+        ("psnr_lab", 1.0, np.einsum("chw,chw->hw", lab, lab)),
+    ]
+
+
+class Inside:
+    """What the masks {σ < t} of one image hold: in the order of σ each is the first so many pixels.
+
+    Args:
+        sigma: σ, float32 [H, W].
+        squares: as of `_squares`.
+    """
+
+    def __init__(
+        self,
+        sigma: NDArray[np.float32],
+        squares: Sequence[tuple[str, float, NDArray[np.float64]]],
+    ) -> None:
+        order = np.argsort(sigma, axis=None)
+        self._sigma = sigma.reshape(-1)[order]
+        self._squares = [
+            (name, peak, np.append(0, np.cumsum(square.reshape(-1)[order])))
+            for name, peak, square in squares
+        ]
+
+    def at(self, thresholds: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+        """One entry per threshold; −inf and inf are allowed.
+
+        area: share of trusted pixels, the complement of the paper's "mask size". psnr, psnr_lab: in
+        dB, of sRGB and of normalised Lab with a peak of 1; NaN for an empty mask, infinite where
+        every trusted pixel is exact.
+        """
+        count = np.searchsorted(self._sigma, thresholds, side="left")
+        found = {"area": count / len(self._sigma)}
+        with np.errstate(divide="ignore", invalid="ignore"):
+            for name, peak, total in self._squares:
+                found[name] = 10 * np.log10(peak**2 * 3 * count / total[count])
+        return found
+
+
+async def image_of(
+    place: int,
+    pair: Pair,
+    upscaler: Upscaler,
+    largest: Pipeline,
+    cache: SampleCache,
+) -> Image:
+    """An image with the samples of `largest`, the pipeline with the largest M that it is asked for.
+
+    Raises:
+        DegenerateSamples: all samples are identical although the input is not flat.
+        UpscalerError: the samples could not be had.
+    """
+    source, count = Source(pair.x), largest.samples
+    path = cache.path(upscaler.fingerprint, source.digest, pair.seed, count)
+    kept = await asyncio.to_thread(cache.get, path)
+    if kept is not None:
+        return Image(place, pair, kept, is_new=False, known={})
+    k = upscaler.scale
+    images = np.empty((count, k * source.height, k * source.width, 3), np.uint8)
+
+    def keep(index: int, sample: RGB) -> None:
+        images[index] = sample
+
+    made = await measure(upscaler, source, largest, pair.seed, on_sample=keep)
+    samples = Samples(images, list(made.seeds), made.timings_ms["samples"] / 1e3)
+    await asyncio.to_thread(cache.put, path, samples)
+    return Image(place, pair, samples, is_new=True, known={wanted(largest): made})
