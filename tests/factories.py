@@ -35,12 +35,18 @@ def encoded(image: RGB | Image.Image, form: str = "PNG", **options: object) -> b
     return out.getvalue()
 
 
+def pictures(folder: Path, *names: str, side: int = 48, first: int = 0) -> Path:
+    """A folder with a picture of each name, all different; their suffixes say the formats."""
+    for k, name in enumerate(names, first):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(photo(k, side, side)).save(path)
+    return folder
+
+
 def truths(folder: Path, count: int, *, side: int = 48) -> Path:
     """A folder of high-resolution images."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for k in range(count):
-        (folder / f"{k:03}.png").write_bytes(png_rgb(photo(k, side, side)))
-    return folder
+    return pictures(folder, *(f"{k:03}.png" for k in range(count)), side=side)
 
 
 async def calibration_of(

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import structlog
 
@@ -115,15 +116,11 @@ class Gateway:
     upscaler: FakeUpscaler
     asked: list[str]  # paths of all requests
     headers: list[dict[bytes, bytes]]  # theirs
+    client: httpx.Client  # with the admin's key
 
 
 @pytest.fixture(scope="module")
-def gateway_folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("gateway")
-
-
-@pytest.fixture(scope="module")
-def running_server(gateway_folder) -> Iterator[Gateway]:
+def running_server(tmp_path_factory) -> Iterator[Gateway]:
     logs = structlog.get_config()
     # It shares our output; the processors of a command that ran before need another logger.
     structlog.configure(
@@ -132,7 +129,7 @@ def running_server(gateway_folder) -> Iterator[Gateway]:
         cache_logger_on_first_use=False,
     )
     upscaler = FakeUpscaler()
-    served = gateway(gateway_folder, upscaler, client_keys=["client-key"])
+    served = gateway(tmp_path_factory.mktemp("gateway"), upscaler, client_keys=["client-key"])
     asked, headers = [], []
 
     async def noted(scope, receive, send):
@@ -140,8 +137,12 @@ def running_server(gateway_folder) -> Iterator[Gateway]:
         headers.append(dict(scope.get("headers", ())))
         await served(scope, receive, send)
 
-    with serving(noted) as address:
-        yield Gateway(f"http://{address}", upscaler, asked, headers)
+    admin = {"Authorization": f"Bearer {ADMIN_KEY}"}
+    with (
+        serving(noted) as address,
+        httpx.Client(base_url=f"http://{address}", headers=admin, timeout=60) as client,
+    ):
+        yield Gateway(f"http://{address}", upscaler, asked, headers, client)
     structlog.configure(**logs)
 
 
@@ -160,12 +161,31 @@ def at(run, server):
     return lambda *arguments: run(*arguments, "--server", server.url)
 
 
+@pytest.fixture(params=["here", "there"])
+def where(request) -> str:
+    """Here, or on a server."""
+    return request.param
+
+
+@pytest.fixture
+def command(where, request):
+    """Runs a command on this machine's stores, or with `--server`."""
+    return request.getfixturevalue("run" if where == "here" else "at")
+
+
+@pytest.fixture
+def used(where, request) -> FakeUpscaler:
+    """The upscaler behind `command`."""
+    here = where == "here"
+    return (
+        request.getfixturevalue("upscaler") if here else request.getfixturevalue("server").upscaler
+    )
+
+
 @pytest.fixture
 def two(command, place) -> tuple[str, str]:
-    """Ids of two calibrations that `command` has made; the second is active."""
+    """Ids of two calibrations of three photos that `command` has made; the second is active."""
     truths(place / "photos", 3)
-    first, second = (
-        command("calibrate", "photos", *FORCED, "--samples", 4, "--seed", seed, "--json")
-        for seed in (1, 2)
-    )
-    return first.json["id"], second.json["id"]
+    plain = ("calibrate", "photos", "--mixture", "none", "--samples", 2, "--json")
+    first, second = (command(*plain, *FORCED, "--seed", seed).json["id"] for seed in (1, 2))
+    return first, second

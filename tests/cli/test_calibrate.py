@@ -1,4 +1,4 @@
-"""`trustscale calibrate` and `trustscale calibrations`."""
+"""`trustscale calibrate`, here and on a server."""
 
 from __future__ import annotations
 
@@ -9,74 +9,60 @@ import pytest
 import app.cli.local
 from app.calibration import file
 from app.conformal.indecision import LEARNED_STATE
-from tests.factories import encoded, photo, truths
+from tests.api.admin import label
+from tests.cli.conftest import FORCED
+from tests.factories import encoded, photo, pictures, truths
+from tests.fakes import FakeUpscaler
+
+MAKE = ("calibrate", "photos", "--samples", 2, "--json")
+PLAIN = (*MAKE, "--mixture", "none")
 
 
-class TestCalibrate:
-    def test_json(self, run, place, upscaler):
-        """The calibration is stored, active, exported, and described."""
-        truths(place / "photos", 6)
+class TestSettings:
+    def test_here_and_there(self, at, run, place):
+        """The same folder and options give the same calibration, described and exported alike."""
+        truths(place / "photos", 4)
         (place / "names.txt").write_text("A by B\nC by D\n", "utf-8")
-        outcome = run(
-            "calibrate",
-            "photos",
-            *("--samples", 4, "--name", "mine", "--alpha", 0.3, "--noise", 2, "--note", "a note"),
-            *("--attributions", "names.txt", "--export", "mine.calibration", "--json"),
-            "--activate",
-        )
-        assert (outcome.code, outcome.err) == (0, "")
-        shown = outcome.json
-        assert (shown["n"], shown["name"], shown["default_alpha"]) == (6, "mine", 0.3)
-        assert shown["active"] is True
-        assert shown["pipeline"]["fingerprint"] == "fake:1"
-        assert shown["degradation"]["noise"] == 2
-        assert shown["provenance"]["attributions"] == ["A by B", "C by D"]
-        assert shown["provenance"]["note"] == "a note"
-        assert shown["thresholds"][0] == {"alpha": 0.025, "threshold": "-inf", "trusted": 0}
-        assert file.load((place / "mine.calibration").read_bytes()).id == shown["id"]
-        assert len(upscaler.calls) == 6 * 4
-
-    def test_text(self, run, place):
-        """Without --json a person reads it."""
-        truths(place / "photos", 6)
-        outcome = run("calibrate", "photos", "--samples", 4, "--activate", "--force")
-        assert outcome.code == 0
-        for words in ("(active)", "scenes       6 (", "fake, ×2", "threshold", "1 is enough"):
-            assert words in outcome.out
+        arguments = (*MAKE, "--name", "mine", "--alpha", 0.3, "--noise", 2, "--note", "a note")
+        arguments += ("--attributions", "names.txt")
+        here = run(*arguments, "--export", "here.calibration").json
+        there = at(*arguments, "--export", "there.calibration")
+        assert there.err.startswith("job-")
+        assert (here["n"], here["name"], here["default_alpha"]) == (4, "mine", 0.3)
+        assert here["pipeline"]["fingerprint"] == "fake:1"
+        assert here["degradation"]["noise"] == 2
+        assert here["thresholds"][0] == {"alpha": 0.025, "threshold": "-inf", "trusted": 0}
+        for made, name in ((here, "here"), (there.json, "there")):
+            assert made["active"] is False
+            assert made["provenance"]["attributions"] == ["A by B", "C by D"]
+            assert made["provenance"]["note"] == "a note"
+            assert file.load((place / f"{name}.calibration").read_bytes()).id == made["id"]
+        same = here.keys() - {"id", "created_at", "provenance", "skipped"}
+        assert {name: there.json[name] for name in same} == {name: here[name] for name in same}
 
     def test_fit_indecision(self, run, place):
         """σ is fitted on a share of the photographs, and the others calibrate."""
-        truths(place / "photos", 50)
-        arguments = ["photos", "--fit-indecision", 0.4, "--samples", 2, "--json"]
-        shown = run("calibrate", *arguments).json
+        truths(place / "photos", 50, side=32)
+        shown = run(*PLAIN, "--fit-indecision", 0.4).json
         fit = shown["pipeline"]["indecision"]["fit"]
         assert (shown["n"], fit["scenes"], fit["samples"]) == (30, 20, 2)
         assert {point["samples"] for point in shown["price"]} == {1, 2}
 
-    def test_worse_stays_inactive(self, run, place, calibrated):
-        """Four pairs do not take the place of twenty by chance: stored, both figures said."""
-        truths(place / "photos", 4)
-        outcome = run("calibrate", "photos", "--samples", 4, "--activate", "--json")
-        assert (outcome.code, outcome.json["active"]) == (1, False)
-        for words in (outcome.json["id"], "smallest α 0.0", "→ 0.0%", "force"):
-            assert words in outcome.err
-        assert run("calibrations", "show", calibrated, "--json").json["active"]
-        run("calibrations", "activate", outcome.json["id"]).check_error(1, "→ 0.0%", "force")
-        done = run("calibrate", "photos", "--samples", 4, "--activate", "--force", "--json")
-        assert (done.code, done.json["active"]) == (0, True)
+    def test_the_learned_sigma(self, run, place):
+        """The pipeline of the new calibration names the estimator and its weights."""
+        truths(place / "photos", 1)
+        made = run(*PLAIN, "--estimator", "learned").json["pipeline"]["indecision"]
+        assert (made["estimator"], made["state"]) == ("learned", LEARNED_STATE)
 
-    def test_pairs_that_cannot_be_used(self, run, place, upscaler):
-        """They are named; --skip-bad-pairs goes on and still names them."""
-        truths(place / "photos", 4)
-        (place / "photos" / "bad.png").write_bytes(b"text")
-        run("calibrate", "photos", "--samples", 4).check_error(1, "bad: y: The file is not a PNG")
-        assert upscaler.calls == []
-        outcome = run("calibrate", "photos", "--samples", 4, "--skip-bad-pairs", "--json")
-        assert outcome.code == 0
-        assert "skipped bad: " in outcome.err
-        assert (outcome.json["n"], outcome.json["skipped"][0]["name"]) == (4, "bad")
+    def test_given_inputs_have_no_degradation(self, command, place):
+        """With x/ the record claims no degradation, whatever the names of the files."""
+        names = [f"é {k}.png" for k in range(3)]
+        pictures(place / "photos" / "y", *names)
+        pictures(place / "photos" / "x", *names, side=24)
+        made = command(*MAKE, "--noise", 3).json
+        assert (made["n"], made["degradation"]) == (3, None)
 
-    def test_only_its_upscaler_is_opened(self, run, place, upscaler, monkeypatch):
+    def test_only_its_upscaler_is_opened(self, run, place, monkeypatch):
         """Nobody is warned of upscalers that the command does not use; a wrong name lists them."""
         others = [{"name": name, "kind": "embedded"} for name in ("fake", "b", "c")]
         monkeypatch.setenv("TRUSTSCALE_UPSCALERS", json.dumps(others))
@@ -88,58 +74,237 @@ class TestCalibrate:
             return local(settings, *rest, **more)
 
         monkeypatch.setattr(app.cli.local, "open_parts", open_parts)
-        truths(place / "photos", 4)
-        made = ("calibrate", "photos", "--samples", 4, "--mixture", "none")
-        assert run(*made, "--upscaler", "fake").code == run(*made).code == 0
-        run(*made, "--upscaler", "d").check_error(1, "'d'")
+        truths(place / "photos", 1)
+        assert run(*PLAIN, "--upscaler", "fake").code == run(*PLAIN).code == 0
+        run(*PLAIN, "--upscaler", "d").check_error(1, "'d'")
         assert opened == [["fake"], ["fake"], ["fake", "b", "c"]]
 
+    def test_worse_stays_inactive(self, command, two, place):
+        """It is stored, both figures are said, and the code is that of a failure."""
+        arguments = (*PLAIN, "--seed", 3, "--activate")
+        outcome = command(*arguments)
+        assert (outcome.code, outcome.json["active"]) == (1, False)
+        assert all(word in outcome.err for word in (outcome.json["id"], "smallest α 0.", "force"))
+        refused = command("calibrations", "activate", outcome.json["id"])
+        refused.check_error(1, "smallest α 0.", "force")
+        assert command("calibrations", "show", two[1], "--json").json["active"]
+        forced = command(*arguments, "--force")
+        assert (forced.code, forced.json["active"]) == (0, True)
+
+
+class TestPairs:
+    def test_that_cannot_be_used(self, run, at, place, upscaler, server):
+        """Each is named; --skip-bad-pairs goes on and still names them."""
+        pictures(place / "photos", "0.png", "1.png")
+        (place / "photos" / "bad.png").write_bytes(b"text")
+        (place / "photos" / "copy.png").write_bytes((place / "photos" / "0.png").read_bytes())
+        run(*MAKE).check_error(1, "bad: y: The file is not a PNG", "copy: ")
+        there = at(*MAKE)
+        assert (there.code, there.out) == (1, "")
+        *named, last = there.err.splitlines()
+        assert {line.partition(":")[0] for line in named} == {"bad", "copy"}
+        assert last.startswith("trustscale: 2 of 4 pairs cannot be used")
+        assert upscaler.calls == server.upscaler.calls == []
+        outcome = run(*PLAIN, "--skip-bad-pairs")
+        assert "skipped bad: " in outcome.err
+        assert [item["name"] for item in outcome.json["skipped"]] == ["bad", "copy"]
+
+    def test_a_job_that_fails(self, at, place):
+        """Damage that shows late is told the same way."""
+        folder = truths(place / "photos", 2)
+        whole = (folder / "000.png").read_bytes()
+        (folder / "cut.png").write_bytes(whole[: len(whole) // 2])
+        outcome = at(*MAKE)
+        assert outcome.code == 1
+        assert "\ncut" in outcome.err
+        assert outcome.err.splitlines()[-1].startswith("trustscale: ")
+
+    def test_groups_by_folder(self, command, place):
+        """Folders are groups with curves of their own, under the guarantee that was chosen."""
+        names = [f"day/{k}.png" for k in range(4)] + ["night/4.png", "night/5.png"]
+        pictures(place / "photos", *names)
+        likely = ("--guarantee", "high_probability", "--delta", 0.3, "--method", "wsr")
+        made = command(*PLAIN, "--group-by", "folder", *likely).json
+        assert made["guarantee"] == {"kind": "high_probability", "delta": 0.3, "method": "wsr"}
+        assert [(row["group"], row["n"]) for row in made["groups"]] == [("day", 4), ("night", 2)]
+        night = command("calibrations", "show", made["id"], "--group", "night", "--json").json
+        assert (night["n"], night["id"]) == (2, made["id"])
+        assert night["min_alpha"] == made["groups"][1]["min_alpha"]
+        text = command("calibrations", "show", made["id"]).out
+        assert "with probability 0.7 (wsr)" in text
+        assert "night: 2 scenes" in text
+        assert "with probability 0.7" in command("calibrations", "list").out
+
+    def test_groups_by_column(self, run, place, upscaler):
+        """A column of manifest.csv does it too; groups change nothing that is measured."""
+        rows = [f"{k:03}.png,{'old' if k % 2 else 'new'}" for k in range(6)]
+        (truths(place / "photos", 6) / "manifest.csv").write_text("\n".join(["file,camera", *rows]))
+        plain = run(*PLAIN).json
+        assert plain["guarantee"] == {"kind": "expectation", "delta": None, "method": None}
+        calls = len(upscaler.calls)
+        made = run(*PLAIN, "--group-by", "camera").json
+        assert len(upscaler.calls) == 2 * calls
+        assert [(row["group"], row["n"]) for row in made["groups"]] == [("new", 3), ("old", 3)]
+        assert made["thresholds"] == plain["thresholds"]
+
+    def test_scenes_by_folder(self, run, place):
+        """DIR/y/SCENE/NAME: folders are scenes and no groups; n counts them."""
+        pictures(place / "photos" / "y", *(f"s{k // 2}/{k}.png" for k in range(6)))
+        made = run(*PLAIN, "--scene-by", "folder").json
+        assert (made["n"], made["pairs"], made["groups"]) == (3, 6, [])
+        assert made["min_alpha"] == pytest.approx(0.5 / 4)
+
+    def test_scenes_by_a_table(self, run, place):
+        """pool_id of manifest.csv is read without being asked for; a missing column is named."""
+        table = truths(place / "photos", 4) / "manifest.csv"
+        table.write_text("file,pool_id\n000.png,a\n001.png,a\n002.png,b\n", "utf-8")
+        assert run(*PLAIN).json["n"] == 3
+        run(*PLAIN, "--scene-by", "day").check_error(1, "no column 'day'")
+        run(*PLAIN, "--scene-by", "folder", "--group-by", "folder").check_error(1, "not both")
+
+    def test_pictures_that_look_alike(self, run, place):
+        """A slightly other copy is named before anything is generated, and is no mistake."""
+        truths(place / "photos", 2)
+        (place / "photos" / "copy.png").write_bytes(encoded(photo(1, 48, 48) // 2 + 100))
+        outcome = run(*PLAIN)
+        assert outcome.code == 0
+        assert "001, copy look alike" in " ".join(outcome.err.split())
+
+    def test_inputs_like_uploads(self, run, place):
+        """Classes that occur are made at the qualities that occur; the others are named."""
+        truths(place / "photos", 3)
+        pictures(place / "uploads", "c.png", "d.avif")
+        for quality in (82, 88):
+            upload = encoded(photo(quality, 48, 48), "JPEG", quality=quality)
+            (place / "uploads" / f"{quality}.jpg").write_bytes(upload)
+        (place / "uploads" / "broken.png").write_bytes(b"text")
+        outcome = run(*MAKE, "--like", "uploads")
+        parts = outcome.json["degradation"]["mixture"]
+        assert {tuple(part["jpeg"]) for part in parts if part["jpeg"]} == {(82, 88)}
+        assert (outcome.json["n"], outcome.json["pairs"]) == (3, 6)
+        words = " ".join(outcome.err.split())
+        assert "50% jpeg-80" in words
+        assert "other: compressed in an unknown way; not covered" in words
+        assert "broken.png" in words
+        assert "no upload is so: jpeg-90, jpeg-68, jpeg-50, webp-80, webp-50" in words
+
+
+class TestLabels:
+    def test_people_are_waited_for(self, at, place):
+        """Without labels the job waits for them; the command says where, and is done."""
+        truths(place / "photos", 2)
+        (place / "photos" / "bad.png").write_bytes(b"text")
+        outcome = at(*MAKE, "--metric", "semantic", "--skip-bad-pairs")
+        assert (outcome.code, outcome.out) == (0, "")
+        job = outcome.err.split()[0]
+        assert f"{job} awaits labels" in outcome.err
+        shown = at("calibrations", "show", job).out
+        assert shown == f"{job} is awaiting_labels, 2 of 2 pairs, 1 left out\n"
+
+    def test_labels_with_their_predictions(self, at, place, server):
+        """labels/ and its predictions.json travel with the pairs."""
+        truths(place / "photos" / "y", 2)
+        job = at(*MAKE, "--metric", "semantic").err.split()[0]
+        pairs = server.client.get(f"/v1/admin/calibrations/{job}/pairs").json()
+        labels = place / "photos" / "labels"
+        labels.mkdir()
+        for item in pairs:
+            (labels / f"{item['name']}.png").write_bytes(label(differs=True))
+        claimed = {item["name"]: item["prediction_sha256"] for item in pairs}
+        (labels / "predictions.json").write_text(json.dumps(claimed))
+        made = at(*MAKE, "--metric", "semantic").json
+        assert (made["n"], made["pipeline"]["fidelity"]["bound"]) == (2, 1)
+
+    def test_synthetic(self, run, place):
+        """Without people: every answer names the synthetic annotator."""
+        truths(place / "photos", 3)
+        made = run(*PLAIN, "--metric", "semantic", "--labels", "synthetic", *FORCED).json
+        assert made["pipeline"]["fidelity"]["annotator"]["synthetic"] is True
+        pictures(place, "a.png", first=50)
+        assert (
+            "synthetic annotator"
+            in run("upscale", "a.png", "--json").json["guarantee"]["statement"]
+        )
+
+
+class TestRestoration:
+    @pytest.fixture
+    def upscaler(self):
+        """An upscaler that restores."""
+        return FakeUpscaler(scale=1)
+
     @pytest.mark.parametrize(
-        ("arguments", "words"),
+        ("arguments", "recorded"),
         [
-            (["photos", "--attributions", "missing.txt"], "missing.txt"),
-            (["photos", "--attributions", "photos/000.png"], "000.png"),
-            (["photos", "--metric", "semantic"], "label"),
+            (("--grey", "--jpeg", 30), ("jpeg", 30)),
+            (
+                ("--inpaint", 0.25, "--inpaint-shape", "strokes", "--inpaint-color", "#00FF00"),
+                ("inpaint", {"share": 0.25, "shape": "strokes", "color": "#00ff00"}),
+            ),
         ],
     )
-    def test_mistakes(self, run, place, upscaler, arguments, words):
-        """One line, exit code 1, and nothing generated."""
-        truths(place / "photos", 2)
-        run("calibrate", *arguments).check_error(1, words)
-        assert upscaler.calls == []
-
-    def test_given_inputs_have_no_degradation(self, run, place):
-        """With x/ the record claims no degradation."""
-        for k in range(3):
-            for side, part in ((48, "y"), (24, "x")):
-                (place / "pairs" / part).mkdir(parents=True, exist_ok=True)
-                (place / "pairs" / part / f"{k}.png").write_bytes(encoded(photo(k, side, side)))
-        made = run("calibrate", "pairs", "--samples", 4, "--noise", 3, "--json").json
-        assert (made["degradation"], made["active"]) == (None, False)
-        assert run("calibrations", "show", made["id"], "--json").json["active"] is False
-
-    def test_the_learned_sigma(self, run, place):
-        """The pipeline of the new calibration names the estimator and its weights."""
+    def test_from_photographs_to_a_mask(self, run, place, arguments, recorded):
+        """The damage is recorded, and an image of the size of the input comes out."""
         truths(place / "photos", 3)
-        made = run("calibrate", "photos", "--samples", 4, "--estimator", "learned", "--json").json
-        assert made["pipeline"]["indecision"]["estimator"] == "learned"
-        assert made["pipeline"]["indecision"]["state"] == LEARNED_STATE
+        made = run(*MAKE, *arguments, *FORCED)
+        assert made.code == 0, made.err
+        assert made.json["pipeline"]["scale"] == 1
+        assert made.json["degradation"][recorded[0]] == recorded[1]
+        pictures(place, "old.png", first=50)
+        assert "old.png: 48×48" in run("upscale", "old.png", "--alpha", 0.4).out
 
 
-class TestCalibrations:
-    def test_export_and_import(self, run, place, calibrated, monkeypatch):
-        """A file travels to another installation unchanged, and serves there."""
-        assert run("calibrations", "export", calibrated, "a.calibration").code == 0
-        monkeypatch.setenv("TRUSTSCALE_DATA_DIR", str(place / "elsewhere"))
-        outcome = run("calibrations", "import", "a.calibration", "--activate")
-        assert outcome.out == f"{calibrated}\n"
-        assert run("calibrations", "export", calibrated, "b.calibration").code == 0
-        first, second = ((place / name).read_bytes() for name in ("a.calibration", "b.calibration"))
-        assert first == second
-        assert run("calibrations", "show", calibrated, "--json").json["active"]
-        (place / "bird.png").write_bytes(encoded(photo(9, 24, 24)))
-        assert run("upscale", "bird.png").code == 0
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["missing"], "missing is not a folder"),
+        (["empty"], "no images"),
+        (["photos", "--upscaler", "other"], "'other'"),
+        (["photos", "--export", "no/such/file"], "no/such/file"),
+        (["photos", "--export", "empty"], "empty"),
+    ],
+)
+def test_mistakes_here_and_there(command, place, arguments, words):
+    """One line and code 1, before anything is sent or generated."""
+    truths(place / "photos", 2)
+    (place / "empty").mkdir()
+    command("calibrate", *arguments).check_error(1, words)
 
-    def test_missing_files(self, run, calibrated):
-        """A path that cannot be written is named."""
-        run("calibrations", "export", calibrated, "no/such/file").check_error(1, "no/such/file")
+
+@pytest.mark.parametrize(
+    ("options", "code", "words"),
+    [
+        (("--attributions", "missing.txt"), 1, "missing.txt"),
+        (("--attributions", "photos/000.png"), 1, "000.png"),
+        (("--metric", "semantic"), 1, "label"),
+        (("--group-by", "subject"), 1, "manifest.csv is missing"),
+        (("--like", "missing"), 1, "missing is not a folder"),
+        (("--mixture", "missing.json"), 1, "missing.json is not a JSON file"),
+        (("--mixture", "usual", "--noise", 2), 2, "either a mixture or the steps"),
+        (("--like", "photos", "--jpeg", 80), 2, "name no degradation with it"),
+        (("--input-rule", "mood"), 2, "input_rule must be"),
+        (("--delta", 1.5), 2, "less than 1"),
+        (("--guarantee", "luck"), 2, "expectation"),
+        (("--method", "hope"), 2, "wsr"),
+        (("--inpaint", 0.95), 2, "inpaint"),
+        (("--inpaint", 0.2, "--inpaint-color", "pink"), 2, "inpaint"),
+        (("--inpaint", 0.2, "--inpaint-shape", "dots"), 2, "inpaint"),
+        (("--samples", 0), 2, "samples"),
+        (("--prediction", "best"), 2, "prediction"),
+        (("--estimator", "guess"), 2, "estimator"),
+        (("--size", 0), 2, "size"),
+        (("--metric", "lpips"), 2, "metric"),
+        (("--bound", "nan"), 2, "bound"),
+        (("--alpha", "inf"), 2, "alpha"),
+        (("--alpha", -1), 2, "alpha"),
+        (("--jpeg", 101), 2, "jpeg"),
+    ],
+    ids=str,
+)
+def test_mistakes(run, place, upscaler, options, code, words):
+    """A few words and a code, before anything is generated."""
+    truths(place / "photos", 1)
+    outcome = run("calibrate", "photos", *options)
+    assert (outcome.code, outcome.out, upscaler.calls) == (code, "", [])
+    assert words in " ".join(outcome.err.replace("│", "").split())
+    assert "Traceback" not in outcome.err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import os
@@ -18,20 +19,15 @@ from fsspec.spec import AbstractFileSystem
 from PIL import Image
 
 from app.errors import UpscalerFailed, UpscalerUnavailable
-from tests.factories import encoded, photo, truths
+from tests.cli.conftest import FORCED
+from tests.factories import encoded, photo, pictures, truths
 
 ROOT = Path(__file__).parents[2]
 PARTS = ["image.png", "mask.png", "overlay.png", "result.json", "trust.png"]
 MANIFEST = "trustscale.manifest.json"
 
 
-def small(folder: Path, *names: str) -> Path:
-    """A folder with a small picture of each name, all different."""
-    for k, name in enumerate(names):
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        form = "JPEG" if name.endswith("jpg") else "PNG"
-        (folder / name).write_bytes(encoded(photo(k + 70, 24, 24), form))
-    return folder
+small = functools.partial(pictures, side=24)
 
 
 def made(folder: Path) -> list[str]:
@@ -188,8 +184,7 @@ class TestGoingOn:
         small(place, "a.png")
         assert run("upscale", "a.png").code == 0
         truths(place / "others", 2)
-        other = ("--samples", 2, "--activate", "--force")
-        assert run("calibrate", "others", *other).code == 0
+        assert run("calibrate", "others", "--samples", 2, *FORCED).code == 0
         run("upscale", "a.png").check_error(2, calibrated, "calibration")
 
     def test_a_changed_file(self, run, place, calibrated):
@@ -209,29 +204,26 @@ class TestGoingOn:
 
     @pytest.mark.slow
     def test_killed(self, run, place, calibrated, upscaler):
-        """kill -9 in the middle of 200 files: the rest is made, nothing twice, every file whole."""
-        folder = place / "in"
-        folder.mkdir()
-        for k in range(200):
-            (folder / f"{k:03}.png").write_bytes(encoded(photo(k, 8, 8)))
+        """kill -9 in the middle of 60 files: the rest is made, nothing twice, every file whole."""
+        folder, out = truths(place / "in", 60, side=8), place / "out"
         with subprocess.Popen(
-            [sys.executable, "-m", "tests.cli.faked", "upscale", folder, "--out", place / "out"],
+            [sys.executable, "-m", "tests.cli.faked", "upscale", folder, "--out", out],
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
         ) as process:
-            while len(records(place / "out")) < 60:
+            while len(records(out)) < 15:
                 assert process.poll() is None, process.stderr.read()
                 time.sleep(0.005)
             process.kill()
-        answers = [p for p in (place / "out").iterdir() if not p.name.startswith(".tmp-")]
+        answers = [p for p in out.iterdir() if not p.name.startswith(".tmp-")]
         before = {path: path.stat().st_mtime_ns for path in answers}
-        outcome = run("upscale", folder, "--out", place / "out")
+        outcome = run("upscale", folder, "--out", out)
         assert outcome.code == 0, outcome.err
         kept = int(outcome.err.split(" done, ")[1].split(" kept")[0])
-        assert 0 < 200 - kept < 200
-        assert len(upscaler.calls) == 4 * (200 - kept)
-        assert len(made(place / "out")) == 200
+        assert 0 < kept < 60
+        assert len(upscaler.calls) == 4 * (60 - kept)
+        assert len(made(out)) == 60
         unchanged = [path for path in before if path.stat().st_mtime_ns == before[path]]
         assert len(unchanged) == len(PARTS) * kept
 
@@ -290,8 +282,7 @@ class TestServer:
     def there(self, at, place):
         """A server with an active calibration."""
         truths(place / "truths", 2)
-        forced = ("--activate", "--force")
-        assert at("calibrate", "truths", "--samples", 2, *forced).code == 0
+        assert at("calibrate", "truths", "--samples", 2, *FORCED).code == 0
         return at
 
     def test_as_here(self, there, run, place, server):

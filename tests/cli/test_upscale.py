@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app.errors import UpscalerFailed
 from app.serving.answer import Result
-from tests.factories import encoded, photo
+from tests.cli.conftest import FORCED
+from tests.factories import encoded, pictures
 
 NAMES = ["image.png", "mask.png", "overlay.png", "result.json", "trust.png"]
 
@@ -18,9 +18,7 @@ NAMES = ["image.png", "mask.png", "overlay.png", "result.json", "trust.png"]
 @pytest.fixture
 def picture(place):
     """A file to upscale."""
-    path = place / "bird.png"
-    path.write_bytes(encoded(photo(50, 24, 24)))
-    return path
+    return pictures(place, "bird.png", side=24, first=50) / "bird.png"
 
 
 class TestFiles:
@@ -60,7 +58,7 @@ class TestFiles:
 
     def test_json(self, run, place, calibrated, picture):
         """--json prints one document per line, the one that is written."""
-        (place / "cat.png").write_bytes(encoded(photo(51, 24, 24)))
+        pictures(place, "cat.png", side=24, first=51)
         outcome = run("upscale", picture, place / "cat.png", "--json")
         documents = {d["source"]["name"]: d for d in map(json.loads, outcome.out.splitlines())}
         assert documents == {
@@ -80,26 +78,22 @@ class TestFiles:
         assert run("upscale", "clear.png", *white).code == 0
 
 
+def test_of_a_group(run, place, picture):
+    """--group names the curve; another name is an error that lists the groups."""
+    pictures(place / "photos", "day/0.png", "day/1.png", "night/2.png")
+    grouped = ("--group-by", "folder", "--mixture", "none", "--samples", 2)
+    assert run("calibrate", "photos", *grouped, *FORCED).code == 0
+    answer = run("upscale", picture, "--alpha", 0.6, "--group", "day", "--json").json
+    assert (answer["group"], answer["guarantee"]["n"]) == ("day", 2)
+    run("upscale", picture, "--group", "dusk", "--out", "other").check_error(1, "day, night")
+
+
 class TestFailures:
-    @pytest.mark.parametrize(
-        ("content", "words"),
-        [(b"text", "not a PNG"), (b"", "empty"), (encoded(photo())[:300], "cannot be decoded")],
-    )
-    def test_files_that_are_no_images(self, run, place, calibrated, content, words):
+    def test_files_that_cannot_be_read(self, run, place, calibrated):
         """One line names the file and the reason."""
-        (place / "a.png").write_bytes(content)
-        run("upscale", "a.png").check_error(1, "a.png", words)
-
-    def test_a_missing_file(self, run, calibrated):
-        """So does a file that is not there."""
+        (place / "a.png").write_bytes(b"text")
+        run("upscale", "a.png").check_error(1, "a.png", "not a PNG")
         run("upscale", "missing.png").check_error(1, "missing.png", "No such file")
-
-    def test_the_others_are_done(self, run, place, calibrated, picture):
-        """One bad file does not stop the others, but the exit code tells."""
-        outcome = run("upscale", "missing.png", picture)
-        assert outcome.code == 1
-        assert "missing.png" in outcome.err
-        assert (place / "bird.result.json").exists()
 
     def test_an_unknown_upscaler(self, run, calibrated, picture):
         """The known ones are listed."""
@@ -108,11 +102,6 @@ class TestFailures:
     def test_no_calibration(self, run, picture):
         """Without a calibration the way to one is told."""
         run("upscale", picture).check_error(1, "trustscale calibrate")
-
-    def test_a_failing_model(self, run, calibrated, picture, upscaler):
-        """The reason of the model reaches the user."""
-        upscaler.failure = UpscalerFailed("The model broke.")
-        run("upscale", picture).check_error(1, "The model broke.")
 
     def test_a_folder_that_cannot_be_written(self, run, calibrated, picture):
         """--out inside a file is an error of one line."""
