@@ -22,7 +22,7 @@ from PIL import Image
 
 from app.calibration import file
 from app.calibration.active import shipped_calibrations
-from app.calibration.measure import measure_samples, pack, reduce_pair
+from app.calibration.measure import pack, reduce_pair
 from app.calibration.pairs import Pair, load_pair
 from app.calibration.record import Calibration
 from app.conformal import RiskCurve, Staircase
@@ -123,7 +123,7 @@ async def rate(x: bytes, y: bytes, *, decoding: bool) -> Rate:
     async def one() -> None:
         async with places:
             pair = await asyncio.to_thread(loaded) if decoding else ready
-            measurement = await measure_samples(upscaler, pair, pipeline)
+            measurement = await measure(upscaler, Source(pair.x), pipeline, pair.seed)
             measured = await asyncio.to_thread(reduce_pair, pair, measurement, pipeline)
             await asyncio.to_thread(pack, measured)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +68,15 @@ async def calibration_of(
         measurement = await measure(upscaler, Source(pair.x), pipeline, pair.seed)
         pairs.append(reduce_pair(pair, measurement, pipeline))
     return Calibration.from_pairs(pairs, upscaler=upscaler.name, pipeline=pipeline)
+
+
+def in_groups(calibration: Calibration, groups: Mapping[str, str]) -> Calibration:
+    """The same calibration with the groups of its pairs, by name."""
+    pairs = [
+        {**pair, **({"group": groups[pair["name"]]} if pair["name"] in groups else {})}
+        for pair in calibration.document["pairs"]
+    ]
+    return changed(calibration, pairs=pairs)
 
 
 def changed(calibration: Calibration, **fields: object) -> Calibration:

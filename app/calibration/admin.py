@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime
 
 from pydantic import BaseModel
 
@@ -33,9 +32,9 @@ from app.errors import BadImage, BadInput, Conflict, NotFound
 from app.images.encode import png_mask
 from app.jobs.queue import JobQueue
 from app.sampling.pipeline import Pipeline, guard, learn
-from app.stores.base import Activation, Job, JobState, JobStatus, Progress, Stores
+from app.stores.base import Activation, JobState, JobStatus, Stores
 from app.stores.uploads import spooled_for
-from app.upscalers.base import Upscaler, named, settings_of
+from app.upscalers.base import Upscaler, named
 
 _JOB_PREFIX = "job-"
 
@@ -339,31 +338,17 @@ class CalibrationAdmin:
         except BaseException:
             await self.stores.spool.delete(job_id)
             raise
-        made_by = None if usable[0].x else config.input_made_by(pipeline)
-        config = config.model_copy(update={"degradation": made_by})
-        usable = [variant for pair in usable for variant in pair.variants(made_by)]
-        request = CalibrationRequest(
-            config=config,
-            pipeline=pipeline,
-            upscaler=upscaler.name,
-            pairs=usable,
+        request = CalibrationRequest.asking(
+            config,
+            pipeline,
+            upscaler,
+            usable,
             skipped=items,
             created_by=created_by,
             parent=parent.id if parent else None,
-            settings=settings_of(upscaler),
         )
-        job = Job(
-            id=job_id,
-            kind="calibration",
-            progress=Progress(total=len(usable), unit="pairs"),
-            created_at=datetime.now(UTC),
-            about={
-                **request.about,
-                "webhook": webhook,
-                "warnings": "\n".join(warnings) or None,
-            },
-            request=request.model_dump(mode="json"),
-        )
+        told = "\n".join(warnings) or None
+        job = request.as_job(job_id, webhook=webhook, warnings=told)
         async with spooled_for(self.stores, job_id):
             status = await self.queue.submit(job)
         try:  # from now on the job keeps others from deleting its parent

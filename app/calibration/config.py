@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from app.calibration.guarantee import GuaranteeSettings
 from app.calibration.manifest import Manifest
+from app.calibration.pairs import OnBadPair
 from app.conformal.fidelity import METRICS, FidelitySettings, needs_label
 from app.conformal.folding import MAX_SAMPLES
 from app.conformal.indecision import IndecisionSettings
@@ -52,7 +53,7 @@ class CalibrationConfig(BaseModel):
     activate: bool = False
     force: bool = Field(False, description="Activate it also if it would serve worse.")
     seed: int = Field(0, ge=0, lt=2**63)
-    on_bad_pair: Literal["fail", "skip"] = "fail"
+    on_bad_pair: OnBadPair = "fail"
     note: str | None = Field(None, max_length=2000, description="Where the images come from.")
     attributions: list[Annotated[str, Field(max_length=1000)]] = Field(
         default_factory=list, max_length=10_000, description="Who is to be named for them."

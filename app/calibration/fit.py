@@ -166,9 +166,3 @@ def _reduced(
 def seen_by(fit: Fit | None, pair: Pair) -> bool:
     """Whether σ was fitted on this photograph."""
     return fit is not None and pair.y_sha256[:FIT_DIGITS] in fit.photographs
-
-
-def refuse_seen(fit: Fit | None, pair: Pair) -> None:
-    """Raise BadPairs if σ was fitted on this photograph: it cannot stand for a new one then."""
-    if seen_by(fit, pair):
-        raise BadPairs("σ was fitted on this photograph", items=[])

@@ -6,17 +6,17 @@ import asyncio
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from app.calibration.config import CalibrationConfig
 from app.calibration.groups import column_of, read_table, scenes_of
 from app.calibration.layout import MANIFEST, PREDICTIONS, arrange, is_clutter, placed, wrong_group
 from app.calibration.pairs import (
     SAME_PIXELS,
-    Pair,
+    OnBadPair,
     bad_pairs,
+    check_left_out,
     claimed_predictions,
     duplicates,
     load_pair,
@@ -46,6 +46,19 @@ class PairFiles:
     group: str | None = None
     scene: str | None = None
     prediction: str | None = None  # SHA-256 of the prediction that the label was drawn on
+
+    @property
+    def asked(self) -> AskedPair:
+        """What a calibration is asked for."""
+        return AskedPair(
+            name=self.name,
+            source=self.name,
+            x=self.x is not None,
+            label=self.label is not None,
+            prediction=self.prediction,
+            group=self.group,
+            scene=self.scene,
+        )
 
 
 def find_pairs(
@@ -142,13 +155,12 @@ def _predictions(folder: Path, *, has_labels: bool) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class CheckedPair:
-    """A pair that can be used: its files, what is asked of them, and the digests of their content.
+    """A pair that can be used: its files, and the digests of their content.
 
-    pixels_sha256: of Y, whatever file it was in. key: of the pair, for its checkpoint.
+    pixels_sha256: of Y, whatever file it was in. key: of all of the pair.
     """
 
     files: PairFiles
-    asked: AskedPair
     y_sha256: str
     pixels_sha256: str
     key: str
@@ -169,9 +181,9 @@ class CheckedPairs:
 
 async def check_pairs(
     files: Sequence[PairFiles],
-    config: CalibrationConfig,
     pipeline: Pipeline,
     *,
+    on_bad_pair: OnBadPair = "fail",
     on_progress: Callable[[int, int], None] | None = None,
 ) -> CheckedPairs:
     """Decode and check every pair without generating.
@@ -186,7 +198,7 @@ async def check_pairs(
         async with places:
             try:
                 found: CheckedPair | dict[str, str] = await asyncio.to_thread(
-                    _checked, pair, config, pipeline
+                    _checked, pair, pipeline
                 )
             except (BadInput, OSError) as error:
                 found = {"name": pair.name, "reason": str(error).rstrip(".")}
@@ -202,22 +214,9 @@ async def check_pairs(
     pixels_of = [(p.files.name, p.pixels_sha256) for p in usable]
     usable, encoded_again = _without(usable, pixels_of, reason=SAME_PIXELS)
     items += [*repeated, *encoded_again]
-    if items and (config.on_bad_pair == "fail" or not usable):
-        raise bad_pairs(items, len(files))
-    if not usable:
-        raise BadPairs("There are no pairs.", items=[])
+    check_left_out(items, len(usable), on_bad_pair)
     alike = near_duplicates([(p.files.name, p.files.scene, p.look) for p in usable])
-    made_by = None if any(pair.files.x for pair in usable) else config.degradation
-    variants = [
-        replace(
-            pair,
-            asked=asked,
-            key=pair.key if asked.variant is None else f"{pair.key}-{asked.variant}",
-        )
-        for pair in usable
-        for asked in pair.asked.variants(made_by)
-    ]
-    return CheckedPairs(variants, items, alike)
+    return CheckedPairs(usable, items, alike)
 
 
 def _without(
@@ -229,38 +228,22 @@ def _without(
     return [pair for pair in pairs if pair.files.name not in again], items
 
 
-def _checked(files: PairFiles, config: CalibrationConfig, pipeline: Pipeline) -> CheckedPair:
-    # Only Y, and X if it is given, can be wrong; how X is made from Y is left for later.
-    loaded = _load(files, config.model_copy(update={"degradation": None}), pipeline)
-    content = f"{loaded.name}:{loaded.x_sha256}:{loaded.y_sha256}"
-    if loaded.label is not None:
-        content += f":{hashlib.sha256(loaded.label.tobytes()).hexdigest()}"
-    key = hashlib.sha256(content.encode()).hexdigest()
-    asked = AskedPair(
-        name=files.name,
-        source=files.name,
-        x=files.x is not None,
-        label=files.label is not None,
-        prediction=files.prediction,
-        group=files.group,
-        scene=files.scene,
-    )
-    return CheckedPair(
-        files, asked, loaded.y_sha256, image_digest(loaded.y), key, look_of(loaded.y)
-    )
-
-
-def _load(files: PairFiles, config: CalibrationConfig, pipeline: Pipeline) -> Pair:
+def _checked(files: PairFiles, pipeline: Pipeline) -> CheckedPair:
+    """The pair, decoded; how X will be made from Y, and by which seed, cannot be wrong."""
     is_labelled = needs_label(pipeline.fidelity)
     if is_labelled and files.label is None:
         raise BadImage("has no label, which the semantic metric needs")
-    return load_pair(
+    loaded = load_pair(
         files.name,
         files.y.read_bytes(),
         files.x.read_bytes() if files.x else None,
         pipeline,
-        degradation=config.degradation,
-        seed=config.seed,
+        degradation=None,
+        seed=0,
         label=files.label.read_bytes() if files.label and is_labelled else None,
-        prediction=files.prediction,
     )
+    content = f"{loaded.name}:{loaded.x_sha256}:{loaded.y_sha256}"
+    if loaded.label is not None:
+        content += f":{hashlib.sha256(loaded.label.tobytes()).hexdigest()}"
+    key = hashlib.sha256(content.encode()).hexdigest()
+    return CheckedPair(files, loaded.y_sha256, image_digest(loaded.y), key, look_of(loaded.y))

@@ -12,14 +12,15 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
+from pydantic import TypeAdapter, ValidationError
+
 from app.calibration.layout import wrong_group, wrong_name
-from app.calibration.manifest import MeasuredPair
 from app.errors import BadRequest
+
+TEXTS = TypeAdapter(dict[str, str])
 
 _NAME_COLUMNS = ("name", "file")
 
@@ -63,29 +64,16 @@ def _parsed(
 ) -> dict[str, str]:
     if not text.strip():
         return {}
-    is_json = text.lstrip().startswith("{")
-    found = _from_json(text, what) if is_json else of_table(parse_table(text))
+    try:
+        is_json = text.lstrip().startswith("{")
+        found = TEXTS.validate_json(text) if is_json else of_table(parse_table(text))
+    except ValidationError as error:
+        raise BadRequest(f"{what} is not a JSON object of texts.") from error
     for name, value in found.items():
         # A name that is no text could not even be told in the answer.
         if reason := wrong_name(name) or wrong_group(value):
             raise BadRequest(f"{what}: {name[:80]!r}: {reason}.")
     return found
-
-
-def grouped(
-    pairs: Sequence[MeasuredPair],
-    groups: Mapping[str, str | None],
-    scenes: Mapping[str, str | None] | None = None,
-) -> list[MeasuredPair]:
-    """The pairs with their groups and scenes, by their source; what is not named stays as it is."""
-
-    def named(pair: MeasuredPair) -> MeasuredPair:
-        source = pair.info.source
-        found = {"group": groups.get(source), "scene": (scenes or {}).get(source)}
-        changes = {key: value for key, value in found.items() if value is not None}
-        return replace(pair, info=pair.info.model_copy(update=changes)) if changes else pair
-
-    return [named(pair) for pair in pairs]
 
 
 def read_table(path: Path) -> list[dict[str, str]]:
@@ -134,13 +122,3 @@ def column_of(rows: Sequence[Mapping[str, str]], column: str) -> dict[str, str]:
         if found.setdefault(name, row[column]) != row[column]:
             raise BadRequest(f"The table names {name[:80]!r} twice, and not alike.")
     return found
-
-
-def _from_json(text: str, what: str) -> dict[str, str]:
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise BadRequest(f"{what} is not valid JSON.") from error
-    if not all(isinstance(group, str) for group in found.values()):
-        raise BadRequest(f"{what}: each {what[:-1]} is a text.")
-    return dict(found)

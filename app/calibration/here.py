@@ -11,7 +11,6 @@ import asyncio
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 from uuid import uuid4
@@ -29,7 +28,7 @@ from app.stores.base import Job, JobState, JobStatus, Spool
 from app.stores.database import Database
 from app.stores.folders import held
 from app.stores.sqlite_jobs import SqliteJobs
-from app.upscalers.base import Upscaler, settings_of
+from app.upscalers.base import Upscaler
 
 DATABASE: Final = "calibrate.sqlite3"
 """In the data folder: jobs of the command line. A server does not look there."""
@@ -71,21 +70,15 @@ class Here:
             NotFinished: the job failed.
             ConfigError: another process is making this calibration.
         """
-        request = CalibrationRequest(
-            config=config.model_copy(update={"activate": False}),
-            pipeline=pipeline,
-            upscaler=upscaler.name,
-            pairs=[pair.asked for pair in pairs.usable],
+        request = CalibrationRequest.asking(
+            config.model_copy(update={"activate": False}),
+            pipeline,
+            upscaler,
+            [pair.files.asked for pair in pairs.usable],
             skipped=list(pairs.skipped),
             created_by="local",
-            settings=settings_of(upscaler),
         )
-        job = Job(
-            id=run_id(pairs.usable, config, pipeline),
-            kind="calibration",
-            created_at=datetime.now(UTC),
-            request=request.model_dump(mode="json"),
-        )
+        job = request.as_job(run_id(request, pairs.usable))
         spool = _InPlace(self._spool, job.id, _files(pairs.usable))
         handler = CalibrationHandler(
             self._upscalers, self._calibrations, spool, self._watched, keeps_pictures=False
@@ -98,7 +91,7 @@ class Here:
                 last = await self._ended(
                     job, jobs, handler, upscaler.capabilities.concurrency + 1, on_progress
                 )
-                made = await self._made(last, jobs, pairs)
+                made = await self._made(last, jobs, request)
                 await jobs.forget(job.id)
                 await self._spool.delete(job.id)
             finally:
@@ -137,15 +130,17 @@ class Here:
                 await running
             return await jobs.get(job.id)
 
-    async def _made(self, last: JobStatus, jobs: SqliteJobs, pairs: CheckedPairs) -> Calibration:
+    async def _made(
+        self, last: JobStatus, jobs: SqliteJobs, request: CalibrationRequest
+    ) -> Calibration:
         if last.state is JobState.SUCCEEDED and last.result:
             return await self._calibrations.get(last.result.rsplit("/", 1)[-1])
         error = last.error or {"detail": f"The job is {last.state}."}
         kept = len(await jobs.recorded(last.id))
-        left_out = f", {len(pairs.skipped)} left out" if pairs.skipped else ""
+        left_out = f", {len(request.skipped)} left out" if request.skipped else ""
         raise NotFinished(
             f"{error['detail']} Run the same command again to continue; {kept} of "
-            f"{len(pairs.usable)} pairs are kept{left_out}.",
+            f"{len(request.pairs)} pairs are kept{left_out}.",
             items=error.get("items", []),
         )
 
@@ -159,13 +154,15 @@ async def _watched(
                 on_progress(state.progress.done, state.progress.total)
 
 
-def run_id(pairs: Sequence[CheckedPair], config: CalibrationConfig, pipeline: Pipeline) -> str:
+def run_id(request: CalibrationRequest, pairs: Sequence[CheckedPair]) -> str:
     """An id that the same pairs under the same settings always get: what a resumed run finds."""
-    digest = hashlib.sha256(pipeline.model_dump_json().encode())
-    digest.update(
-        config.model_dump_json(include={"degradation", "seed", "fit_indecision"}).encode()
-    )
-    for key in sorted(pair.key for pair in pairs):
+    digest = hashlib.sha256(request.pipeline.model_dump_json().encode())
+    settings = request.config.model_dump_json(include={"degradation", "seed", "fit_indecision"})
+    digest.update(settings.encode())
+    keys = {pair.files.name: pair.key for pair in pairs}
+    for key in sorted(
+        keys[pair.source] + (f"-{pair.variant}" if pair.variant else "") for pair in request.pairs
+    ):
         digest.update(key.encode())
     return f"calibrate-{digest.hexdigest()[:24]}"
 

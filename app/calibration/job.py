@@ -20,8 +20,7 @@ from pydantic import BaseModel
 
 from app.calibration import labels, pictures
 from app.calibration.active import Calibrations
-from app.calibration.fit import DRAWN, SEEN, Fitting, refuse_seen
-from app.calibration.groups import grouped
+from app.calibration.fit import DRAWN, SEEN, Fitting, seen_by
 from app.calibration.manifest import MeasuredPair, PairInfo, Provenance
 from app.calibration.measure import (
     Act,
@@ -37,7 +36,7 @@ from app.calibration.measure import (
 from app.calibration.pairs import SAME_PIXELS, Pair, bad_pairs, decode_label, load_pair
 from app.calibration.price import with_fewer
 from app.calibration.record import SIGMA_QUANTILES, Calibration
-from app.calibration.request import CalibrationRequest
+from app.calibration.request import AskedPair, CalibrationRequest
 from app.canary.keep import CanaryTaker, chosen, publish
 from app.conformal import Staircase, fidelity
 from app.conformal.backtest import sigma_quantiles
@@ -103,7 +102,8 @@ class CalibrationHandler:
         try:
             pair = await self._load(job.id, request, unit)
             await self._claim_content(job.id, source, pair, request.parent)
-            refuse_seen(request.pipeline.indecision.fit, pair)
+            if seen_by(request.pipeline.indecision.fit, pair):  # it cannot stand for a new one
+                raise BadPairs("σ was fitted on this photograph", items=[])
             act = Act(job.id, request, pair, upscaler, self._canary(job.id, request, unit))
             if fidelity.needs_label(request.pipeline.fidelity):
                 return await self._semantic(act)
@@ -143,11 +143,8 @@ class CalibrationHandler:
             job.id, request, waiting, lambda name: self._load(job.id, request, name)
         )
         request = request.model_copy(update={"pipeline": pipeline})
-        measured = grouped(
-            [*measured, *late],
-            {pair.source: pair.group for pair in request.pairs},
-            {pair.source: pair.scene for pair in request.pairs},
-        )
+        asked = {pair.name: pair for pair in request.pairs}
+        measured = [_named(pair, asked[pair.info.name]) for pair in (*measured, *late)]
         calibration = await self._calibration(request, measured, skipped, job.created_at)
         await self.calibrations.add(calibration, activate=False)
         await publish(
@@ -332,6 +329,12 @@ class CalibrationHandler:
 
         kept = np.array(waiting.sigma_quantiles, np.float32)
         return MeasuredPair(waiting.info, await asyncio.to_thread(staircase), kept)
+
+
+def _named(pair: MeasuredPair, asked: AskedPair) -> MeasuredPair:
+    """The pair with its group and scene, which may have been renamed since it was measured."""
+    info = pair.info.model_copy(update={"group": asked.group, "scene": asked.scene})
+    return replace(pair, info=info)
 
 
 def unlabelled(record: bytes) -> Unlabelled | None:

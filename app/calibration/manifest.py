@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import BaseModel, ConfigDict, Field
 
 from app import __version__
 from app.calibration.guarantee import GuaranteeSettings
@@ -21,30 +21,15 @@ from app.sampling.pipeline import Pipeline
 REMOVED: Final = "removed by "
 
 
-# Fields that older versions do not know.
-_NEW: Final = {
-    "group", "guarantee", "scene", "variant", "input_class", "facts", "pixels_sha256", "price",
-}  # fmt: skip
-
-
-class _Compatible(BaseModel):
-    """A part of the manifest: what has its default is left out if older versions do not know it.
+def _newer(default: Any) -> Any:
+    """A field that older versions do not know: it is left out where it has its default.
 
     A calibration that makes no use of what is new thus keeps its form, and can be read by them.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    @model_serializer(mode="wrap")
-    def _without_new_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        fields: dict[str, Any] = handler(self)
-        for name in _NEW & fields.keys():
-            if getattr(self, name) == type(self).model_fields[name].default:
-                del fields[name]
-        return fields
+    return Field(default, exclude_if=lambda value: value == default)
 
 
-class PairInfo(_Compatible):
+class PairInfo(BaseModel):
     """What is kept of one pair besides its staircase. Sizes are those of Y in pixels.
 
     The group is a function of X that was chosen before anything was measured: a camera, a subject.
@@ -55,6 +40,8 @@ class PairInfo(_Compatible):
     pixels_sha256 is of Y decoded, whatever file it was in; None: measured by an older release.
     """
 
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
     name: str
     x_sha256: str
     y_sha256: str
@@ -62,12 +49,12 @@ class PairInfo(_Compatible):
     height: int
     seed: int
     mean_log_sigma: float
-    group: str | None = None
-    scene: str | None = None
-    variant: str | None = None
-    input_class: str | None = None
-    facts: dict[str, float] | None = None
-    pixels_sha256: str | None = None
+    group: str | None = _newer(None)
+    scene: str | None = _newer(None)
+    variant: str | None = _newer(None)
+    input_class: str | None = _newer(None)
+    facts: dict[str, float] | None = _newer(None)
+    pixels_sha256: str | None = _newer(None)
 
     @property
     def source(self) -> str:
@@ -107,20 +94,22 @@ class Provenance(BaseModel):
     settings: dict[str, str] = Field(default_factory=dict, exclude_if=lambda settings: not settings)
 
 
-class Manifest(_Compatible):
+class Manifest(BaseModel):
     """Everything but the arrays."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str | None = None
     upscaler: str
     created_at: datetime
     pipeline: Pipeline
     default_alpha: float = Field(0.1, gt=0)
-    guarantee: GuaranteeSettings = GuaranteeSettings()
+    guarantee: GuaranteeSettings = _newer(GuaranteeSettings())
     degradation: MadeBy | None = None
     seed: int = 0
     pairs: list[PairInfo]
     skipped: list[dict[str, Any]] = Field(default_factory=list)
-    price: list[PricePoint] = []
+    price: list[PricePoint] = _newer([])
     provenance: Provenance = Provenance()
 
 

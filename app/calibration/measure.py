@@ -42,36 +42,29 @@ class Act:
     canary: CanaryTaker | None = None
 
     async def measure(self, on_sample: Callable[[int, RGB], None] | None = None) -> Measurement:
-        """Generate; `on_sample` gets every sample, too. Raises UpscalerError."""
-        return await measure_samples(
-            self.upscaler, self.pair, self.request.pipeline, self.canary, on_sample
+        """Generate, by the same code as serving; `on_sample` gets every sample, too.
+
+        Raises:
+            UpscalerError: the samples could not be had.
+        """
+        canary, pair = self.canary, self.pair
+        listeners = [one for one in (canary.see if canary else None, on_sample) if one is not None]
+
+        def see(index: int, sample: RGB) -> None:
+            for listener in listeners:
+                listener(index, sample)
+
+        measurement = await measure(
+            self.upscaler,
+            Source(pair.x),
+            self.request.pipeline,
+            pair.seed,
+            patience_s=PATIENCE_S,
+            on_sample=see,
         )
-
-
-async def measure_samples(
-    upscaler: Upscaler,
-    pair: Pair,
-    pipeline: Pipeline,
-    canary: CanaryTaker | None = None,
-    on_sample: Callable[[int, RGB], None] | None = None,
-) -> Measurement:
-    """Generate for a pair, by the same code as serving; `canary` is told if the pair is one.
-
-    Raises:
-        UpscalerError: the samples could not be had.
-    """
-    listeners = [one for one in (canary.see if canary else None, on_sample) if one is not None]
-
-    def see(index: int, sample: RGB) -> None:
-        for listener in listeners:
-            listener(index, sample)
-
-    measurement = await measure(
-        upscaler, Source(pair.x), pipeline, pair.seed, patience_s=PATIENCE_S, on_sample=see
-    )
-    if canary is not None:
-        await canary.keep(upscaler, pair.x, measurement.seeds)
-    return measurement
+        if canary is not None:
+            await canary.keep(self.upscaler, pair.x, measurement.seeds)
+        return measurement
 
 
 def reduce_pair(pair: Pair, measurement: Measurement, pipeline: Pipeline) -> MeasuredPair:

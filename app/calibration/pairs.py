@@ -6,12 +6,12 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import TypeAdapter
 
+from app.calibration.groups import TEXTS
 from app.calibration.layout import PREDICTIONS
 from app.errors import BadImage, BadInput, BadPairs
 from app.images.decode import PAIR_LIMITS, Decoded, decode
@@ -23,7 +23,8 @@ from app.upscalers.base import RGB
 Size: TypeAlias = tuple[int, int]
 """Width and height in pixels."""
 
-_TEXTS = TypeAdapter(dict[str, str])
+OnBadPair: TypeAlias = Literal["fail", "skip"]
+"""What becomes of a calibration when some of its pairs cannot be used."""
 
 SAME_PIXELS = "duplicates {} by content"
 """Why a pair is left out whose Y is another file with the same pixels."""
@@ -65,7 +66,7 @@ def claimed_predictions(data: bytes) -> dict[str, str]:
         BadPairs: not a JSON object of texts.
     """
     try:
-        return _TEXTS.validate_json(data)
+        return TEXTS.validate_json(data)
     except ValueError as error:
         raise BadPairs(f"labels/{PREDICTIONS} is not a JSON object of texts.", items=[]) from error
 
@@ -174,6 +175,18 @@ def bad_pairs(items: Sequence[dict[str, str]], total: int) -> BadPairs:
     return BadPairs(
         f"{len(items)} of {total} pairs cannot be used: {shown}{more}.", items=list(items)
     )
+
+
+def check_left_out(items: Sequence[dict[str, str]], usable: int, on_bad_pair: OnBadPair) -> None:
+    """Return if a calibration may do without the pairs that cannot be used.
+
+    Raises:
+        BadPairs: none may be left out, or none is left.
+    """
+    if items and (on_bad_pair == "fail" or not usable):
+        raise bad_pairs(items, usable + len(items))
+    if not usable:
+        raise BadPairs("There are no pairs: send archive, or files x and y.", items=[])
 
 
 def _size(image: RGB) -> Size:

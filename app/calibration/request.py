@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
@@ -16,7 +17,8 @@ from app.calibration.price import tells
 from app.conformal import fidelity, fitting
 from app.images.degrade import Degradation, Mixture
 from app.sampling.pipeline import Pipeline
-from app.stores.base import Job
+from app.stores.base import Job, Progress
+from app.upscalers.base import Upscaler, settings_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +112,40 @@ class CalibrationRequest(BaseModel):
     def of(cls, job: Job) -> CalibrationRequest:
         """The request of a stored job."""
         return cls.model_validate(job.request)
+
+    @classmethod
+    def asking(
+        cls,
+        config: CalibrationConfig,
+        pipeline: Pipeline,
+        upscaler: Upscaler,
+        uploads: Sequence[AskedPair],
+        **facts: Any,
+    ) -> CalibrationRequest:
+        """What is asked of an upscaler; where no X was given it is made from Y as the config says.
+
+        One upload has an X if all have. `facts` are further fields.
+        """
+        made_by = None if uploads[0].x else config.input_made_by(pipeline)
+        return cls(
+            config=config.model_copy(update={"degradation": made_by}),
+            pipeline=pipeline,
+            upscaler=upscaler.name,
+            pairs=[pair for upload in uploads for pair in upload.variants(made_by)],
+            settings=settings_of(upscaler),
+            **facts,
+        )
+
+    def as_job(self, job: str, **about: str | None) -> Job:
+        """A job of this id that does it; `about` is what lists show besides."""
+        return Job(
+            id=job,
+            kind="calibration",
+            progress=Progress(total=len(self.pairs), unit="pairs"),
+            created_at=datetime.now(UTC),
+            about={**self.about, **about},
+            request=self.model_dump(mode="json"),
+        )
 
     def pair(self, name: str) -> AskedPair:
         """The pair of a name."""

@@ -27,7 +27,14 @@ from app.calibration.layout import (
     placed,
     wrong_name,
 )
-from app.calibration.pairs import Size, bad_pairs, claimed_predictions, duplicates, wrong_size
+from app.calibration.pairs import (
+    Size,
+    bad_pairs,
+    check_left_out,
+    claimed_predictions,
+    duplicates,
+    wrong_size,
+)
 from app.calibration.request import AskedPair
 from app.conformal.fidelity import needs_label
 from app.errors import BadInput, BadPairs
@@ -52,11 +59,6 @@ class Upload(NamedTuple):
         """Whether it says which predictions labels were drawn on."""
         return is_predictions(self.path)
 
-    @property
-    def is_table(self) -> bool:
-        """Whether it is the table that may name scenes."""
-        return self.place is None and self.path.rsplit("/", 1)[-1] == MANIFEST
-
 
 @dataclass(frozen=True, slots=True)
 class Naming:
@@ -70,13 +72,13 @@ class Naming:
     scenes: Mapping[str, str] = field(default_factory=dict)
     scene_folders: bool = False
 
-    def group_of(self, pair: PairPaths) -> str | None:
-        """Its group, or None."""
-        return self.groups.get(pair.name, None if self.scene_folders else pair.folder)
 
-    def scene_of(self, pair: PairPaths) -> str | None:
-        """Its scene, or None."""
-        return self.scenes.get(pair.name, pair.folder if self.scene_folders else None)
+class SpooledFile(NamedTuple):
+    """An image as it was found: its size, the SHA-256 of the file, and the look of a truth."""
+
+    size: Size
+    sha256: str
+    look: int | None = None
 
 
 @dataclass(slots=True)
@@ -84,10 +86,8 @@ class UploadedPairs:
     """What has been spooled, by path as the user knows it, and what is wrong."""
 
     arranged: Arranged
-    sizes: dict[str, Size] = field(default_factory=dict)
-    digests: dict[str, str] = field(default_factory=dict)  # SHA-256 of the content
+    files: dict[str, SpooledFile] = field(default_factory=dict)
     broken: dict[str, str] = field(default_factory=dict)  # why it is no image
-    looks: dict[str, int] = field(default_factory=dict)  # of truths
     predictions: Mapping[str, str] = field(default_factory=dict)  # claimed by labels, by pair
     scenes: Mapping[str, str] = field(default_factory=dict)  # of a table among the files, by pair
 
@@ -115,7 +115,7 @@ async def spool_pairs(files: Iterable[Upload], spool: Spool, job: str) -> Upload
         place, path, data = file
         if file.is_predictions:
             found.predictions = claimed_predictions(data)
-        if file.is_table:
+        if place is None and path.rsplit("/", 1)[-1] == MANIFEST:
             found.scenes = scenes_of(table_of(data, MANIFEST))
         if place is None:
             continue
@@ -125,14 +125,12 @@ async def spool_pairs(files: Iterable[Upload], spool: Spool, job: str) -> Upload
         if place.reason or wrong_name(name):
             continue
         try:
-            found.sizes[path] = await asyncio.to_thread(image_size, data, PAIR_LIMITS)
+            size = await asyncio.to_thread(image_size, data, PAIR_LIMITS)
         except BadInput as error:
             found.broken[path] = f"{role}: {error.detail.rstrip('.')}"
             continue
         look = await asyncio.to_thread(look_of_file, data) if role == "y" else None
-        if look is not None:
-            found.looks[path] = look
-        found.digests[path] = hashlib.sha256(data).hexdigest()
+        found.files[path] = SpooledFile(size, hashlib.sha256(data).hexdigest(), look)
         await spool.put(job, f"{role}/{name}", data)
     found.arranged = arrange(places)
     return found
@@ -165,7 +163,7 @@ def check_uploaded(
     for pair in [*pairs.values()]:
         if reason := _wrong(pair, found, pipeline, taken):
             refuse(pair.name, reason)
-    digests = [(name, found.digests[pair.y]) for name, pair in pairs.items()]
+    digests = [(name, found.files[pair.y].sha256) for name, pair in pairs.items()]
     for item in duplicates([*known, *digests]):
         refuse(item["name"], item["reason"])
     usable = [
@@ -175,8 +173,10 @@ def check_uploaded(
             x=pair.x is not None,
             label=pair.label is not None,
             prediction=found.predictions.get(pair.name),
-            group=naming.group_of(pair),
-            scene=naming.scene_of(pair) or found.scenes.get(pair.name),
+            group=naming.groups.get(pair.name, None if naming.scene_folders else pair.folder),
+            scene=naming.scenes.get(pair.name)
+            or (pair.folder if naming.scene_folders else None)
+            or found.scenes.get(pair.name),
         )
         for pair in pairs.values()
     ]
@@ -196,21 +196,18 @@ def usable_pairs(
         BadPairs: it allows none, or none is left; or labels do not belong here.
     """
     usable, items = check_uploaded(found, pipeline, naming, known)
-    if items and (config.on_bad_pair == "fail" or not usable):
-        raise bad_pairs(items, len(usable) + len(items))
-    if not usable:
-        raise BadPairs("There are no pairs: send archive, or files x and y.", items=[])
+    check_left_out(items, len(usable), config.on_bad_pair)
     check_labels(usable, pipeline)
     return usable, items
 
 
 def warnings_about(found: UploadedPairs, usable: Sequence[AskedPair]) -> list[str]:
     """What a careful admin should know of the pairs before anything is generated."""
-    paths = {pair.name: pair.y for pair in found.arranged.pairs}
+    truths = {pair.name: found.files.get(pair.y) for pair in found.arranged.pairs}
     looks = [
-        (pair.name, pair.scene, found.looks[paths[pair.name]])
+        (pair.name, pair.scene, truth.look)
         for pair in usable
-        if paths[pair.name] in found.looks
+        if (truth := truths[pair.name]) is not None and truth.look is not None
     ]
     return [alike_in_words(names) for names in near_duplicates(looks)]
 
@@ -240,5 +237,5 @@ def _wrong(
             return found.broken[path]
     if pair.name in taken:
         return "the calibration has a pair of this name already"
-    x, label = (None if path is None else found.sizes[path] for path in (pair.x, pair.label))
-    return wrong_size(found.sizes[pair.y], x, label, pipeline)
+    x, label = (None if path is None else found.files[path].size for path in (pair.x, pair.label))
+    return wrong_size(found.files[pair.y].size, x, label, pipeline)

@@ -298,17 +298,15 @@ async def measured(
         await learn(upscaler)
         pipeline = config.pipeline(upscaler)
         files = find_pairs(folder, group_by, scene_by)
-        given = any(pair.x for pair in files)
-        made_by = None if given else config.input_made_by(pipeline)
-        config = config.model_copy(update={"degradation": made_by})
         with progress_bar() as progress:
             bars = Bars(progress)
             checking = functools.partial(bars, "checking pairs")
-            pairs = await check_pairs(files, config, pipeline, on_progress=checking)
+            pairs = await check_pairs(
+                files, pipeline, on_bad_pair=config.on_bad_pair, on_progress=checking
+            )
             for names in pairs.alike:
                 progress.console.print(f"{alike_in_words(names)} (--scene-by)", soft_wrap=True)
             measuring = functools.partial(bars, "measuring pairs")
-            measuring(0, len(pairs.usable))
             here = Here(
                 session.settings.data_dir,
                 session.upscalers,

@@ -10,7 +10,6 @@ from functools import partial
 
 from PIL import Image
 
-from app.calibration.config import CalibrationConfig
 from app.calibration.folder import PairFiles, check_pairs
 from app.errors import BadPairs
 from app.evaluation.cache import SampleCache
@@ -83,19 +82,14 @@ async def _usable(
     Raises:
         BadPairs: there are such images and none may be skipped, or a side is left without images.
     """
-    config = CalibrationConfig(
-        degradation=options.degradation,
-        seed=options.seed,
-        on_bad_pair="skip" if options.skip_bad else "fail",
-    )
     files = [*plan.calibration, *plan.test]
     usable = {pair.name for pair in files}
     skipped: list[dict[str, str]] = []
     for upscaler in {upscaler.scale: upscaler for upscaler in upscalers}.values():
         checked = await check_pairs(
             files,
-            config,
             widest(variant.pipeline(upscaler) for variant in variants),
+            on_bad_pair="skip" if options.skip_bad else "fail",
             on_progress=partial(on_progress, "checking images"),
         )
         usable &= {pair.files.name for pair in checked.usable}

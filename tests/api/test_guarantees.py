@@ -8,12 +8,12 @@ import pytest
 from starlette.testclient import TestClient
 
 from app.calibration.admin import CalibrationAdmin
-from app.calibration.groups import grouped
 from app.calibration.guarantee import GuaranteeSettings
 from app.conformal.high_probability import minimal_n
 from app.stores.base import StoreUnavailable
 from tests.api.admin import Admin, truth_files, zipped
 from tests.api.gateway import IMAGE, check_problem, ended, gateway, pixels, post, text_chunks
+from tests.factories import in_groups
 from tests.fakes import FakeUpscaler
 
 LIKELY = {"kind": "high_probability", "delta": 0.2, "method": "wsr"}
@@ -25,9 +25,8 @@ ALPHA = 0.15  # that 24 pairs can hold with probability 0.8, for a part of each 
 def likely(calibration):
     """Thirty pairs with high probability: 24 of the group day, four of night, two of none."""
     names = {f"{k:03}": "day" if k < 24 else "night" for k in range(28)}
-    return calibration.with_pairs(
-        grouped(calibration.measured_pairs(), names), created_by="test", guarantee=SETTINGS
-    )
+    found = in_groups(calibration, names)
+    return found.with_pairs(found.measured_pairs(), created_by="test", guarantee=SETTINGS)
 
 
 @pytest.fixture(scope="module")

@@ -31,9 +31,8 @@ class TestText:
     @pytest.mark.parametrize(
         ("text", "words"),
         [
-            ("{", "not valid JSON"),
-            ('{"a": 3}', "is a text"),
-            ('{"a": {"b": "c"}}', "is a text"),
+            ("{", "not a JSON object of texts"),
+            ('{"a": 3}', "groups is not a JSON object of texts"),
             ("day,night", "needs a column name or file"),
             ("name,camera\na,b", "no column 'group'"),
             ("name,group\na,day\na,night", "twice"),
@@ -43,7 +42,7 @@ class TestText:
             ('{"a": "d\\u0000y"}', "control"),
             ('{"a": "' + 101 * "x" + '"}', "more than 100"),
             ("[" * 100_000, "needs a column"),
-            ("{" + '"a":{' * 100_000, "not valid JSON"),
+            ("{" + '"a":{' * 100_000, "not a JSON object"),
         ],
     )
     def test_refuses(self, text, words):

@@ -11,7 +11,6 @@ import pytest
 
 from app.calibration import file
 from app.calibration.config import CalibrationConfig
-from app.calibration.groups import grouped
 from app.calibration.guarantee import GuaranteeSettings
 from app.calibration.insight import checks, leaked, run_backtest
 from app.calibration.manifest import MeasuredPair, PairInfo
@@ -24,6 +23,7 @@ from app.conformal.high_probability import leakage_bound, minimal_n
 from app.errors import BadGroup, BadRequest
 from app.sampling.pipeline import Pipeline
 from app.stores.base import Job
+from tests.factories import in_groups
 
 LIKELY = GuaranteeSettings(kind="high_probability")
 BETS = GuaranteeSettings(kind="high_probability", delta=0.2, method="wsr")
@@ -31,12 +31,9 @@ FIRST = "cal-d2927a8b12c390f5d16e"
 
 
 @pytest.fixture(scope="module")
-def in_groups(calibration):
+def grouped(calibration):
     """Twelve pairs: four of the group day, six of night, two of none."""
-    names = {f"{k:03}": "day" if k < 4 else "night" for k in range(10)}
-    return calibration.with_pairs(
-        grouped(calibration.measured_pairs(), names), created_by="test", name="in groups"
-    )
+    return in_groups(calibration, {f"{k:03}": "day" if k < 4 else "night" for k in range(10)})
 
 
 class TestRecord:
@@ -60,15 +57,13 @@ class TestRecord:
         assert isinstance(shipped.curve, RiskCurve)
 
     @pytest.mark.parametrize("settings", [LIKELY, BETS])
-    def test_it_survives_the_file(self, in_groups, settings):
+    def test_it_survives_the_file(self, grouped, settings):
         """Guarantee and groups are part of the file, and of the id."""
-        made = in_groups.with_pairs(
-            in_groups.measured_pairs(), created_by="test", guarantee=settings
-        )
+        made = grouped.with_pairs(grouped.measured_pairs(), created_by="test", guarantee=settings)
         again = file.load(file.dump(made))
         assert (again.id, again.guarantee) == (made.id, settings)
         assert again.groups == {"day": 4, "night": 6}
-        assert again.id != in_groups.id
+        assert again.id != grouped.id
 
     @pytest.mark.parametrize("settings", [LIKELY, BETS])
     def test_the_curve_is_that_of_the_guarantee(self, calibration, settings):
@@ -94,41 +89,41 @@ class TestRecord:
 
 
 class TestGroups:
-    def test_a_group_is_a_calibration_of_its_pairs(self, in_groups):
+    def test_a_group_is_a_calibration_of_its_pairs(self, grouped):
         """Its curve, n, typicality and quantiles are those of its pairs alone."""
-        part = in_groups.of_group("night")
+        part = grouped.of_group("night")
         assert (part.n, [pair.name for pair in part.manifest.pairs]) == (
             6,
             [f"{k:03}" for k in range(4, 10)],
         )
-        expected = RiskCurve.from_staircases(in_groups.staircases[4:10], in_groups.bound)
+        expected = RiskCurve.from_staircases(grouped.staircases[4:10], grouped.bound)
         np.testing.assert_array_equal(part.curve.risks, expected.risks)
-        np.testing.assert_array_equal(part.sigma_quantiles, in_groups.sigma_quantiles[4:10])
+        np.testing.assert_array_equal(part.sigma_quantiles, grouped.sigma_quantiles[4:10])
         value = part.manifest.pairs[0].mean_log_sigma
         alone = [pair.mean_log_sigma for pair in part.manifest.pairs]
         rank = 1 + min(np.sum(np.array(alone) >= value), np.sum(np.array(alone) <= value))
         assert part.typicality(value) == min(1, 2 * rank / 7)
-        assert in_groups.of_group("night") is part
+        assert grouped.of_group("night") is part
 
-    def test_no_group_is_all_of_it(self, in_groups, calibration):
+    def test_no_group_is_all_of_it(self, grouped, calibration):
         """Without a group every pair counts, also those of no group, as if there were none."""
-        assert in_groups.of_group(None) is in_groups
-        assert in_groups.curve.n == 12
-        np.testing.assert_array_equal(in_groups.curve.risks, calibration.curve.risks)
+        assert grouped.of_group(None) is grouped
+        assert grouped.curve.n == 12
+        np.testing.assert_array_equal(grouped.curve.risks, calibration.curve.risks)
 
-    def test_unknown(self, in_groups, calibration):
+    def test_unknown(self, grouped, calibration):
         """Another group is refused, and those that exist are named."""
         with pytest.raises(BadGroup) as caught:
-            in_groups.of_group("dusk")
+            grouped.of_group("dusk")
         assert caught.value.members["groups"] == ["day", "night"]
         assert "day, night" in caught.value.detail
         with pytest.raises(BadGroup, match="none"):
             calibration.of_group("day")
 
-    def test_removing_a_pair_keeps_the_groups(self, in_groups):
+    def test_removing_a_pair_keeps_the_groups(self, grouped):
         """What is made of a calibration has its groups and its guarantee."""
-        likely = in_groups.with_pairs(
-            in_groups.measured_pairs()[1:], created_by="test", guarantee=LIKELY
+        likely = grouped.with_pairs(
+            grouped.measured_pairs()[1:], created_by="test", guarantee=LIKELY
         )
         smaller = likely.with_pairs(likely.measured_pairs()[1:], created_by="test")
         assert smaller.groups == {"day": 2, "night": 6}

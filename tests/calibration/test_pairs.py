@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from app.calibration.config import CalibrationConfig
 from app.calibration.folder import check_pairs, find_pairs
 from app.calibration.pairs import load_pair
 from app.errors import BadImage, BadPairs
@@ -103,7 +102,7 @@ class TestCheck:
         return tmp_path
 
     async def check(self, folder, **fields):
-        return await check_pairs(find_pairs(folder), CalibrationConfig(**fields), PIPELINE)
+        return await check_pairs(find_pairs(folder), PIPELINE, **fields)
 
     async def test_all_are_named(self, folder):
         """The error lists every unusable pair, not only the first."""
@@ -132,8 +131,8 @@ class TestCheck:
         told = []
         await check_pairs(
             find_pairs(folder),
-            CalibrationConfig(on_bad_pair="skip"),
             PIPELINE,
+            on_bad_pair="skip",
             on_progress=lambda *p: told.append(p),
         )
         assert told == [(k, 7) for k in range(1, 8)]
@@ -145,6 +144,6 @@ class TestCheck:
             **PIPELINE.model_dump(exclude={"fidelity"}), fidelity={"metric": "semantic"}
         )
         with pytest.raises(BadPairs, match="a: has no label") as caught:
-            await check_pairs(find_pairs(tmp_path), CalibrationConfig(), semantic)
+            await check_pairs(find_pairs(tmp_path), semantic)
         assert names(caught) == ["a"]
         assert len((await self.check(tmp_path)).usable) == 2

@@ -14,9 +14,10 @@ from app.calibration.active import Calibrations
 from app.calibration.config import CalibrationConfig
 from app.calibration.folder import check_pairs, find_pairs
 from app.calibration.here import Here, NotFinished, run_id
-from app.calibration.measure import measure_samples, pack, reduce_pair, unpack
+from app.calibration.measure import pack, reduce_pair, unpack
 from app.calibration.pairs import load_pair
 from app.calibration.record import Calibration
+from app.calibration.request import CalibrationRequest
 from app.errors import BadCalibration, BadPairs, ConfigError, UpscalerRejected
 from app.sampling.measure import measure
 from app.stores.open import open_stores
@@ -25,7 +26,7 @@ from tests.factories import encoded, photo, truths
 from tests.fakes import FakeUpscaler
 from tests.waiting import until
 
-CONFIG = CalibrationConfig(samples=4)
+CONFIG = CalibrationConfig(degradation={}, samples=4)
 
 
 class Run:
@@ -38,7 +39,9 @@ class Run:
 
     async def __call__(self, upscaler, *, files=None, on_progress=None):
         pipeline = self.config.pipeline(upscaler)
-        pairs = await check_pairs(files or find_pairs(self.folder), self.config, pipeline)
+        pairs = await check_pairs(
+            files or find_pairs(self.folder), pipeline, on_bad_pair=self.config.on_bad_pair
+        )
         stores = open_stores("sqlite:///", self.place, result_ttl_s=60, max_result_bytes=10**9)
         calibrations = Calibrations(stores.calibrations)
         here = Here(self.place, {"fake": upscaler}, calibrations, stores.spool)
@@ -88,7 +91,7 @@ class TestOrder:
     async def test_the_seed_matters(self, tmp_path):
         """Another seed draws other samples."""
         folder = truths(tmp_path / "photos", 4)
-        other = CalibrationConfig(samples=4, seed=1)
+        other = CalibrationConfig(degradation={}, samples=4, seed=1)
         made = [
             await Run(tmp_path / "data", folder, config)(FakeUpscaler())
             for config in (CONFIG, other)
@@ -113,22 +116,21 @@ class TestDuplicates:
         copy = encoded(photo(1, 48, 48), "WEBP", lossless=True)
         (folder / "copy.webp").write_bytes(copy)
         shutil.copy(folder / "000.png", folder / "bytes.png")
-        skipping = CalibrationConfig(samples=4, on_bad_pair="skip")
-        pipeline = skipping.pipeline(FakeUpscaler())
-        pairs = await check_pairs(find_pairs(folder), skipping, pipeline)
+        pipeline = CONFIG.pipeline(FakeUpscaler())
+        pairs = await check_pairs(find_pairs(folder), pipeline, on_bad_pair="skip")
         assert [pair.files.name for pair in pairs.usable] == ["000", "001", "002"]
         assert {item["name"]: item["reason"] for item in pairs.skipped} == {
             "bytes": "the same image as 000",
             "copy": "duplicates 001 by content",
         }
         with pytest.raises(BadPairs, match="copy: duplicates 001 by content"):
-            await check_pairs(find_pairs(folder), CONFIG, pipeline)
+            await check_pairs(find_pairs(folder), pipeline)
 
 
 class TestLabels:
     async def labelled(self, tmp_path, claim):
         """A semantic run over two labelled pairs; `claim` makes what predictions.json says."""
-        config = CalibrationConfig(samples=4, fidelity={"metric": "semantic"})
+        config = CalibrationConfig(degradation={}, samples=4, fidelity={"metric": "semantic"})
         folder = tmp_path / "photos"
         truths(folder / "y", 2)
         (folder / "labels").mkdir()
@@ -221,20 +223,27 @@ class TestResume:
 
         async def made(config=CONFIG, upscaler=upscaler, files=files):
             pipeline = config.pipeline(upscaler)
-            pairs = await check_pairs(files, config, pipeline)
-            return run_id(pairs.usable, config, pipeline)
+            pairs = (await check_pairs(files, pipeline)).usable
+            uploads = [pair.files.asked for pair in pairs]
+            request = CalibrationRequest.asking(
+                config, pipeline, upscaler, uploads, skipped=[], created_by="local"
+            )
+            return run_id(request, pairs)
 
         ids = [
             await made(),
-            await made(CalibrationConfig(samples=5)),
-            await made(CalibrationConfig(samples=4, seed=1)),
+            await made(CalibrationConfig(degradation={}, samples=5)),
+            await made(CalibrationConfig(degradation={}, samples=4, seed=1)),
             await made(CalibrationConfig(samples=4, degradation={"noise": 2})),
-            await made(CalibrationConfig(samples=4, indecision={"blur": 1})),
+            await made(CalibrationConfig(degradation={}, samples=4, indecision={"blur": 1})),
             await made(upscaler=FakeUpscaler(fingerprint="fake:2")),
             await made(files=files[:2]),
         ]
         assert len(set(ids)) == len(ids)
-        assert await made(CalibrationConfig(samples=4, name="other", activate=True)) == ids[0]
+        assert (
+            await made(CalibrationConfig(degradation={}, samples=4, name="other", activate=True))
+            == ids[0]
+        )
         assert await made(files=files[::-1]) == ids[0]
 
 
@@ -243,7 +252,7 @@ class TestCheckpoints:
         """A checkpoint is exactly the measured pair."""
         pipeline = CONFIG.pipeline(FakeUpscaler())
         pair = load_pair("ä/b", encoded(photo(1, 48, 48)), None, pipeline, degradation=None, seed=0)
-        measurement = await measure_samples(FakeUpscaler(), pair, pipeline)
+        measurement = await measure(FakeUpscaler(), Source(pair.x), pipeline, pair.seed)
         measured = reduce_pair(pair, measurement, pipeline)
         again = unpack(pack(measured))
         assert again.info == measured.info

@@ -10,7 +10,14 @@ import pytest
 from app.calibration.layout import arrange, placed
 from app.calibration.pairs import claimed_predictions
 from app.calibration.request import AskedPair
-from app.calibration.uploads import Naming, UploadedPairs, check_uploaded, form_file, spool_pairs
+from app.calibration.uploads import (
+    Naming,
+    SpooledFile,
+    UploadedPairs,
+    check_uploaded,
+    form_file,
+    spool_pairs,
+)
 from app.errors import BadPairs
 from app.sampling.pipeline import Pipeline
 from app.stores.files import FileSpool
@@ -23,9 +30,8 @@ def found(**sizes: dict[str, tuple[int, int]]) -> UploadedPairs:
     by_path = {
         f"{role}/{name}.png": wh for role, names in sizes.items() for name, wh in names.items()
     }
-    pairs = UploadedPairs(arrange(map(placed, by_path)), by_path)
-    pairs.digests = {path: path for path in by_path}
-    return pairs
+    files = {path: SpooledFile(size, path) for path, size in by_path.items()}
+    return UploadedPairs(arrange(map(placed, by_path)), files)
 
 
 class TestSpool:
@@ -36,8 +42,11 @@ class TestSpool:
         files = [form_file("y", "a b", y), form_file("x", "a b", x)]
         kept = await spool_pairs(files, spool, "job")
         assert (kept.arranged.items, kept.broken) == ([], {})
-        assert kept.sizes == {"y/a b": (64, 48), "x/a b": (32, 24)}
-        assert kept.digests["y/a b"] == hashlib.sha256(y).hexdigest()
+        assert {path: file.size for path, file in kept.files.items()} == {
+            "y/a b": (64, 48),
+            "x/a b": (32, 24),
+        }
+        assert kept.files["y/a b"].sha256 == hashlib.sha256(y).hexdigest()
         assert await spool.names("job") == ["x/a b", "y/a b"]
         assert await spool.get("job", "y/a b") == y
 
@@ -62,7 +71,7 @@ class TestSpool:
         Image.fromarray(photo(0, 24, 32)).save(picture, "JPEG", exif=exif)
         files = [form_file("y", "a", picture.getvalue())]
         kept = await spool_pairs(files, FileSpool(tmp_path / "spool"), "job")
-        assert kept.sizes == {"y/a": (24, 32)}
+        assert kept.files["y/a"].size == (24, 32)
 
     @pytest.mark.parametrize("name", ["a" * 300, "ж" * 60, "a\nb", "a\x00b", "\ud800"])
     async def test_names(self, tmp_path, name):
@@ -118,7 +127,8 @@ class TestCheck:
     def test_duplicates(self):
         """A repeated image is named with the first of its kind, also an earlier calibration's."""
         pairs = found(y={"a": (48, 48), "b": (48, 48), "c": (48, 48)})
-        pairs.digests = {"y/a.png": "1", "y/b.png": "1", "y/c.png": "2"}
+        for name, digest in {"a": "1", "b": "1", "c": "2"}.items():
+            pairs.files[f"y/{name}.png"] = SpooledFile((48, 48), digest)
         usable, items = check_uploaded(pairs, PIPELINE, Naming(), known=[("old", "2")])
         assert [pair.name for pair in usable] == ["a"]
         assert {item["name"]: item["reason"] for item in items} == {

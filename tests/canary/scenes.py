@@ -5,14 +5,15 @@ from __future__ import annotations
 import numpy as np
 
 from app.calibration.config import CalibrationConfig
-from app.calibration.measure import measure_samples, reduce_pair
+from app.calibration.measure import reduce_pair
 from app.calibration.pairs import load_pair
 from app.calibration.record import Calibration
 from app.canary.keep import CanaryTaker, publish
 from app.canary.watch import CanaryWatch
 from app.errors import NotFound
 from app.images.encode import png_rgb
-from app.upscalers.base import Capabilities
+from app.sampling.measure import measure
+from app.upscalers.base import Capabilities, Source
 from tests.factories import photo
 from tests.fakes import FakeUpscaler
 
@@ -82,7 +83,11 @@ async def calibrate(upscaler, spool, *, samples=4, count=8, side=48, watched=Tru
         truth = png_rgb(photo(100 * seed + k, side, side))
         pair = load_pair(f"p{k}", truth, None, pipeline, degradation=None, seed=seed)
         taker = CanaryTaker(spool, "run", pair.name) if watched else None
-        measurement = await measure_samples(upscaler, pair, pipeline, taker)
+        measurement = await measure(
+            upscaler, Source(pair.x), pipeline, pair.seed, on_sample=taker and taker.see
+        )
+        if taker is not None:
+            await taker.keep(upscaler, pair.x, measurement.seeds)
         pairs.append(reduce_pair(pair, measurement, pipeline))
     calibration = Calibration.from_pairs(pairs, upscaler="fake", pipeline=pipeline)
     await publish(spool, "run", calibration.id, fingerprint=pipeline.fingerprint, samples=samples)

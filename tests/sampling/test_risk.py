@@ -10,7 +10,7 @@ from PIL import Image
 from scipy import ndimage
 
 from app.calibration.active import Calibrations
-from app.calibration.measure import measure_samples, reduce_pair
+from app.calibration.measure import reduce_pair
 from app.calibration.pairs import Pair
 from app.calibration.record import Calibration
 from app.conformal import fidelity
@@ -18,11 +18,13 @@ from app.images.compression import LOSSLESS
 from app.images.decode import Limits
 from app.images.degrade import Degradation, degrade
 from app.images.facts import look_at
+from app.sampling.measure import measure
 from app.sampling.pipeline import Pipeline
 from app.serving.admission import Slots
 from app.serving.request import UpscaleRequest
 from app.serving.service import UpscaleService
 from app.stores.open import open_stores
+from app.upscalers.base import Source
 from tests.factories import encoded, photo
 from tests.fakes import FakeUpscaler
 
@@ -64,7 +66,7 @@ class TestRisk:
         seeds = [int(s) for s in random.integers(0, 2**31, self.PAIRS + self.FRESH)]
         pairs = [self.pair(s) for s in seeds]
         measured = [
-            reduce_pair(p, await measure_samples(upscaler, p, PIPELINE), PIPELINE)
+            reduce_pair(p, await measure(upscaler, Source(p.x), PIPELINE, p.seed), PIPELINE)
             for p in pairs[: self.PAIRS]
         ]
         calibration = Calibration.from_pairs(measured, upscaler="fake", pipeline=PIPELINE)
