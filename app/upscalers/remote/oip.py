@@ -54,14 +54,17 @@ class OipConfig(OneAddress):
 
 
 class OipUpscaler(Adapter[OipConfig]):
-    """An upscaler behind the Open Inference Protocol."""
+    """An upscaler behind the Open Inference Protocol.
+
+    binary: tensors are sent raw; with the format "auto" `check` finds out whether they can be.
+    """
 
     def __init__(self, config: OipConfig, upstream: Upstream) -> None:
         super().__init__(config, upstream)
         self._path = f"/v2/models/{quote(config.model, safe='')}"
         if config.version is not None:
             self._path += f"/versions/{quote(config.version, safe='')}"
-        self._binary = config.tensor_format == "binary"
+        self.binary = config.tensor_format == "binary"
 
     def _takes_seeds(self) -> bool:
         return self._config.seed_input is not None
@@ -77,7 +80,7 @@ class OipUpscaler(Adapter[OipConfig]):
         if self._config.tensor_format == "auto":
             server = await self._upstream.request("GET", "/v2")
             extensions = pointer.first(server.json(), "/extensions") if server.ok else None
-            self._binary = "binary_tensor_data" in (extensions or [])
+            self.binary = "binary_tensor_data" in (extensions or [])
         document = metadata.json()
         return {
             key: document.get(key)
@@ -92,9 +95,9 @@ class OipUpscaler(Adapter[OipConfig]):
         inputs = {config.image_input: _image(config, source)}
         if config.seed_input is not None:
             inputs[config.seed_input] = np.array(seeds, np.int64).reshape(config.seed_shape)
-        wish = request(config.output, config.parameters, binary=self._binary)
+        wish = request(config.output, config.parameters, binary=self.binary)
         parts, headers = await asyncio.to_thread(
-            encode, wish, "inputs", inputs, binary=self._binary
+            encode, wish, "inputs", inputs, binary=self.binary
         )
         reply = await self._upstream.call(
             "POST", f"{self._path}/infer", content=parts, headers=headers, turn=turn

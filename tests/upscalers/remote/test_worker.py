@@ -42,8 +42,8 @@ def start():
 @pytest.fixture
 def worker(opened):
     """An upscaler over workers at these addresses."""
-    build = opened(adapter, kind="worker", model="sleeper")
-    return lambda urls, **settings: build(urls=urls, **settings)
+    told = {"kind": "worker", "model": "sleeper"}
+    return lambda urls, make=adapter, **settings: opened(make, urls=urls, **{**told, **settings})
 
 
 class TestOneWorker:
@@ -117,12 +117,16 @@ class TestSeveralWorkers:
 
     async def test_least_outstanding_work(self, worker, start, source):
         """New work goes to the worker that has less to do."""
-        slow, idle = SleepingEngine(0.5), SleepingEngine()
-        up = worker(start(slow, idle))
+        busy, idle = SleepingEngine(shut=True), SleepingEngine()
+        up = worker(start(busy, idle))
         await up.check()
-        up._workers[0].outstanding = 6
-        await up.generate(source, [1, 2, 3])
-        assert (slow.calls, idle.calls) == ([], [[3]])
+        waiting = asyncio.create_task(up.generate(source, [1]))
+        await until(lambda: busy.calls)
+        for seed in (2, 3):
+            await up.generate(source, [seed])
+        assert (busy.calls, idle.calls) == ([[1]], [[1], [1]])
+        busy.open.set()
+        await waiting
 
     async def test_a_worker_that_dies(self, start, source):
         """The same seeds go to the other worker when one breaks the connection."""
