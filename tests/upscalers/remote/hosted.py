@@ -22,7 +22,7 @@ from tests.upscalers.remote.pictures import TOKEN, decoded, encoded, from_uri, s
 class State:
     """What the fakes have seen, and what they shall do."""
 
-    base: str = "http://fake"
+    base: str = "http://127.0.0.1"
     polls: int = 1
     fail: str | None = None
     filtered: set[int] = field(default_factory=set)
@@ -35,80 +35,96 @@ class State:
     numbers: count = field(default_factory=count)
 
 
+def problem(status, title, detail):
+    """An error of Replicate."""
+    body = {"title": title, "detail": detail, "status": status}
+    return JSONResponse(body, status, media_type="application/problem+json")
+
+
+def openai_error(status, message, kind, code):
+    error = {"message": message, "type": kind, "param": None, "code": code}
+    return JSONResponse({"error": error}, status)
+
+
+def stability_error(status, name, text):
+    return JSONResponse({"id": "1", "name": name, "errors": [text]}, status)
+
+
+def base64_of(picture):
+    return uri(encoded(picture)).partition(",")[2]
+
+
+async def image_of(request, name="image"):
+    """The file and the other fields of a form."""
+    async with request.form() as form:
+        return await form[name].read(), dict(form)
+
+
 def hosted(state: State) -> Starlette:  # noqa: C901 - one closure for each endpoint
     """The application."""
+    routes = []
 
-    def authorised(request, scheme="Bearer"):
-        state.headers.append(dict(request.headers))
-        return request.headers.get("authorization") == f"{scheme} {TOKEN}"
+    def at(path, method="GET", refusal=None, scheme="Bearer"):
+        """An endpoint, which answers so where the token is not sent; None: it takes none."""
+
+        def wrap(endpoint):
+            async def guarded(request):
+                state.headers.append(dict(request.headers))
+                told = request.headers.get("authorization")
+                if refusal is not None and told != f"{scheme} {TOKEN}":
+                    return refusal
+                return await endpoint(request)
+
+            routes.append(Route(path, guarded, methods=[method]))
+            return endpoint
+
+        return wrap
+
+    def polled(request):
+        """The prediction that is asked for, and whether it still runs."""
+        prediction = state.predictions[request.path_params["id"]]
+        prediction["polls"] -= 1
+        return prediction, prediction["polls"] >= 0
 
     # Replicate ---------------------------------------------------------------------------
 
-    def problem(status, title, detail):
-        return JSONResponse(
-            {"title": title, "detail": detail, "status": status},
-            status,
-            media_type="application/problem+json",
-        )
+    unauthenticated = problem(401, "Unauthenticated", "You did not pass a valid token")
 
-    def unauthenticated():
-        return problem(401, "Unauthenticated", "You did not pass a valid authentication token")
-
+    @at("/v1/models/{owner}/{name}", refusal=unauthenticated)
+    @at("/v1/models/{owner}/{name}/versions/{version}", refusal=unauthenticated)
     async def replicate_model(request):
-        if not authorised(request):
-            return unauthenticated()
-        if request.path_params["name"] == "missing":
+        name = request.path_params["name"]
+        if name == "missing":
             return problem(404, "Not found", "The requested resource could not be found.")
-        official = request.path_params["name"] == "official"
-        return JSONResponse(
-            {
-                "owner": "o",
-                "name": request.path_params["name"],
-                "url": "https://replicate.com/o/m",
-                "visibility": "public",
-                "run_count": 1,
-                "is_official": official,
-                "latest_version": {
-                    "id": "f" * 64,
-                    "created_at": "2026-01-01T00:00:00Z",
-                    "cog_version": "0.9",
-                    "openapi_schema": {},
-                },
-            }
-        )
+        version = {
+            "id": "f" * 64, "created_at": "2026-01-01T00:00:00Z", "cog_version": "0.9",
+            "openapi_schema": {},
+        }  # fmt: skip
+        model = {
+            "owner": "o", "name": name, "url": "https://replicate.com/o/m", "run_count": 1,
+            "visibility": "public", "is_official": name == "official", "latest_version": version,
+        }  # fmt: skip
+        return JSONResponse(model)
 
+    @at("/v1/models/{owner}/{name}/predictions", "POST", unauthenticated)
+    @at("/v1/predictions", "POST", unauthenticated)
     async def replicate_create(request):
-        if not authorised(request):
-            return unauthenticated()
         body = await request.json()
         identifier = f"p{next(state.numbers)}"
         if state.fail == "quota":
             return problem(402, "Insufficient credit", "You have insufficient credit.")
-        given = body["input"]["image"]
+        given, seed = body["input"]["image"], body["input"].get("seed")
         png = state.files[given.rpartition("/")[2]] if "/files/" in given else from_uri(given)
-        seed = body["input"].get("seed")
         state.seeds.append(seed)
-        links = {
-            "get": f"{state.base}/v1/predictions/{identifier}",
-            "cancel": f"{state.base}/v1/predictions/{identifier}/cancel",
-        }
+        link = f"{state.base}/v1/predictions/{identifier}"
         document = {
-            "id": identifier,
-            "model": "o/m",
-            "version": body.get("version", "hidden"),
-            "input": body["input"],
-            "logs": "",
-            "error": None,
-            "status": "starting",
+            "id": identifier, "model": "o/m", "version": body.get("version", "hidden"),
+            "input": body["input"], "logs": "", "error": None, "status": "starting",
             "created_at": "2026-01-01T00:00:00.000Z",
-            "urls": links,
-            "polls": state.polls,
-        }
-        done = {
-            **document,
-            "status": "succeeded",
-            "output": uri(encoded(sample(decoded(png), seed))),
-        }
+            "urls": {"get": link, "cancel": f"{link}/cancel"},
+        }  # fmt: skip
+        output = uri(encoded(sample(decoded(png), seed)))
+        done = {**document, "status": "succeeded", "output": output}
         if state.fail == "model":
             done = {**document, "status": "failed", "error": "CUDA out of memory"}
         if seed in state.filtered:
@@ -117,151 +133,122 @@ def hosted(state: State) -> Starlette:  # noqa: C901 - one closure for each endp
         first = done if state.polls == 0 else document
         return JSONResponse(first, 201, {"preference-applied": "wait=10"})
 
+    @at("/v1/predictions/{id}", refusal=unauthenticated)
     async def replicate_get(request):
-        if not authorised(request):
-            return unauthenticated()
-        prediction = state.predictions[request.path_params["id"]]
-        prediction["polls"] -= 1
-        if prediction["polls"] > 0:
-            # A finished prediction may still be called "processing".
-            return JSONResponse({**prediction["done"], "status": "processing"})
-        return JSONResponse(prediction["done"])
+        prediction, runs = polled(request)
+        # A finished prediction may still be called "processing".
+        still = {"status": "processing"} if runs else {}
+        return JSONResponse({**prediction["done"], **still})
 
+    @at("/v1/predictions/{id}/cancel", "POST")
     async def replicate_cancel(request):
         state.cancelled.append(request.path_params["id"])
         prediction = state.predictions[request.path_params["id"]]
         return JSONResponse({**prediction["now"], "status": "canceled"})
 
+    @at("/v1/files", "POST", unauthenticated)
     async def replicate_upload(request):
-        if not authorised(request):
-            return unauthenticated()
-        form = await request.form()
         state.uploads += 1
         name = f"f{next(state.numbers)}"
-        state.files[name] = await form["content"].read()
-        await form.close()
-        url = f"{state.base}/v1/files/{name}"
+        state.files[name], _ = await image_of(request, "content")
         file = {
             "id": name, "name": "in.png", "content_type": "image/png", "etag": "e",
             "size": len(state.files[name]), "checksums": {}, "metadata": {},
             "created_at": "2026-01-01T00:00:00Z", "expires_at": "2026-01-02T00:00:00Z",
-            "urls": {"get": url},
+            "urls": {"get": f"{state.base}/v1/files/{name}"},
         }  # fmt: skip
         return JSONResponse(file, 201)
 
     # OpenAI --------------------------------------------------------------------------------
 
+    wrong_key = openai_error(401, "Incorrect API key", "invalid_request_error", "invalid_api_key")
+
+    @at("/v1/images/edits", "POST", wrong_key)
     async def openai_edits(request):
-        if not authorised(request):
-            error = {"message": "Incorrect API key", "type": "invalid_request_error",
-                     "param": None, "code": "invalid_api_key"}  # fmt: skip
-            return JSONResponse({"error": error}, 401)
         if state.fail == "quota":
-            error = {"message": "You exceeded your current quota", "type": "insufficient_quota",
-                     "param": None, "code": "insufficient_quota"}  # fmt: skip
-            return JSONResponse({"error": error}, 429)
-        form = await request.form()
-        png = await form["image"].read()
-        number = int(form.get("n", 1))
-        await form.close()
+            kind = "insufficient_quota"
+            return openai_error(429, "You exceeded your current quota", kind, kind)
+        png, fields = await image_of(request)
         data = [
-            {
-                "b64_json": uri(encoded(sample(decoded(png), next(state.numbers), 1))).partition(
-                    ","
-                )[2]
-            }
-            for _ in range(number)
+            {"b64_json": base64_of(sample(decoded(png), next(state.numbers), 1))}
+            for _ in range(int(fields.get("n", 1)))
         ]
         return JSONResponse({"created": 1, "data": data})
 
     # Hugging Face ---------------------------------------------------------------------------
 
+    @at("/hf", "POST", JSONResponse({"error": "Invalid credentials"}, 401))
     async def hf(request):
-        if not authorised(request):
-            return JSONResponse({"error": "Invalid credentials in Authorization header"}, 401)
         if state.fail == "loading":
-            return JSONResponse(
-                {"error": "Model m is currently loading", "estimated_time": 7.5}, 503
-            )
-        body = await request.body()
-        kind = request.headers.get("content-type", "")
-        png = from_uri((await request.json())["inputs"]) if "json" in kind else body
+            error = {"error": "Model m is currently loading", "estimated_time": 7.5}
+            return JSONResponse(error, 503)
+        is_json = "json" in request.headers.get("content-type", "")
+        png = from_uri((await request.json())["inputs"]) if is_json else await request.body()
         return Response(encoded(sample(decoded(png), next(state.numbers))), media_type="image/png")
 
     # Stability -------------------------------------------------------------------------------
 
+    bad_key = stability_error(401, "unauthorized", "bad key")
+
+    @at("/v2beta/stable-image/upscale/{kind}", "POST", bad_key)
     async def stability(request):
-        if not authorised(request):
-            return JSONResponse({"id": "1", "name": "unauthorized", "errors": ["bad key"]}, 401)
-        form = await request.form()
-        png = await form["image"].read()
-        seed = int(form["seed"]) if "seed" in form else None
-        await form.close()
+        png, fields = await image_of(request)
+        seed = int(fields["seed"]) if "seed" in fields else None
         state.seeds.append(seed)
         if state.fail == "moderation":
-            body = {
-                "id": "1",
-                "name": "content_moderation",
-                "errors": ["Your request was flagged."],
-            }
-            return JSONResponse(body, 403)
+            return stability_error(403, "content_moderation", "Your request was flagged.")
         if state.fail == "rate":
-            return JSONResponse({"id": "1", "name": "rate_limit_exceeded", "errors": ["slow"]}, 429)
+            return stability_error(429, "rate_limit_exceeded", "slow")
         picture = sample(decoded(png), seed or next(state.numbers), 4)
-        kind = request.url.path.rpartition("/")[2]
+        kind = request.path_params["kind"]
         if kind == "conservative":  # always the same number of pixels
             picture = np.asarray(Image.fromarray(picture).resize((640, 640)))
-        if kind == "creative":
-            identifier = f"s{next(state.numbers)}"
-            state.predictions[identifier] = {"polls": state.polls, "png": encoded(picture),
-                                             "seed": seed}  # fmt: skip
-            return JSONResponse({"id": identifier})
-        return _stability_image(encoded(picture), seed)
+        answer = stability_image(encoded(picture), seed)
+        if kind != "creative":
+            return answer
+        identifier = f"s{next(state.numbers)}"
+        state.predictions[identifier] = {"polls": state.polls, "answer": answer}
+        return JSONResponse({"id": identifier})
 
-    def _stability_image(png, seed):
+    def stability_image(png, seed):
         withheld = seed in state.filtered
         reason = "CONTENT_FILTERED" if withheld else "SUCCESS"
         headers = {"finish-reason": reason, "seed": str(seed), "x-request-id": "1"}
         return Response(png, media_type="image/png", headers=headers)
 
+    @at("/v2beta/results/{id}", refusal=bad_key)
     async def stability_result(request):
-        prediction = state.predictions.get(request.path_params["id"])
-        if prediction is None or not authorised(request):
-            return JSONResponse({"id": "1", "name": "not_found", "errors": ["no"]}, 404)
-        prediction["polls"] -= 1
-        if prediction["polls"] >= 0:
+        prediction, runs = polled(request)
+        if runs:
             return JSONResponse({"id": request.path_params["id"], "status": "in-progress"}, 202)
-        return _stability_image(prediction["png"], prediction["seed"])
+        return prediction["answer"]
 
     # fal -------------------------------------------------------------------------------------
 
+    @at(
+        "/fal-ai/seedvr/upscale/image", "POST",
+        JSONResponse({"detail": "Cannot access application"}, 401), "Key",
+    )  # fmt: skip
     async def fal_submit(request):
-        if not authorised(request, "Key"):
-            return JSONResponse({"detail": "Cannot access application"}, 401)
         body = await request.json()
         state.seeds.append(body.get("seed"))
         identifier = f"r{next(state.numbers)}"
         png = encoded(sample(decoded(from_uri(body["image_url"])), body.get("seed")))
         state.predictions[identifier] = {"polls": state.polls, "png": png}
         base = f"{state.base}/fal-ai/seedvr/requests/{identifier}"
-        return JSONResponse(
-            {
-                "request_id": identifier,
-                "status": "IN_QUEUE",
-                "queue_position": 0,
-                "response_url": base,
-                "status_url": f"{base}/status",
-                "cancel_url": f"{base}/cancel",
-            }
-        )
+        queued = {
+            "request_id": identifier, "status": "IN_QUEUE", "queue_position": 0,
+            "response_url": base, "status_url": f"{base}/status", "cancel_url": f"{base}/cancel",
+        }  # fmt: skip
+        return JSONResponse(queued)
 
+    @at("/fal-ai/seedvr/requests/{id}/status")
     async def fal_status(request):
-        prediction = state.predictions[request.path_params["id"]]
-        prediction["polls"] -= 1
-        if prediction["polls"] >= 0:
+        if polled(request)[1]:
             return JSONResponse({"status": "IN_PROGRESS"}, 202)
         return JSONResponse({"status": "COMPLETED", "metrics": {"inference_time": 1.0}})
 
+    @at("/fal-ai/seedvr/requests/{id}")
     async def fal_result(request):
         if state.fail == "model":
             detail = [{"loc": ["body", "image_url"], "msg": "too small", "type": "value_error"}]
@@ -269,25 +256,26 @@ def hosted(state: State) -> Starlette:  # noqa: C901 - one closure for each endp
         image = {"url": uri(state.predictions[request.path_params["id"]]["png"]), "width": 1}
         return JSONResponse({"image": image, "seed": 1})
 
+    @at("/fal-ai/seedvr/requests/{id}/cancel", "PUT")
     async def fal_cancel(request):
         state.cancelled.append(request.path_params["id"])
         return JSONResponse({"status": "CANCELLATION_REQUESTED"}, 202)
 
     # AUTOMATIC1111 ---------------------------------------------------------------------------
 
+    @at("/sdapi/v1/upscalers")
     async def a1111_upscalers(request):
         return JSONResponse([{"name": "R-ESRGAN 4x+", "scale": 4}])
 
+    @at("/sdapi/v1/extra-single-image", "POST")
     async def a1111_extras(request):
         body = await request.json()
-        rgb = decoded(from_uri(body["image"]))
-        if state.fail == "unchanged":  # Forge answers so when its upscaler is missing
-            picture = rgb
-        else:
-            picture = sample(rgb, 0, int(body["upscaling_resize"]))
-        text = uri(encoded(picture)).partition(",")[2]
-        return JSONResponse({"html_info": "", "image": text})
+        picture = decoded(from_uri(body["image"]))
+        if state.fail != "unchanged":  # Forge answers so when its upscaler is missing
+            picture = sample(picture, 0, int(body["upscaling_resize"]))
+        return JSONResponse({"html_info": "", "image": base64_of(picture)})
 
+    @at("/sdapi/v1/img2img", "POST")
     async def a1111_img2img(request):
         body = await request.json()
         if body["script_name"] != "SD upscale":
@@ -295,28 +283,6 @@ def hosted(state: State) -> Starlette:  # noqa: C901 - one closure for each endp
         state.seeds.append(body["seed"])
         scale = int(body["script_args"][3])
         picture = sample(decoded(from_uri(body["init_images"][0])), body["seed"], scale)
-        text = uri(encoded(picture)).partition(",")[2]
-        return JSONResponse({"images": [text], "parameters": {}, "info": "{}"})
+        return JSONResponse({"images": [base64_of(picture)], "parameters": {}, "info": "{}"})
 
-    return Starlette(
-        routes=[
-            Route("/v1/models/{owner}/{name}", replicate_model),
-            Route("/v1/models/{owner}/{name}/predictions", replicate_create, methods=["POST"]),
-            Route("/v1/models/{owner}/{name}/versions/{version}", replicate_model),
-            Route("/v1/predictions", replicate_create, methods=["POST"]),
-            Route("/v1/predictions/{id}", replicate_get),
-            Route("/v1/predictions/{id}/cancel", replicate_cancel, methods=["POST"]),
-            Route("/v1/files", replicate_upload, methods=["POST"]),
-            Route("/v1/images/edits", openai_edits, methods=["POST"]),
-            Route("/hf", hf, methods=["POST"]),
-            Route("/v2beta/stable-image/upscale/{kind}", stability, methods=["POST"]),
-            Route("/v2beta/results/{id}", stability_result),
-            Route("/fal-ai/seedvr/upscale/image", fal_submit, methods=["POST"]),
-            Route("/fal-ai/seedvr/requests/{id}/status", fal_status),
-            Route("/fal-ai/seedvr/requests/{id}/cancel", fal_cancel, methods=["PUT"]),
-            Route("/fal-ai/seedvr/requests/{id}", fal_result),
-            Route("/sdapi/v1/upscalers", a1111_upscalers),
-            Route("/sdapi/v1/extra-single-image", a1111_extras, methods=["POST"]),
-            Route("/sdapi/v1/img2img", a1111_img2img, methods=["POST"]),
-        ]
-    )
+    return Starlette(routes=routes)

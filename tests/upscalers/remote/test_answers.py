@@ -133,25 +133,24 @@ def test_json_of_any_shape(name):
     judge()
 
 
+BROKE_IT = [
+    {"loc": 5, "msg": "x"},
+    {"detail": [{"loc": None, "msg": None}]},
+    json.loads("[" * 900 + "]" * 900),
+    b"[" * 100_000,
+    {"estimated_time": float("nan")},
+    {"estimated_time": -1e999},
+    {"estimated_time": 10**400},
+    *({"urls": {"get": link, "cancel": link}, "url": link, "id": link} for link in LINKS),
+]
+
+
 @pytest.mark.parametrize("name", UPSCALERS)
 @pytest.mark.parametrize("status", [200, 503])
-@pytest.mark.parametrize(
-    "document",
-    [
-        {"loc": 5, "msg": "x"},
-        {"detail": [{"loc": None, "msg": None}]},
-        json.loads("[" * 900 + "]" * 900),
-        b"[" * 100_000,
-        {"estimated_time": float("nan")},
-        {"estimated_time": -1e999},
-        {"estimated_time": 10**400},
-        *({"urls": {"get": link, "cancel": link}, "url": link, "id": link} for link in LINKS),
-    ],
-    ids=lambda document: str(document)[:40],
-)
-async def test_what_has_broken_it(name, status, document):
+async def test_what_has_broken_it(name, status):
     """Answers that once were an internal error."""
-    await ask({"name": name, **UPSCALERS[name]}, upstream([(status, document)]))
+    for document in BROKE_IT:
+        await ask({"name": name, **UPSCALERS[name]}, upstream([(status, document)]))
 
 
 async def test_safety_net():
@@ -161,4 +160,5 @@ async def test_safety_net():
         async def handle_async_request(self, request):
             raise KeyError("not foreseen")
 
-    await ask({"name": "cog", **UPSCALERS["cog"]}, patient(Broken()), build_upscaler)
+    told = {"name": "cog", **UPSCALERS["cog"], "attempts": 1}
+    await ask(told, patient(Broken()), build_upscaler)

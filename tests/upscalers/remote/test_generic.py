@@ -68,6 +68,13 @@ class TestConfig:
             ({"request": {"form": "raw"}, "url": "ftp://h"}, "http"),
             ({"request": {"form": "raw"}, "url": "http://h", "token_env": "T"}, "without TLS"),
             ({"request": {"form": "raw"}, "tokn_env": "T"}, "Extra inputs"),
+            ({"request": {"form": "raw"}, "mask_color": "magenta"}, "should match pattern"),
+            ({"request": {"form": "raw"}, "mask_field": "mask"}, "set that too"),
+            ({"request": {"form": "json", "json": "{mask_b64}"}}, "set mask_color"),
+            (
+                {"request": {"form": "raw"}, "mask_color": "#ff00ff", "mask_field": "mask"},
+                "part of a multipart form",
+            ),
         ],
     )
     def test_mistakes(self, settings, words):

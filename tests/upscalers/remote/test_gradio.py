@@ -13,6 +13,7 @@ from app.upscalers.remote.errors import Busy, GenerationFailed, ProtocolError, Q
 from tests.upscalers.remote.pictures import adapter, decoded, encoded, sample
 
 PATH = "/tmp/gradio/out 1.png"
+META = {"_type": "gradio.FileData"}
 RESULT = {"path": PATH, "url": f"http://internal:7860/gradio_api/file={PATH}"}
 
 
@@ -54,31 +55,17 @@ class App:
 
 
 def gradio(handler, **settings):
-    return adapter(
-        handler,
-        kind="gradio",
-        url="http://127.0.0.1",
-        scale=2,
-        **{"api_name": "upscale", **settings},
-    )
+    told = {"kind": "gradio", "url": "http://127.0.0.1", "scale": 2, "api_name": "upscale"}
+    return adapter(handler, **{**told, **settings})
 
 
-async def test_sample(source):
-    """The arguments arrive in order, and the result is fetched from the app's own address."""
+async def test_samples(source):
+    """Arguments arrive in order; results come from the app's own address, after one upload."""
     app = App()
     up = gradio(app, inputs=["{image}", "{seed}", 2])
-    [got] = await up.generate(source, [7])
-    assert np.array_equal(got, sample(source.rgb, 7))
-    assert app.arguments[0]["path"] == "/tmp/gradio/in.png"
-    assert app.arguments[1:] == [7, 2]
-
-
-async def test_upload_once(source):
-    """All calls for one input share one upload."""
-    app = App()
-    up = gradio(app)
-    for seed in (1, 2, 3):
-        await up.generate(source, [seed])
+    got = await up.generate(source, [7, 8])
+    assert np.array_equal(got, [sample(source.rgb, seed) for seed in (7, 8)])
+    assert app.arguments == [{"path": "/tmp/gradio/in.png", "meta": META}, 8, 2]
     assert app.uploads == 1
 
 
@@ -86,11 +73,7 @@ async def test_upload_once(source):
     ("event", "kind", "words"),
     [
         ('event: error\ndata: {"error": null}', GenerationFailed, "without saying why"),
-        (
-            'event: error\ndata: {"error": "no image", "title": "Error"}',
-            GenerationFailed,
-            "no image",
-        ),
+        ('event: error\ndata: {"error": "no image"}', GenerationFailed, "no image"),
         ('event: error\ndata: {"error": "You have exceeded your GPU quota"}', QuotaSpent, "quota"),
         ('event: error\ndata: "404: Not Found"', UpscalerFailed, "failed"),
         ("event: heartbeat\ndata: null", ProtocolError, "without a result"),

@@ -13,13 +13,13 @@ from app.upscalers.remote.errors import (
     BadCredentials,
     Filtered,
     GenerationFailed,
-    Misconfigured,
     ProtocolError,
     QuotaSpent,
     TooManyCalls,
     WrongSample,
     asked_wait,
 )
+from tests.upscalers.remote.hosted import State, hosted
 from tests.upscalers.remote.pictures import TOKEN, adapter, encoded, sample, uri
 from tests.waiting import until
 
@@ -40,9 +40,15 @@ def hosted_by(fakes, name, **settings):
 
 
 @pytest.fixture
-def state(state):
-    state.base = BASE
-    return state
+def state():
+    """What the fakes have seen and shall do."""
+    return State()
+
+
+@pytest.fixture
+def fakes(state):
+    """The fakes as a transport."""
+    return httpx.ASGITransport(hosted(state))
 
 
 @pytest.mark.parametrize(
@@ -179,11 +185,6 @@ class TestReplicate:
         up = hosted_by(fakes, "replicate", upload_above_bytes=10)
         await asyncio.gather(*(up.generate(source, [seed]) for seed in range(1, 5)))
         assert state.uploads == 1
-
-    async def test_wrong_model(self, fakes):
-        """A wrong model name is named as such."""
-        with pytest.raises(Misconfigured, match="Check its url and model"):
-            await hosted_by(fakes, "replicate", model="o/missing").check()
 
     async def test_polls_elsewhere(self, source, state, fakes):
         """A status URL on another host is refused: the token would go there."""

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 
 import httpx
 import numpy as np
 import pytest
-from pydantic import ValidationError
 from starlette.testclient import TestClient
 
 from app.images.holes import Inpaint, cut, hole_mask
@@ -23,7 +21,6 @@ from tests.api.gateway import ADMIN_KEY, pixels, post
 from tests.factories import photo
 from tests.upscalers.remote.pictures import (
     adapter,
-    config,
     decoded,
     encoded,
     from_uri,
@@ -164,33 +161,14 @@ class TestHoles:
         assert np.array_equal(white(sent[0]), mask)
 
 
-class TestSettings:
-    @pytest.mark.parametrize(
-        ("settings", "words"),
-        [
-            ({**BY_CONFIG, "mask_color": "magenta"}, "should match pattern"),
-            ({**BY_CONFIG, "mask_field": "mask"}, "set that too"),
-            ({**BY_DATA, "request": {"form": "json", "json": "{mask_b64}"}}, "set mask_color"),
-            (
-                {**BY_DATA, "request": {"form": "raw"}, "mask_color": HOLE, "mask_field": "mask"},
-                "part of a multipart form",
-            ),
-        ],
-    )
-    def test_mistakes(self, settings, words):
-        """A mask needs the colour of the holes, and a request that can send it."""
-        with pytest.raises(ValidationError, match=words):
-            config(**settings)
-
-    def test_fingerprints_stay_what_they_were(self, whole):
-        """Settings that are not used leave the calibrations of older versions valid."""
-        plain = cog(lambda fields: whole)
-        asyncio.run(plain.check())
-        known = "sha256:f6d29b22dde1b81ec70e969bc9f802d2ceca5dcf374d72f98d0115f922a62f44"
-        assert plain.fingerprint == known
-        filling = cog(lambda fields: whole, mask_color=HOLE)
-        asyncio.run(filling.check())
-        assert filling.fingerprint != known
+async def test_fingerprints_stay_what_they_were():
+    """Settings that are not used leave the calibrations of older versions valid."""
+    plain, filling = cog(None), cog(None, mask_color=HOLE)
+    await plain.check()
+    await filling.check()
+    known = "sha256:f6d29b22dde1b81ec70e969bc9f802d2ceca5dcf374d72f98d0115f922a62f44"
+    assert plain.fingerprint == known
+    assert filling.fingerprint != known
 
 
 def test_inpainting_from_pairs_to_a_mask(tmp_path):
