@@ -96,9 +96,7 @@ class OipUpscaler(Adapter[OipConfig]):
         if config.seed_input is not None:
             inputs[config.seed_input] = np.array(seeds, np.int64).reshape(config.seed_shape)
         wish = request(config.output, config.parameters, binary=self.binary)
-        parts, headers = await asyncio.to_thread(
-            encode, wish, "inputs", inputs, binary=self.binary
-        )
+        parts, headers = await asyncio.to_thread(encode, wish, "inputs", inputs, binary=self.binary)
         reply = await self._upstream.call(
             "POST", f"{self._path}/infer", content=parts, headers=headers, turn=turn
         )
