@@ -8,14 +8,16 @@ from app.calibration.config import CalibrationConfig
 from app.calibration.measure import reduce_pair
 from app.calibration.pairs import load_pair
 from app.calibration.record import Calibration
-from app.canary.keep import CanaryTaker, publish
+from app.canary.keep import CanaryTaker, load, publish
 from app.canary.watch import CanaryWatch
 from app.errors import NotFound
 from app.images.encode import png_rgb
 from app.sampling.measure import measure
+from app.telemetry.metrics import Metrics
 from app.upscalers.base import Capabilities, Source
 from tests.factories import photo
 from tests.fakes import FakeUpscaler
+from tests.numbers import numbers_of
 
 REMOTE = {"name": "fake", "kind": "cog", "url": "http://127.0.0.1:1", "scale": 2}
 STOCHASTIC = Capabilities(seeds=False, concurrency=4)
@@ -57,9 +59,6 @@ class MemorySpool:
     async def put(self, job, name, data):
         self.files[job, name] = data
 
-    async def create(self, job, name, data):
-        return self.files.setdefault((job, name), data) is data
-
     async def get(self, job, name):
         self.looks += 1
         if self.failure is not None:
@@ -95,26 +94,47 @@ async def calibrate(upscaler, spool, *, samples=4, count=8, side=48, watched=Tru
     return calibration
 
 
-class Active:
-    """Calibrations of which one is active."""
+class Scene:
+    """An active calibration with canaries in a spool, and gateways that watch its model."""
 
-    def __init__(self, calibration):
-        self.id = calibration if isinstance(calibration, str) else calibration.id
+    def __init__(self, upscaler, spool, calibration):
+        self.upscaler = upscaler
+        self.spool = spool
+        self.calibration = calibration
+        self.metrics = Metrics()
+        self.gateway = self.watch()
+
+    @classmethod
+    async def of(cls, upscaler=None, **options):
+        """Of a model that was calibrated with these options; the usual one answers exactly."""
+        upscaler, spool = upscaler or FakeUpscaler(), MemorySpool()
+        return cls(upscaler, spool, (await calibrate(upscaler, spool, **options)).id)
 
     async def active_id(self, upscaler):
-        return self.id
+        return self.calibration
 
+    def watch(self, upscaler=None, *, policy="warn", interval_s=1e6, **options):
+        """Another gateway, perhaps one that reaches another model."""
+        return CanaryWatch(
+            {"fake": upscaler or self.upscaler},
+            {"fake": policy},
+            self,
+            self.spool,
+            self.metrics,
+            interval_s=interval_s,
+            timeout_s=30,
+            **options,
+        )
 
-def watch_of(
-    upscaler, spool, calibration, *, policy="warn", metrics=None, interval_s=1e6, **options
-):
-    return CanaryWatch(
-        {"fake": upscaler},
-        {"fake": policy},
-        Active(calibration),
-        spool,
-        metrics,
-        interval_s=interval_s,
-        timeout_s=30,
-        **options,
-    )
+    async def round(self):
+        return await self.gateway.round("fake")
+
+    async def warnings(self):
+        """What an answer under the calibration must carry."""
+        return await self.gateway.check("fake", self.calibration)
+
+    async def kept(self):
+        return await load(self.spool, self.calibration)
+
+    def number(self, name, *labels):
+        return numbers_of(self.metrics)[f"trustscale_canary_{name}", *labels]

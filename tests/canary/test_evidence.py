@@ -16,12 +16,9 @@ def sample(random, gain=1.0):
 
 def first(name, answers, *, repeats):
     values = [statistics_of(answer) for answer in answers]
-    return Canary(
-        name=name,
-        seed=1,
-        sha256=digest_of(answers[0]) if repeats else None,
-        draws={key: tuple(sorted(value[key] for value in values)) for key in values[0]},
-    )
+    draws = {key: tuple(sorted(value[key] for value in values)) for key in values[0]}
+    sha256 = digest_of(answers[0]) if repeats else None
+    return Canary(name=name, seed=1, sha256=sha256, draws=draws)
 
 
 def exact():

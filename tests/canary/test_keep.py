@@ -15,8 +15,7 @@ from app.calibration.config import CalibrationConfig
 from app.calibration.here import NotFinished
 from app.calibration.job import CalibrationHandler
 from app.calibration.request import CalibrationRequest
-from app.canary import keep as canaries
-from app.canary.keep import chosen, load, publish
+from app.canary.keep import chosen, forget, inherit, load, publish
 from app.cli.calibrate import measured
 from app.errors import UpscalerRejected
 from app.images.degrade import Degradation
@@ -26,7 +25,7 @@ from app.settings import Settings
 from app.stores.base import Job
 from app.stores.open import open_stores
 from app.upscalers.base import Capabilities
-from tests.canary.scenes import REMOTE, MemorySpool, Moody, calibrate, watch_of
+from tests.canary.scenes import REMOTE, MemorySpool, Moody, Scene, calibrate
 from tests.factories import photo, truths
 from tests.fakes import FakeUpscaler
 
@@ -40,27 +39,19 @@ class TestTaking:
         assert len(set(found)) == len(found) == min(8, count)
         assert (found[0], found[-1]) == (names[0], names[-1])
 
-    async def test_price(self):
-        """With seeds a canary costs one call on top of the M of its pair, without seeds none."""
-        seeded, moody = FakeUpscaler(), Moody()
-        await calibrate(seeded, MemorySpool())
-        await calibrate(moody, MemorySpool())
-        assert (len(seeded.calls), len(moody.calls)) == (8 * (4 + 1), 8 * 4)
-
     async def test_exact(self):
-        """A backend that repeats itself is compared by hash."""
-        spool = MemorySpool()
-        calibration = await calibrate(FakeUpscaler(), spool)
-        kept = await load(spool, calibration.id)
-        assert all(item.sha256 for item in kept.canaries.items)
+        """A backend that repeats itself is compared by hash, for one call more than the M."""
+        scene = await Scene.of()
+        assert all(item.sha256 for item in (await scene.kept()).canaries.items)
+        assert len(scene.upscaler.calls) == 8 * (4 + 1)
 
     async def test_statistical(self):
         """Any other by the statistics of the M samples, which cost nothing."""
-        spool = MemorySpool()
-        calibration = await calibrate(Moody(), spool)
-        kept = await load(spool, calibration.id)
-        assert {len(values) for i in kept.canaries.items for values in i.draws.values()} == {4}
-        assert kept.canaries.evidence == pytest.approx(1)
+        scene = await Scene.of(Moody())
+        canaries = (await scene.kept()).canaries
+        assert {len(values) for i in canaries.items for values in i.draws.values()} == {4}
+        assert canaries.evidence == pytest.approx(1)
+        assert len(scene.upscaler.calls) == 8 * 4
 
     async def test_a_failing_second_call(self):
         """The pair is measured all the same; it is no canary."""
@@ -72,39 +63,32 @@ class TestTaking:
                     raise UpscalerRejected("Enough.")
                 return await super().generate(source, seeds, turn)
 
-        spool = MemorySpool()
-        calibration = await calibrate(Tired(), spool, count=3)
-        assert calibration.n == 3
-        kept = await load(spool, calibration.id)
-        assert {item.name for item in kept.canaries.items} == {"p1", "p2"}
+        scene = await Scene.of(Tired(), count=3)
+        assert {item.name for item in (await scene.kept()).canaries.items} == {"p1", "p2"}
 
     async def test_published_once(self):
         """A job that reduces twice does not forget what was found in between."""
-        spool, upscaler = MemorySpool(), FakeUpscaler()
-        calibration = await calibrate(upscaler, spool)
-        watch = watch_of(upscaler, spool, calibration)
-        await watch.round("fake")
-        await publish(spool, "run", calibration.id, fingerprint="fake:1", samples=4)
-        assert (await load(spool, calibration.id)).rounds == 1
+        scene = await Scene.of()
+        await scene.round()
+        await publish(scene.spool, "run", scene.calibration, fingerprint="fake:1", samples=4)
+        assert (await scene.kept()).rounds == 1
 
     async def test_derived_calibrations_inherit(self):
         """The canaries of old pairs, and what they have shown, go with the pairs."""
-        spool, upscaler = MemorySpool(), FakeUpscaler()
-        calibration = await calibrate(upscaler, spool)
-        upscaler.strength = 0.6
-        await watch_of(upscaler, spool, calibration).round("fake")
-        await publish(
-            spool, "run", "cal-new", fingerprint="fake:1", samples=4, parent=calibration.id
-        )
-        assert (await load(spool, "cal-new")).alarm
-        assert not await canaries.inherit(spool, "cal-none", "cal-other")
+        scene = await Scene.of()
+        scene.upscaler.strength = 0.6
+        await scene.round()
+        given = {"fingerprint": "fake:1", "samples": 4, "parent": scene.calibration}
+        await publish(scene.spool, "run", "cal-new", **given)
+        assert (await load(scene.spool, "cal-new")).alarm
+        assert not await inherit(scene.spool, "cal-none", "cal-other")
 
     async def test_forgetting(self):
         """Nothing of a calibration is left, and others keep theirs."""
-        spool = MemorySpool()
-        gone, other = [await calibrate(FakeUpscaler(), spool, seed=k) for k in (0, 1)]
-        await canaries.forget(spool, gone.id)
-        assert {job for job, _ in spool.files} == {f"canary-{other.id}"}
+        scene = await Scene.of()
+        other = await calibrate(scene.upscaler, scene.spool, seed=1)
+        await forget(scene.spool, scene.calibration)
+        assert {job for job, _ in scene.spool.files} == {f"canary-{other.id}"}
 
     async def test_damage(self):
         """A damaged state counts as none."""
@@ -125,9 +109,8 @@ class TestJob:
         first = 100 if parent else 0  # other images than those of the parent
         for k, name in enumerate(names):
             await stores.spool.put(job_id, f"y/{name}", png_rgb(photo(first + k, 48, 48)))
-            await stores.spool.put(
-                job_id, f"labels/{name}", png_rgb(np.zeros((48, 48, 3), np.uint8))
-            )
+            black = png_rgb(np.zeros((48, 48, 3), np.uint8))
+            await stores.spool.put(job_id, f"labels/{name}", black)
         request = CalibrationRequest(
             config=settings,
             pipeline=settings.pipeline(upscaler),
@@ -137,17 +120,10 @@ class TestJob:
             created_by="key 12345678",
             parent=parent,
         )
-        now = datetime.now(UTC)
-        await stores.jobs.create(
-            Job(
-                id=job_id,
-                kind="calibration",
-                created_at=now,
-                request=request.model_dump(mode="json"),
-            )
-        )
+        document = request.model_dump(mode="json")
+        job = Job(id=job_id, kind="calibration", created_at=datetime.now(UTC), request=document)
+        await stores.jobs.create(job)
         await stores.jobs.start(job_id, None, "ann")
-        job = await stores.jobs.load(job_id)
         handler = CalibrationHandler(
             {"fake": upscaler}, Calibrations(stores.calibrations), stores.spool, watched
         )
@@ -162,9 +138,9 @@ class TestJob:
         upscaler = FakeUpscaler()
         made = await self.made(stores, upscaler, fidelity={"metric": metric})
         assert len(upscaler.calls) == 10 * 4 + 8
-        watch = watch_of(upscaler, stores.spool, made)
-        await watch.round("fake")
-        kept = await load(stores.spool, made)
+        scene = Scene(upscaler, stores.spool, made)
+        await scene.round()
+        kept = await scene.kept()
         assert (len(kept.canaries.items), kept.rounds, kept.alarm) == (8, 1, False)
 
     async def test_of_another(self, stores):
@@ -189,9 +165,9 @@ class TestJob:
         whole = await calibrations.get(first)
         smaller = await admin.without_pair(whole, "job-c-0", created_by="key 12345678")
         assert smaller.id != first
-        watch = watch_of(upscaler, stores.spool, smaller.id)
-        assert await watch.round("fake")
-        assert (await load(stores.spool, smaller.id)).rounds == 1
+        scene = Scene(upscaler, stores.spool, smaller.id)
+        assert await scene.round()
+        assert (await scene.kept()).rounds == 1
         assert (await load(stores.spool, first)).rounds == 0
 
 
@@ -219,9 +195,10 @@ async def test_command_line(tmp_path, monkeypatch):
     upscaler.failure = None
     calibration, *_ = await measured(folder, config)
     stores = open_stores("sqlite:///", tmp_path / "data", result_ttl_s=9, max_result_bytes=10**9)
-    kept = await load(stores.spool, calibration.id)
+    scene = Scene(upscaler, stores.spool, calibration.id)
     assert calibration.n == 10
-    assert len(kept.canaries.items) >= 6  # calls refused may have been the second of a canary
-    await watch_of(upscaler, stores.spool, calibration.id).round("fake")
-    assert not (await load(stores.spool, calibration.id)).alarm
+    # Calls refused may have been the second of a canary.
+    assert len((await scene.kept()).canaries.items) >= 6
+    await scene.round()
+    assert not (await scene.kept()).alarm
     await stores.close()
