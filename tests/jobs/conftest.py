@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -13,10 +14,11 @@ from uuid import uuid4
 
 import pytest
 
+from app.jobs.acts import Patience
 from app.jobs.queue import JobQueue
-from app.stores.base import JobStatus, Stores
+from app.stores.base import Job, JobStatus, Stores
 from app.stores.open import open_stores
-from tests.jobs.work import SleepingPairs, sleep_in_one_piece
+from tests.jobs.work import SleepingPairs, new_job, sleep_in_one_piece, starts
 from tests.servers import ProcessGroup
 from tests.waiting import until
 
@@ -40,13 +42,23 @@ class Place:
 
     @property
     def gate(self) -> Path:
-        """A file for which jobs can be told to wait: `new_job(…, gate=str(place.gate))`."""
+        """A file for which jobs can be told to wait."""
         return self.folder / "gate"
 
     def stores(self) -> Stores:
         return open_stores(
             self.store_url, self.folder / "data", result_ttl_s=600, max_result_bytes=10**9
         )
+
+    def job(self, name: str, *, waits: bool = False, **request: Any) -> Job:
+        """A job that is logged: a calibration if it has pairs; `waits`: for the gate."""
+        kind = "calibration" if "pairs" in request else "upscale"
+        gate = {"gate": str(self.gate)} if waits else {}
+        return new_job(name, kind, self.log, **gate, **request)
+
+    def starts(self) -> Counter[str]:
+        """How often each piece of work was started."""
+        return starts(self.log)
 
     def start_worker(self, *, slots: int = 2) -> ProcessGroup:
         """A worker process."""
@@ -67,20 +79,15 @@ class Place:
             yield queue
 
     @asynccontextmanager
-    async def working(
-        self, queue: JobQueue, stores: Stores, **settings: Any
+    async def worker(
+        self, queue: JobQueue, stores: Stores, *, slots: int = 2, drain_s: float = 20.0, **more: Any
     ) -> AsyncIterator[None]:
-        """A worker inside this process, as in the gateway."""
+        """A worker inside this process, as in the gateway; `more` are handlers by kind."""
+        handlers = {"upscale": sleep_in_one_piece, "calibration": SleepingPairs(stores), **more}
+        most = dict.fromkeys(handlers, slots)
         stop = asyncio.Event()
-        slots = settings.pop("slots", 2)
-        more = settings.pop("handlers", {})
         task = asyncio.create_task(
-            queue.run(
-                {"upscale": sleep_in_one_piece, "calibration": SleepingPairs(stores), **more},
-                stop=stop,
-                concurrency={"upscale": slots, "calibration": slots},
-                **settings,
-            )
+            queue.run(handlers, stop=stop, concurrency=most, drain_s=drain_s)
         )
         try:
             yield
@@ -88,37 +95,44 @@ class Place:
             stop.set()
             await task
 
+    @asynccontextmanager
+    async def working(
+        self, stores: Stores, *, patience: Patience | None = None, **worker: Any
+    ) -> AsyncIterator[JobQueue]:
+        """A queue, and a worker beside it."""
+        async with (
+            self.queue(stores, patience=patience or Patience()) as queue,
+            self.worker(queue, stores, **worker),
+        ):
+            yield queue
+
 
 def memory_place(folder: Path) -> Place:
     return Place(f"memory://{uuid4().hex}", "sqlite:///", folder)
 
 
-@pytest.fixture(params=["memory", pytest.param("redis", marks=pytest.mark.servers)])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
-    if request.param == "memory":
-        yield memory_place(tmp_path)
-    else:
-        yield from redis_places(request, tmp_path)
-
-
 @pytest.fixture
 def redis_place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
-    yield from redis_places(request, tmp_path)
-
-
-def redis_places(request: pytest.FixtureRequest, folder: Path) -> Iterator[Place]:
     url = request.getfixturevalue("redis_url")
-    place = Place(url, url, folder)
+    place = Place(url, url, tmp_path)
     yield place
     for process in place.processes:
         process.kill()
 
 
+@pytest.fixture(params=["memory", pytest.param("redis", marks=pytest.mark.servers)])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    if request.param == "redis":
+        return request.getfixturevalue("redis_place")
+    return memory_place(tmp_path)
+
+
 @pytest.fixture
-async def stores(request: pytest.FixtureRequest) -> AsyncIterator[Stores]:
-    """The stores of the place that the test uses."""
-    name = "place" if "place" in request.fixturenames else "redis_place"
-    opened = request.getfixturevalue(name).stores()
+async def stores(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Stores]:
+    """The stores of the place that the test uses, or of one in memory."""
+    used = [name for name in ("place", "redis_place") if name in request.fixturenames]
+    place = request.getfixturevalue(used[0]) if used else memory_place(tmp_path)
+    opened = place.stores()
     yield opened
     await opened.close()
 
@@ -126,7 +140,7 @@ async def stores(request: pytest.FixtureRequest) -> AsyncIterator[Stores]:
 @pytest.fixture
 async def working(place: Place, stores: Stores) -> AsyncIterator[JobQueue]:
     """A queue whose jobs are run."""
-    async with place.queue(stores) as queue, place.working(queue, stores):
+    async with place.working(stores) as queue:
         yield queue
 
 

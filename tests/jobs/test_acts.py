@@ -13,7 +13,6 @@ from app.jobs.acts import Quarantine
 from app.jobs.handlers import JobContext
 from app.jobs.supervision import Interrupted, JobCancelled, Over, Supervisor
 from app.stores.base import JobState, Stores, StoreUnavailable
-from tests.jobs.conftest import memory_place
 from tests.jobs.work import new_job
 
 
@@ -55,13 +54,11 @@ class TestTurns:
 
 
 @pytest.fixture
-async def running(tmp_path: Path):
-    """Stores with one running job, and its context."""
-    stores = memory_place(tmp_path).stores()
+async def context(stores: Stores, tmp_path: Path) -> JobContext:
+    """That of a running job."""
     await stores.jobs.create(new_job("u", "upscale", tmp_path / "log"))
     await stores.jobs.start("u", "", "ann")
-    yield stores, JobContext("u", stores.jobs)
-    await stores.close()
+    return JobContext("u", stores.jobs)
 
 
 async def for_ever() -> str:
@@ -73,13 +70,9 @@ def supervisor(stores: Stores, patience_s: float = 1.0, lease_s: float = 60.0) -
     return Supervisor(stores.jobs, patience_s=patience_s, lease_s=lease_s)
 
 
-Running = tuple[Stores, JobContext]
-
-
 class TestSupervisor:
-    async def test_reasons_to_stop(self, running: Running):
+    async def test_reasons_to_stop(self, stores: Stores, context: JobContext):
         """Cancellation, an end and the end of the worker stop the work, each by name."""
-        stores, context = running
         watching = supervisor(stores)
         await stores.jobs.request_cancel("u")
         with pytest.raises(JobCancelled):
@@ -96,9 +89,10 @@ class TestSupervisor:
             await watching.run("v", for_ever(), context)
 
     @pytest.mark.parametrize(("end", "reason"), [("finish", Over), ("request", JobCancelled)])
-    async def test_fails_after_the_end(self, running: Running, end: str, reason: type[Exception]):
+    async def test_fails_after_the_end(
+        self, stores: Stores, context: JobContext, end: str, reason: type[Exception]
+    ):
         """Work that fails once its job has ended, or is to, is no failure: its uploads are gone."""
-        stores, context = running
 
         async def without_uploads() -> str:
             if end == "finish":
@@ -110,9 +104,8 @@ class TestSupervisor:
         with pytest.raises(reason):
             await supervisor(stores).run("u", without_uploads(), context)
 
-    async def test_ended_in_time(self, running: Running):
+    async def test_ended_in_time(self, stores: Stores, context: JobContext):
         """Work that ends while it is being stopped has ended."""
-        stores, context = running
 
         async def stubborn() -> str:
             try:
@@ -124,9 +117,8 @@ class TestSupervisor:
         await stores.jobs.request_cancel("u")
         assert await supervisor(stores).run("u", stubborn(), context) == "done"
 
-    async def test_insists_with_patience(self, running: Running):
+    async def test_insists_with_patience(self, stores: Stores):
         """A store that is away is called again until it answers or the patience ends."""
-        stores, _ = running
         calls = 0
 
         async def away(times: int) -> int:
@@ -140,9 +132,8 @@ class TestSupervisor:
         with pytest.raises(StoreUnavailable):
             await supervisor(stores, patience_s=0.05).insist(lambda: away(100))
 
-    async def test_error_of_the_work(self, running: Running):
+    async def test_error_of_the_work(self, stores: Stores, context: JobContext):
         """An error of the work arrives as it is; one that came while the process slept does not."""
-        stores, context = running
 
         async def fails() -> None:
             raise TrustscaleError("It failed.")

@@ -18,7 +18,6 @@ from app.serving.job import spooled_request
 from app.serving.request import UpscaleRequest
 from app.settings import Settings
 from app.stores.base import Job
-from app.stores.open import open_stores
 from app.telemetry.metrics import Metrics
 from tests.api.gateway import IMAGE
 from tests.factories import calibration_of
@@ -45,13 +44,6 @@ class Pairs:
 
     async def reduce(self, job, context):
         return "/made"
-
-
-@pytest.fixture
-async def stores(tmp_path):
-    opened = open_stores("sqlite:///", tmp_path, result_ttl_s=600, max_result_bytes=10**9)
-    yield opened
-    await opened.close()
 
 
 async def run(stores, handler, *, died: bool = False) -> Metrics:

@@ -12,12 +12,12 @@ from docket import Docket
 
 from app.errors import BadPairs
 from app.jobs.acts import Patience
+from app.jobs.fanout import WINDOW
 from app.jobs.handlers import JobContext
 from app.jobs.queue import JobQueue
 from app.problems import problem_of
 from app.stores.base import Job, JobState, JobStatus, Stores, StoreUnavailable
 from tests.jobs.conftest import Place, ended, memory_place
-from tests.jobs.work import new_job, starts
 from tests.servers import RedisServer
 from tests.waiting import until
 
@@ -27,56 +27,97 @@ IMPATIENT = Patience(cancel_again_s=0.01)
 class TestRun:
     async def test_both_kinds(self, place: Place, stores: Stores, working: JobQueue):
         """An upscale and a calibration are run, and each tells its result and its progress."""
-        await working.submit(new_job("u", "upscale", place.log))
-        await working.submit(new_job("c", "calibration", place.log, pairs=5))
+        await working.submit(place.job("u"))
+        await working.submit(place.job("c", pairs=5))
         upscaled, calibrated = await ended(stores, "u"), await ended(stores, "c")
         assert (upscaled.state, upscaled.result) == (JobState.SUCCEEDED, "/v1/results/u")
         assert (calibrated.state, calibrated.error) == (JobState.SUCCEEDED, None)
         assert (calibrated.progress.done, calibrated.progress.total) == (5, 5)
         assert (await stores.calibrations.active())["span"].calibration == "c"
-        assert starts(place.log) == {
-            "u": 1,
-            "u-ended": 1,
-            "reduce": 1,
-            **{f"pair{i:04}": 1 for i in range(5)},
-        }
+        pairs = {f"pair{i:04}": 1 for i in range(5)}
+        assert place.starts() == {"u": 1, "u-ended": 1, "reduce": 1, **pairs}
 
     async def test_more_units_than_the_window(self, place: Place, stores: Stores):
         """Every unit of a large job is done once."""
-        async with place.queue(stores) as queue, place.working(queue, stores, slots=20):
-            await queue.submit(new_job("c", "calibration", place.log, pairs=150))
+        async with place.working(stores, slots=20) as queue:
+            await queue.submit(place.job("c", pairs=WINDOW + 6))
             assert (await ended(stores, "c")).state is JobState.SUCCEEDED
-        assert set(starts(place.log).values()) == {1}
+        assert set(place.starts().values()) == {1}
 
     async def test_submitted_twice(self, place: Place, stores: Stores):
         """It comes back as it was stored; before, during or after its run it runs no more."""
-        job = new_job("u", "upscale", place.log, gate=str(place.gate))
+        job = place.job("u", waits=True)
         async with place.queue(stores) as queue:
             submitted = await queue.submit(job)
             assert await queue.submit(job) == submitted
             assert submitted.model_dump() == job.model_dump(exclude={"request"})
             assert await stores.jobs.load("u") == job
-            async with place.working(queue, stores):
-                await until(lambda: starts(place.log)["u"] == 1)
+            async with place.worker(queue, stores):
+                await until(lambda: place.starts()["u"] == 1)
                 await queue.submit(job)
                 place.gate.touch()
                 await ended(stores, "u")
                 await queue.submit(job)
-                await queue.submit(new_job("later", "upscale", place.log))
+                await queue.submit(place.job("later"))
                 await ended(stores, "later")
-        assert starts(place.log)["u"] == 1
+        assert place.starts()["u"] == 1
 
     async def test_queues_do_not_starve_each_other(self, place: Place, stores: Stores):
         """An upscale behind many slow pairs starts at once."""
-        async with place.queue(stores) as queue, place.working(queue, stores, drain_s=0):
-            gate = str(place.gate)
-            await queue.submit(new_job("c", "calibration", place.log, pairs=40, gate=gate))
-            await until(lambda: starts(place.log).total() == 2)
-            await queue.submit(new_job("u", "upscale", place.log))
+        async with place.working(stores, drain_s=0) as queue:
+            await queue.submit(place.job("c", pairs=40, waits=True))
+            await until(lambda: place.starts().total() == 2)
+            await queue.submit(place.job("u"))
             assert (await ended(stores, "u")).state is JobState.SUCCEEDED
-            assert {*starts(place.log)} == {"pair0000", "pair0001", "u", "u-ended"}
+            assert {*place.starts()} == {"pair0000", "pair0001", "u", "u-ended"}
             await queue.cancel("c")
             await ended(stores, "c")
+
+    async def test_labels(self, place: Place, stores: Stores):
+        """A handler can wait for a person; resuming runs the job again, with its checkpoints."""
+
+        async def label(job: Job, context: JobContext) -> str:
+            if "labels" not in await context.recorded():
+                await stores.jobs.record(job.id, "labels", b"asked")
+                return JobState.AWAITING_LABELS
+            return "labelled"
+
+        async with place.working(stores, calibration=label) as queue:
+            await queue.submit(place.job("c", pairs=1))
+            assert (await ended(stores, "c")).state is JobState.AWAITING_LABELS
+            await queue.resume("c")
+            assert (await ended(stores, "c")).result == "labelled"
+
+    async def test_done_elsewhere(self, place: Place, stores: Stores):
+        """A worker whose job another one has ended meanwhile neither activates nor ends it."""
+        async with place.working(stores) as queue:
+            await queue.submit(place.job("c", pairs=1, waits=True, reduces_behind_gate=True))
+            await until(lambda: "reduce" in place.starts())
+            assert await stores.jobs.finish("c", JobState.SUCCEEDED, result="the other")
+            place.gate.touch()
+        assert await stores.calibrations.active() == {}
+        assert (await stores.jobs.get("c")).result == "the other"
+
+    @pytest.mark.servers
+    async def test_a_message_that_comes_again(self, redis_place: Place, stores: Stores):
+        """It starts nothing in the process that is at it."""
+        place = redis_place
+
+        async def again(job_id: str) -> None:
+            """Stands for what the worker runs."""
+
+        async with place.working(stores) as queue:
+            await queue.submit(place.job("u", waits=True))
+            await until(lambda: place.starts()["u"] == 1)
+            async with Docket("trustscale:queue:upscale", place.queue_url) as docket:
+                docket.register(again, names=["upscale"])
+                for i in range(4):
+                    await docket.add("upscale", key=f"again{i}")("u")
+            await queue.submit(place.job("v"))
+            place.gate.touch()
+            for name in ("u", "v"):
+                assert (await ended(stores, name)).state is JobState.SUCCEEDED
+        assert place.starts()["u"] == 1
 
 
 class TestErrors:
@@ -90,131 +131,126 @@ class TestErrors:
 
     async def test_known(self, place: Place, stores: Stores, working: JobQueue):
         """An error of ours becomes the job's problem."""
-        job = new_job("u", "upscale", place.log, bad=True)
-        error = await self.failed(working, stores, job)
+        error = await self.failed(working, stores, place.job("u", bad=True))
         assert error == problem_of(BadPairs("These pairs cannot be used."))
 
     async def test_unexpected(
         self, place: Place, stores: Stores, working: JobQueue, caplog: pytest.LogCaptureFixture
     ):
         """A mistake becomes a problem without the inside; the log has the traceback."""
-        job = new_job("u", "upscale", place.log, fail=True)
-        error = await self.failed(working, stores, job)
+        error = await self.failed(working, stores, place.job("u", fail=True))
         assert error["title"] == "Internal error"
         assert "inside" not in str(error)
         assert "RuntimeError: the inside" in caplog.text
 
     async def test_bad_unit(self, place: Place, stores: Stores, working: JobQueue):
         """A pair that cannot be used fails the job at once, and is named."""
-        job = new_job("c", "calibration", place.log, pairs=9, bad="pair0003", seconds=0.1)
+        job = place.job("c", pairs=9, bad="pair0003", seconds=0.1)
         error = await self.failed(working, stores, job)
         assert error["detail"] == "pair0003: The sizes differ."
         assert error["items"] == [{"name": "pair0003", "reason": "The sizes differ."}]
-        assert starts(place.log)["pair0003"] == 1
+        assert place.starts()["pair0003"] == 1
 
-    async def test_flaky_unit(self, place: Place, stores: Stores, working: JobQueue):
+    async def test_refused_unit(self, place: Place, stores: Stores, working: JobQueue):
+        """Nobody waits for what only the operator can mend: the job fails, and says why."""
+        error = await self.failed(working, stores, place.job("c", pairs=1, refused="pair0000"))
+        assert "token" in error["detail"]
+        assert place.starts() == {"pair0000": 1}
+
+    async def test_flaky_unit(self, place: Place, stores: Stores):
         """A pair that fails for a passing reason is tried again."""
-        await working.submit(new_job("c", "calibration", place.log, pairs=3, flaky="pair0001"))
-        assert (await ended(stores, "c")).state is JobState.SUCCEEDED
-        assert starts(place.log)["pair0001"] == 2
+        async with place.working(stores, patience=Patience(unit_waits_s=(0.0,))) as queue:
+            await queue.submit(place.job("c", pairs=3, flaky="pair0001"))
+            assert (await ended(stores, "c")).state is JobState.SUCCEEDED
+        assert place.starts()["pair0001"] == 2
 
 
 class TestCancel:
-    async def test_running_upscale(self, place: Place, stores: Stores, working: JobQueue):
-        """A running job is cancelled, and did not end."""
-        await working.submit(new_job("u", "upscale", place.log, gate=str(place.gate)))
-        await until(lambda: starts(place.log)["u"] == 1)
-        await working.cancel("u")
-        assert (await ended(stores, "u")).state is JobState.CANCELLED
-        assert starts(place.log) == {"u": 1}
-
     async def test_running_calibration(self, place: Place, stores: Stores, working: JobQueue):
         """A running calibration is cancelled with its pairs; no other one is started."""
-        pairs, gate = {"pair0000", "pair0001"}, str(place.gate)
-        await working.submit(new_job("c", "calibration", place.log, pairs=100, gate=gate))
-        await until(lambda: {*starts(place.log)} == pairs)
+        pairs = {"pair0000", "pair0001"}
+        await working.submit(place.job("c", pairs=100, waits=True))
+        await until(lambda: {*place.starts()} == pairs)
         await working.cancel("c")
         assert (await ended(stores, "c")).state is JobState.CANCELLED
         stopped = {f"{pair}-stopped" for pair in pairs}
-        await until(lambda: stopped <= {*starts(place.log)})
-        await working.submit(new_job("later", "upscale", place.log))
+        await until(lambda: stopped <= {*place.starts()})
+        await working.submit(place.job("later"))
         await ended(stores, "later")
-        assert {*starts(place.log)} == pairs | stopped | {"later", "later-ended"}
+        assert {*place.starts()} == pairs | stopped | {"later", "later-ended"}
 
     async def test_queued(self, place: Place, stores: Stores):
         """A job that was cancelled before a worker came never runs."""
         async with place.queue(stores) as queue:
-            await queue.submit(new_job("u", "upscale", place.log))
+            await queue.submit(place.job("u"))
             assert (await queue.cancel("u")).state is JobState.CANCELLED
-            async with place.working(queue, stores):
-                await queue.submit(new_job("later", "upscale", place.log))
+            async with place.worker(queue, stores):
+                await queue.submit(place.job("later"))
                 await ended(stores, "later")
-        assert {*starts(place.log)} == {"later", "later-ended"}
+        assert {*place.starts()} == {"later", "later-ended"}
 
 
-async def test_ends_are_told(place: Place, stores: Stores):
-    """Of every job that ends here, also where a dead worker had been told to cancel it."""
-    told: set[tuple[str, JobState]] = set()
+class TestEndsAreTold:
+    async def test_of_every_job(self, place: Place, stores: Stores):
+        """Of every job that ends here, also where a dead worker had been told to cancel it."""
+        told: set[tuple[str, JobState]] = set()
 
-    async def on_end(job: JobStatus) -> None:
-        told.add((job.id, job.state))
+        async def on_end(job: JobStatus) -> None:
+            told.add((job.id, job.state))
 
-    async with place.queue(stores, on_end=on_end) as queue:
-        await queue.submit(new_job("waiting", "upscale", place.log))
-        await queue.cancel("waiting")
-        for name, kind in (("dead", "upscale"), ("pairs", "calibration")):
-            await stores.jobs.create(new_job(name, kind, place.log, pairs=2))
-            await stores.jobs.start(name, "", "one who died")
-            await stores.jobs.request_cancel(name)
-        async with place.working(queue, stores):
-            await queue.submit(new_job("u", "upscale", place.log))
-            for name in ("u", "dead", "pairs"):
-                await ended(stores, name)
-    cancelled = {(name, JobState.CANCELLED) for name in ("waiting", "dead", "pairs")}
-    assert told == {("u", JobState.SUCCEEDED), *cancelled}
+        async with place.queue(stores, on_end=on_end) as queue:
+            await queue.submit(place.job("waiting"))
+            await queue.cancel("waiting")
+            for job in (place.job("dead"), place.job("pairs", pairs=2)):
+                await stores.jobs.create(job)
+                await stores.jobs.start(job.id, "", "one who died")
+                await stores.jobs.request_cancel(job.id)
+            async with place.worker(queue, stores):
+                await queue.submit(place.job("u"))
+                for name in ("u", "dead", "pairs"):
+                    await ended(stores, name)
+        cancelled = {(name, JobState.CANCELLED) for name in ("waiting", "dead", "pairs")}
+        assert told == {("u", JobState.SUCCEEDED), *cancelled}
 
+    async def test_by_the_dead(self, place: Place, stores: Stores):
+        """A worker that dies right after the end of a job leaves its message, so it is told."""
+        told: list[str] = []
 
-async def test_ends_of_the_dead_are_told(place: Place, stores: Stores):
-    """A worker that dies right after the end of a job leaves its message, so that it is told."""
-    told: list[str] = []
+        async def on_end(job: JobStatus) -> None:
+            told.append(job.id)
 
-    async def on_end(job: JobStatus) -> None:
-        told.append(job.id)
+        async with place.queue(stores, on_end=on_end) as queue:
+            await queue.submit(place.job("u"))
+            await stores.jobs.start("u", "", "one who died")
+            await stores.jobs.finish("u", JobState.SUCCEEDED)
+            async with place.worker(queue, stores):
+                await until(lambda: told == ["u"])
+        assert not place.starts()
 
-    async with place.queue(stores, on_end=on_end) as queue:
-        await queue.submit(new_job("u", "upscale", place.log))
-        await stores.jobs.start("u", "", "one who died")
-        await stores.jobs.finish("u", JobState.SUCCEEDED)
-        async with place.working(queue, stores):
-            await until(lambda: told == ["u"])
-    assert not starts(place.log)
+    async def test_while_uploads_stay(self, place: Place, stores: Stores):
+        """Whoever cancels a job is told so also where its uploads cannot be deleted."""
 
+        async def away(_: JobStatus) -> None:
+            raise StoreUnavailable("The spool is away.")
 
-async def test_cancelled_while_uploads_stay(place: Place, stores: Stores):
-    """Whoever cancels a job is told so also where its uploads cannot be deleted."""
-
-    async def away(_: JobStatus) -> None:
-        raise StoreUnavailable("The spool is away.")
-
-    async with place.queue(stores, on_end=away) as queue:
-        await queue.submit(new_job("u", "upscale", place.log))
-        assert (await queue.cancel("u")).state is JobState.CANCELLED
+        async with place.queue(stores, on_end=away) as queue:
+            await queue.submit(place.job("u"))
+            assert (await queue.cancel("u")).state is JobState.CANCELLED
 
 
 class TestStop:
     async def test_gives_back(self, place: Place, stores: Stores):
         """A longer job is given back, not counted as an attempt that died, and run again later."""
         async with place.queue(stores) as queue:
-            job = new_job("c", "calibration", place.log, pairs=1, gate=str(place.gate))
             for number in range(1, 5):
-                async with place.working(queue, stores, drain_s=0.1):
-                    await queue.submit(job)
-                    await until(lambda number=number: starts(place.log)["pair0000"] == number)
+                async with place.worker(queue, stores, drain_s=0.1):
+                    await queue.submit(place.job("c", pairs=1, waits=True))
+                    await until(lambda number=number: place.starts()["pair0000"] == number)
                 assert (await stores.jobs.get("c")).state is JobState.QUEUED
             place.gate.touch()
-            async with place.working(queue, stores):
+            async with place.worker(queue, stores):
                 assert (await ended(stores, "c")).state is JobState.SUCCEEDED
-        assert starts(place.log)["pair0000"] == 5
+        assert place.starts()["pair0000"] == 5
 
     async def test_a_cancellation_that_is_lost(
         self, place: Place, stores: Stores, monkeypatch: pytest.MonkeyPatch
@@ -228,109 +264,45 @@ class TestStop:
             return []
 
         monkeypatch.setattr(stores.jobs, "unfinished", deaf)
-        async with (
-            asyncio.timeout(60),
-            place.queue(stores, patience=IMPATIENT) as queue,
-            place.working(queue, stores),
-        ):
-            await queue.submit(new_job("u", "upscale", place.log))
+        async with asyncio.timeout(60), place.working(stores, patience=IMPATIENT) as queue:
+            await queue.submit(place.job("u"))
             assert (await ended(stores, "u")).state is JobState.SUCCEEDED
 
     async def test_nothing_is_cancelled_twice_that_drains(self, place: Place, stores: Stores):
         """While a job ends within the drain time, its loop is left alone."""
-        async with place.queue(stores, patience=IMPATIENT) as queue:
-            async with place.working(queue, stores):
-                await queue.submit(new_job("u", "upscale", place.log, seconds=0.6))
-                await until(lambda: starts(place.log)["u"] == 1)
-            assert (await stores.jobs.get("u")).state is JobState.SUCCEEDED
-        assert starts(place.log) == {"u": 1, "u-ended": 1}
+        async with place.working(stores, patience=IMPATIENT) as queue:
+            await queue.submit(place.job("u", seconds=0.6))
+            await until(lambda: place.starts()["u"] == 1)
+        assert (await stores.jobs.get("u")).state is JobState.SUCCEEDED
+        assert place.starts() == {"u": 1, "u-ended": 1}
 
     async def test_restart_of_everything(self, tmp_path: Path):
         """With memory:// a new process finds its unfinished jobs in the store."""
         first = memory_place(tmp_path)
         stores = first.stores()
         async with first.queue(stores) as queue:
-            await queue.submit(new_job("waiting", "upscale", first.log))
-            await queue.submit(new_job("c", "calibration", first.log, pairs=6, seconds=0.3))
-            await stores.jobs.create(new_job("died", "upscale", first.log))
+            await queue.submit(first.job("waiting"))
+            await queue.submit(first.job("c", pairs=6))
+            await stores.jobs.create(first.job("died"))
             await stores.jobs.start("died", "", "one who died")
         await stores.close()
 
         again = memory_place(tmp_path)
         stores = again.stores()
-        async with again.queue(stores) as queue, again.working(queue, stores):
+        async with again.working(stores):
             for name in ("waiting", "died", "c"):
                 assert (await ended(stores, name)).state is JobState.SUCCEEDED
         await stores.close()
 
 
-class TestLabels:
-    async def test_round_trip(self, place: Place, stores: Stores):
-        """A handler can wait for a person; resuming runs the job again, with its checkpoints."""
-
-        async def label(job: Job, context: JobContext) -> str:
-            if "labels" not in await context.recorded():
-                await stores.jobs.record(job.id, "labels", b"asked")
-                return JobState.AWAITING_LABELS
-            return "labelled"
-
-        stop = asyncio.Event()
-        async with place.queue(stores) as queue:
-            run = asyncio.create_task(queue.run({"calibration": label}, stop=stop))
-            await queue.submit(new_job("c", "calibration", place.log))
-            assert (await ended(stores, "c")).state is JobState.AWAITING_LABELS
-            await queue.resume("c")
-            assert (await ended(stores, "c")).result == "labelled"
-            stop.set()
-            await run
-
-
-class TestDuplicate:
-    @pytest.mark.servers
-    async def test_waits_for_the_first(self, redis_place: Place, stores: Stores):
-        """A message that comes again to the process that is at it starts nothing."""
-
-        async def again(job_id: str) -> None:
-            """Stands for what the worker runs."""
-
-        async with redis_place.queue(stores) as queue, redis_place.working(queue, stores):
-            gate = redis_place.gate
-            await queue.submit(new_job("u", "upscale", redis_place.log, gate=str(gate)))
-            await until(lambda: starts(redis_place.log)["u"] == 1)
-            async with Docket("trustscale:queue:upscale", redis_place.queue_url) as docket:
-                docket.register(again, names=["upscale"])
-                for i in range(4):
-                    await docket.add("upscale", key=f"again{i}")("u")
-            await queue.submit(new_job("v", "upscale", redis_place.log))
-            gate.touch()
-            for name in ("u", "v"):
-                assert (await ended(stores, name)).state is JobState.SUCCEEDED
-        assert starts(redis_place.log)["u"] == 1
-
-
-class TestDoneElsewhere:
-    async def test_cannot_publish(self, place: Place, stores: Stores):
-        """A worker whose job another one has ended meanwhile neither activates nor ends it."""
-        async with place.queue(stores) as queue, place.working(queue, stores):
-            job = new_job("c", "calibration", place.log, pairs=1, gate=str(place.gate))
-            job.request["reduces_behind_gate"] = True
-            await queue.submit(job)
-            await until(lambda: "reduce" in starts(place.log))
-            assert await stores.jobs.finish("c", JobState.SUCCEEDED, result="the other")
-            place.gate.touch()
-        assert await stores.calibrations.active() == {}
-        assert (await stores.jobs.get("c")).result == "the other"
-
-
-class TestCheck:
-    @pytest.mark.servers
-    async def test_away(self, stores: Stores):
-        """A server that is gone is noticed at once, and its return too."""
-        with RedisServer() as server:
-            patience = Patience(answer_s=60.0)
-            async with JobQueue(server.url, stores.jobs, patience=patience) as queue:
-                server.kill()
-                with pytest.raises(StoreUnavailable, match="queue"):
-                    await queue.check()
-                server.start()
+@pytest.mark.servers
+async def test_check(stores: Stores):
+    """A server that is gone is noticed at once, and its return too."""
+    with RedisServer() as server:
+        patience = Patience(answer_s=60.0)
+        async with JobQueue(server.url, stores.jobs, patience=patience) as queue:
+            server.kill()
+            with pytest.raises(StoreUnavailable, match="queue"):
                 await queue.check()
+            server.start()
+            await queue.check()

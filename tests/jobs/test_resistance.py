@@ -14,7 +14,6 @@ from app.errors import NotFound
 from app.stores.base import JobState, Stores
 from app.stores.redis_client import job_key
 from tests.jobs.conftest import Place, ended
-from tests.jobs.work import new_job, starts
 from tests.waiting import until
 
 
@@ -38,41 +37,41 @@ async def test_a_clock_set_back(place: Place, stores: Stores):
     place.lease_s = 5.0
     worker = place.start_worker()
     async with place.queue(stores) as queue:
-        await queue.submit(new_job("u", "upscale", place.log, gate=str(place.gate)))
-        await until(lambda: starts(place.log)["u"] == 1)
+        await queue.submit(place.job("u", waits=True))
+        await until(lambda: place.starts()["u"] == 1)
         worker.kill()
         place.gate.touch()
         assert (await stores.jobs.get("u")).state is JobState.RUNNING
         before = datetime.now(UTC) - timedelta(hours=2)
         with time_machine.travel(before):
-            async with place.working(queue, stores):
+            async with place.worker(queue, stores):
                 job = await ended(stores, "u")
     assert job.state is JobState.SUCCEEDED
     assert job.finished_at is not None
     assert job.finished_at < before + timedelta(hours=1)
-    assert starts(place.log) == {"u": 2, "u-ended": 1}
+    assert place.starts() == {"u": 2, "u-ended": 1}
 
 
 async def test_an_unreadable_job(place: Place, stores: Stores, caplog: pytest.LogCaptureFixture):
     """It is logged and counted; the worker goes on with the other jobs, and with later ones."""
     for name in ("broken", "whole"):
-        await stores.jobs.create(new_job(name, "upscale", place.log))
+        await stores.jobs.create(place.job(name))
     change(
         place,
         "UPDATE job SET progress = '{' WHERE id = 'broken'",
         *("HSET", job_key("broken"), "progress", "{"),
     )
     assert await stores.jobs.count_pending("upscale") == 2  # nothing is read to count
-    async with place.queue(stores) as queue, place.working(queue, stores):
+    async with place.working(stores) as queue:
         assert (await ended(stores, "whole")).state is JobState.SUCCEEDED
-        await queue.submit(new_job("later", "upscale", place.log))
+        await queue.submit(place.job("later"))
         assert (await ended(stores, "later")).state is JobState.SUCCEEDED
     assert "The job broken in" in caplog.text
 
 
 async def test_looks_leave_the_request_alone(place: Place, stores: Stores):
     """Whoever only asks how a job does reads no request, which may be a megabyte."""
-    await stores.jobs.create(new_job("u", "upscale", place.log))
+    await stores.jobs.create(place.job("u"))
     change(place, "DELETE FROM job_request WHERE job = 'u'", *("DEL", f"{job_key('u')}:request"))
     with pytest.raises(NotFound):
         await stores.jobs.load("u")

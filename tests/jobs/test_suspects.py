@@ -10,7 +10,7 @@ import pytest
 from app.jobs.acts import Patience
 from app.stores.base import JobState, Stores
 from tests.jobs.conftest import Place, ended
-from tests.jobs.work import lines, new_job, sleep_in_one_piece, starts
+from tests.jobs.work import lines, sleep_in_one_piece
 from tests.waiting import until
 
 AT_ONCE = Patience(verdict_s=0.0)
@@ -24,33 +24,31 @@ async def died(stores: Stores, times: int, *pieces: tuple[str, str]) -> None:
 
 async def test_a_job_is_alone(place: Place, stores: Stores):
     """A job in whose act somebody died runs alone, ends, and is forgiven."""
-    gate = str(place.gate)
-    async with place.queue(stores) as queue:
-        for name in ("a", "suspect", "b"):
-            await stores.jobs.create(new_job(name, "upscale", place.log, gate=gate))
-        await died(stores, 2, ("suspect", ""))
-        async with place.working(queue, stores, slots=3):
-            await until(lambda: starts(place.log).total() > 0)
-            place.gate.touch()
-            for name in ("a", "suspect", "b"):
-                assert (await ended(stores, name)).state is JobState.SUCCEEDED
+    names = ("a", "suspect", "b")
+    for name in names:
+        await stores.jobs.create(place.job(name, waits=True))
+    await died(stores, 2, ("suspect", ""))
+    async with place.working(stores, slots=3):
+        await until(lambda: place.starts().total() > 0)
+        place.gate.touch()
+        for name in names:
+            assert (await ended(stores, name)).state is JobState.SUCCEEDED
     done = [line.split()[0] for line in lines(place.log)]
     assert done.index("suspect-ended") == done.index("suspect") + 1
 
 
 async def test_the_third_death(place: Place, stores: Stores):
     """The piece in whose act three have died is named; one beside it goes on until then."""
-    async with place.queue(stores, patience=AT_ONCE) as queue:
-        await stores.jobs.create(new_job("c", "calibration", place.log, pairs=4))
-        await stores.jobs.create(new_job("u", "upscale", place.log))
-        await died(stores, 3, ("c", "pair0002"))
-        await died(stores, 2, ("c", "pair0001"), ("u", ""))
-        async with place.working(queue, stores):
-            failed, upscaled = await ended(stores, "c"), await ended(stores, "u")
+    for job in (place.job("c", pairs=4), place.job("u")):
+        await stores.jobs.create(job)
+    await died(stores, 3, ("c", "pair0002"))
+    await died(stores, 2, ("c", "pair0001"), ("u", ""))
+    async with place.working(stores, patience=AT_ONCE):
+        failed, upscaled = await ended(stores, "c"), await ended(stores, "u")
     assert (failed.state, upscaled.state) == (JobState.FAILED, JobState.SUCCEEDED)
     assert failed.error is not None
     assert failed.error["items"] == [{"name": "pair0002", "reason": "its worker died each time"}]
-    assert "pair0002" not in starts(place.log)
+    assert "pair0002" not in place.starts()
 
 
 @pytest.mark.parametrize(
@@ -64,31 +62,28 @@ async def test_the_third_death(place: Place, stores: Stores):
 )
 async def test_deaths_elsewhere(place: Place, stores: Stores, times, elsewhere, state):
     """Each worker that died without the piece gives it another try, three at most."""
-    async with place.queue(stores, patience=AT_ONCE) as queue:
-        await stores.jobs.create(new_job("hit", "upscale", place.log))
-        await stores.jobs.create(new_job("other", "calibration", place.log, pairs=9))
-        await died(stores, times, ("hit", ""))
-        for number in range(elsewhere):
-            unit = f"pair{number:04}"
-            assert await stores.jobs.start("other", unit, f"elsewhere{number}") is not None
-        async with place.working(queue, stores):
-            assert (await ended(stores, "hit")).state is state
-            assert (await ended(stores, "other")).state is JobState.SUCCEEDED
+    for job in (place.job("hit"), place.job("other", pairs=9)):
+        await stores.jobs.create(job)
+    await died(stores, times, ("hit", ""))
+    for number in range(elsewhere):
+        unit = f"pair{number:04}"
+        assert await stores.jobs.start("other", unit, f"elsewhere{number}") is not None
+    async with place.working(stores, patience=AT_ONCE):
+        assert (await ended(stores, "hit")).state is state
+        assert (await ended(stores, "other")).state is JobState.SUCCEEDED
 
 
 async def test_it_stands_back(place: Place, stores: Stores):
     """A piece that is about to be given up waits for a worker to die without it, and runs."""
-    patience = Patience(verdict_s=3600.0)
-    async with place.queue(stores, patience=patience) as queue:
-        for name in ("hit", "other"):
-            await stores.jobs.create(new_job(name, "upscale", place.log))
-        await died(stores, 3, ("hit", ""))
-        async with place.working(queue, stores):
-            assert (await ended(stores, "other")).state is JobState.SUCCEEDED
-            assert not (await stores.jobs.get("hit")).state.is_final
-            await stores.jobs.create(new_job("killed", "upscale", place.log))
-            assert await stores.jobs.start("killed", "", "elsewhere") is not None
-            assert (await ended(stores, "hit")).state is JobState.SUCCEEDED
+    for name in ("hit", "other"):
+        await stores.jobs.create(place.job(name))
+    await died(stores, 3, ("hit", ""))
+    async with place.working(stores, patience=Patience(verdict_s=3600.0)):
+        assert (await ended(stores, "other")).state is JobState.SUCCEEDED
+        assert not (await stores.jobs.get("hit")).state.is_final
+        await stores.jobs.create(place.job("killed"))
+        assert await stores.jobs.start("killed", "", "elsewhere") is not None
+        assert (await ended(stores, "hit")).state is JobState.SUCCEEDED
 
 
 @pytest.mark.servers
@@ -107,8 +102,8 @@ async def test_the_living_have_not_died(redis_place: Place, stores: Stores):
         async with asyncio.timeout(60):
             while not set(names) <= (await queue.living() or set()):  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
-        await stores.jobs.create(new_job("u", "upscale", place.log))
+        await stores.jobs.create(place.job("u"))
         for name in names:
             await stores.jobs.start("u", "", name)
-        async with place.working(queue, stores):
+        async with place.worker(queue, stores):
             assert (await ended(stores, "u")).state is JobState.SUCCEEDED

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import re
-import socket
 import sys
 import time
 from datetime import UTC, datetime
@@ -21,9 +20,8 @@ from app.jobs.webhooks import WebhookHandler, Webhooks, delivery_of, secret_of
 from app.settings import load_settings
 from app.stores.base import Job, JobState
 from app.upscalers.remote.http import Network
-from tests.jobs.conftest import ended, memory_place
-from tests.jobs.work import new_job
-from tests.servers import ProcessGroup
+from tests.jobs.conftest import ended
+from tests.servers import ProcessGroup, free_port
 
 SECRET = "whsec_" + base64.b64encode(b"a secret of 24 bytes, or").decode()
 NEXT = "whsec_" + base64.b64encode(b"the next secret of many bytes").decode()
@@ -118,13 +116,6 @@ class Told:
         return await handler(delivery, JobContext(delivery.id, self.stores.jobs))
 
 
-@pytest.fixture
-async def stores(tmp_path):
-    opened = memory_place(tmp_path).stores()
-    yield opened
-    await opened.close()
-
-
 class TestDelivery:
     async def test_what_is_told(self, stores):
         """A small event, which the standard's own library verifies under each secret."""
@@ -199,20 +190,14 @@ class TestDelivery:
         assert not told.asked  # it has ended otherwise, of which another delivery tells
 
 
-def free_port():
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
-
-
 async def test_a_receiver_that_is_down(place, stores, tmp_path):
     """It gets the event when it is up again, each end of a job once: the example of the docs."""
     port = free_port()
     allowed = webhooks("127.0.0.1", allow_private=True)
-    handlers = {"webhook": WebhookHandler(stores.jobs, allowed, waits_s=[0.2] * 500)}
-    async with place.queue(stores) as queue, place.working(queue, stores, handlers=handlers):
+    handler = WebhookHandler(stores.jobs, allowed, waits_s=[0.2] * 500)
+    async with place.working(stores, webhook=handler) as queue:
         for name in ("job-1", "job-2"):
-            job = new_job(name, "upscale", place.log)
+            job = place.job(name)
             job.about = {"webhook": f"http://127.0.0.1:{port}/"}
             await queue.submit(job)
             assert (await ended(stores, name)).state is JobState.SUCCEEDED
@@ -232,7 +217,7 @@ async def test_a_receiver_that_is_down(place, stores, tmp_path):
 async def test_cancelled(place, stores):
     """A cancellation is told like every other end, also of a job that never ran."""
     async with place.queue(stores) as queue:
-        job = new_job("job-1", "upscale", place.log)
+        job = place.job("job-1")
         job.about = {"webhook": URL}
         await queue.submit(job)
         await queue.cancel("job-1")

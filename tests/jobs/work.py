@@ -17,13 +17,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from app.errors import BadPairs, UpscalerUnavailable
+from app.errors import BadPairs, UpscalerFailed
 from app.jobs.acts import Patience
 from app.jobs.handlers import JobContext
 from app.jobs.program import run_until_signalled
 from app.jobs.queue import JobQueue
 from app.stores.base import CalibrationHead, Job, JobKind, Stores
 from app.stores.open import open_stores
+from app.upscalers.remote.errors import BadCredentials
 
 
 def new_job(name: str, kind: JobKind, log: Path, **request: Any) -> Job:
@@ -79,9 +80,10 @@ async def sleep_in_one_piece(job: Job, context: JobContext) -> str:
 
 
 class SleepingPairs:
-    """A calibration of `pairs` pairs, `seconds` each; `kill`, `bad` or `flaky` names a pair.
+    """A calibration of `pairs` pairs, `seconds` each.
 
-    With a gate the pairs wait for it, or, if `reduces_behind_gate`, the reduction.
+    `kill`, `bad`, `refused` or `flaky` names a pair. With a gate the pairs wait for it, or, if
+    `reduces_behind_gate`, the reduction.
     """
 
     def __init__(self, stores: Stores) -> None:
@@ -97,8 +99,10 @@ class SleepingPairs:
             os.kill(os.getpid(), signal.SIGKILL)
         if job.request.get("bad") == unit:
             raise BadPairs("The sizes differ.")
+        if job.request.get("refused") == unit:
+            raise BadCredentials("The token is wrong.")
         if job.request.get("flaky") == unit and starts(Path(job.request["log"]))[unit] < 2:
-            raise UpscalerUnavailable("It is busy.")
+            raise UpscalerFailed("It made nothing.")
         try:
             await asyncio.sleep(job.request.get("seconds", 0))
             if not job.request.get("reduces_behind_gate"):
