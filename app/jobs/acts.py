@@ -175,7 +175,7 @@ class Acts:
                 traced.set_attributes({"trustscale.outcome": outcome})
                 if outcome == JobState.FAILED:
                     fail(traced, outcome)
-        self._metrics.attempt(job.kind, outcome)
+        self._metrics.count("job_attempts", job.kind, outcome)
         return context.again_s if outcome in {"interrupted", "later"} else None
 
     async def one(self, job_id: str, unit: str, fan_out: FanOut) -> float | None:
@@ -186,7 +186,9 @@ class Acts:
             started = time.monotonic()
             with span("unit", kind="consumer", parent=resumed(job.trace)):
                 outcome = await self._recorded(job, unit, fan_out)
-            self._metrics.unit(outcome, time.monotonic() - started)
+            self._metrics.count("job_units", outcome)
+            if outcome == "ok":
+                self._metrics.observe("job_unit_seconds", time.monotonic() - started)
         return 0.0 if outcome == "interrupted" else None
 
     async def load(self, job_id: str) -> Job:
@@ -227,7 +229,7 @@ class Acts:
                 return
             job = await self.load(job_id)
             if others:
-                self._metrics.lost_lease(job.kind)
+                self._metrics.count("job_lost_leases", job.kind)
             if dead:
                 error = _died(dead, unit)
                 log.warning("Job %s: %s", job_id, error["detail"])
@@ -330,7 +332,7 @@ class Acts:
     async def _without_result(self, job: Job, error: Exception, unit: str = "") -> str:
         """Say what became of a piece that has no result: the outcome."""
         if isinstance(error, JobCancelled):
-            kept = await self._insist(lambda: self.finish(job, JobState.CANCELLED))
+            kept = await self._insist(lambda: self.finish(job, JobState.CANCELLED, unit=unit))
             return JobState.CANCELLED.value if kept else "overtaken"
         if isinstance(error, Over | Interrupted | StoreUnavailable):
             if isinstance(error, StoreUnavailable):
@@ -344,13 +346,14 @@ class Acts:
         await self.fail(job, error, unit)
         return JobState.FAILED.value
 
-    async def finish(self, job: Job, state: JobState, **end: Any) -> bool:
+    async def finish(self, job: Job, state: JobState, *, unit: str = "", **end: Any) -> bool:
         """End a job, and tell whoever wants to know; whether this is the end that it has."""
         await self._announce(job, state)
         kept = await self.jobs.finish(job.id, state, **end)
-        if kept:
+        # A cancellation is seen by every unit under way; the job as a whole counts it.
+        if kept and not (unit and state is JobState.CANCELLED):
             seconds = (datetime.now(UTC) - job.created_at).total_seconds()
-            self._metrics.ended(job.kind, state.value, seconds)
+            self._metrics.observe("job_seconds", seconds, job.kind, state.value)
         if kept and state.is_final:
             with suppress(StoreUnavailable):  # the sweep makes good for it
                 await self._on_end(job.model_copy(update={"state": state}))

@@ -6,7 +6,7 @@ histograms are told of events. Most gauges are read when /metrics is asked (`app
 
 from __future__ import annotations
 
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, TypeVar
 
 from prometheus_client import (
     CollectorRegistry,
@@ -26,6 +26,7 @@ _JOB_SECONDS = (1, 2.5, 5, 10, 30, 60, 150, 300, 600, 1800, 3600, 4 * 3600, 12 *
 _UNIT_SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 
 _Row: TypeAlias = tuple[str, tuple[str, ...]]
+_Metric = TypeVar("_Metric", Counter, Histogram, Gauge)
 
 # Name: what it counts, and its labels.
 COUNTERS: Final[dict[str, _Row]] = {
@@ -168,18 +169,15 @@ class Metrics:
 
     def count(self, name: str, *labels: str, by: int = 1) -> None:
         """Add to a counter."""
-        counter = self._counters[name]
-        (counter.labels(*labels) if labels else counter).inc(by)
+        _labelled(self._counters[name], labels).inc(by)
 
     def observe(self, name: str, value: float, *labels: str) -> None:
         """Put a value into a histogram."""
-        histogram = self._histograms[name]
-        (histogram.labels(*labels) if labels else histogram).observe(value)
+        _labelled(self._histograms[name], labels).observe(value)
 
     def set(self, name: str, value: float, *labels: str) -> None:
         """Set a gauge."""
-        gauge = self._gauges[name]
-        (gauge.labels(*labels) if labels else gauge).set(value)
+        _labelled(self._gauges[name], labels).set(value)
 
     def clear(self, *names: str) -> None:
         """Forget the values of gauges under all labels: those that are not set again are gone."""
@@ -196,24 +194,11 @@ class Metrics:
         self.count("requests", method, route, str(status))
         self.observe("request_seconds", seconds, method, route)
 
-    def attempt(self, kind: str, outcome: str) -> None:
-        """Count the end of an attempt at a job."""
-        self.count("job_attempts", kind, outcome)
-
-    def lost_lease(self, kind: str) -> None:
-        """Count an attempt that takes over from one that died."""
-        self.count("job_lost_leases", kind)
-
-    def ended(self, kind: str, state: str, seconds: float) -> None:
-        """Record how long a job took in all."""
-        self.observe("job_seconds", seconds, kind, state)
-
-    def unit(self, outcome: str, seconds: float) -> None:
-        """Count one pair of a calibration."""
-        self.count("job_units", outcome)
-        if outcome == "ok":
-            self.observe("job_unit_seconds", seconds)
-
     def text(self) -> bytes:
         """The exposition format."""
         return generate_latest(self.registry)
+
+
+def _labelled(metric: _Metric, labels: tuple[str, ...]) -> _Metric:
+    """The part of a metric with these values of its labels; all of it where it has none."""
+    return metric.labels(*labels) if labels else metric

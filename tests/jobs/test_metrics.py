@@ -26,20 +26,26 @@ from tests.jobs.conftest import ended
 from tests.numbers import numbers_of
 from tests.servers import ProcessGroup, free_port
 from tests.upscalers.resilient import guarded as limited
+from tests.waiting import until
 
 
 class Pairs:
-    """Four units, of which one may fail."""
+    """Four units, of which one may fail, or all wait for ever."""
 
-    def __init__(self, bad: str = "") -> None:
+    def __init__(self, bad: str = "", *, waits: bool = False) -> None:
         self.bad = bad
+        self.waits = waits
+        self.begun = 0
 
     async def units(self, job):
         return ["a", "b", "c", "d"]
 
     async def unit(self, job, unit):
+        self.begun += 1
         if unit == self.bad:
             raise BadImage("It is damaged.")
+        if self.waits:
+            await asyncio.Event().wait()
         return b"x"
 
     async def reduce(self, job, context):
@@ -56,7 +62,12 @@ async def run(stores, handler, *, died: bool = False) -> Metrics:
     async with JobQueue("memory://", stores.jobs, lease_s=60.0, metrics=metrics) as queue:
         await queue.submit(job)
         stop = asyncio.Event()
-        work = asyncio.create_task(queue.run({"calibration": handler}, stop=stop))
+        work = asyncio.create_task(
+            queue.run({"calibration": handler}, stop=stop, concurrency={"calibration": 4})
+        )
+        if handler.waits:
+            await until(lambda: handler.begun == 4)
+            await queue.cancel("job")
         await ended(stores, "job")
         stop.set()
         await work
@@ -79,6 +90,12 @@ class TestCounts:
         assert found["trustscale_job_units_total", "failed"] == 1
         measured = found.get(("trustscale_job_units_total", "ok"), 0)
         assert found["trustscale_job_unit_seconds_count",] == measured < 4
+
+    async def test_a_cancellation(self, stores):
+        """Every pair under way sees it, and the job counts once."""
+        found = numbers_of(await run(stores, Pairs(waits=True)))
+        assert found["trustscale_job_units_total", "stopped"] == 4
+        assert found["trustscale_job_seconds_count", "calibration", "cancelled"] == 1
 
     async def test_a_lost_lease(self, stores):
         """An attempt after one that died is counted."""
