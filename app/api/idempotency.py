@@ -23,8 +23,7 @@ from fastapi import Header, Request
 from fastapi.responses import Response
 
 from app.errors import BadRequest, NotFound
-from app.stores.base import StoreUnavailable
-from app.stores.claims import ClaimStore
+from app.stores.base import ClaimStore, StoreUnavailable
 
 HEADER: Final = "Idempotency-Key"
 

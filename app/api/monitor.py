@@ -15,7 +15,7 @@ from app.errors import UpscalerUnavailable
 from app.monitor.plot import monitor_plot
 from app.monitor.report import MonitorReport, UpscalerReport, report_of, uncalibrated
 from app.sampling.pipeline import differences
-from app.stores.monitor import MOST_POINTS
+from app.stores.base import MOST_POINTS
 from app.upscalers.base import Upscaler, named
 
 router = admin_router("monitor", "not-found", "bad-request", "overloaded")

@@ -16,7 +16,7 @@ from app.monitor.truth import MAX_TRUTH_BYTES, FeedbackPoint, Score, Served, Tru
 from app.serving.answer import Result
 from app.serving.files import INPUT, MASK, SIGMA, form_of, image_file, sigma_map
 from app.serving.footprint import truth_footprint
-from app.stores.monitor import Label
+from app.stores.base import Label
 from app.system import to_the_end
 
 router = APIRouter(prefix="/v1/results", tags=["upscale"])

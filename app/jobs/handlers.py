@@ -84,7 +84,6 @@ class Handler(Protocol):
         and sends it back to the queue, and so does Later. asyncio.CancelledError arrives within two
         seconds after cancellation was requested in any process.
         """
-        ...
 
 
 @runtime_checkable
@@ -93,7 +92,6 @@ class FanOut(Protocol):
 
     async def units(self, job: Job) -> Sequence[str]:
         """The names of all parts, distinct, not empty, the same whenever they are asked for."""
-        ...
 
     async def unit(self, job: Job, unit: str) -> bytes:
         """Do one part; the bytes are recorded.
@@ -102,8 +100,6 @@ class FanOut(Protocol):
         once; an upscaler that is away is waited for; after other errors the part is tried again,
         three times in all.
         """
-        ...
 
     async def reduce(self, job: Job, context: JobContext) -> str:
         """Put the parts together, which `context.records` holds; as `Handler.__call__`."""
-        ...

@@ -27,7 +27,7 @@ from app.monitor.truth import (
     finite_exp,
 )
 from app.monitor.watch import Part
-from app.stores.monitor import Label
+from app.stores.base import Label
 from app.upscalers.base import Upscaler
 from app.upscalers.resilience import HealthFacts
 

@@ -24,7 +24,7 @@ from app.conformal import drift, feedback
 from app.conformal.drift import Drift
 from app.conformal.feedback import Feedback
 from app.errors import TrustscaleError
-from app.stores.monitor import MOST_POINTS
+from app.stores.base import MOST_POINTS
 
 FORMAT = 1
 """Of the bytes; raised when an older program could not make sense of them."""
@@ -238,22 +238,12 @@ def _with_point(state: MonitorState, at: float) -> tuple[MonitorState, HistoryPo
 
 def dump_state(state: MonitorState) -> bytes:
     """The bytes of a state."""
-    document = {
-        name: getattr(state, name)
-        for name in MonitorState.__dataclass_fields__
-        if name not in {"drift", "inputs", "pending", "feedback", "labelled"}
-    }
-    drifted = {
-        name: getattr(state.drift, name) for name in Drift.__dataclass_fields__ if name != "seen"
-    }
+    document = asdict(state)
     document |= {
         "format": FORMAT,
-        "drift": drifted,
-        "seen_z": _text(state.drift.seen, "<f4"),
+        "seen_z": _text(document["drift"].pop("seen"), "<f4"),
         "inputs": _text(state.inputs, "<u8"),
         "labelled": _text(state.labelled, "<u8"),
-        "pending": asdict(state.pending),
-        "feedback": asdict(state.feedback),
     }
     return json.dumps(document).encode()
 

@@ -37,7 +37,7 @@ from app.images.decode import Limits, decode
 from app.monitor.state import MonitorState, fold_label
 from app.monitor.watch import Change
 from app.serving.answer import Result
-from app.stores.monitor import Label
+from app.stores.base import Label
 
 
 class Window(BaseModel):

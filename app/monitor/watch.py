@@ -41,8 +41,7 @@ from app.monitor.state import (
     load_state,
 )
 from app.serving.work import Work
-from app.stores.base import Stores, StoreUnavailable
-from app.stores.monitor import Label, MonitorStore
+from app.stores.base import Label, MonitorStore, Stores, StoreUnavailable
 from app.telemetry.metrics import Metrics
 
 Outcome = TypeVar("Outcome")

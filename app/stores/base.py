@@ -9,15 +9,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 from pydantic import BaseModel, ConfigDict
 
 from app.errors import Conflict, NotFound, Overloaded
-from app.stores.claims import ClaimStore
 from app.stores.job import Job, JobKind, JobState, JobStatus, Progress
 from app.stores.jobs import JobStore
-from app.stores.monitor import MonitorStore
 
 __all__ = ["Job", "JobKind", "JobState", "JobStatus", "JobStore", "Progress"]
 
@@ -60,15 +58,12 @@ class CalibrationStore(Protocol):
 
     async def put(self, head: CalibrationHead, blob: bytes) -> None:
         """Store a calibration, whole or not at all. Putting the same id again changes nothing."""
-        ...
 
     async def get(self, calibration: str) -> bytes:
         """The blob. Raises NotFound."""
-        ...
 
     async def heads(self, upscaler: str | None = None) -> list[CalibrationHead]:
         """All calibrations, the newest first."""
-        ...
 
     async def activate(self, calibration: str, *, job: str | None = None) -> Activation:
         """Make it the active one of its upscaler, atomically; the answer names the replaced one.
@@ -78,15 +73,12 @@ class CalibrationStore(Protocol):
         undo what an admin has chosen since.
         Raises NotFound, or Conflict if the job has ended or is to be cancelled.
         """
-        ...
 
     async def active(self) -> Mapping[str, Activation]:
         """The active calibrations by upscaler: one consistent snapshot, cheap per request."""
-        ...
 
     async def delete(self, calibration: str) -> None:
         """Raises NotFound, or Conflict while it is active."""
-        ...
 
 
 def no_calibration(calibration: str) -> NotFound:
@@ -124,23 +116,18 @@ class ResultStore(Protocol):
         Storing an id again keeps the first: a job that runs twice cannot change an answer. When
         the size limit is passed the oldest results go, never the newest one.
         """
-        ...
 
     async def document(self, result: str) -> bytes:
         """Raises NotFound, also after expiry."""
-        ...
 
     async def blob(self, result: str, name: str) -> bytes:
         """Raises NotFound, also after expiry."""
-        ...
 
     async def delete(self, result: str) -> None:
         """Remove a result; nothing happens if there is none."""
-        ...
 
     async def sweep(self) -> int:
         """Remove what has expired, and the oldest results above the size limit; how many."""
-        ...
 
 
 class Spool(Protocol):
@@ -148,27 +135,21 @@ class Spool(Protocol):
 
     async def put(self, job: str, name: str, data: bytes) -> None:
         """Store a file, whole or not at all. Storing a name again replaces the file."""
-        ...
 
     async def create(self, job: str, name: str, data: bytes) -> bool:
         """Store a file, whole, unless there is one of this name: True for exactly one caller."""
-        ...
 
     async def get(self, job: str, name: str) -> bytes:
         """Raises NotFound."""
-        ...
 
     async def names(self, job: str) -> list[str]:
         """The names of all files of a job, in order; empty if there are none."""
-        ...
 
     async def delete(self, job: str) -> None:
         """Remove all files of a job; nothing happens if there are none."""
-        ...
 
     async def untouched(self, before: datetime) -> list[str]:
         """The jobs none of whose files was stored since, in order."""
-        ...
 
 
 class AuditEntry(BaseModel):
@@ -186,11 +167,80 @@ class AuditLog(Protocol):
 
     async def append(self, action: str, actor: str, facts: dict[str, Any]) -> None:
         """Keep one action with the time of now; it is on the disk before this returns."""
-        ...
 
     async def entries(self, *, limit: int, before: int | None = None) -> list[AuditEntry]:
         """The newest entries first, at most `limit`, of those with a smaller id than `before`."""
-        ...
+
+
+MOST_POINTS: Final = 1000
+"""Points of history that are kept of one calibration; older ones go."""
+
+
+class Snapshot(NamedTuple):
+    """A state and the version that the next `save` must name."""
+
+    version: int
+    state: bytes
+
+
+class Label(NamedTuple):
+    """The truth about one result has been told: what it was, and what was made of it.
+
+    digest: of the truth, so that the same one is recognised.
+    record: what the service answered.
+    """
+
+    result: str
+    digest: str
+    record: bytes
+
+
+class MonitorStore(Protocol):
+    """What is known of the requests under each calibration, shared by all processes.
+
+    The state is opaque here. It is changed by optimistic concurrency: read it, and save what
+    follows from it under the version that was read; whoever comes second reads again.
+    """
+
+    async def load(self, calibration: str) -> Snapshot | None:
+        """The newest state; None if nothing was saved."""
+
+    async def save(
+        self,
+        calibration: str,
+        state: bytes,
+        *,
+        expected: int,
+        points: Sequence[bytes] = (),
+        label: Label | None = None,
+    ) -> bool:
+        """Replace the state, append to the history and record a label: all of it or nothing.
+
+        False, and nothing happens, if the version is no longer `expected` (0: nothing was saved
+        yet) or the result has a label already.
+        """
+
+    async def points(self, calibration: str) -> list[bytes]:
+        """The history, the oldest first: the last `MOST_POINTS` points."""
+
+    async def label(self, calibration: str, result: str) -> Label | None:
+        """The label of a result; None if it has none."""
+
+    async def labels(self, calibration: str, *, limit: int) -> list[Label]:
+        """The last labels, the oldest of them first."""
+
+    async def forget(self, calibration: str) -> None:
+        """Remove everything about a calibration; nothing happens if there is nothing."""
+
+
+class ClaimStore(Protocol):
+    """Values by name that disappear after their time. Every call may be repeated."""
+
+    async def claim(self, name: str, value: bytes, *, seconds: float) -> bytes:
+        """Keep a value for so long, unless there is one: the one that is kept."""
+
+    async def replace(self, name: str, old: bytes, new: bytes | None, *, seconds: float) -> None:
+        """Keep another value for so long, or none, if the present one still is `old`."""
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,8 @@ from app.stores.base import Spool, Stores
 from app.stores.database import Database
 from app.stores.files import FileResults, FileSpool
 from app.stores.folders import PRIVATE, usable_folder
-from app.stores.sqlite import SqliteAudit, SqliteCalibrations, SqliteClaims
+from app.stores.sqlite import SqliteAudit, SqliteCalibrations, SqliteClaims, SqliteMonitor
 from app.stores.sqlite_jobs import SqliteJobs
-from app.stores.sqlite_monitor import SqliteMonitor
 
 DATABASE_NAME = "trustscale.sqlite3"
 
@@ -41,7 +40,6 @@ def open_stores(
     scheme = urlsplit(url).scheme
     if scheme in {"redis", "rediss"}:
         from app.stores import redis  # noqa: PLC0415 - only where Redis is used
-        from app.stores.redis_claims import RedisClaims  # noqa: PLC0415 - the same
         from app.stores.redis_jobs import RedisJobs  # noqa: PLC0415 - the same
         from app.stores.redis_monitor import RedisMonitor  # noqa: PLC0415 - the same
 
@@ -54,7 +52,7 @@ def open_stores(
             spool,
             redis.RedisAudit(client),
             RedisMonitor(client),
-            RedisClaims(client),
+            redis.RedisClaims(client),
             [partial(redis.check, client)],
             [client.aclose],
         )

@@ -1,4 +1,4 @@
-"""Calibrations and results on Redis, for several machines behind one service.
+"""Calibrations, results, audit log and claims on Redis, for several machines behind one service.
 
 What must happen at once is one transaction: what was read is watched, and what follows from it is
 done if nothing of that has changed since; else it is read anew. The sweep of results is a Lua
@@ -18,7 +18,7 @@ Keys, all under `trustscale:`::
     results:sizes           hash     id -> bytes
     audit                   list     admin actions (JSON), the oldest first
     monitor:<calibration>*           see `app/stores/redis_monitor.py`
-    claim:<name>            string   see `app/stores/redis_claims.py`
+    claim:<name>            string   value, with a time to live
     job:<id>, jobs:*                 see `app/stores/redis_jobs.py`
 """
 
@@ -323,8 +323,45 @@ class RedisAudit:
         return [AuditEntry(id=number, **json.loads(entry)) for number, entry in numbered][::-1]
 
 
+class RedisClaims:
+    """`ClaimStore` on Redis."""
+
+    # KEYS: claim. ARGV: value, ms to live.
+    _CLAIM: Final = """
+    local kept = redis.call('GET', KEYS[1])
+    if kept then return kept end
+    redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+    return ARGV[1]
+    """
+
+    # KEYS: claim. ARGV: old, ms to live, new or nothing.
+    _REPLACE: Final = """
+    if redis.call('GET', KEYS[1]) ~= ARGV[1] then return end
+    if ARGV[3] then redis.call('SET', KEYS[1], ARGV[3], 'PX', ARGV[2])
+    else redis.call('DEL', KEYS[1]) end
+    """
+
+    def __init__(self, client: Client) -> None:
+        self._claim = client.register_script(self._CLAIM)
+        self._replace = client.register_script(self._REPLACE)
+
+    async def claim(self, name: str, value: bytes, *, seconds: float) -> bytes:
+        async with redis_errors():
+            kept = await self._claim(keys=[_claim_key(name)], args=[value, milliseconds(seconds)])
+        return bytes(kept)
+
+    async def replace(self, name: str, old: bytes, new: bytes | None, *, seconds: float) -> None:
+        args = [old, milliseconds(seconds), *([] if new is None else [new])]
+        async with redis_errors():
+            await self._replace(keys=[_claim_key(name)], args=args)
+
+
 def _blob_key(calibration: str) -> str:
     return f"{PREFIX}calibration:{calibration}"
+
+
+def _claim_key(name: str) -> str:
+    return f"{PREFIX}claim:{name}"
 
 
 def _result_key(result: str) -> str:

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from app.stores.monitor import MOST_POINTS, Label, Snapshot
+from app.stores.base import MOST_POINTS, Label, Snapshot
 from app.stores.redis_client import PREFIX, Client, redis_errors
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from app.stores.base import Stores
-from app.stores.monitor import MOST_POINTS, Label, Snapshot
+from app.stores.base import MOST_POINTS, Label, Snapshot, Stores
 from tests.contract.conftest import Opener
 
 BYTES = bytes(range(256))

@@ -25,7 +25,7 @@ from app.monitor.state import (
     load_state,
     time_of,
 )
-from app.stores.monitor import MOST_POINTS
+from app.stores.base import MOST_POINTS
 
 REFERENCE = drift.reference_of(np.random.default_rng(0).normal(size=200))
 

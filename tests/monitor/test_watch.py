@@ -12,8 +12,7 @@ from app.calibration.record import Calibration
 from app.monitor.state import MonitorState, fold_label
 from app.monitor.watch import Change, Monitor, client_digest
 from app.serving.pipeline import digest_of
-from app.stores.base import Stores, StoreUnavailable
-from app.stores.monitor import Label, Snapshot
+from app.stores.base import Label, Snapshot, Stores, StoreUnavailable
 from app.telemetry.metrics import Metrics
 from tests.factories import calibration_of
 from tests.fakes import FakeUpscaler
