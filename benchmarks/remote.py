@@ -26,9 +26,10 @@ from app.telemetry.metrics import Metrics
 from app.upscalers.base import Source
 from app.upscalers.probe import pattern
 from benchmarks.table import print_table
+from tests.factories import encoded
 from tests.servers import free_port
 from tests.upscalers.remote.faults import FaultServer, answer
-from tests.upscalers.remote.pictures import decoded, encoded, from_uri, resilient, sample, uri
+from tests.upscalers.remote.pictures import decoded, from_uri, resilient, sample, uri
 from tests.upscalers.remote.real import RealServer
 
 M = 8

@@ -15,13 +15,9 @@ class Asked:
     headers: dict[str, str]
     body: bytes
 
-    @property
-    def json(self):
-        return jsonlib.loads(self.body)
 
-
-Behaviour = Callable[[Asked, asyncio.StreamWriter], Awaitable[bool]]
-"""Writes an answer; whether the connection stays open."""
+Behaviour = Callable[[Asked, asyncio.StreamWriter], Awaitable[None]]
+"""Writes an answer, and closes the connection if that is what the test is about."""
 
 
 def head(status, length, headers=None):
@@ -30,98 +26,79 @@ def head(status, length, headers=None):
     return ("\r\n".join(lines) + "\r\n\r\n").encode()
 
 
-def answer(status=200, body=b"", headers=None, json=None, close=False) -> Behaviour:
-    """An ordinary answer; `close` closes the connection after it without saying so."""
+def answer(status=200, body=b"", headers=None, json=None) -> Behaviour:
+    """An ordinary answer."""
     content = jsonlib.dumps(json).encode() if json is not None else body
 
     async def behave(asked, writer):
         writer.write(head(status, len(content), headers) + content)
-        return not close
 
     return behave
 
 
-def slow(seconds, then=None) -> Behaviour:
-    """Nothing for a while."""
-
-    async def behave(asked, writer):
-        await asyncio.sleep(seconds)
-        return await (then or answer())(asked, writer)
-
-    return behave
+async def silent(asked, writer):
+    """Nothing, for ever."""
+    await asyncio.Event().wait()
 
 
 async def reset(asked, writer):
     """The connection is reset without an answer."""
     writer.transport.abort()
-    return False
 
 
 async def truncated(asked, writer):
     """Half of the promised body, then the end."""
     writer.write(head(200, 1000) + b"x" * 500)
-    return False
+    writer.close()
 
 
 async def endless(asked, writer):
     """A chunked body without end."""
     writer.write(b"HTTP/1.1 200 X\r\ntransfer-encoding: chunked\r\n\r\n")
-    for _ in range(10_000):
+    while True:
         writer.write(b"10000\r\n" + b"x" * 0x10000 + b"\r\n")
         await writer.drain()
-    return False
 
 
 @dataclass
 class FaultServer:
     """Answers with one behaviour after the other; the last one stays."""
 
-    behaviours: list[Behaviour] = field(default_factory=list)
+    behaviours: list[Behaviour]
     asked: list[Asked] = field(default_factory=list)
-    aborted: int = 0
 
     async def __aenter__(self):
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.port = self._server.sockets[0].getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
         self._tasks = set()
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
         return self
 
     async def __aexit__(self, *_):
         self._server.close()
-        for task in list(self._tasks):
+        for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._server.wait_closed()
 
     async def _serve(self, reader, writer):
-        task = asyncio.current_task()
-        self._tasks.add(task)
+        self._tasks.add(asyncio.current_task())
         try:
-            while (asked := await self._read(reader)) is not None:
-                self.asked.append(asked)
-                behave = self.behaviours[0]
-                if len(self.behaviours) > 1:
-                    self.behaviours.pop(0)
-                if not await behave(asked, writer):
-                    break
+            while not writer.is_closing():
+                self.asked.append(await self._read(reader))
+                last = len(self.behaviours) == 1
+                behave = self.behaviours[0] if last else self.behaviours.pop(0)
+                await behave(self.asked[-1], writer)
                 await writer.drain()
-        except (ConnectionError, asyncio.CancelledError):
-            self.aborted += 1
+        except (EOFError, ConnectionError, asyncio.CancelledError):
+            pass  # the client or the test has gone
         finally:
-            self._tasks.discard(task)
             writer.close()
 
     async def _read(self, reader):
-        try:
-            raw = await reader.readuntil(b"\r\n\r\n")
-        except (asyncio.IncompleteReadError, ConnectionError):
-            return None
+        raw = await reader.readuntil(b"\r\n\r\n")
         first, *lines = raw.decode("latin-1").split("\r\n")
         method, path, _ = first.split(" ")
-        headers = {}
-        for line in filter(None, lines):
-            name, _, value = line.partition(": ")
-            headers[name.lower()] = value
+        pairs = (line.partition(": ") for line in filter(None, lines))
+        headers = {name.lower(): value for name, _, value in pairs}
         body = await reader.readexactly(int(headers.get("content-length", 0)))
         return Asked(method, path, headers, body)

@@ -15,7 +15,8 @@ from starlette.applications import Starlette
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from tests.upscalers.remote.pictures import TOKEN, decoded, encoded, from_uri, sample, uri
+from tests.factories import encoded
+from tests.upscalers.remote.pictures import TOKEN, decoded, from_uri, sample, uri
 
 
 @dataclass

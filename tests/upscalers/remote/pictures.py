@@ -32,12 +32,6 @@ def sample(rgb, seed=0, scale=2):
     return np.clip(np.asarray(large) + noise, 0, 255).astype(np.uint8)
 
 
-def encoded(rgb, kind="PNG", **options):
-    out = io.BytesIO()
-    Image.fromarray(rgb).save(out, kind, **options)
-    return out.getvalue()
-
-
 def decoded(data):
     return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
 
@@ -55,14 +49,7 @@ def config(**settings):
 
 
 ENVIRON = dict.fromkeys(
-    [
-        "TOKEN",
-        "REPLICATE_API_TOKEN",
-        "STABILITY_API_KEY",
-        "HF_TOKEN",
-        "FAL_KEY",
-        "OPENAI_API_KEY",
-    ],
+    ["TOKEN", "REPLICATE_API_TOKEN", "STABILITY_API_KEY", "HF_TOKEN", "FAL_KEY", "OPENAI_API_KEY"],
     TOKEN,
 )
 

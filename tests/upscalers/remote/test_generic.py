@@ -18,7 +18,8 @@ from app.upscalers.remote.errors import (
     SomeFailed,
 )
 from app.upscalers.template import SeedField, fill, fill_path
-from tests.upscalers.remote.pictures import adapter, config, encoded, sample, uri
+from tests.factories import encoded
+from tests.upscalers.remote.pictures import adapter, config, sample, uri
 
 BASE = {"kind": "http", "url": "http://127.0.0.1", "scale": 2}
 
@@ -142,23 +143,20 @@ class TestForms:
             await up.generate(source, [1, 2, 3])
         assert [got is None for got in failure.value.samples] == [False, True, False]
 
-    async def test_missing_image(self, source):
-        """JSON without image is a protocol error with the server's words."""
+    @pytest.mark.parametrize(
+        ("document", "success", "kind", "words"),
+        [
+            ({"message": "try tomorrow"}, [], ProtocolError, "no image at '/x': try tomorrow"),
+            ({"ok": False, "error": "boom"}, [{"pointer": "/ok"}], GenerationFailed, "boom"),
+        ],
+    )
+    async def test_failures_inside_200(self, source, document, success, kind, words):
+        """Without image, or without the configured sign of success, it is an error in words."""
         up = adapter(
-            lambda request: httpx.Response(200, json={"message": "try tomorrow"}), **BASE,
-            answer={"image": "json", "pointer": "/x"}, request={"form": "raw"},
+            lambda request: httpx.Response(200, json=document), **BASE, request={"form": "raw"},
+            answer={"image": "json", "pointer": "/x", "success": success},
         )  # fmt: skip
-        with pytest.raises(ProtocolError, match="try tomorrow"):
-            await up.generate(source, [1])
-
-    async def test_success_inside_200(self, source):
-        """A status of 200 without the configured sign of success is a failure."""
-        up = adapter(
-            lambda request: httpx.Response(200, json={"ok": False, "error": "boom"}), **BASE,
-            answer={"image": "json", "pointer": "/x", "success": [{"pointer": "/ok"}]},
-            request={"form": "raw"},
-        )  # fmt: skip
-        with pytest.raises(GenerationFailed, match="boom"):
+        with pytest.raises(kind, match=words):
             await up.generate(source, [1])
 
     async def test_health(self):

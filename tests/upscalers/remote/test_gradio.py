@@ -10,7 +10,8 @@ import pytest
 
 from app.errors import UpscalerFailed, UpscalerUnavailable
 from app.upscalers.remote.errors import Busy, GenerationFailed, ProtocolError, QuotaSpent
-from tests.upscalers.remote.pictures import adapter, decoded, encoded, sample
+from tests.factories import encoded
+from tests.upscalers.remote.pictures import adapter, decoded, sample
 
 PATH = "/tmp/gradio/out 1.png"
 META = {"_type": "gradio.FileData"}

@@ -9,7 +9,8 @@ import pytest
 from app.errors import UpscalerUnavailable
 from app.upscalers.remote.errors import ProtocolError
 from app.upscalers.tensors import HEADER_LENGTH, decode, encode
-from tests.upscalers.remote.pictures import adapter, decoded, encoded, sample
+from tests.factories import encoded
+from tests.upscalers.remote.pictures import adapter, decoded, sample
 
 
 class Server:

@@ -15,15 +15,9 @@ from app.upscalers.remote.errors import (
     GenerationFailed,
     ProtocolError,
 )
-from tests.upscalers.remote.faults import FaultServer, answer, slow
-from tests.upscalers.remote.pictures import (
-    adapter,
-    decoded,
-    encoded,
-    from_uri,
-    sample,
-    uri,
-)
+from tests.factories import encoded
+from tests.upscalers.remote.faults import FaultServer, answer, silent
+from tests.upscalers.remote.pictures import adapter, decoded, from_uri, sample, uri
 from tests.waiting import until
 
 
@@ -98,7 +92,7 @@ class TestCog:
 
     async def test_cancelling_cancels_at_the_server(self, source):
         """When nobody waits any more, the server is told, and close waits for that."""
-        async with FaultServer([slow(3600), answer(json={})]) as server:
+        async with FaultServer([silent, answer(json={})]) as server:
             up = adapter(kind="cog", url=server.url, scale=2)
             task = asyncio.create_task(up.generate(source, [1]))
             await until(lambda: server.asked)

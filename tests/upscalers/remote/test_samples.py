@@ -10,7 +10,8 @@ from app.upscalers.remote.errors import ProtocolError, WrongSample
 from app.upscalers.remote.http import Upstream
 from app.upscalers.remote.samples import SampleReader
 from app.upscalers.turns import Turn
-from tests.upscalers.remote.pictures import config, encoded, sample, source, uri
+from tests.factories import encoded
+from tests.upscalers.remote.pictures import config, sample, source, uri
 
 URL = "http://127.0.0.1:9"
 SOURCE = source()

@@ -18,15 +18,8 @@ from app.upscalers.registry import build_adapter
 from app.upscalers.remote.errors import WrongSample
 from tests.api.admin import Admin, truth_files
 from tests.api.gateway import ADMIN_KEY, pixels, post
-from tests.factories import photo
-from tests.upscalers.remote.pictures import (
-    adapter,
-    decoded,
-    encoded,
-    from_uri,
-    patient,
-    uri,
-)
+from tests.factories import encoded, photo
+from tests.upscalers.remote.pictures import adapter, decoded, from_uri, patient, uri
 
 SIDE = 96
 HOLE = "#ff00ff"

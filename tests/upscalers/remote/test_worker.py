@@ -9,7 +9,7 @@ import httpx
 import numpy as np
 import pytest
 
-from app.errors import UpscalerFailed, UpscalerRejected, UpscalerUnavailable
+from app.errors import UpscalerUnavailable
 from app.sampling.draw import draw
 from app.upscalers.remote.errors import Misconfigured, SomeFailed
 from app.upscalers.remote.http import Upstream
@@ -51,8 +51,7 @@ class TestOneWorker:
         """Samples come in the order of the seeds."""
         up = worker(start(SleepingEngine()))
         got = await up.generate(source, [3, 1, 2])
-        for image, seed in zip(got, (3, 1, 2), strict=True):
-            assert np.array_equal(image, expected(source.rgb, seed, 2))
+        assert np.array_equal(got, [expected(source.rgb, seed, 2) for seed in (3, 1, 2)])
 
     async def test_everything_is_learned(self, worker, start):
         """Scale, fingerprint and limits come from the worker; before, they are not known."""
@@ -64,26 +63,6 @@ class TestOneWorker:
         assert (up.scale, up.fingerprint) == (3, "sha256:sleeper")
         found = up.capabilities
         assert (found.samples_per_call, found.max_samples, found.max_input_pixels) == (5, 7, 1000)
-
-    async def test_too_large(self, worker, start, source):
-        """An input over the worker's limit is refused here."""
-        up = worker(start(SleepingEngine(), max_pixels=1000))
-        with pytest.raises(UpscalerRejected, match="at most 1,000"):
-            await up.generate(source, [1])
-
-    async def test_wrong_model(self, worker, start):
-        """A wrong model name is an error that shows the worker's words."""
-        up = worker(start(SleepingEngine()), model="nonesuch")
-        with pytest.raises(UpscalerUnavailable, match="this worker serves 'sleeper'"):
-            await up.check()
-
-    async def test_engine_failure(self, worker, start, source):
-        """An engine that fails is a failed generation."""
-        engine = SleepingEngine()
-        engine.error = RuntimeError("boom")
-        up = worker(start(engine))
-        with pytest.raises(UpscalerFailed):
-            await up.generate(source, [13])
 
     async def test_cancelling_reaches_the_engine(self, worker, start, source):
         """When the request goes away, the engine stops, and the next one is served."""
@@ -139,10 +118,7 @@ class TestSeveralWorkers:
             await up.check()  # one worker is enough to start with
             got = await up.generate(source, [1, 2, 3, 4])
             assert len(dying.asked) == 2  # metadata, then its part
-            assert all(
-                np.array_equal(image, expected(source.rgb, seed, 2))
-                for image, seed in zip(got, (1, 2, 3, 4), strict=True)
-            )
+            assert np.array_equal(got, [expected(source.rgb, seed, 2) for seed in (1, 2, 3, 4)])
             # It rests then: nothing is sent to it for a while.
             await up.generate(source, [5, 6])
             assert len(dying.asked) == 2
