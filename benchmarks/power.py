@@ -23,7 +23,7 @@ from app.calibration.folder import find_pairs
 from app.calibration.pairs import load_pair
 from app.conformal import RiskCurve, Staircase, fidelity
 from app.conformal.fitted import shipped
-from app.conformal.indecision import Accumulator, Settings
+from app.conformal.indecision import Accumulator, IndecisionSettings
 from app.images.degrade import Degradation
 from app.images.enlarge import Enlarged
 from app.sampling.pipeline import Pipeline
@@ -38,20 +38,20 @@ PAPER, ORACLE = "paper's recipe, M = 8", "oracle, σ = D"
 BEFORE, DEFAULT = "smoothed_variance, M = 8: the default before", "fitted, M = 2: the default"
 
 
-def fitted(samples: int) -> tuple[int, Settings]:
+def fitted(samples: int) -> tuple[int, IndecisionSettings]:
     """The fit that is shipped for so many samples."""
-    return samples, Settings("fitted", fit=shipped(f"span-x4-m{samples}"))
+    return samples, IndecisionSettings("fitted", fit=shipped(f"span-x4-m{samples}"))
 
 
 # σ by name: M, and the settings.
-ESTIMATORS: dict[str, tuple[int, Settings]] = {
+ESTIMATORS: dict[str, tuple[int, IndecisionSettings]] = {
     # Box of 31 and blur of 64 on 2048 pixels, scaled to 512 as far as the box allows.
-    PAPER: (SAMPLES, Settings("patch_variance", size=31, clip_quantile=0.95, blur=16)),
-    BEFORE: (SAMPLES, Settings()),
-    "smoothed_variance, M = 2": (2, Settings()),
-    "residual, M = 1": (1, Settings("residual")),
-    "learned, M = 8": (SAMPLES, Settings("learned")),
-    "learned, M = 2": (2, Settings("learned")),
+    PAPER: (SAMPLES, IndecisionSettings("patch_variance", size=31, clip_quantile=0.95, blur=16)),
+    BEFORE: (SAMPLES, IndecisionSettings()),
+    "smoothed_variance, M = 2": (2, IndecisionSettings()),
+    "residual, M = 1": (1, IndecisionSettings("residual")),
+    "learned, M = 8": (SAMPLES, IndecisionSettings("learned")),
+    "learned, M = 2": (2, IndecisionSettings("learned")),
     "fitted, M = 1": fitted(1),
     DEFAULT: fitted(2),
 }

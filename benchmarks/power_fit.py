@@ -99,7 +99,7 @@ def main() -> None:
         name=given.name,
         upscaler=EmbeddedUpscaler().fingerprint,
         samples=given.samples,
-        metric=fidelity.Settings().title,
+        metric=fidelity.FidelitySettings().title,
         scenes=len(set(scenes)),
         pairs=len(photos),
         photographs=tuple(

@@ -31,8 +31,8 @@ MODEL = Path(__file__).parents[1] / "examples" / "restoration" / "dncnn-tiny.onn
 DAMAGES = {"JPEG 30": Degradation(jpeg=30), "noise 15": Degradation(noise=15)}
 ALPHAS = (0.025, 0.05, 0.075, 0.1, 0.15)
 METRICS = {
-    "neighborhood": fidelity.Settings(),
-    "semantic (synthetic)": fidelity.Settings(metric="semantic", labels="synthetic"),
+    "neighborhood": fidelity.FidelitySettings(),
+    "semantic (synthetic)": fidelity.FidelitySettings(metric="semantic", labels="synthetic"),
 }
 
 Folder = list[bytes]

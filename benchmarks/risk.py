@@ -77,10 +77,10 @@ async def answered(
     )
 
 
-def uncut(calibration: Calibration) -> fidelity.Settings:
+def uncut(calibration: Calibration) -> fidelity.FidelitySettings:
     """The error of the calibration, however far it goes."""
     settings = calibration.pipeline.fidelity
-    return fidelity.Settings(settings.metric, settings.blur)
+    return fidelity.FidelitySettings(settings.metric, settings.blur)
 
 
 def row(name: str, seen: list[Seen], cut: float) -> tuple[str, ...]:

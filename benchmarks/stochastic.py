@@ -21,7 +21,7 @@ from PIL import Image
 
 from app.conformal import RiskCurve, Staircase, fidelity, fitting
 from app.conformal.folding import Folded
-from app.conformal.indecision import Accumulator, Settings
+from app.conformal.indecision import Accumulator, IndecisionSettings
 from app.conformal.lab import normalised_lab
 from app.conformal.texture import Maps
 from app.images.degrade import Degradation, degrade
@@ -68,7 +68,9 @@ class Posterior:
     def drawn(self, truth: NDArray[np.uint8], seed: int) -> Drawn:
         x = degrade(truth, self.upscaler.scale, Degradation(), 0)
         samples = np.stack([self._sample(x, 1000 * seed + m) for m in range(SAMPLES)])
-        return Drawn(x, samples, fidelity.error(truth, samples[0], fidelity.Settings(bound=BOUND)))
+        return Drawn(
+            x, samples, fidelity.error(truth, samples[0], fidelity.FidelitySettings(bound=BOUND))
+        )
 
     def _sample(self, x: NDArray[np.uint8], seed: int) -> NDArray[np.uint8]:
         noise = np.random.default_rng(seed).normal(0, self.strength, x.shape)
@@ -105,7 +107,7 @@ def maps_of(scene: Drawn, count: int, without: str | None) -> Maps:
 def plain(scene: Drawn, count: int, estimator: str) -> NDArray[np.float32]:
     """An estimator without a fit."""
     enlarged = Enlarged(scene.x, SIDE // scene.x.shape[0])
-    folded = Accumulator(scene.samples.shape[1:], Settings(estimator), enlarged)
+    folded = Accumulator(scene.samples.shape[1:], IndecisionSettings(estimator), enlarged)
     for sample in scene.samples[:count]:
         folded.add(sample)
     return folded.result()

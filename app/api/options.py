@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pydantic import BaseModel, Field
 
 from app.api.deps import AdminDep, admin_router
-from app.conformal.fidelity import METRICS, Labels, Settings, Unit
+from app.conformal.fidelity import METRICS, FidelitySettings, Labels, Unit
 from app.conformal.indecision import ESTIMATORS
 from app.images.degrade import USUAL
 
@@ -63,7 +63,7 @@ async def list_options(_: AdminDep) -> Options:
 
 def _metric(key: str) -> MetricOption:
     metric, _, labels = key.partition(":")
-    settings = Settings(metric=metric, labels="synthetic" if labels else "people")
+    settings = FidelitySettings(metric=metric, labels="synthetic" if labels else "people")
     row = settings.row
     given = {
         **asdict(row),

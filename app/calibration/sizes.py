@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from app.conformal import texture
-from app.conformal.indecision import Settings as IndecisionSettings
+from app.conformal.indecision import IndecisionSettings
 
 Applicability = Literal["exact", "per_window", "unknown"]
 

@@ -78,20 +78,17 @@ class AnnotatorSettings:
         return gaussian_radius(self.blur) + 2 * (self.opening // 2) + self.margin
 
 
-Settings = AnnotatorSettings
-
-
 def label(
     truth_rgb: NDArray[np.uint8],
     prediction_rgb: NDArray[np.uint8],
-    settings: Settings | None = None,
+    settings: AnnotatorSettings | None = None,
 ) -> NDArray[np.bool_]:
     """Where the rule says that the meaning differs, bool [H, W], of two uint8 [H, W, 3] images.
 
     Raises:
         ValueError: shapes or dtypes do not match.
     """
-    settings = settings or Settings()
+    settings = settings or AnnotatorSettings()
     check_pair(truth_rgb, prediction_rgb)
     truth, prediction = normalised_lab(truth_rgb), normalised_lab(prediction_rgb)
     marks = color_difference(truth, prediction, settings.blur) > settings.color
@@ -112,7 +109,7 @@ def color_difference(
 
 
 def structure_difference(
-    truth: NDArray[np.float32], prediction: NDArray[np.float32], settings: Settings
+    truth: NDArray[np.float32], prediction: NDArray[np.float32], settings: AnnotatorSettings
 ) -> NDArray[np.float32]:
     """(1 − SSIM)/2 of two lightness planes, float32 [H, W] in [0, 1]; 0 where both lack contrast.
 
@@ -137,7 +134,7 @@ def structure_difference(
     return np.where(has_contrast, (1 - similarity) / 2, np.float32(0))
 
 
-def _brushed(marks: NDArray[np.bool_], settings: Settings) -> NDArray[np.bool_]:
+def _brushed(marks: NDArray[np.bool_], settings: AnnotatorSettings) -> NDArray[np.bool_]:
     """The marks opened by a square, then grown by the margin."""
     planes = ndimage.minimum_filter(marks.view(np.uint8), settings.opening)
     # The second half of the opening and the margin are one dilation.

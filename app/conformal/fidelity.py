@@ -20,7 +20,7 @@ from app.conformal.lab import check_pair, lab_distance, normalised_lab
 Labels = Literal["people", "synthetic"]
 Unit = Literal["lab", "label"]
 RGB: TypeAlias = NDArray[np.uint8]
-Error: TypeAlias = "Callable[[RGB, RGB, Settings], NDArray[np.float32]]"
+Error: TypeAlias = "Callable[[RGB, RGB, FidelitySettings], NDArray[np.float32]]"
 
 # The largest ‖u − v‖₁ between two sRGB colours in normalised Lab is 1.9575660174, between pure
 # green and pure blue, over the whole cube; rounded up. The paper uses 3, the trivial bound.
@@ -55,7 +55,7 @@ class Metric:
     sentence: str
     words: str
     title: str
-    radius: Callable[[Settings], int | None]
+    radius: Callable[[FidelitySettings], int | None]
     bytes_per_pixel: int
     unit: Unit = "lab"
     blurs: bool = False
@@ -68,18 +68,20 @@ class Metric:
         return self.error is None
 
 
-def pointwise(truth: RGB, prediction: RGB, settings: Settings) -> NDArray[np.float32]:
+def pointwise(truth: RGB, prediction: RGB, settings: FidelitySettings) -> NDArray[np.float32]:
     """‖Y − Ŷ‖₁ per pixel in normalised Lab."""
     del settings
     return lab_distance(truth, prediction)
 
 
-def neighborhood(truth: RGB, prediction: RGB, settings: Settings) -> NDArray[np.float32]:
+def neighborhood(truth: RGB, prediction: RGB, settings: FidelitySettings) -> NDArray[np.float32]:
     """K * ‖Y − Ŷ‖₁: the mean error of a neighbourhood, as the authors' experiments computed it."""
     return gaussian_blur(lab_distance(truth, prediction), settings.blur)
 
 
-def neighborhood_difference(truth: RGB, prediction: RGB, settings: Settings) -> NDArray[np.float32]:
+def neighborhood_difference(
+    truth: RGB, prediction: RGB, settings: FidelitySettings
+) -> NDArray[np.float32]:
     """‖Y * K − Ŷ * K‖₁, the paper's formula: errors that cancel in a neighbourhood vanish.
 
     At most `neighborhood` at every pixel, by the triangle inequality.
@@ -91,7 +93,7 @@ def neighborhood_difference(truth: RGB, prediction: RGB, settings: Settings) -> 
     return np.asarray(blurred.sum(axis=0, dtype=np.float32))
 
 
-def marked(truth: RGB, prediction: RGB, settings: Settings) -> NDArray[np.float32]:
+def marked(truth: RGB, prediction: RGB, settings: FidelitySettings) -> NDArray[np.float32]:
     """1 where the synthetic annotator finds that the meaning differs, else 0."""
     return synthetic.label(truth, prediction, settings.annotator).astype(np.float32)
 
@@ -150,7 +152,7 @@ METRICS: dict[str, Metric] = {
         "finds that the meaning differs)",
         words="difference that a synthetic annotator (a rule, not a person) would mark",
         title="Meaning, marked by a synthetic annotator",
-        radius=lambda settings: (settings.annotator or synthetic.Settings()).radius,
+        radius=lambda settings: (settings.annotator or synthetic.AnnotatorSettings()).radius,
         bytes_per_pixel=60,
         unit="label",
     ),
@@ -158,7 +160,7 @@ METRICS: dict[str, Metric] = {
 
 
 def metric_names() -> tuple[str, ...]:
-    """What `Settings.metric` can be."""
+    """What `FidelitySettings.metric` can be."""
     return tuple(name for name in METRICS if ":" not in name)
 
 
@@ -179,7 +181,7 @@ class FidelitySettings:
     blur: float = 4.0
     bound: float | None = None
     labels: Labels = "people"
-    annotator: synthetic.Settings | None = None
+    annotator: synthetic.AnnotatorSettings | None = None
 
     def __post_init__(self) -> None:
         if self.metric not in metric_names():
@@ -189,7 +191,7 @@ class FidelitySettings:
         if self.labels == "synthetic":
             if self.key not in METRICS:
                 raise ValueError("synthetic labels belong to the semantic metric, and only to it")
-            object.__setattr__(self, "annotator", self.annotator or synthetic.Settings())
+            object.__setattr__(self, "annotator", self.annotator or synthetic.AnnotatorSettings())
         elif self.annotator is not None:
             raise ValueError('the annotator belongs to labels "synthetic", and only to them')
         if not 0 <= self.blur <= 256:
@@ -221,22 +223,19 @@ class FidelitySettings:
         return self.metric if self.labels == "people" else f"{self.metric} ({self.labels} labels)"
 
 
-Settings = FidelitySettings
-
-
-def bound(settings: Settings | None = None) -> float:
+def bound(settings: FidelitySettings | None = None) -> float:
     """B, the largest value that `error` can return under these settings."""
-    value = (settings or Settings()).bound
+    value = (settings or FidelitySettings()).bound
     assert value is not None  # noqa: S101 - __post_init__ fills it
     return value
 
 
-def needs_label(settings: Settings) -> bool:
+def needs_label(settings: FidelitySettings) -> bool:
     """Whether D needs a label that a person has drawn."""
     return settings.row.needs_label
 
 
-def clips(settings: Settings) -> bool:
+def clips(settings: FidelitySettings) -> bool:
     """Whether the chosen bound is smaller than the metric's own, so that D is cut."""
     return bound(settings) < settings.row.bound
 
@@ -244,7 +243,7 @@ def clips(settings: Settings) -> bool:
 def error(
     truth_rgb: NDArray[np.uint8],
     prediction_rgb: NDArray[np.uint8],
-    settings: Settings | None = None,
+    settings: FidelitySettings | None = None,
     *,
     label: NDArray[Any] | None = None,
 ) -> NDArray[np.float32]:
@@ -262,7 +261,7 @@ def error(
     Raises:
         ValueError: shapes or dtypes do not match, or the label is missing or not wanted.
     """
-    settings = settings or Settings()
+    settings = settings or FidelitySettings()
     check_pair(truth_rgb, prediction_rgb)
     measure = settings.row.error
     if (measure is None) != (label is not None):

@@ -42,9 +42,9 @@ class Estimator:
 
     sigma: Callable[[Accumulator], NDArray[np.float32]]
     title: str
-    radius: Callable[[Settings], int | None]
-    bytes_per_pixel: Callable[[Settings], int]
-    window: Callable[[Settings], int] = lambda _: 1
+    radius: Callable[[IndecisionSettings], int | None]
+    bytes_per_pixel: Callable[[IndecisionSettings], int]
+    window: Callable[[IndecisionSettings], int] = lambda _: 1
     least_samples: int = 1
     of_variance: bool = False
     needs_input: bool = False
@@ -130,28 +130,25 @@ class IndecisionSettings:
         return max(self.row.least_samples, self.fit.least_samples if self.fit else 1)
 
 
-Settings = IndecisionSettings
-
-
 class Accumulator(Folded):
     """Folds samples into σ.
 
     Args:
         shape: (H, W) of the samples; a trailing channel axis of 3 is accepted.
         settings: None: the defaults.
-        enlarged: as of `Folded`; only estimators that look at it (`Settings.needs_input`) need it.
+        enlarged: as of `Folded`; only estimators that look at it (`needs_input`) need it.
         samples: as of `Folded`.
     """
 
     def __init__(
         self,
         shape: tuple[int, ...],
-        settings: Settings | None = None,
+        settings: IndecisionSettings | None = None,
         enlarged: Image | None = None,
         samples: int | None = None,
     ) -> None:
         super().__init__(shape, enlarged, samples)
-        self.settings = settings or Settings()
+        self.settings = settings or IndecisionSettings()
 
     def result(self) -> NDArray[np.float32]:
         """σ, float32 [H, W], finite and ≥ 0.
@@ -173,7 +170,7 @@ class Accumulator(Folded):
         return settings.row.sigma(self)
 
 
-def _smoothed(sigma: NDArray[np.float32], settings: Settings) -> NDArray[np.float32]:
+def _smoothed(sigma: NDArray[np.float32], settings: IndecisionSettings) -> NDArray[np.float32]:
     """σ clipped and blurred in its place, as the settings say."""
     if settings.clip_quantile is not None and settings.clip_quantile < 1:
         largest = np.float32(np.quantile(sigma, settings.clip_quantile))
@@ -183,7 +180,7 @@ def _smoothed(sigma: NDArray[np.float32], settings: Settings) -> NDArray[np.floa
     return sigma
 
 
-def _windowed(values: NDArray[np.float32], settings: Settings) -> NDArray[np.float32]:
+def _windowed(values: NDArray[np.float32], settings: IndecisionSettings) -> NDArray[np.float32]:
     smooth(values, settings.kernel, settings.size, out=values)
     return _smoothed(values, settings)
 
@@ -193,19 +190,19 @@ def _fitted(folded: Accumulator) -> NDArray[np.float32]:
     return folded.settings.fit.sigma(folded)
 
 
-def _blur_radius(settings: Settings) -> int | None:
+def _blur_radius(settings: IndecisionSettings) -> int | None:
     """A clip at a quantile looks everywhere: content far away decides how much is cut."""
     if settings.clip_quantile not in {None, 1}:
         return None
     return gaussian_radius(settings.blur)
 
 
-def _window_radius(settings: Settings) -> int | None:
+def _window_radius(settings: IndecisionSettings) -> int | None:
     radius = _blur_radius(settings)
     return None if radius is None else radius + settings.size // 2
 
 
-def _plane(settings: Settings) -> int:
+def _plane(settings: IndecisionSettings) -> int:
     """One plane that is smoothed in its place; a quantile sorts a copy of it."""
     return 4 if settings.clip_quantile in {None, 1} else 8
 

@@ -7,9 +7,9 @@ is known less well from two, and no fit is shipped for it: four (docs/mask-power
 
 from __future__ import annotations
 
-from app.conformal.fidelity import Settings as FidelitySettings
+from app.conformal.fidelity import FidelitySettings
 from app.conformal.fitted import shipped_for
-from app.conformal.indecision import Settings
+from app.conformal.indecision import IndecisionSettings
 from app.upscalers.base import Upscaler
 
 EMBEDDED_SAMPLES, OTHER_SAMPLES = 2, 4
@@ -24,10 +24,16 @@ def default_samples(upscaler: Upscaler) -> int:
 
 def default_estimator(samples: int) -> str:
     """The plain σ for M samples: a single one has no variance."""
-    return Settings().estimator if samples > 1 else "residual"
+    return IndecisionSettings().estimator if samples > 1 else "residual"
 
 
-def default_indecision(fingerprint: str, samples: int, fidelity: FidelitySettings) -> Settings:
+def default_indecision(
+    fingerprint: str, samples: int, fidelity: FidelitySettings
+) -> IndecisionSettings:
     """The σ that was fitted to this very upscaler, or else the plain one."""
     fit = shipped_for(fingerprint, samples, fidelity.title)
-    return Settings("fitted", fit=fit) if fit else Settings(default_estimator(samples))
+    return (
+        IndecisionSettings("fitted", fit=fit)
+        if fit
+        else IndecisionSettings(default_estimator(samples))
+    )

@@ -203,7 +203,7 @@ class TestLabels:
     @pytest.fixture
     def semantic(self, calibration) -> Calibration:
         """A calibration whose labels people have drawn; the shape of its curve does not matter."""
-        settings = fidelity.Settings(metric="semantic")
+        settings = fidelity.FidelitySettings(metric="semantic")
         pipeline = calibration.pipeline.model_copy(update={"fidelity": settings})
         return changed(calibration, pipeline=pipeline.model_dump(mode="json"))
 

@@ -9,7 +9,7 @@ import pytest
 
 from app.calibration import file
 from app.conformal.fitted import Fit
-from app.conformal.indecision import LEARNED_STATE, Settings
+from app.conformal.indecision import LEARNED_STATE, IndecisionSettings
 from app.errors import CalibrationMismatch
 from app.sampling.measure import measure
 from app.sampling.pipeline import Pipeline, guard
@@ -19,9 +19,9 @@ from app.upscalers.embedded import EmbeddedUpscaler
 from tests.factories import calibration_of, photo
 from tests.fakes import FakeUpscaler
 
-LEARNED = Settings("learned")
+LEARNED = IndecisionSettings("learned")
 FIT = Fit(weights=(("residual@1", 0.4), ("log slope@5", 0.2)), name="mine", photographs=("ab12",))
-FITTED = Settings("fitted", fit=FIT)
+FITTED = IndecisionSettings("fitted", fit=FIT)
 
 
 @pytest.mark.parametrize(("indecision", "samples"), [(LEARNED, 4), (FITTED, 1), (FITTED, 3)])
@@ -57,7 +57,7 @@ async def test_other_weights_are_refused():
 
 
 @pytest.mark.parametrize(
-    ("indecision", "samples"), [(LEARNED, 4), (FITTED, 1), (Settings("residual"), 1)]
+    ("indecision", "samples"), [(LEARNED, 4), (FITTED, 1), (IndecisionSettings("residual"), 1)]
 )
 async def test_its_mask_follows_the_threshold(indecision, samples):
     """Mask and trust level agree, and the mask is not empty, from one sample on."""

@@ -7,7 +7,7 @@ import pytest
 from app.calibration.manifest import PricePoint
 from app.calibration.price import advice, priced, tells, with_fewer
 from app.conformal.fidelity import FidelitySettings
-from app.conformal.indecision import Settings
+from app.conformal.indecision import IndecisionSettings
 from app.sampling.pipeline import Pipeline
 
 
@@ -25,7 +25,9 @@ def test_which_m_and_sigma():
     plain = Pipeline(fingerprint="fake:1", scale=2, samples=4)
     fewer = [(one.samples, one.indecision.estimator) for one in with_fewer(plain)]
     assert fewer == [(1, "residual"), (2, "smoothed_variance")]
-    patches = plain.model_copy(update={"indecision": Settings("patch_variance"), "samples": 2})
+    patches = plain.model_copy(
+        update={"indecision": IndecisionSettings("patch_variance"), "samples": 2}
+    )
     assert [one.indecision.estimator for one in with_fewer(patches)] == ["patch_variance"]
     labelled = plain.model_copy(update={"fidelity": FidelitySettings("semantic")})
     assert with_fewer(labelled) == []

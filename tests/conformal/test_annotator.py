@@ -12,11 +12,11 @@ from scipy import ndimage
 from skimage.metrics import structural_similarity
 
 from app.conformal import annotator, fidelity
-from app.conformal.annotator import Settings
+from app.conformal.annotator import AnnotatorSettings
 from app.conformal.lab import normalised_lab
 from tests.factories import photo
 
-SYNTHETIC = fidelity.Settings(metric="semantic", labels="synthetic")
+SYNTHETIC = fidelity.FidelitySettings(metric="semantic", labels="synthetic")
 
 
 @pytest.fixture(scope="module")
@@ -60,10 +60,10 @@ class TestRule:
         marks = np.zeros((40, 40), bool)
         marks[5, 5] = True
         marks[20:22, :] = True
-        assert not annotator._brushed(marks, Settings()).any()
+        assert not annotator._brushed(marks, AnnotatorSettings()).any()
         marks[:] = False
         marks[10:15, 20:24] = True
-        grown = annotator._brushed(marks, Settings(opening=3, margin=4))
+        grown = annotator._brushed(marks, AnnotatorSettings(opening=3, margin=4))
         expected = np.zeros_like(marks)
         expected[6:19, 16:28] = True
         assert np.array_equal(grown, expected)
@@ -83,7 +83,7 @@ class TestRule:
             use_sample_covariance=False,
             full=True,
         )
-        measured = annotator.structure_difference(ours, theirs, Settings(contrast=0))
+        measured = annotator.structure_difference(ours, theirs, AnnotatorSettings(contrast=0))
         assert measured == pytest.approx((1 - similarity) / 2, abs=2e-3)
 
     @given(st.integers(0, 50), st.floats(0.02, 0.3), st.floats(1, 3))
@@ -91,10 +91,12 @@ class TestRule:
     def test_a_laxer_threshold_marks_no_less(self, seed, color, factor):
         """Marks only grow when thresholds fall; swapping the images changes nothing."""
         one, two = photo(seed, 32, 40), photo(seed + 1, 32, 40)
-        strict = annotator.label(one, two, Settings(color=color * factor, structure=0.4))
-        lax = annotator.label(one, two, Settings(color=color, structure=0.2))
+        strict = annotator.label(one, two, AnnotatorSettings(color=color * factor, structure=0.4))
+        lax = annotator.label(one, two, AnnotatorSettings(color=color, structure=0.2))
         assert not (strict & ~lax).any()
-        assert np.array_equal(lax, annotator.label(two, one, Settings(color=color, structure=0.2)))
+        assert np.array_equal(
+            lax, annotator.label(two, one, AnnotatorSettings(color=color, structure=0.2))
+        )
 
     def test_wrong_images(self, truth):
         """Sizes and types are checked."""
@@ -107,10 +109,10 @@ class TestRule:
 class TestSettings:
     def test_they_say_that_no_person_labelled(self):
         """The record names the rule, its version and that it is synthetic."""
-        recorded = asdict(Settings())
+        recorded = asdict(AnnotatorSettings())
         assert (recorded["name"], recorded["version"]) == ("trustscale-annotator", 1)
         assert recorded["synthetic"] is True
-        assert "synthetic annotator" in Settings().title
+        assert "synthetic annotator" in AnnotatorSettings().title
 
     @pytest.mark.parametrize(
         "wrong",
@@ -128,7 +130,7 @@ class TestSettings:
     def test_wrong_ones(self, wrong):
         """A rule that does not exist, or that says that it is not synthetic, is refused."""
         with pytest.raises(ValueError, match=r"annotator|thresholds|opening"):
-            Settings(**wrong)
+            AnnotatorSettings(**wrong)
 
 
 class TestFidelity:
@@ -143,25 +145,25 @@ class TestFidelity:
 
     def test_settings_of_the_rule_count(self, truth):
         """Thresholds are part of the fidelity settings."""
-        tuned = replace(SYNTHETIC, annotator=Settings(structure=0.95, color=2.0))
+        tuned = replace(SYNTHETIC, annotator=AnnotatorSettings(structure=0.95, color=2.0))
         assert not fidelity.error(truth, changed(truth), tuned).any()
 
     def test_who_labels(self):
         """Only the semantic metric of people needs a label."""
         needs = fidelity.needs_label
-        assert needs(fidelity.Settings(metric="semantic"))
+        assert needs(fidelity.FidelitySettings(metric="semantic"))
         assert not needs(SYNTHETIC)
-        assert not needs(fidelity.Settings())
+        assert not needs(fidelity.FidelitySettings())
 
     @pytest.mark.parametrize(
         ("wrong", "words"),
         [
             ({"labels": "synthetic"}, "belong to the semantic metric"),
             ({"metric": "semantic", "labels": "robots"}, "labels must be one of"),
-            ({"metric": "semantic", "annotator": Settings()}, "belongs to labels"),
+            ({"metric": "semantic", "annotator": AnnotatorSettings()}, "belongs to labels"),
         ],
     )
     def test_wrong_settings(self, wrong, words):
         """Contradictions are refused."""
         with pytest.raises(ValueError, match=words):
-            fidelity.Settings(**wrong)
+            fidelity.FidelitySettings(**wrong)

@@ -9,7 +9,7 @@ import pytest
 from scipy import ndimage
 
 from app.conformal import fidelity
-from app.conformal.fidelity import LAB_BOUND, METRICS, Settings, largest_float32
+from app.conformal.fidelity import LAB_BOUND, METRICS, FidelitySettings, largest_float32
 from tests.conformal.oracle import lab64
 
 COLOUR = [key for key, row in METRICS.items() if row.bound == LAB_BOUND]
@@ -25,7 +25,7 @@ def pair(seed=0, shape=(32, 40, 3)):
 
 def settings_of(key, **fields):
     metric, _, labels = key.partition(":")
-    return Settings(metric=metric, labels=labels or "people", **fields)
+    return FidelitySettings(metric=metric, labels=labels or "people", **fields)
 
 
 def blurred(plane):
@@ -49,14 +49,16 @@ class TestError:
     def test_formulae(self, metric, by_formula):
         """‖Y − Ŷ‖₁, K * ‖Y − Ŷ‖₁ and ‖Y * K − Ŷ * K‖₁ in normalised Lab."""
         truth, prediction = pair()
-        got = fidelity.error(truth, prediction, Settings(metric=metric, blur=3))
+        got = fidelity.error(truth, prediction, FidelitySettings(metric=metric, blur=3))
         np.testing.assert_allclose(got, by_formula(lab64(truth), lab64(prediction)), atol=5e-5)
 
     def test_the_default_metric_bounds_the_paper_s_formula(self):
         """Triangle inequality: `neighborhood` ≥ `neighborhood_difference` at every pixel."""
         truth, prediction = pair()
-        upper = fidelity.error(truth, prediction, Settings(metric="neighborhood"))
-        lower = fidelity.error(truth, prediction, Settings(metric="neighborhood_difference"))
+        upper = fidelity.error(truth, prediction, FidelitySettings(metric="neighborhood"))
+        lower = fidelity.error(
+            truth, prediction, FidelitySettings(metric="neighborhood_difference")
+        )
         assert (upper >= lower - 1e-6).all()
 
     @pytest.mark.parametrize("key", MEASURED)
@@ -70,14 +72,14 @@ class TestError:
         """Pure green against pure blue is the largest error there is, and it is ≤ B."""
         green, blue = np.zeros((9, 9, 3), np.uint8), np.zeros((9, 9, 3), np.uint8)
         green[..., 1] = blue[..., 2] = 255
-        worst = fidelity.error(green, blue, Settings(metric=metric))
+        worst = fidelity.error(green, blue, FidelitySettings(metric=metric))
         assert (worst <= LAB_BOUND).all()
         np.testing.assert_allclose(worst, 1.9575660174, atol=3e-5)
 
     def test_a_declared_bound_is_enforced(self):
         """With B = 0.05 no error exceeds 0.05: D is cut, never believed."""
         truth, prediction = pair()
-        cut = fidelity.error(truth, prediction, Settings(metric="pointwise", bound=0.05))
+        cut = fidelity.error(truth, prediction, FidelitySettings(metric="pointwise", bound=0.05))
         assert cut.max() == largest_float32(0.05)
         assert float(cut.max()) <= 0.05
 
@@ -86,9 +88,9 @@ class TestError:
         truth, prediction = pair()
         label = np.zeros(truth.shape[:2], np.uint8)
         label[2:5, 3] = 7
-        got = fidelity.error(truth, prediction, Settings(metric="semantic"), label=label)
+        got = fidelity.error(truth, prediction, FidelitySettings(metric="semantic"), label=label)
         np.testing.assert_array_equal(got, (label > 0).astype(np.float32))
-        assert fidelity.bound(Settings(metric="semantic")) == 1
+        assert fidelity.bound(FidelitySettings(metric="semantic")) == 1
 
     def test_refuses_pairs_that_do_not_belong_together(self):
         """Unequal sizes, a missing label and a superfluous label are errors."""
@@ -97,11 +99,11 @@ class TestError:
         with pytest.raises(ValueError, match="differ in size"):
             fidelity.error(truth[1:], prediction)
         with pytest.raises(ValueError, match="label"):
-            fidelity.error(truth, prediction, Settings(metric="semantic"))
+            fidelity.error(truth, prediction, FidelitySettings(metric="semantic"))
         with pytest.raises(ValueError, match="label"):
             fidelity.error(truth, prediction, label=label)
         with pytest.raises(ValueError, match="the label has the shape"):
-            fidelity.error(truth, prediction, Settings(metric="semantic"), label=label[1:])
+            fidelity.error(truth, prediction, FidelitySettings(metric="semantic"), label=label[1:])
 
 
 class TestRows:
@@ -147,9 +149,9 @@ class TestSettings:
     def test_default_bounds(self):
         """1.9576 for the Lab metrics; the paper's 3 can be chosen."""
         assert fidelity.bound() == LAB_BOUND
-        assert fidelity.bound(Settings(bound=3)) == 3
-        assert not fidelity.clips(Settings(bound=3))
-        assert fidelity.clips(Settings(bound=1))
+        assert fidelity.bound(FidelitySettings(bound=3)) == 3
+        assert not fidelity.clips(FidelitySettings(bound=3))
+        assert fidelity.clips(FidelitySettings(bound=1))
 
     @pytest.mark.parametrize(
         "bad", [{"metric": "lpips"}, {"blur": -1}, {"bound": 0.0}, {"bound": 1e7}]
@@ -157,7 +159,7 @@ class TestSettings:
     def test_refuse_what_has_no_meaning(self, bad):
         """Every field is checked when the settings are made."""
         with pytest.raises(ValueError, match=next(iter(bad))):
-            Settings(**bad)
+            FidelitySettings(**bad)
 
 
 def test_the_bound_is_the_diameter_of_the_srgb_cube():

@@ -13,18 +13,18 @@ from scipy import ndimage
 
 from app.conformal import texture
 from app.conformal.fitted import Fit, shipped
-from app.conformal.indecision import LEARNED_STATE, Settings
+from app.conformal.indecision import LEARNED_STATE, IndecisionSettings
 from app.sampling.pipeline import Pipeline
 
 from .strategies import folded, samples
 
-LEARNED = Settings("learned")
+LEARNED = IndecisionSettings("learned")
 OF_ONE = Fit(weights=(("residual@1", 0.4), ("log slope@5", 0.2), ("light0@2", -0.1)), offset=0.5)
 OF_MORE = Fit(weights=(*OF_ONE.weights, ("variance@2", 0.3)))
 BENT = dataclasses.replace(
     OF_ONE, units=((0.7, 1.0, 0.2, -0.1, 0.3), (-0.4, 0.0, -0.1, 0.2, 0.1), (1.0, -99.0, 0, 0, 0))
 )
-FITTED = [*(Settings("fitted", fit=fit) for fit in (OF_ONE, OF_MORE, BENT)), LEARNED]
+FITTED = [*(IndecisionSettings("fitted", fit=fit) for fit in (OF_ONE, OF_MORE, BENT)), LEARNED]
 
 
 def measured(stack, config):
@@ -103,7 +103,7 @@ class TestSigma:
     def test_the_largest_weights_give_a_finite_sigma(self):
         """Whatever weights an import carries, σ neither overflows nor becomes 0."""
         for weight in (100.0, -100.0):
-            config = Settings("fitted", fit=Fit(weights=(("slope@0", weight),)))
+            config = IndecisionSettings("fitted", fit=Fit(weights=(("slope@0", weight),)))
             sigma = sigma_of(samples(1), config)
             assert np.isfinite(sigma).all()
             assert sigma.min() > 0
@@ -124,7 +124,7 @@ class TestFit:
         assert (OF_MORE.needs_input, OF_MORE.least_samples) == (True, 2)
         assert (shipped("learned").needs_input, shipped("learned").least_samples) == (False, 2)
         with pytest.raises(ValueError, match="at least 2 samples"):
-            sigma_of(samples(1), Settings("fitted", fit=OF_MORE))
+            sigma_of(samples(1), IndecisionSettings("fitted", fit=OF_MORE))
 
     def test_it_survives_json(self):
         """What is written can be read, and is equal; without units it keeps its form.
@@ -162,13 +162,13 @@ class TestSettings:
     def test_the_first_fit_has_a_state(self):
         """Settings of the learned σ carry the name of its weights, those of the others none."""
         assert LEARNED.state == LEARNED_STATE
-        assert Settings().state is None
+        assert IndecisionSettings().state is None
         with pytest.raises(ValueError, match="no state"):
-            Settings(state=LEARNED_STATE)
+            IndecisionSettings(state=LEARNED_STATE)
 
     def test_foreign_weights_are_never_replaced(self):
-        """Settings of other weights can be read, but make no σ."""
-        foreign = Settings("learned", state="of-another-program")
+        """IndecisionSettings of other weights can be read, but make no σ."""
+        foreign = IndecisionSettings("learned", state="of-another-program")
         with pytest.raises(ValueError, match="of-another-program"):
             sigma_of(samples(), foreign)
 
@@ -176,4 +176,4 @@ class TestSettings:
         """The fitted σ needs weights, and no other takes them."""
         for wrong in ({"estimator": "fitted"}, {"fit": OF_ONE}):
             with pytest.raises(ValueError, match="a fit belongs to"):
-                Settings(**wrong)
+                IndecisionSettings(**wrong)

@@ -12,13 +12,13 @@ from scipy import ndimage
 
 from app.conformal.fitted import Fit
 from app.conformal.folding import MAX_SAMPLES
-from app.conformal.indecision import ESTIMATORS, Accumulator, Settings
+from app.conformal.indecision import ESTIMATORS, Accumulator, IndecisionSettings
 
 from .oracle import lab64
 from .strategies import folded, samples
 
 FIT = Fit(weights=(("residual@1", 0.4),))
-PLAIN = Settings(size=7, blur=0.0)
+PLAIN = IndecisionSettings(size=7, blur=0.0)
 
 
 def lab_of(rgb):
@@ -38,7 +38,7 @@ class TestEstimators:
         """σ^var = Σ_c Var_M, within the error of the Lab tables; smoothed_variance is K * σ^var."""
         stack = samples()
         expected = np.stack([lab_of(s) for s in stack]).var(axis=0).sum(axis=-1)
-        got = sigma_of(stack, Settings("pixel_variance", blur=0))
+        got = sigma_of(stack, IndecisionSettings("pixel_variance", blur=0))
         np.testing.assert_allclose(got, expected, atol=2e-7, rtol=1e-3)
         np.testing.assert_allclose(sigma_of(stack, PLAIN), box(expected), atol=2e-7, rtol=1e-3)
 
@@ -54,13 +54,13 @@ class TestEstimators:
         """Two equal samples of a textured image: σ^var is 0, the literal formula is not."""
         stack = np.stack([samples()[0]] * 2)
         assert sigma_of(stack, replace(PLAIN, estimator="patch_variance")).min() > 1e-4
-        assert sigma_of(stack, Settings()).max() == 0
+        assert sigma_of(stack, IndecisionSettings()).max() == 0
 
     def test_gaussian_window(self):
         """A Gaussian K of size 9 has standard deviation 1.5 and ends at its edge."""
         stack = samples()
-        plain = sigma_of(stack, Settings("pixel_variance", blur=0))
-        got = sigma_of(stack, Settings(kernel="gaussian", size=9, blur=0))
+        plain = sigma_of(stack, IndecisionSettings("pixel_variance", blur=0))
+        got = sigma_of(stack, IndecisionSettings(kernel="gaussian", size=9, blur=0))
         np.testing.assert_allclose(
             got, ndimage.gaussian_filter(plain, 1.5, radius=4), rtol=1e-5, atol=1e-12
         )
@@ -69,7 +69,7 @@ class TestEstimators:
         """σ is cut at the quantile of its own values, then blurred."""
         stack = samples()
         plain = sigma_of(stack, PLAIN)
-        got = sigma_of(stack, Settings(size=7, clip_quantile=0.8, blur=2))
+        got = sigma_of(stack, IndecisionSettings(size=7, clip_quantile=0.8, blur=2))
         cut = np.minimum(plain, np.float32(np.quantile(plain, 0.8)))
         np.testing.assert_allclose(got, ndimage.gaussian_filter(cut, 2), rtol=1e-5)
 
@@ -87,19 +87,21 @@ class TestEstimators:
     def test_a_single_sample_has_no_variance(self, estimator):
         """It is refused; a σ of 0 would trust everything, or nothing."""
         with pytest.raises(ValueError, match="at least 2 samples"):
-            sigma_of(samples(1), Settings(estimator))
+            sigma_of(samples(1), IndecisionSettings(estimator))
 
     def test_what_looks_at_the_input_is_given_it(self):
         """Without X there is no residual, and no silent substitute."""
         with pytest.raises(ValueError, match="enlarged input"):
-            sigma_of(samples(), Settings("residual"))
+            sigma_of(samples(), IndecisionSettings("residual"))
 
 
 class TestRows:
     @pytest.mark.parametrize("name", ESTIMATORS)
     def test_no_sigma_looks_beyond_its_radius(self, name):
         """A pixel that changes leaves σ as it is beyond the radius that the row names."""
-        config = Settings(name, size=3, blur=0.5, fit=FIT if ESTIMATORS[name].takes_fit else None)
+        config = IndecisionSettings(
+            name, size=3, blur=0.5, fit=FIT if ESTIMATORS[name].takes_fit else None
+        )
         if config.radius is None:
             return
         enlarged = samples(1, 40, 40)[0]
@@ -121,7 +123,7 @@ class TestAccumulator:
     def test_the_order_of_arrival_does_not_matter(self, order, estimator):
         """Any order gives the same σ, bit for bit."""
         stack = samples(6)
-        config = Settings(estimator)
+        config = IndecisionSettings(estimator)
         np.testing.assert_array_equal(sigma_of(stack, config), sigma_of(stack[order], config))
 
     def test_memory_is_independent_of_the_number_of_samples(self):
@@ -178,7 +180,7 @@ class TestAccumulator:
 def test_settings_refuse_what_has_no_meaning(bad):
     """Every field is checked when the settings are made."""
     with pytest.raises(ValueError, match=next(iter(bad))):
-        Settings(**bad)
+        IndecisionSettings(**bad)
 
 
 @pytest.mark.parametrize("height", [3, 64, 150])
@@ -186,7 +188,7 @@ def test_kept_or_folded(height):
     """Two samples that are kept as they are say the same, bit for bit, as their sums."""
     random = np.random.default_rng(height)
     enlarged, *stack = random.integers(0, 256, (3, height, 37, 3), np.uint8)
-    sums = folded(np.array(stack), Settings("residual"), enlarged)
+    sums = folded(np.array(stack), IndecisionSettings("residual"), enlarged)
 
     def told():
         return (*sums.maps(), sums.pixel_variance(), sums.result(), sums.identical())

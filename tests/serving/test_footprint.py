@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from app.conformal.fitted import Fit
-from app.conformal.indecision import ESTIMATORS, Settings
+from app.conformal.indecision import ESTIMATORS, IndecisionSettings
 from app.conformal.lab import lab_tables
 from app.sampling.measure import measure
 from app.sampling.pipeline import Pipeline
@@ -79,7 +79,9 @@ def pipeline(estimator="smoothed_variance", prediction="first", samples=8):
         scale=SCALE,
         samples=samples,
         prediction=prediction,
-        indecision=Settings(estimator, fit=FIT if ESTIMATORS[estimator].takes_fit else None),
+        indecision=IndecisionSettings(
+            estimator, fit=FIT if ESTIMATORS[estimator].takes_fit else None
+        ),
     )
 
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.calibration.guarantee import GuaranteeSettings
-from app.conformal.fidelity import LAB_BOUND, Settings, metric_names
+from app.conformal.fidelity import LAB_BOUND, FidelitySettings, metric_names
 from app.images.compression import LOSSLESS, Compression
 from app.images.degrade import Degradation
 from app.images.facts import COMPRESSION, Facts
@@ -72,7 +72,7 @@ class TestGuarantee:
     @pytest.mark.parametrize("metric", metric_names())
     def test_every_metric_is_worded(self, calibration, metric):
         """What is bounded is said for each metric, and only `pointwise` bounds the PSNR."""
-        settings = Settings(metric=metric)
+        settings = FidelitySettings(metric=metric)
         promise = promised(with_fidelity(calibration, metric=metric), 0.1, 48, 48)
         assert f"the largest {settings.sentence} in the mask" in promise.statement
         assert (promise.error, promise.unit) == (settings.row.words, settings.row.unit)

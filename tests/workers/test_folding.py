@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from app.conformal.folding import Folded, Spread
-from app.conformal.indecision import Settings
+from app.conformal.indecision import IndecisionSettings
 from app.sampling.measure import measure
 from app.sampling.pipeline import Pipeline
 from app.upscalers.base import Source
@@ -90,7 +90,7 @@ async def test_the_same_measurement(samples, settings, prediction, folds):
             scale=SCALE,
             samples=samples,
             prediction=prediction,
-            indecision=Settings(**settings),
+            indecision=IndecisionSettings(**settings),
         )
         folded = await measure(up, Source(IMAGE), pipeline, 5)
         # Whoever looks at each sample gets the samples.
