@@ -8,11 +8,11 @@ import asyncio
 import contextlib
 import logging
 import math
-import threading
 import time
 from collections import deque
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
@@ -29,21 +29,18 @@ NEWEST = 0.3
 
 @dataclass(eq=False)
 class _Ticket:
-    """A waiting or running request."""
+    """A waiting or running request. Its answer is done when it is there, or nobody waits for it."""
 
     job: SampleRequest
-    gone: threading.Event
-    result: asyncio.Future[NDArray[np.uint8]] = field(
-        default_factory=lambda: asyncio.get_running_loop().create_future()
-    )
+    answer: asyncio.Future[NDArray[np.uint8]]
 
-    def fail(self, error: Exception) -> None:
-        if not self.result.done():
-            self.result.set_exception(error)
-
-    def succeed(self, samples: NDArray[np.uint8]) -> None:
-        if not self.result.done():
-            self.result.set_result(samples)
+    def settle(self, outcome: NDArray[np.uint8] | WorkerError) -> None:
+        if self.answer.done():
+            return
+        if isinstance(outcome, WorkerError):
+            self.answer.set_exception(outcome)
+        else:
+            self.answer.set_result(outcome)
 
 
 class Batcher:
@@ -74,8 +71,7 @@ class Batcher:
         """Give up what is left, and wait until the model has stopped."""
         self._closed = True
         for ticket in [*self._waiting, *self._running]:
-            ticket.gone.set()
-            ticket.fail(self.busy("the worker is shutting down"))
+            ticket.settle(self.busy("the worker is shutting down"))
         self._waiting.clear()
         self._task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
@@ -111,18 +107,18 @@ class Batcher:
             WorkerError: what the engine raised.
         """
         self.check()
-        gone = threading.Event()
-        ticket = _Ticket(SampleRequest(image, seeds, gone.is_set), gone)
+        answer: asyncio.Future[NDArray[np.uint8]] = asyncio.get_running_loop().create_future()
+        ticket = _Ticket(SampleRequest(image, seeds, answer.done), answer)
         self._waiting.append(ticket)
         self._arrived.set()
         try:
             if timeout_s is not None:
-                await asyncio.wait([ticket.result], timeout=timeout_s)
+                await asyncio.wait([answer], timeout=timeout_s)
                 if ticket in self._waiting:
                     raise self.busy("the request's timeout ended in the queue")
-            return await ticket.result
+            return await answer
         finally:
-            gone.set()
+            answer.cancel()
             if ticket in self._waiting:
                 self._waiting.remove(ticket)
 
@@ -155,31 +151,32 @@ class Batcher:
         return taken
 
     async def _run(self, tickets: list[_Ticket]) -> None:
-        samples = sum(len(ticket.job.seeds) for ticket in tickets)
-        started = time.monotonic()
+        outcomes: Sequence[NDArray[np.uint8] | WorkerError]
         try:
-            results = await asyncio.get_running_loop().run_in_executor(
-                self._thread, self._engine.samples_of, [ticket.job for ticket in tickets]
-            )
-        except ClientGone as error:
-            for ticket in tickets:
-                ticket.fail(error)
-            return
+            outcomes = await self._samples([ticket.job for ticket in tickets])
         except Exception as error:  # noqa: BLE001  one request must not end the worker
-            if len(tickets) == 1:
-                tickets[0].fail(_reported(error))
+            if len(tickets) > 1 and not isinstance(error, ClientGone):
+                # One image may have spoilt it for all: let each stand or fall alone.
+                for ticket in tickets:
+                    await self._run([ticket])
                 return
-            # One image may have spoilt it for all: let each stand or fall alone.
-            for ticket in tickets:
-                await self._run([ticket])
-            return
+            outcomes = [_reported(error)] * len(tickets)
+        for ticket, outcome in zip(tickets, outcomes, strict=True):
+            ticket.settle(outcome)
+
+    async def _samples(self, jobs: list[SampleRequest]) -> list[NDArray[np.uint8]]:
+        """What the engine makes in the one thread that calls it, with its measurements."""
+        samples = sum(len(job.seeds) for job in jobs)
+        started = time.monotonic()
+        results = await asyncio.get_running_loop().run_in_executor(
+            self._thread, self._engine.samples_of, jobs
+        )
         seconds = (time.monotonic() - started) / samples
         self._seconds_per_sample += NEWEST * (seconds - self._seconds_per_sample)
         self._metrics.batch.observe(samples)
         self._metrics.seconds.observe(seconds)
         self._metrics.samples.inc(samples)
-        for ticket, result in zip(tickets, results, strict=True):
-            ticket.succeed(result)
+        return results
 
 
 def _reported(error: Exception) -> WorkerError:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -17,49 +18,37 @@ class WorkerMetrics:
         Args:
             memory: asked for at every scrape.
         """
-        self.registry = CollectorRegistry()
-        prefix = "trustscale_worker"
-        self.waiting = Gauge(
-            f"{prefix}_queue_requests", "Requests waiting.", registry=self.registry
-        )
-        self.requests = Counter(
-            f"{prefix}_requests",
-            "Inference requests by status.",
-            ["status"],
-            registry=self.registry,
-        )
-        self.samples = Counter(f"{prefix}_samples", "Samples made.", registry=self.registry)
+        self._registry = CollectorRegistry()
+        common: Any = {"namespace": "trustscale_worker", "registry": self._registry}
+        self.waiting = Gauge("queue_requests", "Requests waiting.", **common)
+        self.requests = Counter("requests", "Inference requests by status.", ["status"], **common)
+        self.samples = Counter("samples", "Samples made.", **common)
         self.batch = Histogram(
-            f"{prefix}_batch_samples",
+            "batch_samples",
             "Samples asked for in one call of the model.",
             buckets=(1, 2, 4, 8, 16, 32, 64, 128),
-            registry=self.registry,
+            **common,
         )
         self.seconds = Histogram(
-            f"{prefix}_sample_seconds",
+            "sample_seconds",
             "Seconds per sample of one call of the model.",
             buckets=(0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300),
-            registry=self.registry,
+            **common,
         )
         used = Gauge(
-            f"{prefix}_device_memory_used_bytes",
+            "device_memory_used_bytes",
             "Memory in use on the device, by everyone.",
             ["device"],
-            registry=self.registry,
+            **common,
         )
-        total = Gauge(
-            f"{prefix}_device_memory_total_bytes",
-            "Memory of the device.",
-            ["device"],
-            registry=self.registry,
-        )
+        total = Gauge("device_memory_total_bytes", "Memory of the device.", ["device"], **common)
         device = memory().device
         used.labels(device).set_function(lambda: _number(memory().used))
         total.labels(device).set_function(lambda: _number(memory().total))
 
     def text(self) -> bytes:
         """All values in Prometheus' text format."""
-        return generate_latest(self.registry)
+        return generate_latest(self._registry)
 
 
 def _number(value: int | None) -> float:

@@ -7,7 +7,6 @@ Only this module knows HTTP statuses. Every error, also a wrong path or method, 
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping
-from importlib import metadata
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +17,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from app import __version__
 from app.conformal.folding import FOLDING
 from app.telemetry.tracing import span
 from app.upscalers.tensors import HEADER_LENGTH, Part, encode
@@ -93,7 +93,7 @@ class _Service:
                 Route("/v2/health/ready", self.ready),
                 Route("/metrics", self.metrics),
                 *(Route(model, self.model) for model in models),
-                *(Route(f"{model}/ready", self.model_ready) for model in models),
+                *(Route(f"{model}/ready", self.ready) for model in models),
                 *(Route(f"{model}/infer", self.infer, methods=["POST"]) for model in models),
             ],
         )
@@ -107,7 +107,7 @@ class _Service:
         return JSONResponse(
             {
                 "name": SERVER,
-                "version": _version(),
+                "version": __version__,
                 "extensions": ["binary_tensor_data"],
                 "models": [self._engine.name],
             }
@@ -116,14 +116,12 @@ class _Service:
     async def live(self, _: Request) -> Response:
         return JSONResponse({"live": True})
 
-    async def ready(self, _: Request) -> Response:
-        ready = self._batcher.open
-        return JSONResponse({"ready": ready}, 200 if ready else 503)
-
-    async def model_ready(self, request: Request) -> Response:
-        self._find(request)
-        ready = self._batcher.open
-        return JSONResponse({"name": self._engine.name, "ready": ready}, 200 if ready else 503)
+    async def ready(self, request: Request) -> Response:
+        document: dict[str, object] = {"ready": self._batcher.open}
+        if request.path_params:  # a model's, not the server's
+            self._find(request)
+            document["name"] = self._engine.name
+        return JSONResponse(document, 200 if document["ready"] else 503)
 
     async def model(self, request: Request) -> Response:
         self._find(request)
@@ -278,10 +276,3 @@ async def _chunks(parts: list[Part]) -> AsyncIterator[Part]:
 async def _until_disconnected(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
-
-
-def _version() -> str:
-    try:
-        return metadata.version("trustscale")
-    except metadata.PackageNotFoundError:
-        return "0"

@@ -16,8 +16,15 @@ from workers.metrics import WorkerMetrics
 IMAGE = np.zeros((2, 3, 3), np.uint8)
 
 
-def _batcher(engine, queue_size=8):
-    return Batcher(engine, WorkerMetrics(engine.memory), queue_size)
+class _Batcher(Batcher):
+    """A queue of eight whose metrics tell how many wait."""
+
+    def __init__(self, engine):
+        self.metrics = WorkerMetrics(engine.memory)
+        super().__init__(engine, self.metrics, 8)
+
+    async def waits(self, count):
+        await until(lambda: f"queue_requests {count}.0" in self.metrics.text().decode())
 
 
 def _seeds(*values):
@@ -28,13 +35,13 @@ class TestJoining:
     async def test_requests_of_one_size_are_joined(self):
         """While the model is busy, waiting requests of one size are collected for one call."""
         engine = SleepingEngine(shut=True, together=4)
-        async with _batcher(engine) as batcher:
+        async with _Batcher(engine) as batcher:
             first = asyncio.create_task(batcher.submit(IMAGE, _seeds(1)))
             await until(lambda: engine.calls)
             rest = [
                 asyncio.create_task(batcher.submit(IMAGE, _seeds(*range(n)))) for n in (2, 1, 3)
             ]
-            await until(lambda: len(batcher._waiting) == 3)
+            await batcher.waits(3)
             engine.open.set()
             answers = await asyncio.gather(first, *rest)
         assert engine.calls == [[1], [2, 1], [3]]
@@ -44,7 +51,7 @@ class TestJoining:
     async def test_other_sizes_are_not(self):
         """Images of other sizes wait for their own call, in order."""
         engine = SleepingEngine(0.05, together=8)
-        async with _batcher(engine) as batcher:
+        async with _Batcher(engine) as batcher:
             images = [IMAGE, IMAGE, IMAGE[:1], IMAGE]
             await asyncio.gather(*(batcher.submit(image, _seeds(1)) for image in images))
         assert engine.calls == [[1, 1, 1], [1]]
@@ -52,7 +59,7 @@ class TestJoining:
     async def test_models_that_gain_nothing(self):
         """A model that gains nothing by it gets one request at a time."""
         engine = SleepingEngine(0.02, together=1)
-        async with _batcher(engine) as batcher:
+        async with _Batcher(engine) as batcher:
             await asyncio.gather(*(batcher.submit(IMAGE, _seeds(n)) for n in range(3)))
         assert engine.calls == [[1], [1], [1]]
 
@@ -61,7 +68,7 @@ class TestLimits:
     async def test_timeout_counts_only_in_the_queue(self):
         """A request that waits too long is turned away; one that runs is finished."""
         engine = SleepingEngine(shut=True)
-        async with _batcher(engine) as batcher:
+        async with _Batcher(engine) as batcher:
             running = asyncio.create_task(batcher.submit(IMAGE, _seeds(1), timeout_s=0.05))
             await until(lambda: engine.calls)
             with pytest.raises(Busy, match="timeout"):
@@ -75,11 +82,11 @@ class TestCancellation:
     async def test_waiting_request(self):
         """A request that is given up while it waits never reaches the model."""
         engine = SleepingEngine(shut=True)
-        async with _batcher(engine) as batcher:
+        async with _Batcher(engine) as batcher:
             running = asyncio.create_task(batcher.submit(IMAGE, _seeds(1)))
             await until(lambda: engine.calls)
             waiting = asyncio.create_task(batcher.submit(IMAGE, _seeds(2)))
-            await until(lambda: len(batcher._waiting) == 1)
+            await batcher.waits(1)
             waiting.cancel()
             await asyncio.wait([waiting])
             engine.open.set()
@@ -89,7 +96,7 @@ class TestCancellation:
     async def test_running_request(self):
         """A request that is given up while it runs stops the model, and the next one runs."""
         engine = SleepingEngine(shut=True)
-        async with _batcher(engine) as batcher:
+        async with _Batcher(engine) as batcher:
             running = asyncio.create_task(batcher.submit(IMAGE, _seeds(1)))
             await until(lambda: engine.calls)
             running.cancel()
@@ -100,7 +107,7 @@ class TestCancellation:
     async def test_closing(self):
         """Closing stops the model and fails whoever is left."""
         engine = SleepingEngine(shut=True)
-        async with _batcher(engine) as batcher:
+        async with _Batcher(engine) as batcher:
             left = [asyncio.create_task(batcher.submit(IMAGE, _seeds(n))) for n in range(2)]
             await until(lambda: engine.calls)
         for task in left:
@@ -118,11 +125,11 @@ class TestErrors:
         """When a joint call fails, only the request that fails alone gets the error."""
         engine = SleepingEngine(shut=True, together=4)
         engine.error = error
-        async with _batcher(engine) as batcher:
+        async with _Batcher(engine) as batcher:
             first = asyncio.create_task(batcher.submit(IMAGE, _seeds(1)))
             await until(lambda: engine.calls)
             both = [asyncio.create_task(batcher.submit(IMAGE, _seeds(n))) for n in (2, 13)]
-            await until(lambda: len(batcher._waiting) == 2)
+            await batcher.waits(2)
             engine.open.set()
             good, bad = await asyncio.gather(*both, return_exceptions=True)
             await first
