@@ -12,11 +12,13 @@ from typing import Annotated
 import typer
 
 from workers.errors import ConfigError, WeightsError, WorkerError
-from workers.files import validated
+from workers.files import read_settings
 from workers.settings import WorkerSettings
 
 # Exit codes: what the operator typed is wrong, or what it points to is.
 USAGE, FAILURE = 2, 1
+
+DEFAULTS = WorkerSettings()
 
 
 def mount(app: typer.Typer) -> None:
@@ -96,17 +98,21 @@ def worker(
     threads: Annotated[
         int | None, typer.Option(help="CPU threads; default: one per core.", min=1)
     ] = None,
-    max_samples: Annotated[int, typer.Option(help="Most samples in one request.")] = 64,
-    max_pixels: Annotated[int, typer.Option(help="Most pixels of an input.")] = 2048 * 2048,
-    queue_size: Annotated[int, typer.Option(help="Requests that may wait.")] = 16,
-    drain: Annotated[int, typer.Option(help="Seconds to finish running requests.")] = 60,
+    max_samples: Annotated[
+        int, typer.Option(help="Most samples in one request.")
+    ] = DEFAULTS.max_samples,
+    max_pixels: Annotated[int, typer.Option(help="Most pixels of an input.")] = DEFAULTS.max_pixels,
+    queue_size: Annotated[int, typer.Option(help="Requests that may wait.")] = DEFAULTS.queue_size,
+    drain: Annotated[
+        int, typer.Option(help="Seconds to finish running requests.")
+    ] = DEFAULTS.drain_s,
 ) -> None:
     """Serve one model over the Open Inference Protocol until SIGTERM or Ctrl-C."""
     if context.invoked_subcommand is not None:
         return
     with _one_line_errors():
         limits = {"max_samples": max_samples, "max_pixels": max_pixels, "queue_size": queue_size}
-        settings = validated(WorkerSettings, {**limits, "drain_s": drain})
+        settings = read_settings(WorkerSettings, {**limits, "drain_s": drain})
         # Loaded here and not at the top, so that --help and typing errors answer at once.
         import uvicorn  # noqa: PLC0415
 
@@ -327,12 +333,9 @@ def _one_line_errors(*, whole: bool = False) -> Iterator[None]:
     """
     try:
         yield
-    except ConfigError as error:
-        _fail(str(error), USAGE, error)
-    except WeightsError as error:
-        _fail(str(error) if whole else error.summary, FAILURE, error)
     except WorkerError as error:
-        _fail(str(error), FAILURE, error)
+        text = error.summary if isinstance(error, WeightsError) and not whole else str(error)
+        _fail(text, USAGE if isinstance(error, ConfigError) else FAILURE, error)
     except ModuleNotFoundError as error:
         text = f"{error.name} is not installed; workers need trustscale[worker]"
         _fail(text, FAILURE, error)

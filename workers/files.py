@@ -46,12 +46,18 @@ def read_json(source: str | Path) -> dict[str, Any]:
     return data
 
 
-def validated(kind: type[Settings], data: dict[str, Any]) -> Settings:
-    """Checked settings.
+def read_settings(kind: type[Settings], source: str | Path | dict[str, Any]) -> Settings:
+    """Checked settings, given themselves, as JSON, or as the path of a file of it.
+
+    "official" stands for all defaults.
 
     Raises:
-        ConfigError: naming every field that is unknown or has a value that it cannot have.
+        ConfigError: the file cannot be read, or settings are unknown or have a value that they
+            cannot have; the message names every such one.
     """
+    if source == "official":
+        return kind()
+    data = source if isinstance(source, dict) else read_json(source)
     try:
         return kind.model_validate(data)
     except ValidationError as error:

@@ -8,21 +8,22 @@ import numpy as np
 import pytest
 
 from workers.errors import ConfigError
-from workers.models.sinsr.config import DiffusionConfig, SinSRConfig, parse_config
+from workers.files import read_settings
+from workers.models.sinsr.config import DiffusionConfig, SinSRConfig
 
 
-class TestParseConfig:
+class TestReading:
     def test_official_by_name(self):
         """The name "official" gives the built-in hyper-parameters."""
-        assert parse_config("official") == SinSRConfig()
+        assert read_settings(SinSRConfig, "official") == SinSRConfig()
 
     def test_file_and_dict_agree(self, config, data):
         """A file gives what its content gives."""
-        assert parse_config(data / "tiny.json") == parse_config(config)
+        assert read_settings(SinSRConfig, data / "tiny.json") == read_settings(SinSRConfig, config)
 
     def test_sections_may_be_nested(self, config):
         """The four sections may stand under one key `config`."""
-        assert parse_config({"config": config}) == parse_config(config)
+        assert read_settings(SinSRConfig, {"config": config}) == read_settings(SinSRConfig, config)
 
     @pytest.mark.parametrize(
         ("section", "field", "value"),
@@ -43,7 +44,7 @@ class TestParseConfig:
         broken = json.loads(json.dumps(config))
         broken[section][field] = value
         with pytest.raises(ConfigError, match=section):
-            parse_config(broken)
+            read_settings(SinSRConfig, broken)
 
     @pytest.mark.parametrize("content", [b"\xff\xfe", b"not json", b"[1]"])
     def test_unreadable_file(self, tmp_path, content):
@@ -51,12 +52,12 @@ class TestParseConfig:
         path = tmp_path / "broken.json"
         path.write_bytes(content)
         with pytest.raises(ConfigError, match=r"broken\.json"):
-            parse_config(path)
+            read_settings(SinSRConfig, path)
 
     def test_missing_file(self, tmp_path):
         """A file that is not there is refused by name."""
         with pytest.raises(ConfigError, match=r"none\.json: No such file"):
-            parse_config(tmp_path / "none.json")
+            read_settings(SinSRConfig, tmp_path / "none.json")
 
 
 def test_one_step_uses_the_last_step(data):

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from app.system import usable_cores
 from workers.errors import ConfigError
-from workers.files import read_json, validated
+from workers.files import read_settings
 from workers.models.batching import Batches
 from workers.models.device import device_memory, gainful_batch, parse_device, parse_dtype
 from workers.models.diffusion.loader import load, pipeline_digest
@@ -113,10 +113,7 @@ class DiffusionEngine(Engine):
         """See `Engine.load`; the folder of a pipeline, as `save_pretrained` writes it."""
         if spec.weights is None:
             raise ConfigError("diffusers needs the folder of a pipeline: give --weights")
-        given = {} if spec.config == "official" else spec.config
-        settings = validated(
-            DiffusionSettings, given if isinstance(given, dict) else read_json(given)
-        )
+        settings = read_settings(DiffusionSettings, spec.config)
         pipe = load(spec.weights)
         facts = pipeline_digest(pipe)
         pipe.to(torch.float32)  # texts are encoded once, at full precision

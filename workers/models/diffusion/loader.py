@@ -47,7 +47,7 @@ def load(folder: Path) -> Any:
         library.utils.logging.disable_progress_bar()
         library.utils.logging.set_verbosity_error()
     try:
-        pipe = getattr(diffusers, name).from_pretrained(
+        return getattr(diffusers, name).from_pretrained(
             folder,
             local_files_only=True,
             use_safetensors=True,
@@ -59,7 +59,6 @@ def load(folder: Path) -> Any:
     except Exception as error:  # the library raises what its readers meet
         first = str(error).strip().splitlines()[:1] or [type(error).__name__]
         raise WeightsError(f"{folder}: cannot be loaded ({first[0]})") from error
-    return pipe
 
 
 def pipeline_digest(pipe: Any) -> dict[str, object]:

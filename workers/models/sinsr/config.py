@@ -7,12 +7,9 @@ unknown fields are errors, because a misspelt one would silently change every pi
 """
 
 import math
-from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
-
-from workers.files import read_json, validated
 
 # Both networks normalise in 32 groups (fact sheet of Wang et al. 2024), so every width that
 # reaches a GroupNorm must be a multiple of it.
@@ -166,13 +163,22 @@ class SamplerConfig(_Section):
 
 
 class SinSRConfig(_Section):
-    """All hyper-parameters; `SinSRConfig()` is the official ×4 model."""
+    """All hyper-parameters; `SinSRConfig()` is the official ×4 model.
+
+    The four sections may stand at the top level or under one key `config`.
+    """
 
     name: str | None = None  # a label for people, changes nothing
     model: UNetConfig = UNetConfig()
     diffusion: DiffusionConfig = DiffusionConfig()
     autoencoder: AutoencoderConfig = AutoencoderConfig()
     sampler: SamplerConfig = SamplerConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _unwrapped(cls, data: dict[str, Any]) -> dict[str, Any]:
+        inner = data.get("config")
+        return inner if isinstance(inner, dict) else data
 
     @model_validator(mode="after")
     def _padding_fits_the_windows(self) -> Self:
@@ -187,21 +193,3 @@ class SinSRConfig(_Section):
     def scale(self) -> int:
         """How many times larger the result is, per side."""
         return self.diffusion.sf
-
-
-def parse_config(source: str | Path | dict[str, Any]) -> SinSRConfig:
-    """Checked configuration from `"official"`, a dict, JSON, or the path of a file of it.
-
-    It may hold the four sections at its top level or under one key `config`.
-
-    Raises:
-        ConfigError: the file cannot be read, or a field is unknown or has a value that this
-            implementation does not support; the message names every such field.
-    """
-    if source == "official":
-        return SinSRConfig()
-    data = source if isinstance(source, dict) else read_json(source)
-    inner = data.get("config")
-    if isinstance(inner, dict):
-        data = inner
-    return validated(SinSRConfig, data)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from workers import weights
 from workers.errors import ConfigError
+from workers.files import read_settings
 from workers.models.batching import Batch, Batches
 from workers.models.device import device_memory, gainful_batch, use_threads
 from workers.models.engine import (
@@ -28,7 +29,7 @@ from workers.models.engine import (
 )
 from workers.models.noise import Noise
 from workers.models.sinsr import loader
-from workers.models.sinsr.config import parse_config
+from workers.models.sinsr.config import SinSRConfig
 from workers.models.sinsr.model import SinSR
 from workers.models.tiling import Box, Merger
 
@@ -79,7 +80,7 @@ class SinSREngine(Engine):
                 "sinsr needs two weight files: give --weights and --autoencoder, or a folder"
             )
         use_threads(spec.threads)
-        config = parse_config(spec.config)
+        config = read_settings(SinSRConfig, spec.config)
         networks = SinSR.plan_networks(config)
         for network, path in zip(networks, (spec.weights, spec.autoencoder), strict=True):
             loader.fit(network, weights.read_state(path), str(path))

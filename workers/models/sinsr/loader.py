@@ -46,21 +46,16 @@ def fit(network: nn.Module, state: Mapping[str, torch.Tensor], origin: str) -> N
             raise WeightsError(f"{origin}: several entries for {name}")
         found[name] = tensor
     expected = dict(network.named_parameters())
-    missing = [name for name in expected if name not in found]
-    unexpected = [name for name in found if name not in expected]
-    misshaped = [
-        f"{name} (is {_size(found[name])}, should be {_size(parameter)})"
-        for name, parameter in expected.items()
-        if name in found and found[name].shape != parameter.shape
-    ]
-    not_numbers = [
-        name for name in expected if name in found and not found[name].is_floating_point()
-    ]
+    shared = [name for name in expected if name in found]
     faults = {
-        "missing": missing,
-        "unexpected": unexpected,
-        "of another shape": misshaped,
-        "not floating point": not_numbers,
+        "missing": [name for name in expected if name not in found],
+        "unexpected": [name for name in found if name not in expected],
+        "of another shape": [
+            f"{name} (is {_size(found[name])}, should be {_size(expected[name])})"
+            for name in shared
+            if found[name].shape != expected[name].shape
+        ],
+        "not floating point": [name for name in shared if not found[name].is_floating_point()],
     }
     if any(faults.values()):
         kind = type(network).__name__
@@ -68,9 +63,7 @@ def fit(network: nn.Module, state: Mapping[str, torch.Tensor], origin: str) -> N
             f"{origin} does not hold the weights of this {kind}: {_listed(faults, None)}",
             f"{origin} does not hold the weights of this {kind}: {_listed(faults, 3)}",
         )
-    network.load_state_dict(
-        {name: found[name].to(torch.float32) for name in expected}, strict=True, assign=True
-    )
+    network.load_state_dict({name: found[name].float() for name in expected}, assign=True)
 
 
 def _bare(key: str) -> str:
