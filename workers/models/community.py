@@ -200,8 +200,7 @@ class CommunityEngine(OneByOneEngine):
                 raise OutOfMemory("this image does not fit; start with a smaller --tile") from error
             raise
         rounded = answer.float().mul(255).round_().to(torch.uint8)
-        result: NDArray[np.uint8] = rounded.permute(1, 2, 0).contiguous().cpu().numpy()
-        return result
+        return rounded.permute(1, 2, 0).contiguous().cpu().numpy()
 
 
 def _architectures() -> spandrel.ArchRegistry:

@@ -94,8 +94,7 @@ class Pipeline(ABC):
 
     def encode(self, image: torch.Tensor) -> torch.Tensor:
         """Mean and logarithm of the variance of an image's latents, one after the other."""
-        encoded: torch.Tensor = self.networks["codec"].encode(image).latent_dist.parameters
-        return encoded
+        return self.networks["codec"].encode(image).latent_dist.parameters
 
     @abstractmethod
     def start(
@@ -134,8 +133,7 @@ class Pipeline(ABC):
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """Image of latents, about [-1, 1]."""
         codec = self.networks["codec"]
-        decoded: torch.Tensor = codec.decode(latents / codec.config.scaling_factor).sample
-        return decoded
+        return codec.decode(latents / codec.config.scaling_factor).sample
 
     def _start_noise(self, noise: Noise, scheduler: Any, height: int, width: int) -> torch.Tensor:
         drawn = noise.draw(1, self.channels, height, width)
@@ -157,8 +155,7 @@ class Pipeline(ABC):
         prompt, negative = self.facts["prompt"], self.facts["negative_prompt"]
         self.guided = self.facts["guidance"] > 1 and prompt != negative
         with torch.inference_mode():
-            both: tuple[torch.Tensor, ...] = self._library_prompt(pipe, prompt, negative)
-        return both
+            return self._library_prompt(pipe, prompt, negative)
 
     def _library_prompt(self, pipe: Any, prompt: str, negative: str) -> tuple[torch.Tensor, ...]:
         found = pipe.encode_prompt(prompt, "cpu", 1, self.guided, negative_prompt=negative)
@@ -173,12 +170,11 @@ class Pipeline(ABC):
             for name, value in given.items()
         }
         batch = torch.cat([seen, seen]) if self.guided else seen
-        answer: torch.Tensor = self.networks["denoiser"](batch, moment, **conditions).sample
+        answer = self.networks["denoiser"](batch, moment, **conditions).sample
         if not self.guided:
             return answer
         without, with_prompt = answer.chunk(2)
-        guided: torch.Tensor = without + self.facts["guidance"] * (with_prompt - without)
-        return guided
+        return without + self.facts["guidance"] * (with_prompt - without)
 
 
 class LatentDiffusion(Pipeline):
@@ -195,16 +191,13 @@ class LatentDiffusion(Pipeline):
     def network_input(
         self, latents: torch.Tensor, condition: torch.Tensor, scheduler: Any, t: torch.Tensor
     ) -> torch.Tensor:
-        seen: torch.Tensor = scheduler.scale_model_input(torch.cat([latents, condition], dim=1), t)
-        return seen
+        return scheduler.scale_model_input(torch.cat([latents, condition], dim=1), t)
 
     def predict(self, seen: torch.Tensor, moment: torch.Tensor) -> torch.Tensor:
-        answer: torch.Tensor = self.networks["denoiser"](seen, moment).sample
-        return answer
+        return self.networks["denoiser"](seen, moment).sample
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        decoded: torch.Tensor = self.networks["codec"].decode(latents).sample
-        return decoded
+        return self.networks["codec"].decode(latents).sample
 
 
 class StableUpscale(Pipeline):
@@ -265,10 +258,7 @@ class StableLatentUpscale(Pipeline):
         self, predicted: torch.Tensor, latents: torch.Tensor, scheduler: Any, t: torch.Tensor
     ) -> torch.Tensor:
         sigma = scheduler.sigmas[scheduler.step_index]
-        answer: torch.Tensor = latents / (sigma**2 + 1) + (
-            scheduler.scale_model_input(sigma, t) * predicted
-        )
-        return answer
+        return latents / (sigma**2 + 1) + scheduler.scale_model_input(sigma, t) * predicted
 
     def _library_prompt(self, pipe: Any, prompt: str, negative: str) -> tuple[torch.Tensor, ...]:
         text, without, pooled, pooled_without = pipe.encode_prompt(

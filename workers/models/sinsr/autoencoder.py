@@ -11,8 +11,13 @@ from torch import nn
 from torch.nn import functional
 
 from workers.models.sinsr.config import AutoencoderConfig, CodecConfig
-from workers.models.sinsr.layers import GroupNorm, global_attention, hold_compute_weights
-from workers.models.sinsr.unet import Upsample
+from workers.models.sinsr.layers import (
+    GroupNorm,
+    global_attention,
+    hold_compute_weights,
+    named,
+    upsample,
+)
 
 VQ_NORM_EPS = 1e-6  # not the noise predictor's 1e-5
 
@@ -37,8 +42,7 @@ class VQResBlock(nn.Module):
         """[B, inputs, H, W] -> [B, outputs, H, W]."""
         hidden = self.conv1(functional.silu(self.norm1(x), inplace=True))
         hidden = self.conv2(functional.silu(self.norm2(hidden), inplace=True))
-        result: torch.Tensor = hidden.add_(self.nin_shortcut(x) if self._projects else x)
-        return result
+        return hidden.add_(self.nin_shortcut(x) if self._projects else x)
 
 
 class VQAttention(nn.Module):
@@ -57,107 +61,64 @@ class VQAttention(nn.Module):
         hidden = self.norm(x)
         tokens = (layer(hidden).flatten(2).mT.contiguous() for layer in (self.q, self.k, self.v))
         attended = global_attention(*tokens).mT.reshape(x.shape)
-        result: torch.Tensor = x + self.proj_out(attended)
-        return result
+        return x + self.proj_out(attended)
 
 
-class _Middle(nn.Module):
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.block_1 = VQResBlock(channels, channels)
-        self.attn_1 = VQAttention(channels)
-        self.block_2 = VQResBlock(channels, channels)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        result: torch.Tensor = self.block_2(self.attn_1(self.block_1(x)))
-        return result
+def _middle(channels: int) -> nn.Sequential:
+    return named(
+        block_1=VQResBlock(channels, channels),
+        attn_1=VQAttention(channels),
+        block_2=VQResBlock(channels, channels),
+    )
 
 
-class VQDownsample(nn.Module):
+def _level(widths: list[int], **change: nn.Module) -> nn.Sequential:
+    """Residual blocks of one resolution, then a change of resolution if there is one."""
+    blocks = (VQResBlock(*pair) for pair in itertools.pairwise(widths))
+    return named(block=nn.Sequential(*blocks), **change)
+
+
+def _halved(channels: int) -> nn.Sequential:
     """Halves both sides; pads only at the right and the bottom."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, stride=2)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """[B, C, H, W] -> [B, C, H/2, W/2]."""
-        result: torch.Tensor = self.conv(functional.pad(x, (0, 1, 0, 1)))
-        return result
+    return named(pad=nn.ZeroPad2d((0, 1, 0, 1)), conv=nn.Conv2d(channels, channels, 3, stride=2))
 
 
-class _Level(nn.Module):
-    """Residual blocks of one resolution, then a change of resolution except at the last."""
-
-    def __init__(self, widths: list[int]) -> None:
-        super().__init__()
-        self.block = nn.Sequential(*(VQResBlock(*pair) for pair in itertools.pairwise(widths)))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.block(x)
-        for change in ("downsample", "upsample"):
-            if hasattr(self, change):
-                x = getattr(self, change)(x)
-        return x
-
-
-class Encoder(nn.Module):
-    """Image to latent, four times smaller per side."""
-
-    def __init__(self, config: CodecConfig) -> None:
-        super().__init__()
-        channels = config.ch
-        self.conv_in = nn.Conv2d(config.in_channels, channels, 3, padding=1)
-        self.down = nn.ModuleList()
-        for factor in config.ch_mult:
-            outputs = config.ch * factor
-            level = _Level([channels] + [outputs] * config.num_res_blocks)
-            if len(self.down) < len(config.ch_mult) - 1:
-                level.downsample = VQDownsample(outputs)
-            self.down.append(level)
-            channels = outputs
-        self.mid = _Middle(channels)
-        self.norm_out = GroupNorm(channels, VQ_NORM_EPS)
-        self.conv_out = nn.Conv2d(channels, config.z_channels, 3, padding=1)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """[B, 3, 4H, 4W] -> [B, z, H, W]."""
-        x = self.conv_in(x)
-        for level in self.down:
-            x = level(x)
-        x = functional.silu(self.norm_out(self.mid(x)), inplace=True)
-        result: torch.Tensor = self.conv_out(x)
-        return result
+def encoder(config: CodecConfig) -> nn.Sequential:
+    """Image to latent, four times smaller per side: [B, 3, 4H, 4W] -> [B, z, H, W]."""
+    widths = [config.ch, *(config.ch * factor for factor in config.ch_mult)]
+    levels: list[nn.Module] = []
+    for inputs, outputs in itertools.pairwise(widths):
+        last = len(levels) == len(config.ch_mult) - 1
+        change = {} if last else {"downsample": _halved(outputs)}
+        levels.append(_level([inputs] + [outputs] * config.num_res_blocks, **change))
+    return named(
+        conv_in=nn.Conv2d(config.in_channels, config.ch, 3, padding=1),
+        down=nn.Sequential(*levels),
+        mid=_middle(widths[-1]),
+        norm_out=GroupNorm(widths[-1], VQ_NORM_EPS),
+        activation=nn.SiLU(inplace=True),
+        conv_out=nn.Conv2d(widths[-1], config.z_channels, 3, padding=1),
+    )
 
 
-class Decoder(nn.Module):
-    """Latent to image, four times larger per side; the deepest level runs first."""
-
-    def __init__(self, config: CodecConfig) -> None:
-        super().__init__()
-        channels = config.ch * config.ch_mult[-1]
-        self.conv_in = nn.Conv2d(config.z_channels, channels, 3, padding=1)
-        self.mid = _Middle(channels)
-        levels: list[nn.Module] = []
-        for index in reversed(range(len(config.ch_mult))):
-            outputs = config.ch * config.ch_mult[index]
-            level = _Level([channels] + [outputs] * (config.num_res_blocks + 1))
-            if index:
-                level.upsample = Upsample(outputs)
-            levels.insert(0, level)
-            channels = outputs
-        self.up = nn.ModuleList(levels)
-        self.norm_out = GroupNorm(channels, VQ_NORM_EPS)
-        self.conv_out = nn.Conv2d(channels, config.out_ch, 3, padding=1)
-
-    def forward(self, z: torch.Tensor) -> torch.Tensor:
-        """[B, z, H, W] -> [B, 3, 4H, 4W]."""
-        x = self.mid(self.conv_in(z))
-        for level in reversed(self.up):
-            x = level(x)
-        x = functional.silu(self.norm_out(x), inplace=True)
-        result: torch.Tensor = self.conv_out(x)
-        return result
+def decoder(config: CodecConfig) -> nn.Sequential:
+    """Latent to image, four times larger per side: [B, z, H, W] -> [B, 3, 4H, 4W]."""
+    deepest = channels = config.ch * config.ch_mult[-1]
+    levels = {}
+    for index in reversed(range(len(config.ch_mult))):  # the deepest level runs first
+        outputs = config.ch * config.ch_mult[index]
+        change = {"upsample": upsample(outputs)} if index else {}
+        widths = [channels] + [outputs] * (config.num_res_blocks + 1)
+        levels[str(index)] = _level(widths, **change)
+        channels = outputs
+    return named(
+        conv_in=nn.Conv2d(config.z_channels, deepest, 3, padding=1),
+        mid=_middle(deepest),
+        up=named(**levels),
+        norm_out=GroupNorm(channels, VQ_NORM_EPS),
+        activation=nn.SiLU(inplace=True),
+        conv_out=nn.Conv2d(channels, config.out_ch, 3, padding=1),
+    )
 
 
 class _Codebook(nn.Module):
@@ -173,8 +134,8 @@ class Autoencoder(nn.Module):
         super().__init__()
         codec = config.ddconfig
         self.compute_dtype = torch.float32
-        self.encoder = Encoder(codec)
-        self.decoder = Decoder(codec)
+        self.encoder = encoder(codec)
+        self.decoder = decoder(codec)
         self.quantize = _Codebook(config.n_embed, config.embed_dim)
         self.quant_conv = nn.Conv2d(codec.z_channels, config.embed_dim, 1)
         self.post_quant_conv = nn.Conv2d(config.embed_dim, codec.z_channels, 1)
@@ -186,8 +147,7 @@ class Autoencoder(nn.Module):
 
     def encode(self, image: torch.Tensor) -> torch.Tensor:
         """float32[B, 3, 4H, 4W] -> latent float32[B, 3, H, W], not quantised."""
-        latent: torch.Tensor = self.quant_conv(self.encoder(image.to(self.compute_dtype)))
-        return latent.float()
+        return self.quant_conv(self.encoder(image.to(self.compute_dtype))).float()
 
     def quantise(self, latent: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Snap every latent pixel to its nearest code.
@@ -214,5 +174,4 @@ class Autoencoder(nn.Module):
 
     def decode_codes(self, codes: torch.Tensor) -> torch.Tensor:
         """Codes (or any latent, taken as it is) float32[B, 3, H, W] -> float32[B, 3, 4H, 4W]."""
-        image: torch.Tensor = self.decoder(self.post_quant_conv(codes.to(self.compute_dtype)))
-        return image.float()
+        return self.decoder(self.post_quant_conv(codes.to(self.compute_dtype))).float()

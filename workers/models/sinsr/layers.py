@@ -1,5 +1,7 @@
 """Layers that both networks share: normalisation, exact attention over many positions."""
 
+from collections import OrderedDict
+
 import torch
 from torch import nn
 from torch.nn import functional
@@ -14,6 +16,11 @@ ATTENTION_BLOCK_BYTES = 64 * 2**20
 # Float32 values of a map that normalisation looks at together, per sample: what fits into a
 # CPU's cache, or what keeps a GPU busy without costing much memory.
 NORM_BLOCK_BYTES = {"cpu": 4 * 2**20, "gpu": 128 * 2**20}
+
+
+def named(**layers: nn.Module) -> nn.Sequential:
+    """Layers in a row, under the names that they have in the published files."""
+    return nn.Sequential(OrderedDict(layers))
 
 
 class GroupNorm(nn.GroupNorm):
@@ -56,6 +63,14 @@ class GroupNorm(nn.GroupNorm):
         for part, target in parts:
             target.copy_(torch.addcmul(shift, part, scale))
         return result
+
+
+def upsample(channels: int) -> nn.Sequential:
+    """Doubles both sides by repetition, then convolves: [B, C, H, W] -> [B, C, 2H, 2W]."""
+    return named(
+        repeat=nn.Upsample(scale_factor=2.0, mode="nearest"),
+        conv=nn.Conv2d(channels, channels, 3, padding=1),
+    )
 
 
 def hold_compute_weights(module: nn.Module, dtype: torch.dtype) -> None:

@@ -93,7 +93,7 @@ class SinSR:
         # the encoder was trained with.
         enlarged = functional.interpolate(lr, scale_factor=float(self.scale), mode="bicubic")
         with self._precise():
-            latent: torch.Tensor = self._encode(self._laid_out(enlarged))
+            latent = self._encode(self._laid_out(enlarged))
         return latent * self.config.diffusion.scale_factor
 
     def denoise(self, x_in: torch.Tensor, lq: torch.Tensor) -> torch.Tensor:
@@ -108,10 +108,7 @@ class SinSR:
         """
         timestep = torch.tensor([self.config.diffusion.timestep], device=x_in.device)
         with self._precise():
-            clean: torch.Tensor = self._predict(
-                self._laid_out(torch.cat([x_in, lq], dim=1)), timestep
-            )
-        return clean
+            return self._predict(self._laid_out(torch.cat([x_in, lq], dim=1)), timestep)
 
     def quantise(self, z_0: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Nearest codes of a latent: indices int64[B, H, W] and values float32[B, 3, H, W]."""
@@ -121,8 +118,7 @@ class SinSR:
         """Image of a latent, quantised first: float32[B, 3, 4H, 4W], about [-1, 1], unclamped."""
         _, codes = self.quantise(z_0)
         with self._precise():
-            image: torch.Tensor = self._decode(self._laid_out(codes))
-        return image
+            return self._decode(self._laid_out(codes))
 
     def tiles(self, height: int, width: int) -> list[Box]:
         """The tiles of an image of that size, in running order; one if it is small enough."""

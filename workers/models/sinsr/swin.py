@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 from workers.models.sinsr.config import UNetConfig
-from workers.models.sinsr.layers import GroupNorm
+from workers.models.sinsr.layers import GroupNorm, named
 
 UNET_NORM_EPS = 1e-5
 
@@ -67,25 +67,17 @@ class WindowAttention(nn.Module):
         Returns:
             The same shape.
         """
-        bias = self._bias(tokens)
+        table = self.relative_position_bias_table
+        bias = table[self.index].permute(2, 0, 1).to(tokens.dtype)
         if not self.shift:
-            return self._project(self._attend(self.qkv(tokens), bias))
+            return self.proj(self._attend(self.qkv(tokens), bias))
         # The mask is the same for every window of the last row, so splitting the rows costs
         # less than a mask per window, and keeps it independent of the map's size.
         upper, last = self.qkv(tokens).split([tokens.shape[1] - 1, 1], dim=1)
         parts = [self._attend(last, bias + self.mask.to(bias.dtype))]
         if upper.shape[1]:
             parts.insert(0, self._attend(upper, bias))
-        return self._project(torch.cat(parts, dim=1))
-
-    def _project(self, tokens: torch.Tensor) -> torch.Tensor:
-        result: torch.Tensor = self.proj(tokens)
-        return result
-
-    def _bias(self, tokens: torch.Tensor) -> torch.Tensor:
-        table = self.relative_position_bias_table
-        bias: torch.Tensor = table[self.index].permute(2, 0, 1).to(tokens.dtype)
-        return bias
+        return self.proj(torch.cat(parts, dim=1))
 
     def _attend(self, qkv: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
         *windows, count, width = qkv.shape
@@ -94,20 +86,6 @@ class WindowAttention(nn.Module):
         query, key, value = parts.permute(2, 0, 3, 1, 4)
         merged = functional.scaled_dot_product_attention(query, key, value, attn_mask=bias[None])
         return merged.transpose(1, 2).reshape(*windows, count, channels)
-
-
-class Mlp(nn.Module):
-    """Two 1×1 convolutions with an exact (erf) GELU between them."""
-
-    def __init__(self, channels: int, hidden: int) -> None:
-        super().__init__()
-        self.fc1 = nn.Conv2d(channels, hidden, 1)
-        self.fc2 = nn.Conv2d(hidden, channels, 1)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """[B, C, H, W] -> same shape."""
-        result: torch.Tensor = self.fc2(functional.gelu(self.fc1(x)))
-        return result
 
 
 class SwinBlock(nn.Module):
@@ -125,13 +103,17 @@ class SwinBlock(nn.Module):
             channels, channels // config.num_head_channels, self.window, self.shift
         )
         self.norm2 = GroupNorm(channels, UNET_NORM_EPS)
-        self.mlp = Mlp(channels, int(channels * config.mlp_ratio))
+        hidden = int(channels * config.mlp_ratio)
+        self.mlp = named(
+            fc1=nn.Conv2d(channels, hidden, 1),
+            activation=nn.GELU(),  # the exact one (erf)
+            fc2=nn.Conv2d(hidden, channels, 1),
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[B, C, H, W] with sides divisible by the window -> same shape."""
         x = x + self._attention(self.norm1(x))
-        result: torch.Tensor = x + self.mlp(self.norm2(x))
-        return result
+        return x + self.mlp(self.norm2(x))
 
     def _attention(self, x: torch.Tensor) -> torch.Tensor:
         batch, channels, height, width = x.shape
@@ -146,31 +128,18 @@ class SwinBlock(nn.Module):
         return x.roll((self.shift, self.shift), dims=(2, 3)) if self.shift else x
 
 
-class _Projection(nn.Module):
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__()
-        self.proj = nn.Conv2d(inputs, outputs, 1)
+def swin_layer(config: UNetConfig, channels: int, nominal: int) -> nn.Sequential:
+    """A few Swin blocks between two 1×1 convolutions. Its output replaces its input.
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        result: torch.Tensor = self.proj(x)
-        return result
-
-
-class SwinLayer(nn.Module):
-    """A few Swin blocks between two 1×1 convolutions. Its output replaces its input."""
-
-    def __init__(self, config: UNetConfig, channels: int, nominal: int) -> None:
-        super().__init__()
-        self.patch_embed = _Projection(channels, config.swin_embed_dim)
-        self.blocks = nn.Sequential(
-            *(
-                SwinBlock(config, nominal, shifted=index % 2 == 1)
-                for index in range(config.swin_depth)
-            )
-        )
-        self.patch_unembed = _Projection(config.swin_embed_dim, channels)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """[B, channels, H, W] -> same shape."""
-        result: torch.Tensor = self.patch_unembed(self.blocks(self.patch_embed(x)))
-        return result
+    Args:
+        config: of the noise predictor.
+        channels: of input and output, [B, channels, H, W].
+        nominal: the level's nominal resolution.
+    """
+    inner = config.swin_embed_dim
+    blocks = (SwinBlock(config, nominal, shifted=bool(i % 2)) for i in range(config.swin_depth))
+    return named(
+        patch_embed=named(proj=nn.Conv2d(channels, inner, 1)),
+        blocks=nn.Sequential(*blocks),
+        patch_unembed=named(proj=nn.Conv2d(inner, channels, 1)),
+    )

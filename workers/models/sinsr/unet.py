@@ -8,11 +8,10 @@ import math
 
 import torch
 from torch import nn
-from torch.nn import functional
 
 from workers.models.sinsr.config import UNetConfig
-from workers.models.sinsr.layers import GroupNorm, hold_compute_weights
-from workers.models.sinsr.swin import UNET_NORM_EPS, SwinLayer
+from workers.models.sinsr.layers import GroupNorm, hold_compute_weights, named, upsample
+from workers.models.sinsr.swin import UNET_NORM_EPS, swin_layer
 
 
 def timestep_embedding(timesteps: torch.Tensor, channels: int) -> torch.Tensor:
@@ -52,36 +51,7 @@ class ResBlock(nn.Module):
         hidden = torch.addcmul(shift, norm(hidden), 1 + scale)
         for layer in rest:
             hidden = layer(hidden)
-        result: torch.Tensor = self.skip_connection(x) + hidden
-        return result
-
-
-class Downsample(nn.Module):
-    """Halves both sides by a strided convolution."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.op = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """[B, C, H, W] -> [B, C, H/2, W/2]."""
-        result: torch.Tensor = self.op(x)
-        return result
-
-
-class Upsample(nn.Module):
-    """Doubles both sides by repetition, then convolves."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """[B, C, H, W] -> [B, C, 2H, 2W]."""
-        result: torch.Tensor = self.conv(
-            functional.interpolate(x, scale_factor=2.0, mode="nearest")
-        )
-        return result
+        return self.skip_connection(x) + hidden
 
 
 class Stage(nn.Sequential):
@@ -113,7 +83,7 @@ class UNet(nn.Module):
         bottom = skips[-1]
         self.middle_block = Stage(
             self._res(bottom, bottom),
-            SwinLayer(config, bottom, config.image_size >> deepest),
+            swin_layer(config, bottom, config.image_size >> deepest),
             self._res(bottom, bottom),
         )
         self.output_blocks = self._decoder(skips)
@@ -151,8 +121,7 @@ class UNet(nn.Module):
         hidden = self.middle_block(hidden, embedding)
         for stage in self.output_blocks:
             hidden = stage(torch.cat([hidden, skips.pop()], dim=1), embedding)
-        result: torch.Tensor = self.out(hidden.float())
-        return result
+        return self.out(hidden.float())
 
     def _res(self, inputs: int, outputs: int) -> ResBlock:
         return ResBlock(inputs, outputs, self._embedding)
@@ -161,7 +130,7 @@ class UNet(nn.Module):
         # Only the first block of a level, in either direction, is followed by Swin.
         nominal = self.config.image_size >> level
         if block == 0 and nominal in self.config.attention_resolutions:
-            return [SwinLayer(self.config, channels, nominal)]
+            return [swin_layer(self.config, channels, nominal)]
         return []
 
     def _encoder(self) -> tuple[nn.ModuleList, list[int]]:
@@ -172,7 +141,8 @@ class UNet(nn.Module):
         skips = [width]
         for level, factor in enumerate(config.channel_mult):
             if level:
-                stages.append(Stage(Downsample(skips[-1])))
+                halving = nn.Conv2d(skips[-1], skips[-1], 3, stride=2, padding=1)
+                stages.append(Stage(named(op=halving)))
                 skips.append(skips[-1])
             outputs = width * factor
             for block in range(config.num_res_blocks[level]):
@@ -197,6 +167,6 @@ class UNet(nn.Module):
                 )
                 channels = outputs
                 if level and block == config.num_res_blocks[level]:
-                    stage.append(Upsample(outputs))
+                    stage.append(upsample(outputs))
                 stages.append(stage)
         return nn.ModuleList(stages)
