@@ -73,14 +73,6 @@ class Admin:
         headers = {**AS_ADMIN, **options.pop("headers", {})}
         return self.client.request(method, f"{BASE}{path}", headers=headers, **options)
 
-    def post_names(self, names: list[str], **options: bool) -> Any:
-        """What the service says about files of these names."""
-        response = self.client.post(
-            "/v1/admin/pairs/check", json={"names": names, **options}, headers=AS_ADMIN
-        )
-        assert response.status_code == 200, response.text
-        return response.json()
-
     def get(self, path: str = "", **params: Any) -> Any:
         """The JSON of a path that exists."""
         response = self.send("GET", path, params=params)
@@ -91,18 +83,22 @@ class Admin:
         """Entries of the audit log, the newest first."""
         return self.client.get("/v1/admin/audit", headers=AS_ADMIN, params=params).json()
 
-    def post_files(self, files: Files | bytes, path: str = "", **config: Any) -> httpx.Response:
-        """Create (or extend, at a path) from files, zipped, or from an archive.
+    def post_files(
+        self,
+        files: Files | bytes,
+        path: str = "",
+        fields: Mapping[str, str] | None = None,
+        **config: Any,
+    ) -> httpx.Response:
+        """Create (or extend, at a path) from files, zipped, or from an archive; further fields.
 
         X is made in one way unless the config says otherwise: seven times fewer pictures to make.
         """
         archive = files if isinstance(files, bytes) else zipped(files)
-        fields = (
-            config
-            if path
-            else {"config": json.dumps({"samples": SAMPLES, "degradation": {}, **config})}
-        )
-        return self.send("POST", path, files={"archive": ("pairs", archive)}, data=fields)
+        data = dict(fields or {})
+        if not path:
+            data["config"] = json.dumps({"samples": SAMPLES, "degradation": {}, **config})
+        return self.send("POST", path, files={"archive": ("pairs", archive)}, data=data)
 
     def ended(self, response: httpx.Response) -> dict[str, Any]:
         """The job that was accepted, after its end."""
@@ -119,6 +115,6 @@ class Admin:
         made: dict[str, Any] = self.get(job["result"].removeprefix(BASE))
         return made
 
-    def create(self, files: Files | bytes, **config: Any) -> dict[str, Any]:
-        """The calibration of these files."""
-        return self.made(self.post_files(files, **config))
+    def create(self, files: Files | bytes, **options: Any) -> dict[str, Any]:
+        """The calibration of these files; options as for `post_files`."""
+        return self.made(self.post_files(files, **options))

@@ -8,7 +8,7 @@ from app.calibration import file
 from app.calibration.change import Changes
 from app.calibration.guarantee import GuaranteeSettings
 from tests.api.admin import Admin, truth_files
-from tests.api.gateway import check_problem
+from tests.api.gateway import check_problem, post
 from tests.factories import calibration_of, changed
 
 
@@ -18,52 +18,60 @@ async def few(upscaler):
     return (await calibration_of(upscaler, 3)).for_upscaler("fake")
 
 
-def check_refused(response, calibration, active):
+def check_refused(response, refused, active):
     """A conflict with the figures of both."""
     problem = check_problem(response, "conflict")
-    changes = problem["changes"]
-    assert changes["min_alpha"]["before"] == active.curve.min_alpha < 0.1
-    assert changes["min_alpha"]["after"] > 0.1
-    area = changes["trusted_area"]
-    assert area["before"] == pytest.approx(trusted(active))
-    assert (area["before"] > 0, area["after"]) == (True, 0)
-    assert calibration in problem["detail"]
+    smallest = problem["changes"]["min_alpha"]
+    assert smallest["before"] == active.curve.min_alpha < 0.1 < smallest["after"]
+    area = problem["changes"]["trusted_area"]
+    assert (area["before"], area["after"]) == (pytest.approx(trusted(active)), 0)
+    assert refused in problem["detail"]
     assert "force" in problem["detail"]
 
 
 def trusted(calibration):
     """The mean trusted area at the default α."""
-    return calibration.mean_trusted_fraction(calibration.curve.threshold(0.1))
+    area = calibration.mean_trusted_fraction(calibration.curve.threshold(0.1))
+    assert area > 0
+    return area
 
 
 def test_activate(fresh, calibration):
-    """409 with both smallest α and both trusted areas; with force the answer tells them."""
+    """409 with both figures, else the next request is served from it; and the way back."""
+
+    def activate(asked, **body):
+        return fresh.send("POST", f"/{asked}/activate", json=body)
+
     made = fresh.create(truth_files(3))["id"]
     check_refused(fresh.send("POST", f"/{made}/activate"), made, calibration)
-    unforced = fresh.send("POST", f"/{made}/activate", json={"force": False})
-    check_refused(unforced, made, calibration)
-    misspelt = fresh.send("POST", f"/{made}/activate", json={"forced": True})
-    check_problem(misspelt, "bad-request")
-    assert fresh.get(f"/{calibration.id}")["state"] == "active"
-    done = fresh.send("POST", f"/{made}/activate", json={"force": True}).json()
-    assert done["calibration"] == made
+    check_refused(activate(made, force=False), made, calibration)
+    check_problem(activate(made, forced=True), "bad-request")
+    assert post(fresh.client).json()["calibration"] == calibration.id
+    done = activate(made, force=True).json()
+    assert (done["upscaler"], done["calibration"], done["previous"]) == (
+        "fake",
+        made,
+        calibration.id,
+    )
     assert done["changes"]["alpha"] == 0.1
     assert done["changes"]["default_alpha"] == {"before": 0.1, "after": 0.1}
     assert done["changes"]["trusted_area"]["after"] == 0
-    # A better one needs no force, and the active one none either, however bad it is.
-    assert fresh.send("POST", f"/{made}/activate").status_code == 200
-    back = fresh.send("POST", f"/{calibration.id}/activate").json()
+    assert post(fresh.client).json()["calibration"] == made
+    # The active one needs no force, however bad it is, nor does a better one.
+    assert activate(made).json()["previous"] == calibration.id
+    back = activate(calibration.id).json()
+    assert back["previous"] == made
     assert back["changes"]["trusted_area"] == {"before": 0, "after": trusted(calibration)}
+    assert post(fresh.client).json()["calibration"] == calibration.id
 
 
 def test_a_job(fresh, calibration):
     """A job does its work, and leaves a worse calibration inactive."""
     made = fresh.create(truth_files(3), activate=True)
     assert made["state"] == "ready"
-    assert fresh.get(f"/{calibration.id}")["state"] == "active"
     path, more = f"/{made['id']}/pairs", truth_files(1, first=9)
-    for fields, state in (({}, "ready"), ({"force": "true"}, "active")):
-        extended = fresh.post_files(more, path, activate="true", **fields)
+    for force, state in (("false", "ready"), ("true", "active")):
+        extended = fresh.post_files(more, path, {"activate": "true", "force": force})
         assert fresh.made(extended)["state"] == state
 
 

@@ -14,7 +14,7 @@ from app.calibration.price import COMMON_ALPHAS
 from app.conformal import RiskCurve
 from app.conformal.guarantees import leakage_bound, minimal_n
 from tests.api.admin import SAMPLES, Admin, pair_files, truth_files
-from tests.api.gateway import check_problem, post
+from tests.api.gateway import check_problem, ended, post
 from tests.factories import changed
 from tests.fakes import FakeUpscaler
 
@@ -45,10 +45,10 @@ class TestReading:
         assert admin.get(upscaler="other") == []
         check_problem(admin.send("GET", params={"state": "lost"}), "bad-request")
 
-    def test_detail(self, admin, calibration):
+    def test_detail(self, admin, calibration, made):
         """Size, smallest α, thresholds at common α, pipeline, provenance, count of pairs."""
         shown = admin.get(f"/{calibration.id}")
-        assert (shown["state"], shown["n"]) == ("active", 30)
+        assert (shown["state"], shown["n"], shown["pairs"]) == ("active", 30, 30)
         assert shown["min_alpha"] == calibration.curve.min_alpha
         assert [row["alpha"] for row in shown["thresholds"]] == list(COMMON_ALPHAS)
         for row in shown["thresholds"]:
@@ -56,13 +56,15 @@ class TestReading:
             assert float(row["threshold"]) == threshold
             assert row["trusted_fraction"] == calibration.mean_trusted_fraction(threshold)
         assert shown["pipeline"] == calibration.pipeline.model_dump(mode="json")
-        assert shown["pairs"] == 30
+        # Infinite ones are the strings of the contract, so every parser reads the answer.
+        text = admin.send("GET", f"/{made['id']}").text
+        assert "Infinity" not in text
+        assert math.isinf(float(json.loads(text)["thresholds"][0]["threshold"]))
 
     def test_leakage(self, admin, calibration):
         """The bound that survives training images among the pairs."""
         shown = admin.get(f"/{calibration.id}", n_leaked=3)["leakage"]
         assert shown == {"n_leaked": 3, "bound": leakage_bound(0.1, 30, 3, calibration.bound)}
-        assert admin.get(f"/{calibration.id}", n_leaked=0)["leakage"]["bound"] >= 0.1
         for wrong in (-1, 31, "many"):
             response = admin.send("GET", f"/{calibration.id}", params={"n_leaked": wrong})
             check_problem(response, "bad-request")
@@ -94,11 +96,8 @@ class TestReading:
         upscalers = [{"name": "fake", "kind": "embedded", "price_per_call": 0.02}]
         admin = Admin(start(calibrations=(calibration,), upscalers=upscalers))
         rows = admin.get(f"/{calibration.id}/backtest", splits=2)["price"]
-        areas = [row["trusted_area"] for row in rows]
-        assert areas == sorted(areas)
-        assert {(row["samples"], row["calls"], row["money"], row["seconds"]) for row in rows} == {
-            (4, 4, 0.08, None)
-        }
+        told = {(row["samples"], row["calls"], row["money"], row["seconds"]) for row in rows}
+        assert told == {(4, 4, 0.08, None)}
         (listed,) = admin.client.get("/v1/upscalers").json()
         assert (listed["samples"], listed["price_per_call"]) == (4, 0.02)
 
@@ -106,14 +105,11 @@ class TestReading:
         """Realised risk and trusted area for each common α, and what to look at."""
         shown = admin.get(f"/{calibration.id}/backtest", splits=20)
         assert (shown["splits"], len(shown["rows"])) == (20, len(COMMON_ALPHAS))
-        for row in shown["rows"]:
-            assert row["risk_low"] <= row["risk"] <= row["risk_high"]
-            assert 0 <= row["trusted_low"] <= row["trusted"] <= row["trusted_high"] <= 1
         checks = shown["checks"]
         assert (checks["n"], checks["minimal_n"]) == (30, minimal_n(0.1, calibration.bound))
         assert (checks["sizes"], checks["duplicates"]) == (["48x48"], [])
-        assert len(checks["dominant_pairs"]) == 5
         shares = [pair["share"] for pair in checks["dominant_pairs"]]
+        assert len(shares) == 5
         assert shares == sorted(shares, reverse=True)
         assert sum(shares) <= 1 + 1e-9
         for wrong in (0, 1001, "many"):
@@ -152,7 +148,7 @@ class TestExtend:
 
     def test_a_parent_that_is_deleted_meanwhile(self, fresh, monkeypatch):
         """Pairs that come while it is deleted are refused before anything is generated."""
-        made = fresh.create(truth_files(2))
+        made = fresh.create(truth_files(1))
         state = fresh.client.app_state["trustscale"]
         submit = state.queue.submit
 
@@ -218,14 +214,9 @@ class TestFiles:
         assert exported(fresh, made["id"]) == data
 
     def test_as_a_form(self, fresh, made, admin):
-        """The file may come as a form file, and be activated at once."""
-        response = fresh.send(
-            "POST",
-            "/import",
-            files={"file": ("a", exported(admin, made["id"]))},
-            params={"activate": True, "force": True},
-        )
-        assert response.json()["state"] == "active"
+        """The file may come as a form file."""
+        sent = {"file": ("a", exported(admin, made["id"]))}
+        assert fresh.send("POST", "/import", files=sent).json()["id"] == made["id"]
         missing = fresh.send("POST", "/import", files={"other": ("a", b"x")})
         check_problem(missing, "bad-request")
 
@@ -235,56 +226,31 @@ class TestFiles:
         check_problem(admin.send("POST", "/import", content=data), "bad-calibration")
 
 
-class TestActivation:
-    def test_switch_and_back(self, fresh, calibration):
-        """The next request is served from it; the answer names the way back."""
-        made = fresh.create(truth_files(3))
-        assert post(fresh.client).json()["calibration"] == calibration.id
-        done = fresh.send("POST", f"/{made['id']}/activate", json={"force": True}).json()
-        assert (done["calibration"], done["previous"]) == (made["id"], calibration.id)
-        assert done["upscaler"] == "fake"
-        assert post(fresh.client).json()["calibration"] == made["id"]
-        back = fresh.send("POST", f"/{done['previous']}/activate").json()
-        assert (back["calibration"], back["previous"]) == (calibration.id, made["id"])
-        again = fresh.send("POST", f"/{calibration.id}/activate").json()
-        assert (again["calibration"], again["previous"]) == (calibration.id, made["id"])
-        assert post(fresh.client).json()["calibration"] == calibration.id
-
-    def test_delete(self, fresh, calibration):
-        """The active one cannot be deleted; another one can, and is gone everywhere."""
-        made = fresh.create(truth_files(2))
-        check_problem(fresh.send("DELETE", f"/{calibration.id}"), "conflict")
-        assert fresh.send("DELETE", f"/{made['id']}").status_code == 204
-        for method, path in (
-            ("GET", ""),
-            ("GET", "/export"),
-            ("POST", "/activate"),
-            ("DELETE", ""),
-        ):
-            check_problem(fresh.send(method, f"/{made['id']}{path}"), "not-found")
-        assert [row["id"] for row in fresh.get()] == [calibration.id]
-
-    def test_deleted_elsewhere(self, start, calibration):
-        """A calibration that one gateway deletes is gone in the others, which had read it."""
+class TestDelete:
+    def test_the_active_one(self, start, calibration):
+        """It cannot be deleted; another one can, and is gone everywhere, who had read it or not."""
         first, second = Admin(start()), Admin(start(run_jobs=False))
-        made = first.create(truth_files(2))["id"]
+        made = first.create(truth_files(1))["id"]
         assert second.get(f"/{made}")["id"] == made
+        check_problem(first.send("DELETE", f"/{calibration.id}"), "conflict")
         assert first.send("DELETE", f"/{made}").status_code == 204
-        check_problem(second.send("GET", f"/{made}"), "not-found")
+        parts = (("GET", ""), ("GET", "/export"), ("POST", "/activate"), ("DELETE", ""))
+        for admin in (first, second):
+            for method, path in parts:
+                check_problem(admin.send(method, f"/{made}{path}"), "not-found")
+            assert [row["id"] for row in admin.get()] == [calibration.id]
 
-    def test_delete_while_a_job_extends_it(self, start):
+    def test_while_a_job_extends_it(self, start):
         """A calibration that a pending job extends stays until that job has ended."""
         upscaler = FakeUpscaler()
         admin = Admin(start(upscaler))
-        parent = admin.create(truth_files(2))
+        parent = admin.create(truth_files(1))
         upscaler.seconds = 30
         job = admin.post_files(truth_files(1, first=9), f"/{parent['id']}/pairs").json()
         refused = admin.send("DELETE", f"/{parent['id']}")
         assert job["id"] in check_problem(refused, "conflict")["detail"]
-        with admin.client.stream("DELETE", f"/v1/jobs/{job['id']}") as cancelled:
-            assert cancelled.is_success
-        with admin.client.stream("GET", f"/v1/jobs/{job['id']}/events") as events:
-            assert '"cancelled"' in [*events.iter_lines()][-2]
+        admin.client.delete(f"/v1/jobs/{job['id']}")
+        assert ended(admin.client, f"/v1/jobs/{job['id']}")["state"] == "cancelled"
         assert admin.send("DELETE", f"/{parent['id']}").status_code == 204
 
 
@@ -307,8 +273,7 @@ class TestGuard:
         """When the upscaler changes under a running gateway, the next request is refused."""
         upscaler = FakeUpscaler()
         client = start(upscaler)
-        assert post(client).status_code == 200
-        assert client.get("/readyz").status_code == 200
+        assert (post(client).status_code, client.get("/readyz").status_code) == (200, 200)
         upscaler.fingerprint = "fake:2"
         difference = {"field": "fingerprint", "calibrated": "fake:1", "live": "fake:2"}
         problem = check_problem(post(client), "calibration-mismatch")
@@ -316,17 +281,7 @@ class TestGuard:
         assert "Calibrate again" in problem["detail"]
         ready = client.get("/readyz")
         component = ready.json()["components"]["upscaler:fake"]
-        assert (ready.status_code, component["differences"]) == (
-            503,
-            [{**difference, "settings": None}],
-        )
+        assert ready.status_code == 503
+        assert component["differences"] == [{**difference, "settings": None}]
         upscaler.fingerprint = "fake:1"
-        assert post(client).status_code == 200
-        assert client.get("/readyz").status_code == 200
-
-
-def test_thresholds_are_json(admin, made):
-    """Infinite thresholds are the strings of the contract, so every parser reads the answer."""
-    text = admin.send("GET", f"/{made['id']}").text
-    assert "Infinity" not in text
-    assert math.isinf(float(json.loads(text)["thresholds"][0]["threshold"]))
+        assert (post(client).status_code, client.get("/readyz").status_code) == (200, 200)

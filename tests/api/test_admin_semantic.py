@@ -18,6 +18,9 @@ from tests.factories import encoded, photo
 
 SEMANTIC = {"fidelity": {"metric": "semantic"}}
 NAMES = ["000", "001", "002"]
+BLACK, SQUARE = label(differs=False), label(differs=True)
+SMALL = label(differs=True, side=24)
+LABELS = {f"labels/{name}.png": SQUARE for name in NAMES}
 
 
 @pytest.fixture
@@ -28,61 +31,73 @@ def waiting(admin, upscaler) -> str:
     return str(job["id"])
 
 
-def put(admin: Admin, job: str, name: str, data: bytes):
-    return admin.send("PUT", f"/{job}/pairs/{name}/label.png", content=data)
+def put(admin: Admin, job: str, name: str, data: bytes, **headers: str):
+    """Send a label, perhaps under a condition."""
+    conditions = {header.replace("_", "-"): value for header, value in headers.items()}
+    return admin.send("PUT", f"/{job}/pairs/{name}/label.png", content=data, headers=conditions)
+
+
+def post(admin: Admin, job: str, files: dict[str, bytes]):
+    """Send an archive of labels."""
+    return admin.send("POST", f"/{job}/labels", files={"archive": ("labels.zip", zipped(files))})
+
+
+def finish(admin: Admin, job: str) -> dict:
+    return admin.made(admin.send("POST", f"/{job}/finish"))
 
 
 def drawn(admin: Admin, job: str) -> dict[str, bool]:
     return {item["name"]: item["labelled"] for item in admin.get(f"/{job}/pairs")}
 
 
+def predicted(admin: Admin, job: str) -> dict[str, str]:
+    """The digests of the predictions."""
+    return {item["name"]: item["prediction_sha256"] for item in admin.get(f"/{job}/pairs")}
+
+
+def reasons(response) -> dict[str, str]:
+    return {item["name"]: item["reason"] for item in check_problem(response, "bad-pairs")["items"]}
+
+
 class TestLabels:
     def test_to_the_end(self, admin, upscaler, waiting):
-        """Predictions are shown, labels sent one by one, and the calibration has B = 1."""
+        """Predictions are shown, labels sent one by one and logged, and they decide the losses."""
         calls = len(upscaler.calls)
         for item in admin.get(f"/{waiting}/pairs"):
             path = f"/{waiting}/pairs/{item['name']}"
-            shown = {part: admin.send("GET", f"{path}/{part}.png") for part in ("x", "y")}
-            prediction = admin.send("GET", f"{path}/prediction.png")
+            x, y, prediction = (
+                pixels(admin.send("GET", f"{path}/{part}.png").content)
+                for part in ("x", "y", "prediction")
+            )
             assert (item["state"], item["labelled"]) == ("awaiting_label", False)
             assert (item["width"], item["height"]) == (48, 48)
-            assert image_digest(pixels(prediction.content)) == item["prediction_sha256"]
-            assert pixels(shown["x"].content).shape == (24, 24, 3)
-            assert np.array_equal(pixels(shown["y"].content), photo(int(item["name"]), 48, 48))
-            assert put(admin, waiting, item["name"], label(differs=True)).status_code == 204
-        made = admin.made(admin.send("POST", f"/{waiting}/finish"))
+            assert image_digest(prediction) == item["prediction_sha256"]
+            assert x.shape == (24, 24, 3)
+            assert np.array_equal(y, photo(int(item["name"]), 48, 48))
+            data = SQUARE if item["name"] == "001" else BLACK
+            assert put(admin, waiting, item["name"], data).status_code == 204
+        entry = admin.audit()[0]
+        assert entry["action"] == "calibration.label"
+        assert entry["facts"] == {"job": waiting, "pair": "002", "version": 1}
+        made = finish(admin, waiting)
         assert len(upscaler.calls) == calls
         assert (made["n"], made["min_alpha"]) == (3, 0.25)
         assert made["pipeline"]["fidelity"]["bound"] == 1
-        data = admin.send("GET", f"/{made['id']}/export").content
-        assert {float(s.errors.max()) for s in file.load(data).staircases} == {1.0}
-
-    def test_labels_decide(self, admin, waiting):
-        """An all-black label is a loss of nothing at every threshold."""
-        for name in NAMES:
-            put(admin, waiting, name, label(differs=name == "001"))
-        made = admin.made(admin.send("POST", f"/{waiting}/finish"))
         pairs = file.load(admin.send("GET", f"/{made['id']}/export").content)
         assert [float(s.loss(np.inf)) for s in pairs.staircases] == [0, 1, 0]
 
     def test_missing_labels_are_named(self, admin, waiting):
         """Finishing too early names what is missing, and nothing is lost."""
-        put(admin, waiting, "001", label(differs=False))
-        problem = check_problem(admin.send("POST", f"/{waiting}/finish"), "bad-pairs")
-        assert [item["name"] for item in problem["items"]] == ["000", "002"]
+        put(admin, waiting, "001", BLACK)
+        assert reasons(admin.send("POST", f"/{waiting}/finish")).keys() == {"000", "002"}
         assert drawn(admin, waiting) == {"000": False, "001": True, "002": False}
 
-    @pytest.mark.parametrize(
-        "data", [label(differs=True, side=24), label(differs=True)[:60], b"text", b""]
-    )
-    def test_refused(self, admin, waiting, data):
-        """A label has the size of the prediction and is an image."""
-        check_problem(put(admin, waiting, "000", data), "bad-image")
+    def test_what_is_none(self, admin, waiting):
+        """A label has the size of the prediction, is an image, and belongs to a pair of the job."""
+        for data in (SMALL, SQUARE[:60], b"text", b""):
+            check_problem(put(admin, waiting, "000", data), "bad-image")
         assert drawn(admin, waiting)["000"] is False
-
-    def test_unknown_pairs(self, admin, waiting):
-        """Only pairs of the job have labels and images."""
-        check_problem(put(admin, waiting, "999", label(differs=True)), "not-found")
+        check_problem(put(admin, waiting, "999", SQUARE), "not-found")
         for part in ("x", "y", "prediction", "label"):
             check_problem(admin.send("GET", f"/{waiting}/pairs/999/{part}.png"), "not-found")
         check_problem(admin.send("GET", f"/{waiting}/pairs/000/label.png"), "not-found")
@@ -92,7 +107,7 @@ class TestLabels:
         rows = {row["id"]: row["state"] for row in admin.get(state="pending")}
         assert rows[waiting] == "awaiting_labels"
         admin.client.delete(f"/v1/jobs/{waiting}")
-        check_problem(put(admin, waiting, "000", label(differs=True)), "conflict")
+        check_problem(put(admin, waiting, "000", SQUARE), "conflict")
         check_problem(admin.send("POST", f"/{waiting}/finish"), "conflict")
 
     def test_jpeg_is_shown_as_png(self, admin):
@@ -102,37 +117,52 @@ class TestLabels:
         shown = admin.send("GET", f"/{job['id']}/pairs/a/y.png")
         assert pixels(shown.content).shape == (48, 48, 3)
 
-    def test_audit(self, admin, waiting):
-        """Labels and the finish are kept in the audit log."""
-        put(admin, waiting, "000", label(differs=True))
-        entry = admin.audit()[0]
-        assert entry["action"] == "calibration.label"
-        assert entry["facts"] == {"job": waiting, "pair": "000", "version": 1}
+    def test_two_annotators(self, admin, waiting):
+        """Of two who have seen the same label the second gets 412, and nothing of his is stored.
+
+        The calibration is made with the newest version.
+        """
+        assert put(admin, waiting, "000", BLACK, if_none_match="*").headers["etag"] == '"v1"'
+        assert put(admin, waiting, "000", BLACK, if_none_match="*").status_code == 412
+        assert put(admin, waiting, "000", SQUARE, if_match='"v1"').headers["etag"] == '"v2"'
+        problem = put(admin, waiting, "000", BLACK, if_match='"v1"').json()
+        assert (problem["type"], problem["status"]) == ("/problems/conflict", 412)
+        assert problem["version"] == 2
+        shown = admin.send("GET", f"/{waiting}/pairs/000/label.png")
+        assert shown.headers["etag"] == '"v2"'
+        assert pixels(shown.content).any()
+        # A condition that is not understood is refused, not ignored.
+        for header in ({"if_match": "*"}, {"if_match": '"x"'}, {"if_none_match": '"v1"'}):
+            check_problem(put(admin, waiting, "000", BLACK, **header), "bad-request")
+        for name in NAMES:
+            put(admin, waiting, name, BLACK)
+        made = finish(admin, waiting)
+        assert made["thresholds"][-1]["trusted_fraction"] == 1
+        assert not pixels(admin.send("GET", f"/{made['id']}/pairs/000/label.png").content).any()
 
 
 class TestLabelArchive:
-    def post(self, admin: Admin, job: str, files: dict[str, bytes]):
-        archive = {"archive": ("labels.zip", zipped(files))}
-        return admin.send("POST", f"/{job}/labels", files=archive)
-
     def test_all_at_once(self, admin, waiting):
-        """Labels as an archive; the answer lists all pairs."""
-        files = {f"labels/{name}.png": label(differs=True) for name in NAMES}
-        answer = self.post(admin, waiting, files).json()
+        """The answer lists all pairs; a label that comes after the finish is refused."""
+        answer = post(admin, waiting, LABELS).json()
         assert [(item["name"], item["labelled"]) for item in answer] == [(n, True) for n in NAMES]
-        assert admin.made(admin.send("POST", f"/{waiting}/finish"))["n"] == 3
+        made = finish(admin, waiting)
+        assert made["n"] == 3
+        check_problem(put(admin, waiting, "000", BLACK), "not-found")
+        check_problem(admin.send("POST", f"/{made['id']}/finish"), "not-found")
+        shown = admin.send("GET", f"/{made['id']}/pairs/000/label.png")
+        assert pixels(shown.content).any()
 
     def test_bad_ones_are_named(self, admin, waiting):
         """Each label that cannot be used is named; the good ones are kept."""
         files = {
-            "labels/000.png": label(differs=True),
-            "labels/001.png": label(differs=True, side=24),
-            "labels/999.png": label(differs=True),
+            "labels/000.png": SQUARE,
+            "labels/001.png": SMALL,
+            "labels/999.png": SQUARE,
             "readme.txt": b"text",
-            "y/002.png": label(differs=True),
+            "y/002.png": SQUARE,
         }
-        problem = check_problem(self.post(admin, waiting, files), "bad-pairs")
-        assert {item["name"]: item["reason"] for item in problem["items"]} == {
+        assert reasons(post(admin, waiting, files)) == {
             "001": "label is 24×24, y is 48×48",
             "999": "no such pair awaits a label",
             "readme.txt": "not an image",
@@ -142,47 +172,34 @@ class TestLabelArchive:
 
     def test_of_other_predictions(self, admin, waiting):
         """With predictions.json, labels that were drawn on something else are refused."""
-        items = admin.get(f"/{waiting}/pairs")
-        claimed = {item["name"]: item["prediction_sha256"] for item in items}
-        labels = {f"labels/{name}.png": label(differs=True) for name in NAMES}
-        right = {**labels, "labels/predictions.json": json.dumps(claimed).encode()}
-        assert self.post(admin, waiting, right).status_code == 200
-        claimed["001"] = "0" * 64
-        wrong = {**labels, "labels/predictions.json": json.dumps(claimed).encode()}
-        problem = check_problem(self.post(admin, waiting, wrong), "bad-pairs")
-        assert [item["name"] for item in problem["items"]] == ["001"]
+        claimed = predicted(admin, waiting)
+        for claim, missing in (({}, set()), ({"001": "0" * 64}, {"001"})):
+            named = json.dumps(claimed | claim).encode()
+            answer = post(admin, waiting, {**LABELS, "labels/predictions.json": named})
+            assert (reasons(answer).keys() if missing else set()) == missing
         versions = {item["name"]: item["label_version"] for item in admin.get(f"/{waiting}/pairs")}
         assert versions == {"000": 2, "001": 1, "002": 2}  # the refused one is not stored
-
-    def test_after_the_finish(self, admin, waiting):
-        """A label that comes too late is refused, and the one that was used is shown."""
-        files = {f"labels/{name}.png": label(differs=True) for name in NAMES}
-        self.post(admin, waiting, files)
-        made = admin.made(admin.send("POST", f"/{waiting}/finish"))
-        late = admin.send("PUT", f"/{waiting}/pairs/000/label.png", content=label(differs=False))
-        check_problem(late, "not-found")
-        check_problem(admin.send("POST", f"/{made['id']}/finish"), "not-found")
-        shown = admin.send("GET", f"/{made['id']}/pairs/000/label.png")
-        assert pixels(shown.content).any()
 
 
 class TestLabelsWithThePairs:
     @pytest.fixture
     def claimed(self, admin, waiting) -> dict[str, str]:
         """The digests of the predictions that the pipeline makes."""
-        items = admin.get(f"/{waiting}/pairs")
-        return {item["name"]: item["prediction_sha256"] for item in items}
+        return predicted(admin, waiting)
 
     def upload(self, claimed: dict[str, str], **labels: bytes) -> dict[str, bytes]:
-        drawn = {
-            f"labels/{name}.png": labels.get(f"l{name}", label(differs=True)) for name in NAMES
-        }
+        sent = {f"labels/{name[1:]}.png": data for name, data in labels.items()}
         predictions = {"labels/predictions.json": json.dumps(claimed).encode()}
-        return {**truth_files(3), **drawn, **predictions}
+        return {**truth_files(3), **LABELS, **sent, **predictions}
 
     def test_on_these_very_predictions(self, admin, claimed):
-        """Labels with the right hashes need no second step."""
-        assert admin.create(self.upload(claimed), **SEMANTIC)["n"] == 3
+        """Labels with the right hashes need no second step; where one is missing it is awaited."""
+        files = self.upload(claimed)
+        assert admin.create(files, **SEMANTIC)["n"] == 3
+        del files["labels/002.png"]
+        job = admin.ended(admin.post_files(files, **SEMANTIC))
+        assert job["state"] == "awaiting_labels"
+        assert drawn(admin, job["id"]) == {"000": True, "001": True, "002": False}
 
     def test_on_others(self, admin, claimed):
         """A label of another prediction fails the job and is named, or is skipped."""
@@ -194,49 +211,33 @@ class TestLabelsWithThePairs:
         made = admin.create(files, on_bad_pair="skip", **SEMANTIC)
         assert (made["n"], made["skipped"][0]["name"]) == (2, "001")
 
-    def test_without_hashes(self, admin):
-        """Labels whose predictions are not named are refused at once."""
-        problem = check_problem(admin.post_files(self.upload({}), **SEMANTIC), "bad-pairs")
-        assert [item["name"] for item in problem["items"]] == NAMES
-
-    def test_some(self, admin, claimed):
-        """Where a label is missing, the job waits for it."""
-        files = self.upload(claimed)
-        del files["labels/002.png"]
-        job = admin.ended(admin.post_files(files, **SEMANTIC))
-        assert job["state"] == "awaiting_labels"
-        assert drawn(admin, job["id"]) == {"000": True, "001": True, "002": False}
-
     def test_damaged(self, admin, claimed):
         """A label that is cut off has a good header; the job names its pair."""
-        files = self.upload(claimed, l001=label(differs=True)[:-20])
+        files = self.upload(claimed, l001=SQUARE[:-20])
         job = admin.ended(admin.post_files(files, **SEMANTIC))
         assert [item["name"] for item in job["error"]["items"]] == ["001"]
 
-    @pytest.mark.parametrize("text", [b"[]", b"text", b"\xff"])
-    def test_unreadable_hashes(self, admin, text):
-        """predictions.json must be an object."""
-        files = {**truth_files(1), "labels/predictions.json": text}
+    def test_without_hashes(self, admin):
+        """Labels whose predictions are not named are refused at once."""
+        assert list(reasons(admin.post_files(self.upload({}), **SEMANTIC))) == NAMES
+        files = {**truth_files(1), "labels/predictions.json": b"[]"}
         check_problem(admin.post_files(files, **SEMANTIC), "bad-pairs")
-
-    def test_a_smaller_bound(self, admin, waiting):
-        """A bound below 1 cuts the loss, and the curve stays consistent."""
-        config = {"fidelity": {"metric": "semantic", "bound": 0.5}}
-        job = admin.ended(admin.post_files(truth_files(1), **config))
-        put(admin, job["id"], "000", label(differs=True))
-        made = admin.made(admin.send("POST", f"/{job['id']}/finish"))
-        assert made["min_alpha"] == 0.25
 
 
 def test_extended(admin, upscaler):
-    """A semantic calibration is extended like any other: only the new labels are awaited."""
-    job = admin.ended(admin.post_files(truth_files(1), **SEMANTIC))
-    put(admin, job["id"], "000", label(differs=True))
-    first = admin.made(admin.send("POST", f"/{job['id']}/finish"))
+    """A semantic calibration is extended like any other: only the new labels are awaited.
+
+    A bound below 1 cuts the loss, and the curve stays consistent.
+    """
+    config = {"fidelity": {"metric": "semantic", "bound": 0.5}}
+    job = admin.ended(admin.post_files(truth_files(1), **config))
+    put(admin, job["id"], "000", SQUARE)
+    first = finish(admin, job["id"])
+    assert first["min_alpha"] == 0.25
     more = admin.ended(admin.post_files(truth_files(1, first=5), f"/{first['id']}/pairs"))
     assert more["state"] == "awaiting_labels"
-    put(admin, more["id"], "005", label(differs=False))
-    longer = admin.made(admin.send("POST", f"/{more['id']}/finish"))
+    put(admin, more["id"], "005", BLACK)
+    longer = finish(admin, more["id"])
     assert longer["n"] == 2
     with zipfile.ZipFile(io.BytesIO(admin.send("GET", f"/{longer['id']}/export").content)) as kept:
         assert set(kept.namelist()) == {"calibration.json", "staircases.npy", "pairs.npy"}

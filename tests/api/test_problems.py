@@ -7,25 +7,11 @@ import pytest
 
 from app import errors
 from app.problems import PROBLEMS, problem_of
+from app.upscalers.base import Capabilities
 from tests.api.gateway import ADMIN_KEY, IMAGE, aside, check_problem, post
 from tests.factories import calibration_of, changed, encoded, photo
 from tests.fakes import FakeUpscaler
 from tests.images.hostile import bomb
-
-
-class Stuck(FakeUpscaler):
-    """Answers every seed with the same sample."""
-
-    def sample(self, rgb, seed):
-        return super().sample(rgb, 1)
-
-
-class TestAlpha:
-    @pytest.mark.parametrize("alpha", ["-1", "abc", "nan", "inf", "-inf", "-1e-9", "1e999", "0,1"])
-    def test_refused(self, client, upscaler, alpha):
-        """α must be a finite number of at least 0; nothing is generated otherwise."""
-        assert "alpha" in check_problem(post(client, alpha=alpha), "bad-alpha")["detail"]
-        assert upscaler.calls == []
 
 
 class TestImages:
@@ -34,31 +20,25 @@ class TestImages:
         [
             (b"", "bad-image"),
             (b"just text", "unsupported-media"),
-            (b"%PDF-1.7", "unsupported-media"),
             (encoded(photo(0, 99, 99), "JPEG")[:900], "bad-image"),
-            (bomb(30000, 30000), "image-too-large"),
             (encoded(np.zeros((1, 20000, 3), np.uint8)), "image-too-large"),
         ],
-        ids=["empty", "text", "pdf", "truncated", "bomb", "strip"],
+        ids=["empty", "text", "truncated", "strip"],
     )
     def test_refused(self, client, upscaler, image, slug):
         """Each kind of unusable file gets its own type, and nothing is generated."""
         check_problem(post(client, image), slug)
         assert upscaler.calls == []
 
-    def test_limits_are_named(self, client):
-        """A large image is told the limit in numbers."""
+    def test_limits_are_named(self, client, upscaler):
+        """A large image is told the limit in numbers, also that of the upscaler alone."""
         problem = check_problem(post(client, bomb(6000, 6000)), "image-too-large")
         assert problem["limit"] == "max_pixels"
         assert (problem["maximum"], problem["actual"]) == (24 * 1024 * 1024, 36_000_000)
         assert problem["bytes"] > 36_000_000 * 4 * 15
         assert "fit=" in problem["detail"]
-
-    def test_the_limit_of_the_upscaler(self, start):
-        """So is one that only the upscaler cannot take."""
-        upscaler = FakeUpscaler()
-        upscaler.capabilities = type(upscaler.capabilities)(max_input_pixels=500)
-        problem = check_problem(post(start(upscaler)), "image-too-large")
+        upscaler.capabilities = Capabilities(max_input_pixels=500)
+        problem = check_problem(post(client), "image-too-large")
         assert (problem["maximum"], problem["actual"]) == (500, 576)
 
     def test_transparency_with_a_background(self, client):
@@ -72,11 +52,19 @@ class TestImages:
 
 
 class TestFields:
-    @pytest.mark.parametrize("seed", ["-1", str(2**63), "1.5", "x", "nan"])
-    def test_seeds(self, client, seed):
+    def test_alpha(self, client, upscaler):
+        """α must be a finite number of at least 0; nothing is generated otherwise."""
+        for alpha in ("-1", "abc", "nan", "inf", "-inf", "-1e-9", "1e999", "0,1"):
+            assert "alpha" in check_problem(post(client, alpha=alpha), "bad-alpha")["detail"]
+        assert upscaler.calls == []
+
+    def test_seeds(self, client):
         """A seed is an integer from 0 to 2^63 − 1; the field is named."""
-        problem = check_problem(post(client, seed=seed), "bad-request")
-        assert problem["fields"][0]["field"] == "seed"
+        for seed in (0, 2**63 - 1):
+            assert post(client, seed=seed).json()["seed"] == seed
+        for seed in ("-1", str(2**63), "1.5", "x", "nan"):
+            problem = check_problem(post(client, seed=seed), "bad-request")
+            assert problem["fields"][0]["field"] == "seed"
 
     def test_no_image(self, client):
         """A form without an image says what is missing, and how one is sent."""
@@ -119,11 +107,6 @@ class TestFields:
             )
             assert check_problem(answer, "bad-request")["fields"][0]["field"] == "nonsense", path
 
-    def test_nothing_acceptable(self, client, upscaler):
-        """An Accept header that no answer fits is refused before generating."""
-        check_problem(post(client, headers={"Accept": "image/png"}), "bad-request")
-        assert upscaler.calls == []
-
     @pytest.mark.parametrize(
         ("kind", "body"),
         [
@@ -138,19 +121,15 @@ class TestFields:
         headers = {"Content-Type": kind}
         check_problem(client.post("/v1/upscale", content=body, headers=headers), "bad-request")
 
-    def test_json_that_is_too_deep(self, client):
-        """So is JSON that no parser follows to its end."""
-        response = client.post(
-            "/v1/admin/calibrations/cal-x/derive",
-            content=b"[" * 100_000,
-            headers={"Content-Type": "application/json", "X-API-Key": ADMIN_KEY},
-        )
-        check_problem(response, "bad-request")
-
-    def test_two_images(self, client):
-        """One request has one image."""
+    def test_what_cannot_be_read(self, client, upscaler):
+        """JSON that no parser follows to its end, two images, and an answer of no form."""
+        headers = {"Content-Type": "application/json", "X-API-Key": ADMIN_KEY}
+        path = "/v1/admin/calibrations/cal-x/derive"
+        check_problem(client.post(path, content=b"[" * 100_000, headers=headers), "bad-request")
         files = [("image", ("a.png", IMAGE)), ("image", ("b.png", IMAGE))]
         check_problem(client.post("/v1/upscale", files=files), "bad-request")
+        check_problem(post(client, headers={"Accept": "image/png"}), "bad-request")
+        assert upscaler.calls == []
 
 
 class TestCalibration:
@@ -161,12 +140,6 @@ class TestCalibration:
         assert problem["upscaler"] == "fake"
         assert "trustscale calibrate" in problem["detail"]
         assert upscaler.calls == []
-
-    def test_another_scale(self, start):
-        """An upscaler other than the calibrated one is refused, and the field is named."""
-        problem = check_problem(post(start(FakeUpscaler(scale=3))), "calibration-mismatch")
-        assert "scale" in [item["field"] for item in problem["differences"]]
-        assert "scale" in problem["detail"]
 
     def test_a_trust_layer_of_another_version(self, start, calibration):
         """A calibration from before a change of σ or D is not used."""
@@ -190,25 +163,26 @@ class TestUpscaler:
         check_problem(response, "upscaler-unavailable")
         assert response.headers["retry-after"] == "8"
 
-    @pytest.mark.parametrize("kind", [errors.UpscalerFailed, errors.UpscalerRejected])
-    def test_failed(self, client, upscaler, kind):
-        """A failure of the model is a bad gateway that says how many samples came."""
-        upscaler.failure = kind("The model broke.")
-        problem = check_problem(post(client), "upscaler-failed")
-        assert "The model broke." in problem["detail"]
-        assert (problem["came"], problem["needed"]) == (0, 4)
+    def test_failed(self, client, upscaler):
+        """A failure of the model is a bad gateway that says how many samples came.
 
-    def test_samples_of_a_wrong_size(self, client, upscaler):
-        """A model that changes its scale is a failure, not a crooked mask."""
+        A model that changes its scale is one too, and no crooked mask.
+        """
+        for kind in (errors.UpscalerFailed, errors.UpscalerRejected):
+            upscaler.failure = kind("The model broke.")
+            problem = check_problem(post(client), "upscaler-failed")
+            assert "The model broke." in problem["detail"]
+            assert (problem["came"], problem["needed"]) == (0, 4)
+        upscaler.failure = None
         upscaler.sample = lambda rgb, seed: rgb
         check_problem(post(client), "upscaler-failed")
 
-    def test_degenerate(self, start):
+    def test_degenerate(self, client, upscaler):
         """Identical samples of an image that is not flat are no certainty."""
-        client = start(Stuck())
+        upscaler.sample = lambda rgb, seed: FakeUpscaler.sample(upscaler, rgb, 1)
         check_problem(post(client), "degenerate-samples")
-        white = encoded(np.full((24, 24, 3), 90, np.uint8))
-        assert post(client, white).status_code == 200
+        grey = encoded(np.full((24, 24, 3), 90, np.uint8))
+        assert post(client, grey).status_code == 200
 
     def test_the_deadline(self, start):
         """A generation longer than `request_timeout_s` is given up, and can be tried again."""
@@ -228,40 +202,33 @@ class TestUpscaler:
 
 
 class TestRouting:
-    def test_unknown_paths(self, client):
-        """No path leads to plain text."""
+    def test_paths_and_methods(self, client):
+        """No path leads to plain text; a wrong method is told the right ones."""
         check_problem(client.get("/v2/nothing"), "not-found")
-
-    def test_methods(self, client):
-        """A wrong method is told the right ones."""
         response = client.get("/v1/upscale")
         check_problem(response, "method-not-allowed")
         assert response.headers["allow"] == "POST"
 
-    @pytest.mark.parametrize("slug", list(PROBLEMS))
-    def test_pages(self, client, slug):
-        """Every type is the address of a page that explains it."""
-        page = client.get(f"/problems/{slug}")
-        assert page.status_code == 200
-        assert page.headers["content-type"].startswith("text/html")
-        assert PROBLEMS[slug].title in page.text
-
-    def test_no_page(self, client):
-        """An unknown type has none."""
+    def test_pages(self, client):
+        """Every type is the address of a page that explains it; an unknown type has none."""
+        for slug, kind in PROBLEMS.items():
+            page = client.get(f"/problems/{slug}")
+            assert page.status_code == 200
+            assert page.headers["content-type"].startswith("text/html")
+            assert kind.title in page.text
         check_problem(client.get("/problems/<script>"), "not-found")
 
 
 class TestMapping:
-    @pytest.mark.parametrize(
-        "kind", [k for k in vars(errors).values() if isinstance(k, type)], ids=lambda k: k.__name__
-    )
-    def test_every_error_has_a_problem(self, kind):
+    def test_every_error_has_a_problem(self):
         """No error of ours falls through to the internal error, except bases and settings."""
-        if not issubclass(kind, errors.TrustscaleError):
-            return
-        slug = problem_of(kind("A reason."))["type"].removeprefix("/problems/")
-        ours = kind in {errors.TrustscaleError, errors.Passing, errors.ConfigError}
-        assert (slug == "internal-error") == ours
+        kinds = [kind for kind in vars(errors).values() if isinstance(kind, type)]
+        ours = {kind for kind in kinds if issubclass(kind, errors.TrustscaleError)}
+        assert {
+            kind
+            for kind in ours
+            if problem_of(kind("A reason."))["type"] == "/problems/internal-error"
+        } == {errors.TrustscaleError, errors.Passing, errors.ConfigError}
 
     def test_members_cannot_shadow(self):
         """Facts of an error never replace the standard members."""

@@ -16,6 +16,7 @@ from app.calibration.insight import thresholds
 from app.conformal.fidelity import LAB_BOUND
 from app.errors import BadRequest
 from app.serving.answer import Result
+from app.upscalers.base import Capabilities
 from tests.api.gateway import IMAGE, aside, pixels, post, text_chunks
 from tests.factories import calibration_of, encoded, photo
 from tests.fakes import FakeUpscaler
@@ -42,6 +43,12 @@ class TestDocument:
         assert (answer["samples"], answer["seed"], answer["prediction"]) == (4, 7, "first")
         assert 0 < answer["typicality"] <= 1
         assert answer["warnings"] == []
+        guarantee = answer["guarantee"]
+        assert (guarantee["kind"], guarantee["metric"]) == ("expectation", "neighborhood")
+        assert (guarantee["alpha"], guarantee["bound"], guarantee["n"]) == (0.1, LAB_BOUND, 30)
+        assert guarantee["lab_psnr_lower_bound_db"] is None
+        assert "at most 0.1 in expectation" in guarantee["statement"]
+        assert any("choosing alpha after" in void for void in guarantee["voids"])
         assert set(answer["timings_ms"]) == {"wait", "samples", "indecision", "mask", "encode"}
         assert all(value >= 0 for value in answer["timings_ms"].values())
         assert answer["links"] == {
@@ -49,28 +56,14 @@ class TestDocument:
             **{part: f"{base}/{part}.png" for part in PARTS},
         }
 
-    def test_the_guarantee(self, client):
-        """The guarantee states metric, α, B and n, and what would void it."""
-        guarantee = post(client, alpha=0.1).json()["guarantee"]
-        assert (guarantee["kind"], guarantee["metric"]) == ("expectation", "neighborhood")
-        assert (guarantee["alpha"], guarantee["bound"], guarantee["n"]) == (0.1, LAB_BOUND, 30)
-        assert guarantee["lab_psnr_lower_bound_db"] is None
-        assert "at most 0.1 in expectation" in guarantee["statement"]
-        assert any("choosing alpha after" in void for void in guarantee["voids"])
-
-    @pytest.mark.parametrize(
-        ("side", "applicability"), [(24, "exact"), (30, "per_window"), (12, "unknown")]
-    )
-    def test_applicability(self, client, side, applicability):
+    def test_applicability(self, client):
         """Larger outputs are promised per window; smaller ones are unknown, with a warning."""
-        answer = post(client, encoded(photo(1, side, side))).json()
-        assert answer["guarantee"]["applicability"] == applicability
-        assert ("inside a window" in answer["guarantee"]["statement"]) == (
-            applicability == "per_window"
-        )
-        words = "of another size than the calibration images"
-        warned = any(words in text for text in answer["warnings"])
-        assert warned == (applicability == "unknown")
+        for side, applicability in ((24, "exact"), (30, "per_window"), (12, "unknown")):
+            answer = post(client, encoded(photo(1, side, side))).json()
+            assert answer["guarantee"]["applicability"] == applicability
+            words = "of another size than the calibration images"
+            warned = any(words in text for text in answer["warnings"])
+            assert warned == (applicability == "unknown")
 
     def test_defaults(self, client, calibration):
         """Without fields: the calibration's α and a seed that is told."""
@@ -84,40 +77,32 @@ class TestDocument:
         stripes = np.zeros((24, 24, 3), np.uint8)
         stripes[::2] = 255
         answer = post(client, encoded(stripes)).json()
-        assert answer["typicality"] == pytest.approx(2 / 31)
-        assert answer["typicality"] > 0.02  # 30 pairs cannot say more
+        assert answer["typicality"] == pytest.approx(2 / 31)  # 30 pairs cannot say less
 
-    def test_notes_of_the_decoder_reach_the_answer(self, client):
-        """What was done to a 16-bit image is said."""
+    def test_notes_reach_the_answer(self, client, upscaler):
+        """What was done to a 16-bit image is said, and compression on the way to the model."""
         deep = np.full((24, 24), 40000, np.uint16)
         deep[:12] = 10000
-        assert "16 bits" in post(client, encoded(deep)).json()["warnings"][0]
+        upscaler.capabilities = Capabilities(concurrency=4, lossless=False)
+        warnings = post(client, encoded(deep)).json()["warnings"]
+        assert "16 bits" in warnings[0]
+        assert any("lossy" in text for text in warnings)
 
-    def test_a_lossy_upscaler_is_named(self, start):
-        """Compression between model and service is told."""
-        upscaler = FakeUpscaler()
-        upscaler.capabilities = type(upscaler.capabilities)(concurrency=4, lossless=False)
-        assert any("lossy" in text for text in post(start(upscaler)).json()["warnings"])
-
-    @pytest.mark.parametrize("shape", [(1, 1), (5, 7), (2, 300)])
-    def test_any_shape(self, client, shape):
+    def test_any_shape(self, client):
         """The smallest and the most oblong images are answered, k times larger."""
-        answer = post(client, encoded(photo(5, *shape)))
-        assert answer.status_code == 200
-        assert (answer.json()["height"], answer.json()["width"]) == (2 * shape[0], 2 * shape[1])
+        for height, width in ((1, 1), (5, 7), (2, 300)):
+            answer = post(client, encoded(photo(5, height, width))).json()
+            assert (answer["height"], answer["width"]) == (2 * height, 2 * width)
 
 
 class TestAlpha:
-    @pytest.mark.parametrize(
-        ("alpha", "words"),
-        [("0.05", "at least 39 pairs"), *((a, "no number") for a in ("0", "1e-20", "1e-320"))],
-    )
-    def test_below_the_smallest_possible(self, client, alpha, words):
+    def test_below_the_smallest_possible(self, client):
         """α below B/(n+1): an empty mask, threshold −inf, and the n that it needs, if any."""
-        answer = post(client, alpha=alpha).json()
-        assert (answer["threshold"], answer["trusted_fraction"]) == ("-inf", 0)
-        assert words in answer["warnings"][0]
-        assert not pixels(client.get(answer["links"]["mask"]).content).any()
+        for alpha, words in (("0.05", "at least 39 pairs"), ("0", "no number")):
+            answer = post(client, alpha=alpha).json()
+            assert (answer["threshold"], answer["trusted_fraction"]) == ("-inf", 0)
+            assert words in answer["warnings"][0]
+            assert not pixels(client.get(answer["links"]["mask"]).content).any()
 
     def test_not_below_the_bound(self, client, calibration):
         """α ≥ B trusts all that is like the calibration, and says that this means nothing."""
@@ -127,20 +112,14 @@ class TestAlpha:
         assert "the promise says nothing" in answer["warnings"][0]
 
 
-class TestSeeds:
-    def test_they_determine_the_bytes(self, client):
-        """Seed and pipeline determine image, mask and trust level; another seed, another image."""
-        first, second, other = (post(client, seed=seed).json() for seed in (5, 5, 6))
-        for part in PARTS:
-            one, same = (client.get(a["links"][part]).content for a in (first, second))
-            assert one == same
-        images = [client.get(answer["links"]["image"]).content for answer in (first, other)]
-        assert images[0] != images[1]
-
-    @pytest.mark.parametrize("seed", [0, 2**63 - 1])
-    def test_the_ends_of_the_range(self, client, seed):
-        """0 and 2^63 − 1 are seeds."""
-        assert post(client, seed=seed).json()["seed"] == seed
+def test_seeds_determine_the_bytes(client):
+    """Seed and pipeline determine image, mask and trust level; another seed, another image."""
+    first, second, other = (post(client, seed=seed).json() for seed in (5, 5, 6))
+    for part in PARTS:
+        one, same = (client.get(a["links"][part]).content for a in (first, second))
+        assert one == same
+    images = [client.get(answer["links"]["image"]).content for answer in (first, other)]
+    assert images[0] != images[1]
 
 
 class TestFiles:
@@ -166,7 +145,7 @@ class TestFiles:
     def test_trust_thresholded_is_inside_the_mask(self, client, answer, files):
         """`value ≤ floor(α/B · 65534)` is a subset of the mask of α, for any α."""
         trust = pixels(files["trust"])
-        for alpha in np.random.default_rng(0).uniform(0.05, 0.2, 40):
+        for alpha in np.random.default_rng(0).uniform(0.05, 0.2, 16):
             mask = client.get(answer["links"]["mask"], params={"alpha": repr(float(alpha))})
             trusted = trust <= math.floor(alpha / LAB_BOUND * 65534)
             assert not (trusted & ~pixels(mask.content)).any()
@@ -175,7 +154,7 @@ class TestFiles:
         """For α = k · B/65534, up to rounding, the thresholded trust level is the mask itself."""
         trust = pixels(files["trust"])
         sizes = set()
-        for code in np.unique(trust)[:20]:
+        for code in np.unique(trust)[:16]:
             alpha = int(code) * LAB_BOUND / 65534 * (1 + 1e-12)
             mask = client.get(answer["links"]["mask"], params={"alpha": repr(alpha)})
             np.testing.assert_array_equal(trust <= code, pixels(mask.content))
@@ -188,22 +167,27 @@ class TestFiles:
         np.testing.assert_array_equal(overlay[mask], image[mask])
         assert (overlay[~mask] != image[~mask]).any(axis=1).mean() > 0.95
 
-    @pytest.mark.parametrize("part", PARTS)
-    def test_text_chunks(self, files, calibration, part):
+    def test_text_chunks(self, files, calibration):
         """Every file says where it comes from."""
-        assert text_chunks(files[part]) == {
-            "Software": f"trustscale {__version__}",
-            "trustscale:calibration": calibration.id,
-            "trustscale:alpha": "0.1",
-            "trustscale:threshold": repr(calibration.curve.threshold(0.1)),
-            "trustscale:fingerprint": "fake:1",
-        }
+        for part in PARTS:
+            assert text_chunks(files[part]) == {
+                "Software": f"trustscale {__version__}",
+                "trustscale:calibration": calibration.id,
+                "trustscale:alpha": "0.1",
+                "trustscale:threshold": repr(calibration.curve.threshold(0.1)),
+                "trustscale:fingerprint": "fake:1",
+            }
 
 
 class TestForms:
     def test_zip(self, client):
-        """Accept: application/zip gives the three files and the document in one archive."""
-        response = post(client, headers={"Accept": "application/zip"}, seed=1)
+        """Accept: application/zip gives the three files and the document in one archive.
+
+        Whatever the client calls the upload: the content decides what it is.
+        """
+        files = {"image": ("holiday.exe", IMAGE, "application/octet-stream")}
+        headers = {"Accept": "application/zip"}
+        response = client.post("/v1/upscale", files=files, headers=headers)
         assert response.headers["content-type"] == "application/zip"
         assert ".zip" in response.headers["content-disposition"]
         with zipfile.ZipFile(io.BytesIO(response.content)) as archive:
@@ -262,11 +246,6 @@ class TestForms:
         """A quality of 0 forbids a type."""
         with pytest.raises(BadRequest):
             negotiate(accept)
-
-    def test_the_name_and_type_of_the_upload_do_not_matter(self, client):
-        """The content decides, not what the client calls it."""
-        files = {"image": ("holiday.exe", IMAGE, "application/octet-stream")}
-        assert client.post("/v1/upscale", files=files).status_code == 200
 
 
 class TestUpscalers:
