@@ -11,8 +11,8 @@ from app.calibration.admin import CalibrationAdmin
 from app.calibration.guarantee import GuaranteeSettings
 from app.conformal.high_probability import minimal_n
 from app.stores.base import StoreUnavailable
-from tests.api.admin import Admin, truth_files, zipped
-from tests.api.gateway import IMAGE, check_problem, ended, gateway, pixels, post, text_chunks
+from tests.api.admin import Admin, truth_files
+from tests.api.gateway import check_problem, ended, gateway, pixels, post, text_chunks
 from tests.factories import in_groups
 from tests.fakes import FakeUpscaler
 
@@ -77,8 +77,9 @@ class TestServing:
         assert mean["threshold"] != answer["threshold"]
 
     def test_another_alpha_is_of_the_same_group(self, client, likely):
-        """The result keeps its group: its masks for other α are those of the group's curve."""
-        answer = post(client, alpha=ALPHA, seed=1, group="day").json()
+        """The result, also of a job, keeps its group: all its masks are of the group's curve."""
+        accepted = post(client, seed=1, group="day", headers={"Prefer": "respond-async"})
+        answer = client.get(ended(client, accepted.headers["location"])["result"]).json()
         links = answer["links"]
         trust = pixels(client.get(links["trust"]).content).astype(int)
         part = likely.of_group("day")
@@ -98,19 +99,13 @@ class TestServing:
         assert "the group 'night' of this calibration with n = 4 pairs" in warning
         assert f"at least {minimal_n(ALPHA, 1.9576, 0.2, 'wsr')} pairs" in warning
 
-    @pytest.mark.parametrize("group", ["dusk", "Day", "day ", "x" * 500])
-    def test_an_unknown_group(self, client, group):
+    def test_an_unknown_group(self, client):
         """It is refused before anything is generated, and the groups are listed; "" is none."""
         assert post(client, alpha=ALPHA, group="").json()["group"] is None
-        problem = check_problem(post(client, alpha=ALPHA, group=group), "bad-group")
-        assert problem["groups"] == ["day", "night"]
-        assert len(problem["detail"]) < 250
-
-    def test_as_a_job(self, client, likely):
-        """The group travels with the job."""
-        response = post(client, alpha=ALPHA, group="day", headers={"Prefer": "respond-async"})
-        result = ended(client, response.headers["location"])["result"]
-        assert client.get(result).json()["group"] == "day"
+        for group in ("dusk", "Day", "day ", "x" * 500):
+            problem = check_problem(post(client, alpha=ALPHA, group=group), "bad-group")
+            assert problem["groups"] == ["day", "night"]
+            assert len(problem["detail"]) < 250
 
 
 class TestAdmin:
@@ -125,13 +120,9 @@ class TestAdmin:
         plain = admin.get(f"/{calibration.id}")
         assert plain["guarantee"] == {"kind": "expectation", "delta": None, "method": None}
         assert plain["groups"] == []
-        rows = {row["id"]: row for row in admin.get()}
-        assert rows[likely.id]["guarantee"] == "high_probability"
-        assert rows[likely.id]["delta"] == 0.2
-        assert (rows[calibration.id]["guarantee"], rows[calibration.id]["delta"]) == (
-            "expectation",
-            None,
-        )
+        rows = {row["id"]: (row["guarantee"], row["delta"]) for row in admin.get()}
+        assert rows[likely.id] == ("high_probability", 0.2)
+        assert rows[calibration.id] == ("expectation", None)
         assert admin.get(f"/{likely.id}/pairs")[0]["group"] == "day"
         assert admin.get(f"/{calibration.id}/pairs")[0]["group"] is None
 
@@ -190,48 +181,34 @@ class TestAdmin:
         assert active["state"] == "active"
         assert admin.client.get("/v1/upscalers").json()[0]["guarantee"]["delta"] == 0.3
 
-    @pytest.mark.parametrize(
-        "body",
-        [
+    def test_derive_refuses(self, admin, calibration):
+        """Unknown fields and guarantees that make no sense."""
+        for body in (
             {},
             {"guarantee": {"kind": "high_probability", "delta": 2}},
             {"guarantee": {"kind": "luck"}},
             {"guarantee": LIKELY, "alpha": 0.1},
-        ],
-    )
-    def test_derive_refuses(self, admin, calibration, body):
-        """Unknown fields and guarantees that make no sense."""
-        response = admin.send("POST", f"/{calibration.id}/derive", json=body)
-        check_problem(response, "bad-request")
+        ):
+            response = admin.send("POST", f"/{calibration.id}/derive", json=body)
+            check_problem(response, "bad-request")
 
-    def made_of(self, admin, files, path="", **fields):
-        """The answer to an archive of these files, calibrated with four samples."""
-        settings = {} if path else {"config": '{"samples": 4}'}
-        archive = {"archive": ("pairs", zipped(files))}
-        return admin.send("POST", path, files=archive, data={**settings, **fields})
+    def test_a_mapping(self, admin):
+        """`groups` names the group by the name of the pair; extending keeps and adds groups.
 
-    @pytest.mark.parametrize("text", ['{"000": "cats", "001": "cats"}', "file,group\n001.png,cats"])
-    def test_a_mapping(self, admin, text):
-        """`groups` names the group by the name of the pair; extending keeps and adds groups."""
-        made = admin.made(self.made_of(admin, truth_files(3), groups=text))
-        cats = ("cats", text.count("cats"))
-        assert [(row["group"], row["n"]) for row in made["groups"]] == [cats]
-        path, more = f"/{made['id']}/pairs", truth_files(1, first=7)
-        extended = admin.made(self.made_of(admin, more, path, groups='{"007": "dogs"}'))
-        assert [(row["group"], row["n"]) for row in extended["groups"]] == [cats, ("dogs", 1)]
-
-    @pytest.mark.parametrize(
-        ("groups", "slug"),
-        [('{"000": 3}', "bad-request"), ("{", "bad-request"), ('{"lost": "cats"}', "bad-pairs")],
-    )
-    def test_a_wrong_mapping(self, admin, groups, slug):
-        """It is refused before anything is queued."""
-        check_problem(self.made_of(admin, truth_files(1), groups=groups), slug)
+        A wrong one is refused before anything is queued.
+        """
+        for groups, slug in (("{", "bad-request"), ('{"lost": "cats"}', "bad-pairs")):
+            check_problem(admin.post_files(truth_files(1), fields={"groups": groups}), slug)
+        made = admin.create(truth_files(3), fields={"groups": "file,group\n001.png,cats"})
+        assert [(row["group"], row["n"]) for row in made["groups"]] == [("cats", 1)]
+        dogs = {"groups": '{"007": "dogs"}'}
+        more = admin.post_files(truth_files(1, first=7), f"/{made['id']}/pairs", dogs)
+        found = [(row["group"], row["n"]) for row in admin.made(more)["groups"]]
+        assert found == [("cats", 1), ("dogs", 1)]
 
 
 def test_a_calibration_without_groups(start):
     """No group can be asked for, and the answer says that there is none."""
-    response = start().post("/v1/upscale", files={"image": ("a.png", IMAGE)}, data={"group": "day"})
-    problem = check_problem(response, "bad-group")
+    problem = check_problem(post(start(), group="day"), "bad-group")
     assert problem["groups"] == []
     assert "its groups: none" in problem["detail"]

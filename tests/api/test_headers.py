@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import re
 
-import pytest
-
-from tests.api.gateway import ADMIN_KEY, post
+from tests.api.gateway import AS_ADMIN, post
 
 ALWAYS = {
     "x-content-type-options": "nosniff",
@@ -14,20 +12,9 @@ ALWAYS = {
     "x-frame-options": "DENY",
     "cross-origin-resource-policy": "same-origin",
 }
-PATHS = [
-    "/healthz",
-    "/readyz",
-    "/metrics",
-    "/v1/upscalers",
-    "/v1/results/none",
-    "/problems/bad-image",
-    "/docs",
-    "/docs/style.css",
-    "/openapi.json",
-    "/no/such/path",
-]
 # The same for everybody, so it may be kept.
-DOCUMENTATION = ("/docs", "/openapi.json", "/problems")
+DOCUMENTATION = ("/docs", "/docs/style.css", "/openapi.json", "/problems/bad-image")
+PATHS = (*DOCUMENTATION, "/healthz", "/v1/upscalers", "/v1/results/none", "/no/such/path")
 
 
 def policy(response) -> dict[str, str]:
@@ -36,69 +23,58 @@ def policy(response) -> dict[str, str]:
     return {part.partition(" ")[0]: part.partition(" ")[2] for part in parts}
 
 
-class TestEveryAnswer:
-    @pytest.mark.parametrize("path", PATHS)
-    def test_the_fixed_headers(self, client, path):
-        """Each stands exactly once, also on errors; what a page may load it loads by name."""
-        response = client.get(path)
+def test_the_fixed_headers(client, upscaler):
+    """Each stands exactly once, also on errors; what a page may load it loads by name."""
+    answers = {path: client.get(path) for path in PATHS}
+    upscaler.failure = RuntimeError("broken")
+    answers["/v1/upscale"] = post(client)
+    assert answers["/v1/upscale"].status_code == 500
+    for path, response in answers.items():
         for name, value in ALWAYS.items():
             assert response.headers.get_list(name) == [value]
         directives = policy(response)
         for name in ("default-src", "frame-ancestors", "base-uri"):
             assert directives[name] == "'none'"
-        kept = None if path.startswith(DOCUMENTATION) else "no-store"
+        kept = None if path in DOCUMENTATION else "no-store"
         assert response.headers.get("cache-control") == kept
 
-    def test_a_failure_nobody_expected(self, client, upscaler):
-        """A 500 has them too."""
-        upscaler.failure = RuntimeError("broken")
-        response = post(client)
-        assert response.status_code == 500
-        assert ALWAYS.items() <= dict(response.headers).items()
 
-    def test_a_body_over_the_limit(self, start):
-        """The framework's own 413 has them, and is counted as a problem."""
-        client = start(max_upload_bytes=1000)
-        response = post(client, b"x" * 200_000)
-        assert response.status_code == 413
-        assert ALWAYS.items() <= dict(response.headers).items()
-        assert (
-            'trustscale_problems_total{type="image-too-large"} 1.0' in client.get("/metrics").text
-        )
+def test_a_body_over_the_limit(start):
+    """The framework's own 413 has them, and is counted as a problem."""
+    client = start(max_upload_bytes=1000)
+    response = post(client, b"x" * 200_000)
+    assert response.status_code == 413
+    assert ALWAYS.items() <= dict(response.headers).items()
+    assert 'trustscale_problems_total{type="image-too-large"} 1.0' in client.get("/metrics").text
 
 
-class TestPages:
-    def test_a_page_of_a_problem_runs_nothing(self, client):
-        """No script, no style, no form."""
-        response = client.get("/problems/bad-image")
-        assert response.headers["content-type"].startswith("text/html")
-        allowed = {"default-src", "base-uri", "form-action", "frame-ancestors"}
-        assert policy(response).keys() == allowed
+def test_a_page_of_a_problem_runs_nothing(client):
+    """No script, no style, no form."""
+    response = client.get("/problems/bad-image")
+    allowed = {"default-src", "base-uri", "form-action", "frame-ancestors"}
+    assert policy(response).keys() == allowed
 
-    def test_the_page_of_the_api_needs_nothing_from_elsewhere(self, client):
-        """No script and no style but our own file, so that it works without the internet."""
-        response = client.get("/docs")
-        assert policy(response)["style-src"] == "'self'"
-        assert "script-src" not in policy(response)
-        assert "<script" not in response.text
-        assert "style=" not in response.text
-        assert (
-            re.findall(r'(?:src|href)="([^#"][^"]*)"', response.text).count("/docs/style.css") == 1
-        )
-        assert "://" not in response.text.replace("https://…", "")
-        assert client.get("/docs/style.css").headers["content-type"].startswith("text/css")
-        assert client.get("/redoc").status_code == 404
 
-    def test_the_plot_may_style_itself(self, client, calibration):
-        """Opened as a document it shows its colours, and can do nothing else."""
-        response = client.get(
-            f"/v1/admin/calibrations/{calibration.id}/plot.svg",
-            headers={"Authorization": f"Bearer {ADMIN_KEY}"},
-        )
-        assert response.status_code == 200
-        assert policy(response)["style-src"] == "'unsafe-inline'"
-        assert "sandbox" in policy(response)
-        assert "script-src" not in policy(response)
+def test_the_page_of_the_api_needs_nothing_from_elsewhere(client):
+    """No script and no style but our own file, so that it works without the internet."""
+    response = client.get("/docs")
+    assert policy(response)["style-src"] == "'self'"
+    assert "script-src" not in policy(response)
+    assert "<script" not in response.text
+    assert "style=" not in response.text
+    assert re.findall(r'(?:src|href)="([^#"][^"]*)"', response.text).count("/docs/style.css") == 1
+    assert "://" not in response.text.replace("https://…", "")
+    assert client.get("/docs/style.css").headers["content-type"].startswith("text/css")
+    assert client.get("/redoc").status_code == 404
+
+
+def test_the_plot_may_style_itself(client, calibration):
+    """Opened as a document it shows its colours, and can do nothing else."""
+    path = f"/v1/admin/calibrations/{calibration.id}/plot.svg"
+    directives = policy(client.get(path, headers=AS_ADMIN))
+    assert directives["style-src"] == "'unsafe-inline'"
+    assert "sandbox" in directives
+    assert "script-src" not in directives
 
 
 def test_results_are_kept_by_the_client_alone(client):

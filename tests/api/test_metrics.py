@@ -27,14 +27,16 @@ class TestCalibration:
     def test_the_active_one(self, client, calibration):
         """Age, n, smallest and default α are those of the calibration that is served."""
         found = metrics(client)
-        created = calibration.manifest.created_at.timestamp()
-        assert found["trustscale_calibration_active", "fake"] == 1
-        assert found["trustscale_calibration_mismatch", "fake"] == 0
-        assert found["trustscale_calibration_created_timestamp_seconds", "fake"] == created
-        assert found["trustscale_calibration_pairs", "fake"] == calibration.n
-        min_alpha = found["trustscale_calibration_min_alpha", "fake"]
-        assert min_alpha == pytest.approx(calibration.curve.min_alpha)
-        assert found["trustscale_calibration_default_alpha", "fake"] == 0.1
+        expected = {
+            "active": 1,
+            "mismatch": 0,
+            "created_timestamp_seconds": calibration.manifest.created_at.timestamp(),
+            "pairs": calibration.n,
+            "min_alpha": calibration.curve.min_alpha,
+            "default_alpha": 0.1,
+        }
+        names = {name: f"trustscale_calibration_{name}" for name in expected}
+        assert {name: found[names[name], "fake"] for name in names} == pytest.approx(expected)
 
     def test_none(self, start):
         """An upscaler without a calibration shows as one, and has no age."""
@@ -54,8 +56,9 @@ class TestCalibration:
         upscaler.failure = UpscalerUnavailable("The model is asleep.")
         assert metrics(client)["trustscale_calibration_mismatch", "fake"] == 0
         client.get("/readyz")
-        assert metrics(client)["trustscale_ready", "upscaler:fake"] == 0
-        assert metrics(client)["trustscale_ready", "store"] == 1
+        found = metrics(client)
+        assert found["trustscale_ready", "upscaler:fake"] == 0
+        assert found["trustscale_ready", "store"] == 1
         upscaler.failure = None
         client.get("/readyz")
         assert metrics(client)["trustscale_ready", "upscaler:fake"] == 1
@@ -84,10 +87,9 @@ class TestRequests:
         post(client, b"text")
         after = metrics(client)
         keys = [
-            *(
-                (f"trustscale_{name}_count", "fake")
-                for name in ("trusted_fraction", "typicality", "sample_seconds")
-            ),
+            ("trustscale_trusted_fraction_count", "fake"),
+            ("trustscale_typicality_count", "fake"),
+            ("trustscale_sample_seconds_count", "fake"),
             ("trustscale_requests_total", "POST", "/v1/upscale", "200"),
             ("trustscale_requests_total", "POST", "/v1/upscale", "415"),
         ]
@@ -106,7 +108,6 @@ class TestSlots:
             seen = [("trustscale_slots", state) for state in ("in_flight", "waiting")]
             await shown(client, *(f'{name}{{state="{state}"}} 1.0' for name, state in seen))
             found = parsed_metrics((await client.get("/metrics")).text)
-            assert [found[key] for key in seen] == [1, 1]
             assert found["trustscale_slots_limit", "in_flight"] == 1
             assert found["trustscale_slots_limit", "waiting"] == 4
             upscaler.gate.set()

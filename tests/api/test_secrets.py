@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from tests.api.admin import Admin, truth_files
@@ -30,26 +32,27 @@ class Faulty(FakeUpscaler):
 
 
 @pytest.mark.parametrize("style", ["json", "console"])
-@pytest.mark.parametrize("kind", [Recursive, Faulty])
-def test_no_sink_holds_a_key(start, capfd, tmp_path, style, kind):
+def test_no_sink_holds_a_key(start, calibration, capfd, tmp_path, style):
     """Requests, jobs and admin actions fail unexpectedly; both ways to send a key are tried."""
     with logging_as(style), recorded() as spans:
-        client = start(kind(), client_keys=[CLIENT_KEY])
+        kinds = (Recursive("recursive"), Faulty("faulty"))
+        calibrations = tuple(calibration.for_upscaler(kind.name) for kind in kinds)
+        client = start(*kinds, calibrations=calibrations, client_keys=[CLIENT_KEY])
+        ways = ({"Authorization": f"Bearer {CLIENT_KEY}"}, {"X-API-Key": CLIENT_KEY})
         said = []
-        for headers in ({"Authorization": f"Bearer {CLIENT_KEY}"}, {"X-API-Key": CLIENT_KEY}):
-            answer = post(client, headers=headers)
+        for kind, headers in itertools.product(kinds, ways):
+            answer = post(client, upscaler=kind.name, headers=headers)
             check_problem(answer, "internal-error")
-            job = post(client, headers={**headers, "Prefer": "respond-async"})
+            later = {**headers, "Prefer": "respond-async"}
+            job = post(client, upscaler=kind.name, headers=later)
             events = client.get(f"{job.headers['location']}/events", headers=headers).text
             assert '"failed"' in events
             said += [answer.text, job.text, events]
         said.append(post(client, headers={"X-API-Key": UNKNOWN_KEY}).text)
         admin = Admin(client)
-        job = admin.post_files(truth_files(2))
+        job = admin.post_files(truth_files(1))
         said += [job.text, admin.send("GET").text]
-        said.append(
-            client.get(f"{job.headers['location']}/events", headers={"X-API-Key": CLIENT_KEY}).text
-        )
+        said.append(client.get(f"{job.headers['location']}/events", headers=ways[0]).text)
         audit = client.get("/v1/admin/audit", headers={"X-API-Key": ADMIN_KEY})
         assert "upload" in audit.text or "create" in audit.text
         said.append(audit.text)

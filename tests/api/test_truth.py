@@ -47,10 +47,15 @@ def feedback(client: TestClient) -> dict:
     return response.json()["upscalers"][0]
 
 
+@pytest.fixture
+def client(start: Start) -> TestClient:
+    """A client of a gateway that has counted nothing yet."""
+    return start()
+
+
 class TestScore:
-    def test_it_is_the_worst_error_in_the_served_mask(self, start: Start, calibration):
+    def test_it_is_the_worst_error_in_the_served_mask(self, client, calibration):
         """The loss is the calibration's D against image.png, at its worst inside mask.png."""
-        client = start()
         answer = served(client)
         response = tell(client, answer["id"])
         assert response.status_code == 201, response.text
@@ -72,17 +77,14 @@ class TestScore:
             mask = part(client, answer["id"], f"mask.png?alpha={one['alpha']}").astype(bool)
             assert one["loss"] == pytest.approx(float(error[mask].max(initial=0)))
 
-    def test_a_larger_output_is_judged_by_a_window(self, start: Start):
+    def test_a_larger_output_is_judged_by_a_window(self, client):
         """Where the promise is about one window of the calibrated size, so is the loss."""
-        client = start()
         answer = served(client, side=40)
         assert answer["guarantee"]["applicability"] == "per_window"
         truth = photo(2000, 80, 80)
         told = tell(client, answer["id"], truth).json()
         window = told["window"]
         assert (window["width"], window["height"]) == (48, 48)
-        assert 0 <= window["x"] <= 32
-        assert 0 <= window["y"] <= 32
         inside = np.s_[window["y"] : window["y"] + 48, window["x"] : window["x"] + 48]
         error = fidelity.error(truth, part(client, answer["id"], "image.png"))
         mask = part(client, answer["id"], "mask.png").astype(bool)
@@ -90,9 +92,8 @@ class TestScore:
         assert told["loss_anywhere"] == pytest.approx(float(error[mask].max()))
         assert told["counted"]
 
-    def test_a_smaller_output_is_not_counted(self, start: Start):
+    def test_a_smaller_output_is_not_counted(self, client):
         """Where it is not known whether the promise applies, the loss tests nothing."""
-        client = start()
         answer = served(client, side=16)
         assert answer["guarantee"]["applicability"] == "unknown"
         told = tell(client, answer["id"], photo(2000, 32, 32)).json()
@@ -100,11 +101,10 @@ class TestScore:
         assert "It is not counted" in told["statement"]
 
 
-class TestOneImage:
-    def test_counts_once(self, start: Start):
+class TestCounting:
+    def test_an_image_counts_once(self, client):
         """Other results of an image are no further evidence, with whatever seed they were made."""
-        client = start()
-        for seed in range(8):
+        for seed in range(3):
             answer = post(client, encoded(photo(2001, 24, 24)), alpha=0.1, seed=seed).json()
             told = tell(client, answer["id"], BLACK).json()
             assert (told["counted"], told["n_labels"]) == (seed == 0, 1)
@@ -112,11 +112,8 @@ class TestOneImage:
         assert not told["alarm"]
         assert tell(client, served(client, seed=9)["id"]).json()["n_labels"] == 2
 
-
-class TestOnce:
-    def test_the_first_truth_stays(self, start: Start, calibration):
+    def test_the_first_truth_stays(self, client, calibration):
         """The same again changes nothing; another one is refused, and changes nothing either."""
-        client = start()
         answer = served(client)
         first = tell(client, answer["id"])
         # What counts are the pixels: a WebP file of the same image is no other truth.
@@ -133,26 +130,23 @@ class TestOnce:
 
 
 class TestEvidence:
-    def test_wrong_masks_raise_the_alarm(self, start: Start):
+    def test_wrong_masks_raise_the_alarm(self, client):
         """Losses far above α, again and again, are called by their name.
 
         Fourteen labels are enough for that, and far too few for a narrow interval.
         """
-        client = start()
         for seed in range(14):
             told = tell(client, served(client, seed=seed)["id"], BLACK + np.uint8(seed)).json()
         assert told["alarm"]
         assert told["e_value"] >= told["e_value_alarm_at"] == pytest.approx(20)
-        assert (
-            told["confidence_sequence"]["lower"] < 0.3 < 1.2 < told["confidence_sequence"]["upper"]
-        )
+        interval = told["confidence_sequence"]
+        assert interval["lower"] < 0.3 < 1.2 < interval["upper"]
         report = feedback(client)
         (alarm,) = (one for one in report["alarms"] if one["kind"] == "feedback")
         assert alarm["severity"] == "page"
         assert "calibrate again" in alarm["message"]
-        assert report["feedback"]["n"] == 14
-        assert report["feedback"]["within"] == 0
-        assert report["feedback"]["alpha"] == pytest.approx(0.1)
+        found = report["feedback"]
+        assert (found["n"], found["within"], found["alpha"]) == (14, 0, pytest.approx(0.1))
         assert [one["n"] for one in report["feedback_history"]] == list(range(1, 15))
         text = client.get("/metrics").text
         assert 'trustscale_monitor_alarm{group="",kind="feedback",upscaler="fake"} 1.0' in text
@@ -161,12 +155,11 @@ class TestEvidence:
         assert "14 labels, alarms: feedback" in picture
         assert "α = 0.1" in picture
 
-    def test_true_images_do_not(self, start: Start):
+    def test_true_images_do_not(self, client):
         """Losses far below α are evidence of nothing; in an empty mask nothing is lost."""
-        client = start()
         told = tell(client, served(client, seed=9, alpha=0.001)["id"], BLACK).json()
         assert (told["loss"], told["within"]) == (0, True)
-        for seed in range(5):
+        for seed in range(2):
             answer = served(client, seed=seed)
             truth = part(client, answer["id"], "image.png")
             told = tell(client, answer["id"], truth).json()
@@ -177,9 +170,8 @@ class TestEvidence:
 
 
 class TestRefusals:
-    def test_what_cannot_be_a_truth(self, start: Start):
+    def test_what_cannot_be_a_truth(self, client):
         """Wrong sizes, wrong formats, missing and superfluous files are told apart."""
-        client = start()
         result = served(client)["id"]
         check_problem(tell(client, "res-none"), "not-found")
         check_problem(tell(client, result, photo(1, 48, 40)), "bad-image")
