@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import io
+from typing import ClassVar
 
 import pytest
 
 from app.calibration.archive import ArchiveLimits
-from app.calibration.folder import find_pairs
+from app.calibration.folder import PairFiles, find_pairs
 from app.calibration.layout import arrange, placed
 from app.calibration.uploads import Naming, archive_files, check_uploaded, spool_pairs
 from app.errors import BadPairs, BadRequest
@@ -87,20 +88,15 @@ LAYOUTS = {
         {" day.a": "the group has no name, or one with spaces around it"},
     ),
 }
-layouts = pytest.mark.parametrize(("paths", "pairs", "items"), LAYOUTS.values(), ids=LAYOUTS.keys())
-
-
-def content(path: str) -> bytes:
-    """An image of the size that its folder asks for; every one is another."""
-    side = 24 if "x/" in path.lower() else 48
-    return encoded(photo(sum(path.encode()), side, side))
 
 
 def laid_out(folder, paths, **texts: str):
+    """A folder of images of the sizes that their roles ask for, each another one, and tables."""
     for path in paths:
         target = folder / path
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(b"{}" if path.endswith(".json") else content(path))
+        side = 24 if path.startswith("x/") else 48
+        target.write_bytes(encoded(photo(sum(path.encode()), side, side)))
     for name, text in texts.items():
         (folder / f"{name}.csv").write_text(text, "utf-8")
     return folder
@@ -110,56 +106,55 @@ def by_name(items) -> dict[str, str]:
     return {item["name"]: item["reason"] for item in items}
 
 
-def in_words(name: str, y: object, x: object, label: object, group: str | None) -> str:
-    """A pair as `LAYOUTS` writes it."""
-    files = " ".join(str(file) for file in (y, x, label) if file)
-    return f"{name}: {files}" + (f" in {group}" if group else "")
+@pytest.mark.parametrize(("paths", "pairs", "items"), LAYOUTS.values(), ids=LAYOUTS.keys())
+def test_the_rule(paths, pairs, items):
+    """What each layout means."""
+    found = arrange(map(placed, sorted(paths)))
+    words = [
+        f"{name}: {' '.join(path for path in (y, x, label) if path)}"
+        + (f" in {folder}" if folder else "")
+        for name, y, x, label, folder in found.pairs
+    ]
+    assert (words, by_name(found.items)) == (pairs, items)
 
 
 class TestOneRule:
-    @layouts
-    def test_names(self, paths, pairs, items):
-        """What each layout means."""
-        found = arrange(map(placed, sorted(paths)))
-        words = [
-            f"{name}: {' '.join(p for p in (y, x, label) if p)}"
-            + (f" in {folder}" if folder else "")
-            for name, y, x, label, folder in found.pairs
-        ]
-        assert (words, by_name(found.items)) == (pairs, items)
+    """Folders and archives are read by it."""
 
-    @layouts
-    def test_folder(self, tmp_path, paths, pairs, items):
-        """A folder is read by it."""
-        folder = laid_out(tmp_path, paths)
-        if items:
-            with pytest.raises(BadPairs) as caught:
-                find_pairs(folder)
-            assert by_name(caught.value.members["items"]) == items
-            return
-        found = [
-            (p.name, *(f and f.relative_to(folder) for f in (p.y, p.x, p.label)), p.group)
-            for p in find_pairs(folder)
-        ]
-        assert [in_words(*pair) for pair in found] == pairs
+    GOOD = ("x/day/a.webp", "y/day/a.png", "x/b.png", "y/b.png", ".old/y/c.png")
+    BAD = ("x/a.png", "x/b.png", "y/b.png", "y/c.png")
+    ITEMS: ClassVar = {"a": "y/ has no image of this name", "c": "x/ has no image of this name"}
 
-    @layouts
-    async def test_archive(self, tmp_path, paths, pairs, items):
-        """An archive is read by it, and its files are stored under the names of their pairs."""
+    def test_folder(self, tmp_path):
+        """Pairs with their paths and groups, or an error that names all that makes no pair."""
+        folder = laid_out(tmp_path / "good", self.GOOD)
+        assert find_pairs(folder) == [
+            PairFiles("b", folder / "y/b.png", folder / "x/b.png"),
+            PairFiles("day.a", folder / "y/day/a.png", folder / "x/day/a.webp", group="day"),
+        ]
+        with pytest.raises(BadPairs) as caught:
+            find_pairs(laid_out(tmp_path / "bad", self.BAD))
+        assert by_name(caught.value.members["items"]) == self.ITEMS
+
+    async def read(self, tmp_path, paths):
         spool = FileSpool(tmp_path / "spool")
-        files = {path: b"{}" if path.endswith(".json") else content(path) for path in sorted(paths)}
-        uploads = archive_files(io.BytesIO(zipped(files)), ArchiveLimits())
-        usable, refused = check_uploaded(
-            await spool_pairs(uploads, spool, "job"), PIPELINE, Naming()
-        )
-        assert by_name(refused) == items
-        assert [(p.name, p.group) for p in usable] == [
-            (pair.split(": ")[0], pair.split(" in ")[1] if " in " in pair else None)
-            for pair in pairs
-        ]
-        for pair in usable:
-            assert await spool.get("job", f"y/{pair.name}")
-            assert (f"x/{pair.name}" in await spool.names("job")) is pair.x
+        folder = laid_out(tmp_path / "set", paths)
+        data = zipped({path: (folder / path).read_bytes() for path in paths})
+        found = await spool_pairs(archive_files(io.BytesIO(data), ArchiveLimits()), spool, "job")
+        return check_uploaded(found, PIPELINE, Naming()), await spool.names("job")
+
+    async def test_archive(self, tmp_path):
+        """Its files are stored under the names of their pairs."""
+        (usable, items), stored = await self.read(tmp_path, self.GOOD)
+        assert [(pair.name, pair.group) for pair in usable] == [("b", None), ("day.a", "day")]
+        assert items == []
+        assert stored == ["x/b", "x/day.a", "y/b", "y/day.a"]
+
+    async def test_bad_archive(self, tmp_path):
+        """What makes no pair is named."""
+        (usable, items), _ = await self.read(tmp_path, self.BAD)
+        assert [pair.name for pair in usable] == ["b"]
+        assert by_name(items) == self.ITEMS
 
 
 class TestFolder:
@@ -200,7 +195,7 @@ class TestFolder:
 
     def test_labels_without_their_prediction(self, tmp_path):
         """Where predictions.json is there, it names the prediction of every label."""
-        folder = laid_out(tmp_path, ["y/a.png", "labels/a.png", "labels/predictions.json"])
+        folder = laid_out(tmp_path, ["y/a.png", "labels/a.png"])
         (folder / "labels" / "predictions.json").write_text('{"b": "0"}')
         with pytest.raises(BadPairs, match="does not name its prediction"):
             find_pairs(folder)
@@ -209,10 +204,7 @@ class TestFolder:
         """An empty folder, a file and a folder that does not exist are told apart from pairs."""
         (tmp_path / "empty").mkdir()
         (tmp_path / "file").write_text("x")
-        for place, message in (
-            ("empty", "no images"),
-            ("file", "not a folder"),
-            ("missing", "not a folder"),
-        ):
+        messages = {"empty": "no images", "file": "not a folder", "missing": "not a folder"}
+        for place, message in messages.items():
             with pytest.raises(BadPairs, match=message):
                 find_pairs(tmp_path / place)

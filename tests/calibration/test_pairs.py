@@ -7,6 +7,7 @@ import pytest
 
 from app.calibration.folder import check_pairs, find_pairs
 from app.calibration.pairs import load_pair
+from app.conformal.fidelity import FidelitySettings
 from app.errors import BadImage, BadPairs
 from app.images.degrade import Degradation, degrade
 from app.sampling.pipeline import Pipeline
@@ -15,22 +16,8 @@ from tests.factories import encoded, photo, truths
 PIPELINE = Pipeline(fingerprint="fake:1", scale=2, samples=4)
 
 
-def folder_of(root, **files):
-    """A folder with these images: x__a='png' makes x/a.png."""
-    for name, image in files.items():
-        place, _, stem = name.rpartition("__")
-        path = root / place / f"{stem}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(image)
-    return root
-
-
 def image(seed, side=48):
     return encoded(photo(seed, side, side))
-
-
-def names(caught):
-    return [item["name"] for item in caught.value.members["items"]]
 
 
 class TestLoad:
@@ -95,55 +82,45 @@ class TestCheck:
     def folder(self, tmp_path):
         """Three good pairs and one of each bad kind."""
         truths(tmp_path, 3)
-        (tmp_path / "same.png").write_bytes((tmp_path / "001.png").read_bytes())
         (tmp_path / "broken.png").write_bytes(image(8)[:200])
+        (tmp_path / "copy.webp").write_bytes(encoded(photo(1, 48, 48), "WEBP", lossless=True))
+        (tmp_path / "same.png").write_bytes((tmp_path / "001.png").read_bytes())
         (tmp_path / "tiny.png").write_bytes(image(9, 4))
-        (tmp_path / "text.png").write_bytes(b"text")
         return tmp_path
 
-    async def check(self, folder, **fields):
-        return await check_pairs(find_pairs(folder), PIPELINE, **fields)
-
     async def test_all_are_named(self, folder):
-        """The error lists every unusable pair, not only the first."""
-        with pytest.raises(BadPairs) as caught:
-            await self.check(folder)
-        assert sorted(names(caught)) == ["broken", "same", "text", "tiny"]
-        assert "4 of 7 pairs" in caught.value.detail
-        reasons = {item["name"]: item["reason"] for item in caught.value.members["items"]}
-        assert reasons["same"] == "the same image as 001"
-        assert not any(reason.endswith(".") for reason in reasons.values())
-
-    async def test_skip(self, folder):
-        """on_bad_pair=skip goes on without them, and names them all the same."""
-        found = await self.check(folder, on_bad_pair="skip")
+        """Skipped or refused, every unusable pair is named, and every pair is counted."""
+        told = []
+        found = await check_pairs(
+            find_pairs(folder),
+            PIPELINE,
+            on_bad_pair="skip",
+            on_progress=lambda *step: told.append(step),
+        )
         assert [pair.files.name for pair in found.usable] == ["000", "001", "002"]
-        assert sorted(item["name"] for item in found.skipped) == ["broken", "same", "text", "tiny"]
+        assert told == [(k, 7) for k in range(1, 8)]
+        reasons = {item["name"]: item["reason"] for item in found.skipped}
+        assert sorted(reasons) == ["broken", "copy", "same", "tiny"]
+        assert reasons["same"] == "the same image as 001"
+        assert reasons["copy"] == "duplicates 001 by content"
+        assert not any(reason.endswith(".") for reason in reasons.values())
+        with pytest.raises(BadPairs, match="4 of 7 pairs") as caught:
+            await check_pairs(find_pairs(folder), PIPELINE)
+        assert caught.value.members["items"] == found.skipped
 
     async def test_nothing_is_left(self, tmp_path):
         """Skipping everything is an error."""
         (tmp_path / "a.png").write_bytes(b"text")
         with pytest.raises(BadPairs):
-            await self.check(tmp_path, on_bad_pair="skip")
-
-    async def test_progress(self, folder):
-        """Every pair is counted, usable or not."""
-        told = []
-        await check_pairs(
-            find_pairs(folder),
-            PIPELINE,
-            on_bad_pair="skip",
-            on_progress=lambda *p: told.append(p),
-        )
-        assert told == [(k, 7) for k in range(1, 8)]
+            await check_pairs(find_pairs(tmp_path), PIPELINE, on_bad_pair="skip")
 
     async def test_semantic_pairs_need_labels(self, tmp_path):
         """A missing label is named before anything is generated; other metrics need none."""
-        folder_of(tmp_path, y__a=image(1), y__b=image(2), labels__b=image(2))
-        semantic = Pipeline(
-            **PIPELINE.model_dump(exclude={"fidelity"}), fidelity={"metric": "semantic"}
-        )
-        with pytest.raises(BadPairs, match="a: has no label") as caught:
+        truths(tmp_path / "y", 2)
+        (tmp_path / "labels").mkdir()
+        (tmp_path / "labels" / "001.png").write_bytes(image(2))
+        semantic = PIPELINE.model_copy(update={"fidelity": FidelitySettings("semantic")})
+        with pytest.raises(BadPairs, match="000: has no label") as caught:
             await check_pairs(find_pairs(tmp_path), semantic)
-        assert names(caught) == ["a"]
-        assert len((await self.check(tmp_path)).usable) == 2
+        assert [item["name"] for item in caught.value.members["items"]] == ["000"]
+        assert len((await check_pairs(find_pairs(tmp_path), PIPELINE)).usable) == 2

@@ -18,7 +18,7 @@ from app.calibration.measure import pack, reduce_pair, unpack
 from app.calibration.pairs import load_pair
 from app.calibration.record import Calibration
 from app.calibration.request import CalibrationRequest
-from app.errors import BadCalibration, BadPairs, ConfigError, UpscalerRejected
+from app.errors import BadCalibration, ConfigError, UpscalerRejected
 from app.sampling.measure import measure
 from app.stores.open import open_stores
 from app.upscalers.base import Capabilities, Source, image_digest
@@ -107,24 +107,6 @@ class TestOrder:
         assert made.pipeline == CONFIG.pipeline(FakeUpscaler())
         assert {(p.width, p.height) for p in made.manifest.pairs} == {(48, 48)}
         assert len({p.y_sha256 for p in made.manifest.pairs}) == 3
-
-
-class TestDuplicates:
-    async def test_the_same_pixels_in_another_file(self, tmp_path):
-        """A copy that was encoded again is found, named with its twin, and left out if asked."""
-        folder = truths(tmp_path, 3)
-        copy = encoded(photo(1, 48, 48), "WEBP", lossless=True)
-        (folder / "copy.webp").write_bytes(copy)
-        shutil.copy(folder / "000.png", folder / "bytes.png")
-        pipeline = CONFIG.pipeline(FakeUpscaler())
-        pairs = await check_pairs(find_pairs(folder), pipeline, on_bad_pair="skip")
-        assert [pair.files.name for pair in pairs.usable] == ["000", "001", "002"]
-        assert {item["name"]: item["reason"] for item in pairs.skipped} == {
-            "bytes": "the same image as 000",
-            "copy": "duplicates 001 by content",
-        }
-        with pytest.raises(BadPairs, match="copy: duplicates 001 by content"):
-            await check_pairs(find_pairs(folder), pipeline)
 
 
 class TestLabels:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 import pytest
 from hypothesis import given, settings
@@ -63,7 +64,10 @@ async def full(work):
 
 
 async def test_slots_and_waiting_places(work):
-    """Two run, two wait, and the fifth is refused at once."""
+    """Two run, two wait, and the fifth is refused at once; patient ones wait however many do.
+
+    Free slots go to those who wait in the order of their arrival, and their places to others.
+    """
     await full(work)
     assert work.begun == ["a", "b"]
     assert (work.slots.in_flight, work.slots.waiting) == (2, 2)
@@ -71,33 +75,16 @@ async def test_slots_and_waiting_places(work):
         async with work.slots.slot():
             pytest.fail("no slot was free")
     assert caught.value.retry_after >= 1
-
-
-async def test_the_first_to_come_is_the_first_to_run(work):
-    """Waiting requests get free slots in the order of their arrival."""
-    await full(work)
+    await work.start("job", patient=True)
+    assert work.slots.waiting == 3
     await work.let_go("b")
     assert work.begun == ["a", "b", "c"]
     await work.let_go("a")
-    assert work.begun == ["a", "b", "c", "d"]
-
-
-async def test_a_place_that_became_free_is_given_again(work):
-    """After one is served another may wait."""
-    await full(work)
-    await work.let_go("a")
     await work.start("e")
     assert work.slots.waiting == 2
-
-
-async def test_patient_requests_are_never_refused(work):
-    """A job waits however many do, and is served in its turn."""
-    await full(work)
-    await work.start("job", patient=True)
-    assert work.slots.waiting == 3
-    for name in "abcd":
+    for name in "cd":
         await work.let_go(name)
-    assert work.begun[-1] == "job"
+    assert work.begun == ["a", "b", "c", "d", "job", "e"]
 
 
 @pytest.mark.parametrize(("name", "running", "waiting"), [("c", "ab", 1), ("a", "abc", 1)])
@@ -111,44 +98,21 @@ async def test_cancelled(work, name, running, waiting):
     assert work.begun == [*running, "d"]
 
 
-async def test_errors_free_the_slot():
-    """A failed request holds nothing."""
-    slots = Slots(1, 0)
-    for _ in range(3):
-        with pytest.raises(ZeroDivisionError):
-            async with slots.slot():
-                _ = 1 / 0
-    async with slots.slot():
-        assert slots.in_flight == 1
-
-
 async def test_no_waiting_places():
-    """0 waiting places: refused as soon as all slots are taken, welcome when one is free."""
-    slots = Slots(1, 0)
-    async with slots.slot():
-        with pytest.raises(Overloaded):
-            async with slots.slot():
-                pytest.fail("no slot was free")
-    async with slots.slot():
-        pass
+    """Refused as soon as all slots are taken, welcome when one is free, if only by an error.
 
-
-async def test_the_estimate_follows_the_load():
-    """Retry-After grows with the time that slots are held."""
-
-    async def estimate(slots):
-        async with slots.slot():
-            with pytest.raises(Overloaded) as caught:
-                async with slots.slot():
-                    pytest.fail("no slot was free")
-        return caught.value.retry_after
-
-    slots = Slots(1, 0)
-    before = await estimate(slots)
+    Retry-After grows with the time that slots are held.
+    """
+    slots, estimates = Slots(1, 0), []
     for _ in range(30):
-        async with slots.slot():
-            pass
-    assert await estimate(slots) == 1 < before
+        with suppress(ZeroDivisionError):
+            async with slots.slot():
+                with pytest.raises(Overloaded) as caught:
+                    async with slots.slot():
+                        pytest.fail("no slot was free")
+                _ = 1 / 0
+        estimates.append(caught.value.retry_after)
+    assert estimates[-1] == 1 < estimates[0]
 
 
 class TestMemory:
@@ -181,15 +145,11 @@ class TestMemory:
         assert work.begun == ["a", "large"]
         await work.let_go("large")
         assert work.begun == ["a", "large", "small"]
-
-    async def test_a_large_one_that_gives_up(self, work):
-        """Those behind it move up at once."""
-        await work.start("a", cost=2)
-        await work.start("large", cost=10)
-        await work.start("small", cost=1)
-        work.tasks["large"].cancel()
+        await work.start("larger", cost=10)
+        await work.start("last", cost=1)
+        work.tasks["larger"].cancel()  # those behind it move up at once
         await settled()
-        assert work.begun == ["a", "small"]
+        assert work.begun == ["a", "large", "small", "last"]
 
     async def test_more_than_there_is(self, work):
         """What never fits is refused at once, with both numbers."""

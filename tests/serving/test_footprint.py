@@ -85,32 +85,24 @@ def pipeline(estimator="smoothed_variance", prediction="first", samples=8):
     )
 
 
-@pytest.mark.parametrize("prediction", ["first", "mean"])
 @pytest.mark.parametrize(
-    ("estimator", "capabilities"),
+    ("asked", "capabilities"),
     [
-        ("smoothed_variance", Capabilities(concurrency=4)),
-        ("smoothed_variance", Capabilities(samples_per_call=8)),
-        *((name, Capabilities()) for name in ESTIMATORS),
+        *((pipeline(name), Capabilities()) for name in ESTIMATORS),
+        *(
+            (pipeline(prediction=prediction), capabilities)
+            for prediction in ("first", "mean")
+            for capabilities in (Capabilities(concurrency=4), Capabilities(samples_per_call=8))
+        ),
+        # Up to six samples need no sums, and are counted without them.
+        (pipeline("residual", samples=1), Capabilities()),
+        (pipeline("fitted", samples=2), Capabilities()),
+        (pipeline(samples=4), Capabilities(concurrency=4)),
+        (pipeline("fitted", "mean", samples=6), Capabilities()),
     ],
 )
-async def test_covers_what_is_allocated(estimator, capabilities, prediction):
+async def test_covers_what_is_allocated(asked, capabilities):
     """The formula is above the peak, and by less than a half of it."""
-    await covers(pipeline(estimator, prediction), capabilities)
-
-
-@pytest.mark.parametrize("prediction", ["first", "mean"])
-@pytest.mark.parametrize(
-    ("estimator", "samples", "concurrency"),
-    [("residual", 1, 1), ("fitted", 2, 1), ("smoothed_variance", 4, 4), ("fitted", 6, 1)],
-)
-async def test_covers_few_samples(estimator, samples, concurrency, prediction):
-    """Up to six samples need no sums, and are counted without them."""
-    asked = pipeline(estimator, prediction, samples)
-    await covers(asked, Capabilities(concurrency=concurrency))
-
-
-async def covers(asked, capabilities):
     expected = measuring(SIDE, SIDE, asked, capabilities)
     # A thread that is put to sleep between its answer and its end holds its sample a while longer.
     async with traced():
