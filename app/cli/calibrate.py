@@ -18,10 +18,11 @@ from app.calibration.here import Here
 from app.calibration.like import look_like
 from app.calibration.record import Calibration
 from app.cli import options
-from app.cli.calibrations import described, shown
+from app.cli.calibrations import shown
 from app.cli.local import Bars, local, progress_bar
 from app.cli.options import holes
 from app.cli.remote import INTERRUPTED, RemoteError, made_remotely, remote
+from app.cli.service import described
 from app.conformal.fidelity import metric_names
 from app.errors import BadRequest, Conflict, TrustscaleError, reason_of
 from app.images.facts import COMPRESSION, RULES

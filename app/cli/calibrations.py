@@ -12,28 +12,27 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 
-from app.api.documents import detail
-from app.assembly import Parts
 from app.calibration import file
 from app.calibration.change import Changes
-from app.calibration.derive import derive
 from app.calibration.guarantee import GuaranteeSettings
 from app.calibration.price import advice
-from app.calibration.record import Calibration
 from app.cli import options
 from app.cli.options import lines, tell
-from app.cli.remote import here_or_there
+from app.cli.remote import made_remotely
+from app.cli.service import ask
 from app.mistakes import mistakes
-from app.sampling.pipeline import guard
 from app.settings import KEY_VARIABLE
-from trustscale import Trustscale
+from trustscale import Job, Tar, Trustscale
 
 app = typer.Typer(help="Stored calibrations.", no_args_is_help=True)
 
 # What a description says of a service, and of the moment.
 _NOT_SHOWN = {"state", "bound", "differences", "leakage", "pictures", "changes"}
 
+_LARGE_SHARE = 0.1
+
 Id = Annotated[str, typer.Argument(help="Id of a calibration.")]
+Group = Annotated[str | None, typer.Option(help="Only the pairs of this group.")]
 
 
 @app.command("list")
@@ -43,46 +42,25 @@ def list_(
     as_json: options.Json = False,
 ) -> None:
     """List calibrations, the newest first; an asterisk marks the active ones."""
-
-    async def here(session: Parts) -> list[dict[str, Any]]:
-        active = {a.calibration for a in (await session.stores.calibrations.active()).values()}
-        heads = await session.stores.calibrations.heads()
-        return [{**head.model_dump(mode="json"), "active": head.id in active} for head in heads]
-
-    rows = here_or_there(server, key_env, here, lambda service: service.calibrations())
+    rows = ask(server, key_env, lambda service: service.calibrations())
     tell(rows, lines(_row), as_json=as_json)
-
-
-def _row(row: dict[str, Any]) -> str:
-    mark = "*" if row["active"] else " "
-    sure = f" with probability {1 - row['delta']:g}" if row.get("delta") is not None else ""
-    return (
-        f"{mark} {row['id']}  {row['created_at'][:16]}  {row['upscaler']}  n={row['n']}  "
-        f"{row['metric']}  min α {row['min_alpha']:.4f}{sure}  {row['name'] or ''}".rstrip()
-    )
 
 
 @app.command()
 def show(
     calibration: Id,
-    group: Annotated[str | None, typer.Option(help="Only the pairs of this group.")] = None,
+    group: Group = None,
     server: options.Server = None,
     key_env: options.Key = KEY_VARIABLE,
     as_json: options.Json = False,
 ) -> None:
     """Show one calibration: pipeline, thresholds and mask sizes at common α, provenance."""
-
-    async def here(session: Parts) -> dict[str, Any]:
-        return await described(session, await session.calibrations.get(calibration), group)
-
-    def there(service: Trustscale) -> dict[str, Any]:
-        return service.calibration(calibration, group)
-
-    shown(here_or_there(server, key_env, here, there), as_json=as_json)
+    found = ask(server, key_env, lambda service: service.calibration(calibration, group))
+    shown(found, as_json=as_json)
 
 
-@app.command("derive")
-def derive_(
+@app.command()
+def derive(
     calibration: Id,
     guarantee: Annotated[
         str | None,
@@ -102,47 +80,21 @@ def derive_(
     as_json: options.Json = False,
 ) -> None:
     """Make a calibration of the same pairs under another guarantee or bound, without generating."""
-    kind = guarantee or ("high_probability" if bound is None else None)
-    try:
-        settings = (
-            GuaranteeSettings.model_validate({"kind": kind, "delta": delta, "method": method})
-            if kind
-            else None
-        )
-    except ValidationError as error:
-        raise typer.BadParameter(mistakes(error)) from None
-
-    async def here(session: Parts) -> dict[str, Any]:
-        parent = await session.calibrations.get(calibration)
-        if activate:
-            _check_live(session, parent)
-        made = await derive(
-            session.calibrations,
-            session.stores.spool,
-            parent,
-            settings,
-            bound=bound,
-            created_by="local",
-            name=name,
-            to_activate=activate,
-            force=force,
-        )
-        if activate:
-            await session.calibrations.activate(made, force=force)
-        return await described(session, made)
-
-    asked: dict[str, Any] = {"activate": activate, "name": name}
+    changes: dict[str, Any] = {"activate": activate, "name": name}
     if force:
-        asked["force"] = True
-    if settings is not None:
-        asked["guarantee"] = settings.model_dump()
+        changes["force"] = True
+    if kind := guarantee or ("high_probability" if bound is None else None):
+        try:
+            promise = GuaranteeSettings.model_validate(
+                {"kind": kind, "delta": delta, "method": method}
+            )
+        except ValidationError as error:
+            raise typer.BadParameter(mistakes(error)) from None
+        changes["guarantee"] = promise.model_dump()
     if bound is not None:
-        asked["fidelity"] = {"bound": bound}
-
-    def there(service: Trustscale) -> dict[str, Any]:
-        return service.derive(calibration, **asked)
-
-    shown(here_or_there(server, key_env, here, there), as_json=as_json)
+        changes["fidelity"] = {"bound": bound}
+    made = ask(server, key_env, lambda service: service.derive(calibration, **changes))
+    shown(made, as_json=as_json)
 
 
 @app.command()
@@ -154,29 +106,9 @@ def activate(
     as_json: options.Json = False,
 ) -> None:
     """Serve from this calibration; the answer names the one it replaces, and what that changes."""
-
-    async def here(session: Parts) -> dict[str, Any]:
-        found = await session.calibrations.get(calibration)
-        _check_live(session, found)
-        activation, changes = await session.calibrations.activate(found, force=force)
-        return {
-            **activation._asdict(),
-            "at": activation.at.isoformat(),
-            "changes": changes.model_dump(),
-        }
-
-    def there(service: Trustscale) -> dict[str, Any]:
-        return service.activate(calibration, **({"force": True} if force else {}))
-
-    tell(here_or_there(server, key_env, here, there), _switch, as_json=as_json)
-
-
-def _switch(done: dict[str, Any]) -> str:
-    replaced = f", replaced {done['previous']}" if done["previous"] else ""
-    told = f"{done['calibration']} is active{replaced}"
-    if "changes" not in done:  # an older server does not say
-        return told
-    return f"{told}\n  {Changes.model_validate(done['changes'])}"
+    asked = {"force": True} if force else {}
+    done = ask(server, key_env, lambda service: service.activate(calibration, **asked))
+    tell(done, _switch, as_json=as_json)
 
 
 @app.command()
@@ -187,12 +119,7 @@ def export(
     key_env: options.Key = KEY_VARIABLE,
 ) -> None:
     """Write a calibration as one self-describing file."""
-
-    async def here(session: Parts) -> bytes:
-        return file.dump(await session.calibrations.get(calibration))
-
-    data = here_or_there(server, key_env, here, lambda service: service.export(calibration))
-    path.write_bytes(data)
+    path.write_bytes(ask(server, key_env, lambda service: service.export(calibration)))
 
 
 @app.command("import")
@@ -205,33 +132,77 @@ def import_(
 ) -> None:
     """Read a calibration from a file, after checking it."""
     data = path.read_bytes()
-    calibration = file.load(data)
-
-    async def here(session: Parts) -> str:
-        if activate:
-            _check_live(session, calibration)
-            await session.calibrations.changes(calibration, force=force)
-        await session.calibrations.add(calibration, activate=activate)
-        return calibration.id
-
-    def there(service: Trustscale) -> str:
-        return str(service.import_file(data, activate=activate, force=force)["id"])
-
-    typer.echo(here_or_there(server, key_env, here, there))
+    file.load(data)  # before a server gets it
+    made = ask(
+        server, key_env, lambda service: service.import_file(data, activate=activate, force=force)
+    )
+    typer.echo(made["id"])
 
 
-def _check_live(session: Parts, calibration: Calibration) -> None:
-    """Raises CalibrationMismatch. One of a server that shares the store is checked there."""
-    upscaler = session.upscalers.get(calibration.manifest.upscaler)
-    if upscaler is not None:
-        guard(calibration.pipeline, upscaler)
+@app.command()
+def backtest(
+    calibration: Id,
+    splits: Annotated[int, typer.Option(min=1, max=1000, help="Random halvings.")] = 100,
+    group: Group = None,
+    server: options.Server = None,
+    key_env: options.Key = KEY_VARIABLE,
+    as_json: options.Json = False,
+) -> None:
+    """Say what to expect: loss and trusted area where half of the pairs calibrates the other."""
+    found = ask(server, key_env, lambda service: service.backtest(calibration, splits, group))
+    tell(found, _expectation, as_json=as_json)
 
 
-async def described(
-    session: Parts, calibration: Calibration, group: str | None = None
-) -> dict[str, Any]:
-    """A calibration as a server describes it; n and the thresholds are those of the group."""
-    return (await detail(session, calibration, group)).model_dump(mode="json")
+@app.command()
+def extend(
+    calibration: Id,
+    folder: Annotated[Path, typer.Argument(help="More pairs, as of `trustscale calibrate`.")],
+    server: Annotated[
+        str, typer.Option("--server", metavar="URL", help="The server that has the calibration.")
+    ],
+    group_by: Annotated[
+        str | None, typer.Option(help="Groups, as of `trustscale calibrate`.")
+    ] = None,
+    scene_by: Annotated[
+        str | None, typer.Option(help="Scenes, as of `trustscale calibrate`.")
+    ] = None,
+    activate: options.Activate = False,
+    force: options.Force = False,
+    key_env: options.Key = KEY_VARIABLE,
+    as_json: options.Json = False,
+) -> None:
+    """Make a calibration with more pairs; nothing is generated again for the old ones."""
+
+    def begin(service: Trustscale, pairs: Tar, **named: Any) -> Job:
+        return service.extend(calibration, pairs, activate=activate, force=force, **named)
+
+    made = made_remotely(folder, begin, server, key_env, (group_by, scene_by))
+    if made is not None:
+        shown(made, as_json=as_json)
+
+
+@app.command()
+def delete(
+    calibration: Id,
+    server: options.Server = None,
+    key_env: options.Key = KEY_VARIABLE,
+) -> None:
+    """Remove a calibration that is not active, with its canaries and what was seen under it."""
+    ask(server, key_env, lambda service: service.delete(calibration))
+    typer.echo(f"{calibration} is deleted")
+
+
+@app.command()
+def audit(
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="Most entries.")] = 100,
+    before: Annotated[int | None, typer.Option(help="Only those older than this id.")] = None,
+    server: options.Server = None,
+    key_env: options.Key = KEY_VARIABLE,
+    as_json: options.Json = False,
+) -> None:
+    """Say what admins of a server did, the newest first."""
+    entries = ask(server, key_env, lambda service: service.audit(limit, before))
+    tell(entries, lines(_entry), as_json=as_json)
 
 
 def shown(found: dict[str, Any], *, as_json: bool) -> None:
@@ -310,3 +281,52 @@ def _job(job: dict[str, Any]) -> str:
         f"{job['id']} is {job['state']}, {progress['done']} of {progress['total']} "
         f"{progress['unit']}{left_out}{failed}"
     )
+
+
+def _row(row: dict[str, Any]) -> str:
+    mark = "*" if row["active"] else " "
+    sure = f" with probability {1 - row['delta']:g}" if row.get("delta") is not None else ""
+    return (
+        f"{mark} {row['id']}  {row['created_at'][:16]}  {row['upscaler']}  n={row['n']}  "
+        f"{row['metric']}  min α {row['min_alpha']:.4f}{sure}  {row['name'] or ''}".rstrip()
+    )
+
+
+def _switch(done: dict[str, Any]) -> str:
+    replaced = f", replaced {done['previous']}" if done["previous"] else ""
+    told = f"{done['calibration']} is active{replaced}"
+    if "changes" not in done:  # an older server does not say
+        return told
+    return f"{told}\n  {Changes.model_validate(done['changes'])}"
+
+
+def _expectation(document: dict[str, Any]) -> str:
+    """A backtest as a table, with what speaks against its calibration."""
+    lines = [
+        f"{document['splits']} random halvings: mean, and 5 % to 95 % of the halvings",
+        "  α       loss                      trusted area            above α",
+    ]
+    for row in document["rows"]:
+        loss = f"{row['risk']:.4f} ({row['risk_low']:.4f} to {row['risk_high']:.4f})"
+        area = f"{row['trusted']:.1%} ({row['trusted_low']:.1%} to {row['trusted_high']:.1%})"
+        lines.append(f"  {row['alpha']:<7g} {loss:<25} {area:<23} {row['violations']:.0%}")
+    found = document["checks"]
+    counted = f"{found['n']} ({found['pairs']} pairs); α = {found['alpha']:g} needs"
+    lines += [
+        f"  scenes       {counted} {found['minimal_n']}",
+        f"  sizes        {', '.join(found['sizes'])}",
+        *(f"  twice        {item['name']}: {item['reason']}" for item in found["duplicates"]),
+        *(
+            f"  large share  {pair['name']}: {pair['share']:.0%} of the loss"
+            for pair in found["dominant_pairs"]
+            if pair["share"] > _LARGE_SHARE
+        ),
+    ]
+    if document.get("advice"):
+        lines.append(f"  price        {document['advice']}")
+    return "\n".join(lines)
+
+
+def _entry(entry: dict[str, Any]) -> str:
+    facts = "  ".join(f"{name}={value}" for name, value in entry["facts"].items())
+    return f"{entry['id']}  {entry['at'][:16]}  {entry['action']}  {entry['actor']}  {facts}"

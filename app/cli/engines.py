@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Final, Protocol
+from typing import Any, Final, TypeAlias
 
 from app.cli.local import local
 from app.cli.remote import PATIENT, connection, refusals
@@ -35,10 +35,13 @@ def asked(request: UpscaleRequest) -> dict[str, Any]:
     return {name: chosen[name] for name in chosen if name not in {"client", "keep_s"}}
 
 
-class Engine(Protocol):
-    """Answers requests; `at_once` is how many it is best given at the same time."""
+class _Here:
+    """Answers in this process; `at_once` is how many requests it is best given at the same time."""
 
-    at_once: int
+    def __init__(self, service: UpscaleService) -> None:
+        self.at_once = service.slots.running
+        # The files are the result here: no store keeps it.
+        self._service = replace(service, steps=[step for step in ANSWER if step is not store])
 
     async def serves(self, request: UpscaleRequest) -> dict[str, str]:
         """The upscaler that a request means, and the calibration that it would be served from.
@@ -46,20 +49,6 @@ class Engine(Protocol):
         Raises:
             NotFound, NoCalibration.
         """
-
-    async def answer(
-        self, data: bytes, request: UpscaleRequest, key: str, on_progress: Progress
-    ) -> Answer:
-        """Upscale a file. The same key stands for the same file and request."""
-
-
-class _Here:
-    def __init__(self, service: UpscaleService) -> None:
-        self.at_once = service.slots.running
-        # The files are the result here: no store keeps it.
-        self._service = replace(service, steps=[step for step in ANSWER if step is not store])
-
-    async def serves(self, request: UpscaleRequest) -> dict[str, str]:
         upscaler = self._service.upscaler(request.upscaler)
         calibration = await self._service.calibrations.active(upscaler.name)
         return {"upscaler": upscaler.name, "calibration": calibration.id}
@@ -67,6 +56,7 @@ class _Here:
     async def answer(
         self, data: bytes, request: UpscaleRequest, key: str, on_progress: Progress
     ) -> Answer:
+        """Upscale a file. The same key stands for the same file and request."""
         del key
         prepared = await self._service.prepare(data, request, patient=True)
         work = await self._service.run(prepared, patient=True, on_progress=on_progress)
@@ -75,6 +65,8 @@ class _Here:
 
 
 class _There:
+    """Answers by a server, in the same way."""
+
     at_once = 4
 
     def __init__(self, service: AsyncTrustscale, server: str) -> None:
@@ -98,6 +90,9 @@ class _There:
             result = await self._service.upscale(data, idempotency_key=key, **asked(request))
         document = {name: value for name, value in result.document.items() if name != "links"}
         return Answer(document, _complete(result.files))
+
+
+Engine: TypeAlias = _Here | _There
 
 
 @asynccontextmanager

@@ -12,19 +12,18 @@ from typing import Annotated, Any
 import structlog
 import typer
 
-from app.api.jobs import JobOut, pending_jobs
 from app.api.worker import listening, worker_app
-from app.assembly import Parts, open_parts
+from app.assembly import open_parts
 from app.cli import options
 from app.cli.options import lines, tell
-from app.cli.remote import here_or_there
+from app.cli.service import Here, ask
 from app.errors import ConfigError
 from app.jobs.program import run_until_signalled
 from app.settings import KEY_VARIABLE, Settings, load_settings
 from app.telemetry.logs import configure_logs
 from app.telemetry.metrics import Metrics
 from app.telemetry.tracing import exporting
-from trustscale import Trustscale
+from trustscale import AsyncTrustscale
 
 log = structlog.get_logger(__name__)
 
@@ -64,12 +63,7 @@ def list_(
     as_json: options.Json = False,
 ) -> None:
     """List the jobs that have not ended, the newest first."""
-
-    async def here(session: Parts) -> list[dict[str, Any]]:
-        found = await pending_jobs(session.stores.jobs)
-        return [JobOut.of(job).model_dump(mode="json") for job in found]
-
-    rows = here_or_there(server, key_env, here, lambda service: service.jobs())
+    rows = ask(server, key_env, lambda service: service.jobs())
     tell(rows, lines(lambda row: f"{row['created_at'][:16]}  {_line(row)}"), as_json=as_json)
 
 
@@ -82,15 +76,12 @@ def cancel(
 ) -> None:
     """Give a job up: at once if it is queued, within seconds if it runs."""
 
-    async def here(session: Parts) -> dict[str, Any]:
-        return JobOut.of(await session.queue.cancel(job)).model_dump(mode="json")
-
-    def there(service: Trustscale) -> dict[str, Any]:
-        asked = service.job(job)
-        asked.cancel()
+    async def cancelled(service: Here | AsyncTrustscale) -> dict[str, Any]:
+        asked = await service.job(job)
+        await asked.cancel()
         return asked.document
 
-    tell(here_or_there(server, key_env, here, there), _line, as_json=as_json)
+    tell(ask(server, key_env, cancelled), _line, as_json=as_json)
 
 
 def _line(job: dict[str, Any]) -> str:

@@ -22,7 +22,6 @@ from app.cli import (
     jobs,
     openapi,
     serve,
-    upkeep,
     upscale,
     upscalers,
 )
@@ -60,7 +59,6 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("openapi")(openapi.openapi)
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(calibrations.app, name="calibrations")
-upkeep.mount(calibrations.app)
 app.add_typer(upscalers.app, name="upscalers")
 app.add_typer(config.app, name="config")
 

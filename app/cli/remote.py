@@ -6,25 +6,21 @@ could read it.
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import os
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import httpx
 import typer
 
-from app.assembly import Parts
 from app.calibration.folder import find_pairs
 from app.calibration.layout import PREDICTIONS
-from app.cli.local import Bars, local, progress_bar
+from app.cli.local import Bars, progress_bar
 from app.errors import ConfigError, TrustscaleError
 from trustscale import Job, Problem, Tar, Trustscale
-
-Answer = TypeVar("Answer")
 
 INTERRUPTED: Final = 130
 
@@ -50,24 +46,6 @@ def remote(server: str, key_env: str, *, retries: int = 0) -> Iterator[Trustscal
     """
     with refusals(server), Trustscale(*connection(server, key_env), retries=retries) as service:
         yield service
-
-
-def here_or_there(
-    server: str | None,
-    key_env: str,
-    here: Callable[[Parts], Awaitable[Answer]],
-    there: Callable[[Trustscale], Answer],
-) -> Answer:
-    """What the stores that the settings name answer, or a server."""
-    if server is not None:
-        with remote(server, key_env) as service:
-            return there(service)
-
-    async def run() -> Answer:
-        async with local() as session:
-            return await here(session)
-
-    return asyncio.run(run())
 
 
 def connection(server: str, key_env: str, *, needs_key: bool = True) -> tuple[str, str | None]:

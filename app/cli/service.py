@@ -1,0 +1,165 @@
+"""Whom a command asks: the stores that the settings name, or with `--server` a server."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeAlias, TypeVar
+
+from app.api.documents import detail
+from app.api.jobs import JobOut, pending_jobs
+from app.assembly import Parts
+from app.calibration import file
+from app.calibration.derive import derive
+from app.calibration.guarantee import GuaranteeSettings
+from app.calibration.insight import expected
+from app.calibration.record import Calibration
+from app.cli.local import local
+from app.cli.remote import connection, refusals
+from app.jobs.queue import JobQueue
+from app.monitor.watch import delete_calibration
+from app.sampling.pipeline import guard
+from trustscale import AsyncTrustscale
+
+Answer = TypeVar("Answer")
+
+Rows: TypeAlias = list[dict[str, Any]]
+
+
+class Here:
+    """The methods of `trustscale.AsyncTrustscale`, on the stores that the settings name."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._calibrations = parts.calibrations
+        self._stores = parts.stores
+
+    async def calibrations(self) -> Rows:
+        active = {item.calibration for item in (await self._stores.calibrations.active()).values()}
+        heads = await self._stores.calibrations.heads()
+        return [{**head.model_dump(mode="json"), "active": head.id in active} for head in heads]
+
+    async def calibration(self, calibration: str, group: str | None = None) -> dict[str, Any]:
+        return await described(self._parts, await self._calibrations.get(calibration), group)
+
+    async def derive(
+        self,
+        calibration: str,
+        *,
+        guarantee: dict[str, Any] | None = None,
+        fidelity: dict[str, float] | None = None,
+        name: str | None = None,
+        activate: bool = False,
+        force: bool = False,
+    ) -> dict[str, Any]:
+        parent = await self._calibrations.get(calibration)
+        if activate:
+            self._check_live(parent)
+        made = await derive(
+            self._calibrations,
+            self._stores.spool,
+            parent,
+            GuaranteeSettings.model_validate(guarantee) if guarantee else None,
+            bound=fidelity["bound"] if fidelity else None,
+            created_by="local",
+            name=name,
+            to_activate=activate,
+            force=force,
+        )
+        if activate:
+            await self._calibrations.activate(made, force=force)
+        return await described(self._parts, made)
+
+    async def activate(self, calibration: str, *, force: bool = False) -> dict[str, Any]:
+        found = await self._calibrations.get(calibration)
+        self._check_live(found)
+        activation, changes = await self._calibrations.activate(found, force=force)
+        return {
+            **activation._asdict(),
+            "at": activation.at.isoformat(),
+            "changes": changes.model_dump(),
+        }
+
+    async def backtest(
+        self, calibration: str, splits: int = 100, group: str | None = None
+    ) -> dict[str, Any]:
+        found = (await self._calibrations.get(calibration)).of_group(group)
+        name = found.manifest.upscaler
+        upscaler = self._parts.upscalers.get(name)
+        at_once = upscaler.capabilities.samples_per_call if upscaler else 1
+        return expected(found, splits, at_once, self._parts.settings.price_per_call(name))
+
+    async def delete(self, calibration: str) -> None:
+        await delete_calibration(self._stores, self._calibrations, calibration)
+
+    async def export(self, calibration: str) -> bytes:
+        return file.dump(await self._calibrations.get(calibration))
+
+    async def import_file(
+        self, data: bytes, *, activate: bool = False, force: bool = False
+    ) -> dict[str, Any]:
+        calibration = file.load(data)
+        if activate:
+            self._check_live(calibration)
+            await self._calibrations.changes(calibration, force=force)
+        await self._calibrations.add(calibration, activate=activate)
+        return {"id": calibration.id}
+
+    async def audit(self, limit: int = 100, before: int | None = None) -> Rows:
+        entries = await self._stores.audit.entries(limit=limit, before=before)
+        return [entry.model_dump(mode="json") for entry in entries]
+
+    async def jobs(self) -> Rows:
+        pending = await pending_jobs(self._stores.jobs)
+        return [JobOut.of(job).model_dump(mode="json") for job in pending]
+
+    async def job(self, job: str) -> _Job:
+        return _Job(self._parts.queue, job)
+
+    def _check_live(self, calibration: Calibration) -> None:
+        """Raises CalibrationMismatch. One of a server that shares the store is checked there."""
+        upscaler = self._parts.upscalers.get(calibration.manifest.upscaler)
+        if upscaler is not None:
+            guard(calibration.pipeline, upscaler)
+
+
+class _Job:
+    """A job that is looked at once it is given up."""
+
+    document: dict[str, Any]
+
+    def __init__(self, queue: JobQueue, job: str) -> None:
+        self._queue = queue
+        self._id = job
+
+    async def cancel(self) -> None:
+        self.document = JobOut.of(await self._queue.cancel(self._id)).model_dump(mode="json")
+
+
+def ask(
+    server: str | None,
+    key_env: str,
+    question: Callable[[Here | AsyncTrustscale], Awaitable[Answer]],
+) -> Answer:
+    """What the stores that the settings name answer, or a server.
+
+    Raises:
+        ConfigError, RemoteError: as `app.cli.remote.remote`.
+    """
+
+    async def answer() -> Answer:
+        if server is None:
+            async with local() as parts:
+                return await question(Here(parts))
+        with refusals(server):
+            async with AsyncTrustscale(*connection(server, key_env), retries=0) as service:
+                return await question(service)
+
+    return asyncio.run(answer())
+
+
+async def described(
+    parts: Parts, calibration: Calibration, group: str | None = None
+) -> dict[str, Any]:
+    """A calibration as a server describes it; n and the thresholds are those of the group."""
+    return (await detail(parts, calibration, group)).model_dump(mode="json")
