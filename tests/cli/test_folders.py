@@ -222,7 +222,7 @@ class TestGoingOn:
         assert outcome.code == 0, outcome.err
         kept = int(outcome.err.split(" done, ")[1].split(" kept")[0])
         assert 0 < kept < 60
-        assert len(upscaler.calls) == 4 * (60 - kept)
+        assert len(upscaler.calls) == 2 * (60 - kept)
         assert len(made(out)) == 60
         unchanged = [path for path in before if path.stat().st_mtime_ns == before[path]]
         assert len(unchanged) == len(PARTS) * kept
