@@ -19,7 +19,7 @@ from PIL import Image
 
 import app
 import trustscale
-from tests.api.admin import zipped
+from tests.api.admin import truth_files, zipped
 from tests.api.gateway import ADMIN_KEY, IMAGE, gateway
 from tests.factories import calibration_of, encoded, photo, truths
 from tests.fakes import FakeUpscaler
@@ -102,11 +102,9 @@ class TestUpscale:
 class TestCalibrate:
     @pytest.mark.parametrize("kind", ["folder", "archive", "list", "pairs"])
     def test_pairs(self, client, kind, tmp_path):
-        """A folder, an archive, truths, or inputs and truths; activating tells what is replaced."""
+        """A folder, an archive, truths, or inputs and truths."""
         images = [photo(k, 48, 48) for k in range(40, 43)]
-        (tmp_path / "photos.zip").write_bytes(
-            zipped({f"y/{k}.png": encoded(y) for k, y in enumerate(images)})
-        )
+        (tmp_path / "photos.zip").write_bytes(zipped(truth_files(3)))
         pairs = {
             "folder": truths(tmp_path / "photos", 3),
             "archive": tmp_path / "photos.zip",
@@ -114,13 +112,17 @@ class TestCalibrate:
             "pairs": {f"p{k}": (encoded(y[::2, ::2]), y) for k, y in enumerate(images)},
         }[kind]
         sent = []
-        job = client.calibrate(pairs, on_sent=lambda *done: sent.append(done), samples=4, name=kind)
+        job = client.calibrate(pairs, on_sent=lambda *done: sent.append(done), samples=2, name=kind)
         made = job.wait()
         assert (made["n"], made["name"]) == (3, kind)
         assert (made["degradation"] is None) == (kind == "pairs")
         assert kind == "archive" or sent[-1][0] == sent[-1][1] > 0
+
+    def test_what_is_made(self, client):
+        """Activating tells what is replaced; a file that was exported can be imported."""
+        made = client.calibrate([photo(40, 48, 48)], samples=2, degradation={}).wait()
         active = next(row["id"] for row in client.calibrations() if row["active"])
-        with pytest.raises(Problem, match="force"):  # three pairs hold nothing at the default α
+        with pytest.raises(Problem, match="force"):  # one pair holds nothing at the default α
             client.activate(made["id"])
         assert client.activate(made["id"], force=True)["previous"] == active
         client.activate(active)
@@ -139,12 +141,12 @@ class TestCalibrate:
     def test_bad_pairs(self, client):
         """Each is named."""
         with pytest.raises(Problem) as caught:
-            client.calibrate([b"text", photo(1, 48, 48)], samples=4)
+            client.calibrate([b"text", photo(1, 48, 48)], samples=2)
         assert [item["name"] for item in caught.value.members["items"]] == ["000000"]
 
     def test_labels(self, client):
         """A semantic calibration comes back when it needs labels."""
-        job = client.calibrate([photo(1, 48, 48)], samples=4, fidelity={"metric": "semantic"})
+        job = client.calibrate([photo(1, 48, 48)], samples=2, fidelity={"metric": "semantic"})
         assert job.wait()["state"] == "awaiting_labels"
         job.cancel()
         assert job.state == "cancelled"
@@ -152,96 +154,98 @@ class TestCalibrate:
             job.wait()
 
 
+class Answers:
+    """A service that gives these answers, or errors, in turn; what it was asked, and the pauses."""
+
+    def __init__(self, *answers: httpx.Response | Exception, **options: object) -> None:
+        self.left = list(answers)
+        self.asked: list[httpx.Request] = []
+        self.pauses: list[float] = []
+        transport = httpx.MockTransport(self.answer)
+        self.client = Trustscale(
+            "http://x", transport=transport, sleep=self.pauses.append, **options
+        )
+
+    def answer(self, request: httpx.Request) -> httpx.Response:
+        request.read()
+        self.asked.append(request)
+        one = self.left.pop(0)
+        if isinstance(one, Exception):
+            raise one
+        return one
+
+    def upscale(self) -> Problem:
+        """How it ends."""
+        with self.client, pytest.raises(Problem) as caught:
+            self.client.upscale(IMAGE)
+        return caught.value
+
+
+def busy(status: int = 503, after: str = "7") -> httpx.Response:
+    return httpx.Response(status, headers={"Retry-After": after}, json={"detail": "Busy."})
+
+
 class TestRetries:
     """What is repeated, and what is not."""
 
-    @staticmethod
-    def run(*answers, **options):
-        """How often a service was asked that answers so in turn, the pauses, and the outcome."""
-        asked, pauses, left = [], [], list(answers)
-
-        def answer(request):
-            asked.append(request)
-            one = left.pop(0)
-            if isinstance(one, Exception):
-                raise one
-            return one
-
-        transport = httpx.MockTransport(answer)
-        with Trustscale("http://x", transport=transport, sleep=pauses.append, **options) as client:
-            try:
-                outcome = client.upscale(IMAGE)
-            except (Problem, httpx.TransportError) as error:
-                outcome = error
-        return len(asked), pauses, outcome
-
-    def busy(self, status=503, after="7"):
-        return httpx.Response(status, headers={"Retry-After": after}, json={"detail": "Busy."})
-
     def test_no_room(self):
         """Retry-After is waited for; then the problem is told."""
-        asked, pauses, outcome = self.run(self.busy(), self.busy(429), self.busy(), retries=2)
-        assert (asked, pauses, str(outcome)) == (3, [7.0, 7.0], "Busy.")
+        service = Answers(busy(), busy(429), busy(), retries=2)
+        assert str(service.upscale()) == "Busy."
+        assert (len(service.asked), service.pauses) == (3, [7.0, 7.0])
 
     def test_too_long(self):
         """Nobody waits for an hour."""
-        asked, pauses, outcome = self.run(self.busy(after="3600"))
-        assert (asked, pauses, outcome.retry_after) == (1, [], 3600)
+        service = Answers(busy(after="3600"))
+        assert service.upscale().retry_after == 3600
+        assert (len(service.asked), service.pauses) == (1, [])
 
-    def test_no_server(self):
+    @pytest.mark.parametrize(
+        "errors", [[httpx.ConnectError("refused")] * 2, [httpx.ReadError("lost")]], ids=str
+    )
+    def test_no_server(self, errors):
         """A connection that was not made is tried again; so is a lost answer, under its key."""
-        refused = httpx.ConnectError("refused")
-        asked, _, outcome = self.run(refused, refused, self.busy(502))
-        assert (asked, outcome.status) == (3, 502)
-        asked, _, outcome = self.run(httpx.ReadError("lost"), self.busy(502))
-        assert (asked, outcome.status) == (2, 502)
+        service = Answers(*errors, busy(502))
+        assert service.upscale().status == 502
+        assert len(service.asked) == len(errors) + 1
 
     def test_the_request_stays_the_same(self):
-        """All tries carry one idempotency key, and the whole image."""
-        sent = []
-
-        def answer(request):
-            sent.append((request.headers["Idempotency-Key"], IMAGE in request.read()))
-            return self.busy()
-
-        transport = httpx.MockTransport(answer)
-        client = Trustscale("http://x", transport=transport, sleep=lambda _: None)
-        with client, pytest.raises(Problem):
-            client.upscale(IMAGE)
-        assert len(sent) == 5
-        assert len(set(sent)) == 1
-        assert sent[0][1]
+        """All of five tries carry one idempotency key, and the whole image."""
+        service = Answers(*[busy() for _ in range(5)])
+        service.upscale()
+        assert service.left == []
+        assert len({request.headers["Idempotency-Key"] for request in service.asked}) == 1
+        assert all(IMAGE in request.content for request in service.asked)
 
     def test_a_job_is_watched_through_a_restart(self):
         """Lost connections and a proxy without a server do not end the watching."""
         job = {"id": "job-1", "kind": "calibration", "result": "/made", "error": None}
-        progress = {"done": 1, "total": 2}
-        answers = [
-            httpx.Response(202, json={**job, "state": "queued", "progress": progress}),
+        job["progress"] = {"done": 1, "total": 2}
+        service = Answers(
+            httpx.Response(202, json={**job, "state": "queued"}),
             httpx.ReadError("lost"),
             httpx.Response(502),
-            httpx.Response(200, json={**job, "state": "running", "progress": progress}),
-            httpx.Response(200, json={**job, "state": "succeeded", "progress": progress}),
+            httpx.Response(200, json={**job, "state": "running"}),
+            httpx.Response(200, json={**job, "state": "succeeded"}),
             httpx.Response(200, json={"id": "cal-1"}),
-        ]
-
-        def answer(_):
-            one = answers.pop(0)
-            if isinstance(one, Exception):
-                raise one
-            return one
-
-        transport = httpx.MockTransport(answer)
-        with Trustscale("http://x", transport=transport, sleep=lambda _: None) as client:
+        )
+        with service.client as client:
             assert client.calibrate([IMAGE]).wait() == {"id": "cal-1"}
-        assert not answers
+        assert service.left == []
 
-    @pytest.mark.parametrize("body", [b"<html>", b"{}", b"[1"])
-    def test_another_server(self, body):
+    @pytest.mark.parametrize(
+        ("status", "body", "words"),
+        [
+            (200, b"<html>", "does not answer as Trustscale"),
+            (200, b"{}", "does not answer as Trustscale"),
+            (200, b"[1", "does not answer as Trustscale"),
+            (404, b"[1]", "answered 404"),
+        ],
+    )
+    def test_another_server(self, status, body, words):
         """A server that is something else is a problem, whatever it answers."""
-        transport = httpx.MockTransport(lambda _: httpx.Response(200, content=body))
-        client = Trustscale("http://x", transport=transport)
-        with client, pytest.raises(Problem, match="does not answer as Trustscale"):
+        service = Answers(httpx.Response(status, content=body))
+        with service.client as client, pytest.raises(Problem, match=words):
             client.calibration("cal-x")
 
 
