@@ -18,7 +18,10 @@ class Breaker:
 
     Open, nobody calls. Whoever owns the breaker asks for the upstream's health meanwhile and calls
     `half_open` when it answers: then calls go through, and one failure opens the breaker again.
-    The methods say whether they changed anything.
+
+    Args:
+        failures: the limit.
+        changed: told when it opens (True) and closes (False).
 
     Attributes:
         closed: set while calls go through.
@@ -26,11 +29,16 @@ class Breaker:
     """
 
     def __init__(
-        self, failures: int, blip_s: float = 1.0, clock: Callable[[], float] = time.monotonic
+        self,
+        failures: int,
+        blip_s: float = 1.0,
+        clock: Callable[[], float] = time.monotonic,
+        changed: Callable[[bool], None] = lambda _: None,
     ) -> None:
         self._limit = failures
         self._blip_s = blip_s
         self._clock = clock
+        self._changed = changed
         self._counted_at = -math.inf
         self.failures = 0
         self.closed = asyncio.Event()
@@ -40,34 +48,36 @@ class Breaker:
     def is_open(self) -> bool:
         return not self.closed.is_set()
 
-    def succeeded(self) -> bool:
+    def succeeded(self) -> None:
         """A call succeeded: close."""
-        was_open = self.is_open
         self.failures = 0
-        self.closed.set()
-        return was_open
+        self._close()
 
-    def failed(self) -> bool:
+    def failed(self) -> None:
         """A call failed: open, if that was one too many."""
         now = self._clock()
         if now - self._counted_at >= self._blip_s:
             self._counted_at = now
             self.failures += 1
-        return self.failures >= self._limit and self.open()
+        if self.failures >= self._limit:
+            self.open()
 
-    def open(self) -> bool:
+    def open(self) -> None:
         """Let nobody call."""
-        was_closed = self.closed.is_set()
-        self.closed.clear()
-        return was_closed
-
-    def half_open(self) -> bool:
-        """The upstream looks alive: let calls through, but believe it only after a success."""
         if not self.is_open:
-            return False
-        self.failures, self._counted_at = self._limit - 1, -math.inf
-        self.closed.set()
-        return True
+            self.closed.clear()
+            self._changed(True)
+
+    def half_open(self) -> None:
+        """The upstream looks alive: let calls through, but believe it only after a success."""
+        if self.is_open:
+            self.failures, self._counted_at = self._limit - 1, -math.inf
+            self._close()
+
+    def _close(self) -> None:
+        if self.is_open:
+            self.closed.set()
+            self._changed(False)
 
 
 class CallLimit:

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from app.errors import ConfigError, UpscalerFailed, UpscalerUnavailable
+from app.errors import ConfigError, UpscalerFailed, UpscalerUnavailable, reason_of
 from app.system import usable_cores
 from app.upscalers.base import RGB, Capabilities, Source
 from app.upscalers.seeds import GROUP_ORDER
@@ -75,13 +75,11 @@ def symmetric_sample(
         UpscalerFailed: the model failed.
     """
     element = seed % GROUP_ORDER
-    return run_tiled(
-        lambda window: undo(model(apply(window, element)), element),
-        rgb,
-        model.scale,
-        plan,
-        cancelled,
-    )
+
+    def sample(window: RGB) -> RGB:
+        return undo(model(apply(window, element)), element)
+
+    return run_tiled(sample, rgb, model.scale, plan, cancelled)
 
 
 class OnnxModel:
@@ -113,7 +111,7 @@ class OnnxModel:
             )
         except Exception as error:  # onnxruntime's errors share no other base
             raise ConfigError(
-                f"{name} is not an ONNX model that onnxruntime can load: {_first_line(error)}"
+                f"{name} is not an ONNX model that onnxruntime can load: {reason_of(error)}"
             ) from error
         self.scale = self._probe()
 
@@ -144,7 +142,7 @@ class OnnxModel:
         try:
             output = self._run(tensor)
         except Exception as error:  # onnxruntime's errors share no other base
-            raise UpscalerFailed(f"{self.name} failed: {_first_line(error)}") from error
+            raise UpscalerFailed(f"{self.name} failed: {reason_of(error)}") from error
         if output.shape != (1, 3, self.scale * height, self.scale * width):
             raise UpscalerFailed(
                 f"{self.name} made {output.shape} of an input of {width} x {height}, "
@@ -184,7 +182,7 @@ class OnnxModel:
         try:
             output = self._run(trial)
         except Exception as error:  # onnxruntime's errors share no other base
-            raise self._unfit(f"a trial run failed: {_first_line(error)}") from error
+            raise self._unfit(f"a trial run failed: {reason_of(error)}") from error
         scale = output.shape[-1] // width if output.ndim == 4 else 0
         if scale < 1 or output.shape != (1, 3, scale * height, scale * width):
             raise self._unfit(f"it made {output.shape} of an input of {trial.shape}")
@@ -269,13 +267,7 @@ class EmbeddedUpscaler:
 
     @property
     def capabilities(self) -> Capabilities:
-        return Capabilities(
-            seeds=True,
-            samples_per_call=1,
-            concurrency=self._concurrency,
-            max_samples=GROUP_ORDER,
-            lossless=True,
-        )
+        return Capabilities(concurrency=self._concurrency, max_samples=GROUP_ORDER)
 
     async def generate(
         self, source: Source, seeds: Sequence[int], turn: Turn | None = None
@@ -355,8 +347,3 @@ def _providers() -> list[Any]:
         # The default search tries every algorithm anew for each new shape.
         providers.insert(0, (cuda, {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}))
     return providers
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

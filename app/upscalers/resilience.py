@@ -114,7 +114,9 @@ class ResilientUpscaler:
         self.metrics = metrics or Metrics()
         self._config = config
         self._pace = pace
-        self._breaker = Breaker(pace.breaker_failures, pace.breaker_blip_s)
+        self._breaker = Breaker(
+            pace.breaker_failures, pace.breaker_blip_s, changed=self._breaker_changed
+        )
         self._spending = SpendGuard(config.max_calls_per_hour)
         self._slots: CallLimit | None = None
         self._recovery: asyncio.Task[None] | None = None
@@ -164,8 +166,7 @@ class ResilientUpscaler:
                 if isinstance(error, _FOR_THE_OPERATOR) or now >= patient_until:
                     raise
                 turn.give_back()
-                if not isinstance(error, BreakerOpen) and self._breaker.open():
-                    self._recover_later()
+                self._breaker.open()
                 if not await self._comes_back(patient_until):
                     raise
 
@@ -200,8 +201,7 @@ class ResilientUpscaler:
         """See `Upscaler.check`. A success lets calls through again."""
         with self._understood():
             await self.inner.check()
-        if self._breaker.half_open():
-            self.metrics.set("upstream_breaker_open", False, self.name)
+        self._breaker.half_open()
 
     async def close(self) -> None:
         """See `Upscaler.close`."""
@@ -249,7 +249,7 @@ class ResilientUpscaler:
                     seconds = time.monotonic() - started
                     self.metrics.observe("upstream_call_seconds", seconds, self.name)
             slots.succeeded()
-            self._lives()
+            self._breaker.succeeded()
             return samples
 
     async def _timed(self, source: Source, seeds: Sequence[int], turn: Turn) -> list[RGB]:
@@ -318,14 +318,14 @@ class ResilientUpscaler:
         if isinstance(error, Busy) and slots.in_flight > 1:
             slots.busy()  # our own doing: a server with fewer slots than configured
         elif isinstance(error, UpscalerUnavailable):
-            if self._breaker.failed():
-                self._recover_later()
+            self._breaker.failed()
         else:
-            self._lives()  # it answered
+            self._breaker.succeeded()  # it answered
 
-    def _recover_later(self) -> None:
-        self.metrics.set("upstream_breaker_open", True, self.name)
-        self._recovery = asyncio.create_task(self._recover())
+    def _breaker_changed(self, is_open: bool) -> None:
+        self.metrics.set("upstream_breaker_open", is_open, self.name)
+        if is_open:
+            self._recovery = asyncio.create_task(self._recover())
 
     async def _recover(self) -> None:
         """Ask for the upstream's health until it answers. No request waits for this."""
@@ -338,7 +338,3 @@ class ResilientUpscaler:
                     await self.check()
             except (UpscalerError, TimeoutError):
                 continue
-
-    def _lives(self) -> None:
-        if self._breaker.succeeded():
-            self.metrics.set("upstream_breaker_open", False, self.name)

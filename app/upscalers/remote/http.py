@@ -189,15 +189,9 @@ class Upstream:
                     event, data = b"message", bytearray()
 
     async def _lines(self, response: httpx.Response) -> AsyncIterator[bytes]:
-        """The lines of a stream; its bytes are counted as they come, whether a line ends or not."""
-        self._refuse_compression(response)
-        begun, received = bytearray(), 0
-        async for chunk in response.aiter_bytes():
-            received += len(chunk)
-            if received > self._max_bytes:
-                raise ProtocolError(
-                    f"{self.name!r} sent events of more than {self._max_bytes:,} bytes."
-                )
+        """The lines of a stream."""
+        begun = bytearray()
+        async for chunk in self._received(response, self._max_bytes):
             begun += chunk
             if b"\n" in chunk:
                 *lines, begun = begun.split(b"\n")
@@ -256,24 +250,30 @@ class Upstream:
 
     async def _read(self, response: httpx.Response, turn: Turn | None) -> bytearray:
         cap = min(self._max_bytes, _SMALL_ANSWER) if turn is None else self._max_bytes
-        self._refuse_compression(response)
-        declared = response.headers.get("content-length", "")
-        if declared.isdigit() and int(declared) > cap:
-            raise ProtocolError(f"{self.name!r} sent {int(declared):,} bytes; at most {cap:,}.")
         body = bytearray()
-        async for chunk in response.aiter_bytes():  # nothing to decode: see above
-            if len(body) + len(chunk) > cap:
-                raise ProtocolError(f"{self.name!r} sent more than {cap:,} bytes.")
+        async for chunk in self._received(response, cap):
             body += chunk
             if turn is not None and len(body) > _READ_AHEAD:
                 await turn.take()
         return body
 
-    def _refuse_compression(self, response: httpx.Response) -> None:
-        """Or a few megabytes could become gigabytes before they are counted."""
-        encoding = response.headers.get("content-encoding", "identity").lower()
-        if encoding != "identity":
+    async def _received(self, response: httpx.Response, cap: int) -> AsyncIterator[bytes]:
+        """The body as it comes, up to so many bytes.
+
+        Compressed it is refused, or a few megabytes could become gigabytes before they are counted.
+        """
+        if response.headers.get("content-encoding", "identity").lower() != "identity":
             raise ProtocolError(f"{self.name!r} compressed its answer although told not to.")
+        too_much = ProtocolError(f"{self.name!r} sent more than {cap:,} bytes.")
+        declared = response.headers.get("content-length", "")
+        if declared.isdecimal() and int(declared) > cap:
+            raise too_much
+        received = 0
+        async for chunk in response.aiter_bytes():  # nothing to decode: see above
+            received += len(chunk)
+            if received > cap:
+                raise too_much
+            yield chunk
 
     @contextmanager
     def _transport_errors(self) -> Iterator[None]:
