@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 
@@ -33,28 +33,17 @@ def blur_then_double(radius: int):
 
 class TestTilePlan:
     @given(plans, st.integers(1, 500))
-    def test_partition(self, plan, length):
-        """The kept parts follow each other without gap or overlap, from 0 to the length."""
+    def test_spans(self, plan, length):
+        """They partition the axis, have a full halo or reach the border, and are equally long."""
         spans = plan.spans(length)
-        assert spans[0].first == 0
-        assert spans[-1].last == length
+        assert (spans[0].first, spans[-1].last) == (0, length)
         assert all(a.last == b.first for a, b in itertools.pairwise(spans))
-        assert all(span.first < span.last for span in spans)
-
-    @given(plans, st.integers(1, 500))
-    def test_halo(self, plan, length):
-        """Each tile reads a full halo around what it keeps, or to the border of the image."""
-        for span in plan.spans(length):
-            assert span.start <= max(0, span.first - plan.halo)
-            assert span.stop >= min(length, span.last + plan.halo)
-            assert 0 <= span.start < span.stop <= length
-
-    @given(plans, st.integers(1, 500))
-    def test_equal_lengths(self, plan, length):
-        """All tiles have one length, which is at most the tile size."""
-        lengths = {span.stop - span.start for span in plan.spans(length)}
-        assert len(lengths) == 1
-        assert lengths.pop() <= plan.tile
+        for span in spans:
+            assert span.first < span.last
+            assert 0 <= span.start <= max(0, span.first - plan.halo)
+            assert length >= span.stop >= min(length, span.last + plan.halo)
+        (size,) = {span.stop - span.start for span in spans}
+        assert size <= plan.tile
 
     def test_small_image_is_one_tile(self):
         """An image that fits is read once, whole."""
@@ -74,17 +63,6 @@ class TestRunTiled:
         function = blur_then_double(plan.halo)
         image = noise(height, width)
         assert np.array_equal(run_tiled(function, image, 2, plan), function(image))
-
-    @given(st.integers(2, 8))
-    def test_smaller_halo_shows(self, radius):
-        """The test above can fail: one pixel less of halo changes the result."""
-        function = blur_then_double(radius)
-        image = np.zeros((64, 64, 3), np.uint8)
-        plan = TilePlan(32, radius - 1)
-        seam = plan.spans(64)[0].last
-        assume(seam + radius - 1 < 64)
-        image[seam + radius - 1] = 255  # just outside of the tile, still seen by the function
-        assert not np.array_equal(run_tiled(function, image, 2, plan), function(image))
 
     def test_one_shape(self):
         """The function sees one shape only, however the image is cut."""

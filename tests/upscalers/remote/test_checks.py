@@ -26,17 +26,12 @@ def cropped(keep):
 
 
 class TestAlignment:
-    def test_aligned(self):
-        """An honest sample has no displacement."""
-        found = alignment(SOURCE, GOOD, K)
-        assert found.problem is None
-        assert found.displacement < 0.1
-        assert found.similarity > 0.95
-
-    @pytest.mark.parametrize("shift", [(2, 0), (0, 2), (-2, 2)])
+    @pytest.mark.parametrize("shift", [(0, 0), (2, 0), (0, 2), (-2, 2)])
     def test_half_pixel_conventions(self, shift):
         """Half an input pixel, the usual disagreement about pixel centres, is tolerated."""
-        assert alignment(SOURCE, np.roll(GOOD, shift, (0, 1)), K).problem is None
+        found = alignment(SOURCE, np.roll(GOOD, shift, (0, 1)), K)
+        assert found.problem is None
+        assert found.displacement == pytest.approx(np.hypot(*shift) / K, abs=0.1)
 
     @pytest.mark.parametrize("shift", [(4, 0), (0, -4), (9, 5), (-40, 20)])
     def test_shift(self, shift):
