@@ -215,7 +215,7 @@ class EmbeddedUpscaler:
         threads: threads inside one operator; 0: one per core that this process may use, divided by
             `concurrency`.
         concurrency: samples that are made at once; a GPU makes one.
-        tile: the largest side of a tile in input pixels; memory grows with its square.
+        tile: the largest side of a tile in input pixels; memory grows with its square; None: 288.
         halo: overlap in input pixels, at least the radius of the network; None: exact for the
             shipped model, 32 for any other.
 
@@ -231,12 +231,13 @@ class EmbeddedUpscaler:
         name: str = "span-x4",
         model: Path | None = None,
         threads: int = 0,
-        tile: int = DEFAULT_TILE,
+        tile: int | None = None,
         halo: int | None = None,
         concurrency: int = 1,
     ) -> None:
         self.name = name
         weights = _weights(model)
+        tile = tile or DEFAULT_TILE
         if halo is None:
             halo = SPAN_HALO if model is None else DEFAULT_HALO
         try:
@@ -275,11 +276,7 @@ class EmbeddedUpscaler:
         """One sample per seed; see `Upscaler.generate`. The work runs in a thread.
 
         Cancelling returns at once; the thread stops before its next tile, and takes on other work
-        only then.
-
-        Raises:
-            UpscalerUnavailable: `close` was called.
-            UpscalerFailed: the model failed.
+        only then. Once closed, the upscaler is unavailable.
         """
         await self.check()
         del turn  # samples are made one at a time, and nothing of them waits to be decoded
@@ -302,11 +299,7 @@ class EmbeddedUpscaler:
             abandoned.set()
 
     async def check(self) -> None:
-        """Return: the constructor has already loaded and tried the model.
-
-        Raises:
-            UpscalerUnavailable: `close` was called.
-        """
+        """See `Upscaler.check`: the constructor has already loaded and tried the model."""
         if self._closed.is_set():
             raise UpscalerUnavailable(f"upscaler {self.name} is shutting down")
 

@@ -86,13 +86,8 @@ def build_adapter(
 
 def _embedded(config: EmbeddedConfig) -> Upscaler:
     # Imported here: onnxruntime takes time and memory that a gateway to remote models can save.
-    from app.upscalers.embedded import DEFAULT_TILE, EmbeddedUpscaler  # noqa: PLC0415
+    from app.upscalers.embedded import EmbeddedUpscaler  # noqa: PLC0415
 
     return EmbeddedUpscaler(
-        name=config.name,
-        model=config.model,
-        threads=config.threads,
-        tile=config.tile or DEFAULT_TILE,
-        halo=config.halo,
-        concurrency=config.concurrency,
+        config.name, config.model, config.threads, config.tile, config.halo, config.concurrency
     )

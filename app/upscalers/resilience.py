@@ -118,7 +118,7 @@ class ResilientUpscaler:
             pace.breaker_failures, pace.breaker_blip_s, changed=self._breaker_changed
         )
         self._spending = SpendGuard(config.max_calls_per_hour)
-        self._slots: CallLimit | None = None
+        self._slots = CallLimit(config.concurrency * len(config.addresses))
         self._recovery: asyncio.Task[None] | None = None
         # Retries left for each request, which is recognised by its source.
         self._budgets: weakref.WeakKeyDictionary[Source, int] = weakref.WeakKeyDictionary()
@@ -226,11 +226,7 @@ class ResilientUpscaler:
     async def _try(self, source: Source, seeds: Sequence[int], turn: Turn) -> list[RGB]:
         """One try, with everything counted."""
         self._admit()
-        slots = self._slots
-        if slots is None:
-            concurrency = await self._concurrency()
-            slots = self._slots = self._slots or CallLimit(concurrency)
-        async with slots:
+        async with self._slots:
             self._admit()  # things may have changed while this call waited
             self._spending.spend()
             started = time.monotonic()
@@ -241,14 +237,14 @@ class ResilientUpscaler:
                 outcome = "ok"
             except UpscalerError as error:
                 outcome = reason(error)
-                self._count(error, slots)
+                self._count(error)
                 raise
             finally:
                 self.metrics.count("upstream_calls", self.name, outcome)
                 if outcome != "cancelled":  # how long a client waits says nothing of the upstream
                     seconds = time.monotonic() - started
                     self.metrics.observe("upstream_call_seconds", seconds, self.name)
-            slots.succeeded()
+            self._slots.succeeded()
             self._breaker.succeeded()
             return samples
 
@@ -305,18 +301,10 @@ class ResilientUpscaler:
                 retry_after=seconds,
             )
 
-    async def _concurrency(self) -> int:
-        try:
-            return self.inner.capabilities.concurrency
-        except UpscalerUnavailable:  # not reached before
-            with self._understood():
-                await self.inner.check()
-            return self.inner.capabilities.concurrency
-
-    def _count(self, error: UpscalerError, slots: CallLimit) -> None:
+    def _count(self, error: UpscalerError) -> None:
         """A failure narrows the slots or moves the breaker, by what it says of the upstream."""
-        if isinstance(error, Busy) and slots.in_flight > 1:
-            slots.busy()  # our own doing: a server with fewer slots than configured
+        if isinstance(error, Busy) and self._slots.in_flight > 1:
+            self._slots.busy()  # our own doing: a server with fewer slots than configured
         elif isinstance(error, UpscalerUnavailable):
             self._breaker.failed()
         else:

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
 from app.conformal.folding import Spread
@@ -67,12 +67,9 @@ class Turn:
         async with self._claim:
             if self._held:
                 return
-            left = self._stop_clock()
-            try:
+            with self._clock_stopped():
                 await self._shared.acquire()
                 self._held = True
-            finally:
-                self._restart_clock(left)
 
     def give_back(self) -> None:
         """Let the next call in; does nothing when this call does not have the turn."""
@@ -94,14 +91,18 @@ class Turn:
             finally:
                 self._clock = None
 
-    def _stop_clock(self) -> float | None:
-        """Seconds that were left; None: no clock was running."""
-        end = None if self._clock is None else self._clock.when()
-        if self._clock is None or end is None or self._clock.expired():
-            return None
-        self._clock.reschedule(None)
-        return end - asyncio.get_running_loop().time()
-
-    def _restart_clock(self, left: float | None) -> None:
-        if left is not None and self._clock is not None:
-            self._clock.reschedule(asyncio.get_running_loop().time() + left)
+    @contextmanager
+    def _clock_stopped(self) -> Iterator[None]:
+        clock = self._clock
+        end = None if clock is None or clock.expired() else clock.when()
+        if clock is None or end is None:
+            yield
+            return
+        loop = asyncio.get_running_loop()
+        left = end - loop.time()
+        clock.reschedule(None)
+        try:
+            yield
+        finally:
+            if self._clock is clock:  # what it limits may be over
+                clock.reschedule(loop.time() + left)

@@ -49,7 +49,8 @@ def guarded(inner, metrics=None, **options):
     paces = {field.name for field in fields(Pace)}
     pace = {name: value for name, value in options.items() if name in paces}
     limits = {name: value for name, value in options.items() if name not in paces}
-    config = RemoteConfig(kind="fake", name=inner.name, **limits)
+    concurrency = inner.capabilities.concurrency
+    config = RemoteConfig(kind="fake", name=inner.name, concurrency=concurrency, **limits)
     return ResilientUpscaler(inner, config, metrics, Pace(**{"longest_jitter_s": 0.02, **pace}))
 
 

@@ -202,3 +202,8 @@ def mask_png(source: Source, color: str) -> bytes:
 def data_uri(png: bytes) -> str:
     """A PNG as a data URI."""
     return "data:image/png;base64," + base64.b64encode(png).decode()
+
+
+async def png_of(source: Source) -> bytes:
+    """An input as a PNG, which is encoded in a thread and only once."""
+    return await asyncio.to_thread(lambda: source.png)

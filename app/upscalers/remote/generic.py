@@ -224,12 +224,13 @@ class HttpUpscaler(Adapter[HttpConfig]):
     def _raise_for(self, reply: Reply) -> None:
         """Raise unless the answer is a success in the words of this API."""
         answer = self._config.answer
-        if any(_holds(condition, reply) for condition in answer.quota):
-            raise QuotaSpent(f"{self.name!r} has no credit left: {self._said(reply)}")
-        if any(_holds(condition, reply) for condition in answer.rejected):
-            raise UpscalerRejected(f"{self.name!r} refuses this input: {self._said(reply)}")
-        if any(_holds(condition, reply) for condition in answer.filtered):
-            raise Filtered(f"{self.name!r} withheld a sample: {self._said(reply)}")
+        for conditions, kind, what in (
+            (answer.quota, QuotaSpent, "has no credit left"),
+            (answer.rejected, UpscalerRejected, "refuses this input"),
+            (answer.filtered, Filtered, "withheld a sample"),
+        ):
+            if any(_holds(condition, reply) for condition in conditions):
+                raise kind(f"{self.name!r} {what}: {self._said(reply)}")
         if not reply.ok:
             raise self._failure(reply)
         if any(_holds(condition, reply) for condition in answer.failed) or not all(

@@ -7,7 +7,6 @@ it. Sources: the guide "Querying Gradio apps with curl", routes.py of Gradio 6.
 
 from __future__ import annotations
 
-import asyncio
 import json
 from typing import Any, Literal
 from urllib.parse import quote
@@ -17,7 +16,7 @@ from pydantic import Field
 from app.upscalers.base import RGB, Source
 from app.upscalers.config import OneAddress
 from app.upscalers.remote import pointer
-from app.upscalers.remote.adapter import Adapter, Uploads
+from app.upscalers.remote.adapter import Adapter, Uploads, png_of
 from app.upscalers.remote.errors import GenerationFailed, Misconfigured, ProtocolError, QuotaSpent
 from app.upscalers.remote.http import Upstream
 from app.upscalers.template import fill
@@ -110,10 +109,8 @@ class GradioUpscaler(Adapter[GradioConfig]):
 
     async def _upload(self, source: Source) -> str:
         """The path of the uploaded image on the server."""
-        png = await asyncio.to_thread(lambda: source.png)
-        reply = await self._upstream.call(
-            "POST", f"{self._prefix}/upload", files={"files": ("image.png", png, "image/png")}
-        )
+        files = {"files": ("image.png", await png_of(source), "image/png")}
+        reply = await self._upstream.call("POST", f"{self._prefix}/upload", files=files)
         path = pointer.first(reply.json(), "/0")
         if not isinstance(path, str):
             raise ProtocolError(f"{self.name!r} did not say where it put the upload.")

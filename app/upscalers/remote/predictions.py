@@ -20,7 +20,7 @@ from app.errors import UpscalerError, UpscalerUnavailable
 from app.upscalers.base import RGB, Source
 from app.upscalers.config import BaseUrl, EnvName, HostName, OneAddress
 from app.upscalers.remote import pointer
-from app.upscalers.remote.adapter import Adapter, Uploads, data_uri, mask_png
+from app.upscalers.remote.adapter import Adapter, Uploads, data_uri, mask_png, png_of
 from app.upscalers.remote.errors import Filtered, GenerationFailed, ProtocolError
 from app.upscalers.remote.http import Upstream
 from app.upscalers.remote.translation import Reply, raise_for_status
@@ -103,8 +103,7 @@ class PredictionsUpscaler(Adapter[Config]):
 
     async def _image(self, source: Source) -> str:
         """How the image is sent: inside the request."""
-        png = await asyncio.to_thread(lambda: source.png)
-        return await asyncio.to_thread(data_uri, png)
+        return await asyncio.to_thread(data_uri, await png_of(source))
 
     def _succeeded(self, reply: Reply) -> Any:
         """The prediction, if it succeeded."""
@@ -229,8 +228,7 @@ class ReplicateUpscaler(PredictionsUpscaler[ReplicateConfig]):
         return url
 
     async def _image(self, source: Source) -> str:
-        png = await asyncio.to_thread(lambda: source.png)
-        if len(png) <= self._config.upload_above_bytes:
+        if len(await png_of(source)) <= self._config.upload_above_bytes:
             return await super()._image(source)
         return await self._uploads.get(source)
 
