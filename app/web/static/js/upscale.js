@@ -2,7 +2,7 @@
 // stands in the address, so that reloading, links and the back button work.
 
 import { getJson } from "./lib/api.js";
-import { announce } from "./lib/dom.js";
+import { $$, announce } from "./lib/dom.js";
 import { html, nothing, render } from "./lib/html.js";
 import { onKey } from "./lib/keys.js";
 import { root } from "./lib/shell.js";
@@ -21,18 +21,14 @@ const { viewer } = stage;
 
 function page(now) {
   const picture = selectedOf(now);
-  document.body.classList.toggle("dropping", now.isDropping);
-  document.body.classList.toggle("working", Boolean(picture || now.shown));
-  const name = picture?.name ?? now.shown?.name;
-  document.title = `${name ?? "Upscale"} · Trustscale`;
-  const isFirst = !picture && !now.lost && !now.shown;
+  const { shown } = now;
+  document.body.classList.toggle("working", Boolean(picture || shown));
+  document.title = `${picture?.name ?? shown?.name ?? "Upscale"} · Trustscale`;
+  const isFirst = !picture && !now.lost && !shown;
   if (isFirst) loadExample();
-  const main = () => {
-    if (picture) return picked(picture, now);
-    if (now.lost) return lost(now.lost);
-    return now.shown ? result(now) : first(now);
-  };
-  return html`${strip(now, (one) => select(one), !isFirst)} ${main()} ${now.isDropping ? html`<div class="drop-veil">Drop to upscale</div>` : nothing}`;
+  const other = () => (now.lost ? lost(now.lost) : shown ? result(now) : first(now));
+  return html`${strip(now, (one) => select(one), !isFirst)} ${picture ? picked(picture, now) : other()}
+  ${now.isDropping ? html`<div class="drop-veil">Drop to upscale</div>` : nothing}`;
 }
 
 store.watch((now) => render(page(now), root));
@@ -46,9 +42,8 @@ function select(picture, { push = true } = {}) {
 }
 
 /** The address of what is selected. */
-function enter(picture, { replace = false } = {}) {
-  const path = picture.state === "done" ? `/r/${picture.result.id}` : "/";
-  history[replace ? "replaceState" : "pushState"]({ id: picture.id }, "", path);
+function enter(picture, act = "pushState") {
+  history[act]({ id: picture.id }, "", picture.state === "done" ? `/r/${picture.result.id}` : "/");
 }
 
 async function openPicture(picture) {
@@ -68,14 +63,12 @@ intake.events.onFiles = (files, settings) => {
   if (before && before.state !== "failed") return;
   select(one);
   // What had the focus may be gone: go on where the picture is.
-  requestAnimationFrame(() =>
-    /** @type {HTMLElement} */ (root.querySelector(".item.selected .item-open"))?.focus(),
-  );
+  requestAnimationFrame(() => $$(".item.selected .item-open")[0]?.focus());
 };
 
 queue.events.onEnded = (picture) => {
   if (state.selected !== picture.id || picture.state !== "done") return;
-  enter(picture, { replace: true });
+  enter(picture, "replaceState");
   openPicture(picture);
 };
 
@@ -84,7 +77,7 @@ queue.events.onGone = () => {
   const next = selectedOf(state);
   if (next) {
     select(next, { push: false });
-    enter(next, { replace: true });
+    enter(next, "replaceState");
   } else {
     stage.leave();
     history.replaceState(null, "", "/");
@@ -108,42 +101,35 @@ function lost({ title, text, id, again }) {
 async function follow(step) {
   const id =
     /^\/r\/([\w-]+)$/.exec(location.pathname)?.[1] ?? new URLSearchParams(location.search).get("result");
+  const { pictures } = state;
   const own =
-    state.pictures.find((one) => one.id === step?.id) ??
-    (id && state.pictures.find((one) => one.result?.id === id));
-  if (own) {
-    select(own, { push: false });
-  } else if (!id) {
-    store.set({ selected: null, lost: null });
-    stage.leave();
-  } else {
-    await openLinked(id);
-  }
+    pictures.find((one) => one.id === step?.id) ?? pictures.find((one) => id && one.result?.id === id);
+  if (own) return select(own, { push: false });
+  store.set({ selected: null, lost: null });
+  if (id) return openLinked(id);
+  stage.leave();
 }
 
 async function openLinked(id) {
-  store.set({ selected: null, lost: null });
   try {
     const found = await getJson(`/v1/results/${encodeURIComponent(id)}`);
-    if (await stage.open({ result: found, name: "Shared result", file: null }))
-      announce("The result is shown.");
+    const isShown = await stage.open({ result: found, name: "Shared result", file: null });
+    if (isShown) announce("The result is shown.");
   } catch (error) {
     const gone = error.status === 404;
     const text = gone
       ? "It has expired, or never was: the service keeps results for a limited time only. Upscale the picture again; with the same seed and pipeline it gives the same result."
       : error.message;
     const title = gone ? "The result is gone" : "The result cannot be shown";
-    store.set({ lost: { title, text, id, again: gone ? null : () => openLinked(id) } });
+    store.set({ lost: { title, text, id, again: gone ? null : () => follow(null) } });
   }
 }
 
 /** The picture before or after the one on the stage. */
 function neighbour(step) {
-  const place = state.pictures.findIndex(({ id }) => id === state.selected) + step;
-  const next = state.pictures[place];
-  if (!next) return false;
-  select(next);
-  return true;
+  const next = state.pictures[state.pictures.findIndex(({ id }) => id === state.selected) + step];
+  if (next) select(next);
+  return Boolean(next);
 }
 
 onKey((key, event) => {
@@ -169,27 +155,18 @@ onKey((key, event) => {
   if (key === "ArrowLeft") return neighbour(-1);
   return key === "ArrowRight" && neighbour(1);
 });
-document.addEventListener(
-  "keyup",
-  ({ key }) => key.toLowerCase() === "h" && viewer.change({ isHidden: false }),
-);
+addEventListener("keyup", ({ key }) => key.toLowerCase() === "h" && viewer.change({ isHidden: false }));
 
 /** Menus close when something else is wanted. */
 function closeMenus(but = null) {
-  for (const menu of document.querySelectorAll("details.menu[open]")) {
-    if (!menu.contains(but)) menu.removeAttribute("open");
-  }
+  for (const menu of $$("details.menu[open]")) menu.open = menu.contains(but);
 }
-document.addEventListener("click", (event) => closeMenus(/** @type {Node} */ (event.target)));
+addEventListener("click", ({ target }) => closeMenus(target));
 
 addEventListener("popstate", (event) => follow(event.state));
 addEventListener("beforeunload", (event) => queue.isSending() && event.preventDefault());
 
 intake.listen();
 intake.load();
-queue
-  .restore()
-  .then(() => follow(history.state))
-  .finally(() => {
-    document.documentElement.dataset.ready = "true";
-  });
+await queue.restore();
+await follow(history.state).finally(() => (document.documentElement.dataset.ready = "true"));

@@ -97,6 +97,6 @@ export class Session {
   async finish() {
     await Promise.all([...this.items.values()].map((item) => item.save()));
     if (this.unsaved.length) throw new Error(`${this.unsaved.length} labels are not saved yet.`);
-    return sendJson("POST", path(this.job, "finish"), undefined, ADMIN);
+    return sendJson("POST", path(this.job, "finish"));
   }
 }

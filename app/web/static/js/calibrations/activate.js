@@ -1,6 +1,6 @@
 // Which calibration is served from: what a switch changes is said before it is made.
 
-import { ADMIN, sendJson } from "../lib/api.js";
+import { sendJson } from "../lib/api.js";
 import { confirmDialog } from "../lib/dialog.js";
 import { level, percent } from "../lib/format.js";
 import { html, nothing } from "../lib/html.js";
@@ -41,7 +41,7 @@ function changed({ upscaler, changes }) {
 /** Switch; where the service refuses because the new one is worse, the person may insist. Null: not done. */
 async function switched(id) {
   try {
-    return await sendJson("POST", path(id, "activate"), undefined, ADMIN);
+    return await sendJson("POST", path(id, "activate"));
   } catch (error) {
     if (error.slug !== "conflict") throw error;
     const insists = await confirmDialog({
@@ -50,6 +50,6 @@ async function switched(id) {
       confirm: "Activate anyway",
       danger: true,
     });
-    return insists ? sendJson("POST", path(id, "activate"), { force: true }, ADMIN) : null;
+    return insists ? sendJson("POST", path(id, "activate"), { force: true }) : null;
   }
 }

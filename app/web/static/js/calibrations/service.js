@@ -37,9 +37,9 @@ export const backtest = (id, splits, group) =>
   getJson(`${path(id, "backtest")}${asked({ splits, group })}`, ADMIN);
 export const pairs = (id) => getJson(path(id, "pairs"), ADMIN);
 /** Which of these paths are pairs: {pairs: [{name, x, y, label, group}], groups, items: [{name, reason}]}. */
-export const arranged = (names) => sendJson("POST", "/v1/admin/pairs/check", { names }, ADMIN);
+export const arranged = (names) => sendJson("POST", "/v1/admin/pairs/check", { names });
 export const audit = (limit) => getJson(`/v1/admin/audit?limit=${limit}`, ADMIN);
-export const cancelJob = (id) => sendJson("DELETE", `/v1/jobs/${encodeURIComponent(id)}`, undefined, ADMIN);
+export const cancelJob = (id) => sendJson("DELETE", `/v1/jobs/${encodeURIComponent(id)}`);
 
 /** The address of a picture of a pair for an <img>; the caller revokes it. Throws ApiError. */
 export async function picture(id, name, part) {
@@ -95,7 +95,7 @@ export async function derived(found) {
     ...(value("bound") ? { fidelity: { bound: Number(value("bound")) } } : {}),
     ...(value("name") ? { name: value("name") } : {}),
   };
-  return (await sendJson("POST", path(found.id, "derive"), document_, ADMIN)).id;
+  return (await sendJson("POST", path(found.id, "derive"), document_)).id;
 }
 
 /** Take a calibration away as a file. */
@@ -126,7 +126,7 @@ export async function removePair(id, name) {
     confirm: "Make one without it",
   });
   if (!sure) return null;
-  return (await sendJson("DELETE", path(id, "pairs", name), undefined, ADMIN)).id;
+  return (await sendJson("DELETE", path(id, "pairs", name))).id;
 }
 
 /** A query of what is set. */

@@ -53,7 +53,7 @@ export function settingsFields({ upscalers, upscaler, metric }, set) {
         { chosen: upscaler, run: (chosen) => set({ upscaler: chosen }) },
       )}
       ${number("default_alpha", "Accepted error α", 0.1, { min: 0.0001, max: 3, hint: "What users get who choose nothing: 0.1 is about 10 of 100 steps of lightness." })}
-      ${number("samples", "Calls of the model per picture", live_?.samples ?? 8, { min: 1, max: 1024, step: 1, hint: "Now, and for every picture later. More make a larger mask and cost more." })}
+      ${number("samples", "Calls of the model per picture", live_?.samples ?? 8, { min: 1, max: 1024, step: "1", hint: "Now, and for every picture later. More make a larger mask and cost more." })}
     </div>
     ${check("activate", "Activate it as soon as it is finished")}
     <details>
@@ -75,7 +75,7 @@ function advanced(metric, set) {
     ${number("bound", "Errors count up to", "", { min: 0.0001, placeholder: "natural", hint: `Bound B; empty: what is usual for the error, ${bounds}.` })}
     ${number("fit_indecision", "Share of scenes to fit σ with", "", { min: 0, max: 0.9, placeholder: "none", hint: "They take no part in the promise." })}
     ${select("estimator", "Indecision σ", sigmas(), { hint: "What says where an error is likely. Window and blur count where one is chosen that smooths." })}
-    ${number("size", "Window of σ", 7, { min: 1, max: 511, step: 1, hint: "Pixels." })}
+    ${number("size", "Window of σ", 7, { min: 1, max: 511, step: "1", hint: "Pixels." })}
     ${select("kernel", "Window shape", [
       ["box", "Box"],
       ["gaussian", "Gaussian"],
@@ -93,7 +93,7 @@ function advanced(metric, set) {
       { hint: "The image that is returned." },
     )}
     ${number("delta", "Risk of a bad draw δ", 0.1, { min: 0.0001, max: 0.5, hint: "For the promise with high probability only." })}
-    ${number("seed", "Seed", 0, { min: 0, step: 1 })}
+    ${number("seed", "Seed", 0, { min: 0, step: "1" })}
     ${select("on_bad_pair", "Unusable pairs", [
       ["fail", "Stop and name them"],
       ["skip", "Leave them out and list them"],
@@ -132,7 +132,7 @@ const degradations = () =>
     <div class="form-grid">
       ${number("d_blur", "Blur before", 0, { min: 0, max: 64, hint: "Standard deviation in pixels of the original." })}
       ${number("d_noise", "Noise after", 0, { min: 0, max: 128, hint: "Standard deviation in grey levels of 255." })}
-      ${number("d_jpeg", "JPEG quality", "", { min: 1, max: 100, step: 1, placeholder: "none" })}
+      ${number("d_jpeg", "JPEG quality", "", { min: 1, max: 100, step: "1", placeholder: "none" })}
       ${check("d_grey", "Drop the colour")}
     </div>
   </fieldset>`;

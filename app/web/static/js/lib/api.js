@@ -25,14 +25,12 @@ export const ADMIN = { kind: "admin" };
 /** @typedef {Omit<RequestInit, "headers"> & {kind?: string, ask?: boolean, headers?: Record<string, string>}} Options */
 
 /**
- * A successful Response, or an ApiError.
+ * A successful Response, or an ApiError; an AbortError passes as it is.
  *
  * kind: "client" or "admin", whose key is sent. One that is refused is asked for, and the request tried again.
- * Other options are those of fetch. An AbortError passes as it is.
  *
  * @param {string} path
- * @param {Options} options
- * @param {(path: string, options: any) => Promise<Response>} send
+ * @param {Options} options beside ours those of fetch
  * @returns {Promise<Response>}
  */
 export async function request(path, options = {}, send = fetched) {
@@ -48,33 +46,17 @@ export async function request(path, options = {}, send = fetched) {
 }
 
 /** The JSON of an answer. @param {string} path @param {Options} options @returns {Promise<any>} */
-export async function getJson(path, options = {}) {
-  return (await request(path, options)).json();
-}
-
-/**
- * Send a JSON document; the JSON of the answer, or null if it is empty.
- *
- * @param {string} method
- * @param {string} path
- * @param {unknown} document
- * @param {Options} options
- */
-export async function sendJson(method, path, document, options = {}) {
-  const type = document === undefined ? {} : { "Content-Type": "application/json" };
-  const response = await request(path, {
-    method,
-    body: JSON.stringify(document),
-    ...options,
-    headers: { ...type, ...options.headers },
-  });
-  const text = await response.text();
-  return text ? JSON.parse(text) : null;
-}
+export const getJson = async (path, options = {}) => (await request(path, options)).json();
 
 /** The bytes of an answer, for pictures that need a key. @param {string} path @param {Options} options */
-export async function getBlob(path, options = {}) {
-  return (await request(path, options)).blob();
+export const getBlob = async (path, options = {}) => (await request(path, options)).blob();
+
+/** Have an admin's request done, with a JSON document or none; the JSON of the answer, null if it is empty. */
+export async function sendJson(method, path, document = undefined) {
+  const headers = document && { "Content-Type": "application/json" };
+  const response = await request(path, { ...ADMIN, method, headers, body: JSON.stringify(document) });
+  const text = await response.text();
+  return text ? JSON.parse(text) : null;
 }
 
 /**

@@ -24,7 +24,7 @@ export function setKey(kind, value) {
   const name = `trustscale.key.${kind}`;
   if (value) sessionStorage.setItem(name, value);
   else sessionStorage.removeItem(name);
-  document.dispatchEvent(new CustomEvent("keys", { detail: { kind } }));
+  document.dispatchEvent(new Event("keys"));
 }
 
 /** Headers that carry a key, if there is one. @returns {Record<string, string>} */
@@ -37,12 +37,7 @@ export function keyHeaders(kind) {
  * Ask the person for a key; it is kept. Null if they would rather not. Requests that fail at the
  * same time share one dialog.
  */
-export function askForKey(kind, reason = "") {
-  asking ??= ask(kind, reason).finally(() => {
-    asking = null;
-  });
-  return asking;
-}
+export const askForKey = (kind, reason = "") => (asking ??= ask(kind, reason).finally(() => (asking = null)));
 
 async function ask(kind, reason) {
   const value = await openDialog({
@@ -58,15 +53,13 @@ async function ask(kind, reason) {
 /** The dialog behind the button in the masthead: which keys are set, set and forget them. */
 export async function manageKeys() {
   const kinds = Object.keys(WORDS);
+  const forget = { label: "Forget all", value: () => new FormData() };
+  const save = { label: "Save", value: (fields) => fields, primary: true };
   const typed = await openDialog({
     title: "Keys",
     body: html`<p class="hint">Kept in this tab only; closing it forgets them.</p>
       ${kinds.map((kind) => keyField(kind, false))}`,
-    actions: [
-      { label: "Forget all", value: () => new FormData() },
-      CANCEL,
-      { label: "Save", value: (fields) => fields, primary: true },
-    ],
+    actions: [forget, CANCEL, save],
   });
   if (!typed) return;
   for (const kind of kinds) {

@@ -4,7 +4,6 @@ import { html, render } from "./html.js";
 
 const CLOSE = { label: "Close", value: null };
 export const CANCEL = { label: "Cancel", value: null };
-let count = 0;
 
 /**
  * Show a dialog and wait for a choice.
@@ -20,10 +19,8 @@ let count = 0;
  * }} options body: a template, an element or text
  */
 export function openDialog({ title, body, actions = [CLOSE], wide = false }) {
-  const id = `dialog-${++count}`;
-  const dialog = document.createElement("dialog");
-  dialog.className = wide ? "wide" : "";
-  dialog.setAttribute("aria-labelledby", id);
+  const own = { className: wide ? "wide" : "", ariaLabel: title };
+  const dialog = Object.assign(document.createElement("dialog"), own);
   return new Promise((resolve) => {
     let chosen = null;
     const act = (event, { value }) => {
@@ -43,7 +40,7 @@ export function openDialog({ title, body, actions = [CLOSE], wide = false }) {
       </button>`;
     render(
       html`<form method="dialog">
-        <h2 id=${id}>${title}</h2>
+        <h2>${title}</h2>
         <div class="dialog-body">${body}</div>
         <div class="dialog-actions">${actions.map(button)}</div>
       </form>`,
@@ -60,10 +57,6 @@ export function openDialog({ title, body, actions = [CLOSE], wide = false }) {
 
 /** Ask whether to go on. */
 export async function confirmDialog({ title, body, confirm, danger = false }) {
-  const answer = await openDialog({
-    title,
-    body,
-    actions: [CANCEL, { label: confirm, value: true, primary: !danger, danger }],
-  });
-  return answer === true;
+  const actions = [CANCEL, { label: confirm, value: true, primary: !danger, danger }];
+  return (await openDialog({ title, body, actions })) === true;
 }

@@ -1,28 +1,14 @@
 // The document: finding, saying, giving away.
 
-/**
- * The first match below `root`; an error if there is none, since then page and code differ.
- *
- * @param {string} selector
- * @param {ParentNode} [root]
- * @returns {any}
- */
-export function $(selector, root = document) {
-  const found = root.querySelector(selector);
+/** The first match; an error if there is none, since then page and code differ. @returns {any} */
+export function $(selector) {
+  const found = document.querySelector(selector);
   if (!found) throw new Error(`no element ${selector}`);
   return found;
 }
 
-/**
- * All matches below `root`, as an array.
- *
- * @param {string} selector
- * @param {ParentNode} [root]
- * @returns {any[]}
- */
-export function $$(selector, root = document) {
-  return [...root.querySelectorAll(selector)];
-}
+/** All matches below `root`. @returns {NodeListOf<any>} */
+export const $$ = (selector, /** @type {ParentNode} */ root = document) => root.querySelectorAll(selector);
 
 /** Have screen readers say something. */
 export function announce(text) {

@@ -3,8 +3,6 @@
 /**
  * Call run(key, event) for keys outside of fields, dialogs and commands of the browser; letters in lower
  * case. What it answers true to is taken.
- *
- * @param {(key: string, event: KeyboardEvent) => boolean} run
  */
 export function onKey(run) {
   document.addEventListener("keydown", (event) => {

@@ -29,34 +29,27 @@ export async function begin(show, elsewhere) {
   }
 }
 
-const THEMES = ["auto", "light", "dark"];
 const SIGNS = { auto: "◐", light: "☀", dark: "☾" };
-
-function theme() {
-  return document.documentElement.dataset.theme ?? "auto";
-}
+const THEMES = Object.keys(SIGNS);
+const { dataset } = document.documentElement;
 
 function showTheme() {
-  const button = $("#theme-button");
-  button.textContent = SIGNS[theme()];
-  button.title = `Colour theme: ${theme()}`;
-  button.setAttribute("aria-label", `Colour theme: ${theme()}`);
+  const words = `Colour theme: ${dataset.theme ?? "auto"}`;
+  const shown = { textContent: SIGNS[dataset.theme ?? "auto"], title: words, ariaLabel: words };
+  Object.assign($("#theme-button"), shown);
 }
 
 function nextTheme() {
-  const next = THEMES[(THEMES.indexOf(theme()) + 1) % THEMES.length];
-  const root = document.documentElement;
-  if (next === "auto") delete root.dataset.theme;
-  else root.dataset.theme = next;
+  const next = THEMES[(THEMES.indexOf(dataset.theme ?? "auto") + 1) % THEMES.length];
+  if (next === "auto") delete dataset.theme;
+  else dataset.theme = next;
   try {
-    if (next === "auto") localStorage.removeItem("trustscale.theme");
-    else localStorage.setItem("trustscale.theme", next);
+    localStorage.setItem("trustscale.theme", next);
   } catch {
     // Not kept for the next visit, then.
   }
   showTheme();
   announce(`Colour theme: ${next}`);
-  document.dispatchEvent(new CustomEvent("themechange"));
 }
 
 /** The pages of admins are offered once there is a key that opens them. */
@@ -71,6 +64,3 @@ $("#theme-button").addEventListener("click", nextTheme);
 $("#keys-button").addEventListener("click", manageKeys);
 addEventListener("unhandledrejection", (event) => toastError(event.reason));
 addEventListener("error", (event) => toastError(event.error ?? event.message));
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () =>
-  document.dispatchEvent(new CustomEvent("themechange")),
-);

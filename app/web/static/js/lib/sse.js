@@ -2,14 +2,12 @@
 
 import { request } from "./api.js";
 
-const FINAL = new Set(["succeeded", "failed", "cancelled", "awaiting_labels"]);
+const LAST = ["succeeded", "failed", "cancelled", "awaiting_labels"];
 
-/**
- * The data of each event of a stream, as text. Ends with the stream.
- *
- * @param {string} path
- * @param {import("./api.js").Options} options
- */
+/** Whether a job goes on by itself no more. */
+export const isOver = ({ state }) => LAST.includes(state);
+
+/** The data of each event of a stream, as text. Ends with the stream. */
 async function* events(path, options) {
   const response = await request(path, { ...options, headers: { Accept: "text/event-stream" } });
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
@@ -37,9 +35,9 @@ async function* events(path, options) {
  * A broken stream is opened again, with growing pauses, as long as the job exists.
  *
  * @param {string} id
- * @param {{onJob?: (job: any) => void, onLost?: () => void, kind?: string, signal?: AbortSignal}} hands
+ * @param {{onJob: (job: any) => void, onLost?: () => void, kind?: string, signal?: AbortSignal}} hands
  */
-export async function watchJob(id, { onJob = () => {}, onLost = () => {}, kind = "client", signal } = {}) {
+export async function watchJob(id, { onJob, onLost = () => {}, kind = "client", signal }) {
   let last = null;
   for (let failures = 0; ;) {
     try {
@@ -48,7 +46,7 @@ export async function watchJob(id, { onJob = () => {}, onLost = () => {}, kind =
         last = JSON.parse(data);
         onJob(last);
       }
-      if (last && FINAL.has(last.state)) return last;
+      if (last && isOver(last)) return last;
     } catch (error) {
       const passing = error.status === 0 || error.status >= 500 || error instanceof TypeError;
       if (error.name === "AbortError" || !passing) throw error;
@@ -62,11 +60,7 @@ export async function watchJob(id, { onJob = () => {}, onLost = () => {}, kind =
 /** Wait; an abort rejects. */
 export function pause(milliseconds, signal) {
   return new Promise((resolve, reject) => {
-    const timer = setTimeout(resolve, milliseconds);
-    const stop = () => {
-      clearTimeout(timer);
-      reject(new DOMException("Aborted", "AbortError"));
-    };
-    signal?.addEventListener("abort", stop, { once: true });
+    setTimeout(resolve, milliseconds);
+    signal?.addEventListener("abort", () => reject(signal.reason), { once: true });
   });
 }

@@ -2,13 +2,13 @@
 
 /** @template {object} T */
 export class Store {
+  /** @type {Set<(state: T) => void>} */
+  watchers = new Set();
+  isTold = true;
+
   /** @param {T} state */
   constructor(state) {
-    /** @type {T} */
     this.state = state;
-    /** @type {Set<(state: T) => void>} */
-    this.watchers = new Set();
-    this.isTold = true;
   }
 
   /** Change some of the state. @param {Partial<T>} changes */

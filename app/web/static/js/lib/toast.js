@@ -6,12 +6,7 @@ import { html, nothing, render } from "./html.js";
 const SHORT_MS = 6000;
 const TO_ACT_MS = 12_000;
 
-/**
- * Show a notice. Errors stay until they are closed; `action` adds a button.
- *
- * @param {string} message
- * @param {{kind?: "info" | "success" | "error", action?: {label: string, run: () => void} | null}} [options]
- */
+/** Show a notice. kind: "info", "success", or "error", which stays until it is closed; action: a button {label, run}. */
 export function toast(message, { kind = "info", action = null } = {}) {
   const notice = document.createElement("div");
   const close = () => notice.remove();

@@ -1,8 +1,8 @@
 // Parts that several views are made of.
 
-import { html, nothing, until } from "./html.js";
+import { html, nothing, repeat, until } from "./html.js";
 
-/** The head of a page; above: the way back. @param {any} title @param {{lead?: unknown, tools?: unknown, above?: unknown}} more */
+/** The head of a page; above: the way back. */
 export const pageHead = (title, { lead = nothing, tools = nothing, above = nothing } = {}) =>
   html`<div class="page-head">
     <div>
@@ -13,22 +13,19 @@ export const pageHead = (title, { lead = nothing, tools = nothing, above = nothi
     ${tools}
   </div>`;
 
-/**
- * A button.
- *
- * @param {unknown} words
- * @param {(event: any) => void} run
- * @param {{kind?: string, id?: string, title?: string, label?: string, pressed?: boolean, off?: boolean}} more
- *   label: for screen readers; off: disabled
- */
-export const button = (words, run, { kind = "", id, title, label, pressed, off = false } = {}) =>
+/** A button. label: for screen readers; off: disabled. */
+export const button = (
+  words,
+  run,
+  { kind = "", id = nothing, title = nothing, label = nothing, pressed = nothing, off = false } = {},
+) =>
   html`<button
     type="button"
     class=${kind}
-    id=${id ?? nothing}
-    title=${title ?? nothing}
-    aria-label=${label ?? nothing}
-    aria-pressed=${pressed ?? nothing}
+    id=${id}
+    title=${title}
+    aria-label=${label}
+    aria-pressed=${pressed}
     ?disabled=${off}
     @click=${run}
   >
@@ -36,16 +33,11 @@ export const button = (words, run, { kind = "", id, title, label, pressed, off =
   </button>`;
 
 /**
- * Buttons in a row of which one is pressed. entries: [value, words, title]; run(value) when one is chosen.
- *
- * @param {string} label
- * @param {any[][]} entries
- * @param {any} pressed
- * @param {(value: any) => void} run
- * @param {{id?: string, kind?: string, more?: unknown}} [options] more: what stands in the same row
+ * Buttons in a row of which one is pressed. entries: [value, words, title]; run(value) when one is chosen;
+ * more: what stands in the same row.
  */
-export const segments = (label, entries, pressed, run, { id, kind = "", more = nothing } = {}) =>
-  html`<div class="segments ${kind}" id=${id ?? nothing} role="group" aria-label=${label}>
+export const segments = (label, entries, pressed, run, { id = nothing, kind = "", more = nothing } = {}) =>
+  html`<div class="segments ${kind}" id=${id} role="group" aria-label=${label}>
     ${entries.map(
       ([value, words, title]) =>
         html`<button type="button" data-value=${value} aria-pressed=${value === pressed} title=${title ?? nothing} @click=${() => run(value)}>
@@ -55,11 +47,8 @@ export const segments = (label, entries, pressed, run, { id, kind = "", more = n
   </div>`;
 
 /**
- * A table that scrolls by itself, also by keys. The first cell of each row is its head.
- *
- * @param {string} label
- * @param {any[]} heads words, or [words, class of the column]
- * @param {unknown[][]} rows
+ * A table that scrolls by itself, also by keys. heads: words, or [words, class of the column]; the first cell of
+ * each row is its head.
  */
 export function table(label, heads, rows, kind = "") {
   const columns = heads.map((head) => (Array.isArray(head) ? head : [head, ""]));
@@ -77,11 +66,18 @@ export function table(label, heads, rows, kind = "") {
   </div>`;
 }
 
-/** Terms and what they are; rows that are not there are left out. @param {any[]} rows */
-export const facts = (rows, id = "") =>
-  html`<dl class="facts" id=${id || nothing}>${rows.filter(Boolean).map(([term, value]) => html`<dt>${term}</dt><dd>${value}</dd>`)}</dl>`;
+/** Terms and what they are; rows that are not there are left out. */
+export const facts = (rows, id = nothing) =>
+  html`<dl class="facts" id=${id}>${rows.filter(Boolean).map(([term, value]) => html`<dt>${term}</dt><dd>${value}</dd>`)}</dl>`;
 
-/** What went wrong, where something was wanted. @param {{message: string}} error */
+/** A view of each of some things by their `id`: elements stay with the thing that they show. */
+export const keyed = (all, view) => repeat(all, ({ id }) => id, view);
+
+/** A list of words or templates. */
+export const items = (all, kind = nothing) =>
+  html`<ul class=${kind}>${all.map((one) => html`<li>${one}</li>`)}</ul>`;
+
+/** What went wrong, where something was wanted. */
 export const failed = ({ message }) => html`<p class="callout bad" role="alert">${message}</p>`;
 
 /** What a promise of a view becomes, or what went wrong; until then these words. */
@@ -95,38 +91,29 @@ export const tile = ({ name, value, more = "", title = "" }) =>
 export const field = (label, input, hint = "") =>
   html`<label class="field"><span>${label}</span>${input}${hint ? html`<small>${hint}</small>` : nothing}</label>`;
 
-/**
- * A field for a number; one with a placeholder may stay empty.
- *
- * @param {string} name
- * @param {string} label
- * @param {number | string} value
- * @param {{min?: number, max?: number, step?: number | "any", placeholder?: string | number, hint?: string}} more
- */
-export function number(name, label, value, { min, max, step = "any", placeholder, hint }) {
+/** A field for a number; one with a placeholder may stay empty. */
+export function number(
+  name,
+  label,
+  value,
+  { min, max = nothing, step = "any", placeholder = nothing, hint = "" },
+) {
   const input = html`<input
     type="number"
     name=${name}
     value=${value}
     inputmode="decimal"
-    min=${min ?? nothing}
-    max=${max ?? nothing}
+    min=${min}
+    max=${max}
     step=${step}
-    placeholder=${placeholder ?? nothing}
-    ?required=${placeholder === undefined}
+    placeholder=${placeholder}
+    ?required=${placeholder === nothing}
   />`;
   return field(label, input, hint);
 }
 
-/**
- * A field for one of [value, words].
- *
- * @param {string} name
- * @param {string} label
- * @param {string[][]} options
- * @param {{hint?: string, chosen?: string, run?: (value: string) => void}} more chosen: the value that is on
- */
-export function select(name, label, options, { hint = "", chosen = "", run = () => {} } = {}) {
+/** A field for one of [value, words]; chosen: the value that is on. */
+export function select(name, label, options, { hint = "", chosen = "", run = (_) => {} } = {}) {
   const input = html`<select name=${name} @change=${({ target }) => run(target.value)}>
     ${options.map(([value, words]) => html`<option value=${value} ?selected=${value === chosen}>${words}</option>`)}
   </select>`;

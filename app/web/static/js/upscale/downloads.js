@@ -5,17 +5,13 @@ import { getBlob, getJson } from "../lib/api.js";
 import { key } from "../lib/auth.js";
 import { download } from "../lib/dom.js";
 import { guarded, toast, told } from "../lib/toast.js";
-import { alphaNow, held, isMoved } from "./stage.js";
+import { alphaNow, held } from "./stage.js";
 import { state } from "./state.js";
 import { curl, done, shown } from "./words.js";
 
 /** Forms of the picture; what is stored with loss can be had as it is only. */
 const LOSSLESS = ["png", "tiff"];
 const FORMS = [...LOSSLESS, "webp", "avif", "jpeg"];
-
-const NOTE = (alpha, served) =>
-  `Mask and overlay were made with alpha = ${alpha}, which was chosen after looking at the result.\n` +
-  `The promise in result.json holds for alpha = ${served} only.\n`;
 
 const stemOf = (name) => name.replace(/\.[^.]*$/, "") || "image";
 
@@ -54,8 +50,7 @@ export const savePart = (part) =>
 export const saveZip = () =>
   asking(async () => {
     const { result, name } = state.shown;
-    const files = await partsOf(result, alphaNow(), isMoved());
-    download(await zipped(files), `${stemOf(name)}.trustscale.zip`);
+    await zip(await partsOf(result, alphaNow()), `${stemOf(name)}.trustscale.zip`);
   });
 
 /** Save everything of many pictures in one zip, a folder each, at the α they were asked for. */
@@ -67,36 +62,34 @@ export const saveAll = (pictures) =>
       let folder = stemOf(name);
       while (taken.has(folder)) folder += "-2";
       taken.add(folder);
-      const parts = await partsOf(result, result.alpha, false);
-      files.push(...parts.map((part) => ({ ...part, name: `${folder}/${part.name}` })));
+      files.push(...(await partsOf(result, result.alpha, `${folder}/`)));
     }
-    download(await zipped(files), "trustscale.zip");
+    await zip(files, "trustscale.zip");
   });
 
-/** One zip of files; what makes it is loaded when it is first wanted. */
-async function zipped(files) {
+/** Save files as one zip; what makes it is loaded when it is first wanted. */
+async function zip(files, name) {
   const { downloadZip } = await import("../vendor/client-zip/index.js");
-  return downloadZip(files).blob();
+  download(await downloadZip(files).blob(), name);
 }
 
-async function partsOf(result, alpha, moved) {
-  const { links } = result;
-  const [image, mask, overlay, trust, document] = await Promise.all([
-    getBlob(links.image),
-    getBlob(`${links.mask}?alpha=${alpha}`),
-    getBlob(`${links.overlay}?alpha=${alpha}`),
-    getBlob(links.trust),
-    getJson(links.self),
-  ]);
-  const at = `alpha-${shown(alpha)}`;
-  const files = [
-    { name: `image.${result.format}`, input: image },
-    { name: `mask.${at}.png`, input: mask },
-    { name: `overlay.${at}.png`, input: overlay },
-    { name: "trust.png", input: trust },
-    { name: "result.json", input: JSON.stringify(document, null, 2) },
-  ];
-  return moved ? [...files, { name: "NOTE.txt", input: NOTE(alpha, result.alpha) }] : files;
+/** The files of a result, with a note where α is not the one that was asked for. */
+async function partsOf(result, alpha, folder = "") {
+  const { links, format, alpha: served } = result;
+  const at = `alpha-${shown(alpha)}.png`;
+  const note =
+    `Mask and overlay were made with alpha = ${alpha}, which was chosen after looking at the result.\n` +
+    `The promise in result.json holds for alpha = ${served} only.\n`;
+  const files = {
+    [`image.${format}`]: getBlob(links.image),
+    [`mask.${at}`]: getBlob(`${links.mask}?alpha=${alpha}`),
+    [`overlay.${at}`]: getBlob(`${links.overlay}?alpha=${alpha}`),
+    "trust.png": getBlob(links.trust),
+    "result.json": getJson(links.self).then((document) => JSON.stringify(document, null, 2)),
+    ...(alpha === served ? {} : { "NOTE.txt": note }),
+  };
+  const inputs = await Promise.all(Object.values(files));
+  return Object.keys(files).map((name, k) => ({ name: folder + name, input: inputs[k] }));
 }
 
 /** The request behind what is shown. */
@@ -106,11 +99,10 @@ export function command() {
   return curl({ origin: location.origin, name: file, settings, result, needsKey: key("client") !== null });
 }
 
-export const copyLink = () =>
-  copied(
-    `${location.origin}/r/${state.shown.result.id}`,
-    "The link is copied. It works while the result is kept.",
-  );
+export function copyLink() {
+  const link = `${location.origin}/r/${state.shown.result.id}`;
+  return copied(link, "The link is copied. It works while the result is kept.");
+}
 
 export const copyCommand = () => copied(command(), "The command is copied.");
 

@@ -9,10 +9,7 @@ const SWEEP_MS = 1600;
 let loading = null;
 
 /** Load and show it, once; the page works without it. */
-export function loadExample() {
-  loading ??= show().catch(() => example.element.remove());
-  return loading;
-}
+export const loadExample = () => (loading ??= show().catch(() => example.element.remove()));
 
 async function show() {
   const get = async (name) => (await fetch(new URL(`../../img/first/${name}`, import.meta.url))).blob();
@@ -22,10 +19,7 @@ async function show() {
   const { width, height, limit } = JSON.parse(await facts.text());
   const [decoded, before] = await Promise.all([decodeResult(image, trust), createImageBitmap(input)]);
   example.setLimit(limit);
-  example.canvas.setAttribute(
-    "aria-label",
-    "Example: a photograph and what the model made of it, the guessed parts marked",
-  );
+  example.canvas.ariaLabel = "Example: a photograph and what the model made of it, the guessed parts marked";
   example.show({ width, height, before, covers: true, ...decoded });
   example.canvas.dataset.shown = "example";
   sweep();

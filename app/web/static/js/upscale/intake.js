@@ -14,20 +14,14 @@ export const events = {
 let loading = null;
 
 /** Read which upscalers there are; one call at a time. `ask`: for a key, if one is needed. */
-export function load({ ask = true } = {}) {
-  loading ??= read(ask).finally(() => {
-    loading = null;
-  });
-  return loading;
-}
+export const load = (ask = true) => (loading ??= read(ask).finally(() => (loading = null)));
 
 async function read(ask) {
   try {
     const found = await getJson("/v1/upscalers", { ask });
     if (state.problem) store.set({ problem: null });
     if (JSON.stringify(found) === JSON.stringify(state.upscalers)) return;
-    const chosen =
-      found.find(({ name }) => name === state.upscaler) ?? found.find((one) => one.default) ?? found[0];
+    const chosen = upscalerOf({ ...state, upscalers: found }) ?? found.find((one) => one.default) ?? found[0];
     store.set({ upscalers: found });
     if (chosen) choose(chosen.name);
   } catch (error) {
@@ -71,19 +65,12 @@ export async function take(files) {
   if (usable.length < files.length) toast("Empty files and folders are left out.");
   if (!usable.length) return;
   if (!state.upscalers.length) await load();
-  const upscaler = upscalerOf(state);
-  if (upscaler && !upscaler.calibration) {
-    toast(`${upscaler.name} is not calibrated, so nothing can be marked as trusted. Calibrate it first.`, {
-      kind: "error",
-    });
-    return;
-  }
-  if (fault(state.alpha)) {
-    toast(fault(state.alpha), { kind: "error" });
-    return;
-  }
-  const { metadata, group } = state;
-  events.onFiles(usable, { upscaler: state.upscaler, group, alpha: alphaToSend(), metadata });
+  const { upscaler, group, metadata, alpha } = state;
+  const isBare = upscalerOf(state)?.calibration === null;
+  const words = `${upscaler} is not calibrated, so nothing can be marked as trusted. Calibrate it first.`;
+  const wrong = isBare ? words : fault(alpha);
+  if (wrong) toast(wrong, { kind: "error" });
+  else events.onFiles(usable, { upscaler, group, alpha: alphaToSend(), metadata });
 }
 
 /** One of the photographs that come with the page. */
@@ -94,23 +81,7 @@ export async function takeExample(name) {
 
 /** The whole window is a drop target, and takes what is pasted. */
 export function listen() {
-  let depth = 0; // dragging over a child leaves and enters
-  const carries = (event) => event.dataTransfer?.types.includes("Files");
-  const entered = (step) => (event) => {
-    if (!carries(event)) return;
-    depth += step;
-    store.set({ isDropping: depth > 0 });
-  };
-  addEventListener("dragenter", entered(1));
-  addEventListener("dragleave", entered(-1));
-  addEventListener("dragover", (event) => carries(event) && event.preventDefault());
-  addEventListener("drop", (event) => {
-    if (!carries(event)) return;
-    event.preventDefault();
-    depth = 0;
-    store.set({ isDropping: false });
-    take([...event.dataTransfer.files]);
-  });
+  for (const name of ["dragover", "dragleave", "drop"]) addEventListener(name, dragged);
   addEventListener("paste", (event) => {
     const pasted = [...(event.clipboardData?.files ?? [])];
     if (!pasted.length) return;
@@ -124,5 +95,13 @@ export function listen() {
   document.addEventListener("keys", missing);
   addEventListener("online", missing);
   // Another calibration may have become active while nobody looked.
-  document.addEventListener("visibilitychange", () => document.hidden || load({ ask: false }));
+  document.addEventListener("visibilitychange", () => document.hidden || load(false));
+}
+
+/** Files over the window; to leave it for another of its parts is not to leave. */
+function dragged(event) {
+  if (!event.dataTransfer?.types.includes("Files")) return;
+  event.preventDefault();
+  store.set({ isDropping: event.type === "dragover" || Boolean(event.relatedTarget) });
+  if (event.type === "drop") take([...event.dataTransfer.files]);
 }

@@ -7,26 +7,24 @@ const LONGEST_MS = 7 * 86_400_000;
 
 let opened = null;
 
-/** @returns {Promise<IDBDatabase>} */
-function database() {
-  opened ??= new Promise((resolve, reject) => {
-    const call = indexedDB.open(NAME, 1);
-    call.onupgradeneeded = () => call.result.createObjectStore(PICTURES, { keyPath: "id" });
+/** What a request of IndexedDB is answered. */
+const answer = (call) =>
+  new Promise((resolve, reject) => {
     call.onsuccess = () => resolve(call.result);
     call.onerror = () => reject(call.error);
   });
-  return opened;
+
+function database() {
+  const call = indexedDB.open(NAME, 1);
+  call.onupgradeneeded = () => call.result.createObjectStore(PICTURES, { keyPath: "id" });
+  return answer(call);
 }
 
 /** Run a request on the store of pictures; null where nothing can be kept. */
 async function run(mode, ask) {
   try {
-    const store = (await database()).transaction(PICTURES, mode).objectStore(PICTURES);
-    return await new Promise((resolve, reject) => {
-      const call = ask(store);
-      call.onsuccess = () => resolve(call.result);
-      call.onerror = () => reject(call.error);
-    });
+    opened ??= database();
+    return await answer(ask((await opened).transaction(PICTURES, mode).objectStore(PICTURES)));
   } catch {
     return null; // switched off or full: then they last as long as the page
   }

@@ -15,9 +15,7 @@ export function codeOf(alpha, bound) {
 }
 
 /** The α of a code: the same number that the server gets when it parses it. */
-export function alphaOf(code, bound) {
-  return (code * bound) / STEPS;
-}
+export const alphaOf = (code, bound) => (code * bound) / STEPS;
 
 /** α on the grid, not above the one given. */
 export const snap = (alpha, bound) => alphaOf(codeOf(alpha, bound), bound);
@@ -31,26 +29,56 @@ export function cumulative(data) {
 }
 
 /**
+ * [{width, height, data}]: the codes, then halves of halves down to 64 px.
+ *
+ * A coarse cell holds the largest code of its pixels: from afar a spot counts as trusted only if
+ * all of it is, so no untrusted pixel is ever hidden.
+ */
+export function codePyramid(codes) {
+  const levels = [codes];
+  for (let last = codes; Math.max(last.width, last.height) > 64; levels.push(last)) {
+    last = halve(last);
+  }
+  return levels;
+}
+
+function halve({ width, height, data }) {
+  const w = (width + 1) >> 1;
+  const h = (height + 1) >> 1;
+  const out = new Uint16Array(w * h);
+  for (let y = 0; y < h; y += 1) {
+    const top = 2 * y * width;
+    const bottom = Math.min(2 * y + 1, height - 1) * width;
+    for (let x = 0; x < w; x += 1) {
+      const left = 2 * x;
+      const right = Math.min(left + 1, width - 1);
+      const a = Math.max(data[top + left], data[top + right]);
+      const b = Math.max(data[bottom + left], data[bottom + right]);
+      out[y * w + x] = a > b ? a : b;
+    }
+  }
+  return { width: w, height: h, data: out };
+}
+
+/**
  * The axis of the slider: codes between the lowest and highest of interest, in equal ratios.
  *
  * It begins where nothing of this image is trusted and ends where everything is, and has room for
  * the served code, whatever that is.
  */
 export function axis(counts, served) {
-  const total = counts[65535];
-  let lowest = 0;
-  while (lowest < STEPS && counts[lowest] === 0) lowest += 1;
-  let highest = lowest;
-  while (highest < STEPS && counts[highest] < total) highest += 1;
+  const lowest = Math.min(
+    counts.findIndex((count) => count > 0),
+    STEPS,
+  );
+  const highest = Math.min(counts.indexOf(counts[65535]), STEPS);
   const low = Math.max(1, Math.floor(Math.min(0.8 * lowest, 0.8 * served || Infinity)));
   const high = Math.min(STEPS, Math.ceil(Math.max(1.1 * highest, 1.25 * served, low + 100)));
   return { low, high };
 }
 
 /** The code at a place in 0..1 of the axis. */
-export function codeAt({ low, high }, place) {
-  return Math.round(low * (high / low) ** place);
-}
+export const codeAt = ({ low, high }, place) => Math.round(low * (high / low) ** place);
 
 /** The place of a code on the axis, in 0..1. */
 export function placeOf({ low, high }, code) {

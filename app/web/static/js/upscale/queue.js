@@ -23,6 +23,8 @@ export const events = {
 
 const newId = () => Array.from(crypto.getRandomValues(new Uint32Array(3)), (n) => n.toString(36)).join("");
 
+const aborted = () => new DOMException("Aborted", "AbortError");
+
 /** A picture as the page has it: what is kept, and what lives as long as the page. */
 function built(facts) {
   const now = { progress: null, pace: new Pace(), draft: null, left: 0, abort: null, wake: null };
@@ -39,17 +41,11 @@ function save(picture) {
 
 /** Add files with the settings they are to be upscaled with; the pictures. */
 export function add(files, settings) {
-  const fresh = files.map((file, k) =>
-    built({
-      ...FRESH,
-      id: newId(),
-      name: file.name || "pasted image",
-      file,
-      created: Date.now() + k,
-      settings: { ...settings },
-    }),
-  );
-  for (const picture of fresh) save(picture);
+  const fresh = files.map((file, k) => {
+    const own = { id: newId(), name: file.name || "pasted image", file, created: Date.now() + k };
+    return built({ ...FRESH, ...own, settings: { ...settings } });
+  });
+  fresh.forEach(save);
   store.set({ pictures: [...state.pictures, ...fresh] });
   pump();
   return fresh;
@@ -59,10 +55,7 @@ export function add(files, settings) {
 export async function restore() {
   const known = new Set(state.pictures.map(({ id }) => id));
   const before = (await kept()).filter(({ id }) => !known.has(id)).map(built);
-  for (const picture of before) {
-    if (isBusy(picture)) picture.state = "waiting";
-  }
-  if (!before.length) return;
+  for (const picture of before.filter(isBusy)) picture.state = "waiting";
   store.set({ pictures: [...before, ...state.pictures] });
   pump();
 }
@@ -71,9 +64,9 @@ export async function restore() {
 export const isSending = () => state.pictures.some((one) => one.state === "sending");
 
 function pump() {
-  const busy = state.pictures.filter(isBusy).length;
+  const free = AT_ONCE - state.pictures.filter(isBusy).length;
   const waiting = state.pictures.filter((one) => one.state === "waiting");
-  for (const picture of waiting.slice(0, Math.max(0, AT_ONCE - busy))) run(picture);
+  waiting.slice(0, Math.max(0, free)).forEach(run);
 }
 
 function change(picture, changes) {
@@ -89,27 +82,26 @@ async function run(picture) {
       const { id } = await send(picture);
       if (abort.signal.aborted) {
         // Given up while the answer was on its way: the job is there, and would be paid for.
-        await request(`/v1/jobs/${id}`, { method: "DELETE" }).catch(() => {});
-        throw new DOMException("", "AbortError");
+        await giveUp(id);
+        throw aborted();
       }
       change(picture, { job: id });
       save(picture);
     }
     change(picture, { state: "queued" });
     const last = await watchJob(picture.job, { signal: abort.signal, onJob: (job) => follow(picture, job) });
-    if (last.state === "cancelled") throw new DOMException("", "AbortError");
+    if (last.state === "cancelled") throw aborted();
     if (last.state === "failed") throw problem(last.error, "The job has failed.");
     const result = await getJson(last.result, { signal: abort.signal });
     change(picture, { state: "done", result, job: null });
     const lines = alertsOf(result).lines.length ? " Read the warnings." : "";
     announce(`${picture.name} is ready: ${percent(result.trusted_fraction)} is trusted.${lines}`);
   } catch (error) {
-    if (error.name === "AbortError") change(picture, { state: "cancelled", job: null });
-    else {
-      const { message, slug = "", status = 0 } = error;
-      change(picture, { state: "failed", job: null, error: { message, slug, status } });
-      announce(`${picture.name} failed: ${refusal(picture.error)}`);
-    }
+    const { name, message, slug = "", status = 0 } = error;
+    const isFault = name !== "AbortError";
+    const found = isFault ? { state: "failed", error: { message, slug, status } } : { state: "cancelled" };
+    change(picture, { ...found, job: null });
+    if (isFault) announce(`${picture.name} failed: ${refusal(picture.error)}`);
   }
   if (picture.draft) URL.revokeObjectURL(picture.draft);
   picture.draft = null;
@@ -123,7 +115,7 @@ async function send(picture) {
   const form = new FormData();
   form.append("image", picture.file, picture.name);
   for (const [field, value] of Object.entries(picture.settings)) {
-    if (value !== "" && value !== null) form.append(field, value);
+    if (value) form.append(field, value);
   }
   for (;;) {
     try {
@@ -180,16 +172,17 @@ export function again(picture, settings = {}) {
 }
 
 /** Give up what is under way. */
-export async function cancel(picture) {
+export function cancel(picture) {
   if (picture.state === "waiting") {
     change(picture, { state: "cancelled" });
     save(picture);
     return;
   }
-  const { job } = picture;
+  if (picture.job) giveUp(picture.job);
   picture.abort?.abort();
-  if (job) await request(`/v1/jobs/${job}`, { method: "DELETE" }).catch(() => {});
 }
+
+const giveUp = (job) => request(`/v1/jobs/${job}`, { method: "DELETE" }).catch(() => {});
 
 /** Take pictures off the list; they can be had back for a while. */
 export function remove(gone) {
@@ -199,25 +192,18 @@ export function remove(gone) {
     if (isBusy(picture) || picture.state === "waiting") cancel(picture);
     forget(picture.id);
   }
-  const place = before.indexOf(gone[0]);
   const isSelected = gone.some(({ id }) => id === state.selected);
-  const next = rest[Math.min(place, rest.length - 1)] ?? null;
+  const next = rest[Math.min(before.indexOf(gone[0]), rest.length - 1)];
   store.set({ pictures: rest, selected: isSelected ? (next?.id ?? null) : state.selected });
   const { selected } = state;
+  const run = () => {
+    gone.forEach(save);
+    const pictures = [...state.pictures, ...gone].sort((a, b) => a.created - b.created);
+    const isBack = isSelected && state.selected === selected;
+    store.set({ pictures, selected: isBack ? gone[0].id : state.selected });
+    events.onGone();
+  };
   const words = gone.length === 1 ? `${gone[0].name} is removed.` : `${gone.length} pictures are removed.`;
-  toast(words, {
-    action: {
-      label: "Undo",
-      run: () => {
-        for (const picture of gone) save(picture);
-        const all = [...state.pictures, ...gone].sort((a, b) => a.created - b.created);
-        store.set({
-          pictures: all,
-          selected: isSelected && state.selected === selected ? gone[0].id : state.selected,
-        });
-        events.onGone();
-      },
-    },
-  });
+  toast(words, { action: { label: "Undo", run } });
   if (isSelected) events.onGone();
 }

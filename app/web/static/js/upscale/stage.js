@@ -60,15 +60,12 @@ export async function open({ result, name, file, settings = {} }) {
     Object.assign(held, { image, trust, counts, bound, served, axis: axis(counts, served) });
     const { width, height } = result;
     document.body.style.setProperty("--wide", String(Math.min(Math.max(width / height, 0.75), 3)));
-    viewer.canvas.setAttribute("aria-label", `${name}, ${done(result)}`);
+    viewer.canvas.ariaLabel = `${name}, ${done(result)}`;
     viewer.element.querySelector(".divider-side.right").textContent = done(result);
     viewer.show({ width, height, before, ...decoded }, { keep: true });
     viewer.read(null);
     viewer.canvas.dataset.shown = result.id;
-    store.set({
-      shown: { result, name, isOwn: Boolean(file), settings },
-      isSheetOpen: false,
-    });
+    store.set({ shown: { result, name, isOwn: Boolean(file), settings }, isSheetOpen: false });
     setCode(served);
     return true;
   } finally {

@@ -58,13 +58,13 @@ export const upscalerOf = ({ upscalers, upscaler }) => upscalers.find(({ name })
 export const selectedOf = ({ pictures, selected }) => pictures.find(({ id }) => id === selected);
 
 export const isBusy = ({ state: now }) => ["sending", "full", "queued", "running"].includes(now);
+export const isEnded = ({ state: now }) => ["done", "failed", "cancelled", "expired"].includes(now);
 
 /** Milliseconds that a picture's samples still take, by its own pace or that of the last one like it; null: not known. */
 export function remaining({ state: now, progress, pace, settings, pixels }, pictures) {
   if (now !== "running" || !progress?.total) return null;
-  const alike = pictures.findLast(
-    (one) => one.result && one.pixels && one.settings.upscaler === settings.upscaler,
-  );
+  const isAlike = (one) => one.result && one.pixels && one.settings.upscaler === settings.upscaler;
+  const alike = pictures.findLast(isAlike);
   const sampled = alike?.result.timings_ms.samples;
   const usual = sampled && pixels ? (sampled * pixels) / (alike.result.samples * alike.pixels) : null;
   return pace.left(progress.total, usual);

@@ -7,32 +7,28 @@ import { Viewport } from "../viewport/viewport.js";
 import { choose, sampleCodes, untrustedLook } from "./paint.js";
 
 export class Viewer {
+  element = Object.assign(document.createElement("div"), { className: "frame" });
+  scene = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+  result = null;
+  look = "contour";
+  isHidden = false; // the marking, while somebody holds a key or the picture
+  isStrong = false;
+  isSquare = false; // pixels of the input
+  limit = 0;
+  share = 0.5; // of the screen that shows the input
+  compares = true;
+  dirty = null;
+
   /**
    * onView() after every change of the view; describe(found) puts a pixel in words.
    * marksInput: whether the marking lies over the input as well.
-   *
-   * @param {{onView?: () => void, describe?: (found: any) => string, marksInput?: boolean, id?: string}} hands
    */
-  constructor({ onView = () => {}, describe = () => "", marksInput = true, id = "canvas" } = {}) {
+  constructor({ onView = () => {}, describe = (_found) => "", marksInput = true, id = "canvas" }) {
     this.describe = describe;
     this.marksInput = marksInput;
-    this.element = document.createElement("div");
-    this.element.className = "frame";
     render(frame(this, id), this.element);
     this.canvas = this.element.querySelector("canvas");
-    this.dividerElement = /** @type {HTMLElement} */ (this.element.querySelector(".divider"));
-    this.readout = this.element.querySelector(".readout");
-    this.context = this.canvas.getContext("2d", { alpha: true });
-    this.scene = document.createElement("canvas").getContext("2d", { willReadFrequently: true, alpha: true });
-    this.result = null;
-    this.look = "contour";
-    this.isHidden = false; // the marking, while somebody holds a key or the picture
-    this.isStrong = false;
-    this.isSquare = false; // pixels of the input
-    this.limit = 0;
-    this.share = 0.5; // of the screen that shows the input
-    this.compares = true;
-    this.dirty = null;
+    this.context = this.canvas.getContext("2d");
     this.viewport = new Viewport([this.canvas], {
       onView: () => {
         this.request("view");
@@ -42,7 +38,7 @@ export class Viewer {
       onTap: (place) => this.read(this.at(place)),
       onHold: (isHeld) => this.change({ isHidden: isHeld }),
     });
-    this.setShare(0.5);
+    this.setShare(this.share);
   }
 
   /** Show a result: {width, height, pictures, levels, colour, before}; `before` is the input or null. */
@@ -64,7 +60,7 @@ export class Viewer {
   /** Change how it is shown: look, compares, isHidden, isStrong, isSquare. */
   change(settings) {
     Object.assign(this, settings);
-    this.dividerElement.hidden = !this.isComparing;
+    /** @type {HTMLElement} */ (this.element.querySelector(".divider")).hidden = !this.isComparing;
     this.element.dataset.look = this.isHidden ? "off" : this.look;
     this.request("view");
   }
@@ -90,7 +86,7 @@ export class Viewer {
   }
 
   read(found) {
-    this.readout.textContent = this.describe(found);
+    this.element.querySelector(".readout").textContent = this.describe(found);
   }
 
   /** Read the pixel in the middle aloud. */
@@ -111,10 +107,10 @@ export class Viewer {
     this.dirty = null;
     if (!this.result || !this.canvas.width) return;
     if (what === "view") this.prepare();
-    const { area, out } = this.prepared;
     choose({ ...this.prepared, limit: this.limit });
     if (what === "view") this.context.clearRect(0, 0, this.canvas.width, this.canvas.height);
-    this.context.putImageData(out.image, area.x0, area.y0);
+    const { area } = this.prepared;
+    this.context.putImageData(this.image, area.x0, area.y0);
   }
 
   /** Draw the scene and read it back, with the codes of its pixels. */
@@ -133,7 +129,8 @@ export class Viewer {
     if (edge > area.x0) drawPart(scene, [result.before], result, view, area, area.x0, edge, !this.isSquare);
     const read = scene.getImageData(area.x0, area.y0, width, height);
     const pixels = new Uint32Array(read.data.buffer);
-    const image = this.imageOf(width, height);
+    if (this.image?.width !== width || this.image.height !== height)
+      this.image = new ImageData(width, height);
     const isOff = look === "off";
     const phase = view.x + view.y - area.x0 - area.y0;
     this.prepared = {
@@ -145,15 +142,8 @@ export class Viewer {
       codes: isOff ? null : sampleCodes(result.levels, view, area),
       untrusted: isOff ? null : untrustedLook(look, pixels, width, phase, result.colour),
       from: this.marksInput ? 0 : Math.max(0, edge - area.x0),
-      out: Object.assign(new Uint32Array(image.data.buffer), { image }),
+      out: new Uint32Array(this.image.data.buffer),
     };
-  }
-
-  imageOf(width, height) {
-    if (this.image?.width !== width || this.image?.height !== height) {
-      this.image = new ImageData(width, height);
-    }
-    return this.image;
   }
 }
 

@@ -22,7 +22,8 @@ function empty({ guarantee, alpha, threshold }) {
   return `This α promises nothing: no error is larger than B = ${level(guarantee.bound)}.`;
 }
 
-const steps = (alpha) => level(Number((100 * alpha).toPrecision(2)));
+/** α as a number of the 100 steps of lightness. */
+export const steps = (alpha) => level(Number((100 * alpha).toPrecision(2)));
 
 /** What it was calibrated with: n is a number of scenes, of which there may be several pictures each. */
 function population({ n, pairs }) {
@@ -108,27 +109,23 @@ export const done = ({ scale }) => (scale === 1 ? "restored" : "upscaled");
  * near as the table has them and something is trusted.
  */
 export function choices({ table = [], default_alpha: own, min_alpha: least }) {
-  const rows = table.filter(({ alpha, trusted_fraction: share }) => alpha >= least && share > 0);
-  const at = (alpha) => table.find((row) => row.alpha === alpha)?.trusted_fraction ?? null;
-  const strict =
-    rows.filter(({ alpha }) => alpha < own).findLast(({ alpha }) => alpha <= own / 2) ??
-    rows.find(({ alpha }) => alpha < own);
-  const lenient = rows.find(
-    ({ alpha, trusted_fraction: share }) => alpha >= 1.4 * own && share > (at(own) ?? 0),
-  );
+  const all = table.map(({ alpha, trusted_fraction: share }) => ({ alpha, share }));
+  const rows = all.filter(({ alpha, share }) => alpha >= least && share > 0);
+  const share = all.find(({ alpha }) => alpha === own)?.share ?? null;
+  const strict = rows.findLast(({ alpha }) => alpha <= own / 2) ?? rows.find(({ alpha }) => alpha < own);
+  const lenient = rows.find((row) => row.alpha >= 1.4 * own && row.share > share);
   return [
-    strict && { name: "Strict", alpha: strict.alpha, share: strict.trusted_fraction },
-    own !== null && { name: "Balanced", alpha: own, share: at(own) },
-    lenient && { name: "Lenient", alpha: lenient.alpha, share: lenient.trusted_fraction },
+    strict && { name: "Strict", ...strict },
+    own !== null && { name: "Balanced", alpha: own, share },
+    lenient && { name: "Lenient", ...lenient },
   ].filter(Boolean);
 }
 
 /** What the service has against a picture, in the words of this page where it has better ones. */
-export function refusal({ message, slug }) {
-  if (isTransparent({ message, slug }))
-    return "Parts of the picture are transparent, and the model sees colours only.";
-  return message;
-}
+export const refusal = (error) =>
+  isTransparent(error)
+    ? "Parts of the picture are transparent, and the model sees colours only."
+    : error.message;
 
 /** A picture with transparent pixels needs a colour behind them. */
 export const isTransparent = ({ message, slug }) => slug === "bad-image" && /transparen/.test(message);

@@ -1,9 +1,8 @@
 // Decodes a result away from the page, which stays responsive.
 
-import { cumulative } from "./levels.js";
+import { codePyramid, cumulative } from "./levels.js";
 import { standingOut } from "./paint.js";
 import { decodeGrey16 } from "./png16.js";
-import { codePyramid } from "./pyramid.js";
 
 const LOOKED_AT = 128; // pixels per side are enough to see which colours a picture has
 

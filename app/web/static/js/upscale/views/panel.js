@@ -1,9 +1,10 @@
 // Beside the picture: how much is trusted, the promise in words, and what other α would mark.
 
+import { $ } from "../../lib/dom.js";
 import { count, duration, level, percent, size } from "../../lib/format.js";
 import { html, live, nothing, render, svg } from "../../lib/html.js";
 import { toast, told } from "../../lib/toast.js";
-import { button, facts, segments } from "../../lib/widgets.js";
+import { button, facts, items, segments } from "../../lib/widgets.js";
 import { command } from "../downloads.js";
 import { fault, numberOf, setAlpha } from "../intake.js";
 import { alphaOf, codeAt, codeOf, placeOf } from "../levels.js";
@@ -19,8 +20,7 @@ export function alerts(found) {
   const { lines, grave } = words.alertsOf(found);
   if (!lines.length) return nothing;
   return html`<div class="alerts callout ${grave ? "bad" : "warn"}" id="alerts" role="alert">
-    <strong>Read this first</strong>
-    ${lines.map((line) => html`<p>${line}</p>`)}
+    <strong>Read this first</strong>${lines.map((line) => html`<p>${line}</p>`)}
   </div>`;
 }
 
@@ -32,11 +32,9 @@ const handle = document.createElement("span");
 function drawLevel() {
   if (!state.shown) return;
   const { result } = state.shown;
-  render(html`${share(result)} ${slider()} ${exploring(result)}`, card);
-  render(
-    html`<b>${percent(shareAt(dial.state.code))}</b> ${isMoved() ? "would be marked" : "trusted"}`,
-    handle,
-  );
+  const trusted = percent(shareAt(dial.state.code));
+  render(html`${share(result, trusted)} ${slider()} ${exploring(result)}`, card);
+  render(html`<b>${trusted}</b> ${isMoved() ? "would be marked" : "trusted"}`, handle);
 }
 dial.watch(drawLevel);
 
@@ -74,10 +72,11 @@ function outdated({ upscalers }, result) {
   </p>`;
 }
 
-function share(result) {
+function share(result, trusted) {
   const now = state.upscalers.find(({ name }) => name === result.upscaler);
   const alpha = alphaNow();
   const all = now?.calibration === result.calibration ? words.choices(now) : [];
+  const choices = all.map((one) => [codeOf(one.alpha, held.bound), one.name]);
   const strong = (isStrong) => () => viewer.change({ isStrong });
   const exact = html`<label class="alpha-field">
     <span>α</span>
@@ -92,27 +91,17 @@ function share(result) {
     />
   </label>`;
   return html`<div class="share" tabindex="-1" @pointerenter=${strong(true)} @pointerleave=${strong(false)}>
-      <span class="share-value ${isMoved() ? "moved" : ""}" id="share">${percent(shareAt(dial.state.code))}</span>
+      <span class="share-value ${isMoved() ? "moved" : ""}" id="share">${trusted}</span>
       <span id="share-label">${isMoved() ? "would be marked, without a promise" : "of this picture is trusted"}</span>
     </div>
-    ${segments(
-      "How large an error is accepted",
-      all.map((one) => [codeOf(one.alpha, held.bound), one.name]),
-      dial.state.code,
-      setCode,
-      { kind: "choices", more: exact },
-    )}`;
+    ${segments("How large an error is accepted", choices, dial.state.code, setCode, { kind: "choices", more: exact })}`;
 }
 
 function typed(input) {
   const value = numberOf(input.value);
-  const wrong = fault(input.value);
-  if (wrong || value === null) {
-    toast(`${wrong || "α must be a number."} It stays ${words.shown(alphaNow())}.`, { kind: "error" });
-  } else {
-    setCode(codeOf(value, held.bound));
-  }
-  drawLevel();
+  const wrong = value === null ? "α must be a number." : fault(input.value);
+  if (wrong) toast(`${wrong} It stays ${words.shown(alphaNow())}.`, { kind: "error" });
+  else setCode(codeOf(value, held.bound));
   input.value = words.shown(alphaNow());
 }
 
@@ -167,7 +156,7 @@ function exploring(result) {
 
 function back() {
   setCode(held.served);
-  /** @type {HTMLElement} */ (document.querySelector("#alpha-slider")).focus();
+  $("#alpha-slider").focus();
 }
 
 function useNext() {
@@ -182,9 +171,7 @@ function conditions({ guarantee }) {
     <p>${statement}</p>
     <p>${words.APPLICABILITY[applicability]}</p>
     <p>The promise is void with:</p>
-    <ul>
-      ${voids.map((line) => html`<li>${line}</li>`)}
-    </ul>
+    ${items(voids)}
     ${psnr === null ? nothing : html`<p>PSNR in CIELAB inside the mask: at least ${level(psnr)} dB.</p>`}
   </details>`;
 }
@@ -192,6 +179,7 @@ function conditions({ guarantee }) {
 function details(result) {
   const { guarantee } = result;
   const { metric, labels, bound, n, pairs } = guarantee;
+  const kind = result.input_class;
   const rows = [
     ["Upscaler", `${result.upscaler}, ×${result.scale}`],
     ["Size", `${size(result.width, result.height)} px`],
@@ -202,10 +190,7 @@ function details(result) {
     ["Prediction", result.prediction],
     ["Metric", `${metric}${labels ? `, labels: ${labels}` : ""}, bound B = ${bound}`],
     ["Kind of picture", result.group ?? "any"],
-    result.input_class && [
-      "Kind of upload",
-      `${result.input_class.title}, ${count(result.input_class.n)} scenes of this kind`,
-    ],
+    kind && ["Kind of upload", `${kind.title}, ${count(kind.n)} scenes of this kind`],
     ["Calibration", `${result.calibration}, ${count(n)} scenes, ${count(pairs)} pairs`],
     ["Typicality", level(Number(result.typicality.toPrecision(2)))],
     ["Time", duration(Object.values(result.timings_ms).reduce((sum, ms) => sum + ms, 0))],

@@ -51,18 +51,13 @@ function downloads({ shown }) {
     return html`<button type="button" role="menuitem" @click=${act}>${words}</button>`;
   };
   const forms = formsOf(shown.result);
+  const as = (form) => item(form.toUpperCase(), () => savePicture(form));
   return html`<div class="take">
     <button type="button" class="primary" id="download" @click=${() => savePicture()}>Download</button>
     <details class="menu">
       <summary class="button primary" aria-label="More to download and copy">▾</summary>
       <div role="menu">
-        ${
-          forms.length > 1
-            ? html`<div class="forms" role="group" aria-label="The picture as">
-                ${forms.map((form) => item(form.toUpperCase(), () => savePicture(form)))}
-              </div>`
-            : nothing
-        }
+        ${forms.length > 1 ? html`<div class="forms" role="group" aria-label="The picture as">${forms.map(as)}</div>` : nothing}
         ${item("Everything, as zip", saveZip)} ${item("Mask", () => savePart("mask"))} ${item("Marked picture", () => savePart("overlay"))}
         ${item("Copy link", copyLink)} ${item("Copy as curl", copyCommand)}
       </div>
@@ -74,6 +69,7 @@ function toolbar({ shown, look, compares, isSquare, zoom }) {
   const hasInput = shown.isOwn;
   const { viewport } = viewer;
   const looks = LOOKS.map((one) => [one, LOOK_WORDS[one]]);
+  const squares = { id: "squares", kind: "small toggle wide", pressed: isSquare };
   return html`<div class="toolbar" role="toolbar" aria-label="View">
     ${segments("How untrusted regions are shown", looks, look, (chosen) => setView({ look: chosen }), { id: "looks" })}
     ${button("Compare", () => setView({ compares: !compares }), {
@@ -83,15 +79,7 @@ function toolbar({ shown, look, compares, isSquare, zoom }) {
       off: !hasInput,
       title: hasInput ? "" : "The input is not stored by the service, only the result is.",
     })}
-    ${
-      compares && hasInput
-        ? button("Pixels", () => setView({ isSquare: !isSquare }), {
-            id: "squares",
-            kind: "small toggle wide",
-            pressed: isSquare,
-          })
-        : nothing
-    }
+    ${compares && hasInput ? button("Pixels", () => setView({ isSquare: !isSquare }), squares) : nothing}
     <div class="zoom" role="group" aria-label="Zoom">
       <output class="hint" id="zoom-value" aria-label="Zoom">${zoom}</output>
       ${button("−", () => viewport.zoom(1 / 1.5), { id: "zoom-out", kind: "icon small", label: "Zoom out" })}
@@ -132,22 +120,20 @@ function ended(picture) {
     cancelled: ["Cancelled", "Nothing was kept of it."],
     failed: ["This picture was not upscaled", error && refusal(error)],
   }[state];
-  const primary = { kind: "primary" };
-  const way = () => {
+  const way = (words, settings) => button(words, () => again(picture, settings), { kind: "primary" });
+  const onward = () => {
     if (state === "expired") {
-      const same = { seed: String(before.seed), alpha: String(before.alpha) };
-      return button("Again with the same seed", () => again(picture, same), primary);
+      return way("Again with the same seed", { seed: String(before.seed), alpha: String(before.alpha) });
     }
-    if (error && isTransparent(error))
-      return button("Put it on white", () => again(picture, { background: "white" }), primary);
-    return !error || mayHelp(error) ? button("Try again", () => again(picture)) : nothing;
+    if (error && isTransparent(error)) return way("Put it on white", { background: "white" });
+    return !error || mayHelp(error) ? way("Try again", {}) : nothing;
   };
   return html`<section class="ended">
     <h1>${name}</h1>
     <div class="callout ${state === "failed" ? "bad" : "warn"}" role="alert">
       <strong>${title}</strong>
       <p>${text}</p>
-      <div class="button-row">${way()} ${button("Remove", () => remove([picture]))}</div>
+      <div class="button-row">${onward()} ${button("Remove", () => remove([picture]))}</div>
     </div>
   </section>`;
 }

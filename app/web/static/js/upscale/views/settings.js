@@ -1,12 +1,12 @@
 // How strict the next pictures are treated, and by which upscaler: on the first screen and in a dialog.
 
 import { openDialog } from "../../lib/dialog.js";
-import { count, level, percent } from "../../lib/format.js";
+import { count, percent } from "../../lib/format.js";
 import { html, live, nothing, render } from "../../lib/html.js";
 import { segments, select } from "../../lib/widgets.js";
 import { choose, fault, numberOf, setAlpha } from "../intake.js";
 import { state, store, upscalerOf } from "../state.js";
-import { choices, shown } from "../words.js";
+import { choices, shown, steps } from "../words.js";
 
 const METADATA = [
   ["", "leave out"],
@@ -26,15 +26,11 @@ export function settings(now) {
   const chosen = chosenOf(now, upscaler);
   const value = now.isTyped ? numberOf(now.alpha) : upscaler.default_alpha;
   const wrong = fault(now.alpha);
+  const entries = choices(upscaler).map(({ alpha, name }) => [alpha, name]);
+  const metadata = { chosen: now.metadata, run: (chosen) => store.set({ metadata: chosen }) };
   return html`<form class="settings" @submit=${(event) => event.preventDefault()} aria-label="Settings of the next pictures">
     ${now.upscalers.length > 1 ? upscalers(now) : nothing} ${groups(now, upscaler)}
-    ${segments(
-      "How large an error you accept",
-      choices(upscaler).map(({ alpha, name }) => [alpha, name]),
-      chosen?.alpha,
-      (alpha) => setAlpha(String(alpha)),
-      { kind: "choices" },
-    )}
+    ${segments("How large an error you accept", entries, chosen?.alpha, (alpha) => setAlpha(String(alpha)), { kind: "choices" })}
     <p class="choice-words">${wrong ? nothing : words(upscaler, chosen, value)}</p>
     <details class="exact">
       <summary>Exact value and more</summary>
@@ -54,53 +50,41 @@ export function settings(now) {
           ${wrong || `On average the worst spot in the trusted area is off by at most α. From ${shown(upscaler.min_alpha)}, below which nothing can be trusted.`}
         </small>
       </label>
-      ${select("metadata", "What the camera wrote into the file", METADATA, {
-        chosen: now.metadata,
-        run: (metadata) => store.set({ metadata }),
-      })}
-      ${coverage(upscaler)}
+      ${select("metadata", "What the camera wrote into the file", METADATA, metadata)} ${coverage(upscaler)}
     </details>
   </form>`;
 }
 
 function words({ min_alpha: least, unit }, chosen, value) {
   if (value < least) return `Nothing can be trusted below α = ${shown(least)}.`;
-  const steps = level(Number((100 * value).toPrecision(2)));
   const errors = {
-    lab: `off by at most about ${steps} of 100 steps of lightness at the worst spot, on average`,
-    label: `on average at most about ${steps} of 100 photos mean something else anywhere in it`,
+    lab: `off by at most about ${steps(value)} of 100 steps of lightness at the worst spot, on average`,
+    label: `on average at most about ${steps(value)} of 100 photos mean something else anywhere in it`,
   };
   const error = errors[unit] ?? `the largest error in it is at most ${shown(value)}, on average`;
   if (!chosen || chosen.share === null) return `Trusted area: ${error}.`;
   return `About ${percent(chosen.share, 0)} of a typical photo is trusted: ${error}.`;
 }
 
-const upscalers = (now) =>
-  select(
-    "upscaler",
-    "Upscaler",
-    now.upscalers.map(({ name, scale }) => [name, scale ? `${name}, ×${scale}` : name]),
-    { chosen: now.upscaler, run: choose },
-  );
+function upscalers({ upscalers, upscaler }) {
+  const entries = upscalers.map(({ name, scale }) => [name, scale ? `${name}, ×${scale}` : name]);
+  return select("upscaler", "Upscaler", entries, { chosen: upscaler, run: choose });
+}
 
 /** A calibration may speak about kinds of pictures one by one. */
 function groups(now, { groups: all = {} }) {
   const entries = Object.entries(all).map(([name, n]) => [name, `${name}, ${count(n)} pairs`]);
-  if (!entries.length) return nothing;
-  return select("group", "Kind of picture", [["", "any kind"], ...entries], {
-    chosen: now.group,
-    run: (group) => store.set({ group }),
-  });
+  const choice = { chosen: now.group, run: (group) => store.set({ group }) };
+  return entries.length
+    ? select("group", "Kind of picture", [["", "any kind"], ...entries], choice)
+    : nothing;
 }
 
 /** What the calibration covers. */
 function coverage({ classes = [] }) {
   if (!classes.length) return nothing;
-  return html`<p class="hint">
-    Kinds of upload it knows by itself:
-    ${classes.map(({ title, n, min_alpha: least }) => `${title} (${count(n)} scenes, from α ${shown(least)})`).join(", ")}. Others are
-    upscaled with a warning.
-  </p>`;
+  const known = classes.map((one) => `${one.title} (${count(one.n)} scenes, from α ${shown(one.min_alpha)})`);
+  return html`<p class="hint">Kinds of upload it knows by itself: ${known.join(", ")}. Others are upscaled with a warning.</p>`;
 }
 
 /** The same while there are pictures. */
@@ -108,10 +92,7 @@ export async function openSettings() {
   const place = document.createElement("div");
   const draw = () => render(settings(state), place);
   store.watch(draw);
-  await openDialog({
-    title: "For the next pictures",
-    body: place,
-    actions: [{ label: "Done", value: null, primary: true }],
-  });
+  const done = { label: "Done", value: null, primary: true };
+  await openDialog({ title: "For the next pictures", body: place, actions: [done] });
   store.watchers.delete(draw);
 }

@@ -1,9 +1,11 @@
 // The pictures of this browser in a row. Its question: how far are they? Its one thing to do: pick one.
 
-import { html, nothing, repeat } from "../../lib/html.js";
+import { $ } from "../../lib/dom.js";
+import { html, nothing } from "../../lib/html.js";
+import { button, keyed } from "../../lib/widgets.js";
 import { saveAll } from "../downloads.js";
 import { remove } from "../queue.js";
-import { upscalerOf } from "../state.js";
+import { isEnded, upscalerOf } from "../state.js";
 import { alertsOf, stateWords } from "../words.js";
 import { files } from "./first.js";
 import { chosenOf, openSettings } from "./settings.js";
@@ -15,24 +17,21 @@ export function strip(state, onPick, adds) {
   const { pictures } = state;
   if (!pictures.length) return nothing;
   const done = pictures.filter((one) => one.state === "done");
-  const ended = pictures.filter((one) => ["done", "failed", "cancelled", "expired"].includes(one.state));
+  const ended = pictures.filter(isEnded);
+  const link = (words, run) => button(words, run, { kind: "link" });
   return html`<section class="strip" aria-label="Your pictures">
     <div class="strip-row">
       ${adds ? addCard(state) : nothing}
       <ol id="items">
-        ${repeat(
-          pictures,
-          ({ id }) => id,
-          (picture) => card(picture, state, onPick),
-        )}
+        ${keyed(pictures, (picture) => card(picture, state, onPick))}
       </ol>
     </div>
     ${
       pictures.length > 1
         ? html`<p class="strip-foot">
             <span class="hint" id="tally">${tally(pictures, done)}</span>
-            ${done.length > 1 ? html`<button type="button" class="link" @click=${() => saveAll(done)}>Download all</button>` : nothing}
-            ${ended.length ? html`<button type="button" class="link" @click=${() => remove(ended)}>Clear done</button>` : nothing}
+            ${done.length > 1 ? link("Download all", () => saveAll(done)) : nothing}
+            ${ended.length ? link("Clear done", () => remove(ended)) : nothing}
           </p>`
         : nothing
     }
@@ -47,24 +46,24 @@ function tally(pictures, done) {
 
 function addCard(state) {
   const upscaler = upscalerOf(state);
-  const chosen = upscaler?.calibration ? chosenOf(state, upscaler) : null;
+  const more = { id: "open-settings", kind: "link", title: "How strict the next pictures are treated" };
+  const words = () => `${chosenOf(state, upscaler)?.name ?? "Own α"}…`;
   return html`<div class="add">
     <label class="add-files" id="drop">${files("files")}<b aria-hidden="true">+</b><span>Add</span></label>
-    ${
-      upscaler?.calibration
-        ? html`<button type="button" class="link" id="open-settings" @click=${openSettings} title="How strict the next pictures are treated">
-            ${chosen?.name ?? "Own α"}…
-          </button>`
-        : nothing
-    }
+    ${upscaler?.calibration ? button(words(), openSettings, more) : nothing}
   </div>`;
 }
 
 function card(picture, { selected, pictures }, onPick) {
   const { id, name, state, url } = picture;
   const words = stateWords(picture, pictures);
-  const isActive = !["done", "failed", "cancelled", "expired"].includes(state);
+  const isActive = !isEnded(picture);
   const warns = state === "done" && alertsOf(picture.result).lines.length > 0;
+  const takeAway = ({ currentTarget }) => {
+    const { nextElementSibling: next, previousElementSibling: before } = currentTarget.closest("li");
+    remove([picture]);
+    ((next ?? before)?.querySelector("button") ?? $("#files")).focus();
+  };
   return html`<li class="item ${id === selected ? "selected" : ""}" data-state=${state}>
     <button
       type="button"
@@ -77,38 +76,19 @@ function card(picture, { selected, pictures }, onPick) {
       <img
         src=${url}
         alt=""
-        @load=${({ target }) => {
-          picture.pixels ||= target.naturalWidth * target.naturalHeight;
-        }}
+        @load=${({ target }) => (picture.pixels ||= target.naturalWidth * target.naturalHeight)}
         @error=${({ target }) => target.classList.add("broken")}
       />
       ${isActive ? ring(picture) : nothing} ${state === "failed" || warns ? html`<i class="flag ${state}" aria-hidden="true">!</i>` : nothing}
     </button>
-    <button
-      type="button"
-      class="item-remove quiet icon"
-      aria-label="${isActive ? "Cancel and remove" : "Remove"} ${name}"
-      @click=${({ currentTarget }) => {
-        const next =
-          currentTarget.closest("li").nextElementSibling ??
-          currentTarget.closest("li").previousElementSibling;
-        remove([picture]);
-        (next?.querySelector("button") ?? document.querySelector("#files"))?.focus();
-      }}
-    >
-      ×
-    </button>
+    ${button("×", takeAway, { kind: "item-remove quiet icon", label: `${isActive ? "Cancel and remove" : "Remove"} ${name}` })}
   </li>`;
 }
 
 /** How much of it is done; it turns while that is not known. */
 function ring({ state, progress, left }) {
-  const share =
-    state === "running" && progress?.total
-      ? progress.done / progress.total
-      : state === "sending"
-        ? left / 4
-        : null;
+  const sampled = progress?.total ? progress.done / progress.total : null;
+  const share = state === "running" ? sampled : state === "sending" ? left / 4 : null;
   return html`<svg class="ring ${share === null ? "unknown" : ""}" viewBox="0 0 40 40" aria-hidden="true">
     <circle cx="20" cy="20" r="16" />
     <circle class="done" cx="20" cy="20" r="16" stroke-dasharray="${ROUND * Math.max(share ?? 0.25, 0.02)} ${ROUND}" />

@@ -2,7 +2,8 @@
 export interface TemplateResult {
   strings: TemplateStringsArray;
 }
-export const nothing: unique symbol;
+/** Stands where any value may. */
+export const nothing: any;
 export function html(strings: TemplateStringsArray, ...values: unknown[]): TemplateResult;
 export function svg(strings: TemplateStringsArray, ...values: unknown[]): TemplateResult;
 export function render(value: unknown, container: Element | DocumentFragment): unknown;
