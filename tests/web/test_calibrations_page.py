@@ -172,7 +172,7 @@ class TestDetail:
         page.get_by_label("Calibration file").set_input_files(kept)
         expect(page.locator(f"tr[data-id='{made}']")).to_be_visible()
         page.goto(f"/calibrations?id={made}")
-        expect(page.locator(".pictures-gone")).to_contain_text("are not kept")
+        expect(page.get_by_text("Pictures of the pairs are not kept")).to_be_visible()
 
         page.goto("/calibrations")
         present = api.client.get(f"{BASE}/{api.active()}/export").content

@@ -156,9 +156,9 @@ class TestCreate:
             return ["dragover", "drop"].map(passes);
         }"""
         assert page.locator("body").evaluate(missed) == [False, False]
-        page.locator("[name=size]").evaluate("field => { field.value = ''; }")
+        page.locator("[name='indecision.size']").evaluate("field => { field.value = ''; }")
         page.get_by_role("button", name="Upload and calibrate").click()
-        expect(page.locator("[name=size]")).to_be_focused()
+        expect(page.locator("[name='indecision.size']")).to_be_focused()
 
     def test_groups_and_promises(self, open_page, admin_site, api, tmp_path):
         """Folders below y/ are groups with curves of their own; the promise can be another one."""

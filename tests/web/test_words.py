@@ -163,8 +163,8 @@ def test_axes_and_look_up(call):
     points = [{"x": x, "y": 10 * x} for x in (1, 2, 4, 8)]
     assert [call("charts/data.js", "nearest", points, x) for x in (0, 2.9, 3.1, 9)] == [0, 1, 2, 3]
     step = {"kind": "step", "points": points}
-    assert call("charts/data.js", "at", step, 3.9) == {"x": 2, "y": 20}
-    assert call("charts/data.js", "at", step, 0.5) is None
+    assert call("charts/data.js", "pointAt", step, 3.9) == {"x": 2, "y": 20}
+    assert call("charts/data.js", "pointAt", step, 0.5) is None
     assert call("charts/scale.js", "powerOfTen", -12) == "10⁻¹²"
 
 

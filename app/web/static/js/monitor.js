@@ -2,6 +2,7 @@
 
 import { getJson } from "./lib/api.js";
 import { announce } from "./lib/dom.js";
+import { plural } from "./lib/format.js";
 import { html, nothing, render, repeat } from "./lib/html.js";
 import { root } from "./lib/shell.js";
 import { Store } from "./lib/store.js";
@@ -40,9 +41,7 @@ function page() {
     <div class="stack">${repeat(sectionsOf(report?.upscalers ?? []), keyOf, panel)}</div>`;
 }
 
-function keyOf({ upscaler, group }) {
-  return JSON.stringify([upscaler, group]);
-}
+const keyOf = ({ upscaler, group }) => JSON.stringify([upscaler, group]);
 
 /** Groups of images and kinds of upload are counted apart from the rest of their upscaler. */
 function sectionsOf(all) {
@@ -54,9 +53,7 @@ function sectionsOf(all) {
 
 function alarmsOf({ upscalers }) {
   const alarms = upscalers.flatMap((one) => one.alarms);
-  const words = alarms.length
-    ? `${alarms.length === 1 ? "One alarm" : `${alarms.length} alarms`}: see below.`
-    : "No alarm.";
+  const words = alarms.length ? `${plural(alarms.length, "alarm")}: see below.` : "No alarm.";
   return { alarms, words };
 }
 

@@ -4,7 +4,7 @@ import { sendJson } from "../lib/api.js";
 import { confirmDialog } from "../lib/dialog.js";
 import { level, percent } from "../lib/format.js";
 import { html, nothing } from "../lib/html.js";
-import { toast } from "../lib/toast.js";
+import { told } from "../lib/toast.js";
 import { detail, path, title } from "./service.js";
 import { trustsNothing } from "./words.js";
 
@@ -20,9 +20,7 @@ export async function activate(wanted, present, { back = false } = {}) {
     confirm: back ? `Back to ${title(wanted)}` : "Activate",
   });
   if (!sure || !(await switched(wanted.id))) return false;
-  toast(`${title(wanted)} is active now${present ? `; it replaces ${title(present)}` : ""}.`, {
-    kind: "success",
-  });
+  told(`${title(wanted)} is active now${present ? `; it replaces ${title(present)}` : ""}.`);
   return true;
 }
 

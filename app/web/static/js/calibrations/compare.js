@@ -2,9 +2,10 @@
 
 import { chart } from "../charts/chart.js";
 import { certainty, count, level, percent, time } from "../lib/format.js";
-import { html, nothing, render } from "../lib/html.js";
+import { html, render } from "../lib/html.js";
 import { pageHead, table } from "../lib/widgets.js";
 import { areaChart } from "./curves.js";
+import { problem } from "./job.js";
 import { metricOf } from "./options.js";
 import * as service from "./service.js";
 import { above } from "./words.js";
@@ -14,22 +15,14 @@ export async function show(root, query) {
   document.title = "Compare calibrations · Trustscale";
   const ids = query.get("compare").split(",").filter(Boolean).slice(0, 2);
   if (ids.length < 2) {
-    render(
-      html`<div class="callout bad" role="alert">
-        <strong>Two calibrations are needed</strong>
-        <p>The address names fewer. <a href="/calibrations">Choose two in the list.</a></p>
-      </div>`,
-      root,
-    );
-    return;
+    const way = html`The address names fewer. <a href="/calibrations">Choose two in the list.</a>`;
+    return render(problem({ title: "Two calibrations are needed", detail: way }), root);
   }
   const details = await Promise.all(ids.map((id) => service.detail(id)));
   const names = distinct(details);
-  const links = details.map(
-    (one, k) => html`${k ? " and " : ""}<a href=${service.page(one.id)}>${names[k]}</a>`,
-  );
+  const [first, second] = details.map((one, k) => html`<a href=${service.page(one.id)}>${names[k]}</a>`);
   render(
-    html`${pageHead("Compare", { above, lead: html`<p class="lead">${links}</p>` })}
+    html`${pageHead("Compare", { above, lead: html`<p class="lead">${first} and ${second}</p>` })}
       <div class="stack">
         ${reservations(details)}
         <section class="card">${chart(areaChart(details, [], names))}</section>
@@ -48,18 +41,11 @@ function reservations(details) {
     const near = metricOf(metric, labels)?.blurs ? blur : null;
     return { metric, labels, annotator, near, bound: bound ?? fidelity.bound };
   };
-  const warning = (title, text) => html`<p class="callout warn"><strong>${title}</strong>${text}</p>`;
-  return [
-    differ(bounded)
-      ? warning("They bound different errors", "Areas cannot be compared: α means another thing.")
-      : nothing,
-    differ(({ pipeline }) => pipeline.fingerprint)
-      ? warning(
-          "They are about different upscalers",
-          "The areas tell what each trusts of its own pictures, at the same α.",
-        )
-      : nothing,
-  ];
+  const errors = html`<strong>They bound different errors</strong>Areas cannot be compared: α means another thing.`;
+  const upscalers = html`<strong>They are about different upscalers</strong>The areas tell what each trusts of its own pictures, at the
+    same α.`;
+  const found = [differ(bounded) && errors, differ(({ pipeline }) => pipeline.fingerprint) && upscalers];
+  return found.filter(Boolean).map((words) => html`<p class="callout warn">${words}</p>`);
 }
 
 /** Names that tell the two apart. */
@@ -69,21 +55,22 @@ function distinct(details) {
 }
 
 function levels(details, names) {
-  const other = new Map(details[1].thresholds.map((row) => [row.alpha, row.trusted_fraction]));
+  const [first, second] = details.map(
+    ({ thresholds }) => new Map(thresholds.map((row) => [row.alpha, row.trusted_fraction])),
+  );
   const points = (a, b) => `${b < a ? "−" : "+"}${(100 * Math.abs(b - a)).toFixed(1)} points`;
-  const rows = details[0].thresholds
-    .filter(({ alpha }) => other.has(alpha))
-    .map(({ alpha, trusted_fraction: a }) => {
-      const b = other.get(alpha);
-      return [level(alpha), percent(a), percent(b), a === b ? "none" : points(a, b)];
-    });
+  const common = [...first].filter(([alpha]) => second.has(alpha));
+  const rows = common.map(([alpha, a]) => {
+    const b = second.get(alpha);
+    return [level(alpha), percent(a), percent(b), a === b ? "none" : points(a, b)];
+  });
   const heads = ["α", ...[...names, "Difference"].map((name) => [name, "number"])];
   return table("Trusted area at common α", heads, rows);
 }
 
 function settings(details, names) {
   const [first, second] = details.map(facts);
-  const keys = [...new Set([...Object.keys(first), ...Object.keys(second)])];
+  const keys = Object.keys({ ...first, ...second });
   const heads = (label) => [label, ...names.map((name) => [name, "value"])];
   const rows = (some) => some.map((key) => [key, first[key] ?? "not set", second[key] ?? "not set"]);
   const differing = keys.filter((key) => first[key] !== second[key]);

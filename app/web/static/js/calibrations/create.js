@@ -3,9 +3,10 @@
 import { ADMIN, upload } from "../lib/api.js";
 import { $$ } from "../lib/dom.js";
 import { bytes, count, level, plural } from "../lib/format.js";
+import { documentOf } from "../lib/form.js";
 import { html, nothing, render } from "../lib/html.js";
 import { Store } from "../lib/store.js";
-import { button, check, pageHead } from "../lib/widgets.js";
+import { button, check, hint, pageHead } from "../lib/widgets.js";
 import { Gathered, dropZone, summary } from "./gather.js";
 import { problem } from "./job.js";
 import { options } from "./options.js";
@@ -110,7 +111,7 @@ function needed({ pairs, scenes }, gathered) {
   const smallest = level(minimalAlpha({ n, bound, guarantee }));
   const enough = (number) => `${count(number)} ${what} are enough for the promise at α = ${level(alpha)}`;
   const better = n < good ? `; expect a small mask. ${count(good)} are better.` : ".";
-  if (gathered.archive || !n) return html`<p class="hint">${enough(least)}${better}</p>`;
+  if (gathered.archive || !n) return hint(`${enough(least)}${better}`);
   if (n >= least)
     return html`<p class="callout good" data-verdict="enough">${enough(n)}${better} The smallest α they reach is ${smallest}.</p>`;
   return html`<p class="callout warn" data-verdict="few">
@@ -122,13 +123,13 @@ function needed({ pairs, scenes }, gathered) {
 /** How many calls of the model it takes, and what they cost where that is known. */
 function cost({ parent, upscalers, upscaler }, { pairs, given }) {
   const form = formNow();
-  const asked = parent ? parent.pipeline.samples : Number(form && new FormData(form).get("samples"));
+  const { samples, made } = form ? documentOf(form) : {};
+  const asked = parent ? parent.pipeline.samples : samples;
   if (!asked) return nothing;
   const price = upscalers.find(({ name }) => name === upscaler)?.price_per_call;
   const money = (calls) =>
     price ? ` (${Number((calls * price).toPrecision(3))} at the provider's price)` : "";
-  const isUsual = !given && !(form && new FormData(form).get("made") === "own");
-  const kinds = isUsual ? options.usual_kinds : 1;
+  const kinds = given || made === "own" ? 1 : options.usual_kinds;
   const all = pairs.length * kinds * asked;
   const as = kinds > 1 ? `, each original as ${kinds} kinds of upload` : "";
   const now = all ? `${count(all)} calls of the model now${as}${money(all)}, then ` : "";
@@ -137,23 +138,17 @@ function cost({ parent, upscalers, upscaler }, { pairs, given }) {
 
 function inherited(parent) {
   return html`<p>${pipelineWords(parent.pipeline)}</p>
-    <p class="hint">
-      The settings are those of the calibration; only the new pairs are generated for. The old calibration stays.
-    </p>
+    ${hint("The settings are those of the calibration; only the new pairs are generated for. The old calibration stays.")}
     ${check("activate", "Activate the new one as soon as it is finished")}`;
 }
 
 function progress({ sent, total, abort }, { items }, gathered) {
-  const isSent = total > 0 && sent >= total;
-  return html`${
-    items.length && !gathered.archive
-      ? html`<p class="hint">${count(items.length)} files that cannot be used are not sent.</p>`
-      : nothing
-  }
+  const part =
+    sent < total ? `${bytes(sent)} of ${bytes(total)} sent` : "All sent; the service looks at the images…";
+  const isLess = items.length > 0 && !gathered.archive;
+  return html`${isLess ? hint(`${count(items.length)} files that cannot be used are not sent.`) : nothing}
     <progress max="1" .value=${total ? sent / total : 0} aria-label="Upload"></progress>
-    <p class="hint" role="status">
-      ${total === 0 ? "Sending…" : isSent ? "All sent; the service looks at the images…" : `${bytes(sent)} of ${bytes(total)} sent`}
-    </p>
+    <p class="hint" role="status">${total ? part : "Sending…"}</p>
     <div class="button-row">${button("Stop the upload", () => abort.abort(), { kind: "danger small" })}</div>`;
 }
 
@@ -170,7 +165,7 @@ function bodyOf(form, state) {
   const { parent, gathered } = state;
   const { pairs, given } = gathered.verdict(scaleOf(state));
   const body = new FormData();
-  if (parent) body.set("activate", String(new FormData(form).has("activate")));
+  if (parent) body.set("activate", String(documentOf(form).activate));
   else body.set("config", JSON.stringify(configOf(form, given)));
   if (gathered.archive) {
     body.set("archive", gathered.archive, gathered.archive.name);
@@ -181,12 +176,9 @@ function bodyOf(form, state) {
     body.append("y", y.file, sentName(name, y));
     if (x) body.append("x", x.file, sentName(name, x));
   }
-  for (const [field, key] of [
-    ["groups", "group"],
-    ["scenes", "scene"],
-  ]) {
+  for (const key of ["group", "scene"]) {
     const known = Object.fromEntries(pairs.filter((pair) => pair[key]).map((pair) => [pair.name, pair[key]]));
-    if (Object.keys(known).length) body.set(field, JSON.stringify(known));
+    if (Object.keys(known).length) body.set(`${key}s`, JSON.stringify(known));
   }
   return body;
 }
@@ -205,12 +197,10 @@ async function send(form, store) {
     const { id } = await upload(path, bodyOf(form, store.state), options);
     removeEventListener("beforeunload", warn);
     location.href = service.page(id);
-  } catch (error) {
+  } catch ({ name, title, message, members }) {
     removeEventListener("beforeunload", warn);
-    const isStopped = error.name === "AbortError";
-    const refusal = isStopped
-      ? html`<p class="callout">The upload was stopped; nothing was kept.</p>`
-      : problem({ title: error.title, detail: error.message, items: error.members?.items });
-    store.set({ sending: null, refusal });
+    const stopped = html`<p class="callout">The upload was stopped; nothing was kept.</p>`;
+    const refusal = problem({ title, detail: message, items: members?.items });
+    store.set({ sending: null, refusal: name === "AbortError" ? stopped : refusal });
   }
 }

@@ -1,57 +1,47 @@
 // The charts about calibrations.
 
 import { powerOfTen } from "../charts/scale.js";
-import { level, percent } from "../lib/format.js";
+import { PERCENT } from "../charts/draw.js";
+import { level } from "../lib/format.js";
 
 /** Steps of a curve that a chart shows; a file has all. */
 export const STEPS = 3000;
 
 /**
- * The risk of a calibration {id, curve, threshold?} against the threshold on σ. whole: fetches its curve with all steps.
+ * The risk of a calibration against the threshold on σ. curve: its steps; threshold: that of its default α, if it
+ * is known; whole(): fetches all steps.
  */
-export function riskChart({ id, curve, threshold }, { alpha, whole }) {
-  const seriesOf = ([steps]) => [
-    {
-      name: "Risk R(t)",
-      tone: 1,
-      kind: "step",
-      points: steps.map((step) => ({ x: step.threshold, y: step.risk })),
-    },
-  ];
-  const series = seriesOf([curve]);
-  const highest = Math.max(series[0].points.at(-1)?.y ?? 0, alpha ?? 0);
-  const place = typeof threshold === "number" ? threshold : null;
+export function riskChart({ id, default_alpha: alpha }, curve, threshold, whole) {
+  const seriesOf = (steps) => {
+    const points = steps.map((step) => ({ x: step.threshold, y: step.risk }));
+    return [{ name: "Risk R(t)", tone: 1, kind: "step", points }];
+  };
+  const series = seriesOf(curve);
+  const [{ points }] = series;
+  const highest = Math.max(points.at(-1)?.y ?? 0, alpha);
+  const t = { axis: "x", value: threshold, tone: "soft" };
   return {
     title: "Risk curve",
     name: `${id}-risk`,
     whole: async () => seriesOf(await whole()),
-    x: {
-      label: "Threshold t on the indecision σ",
-      scale: "log",
-      domain: interesting(series),
-      format: small,
-      tick: small,
-    },
+    x: { label: "Threshold t on the indecision σ", scale: "log", domain: interesting(points), format: small },
     y: { label: "Expected largest error where σ < t", domain: [0, highest * 1.08 || 1], format: level },
     series,
     marks: [
-      alpha && { axis: "y", value: alpha, label: `α = ${level(alpha)}` },
-      place && { axis: "x", value: place, label: `t = ${small(place)}`, tone: "soft" },
-    ].filter(Boolean),
+      { axis: "y", value: alpha, label: `α = ${level(alpha)}` },
+      ...(Number.isFinite(threshold) ? [{ ...t, label: `t = ${small(threshold)}` }] : []),
+    ],
   };
 }
 
 /** The thresholds between which the risk rises: below them lie a few outliers, decades away. */
-function interesting(series) {
-  let [low, high] = [Infinity, 0];
-  for (const { points } of series) {
-    const [least, most] = [points[0]?.y ?? 0, points.at(-1)?.y ?? 0];
-    const rising = points.find((p) => p.y >= least + 0.02 * (most - least) && p.x > 0);
-    low = Math.min(low, (rising?.x ?? 1) / 30);
-    high = Math.max(high, points.at(-1)?.x ?? 1);
-  }
-  const smallest = Math.min(...series.map(({ points }) => points.find((p) => p.x > 0)?.x ?? Infinity));
-  return [Math.max(low, Number.isFinite(smallest) ? smallest : low), high > low ? high : low * 10];
+function interesting(points) {
+  const [least, most] = [points[0]?.y ?? 0, points.at(-1)?.y ?? 0];
+  const positive = points.filter(({ x }) => x > 0);
+  const rising = positive.find(({ y }) => y >= least + 0.02 * (most - least));
+  const low = Math.max((rising?.x ?? 1) / 30, positive[0]?.x ?? 0);
+  const high = points.at(-1)?.x ?? 1;
+  return [low, high > low ? high : low * 10];
 }
 
 /**
@@ -64,14 +54,11 @@ export function areaChart(calibrations, splits = [], names = []) {
   const [{ id, min_alpha: least }] = calibrations;
   const rows = splits.filter(({ alpha }) => alpha >= least);
   const isOne = calibrations.length === 1;
-  const areas = calibrations.map(({ thresholds, min_alpha: from }, k) => ({
-    name: isOne ? "All pairs, at least" : names[k],
-    tone: k + 1,
-    kind: "step",
-    points: thresholds
-      .filter(({ alpha }) => alpha >= from)
-      .map((row) => ({ x: row.alpha, y: row.trusted_fraction })),
-  }));
+  const areas = calibrations.map(({ thresholds, min_alpha: from }, k) => {
+    const reached = thresholds.filter(({ alpha }) => alpha >= from);
+    const points = reached.map((row) => ({ x: row.alpha, y: row.trusted_fraction }));
+    return { name: isOne ? "All pairs, at least" : names[k], tone: k + 1, kind: "step", points };
+  });
   const spread = {
     name: "Half the pairs, 5 % to 95 % of splits",
     tone: 2,
@@ -81,17 +68,8 @@ export function areaChart(calibrations, splits = [], names = []) {
   return {
     title: "Trusted area against α",
     name: isOne ? `${id}-area` : "area-compared",
-    x: {
-      label: "α",
-      format: level,
-      domain: [0, Math.max(...calibrations.map(end))],
-    },
-    y: {
-      label: "Mean share of trusted pixels",
-      domain: [0, 1],
-      format: (v) => percent(v),
-      tick: (v) => `${Math.round(100 * v)} %`,
-    },
+    x: { label: "α", format: level, domain: [0, Math.max(...calibrations.map(end))] },
+    y: { label: "Mean share of trusted pixels", domain: [0, 1], ...PERCENT },
     series: rows.length ? [spread, ...areas] : areas,
     marks: isOne ? [{ axis: "x", value: least, label: `smallest α ${level(least)}`, tone: "soft" }] : [],
   };
@@ -107,6 +85,7 @@ function end({ thresholds }) {
 export function backtestChart({ id, min_alpha: least }, all) {
   const rows = all.filter(({ alpha }) => alpha >= least);
   const last = all.at(-1)?.alpha ?? 1;
+  const even = [0, last].map((alpha) => ({ x: alpha, y: alpha }));
   return {
     title: "Backtest: realised risk against α",
     name: `${id}-backtest`,
@@ -123,15 +102,7 @@ export function backtestChart({ id, min_alpha: least }, all) {
         kind: "ranges",
         points: rows.map((row) => ({ x: row.alpha, y: row.risk, low: row.risk_low, high: row.risk_high })),
       },
-      {
-        name: "As much as promised",
-        tone: 2,
-        dashed: true,
-        points: [
-          { x: 0, y: 0 },
-          { x: last, y: last },
-        ],
-      },
+      { name: "As much as promised", tone: 2, dashed: true, points: even },
     ],
   };
 }

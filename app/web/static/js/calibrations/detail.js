@@ -5,14 +5,14 @@ import { $ } from "../lib/dom.js";
 import { count, level, percent } from "../lib/format.js";
 import { html, nothing, render, until } from "../lib/html.js";
 import { guarded } from "../lib/toast.js";
-import { button, later, pageHead, table, tile } from "../lib/widgets.js";
+import { button, figures, hint, later, pageHead, table } from "../lib/widgets.js";
 import { activate } from "./activate.js";
 import { STEPS, areaChart, backtestChart, riskChart, thresholdWords } from "./curves.js";
 import { audit, provenance } from "./origin.js";
 import { GONE, pairList, pictures } from "./pictures.js";
 import { priceCard } from "./price.js";
 import * as service from "./service.js";
-import { above, howSure, metricWords, mismatch, mismatchWords, trustsNothing } from "./words.js";
+import { above, activeBadge, howSure, metricWords, mismatch, mismatchWords, trustsNothing } from "./words.js";
 
 const SPLITS = 50;
 
@@ -27,17 +27,10 @@ export async function show(root, query) {
     await show(root, query);
     $("#main").focus(); // what had the focus is gone
   };
-  const whole = async () => [await service.curve(found.id, null, group)];
-  const charts = {
-    risk: chart(
-      riskChart(
-        { id: found.id, curve, threshold: promised?.threshold },
-        { alpha: found.default_alpha, whole },
-      ),
-    ),
-    area: chart(areaChart([found])),
-  };
-  const expected = expectations(found, group, charts.area);
+  const whole = () => service.curve(found.id, null, group);
+  const risk = chart(riskChart(found, curve, promised?.threshold, whole));
+  const area = chart(areaChart([found]));
+  const expected = expectations(found, group, area);
   const log = audit(found, rows);
   render(
     html`${head(found, rows, again)}
@@ -45,8 +38,8 @@ export async function show(root, query) {
         ${found.differences?.length > 0 ? refusal(found.differences) : nothing} ${found.groups?.length > 0 ? groupChoice(found, group) : nothing}
         ${tiles(found, promised)}
         <div class="two">
-          <section class="card">${charts.area}</section>
-          <section class="card">${charts.risk}</section>
+          <section class="card">${area}</section>
+          <section class="card">${risk}</section>
         </div>
         <div class="two">
           <section class="card"><h2>At common α</h2>${thresholdTable(found)}</section>
@@ -72,19 +65,14 @@ export async function show(root, query) {
 const part = async (all, name) => (await all)[name];
 const none = () => nothing;
 
-const wait = (words) => html`<p class="hint">${words}</p>`;
-
 function head(found, rows, again) {
   const row = rows.find(({ id }) => id === found.id);
   const present = service.activeOf(rows, found.upscaler);
-  const before = row?.previous && rows.find(({ id }) => id === row.previous);
-  const act = (words, run, kind = "") => button(words, () => guarded(run), { kind });
+  const before = row?.active && rows.find(({ id }) => id === row.previous);
+  const act = (words, run, more = {}) => button(words, () => guarded(run), more);
   const serve = (wanted, back) => async () => (await activate(wanted, present, { back })) && again();
   const id = encodeURIComponent(found.id);
-  const lead = html`<p class="button-row">
-      <code class="hint">${found.id}</code>
-      ${row?.active ? html`<span class="badge trust">active</span>` : html`<span class="badge">ready</span>`} ${mismatch(found)}
-    </p>
+  const lead = html`<p class="button-row"><code class="hint">${found.id}</code> ${activeBadge(row)} ${mismatch(found)}</p>
     ${trustsNothing(found)}`;
   const derive = async () => {
     const made = await service.derived(found);
@@ -94,7 +82,8 @@ function head(found, rows, again) {
     if (await service.remove(found)) location.href = "/calibrations";
   };
   const tools = html`<div class="button-row">
-    ${row?.active ? (before ? act(`Back to ${service.title(before)}`, serve(before, true)) : nothing) : act("Activate", serve(found, false), "primary")}
+    ${row?.active ? nothing : act("Activate", serve(found, false), { kind: "primary" })}
+    ${before ? act(`Back to ${service.title(before)}`, serve(before, true)) : nothing}
     <a class="button" href="/calibrations?new&extend=${id}">Add pairs</a>
     ${
       !row?.active && present
@@ -102,15 +91,13 @@ function head(found, rows, again) {
         : nothing
     }
     ${act("Another promise", derive)} ${act("Export", () => service.exported(found.id))}
-    ${
-      row?.active
-        ? html`<button type="button" class="danger" disabled aria-describedby="why-not">Delete</button>
-            <small class="hint" id="why-not">The active one cannot be deleted; activate another one first.</small>`
-        : act("Delete", remove, "danger")
-    }
+    ${row?.active ? undeletable : act("Delete", remove, { kind: "danger" })}
   </div>`;
   return pageHead(service.title(found), { above, lead, tools });
 }
+
+const undeletable = html`<button type="button" class="danger" disabled aria-describedby="why-not">Delete</button>
+  <small class="hint" id="why-not">The active one cannot be deleted; activate another one first.</small>`;
 
 function refusal(differences) {
   const rows = differences.map((one) => [one.field, String(one.calibrated), String(one.live)]);
@@ -133,53 +120,41 @@ function groupChoice(found, group) {
 }
 
 /** Kinds of upload with a curve of their own, which the service tells apart by itself. */
-const classTable = (classes) =>
-  html`<section class="card">
-    <h2>Kinds of upload</h2>
-    ${table(
-      "Kinds of upload",
-      ["Kind of upload", ["Scenes", "number"], ["Smallest α", "number"]],
-      classes.map(({ title, n, min_alpha: least }) => [title, count(n), level(least)]),
-      "narrow",
-    )}
-  </section>`;
+function classTable(classes) {
+  const heads = ["Kind of upload", ["Scenes", "number"], ["Smallest α", "number"]];
+  const rows = classes.map(({ title, n, min_alpha: least }) => [title, count(n), level(least)]);
+  return html`<section class="card"><h2>Kinds of upload</h2>${table("Kinds of upload", heads, rows, "narrow")}</section>`;
+}
 
 function tiles(found, promised) {
   const { metric, labels, bound } = found.pipeline.fidelity;
-  return html`<dl class="tiles">
-    ${[
-      ["Scenes", count(found.n), found.pairs === found.n ? "" : `${count(found.pairs)} pairs`],
-      ["Smallest α", level(found.min_alpha), `B = ${level(found.bound ?? bound)}`],
-      ["Default α", level(found.default_alpha), howSure(found.guarantee ?? {}) || "on average"],
-      [
-        "Trusted area there",
-        promised ? percent(promised.trusted_fraction) : "not tabled",
-        "mean over the pairs",
-      ],
-      ["Calls per picture", count(found.pipeline.samples), "of the model"],
-      ["It bounds", metricWords(metric, labels)],
-    ].map(([name, value, more]) => tile({ name, value, more }))}
-  </dl>`;
+  const area = promised ? percent(promised.trusted_fraction) : "not tabled";
+  return figures([
+    ["Scenes", count(found.n), found.pairs === found.n ? "" : `${count(found.pairs)} pairs`],
+    ["Smallest α", level(found.min_alpha), `B = ${level(found.bound ?? bound)}`],
+    ["Default α", level(found.default_alpha), howSure(found.guarantee ?? {}) || "on average"],
+    ["Trusted area there", area, "mean over the pairs"],
+    ["Calls per picture", count(found.pipeline.samples), "of the model"],
+    ["It bounds", metricWords(metric, labels)],
+  ]);
 }
 
-const thresholdTable = ({ thresholds }) =>
-  table(
-    "At common α",
-    ["α", ["Trusted area", "number"], ["Threshold on σ", "number"]],
-    thresholds.map(({ alpha, trusted_fraction: share, threshold }) => [
-      level(alpha),
-      percent(share),
-      thresholdWords(threshold),
-    ]),
-    "narrow",
-  );
+function thresholdTable({ thresholds }) {
+  const heads = ["α", ["Trusted area", "number"], ["Threshold on σ", "number"]];
+  const rows = thresholds.map((row) => [
+    level(row.alpha),
+    percent(row.trusted_fraction),
+    thresholdWords(row.threshold),
+  ]);
+  return table("At common α", heads, rows, "narrow");
+}
 
 /** What repeated splits of the pairs tell: {backtest, dominant, price}. Throws ApiError. */
 async function expectations(found, group, area) {
   if (found.n < 2) {
     return {
-      backtest: wait("A backtest needs at least two pairs."),
-      dominant: wait("There is one pair only."),
+      backtest: hint("A backtest needs at least two pairs."),
+      dominant: hint("There is one pair only."),
     };
   }
   const expected = await service.backtest(found.id, SPLITS, group);
@@ -191,11 +166,8 @@ async function expectations(found, group, area) {
       line. The bars are the spread over splits of the same images, not a confidence interval for new ones.
     </p>
     ${concerns(checks)}`;
-  return {
-    backtest,
-    dominant: domination(found, checks),
-    price: priceCard(expected, "The price of a picture"),
-  };
+  const price = priceCard(expected, "The price of a picture");
+  return { backtest, dominant: domination(found, checks), price };
 }
 
 /** What the checks of the assumptions have found. */
@@ -210,10 +182,8 @@ function concerns({ n, minimal_n: least, alpha, duplicates, sizes }) {
 
 function domination(found, { dominant_pairs: pairs, alpha }) {
   const largest = Math.max(...pairs.map(({ share }) => share));
-  if (!largest) return wait(`At α = ${level(alpha)} no pair has any loss in its mask.`);
-  return html`<p class="hint">
-      Losses at α = ${level(alpha)}. Look at them: a wrong crop or a mismatched original costs everybody’s mask.
-    </p>
+  if (!largest) return hint(`At α = ${level(alpha)} no pair has any loss in its mask.`);
+  return html`${hint(`Losses at α = ${level(alpha)}. Look at them: a wrong crop or a mismatched original costs everybody’s mask.`)}
     ${pairs.map(
       ({ name, loss, share }) =>
         html`<article class="dominant">

@@ -4,7 +4,7 @@ import { announce } from "../lib/dom.js";
 import { bytes, count, plural } from "../lib/format.js";
 import { html, nothing } from "../lib/html.js";
 import { guarded, toast } from "../lib/toast.js";
-import { button, select, table } from "../lib/widgets.js";
+import { button, hint, select, table } from "../lib/widgets.js";
 import { droppedFiles, inspected, isArchive, located, paired } from "./pairing.js";
 import { reasons } from "./job.js";
 import * as service from "./service.js";
@@ -16,33 +16,36 @@ const FOLDERS = [
   ["scene", "scenes: several pictures of one thing, which count once"],
 ];
 const NOTHING = { pairs: [], items: [] };
+const ACCEPTED = { folder: "", archive: ".zip,.tar,.gz,.tgz,.bz2,.xz" };
 
 /** The files of the form: each looked into once, in the order of their arrival. */
 export class Gathered {
+  /** @type {any[]} */
+  entries = [];
+  /** @type {any} */
+  arranged = NOTHING; // what the service says about their paths
+  archive = null;
+  waiting = 0;
+  turn = 0;
+  folders = "group"; // what a folder below y/ is: "group" or "scene"
+
   /** changed() whenever something was added, looked into or taken away. */
   constructor(changed) {
     this.changed = changed;
-    /** @type {any[]} */
-    this.entries = [];
-    this.arranged = NOTHING; // what the service says about their paths
-    this.archive = null;
-    this.waiting = 0;
-    this.turn = 0;
-    this.folders = "group"; // what a folder below y/ is: "group" or "scene"
   }
 
   async add(files, fallback) {
     const { changed } = this;
     const archive = files.find(({ file }) => isArchive(file));
+    const before = this.entries.length ? "the images" : this.archive?.name;
     if (archive) {
-      if (this.entries.length) toast(`${archive.file.name} takes the place of the images.`);
-      else if (this.archive) toast(`${archive.file.name} takes the place of ${this.archive.name}.`);
+      if (before) toast(`${archive.file.name} takes the place of ${before}.`);
       this.clear();
       this.archive = archive.file;
       changed();
       return;
     }
-    if (this.archive && files.length) toast(`The images take the place of ${this.archive.name}.`);
+    if (this.archive && files.length) toast(`The images take the place of ${before}.`);
     this.archive = null;
     const queue = files.map(({ file, path }) => located(file, path, fallback));
     const asking = 1;
@@ -111,15 +114,9 @@ export function dropZone(gathered) {
 }
 
 function picker(add, label, role) {
-  const accept =
-    role === "archive"
-      ? ".zip,.tar,.gz,.tgz,.bz2,.xz"
-      : "image/png,image/jpeg,image/webp,.png,.jpg,.jpeg,.webp";
   const taken = ({ target }) => {
-    add(
-      [...target.files].map((file) => ({ file })),
-      role === "x" ? "x" : "y",
-    );
+    const files = Array.from(target.files, (file) => ({ file }));
+    add(files, role === "x" ? "x" : "y");
     target.value = "";
   };
   return html`<input
@@ -127,7 +124,7 @@ function picker(add, label, role) {
       hidden
       aria-label=${label}
       data-role=${role}
-      accept=${role === "folder" ? "" : accept}
+      accept=${ACCEPTED[role] ?? "image/png,image/jpeg,image/webp"}
       ?multiple=${role !== "archive"}
       ?webkitdirectory=${role === "folder"}
       @change=${taken}
@@ -137,71 +134,66 @@ function picker(add, label, role) {
 
 /** What has been gathered: the tally, what cannot be used, the pairs. */
 export function summary(gathered, { pairs, items, given, hashed, scenes }) {
-  const removal = (label) => {
-    const run = () => {
-      gathered.clear();
-      gathered.changed();
-    };
-    return button(label, run, { kind: "link" });
+  const remove = () => {
+    gathered.clear();
+    gathered.changed();
   };
   if (gathered.archive) {
     const { name, size } = gathered.archive;
     return html`<p class="callout">
-      <strong>${name}</strong>${bytes(size)}. The service looks into it when it arrives. ${removal("Remove")}
+      <strong>${name}</strong>${bytes(size)}. The service looks into it when it arrives. ${button("Remove", remove, { kind: "link" })}
       </p>
       ${folderChoice(gathered)}`;
   }
   if (!gathered.entries.length && !gathered.waiting) return nothing;
   const total = pairs.reduce((sum, { x, y }) => sum + y.file.size + (x?.file.size ?? 0), 0);
-  const sizes = [...new Set(pairs.map(({ y }) => `${y.width}×${y.height}`))];
+  const sizes = [...new Set(pairs.map(({ y }) => sizeOf(y)))];
   const groups = new Set(pairs.map(({ group }) => group).filter(Boolean)).size;
+  const more = sizes.length > 3 ? ` and ${sizes.length - 3} more sizes` : "";
   const facts = [
     scenes && `${count(scenes)} scenes`,
     groups && `${count(groups)} groups`,
-    pairs.length > 0 && bytes(total),
-    pairs.length > 0 &&
-      `${sizes.slice(0, 3).join(", ")}${sizes.length > 3 ? ` and ${sizes.length - 3} more sizes` : ""}`,
-    gathered.waiting > 0 && `looking at ${count(gathered.waiting)} more`,
+    total && bytes(total),
+    total && `${sizes.slice(0, 3).join(", ")}${more}`,
+    gathered.waiting && `looking at ${count(gathered.waiting)} more`,
   ];
+  const digests =
+    "This browser computes no digests on a page without https; the service looks for repeated images.";
   return html`<p class="tally">
-      <strong>${plural(pairs.length, given ? "pair" : "original")}</strong> · ${facts.filter(Boolean).join(" · ")} ${removal("Remove all")}
+      <strong>${plural(pairs.length, given ? "pair" : "original")}</strong> · ${facts.filter(Boolean).join(" · ")} ${button("Remove all", remove, { kind: "link" })}
     </p>
     ${gathered.arranged.groups?.length ? folderChoice(gathered) : nothing} ${items.length ? refused(items) : nothing}
-    ${
-      pairs.length && !hashed
-        ? html`<p class="hint">
-            This browser computes no digests on a page without https; the service looks for repeated images.
-          </p>`
-        : nothing
-    }
+    ${pairs.length && !hashed ? hint(digests) : nothing}
     ${pairs.length ? html`<details><summary>The pairs</summary>${pairTable(pairs)}</details>` : nothing}`;
 }
 
 /** Folders may hold kinds of pictures, or several pictures of one scene each. */
-const folderChoice = (gathered) =>
-  select("folders", "Folders below y/ are", FOLDERS, {
-    chosen: gathered.folders,
-    run: (folders) => {
-      gathered.folders = folders;
-      gathered.changed();
-    },
-  });
+function folderChoice(gathered) {
+  const run = (folders) => {
+    gathered.folders = folders;
+    gathered.changed();
+  };
+  // It is no field of the settings, so it has no name.
+  return select("", "Folders below y/ are", FOLDERS, { chosen: gathered.folders, run });
+}
 
 const refused = (items) =>
   html`<div class="callout warn">
-    <strong>${count(items.length)} cannot be used</strong>
-    ${reasons(items.slice(0, MOST_LISTED))} ${items.length > MOST_LISTED ? html`<p>and ${count(items.length - MOST_LISTED)} more</p>` : nothing}
+    <strong>${count(items.length)} cannot be used</strong>${reasons(items.slice(0, MOST_LISTED))}${moreThan(items)}
   </div>`;
 
+const moreThan = ({ length }) =>
+  length > MOST_LISTED ? hint(`and ${count(length - MOST_LISTED)} more`) : nothing;
+
+const sizeOf = ({ width, height }) => `${width}×${height}`;
+
 function pairTable(pairs) {
-  const rows = pairs
-    .slice(0, MOST_LISTED)
-    .map(({ name, scene, x, y }) => [
-      name,
-      scene ?? "its own",
-      x ? `${x.width}×${x.height}` : "made from the original",
-      `${y.width}×${y.height}`,
-    ]);
-  return html`${table("The pairs", ["Name", "Scene", "Small version", "Original"], rows, "short")}
-  ${pairs.length > MOST_LISTED ? html`<p class="hint">and ${count(pairs.length - MOST_LISTED)} more</p>` : nothing}`;
+  const row = ({ name, scene, x, y }) => [
+    name,
+    scene ?? "its own",
+    x ? sizeOf(x) : "made from the original",
+    sizeOf(y),
+  ];
+  const rows = pairs.slice(0, MOST_LISTED).map(row);
+  return html`${table("The pairs", ["Name", "Scene", "Small version", "Original"], rows, "short")} ${moreThan(pairs)}`;
 }

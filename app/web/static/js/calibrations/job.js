@@ -5,13 +5,15 @@ import { announce } from "../lib/dom.js";
 import { count, time, timeLeft } from "../lib/format.js";
 import { html, nothing, render } from "../lib/html.js";
 import { Pace } from "../lib/pace.js";
-import { watchJob } from "../lib/sse.js";
+import { isOver, watchJob } from "../lib/sse.js";
 import { guarded } from "../lib/toast.js";
-import { button, pageHead } from "../lib/widgets.js";
+import { button, items as list, pageHead } from "../lib/widgets.js";
 import * as service from "./service.js";
-import { JOB_WORDS, above, jobBadge, metricWords } from "./words.js";
+import { above, metricWords } from "./words.js";
 
-const FINAL = new Set(["succeeded", "failed", "cancelled"]);
+const TONES = { running: "trust", succeeded: "good", failed: "bad", awaiting_labels: "warn" };
+
+const stateWords = ({ state }) => state.replace("_", " ");
 
 /** Fill the view with one job; once it is finished, with the calibration that it has made. */
 export async function show(root, query) {
@@ -24,19 +26,17 @@ export async function show(root, query) {
   const { job } = found;
   document.title = `${job.name || "Calibration"} · Trustscale`;
   const lead = html`<p class="lead">For ${job.upscaler}, ${metricWords(job.metric)}</p>`;
-  const onEnd = ({ state, result }) => {
-    if (state === "succeeded") location.replace(service.page(result.split("/").pop()));
-  };
-  render(
-    html`${pageHead(job.name || "A new calibration", { above, lead })} ${jobCard(job, { link: false, onEnd })}`,
-    root,
-  );
+  const onEnd = (last) => last.state === "succeeded" && location.replace(madeBy(last));
+  const head = pageHead(job.name || "A new calibration", { above, lead });
+  render(html`${head} ${jobCard(job, { link: false, onEnd })}`, root);
 }
+
+/** The page of the calibration that a job has made. */
+const madeBy = ({ result }) => service.page(result.split("/").pop());
 
 /** A card that follows a job by server-sent events; `onEnd(job)` is called with its last state. */
 export function jobCard(job, { onEnd, link = true }) {
-  const card = document.createElement("article");
-  card.className = "card job";
+  const card = Object.assign(document.createElement("article"), { className: "card job" });
   card.dataset.id = job.id;
   const pace = new Pace();
   const draw = (now, isLost = false) => {
@@ -46,11 +46,11 @@ export function jobCard(job, { onEnd, link = true }) {
   let last = job;
   const onJob = (now) => draw((last = now));
   draw(job);
-  if (FINAL.has(job.state) || job.state === "awaiting_labels") return card;
+  if (isOver(job)) return card;
   guarded(async () => {
     const end = await watchJob(job.id, { kind: "admin", onJob, onLost: () => draw(last, true) });
-    announce(`${job.name || "The calibration"}: ${JOB_WORDS[end.state]}`);
-    onEnd?.(end);
+    announce(`${job.name || "The calibration"}: ${stateWords(end)}`);
+    onEnd(end);
   });
   return card;
 }
@@ -59,27 +59,21 @@ function content(job, now, { pace, isLost, link }) {
   const { state, progress, created_at: created } = now;
   const { done, total, unit } = progress;
   const name = job.name || job.id;
-  const hasBar = !FINAL.has(state) || state === "succeeded";
+  const waits = state === "awaiting_labels";
+  const hasBar = state !== "failed" && state !== "cancelled";
+  const left = state === "running" ? timeLeft(pace.left(total)) : "";
+  const words = `${count(done)} of ${count(total)} ${unit}${left} · queued ${time(created)}`;
   return html`<div class="job-head">
       <h3>${link ? html`<a href=${service.page(job.id)}>${name}</a>` : "Progress"}</h3>
-      ${jobBadge(state)}
-      <div class="button-row">${actionsOf(now, job)}</div>
+      <span class="badge ${TONES[state] ?? ""}">${stateWords(now)}</span>
+      <div class="button-row">
+        ${waits ? html`<a class="button primary small" href="/annotate?id=${encodeURIComponent(job.id)}">Draw the labels</a>` : nothing}
+        ${waits || !isOver(now) ? button("Cancel", () => cancel(job), { kind: "danger small" }) : nothing}
+      </div>
     </div>
     ${hasBar ? html`<progress max="1" .value=${total ? done / total : 0} aria-label="Progress of ${name}"></progress>` : nothing}
-    <p class="hint">
-      ${isLost ? "Connection lost, trying again" : `${count(done)} of ${count(total)} ${unit}${state === "running" ? timeLeft(pace.left(total)) : ""} · queued ${time(created)}`}
-    </p>
+    <p class="hint">${isLost ? "Connection lost, trying again" : words}</p>
     ${(now.warnings ?? []).map((text) => html`<p class="callout warn">${text}</p>`)} ${outcomeOf(now)}`;
-}
-
-function actionsOf({ state }, job) {
-  if (FINAL.has(state)) return nothing;
-  return html`${
-    state === "awaiting_labels"
-      ? html`<a class="button primary small" href="/annotate?id=${encodeURIComponent(job.id)}">Draw the labels</a>`
-      : nothing
-  }
-    ${button("Cancel", () => cancel(job), { kind: "danger small" })}`;
 }
 
 const cancel = (job) =>
@@ -96,12 +90,11 @@ const cancel = (job) =>
     if (job.state === "awaiting_labels" && now.state === "cancelled") location.reload();
   });
 
-function outcomeOf({ state, error, result }) {
-  if (state === "succeeded" && result)
-    return html`<p><a href=${service.page(result.split("/").pop())}>See the calibration</a></p>`;
-  if (state === "cancelled")
+function outcomeOf(job) {
+  if (job.state === "succeeded") return html`<p><a href=${madeBy(job)}>See the calibration</a></p>`;
+  if (job.state === "cancelled")
     return html`<p class="callout">It was cancelled. The uploads are removed after a while.</p>`;
-  return state === "failed" && error ? problem(error) : nothing;
+  return job.error ? problem(job.error) : nothing;
 }
 
 /** A problem document, with the items that it names. */
@@ -115,6 +108,7 @@ export function problem({ detail, title, items = [] }) {
 
 /** What is wrong with each of some items. */
 export const reasons = (items) =>
-  html`<ul class="items">
-    ${items.map(({ name, reason }) => html`<li><b>${name}</b>: ${reason}</li>`)}
-  </ul>`;
+  list(
+    items.map(({ name, reason }) => html`<b>${name}</b>: ${reason}`),
+    "items",
+  );

@@ -4,14 +4,18 @@ import { $ } from "../lib/dom.js";
 import { count, level, percent, time } from "../lib/format.js";
 import { html, nothing, render } from "../lib/html.js";
 import { Store } from "../lib/store.js";
-import { guarded, toast, toastError } from "../lib/toast.js";
-import { button, pageHead } from "../lib/widgets.js";
+import { guarded, toastError, told } from "../lib/toast.js";
+import { button, keyed, pageHead } from "../lib/widgets.js";
 import { activate } from "./activate.js";
 import { jobCard } from "./job.js";
 import * as service from "./service.js";
-import { mismatch, pipelineWords, promiseWords, trustsNothing } from "./words.js";
+import { activeBadge, mismatch, pipelineWords, promiseWords, trustsNothing } from "./words.js";
 
 const DETAILS_AT_ONCE = 3;
+const EMPTY = html`<div class="empty card">
+  <p>There is no calibration yet.</p>
+  <p><a class="button primary" href="/calibrations?new">Make the first one</a></p>
+</div>`;
 
 /** Fill the view with the list. */
 export async function show(root) {
@@ -49,9 +53,7 @@ export async function show(root) {
         const made = await service.imported(file);
         await act.again();
         const isActive = state.rows.find(({ id }) => id === made.id)?.active;
-        toast(`${service.title(made)} is stored. It is ${isActive ? "" : "not "}active.`, {
-          kind: "success",
-        });
+        told(`${service.title(made)} is stored. It is ${isActive ? "" : "not "}active.`);
       }),
   };
   await act.again();
@@ -62,7 +64,10 @@ function view({ rows, jobs, upscalers, details, chosen }, act) {
   const compare = () => {
     location.href = `/calibrations?compare=${[...chosen].map(encodeURIComponent).join(",")}`;
   };
-  const uncalibrated = upscalers.filter((one) => !one.calibration);
+  const bare = ({ name }) =>
+    html`<p class="callout warn">
+      <strong>${name} has no active calibration</strong>It answers no request until one is made or activated.
+    </p>`;
   const lead = html`<p class="lead">
     Each turns the disagreement of an upscaler with itself into a promise. One per upscaler is active.
   </p>`;
@@ -80,22 +85,10 @@ function view({ rows, jobs, upscalers, details, chosen }, act) {
   </div>`;
   return html`${pageHead("Calibrations", { lead, tools })}
     <div class="stack">
-      ${uncalibrated.map(
-        ({ name }) =>
-          html`<p class="callout warn">
-            <strong>${name} has no active calibration</strong>It answers no request until one is made or activated.
-          </p>`,
-      )}
+      ${upscalers.filter((one) => !one.calibration).map(bare)}
       ${jobs.length ? html`<section class="stack" aria-labelledby="at-work"><h2 id="at-work">In the making</h2>${jobs}</section>` : nothing}
       <section aria-label="Finished calibrations">
-        ${
-          rows.length
-            ? html`<div class="table-scroll card flush">${table(rows, details, act)}</div>`
-            : html`<div class="empty card">
-                <p>There is no calibration yet.</p>
-                <p><a class="button primary" href="/calibrations?new">Make the first one</a></p>
-              </div>`
-        }
+        ${rows.length ? html`<div class="table-scroll card flush">${table(rows, details, act)}</div>` : EMPTY}
       </section>
     </div>`;
 }
@@ -110,15 +103,15 @@ function table(rows, details, act) {
         ${head("Smallest α", "number")}${head("What it bounds")}${head("Made")}${head(silent)}
       </tr>
     </thead>
-    <tbody>${rows.map((row) => line(row, rows, details.get(row.id), act))}</tbody>
+    <tbody>${keyed(rows, (row) => line(row, rows, details.get(row.id), act))}</tbody>
   </table>`;
 }
 
 /** `found`: its detail, once that is read. */
 function line(row, rows, found, act) {
-  const before = row.previous && rows.find(({ id }) => id === row.previous);
+  const before = row.active && rows.find(({ id }) => id === row.previous);
   const own = found?.thresholds.find(({ alpha }) => alpha === row.default_alpha);
-  const labels = found?.pipeline.fidelity.labels;
+  const { metric = row.metric, labels } = found?.pipeline.fidelity ?? {};
   const small = (words, run, label = words) => button(words, run, { kind: "small", label });
   return html`<tr data-id=${row.id}>
     <td>
@@ -136,21 +129,17 @@ function line(row, rows, found, act) {
     </td>
     <td data-head="Upscaler">${row.upscaler}</td>
     <td class="state" data-head="State">
-      ${row.active ? html`<span class="badge trust">active</span>` : html`<span class="badge">ready</span>`} ${found ? mismatch(found) : nothing}
+      ${activeBadge(row)} ${found ? mismatch(found) : nothing}
     </td>
     <td class="number" data-head="Trusted at its α">${own ? `${percent(own.trusted_fraction)} at ${level(row.default_alpha)}` : "…"}</td>
     <td class="number" data-head="Scenes">${count(row.n)}</td>
     <td class="number" data-head="Smallest α">${level(row.min_alpha)}</td>
-    <td class="bounds" data-head="What it bounds">${promiseWords({ ...row, ...(found ? { metric: found.pipeline.fidelity.metric, labels } : {}) })}</td>
+    <td class="bounds" data-head="What it bounds">${promiseWords({ ...row, metric, labels })}</td>
     <td data-head="Made">${time(row.created_at)}</td>
     <td class="actions">
-      ${
-        row.active
-          ? before
-            ? small(`Back to ${service.title(before)}`, () => act.activate(before, true))
-            : nothing
-          : html`${small("Activate", () => act.activate(row, false), `Activate ${service.title(row)}`)} ${found ? trustsNothing(found) : nothing}`
-      }
+      ${before ? small(`Back to ${service.title(before)}`, () => act.activate(before, true)) : nothing}
+      ${row.active ? nothing : small("Activate", () => act.activate(row, false), `Activate ${service.title(row)}`)}
+      ${found && !row.active ? trustsNothing(found) : nothing}
     </td>
   </tr>`;
 }

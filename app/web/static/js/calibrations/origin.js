@@ -2,7 +2,7 @@
 
 import { time } from "../lib/format.js";
 import { html, nothing } from "../lib/html.js";
-import { facts } from "../lib/widgets.js";
+import { facts, hint, items } from "../lib/widgets.js";
 import { reasons } from "./job.js";
 import * as service from "./service.js";
 import { pipelineWords } from "./words.js";
@@ -30,12 +30,7 @@ export function provenance(found) {
 }
 
 const attributions = (lines) =>
-  html`<details>
-    <summary>${lines.length} attributions</summary>
-    <ul>
-      ${lines.map((line) => html`<li>${line}</li>`)}
-    </ul>
-  </details>`;
+  html`<details><summary>${lines.length} attributions</summary>${items(lines)}</details>`;
 
 function degradationWords({ mixture, grey, blur, noise, jpeg }) {
   if (mixture)
@@ -54,14 +49,11 @@ function degradationWords({ mixture, grey, blur, noise, jpeg }) {
 export async function audit(found, rows) {
   const all = await service.audit(AUDIT_TAIL);
   const mine = all.filter(({ facts }) => Object.values(facts).includes(found.id)).slice(0, MOST_ENTRIES);
-  if (!mine.length) return html`<p class="hint">The audit log tells nothing about it.</p>`;
+  if (!mine.length) return hint("The audit log tells nothing about it.");
   const nameOf = (id) => service.title(rows.find((row) => row.id === id) ?? { id });
-  return html`<ul class="audit">
-    ${mine.map(
-      ({ at, action, actor, facts }) =>
-        html`<li><span class="hint">${time(at)}</span> ${sentence(found, action, facts, nameOf)} by ${actor}</li>`,
-    )}
-  </ul>`;
+  const line = ({ at, action, actor, facts }) =>
+    html`<span class="hint">${time(at)}</span> ${sentence(found, action, facts, nameOf)} by ${actor}`;
+  return items(mine.map(line), "audit");
 }
 
 /** Whose entry it is: of this calibration, or of another one that had to do with it. */

@@ -4,7 +4,7 @@ import { openDialog } from "../lib/dialog.js";
 import { count, size } from "../lib/format.js";
 import { html, nothing, render, until } from "../lib/html.js";
 import { guarded } from "../lib/toast.js";
-import { button, failed, later, segments, table } from "../lib/widgets.js";
+import { button, failed, hint, later, segments, table } from "../lib/widgets.js";
 import * as service from "./service.js";
 
 const PARTS = [
@@ -15,32 +15,27 @@ const PARTS = [
 const MOST_ROWS = 500;
 
 /** What stands in the place of pictures that are not there. */
-export const GONE = html`<p class="hint pictures-gone">
-  Pictures of the pairs are not kept: a calibration holds no image, and the files of the job that made it are removed after a while.
-</p>`;
+export const GONE = hint(
+  "Pictures of the pairs are not kept: a calibration holds no image, and the files of the job that made it are removed after a while.",
+);
 
 /** The three pictures of a pair side by side; a click shows one of them large. */
 export function pictures(id, name) {
   const waiting = PARTS.map(() => html`<div class="picture waiting"></div>`);
   const shown = seen(id, name).catch((error) => (error.status === 404 ? GONE : failed(error)));
-  return html`${until(shown, row(waiting))}`;
+  return html`<div class="pictures">${until(shown, waiting)}</div>`;
 }
-
-const row = (all) => html`<div class="pictures">${all}</div>`;
 
 async function seen(id, name) {
   const urls = await Promise.all(PARTS.map(([part]) => service.picture(id, name, part)));
-  return row(
-    PARTS.map(
-      ([, words], k) =>
-        html`<figure class="picture">
-          <button type="button" aria-label="${words} of ${name}, large" @click=${() => enlarge(name, urls, k)}>
-            <img src=${urls[k]} alt="" />
-          </button>
-          <figcaption>${words}</figcaption>
-        </figure>`,
-    ),
-  );
+  const picture = ([, words], k) =>
+    html`<figure class="picture">
+      <button type="button" aria-label="${words} of ${name}, large" @click=${() => enlarge(name, urls, k)}>
+        <img src=${urls[k]} alt="" />
+      </button>
+      <figcaption>${words}</figcaption>
+    </figure>`;
+  return PARTS.map(picture);
 }
 
 function enlarge(name, urls, first) {
@@ -74,21 +69,17 @@ function listed(found, pairs) {
       const made = await service.removePair(found.id, name);
       if (made) location.href = service.page(made);
     });
-  const act = (words, name, run) =>
-    button(words, () => run(name), {
-      kind: "small quiet",
-      label: `${words === "Pictures" ? "Pictures of" : words} ${name}`,
-    });
-  const badges = ({ name, group, scene }) =>
-    [group, scene && scene !== name && `scene ${scene}`]
-      .filter(Boolean)
-      .map((words) => html` <span class="badge">${words}</span>`);
-  const rows = pairs.slice(0, MOST_ROWS).map((pair) => {
-    const { name, width, height, breakpoints } = pair;
-    const acts = html`${found.pictures ? act("Pictures", name, show) : nothing} ${found.pairs > 1 ? act("Leave out", name, leave) : nothing}`;
-    return [html`${name}${badges(pair)}`, size(width, height), count(breakpoints), acts];
-  });
+  const act = (words, label, run) => button(words, run, { kind: "small quiet", label });
+  const badge = (words) => (words ? html` <span class="badge">${words}</span>` : nothing);
+  const row = ({ name, group, scene, width, height, breakpoints }) => [
+    html`${name}${badge(group)}${badge(scene && scene !== name && `scene ${scene}`)}`,
+    size(width, height),
+    count(breakpoints),
+    html`${found.pictures ? act("Pictures", `Pictures of ${name}`, () => show(name)) : nothing}
+    ${found.pairs > 1 ? act("Leave out", `Leave out ${name}`, () => leave(name)) : nothing}`,
+  ];
+  const rows = pairs.slice(0, MOST_ROWS).map(row);
   const silent = [html`<span class="visually-hidden">Act</span>`, "actions"];
   return html`${table("All pairs", ["Name", "Size of the original", "Steps", silent], rows, "short")}
-  ${pairs.length > MOST_ROWS ? html`<p class="hint">The first ${MOST_ROWS} of ${count(pairs.length)}.</p>` : nothing}`;
+  ${pairs.length > MOST_ROWS ? hint(`The first ${MOST_ROWS} of ${count(pairs.length)}.`) : nothing}`;
 }

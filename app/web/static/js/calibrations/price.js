@@ -15,19 +15,12 @@ export function priceCard({ price = [], advice }, title) {
   const row = (samples) => {
     const mine = price.filter((one) => one.samples === samples);
     const [{ calls, money }] = mine;
-    const areas = SHOWN.map((alpha) => mine.find((one) => one.alpha === alpha));
-    return [
-      samples,
-      count(calls),
-      ...(hasMoney ? [String(Number(money.toPrecision(3)))] : []),
-      ...areas.map((one) => (one ? percent(one.trusted_area) : "–")),
-    ];
+    const area = (alpha) => mine.find((one) => one.alpha === alpha)?.trusted_area;
+    const areas = SHOWN.map((alpha) => (area(alpha) === undefined ? "–" : percent(area(alpha))));
+    return [samples, count(calls), ...(hasMoney ? [String(Number(money.toPrecision(3)))] : []), ...areas];
   };
-  const heads = [
-    "Calls",
-    ...(hasMoney ? ["Price"] : []),
-    ...SHOWN.map((alpha) => `Trusted at α = ${level(alpha)}`),
-  ];
+  const areas = SHOWN.map((alpha) => `Trusted at α = ${level(alpha)}`);
+  const heads = ["Calls", ...(hasMoney ? ["Price"] : []), ...areas];
   return html`<section class="card stack" data-price>
     <h2>${title}</h2>
     ${table(title, ["Generations", ...heads.map(number)], counts.map(row), "narrow")} ${advice ? html`<p>${advice}</p>` : nothing}

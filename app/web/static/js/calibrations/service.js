@@ -1,8 +1,9 @@
 // What these pages ask of the service, and the actions that change something.
 
-import { ADMIN, getBlob, getJson, request, sendJson } from "../lib/api.js";
+import { ADMIN, getBlob, getJson, sendJson } from "../lib/api.js";
 import { CANCEL, confirmDialog, openDialog } from "../lib/dialog.js";
 import { download } from "../lib/dom.js";
+import { documentOf } from "../lib/form.js";
 import { html } from "../lib/html.js";
 import { field, number, select } from "../lib/widgets.js";
 
@@ -51,67 +52,54 @@ export const activeOf = (rows, upscaler) =>
   rows.find((row) => row.active && row.upscaler === upscaler) ?? null;
 
 /** Ask, then delete a calibration; true if that was done. */
-export async function remove(calibration) {
+export async function remove({ name, id }) {
   const sure = await confirmDialog({
     title: "Delete this calibration?",
-    body: html`<p>${known(calibration)}</p>
+    body: html`<p>${name} <code>${id}</code></p>
       <p>It cannot be brought back, unless it was exported. Results that were served from it stay until they expire.</p>`,
     confirm: "Delete",
     danger: true,
   });
-  if (!sure) return false;
-  await request(path(calibration.id), { method: "DELETE", ...ADMIN });
-  return true;
+  if (sure) await sendJson("DELETE", path(id));
+  return sure;
 }
 
 /** Ask for another promise, then make a calibration of the same pairs with it; its id, or null. */
 export async function derived(found) {
-  const fields = await openDialog({
+  const isSure = found.guarantee?.kind === "high_probability";
+  const wanted = await openDialog({
     title: "Another promise",
     body: html`<div class="stack">
       <p>
         This makes a new calibration of the same pairs, from the stored measurements. Nothing is generated, and nothing is activated.
       </p>
-      ${select("kind", "Promise", PROMISES, {
-        chosen: found.guarantee?.kind === "high_probability" ? "expectation" : "high_probability",
-      })}
-      ${number("bound", "Errors count up to", "", {
-        min: 0.0001,
-        placeholder: found.bound,
-        hint: "Errors above it count as it: a smaller number makes a larger mask of fewer pairs. Choose it before you look.",
-      })}
-      ${number("delta", "Risk of a bad draw δ", 0.1, { min: 0.0001, max: 0.5, hint: "For the promise with high probability only." })}
-      ${select("method", "Method", METHODS, { hint: "Likewise. Choose it before you see what it gives." })}
+      ${select("guarantee.kind", "Promise", PROMISES, { chosen: isSure ? "expectation" : "high_probability" })}
+      ${number("fidelity.bound", "Errors count up to", "", { min: 0.0001, placeholder: found.bound, hint: "Errors above it count as it: a smaller number makes a larger mask of fewer pairs. Choose it before you look." })}
+      ${riskOfDraw()} ${select("guarantee.method", "Method", METHODS, { hint: "Likewise. Choose it before you see what it gives." })}
       ${field("Name", html`<input name="name" maxlength="200" .value=${found.name ?? ""} />`)}
     </div>`,
-    actions: [CANCEL, { label: "Make it", value: (typed) => typed, primary: true }],
+    actions: [CANCEL, { label: "Make it", value: documentOf, primary: true }],
   });
-  if (!fields) return null;
-  const value = (name) => fields.get(name).trim();
-  const kind = value("kind");
-  const document_ = {
-    guarantee:
-      kind === "expectation" ? { kind } : { kind, delta: Number(value("delta")), method: value("method") },
-    ...(value("bound") ? { fidelity: { bound: Number(value("bound")) } } : {}),
-    ...(value("name") ? { name: value("name") } : {}),
-  };
-  return (await sendJson("POST", path(found.id, "derive"), document_)).id;
+  if (!wanted) return null;
+  if (wanted.guarantee.kind === "expectation") wanted.guarantee = { kind: "expectation" };
+  return (await sendJson("POST", path(found.id, "derive"), wanted)).id;
 }
+
+/** The field for δ. */
+export const riskOfDraw = () =>
+  number("guarantee.delta", "Risk of a bad draw δ", 0.1, {
+    min: 0.0001,
+    max: 0.5,
+    hint: "For the promise with high probability only.",
+  });
 
 /** Take a calibration away as a file. */
-export async function exported(id) {
-  download(await getBlob(path(id, "export"), ADMIN), `${id}.calibration`);
-}
+export const exported = async (id) => download(await getBlob(path(id, "export"), ADMIN), `${id}.calibration`);
 
 /** Store a calibration file; the calibration. */
-export async function imported(file) {
-  const response = await request(`${BASE}/import`, {
-    method: "POST",
-    body: file,
-    headers: { "Content-Type": "application/octet-stream" },
-    ...ADMIN,
-  });
-  return response.json();
+export function imported(file) {
+  const headers = { "Content-Type": "application/octet-stream" };
+  return getJson(`${BASE}/import`, { method: "POST", body: file, headers, ...ADMIN });
 }
 
 /** Ask, then make a calibration without one of the pairs; its id, or null. */
@@ -131,11 +119,6 @@ export async function removePair(id, name) {
 
 /** A query of what is set. */
 function asked(fields) {
-  const query = new URLSearchParams(
-    Object.entries(fields).filter(([, value]) => value !== null && value !== undefined),
-  );
+  const query = new URLSearchParams(Object.entries(fields).filter(([, value]) => value ?? false));
   return query.size ? `?${query}` : "";
 }
-
-/** The name, if there is one, and the id. */
-const known = ({ name, id }) => html`${name ? `${name} ` : ""}<code>${id}</code>`;

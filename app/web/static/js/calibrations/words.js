@@ -11,15 +11,6 @@ const FIELD_WORDS = {
   color_space: "the colour space",
   trust_layer: "the version of the trust layer",
 };
-export const JOB_WORDS = {
-  queued: "waiting",
-  running: "running",
-  succeeded: "finished",
-  failed: "failed",
-  cancelled: "cancelled",
-  awaiting_labels: "waits for labels",
-};
-const JOB_TONES = { running: "trust", succeeded: "good", failed: "bad", awaiting_labels: "warn" };
 
 /** The way back to the list. */
 export const above = html`<p class="hint"><a href="/calibrations">Calibrations</a></p>`;
@@ -61,6 +52,10 @@ export function trustsNothing({ thresholds = [], default_alpha: alpha, min_alpha
   </p>`;
 }
 
+/** A badge for whether a row of the list is served from. */
+export const activeBadge = (row) =>
+  row?.active ? html`<span class="badge trust">active</span>` : html`<span class="badge">ready</span>`;
+
 /** A badge for what keeps the live upscaler from serving a calibration. */
 export function mismatch({ differences }) {
   if (differences === null)
@@ -69,10 +64,5 @@ export function mismatch({ differences }) {
   return html`<span class="badge bad" title=${mismatchWords(differences)}>mismatch</span>`;
 }
 
-export function mismatchWords(differences) {
-  const fields = differences.map(({ field }) => FIELD_WORDS[field] ?? field);
-  return `What was calibrated is not what runs now: ${fields.join(", ")}.`;
-}
-
-export const jobBadge = (state) =>
-  html`<span class="badge ${JOB_TONES[state] ?? ""}">${JOB_WORDS[state] ?? state}</span>`;
+export const mismatchWords = (differences) =>
+  `What was calibrated is not what runs now: ${differences.map(({ field }) => FIELD_WORDS[field] ?? field).join(", ")}.`;

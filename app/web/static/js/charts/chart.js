@@ -4,29 +4,28 @@
 import { download } from "../lib/dom.js";
 import { html, nothing, render } from "../lib/html.js";
 import { guarded } from "../lib/toast.js";
-import { button, table } from "../lib/widgets.js";
+import { button, hint, table } from "../lib/widgets.js";
 import { csv, nearest, tabulate } from "./data.js";
-import { domainOf, prepared, reading, tickFormat } from "./draw.js";
+import { prepared, reading } from "./draw.js";
 import { drawingOf } from "./export.js";
 
 const MOST_ROWS = 300;
 const HEIGHT = 280;
-let serial = 0;
 
 /**
  * A chart as a <figure>, redrawn whenever its width changes or `figure.update(spec)` is called.
  *
  * spec: {title, name (of files), x, y, series, marks?}
- * x, y: {label, scale?: "linear" | "log" | "time", domain?: [low, high], format?(value), tick?(value)}
+ * x, y: {label, domain: [low, high], format(value), tick?(value)}; of x {scale?: "log" | "time"}, and the domain may be
+ *   left out: then it is that of the points.
  * series: [{name, tone: 1…4, kind?: "line" | "step" | "ranges" | "bars", dashed?, points}],
  *   points in ascending order of x: {x, y}, with {low, high} for an interval, `to` for a bar's end.
  * whole?: fetches the series with all points, for the CSV file, if the chart shows fewer.
  * marks: [{axis: "x" | "y", value, label, tone?: "warn" | "soft"}], straight lines.
  */
 export function chart(spec) {
-  const figure = Object.assign(document.createElement("figure"), { className: "chart", update });
-  const id = `chart-${++serial}`;
-  figure.setAttribute("aria-labelledby", id);
+  const own = { className: "chart", ariaLabel: spec.title, update };
+  const figure = Object.assign(document.createElement("figure"), own);
   let drawn = null;
   let cursor = null;
   let isOpen = false; // the table
@@ -48,7 +47,7 @@ export function chart(spec) {
     const read = drawn && cursor !== null ? reading(spec, drawn, cursor) : null;
     render(
       html`<figcaption>
-          <span class="chart-title" id=${id}>${spec.title}</span>
+          <span class="chart-title">${spec.title}</span>
           <span class="chart-tools">
             <button type="button" class="quiet small" aria-expanded=${isOpen} @click=${toggle}>Table</button>
             ${button("SVG", saveSvg, { kind: "quiet small" })} ${button("CSV", () => guarded(saveCsv), { kind: "quiet small" })}
@@ -159,12 +158,10 @@ function stepped(spec, cursor, key) {
 function tableOf(spec) {
   const { head, rows } = tabulate(spec);
   const every = Math.ceil(rows.length / MOST_ROWS);
-  const write = (value) => (value === null || value === undefined ? "" : (spec.y.format ?? String)(value));
-  const xFormat = spec.x.format ?? tickFormat(spec.x, domainOf(spec, "x"));
-  const cells = rows
-    .filter((_, k) => k % every === 0)
-    .map(([x, ...values]) => [xFormat(x), ...values.map(write)]);
-  return html`${every > 1 ? html`<p class="hint">One row of ${every} is shown; the CSV file has all ${rows.length}.</p>` : nothing}
+  const write = (value) => (Number.isFinite(value) ? spec.y.format(value) : "");
+  const some = rows.filter((_, k) => k % every === 0);
+  const cells = some.map(([x, ...values]) => [spec.x.format(x), ...values.map(write)]);
+  return html`${every > 1 ? hint(`One row of ${every} is shown; the CSV file has all ${rows.length}.`) : nothing}
   ${table(`${spec.title}: data`, head, cells, "chart-table")}`;
 }
 

@@ -15,8 +15,7 @@ function firstAbove(points, x) {
 }
 
 /** What a series says at x: steps hold their value up to the next point. Null if nothing. */
-export function at(series, x) {
-  const { points, kind } = series;
+export function pointAt({ points, kind }, x) {
   if (!points.length) return null;
   if (kind === "bars") return points.find((p) => p.x <= x && x < p.to) ?? null;
   if (kind === "step") return points[firstAbove(points, x) - 1] ?? null;
@@ -32,9 +31,7 @@ export function tabulate({ x, series }) {
     const keys = fieldsOf(one);
     for (const point of one.points) {
       if (!rows.has(point.x)) rows.set(point.x, Array(columns.length).fill(null));
-      keys.forEach((key, k) => {
-        rows.get(point.x)[place + k] = point[key];
-      });
+      keys.forEach((key, k) => (rows.get(point.x)[place + k] = point[key]));
     }
     place += keys.length;
   }
@@ -56,8 +53,8 @@ function fieldsOf({ points }) {
 }
 
 function columnsOf(series) {
-  const names = { y: series.name, low: `${series.name}, lower`, high: `${series.name}, upper` };
-  return fieldsOf(series).map((key) => names[key]);
+  const ends = { y: "", low: ", lower", high: ", upper" };
+  return fieldsOf(series).map((key) => series.name + ends[key]);
 }
 
 function cell(value) {

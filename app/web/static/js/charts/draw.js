@@ -1,8 +1,12 @@
 // The drawing of a chart: axes, series, marks, and the cursor that reads it.
 
+import { percent } from "../lib/format.js";
 import { nothing, svg } from "../lib/html.js";
-import { at } from "./data.js";
+import { pointAt } from "./data.js";
 import { SCALES, timeFormat } from "./scale.js";
+
+/** How an axis of shares is written. */
+export const PERCENT = { format: (value) => percent(value), tick: (value) => `${Math.round(100 * value)} %` };
 
 const MARGIN = { top: 26, right: 20, bottom: 44, left: 44 };
 const CHARACTER = 7; // its width in pixels, about
@@ -10,7 +14,7 @@ let serial = 0;
 
 /** A spec of a certain width, ready to be drawn: its scales, its place, and all that does not move. */
 export function prepared(spec, width, height) {
-  const domains = { x: domainOf(spec, "x"), y: domainOf(spec, "y") };
+  const domains = { x: domainOf(spec), y: spec.y.domain };
   const bottom = height - MARGIN.bottom;
   const y = SCALES[spec.y.scale ?? "linear"](domains.y, [bottom, MARGIN.top]);
   const yFormat = tickFormat(spec.y, domains.y);
@@ -38,24 +42,16 @@ function axes(spec, scales, domains, { left, right, bottom }, yTicks) {
     const words = format(value);
     const place = scales.x.map(value);
     // What would stick out is moved in.
-    const half = (words.length * CHARACTER) / 2;
-    const anchor = place + half > right + MARGIN.right ? "end" : "middle";
-    return { place, words, anchor, at: anchor === "end" ? right + MARGIN.right - 2 : place };
+    const sticksOut = place + (words.length * CHARACTER) / 2 > right + MARGIN.right;
+    const text = sticksOut ? { x: right + MARGIN.right - 2, anchor: "end" } : { x: place, anchor: "middle" };
+    return svg`<line class="chart-tick" x1=${place} x2=${place} y1=${bottom} y2=${bottom + 5} />
+      <text x=${text.x} y=${bottom + 19} text-anchor=${text.anchor}>${words}</text>`;
   });
+  const yTick = ({ place, words }) =>
+    svg`<line class="chart-grid" x1=${left} x2=${right} y1=${place} y2=${place} />
+      <text x=${left - 8} y=${place + 4} text-anchor="end">${words}</text>`;
   return svg`<g class="chart-axes">
-    ${yTicks.map(
-      ({ place, words }) => svg`<line class="chart-grid" x1=${left} x2=${right} y1=${place} y2=${place} />
-        <text x=${left - 8} y=${place + 4} text-anchor="end">${words}</text>`,
-    )}
-    ${xTicks.map(
-      ({
-        place,
-        words,
-        anchor,
-        at: x,
-      }) => svg`<line class="chart-tick" x1=${place} x2=${place} y1=${bottom} y2=${bottom + 5} />
-        <text x=${x} y=${bottom + 19} text-anchor=${anchor}>${words}</text>`,
-    )}
+    ${yTicks.map(yTick)} ${xTicks}
     <line class="chart-base" x1=${left} x2=${right} y1=${bottom} y2=${bottom} />
     <text class="chart-label" x="4" y="14">${spec.y.label}</text>
     <text class="chart-label" x=${right} y=${bottom + 37} text-anchor="end">${spec.x.label}</text>
@@ -66,23 +62,20 @@ function shape(series, { x, y }, inner) {
   const { kind = "line", points, tone } = series;
   const name = `chart-${kind} tone-${tone}${series.dashed ? " dashed" : ""}`;
   const place = (value) => value.toFixed(1);
-  const line = (list, key) => list.map((p) => `${place(x.map(p.x))},${place(y.map(p[key]))}`);
-  const dot = (p, r) =>
-    svg`<circle class="tone-${tone}" cx=${place(x.map(p.x))} cy=${place(y.map(p.y))} r=${r} />`;
+  const [atX, atY] = [(value) => place(x.map(value)), (value) => place(y.map(value))];
+  const line = (list, key) => list.map((p) => `${atX(p.x)},${atY(p[key])}`);
+  const dot = (p, r) => svg`<circle class="tone-${tone}" cx=${atX(p.x)} cy=${atY(p.y)} r=${r} />`;
   if (kind === "bars") {
-    const bar = (p) => svg`<rect
-      x=${place(x.map(p.x) + 1)}
-      width=${place(Math.max(x.map(p.to) - x.map(p.x) - 2, 0))}
-      y=${place(y.map(p.y))}
-      height=${place(Math.max(inner.bottom - y.map(p.y), 0))}
-    />`;
+    const bar = (p) => {
+      const width = Math.max(x.map(p.to) - x.map(p.x) - 2, 0);
+      const height = Math.max(inner.bottom - y.map(p.y), 0);
+      return svg`<rect x=${place(x.map(p.x) + 1)} y=${atY(p.y)} width=${place(width)} height=${place(height)} />`;
+    };
     return svg`<g class=${name}>${points.map(bar)}</g>`;
   }
   if (kind === "ranges") {
-    const range = (
-      p,
-    ) => svg`<line x1=${place(x.map(p.x))} x2=${place(x.map(p.x))} y1=${place(y.map(p.low))} y2=${place(y.map(p.high))} />
-      ${Number.isFinite(p.y) ? dot(p, 3.5) : nothing}`;
+    const range = (p) =>
+      svg`<line x1=${atX(p.x)} x2=${atX(p.x)} y1=${atY(p.low)} y2=${atY(p.high)} />${Number.isFinite(p.y) ? dot(p, 3.5) : nothing}`;
     return svg`<g class=${name}>${points.map(range)}</g>`;
   }
   const band = points.filter((p) => Number.isFinite(p.low) && Number.isFinite(p.high));
@@ -130,49 +123,32 @@ function markOf({ axis, value, label, tone = "warn" }, scales, domains, inner) {
 
 /** What a chart says at x: {words, drawing}, the first of the words about x itself; null if nothing. */
 export function reading(spec, { scales, inner }, x) {
-  const format = spec.x.format ?? tickFormat(spec.x, domainOf(spec, "x"));
-  const write = spec.y.format ?? String;
+  const { format } = spec.x;
+  const { format: write } = spec.y;
   const place = scales.x.map(x);
-  const found = spec.series.map((series) => [series, at(series, x)]).filter(([, p]) => p);
+  const found = spec.series.map((series) => [series, pointAt(series, x)]).filter(([, p]) => p);
   if (!found.length) return null;
-  const dots = found
-    .filter(([series, p]) => Number.isFinite(p.y) && series.kind !== "bars")
-    .map(
-      ([series, p]) =>
-        svg`<circle class="tone-${series.tone}" cx=${place} cy=${scales.y.map(p.y)} r="4.5" />`,
-    );
+  const dot = ([{ tone }, p]) =>
+    svg`<circle class="tone-${tone}" cx=${place} cy=${scales.y.map(p.y)} r="4.5" />`;
+  const dots = found.filter(([{ kind }, p]) => Number.isFinite(p.y) && kind !== "bars").map(dot);
   const drawing = svg`<g class="chart-cursor"><line x1=${place} x2=${place} y1=${inner.top} y2=${inner.bottom} />${dots}</g>`;
   const words = found.map(([series, p]) => {
     const interval = Number.isFinite(p.low) ? `${write(p.low)} to ${write(p.high)}` : "";
     if (!Number.isFinite(p.y)) return `${series.name}: ${interval}`;
     return `${series.name}: ${write(p.y)}${interval && ` (${interval})`}`;
   });
-  const bar = found.find(([series]) => series.kind === "bars");
-  const first = bar
-    ? `${spec.x.label}: ${format(bar[1].x)} to ${format(bar[1].to)}`
-    : `${spec.x.label}: ${format(x)}`;
-  return { place, words: [first, ...words], drawing };
+  const bar = found.find(([series]) => series.kind === "bars")?.[1];
+  const at = bar ? `${format(bar.x)} to ${format(bar.to)}` : format(x);
+  return { place, words: [`${spec.x.label}: ${at}`, ...words], drawing };
 }
 
-export function domainOf(spec, axis) {
-  if (spec[axis].domain) return spec[axis].domain;
-  const isLog = spec[axis].scale === "log";
-  const keys = axis === "x" ? ["x", "to"] : ["y", "low", "high"];
-  const drawn = spec.series.flatMap(({ points }) => points.flatMap((p) => keys.map((key) => p[key])));
-  const marked = (spec.marks ?? []).filter((mark) => axis === "y" && mark.axis === "y");
-  const values = [...drawn, ...marked.map(({ value }) => value)].filter(
-    (value) => Number.isFinite(value) && (!isLog || value > 0),
-  );
-  if (!values.length) return isLog ? [0.1, 1] : [0, 1];
-  const [low, high] = [Math.min(...values), Math.max(...values)];
-  if (isLog) return low === high ? [low / 10, high * 10] : [low, high];
-  if (axis === "x") return low === high ? [low - 1, high + 1] : [low, high];
-  const room = (high - low || Math.abs(high) || 1) * 0.06;
-  return [low >= 0 && low < (high - low) * 2 ? 0 : low - room, high + room];
+/** The ends of the axis of x: where nothing else is said, those of the points. */
+function domainOf({ x, series }) {
+  const places = series.flatMap(({ points }) => points.map((p) => p.x));
+  if (x.domain || !places.length) return x.domain ?? [0, 1];
+  const [low, high] = [Math.min(...places), Math.max(...places)];
+  return low === high ? [low - 1, high + 1] : [low, high];
 }
 
-export function tickFormat(axis, [low, high]) {
-  if (axis.tick) return axis.tick;
-  if (axis.scale === "time") return timeFormat(high - low);
-  return axis.format ?? String;
-}
+const tickFormat = ({ scale, tick, format }, [low, high]) =>
+  tick ?? (scale === "time" ? timeFormat(high - low) : format);

@@ -25,22 +25,13 @@ export function drawingOf(root, title) {
   });
   copy.querySelector(".chart-cursor")?.remove();
   const { width, height } = root.viewBox.baseVal;
-  const paper = paperOf(root);
+  const fill = getComputedStyle(root).backgroundColor;
   const caption = document.createElementNS(SVG, "title");
   caption.textContent = title;
   const ground = document.createElementNS(SVG, "rect");
-  for (const [name, value] of Object.entries({ width, height, fill: paper }))
+  for (const [name, value] of Object.entries({ width, height, fill }))
     ground.setAttribute(name, String(value));
   copy.prepend(caption, ground);
   for (const name of ["tabindex", "aria-label", "class"]) copy.removeAttribute(name);
   return new XMLSerializer().serializeToString(copy);
-}
-
-/** The colour behind an element: that of the nearest one that has any. */
-function paperOf(element) {
-  for (let place = element; place; place = place.parentElement) {
-    const colour = getComputedStyle(place).backgroundColor;
-    if (colour && colour !== "transparent" && !colour.endsWith(", 0)")) return colour;
-  }
-  return "#ffffff";
 }

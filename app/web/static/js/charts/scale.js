@@ -42,25 +42,19 @@ export function roundTicks(a, b, count) {
 }
 
 function powerTicks(a, b, count) {
-  const first = Math.ceil(Math.log10(a) - 1e-9);
-  const last = Math.floor(Math.log10(b) + 1e-9);
   const decades = Math.log10(b / a);
-  const finer = decades * 3 <= count ? [1, 2, 5] : decades * 2 <= count ? [1, 3] : null;
+  const steps = decades * 3 <= count ? [1, 2, 5] : decades * 2 <= count ? [1, 3] : [1];
+  const every = Math.max(1, Math.ceil(decades / count));
   const ticks = [];
-  if (finer) {
-    for (let power = first - 1; power <= last; power += 1) {
-      ticks.push(
-        ...finer.map((m) => Number((m * 10 ** power).toPrecision(6))).filter((t) => t >= a && t <= b),
-      );
-    }
-  } else {
-    const every = Math.max(1, Math.ceil((last - first + 1) / Math.max(count, 1)));
-    for (let power = first; power <= last; power += every) ticks.push(10 ** power);
+  for (let power = Math.floor(Math.log10(a)); 10 ** power <= b; power += every) {
+    ticks.push(...steps.map((step) => Number((step * 10 ** power).toPrecision(6))));
   }
-  return ticks.length > 1 ? ticks : [a, b];
+  const within = ticks.filter((tick) => tick >= a && tick <= b);
+  return within.length > 1 ? within : [a, b];
 }
 
 const SECOND = 1000;
+const HOUR = 3600 * SECOND;
 const STEPS = [
   1, 5, 15, 30, 60, 300, 900, 1800, 3600, 10_800, 21_600, 43_200, 86_400, 172_800, 604_800, 2_592_000,
 ];
@@ -77,16 +71,12 @@ function timeTicks(a, b, count) {
 /** A time as short as the span allows. */
 export function timeFormat(span) {
   /** @type {Intl.DateTimeFormatOptions} */
-  const options =
-    span < 3 * 60 * SECOND
-      ? { hour: "2-digit", minute: "2-digit", second: "2-digit" }
-      : span < 36 * 3600 * SECOND
-        ? { hour: "2-digit", minute: "2-digit" }
-        : span < 4 * 86_400 * SECOND
-          ? { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" }
-          : { day: "numeric", month: "short" };
-  const format = new Intl.DateTimeFormat("en-GB", options);
-  return (value) => format.format(new Date(value));
+  const options = {
+    ...(span >= 36 * HOUR && { day: "numeric", month: "short" }),
+    ...(span < 96 * HOUR && { hour: "2-digit", minute: "2-digit" }),
+    ...(span < 0.05 * HOUR && { second: "2-digit" }),
+  };
+  return new Intl.DateTimeFormat("en-GB", options).format;
 }
 
 /** A power of ten as people write it: 10⁻³. */

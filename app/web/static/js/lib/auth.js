@@ -1,6 +1,7 @@
 // Keys live in this tab's session storage only, and end with it.
 
 import { CANCEL, openDialog } from "./dialog.js";
+import { documentOf } from "./form.js";
 import { html, nothing } from "./html.js";
 import { field } from "./widgets.js";
 
@@ -44,7 +45,7 @@ async function ask(kind, reason) {
     title: `${WORDS[kind].label} needed`,
     body: html`${reason ? html`<p class="callout warn">${reason}</p>` : nothing} ${keyField(kind, true)}
       <p class="hint">It is kept until this tab is closed.</p>`,
-    actions: [CANCEL, { label: "Use this key", value: (fields) => fields.get(kind).trim(), primary: true }],
+    actions: [CANCEL, { label: "Use this key", value: (form) => documentOf(form)[kind], primary: true }],
   });
   if (value) setKey(kind, value);
   return value || null;
@@ -53,8 +54,8 @@ async function ask(kind, reason) {
 /** The dialog behind the button in the masthead: which keys are set, set and forget them. */
 export async function manageKeys() {
   const kinds = Object.keys(WORDS);
-  const forget = { label: "Forget all", value: () => new FormData() };
-  const save = { label: "Save", value: (fields) => fields, primary: true };
+  const forget = { label: "Forget all", value: () => ({}) };
+  const save = { label: "Save", value: documentOf, primary: true };
   const typed = await openDialog({
     title: "Keys",
     body: html`<p class="hint">Kept in this tab only; closing it forgets them.</p>
@@ -62,10 +63,7 @@ export async function manageKeys() {
     actions: [forget, CANCEL, save],
   });
   if (!typed) return;
-  for (const kind of kinds) {
-    const value = (typed.get(kind) ?? "").trim();
-    if (value !== (own(kind) ?? "")) setKey(kind, value);
-  }
+  for (const kind of kinds.filter((kind) => own(kind) !== (typed[kind] ?? null))) setKey(kind, typed[kind]);
 }
 
 /** The field for a key. */

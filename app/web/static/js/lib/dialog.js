@@ -9,7 +9,7 @@ export const CANCEL = { label: "Cancel", value: null };
  * Show a dialog and wait for a choice.
  *
  * Resolves to the value of the chosen action, or null after Escape; a value that is a function gets the
- * fields of the dialog. With an invalid field, actions with a value other than null wait until it is mended.
+ * form of the dialog. With an invalid field, actions with a value other than null wait until it is mended.
  *
  * @param {{
  *   title: string,
@@ -27,7 +27,7 @@ export function openDialog({ title, body, actions = [CLOSE], wide = false }) {
       event.preventDefault();
       const { form } = event.currentTarget;
       if (value !== null && !form.reportValidity()) return;
-      chosen = typeof value === "function" ? value(new FormData(form)) : value;
+      chosen = typeof value === "function" ? value(form) : value;
       dialog.close();
     };
     const button = (action) =>

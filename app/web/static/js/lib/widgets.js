@@ -80,12 +80,17 @@ export const items = (all, kind = nothing) =>
 /** What went wrong, where something was wanted. */
 export const failed = ({ message }) => html`<p class="callout bad" role="alert">${message}</p>`;
 
-/** What a promise of a view becomes, or what went wrong; until then these words. */
-export const later = (view, words) => until(view.catch(failed), html`<p class="hint">${words}</p>`);
+export const hint = (words) => html`<p class="hint">${words}</p>`;
 
-/** A figure of a dashboard: {name, value, more, title}. */
-export const tile = ({ name, value, more = "", title = "" }) =>
-  html`<div class="tile" title=${title || nothing}><dt>${name}</dt><dd>${value}${more ? html`<small>${more}</small>` : nothing}</dd></div>`;
+/** What a promise of a view becomes, or what went wrong; until then these words. */
+export const later = (view, words) => until(view.catch(failed), hint(words));
+
+/** Figures of a dashboard: [name, value, more, title]; rows that are not there are left out. */
+export function figures(rows) {
+  const tile = ([name, value, more, title]) =>
+    html`<div class="tile" title=${title ?? nothing}><dt>${name}</dt><dd>${value}${more ? html`<small>${more}</small>` : nothing}</dd></div>`;
+  return html`<dl class="tiles">${rows.filter(Boolean).map(tile)}</dl>`;
+}
 
 /** A field of a form with its label and a hint. */
 export const field = (label, input, hint = "") =>
@@ -115,7 +120,7 @@ export function number(
 /** A field for one of [value, words]; chosen: the value that is on. */
 export function select(name, label, options, { hint = "", chosen = "", run = (_) => {} } = {}) {
   const input = html`<select name=${name} @change=${({ target }) => run(target.value)}>
-    ${options.map(([value, words]) => html`<option value=${value} ?selected=${value === chosen}>${words}</option>`)}
+    ${options.map(([value, words]) => html`<option value=${value} .selected=${value === chosen}>${words}</option>`)}
   </select>`;
   return field(label, input, hint);
 }

@@ -1,15 +1,17 @@
 // The charts of the monitor. Evidence is drawn by its logarithm: it is multiplied up over time.
 
 import { powerOfTen } from "../charts/scale.js";
-import { count, level, percent } from "../lib/format.js";
+import { PERCENT } from "../charts/draw.js";
+import { count, level } from "../lib/format.js";
 
 /** A field of the history over time. */
 const over = (history, field) => history.map((p) => ({ x: Date.parse(p.at), y: p[field] }));
 const clock = (value) => new Date(value).toLocaleString("en-GB", { dateStyle: "short", timeStyle: "medium" });
-const share = (value) => percent(value);
-const tick = (value) => `${Math.round(100 * value)} %`;
+const whole = (value) => (Number.isInteger(value) ? count(value) : "");
 const factor = (exponent) =>
   `×${exponent > 5 || exponent < -3 ? powerOfTen(Number(exponent.toFixed(1))) : Number((10 ** exponent).toPrecision(3))}`;
+/** The value of an axis that is said beside the main one. */
+const soft = (value, label) => ({ axis: "y", value, label, tone: "soft" });
 
 /** The martingale and the Shiryaev-Roberts statistic, with their alarm lines. */
 export function evidenceChart({ upscaler, drift, history }) {
@@ -35,12 +37,7 @@ export function evidenceChart({ upscaler, drift, history }) {
     ],
     marks: [
       { axis: "y", value: alarm, label: `alarm ×${count(drift.martingale_alarm_at)}` },
-      {
-        axis: "y",
-        value: endless,
-        label: `alarm ×${count(drift.shiryaev_roberts_alarm_at)} (endless)`,
-        tone: "soft",
-      },
+      soft(endless, `alarm ×${count(drift.shiryaev_roberts_alarm_at)} (endless)`),
     ],
   };
 }
@@ -51,7 +48,7 @@ export function shareChart({ upscaler, history }) {
     title: "Trusted area and typicality",
     name: `${upscaler}-shares`,
     x: { label: "Time", scale: "time", format: clock },
-    y: { label: "Mean of the requests", domain: [0, 1], format: share, tick },
+    y: { label: "Mean of the requests", domain: [0, 1], ...PERCENT },
     series: [
       { name: "Trusted area", tone: 1, points: over(history, "trusted_fraction") },
       { name: "Typicality (p-value)", tone: 4, points: over(history, "typicality") },
@@ -62,29 +59,20 @@ export function shareChart({ upscaler, history }) {
 /** How the typicality of the requests is spread, against even. */
 export function typicalityChart({ upscaler, typicality: { histogram } }) {
   const total = histogram.reduce((sum, bin) => sum + bin.count, 0);
+  const even = total / histogram.length;
+  const points = histogram.map(({ from, to, count: y }) => ({ x: from, to, y }));
   return {
     title: "Typicality of the requests",
     name: `${upscaler}-typicality`,
     x: { label: "p-value among the calibration images", domain: [0, 1], format: level },
-    y: { label: "Requests", format: count, tick: (value) => (Number.isInteger(value) ? count(value) : "") },
-    series: [
-      {
-        name: "Requests",
-        tone: 1,
-        kind: "bars",
-        points: histogram.map((bin) => ({ x: bin.from, to: bin.to, y: bin.count })),
-      },
-    ],
-    marks: total
-      ? [
-          {
-            axis: "y",
-            value: total / histogram.length,
-            label: "as many, if nothing has changed",
-            tone: "soft",
-          },
-        ]
-      : [],
+    y: {
+      label: "Requests",
+      domain: [0, 1.06 * Math.max(even, 1, ...points.map(({ y }) => y))],
+      format: count,
+      tick: whole,
+    },
+    series: [{ name: "Requests", tone: 1, kind: "bars", points }],
+    marks: total ? [soft(even, "as many, if nothing has changed")] : [],
   };
 }
 
@@ -94,23 +82,14 @@ export function feedbackChart({ upscaler, feedback, feedback_history: all }) {
   // What is known at the beginning is next to nothing: its interval would flatten all that follows.
   const seen = Math.max(feedback.alpha, ...history.map((p) => p.mean_loss));
   const highest = Math.min(4 * seen, Math.max(seen, ...history.map((p) => p.upper ?? 0))) * 1.1;
+  const points = history.map((p) => ({ x: p.n, y: p.mean_loss, low: p.lower, high: p.upper }));
+  const most = Math.max(1, ...history.map((p) => p.n));
   return {
     title: "Worst errors where the truth became known",
     name: `${upscaler}-feedback`,
-    x: {
-      label: "Number of known truths",
-      domain: [0, Math.max(1, ...history.map((p) => p.n))],
-      format: count,
-      tick: (value) => (Number.isInteger(value) ? count(value) : ""),
-    },
+    x: { label: "Number of known truths", domain: [0, most], format: count, tick: whole },
     y: { label: "Mean loss", domain: [0, highest], format: level },
-    series: [
-      {
-        name: "Mean, with its confidence sequence",
-        tone: 1,
-        points: history.map((p) => ({ x: p.n, y: p.mean_loss, low: p.lower, high: p.upper })),
-      },
-    ],
+    series: [{ name: "Mean, with its confidence sequence", tone: 1, points }],
     marks: [{ axis: "y", value: feedback.alpha, label: `α = ${level(feedback.alpha)}` }],
   };
 }

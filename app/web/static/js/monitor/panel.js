@@ -3,11 +3,9 @@
 import { chart } from "../charts/chart.js";
 import { count, level, percent, plural, time } from "../lib/format.js";
 import { html, nothing } from "../lib/html.js";
-import { facts, tile } from "../lib/widgets.js";
+import { facts, figures as tilesOf, hint } from "../lib/widgets.js";
 import { evidenceChart, feedbackChart, shareChart, typicalityChart } from "./charts.js";
 import { sentence } from "./words.js";
-
-const SEVERITIES = { page: "bad", ticket: "warn" };
 
 /** Charts are updated in place, so that a reader's place, focus and read-out stay. */
 const figures = new Map();
@@ -59,61 +57,48 @@ function about({ calibration, since, updated_at: updated, hasKinds }) {
 }
 
 function alarm({ severity, since, message }) {
-  return html`<div class="callout ${SEVERITIES[severity] ?? "warn"}" role="group" aria-label="Alarm">
-    <strong>${severity === "page" ? "Act now" : "Look into it"}${since ? ` · since ${time(since)}` : ""}</strong>
+  const [tone, words] = severity === "page" ? ["bad", "Act now"] : ["warn", "Look into it"];
+  return html`<div class="callout ${tone}" role="group" aria-label="Alarm">
+    <strong>${words}${since ? ` · since ${time(since)}` : ""}</strong>
     <p>${message}</p>
   </div>`;
 }
 
 /** People's words; the technical name is one hover away. */
 function tiles({ calibration, requests, trusted_fraction: trusted, typicality, drift, feedback }) {
-  const shift = drift && Number.isFinite(drift.shift_sd) ? drift.shift_sd : null;
-  const rows = [
-    calibration && ["Requests", "requests", count(requests.seen), setAside(requests)],
-    trusted && ["Trusted area", "mean trusted_fraction", percent(trusted.mean), "mean over the requests"],
-    typicality && [
-      "Unusual inputs",
-      "typicality so small that it is warned of",
-      percent(typicality.unusual),
-      `${percent(typicality.expected_unusual)} would be usual`,
-    ],
-    drift && [
+  const rows = [];
+  const tile = (name, title, value, more) => rows.push([name, value, more, title]);
+  if (calibration) tile("Requests", "requests", count(requests.seen), setAside(requests));
+  if (trusted) tile("Trusted area", "mean trusted_fraction", percent(trusted.mean), "mean over the requests");
+  if (typicality) {
+    const usual = `${percent(typicality.expected_unusual)} would be usual`;
+    tile("Unusual inputs", "typicality so small that it is warned of", percent(typicality.unusual), usual);
+  }
+  if (drift) {
+    const { martingale, martingale_alarm_at: most, shift_sd: shift } = drift;
+    const words = `${shift < 0 ? "−" : "+"}${Math.abs(shift).toFixed(2)} sd`;
+    tile(
       "Signs of a change",
       "conformal test martingale",
-      `×${level3(drift.martingale)}`,
-      `alarm at ×${count(drift.martingale_alarm_at)}`,
-    ],
-    shift !== null && [
-      "Disagreement",
-      "shift of the mean of log σ",
-      `${shift < 0 ? "−" : "+"}${Math.abs(shift).toFixed(2)} sd`,
-      "against the calibration images",
-    ],
-    feedback && [
-      "Checked against the truth",
-      "feedback",
-      count(feedback.n),
-      `${count(feedback.within)} within α`,
-    ],
-    feedback && [
-      "Their worst errors",
-      "mean loss, confidence sequence",
-      level(feedback.mean_loss),
-      interval(feedback),
-    ],
-  ];
-  return html`<dl class="tiles">
-    ${rows.filter(Boolean).map(([name, title, value, more]) => tile({ name, title, value, more }))}
-  </dl>`;
+      `×${level3(martingale)}`,
+      `alarm at ×${count(most)}`,
+    );
+    if (Number.isFinite(shift))
+      tile("Disagreement", "shift of the mean of log σ", words, "against the calibration images");
+  }
+  if (feedback) {
+    const { n, within, mean_loss: mean } = feedback;
+    tile("Checked against the truth", "feedback", count(n), `${count(within)} within α`);
+    tile("Their worst errors", "mean loss, confidence sequence", level(mean), interval(feedback));
+  }
+  return tilesOf(rows);
 }
 
 function setAside({ counted, duplicates, subsampled }) {
-  const parts = [
-    duplicates > 0 && `${count(duplicates)} repeated`,
-    subsampled > 0 && `${count(subsampled)} thinned out`,
-  ];
-  const words = parts.filter(Boolean);
-  return words.length ? `${count(counted)} counted, ${words.join(", ")}` : "all counted";
+  const repeated = duplicates && `${count(duplicates)} repeated`;
+  const thinned = subsampled && `${count(subsampled)} thinned out`;
+  const parts = [`${count(counted)} counted`, repeated, thinned].filter(Boolean);
+  return parts.length > 1 ? parts.join(", ") : "all counted";
 }
 
 function interval({ alpha, confidence_sequence: known }) {
@@ -123,49 +108,38 @@ function interval({ alpha, confidence_sequence: known }) {
 
 function canary(found) {
   if (!found) return nothing;
-  const badge = found.alarm
-    ? html`<span class="badge bad">the upscaler has changed</span>`
-    : html`<span class="badge good">${found.detail ? "not watched yet" : "unchanged"}</span>`;
-  const evidence =
-    found.evidence === "inf" ? "certain" : found.evidence === undefined ? "" : `×${level3(found.evidence)}`;
+  const { alarm, detail, rounds, evidence, at, policy } = found;
+  const state = alarm ? "the upscaler has changed" : detail ? "not watched yet" : "unchanged";
   const policies = { refuse: "requests are refused", warn: "answers carry a warning" };
-  return card(
-    "Canaries",
-    "Pairs that are generated again now and then, to see a silent change of a remote model.",
-    [
-      ["State", badge],
-      found.detail && ["Note", found.detail],
-      found.rounds !== undefined && ["Rounds", count(found.rounds)],
-      evidence && ["Evidence of a change", evidence],
-      found.at && ["Last round", time(found.at)],
-      ["On an alarm", policies[found.policy] ?? found.policy],
+  const about = "Pairs that are generated again now and then, to see a silent change of a remote model.";
+  return card("Canaries", about, [
+    ["State", badge(alarm, state)],
+    detail && ["Note", detail],
+    rounds !== undefined && ["Rounds", count(rounds)],
+    evidence !== undefined && [
+      "Evidence of a change",
+      evidence === "inf" ? "certain" : `×${level3(evidence)}`,
     ],
-  );
+    at && ["Last round", time(at)],
+    ["On an alarm", policies[policy] ?? policy],
+  ]);
 }
 
 function health(found) {
   if (!found) return nothing;
-  const badge = found.breaker_open
-    ? html`<span class="badge bad">open: requests are refused</span>`
-    : html`<span class="badge good">closed</span>`;
-  const { calls_last_hour: calls, max_calls_per_hour: most } = found;
+  const { breaker_open: isOpen, calls_last_hour: calls, max_calls_per_hour: most } = found;
+  const limit = most === null ? "" : ` of at most ${count(most)}`;
   return card("The way to the upscaler", "As the gateway sees it that has answered this page.", [
-    ["Breaker", badge],
+    ["Breaker", badge(isOpen, isOpen ? "open: requests are refused" : "closed")],
     ["Failures in a row", count(found.failures_in_a_row)],
-    calls !== null && [
-      "Calls in the last hour",
-      `${count(calls)}${most === null ? "" : ` of at most ${count(most)}`}`,
-    ],
+    calls !== null && ["Calls in the last hour", `${count(calls)}${limit}`],
   ]);
 }
 
-function card(title, hint, rows) {
-  return html`<div class="card">
-    <h3>${title}</h3>
-    <p class="hint">${hint}</p>
-    ${facts(rows)}
-  </div>`;
-}
+const badge = (isBad, words) => html`<span class="badge ${isBad ? "bad" : "good"}">${words}</span>`;
+
+const card = (title, about, rows) =>
+  html`<div class="card"><h3>${title}</h3>${hint(about)} ${facts(rows)}</div>`;
 
 /** A factor with three digits, also when it is astronomic. */
 function level3(value) {
