@@ -23,23 +23,17 @@ async function show() {
   const id = new URLSearchParams(location.search).get("id");
   if (!id) return choose();
   const found = await service.detail(id);
-  if (found.id !== id || !found.job) {
-    render(
-      html`<h1>This calibration is finished</h1>
-        <p>Its labels cannot change any more. <a href=${service.page(found.id)}>${service.title(found)}</a></p>`,
-      root,
-    );
-    return;
+  if (!found.job) {
+    const link = html`<a href=${service.page(found.id)}>${service.title(found)}</a>`;
+    const words = html`<p>Its labels cannot change any more. ${link}</p>`;
+    return render(html`<h1>This calibration is finished</h1>${words}`, root);
   }
   const { job } = found;
   document.title = `Labels for ${job.name || job.id} · Trustscale`;
   if (job.state === "awaiting_labels") return work(job);
-  render(
-    html`${pageHead(`Labels for ${job.name || job.id}`)}
-      <p>Labels are drawn once all predictions are made.</p>
-      ${jobCard(job, { onEnd: () => location.reload() })}`,
-    root,
-  );
+  const card = jobCard(job, { onEnd: () => location.reload() });
+  const head = pageHead(`Labels for ${job.name || job.id}`);
+  render(html`${head}<p>Labels are drawn once all predictions are made.</p>${card}`, root);
 }
 
 /** Without an id in the address: which calibrations wait for labels. */
@@ -50,18 +44,12 @@ async function choose() {
   const lead = html`<p class="lead">
     Mark where a prediction means something else than the truth. The marks become a semantic calibration.
   </p>`;
-  render(
-    html`${pageHead("Annotate", { lead })}
-      ${
-        jobs.length
-          ? html`<div class="stack">${jobs.map((job) => jobCard(job, { onEnd }))}</div>`
-          : html`<div class="card empty">
-              <p>No calibration waits for labels.</p>
-              <p><a href="/calibrations?new">Start one</a> in which people mark where the meaning differs.</p>
-            </div>`
-      }`,
-    root,
-  );
+  const none = html`<div class="card empty">
+    <p>No calibration waits for labels.</p>
+    <p><a href="/calibrations?new">Start one</a> in which people mark where the meaning differs.</p>
+  </div>`;
+  const cards = html`<div class="stack">${jobs.map((job) => jobCard(job, { onEnd }))}</div>`;
+  render(html`${pageHead("Annotate", { lead })} ${jobs.length ? cards : none}`, root);
 }
 
 /** The desk: pictures, tools, list. */
@@ -71,48 +59,23 @@ async function work(job) {
     () => update(),
     () => tools.finish(),
   );
-  const store = new Store({
-    job,
-    session,
-    tool: "brush",
-    size: 24,
-    mode: "side",
-    zoom: "",
-    place: "",
-    isBusy: false,
-    isOvertaken: false,
-    ended: null,
-  });
-  const tools = new Tools({
-    onStep: stepped,
-    onMove: (at) => store.set({ place: at ? `${Math.floor(at.x)}, ${Math.floor(at.y)}` : "" }),
-  });
-  const view = new View({
-    onZoom: (zoom) => store.set({ zoom: `${Math.round(100 * zoom)} %` }),
-    onChange: () => store.tell(),
-    hands: tools.hands,
-  });
+  const busy = { isBusy: false, isOvertaken: false, ended: null };
+  const store = new Store({ job, session, zoom: "", place: "", ...busy });
+  const onMove = (at) => store.set({ place: at ? `${Math.floor(at.x)}, ${Math.floor(at.y)}` : "" });
+  const tools = new Tools({ onStep: stepped, onMove });
+  const onZoom = (zoom) => store.set({ zoom: `${Math.round(100 * zoom)} %` });
+  const view = new View({ onZoom, onChange: () => store.tell(), hands: tools.hands });
   tools.connect(view);
   /** What each control does, and each key. */
   const act = {
     open: (name) => guarded(() => open(name)),
-    tool: (tool) => store.set({ tool: tools.setTool(tool) }),
-    size: (size) => store.set({ size: tools.setSize(size) }),
-    undo: () => travel("undo"),
-    redo: () => travel("redo"),
-    clear: () => {
-      tools.finish();
-      if (session.current.mask.clear()) stepped();
-    },
-    mode: (mode) => {
-      view.setMode(mode);
-      store.set({ mode });
-    },
-    marks: () => {
-      view.showsMarks = !view.showsMarks;
-      view.draw();
-      store.tell();
-    },
+    tool: (tool) => tools.set({ tool }),
+    size: (size) => tools.set({ size }),
+    undo: () => changed("undo"),
+    redo: () => changed("redo"),
+    clear: () => changed("clear"),
+    mode: (mode) => view.setMode(mode),
+    marks: () => view.set({ showsMarks: !view.showsMarks }),
     previous: () => act.open(session.neighbour(-1)),
     next: () => act.open(session.neighbour(1)),
     nothing: () => guarded(nothingDiffers),
@@ -123,7 +86,7 @@ async function work(job) {
   let lastRefusal = null;
   let revealed = null;
   store.watch((state) => {
-    render(desk(state, act, view), root);
+    render(desk(state, act, view, tools), root);
     if (revealed === session.current?.name) return;
     revealed = session.current?.name;
     revealCurrent(root);
@@ -157,9 +120,10 @@ async function work(job) {
     update();
   }
 
-  function travel(direction) {
+  /** Have the mask undo, redo or clear. */
+  function changed(how) {
     tools.finish();
-    if (session.current?.mask[direction]()) stepped();
+    if (session.current?.mask[how]()) stepped();
   }
 
   async function nothingDiffers() {
@@ -237,9 +201,7 @@ async function work(job) {
   }
 
   addEventListener("beforeunload", stay);
-  addEventListener("online", () =>
-    session.unsaved.forEach((item) => item.state !== "conflict" && item.save()),
-  );
+  addEventListener("online", () => session.unsaved.forEach((item) => item.save()));
   const polling = setInterval(look, POLL_MS);
   document.addEventListener("visibilitychange", look);
   const zoom = (key) => () => view.viewport.key({ key });

@@ -3,6 +3,7 @@
 import { openDialog } from "../lib/dialog.js";
 import { count } from "../lib/format.js";
 import { html } from "../lib/html.js";
+import { tinted } from "./view.js";
 
 /** Ask which label counts; the marks of the choice, or null to decide later. */
 export async function askWhich(item, theirs) {
@@ -28,16 +29,12 @@ export async function askWhich(item, theirs) {
 
 function preview({ prediction, mask: { width, height } }, marks, words) {
   const marked = marks.reduce((sum, mark) => sum + mark, 0);
-  const canvas = Object.assign(document.createElement("canvas"), { width, height, role: "img" });
-  canvas.ariaLabel = `${words}: ${count(marked)} pixels marked`;
+  const ariaLabel = `${words}: ${count(marked)} pixels marked`;
+  const canvas = document.createElement("canvas");
+  Object.assign(canvas, { width, height, role: "img", ariaLabel });
   const context = canvas.getContext("2d");
   const tint = new OffscreenCanvas(width, height);
-  const image = new ImageData(width, height);
-  const pixels = new Uint32Array(image.data.buffer);
-  marks.forEach((mark, k) => {
-    if (mark) pixels[k] = 0xa08c00e0;
-  });
-  tint.getContext("2d").putImageData(image, 0, 0);
+  tint.getContext("2d").putImageData(tinted(marks, width), 0, 0);
   context.drawImage(prediction, 0, 0);
   context.drawImage(tint, 0, 0);
   return html`<figure>${canvas}<figcaption><b>${words}</b> · ${count(marked)} pixels marked</figcaption></figure>`;

@@ -23,22 +23,22 @@ const MODES = [
   ["flicker", "Flicker", "Key F"],
 ];
 
-/** state: what the page knows; act: what each control does; view: the two canvases. */
-export function desk(state, act, view) {
+/** state: what the page knows; act: what each control does; view: the two canvases; tools: what draws on them. */
+export function desk(state, act, view, tools) {
   const { job, session } = state;
   const { rows, labelled, current } = session;
   const isComplete = rows.length > 0 && labelled >= rows.length;
   const above = html`<p class="hint"><a href="/annotate">Annotate</a></p>`;
   const finish = () => button("Finish…", act.finish, { kind: isComplete ? "primary" : "", off: !isComplete });
-  const tools = html`<div class="total">
+  const progress = html`<div class="total">
       <p class="tally">${count(labelled)} of ${count(rows.length)} labelled</p>
       <progress max="1" .value=${rows.length ? labelled / rows.length : 0} aria-label="Labelled"></progress>
     </div>
     ${state.ended ? nothing : finish()}`;
   return html`<div class="desk">
-    ${pageHead(`Labels for ${job.name || job.id}`, { above, tools })}
+    ${pageHead(`Labels for ${job.name || job.id}`, { above, tools: progress })}
     <div class="bench">
-      ${toolRow(state, act, view, current)} ${head(state, act, current)} ${notices(state)} ${panes(state, view)}
+      ${toolRow(state, act, view, tools)} ${head(state, act, current)} ${notices(state)} ${panes(state, view)}
       <div class="onward">
         ${button("Previous", act.previous, { title: "Key K" })} ${button("Next", act.next, { title: "Key J" })}
         <span class="grow"></span>
@@ -50,12 +50,15 @@ export function desk(state, act, view) {
   </div>`;
 }
 
-function toolRow(state, act, view, current) {
-  const isFlicker = state.mode === "flicker";
+function toolRow({ session: { current }, zoom }, act, view, { tool, size }) {
   const key = (name, words, run, /** @type {any} */ { kind = "", ...more } = {}) =>
     button(words, run, { title: `Key ${name}`, kind: `small ${kind}`, ...more });
+  const flicker = html`${key("Space", "Swap", () => view.swap())}
+    <label class="check">
+      <input type="checkbox" @change=${({ target }) => view.setAuto(target.checked)} /><span>by itself</span>
+    </label>`;
   return html`<div class="tool-row" role="group" aria-label="Tools">
-    ${segments("Tool", TOOLS, state.tool, act.tool)}
+    ${segments("Tool", TOOLS, tool, act.tool)}
     <label class="brush-size">
       <span class="hint">Size</span>
       <input
@@ -63,28 +66,20 @@ function toolRow(state, act, view, current) {
         min="1"
         max="200"
         aria-label="Brush size in pixels"
-        .value=${live(String(state.size))}
+        .value=${live(String(size))}
         @input=${({ target }) => act.size(Number(target.value))}
       />
-      <output class="size">${state.size} px</output>
+      <output class="size">${size} px</output>
     </label>
     <div class="button-row">
       ${key("Z", "Undo", act.undo, { off: !current?.mask.past.length })} ${key("Shift Z", "Redo", act.redo, { off: !current?.mask.future.length })}
       ${button("Clear", act.clear, { kind: "small" })}
     </div>
-    ${segments("View", MODES, state.mode, act.mode)}
-    ${
-      isFlicker
-        ? html`${key("Space", "Swap", () => view.swap())}
-            <label class="check">
-              <input type="checkbox" @change=${({ target }) => view.setAuto(target.checked)} /><span>by itself</span>
-            </label>`
-        : nothing
-    }
+    ${segments("View", MODES, view.mode, act.mode)} ${view.mode === "flicker" ? flicker : nothing}
     ${key("M", "Marks", act.marks, { kind: "marks", pressed: view.showsMarks })}
     <div class="button-row">
       ${button("−", () => view.viewport.zoom(0.8), { kind: "small icon", label: "Zoom out" })}
-      <output class="zoom">${state.zoom}</output>
+      <output class="zoom">${zoom}</output>
       ${button("+", () => view.viewport.zoom(1.25), { kind: "small icon", label: "Zoom in" })} ${key("0", "Whole", () => view.viewport.fit())}
     </div>
     ${key("?", "Keys", showKeys, { kind: "quiet" })}
@@ -98,31 +93,25 @@ function head(state, act, item) {
   return html`<div class="item-head">
     <h2 class="item-name">${item?.name ?? ""}</h2>
     <span class="save-state badge ${isBare ? "" : tone}" role="status" title=${problem}>${isBare ? "No label yet" : words}</span>
-    ${item?.state === "conflict" ? html`<button type="button" class="small" @click=${act.resolve}>Choose…</button>` : nothing}
+    ${item?.state === "conflict" ? button("Choose…", act.resolve, { kind: "small" }) : nothing}
     <output class="place hint">${state.place}</output>
   </div>`;
 }
 
 function notices({ ended, isOvertaken }) {
-  return html`${
-    ended
-      ? html`<div role="alert" class="callout warn">
-          <strong>No labels are taken any more</strong>${ended.words} <a href=${ended.href}>See what becomes of it</a>
-        </div>`
-      : nothing
-  }
-  ${
-    isOvertaken
-      ? html`<p class="callout warn">
-          <strong>Somebody else is drawing on this pair</strong>You see their newest marks. Take another pair, or agree who does what.
-        </p>`
-      : nothing
-  }`;
+  const end = () =>
+    html`<div role="alert" class="callout warn">
+      <strong>No labels are taken any more</strong>${ended.words} <a href=${ended.href}>See what becomes of it</a>
+    </div>`;
+  const overtaken = html`<p class="callout warn">
+    <strong>Somebody else is drawing on this pair</strong>You see their newest marks. Take another pair, or agree who does what.
+  </p>`;
+  return html`${ended ? end() : nothing} ${isOvertaken ? overtaken : nothing}`;
 }
 
 function panes(state, view) {
   const [truth, prediction] = view.canvases;
-  const isFlicker = state.mode === "flicker";
+  const isFlicker = view.mode === "flicker";
   const words = isFlicker && view.shown === "truth" ? "Truth" : "Prediction";
   return html`<div class="panes ${isFlicker ? "single" : ""}" aria-busy=${state.isBusy}>
     <figure class="pane" data-part="truth"><figcaption>Truth</figcaption><div class="pane-stage">${truth}</div></figure>
@@ -131,28 +120,23 @@ function panes(state, view) {
 }
 
 function list(session, act) {
-  return html`<ol class="items-list">
-    ${repeat(
-      session.rows,
-      ({ name }) => name,
-      (row) => {
-        const isLabelled = session.isLabelled(row);
-        const isUnsaved = Boolean(session.items.get(row.name)?.isUnsaved);
-        const words = isUnsaved ? ", not saved" : isLabelled ? ", labelled" : ", no label";
-        return html`<li>
-          <button
-            type="button"
-            class="quiet"
-            aria-current=${row.name === session.current?.name ? "true" : nothing}
-            @click=${() => act.open(row.name)}
-          >
-            <span class="dot ${isLabelled ? "done" : ""} ${isUnsaved ? "unsaved" : ""}" aria-hidden="true"></span>
-            <span class="label">${row.name}</span><span class="visually-hidden">${words}</span>
-          </button>
-        </li>`;
-      },
-    )}
-  </ol>`;
+  const entry = (row) => {
+    const isLabelled = session.isLabelled(row);
+    const isUnsaved = session.items.get(row.name)?.isUnsaved;
+    const words = isUnsaved ? ", not saved" : isLabelled ? ", labelled" : ", no label";
+    return html`<li>
+      <button
+        type="button"
+        class="quiet"
+        aria-current=${row.name === session.current?.name ? "true" : nothing}
+        @click=${() => act.open(row.name)}
+      >
+        <span class="dot ${isLabelled ? "done" : ""} ${isUnsaved ? "unsaved" : ""}" aria-hidden="true"></span>
+        <span class="label">${row.name}</span><span class="visually-hidden">${words}</span>
+      </button>
+    </li>`;
+  };
+  return html`<ol class="items-list">${repeat(session.rows, ({ name }) => name, entry)}</ol>`;
 }
 
 /** Bring the present pair into sight within its list, without moving the page. */

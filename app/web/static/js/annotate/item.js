@@ -12,24 +12,25 @@ const LONGEST_WAIT_MS = 15_000;
  * "saving", "offline" (not saved, tries go on) or "conflict" (somebody else was first).
  */
 export class Item {
+  version = 0; // of the label that this one was drawn on; 0: there was none
+  state = "clean";
+  problem = null;
+  edits = 0;
+  saved = 0;
+  timer = null;
+  busy = null;
+  failures = 0;
+  /** @type {ImageBitmap | null} */
+  truth = null;
+  /** @type {ImageBitmap | null} */
+  prediction = null;
+  /** @type {((box: any) => void) | null} */
+  onDrawn = null;
+
   constructor(path, name, onState) {
     this.path = path;
     this.name = name;
     this.onState = onState;
-    this.version = 0; // of the label that this one was drawn on; 0: there was none
-    this.state = "clean";
-    this.problem = null;
-    this.edits = 0;
-    this.saved = 0;
-    this.timer = null;
-    this.busy = null;
-    this.failures = 0;
-    /** @type {ImageBitmap | null} */
-    this.truth = null;
-    /** @type {ImageBitmap | null} */
-    this.prediction = null;
-    /** @type {((box: any) => void) | null} */
-    this.onDrawn = null;
   }
 
   get isLabelled() {
@@ -43,11 +44,9 @@ export class Item {
 
   /** Fetch pictures and label. Throws ApiError. */
   async load() {
-    const [truth, prediction, label] = await Promise.all([
-      this.bitmap("y"),
-      this.bitmap("prediction"),
-      this.fetchLabel(),
-    ]);
+    const bitmap = async (part) => createImageBitmap(await getBlob(`${this.path}/${part}.png`, ADMIN));
+    const pictures = Promise.all([bitmap("y"), bitmap("prediction")]);
+    const [[truth, prediction], label] = await Promise.all([pictures, this.fetchLabel()]);
     Object.assign(this, { truth, prediction });
     this.mask = new Mask(prediction.width, prediction.height, (box) => this.onDrawn?.(box));
     if (label) {
@@ -55,10 +54,6 @@ export class Item {
       this.version = label.version;
     }
     return this;
-  }
-
-  async bitmap(part) {
-    return createImageBitmap(await getBlob(`${this.path}/${part}.png`, ADMIN));
   }
 
   /** The label that the service has: {marks, version}, or null. */
@@ -95,12 +90,8 @@ export class Item {
     clearTimeout(this.timer);
     while (this.busy) await this.busy;
     if (!this.isUnsaved || this.state === "conflict") return;
-    this.busy = this.put();
-    try {
-      await this.busy;
-    } finally {
-      this.busy = null;
-    }
+    this.busy = this.put().finally(() => (this.busy = null));
+    await this.busy;
   }
 
   async put() {
@@ -124,15 +115,12 @@ export class Item {
 
   refused(error) {
     this.problem = error;
-    if (error.status === 412) {
-      this.tell("conflict");
-    } else if (error.status === 0 || error.status === 429 || error.status >= 500) {
-      this.failures += 1;
-      this.tell("offline");
-      this.schedule(Math.min(1000 * 2 ** this.failures, LONGEST_WAIT_MS));
-    } else {
-      this.tell("refused");
-    }
+    const { status } = error;
+    const isPassing = status === 0 || status === 429 || status >= 500;
+    this.tell(status === 412 ? "conflict" : isPassing ? "offline" : "refused");
+    if (!isPassing) return;
+    this.failures += 1;
+    this.schedule(Math.min(1000 * 2 ** this.failures, LONGEST_WAIT_MS));
   }
 
   /** End a conflict: `marks` are what counts now, drawn on the version that the other has saved. */
@@ -141,16 +129,12 @@ export class Item {
     const same = marks.every((mark, k) => mark === theirs[k]);
     this.mask.begin();
     this.mask.data.set(marks);
-    this.mask.touched(this.mask.whole());
+    this.mask.onChange(this.mask.whole());
     this.mask.end();
     this.state = "dirty";
-    if (same) {
-      this.saved = this.edits;
-      this.tell("clean");
-      return;
-    }
-    this.edits += 1;
-    await this.save();
+    if (!same) return this.confirm();
+    this.saved = this.edits;
+    this.tell("clean");
   }
 
   /** Take over a newer label of somebody else, if nothing of our own would be lost. */
@@ -177,6 +161,4 @@ export class Item {
   }
 }
 
-function versionOf(response) {
-  return Number(/^(?:W\/)?"v(\d+)"$/.exec(response.headers.get("ETag") ?? "")?.[1] ?? 0);
-}
+const versionOf = ({ headers }) => Number(/^(?:W\/)?"v(\d+)"$/.exec(headers.get("ETag") ?? "")?.[1] ?? 0);

@@ -2,19 +2,20 @@
 // the service takes every pixel that is not black.
 
 const MOST_STEPS = 200;
-const MOST_BYTES = 64e6;
+const MOST_BYTES = 128e6;
 
 /** A binary image that can be drawn on, undone and redone. */
 export class Mask {
+  past = []; // each state before a step, packed
+  future = [];
+  stroke = null; // the marks before the present step
+
   /** `onChange({left, top, right, bottom})` is called with what has changed, right and bottom excluded. */
   constructor(width, height, onChange = (_box) => {}) {
     this.width = width;
     this.height = height;
     this.data = new Uint8Array(width * height);
     this.onChange = onChange;
-    this.past = [];
-    this.future = [];
-    this.stroke = null;
   }
 
   get isEmpty() {
@@ -24,8 +25,7 @@ export class Mask {
   /** Everything at once, as from a file; there is nothing to undo afterwards. */
   load(data) {
     this.data.set(data);
-    this.past = [];
-    this.future = [];
+    [this.past, this.future] = [[], []];
     this.onChange(this.whole());
   }
 
@@ -35,39 +35,34 @@ export class Mask {
 
   /** Begin a step: all changes until `end` are undone together. */
   begin() {
-    this.stroke = { before: this.data.slice(), box: null };
+    this.stroke = this.data.slice();
   }
 
   /** End a step; whether anything has changed in it. */
   end() {
-    const { before, box } = this.stroke ?? {};
+    const before = this.stroke;
     this.stroke = null;
-    if (!box) return false;
-    const step = { box, before: cut(before, this.width, box), after: cut(this.data, this.width, box) };
-    if (step.before.every((value, k) => value === step.after[k])) return false;
-    this.past.push(step);
+    if (!before || before.every((mark, k) => mark === this.data[k])) return false;
+    this.past.push(packed(before));
     this.future = [];
-    let bytes = this.past.reduce((sum, one) => sum + 2 * one.before.length, 0);
-    while (this.past.length > MOST_STEPS || (bytes > MOST_BYTES && this.past.length > 1)) {
-      bytes -= 2 * this.past.shift().before.length;
-    }
+    if (this.past.length > Math.min(MOST_STEPS, (8 * MOST_BYTES) / this.data.length)) this.past.shift();
     return true;
   }
 
   undo() {
-    return this.travel(this.past, this.future, "before");
+    return this.travel(this.past, this.future);
   }
 
   redo() {
-    return this.travel(this.future, this.past, "after");
+    return this.travel(this.future, this.past);
   }
 
-  travel(from, to, side) {
-    const step = from.pop();
-    if (!step) return false;
-    paste(this.data, this.width, step.box, step[side]);
-    to.push(step);
-    this.onChange(step.box);
+  travel(from, to) {
+    if (!from.length) return false;
+    to.push(packed(this.data));
+    const bytes = from.pop();
+    this.data.forEach((_, k) => (this.data[k] = (bytes[k >> 3] >> (7 - (k & 7))) & 1));
+    this.onChange(this.whole());
     return true;
   }
 
@@ -93,7 +88,7 @@ export class Mask {
         if (ex * ex + ey * ey <= reach) this.data[y * this.width + x] = value;
       }
     }
-    this.touched(box);
+    this.onChange(box);
   }
 
   /** The inside of a closed line (even-odd rule, by the centres of the pixels). */
@@ -110,24 +105,15 @@ export class Mask {
         if (last > first) this.data.fill(value, y * this.width + first, y * this.width + last);
       }
     }
-    const xs = points.map((p) => p.x);
-    this.touched(
-      this.clipped({ left: Math.floor(Math.min(...xs)), top, right: Math.ceil(Math.max(...xs)) + 1, bottom }),
-    );
+    this.onChange({ left: 0, top, right: this.width, bottom });
   }
 
   /** Take all marks away, as one step; whether there were any. */
   clear() {
     this.begin();
     this.data.fill(0);
-    this.touched(this.whole());
+    this.onChange(this.whole());
     return this.end();
-  }
-
-  touched(box) {
-    if (box.right <= box.left || box.bottom <= box.top) return;
-    if (this.stroke) this.stroke.box = this.stroke.box ? union(this.stroke.box, box) : box;
-    this.onChange(box);
   }
 
   clipped({ left, top, right, bottom }) {
@@ -148,41 +134,24 @@ export async function decoded(blob) {
   context.drawImage(bitmap, 0, 0);
   const { data } = context.getImageData(0, 0, bitmap.width, bitmap.height);
   const marks = new Uint8Array(bitmap.width * bitmap.height);
-  for (let k = 0; k < marks.length; k += 1)
-    marks[k] = data[4 * k] | data[4 * k + 1] | data[4 * k + 2] ? 1 : 0;
   bitmap.close();
-  return marks;
+  return marks.map((_, k) => (data[4 * k] | data[4 * k + 1] | data[4 * k + 2] ? 1 : 0));
+}
+
+/** Marks as bits, the first one highest. */
+export function packed(marks) {
+  const bytes = new Uint8Array(Math.ceil(marks.length / 8));
+  marks.forEach((mark, k) => (bytes[k >> 3] |= mark << (7 - (k & 7))));
+  return bytes;
 }
 
 function crossings(points, y) {
   const found = [];
-  for (let k = 0; k < points.length; k += 1) {
-    const a = points[k];
+  points.forEach((a, k) => {
     const b = points[(k + 1) % points.length];
     if (a.y <= y !== b.y <= y) found.push(a.x + ((y - a.y) / (b.y - a.y)) * (b.x - a.x));
-  }
+  });
   return found.sort((p, q) => p - q);
 }
 
 const centre = ({ x, y }) => ({ x: Math.floor(x) + 0.5, y: Math.floor(y) + 0.5 });
-
-function union(a, b) {
-  return {
-    left: Math.min(a.left, b.left),
-    top: Math.min(a.top, b.top),
-    right: Math.max(a.right, b.right),
-    bottom: Math.max(a.bottom, b.bottom),
-  };
-}
-
-function cut(data, width, { left, top, right, bottom }) {
-  const piece = new Uint8Array((right - left) * (bottom - top));
-  for (let y = top; y < bottom; y += 1)
-    piece.set(data.subarray(y * width + left, y * width + right), (y - top) * (right - left));
-  return piece;
-}
-
-function paste(data, width, { left, top, right, bottom }, piece) {
-  for (let y = top; y < bottom; y += 1)
-    data.set(piece.subarray((y - top) * (right - left), (y - top + 1) * (right - left)), y * width + left);
-}

@@ -1,6 +1,8 @@
 // Labels as 1-bit grey PNG files. Written by hand rather than by a canvas, because browsers that
 // guard against fingerprinting disturb what a canvas gives out, and a label must be exact.
 
+import { packed } from "./mask.js";
+
 const SIGNATURE = [0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a];
 const CRC_TABLE = Uint32Array.from({ length: 256 }, (_, n) => {
   for (let bit = 0; bit < 8; bit += 1) n = n & 1 ? 0xedb88320 ^ (n >>> 1) : n >>> 1;
@@ -12,11 +14,9 @@ export async function encoded({ width, height, data }) {
   const stride = 1 + Math.ceil(width / 8); // each row begins with its filter: 0, none
   const rows = new Uint8Array(stride * height);
   for (let y = 0; y < height; y += 1) {
-    for (let x = 0; x < width; x += 1) {
-      if (data[y * width + x]) rows[y * stride + 1 + (x >> 3)] |= 0x80 >> (x & 7);
-    }
+    rows.set(packed(data.subarray(y * width, (y + 1) * width)), y * stride + 1);
   }
-  const packed = new Blob([rows]).stream().pipeThrough(new CompressionStream("deflate"));
+  const deflated = new Blob([rows]).stream().pipeThrough(new CompressionStream("deflate"));
   const header = new DataView(new ArrayBuffer(13));
   header.setUint32(0, width);
   header.setUint32(4, height);
@@ -24,7 +24,7 @@ export async function encoded({ width, height, data }) {
   const parts = [
     new Uint8Array(SIGNATURE),
     chunk("IHDR", new Uint8Array(header.buffer)),
-    chunk("IDAT", new Uint8Array(await new Response(packed).arrayBuffer())),
+    chunk("IDAT", new Uint8Array(await new Response(deflated).arrayBuffer())),
     chunk("IEND", new Uint8Array(0)),
   ];
   return new Blob(parts, { type: "image/png" });

@@ -9,13 +9,14 @@ import { Item } from "./item.js";
  * before another pair is put on the desk.
  */
 export class Session {
+  rows = [];
+  items = new Map(); // by name: the one on the desk, and those that are not saved yet
+  current = null;
+
   constructor(job, onChange, settle) {
     this.job = job;
-    this.settle = settle;
     this.onChange = onChange;
-    this.rows = [];
-    this.items = new Map(); // by name: the one on the desk, and those that are not saved yet
-    this.current = null;
+    this.settle = settle;
   }
 
   /** Read the list again; `ask`: for a key, if one is needed. Throws ApiError. */
@@ -23,7 +24,6 @@ export class Session {
     const rows = await getJson(path(this.job, "pairs"), { ...ADMIN, ask });
     this.rows = rows.filter(({ state }) => state === "awaiting_label");
     this.onChange();
-    return this.rows;
   }
 
   get labelled() {
@@ -46,8 +46,8 @@ export class Session {
     this.wanted = name;
     this.settle();
     this.current?.save();
-    const item =
-      this.items.get(name) ?? (await new Item(path(this.job, "pairs", name), name, () => this.tidy()).load());
+    const fresh = () => new Item(path(this.job, "pairs", name), name, () => this.tidy()).load();
+    const item = this.items.get(name) ?? (await fresh());
     if (this.wanted !== name) {
       item.close(); // somebody was quicker than the network
       return null;
@@ -64,7 +64,7 @@ export class Session {
   tidy() {
     for (const [name, item] of this.items) {
       if (item === this.current || item.isUnsaved || item.busy) continue;
-      const row = this.rows.find((one) => one.name === name);
+      const row = this.rowOf(name);
       if (row && item.isLabelled) Object.assign(row, { labelled: true, label_version: item.version });
       item.close();
       this.items.delete(name);
@@ -72,25 +72,31 @@ export class Session {
     this.onChange();
   }
 
+  rowOf(name) {
+    return this.rows.find((row) => row.name === name);
+  }
+
+  /** The place of the present pair in the list; -1 before the first one is there. */
+  get place() {
+    return this.rows.indexOf(this.rowOf(this.current?.name));
+  }
+
   /** The name that lies `step` places on from the present one, or null at the ends. */
   neighbour(step) {
-    const index = this.rows.findIndex(({ name }) => name === this.current?.name) + step;
-    return this.rows[index]?.name ?? null;
+    return this.rows[this.place + step]?.name ?? null;
   }
 
   /** The next pair without a label, from the present one on and around; null: all have one. */
   nextUnlabelled() {
-    const start = this.rows.findIndex(({ name }) => name === this.current?.name) + 1;
-    const order = [...this.rows.slice(start), ...this.rows.slice(0, start)];
-    return order.find((row) => row.name !== this.current?.name && !this.isLabelled(row))?.name ?? null;
+    const { place } = this;
+    const order = [...this.rows.slice(place + 1), ...this.rows.slice(0, Math.max(place, 0))];
+    return order.find((row) => !this.isLabelled(row))?.name ?? null;
   }
 
   /** Whether the service has a newer label of the present pair than the one that is shown. */
   get isOvertaken() {
-    const row = this.rows.find(({ name }) => name === this.current?.name);
-    return Boolean(
-      row && this.current && (row.label_version ?? 0) > this.current.version && !this.current.busy,
-    );
+    const newest = this.rowOf(this.current?.name)?.label_version ?? 0;
+    return newest > this.current?.version && !this.current.busy;
   }
 
   /** Save everything, then let the job go on. Throws ApiError. */

@@ -4,22 +4,23 @@ const MOST_SIZE = 400;
 
 /** Drawing on the panes of a view. `onStep()` is called after every change of the marks, `onMove(place)` with the brush. */
 export class Tools {
+  tool = "brush";
+  size = 24;
+  action = null;
+  /** What the viewport does with pointers. */
+  hands = {
+    onPoint: (place) => this.place(place && this.view.toImage(place)),
+    stroke: {
+      begin: (place, event) => this.begin(this.view.toImage(place), event),
+      move: (places) => places.forEach((place) => this.draw(this.view.toImage(place))),
+      end: () => this.finish(),
+      cancel: () => this.giveUp(),
+    },
+  };
+
   constructor({ onStep, onMove }) {
     this.onStep = onStep;
     this.onMove = onMove;
-    this.tool = "brush";
-    this.size = 24;
-    this.action = null;
-    /** What the viewport does with pointers. */
-    this.hands = {
-      onPoint: (place) => this.place(place && this.view.toImage(place)),
-      stroke: {
-        begin: (place, event) => this.begin(this.view.toImage(place), event),
-        move: (places) => places.forEach((place) => this.draw(this.view.toImage(place))),
-        end: () => this.finish(),
-        cancel: () => this.giveUp(),
-      },
-    };
   }
 
   /** The view that is drawn on; its viewport has our hands. */
@@ -28,7 +29,7 @@ export class Tools {
     for (const canvas of view.canvases) {
       canvas.addEventListener("keydown", (event) => view.item && this.key(event));
     }
-    this.showBrush();
+    this.set({});
   }
 
   /** Whether a stroke is being drawn just now. */
@@ -36,22 +37,11 @@ export class Tools {
     return this.action !== null;
   }
 
-  setTool(tool) {
+  /** Take another tool, or another size of it. */
+  set({ tool = this.tool, size = this.size }) {
     this.tool = tool;
-    this.showBrush();
-    return tool;
-  }
-
-  /** The size that it has then. */
-  setSize(size) {
     this.size = Math.min(Math.max(Math.round(size), 1), MOST_SIZE);
-    this.showBrush();
-    return this.size;
-  }
-
-  showBrush() {
-    this.view.brush = this.tool === "lasso" ? 1 : this.size;
-    this.view.draw();
+    this.view.set({ brush: tool === "lasso" ? 1 : this.size });
   }
 
   place(cursor) {
@@ -86,24 +76,25 @@ export class Tools {
   /** End a stroke as if the pointer had gone up, so that nothing that follows loses it. */
   finish() {
     if (!this.isDrawing) return;
-    const { action } = this;
-    this.action = null;
-    this.view.outline = null;
-    const { mask } = this.view.item;
-    if (action.kind === "lasso") mask.polygon(action.points, action.value);
-    if (mask.end()) this.onStep();
-    this.view.draw();
+    const { action, view } = this;
+    if (action.kind === "lasso") view.item.mask.polygon(action.points, action.value);
+    if (this.ended()) this.onStep();
+    view.draw();
   }
 
   /** Leave a stroke that has begun, without a trace: a second finger has come down. */
   giveUp() {
-    if (!this.isDrawing) return;
-    this.action = null;
-    this.view.outline = null;
+    if (!this.isDrawing || !this.ended()) return;
     const { mask } = this.view.item;
-    if (!mask.end()) return;
     mask.undo();
     mask.future.pop();
+  }
+
+  /** End what is drawn; whether it has changed anything. */
+  ended() {
+    this.action = null;
+    this.view.outline = null;
+    return this.view.item.mask.end();
   }
 
   /** On a pane that has the focus the arrow keys move the brush, and Enter draws where it is. */

@@ -4,27 +4,33 @@ import { toPicture } from "../viewport/geometry.js";
 import { Viewport } from "../viewport/viewport.js";
 
 export const PARTS = /** @type {const} */ (["truth", "prediction"]);
+/** @type {[string, number][]} */
+const LINES = [
+  ["rgb(0 0 0 / 80%)", 3],
+  ["#fff", 1.25],
+];
 const FLICKER_MS = 800; // far below three flashes a second
 
 /** The two canvases. `cursor` is the place of the brush in pixels of the image, or null. */
 export class View {
+  item = null;
+  cursor = null;
+  brush = 0;
+  outline = null; // the lasso while it is drawn
+  showsMarks = true;
+  mode = "side";
+  shown = "prediction"; // in flicker mode
+  marks = new OffscreenCanvas(1, 1);
+  frame = null;
+  canvases = PARTS.map((part) => {
+    const ariaLabel = `${part === "truth" ? "Truth" : "Prediction"}: draw here. Arrow keys move the brush, Enter draws, question mark lists the keys.`;
+    const canvas = document.createElement("canvas");
+    return Object.assign(canvas, { tabIndex: 0, role: "application", ariaLabel });
+  });
+
   /** onZoom(share) after every zoom; onChange() when another picture is seen; hands: what pointers do. */
   constructor({ onZoom, onChange, hands }) {
     this.onChange = onChange;
-    this.item = null;
-    this.cursor = null;
-    this.brush = 0;
-    this.outline = null; // the lasso while it is drawn
-    this.showsMarks = true;
-    this.mode = "side";
-    this.shown = "prediction"; // in flicker mode
-    this.marks = new OffscreenCanvas(1, 1);
-    this.canvases = PARTS.map((part) => {
-      const canvas = document.createElement("canvas");
-      const words = `${part === "truth" ? "Truth" : "Prediction"}: draw here. Arrow keys move the brush, Enter draws, question mark lists the keys.`;
-      return Object.assign(canvas, { tabIndex: 0, role: "application", ariaLabel: words });
-    });
-    this.frame = null;
     // The prediction comes first: it is seen in every mode, so its size counts.
     this.viewport = new Viewport([this.canvases[1], this.canvases[0]], {
       ...hands,
@@ -37,28 +43,28 @@ export class View {
 
   show(item) {
     this.item = item;
-    this.marks.width = item.mask.width;
-    this.marks.height = item.mask.height;
+    const { width, height } = item.mask;
+    Object.assign(this.marks, { width, height });
     item.onDrawn = (box) => this.paintMarks(box);
     this.paintMarks(item.mask.whole());
-    this.viewport.show({ width: item.mask.width, height: item.mask.height });
+    this.viewport.show({ width, height });
   }
 
-  setMode(mode) {
-    this.mode = mode;
-    this.showPart("prediction");
-    this.setAuto(false);
-  }
-
-  /** In flicker mode: which of the two pictures is seen. */
-  showPart(part) {
-    this.shown = part;
+  /** Look otherwise: {mode}, {showsMarks}, {brush}, {shown}. */
+  set(changes) {
+    Object.assign(this, changes);
     this.onChange();
     this.draw();
   }
 
+  setMode(mode) {
+    this.set({ mode, shown: "prediction" });
+    this.setAuto(false);
+  }
+
+  /** In flicker mode: show the other of the two pictures. */
   swap() {
-    this.showPart(this.shown === "truth" ? "prediction" : "truth");
+    this.set({ shown: this.shown === "truth" ? "prediction" : "truth" });
   }
 
   setAuto(on) {
@@ -96,12 +102,8 @@ export class View {
   drawTools(context, scale) {
     const stroke = (path) => {
       // Dark and light together are seen on any picture.
-      for (const [colour, width] of /** @type {[string, number][]} */ ([
-        ["rgb(0 0 0 / 80%)", 3],
-        ["#fff", 1.25],
-      ])) {
-        context.strokeStyle = colour;
-        context.lineWidth = width / scale;
+      for (const [strokeStyle, width] of LINES) {
+        Object.assign(context, { strokeStyle, lineWidth: width / scale });
         context.stroke(path);
       }
     };
@@ -120,18 +122,16 @@ export class View {
   /** Bring the tinted copy of the marks up to date within a box. */
   paintMarks({ left, top, right, bottom }) {
     const { mask } = this.item;
-    const [width, height] = [right - left, bottom - top];
-    if (width <= 0 || height <= 0) return;
-    const context = this.marks.getContext("2d");
-    const image = context.createImageData(width, height);
-    const pixels = new Uint32Array(image.data.buffer);
-    for (let y = 0; y < height; y += 1) {
-      for (let x = 0; x < width; x += 1) {
-        // Pink, as everywhere for what is not trusted, half transparent.
-        if (mask.data[(top + y) * mask.width + left + x]) pixels[y * width + x] = 0x8c8c00e0;
-      }
-    }
-    context.putImageData(image, left, top);
+    if (right <= left || bottom <= top) return;
+    const rows = tinted(mask.data.subarray(top * mask.width, bottom * mask.width), mask.width);
+    this.marks.getContext("2d").putImageData(rows, 0, top, left, 0, right - left, bottom - top);
     this.draw();
   }
+}
+
+/** Marks in pink, as everywhere for what is not trusted, half transparent; of rows of this width. */
+export function tinted(marks, width) {
+  const image = new ImageData(width, marks.length / width);
+  new Uint32Array(image.data.buffer).set(Uint32Array.from(marks, (mark) => mark && 0x8c8c00e0));
+  return image;
 }
