@@ -22,6 +22,8 @@ const store = new Store({
 const { state } = store;
 let timer;
 
+const keyOf = ({ upscaler, group }) => JSON.stringify([upscaler, group]);
+
 store.watch(() => render(page(), root));
 
 function page() {
@@ -40,8 +42,6 @@ function page() {
     ${problem ? html`<p class="callout bad" role="alert"><strong>The monitor cannot be read</strong>${problem}</p>` : report ? verdict(report) : nothing}
     <div class="stack">${repeat(sectionsOf(report?.upscalers ?? []), keyOf, panel)}</div>`;
 }
-
-const keyOf = ({ upscaler, group }) => JSON.stringify([upscaler, group]);
 
 /** Groups of images and kinds of upload are counted apart from the rest of their upscaler. */
 function sectionsOf(all) {
