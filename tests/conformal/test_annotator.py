@@ -140,6 +140,7 @@ class TestFidelity:
         error = fidelity.error(truth, other, SYNTHETIC)
         assert np.array_equal(error, annotator.label(truth, other).astype(np.float32))
         assert fidelity.bound(SYNTHETIC) == 1
+        assert not fidelity.needs_label(SYNTHETIC)
         with pytest.raises(ValueError, match="metric of people"):
             fidelity.error(truth, truth, SYNTHETIC, label=np.zeros(truth.shape[:2], bool))
 
@@ -147,23 +148,3 @@ class TestFidelity:
         """Thresholds are part of the fidelity settings."""
         tuned = replace(SYNTHETIC, annotator=AnnotatorSettings(structure=0.95, color=2.0))
         assert not fidelity.error(truth, changed(truth), tuned).any()
-
-    def test_who_labels(self):
-        """Only the semantic metric of people needs a label."""
-        needs = fidelity.needs_label
-        assert needs(fidelity.FidelitySettings(metric="semantic"))
-        assert not needs(SYNTHETIC)
-        assert not needs(fidelity.FidelitySettings())
-
-    @pytest.mark.parametrize(
-        ("wrong", "words"),
-        [
-            ({"labels": "synthetic"}, "belong to the semantic metric"),
-            ({"metric": "semantic", "labels": "robots"}, "labels must be one of"),
-            ({"metric": "semantic", "annotator": AnnotatorSettings()}, "belongs to labels"),
-        ],
-    )
-    def test_wrong_settings(self, wrong, words):
-        """Contradictions are refused."""
-        with pytest.raises(ValueError, match=words):
-            fidelity.FidelitySettings(**wrong)

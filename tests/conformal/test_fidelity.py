@@ -9,6 +9,7 @@ import pytest
 from scipy import ndimage
 
 from app.conformal import fidelity
+from app.conformal.annotator import AnnotatorSettings
 from app.conformal.fidelity import LAB_BOUND, METRICS, FidelitySettings, largest_float32
 from tests.conformal.oracle import lab64
 
@@ -91,6 +92,7 @@ class TestError:
         got = fidelity.error(truth, prediction, FidelitySettings(metric="semantic"), label=label)
         np.testing.assert_array_equal(got, (label > 0).astype(np.float32))
         assert fidelity.bound(FidelitySettings(metric="semantic")) == 1
+        assert fidelity.needs_label(FidelitySettings(metric="semantic"))
 
     def test_refuses_pairs_that_do_not_belong_together(self):
         """Unequal sizes, a missing label and a superfluous label are errors."""
@@ -154,11 +156,20 @@ class TestSettings:
         assert fidelity.clips(FidelitySettings(bound=1))
 
     @pytest.mark.parametrize(
-        "bad", [{"metric": "lpips"}, {"blur": -1}, {"bound": 0.0}, {"bound": 1e7}]
+        ("bad", "words"),
+        [
+            ({"metric": "lpips"}, "metric"),
+            ({"blur": -1}, "blur"),
+            ({"bound": 0.0}, "bound"),
+            ({"bound": 1e7}, "bound"),
+            ({"labels": "synthetic"}, "belong to the semantic metric"),
+            ({"metric": "semantic", "labels": "robots"}, "labels must be one of"),
+            ({"metric": "semantic", "annotator": AnnotatorSettings()}, "belongs to labels"),
+        ],
     )
-    def test_refuse_what_has_no_meaning(self, bad):
-        """Every field is checked when the settings are made."""
-        with pytest.raises(ValueError, match=next(iter(bad))):
+    def test_refuse_what_has_no_meaning(self, bad, words):
+        """Every field is checked when the settings are made, and so are contradictions."""
+        with pytest.raises(ValueError, match=words):
             FidelitySettings(**bad)
 
 

@@ -1,8 +1,6 @@
 """Is the promise kept with probability 1 − δ? Calibrations drawn from populations known entirely.
 
-A stored set of staircases is taken as the whole population; calibrations are drawn from it with
-replacement, so the expected loss of a threshold is known exactly: a mean over the population. A
-violation is a calibration whose threshold has an expected loss above α.
+A violation is a calibration whose threshold has an expected loss above α.
 
 Power: of 500 calibrations, more than 72 violate by chance with probability 0.001 if the true share
 is δ = 0.1; if it were 0.18, more than 72 would with probability 0.98.
@@ -17,7 +15,8 @@ from scipy import stats
 from app.calibration.active import shipped_calibrations
 from app.conformal import Staircase
 
-from .strategies import CURVES, DELTA, NEVER
+from .simulation import expected_losses, thresholds
+from .strategies import DELTA, NEVER
 
 DRAWS = 500
 MOST = int(stats.binom.ppf(0.999, DRAWS, DELTA))
@@ -40,25 +39,21 @@ def photographs():
         [pair for pair in shipped.measured_pairs() if pair.info.input_class in names],
         created_by="test",
     )
-    return [coarse(staircase) for staircase in calibration.staircases], calibration.bound
+    return [[coarse(staircase)] for staircase in calibration.staircases], calibration.bound
 
 
 @pytest.fixture(scope="module")
 def coins():
     """Losses of 0 or B only, the hardest for a mean, that appear level by level."""
     levels = np.linspace(1, 2, 97).astype(np.float32)
-    return [*(Staircase([level], [1.0]) for level in levels), NEVER, NEVER, NEVER], 1.0
+    return [*([Staircase([level], [1.0])] for level in levels), *[[NEVER]] * 3], 1.0
 
 
 def violations(population, bound, rule: str, *, n: int, alpha: float) -> tuple[int, float]:
     """How many of the calibrations violate, and the mean expected loss of their thresholds."""
-    random = np.random.default_rng(7)
-    risks = []
-    for _ in range(DRAWS):
-        drawn = [population[i] for i in random.integers(len(population), size=n)]
-        threshold = CURVES[rule](drawn, bound).threshold(alpha)
-        risks.append(np.mean([staircase.loss_below(threshold) for staircase in population]))
-    return int(np.sum(np.array(risks) > alpha)), float(np.mean(risks))
+    found = thresholds(population, rule, n=n, draws=DRAWS, alpha=alpha, bound=bound)
+    risks = expected_losses(population, found)
+    return int(np.sum(risks > alpha)), float(risks.mean())
 
 
 @pytest.mark.slow

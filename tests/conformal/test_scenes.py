@@ -18,6 +18,7 @@ from app.conformal.feedback import tolerance
 from app.conformal.fidelity import largest_float32
 
 from . import oracle, strategies
+from .simulation import expected_losses, thresholds
 from .strategies import BOUND, CURVES, DELTA, staircases_of
 
 SCENES = st.lists(st.lists(strategies.maps(), min_size=1, max_size=3), max_size=4)
@@ -104,67 +105,50 @@ def scene(random) -> list[Staircase]:
     return [Staircase(LEVELS, (LEVELS / len(LEVELS)) ** 2 * one).counted(1.0) for one in worst]
 
 
-class Population:
-    """Scenes that are drawn with replacement, so that the risk of a threshold is known exactly."""
-
-    def __init__(self, size: int, cut: float) -> None:
-        self.random = np.random.default_rng(11)
-        scenes = [scene(self.random) for _ in range(size)]
-        self.cut = cut
-        self.scenes = [[crop.counted(cut) for crop in one] for one in scenes]
-        self.uncut = {t: self.risk(scenes, t) for t in [*LEVELS, np.nextafter(LEVELS[-1], 99)]}
-        self.counted = {t: self.risk(self.scenes, t) for t in self.uncut}
-
-    @staticmethod
-    def risk(scenes, t):
-        """E[L] of one new crop of a new scene."""
-        return np.mean([np.mean([crop.loss_below(t) for crop in one]) for one in scenes])
-
-    def thresholds(self, rule: str, calibrations: int, k: int, *, pooled: bool = False):
-        """For each calibration of K scenes the threshold of α = .1."""
-        for _ in range(calibrations):
-            drawn = [self.scenes[i] for i in self.random.integers(len(self.scenes), size=k)]
-            crops = [crop for one in drawn for crop in one]
-            names = None if pooled else [i for i, one in enumerate(drawn) for _ in one]
-            curve = CURVES[rule](crops, self.cut, scenes=names, highest=LEVELS[-1])
-            yield np.float32(curve.threshold(0.1))
+SCENES_OF_THE_LAW = [scene(np.random.default_rng(k)) for k in range(200)]
+HIGHEST = float(LEVELS[-1])
 
 
-@pytest.fixture(scope="module", params=[1.0, 0.4], ids=lambda cut: f"counted up to {cut}")
-def population(request):
-    return Population(200, request.param)
+def counted(cut: float) -> list[list[Staircase]]:
+    """The scenes of the law, their errors counted up to `cut`."""
+    return [[crop.counted(cut) for crop in one] for one in SCENES_OF_THE_LAW]
 
 
-def test_the_promise_is_kept_for_a_crop_of_a_new_scene(population):
-    """E[min(L, c)] ≤ α under R_S with B = c; α − B/(K + 1) is nearly used up."""
-    risks = [population.counted[t] for t in population.thresholds("expectation", 250, 40)]
-    mean, error = np.mean(risks), stats.sem(risks)
-    assert mean <= 0.1 + 3 * error
-    assert mean >= 0.1 - population.cut / 41 - 0.01
+def calibrated(cut: float, draws: int, *, pooled: bool = False):
+    """t_α for α = 0.1 of calibrations of 40 scenes, in expectation."""
+    options = {"n": 40, "draws": draws, "alpha": 0.1, "bound": cut, "highest": HIGHEST}
+    return thresholds(counted(cut), "expectation", pooled=pooled, **options)
 
 
-def test_pooling_the_crops_breaks_it(population):
-    """The same scenes, each crop taken for an image of its own: α is exceeded significantly."""
-    found = population.thresholds("expectation", 250, 40, pooled=True)
-    risks = [population.counted[t] for t in found]
-    assert np.mean(risks) > 0.1 + 4 * stats.sem(risks)
+@pytest.mark.parametrize("cut", [1.0, 0.4])
+def test_the_promise_is_kept_for_a_crop_of_a_new_scene(cut):
+    """E[min(L, c)] ≤ α under R_S with B = c; α − B/(K + 1) is nearly used up.
+
+    With each crop taken for an image of its own α is exceeded significantly.
+    """
+    risks, pooled = (
+        expected_losses(counted(cut), calibrated(cut, draws, pooled=pooled))
+        for pooled, draws in ((False, 250), (True, 60))
+    )
+    assert risks.mean() <= 0.1 + 3 * stats.sem(risks)
+    assert risks.mean() >= 0.1 - cut / 41 - 0.01
+    assert pooled.mean() > 0.1 + 4 * stats.sem(pooled)
 
 
 def test_a_cut_loss_promises_nothing_about_the_uncut_one():
     """With B = c the uncut loss may exceed α: the statement must say that errors are cut."""
-    population = Population(200, 0.12)
-    risks = [population.uncut[t] for t in population.thresholds("expectation", 100, 40)]
-    assert np.mean(risks) > 0.1 + 4 * stats.sem(risks)
+    risks = expected_losses(SCENES_OF_THE_LAW, calibrated(0.12, 100))
+    assert risks.mean() > 0.1 + 4 * stats.sem(risks)
 
 
 @pytest.mark.parametrize(("rule", "cut"), [("hoeffding_bentkus", 0.4), ("wsr", 1.0)])
 def test_high_probability_counts_scenes(rule, cut):
     """At most δ of the calibrations exceed α in expectation; of the pooled ones far more do."""
-    count, population = 80, Population(200, cut)
-    most = stats.binom.ppf(0.999, count, DELTA)
+    options = {"n": 100, "draws": 80, "alpha": 0.1, "bound": cut, "highest": HIGHEST}
+    most = stats.binom.ppf(0.999, 80, DELTA)
     for pooled in (False, True):
-        found = population.thresholds(rule, count, 100, pooled=pooled)
-        violations = sum(population.counted[t] > 0.1 for t in found)
+        found = thresholds(counted(cut), rule, pooled=pooled, **options)
+        violations = (expected_losses(counted(cut), found) > 0.1).sum()
         assert violations > most if pooled else violations <= most
 
 

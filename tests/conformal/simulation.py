@@ -1,0 +1,51 @@
+"""Calibrations drawn from populations that are known entirely, so that a risk is exact.
+
+A set of scenes is taken as the whole law. Calibrations are drawn from it with replacement, and the
+expected loss of a threshold, for one new crop of a new scene, is a mean over the population.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from app.conformal import Staircase
+from app.conformal.curve import LARGEST
+
+from .strategies import CURVES
+
+
+def expected_losses(scenes: Sequence[Sequence[Staircase]], thresholds, side="left"):
+    """For each threshold E[L(t−)] of one crop of one scene of the population; "right": E[L(t)]."""
+    different, places = np.unique(thresholds, return_inverse=True)
+
+    def losses(crop):
+        return np.append(0, crop.errors)[np.searchsorted(crop.levels, different, side)]
+
+    of_scenes = [np.mean([losses(crop) for crop in crops], axis=0) for crops in scenes]
+    return np.mean(of_scenes, axis=0)[places]
+
+
+def thresholds(
+    scenes: Sequence[Sequence[Staircase]],
+    rule: str,
+    *,
+    n: int,
+    draws: int,
+    alpha: float,
+    bound: float = 1.0,
+    pooled: bool = False,
+    highest: float = LARGEST,
+    seed: int = 7,
+) -> list[float]:
+    """t_α of each calibration of n scenes by a rule of `CURVES`; pooled: every crop for itself."""
+    random = np.random.default_rng(seed)
+    found = []
+    for _ in range(draws):
+        drawn = [scenes[k] for k in random.integers(len(scenes), size=n)]
+        crops = [crop for one in drawn for crop in one]
+        names = None if pooled else [k for k, one in enumerate(drawn) for _ in one]
+        curve = CURVES[rule](crops, bound, scenes=names, highest=highest)
+        found.append(curve.threshold(alpha))
+    return found
