@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 from app.api.jobs import JobOut
 from app.assembly import Parts
 from app.calibration import pictures
-from app.calibration.change import Changes
+from app.calibration.active import Changes
 from app.calibration.guarantee import GuaranteeKind
 from app.calibration.insight import classes_of, groups_of, thresholds
 from app.calibration.manifest import PricePoint, Provenance

@@ -11,12 +11,10 @@ from collections.abc import Callable, Iterable, Mapping
 
 from pydantic import BaseModel
 
-from app.calibration import file, labels, pictures
-from app.calibration.active import Calibrations
-from app.calibration.change import Changes
+from app.calibration import file, labels
+from app.calibration.active import Calibrations, Changes
 from app.calibration.config import CalibrationConfig
 from app.calibration.job import PairState, Unlabelled, record_state, unlabelled
-from app.calibration.manifest import REMOVED
 from app.calibration.pairs import bad_pairs, claimed_predictions, decode_label
 from app.calibration.record import Calibration
 from app.calibration.request import CalibrationRequest
@@ -27,7 +25,6 @@ from app.calibration.uploads import (
     usable_pairs,
     warnings_about,
 )
-from app.canary.keep import inherit
 from app.errors import BadImage, BadInput, Conflict, NotFound
 from app.images.encode import png_mask
 from app.jobs.queue import JobQueue
@@ -127,32 +124,6 @@ class CalibrationAdmin:
             parent=calibration,
             webhook=webhook,
         )
-
-    async def without_pair(
-        self, calibration: Calibration, name: str, *, created_by: str
-    ) -> Calibration:
-        """A new calibration without one pair, or all of one Y, from the stored staircases.
-
-        Raises:
-            NotFound: it has no such pair.
-            Conflict: it has no other pair.
-        """
-        pairs = calibration.measured_pairs()
-        kept = [pair for pair in pairs if name not in {pair.info.name, pair.info.source}]
-        if len(kept) == len(pairs):
-            raise NotFound(f"The calibration has no pair {name!r}.")
-        if not kept:
-            raise Conflict(f"{name!r} is the only pair; delete the calibration instead.")
-        smaller = await asyncio.to_thread(
-            calibration.with_pairs,
-            kept,
-            skipped=[{"name": name, "reason": f"{REMOVED}{created_by}"}],
-            created_by=created_by,
-        )
-        await inherit(self.stores.spool, calibration.id, smaller.id)
-        await pictures.inherit(self.stores.spool, calibration.id, smaller.id)
-        await self.calibrations.add(smaller, activate=False)
-        return smaller
 
     async def resolve(self, calibration: str) -> Calibration | JobStatus:
         """The calibration of an id, or the job that is making it."""

@@ -61,6 +61,34 @@ class ArchiveLimits:
     max_ratio: int = 100  # images hardly shrink in an archive; black labels do
     free_bytes: int = 64 * 1024 * 1024  # which may be expanded by any ratio
 
+    def check_files(self, count: int) -> None:
+        """Raises ImageTooLarge for so many members."""
+        if count > self.max_files:
+            raise ImageTooLarge(
+                f"The archive holds more than {self.max_files:,} files.",
+                limit="max_files",
+                maximum=self.max_files,
+            )
+
+    def check_file(self, name: str, size: int) -> None:
+        """Raises ImageTooLarge for a member of so many bytes."""
+        if size > self.max_file_bytes:
+            raise ImageTooLarge(
+                f"{shortened(name)} has more than {self.max_file_bytes:,} bytes.",
+                limit="max_file_bytes",
+                maximum=self.max_file_bytes,
+            )
+
+    def check_total(self, total: int, size: int) -> None:
+        """Raises ImageTooLarge for so many bytes in an archive of this size."""
+        most = min(self.max_total_bytes, self.free_bytes + self.max_ratio * size)
+        if total > most:
+            raise ImageTooLarge(
+                f"The archive holds more than {most:,} bytes.",
+                limit="max_total_bytes" if most == self.max_total_bytes else "max_ratio",
+                maximum=most,
+            )
+
 
 class Entry(NamedTuple):
     """One file of an archive: its cleaned name, as parts, and its content."""
@@ -120,15 +148,14 @@ class _Counted:
     def __init__(
         self, file: io.BufferedIOBase | BinaryIO, limits: ArchiveLimits, size: int
     ) -> None:
-        self._file, self._limits, self._most = file, limits, _most(limits, size)
+        self._file, self._limits, self._size = file, limits, size
         self._read = 0
 
     def read(self, size: int) -> bytes:
         """See `io.RawIOBase.read`."""
         data = self._file.read(size)
         self._read += len(data)
-        if self._read > self._most:
-            raise _too_much(self._most, self._limits)
+        self._limits.check_total(self._read, self._size)
         return data
 
 
@@ -142,12 +169,12 @@ class _BoundedList:
 
     def read(self, size: int = -1) -> bytes:
         """See `io.RawIOBase.read`."""
-        most = self._limits.max_files
-        if self.is_listing and size > max(most * _LONGEST_ZIP_ENTRY, io.DEFAULT_BUFFER_SIZE):
-            raise _too_many(self._limits)
+        if not self.is_listing:
+            return self._file.read(size)
+        if size > io.DEFAULT_BUFFER_SIZE:
+            self._limits.check_files(size // _LONGEST_ZIP_ENTRY)
         data = self._file.read(size)
-        if self.is_listing:
-            _check_count(data.count(_ZIP_ENTRY), self._limits)
+        self._limits.check_files(data.count(_ZIP_ENTRY))
         return data
 
 
@@ -164,7 +191,7 @@ def _zip_members(file: BinaryIO, limits: ArchiveLimits) -> Iterator[tuple[str, b
     with zipfile.ZipFile(listed) as archive:
         listed.is_listing = False
         infos = archive.infolist()
-        _check_count(len(infos), limits)
+        limits.check_files(len(infos))
         for info in infos:
             if info.is_dir() or is_clutter(info.filename):
                 continue
@@ -173,19 +200,19 @@ def _zip_members(file: BinaryIO, limits: ArchiveLimits) -> Iterator[tuple[str, b
                 raise BadRequest(f"{shortened(info.filename)} is a link or a device, not a file.")
             if info.flag_bits & 1:
                 raise BadRequest(f"{shortened(info.filename)} is encrypted.")
-            _check_size(info.filename, info.file_size, limits)
+            limits.check_file(info.filename, info.file_size)
             with archive.open(info) as member:
                 yield info.filename, _read(member, info.filename, limits)
 
 
 def _tar_members(archive: tarfile.TarFile, limits: ArchiveLimits) -> Iterator[tuple[str, bytes]]:
     for count, info in enumerate(archive, start=1):
-        _check_count(count, limits)
+        limits.check_files(count)
         if info.isdir() or is_clutter(info.name):
             continue
         if not info.isreg():
             raise BadRequest(f"{shortened(info.name)} is a link or a device, not a file.")
-        _check_size(info.name, info.size, limits)
+        limits.check_file(info.name, info.size)
         member = archive.extractfile(info)
         if member is None:
             raise BadRequest(f"{shortened(info.name)} cannot be read.")
@@ -197,7 +224,6 @@ def _checked(
 ) -> Iterator[Entry]:
     seen: dict[str, str] = {}
     total = 0
-    most = _most(limits, size)
     for name, data in members:
         parts = _clean(name)
         folded = "/".join(parts).casefold()
@@ -205,8 +231,7 @@ def _checked(
             raise BadRequest(f"{shortened(name)} and {shortened(seen[folded])} are the same name.")
         seen[folded] = name
         total += len(data)
-        if total > most:
-            raise _too_much(most, limits)
+        limits.check_total(total, size)
         yield Entry(parts, data)
 
 
@@ -226,43 +251,8 @@ def _clean(name: str) -> tuple[str, ...]:
     return parts
 
 
-def _most(limits: ArchiveLimits, size: int) -> int:
-    """Bytes that an archive of this size may hold."""
-    return min(limits.max_total_bytes, limits.free_bytes + limits.max_ratio * size)
-
-
-def _too_much(most: int, limits: ArchiveLimits) -> ImageTooLarge:
-    return ImageTooLarge(
-        f"The archive holds more than {most:,} bytes.",
-        limit="max_total_bytes" if most == limits.max_total_bytes else "max_ratio",
-        maximum=most,
-    )
-
-
-def _too_many(limits: ArchiveLimits) -> ImageTooLarge:
-    return ImageTooLarge(
-        f"The archive holds more than {limits.max_files:,} files.",
-        limit="max_files",
-        maximum=limits.max_files,
-    )
-
-
-def _check_count(count: int, limits: ArchiveLimits) -> None:
-    if count > limits.max_files:
-        raise _too_many(limits)
-
-
-def _check_size(name: str, size: int, limits: ArchiveLimits) -> None:
-    if size > limits.max_file_bytes:
-        raise ImageTooLarge(
-            f"{shortened(name)} has more than {limits.max_file_bytes:,} bytes.",
-            limit="max_file_bytes",
-            maximum=limits.max_file_bytes,
-        )
-
-
 def _read(member: object, name: str, limits: ArchiveLimits) -> bytes:
     """The content, at most one byte beyond the limit: a header may lie about the size."""
     data: bytes = member.read(limits.max_file_bytes + 1)  # type: ignore[attr-defined]
-    _check_size(name, len(data), limits)
+    limits.check_file(name, len(data))
     return data

@@ -1,4 +1,4 @@
-"""A calibration with another guarantee or bound, from the staircases of one that exists."""
+"""Calibrations from the staircases of one that exists: another guarantee or bound, fewer pairs."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from dataclasses import replace
 from app.calibration import pictures
 from app.calibration.active import Calibrations
 from app.calibration.guarantee import GuaranteeSettings
+from app.calibration.manifest import REMOVED
 from app.calibration.record import Calibration
 from app.canary.keep import inherit
 from app.conformal.fidelity import clips
-from app.errors import BadRequest, Conflict
+from app.errors import BadRequest, Conflict, NotFound
 from app.stores.base import Spool
 
 
@@ -78,7 +79,39 @@ async def derive(
     made = await asyncio.to_thread(derived)
     if to_activate:
         await calibrations.changes(made, force=force)
+    await _store(calibrations, spool, parent, made)
+    return made
+
+
+async def without_pair(
+    calibrations: Calibrations, spool: Spool, parent: Calibration, name: str, *, created_by: str
+) -> Calibration:
+    """Store a new calibration without one pair, or all of one Y; nothing is activated.
+
+    Raises:
+        NotFound: the parent has no such pair.
+        Conflict: it has no other pair.
+    """
+    pairs = parent.measured_pairs()
+    kept = [pair for pair in pairs if name not in {pair.info.name, pair.info.source}]
+    if len(kept) == len(pairs):
+        raise NotFound(f"The calibration has no pair {name!r}.")
+    if not kept:
+        raise Conflict(f"{name!r} is the only pair; delete the calibration instead.")
+    smaller = await asyncio.to_thread(
+        parent.with_pairs,
+        kept,
+        skipped=[{"name": name, "reason": f"{REMOVED}{created_by}"}],
+        created_by=created_by,
+    )
+    await _store(calibrations, spool, parent, smaller)
+    return smaller
+
+
+async def _store(
+    calibrations: Calibrations, spool: Spool, parent: Calibration, made: Calibration
+) -> None:
+    """Store it with the canaries and pictures of its parent."""
     await inherit(spool, parent.id, made.id)
     await pictures.inherit(spool, parent.id, made.id)
     await calibrations.add(made, activate=False)
-    return made

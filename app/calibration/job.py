@@ -43,7 +43,7 @@ from app.conformal.backtest import sigma_quantiles
 from app.errors import BadInput, BadPairs, NotFound
 from app.jobs.handlers import JobContext
 from app.sampling.measure import Measurement
-from app.sampling.pipeline import guard, learn
+from app.sampling.pipeline import learn
 from app.stores.base import Job, JobState, Spool
 from app.upscalers.base import RGB, Upscaler, image_digest
 
@@ -97,7 +97,6 @@ class CalibrationHandler:
         if upscaler is None:
             raise NotFound(f"The upscaler {request.upscaler!r} is no longer configured.")
         await learn(upscaler)
-        guard(request.pipeline, upscaler)
         source = request.pair(unit).source
         try:
             pair = await self._load(job.id, request, unit)

@@ -13,7 +13,7 @@ import typer
 from pydantic import ValidationError
 
 from app.calibration import file
-from app.calibration.change import Changes
+from app.calibration.active import Changes
 from app.calibration.guarantee import GuaranteeSettings
 from app.calibration.price import advice
 from app.cli import options

@@ -158,7 +158,7 @@ class Monitor:
     def answered(self, work: Work) -> None:
         """Tell of a request that was answered (`app.serving.service.Observer`)."""
         self.note(
-            work.part,
+            work.subject.part,
             mean_log_sigma=work.mean_log_sigma,
             trusted_fraction=work.result.trusted_fraction,
             typicality=work.result.typicality,

@@ -101,24 +101,17 @@ def draft(sample: RGB) -> bytes:
 @asynccontextmanager
 async def _reporting() -> AsyncIterator[Callable[[_Telling], None]]:
     """A callback for what is to be told, which is written to the stores one after the other."""
-    told: asyncio.Queue[_Telling] = asyncio.Queue()
+    told: asyncio.Queue[_Telling | None] = asyncio.Queue()
 
     async def write() -> None:
-        while True:
-            tell = await told.get()
+        while (tell := await told.get()) is not None:
             await tell()
-            told.task_done()
 
     writer = asyncio.create_task(write())
     try:
         yield told.put_nowait
-        # The writer ends by itself only with an error, such as that of an overtaken attempt.
-        waiting = asyncio.create_task(told.join())
-        await asyncio.wait({waiting, writer}, return_when=asyncio.FIRST_COMPLETED)
-        waiting.cancel()
-        if writer.done():
-            await writer
+        told.put_nowait(None)
+        await writer  # it may have ended with an error, such as that of an overtaken attempt
     finally:
         writer.cancel()
-        with suppress(asyncio.CancelledError):
-            await asyncio.gather(writer, return_exceptions=True)
+        await asyncio.gather(writer, return_exceptions=True)

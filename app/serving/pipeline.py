@@ -75,8 +75,7 @@ async def choose_curve(work: Work) -> None:
     def choose() -> None:
         work.input_facts = look_at(work.image.rgb, work.image.compression)
         work.subject = Subject.of(work.calibration, work.group, work.input_facts)
-        work.part = work.subject.part
-        _ = work.part.curve  # made once, and kept
+        _ = work.subject.part.curve  # made once, and kept
 
     await asyncio.to_thread(choose)
 
@@ -194,7 +193,7 @@ async def enlarge_alpha(work: Work) -> None:
 
 async def mask(work: Work) -> None:
     """The trust mask at α, and the trust level for every other α."""
-    curve = work.part.curve
+    curve = work.subject.part.curve
 
     def both() -> None:
         work.mask = curve.mask(work.sigma, work.alpha)
@@ -324,7 +323,7 @@ def _with_way_out(error: ImageTooLarge, work: Work, height: int, width: int) -> 
 
 
 def _document(work: Work) -> Result:
-    calibration, part, alpha = work.calibration, work.part, work.alpha
+    calibration, part, alpha = work.calibration, work.subject.part, work.alpha
     height, width = work.sigma.shape
     promise = guarantee(work.subject, alpha, height, width)
     typicality = part.typicality(work.mean_log_sigma, work.input_facts)

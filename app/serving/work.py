@@ -68,7 +68,6 @@ class Work:
     # ----
     upscaler: Upscaler = field(init=False)
     calibration: Calibration = field(init=False)
-    part: Calibration = field(init=False)
     input_facts: Facts = field(init=False)
     subject: Subject = field(init=False)
     alpha: float = field(init=False)

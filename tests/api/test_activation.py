@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from app.calibration import file
-from app.calibration.change import Changes
+from app.calibration.active import Changes
 from app.calibration.guarantee import GuaranteeSettings
 from tests.api.admin import Admin, truth_files
 from tests.api.gateway import check_problem, post

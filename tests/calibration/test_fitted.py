@@ -11,12 +11,9 @@ from app.calibration import file
 from app.conformal.fitted import Fit
 from app.conformal.indecision import LEARNED_STATE, IndecisionSettings
 from app.errors import CalibrationMismatch
-from app.sampling.measure import measure
 from app.sampling.pipeline import Pipeline, guard
-from app.serving.promise import Subject, guarantee
-from app.upscalers.base import Source
 from app.upscalers.embedded import EmbeddedUpscaler
-from tests.factories import calibration_of, photo
+from tests.factories import calibration_of
 from tests.fakes import FakeUpscaler
 
 LEARNED = IndecisionSettings("learned")
@@ -54,31 +51,6 @@ async def test_other_weights_are_refused():
             "live": LEARNED_STATE,
         }
     ]
-
-
-@pytest.mark.parametrize(
-    ("indecision", "samples"), [(LEARNED, 4), (FITTED, 1), (IndecisionSettings("residual"), 1)]
-)
-async def test_its_mask_follows_the_threshold(indecision, samples):
-    """Mask and trust level agree, and the mask is not empty, from one sample on."""
-    upscaler = FakeUpscaler()
-    calibration = await calibration_of(upscaler, 30, indecision=indecision, samples=samples)
-    measured = await measure(upscaler, Source(photo(99, 24, 24)), calibration.pipeline, 7)
-    curve = calibration.curve
-    for alpha in (0.1, 0.3):
-        mask = curve.mask(measured.sigma, alpha)
-        assert mask.mean() > 0
-        assert not (curve.trust_code(measured.sigma) <= alpha / curve.bound * 65534)[~mask].any()
-
-
-async def test_nothing_is_promised_for_windows_of_larger_outputs():
-    """It looks at the whole image, so of another size than the calibrated one nothing is known."""
-    calibration = await calibration_of(FakeUpscaler(), 6, indecision=LEARNED)
-    pair = calibration.manifest.pairs[0]
-    assert calibration.applicability(pair.height, pair.width) == "exact"
-    assert calibration.applicability(2 * pair.height, 2 * pair.width) == "unknown"
-    said = guarantee(Subject.of(calibration), 0.1, 2 * pair.height, 2 * pair.width).statement
-    assert "of another size than the calibration images" in said
 
 
 def test_the_first_fitted_calibration_still_serves():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import json
 
 import pytest
 
@@ -15,15 +15,13 @@ from app.calibration.job import (
     record_state,
     unlabelled,
 )
-from app.calibration.record import Calibration
-from app.calibration.request import CalibrationRequest
+from app.calibration.request import AskedPair, CalibrationRequest
 from app.errors import (
     BadImage,
     BadPairs,
     CalibrationMismatch,
     Conflict,
     NotFound,
-    UpscalerUnavailable,
 )
 from app.images.decode import PAIR_LIMITS, decode
 from app.images.degrade import Degradation
@@ -65,23 +63,17 @@ async def submitted(
     settings = CalibrationConfig(**{"samples": 4, "degradation": Degradation(), **config})
     for k in range(count):
         await stores.spool.put("job-c", f"y/{k}", encoded(photo(first + k, 48, 48)))
-    request = CalibrationRequest(
-        config=settings,
-        pipeline=settings.pipeline(upscaler),
-        upscaler="fake",
-        pairs=[
-            {"name": str(k), "x": False, "label": False, "prediction": None} for k in range(count)
-        ],
+    asked = AskedPair(name="", source="", x=False, label=False, prediction=None)
+    request = CalibrationRequest.asking(
+        settings,
+        settings.pipeline(upscaler),
+        upscaler,
+        [asked.model_copy(update={"name": str(k), "source": str(k)}) for k in range(count)],
         skipped=[],
         created_by="key 12345678",
         parent=parent,
     )
-    job = Job(
-        id="job-c",
-        kind="calibration",
-        created_at=datetime.now(UTC),
-        request=request.model_dump(mode="json"),
-    )
+    job = request.as_job("job-c")
     await stores.jobs.create(job)
     assert await stores.jobs.start("job-c", None, "ann") is not None
     return await stores.jobs.load("job-c")
@@ -122,23 +114,25 @@ class TestUnits:
         assert image_digest(decode(shown, PAIR_LIMITS).rgb) == unlabelled(first).prediction_sha256
 
     async def test_the_same_pixels_in_another_file(self, stores, handler, upscaler):
-        """A copy that was encoded again is found before anything is generated for it."""
-        job = await submitted(stores, upscaler, on_bad_pair="skip")
-        copy = encoded(photo(0, 48, 48), "WEBP", lossless=True)
-        await stores.spool.put("job-c", "y/2", copy)
-        for unit in ("0", "1", "0"):
-            assert record_state(await handler.unit(job, unit)) == "measured"
-        calls = len(upscaler.calls)
-        record = await handler.unit(job, "2")
-        assert record[1:] == b'{"name": "2", "reason": "duplicates 0 by content"}'
-        assert len(upscaler.calls) == calls
+        """A copy that was encoded again is found before anything is generated for it.
 
-    async def test_request_survives_the_store(self, stores, upscaler):
-        """The request comes back from the store as it was."""
-        job = await submitted(stores, upscaler, name="mine", seed=3)
-        request = CalibrationRequest.of(await stores.jobs.load(job.id))
-        assert request.model_dump(mode="json") == job.request
-        assert (request.config.name, request.config.seed) == ("mine", 3)
+        Be it a copy of another pair of the job, or of one of the parent.
+        """
+        parent = await calibration_of(upscaler, 1)
+        await handler.calibrations.add(parent, activate=False)
+        job = await submitted(stores, upscaler, on_bad_pair="skip", parent=parent.id, first=1)
+        for name, original in (("1", 1), ("2", 0)):
+            copy = encoded(photo(original, 48, 48), "WEBP", lossless=True)
+            await stores.spool.put(job.id, f"y/{name}", copy)
+        for _ in range(2):
+            assert record_state(await handler.unit(job, "0")) == "measured"
+        calls = len(upscaler.calls)
+        records = [await handler.unit(job, name) for name in "12"]
+        assert [json.loads(record[1:]) for record in records] == [
+            {"name": "1", "reason": "duplicates 0 by content"},
+            {"name": "2", "reason": "duplicates 000 by content"},
+        ]
+        assert len(upscaler.calls) == calls
 
     async def test_upscaler_that_changed(self, stores, handler, upscaler):
         """A pair is never measured under another fingerprint than the job began with."""
@@ -153,13 +147,6 @@ class TestUnits:
         job = await submitted(stores, upscaler)
         handler.upscalers = {}
         with pytest.raises(NotFound, match="'fake' is no longer configured"):
-            await handler.unit(job, "0")
-
-    async def test_upscaler_that_is_away(self, stores, handler, upscaler):
-        """A fault of the upscaler passes through; the queue tries the unit again."""
-        job = await submitted(stores, upscaler)
-        upscaler.failure = UpscalerUnavailable("It is busy.")
-        with pytest.raises(UpscalerUnavailable):
             await handler.unit(job, "0")
 
     @pytest.mark.parametrize("policy", ["fail", "skip"])
@@ -178,21 +165,18 @@ class TestUnits:
 
 class TestReduce:
     async def test_result(self, stores, handler, upscaler):
-        """The calibration has all pairs, by name, and says whose job it was."""
-        job = await submitted(stores, upscaler)
-        await measured(stores, handler, job)
-        link = await handler.reduce(job, JobContext(job.id, stores.jobs))
-        made = await handler.calibrations.get(link.rsplit("/", 1)[-1])
-        assert [pair.name for pair in made.manifest.pairs] == ["0", "1", "2"]
-        assert made.manifest.provenance.created_by == "key 12345678"
-        assert await handler.calibrations.active_id("fake") is None
+        """The calibration has all pairs, by name, and says whose job it was.
 
-    async def test_twice_is_once(self, stores, handler, upscaler):
-        """A worker that was believed dead and reduces too publishes the same calibration."""
+        A worker that was believed dead and reduces too publishes the same one.
+        """
         job = await submitted(stores, upscaler)
         await measured(stores, handler, job)
         links = {await handler.reduce(job, JobContext(job.id, stores.jobs)) for _ in range(2)}
         assert links == {f"/v1/admin/calibrations/{await only(stores)}"}
+        made = await handler.calibrations.get(await only(stores))
+        assert [pair.name for pair in made.manifest.pairs] == ["0", "1", "2"]
+        assert made.manifest.provenance.created_by == "key 12345678"
+        assert await handler.calibrations.active_id("fake") is None
 
     async def test_ended_job_cannot_activate(self, stores, handler, upscaler):
         """A job activates what it makes, unless it was cancelled or has ended meanwhile."""
@@ -216,21 +200,6 @@ class TestReduce:
         with pytest.raises(BadPairs) as caught:
             await handler.reduce(job, JobContext(job.id, stores.jobs))
         assert [item["name"] for item in caught.value.members["items"]] == ["0"]
-
-
-async def test_pixels_of_the_parent(stores, handler, upscaler):
-    """An image of the parent that was encoded again is no new pair, and is not generated for."""
-    parent: Calibration = await calibration_of(upscaler, 1)
-    await handler.calibrations.add(parent, activate=False)
-    job = await submitted(stores, upscaler, 1, parent=parent.id, on_bad_pair="skip")
-    truth = (await stores.spool.get("job-c", "y/0"),)
-    copy = decode(truth[0], PAIR_LIMITS).rgb
-    await stores.spool.put("job-c", "y/0", encoded(copy, "WEBP", lossless=True))
-    calls = len(upscaler.calls)
-    record = await handler.unit(job, "0")
-    assert record_state(record) == "skipped"
-    assert parent.manifest.pairs[0].name in record.decode()
-    assert len(upscaler.calls) == calls
 
 
 async def test_damaged_images_are_told(stores):

@@ -91,14 +91,20 @@ class TestApplicability:
         assert found == ["exact", "exact", "exact", "per_window", "unknown"]
 
     @pytest.mark.parametrize(
-        ("clip", "expected"), [(None, "per_window"), (1.0, "per_window"), (0.95, "unknown")]
+        ("indecision", "expected"),
+        [
+            ({"clip_quantile": 1.0}, "per_window"),
+            ({"clip_quantile": 0.95}, "unknown"),
+            ({"estimator": "learned"}, "unknown"),
+        ],
     )
-    def test_a_clip_looks_at_the_whole_image(self, calibration, clip, expected):
-        """σ that is cut at a quantile of the image is another one in a window of it."""
+    def test_some_sigma_looks_at_the_whole_image(self, calibration, indecision, expected):
+        """Cut at a quantile of the image, or of wide terms, σ is another one in a window of it."""
         made = calibration_with(calibration, range(4))
-        pipeline = {**PIPELINE.model_dump(), "indecision": {"clip_quantile": clip}}
-        clipped = changed(made, pipeline=pipeline)
-        assert clipped.applicability(480, 480) == expected
+        pipeline = {**PIPELINE.model_dump(), "indecision": indecision}
+        larger = changed(made, pipeline=pipeline)
+        assert larger.applicability(480, 480) == expected
+        assert larger.applicability(48, 48) == "exact"
 
 
 class TestTrustedFraction:
@@ -119,10 +125,3 @@ class TestTrustedFraction:
         ]
         assert areas == sorted(areas)
         assert (areas[0], areas[-1]) == (0, 1)
-
-
-def test_documents_are_compared_by_content(calibration):
-    """The head, which lists show, follows from the document."""
-    head = changed(calibration, name="second", default_alpha=0.3).head
-    assert (head.name, head.default_alpha, head.n) == ("second", 0.3, 12)
-    assert head.id != calibration.id

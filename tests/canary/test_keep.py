@@ -10,8 +10,8 @@ import pytest
 import app.cli.local
 from app.assembly import open_parts
 from app.calibration.active import Calibrations
-from app.calibration.admin import CalibrationAdmin
 from app.calibration.config import CalibrationConfig
+from app.calibration.derive import without_pair
 from app.calibration.here import NotFinished
 from app.calibration.job import CalibrationHandler
 from app.calibration.request import CalibrationRequest
@@ -161,9 +161,10 @@ class TestJob:
         """So does a calibration from which a pair is removed."""
         upscaler, calibrations = FakeUpscaler(), Calibrations(stores.calibrations)
         first = await self.made(stores, upscaler)
-        admin = CalibrationAdmin({"fake": upscaler}, "fake", calibrations, stores, None)
         whole = await calibrations.get(first)
-        smaller = await admin.without_pair(whole, "job-c-0", created_by="key 12345678")
+        smaller = await without_pair(
+            calibrations, stores.spool, whole, "job-c-0", created_by="key 12345678"
+        )
         assert smaller.id != first
         scene = Scene(upscaler, stores.spool, smaller.id)
         assert await scene.round()
