@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,18 +27,24 @@ def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.fixture
-async def opener(store_url: str, tmp_path: Path) -> AsyncIterator[Opener]:
-    """Opens the same stores again and again, as several processes do; closes them all."""
-    opened: list[Stores] = []
+async def opened(tmp_path: Path) -> AsyncIterator[Opener]:
+    """Opens stores, by default SQLite in `tmp_path`; closes them all."""
+    found: list[Stores] = []
 
-    def open_again(**settings: float) -> Stores:
+    def open_one(url: str = "sqlite:///", folder: Path = tmp_path, **settings: Any) -> Stores:
         limits = {"result_ttl_s": 60.0, "max_result_bytes": 10_000_000, **settings}
-        opened.append(open_stores(store_url, tmp_path / "data", **limits))
-        return opened[-1]
+        found.append(open_stores(url, folder, **limits))
+        return found[-1]
 
-    yield open_again
-    for stores in opened:
+    yield open_one
+    for stores in found:
         await stores.close()
+
+
+@pytest.fixture
+def opener(opened: Opener, store_url: str, tmp_path: Path) -> Opener:
+    """Opens the same stores again and again, as several processes do."""
+    return partial(opened, store_url, tmp_path / "data")
 
 
 @pytest.fixture

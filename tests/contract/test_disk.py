@@ -16,8 +16,7 @@ import pytest
 from app.errors import NotFound
 from app.stores import folders
 from app.stores.base import Stores, StoreUnavailable
-from app.stores.open import open_stores
-from tests.contract.conftest import head, job
+from tests.contract.conftest import Opener, head, job
 
 
 @contextmanager
@@ -47,9 +46,11 @@ WRITES: dict[str, Callable[[Stores], Awaitable[object]]] = {
 
 
 @pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
-async def test_full_disk(tmp_path: Path, write: Callable[[Stores], Awaitable[object]]):
+async def test_full_disk(
+    tmp_path: Path, opened: Opener, write: Callable[[Stores], Awaitable[object]]
+):
     """A refused write is StoreUnavailable, leaves nothing, and succeeds once there is space."""
-    stores = open_stores("sqlite:///", tmp_path, result_ttl_s=60, max_result_bytes=10**9)
+    stores = opened()
     await stores.jobs.create(job())
     with full_disk(), pytest.raises(StoreUnavailable):
         await write(stores)
@@ -61,18 +62,19 @@ async def test_full_disk(tmp_path: Path, write: Callable[[Stores], Awaitable[obj
     assert half_written(tmp_path) == []
     await write(stores)
     await stores.check()
-    await stores.close()
 
 
 @pytest.mark.parametrize("number", [errno.EPERM, errno.ENOTSUP])
-async def test_no_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int):
+async def test_no_hard_links(
+    tmp_path: Path, opened: Opener, monkeypatch: pytest.MonkeyPatch, number: int
+):
     """On a share without hard links a file is still created once, and nothing half is kept."""
 
     def refuse(*_: object) -> None:
         raise OSError(number, "no links here")
 
     monkeypatch.setattr(Path, "hardlink_to", refuse)
-    stores = open_stores("sqlite:///", tmp_path, result_ttl_s=60, max_result_bytes=10**9)
+    stores = opened()
     assert await stores.spool.create("job", "x/1.png", b"first")
     assert not await stores.spool.create("job", "x/1.png", b"second")
     assert await stores.spool.get("job", "x/1.png") == b"first"
@@ -86,10 +88,9 @@ async def test_no_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nu
         await stores.spool.create("job", "x/2.png", b"third")
     assert await stores.spool.names("job") == ["x/1.png"]
     assert half_written(tmp_path) == []
-    await stores.close()
 
 
-async def test_what_the_killed_leave(tmp_path: Path):
+async def test_what_the_killed_leave(tmp_path: Path, opened: Opener):
     """What was half written goes after an hour: at a start, or when the spool is looked through."""
 
     def leave(*folders: str) -> None:
@@ -101,19 +102,18 @@ async def test_what_the_killed_leave(tmp_path: Path):
                 os.utime(left, (time.time() - age_s,) * 2)
 
     leave(".", "results", "spool")
-    stores = open_stores("sqlite:///", tmp_path, result_ttl_s=60, max_result_bytes=10**9)
+    stores = opened()
     assert {path.name for path in half_written(tmp_path)} == {".tmp-young"}
     await stores.spool.put("job", "x/1.png", b"1")
     leave("spool", "spool/job")
     assert await stores.spool.untouched(datetime.now(UTC) + timedelta(minutes=1)) == ["job"]
     assert {path.name for path in half_written(tmp_path)} == {".tmp-young"}
     assert await stores.spool.names("job") == ["x/1.png"]
-    await stores.close()
 
 
-async def test_what_others_leave_in_the_results_folder(tmp_path: Path):
+async def test_what_others_leave_in_the_results_folder(tmp_path: Path, opened: Opener):
     """Files and folders that are no results disturb neither storing nor sweeping, and stay."""
-    stores = open_stores("sqlite:///", tmp_path, result_ttl_s=60, max_result_bytes=2500)
+    stores = opened(max_result_bytes=2500)
     strangers = [tmp_path / "results" / name for name in (".DS_Store", "notes.txt", "lost+found")]
     for path in strangers[:2]:
         path.write_bytes(b"x" * 5000)
@@ -126,14 +126,13 @@ async def test_what_others_leave_in_the_results_folder(tmp_path: Path):
     with pytest.raises(NotFound):
         await stores.results.document("a")
     assert all(path.exists() for path in strangers)
-    await stores.close()
 
 
 async def test_a_sweep_that_fails(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    opened: Opener, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
     """A result that is stored is stored, also if no space could be freed afterwards."""
-    stores = open_stores("sqlite:///", tmp_path, result_ttl_s=60, max_result_bytes=10**9)
+    stores = opened()
 
     def fail(_: Path) -> bool:
         raise PermissionError(errno.EACCES, "Permission denied")
@@ -144,4 +143,3 @@ async def test_a_sweep_that_fails(
     assert "not swept: The results folder cannot be used now: Permission denied" in caplog.text
     with pytest.raises(StoreUnavailable):
         await stores.results.sweep()
-    await stores.close()

@@ -15,8 +15,7 @@ from redis.asyncio import Redis
 from app.errors import BadRequest, ConfigError, NotFound
 from app.stores.base import JobState, Stores, StoreUnavailable
 from app.stores.database import MIGRATIONS, SCHEMA_VERSION
-from app.stores.open import open_stores
-from tests.contract.conftest import head
+from tests.contract.conftest import Opener, head
 from tests.servers import RedisServer, free_port
 
 OLD_CALIBRATION = {
@@ -25,12 +24,6 @@ OLD_CALIBRATION = {
     "pipeline": {"fidelity": {"metric": "semantic"}},
     "parent": "cal-1",
 }
-
-
-def opened(url: str, data_dir: Path, spool_url: str | None = None) -> Stores:
-    return open_stores(
-        url, data_dir, result_ttl_s=60, max_result_bytes=10_000_000, spool_url=spool_url
-    )
 
 
 async def goes_on(stores: Stores) -> None:
@@ -58,10 +51,10 @@ class TestUrl:
             "redis://host:99999999/secret",
         ],
     )
-    def test_wrong(self, tmp_path: Path, url: str):
+    def test_wrong(self, opened: Opener, url: str):
         """A wrong URL is a ConfigError in one line that quotes no secret."""
         with pytest.raises(ConfigError) as caught:
-            opened(url, tmp_path)
+            opened(url)
         assert "\n" not in caught.value.detail
         assert "secret" not in caught.value.detail
 
@@ -74,24 +67,22 @@ class TestUrl:
             ("sqlite:///{root}/a%20b/c.db", "a b/c.db"),
         ],
     )
-    async def test_path(self, tmp_path: Path, url: str, path: str):
+    async def test_path(self, tmp_path: Path, opened: Opener, url: str, path: str):
         """An empty path is the default file, a relative one starts in the data folder."""
         stores = opened(url.format(root=tmp_path), tmp_path / "data")
         await stores.check()
-        await stores.close()
         assert (tmp_path / path).is_file()
 
 
 class TestFolder:
     @pytest.mark.parametrize("url", ["sqlite:///", "redis://127.0.0.1:1"])
-    async def test_is_private(self, tmp_path: Path, url: str):
+    async def test_is_private(self, tmp_path: Path, opened: Opener, url: str):
         """What a start makes is for its owner alone, whatever the umask."""
         before = os.umask(0)
         try:
             stores = opened(url, tmp_path / "data")
             with suppress(StoreUnavailable):
                 await stores.check()
-            await stores.close()
         finally:
             os.umask(before)
         assert (tmp_path / "data").stat().st_mode & 0o777 == 0o700
@@ -99,7 +90,7 @@ class TestFolder:
             assert file.stat().st_mode & 0o777 == 0o600, file
 
     @pytest.mark.parametrize("url", ["sqlite:///", "sqlite:///{root}/file/x.db"])
-    def test_unusable(self, tmp_path: Path, url: str):
+    def test_unusable(self, tmp_path: Path, opened: Opener, url: str):
         """A folder that cannot be made stops the start with its name."""
         (tmp_path / "file").write_bytes(b"")
         data_dir = tmp_path / ("file/data" if url == "sqlite:///" else "data")
@@ -108,7 +99,7 @@ class TestFolder:
 
 
 class TestDatabase:
-    def test_newer_schema(self, tmp_path: Path):
+    def test_newer_schema(self, tmp_path: Path, opened: Opener):
         """A database of a newer release is refused and left untouched."""
         path = tmp_path / "trustscale.sqlite3"
         with closing(sqlite3.connect(path)) as connection:
@@ -116,20 +107,20 @@ class TestDatabase:
             connection.execute("CREATE TABLE future (x)")
         before = path.read_bytes()
         with pytest.raises(ConfigError, match="newer release"):
-            opened("sqlite:///", tmp_path)
+            opened()
         assert path.read_bytes() == before
 
-    def test_not_a_database(self, tmp_path: Path):
+    def test_not_a_database(self, tmp_path: Path, opened: Opener):
         """Another file at the path is refused, and kept."""
         path = tmp_path / "trustscale.sqlite3"
         path.write_bytes(b"holiday photographs\n" * 1000)
         with pytest.raises(ConfigError, match="not a database"):
-            opened("sqlite:///", tmp_path)
+            opened()
         assert path.read_bytes().startswith(b"holiday")
 
-    async def test_damaged(self, tmp_path: Path):
+    async def test_damaged(self, tmp_path: Path, opened: Opener):
         """A database with overwritten pages is refused at the start."""
-        stores = opened("sqlite:///", tmp_path)
+        stores = opened()
         for i in range(20):
             await stores.calibrations.put(head(f"c{i}"), bytes(5000))
         await stores.close()
@@ -138,18 +129,20 @@ class TestDatabase:
         damaged[8192:40960] = b"\xa5" * 32768
         path.write_bytes(damaged)
         with pytest.raises(ConfigError, match=r"damaged|malformed"):
-            opened("sqlite:///", tmp_path)
+            opened()
 
-    async def test_old_schema_moves_forward(self, tmp_path: Path):
+    async def test_old_schema_moves_forward(self, tmp_path: Path, opened: Opener):
         """An empty database (schema 0) gets the present schema; opening again changes nothing."""
         for _ in range(2):
-            stores = opened("sqlite:///", tmp_path)
+            stores = opened()
             await stores.check()
             await stores.close()
         with closing(sqlite3.connect(tmp_path / "trustscale.sqlite3")) as connection:
             assert connection.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
 
-    async def test_the_release_before(self, tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    async def test_the_release_before(
+        self, tmp_path: Path, opened: Opener, caplog: pytest.LogCaptureFixture
+    ):
         """Jobs of the release before go on with what was recorded; a damaged one is logged."""
         with closing(sqlite3.connect(tmp_path / "trustscale.sqlite3")) as connection:
             for statements in MIGRATIONS[:3]:
@@ -172,36 +165,34 @@ class TestDatabase:
                 )
             connection.execute("PRAGMA user_version=3")
             connection.commit()
-        stores = opened("sqlite:///", tmp_path)
+        stores = opened()
         assert [job.id for job in await stores.jobs.unfinished()] == ["job-c", "job-u"]
         assert "job-x" in caplog.text
         await goes_on(stores)
         assert await stores.jobs.recorded("job-c") == {"done"}
         assert (await stores.jobs.load("job-u")).request == {"seed": 3}
-        await stores.close()
 
-    async def test_closed(self, tmp_path: Path):
+    async def test_closed(self, opened: Opener):
         """After closing, calls are StoreUnavailable."""
-        stores = opened("sqlite:///", tmp_path)
+        stores = opened()
         await stores.close()
         with pytest.raises(StoreUnavailable):
             await stores.calibrations.heads()
 
-    async def test_lost_at_run_time(self, tmp_path: Path):
+    async def test_lost_at_run_time(self, tmp_path: Path, opened: Opener):
         """A database whose tables are gone is StoreUnavailable, not a crash."""
-        stores = opened("sqlite:///", tmp_path)
+        stores = opened()
         with closing(sqlite3.connect(tmp_path / "trustscale.sqlite3")) as connection:
             connection.execute("DROP TABLE checks")
         with pytest.raises(StoreUnavailable):
             await stores.check()
-        await stores.close()
 
 
 class TestSpoolUrl:
-    async def test_object_store(self, tmp_path: Path):
+    async def test_object_store(self, opened: Opener):
         """Any URL that fsspec opens is a spool with the same promises."""
         pytest.importorskip("fsspec")
-        stores = opened("sqlite:///", tmp_path, spool_url="memory://bucket/prefix")
+        stores = opened(spool_url="memory://bucket/prefix")
         hostile = "../../ü.png"
         await stores.spool.put("job", hostile, b"1")
         await stores.spool.put("job", "a", b"2")
@@ -215,15 +206,13 @@ class TestSpoolUrl:
         await stores.spool.delete("job")
         await stores.spool.delete("job")
         assert await stores.spool.names("job") == []
-        await stores.close()
 
     @pytest.mark.parametrize("host", ["", "localhost"])
-    async def test_shared_folder(self, tmp_path: Path, host: str):
+    async def test_shared_folder(self, tmp_path: Path, opened: Opener, host: str):
         """A file URL is a folder of that path on this machine."""
         spool_url = f"file://{host}{tmp_path}/shared%20folder"
-        stores = opened("sqlite:///", tmp_path, spool_url=spool_url)
+        stores = opened(spool_url=spool_url)
         await stores.spool.put("job", "a", b"1")
-        await stores.close()
         assert (tmp_path / "shared folder" / "job" / "a").read_bytes() == b"1"
 
     @pytest.mark.parametrize(
@@ -233,32 +222,31 @@ class TestSpoolUrl:
             *("file:///a?b=secret", "http://host/spool", "https://host/spool", "file://[/x"),
         ],
     )
-    def test_wrong(self, tmp_path: Path, url: str):
+    def test_wrong(self, opened: Opener, url: str):
         """What would silently be another folder, or no place to write to, is a ConfigError."""
         with pytest.raises(ConfigError) as caught:
-            opened("sqlite:///", tmp_path, spool_url=url)
+            opened(spool_url=url)
         assert "spool" in caught.value.detail
         assert "secret" not in caught.value.detail
 
-    def test_unknown(self, tmp_path: Path):
+    def test_unknown(self, opened: Opener):
         """An unknown protocol is a ConfigError that quotes no secret."""
         pytest.importorskip("fsspec")
         with pytest.raises(ConfigError) as caught:
-            opened("sqlite:///", tmp_path, spool_url="nothing://user:secret@host/x")
+            opened(spool_url="nothing://user:secret@host/x")
         assert "secret" not in caught.value.detail
 
 
 class TestNames:
     @pytest.mark.parametrize("name", ["", "x" * 300])
-    async def test_impossible(self, tmp_path: Path, name: str):
+    async def test_impossible(self, tmp_path: Path, opened: Opener, name: str):
         """An empty or too long name is BadRequest."""
-        stores = opened("sqlite:///", tmp_path)
+        stores = opened()
         with pytest.raises(BadRequest):
             await stores.spool.put("job", name, b"")
         with pytest.raises(BadRequest):
             await stores.results.put("r", b"{}", {name: b""})
         assert [p.name for p in (tmp_path / "results").iterdir()] == []
-        await stores.close()
 
 
 @pytest.fixture
@@ -269,23 +257,21 @@ async def redis_client(redis_url: str) -> AsyncIterator[Redis]:
 
 @pytest.mark.servers
 class TestRedis:
-    async def test_unreachable(self, tmp_path: Path):
+    async def test_unreachable(self, tmp_path: Path, opened: Opener):
         """A server that does not answer is StoreUnavailable, without the password."""
         stores = opened(f"redis://:secret@127.0.0.1:{free_port()}/0", tmp_path)
         with pytest.raises(StoreUnavailable, match="no connection") as caught:
             await stores.check()
         assert "secret" not in caught.value.detail
-        await stores.close()
 
-    async def test_wrong_password(self, redis_server: RedisServer, tmp_path: Path):
+    async def test_wrong_password(self, redis_server: RedisServer, tmp_path: Path, opened: Opener):
         """A refused password is told in words, not quoted."""
         stores = opened(f"redis://:secret@127.0.0.1:{redis_server.port}/0", tmp_path)
         with pytest.raises(StoreUnavailable, match="password") as caught:
             await stores.check()
         assert "secret" not in caught.value.detail
-        await stores.close()
 
-    async def test_the_release_before(self, redis_client: Redis, redis_url: str, tmp_path: Path):
+    async def test_the_release_before(self, redis_client: Redis, redis_url: str, opened: Opener):
         """Its jobs have their request among their fields; they are read as they are, and go on."""
         request = json.dumps(OLD_CALIBRATION)
         created = "2026-01-01T12:00:00+00:00"
@@ -294,34 +280,31 @@ class TestRedis:
         await redis_client.hset("trustscale:job:job-c", mapping=fields)
         await redis_client.zadd("trustscale:jobs:open", {"job-c": 1.0})
         await redis_client.sadd("trustscale:jobs:open:calibration", "job-c")
-        stores = opened(redis_url, tmp_path)
+        stores = opened(redis_url)
         assert [job.id for job in await stores.jobs.pending("calibration")] == ["job-c"]
         await goes_on(stores)
         assert await stores.jobs.count_pending("calibration") == 0
-        await stores.close()
 
-    async def test_newer_schema(self, redis_client: Redis, redis_url: str, tmp_path: Path):
+    async def test_newer_schema(self, redis_client: Redis, redis_url: str, opened: Opener):
         """Data of a newer release is refused by the check."""
-        stores = opened(redis_url, tmp_path)
+        stores = opened(redis_url)
         await stores.check()
         await redis_client.set("trustscale:schema", 99)
         with pytest.raises(ConfigError, match="newer release"):
             await stores.check()
-        await stores.close()
 
-    async def test_eviction(self, redis_client: Redis, redis_url: str, tmp_path: Path):
+    async def test_eviction(self, redis_client: Redis, redis_url: str, opened: Opener):
         """A server that may evict calibrations is refused by the check."""
-        stores = opened(redis_url, tmp_path)
+        stores = opened(redis_url)
         await redis_client.config_set("maxmemory-policy", "allkeys-lru")
         with pytest.raises(ConfigError, match="noeviction"):
             await stores.check()
         await redis_client.config_set("maxmemory-policy", "noeviction")
         await stores.check()
-        await stores.close()
 
-    async def test_full_memory(self, redis_client: Redis, redis_url: str, tmp_path: Path):
+    async def test_full_memory(self, redis_client: Redis, redis_url: str, opened: Opener):
         """A server without memory is StoreUnavailable; nothing of the result is stored."""
-        stores = opened(redis_url, tmp_path)
+        stores = opened(redis_url)
         await redis_client.config_set("maxmemory", 1)
         try:
             with pytest.raises(StoreUnavailable, match="memory is full"):
@@ -330,9 +313,8 @@ class TestRedis:
             await redis_client.config_set("maxmemory", 0)
         with pytest.raises(NotFound):
             await stores.results.document("r")
-        await stores.close()
 
-    async def test_restart_keeps_everything(self, tmp_path: Path):
+    async def test_restart_keeps_everything(self, tmp_path: Path, opened: Opener):
         """After kill -9 of the server and a new start, everything acknowledged is there."""
         with RedisServer() as server:
             stores = opened(server.url, tmp_path)
@@ -344,4 +326,3 @@ class TestRedis:
             server.start()
             assert (await stores.calibrations.active())["span"].calibration == "a"
             assert await stores.calibrations.get("a") == b"blob"
-            await stores.close()

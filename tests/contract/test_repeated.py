@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
-from pathlib import Path
 
 import pytest
 
 from app.errors import NotFound
 from app.stores.base import JobState, Stores
-from app.stores.open import open_stores
-from tests.contract.conftest import head, job
+from tests.contract.conftest import Opener, head, job
 from tests.servers import RedisServer
 
 pytestmark = pytest.mark.servers
@@ -118,16 +116,15 @@ async def _field(call: Awaitable[object], name: str) -> object:
 @pytest.mark.parametrize(("call", "outcome"), CALLS.values(), ids=CALLS)
 async def test_lost_answers(
     losing: tuple[Losing, str],
-    tmp_path: Path,
+    opened: Opener,
     call: Callable[[Stores], Awaitable[object]],
     outcome: object,
 ):
     """A call that was done, and is made again, has the outcome that it would have had once."""
     way, url = losing
-    stores = open_stores(url, tmp_path, result_ttl_s=60, max_result_bytes=10**7)
+    stores = opened(url)
     await stores.calibrations.put(head("a"), b"")
     await stores.jobs.create(job())
     way.is_armed = True
     assert await call(stores) == outcome
     assert way.lost == 1
-    await stores.close()

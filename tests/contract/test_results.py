@@ -169,20 +169,14 @@ class TestSpool:
         """All files of a job go at once, those of others stay; deleting again does nothing."""
         await stores.spool.put("job", "a", b"1")
         await stores.spool.put("other", "a", b"2")
-        await stores.spool.delete("job")
-        await stores.spool.delete("job")
+        for _ in range(2):
+            await stores.spool.delete("job")
         assert await stores.spool.names("job") == []
         assert await stores.spool.get("other", "a") == b"2"
 
 
-class TestBundle:
-    async def test_check(self, stores: Stores):
-        """A healthy store passes its check."""
-        await stores.check()
-
-    async def test_close_twice(self, opener: Opener):
-        """Closing again does nothing."""
-        stores = opener()
-        await stores.check()
-        await stores.close()
-        await stores.close()
+async def test_the_bundle(stores: Stores):
+    """A healthy store passes its check; closing it again does nothing."""
+    await stores.check()
+    await stores.close()
+    await stores.close()
