@@ -21,7 +21,7 @@ from collections.abc import (
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 from pydantic import ValidationError
 
@@ -70,6 +70,10 @@ class Draft:
         finished = datetime.now(UTC) if state.is_final else None
         self.update(state=state, finished_at=finished, **end)
         self.acts = frozenset()
+
+
+Decide: TypeAlias = Callable[[Draft], Answer]
+"""Changes a draft; what it answers is told to whoever asked for the change."""
 
 
 class JobStore(ABC):
@@ -298,12 +302,7 @@ class JobStore(ABC):
 
     @abstractmethod
     async def _change(
-        self,
-        job: str,
-        decide: Callable[[Draft], Answer],
-        unit: str | None = None,
-        *,
-        durable: bool = True,
+        self, job: str, decide: Decide[Answer], unit: str | None = None, *, durable: bool = True
     ) -> Answer:
         """Store what is decided about a job and perhaps one unit, with nothing in between.
 

@@ -31,7 +31,7 @@ from datetime import datetime
 from typing import Any, Final, TypeAlias
 
 from app.stores.job import Fields, Job, JobKind, JobStatus, no_job, status_of, stored
-from app.stores.jobs import Act, Answer, Draft, JobStore
+from app.stores.jobs import Act, Answer, Decide, Draft, JobStore
 from app.stores.redis_client import PREFIX, Client, job_key, redis_errors
 
 OPEN: Final = f"{PREFIX}jobs:open"
@@ -129,12 +129,7 @@ class RedisJobs(JobStore):
         return {unit: bytes(value) for unit, value in found if value is not None}
 
     async def _change(
-        self,
-        job: str,
-        decide: Callable[[Draft], Answer],
-        unit: str | None = None,
-        *,
-        durable: bool = True,  # noqa: ARG002 - as Redis writes its log
+        self, job: str, decide: Decide[Answer], unit: str | None = None, **_: object
     ) -> Answer:
         async with redis_errors():
             while True:

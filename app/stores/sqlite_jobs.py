@@ -16,7 +16,7 @@ from typing import Final
 
 from app.stores.database import Database
 from app.stores.job import Fields, Job, JobKind, JobStatus, as_text, no_job, status_of, stored
-from app.stores.jobs import Act, Answer, Draft, JobStore
+from app.stores.jobs import Act, Answer, Decide, Draft, JobStore
 
 # Another process may change a job, and SQLite has no notification: a watcher looks again after
 # this time. Reading one row by its key takes tens of microseconds.
@@ -89,12 +89,7 @@ class SqliteJobs(JobStore):
         return {unit: bytes(value) for unit, value in found}
 
     async def _change(
-        self,
-        job: str,
-        decide: Callable[[Draft], Answer],
-        unit: str | None = None,
-        *,
-        durable: bool = True,
+        self, job: str, decide: Decide[Answer], unit: str | None = None, *, durable: bool = True
     ) -> Answer:
         def change(c: sqlite3.Connection) -> Answer:
             fields = _fields(c, job)
