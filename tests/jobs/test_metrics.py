@@ -23,7 +23,7 @@ from tests.api.gateway import IMAGE
 from tests.factories import calibration_of
 from tests.fakes import FakeUpscaler
 from tests.jobs.conftest import ended
-from tests.numbers import numbers_of
+from tests.numbers import numbers_of, parsed_metrics
 from tests.servers import ProcessGroup, free_port
 from tests.upscalers.resilient import guarded as limited
 from tests.waiting import until
@@ -114,36 +114,30 @@ class TestPort:
         async with AsyncExitStack() as stack:
             parts = await open_parts(settings, stack, lambda *_: guarded, metrics)
             await parts.calibrations.add(await calibration_of(upscaler), activate=True)
-            await stack.enter_async_context(
-                listening(worker_app(parts, metrics), "127.0.0.1", port)
-            )
-            client = await stack.enter_async_context(
-                httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60)
-            )
+            served = listening(worker_app(parts, metrics), "127.0.0.1", port)
+            await stack.enter_async_context(served)
+            asking = httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60)
+            client = await stack.enter_async_context(asking)
             assert (await client.get("/healthz")).text == "ok\n"
             await parts.stores.spool.put("job-1", "image", IMAGE)
+            request = spooled_request(UpscaleRequest(), 1)
             await parts.queue.submit(
-                Job(
-                    id="job-1",
-                    kind="upscale",
-                    created_at=datetime.now(UTC),
-                    request=spooled_request(UpscaleRequest(), 1),
-                )
+                Job(id="job-1", kind="upscale", created_at=datetime.now(UTC), request=request)
             )
-            text = (await client.get("/metrics")).text
-            assert 'trustscale_jobs{kind="upscale",state="queued"} 1.0' in text
-            assert 'trustscale_upstream_breaker_open{upscaler="fake"} 0.0' in text
+            found = parsed_metrics((await client.get("/metrics")).text)
+            assert found["trustscale_jobs", "upscale", "queued"] == 1
+            assert found["trustscale_upstream_breaker_open", "fake"] == 0
             stop = asyncio.Event()
             work = asyncio.create_task(parts.queue.run(parts.handlers, stop=stop))
             assert (await ended(parts.stores, "job-1")).state == "succeeded"
             stop.set()
             await work
-            text = (await client.get("/metrics")).text
-            assert 'trustscale_jobs{kind="upscale",state="queued"} 0.0' in text
-            assert 'trustscale_upstream_calls_last_hour{upscaler="fake"} 4.0' in text
-            assert 'trustscale_upstream_calls_limit{upscaler="fake"} 100.0' in text
-            assert 'trustscale_typicality_count{upscaler="fake"} 1.0' in text
-            assert 'trustscale_job_seconds_count{kind="upscale",state="succeeded"} 1.0' in text
+            found = parsed_metrics((await client.get("/metrics")).text)
+            assert found["trustscale_jobs", "upscale", "queued"] == 0
+            assert found["trustscale_upstream_calls_last_hour", "fake"] == 4
+            assert found["trustscale_upstream_calls_limit", "fake"] == 100
+            assert found["trustscale_typicality_count", "fake"] == 1
+            assert found["trustscale_job_seconds_count", "upscale", "succeeded"] == 1
         async with httpx.AsyncClient() as after:
             with pytest.raises(httpx.ConnectError):
                 await after.get(f"http://127.0.0.1:{port}/healthz")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 import pytest
 
 from app.jobs.acts import Patience
 from app.stores.base import JobState, Stores
-from tests.jobs.conftest import Place, ended
+from tests.jobs.conftest import Place, ended, memory_place
 from tests.jobs.work import lines, sleep_in_one_piece
 from tests.waiting import until
 
@@ -60,8 +61,9 @@ async def test_the_third_death(place: Place, stores: Stores):
         (6, 9, JobState.FAILED),
     ],
 )
-async def test_deaths_elsewhere(place: Place, stores: Stores, times, elsewhere, state):
+async def test_deaths_elsewhere(tmp_path: Path, stores: Stores, times, elsewhere, state):
     """Each worker that died without the piece gives it another try, three at most."""
+    place = memory_place(tmp_path)
     for job in (place.job("hit"), place.job("other", pairs=9)):
         await stores.jobs.create(job)
     await died(stores, times, ("hit", ""))

@@ -91,11 +91,7 @@ class TestOn:
 
     def test_an_error_is_told_by_its_class(self):
         """Texts of errors may name files; they stay here."""
-        with (
-            recorded() as spans,
-            pytest.raises(BadImage),
-            tracing.span("a"),
-        ):
+        with recorded() as spans, pytest.raises(BadImage), tracing.span("a"):
             raise BadImage("secret.png is damaged.")
         failed = spans.one("a")
         assert failed.attributes == {"error.type": "BadImage"}
@@ -193,20 +189,18 @@ class TestCollector:
 
 
 class TestSetting:
-    @pytest.fixture(autouse=True)
-    def _place(self, tmp_path, monkeypatch):
+    def test_the_standard_variable(self, tmp_path, monkeypatch):
+        """Without a collector there are no traces; ours comes before OpenTelemetry's variable."""
         monkeypatch.chdir(tmp_path)
         monkeypatch.delenv("OTEL_EXPORTER_OTLP_ENDPOINT", raising=False)
-
-    def test_the_standard_variable(self, monkeypatch):
-        """Without a collector there are no traces; ours comes before OpenTelemetry's variable."""
         assert load_settings().otlp_endpoint is None
-        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://standard:4318")
-        assert load_settings().otlp_endpoint == "http://standard:4318"
-        monkeypatch.setenv("TRUSTSCALE_OTLP_ENDPOINT", "https://ours:4318/otlp")
-        assert load_settings().otlp_endpoint == "https://ours:4318/otlp"
-        monkeypatch.setenv("TRUSTSCALE_OTLP_ENDPOINT", "")
-        assert load_settings().otlp_endpoint is None
+        for name, value in (
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://standard:4318"),
+            ("TRUSTSCALE_OTLP_ENDPOINT", "https://ours:4318/otlp"),
+            ("TRUSTSCALE_OTLP_ENDPOINT", ""),
+        ):
+            monkeypatch.setenv(name, value)
+            assert load_settings().otlp_endpoint == (value or None)
 
     @pytest.mark.parametrize("url", ["collector:4317", "grpc://c:4317", "http://me:secret@c:4318"])
     def test_what_is_no_address_of_a_collector(self, url):
