@@ -212,11 +212,6 @@ class Acts:
                     await self._on_end(job)
         return status
 
-    async def fail(self, job: Job, error: Exception, unit: str = "") -> None:
-        """End a job by an error, of one of its units perhaps."""
-        problem = self._told(job, error, unit)
-        await self._insist(lambda: self.finish(job, JobState.FAILED, error=problem))
-
     @asynccontextmanager
     async def _act(self, job_id: str, unit: str) -> AsyncIterator[Job | None]:
         """Hold the turn of a piece and be in the act; None if there is nothing to do."""
@@ -233,7 +228,7 @@ class Acts:
             if dead:
                 error = _died(dead, unit)
                 log.warning("Job %s: %s", job_id, error["detail"])
-                await self._insist(lambda: self.finish(job, JobState.FAILED, error=error))
+                await self._insist(lambda: self._finish(job, JobState.FAILED, error=error))
                 yield None
                 return
             yield job
@@ -271,10 +266,10 @@ class Acts:
             )
         except Exception as error:  # noqa: BLE001 - whatever a handler raises ends its job
             context.again_s = error.seconds if isinstance(error, Later) else 0.0
-            return await self._without_result(job, error)
+            return await self.without_result(job, error)
         state = result if isinstance(result, JobState) else JobState.SUCCEEDED
         link = None if isinstance(result, JobState) else result
-        kept = await self._insist(lambda: self.finish(job, state, result=link))
+        kept = await self._insist(lambda: self._finish(job, state, result=link))
         return state.value if kept else "overtaken"
 
     async def _stored(self, job: Job, handler: Handler, context: JobContext) -> str:
@@ -304,7 +299,7 @@ class Acts:
         try:
             value = await self._supervisor.run(job.id, self._tried(job, unit, fan_out), context)
         except Exception as error:  # noqa: BLE001 - whatever a unit raises ends its job
-            outcome = await self._without_result(job, error, unit)
+            outcome = await self.without_result(job, error, unit)
             return "stopped" if outcome in {JobState.CANCELLED, "overtaken"} else outcome
         await self._insist(lambda: self.jobs.record(job.id, unit, value))
         return "ok"
@@ -329,10 +324,10 @@ class Acts:
                 log.warning("%s of job %s failed, trying again: %s", unit, job.id, error)
                 await asyncio.sleep(pause)
 
-    async def _without_result(self, job: Job, error: Exception, unit: str = "") -> str:
-        """Say what became of a piece that has no result: the outcome."""
+    async def without_result(self, job: Job, error: Exception, unit: str = "") -> str:
+        """End a job, or give it back, since a piece of it has no result: the outcome."""
         if isinstance(error, JobCancelled):
-            kept = await self._insist(lambda: self.finish(job, JobState.CANCELLED, unit=unit))
+            kept = await self._insist(lambda: self._finish(job, JobState.CANCELLED, unit=unit))
             return JobState.CANCELLED.value if kept else "overtaken"
         if isinstance(error, Over | Interrupted | StoreUnavailable):
             if isinstance(error, StoreUnavailable):
@@ -343,10 +338,11 @@ class Acts:
             await self._insist(lambda: self.jobs.end(job.id, unit, self.owner))
             outcomes = {Over: "overtaken", Interrupted: "interrupted", Later: "later"}
             return outcomes.get(type(error), "store_away")
-        await self.fail(job, error, unit)
+        problem = self._told(job, error, unit)
+        await self._insist(lambda: self._finish(job, JobState.FAILED, error=problem))
         return JobState.FAILED.value
 
-    async def finish(self, job: Job, state: JobState, *, unit: str = "", **end: Any) -> bool:
+    async def _finish(self, job: Job, state: JobState, *, unit: str = "", **end: Any) -> bool:
         """End a job, and tell whoever wants to know; whether this is the end that it has."""
         await self._announce(job, state)
         kept = await self.jobs.finish(job.id, state, **end)

@@ -16,9 +16,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from app.jobs.acts import Acts
-from app.jobs.handlers import FanOut, Interrupted, JobContext
-from app.jobs.supervision import JobCancelled, Over, Supervisor
-from app.stores.base import Job, JobState, StoreUnavailable
+from app.jobs.handlers import FanOut, JobContext
+from app.jobs.supervision import Supervisor
+from app.stores.base import Job, StoreUnavailable
 from app.telemetry.tracing import span
 
 # Units of one job in the queue or running at a time: above the units that all workers of a fleet
@@ -43,33 +43,21 @@ class Coordinator:
 
     def __init__(self, acts: Acts, supervisor: Supervisor, send: Send, *, resend_s: float) -> None:
         self._acts = acts
-        self._jobs = acts.jobs
         self._supervisor = supervisor
         self._send = send
         self._resend_s = resend_s
 
     async def run(self, job_id: str, fan_out: FanOut) -> float | None:
         """Coordinate a job to its end, as `Acts.whole`. Raises StoreUnavailable."""
-        insist = self._supervisor.insist
         if await self._acts.begin(job_id, None) is None:
             return None
         job = await self._acts.load(job_id)
-        context = JobContext(job_id, self._jobs)
+        context = JobContext(job_id, self._acts.jobs)
         try:
             await self._supervisor.run(job_id, self._until_recorded(job, fan_out, context), context)
-        except Over:
-            return None
-        except JobCancelled:
-            await insist(lambda: self._acts.finish(job, JobState.CANCELLED))
-            return None
-        except Interrupted:
-            await self._jobs.end(job_id, "", self._acts.owner)
-            return 0.0
-        except StoreUnavailable:
-            raise
         except Exception as error:  # noqa: BLE001 - a request that cannot be read ends its job
-            await self._acts.fail(job, error)
-            return None
+            outcome = await self._acts.without_result(job, error)
+            return 0.0 if outcome == "interrupted" else None
 
         async def reduce(job: Job, context: JobContext) -> str:
             with span("reduce"):
