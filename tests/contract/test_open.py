@@ -189,24 +189,6 @@ class TestDatabase:
 
 
 class TestSpoolUrl:
-    async def test_object_store(self, opened: Opener):
-        """Any URL that fsspec opens is a spool with the same promises."""
-        pytest.importorskip("fsspec")
-        stores = opened(spool_url="memory://bucket/prefix")
-        hostile = "../../ü.png"
-        await stores.spool.put("job", hostile, b"1")
-        await stores.spool.put("job", "a", b"2")
-        await stores.spool.put("job", "a", b"3")
-        assert await stores.spool.names("job") == sorted([hostile, "a"])
-        assert await stores.spool.get("job", hostile) == b"1"
-        assert await stores.spool.get("job", "a") == b"3"
-        assert not await stores.spool.create("job", "a", b"4")
-        assert await stores.spool.create("job", "b", b"5")
-        assert await stores.spool.get("job", "a") == b"3"
-        await stores.spool.delete("job")
-        await stores.spool.delete("job")
-        assert await stores.spool.names("job") == []
-
     @pytest.mark.parametrize("host", ["", "localhost"])
     async def test_shared_folder(self, tmp_path: Path, opened: Opener, host: str):
         """A file URL is a folder of that path on this machine."""

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from uuid import uuid4
 
 import numpy as np
 import pytest
 
 from app.errors import NotFound
-from app.stores.base import Stores
+from app.stores.base import Spool, Stores
 from tests.contract.conftest import Opener
 
 HOSTILE = ["../up", "/etc/passwd", "..", ".", "a/../../b", "a\\b", "c:d", "%2e%2e%2f", "ü \n", "~"]
@@ -125,24 +127,39 @@ class TestResults:
         assert await doors[0].results.document("r") == await doors[1].results.blob("r", "a")
 
 
+@pytest.fixture(params=["folder", "object store"])
+def spools(request: pytest.FixtureRequest, opened: Opener) -> Callable[[], Spool]:
+    """Opens the same spool again and again, as several processes do."""
+    if request.param == "folder":
+        return lambda: opened().spool
+    pytest.importorskip("fsspec")
+    url = f"memory://{uuid4().hex}/prefix"
+    return lambda: opened(spool_url=url).spool
+
+
+@pytest.fixture
+def spool(spools: Callable[[], Spool]) -> Spool:
+    return spools()
+
+
 class TestSpool:
-    async def test_comes_back(self, opener: Opener):
+    async def test_comes_back(self, spools: Callable[[], Spool]):
         """Files come back by job and name, also in another process, and can be replaced."""
-        spool = opener().spool
+        spool = spools()
         names = ["x/1.png", "y/1.png", *HOSTILE]
         for name in names:
             await spool.put("job", name, name.encode())
         await spool.put("other", "x/1.png", b"other")
         await spool.put("job", "x/1.png", b"replaced")
-        again = opener().spool
+        again = spools()
         assert await again.get("job", "x/1.png") == b"replaced"
         assert await again.get("job", "../up") == b"../up"
         assert await again.names("job") == sorted(names)
         assert await again.names("other") == ["x/1.png"]
 
-    async def test_created_once(self, opener: Opener):
+    async def test_created_once(self, opened: Opener):
         """Of many who create a file of one name exactly one does, also in other processes."""
-        doors = [opener().spool for _ in range(4)]
+        doors = [opened().spool for _ in range(4)]
         told = await asyncio.gather(
             *(doors[i % 4].create("job", "labels/a", b"%d" % i) for i in range(24))
         )
@@ -150,29 +167,35 @@ class TestSpool:
         assert await doors[0].get("job", "labels/a") == b"%d" % told.index(True)
         assert await doors[1].names("job") == ["labels/a"]
 
-    async def test_untouched(self, stores: Stores):
+    async def test_create(self, spool: Spool):
+        """A file is created unless there is one of its name, which then stays."""
+        await spool.put("job", "a", b"1")
+        assert not await spool.create("job", "a", b"2")
+        assert await spool.create("job", "b", b"3")
+        assert [await spool.get("job", name) for name in "ab"] == [b"1", b"3"]
+
+    async def test_untouched(self, spool: Spool):
         """The jobs of which no file was stored since a moment are told apart from the others."""
-        spool = stores.spool
         now = datetime.now(UTC)
         await spool.put("job-1", "a", b"1")
         await spool.put("job-2", "x/a", b"2")
         assert await spool.untouched(now - timedelta(minutes=1)) == []
         assert await spool.untouched(now + timedelta(minutes=1)) == ["job-1", "job-2"]
 
-    async def test_missing(self, stores: Stores):
+    async def test_missing(self, spool: Spool):
         """An unknown file is NotFound, an unknown job has no files."""
         with pytest.raises(NotFound):
-            await stores.spool.get("job", "x")
-        assert await stores.spool.names("job") == []
+            await spool.get("job", "x")
+        assert await spool.names("job") == []
 
-    async def test_delete(self, stores: Stores):
+    async def test_delete(self, spool: Spool):
         """All files of a job go at once, those of others stay; deleting again does nothing."""
-        await stores.spool.put("job", "a", b"1")
-        await stores.spool.put("other", "a", b"2")
+        await spool.put("job", "a", b"1")
+        await spool.put("other", "a", b"2")
         for _ in range(2):
-            await stores.spool.delete("job")
-        assert await stores.spool.names("job") == []
-        assert await stores.spool.get("other", "a") == b"2"
+            await spool.delete("job")
+        assert await spool.names("job") == []
+        assert await spool.get("other", "a") == b"2"
 
 
 async def test_the_bundle(stores: Stores):

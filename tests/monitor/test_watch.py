@@ -96,28 +96,6 @@ class TestSharing:
         assert (await monitor.known(calibration.id)).feedback.n == 1
         assert await stores.monitor.labels(calibration.id, limit=9) == [label]
 
-    async def test_requests_and_labels_at_once(self, stores, calibration):
-        """Neither undoes the other."""
-        one, two = Monitor(stores.monitor), Monitor(stores.monitor)
-
-        async def label(k: int) -> None:
-            await two.change(
-                calibration.id,
-                lambda state: Change(
-                    fold_label(state, 0.1, 0.1, 1.9576, digest=1, slack=0.0, at=1.0),
-                    None,
-                    Label(f"res-{k}", "ab", b""),
-                ),
-            )
-
-        async def request() -> None:
-            note(one, calibration)
-            await one.settle()
-
-        await asyncio.gather(*(label(k) for k in range(8)), *(request() for _ in range(8)))
-        state = await one.known(calibration.id)
-        assert (state.counted, state.feedback.n) == (8, 8)
-
     async def test_endless_strife_ends(self, stores, calibration):
         """When every save is refused, trying comes to an end with an error that says so."""
 
