@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import httpx
 import numpy as np
 import pytest
@@ -97,36 +95,21 @@ class TestConfig:
 
 class TestForms:
     async def test_raw(self, source):
-        """A raw body is the PNG itself."""
+        """A raw body is the PNG itself; a query is text, with JSON's words for yes and no."""
 
         def handler(request):
             assert request.headers["content-type"] == "image/png"
             assert request.content == source.png
-            assert str(request.url) == "http://127.0.0.1/up?seed=7&x=2"
+            assert str(request.url) == "http://127.0.0.1/up?seed=7&sides=96%2C96&flag=true"
             return httpx.Response(200, content=encoded(sample(source.rgb, 7)))
 
         up = adapter(
             handler, **BASE, seed={},
-            request={"form": "raw", "path": "/up", "query": {"seed": "{seed}", "x": "{scale}"}},
+            request={"form": "raw", "path": "/up", "query": {
+                "seed": "{seed}", "sides": "{out_width},{out_height}", "flag": True}},
         )  # fmt: skip
         [got] = await up.generate(source, [7])
         assert np.array_equal(got, sample(source.rgb, 7))
-
-    async def test_json(self, source):
-        """A JSON body has numbers where placeholders stand alone."""
-
-        def handler(request):
-            body = json.loads(request.content)
-            assert body["size"] == [96, 96]
-            assert body["flag"] is True
-            return httpx.Response(200, json={"out": [uri(encoded(sample(source.rgb)))]})
-
-        up = adapter(
-            handler, **BASE, answer={"image": "json", "pointer": "/out/0"},
-            request={"form": "json", "json": {"size": ["{out_width}", "{out_height}"],
-                                              "flag": True, "i": "{image_data_uri}"}},
-        )  # fmt: skip
-        await up.generate(source, [7])
 
     async def test_several_samples(self, source):
         """One call for several samples keeps those that are good when others are not."""

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from app.errors import UpscalerFailed, UpscalerUnavailable
-from app.upscalers.remote.errors import Busy, GenerationFailed, ProtocolError, QuotaSpent
+from app.upscalers.remote.errors import GenerationFailed, ProtocolError, QuotaSpent
 from tests.factories import encoded
 from tests.upscalers.remote.pictures import adapter, decoded, sample
 
@@ -21,9 +21,8 @@ RESULT = {"path": PATH, "url": f"http://internal:7860/gradio_api/file={PATH}"}
 class App:
     """A Gradio app as a handler."""
 
-    def __init__(self, events=None, busy=False):
+    def __init__(self, events=None):
         self.events = events
-        self.busy = busy
         self.uploads = 0
         self.png = b""
         self.arguments = None
@@ -40,8 +39,6 @@ class App:
             self.png = request.content[start : request.content.index(b"IEND") + 8]
             return httpx.Response(200, json=["/tmp/gradio/in.png"])
         if path == "/gradio_api/call/upscale":
-            if self.busy:
-                return httpx.Response(503, json={"detail": "Queue is full. Max size is 4."})
             self.arguments = json.loads(request.content)["data"]
             return httpx.Response(200, json={"event_id": "e1"})
         if path == "/gradio_api/call/upscale/e1":
@@ -86,12 +83,6 @@ async def test_failures(source, event, kind, words):
     """Only a complete event with an image counts as success."""
     with pytest.raises(kind, match=words):
         await gradio(App([event])).generate(source, [7])
-
-
-async def test_full_queue(source):
-    """A full queue is busy."""
-    with pytest.raises(Busy, match="Queue is full"):
-        await gradio(App(busy=True)).generate(source, [7])
 
 
 async def test_wrong_endpoint():

@@ -8,16 +8,16 @@ import httpx
 import numpy as np
 import pytest
 
-from app.errors import UpscalerRejected, UpscalerUnavailable
+from app.errors import UpscalerRejected
 from app.upscalers.remote.errors import (
     BadCredentials,
+    Busy,
     Filtered,
     GenerationFailed,
     ProtocolError,
     QuotaSpent,
     TooManyCalls,
     WrongSample,
-    asked_wait,
 )
 from tests.factories import encoded
 from tests.upscalers.remote.hosted import State, hosted
@@ -93,53 +93,43 @@ async def test_cancel(source, state, fakes, name):
     assert state.cancelled == list(state.predictions)
 
 
-@pytest.mark.parametrize("name", ["replicate", "fal-queue", "stability-fast", "hf-endpoint"])
-async def test_wrong_key(source, fakes, name):
-    """A wrong key is named as such, with what to check."""
-    with pytest.raises(BadCredentials, match="token_env"):
-        await hosted_by(fakes, name, token_scheme="Other").generate(source, [7])
-
-
-@pytest.mark.parametrize("name", ["replicate", "stability-conservative", "stability-creative"])
-async def test_filtered(source, state, fakes, name):
-    """A withheld sample is none, also as a blurred image with status 200."""
-    state.filtered = {7}
-    with pytest.raises(Filtered):
-        await hosted_by(fakes, name).generate(source, [7])
+WRONG_KEY = {"token_scheme": "Other"}
+# Stability's is known; Hugging Face tells how long a model is loaded.
+PAUSES = {TooManyCalls: 60, Busy: 7.5}
 
 
 @pytest.mark.parametrize(
-    ("name", "fail", "kind", "words"),
+    ("name", "seen", "settings", "kind", "words"),
     [
-        ("replicate", "quota", QuotaSpent, "credit"),
-        ("replicate", "model", GenerationFailed, "CUDA"),
+        ("replicate", {}, WRONG_KEY, BadCredentials, "token_env"),
+        ("fal-queue", {}, WRONG_KEY, BadCredentials, "token_env"),
+        ("stability-fast", {}, WRONG_KEY, BadCredentials, "token_env"),
+        ("hf-endpoint", {}, WRONG_KEY, BadCredentials, "token_env"),
+        # A withheld sample is none, also as a blurred image with status 200.
+        ("replicate", {"filtered": {7}}, {}, Filtered, "NSFW"),
+        ("stability-conservative", {"filtered": {7}}, {}, Filtered, "withheld"),
+        ("stability-creative", {"filtered": {7}}, {}, Filtered, "withheld"),
+        ("replicate", {"fail": "quota"}, {}, QuotaSpent, "credit"),
+        ("replicate", {"fail": "model"}, {}, GenerationFailed, "CUDA"),
         # A moderated input is refused for good, although the status is 403.
-        ("stability-fast", "moderation", UpscalerRejected, "flagged"),
+        ("stability-fast", {"fail": "moderation"}, {}, UpscalerRejected, "flagged"),
+        ("stability-fast", {"fail": "rate"}, {}, TooManyCalls, "slow"),
         # A failed request is COMPLETED too; the error stands at its result.
-        ("fal-queue", "model", UpscalerRejected, r"body\.image_url: too small"),
+        ("fal-queue", {"fail": "model"}, {}, UpscalerRejected, r"body\.image_url: too small"),
+        ("hf-endpoint", {"fail": "loading"}, {}, Busy, "loading"),
         # Forge answers with its input when its upscaler is missing.
-        ("a1111-extras", "unchanged", WrongSample, "of 48×48 pixels"),
+        ("a1111-extras", {"fail": "unchanged"}, {}, WrongSample, "of 48×48 pixels"),
         # A 429 like a rate limit.
-        ("openai-images-edits", "quota", QuotaSpent, "exceeded your current quota"),
+        ("openai-images-edits", {"fail": "quota"}, {}, QuotaSpent, "exceeded your current quota"),
     ],
 )
-async def test_failures(source, state, fakes, name, fail, kind, words):
+async def test_failures(source, state, fakes, name, seen, settings, kind, words):
     """What goes wrong has its own error, in the provider's words."""
-    state.fail = fail
-    with pytest.raises(kind, match=words):
-        await hosted_by(fakes, name).generate(source, [1])
-
-
-async def test_pauses(source, state, fakes):
-    """Stability's pause of a minute is known; Hugging Face tells how long a model is loaded."""
-    state.fail = "rate"
-    with pytest.raises(TooManyCalls) as limited:
-        await hosted_by(fakes, "stability-fast").generate(source, [7])
-    assert asked_wait(limited.value) == 60
-    state.fail = "loading"
-    with pytest.raises(UpscalerUnavailable, match="loading") as loading:
-        await hosted_by(fakes, "hf-endpoint").generate(source, [7])
-    assert loading.value.retry_after == 7.5
+    vars(state).update(seen)
+    with pytest.raises(kind, match=words) as failure:
+        await hosted_by(fakes, name, **settings).generate(source, [7])
+    if kind in PAUSES:
+        assert failure.value.retry_after == PAUSES[kind]
 
 
 async def test_no_cache(source, state, fakes):

@@ -34,10 +34,6 @@ SERVERS = {
         "kind": "oip", "scale": 2, "model": "upscale", "seed_input": "seed", "output_layout": "HWC",
     },
 }  # fmt: skip
-PLANES = {
-    "model": "planes", "image_input": "x", "image_layout": "CHW", "image_datatype": "FP32",
-    "seed_input": "seed", "output": "y", "output_layout": "CHW",
-}  # fmt: skip
 ENCODED = {
     "model": "encoded", "image_input": "file", "image_layout": "PNG", "seed_input": None,
     "output": "file", "output_layout": "PNG",
@@ -77,7 +73,6 @@ def build(server, opened):
         ("bentoml", {"concurrency": 6, "request": {"fields": {"sleep": 0.2}}}, range(1, 7)),
         ("gradio", {"concurrency": 2}, range(1, 5)),
         ("pytriton", {"samples_per_call": 4}, range(1, 9)),
-        ("pytriton", PLANES, [5]),
         ("pytriton", ENCODED, [0]),
         ("mlserver", {}, [1, 2]),
     ],

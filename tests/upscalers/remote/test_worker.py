@@ -47,12 +47,6 @@ def worker(opened):
 
 
 class TestOneWorker:
-    async def test_samples(self, worker, start, source):
-        """Samples come in the order of the seeds."""
-        up = worker(start(SleepingEngine()))
-        got = await up.generate(source, [3, 1, 2])
-        assert np.array_equal(got, [expected(source.rgb, seed, 2) for seed in (3, 1, 2)])
-
     async def test_everything_is_learned(self, worker, start):
         """Scale, fingerprint and limits come from the worker; before, they are not known."""
         up = worker(start(SleepingEngine(scale=3), max_samples=5, max_pixels=1000))

@@ -22,17 +22,6 @@ def samples(requests):
     ]
 
 
-def planes(requests):
-    """FP32 planes in, FP32 planes out."""
-    answers = []
-    for request in requests:
-        rgb = np.rint(request.data["x"].transpose(1, 2, 0) * 255).astype(np.uint8)
-        seed = int(request.data["seed"][0])
-        y = upscale(rgb, seed).transpose(2, 0, 1).astype(np.float32) / 255
-        answers.append({"y": y})
-    return answers
-
-
 def encoded(requests):
     """A PNG in, a PNG out, as BYTES."""
     answers = []
@@ -55,12 +44,6 @@ with Triton(config=config) as server:
         [Tensor(name="image", dtype=np.uint8, shape=(-1, -1, 3)),
          Tensor(name="seeds", dtype=np.int64, shape=(-1,))],
         [Tensor(name="samples", dtype=np.uint8, shape=(-1, -1, -1, 3))], config=plain,
-    )  # fmt: skip
-    server.bind(
-        "planes", planes,
-        [Tensor(name="x", dtype=np.float32, shape=(3, -1, -1)),
-         Tensor(name="seed", dtype=np.int64, shape=(1,))],
-        [Tensor(name="y", dtype=np.float32, shape=(3, -1, -1))], config=plain,
     )  # fmt: skip
     server.bind(
         "encoded", encoded, [Tensor(name="file", dtype=bytes, shape=(1,))],
