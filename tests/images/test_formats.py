@@ -11,7 +11,7 @@ import pytest
 import rasterio
 from PIL import Image
 
-from app.errors import BadImage, BadRequest, ImageTooLarge
+from app.errors import BadRequest, ImageTooLarge
 from app.images.decode import Limits, decode
 from app.images.encode import FORMS, FormName, Pages, picture
 from app.images.metadata import Metadata
@@ -61,24 +61,6 @@ class TestIn:
         np.testing.assert_array_equal(decoded.rgb, photo())
         assert "cut to the upper 8" in decoded.notes[0]
 
-    def test_of_several_pages_the_first_is_taken(self):
-        """A TIFF file with two pages says so; an animated GIF file is refused."""
-        pages = {"save_all": True, "append_images": [Image.fromarray(photo(1))]}
-        decoded = decode(encoded(photo(), "TIFF", **pages), LIMITS)
-        np.testing.assert_array_equal(decoded.rgb, photo())
-        assert "several pages" in decoded.notes[0]
-        with pytest.raises(BadImage, match="animated"):
-            decode(encoded(photo(), "GIF", **pages), LIMITS)
-
-    def test_transparency_comes_apart(self):
-        """Colours and alpha are returned; an opaque channel is none."""
-        rgba = np.dstack([photo(), np.tile(np.arange(32, dtype=np.uint8) * 8, (24, 1))])
-        decoded = decode(encoded(rgba), LIMITS, with_alpha=True)
-        np.testing.assert_array_equal(decoded.rgb, photo())
-        np.testing.assert_array_equal(decoded.alpha, rgba[..., 3])
-        rgba[..., 3] = 255
-        assert decode(encoded(rgba), LIMITS, with_alpha=True).alpha is None
-
     @pytest.mark.parametrize("form", ["JPEG", "PNG"])
     def test_a_large_picture_is_reduced_when_asked(self, form):
         """`fit` reduces before anything else, also over the limit; the error offers it."""
@@ -97,43 +79,56 @@ class TestIn:
             decode(encoded(photo()), Limits(max_fit_pixels=100), fit=5)
 
 
-class TestMetadata:
-    def kept(self, tmp_path, keep: str, form: FormName = "png") -> dict[str, str]:
-        """What exiftool reads in a file made of a photograph that knows too much."""
-        Image.fromarray(photo()).save(tmp_path / "a.jpg")
-        program(
-            *("exiftool", "-q", "-overwrite_original", "-Artist=Ada", "-Orientation#=6"),
-            *("-LensModel=Fifty", "-ExposureTime=1/30"),
-            *("-GPSLatitude=52.5", "-GPSLatitudeRef=N", "-XMP:Creator=Ada"),
-            *("-XMP:GPSLatitude=52.5", "-ExifImageWidth=32", tmp_path / "a.jpg"),
-        )
-        decoded = decode((tmp_path / "a.jpg").read_bytes(), LIMITS, keep=keep)
-        assert decoded.rgb.shape == (32, 24, 3)
-        image = Image.fromarray(decoded.rgb)
-        data = picture(image, form, metadata=decoded.metadata.enlarged(1))
-        (tmp_path / f"b.{form}").write_bytes(data)
-        lines = program("exiftool", "-s", tmp_path / f"b.{form}").splitlines()
-        return {name.strip(): value.strip() for name, _, value in (x.partition(":") for x in lines)}
+@pytest.fixture(scope="module")
+def photograph(tmp_path_factory) -> bytes:
+    """A file that knows too much: author, lens, place, and that it lies on its side."""
+    path = tmp_path_factory.mktemp("camera") / "a.jpg"
+    Image.fromarray(photo()).save(path)
+    program(
+        *("exiftool", "-q", "-overwrite_original", "-Artist=Ada", "-Orientation#=6"),
+        *("-LensModel=Fifty", "-ExposureTime=1/30"),
+        *("-GPSLatitude=52.5", "-GPSLatitudeRef=N", "-XMP:Creator=Ada"),
+        *("-XMP:GPSLatitude=52.5", "-ExifImageWidth=32", path),
+    )
+    return path.read_bytes()
 
-    def test_nothing_is_kept_by_default(self, tmp_path):
+
+class TestMetadata:
+    @pytest.fixture
+    def kept(self, tmp_path, photograph):
+        """What exiftool reads in a picture made of the photograph."""
+
+        def made(keep: str, form: FormName = "png") -> dict[str, str]:
+            decoded = decode(photograph, LIMITS, keep=keep)
+            assert decoded.rgb.shape == (32, 24, 3)
+            image = Image.fromarray(decoded.rgb)
+            data = picture(image, form, metadata=decoded.metadata.enlarged(1))
+            (tmp_path / f"b.{form}").write_bytes(data)
+            told = program("exiftool", "-s", tmp_path / f"b.{form}").splitlines()
+            lines = (line.partition(":") for line in told)
+            return {name.strip(): value.strip() for name, _, value in lines}
+
+        return made
+
+    def test_nothing_is_kept_by_default(self, kept):
         """Without a word no EXIF, XMP or place leaves the service; the colours are named sRGB."""
-        found = self.kept(tmp_path, "none")
+        found = kept("none")
         assert not found.keys() & {"Artist", "Creator", "GPSLatitude", "Orientation"}
         assert "SRGBRendering" in found
 
     @pytest.mark.parametrize("form", FORMS)
-    def test_kept_without_the_place(self, tmp_path, form):
+    def test_kept_without_the_place(self, kept, form):
         """The author stays, the place does not; orientation and size are those of the output."""
-        found = self.kept(tmp_path, "keep", form)
+        found = kept("keep", form)
         assert (found["Artist"], found["Creator"], found["ExifImageWidth"]) == ("Ada", "Ada", "24")
         assert (found["LensModel"], found["ExposureTime"]) == ("Fifty", "1/30")
         assert found.get("Orientation", "Horizontal (normal)") == "Horizontal (normal)"
         assert "GPSLatitude" not in found
 
     @pytest.mark.parametrize("form", FORMS)
-    def test_the_place_when_asked_for(self, tmp_path, form):
+    def test_the_place_when_asked_for(self, kept, form):
         """`keep-gps` keeps it."""
-        assert self.kept(tmp_path, "keep-gps", form)["GPSLatitude"].startswith("52 deg 30'")
+        assert kept("keep-gps", form)["GPSLatitude"].startswith("52 deg 30'")
 
     def test_damaged_exif_is_told(self):
         """It is left out with a note."""
