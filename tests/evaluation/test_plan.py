@@ -112,7 +112,6 @@ class TestMakePlan:
         ("manifest", "column", "words"),
         [
             (b"file,group\n1.png,x\n", "shop", "no column 'shop'"),
-            (b"image,group\n1.png,x\n", None, "needs a column name or file"),
             (b"\xff\xfe\x00", None, "cannot be read as text"),
             (None, "group", "missing"),
         ],
