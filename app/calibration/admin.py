@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 
 from pydantic import BaseModel
 
@@ -15,14 +16,15 @@ from app.calibration import file, labels
 from app.calibration.active import Calibrations, Changes
 from app.calibration.config import CalibrationConfig
 from app.calibration.job import PairState, Unlabelled, record_state, unlabelled
-from app.calibration.pairs import bad_pairs, claimed_predictions, decode_label
+from app.calibration.pairs import bad_pairs, check_left_out, claimed_predictions, decode_label
 from app.calibration.record import Calibration
 from app.calibration.request import CalibrationRequest
 from app.calibration.uploads import (
     Naming,
     Upload,
+    check_labels,
+    check_uploaded,
     spool_pairs,
-    usable_pairs,
     warnings_about,
 )
 from app.errors import BadImage, BadInput, Conflict, NotFound
@@ -48,22 +50,15 @@ class WaitingPair(BaseModel):
     prediction_sha256: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
 class CalibrationAdmin:
     """The admin's actions."""
 
-    def __init__(
-        self,
-        upscalers: Mapping[str, Upscaler],
-        default: str,
-        calibrations: Calibrations,
-        stores: Stores,
-        queue: JobQueue,
-    ) -> None:
-        self.upscalers = upscalers
-        self.default = default
-        self.calibrations = calibrations
-        self.stores = stores
-        self.queue = queue
+    upscalers: Mapping[str, Upscaler]
+    default: str
+    calibrations: Calibrations
+    stores: Stores
+    queue: JobQueue
 
     async def create(
         self,
@@ -194,9 +189,7 @@ class CalibrationAdmin:
     async def put_label(
         self, job: JobStatus, name: str, data: bytes, *, seen: int | None = None
     ) -> int:
-        """Store the next version of the label of one pair; its number.
-
-        `seen` is the version that this one was drawn on, 0 for none; None: whatever there is.
+        """As `labels.save`, while the job waits for labels.
 
         Raises:
             Conflict: the job does not wait for labels.
@@ -302,7 +295,9 @@ class CalibrationAdmin:
         known = {p.source: p.y_sha256 for p in parent.manifest.pairs} if parent else {}
         try:
             found = await spool_pairs(files, self.stores.spool, job_id)
-            usable, items = usable_pairs(found, config, pipeline, naming, [*known.items()])
+            usable, items = check_uploaded(found, pipeline, naming, [*known.items()])
+            check_left_out(items, len(usable), config.on_bad_pair)
+            check_labels(usable, pipeline)
             if parent is not None:
                 _check_same_origin(parent, given=usable[0].x)
             warnings = await asyncio.to_thread(warnings_about, found, usable)

@@ -30,16 +30,9 @@ async def derive(
 ) -> Calibration:
     """Store a new calibration of the same pairs; nothing is generated, nothing is activated.
 
-    Args:
-        calibrations: where it is stored.
-        spool: holds the pictures and canaries, which it shares with its parent.
-        parent: gives the pairs.
-        guarantee: None: that of the parent.
-        bound: c, what errors are counted up to; None: B of the parent.
-        created_by: who asked.
-        name: None: that of the parent.
-        to_activate: the caller will; what would serve worse is refused before it is stored.
-        force: unless this is set.
+    Guarantee, bound (c, what errors are counted up to) and name are those of the parent where
+    None is given. `to_activate` says that the caller will: unless forced, what would serve worse
+    is refused before it is stored.
 
     Raises:
         Conflict: the parent has this guarantee and bound already, or has cut errors below `bound`;

@@ -37,64 +37,54 @@ SEEN, DRAWN = b"F", b"D"
 _PLACE = "fit"  # where the spool keeps what waits
 
 
-class Fitting:
-    """The part of a calibration job that fits σ."""
+async def drawn(spool: Spool, act: Act) -> tuple[bytes, Measurement]:
+    """Generate, and keep what the fit sees or, until there is a fit, the samples; the record."""
+    samples: dict[int, RGB] = {}
+    pair, pipeline = act.pair, act.request.pipeline
+    measurement = await act.measure(samples.__setitem__)
+    ordered = [samples[index] for index in range(pipeline.samples)]
+    # What came first stays: an upscaler without seeds answers differently the second time.
+    if pair.name not in act.request.shares.fitted:
+        kept = await asyncio.to_thread(_pack_samples, ordered, measurement.seeds)
+        await spool.create(act.job, f"{_PLACE}/{pair.name}", kept)
+        return DRAWN, measurement
+    for part in (*with_fewer(pipeline), pipeline):
+        kept = await asyncio.to_thread(_pack_seen, pair, ordered[: part.samples], part)
+        await spool.create(act.job, _seen_at(pair.name, part, pipeline), kept)
+    return SEEN, measurement
 
-    def __init__(self, spool: Spool, keep: Callable[[Act, Measurement], Awaitable[None]]) -> None:
-        self._spool = spool
-        self._keep_pictures = keep
 
-    async def unit(self, act: Act) -> bytes:
-        """Generate, and keep what the fit sees or, until there is a fit, the samples."""
-        drawn: dict[int, RGB] = {}
-        pair, pipeline = act.pair, act.request.pipeline
-        measurement = await act.measure(drawn.__setitem__)
-        samples = [drawn[index] for index in range(pipeline.samples)]
-        await self._keep_pictures(act, measurement)
-        # What came first stays: an upscaler without seeds answers differently the second time.
-        if pair.name not in act.request.shares.fitted:
-            kept = await asyncio.to_thread(_pack_samples, samples, measurement.seeds)
-            await self._spool.create(act.job, f"{_PLACE}/{pair.name}", kept)
-            return DRAWN
-        for part in (*with_fewer(pipeline), pipeline):
-            kept = await asyncio.to_thread(_pack_seen, pair, samples[: part.samples], part)
-            await self._spool.create(act.job, _seen_at(pair.name, part, pipeline), kept)
-        return SEEN
+async def fitted(
+    spool: Spool,
+    job: str,
+    request: CalibrationRequest,
+    waiting: Mapping[bytes, Sequence[str]],
+    load: Callable[[str], Awaitable[Pair]],
+) -> tuple[Pipeline, list[MeasuredPair]]:
+    """The pipeline with the fitted σ, and the pairs that waited for it.
 
-    async def after(
-        self,
-        job: str,
-        request: CalibrationRequest,
-        waiting: Mapping[bytes, Sequence[str]],
-        load: Callable[[str], Awaitable[Pair]],
-    ) -> tuple[Pipeline, list[MeasuredPair]]:
-        """The pipeline with the fitted σ, and the pairs that waited for it.
-
-        Args:
-            job: its id.
-            request: without a share to fit on, its pipeline is the answer.
-            waiting: the names of the pairs by what their records say, SEEN and DRAWN.
-            load: a pair by its name.
-        """
-        if not request.shares.fitted:
-            return request.pipeline, []
-        if not waiting[SEEN]:
-            raise BadPairs("None of the pairs to fit σ on could be used.", items=[])
-        fitted = []
-        for part in (*with_fewer(request.pipeline), request.pipeline):
-            places = [_seen_at(name, part, request.pipeline) for name in waiting[SEEN]]
-            seen = [await self._spool.get(job, place) for place in places]
-            fitted.append(
-                await asyncio.to_thread(_fit, seen, part, request.shares.scenes, request.upscaler)
-            )
-        *fewer, pipeline = fitted
-        measured = []
-        for name in waiting[DRAWN]:
-            drawn = await self._spool.get(job, f"{_PLACE}/{name}")
-            pair = await load(name)
-            told = fewer if tells(name, waiting[DRAWN]) else []
-            measured.append(await asyncio.to_thread(_reduced, pair, drawn, pipeline, told))
-        return pipeline, measured
+    Without a share to fit on it is that of the request. `waiting` has the names of the pairs by
+    what their records say, SEEN and DRAWN; `load` gives a pair by its name.
+    """
+    if not request.shares.fitted:
+        return request.pipeline, []
+    if not waiting[SEEN]:
+        raise BadPairs("None of the pairs to fit σ on could be used.", items=[])
+    pipelines = []
+    for part in (*with_fewer(request.pipeline), request.pipeline):
+        places = [_seen_at(name, part, request.pipeline) for name in waiting[SEEN]]
+        seen = [await spool.get(job, place) for place in places]
+        pipelines.append(
+            await asyncio.to_thread(_fit, seen, part, request.shares.scenes, request.upscaler)
+        )
+    *fewer, pipeline = pipelines
+    measured = []
+    for name in waiting[DRAWN]:
+        samples = await spool.get(job, f"{_PLACE}/{name}")
+        pair = await load(name)
+        told = fewer if tells(name, waiting[DRAWN]) else []
+        measured.append(await asyncio.to_thread(_reduced, pair, samples, pipeline, told))
+    return pipeline, measured
 
 
 def _seen_at(name: str, part: Pipeline, pipeline: Pipeline) -> str:

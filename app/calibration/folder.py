@@ -48,6 +48,12 @@ class PairFiles:
     prediction: str | None = None  # SHA-256 of the prediction that the label was drawn on
 
     @property
+    def by_role(self) -> dict[str, Path]:
+        """The files that there are, by the folder that they belong into."""
+        files = {"x": self.x, "y": self.y, "labels": self.label}
+        return {role: path for role, path in files.items() if path is not None}
+
+    @property
     def asked(self) -> AskedPair:
         """What a calibration is asked for."""
         return AskedPair(

@@ -1,18 +1,29 @@
-"""Which guarantee a calibration gives: chosen in advance, recorded in its manifest."""
+"""Which guarantee a calibration gives, chosen in advance, and about outputs of which sizes."""
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Hashable, Iterable
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.conformal import HighProbabilityCurve, RiskCurve, Staircase, StepCurve, guarantees
+from app.conformal import (
+    HighProbabilityCurve,
+    RiskCurve,
+    Staircase,
+    StepCurve,
+    guarantees,
+    texture,
+)
 from app.conformal import high_probability as hp
 from app.conformal.curve import LARGEST
+from app.conformal.indecision import IndecisionSettings
 
 GuaranteeKind = Literal["expectation", "high_probability"]
+Applicability = Literal["exact", "per_window", "unknown"]
 
 
 def rounded_up(alpha: float) -> float:
@@ -95,3 +106,49 @@ class GuaranteeSettings(BaseModel):
             "delta": self.delta if counts else None,
             "method": self.method if counts else None,
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How many pairs are of each (width, height): the loss is a maximum over an image."""
+
+    count: Counter[tuple[int, int]]
+
+    @property
+    def all(self) -> list[tuple[int, int]]:
+        """The sizes (width, height), the most frequent first."""
+        return [size for size, _ in self.count.most_common()]
+
+    def within(self, height: int, width: int) -> list[tuple[int, int]]:
+        """Those that fit into an output of this size."""
+        return [(w, h) for w, h in self.all if h <= height and w <= width]
+
+    def applicability(self, height: int, width: int, sigma: IndecisionSettings) -> Applicability:
+        """Whether the guarantee speaks about an output of this size.
+
+        `exact` if at least half of the pairs are as large in both directions, `per_window` for
+        larger outputs (the bound then holds, approximately, for a window of a calibrated size that
+        is placed at random), `unknown` when a side is smaller than all, and for larger outputs if
+        none of the pairs fits into them, or if σ looks at the whole image: in a window it is then
+        not what it would be in an image of that size.
+        """
+        sizes = self.all
+        if not sizes or height < min(h for _, h in sizes) or width < min(w for w, _ in sizes):
+            return "unknown"
+        as_large = sum(n for (w, h), n in self.count.items() if height <= h and width <= w)
+        if 2 * as_large >= self.count.total():
+            return "exact"
+        fitting = self.within(height, width)
+        reach = _reach(sigma)
+        is_local = reach is not None and all(reach <= min(size) for size in fitting)
+        return "per_window" if fitting and is_local else "unknown"
+
+
+def _reach(sigma: IndecisionSettings) -> int | None:
+    """How many pixels σ of a pixel depends on, along a side; None: on all of the image.
+
+    The terms of a fitted σ look at cells of fixed size: a larger image has more of them.
+    """
+    if sigma.estimator in {"fitted", "learned"}:
+        return texture.WIDEST
+    return None if sigma.radius is None else 2 * sigma.radius + 1

@@ -11,6 +11,7 @@ import asyncio
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 from uuid import uuid4
@@ -38,22 +39,15 @@ class NotFinished(TrustscaleError):
     """The job failed or was interrupted; what is measured is kept."""
 
 
+@dataclass(frozen=True, slots=True)
 class Here:
     """Makes calibrations in this process."""
 
-    def __init__(
-        self,
-        data_dir: Path,
-        upscalers: Mapping[str, Upscaler],
-        calibrations: Calibrations,
-        spool: Spool,
-        watched: Sequence[str] = (),
-    ) -> None:
-        self._data_dir = data_dir
-        self._upscalers = upscalers
-        self._calibrations = calibrations
-        self._spool = spool
-        self._watched = watched
+    data_dir: Path
+    upscalers: Mapping[str, Upscaler]
+    calibrations: Calibrations
+    spool: Spool
+    watched: Sequence[str] = ()
 
     async def make(
         self,
@@ -79,62 +73,30 @@ class Here:
             created_by="local",
         )
         job = request.as_job(run_id(request, pairs.usable))
-        spool = _InPlace(self._spool, job.id, _files(pairs.usable))
+        spool = _InPlace(self.spool, job.id, pairs.usable)
         handler = CalibrationHandler(
-            self._upscalers, self._calibrations, spool, self._watched, keeps_pictures=False
+            self.upscalers, self.calibrations, spool, self.watched, keeps_pictures=False
         )
         taken = "Another process is making this calibration."
-        with held(self._data_dir / f"{job.id}.lock", taken):
-            database = await asyncio.to_thread(Database, self._data_dir / DATABASE)
+        with held(self.data_dir / f"{job.id}.lock", taken):
+            database = await asyncio.to_thread(Database, self.data_dir / DATABASE)
             jobs = SqliteJobs(database)
             try:
-                last = await self._ended(
-                    job, jobs, handler, upscaler.capabilities.concurrency + 1, on_progress
-                )
+                slots = upscaler.capabilities.concurrency + 1
+                last = await _ended(job, jobs, handler, slots, on_progress)
                 made = await self._made(last, jobs, request)
                 await jobs.forget(job.id)
-                await self._spool.delete(job.id)
+                await self.spool.delete(job.id)
             finally:
                 await database.close()
-        (self._data_dir / f"{job.id}.lock").unlink(missing_ok=True)
+        (self.data_dir / f"{job.id}.lock").unlink(missing_ok=True)
         return made
-
-    async def _ended(
-        self,
-        job: Job,
-        jobs: SqliteJobs,
-        handler: CalibrationHandler,
-        slots: int,
-        on_progress: Callable[[int, int], None] | None,
-    ) -> JobStatus:
-        """Run the job; its last state. One that was interrupted goes on next time."""
-        stop = asyncio.Event()
-        await jobs.renew(job)
-        async with JobQueue(f"memory://{uuid4().hex}", jobs) as queue:
-            await queue.submit(job)
-            running = asyncio.create_task(
-                queue.run(
-                    {"calibration": handler},
-                    stop=stop,
-                    concurrency={"calibration": slots},
-                    drain_s=0.0,
-                    unfinished=False,
-                )
-            )
-            watching = asyncio.create_task(_watched(jobs, job.id, on_progress))
-            try:
-                await asyncio.wait({running, watching}, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                stop.set()
-                watching.cancel()
-                await running
-            return await jobs.get(job.id)
 
     async def _made(
         self, last: JobStatus, jobs: SqliteJobs, request: CalibrationRequest
     ) -> Calibration:
         if last.state is JobState.SUCCEEDED and last.result:
-            return await self._calibrations.get(last.result.rsplit("/", 1)[-1])
+            return await self.calibrations.get(last.result.rsplit("/", 1)[-1])
         error = last.error or {"detail": f"The job is {last.state}."}
         kept = len(await jobs.recorded(last.id))
         left_out = f", {len(request.skipped)} left out" if request.skipped else ""
@@ -143,6 +105,37 @@ class Here:
             f"{len(request.pairs)} pairs are kept{left_out}.",
             items=error.get("items", []),
         )
+
+
+async def _ended(
+    job: Job,
+    jobs: SqliteJobs,
+    handler: CalibrationHandler,
+    slots: int,
+    on_progress: Callable[[int, int], None] | None,
+) -> JobStatus:
+    """Run the job; its last state. One that was interrupted goes on next time."""
+    stop = asyncio.Event()
+    await jobs.renew(job)
+    async with JobQueue(f"memory://{uuid4().hex}", jobs) as queue:
+        await queue.submit(job)
+        running = asyncio.create_task(
+            queue.run(
+                {"calibration": handler},
+                stop=stop,
+                concurrency={"calibration": slots},
+                drain_s=0.0,
+                unfinished=False,
+            )
+        )
+        watching = asyncio.create_task(_watched(jobs, job.id, on_progress))
+        try:
+            await asyncio.wait({running, watching}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stop.set()
+            watching.cancel()
+            await running
+        return await jobs.get(job.id)
 
 
 async def _watched(
@@ -167,23 +160,17 @@ def run_id(request: CalibrationRequest, pairs: Sequence[CheckedPair]) -> str:
     return f"calibrate-{digest.hexdigest()[:24]}"
 
 
-def _files(pairs: Sequence[CheckedPair]) -> dict[str, Path]:
-    """The files of the pairs by the name that they would have in the spool."""
-    return {
-        f"{role}/{pair.files.name}": path
-        for pair in pairs
-        for role, path in (("x", pair.files.x), ("y", pair.files.y), ("labels", pair.files.label))
-        if path is not None
-    }
-
-
 class _InPlace:
     """A spool that finds the files of one job where they lie: nothing is copied."""
 
-    def __init__(self, spool: Spool, job: str, files: Mapping[str, Path]) -> None:
+    def __init__(self, spool: Spool, job: str, pairs: Sequence[CheckedPair]) -> None:
         self._spool = spool
         self._job = job
-        self._files = files
+        self._files = {
+            f"{role}/{pair.files.name}": path
+            for pair in pairs
+            for role, path in pair.files.by_role.items()
+        }
         self.put = spool.put
         self.create = spool.create
         self.delete = spool.delete

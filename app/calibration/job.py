@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
 
@@ -18,9 +18,8 @@ import numpy as np
 import structlog
 from pydantic import BaseModel
 
-from app.calibration import labels, pictures
+from app.calibration import fit, labels, pictures
 from app.calibration.active import Calibrations
-from app.calibration.fit import DRAWN, SEEN, Fitting, seen_by
 from app.calibration.manifest import MeasuredPair, PairInfo, Provenance
 from app.calibration.measure import (
     Act,
@@ -64,27 +63,18 @@ class Unlabelled(BaseModel):
     prediction_sha256: str
 
 
+@dataclass(slots=True)
 class CalibrationHandler:
     """Runs calibration jobs (`app.jobs.handlers.FanOut`).
 
     Of the upscalers in `watched`, canaries are kept; of the pairs pictures, if asked for.
     """
 
-    def __init__(
-        self,
-        upscalers: Mapping[str, Upscaler],
-        calibrations: Calibrations,
-        spool: Spool,
-        watched: Collection[str] = (),
-        *,
-        keeps_pictures: bool = True,
-    ) -> None:
-        self.upscalers = upscalers
-        self.calibrations = calibrations
-        self.spool = spool
-        self.watched = watched
-        self.keeps_pictures = keeps_pictures
-        self.fitting = Fitting(spool, self._keep_pictures)
+    upscalers: Mapping[str, Upscaler]
+    calibrations: Calibrations
+    spool: Spool
+    watched: Collection[str] = ()
+    keeps_pictures: bool = True
 
     async def units(self, job: Job) -> Sequence[str]:
         """One unit per pair."""
@@ -101,13 +91,15 @@ class CalibrationHandler:
         try:
             pair = await self._load(job.id, request, unit)
             await self._claim_content(job.id, source, pair, request.parent)
-            if seen_by(request.pipeline.indecision.fit, pair):  # it cannot stand for a new one
+            if fit.seen_by(request.pipeline.indecision.fit, pair):  # it cannot stand for a new one
                 raise BadPairs("σ was fitted on this photograph", items=[])
             act = Act(job.id, request, pair, upscaler, self._canary(job.id, request, unit))
             if fidelity.needs_label(request.pipeline.fidelity):
                 return await self._semantic(act)
             if request.shares.fitted:
-                return await self.fitting.unit(act)
+                record, measurement = await fit.drawn(self.spool, act)
+                await self._keep_pictures(act, measurement)
+                return record
             return _MEASURED + await self._measured(act)
         except BadInput as error:
             item = {"name": source, "reason": error.detail.rstrip(".")}
@@ -121,7 +113,7 @@ class CalibrationHandler:
         measured: list[MeasuredPair] = []
         skipped = [*request.skipped]
         missing = 0
-        waiting: dict[bytes, list[str]] = {SEEN: [], DRAWN: []}
+        waiting: dict[bytes, list[str]] = {fit.SEEN: [], fit.DRAWN: []}
         settled = await labels.frozen(self.spool, job.id)
         async for name, data in context.records():
             if data[:1] == _BAD:
@@ -130,7 +122,7 @@ class CalibrationHandler:
                     skipped.append(item)
             elif data[:1] == _MEASURED:
                 measured.append(unpack(data[1:]))
-            elif data[:1] in {SEEN, DRAWN}:
+            elif data[:1] in waiting:
                 waiting[data[:1]].append(name)
             elif name in settled:
                 measured.append(await self._labelled(job.id, request, name, data, settled))
@@ -138,8 +130,8 @@ class CalibrationHandler:
                 missing += 1
         if missing:
             return JobState.AWAITING_LABELS
-        pipeline, late = await self.fitting.after(
-            job.id, request, waiting, lambda name: self._load(job.id, request, name)
+        pipeline, late = await fit.fitted(
+            self.spool, job.id, request, waiting, lambda name: self._load(job.id, request, name)
         )
         request = request.model_copy(update={"pipeline": pipeline})
         asked = {pair.name: pair for pair in request.pairs}

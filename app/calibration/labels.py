@@ -87,14 +87,9 @@ async def used(spool: Spool, job: str, name: str, settled: Mapping[str, int]) ->
 
 
 async def save(spool: Spool, job: str, name: str, data: bytes, *, seen: int | None) -> int:
-    """Store the next version of a label; its number.
+    """Store the next version of the label of a pair; its number.
 
-    Args:
-        spool: of the job.
-        job: its id.
-        name: of the pair.
-        data: the file.
-        seen: the version that the new one was drawn on, 0 for none; None: whatever there is.
+    `seen` is the version that the new one was drawn on, 0 for none; None: whatever there is.
 
     Raises:
         Superseded: there is a newer version than the one seen; nothing was stored.

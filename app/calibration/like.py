@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from app.calibration.layout import IMAGE_SUFFIXES
 from app.errors import BadInput, BadPairs
@@ -23,20 +22,15 @@ _MOST_FILES: Final = 2000  # of a folder that are looked at: more change nothing
 _SHARE: Final = 0.01  # of the uploads, below which a class is not worth calls of its own
 
 
-@dataclass(frozen=True, slots=True)
-class Upload:
+class Upload(NamedTuple):
     """One upload: its size (width, height), and how it was compressed."""
 
     size: tuple[int, int]
     compression: Compression
 
 
-@dataclass(frozen=True, slots=True)
-class Likeness:
-    """The uploads of a folder.
-
-    unread: files that are no usable images, each with its reason.
-    """
+class Likeness(NamedTuple):
+    """The uploads of a folder; `unread` are files that are no usable images, with the reasons."""
 
     uploads: Sequence[Upload]
     unread: Sequence[dict[str, str]]
@@ -100,15 +94,13 @@ def look_like(folder: Path) -> Likeness:
     unread: list[dict[str, str]] = []
     for path in paths[:: -(-len(paths) // _MOST_FILES) or 1]:
         try:
-            uploads.append(_look(path))
+            image = decode(path.read_bytes(), PAIR_LIMITS)
         except (BadInput, OSError) as error:
             unread.append({"name": path.name, "reason": str(error)})
+            continue
+        height, width, _ = image.rgb.shape
+        compression = look_at(image.rgb, image.compression).compression
+        uploads.append(Upload((width, height), compression))
     if not uploads:
         raise BadPairs(f"{folder} holds no PNG, JPEG or WebP image that can be read.", items=unread)
     return Likeness(uploads, unread)
-
-
-def _look(path: Path) -> Upload:
-    image = decode(path.read_bytes(), PAIR_LIMITS)
-    height, width = image.rgb.shape[:2]
-    return Upload((width, height), look_at(image.rgb, image.compression).compression)

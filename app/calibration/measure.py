@@ -93,14 +93,9 @@ def telling(
     samples: Sequence[RGB],
     pipelines: Sequence[Pipeline],
 ) -> MeasuredPair:
-    """The measured pair, which also tells the price: see `app/calibration/price.py`.
+    """The measured pair, which also tells the price (`app/calibration/price.py`).
 
-    Args:
-        measured: the pair under its own pipeline.
-        pair: the same.
-        seeds: of its samples.
-        samples: the first ones.
-        pipelines: with fewer samples.
+    `pipelines` have fewer samples; `samples` are the first ones of the pair, and `seeds` theirs.
     """
     fewer = {}
     for pipeline in pipelines:

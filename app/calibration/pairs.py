@@ -88,16 +88,8 @@ def load_pair(
     The seed of the pair's samples and of its degradation follows from `seed`, the content of Y and
     the variant, so it depends neither on the order of the pairs nor on their names.
 
-    Args:
-        name: of what was uploaded.
-        y: the file of Y.
-        x: the file of X, or None.
-        pipeline: its scale and window decide what fits.
-        degradation: what makes X where there is none.
-        seed: of the calibration.
-        label: the file of the label, or None.
-        prediction: SHA-256 of the prediction that the label was drawn on.
-        variant: which of `variants_of` the degradation.
+    `name` is that of what was uploaded; `y`, `x` and `label` are files. X is made by `degradation`
+    where there is none, in the way of `variants_of` that `variant` names.
 
     Raises:
         BadInput: with the reason, if the pair cannot be used.

@@ -14,10 +14,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from app.calibration.guarantee import GuaranteeSettings
+from app.calibration.guarantee import Applicability, GuaranteeSettings, Sizes
 from app.calibration.manifest import Manifest, MeasuredPair, Provenance, scene_of
 from app.calibration.price import COMMON_ALPHAS, points
-from app.calibration.sizes import Applicability, Sizes
 from app.conformal import Staircase, StepCurve, fidelity
 from app.conformal.backtest import mean_losses, trusted_share
 from app.conformal.curve import places_of

@@ -31,12 +31,9 @@ class Shares:
 
 
 def shares(scenes: Mapping[str, str], share: float, seed: int) -> Shares:
-    """The pairs to fit on: all those of some scenes.
+    """The pairs to fit on: all those of a share, 0 … 0.9, of the scenes, which the seed draws.
 
-    Args:
-        scenes: the scene of each pair, by the name of the pair.
-        share: of the scenes, 0 … 0.9.
-        seed: of the calibration; another one draws other scenes.
+    `scenes` has the scene of each pair, by the name of the pair.
     """
     if not share:
         return Shares()

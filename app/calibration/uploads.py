@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from typing import BinaryIO, NamedTuple
 
 from app.calibration.archive import ArchiveLimits, read_archive
-from app.calibration.config import CalibrationConfig
 from app.calibration.groups import scenes_of, table_of
 from app.calibration.layout import (
     MANIFEST,
@@ -30,7 +29,6 @@ from app.calibration.layout import (
 from app.calibration.pairs import (
     Size,
     bad_pairs,
-    check_left_out,
     claimed_predictions,
     duplicates,
     wrong_size,
@@ -144,11 +142,7 @@ def check_uploaded(
 ) -> tuple[list[AskedPair], list[dict[str, str]]]:
     """The pairs that can be used, as job requests keep them, and an item for every other one.
 
-    Args:
-        found: the spooled images.
-        pipeline: its scale and window decide what fits.
-        naming: the groups and scenes of the pairs.
-        known: (name, digest of Y) of pairs that exist already, when a calibration is extended.
+    `known` is (name, digest of Y) of pairs that exist already, when a calibration is extended.
     """
     pairs, items = {pair.name: pair for pair in found.arranged.pairs}, [*found.arranged.items]
     named = {item["name"] for item in items}
@@ -180,24 +174,6 @@ def check_uploaded(
         )
         for pair in pairs.values()
     ]
-    return usable, items
-
-
-def usable_pairs(
-    found: UploadedPairs,
-    config: CalibrationConfig,
-    pipeline: Pipeline,
-    naming: Naming,
-    known: Sequence[tuple[str, str]],
-) -> tuple[list[AskedPair], list[dict[str, str]]]:
-    """The pairs that can be used and the items that cannot, as far as the config allows any.
-
-    Raises:
-        BadPairs: it allows none, or none is left; or labels do not belong here.
-    """
-    usable, items = check_uploaded(found, pipeline, naming, known)
-    check_left_out(items, len(usable), config.on_bad_pair)
-    check_labels(usable, pipeline)
     return usable, items
 
 

@@ -94,8 +94,7 @@ def made_remotely(
     members = {
         f"{role}/{pair.name}{path.suffix}": path
         for pair in pairs
-        for role, path in (("x", pair.x), ("y", pair.y), ("labels", pair.label))
-        if path is not None
+        for role, path in pair.by_role.items()
     }
     predictions = folder / "labels" / PREDICTIONS
     if predictions.is_file():

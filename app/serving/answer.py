@@ -7,9 +7,8 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from app.calibration.guarantee import GuaranteeKind
+from app.calibration.guarantee import Applicability, GuaranteeKind
 from app.calibration.record import Calibration
-from app.calibration.sizes import Applicability
 from app.conformal.fidelity import Labels, Unit
 from app.errors import BadAlpha
 from app.sampling.pipeline import Prediction

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any, Final, TypeAlias
 
 from PIL import Image
@@ -36,21 +36,14 @@ def spooled_request(request: UpscaleRequest, seed: int) -> dict[str, Any]:
     return {**asdict(request), "seed": seed}
 
 
+@dataclass(frozen=True, slots=True)
 class UpscaleHandler:
     """Runs upscale jobs; an upscaler that is away for no longer than `patience_s` is waited for."""
 
-    def __init__(
-        self,
-        service: UpscaleService,
-        spool: Spool,
-        *,
-        patience_s: float = PATIENCE_S,
-        pause_s: float = SHORTEST_PAUSE_S,
-    ) -> None:
-        self.service = service
-        self.spool = spool
-        self.patience_s = patience_s
-        self.pause_s = pause_s
+    service: UpscaleService
+    spool: Spool
+    patience_s: float = PATIENCE_S
+    pause_s: float = SHORTEST_PAUSE_S
 
     async def __call__(self, job: Job, context: JobContext) -> str:
         """Generate, store the result under the job's id, return its link."""

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Self
 
-from app.calibration.guarantee import rounded_up
+from app.calibration.guarantee import Applicability, rounded_up
 from app.calibration.manifest import REMOVED
 from app.calibration.record import Calibration
-from app.calibration.sizes import Applicability
 from app.conformal.fidelity import clips
 from app.conformal.guarantees import lab_psnr_lower_bound_db
 from app.images.facts import Facts, in_words
@@ -252,14 +251,8 @@ def warnings_of(
 ) -> list[str]:
     """Everything about this answer that a careful reader must know, the gravest first.
 
-    Args:
-        subject: what it is about.
-        alpha: α.
-        size: height and width of the output.
-        trusted: share of the pixels that are trusted.
-        typicality: of the image.
-        notes: what is known already.
-        lossless: whether the upscaler delivers images without loss.
+    `size` is (height, width) of the output, `trusted` the share of its pixels in the mask, `notes`
+    what is known already, `lossless` whether the upscaler delivers images without loss.
     """
     calibration = subject.part
     found = [] if subject.is_covered else [_uncovered(subject)]
