@@ -198,7 +198,8 @@ class FidelitySettings:
             raise ValueError("blur must be between 0 and 256 pixels")
         if self.bound is None:
             object.__setattr__(self, "bound", self.row.bound)
-        elif not 0 < self.bound <= MOST_BOUND:
+        # Errors are float32: below the least of these none could be counted.
+        elif not (0 < self.bound <= MOST_BOUND and largest_float32(self.bound) > 0):
             raise ValueError(f"bound must be a positive number of at most {MOST_BOUND:g}")
 
     @property
