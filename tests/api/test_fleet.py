@@ -14,7 +14,7 @@ from tests.waiting import block_until
 
 pytestmark = [pytest.mark.servers, pytest.mark.slow]
 
-PAIRS, SAMPLES, SLOTS = 12, 4, 2
+PAIRS, SAMPLES, SLOTS = 8, 4, 2
 FORCE = {"force": True}  # so few pairs trust nothing at the default α
 
 
