@@ -19,6 +19,7 @@ a pixel is dropped only if another pixel of equal or smaller σ has an equal or 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,7 +95,7 @@ class Staircase:
         if sigma_low >= 0:
             kept = _not_beaten(sigma, loss, coarse_levels, coarse_errors)
             sigma, loss = sigma[kept], loss[kept]
-        exceeds = loss > _loss_at(coarse_levels, coarse_errors, sigma)
+        exceeds = loss > _steps_at(coarse_levels, coarse_errors, sigma)
         return cls(
             *_running_maximum(
                 np.concatenate([coarse_levels, sigma[exceeds]]),
@@ -115,9 +116,15 @@ class Staircase:
         kept = int(np.searchsorted(self.errors, limit, side="left")) + 1
         return Staircase(self.levels[:kept], np.minimum(self.errors[:kept], limit))
 
+    def losses(
+        self, thresholds: NDArray[np.floating], side: Literal["left", "right"]
+    ) -> NDArray[np.float32]:
+        """L(t−) of each threshold for "left", L(t) for "right"; float32 of their shape."""
+        return _steps_at(self.levels, self.errors, thresholds, side)
+
     def loss(self, threshold: float) -> float:
         """L(t): the worst error over the pixels with σ ≤ t, 0 when there are none."""
-        return float(_loss_at(self.levels, self.errors, np.array([threshold]))[0])
+        return float(self.losses(np.array([threshold]), "right")[0])
 
     def loss_below(self, threshold: float) -> float:
         """L(t−): the worst error over the mask {σ < t}, 0 when the mask is empty."""
@@ -144,12 +151,14 @@ def last_of_level(levels: NDArray[np.float32]) -> NDArray[np.bool_]:
     return np.append(levels[1:] > levels[:-1], True)[: len(levels)]
 
 
-def _loss_at(
-    levels: NDArray[np.float32], errors: NDArray[np.float32], at: NDArray[np.floating]
+def _steps_at(
+    levels: NDArray[np.float32],
+    errors: NDArray[np.float32],
+    at: NDArray[np.floating],
+    side: Literal["left", "right"] = "right",
 ) -> NDArray[np.float32]:
-    """L at each of the values `at`, float32."""
     steps = np.append(np.float32(0), errors)
-    return steps[np.searchsorted(levels, at, side="right")]
+    return steps[np.searchsorted(levels, at, side=side)]
 
 
 def _not_beaten(
@@ -163,7 +172,7 @@ def _not_beaten(
     # bucket number is the lower edge of the bucket.
     edges = (np.arange(1 << 15, dtype=np.uint32) << np.uint32(16)).view(np.float32)
     with np.errstate(invalid="ignore"):  # buckets of NaN are never looked up
-        table = _loss_at(levels, errors, edges)
+        table = _steps_at(levels, errors, edges)
     upper = sigma.view(np.uint16)[_UPPER_HALF::2]
     found = []
     for start in range(0, len(sigma), _BLOCK):

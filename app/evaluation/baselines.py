@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from app.conformal.baselines import intervals, weights
 from app.conformal.fidelity import FidelitySettings
 from app.evaluation.measure import Image
+from app.evaluation.plots import Record
 from app.sampling.pipeline import Pipeline
 
 POINTWISE = FidelitySettings(metric="pointwise")
@@ -102,21 +103,20 @@ class Baselines:
     def _error(self, image: Image) -> NDArray[np.float32]:
         return image.error(self.pipeline, POINTWISE)
 
-    def records(self, whole: float) -> list[dict[str, object]]:
+    def records(self, whole: float) -> list[Record]:
         """What each method promises, whether that can be relied on, and what came.
 
         Args:
             whole: mean of the largest D of the whole image, which no method at all gives.
         """
         outside, width, *weighted = (float(column.mean()) for column in self.scores.T)
-        scale = self.scale if np.isfinite(self.scale) else str(self.scale)
         rows: list[tuple[object, ...]] = [
             ("none", "nothing", "none", None, None, whole, 1.0),
             (
                 "intervals (Angelopoulos et al. 2022b)",
                 "share of values outside their interval",
                 "proven, with high probability",
-                *(MISS_ALPHA, scale, outside, width),
+                *(MISS_ALPHA, self.scale, outside, width),
             ),
         ]
         rows += [

@@ -34,6 +34,9 @@ _PANEL = (4.6, 3.6)  # inches
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8a8a00")
 GREY = "#7a7a7a"  # of what is no measurement
 
+Record = dict[str, object]
+"""A row of a table by its columns."""
+
 _GAP, _HEAD, _FOOT = 8, 26, 24
 _TILE = 288  # pixels of the longer side of an image on a sheet
 
@@ -81,8 +84,8 @@ class Picture:
     svg: str
     """For a page: without prolog, coloured by the page's `--ink` and `--faint`."""
     png: bytes
-    rows: Sequence[Sequence[object]]
-    """The numbers behind it, under a head."""
+    records: Sequence[Record]
+    """The numbers behind it."""
 
     @property
     def name(self) -> str:
@@ -149,7 +152,7 @@ def plot(upscaler: str, figure: str, title: str, caption: str, panels: Sequence[
         canvas.savefig(svg, format="svg", transparent=True, metadata=facts)
         canvas.savefig(png, format="png", dpi=110, facecolor="white")
     themed = _themed(svg.getvalue(), name, title)
-    return Picture(upscaler, figure, title, caption, themed, png.getvalue(), _rows(panels))
+    return Picture(upscaler, figure, title, caption, themed, png.getvalue(), _records(panels))
 
 
 def _draw(axes: Any, panel: Panel) -> None:
@@ -186,20 +189,16 @@ def _themed(svg: str, name: str, title: str) -> str:
     return f'{head} role="img" aria-label="{escape(title)}">{rest}'.strip()
 
 
-def _rows(panels: Sequence[Panel]) -> list[list[object]]:
-    rows: list[list[object]] = [["panel", "line", "x", "y", "low", "high"]]
+def _records(panels: Sequence[Panel]) -> list[Record]:
+    records: list[Record] = []
     for panel in panels:
         for line in panel.lines:
-            for place, (x, y) in enumerate(zip(line.x, line.y, strict=True)):
-                ends = ("", "")
-                if line.low is not None and line.high is not None:
-                    ends = (_cell(line.low[place]), _cell(line.high[place]))
-                rows.append([panel.title, line.label, _cell(x), _cell(y), *ends])
-    return rows
-
-
-def _cell(value: float) -> str:
-    return "" if np.isnan(value) else repr(float(value))
+            unknown = np.full(len(line.x), np.nan)
+            low, high = (unknown if end is None else end for end in (line.low, line.high))
+            for numbers in np.stack([line.x, line.y, low, high], axis=1).tolist():
+                of_line = {"panel": panel.title, "line": line.label}
+                records.append(of_line | dict(zip(("x", "y", "low", "high"), numbers, strict=True)))
+    return records
 
 
 def sheet(
@@ -209,9 +208,9 @@ def sheet(
     caption: str,
     heads: Sequence[str],
     rows: Sequence[SheetRow],
-    numbers: Sequence[Sequence[object]],
+    records: Sequence[Record],
 ) -> Picture:
-    """Rows of images under column heads; `numbers` are the CSV rows behind them."""
+    """Rows of images under column heads; `records` are the numbers behind them."""
     import matplotlib as mpl  # noqa: PLC0415 - as above
 
     tiles = [[_tile(image) for image in row.images] for row in rows]
@@ -255,7 +254,7 @@ def sheet(
         f'style="max-width:{width}px" role="img" aria-label="{escape(title)}">'
     )
     whole = head + "".join(svg) + "</svg>"
-    return Picture(upscaler, figure, title, caption, whole, png.getvalue(), numbers)
+    return Picture(upscaler, figure, title, caption, whole, png.getvalue(), records)
 
 
 def heat(values: NDArray[np.floating], top: float) -> NDArray[np.uint8]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -136,9 +136,10 @@ class Cell:
         if self.variant is None:
             sigma = image.sigma(pipeline)
             return [], {"area": np.array([np.mean(sigma < t) for t in thresholds])}
-        both = [image.stairs(pipeline, error) for error in (pipeline.fidelity, SEMANTIC)]
-        error, semantic = losses_at(both, thresholds, "left")
-        inside = {"error": error, "semantic": semantic, **image.inside(pipeline).at(thresholds)}
+        inside = image.inside(pipeline).at(thresholds)
+        for name, error in (("error", pipeline.fidelity), ("semantic", SEMANTIC)):
+            losses = image.stairs(pipeline, error).losses(thresholds, "left")
+            inside[name] = losses.astype(np.float64)
         return [image.stairs(pipeline, self.error)], inside
 
     def gather(self, images: Sequence[tuple[list[Staircase], Quantities]]) -> None:
@@ -146,16 +147,3 @@ class Cell:
         self.test = [staircase for found, _ in images for staircase in found]
         names = images[0][1].keys()
         self.quantities = {name: np.array([found[name] for _, found in images]) for name in names}
-
-
-def losses_at(
-    staircases: Sequence[Staircase],
-    thresholds: NDArray[np.floating],
-    side: Literal["left", "right"],
-) -> NDArray[np.float64]:
-    """Losses of images at thresholds, [n, T]: of {σ < t} for "left", of {σ ≤ t} for "right"."""
-    found = np.empty((len(staircases), len(thresholds)))
-    for row, staircase in zip(found, staircases, strict=True):
-        steps = np.append(np.float32(0), staircase.errors)
-        row[:] = steps[np.searchsorted(staircase.levels, thresholds, side=side)]
-    return found

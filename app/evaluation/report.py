@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib import resources
@@ -15,6 +16,7 @@ from app import __version__
 from app.calibration.price import advice
 from app.conformal.annotator import AnnotatorSettings
 from app.evaluation.conduct import Findings
+from app.evaluation.plots import Record
 from app.evaluation.reduce import FIDELITY, RULES
 from app.evaluation.run import Evaluation
 from app.evaluation.tables import as_records
@@ -36,22 +38,31 @@ def write(findings: Findings, out: Path) -> None:
         stem = out / FIGURES / picture.name
         stem.with_name(f"{picture.name}.svg").write_text(picture.file, "utf-8")
         stem.with_name(f"{picture.name}.png").write_bytes(picture.png)
-        stem.with_name(f"{picture.name}.csv").write_text(as_csv(picture.rows), "utf-8")
-    for name, records in _records(findings).items():
+        stem.with_name(f"{picture.name}.csv").write_text(as_csv(picture.records), "utf-8")
+    for name, records in _tables(findings).items():
         if records:
-            table: list[Sequence[object]] = [list(records[0])]
-            table += [list(record.values()) for record in records]
-            (out / f"{name}.csv").write_text(as_csv(table), "utf-8")
+            (out / f"{name}.csv").write_text(as_csv(records), "utf-8")
     text = json.dumps(summary(findings), indent=2, ensure_ascii=False, allow_nan=False)
     (out / SUMMARY).write_text(text + "\n", "utf-8")
     (out / REPORT).write_text(render(findings), "utf-8")
 
 
-def as_csv(rows: Sequence[Sequence[object]]) -> str:
-    """Rows as CSV with Unix line ends."""
+def as_csv(records: Sequence[Record]) -> str:
+    """Records as CSV with Unix line ends."""
     out = io.StringIO()
-    csv.writer(out, lineterminator="\n").writerows(rows)
+    writer = csv.DictWriter(out, list(records[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(map(_plain, records))
     return out.getvalue()
+
+
+def _plain(record: Record) -> Record:
+    """The record as JSON can hold it: null for NaN, "inf" and "-inf"."""
+    plain = dict(record)
+    for name, value in record.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            plain[name] = None if math.isnan(value) else str(value)
+    return plain
 
 
 def summary(findings: Findings) -> dict[str, Any]:
@@ -81,11 +92,11 @@ def summary(findings: Findings) -> dict[str, Any]:
             for result in findings.results
         ],
         "skipped": list(findings.skipped),
-        **_records(findings),
+        **{name: list(map(_plain, records)) for name, records in _tables(findings).items()},
     }
 
 
-def _records(findings: Findings) -> dict[str, list[dict[str, object]]]:
+def _tables(findings: Findings) -> dict[str, list[Record]]:
     """The tables by name, each as flat records: CSV files, and lists in the JSON."""
     return {
         "table": as_records(findings.rows),
@@ -102,7 +113,7 @@ def _records(findings: Findings) -> dict[str, list[dict[str, object]]]:
     }
 
 
-def _baselines(result: Evaluation) -> list[dict[str, object]]:
+def _baselines(result: Evaluation) -> list[Record]:
     if result.baselines is None:
         return []
     return result.baselines.records(float(result.cell(FIDELITY).quantities["error"][:, -1].mean()))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from app.evaluation.baselines import SHOWN_ALPHA, Baselines
 from app.evaluation.measure import Image
-from app.evaluation.plots import Picture, SheetRow, heat, sheet
+from app.evaluation.plots import Picture, Record, SheetRow, heat, sheet
 from app.evaluation.reduce import FIDELITY, SEMANTICS, Cell
 from app.evaluation.run import Evaluation
 from app.evaluation.variants import BLURS
@@ -77,7 +77,7 @@ def _gallery(upscaler: str, cell: Cell, shown: Sequence[Shown], alpha: float) ->
     place = cell.place(alpha)
     errors, areas = cell.quantities["error"], cell.quantities["area"]
     rows = []
-    numbers: list[Sequence[object]] = [["image", "why", "trusted", "error_inside", "error_whole"]]
+    records: list[Record] = []
     for image, why, trusted, _ in shown:
         name, prediction = image.pair.name, image.prediction(cell.pipeline)
         inside, whole = (float(errors[image.place, column]) for column in (place, -1))
@@ -95,7 +95,8 @@ def _gallery(upscaler: str, cell: Cell, shown: Sequence[Shown], alpha: float) ->
                 f"in the whole image {whole:.3f}",
             )
         )
-        numbers.append([name, why, area, inside, whole])
+        numbers = {"trusted": area, "error_inside": inside, "error_whole": whole}
+        records.append({"image": name, "why": why, **numbers})
     return sheet(
         upscaler,
         "figure-1-gallery",
@@ -104,13 +105,13 @@ def _gallery(upscaler: str, cell: Cell, shown: Sequence[Shown], alpha: float) ->
         f"black (0) to light ({3 * alpha:g} and more).",
         ["photograph", "upscaled", "where not to believe it", "trust mask", "error D"],
         rows,
-        numbers,
+        records,
     )
 
 
 def _blur_sheet(result: Evaluation, image: Image) -> Picture:
     rows = []
-    numbers: list[Sequence[object]] = [["sigma_blur", "error_blur", "threshold", "trusted_area"]]
+    records: list[Record] = []
     for of_sigma, cells in zip(BLURS, result.blurs, strict=True):
         tiles, areas = [], []
         for of_error, cell in zip(BLURS, cells, strict=True):
@@ -118,7 +119,8 @@ def _blur_sheet(result: Evaluation, image: Image) -> Picture:
             prediction, sigma = image.prediction(cell.pipeline), image.sigma(cell.pipeline)
             tiles.append(overlay(prediction, sigma < threshold))
             areas.append(area)
-            numbers.append([of_sigma, of_error, threshold, area])
+            blurs = {"sigma_blur": of_sigma, "error_blur": of_error}
+            records.append({**blurs, "threshold": threshold, "trusted_area": area})
         told = ", ".join(f"{area:.0%}" for area in areas)
         rows.append(SheetRow(tiles, f"σ blurred by {of_sigma:g} px; trusted on average: {told}"))
     first = result.blurs[0][0]
@@ -132,7 +134,7 @@ def _blur_sheet(result: Evaluation, image: Image) -> Picture:
         "something else in every column.",
         [f"D blurred by {blur:g} px" for blur in BLURS],
         rows,
-        numbers,
+        records,
     )
 
 
@@ -140,7 +142,7 @@ def _baseline_sheet(
     upscaler: str, baselines: Baselines, shown: Sequence[Shown], alpha: float
 ) -> Picture:
     rows = []
-    numbers: list[Sequence[object]] = [["image", "trusted", "trusted_semantic", "mean_weight"]]
+    records: list[Record] = []
     for image, _, trusted, trusted_semantic in shown:
         prediction, weight = image.prediction(baselines.pipeline), baselines.weight(image)
         tiles = [
@@ -151,8 +153,14 @@ def _baseline_sheet(
             np.rint(255 * weight).astype(np.uint8),
         ]
         rows.append(SheetRow(tiles, image.pair.name))
-        shares = (trusted, trusted_semantic, weight)
-        numbers.append([image.pair.name, *(float(np.mean(share)) for share in shares)])
+        records.append(
+            {
+                "image": image.pair.name,
+                "trusted": float(trusted.mean()),
+                "trusted_semantic": float(trusted_semantic.mean()),
+                "mean_weight": float(weight.mean()),
+            }
+        )
     return sheet(
         upscaler,
         "figure-6-baselines",
@@ -163,5 +171,5 @@ def _baseline_sheet(
         "confident.",
         ["upscaled", "ours, D", "ours, semantic D", "lower end", "upper end", "continuous mask"],
         rows,
-        numbers,
+        records,
     )

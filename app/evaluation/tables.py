@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -18,7 +17,8 @@ from app.evaluation.bootstrap import (
     weights,
 )
 from app.evaluation.plan import Plan
-from app.evaluation.reduce import Cell, losses_at
+from app.evaluation.plots import Record
+from app.evaluation.reduce import Cell
 
 Status = Literal["kept", "within", "broken", "nothing"]
 """kept: the mean is at most α. within: above α, but the interval reaches down to it. broken: the
@@ -111,9 +111,10 @@ def joint(cell: Cell, draws: Resamples, alphas: Sequence[float]) -> list[tuple[f
     )
     if len(levels) > JOINT_GRID:
         levels = levels[np.linspace(0, len(levels) - 1, JOINT_GRID).round().astype(int)]
+    ends = np.append(levels, end)
     return joint_intervals(
-        losses_at(cell.calibration, levels, "right"),
-        losses_at(cell.test, np.append(levels, end), "left"),
+        np.array([one.losses(levels, "right") for one in cell.calibration], np.float64),
+        np.array([one.losses(ends, "left") for one in cell.test], np.float64),
         cell.bound,
         alphas,
         draws.joint,
@@ -128,16 +129,16 @@ def _status(alpha: float, threshold: float, mean: float, promise: tuple[float, f
     return "within" if promise[0] <= alpha else "broken"
 
 
-def as_records(rows: Sequence[Row]) -> list[dict[str, object]]:
-    """Flat records for CSV and JSON."""
+def as_records(rows: Sequence[Row]) -> list[Record]:
+    """Flat records, one for each row."""
     records = []
     for row in rows:
-        record: dict[str, object] = {
+        record: Record = {
             "upscaler": row.upscaler,
             "variant": row.variant,
             "rule": row.rule,
             "alpha": row.alpha,
-            "threshold": _number(row.threshold),
+            "threshold": row.threshold,
             "status": row.status,
             "controlled": row.controlled,
             "promise_low": row.promise and row.promise[0],
@@ -145,13 +146,6 @@ def as_records(rows: Sequence[Row]) -> list[dict[str, object]]:
         }
         for name, interval in row.quantities.items():
             for end, value in zip(("", "_low", "_high", "_images"), interval, strict=True):
-                record[f"{name}{end}"] = _number(value)
+                record[f"{name}{end}"] = value
         records.append(record)
     return records
-
-
-def _number(value: float) -> float | str | None:
-    """The value as JSON can hold it."""
-    if math.isnan(value):
-        return None
-    return value if math.isfinite(value) else str(value)

@@ -19,11 +19,10 @@ from .strategies import CURVES
 def expected_losses(scenes: Sequence[Sequence[Staircase]], thresholds, side="left"):
     """For each threshold E[L(t−)] of one crop of one scene of the population; "right": E[L(t)]."""
     different, places = np.unique(thresholds, return_inverse=True)
-
-    def losses(crop):
-        return np.append(0, crop.errors)[np.searchsorted(crop.levels, different, side)]
-
-    of_scenes = [np.mean([losses(crop) for crop in crops], axis=0) for crops in scenes]
+    of_scenes = [
+        np.mean([crop.losses(different, side) for crop in crops], axis=0, dtype=float)
+        for crops in scenes
+    ]
     return np.mean(of_scenes, axis=0)[places]
 
 

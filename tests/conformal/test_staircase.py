@@ -102,12 +102,15 @@ class TestFromMaps:
 class TestStaircase:
     @given(strategies.maps())
     def test_loss_below_is_the_loss_of_the_strict_mask(self, maps):
-        """L(t−) is max{D : σ < t}."""
+        """L(t−) is max{D : σ < t}; of many thresholds at once it is the same, and so is L(t)."""
         sigma, error = maps
         staircase = Staircase.from_maps(sigma, error)
-        for t in [*np.unique(sigma), np.inf, -np.inf]:
-            inside = sigma < t
-            assert staircase.loss_below(t) == (error[inside].max() if inside.any() else 0)
+        thresholds = np.array([*np.unique(sigma), np.inf, -np.inf])
+        below = [error[sigma < t].max(initial=0) for t in thresholds]
+        assert [staircase.loss_below(t) for t in thresholds] == below
+        assert staircase.losses(thresholds, "left").tolist() == below
+        expected = [staircase.loss(t) for t in thresholds]
+        assert staircase.losses(thresholds, "right").tolist() == expected
 
     @pytest.mark.parametrize(
         ("levels", "errors"),

@@ -8,7 +8,6 @@ from scipy import stats
 
 from app.conformal import RiskCurve, Staircase
 from app.evaluation.bootstrap import joint_intervals, mean_intervals, weights
-from app.evaluation.reduce import losses_at
 
 
 def names(count: int) -> list[str]:
@@ -78,8 +77,8 @@ class TestJointIntervals:
         alphas = (0.05, 0.3, 0.5, 0.9)
         levels = np.unique(np.concatenate([s.levels for s in calibration]))
         got = joint_intervals(
-            losses_at(calibration, levels, "right"),
-            losses_at(test, np.append(levels, np.float32(np.inf)), "left"),
+            np.array([s.losses(levels, "right") for s in calibration]),
+            np.array([s.losses(np.append(levels, np.inf), "left") for s in test]),
             1.1,
             alphas,
             drawn,

@@ -13,7 +13,7 @@ from app.conformal import RiskCurve
 from app.evaluation.cache import SampleCache
 from app.evaluation.conduct import Findings, conduct
 from app.evaluation.plan import Plan, split
-from app.evaluation.reduce import FIDELITY, HIGH_PROBABILITY, losses_at
+from app.evaluation.reduce import FIDELITY, HIGH_PROBABILITY
 from app.evaluation.run import Options
 from app.evaluation.tables import Resamples, cell_rows
 from app.evaluation.variants import Variant
@@ -66,7 +66,7 @@ def test_a_threshold_that_is_too_large_is_found(findings, alpha):
     cheat = copy(cell)
     cheat.alphas, cheat.thresholds = np.array([alpha]), false
     cheat.quantities = {name: values[:, [0, -1]] for name, values in cell.quantities.items()}
-    cheat.quantities["error"] = losses_at(cell.test, false, "left")
+    cheat.quantities["error"] = np.array([one.losses(false, "left") for one in cell.test], float)
     # The judgement that speaks of the test images alone: the calibration is not drawn anew.
     cheat.rule = HIGH_PROBABILITY
     row, _ = cell_rows("fake", cheat, Resamples.of(findings.plan, 0), [alpha])
@@ -88,7 +88,8 @@ def test_the_average_over_divisions(findings):
         order = random.permutation(len(pool))
         curve = RiskCurve.from_staircases([pool[i] for i in order[:120]], bound)
         thresholds = np.array([curve.threshold(alpha) for alpha in ALPHAS])
-        realised.append(losses_at([pool[i] for i in order[120:]], thresholds, "left").mean(axis=0))
+        losses = [pool[i].losses(thresholds, "left") for i in order[120:]]
+        realised.append(np.mean(losses, axis=0))
     errors = np.std(realised, axis=0) / np.sqrt(SPLITS)
     for alpha, mean, error in zip(ALPHAS, np.mean(realised, axis=0), errors, strict=True):
         assert mean <= alpha + 3 * error

@@ -6,13 +6,12 @@ import numpy as np
 import pytest
 
 from app.calibration.pairs import load_pair
-from app.conformal import Staircase, fidelity
+from app.conformal import fidelity
 from app.conformal.fidelity import FidelitySettings
 from app.conformal.indecision import IndecisionSettings
 from app.errors import DegenerateSamples
 from app.evaluation.cache import SampleCache
 from app.evaluation.measure import SEMANTIC, image_of
-from app.evaluation.reduce import losses_at
 from app.sampling.measure import measure
 from app.sampling.pipeline import Pipeline
 from app.upscalers.base import Source
@@ -70,15 +69,3 @@ async def test_identical_samples_are_refused(tmp_path, pair):
     with pytest.raises(DegenerateSamples):
         await image_of(0, pair, FakeUpscaler(strength=0.0), BASE, SampleCache(tmp_path))
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize(("side", "method"), [("left", "loss_below"), ("right", "loss")])
-def test_losses_at(side, method):
-    """Both sides of a threshold are those of the staircase, ties included."""
-    random = np.random.default_rng(0)
-    sigma = (random.integers(0, 5, (24, 32)) / 4).astype(np.float32)
-    errors = random.random((2, 24, 32), np.float32)
-    thresholds = np.array([-np.inf, 0.0, 0.25, 0.5, 0.5000001, 0.9, np.inf])
-    stairs = [Staircase.from_maps(sigma, error) for error in errors]
-    expected = [[getattr(s, method)(float(t)) for t in thresholds] for s in stairs]
-    assert losses_at(stairs, thresholds, side) == pytest.approx(np.array(expected))
