@@ -48,8 +48,12 @@ def numbers() -> dict[str, Any]:
 @pytest.fixture(scope="session")
 def load_tiny(config: dict[str, Any]) -> Callable[..., SinSREngine]:
     """Load the tiny networks with these options."""
-    files = {"weights": DATA / "unet_tiny.pth", "autoencoder": DATA / "vq_tiny.pth"}
-    return lambda **options: load("sinsr", **files, config=config, **options)
+    given = {
+        "weights": DATA / "unet_tiny.pth",
+        "autoencoder": DATA / "vq_tiny.pth",
+        "config": config,
+    }
+    return lambda **options: load("sinsr", **{**given, **options})
 
 
 @pytest.fixture(scope="session")

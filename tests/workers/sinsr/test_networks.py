@@ -15,7 +15,10 @@ from workers.models.sinsr.unet import timestep_embedding
 
 class TestOfficialNetworks:
     def test_names_and_shapes(self, data):
-        """Every parameter of the published files is there, with its shape, and no other."""
+        """Every parameter of the published files is there, with its shape, and no other.
+
+        While they are planned, none takes memory.
+        """
         rows = [
             line.split("\t")
             for line in (data / "state_dict_keys.txt").read_text().splitlines()
@@ -23,19 +26,13 @@ class TestOfficialNetworks:
         ]
         want = {name: shape for name, shape, _, kind in rows if kind == "param"}
         assert len(want) == 540 + 205
-        got = {
-            name: "x".join(map(str, parameter.shape))
+        planned = {
+            name: parameter
             for network in SinSR.plan_networks(SinSRConfig())
             for name, parameter in network.named_parameters()
         }
-        assert got == want
-
-    def test_sizes(self):
-        """The official networks have 118 593 583 and 55 322 782 parameters, none in memory."""
-        unet, autoencoder = SinSR.plan_networks(SinSRConfig())
-        assert sum(p.numel() for p in unet.parameters()) == 118_593_583
-        assert sum(p.numel() for p in autoencoder.parameters()) == 55_322_782
-        assert all(p.is_meta for p in unet.parameters())
+        assert {name: "x".join(map(str, p.shape)) for name, p in planned.items()} == want
+        assert all(parameter.is_meta for parameter in planned.values())
 
     def test_deepest_level_and_middle_never_shift(self):
         """Blocks of the 8×8 level and the middle have no shift; the other second blocks do."""
@@ -76,20 +73,17 @@ class TestLayers:
         assert timestep_embedding(torch.tensor([0]), 8)[0].tolist() == [1.0] * 4 + [0.0] * 4
 
     @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-    def test_group_norm_is_precise(self, layout):
-        """Normalisation is within 5e-6 of float64's, also far from zero and in blocks."""
+    def test_group_norm(self, layout):
+        """Normalisation is within 5e-6 of float64's, also far from zero and in blocks.
+
+        A map has the same bits alone and in company.
+        """
         torch.manual_seed(0)
         norm = GroupNorm(64, 1e-5).requires_grad_(False)
         x = (torch.randn(2, 64, 150, 160) * 3 + 20).to(memory_format=layout)
         want = torch.nn.functional.group_norm(x.double(), 32, eps=1e-5)
         assert (norm(x) - want).abs().max() < 5e-6
-
-    def test_group_norm_does_not_depend_on_the_batch(self):
-        """A map is normalised to the same bits alone and in company."""
-        torch.manual_seed(0)
-        norm = GroupNorm(64, 1e-5).requires_grad_(False)
-        x = torch.randn(3, 64, 150, 160).to(memory_format=torch.channels_last)
-        assert torch.equal(norm(x)[1:2], norm(x[1:2]))
+        assert torch.equal(norm(x)[1:], norm(x[1:]))
 
     def test_attention_in_blocks_is_exact(self, monkeypatch):
         """Blocks of queries give what the whole attention matrix gives."""
@@ -105,7 +99,7 @@ class TestLayers:
         monkeypatch.setattr(autoencoder, "DISTANCE_BLOCK_BYTES", 4 * 48 * 5)
         assert torch.equal(tiny.quantise(numbers["a.unet_out"])[0], want)
 
-    def test_first_of_equal_codes(self, tiny, config):
+    def test_first_of_equal_codes(self, config):
         """Of two identical codes the first is chosen."""
         twin = autoencoder.Autoencoder(SinSRConfig.model_validate(config).autoencoder)
         with torch.no_grad():

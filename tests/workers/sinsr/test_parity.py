@@ -8,12 +8,11 @@ from torch.nn import functional
 
 from workers.models.tiling import Box, Merger
 
-TOLERANCE = 1e-4
 CASES = ["a", "c"]
 
 
 def _close(got, want):
-    torch.testing.assert_close(got, want, rtol=0, atol=TOLERANCE)
+    torch.testing.assert_close(got, want, rtol=0, atol=1e-4)
 
 
 def whole(model, lr, noise):
@@ -27,119 +26,91 @@ def whole(model, lr, noise):
     return merger.result() * 0.5 + 0.5
 
 
-def _taps(network, names, run):
-    """Outputs of the named modules while `run` runs."""
-    found = {}
-    handles = [
-        network.get_submodule(name).register_forward_hook(
-            lambda _module, _inputs, output, name=name: found.__setitem__(name, output)
+def _agrees(model, numbers, case):
+    """Latent, prediction, codes and image of a case are the reference's."""
+    part = {
+        name.partition(".")[2]: tensor.to(model.device)
+        for name, tensor in numbers.items()
+        if name.startswith(f"{case}.")
+    }
+    _close(model.encode(part["lq_padded"]), part["z_y"])
+    _close(model.denoise(part["unet_in_x"], part["lq_padded"]), part["unet_out"])
+    assert torch.equal(model.quantise(part["unet_out"])[0], part["code_indices"].long())
+    # Before cropping and clamping.
+    _close(model.decode(part["unet_out"])[..., ::3, ::3], part["decoded_every_3rd"])
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_stages(tiny, numbers, case):
+    """Every stage gives the reference's numbers; the latent is not quantised."""
+    _agrees(tiny, numbers, case)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("case", CASES)
+def test_gpu(load_tiny, numbers, case):
+    """So it does on a GPU in float32, without TF32."""
+    _agrees(load_tiny(device="cuda").model, numbers, case)
+
+
+def test_enlargement_is_neither_antialiased_nor_clamped(numbers):
+    """Bicubic enlargement overshoots [-1, 1] exactly as far as the reference's."""
+    up = functional.interpolate(numbers["a.lq_padded"], scale_factor=4.0, mode="bicubic")
+    _close(up[..., ::3, ::3], numbers["a.lq_up_every_3rd"])
+    assert up.abs().max() > 1
+
+
+def test_decoder_without_codes(tiny, numbers):
+    """The decoder alone, fed a latent that is not quantised, gives the reference's image."""
+    image = tiny.autoencoder.decode_codes(numbers["a.unet_out"])
+    _close(image[..., ::3, ::3], numbers["a.decoded_no_quant_every_3rd"])
+
+
+def test_inside_the_networks(tiny, numbers):
+    """Time embedding, blocks of every resolution and global attention give the reference's maps."""
+    names = [name for name in numbers if name.startswith("taps.")]
+    assert len(names) == 7
+    found, handles = {}, []
+    for name in names:
+        inner = name.removeprefix("taps.")
+        network = tiny.autoencoder if inner.startswith("vq.") else tiny.unet
+        module = network.get_submodule(inner.removeprefix("vq."))
+        handles.append(
+            module.register_forward_hook(lambda *given, name=name: found.update({name: given[-1]}))
         )
-        for name in names
-    ]
-    run()
+    tiny.denoise(numbers["a.unet_in_x"], numbers["a.lq_padded"])
+    tiny.decode(numbers["a.unet_out"])
     for handle in handles:
         handle.remove()
-    return found
-
-
-class TestStages:
-    @pytest.mark.parametrize("case", CASES)
-    def test_encoding(self, tiny, numbers, case):
-        """The latent of the padded image is the reference's, not quantised."""
-        _close(tiny.encode(numbers[f"{case}.lq_padded"]), numbers[f"{case}.z_y"])
-
-    def test_enlargement_is_neither_antialiased_nor_clamped(self, numbers):
-        """Bicubic enlargement overshoots [-1, 1] exactly as far as the reference's."""
-        up = functional.interpolate(numbers["a.lq_padded"], scale_factor=4.0, mode="bicubic")
-        _close(up[..., ::3, ::3], numbers["a.lq_up_every_3rd"])
-        assert up.abs().max() > 1
-
-    @pytest.mark.parametrize("case", CASES)
-    def test_noise_prediction(self, tiny, numbers, case):
-        """One evaluation of the noise predictor gives the reference's clean latent."""
-        clean = tiny.denoise(numbers[f"{case}.unet_in_x"], numbers[f"{case}.lq_padded"])
-        _close(clean, numbers[f"{case}.unet_out"])
-
-    @pytest.mark.parametrize("case", CASES)
-    def test_codes(self, tiny, numbers, case):
-        """Every latent pixel snaps to the reference's code."""
-        indices, _ = tiny.quantise(numbers[f"{case}.unet_out"])
-        assert torch.equal(indices, numbers[f"{case}.code_indices"].long())
-
-    @pytest.mark.parametrize("case", CASES)
-    def test_decoding(self, tiny, numbers, case):
-        """The decoded image is the reference's before cropping and clamping."""
-        image = tiny.decode(numbers[f"{case}.unet_out"])
-        _close(image[..., ::3, ::3], numbers[f"{case}.decoded_every_3rd"])
-
-    def test_decoder_without_codes(self, tiny, numbers):
-        """The decoder alone, fed a latent that is not quantised, gives the reference's image."""
-        image = tiny.autoencoder.decode_codes(numbers["a.unet_out"])
-        _close(image[..., ::3, ::3], numbers["a.decoded_no_quant_every_3rd"])
-
-
-class TestTaps:
-    def test_inside_the_noise_predictor(self, tiny, numbers):
-        """Time embedding and blocks of every resolution give the reference's maps."""
-        names = ["time_embed", "input_blocks.1", "input_blocks.5", "input_blocks.6"]
-        names += ["middle_block", "output_blocks.0"]
-        found = _taps(
-            tiny.unet,
-            names,
-            lambda: tiny.denoise(numbers["a.unet_in_x"], numbers["a.lq_padded"]),
-        )
-        for name in names:
-            want = numbers[f"taps.{name}"]
-            _close(found[name][:, : want.shape[1]], want)
-
-    def test_attention_of_the_decoder(self, tiny, numbers):
-        """The decoder's global attention gives the reference's map."""
-        name = "decoder.mid.attn_1"
-        found = _taps(tiny.autoencoder, [name], lambda: tiny.decode(numbers["a.unet_out"]))
-        want = numbers[f"taps.vq.{name}"]
+    for name in names:
+        want = numbers[name]
         _close(found[name][:, : want.shape[1]], want)
 
 
-class TestWhole:
-    @pytest.mark.parametrize("case", CASES)
-    def test_sample_with_the_references_noise(self, tiny, numbers, case):
-        """From image and noise to bytes: equal but for rounding ties in rare pixels."""
-        image = whole(tiny, numbers[f"{case}.lr01"], numbers[f"{case}.noise"][None])
-        got = (image * 255).round().to(torch.int16)
-        off = (got - numbers[f"{case}.final_u8"].to(torch.int16)).abs()
-        assert off.max() <= 1
-        assert (off > 0).float().mean() < 1e-3
+@pytest.mark.parametrize("case", CASES)
+def test_sample_with_the_references_noise(tiny, numbers, case):
+    """From image and noise to bytes: equal but for rounding ties in rare pixels."""
+    image = whole(tiny, numbers[f"{case}.lr01"], numbers[f"{case}.noise"][None])
+    got = (image * 255).round().to(torch.int16)
+    off = (got - numbers[f"{case}.final_u8"].to(torch.int16)).abs()
+    assert off.max() <= 1
+    assert (off > 0).float().mean() < 1e-3
 
-    def test_tiled_sample_with_the_references_noise(self, tiny, numbers):
-        """Four overlapping tiles, merged, are the reference's image."""
-        image = whole(tiny, numbers["tiled.lr01"], numbers["tiled.noise"])
-        _close(image[..., ::3, ::3], numbers["tiled.final01_every_3rd"])
 
-    @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-    def test_half_precision_stays_near(self, load_tiny, numbers, dtype):
-        """In half precision nearly all codes and the mean error stay close to float32's."""
-        half = load_tiny(dtype=dtype).model
-        clean = half.denoise(numbers["a.unet_in_x"], numbers["a.lq_padded"])
-        assert clean.dtype == torch.float32
-        indices, _ = half.quantise(clean)
-        same = (indices == numbers["a.code_indices"].long()).float().mean()
-        assert same > 0.9
-        image = half.decode(numbers["a.unet_out"])
-        error = (image[..., ::3, ::3] - numbers["a.decoded_every_3rd"]).abs().mean()
-        assert error < 0.05
+def test_tiled_sample_with_the_references_noise(tiny, numbers):
+    """Four overlapping tiles, merged, are the reference's image."""
+    image = whole(tiny, numbers["tiled.lr01"], numbers["tiled.noise"])
+    _close(image[..., ::3, ::3], numbers["tiled.final01_every_3rd"])
 
-    @pytest.mark.gpu
-    @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-    @pytest.mark.parametrize("case", CASES)
-    def test_gpu(self, load_tiny, numbers, case):
-        """On a GPU in float32, without TF32, every stage is the reference's."""
-        gpu = load_tiny(device="cuda").model
-        part = {
-            name.partition(".")[2]: tensor.cuda()
-            for name, tensor in numbers.items()
-            if name.startswith(f"{case}.")
-        }
-        _close(gpu.encode(part["lq_padded"]), part["z_y"])
-        _close(gpu.denoise(part["unet_in_x"], part["lq_padded"]), part["unet_out"])
-        assert torch.equal(gpu.quantise(part["unet_out"])[0], part["code_indices"].long())
-        _close(gpu.decode(part["unet_out"])[..., ::3, ::3], part["decoded_every_3rd"])
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_precision_stays_near(load_tiny, numbers, dtype):
+    """In half precision nearly all codes and the mean error stay close to float32's."""
+    half = load_tiny(dtype=dtype).model
+    clean = half.denoise(numbers["a.unet_in_x"], numbers["a.lq_padded"])
+    assert clean.dtype == torch.float32
+    indices, _ = half.quantise(clean)
+    assert (indices == numbers["a.code_indices"].long()).float().mean() > 0.9
+    image = half.decode(numbers["a.unet_out"])
+    assert (image[..., ::3, ::3] - numbers["a.decoded_every_3rd"]).abs().mean() < 0.05

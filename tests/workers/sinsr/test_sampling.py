@@ -12,28 +12,35 @@ from tests.workers.sinsr.test_parity import whole
 from workers.errors import ClientGone, OutOfMemory
 from workers.models.engine import SampleRequest
 from workers.models.noise import Noise
+from workers.models.sinsr.config import SinSRConfig
+from workers.models.sinsr.engine import SinSREngine
+from workers.models.sinsr.model import SinSR
 
 SEEDS = np.array([5, 405, 2**40 + 5, -3, 5], np.int64)
-
-# The large one is tiled, which takes seconds.
-WHICH = ["image", pytest.param("large", marks=pytest.mark.slow)]
 
 
 @pytest.fixture(scope="module")
 def image():
-    return np.random.default_rng(1).integers(0, 256, (20, 45, 3), np.uint8)
+    return np.random.default_rng(1).integers(0, 256, (20, 28, 3), np.uint8)
+
+
+@pytest.fixture(scope="module", params=["whole", "tiled"])
+def sampler(request, config):
+    """A configuration that takes the image in one piece or in two tiles."""
+    tiles = {"chop_size": 24, "chop_stride": 16} if request.param == "tiled" else {}
+    return {**config, "sampler": {**config["sampler"], **tiles}}
 
 
 @pytest.fixture(scope="module")
-def large():
-    return np.random.default_rng(2).integers(0, 256, (20, 70, 3), np.uint8)
+def made(tiny_engine, image):
+    """The samples of one call for all seeds."""
+    return tiny_engine.samples(image, SEEDS)
 
 
-@pytest.fixture(scope="module")
-def made(tiny_engine, image, large):
-    """The samples of one call for all seeds, by the name of the image."""
-    given = {"image": image, "large": large}
-    return functools.cache(lambda which: tiny_engine.samples(given[which], SEEDS))
+def _nearly_equal(one, two):
+    off = np.abs(one.astype(int) - two)
+    assert off.max() <= 1
+    assert (off > 0).mean() < 1e-3
 
 
 class TestNoise:
@@ -49,63 +56,48 @@ class TestNoise:
 
     @pytest.mark.parametrize("seed", [3, 2**40])
     def test_standard_normal(self, seed):
-        """Narrow and wide seeds both draw standard normal numbers."""
-        drawn = Noise(seed).draw(100_000)
+        """Narrow and wide seeds draw standard normal numbers, and go on: no tile repeats them."""
+        noise = Noise(seed)
+        drawn = noise.draw(100_000)
         assert drawn.dtype == torch.float32
         assert abs(float(drawn.mean())) < 0.02
         assert abs(float(drawn.std()) - 1) < 0.02
-
-    def test_tiles_continue_the_stream(self):
-        """Successive draws differ: two tiles never get the same noise."""
-        noise = Noise(1)
-        assert not torch.equal(noise.draw(8), noise.draw(8))
+        assert not torch.equal(noise.draw(8), drawn[:8])
 
 
 class TestSamples:
     def test_agrees_with_the_stages(self, tiny, image, made):
         """The rows are what the stages give for the noise of each seed."""
-        rows = made("image")
-        assert rows.shape == (5, 80, 180, 3)
-        assert rows.dtype == np.uint8
+        assert made.shape == (5, 80, 112, 3)
+        assert made.dtype == np.uint8
         lr = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
-        for row, seed in zip(rows[1:3], SEEDS[1:3], strict=True):
-            noise = Noise(int(seed)).draw(1, 1, 3, 32, 64)
+        for row, seed in zip(made[1:3], SEEDS[1:3], strict=True):
+            noise = Noise(int(seed)).draw(1, 1, 3, 32, 32)
             alone = (whole(tiny, lr, noise)[0] * 255).round().to(torch.uint8)
             assert np.array_equal(row, alone.permute(1, 2, 0).numpy())
 
-    @pytest.mark.parametrize("which", WHICH)
-    def test_company_and_order_do_not_matter(self, tiny_engine, request, which, made):
+    def test_company_and_order_do_not_matter(self, load_tiny, sampler, image):
         """A seed gives the same bytes alone, in any order and twice in one call."""
-        given, rows = request.getfixturevalue(which), made(which)
-        assert np.array_equal(tiny_engine.samples(given, SEEDS[2:0:-1].copy()), rows[2:0:-1])
-        assert np.array_equal(tiny_engine.samples(given, SEEDS[1:2]), rows[1:2])
-        assert np.array_equal(rows[0], rows[4])
+        engine = load_tiny(config=sampler)
+        rows = engine.samples(image, SEEDS[[0, 1, 2, 0]])
+        assert np.array_equal(engine.samples(image, SEEDS[2:0:-1].copy()), rows[2:0:-1])
+        assert np.array_equal(engine.samples(image, SEEDS[1:2]), rows[1:2])
+        assert np.array_equal(rows[0], rows[3])
         assert not np.array_equal(rows[0], rows[1])
 
-    def test_batches_agree(self, load_tiny, image, made):
-        """Batches of three give the samples of batches of one, but for rounding."""
-        batched = load_tiny(batch=3)
-        seeds = SEEDS[:4]
-        off = batched.samples(image, seeds).astype(int) - made("image")[:4]
-        assert np.abs(off).max() <= 1
-        assert (off != 0).mean() < 1e-3
-
-    def test_several_images_share_a_call(self, load_tiny, tiny_engine, image, made):
-        """Samples of several images in one call are those of separate calls."""
+    def test_batches_and_images_agree(self, load_tiny, tiny_engine, image, made):
+        """Several images in one call, in batches of three, give the samples of separate calls."""
         other = image[::-1].copy()
-        batched = load_tiny(batch=8)
-        got = batched.samples_of([SampleRequest(image, SEEDS[:1]), SampleRequest(other, SEEDS[:2])])
-        for rows, want in zip(
-            got, (made("image")[:1], tiny_engine.samples(other, SEEDS[:2])), strict=True
-        ):
-            off = np.abs(rows.astype(int) - want)
-            assert off.max() <= 1
-            assert (off > 0).mean() < 1e-3
+        jobs = [SampleRequest(image, SEEDS[:4]), SampleRequest(other, SEEDS[:1])]
+        one, two = load_tiny(batch=3).samples_of(jobs)
+        _nearly_equal(one, made[:4])
+        _nearly_equal(two, tiny_engine.samples(other, SEEDS[:1]))
 
-    def test_sizes_must_agree(self, tiny_engine, image, large):
+    def test_sizes_must_agree(self, tiny_engine, image):
         """Images of different sizes in one call are refused."""
+        jobs = [SampleRequest(image, SEEDS), SampleRequest(image[1:], SEEDS)]
         with pytest.raises(ValueError, match="one size"):
-            tiny_engine.samples_of([SampleRequest(image, SEEDS), SampleRequest(large, SEEDS)])
+            tiny_engine.samples_of(jobs)
 
     @pytest.mark.parametrize("size", [(1, 1), (1, 33), (7, 5), (32, 16)])
     def test_small_images(self, tiny_engine, size):
@@ -123,62 +115,45 @@ class TestSamples:
 
 
 class TestOutOfMemory:
-    def _limited(self, model, most, monkeypatch):
-        """Let both networks fail for batches above `most`."""
-        seen = []
+    def test_batch_is_halved(self, load_tiny, sampler, image, monkeypatch):
+        """Running out of memory halves the batch, and every sample still comes out."""
+        engine, seen = load_tiny(config=sampler, batch=5), set()
         for name in ("denoise", "decode"):
-            original = getattr(model, name)
+            original = getattr(engine.model, name)
 
-            def limited(first, *rest, original=original, name=name):
-                seen.append((name, len(first)))
-                if len(first) > most:
+            def limited(first, *rest, original=original):
+                seen.add(len(first))
+                if len(first) > 2:
                     raise torch.OutOfMemoryError("CUDA out of memory")
                 return original(first, *rest)
 
-            monkeypatch.setattr(model, name, limited)
-        return seen
+            monkeypatch.setattr(engine.model, name, limited)
+        rows = engine.samples(image, SEEDS)
+        assert seen == {5, 2, 1}
+        _nearly_equal(rows, load_tiny(config=sampler).samples(image, SEEDS))
 
-    @pytest.mark.parametrize("which", WHICH)
-    def test_batch_is_halved(self, load_tiny, request, which, made, monkeypatch):
-        """Running out of memory halves the batch, and every sample still comes out."""
-        given = request.getfixturevalue(which)
-        model = load_tiny(batch=5)
-        seen = self._limited(model.model, 2, monkeypatch)
-        rows = model.samples(given, SEEDS)
-        assert {size for _, size in seen} == {5, 2, 1}
-        off = np.abs(rows.astype(int) - made(which))
-        assert off.max() <= 1
-        assert (off > 0).mean() < 1e-3
+    @pytest.mark.parametrize(
+        ("stage", "error", "seen", "words"),
+        [
+            ("denoise", torch.OutOfMemoryError("CUDA out of memory"), OutOfMemory, "not even one"),
+            ("encode", RuntimeError("DefaultCPUAllocator: no"), OutOfMemory, "not even one"),
+            ("decode", RuntimeError("a bug"), RuntimeError, "a bug"),
+        ],
+    )
+    def test_not_even_one(self, tiny_engine, tiny, image, monkeypatch, stage, error, seen, words):
+        """When one sample does not fit, at any stage, the error says so; others stay as they are.
 
-    def test_not_even_one(self, load_tiny, image, monkeypatch):
-        """When one sample does not fit, the error says so and the model stays usable."""
-        model = load_tiny(batch=2)
+        The model stays usable.
+        """
+
+        def fails(*_):
+            raise error
+
         with monkeypatch.context() as patch:
-            self._limited(model.model, 0, patch)
-            with pytest.raises(OutOfMemory, match="not even one"):
-                model.samples(image, SEEDS)
-        assert model.samples(image, SEEDS[:1]).shape[0] == 1
-
-    def test_not_even_the_encoding(self, tiny_engine, tiny, image, monkeypatch):
-        """Running out of memory while encoding is named too."""
-
-        def full(*_):
-            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
-
-        monkeypatch.setattr(tiny, "encode", full)
-        with pytest.raises(OutOfMemory, match="not even one"):
-            tiny_engine.samples(image, SEEDS)
-
-    def test_other_errors_pass(self, load_tiny, image, monkeypatch):
-        """An error that is no lack of memory is not taken for one."""
-        model = load_tiny()
-
-        def broken(*_):
-            raise RuntimeError("a bug")
-
-        monkeypatch.setattr(model.model, "decode", broken)
-        with pytest.raises(RuntimeError, match="a bug"):
-            model.samples(image, SEEDS)
+            patch.setattr(tiny, stage, fails)
+            with pytest.raises(seen, match=words):
+                tiny_engine.samples(image, SEEDS)
+        assert len(tiny_engine.samples(image, SEEDS[:1])) == 1
 
 
 class TestCancellation:
@@ -194,30 +169,53 @@ class TestCancellation:
     def test_others_are_finished(self, tiny_engine, image, made):
         """A job that is given up does not take its neighbours along, before or after it."""
         gone, kept = SampleRequest(image, SEEDS, lambda: True), SampleRequest(image, SEEDS[:1])
-        want = made("image")[:1]
-        assert np.array_equal(tiny_engine.samples_of([gone, kept])[1], want)
-        assert np.array_equal(tiny_engine.samples_of([kept, gone])[0], want)
+        assert np.array_equal(tiny_engine.samples_of([gone, kept])[1], made[:1])
+        assert np.array_equal(tiny_engine.samples_of([kept, gone])[0], made[:1])
 
 
-class TestCompiled:
-    @pytest.mark.slow
-    def test_whole_networks_are_traced(self, load_tiny, image, made, monkeypatch):
-        """Each network is one graph to the compiler, and the graphs give the same bytes.
+@pytest.mark.slow
+def test_whole_networks_are_traced(config, image, monkeypatch):
+    """Each network is one graph to the compiler, and the graphs give the same bytes.
 
-        Only the C++ or CUDA code that the compiler writes of them is left out: it takes minutes.
-        """
-        whole = functools.partial(torch.compile, backend="eager", fullgraph=True)
-        monkeypatch.setattr(torch, "compile", whole)
-        traced = load_tiny(compiled=True)
-        assert np.array_equal(traced.samples(image, SEEDS[:1]), made("image")[:1])
+    Only the C++ or CUDA code that the compiler writes of them is left out: it takes minutes.
+    Each kind of layer occurs once.
+    """
+    small = SinSRConfig.model_validate(
+        {
+            **config,
+            "model": {**config["model"], "channel_mult": [1, 1], "num_res_blocks": [1, 1]},
+            "autoencoder": {
+                **config["autoencoder"],
+                "ddconfig": {**config["autoencoder"]["ddconfig"], "num_res_blocks": 1},
+            },
+        }
+    )
+    traced = functools.partial(torch.compile, backend="eager", fullgraph=True)
+    monkeypatch.setattr(torch, "compile", traced)
+    plain, compiled = (
+        SinSREngine(SinSR(small, *_random_networks(small), compiled=compiled))
+        for compiled in (False, True)
+    )
+    want = plain.samples(image, SEEDS[:1])
+    assert np.array_equal(compiled.samples(image, SEEDS[:1]), want)
 
 
-class TestGpuBatches:
-    @pytest.mark.gpu
-    @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-    @pytest.mark.parametrize("dtype", ["float32", "float16"])
-    def test_batches_by_free_memory(self, load_tiny, image, tiny_engine, dtype):
-        """On a GPU the batch chosen from free memory gives nearly the CPU's samples."""
-        model = load_tiny(device="cuda", dtype=dtype)
-        off = np.abs(model.samples(image, SEEDS).astype(int) - tiny_engine.samples(image, SEEDS))
-        assert off.mean() < (0.05 if dtype == "float32" else 4)
+def _random_networks(config):
+    random = torch.Generator().manual_seed(0)
+    networks = SinSR.plan_networks(config)
+    for network in networks:
+        state = {
+            name: torch.randn(weight.shape, generator=random).mul_(0.1)
+            for name, weight in network.named_parameters()
+        }
+        network.load_state_dict(state, assign=True)
+    return networks
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_batches_by_free_memory(load_tiny, image, made, dtype):
+    """On a GPU the batch chosen from free memory gives nearly the CPU's samples."""
+    off = np.abs(load_tiny(device="cuda", dtype=dtype).samples(image, SEEDS).astype(int) - made)
+    assert off.mean() < (0.05 if dtype == "float32" else 4)
