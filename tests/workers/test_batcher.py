@@ -17,18 +17,26 @@ IMAGE = np.zeros((2, 3, 3), np.uint8)
 
 
 class _Batcher(Batcher):
-    """A queue of eight whose metrics tell how many wait."""
+    """A queue of eight requests, whose metrics tell how many wait."""
 
     def __init__(self, engine):
-        self.metrics = WorkerMetrics(engine.memory)
+        self.engine, self.metrics = engine, WorkerMetrics(engine.memory)
         super().__init__(engine, self.metrics, 8)
 
+    def ask(self, *seeds, image=IMAGE, timeout_s=None):
+        """A request for these samples."""
+        seeds = np.array(seeds, np.int64)
+        return asyncio.create_task(self.submit(image, seeds, timeout_s))
+
+    async def asks(self, *seeds, **given):
+        """The same, when it runs."""
+        task = self.ask(*seeds, **given)
+        await until(lambda: self.engine.calls)
+        return task
+
     async def waits(self, count):
-        await until(lambda: f"queue_requests {count}.0" in self.metrics.text().decode())
-
-
-def _seeds(*values):
-    return np.array(values, np.int64)
+        line = f"queue_requests {count}.0"
+        await until(lambda: line in self.metrics.text().decode())
 
 
 class TestJoining:
@@ -36,11 +44,8 @@ class TestJoining:
         """While the model is busy, waiting requests of one size are collected for one call."""
         engine = SleepingEngine(shut=True, together=4)
         async with _Batcher(engine) as batcher:
-            first = asyncio.create_task(batcher.submit(IMAGE, _seeds(1)))
-            await until(lambda: engine.calls)
-            rest = [
-                asyncio.create_task(batcher.submit(IMAGE, _seeds(*range(n)))) for n in (2, 1, 3)
-            ]
+            first = await batcher.asks(1)
+            rest = [batcher.ask(*range(n)) for n in (2, 1, 3)]
             await batcher.waits(3)
             engine.open.set()
             answers = await asyncio.gather(first, *rest)
@@ -50,32 +55,30 @@ class TestJoining:
 
     async def test_other_sizes_are_not(self):
         """Images of other sizes wait for their own call, in order."""
-        engine = SleepingEngine(0.05, together=8)
+        engine = SleepingEngine(together=8)
         async with _Batcher(engine) as batcher:
             images = [IMAGE, IMAGE, IMAGE[:1], IMAGE]
-            await asyncio.gather(*(batcher.submit(image, _seeds(1)) for image in images))
+            await asyncio.gather(*(batcher.ask(1, image=image) for image in images))
         assert engine.calls == [[1, 1, 1], [1]]
 
     async def test_models_that_gain_nothing(self):
         """A model that gains nothing by it gets one request at a time."""
-        engine = SleepingEngine(0.02, together=1)
+        engine = SleepingEngine(together=1)
         async with _Batcher(engine) as batcher:
-            await asyncio.gather(*(batcher.submit(IMAGE, _seeds(n)) for n in range(3)))
+            await asyncio.gather(*(batcher.ask(n) for n in range(3)))
         assert engine.calls == [[1], [1], [1]]
 
 
-class TestLimits:
-    async def test_timeout_counts_only_in_the_queue(self):
-        """A request that waits too long is turned away; one that runs is finished."""
-        engine = SleepingEngine(shut=True)
-        async with _Batcher(engine) as batcher:
-            running = asyncio.create_task(batcher.submit(IMAGE, _seeds(1), timeout_s=0.05))
-            await until(lambda: engine.calls)
-            with pytest.raises(Busy, match="timeout"):
-                await batcher.submit(IMAGE, _seeds(2), timeout_s=0.05)
-            engine.open.set()
-            assert len(await running) == 1
-        assert engine.calls == [[1]]
+async def test_timeout_counts_only_in_the_queue():
+    """A request that waits too long is turned away; one that runs is finished."""
+    engine = SleepingEngine(shut=True)
+    async with _Batcher(engine) as batcher:
+        running = await batcher.asks(1, timeout_s=0.05)
+        with pytest.raises(Busy, match="timeout"):
+            await batcher.ask(2, timeout_s=0.05)
+        engine.open.set()
+        assert len(await running) == 1
+    assert engine.calls == [[1]]
 
 
 class TestCancellation:
@@ -83,9 +86,8 @@ class TestCancellation:
         """A request that is given up while it waits never reaches the model."""
         engine = SleepingEngine(shut=True)
         async with _Batcher(engine) as batcher:
-            running = asyncio.create_task(batcher.submit(IMAGE, _seeds(1)))
-            await until(lambda: engine.calls)
-            waiting = asyncio.create_task(batcher.submit(IMAGE, _seeds(2)))
+            running = await batcher.asks(1)
+            waiting = batcher.ask(2)
             await batcher.waits(1)
             waiting.cancel()
             await asyncio.wait([waiting])
@@ -97,19 +99,16 @@ class TestCancellation:
         """A request that is given up while it runs stops the model, and the next one runs."""
         engine = SleepingEngine(shut=True)
         async with _Batcher(engine) as batcher:
-            running = asyncio.create_task(batcher.submit(IMAGE, _seeds(1)))
-            await until(lambda: engine.calls)
+            running = await batcher.asks(1)
             running.cancel()
             assert await asyncio.to_thread(engine.cancelled.wait, 60)
             engine.open.set()
-            assert len(await batcher.submit(IMAGE, _seeds(2))) == 1
+            assert len(await batcher.ask(2)) == 1
 
     async def test_closing(self):
         """Closing stops the model and fails whoever is left."""
-        engine = SleepingEngine(shut=True)
-        async with _Batcher(engine) as batcher:
-            left = [asyncio.create_task(batcher.submit(IMAGE, _seeds(n))) for n in range(2)]
-            await until(lambda: engine.calls)
+        async with _Batcher(SleepingEngine(shut=True)) as batcher:
+            left = [batcher.ask(1), await batcher.asks(2)]
         for task in left:
             with pytest.raises(Busy, match="shutting down"):
                 await task
@@ -117,21 +116,19 @@ class TestCancellation:
             batcher.check()
 
 
-class TestErrors:
-    @pytest.mark.parametrize(
-        ("error", "seen"), [(OutOfMemory("no room"), OutOfMemory), (ValueError("bug"), ModelFailed)]
-    )
-    async def test_neighbours_are_spared(self, error, seen):
-        """When a joint call fails, only the request that fails alone gets the error."""
-        engine = SleepingEngine(shut=True, together=4)
-        engine.error = error
-        async with _Batcher(engine) as batcher:
-            first = asyncio.create_task(batcher.submit(IMAGE, _seeds(1)))
-            await until(lambda: engine.calls)
-            both = [asyncio.create_task(batcher.submit(IMAGE, _seeds(n))) for n in (2, 13)]
-            await batcher.waits(2)
-            engine.open.set()
-            good, bad = await asyncio.gather(*both, return_exceptions=True)
-            await first
-        assert len(good) == 1
-        assert isinstance(bad, seen)
+@pytest.mark.parametrize(
+    ("error", "seen"), [(OutOfMemory("no room"), OutOfMemory), (ValueError("bug"), ModelFailed)]
+)
+async def test_neighbours_are_spared(error, seen):
+    """When a joint call fails, only the request that fails alone gets the error."""
+    engine = SleepingEngine(shut=True, together=4)
+    engine.error = error
+    async with _Batcher(engine) as batcher:
+        first = await batcher.asks(1)
+        both = [batcher.ask(n) for n in (2, 13)]
+        await batcher.waits(2)
+        engine.open.set()
+        good, bad = await asyncio.gather(*both, return_exceptions=True)
+        await first
+    assert len(good) == 1
+    assert isinstance(bad, seen)

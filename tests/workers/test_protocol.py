@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import io
-
 import numpy as np
 import pytest
 from PIL import Image
 
 from app.upscalers.tensors import HEADER_LENGTH, encode
+from tests.factories import encoded
 from workers.errors import InputError, TooLarge
 from workers.protocol import parse_request
 from workers.settings import WorkerSettings
@@ -25,13 +24,7 @@ def _parse(document=None, **tensors):
     return parse_request(memoryview(b"".join(parts)), headers[HEADER_LENGTH], SETTINGS)
 
 
-def _file(image, kind="PNG", **options):
-    file = io.BytesIO()
-    image.save(file, kind, **options)
-    return file.getvalue()
-
-
-NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (9, 9, 3), np.uint8))
+NOISE = np.random.default_rng(0).integers(0, 256, (9, 9, 3), np.uint8)
 
 
 class TestRequest:
@@ -104,7 +97,7 @@ class TestRequest:
         ("tensors", "limit"),
         [
             ({"image": np.zeros((11, 10, 3), np.uint8)}, "100"),
-            ({"image": _file(Image.new("RGB", (11, 10)))[:60]}, "100"),
+            ({"image": encoded(Image.new("RGB", (11, 10)))[:60]}, "100"),
             ({"seeds": np.arange(5)}, "at most 4"),
         ],
     )
@@ -117,14 +110,14 @@ class TestRequest:
 class TestFiles:
     def test_as_the_gateway_reads_them(self):
         """Files are read as uploads are: losslessly, and turned as their EXIF data say."""
-        assert np.array_equal(_parse(image=_file(Image.fromarray(PIXELS))).image, PIXELS)
+        assert np.array_equal(_parse(image=encoded(PIXELS)).image, PIXELS)
         exif = Image.Exif()
         exif[274] = 6
-        turned = _parse(image=_file(Image.fromarray(PIXELS), "JPEG", exif=exif)).image
+        turned = _parse(image=encoded(PIXELS, "JPEG", exif=exif)).image
         assert turned.shape == (3, 2, 3)
 
     @pytest.mark.parametrize(
-        "data", [b"", b"text", _file(Image.new("RGBA", (3, 2))), _file(NOISE)[:70]]
+        "data", [b"", b"text", encoded(Image.new("RGBA", (3, 2))), encoded(NOISE)[:70]]
     )
     def test_no_usable_image(self, data):
         """Other files, transparent ones and damaged ones are refused."""
