@@ -198,16 +198,6 @@ async def test_random_failures():
     assert len(inner.calls) <= 1.5 * 4000
 
 
-async def test_facade():
-    """Identity and capabilities are those of the inner upscaler."""
-    inner = Inner()
-    up = guarded(inner)
-    assert (up.name, up.kind, up.scale, up.fingerprint) == ("inner", "embedded", 2, "fake:1")
-    assert up.capabilities is inner.capabilities
-    await up.check()
-    assert inner.checks == 1
-
-
 async def test_upscalers_of_the_gateway(tmp_path):
     """They count into the metrics of the process; one without its token hinders no other."""
     remote = {"kind": "cog", "url": "http://127.0.0.1:9", "scale": 2, "attempts": 1}

@@ -45,27 +45,34 @@ class TestIsPublic:
 
 
 class TestTarget:
-    async def test_listed_host_is_pinned(self):
+    @pytest.mark.parametrize(
+        ("url", "address", "pinned", "authority"),
+        [
+            (
+                "https://a.replicate.delivery/x.png?k=1",
+                "93.184.216.34",
+                "https://93.184.216.34/x.png?k=1",
+                "a.replicate.delivery",
+            ),
+            (
+                "https://replicate.delivery:8443/x",
+                "2606:4700:4700::1111",
+                "https://[2606:4700:4700::1111]:8443/x",
+                "replicate.delivery:8443",
+            ),
+        ],
+    )
+    async def test_listed_host_is_pinned(self, url, address, pinned, authority):
         """A listed host is contacted at the address that was checked, under its own name."""
-        place = await target("https://a.replicate.delivery/x.png?k=1", POLICY, PUBLIC)
-        assert place.url == "https://93.184.216.34/x.png?k=1"
-        assert place.origin.authority == "a.replicate.delivery"
-        assert not place.is_own
-
-    async def test_ipv6_and_port(self):
-        """IPv6 addresses are bracketed, and ports are kept."""
-        place = await target(
-            "https://replicate.delivery:8443/x", POLICY, resolving("2606:4700:4700::1111")
-        )
-        assert place.url == "https://[2606:4700:4700::1111]:8443/x"
-        assert place.origin.authority == "replicate.delivery:8443"
+        place = await target(url, POLICY, resolving(address))
+        assert (place.url, place.origin.authority, place.is_own) == (pinned, authority, False)
 
     async def test_own_origin_is_not_resolved(self):
         """The upscaler's own address is the operator's choice, private or not."""
+        url = "http://127.0.0.1:5000/file.png"
         policy = FetchPolicy(Origin.of("http://127.0.0.1:5000"))
-        place = await target("http://127.0.0.1:5000/file.png", policy, resolving())
-        assert place.is_own
-        assert place.url == "http://127.0.0.1:5000/file.png"
+        place = await target(url, policy, resolving())
+        assert (place.url, place.is_own) == (url, True)
 
     @pytest.mark.parametrize(
         "url",
