@@ -56,7 +56,8 @@ class GradioUpscaler(Adapter[GradioConfig]):
         self._prefix = str(pointer.first(config, "/api_prefix") or "").rstrip("/")
         info = await self._upstream.call("GET", f"{self._prefix}/info")
         endpoint = f"/{self._config.api_name.lstrip('/')}"
-        known = pointer.first(info.json(), "/named_endpoints") or {}
+        told = pointer.first(info.json(), "/named_endpoints")
+        known = told if isinstance(told, dict) else {}
         if endpoint not in known:
             names = ", ".join(sorted(known)) or "none"
             raise Misconfigured(f"{self.name!r} has no endpoint {endpoint}; it has: {names}.")

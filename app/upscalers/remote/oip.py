@@ -79,8 +79,8 @@ class OipUpscaler(Adapter[OipConfig]):
             )
         if self._config.tensor_format == "auto":
             server = await self._upstream.request("GET", "/v2")
-            extensions = pointer.first(server.json(), "/extensions") if server.ok else None
-            self.binary = "binary_tensor_data" in (extensions or [])
+            extensions = pointer.find(server.json(), "/extensions/*") if server.ok else []
+            self.binary = "binary_tensor_data" in extensions
         document = metadata.json()
         return {
             key: document.get(key)

@@ -30,7 +30,7 @@ from app.upscalers.turns import Turn
 _WITHHELD = re.compile(
     r"nsfw|flagged as sensitive|safety (checker|filter)|content filter", re.IGNORECASE
 )
-_RUNNING = frozenset({"starting", "processing", "queued"})
+_RUNNING = ("starting", "processing", "queued")
 _SHORTEST_CANCEL_AFTER_S = 5
 
 
@@ -103,7 +103,7 @@ class PredictionsUpscaler(Adapter[Config]):
 
     async def _image(self, source: Source) -> str:
         """How the image is sent: inside the request."""
-        return await asyncio.to_thread(data_uri, await png_of(source))
+        return await asyncio.to_thread(lambda: data_uri(source.png))
 
     def _succeeded(self, reply: Reply) -> Any:
         """The prediction, if it succeeded."""
@@ -113,7 +113,7 @@ class PredictionsUpscaler(Adapter[Config]):
         if status == "succeeded":
             return document
         said = self._upstream.redact(str(pointer.first(document, "/error") or ""))[:300]
-        if status in {"canceled", "aborted"}:
+        if status in ("canceled", "aborted"):
             raise UpscalerUnavailable(f"{self.name!r} cancelled the prediction.")
         if status != "failed":
             raise ProtocolError(f"{self.name!r} answered with the status {status!r}.")
@@ -141,7 +141,7 @@ class CogUpscaler(PredictionsUpscaler[CogConfig]):
     async def _learn(self) -> dict[str, Any]:
         reply = await self._upstream.call("GET", "/health-check")
         status = pointer.first(reply.json(), "/status")
-        if status not in {"READY", "BUSY"}:
+        if status not in ("READY", "BUSY"):
             raise UpscalerUnavailable(f"{self.name!r} is not ready: it reports {status}.")
         return {}
 
@@ -174,8 +174,10 @@ class ReplicateUpscaler(PredictionsUpscaler[ReplicateConfig]):
         if version:
             return {"version": version}
         if name.startswith("deployments/"):
-            release = pointer.first(document, "/current_release") or {}
-            return {"release": [release.get("model"), release.get("version")]}
+            release = [
+                pointer.first(document, f"/current_release/{k}") for k in ("model", "version")
+            ]
+            return {"release": release}
         latest = pointer.first(document, "/latest_version/id")
         official = bool(pointer.first(document, "/is_official"))
         return {"latest": latest, "official": official}

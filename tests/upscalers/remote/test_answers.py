@@ -10,14 +10,14 @@ import httpx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import TypeAdapter
 
 from app.errors import UpscalerError
 from app.problems import problem_of
-from app.upscalers.registry import UpscalerConfig, build_adapter, build_upscaler
-from tests.upscalers.remote.pictures import patient, source
+from app.upscalers.registry import build_adapter, build_upscaler
+from tests.upscalers.remote.pictures import config, patient, source
 
 URL = "http://upstream.example"
+SOURCE = source()
 POLLED = {
     "request": {"form": "json", "json": {"image": "{image_b64}"}},
     "answer": {"image": "json", "pointer": "/output/*", "error_text": ["/error"]},
@@ -107,14 +107,14 @@ def upstream(answers):
     return patient(answer, resolve)
 
 
-async def ask(config, answers, build=build_adapter):
+async def ask(name, answers, build=build_adapter, **settings):
     """Check, then ask for a sample; every error is the upscaler's and can be told to a client."""
-    upscaler = build(TypeAdapter(UpscalerConfig).validate_python(config), {}, network=answers)
+    upscaler = build(config(**UPSCALERS[name], **settings), {}, network=answers)
     try:
         async with asyncio.timeout(60):
-            for step in (upscaler.check, lambda: upscaler.generate(source(), [1])):
+            for step in (upscaler.check(), upscaler.generate(SOURCE, [1])):
                 try:
-                    await step()
+                    await step
                 except UpscalerError as error:
                     json.dumps(problem_of(error), allow_nan=False).encode()
     finally:
@@ -124,13 +124,14 @@ async def ask(config, answers, build=build_adapter):
 @pytest.mark.parametrize("name", UPSCALERS)
 def test_json_of_any_shape(name):
     """No answer makes an adapter raise anything but an upscaler's error."""
+    with asyncio.Runner() as runner:
 
-    @settings(max_examples=120, derandomize=True, database=None, deadline=None)
-    @given(ANSWERS)
-    def judge(answers):
-        asyncio.run(ask({"name": name, **UPSCALERS[name]}, upstream(answers)))
+        @settings(max_examples=120, derandomize=True, database=None, deadline=None)
+        @given(ANSWERS)
+        def judge(answers):
+            runner.run(ask(name, upstream(answers)))
 
-    judge()
+        judge()
 
 
 BROKE_IT = [
@@ -141,6 +142,8 @@ BROKE_IT = [
     {"estimated_time": float("nan")},
     {"estimated_time": -1e999},
     {"estimated_time": 10**400},
+    {"status": []},
+    {"named_endpoints": 5, "extensions": 5},
     *({"urls": {"get": link, "cancel": link}, "url": link, "id": link} for link in LINKS),
 ]
 
@@ -150,7 +153,7 @@ BROKE_IT = [
 async def test_what_has_broken_it(name, status):
     """Answers that once were an internal error."""
     for document in BROKE_IT:
-        await ask({"name": name, **UPSCALERS[name]}, upstream([(status, document)]))
+        await ask(name, upstream([(status, document)]))
 
 
 async def test_safety_net():
@@ -160,5 +163,4 @@ async def test_safety_net():
         async def handle_async_request(self, request):
             raise KeyError("not foreseen")
 
-    told = {"name": "cog", **UPSCALERS["cog"], "attempts": 1}
-    await ask(told, patient(Broken()), build_upscaler)
+    await ask("cog", patient(Broken()), build_upscaler, attempts=1)
