@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import partial
 
 import numpy as np
 import pytest
@@ -185,11 +186,8 @@ async def test_command_line(tmp_path, monkeypatch):
     settings = Settings(data_dir=tmp_path / "data", upscalers=[REMOTE])
     monkeypatch.setattr(app.cli.local, "load_settings", lambda: settings)
     monkeypatch.setattr(app.cli.local, "configure_logs", lambda *_: None)
-    monkeypatch.setattr(
-        app.cli.local,
-        "open_parts",
-        lambda s, stack, **options: open_parts(s, stack, lambda *_: upscaler, **options),
-    )
+    opening = partial(open_parts, build=lambda *_: upscaler)
+    monkeypatch.setattr(app.cli.local, "open_parts", opening)
     folder, config = truths(tmp_path / "truths", 10), CalibrationConfig(samples=4)
     with pytest.raises(NotFinished, match="Enough"):
         await measured(folder, config)

@@ -239,17 +239,12 @@ async def redis_client(redis_url: str) -> AsyncIterator[Redis]:
 
 @pytest.mark.servers
 class TestRedis:
-    async def test_unreachable(self, tmp_path: Path, opened: Opener):
-        """A server that does not answer is StoreUnavailable, without the password."""
-        stores = opened(f"redis://:secret@127.0.0.1:{free_port()}/0", tmp_path)
-        with pytest.raises(StoreUnavailable, match="no connection") as caught:
-            await stores.check()
-        assert "secret" not in caught.value.detail
-
-    async def test_wrong_password(self, redis_server: RedisServer, tmp_path: Path, opened: Opener):
-        """A refused password is told in words, not quoted."""
-        stores = opened(f"redis://:secret@127.0.0.1:{redis_server.port}/0", tmp_path)
-        with pytest.raises(StoreUnavailable, match="password") as caught:
+    @pytest.mark.parametrize("reason", ["no connection", "password"])
+    async def test_unreachable(self, redis_server: RedisServer, opened: Opener, reason: str):
+        """A server that is away, or refuses the password, is told in words without the password."""
+        port = free_port() if reason == "no connection" else redis_server.port
+        stores = opened(f"redis://:secret@127.0.0.1:{port}/0")
+        with pytest.raises(StoreUnavailable, match=reason) as caught:
             await stores.check()
         assert "secret" not in caught.value.detail
 
