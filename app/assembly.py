@@ -99,6 +99,7 @@ async def open_parts(
     Raises:
         ConfigError: a setting, folder, database or model that cannot be used.
     """
+    metrics = metrics or Metrics()
     stores = await _open_stores(settings, stack)
     build = build or functools.partial(build_upscaler, metrics=metrics)
     upscalers = await _open_upscalers(settings, stack, build)
@@ -113,9 +114,7 @@ async def open_parts(
         interval_s=settings.canary_interval_s,
         timeout_s=settings.request_timeout_s,
     )
-    observers: list[Observer] = []
-    if metrics is not None:
-        observers.append(functools.partial(_count, metrics))
+    observers: list[Observer] = [functools.partial(_count, metrics)]
     monitor = None
     if monitored:
         monitor = Monitor(

@@ -17,7 +17,7 @@ import random
 import secrets
 import time
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal, Protocol
 
@@ -71,31 +71,24 @@ class Active(Protocol):
     async def active_id(self, upscaler: str) -> str | None: ...
 
 
+@dataclass(eq=False, repr=False)
 class CanaryWatch:
-    """Knows whether watched upscalers have changed, and finds out."""
+    """Knows whether watched upscalers have changed, and finds out.
 
-    def __init__(
-        self,
-        upscalers: Mapping[str, Upscaler],
-        watched: Mapping[str, Policy],
-        calibrations: Active,
-        spool: Spool,
-        metrics: Metrics | None = None,
-        *,
-        interval_s: float,
-        timeout_s: float,
-        fresh_s: float = 60.0,
-    ) -> None:
-        # `fresh_s`: how old the state behind an answer may be, and how often the watch looks at it.
-        self.policies = watched
-        self._upscalers = upscalers
-        self._calibrations = calibrations
-        self._spool = spool
-        self._metrics = metrics or Metrics()
-        self._interval_s = interval_s
-        self._timeout_s = timeout_s
-        self._fresh_s = fresh_s
-        self._seen: dict[str, _Seen] = {}
+    policies: of the upscalers that are watched.
+    fresh_s: how old the state behind an answer may be, and how often the watch looks at it.
+    """
+
+    upscalers: Mapping[str, Upscaler]
+    policies: Mapping[str, Policy]
+    calibrations: Active
+    spool: Spool
+    metrics: Metrics = field(default_factory=Metrics)
+    _: KW_ONLY
+    interval_s: float
+    timeout_s: float
+    fresh_s: float = 60.0
+    _seen: dict[str, _Seen] = field(default_factory=dict, init=False)
 
     async def check(self, upscaler: str, calibration: str) -> list[str]:
         """Warnings that an answer under this calibration must carry.
@@ -152,11 +145,11 @@ class CanaryWatch:
         Raises:
             TrustscaleError: a store cannot be used.
         """
-        calibration = await self._calibrations.active_id(upscaler)
-        kept = calibration and await load(self._spool, calibration)
+        calibration = await self.calibrations.active_id(upscaler)
+        kept = calibration and await load(self.spool, calibration)
         if not calibration or not kept or kept.alarm:
             return True
-        model = self._upscalers[upscaler]
+        model = self.upscalers[upscaler]
         answers: dict[str, RGB] = {}
         failure: UpscalerError | None = None
         # One after the other: a round must not crowd out requests.
@@ -171,10 +164,10 @@ class CanaryWatch:
         if failure is not None:
             log.warning("canary_failed", upscaler=upscaler, detail=failure.detail)
         if not answers:
-            self._metrics.count("canary_rounds", upscaler, "failed")
+            self.metrics.count("canary_rounds", upscaler, "failed")
             return False
         # Another gateway may have made a round meanwhile: its evidence is not thrown away.
-        newest = await load(self._spool, calibration) or kept
+        newest = await load(self.spool, calibration) or kept
         canaries = await asyncio.to_thread(observe, newest.canaries, answers, random.random)
         after = newest.model_copy(
             update={
@@ -184,13 +177,13 @@ class CanaryWatch:
                 "alarm": newest.alarm or canaries.alarms(),
             }
         )
-        await save(self._spool, calibration, after)
-        self._metrics.count("canary_rounds", upscaler, "ok")
+        await save(self.spool, calibration, after)
+        self.metrics.count("canary_rounds", upscaler, "ok")
         self._remember(upscaler, calibration, after)
         return True
 
     async def _answer(self, model: Upscaler, calibration: str, item: Canary, samples: int) -> RGB:
-        data = await input_of(self._spool, calibration, item.name)
+        data = await input_of(self.spool, calibration, item.name)
         x = (await asyncio.to_thread(decode, data, PAIR_LIMITS)).rgb
         seed, spares = item.seed, list[int]()
         if item.sha256 is None:
@@ -199,7 +192,7 @@ class CanaryWatch:
             seeds = sample_seeds(secrets.randbits(53), samples)
             random.shuffle(seeds)
             seed, *spares = seeds[: 1 + SPARES]
-        deadline = asyncio.get_running_loop().time() + self._timeout_s
+        deadline = asyncio.get_running_loop().time() + self.timeout_s
         return await answer(model, x, seed, spare_seeds=spares, deadline=deadline)
 
     async def _watch(self, upscaler: str) -> None:
@@ -209,23 +202,23 @@ class CanaryWatch:
         every day still make rounds. The start itself only looks at what is known.
         """
         late = random.uniform(1, 1 + _JITTER)  # noqa: S311 - jitter
-        look_s = late * min(self._fresh_s, self._interval_s)
+        look_s = late * min(self.fresh_s, self.interval_s)
         not_before = time.monotonic() + look_s / 2
         while True:
             try:
-                is_due = await self._is_due(upscaler, late * self._interval_s)
+                is_due = await self._is_due(upscaler, late * self.interval_s)
                 if is_due and time.monotonic() > not_before and not await self.round(upscaler):
-                    not_before = time.monotonic() + _AFTER_FAILURE * self._interval_s
+                    not_before = time.monotonic() + _AFTER_FAILURE * self.interval_s
             except TrustscaleError as error:
                 log.warning("canary_failed", upscaler=upscaler, detail=error.detail)
             except Exception:
                 # The watch outlives a mistake of its own; requests do not depend on it.
                 log.exception("canary_failed", upscaler=upscaler)
-                not_before = time.monotonic() + _AFTER_FAILURE * self._interval_s
+                not_before = time.monotonic() + _AFTER_FAILURE * self.interval_s
             await asyncio.sleep(look_s)
 
     async def _is_due(self, upscaler: str, interval_s: float) -> bool:
-        calibration = await self._calibrations.active_id(upscaler)
+        calibration = await self.calibrations.active_id(upscaler)
         kept = None if calibration is None else await self._look(upscaler, calibration)
         return kept is not None and (datetime.now(UTC) - kept.at).total_seconds() >= interval_s
 
@@ -236,7 +229,7 @@ class CanaryWatch:
         seen = self._seen.get(upscaler)
         if seen is None or seen.calibration != calibration:
             return await self._look(upscaler, calibration)
-        if time.monotonic() - seen.at < self._fresh_s:
+        if time.monotonic() - seen.at < self.fresh_s:
             return seen.kept
         try:
             return await self._look(upscaler, calibration)
@@ -246,7 +239,7 @@ class CanaryWatch:
 
     async def _look(self, upscaler: str, calibration: str) -> Kept | None:
         """The state as it is in the spool now."""
-        kept = await load(self._spool, calibration)
+        kept = await load(self.spool, calibration)
         self._remember(upscaler, calibration, kept)
         return kept
 
@@ -256,8 +249,8 @@ class CanaryWatch:
             before = None
         self._seen[upscaler] = _Seen(calibration, kept, time.monotonic())
         evidence, alarm = (kept.canaries.evidence, kept.alarm) if kept else (0.0, False)
-        self._metrics.set("canary_evidence", evidence, upscaler)
-        self._metrics.set("canary_alarm", alarm, upscaler)
+        self.metrics.set("canary_evidence", evidence, upscaler)
+        self.metrics.set("canary_alarm", alarm, upscaler)
         if kept is None and before is None:
             log.warning("no_canaries", upscaler=upscaler, calibration=calibration)
         elif kept and alarm and not (before and before.kept and before.kept.alarm):

@@ -20,7 +20,7 @@ import time
 from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final
@@ -130,6 +130,7 @@ class Quarantine:
         return not self._is_alone and not self._suspects
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class Acts:
     """Does pieces of work in this process, as `owner`; `living` names the workers that are alive.
 
@@ -138,30 +139,19 @@ class Acts:
     `on_end` after that.
     """
 
-    def __init__(
-        self,
-        jobs: JobStore,
-        supervisor: Supervisor,
-        metrics: Metrics,
-        *,
-        owner: str,
-        living: Living,
-        patience: Patience,
-        announce: Announce,
-        on_end: OnEnd,
-    ) -> None:
-        self.jobs = jobs
-        self._supervisor = supervisor
-        self._metrics = metrics
-        self.owner = owner
-        self._living = living
-        self._patience = patience
-        self._announce = announce
-        self._on_end = on_end
-        self._turns = Quarantine()
-        self._loaded: OrderedDict[str, Job] = OrderedDict()
-        self._in_vain: Counter[str] = Counter()
-        self._met: set[str] = set()  # names that others had left, also at pieces that are done now
+    jobs: JobStore
+    supervisor: Supervisor
+    metrics: Metrics
+    owner: str
+    living: Living
+    patience: Patience
+    announce: Announce
+    on_end: OnEnd
+    _turns: Quarantine = field(default_factory=Quarantine, init=False)
+    _loaded: OrderedDict[str, Job] = field(default_factory=OrderedDict, init=False)
+    _in_vain: Counter[str] = field(default_factory=Counter, init=False)
+    # Names that others had left, also at pieces that are done now.
+    _met: set[str] = field(default_factory=set, init=False)
 
     async def whole(self, job_id: str, handler: Handler) -> float | None:
         """Do a job in one piece, or the last piece of it, and end it."""
@@ -175,7 +165,7 @@ class Acts:
                 traced.set_attributes({"trustscale.outcome": outcome})
                 if outcome == JobState.FAILED:
                     fail(traced, outcome)
-        self._metrics.count("job_attempts", job.kind, outcome)
+        self.metrics.count("job_attempts", job.kind, outcome)
         return context.again_s if outcome in {"interrupted", "later"} else None
 
     async def one(self, job_id: str, unit: str, fan_out: FanOut) -> float | None:
@@ -186,9 +176,9 @@ class Acts:
             started = time.monotonic()
             with span("unit", kind="consumer", parent=resumed(job.trace)):
                 outcome = await self._recorded(job, unit, fan_out)
-            self._metrics.count("job_units", outcome)
+            self.metrics.count("job_units", outcome)
             if outcome == "ok":
-                self._metrics.observe("job_unit_seconds", time.monotonic() - started)
+                self.metrics.observe("job_unit_seconds", time.monotonic() - started)
         return 0.0 if outcome == "interrupted" else None
 
     async def load(self, job_id: str) -> Job:
@@ -209,7 +199,7 @@ class Acts:
             with suppress(NotFound, StoreUnavailable):
                 job = await self.jobs.get(job_id)
                 if job.state.is_final:
-                    await self._on_end(job)
+                    await self.on_end(job)
         return status
 
     @asynccontextmanager
@@ -224,7 +214,7 @@ class Acts:
                 return
             job = await self.load(job_id)
             if others:
-                self._metrics.count("job_lost_leases", job.kind)
+                self.metrics.count("job_lost_leases", job.kind)
             if dead:
                 error = _died(dead, unit)
                 log.warning("Job %s: %s", job_id, error["detail"])
@@ -236,9 +226,9 @@ class Acts:
     async def _killed_by(self, job_id: str, unit: str) -> int:
         """How many the piece has killed, for all that is known; 0 if it may be innocent."""
         clock = asyncio.get_running_loop().time
-        end = clock() + self._patience.verdict_s
+        end = clock() + self.patience.verdict_s
         while True:
-            living = await self._living()
+            living = await self.living()
             if living is None:
                 return 0
             living |= {self.owner}
@@ -248,7 +238,7 @@ class Acts:
                 return 0
             if clock() >= end:
                 return len(dead)
-            await asyncio.sleep(min(1.0, self._patience.verdict_s / 4))
+            await asyncio.sleep(min(1.0, self.patience.verdict_s / 4))
 
     async def _seen(self) -> set[str]:
         """All workers that have left their names somewhere, as far as is known here."""
@@ -261,9 +251,7 @@ class Acts:
     async def _ended(self, job: Job, handler: Handler, context: JobContext) -> str:
         """Run the handler and end the job as it says: the outcome."""
         try:
-            result = await self._supervisor.run(
-                job.id, self._stored(job, handler, context), context
-            )
+            result = await self.supervisor.run(job.id, self._stored(job, handler, context), context)
         except Exception as error:  # noqa: BLE001 - whatever a handler raises ends its job
             context.again_s = error.seconds if isinstance(error, Later) else 0.0
             return await self.without_result(job, error)
@@ -282,7 +270,7 @@ class Acts:
         except StoreUnavailable as away:
             if not context.has_generated:
                 raise
-            waits = self._patience.store_waits_s
+            waits = self.patience.store_waits_s
             self._in_vain[job.id] += 1
             times = self._in_vain[job.id]
             if times > len(waits):
@@ -297,7 +285,7 @@ class Acts:
         """Do a pair and record it: the outcome."""
         context = JobContext(job.id, self.jobs)
         try:
-            value = await self._supervisor.run(job.id, self._tried(job, unit, fan_out), context)
+            value = await self.supervisor.run(job.id, self._tried(job, unit, fan_out), context)
         except Exception as error:  # noqa: BLE001 - whatever a unit raises ends its job
             outcome = await self.without_result(job, error, unit)
             return "stopped" if outcome in {JobState.CANCELLED, "overtaken"} else outcome
@@ -307,7 +295,7 @@ class Acts:
     async def _tried(self, job: Job, unit: str, fan_out: FanOut) -> bytes:
         """The value of a pair, tried again where that may help."""
         clock = asyncio.get_running_loop().time
-        end, waits = clock() + self._patience.upscaler_s, iter(self._patience.unit_waits_s)
+        end, waits = clock() + self.patience.upscaler_s, iter(self.patience.unit_waits_s)
         while True:
             try:
                 return await fan_out.unit(job, unit)
@@ -344,19 +332,19 @@ class Acts:
 
     async def _finish(self, job: Job, state: JobState, *, unit: str = "", **end: Any) -> bool:
         """End a job, and tell whoever wants to know; whether this is the end that it has."""
-        await self._announce(job, state)
+        await self.announce(job, state)
         kept = await self.jobs.finish(job.id, state, **end)
         # A cancellation is seen by every unit under way; the job as a whole counts it.
         if kept and not (unit and state is JobState.CANCELLED):
             seconds = (datetime.now(UTC) - job.created_at).total_seconds()
-            self._metrics.observe("job_seconds", seconds, job.kind, state.value)
+            self.metrics.observe("job_seconds", seconds, job.kind, state.value)
         if kept and state.is_final:
             with suppress(StoreUnavailable):  # the sweep makes good for it
-                await self._on_end(job.model_copy(update={"state": state}))
+                await self.on_end(job.model_copy(update={"state": state}))
         return kept
 
     async def _insist(self, call: Callable[[], Awaitable[Any]]) -> Any:
-        return await self._supervisor.insist(call)
+        return await self.supervisor.insist(call)
 
     def _told(self, job: Job, error: Exception, unit: str) -> dict[str, Any]:
         """The problem of an error; of an unexpected one it tells nothing of the inside."""

@@ -305,9 +305,9 @@ class JobQueue:
         if sum(isinstance(handler, FanOut) for handler in handlers.values()) > 1:
             raise ValueError("the unit queue serves one kind of job")
         acts = Acts(
-            self._jobs,
-            supervisor,
-            self._metrics,
+            jobs=self._jobs,
+            supervisor=supervisor,
+            metrics=self._metrics,
             owner=self.owner,
             living=self.living,
             patience=self._patience,

@@ -17,6 +17,7 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Final, Generic, NamedTuple, TypeVar
 
 import numpy as np
@@ -89,49 +90,36 @@ class Part(NamedTuple):
     state: MonitorState
 
 
+@dataclass(eq=False, repr=False)
 class Monitor:
-    """Knows how requests and labels compare with the calibration they were served from."""
+    """Knows how requests and labels compare with the calibration they were served from.
 
-    def __init__(
-        self,
-        store: MonitorStore,
-        metrics: Metrics | None = None,
-        *,
-        client_interval_s: float = 0.0,
-        uniform: Callable[[], float] = random.random,
-        clock: Callable[[], float] = time.monotonic,
-        most_waiting: int = 10_000,
-        rest_s: float = 0.2,
-        rest_after_failure_s: float = 5.0,
-        drain_s: float = 2.0,
-    ) -> None:
-        """What is known of the requests of one process.
+    store: what all processes share.
+    metrics: counts requests that are lost.
+    client_interval_s: of one client, one request in so many seconds counts; 0: all do.
+    uniform: numbers in [0, 1) that break ties.
+    clock: seconds that only rise.
+    most_waiting: requests that wait to be folded; more than a store can be away for.
+    rest_s: after each round: a busy gateway then folds many requests in one write.
+    rest_after_failure_s: after a store that cannot be used.
+    drain_s: what a stopping process gives its last round.
+    """
 
-        Args:
-            store: what all processes share.
-            metrics: counts requests that are lost.
-            client_interval_s: of one client, one request in so many seconds counts; 0: all do.
-            uniform: numbers in [0, 1) that break ties.
-            clock: seconds that only rise.
-            most_waiting: requests that wait to be folded; more than a store can be away for.
-            rest_s: after each round: a busy gateway then folds many requests in one write.
-            rest_after_failure_s: after a store that cannot be used.
-            drain_s: what a stopping process gives its last round.
-        """
-        self.store = store
-        self._metrics = metrics
-        self._client_interval_s = client_interval_s
-        self._uniform = uniform
-        self._clock = clock
-        self._most_waiting = most_waiting
-        self._rest_s = rest_s
-        self._rest_after_failure_s = rest_after_failure_s
-        self._drain_s = drain_s
-        self._waiting: deque[_Waiting] = deque()
-        self._wake = asyncio.Event()
-        self._lock = asyncio.Lock()
-        self._known: dict[str, Known] = {}
-        self._clients: OrderedDict[str, float] = OrderedDict()
+    store: MonitorStore
+    metrics: Metrics = field(default_factory=Metrics)
+    _: KW_ONLY
+    client_interval_s: float = 0.0
+    uniform: Callable[[], float] = random.random
+    clock: Callable[[], float] = time.monotonic
+    most_waiting: int = 10_000
+    rest_s: float = 0.2
+    rest_after_failure_s: float = 5.0
+    drain_s: float = 2.0
+    _waiting: deque[_Waiting] = field(default_factory=deque, init=False)
+    _wake: asyncio.Event = field(default_factory=asyncio.Event, init=False)
+    _lock: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
+    _known: dict[str, Known] = field(default_factory=dict, init=False)
+    _clients: OrderedDict[str, float] = field(default_factory=OrderedDict, init=False)
 
     def note(
         self,
@@ -147,7 +135,7 @@ class Monitor:
 
         `calibration` is the part of the request's group, if it named one.
         """
-        if len(self._waiting) >= self._most_waiting:
+        if len(self._waiting) >= self.most_waiting:
             self._lose(1, "the queue of the monitor is full")
             return
         counts = self._may_count(client)
@@ -174,7 +162,7 @@ class Monitor:
             yield
         finally:
             try:
-                async with asyncio.timeout(self._drain_s):
+                async with asyncio.timeout(self.drain_s):
                     async with self._lock:  # a round that is cut off would be folded twice
                         task.cancel()
                     await self.settle()
@@ -265,12 +253,12 @@ class Monitor:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            rest = self._rest_s
+            rest = self.rest_s
             try:
                 await self.settle()
             except TrustscaleError as error:
                 log.warning("monitor_failed", detail=error.detail, waiting=len(self._waiting))
-                rest = self._rest_after_failure_s
+                rest = self.rest_after_failure_s
                 self._wake.set()
             except Exception:
                 # A mistake of the monitor's own: what caused it must not be tried for ever.
@@ -285,7 +273,7 @@ class Monitor:
         def work(state: MonitorState) -> Change[None]:
             points = []
             for seen in batch:
-                state, point = fold(state, reference, seen, self._uniform())
+                state, point = fold(state, reference, seen, self.uniform())
                 if point is not None:
                     points.append(dump_point(point))
             return Change(state, None, points=points)
@@ -309,11 +297,11 @@ class Monitor:
 
     def _may_count(self, client: str | None) -> bool:
         """Whether a client's last counted request is long enough ago."""
-        if client is None or self._client_interval_s <= 0:
+        if client is None or self.client_interval_s <= 0:
             return True
-        now = self._clock()
+        now = self.clock()
         last = self._clients.get(client)
-        if last is not None and now - last < self._client_interval_s:
+        if last is not None and now - last < self.client_interval_s:
             return False
         self._clients[client] = now
         self._clients.move_to_end(client)
@@ -324,8 +312,7 @@ class Monitor:
     def _lose(self, requests: int, reason: str) -> None:
         if requests:
             log.warning("monitor_lost", requests=requests, reason=reason)
-            if self._metrics is not None:
-                self._metrics.count("monitor_lost", by=requests)
+            self.metrics.count("monitor_lost", by=requests)
 
 
 def _parts_of(calibration: Calibration) -> list[tuple[str, Calibration]]:
