@@ -158,15 +158,14 @@ class Acts:
         async with self._act(job_id, "") as job:
             if job is None:
                 return None
-            context = JobContext(job_id, self.jobs)
             facts = {"trustscale.job_kind": job.kind}
             with span("job attempt", facts, kind="consumer", parent=resumed(job.trace)) as traced:
-                outcome = await self._ended(job, handler, context)
+                outcome, again_s = await self._ended(job, handler)
                 traced.set_attributes({"trustscale.outcome": outcome})
                 if outcome == JobState.FAILED:
                     fail(traced, outcome)
         self.metrics.count("job_attempts", job.kind, outcome)
-        return context.again_s if outcome in {"interrupted", "later"} else None
+        return again_s
 
     async def one(self, job_id: str, unit: str, fan_out: FanOut) -> float | None:
         """Do one pair of a job and record it."""
@@ -248,23 +247,24 @@ class Acts:
                 seen |= await self._insist(partial(self.jobs.acts, job.id))
         return seen | self._met  # last: names that went meanwhile have been met
 
-    async def _ended(self, job: Job, handler: Handler, context: JobContext) -> str:
-        """Run the handler and end the job as it says: the outcome."""
+    async def _ended(self, job: Job, handler: Handler) -> tuple[str, float | None]:
+        """Run the handler and end the job as it says: the outcome, and when it comes again."""
         try:
-            result = await self.supervisor.run(job.id, self._stored(job, handler, context), context)
+            result = await self.supervisor.run(job.id, self._stored(job, handler))
         except Exception as error:  # noqa: BLE001 - whatever a handler raises ends its job
-            context.again_s = error.seconds if isinstance(error, Later) else 0.0
-            return await self.without_result(job, error)
+            again_s = error.seconds if isinstance(error, Interrupted) else None
+            return await self.without_result(job, error), again_s
         state = result if isinstance(result, JobState) else JobState.SUCCEEDED
         link = None if isinstance(result, JobState) else result
         kept = await self._insist(lambda: self._finish(job, state, result=link))
-        return state.value if kept else "overtaken"
+        return state.value if kept else "overtaken", None
 
-    async def _stored(self, job: Job, handler: Handler, context: JobContext) -> str:
+    async def _stored(self, job: Job, handler: Handler) -> str:
         """The handler's answer; slower and slower, and not for ever, where nothing can be stored.
 
         Raises GivenUp after the last time.
         """
+        context = JobContext(job.id, self.jobs)
         try:
             return await handler(job, context)
         except StoreUnavailable as away:
@@ -283,9 +283,8 @@ class Acts:
 
     async def _recorded(self, job: Job, unit: str, fan_out: FanOut) -> str:
         """Do a pair and record it: the outcome."""
-        context = JobContext(job.id, self.jobs)
         try:
-            value = await self.supervisor.run(job.id, self._tried(job, unit, fan_out), context)
+            value = await self.supervisor.run(job.id, self._tried(job, unit, fan_out))
         except Exception as error:  # noqa: BLE001 - whatever a unit raises ends its job
             outcome = await self.without_result(job, error, unit)
             return "stopped" if outcome in {JobState.CANCELLED, "overtaken"} else outcome

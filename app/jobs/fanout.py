@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from app.jobs.acts import Acts
-from app.jobs.handlers import FanOut, JobContext
+from app.jobs.handlers import FanOut, Interrupted, JobContext
 from app.jobs.supervision import Supervisor
 from app.stores.base import Job, StoreUnavailable
 from app.telemetry.tracing import span
@@ -52,12 +52,11 @@ class Coordinator:
         if await self._acts.begin(job_id, None) is None:
             return None
         job = await self._acts.load(job_id)
-        context = JobContext(job_id, self._acts.jobs)
         try:
-            await self._supervisor.run(job_id, self._until_recorded(job, fan_out, context), context)
+            await self._supervisor.run(job_id, self._until_recorded(job, fan_out))
         except Exception as error:  # noqa: BLE001 - a request that cannot be read ends its job
-            outcome = await self._acts.without_result(job, error)
-            return 0.0 if outcome == "interrupted" else None
+            await self._acts.without_result(job, error)
+            return error.seconds if isinstance(error, Interrupted) else None
 
         async def reduce(job: Job, context: JobContext) -> str:
             with span("reduce"):
@@ -65,7 +64,8 @@ class Coordinator:
 
         return await self._acts.whole(job_id, reduce)
 
-    async def _until_recorded(self, job: Job, fan_out: FanOut, context: JobContext) -> None:
+    async def _until_recorded(self, job: Job, fan_out: FanOut) -> None:
+        context = JobContext(job.id, self._acts.jobs)
         units = await fan_out.units(job)
         clock = asyncio.get_running_loop().time
         sent: dict[str, float] = {}

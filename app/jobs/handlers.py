@@ -21,15 +21,18 @@ from app.stores.base import Job, JobStore, Progress, StoreUnavailable
 
 
 class Interrupted(Exception):
-    """This worker stops, or has slept: the work goes back to the queue."""
+    """This worker stops, or has slept: the work goes back to the queue.
+
+    It is taken up again after so many seconds.
+    """
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        super().__init__()
+        self.seconds = seconds
 
 
 class Later(Interrupted):
-    """The work goes back to the queue, and is taken up again after so many seconds."""
-
-    def __init__(self, seconds: float) -> None:
-        super().__init__()
-        self.seconds = seconds
+    """The work itself wants to be taken up again later."""
 
 
 class GivenUp(Exception):
@@ -42,19 +45,8 @@ class JobContext:
     def __init__(self, job: str, store: JobStore) -> None:
         self._job = job
         self._store = store
-        self._stopping = False
-        self.again_s = 0.0
-        """When it is taken up again, should it go back to the queue."""
         self.has_generated = False
         """Whether samples have come: whoever runs the job again has to generate, and pay, again."""
-
-    def cancelled(self) -> bool:
-        """Whether to stop; for code in threads, which asyncio cannot interrupt."""
-        return self._stopping
-
-    def stop(self) -> None:
-        """Make `cancelled` true. The queue calls it together with cancelling the handler."""
-        self._stopping = True
 
     async def progress(self, done: int, total: int, unit: str = "samples") -> None:
         """Show how far the job is. Cheap, but not free: a few times a second at most.

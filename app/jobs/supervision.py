@@ -16,7 +16,7 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final, TypeVar
 
-from app.jobs.handlers import Interrupted, JobContext
+from app.jobs.handlers import Interrupted
 from app.stores.base import JobStore, StoreUnavailable
 
 Answer = TypeVar("Answer")
@@ -70,7 +70,7 @@ class Supervisor:
                 log.warning("The store is away, trying again: %s", error.detail)
                 await asyncio.sleep(next(waits, RETRY_WAITS_S[-1]))
 
-    async def run(self, job: str, work: Coroutine[Any, Any, Answer], context: JobContext) -> Answer:
+    async def run(self, job: str, work: Coroutine[Any, Any, Answer]) -> Answer:
         """The answer of the work on a job, or its error.
 
         Raises JobCancelled, Over or Interrupted, after the work has ended.
@@ -98,14 +98,12 @@ class Supervisor:
                     return task.result()
                 reason = Interrupted() if interrupted.done() else await self._look(job)
                 if reason is not None:
-                    context.stop()
                     if await _stopped(task):
                         return task.result()
                     raise reason
         finally:
             interrupted.cancel()
             if not task.done():
-                context.stop()
                 await _stopped(task)
 
     async def _look(self, job: str) -> Exception | None:

@@ -10,7 +10,6 @@ import pytest
 
 from app.errors import NotFound, TrustscaleError
 from app.jobs.acts import Quarantine
-from app.jobs.handlers import JobContext
 from app.jobs.supervision import Interrupted, JobCancelled, Over, Supervisor
 from app.stores.base import JobState, Stores, StoreUnavailable
 from tests.jobs.work import new_job
@@ -54,11 +53,11 @@ class TestTurns:
 
 
 @pytest.fixture
-async def context(stores: Stores, tmp_path: Path) -> JobContext:
-    """That of a running job."""
+async def stores(stores: Stores, tmp_path: Path) -> Stores:
+    """With a running job."""
     await stores.jobs.create(new_job("u", "upscale", tmp_path / "log"))
     await stores.jobs.start("u", "", "ann")
-    return JobContext("u", stores.jobs)
+    return stores
 
 
 async def for_ever() -> str:
@@ -71,27 +70,24 @@ def supervisor(stores: Stores, patience_s: float = 1.0, lease_s: float = 60.0) -
 
 
 class TestSupervisor:
-    async def test_reasons_to_stop(self, stores: Stores, context: JobContext):
+    async def test_reasons_to_stop(self, stores: Stores):
         """Cancellation, an end and the end of the worker stop the work, each by name."""
         watching = supervisor(stores)
         await stores.jobs.request_cancel("u")
         with pytest.raises(JobCancelled):
-            await watching.run("u", for_ever(), context)
-        assert context.cancelled()
+            await watching.run("u", for_ever())
         await stores.jobs.finish("u", JobState.CANCELLED)
         await stores.jobs.create(new_job("v", "upscale", Path("log")))
         await stores.jobs.start("v", "", "ann")
         await stores.jobs.finish("v", JobState.SUCCEEDED)
         with pytest.raises(Over):
-            await watching.run("v", for_ever(), context)
+            await watching.run("v", for_ever())
         watching.interrupt()
         with pytest.raises(Interrupted):
-            await watching.run("v", for_ever(), context)
+            await watching.run("v", for_ever())
 
     @pytest.mark.parametrize(("end", "reason"), [("finish", Over), ("request", JobCancelled)])
-    async def test_fails_after_the_end(
-        self, stores: Stores, context: JobContext, end: str, reason: type[Exception]
-    ):
+    async def test_fails_after_the_end(self, stores: Stores, end: str, reason: type[Exception]):
         """Work that fails once its job has ended, or is to, is no failure: its uploads are gone."""
 
         async def without_uploads() -> str:
@@ -102,9 +98,9 @@ class TestSupervisor:
             raise NotFound("There is no file 'image' of job u.")
 
         with pytest.raises(reason):
-            await supervisor(stores).run("u", without_uploads(), context)
+            await supervisor(stores).run("u", without_uploads())
 
-    async def test_ended_in_time(self, stores: Stores, context: JobContext):
+    async def test_ended_in_time(self, stores: Stores):
         """Work that ends while it is being stopped has ended."""
 
         async def stubborn() -> str:
@@ -115,7 +111,7 @@ class TestSupervisor:
             return "never"
 
         await stores.jobs.request_cancel("u")
-        assert await supervisor(stores).run("u", stubborn(), context) == "done"
+        assert await supervisor(stores).run("u", stubborn()) == "done"
 
     async def test_insists_with_patience(self, stores: Stores):
         """A store that is away is called again until it answers or the patience ends."""
@@ -132,7 +128,7 @@ class TestSupervisor:
         with pytest.raises(StoreUnavailable):
             await supervisor(stores, patience_s=0.05).insist(lambda: away(100))
 
-    async def test_error_of_the_work(self, stores: Stores, context: JobContext):
+    async def test_error_of_the_work(self, stores: Stores):
         """An error of the work arrives as it is; one that came while the process slept does not."""
 
         async def fails() -> None:
@@ -143,6 +139,6 @@ class TestSupervisor:
             raise TrustscaleError("It ran into its time-out.")
 
         with pytest.raises(TrustscaleError, match="It failed"):
-            await supervisor(stores).run("u", fails(), context)
+            await supervisor(stores).run("u", fails())
         with pytest.raises(Interrupted):
-            await supervisor(stores, lease_s=0.1).run("u", sleeps_and_fails(), context)
+            await supervisor(stores, lease_s=0.1).run("u", sleeps_and_fails())
