@@ -88,7 +88,7 @@ class MonitorState:
 
     since, updated: seconds since 1970; 0 before the first request.
     seen: answered requests; of these, duplicates and subsampled ones are not counted.
-    z_sum, typicality_sum, trusted_sum: over the counted ones.
+    typicality_sum, trusted_sum: over the counted ones.
     unusual: counted ones with a typicality below `answer.UNUSUAL`, which are warned of.
     epoch: the number of the present one, from 1.
     inputs: digests of the inputs of this epoch, uint64, sorted.
@@ -103,7 +103,6 @@ class MonitorState:
     counted: int = 0
     duplicates: int = 0
     subsampled: int = 0
-    z_sum: float = 0.0
     typicality_sum: float = 0.0
     trusted_sum: float = 0.0
     unusual: int = 0
@@ -153,7 +152,6 @@ def fold(
     state = replace(
         state,
         counted=state.counted + 1,
-        z_sum=state.z_sum + seen.mean_log_sigma,
         typicality_sum=state.typicality_sum + seen.typicality,
         trusted_sum=state.trusted_sum + seen.trusted_fraction,
         unusual=state.unusual + (seen.typicality < UNUSUAL),
@@ -262,6 +260,7 @@ def load_state(data: bytes) -> MonitorState:
         drifted["shares"] = tuple(drifted["shares"])
         labels = document.pop("feedback")
         labels["log_e"] = tuple(labels["log_e"])
+        document.pop("z_sum", None)  # which nobody read
         return MonitorState(
             drift=Drift(seen=_array(document.pop("seen_z"), "<f4", np.float32), **drifted),
             inputs=_array(document.pop("inputs"), "<u8", np.uint64),

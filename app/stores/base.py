@@ -123,9 +123,6 @@ class ResultStore(Protocol):
     async def blob(self, result: str, name: str) -> bytes:
         """Raises NotFound, also after expiry."""
 
-    async def delete(self, result: str) -> None:
-        """Remove a result; nothing happens if there is none."""
-
     async def sweep(self) -> int:
         """Remove what has expired, and the oldest results above the size limit; how many."""
 

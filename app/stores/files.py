@@ -95,10 +95,6 @@ class FileResults:
     async def blob(self, result: str, name: str) -> bytes:
         return await self._read(result, f"{BLOBS}/{component(name)}")
 
-    @_in_results
-    def delete(self, result: str) -> None:
-        remove_folder(self._folder / component(result))
-
     async def sweep(self) -> int:
         removed, self._bytes = await self._sweep()
         return removed

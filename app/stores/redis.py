@@ -267,13 +267,6 @@ class RedisResults:
     async def blob(self, result: str, name: str) -> bytes:
         return await self._field(result, f"blob:{name}")
 
-    async def delete(self, result: str) -> None:
-        async with redis_errors(), self._client.pipeline(transaction=True) as pipe:
-            pipe.unlink(_result_key(result))
-            pipe.zrem(self._BY_EXPIRY, result)
-            pipe.hdel(self._SIZES, result)
-            await pipe.execute()
-
     async def sweep(self) -> int:
         async with redis_errors():
             return int(

@@ -49,14 +49,6 @@ class TestResults:
         with pytest.raises(NotFound):
             await stores.results.blob("r", "b")
 
-    async def test_delete(self, stores: Stores):
-        """A deleted result is gone; deleting again does nothing."""
-        await stores.results.put("r", b"{}", {"a": b"1"})
-        for _ in range(2):
-            await stores.results.delete("r")
-            with pytest.raises(NotFound):
-                await stores.results.document("r")
-
     async def test_expired_before_any_sweep(self, opener: Opener):
         """After its time a result is NotFound without a sweep, and its id is free again."""
         stores = opener()

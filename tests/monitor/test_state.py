@@ -150,6 +150,12 @@ class TestBytes:
             later = [dump_state(follow(9, state=one, first=900)[0]) for one in (again, state)]
             assert later[0] == later[1]
 
+    def test_a_sum_that_nobody_read(self):
+        """States that still have it are taken."""
+        state = follow(9)[0]
+        old = {**json.loads(dump_state(state)), "z_sum": -3.5}
+        assert dump_state(load_state(json.dumps(old).encode())) == dump_state(state)
+
     def test_they_are_small(self):
         """A full epoch and as many labelled images as are remembered take less than 29 kB."""
         state = replace(follow(EPOCH)[0], labelled=np.zeros(MOST_LABELLED, np.uint64))
