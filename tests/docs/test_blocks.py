@@ -6,7 +6,6 @@ speak of; servers are one gateway of this process. What stands for a value (`…
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shlex
@@ -18,7 +17,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import httpx
 import pytest
 import typer.main
 
@@ -29,11 +27,12 @@ from tests.api.admin import label, zipped
 from tests.api.gateway import ADMIN_KEY, gateway
 from tests.docs.blocks import PAGES, ROOT, Block, blocks_of
 from tests.docs.program import write_client
-from tests.factories import encoded, photo
+from tests.factories import encoded, photo, pictures
 from tests.fakes import FakeUpscaler
 from tests.live import serving
 from tests.missing import not_here
 from tests.servers import ProcessGroup
+from trustscale import Trustscale
 
 # Commands that are not run here, by how they begin, and why. Options of ours are checked anyway.
 NOT_RUN = {
@@ -59,7 +58,7 @@ NOT_RUN = {
 
 SHELLS = {"sh", "console"}
 
-GROUPS = '{"0001": "night", "0003": "night"}'
+GROUPS = {"0001": "night", "0003": "night"}
 
 COUNT = 4  # of the photographs: so few that pages take seconds
 
@@ -127,59 +126,44 @@ def place(tmp_path_factory) -> Iterator[Place]:
 
 def _make_files(folder: Path) -> None:
     """What the pages bring: photographs with their small versions, uploads, archives, labels."""
-    groups, rows = ("day", "night"), ["name,camera,scene"]
-    truths = {}
-    for k in range(COUNT):
-        group, y = groups[k % 2], photo(k, 48, 48)
-        truths[f"y/{group}/{k:04}.png"] = encoded(y)
-        rows.append(f"{group}.{k:04},{group},scene-{k}")
-    for name, data in {**truths, "manifest.csv": "\n".join(rows).encode()}.items():
-        for top in ("DIR", "photos", "PHOTOS"):
-            (folder / top / name).parent.mkdir(parents=True, exist_ok=True)
-            (folder / top / name).write_bytes(data)
-    for k in range(3):
-        (folder / "UPLOADS").mkdir(exist_ok=True)
-        (folder / "UPLOADS" / f"{k}.jpg").write_bytes(encoded(photo(k, 32, 32), "JPEG", quality=80))
-    plain = {f"y/{k:04}.png": encoded(photo(k, 48, 48)) for k in range(COUNT)}
-    more = {f"y/{k:04}.png": encoded(photo(k, 48, 48)) for k in range(106, 108)}
-    bad = {
-        "y/0000.png": plain["y/0000.png"],
-        "y/copy.png": plain["y/0000.png"],
-        "y/notes.png": b"?",
-    }
+    places = [("day", "night")[k % 2] for k in range(COUNT)]
+    rows = [f"{place}.{k:04},{place},scene-{k}" for k, place in enumerate(places)]
+    for top in ("DIR", "photos", "PHOTOS"):
+        pictures(folder / top, *(f"y/{place}/{k:04}.png" for k, place in enumerate(places)))
+        (folder / top / "manifest.csv").write_text("\n".join(["name,camera,scene", *rows]))
+    pictures(folder / "UPLOADS", "0.jpg", "1.jpg", "2.jpg", side=32)
+    for name in ("photo", "small", "old", "examples/coast"):
+        pictures(folder, f"{name}.png", side=24, first=50)
+    pictures(folder, "true.png", first=50)
+    plain, more = _truths(0, COUNT), _truths(106, 2)
+    first = plain["y/0000.png"]
+    bad = {"y/0000.png": first, "y/copy.png": first, "y/notes.png": b"?"}
     marked = {"labels/0006.png": label(differs=True)}
     for name, members in {"photos": plain, "more": more, "bad": bad, "labels": marked}.items():
         (folder / f"{name}.zip").write_bytes(zipped(members))
     (folder / "label.png").write_bytes(label(differs=True))
     (folder / "groups.csv").write_text("name,group\n0001,night\n")
-    for name in ("photo", "small", "old", "examples/coast"):
-        (folder / f"{name}.png").parent.mkdir(exist_ok=True)
-        (folder / f"{name}.png").write_bytes(encoded(photo(50, 24, 24)))
-    (folder / "true.png").write_bytes(encoded(photo(50, 48, 48)))
+
+
+def _truths(first: int, count: int) -> dict[str, bytes]:
+    return {f"y/{k:04}.png": encoded(photo(k, 48, 48)) for k in range(first, first + count)}
 
 
 def _make_things(server: str) -> dict[str, str]:
     """An active calibration, a job that awaits labels, and a result, by their ids."""
-    admin = {"Authorization": f"Bearer {ADMIN_KEY}"}
-    with httpx.Client(base_url=server, headers=admin, timeout=300) as client:
-
-        def made(archive: dict[str, bytes], groups: str = "", **config: object) -> tuple[str, str]:
-            sent = client.post(
-                "/v1/admin/calibrations",
-                data={"config": json.dumps(config), "groups": groups},
-                files={"archive": zipped(archive)},
-            ).raise_for_status()
-            client.get(f"{sent.headers['Location']}/events")
-            job = client.get(sent.headers["Location"]).json()
-            return job["id"], (job["result"] or "").rpartition("/")[2]
-
-        truths = {f"y/{k:04}.png": encoded(photo(k, 48, 48)) for k in range(COUNT)}
-        job, calibration = made(truths, GROUPS, activate=True, force=True, samples=2)
-        waiting, _ = made(
-            {"y/0006.png": encoded(photo(6, 48, 48))}, fidelity={"metric": "semantic"}
-        )
-        result = client.post("/v1/upscale", files={"image": encoded(photo(50, 24, 24))}).json()
-    return {"CALIBRATION": calibration, "JOB": job, "WAITING": waiting, "RESULT": result["id"]}
+    plain = {f"{k:04}": photo(k, 48, 48) for k in range(COUNT)}
+    with Trustscale(server, ADMIN_KEY) as service:
+        job = service.calibrate(plain, groups=GROUPS, activate=True, force=True, samples=2)
+        made = job.wait()
+        waiting = service.calibrate({"0006": photo(6, 48, 48)}, fidelity={"metric": "semantic"})
+        waiting.watch()
+        result = service.upscale(photo(50, 24, 24))
+    return {
+        "CALIBRATION": made["id"],
+        "JOB": job.id,
+        "WAITING": waiting.id,
+        "RESULT": result.id,
+    }
 
 
 def _upscalers() -> list[str]:
