@@ -19,7 +19,7 @@ import typer
 from rich.progress import Progress
 
 from app.cli.answers import Place, differences, look
-from app.cli.engines import Engine
+from app.cli.engines import Answer, Engine
 from app.cli.local import progress_bar
 from app.cli.remote import AWAY, RemoteError
 from app.cli.sources import Source, storage_errors, targets
@@ -59,12 +59,8 @@ class Run:
 
     async def to_stream(self, source: Source, answers: Engine) -> None:
         """The picture to standard output, the words to standard error."""
-        data = await asyncio.to_thread(_content, source)
         with progress_bar() as progress:
-            bar = _Bar(progress, 1)
-            answer = await answers.answer(
-                data, self.request, self._key(data), functools.partial(bar.show, source)
-            )
+            answer = await self._answer(source, answers, _Bar(progress, 1))
         sys.stdout.buffer.write(next(iter(answer.files.values())))
         sys.stdout.buffer.flush()
         typer.echo(_summary(source, answer.document), err=True)
@@ -120,10 +116,7 @@ class Run:
 
     async def _one(self, task: _Task, answers: Engine, bar: _Bar) -> None:
         try:
-            data = await asyncio.to_thread(_content, task.source)
-            answer = await answers.answer(
-                data, self.request, self._key(data), functools.partial(bar.show, task.source)
-            )
+            answer = await self._answer(task.source, answers, bar)
             record = await asyncio.to_thread(task.place.write, answer, task.asked)
         except (TrustscaleError, OSError) as error:
             self._fail(task.source, error)
@@ -131,6 +124,11 @@ class Run:
             self._tell(task.source, record)
             self.left -= 1
         bar.show(task.source, 1, 1)
+
+    async def _answer(self, source: Source, answers: Engine, bar: _Bar) -> Answer:
+        data = await asyncio.to_thread(_content, source)
+        shown = functools.partial(bar.show, source)
+        return await answers.answer(data, self.request, self._key(data), shown)
 
     def _fail(self, source: Source, error: TrustscaleError | OSError) -> None:
         if isinstance(error, OSError):

@@ -19,9 +19,9 @@ from app.calibration.like import look_like
 from app.calibration.record import Calibration
 from app.cli import options
 from app.cli.calibrations import shown
-from app.cli.local import Bars, local, progress_bar
+from app.cli.local import Bars, interruptible, local, progress_bar
 from app.cli.options import holes
-from app.cli.remote import INTERRUPTED, RemoteError, made_remotely, remote
+from app.cli.remote import RemoteError, made_remotely, remote
 from app.cli.service import described
 from app.conformal.fidelity import metric_names
 from app.errors import BadRequest, Conflict, TrustscaleError, reason_of
@@ -196,11 +196,8 @@ class _Made(NamedTuple):
 def _here(
     folder: Path, config: CalibrationConfig, named_by: tuple[str | None, str | None]
 ) -> _Made:
-    try:
+    with interruptible("What is measured is kept; run the same command again to continue."):
         calibration, document, refusal = asyncio.run(measured(folder, config, *named_by))
-    except KeyboardInterrupt:
-        typer.echo("What is measured is kept; run the same command again to continue.", err=True)
-        raise typer.Exit(INTERRUPTED) from None
     return _Made(document, file.dump(calibration), refusal)
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Final
 
+import typer
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -27,6 +28,8 @@ from app.upscalers.registry import UpscalerConfig
 
 # Stands for all upscalers; no name holds a star.
 ALL: Final = "*"
+
+_INTERRUPTED: Final = 130
 
 # More at once would take memory rather than save time.
 _MOST_AT_ONCE = 8
@@ -64,6 +67,16 @@ def _at_once(config: UpscalerConfig) -> UpscalerConfig:
     if chosen or not isinstance(config, EmbeddedConfig):
         return config
     return config.model_copy(update={"concurrency": min(usable_cores(), _MOST_AT_ONCE)})
+
+
+@contextmanager
+def interruptible(words: str) -> Iterator[None]:
+    """Whoever presses Ctrl-C is told how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo(words, err=True)
+        raise typer.Exit(_INTERRUPTED) from None
 
 
 class Bars:

@@ -18,11 +18,9 @@ import typer
 
 from app.calibration.folder import find_pairs
 from app.calibration.layout import PREDICTIONS
-from app.cli.local import Bars, progress_bar
+from app.cli.local import Bars, interruptible, progress_bar
 from app.errors import ConfigError, TrustscaleError
 from trustscale import Job, Problem, Tar, Trustscale
-
-INTERRUPTED: Final = 130
 
 AWAY: Final = "away"
 """Of a RemoteError, where others have the type of the problem: no server answers."""
@@ -105,7 +103,11 @@ def made_remotely(
         tar = Tar(members, functools.partial(Bars(progress), "uploading"))
         job = begin(service, tar, groups=groups, scenes=scenes)
     typer.echo(f"{job.id} is queued on {server}", err=True)
-    with _goes_on(job.id, server), remote(server, key_env, retries=PATIENT) as service:
+    look = f"trustscale calibrations show {job.id} --server {server}"
+    with (
+        interruptible(f"The job goes on. Look: {look}"),
+        remote(server, key_env, retries=PATIENT) as service,
+    ):
         job = service.job(job.id)
         with progress_bar() as progress:
             measuring = functools.partial(Bars(progress), "measuring pairs")
@@ -118,18 +120,6 @@ def made_remotely(
             return None
         made: dict[str, Any] = job.wait()
         return made
-
-
-@contextmanager
-def _goes_on(job: str, server: str) -> Iterator[None]:
-    """Whoever stops the watching is told that the job goes on."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        typer.echo(
-            f"The job goes on. Look: trustscale calibrations show {job} --server {server}", err=True
-        )
-        raise typer.Exit(INTERRUPTED) from None
 
 
 def _key(server: str, key_env: str, *, needed: bool) -> str | None:

@@ -10,6 +10,7 @@ from app.api.documents import detail
 from app.api.jobs import JobOut, pending_jobs
 from app.assembly import Parts
 from app.calibration import file
+from app.calibration.admin import CalibrationAdmin
 from app.calibration.derive import derive
 from app.calibration.guarantee import GuaranteeSettings
 from app.calibration.insight import expected
@@ -18,7 +19,6 @@ from app.cli.local import local
 from app.cli.remote import connection, refusals
 from app.jobs.queue import JobQueue
 from app.monitor.watch import delete_calibration
-from app.sampling.pipeline import guard
 from trustscale import AsyncTrustscale
 
 Answer = TypeVar("Answer")
@@ -33,6 +33,9 @@ class Here:
         self._parts = parts
         self._calibrations = parts.calibrations
         self._stores = parts.stores
+        self._admin = CalibrationAdmin(
+            parts.upscalers, parts.settings.default, parts.calibrations, parts.stores, parts.queue
+        )
 
     async def calibrations(self) -> Rows:
         active = {item.calibration for item in (await self._stores.calibrations.active()).values()}
@@ -54,7 +57,7 @@ class Here:
     ) -> dict[str, Any]:
         parent = await self._calibrations.get(calibration)
         if activate:
-            self._check_live(parent)
+            await self._check_live(parent)
         made = await derive(
             self._calibrations,
             self._stores.spool,
@@ -72,7 +75,7 @@ class Here:
 
     async def activate(self, calibration: str, *, force: bool = False) -> dict[str, Any]:
         found = await self._calibrations.get(calibration)
-        self._check_live(found)
+        await self._check_live(found)
         activation, changes = await self._calibrations.activate(found, force=force)
         return {
             **activation._asdict(),
@@ -98,12 +101,8 @@ class Here:
     async def import_file(
         self, data: bytes, *, activate: bool = False, force: bool = False
     ) -> dict[str, Any]:
-        calibration = file.load(data)
-        if activate:
-            self._check_live(calibration)
-            await self._calibrations.changes(calibration, force=force)
-        await self._calibrations.add(calibration, activate=activate)
-        return {"id": calibration.id}
+        made = await self._admin.import_file(data, activate=activate, force=force)
+        return {"id": made.id}
 
     async def audit(self, limit: int = 100, before: int | None = None) -> Rows:
         entries = await self._stores.audit.entries(limit=limit, before=before)
@@ -116,11 +115,10 @@ class Here:
     async def job(self, job: str) -> _Job:
         return _Job(self._parts.queue, job)
 
-    def _check_live(self, calibration: Calibration) -> None:
+    async def _check_live(self, calibration: Calibration) -> None:
         """Raises CalibrationMismatch. One of a server that shares the store is checked there."""
-        upscaler = self._parts.upscalers.get(calibration.manifest.upscaler)
-        if upscaler is not None:
-            guard(calibration.pipeline, upscaler)
+        if calibration.manifest.upscaler in self._parts.upscalers:
+            await self._admin.check(calibration)
 
 
 class _Job:

@@ -13,7 +13,7 @@ import typer
 from app.cli import options
 from app.cli.batch import MANIFEST, Run
 from app.cli.engines import asked, engine
-from app.cli.remote import INTERRUPTED
+from app.cli.local import interruptible
 from app.cli.sources import STREAM, Source, found, is_tree, opened
 from app.serving.request import UpscaleRequest
 from app.settings import KEY_VARIABLE
@@ -104,11 +104,8 @@ def upscale(
     manifest = folder / MANIFEST if folder is not None and is_tree(sources) else None
     run = Run(request, overwrite=overwrite, as_json=as_json, manifest=manifest)
     many = len(images) > 1
-    try:
+    with interruptible("What is done is kept; run the same command again to continue."):
         asyncio.run(_within(run, images, folder, (server, key_env), at_once=at_once, many=many))
-    except KeyboardInterrupt:
-        typer.echo("What is done is kept; run the same command again to continue.", err=True)
-        raise typer.Exit(INTERRUPTED) from None
     run.write_manifest()
     run.tell(many=many)
     if run.failed or run.stopped:

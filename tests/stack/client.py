@@ -80,8 +80,7 @@ class Client:
     def calibrations(self) -> set[str]:
         """The ids of all that are stored."""
         listed = self._again(lambda: self.get(CALIBRATIONS, **self.admin), 200).json()
-        items = listed["calibrations"] if isinstance(listed, dict) else listed
-        return {item["id"] for item in items}
+        return {item["id"] for item in listed}
 
     def answers(self) -> float:
         """The seconds until an upscaling is answered."""
