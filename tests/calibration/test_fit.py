@@ -1,22 +1,36 @@
-"""Fitting σ while calibrating: which scenes, what is kept, and what the calibration carries."""
+"""Fitting σ while calibrating, and calibrations that carry a fit."""
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+from importlib import resources
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from app.calibration import file
 from app.calibration.config import CalibrationConfig
 from app.calibration.request import shares
 from app.conformal import fitting
+from app.conformal.fitted import Fit
+from app.conformal.indecision import LEARNED_STATE, IndecisionSettings
+from app.errors import CalibrationMismatch
+from app.sampling.pipeline import Pipeline, guard
+from app.upscalers.embedded import EmbeddedUpscaler
 from tests.api.admin import Admin, truth_files
 from tests.api.conftest import *  # noqa: F403 - its gateways
 from tests.api.gateway import post
+from tests.factories import calibration_of
+from tests.fakes import FakeUpscaler
 
-FILES = truth_files(50)
+LEARNED = IndecisionSettings("learned")
+FIT = Fit(weights=(("residual@1", 0.4), ("log slope@5", 0.2)), name="mine", photographs=("ab12",))
+FITTED = IndecisionSettings("fitted", fit=FIT)
+
+FILES = truth_files(24)
 DIGESTS = {hashlib.sha256(data).hexdigest()[:16]: name for name, data in FILES.items()}
 SCENES = {f"{k:03}": f"scene {k // 2}" for k in range(200)}
 
@@ -60,20 +74,19 @@ def admin(start) -> Admin:
     return Admin(start(calibrations=()))
 
 
-@pytest.mark.parametrize("samples", [1, 2])
-def test_a_calibration_with_its_own_fit(admin, samples):
+def test_a_calibration_with_its_own_fit(admin):
     """It is fitted on its share, calibrated on the rest, and serves, without generating twice.
 
     A photograph that was fitted on never calibrates: its error is known to σ, so it cannot stand
     for that of a new one.
     """
-    made = admin.create(FILES, fit_indecision=0.4, samples=samples, activate=True)
+    made = admin.create(FILES, fit_indecision=0.85, samples=2, activate=True)
     fit = made["pipeline"]["indecision"]["fit"]
-    assert (made["n"], fit["pairs"], fit["scenes"], fit["samples"]) == (30, 20, 20, samples)
+    assert (made["n"], fit["pairs"], fit["scenes"], fit["samples"]) == (4, 20, 20, 2)
     assert len(fit["photographs"]) == 20
     assert set(fit["photographs"]) < set(DIGESTS)
     answer = post(admin.client, alpha=0.3).json()
-    assert (answer["samples"], answer["calibration"]) == (samples, made["id"])
+    assert (answer["samples"], answer["calibration"]) == (2, made["id"])
     seen = DIGESTS[fit["photographs"][0]]
     job = admin.ended(admin.post_files({seen: FILES[seen]}, f"/{made['id']}/pairs"))
     assert job["state"] == "failed"
@@ -86,3 +99,45 @@ def test_too_few_scenes_keep_the_default(admin):
     assert made["n"] == 12
     assert made["pipeline"]["indecision"]["estimator"] == "residual"
     assert "σ was not fitted" in made["provenance"]["note"]
+
+
+@pytest.mark.parametrize(("indecision", "samples"), [(LEARNED, 4), (FITTED, 1), (FITTED, 3)])
+async def test_the_file_keeps_the_weights(indecision, samples):
+    """Weights, their state and provenance are part of the pipeline, and of the id."""
+    made = await calibration_of(FakeUpscaler(), 6, indecision=indecision, samples=samples)
+    again = file.load(file.dump(made))
+    assert (again.id, again.pipeline.samples) == (made.id, samples)
+    assert again.pipeline.indecision == indecision
+    assert again.pipeline.indecision.state == (LEARNED_STATE if indecision is LEARNED else None)
+    guard(again.pipeline, FakeUpscaler())
+
+
+async def test_a_calibration_without_a_fit_keeps_its_form():
+    """Programs that know no fitted σ can read it."""
+    calibration = await calibration_of(FakeUpscaler(), 6)
+    assert "fit" not in calibration.document["pipeline"]["indecision"]
+
+
+async def test_other_weights_are_refused():
+    """A calibration of other weights serves nothing; the refusal names both states."""
+    foreign = dataclasses.replace(LEARNED, state="of-another-program")
+    pipeline = Pipeline(fingerprint="fake:1", scale=2, samples=4, indecision=foreign)
+    with pytest.raises(CalibrationMismatch, match=r"indecision\.state") as refused:
+        guard(pipeline, FakeUpscaler())
+    assert refused.value.members["differences"] == [
+        {
+            "field": "indecision.state",
+            "calibrated": "of-another-program",
+            "live": LEARNED_STATE,
+        }
+    ]
+
+
+def test_the_first_fitted_calibration_still_serves():
+    """The alternative that was shipped with `learned` loads, and this program has its weights."""
+    folder = resources.files("app.calibration") / "alternatives"
+    calibration = file.load((folder / "span-x4-learned.calibration").read_bytes())
+    assert calibration.pipeline.indecision == LEARNED
+    assert calibration.pipeline.samples == 8
+    guard(calibration.pipeline, EmbeddedUpscaler("span-x4"))
+    assert calibration.mean_trusted_fraction(calibration.curve.threshold(0.1)) > 0.8

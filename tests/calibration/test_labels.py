@@ -1,17 +1,87 @@
-"""Versions of labels, and which of them a calibration is made with."""
+"""Versions of labels: none replaces one that its author has not seen; which of them are used."""
 
 from __future__ import annotations
+
+import asyncio
 
 import pytest
 
 from app.calibration import labels
-from app.errors import NotFound
+from app.errors import Conflict, NotFound, Superseded
 from app.stores.files import FileSpool
 
 
-async def test_what_is_settled_stays(tmp_path):
+@pytest.fixture
+def spool(tmp_path) -> FileSpool:
+    return FileSpool(tmp_path)
+
+
+async def test_one_of_many_wins(tmp_path):
+    """Of all who have seen the same version exactly one creates the next."""
+    spools = [FileSpool(tmp_path) for _ in range(4)]
+    await labels.save(spools[0], "job", "a.b", b"first", seen=0)
+    told = await asyncio.gather(
+        *(labels.save(spools[i % 4], "job", "a.b", b"%d" % i, seen=1) for i in range(16)),
+        return_exceptions=True,
+    )
+    (winner,) = [i for i, outcome in enumerate(told) if outcome == 2]
+    assert sum(isinstance(outcome, Superseded) for outcome in told) == 15
+    assert await labels.read(spools[0], "job", "a.b") == (b"%d" % winner, 2)
+
+
+async def test_versions_have_no_gap(spool):
+    """Who names a version that never was is refused, and cannot hide what there is."""
+    await labels.save(spool, "job", "a", b"1", seen=0)
+    with pytest.raises(Superseded) as refused:
+        await labels.save(spool, "job", "a", b"9", seen=8)
+    assert refused.value.members == {"version": 1}
+    assert await labels.read(spool, "job", "a") == (b"1", 1)
+
+
+async def test_saved_too_often(spool, monkeypatch):
+    """The number of versions has an end, since it is a part of the file's name."""
+    monkeypatch.setattr(labels, "MOST_VERSIONS", 2)
+    for seen in (0, 1):
+        await labels.save(spool, "job", "a", b"x", seen=seen)
+    with pytest.raises(Conflict, match="too often"):
+        await labels.save(spool, "job", "a", b"x", seen=None)
+
+
+async def test_unconditional_writers_all_count(spool):
+    """Writers without a condition get versions of their own."""
+    told = await asyncio.gather(
+        *(labels.save(spool, "job", "a", b"%d" % i, seen=None) for i in range(8))
+    )
+    assert sorted(told) == list(range(1, 9))
+
+
+async def test_newest_is_found_soon(spool, monkeypatch):
+    """No list of files is needed for it, and few looks, however many versions there are."""
+    monkeypatch.setattr(spool, "names", None)
+    asked = []
+
+    async def get(job, name, get=spool.get):
+        asked.append(name)
+        return await get(job, name)
+
+    monkeypatch.setattr(spool, "get", get)
+    for version in range(1, 65):
+        assert await labels.save(spool, "job", "a", b"%d" % version, seen=None) == version
+        asked.clear()
+        assert await labels.read(spool, "job", "a") == (b"%d" % version, version)
+        assert len(asked) <= 16
+    with pytest.raises(NotFound):
+        await labels.read(spool, "job", "b")
+
+
+def test_versions_of_files():
+    """Only label files count, whatever their pairs are called."""
+    names = ["labels/a", "labels.2/a", "labels.10/a", "labels/labels.7", "y/a", "labels.x/a"]
+    assert labels.versions(names) == {"a": 10, "labels.7": 1}
+
+
+async def test_what_is_settled_stays(spool):
     """A version that comes after the labels were settled is not the one that is used."""
-    spool = FileSpool(tmp_path / "spool")
     await labels.save(spool, "job", "a", b"1", seen=None)
     await labels.save(spool, "job", "a", b"2", seen=None)
     assert await labels.frozen(spool, "job") == {"a": 2}  # the newest, while nothing is settled

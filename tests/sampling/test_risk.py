@@ -17,7 +17,7 @@ from app.conformal import fidelity
 from app.images.compression import LOSSLESS
 from app.images.decode import Limits
 from app.images.degrade import Degradation, degrade
-from app.images.facts import look_at
+from app.images.facts import Facts
 from app.sampling.measure import measure
 from app.sampling.pipeline import Pipeline
 from app.serving.admission import Slots
@@ -29,6 +29,7 @@ from tests.factories import encoded, photo
 from tests.fakes import FakeUpscaler
 
 PIPELINE = Pipeline(fingerprint="fake:1", scale=2, samples=4)
+UNUSED = Facts(LOSSLESS, 2.0, 0.0, 3.0, 0.5, 3.0)  # there are no classes
 
 
 @pytest.mark.slow
@@ -90,7 +91,7 @@ class TestRisk:
         truth = photo(seed, 48, 48).astype(float)
         truth = np.clip(128 + (truth - 128) * random.uniform(0.2, 1.8), 0, 255).astype(np.uint8)
         low = degrade(truth, 2, Degradation(), 0)
-        return Pair(f"{seed}", low, truth, "", f"{seed}", seed, look_at(low, LOSSLESS))
+        return Pair(f"{seed}", low, truth, "", f"{seed}", seed, UNUSED)
 
     @staticmethod
     async def serve(service, pair, alpha):
