@@ -144,12 +144,6 @@ class TestObserve:
             with pytest.raises(ValueError, match="finite"):
                 reference_of(np.array([value]))
 
-    def test_without_calibration_images(self):
-        """Requests are then ranked among themselves."""
-        random = np.random.default_rng(7)
-        state = follow(np.empty(0, np.float32), random.normal(size=20), random)[-1]
-        assert not state.alarms()
-
     def test_alarms_at_the_stated_limits(self):
         """S at 1/δ or V at c, ever in the epoch, is an alarm; a hair below is none."""
         assert Drift(highest_s=math.log(1 / DELTA) + 1e-12).alarms()
@@ -175,23 +169,6 @@ class TestRates:
             v += last.highest_v >= math.log(3000)
         assert s <= stats.binom.ppf(0.9999, 200, 0.05)
         assert v <= stats.binom.ppf(0.9999, 200, 0.1)
-
-    def test_ranks_among_the_calibration_images_alone_would_lie(self):
-        """Why the memory is needed: without it, a nominal 0.05 is at least 0.15 (400 streams)."""
-        random = np.random.default_rng(9)
-        reference = np.sort(random.normal(size=(400, 100)), axis=1)
-        shares, log_s = np.full((400, 3), 1 / 3), np.zeros(400)
-        highest = np.zeros(400)
-        for _ in range(1000):
-            z = random.normal(size=(400, 1))
-            p = ((reference > z).sum(axis=1) + random.random(400)) / 101
-            shares = (1 - drift.JUMP) * shares + drift.JUMP / 3
-            shares *= 1 + np.array(drift.BETS) * (p[:, None] - 0.5)
-            factor = shares.sum(axis=1)
-            shares /= factor[:, None]
-            log_s += np.log(factor)
-            highest = np.maximum(highest, log_s)
-        assert (highest >= math.log(20)).mean() > 0.15
 
     def test_delays(self):
         """After 200 ordinary requests a shift by one standard deviation is found in about 50.

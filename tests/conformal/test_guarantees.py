@@ -13,22 +13,6 @@ from app.conformal.guarantees import lab_psnr_lower_bound_db, leakage_bound, min
 
 
 class TestMinimalN:
-    @pytest.mark.parametrize(
-        ("alpha", "bound", "n"),
-        [
-            (0.1, 3, 29),
-            (0.05, 3, 59),
-            (0.1, 1.9576, 19),
-            (0.05, 1.9576, 39),
-            (0.1, 1, 9),
-            (0.05, 1, 19),
-            (5, 1, 0),
-        ],
-    )
-    def test_known_values(self, alpha, bound, n):
-        """The table of ceil(B/α − 1)."""
-        assert minimal_n(alpha, bound) == n
-
     @given(st.floats(1e-4, 2), st.floats(0.1, 3))
     def test_is_the_smallest(self, alpha, bound):
         """n suffices by the definition B/(n + 1) ≤ α, n − 1 does not."""

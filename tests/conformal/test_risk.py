@@ -62,13 +62,17 @@ class TestRiskCurve:
         np.testing.assert_array_equal(one.thresholds, other.thresholds)
         np.testing.assert_array_equal(one.risks, other.risks)
 
-    @given(strategies.images())
-    def test_breakpoints_rise_strictly_above_min_alpha(self, images):
-        """Thresholds and risks rise strictly; the curve ends below the bound."""
-        curve = curve_of(images)
+    @pytest.mark.parametrize("rule", CURVES)
+    @given(images=strategies.images())
+    def test_it_is_a_step_curve(self, rule, images):
+        """Thresholds and values rise strictly, from that of the empty mask up to at most B."""
+        curve = CURVES[rule](staircases_of(images), BOUND)
+        assert (curve.n, curve.bound) == (len(images), BOUND)
         assert (np.diff(curve.thresholds) > 0).all()
         assert (np.diff(curve.risks, prepend=curve.min_alpha) > 0).all()
         assert curve.risk(math.inf) <= BOUND + 1e-12
+        assert curve.threshold(BOUND) == math.inf
+        assert curve.threshold(math.nextafter(curve.min_alpha, 0)) == -math.inf
 
     def test_a_large_image_is_read_off_exactly(self):
         """The look-up table of whole images answers like a binary search."""
@@ -89,13 +93,6 @@ class TestRiskCurve:
         rounded = curve.trust_code(sigma) - exact
         assert rounded.min() >= 0
         assert rounded.max() <= 1 + 1e-6
-
-    def test_without_images_only_the_bound_is_known(self):
-        """n = 0: nothing is trusted below B, everything from B on."""
-        curve = curve_of([])
-        assert (curve.n, curve.min_alpha) == (0, BOUND)
-        assert curve.threshold(BOUND * 0.99) == -math.inf
-        assert curve.threshold(BOUND) == math.inf
 
     def test_equality_counts_as_allowed(self):
         """R(t) = α is within the promise: 3/(29 + 1) ≤ 0.1."""

@@ -75,12 +75,6 @@ class TestFromMaps:
         assert list(staircase.levels) == [0]
         assert list(staircase.errors) == [1]
 
-    def test_an_image_without_error_has_no_breakpoints(self):
-        """D ≡ 0 gives the empty staircase, whose loss is 0 everywhere."""
-        staircase = Staircase.from_maps(np.ones((3, 3), np.float32), np.zeros((3, 3), np.float32))
-        assert len(staircase) == 0
-        assert staircase.loss(np.inf) == staircase.loss_below(np.inf) == 0
-
     @pytest.mark.parametrize(
         ("sigma", "error"),
         [

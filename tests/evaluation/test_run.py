@@ -215,6 +215,18 @@ def test_two_upscalers(tmp_path):
     assert sum("masks set from" in sentence for sentence in found.verdict.findings) == 2
 
 
+@pytest.mark.slow
+def test_an_upscaler_of_one_sample(tmp_path):
+    """One sample has no variance: the figure of its blurs is left out, the others are drawn."""
+    plan = make_plan([photographs(tmp_path / "photos", 3)], share=0.5, seed=0)
+    model, cache = FakeUpscaler(capabilities=Capabilities(max_samples=1)), SampleCache(tmp_path)
+    options = Options(ALPHAS, 0.2, samples=(1, 2), with_baselines=False)
+    found = asyncio.run(conduct([model], plan, [Variant(name="one")], cache, options))
+    figures = {picture.figure for picture in found.pictures}
+    assert figures >= {"figure-1-gallery", "figure-2-error-and-mask", "settings"}
+    assert "figure-5-blurs" not in figures
+
+
 def test_bad_images_are_left_out(tmp_path):
     """An image that occurs twice or is too small is skipped if asked, and said so."""
     folder = photographs(tmp_path / "photos", 4, side=24)
