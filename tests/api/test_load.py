@@ -6,7 +6,7 @@ import asyncio
 import threading
 from collections import Counter
 
-from tests.api.gateway import IMAGE, check_problem, form, scope_of
+from tests.api.gateway import IMAGE, check_problem, client_of, form
 from tests.factories import encoded, photo
 from tests.fakes import FakeUpscaler
 from tests.waiting import until
@@ -89,54 +89,49 @@ async def test_more_memory_than_there_is(serve):
         assert (answer.status_code, answer.json()["width"]) == (200, 2 * fit)
 
 
-def exchange(app, body: list[bytes], request, sent: list[dict], read: asyncio.Event | None = None):
-    """One request over ASGI whose body comes in these parts; `read` holds back the answer."""
-    parts: asyncio.Queue[bytes] = asyncio.Queue()
-    for part in body:
-        parts.put_nowait(part)
-
-    async def receive():
-        part = await parts.get()
-        return {"type": "http.request", "body": part, "more_body": bool(part)}
-
-    async def send(message):
-        sent.append(message)
-        if read is not None:
-            await read.wait()
-
-    return asyncio.create_task(app(scope_of(request), receive, send)), parts
-
-
 async def test_a_client_that_sends_slowly(serve):
     """While an upload trickles in it holds neither a slot nor a waiting place."""
     async with serve(max_in_flight=1, max_waiting=0) as served:
         request = served.client.build_request("POST", "/v1/upscale", **form())
-        body = await request.aread()
-        sent = []
-        slow, parts = exchange(served.app, [body[:50], body[50:100]], request, sent)
+        body, begun, go = await request.aread(), asyncio.Event(), asyncio.Event()
+
+        async def slowly():
+            yield body[:50]
+            begun.set()
+            await go.wait()
+            yield body[50:]
+
+        sent = {"content": slowly(), "headers": request.headers}
+        slow = asyncio.create_task(served.client.post("/v1/upscale", **sent))
+        await begun.wait()
         for _ in range(3):
             assert (await served.post()).status_code == 200
-        assert not sent
-        parts.put_nowait(body[100:])
-        parts.put_nowait(b"")
-        await asyncio.wait_for(slow, 60)
-        assert sent[0]["status"] == 200
+        assert not slow.done()
+        go.set()
+        assert (await slow).status_code == 200
 
 
 async def test_a_client_that_reads_slowly(serve):
     """While an answer waits for its reader the slot is somebody else's."""
     async with serve(max_in_flight=1, max_waiting=0) as served:
-        headers = {"Accept": "application/zip"}
-        request = served.client.build_request("POST", "/v1/upscale", **form(), headers=headers)
-        sent, read = [], asyncio.Event()
-        slow, _ = exchange(served.app, [await request.aread(), b""], request, sent, read)
-        await until(lambda: sent)
-        for _ in range(3):
-            assert (await served.post()).status_code == 200
-        read.set()
-        await asyncio.wait_for(slow, 60)
-        kinds = [message["type"] for message in sent]
-        assert kinds[:2] == ["http.response.start", "http.response.body"]
+        sent, read = asyncio.Event(), asyncio.Event()
+
+        async def unread(scope, receive, send):
+            async def hold(message):
+                sent.set()
+                await read.wait()
+                await send(message)
+
+            await served.app(scope, receive, hold)
+
+        async with client_of(unread) as reader:
+            slow = asyncio.create_task(reader.post("/v1/upscale", **form()))
+            await sent.wait()
+            for _ in range(3):
+                assert (await served.post()).status_code == 200
+            assert not slow.done()
+            read.set()
+            assert (await slow).status_code == 200
 
 
 async def test_few_files_in_memory(serve, monkeypatch):

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
 import time
 
-import numpy as np
 import pytest
 
-from tests.api.gateway import check_problem, ended, pixels, post, text_chunks
+from tests.api.gateway import check_problem, ended, post, text_chunks
 from tests.factories import changed
 
 
@@ -40,14 +38,6 @@ class TestAgain:
         for part in ("mask", "overlay"):
             plain = client.get(answer["links"][part]).content
             assert client.get(f"{answer['links'][part]}?alpha=0.10").content == plain
-
-    def test_masks_grow_with_alpha(self, client, answer):
-        """A larger α never takes a pixel away."""
-        masks = [
-            pixels(client.get(f"{answer['links']['mask']}?alpha={alpha}").content)
-            for alpha in np.linspace(0.05, 0.3, 12)
-        ]
-        assert all((small <= large).all() for small, large in itertools.pairwise(masks))
 
     def test_a_new_active_calibration_leaves_old_results_alone(self, start, calibration):
         """A result keeps the calibration that it was made with."""

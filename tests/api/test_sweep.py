@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import time
 from collections import Counter
 
 from app.main import Pace
 from tests.api.admin import Admin, truth_files
-from tests.api.gateway import aside, check_problem, gateway, post, running
+from tests.api.gateway import check_problem, gateway, post, running
 from tests.fakes import FakeUpscaler
-from tests.waiting import until
-
-
-async def _gone(client, path: str) -> None:
-    async with asyncio.timeout(60):
-        while client.get(path).status_code != 404:  # noqa: ASYNC110 - the sweep has no event
-            await asyncio.sleep(0.05)
-
+from tests.waiting import block_until, until
 
 OFTEN = Pace(sweep_s=0.05, orphans_s=0.0)
+
+
+def left(folder) -> set[str]:
+    """The jobs whose uploads are in the spool."""
+    return {path.name for path in (folder / "spool").glob("job-*")}
 
 
 def counted(method, calls: Counter):
@@ -40,8 +37,8 @@ def test_ended_jobs(start, tmp_path):
     made = admin.made(response)
     job = response.headers["location"]
     start(job_ttl_s=0.1, run_jobs=False, pace=OFTEN)
-    aside(_gone(admin.client, job))
-    aside(until(lambda: not list((tmp_path / "spool").glob("job-*"))))
+    block_until(lambda: admin.client.get(job).status_code == 404)
+    block_until(lambda: not left(tmp_path))
     assert admin.get(f"/{made['id']}")["n"] == 2
     check_problem(admin.send("GET", f"/{response.json()['id']}"), "not-found")
 
@@ -51,9 +48,6 @@ async def test_uploads(tmp_path, calibration):
     upscaler = FakeUpscaler()
     app = gateway(tmp_path, upscaler, calibrations=[calibration], max_in_flight=1)
 
-    def left():
-        return {path.name for path in (tmp_path / "spool").glob("job-*")}
-
     async with running(app) as served:
         client = served.client
 
@@ -61,16 +55,16 @@ async def test_uploads(tmp_path, calibration):
             return (await served.post(headers={"Prefer": "respond-async"})).json()["id"]
 
         done = await begun()
-        await until(lambda: not left())
+        await until(lambda: not left(tmp_path))
         assert (await client.get(f"/v1/jobs/{done}")).json()["state"] == "succeeded"
         upscaler.seconds, calls = 600, len(upscaler.calls)
         stopped = await begun()
         await until(lambda: len(upscaler.calls) > calls)
         waiting = await begun()
-        assert left() == {stopped, waiting}
+        assert left(tmp_path) == {stopped, waiting}
         for job in (waiting, stopped):
             await client.delete(f"/v1/jobs/{job}")
-        await until(lambda: not left())
+        await until(lambda: not left(tmp_path))
 
 
 def test_uploads_of_a_cancelled_calibration(start, tmp_path):
@@ -78,10 +72,10 @@ def test_uploads_of_a_cancelled_calibration(start, tmp_path):
     upscaler = FakeUpscaler(seconds=600)
     admin = Admin(start(upscaler))
     job = admin.post_files(truth_files(2)).headers["location"]
-    aside(until(lambda: upscaler.calls))
-    assert list((tmp_path / "spool").glob("job-*"))
+    block_until(lambda: upscaler.calls)
+    assert left(tmp_path)
     admin.client.delete(job)
-    aside(until(lambda: not list((tmp_path / "spool").glob("job-*"))))
+    block_until(lambda: not left(tmp_path))
 
 
 def test_other_jobs(start, monkeypatch):
@@ -93,29 +87,29 @@ def test_other_jobs(start, monkeypatch):
     waiting = admin.ended(admin.post_files(truth_files(1), fidelity={"metric": "semantic"}))
     upscaler.seconds, calls = 600, len(upscaler.calls)
     hanging = post(admin.client, headers={"Prefer": "respond-async"}).headers["location"]
-    aside(until(lambda: len(upscaler.calls) > calls))
+    block_until(lambda: len(upscaler.calls) > calls)
     seen = rounds.total()
-    aside(until(lambda: rounds.total() > seen + 3))
+    block_until(lambda: rounds.total() > seen + 3)
     assert admin.client.get(hanging).json()["state"] == "running"
     assert admin.client.get(f"/v1/jobs/{waiting['id']}").json()["state"] == "awaiting_labels"
     assert len(admin.get(f"/{waiting['id']}/pairs")) == 1
     admin.client.delete(hanging)
-    aside(until(lambda: upscaler.cancelled))
+    block_until(lambda: upscaler.cancelled)
 
 
 def test_orphans(start, calibration, tmp_path):
     """Files of no job and no calibration go after a day; younger ones may still get theirs."""
     day = 86400
-    left = {"job-arriving", "calibrate-1", f"canary-{calibration.id}", f"pictures-{calibration.id}"}
+    kept = {"job-arriving", "calibrate-1", f"canary-{calibration.id}", f"pictures-{calibration.id}"}
     lost = {"job-lost", "canary-lost", "pictures-lost"}
-    for name in left | lost:
+    for name in kept | lost:
         age = day / 2 if name == "job-arriving" else 2 * day
         folder = tmp_path / "spool" / name
         folder.mkdir(parents=True)
         (folder / "image").write_bytes(b"x")
         os.utime(folder, (time.time() - age,) * 2)
     start(job_ttl_s=1.0, pace=OFTEN)
-    aside(until(lambda: {path.name for path in (tmp_path / "spool").iterdir()} == left))
+    block_until(lambda: {path.name for path in (tmp_path / "spool").iterdir()} == kept)
 
 
 def test_after_a_surprise(start, monkeypatch):
@@ -127,7 +121,7 @@ def test_after_a_surprise(start, monkeypatch):
         raise OverflowError("date value out of range")
 
     monkeypatch.setattr(results, "sweep", broken)
-    aside(until(lambda: rounds.total() > 2))
+    block_until(lambda: rounds.total() > 2)
 
 
 async def test_the_spool_is_listed_seldom(serve, monkeypatch):

@@ -161,12 +161,6 @@ class TestFiles:
             sizes.add(pixels(mask.content).mean())
         assert len(sizes) > 5
 
-    def test_overlay(self, files):
-        """The image where it is trusted, something else where it is not."""
-        image, mask, overlay = (pixels(files[part]) for part in ("image", "mask", "overlay"))
-        np.testing.assert_array_equal(overlay[mask], image[mask])
-        assert (overlay[~mask] != image[~mask]).any(axis=1).mean() > 0.95
-
     def test_text_chunks(self, files, calibration):
         """Every file says where it comes from."""
         for part in PARTS:
