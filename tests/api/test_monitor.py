@@ -115,8 +115,7 @@ class TestReport:
             assert post(client, image).status_code == 200
         report = monitor(client)
         (alarm,) = report["alarms"]
-        assert alarm["kind"] == "inputs"
-        assert alarm["severity"] == "ticket"
+        assert (alarm["kind"], alarm["severity"]) == ("inputs", "ticket")
         assert alarm["message"].startswith("The inputs differ from the calibration images")
         assert alarm["since"] is not None
         assert report["drift"]["martingale"] >= report["drift"]["martingale_alarm_at"]
