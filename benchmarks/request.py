@@ -21,7 +21,7 @@ from PIL import Image
 from app.calibration.active import shipped_calibrations
 from app.conformal.indecision import IndecisionSettings
 from app.main import create_app
-from app.sampling.defaults import default_indecision
+from app.sampling.pipeline import default_indecision
 from app.settings import Settings
 from benchmarks.table import print_table
 

@@ -19,12 +19,13 @@ from app.api.problems import problem_responses
 from app.errors import BadRequest
 from app.images.encode import FORMS, FormName, Pages, picture, png_mask
 from app.images.metadata import metadata_of
-from app.serving.answer import Result, check_alpha
-from app.serving.files import (
+from app.serving.answer import (
     MASK,
     SIGMA,
     TRUST,
     ChosenForm,
+    Result,
+    check_alpha,
     image_file,
     png_overlay,
     png_text,

@@ -13,8 +13,7 @@ from app.api.problems import problem_responses
 from app.api.results import ResultId
 from app.errors import Conflict, NotFound
 from app.monitor.truth import MAX_TRUTH_BYTES, FeedbackPoint, Score, Served, Truth, counting, score
-from app.serving.answer import Result
-from app.serving.files import INPUT, MASK, SIGMA, form_of, image_file, sigma_map
+from app.serving.answer import INPUT, MASK, SIGMA, Result, form_of, image_file, sigma_map
 from app.serving.footprint import truth_footprint
 from app.stores.base import Label
 from app.system import to_the_end

@@ -25,10 +25,9 @@ from app.errors import BadRequest, Overloaded
 from app.images.decode import KeepMetadata
 from app.images.encode import BEST_QUALITY, FormName
 from app.monitor.watch import client_digest
-from app.serving.answer import Result
-from app.serving.files import MASK, TRUST, image_file
+from app.serving.answer import MASK, TRUST, Result, image_file
 from app.serving.job import spooled_request
-from app.serving.request import UpscaleRequest
+from app.serving.work import UpscaleRequest
 from app.stores.base import Job, JobStatus
 from app.stores.uploads import spooled_for
 

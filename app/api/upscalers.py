@@ -14,7 +14,7 @@ from app.api.problems import problem_responses
 from app.calibration.insight import classes_of, thresholds
 from app.conformal.fidelity import Unit
 from app.errors import UpscalerUnavailable
-from app.sampling.defaults import default_samples
+from app.sampling.pipeline import default_samples
 
 router = APIRouter(prefix="/v1/upscalers", tags=["upscale"])
 

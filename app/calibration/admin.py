@@ -14,11 +14,10 @@ from pydantic import BaseModel
 
 from app.calibration import file, labels
 from app.calibration.active import Calibrations, Changes
-from app.calibration.config import CalibrationConfig
+from app.calibration.config import CalibrationConfig, CalibrationRequest
 from app.calibration.job import PairState, Unlabelled, record_state, unlabelled
 from app.calibration.pairs import bad_pairs, check_left_out, claimed_predictions, decode_label
 from app.calibration.record import Calibration
-from app.calibration.request import CalibrationRequest
 from app.calibration.uploads import (
     Naming,
     Upload,

@@ -14,11 +14,11 @@ from dataclasses import replace
 
 import numpy as np
 
+from app.calibration.config import CalibrationRequest
 from app.calibration.manifest import MeasuredPair
 from app.calibration.measure import Act, packed, reduce_pair, telling
 from app.calibration.pairs import Pair
 from app.calibration.price import tells, with_fewer
-from app.calibration.request import CalibrationRequest
 from app.conformal import fidelity, fitting
 from app.conformal.fitted import Fit
 from app.conformal.folding import Folded

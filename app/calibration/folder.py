@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from app.calibration.config import AskedPair
 from app.calibration.groups import column_of, read_table, scenes_of
 from app.calibration.layout import MANIFEST, PREDICTIONS, arrange, is_clutter, placed, wrong_group
 from app.calibration.pairs import (
@@ -21,7 +22,6 @@ from app.calibration.pairs import (
     duplicates,
     load_pair,
 )
-from app.calibration.request import AskedPair
 from app.conformal.fidelity import needs_label
 from app.errors import BadImage, BadInput, BadPairs, BadRequest
 from app.images.look import look_of, near_duplicates

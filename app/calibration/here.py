@@ -17,11 +17,10 @@ from typing import Final
 from uuid import uuid4
 
 from app.calibration.active import Calibrations
-from app.calibration.config import CalibrationConfig
+from app.calibration.config import CalibrationConfig, CalibrationRequest
 from app.calibration.folder import CheckedPair, CheckedPairs
 from app.calibration.job import CalibrationHandler
 from app.calibration.record import Calibration
-from app.calibration.request import CalibrationRequest
 from app.errors import NotFound, TrustscaleError
 from app.jobs.queue import JobQueue
 from app.sampling.pipeline import Pipeline

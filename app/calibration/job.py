@@ -20,6 +20,7 @@ from pydantic import BaseModel
 
 from app.calibration import fit, labels, pictures
 from app.calibration.active import Calibrations
+from app.calibration.config import AskedPair, CalibrationRequest
 from app.calibration.manifest import MeasuredPair, PairInfo, Provenance
 from app.calibration.measure import (
     Act,
@@ -35,7 +36,6 @@ from app.calibration.measure import (
 from app.calibration.pairs import SAME_PIXELS, Pair, bad_pairs, decode_label, load_pair
 from app.calibration.price import with_fewer
 from app.calibration.record import SIGMA_QUANTILES, Calibration
-from app.calibration.request import AskedPair, CalibrationRequest
 from app.canary.keep import CanaryTaker, chosen, publish
 from app.conformal import Staircase, fidelity
 from app.conformal.backtest import sigma_quantiles

@@ -18,8 +18,7 @@ from app.calibration.manifest import MeasuredPair, PricePoint, scene_of
 from app.conformal import fidelity
 from app.conformal.backtest import trusted_share
 from app.conformal.curve import places_of
-from app.sampling.defaults import default_indecision
-from app.sampling.pipeline import Pipeline
+from app.sampling.pipeline import Pipeline, default_indecision
 
 COMMON_ALPHAS: Final = (0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5)
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import BinaryIO, NamedTuple
 
 from app.calibration.archive import ArchiveLimits, read_archive
+from app.calibration.config import AskedPair
 from app.calibration.groups import scenes_of, table_of
 from app.calibration.layout import (
     MANIFEST,
@@ -33,7 +34,6 @@ from app.calibration.pairs import (
     duplicates,
     wrong_size,
 )
-from app.calibration.request import AskedPair
 from app.conformal.fidelity import needs_label
 from app.errors import BadInput, BadPairs
 from app.images.decode import PAIR_LIMITS, image_size

@@ -25,7 +25,7 @@ from app.cli.remote import AWAY, RemoteError
 from app.cli.sources import Source, storage_errors, targets
 from app.errors import ConfigError, TrustscaleError
 from app.problems import problem_of
-from app.serving.request import UpscaleRequest
+from app.serving.work import UpscaleRequest
 
 MANIFEST: Final = "trustscale.manifest.json"
 

@@ -10,10 +10,10 @@ from typing import Any, Final, TypeAlias
 from app.cli.local import local
 from app.cli.remote import PATIENT, connection, refusals
 from app.errors import NotFound
-from app.serving.files import MASK, TRUST, image_file, png_overlay
+from app.serving.answer import MASK, TRUST, image_file, png_overlay
 from app.serving.pipeline import ANSWER, store
-from app.serving.request import UpscaleRequest
 from app.serving.service import UpscaleService
+from app.serving.work import UpscaleRequest
 from trustscale import AsyncTrustscale
 
 OVERLAY: Final = "overlay.png"

@@ -15,7 +15,7 @@ from app.cli.batch import MANIFEST, Run
 from app.cli.engines import asked, engine
 from app.cli.local import interruptible
 from app.cli.sources import STREAM, Source, found, is_tree, opened
-from app.serving.request import UpscaleRequest
+from app.serving.work import UpscaleRequest
 from app.settings import KEY_VARIABLE
 
 

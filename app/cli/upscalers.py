@@ -13,7 +13,7 @@ from app.cli import options
 from app.cli.local import local
 from app.cli.options import lines, tell
 from app.images.decode import decode
-from app.sampling.defaults import default_samples
+from app.sampling.pipeline import default_samples
 from app.upscalers.probe import ProbeReport, probe
 
 app = typer.Typer(help="The configured upscalers.", no_args_is_help=True)

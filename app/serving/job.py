@@ -13,8 +13,8 @@ from PIL import Image
 from app.errors import UpscalerUnavailable
 from app.images.encode import picture
 from app.jobs.handlers import JobContext
-from app.serving.request import UpscaleRequest
 from app.serving.service import UpscaleService
+from app.serving.work import UpscaleRequest
 from app.stores.base import Job, Spool, StoreUnavailable
 from app.upscalers.base import RGB
 from app.upscalers.remote.errors import is_for_operator

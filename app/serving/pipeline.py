@@ -22,9 +22,19 @@ from app.images.encode import FORMS, Pages, picture, png_grey16, png_mask
 from app.images.facts import look_at
 from app.sampling.measure import measure
 from app.sampling.pipeline import guard, learn
-from app.serving.answer import Links, Result, check_alpha, threshold_json
+from app.serving.answer import (
+    INPUT,
+    MASK,
+    SIGMA,
+    TRUST,
+    Links,
+    Result,
+    check_alpha,
+    form_of,
+    png_text,
+    threshold_json,
+)
 from app.serving.credentials import UNSIGNED, parent_of
-from app.serving.files import INPUT, MASK, SIGMA, TRUST, form_of, png_text
 from app.serving.footprint import fitting
 from app.serving.promise import Subject, guarantee, warnings_of
 from app.serving.work import Work

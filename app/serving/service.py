@@ -8,8 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from app.serving.pipeline import ANSWER, PREPARE, Step
-from app.serving.request import UpscaleRequest
-from app.serving.work import Means, Work
+from app.serving.work import Means, UpscaleRequest, Work
 from app.telemetry.tracing import span
 from app.upscalers.base import RGB, Upscaler, named
 

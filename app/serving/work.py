@@ -1,4 +1,4 @@
-"""A request on its way, and what is needed to answer it."""
+"""A request: what is asked for, what is needed to answer it, and what is found on the way."""
 
 from __future__ import annotations
 
@@ -17,14 +17,33 @@ from app.canary.watch import CanaryWatch
 from app.images.decode import Decoded, Limits
 from app.images.facts import Facts
 from app.serving.admission import Slots
-from app.serving.answer import Result
+from app.serving.answer import ChosenForm, Result
 from app.serving.credentials import Credentials
-from app.serving.files import ChosenForm
 from app.serving.footprint import footprint
 from app.serving.promise import Subject
-from app.serving.request import UpscaleRequest
 from app.stores.base import ResultStore
 from app.upscalers.base import RGB, Upscaler
+
+
+@dataclass(frozen=True, slots=True)
+class UpscaleRequest:
+    """The fields of a request, not yet checked; None means the default.
+
+    client: who asks, as a digest; only the monitor reads it.
+    keep_s: how long the result is kept, so that the request may be repeated.
+    """
+
+    upscaler: str | None = None
+    alpha: float | None = None
+    seed: int | None = None
+    background: str | None = None
+    client: str | None = None
+    group: str | None = None
+    format: str = "png"
+    quality: int | None = None
+    metadata: str = "none"
+    fit: int | None = None
+    keep_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from app.calibration import file
-from app.calibration.config import CalibrationConfig
-from app.calibration.request import shares
+from app.calibration.config import CalibrationConfig, shares
 from app.conformal import fitting
 from app.conformal.fitted import Fit
 from app.conformal.indecision import LEARNED_STATE, IndecisionSettings

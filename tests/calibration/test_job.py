@@ -8,14 +8,13 @@ import pytest
 
 from app.calibration import file, pictures
 from app.calibration.active import Calibrations
-from app.calibration.config import CalibrationConfig
+from app.calibration.config import AskedPair, CalibrationConfig, CalibrationRequest
 from app.calibration.insight import price_of, thresholds
 from app.calibration.job import (
     CalibrationHandler,
     record_state,
     unlabelled,
 )
-from app.calibration.request import AskedPair, CalibrationRequest
 from app.errors import (
     BadImage,
     BadPairs,

@@ -11,13 +11,12 @@ import numpy as np
 import pytest
 
 from app.calibration.active import Calibrations
-from app.calibration.config import CalibrationConfig
+from app.calibration.config import CalibrationConfig, CalibrationRequest
 from app.calibration.folder import check_pairs, find_pairs
 from app.calibration.here import Here, NotFinished, run_id
 from app.calibration.measure import pack, reduce_pair, unpack
 from app.calibration.pairs import load_pair
 from app.calibration.record import Calibration
-from app.calibration.request import CalibrationRequest
 from app.errors import BadCalibration, ConfigError, UpscalerRejected
 from app.sampling.measure import measure
 from app.stores.open import open_stores

@@ -7,9 +7,9 @@ import hashlib
 import pytest
 from PIL import Image
 
+from app.calibration.config import AskedPair
 from app.calibration.layout import arrange, placed
 from app.calibration.pairs import claimed_predictions
-from app.calibration.request import AskedPair
 from app.calibration.uploads import (
     Naming,
     SpooledFile,

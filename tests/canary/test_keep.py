@@ -11,11 +11,10 @@ import pytest
 import app.cli.local
 from app.assembly import open_parts
 from app.calibration.active import Calibrations
-from app.calibration.config import CalibrationConfig
+from app.calibration.config import CalibrationConfig, CalibrationRequest
 from app.calibration.derive import without_pair
 from app.calibration.here import NotFinished
 from app.calibration.job import CalibrationHandler
-from app.calibration.request import CalibrationRequest
 from app.canary.keep import chosen, forget, inherit, load, publish
 from app.cli.calibrate import measured
 from app.errors import UpscalerRejected

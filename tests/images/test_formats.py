@@ -15,7 +15,7 @@ from app.errors import BadRequest, ImageTooLarge
 from app.images.decode import Limits, decode
 from app.images.encode import FORMS, FormName, Pages, picture
 from app.images.metadata import Metadata
-from app.serving.files import form_of
+from app.serving.answer import form_of
 from tests.factories import encoded, photo
 from tests.missing import not_here
 

@@ -15,7 +15,7 @@ from app.assembly import open_parts
 from app.errors import BadImage, ConfigError
 from app.jobs.queue import JobQueue
 from app.serving.job import spooled_request
-from app.serving.request import UpscaleRequest
+from app.serving.work import UpscaleRequest
 from app.settings import Settings
 from app.stores.base import Job
 from app.telemetry.metrics import Metrics

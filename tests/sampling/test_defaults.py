@@ -7,7 +7,7 @@ import pytest
 from app.calibration.config import CalibrationConfig
 from app.conformal.fitted import SHIPPED, shipped
 from app.errors import BadRequest
-from app.sampling.defaults import default_samples
+from app.sampling.pipeline import default_samples
 from app.upscalers.base import Capabilities
 from app.upscalers.embedded import EmbeddedUpscaler
 from tests.fakes import FakeUpscaler

@@ -21,8 +21,8 @@ from app.images.decode import Limits
 from app.sampling.measure import measure
 from app.sampling.pipeline import Pipeline, differences, guard, learn
 from app.serving.admission import Slots
-from app.serving.request import UpscaleRequest
 from app.serving.service import UpscaleService
+from app.serving.work import UpscaleRequest
 from app.upscalers.base import Capabilities, Source, settings_of
 from app.upscalers.remote.errors import Filtered
 from app.upscalers.seeds import sample_seeds

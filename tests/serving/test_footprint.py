@@ -14,9 +14,9 @@ from app.conformal.indecision import ESTIMATORS, IndecisionSettings
 from app.conformal.lab import lab_tables
 from app.sampling.measure import measure
 from app.sampling.pipeline import Pipeline
-from app.serving.files import form_of
+from app.serving.answer import form_of
 from app.serving.footprint import footprint, measuring, truth_footprint
-from app.serving.request import UpscaleRequest
+from app.serving.work import UpscaleRequest
 from app.upscalers.base import Capabilities, Source
 from tests.api.gateway import gateway
 from tests.deploy.files import compose

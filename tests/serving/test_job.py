@@ -11,7 +11,7 @@ from app.errors import UpscalerFailed, UpscalerUnavailable
 from app.jobs.handlers import JobContext
 from app.serving import job as upscale
 from app.serving.job import UpscaleHandler
-from app.serving.request import UpscaleRequest
+from app.serving.work import UpscaleRequest
 from app.stores.base import Job
 
 

@@ -7,7 +7,7 @@ import threading
 from contextlib import suppress
 from dataclasses import replace
 
-from app.serving.request import UpscaleRequest
+from app.serving.work import UpscaleRequest
 from app.system import to_the_end
 from tests.api.gateway import IMAGE, gateway
 from tests.factories import calibration_of

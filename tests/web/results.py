@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from app.images.encode import png_grey16, png_mask, png_rgb
-from app.serving.answer import Guarantee, Links, Result
-from app.serving.files import MASK, TRUST
+from app.serving.answer import MASK, TRUST, Guarantee, Links, Result
 from app.stores.open import open_stores
 
 BOUND = 1.9576
