@@ -142,6 +142,12 @@ class Upscaler(Protocol):
         ...
 
 
+def fingerprint_of(facts: object) -> str:
+    """The fingerprint of whatever produces samples, from all that tells it apart, as JSON."""
+    canonical = json.dumps(facts, sort_keys=True, ensure_ascii=True)
+    return "sha256:" + hashlib.sha256(canonical.encode()).hexdigest()
+
+
 def digests_of(facts: Mapping[str, object], above: str = "") -> dict[str, str]:
     """A digest of each fact that a fingerprint covers; those inside tables have dotted names.
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +21,7 @@ import onnxruntime
 
 from app.errors import ConfigError, UpscalerFailed, UpscalerUnavailable, reason_of
 from app.system import usable_cores
-from app.upscalers.base import RGB, Capabilities, Source
+from app.upscalers.base import RGB, Capabilities, Source, fingerprint_of
 from app.upscalers.seeds import GROUP_ORDER
 from app.upscalers.symmetry import apply, undo
 from app.upscalers.tiling import Stopped, TilePlan, run_tiled
@@ -259,8 +258,7 @@ class EmbeddedUpscaler:
             "symmetry": f"seed % {GROUP_ORDER}, on tiles",
             "rounding": "half up",
         }
-        canonical = json.dumps(self.facts, sort_keys=True).encode()
-        self.fingerprint = "sha256:" + hashlib.sha256(canonical).hexdigest()
+        self.fingerprint = fingerprint_of(self.facts)
         self._closed = threading.Event()
         # Of its own: however many requests there are, and however many were cancelled while a
         # network runs, no more networks than these run at once.

@@ -5,8 +5,6 @@ from __future__ import annotations
 import abc
 import asyncio
 import base64
-import hashlib
-import json
 import weakref
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
@@ -15,7 +13,7 @@ from typing import Any, Generic, TypeVar
 from app.errors import UpscalerError, UpscalerRejected, UpscalerUnavailable
 from app.images.encode import png_mask
 from app.images.holes import holes_of
-from app.upscalers.base import RGB, Capabilities, Source
+from app.upscalers.base import RGB, Capabilities, Source, fingerprint_of
 from app.upscalers.config import OneAddress
 from app.upscalers.remote.http import Upstream
 from app.upscalers.remote.samples import SampleReader
@@ -50,8 +48,7 @@ class Adapter(abc.ABC, Generic[Config]):
 
     @property
     def fingerprint(self) -> str:
-        canonical = json.dumps(self._identity(), sort_keys=True, ensure_ascii=True)
-        return "sha256:" + hashlib.sha256(canonical.encode()).hexdigest()
+        return fingerprint_of(self._identity())
 
     @property
     def facts(self) -> dict[str, Any]:

@@ -116,7 +116,7 @@ class SampleReader:
             ) from error
         except BadInput as error:
             raise ProtocolError(f"{self._name!r} sent no usable image: {error.detail}") from error
-        if not self.lossy and _is_lossy(decoded.format, file):
+        if not self.lossy and decoded.compression.codec != "lossless":
             self.lossy = True
             log.warning("lossy_samples", upscaler=self._name, format=decoded.format)
         return self._checked(self._fitted(decoded.rgb, source), source)
@@ -161,10 +161,3 @@ def _outside(source: RGB, sample: RGB, holes: NDArray[np.bool_] | None) -> tuple
     large = holes.repeat(k, axis=0).repeat(k, axis=1)
     grey = np.uint8(128)
     return np.where(holes[..., None], grey, source), np.where(large[..., None], grey, sample)
-
-
-def _is_lossy(format_: str, file: bytes) -> bool:
-    """JPEG always; WebP unless its first chunk is a lossless one."""
-    if format_ == "WEBP":
-        return b"VP8L" not in file[:64]
-    return format_ == "JPEG"
