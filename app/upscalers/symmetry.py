@@ -64,15 +64,8 @@ def undo(image: Pixels, element: int) -> Pixels:
     Exact for uint8. For float32 it is exact whenever `1 - x` is (every multiple of 2^-24, and
     everything from 0.5 up), and otherwise within 2^-25, half a unit in the last place of 1.
 
-    Args:
-        image: as for `apply`; of any size, so it also takes back an upscaled image.
-        element: the group element, 0 <= element < 96.
-
-    Returns:
-        A C-contiguous image of the same dtype; the sides swap as in `apply`.
-
-    Raises:
-        ValueError: another dtype or shape, or an element outside the group.
+    Arguments and errors are those of `apply`; the image may be an upscaled one, and its sides swap
+    as there.
     """
     turns, mirror, permutation, invert = _split(image, element)
     if mirror:

@@ -15,6 +15,7 @@ from app.images.encode import png_mask
 from app.images.holes import holes_of
 from app.upscalers.base import RGB, Capabilities, Source, fingerprint_of
 from app.upscalers.config import OneAddress
+from app.upscalers.remote.errors import ProtocolError
 from app.upscalers.remote.http import Upstream
 from app.upscalers.remote.samples import SampleReader
 from app.upscalers.remote.translation import Reply, retry_after
@@ -120,6 +121,12 @@ class Adapter(abc.ABC, Generic[Config]):
 
     async def _sample(self, source: Source, seed: int, turn: Turn) -> RGB:
         raise NotImplementedError
+
+    def _place(self, value: object) -> str:
+        """A URL, path or id for the next step, out of an answer; ProtocolError if it is none."""
+        if isinstance(value, str) and value:
+            return value
+        raise ProtocolError(f"{self.name!r} did not say where the next step is.")
 
     async def _ask(self, url: str, interval: float, turn: Turn) -> Reply:
         """Poll once, after the interval.

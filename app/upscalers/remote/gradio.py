@@ -69,9 +69,7 @@ class GradioUpscaler(Adapter[GradioConfig]):
         values = {"image": {"path": await self._uploads.get(source), "meta": _FILE}, "seed": seed}
         body = {"data": fill(list(self._config.inputs), values)}
         reply = await self._upstream.call("POST", self._prefix + self._call, json=body)
-        event = pointer.first(reply.json(), "/event_id")
-        if not isinstance(event, str):
-            raise ProtocolError(f"{self.name!r} did not say where to wait for the result.")
+        event = self._place(pointer.first(reply.json(), "/event_id"))
         answer = await self._result(
             f"{self._prefix}{self._call}/{quote(event, safe='', errors='replace')}"
         )
@@ -112,7 +110,4 @@ class GradioUpscaler(Adapter[GradioConfig]):
         """The path of the uploaded image on the server."""
         files = {"files": ("image.png", await png_of(source), "image/png")}
         reply = await self._upstream.call("POST", f"{self._prefix}/upload", files=files)
-        path = pointer.first(reply.json(), "/0")
-        if not isinstance(path, str):
-            raise ProtocolError(f"{self.name!r} did not say where it put the upload.")
-        return path
+        return self._place(pointer.first(reply.json(), "/0"))

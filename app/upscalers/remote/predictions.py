@@ -202,7 +202,7 @@ class ReplicateUpscaler(PredictionsUpscaler[ReplicateConfig]):
             # A finished prediction may come back as "processing" with its output, so only a
             # terminal status ends the polling.
             while pointer.first(document, "/status") in _RUNNING:
-                url = self._link(pointer.first(document, "/urls/get"))
+                url = self._place(pointer.first(document, "/urls/get"))
                 reply = await self._ask(url, config.poll_interval_s, turn)
                 raise_for_status(reply, self.name)
                 await self._parse(reply)
@@ -224,11 +224,6 @@ class ReplicateUpscaler(PredictionsUpscaler[ReplicateConfig]):
         prefix = "" if name.startswith("deployments/") else "/models"
         return f"{prefix}/{name}/predictions", {}
 
-    def _link(self, url: object) -> str:
-        if not isinstance(url, str):
-            raise ProtocolError(f"{self.name!r} did not say where to ask for the result.")
-        return url
-
     async def _image(self, source: Source) -> str:
         if len(await png_of(source)) <= self._config.upload_above_bytes:
             return await super()._image(source)
@@ -237,4 +232,4 @@ class ReplicateUpscaler(PredictionsUpscaler[ReplicateConfig]):
     async def _upload(self, source: Source) -> str:
         files = {"content": ("image.png", source.png, "image/png")}
         reply = await self._upstream.call("POST", "/files", files=files)
-        return self._link(pointer.first(reply.json(), "/urls/get"))
+        return self._place(pointer.first(reply.json(), "/urls/get"))

@@ -192,14 +192,12 @@ class WorkerUpscaler:
         most = model.max_samples
         if model.max_answer_bytes is not None:
             most = max(1, min(most, model.max_answer_bytes // sample_bytes))
-        ready = self._by_load()
         now = time.monotonic()
+        ready = self._by_load()
         awake = [worker for worker in ready if worker.rests_until <= now] or ready[:1]
-        load = {worker: worker.outstanding for worker in awake}
         parts: dict[_Worker, list[int]] = {worker: [] for worker in awake}
         for place in range(count):
-            worker = min(awake, key=lambda candidate: load[candidate])
-            load[worker] += 1
+            worker = min(awake, key=lambda worker: worker.outstanding + len(parts[worker]))
             parts[worker].append(place)
         return [
             (worker, places[start : start + most])
