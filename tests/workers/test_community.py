@@ -56,16 +56,11 @@ def image():
 
 
 class TestLoading:
-    def test_architecture_is_recognised(self, path):
-        """A file alone gives the model, its scale and, from its name, what to call it."""
-        engine = load("spandrel", path)
+    def test_recognised(self, path, engine, tmp_path):
+        """A file alone gives the model, its scale and its name; a wrapped pickle is the same."""
         assert (engine.name, engine.scale, engine.distinct_samples) == ("compact_x2", 2, 96)
-
-    def test_wrapped_pickle_is_the_same_model(self, path, engine, tmp_path):
-        """A .pth with the usual wrapper has the fingerprint of the bare weights."""
         torch.save({"params": weights.read_state(path)}, tmp_path / "wrapped.pth")
-        wrapped = load("spandrel", tmp_path / "wrapped.pth")
-        assert wrapped.fingerprint == engine.fingerprint
+        assert load("spandrel", tmp_path / "wrapped.pth").fingerprint == engine.fingerprint
 
     def test_fingerprint(self, path, engine, tmp_path):
         """Other weights, precision or tiles are another fingerprint."""
@@ -78,70 +73,49 @@ class TestLoading:
         }
         assert len(prints) == 4
 
-    def test_unknown_architecture(self, tmp_path):
-        """Weights that spandrel does not know are refused in words."""
+    def test_unusable(self, path, data, tmp_path):
+        """Weights of no known architecture, or that only look like one, are refused in one line.
+
+        So is a tile that is all margin.
+        """
         weights.write_safetensors({"stranger": torch.zeros(3)}, tmp_path / "odd.safetensors")
         with pytest.raises(WeightsError, match="no architecture that spandrel knows"):
             load("spandrel", tmp_path / "odd.safetensors")
-
-    def test_mistaken_architecture(self, data):
-        """Weights that only look like an architecture's are refused in one line."""
-        with pytest.raises(WeightsError, match="cannot be loaded") as caught:
+        with pytest.raises(WeightsError, match=r"^.*cannot be loaded.*$"):
             load("spandrel", data / "vq_tiny.pth")
-        assert "\n" not in str(caught.value)
-
-    def test_small_tile(self, path):
-        """A tile that is all margin is refused."""
         with pytest.raises(ConfigError, match="tile 64"):
             load("spandrel", path, tile=2 * MARGIN)
 
 
-# What each is built with, as small as the architecture allows, and its scale.
+# Each as small as the architecture allows, and its scale.
+SMALL = {"img_size": 64, "embed_dim": 24, "num_heads": [4], "upsampler": "pixelshuffledirect"}
 ARCHITECTURES = {
     "ESRGAN": (lambda: RRDBNet(num_filters=16, num_blocks=2), 4),
     "SwinIR": (
         lambda: SwinIR(
-            img_size=64,
+            **{**SMALL, "num_heads": [4, 4]},
             patch_size=1,
-            embed_dim=24,
             depths=[2, 2],
-            num_heads=[4, 4],
             window_size=8,
             mlp_ratio=2.0,
             upscale=4,
             img_range=1.0,
-            upsampler="pixelshuffledirect",
         ),
         4,
     ),
     "HAT": (
         lambda: HAT(
-            img_size=64,
+            **{**SMALL, "embed_dim": 60, "upsampler": "pixelshuffle"},
             window_size=16,
-            embed_dim=60,
             depths=[2],
-            num_heads=[4],
             mlp_ratio=2,
             compress_ratio=3,
             squeeze_factor=30,
             upscale=2,
-            upsampler="pixelshuffle",
         ),
         2,
     ),
-    "DAT": (
-        lambda: DAT(
-            img_size=64,
-            embed_dim=24,
-            depth=[2],
-            num_heads=[4],
-            expansion_factor=2,
-            split_size=[8, 8],
-            upscale=2,
-            upsampler="pixelshuffledirect",
-        ),
-        2,
-    ),
+    "DAT": (lambda: DAT(**SMALL, depth=[2], expansion_factor=2, split_size=[8, 8], upscale=2), 2),
     "NAFNet": (
         lambda: NAFNet(width=8, middle_blk_num=1, enc_blk_nums=[1, 1], dec_blk_nums=[1, 1]),
         1,
@@ -169,19 +143,6 @@ def test_architectures(architecture, tmp_path, image):
 
 
 class TestSamples:
-    def test_first_sample_is_the_model(self, path, engine, image):
-        """Seed 0 is the identity: the network's plain answer."""
-        network = spandrel.ModelLoader().load_from_state_dict(weights.read_state(path))
-        lr = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
-        want = (network(lr)[0].permute(1, 2, 0) * 255).round().to(torch.uint8)
-        assert np.array_equal(engine.samples(image, np.array([0]))[0], want.numpy())
-
-    def test_all_elements(self, engine, image):
-        """All 96 elements give samples of the right size, and mostly different ones."""
-        rows = engine.samples(image, np.arange(96))
-        assert rows.shape == (96, 40, 60, 3)
-        assert len({row.tobytes() for row in rows}) > 90
-
     def test_tiles_do_not_show(self, path):
         """A network that looks less far than the margin gives the same in tiles."""
         image = np.random.default_rng(0).integers(0, 256, (90, 170, 3), np.uint8)
@@ -220,11 +181,6 @@ class TestSamples:
         with pytest.raises(ClientGone):
             load("spandrel", path, tile=80).samples_of([job])
         assert len(asked) == 5  # three tiles ran; then the job ends, and so does the call
-
-    def test_cancelled(self, engine, image):
-        """A job that nobody waits for is not run."""
-        with pytest.raises(ClientGone):
-            engine.samples_of([SampleRequest(image, np.arange(96), lambda: True)])
 
 
 @pytest.fixture(scope="module")
@@ -266,10 +222,10 @@ class TestDrawingModels:
 
     def test_one_draw_for_all_tiles(self, aura):
         """Tiles of different sizes see the same style: a flat image has no seams."""
-        image = np.full((64, 130, 3), 120, np.uint8)
+        image = np.full((32, 130, 3), 120, np.uint8)
         rows = load("spandrel", aura, tile=128).samples(image, np.arange(2))
         first, last = (
-            rows[:, part, part].mean((1, 2)) for part in (slice(40, 56), slice(-56, -40))
+            rows[:, 40:56, part].mean((1, 2)) for part in (slice(40, 56), slice(-56, -40))
         )
         assert np.abs(first - last).max() < 1
         assert np.abs(first[0] - first[1]).max() > 50

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 
 import numpy as np
@@ -31,6 +32,7 @@ KINDS = {
     "image_to_image": (1, {"steps": 4, "strength": 0.5}),
 }
 WIDE = 2**40 + 7
+ONE = np.array([1])
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -105,14 +107,14 @@ def test_the_librarys_own_sample(engines, folders, kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_company_changes_nothing(engines, kind):
-    """The same seed gives the same bytes alone, among eight, in any order, beside other images."""
+    """The same seed gives the same bytes alone, among four, in any order, beside other images."""
     engine, image = engines[kind], _image()
-    seeds = np.array([3, 1, WIDE, -1, 4, 5, 6, 2**31 - 1])
+    seeds = np.array([3, -1, WIDE, 2**31 - 1])
     together = engine.samples(image, seeds)
     alone = engine.samples(image, seeds[[2]])[0]
     assert np.array_equal(alone, together[2])
-    jobs = [SampleRequest(_image(seed=1), seeds[:1]), SampleRequest(image, seeds[::-1][:6])]
-    assert np.array_equal(engine.samples_of(jobs)[1], together[::-1][:6])
+    jobs = [SampleRequest(_image(seed=1), seeds[:1]), SampleRequest(image, seeds[::-1][:3])]
+    assert np.array_equal(engine.samples_of(jobs)[1], together[::-1][:3])
     assert len({sample.tobytes() for sample in together}) == len(seeds)
 
 
@@ -131,23 +133,21 @@ def test_restart(engines, folders):
     assert np.array_equal(again.samples(_image(), seeds), engines["ldm"].samples(_image(), seeds))
 
 
-@pytest.mark.parametrize(("height", "width"), [(1, 1), (13, 18), (40, 70)])
-def test_any_size(folders, height, width):
+def test_any_size(folders):
     """Sides that fit no network are padded; large images are worked on in tiles."""
-    engine = load("diffusers", folders["ldm"], config={"steps": 2}, tile=32)
-    samples = engine.samples(_image(height, width), np.array([1, 2]))
-    assert samples.shape == (2, 4 * height, 4 * width, 3)
+    engine = load("diffusers", folders["ldm"], config={"steps": 1}, tile=16)
+    for height, width in ((1, 1), (13, 18), (20, 35)):
+        samples = engine.samples(_image(height, width), np.array([1, 2]))
+        assert samples.shape == (2, 4 * height, 4 * width, 3)
 
 
-@pytest.mark.parametrize("kind", ["ldm", "latent"])
-def test_tiles_leave_no_seams(folders, kind):
+@pytest.mark.parametrize(("kind", "side"), [("ldm", 48), ("latent", 96)])
+def test_tiles_leave_no_seams(folders, kind, side):
     """In tiles the picture is nearly what it is in one piece, also where tiles meet."""
-    image = np.tile(np.linspace(0, 255, 96).astype(np.uint8)[None, :, None], (96, 1, 3))
+    image = np.tile(np.linspace(0, 255, side).astype(np.uint8)[None, :, None], (side, 1, 3))
     made = [
-        load("diffusers", folders[kind], config={"steps": 2}, tile=tile).samples(
-            image, np.array([1])
-        )[0]
-        for tile in (96, 64)
+        load("diffusers", folders[kind], config={"steps": 2}, tile=tile).samples(image, ONE)[0]
+        for tile in (side, side * 2 // 3)
     ]
     steps = [np.abs(np.diff(sample.astype(float), axis=1)).mean(axis=(0, 2)) for sample in made]
     # A seam would be a column whose step is far above all steps of the whole picture.
@@ -185,8 +185,7 @@ def test_half_precision(engines, folders):
     """bfloat16 runs, and its samples are near those of float32."""
     _, settings = KINDS["ldm"]
     half = load("diffusers", folders["ldm"], config=settings, dtype="bfloat16")
-    seeds = np.array([1])
-    near = half.samples(_image(), seeds).astype(float) - engines["ldm"].samples(_image(), seeds)
+    near = half.samples(_image(), ONE).astype(float) - engines["ldm"].samples(_image(), ONE)
     assert 0 < np.abs(near).mean() < 20
 
 
@@ -194,21 +193,17 @@ def test_short_memory(engines, monkeypatch):
     """Out of memory halves what is worked on at once, down to one; then it is told."""
     engine, pipeline = engines["ldm"], engines["ldm"].pipeline
     seeds, expected = np.arange(4), engine.samples(_image(), np.arange(4))
-    tries, whole = [], pipeline.predict
+    failures, whole = [1], pipeline.predict
 
     def short(seen, moment):
-        tries.append(len(seen))
-        if len(tries) == 1:
+        if failures:
+            failures.pop()
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
         return whole(seen, moment)
 
     monkeypatch.setattr(pipeline, "predict", short)
     assert np.array_equal(engine.samples(_image(), seeds), expected)
-
-    def never(seen, moment):
-        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
-
-    monkeypatch.setattr(pipeline, "predict", never)
+    failures += range(100)
     with pytest.raises(OutOfMemory):
         engine.samples(_image(), seeds)
 
@@ -222,7 +217,7 @@ def test_cancelled(engines):
 class TestLoading:
     def test_pickled_weights(self, folders, tmp_path, run):
         """Pickled weights are refused, with the command that converts them safely."""
-        folder = make("ldm", tmp_path)
+        folder = shutil.copytree(folders["ldm"], tmp_path / "ldm")
         state = weights.read_state(folder / "unet/diffusion_pytorch_model.safetensors")
         torch.save(state, folder / "unet/diffusion_pytorch_model.bin")
         (folder / "unet/diffusion_pytorch_model.safetensors").unlink()
@@ -246,13 +241,12 @@ class TestLoading:
         with pytest.raises(WeightsError, match=words):
             load("diffusers", tmp_path)
 
-    def test_missing_part(self, tmp_path):
+    def test_missing_part(self, folders, tmp_path):
         """A folder that lacks a part is refused in one line."""
-        folder = make("ldm", tmp_path)
+        folder = shutil.copytree(folders["ldm"], tmp_path / "ldm")
         (folder / "vqvae/diffusion_pytorch_model.safetensors").unlink()
-        with pytest.raises(WeightsError, match="cannot be loaded") as caught:
+        with pytest.raises(WeightsError, match=r"^.*cannot be loaded.*$"):
             load("diffusers", folder)
-        assert "\n" not in str(caught.value)
 
     @pytest.mark.parametrize(
         ("kind", "config", "words"),
@@ -263,17 +257,13 @@ class TestLoading:
             ("ldm", {"setps": 4}, "setps"),
             ("upscale", {"noise_level": 400}, "at most 350"),
             ("image_to_image", {"strength": 0.01, "steps": 4}, "no step"),
+            ("ldm", {}, "tile 4"),  # all overlap
         ],
     )
     def test_wrong_settings(self, folders, kind, config, words):
         """A setting that the pipeline lacks, or that is out of range, is named."""
         with pytest.raises(ConfigError, match=words):
-            load("diffusers", folders[kind], config=config)
-
-    def test_small_tile(self, folders):
-        """A tile that is all overlap is refused."""
-        with pytest.raises(ConfigError, match="tile 4"):
-            load("diffusers", folders["ldm"], tile=4)
+            load("diffusers", folders[kind], config=config, tile=None if config else 4)
 
 
 @pytest.mark.gpu
