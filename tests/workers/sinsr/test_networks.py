@@ -1,4 +1,4 @@
-"""The full-size networks against the published list of weights, and the parts of Swin."""
+"""The full-size networks against the published list of weights, and layers of their own."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from workers.models.sinsr import autoencoder, layers
 from workers.models.sinsr.config import SinSRConfig
 from workers.models.sinsr.layers import GroupNorm, global_attention
 from workers.models.sinsr.model import SinSR
-from workers.models.sinsr.swin import SwinBlock, last_row_mask, relative_positions
-from workers.models.sinsr.unet import timestep_embedding
+from workers.models.sinsr.swin import SwinBlock
 
 
 class TestOfficialNetworks:
@@ -49,29 +48,7 @@ class TestOfficialNetworks:
         assert all(shifts[name] == 4 for name in shifted)
 
 
-class TestSwinTables:
-    def test_relative_positions(self, numbers):
-        """Rows of the bias table are the reference's."""
-        want = numbers["masks.relative_position_index_ws8"].long()
-        assert torch.equal(relative_positions(8), want)
-
-    @pytest.mark.parametrize(
-        ("name", "window", "per_row"),
-        [("ws8_shift4_H16_W24", 8, 3), ("ws4_shift2_H16_W8", 4, 2), ("ws8_shift4_H8_W8", 8, 1)],
-    )
-    def test_mask(self, numbers, name, window, per_row):
-        """Only the last row of windows is masked, and inside it by column."""
-        want = numbers[f"masks.{name}"].bool()
-        ours = last_row_mask(window, window // 2) == -100
-        assert not want[:-per_row].any()
-        assert all(torch.equal(mask, ours) for mask in want[-per_row:])
-
-
 class TestLayers:
-    def test_time_embedding_starts_with_cosines(self):
-        """At time 0 the first half is one and the second zero."""
-        assert timestep_embedding(torch.tensor([0]), 8)[0].tolist() == [1.0] * 4 + [0.0] * 4
-
     @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
     def test_group_norm(self, layout):
         """Normalisation is within 5e-6 of float64's, also far from zero and in blocks.

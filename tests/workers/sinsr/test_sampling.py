@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from tests.workers.sinsr.test_parity import whole
 from workers.errors import ClientGone, OutOfMemory
 from workers.models.engine import SampleRequest
 from workers.models.noise import Noise
@@ -66,16 +65,6 @@ class TestNoise:
 
 
 class TestSamples:
-    def test_agrees_with_the_stages(self, tiny, image, made):
-        """The rows are what the stages give for the noise of each seed."""
-        assert made.shape == (5, 80, 112, 3)
-        assert made.dtype == np.uint8
-        lr = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
-        for row, seed in zip(made[1:3], SEEDS[1:3], strict=True):
-            noise = Noise(int(seed)).draw(1, 1, 3, 32, 32)
-            alone = (whole(tiny, lr, noise)[0] * 255).round().to(torch.uint8)
-            assert np.array_equal(row, alone.permute(1, 2, 0).numpy())
-
     def test_company_and_order_do_not_matter(self, load_tiny, sampler, image):
         """A seed gives the same bytes alone, in any order and twice in one call."""
         engine = load_tiny(config=sampler)

@@ -1,4 +1,4 @@
-"""Padding, tile positions and merging."""
+"""Padding and tile positions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from workers.models.tiling import Box, Merger, boxes, pad_reflect, starts
+from workers.models.tiling import pad_reflect, starts
 
 
 class TestStarts:
@@ -36,24 +36,3 @@ class TestPadding:
         want = np.pad(image, ((0, -height % 64), (0, -width % 64)), mode="reflect")
         got = pad_reflect(torch.from_numpy(image)[None, None], 64)[0, 0]
         assert np.array_equal(got.numpy(), want)
-
-
-class TestMerger:
-    def test_uniform_average(self, numbers):
-        """Overlapping tiles are averaged without weights, as the reference does."""
-        image = numbers["average.image"]
-        merger = Merger(1, 3, 72, 100, 4)
-        for number, box in enumerate(boxes(72, 100, 64, 56)):
-            tile = image[..., box.top : box.bottom, box.left : box.right]
-            large = tile.repeat_interleave(4, dim=2).repeat_interleave(4, dim=3)
-            merger.add(box, large + 0.01 * number)
-        got = merger.result()[:, :1, ::3, ::3]
-        torch.testing.assert_close(got, numbers["average.gathered_every_3rd"], rtol=0, atol=1e-6)
-
-    def test_samples_in_parts(self):
-        """Adding the samples of a tile in several parts counts the tile once."""
-        merger = Merger(3, 3, 2, 2, 4)
-        tiles = torch.rand(3, 3, 8, 8)
-        merger.add(Box(0, 2, 0, 2), tiles[:2])
-        merger.add(Box(0, 2, 0, 2), tiles[2:], 2)
-        assert torch.equal(merger.result(), tiles)
