@@ -39,7 +39,7 @@ def hoeffding_bentkus_p_value(mean: ArrayLike, n: int, alpha: ArrayLike) -> NDAr
         alpha: A in (0, 1), broadcast against `mean`.
 
     Returns:
-        min(exp(−n h₁(min(x̄, A), A)), e · P(Bin(n, A) ≤ ⌈n x̄⌉)), float64; it may exceed 1.
+        float64; it may exceed 1.
     """
     x, share = np.asarray(mean, np.float64), np.asarray(alpha, np.float64)
     hoeffding = np.exp(-n * _divergence(np.minimum(x, share), share))

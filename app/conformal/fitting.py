@@ -125,7 +125,7 @@ def fit(
     rows = _Rows.of(photographs)
     effect = np.abs(_minimise(rows.every(_CHOICE), ridge, 0).linear)
     kept = np.sort(np.argsort(-effect, kind="stable")[:terms])
-    chosen = rows.of_terms(kept)
+    chosen = replace(rows, terms=rows.terms[:, :, kept])
     names = [photographs[0].names[place] for place in kept]
     found = _minimise(chosen, ridge, units).of_raw(chosen)
     made = Fit(
@@ -163,10 +163,6 @@ class _Rows:
         share = self.share[:, ::step]
         whole = share.sum(axis=1, keepdims=True)
         return _Rows(self.terms[:, ::step], self.error[:, ::step], share / whole)
-
-    def of_terms(self, places: NDArray[np.intp]) -> _Rows:
-        """With some of the terms only."""
-        return _Rows(self.terms[:, :, places], self.error, self.share)
 
     @classmethod
     def of(cls, photographs: Sequence[Seen]) -> _Rows:

@@ -33,14 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.conformal.concentration import SAFE, hoeffding_bentkus_bound, wsr_bound
-from app.conformal.curve import (
-    LARGEST,
-    UNIT,
-    StepCurve,
-    by_scene,
-    mean_loss,
-    summed,
-)
+from app.conformal.curve import LARGEST, UNIT, StepCurve, by_scene, mean_loss, summed
 from app.conformal.staircase import Staircase
 
 Method = Literal["hoeffding_bentkus", "wsr"]
@@ -87,8 +80,7 @@ class HighProbabilityCurve(StepCurve):
             highest: the largest σ of the images, beyond which nothing is trusted.
 
         Raises:
-            ValueError: delta outside (0, 1), the bound is not positive, an error exceeds it, or not
-                as many scenes as images.
+            ValueError: delta outside (0, 1), or as of `RiskCurve.from_staircases`.
         """
         _check_delta(delta)
         crops = by_scene(staircases, bound, scenes)

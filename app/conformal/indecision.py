@@ -100,11 +100,6 @@ class IndecisionSettings:
         return ESTIMATORS[self.estimator]
 
     @property
-    def live_state(self) -> str | None:
-        """The state that this program has for the estimator, whatever `state` says."""
-        return self.row.state
-
-    @property
     def window(self) -> int:
         """The smallest image side, in pixels, on which the window does not exceed the image."""
         return self.row.window(self)
@@ -159,10 +154,8 @@ class Accumulator(Folded):
         """
         settings = self.settings
         self.check_any()
-        if settings.state != settings.live_state:
-            raise ValueError(
-                f"σ was learned as {settings.state!r}; here is {settings.live_state!r}"
-            )
+        if settings.state != settings.row.state:
+            raise ValueError(f"σ was learned as {settings.state!r}; here is {settings.row.state!r}")
         if self.count < settings.least_samples:
             raise ValueError(
                 f"{settings.estimator} needs at least {settings.least_samples} samples"

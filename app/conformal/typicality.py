@@ -36,8 +36,3 @@ def p_value(
     as_strange = strange[:-1] >= strange[-1]
     votes = sum(float(as_strange[list(places)].mean()) for places in members)
     return (1 + votes) / (len(members) + 1)
-
-
-def least(scenes: int) -> float:
-    """The smallest p-value that so many scenes can give."""
-    return 1 / (scenes + 1)

@@ -44,9 +44,6 @@ class Compression(NamedTuple):
 
 LOSSLESS = Compression("lossless")
 
-RULE = "compression/1"
-"""Name and version of the rule behind `class_of`: raised whenever a file may change its class."""
-
 # Of each codec the lowest quality of its classes, the best one first.
 EDGES: Final = {"jpeg": (90, 80, 68, 50), "webp": (80, 50)}
 

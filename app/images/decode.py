@@ -52,8 +52,6 @@ _STEPS: Final = "steps and dots where a photograph has shades, which an upscaler
 # 16-bit data that end below a quarter of the range: probably of 10 or 12 bits.
 _DARK: Final = 64
 
-_NEEDS: Final = "needs the extra “formats”"
-
 # Signatures of other files, for a more helpful message.
 _OTHER_KINDS = {
     re.compile(rb"%PDF"): "a PDF document",
@@ -167,13 +165,9 @@ def decode(
         notes += _depth_notes(rgb, is_grey=image.mode == "L")
     opacity = None if alpha is None else np.asarray(alpha)
     pixels = np.ascontiguousarray(rgb)
-    left = _left_of(compression, max(size) / max(pixels.shape[:2]))
-    return Decoded(pixels, form, notes, opacity, metadata, left)
-
-
-def _left_of(compression: Compression, reduction: float) -> Compression:
-    """What a picture still shows of the compression of its file after it was reduced."""
-    return LOSSLESS if reduction >= 2 else compression
+    # A picture that was reduced so far shows nothing of the compression of its file.
+    shown = LOSSLESS if max(size) >= 2 * max(pixels.shape[:2]) else compression
+    return Decoded(pixels, form, notes, opacity, metadata, shown)
 
 
 def _first_picture(image: Image.Image) -> tuple[str, list[str]]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from app.images.compression import LOSSLESS, Compression, class_in_words, class_of, resaved_quality
 
 COMPRESSION: Final = "compression/1"
-"""Classes by how the upload was compressed (`app/images/compression.py`)."""
+"""Classes by how the upload was compressed. The number rises when a file may change its class."""
 
 DETAIL: Final = "compression-detail/1"
 """The same, each divided into three by the detail of X."""

@@ -107,9 +107,9 @@ def differences(
         names = {name for name in {*settings, *now} if settings.get(name) != now.get(name)}
         found[0]["settings"] = sorted(names)
     sigma = calibrated.indecision
-    if sigma.state != sigma.live_state:
+    if sigma.state != sigma.row.state:
         found.append(
-            {"field": "indecision.state", "calibrated": sigma.state, "live": sigma.live_state}
+            {"field": "indecision.state", "calibrated": sigma.state, "live": sigma.row.state}
         )
     if calibrated.input_rule not in {None, *RULES}:
         found.append(

@@ -4,7 +4,3 @@
 continuous mask, without a valid guarantee). Neither is served; they show what a reader gets from
 each method on the same images.
 """
-
-from app.conformal.baselines import intervals, weights
-
-__all__ = ["intervals", "weights"]
