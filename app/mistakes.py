@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
-from typing import Any, get_args
+from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
@@ -35,7 +35,7 @@ def reason(item: Item, known: Iterable[str] = ()) -> str:
     match item["type"]:
         case "missing":
             return "this is missing"
-        case "extra_forbidden":
+        case "extra_forbidden" | "unexpected_keyword_argument":
             return f"there is no such name{did_you_mean(str(item['loc'][-1]), known)}"
         case "union_tag_invalid":
             expected = item["ctx"]["expected_tags"].replace("'", "").split(", ")
@@ -54,17 +54,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def field_names(model: type[BaseModel]) -> set[str]:
-    """The names of all fields of a model, and of the models in it."""
-    found: set[str] = set()
-    waiting: list[Any] = [model]
-    seen: set[int] = set()
-    while waiting:
-        kind = waiting.pop()
-        if id(kind) in seen:
-            continue
-        seen.add(id(kind))
-        waiting += get_args(kind)
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            found |= kind.model_fields.keys()
-            waiting += [field.annotation for field in kind.model_fields.values()]
-    return found
+    """The names of all fields of a model, and of what is in it, as one writes them."""
+    schema = model.model_json_schema()
+    parts = [schema, *schema.get("$defs", {}).values()]
+    return {name for part in parts for name in part.get("properties", {})}

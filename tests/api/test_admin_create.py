@@ -90,6 +90,7 @@ class TestRefused:
             ('{"default_alpha": NaN}', "default_alpha"),
             ('{"prediction": "median"}', "prediction"),
             ('{"indecision": {"estimator": "magic"}}', "indecision"),
+            ('{"fidelity": {"metrc": "semantic"}}', "fidelity.metrc: there is no such name; did"),
             ('{"fidelity": {"bound": -1}}', "fidelity"),
             ('{"degradation": {"jpeg": 0}}', "degradation.jpeg"),
             ('{"seed": -1}', "seed"),

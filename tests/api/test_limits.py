@@ -19,23 +19,13 @@ from tests.waiting import until
 ASYNC = {"Prefer": "respond-async"}
 
 
-class TestCapacity:
-    async def test_jobs_wait_however_many_there_are(self, serve):
-        """Asynchronous requests are accepted beyond the waiting places and all finish."""
-        async with serve(max_in_flight=1, max_waiting=0) as served:
-            accepted = [await served.post(headers=ASYNC) for _ in range(3)]
-            assert {response.status_code for response in accepted} == {202}
-            for response in accepted:
-                assert '"succeeded"' in await served.events(response.headers["location"])
-
-    async def test_unfinished_jobs_are_bounded(self, serve):
-        """Beyond `max_queued_jobs` an asynchronous request is told to come back."""
-        async with serve(FakeUpscaler(seconds=60), max_queued_jobs=2) as served:
-            answers = [await served.post(headers=ASYNC) for _ in range(3)]
-            assert [answer.status_code for answer in answers] == [202, 202, 503]
-            assert answers[2].headers["Retry-After"] == "60"
-            for answer in answers[:2]:
-                await served.client.delete(answer.headers["location"])
+async def test_jobs_wait_however_many_there_are(serve):
+    """Asynchronous requests are accepted beyond the waiting places and all finish."""
+    async with serve(max_in_flight=1, max_waiting=0) as served:
+        accepted = [await served.post(headers=ASYNC) for _ in range(3)]
+        assert {response.status_code for response in accepted} == {202}
+        for response in accepted:
+            assert '"succeeded"' in await served.events(response.headers["location"])
 
 
 class TestDisconnect:

@@ -8,8 +8,8 @@ import pytest
 from app import errors
 from app.problems import PROBLEMS, problem_of
 from app.upscalers.base import Capabilities
-from tests.api.gateway import ADMIN_KEY, IMAGE, aside, check_problem, post
-from tests.factories import calibration_of, changed, encoded, photo
+from tests.api.gateway import ADMIN_KEY, IMAGE, check_problem, post
+from tests.factories import encoded, photo
 from tests.fakes import FakeUpscaler
 from tests.images.hostile import bomb
 
@@ -107,22 +107,13 @@ class TestFields:
             )
             assert check_problem(answer, "bad-request")["fields"][0]["field"] == "nonsense", path
 
-    @pytest.mark.parametrize(
-        ("kind", "body"),
-        [
-            ("multipart/form-data; boundary=x", b"--x\r\nrubbish"),
-            ("multipart/form-data", b"--x\r\nrubbish"),
-            ("multipart/form-data; boundary=x; charset=undefined", b"--x\r\nrubbish"),
-            ("application/json", b'{"image": "x"}'),
-        ],
-    )
-    def test_broken_forms(self, client, kind, body):
-        """A body that is no form, or not what its content type says, is a bad request."""
-        headers = {"Content-Type": kind}
-        check_problem(client.post("/v1/upscale", content=body, headers=headers), "bad-request")
-
     def test_what_cannot_be_read(self, client, upscaler):
-        """JSON that no parser follows to its end, two images, and an answer of no form."""
+        """What is no form, JSON without an end, two images, and an answer of another type."""
+        form = "multipart/form-data"
+        for kind in (form, f"{form}; boundary=x", f"{form}; boundary=x; charset=undefined"):
+            sent = {"content": b"--x\r\nrubbish", "headers": {"Content-Type": kind}}
+            check_problem(client.post("/v1/upscale", **sent), "bad-request")
+        check_problem(client.post("/v1/upscale", json={"image": "x"}), "bad-request")
         headers = {"Content-Type": "application/json", "X-API-Key": ADMIN_KEY}
         path = "/v1/admin/calibrations/cal-x/derive"
         check_problem(client.post(path, content=b"[" * 100_000, headers=headers), "bad-request")
@@ -132,24 +123,15 @@ class TestFields:
         assert upscaler.calls == []
 
 
-class TestCalibration:
-    def test_none(self, start):
-        """Without an active calibration nothing is generated, whatever the image."""
+class TestUpscaler:
+    def test_without_a_calibration(self, start):
+        """Nothing is generated, whatever the image."""
         upscaler = FakeUpscaler()
         problem = check_problem(post(start(upscaler, calibrations=())), "no-calibration")
         assert problem["upscaler"] == "fake"
         assert "trustscale calibrate" in problem["detail"]
         assert upscaler.calls == []
 
-    def test_a_trust_layer_of_another_version(self, start, calibration):
-        """A calibration from before a change of σ or D is not used."""
-        pipeline = {**calibration.document["pipeline"], "trust_layer": 99}
-        client = start(calibrations=(changed(calibration, pipeline=pipeline),))
-        problem = check_problem(post(client), "calibration-mismatch")
-        assert problem["differences"] == [{"field": "trust_layer", "calibrated": 99, "live": 1}]
-
-
-class TestUpscaler:
     def test_unknown(self, client):
         """An unknown name is not found, and the known ones are listed."""
         problem = check_problem(post(client, upscaler="other"), "not-found")
@@ -237,12 +219,3 @@ class TestMapping:
         assert problem["status"] == 422
         assert problem["title"] == "Bad image"
         assert problem["place"] == 3
-
-
-def test_semantic_calibrations_serve_too(start):
-    """Serving needs no label, whatever the metric of the calibration."""
-    semantic = aside(calibration_of(FakeUpscaler(), 20))
-    pipeline = {**semantic.document["pipeline"]}
-    pipeline["fidelity"] = {"metric": "semantic", "blur": 4.0, "bound": 1.9576}
-    answer = post(start(calibrations=(changed(semantic, pipeline=pipeline),)))
-    assert answer.json()["guarantee"]["metric"] == "semantic"

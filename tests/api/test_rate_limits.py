@@ -56,7 +56,7 @@ class TestRequests:
             check_limited(post(client, headers=headers), "requests")
 
     def test_a_full_queue_takes_nothing(self, start):
-        """Nor does a job for which the queue has no room."""
+        """Nor does a job for which the queue has no room, which is told to come back."""
         client = start(
             client_requests_per_minute=2,
             client_pixels_per_minute=2 * PIXELS,
@@ -64,7 +64,9 @@ class TestRequests:
             max_queued_jobs=1,
             run_jobs=False,
         )
-        assert [post(client, headers=ASYNC).status_code for _ in range(4)] == [202, 503, 503, 503]
+        answers = [post(client, headers=ASYNC) for _ in range(4)]
+        assert [answer.status_code for answer in answers] == [202, 503, 503, 503]
+        assert answers[-1].headers["retry-after"] == "60"
         assert post(client).status_code == 200
 
 
