@@ -132,18 +132,30 @@ class TestExtend:
         at_once = admin.create({**truth_files(6), **truth_files(2, first=50)})
         assert admin.get(f"/{longer['id']}/curve") == admin.get(f"/{at_once['id']}/curve")
 
-    def test_pairs_that_exist(self, admin, upscaler, made):
-        """The same image and the same name are refused and named."""
+    def test_what_does_not_belong(self, admin, upscaler, made):
+        """Pairs that exist, of another origin, or of another upscaler are refused, unpaid.
+
+        Given X and X made by degradation are different populations, and with another fingerprint
+        the old staircases are worth nothing for new pairs.
+        """
+        given = admin.create(pair_files(1))
+        calls, path = len(upscaler.calls), f"/{made['id']}/pairs"
         files = {
             "y/000.png": truth_files(1, first=60)["y/060.png"],
             "y/other.png": truth_files(1, first=3)["y/003.png"],
         }
-        items = check_problem(admin.post_files(files, f"/{made['id']}/pairs"), "bad-pairs")["items"]
+        items = check_problem(admin.post_files(files, path), "bad-pairs")["items"]
         assert {item["name"]: item["reason"] for item in items} == {
             "000": "the calibration has a pair of this name already",
             "other": "the same image as 003",
         }
-        assert upscaler.calls == []
+        more = truth_files(1, first=70)
+        check_problem(admin.post_files(more, f"/{given['id']}/pairs"), "conflict")
+        files = {name.replace("/", "/new"): data for name, data in pair_files(1, side=50).items()}
+        check_problem(admin.post_files(files, path), "conflict")
+        upscaler.fingerprint = "fake:2"
+        check_problem(admin.post_files(more, path), "calibration-mismatch")
+        assert len(upscaler.calls) == calls
 
     def test_a_parent_that_is_deleted_meanwhile(self, fresh, monkeypatch):
         """Pairs that come while it is deleted are refused before anything is generated."""
@@ -158,20 +170,6 @@ class TestExtend:
         monkeypatch.setattr(state.queue, "submit", late)
         response = fresh.post_files(truth_files(1, first=5), f"/{made['id']}/pairs")
         check_problem(response, "conflict")
-
-    def test_other_origin(self, admin, upscaler, made):
-        """Given X and X made by degradation are not mixed: they are different populations."""
-        files = {name.replace("/", "/new"): data for name, data in pair_files(1, side=50).items()}
-        check_problem(admin.post_files(files, f"/{made['id']}/pairs"), "conflict")
-        given = admin.create(pair_files(1))
-        more = admin.post_files(truth_files(1, first=70), f"/{given['id']}/pairs")
-        check_problem(more, "conflict")
-
-    def test_another_upscaler(self, admin, upscaler, made):
-        """With another fingerprint the old staircases are worth nothing for new pairs."""
-        upscaler.fingerprint = "fake:2"
-        response = admin.post_files(truth_files(1, first=80), f"/{made['id']}/pairs")
-        check_problem(response, "calibration-mismatch")
 
 
 class TestRemovePair:
@@ -197,7 +195,7 @@ class TestRemovePair:
 
 class TestFiles:
     def test_round_trip(self, fresh, made, admin):
-        """An exported file has a name, and imports elsewhere with its id, twice to no effect."""
+        """An exported file has a name, and imports elsewhere with its id, again to no effect."""
         response = admin.send("GET", f"/{made['id']}/export")
         assert response.headers["content-type"] == file.MEDIA_TYPE
         named = f'attachment; filename="{made["id"]}.calibration"'
@@ -205,24 +203,19 @@ class TestFiles:
         data = response.content
         assert file.load(data).id == made["id"]
         before = len(fresh.get())
-        for _ in range(2):
-            response = fresh.send("POST", "/import", content=data)
+        for sent in ({"content": data}, {"files": {"file": ("a", data)}}):
+            response = fresh.send("POST", "/import", **sent)
             assert (response.status_code, response.json()["id"]) == (201, made["id"])
             assert response.headers["location"].endswith(made["id"])
         assert len(fresh.get()) == before + 1
         assert exported(fresh, made["id"]) == data
 
-    def test_as_a_form(self, fresh, made, admin):
-        """The file may come as a form file."""
-        sent = {"file": ("a", exported(admin, made["id"]))}
-        assert fresh.send("POST", "/import", files=sent).json()["id"] == made["id"]
-        missing = fresh.send("POST", "/import", files={"other": ("a", b"x")})
+    def test_other_files(self, admin):
+        """What is no calibration file is refused, and a form without one."""
+        for data in (b"", b"text", b"PK\x05\x06" + bytes(18)):
+            check_problem(admin.send("POST", "/import", content=data), "bad-calibration")
+        missing = admin.send("POST", "/import", files={"other": ("a", b"x")})
         check_problem(missing, "bad-request")
-
-    @pytest.mark.parametrize("data", [b"", b"text", b"PK\x05\x06" + bytes(18)])
-    def test_other_files(self, admin, data):
-        """What is no calibration file is refused."""
-        check_problem(admin.send("POST", "/import", content=data), "bad-calibration")
 
 
 class TestDelete:
