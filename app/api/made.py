@@ -18,6 +18,7 @@ from app.api.jobs import JobOut, accepted
 from app.api.pair_forms import MAX_FILE_BYTES, PairsFormDep, config_of
 from app.api.problems import problem_responses
 from app.calibration import file
+from app.calibration.config import CalibrationConfig
 from app.calibration.derive import derive
 from app.calibration.guarantee import GuaranteeSettings
 from app.calibration.record import Calibration
@@ -147,14 +148,13 @@ async def extend_calibration(
 
     async def make() -> Made:
         parent = await state.admin.finished(calibration_id)
-        job = await state.admin.extend(
-            parent,
+        job = await state.admin.create(
+            CalibrationConfig.of(parent.manifest, activate=activate, force=force),
             form.files(),
             created_by=f"key {key}",
-            activate=activate,
-            force=force,
             naming=form.naming(),
             webhook=form.webhook,
+            parent=parent,
         )
         await state.audit("calibration.extend", key, parent=parent.id, job=job.id)
         return Made(job.id, accepted(job))

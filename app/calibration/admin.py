@@ -29,7 +29,7 @@ from app.calibration.uploads import (
 from app.errors import BadImage, BadInput, Conflict, NotFound
 from app.images.encode import png_mask
 from app.jobs.queue import JobQueue
-from app.sampling.pipeline import Pipeline, guard, learn
+from app.sampling.pipeline import guard, learn
 from app.stores.base import Activation, JobState, JobStatus, Stores
 from app.stores.uploads import spooled_for
 from app.upscalers.base import Upscaler, named
@@ -67,57 +67,56 @@ class CalibrationAdmin:
         created_by: str,
         naming: Naming | None = None,
         webhook: str | None = None,
+        parent: Calibration | None = None,
     ) -> JobStatus:
         """Spool and check the pairs, then queue the job.
+
+        With a parent, whose config it is, the calibration has its pairs, too; only the new ones are
+        generated for.
 
         Raises:
             BadPairs: some pairs cannot be used and the config says "fail", or none can.
             BadRequest: the config asks for what the upscaler cannot do.
+            CalibrationMismatch: the upscaler is not the one of the parent any more.
+            Conflict: X of the new pairs would come about in another way than X of the parent's.
         """
         upscaler = await self._learned(config.upscaler)
-        return await self._submit(
-            config,
-            config.pipeline(upscaler),
-            upscaler,
-            files,
-            naming or Naming(),
-            created_by=created_by,
-            parent=None,
-            webhook=webhook,
-        )
-
-    async def extend(
-        self,
-        calibration: Calibration,
-        files: Iterable[Upload],
-        *,
-        created_by: str,
-        activate: bool,
-        force: bool = False,
-        naming: Naming | None = None,
-        webhook: str | None = None,
-    ) -> JobStatus:
-        """A new calibration of the old pairs and new ones; only the new ones are generated for.
-
-        Raises:
-            BadPairs: as `create`.
-            CalibrationMismatch: the upscaler is not the calibrated one any more.
-            Conflict: X of the new pairs would come about in another way than X of the old ones.
-        """
-        manifest, pipeline = calibration.manifest, calibration.pipeline
-        upscaler = await self._learned(manifest.upscaler)
-        guard(pipeline, upscaler)
-        config = CalibrationConfig.of(manifest, activate=activate, force=force)
-        return await self._submit(
+        if parent is not None:
+            guard(parent.pipeline, upscaler)
+        pipeline = parent.pipeline if parent else config.pipeline(upscaler)
+        known = {p.source: p.y_sha256 for p in parent.manifest.pairs} if parent else {}
+        job_id = f"{_JOB_PREFIX}{secrets.token_urlsafe(15)}"
+        try:
+            found = await spool_pairs(files, self.stores.spool, job_id)
+            usable, items = check_uploaded(found, pipeline, naming or Naming(), [*known.items()])
+            check_left_out(items, len(usable), config.on_bad_pair)
+            check_labels(usable, pipeline)
+            if parent is not None:
+                _check_same_origin(parent, given=usable[0].x)
+            warnings = await asyncio.to_thread(warnings_about, found, usable)
+        except BaseException:
+            await self.stores.spool.delete(job_id)
+            raise
+        request = CalibrationRequest.asking(
             config,
             pipeline,
             upscaler,
-            files,
-            naming or Naming(),
+            usable,
+            skipped=items,
             created_by=created_by,
-            parent=calibration,
-            webhook=webhook,
+            parent=parent.id if parent else None,
         )
+        told = "\n".join(warnings) or None
+        job = request.as_job(job_id, webhook=webhook, warnings=told)
+        async with spooled_for(self.stores, job_id):
+            status = await self.queue.submit(job)
+        try:  # from now on the job keeps others from deleting its parent
+            if parent is not None:
+                await self.calibrations.stored(parent.id)
+        except NotFound as error:
+            await self.queue.cancel(job_id)
+            raise Conflict("The calibration was deleted while the pairs came.") from error
+        return status
 
     async def resolve(self, calibration: str) -> Calibration | JobStatus:
         """The calibration of an id, or the job that is making it."""
@@ -241,8 +240,7 @@ class CalibrationAdmin:
 
     async def _waiting(self, job: JobStatus) -> dict[str, Unlabelled]:
         """The pairs of a job that can be labelled, by name."""
-        if job.state is not JobState.AWAITING_LABELS:
-            raise Conflict(f"Labels are taken while the job awaits them; it is {job.state}.")
+        _check_awaits(job)
         records = [
             (name, unlabelled(data)) async for name, data in self.stores.jobs.records(job.id)
         ]
@@ -266,8 +264,7 @@ class CalibrationAdmin:
             Conflict: it does not await labels.
             BadPairs: labels are missing; each is named.
         """
-        if job.state is not JobState.AWAITING_LABELS:
-            raise Conflict(f"The job does not await labels; it is {job.state}.")
+        _check_awaits(job)
         missing = [
             {"name": pair.name, "reason": "the label is missing"}
             for pair in await self.waiting_pairs(job)
@@ -278,57 +275,16 @@ class CalibrationAdmin:
         await labels.freeze(self.stores.spool, job.id)
         return await self.queue.resume(job.id)
 
-    async def _submit(
-        self,
-        config: CalibrationConfig,
-        pipeline: Pipeline,
-        upscaler: Upscaler,
-        files: Iterable[Upload],
-        naming: Naming,
-        *,
-        created_by: str,
-        parent: Calibration | None,
-        webhook: str | None,
-    ) -> JobStatus:
-        job_id = f"{_JOB_PREFIX}{secrets.token_urlsafe(15)}"
-        known = {p.source: p.y_sha256 for p in parent.manifest.pairs} if parent else {}
-        try:
-            found = await spool_pairs(files, self.stores.spool, job_id)
-            usable, items = check_uploaded(found, pipeline, naming, [*known.items()])
-            check_left_out(items, len(usable), config.on_bad_pair)
-            check_labels(usable, pipeline)
-            if parent is not None:
-                _check_same_origin(parent, given=usable[0].x)
-            warnings = await asyncio.to_thread(warnings_about, found, usable)
-        except BaseException:
-            await self.stores.spool.delete(job_id)
-            raise
-        request = CalibrationRequest.asking(
-            config,
-            pipeline,
-            upscaler,
-            usable,
-            skipped=items,
-            created_by=created_by,
-            parent=parent.id if parent else None,
-        )
-        told = "\n".join(warnings) or None
-        job = request.as_job(job_id, webhook=webhook, warnings=told)
-        async with spooled_for(self.stores, job_id):
-            status = await self.queue.submit(job)
-        try:  # from now on the job keeps others from deleting its parent
-            if parent is not None:
-                await self.calibrations.stored(parent.id)
-        except NotFound as error:
-            await self.queue.cancel(job_id)
-            raise Conflict("The calibration was deleted while the pairs came.") from error
-        return status
-
     async def _learned(self, name: str | None) -> Upscaler:
         """The upscaler of a name, which may have been away at the start."""
         found = named(self.upscalers, name, self.default)
         await learn(found)
         return found
+
+
+def _check_awaits(job: JobStatus) -> None:
+    if job.state is not JobState.AWAITING_LABELS:
+        raise Conflict(f"Labels are taken while the job awaits them; it is {job.state}.")
 
 
 def _check_same_origin(parent: Calibration, *, given: bool) -> None:

@@ -170,6 +170,7 @@ class CalibrationHandler:
         if request.parent is not None:
             parent = await self.calibrations.get(request.parent)
             measured = [*parent.measured_pairs(), *measured]
+            skipped = [*parent.manifest.skipped, *skipped]
         if not measured:
             raise BadPairs("No pair could be used.", items=skipped)
         config = request.config

@@ -27,7 +27,7 @@ from app.images.degrade import Degradation
 from app.jobs.handlers import JobContext
 from app.stores.base import Job, JobState, Stores
 from app.upscalers.base import image_digest
-from tests.factories import calibration_of, encoded, photo
+from tests.factories import calibration_of, changed, encoded, photo
 from tests.fakes import FakeUpscaler
 
 
@@ -176,6 +176,17 @@ class TestReduce:
         assert [pair.name for pair in made.manifest.pairs] == ["0", "1", "2"]
         assert made.manifest.provenance.created_by == "key 12345678"
         assert await handler.calibrations.active_id("fake") is None
+
+    async def test_what_was_left_out_before(self, stores, handler, upscaler):
+        """An extension still says which pairs its parent was made without, and why."""
+        removed = {"name": "x", "reason": "removed by key 1"}
+        parent = changed(await calibration_of(upscaler, 1), skipped=[removed])
+        await handler.calibrations.add(parent, activate=False)
+        job = await submitted(stores, upscaler, 1, parent=parent.id, first=1)
+        await measured(stores, handler, job)
+        link = await handler.reduce(job, JobContext(job.id, stores.jobs))
+        made = await handler.calibrations.get(link.rsplit("/", 1)[-1])
+        assert (made.pairs, made.manifest.skipped) == (2, [removed])
 
     async def test_ended_job_cannot_activate(self, stores, handler, upscaler):
         """A job activates what it makes, unless it was cancelled or has ended meanwhile."""

@@ -306,7 +306,9 @@ class TestLearn:
         admin = CalibrationAdmin({"fake": upscaler}, "fake", calibrations, stores, None)
         actions = {
             "create": lambda: admin.create(CalibrationConfig(), [], created_by="key 1"),
-            "extend": lambda: admin.extend(calibration, [], created_by="key 1", activate=False),
+            "extend": lambda: admin.create(
+                CalibrationConfig(), [], created_by="key 1", parent=calibration
+            ),
             "activate": lambda: admin.activate(calibration, force=True),
         }
         with suppress(BadPairs):  # none were sent
