@@ -36,7 +36,7 @@ REQUIREMENTS = {
 
 
 def environment(name: str) -> Path:
-    """The `bin` folder of a server's own environment; made when missing, which takes a minute.
+    """The `bin` folder of a server's own environment; made when missing.
 
     Raises ServerMissing when it cannot be made.
     """
@@ -56,10 +56,17 @@ def _install(folder: Path, wanted: Sequence[str]) -> None:
     """Make the environment; whatever an interrupted run left of it is worth nothing."""
     shutil.rmtree(folder, ignore_errors=True)
     python = folder / "bin" / "python"
-    steps = [
-        [sys.executable, "-m", "venv", folder],
-        [python, "-m", "pip", "install", "-q", "--disable-pip-version-check", *wanted],
-    ]
+    uv = shutil.which("uv", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    if uv is not None:  # seconds instead of minutes
+        steps = [
+            [uv, "venv", "--quiet", "--seed", "--python", sys.executable, folder],
+            [uv, "pip", "install", "--quiet", "--python", python, *wanted],
+        ]
+    else:
+        steps = [
+            [sys.executable, "-m", "venv", folder],
+            [python, "-m", "pip", "install", "-q", "--disable-pip-version-check", *wanted],
+        ]
     for step in steps:
         made = subprocess.run(
             [str(part) for part in step], capture_output=True, text=True, check=False
