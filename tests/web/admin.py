@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
 import httpx
 import numpy as np
 from PIL import Image
-from playwright.sync_api import Page
 
 from tests.factories import encoded, photo
-from tests.web.browser import ADMIN_KEY, Watched
+from tests.web.browser import ADMIN_KEY
 from trustscale import Tar, Trustscale
 
 BASE = "/v1/admin/calibrations"
@@ -82,17 +81,3 @@ def files_of(folder: Path, contents: Mapping[str, bytes]) -> list[Path]:
     for name, data in contents.items():
         (folder / name).write_bytes(data)
     return sorted(folder.iterdir())
-
-
-def signed_in(open_page: Callable[..., Watched], url: str, path: str, **options: Any) -> Watched:
-    """A page whose tab has the admin's key already."""
-    watched = open_page("/healthz", url=url, **options)
-    watched.page.evaluate(f"sessionStorage.setItem('trustscale.key.admin', '{ADMIN_KEY}')")
-    watched.page.goto(path)
-    return watched
-
-
-def module(page: Page) -> str:
-    """The address of the pages' own modules, for `import()` inside a page."""
-    source = page.locator("script[type=module]").first.get_attribute("src")
-    return f"{str(source).rpartition('/')[0]}/"

@@ -1,6 +1,7 @@
-"""A real server with upscalers that need no model: a fast one, a slow one, and one that gets stuck.
+"""A real server with upscalers that need no model: `fast`, `stuck`, and `bare`, not calibrated.
 
-`python -m tests.web.admin_gateway PORT`, with the data folder in the environment.
+`python -m tests.web.admin_gateway PORT`, with the data folder in the environment. While a file
+`hold` lies in that folder, answers to uploads are held back, and a file `held` tells of the first.
 """
 
 from __future__ import annotations
@@ -12,14 +13,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import uvicorn
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.upscalers.base import RGB, Capabilities, Source
 from tests.api.gateway import gateway
 from tests.factories import calibration_of
 from tests.fakes import FakeUpscaler
 from tests.web.browser import ADMIN_KEY
-
-SLOW_S = 0.5
 
 
 class Stuck(FakeUpscaler):
@@ -39,21 +39,37 @@ class Stuck(FakeUpscaler):
             raise
 
 
+def holding(app: ASGIApp, folder: Path) -> ASGIApp:
+    """The application, which holds back what it answers to uploads while it is told to."""
+
+    async def held(scope: Scope, receive: Receive, send: Send) -> None:
+        async def late(message: Message) -> None:
+            while scope["path"] == "/v1/upscale" and (folder / "hold").exists():
+                (folder / "held").touch()
+                await asyncio.sleep(0.01)
+            await send(message)
+
+        await app(scope, receive, late if scope["type"] == "http" else send)
+
+    return held
+
+
 def main() -> None:
     """Serve until the process is ended."""
+    folder = Path(os.environ["TRUSTSCALE_DATA_DIR"])
     fast = FakeUpscaler("fast", strength=2.0)
-    slow = FakeUpscaler("slow", seconds=SLOW_S, capabilities=Capabilities(concurrency=1))
     stuck = Stuck("stuck", capabilities=Capabilities(concurrency=1))
     made = [asyncio.run(calibration_of(one)) for one in (fast, FakeUpscaler("stuck"))]
     app = gateway(
-        Path(os.environ["TRUSTSCALE_DATA_DIR"]),
-        fast,
-        slow,
-        stuck,
-        calibrations=made,
-        admin_keys=[ADMIN_KEY],
+        folder, fast, FakeUpscaler("bare"), stuck, calibrations=made, admin_keys=[ADMIN_KEY]
     )
-    uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[1]), log_config=None, access_log=False)
+    uvicorn.run(
+        holding(app, folder),
+        host="127.0.0.1",
+        port=int(sys.argv[1]),
+        log_config=None,
+        access_log=False,
+    )
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, ConsoleMessage, Page, Playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, Playwright, Request
 
 from tests.servers import ProcessGroup, ServerMissing, free_port
 
@@ -84,29 +84,21 @@ def serving(
         yield url
 
 
-class Watched:
-    """A page whose console and network are listened to from the first moment."""
+def listen(page: Page, complaints: list[str]) -> None:
+    """Collect what a page's console and network complain of, from now on."""
 
-    def __init__(self, page: Page) -> None:
-        self.page = page
-        self.complaints: list[str] = []
-        page.on("console", self._said)
-        page.on("pageerror", lambda error: self.complaints.append(f"error: {error}"))
-        page.on("requestfailed", lambda r: self._failed(r.url, r.failure))
-
-    def _said(self, message: ConsoleMessage) -> None:
+    def said(message: ConsoleMessage) -> None:
         # A refused request is shown to the person by the page; the browser repeats it here.
         if message.type in {"error", "warning"} and "Failed to load resource" not in message.text:
-            self.complaints.append(f"{message.type}: {message.text}")
+            complaints.append(f"{message.type}: {message.text}")
 
-    def _failed(self, url: str, failure: str | None) -> None:
-        if failure != "net::ERR_ABORTED":  # what the page itself has given up
-            self.complaints.append(f"{failure}: {url}")
+    def failed(request: Request) -> None:
+        if request.failure != "net::ERR_ABORTED":  # what the page itself has given up
+            complaints.append(f"{request.failure}: {request.url}")
 
-    def screenshot(self, name: str) -> None:
-        """Keep what the page looks like now among the artefacts of the run."""
-        ARTEFACTS.mkdir(exist_ok=True)
-        self.page.screenshot(path=ARTEFACTS / f"{name}.png", full_page=True)
+    page.on("console", said)
+    page.on("pageerror", lambda error: complaints.append(f"error: {error}"))
+    page.on("requestfailed", failed)
 
 
 def fits(page: Page) -> bool:
@@ -116,11 +108,13 @@ def fits(page: Page) -> bool:
     return bool(wide <= (page.viewport_size or DESKTOP)["width"])
 
 
-def check_screen(watched: Watched, name: str, look: Mapping[str, Any]) -> None:
+def check_screen(page: Page, name: str, look: Mapping[str, Any]) -> None:
     """Keep a picture of a screen in one of `LOOKS`; nothing is cut off, nobody is barred."""
-    assert fits(watched.page)
-    assert look not in AXED or barriers(watched.page) == []
-    watched.screenshot(f"{name}-{look['viewport']['width']}-{look['color_scheme']}")
+    assert fits(page)
+    assert look not in AXED or barriers(page) == []
+    ARTEFACTS.mkdir(exist_ok=True)
+    name = f"{name}-{look['viewport']['width']}-{look['color_scheme']}.png"
+    page.screenshot(path=ARTEFACTS / name, full_page=True)
 
 
 def touch(page: Page, *paths: list[tuple[float, float]]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from PIL import Image
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Download, Page, expect
 
 from tests.factories import encoded
 from tests.web.admin import MARKUP
@@ -48,6 +48,14 @@ def finished(page: Page, number: int) -> None:
 def slide(page: Page, place: int) -> None:
     """Move the slider of α, in thousandths of its axis."""
     page.locator("#alpha-slider").fill(str(place))
+
+
+def take(page: Page, name: str) -> Download:
+    """What an entry of the menu beside the download gives."""
+    page.click("summary[aria-label^=More]")
+    with page.expect_download() as found:
+        page.get_by_role("menuitem", name=name, exact=True).click()
+    return found.value
 
 
 def exact(page: Page) -> str:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from app.images.encode import png_grey16, png_mask, png_rgb
-from app.serving.answer import MASK, TRUST, Guarantee, Links, Result
+from app.serving.answer import MASK, TRUST, Result
 from app.stores.open import open_stores
 
 BOUND = 1.9576
@@ -26,7 +26,7 @@ def store_result(folder: Path, result_id: str, side: int, *, alpha: float = 0.1)
     codes = trust_codes(side)
     mask = codes <= int(alpha / BOUND * 65534)
     files = {
-        IMAGE: png_rgb(picture(side)),
+        IMAGE: png_rgb(blobs(6, side, (24, 24, 3))),
         MASK: png_mask(mask),
         TRUST: png_grey16(codes),
     }
@@ -47,52 +47,33 @@ def store_result(folder: Path, result_id: str, side: int, *, alpha: float = 0.1)
 
 def trust_codes(side: int) -> NDArray[np.uint16]:
     """Blobs of trust levels, uint16 [side, side], between α = 0.01 and 1, as large σ maps are."""
-    coarse = np.random.default_rng(5).integers(0, 256, (33, 33), np.uint8)
+    codes = np.ceil(np.geomspace(0.01, 1.0, 256) / BOUND * 65534).astype(np.uint16)
+    return codes[blobs(5, side, (33, 33))]
+
+
+def blobs(seed: int, side: int, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """Smooth noise, uint8 [side, side] or [side, side, 3], from a coarse one of this shape."""
+    coarse = np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
     smooth = Image.fromarray(coarse).resize((side, side), Image.Resampling.BICUBIC)
-    levels = np.geomspace(0.01, 1.0, 256)
-    return np.ceil(levels / BOUND * 65534).astype(np.uint16)[np.asarray(smooth)]
-
-
-def picture(side: int) -> NDArray[np.uint8]:
-    """A colourful picture, uint8 [side, side, 3]."""
-    coarse = np.random.default_rng(6).integers(0, 256, (24, 24, 3), np.uint8)
-    large = Image.fromarray(coarse).resize((side, side), Image.Resampling.BICUBIC)
-    return np.asarray(large)
+    return np.asarray(smooth)
 
 
 def _document(result_id: str, side: int, alpha: float, share: float) -> Result:
     base = f"/v1/results/{result_id}"
-    return Result(
-        id=result_id,
-        upscaler="span-x4",
-        calibration="cal-synthetic",
-        scale=4,
-        width=side,
-        height=side,
-        alpha=alpha,
-        threshold=0.001,
-        trusted_fraction=share,
-        samples=8,
-        seed=1,
-        prediction="first",
-        guarantee=Guarantee(
-            metric="neighborhood",
-            alpha=alpha,
-            bound=BOUND,
-            n=243,
-            statement="A synthetic result, about which nothing is promised.",
-            lab_psnr_lower_bound_db=None,
-            applicability="per_window",
-            voids=["that it is synthetic"],
-        ),
-        typicality=0.5,
-        warnings=[],
-        timings_ms={"samples": 1.0},
-        links=Links(
-            self=base,
-            image=f"{base}/{IMAGE}",
-            mask=f"{base}/{MASK}",
-            trust=f"{base}/{TRUST}",
-            overlay=f"{base}/overlay.png",
-        ),
+    links = {"self": base} | {part: f"{base}/{part}.png" for part in ("mask", "trust", "overlay")}
+    guarantee = {"metric": "neighborhood", "alpha": alpha, "bound": BOUND, "n": 243}
+    guarantee |= {"statement": "A synthetic result, about which nothing is promised."}
+    guarantee |= {"applicability": "per_window", "voids": ["that it is synthetic"]}
+    made = {"upscaler": "span-x4", "calibration": "cal-synthetic", "scale": 4, "samples": 8}
+    made |= {"seed": 1, "prediction": "first", "width": side, "height": side, "alpha": alpha}
+    found = {"threshold": 0.001, "trusted_fraction": share, "typicality": 0.5, "warnings": []}
+    return Result.model_validate(
+        {
+            "id": result_id,
+            **made,
+            **found,
+            "guarantee": {**guarantee, "lab_psnr_lower_bound_db": None},
+            "timings_ms": {"samples": 1.0},
+            "links": {**links, "image": f"{base}/{IMAGE}"},
+        }
     )

@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import re
-from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -16,17 +15,19 @@ from app.calibration import file
 from tests.api.gateway import aside
 from tests.factories import calibration_of, encoded, photo
 from tests.fakes import FakeUpscaler
-from tests.web.admin import BASE, MARKUP, files_of, signed_in, truths
-from tests.web.browser import LOOKS, PHONE, barriers, check_screen
+from tests.web.admin import BASE, MARKUP, files_of, truths
+from tests.web.browser import LOOKS, barriers, check_screen
 
 pytestmark = [pytest.mark.slow, pytest.mark.servers]
 
 
 class TestDetail:
-    def test_charts_and_pictures(self, open_page, admin_site, made):
-        """Curves can be read by pointer, keys and table, and taken away; pairs have pictures."""
-        watched = signed_in(open_page, admin_site, f"/calibrations?id={made}")
-        page = watched.page
+    def test_charts_price_and_pictures(self, as_admin, api, made):
+        """Curves are read by pointer, keys and table, and taken away; pairs have pictures.
+
+        A row tells of each number of calls that the backtest knows of, with what is advised.
+        """
+        page = as_admin(f"/calibrations?id={made}")
         expect(page.get_by_role("heading", level=1)).to_have_text(f"{MARKUP} streets")
         expect(page.locator(".dominant")).to_have_count(5)
         expect(page.locator(".picture img")).to_have_count(15)
@@ -44,64 +45,49 @@ class TestDetail:
         drawing = ET.parse(saved.value.path()).getroot()
         assert "class" not in drawing.attrib
         assert any(node.get("stroke", "").startswith("rgb") for node in drawing.iter())
+        with page.expect_download() as saved:
+            risk.get_by_role("button", name="CSV").click()
+        rows = list(csv.reader(io.StringIO(saved.value.path().read_text("utf-8"))))
+        wanted = [[point["threshold"], point["risk"]] for point in api.get(f"{BASE}/{made}/curve")]
+        assert [[float(cell) for cell in row] for row in rows[1:]] == wanted
+
+        told = api.get(f"{BASE}/{made}/backtest", splits=50)
+        expect(page.locator(".tile", has_text="Calls per picture")).to_contain_text("4")
+        table = page.get_by_role("region", name="The price of a picture")
+        price = [one for one in told["price"] if one["alpha"] == 0.1]
+        areas = {one["samples"]: one["trusted_area"] for one in price}
+        assert len(areas) > 1
+        expect(table.get_by_role("rowheader")).to_have_text([str(m) for m in areas])
+        expect(table.get_by_role("row").last).to_contain_text(f"{100 * areas[max(areas)]:.1f} %")
+        expect(page.locator("[data-price]")).to_contain_text(told["advice"] or "")
+
         page.get_by_text("20 pairs by name").click()
         expect(page.get_by_role("rowheader", name=MARKUP, exact=True)).to_be_visible()
         page.locator(".picture button").first.click()
         expect(page.get_by_role("dialog").locator("img")).to_be_visible()
         page.keyboard.press("Escape")
         assert barriers(page) == []
-        watched.screenshot("calibrations-detail-light")
-
-    def test_the_price_of_a_picture(self, open_page, admin_site, api, made):
-        """A row for each number of calls that the backtest tells of, with what is advised."""
-        told = api.get(f"{BASE}/{made}/backtest", splits=50)
-        page = signed_in(open_page, admin_site, f"/calibrations?id={made}").page
-        expect(page.locator(".tile", has_text="Calls per picture")).to_contain_text("4")
-        table = page.get_by_role("region", name="The price of a picture")
-        numbers = [str(m) for m in dict.fromkeys(one["samples"] for one in told["price"])]
-        assert len(numbers) > 1
-        expect(table.get_by_role("rowheader")).to_have_text(numbers)
-        [area] = [
-            one["trusted_area"]
-            for one in told["price"]
-            if (one["samples"], one["alpha"]) == (int(numbers[-1]), 0.1)
-        ]
-        expect(table.get_by_role("row").last).to_contain_text(f"{100 * area:.1f} %")
-        if told["advice"]:
-            expect(page.locator("[data-price]")).to_contain_text(told["advice"])
-
-    def test_curve_as_csv(self, open_page, admin_site, api, made):
-        """The CSV of the risk curve holds every point that the API has."""
-        page = signed_in(open_page, admin_site, f"/calibrations?id={made}").page
-        with page.expect_download() as saved:
-            page.locator("figure.chart", has_text="Risk curve").get_by_role(
-                "button", name="CSV"
-            ).click()
-        rows = list(csv.reader(io.StringIO(Path(saved.value.path()).read_text("utf-8"))))
-        wanted = [[point["threshold"], point["risk"]] for point in api.get(f"{BASE}/{made}/curve")]
-        assert [[float(cell) for cell in row] for row in rows[1:]] == wanted
 
     @pytest.mark.parametrize("look", LOOKS, ids=str)
-    def test_every_screen(self, open_page, admin_site, made, look):
-        """List, form and detail fit every screen, without barriers, and ask for nothing in vain."""
-        watched = signed_in(open_page, admin_site, "/calibrations", **look)
-        page, missing = watched.page, []
+    def test_every_screen(self, as_admin, api, made, look):
+        """List, form, detail and comparison fit every screen, and ask for nothing in vain."""
+        page, missing = as_admin("/healthz", **look), []
         page.on("response", lambda one: one.status == 404 and missing.append(one.url))
-        for name, path, seen in (
-            ("list", "/calibrations", ".pipeline:not(:empty)"),
-            ("new", "/calibrations?new", "#cost"),
-            ("detail", f"/calibrations?id={made}", "figure.chart svg"),
+        for name, query, seen in (
+            ("list", "", ".pipeline:not(:empty)"),
+            ("new", "?new", "#cost"),
+            ("detail", f"?id={made}", "figure.chart svg"),
+            ("compare", f"?compare={made},{api.active()}", ".chart-step"),
         ):
-            page.goto(path)
+            page.goto(f"/calibrations{query}")
             expect(page.locator(seen).first).to_be_visible()
             expect(page.get_by_role("heading", level=1)).to_have_count(1)
-            check_screen(watched, f"calibrations-{name}", look)
+            check_screen(page, f"calibrations-{name}", look)
         assert missing == []
 
-    def test_worse_needs_force(self, open_page, admin_site, api):
+    def test_worse_needs_force(self, as_admin, small):
         """Worse is said in amber, trusting nothing beside the button; a refusal is insisted on."""
-        made = api.made(truths(3, first=700))
-        page = signed_in(open_page, admin_site, f"/calibrations?id={made}").page
+        page = as_admin(f"/calibrations?id={small}")
         expect(page.locator(".nothing-trusted")).to_contain_text("trusts nothing at its default")
         asked = []
 
@@ -109,8 +95,7 @@ class TestDetail:
             asked.append(route.request.post_data)
             conflict = {"type": "/problems/conflict", "detail": "It trusts 0 % instead of 50 %."}
             if "force" in str(route.request.post_data):
-                done = {"upscaler": "fast", "calibration": made, "previous": None}
-                route.fulfill(json=done)
+                route.fulfill(json={"upscaler": "fast", "calibration": small, "previous": None})
             else:
                 route.fulfill(status=409, json=conflict)
 
@@ -124,12 +109,9 @@ class TestDetail:
         expect(page.locator(".toast")).to_contain_text("is active now")
         assert json.loads(asked[1]) == {"force": True}
 
-    def test_compared_on_a_phone(self, open_page, admin_site, api, made):
+    def test_compared(self, as_admin, api, made):
         """Two are chosen in the list and laid over each other; what differs is named."""
-        watched = signed_in(
-            open_page, admin_site, "/calibrations", viewport=PHONE, color_scheme="dark"
-        )
-        page = watched.page
+        page = as_admin("/calibrations")
         for chosen in (made, api.active()):
             page.locator(f"tr[data-id='{chosen}'] input").check()
         page.get_by_role("button", name="Compare two").click()
@@ -138,8 +120,6 @@ class TestDetail:
         expect(areas).to_contain_text("points")
         differing = page.get_by_role("region", name="Differing settings")
         expect(differing.get_by_role("row", name="scenes 20 30")).to_be_visible()
-        assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
-        watched.screenshot("calibrations-compare-phone-dark")
 
         def other(route):
             found = route.fetch().json()
@@ -156,10 +136,13 @@ class TestDetail:
         page.goto(f"/calibrations?compare={made}")
         expect(page.get_by_role("alert")).to_contain_text("Two calibrations are needed")
 
-    def test_exported_deleted_imported(self, open_page, admin_site, api):
-        """A calibration leaves as a file and comes back as the same; its pictures do not."""
+    def test_exported_deleted_imported(self, as_admin, api):
+        """A calibration leaves as a file and comes back as the same; its pictures do not.
+
+        The active one cannot be deleted, and the page says why.
+        """
         made = api.made(truths(3, first=400), default_alpha=0.8)
-        page = signed_in(open_page, admin_site, f"/calibrations?id={made}").page
+        page = as_admin(f"/calibrations?id={made}")
         with page.expect_download() as saved:
             page.get_by_role("button", name="Export").click()
         assert saved.value.suggested_filename == f"{made}.calibration"
@@ -174,18 +157,22 @@ class TestDetail:
         page.goto(f"/calibrations?id={made}")
         expect(page.get_by_text("Pictures of the pairs are not kept")).to_be_visible()
 
+        page.goto(f"/calibrations?id={api.active()}")
+        delete = page.get_by_role("button", name="Delete")
+        expect(delete).to_be_disabled()
+        expect(delete).to_have_accessible_description(re.compile("activate another one first"))
+        with page.expect_download() as saved:
+            page.get_by_role("button", name="Export").click()
         page.goto("/calibrations")
-        present = api.client.get(f"{BASE}/{api.active()}/export").content
-        again = {"name": "a.calibration", "mimeType": "", "buffer": present}
-        page.get_by_label("Calibration file").set_input_files(again)
+        page.get_by_label("Calibration file").set_input_files(saved.value.path())
         expect(page.locator(".toast")).to_contain_text("is stored. It is active.")
 
-    def test_of_another_upscaler(self, open_page, admin_site, tmp_path):
+    def test_of_another_upscaler(self, as_admin, tmp_path):
         """What was calibrated with another upscaler is marked, and refused in words."""
         foreign = aside(calibration_of(FakeUpscaler("fast", fingerprint="fake:0"), 3))
         path = tmp_path / "foreign.calibration"
         path.write_bytes(file.dump(foreign))
-        page = signed_in(open_page, admin_site, "/calibrations").page
+        page = as_admin("/calibrations")
         page.get_by_label("Calibration file").set_input_files(path)
         row = page.locator(f"tr[data-id='{foreign.id}']")
         expect(row.locator(".badge.bad")).to_have_text("mismatch")
@@ -195,17 +182,16 @@ class TestDetail:
         row.get_by_role("link").click()
         expect(page.locator(".callout.bad")).to_contain_text("fake:0")
 
-    def test_extended_and_shortened(self, open_page, admin_site, api, tmp_path):
+    def test_extended_and_shortened(self, as_admin, api, small, tmp_path):
         """Pairs are added to a calibration, and left out of it; each makes a new one."""
-        made = api.made(truths(3, first=500))
-        page = signed_in(open_page, admin_site, f"/calibrations?id={made}").page
+        page = as_admin(f"/calibrations?id={small}")
         page.get_by_role("link", name="Add pairs").click()
         more = {f"{MARKUP}.png": encoded(photo(510, 48, 48))}
         page.locator("input[data-role=y]").set_input_files(files_of(tmp_path / "m", more))
         page.get_by_role("button", name="Upload and calibrate").click()
-        page.wait_for_url(lambda url: "id=cal-" in url and made not in url)
+        page.wait_for_url(lambda url: "id=cal-" in url and small not in url)
         longer = page.url.rpartition("=")[2]
-        expect(page.get_by_role("link", name=made)).to_be_visible()
+        expect(page.get_by_role("link", name=small)).to_be_visible()
         page.get_by_text("4 pairs by name").click()
         page.get_by_role("button", name=f"Leave out {MARKUP}").click()
         page.get_by_role("dialog").get_by_role("button", name="Make one without it").click()
@@ -213,10 +199,3 @@ class TestDetail:
         expect(page.locator(".items", has_text=MARKUP)).to_contain_text("removed by key")
         numbers = [api.get(f"{BASE}/{one}")["n"] for one in (longer, page.url.rpartition("=")[2])]
         assert numbers == [4, 3]
-
-    def test_the_active_one_stays(self, open_page, admin_site, api):
-        """The active calibration cannot be deleted, and the page says why."""
-        page = signed_in(open_page, admin_site, f"/calibrations?id={api.active()}").page
-        delete = page.get_by_role("button", name="Delete")
-        expect(delete).to_be_disabled()
-        expect(delete).to_have_accessible_description(re.compile("activate another one first"))

@@ -1,8 +1,17 @@
-"""The same page in Firefox: another engine for canvas, workers, storage and trusted types."""
+"""The same page in Firefox: another engine for canvas, workers, storage and trusted types.
+
+It is a Firefox of the distribution, driven by its own protocol (Marionette).
+"""
 
 from __future__ import annotations
 
 import io
+import json
+import shutil
+import socket
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
 
 import httpx
 import numpy as np
@@ -10,11 +19,82 @@ import pytest
 from PIL import Image
 
 from tests.missing import not_here
-from tests.servers import ServerMissing
-from tests.web.firefox import firefox, firefox_program
+from tests.servers import START_TIMEOUT_S, ProcessGroup, ServerMissing, free_port
 from tests.web.pictures import crop
 
 pytestmark = [pytest.mark.slow, pytest.mark.servers]
+
+SIDE = 192
+QUIET = {
+    "browser.shell.checkDefaultBrowser": False,
+    "datareporting.policy.dataSubmissionEnabled": False,
+    "app.update.enabled": False,
+    "network.captive-portal-service.enabled": False,
+    "network.connectivity-service.enabled": False,
+}
+
+
+class Firefox:
+    """A session with one window."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.connection = connection
+        self.stream = connection.makefile("rb")
+        self.read()  # the greeting
+        timeouts = {"script": int(1000 * START_TIMEOUT_S)}
+        self.send("WebDriver:NewSession", capabilities={"alwaysMatch": {"timeouts": timeouts}})
+
+    def read(self) -> Any:
+        size = b""
+        while (byte := self.stream.read(1)) != b":":
+            size += byte
+        return json.loads(self.stream.read(int(size)))
+
+    def send(self, command: str, **parameters: Any) -> Any:
+        """The answer to a command of Marionette."""
+        text = json.dumps([0, 1, command, parameters]).encode()
+        self.connection.sendall(f"{len(text)}:".encode() + text)
+        _, _, error, result = self.read()
+        assert error is None, error
+        return result
+
+    def run(self, script: str, given: object) -> Any:
+        """What the body of an async function of `given` returns, run in the page."""
+        body = (
+            f"const [given, done] = arguments; (async () => {{ {SEEN} {script} }})()"
+            f".then(done, (error) => done({{ failed: String(error) }}));"
+        )
+        return self.send("WebDriver:ExecuteAsyncScript", script=body, args=[given])["value"]
+
+
+@pytest.fixture
+def firefox(tmp_path) -> Iterator[Firefox]:
+    """A headless Firefox with a new profile."""
+    program = shutil.which("firefox-esr") or shutil.which("firefox")
+    if program is None:
+        not_here(ServerMissing("no firefox in PATH"))
+    port = free_port()
+    (tmp_path / "profile").mkdir()
+    settings = {"marionette.port": port, **QUIET}.items()
+    lines = [f"user_pref({json.dumps(name)}, {json.dumps(value)});" for name, value in settings]
+    (tmp_path / "profile" / "user.js").write_text("\n".join(lines))
+    command = [program, "--headless", "--marionette", "--no-remote", "--profile"]
+    env = {"HOME": str(tmp_path), "MOZ_REMOTE_SETTINGS_DEVTOOLS": "1"}
+    opened: list[socket.socket] = []
+
+    def answers() -> bool:
+        with suppress(ConnectionRefusedError):
+            opened.append(socket.create_connection(("127.0.0.1", port), START_TIMEOUT_S))
+        return bool(opened)
+
+    log = tmp_path / "firefox.log"
+    with ProcessGroup([*command, tmp_path / "profile"], log=log, env=env) as process:
+        process.wait_until(answers, "Firefox")
+        with opened[0] as connection:
+            browser = Firefox(connection)
+            with browser.stream:
+                yield browser
+
 
 SEEN = """
 const seen = async (selector) => {
@@ -26,55 +106,42 @@ const seen = async (selector) => {
 };
 """
 
-UPSCALE = (
-    SEEN
-    + """
+UPSCALE = """
 await seen("html[data-ready]");
 await seen(".choices button");
 const data = new DataTransfer();
-data.items.add(new File([new Uint8Array(given[0])], "piece.png", { type: "image/png" }));
+data.items.add(new File([new Uint8Array(given)], "piece.png", { type: "image/png" }));
 const input = document.querySelector("#files");
 input.files = data.files;
 input.dispatchEvent(new Event("change"));
 return (await seen("#canvas[data-shown]")).dataset.shown;
 """
-)
 
-AFTERWARDS = (
-    SEEN
-    + """
+AFTERWARDS = """
 const canvas = await seen("#canvas[data-shown]");
 document.body.dispatchEvent(new KeyboardEvent("keydown", { key: "1", bubbles: true }));
 document.querySelector("#looks [data-value=mask]").click();
 await new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve, 50)));
-const side = given[0];
-const own = new OffscreenCanvas(side, side).getContext("2d");
-const [x, y] = [(canvas.width - side) / 2, (canvas.height - side) / 2].map(Math.round);
+const own = new OffscreenCanvas(given, given).getContext("2d");
+const [x, y] = [(canvas.width - given) / 2, (canvas.height - given) / 2].map(Math.round);
 own.drawImage(canvas, -x, -y);
-const pixels = own.getImageData(0, 0, side, side).data;
+const pixels = own.getImageData(0, 0, given, given).data;
 return {
   shown: canvas.dataset.shown,
   compares: !document.querySelector(".stage .divider").hidden,
-  mask: Array.from({ length: side * side }, (_, k) => pixels[4 * k]),
+  mask: Array.from({ length: given * given }, (_, k) => pixels[4 * k]),
 };
 """
-)
 
 
-def test_a_picture_in_firefox(site, tmp_path):
+def test_a_picture_in_firefox(site, firefox):
     """Upscaled, kept through a reload with its input, its mask that of the server."""
-    try:
-        firefox_program()
-    except ServerMissing as missing:
-        not_here(missing)
-    side = 192
-    with firefox(tmp_path) as browser:
-        browser.go(f"{site}/")
-        result = browser.run(UPSCALE, list(crop(side=side // 4)))
-        browser.go(f"{site}/r/{result}")
-        found = browser.run(AFTERWARDS, side)
+    firefox.send("WebDriver:Navigate", url=f"{site}/")
+    result = firefox.run(UPSCALE, list(crop(side=SIDE // 4)))
+    firefox.send("WebDriver:Navigate", url=f"{site}/r/{result}")
+    found = firefox.run(AFTERWARDS, SIDE)
     assert found["shown"] == result
     assert found["compares"]  # the input came back from IndexedDB
     served = httpx.get(f"{site}/v1/results/{result}/mask.png")
     mask = np.asarray(Image.open(io.BytesIO(served.content)))
-    assert np.array_equal(np.reshape(found["mask"], (side, side)) > 0, mask)
+    assert np.array_equal(np.reshape(found["mask"], (SIDE, SIDE)) > 0, mask)

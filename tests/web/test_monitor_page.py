@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
-from pathlib import Path
 
-import httpx
 import numpy as np
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Locator, Page, expect
 
 from tests.factories import encoded, photo
-from tests.web.admin import MARKUP, Api, signed_in
-from tests.web.browser import PHONE, Watched, barriers
+from tests.web.admin import MARKUP, Api
+from tests.web.browser import AXED, barriers, check_screen
 
 pytestmark = [pytest.mark.slow, pytest.mark.servers]
 
@@ -46,21 +44,20 @@ def report(api: Api) -> dict:
     return found
 
 
-def panel(watched: Watched, upscaler: str):
-    return watched.page.locator(f"[data-upscaler={upscaler}]")
+def panel(page: Page, upscaler: str) -> Locator:
+    return page.locator(f"[data-upscaler={upscaler}]")
 
 
 class TestMonitor:
-    def test_figures_and_charts(self, open_page, admin_site, served):
+    def test_figures_and_charts(self, as_admin, served):
         """What the API tells is shown: figures, charts, their tables and files."""
-        watched = signed_in(open_page, admin_site, "/monitor")
-        page = watched.page
-        fast = panel(watched, "fast")
+        page = as_admin("/monitor")
+        fast = panel(page, "fast")
         seen = served["requests"]["seen"]
         expect(fast.locator(".tile").first).to_have_text(f"Requests{seen}all counted")
-        expect(fast.locator(".tile", has_text="Checked against the truth")).to_contain_text(
-            str(served["feedback"]["n"])
-        )
+        checked = served["feedback"]
+        truths = fast.locator(".tile", has_text="Checked against the truth")
+        expect(truths).to_contain_text(str(checked["n"]))
         expect(fast.locator("figure.chart svg")).to_have_count(4)
         evidence = fast.locator("[data-chart=evidence]")
         expect(evidence).to_contain_text("alarm ×100")
@@ -70,39 +67,33 @@ class TestMonitor:
         expect(evidence.locator(".chart-readout")).to_contain_text("Martingale of this epoch: ×")
         with page.expect_download() as saved:
             evidence.get_by_role("button", name="CSV").click()
-        rows = list(csv.reader(io.StringIO(Path(saved.value.path()).read_text("utf-8"))))
+        rows = list(csv.reader(io.StringIO(saved.value.path().read_text("utf-8"))))
         known = [point["log10_martingale"] for point in served["history"]]
         assert [float(row[1]) for row in rows[1:]] == pytest.approx(known)
-        checked = served["feedback"]
         above = checked["n"] - checked["within"]
         verdict = fast.locator(".verdict")
         expect(verdict).to_contain_text("Inputs look as usual; of")
         expect(verdict).to_contain_text(f"of {checked['n']} checked {above or 'none'} lay above α")
-        expect(panel(watched, "slow")).to_contain_text("not calibrated")
+        expect(panel(page, "bare")).to_contain_text("not calibrated")
         assert barriers(page) == []
-        watched.screenshot("monitor-light")
 
-    def test_an_alarm(self, open_page, admin_site, api, served):
+    @pytest.mark.parametrize("look", AXED, ids=str)
+    def test_an_alarm(self, as_admin, api, served, look):
         """Inputs unlike the calibration images raise an alarm; the page gives the API's words."""
         random = np.random.default_rng(0)
-        watched = signed_in(open_page, admin_site, "/monitor", viewport=PHONE, color_scheme="dark")
-        page = watched.page
+        page = as_admin("/monitor", **look)
         while not (alarms := report(api)["alarms"]):
             assert report(api)["requests"]["seen"] < 200
             for _ in range(10):
                 upscale(api, random.integers(0, 256, (24, 24, 3), dtype=np.uint8))
         page.get_by_role("button", name="Refresh").click()
-        expect(panel(watched, "fast").get_by_role("group", name="Alarm").first).to_contain_text(
-            alarms[0]["message"]
-        )
-        assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
-        assert barriers(page) == []
-        watched.screenshot("monitor-alarm-phone-dark")
+        told = panel(page, "fast").get_by_role("group", name="Alarm").first
+        expect(told).to_contain_text(alarms[0]["message"])
+        check_screen(page, "monitor-alarm", look)
 
-    def test_a_remote_upscaler(self, open_page, admin_site, served):
+    def test_a_remote_upscaler(self, as_admin, served):
         """Canaries, breaker and spend are shown; names and messages are text, never run."""
-        watched = signed_in(open_page, admin_site, "/calibrations")
-        page = watched.page
+        page = as_admin("/calibrations")
         nasty = {
             **served,
             "upscaler": "nasty",
@@ -132,12 +123,14 @@ class TestMonitor:
         expect(way).to_contain_text("12 of at most 100")
         assert barriers(page) == []
 
-    def test_refreshed_while_it_is_seen(self, open_page, admin_site, served):
-        """It reads anew every ten seconds; not while it is hidden or paused."""
-        watched = signed_in(open_page, admin_site, "/calibrations")
-        page = watched.page
-        page.clock.install()
-        asked = []
+    def test_refreshed_while_it_is_seen(self, as_admin, served, complaints):
+        """It reads anew every ten seconds; not while it is hidden or paused.
+
+        A monitor that cannot be read says so, and goes on when it can.
+        """
+        page, asked = as_admin("/healthz"), []
+        page.clock.install(time=0)
+        page.clock.pause_at(1)  # only the test moves it
         page.on("request", lambda request: MONITOR in request.url and asked.append(request.url))
         page.goto("/monitor")
         expect(page.locator("[data-alarms]")).to_be_visible()
@@ -184,26 +177,11 @@ class TestMonitor:
         rests()
         expect(page.locator(".when")).to_contain_text("Paused")
 
-    def test_service_away(self, open_page, admin_site, served):
-        """A monitor that cannot be read says so, and goes on when it can."""
-        watched = signed_in(open_page, admin_site, "/monitor")
-        page = watched.page
-        expect(page.locator("[data-alarms]")).to_be_visible()
         page.route(f"**{MONITOR}*", lambda route: route.abort())
         page.get_by_role("button", name="Refresh").click()
         expect(page.get_by_role("alert")).to_contain_text("cannot be reached")
         page.unroute(f"**{MONITOR}*")
         page.get_by_role("button", name="Refresh").click()
         expect(page.locator("[data-alarms]")).to_be_visible()
-        watched.complaints[:] = [c for c in watched.complaints if "ERR_FAILED" not in c]
-
-
-def test_the_key_is_asked_for_once(open_page, admin_site):
-    """A wrong key is refused in words; the requests of one page share one dialog."""
-    page = open_page("/monitor", url=admin_site).page
-    dialog = page.get_by_role("dialog")
-    dialog.get_by_label("Admin key").fill("wrong")
-    dialog.get_by_role("button", name="Use this key").click()
-    expect(page.get_by_role("dialog")).to_contain_text("The key is not valid")
-    with httpx.Client(base_url=admin_site) as anonymous:
-        assert anonymous.get(MONITOR).status_code == 401
+        assert all("ERR_FAILED" in text for text in complaints)
+        complaints.clear()

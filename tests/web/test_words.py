@@ -17,33 +17,37 @@ GUARANTEE |= {"alpha": 0.1, "bound": 1.9576, "applicability": "exact"}
 RESULT = {"guarantee": GUARANTEE, "alpha": 0.1, "threshold": 0.01, "trusted_fraction": 0.5}
 RESULT |= {"warnings": [], "typicality": 0.5, "unusual": False}
 
+SURE = {0.1: "90 %", 0.07: "93 %", 0.014: "98.6 %", 0.1234: "87 %", 0.0001: "99.99 %"}
+
 
 def test_promises(call):
     """A rule is not called a person, certainty is never rounded up, nothing is called nothing."""
 
-    def promise(**changes: object) -> str:
-        result = {**RESULT, **{k: v for k, v in changes.items() if k in RESULT}}
-        facts = {k: v for k, v in changes.items() if k not in RESULT}
-        return str(call("upscale/words.js", "promise", {**result, "guarantee": GUARANTEE | facts}))
+    def said(**changes: object) -> str:
+        own = {name: value for name, value in changes.items() if name in RESULT}
+        result = {**RESULT, **own, "guarantee": GUARANTEE | changes}
+        return str(call("upscale/words.js", "promise", result))
 
-    assert "about 10 of the 100 steps of lightness" in promise()
-    assert "worst spot in the trusted area is off by at most" in promise()
-    assert "over images like the 243 it was calibrated with" in promise()
-    assert "81 scenes (243 pictures)" in promise(n=81, pairs=243)
-    assert "an error above 50 steps counts as 50" in promise(counted_up_to=0.5)
-    marked = promise(unit="label", error="difference in meaning")
+    assert "about 10 of the 100 steps of lightness" in said()
+    assert "worst spot in the trusted area is off by at most" in said()
+    assert "over images like the 243 it was calibrated with" in said()
+    assert "81 scenes (243 pictures)" in said(n=81, pairs=243)
+    assert "an error above 50 steps counts as 50" in said(counted_up_to=0.5)
+    marked = said(unit="label", error="difference in meaning")
     assert "at most about 10 of 100 have a difference in meaning anywhere" in marked
-    assert "the largest oddity in the trusted area is at most" in promise(unit=None, error="oddity")
-    window = promise(applicability="per_window")
-    assert "in a window of the calibrated size placed at random" in window
-    assert promise(applicability="unknown").startswith("Not known")
-    sure = {0.1: "90 %", 0.07: "93 %", 0.014: "98.6 %", 0.1234: "87 %", 0.0001: "99.99 %"}
-    for delta, wanted in sure.items():
-        said = promise(kind="high_probability", delta=delta)
-        assert said.startswith(f"With a probability of at least {wanted} over the draw")
-    assert promise(threshold="-inf") == "Nothing is trusted, so nothing is promised."
-    assert promise(alpha=2).startswith("This α promises nothing")
+    assert "the largest oddity in the trusted area is at most" in said(unit=None, error="oddity")
+    placed = "in a window of the calibrated size placed at random"
+    assert placed in said(applicability="per_window")
+    assert said(applicability="unknown").startswith("Not known")
+    assert said(threshold="-inf") == "Nothing is trusted, so nothing is promised."
+    assert said(alpha=2).startswith("This α promises nothing")
+    for delta, wanted in SURE.items():
+        high = said(kind="high_probability", delta=delta)
+        assert high.startswith(f"With a probability of at least {wanted} over the draw")
 
+
+def test_alerts(call):
+    """What is unlike the calibration images is grave; what was done to it has a name."""
     grave = {**RESULT, "warnings": ["Unlike."], "unusual": True}
     assert call("upscale/words.js", "alertsOf", grave) == {"lines": ["Unlike."], "grave": True}
     assert call("upscale/words.js", "alertsOf", RESULT) == {"lines": [], "grave": False}
@@ -54,15 +58,15 @@ def test_choices(call):
     """Strict, Balanced and Lenient come from the calibration's table, as far as it has them."""
     table = [{"alpha": a, "trusted_fraction": 2 * a} for a in (0.025, 0.05, 0.075, 0.1, 0.15, 0.2)]
     own = {"table": table, "default_alpha": 0.1, "min_alpha": 0.01}
-
-    def names(**changes: object) -> list[tuple[str, float]]:
+    strict, balanced, lenient = ("Strict", 0.05), ("Balanced", 0.1), ("Lenient", 0.15)
+    for changes, wanted in (
+        ({}, [strict, balanced, lenient]),
+        ({"min_alpha": 0.06}, [("Strict", 0.075), balanced, lenient]),
+        ({"min_alpha": 0.1}, [balanced, lenient]),
+        ({"table": []}, [balanced]),
+    ):
         found = call("upscale/words.js", "choices", {**own, **changes})
-        return [(one["name"], one["alpha"]) for one in found]
-
-    assert names() == [("Strict", 0.05), ("Balanced", 0.1), ("Lenient", 0.15)]
-    assert names(min_alpha=0.06) == [("Strict", 0.075), ("Balanced", 0.1), ("Lenient", 0.15)]
-    assert names(min_alpha=0.1) == [("Balanced", 0.1), ("Lenient", 0.15)]
-    assert names(table=[]) == [("Balanced", 0.1)]
+        assert [(one["name"], one["alpha"]) for one in found] == wanted
     assert call("upscale/words.js", "apart", 0.1, 0.10003) == ["0.1", "0.10003"]
 
 
@@ -71,16 +75,15 @@ def test_the_command(call):
     result = {"upscaler": "span-x4", "seed": 7, "group": "faces", "alpha": 0.1}
     facts = {"origin": "http://x", "name": 'a"b', "result": result, "needsKey": True}
     command = call("upscale/words.js", "curl", facts)
-    assert "-F 'group=faces'" in command
-    assert '\'image=@"a\\"b"\'' in command
-    assert '-H "Authorization: Bearer $TRUSTSCALE_KEY"' in command
+    for part in ("group=faces'", 'image=@"a\\"b"\'', '"Authorization: Bearer $TRUSTSCALE_KEY"'):
+        assert part in command
 
 
 def test_the_marking_stands_out(call):
     """Pink, unless the picture is full of it."""
     grey, pink = 0xFF808080, 0xFF8C00E0
-    for pixels, wanted in (([grey] * 9, [224, 0, 140]), ([pink] * 9, [255, 208, 0])):
-        assert call("upscale/paint.js", "standingOut", pixels) == wanted
+    assert call("upscale/paint.js", "standingOut", [grey] * 9) == [224, 0, 140]
+    assert call("upscale/paint.js", "standingOut", [pink] * 9) == [255, 208, 0]
 
 
 def test_areas_and_backtests_between_the_tabled_alphas(call):

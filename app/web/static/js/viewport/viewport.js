@@ -175,6 +175,7 @@ export class Viewport {
       const draws = !wantsPan && this.hands.stroke?.begin(place, event);
       this.mode = draws ? "stroke" : "pan";
       this.start = place;
+      this.began = event.timeStamp;
       this.hasMoved = false;
       if (!draws && event.button === 0 && this.hands.onHold) {
         this.timer = setTimeout(() => this.beginHold(), HOLD_MS);
@@ -221,8 +222,9 @@ export class Viewport {
     if (this.mode === "stroke") {
       if (event.type === "pointercancel") this.hands.stroke.cancel();
       else this.hands.stroke.end();
-    } else if (this.mode === "pan" && event.type === "pointerup" && !this.hasMoved && !this.isHolding) {
-      this.hands.onTap?.(place);
+    } else if (this.mode === "pan" && event.type === "pointerup" && !this.hasMoved) {
+      // By the hand's own times: a page that was busy sees a short tap late.
+      if (event.timeStamp - this.began < HOLD_MS) this.hands.onTap?.(place);
     }
     this.endHold();
     if (!this.held.size || this.mode === "stroke") this.mode = "";
