@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
@@ -14,8 +12,13 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
 from app.telemetry.tracing import recording
+from tests.live import serving
 
 
 class Spans:
@@ -61,38 +64,22 @@ def recorded() -> Iterator[Spans]:
 class Collector:
     """OTLP over HTTP: decodes what is posted to /v1/traces."""
 
+    url: str
+
     def __init__(self) -> None:
         self.requests: list[ExportTraceServiceRequest] = []
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                known = self.path == "/v1/traces"
-                if known:
-                    outer.requests.append(ExportTraceServiceRequest.FromString(body))
-                self.send_response(200 if known else 404)
-                self.send_header("Content-Type", "application/x-protobuf")
-                self.end_headers()
-                self.wfile.write(ExportTraceServiceResponse().SerializeToString())
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
 
     @contextmanager
     def running(self) -> Iterator[Collector]:
         """Listen inside the `with`."""
-        thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
-        thread.start()
-        try:
+        with serving(Starlette(routes=[Route("/v1/traces", self._take, methods=["POST"])])) as at:
+            self.url = f"http://{at}"
             yield self
-        finally:
-            self._server.shutdown()
-            thread.join()
-            self._server.server_close()
+
+    async def _take(self, request: Request) -> Response:
+        self.requests.append(ExportTraceServiceRequest.FromString(await request.body()))
+        answer = ExportTraceServiceResponse().SerializeToString()
+        return Response(answer, media_type="application/x-protobuf")
 
     def names(self) -> list[str]:
         """Names of all spans that came."""

@@ -42,44 +42,55 @@ def records(folder: Path) -> list[Path]:
     return list(folder.rglob("*.result.json"))
 
 
+@pytest.fixture
+def tree(place) -> Path:
+    """The working folder with pictures, and what is none, in folders."""
+    names = ("a.png", "a.jpg", "sub/a.png", "sub/deep/b.PNG", ".c/d.png", ".e.png")
+    small(place / "in", *names)
+    (place / "in" / "notes.txt").write_text("no image")
+    return small(place, "other/sub/a.png")
+
+
 class TestPlaces:
-    def test_a_tree(self, run, place, calibrated):
-        """The tree is kept, same stems are kept apart; what is no image or hidden is not taken."""
-        small(place / "in", "a.png", "a.jpg", "sub/a.png", "sub/deep/b.PNG", ".c/d.png", ".e.png")
-        (place / "in" / "notes.txt").write_text("no image")
-        outcome = run("upscale", "in", "--out", "out", "--recursive")
-        assert (outcome.code, "4 done, 0 kept, 0 failed" in outcome.err) == (0, True), outcome
-        assert made(place / "out") == ["a.jpg", "a.png", "sub/a", "sub/deep/b"]
+    @pytest.mark.parametrize(
+        ("arguments", "answers"),
+        [
+            (["in", "--recursive"], ["a.jpg", "a.png", "sub/a", "sub/deep/b"]),
+            (["in"], ["a.jpg", "a.png"]),
+            (["in", "other/sub"], ["in/a.jpg", "in/a.png", "sub/a"]),
+            (["in/s*/**/*.*"], ["sub/a", "sub/deep/b"]),
+        ],
+        ids=str,
+    )
+    def test_trees(self, run, tree, calibrated, arguments, answers):
+        """Trees are kept, of several each below its name; same stems are kept apart.
 
-    def test_without_recursive(self, run, place, calibrated):
-        """The folders inside are left alone, and named where nothing else is there."""
-        small(place / "in", "a.png", "sub/b.png")
-        assert run("upscale", "in", "--out", "out").code == 0
-        assert made(place / "out") == ["a"]
-        run("upscale", "in/..", "--out", "out").check_error(2, "--recursive")
+        What is no image, or hidden, is not taken.
+        """
+        assert run("upscale", *arguments, "--out", "out").code == 0
+        assert made(tree / "out") == answers
 
-    def test_several_folders(self, run, place, calibrated):
-        """Each has a folder of its name; two places that are one are refused."""
-        small(place, "one/a.png", "two/a.png", "other/one/a.png", "other/one/b.png")
-        assert run("upscale", "one", "two", "--out", "out").code == 0
-        assert made(place / "out") == ["one/a", "two/a"]
-        run("upscale", "one", "other/one", "--out", "new").check_error(2, "one place")
-        assert not (place / "new").exists()
-
-    def test_a_pattern(self, run, place, calibrated):
-        """A quoted pattern is resolved here, the tree below its fixed part kept."""
-        small(place / "in", "x/a.png", "x/a.jpg", "y/b.png")
-        assert run("upscale", "in/**/*.png", "--out", "out").code == 0
-        assert made(place / "out") == ["x/a", "y/b"]
-        run("upscale", "in/*.webp", "--out", "out").check_error(2, "in/*.webp")
+    @pytest.mark.parametrize(
+        ("arguments", "words"),
+        [
+            (["other"], "--recursive"),
+            (["in/sub", "other/sub"], "one place"),
+            (["in/*.webp"], "in/*.webp"),
+            (["in", "--out", "in/"], "--out"),
+        ],
+        ids=str,
+    )
+    def test_refusals(self, run, tree, calibrated, arguments, words):
+        """No image, two answers in one place, answers among the images: nothing is made."""
+        run("upscale", *arguments).check_error(2, words)
+        assert records(tree) == []
 
     def test_the_output_is_never_input(self, run, place, calibrated):
-        """An output folder inside the input is left out; the input itself is refused."""
+        """An output folder inside the input is left out."""
         small(place / "in", "a.png")
         for _ in range(2):
             assert run("upscale", "in", "-r", "--out", "in/large").code == 0
         assert made(place / "in") == ["large/a"]
-        run("upscale", "in", "--out", "in/").check_error(2, "--out")
 
     def test_urls(self, run, place, calibrated):
         """What fsspec opens is read and written like a folder, and goes on as one."""
