@@ -7,6 +7,7 @@ the store on every request, so that an activation is seen at once by every proce
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections import OrderedDict
 from collections.abc import Iterable
 from contextlib import suppress
@@ -191,10 +192,18 @@ class Calibrations:
         ]
         if not missing:
             return
+        known = await asyncio.to_thread(_shipped_fingerprints)
+        if known.isdisjoint(upscaler.fingerprint for upscaler in missing):
+            return
         for shipped in await asyncio.to_thread(shipped_calibrations):
             for upscaler in missing:
                 if shipped.pipeline.fingerprint == upscaler.fingerprint:
                     await self.add(shipped.for_upscaler(upscaler.name), activate=True)
+
+
+@functools.cache  # to read the files takes a while, to keep them some memory
+def _shipped_fingerprints() -> frozenset[str]:
+    return frozenset(shipped.pipeline.fingerprint for shipped in shipped_calibrations())
 
 
 def shipped_calibrations() -> list[Calibration]:
