@@ -19,6 +19,7 @@ from app.calibration.pairs import (
     bad_pairs,
     check_left_out,
     claimed_predictions,
+    decode_label,
     duplicates,
     load_pair,
 )
@@ -236,9 +237,6 @@ def _without(
 
 def _checked(files: PairFiles, pipeline: Pipeline) -> CheckedPair:
     """The pair, decoded; how X will be made from Y, and by which seed, cannot be wrong."""
-    is_labelled = needs_label(pipeline.fidelity)
-    if is_labelled and files.label is None:
-        raise BadImage("has no label, which the semantic metric needs")
     loaded = load_pair(
         files.name,
         files.y.read_bytes(),
@@ -246,10 +244,12 @@ def _checked(files: PairFiles, pipeline: Pipeline) -> CheckedPair:
         pipeline,
         degradation=None,
         seed=0,
-        label=files.label.read_bytes() if files.label and is_labelled else None,
     )
     content = f"{loaded.name}:{loaded.x_sha256}:{loaded.y_sha256}"
-    if loaded.label is not None:
-        content += f":{hashlib.sha256(loaded.label.tobytes()).hexdigest()}"
+    if needs_label(pipeline.fidelity):
+        if files.label is None:
+            raise BadImage("has no label, which the semantic metric needs")
+        label = decode_label(files.label.read_bytes(), loaded.y.shape[:2])
+        content += f":{hashlib.sha256(label.tobytes()).hexdigest()}"
     key = hashlib.sha256(content.encode()).hexdigest()
     return CheckedPair(files, loaded.y_sha256, image_digest(loaded.y), key, look_of(loaded.y))

@@ -21,6 +21,7 @@ from pydantic import BaseModel
 from app.calibration import fit, labels, pictures
 from app.calibration.active import Calibrations
 from app.calibration.config import AskedPair, CalibrationRequest
+from app.calibration.layout import PREDICTIONS
 from app.calibration.manifest import MeasuredPair, PairInfo, Provenance
 from app.calibration.measure import (
     Act,
@@ -31,7 +32,6 @@ from app.calibration.measure import (
     telling,
     unpack,
     unpack_measurement,
-    wrong_prediction,
 )
 from app.calibration.pairs import SAME_PIXELS, Pair, bad_pairs, decode_label, load_pair
 from app.calibration.price import with_fewer
@@ -267,9 +267,13 @@ class CalibrationHandler:
         measurement = await self._first(act.job, pair, await act.measure())
         sha256 = image_digest(measurement.prediction)
         asked = act.request.pair(pair.name)
-        claimed = asked.prediction  # the command line takes labels that claim nothing
-        if asked.label and claimed and (reason := wrong_prediction(claimed, sha256)):
-            raise BadPairs(reason, items=[])
+        # The command line takes labels that claim nothing.
+        if asked.label and asked.prediction not in {None, sha256}:
+            raise BadPairs(
+                "the label was not drawn on this prediction "
+                f"(labels/{PREDICTIONS} names {asked.prediction}, it is {sha256})",
+                items=[],
+            )
         if asked.label:  # a damaged one is named now, not when all pairs are measured
             label, _ = await labels.read(self.spool, act.job, pair.name)
             await asyncio.to_thread(decode_label, label, measurement.sigma.shape)

@@ -11,9 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from app.calibration.config import CalibrationRequest
-from app.calibration.layout import PREDICTIONS
 from app.calibration.manifest import MeasuredPair, PairInfo
-from app.calibration.pairs import Pair, bad_pairs
+from app.calibration.pairs import Pair
 from app.calibration.record import SIGMA_QUANTILES
 from app.canary.keep import CanaryTaker
 from app.conformal import Staircase, fidelity
@@ -71,14 +70,9 @@ def reduce_pair(pair: Pair, measurement: Measurement, pipeline: Pipeline) -> Mea
     """Reduce σ and D to a staircase.
 
     Raises:
-        BadPairs: the label was drawn on another prediction.
-        ValueError: the label is missing or superfluous for the metric.
+        ValueError: the metric needs a label.
     """
-    if pair.label is not None and pair.prediction is not None:
-        reason = wrong_prediction(pair.prediction, image_digest(measurement.prediction))
-        if reason:
-            raise bad_pairs([{"name": pair.name, "reason": reason}], 1)
-    error = fidelity.error(pair.y, measurement.prediction, pipeline.fidelity, label=pair.label)
+    error = fidelity.error(pair.y, measurement.prediction, pipeline.fidelity)
     return MeasuredPair(
         pair_info(pair, measurement, pipeline),
         Staircase.from_maps(measurement.sigma, error),
@@ -103,16 +97,6 @@ def telling(
         alone = measured_again(samples[:count], Source(pair.x), pipeline, seeds[:count])
         fewer[count] = reduce_pair(pair, alone, pipeline)
     return replace(measured, fewer=fewer)
-
-
-def wrong_prediction(claimed: str | None, sha256: str) -> str | None:
-    """Why a label is of no use, if it was drawn on another prediction than the one at hand."""
-    if claimed == sha256:
-        return None
-    return (
-        "the label was not drawn on this prediction "
-        f"(labels/{PREDICTIONS} names {claimed}, it is {sha256})"
-    )
 
 
 def pair_info(pair: Pair, measurement: Measurement, pipeline: Pipeline) -> PairInfo:

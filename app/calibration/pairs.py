@@ -32,10 +32,7 @@ SAME_PIXELS = "duplicates {} by content"
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A decoded pair: X uint8 [h, w, 3], Y uint8 [k·h, k·w, 3], label bool [k·h, k·w] or None.
-
-    `prediction` is the SHA-256 of the prediction that the label was drawn on, if that is known.
-    """
+    """A decoded pair: X uint8 [h, w, 3], Y uint8 [k·h, k·w, 3]."""
 
     name: str
     x: RGB
@@ -44,8 +41,6 @@ class Pair:
     y_sha256: str
     seed: int
     facts: Facts
-    label: NDArray[np.bool_] | None = None
-    prediction: str | None = None
     variant: str | None = None
 
 
@@ -79,8 +74,6 @@ def load_pair(
     *,
     degradation: Degradation | Mixture | None,
     seed: int,
-    label: bytes | None = None,
-    prediction: str | None = None,
     variant: str | None = None,
 ) -> Pair:
     """Decode and check one pair.
@@ -88,8 +81,8 @@ def load_pair(
     The seed of the pair's samples and of its degradation follows from `seed`, the content of Y and
     the variant, so it depends neither on the order of the pairs nor on their names.
 
-    `name` is that of what was uploaded; `y`, `x` and `label` are files. X is made by `degradation`
-    where there is none, in the way of `variants_of` that `variant` names.
+    `name` is that of what was uploaded; `y` and `x` are files. X is made by `degradation` where
+    there is none, in the way of `variants_of` that `variant` names.
 
     Raises:
         BadInput: with the reason, if the pair cannot be used.
@@ -121,8 +114,6 @@ def load_pair(
         y_sha256,
         pair_seed,
         look_at(low, compression),
-        None if label is None else decode_label(label, truth.shape[:2]),
-        prediction,
         variant,
     )
 

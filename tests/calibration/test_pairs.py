@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from app.calibration.folder import check_pairs, find_pairs
-from app.calibration.pairs import load_pair
+from app.calibration.pairs import decode_label, load_pair
 from app.conformal.fidelity import FidelitySettings
 from app.errors import BadImage, BadPairs
 from app.images.degrade import Degradation, degrade
@@ -72,9 +72,9 @@ class TestLoad:
         """A label has the size of y; whatever is not black marks a difference."""
         label = np.zeros((48, 48, 3), np.uint8)
         label[3, 4] = 1
-        assert self.load(image(1), label=encoded(label)).label.sum() == 1
+        assert decode_label(encoded(label), (48, 48)).sum() == 1
         with pytest.raises(BadImage, match="label is 24×24, y is 48×48"):
-            self.load(image(1), label=image(1, 24))
+            decode_label(image(1, 24), (48, 48))
 
 
 class TestCheck:
