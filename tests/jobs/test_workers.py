@@ -16,9 +16,10 @@ from tests.waiting import until
 
 pytestmark = [pytest.mark.servers, pytest.mark.slow]
 
-# Where a worker dies the others wait for the end of its lease. Longer than a machine stalls, so
-# that only the dead lose theirs.
-SHORT_LEASE_S = 5.0
+# Where a worker dies the others wait for the end of its lease. With several alive it is longer than
+# a machine stalls, so that only the dead lose theirs; one that is alone loses it to nobody.
+LEASE_S = 5.0
+LEASE_ALONE_S = 2.0
 
 
 @pytest.fixture
@@ -33,12 +34,6 @@ async def queue(place: Place, stores: Stores) -> AsyncIterator[JobQueue]:
         yield queue
 
 
-@pytest.fixture
-def short_lease(place: Place) -> None:
-    place.lease_s = SHORT_LEASE_S
-
-
-@pytest.mark.usefixtures("short_lease")
 class TestKilled:
     @pytest.mark.parametrize("first_dies", [True, False])
     async def test_pairs_in_flight_at_most(
@@ -48,6 +43,7 @@ class TestKilled:
 
         It does not matter whether the killed one was the coordinator, which the first one is.
         """
+        place.lease_s = LEASE_S
         first = place.start_worker(slots=2)
         await queue.submit(place.job("c", pairs=24, waits=True))
         await until(lambda: len(lines(place.log)) == 2)
@@ -63,6 +59,7 @@ class TestKilled:
 
     async def test_upscale_is_taken_over(self, place: Place, stores: Stores, queue: JobQueue):
         """A job in one piece is run again by another worker."""
+        place.lease_s = LEASE_ALONE_S
         first = place.start_worker()
         await queue.submit(place.job("u", waits=True))
         await until(lambda: place.starts()["u"] == 1)
@@ -106,10 +103,10 @@ class TestAsleep:
         assert max(n for what, n in most.items() if what != "reduce") <= workers
 
 
-@pytest.mark.usefixtures("short_lease")
 class TestPoison:
     async def test_job(self, place: Place, stores: Stores, queue: JobQueue):
         """A job that always kills its worker is given up after its third death, and says so."""
+        place.lease_s = LEASE_ALONE_S
         await queue.submit(place.job("u", kill=True))
         for _ in range(3):
             await place.work_until_dead()
@@ -122,6 +119,7 @@ class TestPoison:
 
     async def test_pair(self, place: Place, stores: Stores, queue: JobQueue):
         """A pair that kills its worker is named; the pairs beside it are done and not blamed."""
+        place.lease_s = LEASE_ALONE_S
         await queue.submit(place.job("c", pairs=8, kill="pair0002", seconds=0.3))
         for _ in range(3):
             await place.work_until_dead(slots=4)
