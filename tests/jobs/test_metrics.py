@@ -12,8 +12,7 @@ import pytest
 
 from app.api.worker import listening, worker_app
 from app.assembly import open_parts
-from app.errors import BadImage, ConfigError
-from app.jobs.queue import JobQueue
+from app.errors import ConfigError
 from app.serving.job import spooled_request
 from app.serving.work import UpscaleRequest
 from app.settings import Settings
@@ -22,84 +21,58 @@ from app.telemetry.metrics import Metrics
 from tests.api.gateway import IMAGE
 from tests.factories import calibration_of
 from tests.fakes import FakeUpscaler
-from tests.jobs.conftest import ended
+from tests.jobs.conftest import Place, ended, memory_place
 from tests.numbers import numbers_of, parsed_metrics
 from tests.servers import ProcessGroup, free_port
 from tests.upscalers.resilient import guarded as limited
 from tests.waiting import until
 
 
-class Pairs:
-    """Four units, of which one may fail, or all wait for ever."""
-
-    def __init__(self, bad: str = "", *, waits: bool = False) -> None:
-        self.bad = bad
-        self.waits = waits
-        self.begun = 0
-
-    async def units(self, job):
-        return ["a", "b", "c", "d"]
-
-    async def unit(self, job, unit):
-        self.begun += 1
-        if unit == self.bad:
-            raise BadImage("It is damaged.")
-        if self.waits:
-            await asyncio.Event().wait()
-        return b"x"
-
-    async def reduce(self, job, context):
-        return "/made"
+@pytest.fixture
+def place(tmp_path) -> Place:
+    return memory_place(tmp_path)
 
 
-async def run(stores, handler, *, died: bool = False) -> Metrics:
-    """One calibration job, to its end; `died`: after an attempt that never said that it ended."""
+async def counted(place, stores, *, cancelled: bool = False, **request):
+    """What a worker counts of a calibration of four pairs, until it has ended."""
     metrics = Metrics()
-    job = Job(id="job", kind="calibration", created_at=datetime.now(UTC), request={})
-    if died:
-        await stores.jobs.create(job)
-        await stores.jobs.start("job", "b", "one who died")
-    async with JobQueue("memory://", stores.jobs, lease_s=60.0, metrics=metrics) as queue:
-        await queue.submit(job)
-        stop = asyncio.Event()
-        work = asyncio.create_task(
-            queue.run({"calibration": handler}, stop=stop, concurrency={"calibration": 4})
-        )
-        if handler.waits:
-            await until(lambda: handler.begun == 4)
-            await queue.cancel("job")
-        await ended(stores, "job")
-        stop.set()
-        await work
-    return metrics
+    async with place.queue(stores, metrics=metrics) as queue, place.worker(queue, stores, slots=4):
+        await queue.submit(place.job("c", pairs=4, waits=cancelled, **request))
+        if cancelled:
+            await until(lambda: place.starts().total() == 4)
+            await queue.cancel("c")
+        await ended(stores, "c")
+    return numbers_of(metrics)
 
 
 class TestCounts:
-    async def test_a_calibration(self, stores):
+    async def test_a_calibration(self, place, stores):
         """Pairs by outcome with their time, the attempt, and the time of the whole job."""
-        found = numbers_of(await run(stores, Pairs()))
+        found = await counted(place, stores)
         assert found["trustscale_job_units_total", "ok"] == 4
         assert found["trustscale_job_unit_seconds_count",] == 4
         assert found["trustscale_job_attempts_total", "calibration", "succeeded"] == 1
         assert found["trustscale_job_seconds_count", "calibration", "succeeded"] == 1
         assert found["trustscale_job_lost_leases_total", "calibration"] == 0
 
-    async def test_a_failure(self, stores):
+    async def test_a_failure(self, place, stores):
         """A pair that fails its job is counted as such, and is no measured pair."""
-        found = numbers_of(await run(stores, Pairs(bad="a")))
+        found = await counted(place, stores, bad="pair0000")
         assert found["trustscale_job_units_total", "failed"] == 1
         measured = found.get(("trustscale_job_units_total", "ok"), 0)
         assert found["trustscale_job_unit_seconds_count",] == measured < 4
 
-    async def test_a_cancellation(self, stores):
+    async def test_a_cancellation(self, place, stores):
         """Every pair under way sees it, and the job counts once."""
-        found = numbers_of(await run(stores, Pairs(waits=True)))
+        found = await counted(place, stores, cancelled=True)
         assert found["trustscale_job_units_total", "stopped"] == 4
         assert found["trustscale_job_seconds_count", "calibration", "cancelled"] == 1
 
-    async def test_a_lost_lease(self, stores):
+    async def test_a_lost_lease(self, place, stores):
         """An attempt after one that died is counted."""
-        found = numbers_of(await run(stores, Pairs(), died=True))
+        await stores.jobs.create(place.job("c", pairs=4))
+        await stores.jobs.start("c", "pair0001", "one who died")
+        found = await counted(place, stores)
         assert found["trustscale_job_lost_leases_total", "calibration"] == 1
         assert found["trustscale_job_attempts_total", "calibration", "succeeded"] == 1
 
