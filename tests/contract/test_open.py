@@ -53,10 +53,26 @@ class TestUrl:
     )
     def test_wrong(self, opened: Opener, url: str):
         """A wrong URL is a ConfigError in one line that quotes no secret."""
+        self.refusal(opened, url=url)
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            *("spool", "./spool", "/spool", "file://shared/spool", "file:spool", "file://"),
+            *("file:///a?b=secret", "http://host/spool", "https://host/spool", "file://[/x"),
+            "nothing://user:secret@host/x",
+        ],
+    )
+    def test_wrong_spool(self, opened: Opener, url: str):
+        """So is what would silently be another folder, or no place to write to."""
+        assert "spool" in self.refusal(opened, spool_url=url)
+
+    def refusal(self, opened: Opener, **settings: str) -> str:
         with pytest.raises(ConfigError) as caught:
-            opened(url)
+            opened(**settings)
         assert "\n" not in caught.value.detail
         assert "secret" not in caught.value.detail
+        return caught.value.detail
 
     @pytest.mark.parametrize(
         ("url", "path"),
@@ -72,6 +88,14 @@ class TestUrl:
         stores = opened(url.format(root=tmp_path), tmp_path / "data")
         await stores.check()
         assert (tmp_path / path).is_file()
+
+    @pytest.mark.parametrize("host", ["", "localhost"])
+    async def test_shared_folder(self, tmp_path: Path, opened: Opener, host: str):
+        """A file URL is a folder of that path on this machine."""
+        spool_url = f"file://{host}{tmp_path}/shared%20folder"
+        stores = opened(spool_url=spool_url)
+        await stores.spool.put("job", "a", b"1")
+        assert (tmp_path / "shared folder" / "job" / "a").read_bytes() == b"1"
 
 
 class TestFolder:
@@ -186,37 +210,6 @@ class TestDatabase:
             connection.execute("DROP TABLE checks")
         with pytest.raises(StoreUnavailable):
             await stores.check()
-
-
-class TestSpoolUrl:
-    @pytest.mark.parametrize("host", ["", "localhost"])
-    async def test_shared_folder(self, tmp_path: Path, opened: Opener, host: str):
-        """A file URL is a folder of that path on this machine."""
-        spool_url = f"file://{host}{tmp_path}/shared%20folder"
-        stores = opened(spool_url=spool_url)
-        await stores.spool.put("job", "a", b"1")
-        assert (tmp_path / "shared folder" / "job" / "a").read_bytes() == b"1"
-
-    @pytest.mark.parametrize(
-        "url",
-        [
-            *("spool", "./spool", "/spool", "file://shared/spool", "file:spool", "file://"),
-            *("file:///a?b=secret", "http://host/spool", "https://host/spool", "file://[/x"),
-        ],
-    )
-    def test_wrong(self, opened: Opener, url: str):
-        """What would silently be another folder, or no place to write to, is a ConfigError."""
-        with pytest.raises(ConfigError) as caught:
-            opened(spool_url=url)
-        assert "spool" in caught.value.detail
-        assert "secret" not in caught.value.detail
-
-    def test_unknown(self, opened: Opener):
-        """An unknown protocol is a ConfigError that quotes no secret."""
-        pytest.importorskip("fsspec")
-        with pytest.raises(ConfigError) as caught:
-            opened(spool_url="nothing://user:secret@host/x")
-        assert "secret" not in caught.value.detail
 
 
 class TestNames:
