@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from functools import partial
 
 import numpy as np
@@ -22,7 +21,6 @@ from app.images.degrade import Degradation
 from app.images.encode import png_rgb
 from app.jobs.handlers import JobContext
 from app.settings import Settings
-from app.stores.base import Job
 from app.stores.open import open_stores
 from app.upscalers.base import Capabilities
 from tests.canary.scenes import REMOTE, MemorySpool, Moody, Scene, calibrate
@@ -120,8 +118,7 @@ class TestJob:
             created_by="key 12345678",
             parent=parent,
         )
-        document = request.model_dump(mode="json")
-        job = Job(id=job_id, kind="calibration", created_at=datetime.now(UTC), request=document)
+        job = request.as_job(job_id)
         await stores.jobs.create(job)
         await stores.jobs.start(job_id, None, "ann")
         handler = CalibrationHandler(
