@@ -56,7 +56,7 @@ class Parts:
     service: UpscaleService
     queue: JobQueue
     canaries: CanaryWatch
-    monitor: Monitor | None
+    monitor: Monitor
 
     @property
     def handlers(self) -> Mapping[JobKind, Handler | FanOut]:
@@ -115,11 +115,8 @@ async def open_parts(
         timeout_s=settings.request_timeout_s,
     )
     observers: list[Observer] = [functools.partial(_count, metrics)]
-    monitor = None
+    monitor = Monitor(stores.monitor, metrics, client_interval_s=settings.monitor_client_interval_s)
     if monitored:
-        monitor = Monitor(
-            stores.monitor, metrics, client_interval_s=settings.monitor_client_interval_s
-        )
         await stack.enter_async_context(monitor.running())
         observers.append(monitor.answered)
     service = UpscaleService(

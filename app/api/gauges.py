@@ -50,7 +50,7 @@ async def observe(metrics: Metrics, parts: Parts) -> None:
         monitored = []
         for upscaler in parts.upscalers.values():
             calibration = await _observe_calibration(metrics, parts, upscaler)
-            if calibration is not None and parts.monitor is not None:
+            if calibration is not None:
                 watched = await parts.monitor.parts(calibration)
                 monitored += [(upscaler.name, part) for part in watched]
     except StoreUnavailable:

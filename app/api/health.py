@@ -103,8 +103,7 @@ async def _upscaler(state: State, upscaler: Upscaler) -> ServicePart:
         return ServicePart(ready=True, calibration=None, detail="no active calibration")
     calibration = await state.calibrations.get(active)
     found = differences(calibration.pipeline, upscaler, calibration.manifest.provenance.settings)
-    watch = state.service.canaries
-    canary = await watch.report(upscaler.name, active) if watch else {}
+    canary = await state.canaries.report(upscaler.name, active)
     if found:
         return ServicePart(
             ready=False,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Annotated
@@ -56,26 +57,23 @@ async def _reports(state: State, upscaler: Upscaler, most: int) -> list[Upscaler
     """The entry of an upscaler, and one more for each group that requests have named."""
     monitor = state.monitor
     active = await state.calibrations.active_id(upscaler.name)
-    if monitor is None or active is None:
+    if active is None:
         return [uncalibrated(upscaler)]
     calibration = await state.calibrations.get(active)
     await monitor.settle()
-    watch = state.service.canaries
-    canary = await watch.report(upscaler.name, active) if watch else {}
+    canary = await state.canaries.report(upscaler.name, active)
     found = []
     with suppress(UpscalerUnavailable):  # not reached yet, so what it is is not known
         found = differences(calibration.pipeline, upscaler)
-    reports = []
-    for part in await monitor.parts(calibration):
-        points = await monitor.points(part.calibration.id)
-        report = report_of(
+    return [
+        report_of(
             upscaler,
             active,
             part,
-            points=points[len(points) - most :] if most < len(points) else points,
+            points=list(deque(await monitor.points(part.calibration.id), maxlen=most)),
             labels=await monitor.store.labels(part.calibration.id, limit=most),
             canary=canary.get("canary"),
             differences=found,
         )
-        reports.append(report)
-    return reports
+        for part in await monitor.parts(calibration)
+    ]

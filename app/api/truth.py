@@ -11,7 +11,7 @@ from app.api.clients import client_name, while_connected
 from app.api.deps import ClientDep, State, StateDep
 from app.api.problems import problem_responses
 from app.api.results import ResultId
-from app.errors import Conflict, NotFound
+from app.errors import Conflict
 from app.monitor.truth import MAX_TRUTH_BYTES, FeedbackPoint, Score, Served, Truth, counting, score
 from app.serving.answer import INPUT, MASK, SIGMA, Result, form_of, image_file, sigma_map
 from app.serving.footprint import truth_footprint
@@ -56,9 +56,6 @@ async def tell_truth(
     ] = None,
 ) -> Truth:
     """Measure the served mask against the truth and count it; the calibration stays as it is."""
-    monitor = state.monitor
-    if monitor is None:
-        raise NotFound("This service does not monitor its results.")
     await state.limits.take(client_name(request, key), "requests")
     result = Result.model_validate_json(await state.stores.results.document(result_id))
     whole = await state.calibrations.stored(result.calibration)
@@ -74,10 +71,10 @@ async def tell_truth(
             return await to_the_end(score, calibration, served, image=files[0], label=files[1])
 
     scored = await while_connected(request, measure())
-    told = await monitor.change(calibration.id, counting(scored, time.time()))
+    told = await state.monitor.change(calibration.id, counting(scored, time.time()))
     if told is not None:
         return told
-    earlier = await monitor.store.label(calibration.id, result_id)
+    earlier = await state.monitor.store.label(calibration.id, result_id)
     response.status_code = 200
     return _same(earlier, scored.digest, result_id)
 
