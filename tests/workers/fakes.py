@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
+import sys
 import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 from numpy.typing import NDArray
 
+from tests.servers import ProcessGroup, free_port
 from tests.workers.apps.toy import expected
 from workers.errors import ClientGone
 from workers.models.engine import DeviceMemory, Engine, EngineSpec, SampleRequest
@@ -21,6 +25,40 @@ from workers.models.registry import load_engine
 def load(model: str, weights: Path | None = None, **options: Any) -> Any:
     """An engine of that kind."""
     return load_engine(EngineSpec(model, weights, **options))
+
+
+def noise(height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
+    """A picture in which every pixel counts: uint8[height, width, 3]."""
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def tiny_sinsr(data: Path, **changes: object) -> list[str]:
+    """Options of the command that serves the tiny SinSR; None leaves one out."""
+    given = {
+        "--model": "sinsr",
+        "--weights": data / "unet_tiny.pth",
+        "--autoencoder": data / "vq_tiny.pth",
+        "--config": data / "tiny.json",
+        **changes,
+    }
+    return [str(word) for option in given.items() if option[1] is not None for word in option]
+
+
+class Served(ProcessGroup):
+    """`python -m workers worker` with the tiny SinSR, at `url`."""
+
+    def __init__(self, data: Path, folder: Path, *options: str) -> None:
+        port = free_port()
+        self.url = f"http://127.0.0.1:{port}"
+        words = [*tiny_sinsr(data), "--port", str(port), "--threads", "1", *options]
+        command = [sys.executable, "-m", "workers", "worker", *words]
+        super().__init__(command, log=folder / f"{port}.log")
+
+    def metric(self, name: str) -> float:
+        """A value of /metrics."""
+        text = httpx.get(f"{self.url}/metrics", timeout=600, trust_env=False).text
+        [value] = re.findall(rf"^trustscale_worker_{name} (.*)$", text, re.MULTILINE)
+        return float(value)
 
 
 class Bomb:

@@ -15,22 +15,10 @@ from typer.testing import CliRunner
 
 from app.cli.main import app as trustscale
 from app.upscalers.tensors import encode
-from tests.servers import ProcessGroup, free_port
 from tests.waiting import block_until
-from tests.workers.fakes import Bomb
+from tests.workers.fakes import Bomb, Served, tiny_sinsr
 from workers import cli, weights
 from workers.files import file_sha256
-
-
-def _tiny(data, **changes):
-    given = {
-        "--model": "sinsr",
-        "--weights": data / "unet_tiny.pth",
-        "--autoencoder": data / "vq_tiny.pth",
-        "--config": data / "tiny.json",
-        **changes,
-    }
-    return [word for option in given.items() if option[1] is not None for word in option]
 
 
 def _fails(result, code, *words):
@@ -53,7 +41,7 @@ class TestWorkerErrors:
         """A pickle with a command in it is refused, and the command does not run."""
         path, trap = tmp_path / "evil.pth", tmp_path / "executed"
         torch.save({"state_dict": {"a": torch.zeros(1)}, "bomb": Bomb(trap)}, path)
-        result = run("worker", *_tiny(data, **{"--weights": path, "--model": model}))
+        result = run("worker", *tiny_sinsr(data, **{"--weights": path, "--model": model}))
         _fails(result, 1, "nothing in it was executed")
         assert not trap.exists()
 
@@ -76,7 +64,7 @@ class TestWorkerErrors:
     )
     def test_wrong_settings(self, run, data, changes, words):
         """A setting that makes no sense ends with exit code 2 and its name."""
-        _fails(run("worker", *_tiny(data, **changes)), 2, *words)
+        _fails(run("worker", *tiny_sinsr(data, **changes)), 2, *words)
 
 
 class TestModels:
@@ -88,8 +76,8 @@ class TestModels:
             result = run("models", "convert", data / f"{name}.pth", paths[option], "--json")
             assert result.exit_code == 0
             assert json.loads(result.stdout)["sha256"] == file_sha256(paths[option])
-        before = json.loads(run("models", "verify", *_tiny(data), "--json").stdout)
-        after = json.loads(run("models", "verify", *_tiny(data, **paths), "--json").stdout)
+        before = json.loads(run("models", "verify", *tiny_sinsr(data), "--json").stdout)
+        after = json.loads(run("models", "verify", *tiny_sinsr(data, **paths), "--json").stdout)
         assert before["fingerprint"] == after["fingerprint"]
         assert before["sha256"] != after["sha256"]
         assert before["scale"] == 4
@@ -98,7 +86,7 @@ class TestModels:
         """Precision, hyper-parameters and weights are in the fingerprint; labels are not."""
 
         def fingerprint(**changes):
-            result = run("models", "verify", *_tiny(data, **changes), "--json")
+            result = run("models", "verify", *tiny_sinsr(data, **changes), "--json")
             return json.loads(result.stdout)["fingerprint"]
 
         config = json.loads((data / "tiny.json").read_text())
@@ -128,7 +116,7 @@ class TestModels:
 
     def test_verify_names_every_key(self, run, data):
         """Verification lists a few wrong keys, and with --json every one of hundreds."""
-        wrong = _tiny(data, **{"--weights": data / "vq_tiny.pth"})
+        wrong = tiny_sinsr(data, **{"--weights": data / "vq_tiny.pth"})
         few, all_keys = (run("models", "verify", *wrong, *more) for more in ((), ("--json",)))
         _fails(few, 1, "vq_tiny.pth", "does not hold the weights of this UNet", "missing")
         assert len(few.stderr) < 1000
@@ -155,27 +143,17 @@ def test_own_program(monkeypatch, capsys):
 @pytest.mark.slow
 def test_serves_and_drains(data, tmp_path):
     """A running worker answers; on SIGTERM it finishes its requests and exits with 0."""
-    port = free_port()
-    words = [sys.executable, "-m", "workers", "worker", *map(str, _tiny(data))]
-    words += ["--port", str(port), "--threads", "1", "--drain", "600"]
     tensors = {"image": np.zeros((20, 30, 3), np.uint8), "seeds": np.arange(8)}
     [body], _ = encode({}, "inputs", tensors, binary=False)
-    with (
-        ProcessGroup(words, log=tmp_path / "log") as process,
-        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=600, trust_env=False) as client,
-        ThreadPoolExecutor(2) as threads,
-    ):
-        process.wait_for(f"http://127.0.0.1:{port}/v2/health/ready", "worker")
-        url = "/v2/models/sinsr/infer"
-        answers = [threads.submit(client.post, url, content=body) for _ in range(2)]
+    with Served(data, tmp_path, "--drain", "600") as worker, ThreadPoolExecutor(2) as threads:
+        worker.wait_for(f"{worker.url}/v2/health/ready", "worker")
+        url, patience = f"{worker.url}/v2/models/sinsr/infer", {"timeout": 600, "trust_env": False}
+        answers = [threads.submit(httpx.post, url, content=body, **patience) for _ in range(2)]
         # One is worked on and one waits, or the machine has slept and both are answered.
         block_until(
-            lambda: (
-                all(answer.done() for answer in answers)
-                or "queue_requests 1.0" in client.get("/metrics").text
-            )
+            lambda: all(answer.done() for answer in answers) or worker.metric("queue_requests") == 1
         )
-        assert process.stop(600) == 0
+        assert worker.stop(600) == 0
         for answer in answers:
             assert answer.result().json()["outputs"][0]["shape"] == [8, 80, 120, 3]
-    assert "Traceback" not in (tmp_path / "log").read_text()
+    assert "Traceback" not in worker.log.read_text()

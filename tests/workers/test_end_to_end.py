@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import signal
-import sys
-import urllib.error
-import urllib.request
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 
 import numpy as np
 import pytest
@@ -18,71 +14,32 @@ from app.settings import Settings
 from tests.api.admin import Admin, truth_files
 from tests.api.gateway import ADMIN_KEY, check_problem, pixels, post
 from tests.factories import encoded, photo
-from tests.servers import ProcessGroup, free_port
 from tests.upscalers.remote.pictures import patiently
 from tests.waiting import block_until
+from tests.workers.fakes import Served
 
 pytestmark = pytest.mark.slow
 
 SAMPLES = 4
 PAIRS = 10
-
-
-class _Worker:
-    """`python -m workers worker` with the tiny SinSR."""
-
-    def __init__(self, data, folder):
-        self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
-        words = ["--model", "sinsr", "--config", data / "tiny.json"]
-        words += ["--weights", data / "unet_tiny.pth", "--autoencoder", data / "vq_tiny.pth"]
-        words += ["--port", str(self.port), "--threads", "1"]
-        self.group = ProcessGroup(
-            [sys.executable, "-m", "workers", "worker", *words], log=folder / f"{self.port}.log"
-        )
-
-    def get(self, path):
-        """The answer's text; None while nobody listens."""
-        try:
-            with urllib.request.urlopen(self.url + path, timeout=60) as answer:
-                return answer.read().decode()
-        except (urllib.error.URLError, OSError):
-            return None
-
-    def made(self):
-        """How many samples it has made since its start."""
-        name = "trustscale_worker_samples_total "
-        [line] = [line for line in self.get("/metrics").splitlines() if line.startswith(name)]
-        return int(float(line.removeprefix(name)))
+MADE = "samples_total"  # since the worker's start
 
 
 @pytest.fixture
 def workers(data, tmp_path):
     """Two workers that are ready."""
-    with ExitStack() as stack:
-        both = [_Worker(data, tmp_path) for _ in range(2)]
-        for worker in both:
-            stack.enter_context(worker.group)
-        for worker in both:
-            worker.group.wait_until(lambda worker=worker: worker.get("/v2/health/ready"), "worker")
-        yield both
+    with Served(data, tmp_path) as one, Served(data, tmp_path) as two:
+        for worker in (one, two):
+            worker.wait_for(f"{worker.url}/v2/health/ready", "worker")
+        yield one, two
 
 
 @pytest.fixture
 def client(workers, tmp_path):
     """A client of a gateway whose only upscaler is those workers; the model is not named."""
-    settings = Settings(
-        data_dir=tmp_path / "data",
-        admin_keys=[ADMIN_KEY],
-        upscalers=[
-            {
-                "name": "sinsr",
-                "kind": "worker",
-                "urls": [worker.url for worker in workers],
-                "attempts": 2,
-            }
-        ],
-    )
+    urls = [worker.url for worker in workers]
+    told = {"name": "sinsr", "kind": "worker", "urls": urls, "attempts": 2}
+    settings = Settings(data_dir=tmp_path / "data", admin_keys=[ADMIN_KEY], upscalers=[told])
     with TestClient(create_app(settings, build=patiently), raise_server_exceptions=False) as client:
         yield client
 
@@ -100,7 +57,7 @@ def test_from_nothing_to_a_mask_and_through_deaths(workers, client):
         truth_files(PAIRS, side=64), samples=SAMPLES, activate=True, name="tiny"
     )
     assert (made["n"], made["state"]) == (PAIRS, "active")
-    assert all(worker.made() >= PAIRS for worker in workers)
+    assert all(worker.metric(MADE) >= PAIRS for worker in workers)
 
     first = post(client, image, seed=3)
     assert first.status_code == 200, first.text
@@ -112,20 +69,20 @@ def test_from_nothing_to_a_mask_and_through_deaths(workers, client):
     assert set(np.unique(parts["mask"])) <= {0, 255}
 
     kept, dying = workers
-    before = kept.made()
-    dying.group.send(signal.SIGSTOP)
+    before = kept.metric(MADE)
+    dying.send(signal.SIGSTOP)
     with ThreadPoolExecutor(1) as thread:
         asked = thread.submit(post, client, image, seed=3)
-        block_until(lambda: kept.made() == before + SAMPLES // 2)
+        block_until(lambda: kept.metric(MADE) == before + SAMPLES // 2)
         assert not asked.done()
-        dying.group.kill()
+        dying.kill()
         again = asked.result(120)
     assert again.status_code == 200, again.text
-    assert kept.made() == before + SAMPLES
+    assert kept.metric(MADE) == before + SAMPLES
     for name, part in _parts(client, again.json()).items():
         assert np.array_equal(part, parts[name]), name
 
-    kept.group.kill()
+    kept.kill()
     problem = check_problem(post(client, image, seed=3), "upscaler-unavailable")
     assert "sinsr" in problem["detail"]
 

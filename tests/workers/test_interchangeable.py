@@ -17,8 +17,6 @@ from tests.upscalers.remote.real import RealServer
 from tests.workers.fakes import SleepingEngine, expected
 from workers.service import create_app
 
-client = pytest.importorskip("tritonclient.http", reason="the official client of the protocol")
-
 pytestmark = [pytest.mark.servers, pytest.mark.slow]
 
 APP = Path(__file__).parent / "apps" / "triton.py"
@@ -83,32 +81,3 @@ async def test_same_configuration(triton, worker):
     """
     for config in (_oip(worker), _oip(triton), WorkerConfig(name="up", urls=(f"http://{worker}",))):
         assert np.array_equal(await _drawn(config), [expected(IMAGE, seed, 2) for seed in SEEDS])
-
-
-def test_official_client(triton, worker):
-    """The official client is answered by both with the same tensors of the same type."""
-    answers = []
-    for address in (triton, worker):
-        with client.InferenceServerClient(address) as connection:
-            assert connection.is_server_live()
-            assert connection.is_server_ready()
-            assert connection.is_model_ready("sleeper")
-            metadata = connection.get_model_metadata("sleeper")
-            inputs = [
-                client.InferInput("image", IMAGE.shape, "UINT8"),
-                client.InferInput("seeds", [len(SEEDS)], "INT64"),
-            ]
-            inputs[0].set_data_from_numpy(IMAGE)
-            inputs[1].set_data_from_numpy(np.array(SEEDS, np.int64))
-            answer = connection.infer("sleeper", inputs, request_id="r7")
-            output = answer.get_response()["outputs"][0]
-            answers.append(
-                (
-                    metadata["inputs"],
-                    metadata["outputs"][0],
-                    answer.get_response()["id"],
-                    {name: output[name] for name in ("name", "datatype", "shape", "parameters")},
-                    answer.as_numpy("samples").tobytes(),
-                )
-            )
-    assert answers[0] == answers[1]
