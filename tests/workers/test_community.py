@@ -18,7 +18,7 @@ from spandrel.architectures.NAFNet.__arch.NAFNet_arch import NAFNet
 from spandrel.architectures.SwinIR.__arch.SwinIR import SwinIR
 
 from app.upscalers import symmetry
-from tests.workers.fakes import load
+from tests.workers.fakes import load, noise
 from workers import weights
 from workers.errors import ClientGone, ConfigError, WeightsError
 from workers.models.community import MARGIN, CommunityEngine
@@ -30,6 +30,9 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:torch.meshgrid:UserWarning"),
     pytest.mark.filterwarnings("ignore:Initializing zero-element tensors:UserWarning"),
 ]
+
+
+IMAGE = noise(20, 30)
 
 
 def save_compact(path, **options):
@@ -48,11 +51,6 @@ def path(tmp_path_factory):
 @pytest.fixture(scope="module")
 def engine(path):
     return load("spandrel", path)
-
-
-@pytest.fixture(scope="module")
-def image():
-    return np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
 
 
 class TestLoading:
@@ -124,18 +122,18 @@ ARCHITECTURES = {
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_architectures(architecture, tmp_path, image):
+def test_architectures(architecture, tmp_path):
     """Networks of many kinds, of scale 1 too, are recognised and give their own plain answer."""
     build, scale = ARCHITECTURES[architecture]
     torch.manual_seed(0)
     network = build().eval()
     weights.write_safetensors(network.state_dict(), tmp_path / "model.safetensors")
     engine = load("spandrel", tmp_path / "model.safetensors")
-    rows = engine.samples(image, np.array([0, 3, 96]))
+    rows = engine.samples(IMAGE, np.array([0, 3, 96]))
     assert rows.shape == (3, 20 * scale, 30 * scale, 3)
     assert np.array_equal(rows[0], rows[2])
     assert not np.array_equal(rows[0], rows[1])
-    lr = torch.from_numpy(symmetry.apply(image, 3)).permute(2, 0, 1)[None].float() / 255
+    lr = torch.from_numpy(symmetry.apply(IMAGE, 3)).permute(2, 0, 1)[None].float() / 255
     with torch.inference_mode():
         plain = network(lr)[0].clamp(0, 1).mul(255).round().to(torch.uint8)
     off = rows[1].astype(int) - symmetry.undo(plain.permute(1, 2, 0).numpy(), 3)
@@ -145,7 +143,7 @@ def test_architectures(architecture, tmp_path, image):
 class TestSamples:
     def test_tiles_do_not_show(self, path):
         """A network that looks less far than the margin gives the same in tiles."""
-        image = np.random.default_rng(0).integers(0, 256, (90, 170, 3), np.uint8)
+        image = noise(90, 170)
         seeds = np.array([0, 3])
         whole = load("spandrel", path).samples(image, seeds)
         tiled = load("spandrel", path, tile=80).samples(image, seeds)
@@ -153,29 +151,29 @@ class TestSamples:
         assert off.max() <= 1
         assert (off > 0).mean() < 1e-3
 
-    def test_grey_input(self, tmp_path, image):
+    def test_grey_input(self, tmp_path):
         """A model that sees grey, as colorization does, is sampled by turns and mirrors alone."""
         path = save_compact(tmp_path / "colours.safetensors", num_in_ch=1, upscale=1)
         engine = load("spandrel", path)
         assert engine.distinct_samples == 8
-        rows = engine.samples(image, np.array([0, 3, 8 * 5 + 3]))
+        rows = engine.samples(IMAGE, np.array([0, 3, 8 * 5 + 3]))
         assert np.array_equal(rows[1], rows[2])
-        [plain] = engine.samples(symmetry.apply(image, 3), np.array([0]))
+        [plain] = engine.samples(symmetry.apply(IMAGE, 3), np.array([0]))
         assert np.array_equal(rows[1], symmetry.undo(plain, 3))
-        luma = (image @ [0.299, 0.587, 0.114]).round().astype(np.uint8)
+        luma = (IMAGE @ [0.299, 0.587, 0.114]).round().astype(np.uint8)
         off = rows[0].astype(int) - engine.samples(np.stack([luma] * 3, 2), np.array([0]))[0]
         assert np.abs(off).max() <= 2
 
-    def test_grey_output(self, tmp_path, image):
+    def test_grey_output(self, tmp_path):
         """A model from grey to grey gives RGB of three equal channels."""
         path = save_compact(tmp_path / "grey.safetensors", num_in_ch=1, num_out_ch=1)
-        [row] = load("spandrel", path).samples(image, np.array([1]))
+        [row] = load("spandrel", path).samples(IMAGE, np.array([1]))
         assert row.shape == (40, 60, 3)
         assert (row == row[..., :1]).all()
 
     def test_cancelled_between_tiles(self, path):
         """A large image is given up between two of its tiles."""
-        image = np.random.default_rng(0).integers(0, 256, (90, 170, 3), np.uint8)
+        image = noise(90, 170)
         asked = []
         job = SampleRequest(image, np.arange(1), lambda: asked.append(1) or len(asked) > 3)
         with pytest.raises(ClientGone):
@@ -210,14 +208,14 @@ def aura(tmp_path_factory):
 class TestDrawingModels:
     """Networks that draw at random inside themselves."""
 
-    def test_one_seed_one_sample(self, aura, image):
+    def test_one_seed_one_sample(self, aura):
         """The same seed gives the same bytes, in any company and after a restart; others do not."""
         engine = load("spandrel", aura)
         assert engine.distinct_samples is None  # none comes of a symmetry
-        rows = engine.samples(image, np.array([3, 99, 3, -1, 2**40]))
+        rows = engine.samples(IMAGE, np.array([3, 99, 3, -1, 2**40]))
         assert np.array_equal(rows[0], rows[2])
         assert len({row.tobytes() for row in rows}) == 4
-        again = load("spandrel", aura).samples(image, np.array([99]))
+        again = load("spandrel", aura).samples(IMAGE, np.array([99]))
         assert np.array_equal(again[0], rows[1])
 
     def test_one_draw_for_all_tiles(self, aura):

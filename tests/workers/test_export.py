@@ -18,42 +18,36 @@ import yaml
 from app.upscalers.embedded import DEFAULT_MODEL
 from app.upscalers.tensors import decode, encode
 from tests.servers import free_port
-from tests.workers.fakes import load
-from tests.workers.test_community import save_compact
+from tests.workers.fakes import load, noise
 
-
-class _Tensor:
-    """Of Triton's backend: a named array."""
-
-    def __init__(self, name, array):
-        self.name, self.array = name, array
-
-    def as_numpy(self):
-        return self.array
+WEIGHTS = Path(str(resources.files("app.upscalers").joinpath("models", DEFAULT_MODEL)))
+WORDS = ("worker", "export", "--model", "onnx", "--weights", WEIGHTS, "--name", "up")
+IMAGE, SEEDS = noise(12, 9), np.arange(3)
 
 
 @pytest.fixture
 def backend(monkeypatch):
     """Triton's module of its backend processes, as far as it is used."""
+
+    def tensor(name, array):
+        return SimpleNamespace(name=name, as_numpy=lambda: array)
+
     module = SimpleNamespace(
-        Tensor=_Tensor,
+        Tensor=tensor,
         TritonError=str,
         InferenceResponse=lambda output_tensors=None, error=None: (output_tensors, error),
-        get_input_tensor_by_name=lambda request, name: _Tensor(name, request[name]),
+        get_input_tensor_by_name=lambda request, name: tensor(name, request[name]),
     )
     monkeypatch.setitem(sys.modules, "triton_python_backend_utils", module)
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 def test_triton(run, tmp_path, backend):
     """The repository's model.py makes the worker's samples, from what config.pbtxt says."""
-    weights = save_compact(tmp_path / "compact_x2.safetensors")
-    words = ("worker", "export", "--model", "spandrel", "--weights", weights, "--name", "up")
-    result = run(*words, "--triton", tmp_path / "models")
+    result = run(*WORDS, "--triton", tmp_path / "models")
     assert result.exit_code == 0, result.output
     text = (tmp_path / "models/up/config.pbtxt").read_text()
     parameters = dict(re.findall(r'key: "(\w+)" value: \{ string_value: "([^"]*)"', text))
-    assert parameters["weights"] == str(weights)
+    assert parameters["weights"] == str(WEIGHTS)
     model = runpy.run_path(str(tmp_path / "models/up/1/model.py"))["TritonPythonModel"]()
     config = {"parameters": {key: {"string_value": value} for key, value in parameters.items()}}
     model.initialize(
@@ -64,12 +58,9 @@ def test_triton(run, tmp_path, backend):
             "model_instance_device_id": "0",
         }
     )
-    image = np.random.default_rng(0).integers(0, 256, (12, 9, 3), np.uint8)
-    request = {"image": image, "seeds": np.arange(3)}
-    [(tensors, error)] = model.execute([request])
+    [(tensors, error)] = model.execute([{"image": IMAGE, "seeds": SEEDS}])
     assert error is None
-    expected = load("spandrel", weights).samples(image, np.arange(3))
-    assert np.array_equal(tensors[0].as_numpy(), expected)
+    assert np.array_equal(tensors[0].as_numpy(), load("onnx", WEIGHTS).samples(IMAGE, SEEDS))
 
 
 @pytest.mark.parametrize("device", ["cuda", "cpu"])
@@ -93,12 +84,9 @@ def test_kserve(run, tmp_path, device):
 def test_ray(run, tmp_path):
     """A replica of Ray Serve answers with the worker's own bytes; runs where Ray is installed."""
     pytest.importorskip("ray.serve", reason="needs ray[serve]: 300 MB that nothing else here uses")
-    weights = Path(str(resources.files("app.upscalers").joinpath("models", DEFAULT_MODEL)))
-    words = ("worker", "export", "--model", "onnx", "--weights", weights, "--name", "up")
-    assert run(*words, "--device", "cpu", "--ray", tmp_path).exit_code == 0
+    assert run(*WORDS, "--device", "cpu", "--ray", tmp_path).exit_code == 0
     [told] = yaml.safe_load((tmp_path / "serve.yaml").read_text())["applications"]
-    image = np.random.default_rng(0).integers(0, 256, (12, 9, 3), np.uint8)
-    parts, _ = encode({}, "inputs", {"image": image, "seeds": np.arange(3)}, binary=False)
+    parts, _ = encode({}, "inputs", {"image": IMAGE, "seeds": SEEDS}, binary=False)
     inputs = json.loads(parts[0])["inputs"]
     answer = subprocess.run(
         [sys.executable, str(Path(__file__).parent / "apps/rayserve.py")],
@@ -111,15 +99,14 @@ def test_ray(run, tmp_path):
     assert answer.returncode == 0, answer.stderr
     [line] = [line for line in answer.stdout.splitlines() if line.startswith("{")]
     document, outputs = decode(line.encode(), None, "outputs")
-    engine = load("onnx", weights)
+    engine = load("onnx", WEIGHTS)
     assert document["parameters"]["fingerprint"] == engine.fingerprint
-    assert np.array_equal(outputs["samples"].numbers(), engine.samples(image, np.arange(3)))
+    assert np.array_equal(outputs["samples"].numbers(), engine.samples(IMAGE, SEEDS))
 
 
 def test_refusals(run, tmp_path):
     """Files are not overwritten; without a server to write for, one line says so."""
-    words = ("worker", "export", "--model", "onnx", "--weights", "x")
-    assert run(*words).exit_code == 2
-    assert run(*words, "--kserve", tmp_path).exit_code == 0
-    again = run(*words, "--kserve", tmp_path)
+    assert run(*WORDS).exit_code == 2
+    assert run(*WORDS, "--kserve", tmp_path).exit_code == 0
+    again = run(*WORDS, "--kserve", tmp_path)
     assert (again.exit_code, again.stderr.count("\n")) == (2, 1)

@@ -12,12 +12,12 @@ from app.sampling.pipeline import Pipeline
 from app.upscalers.base import Source
 from app.upscalers.registry import WorkerConfig, build_upscaler
 from tests.live import serving
-from tests.workers.fakes import SleepingEngine
+from tests.workers.fakes import SleepingEngine, noise
 from workers.folding import fold, variance_in_torch
 from workers.service import create_app
 
 SCALE = 2
-IMAGE = np.random.default_rng(0).integers(0, 256, (14, 22, 3), np.uint8)
+IMAGE = noise(14, 22)
 SAMPLES = np.random.default_rng(1).integers(0, 256, (9, 28, 44, 3), np.uint8)
 
 

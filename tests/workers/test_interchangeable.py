@@ -14,13 +14,13 @@ from tests.live import serving
 from tests.missing import not_here
 from tests.servers import ServerMissing
 from tests.upscalers.remote.real import RealServer
-from tests.workers.fakes import SleepingEngine, expected
+from tests.workers.fakes import SleepingEngine, expected, noise
 from workers.service import create_app
 
 pytestmark = [pytest.mark.servers, pytest.mark.slow]
 
 APP = Path(__file__).parent / "apps" / "triton.py"
-IMAGE = np.random.default_rng(0).integers(0, 256, (30, 44, 3), np.uint8)
+IMAGE = noise(30, 44)
 SEEDS = [3, 2**31 - 1, 2**40 + 7, 1, 4, 5, 6]
 
 

@@ -16,12 +16,13 @@ from app.errors import UpscalerFailed
 from app.upscalers.base import Source
 from app.upscalers.embedded import DEFAULT_MODEL, EmbeddedUpscaler
 from app.upscalers.tiling import TilePlan
-from tests.workers.fakes import load
+from tests.workers.fakes import load, noise
 from workers.errors import ClientGone, ModelFailed, WeightsError
 from workers.metrics import WorkerMetrics
 from workers.models.engine import SampleRequest
 from workers.models.onnx import OnnxEngine
 
+IMAGE = noise(20, 30)
 SEEDS = np.array([0, 1, 29, 95, 96 * 7 + 29], np.int64)
 
 
@@ -36,48 +37,43 @@ def engine():
     return load("onnx", threads=1)
 
 
-@pytest.fixture(scope="module")
-def image():
-    return np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
-
-
 class TestSamples:
-    async def test_embedded_upscalers_samples(self, engine, image):
+    async def test_embedded_upscalers_samples(self, engine):
         """The samples and the fingerprint of the shipped model are those of the gateway itself."""
         embedded = EmbeddedUpscaler(threads=1)
-        want = await embedded.generate(Source(image), SEEDS.tolist())
-        assert np.array_equal(engine.samples(image, SEEDS), want)
+        want = await embedded.generate(Source(IMAGE), SEEDS.tolist())
+        assert np.array_equal(engine.samples(IMAGE, SEEDS), want)
         assert engine.fingerprint == embedded.fingerprint
         assert (engine.name, engine.scale, engine.distinct_samples) == ("spanx4_ch52", 4, 96)
 
     async def test_tiles(self, path):
         """A file in tiles gives the samples and the fingerprint of the gateway with such tiles."""
-        image = np.random.default_rng(1).integers(0, 256, (50, 100, 3), np.uint8)
+        image = noise(50, 100, 1)
         engine = load("onnx", path, tile=60, halo=21, threads=1)
         embedded = EmbeddedUpscaler("up", path, threads=1, tile=60, halo=21)
         want = await embedded.generate(Source(image), [3])
         assert np.array_equal(engine.samples(image, np.array([3])), want)
         assert engine.fingerprint == embedded.fingerprint
 
-    def test_same_remainder_is_run_once(self, image):
+    def test_same_remainder_is_run_once(self):
         """Seeds with one remainder, negative ones too, are one sample and one run."""
         counting = Counting()
-        rows = counting.engine().samples(image, np.array([5, 101, -91]))
+        rows = counting.engine().samples(IMAGE, np.array([5, 101, -91]))
         assert counting.calls == 1
         assert np.array_equal(rows[0], rows[1])
         assert np.array_equal(rows[0], rows[2])
 
-    def test_cancelled(self, image):
+    def test_cancelled(self):
         """A job that nobody waits for is given up before its next tile."""
         counting = Counting()
         with pytest.raises(ClientGone):
-            counting.engine().samples_of([SampleRequest(image, SEEDS, lambda: counting.calls >= 2)])
+            counting.engine().samples_of([SampleRequest(IMAGE, SEEDS, lambda: counting.calls >= 2)])
         assert counting.calls == 2
 
-    def test_broken_network(self, image):
+    def test_broken_network(self):
         """A network that fails is an error of the model, in its words."""
         with pytest.raises(ModelFailed, match="not 3 times as large"):
-            Counting(UpscalerFailed("not 3 times as large")).engine().samples(image, SEEDS)
+            Counting(UpscalerFailed("not 3 times as large")).engine().samples(IMAGE, SEEDS)
 
 
 class Counting:

@@ -8,6 +8,7 @@ from PIL import Image
 
 from app.upscalers.tensors import HEADER_LENGTH, encode
 from tests.factories import encoded
+from tests.workers.fakes import noise
 from workers.errors import InputError, TooLarge
 from workers.protocol import parse_request
 from workers.settings import WorkerSettings
@@ -24,7 +25,7 @@ def _parse(document=None, **tensors):
     return parse_request(memoryview(b"".join(parts)), headers[HEADER_LENGTH], SETTINGS)
 
 
-NOISE = np.random.default_rng(0).integers(0, 256, (9, 9, 3), np.uint8)
+NOISE = noise(9, 9)
 
 
 class TestRequest:

@@ -13,14 +13,14 @@ from app.upscalers.tensors import encode
 from tests.factories import encoded
 from tests.live import serving
 from tests.waiting import block_until
-from tests.workers.fakes import SleepingEngine, expected
+from tests.workers.fakes import SleepingEngine, expected, noise
 from workers.errors import OutOfMemory
 from workers.service import create_app
 from workers.settings import WorkerSettings
 
 triton = pytest.importorskip("tritonclient.http", reason="tritonclient judges the wire format")
 
-IMAGE = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
+IMAGE = noise(5, 7)
 SEEDS = np.array([3, -1, 2**40], np.int64)
 
 
@@ -124,7 +124,7 @@ class TestInfer:
 
     def test_many_chunks(self, engine):
         """An answer of many socket writes arrives whole."""
-        image = np.random.default_rng(1).integers(0, 256, (600, 700, 3), np.uint8)
+        image = noise(600, 700, 1)
         with (
             serving(create_app(engine)) as address,
             triton.InferenceServerClient(address) as client,

@@ -14,7 +14,7 @@ pytest.importorskip("diffusers", reason="needs trustscale[diffusers]")
 import diffusers
 
 from tests.workers.diffusion.tiny import make
-from tests.workers.fakes import load
+from tests.workers.fakes import load, noise
 from workers import weights
 from workers.errors import ClientGone, ConfigError, OutOfMemory, WeightsError
 from workers.models.diffusion.engine import DiffusionEngine
@@ -33,6 +33,7 @@ KINDS = {
 }
 WIDE = 2**40 + 7
 ONE = np.array([1])
+IMAGE = noise(16, 16)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -64,10 +65,6 @@ def engines(folders):
     }
 
 
-def _image(height=16, width=16, seed=0):
-    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
-
-
 def _library(folder, kind, image, seed, settings):
     """The library's own call, float32[h, w, 3] in [0, 1]."""
     pipe = diffusers.DiffusionPipeline.from_pretrained(folder, local_files_only=True)
@@ -94,7 +91,7 @@ class Plain(DiffusionEngine):
 def test_the_librarys_own_sample(engines, folders, kind):
     """A sample is what the library's call gives for the generator of its seed."""
     scale, settings = KINDS[kind]
-    image = _image(32, 32)  # nothing is padded
+    image = noise(32, 32)  # nothing is padded
     plain = Plain.load(EngineSpec("diffusers", folders[kind], config=settings))
     [sample] = plain.samples(image, np.array([5]))
     expected = _library(folders[kind], kind, image, 5, settings)
@@ -108,12 +105,12 @@ def test_the_librarys_own_sample(engines, folders, kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_company_changes_nothing(engines, kind):
     """The same seed gives the same bytes alone, among four, in any order, beside other images."""
-    engine, image = engines[kind], _image()
+    engine = engines[kind]
     seeds = np.array([3, -1, WIDE, 2**31 - 1])
-    together = engine.samples(image, seeds)
-    alone = engine.samples(image, seeds[[2]])[0]
+    together = engine.samples(IMAGE, seeds)
+    alone = engine.samples(IMAGE, seeds[[2]])[0]
     assert np.array_equal(alone, together[2])
-    jobs = [SampleRequest(_image(seed=1), seeds[:1]), SampleRequest(image, seeds[::-1][:3])]
+    jobs = [SampleRequest(noise(16, 16, 1), seeds[:1]), SampleRequest(IMAGE, seeds[::-1][:3])]
     assert np.array_equal(engine.samples_of(jobs)[1], together[::-1][:3])
     assert len({sample.tobytes() for sample in together}) == len(seeds)
 
@@ -130,14 +127,14 @@ def test_restart(engines, folders):
     seeds = np.arange(2)
     assert again.fingerprint == engines["ldm"].fingerprint
     assert (again.name, again.scale, again.distinct_samples) == ("ldm", 4, None)
-    assert np.array_equal(again.samples(_image(), seeds), engines["ldm"].samples(_image(), seeds))
+    assert np.array_equal(again.samples(IMAGE, seeds), engines["ldm"].samples(IMAGE, seeds))
 
 
 def test_any_size(folders):
     """Sides that fit no network are padded; large images are worked on in tiles."""
     engine = load("diffusers", folders["ldm"], config={"steps": 1}, tile=16)
     for height, width in ((1, 1), (13, 18), (20, 35)):
-        samples = engine.samples(_image(height, width), np.array([1, 2]))
+        samples = engine.samples(noise(height, width), np.array([1, 2]))
         assert samples.shape == (2, 4 * height, 4 * width, 3)
 
 
@@ -157,8 +154,8 @@ def test_tiles_leave_no_seams(folders, kind, side):
 def test_noise_in_every_step_is_seeded(folders):
     """With η the library draws in its steps; here these numbers follow from the seed too."""
     engine = load("diffusers", folders["ldm"], config={"steps": 3, "eta": 1.0})
-    one, two = engine.samples(_image(), np.array([1, 2]))
-    assert np.array_equal(engine.samples(_image(), np.array([2]))[0], two)
+    one, two = engine.samples(IMAGE, np.array([1, 2]))
+    assert np.array_equal(engine.samples(IMAGE, np.array([2]))[0], two)
     assert not np.array_equal(one, two)
 
 
@@ -185,14 +182,14 @@ def test_half_precision(engines, folders):
     """bfloat16 runs, and its samples are near those of float32."""
     _, settings = KINDS["ldm"]
     half = load("diffusers", folders["ldm"], config=settings, dtype="bfloat16")
-    near = half.samples(_image(), ONE).astype(float) - engines["ldm"].samples(_image(), ONE)
+    near = half.samples(IMAGE, ONE).astype(float) - engines["ldm"].samples(IMAGE, ONE)
     assert 0 < np.abs(near).mean() < 20
 
 
 def test_short_memory(engines, monkeypatch):
     """Out of memory halves what is worked on at once, down to one; then it is told."""
     engine, pipeline = engines["ldm"], engines["ldm"].pipeline
-    seeds, expected = np.arange(4), engine.samples(_image(), np.arange(4))
+    seeds, expected = np.arange(4), engine.samples(IMAGE, np.arange(4))
     failures, whole = [1], pipeline.predict
 
     def short(seen, moment):
@@ -202,16 +199,16 @@ def test_short_memory(engines, monkeypatch):
         return whole(seen, moment)
 
     monkeypatch.setattr(pipeline, "predict", short)
-    assert np.array_equal(engine.samples(_image(), seeds), expected)
+    assert np.array_equal(engine.samples(IMAGE, seeds), expected)
     failures += range(100)
     with pytest.raises(OutOfMemory):
-        engine.samples(_image(), seeds)
+        engine.samples(IMAGE, seeds)
 
 
 def test_cancelled(engines):
     """A job that nobody waits for ends between two evaluations."""
     with pytest.raises(ClientGone):
-        engines["ldm"].samples_of([SampleRequest(_image(), np.arange(4), lambda: True)])
+        engines["ldm"].samples_of([SampleRequest(IMAGE, np.arange(4), lambda: True)])
 
 
 class TestLoading:
@@ -274,5 +271,5 @@ def test_on_a_gpu(engines, folders, kind):
     _, settings = KINDS[kind]
     engine = load("diffusers", folders[kind], config=settings, device="cuda")
     seeds = np.arange(4)
-    far = engine.samples(_image(), seeds).astype(int) - engines[kind].samples(_image(), seeds)
+    far = engine.samples(IMAGE, seeds).astype(int) - engines[kind].samples(IMAGE, seeds)
     assert np.quantile(np.abs(far), 0.99) <= 1

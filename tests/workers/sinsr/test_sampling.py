@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.workers.fakes import noise
 from workers.errors import ClientGone, OutOfMemory
 from workers.models.engine import SampleRequest
 from workers.models.noise import Noise
@@ -20,7 +21,7 @@ SEEDS = np.array([5, 405, 2**40 + 5, -3, 5], np.int64)
 
 @pytest.fixture(scope="module")
 def image():
-    return np.random.default_rng(1).integers(0, 256, (20, 28, 3), np.uint8)
+    return noise(20, 28, 1)
 
 
 @pytest.fixture(scope="module", params=["whole", "tiled"])
