@@ -28,8 +28,8 @@ class _Triton(RealServer):
     """The suite's Triton with a model of ours."""
 
     def _recipe(self, bin_):
-        (python, _), _, env, folder = super()._recipe(bin_)
-        return [python, APP], "/v2/models/sleeper/ready", env, folder
+        (python, _), _, env = super()._recipe(bin_)
+        return [python, APP], "/v2/models/sleeper/ready", env
 
 
 @pytest.fixture(scope="module")

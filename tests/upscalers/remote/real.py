@@ -84,10 +84,13 @@ class RealServer:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._folder = Path(tempfile.mkdtemp(prefix=f"trustscale-{name}-"))
-        command, ready, env, cwd = self._recipe(environment(name))
-        env |= {"PORT": str(self.port), **extra_env}
-        if cwd is not None:
-            command = ["sh", "-c", 'cd "$0" && exec "$@"', cwd, *command]
+        command, ready, env = self._recipe(environment(name))
+        env |= {
+            "PORT": str(self.port),
+            "PYTHONPATH": str(APPS),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            **extra_env,
+        }
         self.group = ProcessGroup(command, log=self._folder / "log", env=env)
         try:
             self.group.wait_until(lambda: self._answers(ready), name)
@@ -95,47 +98,42 @@ class RealServer:
             self.close()
             raise
 
-    def _recipe(self, bin_: Path) -> tuple[list[str | Path], str, dict[str, str], Path | None]:
-        """Command, path that answers 200 when ready, environment, working folder."""
-        python = bin_ / "python"
-        path = {"PATH": f"{bin_}:{os.environ['PATH']}"}
+    def _recipe(self, bin_: Path) -> tuple[list[str | Path], str, dict[str, str]]:
+        """Command, path that answers 200 when ready, environment."""
+        python, port = bin_ / "python", str(self.port)
         if self.name == "cog":
-            # The worker process is spawned as plain `python`, so PATH decides which one it is.
-            env = path | {
+            env = {
+                # The worker process is spawned as plain `python`, so PATH decides which one it is.
+                "PATH": f"{bin_}:{os.environ['PATH']}",
                 "COG_PREDICT_TYPE_STUB": "run.py:Upscaler",
                 "COG_MAX_CONCURRENCY": "4",
                 "COG_LOG_LEVEL": "warning",
             }
-            command = [python, "-m", "cog.server.http", "--host", "127.0.0.1"]
-            return command, "/health-check", env, APPS / "cog"
-        if self.name == "bentoml":
-            env = path | {"BENTOML_DO_NOT_TRACK": "1", "BENTOML_HOME": str(self._folder)}
             command = [
-                bin_ / "bentoml", "serve", "bento:Upscaler", "--host", "127.0.0.1",
-                "--port", str(self.port),
+                "sh", "-c", 'cd "$0" && exec "$@"', APPS / "cog",
+                python, "-m", "cog.server.http", "--host", "127.0.0.1",
             ]  # fmt: skip
-            return command, "/readyz", env, APPS
+            return command, "/health-check", env
+        if self.name == "bentoml":
+            env = {"BENTOML_DO_NOT_TRACK": "1", "BENTOML_HOME": str(self._folder)}
+            command = [
+                bin_ / "bentoml", "serve", "bento:Upscaler", "--working-dir", APPS,
+                "--host", "127.0.0.1", "--port", port,
+            ]  # fmt: skip
+            return command, "/readyz", env
         if self.name == "gradio":
-            env = path | {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1",
-                          "GRADIO_TEMP_DIR": str(self._folder / "files")}  # fmt: skip
-            return [python, APPS / "gradio_app.py"], "/config", env, None
+            files = str(self._folder / "files")
+            env = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1",
+                   "GRADIO_TEMP_DIR": files}  # fmt: skip
+            return [python, APPS / "gradio_app.py"], "/config", env
         if self.name == "pytriton":
             # Triton's stub must load the very libpython of the interpreter.
-            env = path | {"LD_LIBRARY_PATH": str(sysconfig.get_config_var("LIBDIR"))}
-            return [python, APPS / "triton.py"], "/v2/models/encoded/ready", env, None
+            env = {"LD_LIBRARY_PATH": str(sysconfig.get_config_var("LIBDIR"))}
+            return [python, APPS / "triton.py"], "/v2/models/encoded/ready", env
         if self.name == "mlserver":
-            work = self._folder / "models"
-            shutil.copytree(APPS, work)
-            env = path | {
-                "MLSERVER_HTTP_PORT": str(self.port),
-                "MLSERVER_GRPC_PORT": str(free_port()),
-            }
-            return (
-                [bin_ / "mlserver", "start", "."],
-                "/v2/models/upscale/ready",
-                env,
-                work / "mlserver",
-            )
+            env = {"MLSERVER_HTTP_PORT": port, "MLSERVER_GRPC_PORT": str(free_port())}
+            command = [bin_ / "mlserver", "start", APPS / "mlserver"]
+            return command, "/v2/models/upscale/ready", env
         raise ValueError(self.name)
 
     def _answers(self, path: str) -> bool:

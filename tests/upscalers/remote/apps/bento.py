@@ -1,15 +1,11 @@
 """A BentoML service: multipart in, PNG out, two calls at once."""
 
-import sys
 import time
-from pathlib import Path
 
 import bentoml
 import numpy as np
-from PIL import Image
-
-sys.path.insert(0, str(Path(__file__).parent))
 from model import upscale
+from PIL import Image
 
 
 @bentoml.service(traffic={"max_concurrency": 2, "timeout": 30}, workers=1)

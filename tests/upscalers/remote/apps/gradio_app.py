@@ -1,13 +1,9 @@
 """A Gradio app with an upscaler, one that raises gr.Error, and one that breaks."""
 
 import os
-import sys
-from pathlib import Path
 
 import gradio as gr
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).parent))
 from model import upscale
 
 

@@ -2,16 +2,12 @@
 
 import io
 import os
-import sys
-from pathlib import Path
 
 import numpy as np
+from model import upscale
 from PIL import Image
 from pytriton.model_config import ModelConfig, Tensor
 from pytriton.triton import Triton, TritonConfig
-
-sys.path.insert(0, str(Path(__file__).parent))
-from model import upscale
 
 
 def samples(requests):

@@ -1,16 +1,12 @@
 """A Cog runner whose behaviour the input chooses."""
 
 import asyncio
-import sys
 import tempfile
-from pathlib import Path as FilePath
 
 import numpy as np
 from cog import BaseRunner, Input, Path
-from PIL import Image
-
-sys.path.insert(0, str(FilePath(__file__).parents[1]))
 from model import upscale
+from PIL import Image
 
 
 class Upscaler(BaseRunner):

@@ -1,14 +1,9 @@
 """An MLServer model: JSON tensors only."""
 
-import sys
-from pathlib import Path
-
 import numpy as np
 from mlserver import MLModel
 from mlserver.codecs import NumpyCodec
 from mlserver.types import InferenceResponse
-
-sys.path.insert(0, str(Path(__file__).parents[2]))
 from model import upscale
 
 
