@@ -18,8 +18,9 @@ import tarfile
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import PurePosixPath
-from typing import BinaryIO, NamedTuple, Self
+from typing import IO, BinaryIO, NamedTuple, Self
 
 from app.calibration.layout import is_clutter, is_text
 from app.errors import (
@@ -112,10 +113,10 @@ def read_archive(file: BinaryIO, limits: ArchiveLimits) -> Iterator[Entry]:
     try:
         # By its start: a tar file whose last member is a zip file ends like a zip file.
         if start.startswith(_ZIP_STARTS):
-            yield from _checked(_zip_members(file, limits), limits, size)
+            yield from _entries(_zip_members(file, limits), limits, size)
             return
         with _opened_tar(_Counted(_unpacked(file, start), limits, size)) as archive:
-            yield from _checked(_tar_members(archive, limits), limits, size)
+            yield from _entries(_tar_members(archive), limits, size)
     except TrustscaleError:
         raise
     except Exception as error:  # decompressors and parsers raise anything on damaged data
@@ -186,50 +187,56 @@ def _opened_tar(file: _Counted) -> tarfile.TarFile:
         raise UnsupportedMedia("The archive is neither a zip nor a tar file.") from error
 
 
-def _zip_members(file: BinaryIO, limits: ArchiveLimits) -> Iterator[tuple[str, bytes]]:
+class _Member(NamedTuple):
+    """What a header says of a member, and what opens its content."""
+
+    name: str
+    is_folder: bool
+    is_file: bool
+    size: int
+    content: Callable[[], IO[bytes] | None]
+
+
+def _zip_members(file: BinaryIO, limits: ArchiveLimits) -> Iterator[_Member]:
     listed = _BoundedList(file, limits)
     with zipfile.ZipFile(listed) as archive:
         listed.is_listing = False
-        infos = archive.infolist()
-        limits.check_files(len(infos))
-        for info in infos:
-            if info.is_dir() or is_clutter(info.filename):
-                continue
-            kind = stat.S_IFMT(info.external_attr >> 16)
-            if kind not in {0, stat.S_IFREG}:
-                raise BadRequest(f"{shortened(info.filename)} is a link or a device, not a file.")
+        for info in archive.infolist():
             if info.flag_bits & 1:
                 raise BadRequest(f"{shortened(info.filename)} is encrypted.")
-            limits.check_file(info.filename, info.file_size)
-            with archive.open(info) as member:
-                yield info.filename, _read(member, info.filename, limits)
+            kind = stat.S_IFMT(info.external_attr >> 16)
+            is_file = kind in {0, stat.S_IFREG}
+            content = partial(archive.open, info)
+            yield _Member(info.filename, info.is_dir(), is_file, info.file_size, content)
 
 
-def _tar_members(archive: tarfile.TarFile, limits: ArchiveLimits) -> Iterator[tuple[str, bytes]]:
-    for count, info in enumerate(archive, start=1):
-        limits.check_files(count)
-        if info.isdir() or is_clutter(info.name):
-            continue
-        if not info.isreg():
-            raise BadRequest(f"{shortened(info.name)} is a link or a device, not a file.")
-        limits.check_file(info.name, info.size)
-        member = archive.extractfile(info)
-        if member is None:
-            raise BadRequest(f"{shortened(info.name)} cannot be read.")
-        yield info.name, _read(member, info.name, limits)
+def _tar_members(archive: tarfile.TarFile) -> Iterator[_Member]:
+    for info in archive:
+        content = partial(archive.extractfile, info)
+        yield _Member(info.name, info.isdir(), info.isreg(), info.size, content)
 
 
-def _checked(
-    members: Iterator[tuple[str, bytes]], limits: ArchiveLimits, size: int
-) -> Iterator[Entry]:
+def _entries(members: Iterator[_Member], limits: ArchiveLimits, size: int) -> Iterator[Entry]:
+    """The files among the members of an archive of this size, each read once it is asked for."""
     seen: dict[str, str] = {}
     total = 0
-    for name, data in members:
+    for count, member in enumerate(members, start=1):
+        limits.check_files(count)
+        if member.is_folder or is_clutter(member.name):
+            continue
+        name = member.name
+        if not member.is_file:
+            raise BadRequest(f"{shortened(name)} is a link or a device, not a file.")
         parts = _clean(name)
         folded = "/".join(parts).casefold()
         if folded in seen:
             raise BadRequest(f"{shortened(name)} and {shortened(seen[folded])} are the same name.")
         seen[folded] = name
+        limits.check_file(name, member.size)
+        content = member.content()
+        # A header may lie about the size.
+        data = content.read(limits.max_file_bytes + 1) if content else b""
+        limits.check_file(name, len(data))
         total += len(data)
         limits.check_total(total, size)
         yield Entry(parts, data)
@@ -249,10 +256,3 @@ def _clean(name: str) -> tuple[str, ...]:
     if PurePosixPath(parts[-1]).suffix.lower() in _ARCHIVES:
         raise BadRequest(f"{shortened(name)} is an archive inside the archive.")
     return parts
-
-
-def _read(member: object, name: str, limits: ArchiveLimits) -> bytes:
-    """The content, at most one byte beyond the limit: a header may lie about the size."""
-    data: bytes = member.read(limits.max_file_bytes + 1)  # type: ignore[attr-defined]
-    limits.check_file(name, len(data))
-    return data
