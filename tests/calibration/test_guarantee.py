@@ -12,14 +12,12 @@ from app.calibration import file
 from app.calibration.config import CalibrationConfig, CalibrationRequest
 from app.calibration.guarantee import GuaranteeSettings
 from app.calibration.insight import checks, leaked, run_backtest
-from app.calibration.manifest import MeasuredPair, PairInfo
+from app.calibration.manifest import MeasuredPair
 from app.calibration.plot import risk_plot
-from app.calibration.record import Calibration
 from app.conformal import HighProbabilityCurve, RiskCurve, Staircase
 from app.conformal.fidelity import LAB_BOUND
 from app.conformal.high_probability import leakage_bound, minimal_n
 from app.errors import BadGroup, BadRequest
-from app.sampling.pipeline import Pipeline
 from app.stores.base import Job
 from tests.factories import in_groups
 
@@ -159,12 +157,13 @@ def test_no_measurement_decides_the_order(calibration):
     np.testing.assert_array_equal(first.risks, second.risks)
 
 
-def test_names_do_not_decide_it_either():
+def test_names_do_not_decide_it_either(calibration):
     """The hash of a pair's content says when its turn is: names may tell the camera, or the day.
 
     Sorted by such names, the same pairs would break the promise five times as often as δ allows.
     """
-    broken = {"by content": 0, "by name": 0}
+    info, broken = calibration.manifest.pairs[0], {"by content": 0, "by name": 0}
+    bets = GuaranteeSettings(kind="high_probability", delta=0.1, method="wsr")
     random, runs, n = np.random.default_rng(0), 60, 78
     mean = 0.8 * 0.02 + 0.2 * 1.2
     for run in range(runs):
@@ -173,27 +172,18 @@ def test_names_do_not_decide_it_either():
         losses = np.maximum(LAB_BOUND * random.beta(8 * share, 8 * (1 - share)), 1e-9)
         pairs = [
             MeasuredPair(
-                PairInfo(
-                    name=f"{'night' if is_hard else 'day'}.{k:04}",
-                    x_sha256=f"{run} {k}",
-                    y_sha256="",
-                    width=64,
-                    height=64,
-                    seed=1,
-                    mean_log_sigma=-5.0,
+                info.model_copy(
+                    update={
+                        "name": f"{'night' if is_hard else 'day'}.{k:04}",
+                        "x_sha256": f"{run} {k}",
+                    }
                 ),
                 Staircase(np.array([0.5], np.float32), np.array([loss], np.float32)),
                 np.full(101, 0.5, np.float32),
             )
             for k, (is_hard, loss) in enumerate(zip(hard, losses, strict=True))
         ]
-        bets = GuaranteeSettings(kind="high_probability", delta=0.1, method="wsr")
-        made = Calibration.from_pairs(
-            pairs,
-            upscaler="u",
-            pipeline=Pipeline(fingerprint="f", scale=1, samples=8),
-            guarantee=bets,
-        )
+        made = under(calibration, bets, pairs)
         named = bets.curve(made.staircases, made.bound)
         broken["by content"] += made.curve.threshold(0.999 * mean) > 0.5
         broken["by name"] += named.threshold(0.999 * mean) > 0.5
