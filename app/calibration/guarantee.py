@@ -10,14 +10,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.conformal import (
-    HighProbabilityCurve,
-    RiskCurve,
-    Staircase,
-    StepCurve,
-    guarantees,
-    texture,
-)
+from app.conformal import HighProbabilityCurve, RiskCurve, Staircase, StepCurve, guarantees, texture
 from app.conformal import high_probability as hp
 from app.conformal.curve import LARGEST
 from app.conformal.indecision import IndecisionSettings

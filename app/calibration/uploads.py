@@ -27,13 +27,7 @@ from app.calibration.layout import (
     placed,
     wrong_name,
 )
-from app.calibration.pairs import (
-    Size,
-    bad_pairs,
-    claimed_predictions,
-    duplicates,
-    wrong_size,
-)
+from app.calibration.pairs import Size, bad_pairs, claimed_predictions, duplicates, wrong_size
 from app.conformal.fidelity import needs_label
 from app.errors import BadInput, BadPairs
 from app.images.decode import PAIR_LIMITS, image_size

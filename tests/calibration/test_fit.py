@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from importlib import resources
 
 import pytest
 from hypothesis import given
@@ -18,7 +17,6 @@ from app.conformal.fitted import Fit
 from app.conformal.indecision import LEARNED_STATE, IndecisionSettings
 from app.errors import CalibrationMismatch
 from app.sampling.pipeline import Pipeline, guard
-from app.upscalers.embedded import EmbeddedUpscaler
 from tests.api.admin import Admin, truth_files
 from tests.api.conftest import *  # noqa: F403 - its gateways
 from tests.api.gateway import post
@@ -130,13 +128,3 @@ async def test_other_weights_are_refused():
             "live": LEARNED_STATE,
         }
     ]
-
-
-def test_the_first_fitted_calibration_still_serves():
-    """The alternative that was shipped with `learned` loads, and this program has its weights."""
-    folder = resources.files("app.calibration") / "alternatives"
-    calibration = file.load((folder / "span-x4-learned.calibration").read_bytes())
-    assert calibration.pipeline.indecision == LEARNED
-    assert calibration.pipeline.samples == 8
-    guard(calibration.pipeline, EmbeddedUpscaler("span-x4"))
-    assert calibration.mean_trusted_fraction(calibration.curve.threshold(0.1)) > 0.8

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from importlib import resources
 
 import numpy as np
 import pytest
@@ -23,7 +22,6 @@ from tests.factories import in_groups
 
 LIKELY = GuaranteeSettings(kind="high_probability")
 BETS = GuaranteeSettings(kind="high_probability", delta=0.2, method="wsr")
-FIRST = "cal-d2927a8b12c390f5d16e"
 
 
 @pytest.fixture(scope="module")
@@ -48,19 +46,6 @@ class TestRecord:
         """A calibration in expectation without groups has the form that older versions read."""
         assert "guarantee" not in calibration.document
         assert all("group" not in pair for pair in calibration.document["pairs"])
-
-    def test_old_files_keep_their_ids(self):
-        """A document without guarantees, groups, scenes and classes is read as it always was."""
-        folder = resources.files("app.calibration") / "alternatives"
-        data = (folder / "span-x4-learned.calibration").read_bytes()
-        shipped = file.load(data)
-        assert (shipped.id, shipped.n, shipped.pairs) == (FIRST, 243, 243)
-        assert (shipped.classes, shipped.bound) == ({}, 1.9576)
-        assert (shipped.guarantee, shipped.groups) == (GuaranteeSettings(), {})
-        again = shipped.manifest.model_dump(mode="json")
-        assert again.keys() == shipped.document.keys()
-        assert again["pairs"] == shipped.document["pairs"]
-        assert isinstance(shipped.curve, RiskCurve)
 
     @pytest.mark.parametrize("settings", [LIKELY, BETS])
     def test_the_curve_is_that_of_the_guarantee(self, grouped, settings):

@@ -10,18 +10,8 @@ from app.calibration import file, pictures
 from app.calibration.active import Calibrations
 from app.calibration.config import AskedPair, CalibrationConfig, CalibrationRequest
 from app.calibration.insight import price_of, thresholds
-from app.calibration.job import (
-    CalibrationHandler,
-    record_state,
-    unlabelled,
-)
-from app.errors import (
-    BadImage,
-    BadPairs,
-    CalibrationMismatch,
-    Conflict,
-    NotFound,
-)
+from app.calibration.job import CalibrationHandler, record_state, unlabelled
+from app.errors import BadImage, BadPairs, CalibrationMismatch, Conflict, NotFound
 from app.images.decode import PAIR_LIMITS, decode
 from app.images.degrade import Degradation
 from app.jobs.handlers import JobContext

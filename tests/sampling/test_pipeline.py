@@ -11,12 +11,7 @@ import pytest
 from app.calibration.active import Calibrations
 from app.calibration.admin import CalibrationAdmin
 from app.calibration.config import CalibrationConfig
-from app.errors import (
-    BadPairs,
-    CalibrationMismatch,
-    DegenerateSamples,
-    UpscalerUnavailable,
-)
+from app.errors import BadPairs, CalibrationMismatch, DegenerateSamples, UpscalerUnavailable
 from app.images.decode import Limits
 from app.sampling.measure import measure
 from app.sampling.pipeline import Pipeline, differences, guard, learn
