@@ -7,7 +7,6 @@ the store on every request, so that an activation is seen at once by every proce
 from __future__ import annotations
 
 import asyncio
-import functools
 from collections import OrderedDict
 from collections.abc import Iterable
 from contextlib import suppress
@@ -192,25 +191,19 @@ class Calibrations:
         ]
         if not missing:
             return
-        known = await asyncio.to_thread(_shipped_fingerprints)
-        if known.isdisjoint(upscaler.fingerprint for upscaler in missing):
-            return
-        for shipped in await asyncio.to_thread(shipped_calibrations):
+        for data in await asyncio.to_thread(_shipped_files):
+            made_with = file.fingerprint(data)
             for upscaler in missing:
-                if shipped.pipeline.fingerprint == upscaler.fingerprint:
+                if upscaler.fingerprint == made_with:
+                    shipped = await asyncio.to_thread(file.load, data)
                     await self.add(shipped.for_upscaler(upscaler.name), activate=True)
-
-
-@functools.cache  # to read the files takes a while, to keep them some memory
-def _shipped_fingerprints() -> frozenset[str]:
-    return frozenset(shipped.pipeline.fingerprint for shipped in shipped_calibrations())
 
 
 def shipped_calibrations() -> list[Calibration]:
     """The calibrations that come with the program."""
+    return [file.load(data) for data in _shipped_files()]
+
+
+def _shipped_files() -> list[bytes]:
     folder = resources.files("app.calibration") / "shipped"
-    return [
-        file.load(entry.read_bytes())
-        for entry in folder.iterdir()
-        if entry.name.endswith(file.SUFFIX)
-    ]
+    return [entry.read_bytes() for entry in folder.iterdir() if entry.name.endswith(file.SUFFIX)]

@@ -89,6 +89,13 @@ def load(data: bytes) -> Calibration:
         raise BadCalibration(f"The calibration file is damaged: {reason_of(error)}.") from error
 
 
+def fingerprint(data: bytes) -> str:
+    """Of the upscaler that a file's calibration was made with; nothing else is read or checked."""
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        document = json.loads(archive.read(_MANIFEST))
+    return str(document["manifest"]["pipeline"]["fingerprint"])
+
+
 def _load(data: bytes) -> Calibration:
     members = _members(data)
     document: dict[str, Any] = json.loads(members[_MANIFEST])
