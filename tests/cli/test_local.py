@@ -22,6 +22,7 @@ async def test_many_images(tmp_path, monkeypatch, lines, together):
 
     async def opened(**how: bool) -> Upscaler:
         async with local(**how) as session:
+            assert await session.calibrations.active_id("mine")  # the shipped one
             return session.service.upscaler("mine")
 
     one, many = await opened(), await opened(many=True)
