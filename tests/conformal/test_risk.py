@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import random
 
 import numpy as np
 import pytest
@@ -53,12 +52,11 @@ class TestRiskCurve:
         close = np.abs(exact - alpha) <= 2 * BOUND / 65534
         np.testing.assert_array_equal(allowed[~close], mask[~close])
 
-    @given(strategies.images(min_size=2), st.randoms())
-    def test_the_order_of_images_does_not_matter(self, images, shuffler: random.Random):
+    @given(strategies.images(min_size=2), st.integers(0, 9))
+    def test_the_order_of_images_does_not_matter(self, images, seed):
         """Any order gives the same curve, bit for bit."""
-        shuffled = list(images)
-        shuffler.shuffle(shuffled)
-        one, other = curve_of(images), curve_of(shuffled)
+        order = np.random.default_rng(seed).permutation(len(images))
+        one, other = curve_of(images), curve_of([images[k] for k in order])
         np.testing.assert_array_equal(one.thresholds, other.thresholds)
         np.testing.assert_array_equal(one.risks, other.risks)
 

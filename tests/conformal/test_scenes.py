@@ -44,14 +44,14 @@ class TestDefinition:
             assert curve.risk(t) == pytest.approx(expected, rel=1e-11)
 
     @pytest.mark.parametrize("rule", CURVES)
-    @given(images=strategies.images(min_size=1, max_size=4), shuffler=st.randoms())
-    def test_repeating_a_crop_within_its_scene_changes_nothing(self, rule, images, shuffler):
+    @given(images=strategies.images(min_size=1, max_size=4), seed=st.integers(0, 9))
+    def test_repeating_a_crop_within_its_scene_changes_nothing(self, rule, images, seed):
         """The same crop three times in one scene is one observation, in any order of the list."""
         once = staircases_of(images)
         names = [k for k in range(len(once)) for _ in range(3)]
         single = CURVES[rule](once, BOUND)
         if rule != "wsr":
-            shuffler.shuffle(names)
+            np.random.default_rng(seed).shuffle(names)
         thrice = CURVES[rule]([once[k] for k in names], BOUND, scenes=names)
         assert thrice.n == single.n
         np.testing.assert_array_equal(thrice.thresholds, single.thresholds)
