@@ -3,7 +3,7 @@
 One file per image. Sample 0 is stored as differences of neighbours, the others as differences from
 sample 0 (bytes, modulo 256), compressed with Zstandard: lossless, a fifth of the size, and many
 times faster than PNG files would be. A file appears whole or not at all; one that is damaged all
-the same (a power cut) is noticed by its checksum and counts as absent.
+the same is noticed by its checksum and counts as absent.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import ConfigError
+from app.stores.folders import replace_file
 
 _MAGIC = b"trustscale samples 2\n"
 
@@ -59,13 +59,8 @@ class SampleCache:
             return None
 
     def put(self, path: Path, samples: Samples) -> None:
-        """Keep samples; a killed process leaves no half file under the name."""
-        scratch = path.with_name(f".{uuid4().hex}.tmp")
-        try:
-            scratch.write_bytes(encode(samples))
-            scratch.replace(path)
-        finally:
-            scratch.unlink(missing_ok=True)
+        """Keep samples."""
+        replace_file(path, encode(samples))
 
 
 def encode(samples: Samples) -> bytes:

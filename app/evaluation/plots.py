@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from app.errors import ConfigError
+from app.images.encode import png_rgb
 
 _INK, _FAINT = "#1f2328", "#c8ced6"  # of print; in an SVG the page's own take their place
 THEME = f"""
@@ -247,14 +248,12 @@ def sheet(
             left += tile.width + _GAP
         write(_GAP, top + line[0].height + 15, row.caption, faint=True)
         top += line[0].height + _FOOT
-    png = io.BytesIO()
-    canvas.save(png, "PNG", optimize=False)
     head = (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
         f'style="max-width:{width}px" role="img" aria-label="{escape(title)}">'
     )
     whole = head + "".join(svg) + "</svg>"
-    return Picture(upscaler, figure, title, caption, whole, png.getvalue(), records)
+    return Picture(upscaler, figure, title, caption, whole, png_rgb(np.asarray(canvas)), records)
 
 
 def heat(values: NDArray[np.floating], top: float) -> NDArray[np.uint8]:
