@@ -90,7 +90,7 @@ class Served(NamedTuple):
     def hanging(self, method: str = "POST", path: str = "/v1/upscale", **options: Any) -> Hanging:
         """A request whose client will hang up; an upload unless it says something else."""
         sent = form() if method == "POST" else {}
-        return Hanging(self.app, self.client.build_request(method, path, **sent, **options))
+        return Hanging(self.app, method, path, **sent, **options)
 
     async def events(self, job: str) -> str:
         """All that the stream of a job at this path tells."""
@@ -109,52 +109,40 @@ async def running(app: FastAPI) -> AsyncIterator[Served]:
             yield Served(with_state, state["trustscale"], client)
 
 
-def scope_of(request: httpx.Request) -> dict[str, Any]:
-    """The request as a server hands it to an application."""
-    path = request.url.raw_path.partition(b"?")[0]
-    return {
-        "type": "http",
-        "asgi": {"version": "3.0"},
-        "http_version": "1.1",
-        "method": request.method,
-        "scheme": "http",
-        "path": path.decode(),
-        "raw_path": path,
-        "query_string": request.url.query,
-        "root_path": "",
-        "headers": [(name.lower(), value) for name, value in request.headers.raw],
-        "client": ("127.0.0.1", 1),
-        "server": ("127.0.0.1", 80),
-    }
-
-
 class Hanging:
-    """A request whose client hangs up when the test says so; `status` is what would have come."""
+    """A request whose client hangs up when the test says so."""
 
-    def __init__(self, served: ASGIApp, request: httpx.Request) -> None:
+    def __init__(self, served: ASGIApp, *request: str, **options: Any) -> None:
+        self._served = served
         self._hung_up = asyncio.Event()
-        self._body = [request.read()]
-        self.status = 0
-        self.answered = asyncio.create_task(served(scope_of(request), self._receive, self._send))
+        self.answered = asyncio.create_task(self._ask(*request, **options))
 
-    async def _receive(self) -> Message:
-        if self._body:
-            return {"type": "http.request", "body": self._body.pop(), "more_body": False}
-        await self._hung_up.wait()
-        return {"type": "http.disconnect"}
+    async def _ask(self, *request: str, **options: Any) -> int:
+        async with client_of(self._left) as client:
+            return (await client.request(*request, **options)).status_code
 
-    async def _send(self, message: Message) -> None:
-        self.status = message.get("status", self.status)
+    async def _left(self, scope: Scope, receive: Receive, send: Send) -> None:
+        is_read = False
+
+        async def hear() -> Message:
+            nonlocal is_read
+            if is_read:
+                await self._hung_up.wait()
+                return {"type": "http.disconnect"}
+            message = await receive()
+            is_read = not message["more_body"]
+            return message
+
+        await self._served(scope, hear, send)
 
     def leave(self) -> None:
         """Hang up, and wait for nothing."""
         self._hung_up.set()
 
     async def hang_up(self) -> int:
-        """Return the status when the application has ended, without an error to log."""
+        """What would have come, when the application has ended without an error to log."""
         self._hung_up.set()
-        await asyncio.wait_for(self.answered, PATIENCE_S)
-        return self.status
+        return await asyncio.wait_for(self.answered, PATIENCE_S)
 
 
 def client_of(app: ASGIApp) -> httpx.AsyncClient:
