@@ -198,13 +198,16 @@ def text_chunks(data: bytes) -> dict[str, str]:
     return dict(image.text)
 
 
-def check_problem(response: httpx.Response, slug: str) -> dict[str, Any]:
-    """The problem document of an answer, after checking what all of them promise."""
+def check_problem(response: httpx.Response, slug: str, status: int | None = None) -> dict[str, Any]:
+    """The problem document of an answer, after checking what all of them promise.
+
+    status: where it is not the usual one of the type.
+    """
     problem = response.json()
     assert response.headers["content-type"] == "application/problem+json"
     assert problem["type"] == f"/problems/{slug}", problem
     assert problem["title"] == PROBLEMS[slug].title
-    assert problem["status"] == response.status_code == PROBLEMS[slug].status
+    assert problem["status"] == response.status_code == (status or PROBLEMS[slug].status)
     assert problem["detail"].endswith((".", "?"))
     assert "\n" not in problem["detail"]
     return problem

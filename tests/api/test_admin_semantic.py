@@ -123,11 +123,11 @@ class TestLabels:
         The calibration is made with the newest version.
         """
         assert put(admin, waiting, "000", BLACK, if_none_match="*").headers["etag"] == '"v1"'
-        assert put(admin, waiting, "000", BLACK, if_none_match="*").status_code == 412
+        second = put(admin, waiting, "000", BLACK, if_none_match="*")
+        check_problem(second, "conflict", 412)
         assert put(admin, waiting, "000", SQUARE, if_match='"v1"').headers["etag"] == '"v2"'
-        problem = put(admin, waiting, "000", BLACK, if_match='"v1"').json()
-        assert (problem["type"], problem["status"]) == ("/problems/conflict", 412)
-        assert problem["version"] == 2
+        second = put(admin, waiting, "000", BLACK, if_match='"v1"')
+        assert check_problem(second, "conflict", 412)["version"] == 2
         shown = admin.send("GET", f"/{waiting}/pairs/000/label.png")
         assert shown.headers["etag"] == '"v2"'
         assert pixels(shown.content).any()

@@ -9,10 +9,9 @@ import pytest
 
 from app.api.limits import open_limits
 from app.errors import RateLimited
-from app.problems import PROBLEMS
 from app.settings import load_settings
 from app.stores.base import StoreUnavailable
-from tests.api.gateway import ADMIN_KEY, post
+from tests.api.gateway import ADMIN_KEY, check_problem, post
 from tests.factories import encoded, photo
 
 PIXELS = 24 * 24
@@ -21,11 +20,7 @@ ASYNC = {"Prefer": "respond-async"}
 
 def check_limited(response, unit: str) -> None:
     """429 `overloaded` that says which limit, and when to come back."""
-    problem = response.json()
-    assert response.headers["content-type"] == "application/problem+json"
-    assert (response.status_code, problem["status"]) == (429, 429)
-    assert problem["type"] == "/problems/overloaded"
-    assert problem["title"] == PROBLEMS["overloaded"].title
+    problem = check_problem(response, "overloaded", 429)
     assert problem["limit"] == f"client_{unit}_per_minute"
     assert 1 <= int(response.headers["retry-after"]) <= 60
 

@@ -10,7 +10,6 @@ from starlette.testclient import TestClient
 from app.calibration.price import COMMON_ALPHAS
 from app.calibration.record import Calibration
 from app.conformal import fidelity
-from app.problems import PROBLEMS
 from tests.api.conftest import Start
 from tests.api.gateway import AS_ADMIN, check_problem, pixels, post
 from tests.factories import changed, encoded, photo
@@ -185,10 +184,7 @@ class TestRefusals:
     def test_rates_are_limited(self, start: Start):
         """A truth is a request of its client."""
         client = start(client_requests_per_minute=1)
-        result = served(client)["id"]
-        response = tell(client, result)
-        assert response.status_code == 429
-        assert response.json()["title"] == PROBLEMS["overloaded"].title
+        check_problem(tell(client, served(client)["id"]), "overloaded", 429)
 
 
 class TestLabels:
