@@ -26,7 +26,7 @@ class TestCanaries:
         stores = open_stores("sqlite:///", folder, result_ttl_s=60, max_result_bytes=10**9)
         calibrations = Calibrations(stores.calibrations)
         if await calibrations.active_id("fake") is None:
-            calibration = await calibrate(upscaler, stores.spool, count=30)
+            calibration = await calibrate(upscaler, stores.spool, count=8)
             await calibrations.add(calibration, activate=True)
         await stores.close()
         async with running(create_app(effective, build=lambda *_: upscaler)) as served:
