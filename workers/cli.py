@@ -12,7 +12,8 @@ from typing import Annotated
 import typer
 
 from workers.errors import ConfigError, WeightsError, WorkerError
-from workers.files import read_settings
+from workers.files import file_sha256, read_settings
+from workers.known import identify, known_models
 from workers.settings import WorkerSettings
 
 # Exit codes: what the operator typed is wrong, or what it points to is.
@@ -191,8 +192,6 @@ def export(
 
 def list_models(as_json: AsJson = False) -> None:
     """Name the models that are known to run, with licence, source and files."""
-    from workers.known import known_models  # noqa: PLC0415
-
     models = known_models()
     if as_json:
         found = {
@@ -227,7 +226,6 @@ def convert(
     """Write a checkpoint's tensors as safetensors, which cannot hold code."""
     with _one_line_errors():
         from workers import weights  # noqa: PLC0415
-        from workers.files import file_sha256  # noqa: PLC0415
 
         if source.is_dir() and target is not None:
             raise ConfigError("a folder is converted in place: name no target")
@@ -280,7 +278,6 @@ def verify(
         if folder is not None:
             _identify(folder, as_json=as_json)
             return
-        from workers.files import file_sha256  # noqa: PLC0415
         from workers.models.engine import EngineSpec  # noqa: PLC0415
         from workers.models.registry import load_engine  # noqa: PLC0415
 
@@ -308,8 +305,6 @@ def verify(
 
 def _identify(folder: Path, *, as_json: bool) -> None:
     """Print what a folder holds; no known model that is whole is a failure."""
-    from workers.known import identify  # noqa: PLC0415
-
     found = identify(folder)
     if as_json:
         typer.echo(json.dumps([{**one.model_dump(), "complete": one.complete} for one in found]))

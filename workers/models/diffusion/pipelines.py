@@ -14,7 +14,9 @@ from types import MappingProxyType
 from typing import Any
 
 import torch
+from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
 from torch.nn import functional
 
 from workers.errors import ConfigError
@@ -87,19 +89,17 @@ class Pipeline(ABC):
         self.multiple = self.levels
         self.channels = int(self.networks["codec"].config.latent_channels)
 
-    def timesteps(self, scheduler: Any) -> torch.Tensor:
+    def timesteps(self, scheduler: Any) -> Tensor:
         """The steps that are taken, for a scheduler of one sample."""
         scheduler.set_timesteps(self.facts["steps"])
         return torch.as_tensor(scheduler.timesteps)
 
-    def encode(self, image: torch.Tensor) -> torch.Tensor:
+    def encode(self, image: Tensor) -> Tensor:
         """Mean and logarithm of the variance of an image's latents, one after the other."""
         return self.networks["codec"].encode(image).latent_dist.parameters
 
     @abstractmethod
-    def start(
-        self, shared: torch.Tensor, noise: Noise, scheduler: Any
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def start(self, shared: Tensor, noise: Noise, scheduler: Any) -> tuple[Tensor, Tensor]:
         """First latents of a sample, and its condition on the latent grid.
 
         Args:
@@ -109,45 +109,41 @@ class Pipeline(ABC):
         """
 
     def network_input(
-        self, latents: torch.Tensor, condition: torch.Tensor, scheduler: Any, t: torch.Tensor
-    ) -> torch.Tensor:
+        self, latents: Tensor, condition: Tensor, scheduler: Any, t: Tensor
+    ) -> Tensor:
         """What the denoiser sees, float32[1, C', H, W]."""
         return torch.cat([scheduler.scale_model_input(latents, t), condition], dim=1)
 
-    def moment(self, scheduler: Any, t: torch.Tensor) -> torch.Tensor:
+    def moment(self, scheduler: Any, t: Tensor) -> Tensor:
         """How the denoiser is told the time."""
         del scheduler
         return t
 
     @abstractmethod
-    def predict(self, seen: torch.Tensor, moment: torch.Tensor) -> torch.Tensor:
+    def predict(self, seen: Tensor, moment: Tensor) -> Tensor:
         """One evaluation of the denoiser on a batch of parts of what it sees."""
 
-    def output(
-        self, predicted: torch.Tensor, latents: torch.Tensor, scheduler: Any, t: torch.Tensor
-    ) -> torch.Tensor:
+    def output(self, predicted: Tensor, latents: Tensor, scheduler: Any, t: Tensor) -> Tensor:
         """What the scheduler takes for the network's answer."""
         del latents, scheduler, t
         return predicted
 
-    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+    def decode(self, latents: Tensor) -> Tensor:
         """Image of latents, about [-1, 1]."""
         codec = self.networks["codec"]
         return codec.decode(latents / codec.config.scaling_factor).sample
 
-    def _start_noise(self, noise: Noise, scheduler: Any, height: int, width: int) -> torch.Tensor:
+    def _start_noise(self, noise: Noise, scheduler: Any, height: int, width: int) -> Tensor:
         drawn = noise.draw(1, self.channels, height, width)
         return drawn * torch.as_tensor(scheduler.init_noise_sigma, dtype=drawn.dtype)
 
-    def _draw_encoded(self, moments: torch.Tensor, noise: Noise) -> torch.Tensor:
+    def _draw_encoded(self, moments: Tensor, noise: Noise) -> Tensor:
         """Latents of the image from what `encode` gave."""
-        mean, log_variance = moments.chunk(2, dim=1)
-        deviation = torch.exp(0.5 * log_variance.clamp(-30, 20))
-        encoded = mean + deviation * noise.draw(*mean.shape)
-        encoded *= self.networks["codec"].config.scaling_factor
-        return encoded
+        law = DiagonalGaussianDistribution(moments)
+        encoded = law.mean + law.std * noise.draw(*law.mean.shape)
+        return encoded * self.networks["codec"].config.scaling_factor
 
-    def _encode_prompt(self, pipe: Any) -> tuple[torch.Tensor, ...]:
+    def _encode_prompt(self, pipe: Any) -> tuple[Tensor, ...]:
         """Text embeddings: of the negative prompt and of the prompt where guidance needs both.
 
         Guidance between equal prompts is no guidance, so it is not computed.
@@ -157,11 +153,11 @@ class Pipeline(ABC):
         with torch.inference_mode():
             return self._library_prompt(pipe, prompt, negative)
 
-    def _library_prompt(self, pipe: Any, prompt: str, negative: str) -> tuple[torch.Tensor, ...]:
+    def _library_prompt(self, pipe: Any, prompt: str, negative: str) -> tuple[Tensor, ...]:
         found = pipe.encode_prompt(prompt, "cpu", 1, self.guided, negative_prompt=negative)
         return (torch.cat([found[1], found[0]]) if self.guided else found[0],)
 
-    def _guide(self, seen: torch.Tensor, moment: torch.Tensor, **given: Any) -> torch.Tensor:
+    def _guide(self, seen: Tensor, moment: Tensor, **given: Any) -> Tensor:
         """The conditioned prediction; with guidance both are computed in one batch."""
         conditions = {
             name: (
@@ -183,20 +179,18 @@ class LatentDiffusion(Pipeline):
     codec = "vqvae"
     defaults = MappingProxyType({"steps": 100})
 
-    def start(
-        self, shared: torch.Tensor, noise: Noise, scheduler: Any
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def start(self, shared: Tensor, noise: Noise, scheduler: Any) -> tuple[Tensor, Tensor]:
         return self._start_noise(noise, scheduler, *shared.shape[-2:]), shared
 
     def network_input(
-        self, latents: torch.Tensor, condition: torch.Tensor, scheduler: Any, t: torch.Tensor
-    ) -> torch.Tensor:
+        self, latents: Tensor, condition: Tensor, scheduler: Any, t: Tensor
+    ) -> Tensor:
         return scheduler.scale_model_input(torch.cat([latents, condition], dim=1), t)
 
-    def predict(self, seen: torch.Tensor, moment: torch.Tensor) -> torch.Tensor:
+    def predict(self, seen: Tensor, moment: Tensor) -> Tensor:
         return self.networks["denoiser"](seen, moment).sample
 
-    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+    def decode(self, latents: Tensor) -> Tensor:
         return self.networks["codec"].decode(latents).sample
 
 
@@ -212,14 +206,12 @@ class StableUpscale(Pipeline):
         self._low_res = pipe.low_res_scheduler
         (self._text,) = self._encode_prompt(pipe)
 
-    def start(
-        self, shared: torch.Tensor, noise: Noise, scheduler: Any
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def start(self, shared: Tensor, noise: Noise, scheduler: Any) -> tuple[Tensor, Tensor]:
         level = torch.tensor([self.facts["noise_level"]])
         condition = self._low_res.add_noise(shared, noise.draw(*shared.shape), level)
         return self._start_noise(noise, scheduler, *shared.shape[-2:]), condition
 
-    def predict(self, seen: torch.Tensor, moment: torch.Tensor) -> torch.Tensor:
+    def predict(self, seen: Tensor, moment: Tensor) -> Tensor:
         level = torch.full((len(self._text),), self.facts["noise_level"])
         return self._guide(seen, moment, encoder_hidden_states=self._text, class_labels=level)
 
@@ -237,30 +229,26 @@ class StableLatentUpscale(Pipeline):
         self.multiple = self.cell * self.levels
         self._text, self._pooled = self._encode_prompt(pipe)
 
-    def start(
-        self, shared: torch.Tensor, noise: Noise, scheduler: Any
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def start(self, shared: Tensor, noise: Noise, scheduler: Any) -> tuple[Tensor, Tensor]:
         encoded = self._draw_encoded(shared, noise)
         condition = functional.interpolate(encoded, scale_factor=2, mode="nearest")
         return self._start_noise(noise, scheduler, *condition.shape[-2:]), condition
 
-    def moment(self, scheduler: Any, t: torch.Tensor) -> torch.Tensor:
+    def moment(self, scheduler: Any, t: Tensor) -> Tensor:
         del t
         return torch.log(scheduler.sigmas[scheduler.step_index]) * 0.25
 
-    def predict(self, seen: torch.Tensor, moment: torch.Tensor) -> torch.Tensor:
+    def predict(self, seen: Tensor, moment: Tensor) -> Tensor:
         answer = self._guide(
             seen, moment, encoder_hidden_states=self._text, timestep_cond=self._pooled
         )
         return answer[:, :-1]  # the last channel is a variance that nothing uses
 
-    def output(
-        self, predicted: torch.Tensor, latents: torch.Tensor, scheduler: Any, t: torch.Tensor
-    ) -> torch.Tensor:
+    def output(self, predicted: Tensor, latents: Tensor, scheduler: Any, t: Tensor) -> Tensor:
         sigma = scheduler.sigmas[scheduler.step_index]
         return latents / (sigma**2 + 1) + scheduler.scale_model_input(sigma, t) * predicted
 
-    def _library_prompt(self, pipe: Any, prompt: str, negative: str) -> tuple[torch.Tensor, ...]:
+    def _library_prompt(self, pipe: Any, prompt: str, negative: str) -> tuple[Tensor, ...]:
         text, without, pooled, pooled_without = pipe.encode_prompt(
             prompt, "cpu", self.guided, negative_prompt=negative
         )
@@ -282,26 +270,23 @@ class StableImageToImage(Pipeline):
         self.scale, self.cell = 1, self.codec_factor
         self.multiple = self.cell * self.levels
         (self._text,) = self._encode_prompt(pipe)
-
         if int(self.facts["steps"] * self.facts["strength"]) < 1:
             raise ConfigError("steps · strength: no step would be taken")
 
-    def timesteps(self, scheduler: Any) -> torch.Tensor:
+    def timesteps(self, scheduler: Any) -> Tensor:
         steps = super().timesteps(scheduler)
         skipped = self.facts["steps"] - int(self.facts["steps"] * self.facts["strength"])
         if hasattr(scheduler, "set_begin_index"):
             scheduler.set_begin_index(skipped * scheduler.order)
         return steps[skipped * scheduler.order :]
 
-    def start(
-        self, shared: torch.Tensor, noise: Noise, scheduler: Any
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def start(self, shared: Tensor, noise: Noise, scheduler: Any) -> tuple[Tensor, Tensor]:
         encoded = self._draw_encoded(shared, noise)
         drawn = noise.draw(*encoded.shape)
         first = self.timesteps(scheduler)[:1]
         return scheduler.add_noise(encoded, drawn, first), encoded[:, :0]  # no condition
 
-    def predict(self, seen: torch.Tensor, moment: torch.Tensor) -> torch.Tensor:
+    def predict(self, seen: Tensor, moment: Tensor) -> Tensor:
         return self._guide(seen, moment, encoder_hidden_states=self._text)
 
 

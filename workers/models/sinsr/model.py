@@ -40,15 +40,7 @@ class SinSR:
         *,
         compiled: bool = False,
     ) -> None:
-        """Take over two networks that have their weights, in float32.
-
-        Args:
-            config: all hyper-parameters.
-            unet: the noise predictor.
-            autoencoder: encoder, codebook and decoder.
-            device: "cpu", "cuda" or "cuda:N".
-            dtype: "float32", "float16" or "bfloat16".
-            compiled: compile both networks on first use of an image size (slow to start).
+        """Take over two networks that have their weights, in float32; options as in `EngineSpec`.
 
         Raises:
             ConfigError: unknown device or dtype, or no such GPU here.
@@ -65,14 +57,14 @@ class SinSR:
             network.use_dtype(self.dtype)
             network.to(self.device)
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._predict: Callable[..., torch.Tensor] = unet
-        self._encode: Callable[..., torch.Tensor] = autoencoder.encode
-        self._decode: Callable[..., torch.Tensor] = autoencoder.decode_codes
-        if compiled:
+
+        def ready(evaluate: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
             # Every size on its own: code for any size takes several times as long to make.
-            self._predict = torch.compile(self._predict, dynamic=False)
-            self._encode = torch.compile(self._encode, dynamic=False)
-            self._decode = torch.compile(self._decode, dynamic=False)
+            return torch.compile(evaluate, dynamic=False) if compiled else evaluate
+
+        self._predict = ready(unet)
+        self._encode = ready(autoencoder.encode)
+        self._decode = ready(autoencoder.decode_codes)
 
     @staticmethod
     def plan_networks(config: SinSRConfig) -> tuple[UNet, Autoencoder]:
@@ -81,13 +73,9 @@ class SinSR:
             return UNet(config.model), Autoencoder(config.autoencoder)
 
     def encode(self, lr: torch.Tensor) -> torch.Tensor:
-        """Latent of a padded image: bicubic ×4, then the encoder. Not quantised.
+        """Latent of a padded image in [-1, 1]: bicubic ×4, then the encoder. Not quantised.
 
-        Args:
-            lr: float32[B, 3, H, W] in [-1, 1], sides multiples of the padding size.
-
-        Returns:
-            z_y float32[B, 3, H, W].
+        From lr to z_y, float32[B, 3, H, W] both; sides are multiples of the padding size.
         """
         # Neither antialiased nor clamped: the overshoot at edges is part of the input that
         # the encoder was trained with.
