@@ -72,13 +72,11 @@ class TestOn:
             with tracing.span("other", parent={}):
                 pass
         outer, inner, other = spans.all()
-        assert f"{outer.context.trace_id:032x}" == PARENT["traceparent"].split("-")[1]
-        assert f"{outer.parent.span_id:016x}" == PARENT["traceparent"].split("-")[2]
+        trace, span = PARENT["traceparent"].split("-")[1:3]
+        assert f"{outer.context.trace_id:032x}" == trace
+        assert f"{outer.parent.span_id:016x}" == span
         assert inner.parent.span_id == outer.context.span_id
-        assert carried.split("-")[1:3] == [
-            f"{inner.context.trace_id:032x}",
-            f"{inner.context.span_id:016x}",
-        ]
+        assert carried.split("-")[1:3] == [trace, f"{inner.context.span_id:016x}"]
         assert other.parent is None
         assert other.context.trace_id != outer.context.trace_id
 
@@ -143,25 +141,23 @@ def exported(url: str, *, exporter: SpanExporter | None = None, goodbye_s: float
 
 
 class TestCollector:
-    def test_spans_arrive(self, monkeypatch):
-        """A real exporter brings all spans to a real receiver before the process ends."""
+    @pytest.mark.parametrize("service", ["trustscale-test", "upscaling-eu"])
+    def test_spans_arrive(self, monkeypatch, service):
+        """A real exporter brings all spans to a real receiver before the process ends.
+
+        The standard variable may name the service.
+        """
         monkeypatch.delenv("OTEL_SERVICE_NAME", raising=False)
+        if service != "trustscale-test":
+            monkeypatch.setenv("OTEL_SERVICE_NAME", service)
         with Collector().running() as collector:
             with exported(f"{collector.url}/"):
                 for _ in range(3):
                     with tracing.span("outer", {"trustscale.samples": 4}), tracing.span("inner"):
                         pass
             assert sorted(collector.names()) == ["inner"] * 3 + ["outer"] * 3
-            assert collector.services() == {"trustscale-test"}
+            assert collector.services() == {service}
         assert tracing.headers() == {}
-
-    def test_a_name_from_the_environment(self, monkeypatch):
-        """The standard variable names the service."""
-        monkeypatch.setenv("OTEL_SERVICE_NAME", "upscaling-eu")
-        with Collector().running() as collector:
-            with exported(collector.url), tracing.span("a"):
-                pass
-            assert collector.services() == {"upscaling-eu"}
 
     def test_a_dead_collector(self, caplog, monkeypatch):
         """It is told once, and nothing of it goes on behind the program."""
