@@ -82,8 +82,7 @@ class TestResults:
         """Above the size limit the oldest go, and the newest stays even if it alone is above."""
         stores = opener(max_result_bytes=2500)
         for i in range(4):
-            await stores.results.put(f"r{i}", b"{}", {"a": bytes(1000)})
-            await asyncio.sleep(0.01)
+            await stores.results.put(f"r{i}", b"{}", {"a": bytes(1000)}, ttl_s=60 + i)
         await stores.results.sweep()
         for i, kept in enumerate([False, False, True, True]):
             if kept:
@@ -91,7 +90,7 @@ class TestResults:
             else:
                 with pytest.raises(NotFound):
                     await stores.results.document(f"r{i}")
-        await stores.results.put("huge", b"{}", {"a": bytes(5000)})
+        await stores.results.put("huge", b"{}", {"a": bytes(5000)}, ttl_s=90)
         await stores.results.sweep()
         assert len(await stores.results.blob("huge", "a")) == 5000
         with pytest.raises(NotFound):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ from app.errors import NotFound, TrustscaleError
 from app.jobs.acts import Quarantine
 from app.jobs.supervision import Interrupted, JobCancelled, Over, Supervisor
 from app.stores.base import JobState, Stores, StoreUnavailable
+from tests.clock import LoopClock
 from tests.jobs.work import new_job
 
 
@@ -65,8 +65,8 @@ async def for_ever() -> str:
     return "never"
 
 
-def supervisor(stores: Stores, patience_s: float = 1.0, lease_s: float = 60.0) -> Supervisor:
-    return Supervisor(stores.jobs, patience_s=patience_s, lease_s=lease_s)
+def supervisor(stores: Stores, patience_s: float = 1.0) -> Supervisor:
+    return Supervisor(stores.jobs, patience_s=patience_s, lease_s=60.0)
 
 
 class TestSupervisor:
@@ -134,11 +134,13 @@ class TestSupervisor:
         async def fails() -> None:
             raise TrustscaleError("It failed.")
 
+        clock = LoopClock()
+
         async def sleeps_and_fails() -> None:
-            time.sleep(0.2)  # noqa: ASYNC251 - as a process that is stopped does
+            clock.jump(120)  # as that of a process that is stopped does
             raise TrustscaleError("It ran into its time-out.")
 
         with pytest.raises(TrustscaleError, match="It failed"):
             await supervisor(stores).run("u", fails())
         with pytest.raises(Interrupted):
-            await supervisor(stores, lease_s=0.1).run("u", sleeps_and_fails())
+            await supervisor(stores).run("u", sleeps_and_fails())

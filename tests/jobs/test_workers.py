@@ -134,16 +134,18 @@ class TestPoison:
 class TestFleet:
     async def test_two_share_one_job(self, place: Place, stores: Stores, queue: JobQueue):
         """Each works on as many pairs at a time as it has slots for, and no pair is done twice."""
-        log = place.log
         await queue.submit(place.job("c", pairs=16, waits=True))
         for count in (1, 2):
             place.start_worker(slots=1)
-            await until(lambda count=count: len(lines(log)) == count)
-            await asyncio.sleep(0.5)
-            assert len(workers(log)) == len(lines(log)) == count
+            await until(lambda count=count: len(workers(place.log)) == count)
+            await queue.submit(place.job(f"u{count}"))  # until it has ended there was time for more
+            await ended(stores, f"u{count}")
+            assert sum(what.startswith("pair") for what in place.starts().elements()) == count
         place.gate.touch()
         assert (await ended(stores, "c")).state is JobState.SUCCEEDED
-        assert place.starts() == {"reduce": 1, **{f"pair{i:04}": 1 for i in range(16)}}
+        upscales = dict.fromkeys(("u1", "u1-ended", "u2", "u2-ended"), 1)
+        pairs = {f"pair{i:04}": 1 for i in range(16)}
+        assert place.starts() == {"reduce": 1, **upscales, **pairs}
 
     async def test_cancel_from_another_process(self, place: Place, stores: Stores, queue: JobQueue):
         """A job of another process is cancelled."""
