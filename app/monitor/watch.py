@@ -42,7 +42,7 @@ from app.monitor.state import (
     load_state,
 )
 from app.serving.work import Work
-from app.stores.base import Label, MonitorStore, Stores, StoreUnavailable
+from app.stores.base import Label, MonitorStore, Stores, StoreUnavailable, Update
 from app.telemetry.metrics import Metrics
 
 Outcome = TypeVar("Outcome")
@@ -240,10 +240,8 @@ class Monitor:
             after, outcome, label, points = work(before)
             if label is not None and await self.store.label(calibration, label.result):
                 return None
-            data = dump_state(after)
-            if await self.store.save(
-                calibration, data, expected=version, points=points, label=label
-            ):
+            update = Update(dump_state(after), points, label)
+            if await self.store.save(calibration, update, expected=version):
                 self._remember(calibration, Known(version + 1, after))
                 return outcome
             known = None

@@ -192,6 +192,14 @@ class Label(NamedTuple):
     record: bytes
 
 
+class Update(NamedTuple):
+    """What is saved together: a state, points for the history, and perhaps a label."""
+
+    state: bytes
+    points: Sequence[bytes] = ()
+    label: Label | None = None
+
+
 class MonitorStore(Protocol):
     """What is known of the requests under each calibration, shared by all processes.
 
@@ -202,16 +210,8 @@ class MonitorStore(Protocol):
     async def load(self, calibration: str) -> Snapshot | None:
         """The newest state; None if nothing was saved."""
 
-    async def save(
-        self,
-        calibration: str,
-        state: bytes,
-        *,
-        expected: int,
-        points: Sequence[bytes] = (),
-        label: Label | None = None,
-    ) -> bool:
-        """Replace the state, append to the history and record a label: all of it or nothing.
+    async def save(self, calibration: str, update: Update, *, expected: int) -> bool:
+        """Replace the state, append to the history and record the label: all of it or nothing.
 
         False, and nothing happens, if the version is no longer `expected` (0: nothing was saved
         yet) or the result has a label already.

@@ -13,10 +13,9 @@ reads again, and recognises by the digests of inputs and truths what is counted 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Final
 
-from app.stores.base import MOST_POINTS, Label, Snapshot
+from app.stores.base import MOST_POINTS, Label, Snapshot, Update
 from app.stores.redis_client import PREFIX, Client, redis_errors
 
 
@@ -47,15 +46,8 @@ class RedisMonitor:
             version, state = await self._client.hmget(_keys(calibration)[0], "version", "state")
         return None if state is None else Snapshot(int(version), bytes(state))
 
-    async def save(
-        self,
-        calibration: str,
-        state: bytes,
-        *,
-        expected: int,
-        points: Sequence[bytes] = (),
-        label: Label | None = None,
-    ) -> bool:
+    async def save(self, calibration: str, update: Update, *, expected: int) -> bool:
+        state, points, label = update
         result, value = ("", b"") if label is None else (label.result, _packed(label))
         async with redis_errors():
             saved = await self._save(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,6 +19,7 @@ from app.stores.base import (
     CalibrationHead,
     Label,
     Snapshot,
+    Update,
     no_calibration,
     over,
     still_active,
@@ -154,37 +155,29 @@ class SqliteMonitor:
         )
         return Snapshot(rows[0][0], bytes(rows[0][1])) if rows else None
 
-    async def save(
-        self,
-        calibration: str,
-        state: bytes,
-        *,
-        expected: int,
-        points: Sequence[bytes] = (),
-        label: Label | None = None,
-    ) -> bool:
+    async def save(self, calibration: str, update: Update, *, expected: int) -> bool:
         def replace(c: sqlite3.Connection) -> bool:
             found = c.execute(
                 "SELECT version FROM monitor WHERE calibration = ?", (calibration,)
             ).fetchone()
             if (found[0] if found else 0) != expected:
                 return False
-            if label is not None:
+            if update.label is not None:
                 added = c.execute(
                     "INSERT OR IGNORE INTO monitor_labels (calibration, result, digest, record) "
                     "VALUES (?, ?, ?, ?)",
-                    (calibration, *label),
+                    (calibration, *update.label),
                 )
                 if not added.rowcount:
                     return False
             c.execute(
                 "INSERT OR REPLACE INTO monitor VALUES (?, ?, ?)",
-                (calibration, expected + 1, state),
+                (calibration, expected + 1, update.state),
             )
-            if points:
+            if update.points:
                 c.executemany(
                     "INSERT INTO monitor_points (calibration, point) VALUES (?, ?)",
-                    [(calibration, point) for point in points],
+                    [(calibration, point) for point in update.points],
                 )
                 c.execute(
                     "DELETE FROM monitor_points WHERE calibration = ?1 AND id <= (SELECT id FROM "
@@ -193,7 +186,7 @@ class SqliteMonitor:
                 )
             return True
 
-        return await self._database.write(replace, durable=label is not None)
+        return await self._database.write(replace, durable=update.label is not None)
 
     async def points(self, calibration: str) -> list[bytes]:
         rows = await self._database.rows(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from app.stores.base import MOST_POINTS, Label, Snapshot, Stores
+from app.stores.base import MOST_POINTS, Label, Snapshot, Stores, Update
 from tests.contract.conftest import Opener
 
 BYTES = bytes(range(256))
@@ -19,20 +19,17 @@ class TestState:
         """A state comes back byte for byte, in another process too, with a growing version."""
         first, second = opener().monitor, opener().monitor
         assert await first.load("cal-a") is None
-        assert await first.save("cal-a", BYTES, expected=0)
+        assert await first.save("cal-a", Update(BYTES), expected=0)
         assert await second.load("cal-a") == Snapshot(1, BYTES)
-        assert await second.save("cal-a", b"", expected=1)
+        assert await second.save("cal-a", Update(b""), expected=1)
         assert await first.load("cal-a") == Snapshot(2, b"")
 
     async def test_the_second_writer_is_refused(self, stores: Stores):
         """A save under an old version changes nothing: neither state nor history nor labels."""
         monitor = stores.monitor
-        await monitor.save("cal-a", b"one", expected=0)
+        await monitor.save("cal-a", Update(b"one"), expected=0)
         for stale in (0, 2, 7):
-            saved = await monitor.save(
-                "cal-a", b"two", expected=stale, points=[b"p"], label=label()
-            )
-            assert not saved
+            assert not await monitor.save("cal-a", Update(b"two", [b"p"], label()), expected=stale)
         assert await monitor.load("cal-a") == Snapshot(1, b"one")
         assert await monitor.points("cal-a") == []
         assert await monitor.label("cal-a", "res-1") is None
@@ -45,9 +42,8 @@ class TestState:
                 while True:
                     found = await stores.monitor.load("cal-a") or Snapshot(0, b"0")
                     after = str(int(found.state) + 1).encode()
-                    if await stores.monitor.save(
-                        "cal-a", after, expected=found.version, points=[after]
-                    ):
+                    update = Update(after, [after])
+                    if await stores.monitor.save("cal-a", update, expected=found.version):
                         break
 
         await asyncio.gather(*(count(opener()) for _ in range(4)))
@@ -59,7 +55,7 @@ class TestState:
         """What is saved and forgotten of one calibration says nothing of another."""
         monitor = stores.monitor
         for name in ("cal-a", "cal-b"):
-            await monitor.save(name, name.encode(), expected=0, points=[b"p"], label=label())
+            await monitor.save(name, Update(name.encode(), [b"p"], label()), expected=0)
         await monitor.forget("cal-a")
         await monitor.forget("cal-never")
         assert await monitor.load("cal-a") is None
@@ -69,16 +65,16 @@ class TestState:
         assert await monitor.load("cal-b") == Snapshot(1, b"cal-b")
         assert await monitor.points("cal-b") == [b"p"]
         assert await monitor.labels("cal-b", limit=9) == [label()]
-        assert await monitor.save("cal-a", b"afresh", expected=0)
+        assert await monitor.save("cal-a", Update(b"afresh"), expected=0)
 
 
 class TestHistory:
     async def test_the_oldest_points_go(self, stores: Stores):
         """The last points are kept, in order, and no more than promised."""
         first = [str(i).encode() for i in range(MOST_POINTS)]
-        await stores.monitor.save("cal-a", b"", expected=0, points=first)
+        await stores.monitor.save("cal-a", Update(b"", first), expected=0)
         assert await stores.monitor.points("cal-a") == first
-        await stores.monitor.save("cal-a", b"", expected=1, points=[b"x", b"y", BYTES])
+        await stores.monitor.save("cal-a", Update(b"", [b"x", b"y", BYTES]), expected=1)
         assert await stores.monitor.points("cal-a") == [*first[3:], b"x", b"y", BYTES]
 
 
@@ -86,18 +82,18 @@ class TestLabels:
     async def test_one_label_for_a_result(self, stores: Stores):
         """A second label of a result is refused together with the state that counts it."""
         monitor = stores.monitor
-        assert await monitor.save("cal-a", b"1", expected=0, label=label())
+        assert await monitor.save("cal-a", Update(b"1", label=label()), expected=0)
         assert await monitor.label("cal-a", "res-1") == label()
-        assert not await monitor.save("cal-a", b"2", expected=1, label=label(record=b"other"))
+        again = Update(b"2", label=label(record=b"other"))
+        assert not await monitor.save("cal-a", again, expected=1)
         assert await monitor.label("cal-a", "res-1") == label()
         assert await monitor.load("cal-a") == Snapshot(1, b"1")
 
     async def test_the_last_ones_in_order(self, stores: Stores):
         """The last labels come with their records, the oldest of them first."""
         for i in range(5):
-            await stores.monitor.save(
-                "cal-a", b"", expected=i, label=label(f"res-{9 - i}", str(i).encode())
-            )
+            update = Update(b"", label=label(f"res-{9 - i}", str(i).encode()))
+            await stores.monitor.save("cal-a", update, expected=i)
         found = await stores.monitor.labels("cal-a", limit=3)
         assert [(one.result, one.record) for one in found] == [
             ("res-7", b"2"),

@@ -12,7 +12,7 @@ from app.calibration.record import Calibration
 from app.monitor.state import MonitorState, fold_label
 from app.monitor.watch import Change, Monitor, client_digest
 from app.serving.pipeline import digest_of
-from app.stores.base import Label, Snapshot, Stores, StoreUnavailable
+from app.stores.base import Label, Snapshot, Stores, StoreUnavailable, Update
 from app.telemetry.metrics import Metrics
 from tests.factories import calibration_of
 from tests.fakes import FakeUpscaler
@@ -49,11 +49,11 @@ class Failing:
         self.loads += 1
         return await self.store.load(calibration)
 
-    async def save(self, calibration: str, state: bytes, **rest: object) -> bool:
+    async def save(self, calibration: str, update: Update, *, expected: int) -> bool:
         self.calls += 1
         if not self.mended:
             raise StoreUnavailable("The disk is full.")
-        return await self.store.save(calibration, state, **rest)
+        return await self.store.save(calibration, update, expected=expected)
 
 
 class TestSharing:
@@ -74,7 +74,7 @@ class TestSharing:
 
     async def test_a_damaged_state_begins_anew(self, stores, calibration):
         """It is logged and replaced; requests go on."""
-        await stores.monitor.save(calibration.id, b"damage", expected=0, points=[b"damage"])
+        await stores.monitor.save(calibration.id, Update(b"damage", [b"damage"]), expected=0)
         monitor = Monitor(stores.monitor)
         assert (await monitor.known(calibration.id)).seen == 0
         assert await monitor.points(calibration.id) == []
@@ -100,7 +100,7 @@ class TestSharing:
         """When every save is refused, trying comes to an end with an error that says so."""
 
         class Refusing(Failing):
-            async def save(self, calibration: str, state: bytes, **rest: object) -> bool:
+            async def save(self, *given: Any, **rest: Any) -> bool:
                 return False
 
         monitor = Monitor(Refusing(stores))
