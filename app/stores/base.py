@@ -99,17 +99,15 @@ def over(job: str) -> Conflict:
 Blob: TypeAlias = bytes | memoryview
 """A file to store; a view of bytes spares a copy."""
 
+Blobs: TypeAlias = Mapping[str, Blob]
+"""Files by their names."""
+
 
 class ResultStore(Protocol):
     """Results of upscaling, each a JSON document and named blobs, until they expire."""
 
     async def put(
-        self,
-        result: str,
-        document: bytes,
-        blobs: Mapping[str, Blob],
-        *,
-        ttl_s: float | None = None,
+        self, result: str, document: bytes, blobs: Blobs, *, ttl_s: float | None = None
     ) -> None:
         """Store a result, whole or not at all; it expires after a time, or the store's usual one.
 

@@ -13,7 +13,6 @@ import errno
 import logging
 import shutil
 import time
-from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -21,7 +20,7 @@ from typing import NamedTuple
 from uuid import uuid4
 
 from app.errors import ConfigError, NotFound
-from app.stores.base import Blob, StoreUnavailable
+from app.stores.base import Blobs, StoreUnavailable
 from app.stores.folders import (
     SCRATCH,
     component,
@@ -70,12 +69,7 @@ class FileResults:
         self._bytes: int | None = None
 
     async def put(
-        self,
-        result: str,
-        document: bytes,
-        blobs: Mapping[str, Blob],
-        *,
-        ttl_s: float | None = None,
+        self, result: str, document: bytes, blobs: Blobs, *, ttl_s: float | None = None
     ) -> None:
         expires = time.time() + (self._ttl_s if ttl_s is None else ttl_s)
         await self._put(result, document, blobs, expires)
@@ -107,7 +101,7 @@ class FileResults:
             raise StoreUnavailable(error.detail) from error
 
     @_in_results
-    def _put(self, result: str, document: bytes, blobs: Mapping[str, Blob], expires: float) -> None:
+    def _put(self, result: str, document: bytes, blobs: Blobs, expires: float) -> None:
         target = self._folder / component(result)
         scratch = self._folder / f"{SCRATCH}{uuid4().hex}"
         if self._expired(target):

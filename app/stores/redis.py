@@ -38,6 +38,7 @@ from app.stores.base import (
     Activation,
     AuditEntry,
     Blob,
+    Blobs,
     CalibrationHead,
     no_calibration,
     over,
@@ -243,12 +244,7 @@ class RedisResults:
         self._sweep = client.register_script(f"{self._SWEEP} return removed")
 
     async def put(
-        self,
-        result: str,
-        document: bytes,
-        blobs: Mapping[str, Blob],
-        *,
-        ttl_s: float | None = None,
+        self, result: str, document: bytes, blobs: Blobs, *, ttl_s: float | None = None
     ) -> None:
         fields: list[str | Blob] = ["document", document]
         for name, data in blobs.items():
