@@ -29,7 +29,6 @@ from app.api.made import FORCE
 from app.api.problems import problem_responses
 from app.calibration import file
 from app.calibration.admin import WaitingPair
-from app.calibration.derive import without_pair
 from app.calibration.insight import coarser, expected, leaked
 from app.calibration.plot import risk_plot
 from app.monitor import watch
@@ -226,9 +225,7 @@ async def remove_pair(
 ) -> CalibrationDetail:
     """A new calibration without this pair, from the stored staircases."""
     parent = await state.admin.finished(calibration_id)
-    smaller = await without_pair(
-        state.calibrations, state.stores.spool, parent, name, created_by=f"key {key}"
-    )
+    smaller = await state.admin.without_pair(parent, name, created_by=f"key {key}")
     await state.audit(
         "calibration.remove_pair", key, parent=parent.id, pair=name, calibration=smaller.id
     )

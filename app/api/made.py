@@ -19,7 +19,6 @@ from app.api.pair_forms import MAX_FILE_BYTES, PairsFormDep, config_of
 from app.api.problems import problem_responses
 from app.calibration import file
 from app.calibration.config import CalibrationConfig
-from app.calibration.derive import derive
 from app.calibration.guarantee import GuaranteeSettings
 from app.calibration.record import Calibration
 from app.errors import BadRequest
@@ -201,9 +200,7 @@ async def derive_calibration(
     if asked.activate:
         # First, or a refusal would leave a calibration behind.
         await state.admin.check(parent)
-    made = await derive(
-        state.calibrations,
-        state.stores.spool,
+    made = await state.admin.derive(
         parent,
         asked.guarantee,
         bound=asked.fidelity.bound if asked.fidelity else None,

@@ -1,4 +1,4 @@
-"""What an admin does with calibrations: create, extend, inspect, label, activate, remove.
+"""What an admin does with calibrations: create, extend, derive, inspect, label, activate.
 
 A calibration that is still being made is known by the id of its job, which keeps leading to it.
 """
@@ -8,14 +8,16 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pydantic import BaseModel
 
-from app.calibration import file, labels
+from app.calibration import file, labels, pictures
 from app.calibration.active import Calibrations, Changes
 from app.calibration.config import CalibrationConfig, CalibrationRequest
+from app.calibration.guarantee import GuaranteeSettings
 from app.calibration.job import PairState, Unlabelled, record_state, unlabelled
+from app.calibration.manifest import REMOVED
 from app.calibration.pairs import bad_pairs, check_left_out, claimed_predictions, decode_label
 from app.calibration.record import Calibration
 from app.calibration.uploads import (
@@ -26,7 +28,9 @@ from app.calibration.uploads import (
     spool_pairs,
     warnings_about,
 )
-from app.errors import BadImage, BadInput, Conflict, NotFound
+from app.canary.keep import inherit
+from app.conformal.fidelity import clips
+from app.errors import BadImage, BadInput, BadRequest, Conflict, NotFound
 from app.images.encode import png_mask
 from app.jobs.queue import JobQueue
 from app.sampling.pipeline import guard, learn
@@ -117,6 +121,92 @@ class CalibrationAdmin:
             await self.queue.cancel(job_id)
             raise Conflict("The calibration was deleted while the pairs came.") from error
         return status
+
+    async def derive(
+        self,
+        parent: Calibration,
+        guarantee: GuaranteeSettings | None = None,
+        *,
+        bound: float | None = None,
+        created_by: str,
+        name: str | None = None,
+        to_activate: bool = False,
+        force: bool = False,
+    ) -> Calibration:
+        """Store a new calibration of the same pairs; nothing is generated, nothing is activated.
+
+        Guarantee, bound (c, what errors are counted up to) and name are those of the parent where
+        None is given. `to_activate` says that the caller will: unless forced, what would serve
+        worse is refused before it is stored.
+
+        Raises:
+            Conflict: the parent has this guarantee and bound already, or has cut errors below
+                `bound`; or it would serve worse.
+            BadRequest: the bound is not a positive number of a sensible size.
+        """
+        guarantee = guarantee or parent.guarantee
+        bound = parent.bound if bound is None else bound
+        if guarantee.facts() == parent.guarantee.facts() and bound == parent.bound:
+            raise Conflict("The calibration has this guarantee and bound already.")
+        if bound > parent.bound and clips(parent.pipeline.fidelity):
+            raise Conflict(
+                f"Errors above {parent.bound:g} were cut when the pairs were measured; what they "
+                "were is not known any more."
+            )
+        try:
+            fidelity = replace(parent.pipeline.fidelity, bound=bound)
+        except ValueError as error:
+            raise BadRequest(f"fidelity.bound: {error}.") from error
+
+        def derived() -> Calibration:
+            pairs = [
+                replace(pair, staircase=pair.staircase.counted(bound))
+                for pair in parent.measured_pairs()
+            ]
+            pipeline = parent.pipeline.model_copy(update={"fidelity": fidelity})
+            made = parent.with_pairs(
+                pairs,
+                created_by=created_by,
+                name=name or parent.manifest.name,
+                guarantee=guarantee,
+                pipeline=pipeline,
+            )
+            _ = made.curve
+            return made
+
+        made = await asyncio.to_thread(derived)
+        if to_activate:
+            await self.calibrations.changes(made, force=force)
+        await self._store(parent, made)
+        return made
+
+    async def without_pair(self, parent: Calibration, name: str, *, created_by: str) -> Calibration:
+        """Store a new calibration without one pair, or all of one Y; nothing is activated.
+
+        Raises:
+            NotFound: the parent has no such pair.
+            Conflict: it has no other pair.
+        """
+        pairs = parent.measured_pairs()
+        kept = [pair for pair in pairs if name not in {pair.info.name, pair.info.source}]
+        if len(kept) == len(pairs):
+            raise NotFound(f"The calibration has no pair {name!r}.")
+        if not kept:
+            raise Conflict(f"{name!r} is the only pair; delete the calibration instead.")
+        smaller = await asyncio.to_thread(
+            parent.with_pairs,
+            kept,
+            skipped=[{"name": name, "reason": f"{REMOVED}{created_by}"}],
+            created_by=created_by,
+        )
+        await self._store(parent, smaller)
+        return smaller
+
+    async def _store(self, parent: Calibration, made: Calibration) -> None:
+        """Store it with the canaries and pictures of its parent."""
+        await inherit(self.stores.spool, parent.id, made.id)
+        await pictures.inherit(self.stores.spool, parent.id, made.id)
+        await self.calibrations.add(made, activate=False)
 
     async def resolve(self, calibration: str) -> Calibration | JobStatus:
         """The calibration of an id, or the job that is making it."""

@@ -11,7 +11,6 @@ from app.api.jobs import JobOut, pending_jobs
 from app.assembly import Parts
 from app.calibration import file
 from app.calibration.admin import CalibrationAdmin
-from app.calibration.derive import derive
 from app.calibration.guarantee import GuaranteeSettings
 from app.calibration.insight import expected
 from app.calibration.record import Calibration
@@ -58,9 +57,7 @@ class Here:
         parent = await self._calibrations.get(calibration)
         if activate:
             await self._check_live(parent)
-        made = await derive(
-            self._calibrations,
-            self._stores.spool,
+        made = await self._admin.derive(
             parent,
             GuaranteeSettings.model_validate(guarantee) if guarantee else None,
             bound=fidelity["bound"] if fidelity else None,

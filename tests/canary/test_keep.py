@@ -10,8 +10,8 @@ import pytest
 import app.cli.local
 from app.assembly import open_parts
 from app.calibration.active import Calibrations
+from app.calibration.admin import CalibrationAdmin
 from app.calibration.config import CalibrationConfig, CalibrationRequest
-from app.calibration.derive import without_pair
 from app.calibration.here import NotFinished
 from app.calibration.job import CalibrationHandler
 from app.canary.keep import chosen, forget, inherit, load, publish
@@ -159,9 +159,8 @@ class TestJob:
         upscaler, calibrations = FakeUpscaler(), Calibrations(stores.calibrations)
         first = await self.made(stores, upscaler)
         whole = await calibrations.get(first)
-        smaller = await without_pair(
-            calibrations, stores.spool, whole, "job-c-0", created_by="key 12345678"
-        )
+        admin = CalibrationAdmin({"fake": upscaler}, "fake", calibrations, stores, None)
+        smaller = await admin.without_pair(whole, "job-c-0", created_by="key 12345678")
         assert smaller.id != first
         scene = Scene(upscaler, stores.spool, smaller.id)
         assert await scene.round()
