@@ -140,14 +140,14 @@ class HttpUpscaler(Adapter[HttpConfig]):
             arguments["json"] = fill(request.body, values)
         else:
             fields = fill(request.fields, values)
-            arguments["fields"] = {key: _text(value) for key, value in fields.items()}
+            arguments["data"] = {key: _text(value) for key, value in fields.items()}
             arguments["files"] = {request.image_field: ("image.png", source.png, "image/png")}
             if config.mask_field is not None and config.mask_color is not None:
                 mask = await asyncio.to_thread(mask_png, source, config.mask_color)
                 arguments["files"][config.mask_field] = ("mask.png", mask, "image/png")
         if request.query:
             query = fill(request.query, values)
-            arguments["query"] = {key: _text(value) for key, value in query.items()}
+            arguments["params"] = {key: _text(value) for key, value in query.items()}
         path = fill_path(request.path, values)
         reply = await self._upstream.request(request.method, path, turn=turn, **arguments)
         await self._parse(reply)

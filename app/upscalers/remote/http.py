@@ -36,9 +36,6 @@ _READ_AHEAD = 4 * 2**20
 """Bytes of an answer that are read before this call has its turn; the rest waits at the server.
 So the answers to the M calls of a request, too, are in memory one at a time."""
 
-Multipart = Mapping[str, tuple[str, bytes, str]]
-"""Field to (file name, bytes, media type)."""
-
 
 @dataclass(frozen=True, slots=True)
 class Network:
@@ -110,30 +107,18 @@ class Upstream:
         method: str,
         path: str,
         *,
-        json: Any = None,
         content: bytes | Sequence[bytes | memoryview] | None = None,
-        fields: Mapping[str, str] | None = None,
-        files: Multipart | None = None,
-        query: Mapping[str, str] | None = None,
-        headers: Mapping[str, str] | None = None,
         turn: Turn | None = None,
+        **options: Any,
     ) -> Reply:
-        """One exchange.
+        """One exchange; `options` are those of httpx: `json`, `data`, `files`, `params`, `headers`.
 
         `content` in parts needs a Content-Length among the headers.
         `turn` is that of a call whose answer holds samples: it may be as large as is configured,
         and more than its beginning is read in that turn only. Other answers have 8 MiB at most.
         """
-        request = self._client.build_request(
-            method,
-            self.url(path),
-            json=json,
-            content=content if content is None or isinstance(content, bytes) else _chunks(content),
-            data=dict(fields) if fields else None,
-            files=files,
-            params=query or None,
-            headers=headers,
-        )
+        body = content if content is None or isinstance(content, bytes) else _chunks(content)
+        request = self._client.build_request(method, self.url(path), content=body, **options)
         return await self._exchange(self._client, request, turn)
 
     async def call(self, method: str, path: str, **options: Any) -> Reply:
