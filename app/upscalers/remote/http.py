@@ -9,8 +9,8 @@ the token sent to the configured origin only, and results fetched only where `gu
 from __future__ import annotations
 
 import base64
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -74,33 +74,24 @@ class Upstream:
         self._token = "" if self._no_token else _token(config, environ)
         self._max_bytes = config.max_answer_bytes
         self._policy = FetchPolicy(Origin.of(base), config.allowed_hosts, config.allow_private)
-        timeout = httpx.Timeout(
-            connect=self.network.connect_s,
-            read=config.call_timeout_s,
-            write=self.network.write_s,
-            pool=self.network.pool_s,
-        )
         # A few more connections than calls, so that polling and cancelling never queue.
-        limits = httpx.Limits(
-            max_connections=config.concurrency + 4, max_keepalive_connections=config.concurrency + 4
-        )
+        most = config.concurrency + 4
+        options: dict[str, Any] = {
+            "timeout": httpx.Timeout(
+                connect=self.network.connect_s,
+                read=config.call_timeout_s,
+                write=self.network.write_s,
+                pool=self.network.pool_s,
+            ),
+            "limits": httpx.Limits(max_connections=most, max_keepalive_connections=most),
+            "follow_redirects": False,
+            "transport": self.network.transport,
+        }
         common = {"Accept-Encoding": "identity", "User-Agent": "trustscale"}
-        self._client = self._open(
-            {**common, **config.headers, **_authorization(config, self._token)}, timeout, limits
-        )
+        own = {**common, **config.headers, **_authorization(config, self._token)}
+        self._client = httpx.AsyncClient(headers=own, **options)
         # Results on other hosts are fetched without token, cookies or configured headers.
-        self._stranger = self._open(common, timeout, limits)
-
-    def _open(
-        self, headers: dict[str, str], timeout: httpx.Timeout, limits: httpx.Limits
-    ) -> httpx.AsyncClient:
-        return httpx.AsyncClient(
-            headers=headers,
-            timeout=timeout,
-            limits=limits,
-            follow_redirects=False,
-            transport=self.network.transport,
-        )
+        self._stranger = httpx.AsyncClient(headers=common, **options)
 
     async def request(
         self,
@@ -226,12 +217,22 @@ class Upstream:
     ) -> AsyncIterator[httpx.Response]:
         if self._no_token:
             raise BadCredentials(self._no_token)
-        with self._transport_errors():
+        try:
             response = await client.send(request, stream=True)
             try:
                 yield response
             finally:
                 await response.aclose()
+        except httpx.ConnectTimeout as error:
+            raise UpscalerUnavailable(f"{self.name!r} cannot be reached: no connection.") from error
+        except httpx.TimeoutException as error:
+            raise UpscalerUnavailable(f"{self.name!r} did not answer in time.") from error
+        except httpx.ConnectError as error:
+            raise UpscalerUnavailable(f"{self.name!r} cannot be reached: {error}.") from error
+        except httpx.TransportError as error:
+            raise UpscalerUnavailable(f"The connection to {self.name!r} broke.") from error
+        except (httpx.InvalidURL, httpx.StreamError) as error:
+            raise ProtocolError(f"{self.name!r} cannot be called: {error}.") from error
 
     async def _read(self, response: httpx.Response, turn: Turn | None) -> bytearray:
         cap = min(self._max_bytes, _SMALL_ANSWER) if turn is None else self._max_bytes
@@ -259,21 +260,6 @@ class Upstream:
             if received > cap:
                 raise too_much
             yield chunk
-
-    @contextmanager
-    def _transport_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except httpx.ConnectTimeout as error:
-            raise UpscalerUnavailable(f"{self.name!r} cannot be reached: no connection.") from error
-        except httpx.TimeoutException as error:
-            raise UpscalerUnavailable(f"{self.name!r} did not answer in time.") from error
-        except httpx.ConnectError as error:
-            raise UpscalerUnavailable(f"{self.name!r} cannot be reached: {error}.") from error
-        except httpx.TransportError as error:
-            raise UpscalerUnavailable(f"The connection to {self.name!r} broke.") from error
-        except (httpx.InvalidURL, httpx.StreamError) as error:
-            raise ProtocolError(f"{self.name!r} cannot be called: {error}.") from error
 
 
 def missing_token(config: RemoteConfig, environ: Mapping[str, str]) -> str | None:
