@@ -67,7 +67,12 @@ def build_upscaler(
         ConfigError: a variable is not set, or a model file cannot be read.
     """
     if isinstance(config, EmbeddedConfig):
-        return _embedded(config)
+        # Imported here: onnxruntime takes time and memory that a gateway to remote models can save.
+        from app.upscalers.embedded import EmbeddedUpscaler  # noqa: PLC0415
+
+        return EmbeddedUpscaler(
+            config.name, config.model, config.threads, config.tile, config.halo, config.concurrency
+        )
     return ResilientUpscaler(build_adapter(config, environ, network=network), config, metrics)
 
 
@@ -82,12 +87,3 @@ def build_adapter(
     if isinstance(config, WorkerConfig):
         return WorkerUpscaler(config, upstreams)
     return _ADAPTERS[type(config)](config, upstreams[0])
-
-
-def _embedded(config: EmbeddedConfig) -> Upscaler:
-    # Imported here: onnxruntime takes time and memory that a gateway to remote models can save.
-    from app.upscalers.embedded import EmbeddedUpscaler  # noqa: PLC0415
-
-    return EmbeddedUpscaler(
-        config.name, config.model, config.threads, config.tile, config.halo, config.concurrency
-    )

@@ -72,7 +72,6 @@ class Model(BaseModel):
 @dataclass(slots=True, eq=False)
 class _Worker:
     upstream: Upstream
-    model: Model | None = None
     outstanding: int = 0
     rests_until: float = field(default=0.0)
 
@@ -118,20 +117,15 @@ class WorkerUpscaler:
         Raises:
             UpscalerUnavailable: no worker answers, or two serve different models.
         """
-        found = await asyncio.gather(
-            *(self._describe(worker) for worker in self._workers), return_exceptions=True
-        )
-        for worker, result in zip(self._workers, found, strict=True):
-            if isinstance(result, Model):
-                worker.model = result
-            elif isinstance(result, UpscalerError):
-                worker.upstream.redact_error(result)
-                log.warning(
-                    "worker_unavailable", upscaler=self.name, url=worker.upstream.base,
-                    detail=result.detail,
-                )  # fmt: skip
-            else:
-                raise result
+
+        async def heard(worker: _Worker) -> Model | UpscalerError:
+            try:
+                return await self._describe(worker)
+            except UpscalerError as error:
+                self._note(error, "worker_unavailable", worker)
+                return error
+
+        found = await asyncio.gather(*(heard(worker) for worker in self._workers))
         models = [result for result in found if isinstance(result, Model)]
         if not models:
             reasons = "; ".join(dict.fromkeys(str(result) for result in found))
@@ -181,6 +175,11 @@ class WorkerUpscaler:
         for worker in self._workers:
             await worker.upstream.close()
 
+    def _note(self, error: UpscalerError, event: str, worker: _Worker) -> None:
+        worker.upstream.redact_error(error)
+        url = worker.upstream.base
+        log.warning(event, upscaler=self.name, url=url, detail=error.detail)
+
     def _known(self) -> Model:
         if self._model is None:
             raise UpscalerUnavailable(f"No worker of {self.name!r} has been reached yet.")
@@ -229,10 +228,7 @@ class WorkerUpscaler:
                     raise
                 worker.rests_until = time.monotonic() + self._rest_s
                 turn.give_back()
-                log.warning(
-                    "worker_failed", upscaler=self.name, url=worker.upstream.base,
-                    detail=error.detail,
-                )  # fmt: skip
+                self._note(error, "worker_failed", worker)
             finally:
                 worker.outstanding -= len(seeds)
         assert failure is not None  # noqa: S101 - there is at least one worker
