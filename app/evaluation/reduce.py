@@ -13,7 +13,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from app.conformal import HighProbabilityCurve, RiskCurve, Staircase, fidelity
+from app.calibration.guarantee import GuaranteeKind, GuaranteeSettings
+from app.conformal import Staircase, fidelity
 from app.conformal.fidelity import FidelitySettings
 from app.evaluation.measure import SEMANTIC, Image
 from app.sampling.pipeline import Pipeline
@@ -46,12 +47,12 @@ class Rule:
     name: str
     title: str
     is_semantic: bool = False
-    is_high_probability: bool = False
+    kind: GuaranteeKind = "expectation"
 
 
 FIDELITY = Rule("fidelity", "D in expectation")
 SEMANTICS = Rule("semantic", "semantic D in expectation", is_semantic=True)
-HIGH_PROBABILITY = Rule("high_probability", "D with high probability", is_high_probability=True)
+HIGH_PROBABILITY = Rule("high_probability", "D with high probability", kind="high_probability")
 RULES = (FIDELITY, SEMANTICS, HIGH_PROBABILITY)
 
 
@@ -114,13 +115,8 @@ class Cell:
         self.scenes = [str(k) for k in range(len(images))] if self.is_sketch else scenes
         self.calibration = [stairs for stairs, _ in images]
         self.highest = max(largest for _, largest in images)
-        known: dict[str, Any] = {"scenes": self.scenes, "highest": self.highest}
-        curve = (
-            HighProbabilityCurve.from_staircases(
-                self.calibration, self.bound, delta=self.delta, **known
-            )
-            if self.rule.is_high_probability
-            else RiskCurve.from_staircases(self.calibration, self.bound, **known)
+        curve = GuaranteeSettings(kind=self.rule.kind, delta=self.delta).curve(
+            self.calibration, self.bound, scenes=self.scenes, highest=self.highest
         )
         if self.variant is not None:
             # For the figures a grid, up to a little beyond the α at which everything is trusted.

@@ -77,7 +77,7 @@ def cell_rows(upscaler: str, cell: Cell, draws: Resamples, alphas: Sequence[floa
     }
     promises = (
         [(item.low, item.high) for item in intervals[cell.controlled][:-1]]
-        if cell.rule.is_high_probability
+        if cell.rule.kind == "high_probability"
         else joint(cell, draws, alphas)
     )
     rows = []
