@@ -29,8 +29,7 @@ from app.api.made import FORCE
 from app.api.problems import problem_responses
 from app.calibration import file
 from app.calibration.admin import WaitingPair
-from app.calibration.insight import coarser, expected, leaked
-from app.calibration.plot import risk_plot
+from app.calibration.insight import coarser, expected, leaked, risk_plot
 from app.monitor import watch
 from app.stores.base import JobStatus
 

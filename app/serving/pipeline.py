@@ -41,7 +41,7 @@ from app.serving.work import Work
 from app.stores.base import Blob
 from app.system import to_the_end
 from app.telemetry.tracing import span
-from app.upscalers.base import Source, named
+from app.upscalers.base import Source
 from app.upscalers.seeds import MAX_REQUEST_SEED
 
 Step: TypeAlias = Callable[[Work], Awaitable[None]]
@@ -49,7 +49,7 @@ Step: TypeAlias = Callable[[Work], Awaitable[None]]
 
 async def find_upscaler(work: Work) -> None:
     """The one that was asked for, or the default. Raises NotFound."""
-    work.upscaler = named(work.means.upscalers, work.request.upscaler, work.means.default)
+    work.upscaler = work.means.upscaler(work.request.upscaler)
 
 
 async def find_calibration(work: Work) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from app.serving.pipeline import ANSWER, PREPARE, Step
 from app.serving.work import Means, UpscaleRequest, Work
 from app.telemetry.tracing import span
-from app.upscalers.base import RGB, Upscaler, named
+from app.upscalers.base import RGB
 
 Observer = Callable[[Work], None]
 """Is told of every answer that was stored; it returns at once, and raises nothing."""
@@ -26,14 +26,6 @@ class UpscaleService(Means):
 
     observers: Sequence[Observer] = ()
     steps: Sequence[Step] = ANSWER
-
-    def upscaler(self, name: str | None) -> Upscaler:
-        """The named upscaler, or the default one.
-
-        Raises:
-            NotFound: no upscaler has this name.
-        """
-        return named(self.upscalers, name, self.default)
 
     async def prepare(
         self,

@@ -22,7 +22,7 @@ from app.serving.credentials import Credentials
 from app.serving.footprint import footprint
 from app.serving.promise import Subject
 from app.stores.base import ResultStore
-from app.upscalers.base import RGB, Upscaler
+from app.upscalers.base import RGB, Upscaler, named
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +70,14 @@ class Means:
         """Give short work places of its own."""
         for kind in ("decoding", "drawing"):
             object.__setattr__(self, kind, self.slots.for_short_work())
+
+    def upscaler(self, name: str | None) -> Upscaler:
+        """The named upscaler, or the default one.
+
+        Raises:
+            NotFound: no upscaler has this name.
+        """
+        return named(self.upscalers, name, self.default)
 
 
 @dataclass(slots=True)

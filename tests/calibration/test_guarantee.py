@@ -10,9 +10,8 @@ import pytest
 from app.calibration import file
 from app.calibration.config import CalibrationConfig, CalibrationRequest
 from app.calibration.guarantee import GuaranteeSettings
-from app.calibration.insight import checks, leaked, run_backtest
+from app.calibration.insight import checks, leaked, risk_plot, run_backtest
 from app.calibration.manifest import MeasuredPair
-from app.calibration.plot import risk_plot
 from app.conformal import HighProbabilityCurve, RiskCurve, Staircase
 from app.conformal.fidelity import LAB_BOUND
 from app.conformal.high_probability import leakage_bound, minimal_n

@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.calibration.insight import coarser, thresholds
-from app.calibration.plot import risk_plot
+from app.calibration.insight import coarser, risk_plot, thresholds
 from app.calibration.price import COMMON_ALPHAS
 from app.calibration.record import Calibration
 from app.conformal import RiskCurve, Staircase
