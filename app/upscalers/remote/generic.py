@@ -139,15 +139,13 @@ class HttpUpscaler(Adapter[HttpConfig]):
         elif request.form == "json":
             arguments["json"] = fill(request.body, values)
         else:
-            fields = fill(request.fields, values)
-            arguments["data"] = {key: _text(value) for key, value in fields.items()}
+            arguments["data"] = _texts(request.fields, values)
             arguments["files"] = {request.image_field: ("image.png", source.png, "image/png")}
             if config.mask_field is not None and config.mask_color is not None:
                 mask = await asyncio.to_thread(mask_png, source, config.mask_color)
                 arguments["files"][config.mask_field] = ("mask.png", mask, "image/png")
         if request.query:
-            query = fill(request.query, values)
-            arguments["params"] = {key: _text(value) for key, value in query.items()}
+            arguments["params"] = _texts(request.query, values)
         path = fill_path(request.path, values)
         reply = await self._upstream.request(request.method, path, turn=turn, **arguments)
         await self._parse(reply)
@@ -267,6 +265,9 @@ def _holds(condition: Condition, reply: Reply) -> bool:
     return value in condition.is_in
 
 
-def _text(value: Any) -> str:
-    """A form field: JSON's spelling of booleans, Python's of everything else."""
-    return str(value).lower() if isinstance(value, bool) else str(value)
+def _texts(fields: dict[str, Any], values: dict[str, Any]) -> dict[str, str]:
+    """Fields of a form or query: JSON's spelling of booleans, Python's of everything else."""
+    return {
+        key: str(value).lower() if isinstance(value, bool) else str(value)
+        for key, value in fill(fields, values).items()
+    }

@@ -42,17 +42,23 @@ ENCODED = {
 
 @pytest.fixture(scope="session")
 def server() -> Iterator:
-    """Real servers by name, each started once."""
+    """Real servers by name; each is started once, or missing once."""
     with ExitStack() as stack:
 
         @cache
-        def started(name: str) -> RealServer:
+        def started(name: str) -> RealServer | ServerMissing:
             try:
                 return stack.enter_context(RealServer(name))
             except ServerMissing as missing:
-                not_here(missing)
+                return missing
 
-        yield started
+        def get(name: str) -> RealServer:
+            found = started(name)
+            if isinstance(found, ServerMissing):
+                not_here(found)
+            return found
+
+        yield get
 
 
 @pytest.fixture
