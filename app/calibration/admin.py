@@ -15,10 +15,11 @@ from pydantic import BaseModel
 from app.calibration import file, labels, pictures
 from app.calibration.active import Calibrations, Changes
 from app.calibration.config import CalibrationConfig, CalibrationRequest
+from app.calibration.groups import claimed_predictions
 from app.calibration.guarantee import GuaranteeSettings
 from app.calibration.job import PairState, Unlabelled, record_state, unlabelled
 from app.calibration.manifest import REMOVED
-from app.calibration.pairs import bad_pairs, check_left_out, claimed_predictions, decode_label
+from app.calibration.pairs import bad_pairs, check_left_out, decode_label
 from app.calibration.record import Calibration
 from app.calibration.uploads import (
     Naming,

@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Final
 
 from app.calibration.config import AskedPair
-from app.calibration.groups import column_of, read_table, scenes_of
+from app.calibration.groups import claimed_predictions, column_of, read_table, scenes_of
 from app.calibration.layout import MANIFEST, PREDICTIONS, arrange, is_clutter, placed, wrong_group
 from app.calibration.pairs import (
     SAME_PIXELS,
     OnBadPair,
     bad_pairs,
     check_left_out,
-    claimed_predictions,
     decode_label,
     duplicates,
     load_pair,

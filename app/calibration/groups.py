@@ -1,4 +1,4 @@
-"""Groups and scenes of pairs: which pair belongs to which, as tables and requests say it.
+"""What is said of pairs by their names: groups, scenes, and what their labels were drawn on.
 
 A group is a function of X that is known before anything is measured, such as the camera or the
 subject. The curve of a group's pairs speaks about images of that group. Folders name groups too
@@ -17,10 +17,10 @@ from pathlib import Path, PurePosixPath
 
 from pydantic import TypeAdapter, ValidationError
 
-from app.calibration.layout import wrong_group, wrong_name
-from app.errors import BadRequest
+from app.calibration.layout import PREDICTIONS, wrong_group, wrong_name
+from app.errors import BadPairs, BadRequest
 
-TEXTS = TypeAdapter(dict[str, str])
+_TEXTS = TypeAdapter(dict[str, str])
 
 _NAME_COLUMNS = ("name", "file")
 
@@ -59,6 +59,18 @@ def scenes_of(rows: Sequence[Mapping[str, str]]) -> dict[str, str]:
     return {name: scene for name, scene in column_of(rows, column).items() if scene}
 
 
+def claimed_predictions(data: bytes) -> dict[str, str]:
+    """The SHA-256 of the predictions that labels were drawn on, by name of the pair.
+
+    Raises:
+        BadPairs: not a JSON object of texts.
+    """
+    try:
+        return _TEXTS.validate_json(data)
+    except ValueError as error:
+        raise BadPairs(f"labels/{PREDICTIONS} is not a JSON object of texts.", items=[]) from error
+
+
 def _parsed(
     text: str, what: str, of_table: Callable[[list[dict[str, str]]], dict[str, str]]
 ) -> dict[str, str]:
@@ -66,7 +78,7 @@ def _parsed(
         return {}
     try:
         is_json = text.lstrip().startswith("{")
-        found = TEXTS.validate_json(text) if is_json else of_table(parse_table(text))
+        found = _TEXTS.validate_json(text) if is_json else of_table(parse_table(text))
     except ValidationError as error:
         raise BadRequest(f"{what} is not a JSON object of texts.") from error
     for name, value in found.items():

@@ -11,8 +11,6 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from app.calibration.groups import TEXTS
-from app.calibration.layout import PREDICTIONS
 from app.errors import BadImage, BadInput, BadPairs
 from app.images.decode import PAIR_LIMITS, Decoded, decode
 from app.images.degrade import Degradation, Mixture, crop_to_multiple, make_input
@@ -52,18 +50,6 @@ def variants_of(degradation: Degradation | Mixture | None) -> Sequence[str | Non
 def variant_name(source: str, variant: str | None) -> str:
     """The name of the pair that a variant makes of what was uploaded under a name."""
     return source if variant is None else f"{source}~{variant}"
-
-
-def claimed_predictions(data: bytes) -> dict[str, str]:
-    """The SHA-256 of the predictions that labels were drawn on, by name of the pair.
-
-    Raises:
-        BadPairs: not a JSON object of texts.
-    """
-    try:
-        return TEXTS.validate_json(data)
-    except ValueError as error:
-        raise BadPairs(f"labels/{PREDICTIONS} is not a JSON object of texts.", items=[]) from error
 
 
 def load_pair(

@@ -15,7 +15,7 @@ from typing import BinaryIO, NamedTuple
 
 from app.calibration.archive import ArchiveLimits, read_archive
 from app.calibration.config import AskedPair
-from app.calibration.groups import scenes_of, table_of
+from app.calibration.groups import claimed_predictions, scenes_of, table_of
 from app.calibration.layout import (
     MANIFEST,
     Arranged,
@@ -27,7 +27,7 @@ from app.calibration.layout import (
     placed,
     wrong_name,
 )
-from app.calibration.pairs import Size, bad_pairs, claimed_predictions, duplicates, wrong_size
+from app.calibration.pairs import Size, bad_pairs, duplicates, wrong_size
 from app.conformal.fidelity import needs_label
 from app.errors import BadInput, BadPairs
 from app.images.decode import PAIR_LIMITS, image_size

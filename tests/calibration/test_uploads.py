@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from app.calibration.config import AskedPair
+from app.calibration.groups import claimed_predictions
 from app.calibration.layout import arrange, placed
-from app.calibration.pairs import claimed_predictions
 from app.calibration.uploads import (
     Naming,
     SpooledFile,
