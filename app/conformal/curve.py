@@ -187,16 +187,21 @@ def summed(losses: Sequence[Loss]) -> Loss:
     """The sum of losses; their order does not matter."""
     level = np.concatenate([*(loss.levels for loss in losses), np.empty(0, np.float32)])
     level += np.float32(0)  # −0 and 0 are one level
-    rise = np.concatenate(
-        [*(np.diff(loss.totals, prepend=0) for loss in losses), np.empty(0, np.int64)]
-    )
+    rise = np.concatenate([*(_rises(loss.totals) for loss in losses), np.empty(0, np.int64)])
     order = np.argsort(level, kind="stable")
     level = level[order]
     total = np.cumsum(rise[order])
     last = last_of_level(level)
     level, total = level[last], total[last]
-    rises_there = np.diff(total, prepend=0) > 0  # errors below one unit may not rise
+    rises_there = _rises(total) > 0  # errors below one unit may not rise
     return Loss(level[rises_there], total[rises_there])
+
+
+def _rises(totals: NDArray[np.int64]) -> NDArray[np.int64]:
+    """By how much each exceeds the one before; quicker than `np.diff` with a 0 before it."""
+    rises = totals.copy()
+    rises[1:] -= totals[:-1]
+    return rises
 
 
 class _CodeTable:
