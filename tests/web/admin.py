@@ -75,9 +75,20 @@ def truths(count: int, *, first: int = 0, height: int = 48, width: int = 48) -> 
     return {f"y/{k:03}.png": encoded(photo(k, height, width)) for k in range(first, first + count)}
 
 
-def files_of(folder: Path, contents: Mapping[str, bytes]) -> list[Path]:
-    """A new folder with these files; their paths."""
-    folder.mkdir(parents=True)
-    for name, data in contents.items():
+def originals(count: int, *, first: int = 0) -> list[dict[str, Any]]:
+    """The same for a field of files: `NAME.png`."""
+    files = truths(count, first=first).items()
+    return [upload(data, name.removeprefix("y/")) for name, data in files]
+
+
+def upload(data: bytes, name: str = "piece.png", kind: str = "image/png") -> dict[str, Any]:
+    """A file as a field of files takes it."""
+    return {"name": name, "mimeType": kind, "buffer": data}
+
+
+def folder_of(folder: Path, files: Mapping[str, bytes]) -> Path:
+    """The folder, with these files in it."""
+    for name, data in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(data)
-    return sorted(folder.iterdir())
+    return folder

@@ -26,7 +26,6 @@ LOOKS = [
     {"viewport": DESKTOP, "color_scheme": "light"},
     {"viewport": LAPTOP, "color_scheme": "dark"},
     {**TOUCH, "color_scheme": "dark"},
-    {**TOUCH, "color_scheme": "light"},
 ]
 """How the screens are looked at: three sizes, light and dark."""
 AXED = [LOOKS[0], LOOKS[2]]

@@ -8,7 +8,7 @@ from PIL import Image
 from playwright.sync_api import Download, Page, expect
 
 from tests.factories import encoded
-from tests.web.admin import MARKUP
+from tests.web.admin import MARKUP, upload
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "bridge.png"
 EVIL = f"{MARKUP}.png"
@@ -17,10 +17,6 @@ EVIL = f"{MARKUP}.png"
 def crop(x: int = 96, y: int = 64, side: int = 48) -> bytes:
     """A piece of a real photograph: small, so that it is upscaled in a moment."""
     return encoded(Image.open(EXAMPLE).convert("RGB").crop((x, y, x + side, y + side)))
-
-
-def upload(data: bytes, name: str = "piece.png", kind: str = "image/png") -> dict:
-    return {"name": name, "mimeType": kind, "buffer": data}
 
 
 def ready(page: Page) -> None:

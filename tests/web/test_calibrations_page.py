@@ -15,7 +15,7 @@ from app.calibration import file
 from tests.api.gateway import aside
 from tests.factories import calibration_of, encoded, photo
 from tests.fakes import FakeUpscaler
-from tests.web.admin import BASE, MARKUP, files_of, truths
+from tests.web.admin import BASE, MARKUP, truths, upload
 from tests.web.browser import LOOKS, barriers, check_screen
 
 pytestmark = [pytest.mark.slow, pytest.mark.servers]
@@ -182,12 +182,12 @@ class TestDetail:
         row.get_by_role("link").click()
         expect(page.locator(".callout.bad")).to_contain_text("fake:0")
 
-    def test_extended_and_shortened(self, as_admin, api, small, tmp_path):
+    def test_extended_and_shortened(self, as_admin, api, small):
         """Pairs are added to a calibration, and left out of it; each makes a new one."""
         page = as_admin(f"/calibrations?id={small}")
         page.get_by_role("link", name="Add pairs").click()
-        more = {f"{MARKUP}.png": encoded(photo(510, 48, 48))}
-        page.locator("input[data-role=y]").set_input_files(files_of(tmp_path / "m", more))
+        more = upload(encoded(photo(510, 48, 48)), f"{MARKUP}.png")
+        page.locator("input[data-role=y]").set_input_files(more)
         page.get_by_role("button", name="Upload and calibrate").click()
         page.wait_for_url(lambda url: "id=cal-" in url and small not in url)
         longer = page.url.rpartition("=")[2]

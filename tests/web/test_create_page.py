@@ -10,8 +10,8 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from tests.factories import encoded, photo
-from tests.web.admin import BASE, MARKUP, files_of, truths
-from tests.web.browser import ADMIN_KEY, TOUCH, barriers
+from tests.web.admin import BASE, MARKUP, folder_of, originals, truths, upload
+from tests.web.browser import ADMIN_KEY, barriers
 
 pytestmark = [pytest.mark.slow, pytest.mark.servers]
 
@@ -26,7 +26,7 @@ def insist(page: Page, done: Locator, press: Callable[[Locator], None] = Locator
 
 
 class TestCreate:
-    def test_from_the_key_to_the_activation(self, open_page, admin_site, api, tmp_path):
+    def test_from_the_key_to_the_activation(self, open_page, admin_site, api):
         """Key, images with mistakes, settings, progress, curve, activation, and the way back."""
         page = open_page("/calibrations", url=admin_site)
         page.get_by_role("dialog").get_by_label("Admin key").fill(ADMIN_KEY)
@@ -34,16 +34,15 @@ class TestCreate:
         page.get_by_role("link", name="New calibration").click()
         assert page.evaluate("Object.keys(localStorage)") == []
 
-        contents = {f"{k:03}.png": encoded(photo(k, 48, 48)) for k in range(5)}
-        contents |= {"twin.png": encoded(photo(3, 48, 48)), f"{MARKUP}.png": b"no image"}
+        twin = upload(encoded(photo(3, 48, 48)), "twin.png")
         page.get_by_label("Accepted error α").fill("0.025")
-        page.locator("input[data-role=y]").set_input_files(files_of(tmp_path / "few", contents))
+        field = page.locator("input[data-role=y]")
+        field.set_input_files([*originals(5), twin, upload(b"no image", f"{MARKUP}.png")])
         expect(page.locator("[data-verdict=few]")).to_contain_text("14 more are needed")
         refused = page.locator(".callout.warn .items")
         expect(refused).to_contain_text("twin: the same image as 003")
         expect(refused).to_contain_text(f"{MARKUP}: not a PNG, JPEG or WebP image")
-        more = {f"{k:03}.jpg": encoded(photo(k, 48, 48), "JPEG") for k in range(10, 27)}
-        page.locator("input[data-role=y]").set_input_files(files_of(tmp_path / "more", more))
+        field.set_input_files(originals(17, first=10))
         expect(page.locator("[data-verdict=enough]")).to_contain_text("22 pairs are enough")
         page.get_by_label("Name", exact=True).fill(f"{MARKUP} clicked")
         page.get_by_label("Calls of the model per picture").fill("3")
@@ -85,27 +84,20 @@ class TestCreate:
         insist(page, page.locator(".page-head .badge", has_text="ready"))
         assert api.active() == before
 
-    @pytest.mark.parametrize("way", ["keyboard", "touch"])
-    def test_without_a_mouse(self, as_admin, api, tmp_path, way):
-        """From the list to a calibration that is served from, by keys or fingers alone."""
-        look = TOUCH if way == "touch" else {}
-        page = as_admin("/calibrations", **look)
+    def test_the_keyboard_alone(self, as_admin, api):
+        """From the list to a calibration that is served from, by keys alone."""
+        page = as_admin("/calibrations")
 
         def press(found: Locator) -> None:
             expect(found).to_be_visible()
-            if way == "touch":
-                found.tap()
-                return
-            focused = "one => one === document.activeElement"
-            while not found.evaluate(focused):
+            while not found.evaluate("one => one === document.activeElement"):
                 page.keyboard.press("Tab")
             page.keyboard.press("Enter")
 
         press(page.get_by_role("link", name="New calibration"))
-        contents = {f"{k}.png": encoded(photo(800 + k, 48, 48)) for k in range(9)}
         with page.expect_file_chooser() as chooser:
             press(page.get_by_role("button", name="Add originals…"))
-        chooser.value.set_files(files_of(tmp_path / "y", contents))
+        chooser.value.set_files(originals(9, first=800))
         expect(page.locator(".tally")).to_contain_text("9 originals")
         press(page.get_by_role("button", name="Upload and calibrate"))
         page.wait_for_url("**/calibrations?id=cal-*")
@@ -118,49 +110,38 @@ class TestCreate:
 
     def test_pairs_of_a_folder(self, as_admin, tmp_path):
         """X and Y are told apart by their folders, matched by name, and compared in size."""
-        pairs = tmp_path / "pairs"
-        pairs.mkdir()
-        inputs = {f"{k}.png": encoded(photo(k, 24, 24)) for k in range(3)}
-        files_of(pairs / "x", {**inputs, "alone.png": encoded(photo(50, 24, 24))})
-        truth = {f"{k}.webp": encoded(photo(k, 48, 48), "WEBP") for k in range(2)}
-        files_of(pairs / "y", {**truth, "2.webp": encoded(photo(2, 48, 40), "WEBP")})
+        files = {f"x/{name}.png": encoded(photo(50, 24, 24)) for name in ("0", "1", "2", "alone")}
+        files |= {f"y/{k}.webp": encoded(photo(k, 48, 48 - k // 2 * 8), "WEBP") for k in range(3)}
         page = as_admin("/calibrations?new")
-        page.locator("input[webkitdirectory]").set_input_files(pairs)
+        folder = page.locator("input[webkitdirectory]")
+        folder.set_input_files(folder_of(tmp_path / "pairs", files))
         expect(page.locator(".tally")).to_contain_text("2 pairs")
         refused = page.locator(".callout.warn .items")
         expect(refused).to_contain_text("2: the original is 40×48, but 2× the size")
         expect(refused).to_contain_text("alone: y/ has no image of this name")
         page.get_by_role("button", name="Remove all").click()
         expect(page.locator(".tally")).to_have_count(0)
-        page.locator(".drop-zone").evaluate(
-            """(zone, bytes) => {
-                const dataTransfer = new DataTransfer();
-                dataTransfer.items.add(new File([new Uint8Array(bytes)], "dropped.png"));
-                zone.dispatchEvent(new DragEvent("drop", { dataTransfer, bubbles: true }));
-            }""",
-            list(encoded(photo(7, 48, 48))),
-        )
-        expect(page.locator(".tally")).to_contain_text("1 original")
-        missed = """body => {
+        drop = """(place, bytes) => ["dragover", "drop"].map((name) => {
             const dataTransfer = new DataTransfer();
-            dataTransfer.items.add(new File(["x"], "x.png"));
+            dataTransfer.items.add(new File([new Uint8Array(bytes)], "dropped.png"));
             const init = { dataTransfer, bubbles: true, cancelable: true };
-            const passes = (name) => body.dispatchEvent(new DragEvent(name, init));
-            return ["dragover", "drop"].map(passes);
-        }"""
-        assert page.locator("body").evaluate(missed) == [False, False]
+            return place.dispatchEvent(new DragEvent(name, init));
+        })"""
+        data = list(encoded(photo(7, 48, 48)))
+        page.locator(".drop-zone").evaluate(drop, data)
+        expect(page.locator(".tally")).to_contain_text("1 original")
+        # What misses the zone does not replace the page.
+        assert page.locator("body").evaluate(drop, data) == [False, False]
         page.locator("[name='indecision.size']").evaluate("field => { field.value = ''; }")
         page.get_by_role("button", name="Upload and calibrate").click()
         expect(page.locator("[name='indecision.size']")).to_be_focused()
 
     def test_groups_and_promises(self, as_admin, api, tmp_path):
         """Folders below y/ are groups with curves of their own; the promise can be another one."""
-        (tmp_path / "pairs" / "y").mkdir(parents=True)
-        for group, first in (("day", 600), ("night", 620)):
-            images = {f"{k}.png": encoded(photo(first + k, 48, 48)) for k in range(2)}
-            files_of(tmp_path / "pairs" / "y" / group, images)
+        files = {f"y/{'night' if k % 2 else 'day'}/{k}.png": photo(k, 48, 48) for k in range(4)}
+        pairs = folder_of(tmp_path / "pairs", {name: encoded(rgb) for name, rgb in files.items()})
         page = as_admin("/calibrations?new")
-        page.locator("input[webkitdirectory]").set_input_files(tmp_path / "pairs")
+        page.locator("input[webkitdirectory]").set_input_files(pairs)
         page.get_by_label("Folders below y/ are").select_option("scene")
         expect(page.locator(".tally")).to_contain_text("4 originals · 2 scenes")
         page.get_by_label("Folders below y/ are").select_option("group")
@@ -184,25 +165,23 @@ class TestCreate:
         expect(promise).to_contain_text("with probability 98.6 %")
         assert api.get(f"{BASE}/{page.url.rpartition('=')[2]}")["guarantee"]["method"] == "wsr"
 
-    def test_the_service_has_the_last_word(self, as_admin, tmp_path):
+    def test_the_service_has_the_last_word(self, as_admin):
         """What only the service notices is listed, item by item, and the form stays."""
-        two = {f"{name}.png": encoded(photo(k, 48, 48)) for k, name in enumerate("ab")}
         page = as_admin("/calibrations?new")
-        archive = tmp_path / "pairs.zip"
-        archive.write_bytes(b"PK not really")
+        archive = upload(b"PK not really", "pairs.zip", "application/zip")
         page.get_by_label("Use an archive…").set_input_files(archive)
         page.get_by_role("button", name="Upload and calibrate").click()
         expect(page.get_by_role("alert")).to_contain_text("archive")
         page.get_by_role("button", name="Remove", exact=True).click()
         expect(page.get_by_role("button", name="Upload and calibrate")).to_be_disabled()
         page.get_by_label("Use an archive…").set_input_files(archive)
-        page.locator("input[data-role=y]").set_input_files(files_of(tmp_path / "two", two))
+        page.locator("input[data-role=y]").set_input_files(originals(2))
         expect(page.locator(".toast")).to_contain_text("take the place of pairs.zip")
-        items = [{"name": "b", "reason": MARKUP}]
+        items = [{"name": "001", "reason": MARKUP}]
         refusal = {"type": "/problems/bad-pairs", "detail": "One pair.", "items": items}
         page.route(f"**{BASE}", lambda route: route.fulfill(status=422, json=refusal))
         page.get_by_role("button", name="Upload and calibrate").click()
-        expect(page.get_by_role("alert")).to_contain_text(f"b: {MARKUP}")
+        expect(page.get_by_role("alert")).to_contain_text(f"001: {MARKUP}")
 
 
 class TestJob:

@@ -12,8 +12,9 @@ from playwright.sync_api import expect
 
 from tests.factories import encoded, photo
 from tests.waiting import block_until
+from tests.web.admin import upload
 from tests.web.browser import ADMIN_KEY, TOUCH, fits, serving, touch
-from tests.web.pictures import EVIL, choose, crop, finished, open_result, ready, upload, zoom
+from tests.web.pictures import EVIL, choose, crop, finished, open_result, ready, zoom
 
 pytestmark = [pytest.mark.slow, pytest.mark.servers]
 

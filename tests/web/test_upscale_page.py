@@ -12,8 +12,9 @@ import pytest
 from PIL import ExifTags, Image
 from playwright.sync_api import expect
 
+from tests.web.admin import upload
 from tests.web.browser import LOOKS, check_screen
-from tests.web.pictures import crop, exact, open_result, ready, slide, take, upload, zoom
+from tests.web.pictures import crop, exact, open_result, ready, slide, take, zoom
 from tests.web.results import BOUND
 
 pytestmark = [pytest.mark.slow, pytest.mark.servers]

@@ -16,7 +16,8 @@ from PIL import Image
 from playwright.sync_api import Route, expect
 
 from app.images.encode import png_grey16
-from tests.web.pictures import crop, exact, open_result, slide, upload
+from tests.web.admin import upload
+from tests.web.pictures import crop, exact, open_result, slide
 from tests.web.results import BOUND, store_result
 
 pytestmark = [pytest.mark.slow, pytest.mark.servers]
