@@ -19,9 +19,9 @@ from typing import Any
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from benchmarks.results import store_result
 from benchmarks.table import print_table
 from tests.web.browser import DESKTOP, launched, serving
-from tests.web.results import store_result
 
 SECONDS = 3
 READY = "html[data-ready] #drop:not(.off) .hint"

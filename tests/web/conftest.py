@@ -43,15 +43,9 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="session")
-def site_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder that the server of `site` lives in."""
-    return tmp_path_factory.mktemp("site")
-
-
-@pytest.fixture(scope="session")
-def site(site_folder: Path) -> Iterator[str]:
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a real `trustscale serve` with the embedded upscaler and an open API."""
-    with serving(site_folder) as url:
+    with serving(tmp_path_factory.mktemp("site")) as url:
         yield url
 
 

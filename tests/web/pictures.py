@@ -11,6 +11,7 @@ from tests.factories import encoded
 from tests.web.admin import MARKUP, upload
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "bridge.png"
+BOUND = 1.9576  # of the error of the shipped calibration
 EVIL = f"{MARKUP}.png"
 
 

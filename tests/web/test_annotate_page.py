@@ -206,51 +206,51 @@ def test_nothing_drawn_is_lost(as_admin, api: Api, job, complaints):
     complaints.clear()
 
 
-class TestTwoAnnotators:
-    def test_neither_overwrites_the_other(self, as_admin, api: Api):
-        """Whoever saves second sees both labels and chooses; here both together."""
-        job = waiting(api, 2)
-        first, second = (desk(as_admin, job, "000") for _ in range(2))
-        look_away(second)
-        draw(first, (0.2, 0.3))
-        saved(first)
-        of_first = api.label(job, "000")
-        draw(second, (0.8, 0.7))
-        expect(second.locator(".save-state")).to_have_text("Somebody else was first")
-        assert np.array_equal(api.label(job, "000"), of_first)
-        second.get_by_role("button", name="Choose…").click()
-        dialog = second.get_by_role("dialog")
-        expect(dialog.get_by_role("img")).to_have_count(3)
-        assert barriers(second) == []
-        dialog.get_by_role("button", name="Both together").click()
-        saved(second)
-        both = api.label(job, "000")
-        assert both[of_first].all()
-        assert both.sum() > 1.9 * of_first.sum()
-        # The first one sees it without asking.
-        expect(first.locator(".callout.warn")).to_contain_text("Somebody else is drawing")
-        first.keyboard.press("z")
-        expect(first.get_by_role("button", name="Undo")).to_be_disabled()
+def test_neither_overwrites_the_other(as_admin, api: Api):
+    """Whoever saves second sees both labels and chooses; here both together."""
+    job = waiting(api, 2)
+    first, second = (desk(as_admin, job, "000") for _ in range(2))
+    look_away(second)
+    draw(first, (0.2, 0.3))
+    saved(first)
+    of_first = api.label(job, "000")
+    draw(second, (0.8, 0.7))
+    expect(second.locator(".save-state")).to_have_text("Somebody else was first")
+    assert np.array_equal(api.label(job, "000"), of_first)
+    second.get_by_role("button", name="Choose…").click()
+    dialog = second.get_by_role("dialog")
+    expect(dialog.get_by_role("img")).to_have_count(3)
+    assert barriers(second) == []
+    dialog.get_by_role("button", name="Both together").click()
+    saved(second)
+    both = api.label(job, "000")
+    assert both[of_first].all()
+    assert both.sum() > 1.9 * of_first.sum()
+    # The first one sees it without asking.
+    expect(first.locator(".callout.warn")).to_contain_text("Somebody else is drawing")
+    first.keyboard.press("z")
+    expect(first.get_by_role("button", name="Undo")).to_be_disabled()
 
-        api.client.delete(f"/v1/jobs/{job}")
-        first.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
-        expect(first.get_by_role("alert")).to_contain_text("Somebody has cancelled")
+    api.client.delete(f"/v1/jobs/{job}")
+    first.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    expect(first.get_by_role("alert")).to_contain_text("Somebody has cancelled")
 
-    @pytest.mark.parametrize(("choice", "name"), [("Keep mine", "013"), ("Take theirs", "014")])
-    def test_one_of_the_two(self, as_admin, api: Api, job, choice, name):
-        """One's own label can be kept, or the other's taken."""
-        page = desk(as_admin, job, name)
-        look_away(page)
-        theirs = np.zeros((HEIGHT, WIDTH), np.uint8)
-        theirs[:4] = 255
-        api.client.put(f"{BASE}/{job}/pairs/{name}/label.png", content=encoded(theirs))
-        draw(page, (0.5, 0.6))
-        page.get_by_role("button", name="Choose…").click()
-        page.get_by_role("dialog").get_by_role("button", name=choice).click()
-        saved(page)
-        label = api.label(job, name)
-        assert label[:4].all() == (choice == "Take theirs")
-        assert label[int(0.6 * HEIGHT), WIDTH // 2] == (choice == "Keep mine")
+
+@pytest.mark.parametrize(("choice", "name"), [("Keep mine", "013"), ("Take theirs", "014")])
+def test_one_of_the_two(as_admin, api: Api, job, choice, name):
+    """One's own label can be kept, or the other's taken."""
+    page = desk(as_admin, job, name)
+    look_away(page)
+    theirs = np.zeros((HEIGHT, WIDTH), np.uint8)
+    theirs[:4] = 255
+    api.client.put(f"{BASE}/{job}/pairs/{name}/label.png", content=encoded(theirs))
+    draw(page, (0.5, 0.6))
+    page.get_by_role("button", name="Choose…").click()
+    page.get_by_role("dialog").get_by_role("button", name=choice).click()
+    saved(page)
+    label = api.label(job, name)
+    assert label[:4].all() == (choice == "Take theirs")
+    assert label[int(0.6 * HEIGHT), WIDTH // 2] == (choice == "Keep mine")
 
 
 def test_shapes(run):

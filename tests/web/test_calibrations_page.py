@@ -21,181 +21,186 @@ from tests.web.browser import LOOKS, barriers, check_screen
 pytestmark = [pytest.mark.slow, pytest.mark.servers]
 
 
-class TestDetail:
-    def test_charts_price_and_pictures(self, as_admin, api, made):
-        """Curves are read by pointer, keys and table, and taken away; pairs have pictures.
+def test_charts_price_and_pictures(as_admin, api, made):
+    """Curves are read by pointer, keys and table, and taken away; pairs have pictures.
 
-        A row tells of each number of calls that the backtest knows of, with what is advised.
-        """
-        page = as_admin(f"/calibrations?id={made}")
-        expect(page.get_by_role("heading", level=1)).to_have_text(f"{MARKUP} streets")
-        expect(page.locator(".dominant")).to_have_count(5)
-        expect(page.locator(".picture img")).to_have_count(15)
-        risk = page.locator("figure.chart", has_text="Risk curve")
-        risk.locator("svg").hover(position={"x": 200, "y": 100})
-        expect(risk.locator(".chart-readout")).to_contain_text("Risk R(t): 0.")
-        risk.locator("svg").press("End")
-        expect(risk.get_by_role("status")).to_contain_text("Risk R(t)")
-        backtest = page.locator("figure.chart", has_text="Backtest")
-        backtest.get_by_role("button", name="Table").click()
-        # All tabled α, none of them below B/(n+1) = 0.024; and the origin of the dashed line.
-        expect(backtest.locator("tbody tr")).to_have_count(9)
-        with page.expect_download() as saved:
-            risk.get_by_role("button", name="SVG").click()
-        drawing = ET.parse(saved.value.path()).getroot()
-        assert "class" not in drawing.attrib
-        assert any(node.get("stroke", "").startswith("rgb") for node in drawing.iter())
-        with page.expect_download() as saved:
-            risk.get_by_role("button", name="CSV").click()
-        rows = list(csv.reader(io.StringIO(saved.value.path().read_text("utf-8"))))
-        wanted = [[point["threshold"], point["risk"]] for point in api.get(f"{BASE}/{made}/curve")]
-        assert [[float(cell) for cell in row] for row in rows[1:]] == wanted
+    A row tells of each number of calls that the backtest knows of, with what is advised.
+    """
+    page = as_admin(f"/calibrations?id={made}")
+    expect(page.get_by_role("heading", level=1)).to_have_text(f"{MARKUP} streets")
+    expect(page.locator(".dominant")).to_have_count(5)
+    expect(page.locator(".picture img")).to_have_count(15)
+    risk = page.locator("figure.chart", has_text="Risk curve")
+    risk.locator("svg").hover(position={"x": 200, "y": 100})
+    expect(risk.locator(".chart-readout")).to_contain_text("Risk R(t): 0.")
+    risk.locator("svg").press("End")
+    expect(risk.get_by_role("status")).to_contain_text("Risk R(t)")
+    backtest = page.locator("figure.chart", has_text="Backtest")
+    backtest.get_by_role("button", name="Table").click()
+    # All tabled α, none of them below B/(n+1) = 0.024; and the origin of the dashed line.
+    expect(backtest.locator("tbody tr")).to_have_count(9)
+    with page.expect_download() as saved:
+        risk.get_by_role("button", name="SVG").click()
+    drawing = ET.parse(saved.value.path()).getroot()
+    assert "class" not in drawing.attrib
+    assert any(node.get("stroke", "").startswith("rgb") for node in drawing.iter())
+    with page.expect_download() as saved:
+        risk.get_by_role("button", name="CSV").click()
+    rows = list(csv.reader(io.StringIO(saved.value.path().read_text("utf-8"))))
+    wanted = [[point["threshold"], point["risk"]] for point in api.get(f"{BASE}/{made}/curve")]
+    assert [[float(cell) for cell in row] for row in rows[1:]] == wanted
 
-        told = api.get(f"{BASE}/{made}/backtest", splits=50)
-        expect(page.locator(".tile", has_text="Calls per picture")).to_contain_text("4")
-        table = page.get_by_role("region", name="The price of a picture")
-        price = [one for one in told["price"] if one["alpha"] == 0.1]
-        areas = {one["samples"]: one["trusted_area"] for one in price}
-        assert len(areas) > 1
-        expect(table.get_by_role("rowheader")).to_have_text([str(m) for m in areas])
-        expect(table.get_by_role("row").last).to_contain_text(f"{100 * areas[max(areas)]:.1f} %")
-        expect(page.locator("[data-price]")).to_contain_text(told["advice"] or "")
+    told = api.get(f"{BASE}/{made}/backtest", splits=50)
+    expect(page.locator(".tile", has_text="Calls per picture")).to_contain_text("4")
+    table = page.get_by_role("region", name="The price of a picture")
+    price = [one for one in told["price"] if one["alpha"] == 0.1]
+    areas = {one["samples"]: one["trusted_area"] for one in price}
+    assert len(areas) > 1
+    expect(table.get_by_role("rowheader")).to_have_text([str(m) for m in areas])
+    expect(table.get_by_role("row").last).to_contain_text(f"{100 * areas[max(areas)]:.1f} %")
+    expect(page.locator("[data-price]")).to_contain_text(told["advice"] or "")
 
-        page.get_by_text("20 pairs by name").click()
-        expect(page.get_by_role("rowheader", name=MARKUP, exact=True)).to_be_visible()
-        page.locator(".picture button").first.click()
-        expect(page.get_by_role("dialog").locator("img")).to_be_visible()
-        page.keyboard.press("Escape")
-        assert barriers(page) == []
+    page.get_by_text("20 pairs by name").click()
+    expect(page.get_by_role("rowheader", name=MARKUP, exact=True)).to_be_visible()
+    page.locator(".picture button").first.click()
+    expect(page.get_by_role("dialog").locator("img")).to_be_visible()
+    page.keyboard.press("Escape")
+    assert barriers(page) == []
 
-    @pytest.mark.parametrize("look", LOOKS, ids=str)
-    def test_every_screen(self, as_admin, api, made, look):
-        """List, form, detail and comparison fit every screen, and ask for nothing in vain."""
-        page, missing = as_admin("/healthz", **look), []
-        page.on("response", lambda one: one.status == 404 and missing.append(one.url))
-        for name, query, seen in (
-            ("list", "", ".pipeline:not(:empty)"),
-            ("new", "?new", "#cost"),
-            ("detail", f"?id={made}", "figure.chart svg"),
-            ("compare", f"?compare={made},{api.active()}", ".chart-step"),
-        ):
-            page.goto(f"/calibrations{query}")
-            expect(page.locator(seen).first).to_be_visible()
-            expect(page.get_by_role("heading", level=1)).to_have_count(1)
-            check_screen(page, f"calibrations-{name}", look)
-        assert missing == []
 
-    def test_worse_needs_force(self, as_admin, small):
-        """Worse is said in amber, trusting nothing beside the button; a refusal is insisted on."""
-        page = as_admin(f"/calibrations?id={small}")
-        expect(page.locator(".nothing-trusted")).to_contain_text("trusts nothing at its default")
-        asked = []
+@pytest.mark.parametrize("look", LOOKS, ids=str)
+def test_every_screen(as_admin, api, made, look):
+    """List, form, detail and comparison fit every screen, and ask for nothing in vain."""
+    page, missing = as_admin("/healthz", **look), []
+    page.on("response", lambda one: one.status == 404 and missing.append(one.url))
+    for name, query, seen in (
+        ("list", "", ".pipeline:not(:empty)"),
+        ("new", "?new", "#cost"),
+        ("detail", f"?id={made}", "figure.chart svg"),
+        ("compare", f"?compare={made},{api.active()}", ".chart-step"),
+    ):
+        page.goto(f"/calibrations{query}")
+        expect(page.locator(seen).first).to_be_visible()
+        expect(page.get_by_role("heading", level=1)).to_have_count(1)
+        check_screen(page, f"calibrations-{name}", look)
+    assert missing == []
 
-        def refuse(route):
-            asked.append(route.request.post_data)
-            conflict = {"type": "/problems/conflict", "detail": "It trusts 0 % instead of 50 %."}
-            if "force" in str(route.request.post_data):
-                route.fulfill(json={"upscaler": "fast", "calibration": small, "previous": None})
-            else:
-                route.fulfill(status=409, json=conflict)
 
-        page.route("**/activate", refuse)
-        page.get_by_role("button", name="Activate").click()
-        dialog = page.get_by_role("dialog")
-        expect(dialog.locator("#changes.warn")).to_contain_text("Trusted at 0.1")
-        dialog.get_by_role("button", name="Activate").click()
-        expect(dialog).to_contain_text("It trusts 0 % instead of 50 %.")
-        dialog.get_by_role("button", name="Activate anyway").click()
-        expect(page.locator(".toast")).to_contain_text("is active now")
-        assert json.loads(asked[1]) == {"force": True}
+def test_worse_needs_force(as_admin, small):
+    """Worse is said in amber, trusting nothing beside the button; a refusal is insisted on."""
+    page = as_admin(f"/calibrations?id={small}")
+    expect(page.locator(".nothing-trusted")).to_contain_text("trusts nothing at its default")
+    asked = []
 
-    def test_compared(self, as_admin, api, made):
-        """Two are chosen in the list and laid over each other; what differs is named."""
-        page = as_admin("/calibrations")
-        for chosen in (made, api.active()):
-            page.locator(f"tr[data-id='{chosen}'] input").check()
-        page.get_by_role("button", name="Compare two").click()
-        expect(page.locator(".chart-step")).to_have_count(2)
-        areas = page.get_by_role("region", name="Trusted area at common α")
-        expect(areas).to_contain_text("points")
-        differing = page.get_by_role("region", name="Differing settings")
-        expect(differing.get_by_role("row", name="scenes 20 30")).to_be_visible()
+    def refuse(route):
+        asked.append(route.request.post_data)
+        conflict = {"type": "/problems/conflict", "detail": "It trusts 0 % instead of 50 %."}
+        if "force" in str(route.request.post_data):
+            route.fulfill(json={"upscaler": "fast", "calibration": small, "previous": None})
+        else:
+            route.fulfill(status=409, json=conflict)
 
-        def other(route):
-            found = route.fetch().json()
-            fidelity = {"metric": "semantic", "labels": "synthetic", "bound": 1, "blur": 4}
-            route.fulfill(json={**found, "pipeline": {**found["pipeline"], "fidelity": fidelity}})
+    page.route("**/activate", refuse)
+    page.get_by_role("button", name="Activate").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog.locator("#changes.warn")).to_contain_text("Trusted at 0.1")
+    dialog.get_by_role("button", name="Activate").click()
+    expect(dialog).to_contain_text("It trusts 0 % instead of 50 %.")
+    dialog.get_by_role("button", name="Activate anyway").click()
+    expect(page.locator(".toast")).to_contain_text("is active now")
+    assert json.loads(asked[1]) == {"force": True}
 
-        page.route(f"**{BASE}/{made}", other)
-        page.reload()
-        expect(page.locator(".callout.warn").first).to_contain_text("They bound different errors")
-        assert "clip_quantile" not in differing.inner_text()
-        page.goto(f"/calibrations?id={made}")
-        bounds = page.locator(".tile", has_text="It bounds")
-        expect(bounds).to_contain_text("a synthetic annotator (a rule, not a person)")
-        page.goto(f"/calibrations?compare={made}")
-        expect(page.get_by_role("alert")).to_contain_text("Two calibrations are needed")
 
-    def test_exported_deleted_imported(self, as_admin, api):
-        """A calibration leaves as a file and comes back as the same; its pictures do not.
+def test_compared(as_admin, api, made):
+    """Two are chosen in the list and laid over each other; what differs is named."""
+    page = as_admin("/calibrations")
+    for chosen in (made, api.active()):
+        page.locator(f"tr[data-id='{chosen}'] input").check()
+    page.get_by_role("button", name="Compare two").click()
+    expect(page.locator(".chart-step")).to_have_count(2)
+    areas = page.get_by_role("region", name="Trusted area at common α")
+    expect(areas).to_contain_text("points")
+    differing = page.get_by_role("region", name="Differing settings")
+    expect(differing.get_by_role("row", name="scenes 20 30")).to_be_visible()
 
-        The active one cannot be deleted, and the page says why.
-        """
-        made = api.made(truths(3, first=400), default_alpha=0.8)
-        page = as_admin(f"/calibrations?id={made}")
-        with page.expect_download() as saved:
-            page.get_by_role("button", name="Export").click()
-        assert saved.value.suggested_filename == f"{made}.calibration"
-        kept = saved.value.path()
-        page.get_by_role("button", name="Delete").click()
-        page.get_by_role("dialog").get_by_role("button", name="Delete").click()
-        page.wait_for_url("**/calibrations")
-        expect(page.locator("tr[data-id]").first).to_be_visible()
-        expect(page.locator(f"tr[data-id='{made}']")).to_have_count(0)
-        page.get_by_label("Calibration file").set_input_files(kept)
-        expect(page.locator(f"tr[data-id='{made}']")).to_be_visible()
-        page.goto(f"/calibrations?id={made}")
-        expect(page.get_by_text("Pictures of the pairs are not kept")).to_be_visible()
+    def other(route):
+        found = route.fetch().json()
+        fidelity = {"metric": "semantic", "labels": "synthetic", "bound": 1, "blur": 4}
+        route.fulfill(json={**found, "pipeline": {**found["pipeline"], "fidelity": fidelity}})
 
-        page.goto(f"/calibrations?id={api.active()}")
-        delete = page.get_by_role("button", name="Delete")
-        expect(delete).to_be_disabled()
-        expect(delete).to_have_accessible_description(re.compile("activate another one first"))
-        with page.expect_download() as saved:
-            page.get_by_role("button", name="Export").click()
-        page.goto("/calibrations")
-        page.get_by_label("Calibration file").set_input_files(saved.value.path())
-        expect(page.locator(".toast")).to_contain_text("is stored. It is active.")
+    page.route(f"**{BASE}/{made}", other)
+    page.reload()
+    expect(page.locator(".callout.warn").first).to_contain_text("They bound different errors")
+    assert "clip_quantile" not in differing.inner_text()
+    page.goto(f"/calibrations?id={made}")
+    bounds = page.locator(".tile", has_text="It bounds")
+    expect(bounds).to_contain_text("a synthetic annotator (a rule, not a person)")
+    page.goto(f"/calibrations?compare={made}")
+    expect(page.get_by_role("alert")).to_contain_text("Two calibrations are needed")
 
-    def test_of_another_upscaler(self, as_admin, tmp_path):
-        """What was calibrated with another upscaler is marked, and refused in words."""
-        foreign = aside(calibration_of(FakeUpscaler("fast", fingerprint="fake:0"), 3))
-        path = tmp_path / "foreign.calibration"
-        path.write_bytes(file.dump(foreign))
-        page = as_admin("/calibrations")
-        page.get_by_label("Calibration file").set_input_files(path)
-        row = page.locator(f"tr[data-id='{foreign.id}']")
-        expect(row.locator(".badge.bad")).to_have_text("mismatch")
-        row.get_by_role("button", name="Activate").click()
-        page.get_by_role("dialog").get_by_role("button", name="Activate").click()
-        expect(page.get_by_role("alert")).to_contain_text("fingerprint")
-        row.get_by_role("link").click()
-        expect(page.locator(".callout.bad")).to_contain_text("fake:0")
 
-    def test_extended_and_shortened(self, as_admin, api, small):
-        """Pairs are added to a calibration, and left out of it; each makes a new one."""
-        page = as_admin(f"/calibrations?id={small}")
-        page.get_by_role("link", name="Add pairs").click()
-        more = upload(encoded(photo(510, 48, 48)), f"{MARKUP}.png")
-        page.locator("input[data-role=y]").set_input_files(more)
-        page.get_by_role("button", name="Upload and calibrate").click()
-        page.wait_for_url(lambda url: "id=cal-" in url and small not in url)
-        longer = page.url.rpartition("=")[2]
-        expect(page.get_by_role("link", name=small)).to_be_visible()
-        page.get_by_text("4 pairs by name").click()
-        page.get_by_role("button", name=f"Leave out {MARKUP}").click()
-        page.get_by_role("dialog").get_by_role("button", name="Make one without it").click()
-        page.wait_for_url(lambda url: "id=cal-" in url and longer not in url)
-        expect(page.locator(".items", has_text=MARKUP)).to_contain_text("removed by key")
-        numbers = [api.get(f"{BASE}/{one}")["n"] for one in (longer, page.url.rpartition("=")[2])]
-        assert numbers == [4, 3]
+def test_exported_deleted_imported(as_admin, api):
+    """A calibration leaves as a file and comes back as the same; its pictures do not.
+
+    The active one cannot be deleted, and the page says why.
+    """
+    made = api.made(truths(3, first=400), default_alpha=0.8)
+    page = as_admin(f"/calibrations?id={made}")
+    with page.expect_download() as saved:
+        page.get_by_role("button", name="Export").click()
+    assert saved.value.suggested_filename == f"{made}.calibration"
+    kept = saved.value.path()
+    page.get_by_role("button", name="Delete").click()
+    page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    page.wait_for_url("**/calibrations")
+    expect(page.locator("tr[data-id]").first).to_be_visible()
+    expect(page.locator(f"tr[data-id='{made}']")).to_have_count(0)
+    page.get_by_label("Calibration file").set_input_files(kept)
+    expect(page.locator(f"tr[data-id='{made}']")).to_be_visible()
+    page.goto(f"/calibrations?id={made}")
+    expect(page.get_by_text("Pictures of the pairs are not kept")).to_be_visible()
+
+    page.goto(f"/calibrations?id={api.active()}")
+    delete = page.get_by_role("button", name="Delete")
+    expect(delete).to_be_disabled()
+    expect(delete).to_have_accessible_description(re.compile("activate another one first"))
+    with page.expect_download() as saved:
+        page.get_by_role("button", name="Export").click()
+    page.goto("/calibrations")
+    page.get_by_label("Calibration file").set_input_files(saved.value.path())
+    expect(page.locator(".toast")).to_contain_text("is stored. It is active.")
+
+
+def test_of_another_upscaler(as_admin, tmp_path):
+    """What was calibrated with another upscaler is marked, and refused in words."""
+    foreign = aside(calibration_of(FakeUpscaler("fast", fingerprint="fake:0"), 3))
+    path = tmp_path / "foreign.calibration"
+    path.write_bytes(file.dump(foreign))
+    page = as_admin("/calibrations")
+    page.get_by_label("Calibration file").set_input_files(path)
+    row = page.locator(f"tr[data-id='{foreign.id}']")
+    expect(row.locator(".badge.bad")).to_have_text("mismatch")
+    row.get_by_role("button", name="Activate").click()
+    page.get_by_role("dialog").get_by_role("button", name="Activate").click()
+    expect(page.get_by_role("alert")).to_contain_text("fingerprint")
+    row.get_by_role("link").click()
+    expect(page.locator(".callout.bad")).to_contain_text("fake:0")
+
+
+def test_extended_and_shortened(as_admin, api, small):
+    """Pairs are added to a calibration, and left out of it; each makes a new one."""
+    page = as_admin(f"/calibrations?id={small}")
+    page.get_by_role("link", name="Add pairs").click()
+    more = upload(encoded(photo(510, 48, 48)), f"{MARKUP}.png")
+    page.locator("input[data-role=y]").set_input_files(more)
+    page.get_by_role("button", name="Upload and calibrate").click()
+    page.wait_for_url(lambda url: "id=cal-" in url and small not in url)
+    longer = page.url.rpartition("=")[2]
+    expect(page.get_by_role("link", name=small)).to_be_visible()
+    page.get_by_text("4 pairs by name").click()
+    page.get_by_role("button", name=f"Leave out {MARKUP}").click()
+    page.get_by_role("dialog").get_by_role("button", name="Make one without it").click()
+    page.wait_for_url(lambda url: "id=cal-" in url and longer not in url)
+    expect(page.locator(".items", has_text=MARKUP)).to_contain_text("removed by key")
+    numbers = [api.get(f"{BASE}/{one}")["n"] for one in (longer, page.url.rpartition("=")[2])]
+    assert numbers == [4, 3]

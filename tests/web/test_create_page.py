@@ -25,198 +25,202 @@ def insist(page: Page, done: Locator, press: Callable[[Locator], None] = Locator
     expect(done).to_be_visible()
 
 
-class TestCreate:
-    def test_from_the_key_to_the_activation(self, open_page, admin_site, api):
-        """Key, images with mistakes, settings, progress, curve, activation, and the way back."""
-        page = open_page("/calibrations", url=admin_site)
-        page.get_by_role("dialog").get_by_label("Admin key").fill(ADMIN_KEY)
-        page.get_by_role("button", name="Use this key").click()
-        page.get_by_role("link", name="New calibration").click()
-        assert page.evaluate("Object.keys(localStorage)") == []
+def test_from_the_key_to_the_activation(open_page, admin_site, api):
+    """Key, images with mistakes, settings, progress, curve, activation, and the way back."""
+    page = open_page("/calibrations", url=admin_site)
+    page.get_by_role("dialog").get_by_label("Admin key").fill(ADMIN_KEY)
+    page.get_by_role("button", name="Use this key").click()
+    page.get_by_role("link", name="New calibration").click()
+    assert page.evaluate("Object.keys(localStorage)") == []
 
-        twin = upload(encoded(photo(3, 48, 48)), "twin.png")
-        page.get_by_label("Accepted error α").fill("0.025")
-        field = page.locator("input[data-role=y]")
-        field.set_input_files([*originals(5), twin, upload(b"no image", f"{MARKUP}.png")])
-        expect(page.locator("[data-verdict=few]")).to_contain_text("14 more are needed")
-        refused = page.locator(".callout.warn .items")
-        expect(refused).to_contain_text("twin: the same image as 003")
-        expect(refused).to_contain_text(f"{MARKUP}: not a PNG, JPEG or WebP image")
-        field.set_input_files(originals(17, first=10))
-        expect(page.locator("[data-verdict=enough]")).to_contain_text("22 pairs are enough")
-        page.get_by_label("Name", exact=True).fill(f"{MARKUP} clicked")
-        page.get_by_label("Calls of the model per picture").fill("3")
-        expect(page.locator("#cost")).to_contain_text(
-            "462 calls of the model now, each original as 7 kinds of upload, then 3 calls"
-        )
-        expect(page.locator(".way")).to_have_count(3)
-        assert barriers(page) == []
-        page.get_by_role("button", name="Upload and calibrate").click()
+    twin = upload(encoded(photo(3, 48, 48)), "twin.png")
+    page.get_by_label("Accepted error α").fill("0.025")
+    field = page.locator("input[data-role=y]")
+    field.set_input_files([*originals(5), twin, upload(b"no image", f"{MARKUP}.png")])
+    expect(page.locator("[data-verdict=few]")).to_contain_text("14 more are needed")
+    refused = page.locator(".callout.warn .items")
+    expect(refused).to_contain_text("twin: the same image as 003")
+    expect(refused).to_contain_text(f"{MARKUP}: not a PNG, JPEG or WebP image")
+    field.set_input_files(originals(17, first=10))
+    expect(page.locator("[data-verdict=enough]")).to_contain_text("22 pairs are enough")
+    page.get_by_label("Name", exact=True).fill(f"{MARKUP} clicked")
+    page.get_by_label("Calls of the model per picture").fill("3")
+    expect(page.locator("#cost")).to_contain_text(
+        "462 calls of the model now, each original as 7 kinds of upload, then 3 calls"
+    )
+    expect(page.locator(".way")).to_have_count(3)
+    assert barriers(page) == []
+    page.get_by_role("button", name="Upload and calibrate").click()
 
-        expect(page.get_by_role("heading", level=1)).to_have_text(f"{MARKUP} clicked")
-        page.wait_for_url("**/calibrations?id=cal-*")
-        made = page.url.rpartition("=")[2]
-        found = api.get(f"{BASE}/{made}")
-        assert (found["n"], found["pipeline"]["samples"]) == (22, 3)
-        kinds = page.get_by_role("region", name="Kinds of upload")
-        assert found["classes"]
-        for kind in found["classes"]:
-            expect(kinds).to_contain_text(kind["title"])
-        before = api.active()
-        page.get_by_role("button", name="Activate").click()
-        dialog = page.get_by_role("dialog")
-        expect(dialog).to_contain_text(made)
-        expect(dialog).to_contain_text(before)
-        expect(dialog.locator("#changes")).to_contain_text(
-            re.compile("Trusted at 0.025: .* % → .* %.*Smallest α: .* → ", re.DOTALL)
-        )
-        dialog.get_by_role("button", name="Activate").click()
-        expect(page.locator(".page-head .badge.trust")).to_have_text("active")
-        assert api.active() == made
-        expect(page.locator(".audit")).to_contain_text("This one was activated in place of")
-        advice = api.get(f"{BASE}/{made}/backtest", splits=1)["advice"]
-        assert advice
-        page.goto("/calibrations?new")  # what it tells of other numbers of calls
-        expect(page.locator("[data-price]")).to_contain_text(advice)
-        page.go_back()
-        page.get_by_role("button", name="Back to", exact=False).click()
-        page.get_by_role("dialog").get_by_role("button", name="Back to", exact=False).click()
-        insist(page, page.locator(".page-head .badge", has_text="ready"))
-        assert api.active() == before
-
-    def test_the_keyboard_alone(self, as_admin, api):
-        """From the list to a calibration that is served from, by keys alone."""
-        page = as_admin("/calibrations")
-
-        def press(found: Locator) -> None:
-            expect(found).to_be_visible()
-            while not found.evaluate("one => one === document.activeElement"):
-                page.keyboard.press("Tab")
-            page.keyboard.press("Enter")
-
-        press(page.get_by_role("link", name="New calibration"))
-        with page.expect_file_chooser() as chooser:
-            press(page.get_by_role("button", name="Add originals…"))
-        chooser.value.set_files(originals(9, first=800))
-        expect(page.locator(".tally")).to_contain_text("9 originals")
-        press(page.get_by_role("button", name="Upload and calibrate"))
-        page.wait_for_url("**/calibrations?id=cal-*")
-        before = api.active()
-        press(page.get_by_role("button", name="Activate"))
-        press(page.get_by_role("dialog").get_by_role("button", name="Activate"))
-        insist(page, page.locator(".page-head .badge.trust"), press)
-        assert api.active() == page.url.rpartition("=")[2]
-        api.client.post(f"{BASE}/{before}/activate", json={"force": True})
-
-    def test_pairs_of_a_folder(self, as_admin, tmp_path):
-        """X and Y are told apart by their folders, matched by name, and compared in size."""
-        files = {f"x/{name}.png": encoded(photo(50, 24, 24)) for name in ("0", "1", "2", "alone")}
-        files |= {f"y/{k}.webp": encoded(photo(k, 48, 48 - k // 2 * 8), "WEBP") for k in range(3)}
-        page = as_admin("/calibrations?new")
-        folder = page.locator("input[webkitdirectory]")
-        folder.set_input_files(folder_of(tmp_path / "pairs", files))
-        expect(page.locator(".tally")).to_contain_text("2 pairs")
-        refused = page.locator(".callout.warn .items")
-        expect(refused).to_contain_text("2: the original is 40×48, but 2× the size")
-        expect(refused).to_contain_text("alone: y/ has no image of this name")
-        page.get_by_role("button", name="Remove all").click()
-        expect(page.locator(".tally")).to_have_count(0)
-        drop = """(place, bytes) => ["dragover", "drop"].map((name) => {
-            const dataTransfer = new DataTransfer();
-            dataTransfer.items.add(new File([new Uint8Array(bytes)], "dropped.png"));
-            const init = { dataTransfer, bubbles: true, cancelable: true };
-            return place.dispatchEvent(new DragEvent(name, init));
-        })"""
-        data = list(encoded(photo(7, 48, 48)))
-        page.locator(".drop-zone").evaluate(drop, data)
-        expect(page.locator(".tally")).to_contain_text("1 original")
-        # What misses the zone does not replace the page.
-        assert page.locator("body").evaluate(drop, data) == [False, False]
-        page.locator("[name='indecision.size']").evaluate("field => { field.value = ''; }")
-        page.get_by_role("button", name="Upload and calibrate").click()
-        expect(page.locator("[name='indecision.size']")).to_be_focused()
-
-    def test_groups_and_promises(self, as_admin, api, tmp_path):
-        """Folders below y/ are groups with curves of their own; the promise can be another one."""
-        files = {f"y/{'night' if k % 2 else 'day'}/{k}.png": photo(k, 48, 48) for k in range(4)}
-        pairs = folder_of(tmp_path / "pairs", {name: encoded(rgb) for name, rgb in files.items()})
-        page = as_admin("/calibrations?new")
-        page.locator("input[webkitdirectory]").set_input_files(pairs)
-        page.get_by_label("Folders below y/ are").select_option("scene")
-        expect(page.locator(".tally")).to_contain_text("4 originals · 2 scenes")
-        page.get_by_label("Folders below y/ are").select_option("group")
-        expect(page.locator(".tally")).to_contain_text("4 originals · 2 groups")
-        page.get_by_role("button", name="Upload and calibrate").click()
-        page.wait_for_url("**/calibrations?id=cal-*")
-        made = page.url.rpartition("=")[2]
-        groups = {one["group"]: one["n"] for one in api.get(f"{BASE}/{made}")["groups"]}
-        assert groups == {"day": 2, "night": 2}
-        page.get_by_role("link", name="night (2)").click()
-        expect(page.locator(".tile").first).to_contain_text("Scenes2")
-        page.get_by_role("button", name="Another promise").click()
-        dialog = page.get_by_role("dialog")
-        dialog.get_by_label("Name").fill("surer")
-        dialog.get_by_label("Method").select_option("wsr")
-        dialog.get_by_label("Risk of a bad draw").fill("0.014")
-        dialog.get_by_role("button", name="Make it").click()
-        page.wait_for_url(lambda url: "id=cal-" in url and made not in url)
-        expect(page.get_by_role("heading", level=1)).to_have_text("surer")
-        promise = page.locator(".tile", has_text="Default α")
-        expect(promise).to_contain_text("with probability 98.6 %")
-        assert api.get(f"{BASE}/{page.url.rpartition('=')[2]}")["guarantee"]["method"] == "wsr"
-
-    def test_the_service_has_the_last_word(self, as_admin):
-        """What only the service notices is listed, item by item, and the form stays."""
-        page = as_admin("/calibrations?new")
-        archive = upload(b"PK not really", "pairs.zip", "application/zip")
-        page.get_by_label("Use an archive…").set_input_files(archive)
-        page.get_by_role("button", name="Upload and calibrate").click()
-        expect(page.get_by_role("alert")).to_contain_text("archive")
-        page.get_by_role("button", name="Remove", exact=True).click()
-        expect(page.get_by_role("button", name="Upload and calibrate")).to_be_disabled()
-        page.get_by_label("Use an archive…").set_input_files(archive)
-        page.locator("input[data-role=y]").set_input_files(originals(2))
-        expect(page.locator(".toast")).to_contain_text("take the place of pairs.zip")
-        items = [{"name": "001", "reason": MARKUP}]
-        refusal = {"type": "/problems/bad-pairs", "detail": "One pair.", "items": items}
-        page.route(f"**{BASE}", lambda route: route.fulfill(status=422, json=refusal))
-        page.get_by_role("button", name="Upload and calibrate").click()
-        expect(page.get_by_role("alert")).to_contain_text(f"001: {MARKUP}")
+    expect(page.get_by_role("heading", level=1)).to_have_text(f"{MARKUP} clicked")
+    page.wait_for_url("**/calibrations?id=cal-*")
+    made = page.url.rpartition("=")[2]
+    found = api.get(f"{BASE}/{made}")
+    assert (found["n"], found["pipeline"]["samples"]) == (22, 3)
+    kinds = page.get_by_role("region", name="Kinds of upload")
+    assert found["classes"]
+    for kind in found["classes"]:
+        expect(kinds).to_contain_text(kind["title"])
+    before = api.active()
+    page.get_by_role("button", name="Activate").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_contain_text(made)
+    expect(dialog).to_contain_text(before)
+    expect(dialog.locator("#changes")).to_contain_text(
+        re.compile("Trusted at 0.025: .* % → .* %.*Smallest α: .* → ", re.DOTALL)
+    )
+    dialog.get_by_role("button", name="Activate").click()
+    expect(page.locator(".page-head .badge.trust")).to_have_text("active")
+    assert api.active() == made
+    expect(page.locator(".audit")).to_contain_text("This one was activated in place of")
+    advice = api.get(f"{BASE}/{made}/backtest", splits=1)["advice"]
+    assert advice
+    page.goto("/calibrations?new")  # what it tells of other numbers of calls
+    expect(page.locator("[data-price]")).to_contain_text(advice)
+    page.go_back()
+    page.get_by_role("button", name="Back to", exact=False).click()
+    page.get_by_role("dialog").get_by_role("button", name="Back to", exact=False).click()
+    insist(page, page.locator(".page-head .badge", has_text="ready"))
+    assert api.active() == before
 
 
-class TestJob:
-    def test_cancelled_while_it_runs(self, as_admin, api):
-        """A running job shows its progress, and ends when it is cancelled."""
-        job = api.create(truths(3), upscaler="stuck", samples=1, name=MARKUP)
-        page = as_admin("/calibrations")
-        card = page.locator(f".job[data-id='{job}']")
-        expect(card).to_contain_text(MARKUP)
-        expect(card).to_contain_text("running")
-        expect(card).to_contain_text("2 of 3 pairs")
-        card.get_by_role("button", name="Cancel").click()
-        page.get_by_role("dialog").get_by_role("button", name="Cancel it").click()
-        expect(card).to_have_count(0)
-        assert api.ended(job)["state"] == "cancelled"
+def test_the_keyboard_alone(as_admin, api):
+    """From the list to a calibration that is served from, by keys alone."""
+    page = as_admin("/calibrations")
 
-    def test_failed(self, as_admin, api):
-        """The page of a failed job says why, and names the pairs."""
-        whole = encoded(photo(0, 48, 48))
-        job = api.create({"y/a.png": whole[: len(whole) // 2]})
-        assert api.ended(job)["state"] == "failed"
-        page = as_admin(f"/calibrations?id={job}")
-        expect(page.get_by_role("alert")).to_contain_text("a: ")
+    def press(found: Locator) -> None:
+        expect(found).to_be_visible()
+        while not found.evaluate("one => one === document.activeElement"):
+            page.keyboard.press("Tab")
+        page.keyboard.press("Enter")
 
-    def test_failed_while_watched(self, as_admin):
-        """The list keeps the card of a job that fails, with the reason."""
-        job = {"id": "job-1", "state": "running", "name": None, "upscaler": "fast"}
-        job |= {"metric": "semantic (synthetic labels)", "created_at": "2026-01-01T00:00:00Z"}
-        job["progress"] = {"done": 1, "total": 2, "unit": "pairs"}
-        failed = {**job, "state": "failed", "error": {"title": "No", "detail": MARKUP}}
-        stream = {"content_type": "text/event-stream", "body": f"data: {json.dumps(failed)}\n\n"}
-        page = as_admin("/healthz")
-        page.route("**/v1/jobs/job-1/events", lambda route: route.fulfill(**stream))
-        page.route(f"**{BASE}?state=pending", lambda route: route.fulfill(json=[job]), times=1)
-        page.goto("/calibrations")
-        card = page.locator(".job")
-        expect(card.get_by_role("alert")).to_contain_text(MARKUP)
-        expect(card).to_contain_text("failed")
+    press(page.get_by_role("link", name="New calibration"))
+    with page.expect_file_chooser() as chooser:
+        press(page.get_by_role("button", name="Add originals…"))
+    chooser.value.set_files(originals(9, first=800))
+    expect(page.locator(".tally")).to_contain_text("9 originals")
+    press(page.get_by_role("button", name="Upload and calibrate"))
+    page.wait_for_url("**/calibrations?id=cal-*")
+    before = api.active()
+    press(page.get_by_role("button", name="Activate"))
+    press(page.get_by_role("dialog").get_by_role("button", name="Activate"))
+    insist(page, page.locator(".page-head .badge.trust"), press)
+    assert api.active() == page.url.rpartition("=")[2]
+    api.client.post(f"{BASE}/{before}/activate", json={"force": True})
+
+
+def test_pairs_of_a_folder(as_admin, tmp_path):
+    """X and Y are told apart by their folders, matched by name, and compared in size."""
+    files = {f"x/{name}.png": encoded(photo(50, 24, 24)) for name in ("0", "1", "2", "alone")}
+    files |= {f"y/{k}.webp": encoded(photo(k, 48, 48 - k // 2 * 8), "WEBP") for k in range(3)}
+    page = as_admin("/calibrations?new")
+    folder = page.locator("input[webkitdirectory]")
+    folder.set_input_files(folder_of(tmp_path / "pairs", files))
+    expect(page.locator(".tally")).to_contain_text("2 pairs")
+    refused = page.locator(".callout.warn .items")
+    expect(refused).to_contain_text("2: the original is 40×48, but 2× the size")
+    expect(refused).to_contain_text("alone: y/ has no image of this name")
+    page.get_by_role("button", name="Remove all").click()
+    expect(page.locator(".tally")).to_have_count(0)
+    drop = """(place, bytes) => ["dragover", "drop"].map((name) => {
+        const dataTransfer = new DataTransfer();
+        dataTransfer.items.add(new File([new Uint8Array(bytes)], "dropped.png"));
+        const init = { dataTransfer, bubbles: true, cancelable: true };
+        return place.dispatchEvent(new DragEvent(name, init));
+    })"""
+    data = list(encoded(photo(7, 48, 48)))
+    page.locator(".drop-zone").evaluate(drop, data)
+    expect(page.locator(".tally")).to_contain_text("1 original")
+    # What misses the zone does not replace the page.
+    assert page.locator("body").evaluate(drop, data) == [False, False]
+    page.locator("[name='indecision.size']").evaluate("field => { field.value = ''; }")
+    page.get_by_role("button", name="Upload and calibrate").click()
+    expect(page.locator("[name='indecision.size']")).to_be_focused()
+
+
+def test_groups_and_promises(as_admin, api, tmp_path):
+    """Folders below y/ are groups with curves of their own; the promise can be another one."""
+    files = {f"y/{'night' if k % 2 else 'day'}/{k}.png": photo(k, 48, 48) for k in range(4)}
+    pairs = folder_of(tmp_path / "pairs", {name: encoded(rgb) for name, rgb in files.items()})
+    page = as_admin("/calibrations?new")
+    page.locator("input[webkitdirectory]").set_input_files(pairs)
+    page.get_by_label("Folders below y/ are").select_option("scene")
+    expect(page.locator(".tally")).to_contain_text("4 originals · 2 scenes")
+    page.get_by_label("Folders below y/ are").select_option("group")
+    expect(page.locator(".tally")).to_contain_text("4 originals · 2 groups")
+    page.get_by_role("button", name="Upload and calibrate").click()
+    page.wait_for_url("**/calibrations?id=cal-*")
+    made = page.url.rpartition("=")[2]
+    groups = {one["group"]: one["n"] for one in api.get(f"{BASE}/{made}")["groups"]}
+    assert groups == {"day": 2, "night": 2}
+    page.get_by_role("link", name="night (2)").click()
+    expect(page.locator(".tile").first).to_contain_text("Scenes2")
+    page.get_by_role("button", name="Another promise").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("Name").fill("surer")
+    dialog.get_by_label("Method").select_option("wsr")
+    dialog.get_by_label("Risk of a bad draw").fill("0.014")
+    dialog.get_by_role("button", name="Make it").click()
+    page.wait_for_url(lambda url: "id=cal-" in url and made not in url)
+    expect(page.get_by_role("heading", level=1)).to_have_text("surer")
+    promise = page.locator(".tile", has_text="Default α")
+    expect(promise).to_contain_text("with probability 98.6 %")
+    assert api.get(f"{BASE}/{page.url.rpartition('=')[2]}")["guarantee"]["method"] == "wsr"
+
+
+def test_the_service_has_the_last_word(as_admin):
+    """What only the service notices is listed, item by item, and the form stays."""
+    page = as_admin("/calibrations?new")
+    archive = upload(b"PK not really", "pairs.zip", "application/zip")
+    page.get_by_label("Use an archive…").set_input_files(archive)
+    page.get_by_role("button", name="Upload and calibrate").click()
+    expect(page.get_by_role("alert")).to_contain_text("archive")
+    page.get_by_role("button", name="Remove", exact=True).click()
+    expect(page.get_by_role("button", name="Upload and calibrate")).to_be_disabled()
+    page.get_by_label("Use an archive…").set_input_files(archive)
+    page.locator("input[data-role=y]").set_input_files(originals(2))
+    expect(page.locator(".toast")).to_contain_text("take the place of pairs.zip")
+    items = [{"name": "001", "reason": MARKUP}]
+    refusal = {"type": "/problems/bad-pairs", "detail": "One pair.", "items": items}
+    page.route(f"**{BASE}", lambda route: route.fulfill(status=422, json=refusal))
+    page.get_by_role("button", name="Upload and calibrate").click()
+    expect(page.get_by_role("alert")).to_contain_text(f"001: {MARKUP}")
+
+
+def test_cancelled_while_it_runs(as_admin, api):
+    """A running job shows its progress, and ends when it is cancelled."""
+    job = api.create(truths(3), upscaler="stuck", samples=1, name=MARKUP)
+    page = as_admin("/calibrations")
+    card = page.locator(f".job[data-id='{job}']")
+    expect(card).to_contain_text(MARKUP)
+    expect(card).to_contain_text("running")
+    expect(card).to_contain_text("2 of 3 pairs")
+    card.get_by_role("button", name="Cancel").click()
+    page.get_by_role("dialog").get_by_role("button", name="Cancel it").click()
+    expect(card).to_have_count(0)
+    assert api.ended(job)["state"] == "cancelled"
+
+
+def test_failed(as_admin, api):
+    """The page of a failed job says why, and names the pairs."""
+    whole = encoded(photo(0, 48, 48))
+    job = api.create({"y/a.png": whole[: len(whole) // 2]})
+    assert api.ended(job)["state"] == "failed"
+    page = as_admin(f"/calibrations?id={job}")
+    expect(page.get_by_role("alert")).to_contain_text("a: ")
+
+
+def test_failed_while_watched(as_admin):
+    """The list keeps the card of a job that fails, with the reason."""
+    job = {"id": "job-1", "state": "running", "name": None, "upscaler": "fast"}
+    job |= {"metric": "semantic (synthetic labels)", "created_at": "2026-01-01T00:00:00Z"}
+    job["progress"] = {"done": 1, "total": 2, "unit": "pairs"}
+    failed = {**job, "state": "failed", "error": {"title": "No", "detail": MARKUP}}
+    stream = {"content_type": "text/event-stream", "body": f"data: {json.dumps(failed)}\n\n"}
+    page = as_admin("/healthz")
+    page.route("**/v1/jobs/job-1/events", lambda route: route.fulfill(**stream))
+    page.route(f"**{BASE}?state=pending", lambda route: route.fulfill(json=[job]), times=1)
+    page.goto("/calibrations")
+    card = page.locator(".job")
+    expect(card.get_by_role("alert")).to_contain_text(MARKUP)
+    expect(card).to_contain_text("failed")

@@ -48,140 +48,134 @@ def panel(page: Page, upscaler: str) -> Locator:
     return page.locator(f"[data-upscaler={upscaler}]")
 
 
-class TestMonitor:
-    def test_figures_and_charts(self, as_admin, served):
-        """What the API tells is shown: figures, charts, their tables and files."""
-        page = as_admin("/monitor")
-        fast = panel(page, "fast")
-        seen = served["requests"]["seen"]
-        expect(fast.locator(".tile").first).to_have_text(f"Requests{seen}all counted")
-        checked = served["feedback"]
-        truths = fast.locator(".tile", has_text="Checked against the truth")
-        expect(truths).to_contain_text(str(checked["n"]))
-        expect(fast.locator("figure.chart svg")).to_have_count(4)
-        evidence = fast.locator("[data-chart=evidence]")
-        expect(evidence).to_contain_text("alarm ×100")
-        evidence.get_by_role("button", name="Table").click()
-        expect(evidence.locator("tbody tr")).to_have_count(len(served["history"]))
-        evidence.locator("svg").press("End")
-        expect(evidence.locator(".chart-readout")).to_contain_text("Martingale of this epoch: ×")
-        with page.expect_download() as saved:
-            evidence.get_by_role("button", name="CSV").click()
-        rows = list(csv.reader(io.StringIO(saved.value.path().read_text("utf-8"))))
-        known = [point["log10_martingale"] for point in served["history"]]
-        assert [float(row[1]) for row in rows[1:]] == pytest.approx(known)
-        above = checked["n"] - checked["within"]
-        verdict = fast.locator(".verdict")
-        expect(verdict).to_contain_text("Inputs look as usual; of")
-        expect(verdict).to_contain_text(f"of {checked['n']} checked {above or 'none'} lay above α")
-        expect(panel(page, "bare")).to_contain_text("not calibrated")
-        assert barriers(page) == []
+def test_figures_and_charts(as_admin, served):
+    """What the API tells is shown: figures, charts, their tables and files."""
+    page = as_admin("/monitor")
+    fast = panel(page, "fast")
+    seen = served["requests"]["seen"]
+    expect(fast.locator(".tile").first).to_have_text(f"Requests{seen}all counted")
+    checked = served["feedback"]
+    truths = fast.locator(".tile", has_text="Checked against the truth")
+    expect(truths).to_contain_text(str(checked["n"]))
+    expect(fast.locator("figure.chart svg")).to_have_count(4)
+    evidence = fast.locator("[data-chart=evidence]")
+    expect(evidence).to_contain_text("alarm ×100")
+    evidence.get_by_role("button", name="Table").click()
+    expect(evidence.locator("tbody tr")).to_have_count(len(served["history"]))
+    evidence.locator("svg").press("End")
+    expect(evidence.locator(".chart-readout")).to_contain_text("Martingale of this epoch: ×")
+    with page.expect_download() as saved:
+        evidence.get_by_role("button", name="CSV").click()
+    rows = list(csv.reader(io.StringIO(saved.value.path().read_text("utf-8"))))
+    known = [point["log10_martingale"] for point in served["history"]]
+    assert [float(row[1]) for row in rows[1:]] == pytest.approx(known)
+    above = checked["n"] - checked["within"]
+    verdict = fast.locator(".verdict")
+    expect(verdict).to_contain_text("Inputs look as usual; of")
+    expect(verdict).to_contain_text(f"of {checked['n']} checked {above or 'none'} lay above α")
+    expect(panel(page, "bare")).to_contain_text("not calibrated")
+    assert barriers(page) == []
 
-    @pytest.mark.parametrize("look", AXED, ids=str)
-    def test_an_alarm(self, as_admin, api, served, look):
-        """Inputs unlike the calibration images raise an alarm; the page gives the API's words."""
-        random = np.random.default_rng(0)
-        page = as_admin("/monitor", **look)
-        while not (alarms := report(api)["alarms"]):
-            assert report(api)["requests"]["seen"] < 200
-            for _ in range(10):
-                upscale(api, random.integers(0, 256, (24, 24, 3), dtype=np.uint8))
-        page.get_by_role("button", name="Refresh").click()
-        told = panel(page, "fast").get_by_role("group", name="Alarm").first
-        expect(told).to_contain_text(alarms[0]["message"])
-        check_screen(page, "monitor-alarm", look)
 
-    def test_a_remote_upscaler(self, as_admin, served):
-        """Canaries, breaker and spend are shown; names and messages are text, never run."""
-        page = as_admin("/calibrations")
-        nasty = {
-            **served,
-            "upscaler": "nasty",
-            "group": MARKUP,
-            "canary": {"policy": "warn", "alarm": True, "evidence": "inf", "rounds": 7},
-            "health": {
-                "breaker_open": True,
-                "failures_in_a_row": 5,
-                "calls_last_hour": 12,
-                "max_calls_per_hour": 100,
-            },
-            "alarms": [{"kind": "inputs", "severity": "page", "since": None, "message": MARKUP}],
-        }
-        rest = {**served, "upscaler": "nasty", "requests": {**served["requests"], "seen": 0}}
-        shown = {"at": served["updated_at"], "upscalers": [nasty, rest]}
-        page.route(f"**{MONITOR}*", lambda route: route.fulfill(json=shown))
-        page.goto("/monitor")
-        expect(page.locator(".verdict").last).to_have_text("Its requests are told by kind, below.")
-        expect(page.get_by_role("group", name="Alarm")).to_contain_text(MARKUP)
-        expect(page.get_by_role("heading", level=2).first).to_have_text(f"nasty, kind {MARKUP}")
-        assert page.locator("main img").count() == 0
-        canaries = page.locator(".card", has_text="Canaries")
-        expect(canaries).to_contain_text("the upscaler has changed")
-        expect(canaries).to_contain_text("answers carry a warning")
-        way = page.locator(".card", has_text="The way to the upscaler")
-        expect(way).to_contain_text("open: requests are refused")
-        expect(way).to_contain_text("12 of at most 100")
-        assert barriers(page) == []
+def test_an_alarm(as_admin, api, served):
+    """Inputs unlike the calibration images raise an alarm; the page gives the API's words."""
+    random = np.random.default_rng(0)
+    page = as_admin("/monitor", **AXED[-1])
+    while not (alarms := report(api)["alarms"]):
+        assert report(api)["requests"]["seen"] < 200
+        for _ in range(10):
+            upscale(api, random.integers(0, 256, (24, 24, 3), dtype=np.uint8))
+    page.get_by_role("button", name="Refresh").click()
+    told = panel(page, "fast").get_by_role("group", name="Alarm").first
+    expect(told).to_contain_text(alarms[0]["message"])
+    check_screen(page, "monitor-alarm", AXED[-1])
 
-    def test_refreshed_while_it_is_seen(self, as_admin, served, complaints):
-        """It reads anew every ten seconds; not while it is hidden or paused.
 
-        A monitor that cannot be read says so, and goes on when it can.
-        """
-        page, asked = as_admin("/healthz"), []
-        page.clock.install(time=0)
-        page.clock.pause_at(1)  # only the test moves it
-        page.on("request", lambda request: MONITOR in request.url and asked.append(request.url))
-        page.goto("/monitor")
-        expect(page.locator("[data-alarms]")).to_be_visible()
+def test_a_remote_upscaler(as_admin, served):
+    """Canaries, breaker and spend are shown; names and messages are text, never run."""
+    page = as_admin("/calibrations")
+    health = {"breaker_open": True, "failures_in_a_row": 5}
+    health |= {"calls_last_hour": 12, "max_calls_per_hour": 100}
+    alarm = {"kind": "inputs", "severity": "page", "since": None, "message": MARKUP}
+    canary = {"policy": "warn", "alarm": True, "evidence": "inf", "rounds": 7}
+    nasty = {**served, "upscaler": "nasty", "group": MARKUP}
+    nasty |= {"canary": canary, "health": health, "alarms": [alarm]}
+    rest = {**served, "upscaler": "nasty", "requests": {**served["requests"], "seen": 0}}
+    shown = {"at": served["updated_at"], "upscalers": [nasty, rest]}
+    page.route(f"**{MONITOR}*", lambda route: route.fulfill(json=shown))
+    page.goto("/monitor")
+    expect(page.locator(".verdict").last).to_have_text("Its requests are told by kind, below.")
+    expect(page.get_by_role("group", name="Alarm")).to_contain_text(MARKUP)
+    expect(page.get_by_role("heading", level=2).first).to_have_text(f"nasty, kind {MARKUP}")
+    assert page.locator("main img").count() == 0
+    canaries = page.locator(".card", has_text="Canaries")
+    expect(canaries).to_contain_text("the upscaler has changed")
+    expect(canaries).to_contain_text("answers carry a warning")
+    way = page.locator(".card", has_text="The way to the upscaler")
+    expect(way).to_contain_text("open: requests are refused")
+    expect(way).to_contain_text("12 of at most 100")
+    assert barriers(page) == []
 
-        def settled() -> None:
-            page.evaluate("fetch('/healthz').then(() => 0)")  # what was begun is on its way
-            expect(page.locator("[aria-busy=true]")).to_have_count(0)
 
-        def reads(times: int) -> None:
-            """The page asks every ten seconds, as long as it was answered."""
+def test_refreshed_while_it_is_seen(as_admin, served, complaints):
+    """It reads anew every ten seconds; not while it is hidden or paused.
+
+    A monitor that cannot be read says so, and goes on when it can.
+    """
+    page, asked = as_admin("/healthz"), []
+    page.clock.install(time=0)
+    page.clock.pause_at(1)  # only the test moves it
+    page.on("request", lambda request: MONITOR in request.url and asked.append(request.url))
+    page.goto("/monitor")
+    expect(page.locator("[data-alarms]")).to_be_visible()
+
+    def settled() -> None:
+        page.evaluate("fetch('/healthz').then(() => 0)")  # what was begun is on its way
+        expect(page.locator("[aria-busy=true]")).to_have_count(0)
+
+    def reads(times: int) -> None:
+        """The page asks every ten seconds, as long as it was answered."""
+        settled()
+        before = len(asked)
+        for _ in range(times):
+            with page.expect_response(lambda response: MONITOR in response.url):
+                page.clock.run_for(10_100)
             settled()
-            before = len(asked)
-            for _ in range(times):
-                with page.expect_response(lambda response: MONITOR in response.url):
-                    page.clock.run_for(10_100)
-                settled()
-            assert len(asked) == before + times
+        assert len(asked) == before + times
 
-        def rests() -> None:
-            """The page does not ask within half a minute."""
-            settled()
-            before = len(asked)
-            page.clock.run_for(30_300)
-            settled()
-            assert len(asked) == before
+    def rests() -> None:
+        """The page does not ask within half a minute."""
+        settled()
+        before = len(asked)
+        page.clock.run_for(30_300)
+        settled()
+        assert len(asked) == before
 
-        reads(3)
+    reads(3)
+    page.evaluate(
+        """() => {
+            Object.defineProperty(document, "hidden", { value: true, configurable: true });
+            document.dispatchEvent(new Event("visibilitychange"));
+        }"""
+    )
+    rests()
+    with page.expect_request(lambda request: MONITOR in request.url):  # at once
         page.evaluate(
             """() => {
-                Object.defineProperty(document, "hidden", { value: true, configurable: true });
+                delete document.hidden;
                 document.dispatchEvent(new Event("visibilitychange"));
             }"""
         )
-        rests()
-        with page.expect_request(lambda request: MONITOR in request.url):  # at once
-            page.evaluate(
-                """() => {
-                    delete document.hidden;
-                    document.dispatchEvent(new Event("visibilitychange"));
-                }"""
-            )
-        reads(2)
-        page.get_by_role("button", name="Pause").click()
-        rests()
-        expect(page.locator(".when")).to_contain_text("Paused")
+    reads(2)
+    page.get_by_role("button", name="Pause").click()
+    rests()
+    expect(page.locator(".when")).to_contain_text("Paused")
 
-        page.route(f"**{MONITOR}*", lambda route: route.abort())
-        page.get_by_role("button", name="Refresh").click()
-        expect(page.get_by_role("alert")).to_contain_text("cannot be reached")
-        page.unroute(f"**{MONITOR}*")
-        page.get_by_role("button", name="Refresh").click()
-        expect(page.locator("[data-alarms]")).to_be_visible()
-        assert all("ERR_FAILED" in text for text in complaints)
-        complaints.clear()
+    page.route(f"**{MONITOR}*", lambda route: route.abort())
+    page.get_by_role("button", name="Refresh").click()
+    expect(page.get_by_role("alert")).to_contain_text("cannot be reached")
+    page.unroute(f"**{MONITOR}*")
+    page.get_by_role("button", name="Refresh").click()
+    expect(page.locator("[data-alarms]")).to_be_visible()
+    assert all("ERR_FAILED" in text for text in complaints)
+    complaints.clear()

@@ -27,237 +27,240 @@ BRING = """([event, name, bytes]) => {
 }"""
 
 
-class TestLoseNothing:
-    def test_reload_back_and_undo(self, open_page):
-        """Dropped, pasted: names are text. Reload and back keep it all; a removal is taken back."""
-        page = open_page("/")
-        ready(page)
-        for event, x, name in (("dragover", 0, EVIL), ("drop", 96, EVIL), ("paste", 40, "two.png")):
-            page.evaluate(BRING, [event, name, list(crop(x))])
-            expect(page.locator(".drop-veil")).to_have_count(int(event == "dragover"))
-        finished(page, 2)
-        page.locator(".item-open").first.click()
-        title = page.get_by_role("heading", level=1)
-        expect(title).to_have_text(EVIL)
-        first = page.get_attribute("#canvas", "data-shown")
-        page.locator(".item-open").nth(1).click()
-        expect(page.locator("#canvas")).not_to_have_attribute("data-shown", first)
-        second = page.get_attribute("#canvas", "data-shown")
-        page.goto("/readyz")
-        page.go_back()
-        expect(page.locator(f"#canvas[data-shown={second}]")).to_be_visible()
-        expect(page.locator(".stage .divider")).to_be_visible()  # the input is still there
-        assert page.url.endswith(f"/r/{second}")
-        page.go_back()
-        expect(page.locator(f"#canvas[data-shown={first}]")).to_be_visible()
-        expect(title).to_have_text(EVIL)
-        assert page.locator("img[src=x]").count() == 0
-        page.get_by_role("button", name=f"Remove {EVIL}").press("Enter")
-        expect(title).to_have_text("two.png")
-        page.get_by_role("button", name="Undo").click()
-        expect(title).to_have_text(EVIL)
-        finished(page, 2)
-        page.reload()
-        finished(page, 2)
+def test_reload_back_and_undo(open_page):
+    """Dropped, pasted: names are text. Reload and back keep it all; a removal is taken back."""
+    page = open_page("/")
+    ready(page)
+    for event, x, name in (("dragover", 0, EVIL), ("drop", 96, EVIL), ("paste", 40, "two.png")):
+        page.evaluate(BRING, [event, name, list(crop(x))])
+        expect(page.locator(".drop-veil")).to_have_count(int(event == "dragover"))
+    finished(page, 2)
+    page.locator(".item-open").first.click()
+    title = page.get_by_role("heading", level=1)
+    expect(title).to_have_text(EVIL)
+    first = page.get_attribute("#canvas", "data-shown")
+    page.locator(".item-open").nth(1).click()
+    expect(page.locator("#canvas")).not_to_have_attribute("data-shown", first)
+    second = page.get_attribute("#canvas", "data-shown")
+    page.goto("/readyz")
+    page.go_back()
+    expect(page.locator(f"#canvas[data-shown={second}]")).to_be_visible()
+    expect(page.locator(".stage .divider")).to_be_visible()  # the input is still there
+    assert page.url.endswith(f"/r/{second}")
+    page.go_back()
+    expect(page.locator(f"#canvas[data-shown={first}]")).to_be_visible()
+    expect(title).to_have_text(EVIL)
+    assert page.locator("img[src=x]").count() == 0
+    page.get_by_role("button", name=f"Remove {EVIL}").press("Enter")
+    expect(title).to_have_text("two.png")
+    page.get_by_role("button", name="Undo").click()
+    expect(title).to_have_text(EVIL)
+    finished(page, 2)
+    page.reload()
+    finished(page, 2)
 
-    def test_an_expired_result(self, open_page, site):
-        """The page still has the file, and the same seed gives the same result again."""
-        page = open_page("/")
-        first = open_result(page)
-        page.route(f"**/v1/results/{first}/*", lambda route: route.fulfill(status=404, json={}))
-        page.reload()
-        page.get_by_role("button", name="Again with the same seed").click()
-        expect(page.locator("#canvas[data-shown]")).to_be_visible()
-        second = page.get_attribute("#canvas", "data-shown")
-        before, after = (httpx.get(f"{site}/v1/results/{one}").json() for one in (first, second))
-        same = ("seed", "alpha", "trusted_fraction")
-        assert [after[key] for key in same] == [before[key] for key in same]
 
-    def test_many(self, open_page):
-        """A failed one pushes nothing; arrows go on and keep the zoom; all come in one zip."""
-        page = open_page("/")
-        open_result(page, upload(crop(), "a.png"))
-        top = page.locator(".stage .frame").bounding_box()["y"]
-        more = [upload(crop(40), "b.png"), upload(b"text", "no.png"), upload(crop(20), "a.png")]
-        choose(page, *more)
-        finished(page, 3)
-        expect(page.locator(".item[data-state=failed]")).to_have_count(1)
-        expect(page.locator("#tally")).to_have_text("3 of 4 done, 1 failed")
-        assert page.locator(".stage .frame").bounding_box()["y"] - top < 40  # one line
-        page.click("#zoom-one")
-        before = zoom(page)
-        page.locator(".item-open").first.focus()
-        page.keyboard.press("ArrowRight")
-        expect(page.get_by_role("heading", level=1)).to_have_text("b.png")
-        assert zoom(page) == before
-        page.keyboard.press("ArrowRight")
-        expect(page.get_by_role("alert")).to_contain_text("is not a PNG")
-        expect(page.get_by_role("button", name="Try again")).to_have_count(0)
-        with page.expect_download() as found:
-            page.get_by_role("button", name="Download all").click()
-        with zipfile.ZipFile(found.value.path()) as archive:
-            folders = {name.partition("/")[0] for name in archive.namelist()}
-        assert folders == {"a", "b", "a-2"}
-        page.get_by_role("button", name="Clear done").click()
-        expect(page.locator(".item")).to_have_count(0)
-        expect(page.locator(".example-stage")).to_be_visible()
-        page.get_by_role("button", name="Undo").click()
-        finished(page, 3)
+def test_many(open_page):
+    """A failed one pushes nothing; arrows go on and keep the zoom; all come in one zip."""
+    page = open_page("/")
+    open_result(page, upload(crop(), "a.png"))
+    top = page.locator(".stage .frame").bounding_box()["y"]
+    more = [upload(crop(40), "b.png"), upload(b"text", "no.png"), upload(crop(20), "a.png")]
+    choose(page, *more)
+    finished(page, 3)
+    expect(page.locator(".item[data-state=failed]")).to_have_count(1)
+    expect(page.locator("#tally")).to_have_text("3 of 4 done, 1 failed")
+    assert page.locator(".stage .frame").bounding_box()["y"] - top < 40  # one line
+    page.click("#zoom-one")
+    before = zoom(page)
+    page.locator(".item-open").first.focus()
+    page.keyboard.press("ArrowRight")
+    expect(page.get_by_role("heading", level=1)).to_have_text("b.png")
+    assert zoom(page) == before
+    page.keyboard.press("ArrowRight")
+    expect(page.get_by_role("alert")).to_contain_text("is not a PNG")
+    expect(page.get_by_role("button", name="Try again")).to_have_count(0)
+    with page.expect_download() as found:
+        page.get_by_role("button", name="Download all").click()
+    with zipfile.ZipFile(found.value.path()) as archive:
+        folders = {name.partition("/")[0] for name in archive.namelist()}
+    assert folders == {"a", "b", "a-2"}
+    page.get_by_role("button", name="Clear done").click()
+    expect(page.locator(".item")).to_have_count(0)
+    expect(page.locator(".example-stage")).to_be_visible()
+    page.get_by_role("button", name="Undo").click()
+    finished(page, 3)
 
-    def test_waiting(self, open_page, admin_site, admin_folder):
-        """A full service is asked again; the first sample is a draft; one can always cancel."""
-        page = open_page("/", url=admin_site)
-        ready(page)
-        page.select_option("[name=upscaler]", "stuck")
-        full = {"status": 503, "headers": {"Retry-After": "900"}}
-        problem = {"type": "/problems/overloaded", "detail": "Full."}
-        page.route("**/v1/upscale", lambda route: route.fulfill(**full, json=problem), times=1)
-        choose(page, upload(crop()))
-        state = page.locator("#waiting-state")
-        expect(state).to_contain_text("The service is busy")
-        page.get_by_role("button", name="Try now").click()
-        expect(state).to_contain_text("2 of 4 answers of the model")
-        expect(page.locator("#waiting .draft")).to_be_visible()
-        expect(page.locator("#waiting .legend")).to_contain_text("Nothing of it is checked")
-        page.reload()
-        expect(state).to_contain_text("2 of 4 answers of the model")
-        cancel = page.locator("#waiting").get_by_role("button", name="Cancel")
+
+def test_waiting(open_page, admin_site, admin_folder):
+    """A full service is asked again; the first sample is a draft; one can always cancel."""
+    page = open_page("/", url=admin_site)
+    ready(page)
+    page.select_option("[name=upscaler]", "stuck")
+    full = {"status": 503, "headers": {"Retry-After": "900"}}
+    problem = {"type": "/problems/overloaded", "detail": "Full."}
+    page.route("**/v1/upscale", lambda route: route.fulfill(**full, json=problem), times=1)
+    choose(page, upload(crop()))
+    state = page.locator("#waiting-state")
+    expect(state).to_contain_text("The service is busy")
+    page.get_by_role("button", name="Try now").click()
+    expect(state).to_contain_text("2 of 4 answers of the model")
+    expect(page.locator("#waiting .draft")).to_be_visible()
+    expect(page.locator("#waiting .legend")).to_contain_text("Nothing of it is checked")
+    page.reload()
+    expect(state).to_contain_text("2 of 4 answers of the model")
+    cancel = page.locator("#waiting").get_by_role("button", name="Cancel")
+    cancel.click()
+    expect(page.get_by_role("alert")).to_contain_text("Cancelled")
+
+    # The upload has arrived, its answer has not: the job is taken back once its name is known.
+    hold, held = admin_folder / "data" / "hold", admin_folder / "data" / "held"
+    hold.touch()
+    page.get_by_role("button", name="Try again").click()
+    block_until(held.exists)
+    sent = page.locator(".ring:not(.unknown) .done")  # the page knows, too: a quarter is done
+    expect(sent).to_have_attribute("stroke-dasharray", re.compile("^25"))
+    with page.expect_request(lambda request: request.method == "DELETE") as deleted:
         cancel.click()
-        expect(page.get_by_role("alert")).to_contain_text("Cancelled")
-
-        # The upload has arrived, its answer has not: the job is taken back once its name is known.
-        hold, held = admin_folder / "data" / "hold", admin_folder / "data" / "held"
-        hold.touch()
-        page.get_by_role("button", name="Try again").click()
-        block_until(held.exists)
-        sent = page.locator(".ring:not(.unknown) .done")  # the page knows, too: a quarter is done
-        expect(sent).to_have_attribute("stroke-dasharray", re.compile("^25"))
-        with page.expect_request(lambda request: request.method == "DELETE") as deleted:
-            cancel.click()
-            hold.unlink()
-        expect(page.get_by_role("alert")).to_contain_text("Cancelled")
-        job = deleted.value.url
-        block_until(lambda: httpx.get(job).json()["state"] == "cancelled")
-
-    def test_touch(self, open_page):
-        """A tap reads a pixel, one finger scrolls until zoomed in, two zoom; targets are 44 px."""
-        page = open_page("/", **TOUCH)
-        open_result(page)
-        canvas = page.locator("#canvas")
-        box = canvas.bounding_box()
-        x, y = box["x"] + box["width"] / 4, box["y"] + box["height"] / 2
-        canvas.tap(position={"x": box["width"] / 4, "y": box["height"] / 2})
-        expect(page.locator(".stage .readout")).to_contain_text("Pixel")
-        action = "one => getComputedStyle(one).touchAction"
-        assert canvas.evaluate(action) == "pan-x pan-y"
-        before = zoom(page)
-        touch(page, *([(x + side * (20 + 5 * k), y) for k in range(9)] for side in (-1, 1)))
-        expect(page.locator("#zoom-value")).not_to_have_text(f"{before:g} %")
-        assert zoom(page) == pytest.approx(3 * before, rel=0.25)
-        assert canvas.evaluate(action) == "none"
-        small = """() => [...document.querySelectorAll("button, summary.button, select")]
-            .filter((one) => one.checkVisibility() && !one.matches(".link, .item-remove"))
-            .map((one) => [one.textContent.trim(), one.getBoundingClientRect()])
-            .filter(([, { width, height }]) => width < 44 || height < 43.9)
-            .map(([text]) => text)"""
-        assert page.evaluate(small) == []
-        page.set_viewport_size({"width": 360, "height": 700})
-        assert fits(page)
+        hold.unlink()
+    expect(page.get_by_role("alert")).to_contain_text("Cancelled")
+    job = deleted.value.url
+    block_until(lambda: httpx.get(job).json()["state"] == "cancelled")
 
 
-class TestService:
-    def test_what_it_refuses(self, open_page, site):
-        """Transparency is said in the page's words; no calibration at the drop; away, again."""
-        page = open_page("/")
-        clear = encoded(Image.new("RGBA", (24, 24), (200, 30, 30, 0)))
-        choose(page, upload(clear, "clear.png"))
-        white = page.get_by_role("button", name="Put it on white")
-        expect(white.or_(page.locator("#canvas[data-shown]"))).to_be_visible()
-        if white.is_visible():  # a service that keeps transparency does not refuse
-            assert "form field" not in page.get_by_role("alert").inner_text()
-            white.click()
-        expect(page.locator("#canvas[data-shown]")).to_be_visible()
+def test_touch(open_page):
+    """A tap reads a pixel, one finger scrolls until zoomed in, two zoom; targets are 44 px."""
+    page = open_page("/", **TOUCH)
+    open_result(page)
+    canvas = page.locator("#canvas")
+    box = canvas.bounding_box()
+    x, y = box["x"] + box["width"] / 4, box["y"] + box["height"] / 2
+    canvas.tap(position={"x": box["width"] / 4, "y": box["height"] / 2})
+    expect(page.locator(".stage .readout")).to_contain_text("Pixel")
+    action = "one => getComputedStyle(one).touchAction"
+    assert canvas.evaluate(action) == "pan-x pan-y"
+    before = zoom(page)
+    touch(page, *([(x + side * (20 + 5 * k), y) for k in range(9)] for side in (-1, 1)))
+    expect(page.locator("#zoom-value")).not_to_have_text(f"{before:g} %")
+    assert zoom(page) == pytest.approx(3 * before, rel=0.25)
+    assert canvas.evaluate(action) == "none"
+    small = """() => [...document.querySelectorAll("button, summary.button, select")]
+        .filter((one) => one.checkVisibility() && !one.matches(".link, .item-remove"))
+        .map((one) => [one.textContent.trim(), one.getBoundingClientRect()])
+        .filter(([, { width, height }]) => width < 44 || height < 43.9)
+        .map(([text]) => text)"""
+    assert page.evaluate(small) == []
+    page.set_viewport_size({"width": 360, "height": 700})
+    assert fits(page)
 
-        [found] = httpx.get(f"{site}/v1/upscalers").json()
-        nothing = {"calibration": None, "default_alpha": None, "min_alpha": None, "table": []}
-        answer = [{**found, **nothing}]
-        page.route("**/v1/upscalers", lambda route: route.fulfill(json=answer), times=1)
-        page.goto("/")
-        expect(page.locator("#drop")).to_contain_text("is not calibrated")
-        page.route("**/v1/upscalers", lambda one: one.fulfill(status=503, json={}), times=2)
-        page.reload()
-        notice = page.locator("#service-notice")
-        notice.get_by_role("button", name="Try again").click()
-        page.evaluate("dispatchEvent(new Event('online'))")
-        expect(notice).to_have_count(0)
 
-    def test_groups(self, open_page, site):
-        """Where the calibration has groups the person says which."""
-        page, sent = open_page("about:blank"), []
-        [found] = httpx.get(f"{site}/v1/upscalers").json()
-        grouped = [{**found, "groups": {EVIL: 20, "faces": 30}}]
+def test_what_it_refuses(open_page, site):
+    """Transparency is said in the page's words; no calibration at the drop; away, again."""
+    page = open_page("/")
+    clear = encoded(Image.new("RGBA", (24, 24), (200, 30, 30, 0)))
+    choose(page, upload(clear, "clear.png"))
+    white = page.get_by_role("button", name="Put it on white")
+    expect(white.or_(page.locator("#canvas[data-shown]"))).to_be_visible()
+    if white.is_visible():  # a service that keeps transparency does not refuse
+        assert "form field" not in page.get_by_role("alert").inner_text()
+        white.click()
+    expect(page.locator("#canvas[data-shown]")).to_be_visible()
 
-        def upscale(route):
-            sent.append(route.request.post_data_buffer)
-            route.fulfill(status=422, json={"type": "/problems/bad-group", "detail": EVIL})
+    [found] = httpx.get(f"{site}/v1/upscalers").json()
+    nothing = {"calibration": None, "default_alpha": None, "min_alpha": None, "table": []}
+    answer = [{**found, **nothing}]
+    page.route("**/v1/upscalers", lambda route: route.fulfill(json=answer), times=1)
+    page.goto("/")
+    expect(page.locator("#drop")).to_contain_text("is not calibrated")
+    page.route("**/v1/upscalers", lambda one: one.fulfill(status=503, json={}), times=2)
+    page.reload()
+    notice = page.locator("#service-notice")
+    notice.get_by_role("button", name="Try again").click()
+    page.evaluate("dispatchEvent(new Event('online'))")
+    expect(notice).to_have_count(0)
 
-        page.route("**/v1/upscalers", lambda route: route.fulfill(json=grouped))
-        page.route("**/v1/upscale", upscale)
-        page.goto("/")
-        page.select_option("[name=group]", "faces")
-        choose(page, upload(crop()))
-        expect(page.get_by_role("alert")).to_contain_text(EVIL)
-        assert b'name="group"\r\n\r\nfaces\r\n' in sent[0]
-        assert page.locator("img[src=x]").count() == 0
 
-    def test_links(self, open_page):
-        """A result is seen by a link alone; one that is gone says what to do."""
-        page = open_page("/")
-        found = open_result(page)
-        alone = open_page(f"/?result={found}")
-        expect(alone.locator("#share")).to_have_text(page.inner_text("#share"))
-        expect(alone.locator("#compare")).to_be_disabled()
-        alone.get_by_text("The same by command line").click()
-        expect(alone.locator("#curl")).to_contain_text('image=@"YOUR-IMAGE.png"')
-        away = {"status": 503, "json": {"detail": "Not now."}}
-        alone.route("**/v1/results/res-none", lambda route: route.fulfill(**away), times=1)
-        alone.goto("/r/res-none")
-        notice = alone.get_by_role("alert")
-        expect(notice).to_contain_text("Not now.")
-        notice.get_by_role("button", name="Try again").click()
-        expect(notice).to_contain_text("The result is gone")
-        expect(notice).to_contain_text("limited time")
+def test_groups(open_page, site):
+    """Where the calibration has groups the person says which."""
+    page, sent = open_page("about:blank"), []
+    [found] = httpx.get(f"{site}/v1/upscalers").json()
+    grouped = [{**found, "groups": {EVIL: 20, "faces": 30}}]
 
-    def test_a_key_is_kept_in_the_tab_only(self, open_page, tmp_path):
-        """A wrong key is refused in words, the right one opens all; it can be changed and goes."""
-        settings = {"TRUSTSCALE_CLIENT_KEYS": "right-key"}
-        fakes = ("-m", "tests.web.admin_gateway")
-        with serving(tmp_path, command=fakes, settings=settings) as url:
-            page = open_page("/", url=url)
+    def upscale(route):
+        sent.append(route.request.post_data_buffer)
+        route.fulfill(status=422, json={"type": "/problems/bad-group", "detail": EVIL})
 
-            def enter(key: str, said: str) -> None:
-                expect(page.locator("dialog")).to_contain_text(said)  # one for all requests
-                page.fill("dialog input", key)
-                page.click("dialog >> text=Use this key")
+    page.route("**/v1/upscalers", lambda route: route.fulfill(json=grouped))
+    page.route("**/v1/upscale", upscale)
+    page.goto("/")
+    page.select_option("[name=group]", "faces")
+    choose(page, upload(crop()))
+    expect(page.get_by_role("alert")).to_contain_text(EVIL)
+    assert b'name="group"\r\n\r\nfaces\r\n' in sent[0]
+    assert page.locator("img[src=x]").count() == 0
 
-            enter("wrong-key", "API key needed")
-            enter("right-key", "The key is not valid")
-            open_result(page, upload(encoded(photo(3, 16, 16))))
-            assert page.evaluate("JSON.stringify(localStorage)") == "{}"
-            assert page.evaluate("document.cookie") == ""
-            assert "right-key" in page.evaluate("JSON.stringify(sessionStorage)")
-            assert "right-key" not in page.content()
-            page.goto("/calibrations")
-            enter("right-key", "Admin key needed")
-            enter(ADMIN_KEY, "an admin's key is needed")
-            expect(page.get_by_role("link", name="New calibration")).to_be_visible()
-            expect(page.get_by_role("link", name="Monitor")).to_be_visible()
-            page.click("#keys-button")
-            page.get_by_label("API key").fill("another")
-            page.click("dialog >> text=Save")
-            key = "sessionStorage.getItem('trustscale.key.client')"
-            block_until(lambda: page.evaluate(key) == "another")
-            page.click("#keys-button")
-            page.click("dialog >> text=Forget all")
-            block_until(lambda: page.evaluate("sessionStorage.length") == 0)
-            page.goto("about:blank")  # before the server goes
+
+def test_links_and_expiry(open_page, site):
+    """A result is seen by a link alone; of one that is gone only its owner has the picture.
+
+    The same seed gives the same result again.
+    """
+    page = open_page("/")
+    first = open_result(page)
+    alone = open_page(f"/?result={first}")
+    expect(alone.locator("#share")).to_have_text(page.inner_text("#share"))
+    expect(alone.locator("#compare")).to_be_disabled()
+    alone.get_by_text("The same by command line").click()
+    expect(alone.locator("#curl")).to_contain_text('image=@"YOUR-IMAGE.png"')
+    away = {"status": 503, "json": {"detail": "Not now."}}
+    alone.route("**/v1/results/res-none", lambda route: route.fulfill(**away), times=1)
+    alone.goto("/r/res-none")
+    notice = alone.get_by_role("alert")
+    expect(notice).to_contain_text("Not now.")
+    notice.get_by_role("button", name="Try again").click()
+    expect(notice).to_contain_text("The result is gone")
+    expect(notice).to_contain_text("limited time")
+
+    page.route(f"**/v1/results/{first}/*", lambda route: route.fulfill(status=404, json={}))
+    page.reload()
+    page.get_by_role("button", name="Again with the same seed").click()
+    expect(page.locator("#canvas[data-shown]")).to_be_visible()
+    second = page.get_attribute("#canvas", "data-shown")
+    before, after = (httpx.get(f"{site}/v1/results/{one}").json() for one in (first, second))
+    same = ("seed", "alpha", "trusted_fraction")
+    assert [after[key] for key in same] == [before[key] for key in same]
+
+
+def test_a_key_is_kept_in_the_tab_only(open_page, tmp_path):
+    """A wrong key is refused in words, the right one opens all; it can be changed and goes."""
+    settings = {"TRUSTSCALE_CLIENT_KEYS": "right-key"}
+    fakes = ("-m", "tests.web.admin_gateway")
+    with serving(tmp_path, command=fakes, settings=settings) as url:
+        page = open_page("/", url=url)
+
+        def enter(key: str, said: str) -> None:
+            expect(page.locator("dialog")).to_contain_text(said)  # one for all requests
+            page.fill("dialog input", key)
+            page.click("dialog >> text=Use this key")
+
+        enter("wrong-key", "API key needed")
+        enter("right-key", "The key is not valid")
+        open_result(page, upload(encoded(photo(3, 16, 16))))
+        assert page.evaluate("JSON.stringify(localStorage)") == "{}"
+        assert page.evaluate("document.cookie") == ""
+        assert "right-key" in page.evaluate("JSON.stringify(sessionStorage)")
+        assert "right-key" not in page.content()
+        page.goto("/calibrations")
+        enter("right-key", "Admin key needed")
+        enter(ADMIN_KEY, "an admin's key is needed")
+        expect(page.get_by_role("link", name="New calibration")).to_be_visible()
+        expect(page.get_by_role("link", name="Monitor")).to_be_visible()
+        page.click("#keys-button")
+        page.get_by_label("API key").fill("another")
+        page.click("dialog >> text=Save")
+        key = "sessionStorage.getItem('trustscale.key.client')"
+        block_until(lambda: page.evaluate(key) == "another")
+        page.click("#keys-button")
+        page.click("dialog >> text=Forget all")
+        block_until(lambda: page.evaluate("sessionStorage.length") == 0)
+        page.goto("about:blank")  # before the server goes

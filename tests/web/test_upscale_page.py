@@ -14,8 +14,7 @@ from playwright.sync_api import expect
 
 from tests.web.admin import upload
 from tests.web.browser import LOOKS, check_screen
-from tests.web.pictures import crop, exact, open_result, ready, slide, take, zoom
-from tests.web.results import BOUND
+from tests.web.pictures import BOUND, crop, exact, open_result, ready, slide, take, zoom
 
 pytestmark = [pytest.mark.slow, pytest.mark.servers]
 

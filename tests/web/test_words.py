@@ -123,34 +123,35 @@ def test_a_late_refusal_spares_a_newer_key(run):
     assert found == [1, "new"]
 
 
+TIMES = [  # now, steps that are done, what is usual, what is left of five
+    (0, 1, None, None),
+    (0, None, 100, 400),
+    (1000, None, 2000, 7000),
+    (1000, 3, 2000, 1000),
+    (1400, 3, None, 600),
+    (2200, None, None, 0),
+    (9000, None, None, None),
+]
+
+
 def test_the_time_that_is_left(run):
     """By the pace of steps that were seen, else by what is usual; it grows shorter in between."""
     found = run(
         """
         const { Pace } = await at("lib/pace.js");
         const real = performance.now;
-        let now = 0;
-        performance.now = () => now;
         const pace = new Pace();
-        const left = (usual) => pace.left(5, usual);
-        pace.saw(1);
-        const found = [left(), left(100)];
-        now = 1000;
-        found.push(left(2000));
-        pace.saw(3);
-        found.push(left(2000));
-        now = 1400;
-        pace.saw(3);
-        found.push(left());
-        now = 2200;
-        found.push(left());
-        now = 9000;
-        found.push(left());
+        const found = given[0].map(([now, done, usual]) => {
+            performance.now = () => now;
+            if (done !== null) pace.saw(done);
+            return pace.left(5, usual);
+        });
         performance.now = real;
         return found;
-        """
+        """,
+        TIMES,
     )
-    assert found == [None, 400, 7000, 1000, 600, 0, None]
+    assert found == [left for *_, left in TIMES]
 
 
 def test_axes_and_look_up(call):

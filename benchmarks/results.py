@@ -1,7 +1,4 @@
-"""Results of any size without generating them, put where a server finds them.
-
-Nothing here needs pytest, so the benchmark uses it too.
-"""
+"""Results of any size without generating them, put where a server finds them."""
 
 from __future__ import annotations
 
