@@ -191,7 +191,7 @@ async def activate_calibration(
     await state.audit(
         "calibration.activate", key, calibration=done.calibration, previous=done.previous
     )
-    return Activation(**done._asdict(), changes=changes)
+    return Activation(**done.model_dump(), changes=changes)
 
 
 @router.delete("/{calibration_id}", status_code=204)

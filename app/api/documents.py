@@ -21,6 +21,7 @@ from app.errors import UpscalerUnavailable
 from app.images.degrade import MadeBy
 from app.sampling.pipeline import Pipeline, differences
 from app.serving.answer import threshold_json
+from app.stores import base
 from app.stores.base import CalibrationHead, JobState, JobStatus
 
 Threshold = float | Literal["-inf", "inf"]
@@ -63,13 +64,9 @@ class PendingCalibration(BaseModel):
     job: PendingRow
 
 
-class Activation(BaseModel):
+class Activation(base.Activation):
     """Which calibration is active now, and which one it replaced."""
 
-    upscaler: str
-    calibration: str
-    previous: str | None
-    at: datetime
     changes: Changes
 
 

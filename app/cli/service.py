@@ -75,7 +75,7 @@ class Here:
         await self._check_live(found)
         activation, changes = await self._calibrations.activate(found, force=force)
         return {
-            **activation._asdict(),
+            **activation.model_dump(),
             "at": activation.at.isoformat(),
             "changes": changes.model_dump(),
         }

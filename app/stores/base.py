@@ -44,8 +44,10 @@ class CalibrationHead(BaseModel):
     delta: float | None = None
 
 
-class Activation(NamedTuple):
-    """The active calibration of an upscaler and the one it replaced."""
+class Activation(BaseModel):
+    """Which calibration of an upscaler is active now, and which one it replaced."""
+
+    model_config = ConfigDict(frozen=True)
 
     upscaler: str
     calibration: str

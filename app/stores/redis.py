@@ -143,13 +143,17 @@ class RedisCalibrations:
                     raise over(job)
             upscaler = await self._upscaler(pipe, calibration)
             present = await pipe.hget(self._ACTIVE, upscaler)
-            replaced = None if present is None else _activation(present)
-            if replaced is not None and replaced.calibration == calibration:
+            replaced = present and Activation.model_validate_json(present)
+            if replaced and replaced.calibration == calibration:
                 return replaced
-            previous = None if replaced is None else replaced.calibration
-            made = Activation(upscaler, calibration, previous, datetime.now(UTC))
+            made = Activation(
+                upscaler=upscaler,
+                calibration=calibration,
+                previous=replaced.calibration if replaced else None,
+                at=datetime.now(UTC),
+            )
             pipe.multi()
-            pipe.hset(self._ACTIVE, upscaler, json.dumps(made._asdict(), default=as_text))
+            pipe.hset(self._ACTIVE, upscaler, made.model_dump_json())
             return made
 
         watched = [self._ALL, self._ACTIVE, *([] if job is None else [job_key(job)])]
@@ -162,7 +166,7 @@ class RedisCalibrations:
     async def active(self) -> Mapping[str, Activation]:
         async with redis_errors():
             values = await self._client.hvals(self._ACTIVE)
-        return {found.upscaler: found for found in map(_activation, values)}
+        return {found.upscaler: found for found in map(Activation.model_validate_json, values)}
 
     async def delete(self, calibration: str) -> None:
         is_asked = False
@@ -176,7 +180,7 @@ class RedisCalibrations:
                     return
                 raise
             active = await pipe.hget(self._ACTIVE, upscaler)
-            if active is not None and _activation(active).calibration == calibration:
+            if active and Activation.model_validate_json(active).calibration == calibration:
                 raise still_active(calibration)
             is_asked = True
             pipe.multi()
@@ -355,13 +359,3 @@ def _claim_key(name: str) -> str:
 
 def _result_key(result: str) -> str:
     return f"{PREFIX}result:{result}"
-
-
-def _activation(value: bytes) -> Activation:
-    fields: dict[str, Any] = json.loads(value)
-    return Activation(
-        fields["upscaler"],
-        fields["calibration"],
-        fields["previous"],
-        datetime.fromisoformat(fields["at"]),
-    )

@@ -221,7 +221,7 @@ class SqliteMonitor:
 
 def _activation(row: tuple[Any, ...]) -> Activation:
     upscaler, calibration, previous, at = row
-    return Activation(upscaler, calibration, previous, datetime.fromisoformat(at))
+    return Activation(upscaler=upscaler, calibration=calibration, previous=previous, at=at)
 
 
 def _label(row: tuple[Any, ...]) -> Label:

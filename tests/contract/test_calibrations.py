@@ -57,7 +57,8 @@ class TestActivate:
         assert (await stores.calibrations.activate("a")).previous is None
         assert (await stores.calibrations.activate("c")).previous is None
         activation = await stores.calibrations.activate("b")
-        assert activation[:3] == ("span", "b", "a")
+        assert (activation.upscaler, activation.calibration) == ("span", "b")
+        assert activation.previous == "a"
         assert await stores.calibrations.activate("b") == activation
         active = await stores.calibrations.active()
         assert active["span"] == activation
