@@ -199,9 +199,10 @@ def ended(client, file):
 def test_asked_to_end_while_somebody_watches(data):
     """SIGTERM ends open streams of events at once; the jobs go back and are done by the next."""
     with serving(data, TRUSTSCALE_MAX_IN_FLIGHT="1") as (server, client):
+        # The second one waits for the first, which takes long.
         locations = [
-            upload(client, encoded(photo(seed, 160, 160)), headers=ASYNC).headers["location"]
-            for seed in range(3)
+            upload(client, encoded(photo(1, side, side)), headers=ASYNC).headers["location"]
+            for side in (240, 32)
         ]
         with client.stream("GET", f"{locations[-1]}/events") as stream:
             lines = stream.iter_lines()
