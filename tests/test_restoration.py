@@ -154,7 +154,7 @@ class TestPromise:
             admin_keys=[ADMIN_KEY],
             upscalers=[{"name": "restore", "kind": "embedded", "model": str(MODEL)}],
         )
-        truths = {f"y/{k}.png": png_rgb(t) for k, t in enumerate(crops(photographs, 24, 1))}
+        truths = {f"y/{k}.png": png_rgb(t) for k, t in enumerate(crops(photographs, 12, 1))}
         with TestClient(create_app(settings), raise_server_exceptions=False) as client:
             made = Admin(client).create(truths, degradation={"jpeg": 30}, activate=True)
             [truth] = crops(photographs, 1, 5)

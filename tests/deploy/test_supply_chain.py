@@ -88,8 +88,8 @@ def bill(lock: str, path: Path) -> str:
 @pytest.mark.slow
 def test_the_bill_of_materials(tmp_path):
     """It follows the schema, has every package with version and hashes, and can be made again."""
-    assert bill("build", tmp_path / "1") == bill("build", tmp_path / "2")
-    text = bill("gateway", tmp_path / "3")
+    text = bill("gateway", tmp_path / "1")
+    assert bill("gateway", tmp_path / "2") == text
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
     document = json.loads(text)
     assert document["metadata"]["component"]["name"] == "trustscale"
