@@ -58,7 +58,17 @@ def connection(server: str, key_env: str, *, needs_key: bool = True) -> tuple[st
         httpx.URL(server)
     except httpx.InvalidURL as error:
         raise ConfigError(f"--server {server!r} is not a URL: {error}.") from None
-    return server, _key(server, key_env, needed=needs_key)
+    key = os.environ.get(key_env, "").strip()
+    if needs_key and not key:
+        raise ConfigError(
+            f"The environment variable {key_env} is not set; it must hold an admin key of {server}."
+        )
+    if not (key.isascii() and key.isprintable()):
+        raise ConfigError(
+            f"The environment variable {key_env} holds no key: it has letters that a header "
+            "cannot carry."
+        )
+    return server, key or None
 
 
 @contextmanager
@@ -120,19 +130,3 @@ def made_remotely(
             return None
         made: dict[str, Any] = job.wait()
         return made
-
-
-def _key(server: str, key_env: str, *, needed: bool) -> str | None:
-    key = os.environ.get(key_env, "").strip()
-    if not key and not needed:
-        return None
-    if not key:
-        raise ConfigError(
-            f"The environment variable {key_env} is not set; it must hold an admin key of {server}."
-        )
-    if not (key.isascii() and key.isprintable()):
-        raise ConfigError(
-            f"The environment variable {key_env} holds no key: it has letters that a header "
-            "cannot carry."
-        )
-    return key

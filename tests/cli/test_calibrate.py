@@ -42,10 +42,10 @@ class TestSettings:
 
     def test_fit_indecision(self, run, place):
         """σ is fitted on a share of the photographs, and the others calibrate."""
-        truths(place / "photos", 50, side=32)
-        shown = run(*PLAIN, "--fit-indecision", 0.4).json
+        truths(place / "photos", 40, side=32)
+        shown = run(*PLAIN, "--fit-indecision", 0.5).json
         fit = shown["pipeline"]["indecision"]["fit"]
-        assert (shown["n"], fit["scenes"], fit["samples"]) == (30, 20, 2)
+        assert (shown["n"], fit["scenes"], fit["samples"]) == (20, 20, 2)
         assert {point["samples"] for point in shown["price"]} == {1, 2}
 
     def test_the_learned_sigma(self, run, place):
