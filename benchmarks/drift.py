@@ -24,6 +24,7 @@ from app.calibration.active import shipped_calibrations
 from app.conformal import RiskCurve, drift, feedback
 from app.conformal.drift import CEILING, DELTA, EPOCH, Drift
 from app.conformal.feedback import Feedback
+from app.monitor.state import Seen
 from app.monitor.watch import Monitor
 from app.stores.open import open_stores
 from benchmarks.table import print_table
@@ -181,13 +182,7 @@ async def cost() -> None:
         monitor = Monitor(stores.monitor)
         for _ in range(EPOCH):
             started = time.perf_counter()
-            monitor.note(
-                calibration,
-                mean_log_sigma=random.normal(),
-                trusted_fraction=0.5,
-                typicality=0.5,
-                digest=next(digests),
-            )
+            monitor.note(calibration, Seen(time.time(), random.normal(), 0.5, 0.5, next(digests)))
             told.append(time.perf_counter() - started)
             started = time.perf_counter()
             await monitor.settle()

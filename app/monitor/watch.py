@@ -17,7 +17,7 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Final, Generic, NamedTuple, TypeVar
 
 import numpy as np
@@ -121,16 +121,7 @@ class Monitor:
     _known: dict[str, Known] = field(default_factory=dict, init=False)
     _clients: OrderedDict[str, float] = field(default_factory=OrderedDict, init=False)
 
-    def note(
-        self,
-        calibration: Calibration,
-        *,
-        mean_log_sigma: float,
-        trusted_fraction: float,
-        typicality: float,
-        digest: int,
-        client: str | None = None,
-    ) -> None:
+    def note(self, calibration: Calibration, seen: Seen, client: str | None = None) -> None:
         """Tell of an answered request; returns at once and raises nothing.
 
         `calibration` is the part of the request's group, if it named one.
@@ -138,21 +129,20 @@ class Monitor:
         if len(self._waiting) >= self.most_waiting:
             self._lose(1, "the queue of the monitor is full")
             return
-        counts = self._may_count(client)
-        seen = Seen(time.time(), mean_log_sigma, typicality, trusted_fraction, digest, counts)
-        self._waiting.append(_Waiting(calibration, seen))
+        counted = replace(seen, counts=self._may_count(client))
+        self._waiting.append(_Waiting(calibration, counted))
         self._wake.set()
 
     def answered(self, work: Work) -> None:
         """Tell of a request that was answered (`app.serving.service.Observer`)."""
-        self.note(
-            work.subject.part,
+        seen = Seen(
+            at=time.time(),
             mean_log_sigma=work.mean_log_sigma,
-            trusted_fraction=work.result.trusted_fraction,
             typicality=work.result.typicality,
+            trusted_fraction=work.result.trusted_fraction,
             digest=work.digest,
-            client=work.request.client,
         )
+        self.note(work.subject.part, seen, work.request.client)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

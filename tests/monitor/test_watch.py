@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import time
 from typing import Any
 
 import pytest
 
 from app.calibration.record import Calibration
-from app.monitor.state import MonitorState, fold_label
+from app.monitor.state import MonitorState, Seen, fold_label
 from app.monitor.watch import Change, Monitor, client_digest
 from app.serving.pipeline import digest_of
 from app.stores.base import Label, Snapshot, Stores, StoreUnavailable, Update
@@ -26,10 +27,16 @@ def calibration() -> Calibration:
     return asyncio.run(calibration_of(FakeUpscaler(), 8, side=16))
 
 
-def note(monitor: Monitor, calibration: Calibration, count: int = 1, **fields: object) -> None:
+def note(
+    monitor: Monitor,
+    calibration: Calibration,
+    count: int = 1,
+    *,
+    z: float = -8.0,
+    client: str | None = None,
+) -> None:
     for _ in range(count):
-        values = {"mean_log_sigma": -8.0, "digest": next(_DIGESTS), **fields}
-        monitor.note(calibration, trusted_fraction=0.5, typicality=0.5, **values)
+        monitor.note(calibration, Seen(time.time(), z, 0.5, 0.5, next(_DIGESTS)), client)
 
 
 def patient(*parts: Any, **options: Any) -> Monitor:
@@ -164,7 +171,7 @@ class TestBeside:
         metrics = Metrics()
         monitor = patient(stores.monitor, metrics, rest_s=0.0)
         async with monitor.running():
-            note(monitor, calibration, mean_log_sigma=float("nan"))
+            note(monitor, calibration, z=float("nan"))
             await until(lambda: b"trustscale_monitor_lost_total 1.0" in metrics.text())
             note(monitor, calibration)
         assert (await monitor.known(calibration.id)).counted == 1
