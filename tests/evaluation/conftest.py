@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -49,19 +50,19 @@ def variants() -> list[Variant]:
 
 
 def evaluated(
-    folder: Path, cache: Path, model: FakeUpscaler, *, seed: int = 0, **options: object
+    folder: Path, *models: FakeUpscaler, settings: Sequence[Variant] = (), **options: object
 ) -> Findings:
-    """The evaluation of a folder of truths."""
-    plan = make_plan([folder], share=0.7, seed=seed)
-    chosen = Options(ALPHAS, 0.2, seed=seed, **{"samples": (1, 4), **options})
-    return asyncio.run(conduct([model], plan, variants(), SampleCache(cache), chosen))
+    """The evaluation of a folder of truths, with a cache beside it."""
+    plan, cache = make_plan([folder], share=0.7, seed=0), SampleCache(folder.parent / "cache")
+    chosen = Options(ALPHAS, 0.2, **options)
+    return asyncio.run(conduct(models, plan, settings or variants(), cache, chosen))
 
 
 @pytest.fixture(scope="session")
 def findings(tmp_path_factory) -> Findings:
     """20 photographs, two images of each."""
     folder = tmp_path_factory.mktemp("evaluated")
-    return evaluated(photographs(folder / "photos", 20), folder / "cache", FakeUpscaler())
+    return evaluated(photographs(folder / "photos", 20), FakeUpscaler(), samples=(1, 4))
 
 
 @pytest.fixture(scope="session")

@@ -16,14 +16,10 @@ from app.conformal.fitted import Fit
 from app.conformal.indecision import IndecisionSettings
 from app.conformal.lab import normalised_lab
 from app.errors import UpscalerFailed
-from app.evaluation.cache import SampleCache
-from app.evaluation.conduct import conduct
 from app.evaluation.leakage import leak
 from app.evaluation.measure import SEMANTIC
-from app.evaluation.plan import make_plan
 from app.evaluation.reduce import FIDELITY
 from app.evaluation.report import render
-from app.evaluation.run import Options
 from app.evaluation.showcase import choose
 from app.evaluation.variants import Variant
 from app.sampling.measure import measure
@@ -164,10 +160,10 @@ class TestCache:
     def test_other_settings_generate_nothing(self, tmp_path):
         """Samples do not depend on σ, D, α or δ."""
         folder, upscaler = photographs(tmp_path / "photos", 3, side=24), FakeUpscaler()
-        first = evaluated(folder, tmp_path / "cache", upscaler, **QUICK)
+        first = evaluated(folder, upscaler, **QUICK)
         assert first.results[0].generated == 6
         assert len(upscaler.calls) == 6 * 4
-        again = evaluated(folder, tmp_path / "cache", upscaler, delta=0.2, **QUICK)
+        again = evaluated(folder, upscaler, delta=0.2, **QUICK)
         assert again.results[0].generated == 0
         assert len(upscaler.calls) == 6 * 4
         whole = [
@@ -188,21 +184,19 @@ class TestCache:
 
         upscaler.generate = dying
         with pytest.raises(UpscalerFailed):
-            evaluated(folder, tmp_path / "cache", upscaler, **QUICK)
+            evaluated(folder, upscaler, **QUICK)
         kept = len(list((tmp_path / "cache").iterdir()))
         assert 1 <= kept <= 3
         upscaler.generate = generate
-        again = evaluated(folder, tmp_path / "cache", upscaler, **QUICK)
+        again = evaluated(folder, upscaler, **QUICK)
         assert again.results[0].generated == 8 - kept
 
 
 @pytest.mark.slow
 def test_two_upscalers(tmp_path):
     """Each is judged for itself on the same division, and has its own samples and section."""
-    plan = make_plan([photographs(tmp_path / "photos", 6)], share=0.5, seed=0)
-    models = [FakeUpscaler("a"), FakeUpscaler("a-b", scale=3, fingerprint="fake:2", strength=9.0)]
-    cache = SampleCache(tmp_path / "cache")
-    found = asyncio.run(conduct(models, plan, variants(), cache, Options(ALPHAS, 0.2, **QUICK)))
+    other = FakeUpscaler("a-b", scale=3, fingerprint="fake:2", strength=9.0)
+    found = evaluated(photographs(tmp_path / "photos", 6), FakeUpscaler("a"), other, **QUICK)
     assert [result.name for result in found.results] == ["a", "a-b"]
     assert [result.generated for result in found.results] == [12, 12]
     rows = {name: [r for r in found.rows if r.upscaler == name] for name in ("a", "a-b")}
@@ -218,10 +212,9 @@ def test_two_upscalers(tmp_path):
 @pytest.mark.slow
 def test_an_upscaler_of_one_sample(tmp_path):
     """One sample has no variance: the figure of its blurs is left out, the others are drawn."""
-    plan = make_plan([photographs(tmp_path / "photos", 3)], share=0.5, seed=0)
-    model, cache = FakeUpscaler(capabilities=Capabilities(max_samples=1)), SampleCache(tmp_path)
-    options = Options(ALPHAS, 0.2, samples=(1, 2), with_baselines=False)
-    found = asyncio.run(conduct([model], plan, [Variant(name="one")], cache, options))
+    folder = photographs(tmp_path / "photos", 3)
+    model, settings = FakeUpscaler(capabilities=Capabilities(max_samples=1)), [Variant(name="one")]
+    found = evaluated(folder, model, settings=settings, samples=(1, 2), with_baselines=False)
     figures = {picture.figure for picture in found.pictures}
     assert figures >= {"figure-1-gallery", "figure-2-error-and-mask", "settings"}
     assert "figure-5-blurs" not in figures
@@ -232,10 +225,7 @@ def test_bad_images_are_left_out(tmp_path):
     folder = photographs(tmp_path / "photos", 4, side=24)
     (folder / "copy.png").write_bytes((folder / "000-0.png").read_bytes())
     (folder / "small.png").write_bytes(encoded(photo(1, 4, 4)))
-    plan = make_plan([folder], share=0.5, seed=0)
-    cache, options = SampleCache(tmp_path / "cache"), Options(ALPHAS, 0.2, skip_bad=True, **QUICK)
-    conducting = conduct([FakeUpscaler()], plan, variants(), cache, options)
-    findings = asyncio.run(conducting)
+    findings = evaluated(folder, FakeUpscaler(), skip_bad=True, **QUICK)
     assert len(findings.skipped) == 2
     assert "small" in {item["name"] for item in findings.skipped}
     assert len(findings.plan.calibration) + len(findings.plan.test) == 8
@@ -248,8 +238,6 @@ def test_photographs_that_sigma_was_fitted_on_are_told(tmp_path):
     seen = hashlib.sha256((folder / "001-0.png").read_bytes()).hexdigest()[:16]
     fit = Fit(weights=(("residual@1", 0.4),), photographs=(seen, "elsewhere"))
     mine = Variant(name="mine", samples=2, indecision=IndecisionSettings("fitted", fit=fit))
-    plan, cache = make_plan([folder], share=0.7, seed=0), SampleCache(tmp_path / "cache")
-    options = Options(ALPHAS, 0.2, **QUICK)
-    made = asyncio.run(conduct([FakeUpscaler()], plan, [mine], cache, options))
+    made = evaluated(folder, FakeUpscaler(), settings=[mine], **QUICK)
     assert len(made.results[0].fitted_on) == 1
     assert any("was fitted on 1 of these images" in limit for limit in made.verdict.limits)
