@@ -49,11 +49,11 @@ class TestSamples:
     async def test_tiles(self, path):
         """A file in tiles gives the samples and the fingerprint of the gateway with such tiles."""
         image = noise(50, 100, 1)
-        engine = load("onnx", path, tile=60, halo=21, threads=1)
+        engine = load("onnx", path, tile=60, halo=21, threads=1, name="mine")
         embedded = EmbeddedUpscaler("up", path, threads=1, tile=60, halo=21)
         want = await embedded.generate(Source(image), [3])
         assert np.array_equal(engine.samples(image, np.array([3])), want)
-        assert engine.fingerprint == embedded.fingerprint
+        assert (engine.name, engine.fingerprint) == ("mine", embedded.fingerprint)
 
     def test_same_remainder_is_run_once(self):
         """Seeds with one remainder, negative ones too, are one sample and one run."""
@@ -97,21 +97,15 @@ class Counting:
         return OnnxEngine(loaded, "counting", device)
 
 
-class TestFiles:
-    def test_name(self, path):
-        """A model is called as its file, or as it was told."""
-        assert load("onnx", path).name == path.stem
-        assert load("onnx", path, name="mine").name == "mine"
-
-    def test_no_model(self, tmp_path, path, data):
-        """No file, an empty one, a text, a cut model and a checkpoint are refused in one line."""
-        file = tmp_path / "model.onnx"
-        whole, checkpoint = path.read_bytes(), (data / "vq_tiny.pth").read_bytes()
-        for content in (None, b"", b"these are no weights", whole[:50_000], checkpoint):
-            if content is not None:
-                file.write_bytes(content)
-            with pytest.raises(WeightsError, match=r"^.*model\.onnx.*$"):
-                load("onnx", file)
+def test_no_model(tmp_path, path, data):
+    """No file, an empty one, a text, a cut model and a checkpoint are refused in one line."""
+    file = tmp_path / "model.onnx"
+    whole, checkpoint = path.read_bytes(), (data / "vq_tiny.pth").read_bytes()
+    for content in (None, b"", b"these are no weights", whole[:50_000], checkpoint):
+        if content is not None:
+            file.write_bytes(content)
+        with pytest.raises(WeightsError, match=r"^.*model\.onnx.*$"):
+            load("onnx", file)
 
 
 WITHOUT_TORCH = """

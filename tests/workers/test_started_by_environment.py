@@ -55,38 +55,38 @@ def test_from_a_folder_to_a_mask(tmp_path, monkeypatch):
     assert mask.dtype == bool
 
 
-class TestFolder:
-    @pytest.mark.parametrize(
-        ("model", "names", "found"),
-        [
-            ("spandrel", ["a.pth", "a.safetensors", "notes.txt"], ("a.safetensors", None)),
-            (
-                "sinsr",
-                ["SinSR_v2.pth", "autoencoder_vq_f4.pth"],
-                ("SinSR_v2.pth", "autoencoder_vq_f4.pth"),
-            ),
-            ("onnx", ["x.onnx", "x.pth"], ("x.onnx", None)),
-        ],
-    )
-    def test_found(self, tmp_path, model, names, found):
-        """The files of the kind are taken, converted ones rather than their originals."""
-        for name in names:
-            (tmp_path / name).touch()
-        weights, autoencoder = locate(model, tmp_path)
-        assert (weights.name, autoencoder and autoencoder.name) == found
+@pytest.mark.parametrize(
+    ("model", "names", "found"),
+    [
+        ("spandrel", ["a.pth", "a.safetensors", "notes.txt"], ("a.safetensors", None)),
+        (
+            "sinsr",
+            ["SinSR_v2.pth", "autoencoder_vq_f4.pth"],
+            ("SinSR_v2.pth", "autoencoder_vq_f4.pth"),
+        ),
+        ("onnx", ["x.onnx", "x.pth"], ("x.onnx", None)),
+    ],
+)
+def test_found_in_a_folder(tmp_path, model, names, found):
+    """The files of the kind are taken, converted ones rather than their originals."""
+    for name in names:
+        (tmp_path / name).touch()
+    weights, autoencoder = locate(model, tmp_path)
+    assert (weights.name, autoencoder and autoencoder.name) == found
 
-    @pytest.mark.parametrize(
-        ("model", "names", "words"),
-        [
-            ("spandrel", [], "holds no model file"),
-            ("spandrel", ["a.pth", "b.pth"], "more than one.*a.pth, b.pth"),
-            ("sinsr", ["SinSR_v1.pth", "SinSR_v2.pth", "vq.pth"], "more than one network"),
-            ("onnx", ["a.pth"], r"\.onnx"),
-        ],
-    )
-    def test_not_found(self, tmp_path, model, names, words):
-        """What is missing, or what there is too much of, is named."""
-        for name in names:
-            (tmp_path / name).touch()
-        with pytest.raises(WeightsError, match=words):
-            locate(model, tmp_path)
+
+@pytest.mark.parametrize(
+    ("model", "names", "words"),
+    [
+        ("spandrel", [], "holds no model file"),
+        ("spandrel", ["a.pth", "b.pth"], "more than one.*a.pth, b.pth"),
+        ("sinsr", ["SinSR_v1.pth", "SinSR_v2.pth", "vq.pth"], "more than one network"),
+        ("onnx", ["a.pth"], r"\.onnx"),
+    ],
+)
+def test_not_found_in_a_folder(tmp_path, model, names, words):
+    """What is missing, or what there is too much of, is named."""
+    for name in names:
+        (tmp_path / name).touch()
+    with pytest.raises(WeightsError, match=words):
+        locate(model, tmp_path)
