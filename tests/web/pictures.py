@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
+import httpx
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 from playwright.sync_api import Download, Page, expect
 
@@ -62,3 +66,28 @@ def exact(page: Page) -> str:
 def zoom(page: Page) -> float:
     """Screen pixels per picture pixel, in percent."""
     return float(page.locator("#zoom-value").text_content().removesuffix(" %"))
+
+
+# The middle of the canvas, as one letter per pixel: black, white or something else.
+SHOWN = """
+(side) => new Promise((resolve) => requestAnimationFrame(() => setTimeout(() => {
+  const canvas = document.querySelector("#canvas");
+  const own = new OffscreenCanvas(side, side).getContext("2d", { willReadFrequently: true });
+  const [x, y] = [(canvas.width - side) / 2, (canvas.height - side) / 2].map(Math.round);
+  own.drawImage(canvas, -x, -y);
+  const pixels = new Uint32Array(own.getImageData(0, 0, side, side).data.buffer);
+  const letters = new Map([[0xff000000, "#"], [0xffffffff, " "]]);
+  resolve([...pixels].map((pixel) => letters.get(pixel) ?? "?").join(""));
+})))
+"""
+
+
+def served_mask(site: str, result: str, **query: str) -> NDArray[np.bool_]:
+    """The mask that the server has of a result."""
+    served = httpx.get(f"{site}/v1/results/{result}/mask.png", params=query)
+    return np.asarray(Image.open(io.BytesIO(served.content)))
+
+
+def letters(mask: NDArray[np.bool_]) -> str:
+    """A mask as SHOWN gives it."""
+    return "".join(np.where(mask, " ", "#").ravel())

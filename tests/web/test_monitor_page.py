@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -17,6 +18,10 @@ pytestmark = [pytest.mark.slow, pytest.mark.servers]
 
 MONITOR = "/v1/admin/monitor"
 SERVED = 12
+HIDE = """hidden => {
+    Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
+    document.dispatchEvent(new Event("visibilitychange"));
+}"""
 
 
 def upscale(api: Api, rgb: np.ndarray) -> str:
@@ -133,42 +138,25 @@ def test_refreshed_while_it_is_seen(as_admin, served, complaints):
         page.evaluate("fetch('/healthz').then(() => 0)")  # what was begun is on its way
         expect(page.locator("[aria-busy=true]")).to_have_count(0)
 
-    def reads(times: int) -> None:
-        """The page asks every ten seconds, as long as it was answered."""
+    def asks(act: Callable[[], object]) -> int:
+        """How often the page asks when something happens."""
         settled()
         before = len(asked)
-        for _ in range(times):
-            with page.expect_response(lambda response: MONITOR in response.url):
-                page.clock.run_for(10_100)
-            settled()
-        assert len(asked) == before + times
-
-    def rests() -> None:
-        """The page does not ask within half a minute."""
+        act()
         settled()
-        before = len(asked)
-        page.clock.run_for(30_300)
-        settled()
-        assert len(asked) == before
+        return len(asked) - before
 
-    reads(3)
-    page.evaluate(
-        """() => {
-            Object.defineProperty(document, "hidden", { value: true, configurable: true });
-            document.dispatchEvent(new Event("visibilitychange"));
-        }"""
-    )
-    rests()
-    with page.expect_request(lambda request: MONITOR in request.url):  # at once
-        page.evaluate(
-            """() => {
-                delete document.hidden;
-                document.dispatchEvent(new Event("visibilitychange"));
-            }"""
-        )
-    reads(2)
+    def wait(seconds: float) -> Callable[[], object]:
+        return lambda: page.clock.run_for(int(1000 * seconds))
+
+    def hide(is_hidden: bool) -> Callable[[], object]:
+        return lambda: page.evaluate(HIDE, is_hidden)
+
+    assert [asks(wait(10.1)) for _ in range(3)] == [1, 1, 1]
+    assert [asks(hide(True)), asks(wait(30.3))] == [0, 0]
+    assert [asks(hide(False)), asks(wait(10.1))] == [1, 1]
     page.get_by_role("button", name="Pause").click()
-    rests()
+    assert asks(wait(30.3)) == 0
     expect(page.locator(".when")).to_contain_text("Paused")
 
     page.route(f"**{MONITOR}*", lambda route: route.abort())

@@ -9,7 +9,6 @@ import io
 import struct
 import zlib
 
-import httpx
 import numpy as np
 import pytest
 from PIL import Image
@@ -17,7 +16,16 @@ from playwright.sync_api import Route, expect
 
 from app.images.encode import png_grey16
 from tests.web.admin import upload
-from tests.web.pictures import BOUND, crop, exact, open_result, slide
+from tests.web.pictures import (
+    BOUND,
+    SHOWN,
+    crop,
+    exact,
+    letters,
+    open_result,
+    served_mask,
+    slide,
+)
 
 pytestmark = [pytest.mark.slow, pytest.mark.servers]
 
@@ -92,19 +100,6 @@ def test_codes_round_as_the_contract_says(run):
 
 SIDE = 256
 
-# The middle of the canvas, as one letter per pixel: black, white or something else.
-SHOWN = """
-(side) => new Promise((resolve) => requestAnimationFrame(() => setTimeout(() => {
-  const canvas = document.querySelector("#canvas");
-  const own = new OffscreenCanvas(side, side).getContext("2d", { willReadFrequently: true });
-  const [x, y] = [(canvas.width - side) / 2, (canvas.height - side) / 2].map(Math.round);
-  own.drawImage(canvas, -x, -y);
-  const pixels = new Uint32Array(own.getImageData(0, 0, side, side).data.buffer);
-  const letters = new Map([[0xff000000, "#"], [0xffffffff, " "]]);
-  resolve([...pixels].map((pixel) => letters.get(pixel) ?? "?").join(""));
-})))
-"""
-
 
 def test_the_mask_is_the_server_s_at_every_alpha(open_page, site):
     """At ten places of the slider the canvas shows, pixel by pixel, mask.png?alpha=."""
@@ -115,12 +110,8 @@ def test_the_mask_is_the_server_s_at_every_alpha(open_page, site):
     shares = []
     for place in (0, 120, 300, 400, 480, 560, 640, 720, 850, 1000):
         slide(page, place)
-        pixels = page.evaluate(SHOWN, SIDE)
-        served = httpx.get(f"{site}/v1/results/{result}/mask.png", params={"alpha": exact(page)})
-        mask = np.asarray(Image.open(io.BytesIO(served.content)))
-        shown = np.reshape(list(pixels), mask.shape)
-        assert set(np.unique(shown)) <= {"#", " "}
-        assert np.array_equal(shown == " ", mask)
+        mask = served_mask(site, result, alpha=exact(page))
+        assert page.evaluate(SHOWN, SIDE) == letters(mask)
         shares.append(mask.mean())
         percent = float(page.inner_text("#share").removesuffix(" %"))
         assert percent == pytest.approx(100 * mask.mean(), abs=0.11)
