@@ -60,19 +60,16 @@ def selectors(expression: str) -> Iterator[tuple[str, str]]:
 class TestNames:
     @EVERY_EXPRESSION
     def test_metrics_and_labels_exist(self, expression, exported):
-        """Each metric is exported under that name, with the labels that it is selected by."""
-        known = exported | {"up": set()}
+        """Each metric is exported under that name, with the labels of selections and groups."""
+        known = {**exported, "up": set()}
+        everywhere = {"job", "instance"}
         found = list(selectors(expression))
         assert found
         for metric, inside in found:
             assert metric in known, metric
             labels = set(re.findall(r"(\w+)\s*(?:=~|!=|!~|=)", inside))
-            assert labels <= known[metric] | {"job", "instance"}, metric
-
-    @EVERY_EXPRESSION
-    def test_groups_are_labels(self, expression, exported):
-        """What is grouped by is a label of a metric of the expression."""
-        labels = {"job", "instance"}.union(*(exported.get(m, ()) for m, _ in selectors(expression)))
+            assert labels <= known[metric] | everywhere, metric
+        labels = everywhere.union(*(known[metric] for metric, _ in found))
         for group in re.findall(r"\bby \(([^)]*)\)", expression):
             assert {name.strip() for name in group.split(",")} <= labels
 
