@@ -20,7 +20,6 @@ from app.api.problems import problem_responses
 from app.calibration import file
 from app.calibration.config import CalibrationConfig
 from app.calibration.guarantee import GuaranteeSettings
-from app.calibration.record import Calibration
 from app.errors import BadRequest
 
 MAX_ARCHIVE_BYTES = 64 * 1024**3
@@ -97,16 +96,14 @@ async def import_calibration(
     async def make() -> Made:
         calibration = await state.admin.import_file(data, activate=activate, force=force)
         await state.audit("calibration.import", key, calibration=calibration.id, activate=activate)
-        return Made(calibration.id, await created(calibration))
+        return Made(calibration.id, await recall(calibration.id))
 
     async def recall(calibration: str) -> Response:
-        return await created(await state.admin.finished(calibration))
-
-    async def created(calibration: Calibration) -> Response:
+        document = await detail(state, await state.admin.finished(calibration))
         return JSONResponse(
-            (await detail(state, calibration)).model_dump(mode="json"),
+            document.model_dump(mode="json"),
             status_code=201,
-            headers={"Location": f"{router.prefix}/{calibration.id}"},
+            headers={"Location": f"{router.prefix}/{calibration}"},
         )
 
     return await state.repeats.once(request, f"key:{key}", make, recall, body=data)

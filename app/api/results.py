@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Coroutine
 from contextlib import closing
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from fastapi import APIRouter, Path, Query, Request
@@ -26,6 +26,7 @@ from app.serving.answer import (
     ChosenForm,
     Result,
     check_alpha,
+    form_of,
     image_file,
     png_overlay,
     png_text,
@@ -130,7 +131,7 @@ async def _in_form(state: State, result: Result, data: bytes, form: FormName) ->
 
     What the stored file keeps of the upload's metadata, the other one keeps too.
     """
-    if not ChosenForm(cast("FormName", result.format), result.quality).is_lossless:
+    if not form_of(result.format, result.quality).is_lossless:
         raise BadRequest(
             f"The picture was stored as {result.format}, with loss: it can be had in that form "
             "only. Send format=png with the request to have it in all of them."
