@@ -34,15 +34,13 @@ class VQResBlock(nn.Module):
         self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1)
         self.norm2 = GroupNorm(outputs, VQ_NORM_EPS)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1)
-        if inputs != outputs:
-            self.nin_shortcut = nn.Conv2d(inputs, outputs, 1)
-        self._projects = inputs != outputs
+        self.nin_shortcut = nn.Identity() if inputs == outputs else nn.Conv2d(inputs, outputs, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[B, inputs, H, W] -> [B, outputs, H, W]."""
         hidden = self.conv1(functional.silu(self.norm1(x), inplace=True))
         hidden = self.conv2(functional.silu(self.norm2(hidden), inplace=True))
-        return hidden.add_(self.nin_shortcut(x) if self._projects else x)
+        return hidden.add_(self.nin_shortcut(x))
 
 
 class VQAttention(nn.Module):
