@@ -179,6 +179,8 @@ def test_the_forms_of_a_download(open_page):
         assert exif[ExifTags.Base.Artist] == "Ada"
         assert not exif.get_ifd(ExifTags.IFD.GPSInfo)
     expect(page.locator(".toast")).to_contain_text("It is compressed")
+    with zipfile.ZipFile(take(page, "Everything, as zip").path()) as archive:
+        assert "NOTE.txt" not in archive.namelist()  # nobody has chosen another α
 
 
 def test_the_keyboard_alone(open_page):

@@ -168,5 +168,7 @@ addEventListener("beforeunload", (event) => queue.isSending() && event.preventDe
 
 intake.listen();
 intake.load();
-await queue.restore();
-await follow(history.state).finally(() => (document.documentElement.dataset.ready = "true"));
+queue
+  .restore()
+  .then(() => follow(history.state))
+  .finally(() => (document.documentElement.dataset.ready = "true"));
