@@ -57,7 +57,10 @@ async def submitted(
         settings,
         settings.pipeline(upscaler),
         upscaler,
-        [asked.model_copy(update={"name": str(k), "source": str(k)}) for k in range(count)],
+        [
+            asked.model_copy(update={"name": name, "source": name, "group": "day", "scene": name})
+            for name in map(str, range(count))
+        ],
         skipped=[],
         created_by="key 12345678",
         parent=parent,
@@ -154,7 +157,7 @@ class TestUnits:
 
 class TestReduce:
     async def test_result(self, stores, handler, upscaler):
-        """The calibration has all pairs, by name, and says whose job it was.
+        """The calibration has all pairs, by name, as they were grouped, and says whose job it was.
 
         A worker that was believed dead and reduces too publishes the same one.
         """
@@ -164,6 +167,9 @@ class TestReduce:
         assert links == {f"/v1/admin/calibrations/{await only(stores)}"}
         made = await handler.calibrations.get(await only(stores))
         assert [pair.name for pair in made.manifest.pairs] == ["0", "1", "2"]
+        assert {(pair.group, pair.scene == pair.name) for pair in made.manifest.pairs} == {
+            ("day", True)
+        }
         assert made.manifest.provenance.created_by == "key 12345678"
         assert await handler.calibrations.active_id("fake") is None
 

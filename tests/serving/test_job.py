@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 from types import SimpleNamespace
 
 import pytest
 
-from app.errors import UpscalerFailed, UpscalerUnavailable
-from app.jobs.handlers import JobContext
+from app.errors import Conflict, UpscalerFailed, UpscalerUnavailable
 from app.serving import job as upscale
 from app.serving.job import UpscaleHandler
 from app.serving.work import UpscaleRequest
@@ -31,7 +31,24 @@ class Service:
         self.asked += 1
         if self.failures:
             raise self.failures.pop(0)
+        for done in (1, 2):
+            options["on_progress"](done, 2)
         return SimpleNamespace(result=SimpleNamespace(links=SimpleNamespace(self="/v1/results/a")))
+
+
+class Context:
+    """Hears of progress, after a while."""
+
+    def __init__(self, *errors: Exception) -> None:
+        self.errors = list(errors)
+        self.told = []
+
+    async def progress(self, done, total):
+        for _ in range(20):  # turns of the loop
+            await asyncio.sleep(0)
+        if self.errors:
+            raise self.errors.pop()
+        self.told.append((done, total))
 
 
 @pytest.fixture
@@ -41,7 +58,7 @@ def run():
     async def get(job, name):
         return b"image"
 
-    async def run(service, patience_s=600.0):
+    async def run(service, patience_s=600.0, context=None):
         job = Job(
             id="job-a",
             kind="upscale",
@@ -50,7 +67,7 @@ def run():
         )
         spool = SimpleNamespace(get=get)
         handler = UpscaleHandler(service, spool, patience_s=patience_s, pause_s=0.01)
-        return await handler(job, JobContext(job.id, None))
+        return await handler(job, context or Context())
 
     return run
 
@@ -82,3 +99,12 @@ async def test_other_failures_are_final(run):
     with pytest.raises(UpscalerFailed):
         await run(service)
     assert service.asked == 1
+
+
+async def test_progress_is_told_before_the_end(run):
+    """All of it and in order; what forbids that, such as the end of the job, ends this attempt."""
+    context = Context()
+    await run(Service(), context=context)
+    assert context.told == [(1, 2), (2, 2)]
+    with pytest.raises(Conflict):
+        await run(Service(), context=Context(Conflict("It has ended.")))
