@@ -148,3 +148,15 @@ class TestReadState:
         torch.save(content, path)
         with pytest.raises(WeightsError, match=r"odd\.pth"):
             weights.read_state(path)
+
+
+def test_fingerprint_covers_what_changes_pixels(load_tiny, tiny_engine, config, states, tmp_path):
+    """Precision, hyper-parameters and weights are in the fingerprint; labels are not."""
+    nudged = tmp_path / "nudged.safetensors"
+    bias = "quant_conv.bias"
+    weights.write_safetensors({**states[1], bias: states[1][bias] + 1e-6}, nudged)
+    stepped = {**config, "sampler": {**config["sampler"], "chop_stride": 48}}
+    plain = tiny_engine.fingerprint
+    assert load_tiny(config={**config, "name": "other"}).fingerprint == plain
+    changes = ({"config": stepped}, {"dtype": "bfloat16"}, {"autoencoder": nudged})
+    assert len({plain, *(load_tiny(**change).fingerprint for change in changes)}) == 4
