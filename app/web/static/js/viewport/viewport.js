@@ -223,8 +223,8 @@ export class Viewport {
       if (event.type === "pointercancel") this.hands.stroke.cancel();
       else this.hands.stroke.end();
     } else if (this.mode === "pan" && event.type === "pointerup" && !this.hasMoved) {
-      // By the hand's own times: a page that was busy sees a short tap late.
-      if (event.timeStamp - this.began < HOLD_MS) this.hands.onTap?.(place);
+      // A page that was busy sees a short tap late, and took it for held.
+      if (!this.isHolding || event.timeStamp - this.began < HOLD_MS) this.hands.onTap?.(place);
     }
     this.endHold();
     if (!this.held.size || this.mode === "stroke") this.mode = "";
