@@ -72,7 +72,7 @@ class Coordinator:
         shown = -1
         while True:
             looked = clock()
-            recorded = await _recorded(context)
+            recorded = await self._recorded(job.id)
             missing = [unit for unit in units if unit not in recorded]
             done = len(units) - len(missing)
             if done != shown:
@@ -87,11 +87,10 @@ class Coordinator:
                 sent.update(dict.fromkeys(unsent, clock()))
             await asyncio.sleep(min(max(TICK_S, (clock() - looked) / _SHARE), _LONGEST_TICK_S))
 
-
-async def _recorded(context: JobContext) -> set[str]:
-    """What is recorded; waits for a store away, because nothing is lost by waiting."""
-    while True:
-        try:
-            return await context.recorded()
-        except StoreUnavailable:
-            await asyncio.sleep(1.0)
+    async def _recorded(self, job_id: str) -> set[str]:
+        """What is recorded; waits for a store away, because nothing is lost by waiting."""
+        while True:
+            try:
+                return await self._acts.jobs.recorded(job_id)
+            except StoreUnavailable:
+                await asyncio.sleep(1.0)

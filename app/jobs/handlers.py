@@ -57,10 +57,6 @@ class JobContext:
         with suppress(StoreUnavailable):
             await self._store.progress(self._job, Progress(done=done, total=total, unit=unit))
 
-    async def recorded(self) -> set[str]:
-        """The parts of this job that are recorded."""
-        return await self._store.recorded(self._job)
-
     def records(self) -> AsyncIterator[tuple[str, bytes]]:
         """What is recorded of this job, in the order of the parts."""
         return self._store.records(self._job)

@@ -77,7 +77,7 @@ class TestRun:
         """A handler can wait for a person; resuming runs the job again, with its checkpoints."""
 
         async def label(job: Job, context: JobContext) -> str:
-            if "labels" not in await context.recorded():
+            if "labels" not in await stores.jobs.recorded(job.id):
                 await stores.jobs.record(job.id, "labels", b"asked")
                 return JobState.AWAITING_LABELS
             return "labelled"
