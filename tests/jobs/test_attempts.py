@@ -39,9 +39,10 @@ async def generating(
     """A worker at one job; what goes back is submitted again ten times a second."""
     patience = Patience(store_waits_s=waits)
     async with place.working(stores, patience=patience, drain_s=0.1, upscale=handler) as queue:
+        over = asyncio.Event()
 
         async def resend() -> None:
-            while True:  # a worker does it twice per lease
+            while not over.is_set():  # a worker does it twice per lease
                 await asyncio.sleep(0.1)
                 for job in await stores.jobs.unfinished():
                     await queue.submit(await stores.jobs.load(job.id))
@@ -51,8 +52,8 @@ async def generating(
         try:
             yield queue
         finally:
-            resending.cancel()
-            await asyncio.gather(resending, return_exceptions=True)
+            over.set()  # not cancelled: redis-py may lose that
+            await resending
 
 
 async def test_given_up(place: Place, stores: Stores):
