@@ -19,7 +19,7 @@ import typer
 from app.calibration.folder import find_pairs
 from app.calibration.layout import PREDICTIONS
 from app.cli.local import Bars, interruptible, progress_bar
-from app.errors import ConfigError, TrustscaleError
+from app.errors import ConfigError, TrustscaleError, reason_of
 from trustscale import Job, Problem, Tar, Trustscale
 
 AWAY: Final = "away"
@@ -81,8 +81,19 @@ def refusals(server: str) -> Iterator[None]:
             typer.echo(f"{item['name']}: {item['reason']}", err=True)
         raise RemoteError(problem.detail, type=problem.type) from None
     except httpx.TransportError as error:
-        reason = str(error).strip().rstrip(".") or type(error).__name__
-        raise RemoteError(f"Cannot reach {server}: {reason}.", type=AWAY) from error
+        raise RemoteError(f"Cannot reach {server}: {_reason(error)}.", type=AWAY) from error
+
+
+def _reason(error: Exception) -> str:
+    """What the system says of a connection that failed: asyncio hides it behind a common word."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, BaseExceptionGroup):  # one for each address of a name
+            cause = cause.exceptions[0]
+        if isinstance(cause, OSError) and cause.errno is not None:
+            return reason_of(cause)
+        cause = cause.__cause__ or cause.__context__
+    return reason_of(error)
 
 
 def made_remotely(

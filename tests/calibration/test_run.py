@@ -200,6 +200,7 @@ class TestResume:
             await made(CalibrationConfig(degradation={}, samples=4, seed=1)),
             await made(CalibrationConfig(samples=4, degradation={"noise": 2})),
             await made(CalibrationConfig(degradation={}, samples=4, indecision={"blur": 1})),
+            await made(CalibrationConfig(degradation={}, samples=4, fit_indecision=0.5)),
             await made(upscaler=FakeUpscaler(fingerprint="fake:2")),
             await made(files=files[:2]),
         ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -45,10 +46,12 @@ def test_the_key_is_a_known_variable(run, server):
     assert "TRUSTSCALE_KEY" not in run("config", "check").err
 
 
-def test_nobody_there(run, server):
-    """One line that names the server."""
-    url = f"http://127.0.0.1:{free_port()}"
-    run("calibrations", "list", "--server", url).check_error(1, "Cannot reach", url)
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_nobody_there(run, server, host):
+    """One line that names the server, and says what the system says."""
+    url = f"http://{host}:{free_port()}"
+    refused = f"[Errno {errno.ECONNREFUSED}]"
+    run("calibrations", "list", "--server", url).check_error(1, f"Cannot reach {url}: {refused}")
 
 
 @pytest.mark.parametrize(
