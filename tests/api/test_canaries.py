@@ -6,6 +6,7 @@ import asyncio
 from contextlib import asynccontextmanager
 
 from app.calibration.active import Calibrations
+from app.canary.keep import load
 from app.main import create_app
 from app.settings import Settings
 from app.stores.open import open_stores
@@ -64,6 +65,20 @@ class TestCanaries:
         async with self.gateway(tmp_path, upscaler, "off") as served:
             warnings = (await served.post()).json()["warnings"]
             assert not any("canar" in warning for warning in warnings)
+
+    async def test_derived(self, tmp_path):
+        """Another promise about the same pairs is watched by the same canaries."""
+        async with self.gateway(tmp_path, FakeUpscaler(), "warn") as served:
+            (served_from,) = (await served.state.stores.calibrations.active()).values()
+            asked = {"guarantee": {"kind": "high_probability"}}
+            derived = f"/v1/admin/calibrations/{served_from.calibration}/derive"
+            keys = {"Authorization": "Bearer k"}
+            made = (await served.client.post(derived, json=asked, headers=keys)).json()
+            kept = [
+                await load(served.state.stores.spool, calibration)
+                for calibration in (served_from.calibration, made["id"])
+            ]
+            assert kept[0] == kept[1] is not None
 
     async def test_warn(self, tmp_path):
         """Every answer carries the warning; the gateway stays ready and shows the alarm."""
