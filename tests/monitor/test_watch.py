@@ -79,6 +79,14 @@ class TestSharing:
             assert (state.seen, state.counted) == (60, 60)
         assert len(await monitors[0].points(calibration.id)) == 60
 
+    async def test_what_another_has_folded(self, stores, calibration):
+        """A state that another process has changed since is read anew, and nothing is lost."""
+        one, two = Monitor(stores.monitor), Monitor(stores.monitor)
+        for monitor in (one, two, one):
+            note(monitor, calibration)
+            await monitor.settle()
+        assert (await two.known(calibration.id)).counted == 3
+
     async def test_a_damaged_state_begins_anew(self, stores, calibration):
         """It is logged and replaced; requests go on."""
         await stores.monitor.save(calibration.id, Update(b"damage", [b"damage"]), expected=0)

@@ -95,11 +95,12 @@ class TestCancellation:
             await running
         assert engine.calls == [[1]]
 
-    async def test_running_request(self):
+    @pytest.mark.parametrize("timeout_s", [None, 3600])
+    async def test_running_request(self, timeout_s):
         """A request that is given up while it runs stops the model, and the next one runs."""
         engine = SleepingEngine(shut=True)
         async with _Batcher(engine) as batcher:
-            running = await batcher.asks(1)
+            running = await batcher.asks(1, timeout_s=timeout_s)
             running.cancel()
             assert await asyncio.to_thread(engine.cancelled.wait, 60)
             engine.open.set()

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from app.errors import UpscalerError
 from app.problems import problem_of
 from app.upscalers.registry import build_adapter, build_upscaler
+from app.upscalers.remote.errors import BadCredentials, Busy
 from tests.upscalers.remote.pictures import config, patient, source
 
 URL = "http://upstream.example"
@@ -154,6 +155,17 @@ async def test_what_has_broken_it(name, status):
     """Answers that once were an internal error."""
     for document in BROKE_IT:
         await ask(name, upstream([(status, document)]))
+
+
+@pytest.mark.parametrize("name", [name for name in UPSCALERS if name != "worker"])
+@pytest.mark.parametrize(("status", "kind"), [(401, BadCredentials), (503, Busy)])
+async def test_statuses(name, status, kind):
+    """The status of an answer to a call has its meaning in every dialect."""
+    answers = patient(lambda _: httpx.Response(status, json={"error": "no"}))
+    up = build_adapter(config(**UPSCALERS[name]), {}, network=answers)
+    with pytest.raises(kind):
+        await up.generate(SOURCE, [1])
+    await up.close()
 
 
 async def test_safety_net():

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from app.errors import UpscalerFailed, UpscalerUnavailable
-from app.upscalers.remote.errors import GenerationFailed, ProtocolError, QuotaSpent
+from app.upscalers.remote.errors import Busy, GenerationFailed, ProtocolError, QuotaSpent
 from tests.factories import encoded
 from tests.upscalers.remote.pictures import adapter, decoded, sample
 
@@ -83,6 +83,18 @@ async def test_failures(source, event, kind, words):
     """Only a complete event with an image counts as success."""
     with pytest.raises(kind, match=words):
         await gradio(App([event])).generate(source, [7])
+
+
+async def test_full_queue(source):
+    """A full queue is busy."""
+    app = App()
+
+    def handler(request):
+        full = httpx.Response(503, json={"detail": "Queue is full. Max size is 4."})
+        return full if request.url.path == "/gradio_api/call/upscale" else app(request)
+
+    with pytest.raises(Busy, match="Queue is full"):
+        await gradio(handler).generate(source, [7])
 
 
 async def test_wrong_endpoint():

@@ -9,7 +9,8 @@ import httpx
 import numpy as np
 import pytest
 
-from app.errors import UpscalerUnavailable
+from app.errors import UpscalerRejected, UpscalerUnavailable
+from app.problems import problem_of
 from app.sampling.draw import draw
 from app.upscalers.remote.errors import Misconfigured, SomeFailed
 from app.upscalers.remote.http import Upstream
@@ -58,6 +59,19 @@ class TestOneWorker:
         found = up.capabilities
         assert (found.samples_per_call, found.max_samples, found.max_input_pixels) == (5, 7, 1000)
 
+    async def test_too_large(self, worker, start, source):
+        """An input over the worker's limit is refused here, and the limit is named."""
+        up = worker(start(SleepingEngine(), max_pixels=1000))
+        with pytest.raises(UpscalerRejected, match="takes at most 1,000") as refused:
+            await up.generate(source, [1])
+        assert problem_of(refused.value)["limit"] == "max_input_pixels"
+
+    async def test_wrong_model(self, worker, start):
+        """A wrong model name is an error that shows the worker's words."""
+        up = worker(start(SleepingEngine()), model="nonesuch")
+        with pytest.raises(UpscalerUnavailable, match="this worker serves 'sleeper'"):
+            await up.check()
+
     async def test_cancelling_reaches_the_engine(self, worker, start, source):
         """When the request goes away, the engine stops, and the next one is served."""
         engine = SleepingEngine(shut=True)
@@ -87,6 +101,16 @@ class TestSeveralWorkers:
         await task
         assert [engine.calls for engine in engines] == [[[4]], [[4]]]
         assert all(np.array_equal(got[i], expected(source.rgb, i + 1, 2)) for i in range(8))
+
+    async def test_calls_in_flight(self, worker, start, source):
+        """Each worker has as many calls at a time as are configured."""
+        engines = [SleepingEngine(shut=True), SleepingEngine(shut=True)]
+        up = worker(start(*engines), resilient, concurrency=1)
+        calls = [asyncio.create_task(up.generate(source, [seed])) for seed in (1, 2)]
+        await until(lambda: all(engine.calls for engine in engines))
+        for engine in engines:
+            engine.open.set()
+        await asyncio.gather(*calls)
 
     async def test_least_outstanding_work(self, worker, start, source):
         """New work goes to the worker that has less to do."""
