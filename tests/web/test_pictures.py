@@ -60,6 +60,19 @@ def test_reload_back_and_undo(open_page):
     finished(page, 2)
 
 
+def test_removed_where_no_more_are_taken(open_page):
+    """The last picture goes without a complaint though there is nothing left to go on with."""
+    page = open_page("/")
+    open_result(page, upload(crop(), "a.png"))
+    (upscaler,) = page.evaluate("fetch('/v1/upscalers').then((answer) => answer.json())")
+    bare = [{**upscaler, "calibration": None}]
+    page.route("**/v1/upscalers", lambda route: route.fulfill(json=bare))
+    page.goto("/")
+    expect(page.locator("#drop")).to_contain_text("is not calibrated")
+    page.get_by_role("button", name="Remove a.png").press("Enter")
+    expect(page.locator(".item")).to_have_count(0)
+
+
 def test_many(open_page):
     """A failed one pushes nothing; arrows go on and keep the zoom; all come in one zip."""
     page = open_page("/")

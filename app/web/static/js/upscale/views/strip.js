@@ -1,6 +1,6 @@
 // The pictures of this browser in a row. Its question: how far are they? Its one thing to do: pick one.
 
-import { $ } from "../../lib/dom.js";
+import { $$ } from "../../lib/dom.js";
 import { html, nothing } from "../../lib/html.js";
 import { button, keyed } from "../../lib/widgets.js";
 import { saveAll } from "../downloads.js";
@@ -62,7 +62,8 @@ function card(picture, { selected, pictures }, onPick) {
   const takeAway = ({ currentTarget }) => {
     const { nextElementSibling: next, previousElementSibling: before } = currentTarget.closest("li");
     remove([picture]);
-    ((next ?? before)?.querySelector("button") ?? $("#files")).focus();
+    // There is no field for files where the upscaler is not calibrated.
+    ((next ?? before)?.querySelector("button") ?? $$("#files")[0])?.focus();
   };
   return html`<li class="item ${id === selected ? "selected" : ""}" data-state=${state}>
     <button
