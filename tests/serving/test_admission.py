@@ -87,15 +87,17 @@ async def test_slots_and_waiting_places(work):
     assert work.begun == ["a", "b", "c", "d", "job", "e"]
 
 
-@pytest.mark.parametrize(("name", "running", "waiting"), [("c", "ab", 1), ("a", "abc", 1)])
-async def test_cancelled(work, name, running, waiting):
+@pytest.mark.parametrize(
+    ("name", "running", "following"), [("c", "ab", "d"), ("d", "ab", "c"), ("a", "abc", "d")]
+)
+async def test_cancelled(work, name, running, following):
     """Whoever gives up, waiting or running, frees the place, and the next one moves up."""
     await full(work)
     work.tasks[name].cancel()
     await settled()
-    assert (work.begun, work.slots.waiting) == ([*running], waiting)
+    assert (work.begun, work.slots.waiting) == ([*running], 1)
     await work.let_go("b")
-    assert work.begun == [*running, "d"]
+    assert work.begun == [*running, following]
 
 
 async def test_no_waiting_places():

@@ -245,6 +245,7 @@ class TestClasses:
         assert (promise.n, subject.document.n, subject.document.name) == (n, n, name)
         assert subject.part.curve.n == n
         assert f"{n} calibration images whose input was of the class {name!r}" in promise.statement
+        assert any("saving the upload anew" in void for void in promise.voids)
         assert promise.applicability == "exact"
 
     def test_a_class_that_is_missing(self, sorted_):
