@@ -116,11 +116,11 @@ class TestRepeated:
             check_problem(post(client, headers=key(bad)), "bad-request")
 
     def test_what_failed_may_be_tried_again(self, client, upscaler):
-        """Nothing is kept of a request that made nothing."""
+        """Nothing is kept of a request that made nothing: the key is free for any other."""
         upscaler.failure = UpscalerFailed("The model broke.")
         check_problem(post(client, headers=key("failed")), "upscaler-failed")
         upscaler.failure = None
-        assert post(client, headers=key("failed")).status_code == 200
+        assert post(client, headers=key("failed"), alpha=0.3).status_code == 200
 
     def test_a_result_that_is_gone(self, start):
         """It is made again; under a key it lives as long as the key, not as other results."""
@@ -151,7 +151,7 @@ async def test_nothing_was_paid_yet(serve):
             assert await waiting.hang_up() == 499
         assert not upscaler.calls
         upscaler.seconds = 0
-        assert (await served.post(headers=key())).status_code == 200
+        assert (await served.post(headers=key(), alpha=0.3)).status_code == 200
 
 
 class TestCalibrations:
@@ -166,17 +166,20 @@ class TestCalibrations:
             assert len(jobs) == 1
             other = client.post(BASE, files=files, data={"groups": "{}"}, headers=headers)
             check_problem(other, "bad-request")
+        renamed = [(field, (f"other-{name}", data)) for field, (name, data) in loose]
+        check_problem(client.post(BASE, files=renamed, headers=headers), "bad-request")
 
     @pytest.mark.parametrize("way", ["body", "form"])
     def test_import(self, client, calibration, way):
-        """An import answers again as before; another file is refused."""
+        """An import answers again as before; another file is refused, and another query."""
         exported = client.get(f"{BASE}/{calibration.id}/export", headers=AS_ADMIN).content
 
-        def imported(data):
+        def imported(data, query=""):
             sent = {"content": data} if way == "body" else {"files": {"file": ("c", data)}}
-            return client.post(f"{BASE}/import", headers=AS_ADMIN | key(way), **sent)
+            return client.post(f"{BASE}/import{query}", headers=AS_ADMIN | key(way), **sent)
 
         first, again = imported(exported), imported(exported)
         assert (first.status_code, first.json()) == (again.status_code, again.json())
         assert again.headers["location"] == f"{BASE}/{calibration.id}"
         check_problem(imported(exported + b" "), "bad-request")
+        check_problem(imported(exported, "?force=true"), "bad-request")
