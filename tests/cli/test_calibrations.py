@@ -84,6 +84,19 @@ def test_a_file_travels(run, place, calibrated, monkeypatch):
     assert run("upscale", "bird.png").code == 0
 
 
+def test_another_upscaler(run, place, calibrated, upscaler):
+    """What was made with another one is not activated, by whatever command, even if forced."""
+    run("calibrations", "export", calibrated, "a.calibration")
+    upscaler.fingerprint = "fake:2"
+    for asked in (
+        ("activate", calibrated),
+        ("derive", calibrated, "--activate"),
+        ("import", "a.calibration", "--activate"),
+    ):
+        run("calibrations", *asked, "--force").check_error(1, "fingerprint")
+    assert len(run("calibrations", "list", "--json").json) == 1
+
+
 class TestServer:
     @pytest.fixture
     def command(self, at):
