@@ -97,6 +97,15 @@ def test_another_upscaler(run, place, calibrated, upscaler):
     assert len(run("calibrations", "list", "--json").json) == 1
 
 
+def test_an_upscaler_of_other_servers(run, place, calibrated, monkeypatch):
+    """Where it is not configured the servers that share the stores compare it: activated here."""
+    run("calibrations", "export", calibrated, "a.calibration")
+    monkeypatch.setenv("TRUSTSCALE_UPSCALERS", '[{"name": "other", "kind": "embedded"}]')
+    for asked in (("activate", calibrated), ("import", "a.calibration", "--activate")):
+        outcome = run("calibrations", *asked, "--force")
+        assert (outcome.code, outcome.err) == (0, "")
+
+
 class TestServer:
     @pytest.fixture
     def command(self, at):
