@@ -285,8 +285,11 @@ class TestRedis:
             await stores.results.document("r")
 
     async def test_restart_keeps_everything(self, tmp_path: Path, opened: Opener):
-        """After kill -9 of the server and a new start, everything acknowledged is there."""
-        with RedisServer() as server:
+        """After kill -9 of the server and a new start, everything acknowledged is there.
+
+        With `appendfsync everysec` a write may wait while the disk is busy with the one before.
+        """
+        with RedisServer(fsync="always") as server:
             stores = opened(server.url, tmp_path)
             await stores.calibrations.put(head("a"), b"blob")
             await stores.calibrations.activate("a")
