@@ -13,8 +13,11 @@ from starlette.types import ASGIApp
 
 
 @contextmanager
-def serving(app: ASGIApp, drain_s: int | None = None) -> Iterator[str]:
-    """A real uvicorn on a free loopback port; yields host:port."""
+def serving(app: ASGIApp, drain_s: int = 30) -> Iterator[str]:
+    """A real uvicorn on a free loopback port; yields host:port.
+
+    What is not answered `drain_s` after the end is cut off: only a test that has failed leaves it.
+    """
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]

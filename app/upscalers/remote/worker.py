@@ -161,9 +161,12 @@ class WorkerUpscaler:
         parts = self._split(source, model, len(seeds))
         if len(parts) > 1:
             turn.folding = None  # the samples of several workers are folded here
-        async with asyncio.TaskGroup() as group:
-            for worker, places in parts:
-                group.create_task(part(worker, places))
+            async with asyncio.TaskGroup() as group:
+                for worker, places in parts:
+                    group.create_task(part(worker, places))
+        else:
+            # Without a task it is outstanding at once: others are split at the same moment.
+            await part(*parts[0])
         if not failures:
             return [sample for sample in samples if sample is not None]
         if all(sample is None for sample in samples) or not retriable(failures[0]):

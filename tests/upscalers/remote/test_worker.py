@@ -106,6 +106,7 @@ class TestSeveralWorkers:
         """Each worker has as many calls at a time as are configured."""
         engines = [SleepingEngine(shut=True), SleepingEngine(shut=True)]
         up = worker(start(*engines), resilient, concurrency=1)
+        await up.check()
         calls = [asyncio.create_task(up.generate(source, [seed])) for seed in (1, 2)]
         await until(lambda: all(engine.calls for engine in engines))
         for engine in engines:
