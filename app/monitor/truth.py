@@ -30,7 +30,7 @@ from pydantic import BaseModel, Field
 
 from app.calibration.price import COMMON_ALPHAS
 from app.calibration.record import Calibration
-from app.conformal import Staircase, feedback, fidelity
+from app.conformal import feedback, fidelity
 from app.conformal.fidelity import needs_label
 from app.errors import BadImage, BadRequest
 from app.images.decode import Limits, decode
@@ -147,7 +147,8 @@ def score(
         BadInput: the file is missing, superfluous, undecodable or of another size.
     """
     result, settings = served.result, calibration.pipeline.fidelity
-    prediction = np.asarray(Image.open(io.BytesIO(served.image)))
+    picture = Image.open(io.BytesIO(served.image))
+    prediction = np.asarray(picture.convert("RGB"))  # what is not opaque is in no mask
     mask = np.asarray(Image.open(io.BytesIO(served.mask)), bool)
     wants_label = needs_label(settings)
     data = label if wants_label else image
@@ -158,9 +159,9 @@ def score(
             if wants_label
             else "Send `image`, the true image of the output's size, and nothing else."
         )
-    # A truth is as large as the output, and no larger.
-    most = result.width * result.height
-    pixels = decode(data, Limits(max_bytes=MAX_TRUTH_BYTES, max_pixels=most)).rgb
+    # A truth is as large as the output, and no larger; where the output is transparent, it may be.
+    limits = Limits(max_bytes=MAX_TRUTH_BYTES, max_pixels=result.width * result.height)
+    pixels = decode(data, limits, with_alpha=picture.has_transparency_data).rgb
     if pixels.shape != prediction.shape:
         raise BadImage(
             f"The truth is {pixels.shape[1]}×{pixels.shape[0]}, the output is "
@@ -170,7 +171,7 @@ def score(
     error = fidelity.error(prediction if wants_label else pixels, prediction, settings, label=drawn)
     window = window_of(calibration, result)
     inside = window.inside if window else np.s_[:, :]
-    staircase = Staircase.from_maps(served.sigma[inside], error[inside])
+    curve, sigma = calibration.curve, served.sigma[inside]
     told: NDArray[Any] = pixels if drawn is None else drawn
     digest = hashlib.sha256(repr(told.shape).encode() + told.tobytes()).hexdigest()
     loss = _worst(error[inside], mask[inside])
@@ -186,7 +187,7 @@ def score(
         within=loss <= result.alpha,
         window=window,
         losses=[
-            LossAt(alpha=alpha, loss=staircase.loss_below(calibration.curve.threshold(alpha)))
+            LossAt(alpha=alpha, loss=_worst(error[inside], curve.mask(sigma, alpha)))
             for alpha in COMMON_ALPHAS
         ],
         tolerance=feedback.tolerance(calibration.losses(float(result.threshold))),

@@ -91,6 +91,23 @@ class TestScore:
         assert told["loss_anywhere"] == pytest.approx(float(error[mask].max()))
         assert told["counted"]
 
+    @pytest.mark.parametrize("form", ["png", "tiff"])
+    def test_a_transparent_output(self, client, calibration, form):
+        """The colours are judged, where they are opaque; the truth may be transparent too."""
+        opacity = np.full((48, 48), 255, np.uint8)
+        opacity[:24] = 0
+        upload = encoded(np.dstack([photo(2001, 24, 24), opacity[::2, ::2]]))
+        answer = post(client, upload, alpha=0.1, seed=1, format=form).json()
+        told = tell(client, answer["id"], np.dstack([TRUTH, opacity]))
+        assert told.status_code == 201, told.text
+        prediction = pixels(client.get(answer["links"]["image"]).content)[:, :, :3]
+        error = fidelity.error(TRUTH, prediction, calibration.pipeline.fidelity)
+        mask = part(client, answer["id"], "mask.png").astype(bool)
+        assert mask[24:].any()
+        assert not mask[:24].any()
+        assert told.json()["loss"] == pytest.approx(float(error[mask].max()))
+        assert tell(client, answer["id"], TRUTH).json() == told.json()
+
     def test_a_smaller_output_is_not_counted(self, client):
         """Where it is not known whether the promise applies, the loss tests nothing."""
         answer = served(client, side=16)
