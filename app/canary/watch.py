@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-import secrets
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import KW_ONLY, dataclass, field
@@ -41,7 +40,7 @@ Policy = Literal["warn", "refuse"]
 # A round is due this share of the interval later, at random, so that gateways do not begin at once.
 _JITTER = 0.1
 
-# After a round in which nothing came, the next one comes after this share of the interval.
+# A round that came to nothing is tried again after this share of the interval.
 _AFTER_FAILURE = 1 / 24
 
 log = structlog.get_logger(__name__)
@@ -77,6 +76,7 @@ class CanaryWatch:
 
     policies: of the upscalers that are watched.
     fresh_s: how old the state behind an answer may be, and how often the watch looks at it.
+    chance: seeds and their order, ties, and when a round is due.
     """
 
     upscalers: Mapping[str, Upscaler]
@@ -88,6 +88,7 @@ class CanaryWatch:
     interval_s: float
     timeout_s: float
     fresh_s: float = 60.0
+    chance: random.Random = field(default_factory=random.Random)
     _seen: dict[str, _Seen] = field(default_factory=dict, init=False)
 
     async def check(self, upscaler: str, calibration: str) -> list[str]:
@@ -136,8 +137,8 @@ class CanaryWatch:
         """Make every round that is due, until cancelled."""
         await asyncio.gather(*(self._watch(upscaler) for upscaler in self.policies))
 
-    async def round(self, upscaler: str) -> bool:
-        """Send the canaries of the active calibration once; false if no answer came.
+    async def round(self, upscaler: str) -> None:
+        """Send the canaries of the active calibration once.
 
         Nothing happens, and nothing is paid, when there are none, when the alarm is raised already,
         or when the upscaler openly is another one, which every request is told anyway.
@@ -148,7 +149,7 @@ class CanaryWatch:
         calibration = await self.calibrations.active_id(upscaler)
         kept = calibration and await load(self.spool, calibration)
         if not calibration or not kept or kept.alarm:
-            return True
+            return
         model = self.upscalers[upscaler]
         answers: dict[str, RGB] = {}
         failure: UpscalerError | None = None
@@ -157,7 +158,7 @@ class CanaryWatch:
             try:
                 await learn(model)
                 if model.fingerprint != kept.canaries.fingerprint:
-                    return True
+                    return
                 answers[item.name] = await self._answer(model, calibration, item, kept.samples)
             except UpscalerError as error:
                 failure = error
@@ -165,10 +166,10 @@ class CanaryWatch:
             log.warning("canary_failed", upscaler=upscaler, detail=failure.detail)
         if not answers:
             self.metrics.count("canary_rounds", upscaler, "failed")
-            return False
+            return
         # Another gateway may have made a round meanwhile: its evidence is not thrown away.
         newest = await load(self.spool, calibration) or kept
-        canaries = await asyncio.to_thread(observe, newest.canaries, answers, random.random)
+        canaries = await asyncio.to_thread(observe, newest.canaries, answers, self.chance.random)
         after = newest.model_copy(
             update={
                 "canaries": canaries,
@@ -180,7 +181,6 @@ class CanaryWatch:
         await save(self.spool, calibration, after)
         self.metrics.count("canary_rounds", upscaler, "ok")
         self._remember(upscaler, calibration, after)
-        return True
 
     async def _answer(self, model: Upscaler, calibration: str, item: Canary, samples: int) -> RGB:
         data = await input_of(self.spool, calibration, item.name)
@@ -189,8 +189,8 @@ class CanaryWatch:
         if item.sha256 is None:
             # A seed like those of the first draws. Models that are sampled through symmetries take
             # from the first M seeds other elements than from later ones, so one of M is drawn.
-            seeds = sample_seeds(secrets.randbits(53), samples)
-            random.shuffle(seeds)
+            seeds = sample_seeds(self.chance.getrandbits(53), samples)
+            self.chance.shuffle(seeds)
             seed, *spares = seeds[: 1 + SPARES]
         deadline = asyncio.get_running_loop().time() + self.timeout_s
         return await answer(model, x, seed, spare_seeds=spares, deadline=deadline)
@@ -201,20 +201,21 @@ class CanaryWatch:
         It is due by the time of the last one, not by that of the start: gateways that are restarted
         every day still make rounds. The start itself only looks at what is known.
         """
-        late = random.uniform(1, 1 + _JITTER)  # noqa: S311 - jitter
+        late = self.chance.uniform(1, 1 + _JITTER)
         look_s = late * min(self.fresh_s, self.interval_s)
         not_before = time.monotonic() + look_s / 2
         while True:
             try:
                 is_due = await self._is_due(upscaler, late * self.interval_s)
-                if is_due and time.monotonic() > not_before and not await self.round(upscaler):
+                if is_due and time.monotonic() > not_before:
+                    # However it ends: its calls are paid, also if the store then refuses them.
                     not_before = time.monotonic() + _AFTER_FAILURE * self.interval_s
+                    await self.round(upscaler)
             except TrustscaleError as error:
                 log.warning("canary_failed", upscaler=upscaler, detail=error.detail)
             except Exception:
                 # The watch outlives a mistake of its own; requests do not depend on it.
                 log.exception("canary_failed", upscaler=upscaler)
-                not_before = time.monotonic() + _AFTER_FAILURE * self.interval_s
             await asyncio.sleep(look_s)
 
     async def _is_due(self, upscaler: str, interval_s: float) -> bool:

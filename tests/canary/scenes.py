@@ -13,6 +13,7 @@ from app.canary.watch import CanaryWatch
 from app.errors import NotFound
 from app.images.encode import png_rgb
 from app.sampling.measure import measure
+from app.stores.base import StoreUnavailable
 from app.telemetry.metrics import Metrics
 from app.upscalers.base import Capabilities, Source
 from tests.factories import photo
@@ -54,9 +55,12 @@ class MemorySpool:
     def __init__(self):
         self.files = {}
         self.failure = None
+        self.is_full = False
         self.looks = 0
 
     async def put(self, job, name, data):
+        if self.is_full:
+            raise StoreUnavailable("The disk is full.")
         self.files[job, name] = data
 
     async def get(self, job, name):
