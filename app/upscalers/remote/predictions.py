@@ -32,6 +32,7 @@ _WITHHELD = re.compile(
 )
 _RUNNING = ("starting", "processing", "queued")
 _SHORTEST_CANCEL_AFTER_S = 5
+_CANCEL_AGAIN_S = 0.25
 
 
 class _PredictionsConfig(OneAddress):
@@ -150,10 +151,18 @@ class CogUpscaler(PredictionsUpscaler[CogConfig]):
         try:
             reply = await self._upstream.request("PUT", path, json={"input": values}, turn=turn)
         except asyncio.CancelledError:
-            self._say_goodbye(self._upstream.request("POST", f"{path}/cancel"))
+            self._say_goodbye(self._cancel(f"{path}/cancel"))
             raise
         await self._parse(reply)
         return self._succeeded(reply)
+
+    async def _cancel(self, path: str) -> None:
+        """Until the server knows no such prediction any more.
+
+        It accepts a cancellation that comes before its worker has begun, and overlooks it.
+        """
+        while (await self._upstream.request("POST", path)).ok:  # noqa: ASYNC110 - no event tells
+            await asyncio.sleep(_CANCEL_AGAIN_S)
 
 
 class ReplicateUpscaler(PredictionsUpscaler[ReplicateConfig]):

@@ -83,7 +83,7 @@ class RealServer:
         self.name = name
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self.folder = Path(tempfile.mkdtemp(prefix=f"trustscale-{name}-"))
+        self._folder = Path(tempfile.mkdtemp(prefix=f"trustscale-{name}-"))
         command, ready, env = self._recipe(environment(name))
         env |= {
             "PORT": str(self.port),
@@ -91,7 +91,7 @@ class RealServer:
             "PYTHONDONTWRITEBYTECODE": "1",
             **extra_env,
         }
-        self.group = ProcessGroup(command, log=self.folder / "log", env=env)
+        self.group = ProcessGroup(command, log=self._folder / "log", env=env)
         try:
             self.group.wait_until(lambda: self._answers(ready), name)
         except BaseException:
@@ -108,7 +108,6 @@ class RealServer:
                 "COG_PREDICT_TYPE_STUB": "run.py:Upscaler",
                 "COG_MAX_CONCURRENCY": "4",
                 "COG_LOG_LEVEL": "warning",
-                "BEGUN": str(self.folder),
             }
             command = [
                 "sh", "-c", 'cd "$0" && exec "$@"', APPS / "cog",
@@ -116,14 +115,14 @@ class RealServer:
             ]  # fmt: skip
             return command, "/health-check", env
         if self.name == "bentoml":
-            env = {"BENTOML_DO_NOT_TRACK": "1", "BENTOML_HOME": str(self.folder)}
+            env = {"BENTOML_DO_NOT_TRACK": "1", "BENTOML_HOME": str(self._folder)}
             command = [
                 bin_ / "bentoml", "serve", "bento:Upscaler", "--working-dir", APPS,
                 "--host", "127.0.0.1", "--port", port,
             ]  # fmt: skip
             return command, "/readyz", env
         if self.name == "gradio":
-            files = str(self.folder / "files")
+            files = str(self._folder / "files")
             env = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1",
                    "GRADIO_TEMP_DIR": files}  # fmt: skip
             return [python, APPS / "gradio_app.py"], "/config", env
@@ -154,4 +153,4 @@ class RealServer:
     def close(self) -> None:
         """Stop the whole process group; some servers leave children behind."""
         self.group.stop(5.0)
-        shutil.rmtree(self.folder, ignore_errors=True)
+        shutil.rmtree(self._folder, ignore_errors=True)

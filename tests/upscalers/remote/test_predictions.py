@@ -88,8 +88,11 @@ class TestCog:
         assert got.shape == (96, 96, 3)
 
     async def test_cancelling_cancels_at_the_server(self, source):
-        """When nobody waits any more, the server is told, and close waits for that."""
-        async with FaultServer([silent, answer(json={})]) as server:
+        """When nobody waits any more, the server is told until it has ended; close waits for that.
+
+        Cog accepts a cancellation that comes before its worker has begun, and overlooks it.
+        """
+        async with FaultServer([silent, answer(json={}), answer(404)]) as server:
             up = adapter(kind="cog", url=server.url, scale=2)
             task = asyncio.create_task(up.generate(source, [1]))
             await until(lambda: server.asked)
@@ -97,7 +100,8 @@ class TestCog:
             with pytest.raises(asyncio.CancelledError):
                 await task
             await up.close()
-            assert server.asked[1].path == server.asked[0].path + "/cancel"
+            made, *cancelled = [asked.path for asked in server.asked]
+            assert cancelled == [f"{made}/cancel"] * 2
 
     async def test_cancelled_after_the_end(self, source, caplog):
         """A call that is cancelled once its upscaler is closed ends like any, without a word."""

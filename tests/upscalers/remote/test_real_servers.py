@@ -19,7 +19,7 @@ from tests.servers import ServerMissing
 from tests.upscalers.remote.pictures import adapter, resilient, sample
 from tests.upscalers.remote.real import RealServer
 from tests.upscalers.resilient import counted
-from tests.waiting import PATIENCE_S, until
+from tests.waiting import PATIENCE_S
 
 pytestmark = [pytest.mark.servers, pytest.mark.slow]
 
@@ -137,22 +137,15 @@ class TestCog:
         """The fifth call into four slots is refused; work that nobody waits for frees its slot."""
         settings = {"input": {"sleep": 300.0}, "call_timeout_s": 300, "concurrency": 8}
         up = build("cog", **settings)
-        seeds = range(101, 105)
-        waiting = [asyncio.create_task(up.generate(source, [seed])) for seed in seeds]
-        # Cog overlooks a cancellation that comes before its worker has begun.
-        begun = [server("cog").folder / f"begun-{seed}" for seed in seeds]
-        await until(lambda: all(file.exists() for file in begun))
-        with pytest.raises(Busy):
-            await build("cog", adapter, **settings).generate(source, [105])
-        for task in waiting:
-            task.cancel()
-        await asyncio.wait(waiting)
-        status = None
-        async with httpx.AsyncClient(base_url=server("cog").url) as client:
-            async with asyncio.timeout(PATIENCE_S):
-                while status != "READY":
-                    await asyncio.sleep(0.05)
-                    status = (await client.get("/health-check")).json()["status"]
+        waiting = [asyncio.create_task(up.generate(source, [seed])) for seed in range(1, 5)]
+        async with httpx.AsyncClient(base_url=server("cog").url, timeout=PATIENCE_S) as client:
+            await reported(client, "BUSY")
+            with pytest.raises(Busy):
+                await build("cog", adapter, **settings).generate(source, [5])
+            for task in waiting:
+                task.cancel()
+            await asyncio.wait(waiting)
+            await reported(client, "READY")
 
 
 async def test_connections_after_500(build, source):
@@ -162,6 +155,15 @@ async def test_connections_after_500(build, source):
         with pytest.raises(GenerationFailed):
             await up.generate(source, [13])
         await up.generate(source, [seed])
+
+
+async def reported(client, status):
+    """Return when Cog has this status."""
+    now = None
+    async with asyncio.timeout(PATIENCE_S):
+        while now != status:
+            await asyncio.sleep(0.05)
+            now = (await client.get("/health-check")).json()["status"]
 
 
 async def reference(up, source, seeds):

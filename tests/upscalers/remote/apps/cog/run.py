@@ -1,8 +1,6 @@
 """A Cog runner whose behaviour the input chooses."""
 
 import asyncio
-import os
-import pathlib
 import tempfile
 
 import numpy as np
@@ -21,7 +19,6 @@ class Upscaler(BaseRunner):
         fail: bool = Input(default=False),
         message: str = Input(default="CUDA out of memory"),
     ) -> Path:
-        (pathlib.Path(os.environ["BEGUN"]) / f"begun-{seed}").touch()
         await asyncio.sleep(sleep)
         if fail:
             raise RuntimeError(message)
