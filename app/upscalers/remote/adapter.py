@@ -6,11 +6,11 @@ import abc
 import asyncio
 import base64
 import weakref
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
-from app.errors import UpscalerError, UpscalerRejected, UpscalerUnavailable
+from app.errors import UpscalerError, UpscalerFailed, UpscalerRejected, UpscalerUnavailable
 from app.images.encode import png_mask
 from app.images.holes import holes_of
 from app.upscalers.base import RGB, Capabilities, Source, fingerprint_of
@@ -44,6 +44,10 @@ class Adapter(abc.ABC, Generic[Config]):
         self._upstream = upstream
         self._reader = SampleReader(config, upstream)
         self._learned: dict[str, Any] | None = None
+        # Forgotten with the inputs.
+        self._uploads: weakref.WeakKeyDictionary[Source, asyncio.Task[str]] = (
+            weakref.WeakKeyDictionary()
+        )
         self._goodbyes: set[asyncio.Task[None]] = set()
         self._is_closed = False
 
@@ -86,6 +90,9 @@ class Adapter(abc.ABC, Generic[Config]):
         try:
             return await self._samples(source, seeds, turn or Turn())
         except UpscalerError as error:
+            if isinstance(error, UpscalerFailed):
+                # Perhaps for want of the image: a server that restarts may lose what it was given.
+                self._uploads.pop(source, None)
             self._upstream.redact_error(error)
             raise
 
@@ -120,6 +127,21 @@ class Adapter(abc.ABC, Generic[Config]):
         return [await self._sample(source, seed, turn) for seed in seeds]
 
     async def _sample(self, source: Source, seed: int, turn: Turn) -> RGB:
+        raise NotImplementedError
+
+    async def _uploaded(self, source: Source) -> str:
+        """Where the input lies on the server; uploaded once for all calls, however many there are.
+
+        A failed upload is tried again by the next call.
+        """
+        task = self._uploads.get(source)
+        if task is None or (task.done() and (task.cancelled() or task.exception())):
+            task = self._uploads[source] = asyncio.create_task(self._upload(source))
+            task.add_done_callback(lambda done: done.cancelled() or done.exception())
+        # Shielded: one cancelled call must not take the upload away from the others.
+        return await asyncio.shield(task)
+
+    async def _upload(self, source: Source) -> str:
         raise NotImplementedError
 
     def _place(self, value: object) -> str:
@@ -174,28 +196,6 @@ def refuse_large(source: Source, limit: int | None, who: str) -> None:
             limit="max_input_pixels",
             maximum=limit,
         )
-
-
-class Uploads:
-    """One upload for all calls of one input, however many run at once.
-
-    Keyed by the `Source` object, and forgotten with it.
-    """
-
-    def __init__(self, upload: Callable[[Source], Coroutine[Any, Any, str]]) -> None:
-        self._upload = upload
-        self._tasks: weakref.WeakKeyDictionary[Source, asyncio.Task[str]] = (
-            weakref.WeakKeyDictionary()
-        )
-
-    async def get(self, source: Source) -> str:
-        """Where the image lies on the server; a failed upload is tried again by the next call."""
-        task = self._tasks.get(source)
-        if task is None or (task.done() and (task.cancelled() or task.exception())):
-            task = self._tasks[source] = asyncio.create_task(self._upload(source))
-            task.add_done_callback(lambda done: done.cancelled() or done.exception())
-        # Shielded: one cancelled call must not take the upload away from the others.
-        return await asyncio.shield(task)
 
 
 def mask_png(source: Source, color: str) -> bytes:

@@ -16,7 +16,7 @@ from pydantic import Field
 from app.upscalers.base import RGB, Source
 from app.upscalers.config import OneAddress
 from app.upscalers.remote import pointer
-from app.upscalers.remote.adapter import Adapter, Uploads, png_of
+from app.upscalers.remote.adapter import Adapter, png_of
 from app.upscalers.remote.errors import GenerationFailed, Misconfigured, ProtocolError, QuotaSpent
 from app.upscalers.remote.http import Upstream
 from app.upscalers.template import fill
@@ -44,7 +44,6 @@ class GradioUpscaler(Adapter[GradioConfig]):
         super().__init__(config, upstream)
         self._prefix = ""
         self._call = f"/call/{config.api_name.lstrip('/')}"
-        self._uploads = Uploads(self._upload)
 
     def _takes_seeds(self) -> bool:
         return "{seed}" in json.dumps(self._config.inputs)
@@ -66,7 +65,7 @@ class GradioUpscaler(Adapter[GradioConfig]):
     async def _sample(self, source: Source, seed: int, turn: Turn) -> RGB:
         if self._learned is None:
             await self.check()
-        values = {"image": {"path": await self._uploads.get(source), "meta": _FILE}, "seed": seed}
+        values = {"image": {"path": await self._uploaded(source), "meta": _FILE}, "seed": seed}
         body = {"data": fill(list(self._config.inputs), values)}
         reply = await self._upstream.call("POST", self._prefix + self._call, json=body)
         event = self._place(pointer.first(reply.json(), "/event_id"))

@@ -20,9 +20,8 @@ from app.errors import UpscalerError, UpscalerUnavailable
 from app.upscalers.base import RGB, Source
 from app.upscalers.config import BaseUrl, EnvName, HostName, OneAddress
 from app.upscalers.remote import pointer
-from app.upscalers.remote.adapter import Adapter, Uploads, data_uri, mask_png, png_of
+from app.upscalers.remote.adapter import Adapter, data_uri, mask_png, png_of
 from app.upscalers.remote.errors import Filtered, GenerationFailed, ProtocolError
-from app.upscalers.remote.http import Upstream
 from app.upscalers.remote.translation import Reply, raise_for_status
 from app.upscalers.turns import Turn
 
@@ -168,10 +167,6 @@ class CogUpscaler(PredictionsUpscaler[CogConfig]):
 class ReplicateUpscaler(PredictionsUpscaler[ReplicateConfig]):
     """An upscaler behind Replicate."""
 
-    def __init__(self, config: ReplicateConfig, upstream: Upstream) -> None:
-        super().__init__(config, upstream)
-        self._uploads = Uploads(self._upload)
-
     async def _learn(self) -> dict[str, Any]:
         config = self._config
         name, _, version = config.model.partition(":")
@@ -236,7 +231,7 @@ class ReplicateUpscaler(PredictionsUpscaler[ReplicateConfig]):
     async def _image(self, source: Source) -> str:
         if len(await png_of(source)) <= self._config.upload_above_bytes:
             return await super()._image(source)
-        return await self._uploads.get(source)
+        return await self._uploaded(source)
 
     async def _upload(self, source: Source) -> str:
         files = {"content": ("image.png", source.png, "image/png")}

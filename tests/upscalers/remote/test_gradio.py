@@ -85,6 +85,19 @@ async def test_failures(source, event, kind, words):
         await gradio(App([event])).generate(source, [7])
 
 
+async def test_a_lost_upload(source):
+    """A server that restarts may lose what it was given, so after a failure it is given again."""
+    app = App()
+    up = gradio(app)
+    await up.generate(source, [7])
+    app.events = ['event: error\ndata: {"error": null}']
+    with pytest.raises(GenerationFailed):
+        await up.generate(source, [8])
+    app.events = None
+    await up.generate(source, [8])
+    assert app.uploads == 2
+
+
 async def test_full_queue(source):
     """A full queue is busy."""
     app = App()
