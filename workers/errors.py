@@ -52,7 +52,7 @@ class ClientGone(WorkerError):
 
 
 class ModelFailed(WorkerError):
-    """The model raised something that is a bug, there or here; the cause is in the log."""
+    """The model gave no picture, or raised what is a bug, there or here; then the log has it."""
 
 
 class OutOfMemory(WorkerError):

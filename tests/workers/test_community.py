@@ -20,7 +20,7 @@ from spandrel.architectures.SwinIR.__arch.SwinIR import SwinIR
 from app.upscalers import symmetry
 from tests.workers.fakes import load, noise
 from workers import weights
-from workers.errors import ClientGone, ConfigError, WeightsError
+from workers.errors import ClientGone, ConfigError, ModelFailed, WeightsError
 from workers.models.community import MARGIN, CommunityEngine
 from workers.models.engine import EngineSpec, SampleRequest
 
@@ -170,6 +170,14 @@ class TestSamples:
         [row] = load("spandrel", path).samples(IMAGE, np.array([1]))
         assert row.shape == (40, 60, 3)
         assert (row == row[..., :1]).all()
+
+    def test_no_numbers(self, path, tmp_path):
+        """What overflows in the network is an error, and not a black picture."""
+        state = weights.read_state(path)
+        large = {name: tensor * 1e30 for name, tensor in state.items()}
+        weights.write_safetensors(large, tmp_path / "large.safetensors")
+        with pytest.raises(ModelFailed, match="not finite"):
+            load("spandrel", tmp_path / "large.safetensors")
 
     def test_cancelled_between_tiles(self, path):
         """A large image is given up between two of its tiles."""

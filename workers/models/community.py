@@ -27,6 +27,7 @@ from workers.models.batching import is_out_of_memory
 from workers.models.device import device_memory, parse_device, parse_dtype, use_threads
 from workers.models.engine import DeviceMemory, EngineSpec, OneByOneEngine, fingerprint_of
 from workers.models.noise import SeededDraws
+from workers.models.pixels import to_pixels, to_tensor
 from workers.models.tiling import starts
 
 # Raised whenever this module changes a pixel for the same weights and seed.
@@ -186,8 +187,7 @@ class CommunityEngine(OneByOneEngine):
     @torch.inference_mode()
     def _evaluate(self, image: NDArray[np.uint8], seed: int) -> NDArray[np.uint8]:
         """One evaluation, uint8[h, w, 3] -> uint8[k*h, k*w, 3]; the seed decides its draws."""
-        pixels = torch.from_numpy(np.ascontiguousarray(image)).to(self._device)
-        tensor = pixels.permute(2, 0, 1)[None].float() / 255
+        tensor = to_tensor(image, self._device)
         if self._grey:
             luma = torch.tensor(LUMA, device=self._device).view(1, 3, 1, 1)
             tensor = (tensor * luma).sum(1, keepdim=True)
@@ -199,8 +199,7 @@ class CommunityEngine(OneByOneEngine):
                 # A smaller tile would be another model to the gateway, so it is not tried here.
                 raise OutOfMemory("this image does not fit; start with a smaller --tile") from error
             raise
-        rounded = answer.float().mul(255).round_().to(torch.uint8)
-        return rounded.permute(1, 2, 0).contiguous().cpu().numpy()
+        return to_pixels(answer.float())
 
 
 def _architectures() -> spandrel.ArchRegistry:

@@ -16,7 +16,7 @@ import diffusers
 from tests.workers.diffusion.tiny import make
 from tests.workers.fakes import load, noise
 from workers import weights
-from workers.errors import ClientGone, ConfigError, OutOfMemory, WeightsError
+from workers.errors import ClientGone, ConfigError, ModelFailed, OutOfMemory, WeightsError
 from workers.models.diffusion.engine import DiffusionEngine
 from workers.models.engine import EngineSpec, SampleRequest
 
@@ -205,6 +205,14 @@ def test_short_memory(engines, monkeypatch):
         engine.samples(IMAGE, seeds)
 
 
+def test_no_numbers(engines, monkeypatch):
+    """What overflows in the network is an error, and no picture that all samples share."""
+    pipeline = engines["ldm"].pipeline
+    monkeypatch.setattr(pipeline, "predict", lambda seen, _: seen[:, :3] * torch.nan)
+    with pytest.raises(ModelFailed, match="not finite"):
+        engines["ldm"].samples(IMAGE, ONE)
+
+
 def test_cancelled(engines):
     """A job that nobody waits for ends between two evaluations."""
     with pytest.raises(ClientGone):
@@ -229,6 +237,7 @@ class TestLoading:
         [
             ("LDMSuperResolutionPipeline", "FluxPipeline", "FluxPipeline is not one of"),
             ('"diffusers",', '"os",', "code of neither"),
+            ('"_class', '"vae": [], "_class', "vae: code of neither"),
         ],
     )
     def test_other_pipelines(self, folders, tmp_path, old, new, words):

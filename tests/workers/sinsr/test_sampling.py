@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tests.workers.fakes import noise
-from workers.errors import ClientGone, OutOfMemory
+from workers.errors import ClientGone, ModelFailed, OutOfMemory
 from workers.models.engine import SampleRequest
 from workers.models.noise import Noise
 from workers.models.sinsr.config import SinSRConfig
@@ -102,6 +102,14 @@ class TestSamples:
         monkeypatch.setattr(tiny, "encode", lambda lr: calls.append(1) or encode(lr))
         tiny_engine.samples(image, SEEDS[:2])
         assert len(calls) == 1
+
+    @pytest.mark.parametrize("stage", ["denoise", "decode"])
+    def test_no_numbers(self, tiny_engine, tiny, image, monkeypatch, stage):
+        """What overflows in a network is an error, and neither black nor a code like any other."""
+        whole = getattr(tiny, stage)
+        monkeypatch.setattr(tiny, stage, lambda *given: whole(*given) * torch.inf)
+        with pytest.raises(ModelFailed, match="not finite"):
+            tiny_engine.samples(image, SEEDS[:1])
 
 
 class TestOutOfMemory:

@@ -36,6 +36,7 @@ from workers.models.engine import (
     stop_if_alone,
 )
 from workers.models.noise import Noise
+from workers.models.pixels import finite, to_pixels, to_tensor
 from workers.models.tiling import Parts, pad_reflect
 
 # Raised whenever this package changes a pixel for the same weights, settings and seed.
@@ -145,15 +146,13 @@ class DiffusionEngine(Engine):
         for sample in samples:
             if not jobs[sample.job].cancelled():
                 image = self._decode(sample.latents, go_on)[0, :, : k * height, : k * width]
-                pixels = (image / 2 + 0.5).clamp_(0, 1).mul_(255).round_().to(torch.uint8)
-                results[sample.job][sample.row] = pixels.permute(1, 2, 0).numpy()
+                results[sample.job][sample.row] = to_pixels(image / 2 + 0.5)
         go_on()
         return results
 
     def _shared(self, image: NDArray[np.uint8], go_on: Callable[[], None]) -> torch.Tensor:
         go_on()
-        pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float()
-        padded = pad_reflect(pixels / 255 * 2 - 1, self.pipeline.multiple)
+        padded = pad_reflect(to_tensor(image) * 2 - 1, self.pipeline.multiple)
         if not self.pipeline.encodes:
             return padded
         factor = self.pipeline.codec_factor
@@ -199,7 +198,7 @@ class DiffusionEngine(Engine):
     def _decode(self, latents: torch.Tensor, go_on: Callable[[], None]) -> torch.Tensor:
         pipeline = self.pipeline
         parts = self._parts(latents)
-        decoded = self._evaluate("codec", parts.cut(latents), pipeline.decode, go_on)
+        decoded = self._evaluate("codec", parts.cut(finite(latents)), pipeline.decode, go_on)
         return parts.join(decoded, pipeline.scale * pipeline.cell)
 
     def _parts(self, latents: torch.Tensor) -> Parts:

@@ -28,11 +28,11 @@ def load(folder: Path) -> Any:
     if not isinstance(name, str) or name not in PIPELINES:
         raise WeightsError(f"{folder}: {name} is not one of {', '.join(PIPELINES)}")
     kept = {
-        part: origin
+        part: origin[0] if origin else None
         for part, origin in index.items()
         if isinstance(origin, list) and part not in LEFT_OUT
     }
-    strange = [part for part, origin in kept.items() if origin[0] not in LIBRARIES]
+    strange = [part for part, library in kept.items() if library not in LIBRARIES]
     if strange:
         raise WeightsError(
             f"{folder}: {', '.join(strange)}: code of neither diffusers nor transformers"

@@ -28,6 +28,7 @@ from workers.models.engine import (
     stop_if_alone,
 )
 from workers.models.noise import Noise
+from workers.models.pixels import to_pixels, to_tensor
 from workers.models.sinsr import loader
 from workers.models.sinsr.config import SinSRConfig
 from workers.models.sinsr.model import SinSR
@@ -149,8 +150,7 @@ class _Call:
 
     def _prepare(self, job: SampleRequest) -> list[Prepared]:
         """Per tile, what all of the job's samples share."""
-        pixels = torch.from_numpy(np.ascontiguousarray(job.image))
-        image = pixels.permute(2, 0, 1)[None].float() / 255
+        image = to_tensor(job.image)
         prepared: list[Prepared] = []
 
         def step(index: int, _: int) -> None:
@@ -199,7 +199,6 @@ class _Call:
         self._decoding.run(len(items), step)
 
     def _keep(self, items: list[_Item], images: torch.Tensor) -> None:
-        """Round float32[b, 3, kH, kW] in [-1, 1] to bytes, half to even, into the results."""
+        """Round float32[b, 3, kH, kW] in [-1, 1] to bytes, into the results."""
         for item, image in zip(items, images, strict=True):
-            rounded = (image * 0.5 + 0.5).mul_(255).round_().to(torch.uint8)
-            self._results[item.job][item.row] = rounded.permute(1, 2, 0).cpu().numpy()
+            self._results[item.job][item.row] = to_pixels(image * 0.5 + 0.5)

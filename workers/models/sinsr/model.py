@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from workers import weights
 from workers.models.device import parse_device, parse_dtype
+from workers.models.pixels import finite
 from workers.models.sinsr.autoencoder import Autoencoder
 from workers.models.sinsr.config import SinSRConfig
 from workers.models.sinsr.unet import UNet
@@ -128,15 +129,24 @@ class SinSR:
         return lq, self.encode(lq)
 
     def predict(self, lq: torch.Tensor, latent: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
-        """Clean latent from what `prepare` returned and noise, float32[B, 3, H, W] all."""
+        """Clean latent from what `prepare` returned and noise, float32[B, 3, H, W] all.
+
+        Raises:
+            ModelFailed: see `finite`.
+        """
         diffusion = self.config.diffusion
         noisy = latent + diffusion.noise_std * noise.to(latent)
-        return self.denoise(noisy / diffusion.input_std, lq)
+        return finite(self.denoise(noisy / diffusion.input_std, lq))
 
     def finish(self, z_0: torch.Tensor, box: Box) -> torch.Tensor:
-        """Upscaled tile, cropped and clamped: float32[B, 3, 4h, 4w] in [-1, 1]."""
+        """Upscaled tile, cropped and clamped: float32[B, 3, 4h, 4w] in [-1, 1].
+
+        Raises:
+            ModelFailed: see `finite`.
+        """
         k = self.scale
-        return self.decode(z_0)[..., : k * box.height, : k * box.width].clamp(-1, 1)
+        image = finite(self.decode(z_0))
+        return image[..., : k * box.height, : k * box.width].clamp(-1, 1)
 
     def _laid_out(self, tensor: torch.Tensor) -> torch.Tensor:
         return tensor.to(device=self.device, memory_format=torch.channels_last)

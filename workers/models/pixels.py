@@ -1,0 +1,39 @@
+"""From the pixels of a picture to what networks take, and back."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from workers.errors import ModelFailed
+
+
+def to_tensor(image: NDArray[np.uint8], device: torch.device | str = "cpu") -> torch.Tensor:
+    """From uint8[h, w, 3] to float32[1, 3, h, w] in [0, 1] on the device."""
+    pixels = torch.from_numpy(np.ascontiguousarray(image)).to(device)
+    return pixels.permute(2, 0, 1)[None].float() / 255
+
+
+def to_pixels(image: torch.Tensor) -> NDArray[np.uint8]:
+    """From float32[3, H, W], clamped to [0, 1], to uint8[H, W, 3], rounded half to even.
+
+    Raises:
+        ModelFailed: see `finite`.
+    """
+    rounded = finite(image).clamp(0, 1).mul_(255).round_().to(torch.uint8)
+    return rounded.permute(1, 2, 0).contiguous().cpu().numpy()
+
+
+def finite(values: torch.Tensor) -> torch.Tensor:
+    """The values themselves.
+
+    What is no number would become black, or a code like any other, alike in all samples: a mask
+    would trust it.
+
+    Raises:
+        ModelFailed: some are infinite or no number.
+    """
+    if not torch.isfinite(values).all():
+        raise ModelFailed(
+            "the network gave values that are not finite; in half precision they may be too large"
+        )
+    return values
