@@ -127,7 +127,7 @@ def _pipeline(name: str, kind: str, place: Path) -> Found | None:
     parts = [
         part
         for part, origin in document.items()
-        if isinstance(origin, list) and origin[0] is not None and part != "feature_extractor"
+        if isinstance(origin, list) and origin[:1] != [None] and part != "feature_extractor"
     ]
     present = [part for part in parts if _whole(place / part)]
     return Found(

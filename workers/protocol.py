@@ -155,6 +155,6 @@ def _timeout(parameters: Mapping[str, Any]) -> float | None:
     value = parameters.get("timeout")  # microseconds, as Triton has it; 0: none
     if value is None or value == 0:
         return None
-    if type(value) is not int or value < 0:
+    if type(value) is not int or not 0 < value < 2**63:
         raise Malformed("parameter 'timeout' must be a number of microseconds")
     return value / 1e6

@@ -59,18 +59,26 @@ def _read_checkpoint(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _unwrapped(content: object, path: Path) -> dict[str, torch.Tensor]:
-    if isinstance(content, Mapping):
-        for wrapper in WRAPPERS:
-            inner = content.get(wrapper)
-            if isinstance(inner, Mapping):
-                return _unwrapped(inner, path)
-        tensors = {str(key): value for key, value in content.items()}
-        if tensors and all(isinstance(value, torch.Tensor) for value in tensors.values()):
-            return tensors
-        others = sorted(key for key, value in tensors.items() if not torch.is_tensor(value))
-        if others:
-            raise WeightsError(f"{path}: entries that are no tensors: {', '.join(others)}")
-    raise WeightsError(f"{path}: no tensors in it")
+    for _ in WRAPPERS:  # one inside another, but not for ever: an entry may hold the whole again
+        if isinstance(content, Mapping):
+            inner = (content.get(wrapper) for wrapper in WRAPPERS)
+            content = next((one for one in inner if isinstance(one, Mapping)), content)
+    if not isinstance(content, Mapping) or not content:
+        raise WeightsError(f"{path}: no tensors in it")
+    tensors = {str(key): value for key, value in content.items()}
+    others = sorted(key for key, value in tensors.items() if not _is_plain(value))
+    if others:
+        raise WeightsError(f"{path}: entries that are no plain tensors: {', '.join(others)}")
+    return tensors
+
+
+def _is_plain(value: object) -> bool:
+    """Whether it is a tensor with a number at each place, and not a sparse or an empty shell."""
+    return (
+        isinstance(value, torch.Tensor)
+        and value.layout is torch.strided
+        and not (value.is_meta or value.is_nested or value.is_quantized)
+    )
 
 
 def write_safetensors(tensors: Mapping[str, torch.Tensor], path: Path) -> None:

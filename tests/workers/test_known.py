@@ -64,6 +64,14 @@ def test_a_pipeline(tmp_path, run):
     assert (found.model, found.missing) == ("LDM-SR", ["unet"])
 
 
+def test_a_part_of_no_library(tmp_path):
+    """A part that is listed without a class is missing, like one without weights."""
+    index = {"_class_name": "LDMSuperResolutionPipeline", "unet": [], "vqvae": [None, None]}
+    (tmp_path / "model_index.json").write_text(json.dumps(index))
+    [found] = identify(tmp_path)
+    assert found.missing == ["unet"]
+
+
 def test_nothing_known(tmp_path, run):
     """An empty folder, or none, is one line."""
     for folder in (tmp_path, tmp_path / "none"):

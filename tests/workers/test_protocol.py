@@ -65,6 +65,7 @@ class TestRequest:
             ({"id": 5}, {}, "'id' must be a string"),
             ({"parameters": []}, {}, "parameters must be a JSON object"),
             ({"parameters": {"timeout": -1}}, {}, "timeout"),
+            ({"parameters": {"timeout": 10**400}}, {}, "timeout"),
             ({"parameters": {"prediction": "median"}}, {}, "first or mean"),
             ({"parameters": {"binary_data_output": 1}}, {}, "true or false"),
             ({"outputs": [{"name": "other"}]}, {}, "unknown output 'other'"),

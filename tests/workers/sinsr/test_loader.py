@@ -141,13 +141,33 @@ class TestReadState:
         with pytest.raises(WeightsError, match="directory"):
             weights.read_state(tmp_path)
 
-    @pytest.mark.parametrize("content", [[], {}, {"epoch": 3}, torch.zeros(2)])
+    @pytest.mark.parametrize(
+        "content",
+        [
+            [],
+            {},
+            {"epoch": 3},
+            torch.zeros(2),
+            {"a": torch.eye(2).to_sparse()},
+            {"a": torch.empty(2, device="meta")},
+        ],
+    )
     def test_no_tensors_by_name(self, tmp_path, content):
-        """A checkpoint without named tensors is refused."""
+        """A checkpoint without named tensors, or with such as hold no number, is refused."""
         path = tmp_path / "odd.pth"
         torch.save(content, path)
         with pytest.raises(WeightsError, match=r"odd\.pth"):
             weights.read_state(path)
+
+    def test_a_wrapper_that_holds_itself(self, tmp_path):
+        """A file that says that it holds itself is refused, as one with other entries is."""
+        content = {"a": torch.zeros(1)}
+        torch.save(content | {"state_dict": content}, tmp_path / "once.pth")
+        assert list(weights.read_state(tmp_path / "once.pth")) == ["a"]
+        content["state_dict"] = content
+        torch.save(content, tmp_path / "endless.pth")
+        with pytest.raises(WeightsError, match=r"no plain tensors: state_dict"):
+            weights.read_state(tmp_path / "endless.pth")
 
 
 def test_fingerprint_covers_what_changes_pixels(load_tiny, tiny_engine, config, states, tmp_path):
