@@ -26,6 +26,8 @@ def serving(app: ASGIApp, drain_s: int = 30) -> Iterator[str]:
             log_config=None,
             log_level="critical",
             ws="none",
+            # Longer than clients keep idle connections, or one might use what is being closed.
+            timeout_keep_alive=600,
             timeout_graceful_shutdown=drain_s,
         )
         server = uvicorn.Server(config)

@@ -10,8 +10,9 @@ from app.conformal.indecision import IndecisionSettings
 from app.sampling.measure import measure
 from app.sampling.pipeline import Pipeline
 from app.upscalers.base import Source
-from app.upscalers.registry import WorkerConfig, build_upscaler
+from app.upscalers.registry import WorkerConfig
 from tests.live import serving
+from tests.upscalers.remote.pictures import patiently
 from tests.workers.fakes import SleepingEngine, noise
 from workers.folding import fold, variance_in_torch
 from workers.service import create_app
@@ -83,7 +84,7 @@ async def test_the_same_measurement(samples, settings, prediction, folds):
         await app(scope, read if scope["type"] == "http" else receive, send)
 
     with serving(noting) as address:
-        up = build_upscaler(WorkerConfig(name="up", urls=(f"http://{address}",)), {})
+        up = patiently(WorkerConfig(name="up", urls=(f"http://{address}",)), {})
         await up.check()
         pipeline = Pipeline(
             fingerprint=up.fingerprint,

@@ -9,10 +9,11 @@ import pytest
 
 from app.sampling.draw import draw
 from app.upscalers.base import Source
-from app.upscalers.registry import OipConfig, WorkerConfig, build_upscaler
+from app.upscalers.registry import OipConfig, WorkerConfig
 from tests.live import serving
 from tests.missing import not_here
 from tests.servers import ServerMissing
+from tests.upscalers.remote.pictures import patiently
 from tests.upscalers.remote.real import RealServer
 from tests.workers.fakes import SleepingEngine, expected, noise
 from workers.service import create_app
@@ -52,7 +53,7 @@ def worker():
 
 async def _drawn(config):
     """All samples through an upscaler as the gateway builds and uses it."""
-    up = build_upscaler(config, {})
+    up = patiently(config, {})
     got = {}
     try:
         await up.check()

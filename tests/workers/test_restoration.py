@@ -18,6 +18,7 @@ from tests.api.admin import Admin, truth_files
 from tests.api.gateway import ADMIN_KEY, pixels, post
 from tests.factories import encoded, photo
 from tests.live import serving
+from tests.upscalers.remote.pictures import patiently
 from tests.workers.fakes import load
 from workers import weights
 from workers.service import create_app as create_worker
@@ -100,7 +101,7 @@ class TestDDColor:
                 admin_keys=[ADMIN_KEY],
                 upscalers=[{"name": "colours", "kind": "worker", "urls": [f"http://{address}"]}],
             )
-            with TestClient(create_gateway(settings), raise_server_exceptions=False) as client:
+            with TestClient(create_gateway(settings, build=patiently)) as client:
                 made = Admin(client).create(
                     truth_files(2), samples=2, degradation={"grey": True}, activate=True, force=True
                 )
