@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from app.errors import ConfigError as SharedConfigError
 from workers.errors import ConfigError, WeightsError, WorkerError
 from workers.files import file_sha256, read_settings
 from workers.known import identify, known_models
@@ -18,6 +19,10 @@ from workers.settings import WorkerSettings
 
 # Exit codes: what the operator typed is wrong, or what it points to is.
 USAGE, FAILURE = 2, 1
+
+# Longer than gateways (5 s) and proxies (nginx 60 s) keep idle connections: or one of them would
+# now and then send a request into a connection that is being closed.
+KEEP_ALIVE_S = 75
 
 DEFAULTS = WorkerSettings()
 
@@ -143,18 +148,19 @@ def worker(
                 create_app(engine, settings),
                 host=host,
                 port=port,
+                timeout_keep_alive=KEEP_ALIVE_S,
                 timeout_graceful_shutdown=settings.drain_s,
                 access_log=False,
             )
         )
-        # uvicorn raises the signal that stopped it once more when all is done. Having been
-        # asked to stop is a success, so the second one is swallowed.
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: None)
         collector = os.environ.get("TRUSTSCALE_OTLP_ENDPOINT") or os.environ.get(
             "OTEL_EXPORTER_OTLP_ENDPOINT"
         )
         with exporting(collector or None, "trustscale-worker"):
+            # uvicorn raises the signal that stopped it once more when all is done. Having been
+            # asked to stop is a success, so the second one changes nothing.
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, server.handle_exit)
             server.run()
 
 
@@ -230,6 +236,8 @@ def convert(
         if source.is_dir() and target is not None:
             raise ConfigError("a folder is converted in place: name no target")
         pairs = _pickled_parts(source) if source.is_dir() else {source: target}
+        if not pairs:
+            raise WeightsError(f"{source} holds no pickled weights of a pipeline")
         for path, wanted in pairs.items():
             written = wanted or path.with_suffix(".safetensors")
             if written.exists() and not force:
@@ -331,6 +339,8 @@ def _one_line_errors(*, whole: bool = False) -> Iterator[None]:
     except WorkerError as error:
         text = error.summary if isinstance(error, WeightsError) and not whole else str(error)
         _fail(text, USAGE if isinstance(error, ConfigError) else FAILURE, error)
+    except SharedConfigError as error:  # of what workers share with the service
+        _fail(error.detail, USAGE, error)
     except ModuleNotFoundError as error:
         text = f"{error.name} is not installed; workers need trustscale[worker]"
         _fail(text, FAILURE, error)

@@ -66,6 +66,12 @@ class TestWorkerErrors:
         """A setting that makes no sense ends with exit code 2 and its name."""
         _fails(run("worker", *tiny_sinsr(data, **changes)), 2, *words)
 
+    def test_traces_that_cannot_be_sent(self, run, monkeypatch):
+        """With a collector and without what speaks to it, one line says what to install."""
+        monkeypatch.setenv("TRUSTSCALE_OTLP_ENDPOINT", "http://127.0.0.1:9")
+        monkeypatch.setitem(sys.modules, "app.telemetry.otel", None)
+        _fails(run("worker", "--model", "onnx"), 2, "trustscale[tracing]")
+
 
 class TestModels:
     def test_convert_and_verify(self, run, data, tmp_path):
@@ -89,6 +95,10 @@ class TestModels:
         _fails(run("models", "convert", data / "vq_tiny.pth", target), 2, "there.safetensors")
         assert target.read_text() == "precious"
         assert run("models", "convert", data / "vq_tiny.pth", target, "--force").exit_code == 0
+
+    def test_nothing_to_convert(self, run, data):
+        """A folder without pickled parts of a pipeline is no success."""
+        _fails(run("models", "convert", data), 1, "no pickled weights")
 
     def test_verify_names_every_key(self, run, data):
         """Verification lists a few wrong keys, and with --json every one of hundreds."""

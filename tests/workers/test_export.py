@@ -68,7 +68,7 @@ def test_kserve(run, tmp_path, device):
     """The service starts the worker by its environment, with the weights that KServe fetches."""
     words = ("worker", "export", "--model", "diffusers", "--weights", "pvc://weights/ldm")
     config = '{"steps": 9}'
-    given = ("--config", config, "--device", device, "--kserve", tmp_path)
+    given = ("--name", "up", "--config", config, "--device", device, "--kserve", tmp_path)
     assert run(*words, *given).exit_code == 0
     service = yaml.safe_load((tmp_path / "inferenceservice.yaml").read_text())
     assert service["kind"] == "InferenceService"
@@ -77,6 +77,7 @@ def test_kserve(run, tmp_path, device):
     assert given["STORAGE_URI"] == "pvc://weights/ldm"
     assert (given["WORKER_MODEL"], given["WORKER_CONFIG"]) == ("diffusers", config)
     assert {"--weights=/mnt/models", f"--device={device}"} < set(container["args"])
+    assert container["args"][-2:] == ["--name", "up"]
     assert ("nvidia.com/gpu" in container["resources"]["limits"]) == (device == "cuda")
 
 
