@@ -14,7 +14,6 @@ from app.upscalers.remote.errors import BadCredentials, ProtocolError
 from app.upscalers.remote.http import Upstream
 from app.upscalers.tensors import encode
 from app.upscalers.turns import Turn
-from tests.servers import free_port
 from tests.upscalers.remote.faults import FaultServer, answer, endless, reset, silent, truncated
 from tests.upscalers.remote.pictures import TOKEN, config, patient
 
@@ -48,7 +47,7 @@ class TestFaults:
 
     async def test_nobody_listens(self):
         """A refused connection is unavailable at once."""
-        async with upstream(f"http://127.0.0.1:{free_port()}") as up:
+        async with upstream("http://127.0.0.1:9") as up:
             with pytest.raises(UpscalerUnavailable, match="cannot be reached"):
                 await up.request("GET", "/x")
 

@@ -75,8 +75,8 @@ def build(server, opened):
     ("name", "settings", "seeds"),
     [
         ("cog", {}, range(1, 9)),
-        # More calls than it takes are refused with 429, and made again.
-        ("bentoml", {"concurrency": 6, "request": {"fields": {"sleep": 0.2}}}, range(1, 7)),
+        # One call more than it takes is refused with 429, and made again.
+        ("bentoml", {"concurrency": 3, "request": {"fields": {"sleep": 0.2}}}, range(1, 4)),
         ("gradio", {"concurrency": 2}, range(1, 5)),
         ("pytriton", {"samples_per_call": 4}, range(1, 9)),
         ("pytriton", ENCODED, [0]),
@@ -131,7 +131,8 @@ class TestCog:
         up = build("cog", input={"sleep": 0.4}, concurrency=16)
         await up.check()
         await asyncio.gather(*(reference(up, source, [s, s + 50]) for s in range(1, 17)))
-        assert counted(up, "calls")["busy"] <= 20  # 12 of the first 16 for want of a slot
+        # Of the first 16 there are 12 for want of a slot; unlearned, most calls would be refused.
+        assert counted(up, "calls")["busy"] <= 32
 
     async def test_busy_until_cancelled(self, build, server, source):
         """The fifth call into four slots is refused; work that nobody waits for frees its slot."""
@@ -152,7 +153,8 @@ async def test_connections_after_500(build, source):
     """After a 500 that closes the connection, the next calls still succeed."""
     up = build("mlserver", attempts=3)
     for seed in range(1, 5):
-        with pytest.raises(GenerationFailed):
+        # It says "failed", unless the last try meets the connection while it is being closed.
+        with pytest.raises((GenerationFailed, UpscalerUnavailable)):
             await up.generate(source, [13])
         await up.generate(source, [seed])
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.live import serving
 from tests.missing import not_here
-from tests.servers import ServerMissing
+from tests.servers import START_TIMEOUT_S, ServerMissing
 from tests.upscalers.remote.hosted import State, hosted
 from tests.upscalers.remote.pictures import TOKEN, source
 from tests.upscalers.remote.real import APPS, environment
@@ -34,7 +34,7 @@ def verdict(tmp_path_factory):
             capture_output=True,
             text=True,
             check=False,
-            timeout=120,
+            timeout=START_TIMEOUT_S,
         )
     assert run.returncode == 0, run.stderr
     return json.loads(run.stdout.splitlines()[-1]), state

@@ -16,9 +16,9 @@ from app.upscalers.remote.errors import Misconfigured, SomeFailed
 from app.upscalers.remote.http import Upstream
 from app.upscalers.remote.worker import WorkerUpscaler
 from tests.live import serving
-from tests.servers import free_port
 from tests.upscalers.remote.faults import FaultServer, reset
 from tests.upscalers.remote.pictures import adapter, config, patient, resilient
+from tests.upscalers.resilient import counted
 from tests.waiting import until
 from tests.workers.fakes import SleepingEngine, expected
 from workers.service import create_app
@@ -155,7 +155,7 @@ class TestSeveralWorkers:
 
     async def test_all_dead(self, worker, source):
         """Without any worker the upscaler is unavailable."""
-        up = worker([f"http://127.0.0.1:{free_port()}" for _ in range(2)])
+        up = worker(["http://127.0.0.1:9", "http://127.0.0.1:11"])
         with pytest.raises(UpscalerUnavailable, match="No worker"):
             await up.check()
 
@@ -176,10 +176,13 @@ class TestSeveralWorkers:
 
     async def test_busy_workers(self, worker, start, source):
         """A full queue is waited for, not an error."""
-        up = worker(start(SleepingEngine(0.05), queue_size=1), make=resilient)
+        engine = SleepingEngine(shut=True)
+        up = worker(start(engine, queue_size=1), resilient, concurrency=6)
         await up.check()
-        got = await asyncio.gather(*(up.generate(source, [seed]) for seed in range(1, 7)))
-        assert len(got) == 6
+        calls = [asyncio.create_task(up.generate(source, [seed])) for seed in range(1, 7)]
+        await until(lambda: counted(up, "calls").get("busy"))
+        engine.open.set()
+        assert len(await asyncio.gather(*calls)) == 6
 
 
 class TestDescription:
