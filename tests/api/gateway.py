@@ -34,6 +34,9 @@ Value = TypeVar("Value")
 ADMIN_KEY = "admin-key"
 AS_ADMIN = {"Authorization": f"Bearer {ADMIN_KEY}"}
 
+# A machine that sleeps makes nothing unready.
+PATIENT = PACE._replace(answer_s=PATIENCE_S)
+
 # As large, once doubled, as the calibration images.
 IMAGE = encoded(photo(1000, 24, 24))
 
@@ -42,7 +45,7 @@ def gateway(
     data_dir: Path,
     *upscalers: FakeUpscaler,
     calibrations: Sequence[Calibration] = (),
-    pace: Pace = PACE,
+    pace: Pace = PATIENT,
     **settings: Any,
 ) -> FastAPI:
     """The application, with these calibrations active; nothing runs before its lifespan."""

@@ -10,7 +10,7 @@ from app.canary.keep import load
 from app.main import create_app
 from app.settings import Settings
 from app.stores.open import open_stores
-from tests.api.gateway import check_problem, running
+from tests.api.gateway import PATIENT, check_problem, running
 from tests.canary.scenes import REMOTE, calibrate
 from tests.fakes import FakeUpscaler
 
@@ -30,7 +30,7 @@ class TestCanaries:
             calibration = await calibrate(upscaler, stores.spool, count=8)
             await calibrations.add(calibration, activate=True)
         await stores.close()
-        async with running(create_app(effective, build=lambda *_: upscaler)) as served:
+        async with running(create_app(effective, build=lambda *_: upscaler, pace=PATIENT)) as served:
             yield served
 
     async def component(self, served, is_reached):
@@ -87,12 +87,12 @@ class TestCanaries:
             component = await self.component(served, lambda canary: canary["rounds"] >= 2)
             # Rounds of an unchanged model leave no trace but their number.
             assert (component["ready"], component["canary"]["evidence"]) == (True, 1.0)
-            before = (await served.post()).json()["warnings"]
+            before = (await served.post(seed=1)).json()["warnings"]
             upscaler.strength = 0.6
             component = await self.component(served, lambda canary: canary["alarm"])
             assert component["canary"]["policy"] == "warn"
             assert component["canary"]["evidence"] == "inf"
             assert (await served.client.get("/readyz")).status_code == 200
-            after = (await served.post()).json()["warnings"]
+            after = (await served.post(seed=1)).json()["warnings"]
             (new,) = set(after) - set(before)
             assert "seems to have changed" in new

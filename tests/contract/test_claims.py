@@ -36,10 +36,12 @@ async def test_it_ends(stores: Stores):
     """After its time a name is free; a renewal counts from its own moment."""
     claims = stores.claims
     await claims.claim("short", b"1", seconds=0.05)
-    await claims.claim("renewed", b"1", seconds=0.05)
-    await claims.replace("renewed", b"1", b"1", seconds=60)
+    await claims.claim("renewed", b"1", seconds=600)
+    await claims.replace("renewed", b"1", b"1", seconds=0.05)
+    await claims.claim("long", b"1", seconds=600)
 
     async with asyncio.timeout(PATIENCE_S):
-        while await claims.claim("short", b"2", seconds=60) != b"2":  # noqa: ASYNC110 - no event
-            await asyncio.sleep(0.01)
-    assert await claims.claim("renewed", b"2", seconds=60) == b"1"
+        for name in ("short", "renewed"):
+            while await claims.claim(name, b"2", seconds=600) != b"2":  # noqa: ASYNC110 - no event
+                await asyncio.sleep(0.01)
+    assert await claims.claim("long", b"2", seconds=600) == b"1"
