@@ -1,10 +1,10 @@
 """Trustscale's client library: upscaled images, and where to believe them.
 
-from trustscale import Trustscale
+For example:
 
-with Trustscale("http://127.0.0.1:8000") as service:
-result = service.upscale("photo.png", alpha=0.1)
-result.image, result.mask, result.trust
+    with Trustscale("http://127.0.0.1:8000") as service:
+        result = service.upscale("photo.png", alpha=0.1)
+    result.image, result.mask, result.trust
 """
 
 from trustscale._client import AsyncTrustscale, Trustscale

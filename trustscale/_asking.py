@@ -139,7 +139,7 @@ class Asking:
             found = None
         fits = isinstance(found, dict) and member in found if member else isinstance(found, list)
         if not fits:
-            raise Problem({"detail": f"{response.url} does not answer as Trustscale."})
+            raise Problem.of_another(response)
         return found
 
 

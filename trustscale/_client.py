@@ -8,12 +8,13 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import closing
-from typing import Any, Self
+from typing import Any, Generic, Self, TypeVar
 
 import httpx
 
 from trustscale._asking import Asking, Awaited, Blocking, method
-from trustscale._job import CALIBRATIONS, AsyncJob, Job, Progress, begins
+from trustscale._job import CALIBRATIONS, AsyncJob, Job, Progress
+from trustscale._problem import Problem
 from trustscale._result import Result
 from trustscale._upload import Pairs, Picture, Tar, archive_of, content, form
 
@@ -22,14 +23,18 @@ _TIMEOUT = httpx.Timeout(600.0, connect=10.0)  # an answer may take many generat
 _UPLOAD_TIMEOUT = httpx.Timeout(600.0, connect=10.0, read=None)
 
 
-class _Service:
-    """The methods of a service.
+J = TypeVar("J", Job, AsyncJob)
+
+
+class _Service(Generic[J]):
+    """The methods of a service, of which some return a job.
 
     Every method raises `Problem` for what the service refuses, and `httpx.TransportError` if it
     cannot be reached.
     """
 
     _asking: Asking
+    _job: type[J]
 
     @method
     async def upscale(
@@ -44,17 +49,20 @@ class _Service:
             options: the form's fields: `alpha`, `seed`, `upscaler`, `group`, `background`, …
         """
         sent = _upload(image, options, idempotency_key, Accept="application/zip")
-        return Result.of_zip((await self._asking.send("POST", "/v1/upscale", **sent)).content)
+        response = await self._asking.send("POST", "/v1/upscale", **sent)
+        if response.headers.get("Content-Type") != "application/zip":
+            raise Problem.of_another(response)
+        return Result.of_zip(response.content)
 
-    @begins
+    @method
     async def submit(
         self, /, image: Picture, *, idempotency_key: str | None = None, **options: Any
-    ) -> Any:
+    ) -> J:
         """As `upscale`, as a job; it goes on when this program ends."""
         sent = _upload(image, options, idempotency_key, Prefer="respond-async")
         return await self._begun("POST", "/v1/upscale", **sent)
 
-    @begins
+    @method
     async def calibrate(
         self,
         /,
@@ -64,7 +72,7 @@ class _Service:
         scenes: Mapping[str, str] | None = None,
         on_sent: Progress | None = None,
         **config: Any,
-    ) -> Any:
+    ) -> J:
         """Calibrate (admin); the files are packed while they are sent.
 
         Args:
@@ -76,7 +84,7 @@ class _Service:
         """
         return await self._sent("", pairs, groups, scenes, on_sent, config=json.dumps(config))
 
-    @begins
+    @method
     async def extend(
         self,
         calibration: str,
@@ -87,14 +95,14 @@ class _Service:
         on_sent: Progress | None = None,
         activate: bool = False,
         force: bool = False,
-    ) -> Any:
+    ) -> J:
         """A new calibration of the pairs of an old one and these; `calibrate` says the rest."""
         fields = {"activate": str(activate), "force": str(force)}
         path = f"/{calibration}/pairs"
         return await self._sent(path, pairs, groups, scenes, on_sent, **fields)
 
-    @begins
-    async def job(self, job: str) -> Any:
+    @method
+    async def job(self, job: str) -> J:
         """The job of an id."""
         return await self._begun("GET", f"/v1/jobs/{job}", "state")
 
@@ -179,7 +187,7 @@ class _Service:
         scenes: Mapping[str, str] | None,
         on_sent: Progress | None,
         **fields: str,
-    ) -> Any:
+    ) -> J:
         named = {"groups": groups, "scenes": scenes}
         given = {name: json.dumps(dict(names)) for name, names in named.items() if names}
         with closing(archive_of(pairs, on_sent)) as archive:
@@ -192,12 +200,11 @@ class _Service:
                 timeout=_UPLOAD_TIMEOUT,
             )
 
-    async def _begun(self, verb: str, path: str, member: str = "id", **options: Any) -> Any:
-        found = await self._asking.document(verb, path, member, **options)
-        return (Job if isinstance(self, Blocking) else AsyncJob)(self._asking, found)
+    async def _begun(self, verb: str, path: str, member: str = "id", **options: Any) -> J:
+        return self._job(self._asking, await self._asking.document(verb, path, member, **options))
 
 
-class Trustscale(_Service, Blocking):
+class Trustscale(_Service[Job], Blocking):
     """A Trustscale service.
 
     Args:
@@ -208,6 +215,8 @@ class Trustscale(_Service, Blocking):
         transport: how requests are made; None: over the network.
         sleep: waits for so many seconds.
     """
+
+    _job = Job
 
     def __init__(
         self,
@@ -232,8 +241,10 @@ class Trustscale(_Service, Blocking):
         self._http.close()
 
 
-class AsyncTrustscale(_Service, Awaited):
+class AsyncTrustscale(_Service[AsyncJob], Awaited):
     """The same for asyncio."""
+
+    _job = AsyncJob
 
     def __init__(
         self,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final, ParamSpec, overload
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 from trustscale._asking import Asking, Awaited, Blocking, method
 from trustscale._problem import Problem
@@ -13,8 +13,6 @@ CALIBRATIONS: Final = "/v1/admin/calibrations"
 
 Progress = Callable[[int, int], None]
 """Is told (done, of how many)."""
-
-P = ParamSpec("P")
 
 _PENDING: Final = frozenset({"queued", "running"})
 _LOOKS: Final = (0.1, 0.2, 0.5, 1.0, 2.0)  # seconds between two looks at a job
@@ -97,14 +95,3 @@ class Job(_JobMethods, Blocking):
 
 class AsyncJob(_JobMethods, Awaited):
     """A job of an `AsyncTrustscale`; `document` is what it said last."""
-
-
-class begins(method[P, Any]):  # noqa: N801 - a decorator
-    """The same, of a coroutine that returns a job."""
-
-    @overload
-    def __get__(self, owner: Blocking, kind: object = None) -> Callable[P, Job]: ...
-    @overload
-    def __get__(self, owner: Awaited, kind: object = None) -> Callable[P, Awaitable[AsyncJob]]: ...
-    def __get__(self, owner: Any, kind: object = None) -> Any:
-        return super().__get__(owner, kind)

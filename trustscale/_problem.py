@@ -32,12 +32,15 @@ class Problem(Exception):
         """The problem of an answer that is no success; also of one that is no document."""
         try:
             found = response.json()
-            document = {"status": response.status_code, "detail": found["detail"], **found}
+            document = {**found, "detail": found["detail"]}
         except (ValueError, KeyError, TypeError):
-            document = {
-                "status": response.status_code,
-                "detail": f"{response.url.host} answered {response.status_code} "
-                f"{response.reason_phrase}.",
-            }
+            answered = f"{response.status_code} {response.reason_phrase}"
+            document = {"detail": f"{response.url.host} answered {answered}."}
+        document["status"] = response.status_code  # other servers have words for it
         after = response.headers.get("Retry-After", "")
         return cls(document, float(after) if after.isdecimal() else None)
+
+    @classmethod
+    def of_another(cls, response: httpx.Response) -> Problem:
+        """The problem of an answer that Trustscale does not give."""
+        return cls({"detail": f"{response.url} does not answer as Trustscale."})

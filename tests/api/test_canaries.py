@@ -30,7 +30,8 @@ class TestCanaries:
             calibration = await calibrate(upscaler, stores.spool, count=8)
             await calibrations.add(calibration, activate=True)
         await stores.close()
-        async with running(create_app(effective, build=lambda *_: upscaler, pace=PATIENT)) as served:
+        app = create_app(effective, build=lambda *_: upscaler, pace=PATIENT)
+        async with running(app) as served:
             yield served
 
     async def component(self, served, is_reached):

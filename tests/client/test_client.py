@@ -240,13 +240,17 @@ class TestRetries:
             (200, b"{}", "does not answer as Trustscale"),
             (200, b"[1", "does not answer as Trustscale"),
             (404, b"[1]", "answered 404"),
+            (404, b'{"status": "error", "detail": "No such page."}', "No such page"),
         ],
     )
     def test_another_server(self, status, body, words):
         """A server that is something else is a problem, whatever it answers."""
-        service = Answers(httpx.Response(status, content=body))
-        with service.client as client, pytest.raises(Problem, match=words):
-            client.calibration("cal-x")
+        service = Answers(*[httpx.Response(status, content=body) for _ in range(2)])
+        with service.client as client:
+            for ask in (lambda: client.calibration("cal-x"), lambda: client.upscale(IMAGE)):
+                with pytest.raises(Problem, match=words) as caught:
+                    ask()
+                assert caught.value.status == (0 if status == 200 else status)
 
 
 def test_one_version():
