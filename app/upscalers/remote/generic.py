@@ -182,18 +182,19 @@ class HttpUpscaler(Adapter[HttpConfig]):
                 reply = await self._ask(status_url, poll.interval_s, turn)
                 if not reply.ok:
                     raise self._failure(reply)
-                if any(_holds(condition, reply) for condition in poll.failed):
-                    raise GenerationFailed(f"{self.name!r} failed: {self._said(reply)}")
-                if all(_holds(condition, reply) for condition in poll.done):
+                failed = any(_holds(condition, reply) for condition in poll.failed)
+                if failed or all(_holds(condition, reply) for condition in poll.done):
                     break
-            if poll.result_url_pointer is not None:
-                url = self._link(document, poll.result_url_pointer, None, "")
-                reply = await self._upstream.request("GET", url, turn=turn)
-            await self._parse(reply)
-            self._raise_for(reply)
-        except (asyncio.CancelledError, UpscalerUnavailable):
+        except (asyncio.CancelledError, UpscalerError):
             self._cancel(document, poll)
             raise
+        if failed:
+            raise GenerationFailed(f"{self.name!r} failed: {self._said(reply)}")
+        if poll.result_url_pointer is not None:
+            url = self._link(document, poll.result_url_pointer, None, "")
+            reply = await self._upstream.request("GET", url, turn=turn)
+        await self._parse(reply)
+        self._raise_for(reply)
         return reply
 
     def _cancel(self, document: Any, poll: Poll) -> None:

@@ -136,6 +136,8 @@ def hosted(state: State) -> Starlette:  # noqa: C901 - one closure for each endp
 
     @at("/v1/predictions/{id}", refusal=unauthenticated)
     async def replicate_get(request):
+        if state.fail == "polls":
+            return problem(500, "Internal server error", "")
         prediction, runs = polled(request)
         # A finished prediction may still be called "processing".
         still = {"status": "processing"} if runs else {}
@@ -245,6 +247,8 @@ def hosted(state: State) -> Starlette:  # noqa: C901 - one closure for each endp
 
     @at("/fal-ai/seedvr/requests/{id}/status")
     async def fal_status(request):
+        if state.fail == "polls":
+            return JSONResponse({"detail": "Internal server error"}, 500)
         if polled(request)[1]:
             return JSONResponse({"status": "IN_PROGRESS"}, 202)
         return JSONResponse({"status": "COMPLETED", "metrics": {"inference_time": 1.0}})

@@ -93,7 +93,17 @@ async def test_cancel(source, state, fakes, name):
     assert state.cancelled == list(state.predictions)
 
 
-WRONG_KEY = {"token_scheme": "Other"}
+@pytest.mark.parametrize("name", ["replicate", "fal-queue"])
+async def test_given_up(source, state, fakes, name):
+    """Work whose state cannot be asked for is cancelled before it is asked for anew."""
+    state.fail = "polls"
+    up = hosted_by(fakes, name)
+    with pytest.raises(GenerationFailed):
+        await up.generate(source, [1])
+    await up.close()
+    assert state.cancelled == list(state.predictions)
+
+
 # Stability's is known; Hugging Face tells how long a model is loaded.
 PAUSES = {TooManyCalls: 60, Busy: 7.5}
 
@@ -101,10 +111,7 @@ PAUSES = {TooManyCalls: 60, Busy: 7.5}
 @pytest.mark.parametrize(
     ("name", "seen", "settings", "kind", "words"),
     [
-        ("replicate", {}, WRONG_KEY, BadCredentials, "token_env"),
-        ("fal-queue", {}, WRONG_KEY, BadCredentials, "token_env"),
-        ("stability-fast", {}, WRONG_KEY, BadCredentials, "token_env"),
-        ("hf-endpoint", {}, WRONG_KEY, BadCredentials, "token_env"),
+        ("replicate", {}, {"token_scheme": "Other"}, BadCredentials, "token_env"),
         # A withheld sample is none, also as a blurred image with status 200.
         ("replicate", {"filtered": {7}}, {}, Filtered, "NSFW"),
         ("stability-conservative", {"filtered": {7}}, {}, Filtered, "withheld"),
