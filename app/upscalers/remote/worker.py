@@ -61,11 +61,11 @@ class Model(BaseModel):
 
     name: str
     fingerprint: str
-    scale: int
-    max_samples: int = 1
-    distinct_samples: int | None = None
-    max_pixels: int | None = None
-    max_answer_bytes: int | None = None
+    scale: PositiveInt
+    max_samples: PositiveInt = 1
+    distinct_samples: PositiveInt | None = None
+    max_pixels: PositiveInt | None = None
+    max_answer_bytes: PositiveInt | None = None
     folds: bool = False
 
 

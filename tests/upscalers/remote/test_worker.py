@@ -186,7 +186,13 @@ class TestSeveralWorkers:
 
 
 class TestDescription:
-    @pytest.mark.parametrize("parameters", [None, {}, {"fingerprint": "f"}, {"scale": 2}])
+    @pytest.mark.parametrize(
+        "parameters",
+        [
+            None, {}, {"fingerprint": "f"}, {"scale": 2}, {"fingerprint": "f", "scale": 0},
+            {"fingerprint": "f", "scale": 2, "max_samples": 0},
+        ],
+    )  # fmt: skip
     async def test_foreign_servers(self, parameters):
         """A server that does not describe its model is pointed to the kind for it."""
 
