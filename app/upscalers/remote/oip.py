@@ -82,11 +82,7 @@ class OipUpscaler(Adapter[OipConfig]):
             extensions = pointer.find(server.json(), "/extensions/*") if server.ok else []
             self.binary = "binary_tensor_data" in extensions
         document = metadata.json()
-        return {
-            key: document.get(key)
-            for key in ("name", "versions", "platform")
-            if isinstance(document, dict)
-        }
+        return {key: pointer.first(document, f"/{key}") for key in ("name", "versions", "platform")}
 
     async def _samples(self, source: Source, seeds: Sequence[int], turn: Turn) -> list[RGB]:
         if self._learned is None:

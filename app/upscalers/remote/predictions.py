@@ -22,7 +22,7 @@ from app.upscalers.config import BaseUrl, EnvName, HostName, OneAddress
 from app.upscalers.remote import pointer
 from app.upscalers.remote.adapter import Adapter, data_uri, mask_png, png_of
 from app.upscalers.remote.errors import Filtered, GenerationFailed, ProtocolError
-from app.upscalers.remote.translation import Reply, raise_for_status
+from app.upscalers.remote.translation import raise_for_status
 from app.upscalers.turns import Turn
 
 # The words of Replicate's own models when a safety checker withholds the result.
@@ -42,6 +42,7 @@ class _PredictionsConfig(OneAddress):
     seed_max: PositiveInt = 2**31 - 1
     input: dict[str, Any] = Field(default_factory=dict, description="Further fields of `input`.")
     output_pointer: str = Field("", description="JSON pointer to the image inside `output`.")
+    samples_per_call: Literal[1] = 1
 
     @field_validator("seed_field")
     @classmethod
@@ -53,7 +54,6 @@ class CogConfig(_PredictionsConfig):
     """A Cog container."""
 
     kind: Literal["cog"] = "cog"
-    samples_per_call: Literal[1] = 1
 
 
 class ReplicateConfig(_PredictionsConfig):
@@ -68,7 +68,6 @@ class ReplicateConfig(_PredictionsConfig):
         description="owner/name, owner/name:version, or deployments/owner/name.",
         pattern=r"^(deployments/)?[\w.-]+/[\w.-]+(:[0-9a-f]{64})?$",
     )
-    samples_per_call: Literal[1] = 1
     wait_s: int = Field(60, ge=1, le=60, description="How long one call waits before polling.")
     poll_interval_s: PositiveFloat = 1.0
     upload_above_bytes: int = Field(
@@ -105,10 +104,8 @@ class PredictionsUpscaler(Adapter[Config]):
         """How the image is sent: inside the request."""
         return await asyncio.to_thread(lambda: data_uri(source.png))
 
-    def _succeeded(self, reply: Reply) -> Any:
+    def _succeeded(self, document: Any) -> Any:
         """The prediction, if it succeeded."""
-        raise_for_status(reply, self.name)
-        document = reply.json()
         status = pointer.first(document, "/status")
         if status == "succeeded":
             return document
@@ -148,12 +145,12 @@ class CogUpscaler(PredictionsUpscaler[CogConfig]):
     async def _predict(self, values: dict[str, Any], turn: Turn) -> Any:
         path = f"/predictions/{uuid.uuid4().hex}"
         try:
-            reply = await self._upstream.request("PUT", path, json={"input": values}, turn=turn)
+            reply = await self._upstream.call("PUT", path, json={"input": values}, turn=turn)
         except asyncio.CancelledError:
             self._say_goodbye(self._cancel(f"{path}/cancel"))
             raise
         await self._parse(reply)
-        return self._succeeded(reply)
+        return self._succeeded(reply.json())
 
     async def _cancel(self, path: str) -> None:
         """Until the server knows no such prediction any more.
@@ -216,7 +213,7 @@ class ReplicateUpscaler(PredictionsUpscaler[ReplicateConfig]):
             if isinstance(cancel, str):
                 self._say_goodbye(self._upstream.request("POST", cancel))
             raise
-        return self._succeeded(reply)
+        return self._succeeded(document)
 
     def _endpoint(self) -> tuple[str, dict[str, Any]]:
         """Where to create a prediction: the very version that the fingerprint names."""
