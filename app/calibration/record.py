@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.calibration.guarantee import Applicability, GuaranteeSettings, Sizes
-from app.calibration.manifest import Manifest, MeasuredPair, Provenance, scene_of
+from app.calibration.manifest import Manifest, MeasuredPair, PairInfo, Provenance, scene_of
 from app.calibration.price import COMMON_ALPHAS, points
 from app.conformal import Staircase, StepCurve, fidelity
 from app.conformal.backtest import mean_losses, trusted_share
@@ -306,7 +306,7 @@ class Calibration:
         ]
 
     def typicality(self, mean_log_sigma: float, facts: Facts | None = None) -> float:
-        """The conformal p-value of an image among the calibration images, in (0, 1].
+        """The conformal p-value of an image among one of each calibration scene, in (0, 1].
 
         From the facts about X and the mean log σ together; of calibrations that kept no facts, from
         the latter alone, on both sides. For an image of a new scene that is exchangeable with
@@ -314,27 +314,40 @@ class Calibration:
         """
         if facts is not None and len(self._known):
             new = np.array([*facts.numbers().values(), mean_log_sigma])
-            return p_value(self._known, new, self.members)
-        values = np.array([pair.mean_log_sigma for pair in self.manifest.pairs])
+            return p_value(self._known, new)
+        values = np.array([pair.mean_log_sigma for pair in self.one_of_each])
         rank = 1 + min((values >= mean_log_sigma).sum(), (values <= mean_log_sigma).sum())
-        return float(min(1.0, 2 * rank / (self.pairs + 1)))
+        return float(min(1.0, 2 * rank / (self.n + 1)))
+
+    @cached_property
+    def one_of_each(self) -> Sequence[PairInfo]:
+        """One pair of each scene: what an image of a new scene can be ranked among.
+
+        All pairs together are not exchangeable with it, since those of one scene are alike. The
+        digest of its file, which tells nothing of what it shows, says which one.
+        """
+        pairs = self.manifest.pairs
+        return [
+            min((pairs[place] for place in places), key=lambda pair: (pair.x_sha256, pair.name))
+            for places in self.members
+        ]
 
     @cached_property
     def _known(self) -> NDArray[np.float64]:
-        """Facts and mean log σ of each pair, float64 [n, f]; without rows if one has no facts."""
+        """Facts and mean log σ of these, float64 [n, f]; without rows if one has no facts."""
         found = [
             [*pair.facts.values(), pair.mean_log_sigma]
-            for pair in self.manifest.pairs
+            for pair in self.one_of_each
             if pair.facts is not None
         ]
-        return np.array(found) if len(found) == self.pairs else np.empty((0, 0))
+        return np.array(found) if len(found) == self.n else np.empty((0, 0))
 
     def is_unusual(self, typicality: float) -> bool:
         """Whether a typicality is so small that it deserves a warning.
 
         Below 1 in 50; with few scenes, below what a quarter more than the most unlike one gets.
         """
-        most = 1.25 / (self.n + 1) if len(self._known) else 2.5 / (self.pairs + 1)
+        most = 1.25 / (self.n + 1) if len(self._known) else 2.5 / (self.n + 1)
         return typicality <= max(UNUSUAL, most)
 
     @cached_property

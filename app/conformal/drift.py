@@ -2,7 +2,8 @@
 
 Every answered request has a number z, the mean log σ of its image. While the requests are
 exchangeable with the calibration images, the randomised rank of each z among the calibration's z
-**and those of all requests before it** is uniform and independent of the earlier ranks. (Ranks
+**and those of all requests before it** is uniform and independent of the earlier ranks. (That takes
+one image of each scene: others of it would be nearer to each other than a request is. Ranks
 among the calibration images alone are uniform too, but not independent: `benchmarks/drift.py`
 shows what that costs.) The ranks are bet against by a simple jumper: three accounts, which bet that
 ranks are small (e = −1), anything (0) or large (1), and between which a little capital jumps.

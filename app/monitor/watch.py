@@ -338,9 +338,12 @@ async def delete_calibration(stores: Stores, calibrations: Calibrations, name: s
 
 
 def reference_of(calibration: Calibration) -> NDArray[np.float32]:
-    """The z of the calibration images, as `app/conformal/drift.py` ranks among them."""
-    pairs = calibration.manifest.pairs
-    return drift.reference_of(np.array([pair.mean_log_sigma for pair in pairs], np.float64))
+    """The z of one image of each calibration scene, as `app/conformal/drift.py` ranks among them.
+
+    With more of a scene, requests of new scenes would not be exchangeable with them.
+    """
+    z = [pair.mean_log_sigma for pair in calibration.one_of_each]
+    return drift.reference_of(np.array(z, np.float64))
 
 
 def client_digest(client: str) -> str:

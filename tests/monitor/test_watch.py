@@ -11,11 +11,11 @@ import pytest
 
 from app.calibration.record import Calibration
 from app.monitor.state import MonitorState, Seen, fold_label
-from app.monitor.watch import Change, Monitor, client_digest
+from app.monitor.watch import Change, Monitor, client_digest, reference_of
 from app.serving.pipeline import digest_of
 from app.stores.base import Label, Snapshot, Stores, StoreUnavailable, Update
 from app.telemetry.metrics import Metrics
-from tests.factories import calibration_of
+from tests.factories import calibration_of, changed
 from tests.fakes import FakeUpscaler
 from tests.waiting import until
 
@@ -225,3 +225,16 @@ class TestClients:
         """Equal bytes have equal digests below 2^64."""
         assert digest_of(b"x") == digest_of(b"x") != digest_of(b"y")
         assert 0 <= digest_of(b"") < 2**64
+
+
+def test_requests_are_ranked_among_one_image_of_each_scene(calibration):
+    """Crops of one scene are alike, so that a request of a new scene is not exchangeable with all.
+
+    With six crops each of 40 scenes the evidence raised a false alarm in 15 of 100 epochs.
+    """
+    pairs = calibration.document["pairs"]
+    scenes = [{**pair, "scene": str(k % 3)} for k, pair in enumerate(pairs)]
+    z = {pair["mean_log_sigma"] for pair in pairs}
+    assert len(reference_of(calibration)) == len(pairs) == 8
+    assert len(found := reference_of(changed(calibration, pairs=scenes))) == 3
+    assert all(min(abs(one - other) for other in z) < 1e-5 for one in found)
