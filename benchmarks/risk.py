@@ -71,7 +71,7 @@ async def answered(
     return Seen(
         kind,
         subject.input_class or "all",
-        not subject.is_covered or subject.part.is_unusual(typicality),
+        not subject.is_covered or typicality <= subject.part.unusual,
         [stairs.loss_below(t) for t in thresholds],
         [float((measured.sigma < t).mean()) for t in thresholds],
     )

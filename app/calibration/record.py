@@ -29,7 +29,7 @@ from app.sampling.pipeline import Pipeline
 from app.stores.base import CalibrationHead
 
 UNUSUAL = 0.02
-"""Typicality below this earns a warning: one calibration-like image in fifty falls below it."""
+"""Typicality up to this earns a warning: at most one calibration-like image in fifty has it."""
 
 SIGMA_QUANTILES = np.linspace(0, 1, 101)
 """Levels of the per-image quantiles of σ that are kept: the mask size as a function of t."""
@@ -342,13 +342,13 @@ class Calibration:
         ]
         return np.array(found) if len(found) == self.n else np.empty((0, 0))
 
-    def is_unusual(self, typicality: float) -> bool:
-        """Whether a typicality is so small that it deserves a warning.
+    @property
+    def unusual(self) -> float:
+        """The largest typicality that deserves a warning, and gets it by chance no more often.
 
-        Below 1 in 50; with few scenes, below what a quarter more than the most unlike one gets.
+        1 in 50; with few scenes, a quarter more than what the most unlike image gets.
         """
-        most = 1.25 / (self.n + 1) if len(self._known) else 2.5 / (self.n + 1)
-        return typicality <= max(UNUSUAL, most)
+        return max(UNUSUAL, (1.25 if len(self._known) else 2.5) / (self.n + 1))
 
     @cached_property
     def sizes(self) -> Sizes:

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import AliasPath, BaseModel, ConfigDict, Field, ValidationError
 
-from app.calibration.record import UNUSUAL, Calibration
+from app.calibration.record import Calibration
 from app.conformal import drift, feedback
 from app.monitor.alarms import (
     Alarm,
@@ -83,7 +83,7 @@ class Typicality(BaseModel):
 
     mean: float
     unusual: float
-    expected_unusual: float = UNUSUAL
+    expected_unusual: float
     histogram: list[Bin]
 
 
@@ -242,7 +242,7 @@ def report_of(
         updated_at=time_of(state.updated) if state.updated else None,
         requests=Requests.model_validate(state),
         trusted_fraction=Share(mean=state.trusted_sum / counted) if counted else None,
-        typicality=_typicality(state),
+        typicality=_typicality(calibration, state),
         drift=DriftFacts.of(calibration, state),
         feedback=FeedbackFacts.of(calibration, state),
         canary=canary,
@@ -274,12 +274,13 @@ def uncalibrated(upscaler: Upscaler) -> UpscalerReport:
     )
 
 
-def _typicality(state: MonitorState) -> Typicality | None:
+def _typicality(calibration: Calibration, state: MonitorState) -> Typicality | None:
     if not state.counted:
         return None
     return Typicality(
         mean=state.typicality_sum / state.counted,
         unusual=state.unusual / state.counted,
+        expected_unusual=calibration.unusual,
         histogram=[
             Bin(start=i / BINS, to=(i + 1) / BINS, count=count)
             for i, count in enumerate(state.histogram)

@@ -19,7 +19,6 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 from pydantic import BaseModel
 
-from app.calibration.record import UNUSUAL
 from app.conformal import drift, feedback
 from app.conformal.drift import Drift
 from app.conformal.feedback import Feedback
@@ -47,6 +46,7 @@ class Seen:
     at: seconds since 1970.
     mean_log_sigma: z.
     digest: of the input, below 2^64; inputs with equal digests count once in an epoch.
+    unusual: whether the answer warned of its typicality.
     counts: False if its client was counted a short while ago.
     """
 
@@ -55,6 +55,7 @@ class Seen:
     typicality: float
     trusted_fraction: float
     digest: int
+    unusual: bool = False
     counts: bool = True
 
 
@@ -89,7 +90,7 @@ class MonitorState:
     since, updated: seconds since 1970; 0 before the first request.
     seen: answered requests; of these, duplicates and subsampled ones are not counted.
     typicality_sum, trusted_sum: over the counted ones.
-    unusual: counted ones with a typicality below `answer.UNUSUAL`, which are warned of.
+    unusual: counted ones that were warned of for their typicality.
     epoch: the number of the present one, from 1.
     inputs: digests of the inputs of this epoch, uint64, sorted.
     alarmed_before: whether the epoch before this one ended with an alarm.
@@ -154,7 +155,7 @@ def fold(
         counted=state.counted + 1,
         typicality_sum=state.typicality_sum + seen.typicality,
         trusted_sum=state.trusted_sum + seen.trusted_fraction,
-        unusual=state.unusual + (seen.typicality < UNUSUAL),
+        unusual=state.unusual + seen.unusual,
         histogram=tuple(histogram),
         drift=after,
         inputs=np.insert(state.inputs, place, np.uint64(seen.digest)),

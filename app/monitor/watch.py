@@ -124,7 +124,7 @@ class Monitor:
     def note(self, calibration: Calibration, seen: Seen, client: str | None = None) -> None:
         """Tell of an answered request; returns at once and raises nothing.
 
-        `calibration` is the part of the request's group, if it named one.
+        `calibration` is the part of the request's group and of the class of its upload.
         """
         if len(self._waiting) >= self.most_waiting:
             self._lose(1, "the queue of the monitor is full")
@@ -141,6 +141,7 @@ class Monitor:
             typicality=work.result.typicality,
             trusted_fraction=work.result.trusted_fraction,
             digest=work.digest,
+            unusual=work.result.unusual,
         )
         self.note(work.subject.part, seen, work.request.client)
 

@@ -357,7 +357,7 @@ def _document(work: Work) -> Result:
         quality=work.form.quality,
         guarantee=promise,
         typicality=typicality,
-        unusual=part.is_unusual(typicality),
+        unusual=typicality <= part.unusual,
         warnings=warnings_of(
             work.subject,
             alpha,

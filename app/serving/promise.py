@@ -262,7 +262,7 @@ def warnings_of(
         found.append(
             f"The output is {_outside(calibration)}; whether the guarantee applies is not known."
         )
-    if calibration.is_unusual(typicality):
+    if typicality <= calibration.unusual:
         found.append(
             f"This image is unlike the calibration images (typicality {typicality:.3g}): in "
             "detail, noise, contrast, light, colour or the disagreement of its samples, so the "

@@ -54,6 +54,12 @@ def flat(count: int) -> list[bytes]:
 
 
 class TestReport:
+    def test_warnings_are_counted_with_few_scenes_too(self, client):
+        """30 pairs cannot say less than 2/31 of an image, which is warned of, and counted."""
+        assert post(client, flat(1)[0]).json()["unusual"]
+        told = monitor(client)["typicality"]
+        assert (told["unusual"], told["expected_unusual"]) == (1, pytest.approx(2.5 / 31))
+
     def test_before_the_first_request(self, client, calibration):
         """Nothing is claimed before anything was seen."""
         report = monitor(client, upscaler="fake")
@@ -91,6 +97,7 @@ class TestReport:
             assert part["count"] == len(inside)
         assert [point["requests"] for point in report["history"]] == [1, 2, 3]
         assert [p["typicality"] for p in report["history"]] == pytest.approx(typical)
+        assert report["typicality"]["unusual"] == np.mean([a["unusual"] for a in answers])
         last = report["history"][-1]
         assert last["log10_martingale"] == pytest.approx(report["drift"]["log10_martingale"])
         assert report["since"] <= report["updated_at"]
