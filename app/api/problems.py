@@ -13,6 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from app import errors
 from app.api.clients import Gone, answer_nobody
@@ -62,7 +63,8 @@ def add_problem_handlers(app: FastAPI) -> None:
     app.add_exception_handler(errors.TrustscaleError, _expected)
     app.add_exception_handler(RequestValidationError, _validation)
     app.add_exception_handler(HTTPException, _http)
-    app.add_exception_handler(Gone, answer_nobody)
+    for left in (Gone, ClientDisconnect):
+        app.add_exception_handler(left, answer_nobody)
     app.add_exception_handler(Exception, _unexpected)
     app.add_api_route(
         "/problems/{slug}", _page, include_in_schema=False, response_class=HTMLResponse
@@ -104,8 +106,10 @@ def _reason(item: Item) -> str:
     return reason(item)
 
 
-def _http(request: Request, error: Exception) -> Response:
+async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for this class
+    if isinstance(error.__cause__, ClientDisconnect):  # a form that did not arrive as a whole
+        return await answer_nobody(request, error)
     slug = _BY_STATUS.get(error.status_code)
     if slug is None:
         document = {

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from datetime import UTC, datetime
 
 import pytest
 
+from app.calibration import file
 from app.jobs.queue import JobQueue
 from app.stores.base import Job, StoreUnavailable
 from app.stores.uploads import spooled_for
-from tests.api.admin import Admin, truth_files
-from tests.api.gateway import check_problem, post
+from tests.api.admin import BASE, Admin, truth_files
+from tests.api.gateway import AS_ADMIN, check_problem, client_of, post
 from tests.factories import encoded, photo
 from tests.fakes import FakeUpscaler
 from tests.waiting import until
@@ -53,6 +55,36 @@ class TestDisconnect:
                 staying = asyncio.create_task(served.post())
                 await until(lambda: decoding.waiting)
             assert (await staying).status_code == 200
+
+    @pytest.mark.parametrize(
+        ("method", "path", "kind"),
+        [
+            ("POST", "/v1/upscale", "multipart/form-data; boundary=x"),
+            ("POST", f"{BASE}/import", file.MEDIA_TYPE),
+            ("PUT", f"{BASE}/job-x/pairs/000/label.png", "image/png"),
+        ],
+    )
+    async def test_while_it_sends(self, serve, method, path, kind):
+        """A client that hangs up within its upload made no mistake, nor did we."""
+        async with serve() as served:
+
+            async def cut_off(scope, receive, send):
+                parts = [
+                    {"type": "http.request", "body": b"--x\r\n", "more_body": True},
+                    {"type": "http.disconnect"},
+                ]
+
+                async def hear():
+                    return parts.pop(0)
+
+                await served.app(scope, hear, send)
+
+            headers = {**AS_ADMIN, "Content-Type": kind}
+            async with client_of(cut_off) as client:
+                response = await client.request(method, path, headers=headers)
+            assert response.status_code == 499
+            problems = (await served.client.get("/metrics")).text
+            assert not re.search(r"^trustscale_problems_total.* [1-9]", problems, re.MULTILINE)
 
 
 class TestDrawing:
