@@ -8,7 +8,7 @@ import { pause, watchJob } from "../lib/sse.js";
 import { toast } from "../lib/toast.js";
 import { forget, keep, kept } from "./keep.js";
 import { isBusy, state, store } from "./state.js";
-import { alertsOf, refusal } from "./words.js";
+import { alertsOf } from "./words.js";
 
 const AT_ONCE = 3; // pictures that are sent or followed; the others wait here
 
@@ -101,7 +101,7 @@ async function run(picture) {
     const isFault = name !== "AbortError";
     const found = isFault ? { state: "failed", error: { message, slug, status } } : { state: "cancelled" };
     change(picture, { ...found, job: null });
-    if (isFault) announce(`${picture.name} failed: ${refusal(picture.error)}`);
+    if (isFault) announce(`${picture.name} failed: ${message}`);
   }
   if (picture.draft) URL.revokeObjectURL(picture.draft);
   picture.draft = null;

@@ -121,15 +121,6 @@ export function choices({ table = [], default_alpha: own, min_alpha: least }) {
   ].filter(Boolean);
 }
 
-/** What the service has against a picture, in the words of this page where it has better ones. */
-export const refusal = (error) =>
-  isTransparent(error)
-    ? "Parts of the picture are transparent, and the model sees colours only."
-    : error.message;
-
-/** A picture with transparent pixels needs a colour behind them. */
-export const isTransparent = ({ message, slug }) => slug === "bad-image" && /transparen/.test(message);
-
 /** Whether the same request may fare better later: the fault is not in the image or its settings. */
 export const mayHelp = ({ status = 0 }) => status < 400 || status >= 500 || [401, 409, 429].includes(status);
 
@@ -137,7 +128,7 @@ export const mayHelp = ({ status = 0 }) => status < 400 || status >= 500 || [401
 export function stateWords(picture, pictures) {
   const { state, progress, left, result, error } = picture;
   if (state === "done") return `${percent(result.trusted_fraction)} trusted`;
-  if (state === "failed") return refusal(error);
+  if (state === "failed") return error.message;
   if (state === "sending") return left > 0 && left < 1 ? `Sending, ${percent(left, 0)}` : "Sending";
   if (state === "full") return `The service is busy; again in ${left} s`;
   if (state !== "running")
@@ -152,7 +143,7 @@ export function stateWords(picture, pictures) {
  * after looking must not look like one chosen before. `name` is null where the input is not known;
  * it is quoted for curl and for the shell.
  */
-export function curl({ origin, name, settings = {}, result, needsKey }) {
+export function curl({ origin, name, settings = /** @type {any} */ ({}), result, needsKey }) {
   const inner = (name ?? "YOUR-IMAGE.png").replace(/["\\]/g, "\\$&");
   const fields = [
     `image=@"${inner}"`,
@@ -160,7 +151,7 @@ export function curl({ origin, name, settings = {}, result, needsKey }) {
     ...(result.group ? [`group=${result.group}`] : []),
     `alpha=${result.alpha}`,
     `seed=${result.seed}`,
-    ...["background", "metadata"].filter((name) => settings[name]).map((name) => `${name}=${settings[name]}`),
+    ...(settings.metadata ? [`metadata=${settings.metadata}`] : []),
   ];
   return [
     "curl --fail-with-body",

@@ -7,7 +7,7 @@ import { copyCommand, copyLink, formsOf, savePart, savePicture, saveZip } from "
 import { LOOKS } from "../paint.js";
 import { again, cancel, remove } from "../queue.js";
 import { setView, viewer } from "../stage.js";
-import { isTransparent, mayHelp, refusal, stateWords } from "../words.js";
+import { mayHelp, stateWords } from "../words.js";
 import { alerts, panel } from "./panel.js";
 
 const LOOK_WORDS = { contour: "Contour", tint: "Tint", hatch: "Hatch", mask: "Mask", off: "Off" };
@@ -118,14 +118,13 @@ function ended(picture) {
       "The service keeps results for a limited time only. The page still has your picture: the same seed gives the same result, as long as model and calibration are the same.",
     ],
     cancelled: ["Cancelled", "Nothing was kept of it."],
-    failed: ["This picture was not upscaled", error && refusal(error)],
+    failed: ["This picture was not upscaled", error?.message],
   }[state];
   const way = (words, settings) => button(words, () => again(picture, settings), { kind: "primary" });
   const onward = () => {
     if (state === "expired") {
       return way("Again with the same seed", { seed: String(before.seed), alpha: String(before.alpha) });
     }
-    if (error && isTransparent(error)) return way("Put it on white", { background: "white" });
     return !error || mayHelp(error) ? way("Try again", {}) : nothing;
   };
   return html`<section class="ended">
