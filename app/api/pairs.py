@@ -7,6 +7,7 @@ from typing import Final
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.api.deps import AdminDep, admin_router
+from app.api.documents import Item
 from app.calibration.layout import arrange, placed
 
 # Files of x/, y/ and labels/ of the largest upload, and some more.
@@ -36,19 +37,12 @@ class ArrangedPair(BaseModel):
     group: str | None
 
 
-class ArrangedItem(BaseModel):
-    """A file or a pair that cannot be used, and why."""
-
-    name: str
-    reason: str
-
-
 class ArrangedOut(BaseModel):
     """What a calibration would make of files of these names."""
 
     pairs: list[ArrangedPair]
     groups: list[str]
-    items: list[ArrangedItem]
+    items: list[Item] = Field(description="What cannot be used.")
 
 
 @router.post("/check")
@@ -64,5 +58,5 @@ async def check_pairs(asked: NamesIn, _: AdminDep) -> ArrangedOut:
             for pair in found.pairs
         ],
         groups=sorted({pair.folder for pair in found.pairs if pair.folder is not None}),
-        items=[ArrangedItem(**item) for item in found.items],
+        items=[Item(**item) for item in found.items],
     )
