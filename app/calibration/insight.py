@@ -147,18 +147,25 @@ def run_backtest(
 def leaked(calibration: Calibration, n_leaked: int) -> float:
     """The bound at the default α that survives `n_leaked` scenes that a model was trained on.
 
+    Uploads are answered from the curves of their classes, and all that leaked may lie in one of
+    them; so it is the weakest bound of all classes.
+
     Raises:
         BadRequest: n_leaked is not between 0 and n, or no bound is known for the guarantee.
     """
-    try:
+    if n_leaked > calibration.n:
+        raise BadRequest(f"n_leaked must be between 0 and n = {calibration.n}, got {n_leaked}.")
+    bounds = []
+    for n in {calibration.of_class(name).n for name in calibration.classes or [None]}:
         bound = calibration.guarantee.leakage_bound(
-            calibration.manifest.default_alpha, calibration.n, n_leaked, calibration.bound
+            calibration.manifest.default_alpha, n, min(n_leaked, n), calibration.bound
         )
-    except ValueError as error:
-        raise BadRequest(f"{error}.") from error
-    if bound is None:
-        raise BadRequest("No bound under leakage is known for wsr; leave the images out instead.")
-    return bound
+        if bound is None:
+            raise BadRequest(
+                "No bound under leakage is known for wsr; leave the images out instead."
+            )
+        bounds.append(bound)
+    return max(bounds)
 
 
 def risk_plot(calibration: Calibration, group: str | None = None) -> str:

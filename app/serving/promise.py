@@ -222,6 +222,12 @@ def _voids(subject: Subject, applicability: Applicability) -> list[str]:
             "an upscaler that treats a part of a larger image otherwise than an image of its own, "
             "or choosing the window after looking"
         )
+    has_class = subject.input_class is not None and subject.is_covered
+    if (has_class or subject.group is not None) and calibration.pairs > calibration.n:
+        found.append(
+            "images that come rather from scenes with many of this group or class: each scene "
+            "counts once there, with the mean of its images"
+        )
     if subject.group is not None:
         found.append(
             "choosing the group after looking at the answer: it must follow from the input, in the "

@@ -17,7 +17,7 @@ from app.conformal.fidelity import LAB_BOUND
 from app.conformal.high_probability import leakage_bound, minimal_n
 from app.errors import BadGroup, BadRequest
 from app.stores.base import Job
-from tests.factories import in_groups
+from tests.factories import changed, in_groups
 
 LIKELY = GuaranteeSettings(kind="high_probability")
 BETS = GuaranteeSettings(kind="high_probability", delta=0.2, method="wsr")
@@ -124,6 +124,16 @@ class TestInsight:
             leaked(likely, 13)
         with pytest.raises(BadRequest, match="wsr"):
             leaked(under(likely, BETS), 1)
+
+    def test_leakage_may_be_in_one_class(self, calibration):
+        """The bound holds for every class of uploads, so it is that of the one it hurts most."""
+        pairs = [
+            {**pair, "input_class": "lossless" if k < 9 else "jpeg-80"}
+            for k, pair in enumerate(calibration.document["pairs"])
+        ]
+        made = changed(calibration, pairs=pairs)
+        assert leaked(made, 2) == pytest.approx(0.1 * 4 / 2)
+        assert leaked(made, 5) == pytest.approx(0.1 * 4)
 
     def test_the_plot_says_it(self, likely):
         """The axis names the probability and the mark is no B/(n + 1)."""

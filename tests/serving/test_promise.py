@@ -246,7 +246,15 @@ class TestClasses:
         assert subject.part.curve.n == n
         assert f"{n} calibration images whose input was of the class {name!r}" in promise.statement
         assert any("saving the upload anew" in void for void in promise.voids)
+        assert not any("scenes with many" in void for void in promise.voids)
         assert promise.applicability == "exact"
+
+    def test_scenes_that_a_class_divides(self, sorted_):
+        """Of scenes with several images in a class, uploads come rather from those with many."""
+        scenes = [{**pair, "scene": str(k % 5)} for k, pair in enumerate(sorted_.document["pairs"])]
+        facts = replace(JPEG, compression=Compression("jpeg", 84))
+        promise = promised(changed(sorted_, pairs=scenes), facts=facts)
+        assert any("scenes with many of this group or class" in void for void in promise.voids)
 
     def test_a_class_that_is_missing(self, sorted_):
         """Nothing is promised, the answer says it first, and names what there is."""
