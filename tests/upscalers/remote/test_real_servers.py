@@ -137,8 +137,11 @@ class TestCog:
     async def test_busy_until_cancelled(self, build, server, source):
         """The fifth call into four slots is refused; work that nobody waits for frees its slot."""
         settings = {"input": {"sleep": 300.0}, "call_timeout_s": 300, "concurrency": 8}
-        up = build("cog", **settings)
-        waiting = [asyncio.create_task(up.generate(source, [seed])) for seed in range(1, 5)]
+        # Each apart: one upscaler that was refused would learn that there are fewer slots.
+        waiting = [
+            asyncio.create_task(build("cog", **settings).generate(source, [seed]))
+            for seed in range(1, 5)
+        ]
         async with httpx.AsyncClient(base_url=server("cog").url, timeout=PATIENCE_S) as client:
             await reported(client, "BUSY")
             with pytest.raises(Busy):
