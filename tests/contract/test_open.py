@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import closing, suppress
@@ -16,7 +17,7 @@ from app.errors import BadRequest, ConfigError, NotFound
 from app.stores.base import JobState, Stores, StoreUnavailable
 from app.stores.database import MIGRATIONS, SCHEMA_VERSION
 from tests.contract.conftest import Opener, head
-from tests.servers import RedisServer, free_port
+from tests.servers import RedisServer
 
 OLD_CALIBRATION = {
     "config": {"name": "mine"},
@@ -235,10 +236,13 @@ class TestRedis:
     @pytest.mark.parametrize("reason", ["no connection", "password"])
     async def test_unreachable(self, redis_server: RedisServer, opened: Opener, reason: str):
         """A server that is away, or refuses the password, is told in words without the password."""
-        port = free_port() if reason == "no connection" else redis_server.port
-        stores = opened(f"redis://:secret@127.0.0.1:{port}/0")
-        with pytest.raises(StoreUnavailable, match=reason) as caught:
-            await stores.check()
+        with socket.socket() as taken:  # so nothing listens there meanwhile
+            taken.bind(("127.0.0.1", 0))
+            away = taken.getsockname()[1]
+            port = away if reason == "no connection" else redis_server.port
+            stores = opened(f"redis://:secret@127.0.0.1:{port}/0")
+            with pytest.raises(StoreUnavailable, match=reason) as caught:
+                await stores.check()
         assert "secret" not in caught.value.detail
 
     async def test_the_release_before(self, redis_client: Redis, redis_url: str, opened: Opener):

@@ -34,7 +34,7 @@ class TestRedis:
             client = connected(f"redis://127.0.0.1:{port}", answer_timeout_s=0.2)
             with pytest.raises(StoreUnavailable, match="in time"):
                 await RedisCalibrations(client).active()
-            assert connections == 1
+            assert connections <= 1  # 0 if this process stalled while it connected
             await client.aclose()
 
     async def test_one_deadline(self):
