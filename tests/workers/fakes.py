@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tests.servers import ProcessGroup, free_port
-from tests.workers.apps.toy import expected
+from tests.upscalers.remote.apps.model import textured
 from workers.errors import ClientGone
 from workers.models.engine import DeviceMemory, Engine, EngineSpec, SampleRequest
 from workers.models.registry import load_engine
@@ -100,7 +100,7 @@ class SleepingEngine(Engine):
                 raise ClientGone("nobody waits")
             time.sleep(0.005)
         return [
-            np.stack([expected(job.image, int(seed), self.scale) for seed in job.seeds])
+            np.stack([textured(job.image, int(seed), self.scale) for seed in job.seeds])
             for job in jobs
         ]
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.waiting import until
-from tests.workers.fakes import SleepingEngine, expected
+from tests.workers.fakes import SleepingEngine, textured
 from workers.batcher import Batcher
 from workers.errors import Busy, ModelFailed, OutOfMemory
 from workers.metrics import WorkerMetrics
@@ -51,7 +51,7 @@ class TestJoining:
             answers = await asyncio.gather(first, *rest)
         assert engine.calls == [[1], [2, 1], [3]]
         assert [len(answer) for answer in answers] == [1, 2, 1, 3]
-        assert np.array_equal(answers[1][1], expected(IMAGE, 1, 2))
+        assert np.array_equal(answers[1][1], textured(IMAGE, 1, 2))
 
     async def test_other_sizes_are_not(self):
         """Images of other sizes wait for their own call, in order."""

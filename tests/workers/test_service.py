@@ -13,7 +13,7 @@ from app.upscalers.tensors import encode
 from tests.factories import encoded
 from tests.live import serving
 from tests.waiting import block_until
-from tests.workers.fakes import SleepingEngine, expected, noise
+from tests.workers.fakes import SleepingEngine, noise, textured
 from workers.errors import OutOfMemory
 from workers.service import create_app
 from workers.settings import WorkerSettings
@@ -103,7 +103,7 @@ class TestInfer:
         )
         samples = answer.as_numpy("samples")
         assert samples.dtype == np.uint8
-        assert np.array_equal(samples, [expected(IMAGE, int(seed), 2) for seed in SEEDS])
+        assert np.array_equal(samples, [textured(IMAGE, int(seed), 2) for seed in SEEDS])
         response = answer.get_response()
         assert (response["id"], response["model_version"]) == ("r1", "1")
         assert response["parameters"]["fingerprint"] == "sha256:sleeper"
@@ -120,7 +120,7 @@ class TestInfer:
         """An encoded file may be sent instead of pixels, and the model's version named."""
         file = np.array([encoded(IMAGE)], object)
         answer = client.infer("sleeper", _inputs(file), model_version="1")
-        assert np.array_equal(answer.as_numpy("samples")[0], expected(IMAGE, 3, 2))
+        assert np.array_equal(answer.as_numpy("samples")[0], textured(IMAGE, 3, 2))
 
     def test_many_chunks(self, engine):
         """An answer of many socket writes arrives whole."""
@@ -130,7 +130,7 @@ class TestInfer:
             triton.InferenceServerClient(address) as client,
         ):
             samples = client.infer("sleeper", _inputs(image)).as_numpy("samples")
-        assert np.array_equal(samples[2], expected(image, 2**40, 2))
+        assert np.array_equal(samples[2], textured(image, 2**40, 2))
 
 
 class TestErrors:

@@ -14,12 +14,15 @@ import pytest
 from app.errors import UpscalerFailed, UpscalerRejected, UpscalerUnavailable
 from app.sampling.draw import draw
 from app.upscalers.remote.errors import Busy, GenerationFailed, ProtocolError
+from tests.live import serving
 from tests.missing import not_here
 from tests.servers import ServerMissing
 from tests.upscalers.remote.pictures import adapter, resilient, sample
 from tests.upscalers.remote.real import RealServer
 from tests.upscalers.resilient import counted
 from tests.waiting import PATIENCE_S
+from tests.workers.fakes import SleepingEngine, textured
+from workers.service import create_app
 
 pytestmark = [pytest.mark.servers, pytest.mark.slow]
 
@@ -89,6 +92,25 @@ async def test_samples(build, source, name, settings, seeds):
     await up.check()
     await reference(up, source, seeds)
     assert up.capabilities.lossless
+
+
+async def test_a_worker_in_its_place(build, opened, source):
+    """One `oip` entry serves Triton and a worker of ours: only the address differs, and no byte.
+
+    So a Triton can stand in the place of a worker: kind `worker` draws the same, too.
+    """
+    seeds = [3, 2**31 - 1, 2**40 + 7, 1, 4, 5, 6]
+    entry = {**SERVERS["pytriton"], "model": "sleeper", "samples_per_call": 3}
+    with serving(create_app(SleepingEngine())) as address:
+        url = f"http://{address}"
+        for up in (
+            build("pytriton", **entry),
+            opened(resilient, url=url, **entry),
+            opened(resilient, kind="worker", urls=[url]),
+        ):
+            await up.check()
+            got = await drawn(up, source, seeds)
+            assert np.array_equal(got, [textured(source.rgb, seed) for seed in seeds])
 
 
 @pytest.mark.parametrize(("name", "binary"), [("pytriton", True), ("mlserver", False)])
@@ -171,11 +193,16 @@ async def reported(client, status):
             now = (await client.get("/health-check")).json()["status"]
 
 
-async def reference(up, source, seeds):
-    """Draw through the fan-out; every sample must be the one of its seed."""
+async def drawn(up, source, seeds):
+    """All samples through the fan-out, uint8 [M, h, w, 3]."""
     got = {}
-    await draw(up, source, seeds, on_sample=lambda i, image: got.update({i: image}))
-    for index, seed in enumerate(seeds):
-        # Servers have another Pillow, whose bicubic may differ in the last bit.
-        difference = got[index].astype(int) - sample(source.rgb, seed)
-        assert np.abs(difference).max() <= 1
+    await draw(up, source, seeds, on_sample=lambda i, image: got.update({i: image.copy()}))
+    return np.stack([got[row] for row in range(len(seeds))])
+
+
+async def reference(up, source, seeds):
+    """Draw; every sample must be the one of its seed."""
+    # Servers have another Pillow, whose bicubic may differ in the last bit.
+    difference = (await drawn(up, source, seeds)).astype(int)
+    difference -= [sample(source.rgb, seed) for seed in seeds]
+    assert np.abs(difference).max() <= 1

@@ -20,7 +20,7 @@ from tests.upscalers.remote.faults import FaultServer, reset
 from tests.upscalers.remote.pictures import adapter, config, patient, resilient
 from tests.upscalers.resilient import counted
 from tests.waiting import until
-from tests.workers.fakes import SleepingEngine, expected
+from tests.workers.fakes import SleepingEngine, textured
 from workers.service import create_app
 from workers.settings import WorkerSettings
 
@@ -100,7 +100,7 @@ class TestSeveralWorkers:
             engine.open.set()
         await task
         assert [engine.calls for engine in engines] == [[[4]], [[4]]]
-        assert all(np.array_equal(got[i], expected(source.rgb, i + 1, 2)) for i in range(8))
+        assert all(np.array_equal(got[i], textured(source.rgb, i + 1, 2)) for i in range(8))
 
     async def test_calls_in_flight(self, worker, start, source):
         """Each worker has as many calls at a time as are configured."""
@@ -137,7 +137,7 @@ class TestSeveralWorkers:
             await up.check()  # one worker is enough to start with
             got = await up.generate(source, [1, 2, 3, 4])
             assert len(dying.asked) == 2  # metadata, then its part
-            assert np.array_equal(got, [expected(source.rgb, seed, 2) for seed in (1, 2, 3, 4)])
+            assert np.array_equal(got, [textured(source.rgb, seed, 2) for seed in (1, 2, 3, 4)])
             # It rests then: nothing is sent to it for a while.
             await up.generate(source, [5, 6])
             assert len(dying.asked) == 2

@@ -1,21 +1,25 @@
-"""A Triton server: a batch of seeds in, a stack of samples out, and a model for one PNG."""
+"""A Triton server: batches of seeds in, stacks of samples out, and a model for one PNG."""
 
 import io
 import os
 
 import numpy as np
-from model import upscale
+from model import textured, upscale
 from PIL import Image
 from pytriton.model_config import ModelConfig, Tensor
 from pytriton.triton import Triton, TritonConfig
 
 
-def samples(requests):
-    """The tensors of our own worker: image, seeds -> samples."""
-    return [
-        {"samples": np.stack([upscale(r.data["image"], int(seed)) for seed in r.data["seeds"]])}
-        for r in requests
-    ]
+def samples_of(model):
+    """A model with the tensors of our own worker: image, seeds -> samples."""
+
+    def samples(requests):
+        return [
+            {"samples": np.stack([model(r.data["image"], int(seed)) for seed in r.data["seeds"]])}
+            for r in requests
+        ]
+
+    return samples
 
 
 def encoded(requests):
@@ -35,12 +39,13 @@ config = TritonConfig(
 )  # fmt: skip
 plain = ModelConfig(batching=False)
 with Triton(config=config) as server:
-    server.bind(
-        "upscale", samples,
-        [Tensor(name="image", dtype=np.uint8, shape=(-1, -1, 3)),
-         Tensor(name="seeds", dtype=np.int64, shape=(-1,))],
-        [Tensor(name="samples", dtype=np.uint8, shape=(-1, -1, -1, 3))], config=plain,
-    )  # fmt: skip
+    for name, model in {"upscale": upscale, "sleeper": textured}.items():
+        server.bind(
+            name, samples_of(model),
+            [Tensor(name="image", dtype=np.uint8, shape=(-1, -1, 3)),
+             Tensor(name="seeds", dtype=np.int64, shape=(-1,))],
+            [Tensor(name="samples", dtype=np.uint8, shape=(-1, -1, -1, 3))], config=plain,
+        )  # fmt: skip
     server.bind(
         "encoded", encoded, [Tensor(name="file", dtype=bytes, shape=(1,))],
         [Tensor(name="file", dtype=bytes, shape=(1,))], config=plain,
