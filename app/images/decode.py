@@ -38,7 +38,7 @@ _EXTRAS: Final = {"HEIF": "pillow_heif", "JXL": "pillow_jxl"}
 
 KeepMetadata = Literal["none", "keep", "keep-gps"]
 
-_ORIENTATION = 0x0112  # EXIF tag
+_ORIENTATION, _BITS, _PHOTOMETRIC = 0x0112, 0x0102, 0x0106  # tags of EXIF and TIFF
 
 # What libjpeg warns of when pixels are wrong. It also warns of oddities that change none.
 _DAMAGE: Final = ("Corrupt JPEG data", "Premature end", "Inconsistent progression")
@@ -141,11 +141,13 @@ def decode(
             metadata, lost = metadata_of(image, with_place=keep == "keep-gps")
             notes += lost
         depth = _depth(image, data)
+        # Pillow turns grey where 0 is white, but not with more than 8 bits.
+        is_negative = getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == 0
         # `exif_transpose` returns an image without the transposed tag, but keeps the profile.
         image = ImageOps.exif_transpose(image)
         profile = image.info.get("icc_profile")
         if image.mode.startswith(("I", "F")):
-            image = _from_deep_grey(image)
+            image = _from_deep_grey(image, notes, is_negative=is_negative)
         image, alpha = _without_alpha(image, may=with_alpha or background is not None)
         if fit is not None and max(size) > fit:
             image, alpha = _reduced(image, fit), alpha and _reduced(alpha, fit)
@@ -162,7 +164,7 @@ def decode(
     except Exception as error:  # decoders raise anything on damaged files
         raise BadImage(f"The image cannot be decoded: {reason_of(error)}.") from error
     if depth > 8:
-        notes += _depth_notes(rgb, is_grey=image.mode == "L")
+        notes += _depth_notes(rgb, depth, is_grey=image.mode == "L")
     opacity = None if alpha is None else np.asarray(alpha)
     pixels = np.ascontiguousarray(rgb)
     # A picture that was reduced so far shows nothing of the compression of its file.
@@ -220,8 +222,8 @@ def _damage(data: bytes) -> list[str]:
     return []
 
 
-def _depth_notes(rgb: NDArray[np.uint8], *, is_grey: bool) -> list[str]:
-    """Notes on pixels that had 16 bits.
+def _depth_notes(rgb: NDArray[np.uint8], depth: int, *, is_grey: bool) -> list[str]:
+    """Notes on pixels that had more than 8 bits.
 
     Raises:
         BadImage: nothing is left of them.
@@ -229,11 +231,11 @@ def _depth_notes(rgb: NDArray[np.uint8], *, is_grey: bool) -> list[str]:
     top = int(rgb.max())
     if top == 0:
         raise BadImage(
-            "All values of the 16-bit image are so small that with 8 bits they are black. Stretch "
-            "them to 0 … 65,535 first."
+            f"All values of the {depth}-bit image are so small that with 8 bits they are black. "
+            "Stretch them to 0 … 65,535 first."
         )
     how = "was rounded to 8" if is_grey else "was cut to the upper 8"
-    notes = [f"The image has 16 bits per channel; it {how}."]
+    notes = [f"The image has {depth} bits per channel; it {how}."]
     if top < _DARK:
         notes.append(
             f"Its brightest value is {top} of 255 then. If the file holds data of 10 or 12 bits, "
@@ -262,13 +264,11 @@ def image_size(data: bytes, limits: Limits) -> tuple[int, int]:
 
 def _depth(image: Image.Image, data: bytes) -> int:
     """Bits per channel of the file; Pillow keeps only the upper 8 of colours."""
-    if image.mode.startswith(("I", "F")):
-        return 16
     if data.startswith(b"\x89PNG") and len(data) > 24:
         return data[24]
     if (tags := getattr(image, "tag_v2", None)) is not None:
-        return int(max(np.atleast_1d(tags.get(258, 8))))
-    return int(image.info.get("bit_depth") or 8)
+        return int(max(np.atleast_1d(tags.get(_BITS, 8))))
+    return int(image.info.get("bit_depth") or (16 if image.mode.startswith(("I", "F")) else 8))
 
 
 def _reduced(image: Image.Image, longest: int) -> Image.Image:
@@ -379,11 +379,17 @@ def _flattened(rgb: NDArray[np.uint8], alpha: Image.Image, background: str) -> N
     return np.asarray(Image.alpha_composite(canvas, picture).convert("RGB"))
 
 
-def _from_deep_grey(image: Image.Image) -> Image.Image:
-    """16-bit grey to 8 bits, rounded to nearest; with alpha if one of its values is transparent."""
+def _from_deep_grey(image: Image.Image, notes: list[str], *, is_negative: bool) -> Image.Image:
+    """Grey of 16 bits, or floats, to 8 bits; with alpha if one of its values is transparent.
+
+    Rounded to nearest. What lies outside of 0 … 65,535, or 0 … 1 of floats, is cut, with a note.
+    """
     values = np.asarray(image)
-    top = 65535 if image.mode.startswith("I") else 1.0
-    grey = np.rint(np.clip(values.astype(np.float64) / top, 0, 1) * 255).astype(np.uint8)
+    top = 65535 if image.mode.startswith("I") else 1
+    if cut := values.size - np.count_nonzero((values >= 0) & (values <= top)):
+        notes.append(f"{cut:,} of its values lie outside of 0 … {top:,} and were cut.")
+    share = np.clip(np.nan_to_num(values.astype(np.float64)) / top, 0, 1)
+    grey = np.rint((1 - share if is_negative else share) * 255).astype(np.uint8)
     shallow = Image.fromarray(grey)
     # Compared at full depth: neighbours that round to the same grey are not transparent.
     transparent = image.info.get("transparency")
