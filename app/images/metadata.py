@@ -14,7 +14,7 @@ from typing import Final
 
 from PIL import Image
 
-_ORIENTATION, _GPS, _EXIF, _THUMBNAIL = 0x0112, 0x8825, 0x8769, 1
+_ORIENTATION, _GPS, _EXIF = 0x0112, 0x8825, 0x8769
 _WIDTHS, _HEIGHTS = (0x0100, 0xA002), (0x0101, 0xA003)
 _INTEROPERABILITY = 0xA005
 # Make, model, date, artist, host, copyright: what TIFF and EXIF share and the writer does not set.
@@ -23,10 +23,11 @@ _PROGRAM: Final = 0x000B  # ProcessingSoftware: the only field of EXIF that nobo
 
 _MOST_BYTES: Final = 1 << 16  # of EXIF or XMP: one JPEG segment, which all formats can carry
 
-# Attributes and elements of XMP that hold a place or an orientation.
+# Attributes and elements of XMP that hold a place or an orientation, under any prefix. How long an
+# element is has a bound, since each that has no end would be looked for through all that follows.
 _XMP_PLACE: Final = re.compile(
-    rb"""\s(?:exif:GPS\w+|tiff:Orientation)\s*=\s*("[^"]*"|'[^']*')"""
-    rb"|<(exif:GPS\w+|tiff:Orientation)\b[^>]*>.*?</\2\s*>",
+    rb"""\s[\w.-]+:(?:GPS\w+|Orientation)\s*=\s*("[^"]*"|'[^']*')"""
+    rb"|<([\w.-]+:(?:GPS\w+|Orientation))\b[^>]*>.{0,500}?</\2\s*>",
     re.DOTALL,
 )
 
@@ -119,6 +120,9 @@ def metadata_of(image: Image.Image, *, with_place: bool) -> tuple[Metadata, list
         notes.append("The XMP data are too large and were not kept.")
     if not with_place:
         xmp = _XMP_PLACE.sub(b"", xmp)
+        if b":GPS" in xmp or b"\0" in xmp:  # in UTF-16 no place would be found
+            xmp = b""
+            notes.append("The XMP data may tell the place in an unusual way and were not kept.")
     # A picture that was turned lies differently on the ground.
     return Metadata(exif, xmp, {} if turned else _geo(image)), notes
 

@@ -21,6 +21,7 @@ from tests.missing import not_here
 
 LIMITS = Limits()
 EXACT = {"png", "tiff", "bmp", "gif", "jxl"}
+UNUSUAL_XMP = "The XMP data may tell the place in an unusual way and were not kept."
 GEO = {
     33550: (10.0, 10.0, 0.0),
     33922: (2.0, 3.0, 0.0, 500000.0, 4600000.0, 0.0),
@@ -130,10 +131,26 @@ class TestMetadata:
         """`keep-gps` keeps it."""
         assert kept("keep-gps", form)["GPSLatitude"].startswith("52 deg 30'")
 
+    @pytest.mark.parametrize("prefix", ["exif", "e"])
+    @pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+    def test_a_place_in_xmp_however_it_is_written(self, prefix, encoding):
+        """Under any prefix and in any encoding it is found, or nothing is kept."""
+        attribute, element = f'{prefix}:GPSLatitude="52,30N"', f"{prefix}:GPSTrack"
+        place = f"<rdf:Description {attribute}/><{element}>1</{element}>"
+        kept = decode(encoded(photo(), "WEBP", xmp=place.encode(encoding)), LIMITS, keep="keep")
+        assert kept.metadata.xmp == (b"<rdf:Description/>" if encoding == "utf-8" else b"")
+        assert kept.notes == ([] if encoding == "utf-8" else [UNUSUAL_XMP])
+
+    def test_a_place_in_xmp_without_an_end(self):
+        """What is not found to its end is not kept."""
+        kept = decode(encoded(photo(), "WEBP", xmp=b"<e:GPSTrack>1"), LIMITS, keep="keep")
+        assert (kept.metadata.xmp, kept.notes) == (b"", [UNUSUAL_XMP])
+
     def test_damaged_exif_is_told(self):
         """It is left out with a note."""
-        data = encoded(photo(), exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff")
-        assert decode(data, LIMITS, keep="keep").rgb.shape == photo().shape
+        decoded = decode(encoded(photo(), exif=b"Exif\0\0garbage"), LIMITS, keep="keep")
+        assert decoded.metadata.exif == b""
+        assert decoded.notes == ["The EXIF data are damaged and were not kept."]
 
 
 class TestOut:
