@@ -111,7 +111,7 @@ async def _observe_calibration(
 
 
 def _observe_monitor(metrics: Metrics, upscaler: str, part: Part) -> None:
-    """Set what the monitor knows; group "": all images."""
+    """Set what the monitor knows; group "": images of no group and no class."""
     state, key = part.state, (upscaler, part.group or "")
     known, bound = state.feedback, part.calibration.bound
     metrics.set("monitor_requests", state.counted, *key)

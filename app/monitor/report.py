@@ -191,7 +191,7 @@ def _label_points(labels: Sequence[Label]) -> list[LabelPoint]:
 class UpscalerReport(BaseModel):
     """Everything known of one upscaler under its active calibration.
 
-    group: None, or the group of images that requests have named.
+    group: None, or the group of images, class of uploads, or both, that this entry is about.
     """
 
     upscaler: str

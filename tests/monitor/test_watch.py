@@ -72,20 +72,13 @@ class TestSharing:
             for _ in range(5):
                 note(monitor, calibration, 3)
                 await monitor.settle()
+                await asyncio.sleep(0)  # what is known of the state is old after the others' turn
 
         await asyncio.gather(*map(work, monitors))
         for monitor in monitors:
             state = await monitor.known(calibration.id)
             assert (state.seen, state.counted) == (60, 60)
         assert len(await monitors[0].points(calibration.id)) == 60
-
-    async def test_what_another_has_folded(self, stores, calibration):
-        """A state that another process has changed since is read anew, and nothing is lost."""
-        one, two = Monitor(stores.monitor), Monitor(stores.monitor)
-        for monitor in (one, two, one):
-            note(monitor, calibration)
-            await monitor.settle()
-        assert (await two.known(calibration.id)).counted == 3
 
     async def test_a_damaged_state_begins_anew(self, stores, calibration):
         """It is logged and replaced; requests go on."""
