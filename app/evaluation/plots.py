@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import io
 import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -150,8 +151,11 @@ def plot(upscaler: str, figure: str, title: str, caption: str, panels: Sequence[
         for place, panel in enumerate(panels, start=1):
             _draw(canvas.add_subplot(1, len(panels), place), panel)
         facts = {"Date": None, "Creator": None}
-        canvas.savefig(svg, format="svg", transparent=True, metadata=facts)
-        canvas.savefig(png, format="png", dpi=110, facecolor="white")
+        with warnings.catch_warnings():
+            # It blames the amount of data wherever a stalled machine takes a second for a legend.
+            warnings.filterwarnings("ignore", "Creating legend with loc", UserWarning)
+            canvas.savefig(svg, format="svg", transparent=True, metadata=facts)
+            canvas.savefig(png, format="png", dpi=110, facecolor="white")
     themed = _themed(svg.getvalue(), name, title)
     return Picture(upscaler, figure, title, caption, themed, png.getvalue(), _records(panels))
 
