@@ -72,20 +72,20 @@ def joint_intervals(
     """Intervals of the realised loss over the draw of the calibration images *and* of the test.
 
     The promise is an average over both. In each replicate the threshold is found anew from the
-    resampled calibration images. Thresholds are looked for on a grid, which must be fine.
+    resampled calibration scenes. Thresholds are looked for on a grid, which must be fine.
 
     Args:
-        calibration: losses L_i(t) of the calibration images at the grid of thresholds, [n, G]: the
+        calibration: losses L̄_i(t) of the calibration scenes at the grid of thresholds, [n, G]: the
             loss of the mask {σ ≤ t}, rising along the grid.
         test: losses of the test images for the masks {σ < t} at the same grid, and last for the
             whole image, [m, G + 1].
         bound: B.
         alphas: the levels.
-        drawn: `weights` of both sides, of the same number of replicates.
+        drawn: `weights` of the n scenes and of the m images, of the same number of replicates.
     """
     of_calibration, of_test = drawn
-    size = of_calibration.sum(axis=1, keepdims=True)
-    risks = (of_calibration @ calibration + bound) / (size + 1)
+    n = len(calibration)
+    risks = (of_calibration @ calibration + bound) / (n + 1)
     losses = (of_test @ test) / of_test.sum(axis=1, keepdims=True)
     found = []
     for alpha in alphas:
@@ -93,6 +93,7 @@ def joint_intervals(
             np.append(risks, np.full((len(risks), 1), np.inf), axis=1) > alpha, axis=1
         )
         realised = losses[np.arange(len(losses)), place]
-        realised[bound / (size[:, 0] + 1) > alpha] = 0  # the empty mask
+        if bound / (n + 1) > alpha:
+            realised[:] = 0  # the empty mask
         found.append(percentile(realised))
     return found

@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from app.conformal.curve import places_of
 from app.evaluation.bootstrap import (
     REPLICATES,
     Interval,
@@ -63,9 +64,9 @@ class Resamples:
 
     @classmethod
     def of(cls, plan: Plan, seed: int) -> Resamples:
-        """Draws that respect the groups of both sides."""
+        """Draws that respect the groups of both sides: of test images and calibration scenes."""
         test = weights(plan.test_groups, REPLICATES, seed)
-        again = weights(plan.scenes, JOINT_REPLICATES, seed + 1)
+        again = weights(list(dict.fromkeys(plan.scenes)), JOINT_REPLICATES, seed + 1)
         return cls(test, (again, test[:JOINT_REPLICATES]))
 
 
@@ -112,8 +113,9 @@ def joint(cell: Cell, draws: Resamples, alphas: Sequence[float]) -> list[tuple[f
     if len(levels) > JOINT_GRID:
         levels = levels[np.linspace(0, len(levels) - 1, JOINT_GRID).round().astype(int)]
     ends = np.append(levels, end)
+    losses = np.array([one.losses(levels, "right") for one in cell.calibration], np.float64)
     return joint_intervals(
-        np.array([one.losses(levels, "right") for one in cell.calibration], np.float64),
+        np.array([losses[places].mean(axis=0) for places in places_of(cell.scenes)]),
         np.array([one.losses(ends, "left") for one in cell.test], np.float64),
         cell.bound,
         alphas,

@@ -7,7 +7,10 @@ import pytest
 from scipy import stats
 
 from app.conformal import RiskCurve, Staircase
-from app.evaluation.bootstrap import joint_intervals, mean_intervals, weights
+from app.evaluation.bootstrap import mean_intervals, weights
+from app.evaluation.reduce import FIDELITY, Cell
+from app.evaluation.tables import Resamples, joint
+from app.sampling.pipeline import Pipeline
 
 
 def names(count: int) -> list[str]:
@@ -64,7 +67,10 @@ class TestMeanIntervals:
 
 class TestJointIntervals:
     def test_by_hand(self):
-        """The same as building a risk curve and asking every staircase, for every replicate."""
+        """The same as a risk curve of the drawn scenes, asked of every image, for every replicate.
+
+        A scene counts once, however many images it has: with the mean of their losses.
+        """
         random = np.random.default_rng(0)
 
         def staircase() -> Staircase:
@@ -72,22 +78,29 @@ class TestJointIntervals:
             errors = np.sort(random.random(len(steps)).astype(np.float32) + np.float32(0.01))
             return Staircase(steps, errors)
 
-        calibration, test = ([staircase() for _ in range(n)] for n in (30, 12))
-        drawn = (weights(names(30), 200, 1), weights(names(12), 200, 2))
+        pipeline = Pipeline(fingerprint="fake:1", scale=2, samples=4)
+        cell = Cell(pipeline, FIDELITY, np.empty(0), 0.1)
+        cell.calibration, cell.test = ([staircase() for _ in range(n)] for n in (30, 12))
+        cell.highest = 1.0
+        cell.scenes = [f"{k * k // 60}" for k in range(30)]  # of one to eight images
+        scenes = dict.fromkeys(cell.scenes)
+        drawn = (weights(list(scenes), 200, 1), weights(names(12), 200, 2))
         alphas = (0.05, 0.3, 0.5, 0.9)
-        levels = np.unique(np.concatenate([s.levels for s in calibration]))
-        got = joint_intervals(
-            np.array([s.losses(levels, "right") for s in calibration]),
-            np.array([s.losses(np.append(levels, np.inf), "left") for s in test]),
-            1.1,
-            alphas,
-            drawn,
-        )
+        got = joint(cell, Resamples(drawn[1], drawn), alphas)
         realised = []
         for a, b in zip(*drawn, strict=True):
-            again = [s for s, k in zip(calibration, a, strict=True) for _ in range(int(k))]
-            curve = RiskCurve.from_staircases(again, 1.1)
-            losses = [[s.loss_below(curve.threshold(alpha)) for alpha in alphas] for s in test]
+            again = [
+                (image, (scene, copy))
+                for scene, count in zip(scenes, a, strict=True)
+                for copy in range(int(count))
+                for image, own in zip(cell.calibration, cell.scenes, strict=True)
+                if own == scene
+            ]
+            images, of_scenes = zip(*again, strict=True)
+            curve = RiskCurve.from_staircases(images, cell.bound, scenes=of_scenes)
+            losses = [[s.loss_below(curve.threshold(t)) for t in alphas] for s in cell.test]
             realised.append(np.average(losses, axis=0, weights=b))
         ends = np.quantile(realised, [0.025, 0.975], axis=0).T
         np.testing.assert_allclose(got, ends)
+        assert (ends[0] == 0).all()  # so few scenes promise nothing at this level
+        assert (ends[1:] > 0).all()
