@@ -55,7 +55,7 @@ class SampleCache:
         """The samples, or None if there are none or the file is damaged."""
         try:
             return decode(path.read_bytes())
-        except (FileNotFoundError, ValueError):
+        except (FileNotFoundError, KeyError, TypeError, ValueError):
             return None
 
     def put(self, path: Path, samples: Samples) -> None:

@@ -84,7 +84,7 @@ async def _usable(
     """
     files = [*plan.calibration, *plan.test]
     usable = {pair.name for pair in files}
-    skipped: list[dict[str, str]] = []
+    skipped: dict[str, dict[str, str]] = {}
     for upscaler in {upscaler.scale: upscaler for upscaler in upscalers}.values():
         checked = await check_pairs(
             files,
@@ -93,14 +93,16 @@ async def _usable(
             on_progress=partial(on_progress, "checking images"),
         )
         usable &= {pair.files.name for pair in checked.usable}
-        skipped += checked.skipped
+        skipped |= {item["name"]: item for item in checked.skipped}
     calibration, test = (
         [item for item in side if item.name in usable] for side in (plan.calibration, plan.test)
     )
     for side, name in ((calibration, "calibration"), (test, "test")):
         if not side:
-            raise BadPairs(f"No usable image is left for the {name} side.", items=list(skipped))
-    return replace(plan, calibration=calibration, test=test), skipped
+            raise BadPairs(
+                f"No usable image is left for the {name} side.", items=[*skipped.values()]
+            )
+    return replace(plan, calibration=calibration, test=test), [*skipped.values()]
 
 
 def typical_side(files: Sequence[PairFiles]) -> float:

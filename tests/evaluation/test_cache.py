@@ -43,21 +43,28 @@ class TestCache:
         others = [("fq", "x", 7, 4), ("fp", "y", 7, 4), ("fp", "x", 8, 4), ("fp", "x", 7, 5)]
         assert len({cache.path(*key) for key in (base, *others)}) == 5
 
-    @pytest.mark.parametrize("damage", ["cut", "flip", "empty", "text", "head", "size"])
+    def test_a_flipped_bit(self, tmp_path):
+        """Wherever it is, the samples are the true ones or absent."""
+        cache = SampleCache(tmp_path)
+        path = cache.path("fp", "x", 7, 4)
+        whole = encode(some())
+        for place in range(len(whole)):
+            path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+            found = cache.get(path)
+            assert found is None or np.array_equal(found.images, some().images)
+
+    @pytest.mark.parametrize("damage", ["cut", "empty", "text", "head", "size"])
     def test_damage_counts_as_absent(self, tmp_path, damage):
         """A file that is not whole is never believed."""
         cache = SampleCache(tmp_path)
         path = cache.path("fp", "x", 7, 4)
         cache.put(path, some())
         data = bytearray(path.read_bytes())
-        if damage == "flip":
-            data[-3] ^= 1
         if damage == "size":  # what is left decodes, to something else than the head says
             data = data.replace(b"[4, 6, 5, 3]", b"[4, 6, 5, 4]")
         path.write_bytes(
             {
                 "cut": data[: len(data) // 2],
-                "flip": data,
                 "size": data,
                 "empty": b"",
                 "text": b"text",

@@ -27,6 +27,7 @@ from app.upscalers.base import Capabilities, Source
 from tests.evaluation.conftest import ALPHAS, evaluated, photographs, variants
 from tests.factories import encoded, photo
 from tests.fakes import FakeUpscaler
+from tests.waiting import until
 
 QUICK = {"with_baselines": False, "with_pictures": False}
 
@@ -174,19 +175,21 @@ class TestCache:
     def test_a_failed_run_continues(self, tmp_path):
         """What came before a failure is kept, and only the rest is generated."""
         folder = photographs(tmp_path / "photos", 4, side=24)
-        upscaler = FakeUpscaler(capabilities=Capabilities())
-        generate = upscaler.generate
+        upscaler = FakeUpscaler()
+        generate, asked = upscaler.generate, []
 
         async def dying(source, seeds, turn=None):
-            if len(upscaler.calls) >= 14:
-                raise UpscalerFailed("The model broke.")
-            return await generate(source, seeds, turn)
+            asked.append(source.digest)
+            if source.digest != asked[0]:
+                return await generate(source, seeds, turn)
+            await until(lambda: list((tmp_path / "cache").glob("*.samples")))
+            raise UpscalerFailed("The model broke.")
 
         upscaler.generate = dying
         with pytest.raises(UpscalerFailed):
             evaluated(folder, upscaler, **QUICK)
         kept = len(list((tmp_path / "cache").iterdir()))
-        assert 1 <= kept <= 3
+        assert 1 <= kept <= 7
         upscaler.generate = generate
         again = evaluated(folder, upscaler, **QUICK)
         assert again.results[0].generated == 8 - kept
@@ -221,11 +224,12 @@ def test_an_upscaler_of_one_sample(tmp_path):
 
 
 def test_bad_images_are_left_out(tmp_path):
-    """An image that occurs twice or is too small is skipped if asked, and said so."""
+    """An image that occurs twice or is too small is skipped if asked, and said so once."""
     folder = photographs(tmp_path / "photos", 4, side=24)
     (folder / "copy.png").write_bytes((folder / "000-0.png").read_bytes())
     (folder / "small.png").write_bytes(encoded(photo(1, 4, 4)))
-    findings = evaluated(folder, FakeUpscaler(), skip_bad=True, **QUICK)
+    models = FakeUpscaler(), FakeUpscaler("other", scale=3)
+    findings = evaluated(folder, *models, skip_bad=True, **QUICK)
     assert len(findings.skipped) == 2
     assert "small" in {item["name"] for item in findings.skipped}
     assert len(findings.plan.calibration) + len(findings.plan.test) == 8
