@@ -42,7 +42,7 @@ def read_secret_files(environ: MutableMapping[str, str]) -> None:
             continue
         try:
             environ[name] = Path(path).read_text("utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
+        except (OSError, ValueError) as error:  # no UTF-8, or a zero byte
             reason = getattr(error, "strerror", None) or "it is not text"
             raise ConfigError(f"{variable}: cannot read {path}: {reason}.") from None
         del environ[variable]

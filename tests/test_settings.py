@@ -302,6 +302,14 @@ class TestSecretFiles:
         read_secret_files(before := dict(environ))
         assert before == environ
 
+    @pytest.mark.parametrize("content", [b"\xff", b"a\0b"])
+    def test_what_is_no_text_is_one_line(self, place, monkeypatch, content):
+        """No variable can hold it; it is not repeated."""
+        (place / "key").write_bytes(content)
+        monkeypatch.setenv("TRUSTSCALE_STORE_FILE", str(place / "key"))
+        with pytest.raises(ConfigError, match="key: it is not text"):
+            read_secret_files(os.environ)
+
     @pytest.mark.parametrize("name", ["TRUSTSCALE_STORE_FILE", "REDIS_PASSWORD_FILE"])
     def test_a_missing_file_is_one_line(self, name):
         """The line names the variable and the file."""

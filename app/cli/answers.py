@@ -62,7 +62,9 @@ class Place:
         record = {**answer.document, **asked}
         text = json.dumps(record, indent=2, ensure_ascii=False)
         self.stem.parent.mkdir(parents=True, exist_ok=True)
-        for part, data in {RECORD: f"{text}\n".encode(), **answer.files}.items():
+        # Bytes in the name of a file that are no letters are escaped as JSON does it.
+        written = f"{text}\n".encode("utf-8", "backslashreplace")
+        for part, data in {RECORD: written, **answer.files}.items():
             path = self.stem.with_name(f"{self.stem.name}.{part}")
             if isinstance(path, Path):
                 replace_file(path, data)

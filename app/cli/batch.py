@@ -167,7 +167,7 @@ class Run:
         }
         text = json.dumps(facts, indent=2, ensure_ascii=False)
         self.manifest.parent.mkdir(parents=True, exist_ok=True)
-        self.manifest.write_text(f"{text}\n", "utf-8")
+        self.manifest.write_text(f"{text}\n", "utf-8", "backslashreplace")
 
     def tell(self, *, many: bool) -> None:
         """The errors at the end, where they are not lost among the answers."""

@@ -6,6 +6,7 @@ usage or a wrong setting, 130 interrupted.
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from typing import Annotated
@@ -67,6 +68,9 @@ workers.cli.mount(app)
 
 def main() -> None:
     """Run the program; every expected error is one line and an exit code."""
+    # The name of a file may hold bytes that are no letters.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         read_secret_files(os.environ)
         app(prog_name="trustscale")  # typer tells wrong usage itself, with exit code 2

@@ -181,7 +181,10 @@ def _matching(pattern: str) -> list[Source]:
     fixed, slash, _ = re.split(_PATTERN, pattern, maxsplit=1)[0].rpartition("/")
     start = fixed + slash
     base = opened(start or ".")
-    paths = sorted(path for path in base.glob(pattern[len(start) :]) if path.is_file())
+    try:
+        paths = sorted(path for path in base.glob(pattern[len(start) :]) if path.is_file())
+    except ValueError as error:  # Python before 3.13 takes ** only as a whole folder
+        raise ConfigError(f"{pattern}: {reason_of(error)}.") from None
     if not paths:
         raise ConfigError(f"No file matches {pattern}.")
     return [Source(path, PurePosixPath(*path.relative_to(base).parts)) for path in paths]

@@ -72,12 +72,27 @@ class TestPlaces:
         assert run("upscale", *arguments, "--out", "out").code == 0
         assert made(tree / "out") == answers
 
+    def test_names_that_are_no_text(self, run, place, calibrated):
+        """A name with bytes that are no letters is told escaped, and known again."""
+        name = os.fsdecode(b"caf\xe9.png")
+        small(place, "in/a.png")
+        (place / "in" / "a.png").rename(place / "in" / name)
+        for note in ("", " (kept)"):
+            outcome = run("upscale", "in", "--out", "out")
+            first = outcome.out.splitlines()[0]
+            assert first.startswith("in/caf\\udce9.png: 48×48")
+            assert first.endswith(f"){note}")
+        assert made(place / "out") == [name.removesuffix(".png")]
+        manifest = json.loads((place / "out" / MANIFEST).read_bytes())
+        assert list(manifest["done"]) == [f"in/{name}"]
+
     @pytest.mark.parametrize(
         ("arguments", "words"),
         [
             (["other"], "--recursive"),
             (["in/sub", "other/sub"], "one place"),
             (["in/*.webp"], "in/*.webp"),
+            (["in/**.webp"], "in/**.webp"),
             (["in", "--out", "in/"], "--out"),
         ],
         ids=str,

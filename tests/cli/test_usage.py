@@ -40,6 +40,7 @@ def test_version(run):
         ["calibrate", ".", "--samples", "many"],
         ["calibrations", "show"],
         ["serve", "--port", "http"],
+        ["serve", "--port", "65536"],
         ["jobs", "--metrics-port", "99999"],
     ],
     ids=" ".join,
