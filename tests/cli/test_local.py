@@ -19,6 +19,8 @@ async def test_many_images(tmp_path, monkeypatch, lines, together):
     config.write_text(f'[[upscalers]]\nname = "mine"\nkind = "embedded"\n{lines}\n')
     monkeypatch.setenv("TRUSTSCALE_CONFIG", str(config))
     monkeypatch.setenv("TRUSTSCALE_DATA_DIR", str(tmp_path / "data"))
+    # What is set up is that of the process, and would stay.
+    monkeypatch.setattr("app.cli.local.configure_logs", lambda *_: None)
 
     async def opened(**how: bool) -> Upscaler:
         async with local(**how) as session:

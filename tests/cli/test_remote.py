@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -14,7 +15,6 @@ import pytest
 
 from tests.api.gateway import ADMIN_KEY
 from tests.factories import truths
-from tests.servers import free_port
 from tests.waiting import block_until
 
 ROOT = Path(__file__).parents[2]
@@ -49,9 +49,12 @@ def test_the_key_is_a_known_variable(run, server):
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
 def test_nobody_there(run, server, host):
     """One line that names the server, and says what the system says."""
-    url = f"http://{host}:{free_port()}"
     refused = f"[Errno {errno.ECONNREFUSED}]"
-    run("calibrations", "list", "--server", url).check_error(1, f"Cannot reach {url}: {refused}")
+    with socket.socket() as taken:  # by somebody who does not listen
+        taken.bind(("127.0.0.1", 0))
+        url = f"http://{host}:{taken.getsockname()[1]}"
+        outcome = run("calibrations", "list", "--server", url)
+    outcome.check_error(1, f"Cannot reach {url}: {refused}")
 
 
 @pytest.mark.parametrize(

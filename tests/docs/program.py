@@ -75,8 +75,9 @@ def listen(path: str) -> None:
     """Fork for every client, until the process is ended."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     with socket.socket(socket.AF_UNIX) as server:
-        server.bind(path)
+        server.bind(f"{path}.new")
         server.listen(16)
+        Path(f"{path}.new").rename(path)  # whoever sees it can connect
         while True:
             client, _ = server.accept()
             if os.fork() == 0:
