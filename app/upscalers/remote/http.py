@@ -71,7 +71,9 @@ class Upstream:
         self.base = base
         self.network = network or Network()
         self._no_token = missing_token(config, environ)
-        self._token = "" if self._no_token else _token(config, environ)
+        token = "" if self._no_token else _token(config, environ)
+        sent = _as_sent(config, token)
+        self._secrets = {secret for secret in (token, sent) if secret}
         self._max_bytes = config.max_answer_bytes
         self._policy = FetchPolicy(Origin.of(base), config.allowed_hosts, config.allow_private)
         # A few more connections than calls, so that polling and cancelling never queue.
@@ -88,7 +90,9 @@ class Upstream:
             "transport": self.network.transport,
         }
         common = {"Accept-Encoding": "identity", "User-Agent": "trustscale"}
-        own = {**common, **config.headers, **_authorization(config, self._token)}
+        own = {**common, **config.headers}
+        if sent:
+            own[config.token_header] = f"{config.token_scheme} {sent}".strip()
         self._client = httpx.AsyncClient(headers=own, **options)
         # Results on other hosts are fetched without token, cookies or configured headers.
         self._stranger = httpx.AsyncClient(headers=common, **options)
@@ -153,7 +157,7 @@ class Upstream:
         async with self._send(self._client, request) as response:
             if not response.is_success:
                 body = await self._read(response, None)
-                raise_for_status(_reply(response, body), self.name)
+                raise_for_status(self._reply(response, body), self.name)
             event, data = b"message", bytearray()
             async for line in self._lines(response):
                 if line.startswith(b"event:"):
@@ -193,7 +197,9 @@ class Upstream:
 
     def redact(self, text: str) -> str:
         """The text without the token, should an answer repeat it."""
-        return text.replace(self._token, "***") if self._token else text
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        return text
 
     def redact_error(self, error: UpscalerError) -> None:
         """Take the token out of an error's text."""
@@ -209,7 +215,11 @@ class Upstream:
         self, client: httpx.AsyncClient, request: httpx.Request, turn: Turn | None
     ) -> Reply:
         async with self._send(client, request) as response:
-            return _reply(response, await self._read(response, turn))
+            return self._reply(response, await self._read(response, turn))
+
+    def _reply(self, response: httpx.Response, body: bytearray) -> Reply:
+        headers = {name.lower(): value for name, value in response.headers.items()}
+        return Reply(response.status_code, headers, body, self.redact)
 
     @asynccontextmanager
     async def _send(
@@ -281,17 +291,11 @@ def _token(config: RemoteConfig, environ: Mapping[str, str]) -> str:
     return token
 
 
-def _authorization(config: RemoteConfig, token: str) -> dict[str, str]:
-    if not token:
-        return {}
-    scheme = config.token_scheme
-    if scheme.lower() == "basic" and ":" in token:
-        token = base64.b64encode(token.encode()).decode()
-    return {config.token_header: f"{scheme} {token}" if scheme else token}
-
-
-def _reply(response: httpx.Response, body: bytearray) -> Reply:
-    return Reply(response.status_code, {k.lower(): v for k, v in response.headers.items()}, body)
+def _as_sent(config: RemoteConfig, token: str) -> str:
+    """The token, encoded where its scheme wants that."""
+    if config.token_scheme.lower() == "basic" and ":" in token:
+        return base64.b64encode(token.encode()).decode()
+    return token
 
 
 async def _chunks(parts: Sequence[Any]) -> AsyncIterator[bytes]:

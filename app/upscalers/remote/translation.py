@@ -11,7 +11,7 @@ import email.utils
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -38,11 +38,15 @@ _QUOTA_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached", "p
 
 @dataclass(frozen=True)
 class Reply:
-    """A whole HTTP answer. Header names are lower case. JSON is parsed at most once."""
+    """A whole HTTP answer. Header names are lower case. JSON is parsed at most once.
+
+    redact: takes the token out of the server's words.
+    """
 
     status: int
     headers: Mapping[str, str]
     body: bytes | bytearray
+    redact: Callable[[str], str] = str
 
     @property
     def ok(self) -> bool:
@@ -124,11 +128,12 @@ def explanation(reply: Reply, error_text: Sequence[str] = ()) -> str:
     """What the server says went wrong, in one line of at most 300 characters; may be empty."""
     if reply.document is None:
         text = bytes(reply.body[:1024]).decode("utf-8", "replace").lstrip()
-        return "" if text.startswith("<") or "\0" in text else _one_line(text)
-    for place in error_text:
-        if found := _words(pointer.first(reply.document, place)):
-            return _one_line(found)
-    return _one_line(_words(reply.document))
+        said = "" if text.startswith("<") or "\0" in text else text
+    else:
+        configured = (_words(pointer.first(reply.document, place)) for place in error_text)
+        said = next(filter(None, configured), "") or _words(reply.document)
+    # Before it is cut: half a token is known to nobody as one.
+    return _one_line(reply.redact(said))
 
 
 def seconds_of(value: Any) -> float | None:

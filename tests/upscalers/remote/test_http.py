@@ -9,7 +9,7 @@ import httpx
 import numpy as np
 import pytest
 
-from app.errors import ConfigError, UpscalerUnavailable
+from app.errors import ConfigError, UpscalerRejected, UpscalerUnavailable
 from app.upscalers.remote.errors import BadCredentials, ProtocolError
 from app.upscalers.remote.http import Upstream
 from app.upscalers.tensors import encode
@@ -151,10 +151,19 @@ class TestToken:
         with pytest.raises(ConfigError, match="TOKEN"):
             await upstream("http://127.0.0.1", **told).__aenter__()
 
-    async def test_redaction(self):
-        """A repeated token is taken out of messages."""
-        async with upstream("http://127.0.0.1", token_env="TOKEN") as up:
-            assert up.redact(f"bad key {TOKEN}!") == "bad key ***!"
+    @pytest.mark.parametrize(
+        ("scheme", "repeated"),
+        [("Bearer", "u:secret"), ("Basic", "u:secret"), ("Basic", "dTpzZWNyZXQ=")],
+    )
+    @pytest.mark.parametrize("before", [0, 280, 295])
+    async def test_redaction(self, scheme, repeated, before):
+        """A token that an answer repeats, plain or as it was sent, is told to nobody, nor half."""
+        refused = answer(400, json={"error": f"{before * 'x'}{repeated}!"})
+        told = {"environ": {"T": "u:secret"}, "token_env": "T", "token_scheme": scheme}
+        async with facing(refused, **told) as (_, up):
+            with pytest.raises(UpscalerRejected) as failure:
+                await up.call("GET", "/x")
+        assert repeated[:4] not in failure.value.detail
 
 
 class TestUrl:
