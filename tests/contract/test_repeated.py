@@ -40,7 +40,10 @@ class Losing:
                 requests.write(data)
 
         async def answer() -> None:
+            nonlocal is_lost
             while data := await answers.read(65536):
+                if is_lost and data.startswith(b"-NOSCRIPT"):  # it has not, and is sent the script
+                    self.is_armed, is_lost = True, False
                 if is_lost:  # Redis has done it
                     self.lost += 1
                     writer.transport.abort()
