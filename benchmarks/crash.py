@@ -85,7 +85,7 @@ class Bench:
 
     def start_worker(self) -> None:
         parts = (self.queue_url, self.store, str(self.folder / "data"), str(self.lease_s))
-        numbers = (str(SLOTS), str(Patience().verdict_s))
+        numbers = (str(SLOTS), str(Patience().verdict_s), str(Patience().answer_s))
         command = [sys.executable, "-m", "tests.jobs.work", *parts, *numbers]
         self.workers.append(ProcessGroup(command, log=self.folder / "worker.log"))
 

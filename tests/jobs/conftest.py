@@ -13,17 +13,22 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+import redis
+from docket import Docket
 
 from app.jobs.acts import Patience
-from app.jobs.queue import JobQueue
+from app.jobs.queue import QUEUES, JobQueue
 from app.stores.base import Job, JobStatus, Stores
 from app.stores.open import open_stores
 from tests.jobs.work import SleepingPairs, new_job, sleep_in_one_piece, starts
 from tests.servers import ProcessGroup
-from tests.waiting import until
+from tests.waiting import PATIENCE_S, until
 
 # Longer than any stall of the machine: an attempt that is well is never taken for a dead one.
 LEASE_S = 60.0
+
+# Who asks for the living is answered, however the machine stalls; no verdict waits for more deaths.
+AT_ONCE = Patience(verdict_s=0.0, answer_s=PATIENCE_S)
 
 
 @dataclass
@@ -63,15 +68,46 @@ class Place:
     def start_worker(self, *, slots: int = 2) -> ProcessGroup:
         """A worker process."""
         parts = (self.queue_url, self.store_url, str(self.folder / "data"), str(self.lease_s))
-        command = [sys.executable, "-m", "tests.jobs.work", *parts, str(slots), "0"]
+        numbers = (str(slots), str(AT_ONCE.verdict_s), str(AT_ONCE.answer_s))
+        command = [sys.executable, "-m", "tests.jobs.work", *parts, *numbers]
         log = self.folder / f"worker{len(self.processes)}.log"
         self.processes.append(ProcessGroup(command, log=log))
         return self.processes[-1]
 
-    async def work_until_dead(self, *, slots: int = 2) -> None:
-        """A worker process that is expected to die."""
+    def kill(self, worker: ProcessGroup) -> None:
+        """Kill -9 a worker process, or bury one that has died: its leases on Redis run out now."""
+        worker.kill()
+        with redis.Redis.from_url(self.queue_url) as client:
+            for name in QUEUES:
+                for stream, owner, message in self._leases(client, name):
+                    if f"#{worker.process.pid}#" in owner:
+                        of, ids = (*stream, owner), [message["message_id"]]
+                        client.xclaim(*of, 0, ids, idle=3_600_000, justid=True)
+
+    def idle_s(self, name: str) -> float:
+        """How long ago the lease of the only message of a queue was renewed."""
+        with redis.Redis.from_url(self.queue_url) as client:
+            ((_, _, message),) = self._leases(client, name)
+            return message["time_since_delivered"] / 1e3
+
+    def _leases(
+        self, client: redis.Redis, name: str
+    ) -> Iterator[tuple[tuple[str, str], str, dict[str, Any]]]:
+        """The messages of a queue that somebody works on: its stream and group, who, and what."""
+        docket = Docket(f"trustscale:queue:{name}", self.queue_url)
+        stream = (docket.stream_key, docket.worker_group_name)
+        taken = client.xpending_range(*stream, "-", "+", 100) if client.exists(stream[0]) else []
+        for message in taken:
+            yield stream, message["consumer"].decode(), message
+
+    async def work_until_dead(self, stores: Stores, *, slots: int = 2) -> None:
+        """A worker process that is expected to die, until all know it."""
         worker = self.start_worker(slots=slots)
         await until(lambda: not worker.is_alive)
+        self.kill(worker)
+        async with asyncio.timeout(PATIENCE_S), self.queue(stores) as queue:
+            while await queue.living() != set():  # noqa: ASYNC110 - its name goes with time
+                await asyncio.sleep(0.05)
 
     @asynccontextmanager
     async def queue(self, stores: Stores, **settings: Any) -> AsyncIterator[JobQueue]:
@@ -144,9 +180,9 @@ async def working(place: Place, stores: Stores) -> AsyncIterator[JobQueue]:
         yield queue
 
 
-async def ended(stores: Stores, job_id: str, within_s: float = 90.0) -> JobStatus:
+async def ended(stores: Stores, job_id: str) -> JobStatus:
     """The job after its end."""
-    async with asyncio.timeout(within_s):
+    async with asyncio.timeout(PATIENCE_S):
         async for job in stores.jobs.watch(job_id):
             last = job
     return last

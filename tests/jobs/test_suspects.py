@@ -10,11 +10,9 @@ import pytest
 
 from app.jobs.acts import Patience
 from app.stores.base import JobState, Stores
-from tests.jobs.conftest import Place, ended, memory_place
+from tests.jobs.conftest import AT_ONCE, Place, ended, memory_place
 from tests.jobs.work import lines, sleep_in_one_piece
-from tests.waiting import until
-
-AT_ONCE = Patience(verdict_s=0.0)
+from tests.waiting import PATIENCE_S, until
 
 
 async def died(stores: Stores, times: int, *pieces: tuple[str, str]) -> None:
@@ -80,7 +78,7 @@ async def test_it_stands_back(place: Place, stores: Stores):
     for name in ("hit", "other"):
         await stores.jobs.create(place.job(name))
     await died(stores, 3, ("hit", ""))
-    async with place.working(stores, patience=Patience(verdict_s=3600.0)):
+    async with place.working(stores, patience=Patience(verdict_s=3600.0, answer_s=PATIENCE_S)):
         assert (await ended(stores, "other")).state is JobState.SUCCEEDED
         assert not (await stores.jobs.get("hit")).state.is_final
         await stores.jobs.create(place.job("killed"))

@@ -1,7 +1,8 @@
 """Handlers for tests, told by the request what to do, and a worker process that runs them.
 
 Every start of a piece of work is one line of the file `log` in the request: what, and by whom.
-As a program: `python -m tests.jobs.work QUEUE_URL STORE_URL DATA_DIR LEASE_S SLOTS`.
+As a program: `python -m tests.jobs.work QUEUE_URL STORE_URL DATA_DIR LEASE_S SLOTS VERDICT_S
+ANSWER_S`; the last two are of `Patience`.
 """
 
 from __future__ import annotations
@@ -134,12 +135,18 @@ class SleepingPairs:
 
 
 async def work(
-    queue_url: str, store_url: str, data_dir: str, lease_s: str, slots: str, verdict_s: str
+    queue_url: str,
+    store_url: str,
+    data_dir: str,
+    lease_s: str,
+    slots: str,
+    verdict_s: str,
+    answer_s: str,
 ) -> None:
     stores = open_stores(store_url, Path(data_dir), result_ttl_s=600, max_result_bytes=10**9)
     try:
         lease = float(lease_s)
-        patience = Patience(verdict_s=float(verdict_s))
+        patience = Patience(verdict_s=float(verdict_s), answer_s=float(answer_s))
         async with JobQueue(queue_url, stores.jobs, lease_s=lease, patience=patience) as queue:
             await run_until_signalled(
                 queue,
