@@ -90,15 +90,17 @@ class Result:
         α does not. Choosing α after looking at it voids the guarantee.
         """
         code = np.asarray(self._picture("trust")).astype(np.uint16)
-        level = code * np.float32(self.guarantee["bound"] / _STEPS)
-        return np.where(code == _NEVER, np.float32(np.inf), level)
+        endless = np.float32(np.inf)
+        level = (code * (self.guarantee["bound"] / _STEPS)).astype(np.float32)
+        # The conversion may round down, and α is rounded, too, where both are compared.
+        return np.where(code == _NEVER, endless, np.nextafter(level, endless))
 
     def save(self, folder: str | Path) -> None:
         """Write the files and result.json into a folder."""
         path = Path(folder)
         path.mkdir(parents=True, exist_ok=True)
         for name, data in self.files.items():
-            (path / name).write_bytes(data)
+            (path / Path(name).name).write_bytes(data)  # a server's name may lead elsewhere
         text = json.dumps(self.document, indent=2, ensure_ascii=False)
         (path / "result.json").write_text(text + "\n", "utf-8")
 

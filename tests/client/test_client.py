@@ -19,12 +19,13 @@ from PIL import Image
 
 import app
 import trustscale
+from app.images.encode import png_grey16
 from tests.api.admin import truth_files, zipped
 from tests.api.gateway import ADMIN_KEY, IMAGE, gateway
 from tests.factories import calibration_of, encoded, photo, truths
 from tests.fakes import FakeUpscaler
 from tests.live import serving
-from trustscale import AsyncTrustscale, Problem, Tar, Trustscale
+from trustscale import AsyncTrustscale, Problem, Result, Tar, Trustscale
 
 ROOT = Path(__file__).parents[2]
 
@@ -60,6 +61,24 @@ class TestUpscale:
         assert not (~result.mask & (result.trust <= 0.3)).any()
         assert np.mean(result.mask != (result.trust <= 0.3)) < 0.01
         assert result.guarantee["alpha"] == result.alpha == 0.3
+
+    def test_trust_is_rounded_up(self):
+        """No pixel is trusted at an α below its own, be it by the last bit of a number."""
+        codes = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+        result = Result({"guarantee": {"bound": 1.9576}}, {"trust.png": png_grey16(codes)})
+        levels = codes * (1.9576 / 65534)
+        below = np.nextafter(levels, -1)
+        alphas = zip(result.trust.flat, below.flat, strict=True)
+        assert not any(level <= float(alpha) for level, alpha in alphas)
+        np.testing.assert_allclose(result.trust.flat[:-1], levels.flat[:-1], rtol=1e-6, atol=1e-30)
+        assert np.isposinf(result.trust.flat[-1])
+
+    def test_names_of_files(self, tmp_path):
+        """Whatever a server calls its files, they are saved in the folder."""
+        files = {"result.json": b"{}", "../evil.png": b"1", "/tmp/../evil.png": b"2"}
+        Result.of_zip(zipped(files)).save(tmp_path / "a")
+        assert {p.name for p in tmp_path.iterdir()} == {"a"}
+        assert {p.name for p in (tmp_path / "a").iterdir()} == {"result.json", "evil.png"}
 
     def test_pictures(self, client, tmp_path):
         """A path, bytes, a PIL image and an array are the same picture."""
