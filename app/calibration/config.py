@@ -91,7 +91,7 @@ class CalibrationConfig(BaseModel):
         fidelity = data.get("fidelity", {})
         if not isinstance(fidelity, dict) or fidelity.get("bound") is not None:
             return data
-        row = METRICS.get(fidelity.get("metric", FidelitySettings().metric))
+        row = METRICS.get(str(fidelity.get("metric", FidelitySettings().metric)))
         return {**data, "fidelity": {**fidelity, "bound": row and row.counted_up_to}}
 
     @field_validator("input_rule")

@@ -12,7 +12,7 @@ from typing import Final
 
 from app.calibration.config import AskedPair
 from app.calibration.groups import claimed_predictions, column_of, read_table, scenes_of
-from app.calibration.layout import MANIFEST, PREDICTIONS, arrange, is_clutter, placed, wrong_group
+from app.calibration.layout import MANIFEST, PREDICTIONS, arrange, is_clutter, placed
 from app.calibration.pairs import (
     SAME_PIXELS,
     OnBadPair,
@@ -117,9 +117,9 @@ def find_pairs(
     if scene_by is not None and not any(pair.scene for pair in found):
         raise BadPairs(f"{folder} has no pair with a scene.", items=[])
     wrong = [
-        {"name": pair.name, "reason": reason}
+        {"name": pair.name, "reason": f"labels/{PREDICTIONS} does not name its prediction"}
         for pair in found
-        if (reason := _wrong(pair, claimed=bool(predictions)))
+        if predictions and pair.label is not None and pair.prediction is None
     ]
     if wrong:
         raise bad_pairs(wrong, len(found))
@@ -132,13 +132,6 @@ def _scenes(path: Path, scene_by: str | None) -> Mapping[str, str | None]:
         return {}
     rows = read_table(path)
     return scenes_of(rows) if scene_by in {None, "manifest"} else column_of(rows, scene_by or "")
-
-
-def _wrong(pair: PairFiles, *, claimed: bool) -> str | None:
-    if claimed and pair.label is not None and pair.prediction is None:
-        return f"labels/{PREDICTIONS} does not name its prediction"
-    reasons = (wrong_group(name) for name in (pair.group, pair.scene) if name is not None)
-    return next((reason for reason in reasons if reason), None)
 
 
 def _files(folder: Path) -> Iterator[str]:

@@ -119,7 +119,8 @@ def column_of(rows: Sequence[Mapping[str, str]], column: str) -> dict[str, str]:
     """A column by name of the pair; the suffix of a file's name is dropped.
 
     Raises:
-        BadRequest: no column names the pairs, the column is missing, or a pair is named twice.
+        BadRequest: no column names the pairs, the column is missing, a pair is named twice, or a
+            value cannot be that of a group or scene.
     """
     header = rows[0].keys() if rows else ()
     key = next((name for name in _NAME_COLUMNS if name in header), None)
@@ -131,6 +132,8 @@ def column_of(rows: Sequence[Mapping[str, str]], column: str) -> dict[str, str]:
     found: dict[str, str] = {}
     for row in rows:
         name = PurePosixPath(row[key]).stem if key == "file" else row[key]
+        if row[column] and (reason := wrong_group(row[column])):
+            raise BadRequest(f"The table: {name[:80]!r}: {reason}.")
         if found.setdefault(name, row[column]) != row[column]:
             raise BadRequest(f"The table names {name[:80]!r} twice, and not alike.")
     return found

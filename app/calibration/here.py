@@ -156,6 +156,9 @@ def run_id(request: CalibrationRequest, pairs: Sequence[CheckedPair]) -> str:
         keys[pair.source] + (f"-{pair.variant}" if pair.variant else "") for pair in request.pairs
     ):
         digest.update(key.encode())
+    # They follow from the scenes too: none may calibrate in this run and be fitted on in that one.
+    for name in sorted(request.shares.fitted):
+        digest.update(name.encode())
     return f"calibrate-{digest.hexdigest()[:24]}"
 
 

@@ -167,8 +167,11 @@ class CalibrationHandler:
         skipped: list[dict[str, str]],
         created_at: datetime,
     ) -> Calibration:
+        price = None
         if request.parent is not None:
             parent = await self.calibrations.get(request.parent)
+            if len(measured) <= parent.pairs:  # of few new pairs alone no M would trust anything
+                price = parent.manifest.price
             measured = [*parent.measured_pairs(), *measured]
             skipped = [*parent.manifest.skipped, *skipped]
         if not measured:
@@ -182,6 +185,7 @@ class CalibrationHandler:
                 name=config.name,
                 default_alpha=config.default_alpha,
                 guarantee=config.guarantee,
+                price=price,
                 degradation=config.degradation,
                 seed=config.seed,
                 skipped=skipped,

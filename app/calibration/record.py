@@ -15,7 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.calibration.guarantee import Applicability, GuaranteeSettings, Sizes
-from app.calibration.manifest import Manifest, MeasuredPair, PairInfo, Provenance, scene_of
+from app.calibration.manifest import (
+    Manifest,
+    MeasuredPair,
+    PairInfo,
+    PricePoint,
+    Provenance,
+    scene_of,
+)
 from app.calibration.price import COMMON_ALPHAS, points
 from app.conformal import Staircase, StepCurve, fidelity
 from app.conformal.backtest import mean_losses, trusted_share
@@ -60,13 +67,14 @@ class Calibration:
         created_at: datetime | None = None,
         default_alpha: float = 0.1,
         guarantee: GuaranteeSettings | None = None,
+        price: Sequence[PricePoint] | None = None,
         **facts: Any,
     ) -> Calibration:
         """A calibration of measured pairs, ordered by name; `created_at` None means now.
 
         The same pairs, settings and time give the same id: a job that is run twice passes its own
-        time of creation, and so publishes one calibration. `facts` are further fields of the
-        manifest.
+        time of creation, and so publishes one calibration. `price` None is what the pairs tell of
+        it. `facts` are further fields of the manifest.
         """
         ordered = sorted(pairs, key=lambda pair: pair.info.name)
         guarantee = guarantee or GuaranteeSettings()
@@ -78,7 +86,7 @@ class Calibration:
             default_alpha=default_alpha,
             guarantee=guarantee,
             pairs=[pair.info for pair in ordered],
-            price=points(ordered, pipeline, guarantee, alphas),
+            price=points(ordered, pipeline, guarantee, alphas) if price is None else price,
             **facts,
         )
         return cls(

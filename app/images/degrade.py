@@ -159,8 +159,8 @@ class Mixture(BaseModel):
 
 
 def _kind(value: Any) -> str:
-    names = value if isinstance(value, dict) else vars(value) if value is not None else ()
-    return "mixture" if "mixture" in names else "steps"
+    is_mixture = "mixture" in value if isinstance(value, dict) else isinstance(value, Mixture)
+    return "mixture" if is_mixture else "steps"
 
 
 MadeBy = Annotated[

@@ -92,7 +92,9 @@ class TestRefused:
             ('{"indecision": {"estimator": "magic"}}', "indecision"),
             ('{"fidelity": {"metrc": "semantic"}}', "fidelity.metrc: there is no such name; did"),
             ('{"fidelity": {"bound": -1}}', "fidelity"),
+            ('{"fidelity": {"metric": []}}', "fidelity.metric"),
             ('{"degradation": {"jpeg": 0}}', "degradation.jpeg"),
+            ('{"degradation": []}', "degradation"),
             ('{"seed": -1}', "seed"),
             ('{"on_bad_pair": "drop"}', "on_bad_pair"),
         ],
@@ -244,6 +246,12 @@ class TestScenesAndClasses:
         assert len({pair["scene"] for pair in pairs[:2]} - {None}) == 1
         smaller = admin.send("DELETE", f"/{made['id']}/pairs/{pairs[0]['name']}").json()
         assert (smaller["n"], smaller["pairs"]) == (n, 3)
+
+    @pytest.mark.parametrize("scene", ["x" * 101, "a\x00b"])
+    def test_a_table_of_wrong_scenes(self, admin, scene):
+        """A table among the files is read by the rule of the form's field."""
+        files = {**truth_files(1), "manifest.csv": f"name,scene\n000,{scene}\n".encode()}
+        assert "'000': the name" in check_problem(admin.post_files(files), "bad-request")["detail"]
 
     def test_a_bound_without_generating(self, admin):
         """Errors are counted up to c from the stored staircases; what was cut cannot come back."""

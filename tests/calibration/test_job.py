@@ -11,6 +11,7 @@ from app.calibration.active import Calibrations
 from app.calibration.config import AskedPair, CalibrationConfig, CalibrationRequest
 from app.calibration.insight import price_of, thresholds
 from app.calibration.job import CalibrationHandler, record_state, unlabelled
+from app.calibration.manifest import PricePoint
 from app.errors import BadImage, BadPairs, CalibrationMismatch, Conflict, NotFound
 from app.images.decode import PAIR_LIMITS, decode
 from app.images.degrade import Degradation
@@ -183,6 +184,18 @@ class TestReduce:
         link = await handler.reduce(job, JobContext(job.id, stores.jobs))
         made = await handler.calibrations.get(link.rsplit("/", 1)[-1])
         assert (made.pairs, made.manifest.skipped) == (2, [removed])
+
+    @pytest.mark.parametrize(("count", "told"), [(1, [1]), (4, [1, 2, 4])])
+    async def test_the_price_of_an_extension(self, stores, handler, upscaler, count, told):
+        """The larger part tells it: by a few new pairs alone no generation seems worth paying."""
+        price = PricePoint(samples=1, alpha=0.1, trusted_area=0.5).model_dump()
+        parent = changed(await calibration_of(upscaler, 3), price=[price])
+        await handler.calibrations.add(parent, activate=False)
+        job = await submitted(stores, upscaler, count, parent=parent.id, first=3)
+        await measured(stores, handler, job)
+        link = await handler.reduce(job, JobContext(job.id, stores.jobs))
+        made = await handler.calibrations.get(link.rsplit("/", 1)[-1])
+        assert sorted({point.samples for point in made.manifest.price}) == told
 
     async def test_ended_job_cannot_activate(self, stores, handler, upscaler):
         """A job activates what it makes, unless it was cancelled or has ended meanwhile."""

@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -210,6 +211,13 @@ class TestResume:
             == ids[0]
         )
         assert await made(files=files[::-1]) == ids[0]
+
+        # Which pairs σ is fitted on follows from the scenes.
+        fitting = CalibrationConfig(degradation={}, samples=4, fit_indecision=0.85)
+        many = find_pairs(truths(tmp_path / "many", 24, side=16))
+        crops = [replace(pair, scene="one" if k < 3 else None) for k, pair in enumerate(many)]
+        assert await made(fitting, files=many) != await made(fitting, files=crops)
+        assert await made(files=many) == await made(files=crops)
 
 
 class TestCheckpoints:
