@@ -93,7 +93,7 @@ def run(program: str, *arguments: str | Path, **variables: str) -> str:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=600,
         env={**os.environ, **variables},
         cwd=ROOT,
     )

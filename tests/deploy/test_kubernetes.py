@@ -131,6 +131,22 @@ def test_redis_is_reached_by_ours_alone():
     assert policy["egress"] == []
 
 
+def test_who_is_scraped_is_reached():
+    """A policy over pods that Prometheus is told to scrape lets it in."""
+    found = [*BASE, *documents(KUBERNETES / "worker/worker.yaml")]
+    scraped = {
+        one["metadata"]["name"]
+        for one in found
+        if one["kind"] == "Deployment"
+        and "prometheus.io/scrape" in one["spec"]["template"]["metadata"]["annotations"]
+    }
+    policies = {one["metadata"]["name"]: one for one in found if one["kind"] == "NetworkPolicy"}
+    assert scraped == {*OURS, "worker"}
+    for name in scraped & policies.keys():
+        (rule,) = policies[name]["spec"]["ingress"]
+        assert "from" not in rule or any("namespaceSelector" in peer for peer in rule["from"]), name
+
+
 def test_the_worker_is_that_of_compose(monkeypatch):
     """The overlay starts a worker by the variables of compose, and tells gateways its address."""
     overlay = document(KUBERNETES / "worker/kustomization.yaml")
