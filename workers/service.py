@@ -180,7 +180,6 @@ class _Service:
         caller = {"traceparent": request.headers.get("traceparent", "")}
         with span("infer", facts, kind="server", parent=caller):
             samples = await self._samples(request, asked)
-        self._metrics.requests.labels("200").inc()
         if asked.output == "folded":
             samples = await asyncio.to_thread(self._folded, samples, mean=asked.mean)
         return await self._answer(asked, samples)
@@ -247,6 +246,7 @@ class _Service:
         parts, headers = await asyncio.to_thread(
             encode, document, "outputs", {asked.output: array}, binary=asked.binary
         )
+        self._metrics.requests.labels("200").inc()
         return StreamingResponse(_chunks(parts), headers=headers)
 
     async def _on_error(self, request: Request, error: Exception) -> Response:
