@@ -36,13 +36,12 @@ from app.upscalers.base import RGB, Capabilities, Source, Upscaler
 from app.upscalers.breaker import Breaker, CallLimit, SpendGuard
 from app.upscalers.config import RemoteConfig
 from app.upscalers.remote.errors import (
-    BadCredentials,
     BreakerOpen,
     Busy,
-    Misconfigured,
     ProtocolError,
     QuotaSpent,
     asked_wait,
+    is_for_operator,
     reason,
     retriable,
 )
@@ -51,9 +50,6 @@ from app.upscalers.turns import Turn
 # Full jitter, U(0, min(longest, base · 2ⁿ)): the usual servers send no Retry-After.
 _BASE_S = 0.25
 _LONGEST_REST_S = 60.0
-
-# Waiting does not mend these.
-_FOR_THE_OPERATOR = (BadCredentials, Misconfigured, QuotaSpent)
 
 log = structlog.get_logger(__name__)
 
@@ -163,7 +159,7 @@ class ResilientUpscaler:
             except UpscalerUnavailable as error:
                 now = asyncio.get_running_loop().time()
                 patient_until = patient_until or now + turn.patience_s
-                if isinstance(error, _FOR_THE_OPERATOR) or now >= patient_until:
+                if is_for_operator(error) or now >= patient_until:
                     raise
                 turn.give_back()
                 self._breaker.open()

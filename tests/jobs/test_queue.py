@@ -151,10 +151,13 @@ class TestErrors:
         assert error["items"] == [{"name": "pair0003", "reason": "The sizes differ."}]
         assert place.starts()["pair0003"] == 1
 
-    async def test_refused_unit(self, place: Place, stores: Stores, working: JobQueue):
+    @pytest.mark.parametrize(("way", "words"), [("refused", "token"), ("unpaid", "credit")])
+    async def test_refused_unit(
+        self, place: Place, stores: Stores, working: JobQueue, way: str, words: str
+    ):
         """Nobody waits for what only the operator can mend: the job fails, and says why."""
-        error = await self.failed(working, stores, place.job("c", pairs=1, refused="pair0000"))
-        assert "token" in error["detail"]
+        error = await self.failed(working, stores, place.job("c", pairs=1, **{way: "pair0000"}))
+        assert words in error["detail"]
         assert place.starts() == {"pair0000": 1}
 
     async def test_flaky_unit(self, place: Place, stores: Stores):

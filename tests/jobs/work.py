@@ -25,7 +25,7 @@ from app.jobs.program import run_until_signalled
 from app.jobs.queue import JobQueue
 from app.stores.base import CalibrationHead, Job, JobKind, Stores
 from app.stores.open import open_stores
-from app.upscalers.remote.errors import BadCredentials
+from app.upscalers.remote.errors import BadCredentials, QuotaSpent
 
 
 def new_job(name: str, kind: JobKind, log: Path, **request: Any) -> Job:
@@ -83,8 +83,8 @@ async def sleep_in_one_piece(job: Job, context: JobContext) -> str:
 class SleepingPairs:
     """A calibration of `pairs` pairs, `seconds` each.
 
-    `kill`, `bad`, `refused` or `flaky` names a pair. With a gate the pairs wait for it, or, if
-    `reduces_behind_gate`, the reduction.
+    `kill`, `bad`, `refused`, `unpaid` or `flaky` names a pair. With a gate the pairs wait for it,
+    or, if `reduces_behind_gate`, the reduction.
     """
 
     def __init__(self, stores: Stores) -> None:
@@ -102,6 +102,8 @@ class SleepingPairs:
             raise BadPairs("The sizes differ.")
         if job.request.get("refused") == unit:
             raise BadCredentials("The token is wrong.")
+        if job.request.get("unpaid") == unit:
+            raise QuotaSpent("No credit is left.")
         if job.request.get("flaky") == unit and starts(Path(job.request["log"]))[unit] < 2:
             raise UpscalerFailed("It made nothing.")
         try:

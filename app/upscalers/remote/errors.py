@@ -101,8 +101,8 @@ def retriable(error: BaseException) -> bool:
 
 
 def is_for_operator(error: BaseException) -> bool:
-    """Whether waiting does nothing: somebody has to mend a token or an address."""
-    return isinstance(error, BadCredentials | Misconfigured)
+    """Whether waiting does nothing: somebody has to mend a token or an address, or to pay."""
+    return isinstance(error, BadCredentials | Misconfigured | QuotaSpent)
 
 
 def replaceable(error: BaseException) -> bool:
