@@ -233,6 +233,14 @@ def report_of(
     group, calibration, state = part
     health = HealthFacts.of(upscaler)
     counted = state.counted
+    alarms = state_alarms(calibration, state)
+    if group is None:  # what concerns all parts is told once
+        alarms = [
+            *mismatch_alarms(upscaler.name, differences),
+            *canary_alarms(upscaler.name, canary),
+            *alarms,
+            *health_alarms(upscaler.name, health),
+        ]
     return UpscalerReport(
         upscaler=upscaler.name,
         kind=upscaler.kind,
@@ -247,12 +255,7 @@ def report_of(
         feedback=FeedbackFacts.of(calibration, state),
         canary=canary,
         health=health,
-        alarms=[
-            *mismatch_alarms(upscaler.name, differences),
-            *canary_alarms(upscaler.name, canary),
-            *state_alarms(calibration, state),
-            *health_alarms(upscaler.name, health),
-        ],
+        alarms=alarms,
         history=list(points),
         feedback_history=_label_points(labels),
     )

@@ -147,13 +147,17 @@ class TestReport:
             assert report["requests"]["counted"] == counted
 
     def test_groups_are_watched_apart(self, start: Start, calibration):
-        """Images of a named group are compared with the calibration images of that group."""
+        """Images of a named group are compared with the calibration images of that group.
+
+        What is alarming about the upscaler is told once.
+        """
         pairs = [
             {**pair, "group": ("day", "night")[place % 2]}
             for place, pair in enumerate(calibration.document["pairs"])
         ]
         grouped = changed(calibration, pairs=pairs)
-        client = start(calibrations=(grouped,))
+        upscaler = FakeUpscaler()
+        client = start(upscaler, calibrations=(grouped,))
         images = inputs(3)
         answer = post(client, images[0], group="night").json()
         post(client, images[1])
@@ -167,6 +171,10 @@ class TestReport:
         assert [one["calibration"]["n"] for one in reports] == [30, 15]
         assert [one["requests"]["counted"] for one in reports] == [2, 1]
         assert [one["feedback"] and one["feedback"]["n"] for one in reports] == [None, 1]
+        upscaler.fingerprint = "fake:2"
+        reports = client.get(PATH, headers=AS_ADMIN).json()["upscalers"]
+        assert [[alarm["kind"] for alarm in one["alarms"]] for one in reports] == [["mismatch"], []]
+        upscaler.fingerprint = "fake:1"
         text = client.get("/metrics").text
         assert 'trustscale_monitor_requests{group="night",upscaler="fake"} 1.0' in text
         # Another calibration takes all of it away.
