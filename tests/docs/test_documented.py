@@ -1,5 +1,5 @@
 """What can be set, asked or typed is documented: settings, fields, endpoints, commands, options;
-and every problem that may come back.
+and what may come back: the fields of an answer, and every problem.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ import pytest
 
 from app.main import create_app
 from app.problems import PROBLEMS
+from app.serving.answer import Result
 from app.settings import Settings
+from app.upscalers.presets import preset_names
 from app.upscalers.registry import UpscalerConfig
 from tests.docs.blocks import PAGES
 from tests.docs.commands import all_commands
@@ -41,6 +43,16 @@ def test_endpoints(tmp_path):
         if plain not in TEXT and short not in TEXT:
             missing.append(plain)
     assert missing == []
+
+
+def test_presets():
+    """Every API that is described already."""
+    assert [name for name in preset_names() if f"`{name}`" not in TEXT] == []
+
+
+def test_the_answer():
+    """Every field of the result document."""
+    assert [name for name in Result.model_fields if f"`{name}`" not in TEXT] == []
 
 
 def test_problems():
