@@ -40,7 +40,7 @@ fix: install  ## what the linters can mend by themselves
 openapi: install  ## docs/openapi.json, from the program
 	$(BIN)/trustscale openapi > docs/openapi.json
 
-bench: install  ## the figures of docs/benchmarks.md
+bench: install  ## the short ones of the benchmarks in docs/benchmarks.md
 	$(BIN)/python -m benchmarks.trust_layer
 	$(BIN)/python -m benchmarks.request
 	$(BIN)/python -m benchmarks.page
