@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Annotated, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -12,6 +12,8 @@ from app.calibration.layout import arrange, placed
 
 # Files of x/, y/ and labels/ of the largest upload, and some more.
 MAX_NAMES: Final = 100_000
+# No system has longer paths. With a limit, text that is none is refused, too.
+MAX_LENGTH: Final = 4096
 
 router = admin_router("pairs", "bad-request")
 
@@ -21,7 +23,7 @@ class NamesIn(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    names: list[str] = Field(max_length=MAX_NAMES)
+    names: list[Annotated[str, Field(max_length=MAX_LENGTH)]] = Field(max_length=MAX_NAMES)
     folders: bool = Field(
         False, description="Whether images in DIR/NAME, without x/ and y/, are truths in groups."
     )

@@ -137,3 +137,10 @@ def test_names_of_pairs(client, name):
     """And so are names of pairs and of their folders."""
     files = [part("y", encoded(photo(k, 48, 48)), one) for k, one in enumerate((name, b"1.png"))]
     check_readable(client, BASE, part("config", json.dumps(UNSEEDED)), *files, **AS_ADMIN)
+
+
+def test_names_of_files(client):
+    """Nor is the question which of these names are pairs."""
+    sent = json.dumps({"names": [f"y/{ESCAPED}.png"]})
+    kind = {"Content-Type": "application/json"}
+    check(client.post("/v1/admin/pairs/check", content=sent, headers=AS_ADMIN | kind))
