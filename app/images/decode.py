@@ -360,8 +360,8 @@ def _without_alpha(image: Image.Image, *, may: bool) -> tuple[Image.Image, Image
     low, _ = alpha.getextrema()
     if low != 255 and not may:
         raise BadImage(
-            "The image has transparent pixels, and a mask says nothing about transparency. Flatten "
-            "it first, or send the form field background, for example background=white."
+            "The image has transparent pixels, which are of use in a picture to upscale only. "
+            "Flatten it first."
         )
     colours = with_alpha.getchannel("R") if is_grey else with_alpha.convert("RGB")
     return colours, None if low == 255 else alpha

@@ -79,7 +79,7 @@ class MemorySpool:
 
 
 async def calibrate(upscaler, spool, *, samples=4, count=8, side=48, watched=True, seed=0):
-    """A calibration and its canaries, as a run over files makes them."""
+    """A calibration and its canaries, made pair by pair as a job does."""
     pipeline = CalibrationConfig(samples=samples).pipeline(upscaler)
     pairs = []
     for k in range(count):

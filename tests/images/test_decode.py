@@ -88,7 +88,7 @@ REFUSED = {
     "nothing": (b"", {}, BadImage, "empty"),
     "text": (b"text, named .png", {}, UnsupportedMedia, "not a PNG, JPEG, .* or its header"),
     "document": (b"%PDF-1.7", {}, UnsupportedMedia, "PDF"),
-    "transparent": (encoded(PALETTE, transparency=0), {}, BadImage, "background=white"),
+    "transparent": (encoded(PALETTE, transparency=0), {}, BadImage, "Flatten it first"),
     "colour": (encoded(0 * OPAQUE), {"background": "clearish"}, BadRequest, "colour"),
     "gif": (several("GIF"), {}, BadImage, "animated"),
     "webp": (several("WEBP"), {}, BadImage, "animated"),
