@@ -12,6 +12,7 @@ from typing import Final
 import structlog
 
 from app.calibration.active import Calibrations
+from app.calibration.admin import CalibrationAdmin
 from app.calibration.job import CalibrationHandler
 from app.canary.watch import CanaryWatch, policies
 from app.errors import ConfigError, TrustscaleError
@@ -55,6 +56,7 @@ class Parts:
     calibrations: Calibrations
     service: UpscaleService
     queue: JobQueue
+    admin: CalibrationAdmin
     canaries: CanaryWatch
     monitor: Monitor
 
@@ -132,7 +134,10 @@ async def open_parts(
         credentials=settings.credentials,
     )
     queue = await stack.enter_async_context(_queue(settings, stores, metrics))
-    return Parts(settings, stores, upscalers, calibrations, service, queue, canaries, monitor)
+    admin = CalibrationAdmin(upscalers, settings.default, calibrations, stores, queue)
+    return Parts(
+        settings, stores, upscalers, calibrations, service, queue, admin, canaries, monitor
+    )
 
 
 @contextmanager

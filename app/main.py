@@ -39,7 +39,6 @@ from app.api.limits import open_limits
 from app.api.middleware import RequestContext
 from app.api.reference import add_reference
 from app.assembly import Build, Parts, alone, open_parts, report_calibrations
-from app.calibration.admin import CalibrationAdmin
 from app.calibration.sweep import remove_orphans
 from app.errors import TrustscaleError
 from app.settings import Settings
@@ -147,9 +146,6 @@ async def _start(
         worker = await stack.enter_async_context(_working(parts, pace.drain_s))
     return State(
         **{field.name: getattr(parts, field.name) for field in fields(parts)},
-        admin=CalibrationAdmin(
-            parts.upscalers, settings.default, parts.calibrations, parts.stores, parts.queue
-        ),
         worker=worker,
         metrics=metrics,
         pace=pace,

@@ -19,7 +19,6 @@ from app.api.idempotency import Repeats
 from app.api.limits import ClientLimits
 from app.api.problems import problem_responses
 from app.assembly import Parts
-from app.calibration.admin import CalibrationAdmin
 from app.errors import Forbidden, ImageTooLarge
 from app.telemetry.metrics import Metrics
 
@@ -42,7 +41,6 @@ class Pace(NamedTuple):
 class State(Parts):
     """Everything `create_app` has wired together."""
 
-    admin: CalibrationAdmin
     worker: asyncio.Task[None] | None  # runs jobs in this process
     metrics: Metrics
     pace: Pace

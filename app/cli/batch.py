@@ -16,11 +16,10 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import typer
-from rich.progress import Progress
 
 from app.cli.answers import Place, differences, look
 from app.cli.engines import Answer, Engine
-from app.cli.local import progress_bar
+from app.cli.local import Bars, progress_bars
 from app.cli.remote import AWAY, RemoteError
 from app.cli.sources import Source, storage_errors, targets
 from app.errors import ConfigError, TrustscaleError
@@ -59,8 +58,8 @@ class Run:
 
     async def to_stream(self, source: Source, answers: Engine) -> None:
         """The picture to standard output, the words to standard error."""
-        with progress_bar() as progress:
-            answer = await self._answer(source, answers, _Bar(progress, 1))
+        with progress_bars() as bars:
+            answer = await self._answer(source, answers, _Bar(bars, 1))
         sys.stdout.buffer.write(next(iter(answer.files.values())))
         sys.stdout.buffer.flush()
         typer.echo(_summary(source, answer.document), err=True)
@@ -76,8 +75,8 @@ class Run:
         todo = await asyncio.to_thread(self._plan, images, targets(images, folder))
         self.write_manifest()  # also for whoever looks at a run that was killed
         waiting = iter(todo)
-        with progress_bar() as progress:
-            bar = _Bar(progress, len(todo))
+        with progress_bars() as bars:
+            bar = _Bar(bars, len(todo))
 
             async def work() -> None:
                 for task in waiting:
@@ -192,15 +191,15 @@ class _Task(NamedTuple):
 class _Bar:
     """One bar over all images; those under way count by the share of their samples."""
 
-    def __init__(self, progress: Progress, total: int) -> None:
-        self._progress = progress
-        self._task = progress.add_task("upscaling", total=total)
+    def __init__(self, bars: Bars, total: int) -> None:
+        self._show = functools.partial(bars, "upscaling", total=total)
+        self._show(0)
         self._shares: dict[Source, float] = {}
 
     def show(self, source: Source, done: int, total: int) -> None:
         """So many of the samples of an image are done."""
         self._shares[source] = done / total
-        self._progress.update(self._task, completed=sum(self._shares.values()))
+        self._show(sum(self._shares.values()))
 
 
 def _reason(error: OSError, source: Source) -> str:

@@ -19,7 +19,7 @@ from app.calibration.like import look_like
 from app.calibration.record import Calibration
 from app.cli import options
 from app.cli.calibrations import shown
-from app.cli.local import Bars, interruptible, local, progress_bar
+from app.cli.local import interruptible, local, progress_bars
 from app.cli.options import holes
 from app.cli.remote import RemoteError, made_remotely, remote
 from app.cli.service import described
@@ -296,14 +296,13 @@ async def measured(
         await learn(upscaler)
         pipeline = config.pipeline(upscaler)
         files = find_pairs(folder, group_by, scene_by)
-        with progress_bar() as progress:
-            bars = Bars(progress)
+        with progress_bars() as bars:
             checking = functools.partial(bars, "checking pairs")
             pairs = await check_pairs(
                 files, pipeline, on_bad_pair=config.on_bad_pair, on_progress=checking
             )
             for names in pairs.alike:
-                progress.console.print(f"{alike_in_words(names)} (--scene-by)", soft_wrap=True)
+                bars.tell(f"{alike_in_words(names)} (--scene-by)")
             measuring = functools.partial(bars, "measuring pairs")
             here = Here(
                 session.settings.data_dir,

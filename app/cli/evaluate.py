@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from app.calibration.price import advice
 from app.cli import options
-from app.cli.local import Bars, local, progress_bar
+from app.cli.local import local, progress_bars
 from app.cli.options import holes, tell
 from app.conformal.folding import MAX_SAMPLES
 from app.errors import BadRequest
@@ -157,7 +157,7 @@ async def _run(
             most = [upscaler.capabilities.max_samples for upscaler in upscalers]
             samples = min([max(options.samples), *(limit for limit in most if limit is not None)])
             variants = builtin(samples, typical_side([*plan.calibration, *plan.test]))
-        with progress_bar() as progress:
+        with progress_bars() as bars:
             prices = {one.name: session.settings.price_per_call(one.name) for one in upscalers}
             known = {name: price for name, price in prices.items() if price is not None}
             return await conduct(
@@ -166,7 +166,7 @@ async def _run(
                 variants,
                 SampleCache(cache or session.settings.data_dir / "evaluation"),
                 replace(options, price_per_call=known),
-                Bars(progress),
+                bars,
             )
 
 

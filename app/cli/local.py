@@ -86,16 +86,21 @@ class Bars:
         self._progress = progress
         self._tasks: dict[str, TaskID] = {}
 
-    def __call__(self, what: str, done: int, total: int | None) -> None:
+    def __call__(self, what: str, done: float, total: int | None) -> None:
         if what not in self._tasks:
             self._tasks[what] = self._progress.add_task(what, total=total)
         self._progress.update(self._tasks[what], completed=done, total=total)
 
+    def tell(self, words: str) -> None:
+        """Print a line above the bars."""
+        self._progress.console.print(words, soft_wrap=True)
 
-def progress_bar(*, is_bytes: bool = False) -> Progress:
-    """A progress bar on standard error; nothing is drawn when it is not a terminal."""
+
+@contextmanager
+def progress_bars(*, is_bytes: bool = False) -> Iterator[Bars]:
+    """Progress bars on standard error; nothing is drawn when it is not a terminal."""
     console = Console(stderr=True)
-    return Progress(
+    with Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         DownloadColumn() if is_bytes else MofNCompleteColumn(),
@@ -104,4 +109,5 @@ def progress_bar(*, is_bytes: bool = False) -> Progress:
         console=console,
         disable=not console.is_terminal,
         transient=True,
-    )
+    ) as progress:
+        yield Bars(progress)

@@ -18,7 +18,7 @@ import typer
 
 from app.calibration.folder import find_pairs
 from app.calibration.layout import PREDICTIONS
-from app.cli.local import Bars, interruptible, progress_bar
+from app.cli.local import interruptible, progress_bars
 from app.errors import ConfigError, TrustscaleError, reason_of
 from trustscale import Job, Problem, Tar, Trustscale
 
@@ -120,8 +120,8 @@ def made_remotely(
         members[f"labels/{PREDICTIONS}"] = predictions
     groups = {pair.name: pair.group for pair in pairs if pair.group}
     scenes = {pair.name: pair.scene for pair in pairs if pair.scene}
-    with remote(server, key_env) as service, progress_bar(is_bytes=True) as progress:
-        tar = Tar(members, functools.partial(Bars(progress), "uploading"))
+    with remote(server, key_env) as service, progress_bars(is_bytes=True) as bars:
+        tar = Tar(members, functools.partial(bars, "uploading"))
         job = begin(service, tar, groups=groups, scenes=scenes)
     typer.echo(f"{job.id} is queued on {server}", err=True)
     look = f"trustscale calibrations show {job.id} --server {server}"
@@ -130,8 +130,8 @@ def made_remotely(
         remote(server, key_env, retries=PATIENT) as service,
     ):
         job = service.job(job.id)
-        with progress_bar() as progress:
-            measuring = functools.partial(Bars(progress), "measuring pairs")
+        with progress_bars() as bars:
+            measuring = functools.partial(bars, "measuring pairs")
             measuring(0, None)  # it may wait for its turn
             job.watch(measuring)
         if job.state == "awaiting_labels":

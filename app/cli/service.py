@@ -10,7 +10,6 @@ from app.api.documents import detail
 from app.api.jobs import JobOut, pending_jobs
 from app.assembly import Parts
 from app.calibration import file
-from app.calibration.admin import CalibrationAdmin
 from app.calibration.guarantee import GuaranteeSettings
 from app.calibration.insight import expected
 from app.calibration.record import Calibration
@@ -32,9 +31,6 @@ class Here:
         self._parts = parts
         self._calibrations = parts.calibrations
         self._stores = parts.stores
-        self._admin = CalibrationAdmin(
-            parts.upscalers, parts.settings.default, parts.calibrations, parts.stores, parts.queue
-        )
 
     async def calibrations(self) -> Rows:
         active = {item.calibration for item in (await self._stores.calibrations.active()).values()}
@@ -57,7 +53,7 @@ class Here:
         parent = await self._calibrations.get(calibration)
         if activate:
             await self._check_live(parent)
-        made = await self._admin.derive(
+        made = await self._parts.admin.derive(
             parent,
             GuaranteeSettings.model_validate(guarantee) if guarantee else None,
             bound=fidelity["bound"] if fidelity else None,
@@ -98,7 +94,7 @@ class Here:
     async def import_file(
         self, data: bytes, *, activate: bool = False, force: bool = False
     ) -> dict[str, Any]:
-        made = await self._admin.import_file(data, activate=activate, force=force)
+        made = await self._parts.admin.import_file(data, activate=activate, force=force)
         return {"id": made.id}
 
     async def audit(self, limit: int = 100, before: int | None = None) -> Rows:
@@ -115,7 +111,7 @@ class Here:
     async def _check_live(self, calibration: Calibration) -> None:
         """Raises CalibrationMismatch. One of a server that shares the store is checked there."""
         if calibration.manifest.upscaler in self._parts.upscalers:
-            await self._admin.check(calibration)
+            await self._parts.admin.check(calibration)
 
 
 class _Job:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,7 +12,7 @@ from app.cli import options
 from app.cli.batch import MANIFEST, Run
 from app.cli.engines import asked, engine
 from app.cli.local import interruptible
-from app.cli.sources import STREAM, Source, found, is_tree, opened
+from app.cli.sources import STREAM, found, is_tree, opened
 from app.serving.work import UpscaleRequest
 from app.settings import KEY_VARIABLE
 
@@ -104,26 +102,18 @@ def upscale(
     manifest = folder / MANIFEST if folder is not None and is_tree(sources) else None
     run = Run(request, overwrite=overwrite, as_json=as_json, manifest=manifest)
     many = len(images) > 1
+
+    async def work() -> None:
+        async with engine(upscaler, server, key_env, many=many) as answers:
+            run.asked = {**asked(request), **await answers.serves(request)}
+            if folder is None:
+                await run.to_stream(images[0], answers)
+            else:
+                await run.all(images, folder, answers, at_once or answers.at_once)
+
     with interruptible("What is done is kept; run the same command again to continue."):
-        asyncio.run(_within(run, images, folder, (server, key_env), at_once=at_once, many=many))
+        asyncio.run(work())
     run.write_manifest()
     run.tell(many=many)
     if run.failed or run.stopped:
         raise typer.Exit(1)
-
-
-async def _within(
-    run: Run,
-    images: Sequence[Source],
-    folder: Path | None,
-    server: tuple[str | None, str],
-    *,
-    at_once: int | None,
-    many: bool,
-) -> None:
-    async with engine(run.request.upscaler, *server, many=many) as answers:
-        run.asked = {**asked(run.request), **await answers.serves(run.request)}
-        if folder is None:
-            await run.to_stream(images[0], answers)
-            return
-        await run.all(images, folder, answers, at_once or answers.at_once)
