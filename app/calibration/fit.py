@@ -45,7 +45,7 @@ async def drawn(spool: Spool, act: Act) -> tuple[bytes, Measurement]:
     ordered = [samples[index] for index in range(pipeline.samples)]
     # What came first stays: an upscaler without seeds answers differently the second time.
     if pair.name not in act.request.shares.fitted:
-        kept = await asyncio.to_thread(_pack_samples, ordered, measurement.seeds)
+        kept = await asyncio.to_thread(_pack_samples, ordered)
         await spool.create(act.job, f"{_PLACE}/{pair.name}", kept)
         return DRAWN, measurement
     for part in (*with_fewer(pipeline), pipeline):
@@ -135,10 +135,10 @@ def _fit(records: Sequence[bytes], pipeline: Pipeline, scenes: int, name: str | 
     return pipeline.model_copy(update={"indecision": IndecisionSettings("fitted", fit=made)})
 
 
-def _pack_samples(samples: Sequence[RGB], seeds: Sequence[int]) -> bytes:
+def _pack_samples(samples: Sequence[RGB]) -> bytes:
     """The samples of a pair that calibrates, while they wait for σ."""
     out = io.BytesIO()
-    np.savez_compressed(out, samples=np.stack(samples), seeds=np.array(seeds, np.int64))
+    np.savez_compressed(out, samples=np.stack(samples))
     return out.getvalue()
 
 
@@ -147,10 +147,9 @@ def _reduced(
 ) -> MeasuredPair:
     """The pair measured under the fitted σ, and, if it tells the price, under those for fewer."""
     with np.load(io.BytesIO(drawn), allow_pickle=False) as arrays:
-        samples, seeds = list(arrays["samples"]), arrays["seeds"].tolist()
-    measurement = measured_again(samples, Source(pair.x), pipeline, seeds)
-    measured = reduce_pair(pair, measurement, pipeline)
-    return telling(measured, pair, measurement.seeds, samples, fewer)
+        samples = list(arrays["samples"])
+    measured = reduce_pair(pair, measured_again(samples, Source(pair.x), pipeline), pipeline)
+    return telling(measured, pair, samples, fewer)
 
 
 def seen_by(fit: Fit | None, pair: Pair) -> bool:

@@ -260,7 +260,7 @@ class CalibrationHandler:
             measured = reduce_pair(pair, measurement, pipeline)
             if fewer:
                 samples = [first[index] for index in sorted(first)]
-                measured = telling(measured, pair, measurement.seeds, samples, fewer)
+                measured = telling(measured, pair, samples, fewer)
             return pack(measured)
 
         return await asyncio.to_thread(packed)

@@ -83,18 +83,17 @@ def reduce_pair(pair: Pair, measurement: Measurement, pipeline: Pipeline) -> Mea
 def telling(
     measured: MeasuredPair,
     pair: Pair,
-    seeds: Sequence[int],
     samples: Sequence[RGB],
     pipelines: Sequence[Pipeline],
 ) -> MeasuredPair:
     """The measured pair, which also tells the price (`app/calibration/price.py`).
 
-    `pipelines` have fewer samples; `samples` are the first ones of the pair, and `seeds` theirs.
+    `pipelines` have fewer samples; `samples` are the first ones of the pair.
     """
     fewer = {}
     for pipeline in pipelines:
         count = pipeline.samples
-        alone = measured_again(samples[:count], Source(pair.x), pipeline, seeds[:count])
+        alone = measured_again(samples[:count], Source(pair.x), pipeline)
         fewer[count] = reduce_pair(pair, alone, pipeline)
     return replace(measured, fewer=fewer)
 

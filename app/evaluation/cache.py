@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,13 +25,12 @@ _MAGIC = b"trustscale samples 2\n"
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """The M samples of one input, uint8 [M, H, W, 3], the seed behind each, and the time it took.
+    """The M samples of one input, uint8 [M, H, W, 3], and the time it took.
 
     seconds: 0 if it is not known.
     """
 
     images: NDArray[np.uint8]
-    seeds: Sequence[int]
     seconds: float = 0.0
 
 
@@ -72,7 +70,7 @@ def encode(samples: Samples) -> bytes:
     differences[1:] -= images[0]
     differences[0, :, 1:] -= images[0, :, :-1]
     body = zstandard.ZstdCompressor(level=1, write_checksum=True).compress(differences.data)
-    facts = {"shape": images.shape, "seeds": list(samples.seeds), "seconds": samples.seconds}
+    facts = {"shape": images.shape, "seconds": samples.seconds}
     head = json.dumps(facts).encode()
     return _MAGIC + struct.pack(">I", len(head)) + head + body
 
@@ -99,4 +97,4 @@ def decode(data: bytes) -> Samples:
     first = images[0]
     np.cumsum(first, axis=1, dtype=np.uint8, out=first)
     images[1:] += first
-    return Samples(images, head["seeds"], head.get("seconds", 0.0))
+    return Samples(images, head.get("seconds", 0.0))

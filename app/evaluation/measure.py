@@ -63,14 +63,10 @@ class Image:
         Of an M below the largest one they are made of the first samples, which are those that the
         smaller M would have drawn.
         """
-        count = pipeline.samples
         return self._once(
             wanted(pipeline),
             lambda: measured_again(
-                list(self.samples.images[:count]),
-                Source(self.pair.x),
-                pipeline,
-                self.samples.seeds[:count],
+                list(self.samples.images[: pipeline.samples]), Source(self.pair.x), pipeline
             ),
         )
 
@@ -195,6 +191,6 @@ async def image_of(
         images[index] = sample
 
     made = await measure(upscaler, source, largest, pair.seed, on_sample=keep)
-    samples = Samples(images, list(made.seeds), made.timings_ms["samples"] / 1e3)
+    samples = Samples(images, made.timings_ms["samples"] / 1e3)
     await asyncio.to_thread(cache.put, path, samples)
     return Image(place, pair, samples, is_new=True, known={wanted(largest): made})

@@ -40,13 +40,13 @@ _BLOCK = 1 << 16
 class Measurement:
     """What M samples of one input give: Ŷ, σ and the time it took, in milliseconds.
 
-    `seeds` are those behind the samples, in order.
+    `seeds` are those behind the samples, in order; of samples drawn before they are not known.
     """
 
     prediction: RGB
     sigma: NDArray[np.float32]
     mean_log_sigma: float
-    seeds: Sequence[int]
+    seeds: Sequence[int] = ()
     timings_ms: dict[str, float] = field(default_factory=dict)
 
 
@@ -147,15 +147,13 @@ async def measure(
     )
 
 
-def measured_again(
-    samples: Sequence[RGB], source: Source, pipeline: Pipeline, seeds: Sequence[int]
-) -> Measurement:
+def measured_again(samples: Sequence[RGB], source: Source, pipeline: Pipeline) -> Measurement:
     """What `measure` gives of samples that it drew before, under another σ."""
     accumulator = _accumulator(source, pipeline)
     for sample in samples:
         accumulator.add(sample)
     sigma, mean_log_sigma = _finish(accumulator)
-    return Measurement(predicted(samples, pipeline.prediction), sigma, mean_log_sigma, seeds)
+    return Measurement(predicted(samples, pipeline.prediction), sigma, mean_log_sigma)
 
 
 def predicted(samples: Sequence[RGB], rule: Prediction) -> RGB:
