@@ -117,11 +117,6 @@ class Fit:
         return np.asarray(total)
 
 
-def without_units(fields: dict[str, Any]) -> dict[str, Any]:
-    """The JSON values of a fit that has none."""
-    return {name: value for name, value in fields.items() if name != "units"}
-
-
 SHIPPED = ("span-x4-m1", "span-x4-m2")
 """The fits for the embedded upscaler; of each, for one M."""
 

@@ -20,7 +20,7 @@ from pydantic import (
 )
 
 from app.conformal.fidelity import FidelitySettings
-from app.conformal.fitted import shipped_for, without_units
+from app.conformal.fitted import shipped_for
 from app.conformal.folding import MAX_SAMPLES
 from app.conformal.indecision import IndecisionSettings
 from app.errors import CalibrationMismatch, UpscalerUnavailable
@@ -79,7 +79,7 @@ class Pipeline(BaseModel):
         if indecision.fit is None:
             fields.pop("fit", None)
         elif not indecision.fit.units:
-            fields["fit"] = without_units(fields["fit"])
+            del fields["fit"]["units"]
         return fields
 
 

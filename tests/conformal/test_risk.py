@@ -20,14 +20,6 @@ def curve_of(images, bound=BOUND) -> RiskCurve:
 
 
 class TestRiskCurve:
-    @given(strategies.images())
-    def test_risk_equals_the_definition(self, images):
-        """R(t) equals Eq. 1 at every value of σ, to the last bit."""
-        curve = curve_of(images)
-        values = [t for sigma, _ in images for t in np.unique(sigma)]
-        for t in [*values, -math.inf, math.inf]:
-            assert curve.risk(t) == pytest.approx(oracle.risk(images, BOUND, t), rel=1e-12)
-
     @given(strategies.images(), ALPHAS)
     def test_threshold_equals_brute_force(self, images, alpha):
         """t_α is the supremum that Algorithm 2 looks for, −∞ and +∞ included."""

@@ -36,13 +36,6 @@ class TestFromMaps:
         assert staircase.loss(-np.inf) == 0
         assert staircase.loss(np.inf) == error.max()
 
-    @given(strategies.maps())
-    def test_is_minimal(self, maps):
-        """Levels and errors rise strictly and start above 0: no breakpoint is superfluous."""
-        staircase = Staircase.from_maps(*maps)
-        assert (np.diff(staircase.levels) > 0).all()
-        assert (np.diff(staircase.errors, prepend=0) > 0).all()
-
     @pytest.mark.parametrize("sigma", ["rough", "smooth", "tied", "clipped"])
     @pytest.mark.parametrize("error", ["rough", "smooth", "tied"])
     def test_filter_drops_no_breakpoint_of_a_large_image(self, sigma, error):
