@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -30,14 +30,39 @@ EnvName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 HostName = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$")]
 
 
+def http_url(url: str) -> SplitResult:
+    """The parts of an absolute http(s) URL.
+
+    Raises:
+        ValueError: it is none that can be called; the message is what it is instead.
+    """
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError as error:
+        raise ValueError("a URL that cannot be read, or with an impossible port") from error
+    if parts.scheme not in {"http", "https"} or not host:
+        raise ValueError("something that is no http(s) URL")
+    if parts.username is not None or not url.isascii() or not url.isprintable() or " " in url:
+        raise ValueError("a URL with credentials or odd characters")
+    # Else the resolver raises what it likes; the dot at the end is that of an absolute name.
+    if not all(0 < len(label) <= 63 for label in host.removesuffix(".").split(".")):
+        raise ValueError("a URL with an impossible host")
+    return parts
+
+
 def _base_url(value: str) -> str:
     parts = urlsplit(value)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise ValueError("a URL that starts with http:// or https:// is needed")
     if parts.username or parts.password:
         raise ValueError("no credentials in a URL: put the token into the variable of `token_env`")
     if parts.query or parts.fragment:
         raise ValueError("no query and no fragment in the address of an upscaler")
+    try:
+        http_url(value)
+    except ValueError as error:
+        raise ValueError(
+            f"an address with http:// or https:// is needed; this is {error}"
+        ) from error
     return value.rstrip("/")
 
 

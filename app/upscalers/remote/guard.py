@@ -14,9 +14,10 @@ import ipaddress
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from urllib.parse import SplitResult, urljoin, urlsplit
+from urllib.parse import SplitResult, urljoin
 
 from app.errors import UpscalerUnavailable
+from app.upscalers.config import http_url
 from app.upscalers.remote.errors import ProtocolError
 
 Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
@@ -54,11 +55,7 @@ class Origin:
         """
         parts = _split(url)
         assert parts.hostname is not None  # noqa: S101 - checked by _split
-        try:
-            port = parts.port
-        except ValueError as error:
-            raise ProtocolError("The upscaler gave a URL with an impossible port.") from error
-        return cls(parts.scheme, parts.hostname.lower(), port or _PORTS[parts.scheme])
+        return cls(parts.scheme, parts.hostname.lower(), parts.port or _PORTS[parts.scheme])
 
     @property
     def authority(self) -> str:
@@ -180,15 +177,6 @@ async def _address(origin: Origin, policy: FetchPolicy, resolve: Resolver) -> st
 
 def _split(url: str) -> SplitResult:
     try:
-        parts = urlsplit(url)
-        host = parts.hostname
+        return http_url(url)
     except ValueError as error:
-        raise ProtocolError("The upscaler gave a URL that cannot be read.") from error
-    if parts.scheme not in _PORTS or not host:
-        raise ProtocolError("The upscaler gave something that is no http(s) URL.")
-    if parts.username is not None or not url.isascii() or not url.isprintable() or " " in url:
-        raise ProtocolError("The upscaler gave a URL with credentials or odd characters.")
-    # Else the resolver raises what it likes; the dot at the end is that of an absolute name.
-    if not all(0 < len(label) <= 63 for label in host.removesuffix(".").split(".")):
-        raise ProtocolError("The upscaler gave a URL with an impossible host.")
-    return parts
+        raise ProtocolError(f"The upscaler gave {error}.") from error
