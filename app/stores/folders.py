@@ -107,11 +107,9 @@ def in_thread(
 
 @contextmanager
 def file_errors(what: str) -> Iterator[None]:
-    """Tell a full disk or a lost mount as StoreUnavailable; a missing file stays as it is."""
+    """Tell a full disk, a lost folder or a lost mount as StoreUnavailable."""
     try:
         yield
-    except FileNotFoundError:
-        raise
     except OSError as error:
         raise StoreUnavailable(f"{what} cannot be used now: {error.strerror}.") from error
 

@@ -111,6 +111,22 @@ async def test_what_the_killed_leave(tmp_path: Path, opened: Opener):
     assert await stores.spool.names("job") == ["x/1.png"]
 
 
+async def test_a_lost_folder(tmp_path: Path, opened: Opener):
+    """Where a folder is gone, calls are refused in words; a job may lose its own at any time."""
+    stores = opened()
+    for name in ("spool", "results"):
+        (tmp_path / name).rmdir()
+    calls = (
+        stores.spool.put("job", "x/1.png", b""),
+        stores.spool.create("job", "x/1.png", b""),
+        stores.spool.untouched(datetime.now(UTC)),
+        stores.results.sweep(),
+    )
+    for call in calls:
+        with pytest.raises(StoreUnavailable, match="No such file or directory"):
+            await call
+
+
 async def test_what_others_leave_in_the_results_folder(tmp_path: Path, opened: Opener):
     """Files and folders that are no results disturb neither storing nor sweeping, and stay."""
     stores = opened(max_result_bytes=2500)
