@@ -77,6 +77,7 @@ class Patience:
             result; after the last time there is none. Together they outlast a restart of the store.
         answer_s: for the broker, which answers in milliseconds if it is well: whoever asks for
             readiness does not wait long.
+        send_s: for the broker to take a job or units, which are sent again otherwise.
         verdict_s: for a worker to die without a piece that is about to be given up.
         cancel_again_s: for a loop that runs nothing to end, before it is cancelled again.
     """
@@ -85,6 +86,7 @@ class Patience:
     unit_waits_s: tuple[float, ...] = (1.0, 5.0)
     store_waits_s: tuple[float, ...] = (5.0, 30.0)
     answer_s: float = 2.0
+    send_s: float = 10.0
     verdict_s: float = 20.0
     cancel_again_s: float = 1.0
 

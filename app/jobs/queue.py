@@ -46,11 +46,10 @@ from collections.abc import (
     Awaitable,
     Callable,
     Iterable,
-    Iterator,
     Mapping,
     Sequence,
 )
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Final, Self, get_args
@@ -73,7 +72,7 @@ from app.stores.base import (
     JobStore,
     StoreUnavailable,
 )
-from app.stores.redis_client import check_url
+from app.stores.redis_client import check_url, redis_errors
 from app.telemetry.metrics import Metrics
 from app.telemetry.tracing import context, span
 
@@ -182,7 +181,7 @@ class JobQueue:
         with span("submit", {"trustscale.job_kind": job.kind}, kind="producer"):
             stored = await self._jobs.create(job.model_copy(update={"trace": context()}))
             if not stored.state.is_final:
-                with _later("A job is queued"):
+                async with _later("A job is queued", self._patience.send_s):
                     await self._send_jobs([stored])
             return stored
 
@@ -190,7 +189,7 @@ class JobQueue:
         """Queue a job that awaited labels again. Raises NotFound."""
         job = await self._jobs.resume(job_id)
         if not job.state.is_final:
-            with _later("A job is queued"):
+            async with _later("A job is queued", self._patience.send_s):
                 await self._send_jobs([job])
         return job
 
@@ -361,7 +360,7 @@ class JobQueue:
             await self._send(kind, [(job.id,) for job in jobs if job.kind == kind])
 
     async def _send_units(self, job_id: str, units: Sequence[str]) -> None:
-        with _later("Units are sent"):
+        async with _later("Units are sent", self._patience.send_s):
             await self._send("unit", [(job_id, unit) for unit in units])
 
     async def _send(self, name: str, pieces: Sequence[tuple[str, ...]]) -> None:
@@ -371,7 +370,7 @@ class JobQueue:
 
     async def _send_unfinished_for_ever(self) -> None:
         while True:
-            with _later("Unfinished jobs are sent"), suppress(StoreUnavailable):
+            async with _later("Unfinished jobs are sent", self._lease_s):  # there may be thousands
                 await self._send_jobs(await self._jobs.unfinished())
             await asyncio.sleep(self._lease_s / 2)
 
@@ -386,10 +385,11 @@ async def _elsewhere(job_id: str, unit: str = "") -> None:
     raise NotImplementedError(job_id, unit)
 
 
-@contextmanager
-def _later(what: str) -> Iterator[None]:
-    """Let a queue that is away be: whatever was not sent is sent with the next round."""
+@asynccontextmanager
+async def _later(what: str, within_s: float) -> AsyncIterator[None]:
+    """Give up on a queue that is away or frozen: the next round sends what was not sent."""
     try:
-        yield
-    except RedisError as error:
-        log.warning("%s later, the queue is away: %s", what, type(error).__name__)
+        async with redis_errors(within_s):
+            yield
+    except StoreUnavailable as error:
+        log.warning("%s later: %s", what, error.detail)

@@ -19,7 +19,7 @@ from app.problems import problem_of
 from app.stores.base import Job, JobState, JobStatus, Stores, StoreUnavailable
 from tests.jobs.conftest import Place, ended, memory_place
 from tests.servers import RedisServer
-from tests.waiting import until
+from tests.waiting import PATIENCE_S, until
 
 IMPATIENT = Patience(cancel_again_s=0.01)
 
@@ -296,6 +296,20 @@ class TestStop:
             for name in ("waiting", "died", "c"):
                 assert (await ended(stores, name)).state is JobState.SUCCEEDED
         await stores.close()
+
+
+@pytest.mark.servers
+async def test_frozen(tmp_path: Path, stores: Stores):
+    """Who submits a job does not wait for a queue that never answers; it is run once that does."""
+    with RedisServer() as server:
+        place = Place(server.url, "sqlite:///", tmp_path)
+        async with place.queue(stores, patience=Patience(send_s=0.2)) as queue:
+            server.pause()
+            async with asyncio.timeout(PATIENCE_S):
+                assert (await queue.submit(place.job("u"))).state is JobState.QUEUED
+            server.unpause()
+            async with place.worker(queue, stores):
+                assert (await ended(stores, "u")).state is JobState.SUCCEEDED
 
 
 @pytest.mark.servers
