@@ -187,14 +187,14 @@ class Database:
             os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
             with closing(self._connect()) as connection:
                 self._prepare(connection)
+            self._writer = _Lane(self._connect(), "trustscale-store-write")
+            self._reader = _Lane(self._connect(), "trustscale-store-read")
         except sqlite3.DatabaseError as error:
             raise ConfigError(f"The database {path} cannot be used: {error}.") from error
         except OSError as error:
             raise ConfigError(
                 f"The folder of the database {path} cannot be used: {error.strerror}."
             ) from error
-        self._writer = _Lane(self._connect, "trustscale-store-write")
-        self._reader = _Lane(self._connect, "trustscale-store-read")
 
     async def read(self, work: Work[Answer]) -> Answer:
         """Run queries that change nothing; each single query sees one consistent snapshot."""
@@ -299,26 +299,18 @@ class Database:
 
 
 class _Lane:
-    """One thread with one connection, opened at its first call."""
+    """One thread with one connection."""
 
-    def __init__(self, connect: Callable[[], sqlite3.Connection], name: str) -> None:
-        self._connect = connect
+    def __init__(self, connection: sqlite3.Connection, name: str) -> None:
+        self._connection = connection
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
-        self._connection: sqlite3.Connection | None = None
 
     def submit(self, work: Work[Answer]) -> Future[Answer]:
         try:
-            return self._thread.submit(self._run, work)
+            return self._thread.submit(work, self._connection)
         except RuntimeError as error:  # the executor is shut down
             raise StoreUnavailable("The database is closed.") from error
 
     def close(self) -> None:
         self._thread.shutdown(wait=True)
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-
-    def _run(self, work: Work[Answer]) -> Answer:
-        if self._connection is None:
-            self._connection = self._connect()
-        return work(self._connection)
+        self._connection.close()

@@ -2,7 +2,7 @@
 
 Names (of results, jobs, uploads) come from outside. They are never joined to a path as they are:
 each is percent-encoded into one path component, so that no name can leave its folder, hide, or
-mean something to the file system, and every name of a person's file is allowed.
+mean something to the file system. Encoded names of more than `COMPONENT_BYTES` are refused.
 """
 
 from __future__ import annotations
