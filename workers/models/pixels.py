@@ -32,7 +32,8 @@ def finite(values: torch.Tensor) -> torch.Tensor:
     Raises:
         ModelFailed: some are infinite or no number.
     """
-    if not torch.isfinite(values).all():
+    smallest_and_largest = torch.stack(values.aminmax())  # NaN if one of them is; no copy of a map
+    if not smallest_and_largest.isfinite().all():
         raise ModelFailed(
             "the network gave values that are not finite; in half precision they may be too large"
         )

@@ -146,7 +146,7 @@ class DiffusionEngine(Engine):
         for sample in samples:
             if not jobs[sample.job].cancelled():
                 image = self._decode(sample.latents, go_on)[0, :, : k * height, : k * width]
-                results[sample.job][sample.row] = to_pixels(image / 2 + 0.5)
+                results[sample.job][sample.row] = to_pixels(image.div_(2).add_(0.5))
         go_on()
         return results
 

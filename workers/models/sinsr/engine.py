@@ -199,6 +199,6 @@ class _Call:
         self._decoding.run(len(items), step)
 
     def _keep(self, items: list[_Item], images: torch.Tensor) -> None:
-        """Round float32[b, 3, kH, kW] in [-1, 1] to bytes, into the results."""
+        """Round float32[b, 3, kH, kW] in [-1, 1] to bytes, into the results; uses them up."""
         for item, image in zip(items, images, strict=True):
-            self._results[item.job][item.row] = to_pixels(image * 0.5 + 0.5)
+            self._results[item.job][item.row] = to_pixels(image.mul_(0.5).add_(0.5))
