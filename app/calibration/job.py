@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
 
-import numpy as np
 import structlog
 from pydantic import BaseModel
 
@@ -29,16 +28,16 @@ from app.calibration.measure import (
     pack_measurement,
     pair_info,
     reduce_pair,
+    reduced,
     telling,
     unpack,
     unpack_measurement,
 )
 from app.calibration.pairs import SAME_PIXELS, Pair, bad_pairs, decode_label, load_pair
 from app.calibration.price import with_fewer
-from app.calibration.record import SIGMA_QUANTILES, Calibration
+from app.calibration.record import Calibration
 from app.canary.keep import CanaryTaker, chosen, publish
-from app.conformal import Staircase, fidelity
-from app.conformal.backtest import sigma_quantiles
+from app.conformal import fidelity
 from app.errors import BadInput, BadPairs, NotFound
 from app.jobs.handlers import JobContext
 from app.sampling.measure import Measurement
@@ -59,7 +58,6 @@ class Unlabelled(BaseModel):
     """A pair whose prediction waits for its label."""
 
     info: PairInfo
-    sigma_quantiles: list[float]
     prediction_sha256: str
 
 
@@ -284,7 +282,6 @@ class CalibrationHandler:
         await self._keep_pictures(act, measurement)
         waiting = Unlabelled(
             info=pair_info(pair, measurement, act.request.pipeline),
-            sigma_quantiles=sigma_quantiles(measurement.sigma, SIGMA_QUANTILES).tolist(),
             prediction_sha256=sha256,
         )
         return _WAITING + waiting.model_dump_json().encode()
@@ -321,14 +318,13 @@ class CalibrationHandler:
         shape = (waiting.info.height, waiting.info.width)
         first = await self.spool.get(job, f"{_FIRST}/{name}")
 
-        def staircase() -> Staircase:
+        def labelled(info: PairInfo) -> MeasuredPair:
             _, sigma, _ = unpack_measurement(first)
             bound = fidelity.bound(request.pipeline.fidelity)
             error = fidelity.semantic(decode_label(label, shape), shape, bound)
-            return Staircase.from_maps(sigma, error)
+            return reduced(info, sigma, error)
 
-        kept = np.array(waiting.sigma_quantiles, np.float32)
-        return MeasuredPair(waiting.info, await asyncio.to_thread(staircase), kept)
+        return await asyncio.to_thread(labelled, waiting.info)
 
 
 def _named(pair: MeasuredPair, asked: AskedPair) -> MeasuredPair:

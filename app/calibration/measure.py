@@ -73,11 +73,13 @@ def reduce_pair(pair: Pair, measurement: Measurement, pipeline: Pipeline) -> Mea
         ValueError: the metric needs a label.
     """
     error = fidelity.error(pair.y, measurement.prediction, pipeline.fidelity)
-    return MeasuredPair(
-        pair_info(pair, measurement, pipeline),
-        Staircase.from_maps(measurement.sigma, error),
-        sigma_quantiles(measurement.sigma, SIGMA_QUANTILES),
-    )
+    return reduced(pair_info(pair, measurement, pipeline), measurement.sigma, error)
+
+
+def reduced(info: PairInfo, sigma: NDArray[np.float32], error: NDArray[np.float32]) -> MeasuredPair:
+    """A pair of which σ and D, float32 [H, W], are known."""
+    quantiles = sigma_quantiles(sigma, SIGMA_QUANTILES)
+    return MeasuredPair(info, Staircase.from_maps(sigma, error), quantiles)
 
 
 def telling(

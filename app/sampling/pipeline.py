@@ -15,7 +15,6 @@ from pydantic import (
     PositiveInt,
     SerializerFunctionWrapHandler,
     field_serializer,
-    model_serializer,
     model_validator,
 )
 
@@ -51,15 +50,8 @@ class Pipeline(BaseModel):
     fidelity: FidelitySettings = FidelitySettings()
     color_space: Literal["normalised_lab_d65"] = COLOR_SPACE
     trust_layer: int = TRUST_LAYER_VERSION
-    input_rule: str | None = None
-
-    @model_serializer(mode="wrap")
-    def _without_new_fields(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without a rule it has the form that older versions know."""
-        fields: dict[str, Any] = handler(self)
-        if self.input_rule is None:
-            fields.pop("input_rule", None)
-        return fields
+    # Without a rule it has the form that older versions know.
+    input_rule: str | None = Field(None, exclude_if=lambda rule: rule is None)
 
     @model_validator(mode="after")
     def _has_enough_samples(self) -> Pipeline:
