@@ -7,7 +7,6 @@ from typing import Any, Final
 from fastapi.routing import APIRoute
 
 from app.calibration.config import CalibrationConfig
-from app.images.degrade import Degradation
 from app.sampling.pipeline import Pipeline
 
 BINARY: Final = {"type": "string", "format": "binary"}
@@ -26,7 +25,7 @@ def finished(document: dict[str, Any]) -> dict[str, Any]:
     """The document of FastAPI with what generators of clients need."""
     schemas = document["components"]["schemas"]
     # What is new and not used is left out of some; their schema says what can be there.
-    for model in (CalibrationConfig, Pipeline, Degradation):
+    for model in (CalibrationConfig, Pipeline):
         schema = model.model_json_schema(ref_template=f"{_SCHEMAS}{{model}}")
         inner = schema.pop("$defs", {})
         schemas |= {name: one for name, one in inner.items() if _is_bare(schemas.get(name))}

@@ -16,9 +16,7 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
-    SerializerFunctionWrapHandler,
     Tag,
-    model_serializer,
 )
 from scipy import ndimage
 
@@ -51,7 +49,6 @@ _REDUCTIONS = {
     "area": Image.Resampling.BOX,
     "lanczos": Image.Resampling.LANCZOS,
 }
-_NEW = {"reduction", "webp", "weight"}
 
 
 class Degradation(BaseModel):
@@ -69,20 +66,14 @@ class Degradation(BaseModel):
 
     grey: bool = False
     blur: float = Field(0.0, ge=0, le=64)
-    reduction: Literal["bicubic", "area", "lanczos"] = "bicubic"
+    # What older versions do not know is left out where it has its default.
+    reduction: Literal["bicubic", "area", "lanczos"] = Field(
+        "bicubic", exclude_if=lambda reduction: reduction == "bicubic"
+    )
     noise: float = Field(0.0, ge=0, le=128)
     jpeg: Quality | None = None
-    webp: Quality | None = None
+    webp: Quality | None = Field(None, exclude_if=lambda quality: quality is None)
     inpaint: Inpaint | None = None
-
-    @model_serializer(mode="wrap")
-    def _without_new_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """What older versions do not know is left out where it has its default."""
-        fields: dict[str, Any] = handler(self)
-        for name in _NEW & fields.keys():
-            if getattr(self, name) == type(self).model_fields[name].default:
-                del fields[name]
-        return fields
 
     def in_words(self, scale: int) -> str:
         """How X was made, such as "bicubic reduction by 4, JPEG of quality 50"."""
@@ -108,7 +99,7 @@ class Degradation(BaseModel):
 class Component(Degradation):
     """One way of making X, and how often it is drawn against the others of its class."""
 
-    weight: float = Field(1.0, gt=0, le=1e6)
+    weight: float = Field(1.0, gt=0, le=1e6, exclude_if=lambda weight: weight == 1)
 
 
 class Mixture(BaseModel):
