@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -103,14 +103,17 @@ class GuaranteeSettings(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """How many pairs are of each (width, height): the loss is a maximum over an image."""
+    """How many scenes are of each (width, height): the loss is a maximum over an image.
 
-    count: Counter[tuple[int, int]]
+    A scene whose pairs are of several sizes is shared between them.
+    """
+
+    scenes: Mapping[tuple[int, int], Fraction]
 
     @property
     def all(self) -> list[tuple[int, int]]:
         """The sizes (width, height), the most frequent first."""
-        return [size for size, _ in self.count.most_common()]
+        return sorted(self.scenes, key=lambda size: -self.scenes[size])
 
     def within(self, height: int, width: int) -> list[tuple[int, int]]:
         """Those that fit into an output of this size."""
@@ -119,7 +122,7 @@ class Sizes:
     def applicability(self, height: int, width: int, sigma: IndecisionSettings) -> Applicability:
         """Whether the guarantee speaks about an output of this size.
 
-        `exact` if at least half of the pairs are as large in both directions, `per_window` for
+        `exact` if at least half of the scenes are as large in both directions, `per_window` for
         larger outputs (the bound then holds, approximately, for a window of a calibrated size that
         is placed at random), `unknown` when a side is smaller than all, and for larger outputs if
         none of the pairs fits into them, or if σ looks at the whole image: in a window it is then
@@ -128,8 +131,8 @@ class Sizes:
         sizes = self.all
         if not sizes or height < min(h for _, h in sizes) or width < min(w for w, _ in sizes):
             return "unknown"
-        as_large = sum(n for (w, h), n in self.count.items() if height <= h and width <= w)
-        if 2 * as_large >= self.count.total():
+        as_large = sum(n for (w, h), n in self.scenes.items() if height <= h and width <= w)
+        if 2 * as_large >= sum(self.scenes.values()):
             return "exact"
         fitting = self.within(height, width)
         reach = _reach(sigma)

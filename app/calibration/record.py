@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from fractions import Fraction
 from functools import cached_property
 from typing import Any, Final
 
@@ -361,7 +362,11 @@ class Calibration:
     @cached_property
     def sizes(self) -> Sizes:
         """The sizes of the pairs, and about which outputs they say something."""
-        return Sizes(Counter((pair.width, pair.height) for pair in self.manifest.pairs))
+        scenes: dict[tuple[int, int], Fraction] = defaultdict(Fraction)
+        for places in self.members:
+            for pair in (self.manifest.pairs[place] for place in places):
+                scenes[pair.width, pair.height] += Fraction(1, len(places))
+        return Sizes(scenes)
 
     def applicability(self, height: int, width: int) -> Applicability:
         """Whether the guarantee speaks about an output of this size."""

@@ -125,6 +125,16 @@ class TestApplicability:
         found = [made.applicability(*size) for size in sizes]
         assert found == ["exact", "exact", "exact", "per_window", "unknown"]
 
+    def test_scenes_count_and_not_pairs(self, calibration):
+        """Many large crops of one scene do not speak for the scenes that are small."""
+        made = calibration_with(calibration, range(9), sizes=((80, 80), (48, 48), (80, 80)))
+        assert made.applicability(80, 80) == "exact"
+        pairs = [
+            {**pair, "scene": "one" if pair["width"] == 80 else None}
+            for pair in made.document["pairs"]
+        ]
+        assert changed(made, pairs=pairs).applicability(80, 80) == "per_window"
+
     @pytest.mark.parametrize(
         ("indecision", "expected"),
         [
