@@ -27,6 +27,9 @@ _SECRET_HEADERS = frozenset({"authorization", "proxy-authorization", "cookie", "
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 EnvName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+# What RFC 9110 lets a header hold.
+HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")]
+HeaderValue = Annotated[str, Field(pattern=r"^([!-~]([\t -~]*[!-~])?)?$")]
 HostName = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$")]
 
 
@@ -107,9 +110,9 @@ class RemoteConfig(_Config):
     )  # fmt: skip
 
     token_env: EnvName | None = Field(None, description="Environment variable with the API token.")
-    token_header: str = "Authorization"  # noqa: S105 - the name of a header
-    token_scheme: str = Field("Bearer", description="Word before the token; empty: none.")
-    headers: dict[str, str] = Field(
+    token_header: HeaderName = "Authorization"  # noqa: S105 - the name of a header
+    token_scheme: HeaderValue = Field("Bearer", description="Word before the token; empty: none.")
+    headers: dict[HeaderName, HeaderValue] = Field(
         default_factory=dict, description="Further headers; no secrets."
     )
 
