@@ -104,7 +104,7 @@ class _Service(Generic[J]):
     @method
     async def job(self, job: str) -> J:
         """The job of an id."""
-        return await self._begun("GET", f"/v1/jobs/{job}", "state")
+        return await self._begun("GET", f"/v1/jobs/{job}")
 
     @method
     async def upscalers(self) -> list[dict[str, Any]]:
@@ -200,8 +200,8 @@ class _Service(Generic[J]):
                 timeout=_UPLOAD_TIMEOUT,
             )
 
-    async def _begun(self, verb: str, path: str, member: str = "id", **options: Any) -> J:
-        return self._job(self._asking, await self._asking.document(verb, path, member, **options))
+    async def _begun(self, verb: str, path: str, **options: Any) -> J:
+        return self._job(self._asking, await self._asking.document(verb, path, "state", **options))
 
 
 class Trustscale(_Service[Job], Blocking):

@@ -43,4 +43,4 @@ class Problem(Exception):
     @classmethod
     def of_another(cls, response: httpx.Response) -> Problem:
         """The problem of an answer that Trustscale does not give."""
-        return cls({"detail": f"{response.url} does not answer as Trustscale."})
+        return cls({"detail": f"{response.url} does not answer as Trustscale does to this."})

@@ -102,6 +102,15 @@ class TestUpscale:
         assert {p.name for p in tmp_path.iterdir()} >= {"image.png", "mask.png", "result.json"}
         assert client.job(job.id).state == "succeeded"
 
+    def test_one_key_for_both(self, client):
+        """What was made at once is no job, nor is a job a result: both are told as problems."""
+        client.upscale(IMAGE, idempotency_key="at once")
+        with pytest.raises(Problem):
+            client.submit(IMAGE, idempotency_key="at once")
+        client.submit(IMAGE, idempotency_key="later").watch()
+        with pytest.raises(Problem):
+            client.upscale(IMAGE, idempotency_key="later")
+
     def test_a_refusal(self, client):
         """A problem with type, status, sentence and members."""
         with pytest.raises(Problem, match="nobody") as caught:
