@@ -16,7 +16,7 @@ Observer = Callable[[Work], None]
 """Is told of every answer that was stored; it returns at once, and raises nothing."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class UpscaleService(Means):
     """Runs upscaling requests within bounded capacity.
 

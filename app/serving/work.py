@@ -46,7 +46,7 @@ class UpscaleRequest:
     keep_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Means:
     """What the steps work with."""
 
@@ -68,8 +68,8 @@ class Means:
 
     def __post_init__(self) -> None:
         """Give short work places of its own."""
-        for kind in ("decoding", "drawing"):
-            object.__setattr__(self, kind, self.slots.for_short_work())
+        self.decoding = self.slots.for_short_work()
+        self.drawing = self.slots.for_short_work()
 
     def upscaler(self, name: str | None) -> Upscaler:
         """The named upscaler, or the default one.

@@ -23,9 +23,9 @@ _FOR_EVER = "public, max-age=31536000, immutable"
 _ASK_FIRST = "no-cache"
 
 
-def web_router(site: Site | None = None) -> APIRouter:
+def web_router() -> APIRouter:
     """The routes of all pages and static files, which are read from the disk now."""
-    site = site or Site()
+    site = Site()
     router = APIRouter(include_in_schema=False, default_response_class=Response)
     for page in PAGES:
         for path in page.paths:
