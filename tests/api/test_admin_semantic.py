@@ -14,6 +14,7 @@ from app.calibration import file
 from app.upscalers.base import image_digest
 from tests.api.admin import Admin, label, truth_files, zipped
 from tests.api.gateway import check_problem, pixels
+from tests.api.gateway import post as upscaled
 from tests.factories import encoded, photo
 
 SEMANTIC = {"fidelity": {"metric": "semantic"}}
@@ -241,3 +242,21 @@ def test_extended(admin, upscaler):
     assert longer["n"] == 2
     with zipfile.ZipFile(io.BytesIO(admin.send("GET", f"/{longer['id']}/export").content)) as kept:
         assert set(kept.namelist()) == {"calibration.json", "staircases.npy", "pairs.npy"}
+
+
+def test_synthetic_labels(fresh):
+    """The rule labels, so the job ends by itself; it is part of the record and of the promise."""
+    rule = {"structure": 0.1, "color": 0.02}
+    fidelity = {"metric": "semantic", "labels": "synthetic", "annotator": rule}
+    made = fresh.create(truth_files(20), fidelity=fidelity, activate=True)
+    assert (made["n"], made["min_alpha"], made["state"]) == (20, 1 / 21, "active")
+    recorded = made["pipeline"]["fidelity"]
+    assert (recorded["metric"], recorded["labels"], recorded["bound"]) == (
+        "semantic",
+        "synthetic",
+        1,
+    )
+    author = {"synthetic": True, "name": "trustscale-annotator", "version": 1}
+    assert recorded["annotator"].items() >= {**author, **rule}.items()
+    guarantee = upscaled(fresh.client, alpha=0.3).json()["guarantee"]
+    assert "synthetic annotator" in guarantee["statement"]
