@@ -258,7 +258,6 @@ def _check_processes(settings: Settings) -> None:
 
 
 async def _open_stores(settings: Settings, stack: AsyncExitStack) -> Stores:
-    _check_processes(settings)
     stores = open_stores(
         settings.store,
         settings.data_dir,

@@ -8,6 +8,7 @@ import socket
 import pytest
 
 from app import __version__
+from app.settings import Settings
 from tests.docs.commands import all_commands
 
 
@@ -66,6 +67,7 @@ class TestConfigCheck:
         shown = run("config", "check", "--json").json
         assert shown["data_dir"] == str(place / "data")
         assert shown["upscalers"][0]["name"] == "fake"
+        assert shown.keys() == Settings.model_fields.keys()
         lines = run("config", "check").out.splitlines()
         assert {line.partition(" = ")[0] for line in lines} == set(shown)
         for line in lines:
@@ -77,6 +79,10 @@ class TestConfigCheck:
         monkeypatch.setenv("KEY", "word-two")
         monkeypatch.setenv("TRUSTSCALE_ADMIN_KEYS", "word-three")
         monkeypatch.setenv("FOLDER", "word-four")
+        monkeypatch.setenv("TRUSTSCALE_QUEUE", "redis://user:word-five@host:1/2")
+        worker = {"name": "a", "kind": "worker", "urls": ["https://host"]}
+        headers = {"headers": {"X-Tenant": "word-six"}}
+        monkeypatch.setenv("TRUSTSCALE_UPSCALERS", json.dumps([worker | headers]))
         (place / "trustscale.toml").write_text(
             'store = "redis://:${PASSWORD}@host/1"\nclient_keys = ["${KEY}"]\n'
             'spool = "file:///${FOLDER}/spool"\n'
@@ -85,7 +91,9 @@ class TestConfigCheck:
             assert outcome.code == 0
             assert "word-" not in outcome.out + outcome.err
             assert "host/1" in outcome.out
+            assert "host:1/2" in outcome.out
             assert "***/spool" in outcome.out
+        assert outcome.json["upscalers"][0]["headers"] == {"X-Tenant": "***"}
 
     @pytest.mark.parametrize(
         ("text", "word"),
@@ -145,6 +153,7 @@ class TestStart:
             ("TRUSTSCALE_UPSCALERS", NO_MODEL, "none.onnx"),
             ("WEB_CONCURRENCY", "", "WEB_CONCURRENCY"),
             ("WEB_CONCURRENCY", "many", "WEB_CONCURRENCY"),
+            ("WEB_CONCURRENCY", "2", "WEB_CONCURRENCY"),
         ],
     )
     @pytest.mark.parametrize("command", ["serve", "config check"])
@@ -156,6 +165,12 @@ class TestStart:
         outcome.check_error(2)
         assert words.lower() in outcome.err.lower()
         assert "secret" not in outcome.err
+
+
+def test_the_processes_of_a_server(run, monkeypatch):
+    """How many it would have is no business of other commands."""
+    monkeypatch.setenv("WEB_CONCURRENCY", "2")
+    assert run("calibrations", "list").code == 0
 
 
 @pytest.mark.parametrize("command", ["calibrations list", "calibrate .", "upscale x.png"])
