@@ -16,7 +16,6 @@ from app.calibration.config import CalibrationConfig
 from app.calibration.folder import check_pairs, find_pairs
 from app.calibration.here import Here
 from app.calibration.like import look_like
-from app.calibration.record import Calibration
 from app.cli import options
 from app.cli.calibrations import shown
 from app.cli.local import interruptible, local, progress_bars
@@ -171,11 +170,12 @@ def calibrate(
     if export is not None:
         _check_writable(export)
     named_by = (group_by, scene_by)
-    made = (
-        _here(folder, config, named_by)
-        if server is None
-        else _there(folder, config, named_by, server, key_env, with_file=export is not None)
-    )
+    made: _Made | None
+    if server is None:
+        with interruptible("What is measured is kept; run the same command again to continue."):
+            made = asyncio.run(_here(folder, config, named_by))
+    else:
+        made = _there(folder, config, named_by, server, key_env, with_file=export is not None)
     if made is None:
         return
     if export is not None:
@@ -191,14 +191,6 @@ class _Made(NamedTuple):
     document: dict[str, Any]
     file: bytes
     refusal: TrustscaleError | None
-
-
-def _here(
-    folder: Path, config: CalibrationConfig, named_by: tuple[str | None, str | None]
-) -> _Made:
-    with interruptible("What is measured is kept; run the same command again to continue."):
-        calibration, document, refusal = asyncio.run(measured(folder, config, *named_by))
-    return _Made(document, file.dump(calibration), refusal)
 
 
 def _there(
@@ -284,18 +276,14 @@ def _degradation(mixture: str | None, **steps: Any) -> Any:
         raise BadRequest(f"{mixture} is not a JSON file: {reason_of(error)}.") from error
 
 
-async def measured(
-    folder: Path,
-    config: CalibrationConfig,
-    group_by: str | None = None,
-    scene_by: str | None = None,
-) -> tuple[Calibration, dict[str, Any], Conflict | None]:
-    """The stored calibration, what it is, and why it is not active although it should be."""
+async def _here(
+    folder: Path, config: CalibrationConfig, named_by: tuple[str | None, str | None]
+) -> _Made:
     async with local(config.upscaler, many=True) as session:
         upscaler = session.service.upscaler(config.upscaler)
         await learn(upscaler)
         pipeline = config.pipeline(upscaler)
-        files = find_pairs(folder, group_by, scene_by)
+        files = find_pairs(folder, *named_by)
         with progress_bars() as bars:
             checking = functools.partial(bars, "checking pairs")
             pairs = await check_pairs(
@@ -320,4 +308,4 @@ async def measured(
                 await session.calibrations.activate(calibration, force=config.force)
             except Conflict as conflict:
                 refusal = conflict
-        return calibration, await described(session, calibration), refusal
+        return _Made(await described(session, calibration), file.dump(calibration), refusal)
