@@ -299,12 +299,9 @@ def window_of(calibration: Calibration, result: Result) -> Window | None:
     """The window of a result for which the promise is one about windows; None: all of it."""
     if result.guarantee.applicability != "per_window":
         return None
-    sizes = [
-        (pair.width, pair.height)
-        for pair in calibration.manifest.pairs
-        if pair.width <= result.width and pair.height <= result.height
-    ]
+    sizes = calibration.sizes.within(result.height, result.width)
+    scenes = np.array([float(calibration.sizes.scenes[size]) for size in sizes])
     draw = np.random.default_rng(list(hashlib.sha256(result.id.encode()).digest()))
-    width, height = sizes[int(draw.integers(len(sizes)))]
+    width, height = sizes[int(draw.choice(len(sizes), p=scenes / scenes.sum()))]
     x, y = (int(draw.integers(room + 1)) for room in (result.width - width, result.height - height))
     return Window(x=x, y=y, width=width, height=height)

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from fractions import Fraction
 from types import SimpleNamespace
 
 import numpy as np
 
+from app.calibration.guarantee import Sizes
 from app.monitor.truth import Window, window_of
 
 
-def window(name: str, pairs: list[tuple[int, int]], *, applicability: str = "per_window"):
-    """The window of a result of 500×300 pixels; pairs are (width, height)."""
+def window(name: str, sizes: list[tuple[int, int]], *, applicability: str = "per_window"):
+    """The window of a result of 500×300 pixels; k/2 scenes are of the k-th size (width, height)."""
     result = SimpleNamespace(
         id=name, width=500, height=300, guarantee=SimpleNamespace(applicability=applicability)
     )
-    sizes = [SimpleNamespace(width=width, height=height) for width, height in pairs]
-    return window_of(SimpleNamespace(manifest=SimpleNamespace(pairs=sizes)), result)
+    scenes = {size: Fraction(count, 2) for count, size in enumerate(sizes, start=1)}
+    return window_of(SimpleNamespace(sizes=Sizes(scenes)), result)
 
 
 class TestWindow:
@@ -33,13 +36,12 @@ class TestWindow:
         # Means within five standard errors of the middle.
         assert (abs(places.mean(axis=0) - room / 2) < 5 * room / np.sqrt(12 * 400)).all()
 
-    def test_it_has_the_size_of_a_pair(self):
-        """Sizes are drawn among those that fit."""
-        sizes = {
-            (one.width, one.height)
-            for one in (window(f"res-{k}", [(48, 48), (500, 300), (600, 20)]) for k in range(50))
-        }
-        assert sizes == {(48, 48), (500, 300)}
+    def test_it_has_the_size_of_a_scene(self):
+        """Sizes are drawn among those that fit, as often as scenes have them."""
+        found = [window(f"res-{k}", [(48, 48), (500, 300), (600, 20)]) for k in range(400)]
+        sizes = Counter((one.width, one.height) for one in found)
+        assert sizes.keys() == {(48, 48), (500, 300)}
+        assert abs(sizes[48, 48] - 400 / 3) < 5 * np.sqrt(400 * 2 / 9)
         assert window("res-a", [(500, 300)]) == Window(x=0, y=0, width=500, height=300)
 
     def test_only_where_the_promise_is_one_about_windows(self):
