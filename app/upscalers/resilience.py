@@ -61,7 +61,7 @@ class Pace:
     spare_retries: retries that a request has beyond one per call. With one per call alone, eight
         calls that fail at random with probability 0.2 run out in 0.15 % of the requests.
     longest_jitter_s: bound of the random pauses between tries.
-    longest_wait_s: a server that asks for a longer wait ends the call instead.
+    longest_wait_s: a server that asks for a longer wait ends the call, unless it has patience.
     breaker_failures: failures in a row that open the breaker; those within `breaker_blip_s` of
         each other count once.
     breaker_rest_s: first pause before the upstream's health is checked; doubles up to a minute.
@@ -162,6 +162,13 @@ class ResilientUpscaler:
                 if is_for_operator(error) or now >= patient_until:
                     raise
                 turn.give_back()
+                asked = asked_wait(error)
+                if asked is not None and asked > self._pace.longest_wait_s:
+                    # It lives, and has said when it will have time.
+                    if now + asked >= patient_until:
+                        raise
+                    await asyncio.sleep(_spread(asked))
+                    continue
                 self._breaker.open()
                 if not await self._comes_back(patient_until):
                     raise
@@ -215,8 +222,7 @@ class ResilientUpscaler:
         elif asked > self._pace.longest_wait_s:
             return None
         else:
-            # All calls were told the same time; they should not come back in the same instant.
-            seconds = asked + random.uniform(0, 0.1 * asked + 0.05)  # noqa: S311 - jitter
+            seconds = _spread(asked)
         return seconds if seconds < turn.remaining_s() else None
 
     async def _try(self, source: Source, seeds: Sequence[int], turn: Turn) -> list[RGB]:
@@ -322,3 +328,8 @@ class ResilientUpscaler:
                     await self.check()
             except (UpscalerError, TimeoutError):
                 continue
+
+
+def _spread(asked: float) -> float:
+    """A little more than the server asked for: all calls were told the same time."""
+    return asked + random.uniform(0, 0.1 * asked + 0.05)  # noqa: S311 - jitter

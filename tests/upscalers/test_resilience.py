@@ -97,6 +97,23 @@ class TestRetries:
             await guarded(Inner([TooManyCalls("x", asked=61)])).generate(SOURCE, [7])
         assert failure.value.retry_after == 61
 
+    async def test_retry_after_with_patience(self):
+        """A call that may wait for longer keeps a long wish too, and others are made meanwhile."""
+        inner, clock = Inner([TooManyCalls("x", asked=120)]), LoopClock()
+        up = guarded(inner)
+        patient = asyncio.create_task(up.generate(SOURCE, [7], Turn(patience_s=600)))
+        await until(lambda: counted(up, "calls"))
+        await up.generate(Source(SOURCE.rgb), [1])
+        clock.jump(110)
+        await asyncio.sleep(0.05)
+        assert inner.calls == [[7], [1]]
+        clock.jump(23)  # 120 s, a tenth of it, and 50 ms
+        await patient
+        assert inner.calls == [[7], [1], [7]]
+        inner.errors = [TooManyCalls("x", asked=120)]
+        with pytest.raises(TooManyCalls):
+            await up.generate(SOURCE, [7], Turn(patience_s=100))
+
     async def test_no_waiting_beyond_the_deadline(self):
         """A wait that ends after the request's deadline is not begun."""
         up = guarded(Inner([TooManyCalls("x", asked=55)]))

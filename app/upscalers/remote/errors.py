@@ -75,7 +75,7 @@ class SomeFailed(UpscalerFailed):
 
 
 _FINAL = (UpscalerRejected, Filtered, WrongSample, SomeFailed)
-_NOT_NOW = (BadCredentials, Misconfigured, QuotaSpent, BreakerOpen)
+_FOR_THE_OPERATOR = (BadCredentials, Misconfigured, QuotaSpent)
 
 _REASONS: tuple[tuple[type[UpscalerError], str], ...] = (
     (Busy, "busy"),
@@ -96,13 +96,13 @@ _REASONS: tuple[tuple[type[UpscalerError], str], ...] = (
 def retriable(error: BaseException) -> bool:
     """Whether the same call with the same seed may succeed a moment later."""
     return isinstance(error, UpscalerUnavailable | UpscalerFailed) and not isinstance(
-        error, (*_FINAL, *_NOT_NOW)
+        error, (*_FINAL, *_FOR_THE_OPERATOR, BreakerOpen)
     )
 
 
 def is_for_operator(error: BaseException) -> bool:
     """Whether waiting does nothing: somebody has to mend a token or an address, or to pay."""
-    return isinstance(error, BadCredentials | Misconfigured | QuotaSpent)
+    return isinstance(error, _FOR_THE_OPERATOR)
 
 
 def replaceable(error: BaseException) -> bool:
