@@ -97,14 +97,11 @@ class TestBreaker:
             await up.generate(SOURCE, [1])
         assert len(inner.calls) == 4
 
-    async def test_one_blip(self):
-        """Many calls that fail together, as when one cable is pulled, do not open it."""
-        up = guarded(Inner([DEAD] * 40, seconds=0.01, concurrency=40))
-        await asyncio.gather(*(up.generate(Source(SOURCE.rgb), [i]) for i in range(1, 41)))
-        assert ("trustscale_upstream_breaker_open", "inner") not in numbers_of(up.metrics)
-
     def test_seconds_count_and_not_calls(self):
-        """It opens when an upstream has been away for seconds, whatever was in flight."""
+        """It opens when an upstream has been away for seconds, whatever was in flight.
+
+        So many calls that fail together, as when one cable is pulled, do not open it.
+        """
         now = 1000.0
         judge = breaker.Breaker(failures=3, blip_s=1, clock=lambda: now)
         for second in range(3):

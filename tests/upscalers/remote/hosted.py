@@ -112,8 +112,6 @@ def hosted(state: State) -> Starlette:  # noqa: C901 - one closure for each endp
     async def replicate_create(request):
         body = await request.json()
         identifier = f"p{next(state.numbers)}"
-        if state.fail == "quota":
-            return problem(402, "Insufficient credit", "You have insufficient credit.")
         given, seed = body["input"]["image"], body["input"].get("seed")
         png = state.files[given.rpartition("/")[2]] if "/files/" in given else from_uri(given)
         state.seeds.append(seed)
@@ -126,10 +124,6 @@ def hosted(state: State) -> Starlette:  # noqa: C901 - one closure for each endp
         }  # fmt: skip
         output = uri(encoded(sample(decoded(png), seed)))
         done = {**document, "status": "succeeded", "output": output}
-        if state.fail == "model":
-            done = {**document, "status": "failed", "error": "CUDA out of memory"}
-        if seed in state.filtered:
-            done = {**document, "status": "failed", "error": "NSFW content detected."}
         state.predictions[identifier] = {"now": document, "done": done, "polls": state.polls}
         first = done if state.polls == 0 else document
         return JSONResponse(first, 201, {"preference-applied": "wait=10"})

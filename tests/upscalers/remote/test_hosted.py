@@ -113,11 +113,8 @@ PAUSES = {TooManyCalls: 60, Busy: 7.5}
     [
         ("replicate", {}, {"token_scheme": "Other"}, BadCredentials, "token_env"),
         # A withheld sample is none, also as a blurred image with status 200.
-        ("replicate", {"filtered": {7}}, {}, Filtered, "NSFW"),
         ("stability-conservative", {"filtered": {7}}, {}, Filtered, "withheld"),
         ("stability-creative", {"filtered": {7}}, {}, Filtered, "withheld"),
-        ("replicate", {"fail": "quota"}, {}, QuotaSpent, "credit"),
-        ("replicate", {"fail": "model"}, {}, GenerationFailed, "CUDA"),
         # A moderated input is refused for good, although the status is 403.
         ("stability-fast", {"fail": "moderation"}, {}, UpscalerRejected, "flagged"),
         ("stability-fast", {"fail": "rate"}, {}, TooManyCalls, "slow"),
