@@ -30,7 +30,7 @@ _WITHHELD = re.compile(
     r"nsfw|flagged as sensitive|safety (checker|filter)|content filter", re.IGNORECASE
 )
 _RUNNING = ("starting", "processing", "queued")
-_SHORTEST_CANCEL_AFTER_S = 5
+_SHORTEST_CANCEL_AFTER_S, _LONGEST_CANCEL_AFTER_S = 5, 24 * 3600
 _CANCEL_AGAIN_S = 0.25
 
 
@@ -187,11 +187,14 @@ class ReplicateUpscaler(PredictionsUpscaler[ReplicateConfig]):
         config = self._config
         if self._learned is None:
             await self.check()
-        wait = max(1, min(config.wait_s, int(config.call_timeout_s / 2)))
+        wait = max(1, int(min(config.wait_s, config.call_timeout_s / 2)))
+        end = int(
+            min(max(_SHORTEST_CANCEL_AFTER_S, config.call_timeout_s), _LONGEST_CANCEL_AFTER_S)
+        )
         headers = {
             "Prefer": f"wait={wait}",
             # The server's own end for work that nobody waits for any more.
-            "Cancel-After": f"{max(_SHORTEST_CANCEL_AFTER_S, int(config.call_timeout_s))}s",
+            "Cancel-After": f"{end}s",
         }
         path, body = self._endpoint()
         reply = await self._upstream.call(

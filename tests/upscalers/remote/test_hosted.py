@@ -160,6 +160,11 @@ class TestReplicate:
         assert asked["authorization"] == f"Bearer {TOKEN}"
         assert (asked["prefer"], asked["cancel-after"]) == ("wait=60", "120s")
 
+    async def test_no_limit(self, source, state, fakes):
+        """Calls without a limit of time are made, too; what nobody waits for ends after a day."""
+        await hosted_by(fakes, "replicate", call_timeout_s=float("inf")).generate(source, [7])
+        assert state.headers[1]["cancel-after"] == "86400s"
+
     @pytest.mark.parametrize(("model", "version"), [("o/m", "f" * 64), ("o/official", "hidden")])
     async def test_versions(self, state, fakes, source, model, version):
         """A community model runs the version of its fingerprint; official ones hide theirs."""
