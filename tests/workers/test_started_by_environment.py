@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 
 import pytest
@@ -15,7 +16,6 @@ from tests.deploy.files import filled, services
 from tests.factories import encoded, photo
 from tests.servers import ProcessGroup, free_port
 from tests.upscalers.remote.pictures import patiently
-from tests.workers.diffusion.tiny import make
 from workers.errors import WeightsError
 from workers.models.registry import locate
 
@@ -34,11 +34,12 @@ def _compose(folder, **variables):
 
 
 @pytest.mark.slow
-def test_from_a_folder_to_a_mask(tmp_path, monkeypatch):
-    """Two lines of .env start it; a gateway that is told the address calibrates and upscales."""
-    make("ldm", tmp_path / "weights")
-    told = {"WORKER_MODEL": "diffusers", "WORKER_CONFIG": '{"steps": 2}'}
-    command, environment, url = _compose(tmp_path / "weights", **told)
+def test_from_a_folder_to_a_mask(data, tmp_path, monkeypatch):
+    """Lines of .env start it; a gateway that is told the address calibrates and upscales."""
+    for name in ("unet_tiny.pth", "vq_tiny.pth"):
+        shutil.copy(data / name, tmp_path)
+    told = {"WORKER_MODEL": "sinsr", "WORKER_CONFIG": (data / "tiny.json").read_text()}
+    command, environment, url = _compose(tmp_path, **told)
     with ProcessGroup(command, log=tmp_path / "log", env=environment) as group:
         group.wait_for(f"{url}/v2/health/ready", "worker")
         monkeypatch.setenv("TRUSTSCALE_WORKERS", f"worker={url}")
