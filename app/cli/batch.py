@@ -218,14 +218,15 @@ def _kind(error: TrustscaleError) -> str:
 
 @storage_errors()
 def _content(source: Source) -> bytes:
-    return sys.stdin.buffer.read() if source.path is None else source.path.read_bytes()
+    return source.data if source.path is None else source.path.read_bytes()
 
 
 @storage_errors()
 def _facts(source: Source) -> dict[str, Any]:
-    """By which a file is known again, without reading it."""
+    """By which a file is known again, without reading it; what came by a pipe, by its content."""
     if source.path is None:
-        return {"name": str(source.place), "bytes": None, "modified": None}
+        digest = hashlib.sha256(source.data).hexdigest()
+        return {"name": str(source.place), "bytes": len(source.data), "sha256": digest}
     stat = source.path.stat()
     modified = datetime.fromtimestamp(stat.st_mtime, UTC).isoformat()
     return {"name": str(source.place), "bytes": stat.st_size, "modified": modified}

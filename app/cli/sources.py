@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Final, cast
 from urllib.parse import unquote, urlsplit
@@ -34,10 +35,12 @@ class Source:
 
     path: where it is; None: standard input.
     place: where it belongs below the output folder.
+    data: what came by standard input.
     """
 
     path: Path | None
     place: PurePosixPath
+    data: bytes = field(default=b"", repr=False)
 
     def __str__(self) -> str:
         return "standard input" if self.path is None else str(self.path)
@@ -99,7 +102,7 @@ def found(texts: Sequence[str], out: Path | None, *, recursive: bool) -> list[So
     sources: list[Source] = []
     for text in texts:
         if text == STREAM:
-            sources.append(Source(None, PurePosixPath("stdin")))
+            sources.append(Source(None, PurePosixPath("stdin"), sys.stdin.buffer.read()))
         elif text in folders:
             base = opened(text)
             under = base.resolve().name if len(folders) > 1 else ""

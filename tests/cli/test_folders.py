@@ -162,10 +162,17 @@ class TestStreams:
         assert "warning: The picture was compressed" in outcome.err
 
     def test_into_a_folder(self, run, place, calibrated, monkeypatch):
-        """With --out all files are written."""
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(encoded(photo(3, 24, 24)))))
-        assert run("upscale", "-", "--out", "out").code == 0
+        """With --out all files are written; the same picture is known again, another is not it."""
+
+        def given(seed):
+            data = io.BytesIO(encoded(photo(seed, 24, 24)))
+            monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(data))
+            return run("upscale", "-", "--out", "out")
+
+        assert given(3).code == 0
         assert made(place / "out") == ["stdin"]
+        assert "(kept)" in given(3).out
+        given(4).check_error(2, "another file")
 
     def test_one_only(self, run, place, calibrated):
         """Several pictures, or JSON among them, would be nothing that can be read."""
