@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from functools import partial
@@ -50,6 +51,17 @@ def opener(opened: Opener, store_url: str, tmp_path: Path) -> Opener:
 @pytest.fixture
 def stores(opener: Opener) -> Stores:
     return opener()
+
+
+@pytest.fixture
+async def doors(opener: Opener) -> list[Stores]:
+    """The stores as three processes see them, each with ten connections, so that calls race.
+
+    While connections are made, Redis gets one call after the other.
+    """
+    found = [opener() for _ in range(3)]
+    await asyncio.gather(*(stores.jobs.unfinished() for stores in found for _ in range(10)))
+    return found
 
 
 def head(name: str, upscaler: str = "span", *, day: int = 1) -> CalibrationHead:

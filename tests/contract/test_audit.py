@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 
 from app.stores.base import Stores
-from tests.contract.conftest import Opener
 
 
 class TestEntries:
@@ -24,9 +23,8 @@ class TestEntries:
         assert [entry.facts["calibration"] for entry in rest] == ["c2", "c1", "c0"]
         assert await stores.audit.entries(limit=10, before=rest[-1].id) == []
 
-    async def test_several_writers(self, opener: Opener):
+    async def test_several_writers(self, doors: list[Stores]):
         """No entry of racing writers is lost, and no id is given twice."""
-        doors = [opener() for _ in range(3)]
         await asyncio.gather(*(doors[i % 3].audit.append("a", str(i), {}) for i in range(30)))
         entries = await doors[0].audit.entries(limit=100)
         assert {entry.actor for entry in entries} == {str(i) for i in range(30)}

@@ -81,9 +81,8 @@ class TestActivate:
                 await stores.calibrations.activate("b", job=name)
         assert (await stores.calibrations.active())["span"].calibration == "a"
 
-    async def test_race_is_a_chain(self, opener: Opener):
+    async def test_race_is_a_chain(self, doors: list[Stores]):
         """Under a race each activation names the one it really replaced: a chain without forks."""
-        doors = [opener() for _ in range(3)]
         names = [f"c{i:02}" for i in range(24)]
         for name in names:
             await doors[0].calibrations.put(head(name), b"")

@@ -5,18 +5,16 @@ from __future__ import annotations
 import asyncio
 
 from app.stores.base import Stores
-from tests.contract.conftest import Opener
 from tests.waiting import PATIENCE_S
 
 
-async def test_the_first_holds_it(opener: Opener):
+async def test_the_first_holds_it(doors: list[Stores]):
     """Of many callers, in several processes, one value is kept and told to all."""
-    stores = [opener().claims for _ in range(3)]
     kept = await asyncio.gather(
-        *(stores[i % 3].claim("a", b"%d" % i, seconds=60) for i in range(12))
+        *(doors[i % 3].claims.claim("a", b"%d" % i, seconds=60) for i in range(12))
     )
     assert len(set(kept)) == 1
-    assert await stores[0].claim("b", b"other", seconds=60) == b"other"
+    assert await doors[0].claims.claim("b", b"other", seconds=60) == b"other"
 
 
 async def test_only_its_holder_replaces_it(stores: Stores):

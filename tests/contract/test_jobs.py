@@ -65,9 +65,8 @@ class TestActs:
             assert await stores.jobs.start("job", "", owner) == running
         assert await stores.jobs.acts("job", "") == {"ann", "bob"}
 
-    async def test_each_piece_has_its_own(self, opener: Opener):
+    async def test_each_piece_has_its_own(self, doors: list[Stores]):
         """Acts are kept by piece, from all processes; running without a piece is no act."""
-        doors = [opener() for _ in range(3)]
         await begun(doors[0], unit=None)
         units = ["", "a pair", "pair"]
         await asyncio.gather(
@@ -132,9 +131,8 @@ class TestEnd:
             assert await stores.jobs.finish("failed", JobState.FAILED, error=problem)
         assert (await stores.jobs.get("failed")).error == problem
 
-    async def test_one_end_wins(self, opener: Opener):
+    async def test_one_end_wins(self, doors: list[Stores]):
         """Of many racing ends one is stored, and only those who told it hear so."""
-        doors = [opener() for _ in range(3)]
         await begun(doors[0])
         won = await asyncio.gather(
             *(doors[i % 3].jobs.finish("job", JobState.SUCCEEDED, result=str(i)) for i in range(30))

@@ -109,9 +109,8 @@ class TestResults:
         assert await stores.results.blob(name, name) == b"blob"
         assert await stores.results.document("r") == b"{}"
 
-    async def test_race_of_puts(self, opener: Opener):
+    async def test_race_of_puts(self, doors: list[Stores]):
         """Of many puts of one id one is stored, never a mixture."""
-        doors = [opener() for _ in range(3)]
         await asyncio.gather(
             *(doors[i % 3].results.put("r", b"%d" % i, {"a": b"%d" % i}) for i in range(15))
         )
