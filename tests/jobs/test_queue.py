@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 from docket import Docket
 
 from app.errors import BadPairs
@@ -43,6 +44,21 @@ class TestRun:
             await queue.submit(place.job("c", pairs=WINDOW + 6))
             assert (await ended(stores, "c")).state is JobState.SUCCEEDED
         assert set(place.starts().values()) == {1}
+
+    @pytest.mark.servers
+    async def test_no_more_than_the_window(self, redis_place: Place, stores: Stores):
+        """No more units of a job are in the queue, so that those of another come between."""
+        place = redis_place
+        units = Docket("trustscale:queue:unit", place.queue_url).stream_key
+        with redis.Redis.from_url(place.queue_url) as client:
+            async with place.working(stores, drain_s=0) as queue:
+                await queue.submit(place.job("c", pairs=WINDOW + 6, waits=True))
+                await until(lambda: client.xlen(units) >= WINDOW)
+                await queue.submit(place.job("u"))
+                await ended(stores, "u")
+                assert client.xlen(units) == WINDOW
+                await queue.cancel("c")
+                await ended(stores, "c")
 
     async def test_submitted_twice(self, place: Place, stores: Stores):
         """It comes back as it was stored; before, during or after its run it runs no more."""
