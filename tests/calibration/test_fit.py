@@ -109,12 +109,6 @@ async def test_the_file_keeps_the_weights(indecision, samples):
     guard(again.pipeline, FakeUpscaler())
 
 
-async def test_a_calibration_without_a_fit_keeps_its_form():
-    """Programs that know no fitted σ can read it."""
-    calibration = await calibration_of(FakeUpscaler(), 6)
-    assert "fit" not in calibration.document["pipeline"]["indecision"]
-
-
 async def test_other_weights_are_refused():
     """A calibration of other weights serves nothing; the refusal names both states."""
     foreign = dataclasses.replace(LEARNED, state="of-another-program")

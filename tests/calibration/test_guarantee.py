@@ -42,8 +42,10 @@ def likely(calibration):
 
 class TestRecord:
     def test_what_is_not_used_is_not_written(self, calibration):
-        """A calibration in expectation without groups has the form that older versions read."""
+        """In expectation, without groups, rule and fit, its form is that which older ones read."""
         assert "guarantee" not in calibration.document
+        assert "input_rule" not in calibration.document["pipeline"]
+        assert "fit" not in calibration.document["pipeline"]["indecision"]
         assert all("group" not in pair for pair in calibration.document["pairs"])
 
     @pytest.mark.parametrize("settings", [LIKELY, BETS])

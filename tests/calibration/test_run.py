@@ -90,16 +90,6 @@ class TestOrder:
         seeded = CONFIG.model_copy(update={"seed": 1})
         assert not same(first, await Run(tmp_path / "data", folder, seeded)(FakeUpscaler()))
 
-    async def test_the_record(self, tmp_path):
-        """The calibration says what it was made of."""
-        made = await Run(tmp_path / "data", truths(tmp_path / "photos", 3))(FakeUpscaler())
-        assert made.n == 3
-        assert made.curve.min_alpha == made.bound / 4
-        assert made.manifest.upscaler == "fake"
-        assert made.pipeline == CONFIG.pipeline(FakeUpscaler())
-        assert {(p.width, p.height) for p in made.manifest.pairs} == {(48, 48)}
-        assert len({p.y_sha256 for p in made.manifest.pairs}) == 3
-
 
 class TestLabels:
     async def labelled(self, tmp_path, claim):
