@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import numpy as np
 import pytest
 
-import app.cli.local
-from app.assembly import open_parts
 from app.calibration.active import Calibrations
 from app.calibration.admin import CalibrationAdmin
 from app.calibration.config import CalibrationConfig, CalibrationRequest
-from app.calibration.here import NotFinished
 from app.calibration.job import CalibrationHandler
 from app.canary.keep import chosen, forget, inherit, load, publish
-from app.cli.calibrate import measured
 from app.errors import UpscalerRejected
 from app.images.degrade import Degradation
 from app.images.encode import png_rgb
 from app.jobs.handlers import JobContext
-from app.settings import Settings
-from app.stores.open import open_stores
-from app.upscalers.base import Capabilities
-from tests.canary.scenes import REMOTE, MemorySpool, Moody, Scene, calibrate
-from tests.factories import photo, truths
+from tests.canary.scenes import MemorySpool, Moody, Scene, calibrate
+from tests.factories import photo
 from tests.fakes import FakeUpscaler
 
 
@@ -166,33 +157,3 @@ class TestJob:
         await scene.round()
         assert (await scene.kept()).rounds == 1
         assert (await load(stores.spool, first)).rounds == 0
-
-
-async def test_command_line(tmp_path, monkeypatch):
-    """`trustscale calibrate` keeps them too, also in a run that was interrupted."""
-
-    class Tiring(FakeUpscaler):
-        async def generate(self, source, seeds, turn=None):
-            if len(self.calls) == 23:
-                self.failure = UpscalerRejected("Enough.")
-            return await super().generate(source, seeds, turn)
-
-    upscaler = Tiring(capabilities=Capabilities(concurrency=1))
-    settings = Settings(data_dir=tmp_path / "data", upscalers=[REMOTE])
-    monkeypatch.setattr(app.cli.local, "load_settings", lambda: settings)
-    monkeypatch.setattr(app.cli.local, "configure_logs", lambda *_: None)
-    opening = partial(open_parts, build=lambda *_: upscaler)
-    monkeypatch.setattr(app.cli.local, "open_parts", opening)
-    folder, config = truths(tmp_path / "truths", 10), CalibrationConfig(samples=4)
-    with pytest.raises(NotFinished, match="Enough"):
-        await measured(folder, config)
-    upscaler.failure = None
-    calibration, *_ = await measured(folder, config)
-    stores = open_stores("sqlite:///", tmp_path / "data", result_ttl_s=9, max_result_bytes=10**9)
-    scene = Scene(upscaler, stores.spool, calibration.id)
-    assert calibration.n == 10
-    # Calls refused may have been the second of a canary.
-    assert len((await scene.kept()).canaries.items) >= 6
-    await scene.round()
-    assert not (await scene.kept()).alarm
-    await stores.close()
