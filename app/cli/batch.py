@@ -223,13 +223,14 @@ def _content(source: Source) -> bytes:
 
 @storage_errors()
 def _facts(source: Source) -> dict[str, Any]:
-    """By which a file is known again, without reading it; what came by a pipe, by its content."""
-    if source.path is None:
-        digest = hashlib.sha256(source.data).hexdigest()
-        return {"name": str(source.place), "bytes": len(source.data), "sha256": digest}
-    stat = source.path.stat()
-    modified = datetime.fromtimestamp(stat.st_mtime, UTC).isoformat()
-    return {"name": str(source.place), "bytes": stat.st_size, "modified": modified}
+    """By which a file is known again: its content where nothing tells when it was changed."""
+    stat = None if source.path is None else source.path.stat()
+    if stat is not None and stat.st_mtime:
+        modified = datetime.fromtimestamp(stat.st_mtime, UTC).isoformat()
+        return {"name": str(source.place), "bytes": stat.st_size, "modified": modified}
+    data = _content(source)
+    digest = hashlib.sha256(data).hexdigest()
+    return {"name": str(source.place), "bytes": len(data), "sha256": digest}
 
 
 def _lost(place: Place, asked: Mapping[str, Any]) -> str:

@@ -119,6 +119,10 @@ class TestPlaces:
         names = [f"/bucket/out/{stem}.{part}" for stem in ("a", "sub/a") for part in PARTS]
         assert set(files.find("/bucket/out")) == {*names, f"/bucket/out/{MANIFEST}"}
         assert "0 done, 2 kept" in run(*there).err
+        size = files.size("/bucket/in/a.png")
+        files.pipe("/bucket/in/a.png", encoded(photo(4, 24, 24)).ljust(size, b"\0")[:size])
+        changed = run(*there)  # of the same size, and no time is told
+        assert (changed.code, "of another file" in changed.err) == (2, True)
         small(place / "file url", "a.png")
         url = (place / "file url").as_uri()
         assert run("upscale", url, "--out", f"{url}/large").code == 0
