@@ -80,7 +80,7 @@ def refusals(server: str) -> Iterator[None]:
         for item in problem.members.get("items") or []:
             typer.echo(f"{item['name']}: {item['reason']}", err=True)
         raise RemoteError(problem.detail, type=problem.type) from None
-    except httpx.TransportError as error:
+    except httpx.RequestError as error:
         raise RemoteError(f"Cannot reach {server}: {_reason(error)}.", type=AWAY) from error
 
 

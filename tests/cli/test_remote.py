@@ -15,6 +15,7 @@ import pytest
 
 from tests.api.gateway import ADMIN_KEY
 from tests.factories import truths
+from tests.live import serving
 from tests.waiting import block_until
 
 ROOT = Path(__file__).parents[2]
@@ -55,6 +56,19 @@ def test_nobody_there(run, server, host):
         url = f"http://{host}:{taken.getsockname()[1]}"
         outcome = run("calibrations", "list", "--server", url)
     outcome.check_error(1, f"Cannot reach {url}: {refused}")
+
+
+def test_an_answer_that_cannot_be_read(run, server):
+    """What is none of ours may answer anything: one line."""
+
+    async def garbled(scope, receive, send):
+        head = {"type": "http.response.start", "status": 200}
+        if scope["type"] == "http":
+            await send({**head, "headers": [(b"content-encoding", b"gzip")]})
+            await send({"type": "http.response.body", "body": b"no gzip"})
+
+    with serving(garbled) as address:
+        run("calibrations", "list", "--server", f"http://{address}").check_error(1, address)
 
 
 @pytest.mark.parametrize(
