@@ -183,6 +183,17 @@ class TestErrors:
             assert (await ended(stores, "c")).state is JobState.SUCCEEDED
         assert place.starts()["pair0001"] == 2
 
+    @pytest.mark.parametrize(
+        ("upscaler_s", "state"), [(PATIENCE_S, JobState.SUCCEEDED), (0.0, JobState.FAILED)]
+    )
+    async def test_away(self, tmp_path: Path, stores: Stores, upscaler_s: float, state: JobState):
+        """A pair waits for an upscaler that is away, however often others are tried again."""
+        place = memory_place(tmp_path)
+        patience = Patience(upscaler_s=upscaler_s, unit_waits_s=())
+        async with place.working(stores, patience=patience) as queue:
+            await queue.submit(place.job("c", pairs=1, away="pair0000"))
+            assert (await ended(stores, "c")).state is state
+
 
 class TestCancel:
     async def test_running_calibration(self, place: Place, stores: Stores, working: JobQueue):

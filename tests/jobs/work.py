@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from app.errors import BadPairs, UpscalerFailed
+from app.errors import BadPairs, UpscalerFailed, UpscalerUnavailable
 from app.jobs.acts import Patience
 from app.jobs.handlers import JobContext
 from app.jobs.program import run_until_signalled
@@ -83,8 +83,8 @@ async def sleep_in_one_piece(job: Job, context: JobContext) -> str:
 class SleepingPairs:
     """A calibration of `pairs` pairs, `seconds` each.
 
-    `kill`, `bad`, `refused`, `unpaid` or `flaky` names a pair. With a gate the pairs wait for it,
-    or, if `reduces_behind_gate`, the reduction.
+    `kill`, `bad`, `refused`, `unpaid`, `flaky` or `away` names a pair. With a gate the pairs
+    wait for it, or, if `reduces_behind_gate`, the reduction.
     """
 
     def __init__(self, stores: Stores) -> None:
@@ -106,6 +106,8 @@ class SleepingPairs:
             raise QuotaSpent("No credit is left.")
         if job.request.get("flaky") == unit and starts(Path(job.request["log"]))[unit] < 2:
             raise UpscalerFailed("It made nothing.")
+        if job.request.get("away") == unit and starts(Path(job.request["log"]))[unit] < 2:
+            raise UpscalerUnavailable("It is asleep.", retry_after=0.0)
         try:
             await asyncio.sleep(job.request.get("seconds", 0))
             if not job.request.get("reduces_behind_gate"):
