@@ -116,11 +116,23 @@ def parse_table(text: str) -> list[dict[str, str]]:
 
 
 def column_of(rows: Sequence[Mapping[str, str]], column: str) -> dict[str, str]:
+    """The group or scene that a column names, by name of the pair.
+
+    Raises:
+        BadRequest: as `values_of`, or a value cannot be that of a group or scene.
+    """
+    found = values_of(rows, column)
+    for name, value in found.items():
+        if value and (reason := wrong_group(value)):
+            raise BadRequest(f"The table: {name[:80]!r}: {reason}.")
+    return found
+
+
+def values_of(rows: Sequence[Mapping[str, str]], column: str) -> dict[str, str]:
     """A column by name of the pair; the suffix of a file's name is dropped.
 
     Raises:
-        BadRequest: no column names the pairs, the column is missing, a pair is named twice, or a
-            value cannot be that of a group or scene.
+        BadRequest: no column names the pairs, the column is missing, or a pair is named twice.
     """
     header = rows[0].keys() if rows else ()
     key = next((name for name in _NAME_COLUMNS if name in header), None)
@@ -132,8 +144,6 @@ def column_of(rows: Sequence[Mapping[str, str]], column: str) -> dict[str, str]:
     found: dict[str, str] = {}
     for row in rows:
         name = PurePosixPath(row[key]).stem if key == "file" else row[key]
-        if row[column] and (reason := wrong_group(row[column])):
-            raise BadRequest(f"The table: {name[:80]!r}: {reason}.")
         if found.setdefault(name, row[column]) != row[column]:
             raise BadRequest(f"The table names {name[:80]!r} twice, and not alike.")
     return found

@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 
 from app.calibration.folder import FOLDER, PairFiles, find_pairs
-from app.calibration.groups import SCENE_COLUMNS, column_of, read_table
+from app.calibration.groups import SCENE_COLUMNS, read_table, values_of
 from app.calibration.layout import IMAGE_SUFFIXES, MANIFEST
 from app.errors import BadRequest
 
@@ -156,7 +156,7 @@ def _manifest_groups(path: Path, column: str | None) -> Mapping[str, str]:
     wanted = column or next((name for name in GROUP_COLUMNS if rows and name in rows[0]), None)
     if wanted is None:
         return {}
-    return {name: group for name, group in column_of(rows, wanted).items() if group}
+    return {name: group for name, group in values_of(rows, wanted).items() if group}
 
 
 def _prefixed(items: Sequence[PairFiles], prefix: str) -> list[PairFiles]:

@@ -120,7 +120,8 @@ def metadata_of(image: Image.Image, *, with_place: bool) -> tuple[Metadata, list
         notes.append("The XMP data are too large and were not kept.")
     if not with_place:
         xmp = _XMP_PLACE.sub(b"", xmp)
-        if b":GPS" in xmp or b"\0" in xmp:  # in UTF-16 no place would be found
+        # In UTF-16 no place would be found; some programs write zeros behind the end.
+        if b":GPS" in xmp or b"\0" in xmp.rstrip(b"\0"):
             xmp = b""
             notes.append("The XMP data may tell the place in an unusual way and were not kept.")
     # A picture that was turned lies differently on the ground.

@@ -96,6 +96,13 @@ class TestMakePlan:
         with pytest.raises(BadRequest, match="1 photographs"):
             make_plan([tmp_path], share=0.5, seed=0, column="source")
 
+    def test_addresses_are_groups(self, tmp_path):
+        """Nothing is named by the groups of an evaluation, so whatever a cell holds is one."""
+        images(tmp_path, [f"{k}.png" for k in range(4)])
+        rows = [f"{k}.png,https://example.org/{'a' * 100}/{k // 2}" for k in range(4)]
+        (tmp_path / "manifest.csv").write_text("\n".join(["file,source", *rows]))
+        assert len({*make_plan([tmp_path], share=0.5, seed=0).test_groups}) == 1
+
     @pytest.mark.parametrize("inner", ["", "photos"])
     def test_several_folders(self, tmp_path, inner):
         """Images are named by folder, alike or not; a photograph in both stays on one side."""

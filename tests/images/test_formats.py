@@ -146,6 +146,11 @@ class TestMetadata:
         kept = decode(encoded(photo(), "WEBP", xmp=b"<e:GPSTrack>1"), LIMITS, keep="keep")
         assert (kept.metadata.xmp, kept.notes) == (b"", [UNUSUAL_XMP])
 
+    def test_xmp_with_zeros_behind_its_end(self):
+        """It is kept: those of UTF-16 lie in between."""
+        kept = decode(encoded(photo(), "WEBP", xmp=b"<x:a>Ada</x:a>\0\0"), LIMITS, keep="keep")
+        assert (kept.metadata.xmp.rstrip(b"\0"), kept.notes) == (b"<x:a>Ada</x:a>", [])
+
     def test_damaged_exif_is_told(self):
         """It is left out with a note."""
         decoded = decode(encoded(photo(), exif=b"Exif\0\0garbage"), LIMITS, keep="keep")
