@@ -97,11 +97,18 @@ class TestBreaker:
             await up.generate(SOURCE, [1])
         assert len(inner.calls) == 4
 
-    def test_seconds_count_and_not_calls(self):
-        """It opens when an upstream has been away for seconds, whatever was in flight.
+    async def test_one_blip(self):
+        """Many calls that fail together, as when one cable is pulled, do not open it.
 
-        So many calls that fail together, as when one cable is pulled, do not open it.
+        Twelve seconds with a failure in each would; these have passed by then, stalls or not.
         """
+        up = guarded(Inner([DEAD] * 40, concurrency=40), breaker_failures=12, attempts=1)
+        calls = (up.generate(Source(SOURCE.rgb), [seed]) for seed in range(1, 41))
+        assert set(map(type, await asyncio.gather(*calls, return_exceptions=True))) == {type(DEAD)}
+        assert not up.health.breaker_open
+
+    def test_seconds_count_and_not_calls(self):
+        """It opens when an upstream has been away for seconds, whatever was in flight."""
         now = 1000.0
         judge = breaker.Breaker(failures=3, blip_s=1, clock=lambda: now)
         for second in range(3):

@@ -99,15 +99,15 @@ class TestRetries:
 
     async def test_retry_after_with_patience(self):
         """A call that may wait for longer keeps a long wish too, and others are made meanwhile."""
-        inner, clock = Inner([TooManyCalls("x", asked=120)]), LoopClock()
+        inner, clock = Inner([TooManyCalls("x", asked=1200)]), LoopClock()
         up = guarded(inner)
-        patient = asyncio.create_task(up.generate(SOURCE, [7], Turn(patience_s=600)))
+        patient = asyncio.create_task(up.generate(SOURCE, [7], Turn(patience_s=6000)))
         await until(lambda: counted(up, "calls"))
         await up.generate(Source(SOURCE.rgb), [1])
-        clock.jump(110)
+        clock.jump(1080)  # two minutes less, in which a machine may stall
         await asyncio.sleep(0.05)
         assert inner.calls == [[7], [1]]
-        clock.jump(23)  # 120 s, a tenth of it, and 50 ms
+        clock.jump(241)  # 1200 s, a tenth of it, and 50 ms
         await patient
         assert inner.calls == [[7], [1], [7]]
         inner.errors = [TooManyCalls("x", asked=120)]

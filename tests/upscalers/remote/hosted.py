@@ -124,6 +124,8 @@ def hosted(state: State) -> Starlette:  # noqa: C901 - one closure for each endp
         }  # fmt: skip
         output = uri(encoded(sample(decoded(png), seed)))
         done = {**document, "status": "succeeded", "output": output}
+        if seed in state.filtered:
+            done = {**document, "status": "failed", "error": "NSFW content detected."}
         state.predictions[identifier] = {"now": document, "done": done, "polls": state.polls}
         first = done if state.polls == 0 else document
         return JSONResponse(first, 201, {"preference-applied": "wait=10"})

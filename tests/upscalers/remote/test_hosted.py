@@ -112,6 +112,8 @@ PAUSES = {TooManyCalls: 60, Busy: 7.5}
     ("name", "seen", "settings", "kind", "words"),
     [
         ("replicate", {}, {"token_scheme": "Other"}, BadCredentials, "token_env"),
+        # What a finished prediction says is judged; a failed one has no output.
+        ("replicate", {"filtered": {7}}, {}, Filtered, "NSFW"),
         # A withheld sample is none, also as a blurred image with status 200.
         ("stability-conservative", {"filtered": {7}}, {}, Filtered, "withheld"),
         ("stability-creative", {"filtered": {7}}, {}, Filtered, "withheld"),
