@@ -69,6 +69,8 @@ class TestWorkerErrors:
     def test_traces_that_cannot_be_sent(self, run, monkeypatch):
         """With a collector and without what speaks to it, one line says what to install."""
         monkeypatch.setenv("TRUSTSCALE_OTLP_ENDPOINT", "http://127.0.0.1:9")
+        # Once loaded, it is found in its package even where it cannot be imported.
+        monkeypatch.delattr("app.telemetry.otel", raising=False)
         monkeypatch.setitem(sys.modules, "app.telemetry.otel", None)
         _fails(run("worker", "--model", "onnx"), 2, "trustscale[tracing]")
 
