@@ -222,6 +222,17 @@ class TestCheckpoints:
         assert again.staircase == measured.staircase
         np.testing.assert_array_equal(again.sigma_quantiles, measured.sigma_quantiles)
 
+    async def test_the_range_of_sigma(self):
+        """The quantiles of a pair reach from its smallest σ to its largest; there curves end."""
+        pipeline = CONFIG.pipeline(FakeUpscaler())
+        pair = load_pair("a", encoded(photo(1, 48, 48)), None, pipeline, degradation=None, seed=0)
+        measurement = await measure(FakeUpscaler(), Source(pair.x), pipeline, pair.seed)
+        measured = reduce_pair(pair, measurement, pipeline)
+        sigma = measurement.sigma
+        assert tuple(measured.sigma_quantiles[[0, -1]]) == (sigma.min(), sigma.max())
+        made = Calibration.from_pairs([measured], upscaler="fake", pipeline=pipeline)
+        assert made.curve.threshold(made.bound) == np.nextafter(sigma.max(), np.float32(np.inf))
+
     @pytest.mark.parametrize("data", [b"", b"text", b"PK\x05\x06" + b"\0" * 18])
     def test_damage(self, data):
         """Damage is told as such."""
