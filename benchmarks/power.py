@@ -50,8 +50,6 @@ ESTIMATORS: dict[str, tuple[int, IndecisionSettings]] = {
     BEFORE: (SAMPLES, IndecisionSettings()),
     "smoothed_variance, M = 2": (2, IndecisionSettings()),
     "residual, M = 1": (1, IndecisionSettings("residual")),
-    "learned, M = 8": (SAMPLES, IndecisionSettings("learned")),
-    "learned, M = 2": (2, IndecisionSettings("learned")),
     "fitted, M = 1": fitted(1),
     DEFAULT: fitted(2),
 }

@@ -145,6 +145,6 @@ def _reach(sigma: IndecisionSettings) -> int | None:
 
     The terms of a fitted σ look at cells of fixed size: a larger image has more of them.
     """
-    if sigma.estimator in {"fitted", "learned"}:
+    if sigma.fit is not None:
         return texture.WIDEST
     return None if sigma.radius is None else 2 * sigma.radius + 1

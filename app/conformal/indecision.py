@@ -14,11 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.conformal.filters import Kernel, gaussian_blur, gaussian_radius, smooth
-from app.conformal.fitted import Fit, shipped
+from app.conformal.fitted import Fit
 from app.conformal.folding import Folded, Image
-
-# The weights of `learned`, by the name that calibrations with it carry.
-LEARNED_STATE = "span-x4-small64-37c966caba223976"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +33,6 @@ class Estimator:
     of_variance: whether `pixel_variance` of the samples is all that it looks at.
     needs_input: whether it looks at the input X.
     smooths: whether kernel, size, blur and clip_quantile change it.
-    state: which numbers of this program it rests on; None: on none.
     takes_fit: whether the settings carry its weights.
     """
 
@@ -49,7 +45,6 @@ class Estimator:
     of_variance: bool = False
     needs_input: bool = False
     smooths: bool = True
-    state: str | None = None
     takes_fit: bool = False
 
 
@@ -61,8 +56,6 @@ class IndecisionSettings:
     kernel, size: the window K, `size` pixels wide; not used by `pixel_variance`.
     blur: standard deviation in pixels of a final Gaussian blur; 0: none.
     clip_quantile: σ is cut at this quantile of its own values before the blur; None: not cut.
-    state: which numbers of the program an estimator uses that rests on some. None means those of
-        this program; others can be named, by a calibration that was made with them, but not used.
     fit: the weights of `fitted`.
 
     The defaults were chosen by the mask size they give on photographs (docs/calibration.md).
@@ -73,7 +66,6 @@ class IndecisionSettings:
     size: int = 7
     blur: float = 4.0
     clip_quantile: float | None = None
-    state: str | None = None
     fit: Fit | None = None
 
     def __post_init__(self) -> None:
@@ -87,10 +79,6 @@ class IndecisionSettings:
             raise ValueError("blur must be between 0 and 256 pixels")
         if self.clip_quantile is not None and not 0 < self.clip_quantile <= 1:
             raise ValueError("clip_quantile must be in (0, 1]")
-        if self.state is None:
-            object.__setattr__(self, "state", self.row.state)
-        elif self.row.state is None:
-            raise ValueError(f"{self.estimator} has no state")
         if self.row.takes_fit != (self.fit is not None):
             raise ValueError("a fit belongs to the estimator fitted, and only to it")
 
@@ -149,13 +137,10 @@ class Accumulator(Folded):
         """σ, float32 [H, W], finite and ≥ 0.
 
         Raises:
-            ValueError: too few samples have been added, the enlarged input is missing, or the
-                settings name numbers that are not here.
+            ValueError: too few samples have been added, or the enlarged input is missing.
         """
         settings = self.settings
         self.check_any()
-        if settings.state != settings.row.state:
-            raise ValueError(f"σ was learned as {settings.state!r}; here is {settings.row.state!r}")
         if self.count < settings.least_samples:
             raise ValueError(
                 f"{settings.estimator} needs at least {settings.least_samples} samples"
@@ -244,16 +229,6 @@ ESTIMATORS: dict[str, Estimator] = {
         bytes_per_pixel=_plane,
         least_samples=2,
         of_variance=True,
-    ),
-    # Of calibrations made before σ could be fitted to one's own upscaler.
-    "learned": Estimator(
-        sigma=lambda folded: shipped("learned").sigma(folded),
-        title="The first fitted one, for span-x4 and 8 samples",
-        radius=lambda _: None,
-        bytes_per_pixel=lambda _: shipped("learned").bytes_per_pixel,
-        least_samples=2,
-        smooths=False,
-        state=LEARNED_STATE,
     ),
 }
 """σ by name. Their formulae, for the M samples μ of a request:

@@ -98,11 +98,6 @@ def differences(
         now = settings_of(upscaler)
         names = {name for name in {*settings, *now} if settings.get(name) != now.get(name)}
         found[0]["settings"] = sorted(names)
-    sigma = calibrated.indecision
-    if sigma.state != sigma.row.state:
-        found.append(
-            {"field": "indecision.state", "calibrated": sigma.state, "live": sigma.row.state}
-        )
     if calibrated.input_rule not in {None, *RULES}:
         found.append(
             {"field": "input_rule", "calibrated": calibrated.input_rule, "live": list(RULES)}

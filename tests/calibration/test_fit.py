@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 
 import pytest
@@ -14,16 +13,14 @@ from app.calibration import file
 from app.calibration.config import CalibrationConfig, shares
 from app.conformal import fitting
 from app.conformal.fitted import Fit
-from app.conformal.indecision import LEARNED_STATE, IndecisionSettings
-from app.errors import CalibrationMismatch
-from app.sampling.pipeline import Pipeline, guard
+from app.conformal.indecision import IndecisionSettings
+from app.sampling.pipeline import guard
 from tests.api.admin import Admin, truth_files
 from tests.api.conftest import *  # noqa: F403 - its gateways
 from tests.api.gateway import post
 from tests.factories import calibration_of
 from tests.fakes import FakeUpscaler
 
-LEARNED = IndecisionSettings("learned")
 FIT = Fit(weights=(("residual@1", 0.4), ("log slope@5", 0.2)), name="mine", photographs=("ab12",))
 FITTED = IndecisionSettings("fitted", fit=FIT)
 
@@ -98,27 +95,11 @@ def test_too_few_scenes_keep_the_default(admin):
     assert "σ was not fitted" in made["provenance"]["note"]
 
 
-@pytest.mark.parametrize(("indecision", "samples"), [(LEARNED, 4), (FITTED, 1), (FITTED, 3)])
+@pytest.mark.parametrize(("indecision", "samples"), [(FITTED, 1), (FITTED, 3)])
 async def test_the_file_keeps_the_weights(indecision, samples):
-    """Weights, their state and provenance are part of the pipeline, and of the id."""
+    """Weights and their provenance are part of the pipeline, and of the id."""
     made = await calibration_of(FakeUpscaler(), 6, indecision=indecision, samples=samples)
     again = file.load(file.dump(made))
     assert (again.id, again.pipeline.samples) == (made.id, samples)
     assert again.pipeline.indecision == indecision
-    assert again.pipeline.indecision.state == (LEARNED_STATE if indecision is LEARNED else None)
     guard(again.pipeline, FakeUpscaler())
-
-
-async def test_other_weights_are_refused():
-    """A calibration of other weights serves nothing; the refusal names both states."""
-    foreign = dataclasses.replace(LEARNED, state="of-another-program")
-    pipeline = Pipeline(fingerprint="fake:1", scale=2, samples=4, indecision=foreign)
-    with pytest.raises(CalibrationMismatch, match=r"indecision\.state") as refused:
-        guard(pipeline, FakeUpscaler())
-    assert refused.value.members["differences"] == [
-        {
-            "field": "indecision.state",
-            "calibrated": "of-another-program",
-            "live": LEARNED_STATE,
-        }
-    ]

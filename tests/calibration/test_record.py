@@ -140,7 +140,7 @@ class TestApplicability:
         [
             ({"clip_quantile": 1.0}, "per_window"),
             ({"clip_quantile": 0.95}, "unknown"),
-            ({"estimator": "learned"}, "unknown"),
+            ({"estimator": "fitted", "fit": {"weights": [["slope@0", 1.0]]}}, "unknown"),
         ],
     )
     def test_some_sigma_looks_at_the_whole_image(self, calibration, indecision, expected):

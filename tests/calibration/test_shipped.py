@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import resources
-
 import pytest
 
-from app.calibration import file
 from app.calibration.active import shipped_calibrations
-from app.calibration.guarantee import GuaranteeSettings
-from app.conformal.indecision import IndecisionSettings
 from app.images.compression import LOSSLESS, Compression
 from app.images.degrade import USUAL
 from app.images.facts import DETAIL, Facts
@@ -63,21 +58,3 @@ def test_what_nobody_measured_is_said(shipped, compression):
 def test_sizes(shipped, size, expected):
     """Outputs of 512×512 exactly, larger ones window by window; smaller than all: not known."""
     assert Subject.of(shipped, None, facts(LOSSLESS)).applicability(*size) == expected
-
-
-def test_an_old_file_is_read_as_it_was():
-    """The first one, without guarantee, groups, scenes and classes, keeps form and id, and serves.
-
-    Its σ is `learned`, whose weights this program has.
-    """
-    folder = resources.files("app.calibration") / "alternatives"
-    old = file.load((folder / "span-x4-learned.calibration").read_bytes())
-    assert (old.id, old.n, old.pairs) == ("cal-d2927a8b12c390f5d16e", 243, 243)
-    assert (old.guarantee, old.bound) == (GuaranteeSettings(), 1.9576)
-    assert (old.groups, old.classes) == ({}, {})
-    again = old.manifest.model_dump(mode="json")
-    assert again.keys() == old.document.keys()
-    assert again["pairs"] == old.document["pairs"]
-    assert old.pipeline.indecision == IndecisionSettings("learned")
-    guard(old.pipeline, EmbeddedUpscaler("span-x4"))
-    assert old.mean_trusted_fraction(old.curve.threshold(0.1)) > 0.8

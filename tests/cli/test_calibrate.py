@@ -8,7 +8,6 @@ import pytest
 
 import app.cli.local
 from app.calibration import file
-from app.conformal.indecision import LEARNED_STATE
 from tests.api.admin import label
 from tests.cli.conftest import FORCED
 from tests.factories import encoded, photo, pictures, truths
@@ -47,12 +46,6 @@ class TestSettings:
         fit = shown["pipeline"]["indecision"]["fit"]
         assert (shown["n"], fit["scenes"], fit["samples"]) == (20, 20, 2)
         assert {point["samples"] for point in shown["price"]} == {1, 2}
-
-    def test_the_learned_sigma(self, run, place):
-        """The pipeline of the new calibration names the estimator and its weights."""
-        truths(place / "photos", 1)
-        made = run(*PLAIN, "--estimator", "learned").json["pipeline"]["indecision"]
-        assert (made["estimator"], made["state"]) == ("learned", LEARNED_STATE)
 
     def test_given_inputs_have_no_degradation(self, command, place):
         """With x/ the record claims no degradation, whatever the names of the files."""

@@ -12,25 +12,24 @@ from hypothesis import strategies as st
 
 from app.conformal import texture
 from app.conformal.fitted import Fit, shipped
-from app.conformal.indecision import LEARNED_STATE, IndecisionSettings
+from app.conformal.indecision import IndecisionSettings
 from app.sampling.pipeline import Pipeline
 
 from .strategies import folded, samples
 
-LEARNED = IndecisionSettings("learned")
 OF_ONE = Fit(weights=(("residual@1", 0.4), ("log slope@5", 0.2), ("light0@2", -0.1)), offset=0.5)
 OF_MORE = Fit(weights=(*OF_ONE.weights, ("variance@2", 0.3)))
 BENT = dataclasses.replace(
     OF_ONE, units=((0.7, 1.0, 0.2, -0.1, 0.3), (-0.4, 0.0, -0.1, 0.2, 0.1), (1.0, -99.0, 0, 0, 0))
 )
-FITTED = [*(IndecisionSettings("fitted", fit=fit) for fit in (OF_ONE, OF_MORE, BENT)), LEARNED]
+FITTED = [IndecisionSettings("fitted", fit=fit) for fit in (OF_ONE, OF_MORE, BENT)]
 
 
 def measured(stack, config):
     return folded(stack, config, np.full_like(stack[0], 100) if config.needs_input else None)
 
 
-def sigma_of(stack, config=LEARNED):
+def sigma_of(stack, config):
     return measured(stack, config).result()
 
 
@@ -39,7 +38,7 @@ class TestSigma:
     def test_it_is_the_exponential_of_the_weighted_terms(self, config):
         """σ = exp(w₀ + Σ w_j f_j + Σ v_k max(0, b_k + Σ u_kj f_j)), from cells of 4×4 pixels."""
         accumulator = measured(samples(5, 48, 56), config)
-        fit = config.fit or shipped("learned")
+        fit = config.fit
         terms = texture.dense_terms(accumulator.maps())
         f = np.stack([terms[name].astype(np.float64) for name, _ in fit.weights])
         total = sum(weight * plane for (_, weight), plane in zip(fit.weights, f, strict=True))
@@ -49,22 +48,16 @@ class TestSigma:
         np.testing.assert_allclose(accumulator.result(), expected, rtol=1e-4)
         np.testing.assert_allclose(fit.log_sigma(f), total + fit.offset, atol=1e-9)
 
-    @pytest.mark.parametrize(
-        ("name", "expected", "precision"),
-        [
-            ("learned", [0.07885231078, 0.09044829756, 0.08520976454, 0.08801498744], 3e-7),
-            ("span-x4-m2", [0.02960084938, 0.03275016695, 0.03120741248, 0.03214464645], 3e-6),
-        ],
-    )
-    def test_its_values_are_fixed(self, name, expected, precision):
+    def test_its_values_are_fixed(self):
         """A calibration is portable: these values must not move with a machine or a library."""
         y, x = np.mgrid[:64, :64]
         mean = np.stack([x * 7 + y * 3 & 63, (x * y & 31) + 16, (x + 2 * y & 15) * 4]) / 64
         variance, residual = (((x * a + y * b) % 97 / 97e3) for a, b in ((5, 11), (3, 7)))
         maps = texture.Maps(*(part.astype(np.float32) for part in (mean, variance, residual)))
-        sigma = shipped(name).sigma(maps)
+        sigma = shipped("span-x4-m2").sigma(maps)
         found = [sigma[0, 0], sigma[10, 33], sigma[63, 63], sigma.mean(dtype=np.float64)]
-        np.testing.assert_allclose(found, expected, rtol=precision)
+        expected = [0.02960084938, 0.03275016695, 0.03120741248, 0.03214464645]
+        np.testing.assert_allclose(found, expected, rtol=3e-6)
 
     @settings(max_examples=15, deadline=None)
     @given(
@@ -105,7 +98,6 @@ class TestFit:
         """Only a residual needs X, and only a variance needs a second sample."""
         assert (OF_ONE.needs_input, OF_ONE.least_samples) == (True, 1)
         assert (OF_MORE.needs_input, OF_MORE.least_samples) == (True, 2)
-        assert (shipped("learned").needs_input, shipped("learned").least_samples) == (False, 2)
         with pytest.raises(ValueError, match="at least 2 samples"):
             sigma_of(samples(1), IndecisionSettings("fitted", fit=OF_MORE))
 
@@ -114,7 +106,7 @@ class TestFit:
 
         Programs that know no units can read that, and a calibration with it keeps its id.
         """
-        for config in FITTED[:3]:
+        for config in FITTED:
             pipeline = Pipeline(fingerprint="fake:1", scale=2, samples=2, indecision=config)
             stored = pipeline.model_dump(mode="json")
             assert Pipeline.model_validate(json.loads(json.dumps(stored))) == pipeline
@@ -142,19 +134,6 @@ class TestFit:
 
 
 class TestSettings:
-    def test_the_first_fit_has_a_state(self):
-        """Settings of the learned σ carry the name of its weights, those of the others none."""
-        assert LEARNED.state == LEARNED_STATE
-        assert IndecisionSettings().state is None
-        with pytest.raises(ValueError, match="no state"):
-            IndecisionSettings(state=LEARNED_STATE)
-
-    def test_foreign_weights_are_never_replaced(self):
-        """IndecisionSettings of other weights can be read, but make no σ."""
-        foreign = IndecisionSettings("learned", state="of-another-program")
-        with pytest.raises(ValueError, match="of-another-program"):
-            sigma_of(samples(), foreign)
-
     def test_a_fit_belongs_to_the_fitted(self):
         """The fitted σ needs weights, and no other takes them."""
         for wrong in ({"estimator": "fitted"}, {"fit": OF_ONE}):
