@@ -29,7 +29,7 @@ from app.api.made import FORCE
 from app.api.problems import problem_responses
 from app.calibration import file
 from app.calibration.admin import WaitingPair
-from app.calibration.insight import coarser, expected, leaked, risk_plot
+from app.calibration.insight import coarser, expected, leaked
 from app.monitor import watch
 from app.stores.base import JobStatus
 
@@ -121,20 +121,6 @@ async def get_curve(
 
     # Millions of steps of a large calibration: also their JSON is seconds of work.
     return await asyncio.to_thread(answer)
-
-
-@router.get(
-    "/{calibration_id}/plot.svg",
-    response_class=Response,
-    responses={**file_response("image/svg+xml"), **_GROUP_PROBLEMS},
-)
-async def get_plot(
-    calibration_id: str, state: StateDep, _: AdminDep, group: Group = None
-) -> Response:
-    """Trusted area against α as a picture."""
-    calibration = (await state.admin.finished(calibration_id)).of_group(group)
-    svg = await asyncio.to_thread(risk_plot, calibration, group)
-    return Response(svg, media_type="image/svg+xml")
 
 
 @router.get("/{calibration_id}/backtest", responses=_GROUP_PROBLEMS)

@@ -8,12 +8,9 @@ from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import Query
-from fastapi.responses import Response
 
 from app.api.deps import AdminDep, State, StateDep, admin_router
-from app.api.document import file_response
 from app.errors import UpscalerUnavailable
-from app.monitor.plot import monitor_plot
 from app.monitor.report import MonitorReport, UpscalerReport, report_of, uncalibrated
 from app.sampling.pipeline import differences
 from app.stores.base import MOST_POINTS
@@ -34,18 +31,6 @@ async def get_monitor(
     """Requests, drift, feedback, canaries and health of every upscaler, and what is alarming."""
     reports = [await _reports(state, one, points) for one in _chosen(state, upscaler)]
     return MonitorReport(at=datetime.now(UTC), upscalers=[one for some in reports for one in some])
-
-
-@router.get(
-    "/plot.svg",
-    response_class=Response,
-    responses=file_response("image/svg+xml"),
-)
-async def get_monitor_plot(state: StateDep, _: AdminDep, upscaler: Name = None) -> Response:
-    """Evidence over the requests, and labelled losses against α; default: the first upscaler."""
-    found = named(state.service.upscalers, upscaler, state.service.default)
-    reports = await _reports(state, found, MOST_POINTS)
-    return Response(monitor_plot(reports[0]), media_type="image/svg+xml")
 
 
 def _chosen(state: State, name: str | None) -> list[Upscaler]:

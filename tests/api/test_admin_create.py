@@ -189,7 +189,7 @@ class TestJobs:
         assert admin.get(state="pending", upscaler="other") == []
         shown = admin.get(f"/{job}")
         assert shown["id"] == shown["job"]["id"] == job
-        for part in ("curve", "plot.svg", "backtest", "export"):
+        for part in ("curve", "backtest", "export"):
             check_problem(admin.send("GET", f"/{job}/{part}"), "conflict")
         check_problem(admin.send("POST", f"/{job}/activate"), "conflict")
         upscaler.gate.set()
@@ -199,7 +199,7 @@ class TestJobs:
 
     def test_unknown(self, client, admin):
         """An unknown id is not found on every path, nor is the job of an upscaling."""
-        for path in ("", "/curve", "/plot.svg", "/backtest", "/export", "/pairs"):
+        for path in ("", "/curve", "/backtest", "/export", "/pairs"):
             check_problem(admin.send("GET", f"/cal-unknown{path}"), "not-found")
             check_problem(admin.send("GET", f"/job-unknown{path}"), "not-found")
         files = {"image": ("a.png", encoded(photo(0, 24, 24)), "image/png")}

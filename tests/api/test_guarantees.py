@@ -127,18 +127,16 @@ class TestAdmin:
         assert admin.get(f"/{calibration.id}/pairs")[0]["group"] is None
 
     def test_a_group_alone(self, admin, likely):
-        """Detail, curve, plot and backtest can be read of one group."""
+        """Detail, curve and backtest can be read of one group."""
         part = likely.of_group("day")
         shown = admin.get(f"/{likely.id}", group="day")
         assert (shown["n"], shown["min_alpha"]) == (24, part.curve.min_alpha)
         rows = admin.get(f"/{likely.id}/curve", group="day")
         assert [row["risk"] for row in rows] == part.curve.risks.tolist()
-        plot = admin.send("GET", f"/{likely.id}/plot.svg", params={"group": "day"})
-        assert "group day, n = 24" in plot.text
         tested = admin.get(f"/{likely.id}/backtest", splits=5, group="day")
         assert tested["checks"]["n"] == 24
         assert all(0 <= row["violations"] <= 1 for row in tested["rows"])
-        for path in ("", "/curve", "/plot.svg", "/backtest"):
+        for path in ("", "/curve", "/backtest"):
             response = admin.send("GET", f"/{likely.id}{path}", params={"group": "dusk"})
             check_problem(response, "bad-group")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from tests.api.gateway import AS_ADMIN, post
+from tests.api.gateway import post
 
 ALWAYS = {
     "x-content-type-options": "nosniff",
@@ -66,15 +66,6 @@ def test_the_page_of_the_api_needs_nothing_from_elsewhere(client):
     assert "://" not in response.text.replace("https://…", "")
     assert client.get("/docs/style.css").headers["content-type"].startswith("text/css")
     assert client.get("/redoc").status_code == 404
-
-
-def test_the_plot_may_style_itself(client, calibration):
-    """Opened as a document it shows its colours, and can do nothing else."""
-    path = f"/v1/admin/calibrations/{calibration.id}/plot.svg"
-    directives = policy(client.get(path, headers=AS_ADMIN))
-    assert directives["style-src"] == "'unsafe-inline'"
-    assert "sandbox" in directives
-    assert "script-src" not in directives
 
 
 def test_results_are_kept_by_the_client_alone(client):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from xml.etree import ElementTree as ET
-
 import numpy as np
 import pytest
 from starlette.testclient import TestClient
@@ -194,13 +192,3 @@ class TestReport:
         assert (mismatch["kind"], mismatch["severity"]) == ("mismatch", "page")
         assert "fingerprint" in mismatch["message"]
         assert (bare["kind"], reports[1]["calibration"]) == ("no-calibration", None)
-
-    def test_the_plot(self, client):
-        """Well-formed SVG, before the first request and after some, with a dark form."""
-        for words in ("no requests yet", "1 requests, 0 labels"):
-            response = client.get(f"{PATH}/plot.svg", headers=AS_ADMIN)
-            assert response.headers["content-type"] == "image/svg+xml"
-            assert ET.fromstring(response.text).tag.endswith("svg")
-            assert "prefers-color-scheme: dark" in response.text
-            assert words in response.text
-            post(client)

@@ -167,9 +167,6 @@ class TestEvidence:
         text = client.get("/metrics").text
         assert 'trustscale_monitor_alarm{group="",kind="feedback",upscaler="fake"} 1.0' in text
         assert 'trustscale_feedback_labels{group="",upscaler="fake"} 14.0' in text
-        picture = client.get("/v1/admin/monitor/plot.svg", headers=AS_ADMIN).text
-        assert "14 labels, alarms: feedback" in picture
-        assert "α = 0.1" in picture
 
     def test_true_images_do_not(self, client):
         """Losses far below α are evidence of nothing; in an empty mask nothing is lost."""

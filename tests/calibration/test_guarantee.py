@@ -10,7 +10,7 @@ import pytest
 from app.calibration import file
 from app.calibration.config import CalibrationConfig, CalibrationRequest
 from app.calibration.guarantee import GuaranteeSettings
-from app.calibration.insight import checks, leaked, risk_plot, run_backtest
+from app.calibration.insight import checks, leaked, run_backtest
 from app.calibration.manifest import MeasuredPair
 from app.conformal import HighProbabilityCurve, RiskCurve, Staircase
 from app.conformal.fidelity import LAB_BOUND
@@ -136,14 +136,6 @@ class TestInsight:
         made = changed(calibration, pairs=pairs)
         assert leaked(made, 2) == pytest.approx(0.1 * 4 / 2)
         assert leaked(made, 5) == pytest.approx(0.1 * 4)
-
-    def test_the_plot_says_it(self, likely):
-        """The axis names the probability and the mark is no B/(n + 1)."""
-        svg = risk_plot(likely, "night")
-        assert "with probability 0.9" in svg
-        assert f"smallest α = {likely.curve.min_alpha:.3g}" in svg
-        assert "B/(n+1)" not in svg
-        assert ", group night" in svg
 
 
 def test_no_measurement_decides_the_order(calibration):
