@@ -65,7 +65,9 @@ class JobOut(BaseModel):
 
 def _is_drafted(job: JobStatus) -> bool:
     """Whether there is a first look at what the job makes, and nothing better yet."""
-    return job.kind == "upscale" and job.state is JobState.RUNNING and job.progress.done > 0
+    is_running = job.kind == "upscale" and job.state is JobState.RUNNING
+    # Tiles do not tell whether a first sample is whole.
+    return is_running and job.progress.done > 0 and job.progress.unit == "samples"
 
 
 async def _job(job_id: str, state: StateDep, _: ClientDep) -> JobStatus:

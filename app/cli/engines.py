@@ -59,7 +59,9 @@ class _Here:
         """Upscale a file. The same key stands for the same file and request."""
         del key
         prepared = await self._service.prepare(data, request, patient=True)
-        work = await self._service.run(prepared, patient=True, on_progress=on_progress)
+        work = await self._service.run(
+            prepared, patient=True, on_progress=lambda *step: on_progress(*step[:2])
+        )
         files = {name: work.files[name] for name in (image_file(work.result), MASK, TRUST)}
         return Answer(work.result.model_dump(mode="json", exclude={"links"}), _complete(files))
 

@@ -53,7 +53,7 @@ class JobContext:
 
         Nobody sees it while the store is away; the job goes on.
         """
-        self.has_generated |= unit == "samples" and done > 0
+        self.has_generated |= unit in {"samples", "tiles"} and done > 0
         with suppress(StoreUnavailable):
             await self._store.progress(self._job, Progress(done=done, total=total, unit=unit))
 

@@ -12,6 +12,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
@@ -21,6 +22,9 @@ from app.telemetry.tracing import span
 from app.upscalers.base import RGB, Capabilities, Source, Upscaler
 from app.upscalers.remote.errors import SomeFailed, replaceable
 from app.upscalers.turns import Folding, Turn
+
+OnProgress = Callable[[int, int, str], None]
+"""Is called in the event loop with (done, of how many, of what: samples, or tiles of samples)."""
 
 FOLD_FROM = 3
 """Samples from which on folded ones, 7 bytes a pixel, are fewer bytes than the samples, 3 each."""
@@ -38,13 +42,17 @@ class _Draw:
     seeds: list[int]
     spares: deque[int]
     on_sample: Callable[[int, RGB], None]
-    on_progress: Callable[[int, int], None] | None
+    on_progress: OnProgress | None
     calls: deque[list[int]]
     deadline: float | None
     patience_s: float
     folding: Folding | None
     turns: asyncio.Lock = field(default_factory=asyncio.Lock)
     came: int = 0
+    tiles: int = 1
+    """Of a sample, as far as the upscaler tells."""
+    done: dict[int, int] = field(default_factory=dict)
+    """Tiles of the samples that have not come, by the first index of their call."""
 
 
 async def draw(
@@ -56,7 +64,7 @@ async def draw(
     spare_seeds: Sequence[int] = (),
     deadline: float | None = None,
     patience_s: float = 0.0,
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: OnProgress | None = None,
     folding: Folding | None = None,
 ) -> list[int]:
     """Draw one sample per seed and hand each to `on_sample(index, sample)`.
@@ -71,7 +79,7 @@ async def draw(
             filtered ones.
         deadline: a time of the running loop's clock (`loop.time()`), not a number of seconds.
         patience_s: how long a call waits for an upscaler that is away to come back.
-        on_progress: called in the event loop with (samples done, M).
+        on_progress: told of every sample, or of every tile where the upscaler makes several.
         folding: the wish for all samples folded, granted by upscalers that fold and bring all
             samples in one call: then `answer` is set, and `on_sample` never called.
 
@@ -138,31 +146,54 @@ async def _make_calls(state: _Draw) -> None:
         folds = state.upscaler.capabilities.folds and len(indices) == len(state.seeds) >= FOLD_FROM
         folding = state.folding if folds else None
         turn = Turn(
-            state.turns, deadline=state.deadline, patience_s=state.patience_s, folding=folding
+            state.turns,
+            deadline=state.deadline,
+            patience_s=state.patience_s,
+            folding=folding,
+            on_part=partial(_part_done, state, indices),
         )
+        state.done[indices[0]] = 0
         try:
             samples, failure = await _call(state, indices, turn)
             await turn.take()
             if folding is not None and folding.answer is not None:
-                _came(state, len(indices))
+                _came(state, indices, len(indices))
                 continue
             for place, index in enumerate(indices):
                 sample, samples[place] = samples[place], None  # a folded sample is let go
                 if sample is not None:
                     _check_shape(state, sample)
                     await to_the_end(state.on_sample, index, sample)
-                    _came(state, 1)
+                    _came(state, indices, 1)
                 elif failure is not None:
                     _ask_again(state, index, failure, alone=len(indices) == 1)
                 del sample
         finally:
             turn.give_back()
+            state.done.pop(indices[0], None)
 
 
-def _came(state: _Draw, count: int) -> None:
+def _part_done(state: _Draw, indices: Sequence[int], parts: int) -> None:
+    """One of the parts of a call is done."""
+    if indices[0] in state.done:  # else the call has ended early
+        state.tiles = parts // len(indices)
+        state.done[indices[0]] += 1
+        if state.tiles > 1:
+            _tell(state)
+
+
+def _came(state: _Draw, indices: Sequence[int], count: int) -> None:
+    """So many samples of a call are here."""
     state.came += count
+    state.done[indices[0]] = max(0, state.done[indices[0]] - count * state.tiles)
+    _tell(state)
+
+
+def _tell(state: _Draw) -> None:
     if state.on_progress is not None:
-        state.on_progress(state.came, len(state.seeds))
+        done = state.came * state.tiles + sum(state.done.values())
+        unit = "samples" if state.tiles == 1 else "tiles"
+        state.on_progress(done, len(state.seeds) * state.tiles, unit)
 
 
 async def _call(

@@ -21,7 +21,7 @@ from app.conformal import indecision
 from app.conformal.folding import mean_image
 from app.errors import DegenerateSamples
 from app.images.enlarge import Enlarged
-from app.sampling.draw import draw
+from app.sampling.draw import OnProgress, draw
 from app.sampling.pipeline import Pipeline, Prediction, guard
 from app.system import to_the_end
 from app.telemetry.tracing import span
@@ -59,7 +59,7 @@ async def measure(
     deadline: float | None = None,
     patience_s: float = 0.0,
     on_sample: Callable[[int, RGB], None] | None = None,
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: OnProgress | None = None,
     on_first: Callable[[RGB], None] | None = None,
 ) -> Measurement:
     """Draw M samples and reduce them to Ŷ and σ; memory does not grow with M.
@@ -72,7 +72,7 @@ async def measure(
         deadline: seconds that the samples may take; None: no limit.
         patience_s: see `draw`.
         on_sample: also gets every sample, in a thread and in order of arrival.
-        on_progress: called with (samples done, M).
+        on_progress: see `draw`.
         on_first: gets the first sample that arrives, in a thread; not when all come folded, for
             then the answer is here.
 

@@ -73,7 +73,7 @@ class UpscaleHandler:
                 prepared,
                 result_id=job.id.replace("job-", "res-", 1),
                 patient=True,
-                on_progress=lambda done, total: report(lambda: context.progress(done, total)),
+                on_progress=lambda *step: report(lambda: context.progress(*step)),
                 on_first=on_first,
             )
         return answer.result.links.self

@@ -7,6 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
+from app.sampling.draw import OnProgress
 from app.serving.pipeline import ANSWER, PREPARE, Step
 from app.serving.work import Means, UpscaleRequest, Work
 from app.telemetry.tracing import span
@@ -56,7 +57,7 @@ class UpscaleService(Means):
         *,
         result_id: str | None = None,
         patient: bool = False,
-        on_progress: Callable[[int, int], None] | None = None,
+        on_progress: OnProgress | None = None,
         on_first: Callable[[RGB], None] | None = None,
     ) -> Work:
         """Generate, mask and store; `patient` waits for a slot however long the queue is.

@@ -16,6 +16,7 @@ from app.calibration.record import Calibration
 from app.canary.watch import CanaryWatch
 from app.images.decode import Decoded, Limits
 from app.images.facts import Facts
+from app.sampling.draw import OnProgress
 from app.serving.admission import Slots
 from app.serving.answer import ChosenForm, Result
 from app.serving.credentials import Credentials
@@ -88,7 +89,7 @@ class Work:
     request: UpscaleRequest
     upload: bytes | Callable[[], Awaitable[bytes]]
     patient: bool = False
-    on_progress: Callable[[int, int], None] | None = None
+    on_progress: OnProgress | None = None
     on_first: Callable[[RGB], None] | None = None
     warnings: list[str] = field(default_factory=list)
     timings_ms: dict[str, float] = field(default_factory=dict)

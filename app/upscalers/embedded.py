@@ -7,11 +7,8 @@ Three layers, each usable without the next: `OnnxModel` runs the network on one 
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
-import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -22,9 +19,10 @@ import onnxruntime
 from app.errors import ConfigError, UpscalerFailed, UpscalerUnavailable, reason_of
 from app.system import usable_cores
 from app.upscalers.base import RGB, Capabilities, Source, fingerprint_of
+from app.upscalers.fair import Closed, FairThreads
 from app.upscalers.seeds import GROUP_ORDER
 from app.upscalers.symmetry import apply, undo
-from app.upscalers.tiling import Stopped, TilePlan, run_tiled
+from app.upscalers.tiling import TilePlan, run_tiled, tiled
 from app.upscalers.turns import Turn
 
 DEFAULT_MODEL = "spanx4_ch52.onnx"
@@ -73,12 +71,16 @@ def symmetric_sample(
         Stopped: `cancelled` answered true.
         UpscalerFailed: the model failed.
     """
+    return run_tiled(_under_symmetry(model, seed), rgb, model.scale, plan, cancelled)
+
+
+def _under_symmetry(model: OnnxModel, seed: int) -> Callable[[RGB], RGB]:
     element = seed % GROUP_ORDER
 
     def sample(window: RGB) -> RGB:
         return undo(model(apply(window, element)), element)
 
-    return run_tiled(sample, rgb, model.scale, plan, cancelled)
+    return sample
 
 
 class OnnxModel:
@@ -197,7 +199,7 @@ class OnnxModel:
 class EmbeddedUpscaler:
     """`Upscaler` over an `OnnxModel`, sampled through its symmetries.
 
-    One call at a time uses all cores, unless `concurrency` says otherwise. On two cores, eight
+    One tile at a time uses all cores, unless `concurrency` says otherwise. On two cores, eight
     samples of 128 x 128 take 3 to 5 % less time as two concurrent calls of one thread each
     (`benchmarks/embedded.py`). For one request that does not pay for twice the memory and twice
     the wait for the first sample; for hundreds of images it does.
@@ -213,7 +215,7 @@ class EmbeddedUpscaler:
         model: the ONNX file; None: the SPAN x4 that ships with this package.
         threads: threads inside one operator; 0: one per core that this process may use, divided by
             `concurrency`.
-        concurrency: samples that are made at once; a GPU makes one.
+        concurrency: tiles that are made at once; a GPU makes one.
         tile: the largest side of a tile in input pixels; memory grows with its square; None: 288.
         halo: overlap in input pixels, at least the radius of the network; None: exact for the
             shipped model, 32 for any other.
@@ -259,10 +261,10 @@ class EmbeddedUpscaler:
             "rounding": "half up",
         }
         self.fingerprint = fingerprint_of(self.facts)
-        self._closed = threading.Event()
+        self._is_closed = False
         # Of its own: however many requests there are, and however many were cancelled while a
         # network runs, no more networks than these run at once.
-        self._threads = ThreadPoolExecutor(self._concurrency, thread_name_prefix=f"embedded-{name}")
+        self._threads = FairThreads(self._concurrency, f"embedded-{name}")
 
     @property
     def capabilities(self) -> Capabilities:
@@ -271,40 +273,37 @@ class EmbeddedUpscaler:
     async def generate(
         self, source: Source, seeds: Sequence[int], turn: Turn | None = None
     ) -> list[RGB]:
-        """One sample per seed; see `Upscaler.generate`. The work runs in a thread.
+        """One sample per seed; see `Upscaler.generate`. The work runs in threads.
 
-        Cancelling returns at once; the thread stops before its next tile, and takes on other work
-        only then. Once closed, the upscaler is unavailable.
+        The tiles of all requests are made in turn. Cancelling returns at once, and none but the
+        tile that is being made then ends. Once closed, the upscaler is unavailable.
         """
         await self.check()
-        del turn  # samples are made one at a time, and nothing of them waits to be decoded
-        abandoned = threading.Event()
-
-        def cancelled() -> bool:
-            return abandoned.is_set() or self._closed.is_set()
-
-        def work() -> list[RGB]:
-            return [
-                symmetric_sample(self.model, source.rgb, seed, self.plan, cancelled)
-                for seed in seeds
-            ]
-
+        samples, parts = [], []
+        for seed in seeds:
+            sample, its_parts = tiled(
+                _under_symmetry(self.model, seed), source.rgb, self.scale, self.plan
+            )
+            samples.append(sample)
+            parts += its_parts
+        if turn is not None:
+            parts = turn.counted(parts)
+        tile = self.plan.side(source.height) * self.plan.side(source.width)
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
-        except Stopped as error:
+            await self._threads.run(source, parts, tile)
+        except Closed as error:
             raise UpscalerUnavailable(f"upscaler {self.name} is shutting down") from error
-        finally:
-            abandoned.set()
+        return samples
 
     async def check(self) -> None:
         """See `Upscaler.check`: the constructor has already loaded and tried the model."""
-        if self._closed.is_set():
+        if self._is_closed:
             raise UpscalerUnavailable(f"upscaler {self.name} is shutting down")
 
     async def close(self) -> None:
         """Stop all calls before their next tile."""
-        self._closed.set()
-        self._threads.shutdown(wait=False)
+        self._is_closed = True
+        self._threads.close()
 
 
 def _weights(model: Path | None) -> bytes:

@@ -15,6 +15,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from itertools import product
 
 import numpy as np
 
@@ -52,6 +54,11 @@ class TilePlan:
                 f"a tile must be larger than its two halos, got tile {self.tile}, halo {self.halo}"
             )
 
+    def side(self, length: int) -> int:
+        """The extent of every tile along an axis of `length` pixels."""
+        first = self.spans(length)[0]
+        return first.stop - first.start
+
     def spans(self, length: int) -> list[Span]:
         """The tiles along an axis of `length` >= 1 pixels.
 
@@ -74,14 +81,10 @@ class TilePlan:
         ]
 
 
-def run_tiled(
-    function: Callable[[RGB], RGB],
-    image: RGB,
-    scale: int,
-    plan: TilePlan,
-    cancelled: Callable[[], bool] = lambda: False,
-) -> RGB:
-    """`function(image)`, computed tile by tile.
+def tiled(
+    function: Callable[[RGB], RGB], image: RGB, scale: int, plan: TilePlan
+) -> tuple[RGB, list[Callable[[], None]]]:
+    """`function(image)`, computed tile by tile, in any order or side by side.
 
     Beside the output, memory is that of one tile.
 
@@ -91,28 +94,47 @@ def run_tiled(
         scale: the factor of `function`, >= 1.
         plan: tile size and halo; the result is seamless if the halo is at least the radius of
             `function`.
-        cancelled: asked before every tile, from the calling thread.
 
     Returns:
-        uint8 [scale·h, scale·w, 3].
+        uint8 [scale·h, scale·w, 3], which is whole once every part has been called, and the parts,
+        one a tile. A part raises ValueError if `function` returned another shape than promised.
+    """
+    height, width, channels = image.shape
+    output = np.empty((scale * height, scale * width, channels), np.uint8)
+
+    def fill(y: Span, x: Span) -> None:
+        window = np.ascontiguousarray(image[y.start : y.stop, x.start : x.stop])
+        tile = function(window)
+        expected = (scale * window.shape[0], scale * window.shape[1], channels)
+        if tile.shape != expected:
+            raise ValueError(f"expected a tile of {expected}, got {tile.shape}")
+        output[scale * y.first : scale * y.last, scale * x.first : scale * x.last] = tile[
+            scale * (y.first - y.start) : scale * (y.last - y.start),
+            scale * (x.first - x.start) : scale * (x.last - x.start),
+        ]
+
+    spans = product(plan.spans(height), plan.spans(width))
+    return output, [partial(fill, y, x) for y, x in spans]
+
+
+def run_tiled(
+    function: Callable[[RGB], RGB],
+    image: RGB,
+    scale: int,
+    plan: TilePlan,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> RGB:
+    """The output of `tiled`, whole.
+
+    `cancelled` is asked before every tile, from the calling thread.
 
     Raises:
         Stopped: `cancelled` answered true.
         ValueError: `function` returned another shape than promised.
     """
-    height, width, channels = image.shape
-    output = np.empty((scale * height, scale * width, channels), np.uint8)
-    for y in plan.spans(height):
-        for x in plan.spans(width):
-            if cancelled():
-                raise Stopped
-            window = np.ascontiguousarray(image[y.start : y.stop, x.start : x.stop])
-            tile = function(window)
-            expected = (scale * window.shape[0], scale * window.shape[1], channels)
-            if tile.shape != expected:
-                raise ValueError(f"expected a tile of {expected}, got {tile.shape}")
-            output[scale * y.first : scale * y.last, scale * x.first : scale * x.last] = tile[
-                scale * (y.first - y.start) : scale * (y.last - y.start),
-                scale * (x.first - x.start) : scale * (x.last - x.start),
-            ]
+    output, parts = tiled(function, image, scale, plan)
+    for part in parts:
+        if cancelled():
+            raise Stopped
+        part()
     return output

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 
 from app.conformal.folding import Spread
 
@@ -35,6 +36,7 @@ class Turn:
     `deadline` is that of the request, on the clock of the running loop. `patience_s` says how long
     a call waits for an upscaler that is away to come back; 0: it fails at once, as a client that
     waits for its answer expects. `folding`: the wish for folded samples; None: there is none.
+    `on_part` is called in the loop, with their number, when one of the call's parts is done.
     """
 
     def __init__(
@@ -44,8 +46,10 @@ class Turn:
         deadline: float | None = None,
         patience_s: float = 0.0,
         folding: Folding | None = None,
+        on_part: Callable[[int], None] | None = None,
     ) -> None:
         self.folding = folding
+        self._on_part = on_part
         self.patience_s = patience_s
         self._deadline = deadline
         self._shared = shared or asyncio.Lock()
@@ -58,6 +62,20 @@ class Turn:
         if self._deadline is None:
             return math.inf
         return self._deadline - asyncio.get_running_loop().time()
+
+    def counted(self, parts: Sequence[Callable[[], None]]) -> list[Callable[[], None]]:
+        """The parts of a call, which run in threads, each telling when it is done."""
+        on_part = self._on_part
+        if on_part is None:
+            return list(parts)
+        loop = asyncio.get_running_loop()
+
+        def tell(part: Callable[[], None]) -> None:
+            part()
+            with suppress(RuntimeError):  # the loop was closed meanwhile
+                loop.call_soon_threadsafe(on_part, len(parts))
+
+        return [partial(tell, part) for part in parts]
 
     async def take(self) -> None:
         """Wait for the turn; returns at once when this call has it already.

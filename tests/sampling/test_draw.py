@@ -109,7 +109,7 @@ class TestFolding:
         await task
         assert got.most_running == 1
         assert threading.main_thread() not in got.threads
-        assert told == [(done, 8) for done in range(1, 9)]
+        assert told == [(done, 8, "samples") for done in range(1, 9)]
 
     async def test_decoded_samples_of_one_call_at_a_time(self):
         """An adapter that takes its turn before decoding never decodes ahead of the folding."""

@@ -32,7 +32,7 @@ class Service:
         if self.failures:
             raise self.failures.pop(0)
         for done in (1, 2):
-            options["on_progress"](done, 2)
+            options["on_progress"](done, 2, "samples")
         return SimpleNamespace(result=SimpleNamespace(links=SimpleNamespace(self="/v1/results/a")))
 
 
@@ -43,7 +43,7 @@ class Context:
         self.errors = list(errors)
         self.told = []
 
-    async def progress(self, done, total):
+    async def progress(self, done, total, _):
         for _ in range(20):  # turns of the loop
             await asyncio.sleep(0)
         if self.errors:

@@ -14,6 +14,7 @@ from PIL import Image
 from skimage import data
 
 from app.errors import ConfigError, UpscalerFailed, UpscalerUnavailable
+from app.sampling.draw import draw
 from app.upscalers.base import Capabilities, Source
 from app.upscalers.embedded import (
     DEFAULT_TILE,
@@ -158,6 +159,19 @@ class TestGenerate:
         # One thread makes all samples: it begins this one when it has let go of the others.
         await upscaler.generate(Source(photo(0, 9, 9)), [1])
         assert gate.calls == 1 + 1
+
+    async def test_progress_counts_tiles(self, tmp_path):
+        """Whoever waits for a large picture sees every tile of its samples."""
+        upscaler = EmbeddedUpscaler(model=file_of(tmp_path / "m.onnx", TWICE), tile=16, halo=2)
+        told = []
+        await draw(
+            upscaler,
+            Source(photo(0, 20, 30)),
+            [1, 2],
+            on_sample=lambda *_: None,
+            on_progress=lambda *step: told.append(step),
+        )
+        assert [*dict.fromkeys(told)] == [(done, 12, "tiles") for done in range(1, 13)]
 
     async def test_no_more_networks_than_declared(self, tmp_path):
         """Whatever is asked for, and cancelled while it runs: one network at a time."""
