@@ -36,7 +36,7 @@ router = APIRouter(tags=["upscale"])
 JOB = "job-"
 
 _ASYNC = {"Preference-Applied": "respond-async"}
-_JSON, _ZIP, _MIXED = "application/json", "application/zip", "multipart/mixed"
+_JSON, _ZIP = "application/json", "application/zip"
 
 # A string in a parameter of a media range; one that does not end goes on to the end.
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"?', re.DOTALL)
@@ -48,9 +48,9 @@ _QUALITY = re.compile(r"0(\.\d{0,3})?|1(\.0{0,3})?")
     response_model=Result,
     responses={
         200: {
-            "description": "The result; with `Accept: application/zip` or `multipart/mixed` "
-            "image.png, mask.png, trust.png and result.json together.",
-            "content": {_ZIP: {"schema": BINARY}, _MIXED: {"schema": BINARY}},
+            "description": "The result; with `Accept: application/zip` image.png, mask.png, "
+            "trust.png and result.json together.",
+            "content": {_ZIP: {"schema": BINARY}},
         },
         202: {"description": "With `Prefer: respond-async`: the job.", "model": JobOut},
         **problem_responses(
@@ -207,9 +207,9 @@ def negotiate(accept: str) -> str:
         name = next((name for name in (media_type, family, "*/*") if name in qualities), None)
         return (qualities[name], -[*qualities].index(name)) if name is not None else (0.0, 0)
 
-    chosen = max((_JSON, _ZIP, _MIXED), key=rank)
+    chosen = max((_JSON, _ZIP), key=rank)
     if not rank(chosen)[0]:
-        raise BadRequest(f"Accept: {accept[:80]!r} allows none of {_JSON}, {_ZIP}, {_MIXED}.")
+        raise BadRequest(f"Accept: {accept[:80]!r} allows neither {_JSON} nor {_ZIP}.")
     return chosen
 
 
@@ -255,16 +255,9 @@ async def _respond(result: Result, files: Mapping[str, bytes], media_type: str) 
     if media_type == _JSON:
         return Response(document, media_type=_JSON, headers=headers)
     parts = {**files, "result.json": document}
-    if media_type == _ZIP:
-        headers["Content-Disposition"] = f'attachment; filename="{result.id}.zip"'
-        content = await asyncio.to_thread(_zip, parts)  # a zip has checksums
-        return Response(content, media_type=_ZIP, headers=headers)
-    boundary = secrets.token_hex(16)
-    return Response(
-        _mixed(parts, boundary),
-        media_type=f'{_MIXED}; boundary="{boundary}"',
-        headers=headers,
-    )
+    headers["Content-Disposition"] = f'attachment; filename="{result.id}.zip"'
+    content = await asyncio.to_thread(_zip, parts)  # a zip has checksums
+    return Response(content, media_type=_ZIP, headers=headers)
 
 
 def _zip(parts: dict[str, bytes]) -> bytes:
@@ -273,16 +266,3 @@ def _zip(parts: dict[str, bytes]) -> bytes:
         for name, data in parts.items():
             archive.writestr(name, data)
     return out.getvalue()
-
-
-def _mixed(parts: dict[str, bytes], boundary: str) -> bytes:
-    """multipart/mixed (RFC 2046) with one named part per file."""
-    chunks = []
-    for name, data in parts.items():
-        kind = _JSON if name.endswith(".json") else f"image/{name.rsplit('.', 1)[-1]}"
-        chunks.append(
-            f"--{boundary}\r\nContent-Type: {kind}\r\nContent-Length: {len(data)}\r\n"
-            f'Content-Disposition: attachment; name="{name}"; filename="{name}"\r\n\r\n'.encode()
-        )
-        chunks += [data, b"\r\n"]
-    return b"".join([*chunks, f"--{boundary}--\r\n".encode()])

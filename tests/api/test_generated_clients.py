@@ -26,9 +26,7 @@ PYTHON = f"""
 content_type_overrides:
   image/png: application/octet-stream
   image/jpeg: application/octet-stream
-  image/svg+xml: application/octet-stream
   application/zip: application/octet-stream
-  multipart/mixed: application/octet-stream
   {file.MEDIA_TYPE}: application/octet-stream
   text/event-stream: text/plain
   application/problem+json: application/json
