@@ -9,10 +9,8 @@ leave the folder and names that differ only in upper and lower case are refused.
 
 from __future__ import annotations
 
-import bz2
 import gzip
 import io
-import lzma
 import stat
 import tarfile
 import zipfile
@@ -35,12 +33,7 @@ from app.errors import (
 _ZIP_ENTRY = b"PK\x01\x02"
 _LONGEST_ZIP_ENTRY = 1024  # bytes in the list of a zip file, on the average
 _ZIP_STARTS = (b"PK\x03\x04", b"PK\x05\x06")
-_UNPACKERS: dict[bytes, Callable[[BinaryIO], io.BufferedIOBase]] = {
-    b"\x1f\x8b": lambda file: gzip.GzipFile(fileobj=file, mode="rb"),
-    b"BZh": bz2.BZ2File,
-    b"\xfd7zXZ": lzma.LZMAFile,
-    b"]\0\0": lzma.LZMAFile,
-}
+_GZIP_START = b"\x1f\x8b"
 _TAR_TEXTS = {
     tarfile.XHDTYPE,
     tarfile.XGLTYPE,
@@ -99,23 +92,24 @@ class Entry(NamedTuple):
 
 
 def read_archive(file: BinaryIO, limits: ArchiveLimits) -> Iterator[Entry]:
-    """The files of a zip or tar archive, in its order.
+    """The files of an archive (zip, tar, tar.gz), in its order.
 
     Raises:
-        UnsupportedMedia: neither zip nor tar.
+        UnsupportedMedia: none of them.
         BadRequest: a member that is not acceptable, or a damaged archive.
         ImageTooLarge: over a limit.
     """
     size = file.seek(0, io.SEEK_END)
     file.seek(0)
-    start = file.read(6)
+    start = file.read(4)
     file.seek(0)
     try:
         # By its start: a tar file whose last member is a zip file ends like a zip file.
         if start.startswith(_ZIP_STARTS):
             yield from _entries(_zip_members(file, limits), limits, size)
             return
-        with _opened_tar(_Counted(_unpacked(file, start), limits, size)) as archive:
+        tar = gzip.GzipFile(fileobj=file, mode="rb") if start.startswith(_GZIP_START) else file
+        with _opened_tar(_Counted(tar, limits, size)) as archive:
             yield from _entries(_tar_members(archive), limits, size)
     except TrustscaleError:
         raise
@@ -135,20 +129,10 @@ class _BoundedTarInfo(tarfile.TarInfo):
         return info
 
 
-def _unpacked(file: BinaryIO, start: bytes) -> io.BufferedIOBase | BinaryIO:
-    """The tar file inside a packed one."""
-    for magic, unpack in _UNPACKERS.items():
-        if start.startswith(magic):
-            return unpack(file)
-    return file
-
-
 class _Counted:
     """A file that ends with an error after the bytes that an archive of its size may hold."""
 
-    def __init__(
-        self, file: io.BufferedIOBase | BinaryIO, limits: ArchiveLimits, size: int
-    ) -> None:
+    def __init__(self, file: BinaryIO | gzip.GzipFile, limits: ArchiveLimits, size: int) -> None:
         self._file, self._limits, self._size = file, limits, size
         self._read = 0
 
@@ -184,7 +168,7 @@ def _opened_tar(file: _Counted) -> tarfile.TarFile:
         # As a stream: what it skips is read, and so counted, too.
         return tarfile.open(None, "r|", file, tarinfo=_BoundedTarInfo)  # type: ignore[call-overload, no-any-return]
     except tarfile.ReadError as error:
-        raise UnsupportedMedia("The archive is neither a zip nor a tar file.") from error
+        raise UnsupportedMedia("The archive is neither a zip nor a tar or tar.gz file.") from error
 
 
 class _Member(NamedTuple):

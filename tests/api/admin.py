@@ -44,7 +44,7 @@ def zipped(files: Files, method: int = zipfile.ZIP_STORED) -> bytes:
 
 
 def tarred(files: Files, form: str = "") -> bytes:
-    """A tar archive; `form` is "", "gz", "bz2" or "xz"."""
+    """A tar archive; `form` is "" or "gz"."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode=f"w:{form}") as archive:  # type: ignore[call-overload]
         for name, data in files.items():

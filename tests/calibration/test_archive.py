@@ -64,7 +64,7 @@ class TestReading:
                     zipfile.ZIP_LZMA,
                 )
             ),
-            *(tar_of(FILES, form=form) for form in ("", "gz", "bz2", "xz")),
+            *(tar_of(FILES, form=form) for form in ("", "gz")),
             tar_of(FILES, style=tarfile.GNU_FORMAT),
             tar_of(FILES, style=tarfile.USTAR_FORMAT),
         ],
@@ -185,9 +185,15 @@ class TestKinds:
         with pytest.raises(BadRequest, match="encrypted"):
             read(bytes(data))
 
-    @pytest.mark.parametrize("data", [b"", b"x", b"text" * 1000, b"\x89PNG\r\n\x1a\n", b"Rar!\x1a"])
+    @pytest.mark.parametrize(
+        "data",
+        [
+            *(b"", b"x", b"text" * 1000, b"\x89PNG\r\n\x1a\n", b"Rar!\x1a"),
+            *(tar_of(FILES, form=form) for form in ("bz2", "xz")),
+        ],
+    )
     def test_other_files(self, data):
-        """What is neither zip nor tar is told so."""
+        """What is neither zip nor tar nor tar.gz is told so."""
         with pytest.raises(UnsupportedMedia):
             read(data)
 
@@ -238,14 +244,13 @@ class TestBounds:
         self.refused(data, limit, **{limit: less})
 
     @pytest.mark.parametrize("folder", ["y", "__MACOSX"])
-    @pytest.mark.parametrize("form", ["gz", "bz2", "xz"])
-    def test_ratio(self, form, folder):
+    def test_ratio(self, folder):
         """A small archive that becomes huge is refused once its free share is used up.
 
         What is skipped must be unpacked all the same, so it counts.
         """
         files = {f"{folder}/{k}": bytes(1_000_000) for k in range(8)}
-        self.refused(tar_of(files, form=form), "max_ratio", free_bytes=5_000_000)
+        self.refused(tar_of(files, form="gz"), "max_ratio", free_bytes=5_000_000)
         if folder == "y":
             self.refused(zipped(files), "max_ratio", free_bytes=5_000_000)
         else:

@@ -97,7 +97,7 @@ def archives() -> list[bytes]:
     return [
         zipped(files),
         zipped(files, zipfile.ZIP_DEFLATED),
-        *(tarred(files, form) for form in ("", "gz", "bz2", "xz")),
+        *(tarred(files, form) for form in ("", "gz")),
     ]
 
 

@@ -16,7 +16,7 @@ const FOLDERS = [
   ["scene", "scenes: several pictures of one thing, which count once"],
 ];
 const NOTHING = { pairs: [], items: [] };
-const ACCEPTED = { folder: "", archive: ".zip,.tar,.gz,.tgz,.bz2,.xz" };
+const ACCEPTED = { folder: "", archive: ".zip,.tar,.gz,.tgz" };
 
 /** The files of the form: each looked into once, in the order of their arrival. */
 export class Gathered {

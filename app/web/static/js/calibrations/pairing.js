@@ -1,7 +1,7 @@
 // What the page itself sees of files: whether one can be read, its size, and repeated images. Which files are a
 // pair is for the service to say (POST /v1/admin/pairs/check).
 
-const ARCHIVES = /\.(zip|tar|tar\.gz|tgz|tar\.bz2|tar\.xz)$/i;
+const ARCHIVES = /\.(zip|tar|tar\.gz|tgz)$/i;
 
 export const isArchive = (file) => ARCHIVES.test(file.name);
 
