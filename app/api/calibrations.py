@@ -133,11 +133,7 @@ async def get_backtest(
 ) -> Backtest:
     """What to expect: realised risk and trusted area over random halvings, and checks."""
     calibration = (await state.admin.finished(calibration_id)).of_group(group)
-    name = calibration.manifest.upscaler
-    upscaler = state.service.upscalers.get(name)
-    at_once = upscaler.capabilities.samples_per_call if upscaler else 1
-    money = state.settings.price_per_call(name)
-    return Backtest(**await asyncio.to_thread(expected, calibration, splits, at_once, money))
+    return Backtest(**await asyncio.to_thread(expected, calibration, splits))
 
 
 @router.get(

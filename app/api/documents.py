@@ -14,7 +14,7 @@ from app.calibration import pictures
 from app.calibration.active import Changes
 from app.calibration.guarantee import GuaranteeKind
 from app.calibration.insight import classes_of, groups_of, thresholds
-from app.calibration.manifest import PricePoint, Provenance
+from app.calibration.manifest import Provenance
 from app.calibration.record import Calibration
 from app.conformal.backtest import BacktestRow
 from app.errors import UpscalerUnavailable
@@ -153,9 +153,6 @@ class CalibrationDetail(BaseModel):
     degradation: MadeBy | None = Field(description="How X was made; null: it was given.")
     seed: int
     skipped: list[Item]
-    price: list[PricePoint] = Field(
-        default_factory=list, description="What other numbers of generations would have cost."
-    )
     provenance: Provenance
     guarantee: GuaranteeFacts
     groups: list[Group]
@@ -212,23 +209,11 @@ class Checks(BaseModel):
     dominant_pairs: list[DominantPair]
 
 
-class PriceRow(PricePoint):
-    """What a picture costs at one M, and what is trusted of it at one α.
-
-    money: where a price per call is configured.
-    """
-
-    calls: int
-    money: float | None
-
-
 class Backtest(BaseModel):
     """Realised risk and trusted area over random halvings of the pairs, and checks."""
 
     splits: int
     rows: list[BacktestRow]
-    price: list[PriceRow] = Field(default_factory=list)
-    advice: str | None = Field(None, description="Which number of generations is enough.")
     checks: Checks
 
 

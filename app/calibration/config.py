@@ -14,7 +14,6 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from app.calibration.guarantee import GuaranteeSettings
 from app.calibration.manifest import Manifest
 from app.calibration.pairs import OnBadPair, variant_name, variants_of
-from app.calibration.price import tells
 from app.conformal import fitting
 from app.conformal.fidelity import METRICS, FidelitySettings, needs_label
 from app.conformal.folding import MAX_SAMPLES
@@ -302,10 +301,6 @@ class CalibrationRequest(BaseModel):
         """The pairs that σ is fitted on."""
         scenes = {pair.name: pair.scene or pair.source for pair in self.pairs}
         return shares(scenes, self.config.fit_indecision, self.config.seed)
-
-    def tells(self, name: str) -> bool:
-        """Whether the pair of this name is one that tells the price."""
-        return tells(name, [pair.name for pair in self.pairs])
 
     @property
     def about(self) -> dict[str, str | None]:

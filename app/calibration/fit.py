@@ -16,9 +16,8 @@ import numpy as np
 
 from app.calibration.config import CalibrationRequest
 from app.calibration.manifest import MeasuredPair
-from app.calibration.measure import Act, packed, reduce_pair, telling
+from app.calibration.measure import Act, packed, reduce_pair
 from app.calibration.pairs import Pair
-from app.calibration.price import tells, with_fewer
 from app.conformal import fidelity, fitting
 from app.conformal.fitted import Fit
 from app.conformal.folding import Folded
@@ -48,9 +47,8 @@ async def drawn(spool: Spool, act: Act) -> tuple[bytes, Measurement]:
         kept = await asyncio.to_thread(_pack_samples, ordered)
         await spool.create(act.job, f"{_PLACE}/{pair.name}", kept)
         return DRAWN, measurement
-    for part in (*with_fewer(pipeline), pipeline):
-        kept = await asyncio.to_thread(_pack_seen, pair, ordered[: part.samples], part)
-        await spool.create(act.job, _seen_at(pair.name, part, pipeline), kept)
+    kept = await asyncio.to_thread(_pack_seen, pair, ordered, pipeline)
+    await spool.create(act.job, f"{_PLACE}/{pair.name}", kept)
     return SEEN, measurement
 
 
@@ -70,27 +68,16 @@ async def fitted(
         return request.pipeline, []
     if not waiting[SEEN]:
         raise BadPairs("None of the pairs to fit σ on could be used.", items=[])
-    pipelines = []
-    for part in (*with_fewer(request.pipeline), request.pipeline):
-        places = [_seen_at(name, part, request.pipeline) for name in waiting[SEEN]]
-        seen = [await spool.get(job, place) for place in places]
-        pipelines.append(
-            await asyncio.to_thread(_fit, seen, part, request.shares.scenes, request.upscaler)
-        )
-    *fewer, pipeline = pipelines
+    seen = [await spool.get(job, f"{_PLACE}/{name}") for name in waiting[SEEN]]
+    pipeline = await asyncio.to_thread(
+        _fit, seen, request.pipeline, request.shares.scenes, request.upscaler
+    )
     measured = []
     for name in waiting[DRAWN]:
         samples = await spool.get(job, f"{_PLACE}/{name}")
         pair = await load(name)
-        told = fewer if tells(name, waiting[DRAWN]) else []
-        measured.append(await asyncio.to_thread(_reduced, pair, samples, pipeline, told))
+        measured.append(await asyncio.to_thread(_reduced, pair, samples, pipeline))
     return pipeline, measured
-
-
-def _seen_at(name: str, part: Pipeline, pipeline: Pipeline) -> str:
-    """Where the spool keeps what the fit for the M of `part` sees of a pair."""
-    place = _PLACE if part.samples == pipeline.samples else f"{_PLACE}-{part.samples}"
-    return f"{place}/{name}"
 
 
 def _pack_seen(pair: Pair, samples: Sequence[RGB], pipeline: Pipeline) -> bytes:
@@ -142,14 +129,11 @@ def _pack_samples(samples: Sequence[RGB]) -> bytes:
     return out.getvalue()
 
 
-def _reduced(
-    pair: Pair, drawn: bytes, pipeline: Pipeline, fewer: Sequence[Pipeline]
-) -> MeasuredPair:
-    """The pair measured under the fitted σ, and, if it tells the price, under those for fewer."""
+def _reduced(pair: Pair, drawn: bytes, pipeline: Pipeline) -> MeasuredPair:
+    """The pair measured under the fitted σ."""
     with np.load(io.BytesIO(drawn), allow_pickle=False) as arrays:
         samples = list(arrays["samples"])
-    measured = reduce_pair(pair, measured_again(samples, Source(pair.x), pipeline), pipeline)
-    return telling(measured, pair, samples, fewer)
+    return reduce_pair(pair, measured_again(samples, Source(pair.x), pipeline), pipeline)
 
 
 def seen_by(fit: Fit | None, pair: Pair) -> bool:

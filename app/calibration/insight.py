@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
-from app.calibration.manifest import PricePoint
 from app.calibration.pairs import duplicates
-from app.calibration.price import COMMON_ALPHAS, advice, priced
 from app.calibration.record import Calibration
 from app.conformal import StepCurve
 from app.conformal.backtest import BacktestRow, backtest
 from app.errors import BadRequest
 from app.images.facts import in_words
+
+COMMON_ALPHAS: Final = (0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5)
 
 
 def thresholds(calibration: Calibration) -> list[dict[str, float]]:
@@ -33,31 +33,13 @@ def thresholds(calibration: Calibration) -> list[dict[str, float]]:
     return rows
 
 
-def expected(
-    calibration: Calibration, splits: int, samples_per_call: int, price_per_call: float | None
-) -> dict[str, Any]:
-    """What to expect of it, as JSON values: backtest, price of a picture, checks."""
-    price = priced(price_of(calibration), samples_per_call, price_per_call)
+def expected(calibration: Calibration, splits: int) -> dict[str, Any]:
+    """What to expect of it, as JSON values: backtest and checks."""
     return {
         "splits": splits,
         "rows": [asdict(row) for row in run_backtest(calibration, splits)],
-        "price": price,
-        "advice": advice(price, calibration.manifest.default_alpha),
         "checks": checks(calibration),
     }
-
-
-def price_of(calibration: Calibration) -> Sequence[PricePoint]:
-    """What several M would trust, as it was found; else what its own M trusts."""
-    own = [
-        PricePoint(
-            samples=calibration.pipeline.samples,
-            alpha=row["alpha"],
-            trusted_area=row["trusted_fraction"],
-        )
-        for row in thresholds(calibration)
-    ]
-    return calibration.manifest.price or own
 
 
 def groups_of(calibration: Calibration) -> list[dict[str, Any]]:

@@ -29,12 +29,10 @@ from app.calibration.measure import (
     pair_info,
     reduce_pair,
     reduced,
-    telling,
     unpack,
     unpack_measurement,
 )
 from app.calibration.pairs import SAME_PIXELS, Pair, bad_pairs, decode_label, load_pair
-from app.calibration.price import with_fewer
 from app.calibration.record import Calibration
 from app.canary.keep import CanaryTaker, chosen, publish
 from app.conformal import fidelity
@@ -43,7 +41,7 @@ from app.jobs.handlers import JobContext
 from app.sampling.measure import Measurement
 from app.sampling.pipeline import learn
 from app.stores.base import Job, JobState, Spool
-from app.upscalers.base import RGB, Upscaler, image_digest
+from app.upscalers.base import Upscaler, image_digest
 
 _MEASURED, _WAITING, _BAD = b"M", b"W", b"B"
 _FIRST = "measured"
@@ -165,11 +163,8 @@ class CalibrationHandler:
         skipped: list[dict[str, str]],
         created_at: datetime,
     ) -> Calibration:
-        price = None
         if request.parent is not None:
             parent = await self.calibrations.get(request.parent)
-            if len(measured) <= parent.pairs:  # of few new pairs alone no M would trust anything
-                price = parent.manifest.price
             measured = [*parent.measured_pairs(), *measured]
             skipped = [*parent.manifest.skipped, *skipped]
         if not measured:
@@ -183,7 +178,6 @@ class CalibrationHandler:
                 name=config.name,
                 default_alpha=config.default_alpha,
                 guarantee=config.guarantee,
-                price=price,
                 degradation=config.degradation,
                 seed=config.seed,
                 skipped=skipped,
@@ -244,24 +238,9 @@ class CalibrationHandler:
     async def _measured(self, act: Act) -> bytes:
         """Generate for a pair whose error can be computed, and reduce it."""
         pair, pipeline = act.pair, act.request.pipeline
-        fewer = with_fewer(pipeline) if act.request.tells(pair.name) else []
-        first: dict[int, RGB] = {}
-
-        def keep(index: int, sample: RGB) -> None:
-            if fewer and index < fewer[-1].samples:
-                first[index] = sample
-
-        measurement = await act.measure(keep)
+        measurement = await act.measure()
         await self._keep_pictures(act, measurement)
-
-        def packed() -> bytes:
-            measured = reduce_pair(pair, measurement, pipeline)
-            if fewer:
-                samples = [first[index] for index in sorted(first)]
-                measured = telling(measured, pair, samples, fewer)
-            return pack(measured)
-
-        return await asyncio.to_thread(packed)
+        return await asyncio.to_thread(lambda: pack(reduce_pair(pair, measurement, pipeline)))
 
     async def _semantic(self, act: Act) -> bytes:
         """Generate, and keep what a person needs to draw the label."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
@@ -67,17 +66,6 @@ def scene_of(pair: PairInfo) -> tuple[str, str]:
     return ("pair", pair.source) if pair.scene is None else ("scene", pair.scene)
 
 
-class PricePoint(BaseModel):
-    """What so many generations of a picture let one trust at one α (`app/calibration/price.py`)."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    samples: int
-    alpha: float
-    trusted_area: float
-    seconds: float | None = None
-
-
 class Provenance(BaseModel):
     """Where a calibration comes from.
 
@@ -109,18 +97,13 @@ class Manifest(BaseModel):
     seed: int = 0
     pairs: list[PairInfo]
     skipped: list[dict[str, Any]] = Field(default_factory=list)
-    price: list[PricePoint] = _newer([])
     provenance: Provenance = Provenance()
 
 
 @dataclass(frozen=True, slots=True)
 class MeasuredPair:
-    """One pair after generation: all that the calibration needs to know of it.
-
-    fewer: of a pair that tells the price, the same by its first samples alone, by their number.
-    """
+    """One pair after generation: all that the calibration needs to know of it."""
 
     info: PairInfo
     staircase: Staircase
     sigma_quantiles: NDArray[np.float32]
-    fewer: Mapping[int, MeasuredPair] = field(default_factory=dict)

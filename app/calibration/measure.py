@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,11 +19,9 @@ from app.conformal import Staircase, fidelity
 from app.conformal.backtest import sigma_quantiles
 from app.errors import BadCalibration
 from app.images.facts import classify
-from app.sampling.measure import Measurement, measure, measured_again
+from app.sampling.measure import Measurement, measure
 from app.sampling.pipeline import Pipeline
 from app.upscalers.base import RGB, Source, Upscaler, image_digest
-
-_FEWER = "fewer-"
 
 PATIENCE_S = 600.0
 """How long a calibration waits for an upscaler that is away: its pairs are many and are paid for,
@@ -82,24 +80,6 @@ def reduced(info: PairInfo, sigma: NDArray[np.float32], error: NDArray[np.float3
     return MeasuredPair(info, Staircase.from_maps(sigma, error), quantiles)
 
 
-def telling(
-    measured: MeasuredPair,
-    pair: Pair,
-    samples: Sequence[RGB],
-    pipelines: Sequence[Pipeline],
-) -> MeasuredPair:
-    """The measured pair, which also tells the price (`app/calibration/price.py`).
-
-    `pipelines` have fewer samples; `samples` are the first ones of the pair.
-    """
-    fewer = {}
-    for pipeline in pipelines:
-        count = pipeline.samples
-        alone = measured_again(samples[:count], Source(pair.x), pipeline)
-        fewer[count] = reduce_pair(pair, alone, pipeline)
-    return replace(measured, fewer=fewer)
-
-
 def pair_info(pair: Pair, measurement: Measurement, pipeline: Pipeline) -> PairInfo:
     """What is kept of a pair besides its staircase."""
     rule = pipeline.input_rule
@@ -130,16 +110,11 @@ def packed(**arrays: ArrayLike) -> bytes:
 
 def pack(pair: MeasuredPair) -> bytes:
     """A measured pair as bytes: the checkpoint of a calibration job."""
-    fewer = {
-        f"{_FEWER}{samples}": np.frombuffer(pack(part), np.uint8)
-        for samples, part in pair.fewer.items()
-    }
     return packed(
         info=np.frombuffer(pair.info.model_dump_json().encode(), np.uint8),
         levels=pair.staircase.levels,
         errors=pair.staircase.errors,
         quantiles=pair.sigma_quantiles,
-        **fewer,
     )
 
 
@@ -155,11 +130,6 @@ def unpack(data: bytes) -> MeasuredPair:
                 PairInfo(**json.loads(arrays["info"].tobytes())),
                 Staircase(arrays["levels"], arrays["errors"]),
                 arrays["quantiles"],
-                {
-                    int(name.removeprefix(_FEWER)): unpack(arrays[name].tobytes())
-                    for name in arrays
-                    if name.startswith(_FEWER)
-                },
             )
     except Exception as error:  # any parser may fail on damaged input
         raise BadCalibration(f"A checkpoint is damaged: {error}.") from error

@@ -20,11 +20,9 @@ from app.calibration.manifest import (
     Manifest,
     MeasuredPair,
     PairInfo,
-    PricePoint,
     Provenance,
     scene_of,
 )
-from app.calibration.price import COMMON_ALPHAS, points
 from app.conformal import Staircase, StepCurve, fidelity
 from app.conformal.backtest import mean_losses, trusted_share
 from app.conformal.curve import places_of
@@ -43,7 +41,7 @@ SIGMA_QUANTILES = np.linspace(0, 1, 101)
 """Levels of the per-image quantiles of σ that are kept: the mask size as a function of t."""
 
 
-_MADE_ANEW: Final = {"created_at", "pairs", "price"}
+_MADE_ANEW: Final = {"created_at", "pairs"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,26 +66,22 @@ class Calibration:
         created_at: datetime | None = None,
         default_alpha: float = 0.1,
         guarantee: GuaranteeSettings | None = None,
-        price: Sequence[PricePoint] | None = None,
         **facts: Any,
     ) -> Calibration:
         """A calibration of measured pairs, ordered by name; `created_at` None means now.
 
         The same pairs, settings and time give the same id: a job that is run twice passes its own
-        time of creation, and so publishes one calibration. `price` None is what the pairs tell of
-        it. `facts` are further fields of the manifest.
+        time of creation, and so publishes one calibration. `facts` are further fields of the
+        manifest.
         """
         ordered = sorted(pairs, key=lambda pair: pair.info.name)
-        guarantee = guarantee or GuaranteeSettings()
-        alphas = sorted({*COMMON_ALPHAS, default_alpha})
         manifest = Manifest(
             upscaler=upscaler,
             pipeline=pipeline,
             created_at=(created_at or datetime.now(UTC)).replace(microsecond=0),
             default_alpha=default_alpha,
-            guarantee=guarantee,
+            guarantee=guarantee or GuaranteeSettings(),
             pairs=[pair.info for pair in ordered],
-            price=points(ordered, pipeline, guarantee, alphas) if price is None else price,
             **facts,
         )
         return cls(
@@ -257,7 +251,7 @@ class Calibration:
             places = [place for place, is_part in enumerate(belongs) if is_part]
             pairs = self.document["pairs"]
             self._parts[key] = Calibration(
-                {**self.document, "pairs": [pairs[i] for i in places], "price": []},
+                {**self.document, "pairs": [pairs[i] for i in places]},
                 [self.staircases[i] for i in places],
                 self.sigma_quantiles[places],
             )

@@ -15,7 +15,6 @@ from pydantic import ValidationError
 from app.calibration import file
 from app.calibration.active import Changes
 from app.calibration.guarantee import GuaranteeSettings
-from app.calibration.price import advice
 from app.cli import options
 from app.cli.options import lines, tell
 from app.cli.remote import made_remotely
@@ -222,7 +221,6 @@ def shown(found: dict[str, Any], *, as_json: bool) -> None:
 def _words(document: dict[str, Any]) -> str:
     pipeline = document["pipeline"]
     short = _shortfall(document)
-    told = advice(document.get("price", []), document["default_alpha"])
     lines = [
         f"{document['id']}{' (active)' if document['active'] else ''}",
         f"  name         {document['name'] or '-'}",
@@ -251,7 +249,6 @@ def _words(document: dict[str, Any]) -> str:
             for r in document["thresholds"]
         ),
         *([f"  note: the default {short}."] if short else []),
-        *([f"  price: {told}"] if told else []),
     ]
     return "\n".join(lines)
 
@@ -322,8 +319,6 @@ def _expectation(document: dict[str, Any]) -> str:
             if pair["share"] > _LARGE_SHARE
         ),
     ]
-    if document.get("advice"):
-        lines.append(f"  price        {document['advice']}")
     return "\n".join(lines)
 
 

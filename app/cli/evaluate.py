@@ -11,7 +11,6 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 
-from app.calibration.price import advice
 from app.cli import options
 from app.cli.local import local, progress_bars
 from app.cli.options import holes, tell
@@ -22,6 +21,7 @@ from app.evaluation.cache import SampleCache
 from app.evaluation.conduct import Findings, conduct, typical_side
 from app.evaluation.plan import Plan, make_plan
 from app.evaluation.plots import check_installed
+from app.evaluation.price import advice
 from app.evaluation.run import Options
 from app.evaluation.variants import PRICED_SAMPLES, Variant, builtin, read_variants
 from app.images.degrade import Degradation

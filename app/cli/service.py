@@ -80,10 +80,7 @@ class Here:
         self, calibration: str, splits: int = 100, group: str | None = None
     ) -> dict[str, Any]:
         found = (await self._calibrations.get(calibration)).of_group(group)
-        name = found.manifest.upscaler
-        upscaler = self._parts.upscalers.get(name)
-        at_once = upscaler.capabilities.samples_per_call if upscaler else 1
-        return expected(found, splits, at_once, self._parts.settings.price_per_call(name))
+        return expected(found, splits)
 
     async def delete(self, calibration: str) -> None:
         await delete_calibration(self._stores, self._calibrations, calibration)

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from app import __version__
-from app.calibration.price import advice
 from app.conformal.annotator import AnnotatorSettings
 from app.evaluation.conduct import Findings
 from app.evaluation.plots import Record
+from app.evaluation.price import advice
 from app.evaluation.reduce import FIDELITY, RULES
 from app.evaluation.run import Evaluation
 from app.evaluation.tables import as_records

@@ -12,13 +12,13 @@ import numpy as np
 
 from app.calibration.fit import seen_by
 from app.calibration.folder import PairFiles
-from app.calibration.manifest import PricePoint
 from app.calibration.pairs import Pair, load_pair
-from app.calibration.price import priced as with_prices
 from app.evaluation.baselines import Baselines
 from app.evaluation.cache import SampleCache
 from app.evaluation.measure import Image, image_of
 from app.evaluation.plan import Plan
+from app.evaluation.price import PricePoint
+from app.evaluation.price import priced as with_prices
 from app.evaluation.reduce import FIDELITY, RULES, Cell, Part, Rule
 from app.evaluation.variants import Variant, blurred, priced, widest
 from app.images.degrade import Degradation

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BaseModel, Field
 
-from app.calibration.price import COMMON_ALPHAS
+from app.calibration.insight import COMMON_ALPHAS
 from app.calibration.record import Calibration
 from app.conformal import feedback, fidelity
 from app.conformal.fidelity import needs_label

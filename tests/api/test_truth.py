@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
-from app.calibration.price import COMMON_ALPHAS
+from app.calibration.insight import COMMON_ALPHAS
 from app.calibration.record import Calibration
 from app.conformal import fidelity
 from tests.api.conftest import Start

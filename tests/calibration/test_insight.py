@@ -6,8 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.calibration.insight import coarser, thresholds
-from app.calibration.price import COMMON_ALPHAS
+from app.calibration.insight import COMMON_ALPHAS, coarser, thresholds
 from app.conformal import RiskCurve, Staircase
 from tests.factories import changed
 

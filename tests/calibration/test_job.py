@@ -6,12 +6,10 @@ import json
 
 import pytest
 
-from app.calibration import file, pictures
+from app.calibration import pictures
 from app.calibration.active import Calibrations
 from app.calibration.config import AskedPair, CalibrationConfig, CalibrationRequest
-from app.calibration.insight import price_of, thresholds
 from app.calibration.job import CalibrationHandler, record_state, unlabelled
-from app.calibration.manifest import PricePoint
 from app.errors import BadImage, BadPairs, CalibrationMismatch, Conflict, NotFound
 from app.images.decode import PAIR_LIMITS, decode
 from app.images.degrade import Degradation
@@ -185,18 +183,6 @@ class TestReduce:
         made = await handler.calibrations.get(link.rsplit("/", 1)[-1])
         assert (made.pairs, made.manifest.skipped) == (2, [removed])
 
-    @pytest.mark.parametrize(("count", "told"), [(1, [1]), (4, [1, 2, 4])])
-    async def test_the_price_of_an_extension(self, stores, handler, upscaler, count, told):
-        """The larger part tells it: by a few new pairs alone no generation seems worth paying."""
-        price = PricePoint(samples=1, alpha=0.1, trusted_area=0.5).model_dump()
-        parent = changed(await calibration_of(upscaler, 3), price=[price])
-        await handler.calibrations.add(parent, activate=False)
-        job = await submitted(stores, upscaler, count, parent=parent.id, first=3)
-        await measured(stores, handler, job)
-        link = await handler.reduce(job, JobContext(job.id, stores.jobs))
-        made = await handler.calibrations.get(link.rsplit("/", 1)[-1])
-        assert sorted({point.samples for point in made.manifest.price}) == told
-
     async def test_ended_job_cannot_activate(self, stores, handler, upscaler):
         """A job activates what it makes, unless it was cancelled or has ended meanwhile."""
         job = await submitted(stores, upscaler, activate=True, force=True)
@@ -227,24 +213,3 @@ async def test_damaged_images_are_told(stores):
     await stores.spool.put("job-1", "y/a", whole[: len(whole) // 2])
     with pytest.raises(BadImage, match="decoded"):
         await pictures.of_job(stores.spool, "job-1", "a", "y")
-
-
-class TestPrice:
-    async def test_smaller_m_as_if_calibrated(self, stores, handler, upscaler):
-        """The areas that M = 4 tells of 1 and 2 are those of calibrations with 1 and 2 samples."""
-        told = {}
-        for samples in (4, 2, 1):
-            before = len(upscaler.calls)
-            job = await submitted(stores, upscaler, 8, samples=samples)
-            await measured(stores, handler, job)
-            await handler.reduce(job, JobContext(job.id, stores.jobs))
-            assert len(upscaler.calls) - before == 8 * samples
-            made = file.load(await stores.calibrations.get(await only(stores)))
-            areas = {row["alpha"]: row["trusted_fraction"] for row in thresholds(made)}
-            assert any(0 < area < 1 for area in areas.values())
-            for point in price_of(made) if samples == 4 else ():
-                told.setdefault(point.samples, {})[point.alpha] = point.trusted_area
-            assert told[samples] == pytest.approx(areas)
-            await stores.calibrations.delete(made.id)
-            await stores.jobs.forget(job.id)
-            await stores.spool.delete(job.id)

@@ -50,15 +50,7 @@ def test_charts_price_and_pictures(as_admin, api, made):
     wanted = [[point["threshold"], point["risk"]] for point in api.get(f"{BASE}/{made}/curve")]
     assert [[float(cell) for cell in row] for row in rows[1:]] == wanted
 
-    told = api.get(f"{BASE}/{made}/backtest", splits=50)
     expect(page.locator(".tile", has_text="Calls per picture")).to_contain_text("4")
-    table = page.get_by_role("region", name="The price of a picture")
-    price = [one for one in told["price"] if one["alpha"] == 0.1]
-    areas = {one["samples"]: one["trusted_area"] for one in price}
-    assert len(areas) > 1
-    expect(table.get_by_role("rowheader")).to_have_text([str(m) for m in areas])
-    expect(table.get_by_role("row").last).to_contain_text(f"{100 * areas[max(areas)]:.1f} %")
-    expect(page.locator("[data-price]")).to_contain_text(told["advice"] or "")
 
     page.get_by_text("20 pairs by name").click()
     expect(page.get_by_role("rowheader", name=MARKUP, exact=True)).to_be_visible()

@@ -73,11 +73,6 @@ def test_from_the_key_to_the_activation(open_page, admin_site, api):
     expect(page.locator(".page-head .badge.trust")).to_have_text("active")
     assert api.active() == made
     expect(page.locator(".audit")).to_contain_text("This one was activated in place of")
-    advice = api.get(f"{BASE}/{made}/backtest", splits=1)["advice"]
-    assert advice
-    page.goto("/calibrations?new")  # what it tells of other numbers of calls
-    expect(page.locator("[data-price]")).to_contain_text(advice)
-    page.go_back()
     page.get_by_role("button", name="Back to", exact=False).click()
     page.get_by_role("dialog").get_by_role("button", name="Back to", exact=False).click()
     insist(page, page.locator(".page-head .badge", has_text="ready"))

@@ -10,7 +10,6 @@ import { button, check, hint, pageHead } from "../lib/widgets.js";
 import { Gathered, dropZone, summary } from "./gather.js";
 import { problem } from "./job.js";
 import { options } from "./options.js";
-import { priceCard } from "./price.js";
 import { minimalAlpha, minimalCount, sentName } from "./pairing.js";
 import * as service from "./service.js";
 import { boundOf, configOf, settingsFields } from "./settings.js";
@@ -36,7 +35,6 @@ export async function show(root, query) {
     gathered: new Gathered(() => store.tell()),
     sending: null, // {sent, total, abort}
     refusal: null, // a template
-    price: null, // a template: what the active calibration tells of other numbers of generations
     typed: 0, // counts what was typed, which the verdict depends on
   });
   const heading = parent ? `More pairs for ${service.title(parent)}` : "New calibration";
@@ -45,14 +43,6 @@ export async function show(root, query) {
   addEventListener("drop", keepPage);
   const draw = () => render(page(heading, store), root);
   store.watch(draw);
-  let asked = parent?.upscaler; // of which the price was asked for
-  store.watch(async ({ upscaler }) => {
-    if (upscaler === asked) return;
-    asked = upscaler;
-    const active = upscalers.find(({ name }) => name === upscaler)?.calibration;
-    const told = active ? await service.backtest(active, 1).catch(() => ({})) : {};
-    if (upscaler === asked) store.set({ price: priceCard(told, "The price of a picture so far") });
-  });
   draw(); // again: what is needed is read off the form, which is there only now
 }
 
@@ -83,7 +73,6 @@ function page(heading, store) {
       <section class="card stack">
         <h2>3. Start</h2>
         <div class="stack" aria-live="polite">${parent ? nothing : needed(found, gathered)} ${cost(state, found)}</div>
-        ${state.price ?? nothing}
         ${state.refusal ?? nothing} ${state.sending ? progress(state.sending, found, gathered) : nothing}
         <div class="button-row">
           <button type="submit" class="primary" ?disabled=${!isReady}>Upload and calibrate</button>

@@ -3,14 +3,13 @@
 import { chart } from "../charts/chart.js";
 import { $ } from "../lib/dom.js";
 import { count, level, percent } from "../lib/format.js";
-import { html, nothing, render, until } from "../lib/html.js";
+import { html, nothing, render } from "../lib/html.js";
 import { guarded } from "../lib/toast.js";
 import { button, figures, hint, later, pageHead, table } from "../lib/widgets.js";
 import { activate } from "./activate.js";
 import { STEPS, areaChart, backtestChart, riskChart, thresholdWords } from "./curves.js";
 import { audit, provenance } from "./origin.js";
 import { GONE, pairList, pictures } from "./pictures.js";
-import { priceCard } from "./price.js";
 import * as service from "./service.js";
 import { above, activeBadge, howSure, metricWords, mismatch, mismatchWords, trustsNothing } from "./words.js";
 
@@ -45,9 +44,7 @@ export async function show(root, query) {
           <section class="card"><h2>At common α</h2>${thresholdTable(found)}</section>
           <section class="card stack"><h2>What to expect</h2>${later(part(expected, "backtest"), "Splitting the pairs at random…")}</section>
         </div>
-        <div class="two">
-          ${found.classes.length ? classTable(found.classes) : nothing} ${until(part(expected, "price").catch(none), nothing)}
-        </div>
+        ${found.classes.length ? classTable(found.classes) : nothing}
         <section class="card stack">
           <h2>Pairs with the largest share of the risk</h2>
           ${later(part(expected, "dominant").catch(none), "Looking…")}
@@ -149,7 +146,7 @@ function thresholdTable({ thresholds }) {
   return table("At common α", heads, rows, "narrow");
 }
 
-/** What repeated splits of the pairs tell: {backtest, dominant, price}. Throws ApiError. */
+/** What repeated splits of the pairs tell: {backtest, dominant}. Throws ApiError. */
 async function expectations(found, group, area) {
   if (found.n < 2) {
     return {
@@ -166,8 +163,7 @@ async function expectations(found, group, area) {
       line. The bars are the spread over splits of the same images, not a confidence interval for new ones.
     </p>
     ${concerns(checks)}`;
-  const price = priceCard(expected, "The price of a picture");
-  return { backtest, dominant: domination(found, checks), price };
+  return { backtest, dominant: domination(found, checks) };
 }
 
 /** What the checks of the assumptions have found. */
