@@ -110,8 +110,8 @@ async def upscale(
     metadata: Annotated[
         KeepMetadata,
         Form(
-            description="`keep`: EXIF, XMP and georeference of the upload, without GPS; "
-            "`keep-gps`: with it."
+            description="`keep`: camera, exposure, dates, author and description of the upload; "
+            "`keep-gps`: the place, too."
         ),
     ] = "none",
     fit: Annotated[

@@ -65,7 +65,8 @@ def upscale(
     ] = "png",
     quality: Annotated[int | None, typer.Option(help="Of webp, avif and jpeg.")] = None,
     metadata: Annotated[
-        str, typer.Option(help="keep: EXIF, XMP, georeference without GPS; keep-gps: with it.")
+        str,
+        typer.Option(help="keep: camera, dates, author, text; keep-gps: the place, too."),
     ] = "none",
     fit: Annotated[
         int | None, typer.Option(help="Longest side that images are reduced to before.")

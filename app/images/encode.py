@@ -15,10 +15,11 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.ExifTags import Base
 from PIL.PngImagePlugin import PngInfo
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-from app.images.metadata import Directory, Metadata
+from app.images.metadata import PROGRAM, Metadata
 
 _FAST = {"compress_level": 1, "compress_type": 3}
 
@@ -115,22 +116,21 @@ def picture(
         form: of the file.
         quality: 1 to 100 for lossy forms.
         text: facts that the file carries: text chunks of PNG, elsewhere one field of EXIF.
-        metadata: EXIF, XMP and georeference to keep, for the size of the output.
+        metadata: EXIF, XMP and georeference that the file keeps.
         pages: for TIFF: more pages.
     """
-    width, height = image.size
     kept = metadata or Metadata()
-    if form == "tiff":
-        return _tiff(np.asarray(image), text or {}, kept, pages)
-    if form == "png":
-        exif = kept.exif_of(width, height, "trustscale") if kept.exif else b""
-        return _png(image, text, exif=exif, xmp=kept.xmp)
     program = "; ".join(
         f"{key.removeprefix('trustscale:')}={value}" for key, value in (text or {}).items()
     )
+    if form == "tiff":
+        return _tiff(np.asarray(image), program, kept, pages)
+    if form == "png":
+        exif = kept.exif_of("trustscale") if kept.exif else b""
+        return _png(image, text, exif=exif, xmp=kept.xmp)
     options: dict[str, Any] = {
         "quality": quality or DEFAULT_QUALITY,
-        "exif": kept.exif_of(width, height, program),
+        "exif": kept.exif_of(program),
     }
     if kept.xmp:
         options["xmp"] = kept.xmp
@@ -175,22 +175,17 @@ def _png(
     return out.getvalue()
 
 
-def _tiff(
-    pixels: NDArray[np.uint8], text: Mapping[str, str], kept: Metadata, pages: Pages | None
-) -> bytes:
+def _tiff(pixels: NDArray[np.uint8], program: str, kept: Metadata, pages: Pages | None) -> bytes:
     """Pages in the order in which readers look for them: picture, its mask, trust levels."""
     big = 4 * pixels.nbytes > 2**32
-    texts, directories = kept.tiff_of(pixels.shape[1], pixels.shape[0])
-    tags: list[tuple[int, int | str, int, object, bool]] = []
-    for tag, value in kept.geo.items():
-        if isinstance(value, str):
-            tags.append((tag, "s", 0, value, True))
-        elif isinstance(value, tuple):
-            kind = "H" if all(isinstance(item, int) for item in value) else "d"
-            tags.append((tag, kind, len(value), value, True))
+    main, directories = kept.tiff_of()
+    main |= {PROGRAM: program, **kept.geo}
+    resolution = float(main.pop(Base.XResolution, 1)), float(main.pop(Base.YResolution, 1))
+    unit = int(main.pop(Base.ResolutionUnit, 1))
+    description = main.pop(Base.ImageDescription, None)
+    tags = [(tag, *_typed(value), True) for tag, value in main.items()]
     if kept.xmp:
         tags.append((700, "B", len(kept.xmp), kept.xmp, True))
-    tags += [(tag, "s", 0, value, True) for tag, value in texts.items()]
     # tifffile writes no tags of directories, so the number before each of them keeps its place.
     tags += [(tag - 1, "Q" if big else "I", 1, 0, True) for tag in directories]
     out = io.BytesIO()
@@ -206,8 +201,10 @@ def _tiff(
             photometric="rgb",
             extrasamples=["unassalpha"] if pixels.shape[2] == 4 else None,
             predictor=True,
-            software=text.get("Software", "trustscale"),
-            description="\n".join(f"{key}={value}" for key, value in text.items()),
+            software="trustscale",
+            description=description,
+            resolution=resolution,
+            resolutionunit=unit,
             extratags=tags,
             **common,
         )
@@ -230,7 +227,15 @@ def _tiff(
     return out.getvalue()
 
 
-def _append(out: io.BytesIO, directories: Mapping[int, Directory], *, big: bool) -> None:
+def _typed(value: Any) -> tuple[str, int, object]:
+    """Type, count and value of a tag as tifffile takes them."""
+    if isinstance(value, str | bytes):
+        return "s", 0, value
+    values = value if isinstance(value, tuple) else (value,)
+    return "H" if all(isinstance(item, int) for item in values) else "d", len(values), value
+
+
+def _append(out: io.BytesIO, directories: Mapping[int, Mapping[int, Any]], *, big: bool) -> None:
     """Write directories of EXIF behind a TIFF file, and where they lie into its first page."""
     header = b"II\x2b\0\x08\0\0\0" + bytes(8) if big else b"II\x2a\0" + bytes(4)
     out.seek(0)

@@ -1,42 +1,48 @@
-"""What a file says beside its pixels, cleaned for the enlarged picture.
+"""What a file says beside its pixels, by an allow list.
 
-Nothing of it is kept unless somebody asks: EXIF and XMP tell when, where and by whom a picture was
-taken. What is kept is made true again: the orientation has been applied, sizes are those of the
-output, previews are gone, and the place is left out.
+Nothing stays unless somebody asks. What may stay then: camera, lens, exposure, dates, creator,
+copyright, description, rating, resolution; the place where that is asked for, too. All else goes:
+serial numbers, owners, notes of makers, previews, histories, whatever the next program invents.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Any, Final
 
 from PIL import Image
+from PIL.ExifTags import GPS, IFD, Base
 
-_ORIENTATION, _GPS, _EXIF = 0x0112, 0x8825, 0x8769
-_WIDTHS, _HEIGHTS = (0x0100, 0xA002), (0x0101, 0xA003)
-_INTEROPERABILITY = 0xA005
-# Make, model, date, artist, host, copyright: what TIFF and EXIF share and the writer does not set.
-_TEXTS: Final = (0x010F, 0x0110, 0x0132, 0x013B, 0x013C, 0x8298)
-_PROGRAM: Final = 0x000B  # ProcessingSoftware: the only field of EXIF that nobody else fills in
+from app.images.xmp import allowed_xmp
 
-_MOST_BYTES: Final = 1 << 16  # of EXIF or XMP: one JPEG segment, which all formats can carry
+_MAIN: Final = (
+    Base.ImageDescription, Base.Make, Base.Model, Base.XResolution, Base.YResolution,
+    Base.ResolutionUnit, Base.DateTime, Base.Artist, Base.Rating, Base.RatingPercent,
+    Base.Copyright,
+)  # fmt: skip
+_PHOTOGRAPH: Final = (
+    Base.ExposureTime, Base.FNumber, Base.ExposureProgram, Base.ISOSpeedRatings,
+    Base.SensitivityType, Base.StandardOutputSensitivity, Base.RecommendedExposureIndex,
+    Base.ISOSpeed, Base.DateTimeOriginal, Base.DateTimeDigitized, Base.OffsetTime,
+    Base.OffsetTimeOriginal, Base.OffsetTimeDigitized, Base.ShutterSpeedValue, Base.ApertureValue,
+    Base.BrightnessValue, Base.ExposureBiasValue, Base.MaxApertureValue, Base.MeteringMode,
+    Base.LightSource, Base.Flash, Base.FocalLength, Base.SubsecTime, Base.SubsecTimeOriginal,
+    Base.SubsecTimeDigitized, Base.ExposureMode, Base.WhiteBalance, Base.DigitalZoomRatio,
+    Base.FocalLengthIn35mmFilm, Base.SceneCaptureType, Base.GainControl, Base.Contrast,
+    Base.Saturation, Base.Sharpness, Base.LensSpecification, Base.LensMake, Base.LensModel,
+)  # fmt: skip
+_SRGB: Final = 1
+PROGRAM: Final = 0x000B  # ProcessingSoftware: the only field of EXIF that nobody else fills in
 
-# Attributes and elements of XMP that hold a place or an orientation, under any prefix. How long an
-# element is has a bound, since each that has no end would be looked for through all that follows.
-_XMP_PLACE: Final = re.compile(
-    rb"""\s[\w.-]+:(?:GPS\w+|Orientation)\s*=\s*("[^"]*"|'[^']*')"""
-    rb"|<([\w.-]+:(?:GPS\w+|Orientation))\b[^>]*>.{0,500}?</\2\s*>",
-    re.DOTALL,
-)
+_MOST_READ: Final = 1 << 20  # bytes of EXIF or XMP
+_MOST_KEPT: Final = (1 << 16) - 64  # one JPEG segment, which all formats can carry
+_LONGEST: Final = 4096  # characters of a text
+_ITEMS: Final = 8  # of a list: a lens has four numbers
 
-# GeoTIFF: pixel size, tie points, transformation, the three tables of keys; GDAL's own remarks.
+# GeoTIFF: pixel size, tie points, transformation, the three tables of keys, the value of no data.
 _PIXEL_SCALE, _TIE_POINTS, _TRANSFORMATION = 33550, 33922, 34264
-_KEYS: Final = (34735, 34736, 34737, 42112, 42113)
-
-Directory = Mapping[int, object]
-"""Fields of a directory of EXIF by their numbers."""
+_GEO: Final = (_PIXEL_SCALE, _TIE_POINTS, _TRANSFORMATION, 34735, 34736, 34737, 42113)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,71 +70,92 @@ class Metadata:
             )
         return replace(self, geo=geo)
 
-    def exif_of(self, width: int, height: int, program: str) -> bytes:
-        """EXIF of an output of this size that names the program behind it."""
-        exif = self._exif(width, height)
-        exif[_PROGRAM] = program
+    def exif_of(self, program: str) -> bytes:
+        """EXIF that names the program behind the output."""
+        exif = _loaded(self.exif)
+        exif[PROGRAM] = program
         return exif.tobytes()
 
-    def tiff_of(self, width: int, height: int) -> tuple[dict[int, bytes], dict[int, Directory]]:
-        """EXIF in the terms of TIFF: texts of its main directory, and the directories below it."""
-        exif = self._exif(width, height)
-        texts = {tag: exif[tag].encode("latin-1", "replace") for tag in _TEXTS if tag in exif}
-        below = {tag: dict(exif.get_ifd(tag)) for tag in (_EXIF, _GPS)}
-        below[_EXIF].pop(_INTEROPERABILITY, None)
-        return texts, {tag: directory for tag, directory in below.items() if directory}
-
-    def _exif(self, width: int, height: int) -> Image.Exif:
-        exif = Image.Exif()
-        if self.exif:
-            exif.load(self.exif)
-        for tags, value in ((_WIDTHS, width), (_HEIGHTS, height)):
-            for holder in (exif, exif.get_ifd(_EXIF)):
-                for tag in tags:
-                    if tag in holder:
-                        holder[tag] = value
-        return exif
+    def tiff_of(self) -> tuple[dict[int, Any], dict[int, Mapping[int, Any]]]:
+        """EXIF in the terms of TIFF: its main directory, and the directories below it."""
+        exif = _loaded(self.exif)
+        below = {tag: dict(exif.get_ifd(tag)) for tag in (IFD.Exif, IFD.GPSInfo)}
+        main: dict[int, Any] = {tag: exif[tag] for tag in _MAIN if tag in exif}
+        return main, {tag: directory for tag, directory in below.items() if directory}
 
 
 def metadata_of(image: Image.Image, *, with_place: bool) -> tuple[Metadata, list[str]]:
-    """What an opened image carries, cleaned, and notes on what could not be kept.
+    """What of an opened image's metadata may stay, and notes on what could not be kept.
 
     Args:
         image: before its orientation is applied.
-        with_place: keep GPS.
+        with_place: GPS and georeference may stay.
     """
     notes: list[str] = []
     exif, turned = b"", False
     try:
+        if len(image.info.get("exif", b"")) > _MOST_READ:
+            raise ValueError  # noqa: TRY301 - as damaged ones
         # Of a PNG file, its own `getexif` would decode all pixels to look behind them.
-        found = Image.Exif()  # a copy: whoever turns the picture needs the orientation
-        found.load(Image.Image.getexif(image).tobytes())
-        turned = found.get(_ORIENTATION, 1) != 1
-        found.pop(_ORIENTATION, None)
-        if not with_place:
-            found.pop(_GPS, None)
-        exif = found.tobytes() if len(found) else b""
+        found = Image.Image.getexif(image)
+        turned = found.get(Base.Orientation, 1) != 1
+        exif = _allowed_exif(found, with_place=with_place)
     except Exception:  # noqa: BLE001 - Pillow raises anything on damaged EXIF
-        notes.append("The EXIF data are damaged and were not kept.")
-    if len(exif) > _MOST_BYTES:
-        exif = b""
-        notes.append("The EXIF data are too large and were not kept.")
+        notes.append("The EXIF data are damaged or too large and were not kept.")
     xmp = image.info.get("xmp", b"")
-    xmp = xmp.encode("utf-8", "replace") if isinstance(xmp, str) else bytes(xmp)
-    if len(xmp) > _MOST_BYTES - 64:
+    try:
+        packet = xmp.encode() if isinstance(xmp, str) else bytes(xmp)
+        xmp = packet and allowed_xmp(packet[:_MOST_READ], with_place=with_place)
+    except (SyntaxError, ValueError):
         xmp = b""
-        notes.append("The XMP data are too large and were not kept.")
-    if not with_place:
-        xmp = _XMP_PLACE.sub(b"", xmp)
-        # In UTF-16 no place would be found; some programs write zeros behind the end.
-        if b":GPS" in xmp or b"\0" in xmp.rstrip(b"\0"):
-            xmp = b""
-            notes.append("The XMP data may tell the place in an unusual way and were not kept.")
+        notes.append("The XMP data are damaged or too large and were not kept.")
+    if len(exif) > _MOST_KEPT or len(xmp) > _MOST_KEPT:
+        exif, xmp = b"", b""
+        notes.append("The metadata are too large and were not kept.")
     # A picture that was turned lies differently on the ground.
-    return Metadata(exif, xmp, {} if turned else _geo(image)), notes
+    return Metadata(exif, xmp, _geo(image) if with_place and not turned else {}), notes
+
+
+def _loaded(data: bytes) -> Image.Exif:
+    """EXIF of our own, its texts as bytes: Pillow reads Latin-1 and writes ASCII."""
+    exif = Image.Exif()
+    exif.load(data)
+    for tag in _MAIN:
+        if isinstance(text := exif.get(tag), str):
+            exif[tag] = text.encode("latin-1")
+    return exif
+
+
+def _allowed_exif(found: Image.Exif, *, with_place: bool) -> bytes:
+    """A new directory of what may stay; empty where nothing may."""
+    kept = Image.Exif()
+    for tag in _MAIN:
+        if _is_plain(value := found.get(tag)):
+            kept[tag] = value.encode("latin-1") if isinstance(value, str) else value
+    photograph = found.get_ifd(IFD.Exif)
+    kept.get_ifd(IFD.Exif).update(_plain(photograph, _PHOTOGRAPH))
+    if with_place:
+        kept.get_ifd(IFD.GPSInfo).update(_plain(found.get_ifd(IFD.GPSInfo), tuple(GPS)))
+    if not len(kept) and not any(kept.get_ifd(tag) for tag in (IFD.Exif, IFD.GPSInfo)):
+        return b""
+    kept.get_ifd(IFD.Exif)[Base.ColorSpace] = _SRGB
+    return kept.tobytes()
+
+
+def _plain(directory: Mapping[int, Any], tags: tuple[int, ...]) -> dict[int, Any]:
+    return {tag: directory[tag] for tag in tags if _is_plain(directory.get(tag))}
+
+
+def _is_plain(value: object) -> bool:
+    """A number, a text, or a few of them: nothing that could hold a file."""
+    if isinstance(value, str | bytes):
+        return len(value) <= _LONGEST
+    if isinstance(value, tuple):
+        items = (not isinstance(item, tuple) and _is_plain(item) for item in value)
+        return len(value) <= _ITEMS and all(items)
+    return value is not None and not isinstance(value, dict)
 
 
 def _geo(image: Image.Image) -> dict[int, object]:
     tags = getattr(image, "tag_v2", {})
-    wanted = (_PIXEL_SCALE, _TIE_POINTS, _TRANSFORMATION, *_KEYS)
-    return {tag: tags[tag] for tag in wanted if tag in tags}
+    return {tag: tags[tag] for tag in _GEO if tag in tags}

@@ -6,9 +6,10 @@ It comes last: whatever changes a file after it was signed makes its credentials
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -25,10 +26,31 @@ UNSIGNED: Final = frozenset({"tiff"})
 _MADE_BY_A_MODEL: Final = (
     "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
 )
-# Thumbnails would be larger than many a picture.
-_SETTINGS: Final = {"builder": {"thumbnail": {"enabled": False}}}
-# Of uploads, by the name of their format; others are told as a PNG file of their pixels.
-_UPLOADS: Final = frozenset({"png", "jpeg", "webp", "avif", "gif", "heif", "jxl"})
+_SETTINGS: Final = {
+    # Thumbnails would be larger than many a picture.
+    "builder": {"thumbnail": {"enabled": False}},
+    # XMP may name any address as the place of credentials.
+    "verify": {"remote_manifest_fetch": False},
+}
+_LEFT_OUT: Final = (
+    "The content credentials of the upload are damaged, or lie elsewhere, and were not kept."
+)
+# Formats of uploads whose own credentials can be read.
+_READ: Final = frozenset({"png", "jpeg", "webp", "avif", "gif", "heif", "jxl"})
+
+
+@dataclass(frozen=True, slots=True)
+class Parent:
+    """The upload as an ingredient: its SHA-256, and an archive of it where its credentials stay."""
+
+    sha256: str
+    archive: bytes = b""
+
+    @property
+    def document(self) -> dict[str, str]:
+        """As an ingredient of a manifest."""
+        label = {"title": "upload", "label": "upload", "relationship": "parentOf"}
+        return {**label, "instance_id": f"urn:sha256:{self.sha256}"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +77,7 @@ class Credentials:
         try:
             made = cls(certificate.encode(), key.encode(), _algorithm(key.encode()))
             pixel = png_rgb(np.zeros((1, 1, 3), np.uint8))
-            made.sign(pixel, "image/png", upload=(pixel, "png"), mask=pixel, promise={})
+            made.sign(pixel, "image/png", upload=Parent("0" * 64), mask=pixel, promise={})
         except Exception as error:  # noqa: BLE001 - whatever a library raises
             # The library's texts may repeat the key.
             raise ConfigError(
@@ -70,7 +92,7 @@ class Credentials:
         picture: bytes,
         media_type: str,
         *,
-        upload: tuple[bytes, str],
+        upload: Parent,
         mask: bytes,
         promise: Mapping[str, Any],
     ) -> bytes:
@@ -79,7 +101,7 @@ class Credentials:
         Args:
             picture: the file, which nothing may change any more.
             media_type: of it.
-            upload: the file that was sent and the name of its format; its own credentials are kept.
+            upload: what the picture was made of.
             mask: the file of the mask.
             promise: the assertion, JSON values.
         """
@@ -98,12 +120,12 @@ class Credentials:
             "claim_generator_info": [{"name": "trustscale", "version": __version__}],
             "title": "image",
             "format": media_type,
+            "ingredients": [] if upload.archive else [upload.document],
             "assertions": [
                 {"label": "c2pa.actions.v2", "data": {"actions": actions}},
                 {"label": ASSERTION, "data": dict(promise)},
             ],
         }
-        data, form = upload
         signed = io.BytesIO()
         with (
             c2pa.Context(c2pa.Settings.from_dict(_SETTINGS)) as context,
@@ -112,18 +134,42 @@ class Credentials:
                 c2pa.C2paSignerInfo(self.algorithm, self.certificate, self.key, None)
             ) as signer,
         ):
-            parent = {"title": "upload", "label": "upload", "relationship": "parentOf"}
-            builder.add_ingredient(parent, f"image/{form}", io.BytesIO(data))
+            if upload.archive:
+                builder.add_ingredient_from_archive(io.BytesIO(upload.archive))
             component = {"title": "mask.png", "label": "mask", "relationship": "componentOf"}
             builder.add_ingredient(component, "image/png", io.BytesIO(mask))
             builder.sign(signer, media_type, io.BytesIO(picture), signed)
         return signed.getvalue()
 
 
-def parent_of(data: bytes, form: str, rgb: np.ndarray) -> tuple[bytes, str]:
-    """The upload as an ingredient, uint8 [h, w, 3] its pixels."""
-    name = form.lower()
-    return (data, name) if name in _UPLOADS else (png_rgb(rgb), "png")
+def parent_of(data: bytes, form: str, *, with_credentials: bool) -> tuple[Parent, list[str]]:
+    """The upload as an ingredient, and notes on what was not kept.
+
+    Everything is decoded here, before samples are paid for; to sign with it cannot fail.
+
+    Args:
+        data: the file that was sent.
+        form: the name of its format.
+        with_credentials: its own stay, with all that they tell: what is signed cannot be cleaned.
+    """
+    import c2pa  # noqa: PLC0415 - an optional extra
+
+    name, alone = form.lower(), Parent(hashlib.sha256(data).hexdigest())
+    if not with_credentials or name not in _READ:
+        return alone, []
+    kind, archive = f"image/{name}", io.BytesIO()
+    try:
+        with c2pa.Context(c2pa.Settings.from_dict(_SETTINGS)) as context:
+            found = c2pa.Reader.try_create(kind, io.BytesIO(data), context=context)
+            if found is None:
+                return alone, []
+            found.close()
+            with c2pa.Builder({}, context) as builder:
+                builder.add_ingredient(alone.document, kind, io.BytesIO(data))
+                builder.write_ingredient_archive("upload", archive)
+    except c2pa.C2paError:
+        return alone, [_LEFT_OUT]
+    return replace(alone, archive=archive.getvalue()), []
 
 
 def _algorithm(key: bytes) -> bytes:

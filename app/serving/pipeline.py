@@ -132,9 +132,16 @@ async def read_image(work: Work) -> None:
                     raise
                 raise _with_cost(error, work, error.members["actual"]) from None
         work.digest = await to_the_end(digest_of, data)
-        work.original = data if work.means.credentials else b""
+        work.warnings[:0] = work.image.notes
+        if work.means.credentials:
+            work.parent, notes = await to_the_end(
+                parent_of,
+                data,
+                work.image.format,
+                with_credentials=work.request.metadata == "keep-gps",
+            )
+            work.warnings += notes
     work.upload = b""
-    work.warnings[:0] = work.image.notes
 
 
 async def check_form(work: Work) -> None:
@@ -255,13 +262,12 @@ async def sign(work: Work) -> None:
     if credentials is None or name in UNSIGNED:
         return
     told = work.result.model_dump(mode="json", include=_SIGNED)
-    upload = parent_of(work.original, work.image.format, work.image.rgb)
     with work.timed("sign"), span("sign"):
         work.files[work.form.file] = await to_the_end(
             credentials.sign,
             work.files[work.form.file],
             FORMS[name].media_type,
-            upload=upload,
+            upload=work.parent,
             mask=work.files[MASK],
             promise={**told, "fingerprint": work.calibration.pipeline.fingerprint},
         )

@@ -19,7 +19,7 @@ from app.images.facts import Facts
 from app.sampling.draw import OnProgress
 from app.serving.admission import Slots
 from app.serving.answer import ChosenForm, Result
-from app.serving.credentials import Credentials
+from app.serving.credentials import Credentials, Parent
 from app.serving.footprint import footprint
 from app.serving.promise import Subject
 from app.stores.base import ResultStore
@@ -107,7 +107,7 @@ class Work:
     sigma: NDArray[np.float32] = field(init=False)
     mean_log_sigma: float = field(init=False)
     picture: Image.Image = field(init=False)
-    original: bytes = b""  # where the picture is signed
+    parent: Parent = field(init=False)  # where the picture is signed
     mask: NDArray[np.bool_] = field(init=False)
     trusted: float = field(init=False)
     trust: NDArray[np.uint16] = field(init=False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 import io
 import json
 from datetime import UTC, datetime, timedelta
@@ -125,22 +127,55 @@ async def test_what_is_signed(served, chain):
 
 
 async def test_the_credentials_of_the_upload(served):
-    """An upload's own credentials are kept, one below the other."""
+    """They are kept below the answer's where the place may be; else only the upload's hash is."""
     _, first = await picture_of(served, encoded(photo(1, 12, 12)))
-    _, again = await picture_of(served, first)
-    found, manifest = read(again, "image/png")
-    assert len(found["manifests"]) == 2
-    parent = next(one for one in manifest["ingredients"] if one["title"] == "upload")
-    assert parent["active_manifest"] in found["manifests"]
+    for metadata, manifests in (("none", 1), ("keep", 1), ("keep-gps", 2)):
+        _, again = await picture_of(served, first, metadata=metadata)
+        found, manifest = read(again, "image/png")
+        parent = next(one for one in manifest["ingredients"] if one["title"] == "upload")
+        assert len(found["manifests"]) == manifests
+        assert ("active_manifest" in parent) is (manifests == 2)
+        if manifests == 1:
+            assert parent["instance_id"] == f"urn:sha256:{hashlib.sha256(first).hexdigest()}"
+
+
+async def test_damaged_credentials_of_the_upload(served):
+    """They are found before anything is generated, and left out with a warning."""
+    _, first = await picture_of(served, format="webp")
+    damaged = bytearray(first)
+    damaged[first.index(b"C2PA") + 200] ^= 255
+    result, again = await picture_of(served, bytes(damaged), metadata="keep-gps")
+    assert any("credentials of the upload are damaged" in text for text in result["warnings"])
+    assert len(read(again, "image/png")[0]["manifests"]) == 1
+
+
+async def test_no_address_is_asked(served):
+    """An upload whose XMP names a place for its credentials makes nobody ask there."""
+    asked = []
+
+    async def answer(_, writer):
+        asked.append(1)
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        xmp = f"""<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF
+            xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description rdf:about=""
+            xmlns:dcterms="http://purl.org/dc/terms/" dcterms:provenance="http://127.0.0.1:{port}/"
+            /></rdf:RDF></x:xmpmeta>"""
+        upload = encoded(photo(1, 12, 12), "JPEG", xmp=xmp.encode())
+        result, _ = await picture_of(served, upload, metadata="keep-gps")
+    assert not asked
+    assert any("lie elsewhere" in text for text in result["warnings"])
 
 
 async def test_forms_without(served):
-    """A TIFF file is not signed, which the answer says; a TIFF upload is told by its pixels."""
+    """A TIFF file is not signed, which the answer says; a TIFF upload is told by its hash."""
     result, _ = await picture_of(served, format="tiff")
     assert any("credentials" in warning for warning in result["warnings"])
     _, data = await picture_of(served, encoded(photo(2, 24, 24), "TIFF"))
     _, manifest = read(data, "image/png")
-    assert {one["format"] for one in manifest["ingredients"]} == {"image/png"}
+    assert [one["title"] for one in manifest["ingredients"]] == ["upload", "mask.png"]
 
 
 def test_off_by_default(client):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import shutil
-import subprocess
 
 import numpy as np
 import pytest
@@ -13,30 +11,19 @@ from PIL import Image
 
 from app.errors import BadRequest, ImageTooLarge
 from app.images.decode import Limits, decode
-from app.images.encode import FORMS, FormName, Pages, picture
+from app.images.encode import FORMS, Pages, picture
 from app.images.metadata import Metadata
 from app.serving.answer import form_of
 from tests.factories import encoded, photo
-from tests.missing import not_here
+from tests.images.programs import program
 
 LIMITS = Limits()
 EXACT = {"png", "tiff", "bmp", "gif", "jxl"}
-UNUSUAL_XMP = "The XMP data may tell the place in an unusual way and were not kept."
 GEO = {
     33550: (10.0, 10.0, 0.0),
     33922: (2.0, 3.0, 0.0, 500000.0, 4600000.0, 0.0),
     34735: (1, 1, 0, 3, 1024, 0, 1, 1, 1025, 0, 1, 1, 3072, 0, 1, 32631),
 }
-
-
-def program(name: str, *words: object) -> str:
-    """The output of another program."""
-    found = shutil.which(name)
-    if found is None:
-        not_here(f"{name} is not installed")
-    return subprocess.run(
-        [found, *map(str, words)], capture_output=True, text=True, check=True, timeout=120
-    ).stdout
 
 
 class TestIn:
@@ -80,84 +67,6 @@ class TestIn:
             decode(encoded(photo()), Limits(max_fit_pixels=100), fit=5)
 
 
-@pytest.fixture(scope="module")
-def photograph(tmp_path_factory) -> bytes:
-    """A file that knows too much: author, lens, place, and that it lies on its side."""
-    path = tmp_path_factory.mktemp("camera") / "a.jpg"
-    Image.fromarray(photo()).save(path)
-    program(
-        *("exiftool", "-q", "-overwrite_original", "-Artist=Ada", "-Orientation#=6"),
-        *("-LensModel=Fifty", "-ExposureTime=1/30"),
-        *("-GPSLatitude=52.5", "-GPSLatitudeRef=N", "-XMP:Creator=Ada"),
-        *("-XMP:GPSLatitude=52.5", "-ExifImageWidth=32", path),
-    )
-    return path.read_bytes()
-
-
-class TestMetadata:
-    @pytest.fixture
-    def kept(self, tmp_path, photograph):
-        """What exiftool reads in a picture made of the photograph."""
-
-        def made(keep: str, form: FormName = "png") -> dict[str, str]:
-            decoded = decode(photograph, LIMITS, keep=keep)
-            assert decoded.rgb.shape == (32, 24, 3)
-            image = Image.fromarray(decoded.rgb)
-            data = picture(image, form, metadata=decoded.metadata.enlarged(1))
-            (tmp_path / f"b.{form}").write_bytes(data)
-            told = program("exiftool", "-s", tmp_path / f"b.{form}").splitlines()
-            lines = (line.partition(":") for line in told)
-            return {name.strip(): value.strip() for name, _, value in lines}
-
-        return made
-
-    def test_nothing_is_kept_by_default(self, kept):
-        """Without a word no EXIF, XMP or place leaves the service; the colours are named sRGB."""
-        found = kept("none")
-        assert not found.keys() & {"Artist", "Creator", "GPSLatitude", "Orientation"}
-        assert "SRGBRendering" in found
-
-    @pytest.mark.parametrize("form", FORMS)
-    def test_kept_without_the_place(self, kept, form):
-        """The author stays, the place does not; orientation and size are those of the output."""
-        found = kept("keep", form)
-        assert (found["Artist"], found["Creator"], found["ExifImageWidth"]) == ("Ada", "Ada", "24")
-        assert (found["LensModel"], found["ExposureTime"]) == ("Fifty", "1/30")
-        assert found.get("Orientation", "Horizontal (normal)") == "Horizontal (normal)"
-        assert "GPSLatitude" not in found
-
-    @pytest.mark.parametrize("form", FORMS)
-    def test_the_place_when_asked_for(self, kept, form):
-        """`keep-gps` keeps it."""
-        assert kept("keep-gps", form)["GPSLatitude"].startswith("52 deg 30'")
-
-    @pytest.mark.parametrize("prefix", ["exif", "e"])
-    @pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
-    def test_a_place_in_xmp_however_it_is_written(self, prefix, encoding):
-        """Under any prefix and in any encoding it is found, or nothing is kept."""
-        attribute, element = f'{prefix}:GPSLatitude="52,30N"', f"{prefix}:GPSTrack"
-        place = f"<rdf:Description {attribute}/><{element}>1</{element}>"
-        kept = decode(encoded(photo(), "WEBP", xmp=place.encode(encoding)), LIMITS, keep="keep")
-        assert kept.metadata.xmp == (b"<rdf:Description/>" if encoding == "utf-8" else b"")
-        assert kept.notes == ([] if encoding == "utf-8" else [UNUSUAL_XMP])
-
-    def test_a_place_in_xmp_without_an_end(self):
-        """What is not found to its end is not kept."""
-        kept = decode(encoded(photo(), "WEBP", xmp=b"<e:GPSTrack>1"), LIMITS, keep="keep")
-        assert (kept.metadata.xmp, kept.notes) == (b"", [UNUSUAL_XMP])
-
-    def test_xmp_with_zeros_behind_its_end(self):
-        """It is kept: those of UTF-16 lie in between."""
-        kept = decode(encoded(photo(), "WEBP", xmp=b"<x:a>Ada</x:a>\0\0"), LIMITS, keep="keep")
-        assert (kept.metadata.xmp.rstrip(b"\0"), kept.notes) == (b"<x:a>Ada</x:a>", [])
-
-    def test_damaged_exif_is_told(self):
-        """It is left out with a note."""
-        decoded = decode(encoded(photo(), exif=b"Exif\0\0garbage"), LIMITS, keep="keep")
-        assert decoded.metadata.exif == b""
-        assert decoded.notes == ["The EXIF data are damaged and were not kept."]
-
-
 class TestOut:
     @pytest.mark.parametrize("form", FORMS)
     def test_every_form_can_be_read_again(self, form):
@@ -185,7 +94,7 @@ class TestOut:
     def test_facts_travel_in_every_form(self):
         """α and the calibration are in each file, for exiftool or any reader of EXIF."""
         text = {"Software": "trustscale 1", "trustscale:alpha": "0.1"}
-        for form in ("webp", "avif", "jpeg"):
+        for form in ("webp", "avif", "jpeg", "tiff"):
             exif = Image.open(
                 io.BytesIO(picture(Image.fromarray(photo()), form, text=text))
             ).getexif()
@@ -217,10 +126,11 @@ class TestOut:
             np.testing.assert_array_equal(np.asarray(file), trust)
 
     def test_tags_survive_the_way_through(self):
-        """Georeference of an uploaded TIFF file comes back, and not by itself."""
+        """Georeference of an uploaded TIFF file comes back, but only with the place."""
         data = picture(Image.fromarray(photo()), "tiff", metadata=Metadata(geo=GEO))
         assert decode(data, LIMITS).metadata == Metadata()
-        assert decode(data, LIMITS, keep="keep").metadata.geo == GEO
+        assert decode(data, LIMITS, keep="keep").metadata.geo == {}
+        assert decode(data, LIMITS, keep="keep-gps").metadata.geo == GEO
 
 
 class TestForms:
