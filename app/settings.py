@@ -40,12 +40,13 @@ from app.sources import CONFIG_VARIABLE, PREFIX, read_file
 from app.upscalers.config import BaseUrl, EmbeddedConfig, Name
 from app.upscalers.registry import UpscalerConfig
 from app.upscalers.remote.worker import WorkerConfig
+from app.upscalers.shipped import SHIPPED
 
 KEY_VARIABLE = "TRUSTSCALE_KEY"  # the key that the command line sends to a server
 
 
 def _embedded_default() -> list[UpscalerConfig]:
-    return [EmbeddedConfig(name="span-x4", kind="embedded")]
+    return [EmbeddedConfig(name=name, model=name) for name in SHIPPED]
 
 
 # 31 years: more overflows dates and timers somewhere, long after the start.
@@ -256,9 +257,14 @@ class Settings(BaseSettings):
         """Name of the upscaler that answers when a request names none."""
         return self.default_upscaler or self.upscalers[0].name
 
+    def upscaler(self, name: str) -> UpscalerConfig | None:
+        """The entry of an upscaler; None: there is none."""
+        return next((one for one in self.upscalers if one.name == name), None)
+
     def price_per_call(self, name: str) -> float | None:
         """What a call of an upscaler costs, if it was told."""
-        return next((one.price_per_call for one in self.upscalers if one.name == name), None)
+        entry = self.upscaler(name)
+        return None if entry is None else entry.price_per_call
 
     @property
     def gateway_runs_jobs(self) -> bool:

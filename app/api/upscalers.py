@@ -15,6 +15,7 @@ from app.calibration.insight import classes_of, thresholds
 from app.conformal.fidelity import Unit
 from app.errors import UpscalerUnavailable
 from app.sampling.pipeline import default_samples
+from app.upscalers.shipped import Character
 
 router = APIRouter(prefix="/v1/upscalers", tags=["upscale"])
 
@@ -34,6 +35,10 @@ class UpscalerOut(BaseModel):
     """
 
     name: str
+    title: str = Field(description="The name for people.")
+    character: Character | None = Field(
+        description="faithful: hardly invents, soft; sharp: repaints, crisp; null: not known."
+    )
     kind: str
     scale: int | None
     fingerprint: str | None
@@ -68,9 +73,13 @@ async def list_upscalers(state: StateDep, _: ClientDep) -> list[UpscalerOut]:
         calibration = await state.calibrations.get(active) if active is not None else None
         table = await asyncio.to_thread(thresholds, calibration) if calibration else []
         classes = await asyncio.to_thread(classes_of, calibration) if calibration else []
+        entry = state.settings.upscaler(upscaler.name)
+        title, character = (upscaler.name, None) if entry is None else entry.shown
         found.append(
             UpscalerOut(
                 name=upscaler.name,
+                title=title,
+                character=character,
                 kind=upscaler.kind,
                 scale=scale,
                 fingerprint=fingerprint,

@@ -21,6 +21,8 @@ from pydantic import (
 )
 
 from app.images.holes import Color
+from app.upscalers.runtime import PrecisionSetting
+from app.upscalers.shipped import SHIPPED, Character, ShippedName
 
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _SECRET_HEADERS = frozenset({"authorization", "proxy-authorization", "cookie", "x-api-key"})
@@ -81,17 +83,39 @@ class _Config(BaseModel):
     price_per_call: float | None = Field(
         None, ge=0, allow_inf_nan=False, description="What a call costs, in any currency."
     )
+    title: str | None = Field(None, max_length=80, description="Name for people.")
+    character: Character | None = Field(
+        None, description="faithful: hardly invents, soft; sharp: repaints, crisp."
+    )
+
+    @property
+    def shown(self) -> tuple[str, Character | None]:
+        """The title and character that people are shown."""
+        return self.title or self.name, self.character
 
 
 class EmbeddedConfig(_Config):
     """An ONNX model inside this process."""
 
     kind: Literal["embedded"] = "embedded"
-    model: Path | None = Field(None, description="ONNX file; none: the model that is shipped.")
+    model: ShippedName | Path = Field(
+        "span-x4", description="span-x4 or realesr-x4, which are shipped, or an ONNX file."
+    )
     threads: int = Field(0, ge=0, description="Threads; 0: one per core.")
     tile: PositiveInt | None = Field(None, description="Largest side of a tile, input pixels.")
     halo: int | None = Field(None, ge=0, description="Overlap of tiles, input pixels.")
     concurrency: PositiveInt = Field(1, description="Samples made at once; threads are divided.")
+    precision: PrecisionSetting = Field(
+        "f32",
+        description="auto: bf16 where the processor has it, else f32; part of the fingerprint.",
+    )
+
+    @property
+    def shown(self) -> tuple[str, Character | None]:
+        if isinstance(self.model, Path):
+            return super().shown
+        shipped = SHIPPED[self.model]
+        return self.title or shipped.title, self.character or shipped.character
 
 
 class RemoteConfig(_Config):
@@ -103,9 +127,10 @@ class RemoteConfig(_Config):
 
     HOW_TO_CALL: ClassVar[frozenset[str]] = frozenset(
         {
-            "name", "price_per_call", "token_env", "token_header", "token_scheme", "identity",
-            "max_input_pixels", "concurrency", "call_timeout_s", "attempts", "max_calls_per_hour",
-            "allowed_hosts", "allow_private", "max_answer_bytes", "alignment", "canary",
+            "name", "title", "character", "price_per_call", "token_env", "token_header",
+            "token_scheme", "identity", "max_input_pixels", "concurrency", "call_timeout_s",
+            "attempts", "max_calls_per_hour", "allowed_hosts", "allow_private",
+            "max_answer_bytes", "alignment", "canary",
         }
     )  # fmt: skip
 

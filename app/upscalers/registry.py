@@ -67,11 +67,17 @@ def build_upscaler(
         ConfigError: a variable is not set, or a model file cannot be read.
     """
     if isinstance(config, EmbeddedConfig):
-        # Imported here: onnxruntime takes time and memory that a gateway to remote models can save.
+        # Imported here: it takes time that a gateway to remote models can save.
         from app.upscalers.embedded import EmbeddedUpscaler  # noqa: PLC0415
 
         return EmbeddedUpscaler(
-            config.name, config.model, config.threads, config.tile, config.halo, config.concurrency
+            config.name,
+            config.model,
+            config.threads,
+            config.tile,
+            config.halo,
+            config.concurrency,
+            config.precision,
         )
     return ResilientUpscaler(build_adapter(config, environ, network=network), config, metrics)
 

@@ -225,7 +225,14 @@ class TestUpscalers:
         """GET /v1/upscalers names kind, scale, fingerprint, M and the active calibration."""
         other = FakeUpscaler("other", scale=3, fingerprint="fake:2")
         client = start(FakeUpscaler(), other, default_upscaler="other")
-        of_both = {"price_per_call": None, "kind": "embedded", "groups": {}, "classes": []}
+        of_both = {
+            "title": "SPAN ×4",
+            "character": "faithful",
+            "price_per_call": None,
+            "kind": "embedded",
+            "groups": {},
+            "classes": [],
+        }
         first, second = client.get("/v1/upscalers").json()
         assert first == of_both | {
             "name": "fake",
@@ -244,7 +251,13 @@ class TestUpscalers:
                 for row in thresholds(calibration)
             ],
         }
-        known = {"name": "other", "scale": 3, "fingerprint": "fake:2", "samples": 2, "table": []}
+        known = {
+            "name": "other",
+            "scale": 3,
+            "fingerprint": "fake:2",
+            "samples": 2,
+            "table": [],
+        }
         assert second == dict.fromkeys(first) | of_both | known | {"default": True}
 
     def test_the_named_one_answers(self, start, calibration):

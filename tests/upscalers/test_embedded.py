@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnx.parser
-import onnxruntime
 import pytest
 from PIL import Image
 from skimage import data
@@ -16,14 +15,10 @@ from skimage import data
 from app.errors import ConfigError, UpscalerFailed, UpscalerUnavailable
 from app.sampling.draw import draw
 from app.upscalers.base import Capabilities, Source
-from app.upscalers.embedded import (
-    DEFAULT_TILE,
-    SPAN_HALO,
-    EmbeddedUpscaler,
-    OnnxModel,
-    symmetric_sample,
-)
+from app.upscalers.embedded import EmbeddedUpscaler, symmetric_sample
+from app.upscalers.network import OnnxModel
 from app.upscalers.seeds import sample_seeds
+from app.upscalers.shipped import SHIPPED
 from app.upscalers.tiling import TilePlan
 from tests.factories import photo
 
@@ -65,7 +60,7 @@ class TestShippedModel:
         """It upscales by four, and beats bicubic interpolation by 2 dB."""
         assert (span.name, span.kind, span.scale) == ("span-x4", "embedded", 4)
         assert span.capabilities == Capabilities(max_samples=96)
-        assert span.plan == TilePlan(DEFAULT_TILE, SPAN_HALO)
+        assert span.plan == TilePlan(288, 21)
         truth = data.astronaut()[:240, 80:400]
         large = Image.fromarray(truth)
         small = large.resize((80, 60), Image.Resampling.BICUBIC)
@@ -74,18 +69,20 @@ class TestShippedModel:
         assert output.shape == truth.shape
         assert psnr(output, truth) > psnr(bicubic, truth) + 2
 
-    def test_tiled_equals_whole(self, span):
+    @pytest.mark.parametrize("name", SHIPPED)
+    def test_tiled_equals_whole(self, name):
         """Cut into tiles, a photograph, not square, differs from one run by 1 of 255 at most."""
+        model = EmbeddedUpscaler(name, name).model
         image = data.coffee()[100:201, 200:373]
-        tiled = symmetric_sample(span.model, image, 0, TilePlan(80, SPAN_HALO))
-        assert np.abs(tiled.astype(int) - span.model(image)).max() <= 1
+        tiled = symmetric_sample(model, image, 0, TilePlan(90, SHIPPED[name].halo))
+        assert np.abs(tiled.astype(int) - model(image)).max() <= 1
 
     @pytest.mark.parametrize("seed", [1, 5, 95])
     def test_symmetry_commutes_with_tiling(self, span, seed):
         """Turned, mirrored, recoloured tiles give what the whole turned picture gives."""
         image = photo(0, 60, 110)
-        whole = symmetric_sample(span.model, image, seed, TilePlan(DEFAULT_TILE, SPAN_HALO))
-        tiled = symmetric_sample(span.model, image, seed, TilePlan(64, SPAN_HALO))
+        whole = symmetric_sample(span.model, image, seed, TilePlan(288, 21))
+        tiled = symmetric_sample(span.model, image, seed, TilePlan(64, 21))
         assert np.abs(tiled.astype(int) - whole).max() <= 1
 
     @pytest.mark.parametrize("shape", [(1, 1), (1, 2), (7, 5), (10, 600), (600, 10)])
@@ -96,18 +93,6 @@ class TestShippedModel:
         assert output.shape == (4 * shape[0], 4 * shape[1], 3)
         assert output.dtype == np.uint8
         assert np.abs(output.mean(axis=(0, 1)) - image[0, 0]).max() < 4
-
-    def test_probed_with_a_stamp(self, monkeypatch):
-        """A start runs the network once, on fewer pixels than any photograph has."""
-        run, inputs = onnxruntime.InferenceSession.run, []
-
-        def noted(session, names, feed):
-            inputs.extend(tensor.shape for tensor in feed.values())
-            return run(session, names, feed)
-
-        monkeypatch.setattr(onnxruntime.InferenceSession, "run", noted)
-        EmbeddedUpscaler()
-        assert inputs == [(1, 3, 16, 24)]
 
     def test_threads_do_not_matter(self, span):
         """One thread gives the same picture as all of them, to 1 of 255."""
@@ -127,13 +112,29 @@ class TestShippedModel:
         alone = [await crowd.generate(source, [seed]) for seed in range(4)]
         assert np.array_equal(np.array(together), np.array(alone))
 
-    def test_card_names_the_file(self):
+    @pytest.mark.parametrize("name", SHIPPED)
+    def test_card_names_the_file(self, name):
         """The model card and the NOTICE tell the hash of the very file that ships."""
         root = Path(__file__).parents[2]
-        models = root / "app" / "upscalers" / "models"
-        digest = hashlib.sha256((models / "spanx4_ch52.onnx").read_bytes()).hexdigest()
-        assert digest in (models / "MODEL_CARD.md").read_text()
+        digest = hashlib.sha256(SHIPPED[name].read()).hexdigest()
+        assert digest in (root / "app" / "upscalers" / "models" / "MODEL_CARD.md").read_text()
         assert digest in (root / "NOTICE").read_text()
+
+    @pytest.mark.parametrize("name", SHIPPED)
+    def test_halo_is_the_radius(self, name):
+        """A pixel changes outputs as far away as the halo says, and none farther."""
+        model = EmbeddedUpscaler(name, name).model
+        session, radius = model.session, SHIPPED[name].halo
+        side = 2 * radius + 9
+        image = np.random.default_rng(0).random((1, 3, side, side)).astype(np.float32)
+        before = session.run(image).copy()
+        # Far beyond what an image holds, so that the outermost weights show.
+        image[..., side // 2, side // 2] += 1e4
+        moved = np.abs(session.run(image) - before).max(axis=(0, 1)) > 0
+        reach = np.flatnonzero(moved.any(axis=0))
+        middle = 4 * (side // 2)
+        assert 4 * (radius - 1) < middle - reach[0] <= 4 * radius
+        assert 4 * (radius - 1) <= reach[-1] - (middle + 3) <= 4 * radius
 
 
 class TestGenerate:

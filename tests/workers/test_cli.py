@@ -51,7 +51,7 @@ class TestWorkerErrors:
             ({"--model": "esrgan"}, ["expected one of"]),
             ({"--weights": None}, ["--weights"]),
             ({"--model": "spandrel", "--weights": None}, ["--weights"]),
-            ({"--model": "onnx", "--dtype": "float16"}, ["precision of their file"]),
+            ({"--model": "onnx", "--dtype": "float16"}, ["float32 or bfloat16"]),
             ({"--model": "onnx", "--device": "cuda:0"}, ["CUDA_VISIBLE_DEVICES"]),
             ({"--model": "onnx", "--tile": "64"}, ["larger than its two halos"]),
             ({"--autoencoder": None}, ["--autoencoder"]),

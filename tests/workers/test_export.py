@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 import yaml
 
-from app.upscalers.embedded import DEFAULT_MODEL
+from app.upscalers.shipped import SHIPPED
 from app.upscalers.tensors import decode, encode
 from tests.servers import free_port
 from tests.workers.fakes import load, noise
 
-WEIGHTS = Path(str(resources.files("app.upscalers").joinpath("models", DEFAULT_MODEL)))
+WEIGHTS = Path(str(resources.files("app.upscalers").joinpath("models", SHIPPED["span-x4"].file)))
 WORDS = ("worker", "export", "--model", "onnx", "--weights", WEIGHTS, "--name", "up")
 IMAGE, SEEDS = noise(12, 9), np.arange(3)
 

@@ -14,7 +14,8 @@ import pytest
 
 from app.errors import UpscalerFailed
 from app.upscalers.base import Source
-from app.upscalers.embedded import DEFAULT_MODEL, EmbeddedUpscaler
+from app.upscalers.embedded import EmbeddedUpscaler
+from app.upscalers.shipped import SHIPPED
 from app.upscalers.tiling import TilePlan
 from tests.workers.fakes import load, noise
 from workers.errors import ClientGone, ModelFailed, WeightsError
@@ -29,7 +30,7 @@ SEEDS = np.array([0, 1, 29, 95, 96 * 7 + 29], np.int64)
 @pytest.fixture(scope="module")
 def path():
     """The shipped SPAN as a file."""
-    return Path(str(resources.files("app.upscalers").joinpath("models", DEFAULT_MODEL)))
+    return Path(str(resources.files("app.upscalers").joinpath("models", SHIPPED["span-x4"].file)))
 
 
 @pytest.fixture(scope="module")
@@ -81,9 +82,9 @@ class Counting:
 
     scale = 2
 
-    def __init__(self, error=None, provider="CPUExecutionProvider"):
+    def __init__(self, error=None, *, on_cpu=True):
         self.error = error
-        self.provider = provider
+        self.on_cpu = on_cpu
         self.calls = 0
 
     def __call__(self, rgb):
@@ -133,6 +134,6 @@ def test_no_torch_is_needed(engine):
 
 def test_memory_of_a_gpu_is_unknown():
     """onnxruntime does not tell a GPU's memory, and the worker does not make numbers up."""
-    engine = Counting(provider="CUDAExecutionProvider").engine("cuda")
+    engine = Counting(on_cpu=False).engine("cuda")
     text = WorkerMetrics(engine.memory).text().decode()
     assert 'trustscale_worker_device_memory_used_bytes{device="cuda"} NaN' in text

@@ -14,21 +14,16 @@ from numpy.typing import NDArray
 
 from app.errors import ConfigError as Unfit
 from app.errors import UpscalerFailed
-from app.upscalers.embedded import (
-    DEFAULT_HALO,
-    DEFAULT_MODEL,
-    DEFAULT_TILE,
-    SPAN_HALO,
-    EmbeddedUpscaler,
-    symmetric_sample,
-)
+from app.upscalers.embedded import EmbeddedUpscaler, symmetric_sample, tile_and_halo
+from app.upscalers.runtime import Precision
 from app.upscalers.seeds import GROUP_ORDER
+from app.upscalers.shipped import SHIPPED
 from app.upscalers.tiling import TilePlan
 from workers.errors import ConfigError, ModelFailed, WeightsError
 from workers.models.engine import DeviceMemory, EngineSpec, OneByOneEngine, host_memory
 
-# What each device is called in onnxruntime.
-PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+DEVICES = ("cpu", "cuda")
+PRECISIONS: dict[str, Precision] = {"float32": "f32", "bfloat16": "bf16"}
 
 
 class OnnxEngine(OneByOneEngine):
@@ -38,10 +33,11 @@ class OnnxEngine(OneByOneEngine):
         """Take over a loaded network and its tile plan.
 
         Raises:
-            ConfigError: another device than onnxruntime uses here.
+            ConfigError: another device than is used here.
         """
         self._network = upscaler.model
-        if self._network.provider != _provider(device):
+        _check_device(device)
+        if self._network.on_cpu != (device == "cpu"):
             raise ConfigError(
                 f"device {device}: the onnxruntime that is installed here runs this model in "
                 f"{self._network.provider} (its package onnxruntime-gpu is for GPUs)"
@@ -53,20 +49,25 @@ class OnnxEngine(OneByOneEngine):
     @classmethod
     def load(cls, spec: EngineSpec) -> Self:
         """See `Engine.load`; the file maps RGB in [0, 1] to the same, NCHW float32, free sides."""
-        if spec.dtype != "float32":
-            raise ConfigError(f"dtype {spec.dtype}: onnx models run in the precision of their file")
-        _provider(spec.device)  # wrong settings first, then wrong files
-        name = spec.name or Path(spec.weights or DEFAULT_MODEL).stem
-        tile = DEFAULT_TILE if spec.tile is None else spec.tile
-        halo = spec.halo
-        if halo is None:
-            halo = SPAN_HALO if spec.weights is None else DEFAULT_HALO
+        if spec.dtype not in PRECISIONS:
+            raise ConfigError(f"dtype {spec.dtype}: onnx models run in {' or '.join(PRECISIONS)}")
+        _check_device(spec.device)  # wrong settings first, then wrong files
+        model = spec.weights or "span-x4"
+        name = spec.name or Path(spec.weights or SHIPPED["span-x4"].file).stem
+        tile, halo = tile_and_halo(model, spec.tile, spec.halo)
         try:
             TilePlan(tile, halo)
         except ValueError as error:
             raise ConfigError(str(error)) from error
         try:
-            upscaler = EmbeddedUpscaler(name, spec.weights, spec.threads or 0, tile, halo)
+            upscaler = EmbeddedUpscaler(
+                name,
+                model,
+                spec.threads or 0,
+                tile,
+                halo,
+                precision=PRECISIONS[spec.dtype],
+            )
         except Unfit as error:
             raise WeightsError(error.detail) from error
         return cls(upscaler, name, spec.device)
@@ -84,15 +85,10 @@ class OnnxEngine(OneByOneEngine):
             raise ModelFailed(error.detail) from error
 
 
-def _provider(device: str) -> str:
-    """What the device is called in onnxruntime.
-
-    Raises:
-        ConfigError: onnxruntime cannot be told to use it.
-    """
-    if device not in PROVIDERS:
+def _check_device(device: str) -> None:
+    """Raise ConfigError unless ONNX models can be told to run on the device."""
+    if device not in DEVICES:
         raise ConfigError(
             f"device {device!r}: onnx models run on cpu or cuda; choose a GPU by the variable "
             "CUDA_VISIBLE_DEVICES"
         )
-    return PROVIDERS[device]

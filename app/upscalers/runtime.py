@@ -1,0 +1,250 @@
+"""Runs ONNX networks on the fastest library of this machine.
+
+OpenVINO runs them on x86 processors, in bfloat16 where the processor has it; onnxruntime runs them
+on the accelerators that its installed build offers, and on every other processor. Both give the
+same float32 output up to the order of sums (1e-5 of 1 on photographs), so one fingerprint holds for
+both; bfloat16 changes pixels, so the precision is a part of the fingerprint.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+
+from app.errors import ConfigError, reason_of
+
+Tensor = NDArray[np.float32]
+Precision = Literal["f32", "bf16"]
+PrecisionSetting = Literal["auto", "f32", "bf16"]
+
+CPU = "CPUExecutionProvider"
+OPENVINO = "OpenVINO"
+
+# Accelerators of onnxruntime, in the order in which they are tried; each is told to keep float32.
+# TF32 keeps 10 bits of mantissa: outputs would differ from the CPU's by more than 1/255. cuDNN's
+# default search tries every algorithm anew for each new shape.
+_ACCELERATORS: dict[str, dict[str, str]] = {
+    "CUDAExecutionProvider": {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"},
+    "DmlExecutionProvider": {},
+    "CoreMLExecutionProvider": {"ModelFormat": "MLProgram"},
+}
+
+log = structlog.get_logger(__name__)
+
+_TRIAL = (16, 24)  # rows and columns; not square, so that a swap of the sides shows
+_TOLERANCE = 0.5 / 255  # of an accelerator's output against the processor's
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """An input or output of a network: its type, such as "float32", and sides; None: free."""
+
+    type: str
+    shape: tuple[int | None, ...]
+
+
+class Session(Protocol):
+    """A loaded network that maps one tensor to one; thread-safe.
+
+    `provider` is what runs it: `OPENVINO` or an execution provider of onnxruntime.
+    """
+
+    provider: str
+    precision: Precision
+    inputs: list[Port]
+    outputs: list[Port]
+
+    def run(self, tensor: Tensor) -> Tensor:
+        """The output; the caller may change it until this thread's next run."""
+        ...
+
+
+def load_session(
+    weights: bytes,
+    *,
+    name: str,
+    threads: int,
+    streams: int = 1,
+    precision: PrecisionSetting = "f32",
+    among: Sequence[str] | None = None,
+) -> Session:
+    """Load a network.
+
+    Args:
+        weights: the bytes of the ONNX file, without external data.
+        name: what to call the network in errors.
+        threads: threads of one run, at least 1.
+        streams: how many threads call `run` at the same time.
+        precision: "auto": bfloat16 where OpenVINO runs the network on a processor that computes in
+            it, else float32.
+        among: the first of these that can run the network does; None: `runtimes()`.
+
+    Raises:
+        ConfigError: not an ONNX file, or bfloat16 is asked for and not there.
+    """
+    if precision == "bf16" and not has_bf16():
+        raise ConfigError(
+            'precision = "bf16" needs OpenVINO and a processor that computes in bfloat16 '
+            '(AVX512_BF16 or AMX); use "auto" or "f32"'
+        )
+    for runtime in runtimes() if among is None else among:
+        if runtime == OPENVINO:
+            half = precision != "f32" and has_bf16()
+            try:
+                return _OpenVino(weights, threads, streams, "bf16" if half else "f32")
+            except RuntimeError:  # an operator that it lacks, or no network: onnxruntime says which
+                log.info("openvino_cannot_run", model=name)
+        elif runtime != CPU and precision != "bf16":
+            session = _OnnxRuntime(weights, name, threads, runtime)
+            if agree(session, _OnnxRuntime(weights, name, threads)):
+                return session
+            log.warning("accelerator_not_used", model=name, provider=runtime)
+    if precision == "bf16":
+        raise ConfigError(f"{name}: OpenVINO cannot run this model in bf16")
+    return _OnnxRuntime(weights, name, threads)
+
+
+@cache
+def runtimes() -> tuple[str, ...]:
+    """What can run networks here, the fastest first: accelerators, OpenVINO, onnxruntime."""
+    import onnxruntime  # noqa: PLC0415 - takes time and memory that remote models do not need
+
+    offered = onnxruntime.get_available_providers()
+    accelerators = [provider for provider in _ACCELERATORS if provider in offered]
+    return (*accelerators, *([OPENVINO] if _openvino() is not None else []), CPU)
+
+
+@cache
+def has_bf16() -> bool:
+    """Whether OpenVINO is here and this processor computes in bfloat16."""
+    openvino = _openvino()
+    if openvino is None:
+        return False
+    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+def agree(session: Session, other: Session) -> bool:
+    """Whether two sessions of a network differ by less than half a step of 255 on `trial()`."""
+    try:
+        return bool(np.abs(session.run(trial()) - other.run(trial())).max() <= _TOLERANCE)
+    except Exception:  # noqa: BLE001 - onnxruntime's errors share no other base
+        return False
+
+
+def trial() -> Tensor:
+    """What networks are tried on, float32 [1, 3, 16, 24] with the mean 0.5.
+
+    Smooth, because noise is no photograph and a network may answer it with anything.
+    """
+    ramp = np.linspace(0.2, 0.8, _TRIAL[0] * _TRIAL[1], dtype=np.float32).reshape(_TRIAL)
+    return np.broadcast_to(ramp, (1, 3, *_TRIAL)).copy()
+
+
+@cache
+def _openvino() -> Any:
+    """The module, or None where it is not installed."""
+    try:
+        import openvino  # noqa: PLC0415
+    except ImportError:
+        return None
+    return openvino
+
+
+class _OpenVino:
+    """A session of OpenVINO on this processor."""
+
+    def __init__(self, weights: bytes, threads: int, streams: int, precision: Precision) -> None:
+        openvino = _openvino()
+        core = openvino.Core()
+        self.provider, self.precision = OPENVINO, precision
+        self._compiled = core.compile_model(
+            core.read_model(weights),
+            "CPU",
+            {
+                "INFERENCE_PRECISION_HINT": precision,
+                "INFERENCE_NUM_THREADS": threads * streams,
+                "NUM_STREAMS": streams,
+                # Pinned threads crowd in a container that was given only some of the cores.
+                "ENABLE_CPU_PINNING": False,
+            },
+        )
+        self.inputs, self.outputs = (
+            [_port(each) for each in side]
+            for side in (self._compiled.inputs, self._compiled.outputs)
+        )
+        # A request holds its tensors, so it serves one thread only.
+        self._mine = threading.local()
+
+    def run(self, tensor: Tensor) -> Tensor:
+        request = getattr(self._mine, "request", None)
+        if request is None:
+            request = self._mine.request = self._compiled.create_infer_request()
+        output: Tensor = request.infer([tensor], share_inputs=True, share_outputs=True)[0]
+        return output
+
+
+def _port(port: Any) -> Port:
+    shape = port.get_partial_shape()
+    if shape.rank.is_dynamic:
+        return Port(port.get_element_type().to_dtype().name, ())
+    sides = tuple(side.get_length() if side.is_static else None for side in shape)
+    return Port(port.get_element_type().to_dtype().name, sides)
+
+
+class _OnnxRuntime:
+    """A session of onnxruntime."""
+
+    def __init__(self, weights: bytes, name: str, threads: int, accelerator: str = "") -> None:
+        import onnxruntime  # noqa: PLC0415
+
+        providers: list[Any] = [CPU]
+        if accelerator:
+            providers.insert(0, (accelerator, _ACCELERATORS[accelerator]))
+        try:
+            self._session = onnxruntime.InferenceSession(
+                weights, _options(onnxruntime, threads), providers=providers
+            )
+        except Exception as error:  # onnxruntime's errors share no other base
+            raise ConfigError(
+                f"{name} is not an ONNX model that onnxruntime can load: {reason_of(error)}"
+            ) from error
+        self.provider = str(self._session.get_providers()[0])
+        self.precision: Precision = "f32"
+        self.inputs = _ports(self._session.get_inputs())
+        self.outputs = _ports(self._session.get_outputs())
+
+    def run(self, tensor: Tensor) -> Tensor:
+        name = self._session.get_inputs()[0].name
+        output: Tensor = self._session.run(None, {name: tensor})[0]
+        return output
+
+
+def _ports(arguments: Iterable[Any]) -> list[Port]:
+    return [
+        Port(
+            {"tensor(float)": "float32"}.get(each.type, each.type),
+            tuple(side if isinstance(side, int) else None for side in each.shape),
+        )
+        for each in arguments
+    ]
+
+
+def _options(onnxruntime: Any, threads: int) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    # Waiting threads that spin gain 2 to 5 % on idle cores and cost 20 % on busy ones, where they
+    # take time from decoding, the trust layer and other processes.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # A memory pattern is planned and kept for every shape ever seen; with free sizes that grows
+    # without end (256 x 256: 412 MB with patterns, 260 MB without, at equal speed).
+    options.enable_mem_pattern = False
+    options.use_deterministic_compute = True
+    options.log_severity_level = 3  # errors; warnings about the graph help no user
+    return options

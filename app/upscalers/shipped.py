@@ -1,0 +1,45 @@
+"""The ONNX models that come with the program; `models/MODEL_CARD.md` describes each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import resources
+from types import MappingProxyType
+from typing import Literal
+
+Character = Literal["faithful", "sharp"]
+"""What people expect of a model: it hardly invents and stays soft, or repaints and is crisp."""
+
+ShippedName = Literal["span-x4", "realesr-x4"]
+
+
+@dataclass(frozen=True, slots=True)
+class ShippedModel:
+    """One model.
+
+    file: its name in `models/`.
+    title: its name for people.
+    halo: its radius in input pixels: no output pixel depends on anything farther away.
+    tile: the largest side of a tile in input pixels that it is shipped with.
+    """
+
+    file: str
+    title: str
+    character: Character
+    halo: int
+    tile: int
+
+    def read(self) -> bytes:
+        """The bytes of the ONNX file."""
+        return resources.files("app.upscalers").joinpath("models", self.file).read_bytes()
+
+
+# Both tiles take 256 x 256 in one piece and 512 x 512 in four; 288 keeps a process near 520 MB.
+SHIPPED = MappingProxyType(
+    {
+        # The longest path has 21 convolutions of 3 x 3 and one of 1 x 1.
+        "span-x4": ShippedModel("spanx4_ch52.onnx", "SPAN ×4", "faithful", 21, 288),
+        # 34 convolutions of 3 x 3.
+        "realesr-x4": ShippedModel("realesr-general-x4v3.onnx", "Real-ESRGAN ×4", "sharp", 34, 296),
+    }
+)
