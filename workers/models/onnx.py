@@ -17,7 +17,7 @@ from app.errors import UpscalerFailed
 from app.upscalers.embedded import EmbeddedUpscaler, symmetric_sample, tile_and_halo
 from app.upscalers.runtime import Precision
 from app.upscalers.seeds import GROUP_ORDER
-from app.upscalers.shipped import SHIPPED
+from app.upscalers.shipped import SHIPPED, ShippedName
 from app.upscalers.tiling import TilePlan
 from workers.errors import ConfigError, ModelFailed, WeightsError
 from workers.models.engine import DeviceMemory, EngineSpec, OneByOneEngine, host_memory
@@ -52,7 +52,7 @@ class OnnxEngine(OneByOneEngine):
         if spec.dtype not in PRECISIONS:
             raise ConfigError(f"dtype {spec.dtype}: onnx models run in {' or '.join(PRECISIONS)}")
         _check_device(spec.device)  # wrong settings first, then wrong files
-        model = spec.weights or "span-x4"
+        model: ShippedName | Path = spec.weights or "span-x4"
         name = spec.name or Path(spec.weights or SHIPPED["span-x4"].file).stem
         tile, halo = tile_and_halo(model, spec.tile, spec.halo)
         try:
