@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import tomllib
@@ -12,14 +11,11 @@ from typing import Any
 
 from app.errors import ConfigError
 
-log = logging.getLogger(__name__)
-
 CONFIG_VARIABLE = "TRUSTSCALE_CONFIG"
 PREFIX = "TRUSTSCALE_"
 SECRETS_FOLDER = "/run/secrets"  # where container engines mount what is secret
 
 _REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
-_GONE = frozenset({"compiled"})  # settings of earlier versions that changed no answer
 _SECRETS = ("client_keys", "admin_keys", "webhook_secrets", "credentials_key")
 _URLS = ("store", "queue", "spool")
 # Up to the last @, since passwords hold colons, slashes and @ that somebody forgot to encode.
@@ -73,9 +69,6 @@ def read_file() -> dict[str, Any]:
         raise ConfigError(f"Cannot read {path}: {error.strerror}.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid TOML: {error}.") from None
-    for name in _GONE & document.keys():
-        log.warning("%s: the setting %s does nothing any more; remove it.", path, name)
-        del document[name]
     mistakes = []
     for name in _SECRETS:
         values = document.get(name, [])

@@ -71,12 +71,6 @@ class TestSources:
         settings = load_settings()
         assert (settings.max_waiting, settings.max_in_flight) == (5, 2)
 
-    def test_a_setting_of_earlier_versions(self, toml, caplog):
-        """One that changed no answer is passed over, and named."""
-        toml('compiled = "off"\nmax_waiting = 3')
-        assert load_settings().max_waiting == 3
-        assert "compiled does nothing any more" in caplog.text
-
     def test_precedence(self, toml, monkeypatch):
         """The environment is stronger than the file, arguments are stronger than both."""
         toml("max_in_flight = 3\nmax_waiting = 3\nmax_side = 3")

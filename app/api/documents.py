@@ -168,6 +168,7 @@ class PairDetail(BaseModel):
     name: str
     x_sha256: str
     y_sha256: str
+    pixels_sha256: str
     width: int
     height: int
     seed: int
@@ -177,7 +178,6 @@ class PairDetail(BaseModel):
     variant: str | None = None
     input_class: str | None = None
     facts: dict[str, float] | None = None
-    pixels_sha256: str | None = None
     breakpoints: int = Field(description="Of its staircase.")
 
 

@@ -225,12 +225,6 @@ class AskedPair(BaseModel):
     group: str | None = None
     scene: str | None = None
 
-    @model_validator(mode="before")
-    @classmethod
-    def _source(cls, fields: Any) -> Any:
-        """Older releases kept none: the pair is what was uploaded."""
-        return {"source": fields["name"], **fields} if isinstance(fields, dict) else fields
-
     def variants(self, made_by: Degradation | Mixture | None) -> list[AskedPair]:
         """The pairs that one upload makes: one per way in which X is made from Y."""
         return [

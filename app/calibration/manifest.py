@@ -20,14 +20,6 @@ from app.sampling.pipeline import Pipeline
 REMOVED: Final = "removed by "
 
 
-def _newer(default: Any) -> Any:
-    """A field that older versions do not know: it is left out where it has its default.
-
-    A calibration that makes no use of what is new thus keeps its form, and can be read by them.
-    """
-    return Field(default, exclude_if=lambda value: value == default)
-
-
 class PairInfo(BaseModel):
     """What is kept of one pair besides its staircase. Sizes are those of Y in pixels.
 
@@ -36,7 +28,7 @@ class PairInfo(BaseModel):
     of one patient. A pair without one is a scene of its own.
     The variant tells pairs apart whose X was made from one Y in several ways; they are one scene.
     The class of X and the facts about it are those of `app/images/facts.py`.
-    pixels_sha256 is of Y decoded, whatever file it was in; None: measured by an older release.
+    pixels_sha256 is of Y decoded, whatever file it was in.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -44,16 +36,16 @@ class PairInfo(BaseModel):
     name: str
     x_sha256: str
     y_sha256: str
+    pixels_sha256: str
     width: int
     height: int
     seed: int
     mean_log_sigma: float
-    group: str | None = _newer(None)
-    scene: str | None = _newer(None)
-    variant: str | None = _newer(None)
-    input_class: str | None = _newer(None)
-    facts: dict[str, float] | None = _newer(None)
-    pixels_sha256: str | None = _newer(None)
+    group: str | None = None
+    scene: str | None = None
+    variant: str | None = None
+    input_class: str | None = None
+    facts: dict[str, float] | None = None
 
     @property
     def source(self) -> str:
@@ -79,7 +71,7 @@ class Provenance(BaseModel):
     parent: str | None = None
     note: str | None = None
     attributions: list[str] = Field(default_factory=list)
-    settings: dict[str, str] = Field(default_factory=dict, exclude_if=lambda settings: not settings)
+    settings: dict[str, str] = Field(default_factory=dict)
 
 
 class Manifest(BaseModel):
@@ -92,7 +84,7 @@ class Manifest(BaseModel):
     created_at: datetime
     pipeline: Pipeline
     default_alpha: float = Field(0.1, gt=0)
-    guarantee: GuaranteeSettings = _newer(GuaranteeSettings())
+    guarantee: GuaranteeSettings = GuaranteeSettings()
     degradation: MadeBy | None = None
     seed: int = 0
     pairs: list[PairInfo]

@@ -112,7 +112,7 @@ def _listed(folder: Path) -> dict[str, frozenset[str]]:
 
 
 def _read(path: Path) -> Mapping[str, Any] | None:
-    """A record; None for a file that is none, or of a version that kept none."""
+    """A record; None for a file that is none."""
     try:
         record = json.loads(path.read_bytes())
     except ValueError:

@@ -291,10 +291,8 @@ def _row(row: dict[str, Any]) -> str:
 
 def _switch(done: dict[str, Any]) -> str:
     replaced = f", replaced {done['previous']}" if done["previous"] else ""
-    told = f"{done['calibration']} is active{replaced}"
-    if "changes" not in done:  # an older server does not say
-        return told
-    return f"{told}\n  {Changes.model_validate(done['changes'])}"
+    changes = Changes.model_validate(done["changes"])
+    return f"{done['calibration']} is active{replaced}\n  {changes}"
 
 
 def _expectation(document: dict[str, Any]) -> str:

@@ -66,13 +66,10 @@ class Degradation(BaseModel):
 
     grey: bool = False
     blur: float = Field(0.0, ge=0, le=64)
-    # What older versions do not know is left out where it has its default.
-    reduction: Literal["bicubic", "area", "lanczos"] = Field(
-        "bicubic", exclude_if=lambda reduction: reduction == "bicubic"
-    )
+    reduction: Literal["bicubic", "area", "lanczos"] = "bicubic"
     noise: float = Field(0.0, ge=0, le=128)
     jpeg: Quality | None = None
-    webp: Quality | None = Field(None, exclude_if=lambda quality: quality is None)
+    webp: Quality | None = None
     inpaint: Inpaint | None = None
 
     def in_words(self, scale: int) -> str:
@@ -99,7 +96,7 @@ class Degradation(BaseModel):
 class Component(Degradation):
     """One way of making X, and how often it is drawn against the others of its class."""
 
-    weight: float = Field(1.0, gt=0, le=1e6, exclude_if=lambda weight: weight == 1)
+    weight: float = Field(1.0, gt=0, le=1e6)
 
 
 class Mixture(BaseModel):

@@ -13,8 +13,6 @@ from pydantic import (
     ConfigDict,
     Field,
     PositiveInt,
-    SerializerFunctionWrapHandler,
-    field_serializer,
     model_validator,
 )
 
@@ -50,8 +48,7 @@ class Pipeline(BaseModel):
     fidelity: FidelitySettings = FidelitySettings()
     color_space: Literal["normalised_lab_d65"] = COLOR_SPACE
     trust_layer: int = TRUST_LAYER_VERSION
-    # Without a rule it has the form that older versions know.
-    input_rule: str | None = Field(None, exclude_if=lambda rule: rule is None)
+    input_rule: str | None = None
 
     @model_validator(mode="after")
     def _has_enough_samples(self) -> Pipeline:
@@ -61,18 +58,6 @@ class Pipeline(BaseModel):
                 f"the estimator {self.indecision.estimator} needs at least {least} samples"
             )
         return self
-
-    @field_serializer("indecision", mode="wrap")
-    def _without_new_defaults(
-        self, indecision: IndecisionSettings, handler: SerializerFunctionWrapHandler
-    ) -> dict[str, Any]:
-        """What earlier versions do not know is left out where it has its default."""
-        fields: dict[str, Any] = handler(indecision)
-        if indecision.fit is None:
-            fields.pop("fit", None)
-        elif not indecision.fit.units:
-            del fields["fit"]["units"]
-        return fields
 
 
 def differences(

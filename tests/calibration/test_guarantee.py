@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 import numpy as np
 import pytest
 
 from app.calibration import file
-from app.calibration.config import CalibrationConfig, CalibrationRequest
 from app.calibration.guarantee import GuaranteeSettings
 from app.calibration.insight import checks, leaked, run_backtest
 from app.calibration.manifest import MeasuredPair
@@ -16,7 +13,6 @@ from app.conformal import HighProbabilityCurve, RiskCurve, Staircase
 from app.conformal.fidelity import LAB_BOUND
 from app.conformal.high_probability import leakage_bound, minimal_n
 from app.errors import BadGroup, BadRequest
-from app.stores.base import Job
 from tests.factories import changed, in_groups
 
 LIKELY = GuaranteeSettings(kind="high_probability")
@@ -41,13 +37,6 @@ def likely(calibration):
 
 
 class TestRecord:
-    def test_what_is_not_used_is_not_written(self, calibration):
-        """In expectation, without groups, rule and fit, its form is that which older ones read."""
-        assert "guarantee" not in calibration.document
-        assert "input_rule" not in calibration.document["pipeline"]
-        assert "fit" not in calibration.document["pipeline"]["indecision"]
-        assert all("group" not in pair for pair in calibration.document["pairs"])
-
     @pytest.mark.parametrize("settings", [LIKELY, BETS])
     def test_the_curve_is_that_of_the_guarantee(self, grouped, settings):
         """δ and method are part of file and id, as the groups are, and make the curve."""
@@ -177,28 +166,6 @@ def test_names_do_not_decide_it_either(calibration):
         broken["by name"] += named.threshold(0.999 * mean) > 0.5
     assert broken["by content"] / runs <= 0.1 + 3 * np.sqrt(0.1 * 0.9 / runs)
     assert broken["by name"] / runs > 0.3  # else this test would see nothing
-
-
-def test_jobs_of_an_older_version_go_on(calibration):
-    """A stored job that knows nothing of guarantees or groups means those of old."""
-    config = CalibrationConfig().model_dump(mode="json", exclude={"guarantee"})
-    job = Job(
-        id="job-old",
-        kind="calibration",
-        created_at=datetime.now(UTC),
-        request={
-            "config": config,
-            "pipeline": calibration.pipeline.model_dump(mode="json"),
-            "upscaler": "fake",
-            "pairs": [{"name": "a", "x": False, "label": False, "prediction": None}],
-            "skipped": [],
-            "created_by": "key 1",
-            "parent": None,
-        },
-    )
-    asked = CalibrationRequest.of(job)
-    assert asked.config.guarantee == GuaranteeSettings()
-    assert (asked.pair("a").source, asked.pair("a").group) == ("a", None)
 
 
 @pytest.mark.parametrize(

@@ -118,17 +118,6 @@ def test_wrong_holes():
             Inpaint(**wrong)
 
 
-def test_what_is_new_and_not_used_is_not_written():
-    """Older versions, which know no such fields, read what is made without them."""
-    known = {"grey", "blur", "noise", "jpeg", "inpaint"}
-    assert Degradation().model_dump().keys() == known
-    [plain] = Mixture(mixture=[{}]).model_dump()["mixture"]
-    assert plain.keys() == known
-    new = {"reduction": "area", "webp": (50, 60), "weight": 2.0}
-    [used] = Mixture(mixture=[new]).model_dump()["mixture"]
-    assert used.items() >= new.items()
-
-
 class TestMixture:
     def test_each_y_under_each_class(self):
         """The usual mixture makes one X per class of compression, and its file is of that class."""
