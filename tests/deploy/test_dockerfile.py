@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fnmatch
-import json
 import re
 import tomllib
 
@@ -51,24 +50,6 @@ class TestDockerfile:
     def test_the_linter_accepts_it(self):
         """hadolint finds nothing."""
         run("hadolint", "Dockerfile")
-
-    @pytest.mark.parametrize("target", ["gateway", "worker"])
-    def test_the_target(self, target):
-        """Not root, tini first, a health check without further programs, and the data's place."""
-        assert all_of(target, "USER")[-1] == "10001:10001"
-        entry = json.loads(all_of(target, "ENTRYPOINT")[-1])
-        assert entry == ["/usr/bin/tini", "--", "trustscale"]
-        check = all_of(target, "HEALTHCHECK")[-1]
-        path = {"gateway": "/healthz", "worker": "/v2/health/live"}[target]
-        program = json.loads(check.partition("CMD ")[2])
-        assert program[:2] == ["python", "-c"]
-        assert f"'{path}'" in program[2]
-        compile(program[2], "healthcheck", "exec")
-        assert "TRUSTSCALE_DATA_DIR=/var/lib/trustscale" in " ".join(all_of(target, "ENV"))
-
-    def test_the_default_target_is_the_gateway(self):
-        """A build that names no target makes the small image."""
-        assert list(STAGES)[-1] == "gateway"
 
     def test_installs_are_locked(self):
         """Everything from outside is installed by hash, and the wheel without looking outside."""

@@ -42,22 +42,6 @@ def test_the_files():
 
 
 @EVERY_POD
-def test_pods_are_restricted(name):
-    """Not root, no capability, read-only root file system, no token of the cluster."""
-    pod, own = PODS[name], container(name)["securityContext"]
-    assert pod["automountServiceAccountToken"] is False
-    assert pod["securityContext"]["runAsNonRoot"] is True
-    assert pod["securityContext"]["runAsUser"] == (999 if name == "redis" else 10001)
-    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
-    assert own == {
-        "allowPrivilegeEscalation": False,
-        "readOnlyRootFilesystem": True,
-        "capabilities": {"drop": ["ALL"]},
-    }
-    assert container(name)["resources"]["limits"]["memory"]
-
-
-@EVERY_POD
 def test_mounts_have_volumes(name):
     """What a container mounts, its pod brings."""
     volumes = {volume["name"] for volume in PODS[name]["volumes"]}
@@ -105,30 +89,6 @@ def test_the_commands_are_those_of_compose(name):
     """Arguments only: the entry point of the image stays, and tini with it."""
     assert container(name)["args"] == services()[name]["command"]
     assert "command" not in container(name)
-
-
-def test_one_upscaler_does_not_take_the_gateway_down():
-    """Probes ask /healthz; /readyz is 503 when any one upscaler is away."""
-    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
-        assert container("gateway")[probe]["httpGet"]["path"] == "/healthz"
-
-
-def test_autoscalers_have_targets():
-    """Each autoscaler scales a deployment of its name, which sets no number itself."""
-    scaled = [*of_kind("HorizontalPodAutoscaler").values()]
-    scaled += documents(KUBERNETES / "autoscaling-keda.yaml")
-    for scaler in scaled:
-        target = of_kind("Deployment")[scaler["spec"]["scaleTargetRef"]["name"]]
-        assert "replicas" not in target["spec"]
-
-
-def test_redis_is_reached_by_ours_alone():
-    """Whoever writes to the queue can run code in the workers."""
-    policy = of_kind("NetworkPolicy")["redis"]["spec"]
-    (rule,) = policy["ingress"]
-    allowed = {p["podSelector"]["matchLabels"]["app.kubernetes.io/name"] for p in rule["from"]}
-    assert allowed == set(OURS)
-    assert policy["egress"] == []
 
 
 def test_who_is_scraped_is_reached():
