@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypedDict
@@ -37,6 +37,7 @@ from app.api.document import finished, operation_id
 from app.api.idempotency import Repeats
 from app.api.limits import open_limits
 from app.api.middleware import RequestContext
+from app.api.probes import Probes
 from app.api.reference import add_reference
 from app.assembly import Build, Parts, alone, open_parts, report_calibrations
 from app.calibration.sweep import remove_orphans
@@ -152,6 +153,7 @@ async def _start(
         client_keys=Keyring(key.get_secret_value() for key in settings.client_keys),
         admin_keys=Keyring(_admin_keys(settings)),
         limits=await stack.enter_async_context(limits),
+        probes=await stack.enter_async_context(aclosing(Probes(pace.probe_s))),
         repeats=Repeats(parts.stores.claims, settings.idempotency_ttl_s),
     )
 

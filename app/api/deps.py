@@ -17,6 +17,7 @@ from app.api.auth import Keyring, require, sent_key
 from app.api.forms import check_form
 from app.api.idempotency import Repeats
 from app.api.limits import ClientLimits
+from app.api.probes import Probes
 from app.api.problems import problem_responses
 from app.assembly import Parts
 from app.errors import Forbidden, ImageTooLarge
@@ -35,6 +36,8 @@ class Pace(NamedTuple):
     drain_s: float = 5.0
     # What a component has to say whether it is ready.
     answer_s: float = 5.0
+    # Between two questions to an upscaler whether it is there.
+    probe_s: float = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +51,7 @@ class State(Parts):
     admin_keys: Keyring
     limits: ClientLimits
     repeats: Repeats
+    probes: Probes
 
     async def audit(self, action: str, key: str, **facts: Any) -> None:
         """Keep an admin action in the audit log, and log it."""

@@ -97,7 +97,7 @@ async def _jobs(state: State) -> ServicePart:
 
 async def _upscaler(state: State, upscaler: Upscaler) -> ServicePart:
     """Ready if it can be reached and its active calibration, if any, belongs to it."""
-    await upscaler.check()
+    await state.probes.check(upscaler)
     active = await state.calibrations.active_id(upscaler.name)
     if active is None:
         return ServicePart(ready=True, calibration=None, detail="no active calibration")

@@ -8,7 +8,7 @@ import math
 import re
 import secrets
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -121,7 +121,7 @@ async def upscale(
     webhook: Webhook = None,
     idempotency_key: IdempotencyKey = None,
     accept: Annotated[str, Header()] = _JSON,
-    prefer: Annotated[str, Header()] = "",
+    prefer: Annotated[list[str] | None, Header()] = None,
 ) -> Response:
     """Upscale an image and mark where it can be trusted."""
     media_type = negotiate(accept)
@@ -140,7 +140,7 @@ async def upscale(
         fit,
         None if idempotency_key is None else state.settings.idempotency_ttl_s,
     )
-    as_job = "respond-async" in prefer
+    as_job = prefers("respond-async", prefer or ())
     state.settings.webhooks.check(webhook, is_job=as_job)
 
     async def check_room(cost: int = 0) -> None:
@@ -184,6 +184,12 @@ async def upscale(
         return await _respond(result, {n: await results.blob(made, n) for n in names}, media_type)
 
     return await state.repeats.once(request, client, make, recall)
+
+
+def prefers(preference: str, headers: Sequence[str]) -> bool:
+    """Whether a preference is among those of `Prefer` headers (RFC 7240)."""
+    parts = _QUOTED.sub("", ",".join(headers)).split(",")
+    return any(re.split("[;=]", part)[0].strip().lower() == preference for part in parts)
 
 
 def negotiate(accept: str) -> str:

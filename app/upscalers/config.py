@@ -6,6 +6,7 @@ These classes describe and check; `app/upscalers/registry.py` builds. Secrets ne
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
 from urllib.parse import SplitResult, urlsplit
@@ -35,6 +36,10 @@ HeaderValue = Annotated[str, Field(pattern=r"^([!-~]([\t -~]*[!-~])?)?$")]
 HostName = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$")]
 
 
+# Labels, the dot at the end is that of an absolute name; or an IPv6 address.
+_HOST = re.compile(r"(?:[a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}\.?|[0-9a-f:.]+(?:%[a-z0-9]+)?")
+
+
 def http_url(url: str) -> SplitResult:
     """The parts of an absolute http(s) URL.
 
@@ -50,8 +55,8 @@ def http_url(url: str) -> SplitResult:
         raise ValueError("something that is no http(s) URL")
     if parts.username is not None or not url.isascii() or not url.isprintable() or " " in url:
         raise ValueError("a URL with credentials or odd characters")
-    # Else the resolver raises what it likes; the dot at the end is that of an absolute name.
-    if not all(0 < len(label) <= 63 for label in host.removesuffix(".").split(".")):
+    # Nothing that a resolver, a proxy or a list of hosts may read in another way.
+    if not _HOST.fullmatch(host):
         raise ValueError("a URL with an impossible host")
     return parts
 

@@ -201,10 +201,9 @@ class ResilientUpscaler:
             return False
 
     async def check(self) -> None:
-        """See `Upscaler.check`. A success lets calls through again."""
+        """See `Upscaler.check`."""
         with self._understood():
             await self.inner.check()
-        self._breaker.half_open()
 
     async def close(self) -> None:
         """See `Upscaler.close`."""
@@ -328,6 +327,7 @@ class ResilientUpscaler:
                     await self.check()
             except (UpscalerError, TimeoutError):
                 continue
+            self._breaker.half_open()
 
 
 def _spread(asked: float) -> float:

@@ -35,7 +35,7 @@ ADMIN_KEY = "admin-key"
 AS_ADMIN = {"Authorization": f"Bearer {ADMIN_KEY}"}
 
 # A machine that sleeps makes nothing unready.
-PATIENT = PACE._replace(answer_s=PATIENCE_S)
+PATIENT = PACE._replace(answer_s=PATIENCE_S, probe_s=0)
 
 # As large, once doubled, as the calibration images.
 IMAGE = encoded(photo(1000, 24, 24))

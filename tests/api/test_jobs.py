@@ -38,7 +38,7 @@ def events(text):
 class TestAccepted:
     def test_202_and_the_result(self, client, upscaler):
         """202 with the job and its Location; polling ends in a link to the ordinary result."""
-        headers = {"Prefer": "handling=strict, respond-async; wait=5"}
+        headers = {"Prefer": "handling=strict, Respond-Async; wait=5"}
         response = post(client, headers=headers, alpha=0.1, seed=4)
         assert response.status_code == 202
         assert response.headers["preference-applied"] == "respond-async"

@@ -44,6 +44,8 @@ class TestAllowed:
             "http://hooks.example.com/",
             "https://example.com.evil.org/",
             "https://evilexample.com/",
+            "https://evil.org\\.example.com/",
+            "https://*.example.com/",
             "https://user@example.com/",
             "https://127.0.0.1/",
             "file:///etc/passwd",

@@ -86,12 +86,17 @@ class TestBreaker:
         assert not up.health.breaker_open
 
     async def test_half_open(self, dead):
-        """After a health check, one more failure is enough to open it again."""
-        up, inner = dead(breaker_failures=3, attempts=5)
+        """After its own health check, one more failure is enough to open it again.
+
+        That somebody else found the upstream well does not let calls through.
+        """
+        up, inner = dead(breaker_failures=3, attempts=5, breaker_rest_s=0.05)
         with pytest.raises(BreakerOpen):
             await up.generate(SOURCE, [1])
         inner.failure = None
         await up.check()
+        assert up.health.breaker_open
+        await until(lambda: not up.health.breaker_open)
         inner.failure = DEAD
         with pytest.raises(BreakerOpen):
             await up.generate(SOURCE, [1])

@@ -25,9 +25,18 @@ Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
 
 _PORTS = {"http": 80, "https": 443}
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
-_NEVER = (
-    ipaddress.ip_network("fec0::/10"),  # site-local: the private addresses of old networks
-    ipaddress.ip_network("192.88.99.0/24"),  # relays of 6to4: where they lead is not told
+_NEVER = tuple(
+    ipaddress.ip_network(network)
+    for network in (
+        "fec0::/10",  # site-local: the private addresses of old networks
+        "192.88.99.0/24",  # relays of 6to4: where they lead is not told
+        # Of IANA's registries of special purposes, what Python 3.11 does not know.
+        "64:ff9b:1::/48",
+        "100:0:0:1::/64",
+        "3fff::/20",
+        "5f00::/16",
+        "168.63.129.16/32",  # public by its number: the host of every machine in Azure
+    )
 )
 
 

@@ -32,6 +32,8 @@ class TestIsPublic:
             "0.0.0.0", "224.0.0.1", "255.255.255.255", "::1", "::", "fe80::1", "fe80::1%eth0",
             "fc00::1", "::ffff:10.0.0.1", "2002:0a00:0001::", "64:ff9b::7f00:1", "ff02::1",
             "2001:0:4136:e378:8000:63bf:f5ff:fffe", "fec0::1", "192.88.99.1", "::ffff:192.88.99.1",
+            "168.63.129.16", "::ffff:168.63.129.16", "3fff::1", "5f00::1", "64:ff9b:1::a00:1",
+            "100:0:0:1::1", "::10.0.0.1",
         ],
     )  # fmt: skip
     def test_not_public(self, address):
@@ -92,6 +94,10 @@ class TestTarget:
             "https://replicate.delivery:99999/x.png",
             "https://replicate.delivery\n.evil.com/",
             "https://rеplicate.delivery/x.png",
+            "https://evil.com\\.replicate.delivery/x",
+            "https://*.replicate.delivery/x",
+            "https://evil.com;.replicate.delivery/x",
+            "https://evil.com%00.replicate.delivery/x",
         ],
     )
     async def test_refused(self, url):

@@ -1,0 +1,49 @@
+"""Whether upscalers answer, for whoever asks for readiness."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+
+from app.errors import UpscalerUnavailable
+from app.upscalers.base import Upscaler
+from app.upscalers.resilience import HealthFacts
+
+
+class Probes:
+    """Asks upscalers whether they answer, each once in so many seconds whoever wants to know.
+
+    Anybody may ask for readiness, and a provider counts what we ask it.
+    """
+
+    def __init__(self, rest_s: float) -> None:
+        self._rest_s = rest_s
+        self._asked: dict[str, tuple[float, asyncio.Task[None]]] = {}
+
+    async def check(self, upscaler: Upscaler) -> None:
+        """Return if it answered when it was asked last.
+
+        Raises:
+            UpscalerUnavailable: it did not, or is not called at all now: then it is not asked.
+        """
+        health = HealthFacts.of(upscaler)
+        if health is not None and health.breaker_open:
+            raise UpscalerUnavailable(
+                f"{upscaler.name!r} has failed {health.failures_in_a_row} times in a row; it is "
+                "called again as soon as it is back."
+            )
+        now = asyncio.get_running_loop().time()
+        at, answer = self._asked.get(upscaler.name, (-math.inf, None))
+        if answer is None or (answer.done() and now - at >= self._rest_s):
+            answer = asyncio.create_task(upscaler.check())
+            # What nobody waited for is no mistake of the program.
+            answer.add_done_callback(lambda done: done.cancelled() or done.exception())
+            self._asked[upscaler.name] = now, answer
+        await asyncio.shield(answer)
+
+    async def aclose(self) -> None:
+        """Give up what is still being asked."""
+        answers = [answer for _, answer in self._asked.values()]
+        for answer in answers:
+            answer.cancel()
+        await asyncio.gather(*answers, return_exceptions=True)
