@@ -121,7 +121,7 @@ async def upscale(
     webhook: Webhook = None,
     idempotency_key: IdempotencyKey = None,
     accept: Annotated[str, Header()] = _JSON,
-    prefer: Annotated[list[str] | None, Header()] = None,
+    _: Annotated[str, Header(alias="prefer", title="Prefer")] = "",
 ) -> Response:
     """Upscale an image and mark where it can be trusted."""
     media_type = negotiate(accept)
@@ -140,7 +140,7 @@ async def upscale(
         fit,
         None if idempotency_key is None else state.settings.idempotency_ttl_s,
     )
-    as_job = prefers("respond-async", prefer or ())
+    as_job = prefers("respond-async", request.headers.getlist("prefer"))
     state.settings.webhooks.check(webhook, is_job=as_job)
 
     async def check_room(cost: int = 0) -> None:

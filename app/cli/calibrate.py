@@ -21,7 +21,7 @@ from app.cli.calibrations import shown
 from app.cli.local import interruptible, local, progress_bars
 from app.cli.options import holes
 from app.cli.remote import RemoteError, made_remotely, remote
-from app.cli.service import described
+from app.cli.service import audit, described
 from app.conformal.fidelity import metric_names
 from app.errors import BadRequest, Conflict, TrustscaleError, reason_of
 from app.images.facts import COMPRESSION, RULES
@@ -308,4 +308,6 @@ async def _here(
                 await session.calibrations.activate(calibration, force=config.force)
             except Conflict as conflict:
                 refusal = conflict
+        activated = config.activate and refusal is None
+        await audit(session, "create", calibration=calibration.id, activate=activated)
         return _Made(await described(session, calibration), file.dump(calibration), refusal)

@@ -62,14 +62,22 @@ class Here:
             to_activate=activate,
             force=force,
         )
-        if activate:
-            await self._calibrations.activate(made, force=force)
+        activated = False
+        try:
+            if activate:
+                await self._calibrations.activate(made, force=force)
+                activated = True
+        finally:  # it is stored, whatever has become of its activation
+            facts = {"parent": parent.id, "calibration": made.id, "activate": activated}
+            await audit(self._parts, "derive", **facts)
         return await described(self._parts, made)
 
     async def activate(self, calibration: str, *, force: bool = False) -> dict[str, Any]:
         found = await self._calibrations.get(calibration)
         await self._check_live(found)
         activation, changes = await self._calibrations.activate(found, force=force)
+        facts = {"calibration": activation.calibration, "previous": activation.previous}
+        await audit(self._parts, "activate", **facts)
         return {
             **activation.model_dump(),
             "at": activation.at.isoformat(),
@@ -84,6 +92,7 @@ class Here:
 
     async def delete(self, calibration: str) -> None:
         await delete_calibration(self._stores, self._calibrations, calibration)
+        await audit(self._parts, "delete", calibration=calibration)
 
     async def export(self, calibration: str) -> bytes:
         return file.dump(await self._calibrations.get(calibration))
@@ -92,6 +101,7 @@ class Here:
         self, data: bytes, *, activate: bool = False, force: bool = False
     ) -> dict[str, Any]:
         made = await self._parts.admin.import_file(data, activate=activate, force=force)
+        await audit(self._parts, "import", calibration=made.id, activate=activate)
         return {"id": made.id}
 
     async def audit(self, limit: int = 100, before: int | None = None) -> Rows:
@@ -144,6 +154,11 @@ def ask(
                 return await question(service)
 
     return asyncio.run(answer())
+
+
+async def audit(parts: Parts, action: str, **facts: Any) -> None:
+    """Keep what was done to a calibration in the audit log of the stores, as a server does."""
+    await parts.stores.audit.append(f"calibration.{action}", "command line", facts)
 
 
 async def described(

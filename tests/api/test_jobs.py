@@ -7,8 +7,10 @@ import io
 import json
 from datetime import datetime
 
+import pytest
 from PIL import Image
 
+from app.api.upscale import prefers
 from app.errors import UpscalerFailed
 from app.main import Pace
 from app.upscalers.base import Capabilities
@@ -18,6 +20,23 @@ from tests.fakes import FakeUpscaler
 from tests.waiting import until
 
 ASYNC = {"Prefer": "respond-async"}
+
+
+@pytest.mark.parametrize(
+    ("headers", "wanted"),
+    [
+        ((), False),
+        (("respond-async",), True),
+        (("wait=5", "Respond-Async; q=1"), True),
+        (("respond-asynchronously, x-respond-async",), False),
+        (('handling="a, respond-async, b"',), False),
+    ],
+)
+def test_what_a_client_prefers(headers, wanted):
+    """Whole tokens of all headers, in any case; not what stands in a string."""
+    assert prefers("respond-async", headers) is wanted
+
+
 FIELDS = {
     "id", "kind", "state", "progress", "created_at", "started_at", "finished_at", "result",
     "draft", "error", "warnings",

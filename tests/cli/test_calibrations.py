@@ -34,6 +34,10 @@ def test_activate(command, two):
     assert (done["calibration"], done["previous"]) == two
     back = command("calibrations", "activate", two[1], "--force").out
     assert f"{two[1]} is active, replaced {two[0]}" in back
+    log = command("calibrations", "audit", "--limit", 2, "--json").json
+    assert [(one["action"], one["facts"]["calibration"]) for one in log] == [
+        ("calibration.activate", calibration) for calibration in (two[1], two[0])
+    ]
 
 
 def test_derive(command, two, used):
@@ -80,6 +84,8 @@ def test_a_file_travels(run, place, calibrated, monkeypatch):
     assert run("calibrations", "export", calibrated, "b.calibration").code == 0
     first, second = ((place / name).read_bytes() for name in ("a.calibration", "b.calibration"))
     assert first == second
+    (log,) = run("calibrations", "audit", "--json").json
+    assert (log["action"], log["facts"]["activate"]) == ("calibration.import", True)
     pictures(place, "bird.png", side=24)
     assert run("upscale", "bird.png").code == 0
 
