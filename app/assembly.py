@@ -28,6 +28,7 @@ from app.serving.work import Work
 from app.settings import Settings
 from app.stores.base import JobKind, Stores
 from app.stores.folders import held
+from app.stores.objects import check_blobs_url
 from app.stores.open import check_store_url, open_stores
 from app.stores.uploads import forget_uploads
 from app.system import memory_limit
@@ -102,7 +103,7 @@ async def open_parts(
         ConfigError: a setting, folder, database or model that cannot be used.
     """
     metrics = metrics or Metrics()
-    stores = await _open_stores(settings, stack)
+    stores = await _open_stores(settings, stack, metrics)
     build = build or functools.partial(build_upscaler, metrics=metrics)
     upscalers = await _open_upscalers(settings, stack, build)
     calibrations = Calibrations(stores.calibrations)
@@ -173,7 +174,7 @@ async def check_start(settings: Settings) -> None:
     async with AsyncExitStack() as stack:
         stack.enter_context(alone(settings))
         stack.enter_context(exporting(settings.otlp_endpoint, "trustscale-gateway"))
-        _queue(settings, await _open_stores(settings, stack))
+        _queue(settings, await _open_stores(settings, stack, Metrics()))
 
 
 async def check_settings(settings: Settings) -> list[str]:
@@ -193,6 +194,8 @@ async def check_settings(settings: Settings) -> list[str]:
 
     with collected():
         check_store_url(settings.store, settings.data_dir)
+    with collected():
+        check_blobs_url(settings.blobs)
     with collected():
         check_queue_url(settings.queue)
     with collected():
@@ -257,13 +260,14 @@ def _check_processes(settings: Settings) -> None:
         raise ConfigError("queue=memory:// serves one process only; WEB_CONCURRENCY must be 1.")
 
 
-async def _open_stores(settings: Settings, stack: AsyncExitStack) -> Stores:
+async def _open_stores(settings: Settings, stack: AsyncExitStack, metrics: Metrics) -> Stores:
     stores = open_stores(
         settings.store,
         settings.data_dir,
         result_ttl_s=settings.result_ttl_s,
         max_result_bytes=settings.max_result_bytes,
-        spool_url=settings.spool,
+        blobs_url=settings.blobs,
+        removed=functools.partial(metrics.count, "results_removed"),
     )
     stack.push_async_callback(stores.close)
     await stores.check()

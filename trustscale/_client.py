@@ -271,7 +271,9 @@ class AsyncTrustscale(_Service[AsyncJob], Awaited):
 
 def _connection(url: str, key: str | None) -> dict[str, Any]:
     headers = {} if key is None else {"Authorization": f"Bearer {key}"}
-    return {"base_url": url.rstrip("/"), "headers": headers, "timeout": _TIMEOUT}
+    # Results may lie in an object store, which gets no key: httpx sends it to one origin only.
+    options = {"follow_redirects": True, "timeout": _TIMEOUT}
+    return {"base_url": url.rstrip("/"), "headers": headers, **options}
 
 
 def _upload(

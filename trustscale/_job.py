@@ -31,7 +31,7 @@ class _JobMethods:
 
     @property
     def state(self) -> str:
-        """queued, running, succeeded, failed, cancelled or awaiting_labels, when it was asked."""
+        """The last known state: queued, running, succeeded, expired, failed, cancelled, etc."""
         return str(self.document["state"])
 
     @method
@@ -41,14 +41,14 @@ class _JobMethods:
         A semantic calibration whose labels are missing comes back in the state awaiting_labels.
 
         Raises:
-            Problem: it failed or was cancelled.
+            Problem: it failed, was cancelled, or its result is gone (expired).
         """
         await self._watch(progress)
         ask, job = self._asking.document, self.document
         if self.state == "awaiting_labels":
             return await ask("GET", f"{CALIBRATIONS}/{self.id}")
         if self.state != "succeeded":
-            raise Problem(job["error"] or {"detail": f"The job {self.id} was {self.state}."})
+            raise Problem(job["error"] or {"detail": f"The job {self.id} is {self.state}."})
         found = await ask("GET", job["result"])
         return await self._result(found) if job["kind"] == "upscale" else found
 

@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel, Field
 
-from app.api.deps import AdminDep, ClientDep, StateDep
+from app.api.deps import AdminDep, ClientDep, State, StateDep
 from app.api.document import file_response
 from app.api.problems import Problem, problem_responses
 from app.errors import NotFound
@@ -34,7 +34,8 @@ router = APIRouter(tags=["jobs"], responses=problem_responses("bad-request"))
 class JobOut(BaseModel):
     """A job as clients see it.
 
-    result: a link once it has succeeded. warnings: about the pairs of a calibration.
+    state: expired, once its result is gone. result: a link once it has succeeded. warnings: about
+    the pairs of a calibration.
     """
 
     id: str
@@ -74,15 +75,23 @@ async def _job(job_id: str, state: StateDep, _: ClientDep) -> JobStatus:
     return await state.stores.jobs.get(job_id)
 
 
+async def shown(state: State, job: JobStatus) -> JobOut:
+    """The job; one whose result is gone has expired, and has no link that leads nowhere."""
+    is_made = job.kind == "upscale" and job.state is JobState.SUCCEEDED and job.result
+    if is_made and not await state.stores.results.has(str(job.result).rpartition("/")[2]):
+        job = job.model_copy(update={"state": JobState.EXPIRED, "result": None})
+    return JobOut.of(job)
+
+
 JobDep = Annotated[JobStatus, Depends(_job)]
 
 _PROBLEMS = problem_responses("not-found", "unauthorized")
 
 
 @router.get("/v1/jobs/{job_id}", responses=_PROBLEMS)
-async def get_job(job: JobDep) -> JobOut:
+async def get_job(job: JobDep, state: StateDep) -> JobOut:
     """The job now."""
-    return JobOut.of(job)
+    return await shown(state, job)
 
 
 @router.get("/v1/jobs/{job_id}/events", response_class=EventSourceResponse, responses=_PROBLEMS)
@@ -97,7 +106,8 @@ async def watch_job(
         aclosing(_until(stopping, watched)) as states,
     ):
         async for current in states:
-            yield ServerSentEvent(data=JobOut.of(current).model_dump(mode="json"), event="job")
+            told = await shown(state, current)
+            yield ServerSentEvent(data=told.model_dump(mode="json"), event="job")
 
 
 @router.get(
@@ -116,7 +126,7 @@ async def get_draft(job: JobDep, state: StateDep) -> Response:
 @router.delete("/v1/jobs/{job_id}", responses=_PROBLEMS)
 async def cancel_job(job: JobDep, state: StateDep) -> JobOut:
     """Cancel: at once if it is queued, within seconds if it runs; a final job stays as it is."""
-    return JobOut.of(await state.queue.cancel(job.id))
+    return await shown(state, await state.queue.cancel(job.id))
 
 
 @router.get(
@@ -157,10 +167,11 @@ async def _until(
             await asyncio.wait({coming})
 
 
-def accepted(job: JobStatus, **headers: str) -> JSONResponse:
+def accepted(job: JobStatus | JobOut, **headers: str) -> JSONResponse:
     """202 with the job, and where to find it."""
+    told = job if isinstance(job, JobOut) else JobOut.of(job)
     return JSONResponse(
-        JobOut.of(job).model_dump(mode="json"),
+        told.model_dump(mode="json"),
         status_code=202,
         headers={"Location": f"/v1/jobs/{job.id}", **headers},
     )

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from fastapi import APIRouter, Path, Query, Request
-from fastapi.responses import Response
+from fastapi.responses import RedirectResponse, Response
 from PIL import Image
 
 from app.api.clients import client_name, while_connected
@@ -21,7 +21,6 @@ from app.images.encode import FORMS, FormName, Pages, picture, png_mask
 from app.images.metadata import metadata_of
 from app.serving.answer import (
     MASK,
-    SIGMA,
     TRUST,
     ChosenForm,
     Result,
@@ -30,8 +29,8 @@ from app.serving.answer import (
     image_file,
     png_overlay,
     png_text,
+    read_codes,
     read_mask,
-    sigma_map,
 )
 from app.system import to_the_end
 
@@ -44,6 +43,8 @@ Alpha = Annotated[
     float | None,
     Query(ge=0, allow_inf_nan=False, description="Another α than the result's own."),
 ]
+
+_ELSEWHERE: Any = {307: {"description": "The object store gives the file, for some minutes."}}
 
 
 @router.get(
@@ -61,6 +62,7 @@ async def get_result(result_id: ResultId, state: StateDep, _: ClientDep) -> Resp
     response_class=Response,
     responses={
         **file_response(*(form.media_type for form in FORMS.values())),
+        **_ELSEWHERE,
         **problem_responses("not-found", "unauthorized"),
     },
 )
@@ -74,12 +76,12 @@ async def get_result_image(
     """
     results = state.stores.results
     result = Result.model_validate_json(await results.document(result_id))
+    if form == result.format:
+        return await _stored(state, request, result_id, image_file(result), FORMS[form].media_type)
     data = await results.blob(result_id, image_file(result))
-    if form != result.format:
-        await state.limits.take(client_name(request, key), "requests")
-        made = _in_turn(state, _in_form(state, result, data, form))
-        data = await while_connected(request, made)
-    return Response(data, media_type=FORMS[form].media_type)
+    await state.limits.take(client_name(request, key), "requests")
+    made = await while_connected(request, _in_turn(state, _in_form(state, result, data, form)))
+    return Response(made, media_type=FORMS[form].media_type)
 
 
 @router.get(
@@ -87,6 +89,7 @@ async def get_result_image(
     response_class=Response,
     responses={
         **file_response("image/png"),
+        **_ELSEWHERE,
         **problem_responses("not-found", "bad-alpha", "unauthorized", "overloaded"),
         **problem_responses("overloaded", status=429),
     },
@@ -103,13 +106,12 @@ async def get_result_file(
 
     What is drawn for the request counts as a request of the client.
     """
-    results = state.stores.results
     if part == "trust":
-        return _png(await results.blob(result_id, TRUST))
-    result = Result.model_validate_json(await results.document(result_id))
+        return await _stored(state, request, result_id, TRUST, "image/png")
+    result = Result.model_validate_json(await state.stores.results.document(result_id))
     asked = check_alpha(alpha, result.alpha)
     if part == "mask" and asked == result.alpha:
-        return _png(await _mask(state, result, asked))
+        return await _stored(state, request, result_id, MASK, "image/png")
     await state.limits.take(client_name(request, key), "requests")
     draw = _mask if part == "mask" else _overlay
     return _png(await while_connected(request, _in_turn(state, draw(state, result, asked))))
@@ -117,6 +119,22 @@ async def get_result_file(
 
 def _png(data: bytes) -> Response:
     return Response(data, media_type="image/png")
+
+
+async def _stored(
+    state: State, request: Request, result_id: str, name: str, media_type: str
+) -> Response:
+    """A stored file, or where the object store has it.
+
+    Pages of this service get it from here: a browser would need the leave of the other origin.
+    """
+    results = state.stores.results
+    is_page = request.headers.get("sec-fetch-site") == "same-origin"
+    if state.settings.presigned_links and not is_page:
+        link = await results.link(result_id, name)
+        if link is not None:
+            return RedirectResponse(link, 307, headers={"Cache-Control": "no-store"})
+    return Response(await results.blob(result_id, name), media_type=media_type)
 
 
 async def _in_turn(state: State, drawing: Coroutine[Any, Any, bytes]) -> bytes:
@@ -155,13 +173,13 @@ async def _mask(state: State, result: Result, alpha: float) -> bytes:
     if alpha == result.alpha:
         return await state.stores.results.blob(result.id, MASK)
     calibration = await state.calibrations.get(result.calibration)
-    sigma = sigma_map(await state.stores.results.blob(result.id, SIGMA), result)
+    trust = await state.stores.results.blob(result.id, TRUST)
     part_of = result.part_of(calibration)
     kind = result.input_class.name if result.input_class else None
 
     def drawn() -> bytes:
         text = png_text(calibration, alpha, result.group, kind)
-        return png_mask(part_of.curve.mask(sigma, alpha), text)
+        return png_mask(part_of.curve.mask_of_code(read_codes(trust), alpha), text)
 
     return await to_the_end(drawn)
 

@@ -13,7 +13,7 @@ from app.api.problems import problem_responses
 from app.api.results import ResultId
 from app.errors import Conflict
 from app.monitor.truth import MAX_TRUTH_BYTES, FeedbackPoint, Score, Served, Truth, counting, score
-from app.serving.answer import INPUT, MASK, SIGMA, Result, form_of, image_file, sigma_map
+from app.serving.answer import INPUT, MASK, TRUST, Result, form_of, image_file
 from app.serving.footprint import truth_footprint
 from app.stores.base import Label
 from app.system import to_the_end
@@ -95,7 +95,7 @@ async def _served(state: State, result: Result) -> Served:
         result,
         await blob(result.id, image_file(result)),
         await blob(result.id, MASK),
-        sigma_map(await blob(result.id, SIGMA), result),
+        await blob(result.id, TRUST),
         int.from_bytes(await blob(result.id, INPUT), "little"),
     )
 

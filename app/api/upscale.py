@@ -19,7 +19,7 @@ from app.api.clients import client_name, while_connected
 from app.api.deps import ClientDep, State, StateDep
 from app.api.document import BINARY
 from app.api.idempotency import IdempotencyKey, Made
-from app.api.jobs import JobOut, Webhook, accepted
+from app.api.jobs import JobOut, Webhook, accepted, shown
 from app.api.problems import problem_responses
 from app.errors import BadRequest, Overloaded
 from app.images.decode import KeepMetadata
@@ -178,7 +178,7 @@ async def upscale(
 
     async def recall(made: str) -> Response:
         if made.startswith(JOB):
-            return accepted(await state.stores.jobs.get(made), **_ASYNC)
+            return accepted(await shown(state, await state.stores.jobs.get(made)), **_ASYNC)
         result = Result.model_validate_json(await results.document(made))
         names = _parts(result, media_type)
         return await _respond(result, {n: await results.blob(made, n) for n in names}, media_type)

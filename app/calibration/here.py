@@ -177,6 +177,7 @@ class _InPlace:
         self.create = spool.create
         self.delete = spool.delete
         self.untouched = spool.untouched
+        self.link = spool.link
 
     async def get(self, job: str, name: str) -> bytes:
         """See `Spool.get`."""

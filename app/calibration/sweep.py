@@ -1,4 +1,4 @@
-"""Spooled files that nobody will ask for again, left by a crash between two removals."""
+"""Files that nobody will ask for again, left by a crash between two writes or removals."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import Final
 from app.calibration import pictures
 from app.canary import keep as canaries
 from app.errors import NotFound
+from app.stores import results
 from app.stores.base import Stores
 
-# Other keys of the spool are those of runs from the command line.
+# Other folders are those of runs from the command line.
 _OF_JOBS: Final = "job-"
 _OF_CALIBRATIONS: Final = (canaries.KEY, pictures.KEY)
 
@@ -19,7 +20,7 @@ _ORPHAN_LIFE: Final = timedelta(days=1)
 
 
 async def remove_orphans(stores: Stores, before: datetime) -> int:
-    """Remove spooled files older than `before` and a day whose job or calibration is unknown."""
+    """Remove files older than `before` and a day whose job, result or calibration is unknown."""
     removed = 0
     calibrations: set[str] | None = None
     for key in await stores.spool.untouched(min(before, datetime.now(UTC) - _ORPHAN_LIFE)):
@@ -29,6 +30,8 @@ async def remove_orphans(stores: Stores, before: datetime) -> int:
             if calibrations is None:
                 calibrations = {head.id for head in await stores.calibrations.heads()}
             known = any(key.removeprefix(prefix) in calibrations for prefix in _OF_CALIBRATIONS)
+        elif key.startswith(results.KEY):
+            known = await stores.results.holds(key)
         else:
             continue
         if not known:

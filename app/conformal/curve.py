@@ -118,6 +118,17 @@ class StepCurve:
         found[indecision > self.highest] = NEVER
         return found
 
+    def mask_of_code(self, code: NDArray[np.uint16], alpha: float) -> NDArray[np.bool_]:
+        """The mask of α from `trust_code`: inside `mask`, without what lies within B/65534 of α.
+
+        Raises:
+            ValueError: alpha is NaN.
+        """
+        if math.isnan(alpha):
+            raise ValueError("alpha is not a number")
+        limit = math.floor(min(alpha / self.bound, 1.0) * CODE_STEPS)
+        return np.asarray(code <= limit) if limit >= 0 else np.zeros(code.shape, bool)
+
     @cached_property
     def _codes(self) -> _CodeTable:
         """The codes that occur, and the thresholds from which on they do.

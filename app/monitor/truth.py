@@ -36,7 +36,7 @@ from app.errors import BadImage, BadRequest
 from app.images.decode import Limits, decode
 from app.monitor.state import MonitorState, fold_label
 from app.monitor.watch import Change
-from app.serving.answer import Result
+from app.serving.answer import Result, read_codes
 from app.stores.base import Label
 
 
@@ -101,7 +101,7 @@ class Truth(Measured):
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """The stored parts of a result: its document, image.png, mask.png and σ (float32 [H, W]).
+    """The stored parts of a result: its document, image.png, mask.png and trust.png.
 
     input_digest: of the upload that it was made from.
     """
@@ -109,7 +109,7 @@ class Served:
     result: Result
     image: bytes
     mask: bytes
-    sigma: NDArray[np.float32]
+    trust: bytes
     input_digest: int
 
 
@@ -171,7 +171,7 @@ def score(
     error = fidelity.error(prediction if wants_label else pixels, prediction, settings, label=drawn)
     window = window_of(calibration, result)
     inside = window.inside if window else np.s_[:, :]
-    curve, sigma = calibration.curve, served.sigma[inside]
+    curve, codes = calibration.curve, read_codes(served.trust)[inside]
     told: NDArray[Any] = pixels if drawn is None else drawn
     digest = hashlib.sha256(repr(told.shape).encode() + told.tobytes()).hexdigest()
     loss = _worst(error[inside], mask[inside])
@@ -187,7 +187,7 @@ def score(
         within=loss <= result.alpha,
         window=window,
         losses=[
-            LossAt(alpha=alpha, loss=_worst(error[inside], curve.mask(sigma, alpha)))
+            LossAt(alpha=alpha, loss=_worst(error[inside], curve.mask_of_code(codes, alpha)))
             for alpha in COMMON_ALPHAS
         ],
         tolerance=feedback.tolerance(calibration.losses(float(result.threshold))),

@@ -27,7 +27,6 @@ from app.sampling.pipeline import Prediction
 
 MASK: Final = "mask.png"
 TRUST: Final = "trust.png"
-SIGMA: Final = "sigma.f32"
 INPUT: Final = "input.digest"
 """Tells whether two results are of the same image."""
 
@@ -231,13 +230,14 @@ def read_mask(data: bytes) -> tuple[NDArray[np.bool_], dict[str, str]]:
         return np.asarray(file), dict(file.text)
 
 
+def read_codes(data: bytes) -> NDArray[np.uint16]:
+    """The trust levels of a stored result in 16 bits, uint16 [H, W] (`StepCurve.trust_code`)."""
+    with Image.open(io.BytesIO(data)) as file:
+        return np.asarray(file).astype(np.uint16)
+
+
 def png_overlay(image: bytes, mask: bytes) -> bytes:
     """The overlay of an upscaled image of any form, from its mask file, whose facts it carries."""
     pixels = np.asarray(Image.open(io.BytesIO(image)).convert("RGB"))
     trusted, text = read_mask(mask)
     return png_rgb(overlay(pixels, trusted), text)
-
-
-def sigma_map(data: bytes, result: Result) -> NDArray[np.float32]:
-    """σ of a stored result, float32 [H, W]."""
-    return np.frombuffer(data, np.float32).reshape(result.height, result.width)

@@ -25,7 +25,6 @@ from app.sampling.pipeline import guard, learn
 from app.serving.answer import (
     INPUT,
     MASK,
-    SIGMA,
     TRUST,
     Links,
     Result,
@@ -277,12 +276,8 @@ async def store(work: Work) -> None:
     """Keep the answer. It still is in its slot: what a slow store has not taken is memory, too."""
     with span("store"):
         document = work.result.model_dump_json().encode()
-        blobs: dict[str, Blob] = {
-            **work.files,
-            SIGMA: work.sigma.data.cast("B"),
-            INPUT: work.digest.to_bytes(8, "little"),
-        }
-        await work.means.results.put(work.result_id, document, blobs, ttl_s=work.request.keep_s)
+        files: dict[str, Blob] = {**work.files, INPUT: work.digest.to_bytes(8, "little")}
+        await work.means.results.put(work.result_id, document, files, ttl_s=work.request.keep_s)
     del work.sigma
 
 

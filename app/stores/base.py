@@ -13,18 +13,16 @@ from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 from pydantic import BaseModel, ConfigDict
 
-from app.errors import Conflict, NotFound, Overloaded
+from app.errors import Conflict, NotFound
+from app.stores.blobs import Blob, Blobs, StoreUnavailable
 from app.stores.job import Job, JobKind, JobState, JobStatus, Progress
 from app.stores.jobs import JobStore
+from app.stores.results import ResultStore
 
-__all__ = ["Job", "JobKind", "JobState", "JobStatus", "JobStore", "Progress"]
-
-
-class StoreUnavailable(Overloaded):
-    """The store cannot be read or written now: no connection, a full disk, a damaged file.
-
-    Nothing of the refused call was stored. Trying again later makes sense.
-    """
+__all__ = [
+    "Blob", "Blobs", "Job", "JobKind", "JobState", "JobStatus", "JobStore", "Progress",
+    "ResultStore", "StoreUnavailable",
+]  # fmt: skip
 
 
 class CalibrationHead(BaseModel):
@@ -98,55 +96,8 @@ def over(job: str) -> Conflict:
     return Conflict(f"The job {job} has ended, so it activates nothing.")
 
 
-Blob: TypeAlias = bytes | memoryview
-"""A file to store; a view of bytes spares a copy."""
-
-Blobs: TypeAlias = Mapping[str, Blob]
-"""Files by their names."""
-
-
-class ResultStore(Protocol):
-    """Results of upscaling, each a JSON document and named blobs, until they expire."""
-
-    async def put(
-        self, result: str, document: bytes, blobs: Blobs, *, ttl_s: float | None = None
-    ) -> None:
-        """Store a result, whole or not at all; it expires after a time, or the store's usual one.
-
-        Storing an id again keeps the first: a job that runs twice cannot change an answer. When
-        the size limit is passed the oldest results go, never the newest one.
-        """
-
-    async def document(self, result: str) -> bytes:
-        """Raises NotFound, also after expiry."""
-
-    async def blob(self, result: str, name: str) -> bytes:
-        """Raises NotFound, also after expiry."""
-
-    async def sweep(self) -> int:
-        """Remove what has expired, and the oldest results above the size limit; how many."""
-
-
-class Spool(Protocol):
-    """Uploaded files that wait for a job, readable by every process that may run it."""
-
-    async def put(self, job: str, name: str, data: bytes) -> None:
-        """Store a file, whole or not at all. Storing a name again replaces the file."""
-
-    async def create(self, job: str, name: str, data: bytes) -> bool:
-        """Store a file, whole, unless there is one of this name: True for exactly one caller."""
-
-    async def get(self, job: str, name: str) -> bytes:
-        """Raises NotFound."""
-
-    async def names(self, job: str) -> list[str]:
-        """The names of all files of a job, in order; empty if there are none."""
-
-    async def delete(self, job: str) -> None:
-        """Remove all files of a job; nothing happens if there are none."""
-
-    async def untouched(self, before: datetime) -> list[str]:
-        """The jobs none of whose files was stored since, in order."""
+Spool: TypeAlias = Blobs
+"""Uploaded files that wait for a job, by the id of the job."""
 
 
 class AuditEntry(BaseModel):

@@ -1,4 +1,4 @@
-"""The single place that knows how SQLite is opened, locked and migrated.
+"""The single place that knows how SQLite is opened, locked and laid out.
 
 One file in WAL mode, shared by all processes of one machine. Each process keeps two connections,
 each on its own thread: one for writing, because SQLite has one writer at a time anyway and a queue
@@ -15,6 +15,7 @@ or absent. `durable` transactions are also on the disk before the call returns
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sqlite3
 import time
@@ -35,141 +36,99 @@ Work = Callable[[sqlite3.Connection], Answer]
 # already: far above any transaction of ours (milliseconds), below what a caller takes for a hang.
 LOCK_TIMEOUT_S = 10.0
 
-# Databases up to this size are checked page by page at start (about a second).
-CHECKED_BYTES = 256 * 1024 * 1024
+# So long the pages of a database are checked at start; those of a larger one only in part.
+CHECK_S = 5.0
 
-# MIGRATIONS[i] takes a database of schema version i to i + 1. Never edit one that was released.
-MIGRATIONS: tuple[str, ...] = (
-    """
-    CREATE TABLE calibrations (
-        id TEXT PRIMARY KEY,
-        upscaler TEXT NOT NULL,
-        created_at TEXT NOT NULL,
-        head TEXT NOT NULL,
-        blob BLOB NOT NULL
-    );
-    CREATE TABLE active (
-        upscaler TEXT PRIMARY KEY,
-        calibration TEXT NOT NULL REFERENCES calibrations (id),
-        previous TEXT,
-        at TEXT NOT NULL
-    );
-    CREATE TABLE jobs (
-        id TEXT PRIMARY KEY,
-        kind TEXT NOT NULL,
-        state TEXT NOT NULL,
-        progress TEXT NOT NULL,
-        created_at TEXT NOT NULL,
-        started_at TEXT,
-        finished_at TEXT,
-        attempt INTEGER NOT NULL,
-        cancel_requested INTEGER NOT NULL,
-        request TEXT NOT NULL,
-        result TEXT,
-        error TEXT,
-        starts INTEGER NOT NULL DEFAULT 0,
-        beat_at REAL NOT NULL DEFAULT 0,
-        revision INTEGER NOT NULL DEFAULT 0
-    );
-    CREATE INDEX jobs_by_state ON jobs (state, created_at);
-    CREATE TABLE units (
-        job TEXT NOT NULL REFERENCES jobs (id) ON DELETE CASCADE,
-        key TEXT NOT NULL,
-        starts INTEGER NOT NULL DEFAULT 0,
-        value BLOB,
-        PRIMARY KEY (job, key)
-    );
-    CREATE TABLE checks (id INTEGER PRIMARY KEY CHECK (id = 1), count INTEGER NOT NULL);
-    INSERT INTO checks VALUES (1, 0);
-    CREATE TABLE audit (
-        id INTEGER PRIMARY KEY AUTOINCREMENT,
-        at TEXT NOT NULL,
-        action TEXT NOT NULL,
-        actor TEXT NOT NULL,
-        facts TEXT NOT NULL
-    );
-    """,
-    """
-    CREATE TABLE monitor (
-        calibration TEXT PRIMARY KEY,
-        version INTEGER NOT NULL,
-        state BLOB NOT NULL
-    );
-    CREATE TABLE monitor_points (
-        id INTEGER PRIMARY KEY AUTOINCREMENT,
-        calibration TEXT NOT NULL,
-        point BLOB NOT NULL
-    );
-    CREATE INDEX monitor_points_by_calibration ON monitor_points (calibration, id);
-    CREATE TABLE monitor_labels (
-        id INTEGER PRIMARY KEY AUTOINCREMENT,
-        calibration TEXT NOT NULL,
-        result TEXT NOT NULL,
-        digest TEXT NOT NULL,
-        record BLOB NOT NULL,
-        UNIQUE (calibration, result)
-    );
-    """,
-    "ALTER TABLE jobs ADD COLUMN trace TEXT",
-    # New tables, since older SQLite drops no columns. Unfinished jobs go on: what was recorded is
-    # kept, and who was in the act is forgotten.
-    """
-    CREATE TABLE job (
-        id TEXT PRIMARY KEY,
-        kind TEXT NOT NULL,
-        state TEXT NOT NULL,
-        progress TEXT NOT NULL,
-        created_at TEXT NOT NULL,
-        started_at TEXT,
-        finished_at TEXT,
-        cancel_requested INTEGER NOT NULL,
-        result TEXT,
-        error TEXT,
-        trace TEXT,
-        about TEXT NOT NULL DEFAULT '{}',
-        revision INTEGER NOT NULL DEFAULT 0
-    );
-    CREATE INDEX job_by_state ON job (state, created_at);
-    CREATE TABLE job_request (
-        job TEXT PRIMARY KEY REFERENCES job (id) ON DELETE CASCADE DEFERRABLE INITIALLY DEFERRED,
-        request TEXT NOT NULL
-    );
-    CREATE TABLE job_act (
-        job TEXT NOT NULL REFERENCES job (id) ON DELETE CASCADE,
-        unit TEXT NOT NULL,
-        owner TEXT NOT NULL,
-        PRIMARY KEY (job, unit, owner)
-    );
-    CREATE TABLE job_record (
-        job TEXT NOT NULL REFERENCES job (id) ON DELETE CASCADE,
-        unit TEXT NOT NULL,
-        value BLOB NOT NULL,
-        PRIMARY KEY (job, unit)
-    );
-    INSERT INTO job (id, kind, state, progress, created_at, started_at, finished_at,
-                     cancel_requested, result, error, trace, about)
-        SELECT id, kind, state, progress, created_at, started_at, finished_at,
-               cancel_requested, result, error, trace,
-               CASE kind WHEN 'calibration' THEN json_object(
-                   'name', json_extract(request, '$.config.name'),
-                   'upscaler', json_extract(request, '$.upscaler'),
-                   'metric', json_extract(request, '$.pipeline.fidelity.metric'),
-                   'labels', CASE json_extract(request, '$.pipeline.fidelity.metric')
-                       WHEN 'semantic' THEN
-                       coalesce(json_extract(request, '$.pipeline.fidelity.labels'), 'people') END,
-                   'parent', json_extract(request, '$.parent')) ELSE '{}' END
-        FROM jobs;
-    INSERT INTO job_request SELECT id, request FROM jobs;
-    INSERT INTO job_record SELECT job, key, value FROM units WHERE value IS NOT NULL;
-    DROP TABLE units;
-    DROP TABLE jobs
-    """,
-    """
-    CREATE TABLE claim (name TEXT PRIMARY KEY, value BLOB NOT NULL, expires REAL NOT NULL);
-    CREATE INDEX claim_by_expiry ON claim (expires)
-    """,
-)
-SCHEMA_VERSION = len(MIGRATIONS)
+SCHEMA_VERSION = 6
+
+SCHEMA = """
+CREATE TABLE calibrations (
+    id TEXT PRIMARY KEY,
+    upscaler TEXT NOT NULL,
+    created_at TEXT NOT NULL,
+    head TEXT NOT NULL,
+    blob BLOB NOT NULL
+);
+CREATE TABLE active (
+    upscaler TEXT PRIMARY KEY,
+    calibration TEXT NOT NULL REFERENCES calibrations (id),
+    previous TEXT,
+    at TEXT NOT NULL
+);
+CREATE TABLE job (
+    id TEXT PRIMARY KEY,
+    kind TEXT NOT NULL,
+    state TEXT NOT NULL,
+    progress TEXT NOT NULL,
+    created_at TEXT NOT NULL,
+    started_at TEXT,
+    finished_at TEXT,
+    cancel_requested INTEGER NOT NULL,
+    result TEXT,
+    error TEXT,
+    trace TEXT,
+    about TEXT NOT NULL
+);
+CREATE INDEX job_by_state ON job (state, created_at);
+CREATE TABLE job_request (
+    job TEXT PRIMARY KEY REFERENCES job (id) ON DELETE CASCADE DEFERRABLE INITIALLY DEFERRED,
+    request TEXT NOT NULL
+);
+CREATE TABLE job_act (
+    job TEXT NOT NULL REFERENCES job (id) ON DELETE CASCADE,
+    unit TEXT NOT NULL,
+    owner TEXT NOT NULL,
+    PRIMARY KEY (job, unit, owner)
+);
+CREATE TABLE job_record (
+    job TEXT NOT NULL REFERENCES job (id) ON DELETE CASCADE,
+    unit TEXT NOT NULL,
+    value BLOB NOT NULL,
+    PRIMARY KEY (job, unit)
+);
+CREATE TABLE result (
+    id TEXT PRIMARY KEY,
+    folder TEXT NOT NULL,
+    size INTEGER NOT NULL,
+    stored REAL NOT NULL,
+    expires REAL NOT NULL,
+    document BLOB NOT NULL
+);
+CREATE INDEX result_by_time ON result (stored, size);
+CREATE INDEX result_by_expiry ON result (expires);
+CREATE TABLE audit (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    at TEXT NOT NULL,
+    action TEXT NOT NULL,
+    actor TEXT NOT NULL,
+    facts TEXT NOT NULL
+);
+CREATE TABLE monitor (
+    calibration TEXT PRIMARY KEY,
+    version INTEGER NOT NULL,
+    state BLOB NOT NULL
+);
+CREATE TABLE monitor_points (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    calibration TEXT NOT NULL,
+    point BLOB NOT NULL
+);
+CREATE INDEX monitor_points_by_calibration ON monitor_points (calibration, id);
+CREATE TABLE monitor_labels (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    calibration TEXT NOT NULL,
+    result TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    record BLOB NOT NULL,
+    UNIQUE (calibration, result)
+);
+CREATE TABLE claim (name TEXT PRIMARY KEY, value BLOB NOT NULL, expires REAL NOT NULL);
+CREATE INDEX claim_by_expiry ON claim (expires);
+CREATE TABLE checks (id INTEGER PRIMARY KEY CHECK (id = 1), count INTEGER NOT NULL);
+INSERT INTO checks VALUES (1, 0)
+"""
+
+log = logging.getLogger(__name__)
 
 
 class Database:
@@ -264,13 +223,9 @@ class Database:
         return connection
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
-        # Refuse before the first write: an older release must not touch a newer database.
-        self._refuse_newer(connection)
-        if self.path.stat().st_size <= CHECKED_BYTES:
-            verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-            if verdict != "ok":
-                reason = " ".join(str(verdict).split())
-                raise ConfigError(f"The database {self.path} is damaged: {reason}.")
+        # Refuse before the first write: another release must not touch this database.
+        self._is_new(connection)
+        self._check_pages(connection)
         mode = connection.execute("PRAGMA journal_mode=WAL").fetchone()[0]
         if mode != "wal":
             raise ConfigError(
@@ -279,23 +234,44 @@ class Database:
             )
         connection.execute("BEGIN IMMEDIATE")
         try:
-            for version in range(self._refuse_newer(connection), SCHEMA_VERSION):
-                for statement in MIGRATIONS[version].split(";"):
+            if self._is_new(connection):
+                for statement in SCHEMA.split(";"):
                     connection.execute(statement)
-            connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+                connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
         except BaseException:
             connection.rollback()
             raise
         connection.commit()
 
-    def _refuse_newer(self, connection: sqlite3.Connection) -> int:
-        version: int = connection.execute("PRAGMA user_version").fetchone()[0]
-        if version > SCHEMA_VERSION:
+    def _check_pages(self, connection: sqlite3.Connection) -> None:
+        """Raise ConfigError for damage that a walk through all pages finds in time."""
+        end = time.monotonic() + CHECK_S
+        connection.set_progress_handler(lambda: time.monotonic() > end, 10_000)
+        try:
+            verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorname != "SQLITE_INTERRUPT":
+                raise
+            log.warning("%s is large: it was checked for damage for %g s.", self.path, CHECK_S)
+            return
+        finally:
+            connection.set_progress_handler(None, 0)
+        if verdict != "ok":
+            reason = " ".join(str(verdict).split())
             raise ConfigError(
-                f"The database {self.path} was written by a newer release "
-                f"(schema {version}, this release knows {SCHEMA_VERSION})."
+                f"The database {self.path} is damaged: {reason}. Restore it from a backup, or move "
+                "it away and begin anew."
             )
-        return version
+
+    def _is_new(self, connection: sqlite3.Connection) -> bool:
+        """Whether nothing is stored yet. Raises ConfigError for the data of another release."""
+        version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+        if version not in {0, SCHEMA_VERSION}:
+            raise ConfigError(
+                f"The database {self.path} was written by another release "
+                f"(schema {version}, this release has {SCHEMA_VERSION})."
+            )
+        return version == 0
 
 
 class _Lane:

@@ -14,7 +14,11 @@ from app.errors import NotFound
 
 
 class JobState(StrEnum):
-    """Where a job stands; `awaiting_labels` waits for the admin, not for a worker."""
+    """Where a job stands; `awaiting_labels` waits for the admin, not for a worker.
+
+    `expired` is not stored: it is what is told of a job that has succeeded and whose result is
+    gone (`app/api/jobs.py`).
+    """
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -22,10 +26,14 @@ class JobState(StrEnum):
     FAILED = "failed"
     CANCELLED = "cancelled"
     AWAITING_LABELS = "awaiting_labels"
+    EXPIRED = "expired"
 
     @property
     def is_final(self) -> bool:
-        return self in {JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED}
+        return self in _FINAL
+
+
+_FINAL = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED})
 
 
 class Progress(BaseModel):

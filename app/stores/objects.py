@@ -1,121 +1,259 @@
-"""The spool in an object store (or anything else that fsspec opens): `s3://bucket/prefix`.
+"""Bytes by folder and name: in a folder of this machine, on S3, Google Cloud Storage or Azure.
 
-Needs the optional extra `objects` (fsspec and the package of the protocol, such as s3fs). Object
-stores put an object whole or not at all, which is the promise of `Spool.put`; a protocol of plain
-remote files (`sftp://`) does not, and a file half written there is only ever read by a job that is
-created after all its uploads are stored.
+Results, uploads that wait for a job, and inputs of canaries lie here; databases hold documents and
+indices only. obstore does the work: a file appears whole or not at all, `create` is one conditional
+write, and every method is the same wherever the bytes lie.
 
-`create` is one conditional write where fsspec has that for the protocol, as for S3. Elsewhere it
-looks before it writes, and two writers within that moment may both be told that they were first.
+Folders and names come from outside. Each is percent-encoded into one component of a path, so that
+no name can leave its folder, hide, or mean something to a file system.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import asyncio
+import mimetypes
+import os
+import re
+import secrets
+import time
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
-from typing import Any
-from urllib.parse import urlsplit
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote, unquote, urlsplit
 
-from app.errors import ConfigError, NotFound, TrustscaleError
-from app.stores.base import StoreUnavailable
-from app.stores.folders import component, in_thread, named
+import obstore
+from obstore.exceptions import AlreadyExistsError, BaseError
+from obstore.store import AzureStore, GCSStore, LocalStore, ObjectStore, S3Store, from_url
+
+from app.errors import BadRequest, ConfigError, NotFound
+from app.stores.blobs import Blob, StoreUnavailable
+from app.stores.folders import PRIVATE, SCRATCH_LIFE_S, sync, usable_folder
+
+SCHEMES: Final = ("s3", "gs", "az")
+
+# Usual file systems allow 255 bytes, and what obstore is writing has a longer name.
+COMPONENT_BYTES: Final = 240
+
+# Whoever waits longer is told that the store is away; `StoreUnavailable` may be tried again.
+_TIMES: Final[dict[str, Any]] = {
+    "retry_config": {"max_retries": 3, "retry_timeout": timedelta(seconds=20)},
+    # The operator's endpoint says whether it is http; these options would forbid it.
+    "client_options": {
+        "allow_http": True,
+        "connect_timeout": timedelta(seconds=5),
+        "timeout": timedelta(seconds=60),
+    },
+}
+
+_SCRATCH: Final = re.compile(r".+#\d+")  # what obstore is writing into a folder
+_OS_ERROR: Final = re.compile(r"\(os error (\d+)\)")
 
 
-class ObjectSpool:
-    """`Spool` under a URL. Raises ConfigError; neither errors nor logs hold the URL's secrets."""
+def component(name: str) -> str:
+    """The path component of a name: letters, digits, `_`, `-`, `.` (not first) and %XX.
 
-    def __init__(self, url: str) -> None:
-        scheme = urlsplit(url).scheme
-        try:
-            from fsspec.core import (  # type: ignore[import-untyped]  # noqa: PLC0415 - an optional extra
-                url_to_fs,
+    Raises BadRequest for a name that is empty or too long.
+    """
+    encoded = quote(name, safe="", errors="surrogatepass").replace("~", "%7E")
+    if encoded.startswith("."):
+        encoded = "%2E" + encoded[1:]
+    if not encoded or len(encoded) > COMPONENT_BYTES:
+        raise BadRequest(f"A name is {'too long' if encoded else 'empty'}: {name[:40]!r}.")
+    return encoded
+
+
+def _named(encoded: str) -> str:
+    return unquote(encoded, errors="surrogatepass")
+
+
+class BlobStore:
+    """`Blobs` on a store of obstore; `root` is its folder, if it is one on this machine.
+
+    Neither errors nor logs hold what an object store said: it may quote credentials.
+    """
+
+    def __init__(self, store: ObjectStore, root: Path | None = None) -> None:
+        self._store = store
+        self._root = root
+
+    async def put(self, folder: str, name: str, data: Blob) -> None:
+        with self._errors():
+            await obstore.put_async(self._store, _path(folder, name), data, **self._type(name))
+            await self._sync(folder, name)
+
+    async def create(self, folder: str, name: str, data: Blob) -> bool:
+        with self._errors():
+            try:
+                await obstore.put_async(
+                    self._store, _path(folder, name), data, mode="create", **self._type(name)
+                )
+            except AlreadyExistsError:
+                return False
+            await self._sync(folder, name)
+            return True
+
+    async def get(self, folder: str, name: str) -> bytes:
+        with self._errors():
+            try:
+                found = await obstore.get_async(self._store, _path(folder, name))
+                return bytes(await found.bytes_async())
+            except FileNotFoundError:
+                raise NotFound(f"There is no file {name!r} of {folder}.") from None
+
+    async def names(self, folder: str) -> list[str]:
+        return sorted([_named(path.rpartition("/")[2]) for path, _ in await self._listed(folder)])
+
+    async def delete(self, folder: str) -> None:
+        while paths := [path for path, _ in await self._listed(folder)]:
+            # One that somebody else removes ends the call, so it is looked again.
+            with self._errors(), suppress(FileNotFoundError):
+                await obstore.delete_async(self._store, paths)
+
+    async def untouched(self, before: datetime) -> list[str]:
+        if self._root is not None:
+            await asyncio.to_thread(_remove_scratch, self._root)
+        newest: dict[str, datetime] = {}
+        for path, stored in await self._listed():
+            folder = path.rpartition("/")[0]
+            newest[folder] = max(newest.get(folder, stored), stored)
+        return sorted(_named(folder) for folder, stored in newest.items() if stored < before)
+
+    async def link(self, folder: str, name: str, *, seconds: float) -> str | None:
+        if not isinstance(self._store, S3Store | GCSStore | AzureStore):
+            return None
+        with self._errors():
+            return await obstore.sign_async(
+                self._store, "GET", _path(folder, name), timedelta(seconds=seconds)
             )
-        except ImportError as error:
-            raise ConfigError(
-                f"A spool at {scheme}:// needs fsspec: pip install 'trustscale[objects]'."
-            ) from error
-        try:
-            self._files, root = url_to_fs(url, use_listings_cache=False)
-        except ImportError as error:
-            raise ConfigError(f"A spool at {scheme}:// needs one more package: {error}.") from error
-        except Exception as error:
-            # The message of a foreign library may quote the URL with its credentials.
-            raise ConfigError(
-                f"The spool URL ({scheme}://…) cannot be opened: {type(error).__name__}."
-            ) from error
-        self._scheme = scheme
-        self._root = root.rstrip("/")
+
+    async def check(self) -> None:
+        await self.put("check", "written", b"")
+        await self.get("check", "written")
+
+    async def identity(self) -> bytes:
+        """What only processes with these very bytes know."""
+        await self.create("check", "identity", secrets.token_hex(16).encode())
+        return await self.get("check", "identity")
+
+    async def _listed(self, folder: str | None = None) -> list[tuple[str, datetime]]:
+        prefix = None if folder is None else component(folder)
+        with self._errors():
+            batches: AsyncIterator[Any] = obstore.list(self._store, prefix)
+            return [
+                (item["path"], item["last_modified"]) async for some in batches for item in some
+            ]
+
+    async def _sync(self, folder: str, name: str) -> None:
+        """Put a file and its name on the disk, which obstore leaves to the system."""
+        if self._root is not None:
+            await asyncio.to_thread(_sync, self._root / component(folder) / component(name))
+
+    def _type(self, name: str) -> dict[str, Any]:
+        """What a browser that is sent there takes the bytes for; folders keep no such facts."""
+        kind, _ = mimetypes.guess_type(name)
+        signs = isinstance(self._store, S3Store | GCSStore | AzureStore)
+        return {"attributes": {"Content-Type": kind}} if kind and signs else {}
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
+        """Raise StoreUnavailable for a full disk, a lost folder, a store that is away."""
         try:
             yield
-        except TrustscaleError:
-            raise
-        except Exception as error:
-            # Whatever the protocol's library raises; its text may quote credentials.
-            raise StoreUnavailable(
-                f"The spool ({self._scheme}://…) cannot be used now: {type(error).__name__}."
-            ) from error
-
-    @in_thread(_errors)
-    def put(self, job: str, name: str, data: bytes) -> None:
-        self._files.makedirs(self._path(job), exist_ok=True)
-        self._files.pipe_file(self._path(job, name), data)
-
-    @in_thread(_errors)
-    def create(self, job: str, name: str, data: bytes) -> bool:
-        self._files.makedirs(self._path(job), exist_ok=True)
-        try:
-            self._files.pipe_file(self._path(job, name), data, mode="create")
-        except FileExistsError:
-            return False
-        return True
-
-    @in_thread(_errors)
-    def get(self, job: str, name: str) -> bytes:
-        try:
-            return bytes(self._files.cat_file(self._path(job, name)))
-        except FileNotFoundError:
-            raise NotFound(f"There is no file {name!r} of job {job}.") from None
-
-    @in_thread(_errors)
-    def names(self, job: str) -> list[str]:
-        try:
-            paths = self._files.ls(self._path(job), detail=False)
-        except FileNotFoundError:
-            return []
-        return sorted(named(path.rstrip("/").rpartition("/")[2]) for path in paths)
-
-    @in_thread(_errors)
-    def delete(self, job: str) -> None:
-        with suppress(FileNotFoundError):
-            self._files.rm(self._path(job), recursive=True)
-
-    @in_thread(_errors)
-    def untouched(self, before: datetime) -> list[str]:
-        newest: dict[str, datetime] = {}
-        try:
-            found = self._files.find(self._root, detail=True)
-        except FileNotFoundError:
-            return []
-        for path, info in found.items():
-            job = named(path.rpartition("/")[0].rpartition("/")[2])
-            stored = _time_of(info)
-            newest[job] = max(newest.get(job, stored), stored)
-        return sorted(job for job, stored in newest.items() if stored < before)
-
-    def _path(self, *names: str) -> str:
-        return "/".join([self._root, *map(component, names)])
+        except (BaseError, OSError) as error:
+            what = "The blob store" if self._root is None else f"The folder {self._root}"
+            raise StoreUnavailable(f"{what} cannot be used now: {_reason(error)}.") from error
 
 
-def _time_of(info: Mapping[str, Any]) -> datetime:
-    """When a file was stored; now, so that it counts as young, where the protocol does not say."""
-    # S3 and most others say LastModified or mtime; a local folder says mtime in seconds.
-    found = info.get("LastModified") or info.get("mtime") or info.get("created")
-    if isinstance(found, int | float):
-        return datetime.fromtimestamp(found, UTC)
-    if isinstance(found, datetime):
-        return found if found.tzinfo else found.replace(tzinfo=UTC)
-    return datetime.now(UTC)
+def _reason(error: Exception) -> str:
+    number = error.errno if isinstance(error, OSError) else None
+    if found := _OS_ERROR.search(str(error)):
+        number = int(found[1])
+    return type(error).__name__ if number is None else os.strerror(number)
+
+
+def _path(folder: str, name: str) -> str:
+    return f"{component(folder)}/{component(name)}"
+
+
+def _sync(path: Path) -> None:
+    for place in (path, path.parent, path.parent.parent):
+        with suppress(FileNotFoundError):  # removed meanwhile
+            sync(place)
+
+
+def _remove_scratch(root: Path) -> None:
+    """Remove what killed processes left half written."""
+    limit = time.time() - SCRATCH_LIFE_S
+    for path in root.glob("*/*#*"):
+        with suppress(OSError):
+            if _SCRATCH.fullmatch(path.name) and path.stat().st_mtime < limit:
+                path.unlink()
+
+
+def open_blobs(url: str | None, data_dir: Path) -> BlobStore:
+    """The store of bytes behind a URL; None: `blobs` in the data folder.
+
+    `file:///PATH`, or `s3://BUCKET/PREFIX`, `gs://…`, `az://CONTAINER/…`, whose credentials come
+    from the variables of their vendors (`AWS_…`, `GOOGLE_…`, `AZURE_…`).
+
+    Raises ConfigError, in one line and without secrets.
+    """
+    place = check_blobs_url(url)
+    if place is None:
+        return _in_folder(usable_folder(data_dir, mode=PRIVATE) / "blobs")
+    if isinstance(place, Path):
+        return _in_folder(place)
+    try:
+        return BlobStore(from_url(place, **_TIMES))
+    except Exception as error:
+        # The message of a foreign library may quote the URL with its credentials.
+        scheme = place.partition(":")[0]
+        raise ConfigError(
+            f"The blobs URL ({scheme}://…) cannot be opened: {type(error).__name__}."
+        ) from error
+
+
+def _in_folder(folder: Path) -> BlobStore:
+    root = usable_folder(folder, mode=PRIVATE).resolve()
+    _check_links(root)
+    return BlobStore(LocalStore(root, automatic_cleanup=True), root)
+
+
+def check_blobs_url(url: str | None) -> str | Path | None:
+    """The folder or the URL of an object store; nothing is opened. Raises ConfigError."""
+    if url is None:
+        return None
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise ConfigError("The blobs URL cannot be read.") from error
+    if parts.scheme == "file":
+        if parts.netloc not in {"", "localhost"} or not parts.path.startswith("/"):
+            raise ConfigError("A folder of blobs is file:///PATH, with three slashes.")
+        if parts.query or parts.fragment:
+            raise ConfigError("The URL of a folder of blobs takes no parameters.")
+        return Path(unquote(parts.path))
+    if parts.scheme not in SCHEMES or not parts.netloc or "@" in parts.netloc or parts.query:
+        raise ConfigError(
+            "blobs is file:///PATH, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or "
+            "az://CONTAINER/PREFIX; credentials belong into the variables of the vendor."
+        )
+    return url
+
+
+def _check_links(root: Path) -> None:
+    """Raise ConfigError where no file can be created exactly once: shares without hard links."""
+    one, other = (root / f".tmp-{secrets.token_hex(8)}" for _ in range(2))
+    try:
+        one.touch()
+        other.hardlink_to(one)
+    except OSError as error:
+        raise ConfigError(
+            f"The folder {root} has no hard links ({error.strerror}): choose another file system "
+            "or an object store."
+        ) from error
+    finally:
+        for path in (one, other):
+            path.unlink(missing_ok=True)

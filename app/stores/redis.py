@@ -1,11 +1,11 @@
-"""Calibrations, results, audit log and claims on Redis, for several machines behind one service.
+"""Calibrations, index of results, audit log and claims on Redis, for several machines.
 
 What must happen at once is one transaction: what was read is watched, and what follows from it is
-done if nothing of that has changed since; else it is read anew. The sweep of results is a Lua
-script. Redis writes the effects of both to the append-only file as one unit, so a crash of the
-server leaves them done or not done. Redis itself must be persistent (AOF) and must not evict: the
-calibrations live there. A call may be made twice when the network loses its answer and the client
-asks again; every call here gives the same outcome then.
+done if nothing of that has changed since; else it is read anew. Redis writes its effects to the
+append-only file as one unit, so a crash of the server leaves them done or not done. Redis itself
+must be persistent (AOF) and must not evict: the calibrations live there. A call may be made twice
+when the network loses its answer and the client asks again; every call here gives the same outcome
+then.
 
 Keys, all under `trustscale:`::
 
@@ -13,9 +13,11 @@ Keys, all under `trustscale:`::
     calibrations            hash     id -> head (JSON)
     calibration:<id>        string   blob
     active                  hash     upscaler -> activation (JSON)
-    result:<id>             hash     document and blob:<name>, with a time to live
-    results                 zset     id by the time of expiry (ms)
-    results:sizes           hash     id -> bytes
+    blobs                   string   which blob store all processes share
+    result:<id>             hash     document, folder of its files, size, times
+    results                 zset     id by the time of writing
+    results:expiry          zset     id by the time of expiry
+    results:bytes           number   the sum of their sizes
     audit                   list     admin actions (JSON), the oldest first
     monitor:<calibration>*           see `app/stores/redis_monitor.py`
     claim:<name>            string   value, with a time to live
@@ -37,14 +39,13 @@ from app.errors import ConfigError, NotFound
 from app.stores.base import (
     Activation,
     AuditEntry,
-    Blob,
-    Blobs,
     CalibrationHead,
     no_calibration,
     over,
     still_active,
 )
 from app.stores.job import as_text
+from app.stores.objects import BlobStore
 from app.stores.redis_client import (
     ANSWER_TIMEOUT_S,
     PREFIX,
@@ -55,8 +56,11 @@ from app.stores.redis_client import (
     redis_errors,
     retry,
 )
+from app.stores.results import StoredResult
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
+
+_BLOBS: Final = f"{PREFIX}blobs"
 
 # How long a call is known whose answer may have been lost: the client repeats it within seconds, a
 # frozen server works it off when it wakes.
@@ -68,14 +72,11 @@ async def check(client: Client) -> None:
     async with redis_errors():
         await client.set(f"{PREFIX}schema", SCHEMA_VERSION, nx=True)
         found = int(await client.get(f"{PREFIX}schema") or 0)
-    if found > SCHEMA_VERSION:
+    if found != SCHEMA_VERSION:
         raise ConfigError(
-            f"The data in Redis was written by a newer release (schema {found}, "
-            f"this release knows {SCHEMA_VERSION})."
+            f"The data in Redis was written by another release (schema {found}, "
+            f"this release has {SCHEMA_VERSION})."
         )
-    if found < SCHEMA_VERSION:  # what is there is read as it is; see `redis_jobs.py`
-        async with redis_errors():
-            await client.set(f"{PREFIX}schema", SCHEMA_VERSION)
     try:
         policy = await client.config_get("maxmemory-policy")
     except failures.RedisError:
@@ -83,6 +84,21 @@ async def check(client: Client) -> None:
     if str(policy.get("maxmemory-policy", "")).startswith("allkeys"):
         raise ConfigError(
             "Redis may evict calibrations and jobs: set its maxmemory-policy to noeviction."
+        )
+
+
+async def check_blobs(client: Client, blobs: BlobStore) -> None:
+    """Return if all processes that share this Redis share these bytes. Raises ConfigError."""
+    await blobs.check()
+    mine = await blobs.identity()
+    async with redis_errors():
+        await client.set(_BLOBS, mine, nx=True)
+        first = await client.get(_BLOBS)
+    if first != mine:
+        raise ConfigError(
+            "The blobs of this process are not those of the other processes on this Redis: set "
+            "TRUSTSCALE_BLOBS to a folder that all share or to an object store. After a move of "
+            f"all files, remove the key {_BLOBS} once."
         )
 
 
@@ -198,89 +214,88 @@ class RedisCalibrations:
 
 
 class RedisResults:
-    """`ResultStore` on Redis: Redis itself expires them, every put enforces the size limit."""
+    """`ResultIndex` on Redis."""
 
-    _BY_EXPIRY: Final = f"{PREFIX}results"
-    _SIZES: Final = f"{PREFIX}results:sizes"
+    _BY_TIME: Final = f"{PREFIX}results"
+    _BY_EXPIRY: Final = f"{PREFIX}results:expiry"
+    _BYTES: Final = f"{PREFIX}results:bytes"
+    _FIELDS: Final = ("folder", "size", "stored", "expires")
 
-    # Forgets what has expired, then removes the oldest above the limit. KEYS: by expiry, sizes.
-    # ARGV: limit in bytes, prefix of the result keys. Answers how many were removed.
-    _SWEEP: Final = """
-    local clock = redis.call('TIME')
-    local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-    local gone = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now)
-    local total = 0
-    local function remove(id)
-        redis.call('UNLINK', ARGV[2] .. id)
-        redis.call('ZREM', KEYS[1], id)
-        redis.call('HDEL', KEYS[2], id)
-    end
-    for _, id in ipairs(gone) do remove(id) end
-    for _, size in ipairs(redis.call('HVALS', KEYS[2])) do total = total + size end
-    local removed = #gone
-    while total > tonumber(ARGV[1]) and redis.call('ZCARD', KEYS[1]) > 1 do
-        local id = redis.call('ZRANGE', KEYS[1], 0, 0)[1]
-        total = total - (redis.call('HGET', KEYS[2], id) or 0)
-        remove(id)
-        removed = removed + 1
-    end
-    """
-
-    # KEYS: by expiry, sizes, result. ARGV: limit, prefix, id, ms to live, bytes, field, value, …
-    _PUT: Final = f"""
-    if redis.call('EXISTS', KEYS[3]) == 0 then
-        local clock = redis.call('TIME')
-        local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-        for i = 6, #ARGV, 2 do redis.call('HSET', KEYS[3], ARGV[i], ARGV[i + 1]) end
-        redis.call('PEXPIRE', KEYS[3], ARGV[4])
-        redis.call('ZADD', KEYS[1], now + ARGV[4], ARGV[3])
-        redis.call('HSET', KEYS[2], ARGV[3], ARGV[5])
-    end
-    {_SWEEP}
-    return removed
-    """
-
-    def __init__(self, client: Client, *, ttl_s: float, max_bytes: int) -> None:
+    def __init__(self, client: Client) -> None:
         self._client = client
-        self._ttl_ms = milliseconds(ttl_s)
-        self._max_bytes = max_bytes
-        self._put = client.register_script(self._PUT)
-        self._sweep = client.register_script(f"{self._SWEEP} return removed")
 
-    async def put(
-        self, result: str, document: bytes, blobs: Blobs, *, ttl_s: float | None = None
-    ) -> None:
-        fields: list[str | Blob] = ["document", document]
-        for name, data in blobs.items():
-            fields += [f"blob:{name}", data]
-        size = len(document) + sum(map(len, blobs.values()))
-        ttl_ms = self._ttl_ms if ttl_s is None else milliseconds(ttl_s)
+    async def add(self, row: StoredResult) -> bool:
+        key = _result_key(row.id)
+
+        async def keep(pipe: Client) -> bool:
+            found = await pipe.hget(key, "folder")
+            if found is not None:
+                return bool(found == row.folder.encode())
+            pipe.multi()
+            fields = row._asdict()
+            del fields["id"]
+            pipe.hset(key, mapping=fields)
+            pipe.zadd(self._BY_TIME, {row.id: row.stored})
+            pipe.zadd(self._BY_EXPIRY, {row.id: row.expires})
+            pipe.incrby(self._BYTES, row.size)
+            return True
+
         async with redis_errors():
-            await self._put(
-                keys=[self._BY_EXPIRY, self._SIZES, _result_key(result)],
-                args=[self._max_bytes, _result_key(""), result, ttl_ms, size, *fields],
-            )
+            kept: bool = await self._client.transaction(keep, key, value_from_callable=True)
+        return kept
 
-    async def document(self, result: str) -> bytes:
-        return await self._field(result, "document")
-
-    async def blob(self, result: str, name: str) -> bytes:
-        return await self._field(result, f"blob:{name}")
-
-    async def sweep(self) -> int:
+    async def get(self, result: str) -> StoredResult | None:
         async with redis_errors():
-            return int(
-                await self._sweep(
-                    keys=[self._BY_EXPIRY, self._SIZES], args=[self._max_bytes, _result_key("")]
-                )
-            )
+            found = await self._client.hmget(_result_key(result), *self._FIELDS, "document")
+        return _stored_result(result, found)
 
-    async def _field(self, result: str, field: str) -> bytes:
+    async def remove(self, row: StoredResult) -> bool:
+        key = _result_key(row.id)
+
+        async def forget(pipe: Client) -> bool:
+            if await pipe.hget(key, "folder") != row.folder.encode():
+                return False
+            pipe.multi()
+            pipe.unlink(key)
+            pipe.zrem(self._BY_TIME, row.id)
+            pipe.zrem(self._BY_EXPIRY, row.id)
+            pipe.decrby(self._BYTES, row.size)
+            return True
+
         async with redis_errors():
-            value = await self._client.hget(_result_key(result), field)
-        if value is None:
-            raise NotFound(f"There is no result {result!r}, or no longer.")
-        return bytes(value)
+            done: bool = await self._client.transaction(forget, key, value_from_callable=True)
+        return done
+
+    async def expired(self, at: float) -> list[StoredResult]:
+        async with redis_errors():
+            return await self._rows(await self._client.zrangebyscore(self._BY_EXPIRY, "-inf", at))
+
+    async def oldest(self, limit: int) -> list[StoredResult]:
+        async with redis_errors():
+            return await self._rows(await self._client.zrange(self._BY_TIME, 0, limit - 1))
+
+    async def total(self) -> int:
+        async with redis_errors():
+            return int(await self._client.get(self._BYTES) or 0)
+
+    async def _rows(self, ids: list[bytes]) -> list[StoredResult]:
+        names = [name.decode() for name in ids]
+        async with self._client.pipeline(transaction=False) as pipe:
+            for name in names:
+                pipe.hmget(_result_key(name), *self._FIELDS)
+            found = map(_stored_result, names, await pipe.execute())
+        return [row for row in found if row is not None]  # else removed in between
+
+
+def _stored_result(result: str, found: list[bytes | None]) -> StoredResult | None:
+    """The row of the values of its fields."""
+    folder, size, stored, expires, *document = found
+    if folder is None or size is None or stored is None or expires is None:
+        return None
+    content = (document[0] or b"") if document else b""
+    return StoredResult(
+        result, folder.decode(), int(size), float(stored), float(expires), bytes(content)
+    )
 
 
 class RedisAudit:

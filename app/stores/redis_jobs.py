@@ -17,9 +17,6 @@ lost, even where the server runs it twice, and the first time long after it was 
 
 Every change also publishes on the channel named like the job's hash; a lost message is made good
 by reading again every second.
-
-The release before kept the request in the hash and counted starts. Its jobs are read as they are,
-and go on; who was in the act then is forgotten.
 """
 
 from __future__ import annotations
@@ -39,7 +36,7 @@ ENDED: Final = f"{PREFIX}jobs:ended"
 
 WATCH_INTERVAL_S: Final = 1.0
 
-_NAMES: Final = (*JobStatus.model_fields, "revision", "request")
+_NAMES: Final = (*JobStatus.model_fields, "revision")
 
 Command: TypeAlias = tuple[str | bytes | float, ...]
 
@@ -114,9 +111,8 @@ class RedisJobs(JobStore):
 
     async def _request(self, job: str) -> bytes | None:
         async with redis_errors():
-            request = await self._client.get(_request(job))
-            found: bytes | None = request or await self._client.hget(job_key(job), "request")
-        return found
+            request: bytes | None = await self._client.get(_request(job))
+        return request
 
     async def _acts(self, job: str) -> set[Act]:
         async with redis_errors():
@@ -221,21 +217,4 @@ def _named(found: Sequence[bytes | None]) -> Fields | None:
     fields: dict[str, Any] = {
         name: value.decode() for name, value in zip(_NAMES, found, strict=True) if value
     }
-    if "id" not in fields:
-        return None
-    if "about" not in fields and fields["kind"] == "calibration":  # of the release before
-        fields["about"] = json.dumps(_about(json.loads(fields["request"])))
-    return fields
-
-
-def _about(request: dict[str, Any]) -> dict[str, str | None]:
-    """What lists show, of a request of the release before."""
-    fidelity = request["pipeline"]["fidelity"]
-    is_semantic = fidelity["metric"] == "semantic"
-    return {
-        "name": request["config"].get("name"),
-        "upscaler": request["upscaler"],
-        "metric": fidelity["metric"],
-        "labels": (fidelity.get("labels") or "people") if is_semantic else None,
-        "parent": request.get("parent"),
-    }
+    return fields if "id" in fields else None

@@ -1,6 +1,6 @@
-"""Calibrations, audit log, claims and monitor in SQLite: the default, for all on one machine.
+"""Calibrations, index of results, audit log, claims and monitor in SQLite: for one machine.
 
-How the file is opened, locked and migrated is `app/stores/database.py`.
+How the file is opened, locked and laid out is `app/stores/database.py`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import sqlite3
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from app.stores.base import (
     MOST_POINTS,
@@ -26,6 +26,7 @@ from app.stores.base import (
 )
 from app.stores.database import Database
 from app.stores.job import as_text
+from app.stores.results import StoredResult
 from app.stores.sqlite_jobs import goes_on
 
 
@@ -86,6 +87,46 @@ class SqliteCalibrations:
                 raise no_calibration(calibration)
 
         await self._database.write(remove)
+
+
+class SqliteResults:
+    """`ResultIndex` in the table `result`."""
+
+    _ROW: Final = "SELECT id, folder, size, stored, expires FROM result"
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def add(self, row: StoredResult) -> bool:
+        def keep(c: sqlite3.Connection) -> bool:
+            c.execute("INSERT OR IGNORE INTO result VALUES (?, ?, ?, ?, ?, ?)", row)
+            found = c.execute("SELECT folder FROM result WHERE id = ?", (row.id,)).fetchone()
+            return found == (row.folder,)
+
+        return await self._database.write(keep)
+
+    async def get(self, result: str) -> StoredResult | None:
+        rows = await self._database.rows("SELECT * FROM result WHERE id = ?", result)
+        return StoredResult(*rows[0]) if rows else None
+
+    async def remove(self, row: StoredResult) -> bool:
+        statement = "DELETE FROM result WHERE id = ? AND folder = ?"
+        removed: int = await self._database.write(
+            lambda c: c.execute(statement, (row.id, row.folder)).rowcount
+        )
+        return removed > 0
+
+    async def expired(self, at: float) -> list[StoredResult]:
+        rows = await self._database.rows(f"{self._ROW} WHERE expires <= ?", at)
+        return [StoredResult(*row) for row in rows]
+
+    async def oldest(self, limit: int) -> list[StoredResult]:
+        rows = await self._database.rows(f"{self._ROW} ORDER BY stored, id LIMIT ?", limit)
+        return [StoredResult(*row) for row in rows]
+
+    async def total(self) -> int:
+        rows = await self._database.rows("SELECT coalesce(sum(size), 0) FROM result")
+        return int(rows[0][0])
 
 
 class SqliteAudit:

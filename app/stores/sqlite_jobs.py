@@ -1,6 +1,6 @@
 """Jobs in SQLite: the default, for everything on one machine.
 
-How the file is opened, locked and migrated is `app/stores/database.py`.
+How the file is opened, locked and laid out is `app/stores/database.py`.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ def _update(c: sqlite3.Connection, status: JobStatus) -> None:
     fields = stored(status)
     changes = ", ".join(f"{name} = ?" for name in fields)
     c.execute(
-        f"UPDATE job SET {changes}, revision = revision + 1 WHERE id = ?",  # noqa: S608 - ours
+        f"UPDATE job SET {changes} WHERE id = ?",  # noqa: S608 - ours
         (*fields.values(), status.id),
     )
 

@@ -42,6 +42,10 @@ COUNTERS: Final[dict[str, _Row]] = {
     ),
     "canary_rounds": ("Rounds of canaries; failed: no answer came.", ("upscaler", "outcome")),
     "monitor_lost": ("Answered requests that the monitor could not count.", ()),
+    "results_removed": (
+        "Results that were removed: by age, or for space before their time was over.",
+        ("reason",),
+    ),
     "job_attempts": ("Attempts at jobs that have ended in this process.", ("kind", "outcome")),
     "job_lost_leases": (
         "Attempts that began because the one before ended without a word.",
@@ -166,6 +170,7 @@ class Metrics:
         }
         for kind in ("upscale", "calibration", "webhook"):
             self.count("job_lost_leases", kind, by=0)  # an increase from nothing is no increase
+        self.count("results_removed", "space", by=0)
 
     def count(self, name: str, *labels: str, by: int = 1) -> None:
         """Add to a counter."""

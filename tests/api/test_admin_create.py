@@ -76,7 +76,7 @@ class TestUploads:
     def test_nothing_stays_after_a_refusal(self, tmp_path, start):
         """The spool holds nothing of an upload that was refused."""
         check_problem(Admin(start()).post_files({"y/a.png": b"text"}), "bad-pairs")
-        assert list((tmp_path / "spool").iterdir()) == []
+        assert list((tmp_path / "blobs").glob("job-*")) == []
 
 
 class TestRefused:

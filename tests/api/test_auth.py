@@ -119,14 +119,3 @@ class TestStoredAdminKey:
         exists = Path.exists
         monkeypatch.setattr(Path, "exists", lambda path: path.name != "admin.key" and exists(path))
         assert stored_admin_key(tmp_path) == stored_admin_key(tmp_path)
-
-    def test_without_hard_links(self, tmp_path, monkeypatch):
-        """A file system without hard links holds a key too."""
-
-        def refuse(*_):
-            raise OSError(errno.EPERM, "Operation not permitted")
-
-        monkeypatch.setattr(Path, "hardlink_to", refuse)
-        key, path = stored_admin_key(tmp_path)
-        assert stored_admin_key(tmp_path) == (key, path)
-        assert list(tmp_path.iterdir()) == [path]

@@ -91,6 +91,25 @@ class TestAccepted:
         assert job["error"]["type"] == "/problems/upscaler-failed"
         assert "The model broke." in job["error"]["detail"]
 
+    def test_a_result_that_is_gone(self, start):
+        """A job whose result made room for others says so, and no link of a job leads nowhere."""
+        client = start(max_result_bytes=20_000)
+        jobs = [post(client, headers=ASYNC).headers["location"] for _ in range(8)]
+        for job in jobs:
+            ended(client, job)
+        told = [client.get(job).json() for job in jobs]
+        states = [job["state"] for job in told]
+        assert set(states) == {"succeeded", "expired"}
+        for job in told:
+            assert (job["result"] is None) == (job["state"] == "expired")
+            assert job["result"] is None or client.get(job["result"]).status_code == 200
+        gone = jobs[states.index("expired")]
+        assert client.delete(gone).json()["state"] == "expired"
+        assert events(client.get(f"{gone}/events").text)[-1]["state"] == "expired"
+        count = float(states.count("expired"))
+        removed = f'trustscale_results_removed_total{{reason="space"}} {count}'
+        assert removed in client.get("/metrics").text.splitlines()
+
     def test_unknown_jobs(self, client):
         """A job that does not exist is not found, nor are its events, before the stream begins."""
         for job in ("job-unknown", "x" * 3000, "%00"):

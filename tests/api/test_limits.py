@@ -163,7 +163,7 @@ class TestUploadsWithoutAJob:
         monkeypatch.setattr(JobQueue, "submit", away)
         assert post(client, headers=ASYNC).status_code >= 500
         assert Admin(client).post_files(truth_files(1)).status_code >= 500
-        assert list((tmp_path / "spool").iterdir()) == []
+        assert list((tmp_path / "blobs").glob("job-*")) == []
 
     async def test_they_stay_with_a_job(self, stores):
         """If only the answer of the store got lost, the job is there and needs its files."""

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
+import httpx
 import pytest
+from obstore.exceptions import GenericError
 
-from tests.api.gateway import check_problem, post, text_chunks
+from app.stores.base import StoreUnavailable
+from app.stores.objects import open_blobs
+from tests.api.gateway import aside, check_problem, ended, post, text_chunks
 from tests.factories import changed
+from tests.waiting import block_until
 
 
 @pytest.fixture
@@ -66,9 +72,8 @@ class TestProblems:
             assert client.get(f"/v1/results/{result}/image.png").status_code in {404, 422}
 
     def test_files_for_ourselves_are_not_served(self, client, answer):
-        """σ is stored, but not public."""
-        assert client.get(f"{answer['links']['self']}/sigma.f32").status_code == 404
-        assert client.get(f"{answer['links']['self']}/sigma.png").status_code in {404, 422}
+        """What is stored beside the files of the answer is not public."""
+        assert client.get(f"{answer['links']['self']}/input.digest").status_code == 404
 
     def test_elsewhere_and_later(self, start, monkeypatch):
         """Another process on the same folder serves it too; after `result_ttl_s` nobody does."""
@@ -81,3 +86,43 @@ class TestProblems:
         monkeypatch.setattr(time, "time", lambda: later)
         for path in paths:
             check_problem(client.get(path), "not-found")
+
+
+@pytest.mark.servers
+class TestObjectStore:
+    def test_links(self, start, s3_url):
+        """A file is fetched from the object store; pages, and what is drawn, get it from here."""
+        client = start(blobs=s3_url)
+        links = post(client, alpha=0.1).json()["links"]
+        for part in ("image", "mask", "trust"):
+            told = client.get(links[part], follow_redirects=False)
+            assert (told.status_code, told.headers["cache-control"]) == (307, "no-store")
+            found = httpx.get(told.headers["location"], trust_env=False)
+            page = client.get(links[part], headers={"Sec-Fetch-Site": "same-origin"})
+            assert (page.status_code, page.content) == (200, found.content)
+            assert found.headers["content-type"] == page.headers["content-type"] == "image/png"
+        assert client.get(links["overlay"], follow_redirects=False).status_code == 200
+        plain = start(blobs=s3_url, presigned_links=False, run_jobs=False)
+        assert plain.get(links["image"], follow_redirects=False).status_code == 200
+
+    def test_uploads(self, start, s3_url):
+        """Jobs take their uploads from there, and leave none behind."""
+        client = start(blobs=s3_url)
+        job = post(client, headers={"Prefer": "respond-async"}).headers["location"]
+        assert ended(client, job)["state"] == "succeeded"
+        blobs = open_blobs(s3_url, Path("/nowhere"))
+        block_until(lambda: not aside(blobs.names(job.rpartition("/")[2])))
+
+    def test_it_is_away(self, start, s3_url, monkeypatch):
+        """While the object store does not answer, requests are 503, without its secrets."""
+        client = start(blobs=s3_url)
+        store = client.app_state["trustscale"].stores.spool
+
+        async def away(*_, **__):
+            raise GenericError("Generic S3 error: token=secret")
+
+        monkeypatch.setattr("obstore.put_async", away)
+        told = check_problem(post(client), "overloaded")
+        assert told["detail"] == "The blob store cannot be used now: GenericError."
+        with pytest.raises(StoreUnavailable):
+            aside(store.check())

@@ -17,7 +17,7 @@ OFTEN = Pace(sweep_s=0.05, orphans_s=0.0)
 
 def left(folder) -> set[str]:
     """The jobs whose uploads are in the spool."""
-    return {path.name for path in (folder / "spool").glob("job-*")}
+    return {path.name for path in (folder / "blobs").glob("job-*")}
 
 
 def counted(method, calls: Counter):
@@ -98,18 +98,19 @@ def test_other_jobs(start, monkeypatch):
 
 
 def test_orphans(start, calibration, tmp_path):
-    """Files of no job and no calibration go after a day; younger ones may still get theirs."""
+    """Files of no job, result and calibration go after a day; younger ones may still get theirs."""
     day = 86400
     kept = {"job-arriving", "calibrate-1", f"canary-{calibration.id}", f"pictures-{calibration.id}"}
-    lost = {"job-lost", "canary-lost", "pictures-lost"}
+    kept |= {"check"}
+    lost = {"job-lost", "canary-lost", "pictures-lost", "result-lost%3A0"}
     for name in kept | lost:
         age = day / 2 if name == "job-arriving" else 2 * day
-        folder = tmp_path / "spool" / name
-        folder.mkdir(parents=True)
-        (folder / "image").write_bytes(b"x")
-        os.utime(folder, (time.time() - age,) * 2)
+        file = tmp_path / "blobs" / name / "image"
+        file.parent.mkdir(parents=True)
+        file.write_bytes(b"x")
+        os.utime(file, (time.time() - age,) * 2)
     start(job_ttl_s=1.0, pace=OFTEN)
-    block_until(lambda: {path.name for path in (tmp_path / "spool").iterdir()} == kept)
+    block_until(lambda: {path.name for path in (tmp_path / "blobs").iterdir()} == kept)
 
 
 def test_after_a_surprise(start, monkeypatch):

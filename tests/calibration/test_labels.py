@@ -5,20 +5,21 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from obstore.store import MemoryStore
 
 from app.calibration import labels
 from app.errors import Conflict, NotFound, Superseded
-from app.stores.files import FileSpool
+from app.stores.objects import BlobStore, open_blobs
 
 
 @pytest.fixture
-def spool(tmp_path) -> FileSpool:
-    return FileSpool(tmp_path)
+def spool(tmp_path) -> BlobStore:
+    return open_blobs(None, tmp_path)
 
 
 async def test_one_of_many_wins(tmp_path):
     """Of all who have seen the same version exactly one creates the next."""
-    spools = [FileSpool(tmp_path) for _ in range(4)]
+    spools = [open_blobs(None, tmp_path) for _ in range(4)]
     await labels.save(spools[0], "job", "a.b", b"first", seen=0)
     told = await asyncio.gather(
         *(labels.save(spools[i % 4], "job", "a.b", b"%d" % i, seen=1) for i in range(16)),
@@ -96,10 +97,10 @@ async def test_what_is_settled_stays(spool):
     assert await labels.read(spool, "job", "a") == (b"3", 3)
 
 
-async def test_a_label_that_comes_while_they_are_settled(tmp_path):
+async def test_a_label_that_comes_while_they_are_settled():
     """It is either one that counts, or known to be late: never neither."""
 
-    class Racing(FileSpool):
+    class Racing(BlobStore):
         """Somebody saves a label between the look at the versions and their settling."""
 
         raced = False
@@ -110,7 +111,7 @@ async def test_a_label_that_comes_while_they_are_settled(tmp_path):
                 await labels.save(self, job, "a", b"second", seen=1)
             await super().put(job, name, data)
 
-    spool = Racing(tmp_path)
+    spool = Racing(MemoryStore())
     assert await labels.save(spool, "job", "a", b"first", seen=0) == 1
     await labels.freeze(spool, "job")
     settled = await labels.frozen(spool, "job")

@@ -13,7 +13,7 @@ from app.calibration.layout import arrange, placed
 from app.calibration.uploads import Naming, archive_files, check_uploaded, spool_pairs
 from app.errors import BadPairs, BadRequest
 from app.sampling.pipeline import Pipeline
-from app.stores.files import FileSpool
+from app.stores.objects import open_blobs
 from tests.api.admin import zipped
 from tests.factories import encoded, photo
 
@@ -137,7 +137,7 @@ class TestOneRule:
         assert by_name(caught.value.members["items"]) == self.ITEMS
 
     async def read(self, tmp_path, paths):
-        spool = FileSpool(tmp_path / "spool")
+        spool = open_blobs(None, tmp_path / "spool")
         folder = laid_out(tmp_path / "set", paths)
         data = zipped({path: (folder / path).read_bytes() for path in paths})
         found = await spool_pairs(archive_files(io.BytesIO(data), ArchiveLimits()), spool, "job")

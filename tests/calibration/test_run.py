@@ -143,7 +143,7 @@ class TestResume:
         assert (resumed.manifest.name, resumed.manifest.default_alpha) == ("mine", 0.2)
         assert told[-1] == (5, 5)
         assert {done for done, _ in told} <= {0, *range(kept, 6)}
-        assert list((tmp_path / "data" / "spool").iterdir()) == []
+        assert list((tmp_path / "data" / "blobs").glob("calibrate-*")) == []
 
     async def test_a_file_that_vanished(self, tmp_path):
         """Files are read where they lie; one that is gone is named."""

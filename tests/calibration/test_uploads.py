@@ -20,7 +20,7 @@ from app.calibration.uploads import (
 )
 from app.errors import BadPairs
 from app.sampling.pipeline import Pipeline
-from app.stores.files import FileSpool
+from app.stores.objects import open_blobs
 from tests.factories import encoded, photo
 
 PIPELINE = Pipeline(fingerprint="f", scale=2, samples=2)
@@ -37,7 +37,7 @@ def found(**sizes: dict[str, tuple[int, int]]) -> UploadedPairs:
 class TestSpool:
     async def test_kept(self, tmp_path):
         """Content, size and digest of every image are kept, under its role and name."""
-        spool = FileSpool(tmp_path / "spool")
+        spool = open_blobs(None, tmp_path / "spool")
         y, x = encoded(photo(0, 48, 64)), encoded(photo(0, 24, 32))
         files = [form_file("y", "a b", y), form_file("x", "a b", x)]
         kept = await spool_pairs(files, spool, "job")
@@ -49,11 +49,11 @@ class TestSpool:
 
     async def test_one_at_a_time(self, tmp_path):
         """The next file is asked for only when the one before is stored."""
-        spool = FileSpool(tmp_path / "spool")
+        spool = open_blobs(None, tmp_path / "spool")
 
         def files():
             for k in range(3):
-                assert len(list((tmp_path / "spool").rglob("*%2F*"))) == k
+                assert len(list((tmp_path / "spool" / "blobs").rglob("*%2F*"))) == k
                 yield form_file("y", str(k), encoded(photo(k)))
 
         await spool_pairs(files(), spool, "job")
@@ -64,13 +64,13 @@ class TestSpool:
         exif[0x0112] = 6
         picture = encoded(photo(0, 24, 32), "JPEG", exif=exif)
         files = [form_file("y", "a", picture)]
-        kept = await spool_pairs(files, FileSpool(tmp_path / "spool"), "job")
+        kept = await spool_pairs(files, open_blobs(None, tmp_path / "spool"), "job")
         assert kept.files["y/a"].size == (24, 32)
 
     @pytest.mark.parametrize("name", ["a" * 300, "ж" * 60, "a\nb", "a\x00b", "\ud800"])
     async def test_names(self, tmp_path, name):
         """Names that cannot be kept are items, and nothing is stored."""
-        spool = FileSpool(tmp_path / "spool")
+        spool = open_blobs(None, tmp_path / "spool")
         kept = await spool_pairs([form_file("y", name, encoded(photo(0)))], spool, "job")
         assert len(kept.arranged.items) == 1
         assert await spool.names("job") == []

@@ -45,7 +45,7 @@ class TestFiles:
     def test_nothing_is_left_in_the_store(self, run, place, calibrated, picture):
         """The files are the result; the data folder keeps none."""
         assert run("upscale", picture).code == 0
-        assert list((place / "data" / "results").iterdir()) == []
+        assert list((place / "data" / "blobs").glob("result-*")) == []
 
     def test_the_same_seed(self, run, place, calibrated, picture):
         """Same seed, same bytes."""

@@ -85,14 +85,14 @@ class TestConfigCheck:
         monkeypatch.setenv("TRUSTSCALE_UPSCALERS", json.dumps([worker | headers]))
         (place / "trustscale.toml").write_text(
             'store = "redis://:${PASSWORD}@host/1"\nclient_keys = ["${KEY}"]\n'
-            'spool = "file:///${FOLDER}/spool"\n'
+            'blobs = "file:///${FOLDER}/blobs"\n'
         )
         for outcome in (run("config", "check"), run("config", "check", "--json")):
             assert outcome.code == 0
             assert "word-" not in outcome.out + outcome.err
             assert "host/1" in outcome.out
             assert "host:1/2" in outcome.out
-            assert "***/spool" in outcome.out
+            assert "***/blobs" in outcome.out
         assert outcome.json["upscalers"][0]["headers"] == {"X-Tenant": "***"}
 
     @pytest.mark.parametrize(

@@ -102,6 +102,22 @@ class TestUpscale:
         assert {p.name for p in tmp_path.iterdir()} >= {"image.png", "mask.png", "result.json"}
         assert client.job(job.id).state == "succeeded"
 
+    @pytest.mark.servers
+    def test_a_job_in_an_object_store(self, tmp_path, s3_url):
+        """Its files come from there, and the key does not go there, where it would be refused."""
+        upscaler = FakeUpscaler()
+        calibration = asyncio.run(calibration_of(upscaler))
+        served = gateway(tmp_path, upscaler, calibrations=[calibration], blobs=s3_url)
+        sent = []
+        with serving(served) as address, Trustscale(f"http://{address}", ADMIN_KEY) as client:
+            client._http.event_hooks["request"] = [sent.append]
+            result = client.submit(IMAGE, seed=1).wait()
+            direct = client.upscale(IMAGE, seed=1)
+        np.testing.assert_array_equal(result.trust, direct.trust)
+        elsewhere = [request for request in sent if request.url.netloc.decode() != address]
+        assert len(elsewhere) == 3
+        assert not any(ADMIN_KEY in str(request.headers.raw) for request in elsewhere)
+
     def test_one_key_for_both(self, client):
         """What was made at once is no job, nor is a job a result: both are told as problems."""
         client.upscale(IMAGE, idempotency_key="at once")

@@ -37,7 +37,10 @@ class TestRiskCurve:
         """{code ≤ α/B · 65534} is the mask, but for values within two codes of α; never larger."""
         sigma, _ = served
         curve = curve_of(images)
-        allowed = curve.trust_code(sigma) <= math.floor(alpha / BOUND * 65534)
+        allowed = curve.mask_of_code(curve.trust_code(sigma), alpha)
+        if alpha < BOUND:
+            told = curve.trust_code(sigma) <= math.floor(alpha / BOUND * 65534)
+            np.testing.assert_array_equal(allowed, told)
         mask = curve.mask(sigma, alpha)
         assert not allowed[~mask].any()
         exact = np.vectorize(curve.risk, otypes=[np.float64])(sigma)
@@ -110,3 +113,5 @@ class TestRiskCurve:
             curve.mask(np.array([[np.nan]], np.float32), 0.1)
         with pytest.raises(ValueError, match="NaN"):
             curve.trust_code(np.array([[np.nan]], np.float32))
+        with pytest.raises(ValueError, match="not a number"):
+            curve.mask_of_code(np.zeros((1, 1), np.uint16), math.nan)

@@ -79,7 +79,7 @@ class TestTheEnd:
         np.testing.assert_array_equal(mask, free & (sigma <= highest))
         code = curve.trust_code(sigma)
         assert (code[sigma > highest] == 65535).all()
-        assert not (code <= math.floor(min(alpha / BOUND, 1) * 65534))[~mask].any()
+        assert not curve.mask_of_code(code, alpha)[~mask].any()
 
     @given(st.integers(1, 65533), st.sampled_from([0.5, 1.0, 1.9576, 3.0]), st.integers(-4, 4))
     def test_codes_never_round_towards_trust(self, code, bound, ulps):

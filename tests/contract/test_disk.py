@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import resource
+import shutil
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -13,8 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from app.errors import NotFound
-from app.stores import folders
+from app.errors import ConfigError, NotFound
 from app.stores.base import Stores, StoreUnavailable
 from tests.contract.conftest import Opener, head, job
 
@@ -31,7 +31,8 @@ def full_disk() -> Iterator[None]:
 
 
 def half_written(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob(".tmp-*") if path.is_file()]
+    found = [*folder.rglob(".tmp-*"), *folder.rglob("*#*")]
+    return [path for path in found if path.is_file()]
 
 
 WRITES: dict[str, Callable[[Stores], Awaitable[object]]] = {
@@ -64,98 +65,77 @@ async def test_full_disk(
     await stores.check()
 
 
-@pytest.mark.parametrize("number", [errno.EPERM, errno.ENOTSUP])
-async def test_no_hard_links(
-    tmp_path: Path, opened: Opener, monkeypatch: pytest.MonkeyPatch, number: int
-):
-    """On a share without hard links a file is still created once, and nothing half is kept."""
+def test_no_hard_links(tmp_path: Path, opened: Opener, monkeypatch: pytest.MonkeyPatch):
+    """Where no file can be created exactly once, the start ends in one line."""
 
     def refuse(*_: object) -> None:
-        raise OSError(number, "no links here")
+        raise OSError(errno.EPERM, "Operation not permitted")
 
     monkeypatch.setattr(Path, "hardlink_to", refuse)
-    stores = opened()
-    assert await stores.spool.create("job", "x/1.png", b"first")
-    assert not await stores.spool.create("job", "x/1.png", b"second")
-    assert await stores.spool.get("job", "x/1.png") == b"first"
-    write = folders.write_file
-
-    def only_in_place(path: Path, data: bytes, mode: str = "wb", **options: int) -> None:
-        path.touch() if mode == "wb" else write(path, data, mode, **options)
-
-    monkeypatch.setattr(folders, "write_file", only_in_place)
-    with full_disk(), pytest.raises(StoreUnavailable):
-        await stores.spool.create("job", "x/2.png", b"third")
-    assert await stores.spool.names("job") == ["x/1.png"]
+    with pytest.raises(ConfigError, match=r"no hard links .* object store"):
+        opened()
     assert half_written(tmp_path) == []
 
 
 async def test_what_the_killed_leave(tmp_path: Path, opened: Opener):
-    """What was half written goes after an hour: at a start, or when the spool is looked through."""
+    """What was half written goes after an hour: at a start, or when all blobs are listed."""
 
-    def leave(*folders: str) -> None:
-        for folder in folders:
-            for name, age_s in ((".tmp-old", 4000), (".tmp-young", 0)):
-                (tmp_path / folder).mkdir(exist_ok=True)
-                left = tmp_path / folder / name
-                left.touch()
-                os.utime(left, (time.time() - age_s,) * 2)
+    def leave(folder: str, prefix: str) -> None:
+        for name, age_s in ((f"{prefix}1", 4000), (f"{prefix}2", 0)):
+            left = tmp_path / folder / name
+            left.parent.mkdir(exist_ok=True)
+            left.touch()
+            os.utime(left, (time.time() - age_s,) * 2)
 
-    leave(".", "results", "spool")
+    leave(".", ".tmp-")
     stores = opened()
-    assert {path.name for path in half_written(tmp_path)} == {".tmp-young"}
-    await stores.spool.put("job", "x/1.png", b"1")
-    leave("spool", "spool/job")
+    assert {path.name for path in half_written(tmp_path)} == {".tmp-2"}
+    await stores.spool.put("job", "image#1", b"1")
+    leave("blobs/job", "image#")
     assert await stores.spool.untouched(datetime.now(UTC) + timedelta(minutes=1)) == ["job"]
-    assert {path.name for path in half_written(tmp_path)} == {".tmp-young"}
-    assert await stores.spool.names("job") == ["x/1.png"]
+    assert {path.name for path in (tmp_path / "blobs/job").iterdir()} == {"image%231", "image#2"}
+    assert await stores.spool.names("job") == ["image#1"]
 
 
 async def test_a_lost_folder(tmp_path: Path, opened: Opener):
-    """Where a folder is gone, calls are refused in words; a job may lose its own at any time."""
+    """Where no folder can be made any more, calls are refused in words."""
     stores = opened()
-    for name in ("spool", "results"):
-        (tmp_path / name).rmdir()
-    calls = (
+    shutil.rmtree(tmp_path / "blobs")
+    (tmp_path / "blobs").touch()
+    for call in (
         stores.spool.put("job", "x/1.png", b""),
         stores.spool.create("job", "x/1.png", b""),
-        stores.spool.untouched(datetime.now(UTC)),
-        stores.results.sweep(),
-    )
-    for call in calls:
-        with pytest.raises(StoreUnavailable, match="No such file or directory"):
+        stores.results.put("r", b"{}", {"image.png": b""}),
+    ):
+        with pytest.raises(StoreUnavailable, match=r"blobs cannot be used now: Not a directory"):
             await call
 
 
-async def test_what_others_leave_in_the_results_folder(tmp_path: Path, opened: Opener):
-    """Files and folders that are no results disturb neither storing nor sweeping, and stay."""
-    stores = opened(max_result_bytes=2500)
-    strangers = [tmp_path / "results" / name for name in (".DS_Store", "notes.txt", "lost+found")]
-    for path in strangers[:2]:
+async def test_what_others_leave_among_the_blobs(tmp_path: Path, opened: Opener):
+    """Files and folders of others disturb neither storing nor sweeping, and stay."""
+    strangers = [tmp_path / "blobs" / name for name in (".DS_Store", "lost+found/inner")]
+    for path in strangers:
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"x" * 5000)
-    (strangers[2] / "inner").mkdir(parents=True)
-    (tmp_path / "results" / "damaged").mkdir()
-    (tmp_path / "results" / "damaged" / "expires").write_text("no number")
+    stores = opened(max_result_bytes=2500)
     for name in "abc":
         await stores.results.put(name, b"{}", {"image.png": bytes(1000)})
-    assert await stores.results.document("c") == b"{}"
-    with pytest.raises(NotFound):
-        await stores.results.document("a")
+    assert [await stores.results.has(name) for name in "abc"] == [False, True, True]
+    assert "job-x" not in await stores.spool.untouched(datetime.now(UTC))
     assert all(path.exists() for path in strangers)
 
 
-async def test_a_sweep_that_fails(
+async def test_no_room_made(
     opened: Opener, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
     """A result that is stored is stored, also if no space could be freed afterwards."""
-    stores = opened()
+    stores = opened(max_result_bytes=1)
 
-    def fail(_: Path) -> bool:
-        raise PermissionError(errno.EACCES, "Permission denied")
+    async def fail(_: str) -> None:
+        raise StoreUnavailable("The disk is on fire.")
 
-    monkeypatch.setattr("app.stores.files.remove_old_scratch", fail)
+    await stores.results.put("old", b"{}", {})
+    monkeypatch.setattr(stores.spool, "delete", fail)
     await stores.results.put("r", b"{}", {})
     assert await stores.results.document("r") == b"{}"
-    assert "not swept: The results folder cannot be used now: Permission denied" in caplog.text
-    with pytest.raises(StoreUnavailable):
-        await stores.results.sweep()
+    assert "No room was made for results: The disk is on fire." in caplog.text

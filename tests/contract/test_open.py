@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import sqlite3
@@ -14,33 +13,10 @@ import pytest
 from redis.asyncio import Redis
 
 from app.errors import BadRequest, ConfigError, NotFound
-from app.stores.base import JobState, Stores, StoreUnavailable
-from app.stores.database import MIGRATIONS, SCHEMA_VERSION
-from tests.contract.conftest import Opener, head
+from app.stores.base import StoreUnavailable
+from app.stores.database import SCHEMA, SCHEMA_VERSION
+from tests.contract.conftest import Opener, head, job
 from tests.servers import RedisServer
-
-OLD_CALIBRATION = {
-    "config": {"name": "mine"},
-    "upscaler": "span",
-    "pipeline": {"fidelity": {"metric": "semantic"}},
-    "parent": "cal-1",
-}
-
-
-async def goes_on(stores: Stores) -> None:
-    """The calibration of the release before tells what it was asked for, and is run to its end."""
-    calibration = await stores.jobs.load("job-c")
-    assert calibration.request == OLD_CALIBRATION
-    assert calibration.about == {
-        "name": "mine",
-        "upscaler": "span",
-        "metric": "semantic",
-        "labels": "people",
-        "parent": "cal-1",
-    }
-    assert await stores.jobs.start("job-c", "in the act", "ann") is not None
-    assert await stores.jobs.acts("job-c", "in the act") == {"ann"}
-    assert await stores.jobs.finish("job-c", JobState.CANCELLED)
 
 
 class TestUrl:
@@ -59,14 +35,15 @@ class TestUrl:
     @pytest.mark.parametrize(
         "url",
         [
-            *("spool", "./spool", "/spool", "file://shared/spool", "file:spool", "file://"),
-            *("file:///a?b=secret", "http://host/spool", "https://host/spool", "file://[/x"),
-            "nothing://user:secret@host/x",
+            *("blobs", "./blobs", "/blobs", "file://shared/blobs", "file:blobs", "file://"),
+            *("file:///a?b=secret", "http://host/blobs", "https://host/blobs", "file://[/x"),
+            *("nothing://user:secret@host/x", "s3://", "s3://id:secret@bucket", "memory://x"),
+            "s3://bucket?key=secret",
         ],
     )
-    def test_wrong_spool(self, opened: Opener, url: str):
+    def test_wrong_blobs(self, opened: Opener, url: str):
         """So is what would silently be another folder, or no place to write to."""
-        assert "spool" in self.refusal(opened, spool_url=url)
+        assert "blobs" in self.refusal(opened, blobs_url=url)
 
     def refusal(self, opened: Opener, **settings: str) -> str:
         with pytest.raises(ConfigError) as caught:
@@ -93,8 +70,7 @@ class TestUrl:
     @pytest.mark.parametrize("host", ["", "localhost"])
     async def test_shared_folder(self, tmp_path: Path, opened: Opener, host: str):
         """A file URL is a folder of that path on this machine."""
-        spool_url = f"file://{host}{tmp_path}/shared%20folder"
-        stores = opened(spool_url=spool_url)
+        stores = opened(blobs_url=f"file://{host}{tmp_path}/shared%20folder")
         await stores.spool.put("job", "a", b"1")
         assert (tmp_path / "shared folder" / "job" / "a").read_bytes() == b"1"
 
@@ -124,14 +100,15 @@ class TestFolder:
 
 
 class TestDatabase:
-    def test_newer_schema(self, tmp_path: Path, opened: Opener):
-        """A database of a newer release is refused and left untouched."""
+    @pytest.mark.parametrize("version", [1, SCHEMA_VERSION + 1])
+    def test_another_schema(self, tmp_path: Path, opened: Opener, version: int):
+        """A database of another release is refused and left untouched."""
         path = tmp_path / "trustscale.sqlite3"
         with closing(sqlite3.connect(path)) as connection:
-            connection.execute(f"PRAGMA user_version={SCHEMA_VERSION + 1}")
-            connection.execute("CREATE TABLE future (x)")
+            connection.execute(f"PRAGMA user_version={version}")
+            connection.execute("CREATE TABLE other (x)")
         before = path.read_bytes()
-        with pytest.raises(ConfigError, match="newer release"):
+        with pytest.raises(ConfigError, match=rf"another release \(schema {version}, "):
             opened()
         assert path.read_bytes() == before
 
@@ -143,21 +120,40 @@ class TestDatabase:
             opened()
         assert path.read_bytes().startswith(b"holiday")
 
-    async def test_damaged(self, tmp_path: Path, opened: Opener):
-        """A database with overwritten pages is refused at the start."""
+    @pytest.mark.parametrize("page", range(1, 12, 2))
+    async def test_damaged(self, tmp_path: Path, opened: Opener, page: int):
+        """A database with two overwritten pages is refused at the start, with a way out."""
         stores = opened()
         for i in range(20):
             await stores.calibrations.put(head(f"c{i}"), bytes(5000))
         await stores.close()
         path = tmp_path / "trustscale.sqlite3"
         damaged = bytearray(path.read_bytes())
-        damaged[8192:40960] = b"\xa5" * 32768
+        damaged[page * 4096 : (page + 2) * 4096] = b"\xa5" * 8192
         path.write_bytes(damaged)
         with pytest.raises(ConfigError, match=r"damaged|malformed"):
             opened()
 
-    async def test_old_schema_moves_forward(self, tmp_path: Path, opened: Opener):
-        """An empty database (schema 0) gets the present schema; opening again changes nothing."""
+    def test_a_large_database(
+        self,
+        tmp_path: Path,
+        opened: Opener,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+    ):
+        """One whose check takes too long is used, and the log says so."""
+        with closing(sqlite3.connect(tmp_path / "large.db")) as connection:
+            connection.executescript(SCHEMA)
+            connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+            rows = [(f"c{i}", b"") for i in range(20_000)]
+            connection.executemany("INSERT INTO calibrations VALUES (?, '', '', '', ?)", rows)
+            connection.commit()
+        monkeypatch.setattr("app.stores.database.CHECK_S", 0.0)
+        opened("sqlite:///large.db")
+        assert "large.db is large: it was checked" in caplog.text
+
+    async def test_an_empty_one(self, tmp_path: Path, opened: Opener):
+        """An empty database gets the schema; opening again changes nothing."""
         for _ in range(2):
             stores = opened()
             await stores.check()
@@ -165,37 +161,18 @@ class TestDatabase:
         with closing(sqlite3.connect(tmp_path / "trustscale.sqlite3")) as connection:
             assert connection.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
 
-    async def test_the_release_before(
+    async def test_a_damaged_job(
         self, tmp_path: Path, opened: Opener, caplog: pytest.LogCaptureFixture
     ):
-        """Jobs of the release before go on with what was recorded; a damaged one is logged."""
-        with closing(sqlite3.connect(tmp_path / "trustscale.sqlite3")) as connection:
-            for statements in MIGRATIONS[:3]:
-                connection.executescript(statements)
-            fields = "id, kind, state, progress, created_at, attempt, cancel_requested, request"
-            for values in (
-                ("job-c", "calibration", "running", json.dumps(OLD_CALIBRATION)),
-                ("job-u", "upscale", "queued", '{"seed": 3}'),
-                ("job-x", "nonsense", "queued", "{}"),
-            ):
-                job, kind, state, request = values
-                row = (job, kind, state, "{}", "2026-01-01T12:00:00.000000+00:00", 3, 0, request)
-                connection.execute(
-                    f"INSERT INTO jobs ({fields}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row
-                )
-            for unit, starts, value in (("done", 1, b"kept"), ("in the act", 3, None)):
-                row = ("job-c", unit, starts, value)
-                connection.execute(
-                    "INSERT INTO units (job, key, starts, value) VALUES (?, ?, ?, ?)", row
-                )
-            connection.execute("PRAGMA user_version=3")
-            connection.commit()
+        """A job that cannot be read is logged, and keeps no other from being run."""
         stores = opened()
-        assert [job.id for job in await stores.jobs.unfinished()] == ["job-c", "job-u"]
-        assert "job-x" in caplog.text
-        await goes_on(stores)
-        assert await stores.jobs.recorded("job-c") == {"done"}
-        assert (await stores.jobs.load("job-u")).request == {"seed": 3}
+        for name in ("good", "bad"):
+            await stores.jobs.create(job(name))
+        with closing(sqlite3.connect(tmp_path / "trustscale.sqlite3")) as connection:
+            connection.execute("UPDATE job SET kind = 'nonsense' WHERE id = 'bad'")
+            connection.commit()
+        assert [found.id for found in await stores.jobs.unfinished()] == ["good"]
+        assert "The job bad in the store cannot be read" in caplog.text
 
     async def test_closed(self, opened: Opener):
         """After closing, calls are StoreUnavailable."""
@@ -222,7 +199,7 @@ class TestNames:
             await stores.spool.put("job", name, b"")
         with pytest.raises(BadRequest):
             await stores.results.put("r", b"{}", {name: b""})
-        assert [p.name for p in (tmp_path / "results").iterdir()] == []
+        assert [p.name for p in (tmp_path / "blobs").iterdir()] == []
 
 
 @pytest.fixture
@@ -245,27 +222,21 @@ class TestRedis:
                 await stores.check()
         assert "secret" not in caught.value.detail
 
-    async def test_the_release_before(self, redis_client: Redis, redis_url: str, opened: Opener):
-        """Its jobs have their request among their fields; they are read as they are, and go on."""
-        request = json.dumps(OLD_CALIBRATION)
-        created = "2026-01-01T12:00:00+00:00"
-        fields = {"id": "job-c", "kind": "calibration", "state": "running", "request": request}
-        fields |= {"progress": "{}", "created_at": created, "cancel_requested": "0", "starts": "3"}
-        await redis_client.hset("trustscale:job:job-c", mapping=fields)
-        await redis_client.zadd("trustscale:jobs:open", {"job-c": 1.0})
-        await redis_client.sadd("trustscale:jobs:open:calibration", "job-c")
-        stores = opened(redis_url)
-        assert [job.id for job in await stores.jobs.pending("calibration")] == ["job-c"]
-        await goes_on(stores)
-        assert await stores.jobs.count_pending("calibration") == 0
-
-    async def test_newer_schema(self, redis_client: Redis, redis_url: str, opened: Opener):
-        """Data of a newer release is refused by the check."""
+    async def test_another_schema(self, redis_client: Redis, redis_url: str, opened: Opener):
+        """Data of another release is refused by the check."""
         stores = opened(redis_url)
         await stores.check()
         await redis_client.set("trustscale:schema", 99)
-        with pytest.raises(ConfigError, match="newer release"):
+        with pytest.raises(ConfigError, match="another release"):
             await stores.check()
+
+    async def test_other_blobs(self, redis_url: str, tmp_path: Path, opened: Opener):
+        """A process that shares Redis but not the bytes is refused."""
+        shared = f"file://{tmp_path}/shared"
+        for folder in ("a", "b"):
+            await opened(redis_url, tmp_path / folder, blobs_url=shared).check()
+        with pytest.raises(ConfigError, match="set TRUSTSCALE_BLOBS to a folder that all share"):
+            await opened(redis_url, tmp_path / "c").check()
 
     async def test_eviction(self, redis_client: Redis, redis_url: str, opened: Opener):
         """A server that may evict calibrations is refused by the check."""

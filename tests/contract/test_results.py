@@ -1,4 +1,4 @@
-"""The promises of ResultStore and Spool."""
+"""The promises of ResultStore and of stores of bytes."""
 
 from __future__ import annotations
 
@@ -6,14 +6,18 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from uuid import uuid4
+from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 
 from app.errors import NotFound
-from app.stores.base import Spool, Stores
+from app.stores.base import Stores
+from app.stores.objects import BlobStore, open_blobs
 from tests.contract.conftest import Opener
+
+LATER = datetime.now(UTC) + timedelta(days=1)
 
 HOSTILE = ["../up", "/etc/passwd", "..", ".", "a/../../b", "a\\b", "c:d", "%2e%2e%2f", "ü \n", "~"]
 
@@ -30,13 +34,13 @@ class TestResults:
     async def test_comes_back(self, opener: Opener):
         """Document and blobs come back, also in another process; what was not put is NotFound."""
         view = np.arange(3, dtype="<f4").data.cast("B")
-        blobs = {"image.png": b"\x00\xff", "mask.png": b"", "sigma.f32": view}
+        blobs = {"image.png": b"\x00\xff", "mask.png": b"", "own.f32": view}
         await opener().results.put("r", b'{"a":1}', blobs)
         results = opener().results
         assert await results.document("r") == b'{"a":1}'
         assert await results.blob("r", "image.png") == b"\x00\xff"
         assert await results.blob("r", "mask.png") == b""
-        assert await results.blob("r", "sigma.f32") == bytes(view)
+        assert await results.blob("r", "own.f32") == bytes(view)
         for missing in (results.document("s"), results.blob("s", "i"), results.blob("r", "i")):
             with pytest.raises(NotFound):
                 await missing
@@ -79,22 +83,36 @@ class TestResults:
         assert await results.document("kept") == b"{}"
 
     async def test_size_limit(self, opener: Opener):
-        """Above the size limit the oldest go, and the newest stays even if it alone is above."""
+        """Above the limit those that were stored first go, however long they would have lived."""
+        removed: list[str] = []
+        stores = opener(max_result_bytes=10_500, removed=removed.append)
+        for i in range(10):
+            await stores.results.put(f"r{i}", b"{}", {"a": bytes(1000)}, ttl_s=90 - i)
+        assert removed == []
+        await stores.results.put("r10", b"{}", {"a": bytes(1000)}, ttl_s=1000)
+        # A tenth of the limit is freed at once, so the next one removes nothing.
+        assert removed == ["space", "space"]
+        await stores.results.put("r11", b"{}", {"a": bytes(1000)}, ttl_s=5)
+        assert removed == ["space", "space"]
+        assert [i for i in range(12) if await stores.results.has(f"r{i}")] == list(range(2, 12))
+        folders = {name.split(":")[0] for name in await stores.spool.untouched(LATER)}
+        assert folders == {f"result-r{i}" for i in range(2, 12)}
+
+    async def test_the_newest_stays(self, opener: Opener):
+        """One that alone is above the limit stays until there is another."""
         stores = opener(max_result_bytes=2500)
-        for i in range(4):
-            await stores.results.put(f"r{i}", b"{}", {"a": bytes(1000)}, ttl_s=60 + i)
-        await stores.results.sweep()
-        for i, kept in enumerate([False, False, True, True]):
-            if kept:
-                assert await stores.results.document(f"r{i}") == b"{}"
-            else:
-                with pytest.raises(NotFound):
-                    await stores.results.document(f"r{i}")
-        await stores.results.put("huge", b"{}", {"a": bytes(5000)}, ttl_s=90)
+        for name in ("r", "huge"):
+            await stores.results.put(name, b"{}", {"a": bytes(5000)})
         await stores.results.sweep()
         assert len(await stores.results.blob("huge", "a")) == 5000
-        with pytest.raises(NotFound):
-            await stores.results.document("r3")
+        assert not await stores.results.has("r")
+
+    async def test_folders(self, stores: Stores):
+        """A result holds its folder; what nobody has a row for is told apart."""
+        await stores.results.put("a:b", b"{}", {"a": b"1"})
+        folder = (await stores.spool.untouched(LATER))[0]
+        assert await stores.results.holds(folder)
+        assert not await stores.results.holds(f"{folder[:-1]}?")
 
     @pytest.mark.parametrize("name", HOSTILE)
     async def test_hostile_names(self, stores: Stores, name: str):
@@ -110,46 +128,51 @@ class TestResults:
         assert await stores.results.document("r") == b"{}"
 
     async def test_race_of_puts(self, doors: list[Stores]):
-        """Of many puts of one id one is stored, never a mixture."""
+        """Of many puts of one id one is stored, never a mixture, and nothing of the others."""
         await asyncio.gather(
             *(doors[i % 3].results.put("r", b"%d" % i, {"a": b"%d" % i}) for i in range(15))
         )
         assert await doors[0].results.document("r") == await doors[1].results.blob("r", "a")
+        assert len(await doors[0].spool.untouched(LATER)) == 1
 
 
-@pytest.fixture(params=["folder", "object store"])
-def spools(request: pytest.FixtureRequest, opened: Opener) -> Callable[[], Spool]:
-    """Opens the same spool again and again, as several processes do."""
-    if request.param == "folder":
-        return lambda: opened().spool
-    pytest.importorskip("fsspec")
-    url = f"memory://{uuid4().hex}/prefix"
-    return lambda: opened(spool_url=url).spool
+@pytest.fixture(params=["folder", pytest.param("s3", marks=pytest.mark.servers)])
+def blobs_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where nothing is stored yet."""
+    if request.param == "s3":
+        return str(request.getfixturevalue("s3_url"))
+    return f"file://{tmp_path}/shared"
 
 
 @pytest.fixture
-def spool(spools: Callable[[], Spool]) -> Spool:
-    return spools()
+def doors_to(blobs_url: str, tmp_path: Path) -> Callable[[], BlobStore]:
+    """Opens the same bytes again and again, as several processes do."""
+    return lambda: open_blobs(blobs_url, tmp_path)
 
 
-class TestSpool:
-    async def test_comes_back(self, spools: Callable[[], Spool]):
-        """Files come back by job and name, also in another process, and can be replaced."""
-        spool = spools()
+@pytest.fixture
+def spool(doors_to: Callable[[], BlobStore]) -> BlobStore:
+    return doors_to()
+
+
+class TestBlobs:
+    async def test_comes_back(self, doors_to: Callable[[], BlobStore]):
+        """Files come back by folder and name, also in another process, and can be replaced."""
+        spool = doors_to()
         names = ["x/1.png", "y/1.png", *HOSTILE]
         for name in names:
             await spool.put("job", name, name.encode())
         await spool.put("other", "x/1.png", b"other")
         await spool.put("job", "x/1.png", b"replaced")
-        again = spools()
+        again = doors_to()
         assert await again.get("job", "x/1.png") == b"replaced"
         assert await again.get("job", "../up") == b"../up"
         assert await again.names("job") == sorted(names)
         assert await again.names("other") == ["x/1.png"]
 
-    async def test_created_once(self, opened: Opener):
+    async def test_created_once(self, doors_to: Callable[[], BlobStore]):
         """Of many who create a file of one name exactly one does, also in other processes."""
-        doors = [opened().spool for _ in range(4)]
+        doors = [doors_to() for _ in range(4)]
         told = await asyncio.gather(
             *(doors[i % 4].create("job", "labels/a", b"%d" % i) for i in range(24))
         )
@@ -157,14 +180,14 @@ class TestSpool:
         assert await doors[0].get("job", "labels/a") == b"%d" % told.index(True)
         assert await doors[1].names("job") == ["labels/a"]
 
-    async def test_create(self, spool: Spool):
+    async def test_create(self, spool: BlobStore):
         """A file is created unless there is one of its name, which then stays."""
         await spool.put("job", "a", b"1")
         assert not await spool.create("job", "a", b"2")
         assert await spool.create("job", "b", b"3")
         assert [await spool.get("job", name) for name in "ab"] == [b"1", b"3"]
 
-    async def test_untouched(self, spool: Spool):
+    async def test_untouched(self, spool: BlobStore):
         """The jobs of which no file was stored since a moment are told apart from the others."""
         now = datetime.now(UTC)
         await spool.put("job-1", "a", b"1")
@@ -172,13 +195,13 @@ class TestSpool:
         assert await spool.untouched(now - timedelta(minutes=1)) == []
         assert await spool.untouched(now + timedelta(minutes=1)) == ["job-1", "job-2"]
 
-    async def test_missing(self, spool: Spool):
+    async def test_missing(self, spool: BlobStore):
         """An unknown file is NotFound, an unknown job has no files."""
         with pytest.raises(NotFound):
             await spool.get("job", "x")
         assert await spool.names("job") == []
 
-    async def test_delete(self, spool: Spool):
+    async def test_delete(self, spool: BlobStore):
         """All files of a job go at once, those of others stay; deleting again does nothing."""
         await spool.put("job", "a", b"1")
         await spool.put("other", "a", b"2")
@@ -186,6 +209,21 @@ class TestSpool:
             await spool.delete("job")
         assert await spool.names("job") == []
         assert await spool.get("other", "a") == b"2"
+
+    async def test_links(self, spool: BlobStore, blobs_url: str):
+        """An object store gives a file to whoever has its link, a folder does not."""
+        await spool.put("a b", "c/%2F.png", b"12")
+        link = await spool.link("a b", "c/%2F.png", seconds=60)
+        assert (link is not None) == blobs_url.startswith("s3:")
+        if link is not None:
+            async with httpx.AsyncClient(trust_env=False) as anybody:
+                found = await anybody.get(link)
+            assert (found.content, found.headers["content-type"]) == (b"12", "image/png")
+
+    async def test_identity(self, doors_to: Callable[[], BlobStore], tmp_path: Path):
+        """Whoever opens the same bytes is told the same; of other bytes something else."""
+        assert await doors_to().identity() == await doors_to().identity()
+        assert await open_blobs(None, tmp_path).identity() != await doors_to().identity()
 
 
 async def test_the_bundle(stores: Stores):

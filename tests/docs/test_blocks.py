@@ -45,7 +45,7 @@ NOT_RUN = {
     "trustscale jobs &": "a queue on Redis",
     "export TRUSTSCALE_STORE": "a Redis",
     "export TRUSTSCALE_QUEUE": "a Redis",
-    "export TRUSTSCALE_SPOOL": "a shared folder",
+    "export TRUSTSCALE_BLOBS": "a shared folder",
     "trustscale worker": "weights that nobody ships, and torch",
     "trustscale evaluate": "the extra evaluate, and hundreds of generations; tests/evaluation",
     "python -m benchmarks": "minutes to hours",

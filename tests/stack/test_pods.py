@@ -111,7 +111,7 @@ class Pods(Engine):
         for file in self._folder.iterdir():
             self.call("kube", "down", str(file))
         # What pods share goes last: claims, and what podman makes of configuration.
-        made = [f"{NETWORK}-spool", f"{NETWORK}-data"]
+        made = [f"{NETWORK}-blobs", f"{NETWORK}-data"]
         made += [found["metadata"]["name"] for found in CONFIGURATION]
         self.call("volume", "rm", "--force", *made)
         self.call("network", "rm", "--force", NETWORK)
@@ -164,7 +164,7 @@ def test_its_probe_answers(pods: Pods, name: str):
 
 
 def test_they_work_together(pods: Pods):
-    """The gateway answers, and the pod of jobs takes from the shared spool what waits there."""
+    """The gateway answers, and the pod of jobs takes from the shared folder what waits there."""
     with httpx.Client(base_url=f"http://127.0.0.1:{pods.port}", timeout=120) as client:
         picture = {"image": encoded(photo(1000, 32, 32))}
         assert client.post("/v1/upscale", files=picture).status_code == 200

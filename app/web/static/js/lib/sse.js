@@ -2,7 +2,7 @@
 
 import { request } from "./api.js";
 
-const LAST = ["succeeded", "failed", "cancelled", "awaiting_labels"];
+const LAST = ["succeeded", "failed", "cancelled", "expired", "awaiting_labels"];
 
 /** Whether a job goes on by itself no more. */
 export const isOver = ({ state }) => LAST.includes(state);

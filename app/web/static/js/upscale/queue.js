@@ -92,6 +92,7 @@ async function run(picture) {
     const last = await watchJob(picture.job, { signal: abort.signal, onJob: (job) => follow(picture, job) });
     if (last.state === "cancelled") throw aborted();
     if (last.state === "failed") throw problem(last.error, "The job has failed.");
+    if (last.state === "expired") throw problem(null, "The result was removed before it was fetched.");
     const result = await getJson(last.result, { signal: abort.signal });
     change(picture, { state: "done", result, job: null });
     const lines = alertsOf(result).lines.length ? " Read the warnings." : "";

@@ -1,0 +1,206 @@
+"""Results of upscaling: a document and the place of its files in an index, the files as blobs.
+
+A result is visible once its row is in the index, which is written last; so it is whole or absent.
+Each attempt to store one writes into a folder of its own, and the first row of an id stays: a job
+that runs twice cannot change an answer, nor mix two.
+
+Above the size limit the results that were stored first go, until a tenth of the limit is free: one
+removal serves many results, and what was just made is never removed. What a killed process leaves
+without a row is found by `holds` (`app/calibration/sweep.py`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Final, Literal, NamedTuple, Protocol
+
+from app.errors import NotFound
+from app.stores.blobs import Blob, Blobs, StoreUnavailable
+
+KEY: Final = "result-"
+"""Begins the folders of results among the blobs."""
+
+LOW_WATER: Final = 0.9
+LINK_S: Final = 300.0
+
+_ROWS: Final = 100
+
+Removed = Callable[[Literal["age", "space"]], None]
+
+log = logging.getLogger(__name__)
+
+
+class StoredResult(NamedTuple):
+    """A row of the index of results; its files lie in `folder` of the blobs.
+
+    stored, expires: seconds since 1970. size: of all files in bytes.
+    """
+
+    id: str
+    folder: str
+    size: int
+    stored: float
+    expires: float
+    document: bytes = b""
+
+
+class ResultIndex(Protocol):
+    """Which results there are. Every call may be repeated. Rows of lists have no document."""
+
+    async def add(self, row: StoredResult) -> bool:
+        """Keep a row, unless there is another one of its id: whether it is kept."""
+
+    async def get(self, result: str) -> StoredResult | None:
+        """The row of an id, also if it has expired."""
+
+    async def remove(self, row: StoredResult) -> bool:
+        """Remove a row of this id and folder; whether there was one."""
+
+    async def expired(self, at: float) -> list[StoredResult]:
+        """The rows that have expired then."""
+
+    async def oldest(self, limit: int) -> list[StoredResult]:
+        """The rows that were stored first, in this order."""
+
+    async def total(self) -> int:
+        """The sum of all sizes."""
+
+
+class ResultStore:
+    """Results until they expire, or must make room; several processes may share them.
+
+    Attributes of the constructor:
+        ttl_s: after this a result expires, if nothing else is said.
+        max_bytes: of all results together; the newest one is kept also if it is larger.
+        removed: is told why a result has been removed.
+    """
+
+    def __init__(
+        self,
+        index: ResultIndex,
+        blobs: Blobs,
+        *,
+        ttl_s: float,
+        max_bytes: int,
+        removed: Removed = lambda _: None,
+    ) -> None:
+        self._index = index
+        self._blobs = blobs
+        self._ttl_s = ttl_s
+        self._max_bytes = max_bytes
+        self._removed = removed
+
+    async def put(
+        self,
+        result: str,
+        document: bytes,
+        files: Mapping[str, Blob],
+        *,
+        ttl_s: float | None = None,
+    ) -> None:
+        """Store a result, whole or not at all; storing an id again keeps the first."""
+        stored = time.time()
+        row = StoredResult(
+            result,
+            f"{KEY}{result}:{secrets.token_hex(8)}",
+            len(document) + sum(map(len, files.values())),
+            stored,
+            stored + (self._ttl_s if ttl_s is None else ttl_s),
+            document,
+        )
+        old = await self._index.get(result)
+        if old is not None and old.expires <= stored:
+            await self._remove(old, "age")
+        is_kept = False
+        try:
+            puts = [self._blobs.put(row.folder, name, data) for name, data in files.items()]
+            for error in await asyncio.gather(*puts, return_exceptions=True):
+                if error is not None:
+                    raise error
+            is_kept = await self._index.add(row)
+        finally:
+            if not is_kept:
+                with suppress(StoreUnavailable):  # a sweep finds them
+                    await self._blobs.delete(row.folder)
+        try:
+            await self._make_room()
+        except StoreUnavailable as error:
+            # The result is stored; space is freed by a later sweep.
+            log.warning("No room was made for results: %s", error.detail)
+
+    async def document(self, result: str) -> bytes:
+        """Raises NotFound, also after expiry."""
+        return (await self._row(result)).document
+
+    async def blob(self, result: str, name: str) -> bytes:
+        """Raises NotFound, also after expiry."""
+        row = await self._row(result)
+        with suppress(NotFound):
+            return await self._blobs.get(row.folder, name)
+        raise _missing(result)
+
+    async def link(self, result: str, name: str) -> str | None:
+        """Where anybody may get a file for some minutes; None: only here. Raises NotFound."""
+        row = await self._row(result)
+        return await self._blobs.link(row.folder, name, seconds=LINK_S)
+
+    async def has(self, result: str) -> bool:
+        """Whether it is there, and has not expired."""
+        with suppress(NotFound):
+            return bool(await self._row(result))
+        return False
+
+    async def holds(self, folder: str) -> bool:
+        """Whether a folder of the blobs is that of a result."""
+        row = await self._index.get(folder.removeprefix(KEY).rpartition(":")[0])
+        return row is not None and row.folder == folder
+
+    async def sweep(self) -> int:
+        """Remove what has expired, and the oldest results above the limit; how many."""
+        expired = await self._index.expired(time.time())
+        return await self._remove_all(expired, "age") + await self._make_room()
+
+    async def _make_room(self) -> int:
+        total, removed = await self._index.total(), 0
+        if total <= self._max_bytes:
+            return 0
+        while total > LOW_WATER * self._max_bytes:
+            oldest = (await self._index.oldest(_ROWS + 1))[:-1]  # never the newest
+            surplus = []
+            for row in oldest:
+                if total <= LOW_WATER * self._max_bytes:
+                    break
+                surplus.append(row)
+                total -= row.size
+            if not surplus:
+                break
+            removed += await self._remove_all(surplus, "space")
+        return removed
+
+    async def _remove_all(
+        self, rows: Sequence[StoredResult], reason: Literal["age", "space"]
+    ) -> int:
+        return sum([await self._remove(row, reason) for row in rows])
+
+    async def _remove(self, row: StoredResult, reason: Literal["age", "space"]) -> bool:
+        """Remove a row, then its files; False if another process has done it."""
+        if not await self._index.remove(row):
+            return False
+        self._removed(reason)
+        await self._blobs.delete(row.folder)
+        return True
+
+    async def _row(self, result: str) -> StoredResult:
+        row = await self._index.get(result)
+        if row is None or row.expires <= time.time():
+            raise _missing(result)
+        return row
+
+
+def _missing(result: str) -> NotFound:
+    return NotFound(f"There is no result {result!r}, or no longer.")
