@@ -124,5 +124,3 @@ class TestHardening:
         assert options["appendonly"] == "yes"
         assert options["maxmemory-policy"] == "noeviction"
         assert options["dir"] in mounts("redis")
-    def test_redis_keeps_what_it_is_told(self):
-        """Every write goes to a file, and nothing is evicted."""
