@@ -110,11 +110,11 @@ class SqliteResults:
         return StoredResult(*rows[0]) if rows else None
 
     async def remove(self, row: StoredResult) -> bool:
-        statement = "DELETE FROM result WHERE id = ? AND folder = ?"
-        removed: int = await self._database.write(
-            lambda c: c.execute(statement, (row.id, row.folder)).rowcount
-        )
-        return removed > 0
+        def forget(c: sqlite3.Connection) -> bool:
+            where = (row.id, row.folder)
+            return c.execute("DELETE FROM result WHERE id = ? AND folder = ?", where).rowcount > 0
+
+        return await self._database.write(forget)
 
     async def expired(self, at: float) -> list[StoredResult]:
         rows = await self._database.rows(f"{self._ROW} WHERE expires <= ?", at)
