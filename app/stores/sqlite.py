@@ -101,7 +101,7 @@ class SqliteResults:
         def keep(c: sqlite3.Connection) -> bool:
             c.execute("INSERT OR IGNORE INTO result VALUES (?, ?, ?, ?, ?, ?)", row)
             found = c.execute("SELECT folder FROM result WHERE id = ?", (row.id,)).fetchone()
-            return found == (row.folder,)
+            return bool(found == (row.folder,))
 
         return await self._database.write(keep)
 
