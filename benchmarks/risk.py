@@ -26,7 +26,7 @@ from app.conformal import Staircase, fidelity
 from app.images.degrade import Degradation
 from app.sampling.measure import measure
 from app.sampling.pipeline import guard
-from app.serving.promise import Subject
+from app.serving.subject import Subject
 from app.upscalers.base import Source, Upscaler
 from app.upscalers.embedded import EmbeddedUpscaler
 from benchmarks.table import print_table

@@ -98,11 +98,13 @@ class ThresholdRow(BaseModel):
 
 
 class GuaranteeFacts(BaseModel):
-    """What is promised; δ and the method are null where they have no meaning."""
+    """What is promised; what has no meaning for the kind is null."""
 
     kind: GuaranteeKind
     delta: float | None
     method: str | None
+    tolerance: float | None = Field(None, description="probability: τ, that few pictures exceed.")
+    level: float | None = Field(None, description="probability: β, the share of those that do.")
 
 
 class Group(BaseModel):

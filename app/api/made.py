@@ -19,7 +19,7 @@ from app.api.pair_forms import MAX_FILE_BYTES, PairsFormDep, config_of
 from app.api.problems import problem_responses
 from app.calibration import file
 from app.calibration.config import CalibrationConfig
-from app.calibration.guarantee import GuaranteeSettings
+from app.calibration.guarantee import AnyGuarantee
 from app.errors import BadRequest
 
 MAX_ARCHIVE_BYTES = 64 * 1024**3
@@ -171,7 +171,7 @@ class DeriveIn(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    guarantee: GuaranteeSettings | None = Field(None, description="Default: that of the old one.")
+    guarantee: AnyGuarantee | None = Field(None, description="Default: that of the old one.")
     fidelity: FidelityIn | None = Field(None, description="Default: the bound of the old one.")
     name: str | None = Field(None, max_length=200, description="Default: that of the old one.")
     activate: bool = False

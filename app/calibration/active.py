@@ -78,7 +78,7 @@ class Changes(BaseModel):
         """
         if self.is_worse:
             short = after.guarantee.shortfall(
-                self.alpha, after.bound, after.n, after.curve.min_alpha
+                self.alpha, after.error_bound, after.n, after.curve.min_alpha
             )
             why = f" At its default {short}." if short else ""
             raise Conflict(

@@ -146,18 +146,19 @@ class CalibrationAdmin:
             BadRequest: the bound is not a positive number of a sensible size.
         """
         guarantee = guarantee or parent.guarantee
-        bound = parent.bound if bound is None else bound
-        if guarantee.facts() == parent.guarantee.facts() and bound == parent.bound:
+        bound = parent.error_bound if bound is None else bound
+        if guarantee == parent.guarantee and bound == parent.error_bound:
             raise Conflict("The calibration has this guarantee and bound already.")
-        if bound > parent.bound and clips(parent.pipeline.fidelity):
+        if bound > parent.error_bound and clips(parent.pipeline.fidelity):
             raise Conflict(
-                f"Errors above {parent.bound:g} were cut when the pairs were measured; what they "
-                "were is not known any more."
+                f"Errors above {parent.error_bound:g} were cut when the pairs were measured; what "
+                "they were is not known any more."
             )
         try:
             fidelity = replace(parent.pipeline.fidelity, bound=bound)
+            guarantee.check(fidelity)
         except ValueError as error:
-            raise BadRequest(f"fidelity.bound: {error}.") from error
+            raise BadRequest(f"{error}.") from error
 
         def derived() -> Calibration:
             pairs = [

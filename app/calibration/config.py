@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from app.calibration.guarantee import GuaranteeSettings
+from app.calibration.guarantee import AnyGuarantee, Expectation
 from app.calibration.manifest import Manifest
 from app.calibration.pairs import OnBadPair, variant_name, variants_of
 from app.conformal import fitting
@@ -55,7 +55,7 @@ class CalibrationConfig(BaseModel):
     )
     fidelity: FidelitySettings = FidelitySettings()
     default_alpha: float = Field(0.1, gt=0, allow_inf_nan=False)
-    guarantee: GuaranteeSettings = GuaranteeSettings()
+    guarantee: AnyGuarantee = Expectation()
     degradation: MadeBy | None = Field(
         None, description="How X is made where only Y is sent; null: as uploads usually are."
     )
@@ -116,6 +116,7 @@ class CalibrationConfig(BaseModel):
             raise ValueError("fit_indecision makes σ itself: leave indecision out")
         if self.fit_indecision and needs_label(self.fidelity):
             raise ValueError("σ cannot be fitted to errors that people mark")
+        self.guarantee.check(self.fidelity)
         return self
 
     @classmethod

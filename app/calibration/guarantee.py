@@ -1,22 +1,38 @@
-"""Which guarantee a calibration gives, chosen in advance, and about outputs of which sizes."""
+"""Which guarantee a calibration gives. It is chosen in advance, as are all of its numbers.
+
+Each kind is a class: what it counts as a loss, and the curve that its masks are read from. α of a
+request is what the kind bounds: the expected largest error, or the share of pictures.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable, Mapping
-from dataclasses import dataclass
-from fractions import Fraction
-from typing import Any, Literal
+from abc import ABC, abstractmethod
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import Annotated, Any, Final, Literal, NamedTuple, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from app.conformal import HighProbabilityCurve, RiskCurve, Staircase, StepCurve, guarantees, texture
+from app.conformal import HighProbabilityCurve, RiskCurve, Staircase, StepCurve, guarantees
 from app.conformal import high_probability as hp
+from app.conformal.concentration import clopper_pearson_bound
 from app.conformal.curve import LARGEST
-from app.conformal.indecision import IndecisionSettings
+from app.conformal.fidelity import FidelitySettings
+from app.conformal.usual import USUALLY, exceeded_by
 
-GuaranteeKind = Literal["expectation", "high_probability"]
-Applicability = Literal["exact", "per_window", "unknown"]
+AT_HAND: Final = 0.95
+"""Confidence of what is said about the calibration set at hand."""
+
+
+_ROUNDING: Final = 1 + 1e-12
+"""Above the errors of floating point where more is on the safe side."""
+
+
+class Usual(NamedTuple):
+    """An error that at most this share of pictures exceeds inside the mask."""
+
+    error: float
+    share: float
 
 
 def rounded_up(alpha: float) -> float:
@@ -25,18 +41,37 @@ def rounded_up(alpha: float) -> float:
     return float(f"{math.ceil(alpha / step) * step:.6g}")
 
 
-class GuaranteeSettings(BaseModel):
-    """On average over calibrations, or with probability 1 − δ for the one at hand.
-
-    δ and the method count for `high_probability` only.
-    """
+class GuaranteeSettings(BaseModel, ABC):
+    """One guarantee. B is that of the fidelity error in all arguments."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: GuaranteeKind = "expectation"
-    delta: float = Field(0.1, gt=0, lt=1)
-    method: hp.Method = "hoeffding_bentkus"
+    kind: str
 
+    def loss(self, staircase: Staircase) -> Staircase:
+        """What is counted of an image whose largest error has this staircase."""
+        return staircase
+
+    def loss_of(self, error: float) -> float:
+        """What is counted of an image with this largest error in its mask."""
+        return error
+
+    def largest(self, bound: float) -> float:
+        """The largest loss."""
+        return bound
+
+    def check(self, fidelity: FidelitySettings) -> None:
+        """Return if it can be given about such errors.
+
+        Raises:
+            ValueError: it cannot.
+        """
+
+    def default_alpha(self, asked: float) -> float:
+        """α of requests that name none, given that of the calibration's settings."""
+        return asked
+
+    @abstractmethod
     def curve(
         self,
         staircases: Iterable[Staircase],
@@ -50,22 +85,10 @@ class GuaranteeSettings(BaseModel):
         Raises:
             ValueError: an error exceeds the bound.
         """
-        if self.kind == "expectation":
-            return RiskCurve.from_staircases(staircases, bound, scenes=scenes, highest=highest)
-        return HighProbabilityCurve.from_staircases(
-            staircases,
-            bound,
-            delta=self.delta,
-            method=self.method,
-            scenes=scenes,
-            highest=highest,
-        )
 
     def minimal_n(self, alpha: float, bound: float) -> int:
         """The number of scenes below which no pixel can be trusted at α, whatever their losses."""
-        if self.kind == "expectation":
-            return guarantees.minimal_n(alpha, bound)
-        return hp.minimal_n(alpha, bound, self.delta, self.method)
+        return guarantees.minimal_n(alpha, self.largest(bound))
 
     def shortfall(self, alpha: float, bound: float, n: int, least: float) -> str | None:
         """Why n scenes trust nothing at α, and what would help; None if they can trust something.
@@ -85,66 +108,159 @@ class GuaranteeSettings(BaseModel):
         Raises:
             ValueError: n_leaked outside [0, n].
         """
-        if self.kind == "expectation":
-            return guarantees.leakage_bound(alpha, n, n_leaked, bound)
+        return guarantees.leakage_bound(alpha, n, n_leaked, self.largest(bound))
+
+    def usual(
+        self,
+        curve: StepCurve,
+        staircases: Sequence[Staircase],
+        members: Sequence[Sequence[int]],
+        alpha: float,
+    ) -> Usual | None:
+        """What few pictures exceed inside a mask of α, if the promise says so much; else None.
+
+        Args:
+            curve: of the images.
+            staircases: of their errors.
+            members: the places of the images of each scene.
+            alpha: of the mask.
+        """
+        del curve, staircases, members, alpha
+        return None
+
+    def facts(self) -> dict[str, Any]:
+        """As JSON values; what has no meaning for this kind is null."""
+        return {**dict.fromkeys(FACTS), **self.model_dump(mode="json")}
+
+
+class Expectation(GuaranteeSettings):
+    """The expected largest error in the mask is at most α."""
+
+    kind: Literal["expectation"] = "expectation"
+
+    def curve(self, staircases: Iterable[Staircase], bound: float, **about: Any) -> StepCurve:
+        return RiskCurve.from_staircases(staircases, bound, **about)
+
+    def usual(
+        self,
+        curve: StepCurve,
+        staircases: Sequence[Staircase],
+        members: Sequence[Sequence[int]],
+        alpha: float,
+    ) -> Usual | None:
+        lenient = curve.threshold((alpha + curve.min_alpha) * _ROUNDING)  # t⁺
+        found = exceeded_by(
+            [[staircases[place].loss_below(lenient) for place in places] for places in members]
+        )
+        return None if found is None else Usual(found, USUALLY)
+
+
+class HighProbability(GuaranteeSettings):
+    """The same for the calibration at hand, with probability 1 − δ over its draw."""
+
+    kind: Literal["high_probability"] = "high_probability"
+    delta: float = Field(0.1, gt=0, lt=1)
+    method: Literal["hoeffding_bentkus", "wsr"] = "hoeffding_bentkus"
+
+    def curve(self, staircases: Iterable[Staircase], bound: float, **about: Any) -> StepCurve:
+        return HighProbabilityCurve.from_staircases(
+            staircases, bound, delta=self.delta, method=self.method, **about
+        )
+
+    def minimal_n(self, alpha: float, bound: float) -> int:
+        return hp.minimal_n(alpha, bound, self.delta, self.method)
+
+    def leakage_bound(self, alpha: float, n: int, n_leaked: int, bound: float) -> float | None:
         if self.method == "wsr":
             return None
         return hp.leakage_bound(alpha, n, n_leaked, bound, self.delta)
 
-    def facts(self) -> dict[str, Any]:
-        """As JSON values; δ and the method are null where they have no meaning."""
-        counts = self.kind == "high_probability"
-        return {
-            "kind": self.kind,
-            "delta": self.delta if counts else None,
-            "method": self.method if counts else None,
-        }
 
+class Probability(GuaranteeSettings):
+    """In at most the share α of pictures an error in the mask exceeds the tolerance τ.
 
-@dataclass(frozen=True, slots=True)
-class Sizes:
-    """How many scenes are of each (width, height): the loss is a maximum over an image.
-
-    A scene whose pairs are of several sizes is shared between them.
+    The loss is 1{largest error > τ}: nothing is cut, and B is 1. `level` is the α of requests that
+    name none. With δ it holds for the calibration at hand with probability 1 − δ (Clopper-Pearson).
     """
 
-    scenes: Mapping[tuple[int, int], Fraction]
+    kind: Literal["probability"] = "probability"
+    tolerance: float = Field(gt=0, allow_inf_nan=False, description="τ: smaller errors are none.")
+    level: float = Field(0.1, gt=0, lt=1, description="β: the share of pictures with larger ones.")
+    delta: float | None = Field(None, gt=0, lt=1)
 
-    @property
-    def all(self) -> list[tuple[int, int]]:
-        """The sizes (width, height), the most frequent first."""
-        return sorted(self.scenes, key=lambda size: -self.scenes[size])
+    def loss(self, staircase: Staircase) -> Staircase:
+        return staircase.exceeding(self.tolerance)
 
-    def within(self, height: int, width: int) -> list[tuple[int, int]]:
-        """Those that fit into an output of this size."""
-        return [(w, h) for w, h in self.all if h <= height and w <= width]
+    def loss_of(self, error: float) -> float:
+        return float(error > self.tolerance)
 
-    def applicability(self, height: int, width: int, sigma: IndecisionSettings) -> Applicability:
-        """Whether the guarantee speaks about an output of this size.
+    def largest(self, bound: float) -> float:
+        del bound
+        return 1.0
 
-        `exact` if at least half of the scenes are as large in both directions, `per_window` for
-        larger outputs (the bound then holds, approximately, for a window of a calibrated size that
-        is placed at random), `unknown` when a side is smaller than all, and for larger outputs if
-        none of the pairs fits into them, or if σ looks at the whole image: in a window it is then
-        not what it would be in an image of that size.
+    def check(self, fidelity: FidelitySettings) -> None:
+        if fidelity.bound is not None and self.tolerance >= fidelity.bound:
+            raise ValueError(
+                f"errors are counted up to {fidelity.bound:g}, so the tolerance must be below that"
+            )
+
+    def default_alpha(self, asked: float) -> float:
+        del asked
+        return self.level
+
+    def curve(self, staircases: Iterable[Staircase], bound: float, **about: Any) -> StepCurve:
+        losses = map(self.loss, staircases)
+        if self.delta is None:
+            return RiskCurve.from_staircases(losses, self.largest(bound), **about)
+        return HighProbabilityCurve.from_staircases(
+            losses, self.largest(bound), delta=self.delta, method="clopper_pearson", **about
+        )
+
+    def minimal_n(self, alpha: float, bound: float) -> int:
+        if self.delta is None:
+            return super().minimal_n(alpha, bound)
+        return hp.minimal_n(alpha, self.largest(bound), self.delta, "clopper_pearson")
+
+    def leakage_bound(self, alpha: float, n: int, n_leaked: int, bound: float) -> float | None:
+        known = super().leakage_bound(alpha, n, n_leaked, bound)
+        return known if self.delta is None else None
+
+    def usual(
+        self,
+        curve: StepCurve,
+        staircases: Sequence[Staircase],
+        members: Sequence[Sequence[int]],
+        alpha: float,
+    ) -> Usual | None:
+        del curve, staircases, members
+        return Usual(self.tolerance, alpha)
+
+    def at_hand(self, alpha: float, n: int) -> float:
+        """What holds of the n scenes at hand, one image each, with the confidence `AT_HAND`.
+
+        Let T_i be the σ at which image i first exceeds τ. t_α is the (m + 1)-th smallest of them,
+        m = ⌊α(n + 1)⌋ − 1, so P(T_new < t_α) given the calibration is at most a Beta(m + 1, n − m)
+        variable, whose quantile is the bound of Clopper and Pearson for m of n.
         """
-        sizes = self.all
-        if not sizes or height < min(h for _, h in sizes) or width < min(w for w, _ in sizes):
-            return "unknown"
-        as_large = sum(n for (w, h), n in self.scenes.items() if height <= h and width <= w)
-        if 2 * as_large >= sum(self.scenes.values()):
-            return "exact"
-        fitting = self.within(height, width)
-        reach = _reach(sigma)
-        is_local = reach is not None and all(reach <= min(size) for size in fitting)
-        return "per_window" if fitting and is_local else "unknown"
+        allowed = math.floor(alpha * (n + 1) * _ROUNDING) - 1
+        return float(clopper_pearson_bound(allowed, n, 1 - AT_HAND)) if allowed >= 0 else 0.0
 
 
-def _reach(sigma: IndecisionSettings) -> int | None:
-    """How many pixels σ of a pixel depends on, along a side; None: on all of the image.
+AnyGuarantee: TypeAlias = Annotated[
+    Expectation | HighProbability | Probability, Field(discriminator="kind")
+]
+GuaranteeKind = Literal["expectation", "high_probability", "probability"]
 
-    The terms of a fitted σ look at cells of fixed size: a larger image has more of them.
+FACTS: Final = ("kind", "delta", "method", "tolerance", "level")
+"""What `facts` of any kind names."""
+
+_ANY: Final[TypeAdapter[GuaranteeSettings]] = TypeAdapter(AnyGuarantee)
+
+
+def guarantee_of(facts: Mapping[str, Any]) -> GuaranteeSettings:
+    """The guarantee of such facts; null says nothing.
+
+    Raises:
+        ValidationError: there is none.
     """
-    if sigma.fit is not None:
-        return texture.WIDEST
-    return None if sigma.radius is None else 2 * sigma.radius + 1
+    return _ANY.validate_python({name: value for name, value in facts.items() if value is not None})

@@ -15,7 +15,7 @@ from app.conformal.backtest import BacktestRow, backtest
 from app.errors import BadRequest
 from app.images.facts import in_words
 
-COMMON_ALPHAS: Final = (0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5)
+COMMON_ALPHAS: Final = (0.025, 0.05, 0.075, 0.1, 0.125, 0.15, 0.2, 0.3, 0.5)
 
 
 def thresholds(calibration: Calibration) -> list[dict[str, float]]:
@@ -64,7 +64,7 @@ def checks(calibration: Calibration) -> dict[str, Any]:
     """Whether the assumptions look sound: n, repeated images, image sizes, dominant pairs."""
     alpha = calibration.manifest.default_alpha
     threshold = calibration.curve.threshold(alpha)
-    losses = np.array([s.loss_below(threshold) for s in calibration.staircases])
+    losses = np.array([s.loss_below(threshold) for s in calibration.counted])
     # What a pair adds to the sum of the scenes' losses.
     parts = np.empty(calibration.pairs)
     for places in calibration.members:
@@ -114,11 +114,12 @@ def run_backtest(
     return backtest(
         calibration.staircases,
         calibration.sigma_quantiles,
-        calibration.bound,
+        calibration.error_bound,
         alphas,
         splits=splits,
         scenes=calibration.scenes,
         curve_of=calibration.guarantee.curve,
+        loss_of=calibration.guarantee.loss,
     )
 
 
@@ -136,11 +137,11 @@ def leaked(calibration: Calibration, n_leaked: int) -> float:
     bounds = []
     for n in {calibration.of_class(name).n for name in calibration.classes or [None]}:
         bound = calibration.guarantee.leakage_bound(
-            calibration.manifest.default_alpha, n, min(n_leaked, n), calibration.bound
+            calibration.manifest.default_alpha, n, min(n_leaked, n), calibration.error_bound
         )
         if bound is None:
             raise BadRequest(
-                "No bound under leakage is known for wsr; leave the images out instead."
+                "No bound under leakage is known for this guarantee; leave the images out instead."
             )
         bounds.append(bound)
     return max(bounds)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from app import __version__
-from app.calibration.guarantee import GuaranteeSettings
+from app.calibration.guarantee import AnyGuarantee, Expectation
 from app.conformal import Staircase
 from app.images.degrade import MadeBy
 from app.sampling.pipeline import Pipeline
@@ -84,7 +84,7 @@ class Manifest(BaseModel):
     created_at: datetime
     pipeline: Pipeline
     default_alpha: float = Field(0.1, gt=0)
-    guarantee: GuaranteeSettings = GuaranteeSettings()
+    guarantee: AnyGuarantee = Expectation()
     degradation: MadeBy | None = None
     seed: int = 0
     pairs: list[PairInfo]

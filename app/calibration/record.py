@@ -15,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from app.calibration.guarantee import Applicability, GuaranteeSettings, Sizes
+from app.calibration.guarantee import Expectation, GuaranteeSettings, Usual
 from app.calibration.manifest import (
     Manifest,
     MeasuredPair,
@@ -23,6 +23,7 @@ from app.calibration.manifest import (
     Provenance,
     scene_of,
 )
+from app.calibration.sizes import Applicability, Sizes
 from app.conformal import Staircase, StepCurve, fidelity
 from app.conformal.backtest import mean_losses, trusted_share
 from app.conformal.curve import places_of
@@ -75,12 +76,13 @@ class Calibration:
         manifest.
         """
         ordered = sorted(pairs, key=lambda pair: pair.info.name)
+        guarantee = guarantee or Expectation()
         manifest = Manifest(
             upscaler=upscaler,
             pipeline=pipeline,
             created_at=(created_at or datetime.now(UTC)).replace(microsecond=0),
-            default_alpha=default_alpha,
-            guarantee=guarantee or GuaranteeSettings(),
+            default_alpha=guarantee.default_alpha(default_alpha),
+            guarantee=guarantee,
             pairs=[pair.info for pair in ordered],
             **facts,
         )
@@ -132,9 +134,14 @@ class Calibration:
         """The places of the pairs of each scene."""
         return places_of(self.scenes)
 
+    @cached_property
+    def counted(self) -> Sequence[Staircase]:
+        """What its guarantee counts of each pair, as a function of the threshold."""
+        return [self.guarantee.loss(staircase) for staircase in self.staircases]
+
     def losses(self, threshold: float) -> list[float]:
         """The mean loss of each scene's pairs inside {σ < t}."""
-        return mean_losses(self.staircases, self.members, threshold)
+        return mean_losses(self.counted, self.members, threshold)
 
     @cached_property
     def highest(self) -> float:
@@ -146,9 +153,14 @@ class Calibration:
         return self.manifest.pipeline
 
     @cached_property
-    def bound(self) -> float:
-        """B of the fidelity error."""
+    def error_bound(self) -> float:
+        """The largest value of the fidelity error."""
         return fidelity.bound(self.pipeline.fidelity)
+
+    @property
+    def bound(self) -> float:
+        """B, the largest loss that its guarantee counts."""
+        return self.guarantee.largest(self.error_bound)
 
     @property
     def guarantee(self) -> GuaranteeSettings:
@@ -174,14 +186,18 @@ class Calibration:
         order = [i for places in sorted(self.members, key=key_of_scene) for i in places]
         return self.guarantee.curve(
             [self.staircases[i] for i in order],
-            self.bound,
+            self.error_bound,
             scenes=[self.scenes[i] for i in order],
             highest=self.highest,
         )
 
     def minimal_n(self, alpha: float) -> int:
         """The number of scenes below which its guarantee trusts no pixel at α."""
-        return self.guarantee.minimal_n(alpha, self.bound)
+        return self.guarantee.minimal_n(alpha, self.error_bound)
+
+    def usual(self, alpha: float) -> Usual | None:
+        """What few pictures exceed inside the mask of α; None: its guarantee does not say."""
+        return self.guarantee.usual(self.curve, self.staircases, self.members, alpha)
 
     @cached_property
     def groups(self) -> Mapping[str, int]:

@@ -241,9 +241,11 @@ def _lost(place: Place, asked: Mapping[str, Any]) -> str:
 
 
 def _summary(source: Source, record: Mapping[str, Any], note: str = "") -> str:
-    first = (
-        f"{source}: {record['width']}×{record['height']}, {record['trusted_fraction']:.1%} trusted "
-        f"at α = {record['alpha']:g} (typicality {record['typicality']:.2f}, seed "
-        f"{record['seed']}){note}"
+    """The promise first, then the figures, then what must be known besides."""
+    figures = (
+        f"  {record['trusted_fraction']:.1%} of {record['width']}×{record['height']} trusted at "
+        f"α = {record['alpha']:g} (typicality {record['typicality']:.2f}, seed {record['seed']})"
     )
-    return "\n".join([first, *(f"  warning: {warning}" for warning in record["warnings"])])
+    promise = record["guarantee"]["sentence"]
+    warnings = [f"  warning: {warning}" for warning in record["warnings"]]
+    return "\n".join([f"{source}: {promise}{note}", figures, *warnings])

@@ -77,9 +77,11 @@ def calibrate(
         typer.Option(help="c: larger errors count as c. Default: 0.5, or 1 for pointwise errors."),
     ] = None,
     alpha: Annotated[float, typer.Option(help="The calibration's default α.")] = 0.1,
-    guarantee: options.Guarantee = "expectation",
-    delta: options.Delta = 0.1,
-    method: options.Method = "hoeffding_bentkus",
+    guarantee: options.Guarantee = None,
+    delta: options.Delta = None,
+    method: options.Method = None,
+    tolerance: options.Tolerance = None,
+    level: options.Level = None,
     group_by: Annotated[
         str | None,
         typer.Option(
@@ -146,7 +148,13 @@ def calibrate(
         fit_indecision=fit_indecision,
         fidelity={"metric": metric, "blur": fidelity_blur, "bound": bound, "labels": labels},
         default_alpha=alpha,
-        guarantee={"kind": guarantee, "delta": delta, "method": method},
+        guarantee=options.guarantee(
+            guarantee or "expectation",
+            delta=delta,
+            method=method,
+            tolerance=tolerance,
+            level=level,
+        ),
         degradation=_degradation(
             mixture,
             grey=grey,

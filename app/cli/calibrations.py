@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from app.calibration import file
 from app.calibration.active import Changes
-from app.calibration.guarantee import GuaranteeSettings
+from app.calibration.guarantee import guarantee_of
 from app.cli import options
 from app.cli.options import lines, tell
 from app.cli.remote import made_remotely
@@ -61,15 +61,11 @@ def show(
 @app.command()
 def derive(
     calibration: Id,
-    guarantee: Annotated[
-        str | None,
-        typer.Option(
-            help="expectation or high_probability; default: the latter, or with --bound alone that "
-            "of the old one."
-        ),
-    ] = None,
-    delta: options.Delta = 0.1,
-    method: options.Method = "hoeffding_bentkus",
+    guarantee: options.Guarantee = None,
+    delta: options.Delta = None,
+    method: options.Method = None,
+    tolerance: options.Tolerance = None,
+    level: options.Level = None,
     bound: Annotated[float | None, typer.Option(min=0, help="c: larger errors count as c.")] = None,
     name: Annotated[str | None, typer.Option(help="Default: the name of the old one.")] = None,
     activate: options.Activate = False,
@@ -82,14 +78,15 @@ def derive(
     changes: dict[str, Any] = {"activate": activate, "name": name}
     if force:
         changes["force"] = True
-    if kind := guarantee or ("high_probability" if bound is None else None):
+    kind = guarantee or _kind_of(delta, method, tolerance, level)
+    if kind is not None or bound is None:
+        asked = options.guarantee(
+            kind or "high_probability", delta=delta, method=method, tolerance=tolerance, level=level
+        )
         try:
-            promise = GuaranteeSettings.model_validate(
-                {"kind": kind, "delta": delta, "method": method}
-            )
+            changes["guarantee"] = guarantee_of(asked).model_dump()
         except ValidationError as error:
             raise typer.BadParameter(mistakes(error)) from None
-        changes["guarantee"] = promise.model_dump()
     if bound is not None:
         changes["fidelity"] = {"bound": bound}
     made = ask(server, key_env, lambda service: service.derive(calibration, **changes))
@@ -255,8 +252,7 @@ def _words(document: dict[str, Any]) -> str:
 
 def _shortfall(document: dict[str, Any]) -> str | None:
     """Why nothing is trusted at the default α, if that is so."""
-    promise = {name: value for name, value in document["guarantee"].items() if value is not None}
-    return GuaranteeSettings.model_validate(promise).shortfall(
+    return guarantee_of(document["guarantee"]).shortfall(
         document["default_alpha"],
         document["pipeline"]["fidelity"]["bound"],
         document["n"],
@@ -265,9 +261,23 @@ def _shortfall(document: dict[str, Any]) -> str | None:
 
 
 def _in_words(guarantee: dict[str, Any]) -> str:
-    if guarantee["delta"] is None:
-        return "in expectation over calibrations and images"
-    return f"with probability {1 - guarantee['delta']:g} ({guarantee['method']})"
+    likely = "" if guarantee["delta"] is None else f", with probability {1 - guarantee['delta']:g}"
+    match guarantee["kind"]:
+        case "expectation":
+            return "in expectation over calibrations and images"
+        case "high_probability":
+            return f"in expectation over images{likely} ({guarantee['method']})"
+        case _:
+            return f"errors above {guarantee['tolerance']:g} in few pictures{likely}"
+
+
+def _kind_of(
+    delta: float | None, method: str | None, tolerance: float | None, level: float | None
+) -> str | None:
+    """The kind of guarantee that has such options; None: none of them is given."""
+    if tolerance is not None or level is not None:
+        return "probability"
+    return None if delta is None and method is None else "high_probability"
 
 
 def _job(job: dict[str, Any]) -> str:

@@ -23,12 +23,26 @@ Key = Annotated[
     ),
 ]
 
-Guarantee = Annotated[str, typer.Option(help="What is promised: expectation or high_probability.")]
+Guarantee = Annotated[
+    str | None,
+    typer.Option(help="What is promised: expectation, high_probability or probability."),
+]
 Delta = Annotated[
-    float, typer.Option(help="δ: the promise holds with probability 1 − δ (high_probability).")
+    float | None,
+    typer.Option(
+        help="δ: the promise holds for the calibration at hand with probability 1 − δ "
+        "(high_probability: 0.1 by default; probability)."
+    ),
 ]
 Method = Annotated[
-    str, typer.Option(help="The test behind it: hoeffding_bentkus or wsr (high_probability).")
+    str | None,
+    typer.Option(help="high_probability: the test behind it, hoeffding_bentkus or wsr."),
+]
+Tolerance = Annotated[
+    float | None, typer.Option(help="τ: the error that few pictures exceed (probability).")
+]
+Level = Annotated[
+    float | None, typer.Option(help="β: the share of pictures that do; default: 0.1 (probability).")
 ]
 Activate = Annotated[bool, typer.Option(help="Serve from it at once.")]
 Force = Annotated[bool, typer.Option("--force", help="Activate it also if it would serve worse.")]
@@ -42,6 +56,11 @@ Inpaint = Annotated[
 ]
 Shape = Annotated[str, typer.Option(help="rectangles or strokes.")]
 Color = Annotated[str, typer.Option(help="Colour of the holes.")]
+
+
+def guarantee(kind: str, **fields: Any) -> dict[str, Any]:
+    """The guarantee that the options name, unchecked."""
+    return {"kind": kind, **{name: value for name, value in fields.items() if value is not None}}
 
 
 def holes(share: float | None, shape: str, color: str) -> dict[str, Any] | None:

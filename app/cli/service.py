@@ -10,7 +10,7 @@ from app.api.documents import detail
 from app.api.jobs import JobOut, pending_jobs
 from app.assembly import Parts
 from app.calibration import file
-from app.calibration.guarantee import GuaranteeSettings
+from app.calibration.guarantee import guarantee_of
 from app.calibration.insight import expected
 from app.calibration.record import Calibration
 from app.cli.local import local
@@ -55,7 +55,7 @@ class Here:
             await self._check_live(parent)
         made = await self._parts.admin.derive(
             parent,
-            GuaranteeSettings.model_validate(guarantee) if guarantee else None,
+            guarantee_of(guarantee) if guarantee else None,
             bound=fidelity["bound"] if fidelity else None,
             created_by="local",
             name=name,

@@ -46,6 +46,7 @@ def backtest(
     seed: int = 0,
     scenes: Sequence[Hashable] | None = None,
     curve_of: Callable[..., StepCurve] = RiskCurve.from_staircases,
+    loss_of: Callable[[Staircase], Staircase] = lambda staircase: staircase,
 ) -> list[BacktestRow]:
     """Realised loss and trusted area of the held-out halves, for each α.
 
@@ -58,6 +59,7 @@ def backtest(
         seed: of the halvings.
         scenes: the scene of each image, which is never divided; None: every image is its own.
         curve_of: makes the curve of the calibrating half, as `RiskCurve.from_staircases` does.
+        loss_of: what is counted of an image, given the staircase of its error.
 
     Raises:
         ValueError: fewer than 2 scenes, or no splits.
@@ -67,6 +69,7 @@ def backtest(
     if n < 2 or splits < 1:
         raise ValueError("a backtest needs at least 2 images of different scenes and 1 split")
     random = np.random.Generator(np.random.PCG64(seed))
+    counted = list(map(loss_of, staircases))
     risks = np.empty((splits, len(alphas)))
     areas = np.empty((splits, len(alphas)))
     for split in range(splits):
@@ -81,7 +84,7 @@ def backtest(
         )
         for place, alpha in enumerate(alphas):
             threshold = curve.threshold(alpha)
-            risks[split, place] = np.mean(mean_losses(staircases, served, threshold))
+            risks[split, place] = np.mean(mean_losses(counted, served, threshold))
             areas[split, place] = trusted_share(sigma_quantiles, threshold, served)
     return [
         BacktestRow(

@@ -1,6 +1,7 @@
 """P-values and upper confidence bounds for the expectation of values in [0, 1].
 
-For n independent values x_i of one law with expectation μ:
+For n independent values that are 0 or 1, k of them 1, the bound of *Clopper and Pearson* is exact:
+the A with P(Bin(n, A) ≤ k) = δ. For n independent values x_i of one law with expectation μ:
 
 - *Hoeffding-Bentkus* (Bates et al. 2021, Angelopoulos et al. 2021) sees the mean x̄ only:
   min(exp(−n h₁(min(x̄, A), A)), e · P(Bin(n, A) ≤ ⌈n x̄⌉)), with h₁(x, y) = x log(x/y) +
@@ -28,6 +29,20 @@ _SHORT_OF_1 = 1 - 1e-9
 
 # Bounds in floating point are enlarged by more than their error.
 SAFE = 1 + 1e-10
+
+
+def clopper_pearson_bound(count: ArrayLike, n: int, delta: float) -> NDArray[np.float64]:
+    """U with P(Bin(n, U) ≤ k) = δ, rounded up: with probability ≥ 1 − δ no smaller than E[x].
+
+    Args:
+        count: k, how many of the n values are 1, any shape.
+        n: number of values, each 0 or 1.
+        delta: δ in (0, 1).
+    """
+    k = np.asarray(count, np.float64)
+    inside = np.minimum(k, n - 1)  # P(Bin(n, A) ≤ k) = 1 − I_A(k + 1, n − k)
+    roots = special.betainccinv(inside + 1, n - inside, delta)
+    return np.asarray(np.where(k < n, np.minimum(roots * SAFE, 1.0), 1.0))
 
 
 def hoeffding_bentkus_p_value(mean: ArrayLike, n: int, alpha: ArrayLike) -> NDArray[np.float64]:

@@ -16,7 +16,8 @@ running maximum, times B, is a step curve that holds the thresholds of all α.
 
 **Which α.** Each α fixed in advance has its promise; the bound is not simultaneous over α.
 
-**Two p-values** (`app/conformal/concentration.py`). Hoeffding-Bentkus sees the mean only. WSR
+**Three p-values** (`app/conformal/concentration.py`). Hoeffding-Bentkus sees the mean only. For
+losses of 0 or B Clopper-Pearson is exact; a scene then counts as lost if one of its crops is. WSR
 betting gains where losses vary little; it takes the scenes one after the other, and x_i must be
 independent of its past: their order may depend on nothing that is related to their losses, such as
 a name that tells the camera, or the place in a list that is sorted by such names.
@@ -32,11 +33,16 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from app.conformal.concentration import SAFE, hoeffding_bentkus_bound, wsr_bound
+from app.conformal.concentration import (
+    SAFE,
+    clopper_pearson_bound,
+    hoeffding_bentkus_bound,
+    wsr_bound,
+)
 from app.conformal.curve import LARGEST, UNIT, StepCurve, by_scene, mean_loss, summed
 from app.conformal.staircase import Staircase
 
-Method = Literal["hoeffding_bentkus", "wsr"]
+Method = Literal["hoeffding_bentkus", "wsr", "clopper_pearson"]
 
 _MOST_LEVELS = 1 << 16  # a curve with more breakpoints is thinned, on the safe side
 _BLOCK = 256  # thresholds per block of the WSR bound: its temporaries stay small
@@ -74,18 +80,18 @@ class HighProbabilityCurve(StepCurve):
                 nothing about their losses.
             bound: B.
             delta: δ, in (0, 1), fixed in advance, as is the method.
-            method: which p-value.
+            method: which p-value; `clopper_pearson` for errors of 0 or B only.
             scenes: the scene of each image, drawn independently from one law; None: every image is
                 its own.
             highest: the largest σ of the images, beyond which nothing is trusted.
 
         Raises:
-            ValueError: delta outside (0, 1), or as of `RiskCurve.from_staircases`.
+            ValueError: delta outside (0, 1), errors other than 0 and B for `clopper_pearson`, or as
+                of `RiskCurve.from_staircases`.
         """
         _check_delta(delta)
         crops = by_scene(staircases, bound, scenes)
-        steps = _wsr_steps if method == "wsr" else _hoeffding_bentkus_steps
-        levels, bounds = steps(crops, bound, delta)
+        levels, bounds = _STEPS[method](crops, bound, delta)
         floor = _floor(len(crops), delta, method)
         running = np.maximum.accumulate(np.append(floor, bounds))
         risks = np.minimum(running * (bound * SAFE), bound)
@@ -165,6 +171,8 @@ def _floor(n: int, delta: float, method: Method) -> float:
         return 1.0
     if method == "wsr":
         return float(wsr_bound(np.zeros(n), delta))
+    if method == "clopper_pearson":
+        return float(clopper_pearson_bound(0, n, delta))
     return float(hoeffding_bentkus_bound(np.zeros(1), n, delta)[0])
 
 
@@ -213,6 +221,28 @@ def _wsr_steps(
             x[scene] /= len(of_scene)
         bounds[block] = wsr_bound(np.minimum(x * SAFE, 1), delta)
     return levels, bounds
+
+
+def _clopper_pearson_steps(
+    scenes: Sequence[Sequence[Staircase]], bound: float, delta: float
+) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """The levels at which a scene is first lost, and U from each on."""
+    if any(len(crop) > 1 or (crop.errors < bound).any() for crops in scenes for crop in crops):
+        raise ValueError("clopper_pearson is for errors of 0 or B")
+    lost = [
+        min(crop.levels[0] for crop in crops if len(crop))
+        for crops in scenes
+        if any(map(len, crops))
+    ]
+    levels, counts = np.unique(np.array(lost, np.float32), return_counts=True)
+    return levels, clopper_pearson_bound(np.cumsum(counts), max(1, len(scenes)), delta)
+
+
+_STEPS = {
+    "hoeffding_bentkus": _hoeffding_bentkus_steps,
+    "wsr": _wsr_steps,
+    "clopper_pearson": _clopper_pearson_steps,
+}
 
 
 def rounded_down(levels: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -116,6 +116,13 @@ class Staircase:
         kept = int(np.searchsorted(self.errors, limit, side="left")) + 1
         return Staircase(self.levels[:kept], np.minimum(self.errors[:kept], limit))
 
+    def exceeding(self, tolerance: float) -> Staircase:
+        """The staircase of 1{D > τ}: it rises once, to 1, where L first exceeds the tolerance."""
+        first = int(np.searchsorted(self.errors.astype(np.float64), tolerance, side="right"))
+        return Staircase(
+            self.levels[first : first + 1], np.ones_like(self.errors[first : first + 1])
+        )
+
     def losses(
         self, thresholds: NDArray[np.floating], side: Literal["left", "right"]
     ) -> NDArray[np.float32]:

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from app.calibration.guarantee import GuaranteeKind, GuaranteeSettings
+from app.calibration.guarantee import Expectation, GuaranteeKind, HighProbability
 from app.conformal import Staircase, fidelity
 from app.conformal.fidelity import FidelitySettings
 from app.evaluation.measure import SEMANTIC, Image
@@ -115,7 +115,9 @@ class Cell:
         self.scenes = [str(k) for k in range(len(images))] if self.is_sketch else scenes
         self.calibration = [stairs for stairs, _ in images]
         self.highest = max(largest for _, largest in images)
-        curve = GuaranteeSettings(kind=self.rule.kind, delta=self.delta).curve(
+        is_likely = self.rule.kind == "high_probability"
+        promise = HighProbability(delta=self.delta) if is_likely else Expectation()
+        curve = promise.curve(
             self.calibration, self.bound, scenes=self.scenes, highest=self.highest
         )
         if self.variant is not None:

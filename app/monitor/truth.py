@@ -55,7 +55,7 @@ class Window(BaseModel):
 
 
 class LossAt(BaseModel):
-    """The loss that the mask of another α has on the same image."""
+    """The loss of the mask of an α on the same image."""
 
     alpha: float
     loss: float
@@ -78,7 +78,10 @@ class Measured(BaseModel):
     metric: str
     bound: float
     alpha: float
-    loss: float = Field(description="Largest error in the served mask, inside `window` if any.")
+    loss: float = Field(
+        description="What the promise counts: the largest error in the served mask, inside `window`"
+        " if any; of the kind probability whether it exceeds the tolerance, 0 or 1."
+    )
     loss_anywhere: float = Field(description="The same over the whole output.")
     within: bool = Field(description="loss ≤ alpha; the promise is about the average.")
     window: Window | None
@@ -172,9 +175,10 @@ def score(
     window = window_of(calibration, result)
     inside = window.inside if window else np.s_[:, :]
     curve, codes = calibration.curve, read_codes(served.trust)[inside]
+    loss_of = calibration.guarantee.loss_of
     told: NDArray[Any] = pixels if drawn is None else drawn
     digest = hashlib.sha256(repr(told.shape).encode() + told.tobytes()).hexdigest()
-    loss = _worst(error[inside], mask[inside])
+    loss = loss_of(_worst(error[inside], mask[inside]))
     measured = Measured(
         result=result.id,
         upscaler=result.upscaler,
@@ -183,11 +187,13 @@ def score(
         bound=calibration.bound,
         alpha=result.alpha,
         loss=loss,
-        loss_anywhere=_worst(error, mask),
+        loss_anywhere=loss_of(_worst(error, mask)),
         within=loss <= result.alpha,
         window=window,
         losses=[
-            LossAt(alpha=alpha, loss=_worst(error[inside], curve.mask_of_code(codes, alpha)))
+            LossAt(
+                alpha=alpha, loss=loss_of(_worst(error[inside], curve.mask_of_code(codes, alpha)))
+            )
             for alpha in COMMON_ALPHAS
         ],
         tolerance=feedback.tolerance(calibration.losses(float(result.threshold))),
@@ -267,15 +273,15 @@ def _told(measured: Measured, state: MonitorState, uncounted: str | None) -> Tru
     where = "in one window of the calibrated size" if measured.window else "in the mask"
     verb = "is within" if measured.within else "exceeds"
     statement = (
-        f"The largest error {where} was {measured.loss:.3g}; that {verb} α = {measured.alpha:g}. "
-        "The promise is about the average over images, which one image neither proves nor refutes."
+        f"The loss {where} was {measured.loss:.3g}; that {verb} α = {measured.alpha:g}. The "
+        "promise is about the average over images, which one image neither proves nor refutes."
     )
     if uncounted is not None:
         statement += f" It is not counted: {uncounted}."
     if known.alarms():
         statement += (
-            " The labels so far say that the mean loss is above α. If they are a random sample of "
-            "the requests, the calibration no longer fits them: calibrate again."
+            " The labels so far average above α. If they are a random sample of the requests, "
+            "calibrate again."
         )
     return Truth(
         **measured.model_dump(),

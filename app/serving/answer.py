@@ -17,8 +17,9 @@ from PIL.PngImagePlugin import PngImageFile
 from pydantic import BaseModel, Field
 
 from app import __version__
-from app.calibration.guarantee import Applicability, GuaranteeKind
+from app.calibration.guarantee import GuaranteeKind
 from app.calibration.record import Calibration
+from app.calibration.sizes import Applicability
 from app.conformal.fidelity import Labels, Unit
 from app.errors import BadAlpha, BadRequest
 from app.images.encode import BEST_QUALITY, DEFAULT_QUALITY, FORMS, FormName, png_rgb
@@ -36,9 +37,15 @@ class Guarantee(BaseModel):
 
     kind: GuaranteeKind = "expectation"
     delta: float | None = Field(
-        None, description="With high probability: δ, that of the promise not being kept."
+        None, description="δ, the probability that this calibration does not keep the promise."
     )
     method: str | None = Field(None, description="With high probability: the test behind it.")
+    tolerance: float | None = Field(
+        None, description="probability: τ, which the largest error exceeds in few pictures."
+    )
+    level: float | None = Field(
+        None, description="probability: β, the α of requests that name none."
+    )
     metric: str
     labels: Labels | None = Field(
         None, description="Semantic metric only: whether people or a declared rule labelled."
@@ -48,15 +55,21 @@ class Guarantee(BaseModel):
         None, description="Of the error: lab, L1 in normalised CIELAB; label, 1 where marked."
     )
     alpha: float
-    bound: float = Field(description="B, the largest value the error can take.")
+    bound: float = Field(description="B, the largest loss; of the kind probability 1.")
     counted_up_to: float | None = Field(
         None, description="c, where larger errors count as c; null: errors are not cut."
     )
     n: int = Field(description="Number of calibration scenes, of the group and class in question.")
     pairs: int = Field(0, description="Number of their pairs: several may show one scene.")
-    statement: str
+    sentence: str = Field("", description="The promise, for people who are no statisticians.")
+    statement: str = Field(description="The theorem.")
     lab_psnr_lower_bound_db: float | None
     applicability: Applicability
+    share_of_windows: float | None = Field(
+        None,
+        description="probability, larger outputs: at most this share of the windows of a picture, "
+        "on average, hold an error above τ.",
+    )
     voids: list[str]
 
 
@@ -211,8 +224,8 @@ def png_text(
     facts = {"trustscale:group": group} if group is not None else {}
     if input_class is not None:
         facts["trustscale:input_class"] = input_class
-    if promise.kind == "high_probability":
-        facts["trustscale:delta"] = repr(promise.delta)
+    if (delta := promise.facts()["delta"]) is not None:
+        facts["trustscale:delta"] = repr(delta)
     return {
         "Software": f"trustscale {__version__}",
         "trustscale:calibration": calibration.id,

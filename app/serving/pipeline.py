@@ -35,7 +35,8 @@ from app.serving.answer import (
 )
 from app.serving.credentials import UNSIGNED, parent_of
 from app.serving.footprint import fitting
-from app.serving.promise import Subject, guarantee, warnings_of
+from app.serving.promise import guarantee, warnings_of
+from app.serving.subject import Subject
 from app.serving.work import Work
 from app.stores.base import Blob
 from app.system import to_the_end

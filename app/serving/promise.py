@@ -2,79 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final, Self
+from typing import Final
 
-from app.calibration.guarantee import Applicability, rounded_up
+from app.calibration.guarantee import Probability, rounded_up
 from app.calibration.manifest import REMOVED
-from app.calibration.record import Calibration
+from app.calibration.sizes import Applicability
 from app.conformal.fidelity import clips
 from app.conformal.guarantees import lab_psnr_lower_bound_db
-from app.images.facts import Facts, in_words
-from app.serving.answer import Guarantee, InputClass
+from app.images.facts import in_words
+from app.serving.answer import Guarantee
+from app.serving.subject import Subject
+from app.serving.words import outside, sentence, statement
 
 _MOST_PAIRS: Final = 10**9
 """More pairs than anybody has; beyond it their exact number says nothing."""
-
-_MOST_SIZES: Final = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Subject:
-    """What an answer is about.
-
-    whole: the calibration. part: those of its pairs whose curve is used.
-    group: that the request named. input_class: of the upload, if the calibration has classes.
-    is_covered: whether there were pairs like the upload, as far as classes tell.
-    """
-
-    whole: Calibration
-    part: Calibration
-    group: str | None = None
-    input_class: str | None = None
-    is_covered: bool = True
-
-    @classmethod
-    def of(
-        cls, calibration: Calibration, group: str | None = None, facts: Facts | None = None
-    ) -> Self:
-        """An upload of these facts under a calibration.
-
-        Raises:
-            BadGroup: the calibration has no such group.
-        """
-        whole = calibration.of_group(group)
-        if facts is None:
-            return cls(calibration, whole, group)
-        name = whole.class_of(facts)
-        return cls(calibration, whole.of_class(name), group, name, whole.covers(facts))
-
-    @property
-    def document(self) -> InputClass | None:
-        """The class as the answer names it."""
-        rule = self.whole.pipeline.input_rule
-        if self.input_class is None or rule is None:
-            return None
-        n = self.part.n if self.is_covered else 0
-        return InputClass(name=self.input_class, title=in_words(self.input_class), rule=rule, n=n)
-
-    def applicability(self, height: int, width: int) -> Applicability:
-        """Whether the promise speaks about an output of this size made from such an upload."""
-        return self.part.applicability(height, width) if self.is_covered else "unknown"
-
-    @property
-    def scenes(self) -> str:
-        """How many there were of what, such as "40 calibration scenes (120 images) of the …"."""
-        n, pairs = self.part.n, self.part.pairs
-        words = f"{n} calibration images"
-        if pairs > n:
-            words = f"{n} calibration scenes ({pairs} images, each scene counting once)"
-        if self.group is not None:
-            words += f" of the group {self.group!r}"
-        if self.input_class is not None and self.is_covered:
-            words += f" whose input was of the class {self.input_class!r}"
-            words += f" ({in_words(self.input_class)})"
-        return words
 
 
 def guarantee(subject: Subject, alpha: float, height: int, width: int) -> Guarantee:
@@ -82,6 +23,7 @@ def guarantee(subject: Subject, alpha: float, height: int, width: int) -> Guaran
     calibration = subject.part
     settings = calibration.pipeline.fidelity
     applicability = subject.applicability(height, width)
+    counts_errors = not isinstance(calibration.guarantee, Probability)
     return Guarantee(
         **calibration.guarantee.facts(),
         metric=settings.metric,
@@ -90,100 +32,24 @@ def guarantee(subject: Subject, alpha: float, height: int, width: int) -> Guaran
         unit=settings.row.unit,
         alpha=alpha,
         bound=calibration.bound,
-        counted_up_to=calibration.bound if clips(settings) else None,
+        counted_up_to=calibration.bound if counts_errors and clips(settings) else None,
         n=calibration.n,
         pairs=calibration.pairs,
-        statement=_statement(subject, alpha, height, width),
+        sentence=sentence(subject, alpha, height, width),
+        statement=statement(subject, alpha, height, width),
         lab_psnr_lower_bound_db=(
             lab_psnr_lower_bound_db(alpha)
             # A bound on windows does not bound the root mean square error of all of them.
-            if settings.row.bounds_psnr and not clips(settings) and applicability == "exact"
+            if counts_errors
+            and settings.row.bounds_psnr
+            and not clips(settings)
+            and applicability == "exact"
             else None
         ),
         applicability=applicability,
+        share_of_windows=alpha if applicability == "per_window" and not counts_errors else None,
         voids=_voids(subject, applicability),
     )
-
-
-def _statement(subject: Subject, alpha: float, height: int, width: int) -> str:
-    calibration = subject.part
-    settings = calibration.pipeline.fidelity
-    error = settings.sentence
-    if clips(settings):
-        c = f"{calibration.bound:g}"
-        error += f" (where errors above {c} count as {c})"
-    where = "in the mask"
-    if subject.applicability(height, width) == "per_window":
-        sizes = calibration.sizes.within(height, width)
-        where = f"in the part of the mask inside a window of {_listed(sizes)} pixels"
-    like = "the calibration images"
-    if calibration.pairs > calibration.n:
-        like = "the calibration scenes, each new image being of a new scene"
-    promise = calibration.guarantee
-    if promise.kind == "high_probability":
-        statement = (
-            f"With probability at least {1 - promise.delta:g} over the draw of the "
-            f"{subject.scenes}, the expected value, over new images, of the largest {error} "
-            f"{where} is at most {alpha:g}, for images drawn independently from the same law as "
-            f"{like}."
-        )
-    else:
-        statement = (
-            f"Over the draw of the {subject.scenes} and of this image, the largest {error} {where} "
-            f"is at most {alpha:g} in expectation, for images drawn from the same law as {like}."
-        )
-    return " ".join([statement, *_limits(subject, height, width)])
-
-
-def _limits(subject: Subject, height: int, width: int) -> list[str]:
-    """What the statement does not speak about."""
-    found = []
-    if subject.group is not None:
-        found.append(f"It speaks about images of the group {subject.group!r} only.")
-    size = subject.part.applicability(height, width)
-    if not subject.is_covered:
-        found.append(
-            "No calibration image had an input like this upload; whether the promise carries over "
-            "is not known."
-        )
-    elif size == "per_window":
-        found.append(
-            "It speaks about a window that is placed at random, and approximately, since the "
-            "upscaler and the samples' disagreement see beyond its edges. In the whole image, "
-            f"which {(count := _windows(subject.part, height, width))} such windows cover, the "
-            f"largest error is larger: in expectation at most {count} times as large, as far as "
-            "each of them is like one placed at random."
-        )
-    elif size == "unknown":
-        found.append(
-            f"This output is {_outside(subject.part)}; whether the promise carries over to its "
-            "size is not known."
-        )
-    return found
-
-
-def _windows(calibration: Calibration, height: int, width: int) -> int:
-    """How many windows of the most frequent calibrated size cover an output.
-
-    The maximum over them is at most their sum, so its expectation is at most their number times
-    that of a window placed at random.
-    """
-    across, down = calibration.sizes.within(height, width)[0]
-    return -(-width // across) * -(-height // down)
-
-
-def _outside(calibration: Calibration) -> str:
-    """How a size differs from the calibrated ones when nothing is known about it."""
-    sizes = _listed(calibration.sizes.all)
-    return f"of another size than the calibration images ({sizes} pixels)"
-
-
-def _listed(sizes: list[tuple[int, int]]) -> str:
-    """Sizes (width, height) that were measured, the most frequent first."""
-    words = [f"{width}×{height}" for width, height in sizes[:_MOST_SIZES]]
-    if more := len(sizes) - len(words):
-        words.append(f"{more} other sizes")
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
 
 
 def _voids(subject: Subject, applicability: Applicability) -> list[str]:
@@ -208,8 +74,8 @@ def _voids(subject: Subject, applicability: Applicability) -> list[str]:
             "that brought more pairs because somebody found them interesting"
         ),
     ]
-    if calibration.guarantee.kind == "high_probability":
-        found.append("scenes that are no independent draws from one law")
+    if calibration.guarantee.facts()["delta"] is not None:
+        found.append("scenes that are no independent draws from one distribution")
     removed = sum(
         str(item.get("reason", "")).startswith(REMOVED) for item in calibration.manifest.skipped
     )
@@ -266,7 +132,7 @@ def warnings_of(
     found += _of_mask(subject, alpha, trusted)
     if calibration.applicability(*size) == "unknown":
         found.append(
-            f"The output is {_outside(calibration)}; whether the guarantee applies is not known."
+            f"The output is {outside(calibration)}; whether the guarantee applies is not known."
         )
     if typicality <= calibration.unusual:
         found.append(
@@ -304,7 +170,7 @@ def _of_mask(subject: Subject, alpha: float, trusted: float) -> list[str]:
     words = ""
     if alpha >= calibration.bound:
         words = (
-            f"alpha={alpha:g} is not below the largest possible error B = {calibration.bound:g}: "
+            f"alpha={alpha:g} is not below the largest possible loss B = {calibration.bound:g}: "
             "the promise says nothing, and all is marked as trusted that is not stranger than "
             "anything seen in calibration."
         )
@@ -330,8 +196,8 @@ def _infeasible(subject: Subject, alpha: float) -> str:
     limit = f"B/(n+1) = {least}"
     what = "pairs" if calibration.pairs == calibration.n else "scenes"
     needs = f"{what} are needed"
-    if promise.kind == "high_probability":
-        limit = f"{least}, the least that can be held with probability {1 - promise.delta:g},"
+    if (delta := promise.facts()["delta"]) is not None:
+        limit = f"{least}, the least that can be held with probability {1 - delta:g},"
         needs = f"{what} without any error, and in practice several times as many, are needed"
     needed = (
         f"use {rounded_up(calibration.curve.min_alpha):g} or more, fixed before the next image, or "

@@ -21,7 +21,7 @@ from app.serving.admission import Slots
 from app.serving.answer import ChosenForm, Result
 from app.serving.credentials import Credentials, Parent
 from app.serving.footprint import footprint
-from app.serving.promise import Subject
+from app.serving.subject import Subject
 from app.stores.base import ResultStore
 from app.upscalers.base import RGB, Upscaler, named
 

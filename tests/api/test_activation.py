@@ -6,7 +6,7 @@ import pytest
 
 from app.calibration import file
 from app.calibration.active import Changes
-from app.calibration.guarantee import GuaranteeSettings
+from app.calibration.guarantee import HighProbability
 from tests.api.admin import Admin, truth_files
 from tests.api.gateway import check_problem, post
 from tests.factories import calibration_of, changed
@@ -108,7 +108,7 @@ def test_a_far_smaller_area(calibration):
     strict = calibration.with_pairs(
         calibration.measured_pairs(),
         created_by="test",
-        guarantee=GuaranteeSettings(kind="high_probability", delta=0.5),
+        guarantee=HighProbability(delta=0.5),
     )
     for alpha in (0.1, 0.15, 0.2, 0.3, 0.5):
         one, other = (changed(it, default_alpha=alpha) for it in (strict, calibration))

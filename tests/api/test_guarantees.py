@@ -8,16 +8,17 @@ import pytest
 from starlette.testclient import TestClient
 
 from app.calibration.admin import CalibrationAdmin
-from app.calibration.guarantee import GuaranteeSettings
+from app.calibration.guarantee import Expectation, guarantee_of
 from app.conformal.high_probability import minimal_n
 from app.stores.base import StoreUnavailable
 from tests.api.admin import Admin, truth_files
 from tests.api.gateway import check_problem, ended, gateway, pixels, post, text_chunks
-from tests.factories import in_groups
+from tests.factories import encoded, in_groups, photo
 from tests.fakes import FakeUpscaler
 
 LIKELY = {"kind": "high_probability", "delta": 0.2, "method": "wsr"}
-SETTINGS = GuaranteeSettings(**LIKELY)
+SETTINGS = guarantee_of(LIKELY)
+FACTS = SETTINGS.facts()
 ALPHA = 0.15  # that 24 pairs can hold with probability 0.8, for a part of each image
 
 
@@ -53,14 +54,15 @@ class TestServing:
         assert {name: promise[name] for name in LIKELY} == LIKELY
         assert promise["statement"].startswith(
             "With probability at least 0.8 over the draw of the 30 calibration images, the "
-            "expected value, over new images, of the largest"
+            "expected value of the largest"
         )
         assert "at most 0.15," in promise["statement"]
+        assert promise["sentence"].startswith("On average over such pictures the largest error")
         assert any("independent draws" in void for void in promise["voids"])
         assert float(answer["threshold"]) == likely.curve.threshold(ALPHA)
         assert (answer["group"], promise["n"]) == (None, 30)
         (row,) = client.get("/v1/upscalers").json()
-        assert (row["guarantee"], row["groups"]) == (LIKELY, {"day": 24, "night": 4})
+        assert (row["guarantee"], row["groups"]) == (FACTS, {"day": 24, "night": 4})
 
     def test_of_a_group(self, client, likely):
         """Curve, n, typicality and statement are those of the group."""
@@ -112,13 +114,13 @@ class TestAdmin:
     def test_detail_and_list(self, admin, likely, calibration):
         """Both tell the guarantee; the detail tells the groups and what each can serve."""
         shown = admin.get(f"/{likely.id}")
-        assert shown["guarantee"] == LIKELY
+        assert shown["guarantee"] == FACTS
         assert shown["groups"] == [
             {"group": name, "n": n, "pairs": n, "min_alpha": likely.of_group(name).curve.min_alpha}
             for name, n in (("day", 24), ("night", 4))
         ]
         plain = admin.get(f"/{calibration.id}")
-        assert plain["guarantee"] == {"kind": "expectation", "delta": None, "method": None}
+        assert plain["guarantee"] == Expectation().facts()
         assert plain["groups"] == []
         rows = {row["id"]: (row["guarantee"], row["delta"]) for row in admin.get()}
         assert rows[likely.id] == ("high_probability", 0.2)
@@ -170,7 +172,7 @@ class TestAdmin:
         assert response.status_code == 201, response.text
         made = response.json()
         assert response.headers["location"].endswith(made["id"])
-        assert (made["guarantee"], made["n"], made["name"]) == (LIKELY, 30, "likely")
+        assert (made["guarantee"], made["n"], made["name"]) == (FACTS, 30, "likely")
         assert (made["provenance"]["parent"], made["state"]) == (calibration.id, "ready")
         again = {"guarantee": LIKELY, "activate": True}
         check_problem(admin.send("POST", f"/{made['id']}/derive", json=again), "conflict")
@@ -179,12 +181,38 @@ class TestAdmin:
         assert active["state"] == "active"
         assert admin.client.get("/v1/upscalers").json()[0]["guarantee"]["delta"] == 0.3
 
+    def test_nine_of_ten(self, admin, calibration):
+        """The share of pictures with errors above τ is derived from stored staircases, and served.
+
+        A truth then counts whether its picture is one of these.
+        """
+        asked = {"kind": "probability", "tolerance": 0.1, "level": 0.2}
+        made = admin.send(
+            "POST",
+            f"/{calibration.id}/derive",
+            json={"guarantee": asked, "activate": True, "force": True},
+        ).json()
+        assert (made["default_alpha"], made["bound"]) == (0.2, 1)
+        answer = post(admin.client, seed=1).json()
+        promise = answer["guarantee"]
+        assert (answer["alpha"], promise["kind"], promise["tolerance"]) == (0.2, "probability", 0.1)
+        assert promise["sentence"].startswith("In 4 of 5 such pictures nothing in the trusted")
+        trust = pixels(admin.client.get(answer["links"]["trust"]).content).astype(int)
+        mask = pixels(admin.client.get(answer["links"]["mask"]).content)
+        assert not (trust <= 0.2 * 65534)[~mask].any()
+        truth = {"image": ("y.png", encoded(photo(1, answer["height"], answer["width"])))}
+        told = admin.client.post(f"{answer['links']['self']}/truth", files=truth).json()
+        assert (told["bound"], told["loss"] in {0, 1}) == (1, True)
+        assert {0.025, 0.05, 0.075, 0.1, 0.125, 0.15} <= {row["alpha"] for row in told["losses"]}
+
     def test_derive_refuses(self, admin, calibration):
         """Unknown fields and guarantees that make no sense."""
         for body in (
             {},
             {"guarantee": {"kind": "high_probability", "delta": 2}},
             {"guarantee": {"kind": "luck"}},
+            {"guarantee": {"kind": "probability"}},
+            {"guarantee": {"kind": "probability", "tolerance": 2}},
             {"guarantee": LIKELY, "alpha": 0.1},
         ):
             response = admin.send("POST", f"/{calibration.id}/derive", json=body)

@@ -11,6 +11,7 @@ import pytest
 
 from app import __version__
 from app.api.upscale import negotiate
+from app.calibration.guarantee import Expectation
 from app.calibration.insight import thresholds
 from app.conformal.fidelity import LAB_BOUND
 from app.errors import BadRequest
@@ -46,7 +47,7 @@ class TestDocument:
         assert (guarantee["kind"], guarantee["metric"]) == ("expectation", "neighborhood")
         assert (guarantee["alpha"], guarantee["bound"], guarantee["n"]) == (0.1, LAB_BOUND, 30)
         assert guarantee["lab_psnr_lower_bound_db"] is None
-        assert "at most 0.1 in expectation" in guarantee["statement"]
+        assert "is at most 0.1, if the image is exchangeable" in guarantee["statement"]
         assert any("choosing alpha after" in void for void in guarantee["voids"])
         assert set(answer["timings_ms"]) == {"wait", "samples", "indecision", "mask", "encode"}
         assert all(value >= 0 for value in answer["timings_ms"].values())
@@ -240,7 +241,7 @@ class TestUpscalers:
             "fingerprint": "fake:1",
             "samples": 4,
             "calibration": calibration.id,
-            "guarantee": {"kind": "expectation", "delta": None, "method": None},
+            "guarantee": Expectation().facts(),
             "default": False,
             "default_alpha": calibration.manifest.default_alpha,
             "min_alpha": calibration.curve.min_alpha,

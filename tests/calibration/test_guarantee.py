@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from app.calibration import file
-from app.calibration.guarantee import GuaranteeSettings
+from app.calibration.guarantee import Expectation, HighProbability, guarantee_of
 from app.calibration.insight import checks, leaked, run_backtest
 from app.calibration.manifest import MeasuredPair
 from app.conformal import HighProbabilityCurve, RiskCurve, Staircase
@@ -15,8 +15,8 @@ from app.conformal.high_probability import leakage_bound, minimal_n
 from app.errors import BadGroup, BadRequest
 from tests.factories import changed, in_groups
 
-LIKELY = GuaranteeSettings(kind="high_probability")
-BETS = GuaranteeSettings(kind="high_probability", delta=0.2, method="wsr")
+LIKELY = HighProbability()
+BETS = HighProbability(delta=0.2, method="wsr")
 
 
 @pytest.fixture(scope="module")
@@ -54,12 +54,17 @@ class TestRecord:
         assert (again.head.guarantee, again.head.delta) == ("high_probability", settings.delta)
 
     @pytest.mark.parametrize(
-        "wrong", [{"delta": 0}, {"delta": 1}, {"kind": "sure"}, {"method": "hope"}, {"n": 3}]
+        "wrong",
+        [{"delta": 0}, {"delta": 1}, {"kind": "sure"}, {"method": "hope"}, {"n": 3}]
+        + [
+            {"kind": "probability", **f}
+            for f in ({}, {"tolerance": 0}, {"tolerance": 1, "level": 1})
+        ],
     )
     def test_refuses(self, wrong):
-        """δ is a probability; kind and method are known ones."""
+        """δ and β are probabilities, a tolerance is named; kind and method are known ones."""
         with pytest.raises(ValueError, match="validation error"):
-            GuaranteeSettings(**wrong)
+            guarantee_of({"kind": "high_probability", **wrong})
 
 
 class TestGroups:
@@ -113,7 +118,7 @@ class TestInsight:
         assert leaked(calibration, 2) == pytest.approx(0.1 * 13 / 11)
         with pytest.raises(BadRequest, match="between 0 and n"):
             leaked(likely, 13)
-        with pytest.raises(BadRequest, match="wsr"):
+        with pytest.raises(BadRequest, match="for this guarantee"):
             leaked(under(likely, BETS), 1)
 
     def test_leakage_may_be_in_one_class(self, calibration):
@@ -140,7 +145,7 @@ def test_names_do_not_decide_it_either(calibration):
     Sorted by such names, the same pairs would break the promise five times as often as δ allows.
     """
     info, broken = calibration.manifest.pairs[0], {"by content": 0, "by name": 0}
-    bets = GuaranteeSettings(kind="high_probability", delta=0.1, method="wsr")
+    bets = HighProbability(delta=0.1, method="wsr")
     random, runs, n = np.random.default_rng(0), 60, 78
     mean = 0.8 * 0.02 + 0.2 * 1.2
     for run in range(runs):
@@ -172,12 +177,12 @@ def test_names_do_not_decide_it_either(calibration):
     ("settings", "n", "least", "words"),
     [
         (
-            GuaranteeSettings(),
+            Expectation(),
             3,
             0.125,
             "the least that 3 scenes can hold: use 0.13 or more",
         ),
-        (GuaranteeSettings(), 3, 0.125, "add at least 1 more"),
+        (Expectation(), 3, 0.125, "add at least 1 more"),
         (LIKELY, 5, 0.3, "add at least "),
     ],
 )

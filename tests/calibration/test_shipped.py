@@ -9,7 +9,7 @@ from app.images.compression import LOSSLESS, Compression
 from app.images.degrade import USUAL
 from app.images.facts import DETAIL, Facts
 from app.sampling.pipeline import guard
-from app.serving.promise import Subject
+from app.serving.subject import Subject
 from app.upscalers.embedded import EmbeddedUpscaler
 
 

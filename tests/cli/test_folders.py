@@ -79,9 +79,10 @@ class TestPlaces:
         (place / "in" / "a.png").rename(place / "in" / name)
         for note in ("", " (kept)"):
             outcome = run("upscale", "in", "--out", "out")
-            first = outcome.out.splitlines()[0]
-            assert first.startswith("in/caf\\udce9.png: 48×48")
-            assert first.endswith(f"){note}")
+            first, second, *_ = outcome.out.splitlines()
+            assert first.startswith("in/caf\\udce9.png: In 9 of 10 such pictures nothing in the ")
+            assert first.endswith(f".{note}")
+            assert "of 48×48 trusted at α = 0.1" in second
         assert made(place / "out") == [name.removesuffix(".png")]
         manifest = json.loads((place / "out" / MANIFEST).read_bytes())
         assert list(manifest["done"]) == [f"in/{name}"]
@@ -162,7 +163,7 @@ class TestStreams:
         outcome = run("upscale", "-", "--format", "webp")
         picture = Image.open(out)
         assert (picture.size, picture.format) == ((48, 48), "WEBP")
-        assert "standard input: 48" in outcome.err
+        assert "standard input: In 9 of 10" in outcome.err
         assert "warning: The picture was compressed" in outcome.err
 
     def test_into_a_folder(self, run, place, calibrated, monkeypatch):

@@ -26,7 +26,7 @@ class TestFiles:
         """Image, mask, trust level, overlay and document lie side by side in --out."""
         outcome = run("upscale", picture, "--out", "answers/today", "--alpha", 0.12)
         assert outcome.code == 0, outcome.err
-        assert "bird.png: 48×48" in outcome.out
+        assert "bird.png: In 9 of 10 such pictures nothing" in outcome.out
         folder = place / "answers" / "today"
         assert sorted(p.name for p in folder.iterdir()) == [f"bird.{name}" for name in NAMES]
         document = json.loads((folder / "bird.result.json").read_text("utf-8"))
@@ -73,7 +73,7 @@ class TestFiles:
     def test_a_background(self, run, place, calibrated):
         """Of transparent images nothing is trusted, unless they are flattened."""
         (place / "clear.png").write_bytes(encoded(np.zeros((24, 24, 4), np.uint8)))
-        assert "0.0% trusted" in run("upscale", "clear.png").out
+        assert "0.0% of 48×48 trusted" in run("upscale", "clear.png").out
         white = ("--background", "white", "--out", "white")
         assert run("upscale", "clear.png", *white).code == 0
 

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from app.calibration.guarantee import Sizes
+from app.calibration.sizes import Sizes
 from app.monitor.truth import Window, window_of
 
 

@@ -11,12 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.calibration.guarantee import GuaranteeSettings
+from app.calibration.guarantee import HighProbability, Probability, rounded_up
 from app.conformal.fidelity import LAB_BOUND, FidelitySettings, metric_names
 from app.images.compression import LOSSLESS, Compression
 from app.images.degrade import Degradation
 from app.images.facts import COMPRESSION, Facts
-from app.serving.promise import Subject, guarantee, warnings_of
+from app.serving.promise import guarantee, warnings_of
+from app.serving.subject import Subject
 from tests.factories import calibration_of, changed
 from tests.fakes import FakeUpscaler
 
@@ -47,7 +48,12 @@ class TestGuarantee:
     def test_the_statement(self, calibration):
         """It names n, metric, α, and that it is an expectation over images of the same law."""
         promise = promised(calibration, 0.125)
-        for words in ("20 calibration images", "at most 0.125 in expectation", "same law"):
+        for words in (
+            "20 calibration images",
+            "the expected value of",
+            "is at most 0.125",
+            "exchangeable",
+        ):
             assert words in promise.statement
         assert "window" not in promise.statement
         assert (promise.n, promise.bound, promise.alpha) == (20, LAB_BOUND, 0.125)
@@ -55,15 +61,16 @@ class TestGuarantee:
         assert (promise.counted_up_to, promise.labels) == (None, None)
 
     def test_other_outputs(self, calibration):
-        """Of larger ones a window is meant, for all windows it is their sum; else nothing is."""
+        """Of larger ones a random window is meant, so the mean over windows; else nothing is."""
         promise = promised(calibration, side=480)
         assert promise.applicability == "per_window"
         assert "a window of 48×48 pixels" in promise.statement
         assert "placed at random, and approximately" in promise.statement
-        assert "at most 100 times" in promise.statement
+        assert "the mean over its windows" in promise.statement
         smaller = promised(calibration, side=8)
         assert smaller.applicability == "unknown"
-        assert "not known" in smaller.statement
+        assert smaller.statement.startswith("No promise")
+        assert smaller.sentence.startswith("No promise: this output is of another size")
 
     def test_what_voids_it(self, calibration):
         """Windows chosen by looking, the best of several results, pairs taken out by hand."""
@@ -168,7 +175,7 @@ def likely(calibration):
     return calibration.with_pairs(
         calibration.measured_pairs(),
         created_by="test",
-        guarantee=GuaranteeSettings(kind="high_probability", delta=0.05),
+        guarantee=HighProbability(delta=0.05),
     )
 
 
@@ -190,9 +197,9 @@ class TestHighProbability:
         assert (promise.kind, promise.delta) == ("high_probability", 0.05)
         for words in (
             "With probability at least 0.95 over the draw of the 20 calibration images",
-            "the expected value, over new images, of the largest",
-            "at most 0.5,",
-            "independently from the same law",
+            "the expected value of the largest",
+            "of a new image is at most 0.5,",
+            "drawn independently from one distribution",
         ):
             assert words in promise.statement
         assert "of this image" not in promise.statement
@@ -204,6 +211,98 @@ class TestHighProbability:
         assert "B/(n+1)" not in text
         assert f"at least {likely.minimal_n(0.1)} pairs without any error" in text
         assert likely.minimal_n(0.1) == math.ceil(math.log(20) / -math.log1p(-0.1 / LAB_BOUND))
+
+
+class TestSentence:
+    """The first sentence, for people who are no statisticians."""
+
+    def test_nine_of_ten(self, calibration):
+        """In expectation it tells the error that nine of ten do not exceed, in steps of colour."""
+        error = rounded_up(calibration.usual(0.125).error)
+        assert promised(calibration, 0.125).sentence == (
+            "In 9 of 10 such pictures nothing in the trusted part is off by more than "
+            f"{error:g}: {100 * error:.3g} of the 100 steps of lightness, or {254 * error:.3g} of "
+            "the 254 of a colour axis, as a mean over about 9 pixels."
+        )
+        assert (
+            f"exceeds {error:g} with a probability of at most 0.1"
+            in promised(calibration, 0.125).statement
+        )
+        windows = promised(calibration, 0.125, side=480).sentence
+        assert windows.startswith("In 9 of 10 windows of 48×48 pixels of such pictures nothing")
+
+    def test_too_few_to_tell(self, calibration):
+        """Eight scenes say nothing about one of ten: then the mean is told; below B/9 nothing."""
+        few = calibration.with_pairs(calibration.measured_pairs()[:8], created_by="test")
+        assert few.usual(0.5) is None
+        told = promised(few, 0.5).sentence
+        assert told.startswith("On average over such pictures the largest error in the trusted")
+        assert promised(few, 0.1).sentence.startswith("Nothing is trusted")
+
+    def test_with_high_probability(self, likely):
+        """Its mean is told, and how sure the calibration is."""
+        assert promised(likely, 0.5).sentence.endswith(
+            "a probability of 0.95 over the calibration."
+        )
+
+    def test_meaning(self, calibration):
+        """Where a label marks pixels, α is the share of pictures that have one."""
+        marked = with_fidelity(calibration, metric="semantic", bound=1)
+        assert promised(marked, 0.05).sentence == (
+            "In 19 of 20 such pictures nothing in the trusted part differs in meaning."
+        )
+
+    @pytest.mark.parametrize(("share", "words"), [(0.2, "4 of 5"), (0.15, "85 % of"), (0, "100 %")])
+    def test_shares(self, calibration, share, words):
+        """A share of pictures is told as some of so many, or else in percent."""
+        marked = changed(
+            with_fidelity(calibration, metric="semantic", bound=1),
+            guarantee={"kind": "probability", "tolerance": 0.5, "level": 0.1},
+        )
+        told = promised(marked, share).sentence
+        assert f"In {words}" in told or (share == 0 and told.startswith("Nothing is trusted"))
+
+
+class TestProbability:
+    @pytest.fixture
+    def made(self, calibration):
+        """Errors above 0.1 in one of ten pictures."""
+        return calibration.with_pairs(
+            calibration.measured_pairs(),
+            created_by="test",
+            guarantee=Probability(tolerance=0.1, level=0.1),
+        )
+
+    def test_the_promise(self, made):
+        """The loss is whether τ is exceeded: nothing is cut, B is 1, and α is that of the level."""
+        promise = promised(made)
+        assert (promise.kind, promise.tolerance, promise.level) == ("probability", 0.1, 0.1)
+        assert (promise.bound, promise.counted_up_to, made.manifest.default_alpha) == (1, None, 0.1)
+        assert "exceeds 0.1 with a probability of at most 0.1" in promise.statement
+        assert "With these very 20 the probability is at most 0.22" in promise.statement
+        assert promise.sentence.startswith(
+            "In 9 of 10 such pictures nothing in the trusted part is off by more than 0.1:"
+        )
+        assert promise.share_of_windows is None
+        assert made.curve.min_alpha == 1 / 21
+
+    def test_a_share_of_the_windows(self, made):
+        """Of a larger output it is at most that share of the windows, on average."""
+        promise = promised(made, side=480)
+        assert promise.share_of_windows == 0.1
+        assert "expected share of its windows" in promise.statement
+
+    def test_for_the_calibration_at_hand(self, calibration):
+        """With δ the statement is about these scenes."""
+        sure = calibration.with_pairs(
+            calibration.measured_pairs(),
+            created_by="test",
+            guarantee=Probability(tolerance=0.1, level=0.2, delta=0.1),
+        )
+        promise = promised(sure, 0.2)
+        assert promise.statement.startswith("With probability at least 0.9 over the draw")
+        assert sure.minimal_n(0.1) == math.ceil(math.log(0.1) / math.log(0.9))
+        assert any("independent" in text for text in promise.voids)
 
 
 JPEG = Facts(Compression("jpeg", 75), 2.0, 0.0, 3.0, 0.5, 3.0)
@@ -261,7 +360,8 @@ class TestClasses:
         subject = Subject.of(sorted_, None, JPEG)
         promise = guarantee(subject, 0.5, 48, 48)
         assert promise.applicability == "unknown"
-        assert "not known" in promise.statement
+        assert promise.statement.startswith("No promise: no calibration image had an input")
+        assert promise.sentence.startswith("No promise")
         assert (subject.document.name, subject.document.n) == ("jpeg-68", 0)
         text, *_ = warnings(sorted_, 0.5, JPEG, notes=["A note."])
         assert "JPEG of quality 68 to 79" in text

@@ -1,0 +1,69 @@
+"""What an answer is about: an upload, and the part of the calibration that speaks about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+from app.calibration.record import Calibration
+from app.calibration.sizes import Applicability
+from app.images.facts import Facts, in_words
+from app.serving.answer import InputClass
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What an answer is about.
+
+    whole: the calibration. part: those of its pairs whose curve is used.
+    group: that the request named. input_class: of the upload, if the calibration has classes.
+    is_covered: whether there were pairs like the upload, as far as classes tell.
+    """
+
+    whole: Calibration
+    part: Calibration
+    group: str | None = None
+    input_class: str | None = None
+    is_covered: bool = True
+
+    @classmethod
+    def of(
+        cls, calibration: Calibration, group: str | None = None, facts: Facts | None = None
+    ) -> Self:
+        """An upload of these facts under a calibration.
+
+        Raises:
+            BadGroup: the calibration has no such group.
+        """
+        whole = calibration.of_group(group)
+        if facts is None:
+            return cls(calibration, whole, group)
+        name = whole.class_of(facts)
+        return cls(calibration, whole.of_class(name), group, name, whole.covers(facts))
+
+    @property
+    def document(self) -> InputClass | None:
+        """The class as the answer names it."""
+        rule = self.whole.pipeline.input_rule
+        if self.input_class is None or rule is None:
+            return None
+        n = self.part.n if self.is_covered else 0
+        return InputClass(name=self.input_class, title=in_words(self.input_class), rule=rule, n=n)
+
+    def applicability(self, height: int, width: int) -> Applicability:
+        """Whether the promise speaks about an output of this size made from such an upload."""
+        return self.part.applicability(height, width) if self.is_covered else "unknown"
+
+    @property
+    def scenes(self) -> str:
+        """How many there were of what, such as "40 calibration scenes (120 images) of the …"."""
+        n, pairs = self.part.n, self.part.pairs
+        words = f"{n} calibration images"
+        if pairs > n:
+            words = f"{n} calibration scenes ({pairs} images, each scene counting once)"
+        if self.group is not None:
+            words += f" of the group {self.group!r}"
+        if self.input_class is not None and self.is_covered:
+            words += f" whose input was of the class {self.input_class!r}"
+            words += f" ({in_words(self.input_class)})"
+        return words
