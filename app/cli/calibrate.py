@@ -149,12 +149,9 @@ def calibrate(
         fidelity={"metric": metric, "blur": fidelity_blur, "bound": bound, "labels": labels},
         default_alpha=alpha,
         guarantee=options.guarantee(
-            guarantee or "expectation",
-            delta=delta,
-            method=method,
-            tolerance=tolerance,
-            level=level,
-        ),
+            guarantee, delta=delta, method=method, tolerance=tolerance, level=level
+        )
+        or {"kind": "expectation"},
         degradation=_degradation(
             mixture,
             grey=grey,

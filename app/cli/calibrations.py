@@ -78,11 +78,12 @@ def derive(
     changes: dict[str, Any] = {"activate": activate, "name": name}
     if force:
         changes["force"] = True
-    kind = guarantee or _kind_of(delta, method, tolerance, level)
-    if kind is not None or bound is None:
-        asked = options.guarantee(
-            kind or "high_probability", delta=delta, method=method, tolerance=tolerance, level=level
-        )
+    asked = options.guarantee(
+        guarantee, delta=delta, method=method, tolerance=tolerance, level=level
+    )
+    if asked is None and bound is None:
+        asked = {"kind": "high_probability"}
+    if asked is not None:
         try:
             changes["guarantee"] = guarantee_of(asked).model_dump()
         except ValidationError as error:
@@ -269,15 +270,6 @@ def _in_words(guarantee: dict[str, Any]) -> str:
             return f"in expectation over images{likely} ({guarantee['method']})"
         case _:
             return f"errors above {guarantee['tolerance']:g} in few pictures{likely}"
-
-
-def _kind_of(
-    delta: float | None, method: str | None, tolerance: float | None, level: float | None
-) -> str | None:
-    """The kind of guarantee that has such options; None: none of them is given."""
-    if tolerance is not None or level is not None:
-        return "probability"
-    return None if delta is None and method is None else "high_probability"
 
 
 def _job(job: dict[str, Any]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
 import typer
 
@@ -58,9 +58,20 @@ Shape = Annotated[str, typer.Option(help="rectangles or strokes.")]
 Color = Annotated[str, typer.Option(help="Colour of the holes.")]
 
 
-def guarantee(kind: str, **fields: Any) -> dict[str, Any]:
-    """The guarantee that the options name, unchecked."""
-    return {"kind": kind, **{name: value for name, value in fields.items() if value is not None}}
+_KIND_OF: Final = {
+    "tolerance": "probability",
+    "level": "probability",
+    "delta": "high_probability",
+    "method": "high_probability",
+}
+"""Which guarantee has such an option, the first that is given; others may have it too."""
+
+
+def guarantee(kind: str | None, **fields: Any) -> dict[str, Any] | None:
+    """The guarantee that the options name, unchecked; None: they name none."""
+    given = {name: value for name, value in fields.items() if value is not None}
+    named = kind or next((of for name, of in _KIND_OF.items() if name in given), None)
+    return None if named is None else {"kind": named, **given}
 
 
 def holes(share: float | None, shape: str, color: str) -> dict[str, Any] | None:

@@ -8,6 +8,7 @@ import pytest
 
 import app.cli.local
 from app.calibration import file
+from app.calibration.guarantee import HighProbability
 from tests.api.admin import label
 from tests.cli.conftest import FORCED
 from tests.factories import encoded, photo, pictures, truths
@@ -117,7 +118,7 @@ class TestPairs:
         pictures(place / "photos", *names)
         likely = ("--guarantee", "high_probability", "--delta", 0.3, "--method", "wsr")
         made = command(*PLAIN, "--group-by", "folder", *likely).json
-        assert made["guarantee"] == {"kind": "high_probability", "delta": 0.3, "method": "wsr"}
+        assert made["guarantee"] == HighProbability(delta=0.3, method="wsr").facts()
         assert [(row["group"], row["n"]) for row in made["groups"]] == [("day", 4), ("night", 2)]
         night = command("calibrations", "show", made["id"], "--group", "night", "--json").json
         assert (night["n"], night["id"]) == (2, made["id"])
@@ -132,7 +133,7 @@ class TestPairs:
         rows = [f"{k:03}.png,{'old' if k % 2 else 'new'}" for k in range(6)]
         (truths(place / "photos", 6) / "manifest.csv").write_text("\n".join(["file,camera", *rows]))
         plain = run(*PLAIN).json
-        assert plain["guarantee"] == {"kind": "expectation", "delta": None, "method": None}
+        assert plain["guarantee"]["kind"] == "expectation"
         calls = len(upscaler.calls)
         made = run(*PLAIN, "--group-by", "camera").json
         assert len(upscaler.calls) == 2 * calls
@@ -243,7 +244,7 @@ class TestRestoration:
         assert made.json["pipeline"]["scale"] == 1
         assert made.json["degradation"][recorded[0]] == recorded[1]
         pictures(place, "old.png", first=50)
-        assert "old.png: 48×48" in run("upscale", "old.png", "--alpha", 0.4).out
+        assert "of 48×48 trusted at α = 0.4" in run("upscale", "old.png", "--alpha", 0.4).out
 
 
 @pytest.mark.parametrize(
