@@ -34,7 +34,7 @@ from app.api import (
 from app.api.auth import Keyring, stored_admin_key
 from app.api.deps import Pace, State
 from app.api.document import finished, operation_id
-from app.api.idempotency import Repeats
+from app.api.idempotency import IdempotencyKeys
 from app.api.limits import open_limits
 from app.api.middleware import RequestContext
 from app.api.probes import Probes
@@ -154,7 +154,7 @@ async def _start(
         admin_keys=Keyring(_admin_keys(settings)),
         limits=await stack.enter_async_context(limits),
         probes=await stack.enter_async_context(aclosing(Probes(pace.probe_s))),
-        repeats=Repeats(parts.stores.claims, settings.idempotency_ttl_s),
+        idempotency=IdempotencyKeys(parts.stores.claims, settings.idempotency_ttl_s),
     )
 
 

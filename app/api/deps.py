@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 
 from app.api.auth import Keyring, require, sent_key
 from app.api.forms import check_form
-from app.api.idempotency import Repeats
+from app.api.idempotency import IdempotencyKeys
 from app.api.limits import ClientLimits
 from app.api.probes import Probes
 from app.api.problems import problem_responses
@@ -50,7 +50,7 @@ class State(Parts):
     client_keys: Keyring
     admin_keys: Keyring
     limits: ClientLimits
-    repeats: Repeats
+    idempotency: IdempotencyKeys
     probes: Probes
 
     async def audit(self, action: str, key: str, **facts: Any) -> None:

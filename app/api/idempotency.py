@@ -41,7 +41,7 @@ IdempotencyKey = Annotated[
 ]
 
 
-class Made(NamedTuple):
+class StoredResponse(NamedTuple):
     """What a request has made: the id of a result, job or calibration, and the answer."""
 
     id: str
@@ -49,7 +49,7 @@ class Made(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Repeats:
+class IdempotencyKeys:
     """Recognises requests that are sent again.
 
     Attributes:
@@ -68,7 +68,7 @@ class Repeats:
         self,
         request: Request,
         caller: str,
-        make: Callable[[], Awaitable[Made]],
+        make: Callable[[], Awaitable[StoredResponse]],
         recall: Callable[[str], Awaitable[Response]],
         body: bytes | None = None,
     ) -> Response:
@@ -95,7 +95,7 @@ class Repeats:
             if first["digest"] != claim["digest"]:
                 raise BadRequest(f"This {HEADER} was sent with another request before.")
             if "made" not in first:
-                await asyncio.sleep(self.look_s)
+                await self._changed(name, kept)
                 continue
             with suppress(NotFound):
                 return await recall(first["made"])
@@ -108,6 +108,11 @@ class Repeats:
             raise
         await self._settle(name, mine, json.dumps({**claim, "made": made.id}).encode())
         return made.answer
+
+    async def _changed(self, name: str, kept: bytes) -> None:
+        """Wait until something else is kept; many wait, and none of them writes."""
+        while await self.claims.get(name) == kept:  # noqa: ASYNC110 - the store has no event
+            await asyncio.sleep(self.look_s)
 
     async def _settle(self, name: str, mine: bytes, end: bytes | None) -> None:
         """What was made, or not, stays so if the store cannot be told."""

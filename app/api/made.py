@@ -13,7 +13,7 @@ from app.api.deps import AdminDep, State, StateDep, admin_router
 from app.api.document import CONFIG, body_of
 from app.api.documents import CalibrationDetail, detail
 from app.api.forms import check_fields
-from app.api.idempotency import IdempotencyKey, Made
+from app.api.idempotency import IdempotencyKey, StoredResponse
 from app.api.jobs import JobOut, accepted
 from app.api.pair_forms import MAX_FILE_BYTES, PairsFormDep, config_of
 from app.api.problems import problem_responses
@@ -58,7 +58,7 @@ async def create_calibration(
     """Calibrate from pairs, or only from high-resolution images and a degradation."""
     state.settings.webhooks.check(form.webhook)
 
-    async def make() -> Made:
+    async def make() -> StoredResponse:
         job = await state.admin.create(
             config_of(config),
             form.files(),
@@ -67,7 +67,7 @@ async def create_calibration(
             webhook=form.webhook,
         )
         await state.audit("calibration.create", key, job=job.id)
-        return Made(job.id, accepted(job))
+        return StoredResponse(job.id, accepted(job))
 
     return await _once(request, state, key, make)
 
@@ -93,10 +93,10 @@ async def import_calibration(
     """Store a calibration file: the body, or the form file `file`."""
     data = await _sent_file(request)
 
-    async def make() -> Made:
+    async def make() -> StoredResponse:
         calibration = await state.admin.import_file(data, activate=activate, force=force)
         await state.audit("calibration.import", key, calibration=calibration.id, activate=activate)
-        return Made(calibration.id, await recall(calibration.id))
+        return StoredResponse(calibration.id, await recall(calibration.id))
 
     async def recall(calibration: str) -> Response:
         document = await detail(state, await state.admin.finished(calibration))
@@ -106,7 +106,7 @@ async def import_calibration(
             headers={"Location": f"{router.prefix}/{calibration}"},
         )
 
-    return await state.repeats.once(request, f"key:{key}", make, recall, body=data)
+    return await state.idempotency.once(request, f"key:{key}", make, recall, body=data)
 
 
 async def _sent_file(request: Request) -> bytes:
@@ -142,7 +142,7 @@ async def extend_calibration(
     """A new calibration of the old pairs and these; nothing is generated again for the old ones."""
     state.settings.webhooks.check(form.webhook)
 
-    async def make() -> Made:
+    async def make() -> StoredResponse:
         parent = await state.admin.finished(calibration_id)
         job = await state.admin.create(
             CalibrationConfig.of(parent.manifest, activate=activate, force=force),
@@ -153,7 +153,7 @@ async def extend_calibration(
             parent=parent,
         )
         await state.audit("calibration.extend", key, parent=parent.id, job=job.id)
-        return Made(job.id, accepted(job))
+        return StoredResponse(job.id, accepted(job))
 
     return await _once(request, state, key, make)
 
@@ -220,11 +220,11 @@ async def derive_calibration(
 
 
 async def _once(
-    request: Request, state: State, key: str, make: Callable[[], Awaitable[Made]]
+    request: Request, state: State, key: str, make: Callable[[], Awaitable[StoredResponse]]
 ) -> Response:
     """202 with the job that is made, or that was made by the same request before."""
 
     async def recall(job: str) -> Response:
         return accepted(await state.stores.jobs.get(job))
 
-    return await state.repeats.once(request, f"key:{key}", make, recall)
+    return await state.idempotency.once(request, f"key:{key}", make, recall)

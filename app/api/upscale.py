@@ -18,7 +18,7 @@ from fastapi.responses import Response
 from app.api.clients import client_name, while_connected
 from app.api.deps import ClientDep, State, StateDep
 from app.api.document import BINARY
-from app.api.idempotency import IdempotencyKey, Made
+from app.api.idempotency import IdempotencyKey, StoredResponse
 from app.api.jobs import JobOut, Webhook, accepted, shown
 from app.api.problems import problem_responses
 from app.errors import BadRequest, Overloaded
@@ -156,7 +156,7 @@ async def upscale(
         await state.limits.take(client, "requests")
         return await image.read()
 
-    async def make() -> Made:
+    async def make() -> StoredResponse:
         await check_room()
         prepared = await while_connected(request, state.service.prepare(read, fields))
         await check_room(prepared.footprint)
@@ -166,7 +166,7 @@ async def upscale(
             if idempotency_key is None and await request.is_disconnected():
                 # Nobody will ever know its id: it would be paid for in vain.
                 await state.queue.cancel(job.id)
-            return Made(job.id, accepted(job, **_ASYNC))
+            return StoredResponse(job.id, accepted(job, **_ASYNC))
         answer = await while_connected(
             request,
             state.service.run(prepared),
@@ -174,7 +174,7 @@ async def upscale(
             finishes=lambda: idempotency_key is not None and prepared.has_begun,
         )
         files = {name: answer.files[name] for name in _parts(answer.result, media_type)}
-        return Made(answer.result.id, await _respond(answer.result, files, media_type))
+        return StoredResponse(answer.result.id, await _respond(answer.result, files, media_type))
 
     async def recall(made: str) -> Response:
         if made.startswith(JOB):
@@ -183,7 +183,7 @@ async def upscale(
         names = _parts(result, media_type)
         return await _respond(result, {n: await results.blob(made, n) for n in names}, media_type)
 
-    return await state.repeats.once(request, client, make, recall)
+    return await state.idempotency.once(request, client, make, recall)
 
 
 def prefers(preference: str, headers: Sequence[str]) -> bool:

@@ -187,6 +187,9 @@ class ClaimStore(Protocol):
     async def claim(self, name: str, value: bytes, *, seconds: float) -> bytes:
         """Keep a value for so long, unless there is one: the one that is kept."""
 
+    async def get(self, name: str) -> bytes | None:
+        """The value that is kept; nothing is written."""
+
     async def replace(self, name: str, old: bytes, new: bytes | None, *, seconds: float) -> None:
         """Keep another value for so long, or none, if the present one still is `old`."""
 

@@ -34,7 +34,7 @@ from app.stores.folders import PRIVATE, SCRATCH_LIFE_S, sync, usable_folder
 SCHEMES: Final = ("s3", "gs", "az")
 
 # Usual file systems allow 255 bytes, and what obstore is writing has a longer name.
-COMPONENT_BYTES: Final = 240
+COMPONENT_BYTES: Final = 253
 
 # Whoever waits longer is told that the store is away; `StoreUnavailable` may be tried again.
 _TIMES: Final[dict[str, Any]] = {

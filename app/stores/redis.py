@@ -350,6 +350,7 @@ class RedisClaims:
     """
 
     def __init__(self, client: Client) -> None:
+        self._client = client
         self._claim = client.register_script(self._CLAIM)
         self._replace = client.register_script(self._REPLACE)
 
@@ -357,6 +358,11 @@ class RedisClaims:
         async with redis_errors():
             kept = await self._claim(keys=[_claim_key(name)], args=[value, milliseconds(seconds)])
         return bytes(kept)
+
+    async def get(self, name: str) -> bytes | None:
+        async with redis_errors():
+            kept = await self._client.get(_claim_key(name))
+        return None if kept is None else bytes(kept)
 
     async def replace(self, name: str, old: bytes, new: bytes | None, *, seconds: float) -> None:
         args = [old, milliseconds(seconds), *([] if new is None else [new])]

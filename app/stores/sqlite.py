@@ -170,6 +170,12 @@ class SqliteClaims:
 
         return await self._database.write(keep)
 
+    async def get(self, name: str) -> bytes | None:
+        rows = await self._database.rows(
+            "SELECT value FROM claim WHERE name = ? AND expires > ?", name, time.time()
+        )
+        return bytes(rows[0][0]) if rows else None
+
     async def replace(self, name: str, old: bytes, new: bytes | None, *, seconds: float) -> None:
         if new is None:
             await self._database.run("DELETE FROM claim WHERE name = ? AND value = ?", name, old)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections import Counter
 
 import pytest
 
@@ -52,11 +53,40 @@ async def test_connections_that_drop(serve, store):
         assert served.state.service.slots.in_flight == 0
 
 
+async def test_those_who_wait_write_nothing(serve, monkeypatch):
+    """However long a request takes, each one that waits for it claims its key twice at most."""
+    upscaler = FakeUpscaler(gate=threading.Event())
+    async with serve(upscaler, run_jobs=False) as served:
+        claims, seen = served.state.stores.claims, Counter()
+
+        def counted(name):
+            method = getattr(claims, name)
+
+            async def count(*arguments, **options):
+                seen[name] += 1
+                return await method(*arguments, **options)
+
+            return count
+
+        first = asyncio.create_task(served.post(headers=key()))
+        await until(lambda: upscaler.calls)
+        for name in ("claim", "get"):
+            monkeypatch.setattr(claims, name, counted(name))
+        repeated = [asyncio.create_task(served.post(headers=key())) for _ in range(3)]
+        await until(lambda: seen["get"] >= 30)
+        assert seen["claim"] == 3
+        upscaler.gate.set()
+        answers = await asyncio.gather(first, *repeated)
+        assert {answer.status_code for answer in answers} == {200}
+        assert seen["claim"] <= 6
+
+
 @pytest.mark.servers
-async def test_two_gateways(serve, redis_url):
+async def test_two_gateways(serve, redis_url, tmp_path):
     """What one gateway is making another one waits for; what it has made the other one gives."""
     upscaler = FakeUpscaler(gate=threading.Event())
-    shared = {"store": redis_url, "queue": redis_url, "run_jobs": False}
+    shared = {"store": redis_url, "queue": redis_url, "blobs": f"file://{tmp_path}/shared"}
+    shared["run_jobs"] = False
     async with (
         serve(upscaler, folder="a", **shared) as one,
         serve(upscaler, folder="b", **shared) as other,

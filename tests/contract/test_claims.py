@@ -10,9 +10,11 @@ from tests.waiting import PATIENCE_S
 
 async def test_the_first_holds_it(doors: list[Stores]):
     """Of many callers, in several processes, one value is kept and told to all."""
+    assert await doors[0].claims.get("a") is None
     kept = await asyncio.gather(
         *(doors[i % 3].claims.claim("a", b"%d" % i, seconds=60) for i in range(12))
     )
+    assert {await doors[i].claims.get("a") for i in range(3)} == set(kept)
     assert len(set(kept)) == 1
     assert await doors[0].claims.claim("b", b"other", seconds=60) == b"other"
 
@@ -34,6 +36,7 @@ async def test_it_ends(stores: Stores):
     """After its time a name is free; a renewal counts from its own moment."""
     claims = stores.claims
     await claims.claim("short", b"1", seconds=0.05)
+    await claims.claim("read", b"1", seconds=0.05)
     await claims.claim("renewed", b"1", seconds=600)
     await claims.replace("renewed", b"1", b"1", seconds=0.05)
     await claims.claim("long", b"1", seconds=600)
@@ -42,4 +45,6 @@ async def test_it_ends(stores: Stores):
         for name in ("short", "renewed"):
             while await claims.claim(name, b"2", seconds=600) != b"2":  # noqa: ASYNC110 - no event
                 await asyncio.sleep(0.01)
+        while await claims.get("read"):  # noqa: ASYNC110 - no event
+            await asyncio.sleep(0.01)
     assert await claims.claim("long", b"2", seconds=600) == b"1"
