@@ -36,8 +36,8 @@ HeaderValue = Annotated[str, Field(pattern=r"^([!-~]([\t -~]*[!-~])?)?$")]
 HostName = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$")]
 
 
-# Labels, the dot at the end is that of an absolute name; or an IPv6 address.
-_HOST = re.compile(r"(?:[a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}\.?|[0-9a-f:.]+(?:%[a-z0-9]+)?")
+# An IPv6 address, or labels; the dot at the end is that of an absolute name.
+_HOST = re.compile(r"[0-9a-f]*:[0-9a-f:.]*(%[a-z0-9]+)?|([a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}\.?")
 
 
 def http_url(url: str) -> SplitResult:

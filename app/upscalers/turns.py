@@ -37,6 +37,7 @@ class Turn:
     a call waits for an upscaler that is away to come back; 0: it fails at once, as a client that
     waits for its answer expects. `folding`: the wish for folded samples; None: there is none.
     `on_part` is called in the loop, with their number, when one of the call's parts is done.
+    `most_bytes` is what an answer may have that holds its samples; None: what is configured.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Turn:
         on_part: Callable[[int], None] | None = None,
     ) -> None:
         self.folding = folding
+        self.most_bytes: int | None = None
         self._on_part = on_part
         self.patience_s = patience_s
         self._deadline = deadline

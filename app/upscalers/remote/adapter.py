@@ -6,7 +6,7 @@ import abc
 import asyncio
 import base64
 import weakref
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
@@ -16,7 +16,7 @@ from app.images.holes import holes_of
 from app.upscalers.base import RGB, Capabilities, Source, fingerprint_of
 from app.upscalers.config import OneAddress
 from app.upscalers.remote.errors import ProtocolError
-from app.upscalers.remote.http import Upstream
+from app.upscalers.remote.http import SMALL_ANSWER, Upstream
 from app.upscalers.remote.samples import SampleReader
 from app.upscalers.remote.translation import Reply, retry_after
 from app.upscalers.turns import Turn
@@ -29,6 +29,7 @@ _LARGE_JSON = 2**20
 
 
 Config = TypeVar("Config", bound=OneAddress)
+T = TypeVar("T")
 
 
 class Adapter(abc.ABC, Generic[Config]):
@@ -37,6 +38,9 @@ class Adapter(abc.ABC, Generic[Config]):
     The fingerprint covers the adapter, the address (or `identity`), every setting that reaches the
     model, and what `_learn` found out about the version behind the address.
     """
+
+    # Of a sample as text at most: base64 of a PNG file of noise, with 16 bits and alpha.
+    _bytes_per_pixel = 11
 
     def __init__(self, config: Config, upstream: Upstream) -> None:
         self.name, self.kind, self.scale = config.name, config.kind, config.scale
@@ -48,7 +52,7 @@ class Adapter(abc.ABC, Generic[Config]):
         self._uploads: weakref.WeakKeyDictionary[Source, asyncio.Task[str]] = (
             weakref.WeakKeyDictionary()
         )
-        self._goodbyes: set[asyncio.Task[None]] = set()
+        self._cancellations: set[asyncio.Task[None]] = set()
         self._is_closed = False
 
     @property
@@ -87,8 +91,11 @@ class Adapter(abc.ABC, Generic[Config]):
     ) -> list[RGB]:
         """One sample per seed; see `Upscaler.generate`."""
         refuse_large(source, self._config.max_input_pixels, self.name)
+        turn = turn or Turn()
+        pixels = self._reader.largest(source)
+        turn.most_bytes = SMALL_ANSWER + len(seeds) * pixels * self._bytes_per_pixel
         try:
-            return await self._samples(source, seeds, turn or Turn())
+            return await self._samples(source, seeds, turn)
         except UpscalerError as error:
             if isinstance(error, UpscalerFailed):
                 # Perhaps for want of the image: a server that restarts may lose what it was given.
@@ -108,8 +115,9 @@ class Adapter(abc.ABC, Generic[Config]):
 
     async def close(self) -> None:
         """Finish cancellations on their way, then close the connections."""
-        if self._goodbyes:
-            _, late = await asyncio.wait(self._goodbyes, timeout=self._upstream.network.goodbye_s)
+        if self._cancellations:
+            limit = self._upstream.network.cancel_timeout_s
+            _, late = await asyncio.wait(self._cancellations, timeout=limit)
             for task in late:
                 task.cancel()
         self._is_closed = True
@@ -150,7 +158,7 @@ class Adapter(abc.ABC, Generic[Config]):
             return value
         raise ProtocolError(f"{self.name!r} did not say where the next step is.")
 
-    async def _ask(self, url: str, interval: float, turn: Turn) -> Reply:
+    async def _ask(self, url: str, interval: float, turn: Turn | None) -> Reply:
         """Poll once, after the interval.
 
         Asking costs nothing and the work behind it does, so a broken connection or a busy server
@@ -172,7 +180,27 @@ class Adapter(abc.ABC, Generic[Config]):
         if len(reply.body) > _LARGE_JSON:
             await self._reader.in_thread(lambda: reply.document)
 
-    def _say_goodbye(self, request: Coroutine[Any, Any, object]) -> None:
+    async def _begun(
+        self, request: Coroutine[Any, Any, T], cancel: Callable[[T], Coroutine[Any, Any, object]]
+    ) -> T:
+        """The answer to a request that begins work at the server.
+
+        Only the answer says what there is to cancel: when the caller leaves before it comes, it is
+        waited for in the background, and cancelled.
+        """
+        begun = asyncio.create_task(request)
+        begun.add_done_callback(lambda done: done.cancelled() or done.exception())
+        try:
+            return await asyncio.shield(begun)
+        except asyncio.CancelledError:
+
+            async def undo() -> None:
+                await cancel(await begun)
+
+            self._cancel_in_background(undo())
+            raise
+
+    def _cancel_in_background(self, request: Coroutine[Any, Any, object]) -> None:
         """Cancel remote work without making the cancelled caller wait; failures do not matter."""
         if self._is_closed:
             request.close()
@@ -180,11 +208,11 @@ class Adapter(abc.ABC, Generic[Config]):
 
         async def quietly() -> None:
             with suppress(UpscalerError, TimeoutError):
-                await asyncio.wait_for(request, self._upstream.network.goodbye_s)
+                await asyncio.wait_for(request, self._upstream.network.cancel_timeout_s)
 
         task = asyncio.create_task(quietly())
-        self._goodbyes.add(task)
-        task.add_done_callback(self._goodbyes.discard)
+        self._cancellations.add(task)
+        task.add_done_callback(self._cancellations.discard)
 
 
 def refuse_large(source: Source, limit: int | None, who: str) -> None:

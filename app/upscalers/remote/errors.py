@@ -29,6 +29,10 @@ class TooManyCalls(_Waiting):
     """Too many calls for this account."""
 
 
+class AnswerLost(UpscalerUnavailable):
+    """The request was sent and not answered: what it asks for may be done, and paid for."""
+
+
 class QuotaSpent(UpscalerUnavailable):
     """No credit left at the provider, or the configured spend limit is reached."""
 

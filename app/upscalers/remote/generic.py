@@ -147,10 +147,16 @@ class HttpUpscaler(Adapter[HttpConfig]):
         if request.query:
             arguments["params"] = _texts(request.query, values)
         path = fill_path(request.path, values)
-        reply = await self._upstream.request(request.method, path, turn=turn, **arguments)
-        await self._parse(reply)
-        self._raise_for(reply)
-        return reply if config.poll is None else await self._polled(config.poll, reply, turn)
+        if config.poll is None:
+            reply = await self._upstream.request(request.method, path, turn=turn, **arguments)
+            await self._parse(reply)
+            self._raise_for(reply)
+            return reply
+        submitted = await self._begun(
+            self._upstream.request(request.method, path, **arguments), self._cancelled
+        )
+        self._raise_for(submitted)
+        return await self._polled(config.poll, submitted, turn)
 
     def _values(self, source: Source, seeds: Sequence[int]) -> dict[str, Any]:
         """What the placeholders stand for; images are encoded only when they are asked for."""
@@ -186,7 +192,7 @@ class HttpUpscaler(Adapter[HttpConfig]):
                 if failed or all(_holds(condition, reply) for condition in poll.done):
                     break
         except (asyncio.CancelledError, UpscalerError):
-            self._cancel(document, poll)
+            self._cancel_in_background(self._cancelled(submitted))
             raise
         if failed:
             raise GenerationFailed(f"{self.name!r} failed: {self._said(reply)}")
@@ -197,15 +203,13 @@ class HttpUpscaler(Adapter[HttpConfig]):
         self._raise_for(reply)
         return reply
 
-    def _cancel(self, document: Any, poll: Poll) -> None:
-        cancel = self._config.cancel
-        if cancel is None:
-            return
-        try:
+    async def _cancelled(self, submitted: Reply) -> None:
+        """Cancel what was submitted, if its answer offers a way. Raises UpscalerError."""
+        cancel, poll = self._config.cancel, self._config.poll
+        if cancel is not None and poll is not None:
+            document = submitted.document
             url = self._link(document, cancel.url_pointer, cancel.path, poll.id_pointer)
-        except UpscalerError:
-            return  # the submit answer offers no way to cancel
-        self._say_goodbye(self._upstream.request(cancel.method, url))
+            await self._upstream.request(cancel.method, url)
 
     def _link(
         self, document: Any, url_pointer: str | None, path: str | None, id_pointer: str

@@ -70,7 +70,7 @@ class GradioUpscaler(Adapter[GradioConfig]):
         reply = await self._upstream.call("POST", self._prefix + self._call, json=body)
         event = self._place(pointer.first(reply.json(), "/event_id"))
         answer = await self._result(
-            f"{self._prefix}{self._call}/{quote(event, safe='', errors='replace')}"
+            f"{self._prefix}{self._call}/{quote(event, safe='', errors='replace')}", turn
         )
         image = pointer.first(answer, self._config.output_pointer)
         path, url = pointer.first(image, "/path"), pointer.first(image, "/url")
@@ -81,9 +81,9 @@ class GradioUpscaler(Adapter[GradioConfig]):
             return await self._reader.read(fetched.body, source, turn)
         return await self._reader.read_text(url or path or image, source, turn)
 
-    async def _result(self, path: str) -> Any:
+    async def _result(self, path: str, turn: Turn) -> Any:
         """The data of the completed call."""
-        async for event, data in self._upstream.events(path):
+        async for event, data in self._upstream.events(path, turn):
             if event == "complete":
                 try:
                     return json.loads(data)

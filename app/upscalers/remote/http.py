@@ -8,6 +8,7 @@ the token sent to the configured origin only, and results fetched only where `gu
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -18,7 +19,7 @@ import httpx
 
 from app.errors import ConfigError, UpscalerError, UpscalerUnavailable
 from app.upscalers.config import RemoteConfig
-from app.upscalers.remote.errors import BadCredentials, ProtocolError
+from app.upscalers.remote.errors import AnswerLost, BadCredentials, ProtocolError
 from app.upscalers.remote.guard import (
     FetchPolicy,
     Origin,
@@ -30,7 +31,7 @@ from app.upscalers.remote.guard import (
 from app.upscalers.remote.translation import Reply, raise_for_status
 from app.upscalers.turns import Turn
 
-_SMALL_ANSWER = 8 * 2**20  # metadata, status and error answers
+SMALL_ANSWER = 8 * 2**20  # metadata, status and error answers
 
 _READ_AHEAD = 4 * 2**20
 """Bytes of an answer that are read before this call has its turn; the rest waits at the server.
@@ -41,7 +42,7 @@ So the answers to the M calls of a request, too, are in memory one at a time."""
 class Network:
     """What tests replace: the transport under httpx, the resolver, and how long each step may take.
 
-    goodbye_s: for cancelling work at the server when nobody waits for it any more.
+    cancel_timeout_s: for cancelling work at the server when nobody waits for it any more.
     """
 
     transport: httpx.AsyncBaseTransport | None = None
@@ -49,7 +50,7 @@ class Network:
     connect_s: float = 3.0
     pool_s: float = 5.0
     write_s: float = 30.0
-    goodbye_s: float = 5.0
+    cancel_timeout_s: float = 5.0
 
 
 class Upstream:
@@ -75,6 +76,7 @@ class Upstream:
         sent = _as_sent(config, token)
         self._secrets = {secret for secret in (token, sent) if secret}
         self._max_bytes = config.max_answer_bytes
+        self._limit_s = config.call_timeout_s
         self._policy = FetchPolicy(Origin.of(base), config.allowed_hosts, config.allow_private)
         # A few more connections than calls, so that polling and cancelling never queue.
         most = config.concurrency + 4
@@ -109,8 +111,9 @@ class Upstream:
         """One exchange; `options` are those of httpx: `json`, `data`, `files`, `params`, `headers`.
 
         `content` in parts needs a Content-Length among the headers.
-        `turn` is that of a call whose answer holds samples: it may be as large as is configured,
-        and more than its beginning is read in that turn only. Other answers have 8 MiB at most.
+        `turn` is that of a call whose answer holds samples: it may be as large as the turn says,
+        and more than its beginning is read in that turn only. Other answers have 8 MiB at most, and
+        the time of one call.
         """
         body = content if content is None or isinstance(content, bytes) else _chunks(content)
         request = self._client.build_request(method, self.url(path), content=body, **options)
@@ -151,7 +154,7 @@ class Upstream:
         raise_for_status(reply, self.name)
         return reply.body
 
-    async def events(self, path: str) -> AsyncIterator[tuple[str, str]]:
+    async def events(self, path: str, turn: Turn) -> AsyncIterator[tuple[str, str]]:
         """Server-sent events as (event, data)."""
         request = self._client.build_request("GET", self.url(path))
         async with self._send(self._client, request) as response:
@@ -159,7 +162,7 @@ class Upstream:
                 body = await self._read(response, None)
                 raise_for_status(self._reply(response, body), self.name)
             event, data = b"message", bytearray()
-            async for line in self._lines(response):
+            async for line in self._lines(response, turn):
                 if line.startswith(b"event:"):
                     event = line[6:].strip()
                 elif line.startswith(b"data:"):
@@ -168,10 +171,10 @@ class Upstream:
                     yield event.decode("utf-8", "replace"), data[:-1].decode("utf-8", "replace")
                     event, data = b"message", bytearray()
 
-    async def _lines(self, response: httpx.Response) -> AsyncIterator[bytes]:
+    async def _lines(self, response: httpx.Response, turn: Turn) -> AsyncIterator[bytes]:
         """The lines of a stream."""
         begun = bytearray()
-        async for chunk in self._received(response, self._max_bytes):
+        async for chunk in self._received(response, self._most(turn)):
             begun += chunk
             if b"\n" in chunk:
                 *lines, begun = begun.split(b"\n")
@@ -214,8 +217,13 @@ class Upstream:
     async def _exchange(
         self, client: httpx.AsyncClient, request: httpx.Request, turn: Turn | None
     ) -> Reply:
-        async with self._send(client, request) as response:
-            return self._reply(response, await self._read(response, turn))
+        try:
+            # A call with a turn has its limit of time there.
+            async with asyncio.timeout(self._limit_s if turn is None else None):
+                async with self._send(client, request) as response:
+                    return self._reply(response, await self._read(response, turn))
+        except TimeoutError as error:
+            raise AnswerLost(f"{self.name!r} did not answer in time.") from error
 
     def _reply(self, response: httpx.Response, body: bytearray) -> Reply:
         headers = {name.lower(): value for name, value in response.headers.items()}
@@ -235,23 +243,29 @@ class Upstream:
                 await response.aclose()
         except httpx.ConnectTimeout as error:
             raise UpscalerUnavailable(f"{self.name!r} cannot be reached: no connection.") from error
+        except httpx.PoolTimeout as error:
+            raise UpscalerUnavailable(f"{self.name!r} has no free connection.") from error
         except httpx.TimeoutException as error:
-            raise UpscalerUnavailable(f"{self.name!r} did not answer in time.") from error
+            raise AnswerLost(f"{self.name!r} did not answer in time.") from error
         except httpx.ConnectError as error:
             raise UpscalerUnavailable(f"{self.name!r} cannot be reached: {error}.") from error
         except httpx.TransportError as error:
-            raise UpscalerUnavailable(f"The connection to {self.name!r} broke.") from error
+            raise AnswerLost(f"The connection to {self.name!r} broke.") from error
         except (httpx.InvalidURL, httpx.StreamError) as error:
             raise ProtocolError(f"{self.name!r} cannot be called: {error}.") from error
 
     async def _read(self, response: httpx.Response, turn: Turn | None) -> bytearray:
-        cap = min(self._max_bytes, _SMALL_ANSWER) if turn is None else self._max_bytes
         body = bytearray()
-        async for chunk in self._received(response, cap):
+        async for chunk in self._received(response, self._most(turn)):
             body += chunk
             if turn is not None and len(body) > _READ_AHEAD:
                 await turn.take()
         return body
+
+    def _most(self, turn: Turn | None) -> int:
+        """Bytes of an answer."""
+        most = SMALL_ANSWER if turn is None else turn.most_bytes
+        return self._max_bytes if most is None else min(self._max_bytes, most)
 
     async def _received(self, response: httpx.Response, cap: int) -> AsyncIterator[bytes]:
         """The body as it comes, up to so many bytes.

@@ -66,6 +66,9 @@ class OipUpscaler(Adapter[OipConfig]):
             self._path += f"/versions/{quote(config.version, safe='')}"
         self.binary = config.tensor_format == "binary"
 
+    # Three numbers as JSON writes them.
+    _bytes_per_pixel = 78
+
     def _takes_seeds(self) -> bool:
         return self._config.seed_input is not None
 

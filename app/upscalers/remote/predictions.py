@@ -1,9 +1,10 @@
 """Cog containers and Replicate: `{"input": …}` in, `{"status", "output", "error"}` out.
 
 Two dialects of one protocol. Cog answers a PUT when the prediction is finished, takes no token and
-cannot be polled; a busy server says 409. Replicate waits up to a minute (`Prefer: wait`), then is
-polled at the URL that it names. Both report a failed model inside HTTP 200, so only the status
-`succeeded` counts. Sources: docs/http.md of replicate/cog 0.23, Replicate's OpenAPI description.
+cannot be polled; a busy server says 409. Replicate is not asked to wait, but polled at the URL that
+it names at once, so that what is paid for can be cancelled. Both report a failed model inside HTTP
+200, so only the status `succeeded` counts. Sources: docs/http.md of
+replicate/cog 0.23, Replicate's OpenAPI description.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import asyncio
 import re
 import uuid
 from abc import abstractmethod
+from contextlib import suppress
 from typing import Any, Literal, TypeVar
 
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator
@@ -21,7 +23,7 @@ from app.upscalers.base import RGB, Source
 from app.upscalers.config import BaseUrl, EnvName, HostName, OneAddress
 from app.upscalers.remote import pointer
 from app.upscalers.remote.adapter import Adapter, data_uri, mask_png, png_of
-from app.upscalers.remote.errors import Filtered, GenerationFailed, ProtocolError
+from app.upscalers.remote.errors import AnswerLost, Filtered, GenerationFailed, ProtocolError
 from app.upscalers.remote.translation import raise_for_status
 from app.upscalers.turns import Turn
 
@@ -59,7 +61,7 @@ class CogConfig(_PredictionsConfig):
 class ReplicateConfig(_PredictionsConfig):
     """A model, version or deployment on Replicate."""
 
-    HOW_TO_CALL = OneAddress.HOW_TO_CALL | {"wait_s", "poll_interval_s", "upload_above_bytes"}
+    HOW_TO_CALL = OneAddress.HOW_TO_CALL | {"poll_interval_s", "upload_above_bytes"}
 
     kind: Literal["replicate"] = "replicate"
     url: BaseUrl = "https://api.replicate.com/v1"
@@ -68,8 +70,7 @@ class ReplicateConfig(_PredictionsConfig):
         description="owner/name, owner/name:version, or deployments/owner/name.",
         pattern=r"^(deployments/)?[\w.-]+/[\w.-]+(:[0-9a-f]{64})?$",
     )
-    wait_s: int = Field(60, ge=1, le=60, description="How long one call waits before polling.")
-    poll_interval_s: PositiveFloat = 1.0
+    poll_interval_s: PositiveFloat = 0.5
     upload_above_bytes: int = Field(
         256_000, ge=0, description="Larger images are uploaded once, smaller ones sent inline."
     )
@@ -146,8 +147,8 @@ class CogUpscaler(PredictionsUpscaler[CogConfig]):
         path = f"/predictions/{uuid.uuid4().hex}"
         try:
             reply = await self._upstream.call("PUT", path, json={"input": values}, turn=turn)
-        except asyncio.CancelledError:
-            self._say_goodbye(self._cancel(f"{path}/cancel"))
+        except (asyncio.CancelledError, AnswerLost):
+            self._cancel_in_background(self._cancel(f"{path}/cancel"))
             raise
         await self._parse(reply)
         return self._succeeded(reply.json())
@@ -187,21 +188,7 @@ class ReplicateUpscaler(PredictionsUpscaler[ReplicateConfig]):
         config = self._config
         if self._learned is None:
             await self.check()
-        wait = max(1, int(min(config.wait_s, config.call_timeout_s / 2)))
-        end = int(
-            min(max(_SHORTEST_CANCEL_AFTER_S, config.call_timeout_s), _LONGEST_CANCEL_AFTER_S)
-        )
-        headers = {
-            "Prefer": f"wait={wait}",
-            # The server's own end for work that nobody waits for any more.
-            "Cancel-After": f"{end}s",
-        }
-        path, body = self._endpoint()
-        reply = await self._upstream.call(
-            "POST", path, json={**body, "input": values}, headers=headers, turn=turn
-        )
-        await self._parse(reply)
-        document = reply.json()
+        document = await self._begun(self._created(values), self._cancelled)
         try:
             # A finished prediction may come back as "processing" with its output, so only a
             # terminal status ends the polling.
@@ -212,11 +199,54 @@ class ReplicateUpscaler(PredictionsUpscaler[ReplicateConfig]):
                 await self._parse(reply)
                 document = reply.json()
         except (asyncio.CancelledError, UpscalerError):
-            cancel = pointer.first(document, "/urls/cancel")
-            if isinstance(cancel, str):
-                self._say_goodbye(self._upstream.request("POST", cancel))
+            self._cancel_in_background(self._cancelled(document))
             raise
         return self._succeeded(document)
+
+    async def _created(self, values: dict[str, Any]) -> Any:
+        """The new prediction of an input; asked for once, and looked for if the answer is lost."""
+        end = min(
+            max(_SHORTEST_CANCEL_AFTER_S, self._config.call_timeout_s), _LONGEST_CANCEL_AFTER_S
+        )
+        # The server's own end for work that nobody waits for any more.
+        headers = {"Cancel-After": f"{int(end)}s"}
+        path, body = self._endpoint()
+        wanted = {**body, "input": values}
+        try:
+            reply = await self._upstream.call("POST", path, json=wanted, headers=headers)
+        except AnswerLost:
+            found = await self._looked_for(wanted)
+            if found is None:
+                raise
+            return found
+        return reply.json()
+
+    async def _looked_for(self, wanted: dict[str, Any]) -> Any:
+        """One of the newest predictions of the account that has this version and input.
+
+        An equal one of another call is as good: it has the same seed. Asked for until the call's
+        time is over, since what may be paid for is not asked for twice.
+        """
+        while self._takes_seeds():
+            with suppress(UpscalerUnavailable):
+                reply = await self._ask("/predictions", self._config.poll_interval_s, None)
+                raise_for_status(reply, self.name)
+                return next(
+                    (
+                        one
+                        for one in pointer.find(reply.json(), "/results/*")
+                        if isinstance(one, dict)
+                        and {**one, **wanted} == one
+                        and one.get("status") in (*_RUNNING, "succeeded")
+                    ),
+                    None,
+                )
+        return None
+
+    async def _cancelled(self, document: Any) -> None:
+        cancel = pointer.first(document, "/urls/cancel")
+        if isinstance(cancel, str):
+            await self._upstream.request("POST", cancel)
 
     def _endpoint(self) -> tuple[str, dict[str, Any]]:
         """Where to create a prediction: the very version that the fingerprint names."""

@@ -53,6 +53,11 @@ class SampleReader:
         self.lossy = False
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix=f"decode-{config.name}")
 
+    def largest(self, source: Source) -> int:
+        """Pixels that a sample may have."""
+        pixels = self._scale**2 * source.height * source.width
+        return max(pixels, _LARGEST_FREE_SIZE) if self._config.fit == "resize" else pixels
+
     async def in_thread(self, work: Callable[..., T], *args: Any) -> T:
         """Run in one of the decoding threads."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, work, *args)
@@ -102,10 +107,7 @@ class SampleReader:
     def _decoded(self, data: bytes | bytearray | Callable[[], bytes], source: Source) -> RGB:
         file = data() if callable(data) else bytes(data)
         k = self._scale
-        pixels = k * k * source.height * source.width
-        if self._config.fit == "resize":
-            pixels = max(pixels, _LARGEST_FREE_SIZE)
-        limits = Limits(max_bytes=len(file), max_pixels=pixels, max_side=2**16)
+        limits = Limits(max_bytes=len(file), max_pixels=self.largest(source), max_side=2**16)
         wanted = f"{k * source.width}×{k * source.height} ({k} times the input)"
         try:
             # Some APIs add an alpha channel; a sample with real transparency is flattened.

@@ -18,9 +18,10 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
-from app.errors import UpscalerError, UpscalerRejected, UpscalerUnavailable
+from app.errors import UpscalerError, UpscalerRejected
 from app.upscalers.remote import pointer
 from app.upscalers.remote.errors import (
+    AnswerLost,
     BadCredentials,
     Busy,
     GenerationFailed,
@@ -116,7 +117,7 @@ def failure(  # noqa: PLR0911 - one return for each meaning
     if status == 413:
         return UpscalerRejected(f"The image is too large for {who!r}{because}")
     if status in {408, 425, 502, 504}:
-        return UpscalerUnavailable(f"{who!r} did not answer in time ({status}){because}")
+        return AnswerLost(f"{who!r} did not answer in time ({status}){because}")
     if status >= 500:
         return GenerationFailed(f"{who!r} failed ({status}){because}")
     if status >= 400:

@@ -52,6 +52,15 @@ async def truncated(asked, writer):
     writer.close()
 
 
+async def slow(asked, writer):
+    """A body that comes byte by byte, often enough for whoever counts the pauses only."""
+    writer.write(head(200, 10**6))
+    while True:
+        writer.write(b"x")
+        await writer.drain()
+        await asyncio.sleep(0.01)
+
+
 async def endless(asked, writer):
     """A chunked body without end."""
     writer.write(b"HTTP/1.1 200 X\r\ntransfer-encoding: chunked\r\n\r\n")

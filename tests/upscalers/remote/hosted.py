@@ -130,6 +130,11 @@ def hosted(state: State) -> Starlette:  # noqa: C901 - one closure for each endp
         first = done if state.polls == 0 else document
         return JSONResponse(first, 201, {"preference-applied": "wait=10"})
 
+    @at("/v1/predictions", refusal=unauthenticated)
+    async def replicate_list(request):
+        newest = reversed([one["now"] for one in state.predictions.values()])
+        return JSONResponse({"next": None, "previous": None, "results": [*newest]})
+
     @at("/v1/predictions/{id}", refusal=unauthenticated)
     async def replicate_get(request):
         if state.fail == "polls":

@@ -73,4 +73,4 @@ def patient(handler=None, resolve=system_resolver):
     """A network with time for servers on this machine, which may be slow."""
     if handler is not None and not isinstance(handler, httpx.AsyncBaseTransport):
         handler = httpx.MockTransport(handler)
-    return Network(handler, resolve, connect_s=60, pool_s=60, write_s=60, goodbye_s=60)
+    return Network(handler, resolve, connect_s=60, pool_s=60, write_s=60, cancel_timeout_s=60)

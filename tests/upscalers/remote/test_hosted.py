@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from app.errors import UpscalerRejected
+from app.upscalers.base import Source
 from app.upscalers.remote.errors import (
+    AnswerLost,
     BadCredentials,
     Busy,
     Filtered,
@@ -93,6 +95,37 @@ async def test_cancel(source, state, fakes, name):
     assert state.cancelled == list(state.predictions)
 
 
+class Beginning(httpx.AsyncBaseTransport):
+    """Lies before the fakes: `after` runs when a POST was served, before its answer."""
+
+    def __init__(self, fakes, after):
+        self.fakes, self.after, self.begun = fakes, after, 0
+
+    async def handle_async_request(self, request):
+        reply = await self.fakes.handle_async_request(request)
+        if request.method == "POST" and not request.url.path.endswith("/cancel"):
+            self.begun += 1
+            await self.after(self.begun)
+        return reply
+
+
+@pytest.mark.parametrize("name", ["replicate", "fal-queue"])
+async def test_cancelled_while_it_begins(source, state, fakes, name):
+    """Whoever leaves before the first answer leaves nothing behind that is paid for."""
+    answered = asyncio.Event()
+    between = Beginning(fakes, lambda _: answered.wait())
+    up = hosted_by(between, name)
+    await up.check()
+    task = asyncio.create_task(up.generate(source, [1]))
+    await until(lambda: between.begun)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    answered.set()
+    await up.close()
+    assert state.cancelled == list(state.predictions) != []
+
+
 @pytest.mark.parametrize("name", ["replicate", "fal-queue"])
 async def test_given_up(source, state, fakes, name):
     """Work whose state cannot be asked for is cancelled before it is asked for anew."""
@@ -160,7 +193,34 @@ class TestReplicate:
         assert np.array_equal(got, sample(source.rgb, 7))
         asked = state.headers[1]
         assert asked["authorization"] == f"Bearer {TOKEN}"
-        assert (asked["prefer"], asked["cancel-after"]) == ("wait=60", "120s")
+        assert "prefer" not in asked
+        assert asked["cancel-after"] == "120s"
+
+    async def test_a_lost_answer(self, source, state, fakes):
+        """A prediction whose creation was not answered is found again, not made and paid twice."""
+
+        async def lose(begun):
+            if begun in {1, 2}:
+                raise httpx.ReadError("broken")
+
+        up = hosted_by(Beginning(fakes, lose), "replicate")
+        got = await asyncio.gather(*(up.generate(source, [seed]) for seed in (7, 8, 9)))
+        assert sorted(state.seeds) == [7, 8, 9]
+        for seed, [one] in zip((7, 8, 9), got, strict=True):
+            assert np.array_equal(one, sample(source.rgb, seed))
+
+    async def test_a_lost_request(self, source, state, fakes):
+        """What never came there is tried again as usual; so is what another input has made."""
+
+        async def lose(begun):
+            if begun == 2:
+                state.predictions.popitem()
+                raise httpx.ReadError("broken")
+
+        up = hosted_by(Beginning(fakes, lose), "replicate")
+        await up.generate(Source(255 - source.rgb), [7])
+        with pytest.raises(AnswerLost):
+            await up.generate(source, [7])
 
     async def test_no_limit(self, source, state, fakes):
         """Calls without a limit of time are made, too; what nobody waits for ends after a day."""

@@ -14,7 +14,15 @@ from app.upscalers.remote.errors import BadCredentials, ProtocolError
 from app.upscalers.remote.http import Upstream
 from app.upscalers.tensors import encode
 from app.upscalers.turns import Turn
-from tests.upscalers.remote.faults import FaultServer, answer, endless, reset, silent, truncated
+from tests.upscalers.remote.faults import (
+    FaultServer,
+    answer,
+    endless,
+    reset,
+    silent,
+    slow,
+    truncated,
+)
 from tests.upscalers.remote.pictures import TOKEN, config, patient
 
 
@@ -37,10 +45,15 @@ async def facing(behaviour, **settings):
 class TestFaults:
     @pytest.mark.parametrize(
         ("behaviour", "limit_s", "words"),
-        [(reset, 60, "broke"), (truncated, 60, "broke"), (silent, 0.1, "in time")],
+        [
+            (reset, 60, "broke"),
+            (truncated, 60, "broke"),
+            (silent, 0.1, "in time"),
+            (slow, 0.1, "in time"),
+        ],
     )
     async def test_no_answer(self, behaviour, limit_s, words):
-        """A reset, a truncated body and silence beyond the limit mean: unavailable, try again."""
+        """A reset, a truncated body, and no whole answer in time mean: unavailable, try again."""
         async with facing(behaviour, call_timeout_s=limit_s) as (_, up):
             with pytest.raises(UpscalerUnavailable, match=words):
                 await up.request("POST", "/x", json={})
@@ -90,7 +103,7 @@ class TestEvents:
         """Events and their data arrive in order; other lines are ignored."""
         body = b"event: heartbeat\ndata: null\n\n: note\nevent: complete\ndata: [1,\ndata: 2]\n\n"
         async with facing(answer(body=body)) as (_, up):
-            assert [event async for event in up.events("/x")] == [
+            assert [event async for event in up.events("/x", Turn())] == [
                 ("heartbeat", "null"),
                 ("complete", "[1,\n2]"),
             ]
@@ -105,7 +118,7 @@ class TestEvents:
 
         network = patient(lambda _: httpx.Response(200, content=body()))
         async with upstream("http://127.0.0.1", network) as up:
-            assert [event async for event in up.events("/x")] == [("complete", "ä")]
+            assert [event async for event in up.events("/x", Turn())] == [("complete", "ä")]
 
     @pytest.mark.parametrize(
         ("behaviour", "words"),
@@ -122,7 +135,7 @@ class TestEvents:
         """Bytes are counted as they come; compression is refused before."""
         async with facing(behaviour, max_answer_bytes=4999) as (_, up):
             with pytest.raises(ProtocolError, match=words):
-                [event async for event in up.events("/x")]
+                [event async for event in up.events("/x", Turn())]
 
 
 class TestToken:

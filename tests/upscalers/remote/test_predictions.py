@@ -12,12 +12,13 @@ import pytest
 
 from app.errors import UpscalerRejected, UpscalerUnavailable
 from app.upscalers.remote.errors import (
+    AnswerLost,
     Filtered,
     GenerationFailed,
     ProtocolError,
 )
 from tests.factories import encoded
-from tests.upscalers.remote.faults import FaultServer, answer, silent
+from tests.upscalers.remote.faults import FaultServer, answer, reset, silent
 from tests.upscalers.remote.pictures import adapter, decoded, from_uri, sample, uri
 from tests.waiting import until
 
@@ -87,6 +88,22 @@ class TestCog:
         [got] = await cog(lambda request: reply, output_pointer=pointer).generate(source, [1])
         assert got.shape == (96, 96, 3)
 
+    @pytest.mark.parametrize(("size", "words"), [(7, "not base64"), (16, "sent more than 8,4")])
+    async def test_how_large_an_answer_may_be(self, source, size, words):
+        """Eight megabytes, and what pictures of this size need as text; more is not read."""
+        document = json.dumps(prediction(output="data:image/png;base64,?" + "A" * (size * 2**20)))
+        pieces = [document[at : at + 2**16].encode() for at in range(0, len(document), 2**16)]
+        read = []
+
+        async def body():
+            for piece in pieces:
+                read.append(len(piece))
+                yield piece
+
+        with pytest.raises(ProtocolError, match=words):
+            await cog(lambda _: httpx.Response(200, content=body())).generate(source, [1])
+        assert sum(read) < 9 * 2**20
+
     async def test_cancelling_cancels_at_the_server(self, source):
         """When nobody waits any more, the server is told until it has ended; close waits for that.
 
@@ -102,6 +119,16 @@ class TestCog:
             await up.close()
             made, *cancelled = [asked.path for asked in server.asked]
             assert cancelled == [f"{made}/cancel"] * 2
+
+    async def test_a_lost_answer(self, source):
+        """What may still run there is cancelled before it is asked for again."""
+        async with FaultServer([reset, answer(404)]) as server:
+            up = adapter(kind="cog", url=server.url, scale=2)
+            with pytest.raises(AnswerLost):
+                await up.generate(source, [1])
+            await up.close()
+            made, cancelled = [asked.path for asked in server.asked]
+            assert cancelled == f"{made}/cancel"
 
     async def test_cancelled_after_the_end(self, source, caplog):
         """A call that is cancelled once its upscaler is closed ends like any, without a word."""

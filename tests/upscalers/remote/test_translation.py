@@ -8,8 +8,9 @@ from email.utils import format_datetime
 
 import pytest
 
-from app.errors import UpscalerRejected, UpscalerUnavailable
+from app.errors import UpscalerRejected
 from app.upscalers.remote.errors import (
+    AnswerLost,
     BadCredentials,
     Busy,
     GenerationFailed,
@@ -40,15 +41,15 @@ class TestFailure:
             (402, QuotaSpent, False),
             (403, BadCredentials, False),
             (404, Misconfigured, False),
-            (408, UpscalerUnavailable, True),
+            (408, AnswerLost, True),
             (409, Busy, True),
             (413, UpscalerRejected, False),
             (422, UpscalerRejected, False),
             (429, TooManyCalls, True),
             (500, GenerationFailed, True),
-            (502, UpscalerUnavailable, True),
+            (502, AnswerLost, True),
             (503, Busy, True),
-            (504, UpscalerUnavailable, True),
+            (504, AnswerLost, True),
             (302, Misconfigured, False),
             (199, ProtocolError, True),
         ],
