@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,12 +15,13 @@ from app.calibration.active import Calibrations
 from app.calibration.admin import CalibrationAdmin
 from app.calibration.job import CalibrationHandler
 from app.canary.watch import CanaryWatch, policies
-from app.errors import ConfigError, TrustscaleError
+from app.errors import ConfigError, TrustscaleError, UpscalerError
 from app.jobs.handlers import FanOut, Handler
 from app.jobs.queue import JobQueue, check_queue_url
 from app.jobs.webhooks import WebhookHandler
 from app.monitor.watch import Monitor
 from app.sampling.pipeline import differences
+from app.sampling.throughput import Throughput
 from app.serving.admission import Slots
 from app.serving.job import UpscaleHandler
 from app.serving.service import Observer, UpscaleService
@@ -122,17 +123,21 @@ async def open_parts(
     if monitored:
         await stack.enter_async_context(monitor.running())
         observers.append(monitor.answered)
+    # Where jobs run beside requests, they leave them a slot.
+    spare = int(monitored and settings.gateway_runs_jobs and settings.max_in_flight > 1)
     service = UpscaleService(
         upscalers,
         settings.default,
         calibrations,
         stores.results,
-        Slots(settings.max_in_flight, settings.max_waiting, _budget(settings)),
+        Slots(settings.max_in_flight, settings.max_waiting, _budget(settings), spare=spare),
         settings.limits,
         settings.request_timeout_s,
         canaries,
         observers,
         credentials=settings.credentials,
+        job_timeout_s=settings.job_timeout_s,
+        throughput=Throughput(settings.data_dir / "throughput.json"),
     )
     queue = await stack.enter_async_context(_queue(settings, stores, metrics))
     admin = CalibrationAdmin(upscalers, settings.default, calibrations, stores, queue)
@@ -209,6 +214,14 @@ async def check_settings(settings: Settings) -> list[str]:
         raise ConfigError("; ".join(mistakes) + ".")
     remote = [config for config in settings.upscalers if isinstance(config, RemoteConfig)]
     return [missing for config in remote if (missing := missing_token(config, os.environ))]
+
+
+async def measure_throughput(parts: Parts) -> None:
+    """Time the models inside this process; what others take is known from their answers."""
+    for upscaler in parts.upscalers.values():
+        if upscaler.capabilities.by_tiles:
+            with suppress(UpscalerError):
+                await parts.service.throughput.measure(upscaler)
 
 
 async def report_calibrations(parts: Parts) -> None:

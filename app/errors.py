@@ -66,6 +66,10 @@ class BadRequest(BadInput):
     """A field or header of the request cannot be used."""
 
 
+class TooSlow(BadInput):
+    """It would take longer than it may; `members` has the estimate and what would make it."""
+
+
 class NoCalibration(TrustscaleError):
     """No active calibration: a mask would have no foundation."""
 
@@ -80,6 +84,10 @@ class UpscalerError(TrustscaleError):
 
 class UpscalerUnavailable(UpscalerError, Passing):
     """The upscaler cannot be reached or has no capacity now."""
+
+
+class TimedOut(UpscalerUnavailable):
+    """It had its time and gave no answer: whoever tries again pays that time again."""
 
 
 class UpscalerFailed(UpscalerError):

@@ -39,7 +39,7 @@ from app.api.limits import open_limits
 from app.api.middleware import RequestContext
 from app.api.probes import Probes
 from app.api.reference import add_reference
-from app.assembly import Build, Parts, alone, open_parts, report_calibrations
+from app.assembly import Build, Parts, alone, measure_throughput, open_parts, report_calibrations
 from app.calibration.sweep import remove_orphans
 from app.errors import TrustscaleError
 from app.settings import Settings
@@ -135,7 +135,11 @@ async def _start(
     stack.enter_context(alone(settings))
     parts = await open_parts(settings, stack, build, metrics)
     await report_calibrations(parts)
-    for work in (_sweep(parts.stores, settings.job_ttl_s, pace), parts.canaries.run()):
+    for work in (
+        _sweep(parts.stores, settings.job_ttl_s, pace),
+        parts.canaries.run(),
+        measure_throughput(parts),
+    ):
         await stack.enter_async_context(_beside(work))
     limits = open_limits(
         settings.store,

@@ -69,6 +69,14 @@ PROBLEMS: dict[str, ProblemType] = {
         "Bad request",
         "A field or header of the request, or its whole body, cannot be used. `detail` says why.",
     ),
+    "too-slow": ProblemType(
+        422,
+        "Too slow",
+        "At the pace of this upscaler the answer would take longer than a request may: `estimate` "
+        "and `deadline` are seconds. Send `Prefer: respond-async` to have it made as a job, or "
+        "`fit` with the number in the member `fit`. With status 504 the time is over: the request "
+        "was tried, and trying it again would take as long.",
+    ),
     "bad-pairs": ProblemType(
         422,
         "Bad pairs",
@@ -134,10 +142,12 @@ _SLUGS: list[tuple[type[errors.TrustscaleError], str]] = [
     (errors.BadGroup, "bad-group"),
     (errors.BadPairs, "bad-pairs"),
     (errors.BadCalibration, "bad-calibration"),
+    (errors.TooSlow, "too-slow"),
     (errors.BadInput, "bad-request"),
     (errors.NoCalibration, "no-calibration"),
     (errors.CalibrationMismatch, "calibration-mismatch"),
     (errors.DegenerateSamples, "degenerate-samples"),
+    (errors.TimedOut, "too-slow"),
     (errors.UpscalerUnavailable, "upscaler-unavailable"),
     (errors.UpscalerError, "upscaler-failed"),
     (errors.Overloaded, "overloaded"),
@@ -151,6 +161,7 @@ _SLUGS: list[tuple[type[errors.TrustscaleError], str]] = [
 _STATUSES: list[tuple[type[errors.TrustscaleError], int]] = [
     (errors.RateLimited, 429),
     (errors.Superseded, 412),
+    (errors.TimedOut, 504),
 ]
 
 

@@ -113,6 +113,7 @@ class Settings(BaseSettings):
         None, gt=0, description="Input pixels of one key (open API: one address); then 429."
     )
     request_timeout_s: Seconds = Field(600.0, description="Deadline of one upscaling request.")
+    job_timeout_s: Seconds = Field(86400.0, description="Deadline of one upscaling job.")
     result_ttl_s: Seconds = 3600.0
     webhook_hosts: Annotated[list[str], NoDecode] = Field(
         default_factory=list,

@@ -27,6 +27,8 @@ _LONGEST_WAIT_S: Final = 120.0
 _AWAY: Final = frozenset({502, 503, 504})
 _NO_ROOM: Final = frozenset({429, 503})
 
+_TOO_SLOW: Final = "/problems/too-slow"
+
 _BEFORE_SENDING = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 
 
@@ -111,7 +113,9 @@ class Asking:
             try:
                 response = await _settled(self._http.request(verb, path, **options))
             except httpx.TransportError as error:
-                if is_last or not (is_known_again or isinstance(error, _BEFORE_SENDING)):
+                is_over = isinstance(error, httpx.ReadTimeout)  # it would be so again
+                passes = is_known_again or isinstance(error, _BEFORE_SENDING)
+                if is_last or is_over or not passes:
                     raise
             else:
                 if response.is_success:
@@ -119,7 +123,8 @@ class Asking:
                 problem = Problem.of(response)
                 wait = wait if problem.retry_after is None else problem.retry_after
                 passes = response.status_code in (_AWAY if reads else _NO_ROOM)
-                if is_last or not passes or wait > _LONGEST_WAIT_S:
+                is_over = problem.type == _TOO_SLOW
+                if is_last or is_over or not passes or wait > _LONGEST_WAIT_S:
                     raise problem
             await self.pause(wait)
             attempt += 1

@@ -18,7 +18,8 @@ from trustscale._problem import Problem
 from trustscale._result import Result
 from trustscale._upload import Pairs, Picture, Tar, archive_of, content, form
 
-_TIMEOUT = httpx.Timeout(600.0, connect=10.0)  # an answer may take many generations
+# Longer than a server takes before it gives up: 600 s, and the time before that begins.
+_TIMEOUT = httpx.Timeout(900.0, connect=10.0)
 # A server says nothing while it spools and checks an upload of gigabytes.
 _UPLOAD_TIMEOUT = httpx.Timeout(600.0, connect=10.0, read=None)
 

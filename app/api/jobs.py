@@ -46,6 +46,11 @@ class JobOut(BaseModel):
     started_at: datetime | None
     finished_at: datetime | None
     result: str | None
+    estimate_s: float | None = Field(
+        None, description="Upscaling only: about how long the samples take, once it runs."
+    )
+    width: int | None = Field(None, description="Upscaling only: of the picture that is made.")
+    height: int | None = None
     draft: str | None = Field(
         None,
         description="Upscaling only, while it runs: the first sample in small. Nothing of it is "
@@ -58,7 +63,8 @@ class JobOut(BaseModel):
     def of(cls, job: JobStatus) -> JobOut:
         """The public part of a stored job."""
         warnings = (job.about.get("warnings") or "").splitlines()
-        shown = cls(**job.model_dump(include=set(cls.model_fields)), warnings=warnings)
+        told = {name: job.about.get(name) for name in ("estimate_s", "width", "height")}
+        shown = cls(**job.model_dump(include=set(cls.model_fields)), **told, warnings=warnings)
         if _is_drafted(job):
             shown.draft = f"/v1/jobs/{job.id}/{DRAFT}"
         return shown

@@ -81,7 +81,7 @@ def _counted(
 
 def _expected(request: Request, error: Exception) -> Response:
     headers = {}
-    if isinstance(error, errors.Passing):
+    if isinstance(error, errors.Passing) and not isinstance(error, errors.TimedOut):
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
     if isinstance(error, errors.Unauthorized):
         headers["WWW-Authenticate"] = 'Bearer realm="trustscale"'

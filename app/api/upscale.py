@@ -26,8 +26,8 @@ from app.images.decode import KeepMetadata
 from app.images.encode import BEST_QUALITY, FormName
 from app.monitor.watch import client_digest
 from app.serving.answer import MASK, TRUST, Result, image_file
-from app.serving.job import spooled_request
-from app.serving.work import UpscaleRequest
+from app.serving.job import expected, spooled_request
+from app.serving.work import UpscaleRequest, Work
 from app.stores.base import Job, JobStatus
 from app.stores.uploads import spooled_for
 
@@ -61,6 +61,7 @@ _QUALITY = re.compile(r"0(\.\d{0,3})?|1(\.0{0,3})?")
             "bad-group",
             "bad-request",
             "image-too-large",
+            "too-slow",
             "unsupported-media",
             "upscaler-unavailable",
             "upscaler-failed",
@@ -70,6 +71,7 @@ _QUALITY = re.compile(r"0(\.\d{0,3})?|1(\.0{0,3})?")
             "not-found",
         ),
         **problem_responses("overloaded", status=429),
+        **problem_responses("too-slow", status=504),
     },
 )
 async def upscale(
@@ -158,11 +160,13 @@ async def upscale(
 
     async def make() -> StoredResponse:
         await check_room()
-        prepared = await while_connected(request, state.service.prepare(read, fields))
+        prepared = await while_connected(
+            request, state.service.prepare(read, fields, as_job=as_job)
+        )
         await check_room(prepared.footprint)
         await state.limits.take(client, "pixels", math.prod(prepared.size))
         if as_job:
-            job = await _submit(state, image, fields, prepared.seed, webhook)
+            job = await _submit(state, image, fields, prepared, webhook)
             if idempotency_key is None and await request.is_disconnected():
                 # Nobody will ever know its id: it would be paid for in vain.
                 await state.queue.cancel(job.id)
@@ -231,7 +235,7 @@ async def _check_queue(state: State) -> None:
 
 
 async def _submit(
-    state: State, image: UploadFile, fields: UpscaleRequest, seed: int, webhook: str | None
+    state: State, image: UploadFile, fields: UpscaleRequest, work: Work, webhook: str | None
 ) -> JobStatus:
     """Store the upload and the job."""
     job_id = f"{JOB}{secrets.token_urlsafe(15)}"
@@ -244,8 +248,8 @@ async def _submit(
                 id=job_id,
                 kind="upscale",
                 created_at=datetime.now(UTC),
-                about={"webhook": webhook},
-                request=spooled_request(fields, seed),
+                about={"webhook": webhook, **expected(work)},
+                request=spooled_request(fields, work.seed),
             )
         )
 

@@ -8,13 +8,14 @@ from contextlib import suppress
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
-from app.api.deps import ClientDep, StateDep
+from app.api.deps import ClientDep, State, StateDep
 from app.api.documents import CalibratedClass, GuaranteeFacts
 from app.api.problems import problem_responses
 from app.calibration.insight import classes_of, thresholds
 from app.conformal.fidelity import Unit
 from app.errors import UpscalerUnavailable
 from app.sampling.pipeline import default_samples
+from app.upscalers.base import Upscaler
 from app.upscalers.shipped import Character
 
 router = APIRouter(prefix="/v1/upscalers", tags=["upscale"])
@@ -43,6 +44,9 @@ class UpscalerOut(BaseModel):
     scale: int | None
     fingerprint: str | None
     samples: int = Field(description="M: samples, and at most as many calls, that a picture costs.")
+    seconds_per_megapixel: float | None = Field(
+        description="Of input and sample, as measured here; null: not known yet."
+    )
     price_per_call: float | None = Field(description="As configured.")
     calibration: str | None
     guarantee: GuaranteeFacts | None = Field(description="Of the active calibration.")
@@ -58,6 +62,12 @@ class UpscalerOut(BaseModel):
         description="Of the error: lab, L1 in normalised CIELAB; label, 1 where marked."
     )
     table: list[TrustedArea] = Field(description="Trusted area at common α, in ascending order.")
+
+
+def _pace(state: State, upscaler: Upscaler) -> float | None:
+    with suppress(UpscalerUnavailable):
+        return state.service.throughput.seconds_per_megapixel(upscaler)
+    return None
 
 
 @router.get("", responses=problem_responses("unauthorized"))
@@ -84,6 +94,7 @@ async def list_upscalers(state: StateDep, _: ClientDep) -> list[UpscalerOut]:
                 scale=scale,
                 fingerprint=fingerprint,
                 samples=calibration.pipeline.samples if calibration else default_samples(upscaler),
+                seconds_per_megapixel=_pace(state, upscaler),
                 price_per_call=state.settings.price_per_call(upscaler.name),
                 calibration=active,
                 guarantee=GuaranteeFacts(**calibration.guarantee.facts()) if calibration else None,

@@ -14,7 +14,7 @@ from app.serving.answer import MASK, TRUST, image_file, png_overlay
 from app.serving.pipeline import ANSWER, store
 from app.serving.service import UpscaleService
 from app.serving.work import UpscaleRequest
-from trustscale import AsyncTrustscale
+from trustscale import AsyncTrustscale, Problem
 
 OVERLAY: Final = "overlay.png"
 
@@ -58,7 +58,7 @@ class _Here:
     ) -> Answer:
         """Upscale a file. The same key stands for the same file and request."""
         del key
-        prepared = await self._service.prepare(data, request, patient=True)
+        prepared = await self._service.prepare(data, request, patient=True, as_job=True)
         work = await self._service.run(
             prepared, patient=True, on_progress=lambda *step: on_progress(*step[:2])
         )
@@ -87,9 +87,17 @@ class _There:
     async def answer(
         self, data: bytes, request: UpscaleRequest, key: str, on_progress: Progress
     ) -> Answer:
-        del on_progress  # a server tells it of jobs only
         with refusals(self._server):
-            result = await self._service.upscale(data, idempotency_key=key, **asked(request))
+            try:
+                result = await self._service.upscale(data, idempotency_key=key, **asked(request))
+            except Problem as problem:
+                # The server has made nothing of it, and says that it would do so as a job.
+                if problem.members.get("prefer") != "respond-async":
+                    raise
+                job = await self._service.submit(
+                    data, idempotency_key=f"{key}-job", **asked(request)
+                )
+                result = await job.wait(on_progress)
         document = {name: value for name, value in result.document.items() if name != "links"}
         return Answer(document, _complete(result.files))
 

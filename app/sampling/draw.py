@@ -16,7 +16,7 @@ from functools import partial
 
 import numpy as np
 
-from app.errors import UpscalerError, UpscalerFailed, UpscalerRejected, UpscalerUnavailable
+from app.errors import TimedOut, UpscalerError, UpscalerFailed, UpscalerRejected
 from app.system import to_the_end
 from app.telemetry.tracing import span
 from app.upscalers.base import RGB, Capabilities, Source, Upscaler
@@ -90,7 +90,7 @@ async def draw(
         UpscalerFailed: a sample failed and no spare seed helped, or has another shape than
             uint8 [k·h, k·w, 3]; `members` says how many `came` of those `needed`.
         UpscalerRejected: the upscaler refuses this input.
-        UpscalerUnavailable: no answer, or the deadline passed.
+        UpscalerUnavailable: no answer; TimedOut: the deadline passed.
         ValueError: no seed, or the same seed twice.
     """
     if not seeds or len({*seeds, *spare_seeds}) < len(seeds) + len(spare_seeds):
@@ -114,7 +114,7 @@ async def draw(
             for _ in range(runners):
                 group.create_task(_make_calls(state))
     except TimeoutError as error:
-        raise UpscalerUnavailable(
+        raise TimedOut(
             f"The deadline passed when {state.came} of {len(seeds)} samples of "
             f"{upscaler.name!r} had come.",
             came=state.came,

@@ -3,8 +3,10 @@
 What a request holds while it is answered is known before (`app/serving/footprint.py`), so a slot
 is asked for with that number of bytes, and those that have one never hold more than the budget
 together.
-The queue is strictly first come, first served: a large request at its head lets nobody past, and
-has its slot when enough of those before it have ended.
+The queue is first come, first served: a large request at its head lets nobody past, and has its
+slot when enough of those before it have ended. But jobs, for which nobody holds a connection open,
+let others past as long as they cannot go themselves, and leave `spare` slots to them: two pictures
+of minutes must not keep out those of seconds.
 """
 
 from __future__ import annotations
@@ -13,19 +15,26 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Final, NamedTuple
+from dataclasses import dataclass
+from typing import Final
 
 from app.errors import ImageTooLarge, Overloaded
 from app.telemetry.tracing import span
 
 _FEWEST_PLACES: Final = 16
 
+# So many may pass a job that waits for memory; then it passes for nobody.
+_MOST_PASSES: Final = 64
 
-class _Waiter(NamedTuple):
+
+@dataclass(eq=False, slots=True)
+class _Waiter:
     """One request in the queue; its future is done when its turn has come."""
 
     cost: int
+    is_job: bool
     turn: asyncio.Future[None]
+    passed: int = 0
 
 
 class Slots:
@@ -36,6 +45,7 @@ class Slots:
         most_waiting: how many may wait for one.
         budget: bytes that those with a slot may hold together; None: no limit.
         seconds: how long a slot is usually held, before the first was.
+        spare: slots that patient requests leave to others.
     """
 
     def __init__(
@@ -45,11 +55,14 @@ class Slots:
         budget: int | None = None,
         *,
         seconds: float = 10.0,
+        spare: int = 0,
     ) -> None:
         self.running = running
         self.most_waiting = most_waiting
         self.budget = budget
+        self.spare = spare
         self.in_flight = 0
+        self._jobs = 0  # those of `in_flight` that are patient
         self.bytes_in_flight = 0
         self._queue: deque[_Waiter] = deque()
         self._seconds = seconds  # running mean
@@ -87,7 +100,8 @@ class Slots:
         Raises:
             Overloaded: all waiting places are taken; `retry_after` estimates when one is free.
         """
-        if (self._queue or not self._fits(cost)) and self.waiting >= self.most_waiting:
+        others = sum(not waiter.is_job for waiter in self._queue)
+        if (others or not self._fits(cost)) and others >= self.most_waiting:
             taken = (
                 f"All {self.running} slots"
                 if self.in_flight >= self.running
@@ -114,22 +128,22 @@ class Slots:
         if not patient:
             self.check_room(cost)
         with span("wait"):
-            await self._enter(cost)
+            await self._enter(cost, is_job=patient)
         clock = asyncio.get_running_loop().time
         started = clock()
         try:
             yield
         finally:
             self._seconds += 0.2 * (clock() - started - self._seconds)
-            self._leave(cost)
+            self._leave(cost, is_job=patient)
 
     def _fits(self, cost: int) -> bool:
-        """Whether the head of the queue could have its slot now."""
+        """Whether there is a slot, and memory."""
         within = self.budget is None or self.bytes_in_flight + cost <= self.budget
         return self.in_flight < self.running and within
 
-    async def _enter(self, cost: int) -> None:
-        waiter = _Waiter(cost, asyncio.get_running_loop().create_future())
+    async def _enter(self, cost: int, *, is_job: bool) -> None:
+        waiter = _Waiter(cost, is_job, asyncio.get_running_loop().create_future())
         self._queue.append(waiter)
         self._call_next()
         try:
@@ -140,19 +154,36 @@ class Slots:
                     self._queue.remove(waiter)
                 self._call_next()
             else:  # its turn had come
-                self._leave(cost)
+                self._leave(cost, is_job=is_job)
             raise
 
-    def _leave(self, cost: int) -> None:
+    def _leave(self, cost: int, *, is_job: bool) -> None:
         self.in_flight -= 1
+        self._jobs -= is_job
         self.bytes_in_flight -= cost
         self._call_next()
 
     def _call_next(self) -> None:
-        """Give slots to the head of the queue while they fit."""
-        while self._queue and (self._queue[0].turn.cancelled() or self._fits(self._queue[0].cost)):
-            waiter = self._queue.popleft()
+        """Give slots to those who may go, until nobody may."""
+        while (waiter := self._next()) is not None:
+            self._queue.remove(waiter)
             if not waiter.turn.cancelled():
                 self.in_flight += 1
+                self._jobs += waiter.is_job
                 self.bytes_in_flight += waiter.cost
                 waiter.turn.set_result(None)
+
+    def _next(self) -> _Waiter | None:
+        """The first in the queue, or the first behind jobs that cannot go now."""
+        stand_aside: list[_Waiter] = []
+        for waiter in self._queue:
+            has_place = not waiter.is_job or self._jobs < self.running - self.spare
+            if waiter.turn.cancelled() or (has_place and self._fits(waiter.cost)):
+                for job in stand_aside:
+                    job.passed += 1
+                return waiter
+            if not waiter.is_job or waiter.passed >= _MOST_PASSES:
+                return None
+            if has_place:  # the memory is short, not the place
+                stand_aside.append(waiter)
+        return None

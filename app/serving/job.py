@@ -10,11 +10,11 @@ from typing import Any, Final, TypeAlias
 
 from PIL import Image
 
-from app.errors import UpscalerUnavailable
+from app.errors import TimedOut, UpscalerUnavailable
 from app.images.encode import picture
 from app.jobs.handlers import JobContext
 from app.serving.service import UpscaleService
-from app.serving.work import UpscaleRequest
+from app.serving.work import UpscaleRequest, Work
 from app.stores.base import Job, Spool, StoreUnavailable
 from app.upscalers.base import RGB
 from app.upscalers.remote.errors import is_for_operator
@@ -36,6 +36,14 @@ def spooled_request(request: UpscaleRequest, seed: int) -> dict[str, Any]:
     return {**asdict(request), "seed": seed}
 
 
+def expected(work: Work) -> dict[str, str]:
+    """What lists say of a job before it runs: the size of its picture, and about how long."""
+    scale, estimate = work.calibration.pipeline.scale, work.estimate_s
+    height, width = work.size
+    told = {"width": str(width * scale), "height": str(height * scale)}
+    return told if estimate is None else {**told, "estimate_s": f"{estimate:.1f}"}
+
+
 @dataclass(frozen=True, slots=True)
 class UpscaleHandler:
     """Runs upscale jobs; an upscaler that is away for no longer than `patience_s` is waited for."""
@@ -54,13 +62,17 @@ class UpscaleHandler:
                 return await self._upscale(job, context)
             except UpscalerUnavailable as away:
                 pause = max(self.pause_s, away.retry_after)
-                if is_for_operator(away) or clock() + pause > end:
+                is_final = is_for_operator(away) or isinstance(away, TimedOut)
+                if is_final or clock() + pause > end:
                     raise
                 await asyncio.sleep(pause)
 
     async def _upscale(self, job: Job, context: JobContext) -> str:
         prepared = await self.service.prepare(
-            lambda: self.spool.get(job.id, "image"), UpscaleRequest(**job.request), patient=True
+            lambda: self.spool.get(job.id, "image"),
+            UpscaleRequest(**job.request),
+            patient=True,
+            as_job=True,
         )
         loop = asyncio.get_running_loop()
         async with _reporting() as report:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
 import secrets
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +17,7 @@ from typing import Final, TypeAlias, cast, get_args
 import numpy as np
 from PIL import Image
 
-from app.errors import BadRequest, ImageTooLarge
+from app.errors import BadRequest, ImageTooLarge, TooSlow
 from app.images.decode import KeepMetadata, decode
 from app.images.encode import FORMS, Pages, picture, png_grey16, png_mask
 from app.images.facts import look_at
@@ -43,6 +44,9 @@ from app.system import to_the_end
 from app.telemetry.tracing import span
 from app.upscalers.base import Source
 from app.upscalers.seeds import MAX_REQUEST_SEED
+
+# Of the deadline, what the estimate of a reduced image takes.
+_IN_TIME: Final = 0.8
 
 Step: TypeAlias = Callable[[Work], Awaitable[None]]
 
@@ -176,6 +180,13 @@ async def check_size(work: Work) -> None:
         raise _with_way_out(error, work, height, width) from None
 
 
+async def check_time(work: Work) -> None:
+    """Whether it can be done before its deadline. Raises TooSlow."""
+    estimate, deadline = work.estimate_s, work.deadline_s
+    if estimate is not None and estimate > deadline:
+        raise _too_slow(work, estimate, deadline)
+
+
 async def generate(work: Work) -> None:
     """Ŷ and σ from M samples. Raises UpscalerError, DegenerateSamples."""
     measured = await measure(
@@ -183,15 +194,16 @@ async def generate(work: Work) -> None:
         Source(work.image.rgb),
         work.calibration.pipeline,
         work.seed,
-        deadline=work.means.timeout_s,
+        deadline=work.deadline_s,
         on_progress=work.on_progress,
         on_first=work.on_first,
     )
     work.sigma, work.mean_log_sigma = measured.sigma, measured.mean_log_sigma
     work.picture = await to_the_end(Image.fromarray, measured.prediction)
     work.timings_ms |= measured.timings_ms
-    calls = work.size[0] * work.size[1] * work.calibration.pipeline.samples
-    work.means.pace[work.upscaler.name] = work.timings_ms["samples"] / 1e3 / calls
+    pixels, samples = math.prod(work.size), work.calibration.pipeline.samples
+    seconds = work.timings_ms["samples"] / 1e3
+    work.means.throughput.note(work.upscaler, pixels, samples, seconds)
 
 
 async def enlarge_alpha(work: Work) -> None:
@@ -300,6 +312,7 @@ PREPARE: Final[tuple[Step, ...]] = (
     read_image,
     check_form,
     check_size,
+    check_time,
     choose_curve,
 )
 ANSWER: Final[tuple[Step, ...]] = (
@@ -319,10 +332,10 @@ def _with_cost(error: ImageTooLarge, work: Work, pixels: int) -> ImageTooLarge:
     cost = work.footprint_of(pixels, 1)
     error.members["bytes"] = cost
     told = f" Its answer would take about {cost / 1e9:.1f} GB of memory"
-    if pace := work.means.pace.get(work.upscaler.name):
-        seconds = pace * pixels * pipeline.samples
+    seconds = work.means.throughput.estimate(work.upscaler, pixels, pipeline.samples)
+    if seconds is not None:
         error.members["seconds"] = round(seconds, 1)
-        told += f" and, at the speed of the last request, {seconds:,.0f} seconds"
+        told += f" and about {duration(seconds)}"
     detail = f"{error.detail}{told} (settings max_input_pixels, max_in_flight_bytes)."
     return ImageTooLarge(detail, **error.members)
 
@@ -332,6 +345,32 @@ def _with_way_out(error: ImageTooLarge, work: Work, height: int, width: int) -> 
     longest = fitting(height, width, work.footprint, error.members["maximum"])
     detail = f"{error.detail} With fit={longest} it is reduced to that longest side first."
     return _with_cost(ImageTooLarge(detail, **error.members), work, height * width)
+
+
+def _too_slow(work: Work, estimate: float, deadline: float) -> TooSlow:
+    """The error of too little time, with the ways out."""
+    height, width = work.size
+    longest = int(max(height, width) * math.sqrt(_IN_TIME * deadline / estimate))
+    ways, members = [f"fit={longest}, which reduces the image to that longest side first"], {}
+    if not work.as_job:
+        ways.insert(0, "Prefer: respond-async, which makes it as a job")
+        members["prefer"] = "respond-async"
+    return TooSlow(
+        f"The answer to {width}×{height} pixels would take about {duration(estimate)}, and may "
+        f"take {duration(deadline)}. Send {', or '.join(ways)}.",
+        estimate=round(estimate, 1),
+        deadline=deadline,
+        fit=longest,
+        **members,
+    )
+
+
+def duration(seconds: float) -> str:
+    """A time as people say it."""
+    for size, unit in ((3600, "hours"), (60, "minutes")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} seconds"
 
 
 def _document(work: Work) -> Result:

@@ -34,6 +34,7 @@ class UpscaleService(Means):
         request: UpscaleRequest,
         *,
         patient: bool = False,
+        as_job: bool = False,
     ) -> Work:
         """Check everything that can be checked without generating.
 
@@ -42,11 +43,12 @@ class UpscaleService(Means):
                 here the others wait for that.
             request: the other fields.
             patient: whether to wait for that however many do.
+            as_job: whether it has the deadline of a job.
 
         Raises:
             BadInput, NotFound, NoCalibration, CalibrationMismatch, UpscalerUnavailable, Overloaded.
         """
-        work = Work(self, request, upload, patient)
+        work = Work(self, request, upload, patient, as_job)
         for step in PREPARE:
             await step(work)
         return work

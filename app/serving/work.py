@@ -17,6 +17,7 @@ from app.canary.watch import CanaryWatch
 from app.images.decode import Decoded, Limits
 from app.images.facts import Facts
 from app.sampling.draw import OnProgress
+from app.sampling.throughput import Throughput
 from app.serving.admission import Slots
 from app.serving.answer import ChosenForm, Result
 from app.serving.credentials import Credentials, Parent
@@ -59,9 +60,10 @@ class Means:
     limits: Limits
     timeout_s: float
     canaries: CanaryWatch | None = None
+    # Of what is waited for by no client.
+    job_timeout_s: float = field(default=86400.0, kw_only=True)
+    throughput: Throughput = field(default_factory=Throughput, kw_only=True)
     credentials: Credentials | None = field(default=None, kw_only=True)
-    # Seconds per input pixel and sample of the last request, by upscaler.
-    pace: dict[str, float] = field(default_factory=dict, kw_only=True)
     # So many uploads are in memory as files; the others lie on the disk until their turn.
     decoding: Slots = field(init=False)
     # Masks and overlays of stored results for another α; they never wait for generations.
@@ -89,6 +91,7 @@ class Work:
     request: UpscaleRequest
     upload: bytes | Callable[[], Awaitable[bytes]]
     patient: bool = False
+    as_job: bool = False
     on_progress: OnProgress | None = None
     on_first: Callable[[RGB], None] | None = None
     warnings: list[str] = field(default_factory=list)
@@ -129,6 +132,18 @@ class Work:
     def has_begun(self) -> bool:
         """Whether it has its slot: from then on samples are paid for."""
         return "wait" in self.timings_ms
+
+    @property
+    def deadline_s(self) -> float:
+        """What its samples may take."""
+        return self.means.job_timeout_s if self.as_job else self.means.timeout_s
+
+    @property
+    def estimate_s(self) -> float | None:
+        """What its samples take at the pace that was measured; None: nothing is known."""
+        height, width = self.size
+        samples = self.calibration.pipeline.samples
+        return self.means.throughput.estimate(self.upscaler, height * width, samples)
 
     @property
     def footprint(self) -> int:

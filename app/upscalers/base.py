@@ -76,6 +76,7 @@ class Capabilities:
     max_samples: how many distinct samples it can give at all; None: no limit.
     max_input_pixels: the largest h·w it takes; None: no limit of its own.
     lossless: samples arrive without lossy compression.
+    by_tiles: it runs in this process and takes the time of its pixels, so one tile tells its pace.
     folds: it may answer a call with folded samples, see `Turn.folding`.
     """
 
@@ -85,6 +86,7 @@ class Capabilities:
     max_samples: int | None = None
     max_input_pixels: int | None = None
     lossless: bool = True
+    by_tiles: bool = False
     folds: bool = False
 
 

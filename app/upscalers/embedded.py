@@ -150,7 +150,7 @@ class EmbeddedUpscaler:
 
     @property
     def capabilities(self) -> Capabilities:
-        return Capabilities(concurrency=self._concurrency, max_samples=GROUP_ORDER)
+        return Capabilities(concurrency=self._concurrency, max_samples=GROUP_ORDER, by_tiles=True)
 
     async def generate(
         self, source: Source, seeds: Sequence[int], turn: Turn | None = None

@@ -29,7 +29,7 @@ from dataclasses import dataclass
 import structlog
 from pydantic import BaseModel
 
-from app.errors import TrustscaleError, UpscalerError, UpscalerUnavailable
+from app.errors import TimedOut, TrustscaleError, UpscalerError, UpscalerUnavailable
 from app.telemetry.metrics import Metrics
 from app.telemetry.tracing import span
 from app.upscalers.base import RGB, Capabilities, Source, Upscaler
@@ -256,9 +256,7 @@ class ResilientUpscaler:
                 with self._understood():
                     return await self.inner.generate(source, seeds, turn)
         except TimeoutError as error:
-            raise UpscalerUnavailable(
-                f"{self.name!r} gave no sample within {limit:g} s."
-            ) from error
+            raise TimedOut(f"{self.name!r} gave no sample within {limit:g} s.") from error
 
     @contextmanager
     def _understood(self) -> Iterator[None]:

@@ -230,6 +230,7 @@ class TestUpscalers:
             "title": "SPAN ×4",
             "character": "faithful",
             "price_per_call": None,
+            "seconds_per_megapixel": None,
             "kind": "embedded",
             "groups": {},
             "classes": [],

@@ -20,8 +20,11 @@ from fsspec.spec import AbstractFileSystem
 from PIL import Image
 
 from app.errors import UpscalerFailed, UpscalerUnavailable
+from tests.api.gateway import aside, gateway
 from tests.cli.conftest import FORCED
-from tests.factories import encoded, photo, pictures, truths
+from tests.factories import calibration_of, encoded, photo, pictures, truths
+from tests.fakes import FakeUpscaler
+from tests.live import serving
 from tests.waiting import PATIENCE_S
 
 ROOT = Path(__file__).parents[2]
@@ -337,6 +340,20 @@ class TestServer:
         assert calls[0] == calls[1] < calls[2]
         keys = [h[b"idempotency-key"] for h in server.headers if b"idempotency-key" in h]
         assert (len(keys), len(set(keys))) == (3, 2)
+
+    def test_what_is_too_slow_becomes_a_job(self, run, place, server):
+        """Where a server refuses for the time, and would make it as a job, that is what is sent."""
+        upscaler, folder = FakeUpscaler(), place / "slow"
+        folder.mkdir()
+        pace = {"fingerprint": "fake:1", "seconds_per_megapixel": 1e6, "megapixels": 1}
+        (folder / "throughput.json").write_text(json.dumps({"fake": pace}))
+        small(place, "a.png")
+        calibrations = [aside(calibration_of(upscaler))]
+        slow = gateway(folder, upscaler, calibrations=calibrations, request_timeout_s=10)
+        with serving(slow) as address:
+            outcome = run("upscale", "a.png", "--server", f"http://{address}", "--json")
+        assert outcome.code == 0, outcome.err
+        assert outcome.json["width"] == 48
 
     def test_refusals(self, there, run, place, server, monkeypatch):
         """An unknown upscaler, a wrong key and a server that is away are one line."""

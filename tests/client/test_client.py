@@ -253,6 +253,17 @@ class TestRetries:
         assert service.upscale().status == 502
         assert len(service.asked) == len(errors) + 1
 
+    @pytest.mark.parametrize("status", [422, 503, 504])
+    def test_a_deadline(self, status):
+        """What has run out of time, or would, is told at once: again it would take as long."""
+        body = {"type": "/problems/too-slow", "detail": "It takes an hour.", "fit": 500}
+        service = Answers(httpx.Response(status, headers={"Retry-After": "1"}, json=body))
+        assert service.upscale().members == {"fit": 500}
+        silent = Answers(httpx.ReadTimeout("silence"))
+        with silent.client, pytest.raises(httpx.ReadTimeout):
+            silent.client.upscale(IMAGE)
+        assert (len(service.asked), len(silent.asked)) == (1, 1)
+
     def test_the_request_stays_the_same(self):
         """All of five tries carry one idempotency key, and the whole image."""
         service = Answers(*[busy() for _ in range(5)])

@@ -117,6 +117,44 @@ async def test_no_waiting_places():
     assert estimates[-1] == 1 < estimates[0]
 
 
+class TestJobs:
+    """Three slots, of which jobs leave one."""
+
+    @pytest.fixture
+    async def work(self):
+        work = Work(Slots(3, 2, budget=10, spare=1))
+        yield work
+        await work.end()
+
+    async def test_leave_a_slot(self, work):
+        """Two jobs run; a third one waits, and whoever comes later passes it."""
+        for name in ("job1", "job2", "job3"):
+            await work.start(name, patient=True)
+        for _ in range(100):
+            await work.start("small")
+            await work.let_go("small")
+        await work.start("a")
+        await work.start("b")
+        assert work.slots.waiting == 2
+        await work.let_go("job1")
+        assert set(work.begun) == {"job1", "job2", "small", "a", "job3"}
+        await work.let_go("a")
+        assert work.begun[-1] == "b"
+
+    async def test_are_not_starved(self, work):
+        """A job that waits for memory lets others past for a while, then nobody."""
+        await work.start("a", cost=5)
+        await work.start("job", cost=8, patient=True)
+        for passed in range(100):
+            await work.start(f"small{passed}", cost=2)
+            if f"small{passed}" not in work.begun:
+                break
+            await work.let_go(f"small{passed}")
+        assert 10 < passed < 100
+        await work.let_go("a")
+        assert work.begun[-2:] == ["job", f"small{passed}"]
+
+
 class TestMemory:
     """Slots of which ten bytes are left for all."""
 

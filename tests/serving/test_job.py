@@ -22,8 +22,8 @@ class Service:
         self.failures = list(failures)
         self.asked = 0
 
-    async def prepare(self, upload, request, *, patient):
-        assert patient  # whoever has an accepted job has waited already
+    async def prepare(self, upload, request, *, patient, as_job):
+        assert (patient, as_job) == (True, True)
         assert await upload() == b"image"
         return request
 

@@ -135,7 +135,8 @@ export function stateWords(picture, pictures) {
     return { waiting: "Waiting", queued: "In the queue", cancelled: "Cancelled", expired: "Expired" }[state];
   if (!progress?.total) return "Starting";
   if (progress.done === progress.total) return "Making the mask";
-  return `${progress.done} of ${progress.total} answers of the model${timeLeft(remaining(picture, pictures))}`;
+  const steps = progress.unit === "tiles" ? "parts of the picture" : "answers of the model";
+  return `${progress.done} of ${progress.total} ${steps}${timeLeft(remaining(picture, pictures))}`;
 }
 
 /**
