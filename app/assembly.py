@@ -39,6 +39,7 @@ from app.upscalers.base import Upscaler
 from app.upscalers.config import RemoteConfig
 from app.upscalers.registry import UpscalerConfig, build_upscaler
 from app.upscalers.remote.http import missing_token
+from app.upscalers.witness import FaithfulWitness
 
 Build = Callable[[UpscalerConfig, Mapping[str, str]], Upscaler]
 
@@ -105,7 +106,11 @@ async def open_parts(
     """
     metrics = metrics or Metrics()
     stores = await _open_stores(settings, stack, metrics)
-    build = build or functools.partial(build_upscaler, metrics=metrics)
+    witness = FaithfulWitness(settings.precision)
+    stack.push_async_callback(witness.close)
+    build = build or functools.partial(
+        build_upscaler, metrics=metrics, precision=settings.precision, witness=witness
+    )
     upscalers = await _open_upscalers(settings, stack, build)
     calibrations = Calibrations(stores.calibrations)
     await calibrations.install_shipped(upscalers.values())
@@ -209,7 +214,7 @@ async def check_settings(settings: Settings) -> list[str]:
         _ = settings.credentials
     for config in settings.upscalers:
         with collected():
-            await build_upscaler(config, os.environ).close()
+            await build_upscaler(config, os.environ, precision=settings.precision).close()
     if mistakes:
         raise ConfigError("; ".join(mistakes) + ".")
     remote = [config for config in settings.upscalers if isinstance(config, RemoteConfig)]

@@ -40,6 +40,7 @@ from app.sources import CONFIG_VARIABLE, PREFIX, read_file
 from app.upscalers.config import BaseUrl, EmbeddedConfig, Name
 from app.upscalers.registry import UpscalerConfig
 from app.upscalers.remote.worker import WorkerConfig
+from app.upscalers.runtime import PrecisionSetting
 from app.upscalers.shipped import SHIPPED
 
 KEY_VARIABLE = "TRUSTSCALE_KEY"  # the key that the command line sends to a server
@@ -85,6 +86,10 @@ class Settings(BaseSettings):
         default_factory=_embedded_default, min_length=1, validate_default=True
     )
     default_upscaler: str | None = None
+    precision: PrecisionSetting = Field(
+        "f32",
+        description="Of embedded models; auto: bf16 where the processor has it, else f32.",
+    )
 
     client_keys: Annotated[list[SecretStr], NoDecode] = Field(
         default_factory=list, description="Keys of clients; empty: the public API is open."

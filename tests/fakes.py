@@ -11,6 +11,24 @@ import numpy as np
 from app.upscalers.base import RGB, Capabilities, Source
 
 
+class FakeWitness:
+    """Repeats pixels; `name` is its fingerprint."""
+
+    def __init__(self, name: str = "witness:1") -> None:
+        self.name = name
+        self.asked = 0
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    def fingerprint(self, scale: int) -> str:
+        return f"{self.name} x{scale}"
+
+    async def answer(self, source: Source, scale: int) -> RGB:
+        self.asked += 1
+        await self.gate.wait()
+        return source.rgb.repeat(scale, 0).repeat(scale, 1)
+
+
 class FakeUpscaler:
     """Repeats pixels and adds seeded noise that grows with the local contrast of the input.
 
@@ -29,7 +47,9 @@ class FakeUpscaler:
         seconds: float = 0.0,
         kind: str = "embedded",
         gate: threading.Event | None = None,
+        witness: FakeWitness | None = None,
     ) -> None:
+        self.witness = witness
         self.name = name
         self.kind = kind
         self.scale = scale

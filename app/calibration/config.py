@@ -29,7 +29,7 @@ from app.sampling.pipeline import (
     default_samples,
 )
 from app.stores.base import Job, Progress
-from app.upscalers.base import Upscaler, settings_of
+from app.upscalers.base import Upscaler, settings_of, witness_of
 
 
 class CalibrationConfig(BaseModel):
@@ -50,8 +50,12 @@ class CalibrationConfig(BaseModel):
     indecision: IndecisionSettings | None = Field(
         None, description="Default: what suits the upscaler and M."
     )
-    fit_indecision: float = Field(
-        0.0, ge=0, le=0.9, description="Fit σ on this share of the scenes; calibrate on the rest."
+    fit_indecision: float | None = Field(
+        None,
+        ge=0,
+        le=0.9,
+        description="Fit σ on this share of the scenes, calibrate on the rest. Default: 0.3 with "
+        "40 scenes or more where no fit is shipped; 0: never.",
     )
     fidelity: FidelitySettings = FidelitySettings()
     default_alpha: float = Field(0.1, gt=0, allow_inf_nan=False)
@@ -119,6 +123,12 @@ class CalibrationConfig(BaseModel):
         self.guarantee.check(self.fidelity)
         return self
 
+    def may_fit(self, indecision: IndecisionSettings) -> bool:
+        """Whether σ is fitted where there are enough scenes; otherwise it is this one."""
+        if self.fit_indecision is not None:
+            return self.fit_indecision > 0
+        return self.indecision is None and indecision.fit is None and not needs_label(self.fidelity)
+
     @classmethod
     def of(cls, manifest: Manifest, *, activate: bool, force: bool = False) -> CalibrationConfig:
         """The settings that a calibration was made with."""
@@ -148,14 +158,20 @@ class CalibrationConfig(BaseModel):
             BadRequest: the upscaler or the estimator cannot do with so many samples.
         """
         samples = self.samples or default_samples(upscaler)
-        indecision = self.indecision or default_indecision(
-            upscaler.fingerprint, samples, self.fidelity
-        )
+        indecision = self.indecision or default_indecision(upscaler, samples, self.fidelity)
+        witness = witness_of(upscaler)
+        if indecision.needs_witness and witness is None:
+            raise BadRequest(
+                f"The estimator {indecision.estimator} compares with span-x4, and the upscaler "
+                f"{upscaler.name!r} is that itself or has nothing to compare with."
+            )
         if samples < indecision.least_samples:
             raise BadRequest(
                 f"The estimator {indecision.estimator} needs at least {indecision.least_samples} "
                 f"samples, and {samples} is asked for."
             )
+        # A fit decides later whether it looks at the witness.
+        compares = indecision.needs_witness or self.may_fit(indecision)
         most = upscaler.capabilities.max_samples
         if most is not None and samples > most:
             raise BadRequest(f"The upscaler {upscaler.name!r} draws at most {most} samples.")
@@ -167,16 +183,31 @@ class CalibrationConfig(BaseModel):
             indecision=indecision,
             fidelity=self.fidelity,
             input_rule=self.input_rule,
+            witness=witness.fingerprint(upscaler.scale) if witness and compares else None,
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Shares:
-    """The names of the pairs that σ is fitted on, their scenes, and why there are none."""
+    """The names of the pairs that σ is fitted on, their scenes, and what is said of both."""
 
     fitted: frozenset[str] = frozenset()
     scenes: int = 0
     note: str | None = None
+
+
+USUAL_SHARE = 0.3
+"""Of the scenes that σ is fitted on, unless another is asked for."""
+
+
+def usual_share(scenes: int) -> float:
+    """The share of so many scenes that σ is fitted on by itself.
+
+    Both the fit and the calibration have `LEAST_SCENES`; with fewer nothing is fitted.
+    """
+    if scenes < 2 * fitting.LEAST_SCENES:
+        return 0.0
+    return max(USUAL_SHARE, fitting.LEAST_SCENES / scenes)
 
 
 def shares(scenes: Mapping[str, str], share: float, seed: int) -> Shares:
@@ -198,7 +229,8 @@ def shares(scenes: Mapping[str, str], share: float, seed: int) -> Shares:
         )
     chosen = set(known[:count])
     names = frozenset(name for name, scene in scenes.items() if scene in chosen)
-    return Shares(names, count)
+    note = f"σ was fitted on {count} of {len(known)} scenes; the others calibrate."
+    return Shares(names, count, note)
 
 
 class AskedPair(BaseModel):
@@ -267,8 +299,14 @@ class CalibrationRequest(BaseModel):
         One upload has an X if all have. `facts` are further fields.
         """
         made_by = None if uploads[0].x else config.input_made_by(pipeline)
+        share = config.fit_indecision or 0.0
+        if config.fit_indecision is None and config.may_fit(pipeline.indecision):
+            share = usual_share(len({upload.scene or upload.source for upload in uploads}))
+        if not share and not pipeline.indecision.needs_witness:
+            pipeline = pipeline.model_copy(update={"witness": None})
+        chosen = {"degradation": made_by, "fit_indecision": share}
         return cls(
-            config=config.model_copy(update={"degradation": made_by}),
+            config=config.model_copy(update=chosen),
             pipeline=pipeline,
             upscaler=upscaler.name,
             pairs=[pair for upload in uploads for pair in upload.variants(made_by)],
@@ -295,7 +333,7 @@ class CalibrationRequest(BaseModel):
     def shares(self) -> Shares:
         """The pairs that σ is fitted on."""
         scenes = {pair.name: pair.scene or pair.source for pair in self.pairs}
-        return shares(scenes, self.config.fit_indecision, self.config.seed)
+        return shares(scenes, self.config.fit_indecision or 0.0, self.config.seed)
 
     @property
     def about(self) -> dict[str, str | None]:

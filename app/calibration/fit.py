@@ -44,10 +44,10 @@ async def drawn(spool: Spool, act: Act) -> tuple[bytes, Measurement]:
     ordered = [samples[index] for index in range(pipeline.samples)]
     # What came first stays: an upscaler without seeds answers differently the second time.
     if pair.name not in act.request.shares.fitted:
-        kept = await asyncio.to_thread(_pack_samples, ordered)
+        kept = await asyncio.to_thread(_pack_samples, ordered, measurement.witness)
         await spool.create(act.job, f"{_PLACE}/{pair.name}", kept)
         return DRAWN, measurement
-    kept = await asyncio.to_thread(_pack_seen, pair, ordered, pipeline)
+    kept = await asyncio.to_thread(_pack_seen, pair, ordered, measurement.witness, pipeline)
     await spool.create(act.job, f"{_PLACE}/{pair.name}", kept)
     return SEEN, measurement
 
@@ -80,11 +80,15 @@ async def fitted(
     return pipeline, measured
 
 
-def _pack_seen(pair: Pair, samples: Sequence[RGB], pipeline: Pipeline) -> bytes:
+def _pack_seen(
+    pair: Pair, samples: Sequence[RGB], witness: RGB | None, pipeline: Pipeline
+) -> bytes:
     """What the fit sees of a pair."""
     folded = Folded(pair.y.shape, Enlarged(pair.x, pipeline.scale))
     for sample in samples:
         folded.add(sample)
+    if witness is not None:
+        folded.witness = witness
     prediction = predicted(samples, pipeline.prediction)
     seen = fitting.seen(folded.maps(), fidelity.error(pair.y, prediction, pipeline.fidelity))
     return packed(
@@ -119,13 +123,18 @@ def _fit(records: Sequence[bytes], pipeline: Pipeline, scenes: int, name: str | 
         pairs=len(found),
         photographs=tuple(digest for digest, _ in found),
     )
-    return pipeline.model_copy(update={"indecision": IndecisionSettings("fitted", fit=made)})
+    witness = pipeline.witness if made.needs_witness else None
+    indecision = IndecisionSettings("fitted", fit=made)
+    return pipeline.model_copy(update={"indecision": indecision, "witness": witness})
 
 
-def _pack_samples(samples: Sequence[RGB]) -> bytes:
-    """The samples of a pair that calibrates, while they wait for σ."""
+def _pack_samples(samples: Sequence[RGB], witness: RGB | None) -> bytes:
+    """The samples of a pair that calibrates, and the witness's answer, while they wait for σ."""
     out = io.BytesIO()
-    np.savez_compressed(out, samples=np.stack(samples))
+    if witness is None:
+        np.savez_compressed(out, samples=np.stack(samples))
+    else:
+        np.savez_compressed(out, samples=np.stack(samples), witness=witness)
     return out.getvalue()
 
 
@@ -133,7 +142,9 @@ def _reduced(pair: Pair, drawn: bytes, pipeline: Pipeline) -> MeasuredPair:
     """The pair measured under the fitted σ."""
     with np.load(io.BytesIO(drawn), allow_pickle=False) as arrays:
         samples = list(arrays["samples"])
-    return reduce_pair(pair, measured_again(samples, Source(pair.x), pipeline), pipeline)
+        witness = arrays.get("witness")
+    measured = measured_again(samples, Source(pair.x), pipeline, witness)
+    return reduce_pair(pair, measured, pipeline)
 
 
 def seen_by(fit: Fit | None, pair: Pair) -> bool:

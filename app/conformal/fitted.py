@@ -76,13 +76,20 @@ class Fit:
     @property
     def needs_input(self) -> bool:
         """Whether σ looks at the input X."""
-        return any(texture.energy_of(term) == "residual" for term, _ in self.weights)
+        return self._looks_at("residual")
+
+    @property
+    def needs_witness(self) -> bool:
+        """Whether σ looks at the witness's answer."""
+        return self._looks_at("witness")
 
     @property
     def least_samples(self) -> int:
         """M from which on all of its terms say something."""
-        varies = any(texture.energy_of(term) == "variance" for term, _ in self.weights)
-        return 2 if varies else 1
+        return 2 if self._looks_at("variance") else 1
+
+    def _looks_at(self, energy: str) -> bool:
+        return any(texture.energy_of(term) == energy for term, _ in self.weights)
 
     @property
     def bytes_per_pixel(self) -> int:

@@ -6,8 +6,9 @@ depend on the order of arrival, bit for bit.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,10 @@ MAX_SAMPLES = 1024
 MOST_KEPT = 6
 
 _STRIP = 64  # rows that are made together where one plane is needed of all of them
+
+_Moments: TypeAlias = (
+    tuple[NDArray[np.float32], None] | tuple[NDArray[np.int32], NDArray[np.float64]]
+)
 
 FOLDING = 2
 """Raised whenever the same samples would give other bits, or `Spread` another layout of bytes."""
@@ -82,6 +87,8 @@ class Folded:
         enlarged: E, the input X enlarged to the size of the samples, uint8 [H, W, 3]; None: there
             will be no residual.
         samples: how many there will be; None: that is not known.
+
+    `witness`, which may be set at any time: W, the witness's answer to X, uint8 [H, W, 3].
     """
 
     def __init__(
@@ -105,6 +112,7 @@ class Folded:
         if enlarged is not None:
             check_rgb(enlarged[:1])
             self._check_size(enlarged.shape)
+        self._witness: NDArray[np.uint8] | None = None
 
     def add(self, rgb: NDArray[np.uint8]) -> None:
         """Fold one sample, uint8 [H, W, 3], which must not be changed afterwards.
@@ -119,6 +127,15 @@ class Folded:
         self._unfolded.append(rgb)
         if self.count > self._most_kept:
             self._fold_all()
+
+    @property
+    def witness(self) -> NDArray[np.uint8] | None:
+        return self._witness
+
+    @witness.setter
+    def witness(self, rgb: NDArray[np.uint8]) -> None:
+        self._check(rgb)
+        self._witness = rgb
 
     def take(self, spread: Spread) -> None:
         """Take all samples as they were folded elsewhere; only their variance is known then.
@@ -209,50 +226,93 @@ class Folded:
         Raises:
             ValueError: no sample has been added, or the enlarged input was not given.
         """
-        self.check_any()
         if self._enlarged is None:
             raise ValueError("σ needs the enlarged input, which was not given")
-        height, width = self.shape
         residual = np.empty(self.shape, np.float32)
-        for top in range(0, height, _STRIP):
-            enlarged = self._enlarged[top : top + _STRIP].reshape(-1, 3)
-            place = residual[top : top + _STRIP].reshape(-1)
-            for part in pixel_blocks(len(place)):
-                block = slice(top * width + part.start, top * width + part.stop)
-                place[part] = self._distance(enlarged[part], block, *self._sums(block))
+        for top, bottom in self._strips():
+            other = self._enlarged[top:bottom].reshape(-1, 3)
+            place = residual[top:bottom].reshape(-1)
+            for part, block in self._blocks(top, bottom):
+                place[part] = self._distance(other[part], *self._moments(block))
         return residual
+
+    def departure(self) -> NDArray[np.float32]:
+        """Σ_c |E_M[μ] − W| in normalised Lab, how far Ŷ is from the witness, float32 [H, W] ≥ 0.
+
+        Raises:
+            ValueError: no sample has been added, or there is no witness.
+        """
+        if self._witness is None:
+            raise ValueError("σ needs the witness's answer, which was not given")
+        departure = np.empty(self.shape, np.float32)
+        for top, bottom in self._strips():
+            other = self._witness[top:bottom].reshape(-1, 3)
+            place = departure[top:bottom].reshape(-1)
+            for part, block in self._blocks(top, bottom):
+                apart = self._mean(*self._moments(block))
+                apart -= _lab(other[part])
+                np.abs(apart, out=apart)
+                place[part] = apart.sum(axis=0)
+        return departure
+
+    def _strips(self) -> Iterator[tuple[int, int]]:
+        """Rows that are made together where one plane is needed of all of them."""
+        self.check_any()
+        for top in range(0, self.shape[0], _STRIP):
+            yield top, min(top + _STRIP, self.shape[0])
+
+    def _blocks(self, top: int, bottom: int) -> Iterator[tuple[slice, slice]]:
+        """Blocks of the pixels of some rows: where they are in these rows, and in the image."""
+        first = top * self.shape[1]
+        for part in pixel_blocks((bottom - top) * self.shape[1]):
+            yield part, slice(first + part.start, first + part.stop)
+
+    def _moments(self, block: slice) -> _Moments:
+        """Of some pixels: the Lab colours of a single sample, else S1 and S2."""
+        if self.count == 1 and self._unfolded:
+            return _lab(self._unfolded[0].reshape(-1, 3)[block]), None
+        return self._sums(block)
+
+    def _mean(
+        self, own: NDArray[np.float32] | NDArray[np.int32], squares: NDArray[np.float64] | None
+    ) -> NDArray[np.float32]:
+        """E_M[μ] from `_moments`, a new array."""
+        if squares is None:
+            return own.astype(np.float32)
+        mean = own.astype(np.float32)
+        mean *= np.float32(1.0 / (self.count * float(UNIT)))
+        return mean
 
     def _distance(
         self,
-        enlarged: NDArray[np.uint8],
-        block: slice,
-        sums: NDArray[np.int32],
-        squares: NDArray[np.float64],
+        other: NDArray[np.uint8],
+        own: NDArray[np.float32] | NDArray[np.int32],
+        squares: NDArray[np.float64] | None,
     ) -> NDArray[np.float32]:
-        lab = _lab(enlarged)
-        if self._single is not None:
-            own = _lab(self._single.reshape(-1, 3)[block])
-            own -= lab
-            return np.asarray(np.einsum("cn,cn->n", own, own))
+        """E_M Σ_c (μ − other)² from `_moments` of the same pixels; other: uint8 [n, 3]."""
+        lab = _lab(other)
+        if squares is None:
+            np.subtract(own, lab, out=lab)
+            return np.asarray(np.einsum("cn,cn->n", lab, lab))
         # S2 + Σ_c E (M E − 2 S1), all of them integers below 2^53, which float64 holds: exact, so
         # the order of the samples has no part.
         lab *= UNIT
         whole = np.rint(lab).astype(np.float64)
         rest = self.count * whole
-        rest -= 2.0 * sums
+        rest -= 2.0 * own
         rest *= whole
         distance = squares + rest.sum(axis=0)
         return np.asarray(distance * (1.0 / (self.count * float(UNIT) ** 2)), np.float32)
 
     @property
-    def _single(self) -> NDArray[np.uint8] | None:
-        """A sample alone: it has no variance, and its colours are its own."""
-        return self._unfolded[0] if self.count == 1 and self._unfolded else None
-
-    @property
     def known(self) -> frozenset[str]:
         """The names of all terms that can be measured (`texture.Measured`)."""
-        return known_terms(variance=self.count > 1, residual=self._enlarged is not None)
+        there = {
+            "variance": self.count > 1,
+            "residual": self._enlarged is not None,
+            "witness": self._witness is not None,
+        }
+        return known_terms({name for name, known in there.items() if known})
 
     def maps(self) -> Maps:
         """What the terms of a fitted σ are measured on."""
@@ -261,27 +321,27 @@ class Folded:
     def rows(self, top: int, bottom: int) -> Maps:
         """What the terms of a fitted σ are measured on, of some rows (`texture.Measured`)."""
         self.check_any()
-        width, single = self.shape[1], self._single
-        pixels = (bottom - top) * width
-        mean, variance, residual = (np.empty((n, pixels), np.float32) for n in (3, 1, 1))
-        enlarged = None if self._enlarged is None else self._enlarged[top:bottom].reshape(-1, 3)
-        for part in pixel_blocks(pixels):
-            block = slice(top * width + part.start, top * width + part.stop)
-            sums, squares = self._sums(block)
-            if single is None:
-                mean[:, part] = sums.astype(np.float32)
-                mean[:, part] *= np.float32(1.0 / (self.count * float(UNIT)))
-            else:
-                mean[:, part] = _lab(single.reshape(-1, 3)[block])
-            if self.count > 1:
-                variance[0, part] = self._variance_of(sums, squares)
-            if enlarged is not None:
-                residual[0, part] = self._distance(enlarged[part], block, sums, squares)
-        shape = (bottom - top, width)
+        shape = (bottom - top, self.shape[1])
+        mean = np.empty((3, *shape), np.float32)
+        variance = np.empty(shape, np.float32) if self.count > 1 else None
+        distances = [
+            (np.empty(shape, np.float32), other[top:bottom].reshape(-1, 3))
+            for other in (self._enlarged, self._witness)
+            if other is not None
+        ]
+        for part, block in self._blocks(top, bottom):
+            own, squares = self._moments(block)
+            mean.reshape(3, -1)[:, part] = self._mean(own, squares)
+            if variance is not None:
+                variance.reshape(-1)[part] = self._variance_of(*self._sums(block))
+            for place, other in distances:
+                place.reshape(-1)[part] = self._distance(other[part], own, squares)
+        planes = iter(place for place, _ in distances)
         return Maps(
-            mean.reshape(3, *shape),
-            variance.reshape(shape) if self.count > 1 else None,
-            residual.reshape(shape) if enlarged is not None else None,
+            mean,
+            variance,
+            None if self._enlarged is None else next(planes),
+            None if self._witness is None else next(planes),
         )
 
     def patch_variance(self, kernel: Kernel, size: int) -> NDArray[np.float32]:

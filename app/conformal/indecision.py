@@ -17,6 +17,8 @@ from app.conformal.filters import Kernel, gaussian_blur, gaussian_radius, smooth
 from app.conformal.fitted import Fit
 from app.conformal.folding import Folded, Image
 
+WITNESS_BLURS = (4.0, 8.0)  # in pixels; the larger of both counts (docs/mask-power.md)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimator:
@@ -32,6 +34,7 @@ class Estimator:
     least_samples: M from which on it says anything.
     of_variance: whether `pixel_variance` of the samples is all that it looks at.
     needs_input: whether it looks at the input X.
+    needs_witness: whether it looks at the witness's answer to X.
     smooths: whether kernel, size, blur and clip_quantile change it.
     takes_fit: whether the settings carry its weights.
     """
@@ -44,6 +47,7 @@ class Estimator:
     least_samples: int = 1
     of_variance: bool = False
     needs_input: bool = False
+    needs_witness: bool = False
     smooths: bool = True
     takes_fit: bool = False
 
@@ -101,6 +105,11 @@ class IndecisionSettings:
     def needs_input(self) -> bool:
         """Whether the accumulator has to be given the enlarged input."""
         return self.row.needs_input and (self.fit is None or self.fit.needs_input)
+
+    @property
+    def needs_witness(self) -> bool:
+        """Whether the accumulator has to be given the witness's answer."""
+        return self.row.needs_witness or (self.fit is not None and self.fit.needs_witness)
 
     @property
     def bytes_per_pixel(self) -> int:
@@ -163,6 +172,15 @@ def _windowed(values: NDArray[np.float32], settings: IndecisionSettings) -> NDAr
     return _smoothed(values, settings)
 
 
+def _departed(folded: Accumulator) -> NDArray[np.float32]:
+    departure = folded.departure()
+    wide = departure.copy()
+    for plane, blur in zip((departure, wide), WITNESS_BLURS, strict=True):
+        gaussian_blur(plane, blur, out=plane)
+    np.maximum(departure, wide, out=departure)
+    return np.maximum(departure, np.float32(0), out=departure)  # running sums may leave −1e-20
+
+
 def _fitted(folded: Accumulator) -> NDArray[np.float32]:
     assert folded.settings.fit is not None  # noqa: S101 - __post_init__ sees to it
     return folded.settings.fit.sigma(folded)
@@ -212,6 +230,14 @@ ESTIMATORS: dict[str, Estimator] = {
         bytes_per_pixel=_plane,
         needs_input=True,
     ),
+    "witness": Estimator(
+        sigma=_departed,
+        title="How far the upscaler departs from a faithful one (one sample suffices)",
+        radius=lambda _: gaussian_radius(max(WITNESS_BLURS)),
+        bytes_per_pixel=lambda _: 8,
+        needs_witness=True,
+        smooths=False,
+    ),
     "patch_variance": Estimator(
         sigma=lambda folded: _smoothed(
             folded.patch_variance(folded.settings.kernel, folded.settings.size), folded.settings
@@ -236,6 +262,7 @@ ESTIMATORS: dict[str, Estimator] = {
 `pixel_variance` is the paper's σ^var, the variance over the samples summed over the normalised Lab
 channels. `patch_variance` is the paper's σ^ker read literally, E_M[μ² * K] − (E_M[μ * K])²; it also
 measures local contrast, alone so with one sample. `smoothed_variance` is K * σ^var: the smoothing
-without the contrast. `residual` is K * E_M‖μ − E‖², E the enlarged input. `fitted` weighs all of
-these against the texture of the mean image (`fitted.py`).
+without the contrast. `residual` is K * E_M‖μ − E‖², E the enlarged input. `witness` is the larger
+of G_b * ‖E_M[μ] − W‖₁ for two Gaussian blurs G_b, W a faithful network's answer to X. `fitted`
+weighs all of these against the texture of the mean image (`fitted.py`).
 """

@@ -8,6 +8,7 @@ term is brought to the cells of level 0 by linear interpolation. The energies ar
 
     variance          Σ_c Var_M, the disagreement of the samples; it needs two of them
     residual          E_M Σ_c (μ − E)², what the samples add to E, the enlarged input
+    witness           E_M Σ_c (μ − W)², how far they are from W, the witness's answer to that input
     detail            the variance of L within a cell of level 0, of the mean of the samples
     slope, curve      |∇L|² and (ΔL)² of the mean of the samples
     light<b>, color<b>  what the mean image loses in L, and in a and b, by a small blur at level b:
@@ -17,14 +18,15 @@ term is brought to the cells of level 0 by linear interpolation. The energies ar
 logarithm. Why these: where the truth has more detail than any upscaler can return, the samples
 often agree on too little of it; how the energy falls from octave to octave tells how much is
 missing, and the coarsest levels tell how hard the photograph is as a whole. What the upscaler has
-added to its input is what it may have made up, and one sample suffices to see it.
+added to its input is what it may have made up, and one sample suffices to see it; where it departs
+from a network that hardly invents, the more so.
 
 The module is the formula; weights are a `Fit` (`fitted.py`), and `fitting.py` finds them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple, Protocol
 
@@ -45,13 +47,16 @@ _ROUNDING = 1 << 20
 _FLOORS = {
     "variance": 1e-9,
     "residual": 1e-8,
+    "witness": 1e-8,
     "detail": 1e-7,
     "slope": 1e-7,
     "curve": 1e-7,
     "light": 1e-7,
     "color": 1e-8,
 }
-_OF_PIXELS = ("variance", "residual", "detail", "slope", "curve")
+# Of them, those that are not known of every image; they are fields of `Maps`.
+_OPTIONAL = ("variance", "residual", "witness")
+_OF_PIXELS = (*_OPTIONAL, "detail", "slope", "curve")
 
 # Levels at which there are terms. Neighbouring levels tell almost the same, so that at the coarser
 # ones every second is enough, and fewer yet for the means of logarithms.
@@ -65,11 +70,13 @@ class Maps(NamedTuple):
     mean: E_M[μ] in normalised Lab, float32 [3, H, W].
     variance: Σ_c Var_M over the channels, float32 [H, W] ≥ 0; None: of a single sample.
     residual: E_M Σ_c (μ − E)² in normalised Lab, float32 [H, W] ≥ 0; None: X is not known.
+    witness: the same for W in place of E; None: there is no witness.
     """
 
     mean: NDArray[np.float32]
     variance: NDArray[np.float32] | None = None
     residual: NDArray[np.float32] | None = None
+    witness: NDArray[np.float32] | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -79,14 +86,15 @@ class Maps(NamedTuple):
     @property
     def known(self) -> frozenset[str]:
         """The names of all terms that can be measured."""
-        return known_terms(variance=self.variance is not None, residual=self.residual is not None)
+        return known_terms({name for name in _OPTIONAL if getattr(self, name) is not None})
 
     def rows(self, top: int, bottom: int) -> Maps:
         """Those of some rows."""
-        variance, residual = (
-            None if plane is None else plane[top:bottom] for plane in (self.variance, self.residual)
+        planes = (getattr(self, name) for name in _OPTIONAL)
+        return Maps(
+            self.mean[:, top:bottom],
+            *(None if plane is None else plane[top:bottom] for plane in planes),
         )
-        return Maps(self.mean[:, top:bottom], variance, residual)
 
 
 class Measured(Protocol):
@@ -99,10 +107,10 @@ class Measured(Protocol):
     def rows(self, top: int, bottom: int) -> Maps: ...
 
 
-def known_terms(*, variance: bool, residual: bool) -> frozenset[str]:
-    """The names of the terms that can be measured where these energies are known, or not."""
-    there = {"variance": variance, "residual": residual}
-    return frozenset(term for term in term_names() if there.get(energy_of(term), True))
+def known_terms(there: Container[str]) -> frozenset[str]:
+    """The names of the terms that can be measured where of `_OPTIONAL` these energies are known."""
+    missing = {name for name in _OPTIONAL if name not in there}
+    return frozenset(term for term in term_names() if energy_of(term) not in missing)
 
 
 class _Level(NamedTuple):
@@ -319,7 +327,8 @@ def _cells(maps: Measured, wanted: set[str]) -> tuple[Plane, dict[str, Plane]]:
         if "curve" in measures:
             laplacian = right + below + (around[1:-1, :-2] - middle) + (around[:-2, 1:-1] - middle)
             measures["curve"][here] = _means(laplacian**2)
-        for name, plane in (("variance", strip.variance), ("residual", strip.residual)):
+        for name in _OPTIONAL:
+            plane = getattr(strip, name)
             if name in measures and plane is not None:
                 padded = _padded(plane[place[1:-1]], [(0, 0), (0, wide)])
                 measures[name][here] = _means(padded)

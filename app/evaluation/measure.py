@@ -21,7 +21,7 @@ from app.conformal.lab import normalised_lab
 from app.evaluation.cache import SampleCache, Samples
 from app.sampling.measure import Measurement, measure, measured_again
 from app.sampling.pipeline import Pipeline
-from app.upscalers.base import RGB, Source, Upscaler
+from app.upscalers.base import RGB, Source, Upscaler, witness_of
 
 T = TypeVar("T")
 
@@ -41,6 +41,7 @@ class Image:
         place: on its side of the plan.
         pair: X and Y.
         samples: the M samples of X.
+        witness: the witness's answer to X; None: nothing looks at it.
         is_new: whether they were generated now.
         known: what was measured of them already, by `wanted`.
     """
@@ -50,11 +51,13 @@ class Image:
         place: int,
         pair: Pair,
         samples: Samples,
+        witness: RGB | None,
         *,
         is_new: bool,
         known: Mapping[Hashable, Measurement],
     ) -> None:
         self.place, self.pair, self.samples, self.is_new = place, pair, samples, is_new
+        self._witness = witness
         self._made: dict[Hashable, Any] = dict(known)
 
     def measured(self, pipeline: Pipeline) -> Measurement:
@@ -66,7 +69,10 @@ class Image:
         return self._once(
             wanted(pipeline),
             lambda: measured_again(
-                list(self.samples.images[: pipeline.samples]), Source(self.pair.x), pipeline
+                list(self.samples.images[: pipeline.samples]),
+                Source(self.pair.x),
+                pipeline,
+                self._witness,
             ),
         )
 
@@ -172,18 +178,24 @@ async def image_of(
     upscaler: Upscaler,
     largest: Pipeline,
     cache: SampleCache,
+    *,
+    witnessed: bool,
 ) -> Image:
     """An image with the samples of `largest`, the pipeline with the largest M that it is asked for.
+
+    `witnessed`: whether any σ looks at the witness.
 
     Raises:
         DegenerateSamples: all samples are identical although the input is not flat.
         UpscalerError: the samples could not be had.
     """
     source, count = Source(pair.x), largest.samples
+    witness = witness_of(upscaler) if witnessed else None
+    answer = await witness.answer(source, upscaler.scale) if witness else None
     path = cache.path(upscaler.fingerprint, source.digest, pair.seed, count)
     kept = await asyncio.to_thread(cache.get, path)
     if kept is not None:
-        return Image(place, pair, kept, is_new=False, known={})
+        return Image(place, pair, kept, answer, is_new=False, known={})
     k = upscaler.scale
     images = np.empty((count, k * source.height, k * source.width, 3), np.uint8)
 
@@ -193,4 +205,4 @@ async def image_of(
     made = await measure(upscaler, source, largest, pair.seed, on_sample=keep)
     samples = Samples(images, made.timings_ms["samples"] / 1e3)
     await asyncio.to_thread(cache.put, path, samples)
-    return Image(place, pair, samples, is_new=True, known={wanted(largest): made})
+    return Image(place, pair, samples, answer, is_new=True, known={wanted(largest): made})

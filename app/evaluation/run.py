@@ -79,6 +79,7 @@ class Evaluation:
         compared = priced(upscaler, options.samples)
         self._largest = max([*own.values(), *compared], key=lambda pipeline: pipeline.samples)
         self._widest = widest(own.values())
+        self._witnessed = any(one.witness for one in (*own.values(), *compared))
         self._fits = {one.indecision.fit for one in (*own.values(), *compared)}
 
         def cell(pipeline: Pipeline, rule: Rule = FIDELITY, **fields: Any) -> Cell:
@@ -167,7 +168,14 @@ class Evaluation:
         async def one(place: int, item: PairFiles) -> Result:
             async with turns:
                 pair = await asyncio.to_thread(self._load, item)
-                image = await image_of(place, pair, self.upscaler, self._largest, self._cache)
+                image = await image_of(
+                    place,
+                    pair,
+                    self.upscaler,
+                    self._largest,
+                    self._cache,
+                    witnessed=self._witnessed,
+                )
                 result = await asyncio.to_thread(reduce, image)
                 self._count(image)
                 return result

@@ -82,7 +82,7 @@ class Variant(BaseModel):
 def builtin(samples: int, side: float) -> list[Variant]:
     """The default, and the paper's recipe of `samples`, scaled from its images to those of `side`.
 
-    They share their maps where they can: five variants cost three σ and three D.
+    They share their maps where they can: six variants cost four σ and three D.
     """
     blur = min(256.0, round(PAPER_BLUR * side / PAPER_SIDE, 2))
     recipe = IndecisionSettings(
@@ -103,6 +103,12 @@ def builtin(samples: int, side: float) -> list[Variant]:
             samples=samples,
             indecision=recipe,
             note="The paper's σ with the default's D.",
+        ),
+        Variant(
+            name="residual",
+            samples=1,
+            indecision=IndecisionSettings("residual"),
+            note="One sample against the enlarged input: no fit and no witness.",
         ),
         Variant(
             name="pointwise",

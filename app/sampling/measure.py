@@ -11,23 +11,27 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app.conformal import indecision
 from app.conformal.folding import mean_image
-from app.errors import DegenerateSamples
+from app.errors import DegenerateSamples, UpscalerUnavailable
 from app.images.enlarge import Enlarged
 from app.sampling.draw import OnProgress, draw
 from app.sampling.pipeline import Pipeline, Prediction, guard
 from app.system import to_the_end
 from app.telemetry.tracing import span
-from app.upscalers.base import RGB, Source, Upscaler
+from app.upscalers.base import RGB, Source, Upscaler, witness_of
 from app.upscalers.seeds import sample_seeds
 from app.upscalers.turns import Folding
+
+T = TypeVar("T")
 
 SPARES = 4
 """Seeds in reserve for samples that fail for good, such as those that a filter withholds."""
@@ -41,12 +45,14 @@ class Measurement:
     """What M samples of one input give: Ŷ, σ and the time it took, in milliseconds.
 
     `seeds` are those behind the samples, in order; of samples drawn before they are not known.
+    `witness` is what the samples were compared with, uint8 as Ŷ.
     """
 
     prediction: RGB
     sigma: NDArray[np.float32]
     mean_log_sigma: float
     seeds: Sequence[int] = ()
+    witness: RGB | None = None
     timings_ms: dict[str, float] = field(default_factory=dict)
 
 
@@ -106,25 +112,30 @@ async def measure(
     most = upscaler.capabilities.max_samples
     spares = SPARES if most is None else max(0, min(SPARES, most - pipeline.samples))
     seeds = sample_seeds(seed, pipeline.samples + spares)
+    ends_at = None if deadline is None else asyncio.get_running_loop().time() + deadline
     with span(
         "samples",
         {"trustscale.upscaler": upscaler.name, "trustscale.samples": pipeline.samples},
     ):
-        used = await draw(
-            upscaler,
-            source,
-            seeds[: pipeline.samples],
-            on_sample=fold,
-            spare_seeds=seeds[pipeline.samples :],
-            deadline=None if deadline is None else asyncio.get_running_loop().time() + deadline,
-            patience_s=patience_s,
-            on_progress=on_progress,
-            folding=wish,
-        )
+        async with _beside(_ask_witness(upscaler, source, pipeline, ends_at)) as asked:
+            used = await draw(
+                upscaler,
+                source,
+                seeds[: pipeline.samples],
+                on_sample=fold,
+                spare_seeds=seeds[pipeline.samples :],
+                deadline=ends_at,
+                patience_s=patience_s,
+                on_progress=on_progress,
+                folding=wish,
+            )
+            witness = await asked
     guard(pipeline, upscaler)  # it may have been replaced meanwhile
     if wish is not None and wish.answer is not None:
         accumulator.take(wish.answer)
         prediction.take(wish.answer.prediction)
+    if witness is not None:
+        accumulator.witness = witness
     sampled = time.perf_counter()
     if await to_the_end(accumulator.identical) and not source.is_flat:
         raise DegenerateSamples(
@@ -140,6 +151,7 @@ async def measure(
         sigma,
         mean_log_sigma,
         used,
+        witness,
         {
             "samples": 1e3 * (sampled - started - folding),
             "indecision": 1e3 * (folding + finished - sampled),
@@ -147,13 +159,18 @@ async def measure(
     )
 
 
-def measured_again(samples: Sequence[RGB], source: Source, pipeline: Pipeline) -> Measurement:
-    """What `measure` gives of samples that it drew before, under another σ."""
+def measured_again(
+    samples: Sequence[RGB], source: Source, pipeline: Pipeline, witness: RGB | None = None
+) -> Measurement:
+    """What `measure` gives of samples and an answer that it had before, under another σ."""
     accumulator = _accumulator(source, pipeline)
     for sample in samples:
         accumulator.add(sample)
+    if witness is not None and pipeline.indecision.needs_witness:
+        accumulator.witness = witness
     sigma, mean_log_sigma = _finish(accumulator)
-    return Measurement(predicted(samples, pipeline.prediction), sigma, mean_log_sigma)
+    prediction = predicted(samples, pipeline.prediction)
+    return Measurement(prediction, sigma, mean_log_sigma, witness=witness)
 
 
 def predicted(samples: Sequence[RGB], rule: Prediction) -> RGB:
@@ -162,6 +179,33 @@ def predicted(samples: Sequence[RGB], rule: Prediction) -> RGB:
     for index, sample in enumerate(samples):
         prediction.add(index, sample)
     return prediction.result()
+
+
+@asynccontextmanager
+async def _beside(work: Coroutine[Any, Any, T]) -> AsyncIterator[asyncio.Task[T]]:
+    """The work as a task that runs beside what is inside, and ends with it."""
+    task = asyncio.create_task(work)
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+        if not task.cancelled():
+            task.exception()  # of a task that nobody waited for
+
+
+async def _ask_witness(
+    upscaler: Upscaler, source: Source, pipeline: Pipeline, ends_at: float | None
+) -> RGB | None:
+    """The witness's answer, where the pipeline has one. Raises UpscalerUnavailable."""
+    witness = witness_of(upscaler)
+    if pipeline.witness is None or witness is None:
+        return None
+    try:
+        async with asyncio.timeout_at(ends_at):
+            return await witness.answer(source, pipeline.scale)
+    except TimeoutError as error:
+        raise UpscalerUnavailable("The deadline passed before the witness had answered.") from error
 
 
 def _accumulator(source: Source, pipeline: Pipeline) -> indecision.Accumulator:

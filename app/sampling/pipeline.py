@@ -22,7 +22,7 @@ from app.conformal.folding import MAX_SAMPLES
 from app.conformal.indecision import IndecisionSettings
 from app.errors import CalibrationMismatch, UpscalerUnavailable
 from app.images.facts import RULES
-from app.upscalers.base import Upscaler, settings_of
+from app.upscalers.base import Upscaler, settings_of, witness_of
 
 TRUST_LAYER_VERSION = 1
 """Raised whenever the same samples would give another σ, D or Ŷ."""
@@ -36,6 +36,7 @@ class Pipeline(BaseModel):
     """Everything a calibration is valid for. Nothing that changes Ŷ, σ or D may be left out.
 
     input_rule: what sorts uploads into classes (`app/images/facts.py`); None: there are none.
+    witness: fingerprint of what samples are compared with; None: nothing is.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -49,6 +50,14 @@ class Pipeline(BaseModel):
     color_space: Literal["normalised_lab_d65"] = COLOR_SPACE
     trust_layer: int = TRUST_LAYER_VERSION
     input_rule: str | None = None
+
+    witness: str | None = Field(None, exclude_if=lambda witness: witness is None)
+
+    @model_validator(mode="after")
+    def _has_a_witness(self) -> Pipeline:
+        if self.indecision.needs_witness and self.witness is None:
+            raise ValueError(f"the estimator {self.indecision.estimator} needs a witness")
+        return self
 
     @model_validator(mode="after")
     def _has_enough_samples(self) -> Pipeline:
@@ -87,6 +96,11 @@ def differences(
         found.append(
             {"field": "input_rule", "calibrated": calibrated.input_rule, "live": list(RULES)}
         )
+    if calibrated.witness is not None:
+        witness = witness_of(upscaler)
+        seen = None if witness is None else witness.fingerprint(calibrated.scale)
+        if seen != calibrated.witness:
+            found.append({"field": "witness", "calibrated": calibrated.witness, "live": seen})
     most = upscaler.capabilities.max_samples
     if most is not None and calibrated.samples > most:
         found.append({"field": "samples", "calibrated": calibrated.samples, "live": most})
@@ -140,15 +154,19 @@ def default_samples(upscaler: Upscaler) -> int:
     return samples if most is None else min(samples, most)
 
 
-def default_estimator(samples: int) -> str:
-    """The plain σ for M samples: a single one has no variance."""
-    return IndecisionSettings().estimator if samples > 1 else "residual"
+def default_estimator(samples: int, *, witness: bool = False) -> str:
+    """The plain σ for M samples: a single one has no variance, but perhaps a witness."""
+    if samples > 1:
+        return IndecisionSettings().estimator
+    return "witness" if witness else "residual"
 
 
 def default_indecision(
-    fingerprint: str, samples: int, fidelity: FidelitySettings
+    upscaler: Upscaler, samples: int, fidelity: FidelitySettings
 ) -> IndecisionSettings:
     """The σ that was fitted to this very upscaler, or else the plain one."""
-    if fit := shipped_for(fingerprint, samples, fidelity.title):
+    witness = witness_of(upscaler) is not None
+    fit = shipped_for(upscaler.fingerprint, samples, fidelity.title)
+    if fit and (witness or not fit.needs_witness):
         return IndecisionSettings("fitted", fit=fit)
-    return IndecisionSettings(default_estimator(samples))
+    return IndecisionSettings(default_estimator(samples, witness=witness))

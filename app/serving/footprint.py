@@ -19,6 +19,9 @@ from app.upscalers.base import Capabilities
 _SAMPLE: Final = 3
 # The sums of many samples: three int32 planes and one of float64.
 _SUMS: Final = 20
+# The witness's answer; that of its network, four times the input's size, before it is resized.
+_WITNESS: Final = 3
+_WITNESS_SCALE: Final = 4
 # X.
 _INPUT: Final = 3
 # The sum of all samples as three planes of uint32, and the mean.
@@ -64,6 +67,10 @@ def measuring(height: int, width: int, pipeline: Pipeline, capabilities: Capabil
         kept = _SUMS + _SAMPLE
         arriving = _SAMPLE * (1 + min(call * capabilities.concurrency, samples))
     kept += _MEAN if pipeline.prediction == "mean" else 0
+    if pipeline.witness is not None and pipeline.scale != 1:
+        kept += _WITNESS
+        if pipeline.scale != _WITNESS_SCALE:
+            arriving += _WITNESS * math.ceil((_WITNESS_SCALE / pipeline.scale) ** 2)
     return output * (kept + max(arriving, pipeline.indecision.bytes_per_pixel))
 
 

@@ -110,9 +110,8 @@ class EmbeddedConfig(_Config):
     tile: PositiveInt | None = Field(None, description="Largest side of a tile, input pixels.")
     halo: int | None = Field(None, ge=0, description="Overlap of tiles, input pixels.")
     concurrency: PositiveInt = Field(1, description="Samples made at once; threads are divided.")
-    precision: PrecisionSetting = Field(
-        "f32",
-        description="auto: bf16 where the processor has it, else f32; part of the fingerprint.",
+    precision: PrecisionSetting | None = Field(
+        None, description="Of the network; default: the service's."
     )
 
     @property

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from app.errors import ConfigError, UpscalerUnavailable
 from app.system import usable_cores
-from app.upscalers.base import RGB, Capabilities, Source, fingerprint_of
+from app.upscalers.base import RGB, Capabilities, Source, Witness, fingerprint_of
 from app.upscalers.fair import Closed, FairThreads
 from app.upscalers.network import OnnxModel
 from app.upscalers.runtime import PrecisionSetting
@@ -98,6 +98,7 @@ class EmbeddedUpscaler:
         halo: overlap in input pixels, at least the radius of the network; None: exact for a
             shipped model, 32 for any other.
         precision: see `load_session`.
+        witness: what samples are compared with; None: nothing.
 
     Raises:
         ConfigError: a file that cannot be read or is not such a model, or a tile that is too
@@ -115,8 +116,10 @@ class EmbeddedUpscaler:
         halo: int | None = None,
         concurrency: int = 1,
         precision: PrecisionSetting = "f32",
+        witness: Witness | None = None,
     ) -> None:
         self.name = name
+        self.witness = witness
         weights = _weights(model)
         tile, halo = tile_and_halo(model, tile, halo)
         try:

@@ -11,6 +11,7 @@ from pydantic import Field
 from app.telemetry.metrics import Metrics
 from app.upscalers.base import Upscaler
 from app.upscalers.config import EmbeddedConfig, OneAddress
+from app.upscalers.embedded import EmbeddedUpscaler
 from app.upscalers.remote.adapter import Adapter
 from app.upscalers.remote.generic import HttpConfig, HttpUpscaler
 from app.upscalers.remote.gradio import GradioConfig, GradioUpscaler
@@ -24,6 +25,8 @@ from app.upscalers.remote.predictions import (
 )
 from app.upscalers.remote.worker import WorkerConfig, WorkerUpscaler
 from app.upscalers.resilience import ResilientUpscaler
+from app.upscalers.runtime import PrecisionSetting
+from app.upscalers.witness import WITNESS, FaithfulWitness
 
 UpscalerConfig = Annotated[
     EmbeddedConfig
@@ -54,6 +57,8 @@ def build_upscaler(
     *,
     metrics: Metrics | None = None,
     network: Network | None = None,
+    precision: PrecisionSetting = "f32",
+    witness: FaithfulWitness | None = None,
 ) -> Upscaler:
     """Build an upscaler; remote ones are not contacted, and come with retries and limits.
 
@@ -62,24 +67,29 @@ def build_upscaler(
         environ: where the variables that `token_env` names are looked up.
         metrics: of the process; remote calls are counted there.
         network: for tests.
+        precision: of embedded models whose entry names none.
+        witness: of every upscaler but the one that stands witness itself, which it then shares.
 
     Raises:
         ConfigError: a variable is not set, or a model file cannot be read.
     """
     if isinstance(config, EmbeddedConfig):
-        # Imported here: it takes time that a gateway to remote models can save.
-        from app.upscalers.embedded import EmbeddedUpscaler  # noqa: PLC0415
-
-        return EmbeddedUpscaler(
+        upscaler = EmbeddedUpscaler(
             config.name,
             config.model,
             config.threads,
             config.tile,
             config.halo,
             config.concurrency,
-            config.precision,
+            config.precision or precision,
+            None if config.model == WITNESS else witness,
         )
-    return ResilientUpscaler(build_adapter(config, environ, network=network), config, metrics)
+        usual = (config.model, config.tile, config.halo, config.precision or precision)
+        if witness is not None and usual == (WITNESS, None, None, precision):
+            witness.upscaler = upscaler
+        return upscaler
+    adapter = build_adapter(config, environ, network=network)
+    return ResilientUpscaler(adapter, config, metrics, witness=witness)
 
 
 def build_adapter(

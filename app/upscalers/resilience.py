@@ -32,7 +32,7 @@ from pydantic import BaseModel
 from app.errors import TimedOut, TrustscaleError, UpscalerError, UpscalerUnavailable
 from app.telemetry.metrics import Metrics
 from app.telemetry.tracing import span
-from app.upscalers.base import RGB, Capabilities, Source, Upscaler
+from app.upscalers.base import RGB, Capabilities, Source, Upscaler, Witness
 from app.upscalers.breaker import Breaker, CallLimit, SpendGuard
 from app.upscalers.config import RemoteConfig
 from app.upscalers.remote.errors import (
@@ -95,7 +95,8 @@ class HealthFacts(BaseModel):
 class ResilientUpscaler:
     """`Upscaler` around a remote one, within the limits of its configuration.
 
-    Tries are counted in `metrics`, which may be set at any time before the first call.
+    Tries are counted in `metrics`, which may be set at any time before the first call. `witness` is
+    what samples are compared with; None: nothing.
     """
 
     def __init__(
@@ -104,8 +105,10 @@ class ResilientUpscaler:
         config: RemoteConfig,
         metrics: Metrics | None = None,
         pace: Pace = _USUAL,
+        witness: Witness | None = None,
     ) -> None:
         self.inner = inner
+        self.witness = witness
         self.name, self.kind = inner.name, inner.kind
         self.metrics = metrics or Metrics()
         self._config = config

@@ -18,15 +18,19 @@ from app.sampling.pipeline import Pipeline
 from .strategies import folded, samples
 
 OF_ONE = Fit(weights=(("residual@1", 0.4), ("log slope@5", 0.2), ("light0@2", -0.1)), offset=0.5)
+OF_WITNESS = Fit(weights=(*OF_ONE.weights, ("witness@0", 0.3), ("log witness@5", 0.2)))
 OF_MORE = Fit(weights=(*OF_ONE.weights, ("variance@2", 0.3)))
 BENT = dataclasses.replace(
     OF_ONE, units=((0.7, 1.0, 0.2, -0.1, 0.3), (-0.4, 0.0, -0.1, 0.2, 0.1), (1.0, -99.0, 0, 0, 0))
 )
-FITTED = [IndecisionSettings("fitted", fit=fit) for fit in (OF_ONE, OF_MORE, BENT)]
+FITTED = [IndecisionSettings("fitted", fit=fit) for fit in (OF_ONE, OF_MORE, BENT, OF_WITNESS)]
 
 
 def measured(stack, config):
-    return folded(stack, config, np.full_like(stack[0], 100) if config.needs_input else None)
+    made = folded(stack, config, np.full_like(stack[0], 100) if config.needs_input else None)
+    if config.needs_witness:
+        made.witness = stack[0][::-1]
+    return made
 
 
 def sigma_of(stack, config):
@@ -104,7 +108,9 @@ class TestFit:
     def test_it_survives_json(self):
         """What is written can be read, and is equal."""
         for config in FITTED:
-            pipeline = Pipeline(fingerprint="fake:1", scale=2, samples=2, indecision=config)
+            pipeline = Pipeline(
+                fingerprint="fake:1", scale=2, samples=2, indecision=config, witness="w"
+            )
             stored = pipeline.model_dump(mode="json")
             assert Pipeline.model_validate(json.loads(json.dumps(stored))) == pipeline
 

@@ -25,8 +25,11 @@ def lab_of(rgb):
     return np.moveaxis(lab64(rgb), 0, -1)
 
 
-def sigma_of(stack, config=None, enlarged=None):
-    return folded(stack, config, enlarged).result()
+def sigma_of(stack, config=None, enlarged=None, witness=None):
+    accumulator = folded(stack, config, enlarged)
+    if witness is not None:
+        accumulator.witness = witness
+    return accumulator.result()
 
 
 def box(plane, size=7):
@@ -83,6 +86,19 @@ class TestEstimators:
             expected = box(away.mean(axis=0).sum(axis=-1))
             np.testing.assert_allclose(got, expected, atol=3e-6, rtol=1e-3)
 
+    @pytest.mark.parametrize("count", [1, 5])
+    def test_the_witness_is_departed_from(self, count):
+        """σ = the larger of two Gaussian blurs of ‖E_M[μ] − W‖₁; where they are equal it is 0."""
+        stack = samples(5, 70, 90)[:count]
+        witness = stack[0].copy()
+        witness[:40] = stack[0][:40, ::-1]
+        got = sigma_of(stack, IndecisionSettings("witness"), witness=witness)
+        mean = np.stack([lab_of(sample) for sample in stack]).mean(axis=0)
+        away = np.abs(mean - lab_of(witness)).sum(axis=-1)
+        expected = np.maximum(*(ndimage.gaussian_filter(away, blur) for blur in (4, 8)))
+        np.testing.assert_allclose(got, expected, atol=2e-5, rtol=2e-3)
+        assert count > 1 or got[-5:].max() < 1e-4
+
     @pytest.mark.parametrize("estimator", ["smoothed_variance", "pixel_variance"])
     def test_a_single_sample_has_no_variance(self, estimator):
         """It is refused; a σ of 0 would trust everything, or nothing."""
@@ -93,6 +109,8 @@ class TestEstimators:
         """Without X there is no residual, and no silent substitute."""
         with pytest.raises(ValueError, match="enlarged input"):
             sigma_of(samples(), IndecisionSettings("residual"))
+        with pytest.raises(ValueError, match="witness"):
+            sigma_of(samples(), IndecisionSettings("witness"))
 
 
 class TestRows:
@@ -110,11 +128,11 @@ class TestRows:
             stack = samples(3, 40, 40)
             if changed:
                 stack[1, 20, 20] ^= 255
-            found.append(sigma_of(stack, config, enlarged))
+            found.append(sigma_of(stack, config, enlarged, enlarged))
         rows, columns = np.nonzero(found[0] != found[1])
         reach = max(np.abs(rows - 20).max(), np.abs(columns - 20).max())
         assert 0 <= reach <= config.radius
-        assert not replace(config, clip_quantile=0.9).radius
+        assert not config.row.smooths or not replace(config, clip_quantile=0.9).radius
 
 
 class TestAccumulator:
@@ -125,7 +143,8 @@ class TestAccumulator:
         enlarged, *_ = stack = samples(6)
         config = IndecisionSettings(estimator, fit=FIT if ESTIMATORS[estimator].takes_fit else None)
         np.testing.assert_array_equal(
-            sigma_of(stack, config, enlarged), sigma_of(stack[order], config, enlarged)
+            sigma_of(stack, config, enlarged, enlarged),
+            sigma_of(stack[order], config, enlarged, enlarged),
         )
 
     def test_memory_is_independent_of_the_number_of_samples(self):

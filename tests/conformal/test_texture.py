@@ -14,13 +14,14 @@ NAMES = texture.term_names()
 
 
 def maps(height=96, width=64, seed=0):
-    """Variance, residual and a mean image in normalised Lab, with texture in one half."""
+    """Three energies and a mean image in normalised Lab, with texture in one half."""
     random = np.random.default_rng(seed)
     mean = ndimage.gaussian_filter(random.random((3, height, width)), (0, 2, 2))
     mean[:, :, width // 2 :] += random.random((3, height, width - width // 2)) * 0.1
     variance = random.random((height, width)) ** 4 * 1e-3
     residual = random.random((height, width)) ** 2 * 1e-2
-    return texture.Maps(*(x.astype(np.float32) for x in (mean, variance, residual)))
+    witness = random.random((height, width)) ** 2 * 1e-2
+    return texture.Maps(*(x.astype(np.float32) for x in (mean, variance, residual, witness)))
 
 
 def weighted(found, weights):
@@ -39,9 +40,11 @@ def blocks(plane, cell):
 
 
 class TestTerms:
-    @pytest.mark.parametrize(("energy", "floor"), [("variance", 1e-9), ("residual", 1e-8)])
+    @pytest.mark.parametrize(
+        ("energy", "floor"), [("variance", 1e-9), ("residual", 1e-8), ("witness", 1e-8)]
+    )
     def test_the_finest_is_the_logarithm_of_the_mean_of_a_cell(self, energy, floor):
-        """variance@0 = log(mean over 4×4 pixels + 1e-9), and so for the residual."""
+        """variance@0 = log(mean over 4×4 pixels + 1e-9), and so for the others."""
         found = maps()
         expected = np.log(blocks(getattr(found, energy), 4).mean(axis=(1, 3)) + floor)
         np.testing.assert_allclose(term(f"{energy}@0", found), expected, atol=1e-6)
@@ -90,7 +93,7 @@ class TestTerms:
             got, np.log(found.variance.mean(dtype=np.float64) + 1e-9), atol=1e-6
         )
 
-    @pytest.mark.parametrize("energy", ["variance", "residual"])
+    @pytest.mark.parametrize("energy", ["variance", "residual", "witness"])
     def test_what_is_not_known_has_no_terms(self, energy):
         """A single sample has no variance, and without X there is no residual."""
         found = maps()._replace(**{energy: None})

@@ -37,9 +37,9 @@ async def test_as_served(tmp_path, pair, cached):
     """Every Ŷ and σ is what `measure` gives a request, from the cache as from the upscaler."""
     upscaler, cache = FakeUpscaler(), SampleCache(tmp_path)
     if cached:
-        await image_of(0, pair, upscaler, BASE, cache)
+        await image_of(0, pair, upscaler, BASE, cache, witnessed=False)
         upscaler.calls.clear()
-    image = await image_of(0, pair, upscaler, BASE, cache)
+    image = await image_of(0, pair, upscaler, BASE, cache, witnessed=False)
     assert image.is_new is not cached
     assert len(upscaler.calls) == (0 if cached else 5)
     for pipeline in PIPELINES:
@@ -50,7 +50,7 @@ async def test_as_served(tmp_path, pair, cached):
 
 async def test_errors_are_those_of_the_core(tmp_path, pair):
     """A map that two settings share is the one that `fidelity.error` makes."""
-    image = await image_of(0, pair, FakeUpscaler(), BASE, SampleCache(tmp_path))
+    image = await image_of(0, pair, FakeUpscaler(), BASE, SampleCache(tmp_path), witnessed=False)
     for settings in (
         FidelitySettings(),
         FidelitySettings(bound=0.01),
@@ -67,5 +67,7 @@ async def test_errors_are_those_of_the_core(tmp_path, pair):
 async def test_identical_samples_are_refused(tmp_path, pair):
     """A degenerate upscaler stops an evaluation as it stops a request."""
     with pytest.raises(DegenerateSamples):
-        await image_of(0, pair, FakeUpscaler(strength=0.0), BASE, SampleCache(tmp_path))
+        await image_of(
+            0, pair, FakeUpscaler(strength=0.0), BASE, SampleCache(tmp_path), witnessed=False
+        )
     assert list(tmp_path.iterdir()) == []

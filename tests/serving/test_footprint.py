@@ -21,7 +21,7 @@ from app.upscalers.base import Capabilities, Source
 from tests.api.gateway import gateway
 from tests.deploy.files import compose
 from tests.factories import calibration_of, encoded
-from tests.fakes import FakeUpscaler
+from tests.fakes import FakeUpscaler, FakeWitness
 from tests.waiting import until
 
 SIDE, SCALE = 256, 4
@@ -49,6 +49,14 @@ class InstantUpscaler(FakeUpscaler):
         return large
 
 
+class InstantWitness(FakeWitness):
+    """Answers as the real one does: a network of scale 4, and then reduced."""
+
+    async def answer(self, source, scale):
+        large = await super().answer(source, 4)
+        return large[:: 4 // scale, :: 4 // scale].copy() if scale < 4 else large
+
+
 @asynccontextmanager
 async def traced():
     """Allocations are traced inside. Python 3.11 crashes if a thread allocates when that ends."""
@@ -63,7 +71,9 @@ async def traced():
 
 async def peak_of(pipeline, capabilities):
     """Bytes that `measure` allocates at most."""
-    upscaler = InstantUpscaler(scale=SCALE, capabilities=capabilities)
+    upscaler = InstantUpscaler(
+        scale=pipeline.scale, capabilities=capabilities, witness=InstantWitness()
+    )
     source = Source(np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), np.uint8))
     await measure(upscaler, source, pipeline, seed=1)  # threads are made once
     await until(lambda: tracemalloc.get_traced_memory()[0] < SMALL)  # of which one may hold σ yet
@@ -73,10 +83,11 @@ async def peak_of(pipeline, capabilities):
     return tracemalloc.get_traced_memory()[1] - before
 
 
-def pipeline(estimator="smoothed_variance", prediction="first", samples=8):
+def pipeline(estimator="smoothed_variance", prediction="first", samples=8, scale=SCALE):
     return Pipeline(
         fingerprint="fake:1",
-        scale=SCALE,
+        witness=f"witness:1 x{scale}" if ESTIMATORS[estimator].needs_witness else None,
+        scale=scale,
         samples=samples,
         prediction=prediction,
         indecision=IndecisionSettings(
@@ -97,6 +108,8 @@ def pipeline(estimator="smoothed_variance", prediction="first", samples=8):
         # Up to six samples need no sums, and are counted without them.
         (pipeline("residual", samples=1), Capabilities()),
         (pipeline("fitted", samples=2), Capabilities()),
+        (pipeline("witness", samples=1), Capabilities()),
+        (pipeline("witness", samples=1, scale=2), Capabilities()),
         (pipeline(samples=4), Capabilities(concurrency=4)),
         (pipeline("fitted", "mean", samples=6), Capabilities()),
     ],

@@ -86,7 +86,7 @@ function advanced(metric, set) {
     ${select("metric", "Error D", metrics, { chosen: metric, run: (chosen) => set({ metric: chosen }) })}
     ${select("guarantee.kind", "Promise", PROMISES, { hint: "The second needs more pairs for the same α." })}
     ${number("fidelity.bound", "Errors count up to", "", { min: 0.0001, placeholder: "natural", hint: `Bound B; empty: what is usual for the error, ${bounds}.` })}
-    ${number("fit_indecision", "Share of scenes to fit σ with", "", { min: 0, max: 0.9, placeholder: "none", hint: "They take no part in the promise." })}
+    ${number("fit_indecision", "Share of scenes to fit σ with", "", { min: 0, max: 0.9, placeholder: "by itself", hint: "They take no part in the promise. By itself: 0.3 with 40 scenes or more." })}
     ${select("indecision.estimator", "Indecision σ", sigmas(), { hint: "What says where an error is likely. Window and blur count where one is chosen that smooths." })}
     ${number("indecision.size", "Window of σ", 7, { min: 1, max: 511, step: "1", hint: "Pixels." })}
     ${select("indecision.kernel", "Window shape", KERNELS)}

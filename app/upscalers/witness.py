@@ -1,0 +1,66 @@
+"""The witness: the faithful network that ships, asked about the input of another upscaler.
+
+Where a generative model departs from a network that hardly invents, it invents: the idea of DeSRA
+(Xie et al., ICML 2023), which compares a GAN's result with an MSE network's. One local pass of it
+says what several calls of the upscaler would, or more.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+from PIL import Image
+
+from app.system import to_the_end
+from app.upscalers.base import RGB, Source
+from app.upscalers.embedded import EmbeddedUpscaler
+from app.upscalers.runtime import PrecisionSetting
+from app.upscalers.seeds import GROUP_ORDER
+from app.upscalers.shipped import ShippedName
+
+WITNESS: ShippedName = "span-x4"
+"""The shipped model that stands witness."""
+
+
+class FaithfulWitness:
+    """`Witness` by the shipped SPAN, which is loaded when it is needed first.
+
+    Args:
+        precision: of the network, see `load_session`.
+    """
+
+    def __init__(self, precision: PrecisionSetting = "f32") -> None:
+        self._precision: PrecisionSetting = precision
+
+    @cached_property
+    def upscaler(self) -> EmbeddedUpscaler:
+        """What answers; an upscaler of the same fingerprint may be set in its place."""
+        return EmbeddedUpscaler("witness", WITNESS, precision=self._precision)
+
+    def fingerprint(self, scale: int) -> str:
+        """See `Witness`."""
+        return "input" if scale == 1 else self.upscaler.fingerprint
+
+    async def answer(self, source: Source, scale: int) -> RGB:
+        """See `Witness`; reduced or enlarged by Pillow's bicubic filter where scale is not 4.
+
+        Nothing is upscaled where scale is 1: the input itself is the answer.
+        """
+        if scale == 1:
+            return source.rgb
+        # A multiple of the order is the identity of the symmetries.
+        [large] = await self.upscaler.generate(source, [GROUP_ORDER])
+        if scale == self.upscaler.scale:
+            return large
+        size = (scale * source.width, scale * source.height)
+        return await to_the_end(_resized, large, size)
+
+    async def close(self) -> None:
+        """Let go of the threads, if there are any."""
+        if "upscaler" in self.__dict__:
+            await self.upscaler.close()
+
+
+def _resized(image: RGB, size: tuple[int, int]) -> RGB:
+    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
