@@ -16,6 +16,7 @@ from app.calibration.admin import CalibrationAdmin
 from app.calibration.job import CalibrationHandler
 from app.canary.watch import CanaryWatch, policies
 from app.errors import ConfigError, TrustscaleError, UpscalerError
+from app.images import decoders
 from app.jobs.handlers import FanOut, Handler
 from app.jobs.queue import JobQueue, check_queue_url
 from app.jobs.webhooks import WebhookHandler
@@ -104,6 +105,7 @@ async def open_parts(
     Raises:
         ConfigError: a setting, folder, database or model that cannot be used.
     """
+    decoders.start()
     metrics = metrics or Metrics()
     stores = await _open_stores(settings, stack, metrics)
     witness = FaithfulWitness(settings.precision)

@@ -38,6 +38,10 @@ class BadImage(BadInput):
     """The image is damaged, empty, too small, or of a kind that has no faithful RGB form."""
 
 
+class DecodeLimit(BadInput):
+    """Decoding takes more than its pixels justify; `members["limit"]`: seconds or memory."""
+
+
 class ImageTooLarge(BadInput):
     """The image is over a limit; `members` names the limit and the measured value."""
 

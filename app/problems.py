@@ -40,6 +40,14 @@ PROBLEMS: dict[str, ProblemType] = {
         "The file is an image of a supported format, but it is damaged, truncated, animated, or "
         "has transparent pixels. `detail` says which.",
     ),
+    "decode-limit": ProblemType(
+        422,
+        "Decode limit",
+        "Decoding the file took more time or memory than the pixels that it declares justify, so "
+        "it was given up. The member `limit` says which: `seconds` or `memory`. Files that are "
+        "built to keep a service busy are like that; saving the image again with an ordinary "
+        "program mends what is not.",
+    ),
     "image-too-large": ProblemType(
         413,
         "Image too large",
@@ -136,6 +144,7 @@ PROBLEMS: dict[str, ProblemType] = {
 # The most specific class stands first.
 _SLUGS: list[tuple[type[errors.TrustscaleError], str]] = [
     (errors.ImageTooLarge, "image-too-large"),
+    (errors.DecodeLimit, "decode-limit"),
     (errors.UnsupportedMedia, "unsupported-media"),
     (errors.BadImage, "bad-image"),
     (errors.BadAlpha, "bad-alpha"),

@@ -1,9 +1,10 @@
-"""What this process may use of its machine: cores, memory, and threads, which cannot be stopped."""
+"""What this process may use of its machine: cores, memory, threads, and programs beside it."""
 
 from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -57,6 +58,16 @@ def _machine_memory() -> int | None:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):
         return None
+
+
+def plain_environment() -> dict[str, str]:
+    """The environment of a program of our own that needs no secret: it finds the same modules."""
+    kept = {"PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TMPDIR", "PYTHONDONTWRITEBYTECODE"}
+    return {
+        **{name: value for name, value in os.environ.items() if name in kept},
+        "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path),
+        "PYTHONSAFEPATH": "1",
+    }
 
 
 async def to_the_end(

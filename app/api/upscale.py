@@ -10,7 +10,7 @@ import secrets
 import zipfile
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, BinaryIO
 
 from fastapi import APIRouter, File, Form, Header, Request, UploadFile
 from fastapi.responses import Response
@@ -57,6 +57,7 @@ _QUALITY = re.compile(r"0(\.\d{0,3})?|1(\.0{0,3})?")
             "no-calibration",
             "calibration-mismatch",
             "bad-image",
+            "decode-limit",
             "bad-alpha",
             "bad-group",
             "bad-request",
@@ -151,12 +152,12 @@ async def upscale(
         else:
             state.service.slots.check_room(cost)
 
-    async def read() -> bytes:
+    async def read() -> BinaryIO:
         if not as_job:  # again: others came meanwhile, and decoding is work
             state.service.slots.check_room()
         # Not before: what the other fields forbid takes nothing from the client's share.
         await state.limits.take(client, "requests")
-        return await image.read()
+        return image.file
 
     async def make() -> StoredResponse:
         await check_room()

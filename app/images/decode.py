@@ -7,7 +7,8 @@ several pictures (MPO) the first is taken, as of a TIFF file with several pages.
 faithful 8-bit RGB form (animation, dark 16-bit data that would be black) is refused with the
 reason. Everything that changes values is told in `Decoded.notes`.
 
-Work is bounded before it is done: `app/images/work.py` judges a file by its bytes.
+What a file declares is a hint. A hostile one may take any time and memory: these functions run in
+the process of a decoder (`app/images/decoders.py`), which has limits.
 """
 
 from __future__ import annotations
@@ -16,9 +17,11 @@ import importlib
 import io
 import math
 import re
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
+from types import ModuleType
 from typing import Final, Literal
 
 import numpy as np
@@ -27,10 +30,11 @@ from numpy.typing import NDArray
 from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
 
 from app.errors import BadImage, BadRequest, ImageTooLarge, UnsupportedMedia, reason_of
+from app.images.allowance import admit
 from app.images.colour import to_srgb
 from app.images.compression import LOSSLESS, Compression, read_compression
+from app.images.depth import depth_notes, depth_of, from_deep_grey
 from app.images.metadata import Metadata, metadata_of
-from app.images.work import work_of
 
 FORMATS: Final = ("PNG", "JPEG", "WEBP", "AVIF", "TIFF", "BMP", "GIF")
 _EXTRAS: Final = {"HEIF": "pillow_heif", "JXL": "pillow_jxl"}
@@ -38,7 +42,9 @@ _EXTRAS: Final = {"HEIF": "pillow_heif", "JXL": "pillow_jxl"}
 
 KeepMetadata = Literal["none", "keep", "keep-gps"]
 
-_ORIENTATION, _BITS, _PHOTOMETRIC = 0x0112, 0x0102, 0x0106  # tags of EXIF and TIFF
+_JPEG_XL: Final = re.compile(rb"\xff\x0a|\0\0\0\x0cJXL ")
+
+_ORIENTATION, _PHOTOMETRIC = 0x0112, 0x0106  # tags of EXIF and TIFF
 
 # What libjpeg warns of when pixels are wrong. It also warns of oddities that change none.
 _DAMAGE: Final = ("Corrupt JPEG data", "Premature end", "Inconsistent progression")
@@ -49,9 +55,6 @@ _ODD: Final = (
 )
 _STEPS: Final = "steps and dots where a photograph has shades, which an upscaler takes for detail."
 
-# 16-bit data that end below a quarter of the range: probably of 10 or 12 bits.
-_DARK: Final = 64
-
 # Signatures of other files, for a more helpful message.
 _OTHER_KINDS = {
     re.compile(rb"%PDF"): "a PDF document",
@@ -60,7 +63,7 @@ _OTHER_KINDS = {
     re.compile(
         rb"....ftyp(heic|heix|mif1|msf1)", re.DOTALL
     ): "a HEIC image, which needs the extra “formats”",
-    re.compile(rb"\xff\x0a|\0\0\0\x0cJXL "): "a JPEG XL image, which needs the extra “formats”",
+    _JPEG_XL: "a JPEG XL image, which needs the extra “formats”",
     re.compile(rb"\0\0\0\x0cjP"): "a JPEG 2000 image",
 }
 
@@ -124,30 +127,30 @@ def decode(
         UnsupportedMedia: of no such format.
         BadImage: damaged, truncated, animated, or transparent where it must not be.
         BadRequest: the background is not a colour.
+        MemoryError: there is too little.
     """
     if len(data) > limits.max_bytes:
         raise _too_many_bytes(data, limits)
     image = _open(data, limits, fit)
     form, notes = _first_picture(image)
+    admit(math.prod(image.size))
     try:
         compression = read_compression(data, image)
         size = image.size
-        if fit is not None and form == "JPEG":
-            image.draft(None, (fit, fit))  # libjpeg reduces while it decodes, to no less than this
-        image.load()
+        _load(image, form, fit)
         notes += _peculiarities(image, form, data)
         metadata = Metadata()
         if keep != "none":
             metadata, lost = metadata_of(image, with_place=keep == "keep-gps")
             notes += lost
-        depth = _depth(image, data)
+        depth = depth_of(image, data)
         # Pillow turns grey where 0 is white, but not with more than 8 bits.
         is_negative = getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == 0
         # `exif_transpose` returns an image without the transposed tag, but keeps the profile.
         image = ImageOps.exif_transpose(image)
         profile = image.info.get("icc_profile")
         if image.mode.startswith(("I", "F")):
-            image = _from_deep_grey(image, notes, is_negative=is_negative)
+            image = from_deep_grey(image, notes, is_negative=is_negative)
         image, alpha = _without_alpha(image, may=with_alpha or background is not None)
         if fit is not None and max(size) > fit:
             image, alpha = _reduced(image, fit), alpha and _reduced(alpha, fit)
@@ -162,9 +165,10 @@ def decode(
     except (BadImage, BadRequest):
         raise
     except Exception as error:  # decoders raise anything on damaged files
+        _check_memory(error)
         raise BadImage(f"The image cannot be decoded: {reason_of(error)}.") from error
     if depth > 8:
-        notes += _depth_notes(rgb, depth, is_grey=image.mode == "L")
+        notes += depth_notes(rgb, depth, is_grey=image.mode == "L")
     opacity = None if alpha is None else np.asarray(alpha)
     pixels = np.ascontiguousarray(rgb)
     # A picture that was reduced so far shows nothing of the compression of its file.
@@ -187,6 +191,22 @@ def _first_picture(image: Image.Image) -> tuple[str, list[str]]:
     if form != "HEIF" and getattr(image, "is_animated", False):
         raise BadImage("The image is animated; send a single frame.")
     return form, []
+
+
+def _load(image: Image.Image, form: str, fit: int | None) -> None:
+    """Decode the pixels of an opened file.
+
+    Raises:
+        BadImage: they are not as many as it has declared.
+    """
+    if fit is not None and form == "JPEG":
+        image.draft(None, (fit, fit))  # libjpeg reduces while it decodes, to no less than this
+    width, height = image.size
+    image.load()
+    if image.size != (width, height):
+        raise BadImage(
+            f"The file declares {width}×{height} pixels and holds {image.width}×{image.height}."
+        )
 
 
 def _peculiarities(image: Image.Image, form: str, data: bytes) -> list[str]:
@@ -222,28 +242,6 @@ def _damage(data: bytes) -> list[str]:
     return []
 
 
-def _depth_notes(rgb: NDArray[np.uint8], depth: int, *, is_grey: bool) -> list[str]:
-    """Notes on pixels that had more than 8 bits.
-
-    Raises:
-        BadImage: nothing is left of them.
-    """
-    top = int(rgb.max())
-    if top == 0:
-        raise BadImage(
-            f"All values of the {depth}-bit image are so small that with 8 bits they are black. "
-            "Stretch them to 0 … 65,535 first."
-        )
-    how = "was rounded to 8" if is_grey else "was cut to the upper 8"
-    notes = [f"The image has {depth} bits per channel; it {how}."]
-    if top < _DARK:
-        notes.append(
-            f"Its brightest value is {top} of 255 then. If the file holds data of 10 or 12 bits, "
-            "stretch them to 0 … 65,535 first: the upscaler sees an almost black image."
-        )
-    return notes
-
-
 def image_size(data: bytes, limits: Limits) -> tuple[int, int]:
     """(width, height) as a viewer shows the image, from the header only.
 
@@ -257,18 +255,16 @@ def image_size(data: bytes, limits: Limits) -> tuple[int, int]:
         # Of a PNG file, its own `getexif` would decode all pixels to look behind them.
         turned = Image.Image.getexif(image).get(_ORIENTATION, 1) in {5, 6, 7, 8}
     except Exception as error:  # as in `_open`
+        _check_memory(error)
         raise BadImage(f"The image header is damaged: {reason_of(error)}.") from error
     width, height = image.size
     return (height, width) if turned else (width, height)
 
 
-def _depth(image: Image.Image, data: bytes) -> int:
-    """Bits per channel of the file; Pillow keeps only the upper 8 of colours."""
-    if data.startswith(b"\x89PNG") and len(data) > 24:
-        return data[24]
-    if (tags := getattr(image, "tag_v2", None)) is not None:
-        return int(max(np.atleast_1d(tags.get(_BITS, 8))))
-    return int(image.info.get("bit_depth") or (16 if image.mode.startswith(("I", "F")) else 8))
+def _check_memory(error: Exception) -> None:
+    """Raises MemoryError if that was the reason; Pillow's decoders only give its number."""
+    if isinstance(error, MemoryError) or str(error) == "decoder error -9":
+        raise MemoryError from error
 
 
 def _reduced(image: Image.Image, longest: int) -> Image.Image:
@@ -290,10 +286,11 @@ def _open(data: bytes, limits: Limits, fit: int | None = None) -> Image.Image:
     """Parse the header and check the size; no pixel is decoded."""
     if not data:
         raise BadImage("The file is empty.")
-    work = work_of(data)
-    work.check()
+    most = limits.max_pixels if fit is None else limits.max_fit_pixels
+    if _JPEG_XL.match(data):
+        admit(most)  # its reader decodes the pixels before it tells how many there are
     try:
-        image = Image.open(io.BytesIO(data), formats=[*FORMATS, *_installed()])
+        image = Image.open(io.BytesIO(data), formats=[*FORMATS, *installed_formats()])
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageTooLarge(
             f"The image has too many pixels; at most {limits.max_pixels:,} are accepted.",
@@ -307,9 +304,9 @@ def _open(data: bytes, limits: Limits, fit: int | None = None) -> Image.Image:
             + (f"; it looks like {kind}." if kind else ", or its header is damaged.")
         ) from error
     except Exception as error:  # a header can break a parser in any way
+        _check_memory(error)
         raise BadImage(f"The image header is damaged: {reason_of(error)}.") from error
     width, height = image.size
-    most = limits.max_pixels if fit is None else limits.max_fit_pixels
     if width * height > most:
         way_out = ""
         if fit is None and width * height <= limits.max_fit_pixels:
@@ -331,21 +328,19 @@ def _open(data: bytes, limits: Limits, fit: int | None = None) -> Image.Image:
             maximum=limits.max_side,
             actual=max(width, height),
         )
-    work.check(width, height)
     return image
 
 
 @cache
-def _installed() -> tuple[str, ...]:
-    """Formats of the extra that are there; each registers itself with Pillow."""
-    found = []
+def installed_formats() -> Mapping[str, ModuleType]:
+    """Formats of the extra that are there and their modules; each registers itself with Pillow."""
+    found = {}
     for form, module in _EXTRAS.items():
         with suppress(ImportError):
-            plugin = importlib.import_module(module)
+            found[form] = importlib.import_module(module)
             if form == "HEIF":
-                plugin.register_heif_opener(thumbnails=False)
-            found.append(form)
-    return tuple(found)
+                found[form].register_heif_opener(thumbnails=False)
+    return found
 
 
 def _without_alpha(image: Image.Image, *, may: bool) -> tuple[Image.Image, Image.Image | None]:
@@ -377,22 +372,3 @@ def _flattened(rgb: NDArray[np.uint8], alpha: Image.Image, background: str) -> N
     picture.putalpha(alpha)
     canvas = Image.new("RGBA", picture.size, (*colour[:3], 255))
     return np.asarray(Image.alpha_composite(canvas, picture).convert("RGB"))
-
-
-def _from_deep_grey(image: Image.Image, notes: list[str], *, is_negative: bool) -> Image.Image:
-    """Grey of 16 bits, or floats, to 8 bits; with alpha if one of its values is transparent.
-
-    Rounded to nearest. What lies outside of 0 … 65,535, or 0 … 1 of floats, is cut, with a note.
-    """
-    values = np.asarray(image)
-    top = 65535 if image.mode.startswith("I") else 1
-    if cut := values.size - np.count_nonzero((values >= 0) & (values <= top)):
-        notes.append(f"{cut:,} of its values lie outside of 0 … {top:,} and were cut.")
-    share = np.clip(np.nan_to_num(values.astype(np.float64)) / top, 0, 1)
-    grey = np.rint((1 - share if is_negative else share) * 255).astype(np.uint8)
-    shallow = Image.fromarray(grey)
-    # Compared at full depth: neighbours that round to the same grey are not transparent.
-    transparent = image.info.get("transparency")
-    if transparent is not None:
-        shallow.putalpha(Image.fromarray(np.where(values == transparent, 0, 255).astype(np.uint8)))
-    return shallow

@@ -79,6 +79,13 @@ class Slots:
         """
         return Slots(self.running, max(self.most_waiting, _FEWEST_PLACES), seconds=1.0)
 
+    def for_uploads(self) -> Slots:
+        """For uploads: as many as may hold or wait for a slot are decoded side by side.
+
+        None of them waits for the others here, since the decoders take them in turn.
+        """
+        return Slots(self.running + max(self.most_waiting, _FEWEST_PLACES), 0, seconds=1.0)
+
     def check_size(self, cost: int) -> None:
         """Return if a request of so many bytes fits at all.
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import io
 import math
 import secrets
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Final, TypeAlias, cast, get_args
 
 import numpy as np
@@ -19,6 +21,7 @@ from PIL import Image
 
 from app.errors import BadRequest, ImageTooLarge, TooSlow
 from app.images.decode import KeepMetadata, decode
+from app.images.decoders import File, decoding, size_of
 from app.images.encode import FORMS, Pages, picture, png_grey16, png_mask
 from app.images.facts import look_at
 from app.sampling.measure import measure
@@ -117,14 +120,14 @@ async def choose_form(work: Work) -> None:
 
 
 async def read_image(work: Work) -> None:
-    """Pixels of the upload, a few uploads at a time. Raises BadInput, Overloaded."""
+    """Pixels of the upload. Raises BadInput, Overloaded."""
     async with work.means.decoding.slot(patient=work.patient):
-        data = work.upload if isinstance(work.upload, bytes) else await work.upload()
-        with span("decode", {"trustscale.upload_bytes": len(data)}):
+        file = work.upload if isinstance(work.upload, bytes) else await work.upload()
+        with span("decode", {"trustscale.upload_bytes": size_of(file)}):
             try:
-                work.image = await to_the_end(
+                work.image = await decoding(
                     decode,
-                    data,
+                    file,
                     work.means.limits,
                     background=work.request.background or None,
                     with_alpha=True,
@@ -135,12 +138,12 @@ async def read_image(work: Work) -> None:
                 if error.members["limit"] != "max_pixels" or "actual" not in error.members:
                     raise
                 raise _with_cost(error, work, error.members["actual"]) from None
-        work.digest = await to_the_end(digest_of, data)
+        work.digest = await to_the_end(digest_of, file)
         work.warnings[:0] = work.image.notes
         if work.means.credentials:
-            work.parent, notes = await to_the_end(
+            work.parent, notes = await decoding(
                 parent_of,
-                data,
+                file,
                 work.image.format,
                 with_credentials=work.request.metadata == "keep-gps",
             )
@@ -419,6 +422,11 @@ def _document(work: Work) -> Result:
     )
 
 
-def digest_of(data: bytes) -> int:
+def digest_of(file: File) -> int:
     """A number below 2^64 that is the same for equal inputs."""
-    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
+    opened = io.BytesIO(file) if isinstance(file, bytes) else file
+    opened.seek(0)
+    digest = hashlib.blake2b(digest_size=8)
+    for piece in iter(partial(opened.read, 2**20), b""):
+        digest.update(piece)
+    return int.from_bytes(digest.digest(), "little")

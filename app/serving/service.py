@@ -7,6 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
+from app.images.decoders import File
 from app.sampling.draw import OnProgress
 from app.serving.pipeline import ANSWER, PREPARE, Step
 from app.serving.work import Means, UpscaleRequest, Work
@@ -30,7 +31,7 @@ class UpscaleService(Means):
 
     async def prepare(
         self,
-        upload: bytes | Callable[[], Awaitable[bytes]],
+        upload: bytes | Callable[[], Awaitable[File]],
         request: UpscaleRequest,
         *,
         patient: bool = False,
@@ -39,8 +40,7 @@ class UpscaleService(Means):
         """Check everything that can be checked without generating.
 
         Args:
-            upload: the file, or what reads it: few are read and decoded at the same time, and
-                here the others wait for that.
+            upload: the file, or what gives it when it has a place among those that are decoded.
             request: the other fields.
             patient: whether to wait for that however many do.
             as_job: whether it has the deadline of a job.

@@ -15,6 +15,7 @@ from app.calibration.active import Calibrations
 from app.calibration.record import Calibration
 from app.canary.watch import CanaryWatch
 from app.images.decode import Decoded, Limits
+from app.images.decoders import File
 from app.images.facts import Facts
 from app.sampling.draw import OnProgress
 from app.sampling.throughput import Throughput
@@ -64,14 +65,14 @@ class Means:
     job_timeout_s: float = field(default=86400.0, kw_only=True)
     throughput: Throughput = field(default_factory=Throughput, kw_only=True)
     credentials: Credentials | None = field(default=None, kw_only=True)
-    # So many uploads are in memory as files; the others lie on the disk until their turn.
+    # Uploads that are decoded or wait for it; the decoders take them in turn.
     decoding: Slots = field(init=False)
     # Masks and overlays of stored results for another α; they never wait for generations.
     drawing: Slots = field(init=False)
 
     def __post_init__(self) -> None:
         """Give short work places of its own."""
-        self.decoding = self.slots.for_short_work()
+        self.decoding = self.slots.for_uploads()
         self.drawing = self.slots.for_short_work()
 
     def upscaler(self, name: str | None) -> Upscaler:
@@ -89,7 +90,7 @@ class Work:
 
     means: Means
     request: UpscaleRequest
-    upload: bytes | Callable[[], Awaitable[bytes]]
+    upload: bytes | Callable[[], Awaitable[File]]
     patient: bool = False
     as_job: bool = False
     on_progress: OnProgress | None = None

@@ -93,7 +93,7 @@ class Served(NamedTuple):
     def hanging(self, method: str = "POST", path: str = "/v1/upscale", **options: Any) -> Hanging:
         """A request whose client will hang up; an upload unless it says something else."""
         sent = form() if method == "POST" else {}
-        return Hanging(self.app, method, path, **sent, **options)
+        return Hanging(self.app, method, path, **(sent | options))
 
     async def events(self, job: str) -> str:
         """All that the stream of a job at this path tells."""

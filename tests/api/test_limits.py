@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 
 import pytest
@@ -16,6 +16,7 @@ from tests.api.admin import BASE, Admin, truth_files
 from tests.api.gateway import AS_ADMIN, check_problem, client_of, post
 from tests.factories import encoded, photo
 from tests.fakes import FakeUpscaler
+from tests.images import hostile
 from tests.waiting import until
 
 ASYNC = {"Prefer": "respond-async"}
@@ -43,18 +44,16 @@ class TestDisconnect:
             assert (await served.post()).status_code == 200
 
     async def test_frees_a_place_for_decoding(self, serve):
-        """Uploads that wait to be decoded are bounded; one whose client leaves makes room."""
-        async with serve(max_in_flight=1, max_waiting=1) as served:
+        """Uploads that are decoded are bounded; one whose client leaves makes room at once."""
+        async with serve(max_in_flight=1, max_waiting=1) as served, AsyncExitStack() as stack:
             decoding = served.state.service.decoding
-            async with decoding.slot():
-                leaving = [served.hanging() for _ in range(decoding.most_waiting)]
-                await until(lambda: decoding.waiting == decoding.most_waiting)
-                check_problem(await served.post(), "overloaded")
-                assert {await waiting.hang_up() for waiting in leaving} == {499}
-                assert decoding.waiting == 0
-                staying = asyncio.create_task(served.post())
-                await until(lambda: decoding.waiting)
-            assert (await staying).status_code == 200
+            for _ in range(decoding.running - 1):
+                await stack.enter_async_context(decoding.slot())
+            leaving = served.hanging(files={"image": hostile.tiff_of_small_tiles(1024, 1024)})
+            await until(lambda: decoding.in_flight == decoding.running)
+            check_problem(await served.post(), "overloaded")
+            assert await leaving.hang_up() == 499
+            assert (await served.post()).status_code == 200
 
     @pytest.mark.parametrize(
         ("method", "path", "kind"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from collections.abc import Mapping
 
 import numpy as np
 from PIL import Image
@@ -88,20 +89,115 @@ def gif_of_blocks(count: int) -> bytes:
     return b"GIF89a\1\0\1\0\0\0\0" + b"\x21\xfe\0" * count + b"\x3b"
 
 
-def bmp_of_idle_runs(count: int) -> bytes:
-    """A BMP file whose runs move by nothing, again and again."""
-    header = struct.pack("<IiiHHIIiiII", 40, 8, 8, 1, 8, 1, 4 * count, 0, 0, 256, 0)
-    runs = b"\0\2\0\0" * count
+def gif_with_more(size: int) -> bytes:
+    """A GIF file with so many bytes of remarks behind its only picture."""
+    out = io.BytesIO()
+    Image.new("P", (256, 192)).save(out, "GIF")
+    remark = b"\x21\xfe" + (b"\xff" + bytes(255)) * 255 + b"\0"
+    return out.getvalue()[:-1] + remark * (size // len(remark)) + b"\x3b"
+
+
+def bmp_of_runs(runs: bytes, width: int = 8, height: int = 8) -> bytes:
+    """A BMP file of 8 bits with these packed runs; a negative height begins at the top."""
+    header = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 8, 1, len(runs), 0, 0, 256, 0)
     start = 14 + len(header) + 1024
     return (
         b"BM" + struct.pack("<IHHI", start + len(runs), 0, 0, start) + header + bytes(1024) + runs
     )
 
 
+def bmp_of_idle_runs(count: int) -> bytes:
+    """A BMP file whose runs move by nothing, again and again."""
+    return bmp_of_runs(b"\0\2\0\0" * count)
+
+
+def bmp_of_line_ends(count: int, width: int = 16384, height: int = 64) -> bytes:
+    """A BMP file of nothing but ends of lines, each of which fills a line."""
+    return bmp_of_runs(b"\0\0" * count, width, height)
+
+
+Tags = Mapping[int, tuple[int, int, int | bytes]]
+
+
+def tiff(tags: Tags, data: bytes = b"") -> bytes:
+    """A little-endian TIFF file with these tags (kind, count, value), and its data at offset 8."""
+    entries, extra = b"", b""
+    behind = 8 + len(data) + 2 + 12 * len(tags) + 4
+    for tag, (kind, count, value) in sorted(tags.items()):
+        told = behind + len(extra) if isinstance(value, bytes) else value
+        extra += value if isinstance(value, bytes) else b""
+        entries += struct.pack("<HHII", tag, kind, count, told)
+    start = 8 + len(data)
+    head = b"II*\0" + struct.pack("<I", start) + data
+    return head + struct.pack("<H", len(tags)) + entries + bytes(4) + extra
+
+
+def _tiled(width: int, height: int, tile: tuple[int, int], packing: int) -> Tags:
+    bits = struct.pack("<HHH", 8, 8, 8)
+    return {
+        256: (4, 1, width), 257: (4, 1, height), 258: (3, 3, bits), 259: (3, 1, packing),
+        262: (3, 1, 2), 277: (3, 1, 3), 284: (3, 1, 1), 322: (4, 1, tile[0]), 323: (4, 1, tile[1]),
+    }  # fmt: skip
+
+
+DEFLATE, LZW, PACKBITS = 8, 5, 32773
+
+
+def tiff_of_a_tile(packing: int = DEFLATE, tile: tuple[int, int] = (32768, 21840)) -> bytes:
+    """A small TIFF picture in one tile that is much larger than it."""
+    data = {DEFLATE: zlib.compress(bytes(1000)), LZW: b"\x80\x00\x20", PACKBITS: b"\x81\0" * 8}
+    tags = {**_tiled(256, 192, tile, packing), 324: (4, 1, 8), 325: (4, 1, len(data[packing]))}
+    return tiff(tags, data[packing])
+
+
+def tiff_of_small_tiles(width: int, height: int) -> bytes:
+    """A TIFF file in tiles of one pixel each, all of which are the same bytes."""
+    count, data = width * height, b"abc"
+    places = struct.pack("<I", 8) * count
+    lengths = struct.pack("<I", len(data)) * count
+    tags = {**_tiled(width, height, (1, 1), 1), 324: (4, count, places), 325: (4, count, lengths)}
+    return tiff(tags, data)
+
+
 def tiff_of_tags(count: int) -> bytes:
     """A TIFF file with many tags."""
     tags = b"".join(struct.pack("<HHII", 40_000, 3, 1, 0) for _ in range(count))
     return b"II*\0\x08\0\0\0" + struct.pack("<H", count) + tags + bytes(4)
+
+
+def exif_of_rationals(count: int) -> bytes:
+    """EXIF of so many fractions, which is rewritten since the picture is turned."""
+    tags = {0x0112: (3, 1, 6), 40_000: (5, count, 8)}
+    return b"Exif\0\0" + tiff(tags, struct.pack("<II", 1, 3) * count)
+
+
+def png_of_rationals(count: int) -> bytes:
+    """A PNG file with such EXIF."""
+    return png(chunk(b"eXIf", exif_of_rationals(count)[6:]), side=64)
+
+
+def webp_of_rationals(count: int) -> bytes:
+    """A WebP file with such EXIF."""
+    out = io.BytesIO()
+    Image.new("RGB", (64, 64)).save(out, "WEBP", exif=exif_of_rationals(count))
+    return out.getvalue()
+
+
+def avif_that_lies(width: int = 64, height: int = 48, side: int = 6000) -> bytes:
+    """An AVIF file that declares another size than its picture has."""
+    out = io.BytesIO()
+    Image.new("RGB", (side, side)).save(out, "AVIF", speed=10)
+    told = out.getvalue().index(b"ispe") + 8
+    return out.getvalue()[:told] + struct.pack(">II", width, height) + out.getvalue()[told + 8 :]
+
+
+def jpeg_xl_bomb(side: int = 12_000) -> bytes:
+    """A JPEG XL file of one colour; needs the extra `formats`."""
+    import pillow_jxl  # noqa: F401, PLC0415 - an extra
+
+    out = io.BytesIO()
+    Image.new("L", (side, side), 7).save(out, "JXL", lossless=True, effort=1)
+    return out.getvalue()
 
 
 def bomb(width: int, height: int) -> bytes:

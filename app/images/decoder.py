@@ -1,0 +1,226 @@
+"""The process that reads foreign files: one that has loaded all decoders, and a copy per file.
+
+`decoders.py` starts it. For each file the process forks a decoder, which the kernel limits: memory
+by RLIMIT_AS, time of a core by a timer whose signal ends it. A socket leads from each decoder to
+whoever waits for the file. When that is closed, the decoder is killed; when a decoder has ended,
+its exit status is the last that the socket tells. So nothing that hangs is waited for, and no
+memory of one file is there when the next is read.
+
+Where the system does not limit the address space (macOS) only time is limited.
+"""
+
+from __future__ import annotations
+
+import gc
+import io
+import os
+import pickle
+import resource
+import select
+import signal
+import socket
+import struct
+import sys
+import time
+import traceback
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from PIL import AvifImagePlugin, Image, ImageCms
+
+from app.errors import BadInput
+from app.images import allowance
+from app.images.decode import Limits, decode, installed_formats
+
+LENGTH: Final = struct.Struct("<Q")
+ADMIT: Final = b"A"
+DONE: Final = b"D"
+REFUSED: Final = b"R"
+FAILED: Final = b"F"
+ENDED: Final = b"E"
+"""What the socket tells begins with one of these; `ADMIT` waits for one byte of answer."""
+
+_SLOW_S: Final = 0.25
+_SLOW_NICE: Final = 10
+"""Who takes longer leaves the cores to those that are quick, and to whatever makes answers."""
+
+
+class _Running(NamedTuple):
+    """A decoder at work."""
+
+    pid: int
+    there: socket.socket
+    slow_at: float
+
+
+def main() -> None:
+    """Serve the socket whose number is the last argument, until it is closed."""
+    control = socket.socket(fileno=int(sys.argv[-1]))
+    _load()
+    _serve(control)
+
+
+def _load() -> None:
+    """Load what every decoder needs, on one thread each: forks have no others."""
+    AvifImagePlugin.DEFAULT_MAX_THREADS = 1
+    for name, module in installed_formats().items():
+        if name == "HEIF":
+            module.options.DECODE_THREADS = 1
+        else:
+            module.JpegXLImagePlugin.DECODE_THREADS = 0
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    for form in ("PNG", "JPEG", "WEBP", "TIFF", "GIF"):  # modules that Pillow imports when needed
+        file = io.BytesIO()
+        Image.new("RGB", (8, 8)).save(file, form, icc_profile=profile)
+        decode(file.getvalue(), Limits())
+    gc.collect()
+    gc.freeze()
+
+
+def _serve(control: socket.socket) -> None:
+    """Fork a decoder for each socket that comes, and tell how each of them ended."""
+    running: dict[int, _Running] = {}
+    woken, wake = os.pipe()
+    os.set_blocking(wake, False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.set_wakeup_fd(wake)
+    poll = select.poll()
+    poll.register(control, select.POLLIN)
+    poll.register(woken, select.POLLIN)
+    while True:
+        for ready, _ in poll.poll(_SLOW_S * 1e3 if running else None):
+            if ready == woken:
+                os.read(woken, 4096)
+            elif ready == control.fileno():
+                message, given, _, _ = socket.recv_fds(control, 1, 3)
+                if not message:
+                    for one in running.values():
+                        os.kill(one.pid, signal.SIGKILL)
+                    return
+                there = socket.socket(fileno=given[0])
+                pid = os.fork()
+                if pid == 0:
+                    signal.set_wakeup_fd(-1)
+                    for other in (control, *(one.there for one in running.values())):
+                        other.close()
+                    _decoder(there, *given[1:])
+                for file in given[1:]:
+                    os.close(file)
+                running[there.fileno()] = _Running(pid, there, time.monotonic() + _SLOW_S)
+                poll.register(there, 0)  # a hang-up is told in any case
+            else:  # whoever waits has gone
+                os.kill(running[ready].pid, signal.SIGKILL)
+                poll.unregister(ready)
+        _tell_ends(running, poll)
+        _slow_down(running)
+
+
+def _tell_ends(running: dict[int, _Running], poll: select.poll) -> None:
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if pid == 0:
+            return
+        place, ended = next((n, one) for n, one in running.items() if one.pid == pid)
+        with suppress(KeyError):
+            poll.unregister(place)
+        code = os.waitstatus_to_exitcode(status)
+        with suppress(OSError):
+            ended.there.sendall(ENDED + LENGTH.pack(1) + struct.pack("b", max(code, -128)))
+        ended.there.close()
+        del running[place]
+
+
+def _slow_down(running: dict[int, _Running]) -> None:
+    now = time.monotonic()
+    for place, one in running.items():
+        if one.slow_at <= now:
+            with suppress(OSError):
+                os.setpriority(os.PRIO_PROCESS, one.pid, _SLOW_NICE)
+            running[place] = one._replace(slow_at=float("inf"))
+
+
+def _decoder(there: socket.socket, file: int, out: int) -> None:
+    """Read one file and end the process."""
+    with suppress(Exception):
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # libraries say there what files make them say
+        function, args, kwargs = pickle.loads(_message(there))  # noqa: S301 - from our own side
+        size = os.fstat(file).st_size
+        _limit(size)
+        allowance.on_admit(lambda pixels: _ask(there, pixels, size))
+        try:
+            kind, said = DONE, function(os.pread(file, size, 0), *args, **kwargs)
+        except BadInput as refusal:
+            kind, said = REFUSED, refusal
+        except MemoryError:
+            kind, said = REFUSED, allowance.too_large()
+        except Exception:  # noqa: BLE001 - the other side raises it
+            kind, said = FAILED, traceback.format_exc()
+        _send(there, kind, said, out)
+    os._exit(0)
+
+
+def _send(there: socket.socket, kind: bytes, said: object, out: int) -> None:
+    """Arrays go through the shared file; everything else, and their lengths, through the socket."""
+    _unlimit_memory()
+    buffers: list[pickle.PickleBuffer] = []
+    head = pickle.dumps(said, 5, buffer_callback=buffers.append)
+    lengths = []
+    with open(out, "wb", buffering=0, closefd=False) as shared:
+        for buffer in buffers:
+            with buffer.raw() as view:
+                lengths.append(LENGTH.pack(len(view)))
+                while view:
+                    view = view[shared.write(view) :]  # noqa: PLW2901
+    body = LENGTH.pack(len(lengths)) + b"".join(lengths) + head
+    there.sendall(kind + LENGTH.pack(len(body)) + body)
+
+
+def _message(there: socket.socket) -> bytes:
+    (length,) = LENGTH.unpack(there.recv(LENGTH.size, socket.MSG_WAITALL))
+    return there.recv(length, socket.MSG_WAITALL)
+
+
+def _ask(there: socket.socket, pixels: int, size: int) -> None:
+    """Wait until the other side admits so many pixels, and take the allowance for them."""
+    there.sendall(ADMIT + LENGTH.pack(LENGTH.size) + LENGTH.pack(pixels))
+    there.recv(1)
+    _limit_memory(size, pixels)
+    left, _ = signal.getitimer(signal.ITIMER_PROF)
+    signal.setitimer(signal.ITIMER_PROF, left + pixels * allowance.SECONDS_PER_PIXEL)
+
+
+def _limit(size: int) -> None:
+    """Begin with what a file of so many bytes may take before its pixels are admitted."""
+    with suppress(OSError):  # should the machine run out of memory, this goes before the service
+        Path("/proc/self/oom_score_adj").write_text("1000")
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # it would hold the picture
+    _limit_memory(size, 0)
+    signal.setitimer(signal.ITIMER_PROF, allowance.SECONDS)  # its signal ends the process
+
+
+def _limit_memory(size: int, pixels: int) -> None:
+    most = allowance.BYTES + 2 * size + allowance.BYTES_PER_PIXEL * pixels
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_AS, (_address_space() + most, resource.RLIM_INFINITY))
+
+
+@cache
+def _address_space() -> int:
+    """Bytes that the process had before it read the file."""
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    return pages * resource.getpagesize()
+
+
+def _unlimit_memory() -> None:
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,168 @@
+"""Whatever a file does to its decoder, it ends soon, and nobody else waits for it."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import os
+import signal
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from app.errors import BadImage, DecodeLimit, ImageTooLarge
+from app.images.decode import Limits, decode
+from app.images.decoders import DecoderFailed, decoding, in_decoder
+from app.system import usable_cores
+from tests.factories import encoded, photo
+from tests.images import hostile, work
+from tests.waiting import until
+
+LIMITS = Limits()
+PHOTOSHOP = b"Photoshop 3.0\0" + b"8BIM\0\1\0\0\0\0\0\0" * 5000
+
+HOSTILE = {
+    "a large tile in deflate": hostile.tiff_of_a_tile,
+    "in LZW": lambda: hostile.tiff_of_a_tile(hostile.LZW),
+    "in PackBits": lambda: hostile.tiff_of_a_tile(hostile.PACKBITS),
+    "a tile of a gigabyte": lambda: hostile.tiff_of_a_tile(tile=(16384, 21840)),
+    "small tiles": lambda: hostile.tiff_of_small_tiles(1024, 1024),
+    "rationals in PNG": lambda: hostile.png_of_rationals(3_500_000),
+    "rationals in WebP": lambda: hostile.webp_of_rationals(3_500_000),
+    "runs of BMP": lambda: hostile.bmp_of_idle_runs(7_000_000),
+    "runs from the top": lambda: hostile.bmp_of_runs(b"\0\2\0\0" * 7_000_000, 1024, -1024),
+    "chunks": lambda: hostile.png_of_chunks(2_000_000),
+    "profiles": lambda: hostile.png_of_profiles(30_000),
+    "idle deflate": lambda: hostile.png_of_idle_deflate(30_000_000),
+    "scans": lambda: hostile.jpeg_of_scans(20_000, 1024),
+    "remarks": lambda: hostile.jpeg_of_segments(7_000_000),
+    "pieces of EXIF": lambda: hostile.jpeg_of_segments(450, 0xE1, b"Exif\0\0" + bytes(60_000)),
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+@pytest.mark.slow
+def test_hostile_files(kind):
+    """Each is given up, and said to take more than its pixels justify."""
+    with pytest.raises(DecodeLimit, match="justify"):
+        in_decoder(decode, HOSTILE[kind](), LIMITS)
+
+
+def test_more_behind_the_picture():
+    """What is behind the only picture of a GIF file is hardly looked at."""
+    image = in_decoder(decode, hostile.gif_with_more(31 * 2**20), LIMITS)
+    assert image.rgb.shape == (192, 256, 3)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("pillow_jxl") is None, reason="no extra formats")
+def test_jpeg_xl():
+    """A picture over the limit takes no more memory than one at the limit."""
+    with pytest.raises((ImageTooLarge, BadImage, DecodeLimit)):
+        in_decoder(decode, hostile.jpeg_xl_bomb(), LIMITS)
+
+
+class TestAnswers:
+    def test_are_the_same(self):
+        """What comes back is what the function says in this process, arrays included."""
+        for form in ("PNG", "JPEG"):
+            data = encoded(photo(1, 40, 56), form)
+            here, there = decode(data, LIMITS), in_decoder(decode, data, LIMITS)
+            np.testing.assert_array_equal(here.rgb, there.rgb)
+            assert (here.format, here.compression) == (there.format, there.compression)
+
+    async def test_files_on_the_disk(self, tmp_path):
+        """A file need not be in memory, and stays open."""
+        path = tmp_path / "a.png"
+        path.write_bytes(encoded(photo(1)))
+        with path.open("rb") as file:
+            await decoding(decode, file, LIMITS)
+            assert (await decoding(decode, file, LIMITS)).format == "PNG"
+
+    def test_refusals(self):
+        """An error for the caller arrives with its members."""
+        with pytest.raises(ImageTooLarge) as caught:
+            in_decoder(decode, encoded(photo(1, 40, 56)), Limits(max_pixels=100))
+        assert caught.value.members["actual"] == 40 * 56
+
+    def test_faults(self):
+        """A fault of ours is none of the file's."""
+        with pytest.raises(DecoderFailed, match="KeyError: 'what was asked for'"):
+            in_decoder(work.faulty, b"")
+
+    def test_say_nothing_else(self):
+        """A decoder that its file has taken over cannot make this process run anything."""
+        with pytest.raises(BadImage, match=r"sent 'posix\.system'"):
+            in_decoder(work.fallen, b"")
+
+    def test_each_file_has_a_process(self):
+        """Nothing of one file is there when the next is read."""
+        assert len({in_decoder(work.process, b"") for _ in range(3)} | {os.getpid()}) == 4
+
+
+class TestLimits:
+    def test_time(self):
+        """Whoever takes too much time of a core is ended by the kernel."""
+        with pytest.raises(DecodeLimit, match="seconds of a core") as caught:
+            in_decoder(work.endless, b"")
+        assert caught.value.members == {"limit": "seconds", "maximum": 2.0}
+
+    def test_memory_by_pixels(self):
+        """So does who takes more memory than the admitted pixels justify, and no one else."""
+        assert in_decoder(work.hungry, b"", 2**24, 2**28) == 2**28
+        with pytest.raises(DecodeLimit, match="memory"):
+            in_decoder(work.hungry, b"", 2**20, 2**28)
+
+    @pytest.mark.parametrize("number", [signal.SIGABRT, signal.SIGKILL])
+    def test_without_memory(self, number):
+        """Libraries that end when there is none, and the system that ends them."""
+        with pytest.raises(DecodeLimit, match="memory"):
+            in_decoder(work.dying, b"", number)
+
+    def test_broken(self):
+        """A file that breaks its decoder breaks nothing else."""
+        with pytest.raises(BadImage, match="broke its decoder"):
+            in_decoder(work.dying, b"", signal.SIGSEGV)
+        assert in_decoder(work.process, b"")
+
+
+class TestPlaces:
+    async def test_whoever_leaves_ends_it(self, tmp_path):
+        """When nobody waits any more, the decoder is killed, not waited for."""
+        begun = tmp_path / "begun"
+        leaving = asyncio.create_task(decoding(work.asleep, b"", 1e6, begun))
+        await until(begun.is_file)
+        leaving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await leaving
+        pid = int(begun.read_text())
+        await until(lambda: not Path(f"/proc/{pid}").exists())
+
+    def test_quick_ones_do_not_wait(self, tmp_path):
+        """However many slow files came before, the next one begins."""
+        count = 3 * usable_cores()
+        with ThreadPoolExecutor(count) as threads:
+            slow = [
+                threads.submit(in_decoder, work.until_there, b"", tmp_path / "end")
+                for _ in range(count)
+            ]
+            try:
+                assert in_decoder(work.process, b"")
+                assert not any(one.done() for one in slow)
+            finally:
+                (tmp_path / "end").touch()
+            assert all(one.result() for one in slow)
+
+    def test_large_ones_take_turns(self, tmp_path):
+        """Pictures that need all of the memory are decoded one after the other."""
+        with ThreadPoolExecutor(3) as threads:
+            many = [threads.submit(in_decoder, work.alone, b"", 2**40, tmp_path) for _ in range(3)]
+            assert all(one.result() for one in many)
+
+
+def test_the_process_is_replaced():
+    """When the process of all decoders is killed, the next file has another."""
+    parent = in_decoder(work.parent, b"")
+    os.kill(parent, signal.SIGKILL)
+    assert in_decoder(work.parent, b"") != parent
