@@ -37,7 +37,7 @@ KINDS = {
     "as calibrated: bicubic": Degradation(),
     "JPEG of quality 30": Degradation(jpeg=30),
     "noise of 8 grey levels": Degradation(noise=8.0),
-    "blur of 4 px before the reduction": Degradation(blur=4.0),
+    "blur of 1 px": Degradation(blur=1.0),
 }
 
 

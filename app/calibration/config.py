@@ -20,7 +20,7 @@ from app.conformal.folding import MAX_SAMPLES
 from app.conformal.indecision import IndecisionSettings
 from app.errors import BadRequest
 from app.images.degrade import USUAL, Degradation, MadeBy, Mixture
-from app.images.facts import COMPRESSION, RULES
+from app.images.facts import RULES, UPLOAD
 from app.sampling.pipeline import (
     Pipeline,
     Prediction,
@@ -64,7 +64,7 @@ class CalibrationConfig(BaseModel):
         None, description="How X is made where only Y is sent; null: as uploads usually are."
     )
     input_rule: str | None = Field(
-        COMPRESSION, description="What sorts uploads into classes with curves of their own."
+        UPLOAD, description="What sorts uploads into classes with curves of their own."
     )
     activate: bool = False
     force: bool = Field(False, description="Activate it also if it would serve worse.")

@@ -1,7 +1,7 @@
 """What a folder of uploads looks like, and inputs that are made to look the same.
 
-How the files were compressed is read from them (`app/images/facts.py`), so a calibration can make
-its inputs in the same classes, each at the qualities that occur.
+The class of each upload is read from it (`app/images/facts.py`), so a calibration can make its
+inputs in the same classes, each at the qualities that occur.
 """
 
 from __future__ import annotations
@@ -13,20 +13,25 @@ from typing import Any, Final, NamedTuple
 
 from app.calibration.layout import IMAGE_SUFFIXES
 from app.errors import BadInput, BadPairs
-from app.images.compression import Compression, class_in_words, class_of
+from app.images.compression import class_in_words
 from app.images.decode import PAIR_LIMITS, decode
-from app.images.degrade import USUAL, Mixture
-from app.images.facts import look_at
+from app.images.degrade import SHARP_PARTS, SOFT_PARTS, USUAL, Component, Mixture
+from app.images.facts import UPLOAD, Facts, classify, look_at
 
 _MOST_FILES: Final = 2000  # of a folder that are looked at: more change nothing
 _SHARE: Final = 0.01  # of the uploads, below which a class is not worth calls of its own
 
 
 class Upload(NamedTuple):
-    """One upload: its size (width, height), and how it was compressed."""
+    """One upload: its size (width, height), and what can be known of it."""
 
     size: tuple[int, int]
-    compression: Compression
+    facts: Facts
+
+    @property
+    def input_class(self) -> str:
+        """Its class."""
+        return classify(UPLOAD, self.facts)
 
 
 class Likeness(NamedTuple):
@@ -37,8 +42,8 @@ class Likeness(NamedTuple):
 
     @property
     def classes(self) -> Counter[str]:
-        """How many uploads are of each class of compression."""
-        return Counter(class_of(upload.compression) for upload in self.uploads)
+        """How many uploads are of each class."""
+        return Counter(upload.input_class for upload in self.uploads)
 
     def mixture(self) -> Mixture:
         """Inputs in the classes that occur, each at the qualities that occur in it.
@@ -46,20 +51,23 @@ class Likeness(NamedTuple):
         Raises:
             BadPairs: none of the uploads can be made from a truth.
         """
-        qualities = defaultdict(list)
+        members = defaultdict(list)
         for upload in self.uploads:
-            qualities[class_of(upload.compression)].append(upload.compression)
-        files: list[dict[str, Any]] = []
-        for name, count in self.classes.items():
-            codec, _ = found = qualities[name][0]
-            if count < _SHARE * len(self.uploads) or found.codec == "other":
+            members[upload.input_class].append(upload.facts)
+        parts: list[Component] = []
+        for found in members.values():
+            codec, _ = found[0].compression
+            if len(found) < _SHARE * len(self.uploads) or codec == "other":
                 continue
-            known = [one.quality for one in qualities[name] if one.quality is not None]
-            files.append({codec: (min(known), max(known))} if known else {})
-        if not files:
+            known = [q for _, q in (facts.compression for facts in found) if q is not None]
+            files: dict[str, Any] = {codec: (min(known), max(known))} if known else {}
+            if codec == "palette":
+                files = {"palette": True}
+            pixels = SOFT_PARTS if found[0].is_soft else SHARP_PARTS
+            parts += Mixture.of(pixels, [files]).mixture
+        if not parts:
             raise BadPairs("No upload is of a kind that can be made from a photograph.", items=[])
-        plain = USUAL.variants()["lossless"].mixture
-        return Mixture.of([part.model_dump(exclude_defaults=True) for part in plain], files)
+        return Mixture(mixture=tuple(parts))
 
     def report(self) -> list[str]:
         """What was found, in lines: classes, sizes, and what stays without cover."""
@@ -99,8 +107,7 @@ def look_like(folder: Path) -> Likeness:
             unread.append({"name": path.name, "reason": str(error)})
             continue
         height, width, _ = image.rgb.shape
-        compression = look_at(image.rgb, image.compression).compression
-        uploads.append(Upload((width, height), compression))
+        uploads.append(Upload((width, height), look_at(image.rgb, image.compression)))
     if not uploads:
         raise BadPairs(f"{folder} holds no PNG, JPEG or WebP image that can be read.", items=unread)
     return Likeness(uploads, unread)

@@ -38,6 +38,9 @@ from app.stores.base import CalibrationHead
 UNUSUAL = 0.02
 """Typicality up to this earns a warning: at most one calibration-like image in fifty has it."""
 
+COVERED = 20
+"""So many scenes a class of inputs needs, unless a quarter of all are fewer."""
+
 SIGMA_QUANTILES = np.linspace(0, 1, 101)
 """Levels of the per-image quantiles of σ that are kept: the mask size as a function of t."""
 
@@ -207,9 +210,21 @@ class Calibration:
 
     @cached_property
     def classes(self) -> Mapping[str, int]:
-        """The number of pairs of each class of inputs, by name; empty without classes."""
-        counts = Counter(p.input_class for p in self.manifest.pairs if p.input_class is not None)
-        return dict(sorted(counts.items()))
+        """The number of pairs of each class of inputs that is covered, by name.
+
+        That needs `COVERED` scenes, or a quarter of all, whose X is of this class and was meant for
+        it. Where X was given it is meant for whatever class it has; a few strays of other ways of
+        making X would speak about a law that no upload follows.
+        """
+        meant: dict[str, set[tuple[str, str]]] = defaultdict(set)
+        counts: Counter[str] = Counter()
+        for pair, scene in zip(self.manifest.pairs, self.scenes, strict=True):
+            if (name := pair.input_class) is not None:
+                counts[name] += 1
+                if pair.variant is None or name.startswith(pair.variant):
+                    meant[name].add(scene)
+        least = min(COVERED, -(-self.n // 4))
+        return {name: counts[name] for name in sorted(counts) if len(meant[name]) >= least}
 
     def class_of(self, facts: Facts) -> str | None:
         """The class of an upload under the rule of this calibration; None without a rule."""
@@ -228,10 +243,10 @@ class Calibration:
         if made is None:
             return True
         parts = made if isinstance(made, Mixture) else Mixture.single(made)
-        return class_of(facts.compression) in parts.variants()
+        return class_of(facts.compression, is_soft=facts.is_soft) in parts.variants()
 
     def of_class(self, name: str | None) -> Calibration:
-        """The part of one class of inputs; all of it if there is no such class, or no name."""
+        """The part of one class of inputs; all of it if none such is covered, or without a name."""
         if name not in self.classes:
             return self
         return self._part(("class", name), [p.input_class == name for p in self.manifest.pairs])
@@ -332,7 +347,8 @@ class Calibration:
         these, P(p ≤ u) ≤ u; a small value says that the image is unlike them, easier or harder.
         """
         if facts is not None and len(self._known):
-            new = np.array([*facts.numbers().values(), mean_log_sigma])
+            numbers, kept = facts.numbers(), self.manifest.pairs[0].facts or {}
+            new = np.array([*(numbers[name] for name in kept), mean_log_sigma])
             return p_value(self._known, new)
         values = np.array([pair.mean_log_sigma for pair in self.one_of_each])
         rank = 1 + min((values >= mean_log_sigma).sum(), (values <= mean_log_sigma).sum())

@@ -24,7 +24,7 @@ from app.cli.remote import RemoteError, made_remotely, remote
 from app.cli.service import audit, described
 from app.conformal.fidelity import metric_names
 from app.errors import BadRequest, Conflict, TrustscaleError, reason_of
-from app.images.facts import COMPRESSION, RULES
+from app.images.facts import RULES, UPLOAD
 from app.images.look import alike_in_words
 from app.mistakes import mistakes
 from app.sampling.pipeline import learn
@@ -102,7 +102,7 @@ def calibrate(
     input_rule: Annotated[
         str,
         typer.Option(help=f"Classes of inputs with curves of their own: {', '.join(RULES)}, none."),
-    ] = COMPRESSION,
+    ] = UPLOAD,
     mixture: Annotated[
         str | None,
         typer.Option(

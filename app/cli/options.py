@@ -48,7 +48,7 @@ Activate = Annotated[bool, typer.Option(help="Serve from it at once.")]
 Force = Annotated[bool, typer.Option("--force", help="Activate it also if it would serve worse.")]
 
 Grey = Annotated[bool, typer.Option(help="Degradation: drop the colour.")]
-Blur = Annotated[float, typer.Option(help="Degradation: blur before reduction.")]
+Blur = Annotated[float, typer.Option(help="Degradation: blur in pixels of X.")]
 Noise = Annotated[float, typer.Option(help="Degradation: noise in levels of 255.")]
 Jpeg = Annotated[int | None, typer.Option(help="Degradation: JPEG quality.")]
 Inpaint = Annotated[

@@ -1,10 +1,10 @@
 """How strongly a file was compressed, read from the file itself.
 
 Compression with loss moves the error of an upscaler more than anything else that can be known of
-an upload. A JPEG file carries its quantisation tables, a lossy WebP file its quantiser; both are
-turned into the quality, 1 to 100, at which the common encoders write such a file. A picture that
-was compressed once and saved again without loss carries nothing but its pixels, which still lie
-near the grid of the first quantisation (`resaved_quality`).
+an upload. A JPEG file carries its quantisation tables, a lossy WebP or AVIF file its quantiser;
+they are turned into the quality, 1 to 100, at which the common encoders write such a file. What a
+picture went through before it was saved again only its pixels tell, which still lie near the grid
+of a coarser quantisation (`resaved_quality`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import fft
 
-Codec = Literal["lossless", "jpeg", "webp", "other"]
+from app.images.avif import avif_quality
+
+Codec = Literal["lossless", "jpeg", "webp", "avif", "palette", "other"]
 
 # The luminance table of ISO/IEC 10918-1, Annex K.1, which encoders scale by their quality.
 _ANNEX_K = np.array(
@@ -42,31 +44,47 @@ class Compression(NamedTuple):
     quality: int | None = None
 
 
-LOSSLESS = Compression("lossless")
+LOSSLESS, PALETTE = Compression("lossless"), Compression("palette")
 
-# Of each codec the lowest quality of its classes, the best one first.
-EDGES: Final = {"jpeg": (90, 80, 68, 50), "webp": (80, 50)}
+# Of each codec the lowest quality of its classes, the best one first; below all of them is "low".
+EDGES: Final = {"jpeg": (90, 80, 68, 50, 30), "webp": (80, 50, 10), "avif": (65, 40)}
+# The same of pictures that were enlarged or blurred before.
+_SOFT_EDGES: Final = {"jpeg": (80, 30), "webp": (10,), "avif": (40,)}
+_SOFT: Final = "soft/"
+_TITLES: Final = {"jpeg": "JPEG", "webp": "WebP", "avif": "AVIF"}
+_WORDS: Final = {
+    "lossless": "saved without loss",
+    "palette": "with a palette of colours, as in GIF files",
+    "other": "compressed in an unknown way",
+}
 
 
-def class_of(compression: Compression) -> str:
-    """The class of a file: `lossless`, `jpeg-80` (quality 80 to 89), `webp-low` or `other`."""
+def edges_of(codec: str, *, is_soft: bool = False) -> tuple[int, ...]:
+    """Of a codec the lowest quality of each class, the best one first."""
+    return (_SOFT_EDGES if is_soft else EDGES).get(codec, ())
+
+
+def class_of(compression: Compression, *, is_soft: bool = False) -> str:
+    """The class of an upload: `lossless`, `jpeg-80` (quality 80 to 89), `soft/webp-10`, `other`."""
     codec, quality = compression
-    if codec not in EDGES or quality is None:
-        return codec if codec == "lossless" else "other"
-    edge = next((edge for edge in EDGES[codec] if quality >= edge), "low")
-    return f"{codec}-{edge}"
+    before = _SOFT if is_soft else ""
+    edges = edges_of(codec, is_soft=is_soft)
+    if not edges or quality is None:
+        return before + (codec if codec in _WORDS else "other")
+    return f"{before}{codec}-{next((edge for edge in edges if quality >= edge), 'low')}"
 
 
 def class_in_words(name: str) -> str:
     """The class for people, such as "JPEG of quality 80 to 89"."""
-    codec, _, edge = name.partition("-")
-    if codec not in EDGES:
-        return "saved without loss" if name == "lossless" else "compressed in an unknown way"
-    title = {"jpeg": "JPEG", "webp": "WebP"}[codec]
+    softly = ", soft (enlarged or blurred before)" if name.startswith(_SOFT) else ""
+    codec, _, edge = name.removeprefix(_SOFT).partition("-")
+    if codec in _WORDS:
+        return _WORDS[codec] + softly
+    edges = edges_of(codec, is_soft=bool(softly))
     if edge == "low":
-        return f"{title} of a quality below {EDGES[codec][-1]}"
-    above = (101, *EDGES[codec])[EDGES[codec].index(int(edge))]
-    return f"{title} of quality {edge} to {above - 1}"
+        return f"{_TITLES[codec]} of a quality below {edges[-1]}{softly}"
+    above = (101, *edges)[edges.index(int(edge))]
+    return f"{_TITLES[codec]} of quality {edge} to {above - 1}{softly}"
 
 
 def read_compression(data: bytes, image: Image.Image) -> Compression:
@@ -82,9 +100,12 @@ def read_compression(data: bytes, image: Image.Image) -> Compression:
         return Compression("jpeg", jpeg_quality(tables[0]) if 0 in tables else None)
     if form == "WEBP":
         return _webp(data)
-    if form in {"PNG", "GIF", "BMP", "PPM"}:
-        return LOSSLESS
-    if form == "TIFF" and image.info.get("compression") not in {"jpeg", "tiff_jpeg", "webp"}:
+    if form == "AVIF":
+        return Compression("avif", avif_quality(data))
+    if form == "GIF" or image.mode == "P":
+        return PALETTE
+    tiff_is_lossy = image.info.get("compression") in {"jpeg", "tiff_jpeg", "webp"}
+    if form in {"PNG", "BMP", "PPM"} or (form == "TIFF" and not tiff_is_lossy):
         return LOSSLESS
     return Compression("other")
 
@@ -95,11 +116,15 @@ def jpeg_quality(table: list[int]) -> int:
     return 1 + int(np.abs(np.log(_tables()) - found).sum(axis=1).argmin())
 
 
+def _scale(quality: int) -> int:
+    """Of the steps of Annex K, in hundredths."""
+    return 5000 // quality if quality < 50 else 200 - 2 * quality
+
+
 @cache
 def _tables() -> NDArray[np.int64]:
     """The luminance tables of quality 1 to 100, int64 [100, 64]."""
-    quality = np.arange(1, 101)
-    scale = np.where(quality < 50, 5000 // quality, 200 - 2 * quality)
+    scale = np.array([_scale(quality) for quality in range(1, 101)])
     scaled = (_ANNEX_K.reshape(1, 64) * scale[:, None] + 50) // 100
     return np.asarray(np.clip(scaled, 1, 255), np.int64)
 
@@ -196,12 +221,37 @@ _MOST_BLOCKS = 1024  # that are looked at: 256×256 pixels
 _SEARCHED = 135  # pixels of a side, in which the place of the grid is looked for
 _DCT = fft.dct(np.eye(_GRID, dtype=np.float32), axis=0, norm="ortho")
 _RESAVED: Final = np.arange(30, 96)  # qualities whose traces are looked for
+_CLEARLY = 3  # as much lower must a quality be than that of a WebP or AVIF file
+_COARSER, _AGREED = 1.4, 0.28  # as much larger must steps be than a JPEG file's own, and agree
 _CERTAIN = 6.0  # standard deviations; pictures that were never compressed stay below 3
 _COARSE = 3.0  # steps of less leave no trace that rounding to 8 bits would not hide
 
 
-def resaved_quality(rgb: NDArray[np.uint8]) -> int | None:
-    """The JPEG quality that pixels from a file without loss went through before; None: no trace.
+def worst_of(compression: Compression, rgb: NDArray[np.uint8]) -> Compression:
+    """The strongest compression that a picture went through, as far as file and pixels tell.
+
+    Args:
+        compression: what its file says.
+        rgb: uint8 [h, w, 3], of the file from a multiple of 8 pixels on.
+    """
+    codec, quality = compression
+    if codec != "lossless" and quality is None:
+        return compression
+    if codec == "jpeg":
+        found = resaved_quality(rgb, _coarser_than(quality or 100), _AGREED)
+    else:
+        found = resaved_quality(rgb, 101 if quality is None else quality - _CLEARLY)
+    return compression if found is None else Compression("jpeg", found)
+
+
+def _coarser_than(quality: int) -> int:
+    """The least JPEG quality with steps that are not so much larger than those of another."""
+    scales = np.array([_scale(other) for other in range(1, 101)])
+    return 1 + int((scales >= _COARSER * _scale(quality)).sum())
+
+
+def resaved_quality(rgb: NDArray[np.uint8], below: int = 101, agreed: float = 0.0) -> int | None:
+    """The JPEG quality below another that pixels went through before; None: no trace.
 
     Quantised coefficients of the 8×8 blocks lie near multiples of their steps. For the table of
     each quality, the mean of cos(2π x/step) over the coefficients beside 0 is near 1 if it was that
@@ -211,10 +261,13 @@ def resaved_quality(rgb: NDArray[np.uint8]) -> int | None:
 
     Args:
         rgb: uint8 [h, w, 3].
+        below: lower qualities are looked for.
+        agreed: the mean of those cosines that is needed besides. Multiples of one step, mostly
+            small ones, agree a little with other steps too.
     """
     luma = np.asarray(rgb @ np.array([0.299, 0.587, 0.114], np.float32), np.float32)
     for top, left in dict.fromkeys([(0, 0), _grid_place(luma)]):
-        quality = _grid_quality(luma[top:, left:])
+        quality = _grid_quality(luma[top:, left:], below, agreed)
         if quality is not None:
             return quality
     return None
@@ -241,16 +294,18 @@ def _coefficients(luma: NDArray[np.float32]) -> NDArray[np.float32]:
     return found.reshape(-1, _GRID * _GRID)
 
 
-def _grid_quality(luma: NDArray[np.float32]) -> int | None:
+def _grid_quality(luma: NDArray[np.float32], below: int, agreed: float) -> int | None:
     coefficients = _coefficients(luma)
     row, column = np.divmod(np.arange(_GRID * _GRID), _GRID)
     low = (row + column > 0) & (row + column < 6)
-    certain = []
-    for quality in _RESAVED:
+    certain, means = [0.0], [0.0]
+    for quality in (searched := _RESAVED[below > _RESAVED]):
         steps = _tables()[quality - 1]
         ratio = coefficients[:, low & (steps >= _COARSE)] / steps[low & (steps >= _COARSE)]
         ratio = ratio[np.abs(ratio) > 0.5]
-        fit = np.cos(2 * np.pi * ratio).sum() * np.sqrt(2 / max(1, ratio.size))
-        certain.append(fit if ratio.size >= 16 else 0.0)
+        mean = np.cos(2 * np.pi * ratio).mean() if ratio.size >= 16 else 0.0
+        means.append(mean)
+        certain.append(mean * np.sqrt(2 * ratio.size))
     best = int(np.argmax(certain))
-    return int(_RESAVED[best]) if certain[best] >= _CERTAIN else None
+    is_found = certain[best] >= _CERTAIN and means[best] >= agreed
+    return int(searched[best - 1]) if is_found else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from itertools import pairwise, product
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import Annotated, Any, Final, Literal, NamedTuple, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,27 +21,37 @@ from pydantic import (
 from scipy import ndimage
 
 from app.images.compression import (
-    EDGES,
     LOSSLESS,
+    PALETTE,
     Compression,
     class_of,
+    edges_of,
     read_compression,
 )
 from app.images.holes import Inpaint, cut, hole_mask, stream
 
-
-def _checked(quality: int | tuple[int, int]) -> int | tuple[int, int]:
-    low, high = _range(quality)
-    if not 1 <= low <= high <= 100:
-        raise ValueError("a quality is between 1 and 100, a range begins with the lower one")
-    return quality
+N = TypeVar("N", int, float)
 
 
-def _range(quality: int | tuple[int, int]) -> tuple[int, int]:
-    return (quality, quality) if isinstance(quality, int) else quality
+def _range(value: N | tuple[N, N]) -> tuple[N, N]:
+    return value if isinstance(value, tuple) else (value, value)
 
 
-Quality = Annotated[int | tuple[int, int], AfterValidator(_checked)]
+def _within(least: float, most: float) -> AfterValidator:
+    """That a number, or the two of a range, lie between these."""
+
+    def checked(value: N | tuple[N, N]) -> N | tuple[N, N]:
+        low, high = _range(value)
+        if not least <= low <= high <= most:
+            raise ValueError(
+                f"it is between {least:g} and {most:g}, and a range begins with the lower one"
+            )
+        return value
+
+    return AfterValidator(checked)
+
+
+Quality = Annotated[int | tuple[int, int], _within(1, 100)]
 """A quality from 1 to 100, or the lowest and the highest one, between which the seed draws."""
 
 _REDUCTIONS = {
@@ -49,15 +59,29 @@ _REDUCTIONS = {
     "area": Image.Resampling.BOX,
     "lanczos": Image.Resampling.LANCZOS,
 }
+_KERNELS = {
+    "bicubic": Image.Resampling.BICUBIC,
+    "bilinear": Image.Resampling.BILINEAR,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+_FILES: Final = {"before": "JPEG", "jpeg": "JPEG", "webp": "WEBP", "avif": "AVIF"}
+_TITLES: Final = {"JPEG": "JPEG", "WEBP": "WebP", "AVIF": "AVIF"}
+_PALETTE_COLOURS: Final = 256
+
+# Streams of random numbers, one for each thing that is drawn.
+_NOISE, _MIXTURE, _BLUR, _ENLARGED = 1, 3, 8, 9
+_QUALITIES: Final = {"jpeg": 4, "webp": 5, "before": 6, "avif": 7}
 
 
 class Degradation(BaseModel):
-    """Steps in the order in which they are applied.
+    """Steps in the order in which they are applied; of a range the seed draws a value.
 
-    grey: drop the colour (colorization). blur: Gaussian, standard deviation in pixels of Y. Then
-    reduction by the scale of the upscaler, antialiased. noise: Gaussian, standard deviation in grey
-    levels of 255. jpeg or webp: quality of a round trip through such a file; None: none. inpaint:
-    holes, cut last so that their colour stays exact; None: none.
+    grey: drop the colour (colorization). blur: Gaussian, standard deviation in pixels of X. Then
+    reduction by the scale of the upscaler, antialiased, and by `enlarged`, the factor by which
+    `kernel` enlarges it again: X is then softer than its size says. noise: Gaussian, standard
+    deviation in grey levels of 255. before: quality of a JPEG file that it was saved as first.
+    jpeg, webp or avif: quality of a round trip through such a file; None: none. palette: of 256
+    colours, with dithering. inpaint: holes, cut last so that their colour stays exact; None: none.
 
     A calibration speaks about inputs made in this way, so choose what the real inputs went through.
     """
@@ -65,20 +89,45 @@ class Degradation(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     grey: bool = False
-    blur: float = Field(0.0, ge=0, le=64)
-    reduction: Literal["bicubic", "area", "lanczos"] = "bicubic"
-    noise: float = Field(0.0, ge=0, le=128)
+    blur: Annotated[float | tuple[float, float], _within(0, 64)] = 0.0
+    # What is seldom used is left out where it has its default: mixtures are long.
+    reduction: Literal["bicubic", "area", "lanczos"] = Field(
+        "bicubic", exclude_if=lambda reduction: reduction == "bicubic"
+    )
+    enlarged: Annotated[float | tuple[float, float], _within(1, 4)] = Field(
+        1.0, exclude_if=lambda factor: factor == 1
+    )
+    kernel: Literal["bicubic", "bilinear", "lanczos"] = Field(
+        "bicubic", exclude_if=lambda kernel: kernel == "bicubic"
+    )
+    noise: Annotated[float | tuple[float, float], _within(0, 128)] = 0.0
+    before: Quality | None = Field(None, exclude_if=lambda quality: quality is None)
     jpeg: Quality | None = None
-    webp: Quality | None = None
+    webp: Quality | None = Field(None, exclude_if=lambda quality: quality is None)
+    avif: Quality | None = Field(None, exclude_if=lambda quality: quality is None)
+    palette: bool = Field(False, exclude_if=lambda palette: not palette)
     inpaint: Inpaint | None = None
+
+    @property
+    def softens(self) -> bool:
+        """Whether X becomes soft."""
+        return _range(self.blur)[1] > 0 or _range(self.enlarged)[1] > 1
+
+    @property
+    def qualities(self) -> dict[str, Quality]:
+        """Of the files that X goes through, in their order, by field."""
+        found = {field: getattr(self, field) for field in _FILES}
+        return {field: quality for field, quality in found.items() if quality is not None}
 
     def in_words(self, scale: int) -> str:
         """How X was made, such as "bicubic reduction by 4, JPEG of quality 50"."""
+        larger = f"{self.kernel} enlargement by {_words(self.enlarged)}"
         steps = {
             "removal of the colour": self.grey,
-            f"a blur of {self.blur:g} px": self.blur,
+            f"a blur of {_words(self.blur)} px": self.blur,
             f"{self.reduction} reduction by {scale}": scale > 1,
-            f"noise of {self.noise:g} grey levels": self.noise,
+            f"reduction by as much and {larger}": _range(self.enlarged)[1] > 1,
+            f"noise of {_words(self.noise)} grey levels": self.noise,
             **dict.fromkeys(self.saved_in_words(), True),
             self.inpaint.in_words() if self.inpaint else "": self.inpaint,
         }
@@ -86,11 +135,15 @@ class Degradation(BaseModel):
 
     def saved_in_words(self) -> list[str]:
         """The files that X went through."""
-        return [
-            f"{form} of quality {' to '.join(map(str, dict.fromkeys(_range(quality))))}"
-            for form, quality in (("JPEG", self.jpeg), ("WebP", self.webp))
-            if quality is not None
+        files = [
+            f"{_TITLES[_FILES[field]]} of quality {_words(quality)}"
+            for field, quality in self.qualities.items()
         ]
+        return [*files, *(["a palette of colours"] if self.palette else [])]
+
+
+def _words(value: float | tuple[float, float]) -> str:
+    return " to ".join(f"{number:g}" for number in dict.fromkeys(_range(value)))
 
 
 class Component(Degradation):
@@ -100,10 +153,10 @@ class Component(Degradation):
 
 
 class Mixture(BaseModel):
-    """Ways of making X. Of those that compress X into one class, the seed of the pair draws one.
+    """Ways of making X. Of those that are meant for one class, the seed of the pair draws one.
 
-    Each Y is thus used once under every class of compression that occurs, so that the curve of each
-    class rests on all truths.
+    Each Y is thus used once for every class that occurs, so that the curve of each class rests on
+    all truths.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -112,17 +165,27 @@ class Mixture(BaseModel):
 
     def in_words(self, scale: int) -> str:
         """How X was made, in one line."""
+        unsaved = {**dict.fromkeys(_FILES), "palette": False}
         plain = dict.fromkeys(
-            part.model_copy(update={"jpeg": None, "webp": None}).in_words(scale)
-            for part in self.mixture
+            part.model_copy(update=unsaved).in_words(scale) for part in self.mixture
         )
-        files = dict.fromkeys(words for part in self.mixture for words in part.saved_in_words())
-        return f"one of: {'; '.join(plain)}" + (
-            f"; then saved as one of: {'; '.join(files)}" if files else ""
-        )
+        ranges: dict[str, list[int]] = {}
+        for part in self.mixture:
+            for field, quality in part.qualities.items():
+                ranges.setdefault(_TITLES[_FILES[field]], []).extend(_range(quality))
+        files = [f"{form} of quality {min(q)} to {max(q)}" for form, q in ranges.items()]
+        if any(part.before for part in self.mixture):
+            files.append("twice")
+        if any(part.palette for part in self.mixture):
+            files.append("with a palette of colours")
+        saved = f"; then, some of them, saved as {', '.join(files)}" if files else ""
+        return f"one of: {'; '.join(plain)}{saved}"
 
     def variants(self) -> Mapping[str, Mixture]:
-        """The parts of the mixture by class of compression; ranges are cut where classes begin."""
+        """The parts of the mixture by the class that they are meant for.
+
+        That is of the lowest quality in the chain; its range is cut where classes begin.
+        """
         found: dict[str, list[Component]] = {}
         for part in self.mixture:
             for name, cut_part in _by_class(part):
@@ -132,7 +195,7 @@ class Mixture(BaseModel):
     def drawn(self, seed: int) -> Degradation:
         """The component of this seed."""
         weights = np.array([part.weight for part in self.mixture])
-        place = stream(seed, 3).choice(len(weights), p=weights / weights.sum())
+        place = stream(seed, _MIXTURE).choice(len(weights), p=weights / weights.sum())
         return self.mixture[int(place)]
 
     @classmethod
@@ -142,8 +205,16 @@ class Mixture(BaseModel):
 
     @classmethod
     def of(cls, parts: Sequence[Mapping[str, Any]], files: Sequence[Mapping[str, Any]]) -> Self:
-        """Every way of reducing, saved in each of the ways."""
-        return cls(mixture=tuple(Component(**a, **b) for b, a in product(files, parts)))
+        """Every way of making the pixels, saved in each of the ways; weights are multiplied."""
+        return cls(
+            mixture=tuple(
+                Component(**{**a, **b, "weight": a.get("weight", 1.0) * b.get("weight", 1.0)})
+                for b, a in product(files, parts)
+            )
+        )
+
+    def __add__(self, other: Mixture) -> Mixture:
+        return Mixture(mixture=(*self.mixture, *other.mixture))
 
 
 def _kind(value: Any) -> str:
@@ -157,45 +228,79 @@ MadeBy = Annotated[
 ]
 """How X is made: steps, or a mixture of them."""
 
-USUAL = Mixture.of(
-    [
-        {"weight": 4},
-        {"reduction": "area", "weight": 2},
-        {"reduction": "lanczos", "weight": 1},
-        {"noise": 1.0, "weight": 1},
-    ],
-    [
-        {},
-        {"jpeg": (90, 100)},
-        {"jpeg": (80, 89)},
-        {"jpeg": (68, 79)},
-        {"jpeg": (50, 67)},
-        {"webp": (82, 95)},
-        {"webp": (58, 78)},
-    ],
+SHARP_PARTS: Final[Sequence[Mapping[str, Any]]] = (
+    {"weight": 8},
+    {"reduction": "area", "weight": 4},
+    {"reduction": "lanczos", "weight": 2},
+    {"noise": (0.5, 5.0), "weight": 3},
+)
+"""How pictures become uploads that are as sharp as their size says."""
+
+SOFT_PARTS: Final[Sequence[Mapping[str, Any]]] = (
+    {"enlarged": (1.2, 2.1), "weight": 4},
+    {"enlarged": (1.2, 2.1), "reduction": "area", "weight": 2},
+    {"enlarged": (1.2, 2.1), "kernel": "bilinear", "weight": 2},
+    {"enlarged": (1.2, 2.1), "kernel": "lanczos", "weight": 2},
+    {"blur": (0.5, 1.3), "weight": 4},
+)
+"""How they become soft ones: screenshots, thumbnails, digital zoom, a lens out of focus."""
+
+USUAL = (
+    Mixture.of(
+        SHARP_PARTS,
+        [
+            {"weight": 3},
+            {"jpeg": (90, 100), "weight": 3},
+            {"jpeg": (80, 89), "weight": 3},
+            {"jpeg": (68, 79), "weight": 3},
+            {"jpeg": (50, 67), "weight": 3},
+            {"jpeg": (30, 49), "weight": 3},
+            {"webp": (80, 95)},
+            {"webp": (50, 79)},
+            {"webp": (10, 49)},
+            {"avif": (65, 95)},
+            {"avif": (40, 64)},
+            {"palette": True},
+        ],
+    )
+    + Mixture.of(
+        SHARP_PARTS[:3],
+        [
+            {"before": (80, 89), "jpeg": (92, 98)},
+            {"before": (68, 79), "jpeg": (85, 96)},
+            {"before": (50, 67), "jpeg": (80, 96)},
+            {"before": (30, 49), "jpeg": (70, 96)},
+            {"before": (85, 98), "jpeg": (68, 79)},
+            {"before": (75, 98), "jpeg": (50, 67)},
+            {"before": (60, 98), "jpeg": (30, 49)},
+        ],
+    )
+    + Mixture.of(SOFT_PARTS, [{}, {"jpeg": (80, 97)}, {"jpeg": (30, 79)}, {"webp": (10, 95)}])
 )
 """What is done to truths unless an admin says otherwise: what uploads commonly went through."""
 
 
 def _by_class(part: Component) -> Sequence[tuple[str, Component]]:
-    """The component cut into one per class of compression, with the weight of each piece."""
-    codec: Literal["jpeg", "webp"] = "jpeg" if part.webp is None else "webp"
-    quality = getattr(part, codec)
-    if quality is None:
-        return [(class_of(LOSSLESS), part)]
-    low, high = _range(quality)
-    edges = sorted({low, high + 1, *(edge for edge in EDGES[codec] if low < edge <= high)})
+    """The component cut into one per class, with the weight of each piece."""
+    soft = part.softens
+    qualities = {field: _range(quality) for field, quality in part.qualities.items()}
+    if part.palette or not qualities:
+        return [(class_of(PALETTE if part.palette else LOSSLESS, is_soft=soft), part)]
+    field = min(qualities, key=qualities.__getitem__)
+    low, high = qualities[field]
+    codec = "jpeg" if field == "before" else field
+    inner = (edge for edge in edges_of(codec, is_soft=soft) if low < edge <= high)
     return [
         (
-            class_of(Compression(codec, first)),
+            class_of(Compression(codec, first), is_soft=soft),
             part.model_copy(
                 update={
-                    codec: (first, after - 1),
+                    field: (first, after - 1),
                     "weight": part.weight * (after - first) / (high + 1 - low),
                 }
             ),
         )
-        for first, after in pairwise(edges)
+        for first, after in pairwise(sorted({low, high + 1, *inner}))
     ]
 
 
@@ -235,34 +340,49 @@ def make_input(
     pixels = truth
     if degradation.grey:
         pixels = np.asarray(Image.fromarray(pixels).convert("L").convert("RGB"))
-    if degradation.blur:
-        pixels = ndimage.gaussian_filter(
-            pixels, (degradation.blur, degradation.blur, 0), mode="reflect"
-        )
-    if scale > 1:
-        small = Image.fromarray(pixels).resize(
-            (width // scale, height // scale), _REDUCTIONS[degradation.reduction]
-        )
-        pixels = np.asarray(small)
-    if degradation.noise:
-        noisy = pixels + stream(seed, 1).normal(0, degradation.noise, pixels.shape)
+    if blur := scale * _drawn(degradation.blur, seed, _BLUR):
+        pixels = ndimage.gaussian_filter(pixels, (blur, blur, 0), mode="reflect")
+    pixels = _resized(pixels, scale, degradation, _drawn(degradation.enlarged, seed, _ENLARGED))
+    if noise := _drawn(degradation.noise, seed, _NOISE):
+        noisy = pixels + stream(seed, _NOISE).normal(0, noise, pixels.shape)
         pixels = np.rint(np.clip(noisy, 0, 255)).astype(np.uint8)
     compression = LOSSLESS
-    for number, (form, quality) in enumerate(
-        (("JPEG", degradation.jpeg), ("WEBP", degradation.webp)), start=4
-    ):
-        if quality is not None:
-            low, high = _range(quality)
-            file = io.BytesIO()
-            drawn = int(stream(seed, number).integers(low, high + 1))
-            Image.fromarray(pixels).save(file, form, quality=drawn)
-            saved = Image.open(file)
-            compression, pixels = read_compression(file.getvalue(), saved), np.asarray(saved)
+    for field, quality in degradation.qualities.items():
+        low, high = _range(quality)
+        drawn = int(stream(seed, _QUALITIES[field]).integers(low, high + 1))
+        file = io.BytesIO()
+        Image.fromarray(pixels).save(file, _FILES[field], quality=drawn)
+        saved = Image.open(file)
+        compression, pixels = read_compression(file.getvalue(), saved), np.asarray(saved)
+    if degradation.palette:
+        few = Image.fromarray(pixels).quantize(_PALETTE_COLOURS)
+        compression, pixels = PALETTE, np.asarray(few.convert("RGB"))
     if degradation.inpaint is not None:
         height, width = pixels.shape[:2]
         mask = hole_mask(height, width, degradation.inpaint, seed)
         pixels = cut(pixels, mask, degradation.inpaint.color)
     return Made(np.ascontiguousarray(pixels), compression)
+
+
+def _drawn(value: float | tuple[float, float], seed: int, number: int) -> float:
+    """The value, or one of its range from this stream of the seed."""
+    low, high = _range(value)
+    return low if low == high else float(stream(seed, number).uniform(low, high))
+
+
+def _resized(
+    pixels: NDArray[np.uint8], scale: int, degradation: Degradation, factor: float
+) -> NDArray[np.uint8]:
+    """The picture reduced by the scale, or by factor × scale and then enlarged by the factor."""
+    height, width = (side // scale for side in pixels.shape[:2])
+    image = Image.fromarray(pixels)
+    if factor > 1:
+        size = max(1, round(width / factor)), max(1, round(height / factor))
+        small = image.resize(size, _REDUCTIONS[degradation.reduction])
+        return np.asarray(small.resize((width, height), _KERNELS[degradation.kernel]))
+    if scale == 1:
+        return pixels
+    return np.asarray(image.resize((width, height), _REDUCTIONS[degradation.reduction]))
 
 
 def crop_to_multiple(image: NDArray[np.uint8], scale: int) -> NDArray[np.uint8]:

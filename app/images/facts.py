@@ -8,20 +8,24 @@ calibration). Which rule is used is a part of the pipeline.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from app.images.compression import LOSSLESS, Compression, class_in_words, class_of, resaved_quality
+from app.images.compression import LOSSLESS, Compression, class_in_words, class_of, worst_of
+
+UPLOAD: Final = "upload/1"
+"""Classes by the strongest compression that an upload went through, and by whether it is soft.
+
+The number rises when a file may change its class.
+"""
 
 COMPRESSION: Final = "compression/1"
-"""Classes by how the upload was compressed. The number rises when a file may change its class."""
-
 DETAIL: Final = "compression-detail/1"
-"""The same, each divided into three by the detail of X."""
+"""Of the calibration that is shipped until there is one with `UPLOAD`."""
 
-RULES: Final = (COMPRESSION, DETAIL)
+RULES: Final = (UPLOAD, COMPRESSION, DETAIL)
 """The rules that this program has; another version of one is another rule."""
 
 # About terciles of `detail` among 228 photographs that have no part in the shipped calibration,
@@ -29,14 +33,35 @@ RULES: Final = (COMPRESSION, DETAIL)
 _DETAIL_EDGES: Final = (1.85, 2.5)
 _DETAIL_WORDS: Final = ("little", "some", "much")
 
+_LEAST_ENERGY = 0.05  # of differences: rounding to 8 bits leaves as much
 _MOST_SIDE = 512  # of the part in the middle that is looked at
+
+
+class _Softness(NamedTuple):
+    """log₂ of the factor by which a picture was probably enlarged, after a constant and weights.
+
+    The weights are of the logarithms of the mean squares of differences between neighbours, over
+    two pixels, and of the fourth order. soft: from which value on it counts as soft, which 7 % of
+    the photographs that chose the weights reach that are not (`benchmarks/softness.py`).
+    """
+
+    constant: float
+    neighbours: float
+    over_two: float
+    fourth: float
+    soft: float
+
+
+_CLEAN: Final = _Softness(1.540, 0.679, -0.335, -0.382, soft=0.25)
+_LOSSY: Final = _Softness(1.731, 0.533, -0.152, -0.447, soft=0.45)
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
     """Of X, an upload.
 
-    compression: of its file, or, where that is without loss, what its pixels went through before.
+    compression: the strongest that it went through, as far as its file and pixels tell.
+    softness: log₂ of the factor by which it was probably enlarged; 0: none.
     detail: mean of log(1 + |∇|) of the luma in grey levels, over the pixels.
     noise: log of the median of the diagonal second difference, which structure hardly touches.
     contrast: log of the standard deviation of the luma; light: its mean, 0 to 1.
@@ -49,6 +74,12 @@ class Facts:
     contrast: float
     light: float
     colour: float
+    softness: float
+
+    @property
+    def is_soft(self) -> bool:
+        """Whether it was probably enlarged or blurred before it was uploaded."""
+        return self.softness >= _weights(self.compression).soft
 
     def numbers(self) -> dict[str, float]:
         """All but the compression."""
@@ -63,9 +94,7 @@ def look_at(rgb: NDArray[np.uint8], compression: Compression) -> Facts:
     # A multiple of 8 from the corner, so that a grid of blocks stays where it is.
     top, left = (max(0, (side - _MOST_SIDE) // 2) // 8 * 8 for side in (height, width))
     pixels = rgb[top : top + _MOST_SIDE, left : left + _MOST_SIDE]
-    if compression == LOSSLESS:
-        quality = resaved_quality(pixels)
-        compression = compression if quality is None else Compression("jpeg", quality)
+    compression = worst_of(compression, pixels)
     luma = np.asarray(pixels @ np.array([0.299, 0.587, 0.114], np.float32), np.float32)
     padded = np.pad(luma, ((0, 1), (0, 1)), mode="edge")
     across, down = np.diff(padded, axis=1)[:-1], np.diff(padded, axis=0)[:, :-1]
@@ -78,17 +107,41 @@ def look_at(rgb: NDArray[np.uint8], compression: Compression) -> Facts:
         contrast=float(np.log1p(luma.std())),
         light=float(luma.mean() / 255),
         colour=float(np.log1p(channels.mean())),
+        softness=_softness(luma, _weights(compression)),
+    )
+
+
+def _weights(compression: Compression) -> _Softness:
+    return _CLEAN if compression == LOSSLESS else _LOSSY
+
+
+def _softness(luma: NDArray[np.float32], weights: _Softness) -> float:
+    """Of the luma, float32 [h, w], in grey levels."""
+
+    def level(*differences: NDArray[np.float32]) -> float:
+        means = [
+            np.square(part).mean(dtype=np.float64) if part.size else 0.0 for part in differences
+        ]
+        return float(np.log(np.mean(means) + _LEAST_ENERGY))
+
+    return (
+        weights.constant
+        + weights.neighbours * level(np.diff(luma, axis=0), np.diff(luma, axis=1))
+        + weights.over_two * level(luma[2:] - luma[:-2], luma[:, 2:] - luma[:, :-2])
+        + weights.fourth * level(np.diff(luma, 4, axis=0), np.diff(luma, 4, axis=1))
     )
 
 
 def classify(rule: str, facts: Facts) -> str:
-    """The class of an upload under a rule, such as `jpeg-80` or `jpeg-80/detail-3`.
+    """The class of an upload under a rule, such as `jpeg-80` or `soft/jpeg-80`.
 
     Raises:
         ValueError: the rule is not one of `RULES`.
     """
     if rule not in RULES:
         raise ValueError(f"the rule must be one of {RULES}, got {rule!r}")
+    if rule == UPLOAD:
+        return class_of(facts.compression, is_soft=facts.is_soft)
     name = class_of(facts.compression)
     if rule == COMPRESSION:
         return name
@@ -96,7 +149,7 @@ def classify(rule: str, facts: Facts) -> str:
 
 
 def in_words(name: str) -> str:
-    """A class for people, such as "JPEG of quality 80 to 89, with some detail"."""
+    """A class for people, such as "JPEG of quality 80 to 89"."""
     compression, _, detail = name.partition("/detail-")
     words = class_in_words(compression)
     return f"{words}, with {_DETAIL_WORDS[int(detail) - 1]} detail" if detail else words

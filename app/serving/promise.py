@@ -155,8 +155,9 @@ def _uncovered(subject: Subject) -> str:
             "larger than alpha says. Calibrate with inputs like it."
         )
     known = ", ".join(whole.classes)
+    words = in_words(subject.input_class)
     return (
-        f"The calibration has no images like this upload ({in_words(subject.input_class)}; class "
+        f"The calibration has too few images like this upload ({words}; class "
         f"{subject.input_class!r}); it has {known}. The mask promises nothing about it, and its "
         "errors may be larger than alpha says. Calibrate with inputs like it."
     )

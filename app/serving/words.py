@@ -149,7 +149,7 @@ def _of_group(subject: Subject) -> list[str]:
 def _unknown(subject: Subject) -> str:
     """Why no promise is known to hold."""
     if not subject.is_covered:
-        return "no calibration image had an input like this upload"
+        return "too few calibration images had an input like this upload"
     return f"this output is {outside(subject.part)}"
 
 

@@ -15,7 +15,7 @@ from app.sampling.pipeline import Pipeline
 from tests.factories import changed
 
 PIPELINE = Pipeline(fingerprint="fake:1", scale=2, samples=4)
-NUMBERS = ("detail", "noise", "contrast", "light", "colour")
+NUMBERS = ("detail", "noise", "contrast", "light", "colour", "softness")
 QUANTILES = np.linspace(0, 1, 101).astype(np.float32)
 FLAT = Staircase(np.empty(0, np.float32), np.empty(0, np.float32))
 
@@ -74,11 +74,11 @@ class TestTypicality:
         info = calibration.manifest.pairs[0]
         found = []
         for _ in range(draws):
-            centres = random.normal(size=(scenes + 1, 1, 6))
-            points = centres + random.normal(scale=0.1, size=(scenes + 1, crops, 6))
+            centres = random.normal(size=(scenes + 1, 1, 7))
+            points = centres + random.normal(scale=0.1, size=(scenes + 1, crops, 7))
             pairs = []
             for (scene, crop), (z, *facts) in zip(
-                np.ndindex(scenes, crops), points[:scenes].reshape(-1, 6), strict=True
+                np.ndindex(scenes, crops), points[:scenes].reshape(-1, 7), strict=True
             ):
                 update = {
                     "name": f"{scene}-{crop}",

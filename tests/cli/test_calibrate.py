@@ -174,12 +174,12 @@ class TestPairs:
         outcome = run(*MAKE, "--like", "uploads")
         parts = outcome.json["degradation"]["mixture"]
         assert {tuple(part["jpeg"]) for part in parts if part["jpeg"]} == {(82, 88)}
-        assert (outcome.json["n"], outcome.json["pairs"]) == (3, 6)
+        assert (outcome.json["n"], outcome.json["pairs"]) == (3, 9)
         words = " ".join(outcome.err.split())
         assert "50% jpeg-80" in words
-        assert "other: compressed in an unknown way; not covered" in words
+        assert "avif-65: AVIF of quality 65 to 100" in words
         assert "broken.png" in words
-        assert "no upload is so: jpeg-90, jpeg-68, jpeg-50, webp-80, webp-50" in words
+        assert "no upload is so: jpeg-90, jpeg-68, jpeg-50, jpeg-30, webp-80, webp-50" in words
 
 
 class TestLabels:

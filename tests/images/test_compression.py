@@ -14,8 +14,10 @@ from app.images.compression import (
     Compression,
     class_in_words,
     class_of,
+    edges_of,
     read_compression,
     resaved_quality,
+    worst_of,
 )
 from app.images.decode import Limits, decode
 from tests.factories import encoded, photo
@@ -63,7 +65,7 @@ def test_webp_quality_is_near(quality):
         ("TIFF", {}, LOSSLESS),
         ("TIFF", {"compression": "tiff_lzw"}, LOSSLESS),
         ("TIFF", {"compression": "jpeg"}, Compression("other")),
-        ("AVIF", {}, Compression("other")),
+        ("GIF", {}, Compression("palette")),
     ],
 )
 def test_other_files(form, options, expected):
@@ -71,12 +73,26 @@ def test_other_files(form, options, expected):
     assert said(encoded(textured(), form, **options)) == expected
 
 
-@pytest.mark.parametrize("length", [0, 12, 20, 30, 40])
-def test_damaged_webp(length):
-    """A file that ends early says nothing, and breaks nothing."""
-    data = encoded(textured(), "WEBP", quality=60)
+@pytest.mark.parametrize("quality", [20, 40, 64, 80, 95])
+@pytest.mark.parametrize("side", [24, 128, 700])
+def test_avif_quality_is_near(quality, side):
+    """The quantiser of the first frame gives it, of one tile and of several."""
+    found = said(encoded(textured(1, side), "AVIF", quality=quality))
+    assert found == ("avif", pytest.approx(quality, abs=2))
+
+
+@pytest.mark.parametrize("form", ["WEBP", "AVIF"])
+def test_damaged_files(form):
+    """A file that ends early, or with a bit turned, says nothing or something, and never fails."""
+    data = encoded(textured(), form, quality=60)
     image = Image.open(io.BytesIO(data))
-    assert read_compression(data[:length], image).codec in {"webp", "other"}
+    place = data.find(b"mdat") + 4 if form == "AVIF" else 12
+    for end in range(place + 60):
+        assert read_compression(data[:end], image).codec in {"webp", "avif", "other"}
+        turned = bytearray(data)
+        turned[end] ^= 1 << end % 8
+        quality = read_compression(bytes(turned), image).quality
+        assert quality is None or 1 <= quality <= 100
 
 
 def test_decode_tells():
@@ -94,6 +110,24 @@ class TestResaved:
         pixels = np.asarray(Image.open(io.BytesIO(encoded(textured(), "JPEG", quality=quality))))
         assert resaved_quality(pixels[top:, left:]) == pytest.approx(quality, abs=1)
 
+    @pytest.mark.parametrize("later", [("JPEG", 92), ("JPEG", 96), ("WEBP", 95), ("AVIF", 95)])
+    def test_the_lowest_quality_in_the_chain(self, later):
+        """A JPEG that was saved again with less loss counts as what it was; the worst file too."""
+        form, quality = later
+        first = Image.open(io.BytesIO(encoded(textured(), "JPEG", quality=50)))
+        again = decode(encoded(np.asarray(first), form, quality=quality), Limits())
+        worst = worst_of(again.compression, again.rgb)
+        assert class_of(worst) == "jpeg-50"
+        assert worst_of(Compression("jpeg", 20), again.rgb) == ("jpeg", 20)
+
+    @pytest.mark.parametrize("form", ["JPEG", "WEBP", "AVIF"])
+    @pytest.mark.parametrize("quality", [45, 60, 75, 80, 85, 95])
+    def test_saved_once(self, form, quality):
+        """Its own quantisation is not taken for an earlier one."""
+        for seed in range(4):
+            once = decode(encoded(textured(seed), form, quality=quality), Limits())
+            assert worst_of(once.compression, once.rgb) == once.compression
+
     def test_what_never_was_a_jpeg(self):
         """No trace is seen where there is none: in detail, in flat areas, in noise."""
         for seed in range(30):
@@ -103,14 +137,22 @@ class TestResaved:
         assert resaved_quality(np.zeros((5, 7, 3), np.uint8)) is None
 
 
-def test_classes_cover_every_quality_once():
-    """Each quality has one class, and its words name that quality."""
-    for codec, edges in EDGES.items():
-        names = [class_of(Compression(codec, quality)) for quality in range(1, 101)]
-        assert len(set(names)) == len(edges) + 1
-        assert names == sorted(names, key=names.index)
-        for edge in edges:
-            name = class_of(Compression(codec, edge))
-            assert name == f"{codec}-{edge}"
-            assert f"quality {edge} to" in class_in_words(name)
+@pytest.mark.parametrize("is_soft", [False, True])
+@pytest.mark.parametrize("codec", list(EDGES))
+def test_classes_cover_every_quality_once(codec, is_soft):
+    """Each quality has one class, and its words name that quality, and softness."""
+    edges = edges_of(codec, is_soft=is_soft)
+    names = [class_of(Compression(codec, q), is_soft=is_soft) for q in range(1, 101)]
+    assert len(set(names)) == len(edges) + 1
+    assert names == sorted(names, key=names.index)
+    for name, edge in zip(sorted(set(names[edges[-1] :]), reverse=True), edges, strict=True):
+        assert f"quality {edge} to" in class_in_words(name)
+        assert ("soft" in class_in_words(name)) == is_soft
+
+
+def test_classes_without_a_quality():
+    """What is not known has a class of its own."""
     assert class_of(Compression("other")) == class_of(Compression("jpeg", None)) == "other"
+    assert class_of(Compression("palette"), is_soft=True) == "soft/palette"
+    assert "GIF" in class_in_words("palette")
+    assert "below 30" in class_in_words("jpeg-low")

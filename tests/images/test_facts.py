@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
 from scipy import ndimage
 
 from app.images.compression import LOSSLESS, Compression
-from app.images.facts import COMPRESSION, DETAIL, classify, in_words, look_at
+from app.images.facts import COMPRESSION, DETAIL, UPLOAD, classify, in_words, look_at
 from app.images.look import look_of, look_of_file, near_duplicates
 from tests.factories import encoded, photo
 
@@ -45,21 +47,42 @@ def test_only_the_middle_of_a_large_picture_is_looked_at():
     assert look_at(large, JPEG) == look_at(framed, JPEG)
 
 
-@pytest.mark.parametrize(("sigma", "number"), [(0, 3), (4, 1)])
-def test_classes_by_detail(sigma, number):
-    """The rule with detail divides each class of compression into three; more detail, higher."""
-    noise = np.random.default_rng(0).normal(128, 60, (96, 96, 3))
-    pixels = np.clip(ndimage.gaussian_filter(noise, (sigma, sigma, 0)), 0, 255).astype(np.uint8)
-    facts = look_at(pixels, JPEG)
-    assert classify(COMPRESSION, facts) == "jpeg-68"
-    assert classify(DETAIL, facts) == f"jpeg-68/detail-{number}"
-    assert "JPEG of quality 68 to 79, with " in in_words(classify(DETAIL, facts))
+def larger(pixels, factor, kernel=Image.Resampling.BICUBIC):
+    """The same number of pixels, once of fewer."""
+    height, width = pixels.shape[:2]
+    small = Image.fromarray(pixels).resize((round(width / factor), round(height / factor)))
+    return np.asarray(small.resize((width, height), kernel))
+
+
+@pytest.mark.parametrize("compression", [LOSSLESS, JPEG])
+@pytest.mark.parametrize("kernel", [Image.Resampling.BILINEAR, Image.Resampling.LANCZOS])
+def test_soft_pictures(compression, kernel):
+    """Softness rises with the factor of an earlier enlargement and with blur; noise is not soft."""
+    pixels = np.asarray(Image.fromarray(photo(2, 512, 512)).resize((128, 128)))
+    factors = [pixels, *(larger(pixels, factor, kernel) for factor in (1.5, 2, 3))]
+    found = [look_at(each, compression).softness for each in factors]
+    assert found == sorted(found)
+    assert [look_at(each, compression).is_soft for each in factors] == [False, True, True, True]
+    assert look_at(ndimage.gaussian_filter(pixels, (1, 1, 0)), compression).is_soft
+    noisy = pixels + np.random.default_rng(0).normal(0, 5, pixels.shape)
+    assert not look_at(np.clip(noisy, 0, 255).astype(np.uint8), compression).is_soft
+
+
+def test_classes():
+    """The class names the compression and, of a soft picture, that, with fewer qualities."""
+    sharp = replace(look_at(photo(), JPEG), softness=0.0)
+    soft = replace(sharp, softness=1.0)
+    assert [classify(UPLOAD, each) for each in (sharp, soft)] == ["jpeg-68", "soft/jpeg-30"]
+    assert "soft" in in_words("soft/jpeg-30")
+    assert classify(COMPRESSION, soft) == "jpeg-68"
+    assert classify(DETAIL, replace(soft, detail=2.6)) == "jpeg-68/detail-3"
+    assert "with much detail" in in_words("jpeg-68/detail-3")
 
 
 def test_an_unknown_rule():
     """A rule of another version is not applied by guess."""
     with pytest.raises(ValueError, match="must be one of"):
-        classify("compression/2", look_at(photo(), LOSSLESS))
+        classify("upload/2", look_at(photo(), LOSSLESS))
 
 
 class TestLooks:

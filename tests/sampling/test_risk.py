@@ -29,7 +29,7 @@ from tests.factories import encoded, photo
 from tests.fakes import FakeUpscaler
 
 PIPELINE = Pipeline(fingerprint="fake:1", scale=2, samples=4)
-UNUSED = Facts(LOSSLESS, 2.0, 0.0, 3.0, 0.5, 3.0)  # there are no classes
+UNUSED = Facts(LOSSLESS, 2.0, 0.0, 3.0, 0.5, 3.0, 0.0)  # there are no classes
 
 
 @pytest.mark.slow

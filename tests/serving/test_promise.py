@@ -305,7 +305,7 @@ class TestProbability:
         assert any("independent" in text for text in promise.voids)
 
 
-JPEG = Facts(Compression("jpeg", 75), 2.0, 0.0, 3.0, 0.5, 3.0)
+JPEG = Facts(Compression("jpeg", 75), 2.0, 0.0, 3.0, 0.5, 3.0, 0.0)
 PNG = replace(JPEG, compression=LOSSLESS)
 
 
@@ -360,12 +360,23 @@ class TestClasses:
         subject = Subject.of(sorted_, None, JPEG)
         promise = guarantee(subject, 0.5, 48, 48)
         assert promise.applicability == "unknown"
-        assert promise.statement.startswith("No promise: no calibration image had an input")
         assert promise.sentence.startswith("No promise")
+        assert promise.statement.startswith("No promise: too few calibration images")
         assert (subject.document.name, subject.document.n) == ("jpeg-68", 0)
         text, *_ = warnings(sorted_, 0.5, JPEG, notes=["A note."])
         assert "JPEG of quality 68 to 79" in text
         assert "promises nothing" in text
+
+    def test_strays_are_no_cover(self, sorted_):
+        """What another way of making X left in a class speaks about no upload of that class."""
+        pairs = [
+            {**pair, "variant": "lossless" if pair["input_class"] == "jpeg-80" else None}
+            for pair in sorted_.document["pairs"]
+        ]
+        strays = changed(sorted_, pairs=pairs)
+        facts = replace(JPEG, compression=Compression("jpeg", 84))
+        assert promised(strays, facts=facts).applicability == "unknown"
+        assert promised(strays, facts=PNG).applicability == "exact"
 
     def test_loss_under_a_calibration_that_had_none(self, calibration):
         """Without classes it is known where X was made from Y, and said too."""
