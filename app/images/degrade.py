@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from itertools import pairwise, product
-from typing import Annotated, Any, Final, Literal, NamedTuple, Self, TypeVar
+from typing import Annotated, Any, Final, Literal, NamedTuple, Self, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ from scipy import ndimage
 from app.images.compression import (
     LOSSLESS,
     PALETTE,
+    Codec,
     Compression,
     class_of,
     edges_of,
@@ -288,7 +289,7 @@ def _by_class(part: Component) -> Sequence[tuple[str, Component]]:
         return [(class_of(PALETTE if part.palette else LOSSLESS, is_soft=soft), part)]
     field = min(qualities, key=qualities.__getitem__)
     low, high = qualities[field]
-    codec = "jpeg" if field == "before" else field
+    codec = cast("Codec", "jpeg" if field == "before" else field)
     inner = (edge for edge in edges_of(codec, is_soft=soft) if low < edge <= high)
     return [
         (
