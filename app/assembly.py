@@ -111,7 +111,11 @@ async def open_parts(
     witness = FaithfulWitness(settings.precision)
     stack.push_async_callback(witness.close)
     build = build or functools.partial(
-        build_upscaler, metrics=metrics, precision=settings.precision, witness=witness
+        build_upscaler,
+        metrics=metrics,
+        calls=stores.calls,
+        precision=settings.precision,
+        witness=witness,
     )
     upscalers = await _open_upscalers(settings, stack, build)
     calibrations = Calibrations(stores.calibrations)

@@ -17,7 +17,7 @@ from app.serving.admission import Slots
 from app.stores.base import JobKind, JobStatus, StoreUnavailable
 from app.telemetry.metrics import Metrics
 from app.upscalers.base import Upscaler
-from app.upscalers.resilience import ResilientUpscaler
+from app.upscalers.resilience import HealthFacts
 
 _LN10: Final = math.log(10)
 
@@ -38,14 +38,14 @@ async def observe(metrics: Metrics, parts: Parts) -> None:
     Upscalers are not called for that: a scrape has no effect on anything.
     """
     _observe_slots(metrics, parts.service.slots)
-    for upscaler in parts.upscalers.values():
-        if isinstance(upscaler, ResilientUpscaler):
-            health = upscaler.health
+    try:
+        for upscaler in parts.upscalers.values():
+            if (health := await HealthFacts.of(upscaler)) is None:
+                continue
             metrics.set("upstream_breaker_open", health.breaker_open, upscaler.name)
             if health.max_calls_per_hour is not None and health.calls_last_hour is not None:
                 metrics.set("upstream_calls_last_hour", health.calls_last_hour, upscaler.name)
                 metrics.set("upstream_calls_limit", health.max_calls_per_hour, upscaler.name)
-    try:
         jobs = await parts.stores.jobs.unfinished()
         monitored = []
         for upscaler in parts.upscalers.values():

@@ -15,6 +15,7 @@ from app.monitor.report import MonitorReport, UpscalerReport, report_of, uncalib
 from app.sampling.pipeline import differences
 from app.stores.base import MOST_POINTS
 from app.upscalers.base import Upscaler, named
+from app.upscalers.resilience import HealthFacts
 
 router = admin_router("monitor", "not-found", "bad-request", "overloaded")
 
@@ -42,8 +43,9 @@ async def _reports(state: State, upscaler: Upscaler, most: int) -> list[Upscaler
     """The entry of an upscaler, and one more for each group that requests have named."""
     monitor = state.monitor
     active = await state.calibrations.active_id(upscaler.name)
+    health = await HealthFacts.of(upscaler)
     if active is None:
-        return [uncalibrated(upscaler)]
+        return [uncalibrated(upscaler, health)]
     calibration = await state.calibrations.get(active)
     await monitor.settle()
     canary = await state.canaries.report(upscaler.name, active)
@@ -59,6 +61,7 @@ async def _reports(state: State, upscaler: Upscaler, most: int) -> list[Upscaler
             labels=await monitor.store.labels(part.calibration.id, limit=most),
             canary=canary.get("canary"),
             differences=found,
+            health=health,
         )
         for part in await monitor.parts(calibration)
     ]

@@ -7,7 +7,7 @@ import math
 
 from app.errors import UpscalerUnavailable
 from app.upscalers.base import Upscaler
-from app.upscalers.resilience import HealthFacts
+from app.upscalers.resilience import ResilientUpscaler
 
 
 class Probes:
@@ -26,11 +26,10 @@ class Probes:
         Raises:
             UpscalerUnavailable: it did not, or is not called at all now: then it is not asked.
         """
-        health = HealthFacts.of(upscaler)
-        if health is not None and health.breaker_open:
+        if isinstance(upscaler, ResilientUpscaler) and upscaler.breaker_open:
             raise UpscalerUnavailable(
-                f"{upscaler.name!r} has failed {health.failures_in_a_row} times in a row; it is "
-                "called again as soon as it is back."
+                f"{upscaler.name!r} has failed many times in a row; it is called again as soon as "
+                "it is back."
             )
         now = asyncio.get_running_loop().time()
         at, answer = self._asked.get(upscaler.name, (-math.inf, None))

@@ -228,10 +228,10 @@ def report_of(
     labels: Sequence[Label],
     canary: dict[str, Any] | None,
     differences: Sequence[dict[str, Any]],
+    health: HealthFacts | None,
 ) -> UpscalerReport:
     """The entry of an upscaler with an active calibration."""
     group, calibration, state = part
-    health = HealthFacts.of(upscaler)
     counted = state.counted
     alarms = state_alarms(calibration, state)
     if group is None:  # what concerns all parts is told once
@@ -261,9 +261,8 @@ def report_of(
     )
 
 
-def uncalibrated(upscaler: Upscaler) -> UpscalerReport:
+def uncalibrated(upscaler: Upscaler, health: HealthFacts | None) -> UpscalerReport:
     """The entry of an upscaler without an active calibration."""
-    health = HealthFacts.of(upscaler)
     alarm = Alarm(
         kind="no-calibration",
         severity="ticket",

@@ -194,6 +194,20 @@ class ClaimStore(Protocol):
         """Keep another value for so long, or none, if the present one still is `old`."""
 
 
+class CallStore(Protocol):
+    """When upscalers whose calls are limited were called, by any process."""
+
+    async def take(self, upscaler: str, most: int, *, seconds: float) -> float:
+        """Count a call that starts now, unless `most` have started within so many seconds.
+
+        Returns:
+            0 if it was counted, else the seconds until one may start.
+        """
+
+    async def count(self, upscaler: str, *, seconds: float) -> int:
+        """How many have started within so many seconds."""
+
+
 @dataclass(frozen=True)
 class Stores:
     """One bundle of stores behind one URL; parts are checked and closed in the order given."""
@@ -205,6 +219,7 @@ class Stores:
     audit: AuditLog
     monitor: MonitorStore
     claims: ClaimStore
+    calls: CallStore
     checks: Sequence[Callable[[], Awaitable[None]]]
     closes: Sequence[Callable[[], Awaitable[None]]]
 

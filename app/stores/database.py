@@ -124,6 +124,8 @@ CREATE TABLE monitor_labels (
 );
 CREATE TABLE claim (name TEXT PRIMARY KEY, value BLOB NOT NULL, expires REAL NOT NULL);
 CREATE INDEX claim_by_expiry ON claim (expires);
+CREATE TABLE call (upscaler TEXT NOT NULL, at REAL NOT NULL);
+CREATE INDEX call_by_time ON call (upscaler, at);
 CREATE TABLE checks (id INTEGER PRIMARY KEY CHECK (id = 1), count INTEGER NOT NULL);
 INSERT INTO checks VALUES (1, 0)
 """

@@ -18,6 +18,7 @@ from app.stores.results import Removed, ResultStore
 from app.stores.sqlite import (
     SqliteAudit,
     SqliteCalibrations,
+    SqliteCalls,
     SqliteClaims,
     SqliteMonitor,
     SqliteResults,
@@ -61,6 +62,7 @@ def open_stores(
             redis.RedisAudit(client),
             RedisMonitor(client),
             redis.RedisClaims(client),
+            redis.RedisCalls(client),
             [partial(redis.check, client), partial(redis.check_blobs, client, blobs)],
             [client.aclose],
         )
@@ -76,6 +78,7 @@ def open_stores(
         SqliteAudit(database),
         SqliteMonitor(database),
         SqliteClaims(database),
+        SqliteCalls(database),
         [database.check, blobs.check],
         [database.close],
     )

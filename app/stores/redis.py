@@ -370,12 +370,54 @@ class RedisClaims:
             await self._replace(keys=[_claim_key(name)], args=args)
 
 
+class RedisCalls:
+    """`CallStore` on Redis: sorted sets of calls by the milliseconds of the server's clock."""
+
+    # KEYS: calls. ARGV: most, ms. Two calls of one millisecond differ by their number.
+    _TAKE: Final = """
+    local time = redis.call('TIME')
+    local now = time[1] * 1000 + math.floor(time[2] / 1000)
+    redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - ARGV[2])
+    local found = redis.call('ZRANGE', KEYS[1], -ARGV[1], -ARGV[1], 'WITHSCORES')
+    if found[2] then return math.max(1, found[2] + ARGV[2] - now) end
+    local same = redis.call('ZCOUNT', KEYS[1], now, now)
+    redis.call('ZADD', KEYS[1], now, now .. '-' .. same)
+    redis.call('PEXPIRE', KEYS[1], ARGV[2])
+    return 0
+    """
+
+    # KEYS: calls. ARGV: ms.
+    _COUNT: Final = """
+    local time = redis.call('TIME')
+    local now = time[1] * 1000 + math.floor(time[2] / 1000)
+    return redis.call('ZCOUNT', KEYS[1], now - ARGV[1] + 1, '+inf')
+    """
+
+    def __init__(self, client: Client) -> None:
+        self._take = client.register_script(self._TAKE)
+        self._count = client.register_script(self._COUNT)
+
+    async def take(self, upscaler: str, most: int, *, seconds: float) -> float:
+        async with redis_errors():
+            args = [most, milliseconds(seconds)]
+            return float(await self._take(keys=[_calls_key(upscaler)], args=args)) / 1e3
+
+    async def count(self, upscaler: str, *, seconds: float) -> int:
+        async with redis_errors():
+            args = [milliseconds(seconds)]
+            return int(await self._count(keys=[_calls_key(upscaler)], args=args))
+
+
 def _blob_key(calibration: str) -> str:
     return f"{PREFIX}calibration:{calibration}"
 
 
 def _claim_key(name: str) -> str:
     return f"{PREFIX}claim:{name}"
+
+
+def _calls_key(upscaler: str) -> str:
+    return f"{PREFIX}calls:{upscaler}"
 
 
 def _result_key(result: str) -> str:

@@ -186,6 +186,35 @@ class SqliteClaims:
         )
 
 
+class SqliteCalls:
+    """`CallStore` in the table `call`. A power cut may undo the last of them."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def take(self, upscaler: str, most: int, *, seconds: float) -> float:
+        def taken(c: sqlite3.Connection) -> float:
+            now = time.time()
+            c.execute("DELETE FROM call WHERE upscaler = ? AND at <= ?", (upscaler, now - seconds))
+            in_the_way = c.execute(
+                "SELECT at FROM call WHERE upscaler = ? ORDER BY at DESC LIMIT 1 OFFSET ?",
+                (upscaler, most - 1),
+            ).fetchone()
+            if in_the_way:
+                return float(in_the_way[0] + seconds - now)
+            c.execute("INSERT INTO call VALUES (?, ?)", (upscaler, now))
+            return 0.0
+
+        return await self._database.write(taken, durable=False)
+
+    async def count(self, upscaler: str, *, seconds: float) -> int:
+        rows = await self._database.rows(
+            "SELECT count(*) FROM call WHERE upscaler = ? AND at > ?",
+            *(upscaler, time.time() - seconds),
+        )
+        return int(rows[0][0])
+
+
 class SqliteMonitor:
     """`MonitorStore` in the tables `monitor`, `monitor_points` and `monitor_labels`.
 

@@ -84,10 +84,10 @@ GAUGES: Final[dict[str, _Row]] = {
         ("upscaler",),
     ),
     "upstream_calls_last_hour": (
-        "Calls of this process that count against the spend limit.",
+        "Calls of all processes that count against the spend limit.",
         ("upscaler",),
     ),
-    "upstream_calls_limit": ("Calls that one process may make in an hour.", ("upscaler",)),
+    "upstream_calls_limit": ("Calls that all processes may make in an hour.", ("upscaler",)),
     "canary_evidence": (
         "Evidence that a model has changed since its calibration; 100 raises the alarm.",
         ("upscaler",),

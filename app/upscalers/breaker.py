@@ -121,34 +121,27 @@ class CallLimit:
             self._successes = 0
 
 
-class SpendGuard:
-    """At most so many calls in any hour."""
+class MemoryCalls:
+    """`app.stores.base.CallStore` for a process that shares its calls with nobody."""
 
-    _HOUR_S = 3600.0
-
-    def __init__(
-        self, calls_per_hour: int | None, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._limit = calls_per_hour
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._started: list[float] = []
+        self._started: dict[str, list[float]] = {}
 
-    @property
-    def spent(self) -> int | None:
-        """Calls of the last hour; None: they are not counted, for there is no limit."""
-        if self._limit is None:
-            return None
-        now = self._clock()
-        self._started = [start for start in self._started if now - start < self._HOUR_S]
-        return len(self._started)
+    async def take(self, upscaler: str, most: int, *, seconds: float) -> float:
+        """See `CallStore.take`."""
+        started = self._within(upscaler, seconds)
+        if len(started) >= most:
+            return started[-most] + seconds - self._clock()
+        started.append(self._clock())
+        return 0.0
 
-    def wait_s(self) -> float:
-        """Seconds until the next call is allowed; 0: now."""
-        if self._limit is None or (self.spent or 0) < self._limit:
-            return 0.0
-        return self._started[0] + self._HOUR_S - self._clock()
+    async def count(self, upscaler: str, *, seconds: float) -> int:
+        """See `CallStore.count`."""
+        return len(self._within(upscaler, seconds))
 
-    def spend(self) -> None:
-        """Count a call that starts now."""
-        if self._limit is not None:
-            self._started.append(self._clock())
+    def _within(self, upscaler: str, seconds: float) -> list[float]:
+        since = self._clock() - seconds
+        kept = [start for start in self._started.get(upscaler, ()) if start > since]
+        self._started[upscaler] = kept
+        return kept

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from app.stores.base import CallStore
 from app.telemetry.metrics import Metrics
 from app.upscalers.base import Upscaler
 from app.upscalers.config import EmbeddedConfig, OneAddress
@@ -56,6 +57,7 @@ def build_upscaler(
     environ: Mapping[str, str],
     *,
     metrics: Metrics | None = None,
+    calls: CallStore | None = None,
     network: Network | None = None,
     precision: PrecisionSetting = "f32",
     witness: FaithfulWitness | None = None,
@@ -66,6 +68,7 @@ def build_upscaler(
         config: the entry.
         environ: where the variables that `token_env` names are looked up.
         metrics: of the process; remote calls are counted there.
+        calls: counts calls that are limited, over all processes; None: of this one alone.
         network: for tests.
         precision: of embedded models whose entry names none.
         witness: of every upscaler but the one that stands witness itself, which it then shares.
@@ -89,7 +92,7 @@ def build_upscaler(
             witness.upscaler = upscaler
         return upscaler
     adapter = build_adapter(config, environ, network=network)
-    return ResilientUpscaler(adapter, config, metrics, witness=witness)
+    return ResilientUpscaler(adapter, config, metrics, witness=witness, calls=calls)
 
 
 def build_adapter(

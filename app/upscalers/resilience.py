@@ -30,10 +30,11 @@ import structlog
 from pydantic import BaseModel
 
 from app.errors import TimedOut, TrustscaleError, UpscalerError, UpscalerUnavailable
+from app.stores.base import CallStore
 from app.telemetry.metrics import Metrics
 from app.telemetry.tracing import span
 from app.upscalers.base import RGB, Capabilities, Source, Upscaler, Witness
-from app.upscalers.breaker import Breaker, CallLimit, SpendGuard
+from app.upscalers.breaker import Breaker, CallLimit, MemoryCalls
 from app.upscalers.config import RemoteConfig
 from app.upscalers.remote.errors import (
     BreakerOpen,
@@ -50,6 +51,7 @@ from app.upscalers.turns import Turn
 # Full jitter, U(0, min(longest, base · 2ⁿ)): the usual servers send no Retry-After.
 _BASE_S = 0.25
 _LONGEST_REST_S = 60.0
+_HOUR_S = 3600.0
 
 log = structlog.get_logger(__name__)
 
@@ -79,7 +81,7 @@ _USUAL = Pace()
 
 
 class HealthFacts(BaseModel):
-    """How a remote upscaler does, as the gateway that answers sees it."""
+    """How a remote upscaler does, as the gateway that answers sees it; calls are those of all."""
 
     breaker_open: bool
     failures_in_a_row: int
@@ -87,9 +89,9 @@ class HealthFacts(BaseModel):
     max_calls_per_hour: int | None
 
     @classmethod
-    def of(cls, upscaler: Upscaler) -> HealthFacts | None:
-        """Of an upscaler; None: it is none that could be away."""
-        return upscaler.health if isinstance(upscaler, ResilientUpscaler) else None
+    async def of(cls, upscaler: Upscaler) -> HealthFacts | None:
+        """Of an upscaler; None: it is none that could be away. Raises StoreUnavailable."""
+        return await upscaler.health() if isinstance(upscaler, ResilientUpscaler) else None
 
 
 class ResilientUpscaler:
@@ -106,6 +108,7 @@ class ResilientUpscaler:
         metrics: Metrics | None = None,
         pace: Pace = _USUAL,
         witness: Witness | None = None,
+        calls: CallStore | None = None,
     ) -> None:
         self.inner = inner
         self.witness = witness
@@ -116,7 +119,7 @@ class ResilientUpscaler:
         self._breaker = Breaker(
             pace.breaker_failures, pace.breaker_blip_s, changed=self._breaker_changed
         )
-        self._spending = SpendGuard(config.max_calls_per_hour)
+        self._calls = calls or MemoryCalls()
         self._slots = CallLimit(config.concurrency * len(config.addresses))
         self._recovery: asyncio.Task[None] | None = None
         # Retries left for each request, which is recognised by its source.
@@ -141,13 +144,18 @@ class ResilientUpscaler:
         return self.inner.capabilities
 
     @property
-    def health(self) -> HealthFacts:
-        """Whether it is called at all, and how much has been spent."""
+    def breaker_open(self) -> bool:
+        """Whether it is called at all."""
+        return self._breaker.is_open
+
+    async def health(self) -> HealthFacts:
+        """Whether it is called at all, and how much has been spent. Raises StoreUnavailable."""
+        limit = self._config.max_calls_per_hour
         return HealthFacts(
             breaker_open=self._breaker.is_open,
             failures_in_a_row=self._breaker.failures,
-            calls_last_hour=self._spending.spent,
-            max_calls_per_hour=self._config.max_calls_per_hour,
+            calls_last_hour=limit and await self._calls.count(self.name, seconds=_HOUR_S),
+            max_calls_per_hour=limit,
         )
 
     async def generate(
@@ -232,7 +240,7 @@ class ResilientUpscaler:
         self._admit()
         async with self._slots:
             self._admit()  # things may have changed while this call waited
-            self._spending.spend()
+            await self._spend()
             started = time.monotonic()
             outcome = "cancelled"
             try:
@@ -283,23 +291,28 @@ class ResilientUpscaler:
             ) from error
 
     def _admit(self) -> None:
-        """Refuse without a call what cannot or must not be called.
-
-        Raises:
-            BreakerOpen: the upstream is considered dead.
-            QuotaSpent: the spend limit is reached.
-        """
+        """Raise BreakerOpen if the upstream is considered dead."""
         if self._breaker.is_open:
             raise BreakerOpen(
                 f"{self.name!r} has failed many times in a row; it is called again as soon as it "
                 "answers a health check.",
                 retry_after=self._pace.breaker_rest_s,
             )
-        seconds = self._spending.wait_s()
+
+    async def _spend(self) -> None:
+        """Count a call that starts now, in all processes.
+
+        Raises:
+            QuotaSpent: the spend limit is reached.
+            StoreUnavailable: nobody knows.
+        """
+        limit = self._config.max_calls_per_hour
+        if limit is None:
+            return
+        seconds = await self._calls.take(self.name, limit, seconds=_HOUR_S)
         if seconds > 0:
             raise QuotaSpent(
-                f"{self.name!r} has made its max_calls_per_hour of "
-                f"{self._config.max_calls_per_hour} calls.",
+                f"{self.name!r} has made its max_calls_per_hour of {limit} calls.",
                 retry_after=seconds,
             )
 

@@ -13,8 +13,8 @@ from tests.fakes import FakeUpscaler
 from tests.upscalers.resilient import guarded
 
 
-def alarms(upscaler) -> list[tuple[str, str, str]]:
-    found = health_alarms("fake", HealthFacts.of(upscaler))
+async def alarms(upscaler) -> list[tuple[str, str, str]]:
+    found = health_alarms("fake", await HealthFacts.of(upscaler))
     return [(alarm.kind, alarm.severity, alarm.message) for alarm in found]
 
 
@@ -22,12 +22,12 @@ async def test_spending():
     """Calls of the last hour are counted against the limit; at the limit it is an alarm."""
     upscaler = guarded(FakeUpscaler(), max_calls_per_hour=2)
     for calls in range(2):
-        assert alarms(upscaler) == []
-        health = HealthFacts.of(upscaler)
+        assert await alarms(upscaler) == []
+        health = await HealthFacts.of(upscaler)
         assert (health.calls_last_hour, health.max_calls_per_hour) == (calls, 2)
         await upscaler.generate(Source(photo()), [calls])
     message = "'fake' has made its max_calls_per_hour of 2 calls."
-    assert alarms(upscaler) == [("spend", "ticket", message)]
+    assert await alarms(upscaler) == [("spend", "ticket", message)]
 
 
 async def test_a_breaker():
@@ -37,17 +37,17 @@ async def test_a_breaker():
     breaker = {"breaker_failures": 3, "breaker_rest_s": 60, "breaker_blip_s": 0}
     upscaler = guarded(fake, attempts=1, **breaker)
     for _ in range(3):
-        assert alarms(upscaler) == []
+        assert await alarms(upscaler) == []
         with pytest.raises(UpscalerUnavailable):
             await upscaler.generate(Source(photo()), [1])
     message = "'fake' failed 3 times in a row: not called now."
-    assert alarms(upscaler) == [("breaker", "page", message)]
+    assert await alarms(upscaler) == [("breaker", "page", message)]
     await upscaler.close()
 
 
-def test_local_upscalers_have_no_health():
+async def test_local_upscalers_have_no_health():
     """Nobody is called, nothing is spent."""
-    assert alarms(FakeUpscaler()) == []
+    assert await alarms(FakeUpscaler()) == []
 
 
 def test_canaries():

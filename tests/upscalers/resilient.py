@@ -44,14 +44,16 @@ class Inner(FakeUpscaler):
         await super().check()
 
 
-def guarded(inner, metrics=None, **options):
+def guarded(inner, metrics=None, calls=None, **options):
     """As the service builds it, with these settings and pace, and jitter of at most 20 ms."""
     paces = {field.name for field in fields(Pace)}
     pace = {name: value for name, value in options.items() if name in paces}
     limits = {name: value for name, value in options.items() if name not in paces}
     concurrency = inner.capabilities.concurrency
     config = RemoteConfig(kind="fake", name=inner.name, concurrency=concurrency, **limits)
-    return ResilientUpscaler(inner, config, metrics, Pace(**{"longest_jitter_s": 0.02, **pace}))
+    return ResilientUpscaler(
+        inner, config, metrics, Pace(**{"longest_jitter_s": 0.02, **pace}), calls
+    )
 
 
 def counted(up, what):

@@ -83,7 +83,7 @@ class TestBreaker:
         inner.failure = None
         await until(lambda: gauge(up) == 0)
         await up.generate(SOURCE, [1])
-        assert not up.health.breaker_open
+        assert not up.breaker_open
 
     async def test_half_open(self, dead):
         """After its own health check, one more failure is enough to open it again.
@@ -95,8 +95,8 @@ class TestBreaker:
             await up.generate(SOURCE, [1])
         inner.failure = None
         await up.check()
-        assert up.health.breaker_open
-        await until(lambda: not up.health.breaker_open)
+        assert up.breaker_open
+        await until(lambda: not up.breaker_open)
         inner.failure = DEAD
         with pytest.raises(BreakerOpen):
             await up.generate(SOURCE, [1])
@@ -110,7 +110,7 @@ class TestBreaker:
         up = guarded(Inner([DEAD] * 40, concurrency=40), breaker_failures=12, attempts=1)
         calls = (up.generate(Source(SOURCE.rgb), [seed]) for seed in range(1, 41))
         assert set(map(type, await asyncio.gather(*calls, return_exceptions=True))) == {type(DEAD)}
-        assert not up.health.breaker_open
+        assert not up.breaker_open
 
     def test_seconds_count_and_not_calls(self):
         """It opens when an upstream has been away for seconds, whatever was in flight."""
@@ -133,14 +133,14 @@ class TestBreaker:
             await up.generate(Source(SOURCE.rgb), [1])
         inner.failure = None
         assert len(await patient) == 1
-        assert not up.health.breaker_open
+        assert not up.breaker_open
 
     async def test_patience_ends(self, dead):
         """What does not come back is given up, and what only an operator can mend at once."""
         clock = LoopClock()
         up, _ = dead(breaker_rest_s=3600, attempts=1)
         patient = asyncio.create_task(up.generate(SOURCE, [1], Turn(patience_s=60)))
-        await until(lambda: up.health.breaker_open)
+        await until(lambda: up.breaker_open)
         clock.jump(61)
         with pytest.raises(UpscalerUnavailable):
             await patient
@@ -160,7 +160,7 @@ class TestBreaker:
         with pytest.raises(UpscalerUnavailable):
             await up.generate(SOURCE, [1])
         inner.failure = None
-        await until(lambda: not up.health.breaker_open)
+        await until(lambda: not up.breaker_open)
         assert inner.checks >= 3
 
     async def test_refused_inputs_do_not_open_it(self):
@@ -184,14 +184,26 @@ class TestSpending:
         assert 3500 < failure.value.retry_after <= 3600
         assert len(inner.calls) == 2
 
-    def test_sliding_hour(self):
+    async def test_sliding_hour(self):
         """What was spent is free again an hour later."""
         now = 1000.0
-        guard = breaker.SpendGuard(1, clock=lambda: now)
-        guard.spend()
-        assert guard.wait_s() == 3600
+        calls = breaker.MemoryCalls(clock=lambda: now)
+        assert await calls.take("a", 1, seconds=3600) == 0
+        assert await calls.take("a", 1, seconds=3600) == 3600
         now += 3601
-        assert (guard.wait_s(), guard.spent) == (0, 0)
+        assert await calls.count("a", seconds=3600) == 0
+        assert await calls.take("a", 1, seconds=3600) == 0
+
+    async def test_two_processes(self):
+        """They share the limit where they share the count."""
+        calls = breaker.MemoryCalls()
+        first, second = (guarded(Inner(), max_calls_per_hour=3, calls=calls) for _ in range(2))
+        for up in (first, second, first):
+            await up.generate(SOURCE, [1])
+        for up in (first, second):
+            with pytest.raises(QuotaSpent):
+                await up.generate(SOURCE, [2])
+            assert (await up.health()).calls_last_hour == 3
 
 
 def gauge(up):
