@@ -52,7 +52,7 @@ def guarded(inner, metrics=None, calls=None, **options):
     concurrency = inner.capabilities.concurrency
     config = RemoteConfig(kind="fake", name=inner.name, concurrency=concurrency, **limits)
     return ResilientUpscaler(
-        inner, config, metrics, Pace(**{"longest_jitter_s": 0.02, **pace}), calls
+        inner, config, metrics, Pace(**{"longest_jitter_s": 0.02, **pace}), calls=calls
     )
 
 
