@@ -12,7 +12,8 @@ import asyncio
 import tempfile
 from pathlib import Path
 
-from app.calibration.folder import PairFiles, find_pairs
+from app.calibration.intake import find_in
+from app.calibration.layout import PairFiles
 from app.calibration.pairs import load_pair
 from app.evaluation import report
 from app.evaluation.cache import SampleCache
@@ -68,7 +69,7 @@ async def evaluate(plan: Plan, variants: list[Variant], place: Path) -> None:
 def main(folder: Path, count: int) -> None:
     """Measure and print."""
     check_installed()  # imports what draws, as the command does
-    items = find_pairs(folder)[:count]
+    items = find_in(folder)[:count]
     plan = Plan(*split(items, 0.7, 0), "image")
     variants = builtin(max(PRICED_SAMPLES), typical_side(items))
     most = variants[1]  # the paper's recipe takes the largest M

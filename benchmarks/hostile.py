@@ -26,7 +26,7 @@ from pathlib import Path
 
 import httpx
 
-from app.calibration.archive import ArchiveLimits, read_archive
+from app.calibration.archive import ArchiveLimits, archive_files
 from app.errors import TrustscaleError
 from app.images.decode import Limits, decode
 from app.telemetry.logs import configure_logs
@@ -93,8 +93,8 @@ def look(path: Path, *, is_archive: bool) -> str:
     began = time.process_time()
     try:
         if is_archive:
-            for _ in read_archive(io.BytesIO(data), ArchiveLimits()):
-                pass
+            for file in archive_files(io.BytesIO(data), ArchiveLimits()):
+                file.read()
         else:
             decode(data, Limits())
         outcome = "taken"

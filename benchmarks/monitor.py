@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from app.calibration.active import shipped_calibrations
-from app.calibration.folder import find_pairs
+from app.calibration.intake import find_in
 from app.calibration.measure import reduce_pair
 from app.calibration.pairs import load_pair
 from app.conformal import drift, feedback
@@ -52,7 +52,7 @@ async def main(folder: Path, most: int) -> None:
         uniform = random.Random(TEST_SEED)
         state, labels, losses, seen = Drift(), Feedback(), list[float](), list[float]()
         first: dict[str, int] = {}
-        for count, files in enumerate(islice(find_pairs(folder), most), start=1):
+        for count, files in enumerate(islice(find_in(folder), most), start=1):
             pair = load_pair(
                 files.name,
                 files.y.read_bytes(),

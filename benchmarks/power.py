@@ -19,7 +19,7 @@ from tempfile import gettempdir
 import numpy as np
 from numpy.typing import NDArray
 
-from app.calibration.folder import find_pairs
+from app.calibration.intake import find_in
 from app.calibration.pairs import load_pair
 from app.conformal import RiskCurve, Staircase, fidelity
 from app.conformal.fitted import shipped
@@ -74,7 +74,7 @@ def photographs(folder: Path, cache: Path, samples: int = SAMPLES) -> list[Path]
 
     async def generate() -> list[Path]:
         out = []
-        for files in find_pairs(folder):
+        for files in find_in(folder):
             path = kept / f"{files.name}.npz"
             if not is_kept(path):
                 data = files.y.read_bytes()

@@ -19,7 +19,8 @@ import numpy as np
 
 from app.calibration import file
 from app.calibration.active import shipped_calibrations
-from app.calibration.folder import PairFiles, find_pairs
+from app.calibration.intake import find_in
+from app.calibration.layout import PairFiles
 from app.calibration.pairs import load_pair
 from app.calibration.record import Calibration
 from app.conformal import Staircase, fidelity
@@ -103,7 +104,7 @@ async def main(folder: Path, calibration: Calibration, upscaler: Upscaler) -> No
     seen = [
         await answered(upscaler, calibration, files, kind)
         for kind in UPLOADS
-        for files in find_pairs(folder)
+        for files in find_in(folder)
     ]
     cut = calibration.bound
     print(f"\n{calibration.id}, n = {calibration.n} scenes, errors counted up to {cut:g}")

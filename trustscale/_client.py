@@ -16,7 +16,7 @@ from trustscale._asking import Asking, Awaited, Blocking, method
 from trustscale._job import CALIBRATIONS, AsyncJob, Job, Progress
 from trustscale._problem import Problem
 from trustscale._result import Result
-from trustscale._upload import Pairs, Picture, Tar, archive_of, content, form
+from trustscale._upload import Pairs, Picture, Tar, archive_of, content, form, manifest
 
 # Longer than a server takes before it gives up: 600 s, and the time before that begins.
 _TIMEOUT = httpx.Timeout(900.0, connect=10.0)
@@ -71,6 +71,8 @@ class _Service(Generic[J]):
         *,
         groups: Mapping[str, str] | None = None,
         scenes: Mapping[str, str] | None = None,
+        group_by: str | None = None,
+        scene_by: str | None = None,
         on_sent: Progress | None = None,
         **config: Any,
     ) -> J:
@@ -80,10 +82,13 @@ class _Service(Generic[J]):
             pairs: a folder or archive (`y/NAME.png`, perhaps `x/NAME.png`), truths Y, or (X, Y).
             groups: the group of each pair, by name.
             scenes: the scene of each pair, by name; pairs of one scene count once.
+            group_by: "folder", or the column of the pairs' manifest.csv that names groups.
+            scene_by: the same for scenes; "manifest": its column scene or pool_id.
             on_sent: is told (bytes sent, all bytes).
             config: the fields of the configuration: `samples`, `fidelity`, `activate`, …
         """
-        return await self._sent("", pairs, groups, scenes, on_sent, config=json.dumps(config))
+        naming = form(group_by=group_by, scene_by=scene_by, config=json.dumps(config))
+        return await self._sent("", pairs, manifest(groups, scenes), on_sent, naming)
 
     @method
     async def extend(
@@ -93,14 +98,16 @@ class _Service(Generic[J]):
         *,
         groups: Mapping[str, str] | None = None,
         scenes: Mapping[str, str] | None = None,
+        group_by: str | None = None,
+        scene_by: str | None = None,
         on_sent: Progress | None = None,
         activate: bool = False,
         force: bool = False,
     ) -> J:
         """A new calibration of the pairs of an old one and these; `calibrate` says the rest."""
-        fields = {"activate": str(activate), "force": str(force)}
+        fields = form(group_by=group_by, scene_by=scene_by, activate=activate, force=force)
         path = f"/{calibration}/pairs"
-        return await self._sent(path, pairs, groups, scenes, on_sent, **fields)
+        return await self._sent(path, pairs, manifest(groups, scenes), on_sent, fields)
 
     @method
     async def job(self, job: str) -> J:
@@ -184,19 +191,17 @@ class _Service(Generic[J]):
         self,
         path: str,
         pairs: Pairs | Tar,
-        groups: Mapping[str, str] | None,
-        scenes: Mapping[str, str] | None,
+        table: bytes | None,
         on_sent: Progress | None,
-        **fields: str,
+        fields: dict[str, str],
     ) -> J:
-        named = {"groups": groups, "scenes": scenes}
-        given = {name: json.dumps(dict(names)) for name, names in named.items() if names}
+        named = {} if table is None else {"manifest": ("manifest.csv", table)}
         with closing(archive_of(pairs, on_sent)) as archive:
             return await self._begun(
                 "POST",
                 f"{CALIBRATIONS}{path}",
-                files={"archive": ("pairs", archive)},
-                data={**fields, **given},
+                files={"archive": ("pairs", archive), **named},
+                data=fields,
                 headers={"Idempotency-Key": secrets.token_hex(16)},
                 timeout=_UPLOAD_TIMEOUT,
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import os
 import tarfile
@@ -144,3 +145,17 @@ def _padded(size: int) -> int:
 def form(**fields: Any) -> dict[str, str]:
     """The fields that are set, as a form sends them."""
     return {name: str(value) for name, value in fields.items() if value is not None}
+
+
+def manifest(groups: Mapping[str, str] | None, scenes: Mapping[str, str] | None) -> bytes | None:
+    """The table that names the groups and scenes of pairs; None if nothing does."""
+    groups, scenes = groups or {}, scenes or {}
+    if not groups and not scenes:
+        return None
+    out = io.StringIO()
+    table = csv.writer(out)
+    table.writerow(("name", "group", "scene"))
+    table.writerows(
+        (name, groups.get(name, ""), scenes.get(name, "")) for name in {**groups, **scenes}
+    )
+    return out.getvalue().encode()

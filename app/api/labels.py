@@ -16,8 +16,7 @@ from app.api.pair_forms import MAX_FILE_BYTES
 from app.api.problems import problem_responses
 from app.calibration import labels, pictures
 from app.calibration.admin import WaitingPair
-from app.calibration.archive import ArchiveLimits
-from app.calibration.uploads import archive_files
+from app.calibration.archive import ArchiveLimits, archive_files
 from app.errors import BadRequest, NotFound
 from app.stores.base import JobStatus
 

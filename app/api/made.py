@@ -61,9 +61,10 @@ async def create_calibration(
     async def make() -> StoredResponse:
         job = await state.admin.create(
             config_of(config),
-            form.files(),
+            form.files,
             created_by=f"key {key}",
-            naming=form.naming(),
+            naming=form.naming,
+            table=form.table(),
             webhook=form.webhook,
         )
         await state.audit("calibration.create", key, job=job.id)
@@ -146,9 +147,10 @@ async def extend_calibration(
         parent = await state.admin.finished(calibration_id)
         job = await state.admin.create(
             CalibrationConfig.of(parent.manifest, activate=activate, force=force),
-            form.files(),
+            form.files,
             created_by=f"key {key}",
-            naming=form.naming(),
+            naming=form.naming,
+            table=form.table(),
             webhook=form.webhook,
             parent=parent,
         )

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated
 
 from fastapi import Depends, File, Form, UploadFile
 from pydantic import ValidationError
 
 from app.api.jobs import Webhook
-from app.calibration.archive import ArchiveLimits
+from app.calibration.archive import ArchiveLimits, archive_files
 from app.calibration.config import CalibrationConfig
-from app.calibration.folder import FOLDER
-from app.calibration.groups import parse_groups, parse_scenes
-from app.calibration.layout import Role
-from app.calibration.uploads import Naming, Upload, archive_files, form_file
+from app.calibration.layout import NamedFile, Role
+from app.calibration.naming import Naming
 from app.errors import BadRequest, ImageTooLarge
 from app.mistakes import field_names, reason, together
 
@@ -52,32 +51,39 @@ def _field(place: tuple[int | str, ...]) -> str:
 class PairsForm:
     """The fields of a form that bring pairs."""
 
-    groups: Annotated[
-        str, Form(description="The group of each pair: JSON {NAME: GROUP}, or CSV with name,group.")
-    ] = ""
-    scenes: Annotated[
-        str,
-        Form(
-            description="What belongs together (crops of one photograph, frames of one camera "
-            'run): JSON {NAME: SCENE}, CSV with name,scene, or "folder" where folders are scenes.'
+    manifest: Annotated[
+        UploadFile | None,
+        File(
+            description="CSV whose column name or file names the pairs, and group and scene what "
+            "they belong to; default: manifest.csv in the archive."
         ),
-    ] = ""
-    archive: Annotated[UploadFile | None, File(description="zip or tar")] = None
+    ] = None
+    group_by: Annotated[
+        str | None,
+        Form(description="What names groups: folder, or a column of the manifest."),
+    ] = None
+    scene_by: Annotated[
+        str | None,
+        Form(
+            description="What names scenes (crops of one photograph, frames of one camera run): "
+            "folder, manifest, or a column of it."
+        ),
+    ] = None
+    archive: Annotated[UploadFile | None, File(description="zip, tar or tar.gz")] = None
     x: Annotated[list[UploadFile] | None, File()] = None
     y: Annotated[list[UploadFile] | None, File()] = None
     webhook: Webhook = None
 
+    @property
     def naming(self) -> Naming:
-        """The groups and scenes of the pairs.
+        """What names the groups and scenes of the pairs."""
+        return Naming(self.group_by or None, self.scene_by or None)
 
-        Raises:
-            BadRequest: neither JSON nor CSV, or a name that cannot be that of a group or scene.
-        """
-        if self.scenes.strip() == FOLDER:
-            return Naming(parse_groups(self.groups), scene_folders=True)
-        return Naming(parse_groups(self.groups), parse_scenes(self.scenes))
+    def table(self) -> bytes | None:
+        """The table that came as a file of the form."""
+        return None if self.manifest is None else _content(self.manifest)
 
-    def files(self) -> Iterator[Upload]:
+    def files(self) -> Iterator[NamedFile]:
         """The uploaded files, read one at a time from where the form parser has put them."""
         if self.archive is None:
             return _form_files({"x": self.x or [], "y": self.y or []})
@@ -89,17 +95,22 @@ class PairsForm:
 PairsFormDep = Annotated[PairsForm, Depends()]
 
 
-def _form_files(files: dict[Role, list[UploadFile]]) -> Iterator[Upload]:
+def _form_files(files: dict[Role, list[UploadFile]]) -> Iterator[NamedFile]:
     for role, uploads in files.items():
         for upload in uploads:
-            name = upload.filename
-            if not name:
+            if not upload.filename:
                 raise BadRequest(f"A file of {role} has no name; pairs are matched by name.")
-            data = upload.file.read(MAX_FILE_BYTES + 1)
-            if len(data) > MAX_FILE_BYTES:
-                raise ImageTooLarge(
-                    f"{name[:80]!r} has more than {MAX_FILE_BYTES:,} bytes.",
-                    limit="max_file_bytes",
-                    maximum=MAX_FILE_BYTES,
-                )
-            yield form_file(role, name, data)
+            yield NamedFile(f"{role}/{upload.filename}", partial(_content, upload), role)
+
+
+def _content(upload: UploadFile) -> bytes:
+    """All of an uploaded file. Raises ImageTooLarge."""
+    upload.file.seek(0)
+    data = upload.file.read(MAX_FILE_BYTES + 1)
+    if len(data) > MAX_FILE_BYTES:
+        raise ImageTooLarge(
+            f"{str(upload.filename)[:80]!r} has more than {MAX_FILE_BYTES:,} bytes.",
+            limit="max_file_bytes",
+            maximum=MAX_FILE_BYTES,
+        )
+    return data

@@ -6,8 +6,9 @@ A calibration that is still being made is known by the id of its job, which keep
 from __future__ import annotations
 
 import asyncio
+import functools
 import secrets
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from pydantic import BaseModel
@@ -15,24 +16,19 @@ from pydantic import BaseModel
 from app.calibration import file, labels, pictures
 from app.calibration.active import Calibrations, Changes
 from app.calibration.config import CalibrationConfig, CalibrationRequest
-from app.calibration.groups import claimed_predictions
 from app.calibration.guarantee import GuaranteeSettings
+from app.calibration.intake import Files, find, take_in
 from app.calibration.job import PairState, Unlabelled, record_state, unlabelled
+from app.calibration.layout import NamedFile, placed
 from app.calibration.manifest import REMOVED
+from app.calibration.naming import Naming, claimed_predictions
 from app.calibration.pairs import bad_pairs, check_left_out, decode_label
 from app.calibration.record import Calibration
-from app.calibration.uploads import (
-    Naming,
-    Upload,
-    check_labels,
-    check_uploaded,
-    spool_pairs,
-    warnings_about,
-)
 from app.canary.keep import inherit
 from app.conformal.fidelity import clips
 from app.errors import BadImage, BadInput, BadRequest, Conflict, NotFound
 from app.images.encode import png_mask
+from app.images.look import alike_in_words
 from app.jobs.queue import JobQueue
 from app.sampling.pipeline import guard, learn
 from app.stores.base import Activation, JobState, JobStatus, Stores
@@ -67,17 +63,18 @@ class CalibrationAdmin:
     async def create(
         self,
         config: CalibrationConfig,
-        files: Iterable[Upload],
+        files: Files,
         *,
         created_by: str,
         naming: Naming | None = None,
+        table: bytes | None = None,
         webhook: str | None = None,
         parent: Calibration | None = None,
     ) -> JobStatus:
-        """Spool and check the pairs, then queue the job.
+        """Check and spool the pairs, then queue the job.
 
-        With a parent, whose config it is, the calibration has its pairs, too; only the new ones are
-        generated for.
+        `table` names groups and scenes, as `intake.find` says. With a parent, whose config it is,
+        the calibration has its pairs, too; only the new ones are generated for.
 
         Raises:
             BadPairs: some pairs cannot be used and the config says "fail", or none can.
@@ -89,16 +86,19 @@ class CalibrationAdmin:
         if parent is not None:
             guard(parent.pipeline, upscaler)
         pipeline = parent.pipeline if parent else config.pipeline(upscaler)
-        known = {p.source: p.y_sha256 for p in parent.manifest.pairs} if parent else {}
         job_id = f"{_JOB_PREFIX}{secrets.token_urlsafe(15)}"
         try:
-            found = await spool_pairs(files, self.stores.spool, job_id)
-            usable, items = check_uploaded(found, pipeline, naming or Naming(), [*known.items()])
-            check_left_out(items, len(usable), config.on_bad_pair)
-            check_labels(usable, pipeline)
+            found = await asyncio.to_thread(lambda: find(files(), naming or Naming(), table))
+            taken = await take_in(
+                files,
+                found,
+                pipeline,
+                keep=functools.partial(self.stores.spool.put, job_id),
+                known=parent.manifest.pairs if parent else (),
+            )
+            check_left_out(taken.skipped, len(taken.usable), config.on_bad_pair)
             if parent is not None:
-                _check_same_origin(parent, given=usable[0].x)
-            warnings = await asyncio.to_thread(warnings_about, found, usable)
+                _check_same_origin(parent, given=taken.usable[0].x)
         except BaseException:
             await self.stores.spool.delete(job_id)
             raise
@@ -106,12 +106,12 @@ class CalibrationAdmin:
             config,
             pipeline,
             upscaler,
-            usable,
-            skipped=items,
+            taken.usable,
+            skipped=taken.skipped,
             created_by=created_by,
             parent=parent.id if parent else None,
         )
-        told = "\n".join(warnings) or None
+        told = "\n".join(map(alike_in_words, taken.alike)) or None
         job = request.as_job(job_id, webhook=webhook, warnings=told)
         async with spooled_for(self.stores, job_id):
             status = await self.queue.submit(job)
@@ -294,10 +294,8 @@ class CalibrationAdmin:
         except BadImage as error:
             raise BadImage(f"The {error.detail.rstrip('.')}.") from error
 
-    async def put_labels(self, job: JobStatus, files: Callable[[], Iterable[Upload]]) -> None:
+    async def put_labels(self, job: JobStatus, files: Files) -> None:
         """Store many labels, as `put_label` does; the good ones also when others are bad.
-
-        `files` is called twice: which predictions labels were drawn on may stand behind them.
 
         Raises:
             Conflict: the job does not wait for labels.
@@ -309,7 +307,7 @@ class CalibrationAdmin:
         iterator, total = iter(files()), 0
         while (sent := await asyncio.to_thread(next, iterator, None)) is not None:
             total += 1
-            place = sent.place
+            place = placed(sent.path)
             if place is None:
                 if not sent.is_predictions:
                     items.append({"name": sent.path, "reason": "not an image"})
@@ -324,7 +322,7 @@ class CalibrationAdmin:
                 items.append({"name": name, "reason": reason})
             else:
                 try:
-                    await self._put_label(job, pair, sent.data)
+                    await self._put_label(job, pair, sent.read())
                 except BadInput as error:
                     items.append({"name": name, "reason": error.detail.rstrip(".")})
         if items:
@@ -387,6 +385,6 @@ def _check_same_origin(parent: Calibration, *, given: bool) -> None:
         raise Conflict("X of its pairs was given: send x and y.")
 
 
-def _claimed(files: Iterable[Upload]) -> dict[str, str]:
+def _claimed(files: Iterable[NamedFile]) -> dict[str, str]:
     """The digests of the predictions that an archive says its labels were drawn on, by name."""
-    return next((claimed_predictions(sent.data) for sent in files if sent.is_predictions), {})
+    return next((claimed_predictions(sent.read()) for sent in files if sent.is_predictions), {})

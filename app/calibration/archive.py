@@ -15,12 +15,13 @@ import stat
 import tarfile
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import PurePosixPath
 from typing import IO, BinaryIO, NamedTuple, Self
 
-from app.calibration.layout import is_clutter, is_text
+from app.calibration.layout import NamedFile, is_clutter, is_text
 from app.errors import (
     BadRequest,
     ImageTooLarge,
@@ -84,15 +85,8 @@ class ArchiveLimits:
             )
 
 
-class Entry(NamedTuple):
-    """One file of an archive: its cleaned name, as parts, and its content."""
-
-    parts: tuple[str, ...]
-    data: bytes
-
-
-def read_archive(file: BinaryIO, limits: ArchiveLimits) -> Iterator[Entry]:
-    """The files of an archive (zip, tar, tar.gz), in its order.
+def archive_files(file: BinaryIO, limits: ArchiveLimits) -> Iterator[NamedFile]:
+    """The files of an archive (zip, tar, tar.gz), in its order; each is read before the next one.
 
     Raises:
         UnsupportedMedia: none of them.
@@ -103,17 +97,24 @@ def read_archive(file: BinaryIO, limits: ArchiveLimits) -> Iterator[Entry]:
     file.seek(0)
     start = file.read(4)
     file.seek(0)
-    try:
+    with _damage_told():
         # By its start: a tar file whose last member is a zip file ends like a zip file.
         if start.startswith(_ZIP_STARTS):
-            yield from _entries(_zip_members(file, limits), limits, size)
+            yield from _files(_zip_members(file, limits), limits, size)
             return
         tar = gzip.GzipFile(fileobj=file, mode="rb") if start.startswith(_GZIP_START) else file
         with _opened_tar(_Counted(tar, limits, size)) as archive:
-            yield from _entries(_tar_members(archive), limits, size)
+            yield from _files(_tar_members(archive), limits, size)
+
+
+@contextmanager
+def _damage_told() -> Iterator[None]:
+    """Decompressors and parsers raise anything on damaged data. Raises BadRequest."""
+    try:
+        yield
     except TrustscaleError:
         raise
-    except Exception as error:  # decompressors and parsers raise anything on damaged data
+    except Exception as error:
         raise BadRequest(f"The archive is damaged: {reason_of(error)}.") from error
 
 
@@ -200,10 +201,22 @@ def _tar_members(archive: tarfile.TarFile) -> Iterator[_Member]:
         yield _Member(info.name, info.isdir(), info.isreg(), info.size, content)
 
 
-def _entries(members: Iterator[_Member], limits: ArchiveLimits, size: int) -> Iterator[Entry]:
-    """The files among the members of an archive of this size, each read once it is asked for."""
+def _files(members: Iterator[_Member], limits: ArchiveLimits, size: int) -> Iterator[NamedFile]:
+    """The files among the members of an archive of this size."""
     seen: dict[str, str] = {}
     total = 0
+
+    def read(member: _Member) -> bytes:
+        nonlocal total
+        with _damage_told():
+            content = member.content()
+            # A header may lie about the size.
+            data = content.read(limits.max_file_bytes + 1) if content else b""
+        limits.check_file(member.name, len(data))
+        total += len(data)
+        limits.check_total(total, size)
+        return data
+
     for count, member in enumerate(members, start=1):
         limits.check_files(count)
         if member.is_folder or is_clutter(member.name):
@@ -211,22 +224,16 @@ def _entries(members: Iterator[_Member], limits: ArchiveLimits, size: int) -> It
         name = member.name
         if not member.is_file:
             raise BadRequest(f"{shortened(name)} is a link or a device, not a file.")
-        parts = _clean(name)
-        folded = "/".join(parts).casefold()
+        path = _clean(name)
+        folded = path.casefold()
         if folded in seen:
             raise BadRequest(f"{shortened(name)} and {shortened(seen[folded])} are the same name.")
         seen[folded] = name
         limits.check_file(name, member.size)
-        content = member.content()
-        # A header may lie about the size.
-        data = content.read(limits.max_file_bytes + 1) if content else b""
-        limits.check_file(name, len(data))
-        total += len(data)
-        limits.check_total(total, size)
-        yield Entry(parts, data)
+        yield NamedFile(path, partial(read, member))
 
 
-def _clean(name: str) -> tuple[str, ...]:
+def _clean(name: str) -> str:
     path = PurePosixPath(name)
     parts = tuple(part for part in path.parts if part != ".")
     wrong = (
@@ -239,4 +246,4 @@ def _clean(name: str) -> tuple[str, ...]:
         raise BadRequest(f"{shortened(name)} is not an acceptable name in an archive.")
     if PurePosixPath(parts[-1]).suffix.lower() in _ARCHIVES:
         raise BadRequest(f"{shortened(name)} is an archive inside the archive.")
-    return parts
+    return "/".join(parts)

@@ -240,8 +240,7 @@ class AskedPair(BaseModel):
         name: of the pair, which differs from that of its source where this makes several pairs.
         source: under which its files were uploaded.
         variant: in which way X is made from Y, where there are several.
-        x: whether X was given.
-        label: whether a label was given.
+        y_sha256, x_sha256, label_sha256: of the files as they were checked; None: not given.
         prediction: the SHA-256 of the prediction that the label was drawn on, if that is known.
         group: of X.
         scene: what it was taken from.
@@ -252,11 +251,22 @@ class AskedPair(BaseModel):
     name: str
     source: str
     variant: str | None = None
-    x: bool
-    label: bool
-    prediction: str | None
+    y_sha256: str
+    x_sha256: str | None = None
+    label_sha256: str | None = None
+    prediction: str | None = None
     group: str | None = None
     scene: str | None = None
+
+    @property
+    def x(self) -> bool:
+        """Whether X was given."""
+        return self.x_sha256 is not None
+
+    @property
+    def label(self) -> bool:
+        """Whether a label was given."""
+        return self.label_sha256 is not None
 
     def variants(self, made_by: Degradation | Mixture | None) -> list[AskedPair]:
         """The pairs that one upload makes: one per way in which X is made from Y."""

@@ -92,7 +92,7 @@ def _pack_seen(
     prediction = predicted(samples, pipeline.prediction)
     seen = fitting.seen(folded.maps(), fidelity.error(pair.y, prediction, pipeline.fidelity))
     return packed(
-        digest=pair.y_sha256[:FIT_DIGITS],
+        digest=pair.pixels_sha256[:FIT_DIGITS],
         names=seen.names,
         terms=seen.terms,
         error=seen.error,
@@ -147,6 +147,6 @@ def _reduced(pair: Pair, drawn: bytes, pipeline: Pipeline) -> MeasuredPair:
     return reduce_pair(pair, measured, pipeline)
 
 
-def seen_by(fit: Fit | None, pair: Pair) -> bool:
-    """Whether σ was fitted on this photograph."""
-    return fit is not None and pair.y_sha256[:FIT_DIGITS] in fit.photographs
+def seen_by(fit: Fit | None, pixels_sha256: str) -> bool:
+    """Whether σ was fitted on the photograph with these pixels."""
+    return fit is not None and pixels_sha256[:FIT_DIGITS] in fit.photographs

@@ -18,8 +18,9 @@ from uuid import uuid4
 
 from app.calibration.active import Calibrations
 from app.calibration.config import CalibrationConfig, CalibrationRequest
-from app.calibration.folder import CheckedPair, CheckedPairs
+from app.calibration.intake import Intake
 from app.calibration.job import CalibrationHandler
+from app.calibration.layout import PairFiles
 from app.calibration.record import Calibration
 from app.errors import NotFound, TrustscaleError
 from app.jobs.queue import JobQueue
@@ -51,7 +52,8 @@ class Here:
     async def make(
         self,
         upscaler: Upscaler,
-        pairs: CheckedPairs,
+        taken: Intake,
+        files: Sequence[PairFiles],
         config: CalibrationConfig,
         pipeline: Pipeline,
         *,
@@ -67,17 +69,17 @@ class Here:
             config.model_copy(update={"activate": False}),
             pipeline,
             upscaler,
-            [pair.files.asked for pair in pairs.usable],
-            skipped=list(pairs.skipped),
+            taken.usable,
+            skipped=taken.skipped,
             created_by="local",
         )
-        job = request.as_job(run_id(request, pairs.usable))
-        spool = _InPlace(self.spool, job.id, pairs.usable)
+        job = request.as_job(run_id(request))
+        spool = _InPlace(self.spool, job.id, files)
         handler = CalibrationHandler(
             self.upscalers, self.calibrations, spool, self.watched, keeps_pictures=False
         )
-        taken = "Another process is making this calibration."
-        with held(self.data_dir / f"{job.id}.lock", taken):
+        busy = "Another process is making this calibration."
+        with held(self.data_dir / f"{job.id}.lock", busy):
             database = await asyncio.to_thread(Database, self.data_dir / DATABASE)
             jobs = SqliteJobs(database)
             try:
@@ -97,12 +99,19 @@ class Here:
         if last.state is JobState.SUCCEEDED and last.result:
             return await self.calibrations.get(last.result.rsplit("/", 1)[-1])
         error = last.error or {"detail": f"The job is {last.state}."}
+        items = error.get("items", [])
         kept = len(await jobs.recorded(last.id))
+        again = "Run the same command again to continue"
+        if error.get("type") == "/problems/bad-pairs":  # the same command would end in the same way
+            if request.config.on_bad_pair == "skip" or not kept:
+                await jobs.forget(last.id)
+                await self.spool.delete(last.id)
+                raise NotFinished(error["detail"], items=items)
+            again = "Leave them out with --skip-bad-pairs"
         left_out = f", {len(request.skipped)} left out" if request.skipped else ""
         raise NotFinished(
-            f"{error['detail']} Run the same command again to continue; {kept} of "
-            f"{len(request.pairs)} pairs are kept{left_out}.",
-            items=error.get("items", []),
+            f"{error['detail']} {again}; {kept} of {len(request.pairs)} pairs are kept{left_out}.",
+            items=items,
         )
 
 
@@ -146,14 +155,13 @@ async def _watched(
                 on_progress(state.progress.done, state.progress.total)
 
 
-def run_id(request: CalibrationRequest, pairs: Sequence[CheckedPair]) -> str:
+def run_id(request: CalibrationRequest) -> str:
     """An id that the same pairs under the same settings always get: what a resumed run finds."""
     digest = hashlib.sha256(request.pipeline.model_dump_json().encode())
     settings = request.config.model_dump_json(include={"degradation", "seed", "fit_indecision"})
     digest.update(settings.encode())
-    keys = {pair.files.name: pair.key for pair in pairs}
     for key in sorted(
-        keys[pair.source] + (f"-{pair.variant}" if pair.variant else "") for pair in request.pairs
+        f"{pair.name}:{pair.x_sha256}:{pair.y_sha256}:{pair.label_sha256}" for pair in request.pairs
     ):
         digest.update(key.encode())
     # They follow from the scenes too: none may calibrate in this run and be fitted on in that one.
@@ -165,13 +173,13 @@ def run_id(request: CalibrationRequest, pairs: Sequence[CheckedPair]) -> str:
 class _InPlace:
     """A spool that finds the files of one job where they lie: nothing is copied."""
 
-    def __init__(self, spool: Spool, job: str, pairs: Sequence[CheckedPair]) -> None:
+    def __init__(self, spool: Spool, job: str, pairs: Sequence[PairFiles]) -> None:
         self._spool = spool
         self._job = job
         self._files = {
-            f"{role}/{pair.files.name}": path
+            f"{role}/{pair.name}": Path(path)
             for pair in pairs
-            for role, path in pair.files.by_role.items()
+            for role, path in pair.by_role.items()
         }
         self.put = spool.put
         self.create = spool.create

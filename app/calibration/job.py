@@ -32,7 +32,7 @@ from app.calibration.measure import (
     unpack,
     unpack_measurement,
 )
-from app.calibration.pairs import SAME_PIXELS, Pair, bad_pairs, decode_label, load_pair
+from app.calibration.pairs import Pair, bad_pairs, decode_label, load_pair
 from app.calibration.record import Calibration
 from app.canary.keep import CanaryTaker, chosen, publish
 from app.conformal import fidelity
@@ -86,9 +86,6 @@ class CalibrationHandler:
         source = request.pair(unit).source
         try:
             pair = await self._load(job.id, request, unit)
-            await self._claim_content(job.id, source, pair, request.parent)
-            if fit.seen_by(request.pipeline.indecision.fit, pair):  # it cannot stand for a new one
-                raise BadPairs("σ was fitted on this photograph", items=[])
             act = Act(job.id, request, pair, upscaler, self._canary(job.id, request, unit))
             if fidelity.needs_label(request.pipeline.fidelity):
                 return await self._semantic(act)
@@ -168,7 +165,7 @@ class CalibrationHandler:
             measured = [*parent.measured_pairs(), *measured]
             skipped = [*parent.manifest.skipped, *skipped]
         if not measured:
-            raise BadPairs("No pair could be used.", items=skipped)
+            raise bad_pairs(skipped, len(skipped))
         config = request.config
         return await asyncio.to_thread(
             lambda: Calibration.from_pairs(
@@ -208,7 +205,7 @@ class CalibrationHandler:
         pair = request.pair(name)
         y = await self.spool.get(job, f"y/{pair.source}")
         x = await self.spool.get(job, f"x/{pair.source}") if pair.x else None
-        return await asyncio.to_thread(
+        loaded = await asyncio.to_thread(
             load_pair,
             pair.source,
             y,
@@ -218,22 +215,10 @@ class CalibrationHandler:
             seed=request.config.seed,
             variant=pair.variant,
         )
-
-    async def _claim_content(self, job: str, source: str, pair: Pair, parent: str | None) -> None:
-        """Say that the pixels of Y are this upload's; they were compared by their bytes only.
-
-        Raises:
-            BadPairs: another pair was there first, of this job or of the parent.
-        """
-        digest = await asyncio.to_thread(image_digest, pair.y)
-        for info in (await self.calibrations.get(parent)).manifest.pairs if parent else ():
-            if info.pixels_sha256 == digest:
-                raise BadPairs(SAME_PIXELS.format(info.name), items=[])
-        claim = f"pixels/{digest}"
-        if not await self.spool.create(job, claim, source.encode()):
-            first = (await self.spool.get(job, claim)).decode()
-            if first != source:  # else this unit is repeated, or another variant
-                raise BadPairs(SAME_PIXELS.format(first), items=[])
+        found = (loaded.y_sha256, loaded.x_sha256 if pair.x else None)
+        if found != (pair.y_sha256, pair.x_sha256):  # what was checked is what is measured
+            raise BadPairs("its files were changed after they were checked", items=[])
+        return loaded
 
     async def _measured(self, act: Act) -> bytes:
         """Generate for a pair whose error can be computed, and reduce it."""

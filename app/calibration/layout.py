@@ -7,14 +7,14 @@ All of it may lie inside one more folder; X and labels may be missing. Where the
 nor labels/, the images of one folder are truths Y; with `folders`, those of `DIR/NAME.ext` are, in
 groups. X, Y and label of a pair need not have the same suffix. Files that are no images are left
 alone beside these folders, and named inside them; whatever else cannot be a part of a pair is named
-with its reason. Nothing is read here: only names are looked at.
+with its reason. Only names are looked at here.
 """
 
 from __future__ import annotations
 
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Final, Literal, NamedTuple
@@ -26,7 +26,7 @@ ROLES: Final[tuple[Role, ...]] = ("x", "y", "labels")
 IMAGE_SUFFIXES: Final = {".png", ".jpg", ".jpeg", ".webp", ".avif", ".tif", ".tiff", ".bmp"}
 
 MANIFEST: Final = "manifest.csv"
-"""A table beside the folders, which may name groups and scenes."""
+"""A table beside the folders, which may name groups and scenes (`app/calibration/naming.py`)."""
 
 PREDICTIONS: Final = "predictions.json"
 """Beside labels: the SHA-256 of the prediction that each was drawn on, by name of the pair."""
@@ -36,6 +36,29 @@ MAX_GROUP_LETTERS: Final = 100
 
 _CLUTTER = {"__MACOSX", "Thumbs.db", "desktop.ini"}
 _ELSEWHERE = "not an image in x/, y/ or labels/ (y/NAME.png, or y/GROUP/NAME.png)"
+
+
+class NamedFile(NamedTuple):
+    """A file of a folder, an archive or a form.
+
+    path: with forward slashes, as its owner knows it.
+    read: its content; of an archive only until the next file is asked for.
+    role: what a form says that it is for; None: its path says it.
+    """
+
+    path: str
+    read: Callable[[], bytes]
+    role: Role | None = None
+
+    @property
+    def is_table(self) -> bool:
+        """Whether it may name groups and scenes."""
+        return self.role is None and PurePosixPath(self.path).name == MANIFEST
+
+    @property
+    def is_predictions(self) -> bool:
+        """Whether it says which predictions labels were drawn on."""
+        return self.role is None and is_predictions(self.path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,25 +85,45 @@ class Placed:
         return self.stem if self.folder is None else f"{self.folder}.{self.stem}"
 
 
-class PairPaths(NamedTuple):
-    """The paths of one pair; `folder` is the one that its files lie in below x/, y/ and labels/."""
+class PairFiles(NamedTuple):
+    """The paths of one pair, and what is said of it.
+
+    folder: the one that its files lie in below x/, y/ and labels/.
+    group, scene: see `app/calibration/naming.py`.
+    prediction: the SHA-256 of the one that the label was drawn on, if that is known.
+    """
 
     name: str
     y: str
-    x: str | None
-    label: str | None
-    folder: str | None
+    x: str | None = None
+    label: str | None = None
+    folder: str | None = None
+    group: str | None = None
+    scene: str | None = None
+    prediction: str | None = None
+
+    @property
+    def by_role(self) -> dict[Role, str]:
+        """The files that there are."""
+        files: dict[Role, str | None] = {"x": self.x, "y": self.y, "labels": self.label}
+        return {role: path for role, path in files.items() if path is not None}
 
 
 class Arranged(NamedTuple):
     """The pairs in the order of their names, and an item (name, reason) for what is left out."""
 
-    pairs: list[PairPaths]
+    pairs: list[PairFiles]
     items: list[dict[str, str]]
 
 
-def placed(path: str) -> Placed | None:
-    """What a path with forward slashes says; None for what is no concern of a calibration."""
+def placed(path: str, role: Role | None = None) -> Placed | None:
+    """What a path says; None for what is no concern of a calibration.
+
+    A file whose role a form names is an image of that role, whatever its suffix and folders are.
+    """
+    if role is not None:
+        stem = path.replace("\\", "/").rsplit("/", 1)[-1].rpartition(".")
+        return Placed(path, role, stem[0] or stem[2])
     name = PurePosixPath(path)
     if not name.name or is_clutter(path) or is_predictions(path):
         return None
@@ -123,7 +166,7 @@ def arrange(files: Iterable[Placed | None], *, folders: bool = False) -> Arrange
             items.append({"name": name, "reason": reason})
             continue
         x, label = (side[0].path if side else None for side in (xs, labels))
-        pairs.append(PairPaths(name, ys[0].path, x, label, ys[0].folder))
+        pairs.append(PairFiles(name, ys[0].path, x, label, ys[0].folder))
     return Arranged(pairs, items)
 
 

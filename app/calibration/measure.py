@@ -21,7 +21,7 @@ from app.errors import BadCalibration
 from app.images.facts import classify
 from app.sampling.measure import Measurement, measure
 from app.sampling.pipeline import Pipeline
-from app.upscalers.base import RGB, Source, Upscaler, image_digest
+from app.upscalers.base import RGB, Source, Upscaler
 
 PATIENCE_S = 600.0
 """How long a calibration waits for an upscaler that is away: its pairs are many and are paid for,
@@ -97,7 +97,7 @@ def pair_info(pair: Pair, measurement: Measurement, pipeline: Pipeline) -> PairI
         facts=None
         if rule is None
         else {name: round(value, 4) for name, value in pair.facts.numbers().items()},
-        pixels_sha256=image_digest(pair.y),
+        pixels_sha256=pair.pixels_sha256,
     )
 
 

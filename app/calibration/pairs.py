@@ -16,7 +16,7 @@ from app.images.decode import PAIR_LIMITS, Decoded, decode
 from app.images.degrade import Degradation, Mixture, crop_to_multiple, make_input
 from app.images.facts import Facts, look_at
 from app.sampling.pipeline import Pipeline
-from app.upscalers.base import RGB
+from app.upscalers.base import RGB, image_digest
 
 Size: TypeAlias = tuple[int, int]
 """Width and height in pixels."""
@@ -27,16 +27,24 @@ OnBadPair: TypeAlias = Literal["fail", "skip"]
 SAME_PIXELS = "duplicates {} by content"
 """Why a pair is left out whose Y is another file with the same pixels."""
 
+FITTED_ON = "σ was fitted on this photograph"
+"""Why a pair is left out that cannot stand for a new photograph."""
+
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A decoded pair: X uint8 [h, w, 3], Y uint8 [k·h, k·w, 3]."""
+    """A decoded pair: X uint8 [h, w, 3], Y uint8 [k·h, k·w, 3].
+
+    x_sha256, y_sha256: of the files, or of the pixels of an X that was made.
+    pixels_sha256: of the pixels of all of Y, in whatever file they were.
+    """
 
     name: str
     x: RGB
     y: RGB
     x_sha256: str
     y_sha256: str
+    pixels_sha256: str
     seed: int
     facts: Facts
     variant: str | None = None
@@ -77,10 +85,11 @@ def load_pair(
     y_sha256 = hashlib.sha256(y).hexdigest()
     content = f"{seed}:{y_sha256}" if variant is None else f"{seed}:{y_sha256}:{variant}"
     pair_seed = int.from_bytes(hashlib.sha256(content.encode()).digest()[:7], "big")
-    truth = _decode(y, "y")
-    given = None if x is None else _decoded(x, "x")
-    size = None if given is None else _size(given.rgb)
-    if reason := wrong_size(_size(truth), size, None, pipeline):
+    truth = decoded(y, "y").rgb
+    pixels_sha256 = image_digest(truth)
+    given = None if x is None else decoded(x, "x")
+    size = None if given is None else size_of(given.rgb)
+    if reason := wrong_size(size_of(truth), size, None, pipeline):
         raise BadImage(reason)
     if x is not None and given is not None:
         low, compression = given.rgb, given.compression
@@ -98,6 +107,7 @@ def load_pair(
         np.ascontiguousarray(truth),
         x_sha256,
         y_sha256,
+        pixels_sha256,
         pair_seed,
         look_at(low, compression),
         variant,
@@ -141,8 +151,14 @@ def bad_pairs(items: Sequence[dict[str, str]], total: int) -> BadPairs:
     """The error that names every pair that cannot be used."""
     shown = "; ".join(f"{item['name']}: {item['reason']}" for item in items[:3])
     more = f"; and {len(items) - 3} more" if len(items) > 3 else ""
+    hint = ""
+    if any(item["reason"] == FITTED_ON for item in items):
+        hint = (
+            " Leave out what σ was fitted on (--skip-bad-pairs, on_bad_pair), or choose another σ "
+            "(--estimator, indecision)."
+        )
     return BadPairs(
-        f"{len(items)} of {total} pairs cannot be used: {shown}{more}.", items=list(items)
+        f"{len(items)} of {total} pairs cannot be used: {shown}{more}.{hint}", items=list(items)
     )
 
 
@@ -158,15 +174,13 @@ def check_left_out(items: Sequence[dict[str, str]], usable: int, on_bad_pair: On
         raise BadPairs("There are no pairs: send archive, or files x and y.", items=[])
 
 
-def _size(image: RGB) -> Size:
+def size_of(image: RGB) -> Size:
+    """Width and height."""
     return image.shape[1], image.shape[0]
 
 
-def _decode(data: bytes, role: str) -> RGB:
-    return _decoded(data, role).rgb
-
-
-def _decoded(data: bytes, role: str) -> Decoded:
+def decoded(data: bytes, role: str) -> Decoded:
+    """An image of a pair. Raises BadImage, which names its role."""
     try:
         return decode(data, PAIR_LIMITS)
     except BadInput as error:
@@ -175,7 +189,7 @@ def _decoded(data: bytes, role: str) -> Decoded:
 
 def decode_label(data: bytes, shape: tuple[int, ...]) -> NDArray[np.bool_]:
     """A label file as bool [H, W]: any pixel that is not black marks a difference in meaning."""
-    label = np.asarray(_decode(data, "label").any(axis=2))
+    label = np.asarray(decoded(data, "label").rgb.any(axis=2))
     if label.shape != shape:
         raise BadImage(f"label is {label.shape[1]}×{label.shape[0]}, y is {shape[1]}×{shape[0]}")
     return label

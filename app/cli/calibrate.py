@@ -13,9 +13,11 @@ from pydantic import ValidationError
 
 from app.calibration import file
 from app.calibration.config import CalibrationConfig
-from app.calibration.folder import check_pairs, find_pairs
 from app.calibration.here import Here
+from app.calibration.intake import Found, files_of, find_in, take_in
 from app.calibration.like import look_like
+from app.calibration.naming import Naming
+from app.calibration.pairs import check_left_out
 from app.cli import options
 from app.cli.calibrations import shown
 from app.cli.local import interruptible, local, progress_bars
@@ -177,13 +179,13 @@ def calibrate(
         config = _like(like, config)
     if export is not None:
         _check_writable(export)
-    named_by = (group_by, scene_by)
+    naming = Naming(group_by, scene_by)
     made: _Made | None
     if server is None:
         with interruptible("What is measured is kept; run the same command again to continue."):
-            made = asyncio.run(_here(folder, config, named_by))
+            made = asyncio.run(_here(folder, config, naming))
     else:
-        made = _there(folder, config, named_by, server, key_env, with_file=export is not None)
+        made = _there(folder, config, naming, server, key_env, with_file=export is not None)
     if made is None:
         return
     if export is not None:
@@ -204,7 +206,7 @@ class _Made(NamedTuple):
 def _there(
     folder: Path,
     config: CalibrationConfig,
-    named_by: tuple[str | None, str | None],
+    naming: Naming,
     server: str,
     key_env: str,
     *,
@@ -216,7 +218,7 @@ def _there(
     def begin(service: Trustscale, pairs: Tar, **named: Any) -> Job:
         return service.calibrate(pairs, **named, **asked)
 
-    document = made_remotely(folder, begin, server, key_env, named_by)
+    document = made_remotely(folder, begin, server, key_env, naming)
     if document is None:
         return None
     refusal = None
@@ -284,20 +286,22 @@ def _degradation(mixture: str | None, **steps: Any) -> Any:
         raise BadRequest(f"{mixture} is not a JSON file: {reason_of(error)}.") from error
 
 
-async def _here(
-    folder: Path, config: CalibrationConfig, named_by: tuple[str | None, str | None]
-) -> _Made:
+async def _here(folder: Path, config: CalibrationConfig, naming: Naming) -> _Made:
     async with local(config.upscaler, many=True) as session:
         upscaler = session.service.upscaler(config.upscaler)
         await learn(upscaler)
         pipeline = config.pipeline(upscaler)
-        files = find_pairs(folder, *named_by)
+        pairs = find_in(folder, naming)
         with progress_bars() as bars:
-            checking = functools.partial(bars, "checking pairs")
-            pairs = await check_pairs(
-                files, pipeline, on_bad_pair=config.on_bad_pair, on_progress=checking
+            taken = await take_in(
+                functools.partial(files_of, pairs),
+                Found(pairs, []),
+                pipeline,
+                labels_are_claimed=False,
+                on_progress=functools.partial(bars, "checking images"),
             )
-            for names in pairs.alike:
+            check_left_out(taken.skipped, len(taken.usable), config.on_bad_pair)
+            for names in taken.alike:
                 bars.tell(f"{alike_in_words(names)} (--scene-by)")
             measuring = functools.partial(bars, "measuring pairs")
             here = Here(
@@ -307,8 +311,10 @@ async def _here(
                 session.stores.spool,
                 [*session.canaries.policies],
             )
-            calibration = await here.make(upscaler, pairs, config, pipeline, on_progress=measuring)
-        for item in pairs.skipped:
+            calibration = await here.make(
+                upscaler, taken, pairs, config, pipeline, on_progress=measuring
+            )
+        for item in taken.skipped:
             typer.echo(f"skipped {item['name']}: {item['reason']}", err=True)
         refusal = None
         if config.activate:

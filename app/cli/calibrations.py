@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from app.calibration import file
 from app.calibration.active import Changes
 from app.calibration.guarantee import guarantee_of
+from app.calibration.naming import Naming
 from app.cli import options
 from app.cli.options import lines, tell
 from app.cli.remote import made_remotely
@@ -173,7 +174,7 @@ def extend(
     def begin(service: Trustscale, pairs: Tar, **named: Any) -> Job:
         return service.extend(calibration, pairs, activate=activate, force=force, **named)
 
-    made = made_remotely(folder, begin, server, key_env, (group_by, scene_by))
+    made = made_remotely(folder, begin, server, key_env, Naming(group_by, scene_by))
     if made is not None:
         shown(made, as_json=as_json)
 

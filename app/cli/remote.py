@@ -16,8 +16,8 @@ from typing import Any, Final
 import httpx
 import typer
 
-from app.calibration.folder import find_pairs
-from app.calibration.layout import PREDICTIONS
+from app.calibration.intake import find_in, folder_files
+from app.calibration.naming import Naming
 from app.cli.local import interruptible, progress_bars
 from app.errors import ConfigError, TrustscaleError, reason_of
 from trustscale import Job, Problem, Tar, Trustscale
@@ -101,7 +101,7 @@ def made_remotely(
     begin: Callable[..., Job],
     server: str,
     key_env: str,
-    named_by: tuple[str | None, str | None],
+    naming: Naming,
 ) -> dict[str, Any] | None:
     """What a job makes of the pairs of a folder, which `begin` sends; None if it awaits labels.
 
@@ -109,20 +109,15 @@ def made_remotely(
         RemoteError: the upload was refused, or the job failed or was cancelled.
         BadPairs: the folder holds no pairs.
     """
-    pairs = find_pairs(folder, *named_by)
+    used = {path for pair in find_in(folder, naming) for path in pair.by_role.values()}
     members = {
-        f"{role}/{pair.name}{path.suffix}": path
-        for pair in pairs
-        for role, path in pair.by_role.items()
+        file.path: path
+        for file in folder_files(folder)
+        if str(path := folder / file.path) in used or file.is_table or file.is_predictions
     }
-    predictions = folder / "labels" / PREDICTIONS
-    if predictions.is_file():
-        members[f"labels/{PREDICTIONS}"] = predictions
-    groups = {pair.name: pair.group for pair in pairs if pair.group}
-    scenes = {pair.name: pair.scene for pair in pairs if pair.scene}
     with remote(server, key_env) as service, progress_bars(is_bytes=True) as bars:
         tar = Tar(members, functools.partial(bars, "uploading"))
-        job = begin(service, tar, groups=groups, scenes=scenes)
+        job = begin(service, tar, group_by=naming.group_by, scene_by=naming.scene_by)
     typer.echo(f"{job.id} is queued on {server}", err=True)
     look = f"trustscale calibrations show {job.id} --server {server}"
     with (

@@ -39,7 +39,7 @@ class Fit:
     samples: M that it was fitted for.
     metric: D that was fitted, as lists show it.
     scenes, pairs: how many it was fitted on.
-    photographs: the first 16 hexadecimal digits of the SHA-256 of the files of their Y, in order.
+    photographs: the first 16 hexadecimal digits of the SHA-256 of the pixels of their Y, in order.
     note: whatever else should be known.
     """
 

@@ -10,7 +10,9 @@ from functools import partial
 
 from PIL import Image
 
-from app.calibration.folder import PairFiles, check_pairs
+from app.calibration.intake import Found, files_of, take_in
+from app.calibration.layout import PairFiles
+from app.calibration.pairs import check_left_out
 from app.errors import BadPairs
 from app.evaluation.cache import SampleCache
 from app.evaluation.figures import number_figures
@@ -86,13 +88,15 @@ async def _usable(
     usable = {pair.name for pair in files}
     skipped: dict[str, dict[str, str]] = {}
     for upscaler in {upscaler.scale: upscaler for upscaler in upscalers}.values():
-        checked = await check_pairs(
-            files,
+        checked = await take_in(
+            partial(files_of, files),
+            Found(files, []),
             widest(variant.pipeline(upscaler) for variant in variants),
-            on_bad_pair="skip" if options.skip_bad else "fail",
+            labels_are_claimed=False,
             on_progress=partial(on_progress, "checking images"),
         )
-        usable &= {pair.files.name for pair in checked.usable}
+        check_left_out(checked.skipped, len(checked.usable), "skip" if options.skip_bad else "fail")
+        usable &= {pair.name for pair in checked.usable}
         skipped |= {item["name"]: item for item in checked.skipped}
     calibration, test = (
         [item for item in side if item.name in usable] for side in (plan.calibration, plan.test)

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from app.calibration.folder import FOLDER, PairFiles, find_pairs
-from app.calibration.groups import SCENE_COLUMNS, read_table, values_of
-from app.calibration.layout import IMAGE_SUFFIXES, MANIFEST
+from app.calibration.intake import find_in
+from app.calibration.layout import IMAGE_SUFFIXES, MANIFEST, PairFiles
+from app.calibration.naming import FOLDER, SCENE_COLUMNS, Naming, column_of, read_table
 from app.errors import BadRequest
 
 CALIBRATION, TEST = "calibration", "test"
@@ -135,9 +135,9 @@ def find_items(folder: Path, column: str | None = None) -> list[PairFiles]:
     base = folder / "y" if (folder / "y").is_dir() else folder
     inner = [path for path in base.iterdir() if path.is_dir()] if base.is_dir() else []
     if any(map(_holds_images, inner)) and not _holds_images(base):
-        return find_pairs(folder, FOLDER)
+        return find_in(folder, Naming(group_by=FOLDER))
     groups = _manifest_groups(folder / MANIFEST, column)
-    return [replace(pair, group=groups.get(pair.name)) for pair in find_pairs(folder)]
+    return [pair._replace(group=groups.get(pair.name)) for pair in find_in(folder)]
 
 
 def _holds_images(folder: Path) -> bool:
@@ -150,14 +150,14 @@ def _manifest_groups(path: Path, column: str | None) -> Mapping[str, str]:
     Raises:
         BadRequest: it cannot be read, or has not the column that was asked for.
     """
-    if column is None and not path.is_file():
+    rows = read_table(path.read_bytes()) if path.is_file() else None
+    if column is None and rows is None:
         return {}
-    rows = read_table(path)
     wanted = column or next((name for name in GROUP_COLUMNS if rows and name in rows[0]), None)
     if wanted is None:
         return {}
-    return {name: group for name, group in values_of(rows, wanted).items() if group}
+    return column_of(rows, wanted)
 
 
 def _prefixed(items: Sequence[PairFiles], prefix: str) -> list[PairFiles]:
-    return [replace(item, name=f"{prefix}/{item.name}") for item in items]
+    return [item._replace(name=f"{prefix}/{item.name}") for item in items]

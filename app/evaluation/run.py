@@ -6,12 +6,13 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
 from app.calibration.fit import seen_by
-from app.calibration.folder import PairFiles
+from app.calibration.layout import PairFiles
 from app.calibration.pairs import Pair, load_pair
 from app.evaluation.baselines import Baselines
 from app.evaluation.cache import SampleCache
@@ -190,15 +191,15 @@ class Evaluation:
     def _load(self, item: PairFiles) -> Pair:
         return load_pair(
             item.name,
-            item.y.read_bytes(),
-            item.x.read_bytes() if item.x else None,
+            Path(item.y).read_bytes(),
+            Path(item.x).read_bytes() if item.x else None,
             self._widest,
             degradation=self.options.degradation,
             seed=self.options.seed,
         )
 
     def _count(self, image: Image) -> None:
-        if any(seen_by(fit, image.pair) for fit in self._fits):
+        if any(seen_by(fit, image.pair.pixels_sha256) for fit in self._fits):
             self.fitted_on.add(image.pair.name)
         took = image.samples.seconds
         if image.is_new:

@@ -43,7 +43,7 @@ class TestUploads:
         told = sent.json()["warnings"]
         assert "a, b look alike" in told[0]
         assert admin.ended(sent)["warnings"] == told
-        named = admin.post_files(files, fields={"scenes": json.dumps({"a": "one", "b": "one"})})
+        named = admin.post_files({**files, "manifest.csv": b"name,scene\na,one\nb,one\n"})
         assert admin.ended(named)["warnings"] == []
 
     def test_inputs(self, admin, upscaler):
@@ -223,35 +223,28 @@ class TestScenesAndClasses:
         assert one == other == truth_files(1)["y/000.png"]
 
     @pytest.mark.parametrize(
-        ("scenes", "table", "n"),
+        ("by", "table", "n"),
         [
-            ('{"000": "a", "001": "a"}', "", 3),
-            ("file,pool_id\n000.png,a\n001.png,a", "", 3),
-            ("", "file,scene\n000.png,a\n001.png,a\n", 3),
+            (None, "file,scene\n000.png,a\n001.png,a\n", 3),
+            ("film", "file,film\n000.png,a\n001.png,a\n", 3),
             ("folder", "", 2),
         ],
-        ids=["json", "csv", "table in the archive", "folder"],
+        ids=["table", "column", "folder"],
     )
-    def test_scenes(self, admin, scenes, table, n):
+    def test_scenes(self, admin, by, table, n):
         """A scene that two pairs name counts once, everywhere, however it is told."""
         files = truth_files(4)
-        if scenes == "folder":
+        if by == "folder":
             files = {f"y/s{k // 2}/{k}.png": data for k, data in enumerate(files.values())}
         if table:
             files["manifest.csv"] = table.encode()
-        made = admin.create(files, fields={"scenes": scenes})
+        made = admin.create(files, fields={"scene_by": by} if by else {})
         assert (made["n"], made["pairs"], made["groups"]) == (n, 4, [])
         assert made["min_alpha"] == 0.5 / (n + 1)
         pairs = admin.get(f"/{made['id']}/pairs")
         assert len({pair["scene"] for pair in pairs[:2]} - {None}) == 1
         smaller = admin.send("DELETE", f"/{made['id']}/pairs/{pairs[0]['name']}").json()
         assert (smaller["n"], smaller["pairs"]) == (n, 3)
-
-    @pytest.mark.parametrize("scene", ["x" * 101, "a\x00b"])
-    def test_a_table_of_wrong_scenes(self, admin, scene):
-        """A table among the files is read by the rule of the form's field."""
-        files = {**truth_files(1), "manifest.csv": f"name,scene\n000,{scene}\n".encode()}
-        assert "'000': the name" in check_problem(admin.post_files(files), "bad-request")["detail"]
 
     def test_a_bound_without_generating(self, admin):
         """Errors are counted up to c from the stored staircases; what was cut cannot come back."""

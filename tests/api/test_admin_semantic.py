@@ -213,10 +213,9 @@ class TestLabelsWithThePairs:
         assert (made["n"], made["skipped"][0]["name"]) == (2, "001")
 
     def test_damaged(self, admin, claimed):
-        """A label that is cut off has a good header; the job names its pair."""
+        """A label that is cut off has a good header; its pair is named at once."""
         files = self.upload(claimed, l001=SQUARE[:-20])
-        job = admin.ended(admin.post_files(files, **SEMANTIC))
-        assert [item["name"] for item in job["error"]["items"]] == ["001"]
+        assert list(reasons(admin.post_files(files, **SEMANTIC))) == ["001"]
 
     def test_without_hashes(self, admin):
         """Labels whose predictions are not named are refused at once."""

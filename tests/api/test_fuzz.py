@@ -112,11 +112,8 @@ def test_text_of_an_upscale(client, text):
 @pytest.mark.parametrize(
     "fields",
     [
-        {"groups": json.dumps({"000": ESCAPED})},
-        {"groups": json.dumps({ESCAPED: "day"})},
-        {"scenes": json.dumps({"000": ESCAPED})},
-        {"scenes": json.dumps({ESCAPED: "beach"})},
-        {"groups": b"name,group\n000," + RAW},
+        {"group_by": RAW},
+        {"scene_by": ESCAPED.encode("ascii", "backslashreplace")},
         *(
             {"config": json.dumps(UNSEEDED | {name: ESCAPED})}
             for name in ("name", "note", "upscaler", "prediction", "on_bad_pair", ESCAPED)

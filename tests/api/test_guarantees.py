@@ -11,7 +11,7 @@ from app.calibration.admin import CalibrationAdmin
 from app.calibration.guarantee import Expectation, guarantee_of
 from app.conformal.high_probability import minimal_n
 from app.stores.base import StoreUnavailable
-from tests.api.admin import Admin, truth_files
+from tests.api.admin import Admin, truth_files, zipped
 from tests.api.gateway import check_problem, ended, gateway, pixels, post, text_chunks
 from tests.factories import encoded, in_groups, photo
 from tests.fakes import FakeUpscaler
@@ -219,16 +219,19 @@ class TestAdmin:
             check_problem(response, "bad-request")
 
     def test_a_mapping(self, admin):
-        """`groups` names the group by the name of the pair; extending keeps and adds groups.
+        """A table names the group by the name of the pair; extending keeps and adds groups.
 
         A wrong one is refused before anything is queued.
         """
-        for groups, slug in (("{", "bad-request"), ('{"lost": "cats"}', "bad-pairs")):
-            check_problem(admin.post_files(truth_files(1), fields={"groups": groups}), slug)
-        made = admin.create(truth_files(3), fields={"groups": "file,group\n001.png,cats"})
+        refused = admin.post_files(truth_files(1), fields={"group_by": "camera"})
+        check_problem(refused, "bad-request")
+        made = admin.create({**truth_files(3), "manifest.csv": b"file,group\n001.png,cats"})
         assert [(row["group"], row["n"]) for row in made["groups"]] == [("cats", 1)]
-        dogs = {"groups": '{"007": "dogs"}'}
-        more = admin.post_files(truth_files(1, first=7), f"/{made['id']}/pairs", dogs)
+        dogs = {
+            "manifest": ("m.csv", b"name,kind\n007,dogs"),
+            "archive": zipped(truth_files(1, first=7)),
+        }
+        more = admin.send("POST", f"/{made['id']}/pairs", files=dogs, data={"group_by": "kind"})
         found = [(row["group"], row["n"]) for row in admin.made(more)["groups"]]
         assert found == [("cats", 1), ("dogs", 1)]
 

@@ -196,7 +196,7 @@ class TestCalibrations:
             headers = AS_ADMIN | key(f"calibrate-{number}")
             jobs = {client.post(BASE, files=files, headers=headers).json()["id"] for _ in range(2)}
             assert len(jobs) == 1
-            other = client.post(BASE, files=files, data={"groups": "{}"}, headers=headers)
+            other = client.post(BASE, files=files, data={"group_by": "folder"}, headers=headers)
             check_problem(other, "bad-request")
         renamed = [(field, (f"other-{name}", data)) for field, (name, data) in loose]
         check_problem(client.post(BASE, files=renamed, headers=headers), "bad-request")

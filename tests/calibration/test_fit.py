@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,17 +13,18 @@ from app.conformal import fitting
 from app.conformal.fitted import Fit
 from app.conformal.indecision import IndecisionSettings
 from app.sampling.pipeline import guard
+from app.upscalers.base import image_digest
 from tests.api.admin import Admin, truth_files
 from tests.api.conftest import *  # noqa: F403 - its gateways
-from tests.api.gateway import post
-from tests.factories import calibration_of
+from tests.api.gateway import check_problem, post
+from tests.factories import calibration_of, encoded, photo
 from tests.fakes import FakeUpscaler
 
 FIT = Fit(weights=(("residual@1", 0.4), ("log slope@5", 0.2)), name="mine", photographs=("ab12",))
 FITTED = IndecisionSettings("fitted", fit=FIT)
 
 FILES = truth_files(24)
-DIGESTS = {hashlib.sha256(data).hexdigest()[:16]: name for name, data in FILES.items()}
+DIGESTS = {image_digest(photo(k, 48, 48))[:16]: name for k, name in enumerate(FILES)}
 SCENES = {f"{k:03}": f"scene {k // 2}" for k in range(200)}
 
 
@@ -81,10 +80,10 @@ def test_a_calibration_with_its_own_fit(admin):
     assert set(fit["photographs"]) < set(DIGESTS)
     answer = post(admin.client, alpha=0.3).json()
     assert (answer["samples"], answer["calibration"]) == (2, made["id"])
-    seen = DIGESTS[fit["photographs"][0]]
-    job = admin.ended(admin.post_files({seen: FILES[seen]}, f"/{made['id']}/pairs"))
-    assert job["state"] == "failed"
-    assert "σ was fitted on this photograph" in job["error"]["items"][0]["reason"]
+    number = int(DIGESTS[fit["photographs"][0]][2:5])
+    again = {"y/again.webp": encoded(photo(number, 48, 48), "WEBP", lossless=True)}
+    problem = check_problem(admin.post_files(again, f"/{made['id']}/pairs"), "bad-pairs")
+    assert problem["items"] == [{"name": "again", "reason": "σ was fitted on this photograph"}]
 
 
 def test_too_few_scenes_keep_the_default(admin):

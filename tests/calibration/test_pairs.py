@@ -5,13 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from app.calibration.folder import check_pairs, find_pairs
 from app.calibration.pairs import decode_label, load_pair
-from app.conformal.fidelity import FidelitySettings
-from app.errors import BadImage, BadPairs
+from app.errors import BadImage
 from app.images.degrade import Degradation, degrade
 from app.sampling.pipeline import Pipeline
-from tests.factories import encoded, photo, truths
+from tests.factories import encoded, photo
 
 PIPELINE = Pipeline(fingerprint="fake:1", scale=2, samples=4)
 
@@ -75,52 +73,3 @@ class TestLoad:
         assert decode_label(encoded(label), (48, 48)).sum() == 1
         with pytest.raises(BadImage, match="label is 24×24, y is 48×48"):
             decode_label(image(1, 24), (48, 48))
-
-
-class TestCheck:
-    @pytest.fixture
-    def folder(self, tmp_path):
-        """Three good pairs and one of each bad kind."""
-        truths(tmp_path, 3)
-        (tmp_path / "broken.png").write_bytes(image(8)[:200])
-        (tmp_path / "copy.webp").write_bytes(encoded(photo(1, 48, 48), "WEBP", lossless=True))
-        (tmp_path / "same.png").write_bytes((tmp_path / "001.png").read_bytes())
-        (tmp_path / "tiny.png").write_bytes(image(9, 4))
-        return tmp_path
-
-    async def test_all_are_named(self, folder):
-        """Skipped or refused, every unusable pair is named, and every pair is counted."""
-        told = []
-        found = await check_pairs(
-            find_pairs(folder),
-            PIPELINE,
-            on_bad_pair="skip",
-            on_progress=lambda *step: told.append(step),
-        )
-        assert [pair.files.name for pair in found.usable] == ["000", "001", "002"]
-        assert told == [(k, 7) for k in range(1, 8)]
-        reasons = {item["name"]: item["reason"] for item in found.skipped}
-        assert sorted(reasons) == ["broken", "copy", "same", "tiny"]
-        assert reasons["same"] == "the same image as 001"
-        assert reasons["copy"] == "duplicates 001 by content"
-        assert not any(reason.endswith(".") for reason in reasons.values())
-        with pytest.raises(BadPairs, match="4 of 7 pairs") as caught:
-            await check_pairs(find_pairs(folder), PIPELINE)
-        assert caught.value.members["items"] == found.skipped
-
-    async def test_nothing_is_left(self, tmp_path):
-        """Skipping everything is an error."""
-        (tmp_path / "a.png").write_bytes(b"text")
-        with pytest.raises(BadPairs):
-            await check_pairs(find_pairs(tmp_path), PIPELINE, on_bad_pair="skip")
-
-    async def test_semantic_pairs_need_labels(self, tmp_path):
-        """A missing label is named before anything is generated; other metrics need none."""
-        truths(tmp_path / "y", 2)
-        (tmp_path / "labels").mkdir()
-        (tmp_path / "labels" / "001.png").write_bytes(image(2))
-        semantic = PIPELINE.model_copy(update={"fidelity": FidelitySettings("semantic")})
-        with pytest.raises(BadPairs, match="000: has no label") as caught:
-            await check_pairs(find_pairs(tmp_path), semantic)
-        assert [item["name"] for item in caught.value.members["items"]] == ["000"]
-        assert len((await check_pairs(find_pairs(tmp_path), PIPELINE)).usable) == 2

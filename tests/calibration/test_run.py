@@ -6,17 +6,16 @@ import asyncio
 import json
 import re
 import shutil
-from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from app.calibration.active import Calibrations
 from app.calibration.config import CalibrationConfig, CalibrationRequest
-from app.calibration.folder import check_pairs, find_pairs
 from app.calibration.here import Here, NotFinished, run_id
+from app.calibration.intake import Found, Intake, files_of, find_in, take_in
 from app.calibration.measure import pack, reduce_pair, unpack
-from app.calibration.pairs import load_pair
+from app.calibration.pairs import check_left_out, load_pair
 from app.calibration.record import Calibration
 from app.errors import BadCalibration, ConfigError, UpscalerRejected
 from app.sampling.measure import measure
@@ -29,6 +28,13 @@ from tests.waiting import until
 CONFIG = CalibrationConfig(degradation={}, samples=4)
 
 
+async def checked(files, pipeline) -> Intake:
+    """What the command line makes of files of pairs."""
+    return await take_in(
+        lambda: files_of(files), Found(files, []), pipeline, labels_are_claimed=False
+    )
+
+
 class Run:
     """Runs over a folder, as the command line makes them; what they keep survives them."""
 
@@ -37,16 +43,18 @@ class Run:
         self.folder = folder
         self.config = config
 
-    async def __call__(self, upscaler, *, files=None, on_progress=None):
+    async def __call__(self, upscaler, *, files=None, taken=None, on_progress=None):
         pipeline = self.config.pipeline(upscaler)
-        pairs = await check_pairs(
-            files or find_pairs(self.folder), pipeline, on_bad_pair=self.config.on_bad_pair
-        )
+        files = files or find_in(self.folder)
+        taken = taken or await checked(files, pipeline)
+        check_left_out(taken.skipped, len(taken.usable), self.config.on_bad_pair)
         stores = open_stores("sqlite:///", self.place, result_ttl_s=60, max_result_bytes=10**9)
         calibrations = Calibrations(stores.calibrations)
         here = Here(self.place, {"fake": upscaler}, calibrations, stores.spool)
         try:
-            return await here.make(upscaler, pairs, self.config, pipeline, on_progress=on_progress)
+            return await here.make(
+                upscaler, taken, files, self.config, pipeline, on_progress=on_progress
+            )
         finally:
             await stores.close()
 
@@ -80,7 +88,7 @@ class TestOrder:
         for k, path in enumerate(sorted(folder.iterdir())):
             shutil.copy(path, renamed / f"{(3 * k + 1) % 4}-z.png")
         first = await Run(tmp_path / "data", folder)(FakeUpscaler())
-        again = await Run(tmp_path / "data", folder)(FakeUpscaler(), files=find_pairs(folder)[::-1])
+        again = await Run(tmp_path / "data", folder)(FakeUpscaler(), files=find_in(folder)[::-1])
         other = await Run(tmp_path / "data", renamed)(
             FakeUpscaler(capabilities=Capabilities(concurrency=1))
         )
@@ -158,6 +166,24 @@ class TestResume:
         with pytest.raises(NotFinished, match="cannot be read"):
             await Run(tmp_path / "data", folder)(Removing(capabilities=Capabilities()))
 
+    @pytest.mark.parametrize(("policy", "kept"), [("skip", 0), ("fail", 2)])
+    async def test_files_that_changed(self, tmp_path, policy, kept):
+        """Bytes that were not checked are not measured; the error says why, and what goes on.
+
+        Where no pair is left the same command would end alike: nothing is kept.
+        """
+        folder = truths(tmp_path / "photos", 3)
+        config = CONFIG.model_copy(update={"on_bad_pair": policy})
+        run = Run(tmp_path / "data", folder, config)
+        taken = await checked(find_in(folder), config.pipeline(FakeUpscaler()))
+        for k in range(kept, 3):
+            (folder / f"{k:03}.png").write_bytes(encoded(photo(50 + k, 48, 48)))
+        with pytest.raises(NotFinished, match="changed after they were checked") as caught:
+            await run(FakeUpscaler(capabilities=Capabilities(concurrency=1)), taken=taken)
+        assert "Run the same command" not in caught.value.detail
+        assert ("--skip-bad-pairs" in caught.value.detail) == bool(kept)
+        assert [*(tmp_path / "data" / "spool").rglob("*.*")] == []
+
     async def test_twice_at_a_time(self, tmp_path):
         """Two processes do not pay for the same pairs."""
         folder = truths(tmp_path / "photos", 2)
@@ -173,17 +199,16 @@ class TestResume:
 
     async def test_the_id_of_a_run(self, tmp_path):
         """Equal pairs and settings find each other; anything that changes σ or D does not."""
-        files = find_pairs(truths(tmp_path, 3))
+        files = find_in(truths(tmp_path, 3))
         upscaler = FakeUpscaler()
 
         async def made(config=CONFIG, upscaler=upscaler, files=files):
             pipeline = config.pipeline(upscaler)
-            pairs = (await check_pairs(files, pipeline)).usable
-            uploads = [pair.files.asked for pair in pairs]
+            uploads = (await checked(files, pipeline)).usable
             request = CalibrationRequest.asking(
                 config, pipeline, upscaler, uploads, skipped=[], created_by="local"
             )
-            return run_id(request, pairs)
+            return run_id(request)
 
         ids = [
             await made(),
@@ -204,8 +229,8 @@ class TestResume:
 
         # Which pairs σ is fitted on follows from the scenes.
         fitting = CalibrationConfig(degradation={}, samples=4, fit_indecision=0.85)
-        many = find_pairs(truths(tmp_path / "many", 24, side=16))
-        crops = [replace(pair, scene="one" if k < 3 else None) for k, pair in enumerate(many)]
+        many = find_in(truths(tmp_path / "many", 24, side=16))
+        crops = [pair._replace(scene="one" if k < 3 else None) for k, pair in enumerate(many)]
         assert await made(fitting, files=many) != await made(fitting, files=crops)
         assert await made(files=many) == await made(files=crops)
 

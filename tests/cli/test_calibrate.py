@@ -102,16 +102,6 @@ class TestPairs:
         assert "skipped bad: " in outcome.err
         assert [item["name"] for item in outcome.json["skipped"]] == ["bad", "copy"]
 
-    def test_a_job_that_fails(self, at, place):
-        """Damage that shows late is told the same way."""
-        folder = truths(place / "photos", 2)
-        whole = (folder / "000.png").read_bytes()
-        (folder / "cut.png").write_bytes(whole[: len(whole) // 2])
-        outcome = at(*MAKE)
-        assert outcome.code == 1
-        assert "\ncut" in outcome.err
-        assert outcome.err.splitlines()[-1].startswith("trustscale: ")
-
     def test_groups_by_folder(self, command, place):
         """Folders are groups with curves of their own, under the guarantee that was chosen."""
         names = [f"day/{k}.png" for k in range(4)] + ["night/4.png", "night/5.png"]

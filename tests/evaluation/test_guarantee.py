@@ -8,7 +8,7 @@ from copy import copy
 import numpy as np
 import pytest
 
-from app.calibration.folder import find_pairs
+from app.calibration.intake import find_in
 from app.conformal import RiskCurve
 from app.evaluation.cache import SampleCache
 from app.evaluation.conduct import Findings, conduct
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.slow
 def findings(tmp_path_factory) -> Findings:
     """240 images, each of them a draw of its own, 120 of which calibrate."""
     place = tmp_path_factory.mktemp("guarantee")
-    items = find_pairs(truths(place / "photos", 240, side=32))
+    items = find_in(truths(place / "photos", 240, side=32))
     variant = Variant(
         name="small", samples=4, indecision={"size": 3, "blur": 1.0}, fidelity={"blur": 1.0}
     )

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.calibration.folder import PairFiles
+from app.calibration.layout import PairFiles
 from app.errors import BadRequest
 from app.evaluation.plan import Plan, group_of, make_plan, split
 from tests.factories import encoded, photo
@@ -16,7 +16,7 @@ from tests.factories import encoded, photo
 
 def items(groups: list[int | None]) -> list[PairFiles]:
     return [
-        PairFiles(f"{k:03}", Path(f"{k}.png"), group=None if g is None else f"g{g}")
+        PairFiles(f"{k:03}", f"{k}.png", group=None if g is None else f"g{g}")
         for k, g in enumerate(groups)
     ]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -38,7 +39,9 @@ def raw_maps(findings, items, variant):
     pipeline = variant.pipeline(upscaler)
     maps = []
     for item in items:
-        pair = load_pair(item.name, item.y.read_bytes(), None, pipeline, degradation=None, seed=0)
+        pair = load_pair(
+            item.name, Path(item.y).read_bytes(), None, pipeline, degradation=None, seed=0
+        )
         made = asyncio.run(measure(upscaler, Source(pair.x), pipeline, pair.seed))
         errors = [
             fidelity.error(pair.y, made.prediction, settings)

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from app.calibration import file
-from app.calibration.archive import ArchiveLimits, read_archive
+from app.calibration.archive import ArchiveLimits, archive_files
 from app.errors import BadCalibration, BadInput, TrustscaleError
 from app.images.decode import Limits, decode, image_size
 from app.upscalers.remote.errors import ProtocolError
@@ -81,11 +81,11 @@ def archive(data: bytes) -> None:
     """An uploaded archive of pairs."""
     total = 0
     try:
-        for entry in read_archive(io.BytesIO(data), ARCHIVE_LIMITS):
-            assert len(entry.data) <= ARCHIVE_LIMITS.max_file_bytes
-            assert entry.parts
-            assert not {"", ".", ".."} & set(entry.parts)
-            total += len(entry.data)
+        for file in archive_files(io.BytesIO(data), ARCHIVE_LIMITS):
+            content = file.read()
+            assert len(content) <= ARCHIVE_LIMITS.max_file_bytes
+            assert not {"", ".", ".."} & set(file.path.split("/"))
+            total += len(content)
             assert total <= ARCHIVE_LIMITS.max_total_bytes
     except BadInput as error:
         _check_told(error)

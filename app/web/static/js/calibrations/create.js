@@ -10,7 +10,7 @@ import { button, check, hint, pageHead } from "../lib/widgets.js";
 import { Gathered, dropZone, summary } from "./gather.js";
 import { problem } from "./job.js";
 import { options } from "./options.js";
-import { minimalAlpha, minimalCount, sentName } from "./pairing.js";
+import { manifestOf, minimalAlpha, minimalCount, sentName } from "./pairing.js";
 import * as service from "./service.js";
 import { boundOf, configOf, settingsFields } from "./settings.js";
 import { above, pipelineWords } from "./words.js";
@@ -158,17 +158,15 @@ function bodyOf(form, state) {
   else body.set("config", JSON.stringify(configOf(form, given)));
   if (gathered.archive) {
     body.set("archive", gathered.archive, gathered.archive.name);
-    if (gathered.folders === "scene") body.set("scenes", "folder");
+    if (gathered.folders === "scene") body.set("scene_by", "folder");
     return body;
   }
   for (const { name, x, y } of pairs) {
     body.append("y", y.file, sentName(name, y));
     if (x) body.append("x", x.file, sentName(name, x));
   }
-  for (const key of ["group", "scene"]) {
-    const known = Object.fromEntries(pairs.filter((pair) => pair[key]).map((pair) => [pair.name, pair[key]]));
-    if (Object.keys(known).length) body.set(`${key}s`, JSON.stringify(known));
-  }
+  if (pairs.some(({ group, scene }) => group || scene))
+    body.set("manifest", new Blob([manifestOf(pairs)]), "manifest.csv");
   return body;
 }
 

@@ -13,6 +13,12 @@ export function located(file, path = file.webkitRelativePath || file.name, role 
 /** The name under which a file is sent: that of its pair, with its own suffix. */
 export const sentName = (name, { file }) => name + (/\.[^.]*$/.exec(file.name)?.[0] ?? "");
 
+/** The table that names the group and the scene of each pair. */
+export const manifestOf = (pairs) =>
+  [["name", "group", "scene"], ...pairs.map(({ name, group, scene }) => [name, group ?? "", scene ?? ""])]
+    .map((row) => row.map((cell) => `"${cell.replaceAll('"', '""')}"`).join(","))
+    .join("\n");
+
 /** Look into a file: {width, height, sha256}, its size as a viewer shows it, or {reason}. */
 export async function inspected(entry) {
   let bytes;

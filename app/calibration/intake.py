@@ -1,0 +1,309 @@
+"""Taking in pairs: named files of a folder, an archive or a form become pairs that can be measured.
+
+Files are gone through twice. The first time only names are looked at, which say what makes a pair
+(`layout.py`) and of which group and scene it is (`naming.py`); the second time each file of a pair
+is decoded and, if it waits for a job elsewhere, kept under its role and the name of its pair. So
+one name is one file, and everything that is wrong is named before anything is generated.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Final, NamedTuple, TypeAlias
+
+from app.calibration.config import AskedPair
+from app.calibration.fit import seen_by
+from app.calibration.layout import (
+    PREDICTIONS,
+    NamedFile,
+    PairFiles,
+    Role,
+    arrange,
+    is_clutter,
+    placed,
+)
+from app.calibration.manifest import PairInfo
+from app.calibration.naming import Naming, claimed_predictions
+from app.calibration.pairs import (
+    FITTED_ON,
+    SAME_PIXELS,
+    Size,
+    bad_pairs,
+    decoded,
+    duplicates,
+    size_of,
+    wrong_size,
+)
+from app.conformal.fidelity import needs_label
+from app.errors import BadInput, BadPairs
+from app.images.look import look_of, near_duplicates
+from app.sampling.pipeline import Pipeline
+from app.system import usable_cores
+from app.upscalers.base import image_digest
+
+MOST_FILES: Final = 1_000_000
+"""Below a folder: who names the root of a disk by mistake is told soon."""
+
+Files: TypeAlias = Callable[[], Iterable[NamedFile]]
+"""The same files each time that it is called."""
+
+Keep: TypeAlias = Callable[[str, bytes], Awaitable[None]]
+"""Stores a file under ROLE/NAME."""
+
+
+class Found(NamedTuple):
+    """The pairs that names make, and an item (name, reason) for every other file."""
+
+    pairs: list[PairFiles]
+    items: list[dict[str, str]]
+
+
+class FileFacts(NamedTuple):
+    """A file that is an image: its size and digest; of a truth also its pixels' digest and look."""
+
+    size: Size
+    sha256: str
+    pixels_sha256: str = ""
+    look: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """The pairs that can be used, and an item (name, reason) for every other one.
+
+    alike: of each set of truths that look like parts of one scene, their names.
+    """
+
+    usable: list[AskedPair] = field(default_factory=list)
+    skipped: list[dict[str, str]] = field(default_factory=list)
+    alike: Sequence[Sequence[str]] = ()
+
+
+def folder_files(folder: Path) -> Iterator[NamedFile]:
+    """All files below a folder, in order, but hidden ones and those of operating systems.
+
+    Raises:
+        BadPairs: it is no folder, or holds too many files.
+    """
+    if not folder.is_dir():
+        raise BadPairs(f"{folder} is not a folder.", items=[])
+    count = 0
+    for base, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not is_clutter(name))
+        count += len(names)
+        if count > MOST_FILES:
+            raise BadPairs(f"{folder} holds more than {MOST_FILES:,} files.", items=[])
+        for name in sorted(names):
+            path = Path(base) / name
+            yield NamedFile(path.relative_to(folder).as_posix(), path.read_bytes)
+
+
+def find(files: Iterable[NamedFile], naming: Naming, table: bytes | None = None) -> Found:
+    """Arrange files to pairs by their names.
+
+    `table` names groups and scenes; None: `manifest.csv` among the files does, if there is one.
+
+    Raises:
+        BadRequest, BadPairs: as `Naming.named` and `claimed_predictions`.
+    """
+    places, predictions = [], {}
+    for file in files:
+        if file.is_table:
+            table = table or file.read()
+        elif file.is_predictions:
+            predictions = claimed_predictions(file.read())
+        places.append(placed(file.path, file.role))
+    pairs, items = arrange(places, folders=naming.by_folder)
+    claimed = [
+        pair._replace(prediction=predictions.get(pair.name) if pair.label else None)
+        for pair in naming.named(pairs, table)
+    ]
+    return Found(claimed, items)
+
+
+def find_in(folder: Path, naming: Naming | None = None) -> list[PairFiles]:
+    """The pairs of a folder, in the order of their names, with the whole paths of their files.
+
+    Raises:
+        BadPairs: no pairs, or files that make none; each is named.
+        BadRequest: as `find`.
+    """
+    pairs, items = find(folder_files(folder), naming or Naming())
+    if items:
+        raise bad_pairs(items, len(pairs) + len(items))
+    if not pairs:
+        raise BadPairs(f"{folder} contains no images.", items=[])
+    return [
+        pair._replace(
+            y=str(folder / pair.y),
+            x=pair.x and str(folder / pair.x),
+            label=pair.label and str(folder / pair.label),
+        )
+        for pair in pairs
+    ]
+
+
+def files_of(pairs: Iterable[PairFiles]) -> Iterator[NamedFile]:
+    """The files of pairs whose paths are whole."""
+    for pair in pairs:
+        for path in pair.by_role.values():
+            yield NamedFile(path, Path(path).read_bytes)
+
+
+async def take_in(
+    files: Files,
+    found: Found,
+    pipeline: Pipeline,
+    *,
+    keep: Keep | None = None,
+    known: Sequence[PairInfo] = (),
+    labels_are_claimed: bool = True,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Intake:
+    """Decode and check the files of pairs.
+
+    Args:
+        files: those that `found` was found among.
+        found: by `find`.
+        pipeline: that will measure the pairs.
+        keep: where files go that are not read in their place later; None: nowhere.
+        known: pairs that a calibration has already, which is to be extended.
+        labels_are_claimed: whether each label must say which prediction it was drawn on; if not,
+            the semantic metric needs one with every pair.
+        on_progress: is told (files looked at, all files).
+
+    Raises:
+        BadPairs: there are labels, and the metric takes none.
+    """
+    wanted = {
+        path: (role, pair.name) for pair in found.pairs for role, path in pair.by_role.items()
+    }
+    facts: dict[str, FileFacts | str] = {}
+    iterator = (file for file in files() if file.path in wanted)
+    while batch := await asyncio.to_thread(_next, iterator, usable_cores()):
+        looked = [asyncio.to_thread(_look, data, wanted[path][0]) for path, data in batch]
+        for (path, data), fact in zip(batch, await asyncio.gather(*looked), strict=True):
+            facts[path] = fact
+            if keep is not None and isinstance(fact, FileFacts) and isinstance(data, bytes):
+                role, name = wanted[path]
+                await keep(f"{role}/{name}", data)
+        if on_progress is not None:
+            on_progress(len(facts), len(wanted))
+    return await asyncio.to_thread(
+        _checked, found, facts, pipeline, known, labels_are_claimed=labels_are_claimed
+    )
+
+
+def _next(files: Iterator[NamedFile], count: int) -> list[tuple[str, bytes | OSError]]:
+    """The next files with their content, or why they cannot be read."""
+    read: list[tuple[str, bytes | OSError]] = []
+    for file in islice(files, count):
+        try:
+            read.append((file.path, file.read()))
+        except OSError as error:
+            read.append((file.path, error))
+    return read
+
+
+def _look(data: bytes | OSError, role: Role) -> FileFacts | str:
+    """What a file is, or why it is no image."""
+    try:
+        if isinstance(data, OSError):
+            raise data
+        rgb = decoded(data, "label" if role == "labels" else role).rgb
+    except (BadInput, OSError) as error:
+        return str(error).rstrip(".")
+    sha256 = hashlib.sha256(data).hexdigest()
+    if role != "y":
+        return FileFacts(size_of(rgb), sha256)
+    return FileFacts(size_of(rgb), sha256, image_digest(rgb), look_of(rgb))
+
+
+def _checked(
+    found: Found,
+    facts: dict[str, FileFacts | str],
+    pipeline: Pipeline,
+    known: Sequence[PairInfo],
+    *,
+    labels_are_claimed: bool,
+) -> Intake:
+    """Which pairs can be used, now that it is known what their files are."""
+    items = [*found.items]
+    takes_labels = needs_label(pipeline.fidelity)
+    labelled = [pair.name for pair in found.pairs if pair.label]
+    must_claim = labels_are_claimed or any(pair.prediction for pair in found.pairs)
+    if labelled and labels_are_claimed and not takes_labels:
+        raise BadPairs(
+            "Labels belong to the semantic metric of people only.",
+            items=[{"name": name, "reason": "has a label"} for name in labelled],
+        )
+    usable: dict[str, tuple[PairFiles, FileFacts]] = {}
+    taken = {info.source for info in known}
+    for pair in found.pairs:
+        reason = _wrong_file(pair, facts, pipeline)
+        if reason is None and pair.name in taken:
+            reason = "the calibration has a pair of this name already"
+        if reason is None and takes_labels:
+            if not labels_are_claimed and not pair.label:
+                reason = "has no label, which the semantic metric needs"
+            elif must_claim and pair.label and not pair.prediction:
+                reason = f"labels/{PREDICTIONS} does not name its prediction"
+        fact = facts.get(pair.y)
+        if reason is None and isinstance(fact, FileFacts):
+            usable[pair.name] = pair, fact
+        else:
+            items.append({"name": pair.name, "reason": reason or "cannot be read"})
+
+    def leave_out(repeated: Iterable[dict[str, str]]) -> None:
+        for item in repeated:
+            del usable[item["name"]]
+            items.append(item)
+
+    of_files = {info.source: info.y_sha256 for info in known}
+    of_pixels = {info.source: info.pixels_sha256 for info in known}
+    of_files |= {name: fact.sha256 for name, (_, fact) in usable.items()}
+    leave_out(duplicates(of_files.items()))
+    of_pixels |= {name: fact.pixels_sha256 for name, (_, fact) in usable.items()}
+    leave_out(duplicates(of_pixels.items(), reason=SAME_PIXELS))
+    fit = pipeline.indecision.fit
+    fitted = [name for name, (_, fact) in usable.items() if seen_by(fit, fact.pixels_sha256)]
+    leave_out({"name": name, "reason": FITTED_ON} for name in fitted)
+    asked = [_asked(pair, facts) for pair, _ in usable.values()]
+    looks = [(name, pair.scene, fact.look) for name, (pair, fact) in usable.items()]
+    return Intake(asked, items, near_duplicates(looks))
+
+
+def _wrong_file(
+    pair: PairFiles, facts: dict[str, FileFacts | str], pipeline: Pipeline
+) -> str | None:
+    sizes: dict[Role, Size] = {}
+    for role, path in sorted(pair.by_role.items(), reverse=True):
+        fact = facts.get(path, f"{path} vanished")
+        if isinstance(fact, str):
+            return fact
+        sizes[role] = fact.size
+    return wrong_size(sizes["y"], sizes.get("x"), sizes.get("labels"), pipeline)
+
+
+def _asked(pair: PairFiles, facts: dict[str, FileFacts | str]) -> AskedPair:
+    digests = {
+        role: fact.sha256
+        for role, path in pair.by_role.items()
+        if isinstance(fact := facts[path], FileFacts)
+    }
+    return AskedPair(
+        name=pair.name,
+        source=pair.name,
+        y_sha256=digests["y"],
+        x_sha256=digests.get("x"),
+        label_sha256=digests.get("labels"),
+        prediction=pair.prediction,
+        group=pair.group,
+        scene=pair.scene,
+    )
