@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import csv
 import dataclasses
-import hashlib
 import json
 import os
 from collections.abc import Sequence
@@ -22,8 +21,11 @@ from tempfile import gettempdir
 import numpy as np
 from numpy.typing import NDArray
 
+from app.calibration.fit import FIT_DIGITS
 from app.conformal import RiskCurve, Staircase, fidelity, fitting
 from app.conformal.fitted import Fit
+from app.images.decode import PAIR_LIMITS, decode
+from app.upscalers.base import image_digest
 from app.upscalers.embedded import EmbeddedUpscaler
 from benchmarks.power import ALPHAS, folded, photographs
 from benchmarks.table import print_table
@@ -103,7 +105,8 @@ def main() -> None:
         scenes=len(set(scenes)),
         pairs=len(photos),
         photographs=tuple(
-            hashlib.sha256(files[path.stem].read_bytes()).hexdigest()[:16] for path in paths
+            image_digest(decode(files[path.stem].read_bytes(), PAIR_LIMITS).rgb)[:FIT_DIGITS]
+            for path in paths
         ),
         note=given.note,
     )

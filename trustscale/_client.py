@@ -16,7 +16,7 @@ from trustscale._asking import Asking, Awaited, Blocking, method
 from trustscale._job import CALIBRATIONS, AsyncJob, Job, Progress
 from trustscale._problem import Problem
 from trustscale._result import Result
-from trustscale._upload import Pairs, Picture, Tar, archive_of, content, form, manifest
+from trustscale._upload import GROUP, Pairs, Picture, Tar, archive_of, content, form, manifest
 
 # Longer than a server takes before it gives up: 600 s, and the time before that begins.
 _TIMEOUT = httpx.Timeout(900.0, connect=10.0)
@@ -87,6 +87,7 @@ class _Service(Generic[J]):
             on_sent: is told (bytes sent, all bytes).
             config: the fields of the configuration: `samples`, `fidelity`, `activate`, …
         """
+        group_by = group_by or (GROUP if groups else None)
         naming = form(group_by=group_by, scene_by=scene_by, config=json.dumps(config))
         return await self._sent("", pairs, manifest(groups, scenes), on_sent, naming)
 
@@ -105,6 +106,7 @@ class _Service(Generic[J]):
         force: bool = False,
     ) -> J:
         """A new calibration of the pairs of an old one and these; `calibrate` says the rest."""
+        group_by = group_by or (GROUP if groups else None)
         fields = form(group_by=group_by, scene_by=scene_by, activate=activate, force=force)
         path = f"/{calibration}/pairs"
         return await self._sent(path, pairs, manifest(groups, scenes), on_sent, fields)

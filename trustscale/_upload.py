@@ -20,6 +20,9 @@ Picture: TypeAlias = "str | Path | bytes | Image.Image | NDArray[np.uint8]"
 Pairs: TypeAlias = "str | Path | Mapping[str, Picture | tuple[Picture, Picture]] | Sequence[Picture | tuple[Picture, Picture]]"  # noqa: E501
 """A folder with y/ and perhaps x/, an archive of such a folder, or truths Y, or tuples (X, Y)."""
 
+GROUP = "group"
+"""The column of `manifest` that names groups."""
+
 _CHUNK = 1024 * 1024
 _BLOCK = tarfile.BLOCKSIZE
 
@@ -154,7 +157,7 @@ def manifest(groups: Mapping[str, str] | None, scenes: Mapping[str, str] | None)
         return None
     out = io.StringIO()
     table = csv.writer(out)
-    table.writerow(("name", "group", "scene"))
+    table.writerow(("name", GROUP, "scene"))
     table.writerows(
         (name, groups.get(name, ""), scenes.get(name, "")) for name in {**groups, **scenes}
     )

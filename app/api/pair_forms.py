@@ -54,8 +54,8 @@ class PairsForm:
     manifest: Annotated[
         UploadFile | None,
         File(
-            description="CSV whose column name or file names the pairs, and group and scene what "
-            "they belong to; default: manifest.csv in the archive."
+            description="CSV whose column name or file names the pairs, others what they belong "
+            "to; default: manifest.csv in the archive."
         ),
     ] = None
     group_by: Annotated[

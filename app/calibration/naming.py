@@ -29,7 +29,6 @@ Rows: TypeAlias = Sequence[Mapping[str, str]]
 FOLDER: Final = "folder"
 TABLE: Final = "manifest"
 
-GROUP_COLUMN: Final = "group"
 SCENE_COLUMNS: Final = ("scene", "pool_id")
 """Columns of a table that name scenes; the first one that exists counts."""
 
@@ -41,7 +40,7 @@ _TEXTS = TypeAdapter(dict[str, str])
 class Naming:
     """What names the groups and the scenes of pairs.
 
-    group_by: "folder" or a column of the table. None: the folder, or else the column group.
+    group_by: "folder" or a column of the table. None: the folder, where there are folders.
     scene_by: "folder", a column, or "manifest" for the first of `SCENE_COLUMNS`. None: that one,
         if there is a table that has it.
 
@@ -72,8 +71,6 @@ class Naming:
         groups: Mapping[str, str] = folders if self.scene_by != FOLDER else {}
         if self.group_by not in {None, FOLDER}:
             groups = column_of(rows, self.group_by or "")
-        elif not folders and rows and GROUP_COLUMN in rows[0]:
-            groups = column_of(rows, GROUP_COLUMN)
         scenes = folders if self.scene_by == FOLDER else self._scenes(rows)
         named = [
             pair._replace(group=groups.get(pair.name), scene=scenes.get(pair.name))

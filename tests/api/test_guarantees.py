@@ -225,7 +225,8 @@ class TestAdmin:
         """
         refused = admin.post_files(truth_files(1), fields={"group_by": "camera"})
         check_problem(refused, "bad-request")
-        made = admin.create({**truth_files(3), "manifest.csv": b"file,group\n001.png,cats"})
+        files = {**truth_files(3), "manifest.csv": b"file,animal\n001.png,cats"}
+        made = admin.create(files, fields={"group_by": "animal"})
         assert [(row["group"], row["n"]) for row in made["groups"]] == [("cats", 1)]
         dogs = {
             "manifest": ("m.csv", b"name,kind\n007,dogs"),

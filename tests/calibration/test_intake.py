@@ -284,10 +284,10 @@ class TestNaming:
         if table:
             assert self.named(naming, **{"manifest.csv": table}) == expected
 
-    def test_the_column_group(self):
-        """Without folders and without a word a column group names groups."""
+    def test_groups_are_asked_for(self):
+        """Scenes of a table count without a word, for they make a promise true; groups do not."""
         table = b"name,group,scene\na,cats,s\n"
-        assert self.named(table=table, paths=["y/a.png"]) == {"a": ("cats", "s")}
+        assert self.named(table=table, paths=["y/a.png"]) == {"a": (None, "s")}
 
     def test_folders_are_not_guessed_at(self):
         """Folders of truths are groups if that is asked for."""

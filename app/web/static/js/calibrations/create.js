@@ -165,6 +165,7 @@ function bodyOf(form, state) {
     body.append("y", y.file, sentName(name, y));
     if (x) body.append("x", x.file, sentName(name, x));
   }
+  if (pairs.some(({ group }) => group)) body.set("group_by", "group");
   if (pairs.some(({ group, scene }) => group || scene))
     body.set("manifest", new Blob([manifestOf(pairs)]), "manifest.csv");
   return body;
