@@ -6,8 +6,22 @@ import asyncio
 import math
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import anyio
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerPolicy:
+    """When calls stop, and when the upstream's health is checked then.
+
+    failures: in a row; those within `blip_s` of each other count once.
+    rest_s: the first pause before a check; it doubles up to a minute.
+    """
+
+    failures: int = 6
+    blip_s: float = 1.0
+    rest_s: float = 2.0
 
 
 class Breaker:

@@ -6,10 +6,10 @@
         ▲                                                                  │
         └─────────── wait (Retry-After, else jitter), budget, same seed ◀──┘
 
-A retry asks for the same seed, so a sample that was made twice is the same sample. Retries are
-limited three ways: per call (`attempts`), per request (one more than its calls each, plus a few),
-and by the breaker, which answers at once while the upstream is dead and lets a health check, not a
-paid generation, find out when it is back. A call with patience (`Turn.patience_s`) waits for that.
+A retry asks for the same seed, so a sample that was made twice is the same sample. How often and
+how long is a policy (`retry.py`), by call and by request. The breaker answers at once while the
+upstream is dead, and lets a health check, not a paid generation, find out when it is back. A call
+with patience (`Turn.patience_s`) waits for that.
 
 What an adapter does not understand in an answer is the upscaler's error, whatever exception it
 became: a safety net here makes it one.
@@ -18,13 +18,12 @@ became: a safety net here makes it one.
 from __future__ import annotations
 
 import asyncio
-import random
+import math
 import time
 import traceback
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import structlog
 from pydantic import BaseModel
@@ -34,7 +33,7 @@ from app.stores.base import CallStore
 from app.telemetry.metrics import Metrics
 from app.telemetry.tracing import span
 from app.upscalers.base import RGB, Capabilities, Source, Upscaler, Witness
-from app.upscalers.breaker import Breaker, CallLimit, MemoryCalls
+from app.upscalers.breaker import Breaker, BreakerPolicy, CallLimit, MemoryCalls
 from app.upscalers.config import RemoteConfig
 from app.upscalers.remote.errors import (
     BreakerOpen,
@@ -44,40 +43,15 @@ from app.upscalers.remote.errors import (
     asked_wait,
     is_for_operator,
     reason,
-    retriable,
 )
+from app.upscalers.retry import RetryPolicy, spread
 from app.upscalers.turns import Turn
 
-# Full jitter, U(0, min(longest, base · 2ⁿ)): the usual servers send no Retry-After.
-_BASE_S = 0.25
 _LONGEST_REST_S = 60.0
 _HOUR_S = 3600.0
+_BREAKER = BreakerPolicy()
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """How calls are spread over time; how hard to try is in the configuration.
-
-    spare_retries: retries that a request has beyond one per call. With one per call alone, eight
-        calls that fail at random with probability 0.2 run out in 0.15 % of the requests.
-    longest_jitter_s: bound of the random pauses between tries.
-    longest_wait_s: a server that asks for a longer wait ends the call, unless it has patience.
-    breaker_failures: failures in a row that open the breaker; those within `breaker_blip_s` of
-        each other count once.
-    breaker_rest_s: first pause before the upstream's health is checked; doubles up to a minute.
-    """
-
-    spare_retries: int = 4
-    longest_jitter_s: float = 8.0
-    longest_wait_s: float = 60.0
-    breaker_failures: int = 6
-    breaker_blip_s: float = 1.0
-    breaker_rest_s: float = 2.0
-
-
-_USUAL = Pace()
 
 
 class HealthFacts(BaseModel):
@@ -106,7 +80,8 @@ class ResilientUpscaler:
         inner: Upscaler,
         config: RemoteConfig,
         metrics: Metrics | None = None,
-        pace: Pace = _USUAL,
+        policy: RetryPolicy | None = None,
+        breaker: BreakerPolicy = _BREAKER,
         witness: Witness | None = None,
         calls: CallStore | None = None,
     ) -> None:
@@ -115,15 +90,14 @@ class ResilientUpscaler:
         self.name, self.kind = inner.name, inner.kind
         self.metrics = metrics or Metrics()
         self._config = config
-        self._pace = pace
-        self._breaker = Breaker(
-            pace.breaker_failures, pace.breaker_blip_s, changed=self._breaker_changed
-        )
+        self._policy = policy or RetryPolicy(attempts=config.attempts)
+        self._rest_s = breaker.rest_s
+        self._breaker = Breaker(breaker.failures, breaker.blip_s, changed=self._breaker_changed)
         self._calls = calls or MemoryCalls()
         self._slots = CallLimit(config.concurrency * len(config.addresses))
         self._recovery: asyncio.Task[None] | None = None
-        # Retries left for each request, which is recognised by its source.
-        self._budgets: weakref.WeakKeyDictionary[Source, int] = weakref.WeakKeyDictionary()
+        # Left for each request, which is recognised by its source.
+        self._retries: weakref.WeakKeyDictionary[Source, int] = weakref.WeakKeyDictionary()
 
     @property
     def scale(self) -> int:
@@ -163,45 +137,52 @@ class ResilientUpscaler:
     ) -> list[RGB]:
         """See `Upscaler.generate`; the last error is raised when trying has come to its end."""
         turn = turn or Turn()
-        patient_until: float | None = None
-        while True:
-            try:
-                return await self._tries(source, seeds, turn)
-            except UpscalerUnavailable as error:
-                now = asyncio.get_running_loop().time()
-                patient_until = patient_until or now + turn.patience_s
-                if is_for_operator(error) or now >= patient_until:
-                    raise
-                turn.give_back()
-                asked = asked_wait(error)
-                if asked is not None and asked > self._pace.longest_wait_s:
-                    # It lives, and has said when it will have time.
-                    if now + asked >= patient_until:
-                        raise
-                    await asyncio.sleep(_spread(asked))
-                    continue
-                self._breaker.open()
-                if not await self._comes_back(patient_until):
-                    raise
-
-    async def _tries(self, source: Source, seeds: Sequence[int], turn: Turn) -> list[RGB]:
-        """The samples after as many tries as the settings and the request's budget allow."""
-        self._budgets[source] = self._budgets.get(source, self._pace.spare_retries) + 1
-        tries = 0
+        self._retries[source] = self._retries.get(source, self._policy.spare) + 1
+        clock, failed_at = asyncio.get_running_loop().time, math.inf
+        tries = rounds = 0
         while True:
             tries += 1
             try:
                 return await self._try(source, seeds, turn)
             except UpscalerError as error:
-                seconds = self._wait(error, tries, turn)
-                if seconds is None or self._budgets[source] < 1 or tries >= self._config.attempts:
-                    raise
+                turn.give_back()
+                failed_at = min(failed_at, clock())
+                left_s = min(failed_at + self._policy.total_s - clock(), turn.remaining_s())
+                pause = self._policy.pause(error, tries, left_s=left_s)
+                if pause is None or self._retries[source] < 1:
+                    if not isinstance(error, BreakerOpen):
+                        rounds += 1
+                    # Health checks may pass while generations fail.
+                    pause = turn.patience_s / self._policy.attempts if rounds > 1 else 0.0
+                    await self._wait_for_return(error, pause, failed_at + turn.patience_s)
+                    tries = 0
+                    continue
                 why = reason(error)
-            self._budgets[source] -= 1
+            self._retries[source] -= 1
             self.metrics.count("upstream_retries", self.name, why)
-            log.info("tried_again", upscaler=self.name, reason=why, in_s=round(seconds, 2))
-            turn.give_back()
-            await asyncio.sleep(seconds)
+            log.info("tried_again", upscaler=self.name, reason=why, in_s=round(pause, 2))
+            await asyncio.sleep(pause)
+
+    async def _wait_for_return(self, error: UpscalerError, pause: float, until: float) -> None:
+        """Return when an upscaler that is away may be there again; raise the error otherwise.
+
+        Args:
+            error: says that it is away.
+            pause: seconds to wait at least.
+            until: a time of the loop's clock, before which the next attempt must begin.
+        """
+        asked = asked_wait(error) or 0.0
+        lives = asked > self._policy.longest_asked_s  # and has said when it will have time
+        pause = max(pause, spread(asked)) if lives else pause
+        is_away = isinstance(error, UpscalerUnavailable) and not is_for_operator(error)
+        if not is_away or asyncio.get_running_loop().time() + pause >= until:
+            raise error
+        await asyncio.sleep(pause)
+        if lives:
+            return
+        self._breaker.open()
+        if not await self._comes_back(until):
+            raise error
 
     async def _comes_back(self, until: float) -> bool:
         """Whether the upstream answers a health check before this time of the loop's clock."""
@@ -221,19 +202,6 @@ class ResilientUpscaler:
         if self._recovery is not None:
             self._recovery.cancel()
         await self.inner.close()
-
-    def _wait(self, error: UpscalerError, tries: int, turn: Turn) -> float | None:
-        """Seconds to wait before the next try; None: there is no point in another one."""
-        if not retriable(error):
-            return None
-        asked = asked_wait(error)
-        if asked is None:
-            seconds = random.uniform(0, min(self._pace.longest_jitter_s, _BASE_S * 2**tries))  # noqa: S311 - jitter
-        elif asked > self._pace.longest_wait_s:
-            return None
-        else:
-            seconds = _spread(asked)
-        return seconds if seconds < turn.remaining_s() else None
 
     async def _try(self, source: Source, seeds: Sequence[int], turn: Turn) -> list[RGB]:
         """One try, with everything counted."""
@@ -296,7 +264,7 @@ class ResilientUpscaler:
             raise BreakerOpen(
                 f"{self.name!r} has failed many times in a row; it is called again as soon as it "
                 "answers a health check.",
-                retry_after=self._pace.breaker_rest_s,
+                retry_after=self._rest_s,
             )
 
     async def _spend(self) -> None:
@@ -332,7 +300,7 @@ class ResilientUpscaler:
 
     async def _recover(self) -> None:
         """Ask for the upstream's health until it answers. No request waits for this."""
-        rest = self._pace.breaker_rest_s
+        rest = self._rest_s
         while self._breaker.is_open:
             await asyncio.sleep(rest)
             rest = min(2 * rest, _LONGEST_REST_S)
@@ -342,8 +310,3 @@ class ResilientUpscaler:
             except (UpscalerError, TimeoutError):
                 continue
             self._breaker.half_open()
-
-
-def _spread(asked: float) -> float:
-    """A little more than the server asked for: all calls were told the same time."""
-    return asked + random.uniform(0, 0.1 * asked + 0.05)  # noqa: S311 - jitter

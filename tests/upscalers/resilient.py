@@ -7,12 +7,15 @@ from dataclasses import fields
 import numpy as np
 
 from app.upscalers.base import Capabilities, Source
+from app.upscalers.breaker import BreakerPolicy
 from app.upscalers.config import RemoteConfig
 from app.upscalers.remote.errors import Busy
-from app.upscalers.resilience import Pace, ResilientUpscaler
+from app.upscalers.resilience import ResilientUpscaler
+from app.upscalers.retry import RetryPolicy
 from tests.fakes import FakeUpscaler
 from tests.numbers import numbers_of
 
+RETRIES = {field.name for field in fields(RetryPolicy)}
 SOURCE = Source(np.arange(48, dtype=np.uint8).reshape(4, 4, 3))
 
 
@@ -45,15 +48,19 @@ class Inner(FakeUpscaler):
 
 
 def guarded(inner, metrics=None, calls=None, **options):
-    """As the service builds it, with these settings and pace, and jitter of at most 20 ms."""
-    paces = {field.name for field in fields(Pace)}
-    pace = {name: value for name, value in options.items() if name in paces}
-    limits = {name: value for name, value in options.items() if name not in paces}
+    """As the service builds it, with these settings and policies, and jitter of at most 20 ms."""
+    of_breaker, of_retries, settings = {}, {"longest_s": 0.02}, {}
+    for name, value in options.items():
+        if name.startswith("breaker_"):
+            of_breaker[name.removeprefix("breaker_")] = value
+        elif name in RETRIES:
+            of_retries[name] = value
+        else:
+            settings[name] = value
     concurrency = inner.capabilities.concurrency
-    config = RemoteConfig(kind="fake", name=inner.name, concurrency=concurrency, **limits)
-    return ResilientUpscaler(
-        inner, config, metrics, Pace(**{"longest_jitter_s": 0.02, **pace}), calls=calls
-    )
+    config = RemoteConfig(kind="fake", name=inner.name, concurrency=concurrency, **settings)
+    policies = RetryPolicy(**of_retries), BreakerPolicy(**of_breaker)
+    return ResilientUpscaler(inner, config, metrics, *policies, calls=calls)
 
 
 def counted(up, what):

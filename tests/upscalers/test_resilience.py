@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,11 +25,14 @@ from app.upscalers.remote.errors import (
     QuotaSpent,
     TooManyCalls,
 )
+from app.upscalers.retry import RetryPolicy
 from app.upscalers.turns import Turn
 from tests.clock import LoopClock
 from tests.numbers import numbers_of
 from tests.upscalers.resilient import SOURCE, Inner, counted, guarded
 from tests.waiting import until
+
+ROOT = Path(__file__).parents[2]
 
 
 class TestRetries:
@@ -189,6 +193,38 @@ class TestRetries:
         await up.generate(SOURCE, [7])
 
 
+class TestWorstCase:
+    """An upscaler that takes all of its time, and then has an excuse, for ever."""
+
+    @pytest.mark.parametrize("patience_s", [0, 600])
+    @pytest.mark.parametrize(
+        "error", [TooManyCalls("x", asked=60), GenerationFailed("x"), UpscalerUnavailable("x")]
+    )
+    async def test_of_one_call(self, error, patience_s):
+        """Seconds and calls, and so money, are what docs/upscalers.md says at most."""
+        policy, clock, inner = RetryPolicy(), LoopClock(), Inner([error] * 1000, seconds=119)
+        up = guarded(inner, call_timeout_s=120, longest_s=8.0)
+        now = asyncio.get_running_loop().time
+        began, turn = now(), Turn(patience_s=patience_s)
+        call = asyncio.create_task(up.generate(SOURCE, [7], turn))
+        while not call.done():
+            clock.jump(1)
+            for _ in range(20):
+                await asyncio.sleep(0)
+        await up.close()
+        assert type(call.exception()) is type(error)
+        assert now() - began <= policy.most_s(120, patience_s=patience_s) + 5
+        assert len(inner.calls) <= policy.most_calls(1, patient=patience_s > 0)
+
+    def test_what_the_page_says(self):
+        """The figures of docs/upscalers.md."""
+        policy, page = RetryPolicy(), (ROOT / "docs/upscalers.md").read_text("utf-8")
+        minutes, calls = policy.most_s(120) / 60, policy.most_calls(4)
+        patient = policy.most_calls(4, patient=True)
+        for words in (f"{minutes:g} minutes", f"{calls} calls", f"{patient} for a pair"):
+            assert words in page
+
+
 @pytest.mark.slow
 async def test_random_failures():
     """With 20 % of calls failing, 99.8 % of 500 requests get M = 8, at 1.5 x the calls."""
@@ -201,7 +237,7 @@ async def test_random_failures():
             return await super().generate(source, seeds, turn)
 
     inner = Flaky(concurrency=64)
-    up = guarded(inner, longest_jitter_s=0)
+    up = guarded(inner, longest_s=0)
     answered = 0
 
     async def request():
