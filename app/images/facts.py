@@ -33,6 +33,7 @@ RULES: Final = (UPLOAD, COMPRESSION, DETAIL)
 _DETAIL_EDGES: Final = (1.85, 2.5)
 _DETAIL_WORDS: Final = ("little", "some", "much")
 
+_USUAL_QUALITY: Final = 50  # of a file that does not tell it
 _LEAST_ENERGY = 0.05  # of differences: rounding to 8 bits leaves as much
 _MOST_SIDE = 512  # of the part in the middle that is looked at
 
@@ -80,6 +81,22 @@ class Facts:
     def is_soft(self) -> bool:
         """Whether it was probably enlarged or blurred before it was uploaded."""
         return self.softness >= _weights(self.compression).soft
+
+    def terms(self) -> dict[str, float]:
+        """What a fitted σ may look at.
+
+        loss: 0 of files without loss to 1. lossy, jpeg: 1 if so, else 0. The others as above.
+        """
+        codec, quality = self.compression
+        is_lossy = codec != "lossless"
+        return {
+            "loss": 1 - (_USUAL_QUALITY if quality is None else quality) / 100 if is_lossy else 0.0,
+            "lossy": float(is_lossy),
+            "jpeg": float(codec == "jpeg"),
+            "softness": self.softness,
+            "noise": self.noise,
+            "detail": self.detail,
+        }
 
     def numbers(self) -> dict[str, float]:
         """All but the compression."""

@@ -79,6 +79,18 @@ def test_classes():
     assert "with much detail" in in_words("jpeg-68/detail-3")
 
 
+def test_what_a_score_may_look_at():
+    """Loss rises as the quality falls, and is 0 only without loss; codecs are told apart."""
+    facts = look_at(photo(), LOSSLESS)
+    codecs = (LOSSLESS, ("jpeg", 90), ("jpeg", 40), ("webp", 40), ("palette", None))
+    found = [replace(facts, compression=Compression(*codec)).terms() for codec in codecs]
+    assert [terms["loss"] for terms in found] == pytest.approx([0, 0.1, 0.6, 0.6, 0.5])
+    assert [(terms["lossy"], terms["jpeg"]) for terms in found] == [
+        (0, 0), (1, 1), (1, 1), (1, 0), (1, 0)
+    ]  # fmt: skip
+    assert {terms["softness"] for terms in found} == {facts.softness}
+
+
 def test_an_unknown_rule():
     """A rule of another version is not applied by guess."""
     with pytest.raises(ValueError, match="must be one of"):
