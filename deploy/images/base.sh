@@ -70,5 +70,5 @@ is_here "localhost/$base" || python_image
 stand_in docker.io/library/redis:7.2-bookworm redis-server \
   'usermod --non-unique --uid 999 redis && groupmod --non-unique --gid 999 redis &&
    rm -rf /etc/redis && mkdir /etc/redis && mkdir -p /data && chown 999:999 /data' '[]'
-stand_in docker.io/library/caddy:2.10-alpine 'caddy wget' 'mkdir -p /config /data' \
+stand_in docker.io/library/caddy:2.11.7-alpine 'caddy wget' 'mkdir -p /config /data' \
   '["/usr/bin/caddy", "run", "--config", "/etc/caddy/Caddyfile", "--adapter", "caddyfile"]'
