@@ -110,6 +110,7 @@ class RequestContext:
                 path=scope["path"],
                 status=status,
                 ms=round(1e3 * seconds, 1),
+                client=(scope.get("client") or ("",))[0],
             )
             stack.close()
             structlog.contextvars.unbind_contextvars("request_id")

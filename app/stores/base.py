@@ -208,6 +208,10 @@ class CallStore(Protocol):
         """How many have started within so many seconds."""
 
 
+async def _always() -> bool:
+    return True
+
+
 @dataclass(frozen=True)
 class Stores:
     """One bundle of stores behind one URL; parts are checked and closed in the order given."""
@@ -222,6 +226,8 @@ class Stores:
     calls: CallStore
     checks: Sequence[Callable[[], Awaitable[None]]]
     closes: Sequence[Callable[[], Awaitable[None]]]
+    persists: Callable[[], Awaitable[bool]] = _always
+    """Whether what is written reaches the disk; raises StoreUnavailable."""
 
     async def check(self) -> None:
         """Return if reads and writes work.

@@ -65,6 +65,7 @@ def open_stores(
             redis.RedisCalls(client),
             [partial(redis.check, client), partial(redis.check_blobs, client, blobs)],
             [client.aclose],
+            persists=partial(redis.persists, client),
         )
     path = _sqlite_path(url, data_dir)
     usable_folder(data_dir, mode=PRIVATE)

@@ -87,6 +87,16 @@ async def check(client: Client) -> None:
         )
 
 
+async def persists(client: Client) -> bool:
+    """Whether Redis can write and rewrite its append-only file; raises StoreUnavailable."""
+    async with redis_errors():
+        found = await client.info("persistence")
+    return all(
+        found.get(field, "ok") == "ok"
+        for field in ("aof_last_write_status", "aof_last_bgrewrite_status")
+    )
+
+
 async def check_blobs(client: Client, blobs: BlobStore) -> None:
     """Return if all processes that share this Redis share these bytes. Raises ConfigError."""
     await blobs.check()

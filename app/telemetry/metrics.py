@@ -121,6 +121,7 @@ GAUGES: Final[dict[str, _Row]] = {
     "slot_bytes": ("Memory of upscalings with a slot, and its budget.", ("state",)),
     "slots_limit": ("How many may hold a slot or wait for one.", ("state",)),
     "store_up": ("1: the store answers.", ()),
+    "store_persists": ("0: Redis cannot write or rewrite its append-only file.", ()),
     "ready": ("1: was ready when /readyz was last asked.", ("component",)),
     "jobs": ("Unfinished jobs.", ("kind", "state")),
     "jobs_oldest_queued_timestamp_seconds": (
