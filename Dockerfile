@@ -23,7 +23,7 @@ RUN pip wheel --no-deps --no-build-isolation --wheel-dir /wheels .
 # ── Environments: locked dependencies first, so that a change of code does not fetch them again ──
 FROM ${PYTHON_IMAGE} AS gateway-env
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
-# gateway-extras adds content credentials, and s3:// on the command line, 110 MB. The extra `formats` is in no
+# gateway-extras adds content credentials. The extra `formats` is in no
 # image: it is partly under the GPL.
 ARG LOCK=gateway
 COPY requirements/${LOCK}.lock /tmp/requirements.lock

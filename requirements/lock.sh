@@ -34,13 +34,12 @@ lock dev pyproject.toml $(printf ' --extra %s' $extras) --group dev \
   --overrides "$work/without" --no-emit-package torch --no-emit-package torchvision \
   --no-emit-package httpx2-jsfetch --no-emit-package pip --no-emit-package setuptools "$@"
 
-# python-dateutil comes with a tool of the tests; botocore, behind s3fs, takes an older one only. A
-# local version such as 2.13.0+cpu is another build of the same release.
+# A local version such as 2.13.0+cpu is another build of the same release.
 {
-  sed '/^python-dateutil==/d; /^ /d; s/ \\$//' requirements/dev.lock
+  sed '/^ /d; s/ \\$//' requirements/dev.lock
   .venv/bin/python -m pip freeze | sed -n 's/^\(torch[a-z]*==[^+]*\).*/\1/p'
 } > "$work/tested"
 image gateway pyproject.toml --extra tracing "$@"
-image gateway-extras pyproject.toml --extra tracing --extra s3 --extra credentials "$@"
+image gateway-extras pyproject.toml --extra tracing --extra credentials "$@"
 image worker pyproject.toml --extra tracing --extra diffusers --no-emit-package httpx2-jsfetch "$@"
 image build requirements/build.in "$@"

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import resource
 import shutil
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import redis.asyncio as aioredis
+from redis.exceptions import RedisError
 
 from app.errors import ConfigError, NotFound
 from app.stores.base import Stores, StoreUnavailable
+from app.stores.open import open_stores
 from tests.contract.conftest import Opener, head, job
+from tests.servers import RedisServer
+from tests.waiting import PATIENCE_S
 
 
 @contextmanager
@@ -63,6 +69,32 @@ async def test_full_disk(
     assert half_written(tmp_path) == []
     await write(stores)
     await stores.check()
+
+
+@pytest.mark.servers
+async def test_a_rewrite_that_fails(tmp_path: Path):
+    """Redis that cannot rewrite its append-only file says so until it can again."""
+    with RedisServer() as server:
+        stores = open_stores(server.url, tmp_path, result_ttl_s=60, max_result_bytes=10**6)
+        async with aioredis.Redis.from_url(server.url) as client:
+            assert await stores.persists()
+            files, away = server.folder / "appendonlydir", server.folder / "away"
+            files.rename(away)
+            files.touch()
+            with suppress(RedisError):
+                await client.bgrewriteaof()
+            await _settled(stores, persists=False)
+            files.unlink()
+            away.rename(files)
+            await client.bgrewriteaof()
+            await _settled(stores, persists=True)
+        await stores.close()
+
+
+async def _settled(stores: Stores, *, persists: bool) -> None:
+    async with asyncio.timeout(PATIENCE_S):
+        while await stores.persists() is not persists:  # noqa: ASYNC110 - it has no event
+            await asyncio.sleep(0.02)
 
 
 def test_no_hard_links(tmp_path: Path, opened: Opener, monkeypatch: pytest.MonkeyPatch):

@@ -128,7 +128,7 @@ class TestLocks:
         extras = {
             "dev": installed[1].split(","),
             "gateway": ["tracing"],
-            "gateway-extras": ["tracing", "s3", "credentials"],
+            "gateway-extras": ["tracing", "credentials"],
             "worker": ["tracing", "worker"],
         }
         for lock, chosen in extras.items():
