@@ -105,6 +105,10 @@ class GuaranteeFacts(BaseModel):
     method: str | None
     tolerance: float | None = Field(None, description="probability: τ, that few pictures exceed.")
     level: float | None = Field(None, description="probability: β, the share of those that do.")
+    menu: list[float] | None = Field(None, description="post_hoc: the α that can be chosen.")
+    between: tuple[float, float] | None = Field(
+        None, description="post_hoc: between which α can be chosen."
+    )
 
 
 class Group(BaseModel):
@@ -123,6 +127,11 @@ class CalibratedClass(BaseModel):
     title: str
     n: int = Field(description="Scenes.")
     min_alpha: float
+    tables: dict[GuaranteeKind, list[ThresholdRow]] = Field(
+        default_factory=dict,
+        description="t_α and trusted area of its pairs, by the kind of guarantee of a request; in "
+        "GET /v1/upscalers only.",
+    )
 
 
 class Leakage(BaseModel):

@@ -178,7 +178,7 @@ async def _mask(state: State, result: Result, alpha: float) -> bytes:
     kind = result.input_class.name if result.input_class else None
 
     def drawn() -> bytes:
-        text = png_text(calibration, alpha, result.group, kind)
+        text = png_text(calibration, part_of, alpha, result.group, kind)
         return png_mask(part_of.curve.mask_of_code(read_codes(trust), alpha), text)
 
     return await to_the_end(drawn)

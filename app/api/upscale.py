@@ -21,6 +21,7 @@ from app.api.document import BINARY
 from app.api.idempotency import IdempotencyKey, StoredResponse
 from app.api.jobs import JobOut, Webhook, accepted, shown
 from app.api.problems import problem_responses
+from app.calibration.guarantee import GuaranteeKind
 from app.errors import BadRequest, Overloaded
 from app.images.decode import KeepMetadata
 from app.images.encode import BEST_QUALITY, FormName
@@ -121,6 +122,13 @@ async def upscale(
         int | None,
         Form(description="Longest side in pixels that the image is reduced to before.", ge=1),
     ] = None,
+    guarantee: Annotated[
+        GuaranteeKind | None,
+        Form(
+            description="Default: the calibration's. `post_hoc`, also from one in expectation: α "
+            "may be chosen after looking, from `trust.png` or by `?alpha=`."
+        ),
+    ] = None,
     webhook: Webhook = None,
     idempotency_key: IdempotencyKey = None,
     accept: Annotated[str, Header()] = _JSON,
@@ -141,6 +149,7 @@ async def upscale(
         quality,
         metadata,
         fit,
+        guarantee,
         None if idempotency_key is None else state.settings.idempotency_ttl_s,
     )
     as_job = prefers("respond-async", request.headers.getlist("prefer"))

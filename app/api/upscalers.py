@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from contextlib import suppress
+from typing import Any
 
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
@@ -11,10 +13,11 @@ from pydantic import BaseModel, Field
 from app.api.deps import ClientDep, State, StateDep
 from app.api.documents import CalibratedClass, GuaranteeFacts
 from app.api.problems import problem_responses
-from app.calibration.insight import classes_of, thresholds
+from app.calibration.insight import classes_of, tables, thresholds
 from app.conformal.fidelity import Unit
 from app.errors import UpscalerUnavailable
 from app.sampling.pipeline import default_samples
+from app.serving.answer import threshold_json
 from app.upscalers.base import Upscaler
 from app.upscalers.shipped import Character
 
@@ -83,6 +86,7 @@ async def list_upscalers(state: StateDep, _: ClientDep) -> list[UpscalerOut]:
         calibration = await state.calibrations.get(active) if active is not None else None
         table = await asyncio.to_thread(thresholds, calibration) if calibration else []
         classes = await asyncio.to_thread(classes_of, calibration) if calibration else []
+        by_class = await asyncio.to_thread(tables, calibration) if calibration else {}
         entry = state.settings.upscaler(upscaler.name)
         title, character = (upscaler.name, None) if entry is None else entry.shown
         found.append(
@@ -99,7 +103,9 @@ async def list_upscalers(state: StateDep, _: ClientDep) -> list[UpscalerOut]:
                 calibration=active,
                 guarantee=GuaranteeFacts(**calibration.guarantee.facts()) if calibration else None,
                 groups=dict(calibration.groups) if calibration else {},
-                classes=[CalibratedClass(**row) for row in classes],
+                classes=[
+                    CalibratedClass(**row, tables=_shown(by_class[row["name"]])) for row in classes
+                ],
                 default=upscaler.name == state.service.default,
                 default_alpha=calibration.manifest.default_alpha if calibration else None,
                 min_alpha=calibration.curve.min_alpha if calibration else None,
@@ -109,3 +115,11 @@ async def list_upscalers(state: StateDep, _: ClientDep) -> list[UpscalerOut]:
             )
         )
     return found
+
+
+def _shown(tables: Mapping[str, list[dict[str, float]]]) -> dict[str, list[dict[str, Any]]]:
+    """The tables of a class as JSON has them."""
+    return {
+        kind: [{**row, "threshold": threshold_json(row["threshold"])} for row in rows]
+        for kind, rows in tables.items()
+    }

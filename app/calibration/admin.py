@@ -145,7 +145,7 @@ class CalibrationAdmin:
                 `bound`; or it would serve worse.
             BadRequest: the bound is not a positive number of a sensible size.
         """
-        guarantee = guarantee or parent.guarantee
+        guarantee = (guarantee or parent.guarantee).fitted_to(parent.pipeline.indecision)
         bound = parent.error_bound if bound is None else bound
         if guarantee == parent.guarantee and bound == parent.error_bound:
             raise Conflict("The calibration has this guarantee and bound already.")

@@ -11,18 +11,29 @@ from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Annotated, Any, Final, Literal, NamedTuple, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
 from app.conformal import HighProbabilityCurve, RiskCurve, Staircase, StepCurve, guarantees
 from app.conformal import high_probability as hp
 from app.conformal.concentration import clopper_pearson_bound
 from app.conformal.curve import LARGEST
 from app.conformal.fidelity import FidelitySettings
+from app.conformal.indecision import IndecisionSettings
+from app.conformal.post_hoc import PostHocCurve, Shape, menu_between, on_codes
 from app.conformal.usual import USUALLY, exceeded_by
 
 AT_HAND: Final = 0.95
 """Confidence of what is said about the calibration set at hand."""
 
+
+AFTER_LOOKING: Final = (0.05, 0.15)
+"""Between which α may be chosen after looking, unless something else is said."""
+
+# Of a shape that nothing is known of: a fitted σ is on the scale of errors, others are squares.
+_POWER: Final = 1.0
+
+Level: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 _ROUNDING: Final = 1 + 1e-12
 """Above the errors of floating point where more is on the safe side."""
@@ -66,6 +77,11 @@ class GuaranteeSettings(BaseModel, ABC):
         Raises:
             ValueError: it cannot.
         """
+
+    def fitted_to(self, sigma: IndecisionSettings) -> GuaranteeSettings:
+        """The same for masks that are cut from this σ."""
+        del sigma
+        return self
 
     def default_alpha(self, asked: float) -> float:
         """α of requests that name none, given that of the calibration's settings."""
@@ -130,7 +146,8 @@ class GuaranteeSettings(BaseModel, ABC):
 
     def facts(self) -> dict[str, Any]:
         """As JSON values; what has no meaning for this kind is null."""
-        return {**dict.fromkeys(FACTS), **self.model_dump(mode="json")}
+        own = self.model_dump(mode="json")
+        return {name: own.get(name) for name in FACTS}
 
 
 class Expectation(GuaranteeSettings):
@@ -246,12 +263,98 @@ class Probability(GuaranteeSettings):
         return float(clopper_pearson_bound(allowed, n, 1 - AT_HAND)) if allowed >= 0 else 0.0
 
 
-AnyGuarantee: TypeAlias = Annotated[
-    Expectation | HighProbability | Probability, Field(discriminator="kind")
-]
-GuaranteeKind = Literal["expectation", "high_probability", "probability"]
+class PostHoc(GuaranteeSettings):
+    """α may be chosen after looking: the expected largest error, divided by α, is at most 1.
 
-FACTS: Final = ("kind", "delta", "method", "tolerance", "level")
+    It is chosen from a menu, or between two numbers; neither named: between 0.05 and 0.15. `shape`
+    has the knots of a(t) (`app/conformal/post_hoc.py`), which follow from σ.
+    """
+
+    kind: Literal["post_hoc"] = "post_hoc"
+    menu: tuple[Level, ...] | None = Field(None, min_length=1, max_length=1000)
+    between: tuple[Level, Level] | None = None
+    shape: tuple[tuple[float, float], ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _usual(cls, fields: Any) -> Any:
+        if isinstance(fields, dict) and not {"menu", "between"} & fields.keys():
+            return {**fields, "between": AFTER_LOOKING}
+        return fields
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> PostHoc:
+        if (self.menu is None) == (self.between is None):
+            raise ValueError("name either a menu of risk levels or the two that they lie between")
+        if (np.diff(self.menu or self.between or ()) <= 0).any():
+            raise ValueError("risk levels must rise")
+        if self.shape:
+            self.known_shape()
+        return self
+
+    def check(self, fidelity: FidelitySettings) -> None:
+        if fidelity.bound is not None:
+            on_codes(np.array(self.alphas), fidelity.bound)
+
+    def fitted_to(self, sigma: IndecisionSettings) -> PostHoc:
+        if self.shape:
+            return self
+        knots = sigma.fit.shape if sigma.fit is not None else ()
+        if not knots:
+            plain = Shape.power(_POWER if sigma.fit is not None else _POWER / 2)
+            knots = tuple(zip(plain.levels, plain.risks, strict=True))
+        return self.model_copy(update={"shape": knots})
+
+    def known_shape(self) -> Shape:
+        """a(t)."""
+        levels, risks = zip(*self.shape, strict=True)
+        return Shape(levels, risks)
+
+    @property
+    def alphas(self) -> tuple[float, ...]:
+        """The risk levels that can be chosen."""
+        return self.menu or menu_between(*(self.between or AFTER_LOOKING))
+
+    def curve(self, staircases: Iterable[Staircase], bound: float, **about: Any) -> StepCurve:
+        return PostHocCurve.from_staircases(
+            staircases, bound, menu=self.alphas, shape=self.known_shape(), **about
+        )
+
+    def minimal_n(self, alpha: float, bound: float) -> int:
+        del alpha  # the smallest of all decides
+        return guarantees.minimal_n(float(on_codes(np.array(self.alphas), bound)[0]), bound)
+
+    def shortfall(self, alpha: float, bound: float, n: int, least: float) -> str | None:
+        more = self.minimal_n(alpha, bound) - n
+        if more > 0:
+            from_ = rounded_up(bound / (n + 1))
+            return (
+                f"{n} scenes hold no choice of α down to {self.alphas[0]:g}: let it be chosen from "
+                f"{from_:g} on, or add at least {more} more"
+            )
+        if alpha >= least:
+            return None
+        return f"α = {alpha:g} lies below {self.alphas[0]:g}, the least that can be chosen"
+
+    def usual(
+        self,
+        curve: StepCurve,
+        staircases: Sequence[Staircase],
+        members: Sequence[Sequence[int]],
+        alpha: float,
+    ) -> Usual | None:
+        del staircases, members
+        if not isinstance(curve, PostHocCurve) or curve.ratio is None:
+            return None
+        return Usual(curve.ratio * min(alpha, self.alphas[-1]), USUALLY)
+
+
+AnyGuarantee: TypeAlias = Annotated[
+    Expectation | HighProbability | Probability | PostHoc, Field(discriminator="kind")
+]
+GuaranteeKind = Literal["expectation", "high_probability", "probability", "post_hoc"]
+
+FACTS: Final = ("kind", "delta", "method", "tolerance", "level", "menu", "between")
 """What `facts` of any kind names."""
 
 _ANY: Final[TypeAdapter[GuaranteeSettings]] = TypeAdapter(AnyGuarantee)

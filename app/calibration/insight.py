@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
@@ -49,6 +50,18 @@ def groups_of(calibration: Calibration) -> list[dict[str, Any]]:
         {"group": name, "n": part.n, "pairs": part.pairs, "min_alpha": part.curve.min_alpha}
         for name, part in parts.items()
     ]
+
+
+@lru_cache(maxsize=16)
+def tables(calibration: Calibration) -> Mapping[str, Mapping[str, list[dict[str, float]]]]:
+    """Of each class `thresholds` under every kind of guarantee that a request can have."""
+    kinds = {calibration.guarantee.kind}
+    if calibration.guarantee.kind == "expectation":
+        kinds.add("post_hoc")
+    return {
+        name: {kind: thresholds(calibration.under(kind).of_class(name)) for kind in sorted(kinds)}
+        for name in calibration.classes
+    }
 
 
 def classes_of(calibration: Calibration) -> list[dict[str, Any]]:

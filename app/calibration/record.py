@@ -15,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from app.calibration.guarantee import Expectation, GuaranteeSettings, Usual
+from app.calibration.guarantee import Expectation, GuaranteeSettings, PostHoc, Usual
 from app.calibration.manifest import (
     Manifest,
     MeasuredPair,
@@ -28,7 +28,7 @@ from app.conformal import Staircase, StepCurve, fidelity
 from app.conformal.backtest import mean_losses, trusted_share
 from app.conformal.curve import places_of
 from app.conformal.typicality import p_value
-from app.errors import BadGroup
+from app.errors import BadGroup, BadRequest
 from app.images.compression import class_of
 from app.images.degrade import Mixture
 from app.images.facts import Facts, classify
@@ -79,7 +79,7 @@ class Calibration:
         manifest.
         """
         ordered = sorted(pairs, key=lambda pair: pair.info.name)
-        guarantee = guarantee or Expectation()
+        guarantee = (guarantee or Expectation()).fitted_to(pipeline.indecision)
         manifest = Manifest(
             upscaler=upscaler,
             pipeline=pipeline,
@@ -244,6 +244,28 @@ class Calibration:
             return True
         parts = made if isinstance(made, Mixture) else Mixture.single(made)
         return class_of(facts.compression, is_soft=facts.is_soft) in parts.variants()
+
+    def under(self, kind: str | None) -> Calibration:
+        """The same for a request that wants a guarantee of this kind; None: its own.
+
+        From the pairs of one in expectation α may also be chosen after looking.
+
+        Raises:
+            BadRequest: it does not give such a guarantee.
+        """
+        if kind in {None, self.guarantee.kind}:
+            return self
+        if (kind, self.guarantee.kind) != ("post_hoc", "expectation"):
+            raise BadRequest(
+                f"The calibration's guarantee is of the kind {self.guarantee.kind}, not {kind}: "
+                "leave `guarantee` out, or derive a calibration."
+            )
+        key = ("guarantee", kind)
+        if key not in self._parts:
+            settings = PostHoc().fitted_to(self.pipeline.indecision)
+            document = {**self.document, "guarantee": settings.model_dump(mode="json")}
+            self._parts[key] = Calibration(document, self.staircases, self.sigma_quantiles)
+        return self._parts[key]
 
     def of_class(self, name: str | None) -> Calibration:
         """The part of one class of inputs; all of it if none such is covered, or without a name."""

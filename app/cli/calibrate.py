@@ -87,6 +87,8 @@ def calibrate(
     method: options.Method = None,
     tolerance: options.Tolerance = None,
     level: options.Level = None,
+    menu: options.Menu = None,
+    between: options.Between = None,
     group_by: Annotated[
         str | None,
         typer.Option(
@@ -154,7 +156,13 @@ def calibrate(
         fidelity={"metric": metric, "blur": fidelity_blur, "bound": bound, "labels": labels},
         default_alpha=alpha,
         guarantee=options.guarantee(
-            guarantee, delta=delta, method=method, tolerance=tolerance, level=level
+            guarantee,
+            delta=delta,
+            method=method,
+            tolerance=tolerance,
+            level=level,
+            menu=menu,
+            between=between,
         )
         or {"kind": "expectation"},
         degradation=_degradation(

@@ -67,6 +67,8 @@ def derive(
     method: options.Method = None,
     tolerance: options.Tolerance = None,
     level: options.Level = None,
+    menu: options.Menu = None,
+    between: options.Between = None,
     bound: Annotated[float | None, typer.Option(min=0, help="c: larger errors count as c.")] = None,
     name: Annotated[str | None, typer.Option(help="Default: the name of the old one.")] = None,
     activate: options.Activate = False,
@@ -80,7 +82,13 @@ def derive(
     if force:
         changes["force"] = True
     asked = options.guarantee(
-        guarantee, delta=delta, method=method, tolerance=tolerance, level=level
+        guarantee,
+        delta=delta,
+        method=method,
+        tolerance=tolerance,
+        level=level,
+        menu=menu,
+        between=between,
     )
     if asked is None and bound is None:
         asked = {"kind": "high_probability"}
@@ -269,6 +277,10 @@ def _in_words(guarantee: dict[str, Any]) -> str:
             return "in expectation over calibrations and images"
         case "high_probability":
             return f"in expectation over images{likely} ({guarantee['method']})"
+        case "post_hoc":
+            choice = guarantee["menu"] or guarantee["between"]
+            words = ", ".join(f"{alpha:g}" for alpha in choice)
+            return f"for α {'of' if guarantee['menu'] else 'between'} {words} chosen after looking"
         case _:
             return f"errors above {guarantee['tolerance']:g} in few pictures{likely}"
 

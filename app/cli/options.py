@@ -25,7 +25,7 @@ Key = Annotated[
 
 Guarantee = Annotated[
     str | None,
-    typer.Option(help="What is promised: expectation, high_probability or probability."),
+    typer.Option(help="What is promised: expectation, high_probability, probability or post_hoc."),
 ]
 Delta = Annotated[
     float | None,
@@ -44,6 +44,13 @@ Tolerance = Annotated[
 Level = Annotated[
     float | None, typer.Option(help="β: the share of pictures that do; default: 0.1 (probability).")
 ]
+Menu = Annotated[
+    list[float] | None, typer.Option(help="An α to choose from after looking; repeat (post_hoc).")
+]
+Between = Annotated[
+    tuple[float, float] | None,
+    typer.Option(help="The smallest and largest α to choose from after looking (post_hoc)."),
+]
 Activate = Annotated[bool, typer.Option(help="Serve from it at once.")]
 Force = Annotated[bool, typer.Option("--force", help="Activate it also if it would serve worse.")]
 
@@ -59,6 +66,8 @@ Color = Annotated[str, typer.Option(help="Colour of the holes.")]
 
 
 _KIND_OF: Final = {
+    "menu": "post_hoc",
+    "between": "post_hoc",
     "tolerance": "probability",
     "level": "probability",
     "delta": "high_probability",
@@ -69,7 +78,7 @@ _KIND_OF: Final = {
 
 def guarantee(kind: str | None, **fields: Any) -> dict[str, Any] | None:
     """The guarantee that the options name, unchecked; None: they name none."""
-    given = {name: value for name, value in fields.items() if value is not None}
+    given = {name: value for name, value in fields.items() if value not in (None, [])}
     named = kind or next((of for name, of in _KIND_OF.items() if name in given), None)
     return None if named is None else {"kind": named, **given}
 

@@ -71,6 +71,10 @@ def upscale(
     fit: Annotated[
         int | None, typer.Option(help="Longest side that images are reduced to before.")
     ] = None,
+    guarantee: Annotated[
+        str | None,
+        typer.Option(help="post_hoc: α may be chosen after looking. Default: the calibration's."),
+    ] = None,
     server: options.Server = None,
     key_env: options.Key = KEY_VARIABLE,
     as_json: Annotated[bool, typer.Option("--json", help="Print the answers as JSON.")] = False,
@@ -92,6 +96,7 @@ def upscale(
         quality=quality,
         metadata=metadata,
         fit=fit,
+        guarantee=guarantee,
     )
     to_stream = out == STREAM or (out is None and sources == [STREAM])
     if to_stream and (len(sources) > 1 or is_tree(sources) or as_json):

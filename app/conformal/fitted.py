@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.conformal import texture
+from app.conformal.post_hoc import Shape
 
 MOST_WEIGHT = 100.0  # of one term; a fit that says more is no fit
 MOST_UNITS, MOST_OF_UNIT = 64, 1e4
@@ -41,6 +42,8 @@ class Fit:
     scenes, pairs: how many it was fitted on.
     photographs: the first 16 hexadecimal digits of the SHA-256 of the pixels of their Y, in order.
     note: whatever else should be known.
+    shape: knots (σ, mean loss) of the risk curve of what it was fitted on, which calibrates nothing
+        (`app/conformal/post_hoc.py`); the mask for an α that is named does not depend on it.
     """
 
     weights: tuple[tuple[str, float], ...]
@@ -54,10 +57,12 @@ class Fit:
     photographs: tuple[str, ...] = ()
     note: str = ""
     units: tuple[tuple[float, ...], ...] = ()
+    shape: tuple[tuple[float, float], ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "weights", tuple((str(t), float(w)) for t, w in self.weights))
         object.__setattr__(self, "photographs", tuple(map(str, self.photographs)))
+        object.__setattr__(self, "shape", tuple((float(t), float(a)) for t, a in self.shape))
         object.__setattr__(self, "units", tuple(tuple(map(float, unit)) for unit in self.units))
         names = [term for term, _ in self.weights]
         if unknown := set(names) - set(texture.term_names()):
@@ -70,6 +75,8 @@ class Fit:
         for most, some in ((MOST_WEIGHT, numbers), (MOST_OF_UNIT, chain(*self.units))):
             if not all(math.isfinite(number) and abs(number) <= most for number in some):
                 raise ValueError(f"weights must be numbers of at most {most:g}")
+        if self.shape:
+            Shape(*zip(*self.shape, strict=True))
         if len(self.name) > 200 or len(self.note) > 2000 or len(self.photographs) > 100_000:
             raise ValueError("the provenance of the fit is too long")
 

@@ -24,6 +24,8 @@ from scipy.optimize import minimize
 from scipy.special import expit
 
 from app.conformal.fitted import Fit
+from app.conformal.post_hoc import Shape
+from app.conformal.staircase import Staircase
 from app.conformal.texture import CELL, Maps, dense_terms
 
 PRICES = (14.0, 8.0, 5.5, 4.0, 2.8)  # area per unit of loss, as the trade goes for α .03 to .13
@@ -137,7 +139,16 @@ def fit(
     )
     # σ on the scale of D, where they are compared by eye; the mask does not depend on it.
     gap = np.log(rows.error + ERROR_FLOOR) - made.log_sigma(np.moveaxis(chosen.terms, 2, 0))
-    return replace(made, offset=round(float((gap * rows.share).sum() / rows.share.sum()), 2))
+    made = replace(made, offset=round(float((gap * rows.share).sum() / rows.share.sum()), 2))
+    return replace(made, shape=_shape(made, chosen))
+
+
+def _shape(made: Fit, rows: _Rows) -> tuple[tuple[float, float], ...]:
+    """The risk curve of the photographs, from the cells that the fit saw."""
+    sigma = np.exp(made.log_sigma(np.moveaxis(rows.terms, 2, 0))).astype(np.float32)
+    found = Shape.of(map(Staircase.from_maps, sigma, rows.error))
+    knots = () if found is None else zip(found.levels, found.risks, strict=True)
+    return tuple((float(f"{level:.6g}"), float(f"{risk:.6g}")) for level, risk in knots)
 
 
 @dataclass(frozen=True, slots=True)

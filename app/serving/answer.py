@@ -46,6 +46,12 @@ class Guarantee(BaseModel):
     level: float | None = Field(
         None, description="probability: β, the α of requests that name none."
     )
+    menu: list[float] | None = Field(
+        None, description="post_hoc: the α that can be chosen after looking."
+    )
+    between: tuple[float, float] | None = Field(
+        None, description="post_hoc: between which α can be chosen after looking."
+    )
     metric: str
     labels: Labels | None = Field(
         None, description="Semantic metric only: whether people or a declared rule labelled."
@@ -124,7 +130,8 @@ class Result(BaseModel):
 
     def part_of(self, calibration: Calibration) -> Calibration:
         """The part of its calibration that the mask was read from."""
-        return calibration.part(self.group, self.input_class.name if self.input_class else None)
+        name = self.input_class.name if self.input_class else None
+        return calibration.under(self.guarantee.kind).part(self.group, name)
 
 
 def check_alpha(alpha: float | None, default: float) -> float:
@@ -217,10 +224,17 @@ def image_file(result: Result) -> str:
 
 
 def png_text(
-    calibration: Calibration, alpha: float, group: str | None = None, input_class: str | None = None
+    calibration: Calibration,
+    part: Calibration,
+    alpha: float,
+    group: str | None = None,
+    input_class: str | None = None,
 ) -> dict[str, str]:
-    """Text chunks that tell where a file comes from, once it has left the service."""
-    promise = calibration.guarantee
+    """Text chunks that tell where a file comes from, once it has left the service.
+
+    part: that the mask was read from.
+    """
+    promise = part.guarantee
     facts = {"trustscale:group": group} if group is not None else {}
     if input_class is not None:
         facts["trustscale:input_class"] = input_class
@@ -230,7 +244,8 @@ def png_text(
         "Software": f"trustscale {__version__}",
         "trustscale:calibration": calibration.id,
         "trustscale:alpha": repr(alpha),
-        "trustscale:threshold": repr(calibration.part(group, input_class).curve.threshold(alpha)),
+        "trustscale:threshold": repr(part.curve.threshold(alpha)),
+        "trustscale:guarantee": promise.kind,
         "trustscale:fingerprint": calibration.pipeline.fingerprint,
         **facts,
     }

@@ -79,8 +79,8 @@ async def ask_canaries(work: Work) -> None:
 
 
 async def check_group(work: Work) -> None:
-    """Before the upload is read. Raises BadGroup."""
-    work.calibration.of_group(work.group)
+    """And the kind of guarantee, before the upload is read. Raises BadGroup, BadRequest."""
+    work.calibration.under(work.request.guarantee).of_group(work.group)
 
 
 async def choose_curve(work: Work) -> None:
@@ -91,7 +91,8 @@ async def choose_curve(work: Work) -> None:
 
     def choose() -> None:
         work.input_facts = look_at(work.image.rgb, work.image.compression)
-        work.subject = Subject.of(work.calibration, work.group, work.input_facts)
+        promised = work.calibration.under(work.request.guarantee)
+        work.subject = Subject.of(promised, work.group, work.input_facts)
         _ = work.subject.part.curve  # made once, and kept
 
     await asyncio.to_thread(choose)
@@ -238,7 +239,8 @@ async def mask(work: Work) -> None:
 
 async def encode(work: Work) -> None:
     """The files of the answer; the two large ones side by side."""
-    text = png_text(work.calibration, work.alpha, work.group, work.subject.input_class)
+    subject = work.subject
+    text = png_text(work.calibration, subject.part, work.alpha, work.group, subject.input_class)
 
     def image() -> bytes:
         return picture(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from app.calibration.guarantee import Probability, rounded_up
+from app.calibration.guarantee import PostHoc, Probability, rounded_up
 from app.calibration.manifest import REMOVED
 from app.calibration.sizes import Applicability
 from app.conformal.fidelity import clips
@@ -61,7 +61,11 @@ def _voids(subject: Subject, applicability: Applicability) -> list[str]:
         made = f" (made by {degradation.in_words(calibration.pipeline.scale)})"
     found = [
         f"an image from elsewhere, of another subject, camera or processing than the pairs{made}",
-        "choosing alpha after looking at this image or its mask",
+        *(
+            []
+            if isinstance(calibration.guarantee, PostHoc)
+            else ["choosing alpha after looking at this image or its mask"]
+        ),
         (
             "keeping one of several results of an image after looking at them, be they of another "
             "seed, group, upscaler or calibration"
@@ -178,7 +182,7 @@ def _of_mask(subject: Subject, alpha: float, trusted: float) -> list[str]:
     elif trusted == 0:
         words = (
             f"No pixel is trusted: at alpha={alpha:g} the samples disagree too much everywhere in "
-            "this image. A larger alpha, fixed before the next image, would trust more."
+            "this image. A larger alpha would trust more: fix it before the next image."
         )
     elif trusted == 1:
         words = (
@@ -193,6 +197,10 @@ def _infeasible(subject: Subject, alpha: float) -> str:
     """Why nothing can be trusted at this α, and the number of pairs that it needs."""
     calibration = subject.part
     promise = calibration.guarantee
+    if isinstance(promise, PostHoc):
+        few = calibration.curve.min_alpha
+        short = promise.shortfall(alpha, calibration.error_bound, calibration.n, few)
+        return f"Nothing can be trusted: {short}."
     least = f"{calibration.curve.min_alpha:.4g}"
     limit = f"B/(n+1) = {least}"
     what = "pairs" if calibration.pairs == calibration.n else "scenes"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from typing import Final
 
-from app.calibration.guarantee import AT_HAND, Probability, Usual, rounded_up
+from app.calibration.guarantee import AT_HAND, PostHoc, Probability, Usual, rounded_up
 from app.calibration.record import Calibration
 from app.conformal.fidelity import FidelitySettings, clips
 from app.serving.subject import Subject
@@ -24,8 +24,9 @@ def sentence(subject: Subject, alpha: float, height: int, width: int) -> str:
     applicability = subject.applicability(height, width)
     if applicability == "unknown":
         return f"No promise: {_unknown(subject)}."
-    if alpha < part.curve.min_alpha:
-        return f"Nothing is trusted: so few scenes promise nothing at alpha = {alpha:g}."
+    short = part.guarantee.shortfall(alpha, part.error_bound, part.n, part.curve.min_alpha)
+    if short is not None:
+        return f"Nothing is trusted: {short}."
     such = "such pictures"
     if applicability == "per_window":
         such = f"windows of {_listed(part.sizes.within(height, width))} pixels of such pictures"
@@ -36,7 +37,9 @@ def sentence(subject: Subject, alpha: float, height: int, width: int) -> str:
         return f"{share} nothing in the trusted part differs in meaning."
     if usual is not None and usual.error < part.error_bound:
         error = _error(usual, settings)
-        return f"{_share_of(such, usual.share)} nothing in the trusted part is off by more {error}."
+        free = ", whatever α is chosen" if isinstance(part.guarantee, PostHoc) else ""
+        share = _share_of(such, usual.share)
+        return f"{share} nothing in the trusted part is off by more {error}{free}."
     likely = part.guarantee.facts()["delta"]
     tail = "" if likely is None else f", with a probability of {1 - likely:g} over the calibration"
     error = _error(Usual(alpha, 1), settings)
@@ -81,6 +84,13 @@ def statement(subject: Subject, alpha: float, height: int, width: int) -> str:
     match subject.part.guarantee:
         case Probability() as promise:
             parts += _at_hand(subject, promise, alpha)
+        case PostHoc() as promise if usual is not None and usual.error > 0:
+            ratio = usual.error / min(alpha, promise.alphas[-1])
+            parts.append(
+                f"It exceeds {rounded_up(ratio):g}·α for some of these α with a probability of at "
+                f"most {usual.share:g} over the same draw. Masks of smaller α are empty; those of "
+                "larger ones are that of the largest."
+            )
         case _ if usual is not None and 0 < usual.error < subject.part.error_bound:
             parts.append(
                 f"It exceeds {rounded_up(usual.error):g} with a probability of at most "
@@ -103,6 +113,11 @@ def _theorem(subject: Subject, alpha: float, where: str) -> str:
         counted = f" (where errors above {cut} count as {cut})" if clips(settings) else ""
         largest = f"the expected value of {largest}{counted}"
         bound = f"is at most {alpha:g}"
+    if isinstance(promise, PostHoc):
+        bound = (
+            f"is at most 1 when divided by an α {_choice(promise)} that is chosen after looking at "
+            "the image, its masks or anything else"
+        )
     delta = promise.facts()["delta"]
     if delta is None:
         return (
@@ -113,6 +128,13 @@ def _theorem(subject: Subject, alpha: float, where: str) -> str:
         f"With probability at least {1 - delta:g} over the draw of the {subject.scenes}, {largest} "
         f"of a new image {bound}, if it and they are drawn independently from one distribution."
     )
+
+
+def _choice(promise: PostHoc) -> str:
+    """From what α can be chosen."""
+    if promise.menu is None:
+        return f"between {promise.alphas[0]:g} and {promise.alphas[-1]:g}"
+    return f"of {', '.join(f'{alpha:g}' for alpha in promise.menu)}"
 
 
 def _at_hand(subject: Subject, promise: Probability, alpha: float) -> list[str]:

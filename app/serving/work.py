@@ -46,6 +46,7 @@ class UpscaleRequest:
     quality: int | None = None
     metadata: str = "none"
     fit: int | None = None
+    guarantee: str | None = None
     keep_s: float | None = None
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
+import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
 from app.calibration.admin import CalibrationAdmin
 from app.calibration.guarantee import Expectation, guarantee_of
+from app.conformal.fidelity import FidelitySettings
 from app.conformal.high_probability import minimal_n
 from app.stores.base import StoreUnavailable
 from tests.api.admin import Admin, truth_files, zipped
@@ -204,6 +207,32 @@ class TestAdmin:
         told = admin.client.post(f"{answer['links']['self']}/truth", files=truth).json()
         assert (told["bound"], told["loss"] in {0, 1}) == (1, True)
         assert {0.025, 0.05, 0.075, 0.1, 0.125, 0.15} <= {row["alpha"] for row in told["losses"]}
+
+    def test_look_first(self, start, calibration):
+        """A request may ask for an α to be chosen after looking; all masks are then of that curve.
+
+        Without that it is answered as before, and no other kind can be asked for.
+        """
+        pairs = calibration.measured_pairs()
+        cut = [replace(pair, staircase=pair.staircase.counted(0.5)) for pair in pairs]
+        pipeline = calibration.pipeline.model_copy(update={"fidelity": FidelitySettings(bound=0.5)})
+        made = calibration.with_pairs(cut, created_by="test", pipeline=pipeline)
+        client = start(calibrations=[made])
+        free = made.under("post_hoc").curve
+        answer = post(client, seed=1, guarantee="post_hoc", alpha=0.1).json()
+        assert answer["guarantee"]["kind"] == "post_hoc"
+        assert float(answer["threshold"]) == free.threshold(0.1)
+        codes = pixels(client.get(answer["links"]["trust"]).content)
+        for alpha in (0.05, 0.07, 0.1, 0.15):
+            mask = client.get(answer["links"]["mask"], params={"alpha": alpha}).content
+            np.testing.assert_array_equal(pixels(mask), free.mask_of_code(codes, alpha))
+            text = text_chunks(mask)
+            assert float(text["trustscale:threshold"]) == free.threshold(alpha)
+            assert text["trustscale:guarantee"] == "post_hoc"
+        before = post(client, seed=1, alpha=0.1).json()
+        assert before["guarantee"]["kind"] == "expectation"
+        assert before["trusted_fraction"] >= answer["trusted_fraction"]
+        check_problem(post(client, guarantee="probability"), "bad-request")
 
     def test_derive_refuses(self, admin, calibration):
         """Unknown fields and guarantees that make no sense."""

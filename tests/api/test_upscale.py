@@ -165,6 +165,7 @@ class TestFiles:
                 "trustscale:calibration": calibration.id,
                 "trustscale:alpha": "0.1",
                 "trustscale:threshold": repr(calibration.curve.threshold(0.1)),
+                "trustscale:guarantee": "expectation",
                 "trustscale:fingerprint": "fake:1",
             }
 

@@ -59,10 +59,20 @@ class TestRecord:
         + [
             {"kind": "probability", **f}
             for f in ({}, {"tolerance": 0}, {"tolerance": 1, "level": 1})
+        ]
+        + [
+            {"kind": "post_hoc", **f}
+            for f in (
+                {"menu": []},
+                {"menu": [0.1, 0.05]},
+                {"between": [0.1, 0.1]},
+                {"menu": [0.1], "between": [0.1, 0.2]},
+                {"shape": [[1, 2]]},
+            )
         ],
     )
     def test_refuses(self, wrong):
-        """δ and β are probabilities, a tolerance is named; kind and method are known ones."""
+        """δ and β are probabilities, τ is named, risk levels rise; kind and method are known."""
         with pytest.raises(ValueError, match="validation error"):
             guarantee_of({"kind": "high_probability", **wrong})
 

@@ -69,6 +69,15 @@ def test_units_find_what_no_sum_can():
     assert bent > straight + 0.3
 
 
+def test_it_tells_the_shape_of_its_risk(made):
+    """The risk curve of other photographs rises by about as much between two of its knots."""
+    other = [photograph(seed) for seed in range(100, 140)]
+    stairs = [Staircase.from_maps(made.sigma(maps), error) for maps, error in other]
+    (low, risk_low), (high, risk_high) = made.shape[-6], made.shape[-2]
+    means = [np.mean([one.loss(level) for one in stairs]) for level in (low, high)]
+    assert means[1] / means[0] == pytest.approx(risk_high / risk_low, rel=0.4)
+
+
 def test_it_has_as_many_terms_as_asked_for(made):
     """The terms that matter are kept, and the residual is among them."""
     assert len(made.weights) == 6

@@ -11,8 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.calibration.guarantee import HighProbability, Probability, rounded_up
+from app.calibration.guarantee import HighProbability, PostHoc, Probability, rounded_up
 from app.conformal.fidelity import LAB_BOUND, FidelitySettings, metric_names
+from app.conformal.fitted import Fit
+from app.conformal.indecision import IndecisionSettings
+from app.conformal.texture import term_names
+from app.errors import BadRequest
 from app.images.compression import LOSSLESS, Compression
 from app.images.degrade import Degradation
 from app.images.facts import COMPRESSION, Facts
@@ -303,6 +307,52 @@ class TestProbability:
         assert promise.statement.startswith("With probability at least 0.9 over the draw")
         assert sure.minimal_n(0.1) == math.ceil(math.log(0.1) / math.log(0.9))
         assert any("independent" in text for text in promise.voids)
+
+
+class TestAfterLooking:
+    """α that is chosen after looking: another curve of the same pairs."""
+
+    def test_the_promise(self, calibration):
+        """The same calibration serves both kinds; the void of choosing α goes, the others stay."""
+        cut = with_fidelity(calibration, bound=0.5)
+        free = cut.under("post_hoc")
+        promise, named = promised(free, 0.1), promised(cut, 0.1)
+        assert (promise.kind, promise.between, promise.menu) == ("post_hoc", (0.05, 0.15), None)
+        assert "is at most 1 when divided by an α between 0.05 and 0.15" in promise.statement
+        assert promise.sentence.endswith(", whatever α is chosen.")
+        assert [void for void in named.voids if void not in promise.voids] == [
+            "choosing alpha after looking at this image or its mask"
+        ]
+        assert free.curve.threshold(0.1) <= cut.curve.threshold(0.1)
+        assert free.curve.threshold(0.2) == free.curve.threshold(0.15)
+        assert cut.under("post_hoc") is free
+        assert cut.under("expectation") is cut.under(None) is cut
+
+    def test_only_from_one_in_expectation(self, likely):
+        """Of another kind its own masks can be had only."""
+        with pytest.raises(BadRequest, match="derive"):
+            likely.under("post_hoc")
+
+    def test_too_few_scenes(self, calibration):
+        """They hold no choice down to the smallest α; from which on they do, or how many more."""
+        few = with_fidelity(calibration, bound=0.5).with_pairs(
+            calibration.measured_pairs()[:5], created_by="test", guarantee=PostHoc(menu=(0.05, 0.1))
+        )
+        assert "let it be chosen from 0.084 on, or add at least" in warnings(few, 0.1)[0]
+        assert promised(few, 0.1).sentence.startswith("Nothing is trusted: 5 scenes hold no choice")
+
+    def test_below_the_menu(self, calibration):
+        """Nothing is trusted at an α that cannot be chosen."""
+        free = with_fidelity(calibration, bound=0.5).under("post_hoc")
+        assert "lies below 0.05, the least that can be chosen" in warnings(free, 0.04)[0]
+
+    def test_the_shape(self, calibration):
+        """It is kept with the guarantee: that of what σ was fitted on, else a plain one."""
+        assert calibration.under("post_hoc").guarantee.shape == ((1.0, 1.0), (2.0, 2.0**0.5))
+        fit = Fit(weights=((term_names()[0], 1.0),), shape=((0.1, 0.02), (0.2, 0.3)))
+        settings = PostHoc().fitted_to(IndecisionSettings("fitted", fit=fit))
+        assert settings.shape == fit.shape
+        assert settings.fitted_to(IndecisionSettings()) is settings
 
 
 JPEG = Facts(Compression("jpeg", 75), 2.0, 0.0, 3.0, 0.5, 3.0, 0.0)

@@ -1,0 +1,236 @@
+"""The guarantee for an α that is chosen after looking: at the picture, its masks, everything.
+
+Let A be a set of risk levels and a(t) an increasing *shape*, both fixed without a look at the
+calibration scenes. For a scale s > 0 let t_α(s) be the t with a(t) = s α, and for image i
+
+    G_i(s) = max over α ∈ A of L_i(t_α(s)−) / α            at most B / min A
+
+with the loss of the strict mask {σ < t_α(s)}. G_i rises with s, so conformal risk control applies
+to it, at level 1. With Ḡ_i the mean over the crops of scene i, and K scenes,
+
+    ŝ = some s with (Σ_i Ḡ_i(s) + B / min A) / (K + 1) ≤ 1
+    ⇒    E[max over α ∈ A of L(t_α(ŝ)−)/α] ≤ 1
+
+for one new crop of a new scene (the conditions are those of `risk.py`), hence E[L(t_α̃(ŝ)−)/α̃] ≤ 1
+for any α̃ ∈ A, whatever it was chosen by. Below min A the mask is empty, and above max A it is that
+of max A, so any α ≥ 0 may be chosen. *Why any such s:* let s′ = sup{s : Σ_{i ≤ K+1} Ḡ_i(s) ≤ K + 1}
+and H_i = Ḡ_i(s′) if s′ itself is in this set, else Ḡ_i(s′−). H is symmetric in the K + 1 scenes and
+sums to at most K + 1; ŝ is in the set, so Ḡ_{K+1}(ŝ) ≤ H_{K+1}.
+
+An interval is a menu that is fine enough: α is rounded down to it, and L/α only falls by that.
+
+The mask of any α is inside that of `RiskCurve` for the same α: (Σ_i L̄_i + B α/min A)/(K + 1) ≤ α.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from app.conformal.curve import CODE_STEPS, LARGEST, StepCurve, by_scene
+from app.conformal.staircase import Staircase
+from app.conformal.usual import exceeded_by
+
+_PER_DOUBLING = 512  # scales s: a fixed grid, so fine that it costs at most 0.14 % of α
+_STEPS = 256  # of a menu that stands for an interval
+_KNOTS, _RANGE = 16, 100  # of a shape: from a hundredth of its largest risk on
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """a(t): log a is piecewise linear in log t through the knots, and straight on beyond them.
+
+    levels, risks: of the knots, at least two, above 0 and strictly increasing.
+    """
+
+    levels: tuple[float, ...]
+    risks: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        for knots in (self.levels, self.risks):
+            if len(knots) != len(self.levels) or len(knots) < 2:
+                raise ValueError("a shape has two knots or more, each a level and a risk")
+            if not all(0 < a < b < math.inf for a, b in pairwise(knots)):
+                raise ValueError("the knots of a shape must be above 0 and strictly increasing")
+
+    @classmethod
+    def power(cls, exponent: float) -> Shape:
+        """a(t) = t^p."""
+        return cls((1.0, 2.0), (1.0, 2.0**exponent))
+
+    @classmethod
+    def of(
+        cls, staircases: Iterable[Staircase], scenes: Iterable[Hashable] | None = None
+    ) -> Shape | None:
+        """The mean loss of images that calibrate nothing; None: they do not show enough of one."""
+        images = by_scene(staircases, LARGEST, scenes)
+        known = [crop.levels for crops in images for crop in crops]
+        levels = np.unique(np.concatenate([*known, np.empty(0, np.float32)]))
+        levels = levels[levels > 0]
+        mean = np.zeros(len(levels))
+        for crops in images:
+            for crop in crops:
+                mean += crop.losses(levels, "right") / (len(crops) * len(images))
+        if not len(mean):
+            return None
+        wanted = np.geomspace(max(mean[0], mean[-1] / _RANGE), mean[-1], _KNOTS)
+        places = np.unique(np.searchsorted(mean, wanted * (1 - 1e-9)))
+        knots = levels[places].tolist(), mean[places].tolist()
+        return cls(*map(tuple, knots)) if len(places) > 1 else None
+
+    def risk(self, level: ArrayLike) -> NDArray[np.float64]:
+        """a(t), for t > 0."""
+        return _through(self.levels, self.risks, level)
+
+    def level(self, risk: ArrayLike) -> NDArray[np.float64]:
+        """The t with a(t) = risk, for a risk above 0."""
+        return _through(self.risks, self.levels, risk)
+
+
+def _through(x: Sequence[float], y: Sequence[float], at: ArrayLike) -> NDArray[np.float64]:
+    """The line through the knots in logarithms."""
+    xs, ys, place = np.log(x), np.log(y), np.log(np.asarray(at, np.float64))
+    piece = np.clip(np.searchsorted(xs, place) - 1, 0, len(xs) - 2)
+    slope = (ys[piece + 1] - ys[piece]) / (xs[piece + 1] - xs[piece])
+    with np.errstate(over="ignore"):
+        return np.asarray(np.exp(ys[piece] + slope * (place - xs[piece])))
+
+
+def menu_between(low: float, high: float) -> tuple[float, ...]:
+    """A menu that stands for all α of an interval."""
+    return tuple(np.geomspace(low, high, _STEPS).tolist())
+
+
+@dataclass(frozen=True, eq=False)
+class PostHocCurve(StepCurve):
+    """The smallest α of the menu at which σ is trusted.
+
+    `min_alpha` is that of the menu, or B where so few scenes hold none of it.
+
+    ratio: L/α exceeds it in one of ten pictures, whatever α is chosen; None: so few scenes do not
+        tell.
+    """
+
+    ratio: float | None
+
+    @classmethod
+    def from_staircases(
+        cls,
+        staircases: Iterable[Staircase],
+        bound: float,
+        *,
+        menu: Sequence[float],
+        shape: Shape,
+        scenes: Iterable[Hashable] | None = None,
+        highest: float = LARGEST,
+    ) -> PostHocCurve:
+        """The curve of a set of images; their order does not matter.
+
+        Args:
+            staircases: of the images.
+            bound: B.
+            menu: A, strictly increasing, above 0; fixed in advance.
+            shape: a, which none of the images had a part in.
+            scenes: the scene of each image; None: every image is its own.
+            highest: the largest σ of the images, beyond which nothing is trusted.
+
+        Raises:
+            ValueError: the menu is empty or does not rise, or as of `RiskCurve.from_staircases`.
+        """
+        images = by_scene(staircases, bound, scenes)
+        alphas = on_codes(np.array(menu, np.float64), bound)
+        search = _Search(images, alphas, shape, highest)
+        largest = bound / alphas[0]
+        found = search.largest(lambda ratios: (ratios + largest) / (len(images) + 1) <= 1)
+        if found is None:
+            empty = np.empty(0)
+            return cls(
+                len(images),
+                float(bound),
+                float(bound),
+                empty.astype(np.float32),
+                empty,
+                None,
+                highest=-math.inf,
+            )
+        lenient = search.largest(lambda ratios: ratios / (len(images) + 1) <= 1)
+        thresholds = search.thresholds(found)
+        rises = np.append(True, thresholds[1:] > thresholds[:-1])
+        thresholds, values = thresholds[rises], alphas[rises]
+        return cls(
+            len(images),
+            float(bound),
+            float(values[0]),
+            thresholds[:-1],
+            values[1:],
+            None if lenient is None else exceeded_by(search.of_scenes(lenient)),
+            highest=float(np.nextafter(thresholds[-1], np.float32(-np.inf))),
+        )
+
+
+def on_codes(menu: NDArray[np.float64], bound: float) -> NDArray[np.float64]:
+    """Each α lowered by at most 1.5 codes, to between two: so its own code holds its mask."""
+    if not len(menu) or not (np.diff(menu, prepend=0) > 0).all():
+        raise ValueError("a menu of risk levels must rise, from above 0")
+    codes = np.floor(menu / bound * CODE_STEPS) - 0.5
+    if codes[0] < 0:
+        raise ValueError("the smallest risk level of the menu is too small")
+    return np.unique(codes * (bound / CODE_STEPS))
+
+
+class _Search:
+    """The sums Σ_i Ḡ_i(s) on the grid of scales, by the place of s in it."""
+
+    def __init__(
+        self,
+        images: Sequence[Sequence[Staircase]],
+        alphas: NDArray[np.float64],
+        shape: Shape,
+        highest: float,
+    ) -> None:
+        self.images, self.alphas, self.shape = images, alphas, shape
+        with np.errstate(over="ignore"):
+            self.end = np.nextafter(np.float32(highest), np.float32(np.inf))
+        crops = [(crop, 1 / len(scene)) for scene in images for crop in scene if len(crop)]
+        self.levels = np.concatenate([*(c.levels for c, _ in crops), np.empty(0, np.float32)])
+        self.errors = np.concatenate([*(c.errors for c, _ in crops), np.empty(0, np.float32)])
+        self.starts = np.cumsum([0, *(len(crop) for crop, _ in crops)])[:-1]
+        self.weights = np.array([weight for _, weight in crops])
+
+    def thresholds(self, place: int) -> NDArray[np.float32]:
+        """t_α(s) of each α; at most just above the largest σ."""
+        levels = self.shape.level(self.alphas * 2.0 ** (place / _PER_DOUBLING))
+        with np.errstate(over="ignore"):
+            return np.minimum(levels.astype(np.float32), self.end)
+
+    def ratios(self, place: int) -> NDArray[np.float64]:
+        """G(s) of each crop with any error: a breakpoint counts with the least α that trusts it."""
+        least = np.searchsorted(self.thresholds(place), self.levels, side="right")
+        ratio = self.errors / np.append(self.alphas, np.inf)[least]
+        return np.maximum.reduceat(ratio, self.starts) if len(ratio) else ratio
+
+    def of_scenes(self, place: int) -> list[list[float]]:
+        """G(s) of each crop, by scene."""
+        found = iter(self.ratios(place).tolist())
+        return [[next(found) if len(crop) else 0.0 for crop in scene] for scene in self.images]
+
+    def largest(self, fits: Callable[[float], bool]) -> int | None:
+        """The last place of the grid at which the sum fits; None: it does not at the first."""
+        positive = self.levels[self.levels > 0]
+        ends = [positive.min(initial=1), max(min(self.end, LARGEST), positive.max(initial=1))]
+        scales = np.log2(self.shape.risk(ends) / self.alphas[[-1, 0]]) * _PER_DOUBLING
+        low, high = int(np.floor(scales.min())) - 1, int(np.ceil(scales.max())) + 1
+        if not fits(self._sum(low)):
+            return None
+        while high - low > 1:  # it fits at `low`; beyond `high` nothing changes
+            middle = (low + high) // 2
+            low, high = (middle, high) if fits(self._sum(middle)) else (low, middle)
+        return low
+
+    def _sum(self, place: int) -> float:
+        return math.fsum(self.ratios(place) * self.weights)

@@ -1,0 +1,190 @@
+"""α chosen after looking: the thresholds against brute force, and an adversary who chooses α."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from app.conformal import RiskCurve
+from app.conformal.post_hoc import PostHocCurve, Shape, menu_between, on_codes
+
+from . import strategies
+from .strategies import BOUND, staircases_of
+from .test_guarantee import image
+from .test_usual import SIGMAS
+
+MENU = (0.25, 0.5, 1.0)
+MENUS = st.lists(st.sampled_from([0.1, 0.3, 0.5, 1.0, 1.7]), min_size=1, unique=True).map(sorted)
+SHAPES = st.sampled_from(
+    [Shape.power(1.0), Shape.power(0.5), Shape((0.1, 0.3, 2.0), (0.01, 0.5, 0.6))]
+)
+
+
+def thresholds(shape, menu, place):
+    """t_α(s) of each α at a place of the grid of scales."""
+    risks = on_codes(np.array(menu), BOUND) * 2.0 ** (place / 512)
+    with np.errstate(over="ignore"):
+        return shape.level(risks).astype(np.float32)
+
+
+def ratio(sigma, error, cuts, menu):
+    """G(s) of an image: the largest L/α of its masks."""
+    alphas = on_codes(np.array(menu), BOUND)
+    losses = [error[sigma < cut].max(initial=0) for cut in cuts]
+    return max(float(loss) / alpha for loss, alpha in zip(losses, alphas, strict=True))
+
+
+def by_hand(images, menu, shape, places):
+    """Whether (Σ G(s) + B/min A)/(K + 1) ≤ 1 at these places of the grid."""
+    largest = BOUND / on_codes(np.array(menu), BOUND)[0]
+    for place in places:
+        cuts = thresholds(shape, menu, place)
+        total = math.fsum(ratio(*maps, cuts, menu) for maps in images)
+        yield (total + largest) / (len(images) + 1) <= 1 + 1e-12
+
+
+@given(strategies.images(min_size=1), MENUS, SHAPES)
+def test_the_scale_is_the_last_that_fits(images, menu, shape):
+    """At the masks of the curve the sum fits; a step of the grid further it does not, or all is in.
+
+    Where no scale fits, not even the smallest, nothing is trusted at any α.
+    """
+    # Without numbers that are too small for the search below.
+    images = [(np.where(sigma < 1e-30, np.float32(0), sigma), error) for sigma, error in images] * 4
+    curve = PostHocCurve.from_staircases(staircases_of(images), BOUND, menu=menu, shape=shape)
+    low, high = (int(512 * math.log2(float(shape.risk(level)))) for level in (1e-38, 1e38))
+    low, high = low + 4096, high + 4096  # no threshold is below all numbers
+    if curve.highest == -math.inf:
+        assert not any(by_hand(images, menu, shape, [low]))
+        assert not curve.mask(images[0][0], 1.9).any()
+        return
+    cut = curve.threshold(menu[0])
+    while high - low > 1:  # the last place of the grid with such a threshold
+        middle = (low + high) // 2
+        is_below = thresholds(shape, menu, middle)[0] <= cut
+        low, high = (middle, high) if is_below else (low, middle)
+    np.testing.assert_array_equal(
+        [curve.threshold(alpha) for alpha in menu], thresholds(shape, menu, low)
+    )
+    fits, further = by_hand(images, menu, shape, [low, low + 1])
+    assert fits
+    assert not further or all((sigma < cut).all() for sigma, _ in images)
+
+
+@given(strategies.images(min_size=1), strategies.maps(), MENUS, SHAPES)
+def test_its_masks(images, served, menu, shape):
+    """They grow with α, lie inside those for an α that is named before, and are those of the codes.
+
+    Below the menu they are empty, between two of it that of the smaller, above that of the largest.
+    """
+    staircases, sigma = staircases_of(images * 5), served[0]
+    curve = PostHocCurve.from_staircases(staircases, BOUND, menu=menu, shape=shape)
+    named = RiskCurve.from_staircases(staircases, BOUND)
+    codes = curve.trust_code(sigma)
+    masks = [curve.mask(sigma, alpha) for alpha in menu]
+    for alpha, mask, larger in zip(menu, masks, [*masks[1:], masks[-1]], strict=True):
+        assert not (mask & ~larger).any()
+        assert not (mask & ~named.mask(sigma, alpha)).any()
+        np.testing.assert_array_equal(curve.mask_of_code(codes, alpha), mask)
+        np.testing.assert_array_equal(curve.mask(sigma, alpha * 1.01), mask)
+    assert not curve.mask(sigma, menu[0] * 0.99).any()
+    np.testing.assert_array_equal(curve.mask(sigma, min(BOUND * 0.99, 2 * menu[-1])), masks[-1])
+
+
+def test_several_crops_are_one_scene():
+    """A scene counts with the mean of its crops: twice each is the same as once."""
+    random = np.random.default_rng(0)
+    crops = [image(random, 0) for _ in range(30)]
+    once = PostHocCurve.from_staircases(crops, 1.0, menu=MENU, shape=Shape.power(1))
+    twice = PostHocCurve.from_staircases(
+        crops * 2, 1.0, menu=MENU, shape=Shape.power(1), scenes=[*range(30)] * 2
+    )
+    assert (twice.n, twice.ratio) == (30, once.ratio)
+    np.testing.assert_array_equal(twice.thresholds, once.thresholds)
+
+
+def test_an_interval_is_a_fine_menu():
+    """Every α between has the mask of one that is less than 1 % smaller, and L/α is no larger."""
+    menu = menu_between(0.05, 0.15)
+    assert (menu[0], menu[-1]) == pytest.approx((0.05, 0.15))
+    assert max(np.diff(menu) / menu[:-1]) < 0.005
+
+
+@pytest.mark.parametrize("wrong", [(), (0.2, 0.1), (0.0, 0.1), (-0.1,), (0.1, 0.1), (1e-9,)])
+def test_refuses(wrong):
+    """A menu that does not rise from above 0, or from what 16 bits can hold."""
+    with pytest.raises(ValueError, match="risk level"):
+        PostHocCurve.from_staircases([], 1.0, menu=wrong, shape=Shape.power(1))
+
+
+class TestShape:
+    def test_through_its_knots(self):
+        """It is monotone, passes the knots, and goes straight on in logarithms."""
+        shape = Shape((0.1, 1.0, 10.0), (0.01, 0.1, 0.2))
+        np.testing.assert_allclose(shape.risk([0.1, 1, 10]), [0.01, 0.1, 0.2])
+        np.testing.assert_allclose(shape.risk([0.01, 100]), [0.001, 0.4])
+        levels = np.geomspace(1e-6, 1e6, 50)
+        np.testing.assert_allclose(shape.level(shape.risk(levels)), levels)
+
+    def test_of_images(self):
+        """Its knots lie on the mean loss of images that calibrate nothing."""
+        random = np.random.default_rng(1)
+        images = [image(random, 0) for _ in range(20)]
+        shape = Shape.of(images)
+        for level, risk in zip(shape.levels, shape.risks, strict=True):
+            assert np.mean([one.loss(level) for one in images]) == pytest.approx(risk)
+        assert Shape.of([]) is None
+
+    @pytest.mark.parametrize("knots", [((1,), (1,)), ((1, 2), (2, 1)), ((0, 1), (1, 2))])
+    def test_refuses(self, knots):
+        """One knot, falling ones, and those that have no logarithm."""
+        with pytest.raises(ValueError, match="knots"):
+            Shape(*knots)
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    """Of each of 400 calibrations of 40 scenes: max L/α over new images, ratio, and those of today.
+
+    Every new image has an adversary who picks the α of the menu that loses most for its size.
+    """
+    random = np.random.default_rng(5)
+    population = [image(random, 256) for _ in range(300)]
+    shape = Shape.of([image(random, 256) for _ in range(40)])
+    found = []
+    for _ in range(400):
+        scenes = [population[k] for k in random.integers(300, size=40)]
+        curve = PostHocCurve.from_staircases(scenes, 1.0, menu=MENU, shape=shape)
+        named = RiskCurve.from_staircases(scenes, 1.0)
+        worst = [
+            np.max(
+                [
+                    one.losses(np.array([c.threshold(a) for a in MENU]), "left") / MENU
+                    for one in population
+                ],
+                axis=1,
+            )
+            for c in (curve, named)
+        ]
+        exceeds = np.mean(worst[0] > curve.ratio)
+        found.append((worst[0].mean(), worst[1].mean(), exceeds))
+    return np.array(found)
+
+
+def test_an_adversary_gains_nothing(drawn):
+    """E[L/α] ≤ 1 although α is picked to lose most; with the thresholds for a named α he gains."""
+    post_hoc, named, _ = drawn.T
+    assert post_hoc.mean() <= 1 + SIGMAS * stats.sem(post_hoc)
+    assert post_hoc.mean() > 0.7  # it is no empty caution
+    assert named.mean() > 1 + SIGMAS * stats.sem(named)
+
+
+def test_nine_of_ten_for_whatever_alpha(drawn):
+    """One of ten images at most exceeds the ratio with any α."""
+    exceeds = drawn[:, 2]
+    assert exceeds.mean() <= 0.1 + SIGMAS * stats.sem(exceeds)
