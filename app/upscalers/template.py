@@ -11,11 +11,15 @@ import re
 from typing import Annotated, Any, ClassVar, Literal, Self
 from urllib.parse import quote
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveFloat, model_validator
+
+from app.upscalers import pointer
 
 _PLACEHOLDER = re.compile(r"\{([a-z_][a-z0-9_]*)\}")
 
-Pointer = Annotated[str, Field(pattern=r"^(/.*)?$", description="JSON pointer, RFC 6901.")]
+Pointer = Annotated[
+    str, AfterValidator(pointer.checked), Field(description="JSON pointer, RFC 6901.")
+]
 
 
 class _Part(BaseModel):

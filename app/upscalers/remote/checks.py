@@ -81,6 +81,9 @@ def alignment(source: RGB, sample: RGB, scale: int) -> Alignment:
         sample: uint8 [k·h, k·w, 3].
         scale: k.
     """
+    # Imported with the first sample: it takes half a second.
+    from skimage.registration import phase_cross_correlation  # noqa: PLC0415
+
     height, width = source.shape[:2]
     side = min(_WINDOW, height, width)
     places, moves, correlations = [], [], []
@@ -92,7 +95,10 @@ def alignment(source: RGB, sample: RGB, scale: int) -> Alignment:
                 continue
             found = _reduced(sample, window, scale)
             places.append((top + side / 2, left + side / 2))
-            moves.append(-registration(_tapered(expected), _tapered(found)))
+            move, _, _ = phase_cross_correlation(  # type: ignore[no-untyped-call]
+                _tapered(expected), _tapered(found), upsample_factor=10, normalization=None
+            )
+            moves.append(-move)
             correlations.append(_correlation(expected, found))
     if not places:
         return Alignment((0.0, 0.0), (1.0, 1.0), 0.0, 0.0, 0)
@@ -106,31 +112,6 @@ def alignment(source: RGB, sample: RGB, scale: int) -> Alignment:
         float(np.median(correlations)),
         len(places),
     )
-
-
-def registration(
-    reference: NDArray[np.floating], moved: NDArray[np.floating]
-) -> NDArray[np.float64]:
-    """The translation (down, right) of `moved`, to a tenth of a pixel, that fits it on `reference`.
-
-    It is where their circular cross-correlation is largest: among whole pixels first, then among
-    tenths around the best of those, each from the product of the spectra.
-
-    Args:
-        reference: float [h, w].
-        moved: float [h, w].
-    """
-    product = np.fft.fft2(reference) * np.fft.fft2(moved).conj()
-    whole = np.abs(np.fft.ifft2(product))
-    best = np.unravel_index(whole.argmax(), whole.shape)
-    waves, tried = [], []
-    for place, length in zip(best, whole.shape, strict=True):
-        centre = place - length if place > length // 2 else place
-        tried.append(centre + np.arange(-7, 8) / 10)
-        waves.append(np.exp(2j * np.pi * np.outer(tried[-1], np.fft.fftfreq(length))))
-    tenths = np.abs(waves[0] @ product @ waves[1].T)
-    row, column = np.unravel_index(tenths.argmax(), tenths.shape)
-    return np.array([tried[0][row], tried[1][column]])
 
 
 def is_unchanged(source: RGB, sample: RGB, scale: int) -> bool:

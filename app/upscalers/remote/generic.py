@@ -14,10 +14,10 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from app.errors import UpscalerError, UpscalerRejected, UpscalerUnavailable
+from app.upscalers import pointer
 from app.upscalers.base import RGB, Source
 from app.upscalers.config import OneAddress
 from app.upscalers.presets import load_preset, merge
-from app.upscalers.remote import pointer
 from app.upscalers.remote.adapter import Adapter, data_uri, mask_png
 from app.upscalers.remote.errors import (
     Filtered,

@@ -13,13 +13,13 @@ from urllib.parse import quote
 
 from pydantic import Field
 
+from app.upscalers import pointer
 from app.upscalers.base import RGB, Source
 from app.upscalers.config import OneAddress
-from app.upscalers.remote import pointer
 from app.upscalers.remote.adapter import Adapter, png_of
 from app.upscalers.remote.errors import GenerationFailed, Misconfigured, ProtocolError, QuotaSpent
 from app.upscalers.remote.http import Upstream
-from app.upscalers.template import fill
+from app.upscalers.template import Pointer, fill
 from app.upscalers.turns import Turn
 
 _FILE = {"_type": "gradio.FileData"}
@@ -33,7 +33,7 @@ class GradioConfig(OneAddress):
     inputs: tuple[Any, ...] = Field(
         ("{image}", "{seed}"), description='Arguments in order; "{image}" and "{seed}" are filled.'
     )
-    output_pointer: str = Field("/0", description="JSON pointer to the image in the answer's list.")
+    output_pointer: Pointer = Field("/0", description="JSON pointer to the image in the answer.")
     samples_per_call: Literal[1] = 1
 
 

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from app.errors import UpscalerUnavailable
+from app.upscalers import pointer
 from app.upscalers.base import RGB, Source
 from app.upscalers.config import OneAddress
-from app.upscalers.remote import pointer
 from app.upscalers.remote.adapter import Adapter
 from app.upscalers.remote.errors import ProtocolError
 from app.upscalers.remote.http import Upstream

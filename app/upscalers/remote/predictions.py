@@ -19,12 +19,13 @@ from typing import Any, Literal, TypeVar
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 
 from app.errors import UpscalerError, UpscalerUnavailable
+from app.upscalers import pointer
 from app.upscalers.base import RGB, Source
 from app.upscalers.config import BaseUrl, EnvName, HostName, OneAddress
-from app.upscalers.remote import pointer
 from app.upscalers.remote.adapter import Adapter, data_uri, mask_png, png_of
 from app.upscalers.remote.errors import AnswerLost, Filtered, GenerationFailed, ProtocolError
 from app.upscalers.remote.translation import raise_for_status
+from app.upscalers.template import Pointer
 from app.upscalers.turns import Turn
 
 # The words of Replicate's own models when a safety checker withholds the result.
@@ -43,7 +44,7 @@ class _PredictionsConfig(OneAddress):
     )
     seed_max: PositiveInt = 2**31 - 1
     input: dict[str, Any] = Field(default_factory=dict, description="Further fields of `input`.")
-    output_pointer: str = Field("", description="JSON pointer to the image inside `output`.")
+    output_pointer: Pointer = Field("", description="JSON pointer to the image inside `output`.")
     samples_per_call: Literal[1] = 1
 
     @field_validator("seed_field")

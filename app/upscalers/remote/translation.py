@@ -19,7 +19,7 @@ from functools import cached_property
 from typing import Any
 
 from app.errors import UpscalerError, UpscalerRejected
-from app.upscalers.remote import pointer
+from app.upscalers import pointer
 from app.upscalers.remote.errors import (
     AnswerLost,
     BadCredentials,

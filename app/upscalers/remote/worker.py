@@ -21,9 +21,9 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 from app.conformal.folding import FOLDING, Spread
 from app.errors import UpscalerError, UpscalerUnavailable
 from app.telemetry import tracing
+from app.upscalers import pointer
 from app.upscalers.base import RGB, Capabilities, Source
 from app.upscalers.config import BaseUrl, CanaryPolicy, RemoteConfig
-from app.upscalers.remote import pointer
 from app.upscalers.remote.adapter import refuse_large
 from app.upscalers.remote.errors import Misconfigured, ProtocolError, SomeFailed, retriable
 from app.upscalers.remote.http import Upstream

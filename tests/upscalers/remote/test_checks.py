@@ -5,11 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from PIL import Image
-from scipy import ndimage
-from skimage.registration import phase_cross_correlation
 
 from app.upscalers.probe import pattern
-from app.upscalers.remote.checks import alignment, is_unchanged, registration
+from app.upscalers.remote.checks import alignment, is_unchanged
 from tests.upscalers.remote.pictures import sample
 
 K = 4
@@ -46,18 +44,6 @@ class TestAlignment:
         found = alignment(SOURCE, cropped(keep), K)
         assert found.stretch == pytest.approx((1 / keep, 1 / keep), abs=0.03)
         assert "stretched by" in found.problem
-
-    @pytest.mark.parametrize("shape", [(64, 64), (31, 48), (5, 64)])
-    def test_registration(self, shape):
-        """The translation is the one that scikit-image's upsampled correlation finds."""
-        rng = np.random.default_rng(3)
-        still = ndimage.gaussian_filter(rng.normal(size=shape), 1.5, mode="wrap")
-        for shift in rng.uniform(-0.45, 0.45, (10, 2)) * shape:
-            moved = ndimage.shift(still, shift, mode="grid-wrap")
-            wanted, _, _ = phase_cross_correlation(
-                still, moved, upsample_factor=10, normalization=None
-            )
-            assert registration(still, moved) == pytest.approx(wanted, abs=0.05)
 
     def test_something_else(self):
         """A picture of something else is refused."""

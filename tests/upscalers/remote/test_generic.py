@@ -8,8 +8,8 @@ import pytest
 from pydantic import ValidationError
 
 from app.errors import UpscalerUnavailable
+from app.upscalers import pointer
 from app.upscalers.presets import preset_names
-from app.upscalers.remote import pointer
 from app.upscalers.remote.errors import (
     GenerationFailed,
     ProtocolError,
@@ -44,7 +44,7 @@ class TestTemplate:
     @pytest.mark.parametrize(
         ("where", "found"),
         [("", [{"a": [{"b": 1}, {"b": 2}], "x/y": 3}]), ("/a/1/b", [2]), ("/a/*/b", [1, 2]),
-         ("/x~1y", [3]), ("/a/7", []), ("/a/b", []), ("/a/-1", []), ("a", [])],
+         ("/x~1y", [3]), ("/a/7", []), ("/a/b", []), ("/a/-1", []), ("/a/-", [])],
     )  # fmt: skip
     def test_pointers(self, where, found):
         """JSON pointers, and * for every element of an array."""
@@ -70,6 +70,8 @@ class TestConfig:
             ({"request": {"form": "raw"}, "token_scheme": "Schlüssel"}, "match pattern"),
             ({"request": {"form": "raw"}, "url": "https://u:p@h"}, "no credentials"),
             ({"request": {"form": "raw"}, "url": "ftp://h"}, "http"),
+            ({"request": {"form": "raw"}, "answer": {"pointer": "a/b"}}, "no JSON pointer"),
+            ({"request": {"form": "raw"}, "answer": {"pointer": "/a~2"}}, "no JSON pointer"),
             ({"request": {"form": "raw"}, "url": "http://h:99999"}, "impossible port"),
             ({"request": {"form": "raw"}, "url": "http://a..b"}, "impossible host"),
             ({"request": {"form": "raw"}, "url": "http://bücher"}, "odd characters"),
