@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from app.errors import BadInput, ImageTooLarge
 from app.images.decode import Limits
 from app.images.decode import decode as decode_image
+from app.images.decoders import in_decoder
 from app.upscalers.tensors import Malformed, Tensor, decode, items, members, refuse_shared_memory
 from workers.errors import InputError, TooLarge
 from workers.settings import WorkerSettings
@@ -107,7 +108,8 @@ def _image(tensor: Tensor, settings: WorkerSettings) -> NDArray[np.uint8]:
     if tensor.datatype == "BYTES":
         file = tensor.file()
         try:
-            return decode_image(file, Limits(len(file), settings.max_pixels)).rgb
+            limits = Limits(len(file), settings.max_pixels)
+            return in_decoder(decode_image, file, limits).rgb
         except ImageTooLarge as error:
             raise TooLarge(f"'image': {error.detail}") from error
         except BadInput as error:

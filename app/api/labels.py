@@ -56,7 +56,7 @@ async def get_pair_image(
     "/{calibration_id}/pairs/{name}/label.png",
     status_code=204,
     responses={
-        **problem_responses("bad-image", "bad-request"),
+        **problem_responses("bad-image", "decode-limit", "bad-request"),
         **problem_responses("conflict", status=412),
     },
     max_body_size=MAX_FILE_BYTES,

@@ -12,7 +12,16 @@ from app.api.deps import ClientDep, State, StateDep
 from app.api.problems import problem_responses
 from app.api.results import ResultId
 from app.errors import Conflict
-from app.monitor.truth import MAX_TRUTH_BYTES, FeedbackPoint, Score, Served, Truth, counting, score
+from app.monitor.truth import (
+    MAX_TRUTH_BYTES,
+    FeedbackPoint,
+    Score,
+    Served,
+    Truth,
+    counting,
+    read_truth,
+    score,
+)
 from app.serving.answer import INPUT, MASK, TRUST, Result, form_of, image_file
 from app.serving.footprint import truth_footprint
 from app.stores.base import Label
@@ -31,6 +40,7 @@ router = APIRouter(prefix="/v1/results", tags=["upscale"])
             "not-found",
             "conflict",
             "bad-image",
+            "decode-limit",
             "bad-request",
             "image-too-large",
             "unsupported-media",
@@ -65,10 +75,9 @@ async def tell_truth(
     async def measure() -> Score:
         async with state.service.slots.slot(cost):
             served = await _served(state, result)
-            files = [
-                await upload.read() if upload is not None else None for upload in (image, label)
-            ]
-            return await to_the_end(score, calibration, served, image=files[0], label=files[1])
+            files = [None if upload is None else upload.file for upload in (image, label)]
+            pixels = await read_truth(calibration, served, image=files[0], label=files[1])
+            return await to_the_end(score, calibration, served, pixels)
 
     scored = await while_connected(request, measure())
     told = await state.monitor.change(calibration.id, counting(scored, time.time()))

@@ -15,6 +15,7 @@ from app.calibration.layout import IMAGE_SUFFIXES
 from app.errors import BadInput, BadPairs
 from app.images.compression import class_in_words
 from app.images.decode import PAIR_LIMITS, decode
+from app.images.decoders import in_decoder
 from app.images.degrade import SHARP_PARTS, SOFT_PARTS, USUAL, Component, Mixture
 from app.images.facts import UPLOAD, Facts, classify, look_at
 
@@ -102,7 +103,7 @@ def look_like(folder: Path) -> Likeness:
     unread: list[dict[str, str]] = []
     for path in paths[:: -(-len(paths) // _MOST_FILES) or 1]:
         try:
-            image = decode(path.read_bytes(), PAIR_LIMITS)
+            image = in_decoder(decode, path.read_bytes(), PAIR_LIMITS)
         except (BadInput, OSError) as error:
             unread.append({"name": path.name, "reason": str(error)})
             continue

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from app.errors import BadImage, BadInput, BadPairs
 from app.images.decode import PAIR_LIMITS, Decoded, decode
+from app.images.decoders import in_decoder
 from app.images.degrade import Degradation, Mixture, crop_to_multiple, make_input
 from app.images.facts import Facts, look_at
 from app.sampling.pipeline import Pipeline
@@ -182,7 +183,7 @@ def size_of(image: RGB) -> Size:
 def decoded(data: bytes, role: str) -> Decoded:
     """An image of a pair. Raises BadImage, which names its role."""
     try:
-        return decode(data, PAIR_LIMITS)
+        return in_decoder(decode, data, PAIR_LIMITS)
     except BadInput as error:
         raise BadImage(f"{role}: {error.detail}") from error
 

@@ -14,6 +14,7 @@ from typing import Final, Literal
 from app.calibration import labels
 from app.errors import NotFound
 from app.images.decode import PAIR_LIMITS, decode
+from app.images.decoders import decoding
 from app.images.encode import png_rgb
 from app.stores.base import Spool
 from app.upscalers.base import RGB
@@ -68,7 +69,9 @@ async def of_job(spool: Spool, job: str, name: str, part: Part) -> bytes:
         if part != "y" or not mark:
             raise
         data = await spool.get(job, f"{_STORED[part]}/{source}")  # the variants of one Y share it
-    return await asyncio.to_thread(_as_png, data)
+    if data.startswith(b"\x89PNG"):
+        return data
+    return await asyncio.to_thread(png_rgb, (await decoding(decode, data, PAIR_LIMITS)).rgb)
 
 
 async def of_calibration(spool: Spool, calibration: str, name: str, part: Part) -> bytes:
@@ -115,9 +118,3 @@ async def _jobs(spool: Spool, calibration: str) -> list[str]:
 
 def _key(calibration: str) -> str:
     return f"{KEY}{calibration}"
-
-
-def _as_png(data: bytes) -> bytes:
-    if data.startswith(b"\x89PNG"):
-        return data
-    return png_rgb(decode(data, PAIR_LIMITS).rgb)

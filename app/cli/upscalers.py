@@ -13,6 +13,7 @@ from app.cli import options
 from app.cli.local import local
 from app.cli.options import lines, tell
 from app.images.decode import decode
+from app.images.decoders import decoding
 from app.sampling.pipeline import default_samples
 from app.upscalers.probe import ProbeReport, probe
 
@@ -58,7 +59,7 @@ def try_upscaler(
             picture = None
             if image is not None:
                 data = await asyncio.to_thread(image.read_bytes)
-                picture = decode(data, session.settings.limits).rgb
+                picture = (await decoding(decode, data, session.settings.limits)).rgb
             return await probe(upscaler, picture, samples=samples or default_samples(upscaler))
 
     report = asyncio.run(run())

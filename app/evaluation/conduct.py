@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-
-from PIL import Image
+from pathlib import Path
 
 from app.calibration.intake import Found, files_of, take_in
 from app.calibration.layout import PairFiles
 from app.calibration.pairs import check_left_out
-from app.errors import BadPairs
+from app.errors import BadInput, BadPairs
 from app.evaluation.cache import SampleCache
 from app.evaluation.figures import number_figures
 from app.evaluation.plan import Plan
@@ -23,6 +23,8 @@ from app.evaluation.showcase import showcase
 from app.evaluation.tables import Resamples, Row, cell_rows
 from app.evaluation.variants import Variant, widest
 from app.evaluation.verdict import Verdict, judge
+from app.images.decode import PAIR_LIMITS, image_size
+from app.images.decoders import in_decoder
 from app.upscalers.base import Upscaler
 
 
@@ -117,8 +119,8 @@ def typical_side(files: Sequence[PairFiles]) -> float:
     sides = []
     for pair in files:
         try:
-            with Image.open(pair.y) as image:
-                sides.append((image.width * image.height) ** 0.5)
-        except (OSError, Image.DecompressionBombError):
+            size = in_decoder(image_size, Path(pair.y).read_bytes(), PAIR_LIMITS)
+        except (OSError, BadInput):
             continue
+        sides.append(math.prod(size) ** 0.5)
     return statistics.median(sides) if sides else 0.0

@@ -6,7 +6,6 @@ neighbour. Pictures of which few bits differ are probably one picture.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Hashable, Sequence
 from typing import Final
 
@@ -23,22 +22,7 @@ _MOST_IMAGES: Final = 20_000  # that are compared with each other
 
 def look_of(rgb: NDArray[np.uint8]) -> int:
     """The look of an image, uint8 [H, W, 3], as a number below 2^256."""
-    return _look(Image.fromarray(rgb))
-
-
-def look_of_file(data: bytes) -> int | None:
-    """The look of an image file, decoded no further than that takes; None where it cannot be."""
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            image.draft("L", (8 * _SIDE, 8 * _SIDE))
-            # Deep greys are cut by the conversion, and would all look alike.
-            return None if image.mode[0] in "IF" else _look(image)
-    except Exception:  # noqa: BLE001 - decoders raise anything; the pair is named when it is measured
-        return None
-
-
-def _look(image: Image.Image) -> int:
-    grey = image.convert("L").resize((_SIDE + 1, _SIDE), Image.Resampling.BOX)
+    grey = Image.fromarray(rgb).convert("L").resize((_SIDE + 1, _SIDE), Image.Resampling.BOX)
     cells = np.asarray(grey).astype(np.int16)
     return int.from_bytes(np.packbits(np.diff(cells, axis=1) > 0).tobytes(), "big")
 

@@ -34,10 +34,12 @@ from app.conformal import feedback, fidelity
 from app.conformal.fidelity import needs_label
 from app.errors import BadImage, BadRequest
 from app.images.decode import Limits, decode
+from app.images.decoders import File, decoding
 from app.monitor.state import MonitorState, fold_label
 from app.monitor.watch import Change
 from app.serving.answer import Result, read_codes
 from app.stores.base import Label
+from app.upscalers.base import RGB
 
 
 class Window(BaseModel):
@@ -135,25 +137,21 @@ MAX_TRUTH_BYTES = 64 * 1024 * 1024
 """Of an upload: 16 megapixels as PNG, even of noise."""
 
 
-def score(
-    calibration: Calibration, served: Served, *, image: bytes | None, label: bytes | None
-) -> Score:
-    """Measure the losses of a served mask.
+async def read_truth(
+    calibration: Calibration, served: Served, *, image: File | None, label: File | None
+) -> RGB:
+    """What is known of a result, as pixels.
 
     Args:
         calibration: that the mask was made with, or its part of one group.
         served: the stored result.
-        image: Y as a file, for every metric but the semantic one of people.
+        image: Y, for every metric but the semantic one of people.
         label: for that one, an image that is not black where the meaning differs.
 
     Raises:
-        BadInput: the file is missing, superfluous, undecodable or of another size.
+        BadInput: the file is missing, superfluous, undecodable or too large.
     """
-    result, settings = served.result, calibration.pipeline.fidelity
-    picture = Image.open(io.BytesIO(served.image))
-    prediction = np.asarray(picture.convert("RGB"))  # what is not opaque is in no mask
-    mask = np.asarray(Image.open(io.BytesIO(served.mask)), bool)
-    wants_label = needs_label(settings)
+    wants_label = needs_label(calibration.pipeline.fidelity)
     data = label if wants_label else image
     if data is None or (image is not None and label is not None):
         raise BadRequest(
@@ -163,8 +161,29 @@ def score(
             else "Send `image`, the true image of the output's size, and nothing else."
         )
     # A truth is as large as the output, and no larger; where the output is transparent, it may be.
-    limits = Limits(max_bytes=MAX_TRUTH_BYTES, max_pixels=result.width * result.height)
-    pixels = decode(data, limits, with_alpha=picture.has_transparency_data).rgb
+    with Image.open(io.BytesIO(served.image)) as picture:
+        with_alpha = picture.has_transparency_data
+    most = served.result.width * served.result.height
+    limits = Limits(max_bytes=MAX_TRUTH_BYTES, max_pixels=most)
+    return (await decoding(decode, data, limits, with_alpha=with_alpha)).rgb
+
+
+def score(calibration: Calibration, served: Served, pixels: RGB) -> Score:
+    """Measure the losses of a served mask.
+
+    Args:
+        calibration: that the mask was made with, or its part of one group.
+        served: the stored result.
+        pixels: of `read_truth`.
+
+    Raises:
+        BadImage: they are of another size.
+    """
+    result, settings = served.result, calibration.pipeline.fidelity
+    wants_label = needs_label(settings)
+    with Image.open(io.BytesIO(served.image)) as picture:
+        prediction = np.asarray(picture.convert("RGB"))  # what is not opaque is in no mask
+    mask = np.asarray(Image.open(io.BytesIO(served.mask)), bool)
     if pixels.shape != prediction.shape:
         raise BadImage(
             f"The truth is {pixels.shape[1]}×{pixels.shape[0]}, the output is "

@@ -11,8 +11,8 @@ from scipy import ndimage
 
 from app.images.compression import LOSSLESS, Compression
 from app.images.facts import COMPRESSION, DETAIL, UPLOAD, classify, in_words, look_at
-from app.images.look import look_of, look_of_file, near_duplicates
-from tests.factories import encoded, photo
+from app.images.look import look_of, near_duplicates
+from tests.factories import photo
 
 JPEG = Compression("jpeg", 75)
 
@@ -106,15 +106,6 @@ class TestLooks:
         images = {"a": first, "b": photo(4, 160, 160), "c": smaller, "d": lighter}
         found = near_duplicates([(name, None, look_of(image)) for name, image in images.items()])
         assert found == [["a", "c", "d"]]
-
-    @pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP"])
-    def test_of_a_file(self, form):
-        """A file looks as its pixels do; what is no picture, or a deep grey one, has no look."""
-        image = photo(5, 300, 200)
-        there = look_of_file(encoded(image, form))
-        assert near_duplicates([("a", None, look_of(image)), ("b", None, there)]) == [["a", "b"]]
-        deep = Image.fromarray(image[..., 0].astype(np.uint16) * 256)
-        assert look_of_file(encoded(deep)) is look_of_file(b"no picture") is None
 
     def test_named_scenes_are_not_reported(self):
         """Whoever has named the scene needs no hint; another scene's name does not help."""

@@ -16,6 +16,7 @@ from PIL import Image
 
 from app.errors import BadInput, ImageTooLarge
 from app.images.decode import Limits, decode
+from app.images.decoders import decoding
 from app.images.holes import holes_of
 from app.upscalers.base import RGB, Source
 from app.upscalers.config import OneAddress
@@ -92,7 +93,9 @@ class SampleReader:
             WrongSample: an image of another size, misaligned, or the input unchanged.
         """
         await turn.take()
-        return await self.in_thread(self._decoded, data, source)
+        file = await self.in_thread(lambda: data() if callable(data) else bytes(data))
+        rgb = await self._decoded(file, source)
+        return await self.in_thread(lambda: self._checked(self._fitted(rgb, source), source))
 
     async def examine(self, sample: RGB, source: Source) -> RGB:
         """A sample from raw pixels, after the same checks."""
@@ -104,14 +107,13 @@ class SampleReader:
         except (binascii.Error, ValueError) as error:
             raise ProtocolError(f"{self._name!r} sent an image that is not base64.") from error
 
-    def _decoded(self, data: bytes | bytearray | Callable[[], bytes], source: Source) -> RGB:
-        file = data() if callable(data) else bytes(data)
+    async def _decoded(self, file: bytes, source: Source) -> RGB:
         k = self._scale
         limits = Limits(max_bytes=len(file), max_pixels=self.largest(source), max_side=2**16)
         wanted = f"{k * source.width}×{k * source.height} ({k} times the input)"
         try:
             # Some APIs add an alpha channel; a sample with real transparency is flattened.
-            decoded = decode(file, limits, background="black")
+            decoded = await decoding(decode, file, limits, background="black")
         except ImageTooLarge as error:
             raise WrongSample(
                 f"{self._name!r} sent an image larger than {wanted}: {error.detail}"
@@ -121,7 +123,7 @@ class SampleReader:
         if not self.lossy and decoded.compression.codec != "lossless":
             self.lossy = True
             log.warning("lossy_samples", upscaler=self._name, format=decoded.format)
-        return self._checked(self._fitted(decoded.rgb, source), source)
+        return decoded.rgb
 
     def _fitted(self, rgb: RGB, source: Source) -> RGB:
         height, width = self._scale * source.height, self._scale * source.width
