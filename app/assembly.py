@@ -19,6 +19,7 @@ from app.errors import ConfigError, TrustscaleError, UpscalerError
 from app.images import decoders
 from app.jobs.handlers import FanOut, Handler
 from app.jobs.queue import JobQueue, check_queue_url
+from app.jobs.runner import RetryPolicy
 from app.jobs.webhooks import WebhookHandler
 from app.monitor.watch import Monitor
 from app.sampling.pipeline import differences
@@ -45,7 +46,7 @@ from app.upscalers.witness import FaithfulWitness
 Build = Callable[[UpscalerConfig, Mapping[str, str]], Upscaler]
 
 # They only wait for their receivers, some seconds each.
-_WEBHOOKS: Final = 8
+_WEBHOOKS: Final = 32
 
 log = structlog.get_logger(__name__)
 
@@ -271,6 +272,7 @@ def _queue(settings: Settings, stores: Stores, metrics: Metrics | None = None) -
         settings.queue,
         stores.jobs,
         lease_s=settings.job_lease_s,
+        policy=RetryPolicy(away_s=settings.job_patience_s),
         metrics=metrics,
         on_end=functools.partial(forget_uploads, stores.spool),
     )

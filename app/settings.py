@@ -142,7 +142,11 @@ class Settings(BaseSettings):
         None, description="The gateway runs jobs itself; default: with queue=memory:// only."
     )
     job_concurrency: int = Field(2, gt=0, description="Pairs that one process measures at once.")
-    job_lease_s: Seconds = Field(60.0, description="After this, a dead worker's job is retried.")
+    job_lease_s: Seconds = Field(20.0, description="After this, a dead worker's job is retried.")
+    job_patience_s: Seconds = Field(
+        600.0,
+        description="So long a job waits in the queue for an upscaler, or a store, that is away.",
+    )
     job_ttl_s: Seconds = Field(
         7 * 86400.0, description="Ended jobs and uploads of calibrations are removed after this."
     )

@@ -32,7 +32,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from app.jobs.acts import Patience
 from app.jobs.queue import JobQueue
 from app.stores.base import Job, JobState, Stores
 from app.stores.open import open_stores
@@ -85,8 +84,7 @@ class Bench:
 
     def start_worker(self) -> None:
         parts = (self.queue_url, self.store, str(self.folder / "data"), str(self.lease_s))
-        numbers = (str(SLOTS), str(Patience().verdict_s), str(Patience().answer_s))
-        command = [sys.executable, "-m", "tests.jobs.work", *parts, *numbers]
+        command = [sys.executable, "-m", "tests.jobs.work", *parts, str(SLOTS)]
         self.workers.append(ProcessGroup(command, log=self.folder / "worker.log"))
 
     @asynccontextmanager

@@ -68,8 +68,8 @@ class Handler(Protocol):
     async def __call__(self, job: Job, context: JobContext) -> str:
         """The link of the result, or `JobState.AWAITING_LABELS` to wait for a person.
 
-        A TrustscaleError fails the job with its problem; StoreUnavailable is no fault of the job
-        and sends it back to the queue, and so does Later. asyncio.CancelledError arrives within two
+        A TrustscaleError fails the job with its problem; StoreUnavailable, UpscalerUnavailable and
+        Later send it back to the queue. asyncio.CancelledError arrives within two
         seconds after cancellation was requested in any process.
         """
 
@@ -85,8 +85,8 @@ class FanOut(Protocol):
         """Do one part; the bytes are recorded.
 
         Runs on any worker. BadInput, NotFound, UpscalerRejected and the like fail the job at
-        once; an upscaler that is away is waited for; after other errors the part is tried again,
-        three times in all.
+        once; after an upscaler that is away the part is run again later; after other errors it is
+        tried again at once (`RetryPolicy`).
         """
 
     async def reduce(self, job: Job, context: JobContext) -> str:

@@ -1,33 +1,19 @@
 """The seam over docket, the queue engine: which job is run by whom, and when again.
 
-Why a queue besides the job store
-    The store is the truth about jobs: what was asked, what has been done, how it ended. The queue
-    only answers "who does it now". Its messages hold ids and nothing else, and losing all of them
-    loses nothing: every worker sends all unfinished jobs of the store again, at its start and then
-    twice per lease. A key that the queue knows is not sent twice, so this costs one read. That is
-    also what makes `memory://`, a queue inside the process, survive a restart.
-
-Death of a worker
-    docket keeps a message pending until its task ends, and a worker renews the lease of what it
-    runs. Of a worker that died or sleeps the leases run out, and another takes its messages over:
-    after the lease and at most a third more. Work may therefore be done twice, and everything that
-    it stores is the same then. A message that comes a second time to the process that is at it
-    waits for the first one. docket itself counts nothing and would redeliver a job that kills its
-    workers for ever; who has died at which piece of work is known by `app/jobs/acts.py`, and who is
-    alive by docket.
-
 Four queues
     `upscale`, `calibration` and `webhook` carry jobs, `unit` the parts of calibrations. Each has
     its own message stream and its own slots in a worker, so a thousand queued pairs do not delay an
     upscale, and coordinators, which only wait, do not take the slots of the pairs they wait for.
 
-Cancelling
-    Only the store is told. Whoever runs the job looks there twice a second; whoever gets the
-    message later finds nothing to do.
+Leases
+    docket keeps a message pending until its task ends, and a worker renews the lease of what it
+    runs. Of a worker that died or sleeps the leases run out, and another takes its messages over:
+    after the lease and at most a third more. A message that comes a second time to the process that
+    is at it waits for the first one.
 
 Stopping
-    `run` returns after its event is set: no message is taken any more, coordinators give their jobs
-    back at once, other work may end within the drain time, then it is interrupted and given back.
+    `run` returns after its event is set: no message is taken any more, coordinators and webhooks
+    are given back at once, other work may end within the drain time, then it is given back too.
     docket stops renewing leases during this time, so the drain time must be below the lease.
 
 Trust
@@ -59,9 +45,9 @@ from docket import Docket, Worker
 from redis.exceptions import RedisError
 
 from app.errors import ConfigError
-from app.jobs.acts import Acts, OnEnd, Patience
 from app.jobs.fanout import Coordinator
 from app.jobs.handlers import FanOut, Handler
+from app.jobs.runner import OnEnd, RetryPolicy, TaskRunner
 from app.jobs.supervision import Supervisor
 from app.jobs.webhooks import delivery_of
 from app.stores.base import (
@@ -86,9 +72,11 @@ POLL: Final = timedelta(milliseconds=50)
 
 RECONNECT: Final = timedelta(seconds=2)
 
-# docket can also run things later, and looks for them so often; only webhooks are.
+# How often docket looks for what is to be run later.
 LATER: Final = timedelta(seconds=0.5)
-NOTHING_IS_LATER: Final = timedelta(seconds=30)
+
+# Whoever asks for readiness does not wait long; what could not be sent is sent by a later round.
+SEND_S: Final = 10.0
 
 log = logging.getLogger(__name__)
 
@@ -115,7 +103,8 @@ class JobQueue:
             await queue.run({"calibration": calibrate}, stop=event)      # a worker; or both
 
     `memory://` (optionally with a name) carries jobs inside one process only. `on_end` is called
-    with the status of every job that has ended here, perhaps more than once.
+    with the status of every job that has ended here, perhaps more than once. `answer_s` is for the
+    broker to answer, `cancel_again_s` for a loop that runs nothing to end once it is cancelled.
     """
 
     def __init__(
@@ -123,10 +112,12 @@ class JobQueue:
         url: str,
         jobs: JobStore,
         *,
-        lease_s: float = 60.0,
+        lease_s: float = 20.0,
         metrics: Metrics | None = None,
         on_end: OnEnd = _nothing,
-        patience: Patience = Patience(),  # noqa: B008 - immutable
+        policy: RetryPolicy = RetryPolicy(),  # noqa: B008 - immutable
+        answer_s: float = 2.0,
+        cancel_again_s: float = 1.0,
     ) -> None:
         check_queue_url(url)
         self._url = url
@@ -135,7 +126,9 @@ class JobQueue:
         self._metrics = metrics or Metrics()
         self._on_end = on_end
         self._is_memory = url.startswith("memory:")
-        self._patience = patience
+        self._policy = policy
+        self._answer_s = answer_s
+        self._cancel_again_s = cancel_again_s
         self.owner = f"{socket.gethostname()}#{os.getpid()}#{uuid4().hex[:12]}".replace(" ", "-")
         self._dockets: dict[str, Docket] = {}
         # Jobs and units under way here, by queue and key.
@@ -165,7 +158,7 @@ class JobQueue:
             return
         try:
             async with (
-                asyncio.timeout(self._patience.answer_s),
+                asyncio.timeout(self._answer_s),
                 self._dockets["upscale"].redis() as redis,
             ):
                 await redis.exists("trustscale:queue")
@@ -181,7 +174,7 @@ class JobQueue:
         with span("submit", {"trustscale.job_kind": job.kind}, kind="producer"):
             stored = await self._jobs.create(job.model_copy(update={"trace": context()}))
             if not stored.state.is_final:
-                async with _later("A job is queued", self._patience.send_s):
+                async with _later("A job is queued", SEND_S):
                     await self._send_jobs([stored])
             return stored
 
@@ -189,7 +182,7 @@ class JobQueue:
         """Queue a job that awaited labels again. Raises NotFound."""
         job = await self._jobs.resume(job_id)
         if not job.state.is_final:
-            async with _later("A job is queued", self._patience.send_s):
+            async with _later("A job is queued", SEND_S):
                 await self._send_jobs([job])
         return job
 
@@ -213,7 +206,7 @@ class JobQueue:
         if self._is_memory:
             return {self.owner}  # what ran before this process is dead for certain
         try:
-            async with asyncio.timeout(self._patience.answer_s):
+            async with asyncio.timeout(self._answer_s):
                 found = [await docket.workers() for docket in self._dockets.values()]
         except (RedisError, OSError):
             return None
@@ -236,12 +229,12 @@ class JobQueue:
         """
         limits = {"patience_s": 2 * self._lease_s, "lease_s": self._lease_s}
         supervisor = Supervisor(self._jobs, **limits)
-        coordinating = Supervisor(self._jobs, **limits)
+        waiting = Supervisor(self._jobs, **limits)  # what loses nothing when it is given back
         slots = concurrency or {}
         async with AsyncExitStack() as stack:
             loops = {
                 name: await stack.enter_async_context(self._looped(name, most))
-                for name, most in self._prepare(handlers, slots, supervisor, coordinating)
+                for name, most in self._prepare(handlers, slots, supervisor, waiting)
             }
             if unfinished:
                 loops["unfinished jobs"] = asyncio.create_task(self._send_unfinished_for_ever())
@@ -252,7 +245,7 @@ class JobQueue:
                 await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             finally:
                 stopped.cancel()
-                coordinating.interrupt()
+                waiting.interrupt()
                 for loop in loops.values():
                     loop.cancel()
                 with suppress(TimeoutError):
@@ -272,9 +265,7 @@ class JobQueue:
         meets a write of redis-py that ends at that moment. While work drains it must not be.
         """
         while running := [name for name, loop in loops.items() if not loop.done()]:
-            await asyncio.wait(
-                [loops[name] for name in running], timeout=self._patience.cancel_again_s
-            )
+            await asyncio.wait([loops[name] for name in running], timeout=self._cancel_again_s)
             for name in running:
                 if all(name != at_work for at_work, _ in self._at_work):
                     loops[name].cancel()
@@ -298,45 +289,48 @@ class JobQueue:
         handlers: Mapping[JobKind, Handler | FanOut],
         slots: Mapping[JobKind, int],
         supervisor: Supervisor,
-        coordinating: Supervisor,
+        waiting: Supervisor,
     ) -> Iterable[tuple[str, int]]:
         """Tell the queues what to run; which queues to work on, with how many slots."""
         if sum(isinstance(handler, FanOut) for handler in handlers.values()) > 1:
             raise ValueError("the unit queue serves one kind of job")
-        acts = Acts(
+        runner, light = self._runner(supervisor), self._runner(waiting)
+        for kind, handler in handlers.items():
+            if isinstance(handler, FanOut):
+                send = self._send_units
+                coordinator = Coordinator(runner, waiting, send, resend_s=self._lease_s)
+                self._serve("unit", partial(runner.one, fan_out=handler))
+                self._serve(kind, partial(coordinator.run, fan_out=handler))
+                yield "unit", slots.get(kind, 1)
+                yield kind, COORDINATORS
+            else:
+                whole = (light if kind == "webhook" else runner).whole
+                self._serve(kind, partial(whole, handler=handler))
+                yield kind, slots.get(kind, 1)
+
+    def _runner(self, supervisor: Supervisor) -> TaskRunner:
+        return TaskRunner(
             jobs=self._jobs,
             supervisor=supervisor,
             metrics=self._metrics,
             owner=self.owner,
             living=self.living,
-            patience=self._patience,
+            policy=self._policy,
             announce=self._announce,
             on_end=self._on_end,
         )
-        for kind, handler in handlers.items():
-            if isinstance(handler, FanOut):
-                coordinator = Coordinator(
-                    acts, coordinating, self._send_units, resend_s=self._lease_s
-                )
-                self._serve("unit", partial(acts.one, fan_out=handler))
-                self._serve(kind, partial(coordinator.run, fan_out=handler))
-                yield "unit", slots.get(kind, 1)
-                yield kind, COORDINATORS
-            else:
-                self._serve(kind, partial(acts.whole, handler=handler))
-                yield kind, slots.get(kind, 1)
 
     def _serve(self, name: str, run: Callable[..., Awaitable[float | None]]) -> None:
         docket = self._dockets[name]
 
         async def do(job_id: str, unit: str = "") -> None:
-            piece = (job_id, unit) if unit else (job_id,)
-            key = _key(piece)
+            task = (job_id, unit) if unit else (job_id,)
+            key = _key(task)
             async with self._once(name, key) as is_first:
-                if is_first and (seconds := await run(*piece)) is not None:
+                if is_first and (seconds := await run(*task)) is not None:
                     # Another worker need not wait for the lease of this one.
                     when = datetime.now(UTC) + timedelta(seconds=seconds)
-                    await docket.replace(name, when, key)(*piece)
+                    await docket.replace(name, when, key)(*task)
 
         docket.register(do, names=[name])
 
@@ -349,7 +343,7 @@ class JobQueue:
             redelivery_timeout=timedelta(seconds=self._lease_s),
             reconnection_delay=RECONNECT,
             minimum_check_interval=POLL,
-            scheduling_resolution=LATER if name == "webhook" else NOTHING_IS_LATER,
+            scheduling_resolution=LATER,
             schedule_automatic_tasks=False,
         )
         async with worker:
@@ -360,13 +354,13 @@ class JobQueue:
             await self._send(kind, [(job.id,) for job in jobs if job.kind == kind])
 
     async def _send_units(self, job_id: str, units: Sequence[str]) -> None:
-        async with _later("Units are sent", self._patience.send_s):
+        async with _later("Units are sent", SEND_S):
             await self._send("unit", [(job_id, unit) for unit in units])
 
-    async def _send(self, name: str, pieces: Sequence[tuple[str, ...]]) -> None:
+    async def _send(self, name: str, tasks: Sequence[tuple[str, ...]]) -> None:
         docket = self._dockets[name]
-        if pieces:
-            await docket.add_many([docket.call(name, key=_key(one))(*one) for one in pieces])
+        if tasks:
+            await docket.add_many([docket.call(name, key=_key(one))(*one) for one in tasks])
 
     async def _send_unfinished_for_ever(self) -> None:
         while True:
@@ -375,9 +369,9 @@ class JobQueue:
             await asyncio.sleep(self._lease_s / 2)
 
 
-def _key(piece: tuple[str, ...]) -> str:
-    """What the queue knows a job, or a unit of it, by."""
-    return ":".join(piece)
+def _key(task: tuple[str, ...]) -> str:
+    """What the queue knows a job, or a part of it, by."""
+    return ":".join(task)
 
 
 async def _elsewhere(job_id: str, unit: str = "") -> None:

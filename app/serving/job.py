@@ -10,24 +10,18 @@ from typing import Any, Final, TypeAlias
 
 from PIL import Image
 
-from app.errors import TimedOut, UpscalerUnavailable
 from app.images.encode import picture
 from app.jobs.handlers import JobContext
 from app.serving.service import UpscaleService
 from app.serving.work import UpscaleRequest, Work
 from app.stores.base import Job, Spool, StoreUnavailable
 from app.upscalers.base import RGB
-from app.upscalers.remote.errors import is_for_operator
 
 DRAFT: Final = "draft.jpeg"
 """The first sample, in small, for whoever looks on: nothing of it is measured yet."""
 
 _DRAFT_SIDE: Final = 1024
 _DRAFT_QUALITY: Final = 80
-# Nobody waits for the answer of a job, so it outlives the restart of a worker with a large model.
-# Not much more: it occupies its job worker meanwhile, which others need.
-PATIENCE_S: Final = 60.0
-SHORTEST_PAUSE_S: Final = 0.5
 _Telling: TypeAlias = Callable[[], Awaitable[None]]
 
 
@@ -46,28 +40,13 @@ def expected(work: Work) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class UpscaleHandler:
-    """Runs upscale jobs; an upscaler that is away for no longer than `patience_s` is waited for."""
+    """Runs upscale jobs (`app.jobs.handlers.Handler`)."""
 
     service: UpscaleService
     spool: Spool
-    patience_s: float = PATIENCE_S
-    pause_s: float = SHORTEST_PAUSE_S
 
     async def __call__(self, job: Job, context: JobContext) -> str:
         """Generate, store the result under the job's id, return its link."""
-        clock = asyncio.get_running_loop().time
-        end = clock() + self.patience_s
-        while True:
-            try:
-                return await self._upscale(job, context)
-            except UpscalerUnavailable as away:
-                pause = max(self.pause_s, away.retry_after)
-                is_final = is_for_operator(away) or isinstance(away, TimedOut)
-                if is_final or clock() + pause > end:
-                    raise
-                await asyncio.sleep(pause)
-
-    async def _upscale(self, job: Job, context: JobContext) -> str:
         prepared = await self.service.prepare(
             lambda: self.spool.get(job.id, "image"),
             UpscaleRequest(**job.request),

@@ -39,7 +39,7 @@ LOCK_TIMEOUT_S = 10.0
 # So long the pages of a database are checked at start; those of a larger one only in part.
 CHECK_S = 5.0
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 
 SCHEMA = """
 CREATE TABLE calibrations (
@@ -67,6 +67,7 @@ CREATE TABLE job (
     result TEXT,
     error TEXT,
     trace TEXT,
+    away_since TEXT,
     about TEXT NOT NULL
 );
 CREATE INDEX job_by_state ON job (state, created_at);
@@ -74,17 +75,18 @@ CREATE TABLE job_request (
     job TEXT PRIMARY KEY REFERENCES job (id) ON DELETE CASCADE DEFERRABLE INITIALLY DEFERRED,
     request TEXT NOT NULL
 );
-CREATE TABLE job_act (
+CREATE TABLE job_attempt (
     job TEXT NOT NULL REFERENCES job (id) ON DELETE CASCADE,
-    unit TEXT NOT NULL,
     owner TEXT NOT NULL,
-    PRIMARY KEY (job, unit, owner)
+    task TEXT NOT NULL,
+    alone INTEGER NOT NULL,
+    PRIMARY KEY (job, task, owner, alone)
 );
 CREATE TABLE job_record (
     job TEXT NOT NULL REFERENCES job (id) ON DELETE CASCADE,
-    unit TEXT NOT NULL,
+    task TEXT NOT NULL,
     value BLOB NOT NULL,
-    PRIMARY KEY (job, unit)
+    PRIMARY KEY (job, task)
 );
 CREATE TABLE result (
     id TEXT PRIMARY KEY,

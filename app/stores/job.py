@@ -50,7 +50,8 @@ JobKind = Literal["upscale", "calibration", "webhook"]
 class JobStatus(BaseModel):
     """What is asked of a job again and again: small, and without its request.
 
-    about: what lists show of the request. trace: the context of the request that left it
+    about: what lists show of the request. away_since: when something that it needs was first found
+    to be away, since there was progress. trace: the context of the request that left it
     (`app/telemetry/otel.py`), if that was traced.
     """
 
@@ -65,6 +66,7 @@ class JobStatus(BaseModel):
     result: str | None = None
     error: dict[str, Any] | None = None
     trace: str | None = None
+    away_since: datetime | None = None
     about: dict[str, str | None] = {}
 
     @property
@@ -90,7 +92,7 @@ def as_text(moment: datetime) -> str:
 
 def stored(status: JobStatus) -> dict[str, str | int | None]:
     """The fields of a status as they are stored."""
-    started, finished = status.started_at, status.finished_at
+    started, finished, away = status.started_at, status.finished_at, status.away_since
     return {
         "id": status.id,
         "kind": status.kind,
@@ -103,6 +105,7 @@ def stored(status: JobStatus) -> dict[str, str | int | None]:
         "result": status.result,
         "error": json.dumps(status.error) if status.error else None,
         "trace": status.trace,
+        "away_since": as_text(away) if away else None,
         "about": json.dumps(status.about),
     }
 

@@ -45,19 +45,23 @@ RECORDS_AT_ONCE: Final = 64
 log = logging.getLogger(__name__)
 
 
-class Act(NamedTuple):
-    """Somebody is doing a unit of a job; the empty text is the job in one piece."""
+class Attempt(NamedTuple):
+    """Somebody runs a task of a job; the empty text is the whole job.
+
+    alone: whether nothing else ran in its process.
+    """
 
     owner: str
-    unit: str
+    task: str
+    alone: bool = False
 
 
 @dataclass(slots=True)
 class Draft:
-    """A job while it is decided what becomes of it; `has_record` and `value` are of one unit."""
+    """A job while it is decided what becomes of it; `has_record` and `value` are of one task."""
 
     status: JobStatus
-    acts: frozenset[Act]
+    attempts: frozenset[Attempt]
     has_record: bool
     value: bytes | None = None
 
@@ -65,11 +69,15 @@ class Draft:
         """Change fields of the status."""
         self.status = self.status.model_copy(update=changes)
 
+    def forgive(self, task: str) -> None:
+        """End all attempts at a task."""
+        self.attempts = frozenset(one for one in self.attempts if one.task != task)
+
     def close(self, state: JobState, **end: Any) -> None:
-        """End the job, and all acts at it."""
+        """End the job, and all attempts at it."""
         finished = datetime.now(UTC) if state.is_final else None
         self.update(state=state, finished_at=finished, **end)
-        self.acts = frozenset()
+        self.attempts = frozenset()
 
 
 Decide: TypeAlias = Callable[[Draft], Answer]
@@ -79,13 +87,12 @@ Decide: TypeAlias = Callable[[Draft], Answer]
 class JobStore(ABC):
     """The truth about jobs; a queue only carries their ids.
 
-    Pieces: a job is done in one piece (its unit is then the empty text), or in units that are
-    recorded one by one (the pairs of a calibration). A piece may be done twice, by workers that do
-    not know of each other, and is the same whoever does it: the first record and the first end
-    count, and every write may be repeated.
+    Tasks: a job is one task (the empty text), or many that are recorded one by one (the pairs of a
+    calibration). A task may be done twice, by workers that do not know of each other, and is the
+    same whoever does it: the first record and the first end count, and every call may be repeated.
 
-    Acts: whoever begins a piece leaves its name, and takes it back when the piece ends, well or
-    not. A name that stays is of one who died in the act, or who still is in it.
+    Attempts: whoever starts a task leaves its name, and any end of the task removes all names. A
+    name that stays is of one who died at it, or who still is at it.
     """
 
     async def create(self, job: Job) -> JobStatus:
@@ -102,11 +109,15 @@ class JobStore(ABC):
 
     async def load(self, job: str) -> Job:
         """The job with its request. Raises NotFound."""
-        status = await self.get(job)
+        return Job(**(await self.get(job)).model_dump(), request=await self.request(job))
+
+    async def request(self, job: str) -> dict[str, Any]:
+        """The request, which never changes. Raises NotFound."""
         request = await self._request(job)
         if request is None:
             raise no_job(job)
-        return Job(**status.model_dump(), request=json.loads(request))
+        found: dict[str, Any] = json.loads(request)
+        return found
 
     async def unfinished(self) -> list[JobStatus]:
         """Jobs that are queued or running, the oldest first: what a restart must submit again."""
@@ -122,12 +133,14 @@ class JobStore(ABC):
     async def count_pending(self, kind: JobKind) -> int:
         """How many there are of these; no job is read."""
 
-    async def start(self, job: str, unit: str | None, owner: str) -> JobStatus | None:
-        """Begin a piece: the job runs, and the owner is in the act. None if there is nothing to do.
+    async def start(
+        self, job: str, task: str | None, owner: str, *, alone: bool = False
+    ) -> JobStatus | None:
+        """Start a task: the job runs, and the owner is at it. None if there is nothing to do.
 
         There is nothing to do when the job is unknown, final or awaiting labels, its cancellation
-        was requested (it is then cancelled), or the unit is recorded. Without a unit the job runs,
-        and nobody is in an act.
+        was requested (it is then cancelled), or the task is recorded. Without a task the job runs,
+        and nobody is at one.
         """
 
         def begin(draft: Draft) -> JobStatus | None:
@@ -138,66 +151,75 @@ class JobStore(ABC):
                 return None
             since = draft.status.started_at or datetime.now(UTC)
             draft.update(state=JobState.RUNNING, started_at=since)
-            if unit is not None:
-                draft.acts |= {Act(owner, unit)}
+            if task is not None:
+                draft.attempts |= {Attempt(owner, task, alone)}
             return draft.status
 
         with suppress(NotFound):
-            return await self._change(job, begin, unit)
+            return await self._change(job, begin, task)
         return None
 
-    async def acts(self, job: str, unit: str | None = None) -> set[str]:
-        """The owners that have begun a piece and not said that it ended; None: any of the job."""
-        return {act.owner for act in await self._acts(job) if unit in {act.unit, None}}
+    async def attempts(self, job: str, task: str) -> set[Attempt]:
+        """The attempts at a task that were started and have not ended."""
+        return {one for one in await self._attempts(job) if one.task == task}
 
-    async def end(self, job: str, unit: str, owner: str) -> None:
-        """An act ended without a result; a running job without any act is queued again."""
+    async def end(self, job: str, task: str, *, away: bool = False) -> None:
+        """A task ended without a result; a running job without any attempt is queued again.
+
+        away: something that the task needs is away; the time of the first such end since there was
+        progress is kept.
+        """
 
         def leave(draft: Draft) -> None:
-            draft.acts -= {Act(owner, unit)}
-            if draft.status.state is JobState.RUNNING and not draft.acts:
+            draft.forgive(task)
+            if not draft.status.goes_on:
+                return
+            if away and draft.status.away_since is None:
+                draft.update(away_since=datetime.now(UTC))
+            if not draft.attempts:
                 draft.update(state=JobState.QUEUED)
 
         with suppress(NotFound):
             await self._change(job, leave)
 
-    async def record(self, job: str, unit: str, value: bytes) -> bool:
-        """Keep the result of a unit, unless there is one; all acts at it are over and forgiven.
-
-        False if the job does not go on.
-        """
+    async def record(self, job: str, task: str, value: bytes) -> bool:
+        """Keep the result of a task, unless there is one. False if the job does not go on."""
 
         def keep(draft: Draft) -> bool:
             if not draft.status.goes_on:
                 return False
             draft.value = value
-            draft.acts = frozenset(act for act in draft.acts if act.unit != unit)
+            draft.forgive(task)
+            draft.update(away_since=None)
             return True
 
         with suppress(NotFound):
-            return await self._change(job, keep, unit)
+            return await self._change(job, keep, task)
         return False
 
     @abstractmethod
     async def recorded(self, job: str) -> set[str]:
-        """The units of a job that are recorded."""
+        """The tasks of a job that are recorded."""
 
     async def records(self, job: str) -> AsyncIterator[tuple[str, bytes]]:
-        """All recorded units of a job, in their order, a few at a time in memory."""
-        units = sorted(await self.recorded(job))
-        for start in range(0, len(units), RECORDS_AT_ONCE):
-            some = units[start : start + RECORDS_AT_ONCE]
+        """All recorded tasks of a job, in their order, a few at a time in memory."""
+        tasks = sorted(await self.recorded(job))
+        for start in range(0, len(tasks), RECORDS_AT_ONCE):
+            some = tasks[start : start + RECORDS_AT_ONCE]
             values = await self._values(job, some)
-            for unit in some:
-                if unit in values:  # else it was removed meanwhile
-                    yield unit, values[unit]
+            for task in some:
+                if task in values:  # else it was removed meanwhile
+                    yield task, values[task]
 
     async def progress(self, job: str, progress: Progress) -> None:
         """Show how far a job is, if it goes on."""
 
         def show(draft: Draft) -> None:
-            if draft.status.goes_on:
-                draft.update(progress=progress)
+            if not draft.status.goes_on:
+                return
+            if progress.done > draft.status.progress.done:
+                draft.update(away_since=None)
+            draft.update(progress=progress)
 
         with suppress(NotFound):
             await self._change(job, show, durable=False)
@@ -210,7 +232,7 @@ class JobStore(ABC):
         result: str | None = None,
         error: dict[str, Any] | None = None,
     ) -> bool:
-        """End a job that goes on (a final state, or awaiting_labels), and all acts at it.
+        """End a job that goes on (a final state, or awaiting_labels), and all attempts at it.
 
         True if this is the end that it has, also when it was told before; False if it is unknown.
         Raises ValueError for a state that ends nothing.
@@ -293,20 +315,20 @@ class JobStore(ABC):
         """The request, as JSON."""
 
     @abstractmethod
-    async def _acts(self, job: str) -> set[Act]:
-        """All acts at a job."""
+    async def _attempts(self, job: str) -> set[Attempt]:
+        """All attempts at a job."""
 
     @abstractmethod
-    async def _values(self, job: str, units: Sequence[str]) -> Mapping[str, bytes]:
-        """What is recorded of these units."""
+    async def _values(self, job: str, tasks: Sequence[str]) -> Mapping[str, bytes]:
+        """What is recorded of these tasks."""
 
     @abstractmethod
     async def _change(
-        self, job: str, decide: Decide[Answer], unit: str | None = None, *, durable: bool = True
+        self, job: str, decide: Decide[Answer], task: str | None = None, *, durable: bool = True
     ) -> Answer:
-        """Store what is decided about a job and perhaps one unit, with nothing in between.
+        """Store what is decided about a job and perhaps one task, with nothing in between.
 
-        The decision may be asked for again. A value is stored unless the unit has one. Not
+        The decision may be asked for again. A value is stored unless the task has one. Not
         `durable`: a power cut may undo it. Raises NotFound.
         """
 

@@ -58,7 +58,7 @@ from app.stores.redis_client import (
 )
 from app.stores.results import StoredResult
 
-SCHEMA_VERSION: Final = 3
+SCHEMA_VERSION: Final = 4
 
 _BLOBS: Final = f"{PREFIX}blobs"
 

@@ -3,10 +3,10 @@
 Keys, all under `trustscale:`::
 
     job:<id>                hash     the status of a job, field by field, and a `revision`, which
-                                     counts its changes, also of acts and records
+                                     counts its changes, also of attempts and records
     job:<id>:request        string   its request (JSON)
-    job:<id>:acts           set      "<owner> <unit>" of everyone who is in the act
-    job:<id>:records        hash     unit -> what is recorded
+    job:<id>:attempts       set      "<owner> <1 if alone> <task>" of everyone who is at a task
+    job:<id>:records        hash     task -> what is recorded
     jobs:open               zset     jobs that are not final by creation
     jobs:open:<kind>        set      the same of a kind
     jobs:ended              zset     final jobs by their end
@@ -28,7 +28,7 @@ from datetime import datetime
 from typing import Any, Final, TypeAlias
 
 from app.stores.job import Fields, Job, JobKind, JobStatus, no_job, status_of, stored
-from app.stores.jobs import Act, Answer, Decide, Draft, JobStore
+from app.stores.jobs import Answer, Attempt, Decide, Draft, JobStore
 from app.stores.redis_client import PREFIX, Client, job_key, redis_errors
 
 OPEN: Final = f"{PREFIX}jobs:open"
@@ -67,14 +67,14 @@ class RedisJobs(JobStore):
 
     async def recorded(self, job: str) -> set[str]:
         async with redis_errors():
-            return {unit.decode() for unit in await self._client.hkeys(_records(job))}
+            return {task.decode() for task in await self._client.hkeys(_records(job))}
 
     async def expire(self, before: datetime) -> Sequence[str]:
         removed = []
         async with redis_errors():
             ended = await self._client.zrangebyscore(ENDED, "-inf", f"({before.timestamp()}")
         for job in (found.decode() for found in ended):
-            keys = (job_key(job), _request(job), _acts(job), _records(job))
+            keys = (job_key(job), _request(job), _attempts(job), _records(job))
             async with redis_errors(), self._client.pipeline(transaction=True) as pipe:
                 pipe.unlink(*keys)
                 pipe.zrem(ENDED, job)
@@ -114,35 +114,36 @@ class RedisJobs(JobStore):
             request: bytes | None = await self._client.get(_request(job))
         return request
 
-    async def _acts(self, job: str) -> set[Act]:
+    async def _attempts(self, job: str) -> set[Attempt]:
         async with redis_errors():
-            return set(map(_act, await self._client.smembers(_acts(job))))
+            return set(map(_attempt, await self._client.smembers(_attempts(job))))
 
-    async def _values(self, job: str, units: Sequence[str]) -> Mapping[str, bytes]:
+    async def _values(self, job: str, tasks: Sequence[str]) -> Mapping[str, bytes]:
         async with redis_errors():
-            values = await self._client.hmget(_records(job), units)
-        found = zip(units, values, strict=True)
-        return {unit: bytes(value) for unit, value in found if value is not None}
+            values = await self._client.hmget(_records(job), tasks)
+        found = zip(tasks, values, strict=True)
+        return {task: bytes(value) for task, value in found if value is not None}
 
     async def _change(
-        self, job: str, decide: Decide[Answer], unit: str | None = None, **_: object
+        self, job: str, decide: Decide[Answer], task: str | None = None, **_: object
     ) -> Answer:
         async with redis_errors():
             while True:
                 async with self._client.pipeline(transaction=True) as pipe:
                     pipe.hmget(job_key(job), _NAMES)
-                    pipe.smembers(_acts(job))
-                    pipe.hexists(_records(job), unit or "")
+                    pipe.smembers(_attempts(job))
+                    pipe.hexists(_records(job), task or "")
                     found, members, has_record = await pipe.execute()
                 fields = _named(found)
                 if fields is None:
                     raise no_job(job)
-                before, acts = status_of(fields), frozenset(map(_act, members))
-                draft = Draft(before, acts, bool(unit is not None and has_record))
+                before, attempts = status_of(fields), frozenset(map(_attempt, members))
+                draft = Draft(before, attempts, bool(task is not None and has_record))
                 answer = decide(draft)
-                commands = [*_on_status(draft.status, before), *_on_acts(job, draft.acts, acts)]
+                commands = _on_status(draft.status, before)
+                commands += _on_attempts(job, draft.attempts, attempts)
                 if draft.value is not None:
-                    commands.append(("HSETNX", _records(job), unit or "", draft.value))
+                    commands.append(("HSETNX", _records(job), task or "", draft.value))
                 parts = (part for command in commands for part in (len(command), *command))
                 read = fields.get("revision", "")
                 if not commands or await self._apply([job_key(job)], [read, *parts]):
@@ -167,17 +168,21 @@ def _request(job: str) -> str:
     return f"{job_key(job)}:request"
 
 
-def _acts(job: str) -> str:
-    return f"{job_key(job)}:acts"
+def _attempts(job: str) -> str:
+    return f"{job_key(job)}:attempts"
 
 
 def _records(job: str) -> str:
     return f"{job_key(job)}:records"
 
 
-def _act(kept: bytes) -> Act:
-    owner, _, unit = kept.decode().partition(" ")
-    return Act(owner, unit)
+def _attempt(kept: bytes) -> Attempt:
+    owner, alone, task = kept.decode().split(" ", 2)
+    return Attempt(owner, task, alone == "1")
+
+
+def _kept(attempt: Attempt) -> str:
+    return f"{attempt.owner} {attempt.alone:d} {attempt.task}"
 
 
 def _on_status(status: JobStatus, before: JobStatus) -> list[Command]:
@@ -198,12 +203,14 @@ def _on_status(status: JobStatus, before: JobStatus) -> list[Command]:
     return commands
 
 
-def _on_acts(job: str, acts: frozenset[Act], before: frozenset[Act]) -> list[Command]:
-    """The commands that store who is in the act."""
-    gone, new = before - acts, acts - before
+def _on_attempts(
+    job: str, attempts: frozenset[Attempt], before: frozenset[Attempt]
+) -> list[Command]:
+    """The commands that store who is at which task."""
+    gone, new = before - attempts, attempts - before
     return [
-        *([("SREM", _acts(job), *map(" ".join, gone))] if gone else []),
-        *([("SADD", _acts(job), *map(" ".join, new))] if new else []),
+        *([("SREM", _attempts(job), *map(_kept, gone))] if gone else []),
+        *([("SADD", _attempts(job), *map(_kept, new))] if new else []),
     ]
 
 

@@ -16,7 +16,7 @@ from typing import Final
 
 from app.stores.database import Database
 from app.stores.job import Fields, Job, JobKind, JobStatus, as_text, no_job, status_of, stored
-from app.stores.jobs import Act, Answer, Decide, Draft, JobStore
+from app.stores.jobs import Answer, Attempt, Decide, Draft, JobStore
 
 # Another process may change a job, and SQLite has no notification: a watcher looks again after
 # this time. Reading one row by its key takes tens of microseconds.
@@ -26,7 +26,7 @@ _PENDING: Final = "state IN ('queued', 'running', 'awaiting_labels')"
 
 
 class SqliteJobs(JobStore):
-    """`JobStore` in the tables `job`, `job_request`, `job_act` and `job_record`."""
+    """`JobStore` in the tables `job`, `job_request`, `job_attempt` and `job_record`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -53,7 +53,7 @@ class SqliteJobs(JobStore):
         return int((await self._database.rows(query, kind))[0][0])
 
     async def recorded(self, job: str) -> set[str]:
-        return {row[0] for row in await self._database.rows(_UNITS, job)}
+        return {row[0] for row in await self._database.rows(_TASKS, job)}
 
     async def expire(self, before: datetime) -> Sequence[str]:
         rows = await self._database.write(
@@ -79,38 +79,38 @@ class SqliteJobs(JobStore):
         rows = await self._database.rows("SELECT request FROM job_request WHERE job = ?", job)
         return rows[0][0] if rows else None
 
-    async def _acts(self, job: str) -> set[Act]:
-        return await self._database.read(lambda c: _acts(c, job))
+    async def _attempts(self, job: str) -> set[Attempt]:
+        return await self._database.read(lambda c: _attempts(c, job))
 
-    async def _values(self, job: str, units: Sequence[str]) -> Mapping[str, bytes]:
-        marks = ", ".join("?" * len(units))
-        query = f"SELECT unit, value FROM job_record WHERE job = ? AND unit IN ({marks})"  # noqa: S608
-        found = await self._database.rows(query, job, *units)
-        return {unit: bytes(value) for unit, value in found}
+    async def _values(self, job: str, tasks: Sequence[str]) -> Mapping[str, bytes]:
+        marks = ", ".join("?" * len(tasks))
+        query = f"SELECT task, value FROM job_record WHERE job = ? AND task IN ({marks})"  # noqa: S608
+        found = await self._database.rows(query, job, *tasks)
+        return {task: bytes(value) for task, value in found}
 
     async def _change(
-        self, job: str, decide: Decide[Answer], unit: str | None = None, *, durable: bool = True
+        self, job: str, decide: Decide[Answer], task: str | None = None, *, durable: bool = True
     ) -> Answer:
         def change(c: sqlite3.Connection) -> Answer:
             fields = _fields(c, job)
             if fields is None:
                 raise no_job(job)
-            before, acts = status_of(fields), _acts(c, job)
-            has_record = (unit,) in c.execute(f"{_UNITS} AND unit = ?", (job, unit))
-            draft = Draft(before, frozenset(acts), has_record)
+            before, attempts = status_of(fields), _attempts(c, job)
+            has_record = (task,) in c.execute(f"{_TASKS} AND task = ?", (job, task))
+            draft = Draft(before, frozenset(attempts), has_record)
             answer = decide(draft)
             if draft.status != before:
                 _update(c, draft.status)
             c.executemany(
-                "DELETE FROM job_act WHERE job = ? AND owner = ? AND unit = ?",
-                [(job, *act) for act in acts - draft.acts],
+                "DELETE FROM job_attempt WHERE job = ? AND owner = ? AND task = ? AND alone = ?",
+                [(job, *one) for one in attempts - draft.attempts],
             )
             c.executemany(
-                "INSERT INTO job_act (job, owner, unit) VALUES (?, ?, ?)",
-                [(job, *act) for act in draft.acts - acts],
+                "INSERT INTO job_attempt (job, owner, task, alone) VALUES (?, ?, ?, ?)",
+                [(job, *one) for one in draft.attempts - attempts],
             )
             if draft.value is not None:
-                row = (job, unit, draft.value)
+                row = (job, task, draft.value)
                 c.execute("INSERT OR IGNORE INTO job_record VALUES (?, ?, ?)", row)
             return answer
 
@@ -121,7 +121,7 @@ class SqliteJobs(JobStore):
         yield partial(asyncio.sleep, WATCH_INTERVAL_S)
 
 
-_UNITS: Final = "SELECT unit FROM job_record WHERE job = ?"
+_TASKS: Final = "SELECT task FROM job_record WHERE job = ?"
 
 
 def _insert(c: sqlite3.Connection, job: Job) -> None:
@@ -154,8 +154,9 @@ def _named(found: sqlite3.Cursor) -> list[Fields]:
     return [dict(zip(names, row, strict=True)) for row in found]
 
 
-def _acts(c: sqlite3.Connection, job: str) -> set[Act]:
-    return {Act(*row) for row in c.execute("SELECT owner, unit FROM job_act WHERE job = ?", (job,))}
+def _attempts(c: sqlite3.Connection, job: str) -> set[Attempt]:
+    found = c.execute("SELECT owner, task, alone FROM job_attempt WHERE job = ?", (job,))
+    return {Attempt(owner, task, bool(alone)) for owner, task, alone in found}
 
 
 def goes_on(c: sqlite3.Connection, job: str) -> bool:

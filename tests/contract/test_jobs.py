@@ -12,12 +12,18 @@ from app.errors import NotFound
 from app.stores.base import JobState, JobStatus, Progress, Stores
 from tests.contract.conftest import Opener, job
 
+
+async def at(stores: Stores, task: str) -> set[str]:
+    """Who is at a task."""
+    return {attempt.owner for attempt in await stores.jobs.attempts("job", task)}
+
+
 END = {"state": JobState.SUCCEEDED, "result": "/v1/results/1"}
 
 
-async def begun(stores: Stores, name: str = "job", unit: str | None = "") -> JobStatus:
+async def begun(stores: Stores, name: str = "job", task: str | None = "") -> JobStatus:
     await stores.jobs.create(job(name))
-    running = await stores.jobs.start(name, unit, "ann")
+    running = await stores.jobs.start(name, task, "ann")
     assert running is not None
     return running
 
@@ -54,40 +60,45 @@ class TestCreate:
         assert not await jobs.finish("nothing", JobState.SUCCEEDED)
 
 
-class TestActs:
+class TestAttempts:
     async def test_start(self, stores: Stores):
-        """A job that is started runs, since then, and whoever starts it is in the act."""
+        """A job that is started runs, since then, and whoever starts it is at its task."""
         running = await begun(stores)
         assert running.state is JobState.RUNNING
         assert running.started_at is not None
         assert await stores.jobs.get("job") == running
-        for owner in ("bob", "bob"):  # told again, because its answer was lost, it is the same act
+        for owner in (
+            "bob",
+            "bob",
+        ):  # told again, it is the same attempt
             assert await stores.jobs.start("job", "", owner) == running
-        assert await stores.jobs.acts("job", "") == {"ann", "bob"}
+        assert await at(stores, "") == {"ann", "bob"}
 
-    async def test_each_piece_has_its_own(self, doors: list[Stores]):
-        """Acts are kept by piece, from all processes; running without a piece is no act."""
-        await begun(doors[0], unit=None)
-        units = ["", "a pair", "pair"]
+    async def test_each_task_has_its_own(self, doors: list[Stores]):
+        """Attempts are kept by task, from all processes; running without a task is none."""
+        await begun(doors[0], task=None)
+        tasks = ["", "a pair", "pair"]
         await asyncio.gather(
-            *(doors[i % 3].jobs.start("job", units[i % 3], f"w{i}") for i in range(9))
+            *(doors[i % 3].jobs.start("job", tasks[i % 3], f"w{i}") for i in range(9))
         )
-        for place, unit in enumerate(units):
+        for place, task in enumerate(tasks):
             owners = {f"w{i}" for i in range(place, 9, 3)}
-            assert await doors[0].jobs.acts("job", unit) == owners
+            assert await at(doors[0], task) == owners
 
     async def test_end(self, stores: Stores):
-        """An act that ended is gone; a running job in which nobody is in the act is queued.
+        """Any end removes all names at its task; a running job without attempts is queued.
 
-        When it is begun again, it keeps the time of its first start.
+        When it is started again, it keeps the time of its first start.
         """
-        first = await begun(stores, unit="pair")
+        first = await begun(stores, task="pair")
+        await stores.jobs.start("job", "pair", "dead", alone=True)
+        assert {one.alone for one in await stores.jobs.attempts("job", "pair")} == {True, False}
         await stores.jobs.start("job", "other", "bob")
-        await stores.jobs.end("job", "pair", "ann")
-        assert await stores.jobs.acts("job", "pair") == set()
+        await stores.jobs.end("job", "pair")
+        assert await at(stores, "pair") == set()
         assert (await stores.jobs.get("job")).state is JobState.RUNNING
         for _ in range(2):
-            await stores.jobs.end("job", "other", "bob")
+            await stores.jobs.end("job", "other")
             assert (await stores.jobs.get("job")).state is JobState.QUEUED
         assert [j.id for j in await stores.jobs.unfinished()] == ["job"]
         again = await stores.jobs.start("job", "", "ann")
@@ -95,8 +106,8 @@ class TestActs:
         assert again.started_at == first.started_at
 
     async def test_nothing_to_start(self, stores: Stores):
-        """A recorded unit gives nothing to start; its job goes on."""
-        await begun(stores, unit="pair")
+        """A recorded task gives nothing to start; its job goes on."""
+        await begun(stores, task="pair")
         assert await stores.jobs.record("job", "pair", b"")
         assert await stores.jobs.start("job", "pair", "ann") is None
         assert await stores.jobs.start("job", "other", "ann") is not None
@@ -104,17 +115,17 @@ class TestActs:
 
 class TestEnd:
     async def test_closed(self, stores: Stores):
-        """After the end nothing changes any more, and nobody is in the act."""
+        """After the end nothing changes any more, and nobody is at it."""
         await begun(stores)
         await stores.jobs.start("job", "pair", "bob")
         assert await stores.jobs.finish("job", **END)
         before = await stores.jobs.get("job")
         assert (before.state, before.result) == (JobState.SUCCEEDED, "/v1/results/1")
         assert before.finished_at is not None
-        assert await stores.jobs.acts("job", "") == await stores.jobs.acts("job", "pair") == set()
+        assert await at(stores, "") == await at(stores, "pair") == set()
         assert not await stores.jobs.record("job", "pair", b"late")
         await stores.jobs.progress("job", Progress(done=9))
-        await stores.jobs.end("job", "", "ann")
+        await stores.jobs.end("job", "")
         assert not await stores.jobs.finish("job", JobState.FAILED, error={"title": "late"})
         assert await stores.jobs.start("job", "", "ann") is None
         assert await stores.jobs.request_cancel("job") == before
@@ -149,7 +160,7 @@ class TestEnd:
 
 class TestRecords:
     async def test_in_order(self, stores: Stores):
-        """Records come in the order of their units; the first one of a unit counts."""
+        """Records come in the order of their tasks; the first one of a task counts."""
         await begun(stores)
         names = [f"x/{i:03} ü.png" for i in range(200)]
         for name in reversed(names):
@@ -160,15 +171,13 @@ class TestRecords:
         assert await stores.jobs.recorded("job") == set(names)
 
     async def test_forgives(self, stores: Stores):
-        """Once a unit is recorded nobody is in the act of it, and those at other units are."""
-        await begun(stores, unit="pair 1")
-        for owner, unit in (("bob", "pair 1"), ("ann", "pair"), ("ann", "1")):
-            await stores.jobs.start("job", unit, owner)
+        """Once a task is recorded nobody is at it; those at other tasks stay."""
+        await begun(stores, task="pair 1")
+        for owner, task in (("bob", "pair 1"), ("ann", "pair"), ("ann", "1")):
+            await stores.jobs.start("job", task, owner)
         assert await stores.jobs.record("job", "pair 1", b"")
-        assert await stores.jobs.acts("job", "pair 1") == set()
-        assert (
-            await stores.jobs.acts("job", "pair") == await stores.jobs.acts("job", "1") == {"ann"}
-        )
+        assert await at(stores, "pair 1") == set()
+        assert await at(stores, "pair") == await at(stores, "1") == {"ann"}
 
 
 class TestCancel:
@@ -237,13 +246,13 @@ class TestWatch:
         async with asyncio.timeout(60):
             await until(lambda j: j.state is JobState.QUEUED)
             await other.jobs.start("job", "", "ann")
-            await other.jobs.progress("job", Progress(done=3, total=5, unit="pairs"))
+            await other.jobs.progress("job", Progress(done=3, total=5, task="pairs"))
             await until(lambda j: j.progress.done == 3)
             await other.jobs.finish("job", JobState.SUCCEEDED, result="r")
             await watcher
         assert seen[0].state is JobState.QUEUED
         assert seen[-1].state is JobState.SUCCEEDED
-        assert seen[-1].progress == Progress(done=3, total=5, unit="pairs")
+        assert seen[-1].progress == Progress(done=3, total=5, task="pairs")
 
     async def test_final(self, stores: Stores):
         """Watching a final job gives it once."""

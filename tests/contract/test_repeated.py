@@ -90,7 +90,7 @@ async def _noted(stores: Stores) -> object:
 
 async def _acting(stores: Stores) -> object:
     await stores.jobs.start("job", "pair", "ann")
-    return await stores.jobs.acts("job", "pair")
+    return {one.owner for one in await stores.jobs.attempts("job", "pair")}
 
 
 async def _queued(stores: Stores) -> object:

@@ -16,8 +16,8 @@ import pytest
 import redis
 from docket import Docket
 
-from app.jobs.acts import Patience
 from app.jobs.queue import QUEUES, JobQueue
+from app.jobs.runner import RetryPolicy
 from app.stores.base import Job, JobStatus, Stores
 from app.stores.open import open_stores
 from tests.jobs.work import SleepingPairs, new_job, sleep_in_one_piece, starts
@@ -27,8 +27,8 @@ from tests.waiting import PATIENCE_S, until
 # Longer than any stall of the machine: an attempt that is well is never taken for a dead one.
 LEASE_S = 60.0
 
-# Who asks for the living is answered, however the machine stalls; no verdict waits for more deaths.
-AT_ONCE = Patience(verdict_s=0.0, answer_s=PATIENCE_S)
+# What is away is asked again at once, and for long.
+EAGER = RetryPolicy(away_s=PATIENCE_S, first_s=0.0, longest_s=0.1, errors_s=())
 
 
 @dataclass
@@ -68,8 +68,7 @@ class Place:
     def start_worker(self, *, slots: int = 2) -> ProcessGroup:
         """A worker process."""
         parts = (self.queue_url, self.store_url, str(self.folder / "data"), str(self.lease_s))
-        numbers = (str(slots), str(AT_ONCE.verdict_s), str(AT_ONCE.answer_s))
-        command = [sys.executable, "-m", "tests.jobs.work", *parts, *numbers]
+        command = [sys.executable, "-m", "tests.jobs.work", *parts, str(slots)]
         log = self.folder / f"worker{len(self.processes)}.log"
         self.processes.append(ProcessGroup(command, log=log))
         return self.processes[-1]
@@ -111,7 +110,9 @@ class Place:
 
     @asynccontextmanager
     async def queue(self, stores: Stores, **settings: Any) -> AsyncIterator[JobQueue]:
-        async with JobQueue(self.queue_url, stores.jobs, lease_s=self.lease_s, **settings) as queue:
+        # Who asks for the living is answered, however the machine stalls.
+        settings = {"lease_s": self.lease_s, "answer_s": PATIENCE_S, **settings}
+        async with JobQueue(self.queue_url, stores.jobs, **settings) as queue:
             yield queue
 
     @asynccontextmanager
@@ -133,11 +134,11 @@ class Place:
 
     @asynccontextmanager
     async def working(
-        self, stores: Stores, *, patience: Patience | None = None, **worker: Any
+        self, stores: Stores, *, settings: dict[str, Any] | None = None, **worker: Any
     ) -> AsyncIterator[JobQueue]:
-        """A queue, and a worker beside it."""
+        """A queue with these settings, and a worker beside it."""
         async with (
-            self.queue(stores, patience=patience or Patience()) as queue,
+            self.queue(stores, **(settings or {})) as queue,
             self.worker(queue, stores, **worker),
         ):
             yield queue

@@ -12,17 +12,17 @@ import redis
 from docket import Docket
 
 from app.errors import BadPairs
-from app.jobs.acts import Patience
 from app.jobs.fanout import WINDOW
 from app.jobs.handlers import JobContext
 from app.jobs.queue import JobQueue
+from app.jobs.runner import RetryPolicy
 from app.problems import problem_of
 from app.stores.base import Job, JobState, JobStatus, Stores, StoreUnavailable
 from tests.jobs.conftest import Place, ended, memory_place
 from tests.servers import RedisServer
 from tests.waiting import PATIENCE_S, until
 
-IMPATIENT = Patience(cancel_again_s=0.01)
+IMPATIENT = {"cancel_again_s": 0.01}
 
 
 class TestRun:
@@ -178,21 +178,12 @@ class TestErrors:
 
     async def test_flaky_unit(self, place: Place, stores: Stores):
         """A pair that fails for a passing reason is tried again."""
-        async with place.working(stores, patience=Patience(unit_waits_s=(0.0,))) as queue:
+        async with place.working(
+            stores, settings={"policy": RetryPolicy(errors_s=(0.0,))}
+        ) as queue:
             await queue.submit(place.job("c", pairs=3, flaky="pair0001"))
             assert (await ended(stores, "c")).state is JobState.SUCCEEDED
         assert place.starts()["pair0001"] == 2
-
-    @pytest.mark.parametrize(
-        ("upscaler_s", "state"), [(PATIENCE_S, JobState.SUCCEEDED), (0.0, JobState.FAILED)]
-    )
-    async def test_away(self, tmp_path: Path, stores: Stores, upscaler_s: float, state: JobState):
-        """A pair waits for an upscaler that is away, however often others are tried again."""
-        place = memory_place(tmp_path)
-        patience = Patience(upscaler_s=upscaler_s, unit_waits_s=())
-        async with place.working(stores, patience=patience) as queue:
-            await queue.submit(place.job("c", pairs=1, away="pair0000"))
-            assert (await ended(stores, "c")).state is state
 
 
 class TestCancel:
@@ -294,13 +285,13 @@ class TestStop:
             return []
 
         monkeypatch.setattr(stores.jobs, "unfinished", deaf)
-        async with asyncio.timeout(60), place.working(stores, patience=IMPATIENT) as queue:
+        async with asyncio.timeout(60), place.working(stores, settings=IMPATIENT) as queue:
             await queue.submit(place.job("u"))
             assert (await ended(stores, "u")).state is JobState.SUCCEEDED
 
     async def test_nothing_is_cancelled_twice_that_drains(self, place: Place, stores: Stores):
         """While a job ends within the drain time, its loop is left alone."""
-        async with place.working(stores, patience=IMPATIENT) as queue:
+        async with place.working(stores, settings=IMPATIENT) as queue:
             await queue.submit(place.job("u", seconds=0.6))
             await until(lambda: place.starts()["u"] == 1)
         assert (await stores.jobs.get("u")).state is JobState.SUCCEEDED
@@ -326,11 +317,12 @@ class TestStop:
 
 
 @pytest.mark.servers
-async def test_frozen(tmp_path: Path, stores: Stores):
+async def test_frozen(tmp_path: Path, stores: Stores, monkeypatch: pytest.MonkeyPatch):
     """Who submits a job does not wait for a queue that never answers; it is run once that does."""
+    monkeypatch.setattr("app.jobs.queue.SEND_S", 0.2)
     with RedisServer() as server:
         place = Place(server.url, "sqlite:///", tmp_path)
-        async with place.queue(stores, patience=Patience(send_s=0.2)) as queue:
+        async with place.queue(stores) as queue:
             server.pause()
             async with asyncio.timeout(PATIENCE_S):
                 assert (await queue.submit(place.job("u"))).state is JobState.QUEUED
@@ -343,8 +335,7 @@ async def test_frozen(tmp_path: Path, stores: Stores):
 async def test_check(stores: Stores):
     """A server that is gone is noticed at once, and its return too."""
     with RedisServer() as server:
-        patience = Patience(answer_s=60.0)
-        async with JobQueue(server.url, stores.jobs, patience=patience) as queue:
+        async with JobQueue(server.url, stores.jobs, answer_s=60.0) as queue:
             server.kill()
             with pytest.raises(StoreUnavailable, match="queue"):
                 await queue.check()

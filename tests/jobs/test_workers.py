@@ -105,7 +105,7 @@ class TestAsleep:
 
 class TestPoison:
     async def test_job(self, place: Place, stores: Stores, queue: JobQueue):
-        """A job that always kills its worker is given up after its third death, and says so."""
+        """A job that kills three workers, the last one alone, is given up, and says so."""
         place.lease_s = LEASE_ALONE_S
         await queue.submit(place.job("u", kill=True))
         for _ in range(3):

@@ -1,8 +1,7 @@
 """Handlers for tests, told by the request what to do, and a worker process that runs them.
 
 Every start of a piece of work is one line of the file `log` in the request: what, and by whom.
-As a program: `python -m tests.jobs.work QUEUE_URL STORE_URL DATA_DIR LEASE_S SLOTS VERDICT_S
-ANSWER_S`; the last two are of `Patience`.
+As a program: `python -m tests.jobs.work QUEUE_URL STORE_URL DATA_DIR LEASE_S SLOTS`.
 """
 
 from __future__ import annotations
@@ -19,13 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from app.errors import BadPairs, UpscalerFailed, UpscalerUnavailable
-from app.jobs.acts import Patience
 from app.jobs.handlers import JobContext
 from app.jobs.program import run_until_signalled
 from app.jobs.queue import JobQueue
 from app.stores.base import CalibrationHead, Job, JobKind, Stores
 from app.stores.open import open_stores
 from app.upscalers.remote.errors import BadCredentials, QuotaSpent
+from tests.waiting import PATIENCE_S
 
 
 def new_job(name: str, kind: JobKind, log: Path, **request: Any) -> Job:
@@ -138,20 +137,12 @@ class SleepingPairs:
         return f"/v1/admin/calibrations/{job.id}"
 
 
-async def work(
-    queue_url: str,
-    store_url: str,
-    data_dir: str,
-    lease_s: str,
-    slots: str,
-    verdict_s: str,
-    answer_s: str,
-) -> None:
+async def work(queue_url: str, store_url: str, data_dir: str, lease_s: str, slots: str) -> None:
     stores = open_stores(store_url, Path(data_dir), result_ttl_s=600, max_result_bytes=10**9)
     try:
-        lease = float(lease_s)
-        patience = Patience(verdict_s=float(verdict_s), answer_s=float(answer_s))
-        async with JobQueue(queue_url, stores.jobs, lease_s=lease, patience=patience) as queue:
+        async with JobQueue(
+            queue_url, stores.jobs, lease_s=float(lease_s), answer_s=PATIENCE_S
+        ) as queue:
             await run_until_signalled(
                 queue,
                 {"upscale": sleep_in_one_piece, "calibration": SleepingPairs(stores)},

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from app.errors import NotFound, TrustscaleError
-from app.jobs.acts import Quarantine
+from app.jobs.runner import RetryPolicy, Turns
 from app.jobs.supervision import Interrupted, JobCancelled, Over, Supervisor
 from app.stores.base import JobState, Stores, StoreUnavailable
 from tests.clock import LoopClock
@@ -16,40 +16,45 @@ from tests.jobs.work import new_job
 
 
 class TestTurns:
-    async def test_a_suspect_is_alone(self):
-        """Ordinary pieces run side by side, suspects alone, the one with most deaths first."""
-        turns = Quarantine()
+    async def test_alone(self):
+        """Tasks run side by side; those that must be alone run first, one after the other."""
+        turns = Turns()
         running: set[str] = set()
         together: list[frozenset[str]] = []
 
-        async def unit(name: str, deaths: int) -> None:
-            async with turns.take(deaths):
+        async def task(name: str) -> None:
+            async with turns.take(alone=name.isupper()):
                 running.add(name)
                 together.append(frozenset(running))
                 for _ in range(10):  # turns of the loop, in which all come in that may
                     await asyncio.sleep(0)
                 running.remove(name)
 
-        names = [("a", 0), ("b", 0), ("S", 1), ("c", 0), ("T", 2), ("d", 0)]
-        await asyncio.gather(*(unit(*piece) for piece in names))
+        await asyncio.gather(*map(task, "abScTd"))
         assert frozenset("ab") in together
-        assert [group for group in together if group & set("ST")] == [
-            frozenset("T"),
-            frozenset("S"),
-        ]
+        assert [group for group in together if group & set("ST")] == [{"S"}, {"T"}]
         assert frozenset("cd") in together
 
     async def test_a_waiting_one_can_be_cancelled(self):
-        """A suspect that gives up waiting holds nobody up."""
-        turns = Quarantine()
-        async with turns.take(0):
-            waiting = asyncio.create_task(turns.take(1).__aenter__())
+        """One that gives up waiting to be alone holds nobody up."""
+        turns = Turns()
+        async with turns.take(alone=False):
+            waiting = asyncio.create_task(turns.take(alone=True).__aenter__())
             await asyncio.sleep(0)
             waiting.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await waiting
-            async with asyncio.timeout(60), turns.take(0):
+            async with asyncio.timeout(60), turns.take(alone=False):
                 pass
+
+
+def test_worst_case():
+    """What stays away is tried a few times only, further and further apart."""
+    policy, waited, runs = RetryPolicy(), 0.0, [0.0]
+    while waited < policy.away_s:
+        waited += policy.pause(waited)
+        runs.append(waited)
+    assert runs == [0, 10, 40, 160, 460, 760]
 
 
 @pytest.fixture

@@ -1,0 +1,342 @@
+"""Runs one task at a time, tells what becomes of it, and detects poison tasks.
+
+The rules stand in `app/jobs/__init__.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from app.errors import (
+    BadInput,
+    CalibrationMismatch,
+    ConfigError,
+    Conflict,
+    NotFound,
+    TimedOut,
+    TrustscaleError,
+    UpscalerRejected,
+    UpscalerUnavailable,
+)
+from app.jobs.handlers import FanOut, GivenUp, Handler, Interrupted, JobContext, Later
+from app.jobs.supervision import JobCancelled, Over, Supervisor
+from app.problems import problem_of
+from app.stores.base import Job, JobState, JobStatus, JobStore, StoreUnavailable
+from app.telemetry.metrics import Metrics
+from app.telemetry.tracing import fail, resumed, span
+from app.upscalers.remote.errors import is_for_operator
+
+Announce = Callable[[JobStatus, JobState], Awaitable[None]]
+OnEnd = Callable[[JobStatus], Awaitable[None]]
+Living = Callable[[], Awaitable[set[str] | None]]
+
+WHOLE: Final = ""
+"""The task that is a whole job, or that puts its parts together."""
+
+# After so many deaths a task runs alone.
+DEATHS: Final = 2
+
+# Errors that would come again.
+PERMANENT: Final = (
+    BadInput,
+    CalibrationMismatch,
+    ConfigError,
+    Conflict,
+    NotFound,
+    UpscalerRejected,
+)
+
+# Jobs whose requests are kept, each up to a megabyte: every pair of a calibration needs its own.
+_LOADED: Final = 8
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How often a task is tried, and how long it waits for what is away.
+
+    The worst case of a pair: `len(errors_s) + 1` tries each time that it runs, and a run after
+    about 10, 40, 160, … s, at most `longest_s` apart, until `away_s` have passed without progress.
+
+    Attributes:
+        away_s: a job fails when what it needs has been away for so long.
+        first_s, longest_s: before a task runs again that found something away; each wait is three
+            times what has been waited, so that what is paid for is paid for a few times only.
+        errors_s: before a pair is tried again that failed for another reason.
+    """
+
+    away_s: float = 600.0
+    first_s: float = 10.0
+    longest_s: float = 300.0
+    errors_s: tuple[float, ...] = (1.0, 5.0)
+
+    def pause(self, waited_s: float) -> float:
+        """Seconds until the next run."""
+        return min(max(self.first_s, 3 * waited_s), self.longest_s)
+
+
+class Turns:
+    """Lets any number of tasks run side by side, or one alone; those that must be alone go first.
+
+    So where processes are killed from outside again and again, a task that was hit twice ends
+    before it is hit once more, and is forgiven.
+    """
+
+    def __init__(self) -> None:
+        self._changed = asyncio.Condition()
+        self._running = 0
+        self._is_alone = False
+        self._waiting_alone = 0
+
+    @asynccontextmanager
+    async def take(self, *, alone: bool) -> AsyncIterator[None]:
+        """Wait for a turn, and hold it."""
+        async with self._changed:
+            self._waiting_alone += alone
+            try:
+                await self._changed.wait_for(lambda: self._is_free(alone=alone))
+            finally:
+                self._waiting_alone -= alone
+                self._changed.notify_all()
+            self._running += 1
+            self._is_alone = alone
+        try:
+            yield
+        finally:
+            async with self._changed:
+                self._running -= 1
+                self._is_alone = False
+                self._changed.notify_all()
+
+    def _is_free(self, *, alone: bool) -> bool:
+        if alone:
+            return self._running == 0
+        return not self._is_alone and not self._waiting_alone
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class TaskRunner:
+    """Runs tasks in this process, as `owner`; `living` names the workers that are alive.
+
+    Its methods answer after how many seconds the task must be queued again, or None. They raise
+    nothing but StoreUnavailable. `announce` is told of the end of a job before it is stored,
+    `on_end` after that.
+    """
+
+    jobs: JobStore
+    supervisor: Supervisor
+    metrics: Metrics
+    owner: str
+    living: Living
+    policy: RetryPolicy
+    announce: Announce
+    on_end: OnEnd
+    _turns: Turns = field(default_factory=Turns, init=False)
+    _requests: OrderedDict[str, dict[str, Any]] = field(default_factory=OrderedDict, init=False)
+
+    async def whole(self, job_id: str, handler: Handler) -> float | None:
+        """Do a job as one task, or the last task of it, and end it."""
+        async with self._attempt(job_id, WHOLE) as job:
+            if job is None:
+                return None
+            facts = {"trustscale.job_kind": job.kind}
+            with span("job attempt", facts, kind="consumer", parent=resumed(job.trace)) as traced:
+                outcome, again_s = await self._ended(job, handler)
+                traced.set_attributes({"trustscale.outcome": outcome})
+                if outcome == JobState.FAILED:
+                    fail(traced, outcome)
+        self.metrics.count("job_attempts", job.kind, outcome)
+        return again_s
+
+    async def one(self, job_id: str, task: str, fan_out: FanOut) -> float | None:
+        """Do one part of a job and record it."""
+        async with self._attempt(job_id, task) as job:
+            if job is None:
+                return None
+            started = time.monotonic()
+            with span("unit", kind="consumer", parent=resumed(job.trace)):
+                outcome, again_s = await self._recorded(job, task, fan_out)
+            self.metrics.count("job_units", outcome)
+            if outcome == "ok":
+                self.metrics.observe("job_unit_seconds", time.monotonic() - started)
+        return again_s
+
+    async def begin(self, job_id: str, task: str | None, *, alone: bool = False) -> Job | None:
+        """Start a task; None if there is nothing to do.
+
+        Whoever ended a job that has ended, or was to cancel it, may be dead: `on_end` is told.
+        """
+        status: JobStatus | None = await self._insist(
+            lambda: self.jobs.start(job_id, task, self.owner, alone=alone)
+        )
+        if status is None:
+            with suppress(NotFound, StoreUnavailable):
+                job = await self.jobs.get(job_id)
+                if job.state.is_final:
+                    await self.on_end(job)
+            return None
+        return Job(**status.model_dump(), request=await self._request(job_id))
+
+    @asynccontextmanager
+    async def _attempt(self, job_id: str, task: str) -> AsyncIterator[Job | None]:
+        """Hold the turn of a task and be at it; None if there is nothing to do."""
+        left = await self._insist(lambda: self.jobs.attempts(job_id, task))
+        living = await self.living() if left else set()
+        # Who lives has only slept. Where nobody knows, nobody is blamed.
+        dead = [] if living is None else [one for one in left if one.owner not in living]
+        dead = [one for one in dead if one.owner != self.owner]
+        is_poison = any(one.alone for one in dead)
+        alone = len(dead) >= DEATHS and not is_poison
+        async with self._turns.take(alone=alone):
+            job = await self.begin(job_id, task, alone=alone)
+            if job is not None and dead:
+                self.metrics.count("job_lost_leases", job.kind)
+            if job is not None and is_poison:
+                error = _poison(len({one.owner for one in dead}), task)
+                log.warning("Job %s: %s", job_id, error["detail"])
+                poisoned = job
+                await self._insist(lambda: self._finish(poisoned, JobState.FAILED, error=error))
+                job = None
+            yield job
+
+    async def _request(self, job_id: str) -> dict[str, Any]:
+        """The request of a job, which is read once."""
+        if job_id not in self._requests:
+            self._requests[job_id] = await self._insist(lambda: self.jobs.request(job_id))
+            while len(self._requests) > _LOADED:
+                self._requests.popitem(last=False)
+        self._requests.move_to_end(job_id)
+        return self._requests[job_id]
+
+    async def _ended(self, job: Job, handler: Handler) -> tuple[str, float | None]:
+        """Run the handler and end the job as it says: the outcome, and when it comes again."""
+        context = JobContext(job.id, self.jobs)
+        try:
+            result = await self.supervisor.run(job.id, handler(job, context))
+        except Exception as error:  # noqa: BLE001 - whatever a handler raises ends its job
+            return await self.without_result(job, error, is_paid=context.has_generated)
+        state = result if isinstance(result, JobState) else JobState.SUCCEEDED
+        link = None if isinstance(result, JobState) else result
+        kept = await self._insist(lambda: self._finish(job, state, result=link))
+        return state.value if kept else "overtaken", None
+
+    async def _recorded(self, job: Job, task: str, fan_out: FanOut) -> tuple[str, float | None]:
+        """Do a part and record it: the outcome, and when it comes again."""
+        try:
+            value = await self.supervisor.run(job.id, self._tried(job, task, fan_out))
+        except Exception as error:  # noqa: BLE001 - whatever a part raises ends its job
+            outcome, again_s = await self.without_result(job, error, task)
+            is_stopped = outcome in {JobState.CANCELLED, "overtaken"}
+            return "stopped" if is_stopped else outcome, again_s
+        await self._insist(lambda: self.jobs.record(job.id, task, value))
+        return "ok", None
+
+    async def _tried(self, job: Job, task: str, fan_out: FanOut) -> bytes:
+        """The value of a part, tried again where that may help."""
+        for pause_s in (*self.policy.errors_s, None):
+            try:
+                return await fan_out.unit(job, task)
+            except (*PERMANENT, StoreUnavailable, UpscalerUnavailable):
+                raise
+            except Exception as error:
+                if pause_s is None or is_for_operator(error):
+                    raise
+                log.warning("%s of job %s failed, trying again: %s", task, job.id, error)
+                await asyncio.sleep(pause_s)
+        raise AssertionError
+
+    async def without_result(
+        self, job: Job, error: Exception, task: str = WHOLE, *, is_paid: bool = False
+    ) -> tuple[str, float | None]:
+        """End a job, or give a task back that has no result: the outcome, and when it comes again.
+
+        is_paid: whether samples were generated, which the next run generates again.
+        """
+        if isinstance(error, JobCancelled):
+            kept = await self._insist(lambda: self._finish(job, JobState.CANCELLED, task=task))
+            return JobState.CANCELLED.value if kept else "overtaken", None
+        if isinstance(error, Over | Interrupted):
+            log.info("Job %s stops here: %s", job.id, type(error).__name__)
+            await self._insist(lambda: self.jobs.end(job.id, task))
+            outcome = {Over: "overtaken", Later: "later"}.get(type(error), "interrupted")
+            return outcome, error.seconds if isinstance(error, Interrupted) else None
+        if isinstance(error, StoreUnavailable) and not is_paid:
+            # Not the fault of the work, a full disk for example: once the store works, it runs.
+            log.warning("Job %s stops for now: %s", job.id, error.detail)
+            await self._insist(lambda: self.jobs.end(job.id, task))
+            return "store_away", self.policy.first_s
+        # Whoever asked for one picture is told that its time was not enough; it would not be again.
+        is_final = is_for_operator(error) or (isinstance(error, TimedOut) and not task)
+        if isinstance(error, StoreUnavailable | UpscalerUnavailable) and not is_final:
+            since = job.away_since or datetime.now(UTC)
+            waited_s = (datetime.now(UTC) - since).total_seconds()
+            if waited_s < self.policy.away_s:
+                log.warning("Job %s waits: %s", job.id, error.detail)
+                await self._insist(lambda: self.jobs.end(job.id, task, away=True))
+                return "away", max(error.retry_after, self.policy.pause(waited_s))
+            if isinstance(error, StoreUnavailable):
+                error = GivenUp(f"its result could not be stored for {waited_s:.0f} s.")
+        problem = self._problem_for(job, error, task)
+        await self._insist(lambda: self._finish(job, JobState.FAILED, error=problem))
+        return JobState.FAILED.value, None
+
+    async def _finish(self, job: Job, state: JobState, *, task: str = WHOLE, **end: Any) -> bool:
+        """End a job, and tell whoever wants to know; whether this is the end that it has."""
+        await self.announce(job, state)
+        kept = await self.jobs.finish(job.id, state, **end)
+        # A cancellation is seen by every part under way; the job as a whole counts it.
+        if kept and not (task and state is JobState.CANCELLED):
+            seconds = (datetime.now(UTC) - job.created_at).total_seconds()
+            self.metrics.observe("job_seconds", seconds, job.kind, state.value)
+        if kept and state.is_final:
+            with suppress(StoreUnavailable):  # the sweep makes good for it
+                await self.on_end(job.model_copy(update={"state": state}))
+        return kept
+
+    async def _insist(self, call: Callable[[], Awaitable[Any]]) -> Any:
+        return await self.supervisor.insist(call)
+
+    def _problem_for(self, job: Job, error: Exception, task: str) -> dict[str, Any]:
+        """The problem of an error; of an unexpected one it tells nothing of the inside."""
+        what = f"{task} of job {job.id}" if task else f"Job {job.id}"
+        if isinstance(error, GivenUp):
+            log.warning("%s is given up: %s", what, error)
+            return _given_up(str(error))
+        if isinstance(error, TrustscaleError):
+            log.warning("%s failed: %s", what, error.detail)
+            problem, reason = problem_of(error), error.detail
+        else:
+            log.error("%s failed.", what, exc_info=error)
+            reason = "a mistake of the service; its log tells more"
+            problem = _fault("Internal error", f"The job failed by {reason}.")
+        if not task:
+            return problem
+        items = problem.get("items") or [{"name": task, "reason": reason}]
+        return {**problem, "detail": f"{task}: {reason}", "items": items}
+
+
+def _poison(times: int, task: str) -> dict[str, Any]:
+    """The problem of a job whose worker died every time, at the task if it is one of many."""
+    where = f" while working on {task}" if task else ""
+    items = [{"name": task, "reason": "its worker died each time"}] if task else []
+    reason = f"its worker died {times} times{where}, the last time with nothing beside it."
+    return {**_given_up(reason), "items": items}
+
+
+def _given_up(reason: str) -> dict[str, Any]:
+    """The problem of a job that was tried as often as it may be."""
+    return _fault("The job was given up", f"The job was given up: {reason}")
+
+
+def _fault(title: str, detail: str) -> dict[str, Any]:
+    """The problem of a job that failed, but not by what was asked for."""
+    return {"type": "about:blank", "title": title, "status": 500, "detail": detail}
