@@ -1,8 +1,8 @@
-"""Whether anything innocent is given up: `python -m benchmarks.stalls [--only NAME …]`.
+"""Whether anything innocent is given up: `python -m benchmarks.stalls [--only NAME …] [--lease SECONDS]`.
 
-Queue, stores and workers are the real ones, the work sleeps; the lease is 3 s. Each row says how
-many jobs ended well, and how often a piece of work was begun again: one that nobody was at when
-something was disturbed must not be.
+Queue, stores and workers are the real ones, the work sleeps. Each row says how many jobs ended
+well, and how often a task was started again: one that nobody was at when something was disturbed
+must not be.
 
 - one, two workers stalled: 8 times for 6 s (SIGSTOP), in turn, while a calibration of 4 pairs of
   60 s each runs.
@@ -21,6 +21,7 @@ import asyncio
 import random
 import signal
 import tempfile
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -30,7 +31,6 @@ from benchmarks.table import print_table
 from tests.jobs.work import new_job, starts
 from tests.servers import RedisServer
 
-LEASE_S = 3.0
 STALLS, STALL_S, LONG_PAIR_S = 8, 6.0, 60.0
 UPSCALES, CALIBRATIONS, PAIRS, WORK_S = 24, 3, 12, 1.0
 KILLED_AFTER_S = (2.0, 5.0)
@@ -68,15 +68,15 @@ class Watched(Bench):
         return sum(starts(log).total() for log in self.folder.glob("*.starts"))
 
     def again(self) -> int:
-        """How many starts were not the first one of their piece."""
+        """How many starts were not the first one of their task."""
         logs = (starts(log) for log in self.folder.glob("*.starts"))
         begun = (item for log in logs for item in log.items())
         return sum(n - 1 for what, n in begun if what != "reduce" and "-" not in what)
 
 
-async def stalled(workers: int) -> Row:
+async def stalled(workers: int, lease_s: float) -> Row:
     with tempfile.TemporaryDirectory() as folder, RedisServer() as server:
-        bench = Watched(Path(folder), server.url, server.url, LEASE_S)
+        bench = Watched(Path(folder), server.url, server.url, lease_s)
         async with bench.ready(workers=workers):
             await bench.accepted(0, 1, 4, LONG_PAIR_S)
             for number in range(STALLS):
@@ -89,12 +89,13 @@ async def stalled(workers: int) -> Row:
             return [f"{int(job.state is JobState.SUCCEEDED)} of 1", str(bench.again())]
 
 
-async def killed(kills: int, *, on_redis: bool) -> Row:
+async def killed(kills: int, lease_s: float, *, on_redis: bool) -> Row:
     with tempfile.TemporaryDirectory() as folder, RedisServer() as server:
         urls = (server.url, server.url) if on_redis else ("sqlite:///", "memory://trustscale")
-        bench = Watched(Path(folder), *urls, LEASE_S)
+        bench = Watched(Path(folder), *urls, lease_s)
         async with bench.ready(workers=2 if on_redis else 1):
             await bench.accepted(UPSCALES, CALIBRATIONS, PAIRS, WORK_S)
+            last_kill = time.monotonic()
             for _ in range(kills):
                 begun = bench.begun()
                 if not on_redis:  # the time that it takes to start is not the time of its work
@@ -102,17 +103,19 @@ async def killed(kills: int, *, on_redis: bool) -> Row:
                         await asyncio.sleep(0.05)
                 await asyncio.sleep(random.uniform(*KILLED_AFTER_S))
                 bench.workers.pop(0).kill()
+                last_kill = time.monotonic()
                 bench.start_worker()
             names = [*(f"u{k}" for k in range(UPSCALES)), *(f"c{k}" for k in range(CALIBRATIONS))]
             jobs = await bench.jobs(names)
             good = [job.state is JobState.SUCCEEDED for job in jobs]
             done = f"{sum(good[:UPSCALES])} of {UPSCALES}, {sum(good[UPSCALES:])} of {CALIBRATIONS}"
-            return [done, str(bench.again())]
+            seconds = f"{time.monotonic() - last_kill:.0f} s after the last kill"
+            return [f"{done}; {seconds}", str(bench.again())]
 
 
-async def poison() -> Row:
+async def poison(lease_s: float) -> Row:
     with tempfile.TemporaryDirectory() as folder:
-        bench = Watched(Path(folder), "sqlite:///", "memory://trustscale", LEASE_S)
+        bench = Watched(Path(folder), "sqlite:///", "memory://trustscale", lease_s)
         async with bench.ready(workers=1):
             await bench.accepted(4, 1, PAIRS, 0.2, kill="pair0003")
             deaths = 0
@@ -128,11 +131,11 @@ async def poison() -> Row:
             return [f"{good} of 4; {named} after death {deaths}", str(bench.again())]
 
 
-ROWS: dict[str, Callable[[], Awaitable[Row]]] = {
-    "one worker stalled 8 times": lambda: stalled(1),
-    "two workers stalled 8 times": lambda: stalled(2),
-    "gateway killed 12 times": lambda: killed(12, on_redis=False),
-    "worker killed 14 times": lambda: killed(14, on_redis=True),
+ROWS: dict[str, Callable[[float], Awaitable[Row]]] = {
+    "one worker stalled 8 times": lambda lease_s: stalled(1, lease_s),
+    "two workers stalled 8 times": lambda lease_s: stalled(2, lease_s),
+    "gateway killed 12 times": lambda lease_s: killed(12, lease_s, on_redis=False),
+    "worker killed 14 times": lambda lease_s: killed(14, lease_s, on_redis=True),
     "poison": poison,
 }
 
@@ -140,11 +143,13 @@ ROWS: dict[str, Callable[[], Awaitable[Row]]] = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", nargs="*", default=list(ROWS), choices=list(ROWS))
+    parser.add_argument("--lease", type=float, default=3.0, metavar="SECONDS")
+    asked = parser.parse_args()
     rows = []
-    for what in parser.parse_args().only:
-        rows.append([what, *asyncio.run(ROWS[what]())])
+    for what in asked.only:
+        rows.append([what, *asyncio.run(ROWS[what](asked.lease))])
         print(*rows[-1], sep="  ", flush=True)
-    print_table(["what", "jobs that ended well", "pieces begun again"], rows)
+    print_table(["what", "jobs that ended well", "tasks started again"], rows)
 
 
 if __name__ == "__main__":

@@ -127,7 +127,7 @@ class TestPoison:
         job = await ended(stores, "c")
         assert job.state is JobState.FAILED
         assert job.error is not None
-        assert "while working on pair0002." in job.error["detail"]
+        assert "while working on pair0002, the last" in job.error["detail"]
         assert place.starts()["pair0002"] == 3
 
 
