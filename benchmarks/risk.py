@@ -66,7 +66,7 @@ async def answered(
     measured = await measure(upscaler, Source(pair.x), calibration.pipeline, pair.seed)
     error = fidelity.error(pair.y, measured.prediction, uncut(calibration))
     stairs = Staircase.from_maps(measured.sigma, error)
-    subject = Subject.of(calibration, None, pair.facts)
+    subject = Subject.of(calibration, None, pair.facts, size=pair.y.shape[:2])
     typicality = subject.part.typicality(measured.mean_log_sigma, pair.facts)
     thresholds = [subject.part.curve.threshold(alpha) for alpha in ALPHAS]
     return Seen(

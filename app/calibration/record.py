@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from fractions import Fraction
@@ -23,7 +23,7 @@ from app.calibration.manifest import (
     Provenance,
     scene_of,
 )
-from app.calibration.sizes import Applicability, Sizes
+from app.calibration.sizes import COVERED, Applicability, Sizes
 from app.conformal import Staircase, StepCurve, fidelity
 from app.conformal.backtest import mean_losses, trusted_share
 from app.conformal.curve import places_of
@@ -37,9 +37,6 @@ from app.stores.base import CalibrationHead
 
 UNUSUAL = 0.02
 """Typicality up to this earns a warning: at most one calibration-like image in fifty has it."""
-
-COVERED = 20
-"""So many scenes a class of inputs needs, unless a quarter of all are fewer."""
 
 SIGMA_QUANTILES = np.linspace(0, 1, 101)
 """Levels of the per-image quantiles of σ that are kept: the mask size as a function of t."""
@@ -273,13 +270,15 @@ class Calibration:
             return self
         return self._part(("class", name), [p.input_class == name for p in self.manifest.pairs])
 
-    def part(self, group: str | None, input_class: str | None) -> Calibration:
-        """The part that speaks about images of a group and a class.
+    def part(
+        self, group: str | None, input_class: str | None, size: tuple[int, int]
+    ) -> Calibration:
+        """The part that speaks about images of a group, a class and a size (height, width).
 
         Raises:
             BadGroup: no pair is of this group.
         """
-        return self.of_group(group).of_class(input_class)
+        return self.of_group(group).of_class(input_class).of_size(*size)
 
     def of_group(self, group: str | None) -> Calibration:
         """The part of one group, whose curve speaks about images of that group; None: all of it.
@@ -299,7 +298,7 @@ class Calibration:
             )
         return self._part(("group", group), [p.group == group for p in self.manifest.pairs])
 
-    def _part(self, key: tuple[str, str | None], belongs: Sequence[bool]) -> Calibration:
+    def _part(self, key: tuple[str, Hashable], belongs: Sequence[bool]) -> Calibration:
         if key not in self._parts:
             places = [place for place, is_part in enumerate(belongs) if is_part]
             pairs = self.document["pairs"]
@@ -311,7 +310,7 @@ class Calibration:
         return self._parts[key]
 
     @cached_property
-    def _parts(self) -> dict[tuple[str, str | None], Calibration]:
+    def _parts(self) -> dict[tuple[str, Hashable], Calibration]:
         return {}
 
     @property
@@ -417,8 +416,14 @@ class Calibration:
         return Sizes(scenes)
 
     def applicability(self, height: int, width: int) -> Applicability:
-        """Whether the guarantee speaks about an output of this size."""
-        return self.sizes.applicability(height, width, self.pipeline.indecision)
+        """Whether, and how, the guarantee speaks about an output of this size."""
+        return self.sizes.speaking_about(height, width, self.pipeline.indecision).how
+
+    def of_size(self, height: int, width: int) -> Calibration:
+        """The part whose scenes speak about an output of this size; all of it if none does."""
+        sizes = self.sizes.speaking_about(height, width, self.pipeline.indecision).sizes
+        belongs = [(pair.width, pair.height) in sizes for pair in self.manifest.pairs]
+        return self if all(belongs) else self._part(("size", sizes), belongs)
 
     def mean_trusted_fraction(self, threshold: float) -> float:
         """Mean over the scenes of the share of pixels with σ < t, from the stored quantiles."""

@@ -5,12 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Literal
+from typing import Final, Literal, NamedTuple
 
 from app.conformal import texture
 from app.conformal.indecision import IndecisionSettings
 
-Applicability = Literal["exact", "per_window", "unknown"]
+Applicability = Literal["exact", "whole", "per_window", "unknown"]
+
+COVERED: Final = 20
+"""So many scenes a class or a size needs to speak for itself."""
+
+
+class Speaking(NamedTuple):
+    """How a calibration speaks about an output, and the sizes of the pairs that do."""
+
+    how: Applicability
+    sizes: frozenset[tuple[int, int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,25 +41,31 @@ class Sizes:
         """Those that fit into an output of this size."""
         return [(w, h) for w, h in self.all if h <= height and w <= width]
 
-    def applicability(self, height: int, width: int, sigma: IndecisionSettings) -> Applicability:
-        """Whether the guarantee speaks about an output of this size.
+    def speaking_about(self, height: int, width: int, sigma: IndecisionSettings) -> Speaking:
+        """Which scenes speak about an output of this size, and how.
 
-        `exact` if at least half of the scenes are as large in both directions, `per_window` for
-        larger outputs (the bound then holds, approximately, for a window of a calibrated size that
-        is placed at random), `unknown` when a side is smaller than all, and for larger outputs if
-        none of the pairs fits into them, or if σ looks at the whole image: in a window it is then
-        not what it would be in an image of that size.
+        Those that are as large in both directions calibrate alone, if they are half of all
+        (`exact`) or `COVERED` (`whole`): all of their picture counts, so all of the output, too.
+        Else those that fit into the output speak about a window of their size that is placed at
+        random (`per_window`). Nothing is known (`unknown`) when a side is smaller than all, and for
+        larger outputs if none fits into them, or if σ looks at the whole image: in a window it is
+        then not what it would be in an image of that size.
         """
         sizes = self.all
         if not sizes or height < min(h for _, h in sizes) or width < min(w for w, _ in sizes):
-            return "unknown"
-        as_large = sum(n for (w, h), n in self.scenes.items() if height <= h and width <= w)
-        if 2 * as_large >= sum(self.scenes.values()):
-            return "exact"
+            return Speaking("unknown", frozenset(sizes))
+        as_large = frozenset((w, h) for w, h in sizes if height <= h and width <= w)
+        count = sum(self.scenes[size] for size in as_large)
+        if as_large and 2 * count >= sum(self.scenes.values()):
+            return Speaking("exact", as_large)
+        if count >= COVERED:
+            return Speaking("whole", as_large)
         fitting = self.within(height, width)
         reach = _reach(sigma)
         is_local = reach is not None and all(reach <= min(size) for size in fitting)
-        return "per_window" if fitting and is_local else "unknown"
+        if fitting and is_local:
+            return Speaking("per_window", frozenset(fitting))
+        return Speaking("unknown", frozenset(sizes))
 
 
 def _reach(sigma: IndecisionSettings) -> int | None:

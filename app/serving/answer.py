@@ -131,7 +131,9 @@ class Result(BaseModel):
     def part_of(self, calibration: Calibration) -> Calibration:
         """The part of its calibration that the mask was read from."""
         name = self.input_class.name if self.input_class else None
-        return calibration.under(self.guarantee.kind).part(self.group, name)
+        return calibration.under(self.guarantee.kind).part(
+            self.group, name, (self.height, self.width)
+        )
 
 
 def check_alpha(alpha: float | None, default: float) -> float:

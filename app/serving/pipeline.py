@@ -84,7 +84,7 @@ async def check_group(work: Work) -> None:
 
 
 async def choose_curve(work: Work) -> None:
-    """The part of the calibration that speaks about images of this group and class.
+    """The part of the calibration that speaks about images of this group, class and size.
 
     Of a class that it lacks no part speaks; all pairs are used then, and the answer says so.
     """
@@ -92,7 +92,8 @@ async def choose_curve(work: Work) -> None:
     def choose() -> None:
         work.input_facts = look_at(work.image.rgb, work.image.compression)
         promised = work.calibration.under(work.request.guarantee)
-        work.subject = Subject.of(promised, work.group, work.input_facts)
+        height, width = (side * promised.pipeline.scale for side in work.size)
+        work.subject = Subject.of(promised, work.group, work.input_facts, size=(height, width))
         _ = work.subject.part.curve  # made once, and kept
 
     await asyncio.to_thread(choose)
@@ -381,7 +382,7 @@ def duration(seconds: float) -> str:
 def _document(work: Work) -> Result:
     calibration, part, alpha = work.calibration, work.subject.part, work.alpha
     height, width = work.sigma.shape
-    promise = guarantee(work.subject, alpha, height, width)
+    promise = guarantee(work.subject, alpha)
     typicality = part.typicality(work.mean_log_sigma, work.input_facts)
     base = f"/v1/results/{work.result_id}"
     return Result(
@@ -407,7 +408,6 @@ def _document(work: Work) -> Result:
         warnings=warnings_of(
             work.subject,
             alpha,
-            size=(height, width),
             trusted=work.trusted,
             typicality=typicality,
             notes=work.warnings,

@@ -6,7 +6,6 @@ from typing import Final
 
 from app.calibration.guarantee import PostHoc, Probability, rounded_up
 from app.calibration.manifest import REMOVED
-from app.calibration.sizes import Applicability
 from app.conformal.fidelity import clips
 from app.conformal.guarantees import lab_psnr_lower_bound_db
 from app.images.facts import in_words
@@ -18,11 +17,10 @@ _MOST_PAIRS: Final = 10**9
 """More pairs than anybody has; beyond it their exact number says nothing."""
 
 
-def guarantee(subject: Subject, alpha: float, height: int, width: int) -> Guarantee:
+def guarantee(subject: Subject, alpha: float) -> Guarantee:
     """The promise for a mask of this α on an output of this size."""
     calibration = subject.part
     settings = calibration.pipeline.fidelity
-    applicability = subject.applicability(height, width)
     counts_errors = not isinstance(calibration.guarantee, Probability)
     return Guarantee(
         **calibration.guarantee.facts(),
@@ -35,24 +33,26 @@ def guarantee(subject: Subject, alpha: float, height: int, width: int) -> Guaran
         counted_up_to=calibration.bound if counts_errors and clips(settings) else None,
         n=calibration.n,
         pairs=calibration.pairs,
-        sentence=sentence(subject, alpha, height, width),
-        statement=statement(subject, alpha, height, width),
+        sentence=sentence(subject, alpha),
+        statement=statement(subject, alpha),
         lab_psnr_lower_bound_db=(
             lab_psnr_lower_bound_db(alpha)
             # A bound on windows does not bound the root mean square error of all of them.
             if counts_errors
             and settings.row.bounds_psnr
             and not clips(settings)
-            and applicability == "exact"
+            and subject.applicability in {"exact", "whole"}
             else None
         ),
-        applicability=applicability,
-        share_of_windows=alpha if applicability == "per_window" and not counts_errors else None,
-        voids=_voids(subject, applicability),
+        applicability=subject.applicability,
+        share_of_windows=alpha
+        if subject.applicability == "per_window" and not counts_errors
+        else None,
+        voids=_voids(subject),
     )
 
 
-def _voids(subject: Subject, applicability: Applicability) -> list[str]:
+def _voids(subject: Subject) -> list[str]:
     calibration = subject.part
     degradation = calibration.manifest.degradation
     result = "upscaled" if calibration.pipeline.scale > 1 else "restored"
@@ -87,7 +87,7 @@ def _voids(subject: Subject, applicability: Applicability) -> list[str]:
         found.append(
             f"pairs that were taken out because of their errors ({removed} were taken out by hand)"
         )
-    if applicability == "per_window":
+    if subject.applicability == "per_window":
         found.append(
             "an upscaler that treats a part of a larger image otherwise than an image of its own, "
             "or choosing the window after looking"
@@ -119,7 +119,6 @@ def warnings_of(
     subject: Subject,
     alpha: float,
     *,
-    size: tuple[int, int],
     trusted: float,
     typicality: float,
     notes: list[str],
@@ -127,14 +126,14 @@ def warnings_of(
 ) -> list[str]:
     """Everything about this answer that a careful reader must know, the gravest first.
 
-    `size` is (height, width) of the output, `trusted` the share of its pixels in the mask, `notes`
-    what is known already, `lossless` whether the upscaler delivers images without loss.
+    `trusted` is the share of pixels in the mask, `notes` what is known already, `lossless` whether
+    the upscaler delivers images without loss.
     """
     calibration = subject.part
     found = [] if subject.is_covered else [_uncovered(subject)]
     found += notes
     found += _of_mask(subject, alpha, trusted)
-    if calibration.applicability(*size) == "unknown":
+    if not subject.is_of_known_size:
         found.append(
             f"The output is {outside(calibration)}; whether the guarantee applies is not known."
         )

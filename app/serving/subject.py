@@ -11,35 +11,56 @@ from app.images.facts import Facts, in_words
 from app.serving.answer import InputClass
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
     """What an answer is about.
 
     whole: the calibration. part: those of its pairs whose curve is used.
+    size: (height, width) of the output. applicability: how the part speaks about it.
     group: that the request named. input_class: of the upload, if the calibration has classes.
     is_covered: whether there were pairs like the upload, as far as classes tell.
     """
 
     whole: Calibration
     part: Calibration
+    size: tuple[int, int]
+    applicability: Applicability
     group: str | None = None
     input_class: str | None = None
     is_covered: bool = True
 
     @classmethod
     def of(
-        cls, calibration: Calibration, group: str | None = None, facts: Facts | None = None
+        cls,
+        calibration: Calibration,
+        group: str | None = None,
+        facts: Facts | None = None,
+        *,
+        size: tuple[int, int],
     ) -> Self:
-        """An upload of these facts under a calibration.
+        """An upload of these facts under a calibration, and an output of this size.
 
         Raises:
             BadGroup: the calibration has no such group.
         """
         whole = calibration.of_group(group)
-        if facts is None:
-            return cls(calibration, whole, group)
-        name = whole.class_of(facts)
-        return cls(calibration, whole.of_class(name), group, name, whole.covers(facts))
+        name = None if facts is None else whole.class_of(facts)
+        is_covered = facts is None or whole.covers(facts)
+        own = whole.of_class(name)
+        return cls(
+            whole=calibration,
+            part=own.of_size(*size),
+            size=size,
+            applicability=own.applicability(*size) if is_covered else "unknown",
+            group=group,
+            input_class=name,
+            is_covered=is_covered,
+        )
+
+    @property
+    def is_of_known_size(self) -> bool:
+        """Whether the promise speaks about outputs of this size."""
+        return self.part.applicability(*self.size) != "unknown"
 
     @property
     def document(self) -> InputClass | None:
@@ -49,10 +70,6 @@ class Subject:
             return None
         n = self.part.n if self.is_covered else 0
         return InputClass(name=self.input_class, title=in_words(self.input_class), rule=rule, n=n)
-
-    def applicability(self, height: int, width: int) -> Applicability:
-        """Whether the promise speaks about an output of this size made from such an upload."""
-        return self.part.applicability(height, width) if self.is_covered else "unknown"
 
     @property
     def scenes(self) -> str:

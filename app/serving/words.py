@@ -18,18 +18,17 @@ _MOST_COUNTED: Final = 1000
 """Up to so many pictures a share is told as so many of them."""
 
 
-def sentence(subject: Subject, alpha: float, height: int, width: int) -> str:
+def sentence(subject: Subject, alpha: float) -> str:
     """The promise about a mask of α for people who are no statisticians."""
     part = subject.part
-    applicability = subject.applicability(height, width)
-    if applicability == "unknown":
+    if subject.applicability == "unknown":
         return f"No promise: {_unknown(subject)}."
     short = part.guarantee.shortfall(alpha, part.error_bound, part.n, part.curve.min_alpha)
     if short is not None:
         return f"Nothing is trusted: {short}."
     such = "such pictures"
-    if applicability == "per_window":
-        such = f"windows of {_listed(part.sizes.within(height, width))} pixels of such pictures"
+    if subject.applicability == "per_window":
+        such = f"windows of {_listed(part.sizes.all)} pixels of such pictures"
     usual = part.usual(alpha)
     settings = part.pipeline.fidelity
     if settings.row.unit == "label":
@@ -68,16 +67,16 @@ def _error(usual: Usual, settings: FidelitySettings) -> str:
     )
 
 
-def statement(subject: Subject, alpha: float, height: int, width: int) -> str:
+def statement(subject: Subject, alpha: float) -> str:
     """The theorem about a mask of α, and what it does not speak about."""
-    if subject.applicability(height, width) == "unknown":
+    if subject.applicability == "unknown":
         return f"No promise: {_unknown(subject)}. What follows holds for others. " + " ".join(
             [_theorem(subject, alpha, "in the mask"), *_of_group(subject)]
         )
-    is_window = subject.applicability(height, width) == "per_window"
+    is_window = subject.applicability == "per_window"
     where = "in the mask"
     if is_window:
-        sizes = _listed(subject.part.sizes.within(height, width))
+        sizes = _listed(subject.part.sizes.all)
         where = f"in the part of the mask inside a window of {sizes} pixels"
     parts = [_theorem(subject, alpha, where)]
     usual = subject.part.usual(alpha)
@@ -96,7 +95,14 @@ def statement(subject: Subject, alpha: float, height: int, width: int) -> str:
                 f"It exceeds {rounded_up(usual.error):g} with a probability of at most "
                 f"{usual.share:g} over the same draw."
             )
-    return " ".join([*parts, *_of_group(subject), *([_of_windows(subject)] if is_window else [])])
+    if is_window:
+        parts.append(_of_windows(subject))
+    elif subject.applicability == "whole":
+        parts.append(
+            "It speaks about all of the image: these are the scenes of the calibration that are at "
+            "least as large, each counted with the largest error of its whole picture."
+        )
+    return " ".join([*parts, *_of_group(subject)])
 
 
 def _theorem(subject: Subject, alpha: float, where: str) -> str:
@@ -157,8 +163,8 @@ def _of_windows(subject: Subject) -> str:
         mean = "the expected share of its windows with a larger error has this bound"
     return (
         "It speaks about a window that is placed at random, and approximately, since the upscaler "
-        f"and the samples' disagreement see beyond its edges; so {mean}. The largest error of all "
-        "of the image is larger."
+        f"and the samples' disagreement see beyond its edges, and the class of a window may differ "
+        f"from that of its picture; so {mean}. The largest error of all of the image is larger."
     )
 
 

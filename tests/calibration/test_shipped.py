@@ -36,7 +36,7 @@ def test_it_fits_the_embedded_upscaler(shipped):
 def test_common_uploads_are_covered(shipped, quality, detail):
     """Files without loss and JPEG from 50 up have classes of dozens of scenes, and masks."""
     compression = LOSSLESS if quality is None else Compression("jpeg", quality)
-    subject = Subject.of(shipped, None, facts(compression, detail))
+    subject = Subject.of(shipped, None, facts(compression, detail), size=(512, 512))
     assert subject.is_covered
     assert subject.part.n >= 60
     assert subject.part.mean_trusted_fraction(subject.part.curve.threshold(0.1)) > 0.1
@@ -45,9 +45,9 @@ def test_common_uploads_are_covered(shipped, quality, detail):
 @pytest.mark.parametrize("compression", [Compression("jpeg", 30), Compression("other")])
 def test_what_nobody_measured_is_said(shipped, compression):
     """Strong or unknown compression has no class, so nothing is promised."""
-    subject = Subject.of(shipped, None, facts(compression))
+    subject = Subject.of(shipped, None, facts(compression), size=(512, 512))
     assert not subject.is_covered
-    assert subject.applicability(512, 512) == "unknown"
+    assert subject.applicability == "unknown"
 
 
 @pytest.mark.parametrize(
@@ -55,4 +55,4 @@ def test_what_nobody_measured_is_said(shipped, compression):
 )
 def test_sizes(shipped, size, expected):
     """Outputs of 512×512 exactly, larger ones window by window; smaller than all: not known."""
-    assert Subject.of(shipped, None, facts(LOSSLESS)).applicability(*size) == expected
+    assert Subject.of(shipped, None, facts(LOSSLESS), size=size).applicability == expected

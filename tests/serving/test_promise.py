@@ -7,11 +7,13 @@ import json
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from app.calibration.guarantee import HighProbability, PostHoc, Probability, rounded_up
+from app.conformal import Staircase
 from app.conformal.fidelity import LAB_BOUND, FidelitySettings, metric_names
 from app.conformal.fitted import Fit
 from app.conformal.indecision import IndecisionSettings
@@ -40,12 +42,14 @@ def with_fidelity(calibration, **fields):
 
 
 def promised(calibration, alpha=0.1, side=48, facts=None):
-    return guarantee(Subject.of(calibration, None, facts), alpha, side, side)
+    return guarantee(Subject.of(calibration, None, facts, size=(side, side)), alpha)
 
 
 def warnings(calibration, alpha=0.1, facts=None, **changes):
     known = {"size": (48, 48), "trusted": 0.5, "typicality": 0.5, "notes": [], "lossless": True}
-    return warnings_of(Subject.of(calibration, None, facts), alpha, **{**known, **changes})
+    known |= changes
+    subject = Subject.of(calibration, None, facts, size=known.pop("size"))
+    return warnings_of(subject, alpha, **known)
 
 
 class TestGuarantee:
@@ -309,6 +313,53 @@ class TestProbability:
         assert any("independent" in text for text in promise.voids)
 
 
+class TestSizes:
+    @pytest.fixture
+    def mixed(self, calibration):
+        """Forty-eight scenes of 48×48, and twenty-four of 96×96 that lose four times as much."""
+        small, large = calibration.measured_pairs(), []
+        for k in range(24):
+            pair = small[k % 20]
+            info = pair.info.model_copy(update={"name": f"large{k}", "width": 96, "height": 96})
+            stairs = Staircase(pair.staircase.levels, 4 * pair.staircase.errors)
+            large.append(replace(pair, info=info, staircase=stairs))
+        more = [
+            replace(pair, info=pair.info.model_copy(update={"name": f"small{k}"}))
+            for k, pair in enumerate([*small, *small, *small[:8]])
+        ]
+        return calibration.with_pairs([*more, *large], created_by="test")
+
+    @pytest.mark.parametrize(
+        ("side", "how", "n"),
+        [(48, "exact", 72), (96, "whole", 24), (64, "whole", 24), (128, "per_window", 72)],
+    )
+    def test_those_as_large_calibrate_alone(self, mixed, side, how, n):
+        """The curve, n and the words are those of the scenes that are at least as large."""
+        subject = Subject.of(mixed, size=(side, side))
+        promise = guarantee(subject, 0.5)
+        assert (promise.applicability, promise.n, subject.part.curve.n) == (how, n, n)
+        assert ("speaks about all of the image" in promise.statement) == (how == "whole")
+        assert ("class of a window may differ" in promise.statement) == (how == "per_window")
+        assert "times as large" not in promise.statement
+
+    def test_small_scenes_do_not_hide_the_loss_of_large_ones(self, mixed):
+        """Of all together the mask would be larger than what large pictures bear."""
+        alone = Subject.of(mixed, size=(96, 96)).part
+        assert np.mean(alone.losses(alone.curve.threshold(0.2))) <= 0.2
+        assert np.mean(alone.losses(mixed.curve.threshold(0.2))) > 0.2
+
+    def test_half_of_the_scenes(self, mixed):
+        """If half are as large, those alone are `exact`; windows come from what fits in."""
+        pairs = mixed.measured_pairs()
+        even = mixed.with_pairs(pairs[:24] + pairs[-24:], created_by="test")
+        sides = sorted({pair.width for pair in even.manifest.pairs})
+        assert sides == [48, 96]
+        subject = Subject.of(even, size=(96, 96))
+        assert (subject.applicability, subject.part.n) == ("exact", 24)
+        wide = Subject.of(even, size=(64, 200))
+        assert (wide.applicability, wide.part.sizes.all) == ("per_window", [(48, 48)])
+
+
 class TestAfterLooking:
     """α that is chosen after looking: another curve of the same pairs."""
 
@@ -389,8 +440,8 @@ class TestClasses:
     )
     def test_the_curve_of_its_own_class(self, sorted_, compression, name, n):
         """n, statement and curve are those of the pairs whose input was of the upload's class."""
-        subject = Subject.of(sorted_, None, replace(JPEG, compression=compression))
-        promise = guarantee(subject, 0.5, 48, 48)
+        subject = Subject.of(sorted_, None, replace(JPEG, compression=compression), size=(48, 48))
+        promise = guarantee(subject, 0.5)
         assert (promise.n, subject.document.n, subject.document.name) == (n, n, name)
         assert subject.part.curve.n == n
         assert f"{n} calibration images whose input was of the class {name!r}" in promise.statement
@@ -407,8 +458,8 @@ class TestClasses:
 
     def test_a_class_that_is_missing(self, sorted_):
         """Nothing is promised, the answer says it first, and names what there is."""
-        subject = Subject.of(sorted_, None, JPEG)
-        promise = guarantee(subject, 0.5, 48, 48)
+        subject = Subject.of(sorted_, None, JPEG, size=(48, 48))
+        promise = guarantee(subject, 0.5)
         assert promise.applicability == "unknown"
         assert promise.sentence.startswith("No promise")
         assert promise.statement.startswith("No promise: too few calibration images")

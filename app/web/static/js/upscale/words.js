@@ -61,6 +61,7 @@ function bounded({ guarantee, alpha }, where) {
 /** Whether the promise is about an image of this size. */
 export const APPLICABILITY = {
   exact: "The image is of a size that was calibrated.",
+  whole: "The promise is about all of the image: it comes from pictures that are at least as large.",
   per_window:
     "The image is larger than those of the calibration, so the promise is about a window of their size that is placed at random, and holds approximately.",
   unknown: "Whether the promise holds for this image is not known; the warnings say why.",
