@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from app.settings import load_settings, unknown_variables
-from tests.deploy.files import KUBERNETES, document, documents, services
+from tests.deploy.files import KUBERNETES, document, documents, run, services
 
 BASE = [
     found
@@ -22,6 +22,7 @@ PODS = {
 }
 EVERY_POD = pytest.mark.parametrize("name", sorted(PODS))
 OURS = ("gateway", "jobs")
+WORKER = KUBERNETES.with_name("kubernetes-worker")
 
 
 def of_kind(kind: str) -> dict[str, dict]:
@@ -31,6 +32,13 @@ def of_kind(kind: str) -> dict[str, dict]:
 def container(name: str) -> dict:
     (only,) = PODS[name]["containers"]
     return only
+
+
+@pytest.mark.parametrize("folder", [KUBERNETES, WORKER], ids=lambda folder: folder.name)
+def test_they_build(folder):
+    """Kustomize makes manifests of the base and of each overlay."""
+    kinds = {found["kind"] for found in yaml.safe_load_all(run("kustomize", "build", folder))}
+    assert {"Deployment", "StatefulSet", "NetworkPolicy"} <= kinds
 
 
 def test_the_files():
@@ -93,7 +101,7 @@ def test_the_commands_are_those_of_compose(name):
 
 def test_who_is_scraped_is_reached():
     """A policy over pods that Prometheus is told to scrape lets it in."""
-    found = [*BASE, *documents(KUBERNETES / "worker/worker.yaml")]
+    found = [*BASE, *documents(WORKER / "worker.yaml")]
     scraped = {
         one["metadata"]["name"]
         for one in found
@@ -109,8 +117,8 @@ def test_who_is_scraped_is_reached():
 
 def test_the_worker_is_that_of_compose(monkeypatch):
     """The overlay starts a worker by the variables of compose, and tells gateways its address."""
-    overlay = document(KUBERNETES / "worker/kustomization.yaml")
-    parts = {found["kind"]: found for found in documents(KUBERNETES / "worker/worker.yaml")}
+    overlay = document(WORKER / "kustomization.yaml")
+    parts = {found["kind"]: found for found in documents(WORKER / "worker.yaml")}
     (own,) = parts["Deployment"]["spec"]["template"]["spec"]["containers"]
     service = services()["worker"]
     assert own["args"][:4] == service["command"][:4]
