@@ -16,7 +16,7 @@ from app.api.problems import problem_responses
 from app.calibration.insight import classes_of, tables, thresholds
 from app.conformal.fidelity import Unit
 from app.errors import UpscalerUnavailable
-from app.sampling.pipeline import default_samples
+from app.sampling.pipeline import DEFAULT_SAMPLES
 from app.serving.answer import threshold_json
 from app.upscalers.base import Upscaler
 from app.upscalers.shipped import Character
@@ -97,7 +97,7 @@ async def list_upscalers(state: StateDep, _: ClientDep) -> list[UpscalerOut]:
                 kind=upscaler.kind,
                 scale=scale,
                 fingerprint=fingerprint,
-                samples=calibration.pipeline.samples if calibration else default_samples(upscaler),
+                samples=calibration.pipeline.samples if calibration else DEFAULT_SAMPLES,
                 seconds_per_megapixel=_pace(state, upscaler),
                 price_per_call=state.settings.price_per_call(upscaler.name),
                 calibration=active,

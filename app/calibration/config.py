@@ -22,11 +22,11 @@ from app.errors import BadRequest
 from app.images.degrade import USUAL, Degradation, MadeBy, Mixture
 from app.images.facts import RULES, UPLOAD
 from app.sampling.pipeline import (
+    DEFAULT_SAMPLES,
     Pipeline,
     Prediction,
     default_estimator,
     default_indecision,
-    default_samples,
 )
 from app.stores.base import Job, Progress
 from app.upscalers.base import Upscaler, settings_of, witness_of
@@ -44,7 +44,7 @@ class CalibrationConfig(BaseModel):
     name: str | None = Field(None, max_length=200)
     upscaler: str | None = None
     samples: int | None = Field(
-        None, ge=1, le=MAX_SAMPLES, description="M; default: what suits the upscaler."
+        None, ge=1, le=MAX_SAMPLES, description="M, calls per image; default: 1."
     )
     prediction: Prediction = "first"
     indecision: IndecisionSettings | None = Field(
@@ -157,7 +157,7 @@ class CalibrationConfig(BaseModel):
         Raises:
             BadRequest: the upscaler or the estimator cannot do with so many samples.
         """
-        samples = self.samples or default_samples(upscaler)
+        samples = self.samples or DEFAULT_SAMPLES
         indecision = self.indecision or default_indecision(upscaler, samples, self.fidelity)
         witness = witness_of(upscaler)
         if indecision.needs_witness and witness is None:

@@ -87,6 +87,7 @@ def _pack_seen(
     folded = Folded(pair.y.shape, Enlarged(pair.x, pipeline.scale))
     for sample in samples:
         folded.add(sample)
+    folded.facts = pair.facts.terms()
     if witness is not None:
         folded.witness = witness
     prediction = predicted(samples, pipeline.prediction)
@@ -143,7 +144,7 @@ def _reduced(pair: Pair, drawn: bytes, pipeline: Pipeline) -> MeasuredPair:
     with np.load(io.BytesIO(drawn), allow_pickle=False) as arrays:
         samples = list(arrays["samples"])
         witness = arrays.get("witness")
-    measured = measured_again(samples, Source(pair.x), pipeline, witness)
+    measured = measured_again(samples, Source(pair.x, pair.facts), pipeline, witness)
     return reduce_pair(pair, measured, pipeline)
 
 

@@ -53,7 +53,7 @@ class Act:
 
         measurement = await measure(
             self.upscaler,
-            Source(pair.x),
+            Source(pair.x, pair.facts),
             self.request.pipeline,
             pair.seed,
             patience_s=PATIENCE_S,

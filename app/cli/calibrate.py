@@ -41,7 +41,7 @@ def calibrate(
     upscaler: Annotated[str | None, typer.Option(help="Name; default: the first one.")] = None,
     name: Annotated[str | None, typer.Option(help="A name for the calibration.")] = None,
     samples: Annotated[
-        int | None, typer.Option(help="M, samples per image; default: what suits the upscaler.")
+        int | None, typer.Option(help="M, samples and calls per image; default: 1.")
     ] = None,
     prediction: Annotated[str, typer.Option(help="first or mean.")] = "first",
     estimator: Annotated[

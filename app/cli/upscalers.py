@@ -14,7 +14,7 @@ from app.cli.local import local
 from app.cli.options import lines, tell
 from app.images.decode import decode
 from app.images.decoders import decoding
-from app.sampling.pipeline import default_samples
+from app.sampling.pipeline import DEFAULT_SAMPLES
 from app.upscalers.probe import ProbeReport, probe
 
 app = typer.Typer(help="The configured upscalers.", no_args_is_help=True)
@@ -46,9 +46,8 @@ def try_upscaler(
     name: Annotated[str, typer.Argument(help="Name of an upscaler.")],
     image: Annotated[Path | None, typer.Option(help="Send this image.")] = None,
     samples: Annotated[
-        int | None,
-        typer.Option(help="M, to count the calls of a request; default: what suits the upscaler."),
-    ] = None,
+        int, typer.Option(min=1, help="M, to count the calls of a request.")
+    ] = DEFAULT_SAMPLES,
     as_json: options.Json = False,
 ) -> None:
     """Send one image three times, with two seeds, and report; three generations are paid for."""
@@ -60,7 +59,7 @@ def try_upscaler(
             if image is not None:
                 data = await asyncio.to_thread(image.read_bytes)
                 picture = (await decoding(decode, data, session.settings.limits)).rgb
-            return await probe(upscaler, picture, samples=samples or default_samples(upscaler))
+            return await probe(upscaler, picture, samples=samples)
 
     report = asyncio.run(run())
     found = {**asdict(report), "usable": report.usable}

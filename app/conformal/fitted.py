@@ -91,6 +91,11 @@ class Fit:
         return self._looks_at("witness")
 
     @property
+    def needs_facts(self) -> bool:
+        """Whether σ looks at facts of the input."""
+        return any(texture.is_fact(term) for term, _ in self.weights)
+
+    @property
     def least_samples(self) -> int:
         """M from which on all of its terms say something."""
         return 2 if self._looks_at("variance") else 1

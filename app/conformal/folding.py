@@ -6,7 +6,7 @@ depend on the order of arrival, bit for bit.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
@@ -89,6 +89,7 @@ class Folded:
         samples: how many there will be; None: that is not known.
 
     `witness`, which may be set at any time: W, the witness's answer to X, uint8 [H, W, 3].
+    `facts`, too: those of `texture.FACTS` of X.
     """
 
     def __init__(
@@ -113,6 +114,7 @@ class Folded:
             check_rgb(enlarged[:1])
             self._check_size(enlarged.shape)
         self._witness: NDArray[np.uint8] | None = None
+        self.facts: Mapping[str, float] | None = None
 
     def add(self, rgb: NDArray[np.uint8]) -> None:
         """Fold one sample, uint8 [H, W, 3], which must not be changed afterwards.
@@ -312,7 +314,8 @@ class Folded:
             "residual": self._enlarged is not None,
             "witness": self._witness is not None,
         }
-        return known_terms({name for name, known in there.items() if known})
+        known = {name for name, is_known in there.items() if is_known}
+        return known_terms(known, facts=self.facts is not None)
 
     def maps(self) -> Maps:
         """What the terms of a fitted σ are measured on."""
@@ -342,6 +345,7 @@ class Folded:
             variance,
             None if self._enlarged is None else next(planes),
             None if self._witness is None else next(planes),
+            self.facts,
         )
 
     def patch_variance(self, kernel: Kernel, size: int) -> NDArray[np.float32]:

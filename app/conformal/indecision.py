@@ -112,6 +112,11 @@ class IndecisionSettings:
         return self.row.needs_witness or (self.fit is not None and self.fit.needs_witness)
 
     @property
+    def needs_facts(self) -> bool:
+        """Whether the accumulator has to be given facts of the input."""
+        return self.fit is not None and self.fit.needs_facts
+
+    @property
     def bytes_per_pixel(self) -> int:
         """What making σ allocates at most, see `Estimator`."""
         return self.row.bytes_per_pixel(self)

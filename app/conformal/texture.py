@@ -14,6 +14,9 @@ term is brought to the cells of level 0 by linear interpolation. The energies ar
     light<b>, color<b>  what the mean image loses in L, and in a and b, by a small blur at level b:
                       its spectrum, octave by octave
 
+Beside them are facts of the input that say how hard it is as a whole, `fact loss` and so on: one
+number for all cells each (`FACTS`).
+
 `variance@2` is the logarithm of the mean over a cell of level 2, `log variance@2` the mean of the
 logarithm. Why these: where the truth has more detail than any upscaler can return, the samples
 often agree on too little of it; how the energy falls from octave to octave tells how much is
@@ -40,6 +43,9 @@ CELL = 4  # output pixels: the neighbourhood of D is as wide, so nothing finer i
 LEVELS = 8  # the coarsest cell, 4 · 2^7 = 512 pixels, is one whole photograph of the fit
 WIDEST = CELL << (LEVELS - 1)
 _BANDS = 5  # octaves of light and color
+FACTS = ("loss", "lossy", "jpeg", "softness", "noise", "detail")
+"""Of the input, as `app/images/facts.py` measures them."""
+_FACT = "fact "
 _STRIP = 16  # rows of cells that are measured, or summed, together: temporaries stay in cache
 _ROUNDING = 1 << 20
 
@@ -71,12 +77,14 @@ class Maps(NamedTuple):
     variance: Σ_c Var_M over the channels, float32 [H, W] ≥ 0; None: of a single sample.
     residual: E_M Σ_c (μ − E)² in normalised Lab, float32 [H, W] ≥ 0; None: X is not known.
     witness: the same for W in place of E; None: there is no witness.
+    facts: those of `FACTS` of the input; None: they are not known.
     """
 
     mean: NDArray[np.float32]
     variance: NDArray[np.float32] | None = None
     residual: NDArray[np.float32] | None = None
     witness: NDArray[np.float32] | None = None
+    facts: Mapping[str, float] | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -86,7 +94,8 @@ class Maps(NamedTuple):
     @property
     def known(self) -> frozenset[str]:
         """The names of all terms that can be measured."""
-        return known_terms({name for name in _OPTIONAL if getattr(self, name) is not None})
+        there = {name for name in _OPTIONAL if getattr(self, name) is not None}
+        return known_terms(there, facts=self.facts is not None)
 
     def rows(self, top: int, bottom: int) -> Maps:
         """Those of some rows."""
@@ -104,12 +113,16 @@ class Measured(Protocol):
     def shape(self) -> tuple[int, int]: ...
     @property
     def known(self) -> frozenset[str]: ...
+    @property
+    def facts(self) -> Mapping[str, float] | None: ...
     def rows(self, top: int, bottom: int) -> Maps: ...
 
 
-def known_terms(there: Container[str]) -> frozenset[str]:
+def known_terms(there: Container[str], *, facts: bool) -> frozenset[str]:
     """The names of the terms that can be measured where of `_OPTIONAL` these energies are known."""
     missing = {name for name in _OPTIONAL if name not in there}
+    if not facts:
+        missing |= {f"{_FACT}{name}" for name in FACTS}
     return frozenset(term for term in term_names() if energy_of(term) not in missing)
 
 
@@ -122,12 +135,13 @@ class _Level(NamedTuple):
 
 @cache
 def term_names() -> tuple[str, ...]:
-    """The names of all terms, from the finest level to the coarsest."""
-    return tuple(f"{name}@{depth}" for depth in range(LEVELS) for name in _names(depth))
+    """The names of all terms: facts, and the others from the finest level to the coarsest."""
+    of_levels = (f"{name}@{depth}" for depth in range(LEVELS) for name in _names(depth))
+    return (*of_levels, *(f"{_FACT}{name}" for name in FACTS))
 
 
 def energy_of(term: str) -> str:
-    """The energy that a term is the logarithm of, without the number of its band."""
+    """The energy that a term is the logarithm of, without the number of its band; a fact itself."""
     return term.removeprefix("log ").partition("@")[0].rstrip("0123456789")
 
 
@@ -172,33 +186,57 @@ def log_sigma(
     """
     if unknown := set(weights) - maps.known:
         raise ValueError(f"there are no terms {sorted(unknown)}")
+    of_facts = {name: weights[name] for name in weights if is_fact(name)}
+    same = sum(
+        (weight * _fact(maps, name) for name, weight in of_facts.items()),
+        start=np.zeros(len(next(iter(weights.values())))),
+    )
+    weights = {name: weight for name, weight in weights.items() if name not in of_facts}
     levels = _pyramid(maps, frozenset(weights))
     height, width = (-(-side // CELL) for side in maps.shape)
     joined = np.empty((height, width))
     # K planes of a large level never exist at once.
     for top in range(0, height, _STRIP):
         bottom = min(top + _STRIP, height)
-        joined[top:bottom] = join(_sums(levels, weights, top, bottom))[:, :width]
+        sums = _sums(levels, weights, len(same), top, bottom)
+        joined[top:bottom] = join(sums + same[:, None, None])[:, :width]
     joined *= _ROUNDING
     np.rint(joined, out=joined)
     joined /= _ROUNDING
     return joined
 
 
+def is_fact(term: str) -> bool:
+    """Whether a term is one number for the whole image."""
+    return term.startswith(_FACT)
+
+
+def _fact(maps: Measured, term: str) -> float:
+    assert maps.facts is not None  # noqa: S101 - it is known
+    return maps.facts[term.removeprefix(_FACT)]
+
+
 def _sums(
-    levels: Sequence[_Level], weights: Mapping[str, NDArray[np.float64]], top: int, bottom: int
+    levels: Sequence[_Level],
+    weights: Mapping[str, NDArray[np.float64]],
+    count: int,
+    top: int,
+    bottom: int,
 ) -> Plane:
-    """Σ_j w_kj f_j over these levels on some rows of the first, float64 [K, bottom − top, w]."""
+    """Σ_j w_kj f_j over these levels on some rows of the first, float64 [K, bottom − top, w].
+
+    K is `count`.
+    """
     finest, *coarser = levels
     if coarser:
         # From coarse to fine: interpolation is linear, so a level is summed before it is enlarged.
         # A row lies between two of the coarser level.
         above = max(0, top // 2 - 1)
         below = min(bottom // 2 + 1, coarser[0].shape[0])
-        large = double(_sums(coarser, weights, above, below))
+        large = double(_sums(coarser, weights, count, above, below))
         total = large[:, top - 2 * above : bottom - 2 * above]
     else:
-        total = np.zeros((len(next(iter(weights.values()))), bottom - top, finest.shape[1]))
+        total = np.zeros((count, bottom - top, finest.shape[1]))
     for name, values in finest.terms.items():
         total += np.multiply.outer(weights[name], values[top:bottom])
     return total
@@ -214,6 +252,8 @@ def dense_terms(maps: Measured) -> dict[str, NDArray[np.float32]]:
             for _ in range(depth):
                 plane = double(plane)
             dense[name] = plane[:height, :width].astype(np.float32)
+    for name in filter(is_fact, term_names() if maps.facts is not None else ()):
+        dense[name] = np.full((height, width), _fact(maps, name), np.float32)
     return dense
 
 

@@ -70,7 +70,7 @@ class Image:
             wanted(pipeline),
             lambda: measured_again(
                 list(self.samples.images[: pipeline.samples]),
-                Source(self.pair.x),
+                Source(self.pair.x, self.pair.facts),
                 pipeline,
                 self._witness,
             ),
@@ -189,7 +189,7 @@ async def image_of(
         DegenerateSamples: all samples are identical although the input is not flat.
         UpscalerError: the samples could not be had.
     """
-    source, count = Source(pair.x), largest.samples
+    source, count = Source(pair.x, pair.facts), largest.samples
     witness = witness_of(upscaler) if witnessed else None
     answer = await witness.answer(source, upscaler.scale) if witness else None
     path = cache.path(upscaler.fingerprint, source.digest, pair.seed, count)

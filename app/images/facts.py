@@ -85,7 +85,9 @@ class Facts:
     def terms(self) -> dict[str, float]:
         """What a fitted σ may look at.
 
-        loss: 0 of files without loss to 1. lossy, jpeg: 1 if so, else 0. The others as above.
+        loss: 0 of files without loss to 1. lossy, jpeg: 1 if so, else 0. The others as above, but
+        rounded, since sums of other machines may differ in their last bits. Whoever changes a fact
+        changes σ, and raises `TRUST_LAYER_VERSION`.
         """
         codec, quality = self.compression
         is_lossy = codec != "lossless"
@@ -93,9 +95,9 @@ class Facts:
             "loss": 1 - (_USUAL_QUALITY if quality is None else quality) / 100 if is_lossy else 0.0,
             "lossy": float(is_lossy),
             "jpeg": float(codec == "jpeg"),
-            "softness": self.softness,
-            "noise": self.noise,
-            "detail": self.detail,
+            "softness": round(self.softness, 3),
+            "noise": round(self.noise, 3),
+            "detail": round(self.detail, 3),
         }
 
     def numbers(self) -> dict[str, float]:

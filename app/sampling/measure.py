@@ -211,12 +211,14 @@ async def _ask_witness(
 def _accumulator(source: Source, pipeline: Pipeline) -> indecision.Accumulator:
     """For samples of the source; X is enlarged where σ looks at it."""
     enlarged = Enlarged(source.rgb, pipeline.scale)
-    return indecision.Accumulator(
+    accumulator = indecision.Accumulator(
         enlarged.shape,
         pipeline.indecision,
         enlarged if pipeline.indecision.needs_input else None,
         pipeline.samples,
     )
+    accumulator.facts = None if source.facts is None else source.facts.terms()
+    return accumulator
 
 
 def _finish(accumulator: indecision.Accumulator) -> tuple[NDArray[np.float32], float]:

@@ -138,20 +138,9 @@ async def learn(upscaler: Upscaler) -> None:
         await upscaler.check()
 
 
-EMBEDDED_SAMPLES, OTHER_SAMPLES = 2, 4
-"""M by default: what users pay for, in seconds or money.
-
-Of a model that is asked under its symmetries two samples and a fitted σ trust more than eight
-samples did. The spread of a model that draws at random is known less well from two, and no fit is
-shipped for it: four (docs/mask-power.md).
-"""
-
-
-def default_samples(upscaler: Upscaler) -> int:
-    """M for an upscaler; never more than it can draw."""
-    samples = EMBEDDED_SAMPLES if upscaler.kind == "embedded" else OTHER_SAMPLES
-    most = upscaler.capabilities.max_samples
-    return samples if most is None else min(samples, most)
+DEFAULT_SAMPLES = 1
+"""M by default: what users pay for, in seconds or money. One sample beside the witness trusts as
+much as two do, and more than four without it (docs/mask-power.md)."""
 
 
 def default_estimator(samples: int, *, witness: bool = False) -> str:

@@ -196,7 +196,7 @@ async def generate(work: Work) -> None:
     """Ŷ and σ from M samples. Raises UpscalerError, DegenerateSamples."""
     measured = await measure(
         work.upscaler,
-        Source(work.image.rgb),
+        Source(work.image.rgb, work.input_facts),
         work.calibration.pipeline,
         work.seed,
         deadline=work.deadline_s,

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from app.errors import NotFound
 from app.images.encode import png_rgb
+from app.images.facts import Facts
 from app.upscalers.turns import Turn
 
 RGB = NDArray[np.uint8]
@@ -33,9 +34,12 @@ class Source:
     Adapters that need bytes use `png`, which is encoded at most once; adapters that upload once
     for M calls key their cache by the `Source` object itself (it hashes by identity and can be
     weakly referenced).
+
+    `facts` are what is known of it beside its pixels, for a score that looks at them.
     """
 
-    def __init__(self, rgb: RGB) -> None:
+    def __init__(self, rgb: RGB, facts: Facts | None = None) -> None:
+        self.facts = facts
         if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or 0 in rgb.shape:
             raise ValueError(
                 f"expected a non-empty uint8 [h, w, 3] image, got {rgb.dtype} {rgb.shape}"

@@ -9,8 +9,11 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from app.conformal import texture
+from app.images.compression import Compression
+from app.images.facts import look_at
 
 NAMES = texture.term_names()
+FACTS = {name: 0.1 * place - 0.3 for place, name in enumerate(texture.FACTS)}
 
 
 def maps(height=96, width=64, seed=0):
@@ -21,7 +24,8 @@ def maps(height=96, width=64, seed=0):
     variance = random.random((height, width)) ** 4 * 1e-3
     residual = random.random((height, width)) ** 2 * 1e-2
     witness = random.random((height, width)) ** 2 * 1e-2
-    return texture.Maps(*(x.astype(np.float32) for x in (mean, variance, residual, witness)))
+    planes = (x.astype(np.float32) for x in (mean, variance, residual, witness))
+    return texture.Maps(*planes, FACTS)
 
 
 def weighted(found, weights):
@@ -37,6 +41,25 @@ def term(name, found):
 def blocks(plane, cell):
     height, width = plane.shape
     return plane.astype(np.float64).reshape(height // cell, cell, width // cell, cell)
+
+
+class TestFacts:
+    def test_a_fact_is_a_term_of_every_cell(self):
+        """w · fact is added to log σ everywhere, and bends as any other term does."""
+        found = maps()
+        assert term("fact noise", found) == pytest.approx(FACTS["noise"], abs=1e-6)
+        both = weighted(found, {"slope@2": 0.7, "fact noise": 2.0, "fact loss": -1.0})
+        shift = 2 * FACTS["noise"] - FACTS["loss"]
+        np.testing.assert_allclose(both, weighted(found, {"slope@2": 0.7}) + shift, atol=2e-6)
+        dense = texture.dense_terms(found)["fact detail"]
+        assert (dense == np.float32(FACTS["detail"])).all()
+
+    def test_they_are_those_of_an_upload(self):
+        """Every fact is measured on uploads; without them no term can be."""
+        facts = look_at(np.zeros((20, 24, 3), np.uint8), Compression("jpeg", 60))
+        assert set(facts.terms()) == set(texture.FACTS)
+        with pytest.raises(ValueError, match="fact noise"):
+            weighted(maps()._replace(facts=None), {"fact noise": 1.0})
 
 
 class TestTerms:
