@@ -62,7 +62,8 @@ class UpscalerOut(BaseModel):
     min_alpha: float | None
     bound: float | None
     unit: Unit | None = Field(
-        description="Of the error: lab, L1 in normalised CIELAB; label, 1 where marked."
+        description="Of the error: lab, L1 in normalised CIELAB; ssim, (1 − SSIM)/2; label, 1 "
+        "where marked."
     )
     table: list[TrustedArea] = Field(description="Trusted area at common α, in ascending order.")
 

@@ -18,7 +18,7 @@ from app.conformal.filters import gaussian_blur, gaussian_radius
 from app.conformal.lab import check_pair, lab_distance, normalised_lab
 
 Labels = Literal["people", "synthetic"]
-Unit = Literal["lab", "label"]
+Unit = Literal["lab", "ssim", "label"]
 RGB: TypeAlias = NDArray[np.uint8]
 Error: TypeAlias = "Callable[[RGB, RGB, FidelitySettings], NDArray[np.float32]]"
 
@@ -28,6 +28,8 @@ LAB_BOUND = 1.9576
 
 # Far above anything that makes sense; sums of losses in fixed point stay within 64 bits.
 MOST_BOUND = 1000.0
+
+_SSIM_BLUR, _SSIM_WINDOW = 1.5, 11
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +46,8 @@ class Metric:
     radius: D of a pixel depends on the pixels at most so far away, along either axis; None: on
         what a person saw.
     bytes_per_pixel: what `error` allocates at most, without the two images.
-    unit: what D counts: L1 distance in normalised Lab, or 1 where a label marks the pixel.
+    unit: what D counts: L1 distance in normalised Lab, the distance of structures by SSIM, or 1
+        where a label marks the pixel.
     blurs: whether the setting `blur` changes D.
     counted_up_to: c, what calibrations count errors up to unless they say otherwise; None: B.
     bounds_psnr: whether it bounds the Lab PSNR (`guarantees.lab_psnr_lower_bound_db`).
@@ -93,6 +96,35 @@ def neighborhood_difference(
     return np.asarray(blurred.sum(axis=0, dtype=np.float32))
 
 
+def structure(truth: RGB, prediction: RGB, settings: FidelitySettings) -> NDArray[np.float32]:
+    """(1 − SSIM)/2 of the lightness around each pixel (Wang et al. 2004, Gaussian of 1.5 px).
+
+    Images that are smaller than the window are reflected until they are as large.
+    """
+    # Imported here: it takes time that other metrics can save.
+    from skimage import metrics  # noqa: PLC0415
+
+    del settings
+    similarity_of: Any = metrics.structural_similarity  # it has no types
+    height, width = truth.shape[:2]
+    sides = [(0, max(0, _SSIM_WINDOW - side)) for side in (height, width)]
+    lightness = [
+        np.pad(normalised_lab(image)[0], sides, mode="symmetric") for image in (truth, prediction)
+    ]
+    _, similarity = similarity_of(
+        *lightness,
+        data_range=1.0,
+        gaussian_weights=True,
+        sigma=_SSIM_BLUR,
+        use_sample_covariance=False,
+        full=True,
+    )
+    found = similarity[:height, :width].astype(np.float32)
+    np.subtract(1, found, out=found)
+    found /= 2
+    return np.asarray(found)
+
+
 def marked(truth: RGB, prediction: RGB, settings: FidelitySettings) -> NDArray[np.float32]:
     """1 where the synthetic annotator finds that the meaning differs, else 0."""
     return synthetic.label(truth, prediction, settings.annotator).astype(np.float32)
@@ -134,6 +166,16 @@ METRICS: dict[str, Metric] = {
         bytes_per_pixel=28,
         bounds_psnr=True,
         counted_up_to=1.0,
+    ),
+    "structure": Metric(
+        error=structure,
+        bound=1.0,
+        sentence="distance of the structures around a pixel ((1 − SSIM)/2 of the lightness)",
+        words="difference in structure around a pixel",
+        title="Structure, where texture was repainted (SSIM)",
+        radius=lambda _: _SSIM_WINDOW // 2,
+        bytes_per_pixel=80,
+        unit="ssim",
     ),
     "semantic": Metric(
         error=None,

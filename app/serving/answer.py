@@ -58,7 +58,9 @@ class Guarantee(BaseModel):
     )
     error: str = Field("error", description="What is bounded, in a few words.")
     unit: Unit | None = Field(
-        None, description="Of the error: lab, L1 in normalised CIELAB; label, 1 where marked."
+        None,
+        description="Of the error: lab, L1 in normalised CIELAB; ssim, (1 − SSIM)/2; label, 1 "
+        "where marked.",
     )
     alpha: float
     bound: float = Field(description="B, the largest loss; of the kind probability 1.")

@@ -58,6 +58,8 @@ def _error(usual: Usual, settings: FidelitySettings) -> str:
     if usual.error <= 0:
         return "than nothing"
     error = rounded_up(usual.error)
+    if settings.row.unit == "ssim":
+        return f"than {error:g} in structure, where 0 is the same and 1 the opposite"
     mean = ""
     if settings.row.blurs:
         mean = f", as a mean over about {max(1, round(2.355 * settings.blur))} pixels"

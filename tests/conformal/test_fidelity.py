@@ -53,6 +53,33 @@ class TestError:
         got = fidelity.error(truth, prediction, FidelitySettings(metric=metric, blur=3))
         np.testing.assert_allclose(got, by_formula(lab64(truth), lab64(prediction)), atol=5e-5)
 
+    @pytest.mark.parametrize("shape", [(32, 40, 3), (5, 30, 3), (1, 1, 3)])
+    def test_structure(self, shape):
+        """(1 − SSIM)/2 of the lightness, by its formula with σ = 1.5; also below its window."""
+        truth, prediction = pair(shape=shape)
+        sides = [(0, max(0, 11 - side)) for side in shape[:2]]
+        y, made = (np.pad(lab64(one)[0], sides, mode="symmetric") for one in (truth, prediction))
+
+        def mean(plane):
+            return ndimage.gaussian_filter(plane, 1.5, truncate=3.5)
+
+        m_y, m_made = mean(y), mean(made)
+        v_y, v_made = mean(y * y) - m_y**2, mean(made * made) - m_made**2
+        both = mean(y * made) - m_y * m_made
+        similar = (2 * m_y * m_made + 1e-4) * (2 * both + 9e-4)
+        similar /= (m_y**2 + m_made**2 + 1e-4) * (v_y + v_made + 9e-4)
+        got = fidelity.error(truth, prediction, FidelitySettings(metric="structure"))
+        expected = (1 - similar)[: shape[0], : shape[1]] / 2
+        np.testing.assert_allclose(got, expected, atol=2e-4)
+
+    def test_structure_sees_repainted_texture(self):
+        """Stripes across instead of along are wrong, though colours agree on average."""
+        stripes = np.tile(np.array([90, 90, 160, 160], np.uint8), (40, 10))
+        truth, prediction = (np.repeat(one[..., None], 3, axis=2) for one in (stripes, stripes.T))
+        assert fidelity.error(truth, prediction, FidelitySettings(metric="structure")).mean() > 0.4
+        inverted = fidelity.error(truth, 250 - truth, FidelitySettings(metric="structure"))
+        assert 0.9 < inverted.max() <= 1
+
     def test_the_default_metric_bounds_the_paper_s_formula(self):
         """Triangle inequality: `neighborhood` ≥ `neighborhood_difference` at every pixel."""
         truth, prediction = pair()
