@@ -70,7 +70,8 @@ def measuring(height: int, width: int, pipeline: Pipeline, capabilities: Capabil
     if pipeline.witness is not None and pipeline.scale != 1:
         kept += _WITNESS
         if pipeline.scale != _WITNESS_SCALE:
-            arriving += _WITNESS * math.ceil((_WITNESS_SCALE / pipeline.scale) ** 2)
+            of_network = _WITNESS * math.ceil((_WITNESS_SCALE / pipeline.scale) ** 2)
+            arriving = max(arriving, of_network)
     return output * (kept + max(arriving, pipeline.indecision.bytes_per_pixel))
 
 

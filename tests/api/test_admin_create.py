@@ -66,8 +66,8 @@ class TestUploads:
         assert made["provenance"]["software"]
         pipeline = made["pipeline"]
         chosen = (made["default_alpha"], pipeline["samples"], pipeline["prediction"])
-        assert chosen == (0.1, 2, "first")
-        assert pipeline["indecision"]["estimator"] == "smoothed_variance"
+        assert chosen == (0.1, 1, "first")
+        assert pipeline["indecision"]["estimator"] == "residual"
         assert pipeline["fidelity"]["metric"] == "neighborhood"
         pairs = admin.get(f"/{made['id']}/pairs")
         assert {pair["name"].partition("~")[0] for pair in pairs} == {"000"}

@@ -258,7 +258,7 @@ class TestUpscalers:
             "name": "other",
             "scale": 3,
             "fingerprint": "fake:2",
-            "samples": 2,
+            "samples": 1,
             "table": [],
         }
         assert second == dict.fromkeys(first) | of_both | known | {"default": True}

@@ -15,7 +15,7 @@ def test_builtin():
     """The paper's blurs shrink with the images; errors are shown uncut and as they are promised."""
     default, paper, paper_sigma, residual, pointwise, counted = builtin(8, 512)
     own = default.for_upscaler(FakeUpscaler(kind="http"))
-    assert (own.samples, own.indecision, paper.samples) == (4, IndecisionSettings(), 8)
+    assert (own.samples, own.indecision, paper.samples) == (1, IndecisionSettings("residual"), 8)
     assert default.for_upscaler(EmbeddedUpscaler("span-x4")).indecision.estimator == "fitted"
     assert (paper.indecision.blur, paper.fidelity.blur, paper.fidelity.bound) == (16, 16, 3)
     assert paper_sigma.indecision == paper.indecision
